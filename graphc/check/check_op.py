@@ -17,6 +17,7 @@ from graphc.check.op_gradient import rule_mistakes, wrong_entries
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Layer, Op, attributes
 from graphc.ir.tensor_type import N, TensorType, shape_at, shape_text
+from graphc.ops import OPS
 from graphc.runtime import eager
 from graphc.runtime.reference import evaluate
 
@@ -115,9 +116,7 @@ def _fields(op: Op) -> Iterator[Finding]:
 
 
 def _name(op: Op) -> Iterator[Finding]:
-    from graphc.backends.numpy import KERNELS
-
-    if op.name in KERNELS and not type(op).__module__.startswith("graphc.ops."):
+    if op.name in OPS and not type(op).__module__.startswith("graphc.ops."):
         yield "name", f"{op.name!r} is the name of a built-in op; rename it"
 
 

@@ -14,7 +14,7 @@ from graphc.check.differences import compare, indices
 from graphc.check.float64 import in_float64
 from graphc.check.grad_report import Checked, GradReport, Suspect
 from graphc.check.op_gradient import wrong_entries
-from graphc.compiler.program import index_bounds
+from graphc.compiler.index_bounds import index_bounds
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array

@@ -18,7 +18,6 @@ from graphc.ir.tensor_type import Batch, TensorType, dim_at
 
 if TYPE_CHECKING:
     from graphc.ir.build import Builder, Value
-    from graphc.ir.plan import Emitter
     from graphc.kernels.body import Axis, Span
     from graphc.kernels.expr import Expr
 
@@ -83,10 +82,6 @@ class Op:
         """
         return ()
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Add the instructions that compute `out`; by default one call of the kernel `name`."""
-        em.call(self.name, ins, out)
-
     def along(self, ins: Sequence[TensorType]) -> Along:
         """Return how the op iterates over operands of these types in a fused kernel."""
         return "call"
@@ -141,9 +136,6 @@ Op.__setattr__ = _frozen  # type: ignore[method-assign,assignment]
 
 class Source(Op):
     """An op without operands whose value exists before the program runs."""
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Add no instruction: the executor binds a source."""
 
 
 class Layer(Op):

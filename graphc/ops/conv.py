@@ -13,16 +13,8 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Emitter
-from graphc.ir.tensor_type import ITEMSIZE, Shape, TensorType, dim_at, shape_at
+from graphc.ir.tensor_type import Shape, TensorType, shape_at
 from graphc.kernels.expr import Expr
-from graphc.ops.conv_geometry import (
-    Elements,
-    conv_dw_scratch,
-    conv_dx_scratch,
-    conv_scratch,
-    geometry,
-)
 from graphc.ops.window import Sizes, Window, places, windows
 
 
@@ -83,15 +75,6 @@ class Convolution(Op):
         """Return the matrices of the groups side by side."""
         return parts.swapaxes(0, 1).reshape(parts.shape[1], -1)
 
-    def scratch(
-        self, em: Emitter, elements: Elements, x: TensorType, w: TensorType
-    ) -> tuple[str, ...]:
-        """Return buffers of as many elements as a kernel of such operands works in."""
-        y = self.result(x, w)
-        g = geometry(x.shape, w.shape, y.shape, (self.stride, self.dilation, self.groups))
-        sizes = elements(g, dim_at(x.shape[0], em.capacity), ITEMSIZE[x.dtype])
-        return tuple(em.scratch(TensorType((size,), x.dtype)) for size in sizes)
-
     def windows(self, kernel: Sequence[int], out: Sequence[int]) -> Iterator[tuple[Sizes, Window]]:
         """Yield each offset of the filter, with the pixels that it meets."""
         return windows(tuple(kernel), self.stride, self.dilation, out)
@@ -125,11 +108,6 @@ class Conv(Convolution):
         dx = ConvDx(x.shape, self.stride, self.dilation, self.groups)
         dw = ConvDw(w.shape, self.stride, self.dilation, self.groups)
         return b.apply(dx, dout, w), b.apply(dw, x, dout)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; `conv_scratch` gives its scratch."""
-        work = self.scratch(em, conv_scratch, em.type(ins[0]), em.type(ins[1]))
-        em.call(self.name, ins, out, scratch=work)
 
 
 @dataclass(frozen=True)
@@ -172,11 +150,6 @@ class ConvDx(Convolution):
             b.apply(dw, dout, dy),
         )
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; `conv_dx_scratch` gives its scratch."""
-        work = self.scratch(em, conv_dx_scratch, em.type(out), em.type(ins[1]))
-        em.call(self.name, ins, out, scratch=work)
-
 
 @dataclass(frozen=True)
 class ConvDw(Convolution):
@@ -215,8 +188,3 @@ class ConvDw(Convolution):
             b.apply(dx, dy, dout),
             b.apply(Conv(self.stride, self.dilation, self.groups), x, dout),
         )
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; `conv_dw_scratch` gives its scratch."""
-        work = self.scratch(em, conv_dw_scratch, em.type(ins[0]), em.type(out))
-        em.call(self.name, ins, out, scratch=work)

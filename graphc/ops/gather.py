@@ -12,12 +12,10 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import (
     Batch,
     Shape,
     TensorType,
-    count,
     normal_axis,
     plain,
     shape_at,
@@ -48,27 +46,6 @@ class ByPlace(Op):
                 "its length is known only when the plan runs"
             )
         return axis
-
-    def call_with_places(
-        self,
-        em: Emitter,
-        ins: Sequence[str],
-        out: str,
-        x: TensorType,
-        part: TensorType,
-        more: Sequence[str] = (),
-    ) -> None:
-        """Emit the kernel call with places as scratch, and `more`.
-
-        Scratch: the place of each element of `part` in x, and the numbers that places are counted
-        from.
-        """
-        axis = normal_axis(self.axis, x.rank)
-        outer = TensorType((count(x.shape[:axis]),), "int64")
-        inner = TensorType((count(x.shape[axis + 1 :]),), "int64")
-        places = em.scratch(part.with_dtype("int64"))
-        numbers = em.row_numbers(outer), em.row_numbers(inner)
-        em.call(self.name, ins, out, scratch=(places, em.scratch(outer), *numbers, *more))
 
 
 def check_whole(indices: TensorType) -> None:
@@ -113,11 +90,6 @@ class Gather(ByPlace):
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {1: entries(ins[0], self.axis)}
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: the indices, clipped to the axis."""
-        held = em.scratch(em.type(ins[1]).with_dtype("int64"))
-        em.call(self.name, ins, out, scratch=(held,))
-
 
 @dataclass(frozen=True)
 class GatherGrad(ByPlace):
@@ -152,9 +124,6 @@ class GatherGrad(ByPlace):
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {0: entries(ins[1].with_shape(self.shape), self.axis)}
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        self.call_with_places(em, ins, out, em.type(out), em.type(ins[1]))
 
 
 def gather(x: Value, indices: Any, axis: SupportsIndex = 0, *, name: str | None = None) -> Value:

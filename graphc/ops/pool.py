@@ -9,7 +9,6 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import Shape, TensorType, shape_at
 from graphc.ops.window import Sizes, Window, dimensions, places, windows
 
@@ -102,16 +101,6 @@ class MaxPoolIndex(Pooling):
     ) -> Sequence[Value | None]:
         return (None,)
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call and its scratch.
-
-        Scratch: the largest so far, pixels, a mask of the larger ones, and their offset.
-        """
-        index = em.type(out)
-        pixels, where = index.with_dtype(em.type(ins[0]).dtype), index.with_dtype("bool")
-        work = [em.scratch(type) for type in (pixels, pixels, where, index)]
-        em.call(self.name, ins, out, scratch=work)
-
 
 @dataclass(frozen=True)
 class MaxPoolGrad(Pooling):
@@ -145,12 +134,6 @@ class MaxPoolGrad(Pooling):
         pick = MaxPoolPick(self.kernel, self.stride, self.dilation)
         return None, b.apply(pick, ins[0], dout)
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: a mask of the indices at an offset, and dout there."""
-        index, dout = em.type(ins[0]), em.type(ins[1])
-        work = (em.scratch(index.with_dtype("bool")), em.scratch(dout))
-        em.call(self.name, ins, out, scratch=work)
-
 
 @dataclass(frozen=True)
 class MaxPoolPick(Pooling):
@@ -181,10 +164,6 @@ class MaxPoolPick(Pooling):
     ) -> Sequence[Value | None]:
         back = MaxPoolGrad(ins[1].shape, self.kernel, self.stride, self.dilation)
         return None, b.apply(back, ins[0], dout)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: a mask of the indices at an offset."""
-        em.call(self.name, ins, out, scratch=(em.scratch(em.type(ins[0]).with_dtype("bool")),))
 
 
 @dataclass(frozen=True)

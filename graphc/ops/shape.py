@@ -10,7 +10,6 @@ from typing import Any
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.numbers import sizes_of
 from graphc.ir.op import Along, Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import (
     Batch,
     Dim,
@@ -50,9 +49,6 @@ class Reshape(Op):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (reshape(dout, ins[0].shape),)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.alias(ins[0], out)
 
 
 @dataclass(frozen=True)
@@ -127,9 +123,6 @@ class StopGradient(Op):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (None,)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.alias(ins[0], out)
 
 
 def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:

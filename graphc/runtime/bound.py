@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.backends.numpy.bind import Call, Link, bind
+from graphc.backends.backend import Call, Link
+from graphc.backends.numpy.bind import bind
 from graphc.ir.op import Array
 from graphc.ir.plan import Program
 from graphc.ir.tensor_type import TensorType

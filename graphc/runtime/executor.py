@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from graphc.backends.numpy.bind import Call
+from graphc.backends.backend import Call
 from graphc.declare.missing import Missing
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan, Program
@@ -58,7 +58,7 @@ class Executor(Missing):
         self._quiet = quiet_context()
         self._sharded: ShardedStep | None = None
         self._outcome = NOTHING
-        native = any(program.backend == "native" for program in plan.programs.values())
+        native = plan.backend == "native"
         self._parameters = Parameters(self._state, plan.parameter_names, native)
         self._step_name = "accumulate" if plan.accumulate > 1 else "step"
         self._direct = {name: Directs() for name in ("infer", self._step_name, HOLDS)}

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.base.errors import FeedError, Operand
 from graphc.base.loc import caller_loc
-from graphc.compiler.program import ignored_labels, indexed
+from graphc.compiler.index_bounds import ignored_labels, indexed
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan, Program

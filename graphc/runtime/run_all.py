@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from operator import call
 
-from graphc.backends.numpy.bind import Call
+from graphc.backends.backend import Call
 
 
 def run_all(calls: Iterable[Call]) -> None:

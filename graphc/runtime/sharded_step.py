@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from graphc.backends.numpy.bind import Call
+from graphc.backends.backend import Call
 from graphc.ir.plan import Plan, Program
 from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.exchange import HOLDS, Exchange, Pause

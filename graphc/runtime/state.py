@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.backends.numpy.bind import Call
+from graphc.backends.backend import Call
 from graphc.base.errors import StateError, UnknownName
 from graphc.base.loc import caller_loc
 from graphc.base.scoped_lock import ScopedLock

@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from graphc.backends.numpy.bind import Call
+from graphc.backends.backend import Call
 from graphc.base.errors import OutOfMemoryError
 from graphc.base.loc import caller_loc
 from graphc.compiler.memory import align

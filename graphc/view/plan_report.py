@@ -10,18 +10,15 @@ from graphc.ir.plan import Instr, Plan, Program
 from graphc.kernels.reasons import reason_for_call
 from graphc.runtime.exchange import buckets
 
-WAYS = {"call": "calls NumPy", "reference": "runs its reference rule"}
-
 
 def plan_report(plan: Plan) -> str:
     """Return the report of what was compiled, in a few lines."""
     lines = [f"plan of {plan.declared.name!r} for up to {plan.batch} rows on {plan.backend}"]
     lines.extend(_shards(plan))
     for name, program in plan.programs.items():
-        told = _native(program) if program.backend == "native" else _numpy(program)
+        told = _instructions(program)
         lines.append(f"  {name}: {len(program.graph)} nodes, {told}")
-    if plan.backend == "native":
-        lines.extend(_outside(plan))
+    lines.extend(_outside(plan))
     if computes_again(plan):
         lines.extend(f"  {told}" for told in repeated(plan, keeping_all(plan)))
     idle = [name for name in plan.parameter_names if name not in plan.wrt]
@@ -43,13 +40,7 @@ def _shards(plan: Plan) -> Iterator[str]:
     )
 
 
-def _numpy(program: Program) -> str:
-    slow = sorted({i.kernel for i in program.instrs if i.kind == "reference"})
-    note = f"; by their reference rule: {', '.join(slow)}" if slow else ""
-    return f"{len(program.instrs)} instructions{note}"
-
-
-def _native(program: Program) -> str:
+def _instructions(program: Program) -> str:
     found = Counter(instr.kind for instr in program.instrs)
     exchanges = found["send"] + found["receive"]
     calls = found.total() - found["kernel"] - found["barrier"] - exchanges
@@ -57,7 +48,7 @@ def _native(program: Program) -> str:
         ("kernel", found["kernel"]),
         ("barrier", found["barrier"]),
         ("exchange", exchanges),
-        ("NumPy call", calls),
+        ("call", calls),
     )
     return ", ".join(_several(number, word) for word, number in numbers if number)
 
@@ -71,7 +62,7 @@ def _outside(plan: Plan) -> Iterator[str]:
     found: dict[tuple[str, str, str], list[str]] = {}
     for program in plan.programs.values():
         for instr in program.instrs:
-            if instr.kind in WAYS:
+            if instr.kind == "call":
                 names = found.setdefault(_told(program, instr), [])
                 if instr.node not in names:
                     names.append(instr.node)
@@ -84,4 +75,4 @@ def _told(program: Program, instr: Instr) -> tuple[str, str, str]:
     """Return the op, what runs in its place, and why."""
     assert instr.op is not None, "a native plan copies by kernels"
     ins = [program.graph[name].type for name in program.graph[instr.node].inputs]
-    return instr.op.name, WAYS[instr.kind], reason_for_call(instr.op, ins)
+    return instr.op.name, "runs its reference rule", reason_for_call(instr.op, ins)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphc.backends.backend import Call, Link
 from graphc.backends.native.calls import bind as bind_call
 from graphc.backends.native.jit import Library, load, load_by_recipe
 from graphc.backends.native.recipe import recipe
@@ -21,7 +22,7 @@ from graphc.backends.native.segments import (
     table_index,
 )
 from graphc.backends.native.target import host
-from graphc.backends.numpy.bind import Call, Link, bind_exchange, bind_reference
+from graphc.backends.numpy.bind import bind_exchange, bind_reference
 from graphc.ir.op import Array
 from graphc.ir.plan import Instr, Program
 from graphc.kernels.work import kernel_microseconds

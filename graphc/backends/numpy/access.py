@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from graphc.backends.numpy.values import Call, Part, Sizes, number
+from graphc.backends.backend import Call
+from graphc.backends.numpy.values import Part, Sizes, number
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, dim_at
 from graphc.kernels.body import Step
@@ -26,7 +27,7 @@ class Run(NamedTuple):
 
     start: int
     step: int
-    count: int
+    length: int
     first: int
     grows: int
 
@@ -71,7 +72,7 @@ def _read(source: Array, walks: Sequence[Walk], runs: Sequence[Run]) -> Array:
     flat, item = source.reshape(-1), source.itemsize
     start = sum(run.first * walk.pitch for run, walk in zip(runs, walks, strict=True))
     strides = [run.grows * walk.pitch * item for run, walk in zip(runs, walks, strict=True)]
-    return as_strided(flat[start:], [run.count for run in runs], strides)
+    return as_strided(flat[start:], [run.length for run in runs], strides)
 
 
 def fetch(step: Step, sizes: Sizes, part: Part, out: Array, source: Array) -> Sequence[Call]:
@@ -85,10 +86,10 @@ def fetch(step: Step, sizes: Sizes, part: Part, out: Array, source: Array) -> Se
         if run is None:
             return _taken(at, ranges, sizes, out, source)
         runs.append(run)
-    counts = [run.count for run in runs]
+    counts = [run.length for run in runs]
     calls: list[Call] = [] if counts == list(out.shape) else [partial(out.fill, at.fill)]
     if all(counts):
-        cut = tuple(slice(r.start, r.start + (r.count - 1) * r.step + 1, r.step) for r in runs)
+        cut = tuple(slice(r.start, r.start + (r.length - 1) * r.step + 1, r.step) for r in runs)
         calls.append(partial(np.copyto, out[cut], _read(source, at.walks, runs)))
     return calls
 
@@ -150,7 +151,7 @@ def scatter_add(
     added: Added, sizes: Sizes, part: Part, out: Array, rows: Array, indices: Array, places: Array
 ) -> Sequence[Call]:
     """Return calls that write zeros, then add each row at its index, in order."""
-    count, columns = places.shape
+    columns = places.shape[1]
     own, top = indices.reshape(-1, 1), number(sizes.rows - 1, "int64")
     return (
         partial(out.fill, 0),

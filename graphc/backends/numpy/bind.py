@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
+from graphc.backends.backend import Call, Link, View
 from graphc.backends.numpy.kernels import bind_kernel
-from graphc.backends.numpy.values import Call, View
 from graphc.ir.op import Array, Op
 from graphc.ir.plan import Instr, Program
-
-
-class Link(Protocol):
-    """A link that carries values to other shards."""
-
-    def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
-        """Return the calls of an instruction that sends or receives these arrays."""
-
-    def poke(self) -> None:
-        """Advance the transfers that are under way."""
 
 
 def bind(

@@ -7,7 +7,7 @@ lies there is read later, else in a temporary that several values use in turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from graphc.backends.backend import Call
 from graphc.backends.numpy import access, functions, products
-from graphc.backends.numpy.values import Call, Part, Sizes, Value
+from graphc.backends.numpy.values import Part, Sizes, Value
 from graphc.compiler.memory import align
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import FLOATS, ITEMSIZE, dim_at
-from graphc.kernels.body import Span, Step, Store
+from graphc.kernels.body import Attribute, Span, Step, Store
 from graphc.kernels.kernel import Added, Gemm, Kernel, Loop
 from graphc.kernels.philox import fill_words, mask_scratch
 
@@ -115,15 +116,15 @@ def plan_body(kernel: Kernel, overlaps: Overlaps) -> BodyPlan:
 
 
 class Read(NamedTuple):
-    """A read of a buffer: when, and whether only of the elements of the same place.
+    """A read of a buffer: when, and how: by its span, or None at other places too.
 
     `over` is whether the step that reads it may write its result there.
     """
 
     position: int
     buffer: str
-    each: bool
-    over: bool
+    span: Span | None = None
+    over: bool = False
 
 
 class _Planning:
@@ -188,18 +189,18 @@ class _Planning:
         for i, (name, args, _) in enumerate(self.forms):
             p, step = self.position[i], self.steps[i]
             for buffer in self._whole_reads(step):
-                yield Read(p, buffer, False, False)
+                yield Read(p, buffer)
             function = functions.FUNCTIONS.get(name)
             for at, arg in enumerate(args):
                 operand = self.steps[arg]
                 if arg in self.views:
-                    yield Read(p, operand.buffer, False, False)
+                    yield Read(p, operand.buffer)
                 elif operand.op == "load":
                     over = function is not None and at in function.over
-                    yield Read(p, operand.buffer, operand.span == "each", over)
+                    yield Read(p, operand.buffer, operand.span, over)
         for store in self.stores:
             if self.steps[store.step].op == "load" or store.step in self.views:
-                yield Read(self.end, self.steps[store.step].buffer, False, False)
+                yield Read(self.end, self.steps[store.step].buffer)
 
     def _whole_reads(self, step: Step) -> Sequence[str]:
         """Return the buffers that a step reads at other places than its own."""
@@ -218,12 +219,15 @@ class _Planning:
 
     def _place(self, i: int, store: Store) -> None:
         """Let a value be computed where it is stored, and the operands that die there, too."""
-        if self.steps[i].span == store.span and i not in self.placed and self._may_lie(i, store):
-            self.placed[i] = store.buffer
-            self._place_operand(i, store)
+        if self.steps[i].span != store.span or i in self.placed or not self._may_lie(i, store):
+            return
+        at: int | None = i
+        while at is not None:
+            self.placed[at] = store.buffer
+            at = self._placeable_operand(at, store)
 
-    def _place_operand(self, i: int, store: Store) -> None:
-        """Place an operand that a step may overwrite, the last to use it, where its result goes."""
+    def _placeable_operand(self, i: int, store: Store) -> int | None:
+        """Return an operand that a step may overwrite, the last to use it, or None."""
         name, args, _ = self.forms[i]
         over = functions.FUNCTIONS[name].over if name in functions.FUNCTIONS else ()
         for at in over:
@@ -234,9 +238,8 @@ class _Planning:
             together = self._is_inner(args[at]) == self._is_inner(i)
             dies = self.last[args[at]] == self.position[i] and args[at] not in self.placed
             if alike and together and dies and self._may_lie(args[at], store):
-                self.placed[args[at]] = store.buffer
-                self._place_operand(args[at], store)
-                return
+                return args[at]
+        return None
 
     def _may_lie(self, i: int, store: Store) -> bool:
         """Return whether a value may be computed in a buffer: nothing reads what it overwrites.
@@ -251,7 +254,7 @@ class _Planning:
             before = read.position < own
             if not how or (before and not (inner and read.position >= self.inner)):
                 continue
-            if read.position > own or how != "same" or not read.each:
+            if read.position > own or how != "same" or read.span != self.steps[i].span:
                 return False
             if not before and not read.over:
                 return False
@@ -267,7 +270,7 @@ class _Planning:
         return self.position[i] >= self.inner
 
     def _out(self, i: int) -> Value:
-        """Return where a value is written: to its store, over a dying operand, or to a temporary."""
+        """Return where a value is written: its store, a dying operand, or a temporary."""
         step, (name, args, _) = self.steps[i], self.forms[i]
         if i in self.placed:
             return Value("buffer", self.placed[i], step.span, step.dtype)
@@ -285,6 +288,11 @@ class _Planning:
         here = self._is_inner(arg) == self._is_inner(i)
         dies = self.last[arg] == self.position[i]
         return here and dies and self.values[arg].memory == "temporary"
+
+    def _number(self, arg: int) -> int:
+        key = self.values[arg].key
+        assert isinstance(key, int), "a temporary has a number"
+        return key
 
     def _temporary(self, step: Step) -> Value:
         free = self.free.get((step.span, step.dtype))
@@ -307,6 +315,8 @@ class _Planning:
         elif step.op == "size":
             assert isinstance(step.value, (int, str)), "the value is what the size is of"
             self.values[i] = Value("size", step.value, "one", step.dtype)
+        elif step.op == "index":
+            self.values[i] = Value("index", "", step.span, step.dtype)
         elif i in self.views:
             self.values[i] = Value("gathered", step, step.span, step.dtype)
         else:
@@ -316,7 +326,7 @@ class _Planning:
             for arg in set(form.args):
                 if self._dies(arg, i):
                     key = self.values[arg].span, self.values[arg].dtype
-                    self.free.setdefault(key, []).append(int(self.values[arg].key))
+                    self.free.setdefault(key, []).append(self._number(arg))
 
     def _store_copies(self, inner: bool) -> None:
         """Add copies of the values that do not lie where they are stored."""
@@ -327,7 +337,7 @@ class _Planning:
                 self.actions.append(Action(_copied, out, (value,)))
 
 
-NOT_COMPUTED = ("load", "const", "size")
+NOT_COMPUTED = ("load", "const", "size", "index")
 
 
 def _copied(sizes: Sizes, part: Part, out: Array, value: Array) -> Sequence[Call]:
@@ -347,8 +357,8 @@ def form_of(steps: Sequence[Step], step: Step) -> Form:
     """Return the form of a step."""
     op, args = step.op, step.args
     constants = {at: steps[a].value for at, a in enumerate(args) if steps[a].op == "const"}
-    if op == "select" and constants.get(2) == 0:
-        return Form("select_or_zero", args[:2])
+    if op == "select":
+        return _form_of_select(steps, step, constants)
     if op == "pow" and step.dtype in FLOATS:
         cheap = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal"}
         name = cheap.get(constants.get(1))  # type: ignore[arg-type]
@@ -359,6 +369,19 @@ def form_of(steps: Sequence[Step], step: Step) -> Form:
             ends = (bound, np.inf) if op == "maximum" else (-np.inf, bound)
             return Form("clip", args[:1], partial(functions.clip, low=ends[0], high=ends[1]))
     return Form(op, args)
+
+
+def _form_of_select(steps: Sequence[Step], step: Step, constants: Mapping[int, Attribute]) -> Form:
+    """Return the form of a choice: of a value or 0, or of the larger of a value and 0."""
+    condition, _, other = step.args
+    if constants.get(2) == 0:
+        return Form("select_or_zero", step.args[:2])
+    test = steps[condition]
+    if constants.get(1) == 0 and test.op == "greater" and test.args[1] == other:
+        bound = steps[test.args[0]]
+        if bound.op == "const" and bound.value == 0:
+            return Form("clip", (other,), partial(functions.clip, low=0.0, high=np.inf))
+    return Form("select", step.args)
 
 
 def action_of(kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[Value]) -> Action:
@@ -380,8 +403,8 @@ def action_of(kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[
         work = (Work("int64", partial(_places_shape, added)),)
         ins = (_raw(added.rows), _raw(added.indices))
         return Action(partial(access.scatter_add, added), out, tuple(ins), work)
-    if step.op in ("index", "offset"):
-        return Action(partial(RULES[step.op], step), out)
+    if step.op == "offset":
+        return Action(partial(_offset, step), out)
     if step.op == "philox":
         work = tuple(Work("uint64", partial(_random_shape, i)) for i in range(2))
         return Action(partial(_random, step), out, tuple(ins), work)
@@ -457,20 +480,7 @@ def _reduced(
         left, right = (matrix, ones) if axis == "columns" else (ones, matrix)
         return partial(ones.fill, 1), partial(left.dot, right, out.reshape(-1))
     axes = (whole.ndim - 1,) if axis == "columns" else tuple(range(whole.ndim - 1))
-    return (partial(ufunc.reduce, whole, axes, out.dtype, out, True),)
-
-
-def _index(step: Step, sizes: Sizes, part: Part, out: Array) -> Sequence[Call]:
-    """Return the calls that write the numbers of the rows or columns: 1, 1, 1, ... added up."""
-    start = part.rows.start * prod(sizes.places) if step.span == "row" else part.columns.start
-    line = out.reshape(-1)
-    if not line.size:
-        return ()
-    return (
-        partial(line.fill, 1),
-        partial(line.__setitem__, 0, start),
-        partial(np.add.accumulate, line, 0, None, line),
-    )
+    return (partial(ufunc.reduce, whole, axes, out.dtype, out, keepdims=True),)
 
 
 def _offset(step: Step, sizes: Sizes, part: Part, out: Array) -> Sequence[Call]:
@@ -481,9 +491,6 @@ def _offset(step: Step, sizes: Sizes, part: Part, out: Array) -> Sequence[Call]:
         shape = [-1 if i == axis else 1 for i in range(len(sizes.places))]
         found = found * tile + (np.arange(size) % tile).reshape(shape)
     return (partial(np.copyto, out, found[None, ..., None], casting="unsafe"),)
-
-
-RULES = {"index": _index, "offset": _offset}
 
 
 def _places_shape(added: Added, sizes: Sizes, part: Part) -> tuple[int, int]:

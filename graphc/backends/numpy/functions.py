@@ -11,8 +11,9 @@ from functools import partial
 
 import numpy as np
 
+from graphc.backends.backend import Call
 from graphc.backends.native.coefficients import ERF, ERFCX
-from graphc.backends.numpy.values import Call, number
+from graphc.backends.numpy.values import number
 from graphc.ir.op import Array
 
 Rule = Callable[..., Sequence[Call]]
@@ -50,7 +51,8 @@ def _sigmoid(out: Array, x: Array) -> Sequence[Call]:
 def _select(out: Array, condition: Array, a: Array, b: Array) -> Sequence[Call]:
     """Return calls that write b everywhere, then a where the condition holds."""
     chosen = partial(np.copyto, out, a, where=condition)
-    return (chosen,) if out is b else (partial(np.copyto, out, b), chosen)
+    there = out.shape == b.shape and out.ctypes.data == b.ctypes.data
+    return (chosen,) if there else (partial(np.copyto, out, b), chosen)
 
 
 def select_or_zero(out: Array, condition: Array, a: Array) -> Sequence[Call]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from math import prod
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from graphc.backends.backend import Call, View
 from graphc.backends.numpy.access import gathered_view
 from graphc.backends.numpy.body import Action, BodyPlan, Overlaps, plan_body
-from graphc.backends.numpy.values import Call, Part, Sizes, Value, View, matrix_of, number
+from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
 from graphc.compiler.memory import align
 from graphc.ir.op import Array
 from graphc.ir.plan import Buffer, Program
@@ -89,6 +90,8 @@ class _Binding:
         if value.memory == "gathered":
             assert isinstance(key, Step) and isinstance(key.value, Elsewhere)
             return gathered_view(self.sizes, part, self.view(key.buffer), key.value)
+        if value.memory == "index":
+            return self._numbers(value, part)
         if value.memory == "temporary":
             assert isinstance(key, int), "the key is the number"
             whole_value = key < self.plan.whole
@@ -106,6 +109,13 @@ class _Binding:
             strides = shape_at(stored(kernel, kernel.stack, name), self.sizes.n)
             return as_strided(whole, shape, [s * whole.itemsize for s in (*strides, 1)])
         return matrix_of(whole, shape)
+
+    def _numbers(self, value: Value, part: Part) -> Array:
+        """Return the numbers of the rows or the columns of a part."""
+        cut = part.rows if value.span == "row" else part.columns
+        many = prod(self.sizes.places) if value.span == "row" else 1
+        numbers = np.arange(cut.start * many, cut.stop * many, dtype=value.dtype)
+        return numbers.reshape(self.sizes.shape(value.span, part))
 
     def _size(self, of: int | float | str) -> int:
         if isinstance(of, str):

@@ -5,7 +5,7 @@ A convolution copies the pixels that a block of images meets as columns, and mul
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product as positions
 from math import prod
@@ -13,7 +13,8 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from graphc.backends.numpy.values import Call, Part, Sizes, matrix_of
+from graphc.backends.backend import Call
+from graphc.backends.numpy.values import Part, Sizes, matrix_of
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Shape, dim_at, shape_at
 from graphc.kernels.kernel import Gemm, Stack
@@ -23,7 +24,7 @@ BLOCK = 1 << 16
 """The elements of columns that are copied at a time, unless an image has more."""
 
 
-def works(kernel: Gemm) -> list[tuple[str, object]]:
+def works(kernel: Gemm) -> list[tuple[str, Callable[[Sizes, Part], tuple[int, ...]]]]:
     """Return the dtype and the shape rule of each work array of a product."""
     window = kernel.window
     if window is None:
@@ -202,7 +203,8 @@ def _gathered(window: Window, held: Array, group: int, columns: Array) -> tuple[
     joined = 2 if window.dilation[-1] == 1 and window.channels == held.shape[-1] else 1
     size = prod(met.shape[-joined:]) * held.itemsize
     kind = np.dtype((np.void, size))
-    source = np.ndarray(met.shape[:-joined], kind, met, 0, met.strides[:-joined])
+    start = group * window.channels * held.itemsize
+    source = np.ndarray(met.shape[:-joined], kind, held, start, met.strides[:-joined])
     return partial(np.copyto, np.ndarray(met.shape[:-joined], kind, whole), source), matrix
 
 

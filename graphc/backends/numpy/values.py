@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Literal, NamedTuple
@@ -13,10 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at, shape_at
 from graphc.kernels.body import Span, Step
-from graphc.kernels.kernel import Gemm, Kernel, Loop, space
-
-Call = Callable[[], object]
-View = Callable[[str], Array]
+from graphc.kernels.kernel import Kernel, Loop, space
 
 
 class Value(NamedTuple):
@@ -26,7 +22,7 @@ class Value(NamedTuple):
     or the step that gathers elements which are a view of a buffer.
     """
 
-    memory: Literal["buffer", "temporary", "number", "size", "gathered"]
+    memory: Literal["buffer", "temporary", "number", "size", "index", "gathered"]
     key: str | int | float | Step
     span: Span
     dtype: str
@@ -107,7 +103,7 @@ def matrix_of(array: Array, shape: tuple[int, ...]) -> Array:
     """Return a buffer in another shape; of some columns of a matrix the rows stay apart."""
     if array.flags.c_contiguous:
         return array.reshape(shape)
-    *rows, columns = shape
+    rows = shape[:-1]
     pitch, item = array.strides[0], array.itemsize
     assert prod(rows) == len(array), "the rows of a view are its first dimension"
     strides = [pitch * prod(rows[i + 1 :]) for i in range(len(rows))]

@@ -22,7 +22,6 @@ from graphc.check.certificate.tables import (
     RIGHT,
     ROW,
     ROWS,
-    SCRATCH,
     SPLITS,
     WHOLE,
     WINDOW,
@@ -67,8 +66,8 @@ def steps_of(program: Program) -> Steps:
 
 
 _PLAIN = {
-    kind: (KINDS.index(kind), NONE, 1, 0, 1, 0, 1, 0, 0, NONE, 0, 0, int(kind == "copy"))
-    for kind in ("call", "reference", "copy", "send", "receive", "barrier")
+    kind: (KINDS.index(kind), NONE, 1, 0, 1, 0, 1, 0, 0, NONE, 0, 0, 0)
+    for kind in ("call", "send", "receive", "barrier")
 }
 
 
@@ -172,19 +171,14 @@ def _of_call(instr: Instr, buffer: list[str], rest: list[Touched]) -> None:
     in_place: tuple[int, ...] = ()
     if instr.kind in ("call", "send", "receive") and instr.op is not None:
         in_place = instr.op.inplace
-    members = instr.members
     buffer += instr.ins
-    buffer += instr.scratch
     buffer += instr.outs
-    if members == 1:
-        rest += [(READ, WHOLE, int(i in in_place), 0, 0, 0) for i in range(len(instr.ins))]
-    else:
-        rest += [
-            (READ, WHOLE, int(i // members in in_place), i % members, 0, 0)
-            for i in range(len(instr.ins))
-        ]
-    rest += [(SCRATCH, WHOLE, 0, i % members, 0, 0) for i in range(len(instr.scratch))]
-    rest += [(WRITE, WHOLE, 0, i % members, 0, 0) for i in range(len(instr.outs))]
+    many = len(instr.outs) > 1  # the members of a bucket
+    rest += [
+        (READ, WHOLE, int(many or i in in_place), i if many else 0, 0, 0)
+        for i in range(len(instr.ins))
+    ]
+    rest += [(WRITE, WHOLE, 0, i, 0, 0) for i in range(len(instr.outs))]
 
 
 def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:

@@ -12,7 +12,7 @@ from graphc.base.errors import GraphError
 from graphc.base.own_passes import own_passes
 from graphc.check.float64 import in_float64
 from graphc.check.validation.kinks import nearest_kink
-from graphc.compiler.program import index_bounds
+from graphc.compiler.index_bounds import index_bounds
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.op import Array, Layer

@@ -122,11 +122,9 @@ class Facts:
     def epochs(self) -> Ints:
         """The epoch of each step, and that of the end.
 
-        On numpy each step is its own epoch.  In a native program an epoch ends at a barrier and at
-        the forward/backward boundary, and a call of NumPy has an epoch to itself.
+        An epoch ends at a barrier and at the forward/backward boundary, and a call has an epoch to
+        itself.
         """
-        if self.tables.backend != "native":
-            return np.arange(self.end + 1)
         kind = self.steps.kind
         alone = (kind != LOOP) & (kind != GEMM) & (kind != BARRIER)
         before = alone.astype(np.int64)

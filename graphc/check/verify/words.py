@@ -28,9 +28,7 @@ class Words:
         return "run by the first thread" if split == "none" else f"split by {split}"
 
     def epoch(self, i: int) -> str:
-        """Return the epoch of a step, or "" if there are no threads."""
-        if self.facts.tables.backend != "native":
-            return ""
+        """Return the epoch of a step."""
         return f" in epoch {self.facts.epochs[min(max(i, 0), self.facts.end)]}"
 
     def buffer(self, i: int) -> str:

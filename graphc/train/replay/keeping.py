@@ -10,29 +10,23 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import replace
 
-from graphc.compiler.lowering import Lowering
-from graphc.compiler.program import Assignment
+from graphc.compiler.assignment import Assignment
+from graphc.compiler.lowering import Lowering, kernel_instr
 from graphc.compiler.schedule import schedule
 from graphc.ir.plan import Program
-from graphc.kernels.assignment import KernelAssignment
 from graphc.kernels.body import Body
 from graphc.kernels.group import Group
-from graphc.kernels.lowering import KernelLowering, kernel_instr
 
 
 def keeping(program: Program) -> Program:
     """Return the program with a separate buffer for each value."""
-    from graphc.backends.numpy import KERNELS
-
-    graph, capacity, order = program.graph, program.capacity, schedule(program.graph)
-    if program.backend == "native":
-        fused = _Storing(graph, order, capacity, KERNELS)
-        return _KeepingKernels(program.name, fused, order).program()
-    return _Keeping(program.name, Lowering(graph, order, capacity, KERNELS), order).program()
+    graph, order = program.graph, schedule(program.graph)
+    low = _Storing(graph, order, program.capacity).run(order)
+    return _Keeping(program.name, low, order, program.backend).program()
 
 
-class _Storing(KernelLowering):
-    """A kernel lowering that also stores the values that only the kernel itself reads."""
+class _Storing(Lowering):
+    """A lowering that also stores the values that only the kernel itself reads."""
 
     _all = True
 
@@ -72,7 +66,3 @@ class _Keeping(Assignment):
     def _lives(self) -> tuple[list[int], list[int]]:
         first, last = super()._lives()
         return first, [len(self.instrs) if end >= 0 else end for end in last]
-
-
-class _KeepingKernels(_Keeping, KernelAssignment):
-    """The same buffer assignment for fused kernels."""

@@ -116,8 +116,7 @@ def _run(
     program: Program, ex: Executor, arrays: Mapping[str, Array], n: int
 ) -> tuple[dict[str, Array], float]:
     """Run a program on the executor's state; return what its instructions wrote, and the loss."""
-    threads = 1 if program.backend == "native" else None
-    workspace = Workspace({program.name: program}, program.capacity, ex.state, threads)
+    workspace = Workspace({program.name: program}, program.capacity, ex.state, threads=1)
     bound = Binder(workspace).bound(program, n)
     for name, array in bound.feeds.items():
         np.copyto(array, arrays[name])

@@ -37,7 +37,7 @@ class Timed:
         """The nodes that the instruction computes."""
         if self.instr.nodes:
             return self.instr.nodes
-        return self.instr.outs if self.instr.members > 1 else (self.instr.node,)
+        return (self.instr.node,)
 
 
 @dataclass(frozen=True)

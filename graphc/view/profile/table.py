@@ -41,7 +41,7 @@ def lines_of(program: Program, seconds: Sequence[float], n: int) -> list[Line]:
 
 def kernel_text(instr: Instr) -> str:
     """Return the kernel's name, with the number of nodes that it computes at once."""
-    nodes = len(instr.nodes) if instr.body is not None else instr.members
+    nodes = len(instr.nodes)
     return instr.kernel if nodes <= 1 else f"{instr.kernel} of {nodes}"
 
 

@@ -7,7 +7,9 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from graphc.backends.numpy.bind import Call, bind_instr
+from graphc.backends.backend import Call
+from graphc.backends.numpy.bind import bind_reference
+from graphc.backends.numpy.kernels import bind_kernel
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
 from graphc.runtime.entry import quiet_context
@@ -70,12 +72,15 @@ class Instructions:
         for i, instr in enumerate(self.program.instrs):
             if instr.kind == "barrier":
                 made.append(())
-            elif instr.kind == "kernel":
+            elif instr.body is not None and self.program.backend == "numpy":
+                scratch = self._workspace.scratch
+                made.append(bind_kernel(self.program, instr.body, n, view, scratch))
+            elif instr.body is not None:
                 made.append(self._native(i, n, view))
             elif instr.kind in ("send", "receive"):
                 made.append(())
             else:
-                made.append(bind_instr(instr, n, view))
+                made.append((bind_reference(instr, n, view),))
         return made
 
     def _native(self, i: int, n: int, view: View) -> Sequence[Call]:

@@ -45,7 +45,7 @@ def arena_text(arena: ArenaMap) -> str:
     program, most = arena.program, max(arena.live)
     lines = [
         f"{program.name}: an arena of {arena.nbytes:,} bytes at {program.capacity} rows; at most "
-        f"{most:,} of them are in use at once, at {arena.unit} {arena.peak_step} of "
+        f"{most:,} of them are in use at once, at epoch {arena.peak_step} of "
         f"{arena.steps}, which computes {_listed(arena.running)}.",
         "Alive there:",
     ]
@@ -60,7 +60,7 @@ def _told(part: Part, arena: ArenaMap) -> str:
     where = f", {part.loc}" if part.loc else ""
     return shown(
         f"{part.name}: {part.nbytes:,} bytes ({part.formula}), {ROLES[part.role]}, "
-        f"{arena.unit} {part.life}{where}"
+        f"epoch {part.life}{where}"
     )
 
 
