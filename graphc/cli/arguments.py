@@ -7,7 +7,7 @@ import re
 import textwrap
 from typing import TYPE_CHECKING
 
-from graphc.backends.choice import BACKENDS
+from graphc.backends.table import BACKENDS
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from graphc.backends.choice import BACKENDS
+from graphc.backends.table import BACKENDS
 from graphc.base.errors import GraphError
 from graphc.cli.arguments import (
     add_command,

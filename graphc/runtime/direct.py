@@ -7,15 +7,13 @@ converts or refuses them, and are copied into the workspace.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from graphc.backends.backend import Take
 from graphc.ir.tensor_type import TensorType
 from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
-
-if TYPE_CHECKING:
-    from graphc.backends.native.direct import Take
 
 KNOWN_FEEDS = 64
 """The number of sets of inputs of a program that may be fed without a copy."""
@@ -67,7 +65,7 @@ class Directs(dict[tuple[str, ...], Direct]):
         names = tuple(types)
         if names in self or len(self) >= KNOWN_FEEDS:
             return
-        if (found := binder.take(bound, types)) is None:
+        if (found := bound.runner.take(types)) is None:
             return
         program = bound.program
         self[names] = Direct(*found, lambda n: binder.layout(program, n, missing))

@@ -157,7 +157,7 @@ class Executor(Missing):
     def _infer(self, bound: Bound, copy: bool) -> dict[str, Array]:
         self._outcome = NOTHING
         calls = bound.calls
-        if bound.all_native and len(calls) == 1:
+        if bound.uninterrupted and len(calls) == 1:
             calls[0]()
         else:
             self._run(calls)
@@ -249,7 +249,7 @@ class Executor(Missing):
         if bound is None:
             return None
         calls = bound.calls
-        if not bound.all_native or len(calls) > 1 or self._step_name == "accumulate":
+        if not bound.uninterrupted or len(calls) > 1 or self._step_name == "accumulate":
             return self._complete(bound, calls)
         self._outcome = NOTHING
         calls[0]()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call
+from graphc.backends.table import backend
 from graphc.base.errors import OutOfMemoryError
 from graphc.base.loc import caller_loc
 from graphc.compiler.memory import align
@@ -45,6 +46,11 @@ class Workspace:
         self._gradients: Array | None = None
         for program in programs.values():
             run_all(self.constant_writes(program))
+
+    @property
+    def threads(self) -> int:
+        """The most threads that may run a program."""
+        return self.scratch_size.threads
 
     @property
     def nbytes(self) -> int:
@@ -156,7 +162,7 @@ def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Worksp
 
 @dataclass(frozen=True, slots=True)
 class ScratchSize:
-    """The memory that native code needs besides buffers: `thread` bytes for each of its threads."""
+    """The memory that kernels need besides buffers: `thread` bytes for each thread."""
 
     thread: int
     threads: int
@@ -169,15 +175,10 @@ class ScratchSize:
 
 def scratch_size(programs: Mapping[str, Program], threads: int | None) -> ScratchSize:
     """Return the scratch of programs, which run one at a time."""
-    native = [program for program in programs.values() if program.backend == "native"]
-    if not native:
-        from graphc.backends.numpy.kernels import scratch_bytes as temporaries
-
-        return ScratchSize(temporaries(programs.values()), 1)
-    from graphc.backends.native.scratch import scratch_bytes
-    from graphc.backends.native.usable_cores import thread_count
-
-    return ScratchSize(scratch_bytes(native), thread_count(threads))
+    made = {program.backend: backend(program.backend) for program in programs.values()}
+    needs = [max(made[p.backend].scratch(p), default=0) for p in programs.values()]
+    counts = [one.threads(threads) for one in made.values()]
+    return ScratchSize(align(max(needs, default=0)), max(counts, default=1))
 
 
 def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:

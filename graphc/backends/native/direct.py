@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from graphc.backends.backend import Take
 from graphc.backends.native import feeds_ir
 from graphc.backends.native.builtin import builtin
 from graphc.backends.native.jit import Library, load
@@ -22,8 +23,6 @@ from graphc.backends.native.target import host
 from graphc.ir.op import Array
 from graphc.ir.plan import Program
 from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType
-
-Take = Callable[[Mapping[str, Any]], int | None]
 
 
 def bind_feeds(

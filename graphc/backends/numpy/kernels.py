@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from math import prod
 
@@ -15,22 +15,19 @@ from graphc.backends.numpy.body import Action, BodyPlan, Overlaps, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
 from graphc.compiler.memory import align
 from graphc.ir.op import Array
-from graphc.ir.plan import Buffer, Program
+from graphc.ir.plan import Buffer, Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE, shape_at
 from graphc.kernels.body import Step
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Turned, stored
 from graphc.kernels.walk import Elsewhere
 
 
-def scratch_bytes(programs: Iterable[Program]) -> int:
-    """Return the bytes that temporaries take in the kernel of all programs that needs most."""
-    sizes = (
-        plan_body(instr.body, overlaps(program)).layout(Sizes.of(instr.body, program.capacity))[1]
-        for program in programs
-        for instr in program.instrs
-        if instr.body is not None and not _is_copy(instr.body)
-    )
-    return max(sizes, default=0)
+def scratch_bytes(program: Program, instr: Instr) -> int:
+    """Return the bytes that an instruction needs for temporaries."""
+    if instr.body is None or _is_copy(instr.body):
+        return 0
+    plan = plan_body(instr.body, overlaps(program))
+    return plan.layout(Sizes.of(instr.body, program.capacity))[1]
 
 
 def _is_copy(kernel: Kernel) -> bool:

@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 
+from graphc.backends.table import backend
 from graphc.check.certificate.columns import Pair, column, pair
 from graphc.check.certificate.tables import (
     COLUMN,
@@ -27,7 +28,6 @@ from graphc.check.certificate.tables import (
     WINDOW,
     WRITE,
     Accesses,
-    Ints,
     Steps,
 )
 from graphc.ir.plan import Instr, Program
@@ -48,7 +48,7 @@ AXIS = {"rows": ROWS, "columns": COLUMNS}
 def steps_of(program: Program) -> Steps:
     """Return the table of a program's instructions."""
     numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 13)
-    scratch = _scratch_needs(program)
+    scratch = column(backend(program.backend).scratch(program))
     return Steps(
         [instr.node for instr in program.instrs],
         numbers[:, 0],
@@ -125,25 +125,6 @@ def _traits(kernel: Loop) -> tuple[int, int, int]:
         and steps[0].op == "load"
     )
     return (reduced[0] if reduced else NONE), int(by_columns), int(copies)
-
-
-def _scratch_needs(program: Program) -> Ints:
-    """Return the bytes of a thread's scratch that each product needs on this machine."""
-    needs = np.zeros(len(program.instrs), np.int64)
-    if program.backend != "native":
-        return needs
-    from graphc.backends.native.scratch import kernel_scratch
-    from graphc.backends.native.target import host
-
-    bits, known = host().bits, dict[tuple[object, ...], int]()
-    for i, instr in enumerate(program.instrs):
-        kernel = instr.body
-        if isinstance(kernel, Gemm):
-            key = kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.dtype, kernel.window
-            if key not in known:
-                known[key] = kernel_scratch(kernel, bits, program.capacity)
-            needs[i] = known[key]
-    return needs
 
 
 # ------------------------------------------------------------------ accesses

@@ -8,8 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from graphc.backends.backend import Call
-from graphc.backends.numpy.bind import bind_reference
-from graphc.backends.numpy.kernels import bind_kernel
+from graphc.backends.table import backend
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
 from graphc.runtime.entry import quiet_context
@@ -70,27 +69,18 @@ class Instructions:
 
         made: list[Sequence[Call]] = []
         for i, instr in enumerate(self.program.instrs):
-            if instr.kind == "barrier":
-                made.append(())
-            elif instr.body is not None and self.program.backend == "numpy":
-                scratch = self._workspace.scratch
-                made.append(bind_kernel(self.program, instr.body, n, view, scratch))
-            elif instr.body is not None:
-                made.append(self._native(i, n, view))
-            elif instr.kind in ("send", "receive"):
+            if instr.kind == "barrier" or instr.kind in ("send", "receive"):
                 made.append(())
             else:
-                made.append((bind_reference(instr, n, view),))
+                made.append(self._alone(i, n, view))
         return made
 
-    def _native(self, i: int, n: int, view: View) -> Sequence[Call]:
-        """Return the calls of a native program of which every instruction but one is left out."""
-        from graphc.backends.native.bind import NativeProgram
-
+    def _alone(self, i: int, n: int, view: View) -> Sequence[Call]:
+        """Return the calls of the program of which every instruction but one is left out."""
         others = frozenset(range(len(self.program.instrs))) - {i}
-        native = NativeProgram(self.program, others, self._workspace, view)
-        self._kept.append(native)
-        return native.calls(n, view)[0]
+        runner = backend(self.program.backend).bind(self.program, others, self._workspace)
+        self._kept.append(runner)
+        return runner.calls(n, view)[0]
 
 
 def _pass(calls: Sequence[Sequence[Call]], times: Sequence[list[float]]) -> None:
