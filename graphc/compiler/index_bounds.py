@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
-from graphc.ops.again import After
 from graphc.ops.losses.label_hit import LabelHit
-from graphc.ops.shape import Cast, Reshape, StopGradient
+from graphc.ops.shape import Cast
 from graphc.ops.source import Input
 
 
@@ -42,6 +41,6 @@ def ignored_labels(graph: Graph) -> dict[str, int]:
 
 
 def _through_aliases(graph: Graph, name: str) -> str:
-    while isinstance(graph[name].op, (Reshape, StopGradient, Cast, After)):
+    while graph[name].op.alias or isinstance(graph[name].op, Cast):
         name = graph[name].inputs[0]
     return name

@@ -10,7 +10,6 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, Source
 from graphc.ir.plan import Instr
 from graphc.ir.tensor_type import ITEMSIZE, TensorType, count
-from graphc.kernels.elsewhere import adds_rows
 from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.fuse import Fuser
 from graphc.kernels.group import Group, Joined, Unit
@@ -23,7 +22,6 @@ from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import View
 from graphc.ops.again import is_event_of
 from graphc.ops.exchange import Receive, Send
-from graphc.ops.gather import GatherGrad
 from graphc.ops.shape import Transpose
 
 
@@ -74,7 +72,7 @@ class Lowering:
             self._join(unit)
         elif isinstance(unit.op, Transpose) and ITEMSIZE[unit.type.dtype] > 1:
             self._turn(unit, unit.op.axes)
-        elif isinstance(unit.op, GatherGrad) and adds_rows(unit.op, unit.type):
+        elif unit.op.adds_rows(unit.type):
             self._add_rows(unit)
         elif isinstance(unit.op, (Send, Receive)):
             self._exchange(unit, unit.op)

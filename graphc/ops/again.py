@@ -18,6 +18,7 @@ class After(Fused):
     """
 
     name = "after"
+    alias = True
     roles = ("x", "event")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

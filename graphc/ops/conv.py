@@ -13,8 +13,10 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, Op
-from graphc.ir.tensor_type import Shape, TensorType, shape_at
-from graphc.kernels.expr import Expr
+from graphc.ir.tensor_type import Dim, Shape, TensorType, shape_at
+from graphc.kernels.matrix import by_last
+from graphc.kernels.products import Product
+from graphc.kernels.window import Window as Met
 from graphc.ops.window import Sizes, Window, places, windows
 
 
@@ -63,9 +65,16 @@ class Convolution(Op):
                 "a kernel has the channels of x, with groups those of one group"
             )
 
-    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """Return the result from an element of the product that the convolution is."""
-        return product
+    def met(self, x: Shape, kernel: Sizes, y: Shape) -> Met:
+        """Return the pixels that the filter meets."""
+        none, one = (0,) * len(kernel), (1,) * len(kernel)
+        (channels,) = _sizes(x[-1:])
+        how = kernel, _sizes(y[1:-1]), self.stride, self.dilation, none, one, self.groups
+        return Met(_sizes(x[1:-1]), channels // self.groups, *how)
+
+    def is_pointwise(self, kernel: Sizes) -> bool:
+        """Return whether the filter is one pixel, met by each place: then it is of matrices."""
+        return self.groups == 1 and set(kernel) == set(self.stride) == {1}
 
     def parts(self, array: Array) -> Array:
         """Return a matrix for each group: its part of the last axis, by all other axes."""
@@ -100,6 +109,14 @@ class Conv(Convolution):
         for offset, window in self.windows(w.shape[:-2], y.shape[1:-1]):
             y += self.joined(self.parts(x[window]) @ self.parts(w[offset])).reshape(y.shape)
         return y
+
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        x, w = ins
+        kernel = _sizes(w.shape[:-2])
+        if self.is_pointwise(kernel):
+            return Product(w.shape[-2])
+        window = self.met(x.shape, kernel, self.infer(ins).shape)
+        return Product(window.depth, window=window)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -140,6 +157,26 @@ class ConvDx(Convolution):
             dx[window] += part.reshape(dx[window].shape)
         return dx
 
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        dy, w = ins
+        kernel = _sizes(w.shape[:-2])
+        if self.is_pointwise(kernel):
+            return Product(dy.shape[-1], trans_b=True)
+        window = self._spread(dy.shape, kernel)
+        return Product(window.depth, trans_b=True, window=window)
+
+    def _spread(self, dy: Shape, kernel: Sizes) -> Met:
+        """Return the places whose filters reach a pixel.
+
+        It is a convolution of results that lie `stride` apart, with the filter in reverse.
+        """
+        one = (1,) * len(kernel)
+        before = tuple((k - 1) * d for k, d in zip(kernel, self.dilation, strict=True))
+        (channels,) = _sizes(dy[-1:])
+        space = _sizes(self.shape[1:-1])
+        how = kernel, space, one, self.dilation, before, self.stride, self.groups
+        return Met(_sizes(dy[1:-1]), channels // self.groups, *how)
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -179,6 +216,13 @@ class ConvDw(Convolution):
             dw[offset] = self.joined(met @ self.parts(dy))
         return dw
 
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        x, dy = ins
+        rows, kernel = by_last(dy.shape)[0], _sizes(self.shape[:-2])
+        if self.is_pointwise(kernel):
+            return Product(rows, trans_a=True)
+        return Product(rows, trans_a=True, window=self.met(x.shape, kernel, dy.shape))
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -188,3 +232,7 @@ class ConvDw(Convolution):
             b.apply(dx, dy, dout),
             b.apply(Conv(self.stride, self.dilation, self.groups), x, dout),
         )
+
+
+def _sizes(dims: Sequence[Dim]) -> Sizes:
+    return tuple(dim for dim in dims if isinstance(dim, int))

@@ -64,6 +64,7 @@ class DropoutMask(Op):
     """
 
     name = "dropout_mask"
+    draws = True
     roles = ("seed", "draws", "first_row")
     optional = 1
     gradient_text = ("", "", "")

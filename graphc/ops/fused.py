@@ -15,6 +15,7 @@ from graphc.ir.op import Along, Array, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
+from graphc.kernels.products import Product, matrix_product
 from graphc.ops.affine import Affine
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import check_features, columns, feature_axes
@@ -48,8 +49,10 @@ class AffineRelu(Fused):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.maximum(Affine().reference(ins), 0))
 
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        return matrix_product(ins)
+
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """Return the result from an element of the product; `ins` is the bias."""
         return Relu().scalar([Affine().epilogue(product, ins)], "columns")
 
 
@@ -71,8 +74,10 @@ class MatMulReluGrad(Fused):
         product = MatMul(self.trans_a, self.trans_b).reference(ins[:2])
         return ReluGrad().reference([ins[2], product])
 
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        return matrix_product(ins, self.trans_a, self.trans_b)
+
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """Return the result from an element of the product; `ins` is the relu's result."""
         return ReluGrad().scalar([ins[0], product], "columns")
 
 

@@ -16,11 +16,15 @@ from graphc.ir.tensor_type import (
     Batch,
     Shape,
     TensorType,
+    count,
     normal_axis,
     plain,
     shape_at,
     shape_text,
 )
+from graphc.kernels.expr import BodyBuilder, Expr, call
+from graphc.kernels.gathers import Read, Reader
+from graphc.kernels.walk import Elsewhere, Walk
 from graphc.ops.source import Constant, constant
 
 
@@ -87,6 +91,21 @@ class Gather(ByPlace):
         x, indices = ins
         return b.apply(GatherGrad(x.shape, self.axis), indices, dout), None
 
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+        x, indices = ins
+        rows, size, columns = count(indices.shape), x.shape[0], count(x.shape[1:])
+        if normal_axis(self.axis, x.rank) or x.rank < 2 or 0 in (rows, columns):
+            return None
+        if not isinstance(size, int) or not isinstance(columns, int) or not indices.rank:
+            return None
+        last, at = size - 1, Elsewhere((Walk(columns, size), Walk(1, columns)), given=True)
+
+        def write(builder: BodyBuilder, read: Read) -> Expr:
+            index = call("maximum", read(1, None).cast("int64"), 0)
+            return read(0, at, call("minimum", index, last))
+
+        return Reader((rows, columns), write)
+
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {1: entries(ins[0], self.axis)}
 
@@ -121,6 +140,11 @@ class GatherGrad(ByPlace):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return None, b.apply(Gather(self.axis), dout, ins[0])
+
+    def adds_rows(self, result: TensorType) -> bool:
+        counted = all(isinstance(dim, int) and dim for dim in result.shape)
+        first = result.rank > 1 and not normal_axis(self.axis, result.rank)
+        return counted and first and result.is_float
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {0: entries(ins[1].with_shape(self.shape), self.axis)}

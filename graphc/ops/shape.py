@@ -23,12 +23,15 @@ from graphc.ir.tensor_type import (
 )
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
+from graphc.kernels.gathers import Reader, moved
+from graphc.kernels.walk import Walk
 
 
 @dataclass(frozen=True)
 class Reshape(Op):
     """The same elements in C order under another shape; no copy is made."""
 
+    alias = True
     roles = ("x",)
     gradient_text = ("reshape(d_out, x.shape)",)
     shape: Shape
@@ -70,6 +73,18 @@ class Transpose(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0].transpose(self.axes).copy()
 
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+        (x,) = ins
+        return moved(x.shape, result, self._maps) if self._keeps_rows(x.shape) else None
+
+    def _maps(self, walks: list[Walk]) -> list[Walk]:
+        return [walks[axis] for axis in self.axes]
+
+    def _keeps_rows(self, x: Shape) -> bool:
+        """Return whether the batch stays first and rows contiguous; others are not gathered."""
+        axes = self.axes
+        return bool(x) and axes[-1] == len(x) - 1 and not (isinstance(x[0], Batch) and axes[0])
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -109,6 +124,7 @@ class Cast(Op):
 class StopGradient(Op):
     """x itself, through which no gradient flows."""
 
+    alias = True
     name = "stop_gradient"
     roles = ("x",)
     gradient_text = ("",)

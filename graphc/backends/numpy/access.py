@@ -98,18 +98,18 @@ def run_of(indices: range, walk: Walk, size: int) -> Run | None:
     """Return the indices that have a position, or None if they are not evenly spaced."""
     if walk.apart > 1 and (walk.floor or abs(walk.scale) != 1):
         return None
-    step = walk.apart
     begin = indices.start
     while (begin * walk.scale + walk.shift) % walk.apart:
         begin += 1
-    met = [
-        (i, (i * walk.scale + walk.shift) // walk.apart) for i in range(begin, indices.stop, step)
-    ]
-    met = [(i, position) for i, position in met if 0 <= position < size]
-    if not met:
+    many = len(range(begin, indices.stop, walk.apart))
+    first, grows = (begin * walk.scale + walk.shift) // walk.apart, walk.scale
+    low, high = (0, size - 1) if grows > 0 else (size - 1, 0)
+    start = max(0, -((first - low) // grows))
+    length = min(many - 1, (high - first) // grows) - start + 1
+    if length <= 0:
         return Run(0, 1, 0, 0, 0)
-    (first, position), grows = met[0], walk.scale
-    return Run(first - indices.start, step, len(met), position, grows)
+    at = begin + start * walk.apart - indices.start
+    return Run(at, walk.apart, length, first + start * grows, grows)
 
 
 def _taken(

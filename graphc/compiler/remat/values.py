@@ -13,7 +13,6 @@ from graphc.compiler.memory import align
 from graphc.compiler.schedule import schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
-from graphc.ops.shape import Reshape, StopGradient
 from graphc.view.profile.cost import op_flops
 
 SMALL = 8
@@ -78,7 +77,7 @@ class Values:
                 operand.reads.append(time)
             else:
                 operand.last = time
-        if isinstance(node.op, (Reshape, StopGradient)) and operands:
+        if node.op.alias and operands:
             self.of[node.name] = operands[0]
             operands[0].names.append(node.name)
             return
