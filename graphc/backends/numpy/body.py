@@ -62,13 +62,13 @@ class BodyPlan:
     temporaries: tuple[Value, ...]
     whole: int
 
-    def cuts(self, sizes: Sizes) -> list[Part]:
-        """Return the parts for these sizes."""
-        return list(_cuts(self.kernel, self.parts, sizes))
+    def cuts(self, sizes: Sizes) -> Iterator[Part]:
+        """Yield the parts for these sizes, the largest first."""
+        return _cuts(self.kernel, self.parts, sizes)
 
     def layout(self, sizes: Sizes) -> tuple[list[int], int]:
         """Return the offset of each temporary in the scratch, and the bytes of all with work."""
-        largest = self.cuts(sizes)[0]
+        largest = next(self.cuts(sizes))
         offsets, offset = [], 0
         for i, value in enumerate(self.temporaries):
             offsets.append(offset)
