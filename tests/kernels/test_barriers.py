@@ -21,7 +21,7 @@ from graphc.kernels.barriers import BARRIER, Barriers
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.kernel import Gemm, Loop, Split, Stack
-from graphc.kernels.lowering import kernel_instr
+from graphc.compiler.lowering import kernel_instr
 from graphc.kernels.walk import Elsewhere, straight
 from graphc.kernels.window import Window
 

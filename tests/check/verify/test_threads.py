@@ -24,7 +24,7 @@ from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, N, TensorType
 from graphc.kernels.body import Axis, Body
 from graphc.kernels.expr import BodyBuilder, call
 from graphc.kernels.kernel import Kernel, Loop, Split
-from graphc.kernels.lowering import kernel_instr
+from graphc.compiler.lowering import kernel_instr
 from tests.backends.native import loop_bodies as bodies
 from tests.backends.native.gemm_function import Product, Spec
 from tests.backends.native.loop_function import LoopFunction, arrays_for
