@@ -51,7 +51,7 @@ class Action(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BodyPlan:
-    """What a kernel computes once, what part by part, and its temporaries.
+    """What a kernel computes once, what part by part, what it stores last, and its temporaries.
 
     A temporary is a value's span and dtype; those from `whole` on hold parts.
     """
@@ -59,6 +59,7 @@ class BodyPlan:
     kernel: Kernel
     once: tuple[Action, ...]
     parts: tuple[Action, ...]
+    last: tuple[Action, ...]
     temporaries: tuple[Value, ...]
     whole: int
 
@@ -156,14 +157,15 @@ class _Planning:
             self._place(store.step, store)
         for i in self.order[: self.inner]:
             self._compute(i)
-        self._store_copies(inner=False)
         once, whole = tuple(self.actions), len(self.temporaries)
         self.actions, self.free = [], {}
         for i in self.order[self.inner :]:
             self._compute(i)
         self._store_copies(inner=True)
-        temporaries = tuple(self.temporaries)
-        return BodyPlan(self.kernel, once, tuple(self.actions), temporaries, whole)
+        parts, self.actions = tuple(self.actions), []
+        self._store_copies(inner=False)  # parts may read what these overwrite
+        last, temporaries = tuple(self.actions), tuple(self.temporaries)
+        return BodyPlan(self.kernel, once, parts, last, temporaries, whole)
 
     # ------------------------------------------------------------------ when
 

@@ -33,7 +33,7 @@ class Function:
 
 
 def _call(ufunc: np.ufunc, out: Array, *ins: Array) -> Sequence[Call]:
-    return (partial(ufunc, *ins, out),)
+    return (partial(ufunc, *ins, out=out),)
 
 
 def _sigmoid(out: Array, x: Array) -> Sequence[Call]:
@@ -41,7 +41,7 @@ def _sigmoid(out: Array, x: Array) -> Sequence[Call]:
     limit, one = number(np.floor(np.log(np.finfo(out.dtype).max)), out.dtype), number(1, out.dtype)
     return (
         partial(np.negative, x, out),
-        partial(np.minimum, out, limit, out),
+        partial(np.minimum, out, limit, out=out),
         partial(np.exp, out, out),
         partial(np.add, out, one, out),
         partial(np.reciprocal, out, out),
@@ -97,7 +97,7 @@ def _erf(out: Array, x: Array, t: Array, u: Array, inner: Array, small: Array) -
         partial(np.add, inner, x, inner),
         partial(np.absolute, x, t),
         partial(np.less_equal, t, one, small),
-        partial(np.minimum, t, number(_LARGEST[dtype], dtype), t),
+        partial(np.minimum, t, number(_LARGEST[dtype], dtype), out=t),
         partial(np.add, t, two, out),
         partial(np.subtract, t, two, u),
         partial(np.divide, u, out, u),

@@ -65,6 +65,8 @@ class _Binding:
         for part in self.plan.cuts(self.sizes) if self.plan.parts else ():
             for action in self.plan.parts:
                 yield from self._calls(action, part)
+        for action in self.plan.last:
+            yield from self._calls(action, self.sizes.whole)
 
     def _calls(self, action: Action, part: Part) -> Sequence[Call]:
         out, *ins = (self._array(value, part) for value in (action.out, *action.ins))
