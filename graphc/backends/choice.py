@@ -6,48 +6,47 @@ import os
 import warnings
 from functools import lru_cache
 
+from graphc.backends.table import BACKENDS, backend
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 
-BACKENDS = ("native", "numpy")
-
 
 def chosen_backend(asked: str | None) -> str:
-    """Return the backend asked for, else that of GRAPHC_BACKEND, else native if available.
+    """Return the backend asked for, else that of GRAPHC_BACKEND, else the first that is available.
 
-    Warn and return "numpy" if native is not available.  Raise GraphError if the name is not a
-    backend's, or if it is native and native is not available on this machine.
+    Warn if that is not the one to be preferred.  Raise GraphError if the name is not a backend's,
+    or if the backend is not available on this machine.
     """
     if asked is not None:
         return _checked(asked, f"there is no backend {asked!r}")
     forced = os.environ.get("GRAPHC_BACKEND", "").strip()
     if forced:
         return _checked(forced, f"GRAPHC_BACKEND is {forced!r}, which is not a backend")
-    reason = _why_not_native()
+    preferred, fallback = BACKENDS[0], BACKENDS[-1]
+    reason = _missing(preferred)
     if reason is None:
-        return "native"
+        return preferred
     _warn(reason)
-    return "numpy"
+    return fallback
 
 
 def _checked(name: str, complaint: str) -> str:
     if name not in BACKENDS:
-        raise GraphError(complaint, loc=caller_loc(), hint='there are "native" and "numpy"')
-    reason = _why_not_native() if name == "native" else None
+        there = " and ".join(f'"{known}"' for known in BACKENDS)
+        raise GraphError(complaint, loc=caller_loc(), hint=f"there are {there}")
+    reason = _missing(name)
     if reason is not None:
         raise GraphError(
-            f"there is no native backend here: {reason}",
+            f"there is no {name} backend here: {reason}",
             loc=caller_loc(),
-            hint='leave backend out, or ask for "numpy"',
+            hint=f'leave backend out, or ask for "{BACKENDS[-1]}"',
         )
     return name
 
 
 @lru_cache
-def _why_not_native() -> str | None:
-    from graphc.backends.native.target import available
-
-    return available()
+def _missing(name: str) -> str | None:
+    return backend(name).missing()
 
 
 @lru_cache

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.numpy import KERNELS
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.check.central_differences import rule_mistakes, widened, wrong_entries
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Layer, Op, attributes
 from graphc.ir.tensor_type import N, TensorType, shape_at, shape_text
+from graphc.ops import OPS
 from graphc.runtime import reference
 from graphc.runtime.reference import evaluate
 
@@ -104,7 +104,7 @@ def _fields(op: Op) -> Iterator[Finding]:
 
 
 def _name(op: Op) -> Iterator[Finding]:
-    if op.name in KERNELS and not type(op).__module__.startswith("graphc.ops."):
+    if op.name in OPS and not type(op).__module__.startswith("graphc.ops."):
         yield "name", f"{op.name!r} is the name of a built-in op; rename it"
 
 

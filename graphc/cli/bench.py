@@ -10,8 +10,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from graphc.backends.choice import BACKENDS
 from graphc.backends.native.usable_cores import thread_count
+from graphc.backends.table import BACKENDS
 from graphc.base.errors import GraphError
 from graphc.cli.arguments import Command, Parser, optimizer, positive, print_json
 from graphc.cli.model import compiled, load_model, random_feeds

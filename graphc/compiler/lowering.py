@@ -1,74 +1,85 @@
-"""From nodes to instructions: each op lowers itself through the Emitter that is defined here."""
+"""From nodes to instructions: fused kernels, and calls of what has no generated form."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
-from graphc.base.errors import GraphError
 from graphc.compiler.schedule import Schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, Source
 from graphc.ir.plan import Instr
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import ITEMSIZE, TensorType, count
+from graphc.kernels.expr import BodyBuilder
+from graphc.kernels.fuse import Fuser
+from graphc.kernels.group import Group, Joined, Unit
+from graphc.kernels.groups import Grouping
+from graphc.kernels.kernel import Added, Gemm, Kernel, Loop, Turned
+from graphc.kernels.matrix import Space, by_last, flat, matrix
+from graphc.kernels.order import fusing_order
+from graphc.kernels.split import loop_split
+from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import View
+from graphc.ops.again import is_event_of
 from graphc.ops.exchange import Receive, Send
+from graphc.ops.shape import Transpose
 
 
 class Lowering:
-    """The instructions of a scheduled graph, and the types of all values that they read or write.
+    """The instructions of a scheduled graph, fused into as few kernels as possible.
 
-    `kernels` are the names of the backend's kernels; an op that asks for another runs by its
-    reference rule.
+    It also knows the types of all values that they read or write.
     """
 
-    def __init__(
-        self, graph: Graph, schedule: Schedule, capacity: int, kernels: Container[str]
-    ) -> None:
+    def __init__(self, graph: Graph, schedule: Schedule, capacity: int) -> None:
         self.graph = graph
         self.capacity = capacity
         self.instrs: list[Instr] = []
         self.types: dict[str, TensorType] = {}
         """The types of the buffers that are not nodes."""
-        self.roots: dict[str, str] = {}
-        """From an alias to the buffer whose bytes it shares."""
-        self.views: dict[str, View] = {}
-        """From an alias that is only some columns of its root to those columns."""
-        self.constants: dict[str, TensorType] = {}
-        """The constant vectors that kernels asked for."""
-        self.scratches: dict[str, int] = {}
-        """From a scratch buffer to the instruction that it belongs to."""
         self.flat: dict[str, int] = {}
         """From an exchanged value to its offset in the buffer that holds all buckets."""
         self.given = schedule.in_place.keys()
         """The values that are written to states."""
-        self.border = 0
+        self.border = -1
         self._sent: dict[int, dict[str, str]] = {}
-        self._kernels = kernels
-        self._node: Node | None = None
-        self._run(schedule)
+        traits = TraitsOf(graph)
+        order, border = fusing_order(graph, schedule, traits)
+        self._grouping = Grouping(graph, order, border, schedule.in_place, traits)
+        self._fuser = Fuser(self._grouping, capacity)
+        permuted = self._grouping.strides
+        self.roots = {k: v for k, v in self._grouping.roots.items() if k not in permuted}
+        """From an alias to the buffer whose bytes it shares."""
+        self.views: dict[str, View] = dict(self._grouping.views)
+        """From an alias that is only some columns of its root to those columns."""
 
-    def _run(self, schedule: Schedule) -> None:
-        for position, node in enumerate(schedule.order):
-            if position == schedule.border:
+    def run(self, schedule: Schedule) -> Lowering:
+        """Add the instructions of all units, in order; return itself."""
+        backward = {node.name for node in schedule.order[schedule.border :]}
+        for unit in self._grouping:
+            last = unit if isinstance(unit, Node) else _last(unit)
+            if self.border < 0 and last.name in backward:
                 self._end_forward(schedule)
-            if not isinstance(node.op, Source):
-                self._lower(node)
-        if schedule.border == len(schedule.order):
+            self._lower(unit)
+        if self.border < 0:
             self._end_forward(schedule)
+        return self
 
-    def _lower(self, node: Node) -> None:
-        """Add the instructions of a node; raise GraphError if its scratch is no possible array."""
-        self._node = node
-        try:
-            node.op.lower(self, node.inputs, node.name)
-        except ValueError as error:
-            sentence, _, hint = str(error).partition("\n")
-            raise GraphError(
-                f"{node.op.name} {node.name!r} cannot be computed: {sentence}",
-                loc=node.locs[0] if node.locs else None,
-                hint=hint,
-            ) from None
+    def _lower(self, unit: Unit) -> None:
+        if isinstance(unit, Group):
+            self._kernel(unit)
+        elif isinstance(unit, Joined):
+            self._join(unit)
+        elif isinstance(unit.op, Transpose) and ITEMSIZE[unit.type.dtype] > 1:
+            self._turn(unit, unit.op.axes)
+        elif unit.op.adds_rows(unit.type):
+            self._add_rows(unit)
+        elif isinstance(unit.op, (Send, Receive)):
+            self._exchange(unit, unit.op)
+        else:
+            self.instrs.append(
+                Instr("call", unit.op.name, unit.op, unit.inputs, (unit.name,), unit.name)
+            )
 
     def _end_forward(self, schedule: Schedule) -> None:
         """Copy values that could not be written in place to their states; backward reads none."""
@@ -80,48 +91,105 @@ class Lowering:
         """Return the buffer whose bytes `name` shares."""
         return self.roots.get(name, name)
 
-    def copy(self, source: str, out: str, type: TensorType, node: str) -> None:
-        """Add a copy of a buffer into a new one."""
-        self.types[out] = type
-        self.instrs.append(Instr("copy", "copy", None, (source,), (out,), (), node))
-
     def type(self, name: str) -> TensorType:
-        """Return the type of an operand, the result, or a scratch buffer."""
+        """Return the type of a buffer."""
         found = self.types.get(name)
         return self.graph[name].type if found is None else found
 
-    def call(self, kernel: str, ins: Sequence[str], out: str, scratch: Sequence[str] = ()) -> None:
-        """Add a call of the backend's kernel, or of the reference rule if there is no kernel."""
-        if kernel not in self._kernels:
-            self.reference(ins, out)
-            return
-        assert self._node is not None
-        for name in scratch:
-            if name in self.scratches:
-                self.scratches[name] = len(self.instrs)
-        self.instrs.append(
-            Instr("call", kernel, self._node.op, tuple(ins), (out,), tuple(scratch), out)
+    # ------------------------------------------------------------------ kernels
+
+    def _kernel(self, group: Group) -> None:
+        kernel = self._fuser.kernel(group, lambda name: self._is_stored(group, name))
+        names = tuple(node.name for node in group.nodes)
+        self.instrs.append(kernel_instr(kernel, names))
+
+    def _turn(self, node: Node, axes: tuple[int, ...]) -> None:
+        """Copy a value with its axes permuted."""
+        (source,) = node.inputs
+        space = by_last(node.type.shape)
+        builder = BodyBuilder()
+        value = builder.load(self._grouping.root(source), "each", node.type.dtype)
+        builder.store(value, node.name, "each")
+        turned = Turned(self.graph[source].type.shape, axes)
+        kernel = Loop(*space, "columns", builder.body(), "matrices", turned=turned)
+        self.instrs.append(kernel_instr(kernel, (node.name,)))
+
+    def _add_rows(self, node: Node) -> None:
+        """Scatter-add slices at their indices."""
+        indices, rows = node.inputs
+        of_indices = self.graph[indices].type
+        added = Added(
+            self._grouping.root(rows),
+            self._grouping.root(indices),
+            of_indices.dtype,
+            count(of_indices.shape),
         )
+        builder = BodyBuilder()
+        builder.store(builder.added(node.type.dtype), node.name, "each")
+        space = matrix(node.type.shape)
+        kernel = Loop(*space, "rows", builder.body(), "columns", added=added)
+        self.instrs.append(kernel_instr(kernel, (node.name,)))
 
-    def reference(self, ins: Sequence[str], out: str) -> None:
-        """Add an instruction that runs the op's reference rule and copies its result."""
-        assert self._node is not None
-        op = self._node.op
-        self.instrs.append(Instr("reference", op.name, op, tuple(ins), (out,), (), out))
+    def _join(self, joined: Joined) -> None:
+        """Copy each part to its columns."""
+        name, type = joined.node.name, joined.node.type
+        width = joined.parts[-1].stop
+        for number, part in enumerate(joined.parts):
+            view = f"{name}.columns{number}"
+            rows, columns = type.shape[0], part.stop - part.start
+            self.types[view] = type.with_shape((rows, columns))
+            self.roots[view] = name
+            self.views[view] = View(name, part.start, width)
+            self._copy_matrix(part.operand, view, type.dtype, (rows, columns), (name,))
 
-    def exchange(self, source: str, out: str) -> None:
+    def _copy_matrix(
+        self, source: str | None, out: str, dtype: str, space: Space, nodes: tuple[str, ...]
+    ) -> None:
+        builder = BodyBuilder()
+        if source is None:
+            value = builder.const(0, dtype)
+        else:
+            value = builder.load(self._grouping.bytes_of(source), "each", dtype)
+        builder.store(value, out, "each")
+        body = builder.body()
+        split = loop_split(*space, "columns", body, self.capacity)
+        self.instrs.append(kernel_instr(Loop(*space, "columns", body, split), nodes))
+
+    def _is_stored(self, group: Group, name: str) -> bool:
+        """Return whether anything outside the group reads a node, or an alias of it."""
+        if name in self.graph.roots:
+            return True
+        for user in self.graph.users[name]:
+            if is_event_of(name, self.graph[user]):
+                continue
+            if user in self._grouping.roots or user in self._grouping.inlined:
+                if self._is_stored(group, user):
+                    return True
+            elif self._grouping.group_of.get(user) is not group:
+                return True
+        return False
+
+    def copy(self, source: str, out: str, type: TensorType, node: str) -> None:
+        """Add a copy of a buffer into a new one."""
+        self.types[out] = type
+        self._copy_matrix(source, out, type.dtype, flat(type.shape), (node,))
+
+    # ------------------------------------------------------------------ exchange
+
+    def _exchange(self, node: Node, op: Send | Receive) -> None:
         """Add one instruction for a whole bucket: its last value sends it, its first awaits it."""
-        assert self._node is not None
-        op = self._node.op
+        (source,), out = node.inputs, node.name
         if isinstance(op, Send):
-            source = self._sendable(source)
+            source = self._sendable(source, node)
             self.flat.update({source: op.offset, out: op.offset})
             members = self._sent.setdefault(op.bucket, {})
             members[out] = source
             if len(members) == op.members:
                 self._exchanged("send", op, members)
-        elif isinstance(op, Receive) and out not in self.flat:
-            arriving = {user: name for name in self._sent[op.bucket] for user in self._users(name)}
+        elif out not in self.flat:
+            arriving = {
+                user: name for name in self._sent[op.bucket] for user in self.graph.users[name]
+            }
             self.flat.update({user: self.flat[name] for user, name in arriving.items()})
             self._exchanged("receive", op, arriving)
 
@@ -131,43 +199,32 @@ class Lowering:
         """Add the instruction for a bucket; `members` maps each result to its operand."""
         outs = tuple(sorted(members, key=self.flat.__getitem__))
         ins = tuple(members[out] for out in outs)
-        self.instrs.append(Instr(kind, kind, op, ins, outs, (), outs[-1], len(outs)))
+        self.instrs.append(Instr(kind, kind, op, ins, outs, outs[-1]))
 
-    def _users(self, name: str) -> tuple[str, ...]:
-        return self.graph.users[name]
-
-    def _sendable(self, name: str) -> str:
+    def _sendable(self, name: str, node: Node) -> str:
         """Return the value, or a copy of it if it already has a fixed place in memory."""
-        assert self._node is not None
         own = isinstance(self.graph[name].op, Source) or name in self.given
-        alone = self.graph.feeds_only(name, self._node.name) and self.root(name) == name
+        alone = self.graph.feeds_only(name, node.name) and self.root(name) == name
         if alone and not own:
             return name
-        copy = f"{self._node.name}.copy"
-        self.copy(name, copy, self.type(name), self._node.name)
+        copy = f"{node.name}.copy"
+        self.copy(name, copy, self.type(name), node.name)
         return copy
 
-    def alias(self, source: str, out: str) -> None:
-        """Let `out` be the same bytes as `source`."""
-        self.roots[out] = self.root(source)
 
-    def scratch(self, type: TensorType) -> str:
-        """Return a new buffer that lives for the next instruction only."""
-        assert self._node is not None
-        name = f"{self._node.name}.scratch{len(self.scratches)}"
-        self.types[name] = type
-        self.scratches[name] = -1
-        return name
+def kernel_instr(kernel: Kernel, nodes: tuple[str, ...]) -> Instr:
+    """Return the instruction that runs a fused kernel."""
+    ins = kernel.body.loads
+    if isinstance(kernel, Gemm):
+        ins = tuple(dict.fromkeys((kernel.a, kernel.b, *ins)))
+        kind = "gemm"
+    else:
+        if kernel.added is not None:
+            ins = tuple(dict.fromkeys((kernel.added.rows, kernel.added.indices)))
+        kind = kernel.axis
+    outs = kernel.body.written
+    return Instr("kernel", kind, None, ins, outs, nodes[-1], kernel, nodes)
 
-    def ones(self, type: TensorType) -> str:
-        """Return a constant vector of ones, as long as the type's first axis, of its dtype."""
-        return self._constant("ones", TensorType(type.shape[:1], type.dtype))
 
-    def row_numbers(self, type: TensorType) -> str:
-        """Return a constant int64 vector 0, 1, 2, ... as long as the type's first axis."""
-        return self._constant("rows", TensorType(type.shape[:1], "int64"))
-
-    def _constant(self, kind: str, type: TensorType) -> str:
-        name = f"%{kind}:{type}"
-        self.constants[name] = self.types[name] = type
-        return name
+def _last(unit: Group | Joined) -> Node:
+    return unit.nodes[-1] if isinstance(unit, Group) else unit.node

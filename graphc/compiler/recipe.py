@@ -54,8 +54,7 @@ class Recipe:
         records = {"infer": self._infer(watch)}
         if self.wrt:
             records.update(self._training(watch))
-        if self.backend == "native":
-            records = {name: _repeating(rows, watch) for name, rows in records.items()}
+        records = {name: _repeating(rows, watch) for name, rows in records.items()}
         programs = {name: self._program(name, rows[-1].graph) for name, rows in records.items()}
         graphs = dict(records)
         trained = tuple(programs["grad"].gradients) if "grad" in programs else ()

@@ -142,27 +142,19 @@ def may_be_view(graph: Graph, node: Node) -> bool:
 
     if isinstance(node.op, BroadcastTo):
         return all(dim == 1 for dim in graph[node.inputs[0]].type.shape)
-    return isinstance(node.op, (Transpose, Slice, Pad)) or aliases(node)
+    return isinstance(node.op, (Transpose, Slice, Pad)) or node.op.alias
 
 
 def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[Node]]) -> bool:
     node = graph[value]
-    if isinstance(node.op, (Source, Receive)) or aliases(node):
+    if isinstance(node.op, (Source, Receive)) or node.op.alias:
         return False
     if any(o == state and i not in node.op.inplace for i, o in enumerate(node.inputs)):
         return False
-    if state in graph.roots or any(aliases(graph[user]) for user in graph.users[state]):
+    if state in graph.roots or any(graph[user].op.alias for user in graph.users[state]):
         return False
     others = [reader for reader in readers[state] if reader is not node]
     return not readers[value] or not _reaches(graph, value, {reader.name for reader in others})
-
-
-def aliases(node: Node) -> bool:
-    """Return whether the node's result shares the bytes of its operand."""
-    from graphc.ops.again import After
-    from graphc.ops.shape import Reshape, StopGradient
-
-    return isinstance(node.op, (Reshape, StopGradient, After))
 
 
 def _reaches(graph: Graph, start: str, targets: set[str]) -> bool:

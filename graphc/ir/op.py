@@ -18,9 +18,10 @@ from graphc.ir.tensor_type import Batch, TensorType, dim_at
 
 if TYPE_CHECKING:
     from graphc.ir.build import Builder, Value
-    from graphc.ir.plan import Emitter
     from graphc.kernels.body import Axis, Span
     from graphc.kernels.expr import Expr
+    from graphc.kernels.gathers import Reader
+    from graphc.kernels.products import Product
 
 Array = NDArray[Any]
 
@@ -42,8 +43,8 @@ class Op:
     """The computation of a node: an op's attributes are its fields, its rules are its methods.
 
     `infer` and `reference` are enough to run anywhere; `grad` is called only if the op is
-    differentiated; `lower` only chooses a faster kernel, and `along`, `spans` and `scalar` only
-    let the op be fused into one.
+    differentiated.  An op becomes a kernel by one rule: `scalar` (with `along` and `spans`),
+    `product`, or `gather`; without one it is a call of `reference`.
     """
 
     name: ClassVar[str] = ""
@@ -55,6 +56,8 @@ class Op:
     """Whether the op has no operands, and its value exists before the program runs."""
     inplace: ClassVar[tuple[int, ...]] = ()
     """The positions of the operands whose memory the kernel may write its result to."""
+    alias: ClassVar[bool] = False
+    """Whether the result is the first operand itself: the same bytes."""
     is_exact: ClassVar[bool] = False
     """Whether no result is rounded, because the op only moves, selects or negates numbers."""
     is_random: ClassVar[bool] = False
@@ -104,10 +107,6 @@ class Op:
         """
         return ()
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Add the instructions that compute `out`; by default one call of the kernel `name`."""
-        em.call(self.name, ins, out)
-
     def along(self, ins: Sequence[TensorType]) -> Along:
         """Return how the op iterates over operands of these types in a fused kernel."""
         return "call"
@@ -129,6 +128,22 @@ class Op:
         `axis` is the reduction axis; reductions of all elements run along the columns of one row.
         """
         raise NotImplementedError(f"op {self.name} has no scalar rule")
+
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        """Return the op as a matrix product of its first two operands, or None."""
+        return None
+
+    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
+        """Return the result from an element of the product; `ins` are the other operands'."""
+        return product
+
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+        """Return how the op computes its result by indexed reads, or None."""
+        return None
+
+    def adds_rows(self, result: TensorType) -> bool:
+        """Return whether the op adds rows of its second operand at the indices in its first."""
+        return False
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         """Return, for operands that are indices, how many entries they may index."""
@@ -166,9 +181,6 @@ class Source(Op):
     is_source = True
 
     only_moves = True
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Add no instruction: the executor binds a source."""
 
 
 class Layer(Op):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from graphc.compiler.memory import Arena, LiveRange, align
 from graphc.ir.graph import Graph, Node
@@ -29,22 +29,18 @@ Space = Literal["arena", "state", "feed", "constant", "gradient"]
 class Instr(NamedTuple):
     """One step of a program: a kernel, its operands, the buffers that it alone writes.
 
-    `call` runs the kernel of that name; `reference` runs the op's own rule and copies its
-    result; `copy` copies `ins[0]`.  With `members` above 1 it does the same for several
-    nodes at once: each operand is listed as that many neighbouring buffers in a row.
-    `kernel` runs the fused kernel `body`, which computes `nodes`; `barrier` lets the threads
-    wait for each other.  `send` starts the exchange of a bucket, whose values are its members,
-    and `receive` waits for the sum over all shards.
+    `kernel` runs the fused kernel `body`, which computes `nodes`; `call` runs the op's reference
+    rule and copies its result; `barrier` lets the threads wait for each other.  `send` starts the
+    exchange of a bucket, and `receive` waits for the sum over all shards.
     """
 
-    kind: Literal["call", "reference", "copy", "kernel", "barrier", "send", "receive"]
+    kind: Literal["kernel", "call", "barrier", "send", "receive"]
     kernel: str
+    """The kind of kernel, or the op's name."""
     op: Op | None
     ins: tuple[str, ...]
     outs: tuple[str, ...]
-    scratch: tuple[str, ...]
     node: str
-    members: int = 1
     body: Kernel | None = None
     nodes: tuple[str, ...] = ()
 
@@ -52,7 +48,7 @@ class Instr(NamedTuple):
 class Buffer(NamedTuple):
     """A typed place in memory.
 
-    `first` and `last` are the instructions of its live range, or the epochs of a native program.
+    `first` and `last` are the epochs of its live range.
     """
 
     name: str
@@ -144,38 +140,6 @@ class Program:
         from graphc.ir.text import program_text
 
         return program_text(self)
-
-
-class Emitter(Protocol):
-    """The interface by which an op's `lower` rule adds its instructions."""
-
-    @property
-    def capacity(self) -> int:
-        """The largest batch of the plan."""
-
-    def type(self, name: str) -> TensorType:
-        """Return the type of an operand, the result, or a scratch buffer."""
-
-    def call(self, kernel: str, ins: Sequence[str], out: str, scratch: Sequence[str] = ()) -> None:
-        """Add a call of the backend's kernel of that name."""
-
-    def reference(self, ins: Sequence[str], out: str) -> None:
-        """Add an instruction that runs the op's reference rule and copies its result."""
-
-    def alias(self, source: str, out: str) -> None:
-        """Let `out` be the same bytes as `source`, without an instruction."""
-
-    def exchange(self, source: str, out: str) -> None:
-        """Add the send of a value to all shards, or the wait for the sum of all sends."""
-
-    def scratch(self, type: TensorType) -> str:
-        """Return a new buffer that lives for this instruction only."""
-
-    def ones(self, type: TensorType) -> str:
-        """Return a constant vector of ones, as long as the type's first axis, of its dtype."""
-
-    def row_numbers(self, type: TensorType) -> str:
-        """Return a constant int64 vector 0, 1, 2, ... as long as the type's first axis."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Shape, TensorType, count
 from graphc.kernels.borders import Borders
-from graphc.kernels.fit import draws, is_number
+from graphc.kernels.fit import is_number
 from graphc.kernels.matrix import matrix
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.turned import is_readable, turned_strides
@@ -106,7 +106,7 @@ class Aliases:
         small = all(is_number(type) for type in traits.ins)
         if not small or is_number(node.type) or traits.along != "elements":
             return False
-        if draws(node.op) or traits.reader is not None:
+        if node.op.is_random or traits.reader is not None:
             return False
         if node.name in self.graph.roots or not node.inputs:
             return False

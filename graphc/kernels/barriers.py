@@ -16,7 +16,7 @@ from graphc.ir.tensor_type import Dim
 from graphc.kernels.body import Span
 from graphc.kernels.kernel import Gemm, Kernel, Loop
 
-BARRIER = Instr("barrier", "barrier", None, (), (), (), "")
+BARRIER = Instr("barrier", "barrier", None, (), (), "")
 """The instruction at which all threads wait for each other."""
 
 

@@ -11,7 +11,6 @@ from graphc.ir.op import Op
 from graphc.ir.tensor_type import TensorType, count
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.matrix import Space, broadcast_span, by_lead, flat, leads, matrix
-from graphc.ops.dropout import DropoutMask
 
 Seen = Span | Literal["elsewhere"]
 """The way a node reads an operand: at its own element, by its span, or by a gather."""
@@ -69,7 +68,7 @@ def is_plain(node: Node, fits: Mapping[Space, Fit]) -> bool:
     It then has rank 3 or more, and reads only elements and numbers.
     """
     fit = next(iter(fits.values()), None)
-    if fit is None or node.type.rank < 3 or draws(node.op) or fit.axis is not None:
+    if fit is None or node.type.rank < 3 or node.op.is_random or fit.axis is not None:
         return False
     return fit.role == "each" and set(fit.operands) <= {"each", "one"}
 
@@ -89,12 +88,7 @@ def product_fit(node: Node, ins: list[TensorType]) -> Fit:
 
 def in_epilogue(op: Op, fit: Fit) -> bool:
     """Return whether a node can run on a product while that is in registers."""
-    return fit.axis is None and not draws(op)
-
-
-def draws(op: Op) -> bool:
-    """Return whether an op makes random numbers, which serve many columns at once."""
-    return isinstance(op, DropoutMask)
+    return fit.axis is None and not op.is_random
 
 
 def is_number(type: TensorType) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol, cast
 
 from graphc.ir.graph import Node
 from graphc.kernels.body import Axis, Body, Store
@@ -22,13 +21,6 @@ from graphc.kernels.products import Product
 from graphc.kernels.split import gemm_split, loop_split
 from graphc.kernels.stack import Factor, stacked
 from graphc.kernels.walk import Elsewhere
-
-
-class Epilogue(Protocol):
-    """An op that is a matrix product followed by a function of each element."""
-
-    def epilogue(self, product: Expr, ins: list[Expr]) -> Expr:
-        """Return the result from the product and the operands after the two factors."""
 
 
 class Fuser:
@@ -141,7 +133,7 @@ class _Fusion:
         elif node is self.group.product:
             product = self._builder.product(node.type.dtype)
             extra = [self._operand(o, s) for o, s in zip(node.inputs[2:], spans[2:], strict=True)]
-            value = cast("Epilogue", node.op).epilogue(product, extra)
+            value = node.op.epilogue(product, extra)
         else:
             ins = [self._operand(o, s) for o, s in zip(node.inputs, spans, strict=True)]
             value = node.op.scalar(ins, self.group.axis or self._free_axis(node))

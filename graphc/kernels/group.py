@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from graphc.ir.graph import Node
 from graphc.kernels.body import Axis, Span
-from graphc.kernels.fit import Fit, Seen, draws
+from graphc.kernels.fit import Fit, Seen
 from graphc.kernels.matrix import Space
 from graphc.kernels.views import Part
 from graphc.kernels.window import Sizes
@@ -50,7 +50,7 @@ class Group:
         """Return whether the rows may be those of several dimensions."""
         if self.product is not None or self.axis is not None:
             return False
-        return self.places in (None, places) and not any(draws(node.op) for node in self.nodes)
+        return self.places in (None, places) and not any(node.op.is_random for node in self.nodes)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from graphc.ir.tensor_type import Dim, count
 from graphc.kernels.aliases import Aliases
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.borders import Borders
-from graphc.kernels.elsewhere import places_of
 from graphc.kernels.feed_masks import feed_masks
-from graphc.kernels.fit import Fit, Seen, draws, in_epilogue, is_number, product_fit, stands_as
+from graphc.kernels.fit import Fit, Seen, in_epilogue, is_number, product_fit, stands_as
+from graphc.kernels.gathers import places_of
 from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.matrix import by_last
 from graphc.kernels.traits import TraitsOf
@@ -24,7 +24,7 @@ from graphc.kernels.turned import is_storable
 from graphc.kernels.views import joined_columns
 from graphc.ops.again import After
 from graphc.ops.exchange import Send
-from graphc.ops.shape import Reshape, StopGradient, Transpose
+from graphc.ops.shape import Transpose
 
 
 class Grouping(Aliases):
@@ -57,7 +57,7 @@ class Grouping(Aliases):
     # ------------------------------------------------------------------ one node
 
     def _place(self, position: int, node: Node) -> None:
-        if isinstance(node.op, (Reshape, StopGradient, After)):
+        if node.op.alias:
             self.roots[node.name] = self.root(node.inputs[0])
             if isinstance(node.op, After) and self.root(node.name) in self.group_of:
                 self.group_of[self.root(node.name)].sealed = True  # nothing later may join it
@@ -177,7 +177,7 @@ class Grouping(Aliases):
             node.name in self._in_place or not group.takes_places(other.places)
         ):
             return
-        if group.places is not None and any(draws(node.op) for node in other.nodes):
+        if group.places is not None and any(node.op.is_random for node in other.nodes):
             return
         alike = self._is_plain(other) and count(other.space) == count(group.space)
         if other.space == group.space or alike:
@@ -207,7 +207,7 @@ class Grouping(Aliases):
 
     def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
         """Return whether a node without reductions can follow the product of a group, if any."""
-        return product is None or (not draws(node.op) and self._one_pitch(product, node))
+        return product is None or (not node.op.is_random and self._one_pitch(product, node))
 
     def _is_vector_of(self, other: Group, group: Group, span: Span) -> bool:
         """Return whether a group of vectors can run among the rows or columns of a matrix."""
@@ -255,7 +255,7 @@ class Grouping(Aliases):
         reader = self.traits(node).reader
         if reader is not None:
             return group.takes_places(places_of(reader.shape))
-        return group.places is None or (fit.axis is None and not draws(node.op))
+        return group.places is None or (fit.axis is None and not node.op.is_random)
 
     def _one_pitch(self, product: Node, node: Node) -> bool:
         """Return whether a node reads the factors of a product as matrices of as many columns.

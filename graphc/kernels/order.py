@@ -15,7 +15,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
 from graphc.kernels.traits import TraitsOf
 from graphc.ops.exchange import Receive, Send
-from graphc.ops.shape import Reshape, StopGradient, Transpose
+from graphc.ops.shape import Transpose
 
 KINDS = 4
 """The number of ranks that `_kind` returns."""
@@ -90,7 +90,7 @@ def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int
         return 0 if isinstance(node.op, Send) else 3
     if node.name in schedule.in_place and not node.type.rank:
         return 2  # a counter: whoever reads the old number may then still be moved
-    if isinstance(node.op, (Reshape, StopGradient, Transpose)):
+    if node.op.alias or isinstance(node.op, Transpose):
         return 0  # no work, mostly, and those that fit into a kernel may wait for it
     known = traits(node)
     if known.along == "all" and not graph.users[node.name]:

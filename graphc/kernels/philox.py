@@ -12,7 +12,7 @@ The element at row r and column c of a mask reads
     word     (c % 64) // 16  of the four
 
 so one counter serves four columns sixteen apart, and sixteen neighbouring counters fill 64
-columns.  `keep_words` computes this directly; `fill_mask` computes the same bits without
+columns.  `keep_words` computes this directly; `fill_words` computes the same bits without
 allocating.
 """
 
@@ -104,31 +104,28 @@ def key_of(seed: int) -> tuple[int, int]:
 
 
 def mask_scratch(rows: int, columns: int) -> list[tuple[tuple[int, ...], str]]:
-    """Return shape and dtype of each buffer that `fill_mask` needs for up to (rows, columns).
+    """Return shape and dtype of each buffer that `fill_words` needs for up to (rows, columns).
 
-    They take at most 420 KiB in all, however large the mask.
+    They take at most 380 KiB in all, however large the mask.
     """
     panel = min(_groups(columns), _PANEL) * _LANES
     block = min(max(rows, 1), _BLOCK // panel)
     size = block * panel
-    return [((6 * size,), "uint64"), ((size,), "uint64"), ((3 * panel + 2 * block,), "uint64")]
+    return [((6 * size,), "uint64"), ((3 * panel + 2 * block,), "uint64")]
 
 
-def fill_mask(
-    out: NDArray[Any],
-    scale: float,
-    threshold: int,
+def fill_words(
+    out: Words,
     seed: int,
     stream: int,
     draws: int,
     scratch: Sequence[NDArray[Any]],
     first_row: int = 0,
 ) -> None:
-    """Write `scale` into float array `out` (rows, columns) where its word < `threshold`, else 0.
+    """Write the words of `keep_words` into `out`, uint32 (rows, columns).
 
-    The words are those of `keep_words`.  `scratch` holds C-contiguous buffers as `mask_scratch`
-    lists them for this or a larger number of rows; their contents do not matter.  Nothing but
-    constants of a few bytes is allocated.
+    `scratch` holds C-contiguous buffers as `mask_scratch` lists them for this or a larger number of
+    rows; their contents do not matter.  Nothing but constants of a few bytes is allocated.
     """
     rows, columns = out.shape
     panel = min(_groups(columns), _PANEL)
@@ -140,10 +137,10 @@ def fill_mask(
             size = part.shape[0] * _groups(part.shape[1]) * _LANES
             state = scratch[0].reshape(-1)[: 6 * size].reshape(3, 2, size)
             corner = (first_row + top, left // _GROUP * _LANES)
-            _first_rounds(state, scratch[2].reshape(-1), part.shape, corner, (draws, stream), keys)
+            _first_rounds(state, scratch[1].reshape(-1), part.shape, corner, (draws, stream), keys)
             for key in keys[2:]:
                 _round(state, key)
-            _write(part, scale, threshold, state, scratch[1].reshape(-1))
+            _write(part, state)
 
 
 def _groups(columns: int) -> int:
@@ -221,19 +218,14 @@ def _round(state: _Wide, key: tuple[int, int]) -> None:
     np.bitwise_and(swapped, _MASK, out=odd)
 
 
-def _write(
-    part: NDArray[Any], scale: float, threshold: int, state: _Wide, flags: NDArray[Any]
-) -> None:
-    """Compare the words in `state` and write `scale` or 0 at their places."""
+def _write(part: Words, state: _Wide) -> None:
+    """Write the words in `state` at their places: sixteen columns of each group have one word."""
     rows, columns = part.shape
-    groups = _groups(columns)
-    size = rows * groups * _LANES
-    found, tile = flags[:size].view(np.bool_).reshape(2, 4 * size)
-    np.less(state[:2], np.uint64(threshold), out=found.reshape(2, 2, size))
-    # Sixteen flags move as one item.  They lie as [odd word?][word // 2][row][group].
-    (w0, w2), (w1, w3) = found.view(np.complex128).reshape(2, 2, rows, groups)
-    placed = tile.view(np.complex128).reshape(rows, groups, 4)
-    for index, word in enumerate((w0, w1, w2, w3)):
-        np.copyto(placed[:, :, index], word)
-    np.copyto(part, tile.reshape(rows, -1)[:, :columns])
-    np.multiply(part, part.dtype.type(scale), out=part)
+    groups, full = _groups(columns), columns // _GROUP
+    (w0, w2), (w1, w3) = state[:2].reshape(2, 2, rows, groups, _LANES)
+    placed = part[:, : full * _GROUP].reshape(rows, full, 4, _LANES)
+    for number, word in enumerate((w0, w1, w2, w3)):
+        np.copyto(placed[:, :, number], word[:, :full], casting="unsafe")
+        left = full * _GROUP + number * _LANES
+        rest = part[:, left : left + _LANES]
+        np.copyto(rest, word[:, -1, : rest.shape[1]], casting="unsafe")

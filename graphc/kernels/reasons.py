@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.products import PRODUCTS
 
 
 def reason_for_call(op: Op, ins: Sequence[TensorType]) -> str:
     """Return, in a few words, why NumPy runs an op: what it lacks, or its operands' types."""
     types = ", ".join(map(str, ins))
-    if isinstance(op, PRODUCTS):
+    if type(op).product is not Op.product:
         if any(type.rank != 2 for type in ins[:2]):
             return f"only products of matrices are generated, not of {types}"
     elif type(op).along is Op.along:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Along
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.elsewhere import Reader, reader_of
 from graphc.kernels.fit import Fit, fits_of, is_plain, reader_fit
+from graphc.kernels.gathers import Reader
 from graphc.kernels.matrix import Space, by_last
-from graphc.kernels.products import Product, product_of
+from graphc.kernels.products import Product
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ class TraitsOf:
 
 
 def _traits(node: Node, ins: list[TensorType]) -> Traits:
-    reader = reader_of(node.op, ins, node.type)
+    reader = node.op.gather(ins, node.type)
     fits = fits_of(node, ins) if reader is None else {by_last(reader.shape): reader_fit(ins)}
     along = node.op.along(ins) if reader is None else "elements"
-    product = product_of(node.op, ins)
+    product = node.op.product(ins)
     return Traits(ins, along, product, fits, reader, is_plain(node, fits))

@@ -16,6 +16,7 @@ from graphc.ir.init import Zeros, resolve
 from graphc.ir.op import Array, Layer, Op, shared
 from graphc.ir.tensor_type import Batch, Shape, TensorType, count, shape_text
 from graphc.kernels.expr import Expr
+from graphc.kernels.products import Product, matrix_product
 from graphc.ops.linalg import MatMul
 from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
@@ -44,9 +45,12 @@ class Affine(Op):
         x, weight, bias = ins
         return np.asarray(x @ weight + bias)
 
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        return matrix_product(ins)
+
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """Return the result from an element of the product; `ins` is the bias."""
-        return product + ins[0]
+        (bias,) = ins
+        return product + bias
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.fused import Fused
 
@@ -19,6 +18,7 @@ class After(Fused):
     """
 
     name = "after"
+    alias = True
     roles = ("x", "event")
     only_moves = True
 
@@ -27,9 +27,6 @@ class After(Fused):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0]
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.alias(ins[0], out)
 
 
 def is_clone(name: str) -> bool:

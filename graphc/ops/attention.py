@@ -14,7 +14,6 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Along, Array, Op, shared
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import Dim, TensorType, shape_text
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
@@ -79,17 +78,6 @@ class CausalSoftmax(Op):
     ) -> Sequence[Value | None]:
         weighted = mul(dout, out)
         return (sub(weighted, mul(out, sum_(weighted, -1, keepdims=True))),)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call and its scratch.
-
-        Scratch: a number for each row, a mask of one matrix; numbers of its rows and columns.
-        """
-        x = em.type(out)
-        row, matrix = x.with_shape((*x.shape[:-1], 1)), TensorType(x.shape[-2:], "bool")
-        work = (em.scratch(row), em.scratch(matrix))
-        sides = (em.row_numbers(x.with_shape(x.shape[axis:])) for axis in (-2, -1))
-        em.call(self.name, ins, out, scratch=(*work, *sides))
 
 
 def attention(

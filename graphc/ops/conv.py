@@ -13,16 +13,10 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Emitter
-from graphc.ir.tensor_type import ITEMSIZE, Shape, TensorType, dim_at, shape_at
-from graphc.kernels.expr import Expr
-from graphc.ops.conv_geometry import (
-    Elements,
-    conv_dw_scratch,
-    conv_dx_scratch,
-    conv_scratch,
-    geometry,
-)
+from graphc.ir.tensor_type import Dim, Shape, TensorType, shape_at
+from graphc.kernels.matrix import by_last
+from graphc.kernels.products import Product
+from graphc.kernels.window import Window as Met
 from graphc.ops.window import Sizes, Window, places, windows
 
 
@@ -71,9 +65,16 @@ class Convolution(Op):
                 "a kernel has the channels of x, with groups those of one group"
             )
 
-    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """Return the result from an element of the product that the convolution is."""
-        return product
+    def met(self, x: Shape, kernel: Sizes, y: Shape) -> Met:
+        """Return the pixels that the filter meets."""
+        none, one = (0,) * len(kernel), (1,) * len(kernel)
+        (channels,) = _sizes(x[-1:])
+        how = kernel, _sizes(y[1:-1]), self.stride, self.dilation, none, one, self.groups
+        return Met(_sizes(x[1:-1]), channels // self.groups, *how)
+
+    def is_pointwise(self, kernel: Sizes) -> bool:
+        """Return whether the filter is one pixel, met by each place: then it is of matrices."""
+        return self.groups == 1 and set(kernel) == set(self.stride) == {1}
 
     def parts(self, array: Array) -> Array:
         """Return a matrix for each group: its part of the last axis, by all other axes."""
@@ -82,15 +83,6 @@ class Convolution(Op):
     def joined(self, parts: Array) -> Array:
         """Return the matrices of the groups side by side."""
         return parts.swapaxes(0, 1).reshape(parts.shape[1], -1)
-
-    def scratch(
-        self, em: Emitter, elements: Elements, x: TensorType, w: TensorType
-    ) -> tuple[str, ...]:
-        """Return buffers of as many elements as a kernel of such operands works in."""
-        y = self.result(x, w)
-        g = geometry(x.shape, w.shape, y.shape, (self.stride, self.dilation, self.groups))
-        sizes = elements(g, dim_at(x.shape[0], em.capacity), ITEMSIZE[x.dtype])
-        return tuple(em.scratch(TensorType((size,), x.dtype)) for size in sizes)
 
     def windows(self, kernel: Sequence[int], out: Sequence[int]) -> Iterator[tuple[Sizes, Window]]:
         """Yield each offset of the filter, with the pixels that it meets."""
@@ -118,6 +110,14 @@ class Conv(Convolution):
             y += self.joined(self.parts(x[window]) @ self.parts(w[offset])).reshape(y.shape)
         return y
 
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        x, w = ins
+        kernel = _sizes(w.shape[:-2])
+        if self.is_pointwise(kernel):
+            return Product(w.shape[-2])
+        window = self.met(x.shape, kernel, self.infer(ins).shape)
+        return Product(window.depth, window=window)
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -125,11 +125,6 @@ class Conv(Convolution):
         dx = ConvDx(x.shape, self.stride, self.dilation, self.groups)
         dw = ConvDw(w.shape, self.stride, self.dilation, self.groups)
         return b.apply(dx, dout, w), b.apply(dw, x, dout)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; `conv_scratch` gives its scratch."""
-        work = self.scratch(em, conv_scratch, em.type(ins[0]), em.type(ins[1]))
-        em.call(self.name, ins, out, scratch=work)
 
 
 @dataclass(frozen=True)
@@ -162,6 +157,26 @@ class ConvDx(Convolution):
             dx[window] += part.reshape(dx[window].shape)
         return dx
 
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        dy, w = ins
+        kernel = _sizes(w.shape[:-2])
+        if self.is_pointwise(kernel):
+            return Product(dy.shape[-1], trans_b=True)
+        window = self._spread(dy.shape, kernel)
+        return Product(window.depth, trans_b=True, window=window)
+
+    def _spread(self, dy: Shape, kernel: Sizes) -> Met:
+        """Return the places whose filters reach a pixel.
+
+        It is a convolution of results that lie `stride` apart, with the filter in reverse.
+        """
+        one = (1,) * len(kernel)
+        before = tuple((k - 1) * d for k, d in zip(kernel, self.dilation, strict=True))
+        (channels,) = _sizes(dy[-1:])
+        space = _sizes(self.shape[1:-1])
+        how = kernel, space, one, self.dilation, before, self.stride, self.groups
+        return Met(_sizes(dy[1:-1]), channels // self.groups, *how)
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -171,11 +186,6 @@ class ConvDx(Convolution):
             b.apply(Conv(self.stride, self.dilation, self.groups), dout, w),
             b.apply(dw, dout, dy),
         )
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; `conv_dx_scratch` gives its scratch."""
-        work = self.scratch(em, conv_dx_scratch, em.type(out), em.type(ins[1]))
-        em.call(self.name, ins, out, scratch=work)
 
 
 @dataclass(frozen=True)
@@ -206,6 +216,13 @@ class ConvDw(Convolution):
             dw[offset] = self.joined(met @ self.parts(dy))
         return dw
 
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        x, dy = ins
+        rows, kernel = by_last(dy.shape)[0], _sizes(self.shape[:-2])
+        if self.is_pointwise(kernel):
+            return Product(rows, trans_a=True)
+        return Product(rows, trans_a=True, window=self.met(x.shape, kernel, dy.shape))
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -216,7 +233,6 @@ class ConvDw(Convolution):
             b.apply(Conv(self.stride, self.dilation, self.groups), x, dout),
         )
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; `conv_dw_scratch` gives its scratch."""
-        work = self.scratch(em, conv_dw_scratch, em.type(ins[0]), em.type(out))
-        em.call(self.name, ins, out, scratch=work)
+
+def _sizes(dims: Sequence[Dim]) -> Sizes:
+    return tuple(dim for dim in dims if isinstance(dim, int))

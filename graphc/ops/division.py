@@ -8,7 +8,6 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Along, Array
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
@@ -61,12 +60,6 @@ class TruncDiv(WholeQuotient):
         floor = call("floor_div", a, b)
         uneven = call("not_equal", floor * b, a)
         return floor + call("and", uneven, floor < 0).cast(floor.dtype)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: a product, and two masks."""
-        type = em.type(out)
-        masks = (em.scratch(type.with_dtype("bool")) for _ in range(2))
-        em.call(self.name, ins, out, scratch=(em.scratch(type), *masks))
 
 
 class Remainder(Binary):

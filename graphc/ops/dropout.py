@@ -13,11 +13,10 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Along, Array, Layer, Op
-from graphc.ir.plan import Emitter
-from graphc.ir.tensor_type import Batch, Shape, TensorType, count, shape_at
+from graphc.ir.tensor_type import Batch, Shape, TensorType, shape_at
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, philox, select
-from graphc.kernels.philox import keep_words, mask_scratch, stream_of, threshold
+from graphc.kernels.philox import keep_words, stream_of, threshold
 from graphc.ops.elementwise import mul
 from graphc.ops.source import draws, seed
 
@@ -106,15 +105,6 @@ class DropoutMask(Op):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (None,) * len(ins)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        columns = count(self.shape[1:])
-        assert isinstance(columns, int)
-        rows = shape_at(self.shape[:1], em.capacity)[0]
-        buffers = [
-            em.scratch(TensorType(shape, dtype)) for shape, dtype in mask_scratch(rows, columns)
-        ]
-        em.call(self.name, ins, out, scratch=tuple(buffers))
 
 
 @takes(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from graphc.compiler.memory import ALIGNMENT
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.fused import Fused
 from graphc.ops.source import Input
@@ -47,9 +46,6 @@ class Total(Op):
         """Return the total of the cotangents, since each shard reads a sum that contains x."""
         return (b.apply(Total(), dout),)
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.reference(ins, out)
-
 
 @dataclass(frozen=True)
 class Send(Fused):
@@ -78,9 +74,6 @@ class Send(Fused):
         """Return x, as a single shard sends it."""
         return ins[0].copy()
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.exchange(ins[0], out)
-
 
 @dataclass(frozen=True)
 class Receive(Fused):
@@ -98,6 +91,3 @@ class Receive(Fused):
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return the value sent, which is the sum if there is only one shard."""
         return ins[0].copy()
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.exchange(ins[0], out)

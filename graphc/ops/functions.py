@@ -11,7 +11,6 @@ import numpy as np
 from graphc.base.arguments import plain, takes
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.op import Along, Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import TensorType, check_entries, normal_axis
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
@@ -216,10 +215,6 @@ class Softmax(AlongAxis):
         weighted = mul(dout, out)
         return (sub(weighted, mul(out, sum_(weighted, self.axis, keepdims=True))),)
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: one number for each slice."""
-        em.call(self.name, ins, out, scratch=(em.scratch(self.row(em.type(out))),))
-
 
 @dataclass(frozen=True)
 class LogSoftmax(AlongAxis):
@@ -242,11 +237,6 @@ class LogSoftmax(AlongAxis):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (sub(dout, mul(exp(out), sum_(dout, self.axis, keepdims=True))),)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: one number for each slice, and one array like x."""
-        type = em.type(out)
-        em.call(self.name, ins, out, scratch=(em.scratch(self.row(type)), em.scratch(type)))
 
 
 def exp(x: Value, *, name: str | None = None) -> Value:

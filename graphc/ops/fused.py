@@ -12,10 +12,10 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Along, Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
+from graphc.kernels.products import Product, matrix_product
 from graphc.ops.affine import Affine
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import check_features, columns, feature_axes
@@ -49,8 +49,10 @@ class AffineRelu(Fused):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.maximum(Affine().reference(ins), 0))
 
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        return matrix_product(ins)
+
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """Return the result from an element of the product; `ins` is the bias."""
         return Relu().scalar([Affine().epilogue(product, ins)], "columns")
 
 
@@ -72,15 +74,11 @@ class MatMulReluGrad(Fused):
         product = MatMul(self.trans_a, self.trans_b).reference(ins[:2])
         return ReluGrad().reference([ins[2], product])
 
-    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """Return the result from an element of the product; `ins` is the relu's result."""
-        return ReluGrad().scalar([ins[0], product], "columns")
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        return matrix_product(ins, self.trans_a, self.trans_b)
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: a mask, and one array like the result."""
-        type = em.type(out)
-        scratch = (em.scratch(type.with_dtype("bool")), em.scratch(type))
-        em.call(self.name, ins, out, scratch=scratch)
+    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
+        return ReluGrad().scalar([ins[0], product], "columns")
 
 
 @dataclass(frozen=True)
@@ -115,12 +113,6 @@ class NormalizeDgamma(Fused):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         x, average, variance, dout = ins
         return (dout * (x - average)).sum(axis) / call("sqrt", variance + self.eps)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: one like x, one like mean, and ones to sum rows with."""
-        x = em.type(ins[0])
-        scratch = (em.scratch(x), em.scratch(em.type(ins[1])), em.ones(x))
-        em.call(self.name, ins, out, scratch=scratch)
 
 
 @dataclass(frozen=True)
@@ -161,11 +153,6 @@ class NormalizeDx(Fused):
         std = call("sqrt", variance + self.eps)
         slope = dout - dbeta / rows - (x - average) * (dgamma / rows / std)
         return slope * (gamma / std)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: two arrays like mean."""
-        vector = em.type(ins[1])
-        em.call(self.name, ins, out, scratch=(em.scratch(vector), em.scratch(vector)))
 
 
 def _xhat_and_std(x: Array, average: Array, variance: Array, eps: float) -> tuple[Array, Array]:

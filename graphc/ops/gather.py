@@ -13,8 +13,10 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import Batch, Shape, TensorType, count, normal_axis, shape_at, shape_text
+from graphc.kernels.expr import BodyBuilder, Expr, call
+from graphc.kernels.gathers import Read, Reader
+from graphc.kernels.walk import Elsewhere, Walk
 from graphc.ops.source import Constant, constant
 
 
@@ -40,27 +42,6 @@ class ByPlace(Op):
                 "its length is known only when the plan runs"
             )
         return axis
-
-    def call_with_places(
-        self,
-        em: Emitter,
-        ins: Sequence[str],
-        out: str,
-        x: TensorType,
-        part: TensorType,
-        more: Sequence[str] = (),
-    ) -> None:
-        """Emit the kernel call with places as scratch, and `more`.
-
-        Scratch: the place of each element of `part` in x, and the numbers that places are counted
-        from.
-        """
-        axis = normal_axis(self.axis, x.rank)
-        outer = TensorType((count(x.shape[:axis]),), "int64")
-        inner = TensorType((count(x.shape[axis + 1 :]),), "int64")
-        places = em.scratch(part.with_dtype("int64"))
-        numbers = em.row_numbers(outer), em.row_numbers(inner)
-        em.call(self.name, ins, out, scratch=(places, em.scratch(outer), *numbers, *more))
 
 
 def check_whole(indices: TensorType) -> None:
@@ -104,13 +85,23 @@ class Gather(ByPlace):
         x, indices = ins
         return b.apply(GatherGrad(x.shape, self.axis), indices, dout), None
 
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+        x, indices = ins
+        rows, size, columns = count(indices.shape), x.shape[0], count(x.shape[1:])
+        if normal_axis(self.axis, x.rank) or x.rank < 2 or 0 in (rows, columns):
+            return None
+        if not isinstance(size, int) or not isinstance(columns, int) or not indices.rank:
+            return None
+        last, at = size - 1, Elsewhere((Walk(columns, size), Walk(1, columns)), given=True)
+
+        def write(builder: BodyBuilder, read: Read) -> Expr:
+            index = call("maximum", read(1, None).cast("int64"), 0)
+            return read(0, at, call("minimum", index, last))
+
+        return Reader((rows, columns), write)
+
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {1: entries(ins[0], self.axis)}
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: the indices, clipped to the axis."""
-        held = em.scratch(em.type(ins[1]).with_dtype("int64"))
-        em.call(self.name, ins, out, scratch=(held,))
 
 
 @dataclass(frozen=True)
@@ -144,11 +135,13 @@ class GatherGrad(ByPlace):
     ) -> Sequence[Value | None]:
         return None, b.apply(Gather(self.axis), dout, ins[0])
 
+    def adds_rows(self, result: TensorType) -> bool:
+        counted = all(isinstance(dim, int) and dim for dim in result.shape)
+        first = result.rank > 1 and not normal_axis(self.axis, result.rank)
+        return counted and first and result.is_float
+
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {0: entries(ins[1].with_shape(self.shape), self.axis)}
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        self.call_with_places(em, ins, out, em.type(out), em.type(ins[1]))
 
 
 def gather(x: Value, indices: Any, axis: SupportsIndex = 0, *, name: str | None = None) -> Value:

@@ -11,12 +11,10 @@ import numpy as np
 from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.op import Along, Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import (
     Shape,
     TensorType,
     check_entries,
-    count,
     dtype_name,
     normal_axis,
     shape_text,
@@ -45,16 +43,6 @@ class ExtremeIndex(Op):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (None,)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: x with the axis moved last, unless it is there."""
-        x = em.type(ins[0])
-        axis = normal_axis(self.axis, x.rank)
-        if axis == x.rank - 1:
-            em.call(self.name, ins, out)
-        else:
-            moved = (*x.shape[:axis], *x.shape[axis + 1 :], x.shape[axis])
-            em.call(self.name, ins, out, scratch=(em.scratch(x.with_shape(moved)),))
 
 
 @dataclass(frozen=True)
@@ -85,11 +73,6 @@ class Argmin(ExtremeIndex):
 
 class ByIndex(Op):
     """An op with one operand that holds an index for each row."""
-
-    def call_with_places(self, em: Emitter, ins: Sequence[str], out: str, rows: TensorType) -> None:
-        """Emit the kernel call; scratch: the places of the indices, and the row numbers."""
-        places = em.scratch(rows.with_dtype("int64"))
-        em.call(self.name, ins, out, scratch=(places, em.row_numbers(rows)))
 
     def check_indices(self, rows: Shape, indices: TensorType) -> None:
         """Raise ValueError unless there is one whole number for each row."""
@@ -140,10 +123,6 @@ class OneHot(ByIndex):
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {0: self.depth}
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        indices = em.type(ins[0])
-        self.call_with_places(em, ins, out, indices.with_shape((count(indices.shape),)))
-
 
 class Pick(ByIndex):
     """From each row of scores, the score at the row's index."""
@@ -185,9 +164,6 @@ class Pick(ByIndex):
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         width = ins[0].shape[1]
         return {1: width} if isinstance(width, int) else {}
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        self.call_with_places(em, ins, out, em.type(out))
 
 
 def hit(indices: Expr) -> Expr:

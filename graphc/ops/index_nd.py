@@ -11,7 +11,6 @@ import numpy as np
 from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import Shape, TensorType, count, shape_text
 from graphc.ops.gather import Gather, check_whole, checked, indices_of
 from graphc.ops.reduce import broadcast_to
@@ -56,10 +55,6 @@ class FlatIndex(Op):
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         """Return the largest size: one limit serves all axes."""
         return {0: max(self.sizes)}
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: the indices of one axis."""
-        em.call(self.name, ins, out, scratch=(em.scratch(em.type(out)),))
 
 
 def gather_nd(x: Value, indices: Any, batch_dims: int = 0, *, name: str | None = None) -> Value:

@@ -11,7 +11,7 @@ import numpy as np
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, broadcast, count
-from graphc.kernels.expr import Expr
+from graphc.kernels.products import Product, matrix_product
 from graphc.ops.elementwise import pair, unbroadcast
 from graphc.ops.shape import reshape
 
@@ -45,9 +45,8 @@ class MatMul(Op):
         left = a.swapaxes(-1, -2) if self.trans_a else a
         return np.asarray(left @ (b.swapaxes(-1, -2) if self.trans_b else b))
 
-    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """Return the element of the product, which is the result."""
-        return product
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        return matrix_product(ins, self.trans_a, self.trans_b)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

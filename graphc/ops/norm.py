@@ -14,7 +14,6 @@ from graphc.ir.autodiff import pullback
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Ones, Zeros
 from graphc.ir.op import Along, Array, Layer, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
@@ -136,12 +135,6 @@ class BatchNormTrain(Op):
         check_features(ins[0], ins[1:])
         return ins[0]
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: one like x, a number a feature; ones to sum rows with."""
-        x = em.type(ins[0])
-        scratch = (em.scratch(x), em.scratch(em.type(ins[1])), em.ones(x))
-        em.call(self.name, ins, out, scratch=scratch)
-
     def reference(self, ins: Sequence[Array]) -> Array:
         x, gamma, beta = ins
         return np.asarray(columns(gamma, x.ndim) * _xhat(x, self.eps) + columns(beta, x.ndim))
@@ -223,12 +216,6 @@ class BatchNormDgamma(Op):
         primitive = sum_(mul(upper, _xhat_value(x, self.eps)), feature_axes(x.type.rank))
         return pullback(primitive, dout, ins)
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: two like x, a number a feature; ones to sum rows with."""
-        x = em.type(ins[0])
-        work = [em.scratch(t) for t in (x, x, em.type(out))]
-        em.call(self.name, ins, out, scratch=(*work, em.ones(x)))
-
 
 @dataclass(frozen=True)
 class BatchNormDx(Op):
@@ -284,15 +271,6 @@ class BatchNormDx(Op):
         slope = sub(slope, mul(xhat, mean(mul(upper, xhat), axes, keepdims=True)))
         return pullback(mul(div(_spread(gamma, x), std), slope), dout, ins)
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call and its scratch.
-
-        Scratch: one like x, two with a number a feature; ones to sum rows with.
-        """
-        x, vector = em.type(ins[0]), em.type(ins[1])
-        work = [em.scratch(t) for t in (x, vector, vector)]
-        em.call(self.name, ins, out, scratch=(*work, em.ones(x)))
-
 
 @dataclass(frozen=True)
 class Normalize(Op):
@@ -333,11 +311,6 @@ class Normalize(Op):
         x, average, variance, gamma, beta = (ins[0], *(_spread(v, ins[0]) for v in ins[1:]))
         xhat = div(sub(x, average), sqrt(add(variance, self.eps)))
         return pullback(add(mul(xhat, gamma), beta), dout, ins)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: one number a feature."""
-        vector = em.scratch(em.type(ins[1]))
-        em.call(self.name, ins, out, scratch=(vector,))
 
 
 @takes(

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod, sqrt
+from math import sqrt
 from typing import ClassVar
 
 import numpy as np
 
 from graphc.ir.op import Along, Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
@@ -59,24 +58,6 @@ class UpdateOp(Op):
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "elements"
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        piece = _piece(em, out)
-        em.call(self.name, ins, out, [em.scratch(piece) for _ in range(self.scratches)])
-
-    def lower_with_scalars(self, em: Emitter, ins: Sequence[str], out: str, count: int) -> None:
-        """Emit the kernel call; scratch: `count` scalars, and a piece.
-
-        The scalars are numbers that are the same for all elements.
-        """
-        scalars, piece = em.type(out).with_shape((count,)), _piece(em, out)
-        em.call(self.name, ins, out, (em.scratch(scalars), em.scratch(piece)))
-
-
-def _piece(em: Emitter, name: str) -> TensorType:
-    result = em.type(name)
-    size = prod(dim for dim in result.shape if isinstance(dim, int))
-    return result.with_shape((min(size, CHUNK),))
 
 
 class SlotOp(UpdateOp):
@@ -233,9 +214,6 @@ class AdamStep(UpdateOp):
         t = int(updates) + 1
         return 1.0 - self.beta1**t, 1.0 - self.beta2**t
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        self.lower_with_scalars(em, ins, out, 3)
-
     def reference(self, ins: Sequence[Array]) -> Array:
         p, m, s, rate, updates = ins
         first, second = self.corrections(updates)
@@ -263,9 +241,6 @@ class Average(UpdateOp):
     arrays = 2
     counted = True
     decay: float
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        self.lower_with_scalars(em, ins, out, 2)
 
     def shares(self, averages: Array) -> tuple[float, float]:
         """Return the factors of the average and of the weight."""
@@ -300,11 +275,6 @@ class SquareSum(Op):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sum(np.square(ins[0], dtype=np.float64)))
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: a number, and a piece of the gradient in float64."""
-        one, piece = em.type(out), _piece(em, ins[0]).with_dtype("float64")
-        em.call(self.name, ins, out, (em.scratch(one), em.scratch(piece)))
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "all"

@@ -11,8 +11,7 @@ import numpy as np
 from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Emitter
-from graphc.ir.tensor_type import Batch, Dim, TensorType, normal_axis, shape_text
+from graphc.ir.tensor_type import Batch, TensorType, normal_axis, shape_text
 from graphc.ops.arrange import fixed_sizes
 from graphc.ops.scatter import GatherElements
 
@@ -61,15 +60,6 @@ class TopK(Op):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (None,)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: pairs of number and index, with the axis last; indices."""
-        x = em.type(ins[0])
-        axis = normal_axis(self.axis, x.rank)
-        moved: tuple[Dim, ...] = (*x.shape[:axis], *x.shape[axis + 1 :], x.shape[axis], 2)
-        pairs = em.scratch(TensorType(moved, "float64"))
-        numbers = em.row_numbers(TensorType((x.shape[axis],), "int64"))
-        em.call(self.name, ins, out, scratch=(pairs, numbers))
 
 
 def topk(

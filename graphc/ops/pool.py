@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
+from itertools import product
+from math import prod
 
 import numpy as np
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import Shape, TensorType, shape_at
+from graphc.kernels.expr import BodyBuilder, Expr, call, select
+from graphc.kernels.gathers import MOST, Read, Reader
+from graphc.kernels.walk import Elsewhere, straight
 from graphc.ops.reduce import below_largest
 from graphc.ops.window import Sizes, Window, dimensions, places, windows
 
@@ -36,6 +41,50 @@ class Pooling(Op):
         """Yield the pixels that each offset in the window meets, in order, as an index."""
         places = windows(self.kernel, self.stride, self.dilation, out)
         return (window for _, window in places)
+
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+        if prod(self.kernel) > MOST or result.shape[0] == 0:
+            return None
+        return Reader(result.shape, partial(self.write, ins, result))
+
+    def write(
+        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
+    ) -> Expr:
+        """Return an element of the result from the elements that it reads."""
+        raise NotImplementedError(f"{self.name} has no kernel")
+
+    def maps(self, x: Shape) -> list[Elsewhere]:
+        """Return the access map to x for each offset in a window, in order."""
+        first, *space, last = straight(x)
+        found = []
+        for offset in product(*map(range, self.kernel)):
+            axes = zip(space, self.stride, offset, self.dilation, strict=True)
+            walks = (w._replace(scale=s, shift=o * d) for w, s, o, d in axes)
+            found.append(Elsewhere((first, *walks, last)))
+        return found
+
+    def maps_back(self, y: Shape) -> Iterator[Elsewhere]:
+        """Yield for each offset, in order, the map to the place whose window has a pixel there.
+
+        The place may not exist.
+        """
+        first, *places, last = straight(y)
+        for offset in product(*map(range, self.kernel)):
+            axes = zip(places, self.stride, offset, self.dilation, strict=True)
+            walks = (w._replace(shift=-o * d, apart=s) for w, s, o, d in axes)
+            yield Elsewhere((first, *walks, last))
+
+    def tiles(self, places: Shape, space: Shape) -> bool:
+        """Return whether every pixel is in exactly one window."""
+        dense = self.kernel == self.stride and set(self.dilation) == {1}
+        whole = tuple(p * k for p, k in zip(places, self.kernel, strict=True))
+        return dense and whole == space
+
+    def tile_map(self, y: Shape) -> Elsewhere:
+        """Return the map from a pixel to the place of the only window that it is in."""
+        first, *places, last = straight(y)
+        walks = (w._replace(apart=k, floor=True) for w, k in zip(places, self.kernel, strict=True))
+        return Elsewhere((first, *walks, last))
 
     def met(self, x: Array) -> list[Array]:
         """Return the pixels of x that each offset in the window meets, in order."""
@@ -69,6 +118,12 @@ class MaxPool(Pooling):
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return below_largest(np.array(self.met(ins[0])), (0,))
+
+    def write(
+        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
+    ) -> Expr:
+        pixels = [read(0, at) for at in self.maps(ins[0].shape)]
+        return reduce(lambda a, x: call("maximum", a, x), pixels)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -105,20 +160,21 @@ class MaxPoolIndex(Pooling):
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return below_largest(np.array(self.met(ins[0])), (0,))
 
+    def write(
+        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
+    ) -> Expr:
+        first, *others = self.maps(ins[0].shape)
+        largest, index = read(0, first), b.const(0, "int32")
+        for number, at in enumerate(others, 1):
+            pixel = read(0, at)
+            index = select(pixel > largest, b.const(number, "int32"), index)
+            largest = call("maximum", largest, pixel)
+        return index
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (None,)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call and its scratch.
-
-        Scratch: the largest so far, pixels, a mask of the larger ones, and their offset.
-        """
-        index = em.type(out)
-        pixels, where = index.with_dtype(em.type(ins[0]).dtype), index.with_dtype("bool")
-        work = [em.scratch(type) for type in (pixels, pixels, where, index)]
-        em.call(self.name, ins, out, scratch=work)
 
 
 @dataclass(frozen=True)
@@ -147,17 +203,26 @@ class MaxPoolGrad(Pooling):
             dx[window] += np.where(index == i, dout, 0)
         return dx
 
+    def write(
+        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
+    ) -> Expr:
+        y = ins[1].shape
+        if self.tiles(y[1:-1], result.shape[1:-1]):
+            at = self.tile_map(y)
+            dout = read(1, at)
+            here = read(0, at).equals(b.offset(self.kernel))
+            return select(here, dout, b.const(0, dout.dtype))
+        parts = []
+        for number, at in enumerate(self.maps_back(y)):
+            dout = read(1, at)
+            parts.append(select(read(0, at).equals(number), dout, b.const(0, dout.dtype)))
+        return reduce(lambda a, x: a + x, parts)
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         pick = MaxPoolPick(self.kernel, self.stride, self.dilation)
         return None, b.apply(pick, ins[0], dout)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: a mask of the indices at an offset, and dout there."""
-        index, dout = em.type(ins[0]), em.type(ins[1])
-        work = (em.scratch(index.with_dtype("bool")), em.scratch(dout))
-        em.call(self.name, ins, out, scratch=work)
 
 
 @dataclass(frozen=True)
@@ -185,15 +250,20 @@ class MaxPoolPick(Pooling):
             y[index == i] = x[window][index == i]
         return y
 
+    def write(
+        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
+    ) -> Expr:
+        own, (first, *others) = Elsewhere(tuple(straight(result.shape))), self.maps(ins[1].shape)
+        index, found = read(0, own), read(1, first)
+        for number, at in enumerate(others, 1):
+            found = select(index.equals(number), read(1, at), found)
+        return found
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         back = MaxPoolGrad(ins[1].shape, self.kernel, self.stride, self.dilation)
         return None, b.apply(back, ins[0], dout)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: a mask of the indices at an offset."""
-        em.call(self.name, ins, out, scratch=(em.scratch(em.type(ins[0]).with_dtype("bool")),))
 
 
 @dataclass(frozen=True)
@@ -213,6 +283,11 @@ class SumPool(Pooling):
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
         return np.asarray(np.sum(self.met(x), axis=0))
+
+    def write(
+        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
+    ) -> Expr:
+        return reduce(lambda a, x: a + x, [read(0, at) for at in self.maps(ins[0].shape)])
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -245,6 +320,14 @@ class SumPoolGrad(Pooling):
         for window in self.windows(dout.shape[1:-1]):
             dx[window] += dout
         return dx
+
+    def write(
+        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
+    ) -> Expr:
+        y = ins[0].shape
+        if self.tiles(y[1:-1], result.shape[1:-1]):
+            return read(0, self.tile_map(y))
+        return reduce(lambda a, x: a + x, [read(0, at) for at in self.maps_back(y)])
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

@@ -13,7 +13,6 @@ import numpy as np
 from graphc.base.arguments import sizes_of, takes
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Along, Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import (
     Dim,
     Shape,
@@ -101,15 +100,6 @@ class Reduction(Op):
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
         return ("each",)
 
-    def ones(self, em: Emitter, x: TensorType) -> tuple[str, ...]:
-        """Return ones to sum with by a product, if only the first or the last axis is summed."""
-        if not x.is_float or x.rank == 0 or self.axes not in ((0,), (x.rank - 1,)):
-            return ()
-        length = x.shape[self.axes[0]]
-        if isinstance(length, int) and length > LONGEST_ONES:
-            return ()
-        return (em.ones(x.with_shape((x.shape[self.axes[0]],))),)
-
     def spread(self, value: Value, ins: Sequence[Value]) -> Value:
         """Return a reduced value with its axes back as size 1, ready to broadcast."""
         kept = reduced_shape(ins[0].shape, self.axes, keepdims=True)
@@ -140,9 +130,6 @@ class Sum(Reduction):
     ) -> Sequence[Value | None]:
         return (broadcast_to(self.spread(dout, ins), ins[0].shape),)
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.call(self.name, ins, out, scratch=self.ones(em, em.type(ins[0])))
-
 
 @dataclass(frozen=True)
 class Mean(Reduction):
@@ -163,11 +150,6 @@ class Mean(Reduction):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (b.apply(MeanGrad(ins[0].shape, self.axes), self.spread(dout, ins)),)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: one like the result, for the sum."""
-        scratch = (em.scratch(em.type(out)), *self.ones(em, em.type(ins[0])))
-        em.call(self.name, ins, out, scratch=scratch)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import Dim, Shape, TensorType, normal_axis, shape_text
 from graphc.ops.elementwise import div, mul
 from graphc.ops.gather import ByPlace, by_index, entries
@@ -73,9 +72,6 @@ class GatherElements(ElementsByIndex):
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {1: entries(ins[0], self.axis)}
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        self.call_with_places(em, ins, out, em.type(ins[0]), em.type(out))
 
 
 @dataclass(frozen=True)
@@ -153,9 +149,6 @@ class ScatterElements(ElementsByIndex):
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {1: entries(ins[0], self.axis)}
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        self.call_with_places(em, ins, out, em.type(out), em.type(ins[2]))
-
 
 @dataclass(frozen=True)
 class LastWrite(ElementsByIndex):
@@ -193,18 +186,6 @@ class LastWrite(ElementsByIndex):
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {0: self.size}
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call with places as scratch, and more.
-
-        More scratch: the last writer of each place, that of each index's place, and the writers'
-        numbers.
-        """
-        indices = em.type(ins[0])
-        axis = normal_axis(self.axis, indices.rank)
-        writers = em.row_numbers(indices.with_shape((indices.shape[axis],)))
-        work = em.scratch(self.written(indices)), em.scratch(indices.with_dtype("int64")), writers
-        self.call_with_places(em, ins, out, self.written(indices), indices, work)
 
 
 def scatter_at(reduction: Reduction, out: Array, index: Any, updates: Array) -> None:

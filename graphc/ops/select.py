@@ -10,7 +10,6 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.op import Along, Array, Op, shared
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call, select
@@ -77,10 +76,6 @@ class ReluGrad(Op):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return None, b.apply(ReluGrad(), ins[0], dout)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: a mask."""
-        em.call(self.name, ins, out, scratch=(em.scratch(em.type(out).with_dtype("bool")),))
 
 
 class Maximum(Binary):

@@ -10,7 +10,6 @@ from typing import Any
 from graphc.base.arguments import plain, sizes_of
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.op import Along, Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import (
     Batch,
     Dim,
@@ -23,6 +22,8 @@ from graphc.ir.tensor_type import (
 )
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
+from graphc.kernels.gathers import Reader, moved
+from graphc.kernels.walk import Walk
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Reshape(Op):
     """The same elements in C order under another shape; no copy is made."""
 
     is_exact = True
+    alias = True
     roles = ("x",)
     gradient_text = ("reshape(d_out, x.shape)",)
     only_moves = True
@@ -52,9 +54,6 @@ class Reshape(Op):
     ) -> Sequence[Value | None]:
         return (reshape(dout, ins[0].shape),)
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.alias(ins[0], out)
-
 
 @dataclass(frozen=True)
 class Transpose(Op):
@@ -76,6 +75,18 @@ class Transpose(Op):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0].transpose(self.axes).copy()
+
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+        (x,) = ins
+        return moved(x.shape, result, self._maps) if self._keeps_rows(x.shape) else None
+
+    def _maps(self, walks: list[Walk]) -> list[Walk]:
+        return [walks[axis] for axis in self.axes]
+
+    def _keeps_rows(self, x: Shape) -> bool:
+        """Return whether the batch stays first and rows contiguous; others are not gathered."""
+        axes = self.axes
+        return bool(x) and axes[-1] == len(x) - 1 and not (isinstance(x[0], Batch) and axes[0])
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -118,6 +129,7 @@ class StopGradient(Op):
     """x itself, through which no gradient flows."""
 
     is_exact = True
+    alias = True
     name = "stop_gradient"
     roles = ("x",)
     gradient_text = ("",)
@@ -133,9 +145,6 @@ class StopGradient(Op):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (None,)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.alias(ins[0], out)
 
 
 def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:

@@ -13,6 +13,8 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, shape_at
+from graphc.kernels.gathers import Reader, moved
+from graphc.kernels.walk import Walk
 from graphc.ops.shape import reshape
 
 Cut = tuple[int, Dim, Dim, int]
@@ -41,6 +43,18 @@ class Slice(Op):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0][self.index(ins[0].ndim)].copy()
+
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+        (x,) = ins
+
+        def cut(walks: list[Walk]) -> list[Walk] | None:
+            for axis, start, _, step in self.cuts:
+                if not isinstance(start, int) or isinstance(x.shape[axis], Batch):
+                    return None
+                walks[axis] = walks[axis]._replace(scale=step, shift=start)
+            return walks
+
+        return moved(x.shape, result, cut)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -75,6 +89,19 @@ class SliceGrad(Op):
         out = np.zeros(shape_at(self.shape, 0), ins[0].dtype)
         out[cut_index(self.cuts, out.ndim)] = ins[0]
         return out
+
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+        (dout,) = ins
+
+        def placed(walks: list[Walk]) -> list[Walk] | None:
+            for axis, start, _, step in self.cuts:
+                if not isinstance(start, int) or isinstance(dout.shape[axis], Batch):
+                    return None
+                on = 1 if step > 0 else -1
+                walks[axis] = walks[axis]._replace(scale=on, shift=-on * start, apart=on * step)
+            return walks
+
+        return moved(dout.shape, result, placed)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

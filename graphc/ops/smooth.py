@@ -9,7 +9,6 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.op import Along, Array
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
@@ -37,12 +36,6 @@ class Erf(Unary):
         (x,) = ins
         return (mul(dout, mul(exp(neg(mul(x, x))), 2 / math.sqrt(math.pi))),)
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: three arrays like x, and a mask of its small elements."""
-        type = em.type(out)
-        kept = [em.scratch(t) for t in (type, type, type, type.with_dtype("bool"))]
-        em.call(self.name, ins, out, scratch=kept)
-
 
 class Softplus(Unary):
     """The softplus log(1 + e**x), without overflow for any x."""
@@ -62,10 +55,6 @@ class Softplus(Unary):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (mul(dout, sigmoid(ins[0])),)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: one array like x."""
-        em.call(self.name, ins, out, scratch=(em.scratch(em.type(out)),))
 
 
 class Log1p(Unary):

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.backends.numpy.bind import Call, Link, bind
+from graphc.backends.backend import Call, Link, Runner
+from graphc.backends.table import backend
 from graphc.ir.op import Array
 from graphc.ir.plan import Program
-from graphc.ir.tensor_type import TensorType
 from graphc.runtime.state import readonly
 from graphc.runtime.workspace import Workspace
 
-if TYPE_CHECKING:
-    from graphc.backends.native.bind import NativeProgram, Take
-
-View = Callable[[str], Array]
 BOUND_BATCHES = 64
 """The number of batch sizes that stay bound."""
 
@@ -40,9 +35,9 @@ class Bound:
     losses: list[Array]
     outcome: Outcome
     """The outputs that a run leaves."""
-    native: NativeProgram | None = None
-    all_native: bool = False
-    """Whether all calls are native: such calls do not warn, and no interrupt comes between them."""
+    runner: Runner
+    uninterrupted: bool
+    """Whether no call warns, and no interrupt comes between two of them."""
 
     def feed(self, arrays: Mapping[str, Array]) -> None:
         """Copy in the arrays that the program reads."""
@@ -94,7 +89,7 @@ class Binder:
 
     def __init__(self, workspace: Workspace, link: Link | None = None) -> None:
         self._workspace, self._link = workspace, link
-        self._native: dict[tuple[str, frozenset[int]], NativeProgram] = {}
+        self._runners: dict[tuple[str, frozenset[int]], Runner] = {}
         self._known: OrderedDict[tuple[str, int, frozenset[str]], Bound] = OrderedDict()
 
     def bound(self, program: Program, n: int, missing: frozenset[str] = frozenset()) -> Bound:
@@ -103,28 +98,8 @@ class Binder:
         It reads its feeds in the workspace.
         """
         found = self.layout(program, n, missing)
-        if found.native is not None:
-            found.native.feed_in_place()
+        found.runner.feed_in_place()
         return found
-
-    def take(
-        self, bound: Bound, types: Mapping[str, TensorType]
-    ) -> tuple[Take, tuple[str, ...]] | None:
-        """Return the native check of feeds of these types, and the names of feeds that are copied.
-
-        Return None if all feeds are copied.
-        """
-        if bound.native is None:
-            return None
-        from graphc.backends.native.bind import bind_feeds, readable
-
-        if not readable():
-            return None
-        native = bound.native
-        entries = {name: native.feeds[name] for name in types if name in native.feeds}
-        take = bind_feeds(bound.program, types, entries, native.table, self._workspace.written)
-        read = [name for name in bound.program.feeds if name in types]
-        return take, tuple(name for name in read if name not in entries)
 
     def layout(self, program: Program, n: int, missing: frozenset[str]) -> Bound:
         """Return the program as `bound` does, but do not change where it reads its feeds."""
@@ -143,12 +118,8 @@ class Binder:
 
         unknown = program.graph.downstream(missing) if missing else set()
         skip = frozenset(i for i, instr in enumerate(program.instrs) if instr.node in unknown)
-        native = None
-        if program.backend == "native":
-            native = self._compiled(program, skip, view)
-            calls, border = native.calls(n, view)
-        else:
-            calls, border = bind(program, n, view, skip, self._link)
+        runner = self._runner(program, skip)
+        calls, border = runner.calls(n, view)
         outputs = {k: _fixed(view(v)) for k, v in program.outputs.items() if v not in unknown}
         return Bound(
             program,
@@ -160,18 +131,17 @@ class Binder:
             {wrt: view(name) for wrt, name in program.gradients.items()},
             [outputs[name] for name in program.graph.losses if name in outputs],
             Outcome(outputs),
-            native,
-            native is not None and native.all_native,
+            runner,
+            runner.uninterrupted,
         )
 
-    def _compiled(self, program: Program, skip: frozenset[int], view: View) -> NativeProgram:
-        """Return the native code of a program, made when it is first needed."""
-        from graphc.backends.native.bind import NativeProgram
-
-        found = self._native.get((program.name, skip))
+    def _runner(self, program: Program, skip: frozenset[int]) -> Runner:
+        """Return a program on its memory, made when it is first needed."""
+        found = self._runners.get((program.name, skip))
         if found is None:
-            found = NativeProgram(program, skip, self._workspace, view, self._link)
-            self._native[program.name, skip] = found
+            made = backend(program.backend)
+            found = made.bind(program, skip, self._workspace, self._link)
+            self._runners[program.name, skip] = found
         return found
 
 

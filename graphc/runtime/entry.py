@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from graphc.backends.numpy.bind import Call
+from graphc.backends.backend import Call
 from graphc.base.errors import StateError
 from graphc.base.scoped_lock import WORKING, Scope, ScopedLock, was_entered
 

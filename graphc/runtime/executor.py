@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from graphc.backends.numpy.bind import Call
+from graphc.backends.backend import Call
 from graphc.declare.other_names import Missing
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan, Program
@@ -162,7 +162,7 @@ class Executor(Missing):
     def _infer(self, bound: Bound, copy: bool) -> dict[str, Array]:
         self._outcome = NOTHING
         calls = bound.calls
-        if bound.all_native and len(calls) == 1:
+        if bound.uninterrupted and len(calls) == 1:
             calls[0]()
         else:
             self._run(calls)
@@ -254,7 +254,7 @@ class Executor(Missing):
         if bound is None:
             return None
         calls = bound.calls
-        if not bound.all_native or len(calls) > 1 or self._step_name == "accumulate":
+        if not bound.uninterrupted or len(calls) > 1 or self._step_name == "accumulate":
             return self._complete(bound, calls)
         self._outcome = NOTHING
         calls[0]()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.base.errors import FeedError
-from graphc.compiler.program import ignored_labels, indexed
+from graphc.compiler.index_bounds import ignored_labels, indexed
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan, Program
@@ -26,7 +26,7 @@ from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
 from graphc.runtime.errors import FeedErrors, accumulates
 
 if TYPE_CHECKING:
-    from graphc.backends.native.bind import Take
+    from graphc.backends.backend import Take
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +355,7 @@ class Directs(dict[tuple[str, ...], Direct]):
         names = tuple(types)
         if names in self or len(self) >= KNOWN_FEEDS:
             return
-        if (found := binder.take(bound, types)) is None:
+        if (found := bound.runner.take(types)) is None:
             return
         program = bound.program
         self[names] = Direct(*found, lambda n: binder.layout(program, n, missing))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from graphc.backends.numpy.bind import Call
+from graphc.backends.backend import Call
 from graphc.base.errors import FeedError
 from graphc.compiler.loss_share import SUM, divisors
 from graphc.ir.op import Array

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.backends.numpy.bind import Call
+from graphc.backends.backend import Call
 from graphc.base.errors import StateError, UnknownName
 from graphc.compiler.memory import ALIGNMENT, align
 from graphc.declare.optim import Optimizer

@@ -8,8 +8,10 @@ from functools import partial
 from math import prod
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
-from graphc.backends.numpy.bind import Call
+from graphc.backends.backend import Call
+from graphc.backends.table import backend
 from graphc.base.errors import OutOfMemoryError
 from graphc.compiler.memory import align
 from graphc.ir.op import Array
@@ -44,6 +46,11 @@ class Workspace:
             run_all(self.constant_writes(program))
 
     @property
+    def threads(self) -> int:
+        """The most threads that may run a program."""
+        return self.scratch_size.threads
+
+    @property
     def nbytes(self) -> int:
         """The number of bytes that are allocated, alignment included."""
         parts = [len(self.arena), len(self.scratch), self.feeds.nbytes, self.constants.nbytes]
@@ -66,6 +73,8 @@ class Workspace:
         """Return the array of a buffer for a run of `n` rows."""
         buffer = program.buffers[name]
         shape = shape_at(buffer.type.shape, n)
+        if buffer.pitch:
+            return self._columns(program, buffer, n)
         if buffer.space == "state":
             return self._state.arrays[buffer.key].reshape(shape)
         if buffer.space == "constant":
@@ -76,6 +85,13 @@ class Workspace:
             return self.feeds.view(buffer.key, buffer.type, n)
         memory = self._gradient_block(program) if buffer.space == "gradient" else self.arena
         return _typed(memory, buffer.offset, buffer.type, n)
+
+    def _columns(self, program: Program, buffer: Buffer, n: int) -> Array:
+        """Return the columns of a matrix that a buffer is, as a matrix whose rows lie apart."""
+        shape = shape_at(buffer.type.shape, n)
+        root = self.view(program, program.aliases[buffer.name], n).reshape(-1)
+        strides = (buffer.pitch * root.itemsize, root.itemsize)
+        return as_strided(root[buffer.shift :], (shape[0], prod(shape[1:])), strides)
 
     def attach_gradients(self, program: Program) -> None:
         """Allocate the block that a program's gradients are left in, unless it exists."""
@@ -143,7 +159,7 @@ def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Worksp
 
 @dataclass(frozen=True, slots=True)
 class ScratchSize:
-    """The memory that native code needs besides buffers: `thread` bytes for each of its threads."""
+    """The memory that kernels need besides buffers: `thread` bytes for each thread."""
 
     thread: int
     threads: int
@@ -155,14 +171,11 @@ class ScratchSize:
 
 
 def scratch_size(programs: Mapping[str, Program], threads: int | None) -> ScratchSize:
-    """Return the scratch of programs, which run one at a time; empty if all are NumPy's."""
-    native = [program for program in programs.values() if program.backend == "native"]
-    if not native:
-        return ScratchSize(0, 1)
-    from graphc.backends.native.gemm_sizes import scratch_bytes
-    from graphc.backends.native.usable_cores import thread_count
-
-    return ScratchSize(scratch_bytes(native), thread_count(threads))
+    """Return the scratch of programs, which run one at a time."""
+    made = {program.backend: backend(program.backend) for program in programs.values()}
+    needs = [max(made[p.backend].scratch(p), default=0) for p in programs.values()]
+    counts = [one.threads(threads) for one in made.values()]
+    return ScratchSize(align(max(needs, default=0)), max(counts, default=1))
 
 
 def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:

@@ -130,13 +130,8 @@ def _worked(body: Body, step: Step) -> Span:
 
 def _member_flops(program: Program, instr: Instr, op: Op, n: int) -> tuple[int, int]:
     """Return a NumPy call's operations and those of its products, over all nodes it computes."""
-    operations = products = 0
     ins = [program.buffers[name].type for name in instr.ins]
-    for member, name in enumerate(instr.outs):
-        own = ins[member :: instr.members]
-        more, product = op_flops(op, own, program.buffers[name].type, n)
-        operations, products = operations + more, products + product
-    return operations, products
+    return op_flops(op, ins, program.buffers[instr.outs[0]].type, n)
 
 
 def op_flops(op: Op, ins: list[TensorType], out: TensorType, n: int) -> tuple[int, int]:

@@ -218,8 +218,9 @@ class MemoryReport:
         ]
         if self.exchange:
             rows.insert(5, ("exchange", self.exchange, "sums of shards, and of other ranks"))
-        if self._plan.backend == "native":
+        if self.scratch:
             rows.insert(4, ("scratch", self.scratch, self._scratch_text()))
+        if self._plan.backend == "native":
             rows[-1] = ("total", self.total, "without native code, made at the first run")
         lines = [f"memory of {self._plan.declared.name!r} at N = {self.n}, bytes"]
         lines += [f"  {name:<10} {size:>14,}  {what}".rstrip() for name, size, what in rows]
@@ -239,11 +240,9 @@ class MemoryReport:
     def table(self) -> str:
         """Return a line for each arena buffer: offset, bytes, formula, life, name, user's line.
 
-        Lives are counted in instructions, those of native programs in epochs: from barrier to
-        barrier.
+        Lives are counted in epochs: from barrier to barrier.
         """
-        life = "epochs" if self._plan.backend == "native" else "life"
-        lines = [f"{'program':<10} {'offset':>10} {'bytes':>10} {'formula':>10}  {life:<9} buffer"]
+        lines = [f"{'program':<10} {'offset':>10} {'bytes':>10} {'formula':>10}  epochs    buffer"]
         for b in self.buffers():
             life = f"{b.first}..{b.last}"
             numbers = f"{b.program:<10} {b.offset:>10} {b.nbytes:>10} {b.formula:>10}"

@@ -46,16 +46,13 @@ class Timed:
     @property
     def kernel(self) -> str:
         """The kernel's name, with the number of nodes that it computes at once."""
-        instr = self.instr
-        nodes = len(instr.nodes) if instr.body is not None else instr.members
-        return instr.kernel if nodes <= 1 else f"{instr.kernel} of {nodes}"
+        kernel, nodes = self.instr.kernel, len(self.instr.nodes)
+        return kernel if nodes <= 1 else f"{kernel} of {nodes}"
 
     @property
     def nodes(self) -> tuple[str, ...]:
         """The nodes that the instruction computes."""
-        if self.instr.nodes:
-            return self.instr.nodes
-        return self.instr.outs if self.instr.members > 1 else (self.instr.node,)
+        return self.instr.nodes or (self.instr.node,)
 
 
 @dataclass(frozen=True)

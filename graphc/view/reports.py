@@ -14,7 +14,6 @@ from graphc.kernels.reasons import reason_for_call
 from graphc.ops.source import Constant, Parameter, State
 from graphc.runtime.exchange import buckets
 
-WAYS = {"call": "calls NumPy", "reference": "runs its reference rule"}
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
 
 
@@ -76,10 +75,9 @@ def plan_report(plan: Plan) -> str:
     lines = [f"plan of {plan.declared.name!r} for up to {plan.batch} rows on {plan.backend}"]
     lines.extend(_shards(plan))
     for name, program in plan.programs.items():
-        counts = _native(program) if program.backend == "native" else _numpy(program)
+        counts = _instructions(program)
         lines.append(f"  {name}: {len(program.graph)} nodes, {counts}")
-    if plan.backend == "native":
-        lines.extend(_outside(plan))
+    lines.extend(_outside(plan))
     if computes_again(plan):
         lines.extend(f"  {again}" for again in repeated(plan, keeping_all(plan)))
     idle = [name for name in plan.parameter_names if name not in plan.wrt]
@@ -101,13 +99,7 @@ def _shards(plan: Plan) -> Iterator[str]:
     )
 
 
-def _numpy(program: Program) -> str:
-    slow = sorted({i.kernel for i in program.instrs if i.kind == "reference"})
-    note = f"; by their reference rule: {', '.join(slow)}" if slow else ""
-    return f"{len(program.instrs)} instructions{note}"
-
-
-def _native(program: Program) -> str:
+def _instructions(program: Program) -> str:
     found = Counter(instr.kind for instr in program.instrs)
     exchanges = found["send"] + found["receive"]
     calls = found.total() - found["kernel"] - found["barrier"] - exchanges
@@ -115,7 +107,7 @@ def _native(program: Program) -> str:
         ("kernel", found["kernel"]),
         ("barrier", found["barrier"]),
         ("exchange", exchanges),
-        ("NumPy call", calls),
+        ("call", calls),
     )
     return ", ".join(_several(number, word) for word, number in numbers if number)
 
@@ -129,7 +121,7 @@ def _outside(plan: Plan) -> Iterator[str]:
     found: dict[tuple[str, str, str], list[str]] = {}
     for program in plan.programs.values():
         for instr in program.instrs:
-            if instr.kind in WAYS:
+            if instr.kind == "call":
                 names = found.setdefault(_called(program, instr), [])
                 if instr.node not in names:
                     names.append(instr.node)
@@ -142,4 +134,4 @@ def _called(program: Program, instr: Instr) -> tuple[str, str, str]:
     """Return the op, what runs in its place, and why."""
     assert instr.op is not None, "a native plan copies by kernels"
     ins = [program.graph[name].type for name in program.graph[instr.node].inputs]
-    return instr.op.name, WAYS[instr.kind], reason_for_call(instr.op, ins)
+    return instr.op.name, "runs its reference rule", reason_for_call(instr.op, ins)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from time import perf_counter, process_time, sleep
 from typing import Any
 
-from graphc.backends.native.bind import NativeProgram
-from graphc.backends.numpy.bind import Call, bind_instr
+from graphc.backends.backend import Call, View
+from graphc.backends.table import backend
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
 from graphc.runtime.entry import quiet_context
@@ -17,8 +17,6 @@ from graphc.runtime.workspace import Workspace
 
 PAUSE = 0.005
 LONGEST = 0.3
-
-View = Callable[[str], Array]
 
 
 class Instructions:
@@ -72,22 +70,18 @@ class Instructions:
 
         made: list[Sequence[Call]] = []
         for i, instr in enumerate(self.program.instrs):
-            if instr.kind == "barrier":
-                made.append(())
-            elif instr.kind == "kernel":
-                made.append(self._native(i, n, view))
-            elif instr.kind in ("send", "receive"):
+            if instr.kind == "barrier" or instr.kind in ("send", "receive"):
                 made.append(())
             else:
-                made.append(bind_instr(instr, n, view))
+                made.append(self._alone(i, n, view))
         return made
 
-    def _native(self, i: int, n: int, view: View) -> Sequence[Call]:
-        """Return the calls of a native program of which every instruction but one is left out."""
+    def _alone(self, i: int, n: int, view: View) -> Sequence[Call]:
+        """Return the calls of the program of which every instruction but one is left out."""
         others = frozenset(range(len(self.program.instrs))) - {i}
-        native = NativeProgram(self.program, others, self._workspace, view)
-        self._kept.append(native)
-        return native.calls(n, view)[0]
+        runner = backend(self.program.backend).bind(self.program, others, self._workspace)
+        self._kept.append(runner)
+        return runner.calls(n, view)[0]
 
 
 def _time_calls(calls: Sequence[Sequence[Call]], times: Sequence[list[float]]) -> None:

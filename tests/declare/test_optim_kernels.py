@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphc.backends.numpy import KERNELS
-from graphc.ir.op import Op
 from graphc.ir.tensor_type import TensorType
 from graphc.ops import optim as ops
+from tests.ops.harness import Bound
 
 Array = Any
 
@@ -44,31 +43,8 @@ def operands_of(op: ops.UpdateOp, shape: tuple[int, ...], dtype: str) -> list[Ar
     return arrays
 
 
-class Scratch:
-    """The part of an Emitter that gives out scratch arrays."""
-
-    def __init__(self, out: TensorType) -> None:
-        self.out = out
-        self.arrays: list[Array] = []
-
-    def type(self, name: str) -> TensorType:
-        return self.out
-
-    def scratch(self, type: TensorType) -> str:
-        self.arrays.append(np.full(type.shape, np.nan, type.dtype))
-        return ""
-
-    def call(self, *ignored: object) -> None:
-        pass
-
-
-def kernel_result(op: Op, ins: list[Array], in_place: bool) -> Array:
-    out = ins[0] if in_place else np.full_like(ins[0], np.nan)
-    needed = Scratch(TensorType(out.shape, out.dtype.name))
-    op.lower(needed, ["" for _ in ins], "")  # type: ignore[arg-type]
-    for call in KERNELS[op.name](op, ins, out, needed.arrays):
-        call()
-    return out
+def types_of(arrays: list[Array]) -> list[TensorType]:
+    return [TensorType(array.shape, array.dtype.name) for array in arrays]
 
 
 @pytest.mark.parametrize("op", UPDATES, ids=repr)
@@ -77,17 +53,18 @@ def kernel_result(op: Op, ins: list[Array], in_place: bool) -> Array:
 def test_kernels_equal_their_reference(
     op: ops.UpdateOp, shape: tuple[int, ...], dtype: str
 ) -> None:
-    types = [TensorType(a.shape, a.dtype.name) for a in operands_of(op, shape, dtype)]
+    types = types_of(operands_of(op, shape, dtype))
     assert op.infer(types) == TensorType(shape, dtype)
     for in_place in (False, True):
         ins = operands_of(op, shape, dtype)
         expected = op.reference(ins)
-        untouched = [array.copy() for array in ins[1:]]
-        found = kernel_result(op, ins, in_place)
+        bound = Bound(op, types, 1, onto=0 if in_place else None)
+        assert np.shares_memory(bound.out, bound.ins[0]) == (in_place and bound.out.size > 0)
+        found = bound.run(ins)
         assert found.dtype == expected.dtype == np.dtype(dtype)
         few = 8 * float(np.finfo(dtype).eps)  # the numbers themselves are about 1
         np.testing.assert_allclose(found, expected, rtol=few, atol=few)
-        for after, before in zip(ins[1:], untouched, strict=True):
+        for after, before in zip(bound.ins[in_place:], ins[in_place:], strict=True):
             np.testing.assert_array_equal(after, before)
 
 
@@ -95,17 +72,20 @@ def test_kernels_equal_their_reference(
 @settings(max_examples=20, deadline=None)
 def test_square_sum_kernel(size: int, dtype: str) -> None:
     g = np.random.default_rng(size).standard_normal(size).astype(dtype)
-    out, scratch = np.zeros(()), [np.empty(()), np.empty(min(size, 128))]
-    for call in KERNELS["square_sum"](ops.SquareSum(), [g], out, scratch):
-        call()
-    np.testing.assert_allclose(out, np.sum(g.astype("float64") ** 2), rtol=1e-13)
+    bound = Bound(ops.SquareSum(), types_of([g]), 1)
+    for factor in (1, 2):  # nothing is left from the run before
+        found = bound.run([factor * g])
+        wanted = np.sum((factor * g.astype("float64")) ** 2)
+        np.testing.assert_allclose(found, wanted, rtol=1e-13)
 
 
 def test_kernels_read_scalars_at_every_run() -> None:
     p, g, rate = np.zeros(3), np.ones(3), np.asarray(1.0)
-    calls = KERNELS["sgd_step"](ops.SgdStep(), [p, g, rate], p, [np.empty(3)])
+    bound = Bound(ops.SgdStep(), types_of([p, g, rate]), 1, onto=0)
+    for mine, value in zip(bound.ins, (p, g, rate), strict=True):
+        mine[...] = value
     for value in (1.0, 0.25):
-        rate[...] = value
-        for call in calls:
+        bound.ins[2][...] = value
+        for call in bound.calls:
             call()
-    np.testing.assert_array_equal(p, -1.25)
+    np.testing.assert_array_equal(bound.ins[0], -1.25)

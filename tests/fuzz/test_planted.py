@@ -6,10 +6,11 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ import pytest
 import graphc.compiler.program
 import graphc.compiler.schedule
 import passes.identities
-from graphc.backends.numpy import KERNELS
+from graphc.backends.numpy import access, products
+from graphc.backends.numpy.functions import FUNCTIONS as _FUNCTIONS
+from graphc.backends.numpy.functions import Function
 from graphc.compiler.memory import LiveRange
 from graphc.ir.build import Value
 from graphc.ir.plan import Storage
@@ -32,6 +35,7 @@ from tests.fuzz.draw import Wishes, draw
 from tests.fuzz.shrink import shrink
 from tests.fuzz.write import write
 
+FUNCTIONS = cast("dict[str, Function]", _FUNCTIONS)
 CASES = 150
 WISHES = Wishes(native=0.0, interpreted=0.0)
 
@@ -39,23 +43,43 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def forgotten_mask(patch: pytest.MonkeyPatch) -> None:
-    """The gradient of relu where it is 0, too."""
+    """What stands where a condition holds, else 0, as in the gradient of relu, everywhere."""
 
-    def kernel(op: Any, ins: Sequence[Any], out: Any, scratch: Any) -> Sequence[Any]:
-        return (partial(np.copyto, out, ins[1]),)
+    def rule(out: Any, condition: Any, a: Any) -> Sequence[Any]:
+        return (partial(np.copyto, out, a),)
 
-    patch.setitem(KERNELS, "relu_grad", kernel)
+    patch.setitem(FUNCTIONS, "select_or_zero", replace(FUNCTIONS["select_or_zero"], rule=rule))
 
 
 def small_error(patch: pytest.MonkeyPatch) -> None:
     """A hundred roundings more in sigmoid."""
-    whole = KERNELS["sigmoid"]
+    whole = FUNCTIONS["sigmoid"]
 
-    def kernel(op: Any, ins: Sequence[Any], out: Any, scratch: Any) -> Sequence[Any]:
+    def rule(out: Any, x: Any) -> Sequence[Any]:
         factor = np.asarray(1 + 100 * np.finfo(out.dtype).eps, out.dtype)
-        return (*whole(op, ins, out, scratch), partial(np.multiply, out, factor, out))
+        return (*whole.rule(out, x), partial(np.multiply, out, factor, out))
 
-    patch.setitem(KERNELS, "sigmoid", kernel)
+    patch.setitem(FUNCTIONS, "sigmoid", replace(whole, rule=rule))
+
+
+def a_pixel_late(patch: pytest.MonkeyPatch) -> None:
+    """What a window meets in a padded image lies a pixel further."""
+    whole = products._spread
+
+    def spread(window: Any, images: Any, held: Any) -> Any:
+        return whole(window, np.roll(images, 1, axis=-2), held)
+
+    patch.setattr(products, "_spread", spread)
+
+
+def no_fill(patch: pytest.MonkeyPatch) -> None:
+    """Gathered elements outside of the buffer are 0, whatever the fill value."""
+    whole = access.fetch
+
+    def fetch(step: Any, *args: Any) -> Any:
+        return whole(step._replace(value=replace(step.value, fill=0.0)), *args)
+
+    patch.setattr(access, "fetch", fetch)
 
 
 def merged_too_much(patch: pytest.MonkeyPatch) -> None:
@@ -151,6 +175,8 @@ def _set_frozen(patch: pytest.MonkeyPatch, target: object, name: str, value: obj
 FAULTS: dict[Plant, int] = {
     forgotten_mask: 6,
     small_error: 4,
+    a_pixel_late: 8,
+    no_fill: 8,
     merged_too_much: 12,
     factors_dropped: 12,
     fused_though_read: 12,

@@ -16,12 +16,12 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphc.compiler.lowering import kernel_instr
 from graphc.ir.plan import Instr
 from graphc.kernels.barriers import BARRIER, Barriers
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.kernel import Gemm, Loop, Split, Stack
-from graphc.kernels.lowering import kernel_instr
 from graphc.kernels.walk import Elsewhere, straight
 from graphc.kernels.window import Window
 
@@ -57,7 +57,7 @@ class Piece(NamedTuple):
     def instr(self) -> Instr:
         names = (tuple(use.buffer for use in self.reads), tuple(use.buffer for use in self.writes))
         if self.split is None:
-            return Instr("call", self.name, None, *names, (), self.name)
+            return Instr("call", self.name, None, *names, self.name)
         b = BodyBuilder()
         total = b.const(0.0, "float32") if self.factors is None else b.product("float32")
         for use in self.reads:

@@ -7,12 +7,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from graphc.kernels.elsewhere import MOST, reader_of
 
 import graphc as gc
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import N, TensorType
 from graphc.ir.text.kernels import kernel_text
-from graphc.kernels.elsewhere import MOST, reader_of
 from graphc.kernels.interpret import run
 from graphc.kernels.walk import Walk, straight
 from graphc.ops.gather import Gather

@@ -1,4 +1,4 @@
-"""Philox words and dropout masks: published answers, and that both forms agree."""
+"""Philox words: published answers, and that both forms agree."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.philox import (
-    fill_mask,
+    fill_words,
     keep_words,
     key_of,
     mask_scratch,
@@ -21,6 +22,8 @@ from graphc.kernels.philox import (
     stream_of,
     threshold,
 )
+from graphc.ops.dropout import DropoutMask
+from tests.ops.harness import Bound
 
 ONES = 0xFFFFFFFF
 
@@ -68,13 +71,10 @@ def test_words_follow_the_stated_counter() -> None:
 @pytest.mark.parametrize(
     ("rows", "columns"), [(1, 1), (3, 10), (7, 50), (33, 130), (600, 64), (5, 21000), (2, 65536)]
 )
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_fast_mask_equals_definition(rows: int, columns: int, dtype: type[np.floating]) -> None:
-    bound = threshold(0.3)
-    out = np.full((rows, columns), np.nan, dtype)
-    fill_mask(out, 1 / 0.3, bound, -5, 77, 3, buffers(rows, columns), first_row=2**32 - 2)
-    keep = keep_words(-5, 77, 3, rows, columns, first_row=2**32 - 2) < bound
-    np.testing.assert_array_equal(out, np.where(keep, dtype(1 / 0.3), 0))
+def test_fast_words_equal_the_definition(rows: int, columns: int) -> None:
+    out = np.full((rows, columns), 77, np.uint32)
+    fill_words(out, -5, 77, 3, buffers(rows, columns), first_row=2**32 - 2)
+    np.testing.assert_array_equal(out, keep_words(-5, 77, 3, rows, columns, first_row=2**32 - 2))
 
 
 @settings(max_examples=25, deadline=None)
@@ -84,28 +84,26 @@ def test_fast_mask_equals_definition(rows: int, columns: int, dtype: type[np.flo
     seed=st.integers(0, 2**64 - 1),
     stream=st.integers(0, 2**32 - 1),
     draws=st.integers(0, 2**33),
-    bound=st.integers(0, 2**32),
     spare=st.integers(0, 9),
 )
-def test_fast_mask_equals_definition_anywhere(
-    rows: int, columns: int, seed: int, stream: int, draws: int, bound: int, spare: int
+def test_fast_words_equal_the_definition_anywhere(
+    rows: int, columns: int, seed: int, stream: int, draws: int, spare: int
 ) -> None:
-    out = np.full((rows, columns), np.nan, np.float32)
-    fill_mask(out, 2.0, bound, seed, stream, draws, buffers(rows + spare, columns))
-    words = keep_words(seed, stream, draws, rows, columns).astype(np.uint64)
-    np.testing.assert_array_equal(out, np.where(words < bound, np.float32(2), np.float32(0)))
+    out = np.full((rows, columns), 77, np.uint32)
+    fill_words(out, seed, stream, draws, buffers(rows + spare, columns))
+    np.testing.assert_array_equal(out, keep_words(seed, stream, draws, rows, columns))
 
 
-def test_mask_writes_into_strided_rows_only() -> None:
-    wide = np.full((9, 100), -1, np.float32)
-    fill_mask(wide[:, :70], 1.0, 2**32, 1, 2, 3, buffers(9, 70))
-    assert (wide[:, :70] == 1).all()
-    assert (wide[:, 70:] == -1).all()
+def test_words_are_written_into_strided_rows_only() -> None:
+    wide = np.full((9, 100), 77, np.uint32)
+    fill_words(wide[:, :70], 1, 2, 3, buffers(9, 70))
+    np.testing.assert_array_equal(wide[:, :70], keep_words(1, 2, 3, 9, 70))
+    assert (wide[:, 70:] == 77).all()
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
-def test_empty_masks(shape: tuple[int, int]) -> None:
-    fill_mask(np.empty(shape, np.float32), 1.0, 1, 1, 2, 3, buffers(*shape))
+def test_no_words(shape: tuple[int, int]) -> None:
+    fill_words(np.empty(shape, np.uint32), 1, 2, 3, buffers(*shape))
     assert keep_words(1, 2, 3, *shape).shape == shape
 
 
@@ -113,12 +111,10 @@ def test_a_row_does_not_depend_on_the_rows_around_it() -> None:
     whole = keep_words(11, 12, 13, 50, 70)
     np.testing.assert_array_equal(keep_words(11, 12, 13, 20, 70), whole[:20])
     np.testing.assert_array_equal(keep_words(11, 12, 13, 30, 70, first_row=20), whole[20:])
-    mask = np.empty((50, 70), np.float32)
-    fill_mask(mask, 1.0, 2**31, 11, 12, 13, buffers(50, 70))
     for first in (0, 1, 31, 49):
-        part = np.empty((50 - first, 70), np.float32)
-        fill_mask(part, 1.0, 2**31, 11, 12, 13, buffers(50, 70), first_row=first)
-        np.testing.assert_array_equal(part, mask[first:])
+        part = np.empty((50 - first, 70), np.uint32)
+        fill_words(part, 11, 12, 13, buffers(50, 70), first_row=first)
+        np.testing.assert_array_equal(part, whole[first:])
 
 
 def test_a_column_does_not_depend_on_the_width() -> None:
@@ -155,11 +151,14 @@ def test_threshold_refuses_what_is_no_probability(keep_prob: float) -> None:
         threshold(keep_prob)
 
 
-@pytest.mark.parametrize(("bound", "value"), [(0, 0.0), (2**32, 1.0)])
-def test_extreme_thresholds_drop_and_keep_everything(bound: int, value: float) -> None:
-    out = np.full((64, 256), np.nan, np.float32)
-    fill_mask(out, 1.0, bound, 1, 2, 3, buffers(64, 256))
-    assert (out == value).all()
+@pytest.mark.parametrize("keep_prob", [1.0, 0.3, 2.0**-40])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_mask_keeps_the_words_below_the_threshold(keep_prob: float, dtype: str) -> None:
+    op = DropoutMask((64, 256), dtype, keep_prob, 2)
+    types = [TensorType((), "uint64"), TensorType((), "int64")]
+    mask = Bound(op, types, 1).run([np.asarray(1), np.asarray(3)])
+    keep = keep_words(1, 2, 3, 64, 256) < threshold(keep_prob)
+    np.testing.assert_array_equal(mask, np.where(keep, np.dtype(dtype).type(1 / keep_prob), 0))
 
 
 def test_stream_is_the_start_of_the_hash_of_the_name() -> None:
@@ -183,11 +182,11 @@ def test_scratch_stays_small() -> None:
 
 
 def test_filling_makes_no_array_memory() -> None:
-    out = np.empty((256, 768), np.float32)
+    out = np.empty((256, 768), np.uint32)
     scratch = buffers(256, 768)
-    fill_mask(out, 1.0, 2**31, 1, 2, 3, scratch)
+    fill_words(out, 1, 2, 3, scratch)
     tracemalloc.start()
-    fill_mask(out, 1.0, 2**31, 1, 2, 4, scratch)
+    fill_words(out, 1, 2, 4, scratch)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 * 1024

@@ -1,120 +1,83 @@
-"""Run one op's kernel the way a plan does, and differentiate numerically."""
+"""Compile one op on the numpy backend and run it, and differentiate numerically."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from graphc.backends.numpy import KERNELS, Call
+from graphc.backends.table import backend
+from graphc.compiler.program import build_program
+from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Emitter
+from graphc.ir.plan import Program
 from graphc.ir.tensor_type import TensorType, shape_at
+from graphc.ops.source import Input, State
+from graphc.runtime.state import State as Arrays
+from graphc.runtime.state import block
+from graphc.runtime.workspace import Workspace
+
+RUBBISH = 0xFF
+"""A byte that makes a NaN of any float."""
 
 
-@dataclass
-class Recorder:
-    """An Emitter that notes what `lower` asks for."""
-
-    types: dict[str, TensorType]
-    capacity: int
-    kind: str = ""
-    scratches: tuple[str, ...] = ()
-    constants: dict[str, str] = field(default_factory=dict)
-
-    def type(self, name: str) -> TensorType:
-        return self.types[name]
-
-    def call(self, kernel: str, ins: Sequence[str], out: str, scratch: Sequence[str] = ()) -> None:
-        self.kind, self.scratches = kernel, tuple(scratch)
-
-    def reference(self, ins: Sequence[str], out: str) -> None:
-        self.kind = "reference"
-
-    def alias(self, source: str, out: str) -> None:
-        self.kind = "alias"
-
-    def scratch(self, type: TensorType) -> str:
-        return self._new("scratch", type)
-
-    def ones(self, type: TensorType) -> str:
-        return self._new("ones", TensorType(type.shape[:1], type.dtype))
-
-    def row_numbers(self, type: TensorType) -> str:
-        return self._new("rows", TensorType(type.shape[:1], "int64"))
-
-    def _new(self, kind: str, type: TensorType) -> str:
-        name = f"{kind}{len(self.types)}"
-        self.types[name] = type
-        self.constants[name] = kind
-        return name
+def program_of(
+    op: Op, types: Sequence[TensorType], capacity: int, onto: int | None = None
+) -> Program:
+    """Return the program of one op; with `onto` it updates the state that is that operand."""
+    names = tuple(f"in{i}" for i in range(len(types)))
+    nodes = [
+        Node(name, _source(type, i == onto), (), type)
+        for i, (name, type) in enumerate(zip(names, types, strict=True))
+    ]
+    nodes.append(Node("out", op, names, op.infer(types)))
+    if onto is None:
+        graph = Graph("op", nodes, outputs={"out": "out"})
+    else:
+        graph = Graph("op", nodes, updates={names[onto]: "out"})
+    return build_program("op", graph, capacity, "numpy")
 
 
-def lowered(op: Op, types: Sequence[TensorType], capacity: int) -> Recorder:
-    """What the op's `lower` rule asks for."""
-    names = [f"in{i}" for i in range(len(types))]
-    found = dict(zip(names, types, strict=True)) | {"out": op.infer(types)}
-    recorder = Recorder(found, capacity)
-    emitter: Emitter = recorder
-    op.lower(emitter, names, "out")
-    return recorder
+def _source(type: TensorType, is_state: bool) -> Input | State:
+    if is_state:
+        return State(tuple(dim for dim in type.shape if isinstance(dim, int)), type.dtype)
+    return Input(type.shape, type.dtype)
 
 
 class Bound:
-    """A kernel bound to arrays of its own; `onto` says which operand's memory `out` takes."""
+    """A program of one op on memory of its own; `onto` says which operand it overwrites."""
 
     def __init__(
         self, op: Op, types: Sequence[TensorType], n: int, onto: int | None = None, spare: int = 0
     ) -> None:
-        record = lowered(op, types, n + spare)
-        self.ins = [_empty(t, n) for t in types]
-        self.out = _empty(record.types["out"], n) if onto is None else self.ins[onto]
-        self.scratch = [self._array(record, name, n) for name in record.scratches]
-        kernel = KERNELS[record.kind]
-        self.calls: Sequence[Call] = kernel(op.at(n), self.ins, self.out, self.scratch)
-        self.spoiled = [
-            array
-            for name, array in zip(record.scratches, self.scratch, strict=True)
-            if record.constants[name] == "scratch"
-        ]
-        self.own_out = onto is None
-
-    def _array(self, record: Recorder, name: str, n: int) -> Array:
-        array = _empty(record.types[name], n)
-        kind = record.constants[name]
-        if kind == "ones":
-            array.fill(1)
-        elif kind == "rows":
-            array[...] = np.arange(len(array))
-        return array
+        self.program = program_of(op, types, n + spare, onto)
+        state = Arrays({}, 0)
+        if onto is not None:
+            state.arrays[f"in{onto}"] = _empty(types[onto], n)
+        self.memory = Workspace({"op": self.program}, n + spare, state)
+        view = partial(self.memory.view, self.program, n=n)
+        self.ins = [view(f"in{i}") for i in range(len(types))]
+        self.out = view("out")
+        runner = backend("numpy").bind(self.program, frozenset(), self.memory)
+        self.calls = runner.calls(n, view)[0]
 
     def run(self, ins: Sequence[Array]) -> Array:
-        """The result, from memory that holds rubbish wherever the kernel may not look."""
-        for array in [*self.spoiled, *([self.out] if self.own_out else [])]:
-            poison(array)
+        """Return the result, from memory that holds rubbish wherever the program may not look."""
+        self.memory.arena.fill(RUBBISH)
+        self.memory.scratch.fill(RUBBISH)
         for mine, given in zip(self.ins, ins, strict=True):
             mine[...] = given
-        for call in self.calls:
-            call()
+        with np.errstate(all="ignore"):
+            for call in self.calls:
+                call()
         return self.out
 
 
-def poison(array: Array) -> None:
-    if array.dtype.kind == "f":
-        array.fill(np.nan)
-    else:
-        array.fill(1 if array.dtype == bool else 77)
-
-
 def _empty(type: TensorType, n: int) -> Array:
-    """An array on a 64-byte border, as in an arena."""
-    shape = shape_at(type.shape, n)
-    size = int(np.prod(shape)) * np.dtype(type.dtype).itemsize
-    block = np.zeros(size + 64, np.uint8)
-    start = -block.ctypes.data % 64
-    return np.ndarray(shape, type.dtype, block[start : start + size].data)
+    """Return an array on a 64-byte border, as those of a state are."""
+    return block(type.nbytes(n)).view(type.dtype).reshape(shape_at(type.shape, n))
 
 
 def slope(f: Callable[[Array], Array], x: Array, weight: Array, h: float = 1e-3) -> Array:

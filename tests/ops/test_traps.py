@@ -32,7 +32,7 @@ NAN, INF = np.nan, np.inf
 
 
 def kernel(op: Op, *ins: Array) -> Array:
-    """What the numpy kernel makes of concrete operands."""
+    """What the numpy backend makes of concrete operands."""
     types = [TensorType(array.shape, array.dtype.name) for array in ins]
     return Bound(op, types, 1).run(ins)
 

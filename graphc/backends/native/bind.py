@@ -11,10 +11,11 @@ import ctypes
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from graphc.backends.backend import Call, Link, Memory, Take, View
 from graphc.backends.native import feeds_ir
 from graphc.backends.native.cache import program_key
 from graphc.backends.native.calls import bind as bind_call
@@ -29,19 +30,14 @@ from graphc.backends.native.segments import (
     table_index,
 )
 from graphc.backends.native.target import host
-from graphc.backends.numpy.bind import Call, Link, bind_exchange, bind_instr
+from graphc.backends.numpy.bind import bind_exchange, bind_reference
 from graphc.ir.op import Array
 from graphc.ir.plan import Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType
 from graphc.kernels.work import kernel_microseconds
 
-if TYPE_CHECKING:
-    from graphc.runtime.workspace import Workspace
-
 LONG = 20
 """A run of this many microseconds or more releases the interpreter's lock and may be shared."""
-
-View = Callable[[str], Array]
 
 
 class NativeProgram:
@@ -51,27 +47,26 @@ class NativeProgram:
         self,
         program: Program,
         skip: frozenset[int],
-        workspace: Workspace,
-        view: View,
+        memory: Memory,
         link: Link | None = None,
     ) -> None:
-        self.program, self.layout = program, layout(program, skip)
-        scratch = workspace.scratch_size
-        self.library = _library(program, skip, self.layout.symbols, scratch.thread)
-        self.threads = scratch.threads
+        self.program, self.layout, self.memory = program, layout(program, skip), memory
+        self.threads = memory.threads
+        scratch = len(memory.scratch) // self.threads
+        self.library = _library(program, skip, self.layout.symbols, scratch)
         sends = any(instr.kind == "send" for instr in program.instrs)
         self._link = link if sends else None
         self.table = np.zeros(len(self.layout.places) + 1, np.uint64)
-        self.table[0] = workspace.arena.ctypes.data
-        self.table[1] = workspace.scratch.ctypes.data
-        self.table[2] = scratch.thread
-        self._kept: list[Array] = [workspace.arena, workspace.scratch]
+        self.table[0] = memory.arena.ctypes.data
+        self.table[1] = memory.scratch.ctypes.data
+        self.table[2] = scratch
+        self._kept: list[Array] = [memory.arena, memory.scratch]
         self.feeds: dict[str, int] = {}
         """The table entry that holds the address of each feed that only native code reads."""
-        self._fill(view)
+        self._fill()
         self._addresses = self.table.copy()
 
-    def _fill(self, view: View) -> None:
+    def _fill(self) -> None:
         names: dict[Place, str] = {}
         for buffer in self.program.buffers.values():
             names.setdefault(place_of(buffer), buffer.name)
@@ -79,7 +74,7 @@ class NativeProgram:
         for slot, place in enumerate(self.layout.places):
             if place in (ARENA, SCRATCH):
                 continue
-            array = view(names[place])
+            array = self.memory.view(self.program, names[place], self.program.capacity)
             self._kept.append(array)
             self.table[table_index(slot)] = array.ctypes.data
             if place[0] == "feed" and place[1] not in fixed:
@@ -101,9 +96,21 @@ class NativeProgram:
         self.table[:] = self._addresses
 
     @property
-    def all_native(self) -> bool:
-        """Return whether no call of the program is a NumPy call."""
+    def uninterrupted(self) -> bool:
+        """Whether all calls are native: such calls do not warn, nor can they be interrupted."""
         return all(segment.symbol is not None for segment in self.layout.segments)
+
+    def take(self, types: Mapping[str, TensorType]) -> tuple[Take, tuple[str, ...]] | None:
+        """Return a check of feeds of these types, and the names of feeds that are to be copied.
+
+        Return None if all feeds are copied.
+        """
+        if not readable():
+            return None
+        entries = {name: self.feeds[name] for name in types if name in self.feeds}
+        take = bind_feeds(self.program, types, entries, self.table, self.memory.written)
+        read = [name for name in self.program.feeds if name in types]
+        return take, tuple(name for name in read if name not in entries)
 
     def calls(self, n: int, view: View) -> tuple[list[Call], int]:
         """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
@@ -135,7 +142,7 @@ class NativeProgram:
     def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
         if instr.kind in ("send", "receive"):
             return bind_exchange(self.program.name, instr, view, self._link)
-        return bind_instr(instr, n, view)
+        return (bind_reference(instr, n, view),)
 
 
 def _library(
@@ -155,9 +162,6 @@ def _library(
     if known is None:
         return load(write(), symbols, target)
     return load_by_key(known, write, symbols, target)
-
-
-Take = Callable[[Mapping[str, Any]], int | None]
 
 
 def bind_feeds(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -10,7 +9,7 @@ from graphc.backends.native.target import host
 from graphc.compiler.memory import align
 from graphc.ir.plan import Program
 from graphc.ir.tensor_type import ITEMSIZE, dim_at
-from graphc.kernels.kernel import LANES, Gemm
+from graphc.kernels.kernel import LANES, Gemm, Kernel
 
 LINE = 64
 """The bytes that move between caches together."""
@@ -172,19 +171,22 @@ class Scratch:
         return -(-elements * ITEMSIZE[self.tile.dtype] // LINE) * LINE
 
 
-def scratch_bytes(programs: Iterable[Program]) -> int:
-    """Return the bytes that each thread needs to run any of the programs on this machine.
+def instr_scratch(program: Program) -> list[int]:
+    """Return the bytes that each thread needs in each instruction on this machine.
 
-    It depends on the width of the machine's vectors.
+    They depend on the width of the machine's vectors.
     """
-    bits = host().bits
-    sizes = (
-        kernel_scratch(instr.body, bits, program.capacity)
-        for program in programs
-        for instr in program.instrs
-        if isinstance(instr.body, Gemm)
-    )
-    return max(sizes, default=0)
+    bits, known = host().bits, dict[tuple[object, ...], int]()
+
+    def needs(kernel: Kernel | None) -> int:
+        if not isinstance(kernel, Gemm):
+            return 0
+        key = kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.dtype, kernel.window
+        if key not in known:
+            known[key] = kernel_scratch(kernel, bits, program.capacity)
+        return known[key]
+
+    return [needs(instr.body) for instr in program.instrs]
 
 
 def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:

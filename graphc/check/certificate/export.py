@@ -10,6 +10,7 @@ from math import prod
 
 import numpy as np
 
+from graphc.backends.table import backend
 from graphc.check import certificate as tables
 from graphc.check.certificate import Certificate, Ints
 from graphc.ir.plan import Buffer, Instr, Plan, Program
@@ -203,7 +204,10 @@ AXIS = {"rows": tables.ROWS, "columns": tables.COLUMNS}
 def steps_of(program: Program) -> tables.Steps:
     """Return the table of a program's instructions."""
     numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 13)
-    nodes, scratch = [instr.node for instr in program.instrs], _scratch_needs(program)
+    nodes, scratch = (
+        [instr.node for instr in program.instrs],
+        column(backend(program.backend).scratch(program)),
+    )
     rows, columns, depth = (numbers[:, i : i + 2] for i in (2, 4, 6))
     c = numbers.T
     return tables.Steps(
@@ -214,8 +218,8 @@ def steps_of(program: Program) -> tables.Steps:
 def _step(instr: Instr) -> tuple[int, ...]:
     kernel = instr.body
     if kernel is None:
-        kind, copies = tables.KINDS.index(instr.kind), int(instr.kind == "copy")
-        return kind, tables.NONE, 1, 0, 1, 0, 1, 0, 0, tables.NONE, 0, 0, copies
+        kind = tables.KINDS.index(instr.kind)
+        return kind, tables.NONE, 1, 0, 1, 0, 1, 0, 0, tables.NONE, 0, 0, 0
     split = tables.SPLITS.index(kernel.split)
     if isinstance(kernel, Gemm):
         rows, columns = space(kernel)
@@ -268,25 +272,6 @@ def _traits(kernel: Loop) -> tuple[int, int, int]:
     return (reduced[0] if reduced else tables.NONE), int(by_columns), int(copies)
 
 
-def _scratch_needs(program: Program) -> Ints:
-    """Return the bytes of a thread's scratch that each product needs on this machine."""
-    needs = np.zeros(len(program.instrs), np.int64)
-    if program.backend != "native":
-        return needs
-    from graphc.backends.native.gemm_sizes import kernel_scratch
-    from graphc.backends.native.target import host
-
-    bits, known = host().bits, dict[tuple[object, ...], int]()
-    for i, instr in enumerate(program.instrs):
-        kernel = instr.body
-        if isinstance(kernel, Gemm):
-            key = kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.dtype, kernel.window
-            if key not in known:
-                known[key] = kernel_scratch(kernel, bits, program.capacity)
-            needs[i] = known[key]
-    return needs
-
-
 # ------------------------------------------------------------------ accesses
 
 
@@ -312,18 +297,14 @@ def _of_call(instr: Instr, buffer: list[str], rest: list[Touched]) -> None:
     in_place: tuple[int, ...] = ()
     if instr.kind in ("call", "send", "receive") and instr.op is not None:
         in_place = instr.op.inplace
-    members = instr.members
     buffer += instr.ins
-    buffer += instr.scratch
     buffer += instr.outs
+    many = len(instr.outs) > 1  # the members of a bucket
     rest += [
-        (tables.READ, tables.WHOLE, int(i // members in in_place), i % members, 0, 0)
+        (tables.READ, tables.WHOLE, int(many or i in in_place), i if many else 0, 0, 0)
         for i in range(len(instr.ins))
     ]
-    rest += [
-        (tables.SCRATCH, tables.WHOLE, 0, i % members, 0, 0) for i in range(len(instr.scratch))
-    ]
-    rest += [(tables.WRITE, tables.WHOLE, 0, i % members, 0, 0) for i in range(len(instr.outs))]
+    rest += [(tables.WRITE, tables.WHOLE, 0, i, 0, 0) for i in range(len(instr.outs))]
 
 
 def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:

@@ -12,7 +12,7 @@ from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
 from graphc.check.central_differences import in_float64, kinks_of
 from graphc.check.validation.run import values_of_arrays
-from graphc.compiler.program import index_bounds
+from graphc.compiler.index_bounds import index_bounds
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.op import Array, Layer

@@ -36,13 +36,12 @@ def lives(f: Facts) -> Iterator[Counterexample]:
     last = f.epochs[np.clip(end[mine] // 2, 0, f.end)]
     used = start[mine] <= end[mine]
     bad = used & ((b.first[mine] != first) | (b.last[mine] != last))
-    unit = "epochs" if f.tables.backend == "native" else "steps"
     for k in np.flatnonzero(bad).tolist():
         i = int(mine[k])
         yield Counterexample(
             LIVES,
-            f"{f.words.buffer(i)} is said to live in {unit} {b.first[i]}..{b.last[i]}",
-            (f"it is used in {unit} {first[k]}..{last[k]}",),
+            f"{f.words.buffer(i)} is said to live in epochs {b.first[i]}..{b.last[i]}",
+            (f"it is used in epochs {first[k]}..{last[k]}",),
         )
 
 

@@ -132,11 +132,9 @@ class Facts:
     def epochs(self) -> Ints:
         """The epoch of each step, and that of the end.
 
-        On numpy each step is its own epoch.  In a native program an epoch ends at a barrier and at
-        the forward/backward boundary, and a call of NumPy has an epoch to itself.
+        An epoch ends at a barrier and at the forward/backward boundary, and a call has an epoch to
+        itself.
         """
-        if self.tables.backend != "native":
-            return np.arange(self.end + 1)
         kind = self.steps.kind
         alone = (kind != LOOP) & (kind != GEMM) & (kind != BARRIER)
         before = alone.astype(np.int64)
@@ -260,9 +258,7 @@ class Words:
         return "run by the first thread" if split == "none" else f"split by {split}"
 
     def epoch(self, i: int) -> str:
-        """Return the epoch of a step, or "" if there are no threads."""
-        if self.facts.tables.backend != "native":
-            return ""
+        """Return the epoch of a step."""
         return f" in epoch {self.facts.epochs[min(max(i, 0), self.facts.end)]}"
 
     def buffer(self, i: int) -> str:

@@ -116,13 +116,11 @@ def _together(f: Facts, near: share.Neighbours) -> Iterator[Counterexample]:
 def _counts(f: Facts, near: share.Neighbours) -> dict[str, int]:
     reads = int(np.count_nonzero(f.accesses.use == READ))
     before, after = near.pairs
-    found = {
+    return {
         "steps": f.end,
         "reads": reads,
         "writes": len(f.accesses.use) - reads,
         "handovers": len(before),
         "in place": int(np.count_nonzero(near.end[before] // 2 == near.start[after] // 2)),
+        "barriers": int(np.count_nonzero(f.steps.kind == BARRIER)),
     }
-    if f.tables.backend == "native":
-        found["barriers"] = int(np.count_nonzero(f.steps.kind == BARRIER))
-    return found

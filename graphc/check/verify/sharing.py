@@ -229,8 +229,6 @@ def _how(f: Facts, access: int) -> str:
 
 def epochs(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
     """Yield bytes that different threads touch in one epoch, where one of them writes."""
-    if f.tables.backend != "native":
-        return
     yield from _within_values(f, near, threads)
     yield from _between_values(f, near, threads)
 

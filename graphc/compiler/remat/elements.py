@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphc.compiler.remat.values import border
-from graphc.compiler.schedule import aliases
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
 from graphc.ir.tensor_type import count
-from graphc.kernels.fit import draws, is_number
+from graphc.kernels.fit import is_number
 
 
 def repeated_elements(graph: Graph) -> frozenset[str]:
@@ -83,14 +82,14 @@ class _Elements:
         return name in self.plain and not self._is_kept(name)
 
     def _root(self, name: str) -> str:
-        while aliases(self.graph[name]):
+        while self.graph[name].op.alias:
             name = self.graph[name].inputs[0]
         return name
 
     def _readers(self, name: str) -> Iterator[Node]:
         for user in self.graph.users[name]:
             node = self.graph[user]
-            if aliases(node):
+            if node.op.alias:
                 yield from self._readers(user)
             else:
                 yield node
@@ -115,7 +114,7 @@ def _is_plain(graph: Graph, node: Node) -> bool:
     ins = [graph[name].type for name in node.inputs]
     if isinstance(node.op, Source) or node.type.rank < 2 or not node.type.is_float:
         return False
-    if node.op.along(ins) != "elements" or node.op.spans(ins) is not None or draws(node.op):
+    if node.op.along(ins) != "elements" or node.op.spans(ins) is not None or node.op.is_random:
         return False
     size = count(node.type.shape)
     return all(is_number(type) or count(type.shape) == size for type in ins)

@@ -16,29 +16,19 @@ if TYPE_CHECKING:
 def program_text(program: Program) -> str:
     """Return the instructions in order, then the memory, one line a buffer.
 
-    `a <- kernel(b, c)` says what is read and written; bytes are a formula in the rows N.  Of a
-    native program every fused kernel is written out, and an epoch is the part between two
-    barriers: lives are then counted in epochs, since threads run ahead of each other within one.
+    `a <- op(b, c)` says what is read and written; bytes are a formula in the rows N.  An epoch is
+    the part between two barriers; lives are counted in epochs, since threads run ahead of each
+    other within one.
     """
-    native = program.backend == "native"
-    kind, lives = (", native", "; lives are epochs") if native else ("", "")
-    lines = [f"program {name_text(program.name)} for up to {program.capacity} rows{kind}"]
-    lines.extend(_native_instructions(program) if native else _instructions(program))
+    head = f"program {name_text(program.name)} for up to {program.capacity} rows"
+    lines = [f"{head}, {program.backend}", *_instructions(program)]
     arena = program.arena
-    lines.append(f"memory: arena {arena.nbytes} bytes, {arena.peak} live at once{lives}")
+    lines.append(f"memory: arena {arena.nbytes} bytes, {arena.peak} live at once; lives are epochs")
     lines.extend(_table(_row(buffer) for buffer in program.buffers.values()))
     return "\n".join(lines) + "\n"
 
 
 def _instructions(program: Program) -> Iterator[str]:
-    width = len(str(len(program.instrs)))
-    for i, instr in enumerate(program.instrs):
-        if i == program.border and i:
-            yield "  backward:"
-        yield f"  {i:>{width}}  {_instr_text(instr)}"
-
-
-def _native_instructions(program: Program) -> Iterator[str]:
     width = len(str(len(program.instrs)))
     blank = " " * (width + 4)
     epoch = 0
@@ -59,9 +49,9 @@ def _native_instructions(program: Program) -> Iterator[str]:
 
 
 def epochs(program: Program) -> Iterator[int]:
-    """Yield the epoch of each instruction of a native program.
+    """Yield the epoch of each instruction.
 
-    An epoch ends at a barrier and at the forward/backward boundary; a NumPy call has its own.
+    An epoch ends at a barrier and at the forward/backward boundary; a call has its own.
     """
     epoch = 0
     for i, instr in enumerate(program.instrs):
@@ -78,12 +68,9 @@ def _instr_text(instr: Instr) -> str:
     if instr.kind in ("send", "receive"):
         return f"{instr.kind} bucket {getattr(instr.op, 'bucket', 0)}: {names(instr.ins)}"
     text = f"{names(instr.outs)} <- {instr.kernel}({names(instr.ins)})"
-    details: list[str] = [instr.kind] if instr.kind != "call" else []
     if instr.op is not None and "(" in op_text(instr.op):
-        details.append(op_text(instr.op))
-    if instr.scratch:
-        details.append(f"scratch {names(instr.scratch)}")
-    return "  ".join((text, *details))
+        return f"{text}  {op_text(instr.op)}"
+    return text
 
 
 def _row(buffer: Buffer) -> tuple[str, ...]:

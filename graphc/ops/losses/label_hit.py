@@ -9,7 +9,6 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Along, Array
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, select
@@ -62,6 +61,3 @@ class LabelHit(ByIndex):
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {0: self.classes}
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.call(self.name, ins, out)

@@ -8,7 +8,6 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Along, Array, Op
-from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
@@ -62,20 +61,6 @@ class LabelledRows(Op):
         classes = ins[0].shape[1]
         return {1: classes} if isinstance(classes, int) else {}
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call and its scratch.
-
-        Scratch: one like scores, a number a row, the labels' places; row numbers and ones.
-        """
-        scores, rows = em.type(ins[0]), em.type(out)
-        work = [em.scratch(t) for t in (scores, rows, rows.with_dtype("int64"))]
-        em.call(self.name, ins, out, scratch=(*work, *_vectors(em, scores)))
-
-
-def _vectors(em: Emitter, scores: TensorType) -> tuple[str, str]:
-    """Return the numbers of the rows, and ones to sum over the classes with."""
-    return em.row_numbers(scores), em.ones(scores.with_shape(scores.shape[1:]))
-
 
 class LabelledGrad(Op):
     """The cotangent of scores (N, C) from the cotangent of one number a row."""
@@ -101,13 +86,6 @@ class LabelledGrad(Op):
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         classes = ins[0].shape[1]
         return {1: classes} if isinstance(classes, int) else {}
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: as for the rows, with `extra` after the places."""
-        scores, rows = em.type(ins[0]), em.type(ins[2])
-        types = (scores, rows, rows.with_dtype("int64"), self.extra(scores, rows))
-        work = [em.scratch(t) for t in types]
-        em.call(self.name, ins, out, scratch=(*work, *_vectors(em, scores)))
 
 
 class SoftmaxRows(LabelledRows):

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.numpy.bind import Call
+from graphc.backends.backend import Call
 from graphc.ir.op import Array
 from graphc.ir.plan import Instr, Plan
 from graphc.runtime.bound import Binder

@@ -14,17 +14,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphc.backends.numpy import KERNELS
-from graphc.compiler.lowering import Lowering
-from graphc.compiler.program import Assignment
+from graphc.compiler.assignment import Assignment
+from graphc.compiler.lowering import Lowering, kernel_instr
 from graphc.compiler.schedule import schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Source
 from graphc.ir.plan import Program
-from graphc.kernels.assignment import KernelAssignment
 from graphc.kernels.body import Body
 from graphc.kernels.group import Group
-from graphc.kernels.lowering import KernelLowering, kernel_instr
 from graphc.ops.source import Constant, Input
 from graphc.runtime.bound import Binder
 from graphc.runtime.entry import quiet_context, run_all
@@ -110,8 +107,7 @@ def _run(
     program: Program, ex: Executor, arrays: Mapping[str, Array], n: int
 ) -> tuple[dict[str, Array], float]:
     """Run a program on the executor's state; return what its instructions wrote, and the loss."""
-    threads = 1 if program.backend == "native" else None
-    workspace = Workspace({program.name: program}, program.capacity, ex.state, threads)
+    workspace = Workspace({program.name: program}, program.capacity, ex.state, threads=1)
     bound = Binder(workspace).bound(program, n)
     for name, array in bound.feeds.items():
         np.copyto(array, arrays[name])
@@ -147,15 +143,13 @@ def _completed(
 
 def keeping(program: Program) -> Program:
     """Return the program with a separate buffer for each value."""
-    graph, capacity, order = program.graph, program.capacity, schedule(program.graph)
-    if program.backend == "native":
-        fused = _Storing(graph, order, capacity, KERNELS)
-        return _KeepingKernels(program.name, fused, order).program()
-    return _Keeping(program.name, Lowering(graph, order, capacity, KERNELS), order).program()
+    graph, order = program.graph, schedule(program.graph)
+    low = _Storing(graph, order, program.capacity).run(order)
+    return _Keeping(program.name, low, order, program.backend).program()
 
 
-class _Storing(KernelLowering):
-    """A kernel lowering that also stores the values that only the kernel itself reads."""
+class _Storing(Lowering):
+    """A lowering that also stores the values that only the kernel itself reads."""
 
     _all = True
 
@@ -195,7 +189,3 @@ class _Keeping(Assignment):
     def _lives(self) -> tuple[list[int], list[int]]:
         first, last = super()._lives()
         return first, [len(self.instrs) if end >= 0 else end for end in last]
-
-
-class _KeepingKernels(_Keeping, KernelAssignment):
-    """The same buffer assignment for fused kernels."""

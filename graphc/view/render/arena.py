@@ -74,7 +74,6 @@ class ArenaMap:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.unit = "epoch" if program.backend == "native" else "instruction"
         self.nbytes, self.peak = program.arena.nbytes, program.arena.peak
         self.slots = tuple(_slots(program))
         self.steps = 1 + max((s.last for s in program.storages), default=0)
@@ -117,7 +116,7 @@ class ArenaMap:
     def running(self) -> tuple[str, ...]:
         """The nodes that the instructions of the peak step compute."""
         instrs = self.program.instrs
-        numbered = epochs(self.program) if self.unit == "epoch" else range(len(instrs))
+        numbered = epochs(self.program)
         found: dict[str, None] = {}
         for instr, step in zip(instrs, numbered, strict=True):
             if step == self.peak_step and instr.kind != "barrier":
@@ -159,7 +158,6 @@ def _is_given(node: Node, forward: Container[str]) -> bool:
 
 def _slots(program: Program) -> Iterator[Slot]:
     """Return the slots in order of time: groups of buffers with equal bytes of one storage."""
-    owners = {name: instr.node for instr in program.instrs for name in instr.scratch}
     known = roles(program.graph)
     found: dict[tuple[str, int, int], list[Buffer]] = {}
     wholes = {b.key: b for b in program.buffers.values() if b.space == "arena" and not b.pitch}
@@ -174,8 +172,8 @@ def _slots(program: Program) -> Iterator[Slot]:
         ends = [*begins[1:], buffers[-1].last + 1.0]
         parts = []
         for buffer, begin, end in zip(buffers, begins, ends, strict=True):
-            name = owners.get(buffer.name, buffer.name)
-            role: Role = "scratch" if buffer.name in owners else known.get(name, "scratch")
+            name = buffer.name
+            role: Role = known.get(name, "scratch")
             node = program.graph.nodes.get(name)
             loc = node.locs[0] if node is not None and node.locs else None
             size = buffer.type.nbytes(program.capacity)
@@ -214,7 +212,7 @@ def arena_text(arena: ArenaMap) -> str:
     program, most = arena.program, max(arena.live)
     lines = [
         f"{program.name}: an arena of {arena.nbytes:,} bytes at {program.capacity} rows; at most "
-        f"{most:,} of them are in use at once, at {arena.unit} {arena.peak_step} of "
+        f"{most:,} of them are in use at once, at epoch {arena.peak_step} of "
         f"{arena.steps}, which computes {listed(list(map(shown, arena.running)), 3) or 'nothing'}.",
         "Alive there:",
     ]
@@ -229,5 +227,5 @@ def _described(part: Part, arena: ArenaMap) -> str:
     where = f", {part.loc}" if part.loc else ""
     return shown(
         f"{part.name}: {part.nbytes:,} bytes ({part.formula}), {ROLES[part.role]}, "
-        f"{arena.unit} {part.life}{where}"
+        f"epoch {part.life}{where}"
     )

@@ -68,10 +68,8 @@ _LEGEND: dict[Role, str] = {
     "update": "updates",
     "scratch": "scratch",
 }
-_UNITS = {
-    "instruction": "instructions",
-    "epoch": "epochs, each from one barrier of the threads to the next",
-}
+
+
 Box = tuple[float, float, float, float]
 """The left, top, right and bottom of a rectangle."""
 
@@ -140,7 +138,7 @@ class _Drawing:
         arena = self.arena
         return (
             f"arena {human_bytes(arena.nbytes)}, peak {max(arena.live):,} bytes at "
-            f"{arena.unit} {arena.peak_step}, {arena.program.capacity} rows"
+            f"epoch {arena.peak_step}, {arena.program.capacity} rows"
         )
 
     def _box(self, part: Part) -> Box:
@@ -178,7 +176,12 @@ class _Drawing:
             label = f"{at:,}"
             middle = min(x, WIDTH - 2 - 0.5 * ADVANCE * len(label))
             yield words(middle, base + 16, label, "muted", "middle")
-        yield words(LEFT, base + 32, f"{_UNITS[arena.unit]}, in order", "muted")
+        yield words(
+            LEFT,
+            base + 32,
+            "epochs, each from one barrier of the threads to the next, in order",
+            "muted",
+        )
 
     def _steps(self) -> list[int]:
         """Return the steps that the axis is marked at."""
@@ -203,7 +206,7 @@ class _Drawing:
             drawn = [_filled(box, parts[0].role)]
             return about(parts[0].node, parts[0].role, self._title(parts[0]), drawn)
         more = f"\nand {len(parts) - NAMES:,} more" if len(parts) > NAMES else ""
-        lines = [f"{p.name}: {p.nbytes:,} bytes, {self.arena.unit} {p.life}" for p in parts]
+        lines = [f"{p.name}: {p.nbytes:,} bytes, epoch {p.life}" for p in parts]
         head = f"{len(parts):,} buffers thinner than a pixel: {ROLES[parts[0].role]}"
         title = "\n".join([head, *lines[:NAMES]]) + more
         return group(f"together {parts[0].role}", title, [_filled(box, parts[0].role)])
@@ -213,7 +216,7 @@ class _Drawing:
         source = f"\n    {part.loc.text}" if part.loc and part.loc.text else ""
         return (
             f"{part.name}: {ROLES[part.role]}\n{part.nbytes:,} bytes, {part.formula}\n"
-            f"offset {part.offset:,}, {self.arena.unit} {part.life}{where}{source}"
+            f"offset {part.offset:,}, epoch {part.life}{where}{source}"
         )
 
     def _peak(self) -> Iterator[str]:
@@ -243,7 +246,7 @@ class _Drawing:
     def _table(self, top: float) -> Iterator[str]:
         arena = self.arena
         computes = listed([short(name, 28) for name in arena.running], 2)
-        at = f"{arena.unit} {arena.peak_step}"
+        at = f"epoch {arena.peak_step}"
         yield words(14, top + 8, f"Alive at the peak, {at}: {computes}", bold=True)
         y = top + 8
         for part in arena.at_peak[:MOST_ROWS]:

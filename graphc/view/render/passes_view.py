@@ -53,7 +53,7 @@ def _steps(plan: Plan, times: bool, dot: str | Path | None) -> Iterator[Step]:
         yield Step(title, svg, f"{title}{took}: {pass_text(made, words)}")
         before, known = record.graph, after
     program = plan.programs.get(name)
-    if program is not None and program.backend == "native":
+    if program is not None:
         title = f"{len(plan.graphs[name]) + 1} kernels"
         svg = sheet_svg(kernels_sheet(program), dot=dot)
         yield Step(title, svg, f"{title}: {', '.join(kernel_words(program))}")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from graphc.backends.numpy.bind import bind_instr
+from graphc.backends.numpy.bind import bind_reference
 from graphc.ir.plan import Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE, dim_at, shape_at
 from graphc.kernels.body import Span
@@ -135,8 +135,7 @@ class Interpreted:
 
     def _call(self, instr: Instr) -> None:
         with np.errstate(all="ignore"):
-            for call in bind_instr(instr, self.n, self.view):
-                call()
+            bind_reference(instr, self.n, self.view)()
 
     def _part(self, instr: Instr, thread: int) -> None:
         """What one thread does of a kernel."""

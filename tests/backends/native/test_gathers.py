@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from graphc.kernels.elsewhere import places_of
+
 from graphc.kernels.expr import BodyBuilder, select
 from graphc.kernels.kernel import Loop
 from graphc.kernels.walk import Elsewhere, Walk

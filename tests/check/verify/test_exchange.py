@@ -122,7 +122,7 @@ def test_a_planner_that_sends_what_others_read_is_found(
     """The gradient of gamma is read by that of x, too, after it may have been sent."""
     monkeypatch.setattr("passes.data_parallel.BUCKET_BYTES", 64)
     assert plan(backend).verify().ok
-    monkeypatch.setattr(Lowering, "_sendable", lambda self, name: name)
+    monkeypatch.setattr(Lowering, "_sendable", lambda self, name, node: name)
     with pytest.raises(AssertionError, match="what is under way is left alone"):
         proof = plan(backend).verify()  # unless building proved some of its programs
         assert proof.ok, proof.counterexample

@@ -153,15 +153,14 @@ def _value(value: object) -> str:
 
 
 def _lives(program: Program) -> Iterator[tuple[str, str]]:
-    unit = "epoch" if program.backend == "native" else "instruction"
     for buffer in program.buffers.values():
         if buffer.space != "arena":
             kept = buffer.space == "state"
             yield buffer.name, "kept between runs" if kept else f"a {buffer.space}"
         elif buffer.first == buffer.last:
-            yield buffer.name, f"in {unit} {buffer.first}, at byte {buffer.offset:,}"
+            yield buffer.name, f"in epoch {buffer.first}, at byte {buffer.offset:,}"
         else:
-            ends = f"from {unit} {buffer.first} to {buffer.last}"
+            ends = f"from epoch {buffer.first} to {buffer.last}"
             yield buffer.name, f"{ends}, at byte {buffer.offset:,}"
 
 
@@ -169,14 +168,13 @@ def _kernels(program: Program) -> Iterator[tuple[str, str]]:
     for index, (instr, epoch) in enumerate(zip(program.instrs, epochs(program), strict=True)):
         if instr.kind == "barrier":
             continue
-        where = f", epoch {epoch}" if program.backend == "native" else ""
         for name in instr.nodes or (instr.node,):
-            yield name, f"instruction {index}{where}: {_kernel(instr, name)}"
+            yield name, f"instruction {index}, epoch {epoch}: {_kernel(instr, name)}"
 
 
 def _kernel(instr: Instr, name: str) -> str:
     others = [other for other in instr.nodes if other != name]
-    kind = "fused native kernel" if instr.kind == "kernel" else f"{instr.kind} {instr.kernel}"
+    kind = "fused kernel" if instr.kind == "kernel" else f"{instr.kind} {instr.kernel}"
     return f"{kind}, with {listed(others, 6)}" if others else kind
 
 

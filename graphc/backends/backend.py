@@ -1,0 +1,92 @@
+"""What the rest of graphc knows of a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from graphc.ir.op import Array
+from graphc.ir.plan import Instr, Program
+from graphc.ir.tensor_type import TensorType
+
+Call = Callable[[], object]
+"""A part of a run, bound to its memory."""
+View = Callable[[str], Array]
+"""The array of a buffer."""
+Take = Callable[[Mapping[str, Any]], int | None]
+"""A check of arrays fed by name, which lets the next run read them where they lie.
+
+It returns the number of rows, or None if an array is wrong or cannot be read as it is."""
+
+
+class Link(Protocol):
+    """A link that carries values to other shards."""
+
+    def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
+        """Return the calls of an instruction that sends or receives these arrays."""
+
+    def poke(self) -> None:
+        """Advance the transfers that are under way."""
+
+
+class Memory(Protocol):
+    """The memory that a program runs on."""
+
+    @property
+    def arena(self) -> Array:
+        """The bytes that buffers use in turn."""
+
+    @property
+    def scratch(self) -> Array:
+        """The bytes of all threads' scratch, one thread's after the other's."""
+
+    @property
+    def threads(self) -> int:
+        """The most threads that may run a program."""
+
+    @property
+    def written(self) -> Sequence[Array]:
+        """The memory that runs write to."""
+
+    def view(self, program: Program, name: str, n: int) -> Array:
+        """Return the array of a buffer for a run of `n` rows."""
+
+
+class Runner(Protocol):
+    """A program on its memory, for any number of rows."""
+
+    @property
+    def uninterrupted(self) -> bool:
+        """Whether no call warns, and no interrupt comes between two of them."""
+
+    def calls(self, n: int, view: View) -> tuple[list[Call], int]:
+        """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
+
+    def feed_in_place(self) -> None:
+        """Let the next run read all feeds in the memory again, not where a `take` found them."""
+
+    def take(self, types: Mapping[str, TensorType]) -> tuple[Take, tuple[str, ...]] | None:
+        """Return a check of feeds of these types, and the names of feeds that are to be copied.
+
+        Return None if all feeds are copied.
+        """
+
+
+class Backend(Protocol):
+    """A way to run programs."""
+
+    name: str
+
+    def missing(self) -> str | None:
+        """Return why the backend cannot be had here, or None if it can."""
+
+    def threads(self, asked: int | None) -> int:
+        """Return how many threads a plan uses at most, if so many were asked for."""
+
+    def scratch(self, program: Program) -> Sequence[int]:
+        """Return the bytes that a thread needs besides the buffers in each instruction."""
+
+    def bind(
+        self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None
+    ) -> Runner:
+        """Return a program on its memory, without the instructions in `skip`."""

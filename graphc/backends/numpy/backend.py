@@ -1,0 +1,60 @@
+"""The numpy backend: each kernel is a flat list of calls of NumPy with out=."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from graphc.backends.backend import Call, Link, Memory, Take, View
+from graphc.backends.numpy.bind import bind
+from graphc.backends.numpy.kernels import scratch_bytes
+from graphc.ir.plan import Program
+from graphc.ir.tensor_type import TensorType
+
+
+class NumpyBackend:
+    """The backend that runs wherever graphc does."""
+
+    name = "numpy"
+
+    def missing(self) -> str | None:
+        """Return None: it is always there."""
+        return None
+
+    def threads(self, asked: int | None) -> int:
+        """Return 1: NumPy's own threads are not counted."""
+        return 1
+
+    def scratch(self, program: Program) -> Sequence[int]:
+        """Return the bytes of the temporaries of each instruction."""
+        return [scratch_bytes(program, instr) for instr in program.instrs]
+
+    def bind(
+        self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None
+    ) -> NumpyRunner:
+        """Return a program on its memory."""
+        return NumpyRunner(program, skip, memory, link)
+
+
+class NumpyRunner:
+    """A program whose instructions are calls of NumPy."""
+
+    uninterrupted = False
+
+    def __init__(
+        self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None
+    ) -> None:
+        self._program, self._skip, self._memory, self._link = program, skip, memory, link
+
+    def calls(self, n: int, view: View) -> tuple[list[Call], int]:
+        """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
+        return bind(self._program, n, view, self._memory.scratch, self._skip, self._link)
+
+    def feed_in_place(self) -> None:
+        """Do nothing: feeds are always copied."""
+
+    def take(self, types: Mapping[str, TensorType]) -> tuple[Take, tuple[str, ...]] | None:
+        """Return None: feeds are always copied."""
+        return None
+
+
+BACKEND = NumpyBackend()

@@ -1,0 +1,165 @@
+"""The scalar functions of kernels as calls of NumPy with out=.
+
+A function's rule returns the calls that write `out` from its arguments, which broadcast to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from graphc.backends.backend import Call
+from graphc.backends.native.coefficients import ERF, ERFCX
+from graphc.backends.numpy.values import number
+from graphc.ir.op import Array
+
+Rule = Callable[..., Sequence[Call]]
+"""rule(out, *arguments, *work): the calls in order; `work` has the shape of `out`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A rule, the dtypes of its work ("" is that of `out`), and the arguments it may overwrite.
+
+    `over` are the positions of the arguments whose memory `out` may be.
+    """
+
+    rule: Rule
+    work: tuple[str, ...] = ()
+    over: tuple[int, ...] = (0, 1, 2)
+
+
+def _call(ufunc: np.ufunc, out: Array, *ins: Array) -> Sequence[Call]:
+    return (partial(ufunc, *ins, out=out),)
+
+
+def _sigmoid(out: Array, x: Array) -> Sequence[Call]:
+    """Return calls for 1 / (1 + e**-x), with -x clipped to the largest number that exp can take."""
+    limit, one = number(np.floor(np.log(np.finfo(out.dtype).max)), out.dtype), number(1, out.dtype)
+    return (
+        partial(np.negative, x, out),
+        partial(np.minimum, out, limit, out=out),
+        partial(np.exp, out, out),
+        partial(np.add, out, one, out),
+        partial(np.reciprocal, out, out),
+    )
+
+
+def _select(out: Array, condition: Array, a: Array, b: Array) -> Sequence[Call]:
+    """Return calls that write b everywhere, then a where the condition holds."""
+    chosen = partial(np.copyto, out, a, where=condition)
+    there = out.shape == b.shape and out.ctypes.data == b.ctypes.data
+    return (chosen,) if there else (partial(np.copyto, out, b), chosen)
+
+
+def select_or_zero(out: Array, condition: Array, a: Array) -> Sequence[Call]:
+    """Return calls that write a where the condition holds, else 0.
+
+    They multiply the bits by 0 or 1, as integers: quicker than `where=`, and exact even if a is
+    not finite.
+    """
+    bits = f"int{8 * out.itemsize}"
+    chosen = out.view(bits)
+    return (
+        partial(np.copyto, chosen, condition),
+        partial(np.multiply, chosen, a.view(bits), chosen),
+    )
+
+
+def clip(out: Array, x: Array, low: float, high: float) -> Sequence[Call]:
+    """Return a call for x between two numbers; unlike np.maximum it has a vector loop for them."""
+    return (partial(x.clip, number(low, x.dtype), number(high, x.dtype), out),)
+
+
+def cast(out: Array, x: Array) -> Sequence[Call]:
+    """Return a call that converts x, toward zero for integers."""
+    return (partial(np.copyto, out, x, casting="unsafe"),)
+
+
+_LARGEST = {"float32": 4.0, "float64": 6.0}
+"""The bound from which on erf is 1 but for rounding."""
+
+
+def _erf(out: Array, x: Array, t: Array, u: Array, inner: Array, small: Array) -> Sequence[Call]:
+    """Return calls for the error function, in two parts.
+
+    Up to 1 it is x + x * ERF(x**2), beyond it 1 - e**(-t**2) * ERFCX((t - 2) / (t + 2)).
+    """
+    dtype = str(out.dtype)
+    one, two = number(1, dtype), number(2, dtype)
+    return (
+        partial(np.square, x, t),
+        *_polynomial(t, ERF[dtype], inner),
+        partial(np.multiply, inner, x, inner),
+        partial(np.add, inner, x, inner),
+        partial(np.absolute, x, t),
+        partial(np.less_equal, t, one, small),
+        partial(np.minimum, t, number(_LARGEST[dtype], dtype), out=t),
+        partial(np.add, t, two, out),
+        partial(np.subtract, t, two, u),
+        partial(np.divide, u, out, u),
+        *_polynomial(u, ERFCX[dtype], out),
+        partial(np.square, t, t),
+        partial(np.negative, t, t),
+        partial(np.exp, t, t),
+        partial(np.multiply, out, t, out),
+        partial(np.subtract, one, out, out),
+        partial(np.copysign, out, x, out),
+        partial(np.copyto, out, inner, where=small),
+    )
+
+
+def _polynomial(x: Array, powers: Sequence[float], out: Array) -> Iterator[Call]:
+    """Yield calls that evaluate a polynomial by Horner's rule, highest power first."""
+    first, *rest = (number(power, x.dtype) for power in powers)
+    yield partial(out.fill, first)
+    for power in rest:
+        yield partial(np.multiply, out, x, out)
+        yield partial(np.add, out, power, out)
+
+
+UFUNCS: Mapping[str, np.ufunc] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "neg": np.negative,
+    "abs": np.absolute,
+    "sqrt": np.sqrt,
+    "exp": np.exp,
+    "log": np.log,
+    "tanh": np.tanh,
+    "pow": np.power,
+    "cos": np.cos,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.rint,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "equal": np.equal,
+    "not_equal": np.not_equal,
+    "and": np.logical_and,
+    "or": np.logical_or,
+    "not": np.logical_not,
+    "floor_div": np.floor_divide,
+    "square": np.square,
+    "reciprocal": np.reciprocal,
+}
+"""The functions that are one ufunc; the last two are cheaper forms of powers."""
+FUNCTIONS: Mapping[str, Function] = {
+    **{name: Function(partial(_call, ufunc)) for name, ufunc in UFUNCS.items()},
+    "sigmoid": Function(_sigmoid),
+    "erf": Function(_erf, ("", "", "", "bool"), ()),
+    "select": Function(_select, (), (2,)),
+    "select_or_zero": Function(select_or_zero, (), ()),
+    "clip": Function(clip),
+    "cast": Function(cast, (), ()),
+}
+"""The rules by name: those of `graphc.kernels.functions`, and cheaper forms of special cases."""

@@ -1,0 +1,160 @@
+"""Kernels bound to memory: each becomes a flat list of calls of NumPy with out=."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from math import prod
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from graphc.backends.backend import Call, View
+from graphc.backends.numpy.access import gathered_view
+from graphc.backends.numpy.body import Action, BodyPlan, Overlaps, plan_body
+from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
+from graphc.compiler.memory import align
+from graphc.ir.op import Array
+from graphc.ir.plan import Buffer, Instr, Program
+from graphc.ir.tensor_type import ITEMSIZE, shape_at
+from graphc.kernels.body import Step
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Turned, stored
+from graphc.kernels.walk import Elsewhere
+
+
+def scratch_bytes(program: Program, instr: Instr) -> int:
+    """Return the bytes that an instruction needs for temporaries."""
+    if instr.body is None or _is_copy(instr.body):
+        return 0
+    plan = plan_body(instr.body, overlaps(program))
+    return plan.layout(Sizes.of(instr.body, program.capacity))[1]
+
+
+def _is_copy(kernel: Kernel) -> bool:
+    """Return whether a kernel only copies a value with its axes permuted."""
+    return isinstance(kernel, Loop) and kernel.turned is not None
+
+
+def bind_kernel(
+    program: Program, kernel: Kernel, n: int, view: View, scratch: Array
+) -> Sequence[Call]:
+    """Return the calls of a kernel for `n` rows; `scratch` is memory for its temporaries."""
+    if isinstance(kernel, Loop) and kernel.turned is not None:
+        return (_permuted(kernel, kernel.turned, n, view),)
+    return list(_Binding(kernel, plan_body(kernel, overlaps(program)), n, view, scratch).calls())
+
+
+def _permuted(kernel: Loop, turned: Turned, n: int, view: View) -> Call:
+    (step,), (store,) = kernel.body.steps, kernel.body.stores
+    source = view(step.buffer).reshape(shape_at(turned.shape, n)).transpose(turned.axes)
+    return partial(np.copyto, view(store.buffer).reshape(source.shape), source)
+
+
+class _Binding:
+    """A planned kernel and the memory that it runs on."""
+
+    def __init__(self, kernel: Kernel, plan: BodyPlan, n: int, view: View, scratch: Array) -> None:
+        self.kernel, self.plan, self.view, self.scratch = kernel, plan, view, scratch
+        self.sizes = Sizes.of(kernel, n)
+        self.offsets, self.nbytes = plan.layout(self.sizes)
+
+    def calls(self) -> Iterator[Call]:
+        """Yield the calls in order."""
+        for action in self.plan.once:
+            yield from self._calls(action, self.sizes.whole)
+        for part in self.plan.cuts(self.sizes) if self.plan.parts else ():
+            for action in self.plan.parts:
+                yield from self._calls(action, part)
+        for action in self.plan.last:
+            yield from self._calls(action, self.sizes.whole)
+
+    def _calls(self, action: Action, part: Part) -> Sequence[Call]:
+        out, *ins = (self._array(value, part) for value in (action.out, *action.ins))
+        offset, work = self.offsets[-1], []
+        for dtype, shape in action.work:
+            sizes = shape(self.sizes, part)
+            work.append(self._typed(offset, dtype, sizes))
+            offset += align(work[-1].nbytes)
+        return action.rule(self.sizes, part, out, *ins, *work)
+
+    def _array(self, value: Value, part: Part) -> Array:
+        """Return the part of a value."""
+        key = value.key
+        if value.memory == "buffer":
+            assert isinstance(key, str), "the key is the buffer's name"
+            whole = self.view(key)
+            if not value.dtype:
+                return whole
+            return self.sizes.cut(self._in_space(key, whole, value), value.span, part)
+        if value.memory == "gathered":
+            assert isinstance(key, Step) and isinstance(key.value, Elsewhere)
+            return gathered_view(self.sizes, part, self.view(key.buffer), key.value)
+        if value.memory == "index":
+            return self._numbers(value, part)
+        if value.memory == "temporary":
+            assert isinstance(key, int), "the key is the number"
+            whole_value = key < self.plan.whole
+            shape = self.sizes.shape(value.span, None if whole_value else part)
+            array = self._typed(self.offsets[key], value.dtype, shape)
+            return self.sizes.cut(array, value.span, part) if whole_value else array
+        assert isinstance(key, (int, float, str)), "the key is a number, or what a size is of"
+        return number(self._size(key) if value.memory == "size" else float(key), value.dtype)
+
+    def _in_space(self, name: str, whole: Array, value: Value) -> Array:
+        """Return a buffer in the kernel's iteration space."""
+        shape = self.sizes.shape(value.span)
+        kernel = self.kernel
+        if isinstance(kernel, Gemm) and kernel.stack is not None and name == kernel.stack.turned:
+            strides = shape_at(stored(kernel, kernel.stack, name), self.sizes.n)
+            return as_strided(whole, shape, [s * whole.itemsize for s in (*strides, 1)])
+        return matrix_of(whole, shape)
+
+    def _numbers(self, value: Value, part: Part) -> Array:
+        """Return the numbers of the rows or the columns of a part."""
+        cut = part.rows if value.span == "row" else part.columns
+        many = prod(self.sizes.places) if value.span == "row" else 1
+        numbers = np.arange(cut.start * many, cut.stop * many, dtype=value.dtype)
+        return numbers.reshape(self.sizes.shape(value.span, part))
+
+    def _size(self, of: int | float | str) -> int:
+        if isinstance(of, str):
+            return self.sizes.rows if of == "rows" else self.sizes.columns
+        return int(of) * self.sizes.n
+
+    def _typed(self, offset: int, dtype: str, shape: tuple[int, ...]) -> Array:
+        raw = self.scratch[offset : offset + prod(shape) * ITEMSIZE[dtype]]
+        return raw.view(dtype).reshape(shape)
+
+
+def overlaps(program: Program) -> Overlaps:
+    """Return how two buffers of a program share bytes: not at all, all alike, or in part."""
+
+    def how(a: str, b: str) -> str:
+        one, other = program.buffers[a], program.buffers[b]
+        if one.space != other.space:
+            return ""
+        if one.space not in ("arena", "gradient"):
+            if one.key != other.key:
+                return ""
+        elif not _meet(_bytes(program, one), _bytes(program, other)):
+            return ""
+        same = one[1:5] == other[1:5] and one[7:] == other[7:]
+        alike = one.type.dtype == other.type.dtype and one.offset == other.offset
+        return "same" if same or (alike and one[7:] == other[7:] == (0, 0)) else "part"
+
+    return how
+
+
+def _bytes(program: Program, buffer: Buffer) -> range:
+    nbytes = buffer.type.nbytes(program.capacity)
+    if buffer.pitch:
+        nbytes = (
+            buffer.pitch
+            * shape_at(buffer.type.shape, program.capacity)[0]
+            * ITEMSIZE[buffer.type.dtype]
+        )
+    return range(buffer.offset, buffer.offset + nbytes)
+
+
+def _meet(a: range, b: range) -> bool:
+    return a.start < b.stop and b.start < a.stop

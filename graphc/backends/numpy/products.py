@@ -1,0 +1,303 @@
+"""Matrix products and convolutions as calls of NumPy.
+
+A convolution copies the pixels that a block of images meets as columns, and multiplies them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import product as positions
+from math import prod
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from graphc.backends.backend import Call
+from graphc.backends.numpy.values import Part, Sizes, matrix_of
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Shape, dim_at, shape_at
+from graphc.kernels.kernel import Gemm, Stack
+from graphc.kernels.window import Window
+
+BLOCK = 1 << 16
+"""The elements of columns that are copied at a time, unless an image has more."""
+
+
+def works(kernel: Gemm) -> list[tuple[str, Callable[[Sizes, Part], tuple[int, ...]]]]:
+    """Return the dtype and the shape rule of each work array of a product."""
+    window = kernel.window
+    if window is None:
+        return []
+    shapes = [_padded, _columns, _filters, _sums]
+    return [(kernel.dtype, partial(shape, kernel, window)) for shape in shapes]
+
+
+def multiply(
+    kernel: Gemm, sizes: Sizes, part: Part, out: Array, a: Array, b: Array, *work: Array
+) -> Sequence[Call]:
+    """Return the calls of the product of a part."""
+    if kernel.stack is not None:
+        return _stacked(kernel, kernel.stack, sizes, part, out, a, b)
+    if kernel.window is not None:
+        return list(_convolved(kernel, kernel.window, sizes, part, out, a, b, work))
+    rows, columns, inner = (dim_at(dim, sizes.n) for dim in (kernel.m, kernel.n, kernel.k))
+    left = matrix_of(a, (inner, rows) if kernel.trans_a else (rows, inner))
+    left = left[:, part.rows].T if kernel.trans_a else left[part.rows]
+    right = matrix_of(b, (columns, inner) if kernel.trans_b else (inner, columns))
+    return (_dot(left, right.T if kernel.trans_b else right, out),)
+
+
+def _dot(left: Array, right: Array, out: Array) -> Call:
+    """Return the call of a product: `dot` passes transposed views to BLAS as they are."""
+    if out.flags.c_contiguous:
+        return partial(left.dot, right, out)
+    return partial(np.matmul, left, right, out)
+
+
+# ------------------------------------------------------------------ stacks
+
+
+def matrices(buffer: Array, sizes: Shape, apart: Shape, matrix: Shape, n: int) -> Array:
+    """Return a view of the matrices of a stack in a buffer, (*sizes, *matrix)."""
+    strides = tuple(step * buffer.itemsize for step in (*shape_at(apart, n), 1))
+    return as_strided(buffer, shape_at((*sizes, *matrix), n), strides)
+
+
+def _stacked(
+    kernel: Gemm, stack: Stack, sizes: Sizes, part: Part, out: Array, a: Array, b: Array
+) -> Sequence[Call]:
+    of_a = (kernel.k, kernel.m) if kernel.trans_a else (kernel.m, kernel.k)
+    of_b = (kernel.n, kernel.k) if kernel.trans_b else (kernel.k, kernel.n)
+    left = matrices(a, stack.sizes, stack.a, of_a, sizes.n)[part.rows]
+    right = matrices(b, stack.sizes, stack.b, of_b, sizes.n)[part.rows]
+    left = left.swapaxes(-1, -2) if kernel.trans_a else left
+    right = right.swapaxes(-1, -2) if kernel.trans_b else right
+    return (partial(np.matmul, left, right, out),)
+
+
+# ------------------------------------------------------------------ convolutions
+
+
+def _is_depthwise(kernel: Gemm, window: Window) -> bool:
+    """Return whether each group has one channel and one column."""
+    return window.groups > 1 and window.channels == 1 and kernel.n == window.groups
+
+
+def _at_once(window: Window, images: int) -> int:
+    """Return how many images are worked on at a time."""
+    return max(1, min(images, BLOCK // max(window.count * window.depth, 1)))
+
+
+def _images(kernel: Gemm, window: Window, sizes: Sizes, part: Part) -> int:
+    """Return the images of a part: rows of the result, or of the sum."""
+    if kernel.trans_a:
+        return dim_at(kernel.k, sizes.n) // window.count
+    return part.height
+
+
+def _padded(kernel: Gemm, window: Window, sizes: Sizes, part: Part) -> tuple[int, ...]:
+    """Return the shape of images with zeros around and between their pixels."""
+    if window.is_direct:
+        return (0,)
+    images = _at_once(window, _images(kernel, window, sizes, part))
+    return (images, *window.extent, window.pixel)
+
+
+def _columns(kernel: Gemm, window: Window, sizes: Sizes, part: Part) -> tuple[int, ...]:
+    """Return the shape of the columns of a block of images; of products if that is depthwise."""
+    images = _at_once(window, _images(kernel, window, sizes, part))
+    if _is_depthwise(kernel, window):
+        return (images, *window.places, window.groups)
+    return (images * window.count, window.depth)
+
+
+def _filters(kernel: Gemm, window: Window, sizes: Sizes, part: Part) -> tuple[int, ...]:
+    """Return the shape of the factor of one group, if it is copied."""
+    units = dim_at(kernel.n, sizes.n) // window.groups
+    if kernel.trans_a and window.groups > 1:
+        images = _at_once(window, _images(kernel, window, sizes, part))
+        return (images * window.count, units)
+    copied = kernel.trans_b or window.groups > 1
+    return (window.depth, units) if copied and not _is_depthwise(kernel, window) else (0,)
+
+
+def _sums(kernel: Gemm, window: Window, sizes: Sizes, part: Part) -> tuple[int, ...]:
+    """Return the shape of products that are added to or copied into the result."""
+    units = dim_at(kernel.n, sizes.n) // window.groups
+    if kernel.trans_a:
+        return (window.groups,) if _is_depthwise(kernel, window) else (window.depth, units)
+    if window.groups == 1 or _is_depthwise(kernel, window):
+        return (0,)
+    images = _at_once(window, _images(kernel, window, sizes, part))
+    return (images * window.count, units)
+
+
+def _convolved(
+    kernel: Gemm,
+    window: Window,
+    sizes: Sizes,
+    part: Part,
+    out: Array,
+    a: Array,
+    b: Array,
+    work: Sequence[Array],
+) -> Iterator[Call]:
+    """Yield the calls of a convolution, or of the gradient of its weight, block by block."""
+    padded, columns, filters, sums = work
+    images = a.reshape(-1, *window.space, window.pixel)
+    images = images if kernel.trans_a else images[part.rows]
+    if not window.is_direct:
+        yield partial(padded.fill, 0)
+    if kernel.trans_a:
+        yield partial(out.fill, 0)
+    step = _at_once(window, len(images))
+    for start in range(0, len(images), step):
+        block = images[start : start + step]
+        held = block
+        if not window.is_direct:
+            held = padded[: len(block)]
+            yield _spread(window, block, held)
+        if kernel.trans_a:
+            rows = slice(start * window.count, (start + len(block)) * window.count)
+            dy = b.reshape(-1, out.shape[-1])[rows]
+            yield from _weight_gradient(kernel, window, held, dy, out, columns, filters, sums)
+        else:
+            y = out[start : start + step]
+            yield from _result(kernel, window, held, b, y, columns, filters, sums)
+
+
+def _spread(window: Window, images: Array, held: Array) -> Call:
+    """Return the call that copies the pixels to their positions among zeros."""
+    to, of = [slice(None)], [slice(None)]
+    axes = zip(window.space, window.before, window.apart, window.extent, strict=True)
+    for size, before, apart, extent in axes:
+        first = max(0, -(before // apart))
+        first = next(p for p in range(max(first - 1, 0), size + 1) if before + p * apart >= 0)
+        last = min(size - 1, (extent - 1 - before) // apart)
+        of.append(slice(first, last + 1))
+        begin = before + first * apart
+        to.append(slice(begin, before + last * apart + 1 if last >= first else begin, apart))
+    return partial(np.copyto, held[tuple(to)], images[tuple(of)])
+
+
+def _met(window: Window, held: Array, group: int) -> Array:
+    """Return a view of the pixels that each place meets: (images, *places, *kernel, channels)."""
+    image, *steps, item = held.strides
+    places = [s * step for s, step in zip(window.stride, steps, strict=True)]
+    offsets = [d * step for d, step in zip(window.dilation, steps, strict=True)]
+    first = held[..., group * window.channels :]
+    shape = (len(held), *window.places, *window.kernel, window.channels)
+    return as_strided(first, shape, (image, *places, *offsets, item))
+
+
+def _gathered(window: Window, held: Array, group: int, columns: Array) -> tuple[Call, Array]:
+    """Return the call that copies columns, and them as a matrix.
+
+    Neighbouring pixels are copied as one element of many bytes, which takes a fraction of the time
+    of many small copies.
+    """
+    matrix = columns[: len(held) * window.count]
+    met = _met(window, held, group)
+    whole = matrix.reshape(met.shape)
+    joined = 2 if window.dilation[-1] == 1 and window.channels == held.shape[-1] else 1
+    size = prod(met.shape[-joined:]) * held.itemsize
+    kind = np.dtype((np.void, size))
+    start = group * window.channels * held.itemsize
+    source = np.ndarray(met.shape[:-joined], kind, held, start, met.strides[:-joined])
+    return partial(np.copyto, np.ndarray(met.shape[:-joined], kind, whole), source), matrix
+
+
+def _result(
+    kernel: Gemm,
+    window: Window,
+    held: Array,
+    b: Array,
+    y: Array,
+    columns: Array,
+    filters: Array,
+    sums: Array,
+) -> Iterator[Call]:
+    units = y.shape[-1] // window.groups
+    if _is_depthwise(kernel, window):
+        yield from _depthwise(kernel, window, held, b, y, columns)
+        return
+    for group in range(window.groups):
+        factor = _factor(kernel, window, b, group, units)
+        copy, matrix = _gathered(window, held, group, columns)
+        yield copy
+        if kernel.trans_b or window.groups > 1:
+            shape = (prod(window.kernel), window.channels, units)
+            yield partial(np.copyto, filters.reshape(shape), factor)
+            factor = filters
+        else:
+            factor = factor.reshape(window.depth, units)
+        flat = y.reshape(-1, y.shape[-1])
+        if window.groups == 1:
+            yield _dot(matrix, factor, flat)
+            continue
+        own = sums[: len(flat)]
+        yield _dot(matrix, factor, own)
+        yield partial(np.copyto, flat[:, group * units : (group + 1) * units], own)
+
+
+def _factor(kernel: Gemm, window: Window, b: Array, group: int, units: int) -> Array:
+    """Return the weight of a group, (offsets, channels, units)."""
+    offsets = prod(window.kernel)
+    if kernel.trans_b:
+        stored = b.reshape(offsets, units, window.groups, window.channels)
+        return stored[::-1, :, group].swapaxes(-1, -2)
+    return b.reshape(offsets, window.channels, window.groups, units)[:, :, group]
+
+
+def _offset_views(window: Window, held: Array) -> Iterator[Array]:
+    """Yield for each offset of the filter the pixels that the places meet."""
+    for offset in positions(*map(range, window.kernel)):
+        axes = zip(offset, window.dilation, window.places, window.stride, strict=True)
+        cuts = (slice(o * d, o * d + (p - 1) * s + 1, s) for o, d, p, s in axes)
+        yield held[(slice(None), *cuts)]
+
+
+def _depthwise(
+    kernel: Gemm, window: Window, held: Array, b: Array, y: Array, products: Array
+) -> Iterator[Call]:
+    """Yield calls that multiply and add elements, offset by offset."""
+    weights = b.reshape(-1, window.groups)
+    weights = weights[::-1] if kernel.trans_b else weights
+    total, term = y.reshape(len(held), *window.places, -1), products[: len(held)]
+    for i, met in enumerate(_offset_views(window, held)):
+        yield partial(np.multiply, met, weights[i], term if i else total)
+        if i:
+            yield partial(np.add, total, term, total)
+
+
+def _weight_gradient(
+    kernel: Gemm,
+    window: Window,
+    held: Array,
+    dy: Array,
+    out: Array,
+    columns: Array,
+    copied: Array,
+    sums: Array,
+) -> Iterator[Call]:
+    """Yield calls that add the share of a block of images to the gradient of a weight."""
+    units = out.shape[-1] // window.groups
+    if _is_depthwise(kernel, window):
+        sent, term = dy.reshape(len(held), *window.places, -1), columns[: len(held)]
+        axes = tuple(range(term.ndim - 1))
+        for i, met in enumerate(_offset_views(window, held)):
+            yield partial(np.multiply, met, sent, term)
+            yield partial(np.add.reduce, term, axes, None, sums)
+            yield partial(np.add, out[i], sums, out[i])
+        return
+    for group in range(window.groups):
+        copy, matrix = _gathered(window, held, group, columns)
+        yield copy
+        part = slice(group * units, (group + 1) * units)
+        sent = dy
+        if window.groups > 1:
+            sent = copied[: len(dy)]
+            yield partial(np.copyto, sent, dy[:, part])
+        yield _dot(matrix.T, sent, sums)
+        yield partial(np.add, out[:, part], sums, out[:, part])

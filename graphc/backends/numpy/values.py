@@ -1,0 +1,115 @@
+"""The memory of the values in a kernel: buffers, temporaries and numbers, and the parts of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import dim_at, shape_at
+from graphc.kernels.body import Span, Step
+from graphc.kernels.kernel import Kernel, Loop, space
+
+
+class Value(NamedTuple):
+    """A value of a kernel: where it is, and which.
+
+    The key is a buffer's name, the number of a temporary, a number, what a size is of (see `Step`),
+    or the step that gathers elements which are a view of a buffer.
+    """
+
+    memory: Literal["buffer", "temporary", "number", "size", "index", "gathered"]
+    key: str | int | float | Step
+    span: Span
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a kernel's iteration space: some of its rows, or of its columns.
+
+    A row that counts here is a line of several rows where the kernel has more dimensions: all
+    places of an image are one line.
+    """
+
+    rows: slice
+    columns: slice
+
+    @property
+    def height(self) -> int:
+        """The number of lines."""
+        return int(self.rows.stop - self.rows.start)
+
+    @property
+    def width(self) -> int:
+        """The number of columns."""
+        return int(self.columns.stop - self.columns.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The iteration space of a kernel for `n` rows: lines of `places` rows, and columns."""
+
+    n: int
+    lines: int
+    places: tuple[int, ...]
+    columns: int
+
+    @classmethod
+    def of(cls, kernel: Kernel, n: int) -> Sizes:
+        """Return the sizes of a kernel."""
+        rows, columns = (dim_at(dim, n) for dim in space(kernel))
+        places: tuple[int, ...] = ()
+        if isinstance(kernel, Loop):
+            places = kernel.places
+        elif kernel.stack is not None:
+            places = shape_at((*kernel.stack.sizes, kernel.m)[1:], n)
+        elif kernel.window is not None and not kernel.trans_a:
+            places = (kernel.window.count,)
+        return cls(n, rows // max(prod(places), 1), places, columns)
+
+    @property
+    def rows(self) -> int:
+        """The rows of all lines."""
+        return self.lines * prod(self.places)
+
+    @property
+    def whole(self) -> Part:
+        """All rows and columns."""
+        return Part(slice(0, self.lines), slice(0, self.columns))
+
+    def shape(self, span: Span, part: Part | None = None) -> tuple[int, ...]:
+        """Return the shape of a value over a part, by default over all."""
+        part = part or self.whole
+        rows = (part.height, *self.places) if span in ("each", "row") else self._ones
+        return (*rows, part.width if span in ("each", "column") else 1)
+
+    @property
+    def _ones(self) -> tuple[int, ...]:
+        return (1,) * (1 + len(self.places))
+
+    def cut(self, array: Array, span: Span, part: Part) -> Array:
+        """Return the part of a whole value."""
+        if span in ("each", "row"):
+            array = array[part.rows]
+        return array[..., part.columns] if span in ("each", "column") else array
+
+
+def matrix_of(array: Array, shape: tuple[int, ...]) -> Array:
+    """Return a buffer in another shape; of some columns of a matrix the rows stay apart."""
+    if array.flags.c_contiguous:
+        return array.reshape(shape)
+    rows = shape[:-1]
+    pitch, item = array.strides[0], array.itemsize
+    assert prod(rows) == len(array), "the rows of a view are its first dimension"
+    strides = [pitch * prod(rows[i + 1 :]) for i in range(len(rows))]
+    return as_strided(array, shape, (*strides, item))
+
+
+def number(value: float, dtype: str | np.dtype[np.generic]) -> Array:
+    """Return a number as an array without axes: a ufunc converts any other number at each call."""
+    return np.array(value, dtype)

@@ -1,0 +1,306 @@
+"""The memory of each buffer of a lowered graph, whose live ranges are counted in epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+
+from graphc.compiler.index_bounds import index_bounds
+from graphc.compiler.lowering import Lowering
+from graphc.compiler.memory import align, place
+from graphc.compiler.schedule import Schedule
+from graphc.ir.op import Source
+from graphc.ir.plan import Buffer, Instr, Program, Space, Storage
+from graphc.ir.tensor_type import ITEMSIZE, TensorType
+from graphc.kernels.barriers import ALL, Barriers, Region
+from graphc.kernels.kernel import Gemm
+from graphc.ops.source import Constant, Input
+
+FLAT = "%exchange"
+"""The storage that holds all buckets in a row."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """A storage under construction: bytes that some buffers use in turn."""
+
+    key: str
+    type: TensorType
+    first: int
+    last: int
+    offset: int = 0
+
+
+class Assignment:
+    """The buffers of a program whose kernels are shared by threads.
+
+    Two buffers have the same bytes only if a barrier separates their live ranges, or if each thread
+    writes in the one exactly the bytes that it alone touched in the other.
+
+    Buffers are numbered, and their properties are kept in lists: for a large graph, looking
+    things up by name would take most of the time.
+    """
+
+    def __init__(self, name: str, low: Lowering, order: Schedule, backend: str) -> None:
+        self.name, self.low, self.order, self.backend = name, low, order, backend
+        self.graph = low.graph
+        self.space: dict[str, tuple[Space, str]] = {}
+        self._assign_sources()
+        self.gradient_offsets, self.gradients = self._assign_gradients()
+        self._regions: dict[tuple[int, str], list[Region]] = {}
+        self.instrs = self._with_barriers(order)
+        self.names = [*self.graph.nodes, *low.types]
+        """The buffers by number: nodes in the graph's order, then those that lowering added."""
+        self.types = [*(node.type for node in self.graph), *low.types.values()]
+        self.spaces = list(map(self.space.get, self.names))
+        self.root = {name: i for i, name in enumerate(self.names)}
+        """From each name to the number of the buffer whose bytes it shares."""
+        self.root.update([(alias, self.root[root]) for alias, root in low.roots.items()])
+        self.first, self.last = self._lives()
+        self.made: list[Slot] = []
+        self.flat = self._flat_slots()
+        self._held: dict[str, list[str]] = {}
+        self.slots = self._share()
+
+    # ------------------------------------------------------------------ spaces
+
+    def _assign_sources(self) -> None:
+        for node in self.graph:
+            if isinstance(node.op, Input):
+                self.space[node.name] = ("feed", node.name)
+            elif isinstance(node.op, Constant):
+                self.space[node.name] = ("constant", node.name)
+            elif isinstance(node.op, Source):
+                self.space[node.name] = ("state", node.name)
+        for value, state in self.order.in_place.items():
+            self.space[value] = ("state", state)
+        for state, value in self.order.commits:
+            self.space[f"{state} <- {value}"] = ("state", state)
+
+    def _assign_gradients(self) -> tuple[dict[str, int], dict[str, str]]:
+        """Put the gradients asked for into one block, in the order of `wrt`."""
+        offsets: dict[str, int] = {}
+        buffers: dict[str, str] = {}
+        offset = 0
+        for wrt, value in self.graph.gradients.items():
+            buffer = value
+            if value in self.space or self.low.root(value) != value:
+                buffer = f"gradient:{wrt}"
+                self.low.copy(value, buffer, self.low.type(value), value)
+            self.space[buffer] = ("gradient", wrt)
+            offsets[buffer] = offset
+            buffers[wrt] = buffer
+            offset += align(self.low.type(buffer).nbytes(self.low.capacity))
+        return offsets, buffers
+
+    # ------------------------------------------------------------------ time
+
+    def _with_barriers(self, order: Schedule) -> list[Instr]:
+        """Return the instructions with barriers between them."""
+
+        @cache
+        def memory(name: str) -> str:
+            root = self.low.root(name)
+            return order.in_place.get(root, root)
+
+        @cache
+        def nbytes(name: str) -> int:
+            root = self.low.root(name)
+            return 0 if root in self.space else self.low.type(root).nbytes(self.low.capacity)
+
+        arranged = Barriers(self.low.instrs, self.low.border, memory, nbytes)
+        self.low.border = arranged.border
+        self.epochs = arranged.epochs
+        for instr, epoch in zip(arranged.instrs, arranged.epochs, strict=True):
+            if instr.body is not None:
+                for block, _, region in arranged.accesses(instr):
+                    regions = self._regions.setdefault((epoch, block), [])
+                    if region not in regions:
+                        regions.append(region)
+        return arranged.instrs
+
+    def _time(self, i: int) -> int:
+        """Return the epoch of an instruction, or of the end."""
+        if i < len(self.epochs):
+            return self.epochs[i] if i >= 0 else i
+        return self.epochs[-1] + 1 if self.epochs else 0
+
+    def _lives(self) -> tuple[list[int], list[int]]:
+        """Return the first and last instruction of each buffer; 0 and -1 for an unused one."""
+        root = self.root
+        first, last = [0] * len(self.types), [-1] * len(self.types)
+        for i, instr in enumerate(self.instrs):
+            for name in chain(instr.outs, instr.ins):
+                number = root[name]
+                if last[number] < 0:
+                    first[number] = i
+                last[number] = i
+        for value in self.graph.outputs.values():
+            last[root[value]] = len(self.instrs)  # outputs are read when the run is over
+        return first, last
+
+    # ------------------------------------------------------------------ slots
+
+    def _flat_slots(self) -> dict[int, Slot]:
+        """Return the slots of exchanged values, parts of one that holds all buckets in a row."""
+        found: dict[int, Slot] = {}
+        for name, offset in self.low.flat.items():
+            number = self.root[name]
+            ends = self.first[number], self.last[number]
+            found[number] = Slot(FLAT, self.types[number], *ends, offset)
+        return found
+
+    def _share(self) -> list[Slot | None]:
+        """Return the slot of each arena buffer."""
+        slots: list[Slot | None] = [self.flat.get(i) for i in range(len(self.types))]
+        free: dict[TensorType, list[Slot]] = {}
+        for i, instr in enumerate(self.instrs):
+            if i and self.epochs[i] != self.epochs[i - 1]:
+                free = {}
+            for name in instr.outs:
+                self._give_slot(name, instr, i, slots, free)
+            for number in dict.fromkeys(self.root[name] for name in (*instr.ins, *instr.outs)):
+                slot = slots[number]
+                if slot is None or slot.last != i or number in self.flat:
+                    continue
+                known = free.setdefault(slot.type, [])
+                if slot not in known:
+                    known.append(slot)
+        return slots
+
+    def _give_slot(
+        self,
+        name: str,
+        instr: Instr,
+        i: int,
+        slots: list[Slot | None],
+        free: dict[TensorType, list[Slot]],
+    ) -> None:
+        number = self.root[name]
+        if self.spaces[number] is not None or slots[number] is not None:
+            return  # a value joined of several has its slot from the first of them on
+        if instr.body is None:
+            slot = self._dying_operand(instr, number, i, slots)
+        else:
+            dying = [slots[root] for root in self._read_in_place(instr) if root not in self.flat]
+            candidates = [s for s in dying if s is not None and s.last == i]
+            candidates += reversed(free.get(self.types[number], []))
+            epoch = self.epochs[i]
+            slot = next((s for s in candidates if self._is_private(s, number, epoch)), None)
+        if slot is None:
+            slot = Slot(self.names[number], self.types[number], i, i)
+            self.made.append(slot)
+        elif slot in free.get(slot.type, ()):
+            free[slot.type].remove(slot)
+        self._held.setdefault(slot.key, []).append(self.names[number])
+        slot.last = max(self.last[number], slot.last)
+        slots[number] = slot
+
+    def _dying_operand(
+        self, instr: Instr, out: int, i: int, slots: list[Slot | None]
+    ) -> Slot | None:
+        """Return the slot that a call's result may take over: of an operand that dies here."""
+        if instr.op is None:
+            return None
+        inplace, type = instr.op.inplace, self.types[out]
+        for position in inplace:
+            if position >= len(instr.ins):
+                continue
+            operand = instr.ins[position]
+            root = self.root[operand]
+            slot = slots[root]
+            if slot is None or slot.last != i or root in self.flat or self.types[root] != type:
+                continue
+            others = (self.root[o] for p, o in enumerate(instr.ins) if p not in inplace)
+            elsewhere = any(slots[other] is slot for other in others)
+            if self.low.type(operand) == type and not elsewhere:
+                return slot
+        return None
+
+    def _is_private(self, slot: Slot, number: int, epoch: int) -> bool:
+        """Return whether each thread touches the same part of a slot and a buffer in this epoch."""
+        if slot.type != self.types[number]:
+            return False
+        names = (*self._held.get(slot.key, ()), self.names[number])
+        regions = [region for name in names for region in self._regions.get((epoch, name), ())]
+        return bool(regions) and regions[0] != ALL and all(r == regions[0] for r in regions)
+
+    def _read_in_place(self, instr: Instr) -> list[int]:
+        """Return the operands that are read only at the element that is written afterwards.
+
+        Operands of which some columns are read, gathered operands and factors of a product are not.
+        """
+        assert instr.body is not None
+        found: dict[int, set[str]] = {}
+        for step in instr.body.body.steps:
+            if step.op == "fetch":
+                found.setdefault(self.root[step.buffer], set()).add("gathered")
+            if step.op == "load":
+                span = "columns" if step.buffer in self.low.views else step.span
+                found.setdefault(self.root[step.buffer], set()).add(span)
+        if isinstance(instr.body, Gemm):
+            for factor in (instr.body.a, instr.body.b):
+                found.setdefault(self.root[factor], set()).add("factor")
+        return [root for root, spans in found.items() if spans == {"each"}]
+
+    # ------------------------------------------------------------------ the program
+
+    def program(self) -> Program:
+        """Place the storages and return the program."""
+        storages = self._storages()
+        arena = place([storage.range_at(self.low.capacity) for storage in storages])
+        for slot in (*self.made, *self.flat.values()):
+            slot.offset += arena.offsets[slot.key]
+        return Program(
+            self.name,
+            self.graph,
+            self.low.capacity,
+            tuple(self.instrs),
+            self._buffers(),
+            tuple(storages),
+            arena,
+            self.low.border,
+            dict(self.graph.outputs),
+            self.gradients,
+            index_bounds(self.graph),
+            dict(self.low.roots),
+            self.backend,
+        )
+
+    def _storages(self) -> list[Storage]:
+        """Return a storage for every slot, and one for all buckets."""
+        made = [
+            Storage(slot.key, (slot.type,), self._time(slot.first), self._time(slot.last))
+            for slot in self.made
+        ]
+        return [*made, *self._flat()]
+
+    def _flat(self) -> Iterator[Storage]:
+        """Yield the one buffer of all buckets, if something is exchanged."""
+        slots = self.flat.values()
+        if slots:
+            nbytes = max(slot.offset + align(slot.type.nbytes(1)) for slot in slots)
+            part = TensorType((nbytes // ITEMSIZE["float32"],), "float32")
+            ends = min(slot.first for slot in slots), max(slot.last for slot in slots)
+            yield Storage(FLAT, (part,), *map(self._time, ends))
+
+    def _buffers(self) -> dict[str, Buffer]:
+        """Return the buffers in the order of their numbers; aliases lie where their roots do."""
+        aliases = self.low.roots
+        buffers: dict[str, Buffer] = {}
+        for number, name in enumerate(self.names):
+            root = self.root[name] if name in aliases else number
+            slot, found = self.slots[root], self.spaces[root]
+            if slot is not None:
+                home: tuple[Space, str, int] = ("arena", slot.key, slot.offset)
+            elif found is not None:
+                home = (*found, self.gradient_offsets.get(self.names[root], 0))
+            else:
+                continue
+            life = self._time(self.first[root]), self._time(self.last[root])
+            view = self.low.views.get(name)
+            part = (view.start, view.pitch) if view is not None else ()
+            buffers[name] = Buffer(name, self.types[number], *home, *life, *part)
+        return buffers
