@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from graphc.backends.backend import Call
-from graphc.backends.native.coefficients import ERF, ERFCX
+from graphc.backends.coefficients import ERF, ERFCX
 from graphc.backends.numpy.values import number
 from graphc.ir.op import Array
 
