@@ -186,13 +186,6 @@ def gradients_in_one_place(right: Any) -> Any:
     return assign
 
 
-def only_the_first_part(right: Any) -> Any:
-    def range_at(self: Any, n: int) -> Any:
-        return memory.LiveRange(self.key, self.parts[0].nbytes(n), self.first, self.last)
-
-    return range_at
-
-
 def one_row_less(right: Any) -> Any:
     def range_at(self: Any, n: int) -> Any:
         return right(self, max(1, n - 1))
@@ -206,7 +199,7 @@ def scratch_for_half_of_it(right: Any) -> Any:
 
 #     what replaces a rule                where the rule is              backend   caught by
 TABLE: tuple[tuple[Wrong, Any, str, str, tuple[str, ...]], ...] = (
-    (lives_one_step_short, assignment.Assignment, "_lives", "numpy", (LIVE,)),
+    (lives_one_step_short, assignment.Assignment, "_lives", "numpy", (LIVE, LIVES, PLACE)),
     (lives_one_step_short, assignment.Assignment, "_lives", "native", (LIVE, LIVES, PLACE)),
     (outputs_not_kept, assignment.Assignment, "_lives", "numpy", (LIVE, LIVES)),
     (outputs_not_kept, assignment.Assignment, "_lives", "native", (LIVE, LIVES)),
@@ -229,7 +222,6 @@ TABLE: tuple[tuple[Wrong, Any, str, str, tuple[str, ...]], ...] = (
     (windows_are_read_by_rows, barriers, "accesses", "native", (THREADS,)),
     (sums_are_split, fuse, "loop_split", "native", (SPLIT,)),
     (gradients_in_one_place, assignment.Assignment, "_assign_gradients", "numpy", (LIVE,)),
-    (only_the_first_part, plan.Storage, "range_at", "numpy", (LIVE, INSIDE, SLOTS)),
     (one_row_less, plan.Storage, "range_at", "numpy", (LIVE, INSIDE)),
     (one_row_less, plan.Storage, "range_at", "native", (LIVE, INSIDE)),
     (scratch_for_half_of_it, scratch, "scratch_bytes", "native", (TOTALS,)),
