@@ -82,8 +82,8 @@ def test_square_sum_kernel(size: int, dtype: str) -> None:
 def test_kernels_read_scalars_at_every_run() -> None:
     p, g, rate = np.zeros(3), np.ones(3), np.asarray(1.0)
     bound = Bound(ops.SgdStep(), types_of([p, g, rate]), 1, onto=0)
-    for mine, value in zip(bound.ins, (p, g, rate), strict=True):
-        mine[...] = value
+    for mine, start in zip(bound.ins, (p, g, rate), strict=True):
+        mine[...] = start
     for value in (1.0, 0.25):
         bound.ins[2][...] = value
         for call in bound.calls:

@@ -8,8 +8,8 @@ import numpy as np
 
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, N, TensorType, shape_at
-from graphc.kernels.elsewhere import places_of, reader_of
 from graphc.kernels.expr import BodyBuilder, Expr
+from graphc.kernels.gathers import places_of
 from graphc.kernels.kernel import Loop, Split
 from graphc.kernels.matrix import by_last
 from graphc.kernels.walk import Elsewhere
@@ -30,7 +30,7 @@ def inferred(example: Example) -> TensorType:
 def reader_loop(example: Example, split: Split = "none") -> Loop:
     """The op of operands in0, in1, ... to `out`."""
     types = list(example.types)
-    reader = reader_of(example.op, types, inferred(example))
+    reader = example.op.gather(types, inferred(example))
     assert reader is not None
     b = BodyBuilder()
 
@@ -53,7 +53,7 @@ def operands(example: Example, n: int) -> dict[str, Array]:
 
 def _readers() -> Iterator[Example]:
     for example in (*OP_EXAMPLES, *_more()):
-        if reader_of(example.op, example.types, inferred(example)) is not None:
+        if example.op.gather(example.types, inferred(example)) is not None:
             yield example
 
 

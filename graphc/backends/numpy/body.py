@@ -63,13 +63,13 @@ class BodyPlan:
     temporaries: tuple[Value, ...]
     whole: int
 
-    def cuts(self, sizes: Sizes) -> Iterator[Part]:
-        """Yield the parts for these sizes, the largest first."""
-        return _cuts(self.kernel, self.parts, sizes)
+    def cuts(self, sizes: Sizes, most: Sizes) -> Iterator[Part]:
+        """Yield the parts for these sizes, the largest first: no larger than for the most rows."""
+        return _cuts(self.kernel, self.parts, sizes, most)
 
-    def layout(self, sizes: Sizes) -> tuple[list[int], int]:
+    def layout(self, sizes: Sizes, most: Sizes) -> tuple[list[int], int]:
         """Return the offset of each temporary in the scratch, and the bytes of all with work."""
-        largest = next(self.cuts(sizes))
+        largest = next(self.cuts(sizes, most))
         offsets, offset = [], 0
         for i, value in enumerate(self.temporaries):
             offsets.append(offset)
@@ -84,20 +84,23 @@ class BodyPlan:
         return offsets, offset + max(work, default=0)
 
 
-def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes) -> Iterator[Part]:
-    """Yield the parts of an iteration space, cut along an axis that is not reduced."""
+def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) -> Iterator[Part]:
+    """Yield the parts of an iteration space, cut along an axis that is not reduced.
+
+    How it is cut depends on the most rows alone: fewer never need more memory.
+    """
     whole = sizes.whole
     limit = PRODUCT_PART if isinstance(kernel, Gemm) else PART
     axes = {step.value for step in kernel.body.steps if step.op in ("sum", "max")}
-    line = prod(sizes.places) * sizes.columns
-    if len(actions) < 2 or sizes.lines * line <= limit or not _may_cut(kernel):
+    line = prod(most.places) * most.columns
+    if len(actions) < 2 or most.lines * line <= limit or not _may_cut(kernel):
         yield whole
-    elif "rows" not in axes and sizes.lines > 1:
+    elif "rows" not in axes and most.lines > 1:
         step = max(limit // max(line, 1), 1)
-        for start in range(0, sizes.lines, step):
+        for start in range(0, max(sizes.lines, 1), step):
             yield Part(slice(start, min(start + step, sizes.lines)), whole.columns)
-    elif axes <= {"rows"} and isinstance(kernel, Loop) and not kernel.places and sizes.rows <= 64:
-        step = max(limit // sizes.rows, 1)
+    elif axes <= {"rows"} and isinstance(kernel, Loop) and not kernel.places and most.rows <= 64:
+        step = max(limit // most.rows, 1)
         for start in range(0, sizes.columns, step):
             yield Part(whole.rows, slice(start, min(start + step, sizes.columns)))
     else:

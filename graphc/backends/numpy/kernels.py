@@ -27,7 +27,8 @@ def scratch_bytes(program: Program, instr: Instr) -> int:
     if instr.body is None or _is_copy(instr.body):
         return 0
     plan = plan_body(instr.body, overlaps(program))
-    return plan.layout(Sizes.of(instr.body, program.capacity))[1]
+    most = Sizes.of(instr.body, program.capacity)
+    return plan.layout(most, most)[1]
 
 
 def _is_copy(kernel: Kernel) -> bool:
@@ -41,7 +42,8 @@ def bind_kernel(
     """Return the calls of a kernel for `n` rows; `scratch` is memory for its temporaries."""
     if isinstance(kernel, Loop) and kernel.turned is not None:
         return (_permuted(kernel, kernel.turned, n, view),)
-    return list(_Binding(kernel, plan_body(kernel, overlaps(program)), n, view, scratch).calls())
+    plan, most = plan_body(kernel, overlaps(program)), Sizes.of(kernel, program.capacity)
+    return list(_Binding(kernel, plan, n, most, view, scratch).calls())
 
 
 def _permuted(kernel: Loop, turned: Turned, n: int, view: View) -> Call:
@@ -53,16 +55,18 @@ def _permuted(kernel: Loop, turned: Turned, n: int, view: View) -> Call:
 class _Binding:
     """A planned kernel and the memory that it runs on."""
 
-    def __init__(self, kernel: Kernel, plan: BodyPlan, n: int, view: View, scratch: Array) -> None:
+    def __init__(
+        self, kernel: Kernel, plan: BodyPlan, n: int, most: Sizes, view: View, scratch: Array
+    ) -> None:
         self.kernel, self.plan, self.view, self.scratch = kernel, plan, view, scratch
-        self.sizes = Sizes.of(kernel, n)
-        self.offsets, self.nbytes = plan.layout(self.sizes)
+        self.sizes, self.most = Sizes.of(kernel, n), most
+        self.offsets, self.nbytes = plan.layout(self.sizes, most)
 
     def calls(self) -> Iterator[Call]:
         """Yield the calls in order."""
         for action in self.plan.once:
             yield from self._calls(action, self.sizes.whole)
-        for part in self.plan.cuts(self.sizes) if self.plan.parts else ():
+        for part in self.plan.cuts(self.sizes, self.most) if self.plan.parts else ():
             for action in self.plan.parts:
                 yield from self._calls(action, part)
         for action in self.plan.last:

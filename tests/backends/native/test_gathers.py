@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphc.kernels.elsewhere import places_of
 
 from graphc.kernels.expr import BodyBuilder, select
+from graphc.kernels.gathers import places_of
 from graphc.kernels.kernel import Loop
 from graphc.kernels.walk import Elsewhere, Walk
 from tests.backends.native.jit_function import TARGETS

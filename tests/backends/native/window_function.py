@@ -13,7 +13,6 @@ from graphc.ir.tensor_type import N, TensorType, shape_at
 from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.kernel import Gemm, Split, factor_columns
 from graphc.kernels.matrix import by_last
-from graphc.kernels.products import product_of
 from graphc.kernels.window import Window
 from graphc.ops.conv import Conv, ConvDw, ConvDx, Convolution
 from tests.backends.native.gemm_function import Array, Product, Write, store_product
@@ -38,7 +37,7 @@ class Spec:
 
     def kernel(self) -> Gemm:
         """The kernel that the op is by itself."""
-        of = product_of(self.op, [self.a, self.b])
+        of = self.op.product([self.a, self.b])
         assert of is not None
         builder = BodyBuilder()
         self.write(builder, builder.product(self.a.dtype))

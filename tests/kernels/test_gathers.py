@@ -7,12 +7,12 @@ from itertools import product
 
 import numpy as np
 import pytest
-from graphc.kernels.elsewhere import MOST, reader_of
 
 import graphc as gc
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import N, TensorType
 from graphc.ir.text.kernels import kernel_text
+from graphc.kernels.gathers import MOST
 from graphc.kernels.interpret import run
 from graphc.kernels.walk import Walk, straight
 from graphc.ops.gather import Gather
@@ -58,7 +58,7 @@ def test_small_moves_equal_the_reference() -> None:
     count = 0
     for example in small_moves():
         op, result = example.op, example.op.infer(example.types)
-        if reader_of(op, example.types, result) is None:
+        if op.gather(example.types, result) is None:
             continue
         arrays = operands(example, 2)
         run(reader_loop(example), arrays, 2)
@@ -82,7 +82,7 @@ def test_which_rows_by_indices_stay_a_call() -> None:
     def reads(axis: int, *shape: object) -> bool:
         x = TensorType(shape, "float32")  # type: ignore[arg-type]
         ins = [x, TensorType((4,), "int64")]
-        return reader_of(Gather(axis), ins, Gather(axis).infer(ins)) is not None
+        return Gather(axis).gather(ins, Gather(axis).infer(ins)) is not None
 
     assert reads(0, 5, 3) and reads(-2, 5, 3)
     assert not reads(1, 5, 3) and not reads(0, 5) and not reads(0, 5, N)
@@ -90,7 +90,7 @@ def test_which_rows_by_indices_stay_a_call() -> None:
 
 def reads(op: Op, *shape: object) -> bool:
     x = TensorType(shape, "float32")  # type: ignore[arg-type]
-    return reader_of(op, [x], op.infer([x])) is not None
+    return op.gather([x], op.infer([x])) is not None
 
 
 def test_what_stays_a_call() -> None:
@@ -130,7 +130,7 @@ def test_a_walk_knows_whether_it_stays_inside(walk: Walk, count: int, inside: bo
 
 
 def test_dimensions_that_are_one_in_memory_are_walked_as_one() -> None:
-    found = reader_of(Transpose((0, 2, 3, 1, 4)), [TensorType((N, 3, 4, 5, 6), "float32")],
+    found = Transpose((0, 2, 3, 1, 4)).gather([TensorType((N, 3, 4, 5, 6), "float32")],
                       TensorType((N, 4, 5, 3, 6), "float32"))  # fmt: skip
     assert found is not None
     assert found.shape == (N, 20, 3, 6)
