@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from math import prod
@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call, View
 from graphc.backends.numpy.access import gathered_view
-from graphc.backends.numpy.body import Action, BodyPlan, Overlaps, plan_body
+from graphc.backends.numpy.body import Action, BodyPlan, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
 from graphc.compiler.memory import align
 from graphc.ir.op import Array
@@ -55,16 +55,18 @@ def shared_plan(program: Program, kernel: Kernel) -> tuple[BodyPlan, dict[str, s
     """
     names = dict.fromkeys((*factors(kernel), *kernel.body.loads, *kernel.body.written))
     places = {name: f"buffer{i}" for i, name in enumerate(names)}
-    how, written = overlaps(program), kernel.body.written
-    shared = tuple((places[a], places[b], how(a, b)) for a in names for b in written)
+    met = overlaps(program, names, kernel.body.written)
+    shared = tuple((places[a], places[b], how) for a, b, how in met)
     plan = _plan(renamed(kernel, places), shared)
     return plan, {place: name for name, place in places.items()}
 
 
 @lru_cache(maxsize=4096)
 def _plan(kernel: Kernel, shared: tuple[tuple[str, str, str], ...]) -> BodyPlan:
-    known = {(a, b): how for a, b, how in shared}
-    return plan_body(kernel, lambda a, b: known[a, b])
+    known: dict[str, dict[str, str]] = {}
+    for read, written, how in shared:
+        known.setdefault(written, {})[read] = how
+    return plan_body(kernel, known)
 
 
 def factors(kernel: Kernel) -> tuple[str, ...]:
@@ -175,23 +177,28 @@ class _Binding:
         return raw.view(dtype).reshape(shape)
 
 
-def overlaps(program: Program) -> Overlaps:
-    """Return how two buffers of a program share bytes: not at all, all alike, or in part."""
+def overlaps(
+    program: Program, names: Iterable[str], written: Iterable[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the buffers of a kernel that share bytes with one it writes: the two, and how.
 
-    def how(a: str, b: str) -> str:
-        one, other = program.buffers[a], program.buffers[b]
-        if one.space != other.space:
-            return ""
-        if one.space not in ("arena", "gradient"):
-            if one.key != other.key:
-                return ""
-        elif not _meet(_bytes(program, one), _bytes(program, other)):
-            return ""
-        same = one[1:5] == other[1:5] and one[7:] == other[7:]
-        alike = one.type.dtype == other.type.dtype and one.offset == other.offset
-        return "same" if same or (alike and one[7:] == other[7:] == (0, 0)) else "part"
+    They lie "same" if each element has its own place in both, else one has a "part" of the other.
+    What a kernel touches lives at the same time, so that only buffers of one storage share bytes.
+    """
+    blocks: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        blocks.setdefault(program.buffers[name][2:4], []).append(name)
+    for target in written:
+        other = program.buffers[target]
+        for name in blocks[other[2:4]]:
+            one = program.buffers[name]
+            if name == target or _meet(_bytes(program, one), _bytes(program, other)):
+                yield name, target, "same" if _alike(one, other) else "part"
 
-    return how
+
+def _alike(a: Buffer, b: Buffer) -> bool:
+    """Return whether each element of a buffer has the place that it has in another."""
+    return (a.type.dtype, a.offset, a.shift, a.pitch) == (b.type.dtype, b.offset, b.shift, b.pitch)
 
 
 def _bytes(program: Program, buffer: Buffer) -> range:
