@@ -15,12 +15,15 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native import target, usable_cores
+from graphc.backends.native.bind import NativeProgram
 from graphc.backends.native.gemm_sizes import kernel_scratch
 from graphc.backends.numpy.bind import bind
+from graphc.backends.numpy.kernels import scratch_bytes
 from graphc.declare.optim import Optimizer
 from graphc.ir.plan import Plan, Program
+from graphc.ir.text.program import epochs
 from graphc.kernels.kernel import Gemm
-from graphc.runtime.state import State
+from graphc.runtime.state import State, block_bytes
 from graphc.runtime.workspace import Workspace
 
 Array = np.ndarray[Any, Any]
@@ -123,7 +126,7 @@ def kept(ex: gc.Executor) -> int:
 
 def tables(ex: gc.Executor) -> int:
     """What belongs to native code: the addresses that it finds the memory by."""
-    found = ex._binder._native.values()
+    found = [r for r in ex._binder._runners.values() if isinstance(r, NativeProgram)]
     return sum(program.table.nbytes + program._addresses.nbytes for program in found)
 
 
@@ -143,10 +146,15 @@ def test_scratch_is_what_the_largest_product_needs_of_each_thread(
     assert f"{largest:,} a thread, {threads} here" in str(plan.memory)
 
 
-def test_numpy_has_no_scratch() -> None:
-    memory = planned(32, None, "numpy").memory
-    assert memory.scratch == 0
-    assert "scratch" not in str(memory)
+def test_numpy_has_the_temporaries_of_the_kernel_that_needs_most() -> None:
+    plan = planned(32, None, "numpy")
+    needs = [
+        scratch_bytes(program, instr)
+        for program in plan.programs.values()
+        for instr in program.instrs
+    ]
+    assert plan.memory.scratch == block_bytes(max(needs))
+    assert f"{max(needs):,}" in str(plan.memory)
 
 
 @pytest.mark.one_in(3)
@@ -172,7 +180,7 @@ def test_the_table_names_owner_and_line_of_every_buffer(backend: str) -> None:
     scores = next(line for line in lines if line.program == "step" and line.name == "scores")
     assert (scores.nbytes, scores.formula) == (32 * 7 * 4, "28*N")
     assert scores.loc is not None and "scores = gc.affine" in scores.loc.text
-    assert scores.first < scores.last or backend == "native"  # lives are epochs there
+    assert scores.first <= scores.last  # in epochs
     assert f"{plan.memory.total:,}" in str(plan.memory)
 
 
@@ -208,7 +216,10 @@ def test_a_thousand_steps_make_no_array_memory(backend: str) -> None:
 @both
 @pytest.mark.parametrize("optimizer", [SGD, gc.Adam(weight_decay=0.1, clip_norm=1.0), gc.AdamW()])
 def test_no_step_makes_an_array_on_the_way(optimizer: Any, backend: str) -> None:
-    """The least activation has 1.8 MB here; what a step makes and drops stays far below."""
+    """The least activation has 1.8 MB here; what a step makes and drops stays far below.
+
+    NumPy itself buffers some thousand elements of operands that it repeats.
+    """
     net = gc.Net("wide")
     x, y = net.input("x", (gc.N, 300)), net.input("y", (gc.N,), dtype="int64")
     h = gc.dropout(gc.relu(gc.batchnorm(gc.affine(x, 300))), keep_prob=0.7)
@@ -224,14 +235,14 @@ def test_no_step_makes_an_array_on_the_way(optimizer: Any, backend: str) -> None
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
         ex.step(feeds)
-        assert tracemalloc.get_traced_memory()[1] - before < 100_000
+        assert tracemalloc.get_traced_memory()[1] - before < 200_000
 
 
 # ---------------------------------------------------------------- poison
 
 
 def run_poisoned(plan: Plan, name: str, n: int, state: State, feeds: dict[str, Array]) -> Any:
-    """Run a program; before each instruction all bytes nobody owns then become NaN."""
+    """Run a program; before each instruction all bytes nobody owns in its epoch become NaN."""
     program = plan.programs[name]
     workspace = Workspace(plan.programs, plan.batch, state)
 
@@ -240,20 +251,20 @@ def run_poisoned(plan: Plan, name: str, n: int, state: State, feeds: dict[str, A
 
     for feed_name in program.feeds:
         view(feed_name)[...] = feeds[feed_name]
-    for i, instr in enumerate(program.instrs):
-        workspace.arena[~owned(program, i, len(workspace.arena))] = 0xFF
-        for call in bind(replace(program, instrs=(instr,)), n, view)[0]:
+    for instr, epoch in zip(program.instrs, epochs(program), strict=True):
+        workspace.arena[~owned(program, epoch, len(workspace.arena))] = 0xFF
+        workspace.scratch[:] = 0xFF
+        for call in bind(replace(program, instrs=(instr,)), n, view, workspace.scratch)[0]:
             call()
-    end = len(program.instrs)
-    workspace.arena[~owned(program, end, len(workspace.arena))] = 0xFF
+    workspace.arena[~owned(program, epoch + 1, len(workspace.arena))] = 0xFF
     return {key: view(buffer).copy() for key, buffer in program.outputs.items()}
 
 
-def owned(program: Program, i: int, nbytes: int) -> Any:
-    """Which arena bytes hold what was written before instruction `i` and is read from then on."""
+def owned(program: Program, epoch: int, nbytes: int) -> Any:
+    """Which arena bytes hold what is written up to an epoch, and is read from it on."""
     mask = np.zeros(nbytes, bool)
     for storage in program.storages:
-        if storage.first < i <= storage.last:
+        if storage.first <= epoch <= storage.last:
             live = storage.range_at(program.capacity)
             start = program.arena.offsets[storage.key]
             mask[start : start + live.nbytes] = True

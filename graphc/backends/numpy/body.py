@@ -152,6 +152,8 @@ class _Planning:
         for read in self._reads():
             self.reads.setdefault(read.buffer, []).append(read)
         self.placed: dict[int, str] = {}
+        self.kept: dict[int, Value] = {}
+        """The temporaries of values that are only read and stored, and are overwritten before."""
         self.values: dict[int, Value] = {}
         self.temporaries: list[Value] = []
         self.free: dict[tuple[str, str], list[int]] = {}
@@ -163,6 +165,7 @@ class _Planning:
             self._place(store.step, store)
         for i in self.order[: self.inner]:
             self._compute(i)
+        self._keep_what_is_overwritten()
         once, whole = tuple(self.actions), len(self.temporaries)
         self.actions, self.free = [], {}
         for i in self.order[self.inner :]:
@@ -336,11 +339,26 @@ class _Planning:
                     key = self.values[arg].span, self.values[arg].dtype
                     self.free.setdefault(key, []).append(self._number(arg))
 
+    def _keep_what_is_overwritten(self) -> None:
+        """Copy to temporaries what is only read and stored, where another store overwrites it."""
+        for store in self.stores:
+            step = self.steps[store.step]
+            others = (other for other in self.stores if other is not store)
+            if step.buffer and step.op != "product" and store.step not in self.kept:
+                if any(step.buffer in self.overlaps.get(o.buffer, ()) for o in others):
+                    source = Value("buffer", step.buffer, step.span, step.dtype)
+                    if store.step in self.views:
+                        source = Value("gathered", step, step.span, step.dtype)
+                    elif step.op == "fetch":
+                        continue
+                    out = self.kept[store.step] = self._temporary(step)
+                    self.actions.append(Action(_copied, out, (source,)))
+
     def _store_copies(self, inner: bool) -> None:
         """Add copies of the values that do not lie where they are stored."""
         for store in self.stores:
             if self._is_inner(store.step) == inner and self.placed.get(store.step) != store.buffer:
-                value = self.values[store.step]
+                value = self.kept.get(store.step) or self.values[store.step]
                 out = Value("buffer", store.buffer, store.span, value.dtype)
                 self.actions.append(Action(_copied, out, (value,)))
 

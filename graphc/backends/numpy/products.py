@@ -49,8 +49,13 @@ def multiply(
 
 
 def _dot(left: Array, right: Array, out: Array) -> Call:
-    """Return the call of a product: `dot` passes transposed views to BLAS as they are."""
-    if out.flags.c_contiguous:
+    """Return the call of a product.
+
+    `dot` takes less time to begin and passes transposes to BLAS as they are, but copies parts of
+    rows; matmul does not.
+    """
+    whole = all(array.flags.forc for array in (left, right))
+    if whole and out.flags.c_contiguous:
         return partial(left.dot, right, out)
     return partial(np.matmul, left, right, out)
 
