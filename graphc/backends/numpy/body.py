@@ -29,8 +29,8 @@ PART = 1 << 14
 """The elements of a part of a loop: a few values of that size fit into the fastest cache."""
 PRODUCT_PART = 1 << 16
 """The elements of a part of a product."""
-Overlaps = Callable[[str, str], str]
-"""overlaps(a, b): "" if two buffers share no bytes, "same" if all lie alike, else "part"."""
+Overlaps = Mapping[str, Mapping[str, str]]
+"""For each buffer that is written, those that share bytes with it: "same" or in "part"."""
 
 
 class Work(NamedTuple):
@@ -147,7 +147,10 @@ class _Planning:
         self.views = {i for i, step in enumerate(self.steps) if self._is_view(step)}
         """The gathers that are a view of the buffer."""
         self.last = self._last_uses()
-        self.reads = list(self._reads())
+        self.reads: dict[str, list[Read]] = {}
+        """The reads of each buffer."""
+        for read in self._reads():
+            self.reads.setdefault(read.buffer, []).append(read)
         self.placed: dict[int, str] = {}
         self.values: dict[int, Value] = {}
         self.temporaries: list[Value] = []
@@ -254,15 +257,15 @@ class _Planning:
         own, inner = self.position[i], self._is_inner(i)
         if self.steps[i].op in NOT_COMPUTED or i in self.views:
             return False
-        for read in self.reads:
-            how = self.overlaps(read.buffer, store.buffer)
-            before = read.position < own
-            if not how or (before and not (inner and read.position >= self.inner)):
-                continue
-            if read.position > own or how != "same" or read.span != self.steps[i].span:
-                return False
-            if not before and not read.over:
-                return False
+        for buffer, how in self.overlaps.get(store.buffer, {}).items():
+            for read in self.reads.get(buffer, ()):
+                before = read.position < own
+                if before and not (inner and read.position >= self.inner):
+                    continue
+                if read.position > own or how != "same" or read.span != self.steps[i].span:
+                    return False
+                if not before and not read.over:
+                    return False
         return True
 
     def _is_view(self, step: Step) -> bool:

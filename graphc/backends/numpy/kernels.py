@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
 from math import prod
 
 import numpy as np
@@ -11,13 +12,13 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call, View
 from graphc.backends.numpy.access import gathered_view
-from graphc.backends.numpy.body import Action, BodyPlan, Overlaps, plan_body
+from graphc.backends.numpy.body import Action, BodyPlan, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
 from graphc.compiler.memory import align
 from graphc.ir.op import Array
 from graphc.ir.plan import Buffer, Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE, shape_at
-from graphc.kernels.body import Step
+from graphc.kernels.body import Body, Step
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Turned, stored
 from graphc.kernels.walk import Elsewhere
 
@@ -26,7 +27,7 @@ def scratch_bytes(program: Program, instr: Instr) -> int:
     """Return the bytes that an instruction needs for temporaries."""
     if instr.body is None or _is_copy(instr.body):
         return 0
-    plan = plan_body(instr.body, overlaps(program))
+    plan, _ = shared_plan(program, instr.body)
     most = Sizes.of(instr.body, program.capacity)
     return plan.layout(most, most)[1]
 
@@ -42,8 +43,56 @@ def bind_kernel(
     """Return the calls of a kernel for `n` rows; `scratch` is memory for its temporaries."""
     if isinstance(kernel, Loop) and kernel.turned is not None:
         return (_permuted(kernel, kernel.turned, n, view),)
-    plan, most = plan_body(kernel, overlaps(program)), Sizes.of(kernel, program.capacity)
-    return list(_Binding(kernel, plan, n, most, view, scratch).calls())
+    plan, names = shared_plan(program, kernel)
+    most = Sizes.of(kernel, program.capacity)
+    return list(_Binding(plan, n, most, lambda place: view(names[place]), scratch).calls())
+
+
+def shared_plan(program: Program, kernel: Kernel) -> tuple[BodyPlan, dict[str, str]]:
+    """Return the plan of a kernel, and the names of the buffers that it numbers.
+
+    Kernels that differ only in names, such as those of the layers of a deep net, share one.
+    """
+    names = dict.fromkeys((*factors(kernel), *kernel.body.loads, *kernel.body.written))
+    places = {name: f"buffer{i}" for i, name in enumerate(names)}
+    met = overlaps(program, names, kernel.body.written)
+    shared = tuple((places[a], places[b], how) for a, b, how in met)
+    plan = _plan(renamed(kernel, places), shared)
+    return plan, {place: name for name, place in places.items()}
+
+
+@lru_cache(maxsize=4096)
+def _plan(kernel: Kernel, shared: tuple[tuple[str, str, str], ...]) -> BodyPlan:
+    known: dict[str, dict[str, str]] = {}
+    for read, written, how in shared:
+        known.setdefault(written, {})[read] = how
+    return plan_body(kernel, known)
+
+
+def factors(kernel: Kernel) -> tuple[str, ...]:
+    """Return the buffers that a kernel reads besides those of its body."""
+    if isinstance(kernel, Gemm):
+        return kernel.a, kernel.b
+    return () if kernel.added is None else (kernel.added.rows, kernel.added.indices)
+
+
+def renamed(kernel: Kernel, names: Mapping[str, str]) -> Kernel:
+    """Return the kernel with other names of its buffers."""
+    steps = tuple(
+        step._replace(buffer=names[step.buffer]) if step.buffer else step
+        for step in kernel.body.steps
+    )
+    stores = tuple(store._replace(buffer=names[store.buffer]) for store in kernel.body.stores)
+    body = Body(steps, stores)
+    if isinstance(kernel, Loop):
+        added = kernel.added
+        if added is not None:
+            added = replace(added, rows=names[added.rows], indices=names[added.indices])
+        return replace(kernel, body=body, added=added)
+    stack = kernel.stack
+    if stack is not None and stack.turned:
+        stack = replace(stack, turned=names[stack.turned])
+    return replace(kernel, a=names[kernel.a], b=names[kernel.b], body=body, stack=stack)
 
 
 def _permuted(kernel: Loop, turned: Turned, n: int, view: View) -> Call:
@@ -55,11 +104,9 @@ def _permuted(kernel: Loop, turned: Turned, n: int, view: View) -> Call:
 class _Binding:
     """A planned kernel and the memory that it runs on."""
 
-    def __init__(
-        self, kernel: Kernel, plan: BodyPlan, n: int, most: Sizes, view: View, scratch: Array
-    ) -> None:
-        self.kernel, self.plan, self.view, self.scratch = kernel, plan, view, scratch
-        self.sizes, self.most = Sizes.of(kernel, n), most
+    def __init__(self, plan: BodyPlan, n: int, most: Sizes, view: View, scratch: Array) -> None:
+        self.kernel, self.plan, self.view, self.scratch = plan.kernel, plan, view, scratch
+        self.sizes, self.most = Sizes.of(plan.kernel, n), most
         self.offsets, self.nbytes = plan.layout(self.sizes, most)
 
     def calls(self) -> Iterator[Call]:
@@ -130,23 +177,28 @@ class _Binding:
         return raw.view(dtype).reshape(shape)
 
 
-def overlaps(program: Program) -> Overlaps:
-    """Return how two buffers of a program share bytes: not at all, all alike, or in part."""
+def overlaps(
+    program: Program, names: Iterable[str], written: Iterable[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the buffers of a kernel that share bytes with one it writes: the two, and how.
 
-    def how(a: str, b: str) -> str:
-        one, other = program.buffers[a], program.buffers[b]
-        if one.space != other.space:
-            return ""
-        if one.space not in ("arena", "gradient"):
-            if one.key != other.key:
-                return ""
-        elif not _meet(_bytes(program, one), _bytes(program, other)):
-            return ""
-        same = one[1:5] == other[1:5] and one[7:] == other[7:]
-        alike = one.type.dtype == other.type.dtype and one.offset == other.offset
-        return "same" if same or (alike and one[7:] == other[7:] == (0, 0)) else "part"
+    They lie "same" if each element has its own place in both, else one has a "part" of the other.
+    What a kernel touches lives at the same time, so that only buffers of one storage share bytes.
+    """
+    blocks: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        blocks.setdefault(program.buffers[name][2:4], []).append(name)
+    for target in written:
+        other = program.buffers[target]
+        for name in blocks[other[2:4]]:
+            one = program.buffers[name]
+            if name == target or _meet(_bytes(program, one), _bytes(program, other)):
+                yield name, target, "same" if _alike(one, other) else "part"
 
-    return how
+
+def _alike(a: Buffer, b: Buffer) -> bool:
+    """Return whether each element of a buffer has the place that it has in another."""
+    return (a.type.dtype, a.offset, a.shift, a.pitch) == (b.type.dtype, b.offset, b.shift, b.pitch)
 
 
 def _bytes(program: Program, buffer: Buffer) -> range:
