@@ -12,7 +12,8 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call, View
 from graphc.backends.numpy.access import gathered_view
-from graphc.backends.numpy.body import Action, BodyPlan, plan_body
+from graphc.backends.numpy.actions import Action
+from graphc.backends.numpy.body import BodyPlan, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
 from graphc.compiler.memory import align
 from graphc.ir.op import Array
