@@ -31,7 +31,7 @@ def chosen_backend(asked: str | None) -> str:
 
 
 def kept_backend(name: str) -> str:
-    """Return the backend that a plan was made for; if that is the preferred one, the choice here."""
+    """Return the backend that a plan was made for, or the choice here if that was the first one."""
     return chosen_backend(None if name == BACKENDS[0] or name not in BACKENDS else name)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import graphc as gc
-from graphc.ir.tensor_type import N, TensorType, shape_text
+from graphc.ir.tensor_type import LARGEST, N, TensorType, shape_text
 
 
 @pytest.mark.parametrize("shape", [(2**60,), (N, 2**30, 2**30), (0, 2**60), (2**20,) * 3])
