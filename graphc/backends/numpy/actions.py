@@ -15,7 +15,7 @@ from graphc.backends.numpy.values import Part, Sizes, Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import FLOATS, dim_at
 from graphc.kernels.body import Attribute, Span, Step
-from graphc.kernels.kernel import Added, Gemm, Kernel, Loop
+from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
 from graphc.kernels.philox import fill_words, mask_scratch
 
 
@@ -94,11 +94,9 @@ def action_of(kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[
         rule = access.take_rows if ins else access.fetch
         return Action(partial(rule, step), out, (_raw(step.buffer), *ins))
     if step.op == "added":
-        assert isinstance(kernel, Loop) and kernel.added is not None
-        added = kernel.added
-        work = (Work("int64", partial(_places_shape, added)),)
-        ins = (_raw(added.rows), _raw(added.indices))
-        return Action(partial(access.scatter_add, added), out, tuple(ins), work)
+        assert isinstance(kernel, ScatterAdd), "only a scatter-add has sums of rows"
+        work = (Work("int64", partial(_places_shape, kernel)),)
+        return Action(access.scatter_add, out, (_raw(kernel.source), _raw(kernel.indices)), work)
     if step.op == "offset":
         return Action(partial(_offset, step), out)
     if step.op == "philox":
@@ -189,7 +187,7 @@ def _offset(step: Step, sizes: Sizes, part: Part, out: Array) -> Sequence[Call]:
     return (partial(np.copyto, out, found[None, ..., None], casting="unsafe"),)
 
 
-def _places_shape(added: Added, sizes: Sizes, part: Part) -> tuple[int, int]:
+def _places_shape(added: ScatterAdd, sizes: Sizes, part: Part) -> tuple[int, int]:
     return dim_at(added.count, sizes.n), sizes.columns
 
 

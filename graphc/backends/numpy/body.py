@@ -18,7 +18,7 @@ from graphc.backends.numpy.values import Part, Sizes, Value
 from graphc.compiler.memory import align
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.body import Span, Step, Store
-from graphc.kernels.kernel import Gemm, Kernel, Loop
+from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd
 
 PART = 1 << 14
 """The elements of a part of a loop: a few values of that size fit into the fastest cache."""
@@ -201,8 +201,8 @@ class _Planning:
             assert isinstance(kernel, Gemm), "only a Gemm has a product"
             return kernel.a, kernel.b
         if step.op == "added":
-            assert isinstance(kernel, Loop) and kernel.added is not None
-            return kernel.added.rows, kernel.added.indices
+            assert isinstance(kernel, ScatterAdd), "only a scatter-add has sums of rows"
+            return kernel.source, kernel.indices
         return ()
 
     # ------------------------------------------------------------------ where
