@@ -287,6 +287,8 @@ class Grouping(Aliases):
 
         The group may read that state only at the element that is written.
         """
+        if node.name not in self._in_place:
+            return True
         members = [(member, group.operands[member.name]) for member in group.nodes]
         return all(
             self._reads_before(node, fit.role, group.product, member, spans)

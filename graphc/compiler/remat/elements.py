@@ -34,6 +34,7 @@ class _Elements:
             node.name for node in graph if node.name in self.forward and _is_plain(graph, node)
         }
         self.roots = {self._root(name) for name in graph.roots}
+        self._kept: dict[str, bool] = {}
 
     def chosen(self) -> Iterator[str]:
         """Yield, of each group of values that come from the same ones, all or none."""
@@ -45,26 +46,30 @@ class _Elements:
     def _groups(self) -> Iterator[tuple[set[str], set[str]]]:
         """Yield values that only the backward part keeps, with the values that they come from."""
         groups: list[tuple[set[str], set[str]]] = []
+        come_from = self._all_origins()
         for node in self.graph:
             if node.name not in self.plain or not self._is_late(node.name):
                 continue
             if self._is_kept(node.name):
                 continue
-            names, origins = {node.name}, self._origins(node.name)
+            names, origins = {node.name}, set(come_from[node.name])
             for group in [group for group in groups if group[1] & origins]:
                 groups.remove(group)
                 names, origins = names | group[0], origins | group[1]
             groups.append((names, origins))
         yield from groups
 
-    def _origins(self, name: str) -> set[str]:
-        """Return the kept or non-plain values that a value is computed from element by element."""
-        found: set[str] = set()
-        for inner in self._between({name}):
-            for operand in self.graph[inner].inputs:
-                root = self._root(operand)
-                if not is_number(self.graph[root].type) and not self._is_repeated(root):
-                    found.add(root)
+    def _all_origins(self) -> dict[str, frozenset[str]]:
+        """Return the kept or non-plain values that each plain value is computed from."""
+        found: dict[str, frozenset[str]] = {}
+        for node in self.graph:
+            if node.name not in self.plain:
+                continue
+            own = [found[operand] for operand in node.inputs if self._is_repeated(operand)]
+            roots = map(self._root, node.inputs)
+            given = (root for root in roots if not is_number(self.graph[root].type))
+            others = (root for root in given if not self._is_repeated(root))
+            found[node.name] = frozenset(others).union(*own)
         return found
 
     def _between(self, names: set[str]) -> set[str]:
@@ -101,6 +106,12 @@ class _Elements:
 
     def _is_kept(self, name: str) -> bool:
         """Return whether a value is in memory whatever the backward part reads of its elements."""
+        known = self._kept.get(name)
+        if known is None:
+            known = self._kept[name] = self._must_be_kept(name)
+        return known
+
+    def _must_be_kept(self, name: str) -> bool:
         if isinstance(self.graph[name].op, Source) or name in self.roots:
             return True
         types = self.graph
