@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 SPACES = ("arena", "state", "feed", "constant", "gradient")
-KINDS = ("call", "reference", "copy", "send", "receive", "loop", "gemm", "barrier")
-CALL, REFERENCE, COPY, SEND, RECEIVE, LOOP, GEMM, BARRIER = range(len(KINDS))
+KINDS = ("call", "send", "receive", "loop", "gemm", "barrier")
+CALL, SEND, RECEIVE, LOOP, GEMM, BARRIER = range(len(KINDS))
 SPLITS = ("none", "rows", "columns", "matrices")
 NONE, ROWS, COLUMNS, MATRICES = range(len(SPLITS))
-USES = ("read", "write", "scratch")
-READ, WRITE, SCRATCH = range(len(USES))
+READ, WRITE = range(2)
 SPANS = ("whole", "each", "row", "column", "one", "left", "right", "window")
 WHOLE, EACH, ROW, COLUMN, ONE, LEFT, RIGHT, WINDOW = range(len(SPANS))
 """The part of a buffer that a step touches.  "whole" is all of it in any order: so are the factors
@@ -43,7 +42,7 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Parts of the arena that the planner placed, with their live ranges in the planner's units."""
+    """Parts of the arena that the planner placed, with their live ranges in epochs."""
 
     names: Sequence[str]
     offset: Ints
@@ -72,8 +71,7 @@ class Buffers:
     row to row; else both are 0."""
     first: Ints
     last: Ints
-    """With `first`, the live range that the planner counted, in steps, or in epochs of a native
-    program."""
+    """With `first`, the live range that the planner counted, in epochs."""
     slot: Ints
     """The slot of a buffer in the arena; -1 for other buffers."""
 
@@ -104,7 +102,7 @@ class Steps:
     copies: Ints
     """1 if a step only copies."""
     scratch: Ints
-    """Bytes that a gemm needs for each thread."""
+    """Bytes that a step needs for each thread, besides buffers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +112,10 @@ class Accesses:
     step: Ints
     buffer: Ints
     use: Ints
+    """READ or WRITE."""
     span: Ints
     in_place: Ints
     """1 for an operand that the step may write its result to."""
-    member: Ints
-    """The number of the node among those that a call runs for at once; 0 for other steps."""
     reach: Ints
     """(accesses, 2): by "window", the elements from the first to past the last that is touched;
     else 0."""

@@ -196,8 +196,8 @@ SPAN = {"each": tables.EACH, "row": tables.ROW, "column": tables.COLUMN, "one": 
 DEPENDS = {tables.EACH: 3, tables.ROW: 1, tables.COLUMN: 2, tables.ONE: 0}
 """Bits for what a span depends on: the row (1) and the column (2)."""
 BY_DEPENDENCE = {number: span for span, number in DEPENDS.items()}
-Touched = tuple[int, int, int, int, int, int]
-"""Use, span, whether in place, member, and reach of an access."""
+Touched = tuple[int, int, int, int, int]
+"""Use, span, whether in place, and reach of an access."""
 AXIS = {"rows": tables.ROWS, "columns": tables.COLUMNS}
 
 
@@ -287,24 +287,22 @@ def accesses_of(instrs: Iterable[Instr], number: Mapping[str, int]) -> tables.Ac
         else:
             _of_call(instr, buffer, rest)
         step.extend([i] * (len(buffer) - before))
-    table = np.array(rest, np.int64).reshape(-1, 6)
+    table = np.array(rest, np.int64).reshape(-1, 5)
     names = column([number[name] for name in buffer])
-    use, span, in_place, member = table[:, :4].T
-    return tables.Accesses(column(step), names, use, span, in_place, member, table[:, 4:])
+    use, span, in_place = table[:, :3].T
+    return tables.Accesses(column(step), names, use, span, in_place, table[:, 3:])
 
 
 def _of_call(instr: Instr, buffer: list[str], rest: list[Touched]) -> None:
-    in_place: tuple[int, ...] = ()
-    if instr.kind in ("call", "send", "receive") and instr.op is not None:
-        in_place = instr.op.inplace
     buffer += instr.ins
     buffer += instr.outs
-    many = len(instr.outs) > 1  # the members of a bucket
+    exchanged = instr.kind in ("send", "receive")  # all of a bucket, in place
+    in_place = instr.op.inplace if instr.op is not None else ()
     rest += [
-        (tables.READ, tables.WHOLE, int(many or i in in_place), i if many else 0, 0, 0)
+        (tables.READ, tables.WHOLE, int(exchanged or i in in_place), 0, 0)
         for i in range(len(instr.ins))
     ]
-    rest += [(tables.WRITE, tables.WHOLE, 0, i, 0, 0) for i in range(len(instr.outs))]
+    rest += [(tables.WRITE, tables.WHOLE, 0, 0, 0)] * len(instr.outs)
 
 
 def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
@@ -312,25 +310,25 @@ def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
         buffer += (kernel.a, kernel.b)
         left = tables.LEFT if kernel.window is None else tables.WINDOW
         left, right = (left, tables.RIGHT) if kernel.stack is None else (tables.WHOLE, tables.WHOLE)
-        rest += ((tables.READ, left, 0, 0, *_images(kernel)), (tables.READ, right, 0, 0, 0, 0))
+        rest += ((tables.READ, left, 0, *_images(kernel)), (tables.READ, right, 0, 0, 0))
     elif isinstance(kernel, ScatterAdd):
         buffer += (kernel.source, kernel.indices)
         columns, (fixed, per_row) = pair(kernel.columns)[0], pair(kernel.count)
-        rest += ((tables.READ, tables.WINDOW, 0, 0, fixed * columns, per_row * columns),)
-        rest += ((tables.READ, tables.WINDOW, 0, 0, fixed, per_row),)
+        rest += ((tables.READ, tables.WINDOW, 0, fixed * columns, per_row * columns),)
+        rest += ((tables.READ, tables.WINDOW, 0, fixed, per_row),)
     body = kernel.body
     permuted = isinstance(kernel, Permutation)
     for name, span in dict.fromkeys((s.buffer, s.span) for s in body.steps if s.op == "load"):
         buffer.append(name)
         rest.append(
-            (tables.READ, tables.WHOLE if permuted else SPAN[span], int(not permuted), 0, 0, 0)
+            (tables.READ, tables.WHOLE if permuted else SPAN[span], int(not permuted), 0, 0)
         )
     for name, at in dict.fromkeys((s.buffer, s.value) for s in body.steps if s.op == "fetch"):
         buffer.append(name)
-        rest.append((tables.READ, tables.WINDOW, 0, 0, *_reach(kernel, at)))
+        rest.append((tables.READ, tables.WINDOW, 0, *_reach(kernel, at)))
     for store in body.stores:
         buffer.append(store.buffer)
-        rest.append((tables.WRITE, _level(body, SPAN[store.span], store.step), 0, 0, 0, 0))
+        rest.append((tables.WRITE, _level(body, SPAN[store.span], store.step), 0, 0, 0))
 
 
 def _level(body: Body, span: int, step: int) -> int:

@@ -15,7 +15,7 @@ from graphc.check import certificate as tables
 from graphc.check.certificate import Certificate, Ints
 from graphc.check.certificate.text import FORMAT
 
-BACKENDS = ("numpy", "native")
+HINT = "graphc plan MODEL --certificate FILE writes one"
 LIMIT = 1 << 40
 """The bound that every number is below."""
 MOST = 1 << 56
@@ -34,8 +34,14 @@ def parse_certificate(text: str) -> Certificate:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _wrong(f"it is not JSON: {error}") from None
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
+    known = data.get("format") if isinstance(data, dict) else None
+    if not isinstance(known, str) or known.rpartition(" ")[0] != FORMAT.rpartition(" ")[0]:
         raise _wrong(f"its format is not {FORMAT!r}")
+    if known != FORMAT:
+        raise CertificateError(
+            f"this certificate has the format {known!r}, this version of graphc reads {FORMAT!r}",
+            hint=HINT,
+        )
     return certificate_of(data)
 
 
@@ -76,7 +82,7 @@ def program_of(data: Mapping[str, Any]) -> tables.ProgramTables:
     updates = _mapping(data["updates"])
     return tables.ProgramTables(
         _text(data["name"]),
-        BACKENDS[_word(data["backend"], BACKENDS)],
+        _text(data["backend"]),
         capacity,
         _whole(data["border"]),
         _whole(data["arena"]),
@@ -189,20 +195,18 @@ def _accesses(steps: Sequence[Any], number: Mapping[str, int]) -> tables.Accesse
             use,
             _word(item.get("by", "whole"), tables.SPANS),
             _whole(item.get("in_place", 0)),
-            _whole(item.get("member", 0)),
             *_sizes([item.get("reach", "0")])[0],
         )
         for i, step in enumerate(steps)
         for word, use in (
             ("reads", tables.READ),
-            ("uses", tables.SCRATCH),
             ("writes", tables.WRITE),
         )
         for item in _list(step.get(word, []))
     ]
-    table = np.array(rows, np.int64).reshape(-1, 8)
-    step, buffer, use, span, in_place, member = table[:, :6].T
-    return tables.Accesses(step, buffer, use, span, in_place, member, table[:, 6:])
+    table = np.array(rows, np.int64).reshape(-1, 7)
+    step, buffer, use, span, in_place = table[:, :5].T
+    return tables.Accesses(step, buffer, use, span, in_place, table[:, 5:])
 
 
 def _results(named: Any, number: Mapping[str, int]) -> tables.Results:
@@ -287,5 +291,5 @@ def _column(numbers: Sequence[int]) -> Ints:
 def _wrong(what: str) -> CertificateError:
     return CertificateError(
         f"this is not a certificate of a plan: {what}",
-        hint="graphc plan MODEL --certificate FILE writes one",
+        hint=HINT,
     )

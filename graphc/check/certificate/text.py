@@ -13,7 +13,8 @@ from typing import Any
 from graphc.check import certificate as tables
 from graphc.check.certificate import Certificate, Ints, ProgramTables
 
-FORMAT = "graphc certificate 1"
+FORMAT = "graphc certificate 2"
+"""The format and its version, which is raised when a file of before is not read any more."""
 
 
 def certificate_text(certificate: Certificate) -> str:
@@ -102,34 +103,32 @@ def _steps(t: ProgramTables) -> list[dict[str, Any]]:
         if kind in (tables.LOOP, tables.GEMM):
             line |= {"split": tables.SPLITS[s.split[i]], "rows": rows[i], "columns": columns[i]}
         if kind == tables.GEMM:
-            line |= {"depth": depth[i], "item": int(s.item[i]), "scratch": int(s.scratch[i])}
-        for name in ("transposed", "reduced", "by_columns", "copies"):
+            line |= {"depth": depth[i], "item": int(s.item[i])}
+        for name in ("transposed", "reduced", "by_columns", "copies", "scratch"):
             value = int(getattr(s, name)[i])
             if value:
                 line[name] = tables.SPLITS[value] if name == "reduced" else value
         found.append(line)
     for line, touched in zip(found, _touched(t), strict=True):
-        for word, items in zip(("reads", "writes", "uses"), touched, strict=True):
+        for word, items in zip(("reads", "writes"), touched, strict=True):
             if items:
                 line[word] = items
     return found
 
 
-def _touched(t: ProgramTables) -> list[tuple[list[Any], list[Any], list[Any]]]:
-    """Return for each step what it reads, what it writes, and its scratch."""
+def _touched(t: ProgramTables) -> list[tuple[list[Any], list[Any]]]:
+    """Return for each step what it reads and what it writes."""
     a, reach = t.accesses, _sizes(t.accesses.reach)
-    found: list[tuple[list[Any], list[Any], list[Any]]] = [([], [], []) for _ in t.steps.nodes]
+    found: list[tuple[list[Any], list[Any]]] = [([], []) for _ in t.steps.nodes]
     for i, step in enumerate(a.step.tolist()):
         item: dict[str, Any] = {"buffer": t.buffers.names[a.buffer[i]]}
         if a.span[i] != tables.WHOLE:
             item["by"] = tables.SPANS[a.span[i]]
         if a.in_place[i]:
             item["in_place"] = 1
-        if a.member[i]:
-            item["member"] = int(a.member[i])
         if a.span[i] == tables.WINDOW:
             item["reach"] = reach[i]
-        found[step][{tables.WRITE: 1, tables.SCRATCH: 2}.get(int(a.use[i]), 0)].append(item)
+        found[step][int(a.use[i] == tables.WRITE)].append(item)
     return found
 
 

@@ -103,7 +103,7 @@ def report(c: Certificate) -> Iterator[Counterexample]:
         yield Counterexample(
             TOTALS,
             f"each thread has {m.scratch_thread:,} bytes of scratch",
-            (f"a product needs {threads:,}, in units of {ALIGNMENT}",),
+            (f"a step needs {threads:,}, in units of {ALIGNMENT}",),
         )
     yield from _layout(c)
     parts = {

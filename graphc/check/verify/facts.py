@@ -23,6 +23,7 @@ from graphc.check.certificate import (
     GEMM,
     KINDS,
     LOOP,
+    READ,
     SPACES,
     SPLITS,
     WRITE,
@@ -208,7 +209,7 @@ class Facts:
         a, b = self.accesses, self.buffers
         found: dict[tuple[int, int], int] = {}
         mine = np.flatnonzero(self.steps.copies[a.step] == 1)
-        reads = {int(a.step[i]): int(self.value[i]) for i in mine if a.use[i] != WRITE}
+        reads = {int(a.step[i]): int(self.value[i]) for i in mine if a.use[i] == READ}
         for i in mine.tolist():
             if a.use[i] == WRITE and self.space[a.buffer[i]] == STATE:
                 source = reads.get(int(a.step[i]), -1)
@@ -221,10 +222,10 @@ class Facts:
         a, count = self.accesses, len(self.buffers.root)
         start = np.full(count, 2 * self.end + 2)
         end = np.full(count, -2)
-        reads = np.flatnonzero(a.use != WRITE)
+        reads = np.flatnonzero(a.use == READ)
         times_read = 2 * a.step[reads]
         np.minimum.at(start, self.value[reads], times_read)
-        np.maximum.at(end, self.value[reads], times_read + (a.use[reads] == 2))
+        np.maximum.at(end, self.value[reads], times_read)
         written = 2 * a.step[self.writes] + 1
         np.minimum.at(start, self.value[self.writes], written)
         np.maximum.at(end, self.value[self.writes], written)

@@ -207,7 +207,7 @@ def defined(f: Facts) -> Iterator[Counterexample]:
     """Yield reads that are not after all writes of their value, and results that no step writes."""
     a = f.accesses
     first, last = f.written
-    reads = np.flatnonzero(a.use == 0)
+    reads = np.flatnonzero(a.use == READ)
     value = f.value[reads]
     bad = ~f.initial[value] & (last[value] < 0) | (last[value] >= a.step[reads])
     for i in reads[bad].tolist():

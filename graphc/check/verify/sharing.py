@@ -147,7 +147,7 @@ class Neighbours:
         """For each value, the access that writes it first; -1 if none does."""
         a = self.f.accesses
         found = np.full(len(self.f.buffers.root), -1)
-        made = np.flatnonzero(a.use != READ)[::-1]
+        made = np.flatnonzero(a.use == WRITE)[::-1]
         found[self.f.value[made]] = made
         return found
 
@@ -205,7 +205,7 @@ def in_place(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterex
     same = (near.end[before] // 2 == step) & (near.start[after] >= 0)
     before, after, step = before[same], after[same], step[same]
     position, access = near.accesses_of(before)
-    here = (a.step[access] == step[position]) & (a.use[access] != WRITE)
+    here = (a.step[access] == step[position]) & (a.use[access] == READ)
     position, access = position[here], access[here]
     writer = near.writer[after[position]]
     good = (a.in_place[access] == 1) & threads.same_element(access, writer)
@@ -244,7 +244,7 @@ def _within_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Cou
         yield _race(f, threads, int(writer[i]), i)
     for v in np.flatnonzero(count > 1).tolist():
         touched = near.accesses_of(np.array([v]))[1]
-        made = touched[a.use[touched] != READ]
+        made = touched[a.use[touched] == WRITE]
         i, j = np.repeat(touched, len(made)), np.tile(made, len(touched))
         met = (i != j) & (epoch[i] == epoch[j]) & ~_apart(f, i, j)
         i, j = i[met], j[met]

@@ -23,6 +23,7 @@ from graphc.check.certificate import (
     LOOP,
     NONE,
     ONE,
+    READ,
     ROW,
     ROWS,
     SPANS,
@@ -88,7 +89,7 @@ class Threads:
     def way(self) -> Ints:
         """ALL, FIRST, BY_ROWS, BY_COLUMNS or BY_PANELS for each access.
 
-        It follows the loops of the native backend; a call of NumPy is one thread's.
+        It follows the loops of the native backend; a step without a kernel is one thread's.
         """
         a, s = self.f.accesses, self.f.steps
         kernel = np.where(s.kind == GEMM, 1 + (s.transposed & 1), 0)
@@ -120,7 +121,7 @@ class Threads:
         repeated = np.zeros(self.f.end + 1, bool)
         repeated[a.step[across[a.span[across] != ONE]]] = True
         repeated[:-1][self.f.steps.split == NONE] = False
-        loads = (a.use != WRITE) & ((a.span == ROW) | (a.span == COLUMN))
+        loads = (a.use == READ) & ((a.span == ROW) | (a.span == COLUMN))
         return np.asarray(repeated[a.step] & loads)
 
     def key(self, i: Ints) -> tuple[Ints, ...]:
@@ -160,7 +161,7 @@ class Threads:
         """
         f, a = self.f, self.f.accesses
         here, there = a.buffer[load], a.buffer[store]
-        same = a.member[load] == a.member[store]
+        same = np.ones(len(load), bool)
         for x in (f.low, f.elements[:, 0], f.elements[:, 1], f.buffers.item):
             same &= x[here] == x[there]
         ordered = np.ones(len(load), bool)

@@ -15,7 +15,7 @@ import pytest
 import graphc as gc
 from graphc.check.certificate.export import certify
 from graphc.check.certificate.parse import CertificateError, certificate_of, parse_certificate
-from graphc.check.certificate.text import certificate_data, certificate_text
+from graphc.check.certificate.text import FORMAT, certificate_data, certificate_text
 from graphc.check.verify import verify
 from tests.check.verify.claims import BATCH, Claims, declare
 
@@ -65,13 +65,32 @@ def test_a_line_a_buffer_and_a_step() -> None:
         "null",
         "nonsense",
         "[" * 100_000,
-        '{"format": "graphc certificate 1"}',
+        '{"format": "another format 2"}',
+        '{"format": "graphc certificate 2"}',
         "1" * 9,
     ],
 )
 def test_other_texts(text: str) -> None:
     with pytest.raises(CertificateError, match="this is not a certificate of a plan"):
         parse_certificate(text)
+
+
+@pytest.mark.parametrize("version", ["1", "3", ""])
+def test_of_another_version(version: str) -> None:
+    data = Claims("numpy").data
+    assert data["format"] == FORMAT
+    text = json.dumps({**data, "format": f"graphc certificate {version}"})
+    with pytest.raises(CertificateError, match=f"'graphc certificate {version}', this version of"):
+        parse_certificate(text)
+
+
+def test_of_a_backend_that_is_not_here() -> None:
+    """The verifier asks no backend: it reads what the certificate says."""
+    claims = Claims("numpy")
+    claims.data["backend"] = claims.program["backend"] = "elsewhere"
+    report = claims.report()
+    assert report.ok
+    assert "step (elsewhere, 1 to 64 rows)" in str(report)
 
 
 WRONG: tuple[Any, ...] = (
