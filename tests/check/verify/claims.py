@@ -1,8 +1,9 @@
-"""Certificates of a small net as plain data, to plant faults in."""
+"""Certificates of small nets as plain data, to plant faults in."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -41,20 +42,31 @@ def declare() -> gc.Net:
     return net
 
 
+def called() -> gc.Net:
+    """Calls of ops that have no kernel: of one that may write over its operand, and of others."""
+    net = gc.Net("called")
+    h = gc.tanh(gc.affine(net.input("x", (gc.N, 16)), 16, name="first"), name="bent")
+    wave = gc.sin(gc.cumsum(h, axis=1, name="summed"), name="wave")
+    net.loss("loss", gc.mean(h * wave))
+    return net
+
+
 @cache
-def _data(backend: str) -> Data:
+def _data(net: Callable[[], gc.Net], backend: str) -> Data:
     optimizer = gc.SGD(lr=0.1, momentum=0.9)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(usable_cores, "cores", lambda: 2)  # whatever this machine has
-        plan = gc.compile(declare(), batch=BATCH, optimizer=optimizer, backend=backend, threads=2)
+        plan = gc.compile(net(), batch=BATCH, optimizer=optimizer, backend=backend, threads=2)
         return certificate_data(certify(plan))
 
 
 class Claims:
     """What a plan says of itself, to be changed."""
 
-    def __init__(self, backend: str, program: str = "step") -> None:
-        self.data = copy.deepcopy(_data(backend))
+    def __init__(
+        self, backend: str, program: str = "step", net: Callable[[], gc.Net] = declare
+    ) -> None:
+        self.data = copy.deepcopy(_data(net, backend))
         self.program: Data = next(p for p in self.data["programs"] if p["name"] == program)
         self.steps: list[Data] = self.program["steps"]
 
@@ -82,7 +94,7 @@ class Claims:
 
     def access(self, step: Data, name: str) -> Data:
         """How a step touches a buffer."""
-        touched = [*step.get("reads", []), *step.get("writes", []), *step.get("uses", [])]
+        touched = [*step.get("reads", []), *step.get("writes", [])]
         return next(item for item in touched if item["buffer"] == name)
 
     def slot(self, name: str) -> Data:

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 import graphc as gc
-from graphc.backends.native import gemm_sizes
 from graphc.compiler import assignment, lowering, memory, recipe, schedule
 from graphc.compiler.program import build_program as unverified
 from graphc.ir import plan
 from graphc.ir.graph import Graph
-from graphc.kernels import barriers, fuse
-from tests.check.verify.claims import BATCH, declare
+from graphc.kernels import barriers, fuse, order
+from graphc.kernels.groups import Grouping
+from graphc.runtime import workspace
+from tests.check.verify.claims import BATCH, called, declare
 from tests.check.verify.test_faults import (
     ALIGNED,
     INSIDE,
@@ -107,12 +108,16 @@ def always(right: Any) -> Any:
     return lambda *args: True
 
 
+def every_read_is_in_time(right: Any) -> Any:
+    return lambda *args: True
+
+
 def never(right: Any) -> Any:
     return lambda *args: False
 
 
 def nobody_waits(right: Any) -> Any:
-    return lambda in_place, readers: {}
+    return lambda graph, scheduled, node, backward: node.inputs
 
 
 def updates_wherever_they_like(right: Any) -> Any:
@@ -194,7 +199,7 @@ def one_row_less(right: Any) -> Any:
 
 
 def scratch_for_half_of_it(right: Any) -> Any:
-    return lambda programs: right(programs) // 2 // 64 * 64
+    return lambda thread, threads: right(thread // 2 // 64 * 64, threads)
 
 
 #     what replaces a rule                where the rule is              backend   caught by
@@ -211,7 +216,10 @@ TABLE: tuple[tuple[Wrong, Any, str, str, tuple[str, ...]], ...] = (
     (operands_never_die_too_late, assignment.Assignment, "_dying_operand", "numpy", (LIVE,)),
     (factors_may_be_overwritten, assignment.Assignment, "_read_in_place", "native", (PLACE,)),
     (always, assignment.Assignment, "_is_private", "native", (THREADS, LIVE, SLOTS, INSIDE)),
-    (nobody_waits, schedule, "_waits", "numpy", (LIVE,)),
+    (nobody_waits, order, "_needs", "numpy", (LIVE,)),
+    (nobody_waits, order, "_needs", "native", (LIVE,)),
+    (every_read_is_in_time, Grouping, "_reads_before", "numpy", (PLACE,)),
+    (every_read_is_in_time, Grouping, "_reads_before", "native", (PLACE,)),
     (updates_wherever_they_like, schedule, "_writers", "numpy", (LIVE, STATES)),
     (commits_left_out, lowering.Lowering, "_end_forward", "numpy", (STATES,)),
     (commits_left_out, lowering.Lowering, "_end_forward", "native", (STATES,)),
@@ -224,7 +232,8 @@ TABLE: tuple[tuple[Wrong, Any, str, str, tuple[str, ...]], ...] = (
     (gradients_in_one_place, assignment.Assignment, "_assign_gradients", "numpy", (LIVE,)),
     (one_row_less, plan.Storage, "range_at", "numpy", (LIVE, INSIDE)),
     (one_row_less, plan.Storage, "range_at", "native", (LIVE, INSIDE)),
-    (scratch_for_half_of_it, gemm_sizes, "scratch_bytes", "native", (TOTALS,)),
+    (scratch_for_half_of_it, workspace, "ScratchSize", "numpy", (TOTALS,)),
+    (scratch_for_half_of_it, workspace, "ScratchSize", "native", (TOTALS,)),
 )
 
 
@@ -244,7 +253,7 @@ def test_a_plan_of_a_wrong_planner_is_refused(
     monkeypatch.setattr(recipe, "build_program", unverified)
     monkeypatch.setattr(owner, name, wrong(getattr(owner, name)))
     optimizer = gc.SGD(lr=0.1, momentum=0.9)
-    for net in (declare(), square(), images(), called()):
+    for net in (declare(), square(), images(), called(), tied()):
         made = gc.compile(net, batch=BATCH, optimizer=optimizer, backend=backend, threads=2)
         report = made.verify()
         if report.counterexample is not None:
@@ -264,11 +273,13 @@ def square() -> gc.Net:
     return net
 
 
-def called() -> gc.Net:
-    """The result of an op without a kernel, of a value that is read later."""
-    net = gc.Net("called")
-    h = gc.tanh(gc.affine(net.input("x", (gc.N, 16)), 16))
-    net.loss("loss", gc.mean(gc.sin(h) * h))
+def tied() -> gc.Net:
+    """A weight that its gradient is a product of, and that is read when all else is done."""
+    net = gc.Net("tied")
+    w = net.parameter("w", (16, 16))
+    h = gc.matmul(net.input("x", (gc.N, 16)), gc.matmul(w, w))
+    net.loss("loss", gc.mean(h * h))
+    net.loss("level", gc.mean(w))
     return net
 
 
