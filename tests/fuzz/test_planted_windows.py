@@ -23,24 +23,24 @@ def strided() -> gc.Net:
     return net
 
 
-PRODUCTS, BORDERS = "graphc.kernels.products", "graphc.kernels.borders:Borders"
+CONV, BORDERS = "graphc.ops.conv", "graphc.kernels.borders:Borders"
 
 # fmt: off
 FAULTS = (
     # the fault, a net that shows it, the function; what is right, what is wrong; the verdict
-    Fault("a window begins a pixel early", strided, f"{PRODUCTS}:_met",
-          "op.dilation, none, one,", "op.dilation, one, one,", "wrong: "),
-    Fault("a gradient's window begins a pixel early", strided, f"{PRODUCTS}:_spread",
+    Fault("a window begins a pixel early", strided, f"{CONV}:Convolution.met",
+          "self.dilation, none, one,", "self.dilation, one, one,", "wrong: "),
+    Fault("a gradient's window begins a pixel early", strided, f"{CONV}:ConvDx._spread",
           "(k - 1) * d", "(k - 1) * d + 1", "wrong: "),
-    Fault("a gradient's pixels lie side by side", strided, f"{PRODUCTS}:_spread",
-          "before, op.stride,", "before, one,", "wrong: "),
-    Fault("stride and dilation change places", strided, f"{PRODUCTS}:_met",
-          "op.stride, op.dilation", "op.dilation, op.stride", "wrong: "),
-    Fault("a weight is not turned", strided, f"{PRODUCTS}:_convolution",
+    Fault("a gradient's pixels lie side by side", strided, f"{CONV}:ConvDx._spread",
+          "before, self.stride,", "before, one,", "wrong: "),
+    Fault("stride and dilation change places", strided, f"{CONV}:Convolution.met",
+          "self.stride, self.dilation", "self.dilation, self.stride", "wrong: "),
+    Fault("a weight is not turned", strided, f"{CONV}:ConvDx.product",
           "Product(window.depth, trans_b=True, window=window)",
           "Product(window.depth, window=window)", "wrong: "),
     Fault("a weight's gradient is of images that are not turned", strided,
-          f"{PRODUCTS}:_convolution", "trans_a=True, window=_met", "window=_met",
+          f"{CONV}:ConvDw.product", "trans_a=True, window=", "window=",
           "raised: a kernel touches a whole buffer and no more"),
     Fault("a border is a pixel short", strided, f"{BORDERS}.product",
           "b + p * apart for", "b + (p - 1) * apart for", "wrong: "),
