@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from typing import Any
 
 import graphc as gc
 from graphc.declare.optim import Optimizer
@@ -46,7 +47,7 @@ def smaller(case: Case) -> Iterator[Case]:
     """Cases with one thing less, the largest things first."""
     yield from _fewer_events(case)
     yield from _plainer_options(case)
-    for graph in _smaller_graphs(case.graph):
+    for graph in filter(_says_rows, _smaller_graphs(case.graph)):
         yield _keeping(case, graph)
     yield from _fewer_rows(case)
     yield from _plainer_optimizers(case)
@@ -83,6 +84,12 @@ def _plainer_options(case: Case) -> Iterator[Case]:
     for name in OPTIONAL:
         if name not in case.off and not (case.again and name == "rematerialize"):
             yield replace(case, off=(*case.off, name))
+
+
+def _says_rows(graph: Graph) -> bool:
+    """Whether an input says how many rows there are, where anything depends on that."""
+    batched = [node for node in graph if node.type.batched]
+    return not batched or any(isinstance(node.op, Input) for node in batched)
 
 
 def _keeping(case: Case, graph: Graph) -> Case:
@@ -192,7 +199,8 @@ def _plainer_optimizers(case: Case) -> Iterator[Case]:
 def _without_an_option(optimizer: Optimizer) -> Iterator[Optimizer]:
     for field in fields(optimizer):
         if field.name != "lr" and getattr(optimizer, field.name) != field.default:
+            plain: dict[str, Any] = {field.name: field.default}
             try:
-                yield replace(optimizer, **{field.name: field.default})
+                yield replace(optimizer, **plain)
             except gc.GraphError:
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,19 +16,20 @@ import numpy as np
 import pytest
 
 import graphc.compiler.program
-import graphc.compiler.schedule
+import graphc.kernels.order
 import passes.identities
-from graphc.backends.numpy import access, products
+from graphc.backends.numpy import access, kernels, products
 from graphc.backends.numpy.functions import FUNCTIONS as _FUNCTIONS
 from graphc.backends.numpy.functions import Function
 from graphc.compiler.memory import LiveRange
 from graphc.ir.build import Value
+from graphc.ir.graph import Node
 from graphc.ir.plan import Storage
 from graphc.ops.functions import Tanh
 from graphc.ops.linalg import MatMul
 from graphc.ops.source import Constant
 from graphc.runtime.shards import Shards
-from passes import cse
+from passes.cse import cse
 from tests.fuzz.campaign import collected_rarely
 from tests.fuzz.check import Verdict, judge
 from tests.fuzz.draw import Wishes, draw
@@ -52,14 +53,14 @@ def forgotten_mask(patch: pytest.MonkeyPatch) -> None:
 
 
 def small_error(patch: pytest.MonkeyPatch) -> None:
-    """A hundred roundings more in sigmoid."""
-    whole = FUNCTIONS["sigmoid"]
+    """A hundred roundings more in tanh."""
+    whole = FUNCTIONS["tanh"]
 
     def rule(out: Any, x: Any) -> Sequence[Any]:
         factor = np.asarray(1 + 100 * np.finfo(out.dtype).eps, out.dtype)
         return (*whole.rule(out, x), partial(np.multiply, out, factor, out))
 
-    patch.setitem(FUNCTIONS, "sigmoid", replace(whole, rule=rule))
+    patch.setitem(FUNCTIONS, "tanh", replace(whole, rule=rule))
 
 
 def a_pixel_late(patch: pytest.MonkeyPatch) -> None:
@@ -125,10 +126,10 @@ def wrong_rule(patch: pytest.MonkeyPatch) -> None:
 def written_too_early(patch: pytest.MonkeyPatch) -> None:
     """Updates do not wait for those that read the old value."""
 
-    def waits(in_place: Mapping[str, str], readers: Any) -> dict[str, list[str]]:
-        return {}
+    def needs(graph: Any, schedule: Any, node: Node, backward: Any) -> Sequence[str]:
+        return node.inputs
 
-    patch.setattr(graphc.compiler.schedule, "_waits", waits)
+    patch.setattr(graphc.kernels.order, "_needs", needs)
 
 
 def dead_too_early(patch: pytest.MonkeyPatch) -> None:
@@ -169,7 +170,7 @@ def masks_of_the_next_draw(patch: pytest.MonkeyPatch) -> None:
 
 def _set_frozen(patch: pytest.MonkeyPatch, target: object, name: str, value: object) -> None:
     """As `patch.setattr`, on a frozen dataclass."""
-    patch.setitem(vars(target), name, value)  # type: ignore[arg-type]
+    patch.setitem(vars(target), name, value)
 
 
 FAULTS: dict[Plant, int] = {
@@ -202,9 +203,14 @@ CHOSEN: dict[Plant, Wishes] = {
 
 @contextmanager
 def planted(fault: Plant) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        fault(patch)
-        yield
+    """With the fault, and with plans of kernels that are made with it or without it alone."""
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            kernels._plan.cache_clear()
+            fault(patch)
+            yield
+    finally:
+        kernels._plan.cache_clear()
 
 
 def failures(wishes: Wishes) -> Iterator[Verdict]:
