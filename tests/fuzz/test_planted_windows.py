@@ -63,7 +63,9 @@ def case(graph: Graph) -> Case:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
 def test_a_planted_fault_is_caught(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(fault, monkeypatch)
-    verdict = judge(case(fault.net().graph()))
+    net = fault.net()
+    assert isinstance(net, gc.Net)
+    verdict = judge(case(net.graph()))
     kind, _, what = fault.caught.partition(": ")
     assert verdict.kind == kind
     assert what in verdict.message
