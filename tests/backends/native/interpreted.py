@@ -20,7 +20,7 @@ from graphc.ir.plan import Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE, dim_at, shape_at
 from graphc.kernels.body import Span
 from graphc.kernels.interpret import run
-from graphc.kernels.kernel import Gemm, Kernel, space
+from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.ops.source import Constant
 
 Array = NDArray[Any]
@@ -192,7 +192,7 @@ def besides(kernel: Kernel) -> tuple[str, ...]:
     """The buffers that a kernel reads besides what its body loads."""
     if isinstance(kernel, Gemm):
         return kernel.a, kernel.b
-    return () if kernel.added is None else (kernel.added.rows, kernel.added.indices)
+    return (kernel.source, kernel.indices) if isinstance(kernel, ScatterAdd) else ()
 
 
 def own_spans(kernel: Kernel) -> tuple[Span, ...]:

@@ -12,7 +12,7 @@ from graphc.backends.numpy.kernels import bind_kernel, scratch_bytes
 from graphc.ir.op import Array
 from graphc.ir.plan import Instr, Program
 from graphc.kernels.interpret import run
-from graphc.kernels.kernel import Gemm, Kernel
+from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
 from tests.backends.native.interpreted import Interpreted
 
 GUARD = 64
@@ -43,8 +43,8 @@ class Compared(Interpreted):
         names = {*kernel.body.loads, *kernel.body.written}
         if isinstance(kernel, Gemm):
             names |= {kernel.a, kernel.b}
-        elif kernel.added is not None:
-            names |= {kernel.added.rows, kernel.added.indices}
+        elif isinstance(kernel, ScatterAdd):
+            names |= {kernel.source, kernel.indices}
         arrays = {name: self._copied(name) for name in names}
         run(kernel, arrays, self.n)
         before = self._memory()
