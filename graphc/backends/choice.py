@@ -6,7 +6,7 @@ import os
 import warnings
 from functools import lru_cache
 
-from graphc.backends.table import BACKENDS, backend
+from graphc.backends.table import BACKENDS, PORTABLE, backend
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 
@@ -22,12 +22,17 @@ def chosen_backend(asked: str | None) -> str:
     forced = os.environ.get("GRAPHC_BACKEND", "").strip()
     if forced:
         return _checked(forced, f"GRAPHC_BACKEND is {forced!r}, which is not a backend")
-    preferred, fallback = BACKENDS[0], BACKENDS[-1]
+    preferred = BACKENDS[0]
     reason = _missing(preferred)
     if reason is None:
         return preferred
     _warn(reason)
-    return fallback
+    return PORTABLE
+
+
+def kept_backend(name: str) -> str:
+    """Return the backend that a plan was made for, or the choice here if that was the first one."""
+    return chosen_backend(None if name == BACKENDS[0] or name not in BACKENDS else name)
 
 
 def _checked(name: str, complaint: str) -> str:
@@ -39,7 +44,7 @@ def _checked(name: str, complaint: str) -> str:
         raise GraphError(
             f"there is no {name} backend here: {reason}",
             loc=caller_loc(),
-            hint=f'leave backend out, or ask for "{BACKENDS[-1]}"',
+            hint=f'leave backend out, or ask for "{PORTABLE}"',
         )
     return name
 

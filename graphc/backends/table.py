@@ -9,6 +9,8 @@ from graphc.backends.backend import Backend
 
 BACKENDS = ("native", "numpy")
 """The names of all backends, the one to be preferred first; each is a folder of that name."""
+PORTABLE = "numpy"
+"""The backend that is available everywhere."""
 
 
 @cache

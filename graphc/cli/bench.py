@@ -10,9 +10,9 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from graphc.backends.native.usable_cores import thread_count
 from graphc.backends.table import BACKENDS
 from graphc.base.errors import GraphError
+from graphc.base.usable_cores import thread_count
 from graphc.cli.arguments import Command, Parser, optimizer, positive, print_json
 from graphc.cli.model import compiled, load_model, random_feeds
 from graphc.ir.graph import Graph
@@ -64,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
     sides = {backend: _call(plan, feeds) for backend, plan in plans.items()}
     times = _in_turns(sides, instructions, args.rounds)
     await_idle()
-    threads = plans[chosen].recipe.threads if chosen == "native" else None
-    peak = measure_peak(thread_count(threads))  # those of the plan, or every core for NumPy
+    peak = measure_peak(thread_count(plans[chosen].recipe.threads))
     seconds = tuple(instructions.medians)
     found = Profile(plans[chosen], name, args.batch, args.rounds, seconds, peak)
     if args.json:
@@ -124,7 +123,7 @@ def _plans(args: argparse.Namespace, graph: Graph) -> tuple[dict[str, Plan], str
         try:
             plans[backend] = compiled(args, graph, optimizer=rule, backend=backend)
         except GraphError as error:
-            if backend == "numpy" or not error.sentence.startswith("there is no native backend"):
+            if not error.sentence.startswith(f"there is no {backend} backend"):
                 raise
             missing = error.sentence
     return plans, missing

@@ -6,6 +6,7 @@ import argparse
 import sys
 from dataclasses import asdict
 
+from graphc.backends.table import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
 from graphc.check.validation.bisect import Command as Shell
@@ -86,7 +87,7 @@ def _symptom(args: argparse.Namespace) -> Symptom:
     graph = load_model(args.model).graph
     feeds = None
     if args.data:
-        plan = compile(graph, batch=args.rows, backend="numpy")
+        plan = compile(graph, batch=args.rows, backend=PORTABLE)
         found, _ = feeds_of(plan, args.data, args.label)
         feeds = {name: array[: args.rows] for name, array in found.items()}
     return Values(

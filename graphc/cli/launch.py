@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from graphc.backends.table import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.cli import train
 from graphc.cli.arguments import Command, Parser, add_command, positive, whole
@@ -69,5 +70,5 @@ def _check(words: list[str]) -> None:
     args = parser.parse_args(words)
     model = load_model(args.model)
     if Path(args.data).suffix.lower() != ".npz" or not Path(args.data).exists():
-        plan = compile(model.graph, batch=1, backend="numpy")
+        plan = compile(model.graph, batch=1, backend=PORTABLE)
         feeds_of(plan, args.data, args.label, model.columns)

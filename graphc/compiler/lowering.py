@@ -14,7 +14,7 @@ from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.fuse import Fuser
 from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.groups import Grouping
-from graphc.kernels.kernel import Added, Gemm, Kernel, Loop, Turned
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd
 from graphc.kernels.matrix import Space, by_last, flat, matrix
 from graphc.kernels.order import fusing_order
 from graphc.kernels.split import loop_split
@@ -71,7 +71,7 @@ class Lowering:
         elif isinstance(unit, Joined):
             self._join(unit)
         elif isinstance(unit.op, Transpose) and ITEMSIZE[unit.type.dtype] > 1:
-            self._turn(unit, unit.op.axes)
+            self._permute(unit, unit.op.axes)
         elif unit.op.adds_rows(unit.type):
             self._add_rows(unit)
         elif isinstance(unit.op, (Send, Receive)):
@@ -103,31 +103,34 @@ class Lowering:
         names = tuple(node.name for node in group.nodes)
         self.instrs.append(kernel_instr(kernel, names))
 
-    def _turn(self, node: Node, axes: tuple[int, ...]) -> None:
+    def _permute(self, node: Node, axes: tuple[int, ...]) -> None:
         """Copy a value with its axes permuted."""
         (source,) = node.inputs
         space = by_last(node.type.shape)
         builder = BodyBuilder()
         value = builder.load(self._grouping.root(source), "each", node.type.dtype)
         builder.store(value, node.name, "each")
-        turned = Turned(self.graph[source].type.shape, axes)
-        kernel = Loop(*space, "columns", builder.body(), "matrices", turned=turned)
+        shape, body = self.graph[source].type.shape, builder.body()
+        kernel = Permutation(*space, "columns", body, "matrices", shape=shape, axes=axes)
         self.instrs.append(kernel_instr(kernel, (node.name,)))
 
     def _add_rows(self, node: Node) -> None:
         """Scatter-add slices at their indices."""
         indices, rows = node.inputs
         of_indices = self.graph[indices].type
-        added = Added(
-            self._grouping.root(rows),
-            self._grouping.root(indices),
-            of_indices.dtype,
-            count(of_indices.shape),
-        )
         builder = BodyBuilder()
         builder.store(builder.added(node.type.dtype), node.name, "each")
         space = matrix(node.type.shape)
-        kernel = Loop(*space, "rows", builder.body(), "columns", added=added)
+        kernel = ScatterAdd(
+            *space,
+            "rows",
+            builder.body(),
+            "columns",
+            source=self._grouping.root(rows),
+            indices=self._grouping.root(indices),
+            index_dtype=of_indices.dtype,
+            count=count(of_indices.shape),
+        )
         self.instrs.append(kernel_instr(kernel, (node.name,)))
 
     def _join(self, joined: Joined) -> None:
@@ -219,8 +222,8 @@ def kernel_instr(kernel: Kernel, nodes: tuple[str, ...]) -> Instr:
         ins = tuple(dict.fromkeys((kernel.a, kernel.b, *ins)))
         kind = "gemm"
     else:
-        if kernel.added is not None:
-            ins = tuple(dict.fromkeys((kernel.added.rows, kernel.added.indices)))
+        if isinstance(kernel, ScatterAdd):
+            ins = tuple(dict.fromkeys((kernel.source, kernel.indices)))
         kind = kernel.axis
     outs = kernel.body.written
     return Instr("kernel", kind, None, ins, outs, nodes[-1], kernel, nodes)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from graphc.backends.choice import chosen_backend
+from graphc.backends.choice import kept_backend
 from graphc.base.arguments import plain
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.import_paths import own_passes
@@ -259,7 +259,7 @@ class Model:
             optimizer=other if other is not None or text is None else optimizer_of(text),
             passes=default.without(*without),
             all_outputs=bool(options["all_outputs"]),
-            backend=chosen_backend("numpy" if options["backend"] == "numpy" else None),
+            backend=kept_backend(options["backend"]),
             threads=options["threads"],
             budget=options.get("budget"),
         )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from graphc.ir.plan import Instr
 from graphc.ir.tensor_type import Dim
 from graphc.kernels.body import Span
-from graphc.kernels.kernel import Gemm, Kernel, Loop
+from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd
 
 BARRIER = Instr("barrier", "barrier", None, (), (), "")
 """The instruction at which all threads wait for each other."""
@@ -50,9 +50,9 @@ def accesses(kernel: Kernel) -> Iterator[Access]:
         rows = kernel.split == "rows" and not kernel.trans_a and kernel.window is None
         yield Access(kernel.a, False, Region("rows", kernel.m) if rows else ALL)
         yield Access(kernel.b, False, ALL)
-    elif kernel.added is not None:
-        yield Access(kernel.added.rows, False, ALL)
-        yield Access(kernel.added.indices, False, ALL)
+    elif isinstance(kernel, ScatterAdd):
+        yield Access(kernel.source, False, ALL)
+        yield Access(kernel.indices, False, ALL)
     for step in kernel.body.steps:
         if step.op == "load":
             yield Access(step.buffer, False, region(kernel, step.span))

@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from graphc.ir.tensor_type import Shape, dim_at, shape_at
 from graphc.kernels.body import Span, Step
 from graphc.kernels.functions import FUNCTIONS
-from graphc.kernels.kernel import LANES, Gemm, Kernel, Loop, Stack, space, stored
+from graphc.kernels.kernel import (
+    LANES,
+    Gemm,
+    Kernel,
+    Loop,
+    Permutation,
+    ScatterAdd,
+    Stack,
+    space,
+    stored,
+)
 from graphc.kernels.philox import keep_words
 from graphc.kernels.walk import Elsewhere
 from graphc.kernels.window import Sizes, Window
@@ -86,11 +96,10 @@ class _Run:
         return np.asarray(FUNCTIONS[step.op](*args))
 
     def _loaded(self, step: Step) -> Array:
-        turned = self.kernel.turned if isinstance(self.kernel, Loop) else None
-        if turned is None:
+        if not isinstance(self.kernel, Permutation):
             return self.arrays[step.buffer]
-        whole = self.arrays[step.buffer].reshape(shape_at(turned.shape, self.n))
-        return whole.transpose(turned.axes)
+        whole = self.arrays[step.buffer].reshape(shape_at(self.kernel.shape, self.n))
+        return whole.transpose(self.kernel.axes)
 
     def _fetched(self, step: Step) -> Array:
         """Return gathered elements, or the fill value."""
@@ -113,11 +122,11 @@ class _Run:
 
     def _added(self, step: Step) -> Array:
         """Return the scatter-added rows, each added at its index, one after the other."""
-        added = self.kernel.added if isinstance(self.kernel, Loop) else None
-        assert added is not None, "only a loop that adds rows has their sum"
+        added = self.kernel
+        assert isinstance(added, ScatterAdd), "only a scatter-add has sums of rows"
         total = np.zeros((self.rows, self.columns), step.dtype)
         indices = self.arrays[added.indices].reshape(-1).astype(np.int64)
-        rows = self.arrays[added.rows].reshape(-1, self.columns)
+        rows = self.arrays[added.source].reshape(-1, self.columns)
         for index, row in zip(indices.clip(0, self.rows - 1), rows, strict=True):
             total[index] += row
         return total

@@ -21,33 +21,11 @@ first thread runs it)."""
 
 
 @dataclass(frozen=True)
-class Turned:
-    """A permutation: a value of `shape` is written with its axes in this order."""
-
-    shape: Shape
-    axes: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Added:
-    """A scatter-add: each of `count` rows of a matrix is added to the result's row of its index.
-
-    They are added one after the other, from 0; indices, of this dtype, are clipped to the result.
-    """
-
-    rows: str
-    indices: str
-    dtype: str
-    count: Dim
-
-
-@dataclass(frozen=True)
 class Loop:
     """The body at each of `rows` x `columns` elements.
 
     Sums and maxima reduce `axis`: "columns" reduces each row to a number, "rows" each
-    column.  Steps that depend on a reduction read its final value.  A kernel with `turned` only
-    copies, one with `added` only stores the sums.
+    column.  Steps that depend on a reduction read its final value.
 
     If elements are gathered, rows have several dimensions: the first one, and then `places`.  The
     access maps have these and the columns as dimensions.
@@ -59,8 +37,29 @@ class Loop:
     body: Body
     split: Split
     places: Sizes = ()
-    turned: Turned | None = None
-    added: Added | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Permutation(Loop):
+    """A copy of a value of `shape` with its axes in the order `axes`; the body only copies."""
+
+    shape: Shape
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScatterAdd(Loop):
+    """A scatter-add: each of `count` rows of a matrix is added to the result's row of its index.
+
+    They are added one after the other, from 0; the indices are clipped to the result.  The body
+    only stores the sums.
+    """
+
+    source: str
+    """The buffer of the rows."""
+    indices: str
+    index_dtype: str
+    count: Dim
 
 
 @dataclass(frozen=True)

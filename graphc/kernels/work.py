@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from graphc.ir.tensor_type import ITEMSIZE, dim_at
-from graphc.kernels.kernel import Gemm, Kernel, space
+from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 
 OPERATIONS_A_MICROSECOND = 150_000
 BYTES_A_MICROSECOND = 30_000
@@ -26,6 +26,6 @@ def kernel_microseconds(kernel: Kernel, n: int) -> float:
         size = dim_at(kernel.rows, n) * dim_at(kernel.columns, n)
         operations = size * len(kernel.body.steps)
         moved = size * 4 * len(set((*kernel.body.loads, *kernel.body.written)))
-        if kernel.added is not None:
-            moved += dim_at(kernel.added.count, n) * dim_at(kernel.columns, n) * 8
+        if isinstance(kernel, ScatterAdd):
+            moved += dim_at(kernel.count, n) * dim_at(kernel.columns, n) * 8
     return CALL + max(operations / OPERATIONS_A_MICROSECOND, moved / BYTES_A_MICROSECOND)

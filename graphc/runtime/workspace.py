@@ -207,10 +207,6 @@ def _typed(memory: Array, offset: int, type: TensorType, n: int) -> Array:
 
 
 def _constant(program: Program, buffer: Buffer) -> Array:
-    node = program.graph.nodes.get(buffer.name)
-    if node is not None and isinstance(node.op, Constant):
-        return node.op.array()
-    length = shape_at(buffer.type.shape, program.capacity)[0]
-    if buffer.name.startswith("%ones:"):
-        return np.ones(length, buffer.type.dtype)
-    return np.arange(length, dtype=buffer.type.dtype)
+    op = program.graph[buffer.name].op
+    assert isinstance(op, Constant), "constants are nodes"
+    return op.array()

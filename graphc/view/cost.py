@@ -17,7 +17,7 @@ from graphc.ir.op import Layer, Op
 from graphc.ir.plan import Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType, count, dim_at, shape_at
 from graphc.kernels.body import Body, Span, Step
-from graphc.kernels.kernel import Gemm, Kernel, space
+from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.ops.conv import Convolution
 from graphc.ops.pool import Pooling
 from graphc.ops.source import Parameter
@@ -125,7 +125,7 @@ def kernel_flops(kernel: Kernel, n: int) -> tuple[int, int]:
             products = images * window.meetings * window.channels
         return _body_flops(kernel.body, rows, columns), 2 * products * columns
     rows, columns = dim_at(kernel.rows, n), dim_at(kernel.columns, n)
-    added = 0 if kernel.added is None else dim_at(kernel.added.count, n) * columns
+    added = dim_at(kernel.count, n) * columns if isinstance(kernel, ScatterAdd) else 0
     return _body_flops(kernel.body, rows, columns) + added, 0
 
 

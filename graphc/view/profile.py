@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphc.backends.native.usable_cores import thread_count
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
+from graphc.base.usable_cores import thread_count
 from graphc.files.writing import write_file
 from graphc.ir.plan import Instr, Plan, Program
 from graphc.ir.text.graph import name_text
@@ -153,7 +153,7 @@ def profile(ex: Executor, feeds: Mapping[str, Any], rounds: int) -> Profile:
     await_idle()
     for _ in range(count):
         instructions.run(0)
-    threads = thread_count(ex.plan.recipe.threads if ex.plan.backend == "native" else None)
+    threads = thread_count(ex.plan.recipe.threads)
     medians = tuple(instructions.medians)
     return Profile(ex.plan, name, n, count, medians, measure_peak(threads))
 

@@ -29,7 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from graphc.backends.native.usable_cores import cores
+from graphc.base.usable_cores import cores
 from graphc.data import load_data
 from graphc.sklearn import GraphClassifier, GraphRegressor
 

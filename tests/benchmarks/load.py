@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 import graphc as gc
-from graphc.backends.native.usable_cores import cores
+from graphc.base.usable_cores import cores
 from tests.backends.native.shared_runs import shared_runs
 from tests.benchmarks.compile_scale import LAYERS, declare
 

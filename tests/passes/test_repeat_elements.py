@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 import graphc as gc
 from graphc.ir.graph import Graph
+from graphc.ir.op import Along
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.again import is_clone
+from graphc.ops.functions import Tanh
 from passes.dead_code import dead_code
 from passes.repeat_elements import repeat_elements
 from tests.passes.same import assert_preserved, differentiated
@@ -70,3 +75,26 @@ def test_a_budget_that_does_not_bind_changes_nothing(backend: str) -> None:
     free, bound = (gc.compile(gated(), budget=b, **options) for b in (None, 1_000_000))
     assert str(bound.programs["step"].graph) == str(free.programs["step"].graph)
     assert clones(bound.programs["step"].graph)
+
+
+def test_a_longer_chain_is_looked_at_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+
+    def along(op: Tanh, ins: Sequence[TensorType]) -> Along:
+        nonlocal looked
+        looked += 1
+        return "elements"
+
+    def looks(length: int) -> int:
+        nonlocal looked
+        net = gc.Net("chain")
+        h = gc.affine(net.input("x", (gc.N, 2)), 2)
+        for _ in range(length):
+            h = gc.tanh(h)
+        net.loss("loss", gc.sum(h))
+        before = looked
+        gc.compile(net, batch=2, optimizer=gc.SGD(lr=0.1), backend="native")
+        return looked - before
+
+    monkeypatch.setattr(Tanh, "along", along)
+    assert looks(200) < 3 * looks(100)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.native import usable_cores
 from graphc.backends.native.target import available
+from graphc.base import usable_cores
 from tests.runtime.injection.campaign import Judge, campaign, judges
 from tests.runtime.injection.files import FitJudge, SaveJudge
 from tests.runtime.injection.frozen import FrozenJudge

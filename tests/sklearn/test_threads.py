@@ -11,7 +11,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from graphc.backends.native.target import available
-from graphc.backends.native.usable_cores import cores, thread_count
+from graphc.base.usable_cores import cores, thread_count
 from graphc.sklearn import GraphClassifier
 
 pytestmark = pytest.mark.skipif(available() is not None, reason="no native backend here")

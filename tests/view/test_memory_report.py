@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import target, usable_cores
+from graphc.backends.native import target
 from graphc.backends.native.bind import NativeProgram
 from graphc.backends.native.gemm_sizes import kernel_scratch
 from graphc.backends.numpy.bind import bind
 from graphc.backends.numpy.kernels import scratch_bytes
+from graphc.base import usable_cores
 from graphc.declare.optim import Optimizer
 from graphc.ir.plan import Plan, Program
 from graphc.ir.text.program import epochs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from graphc.backends.backend import Link, Memory
 from graphc.backends.native.gemm_sizes import instr_scratch
 from graphc.backends.native.target import available
-from graphc.backends.native.usable_cores import thread_count
+from graphc.base.usable_cores import thread_count
 from graphc.ir.plan import Program
 
 if TYPE_CHECKING:

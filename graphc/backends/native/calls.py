@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from graphc.backends.native import usable_cores
 from graphc.backends.native.call_ir import WORDS
 from graphc.backends.native.jit import Library, builtin
 from graphc.backends.native.pool import Pool, pool
-from graphc.backends.native.usable_cores import SHARE
+from graphc.base import usable_cores
+from graphc.base.usable_cores import SHARE
 from graphc.ir.op import Array
 
 

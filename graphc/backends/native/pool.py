@@ -15,11 +15,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from graphc.backends.native import pool_ir, usable_cores
+from graphc.backends.native import pool_ir
 from graphc.backends.native.jit import load
 from graphc.backends.native.target import host
-from graphc.backends.native.usable_cores import IdleCores
+from graphc.base import usable_cores
 from graphc.base.scoped_lock import ScopedLock
+from graphc.base.usable_cores import IdleCores
 from graphc.ir.op import Array
 
 PROBER = 0

@@ -26,7 +26,7 @@ from graphc.backends.native.target import Target
 from graphc.backends.native.transpose_scatter import emit_permuted, emit_scatter_add
 from graphc.ir.plan import Buffer, Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE
-from graphc.kernels.kernel import Gemm, Kernel, factor_columns
+from graphc.kernels.kernel import Gemm, Kernel, Permutation, ScatterAdd, factor_columns
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,13 @@ class _Emission:
             pointers = [self._pointer(function, name) for name in code.buffers]
             pointers.append(self._scratch(function))
             name = code.name
-        elif kernel.turned is not None:
+        elif isinstance(kernel, Permutation):
             pointers = [self._pointer(function, name) for name in (*instr.ins, *instr.outs)]
-            name = emit_permuted(self.module, kernel, kernel.turned)
-        elif kernel.added is not None:
-            names = (kernel.added.rows, kernel.added.indices, *instr.outs)
+            name = emit_permuted(self.module, kernel)
+        elif isinstance(kernel, ScatterAdd):
+            names = (kernel.source, kernel.indices, *instr.outs)
             pointers = [self._pointer(function, name) for name in names]
-            name = emit_scatter_add(self.module, kernel, kernel.added)
+            name = emit_scatter_add(self.module, kernel)
         else:
             loop = emit_loop(self.module, kernel, self._pitches(instr, kernel))
             pointers = [self._pointer(function, name) for name in loop.buffers]

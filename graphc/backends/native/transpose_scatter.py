@@ -22,7 +22,7 @@ from graphc.backends.native.loop_structure import (
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import ITEMSIZE, Dim, count
-from graphc.kernels.kernel import LANES, Added, Loop, Turned
+from graphc.kernels.kernel import LANES, Permutation, ScatterAdd
 from graphc.kernels.turned import turned_strides
 
 SQUARE = 8
@@ -43,10 +43,10 @@ class Axis:
     written: Dim
 
 
-def emit_permuted(module: Module, kernel: Loop, turned: Turned) -> str:
+def emit_permuted(module: Module, kernel: Permutation) -> str:
     """Return the copy `@turn(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
     dtype = WORD[ITEMSIZE[kernel.body.steps[0].dtype]]
-    axes = _axes_of(turned)
+    axes = _axes_of(kernel)
     return module.function(
         "turn",
         [("ptr", "%from"), ("ptr", "%to"), *THREAD_ARGUMENTS],
@@ -55,12 +55,12 @@ def emit_permuted(module: Module, kernel: Loop, turned: Turned) -> str:
     )
 
 
-def _axes_of(turned: Turned) -> tuple[Axis, ...]:
+def _axes_of(kernel: Permutation) -> tuple[Axis, ...]:
     """Return the axes of the result longer than one; axes that stay together count as one."""
-    sizes = [turned.shape[axis] for axis in turned.axes]
+    sizes = [kernel.shape[axis] for axis in kernel.axes]
     found: list[Axis] = []
     for axis, (size, read) in enumerate(
-        zip(sizes, turned_strides(turned.shape, turned.axes), strict=True)
+        zip(sizes, turned_strides(kernel.shape, kernel.axes), strict=True)
     ):
         if size == 1:
             continue
@@ -164,26 +164,26 @@ class _Transpose:
         return self.f.address(base, index, self.element)
 
 
-def emit_scatter_add(module: Module, kernel: Loop, added: Added) -> str:
+def emit_scatter_add(module: Module, kernel: ScatterAdd) -> str:
     """Emit the function of a scatter-add of rows unless the module has it; return its name.
 
     `void @add(ptr %rows, ptr %indices, ptr %out, i64 %n, i64 %tid, i64 %threads)`
     """
     (step,) = kernel.body.steps
-    sizes = kernel.rows, kernel.columns, added.count
+    sizes = kernel.rows, kernel.columns, kernel.count
     return module.function(
         "add",
         [*(("ptr", x) for x in ("%rows", "%indices", "%out")), *THREAD_ARGUMENTS],
-        lambda f: _ScatterAdd(Vectors(module, f, LANES), step.dtype, added, kernel).emit(),
-        ("add rows", step.dtype, added.dtype, sizes, kernel.split),
+        lambda f: _ScatterAdd(Vectors(module, f, LANES), step.dtype, kernel).emit(),
+        ("add rows", step.dtype, kernel.index_dtype, sizes, kernel.split),
     )
 
 
 class _ScatterAdd:
     """The code for a thread's columns: set them to zero, then add one row after the other."""
 
-    def __init__(self, v: Vectors, dtype: str, added: Added, kernel: Loop) -> None:
-        self.v, self.f, self.dtype, self.added = v, v.function, dtype, added
+    def __init__(self, v: Vectors, dtype: str, kernel: ScatterAdd) -> None:
+        self.v, self.f, self.dtype, self.added = v, v.function, dtype, kernel
         self.element, self.rows = element_type(dtype), _counted(kernel.rows)
         self.columns = _counted(kernel.columns)
         self.bounds = own(self.f, self.columns, BLOCK, kernel.split == "columns")
@@ -221,7 +221,7 @@ class _ScatterAdd:
 
     def _index(self, number: Value) -> Value:
         """Emit the result row that an index names, clamped to the rows of the result."""
-        v, dtype = self.v, self.added.dtype
+        v, dtype = self.v, self.added.index_dtype
         place = self.f.address("%indices", number, element_type(dtype))
         index = v.first(v.cast(v.load_splat(place, dtype), dtype, "int64"), "int64")
         return self.f.smaller(self.f.larger(index, 0), self.rows - 1)

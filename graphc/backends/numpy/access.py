@@ -15,7 +15,7 @@ from graphc.backends.numpy.values import Part, Sizes, number
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, dim_at
 from graphc.kernels.body import Step
-from graphc.kernels.kernel import Added, Loop
+from graphc.kernels.kernel import Loop
 from graphc.kernels.walk import Elsewhere, Walk
 
 
@@ -148,7 +148,7 @@ def take_rows(
 
 
 def scatter_add(
-    added: Added, sizes: Sizes, part: Part, out: Array, rows: Array, indices: Array, places: Array
+    sizes: Sizes, part: Part, out: Array, rows: Array, indices: Array, places: Array
 ) -> Sequence[Call]:
     """Return calls that write zeros, then add each row at its index, in order."""
     columns = places.shape[1]

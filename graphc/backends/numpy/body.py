@@ -7,23 +7,18 @@ lies there is read later, else in a temporary that several values use in turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from typing import NamedTuple
 
-import numpy as np
-
-from graphc.backends.backend import Call
-from graphc.backends.numpy import access, functions, products
+from graphc.backends.numpy import access, functions
+from graphc.backends.numpy.actions import Action, action_of, copied, form_of
 from graphc.backends.numpy.values import Part, Sizes, Value
 from graphc.compiler.memory import align
-from graphc.ir.op import Array
-from graphc.ir.tensor_type import FLOATS, ITEMSIZE, dim_at
-from graphc.kernels.body import Attribute, Span, Step, Store
-from graphc.kernels.kernel import Added, Gemm, Kernel, Loop
-from graphc.kernels.philox import fill_words, mask_scratch
+from graphc.ir.tensor_type import ITEMSIZE
+from graphc.kernels.body import Span, Step, Store
+from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd
 
 PART = 1 << 14
 """The elements of a part of a loop: a few values of that size fit into the fastest cache."""
@@ -31,22 +26,6 @@ PRODUCT_PART = 1 << 16
 """The elements of a part of a product."""
 Overlaps = Mapping[str, Mapping[str, str]]
 """For each buffer that is written, those that share bytes with it: "same" or in "part"."""
-
-
-class Work(NamedTuple):
-    """Memory that an action alone needs: its dtype, and its shape for a part."""
-
-    dtype: str
-    shape: Callable[[Sizes, Part], tuple[int, ...]]
-
-
-class Action(NamedTuple):
-    """The calls that write `out`: `rule(sizes, part, out, *ins, *work)`."""
-
-    rule: Callable[..., Sequence[Call]]
-    out: Value
-    ins: tuple[Value, ...] = ()
-    work: tuple[Work, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +201,8 @@ class _Planning:
             assert isinstance(kernel, Gemm), "only a Gemm has a product"
             return kernel.a, kernel.b
         if step.op == "added":
-            assert isinstance(kernel, Loop) and kernel.added is not None
-            return kernel.added.rows, kernel.added.indices
+            assert isinstance(kernel, ScatterAdd), "only a scatter-add has sums of rows"
+            return kernel.source, kernel.indices
         return ()
 
     # ------------------------------------------------------------------ where
@@ -318,8 +297,9 @@ class _Planning:
     def _compute(self, i: int) -> None:
         """Add the action of a step."""
         step, form = self.steps[i], self.forms[i]
-        if step.op == "load":
-            self.values[i] = Value("buffer", step.buffer, step.span, step.dtype)
+        source = self._source(i)
+        if source is not None:
+            self.values[i] = source
         elif step.op == "const":
             assert isinstance(step.value, (int, float)), "a constant is a number"
             self.values[i] = Value("number", step.value, "one", step.dtype)
@@ -328,8 +308,6 @@ class _Planning:
             self.values[i] = Value("size", step.value, "one", step.dtype)
         elif step.op == "index":
             self.values[i] = Value("index", "", step.span, step.dtype)
-        elif i in self.views:
-            self.values[i] = Value("gathered", step, step.span, step.dtype)
         else:
             ins = [self.values[arg] for arg in form.args]
             out = self.values[i] = self._out(i)
@@ -342,17 +320,22 @@ class _Planning:
     def _keep_what_is_overwritten(self) -> None:
         """Copy to temporaries what is only read and stored, where another store overwrites it."""
         for store in self.stores:
-            step = self.steps[store.step]
-            others = (other for other in self.stores if other is not store)
-            if step.buffer and step.op != "product" and store.step not in self.kept:
-                if any(step.buffer in self.overlaps.get(o.buffer, ()) for o in others):
-                    source = Value("buffer", step.buffer, step.span, step.dtype)
-                    if store.step in self.views:
-                        source = Value("gathered", step, step.span, step.dtype)
-                    elif step.op == "fetch":
-                        continue
-                    out = self.kept[store.step] = self._temporary(step)
-                    self.actions.append(Action(_copied, out, (source,)))
+            source = self._source(store.step)
+            written = [other.buffer for other in self.stores if other is not store]
+            read = self.steps[store.step].buffer
+            overwritten = any(read in self.overlaps.get(buffer, ()) for buffer in written)
+            if source is not None and overwritten and store.step not in self.kept:
+                out = self.kept[store.step] = self._temporary(self.steps[store.step])
+                self.actions.append(Action(copied, out, (source,)))
+
+    def _source(self, i: int) -> Value | None:
+        """Return where a step only reads its value, or None if it computes it."""
+        step = self.steps[i]
+        if i in self.views:
+            return Value("gathered", step, step.span, step.dtype)
+        if step.op == "load":
+            return Value("buffer", step.buffer, step.span, step.dtype)
+        return None
 
     def _store_copies(self, inner: bool) -> None:
         """Add copies of the values that do not lie where they are stored."""
@@ -360,184 +343,7 @@ class _Planning:
             if self._is_inner(store.step) == inner and self.placed.get(store.step) != store.buffer:
                 value = self.kept.get(store.step) or self.values[store.step]
                 out = Value("buffer", store.buffer, store.span, value.dtype)
-                self.actions.append(Action(_copied, out, (value,)))
+                self.actions.append(Action(copied, out, (value,)))
 
 
 NOT_COMPUTED = ("load", "const", "size", "index")
-
-
-def _copied(sizes: Sizes, part: Part, out: Array, value: Array) -> Sequence[Call]:
-    return (partial(np.copyto, out, value, casting="unsafe"),)
-
-
-class Form(NamedTuple):
-    """The function of a step and its arguments, in a cheaper form where there is one."""
-
-    name: str
-    args: tuple[int, ...]
-    rule: functions.Rule | None = None
-    """The rule of a form that has a constant in it."""
-
-
-def form_of(steps: Sequence[Step], step: Step) -> Form:
-    """Return the form of a step."""
-    op, args = step.op, step.args
-    constants = {at: steps[a].value for at, a in enumerate(args) if steps[a].op == "const"}
-    if op == "select":
-        return _form_of_select(steps, step, constants)
-    if op == "pow" and step.dtype in FLOATS:
-        cheap = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal"}
-        name = cheap.get(constants.get(1))  # type: ignore[arg-type]
-        return Form(op, args) if name is None else Form(name, args[:1])
-    if op in ("maximum", "minimum") and step.dtype in FLOATS and step.span == "each":
-        bound = constants.get(1)
-        if isinstance(bound, float) and bound == bound:
-            ends = (bound, np.inf) if op == "maximum" else (-np.inf, bound)
-            return Form("clip", args[:1], partial(functions.clip, low=ends[0], high=ends[1]))
-    return Form(op, args)
-
-
-def _form_of_select(steps: Sequence[Step], step: Step, constants: Mapping[int, Attribute]) -> Form:
-    """Return the form of a choice: of a value or 0, or of the larger of a value and 0."""
-    condition, _, other = step.args
-    if constants.get(2) == 0:
-        return Form("select_or_zero", step.args[:2])
-    test = steps[condition]
-    if constants.get(1) == 0 and test.op == "greater" and test.args[1] == other:
-        bound = steps[test.args[0]]
-        if bound.op == "const" and bound.value == 0:
-            return Form("clip", (other,), partial(functions.clip, low=0.0, high=np.inf))
-    return Form("select", step.args)
-
-
-def action_of(kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[Value]) -> Action:
-    """Return the action of a step."""
-    if step.op in ("sum", "max"):
-        return _reduction(kernel, step, out, ins[0])
-    if step.op == "product":
-        assert isinstance(kernel, Gemm), "only a Gemm has a product"
-        work = tuple(Work(dtype, shape) for dtype, shape in products.works(kernel))
-        return Action(
-            partial(products.multiply, kernel), out, (_raw(kernel.a), _raw(kernel.b)), work
-        )
-    if step.op == "fetch":
-        rule = access.take_rows if ins else access.fetch
-        return Action(partial(rule, step), out, (_raw(step.buffer), *ins))
-    if step.op == "added":
-        assert isinstance(kernel, Loop) and kernel.added is not None
-        added = kernel.added
-        work = (Work("int64", partial(_places_shape, added)),)
-        ins = (_raw(added.rows), _raw(added.indices))
-        return Action(partial(access.scatter_add, added), out, tuple(ins), work)
-    if step.op == "offset":
-        return Action(partial(_offset, step), out)
-    if step.op == "philox":
-        work = tuple(Work("uint64", partial(_random_shape, i)) for i in range(2))
-        return Action(partial(_random, step), out, tuple(ins), work)
-    return _elementwise(step, form, out, ins)
-
-
-def _raw(buffer: str) -> Value:
-    """Return a buffer as it is, whatever the kernel's iteration space."""
-    return Value("buffer", buffer, "one", "")
-
-
-def _elementwise(step: Step, form: Form, out: Value, ins: Sequence[Value]) -> Action:
-    function = functions.FUNCTIONS[form.name]
-    rule = partial(_by_function, form.rule or function.rule)
-    work = tuple(Work(dtype or step.dtype, partial(_like, step.span)) for dtype in function.work)
-    natural = _natural(form.name, ins)
-    if natural in ("", step.dtype):
-        return Action(rule, out, tuple(ins), work)
-    made = Work(natural, partial(_like, step.span))
-    return Action(partial(_converted, rule), out, tuple(ins), (made,))
-
-
-def _natural(name: str, ins: Sequence[Value]) -> str:
-    """Return the dtype that NumPy gives a function's result, or "" if it takes any."""
-    ufunc = functions.UFUNCS.get(name)
-    if ufunc is None:
-        return ""
-    types = [np.dtype(value.dtype) for value in ins]
-    return str(ufunc.resolve_dtypes((*types, *[None] * ufunc.nout))[-1])
-
-
-def _like(span: Span, sizes: Sizes, part: Part) -> tuple[int, ...]:
-    return sizes.shape(span, part)
-
-
-def _by_function(
-    rule: functions.Rule, sizes: Sizes, part: Part, out: Array, *arrays: Array
-) -> Sequence[Call]:
-    return rule(out, *arrays)
-
-
-def _converted(
-    rule: Callable[..., Sequence[Call]], sizes: Sizes, part: Part, out: Array, *arrays: Array
-) -> Sequence[Call]:
-    """Return the calls of a rule whose result has another dtype than the step."""
-    *ins, made = arrays
-    return *rule(sizes, part, made, *ins), *functions.cast(out, made)
-
-
-def _reduction(kernel: Kernel, step: Step, out: Value, x: Value) -> Action:
-    ufunc = np.add if step.op == "sum" else np.maximum
-    ones = step.op == "sum" and step.dtype in FLOATS and x.span == "each"
-    work = (Work(step.dtype, partial(_ones_shape, str(step.value))),) if ones else ()
-    return Action(partial(_reduced, ufunc, str(step.value)), out, (x,), work)
-
-
-def _ones_shape(axis: str, sizes: Sizes, part: Part) -> tuple[int, ...]:
-    """Return the shape of the ones that a sum is a product with; there are none for one row."""
-    rows, columns = part.height * prod(sizes.places), part.width
-    if rows == 1 or columns == 1:
-        return (0,)
-    return (columns,) if axis == "columns" else (rows,)
-
-
-def _reduced(
-    ufunc: np.ufunc, axis: str, sizes: Sizes, part: Part, out: Array, x: Array, *work: Array
-) -> Sequence[Call]:
-    """Return the calls that reduce an axis; a sum is a product with ones, which is quicker."""
-    whole = np.broadcast_to(x, sizes.shape("each", part))
-    if work and work[0].size and whole.flags.c_contiguous and out.flags.c_contiguous:
-        (ones,) = work
-        matrix = whole.reshape(-1, whole.shape[-1])
-        left, right = (matrix, ones) if axis == "columns" else (ones, matrix)
-        return partial(ones.fill, 1), partial(left.dot, right, out.reshape(-1))
-    axes = (whole.ndim - 1,) if axis == "columns" else tuple(range(whole.ndim - 1))
-    return (partial(ufunc.reduce, whole, axes, out.dtype, out, keepdims=True),)
-
-
-def _offset(step: Step, sizes: Sizes, part: Part, out: Array) -> Sequence[Call]:
-    """Return the call that writes the place of each row within its tile of places."""
-    assert isinstance(step.value, tuple), "the value is the tile"
-    found = np.zeros((1,) * len(sizes.places), np.int64)
-    for axis, (size, tile) in enumerate(zip(sizes.places, step.value, strict=True)):
-        shape = [-1 if i == axis else 1 for i in range(len(sizes.places))]
-        found = found * tile + (np.arange(size) % tile).reshape(shape)
-    return (partial(np.copyto, out, found[None, ..., None], casting="unsafe"),)
-
-
-def _places_shape(added: Added, sizes: Sizes, part: Part) -> tuple[int, int]:
-    return dim_at(added.count, sizes.n), sizes.columns
-
-
-def _random_shape(number: int, sizes: Sizes, part: Part) -> tuple[int, ...]:
-    return mask_scratch(part.height * prod(sizes.places), part.width)[number][0]
-
-
-def _random(
-    step: Step, sizes: Sizes, part: Part, out: Array, seed: Array, draws: Array, *rest: Array
-) -> Sequence[Call]:
-    """Return the call that writes the random words of a part."""
-    first, scratch = rest[:-2], rest[-2:]
-    words = out.reshape(-1, out.shape[-1])
-    row = part.rows.start * prod(sizes.places)
-    assert isinstance(step.value, int), "the value is the stream"
-    return (partial(_fill, words, step.value, row, scratch, seed, draws, *first),)
-
-
-def _fill(words: Array, stream: int, row: int, scratch: Sequence[Array], *keys: Array) -> None:
-    seed, draws, *first = (int(key.item()) for key in keys)
-    fill_words(words, seed, stream, draws, scratch, sum(first) + row)

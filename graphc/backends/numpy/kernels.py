@@ -12,37 +12,33 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call, View
 from graphc.backends.numpy.access import gathered_view
-from graphc.backends.numpy.body import Action, BodyPlan, plan_body
+from graphc.backends.numpy.actions import Action
+from graphc.backends.numpy.body import BodyPlan, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
 from graphc.compiler.memory import align
 from graphc.ir.op import Array
 from graphc.ir.plan import Buffer, Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE, shape_at
 from graphc.kernels.body import Body, Step
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Turned, stored
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, stored
 from graphc.kernels.walk import Elsewhere
 
 
 def scratch_bytes(program: Program, instr: Instr) -> int:
     """Return the bytes that an instruction needs for temporaries."""
-    if instr.body is None or _is_copy(instr.body):
+    if instr.body is None or isinstance(instr.body, Permutation):
         return 0
     plan, _ = shared_plan(program, instr.body)
     most = Sizes.of(instr.body, program.capacity)
     return plan.layout(most, most)[1]
 
 
-def _is_copy(kernel: Kernel) -> bool:
-    """Return whether a kernel only copies a value with its axes permuted."""
-    return isinstance(kernel, Loop) and kernel.turned is not None
-
-
 def bind_kernel(
     program: Program, kernel: Kernel, n: int, view: View, scratch: Array
 ) -> Sequence[Call]:
     """Return the calls of a kernel for `n` rows; `scratch` is memory for its temporaries."""
-    if isinstance(kernel, Loop) and kernel.turned is not None:
-        return (_permuted(kernel, kernel.turned, n, view),)
+    if isinstance(kernel, Permutation):
+        return (_permuted(kernel, n, view),)
     plan, names = shared_plan(program, kernel)
     most = Sizes.of(kernel, program.capacity)
     return list(_Binding(plan, n, most, lambda place: view(names[place]), scratch).calls())
@@ -73,7 +69,7 @@ def factors(kernel: Kernel) -> tuple[str, ...]:
     """Return the buffers that a kernel reads besides those of its body."""
     if isinstance(kernel, Gemm):
         return kernel.a, kernel.b
-    return () if kernel.added is None else (kernel.added.rows, kernel.added.indices)
+    return (kernel.source, kernel.indices) if isinstance(kernel, ScatterAdd) else ()
 
 
 def renamed(kernel: Kernel, names: Mapping[str, str]) -> Kernel:
@@ -84,20 +80,20 @@ def renamed(kernel: Kernel, names: Mapping[str, str]) -> Kernel:
     )
     stores = tuple(store._replace(buffer=names[store.buffer]) for store in kernel.body.stores)
     body = Body(steps, stores)
+    if isinstance(kernel, ScatterAdd):
+        source, indices = names[kernel.source], names[kernel.indices]
+        return replace(kernel, body=body, source=source, indices=indices)
     if isinstance(kernel, Loop):
-        added = kernel.added
-        if added is not None:
-            added = replace(added, rows=names[added.rows], indices=names[added.indices])
-        return replace(kernel, body=body, added=added)
+        return replace(kernel, body=body)
     stack = kernel.stack
     if stack is not None and stack.turned:
         stack = replace(stack, turned=names[stack.turned])
     return replace(kernel, a=names[kernel.a], b=names[kernel.b], body=body, stack=stack)
 
 
-def _permuted(kernel: Loop, turned: Turned, n: int, view: View) -> Call:
+def _permuted(kernel: Permutation, n: int, view: View) -> Call:
     (step,), (store,) = kernel.body.steps, kernel.body.stores
-    source = view(step.buffer).reshape(shape_at(turned.shape, n)).transpose(turned.axes)
+    source = view(step.buffer).reshape(shape_at(kernel.shape, n)).transpose(kernel.axes)
     return partial(np.copyto, view(store.buffer).reshape(source.shape), source)
 
 

@@ -16,7 +16,7 @@ from graphc.check.certificate import Certificate, Ints
 from graphc.ir.plan import Buffer, Instr, Plan, Program
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, TensorType, count
 from graphc.kernels.body import Body
-from graphc.kernels.kernel import Gemm, Kernel, Loop, space
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, space
 from graphc.kernels.walk import Elsewhere
 from graphc.runtime.exchange import workspaces
 from graphc.runtime.state import layout
@@ -265,7 +265,7 @@ def _traits(kernel: Loop) -> tuple[int, int, int]:
     computes = any(s.span == "column" and s.op not in ("load", "index") for s in steps)
     by_columns = computes and not reduced and kernel.rows != 1
     copies = (
-        kernel.turned is None
+        not isinstance(kernel, Permutation)
         and len(steps) == len(kernel.body.stores) == 1
         and steps[0].op == "load"
     )
@@ -313,13 +313,13 @@ def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
         left = tables.LEFT if kernel.window is None else tables.WINDOW
         left, right = (left, tables.RIGHT) if kernel.stack is None else (tables.WHOLE, tables.WHOLE)
         rest += ((tables.READ, left, 0, 0, *_images(kernel)), (tables.READ, right, 0, 0, 0, 0))
-    elif kernel.added is not None:
-        buffer += (kernel.added.rows, kernel.added.indices)
-        columns, (fixed, per_row) = pair(kernel.columns)[0], pair(kernel.added.count)
+    elif isinstance(kernel, ScatterAdd):
+        buffer += (kernel.source, kernel.indices)
+        columns, (fixed, per_row) = pair(kernel.columns)[0], pair(kernel.count)
         rest += ((tables.READ, tables.WINDOW, 0, 0, fixed * columns, per_row * columns),)
         rest += ((tables.READ, tables.WINDOW, 0, 0, fixed, per_row),)
     body = kernel.body
-    permuted = isinstance(kernel, Loop) and kernel.turned is not None
+    permuted = isinstance(kernel, Permutation)
     for name, span in dict.fromkeys((s.buffer, s.span) for s in body.steps if s.op == "load"):
         buffer.append(name)
         rest.append(

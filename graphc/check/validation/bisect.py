@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from graphc.backends.table import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64
 from graphc.check.validation.draws import draws_for, given_of
@@ -293,7 +294,7 @@ class Values:
             optimizer=self.optimizer,
             wrt=self._wrt(graph),
             passes=passes,
-            backend="numpy",
+            backend=PORTABLE,
         )
         (draw,) = draws_for(self.graph, [self.rows], given=self.feeds)
         found: dict[str, Array] = {}

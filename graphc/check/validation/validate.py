@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphc.backends.table import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
 from graphc.check.central_differences import in_float64
@@ -168,7 +169,7 @@ def validate_model(
     optimizers: tuple[Optimizer | None, ...] = OPTIMIZERS if trains else (None,)
     for optimizer in optimizers:
         compile(
-            graph, batch=rows, optimizer=optimizer, passes=passes, backend="numpy", validate=watch
+            graph, batch=rows, optimizer=optimizer, passes=passes, backend=PORTABLE, validate=watch
         )
     if set(graph.outputs) - set(graph.losses):
         draw = Draw(rows)
@@ -177,6 +178,6 @@ def validate_model(
         }
         frozen = frozen_graph(graph, state)
         inner = Watch(frozen, rows, folder)
-        compile(frozen, batch=rows, passes=passes, backend="numpy", validate=inner)
+        compile(frozen, batch=rows, passes=passes, backend=PORTABLE, validate=inner)
         watch.judged.extend(inner.judged)
     return Judged(tuple(watch.judged), watch.draws)

@@ -19,7 +19,7 @@ import numpy as np
 from graphc.ir.tensor_type import FLOATS, Dim, N
 from graphc.ir.text.graph import name_text
 from graphc.kernels.body import Body, Span, Step
-from graphc.kernels.kernel import Gemm, Kernel, space
+from graphc.kernels.kernel import Gemm, Kernel, Permutation, ScatterAdd, space
 from graphc.kernels.walk import Elsewhere, Walk
 from graphc.kernels.window import Sizes, Window
 
@@ -74,10 +74,10 @@ def _head(kernel: Kernel) -> str:
         place += f" places={_by(kernel.places)}"
     reduces = any(step.op in ("sum", "max") for step in kernel.body.steps)
     along = f" along={kernel.axis}" if reduces else ""
-    source = "" if kernel.turned is None else f"  read in order {kernel.turned.axes}"
-    if kernel.added is not None:
-        rows, indices = map(name_text, (kernel.added.rows, kernel.added.indices))
-        source = f"  added = {kernel.added.count} rows of {rows} by {indices}"
+    source = f"  read in order {kernel.axes}" if isinstance(kernel, Permutation) else ""
+    if isinstance(kernel, ScatterAdd):
+        rows, indices = map(name_text, (kernel.source, kernel.indices))
+        source = f"  added = {kernel.count} rows of {rows} by {indices}"
     return f"{place}{along} split={kernel.split}{source}{given}"
 
 

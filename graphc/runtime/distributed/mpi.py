@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.native.usable_cores import VARIABLES, cores
 from graphc.base.errors import GraphError, RankError
+from graphc.base.usable_cores import VARIABLES, cores
 from graphc.compiler.memory import align
 from graphc.ir.op import Array
 from graphc.runtime.distributed.communicator import (

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from graphc.backends.native import bind, pool, usable_cores
+from graphc.backends.native import bind, pool
 from graphc.backends.native.calls import FOREVER, Choice
+from graphc.base import usable_cores
 
 
 @contextmanager

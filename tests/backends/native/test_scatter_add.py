@@ -15,7 +15,7 @@ from graphc.ir.tensor_type import N
 from graphc.ir.text.kernels import kernel_text
 from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.interpret import run as interpreted
-from graphc.kernels.kernel import Added, Loop
+from graphc.kernels.kernel import ScatterAdd
 from graphc.ops.gather import GatherGrad
 from tests.backends.native.gemm_function import guarded
 from tests.backends.native.jit_function import Compiled
@@ -24,19 +24,18 @@ from tests.kernels.test_program_text import instructions, native
 Array = NDArray[Any]
 
 
-def kernel(rows: int, columns: int, dtype: str = "float32", indices: str = "int64") -> Loop:
+def kernel(rows: int, columns: int, dtype: str = "float32", indices: str = "int64") -> ScatterAdd:
     """3 * N rows, added to so many."""
     b = BodyBuilder()
     b.store(b.added(dtype), "out", "each")
-    added = Added("dout", "ids", indices, 3 * N)
-    return Loop(rows, columns, "rows", b.body(), "columns", added=added)
+    how = {"source": "dout", "indices": "ids", "index_dtype": indices, "count": 3 * N}
+    return ScatterAdd(rows, columns, "rows", b.body(), "columns", **how)  # type: ignore[arg-type]
 
 
-def run(loop: Loop, arrays: dict[str, Array], n: int, threads: int) -> Array:
+def run(loop: ScatterAdd, arrays: dict[str, Array], n: int, threads: int) -> Array:
     """The result by generated code, between guards."""
     module = Module()
-    assert loop.added is not None
-    name = emit_scatter_add(module, loop, loop.added)
+    name = emit_scatter_add(module, loop)
     arguments = [("ptr", x) for x in ("%rows", "%indices", "%out")]
     arguments += [("i64", x) for x in ("%n", "%tid", "%threads")]
     f = Function("entry", arguments, linkage="")

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from graphc.backends.native import calls, usable_cores
+from graphc.backends.native import calls
 from graphc.backends.native.call_ir import WORDS
 from graphc.backends.native.calls import LATE, SPARE, Choice
-from graphc.backends.native.usable_cores import FIRST, MOST, PROMPT, IdleCores
+from graphc.base import usable_cores
+from graphc.base.usable_cores import FIRST, MOST, PROMPT, IdleCores
 
 US, MS = 1_000, 1_000_000
 STALL = 4 * MS

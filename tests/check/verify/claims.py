@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import graphc as gc
-from graphc.backends.native import usable_cores
+from graphc.base import usable_cores
 from graphc.check.certificate.export import certify
 from graphc.check.certificate.parse import certificate_of
 from graphc.check.certificate.text import certificate_data

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.native import usable_cores
-from graphc.backends.native.usable_cores import cores, groups, smallest, thread_count
+from graphc.base import usable_cores
 from graphc.base.errors import GraphError
+from graphc.base.usable_cores import cores, groups, smallest, thread_count
 
 NONE = sys.maxsize
 

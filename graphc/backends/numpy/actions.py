@@ -1,0 +1,211 @@
+"""The calls of a kernel's steps: for each step a rule that writes its value from its arguments'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from graphc.backends.backend import Call
+from graphc.backends.numpy import access, functions, products
+from graphc.backends.numpy.values import Part, Sizes, Value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import FLOATS, dim_at
+from graphc.kernels.body import Attribute, Span, Step
+from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
+from graphc.kernels.philox import fill_words, mask_scratch
+
+
+class Work(NamedTuple):
+    """Memory that an action alone needs: its dtype, and its shape for a part."""
+
+    dtype: str
+    shape: Callable[[Sizes, Part], tuple[int, ...]]
+
+
+class Action(NamedTuple):
+    """The calls that write `out`: `rule(sizes, part, out, *ins, *work)`."""
+
+    rule: Callable[..., Sequence[Call]]
+    out: Value
+    ins: tuple[Value, ...] = ()
+    work: tuple[Work, ...] = ()
+
+
+def copied(sizes: Sizes, part: Part, out: Array, value: Array) -> Sequence[Call]:
+    """Return the call that copies a value to where it is stored."""
+    return (partial(np.copyto, out, value, casting="unsafe"),)
+
+
+class Form(NamedTuple):
+    """The function of a step and its arguments, in a cheaper form where there is one."""
+
+    name: str
+    args: tuple[int, ...]
+    rule: functions.Rule | None = None
+    """The rule of a form that has a constant in it."""
+
+
+def form_of(steps: Sequence[Step], step: Step) -> Form:
+    """Return the form of a step."""
+    op, args = step.op, step.args
+    constants = {at: steps[a].value for at, a in enumerate(args) if steps[a].op == "const"}
+    if op == "select":
+        return _form_of_select(steps, step, constants)
+    if op == "pow" and step.dtype in FLOATS:
+        cheap = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal"}
+        name = cheap.get(constants.get(1))  # type: ignore[arg-type]
+        return Form(op, args) if name is None else Form(name, args[:1])
+    if op in ("maximum", "minimum") and step.dtype in FLOATS and step.span == "each":
+        bound = constants.get(1)
+        if isinstance(bound, float) and bound == bound:
+            ends = (bound, np.inf) if op == "maximum" else (-np.inf, bound)
+            return Form("clip", args[:1], partial(functions.clip, low=ends[0], high=ends[1]))
+    return Form(op, args)
+
+
+def _form_of_select(steps: Sequence[Step], step: Step, constants: Mapping[int, Attribute]) -> Form:
+    """Return the form of a choice: of a value or 0, or of the larger of a value and 0."""
+    condition, _, other = step.args
+    if constants.get(2) == 0:
+        return Form("select_or_zero", step.args[:2])
+    test = steps[condition]
+    if constants.get(1) == 0 and test.op == "greater" and test.args[1] == other:
+        bound = steps[test.args[0]]
+        if bound.op == "const" and bound.value == 0:
+            return Form("clip", (other,), partial(functions.clip, low=0.0, high=np.inf))
+    return Form("select", step.args)
+
+
+def action_of(kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[Value]) -> Action:
+    """Return the action of a step."""
+    if step.op in ("sum", "max"):
+        return _reduction(kernel, step, out, ins[0])
+    if step.op == "product":
+        assert isinstance(kernel, Gemm), "only a Gemm has a product"
+        work = tuple(Work(dtype, shape) for dtype, shape in products.works(kernel))
+        return Action(
+            partial(products.multiply, kernel), out, (_raw(kernel.a), _raw(kernel.b)), work
+        )
+    if step.op == "fetch":
+        rule = access.take_rows if ins else access.fetch
+        return Action(partial(rule, step), out, (_raw(step.buffer), *ins))
+    if step.op == "added":
+        assert isinstance(kernel, ScatterAdd), "only a scatter-add has sums of rows"
+        work = (Work("int64", partial(_places_shape, kernel)),)
+        return Action(access.scatter_add, out, (_raw(kernel.source), _raw(kernel.indices)), work)
+    if step.op == "offset":
+        return Action(partial(_offset, step), out)
+    if step.op == "philox":
+        work = tuple(Work("uint64", partial(_random_shape, i)) for i in range(2))
+        return Action(partial(_random, step), out, tuple(ins), work)
+    return _elementwise(step, form, out, ins)
+
+
+def _raw(buffer: str) -> Value:
+    """Return a buffer as it is, whatever the kernel's iteration space."""
+    return Value("buffer", buffer, "one", "")
+
+
+def _elementwise(step: Step, form: Form, out: Value, ins: Sequence[Value]) -> Action:
+    function = functions.FUNCTIONS[form.name]
+    rule = partial(_by_function, form.rule or function.rule)
+    work = tuple(Work(dtype or step.dtype, partial(_like, step.span)) for dtype in function.work)
+    natural = _natural(form.name, ins)
+    if natural in ("", step.dtype):
+        return Action(rule, out, tuple(ins), work)
+    made = Work(natural, partial(_like, step.span))
+    return Action(partial(_converted, rule), out, tuple(ins), (made,))
+
+
+def _natural(name: str, ins: Sequence[Value]) -> str:
+    """Return the dtype that NumPy gives a function's result, or "" if it takes any."""
+    ufunc = functions.UFUNCS.get(name)
+    if ufunc is None:
+        return ""
+    types = [np.dtype(value.dtype) for value in ins]
+    return str(ufunc.resolve_dtypes((*types, *[None] * ufunc.nout))[-1])
+
+
+def _like(span: Span, sizes: Sizes, part: Part) -> tuple[int, ...]:
+    return sizes.shape(span, part)
+
+
+def _by_function(
+    rule: functions.Rule, sizes: Sizes, part: Part, out: Array, *arrays: Array
+) -> Sequence[Call]:
+    return rule(out, *arrays)
+
+
+def _converted(
+    rule: Callable[..., Sequence[Call]], sizes: Sizes, part: Part, out: Array, *arrays: Array
+) -> Sequence[Call]:
+    """Return the calls of a rule whose result has another dtype than the step."""
+    *ins, made = arrays
+    return *rule(sizes, part, made, *ins), *functions.cast(out, made)
+
+
+def _reduction(kernel: Kernel, step: Step, out: Value, x: Value) -> Action:
+    ufunc = np.add if step.op == "sum" else np.maximum
+    ones = step.op == "sum" and step.dtype in FLOATS and x.span == "each"
+    work = (Work(step.dtype, partial(_ones_shape, str(step.value))),) if ones else ()
+    return Action(partial(_reduced, ufunc, str(step.value)), out, (x,), work)
+
+
+def _ones_shape(axis: str, sizes: Sizes, part: Part) -> tuple[int, ...]:
+    """Return the shape of the ones that a sum is a product with; there are none for one row."""
+    rows, columns = part.height * prod(sizes.places), part.width
+    if rows == 1 or columns == 1:
+        return (0,)
+    return (columns,) if axis == "columns" else (rows,)
+
+
+def _reduced(
+    ufunc: np.ufunc, axis: str, sizes: Sizes, part: Part, out: Array, x: Array, *work: Array
+) -> Sequence[Call]:
+    """Return the calls that reduce an axis; a sum is a product with ones, which is quicker."""
+    whole = np.broadcast_to(x, sizes.shape("each", part))
+    if work and work[0].size and whole.flags.c_contiguous and out.flags.c_contiguous:
+        (ones,) = work
+        matrix = whole.reshape(-1, whole.shape[-1])
+        left, right = (matrix, ones) if axis == "columns" else (ones, matrix)
+        return partial(ones.fill, 1), partial(left.dot, right, out.reshape(-1))
+    axes = (whole.ndim - 1,) if axis == "columns" else tuple(range(whole.ndim - 1))
+    return (partial(ufunc.reduce, whole, axes, out.dtype, out, keepdims=True),)
+
+
+def _offset(step: Step, sizes: Sizes, part: Part, out: Array) -> Sequence[Call]:
+    """Return the call that writes the place of each row within its tile of places."""
+    assert isinstance(step.value, tuple), "the value is the tile"
+    found = np.zeros((1,) * len(sizes.places), np.int64)
+    for axis, (size, tile) in enumerate(zip(sizes.places, step.value, strict=True)):
+        shape = [-1 if i == axis else 1 for i in range(len(sizes.places))]
+        found = found * tile + (np.arange(size) % tile).reshape(shape)
+    return (partial(np.copyto, out, found[None, ..., None], casting="unsafe"),)
+
+
+def _places_shape(added: ScatterAdd, sizes: Sizes, part: Part) -> tuple[int, int]:
+    return dim_at(added.count, sizes.n), sizes.columns
+
+
+def _random_shape(number: int, sizes: Sizes, part: Part) -> tuple[int, ...]:
+    return mask_scratch(part.height * prod(sizes.places), part.width)[number][0]
+
+
+def _random(
+    step: Step, sizes: Sizes, part: Part, out: Array, seed: Array, draws: Array, *rest: Array
+) -> Sequence[Call]:
+    """Return the call that writes the random words of a part."""
+    first, scratch = rest[:-2], rest[-2:]
+    words = out.reshape(-1, out.shape[-1])
+    row = part.rows.start * prod(sizes.places)
+    assert isinstance(step.value, int), "the value is the stream"
+    return (partial(_fill, words, step.value, row, scratch, seed, draws, *first),)
+
+
+def _fill(words: Array, stream: int, row: int, scratch: Sequence[Array], *keys: Array) -> None:
+    seed, draws, *first = (int(key.item()) for key in keys)
+    fill_words(words, seed, stream, draws, scratch, sum(first) + row)
