@@ -16,7 +16,7 @@ from graphc.backends.choice import kept_backend
 from graphc.base.arguments import plain
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.import_paths import own_passes
-from graphc.base.work import spend_bytes, work_budget
+from graphc.base.work import spend_bytes, spend_elements, work_budget
 from graphc.compiler.compile import check_losses, check_options
 from graphc.compiler.recipe import Recipe
 from graphc.compiler.sharding import Sharding, sharding
@@ -231,6 +231,7 @@ class Model:
         if batch is None:
             self._check_memory(plan)
             spend_bytes(region_bytes(constant_types(plan.programs), plan.batch))
+            spend_elements(plan.batch)  # a run computes at least one for each row
         return plan
 
     def _check_memory(self, plan: Plan) -> None:

@@ -14,6 +14,7 @@ from graphc.compiler.schedule import Schedule, arrivals, readers
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
 from graphc.kernels.traits import TraitsOf
+from graphc.ops.again import After
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.shape import Transpose
 
@@ -90,6 +91,8 @@ def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int
         return 0 if isinstance(node.op, Send) else 3
     if node.name in schedule.in_place and not node.type.rank:
         return 2  # a counter: whoever reads the old number may then still be moved
+    if isinstance(node.op, After):
+        return 1  # what is computed again waits for all that can run with the event
     if node.op.alias or isinstance(node.op, Transpose):
         return 0  # no work, mostly, and those that fit into a kernel may wait for it
     known = traits(node)

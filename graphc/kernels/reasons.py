@@ -1,4 +1,4 @@
-"""The reasons why a node of a native plan is not part of a fused kernel."""
+"""The reasons why a node is not part of a fused kernel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from graphc.ir.tensor_type import TensorType
 
 
 def reason_for_call(op: Op, ins: Sequence[TensorType]) -> str:
-    """Return, in a few words, why NumPy runs an op: what it lacks, or its operands' types."""
+    """Return, in a few words, why an op is called: what it lacks, or its operands' types."""
     types = ", ".join(map(str, ins))
     if type(op).product is not Op.product:
         if any(type.rank != 2 for type in ins[:2]):

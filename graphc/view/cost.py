@@ -71,7 +71,18 @@ MOVES = (
 )
 """The ops that compute nothing."""
 
-NO_ARITHMETIC = ("load", "const", "index", "size", "product", "added", "cast", "philox")
+NO_ARITHMETIC = (
+    "load",
+    "fetch",
+    "offset",
+    "const",
+    "index",
+    "size",
+    "product",
+    "added",
+    "cast",
+    "philox",
+)
 """Steps of a fused kernel that are not floating-point operations of its body."""
 
 
@@ -100,7 +111,7 @@ def cost(program: Program, instr: Instr, n: int) -> Cost:
     if instr.body is not None:
         operations, products = kernel_flops(instr.body, n)
     elif instr.op is not None:
-        operations, products = _member_flops(program, instr, instr.op, n)
+        operations, products = _call_flops(program, instr, instr.op, n)
     return Cost(operations + products, _bytes(program, instr, n), products)
 
 
@@ -128,8 +139,8 @@ def _worked(body: Body, step: Step) -> Span:
     return body.steps[step.args[0]].span if step.op in ("sum", "max") else step.span
 
 
-def _member_flops(program: Program, instr: Instr, op: Op, n: int) -> tuple[int, int]:
-    """Return a NumPy call's operations and those of its products, over all nodes it computes."""
+def _call_flops(program: Program, instr: Instr, op: Op, n: int) -> tuple[int, int]:
+    """Return the operations of a call of an op, and those of its products."""
     ins = [program.buffers[name].type for name in instr.ins]
     return op_flops(op, ins, program.buffers[instr.outs[0]].type, n)
 

@@ -145,7 +145,7 @@ class MemoryReport:
         for name, program in self._programs.items():
             rows = [b for b in program.buffers.values() if b.space == "arena"]
             for b in sorted(rows, key=lambda b: (b.first, b.name)):
-                node = program.graph.nodes.get(b.name.partition(".scratch")[0])
+                node = program.graph.nodes.get(b.name)
                 yield BufferLine(
                     name,
                     b.name,

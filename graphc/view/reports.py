@@ -8,7 +8,7 @@ from math import prod
 
 from graphc.compiler.remat.told import computes_again, keeping_all, repeated
 from graphc.ir.graph import Graph, Node
-from graphc.ir.plan import Instr, Plan, Program
+from graphc.ir.plan import Plan, Program
 from graphc.ir.tensor_type import shape_at, shape_text
 from graphc.kernels.reasons import reason_for_call
 from graphc.ops.source import Constant, Parameter, State
@@ -77,7 +77,7 @@ def plan_report(plan: Plan) -> str:
     for name, program in plan.programs.items():
         counts = _instructions(program)
         lines.append(f"  {name}: {len(program.graph)} nodes, {counts}")
-    lines.extend(_outside(plan))
+    lines.extend(_called(plan))
     if computes_again(plan):
         lines.extend(f"  {again}" for again in repeated(plan, keeping_all(plan)))
     idle = [name for name in plan.parameter_names if name not in plan.wrt]
@@ -101,13 +101,11 @@ def _shards(plan: Plan) -> Iterator[str]:
 
 def _instructions(program: Program) -> str:
     found = Counter(instr.kind for instr in program.instrs)
-    exchanges = found["send"] + found["receive"]
-    calls = found.total() - found["kernel"] - found["barrier"] - exchanges
     numbers = (
         ("kernel", found["kernel"]),
         ("barrier", found["barrier"]),
-        ("exchange", exchanges),
-        ("call", calls),
+        ("exchange", found["send"] + found["receive"]),
+        ("call", found["call"]),
     )
     return ", ".join(_several(number, word) for word, number in numbers if number)
 
@@ -116,22 +114,17 @@ def _several(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def _outside(plan: Plan) -> Iterator[str]:
-    """Yield a line for each kind of op that is not native code: its nodes, and why."""
-    found: dict[tuple[str, str, str], list[str]] = {}
+def _called(plan: Plan) -> Iterator[str]:
+    """Yield a line for each kind of op that no kernel computes: its nodes, and why."""
+    found: dict[tuple[str, str], list[str]] = {}
     for program in plan.programs.values():
         for instr in program.instrs:
-            if instr.kind == "call":
-                names = found.setdefault(_called(program, instr), [])
+            if instr.kind == "call" and instr.op is not None:
+                ins = [program.graph[name].type for name in program.graph[instr.node].inputs]
+                why = reason_for_call(instr.op, ins)
+                names = found.setdefault((instr.op.name, why), [])
                 if instr.node not in names:
                     names.append(instr.node)
-    for (op, way, reason), names in found.items():
+    for (op, reason), names in found.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        yield f"  {op} {way}: {reason} ({', '.join(names[:3])}{more})"
-
-
-def _called(program: Program, instr: Instr) -> tuple[str, str, str]:
-    """Return the op, what runs in its place, and why."""
-    assert instr.op is not None, "a native plan copies by kernels"
-    ins = [program.graph[name].type for name in program.graph[instr.node].inputs]
-    return instr.op.name, "runs its reference rule", reason_for_call(instr.op, ins)
+        yield f"  {op} runs its reference rule: {reason} ({', '.join(names[:3])}{more})"

@@ -95,19 +95,28 @@ def test_both_backends_are_timed_beside_the_bound(capsys: pytest.CaptureFixture[
 def test_a_net_without_loss_infers(capsys: pytest.CaptureFixture[str]) -> None:
     found = bench(capsys, "model.py:no_loss", "--batch", "3", "--backend", "numpy")
     assert found.head[0].startswith("'infer' of 'no_loss' at 3 rows: ")
-    assert [row[8] for row in found.rows] == ["affine"]
+    assert [row[8:10] for row in found.rows] == [["gemm", "affine_1"]]
 
 
 def test_the_optimizer_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--batch", "3", "--backend", "numpy", "--optimizer", "adam")
     found = bench(capsys, "model.py:net", *options)
-    assert any("adam_step" in row[8] for row in found.rows)
+    graph = load_model("model.py:net").graph
+    plan = gc.compile(graph, batch=3, optimizer=gc.Adam(lr=0.01), backend="numpy")
+    instrs = [i for i in plan.programs["step"].instrs if i.kind != "barrier"]
+    assert [row[8].split()[0] for row in found.rows] == [i.kernel for i in instrs]
+    assert [row[9] for row in found.rows] == [i.node for i in instrs]
+    whole = program_cost(plan.programs["step"], 3).flops / 1e3
+    assert float(found.total[2]) == pytest.approx(whole, abs=0.06)
+    momentum = program_cost(step("numpy").programs["step"], 3).flops / 1e3
+    assert whole > momentum + 0.1
 
 
 def test_without_native_numpy_alone_is_timed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice, "_why_not_native", lambda: "llvmlite is missing")
+    reasons = {"native": "llvmlite is missing"}
+    monkeypatch.setattr(choice, "_missing", reasons.get)
     found = bench(capsys, "model.py:net", "--batch", "3")
     assert found.head[0] == "there is no native backend here: llvmlite is missing"
     assert not any("native is" in line for line in found.head)

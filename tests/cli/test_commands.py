@@ -302,7 +302,7 @@ def test_what_is_no_size(text: str) -> None:
 def test_plan_shows_instructions_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
     short = printed(capsys, "plan", "model.py:net", "--batch", "7", "--backend", "numpy")
     assert short[0] == "plan of 'small' for up to 7 rows on numpy"
-    assert "program infer for up to 7 rows" in short
+    assert "program infer for up to 7 rows, numpy" in short
     assert "memory of 'small' at N = 7, bytes" in short
     assert not any(line.startswith("program step") for line in short)
     long = printed(

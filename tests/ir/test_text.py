@@ -219,12 +219,17 @@ def test_program_text_has_instructions_and_memory() -> None:
     program = plan.programs["infer"]
     text = program_text(program)
     assert text == str(program)
-    assert text.startswith("program infer for up to 8 rows\n")
-    assert "  0  y <- affine_relu(x, h.weight, h.bias)" in text
+    assert text.startswith("program infer for up to 8 rows, numpy\n")
+    assert text.splitlines()[1:4] == [
+        "  0  gemm N x 3  float32 split=columns  product = x @ h.weight over 4",
+        "       %1 = product + h.bias[j]",
+        "       y = select(0 > %1, 0, %1)",
+    ]
     assert f"memory: arena {program.arena.nbytes} bytes" in text
     row = next(line for line in text.splitlines() if line.startswith("  y "))
     assert row.split()[1:4] == ["float32[N,", "3]", "12*N"]
-    assert len(text.splitlines()) == 2 + len(program.instrs) + len(program.buffers)
+    assert len(program.instrs) == 1
+    assert len(text.splitlines()) == 1 + 3 + 1 + len(program.buffers)
 
 
 GOOD = [

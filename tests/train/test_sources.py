@@ -216,9 +216,9 @@ def test_a_last_partial_batch_compiles_nothing() -> None:
     gc.fit(ex, table(40))
     if ex.plan.backend != "native":
         pytest.skip("nothing is compiled")
-    made = len(ex._binder._native)
+    made = len(ex._binder._runners)
     gc.fit(ex, table(45))
-    assert len(ex._binder._native) == made
+    assert len(ex._binder._runners) == made
 
 
 X, Y = table(20)

@@ -70,7 +70,7 @@ class Slot:
 
 
 class ArenaMap:
-    """The arena of one program over its steps: instructions, or epochs of a native program."""
+    """The arena of one program over its steps, which are epochs."""
 
     def __init__(self, program: Program) -> None:
         self.program = program

@@ -150,7 +150,7 @@ class _Drawing:
         arena = self.arena
         name = f"{short(arena.program.graph.name, 40)}: memory of {arena.program.name}"
         yield words(LEFT, 22, name, size=15, bold=True)
-        merged = sum(len(parts) for parts, _ in self.together)
+        merged = sum(len(parts) for parts, _ in self.together if len(parts) > 1)
         thin = f"; {merged:,} buffers thinner than a pixel are drawn together" if merged else ""
         yield words(LEFT, 42, self._summary() + thin, "muted")
         x = LEFT

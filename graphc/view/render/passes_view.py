@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ MOST_OPS = 6
 
 
 def pass_view(plan: Plan, *, times: bool = False, dot: str | Path | None = None) -> View:
-    """Return a view with a step for each pass, and one for the kernels of a native program.
+    """Return a view with a step for each pass, and one for the kernels.
 
     With `times` the text says how long each pass took: it then differs from run to run.  Raise
     RendererMissing if there is no renderer.
@@ -90,14 +91,14 @@ def _reads(program: Program, ids: Mapping[str, str]) -> Iterator[Arrow]:
 
 
 def kernel_words(program: Program) -> Iterator[str]:
-    """Yield the number of nodes, kernels and barriers, and of calls if there are any."""
-    kernels = [instr for instr in program.instrs if instr.kind == "kernel"]
-    barriers = sum(instr.kind == "barrier" for instr in program.instrs)
-    calls = len(program.instrs) - len(kernels) - barriers
-    nodes = sum(len(instr.nodes) for instr in kernels)
-    yield f"{nodes:,} nodes in {len(kernels):,} kernels, {barriers:,} barriers"
-    if calls:
-        yield f"{calls:,} calls of NumPy and copies"
+    """Yield the number of nodes, kernels and barriers, and of calls and exchanges if any."""
+    found = Counter(instr.kind for instr in program.instrs)
+    nodes = sum(len(instr.nodes) for instr in program.instrs if instr.kind == "kernel")
+    yield f"{nodes:,} nodes in {found['kernel']:,} kernels, {found['barrier']:,} barriers"
+    if found["call"]:
+        yield f"{found['call']:,} calls of reference rules"
+    if found["send"]:
+        yield f"{found['send'] + found['receive']:,} exchanges"
 
 
 def _nodes(program: Program, instr: Instr) -> list[Node]:

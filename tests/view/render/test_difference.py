@@ -25,6 +25,7 @@ from tests.view.render.graphs import compiled, deep, digits, hostile
 
 SVG = "{http://www.w3.org/2000/svg}"
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
+both = pytest.mark.parametrize("backend", ["numpy", pytest.param("native", marks=native)])
 
 
 def plan(net: gc.Net, backend: str = "numpy") -> Plan:
@@ -144,25 +145,26 @@ def test_hostile_names_are_only_text() -> None:
 
 
 def test_the_slider_has_a_step_for_every_pass() -> None:
-    made = plan(digits(normed=False))
+    made, again = (plan(digits(normed=False)) for _ in range(2))
     view = pass_view(made)
     names = [f"{i} {record.name}" for i, record in enumerate(made.graphs["step"], 1)]
-    assert [step.title for step in view.steps] == names
+    assert [step.title for step in view.steps] == [*names, f"{len(names) + 1} kernels"]
     fused = next(step for step in view.steps if "fuse_affine_relu" in step.title)
     assert "\nnodes 59 -> 57 (-2)\nbytes of values " in fused.text
     assert "\n- affine_1: float32[N, 100] = affine(" in fused.text
     assert view.steps[1].text == "2 cse: changed none of 23 nodes"
-    assert view == pass_view(plan(digits(normed=False)))
+    assert view == pass_view(again)
 
 
 def test_times_are_told_where_they_are_asked_for() -> None:
-    steps = pass_view(plan(digits(normed=False)), times=True).steps
-    assert all(re.match(r"\d+ \w+, \d+\.\d ms: ", step.text) for step in steps)
+    *passes, kernels = pass_view(plan(digits(normed=False)), times=True).steps
+    assert all(re.match(r"\d+ \w+, \d+\.\d ms: ", step.text) for step in passes)
+    assert kernels.text.startswith(f"{kernels.title}: ")
 
 
-@native
-def test_each_kernel_frames_the_nodes_that_it_runs() -> None:
-    program = plan(digits(), "native").programs["step"]
+@both
+def test_each_kernel_frames_the_nodes_that_it_runs(backend: str) -> None:
+    program = plan(digits(), backend).programs["step"]
     sheet = kernels_sheet(program)
     groups: dict[str, list[str]] = {}
     for box in sheet.boxes:
@@ -176,12 +178,11 @@ def test_each_kernel_frames_the_nodes_that_it_runs() -> None:
     ]
     assert list(groups.values()) == ran
     assert next(iter(groups)).startswith("0  gemm N x 100, split by ")
-    assert pass_view(plan(digits(), "native")).steps[-1].title.endswith(" kernels")
 
 
-@native
-def test_many_kernels_are_folded() -> None:
-    sheet = kernels_sheet(plan(deep(100), "native").programs["step"])
+@both
+def test_many_kernels_are_folded(backend: str) -> None:
+    sheet = kernels_sheet(plan(deep(100), backend).programs["step"])
     assert len(sheet.boxes) < 20
     assert any(re.search(r" x \d\d$", text(box)[0]) for box in sheet.boxes)
 
