@@ -81,21 +81,10 @@ def compile(
         trained, required = select_wrt(graph, wrt)
         check_losses(graph, optimizer)
         chosen = _limited(_default() if passes is None else _passes(passes))
+        rows = cut.rows(batch) if cut else batch
+        run = backend, threads, budget, batch, cut
         full = outputs is not None
-        recipe = Recipe(
-            graph,
-            cut.rows(batch) if cut else batch,
-            trained,
-            required,
-            optimizer,
-            chosen,
-            full,
-            backend,
-            threads,
-            budget,
-            batch,
-            cut,
-        )
+        recipe = Recipe(graph, rows, trained, required, optimizer, chosen, full, *run)
         plan = recipe.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
