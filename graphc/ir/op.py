@@ -164,7 +164,6 @@ class Source(Op):
     """An op without operands whose value exists before the program runs."""
 
     is_source = True
-
     only_moves = True
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
