@@ -1,4 +1,4 @@
-"""What a pass is, and the one loop that runs them: verify, time, record, name the pass in errors.
+"""The type of a pass, and the loop that runs them: verify, time, record, name the pass in errors.
 
 A pass is a function `Graph -> Graph`, or a frozen dataclass with `__call__` if it has
 options.  It returns the same object if it changes nothing.

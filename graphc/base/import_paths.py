@@ -1,4 +1,4 @@
-"""What graphc imports by name: modules by their former names, and its own package `passes`."""
+"""Imports by name: of modules by their former names, and of the package `passes`."""
 
 from __future__ import annotations
 

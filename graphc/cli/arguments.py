@@ -1,4 +1,4 @@
-"""What commands share: types of values, options, and JSON output."""
+"""The arguments that commands share: types of values and options; and JSON output."""
 
 from __future__ import annotations
 

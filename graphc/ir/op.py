@@ -179,7 +179,6 @@ class Source(Op):
     """An op without operands whose value exists before the program runs."""
 
     is_source = True
-
     only_moves = True
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from graphc.base.arguments import checked_number, lost_in
 from graphc.base.errors import StateError, UnknownName
+from graphc.compiler.memory import align
 from graphc.declare.optim.optimizer import AVERAGE, AVERAGES_MADE
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+KNOWN_LAYOUTS = 64
+"""The number of sets of parameters whose places are remembered."""
 
 
 class _ByName(MutableMapping[str, T]):
@@ -38,12 +44,71 @@ class _ByName(MutableMapping[str, T]):
         return len(self._names)
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Arrays of one dtype that are adjacent, but for padding, in a block of a state's memory."""
+
+    block: int
+    start: int
+    stop: int
+    dtype: np.dtype[Any]
+
+    def ends_at(self, other: Span) -> bool:
+        """Return whether another span of the same dtype begins where this one ends."""
+        end = self.block, align(self.stop), self.dtype
+        return end == (other.block, other.start, other.dtype)
+
+    def within(self, state: State) -> Array:
+        """Return the arrays as one vector, padding included."""
+        return state.blocks[self.block][self.start : self.stop].view(self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The places of some arrays of a state, in few spans: few calls of NumPy mix them all."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    spans: tuple[Span, ...]
+
+    @classmethod
+    def of(cls, state: State, names: Sequence[str]) -> Layout:
+        """Return the layout of these arrays."""
+        spans: list[Span] = []
+        for name in names:
+            array = state.arrays[name]
+            block = next(i for i, b in enumerate(state.blocks) if np.may_share_memory(array, b))
+            start = array.ctypes.data - state.blocks[block].ctypes.data
+            span = Span(block, start, start + array.nbytes, array.dtype)
+            if spans and spans[-1].ends_at(span):
+                spans[-1] = replace(spans[-1], stop=span.stop)
+            else:
+                spans.append(span)
+        return cls(tuple(state.arrays[name].shape for name in names), tuple(spans))
+
+    def is_like(self, other: Layout) -> bool:
+        """Return whether the arrays of both lie alike, and can be mixed span by span."""
+        sizes, theirs = ([(s.stop - s.start, s.dtype) for s in x.spans] for x in (self, other))
+        return self.shapes == other.shapes and sizes == theirs
+
+    def copies(self, state: State) -> list[Array]:
+        """Return copies of the spans; under the state's lock they are all of one moment."""
+        return [span.within(state).copy() for span in self.spans]
+
+    def move(self, state: State, values: Sequence[Array], mix: float) -> None:
+        """Write (1 - mix) * own + mix * value into all spans, under the state's lock."""
+        owns = [span.within(state) for span in self.spans]
+        mixed = values if mix == 1.0 else map(_mixed, owns, values, repeat(mix))
+        writes = [partial(o.__setitem__, ..., v) for o, v in zip(owns, mixed, strict=True)]
+        state.write(writes)
+
+
 class Parameters(_ByName[Array]):
     """The parameters of a net by name.  Reading one copies it; assigning checks, then sets."""
 
     def __init__(self, state: State, names: Sequence[str]) -> None:
         self._state = state
         self._names: tuple[str, ...] = tuple(names)
+        self._layouts: dict[tuple[str, ...], Layout] = {}
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
@@ -101,12 +166,26 @@ class Parameters(_ByName[Array]):
                 f"copy_from takes parameters, not {type(other).__name__}",
                 hint="ex.parameters.copy_from(other.parameters)",
             )
-        shared = self._shared(other, names)
-        if isinstance(other, Parameters):
-            new = other._state.lock(other._copies, shared)
-        else:
+        shared = tuple(self._shared(other, names))
+        if not isinstance(other, Parameters):
             new = {name: np.asarray(other[name]) for name in shared}
-        self._state.lock(self._mixed_in, new, mix)
+            self._state.lock(self._mixed_in, new, mix)
+            return
+        own, theirs = self._layout(shared), other._layout(shared)
+        if own.is_like(theirs):
+            values = other._state.lock(theirs.copies, other._state)
+            self._state.lock(own.move, self._state, values, mix)
+        else:
+            self._state.lock(self._mixed_in, other._state.lock(other._copies, shared), mix)
+
+    def _layout(self, names: tuple[str, ...]) -> Layout:
+        """Return where some parameters lie, which never changes."""
+        found = self._layouts.get(names)
+        if found is None:
+            if len(self._layouts) >= KNOWN_LAYOUTS:
+                self._layouts.clear()
+            found = self._layouts[names] = Layout.of(self._state, names)
+        return found
 
     def _copies(self, names: Sequence[str]) -> dict[str, Array]:
         """Return copies of some parameters; under the lock they are all of one moment."""
@@ -122,6 +201,8 @@ class Parameters(_ByName[Array]):
 
     def _shared(self, other: Mapping[str, Any], names: str | Sequence[str] | None) -> list[str]:
         """Return the parameters of both that match; raise StateError if there are none."""
+        if names is None and isinstance(other, Parameters) and other._names == self._names:
+            return list(self._names)
         patterns = ("*",) if names is None else (names,) if isinstance(names, str) else tuple(names)
         shared = [
             name

@@ -244,9 +244,10 @@ class State(Mapping[str, Array]):
     def _write(self, ready: Mapping[str, Array], *before: Call, mends: bool = False) -> None:
         """Set all arrays or, if an interrupt comes first, none."""
         writes = [partial(self.arrays[name].__setitem__, ..., new) for name, new in ready.items()]
-        self.lock(self._written, [*before, *writes], mends)
+        self.lock(self.write, [*before, *writes], mends)
 
-    def _written(self, writes: Iterable[Call], mends: bool) -> None:
+    def write(self, writes: Iterable[Call], mends: bool = False) -> None:
+        """Make calls that write arrays, under the lock; the state is broken unless all are made."""
         lock = self.lock
         lock.writing = True
         lock.write(writes, broken=lock.broken and not mends)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,26 +55,29 @@ def fit(
     - arrays: a tuple in the order of the inputs, a mapping by name, or one alone; those from
       `np.load(path, mmap_mode="r")` are read as they are needed;
     - the path of a folder of `.npz` part files, of which one at a time is in memory;
-    - a function from an epoch's number to its batches, as tuples or mappings; or, for one epoch, a
-      generator, of which the last 256 batches are kept.
+    - a function from an epoch's number to its batches, as tuples or mappings of at most the plan's
+      rows; or, for one epoch, a generator, of which the last 256 batches are kept.
 
     Rows, except those of functions, are shuffled by `seed` and the number of the epoch, from 1 on.
-    `sample_weight` (N,) and `class_weight`, a mapping from class to weight, are fed to the input
-    that a loss takes as `weight=`; a row's weight is their product.  The history has losses and, of
+    The last batch of an epoch may be smaller; nothing is compiled for it.  `sample_weight` (N,) and
+    `class_weight`, a mapping from class to weight, are fed to the input that a loss takes as
+    `weight=`; a row's weight is their product, or 1 without them.  The history has losses and, of
     the validation data, every scalar output, averaged by rows, weighted losses by weights.
     `callbacks` are called with an Epoch after each.  Statistics of inputs that the net standardises
-    are fitted to `data` first.  `progress` forces the bar on or off; it is shown in terminals and
-    notebooks, and otherwise each epoch is logged to "graphc".
+    are fitted to `data` first if it has none.  `progress` forces the bar on or off; it is shown in
+    terminals and notebooks, and otherwise each epoch is logged to "graphc".
 
-    With `checkpoint`, a folder or Checkpoints, the run is saved there, also when it is interrupted.
-    With `resume` it continues from the last one, to the same bits as if it had never stopped;
-    `epochs` counts the earlier ones, too.  With `record`, a folder, `gc.replay` can run any step
-    again.  Several ranks call it with the same arguments; rank 0 writes the files.  Ctrl-C takes
-    effect between two steps.
+    With `checkpoint`, a folder or Checkpoints, the run is saved there, also when it is interrupted;
+    a folder is used by one run at a time.  With `resume` it continues from the last one, to the
+    same bits as if it had never stopped; `epochs` counts the earlier ones, too.  With `record`, a
+    folder, `gc.replay` can run any step again: it keeps a digest of each step, some states, and
+    arrays up to 256 MB.  Several ranks call it with the same arguments; rank 0 alone writes files,
+    see docs/distributed.md.  Ctrl-C takes effect between two steps.
 
     Raise FeedError for data that does not fit, StateError for a plan without optimizer, GraphError
-    for options that make no sense or a run that cannot be resumed, before anything is trained;
-    NotFiniteError, which names node and line, with the executor as before the step; ModelFileError.
+    for options that make no sense, or saying what differs in a run that cannot be resumed, before
+    anything is trained; NotFiniteError, which names node and line, with the executor as before the
+    step; ModelFileError for a checkpoint that cannot be written or read.
     """
     epochs, seed = plain(epochs), plain(seed)
     rows = _check(ex, data, epochs, batch, seed)
@@ -84,9 +88,15 @@ def fit(
     choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
     recorder = _recorder(record, ex, source, choices, class_weight, resume)
     run = Run(ex, source, epochs, called, held=held, record=recorder)
+    begin = partial(_begin, run, kept, choices, class_weight, resume)
+    return _trained(run, data, begin, progress)
+
+
+def _trained(run: Run, data: Any, begin: Callable[[], None], progress: bool | None) -> History:
+    """Begin a run, train, and close its files whatever happens."""
     try:
-        _begin(run, kept, choices, class_weight, resume)
-        _standardise(ex, data)
+        begin()
+        _standardise(run.ex, data)
         return run.train(progress)
     finally:
         run.close()

@@ -373,12 +373,13 @@ def test_the_learning_curve(tmp_path, validation):
 def test_a_loss_that_falls_by_far_is_drawn_on_a_logarithmic_axis(monkeypatch, tmp_path):
     needs("matplotlib")
     made = []
+    original = plots.new_figure
 
     def new_figure(*args):
-        made.append(plots.new_figure(*args))
+        made.append(original(*args))
         return made[-1]
 
-    monkeypatch.setattr(sys.modules["graphc.view.plots.learning_curve"], "new_figure", new_figure)
+    monkeypatch.setattr(plots, "new_figure", new_figure)
     for last in (0.5, 1e-3, 0.0, float("nan"), -1.0):
         history = gc.History()
         history.add(1.0, 0.1, None, {"accuracy": 0.5})

@@ -1,4 +1,4 @@
-"""What all methods of a matrix product share: sizes, memory, panels of b, packed operands."""
+"""The parts that all methods of a matrix product share: sizes, memory, panels, packed operands."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ def _group(optimizer: Optimizer, name: str) -> Group | None:
 
 @dataclass(frozen=True)
 class _Update:
-    """What a rule reads to update one parameter."""
+    """The values that a rule reads to update one parameter."""
 
     name: str
     gradient: Array

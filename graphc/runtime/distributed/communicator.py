@@ -1,4 +1,4 @@
-"""How ranks communicate, whatever carries the bytes, and sums over ranks in a fixed order.
+"""The exchange between ranks, whatever carries the bytes, with sums in a fixed order.
 
 The sums of ranks 0 and 1, 2 and 3, ... are added first, then those of pairs of pairs.  So the sum
 over all shards is one balanced tree, whether a rank adds up a part of it alone or with others, and

@@ -1,4 +1,4 @@
-"""What a run was made from: the identity of its data, the versions and the settings."""
+"""The provenance of a run: the identity of its data, the versions and the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page says of nodes: their facts for the side panel, and the table of the layers."""
+"""The facts of nodes that a page shows in its side panel, and the table of the layers."""
 
 from __future__ import annotations
 
