@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +237,7 @@ def _width(plan: Plan, name: str) -> int:
             f"input {name!r} takes {shape_text(type.shape)}, which rows of a table cannot fill",
             hint="give a .npz file",
         )
-    return prod(shape_at(type.shape, 1))
+    return type.size(1)
 
 
 def _all_but(

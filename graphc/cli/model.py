@@ -32,7 +32,6 @@ from graphc.ops.functions import LogSoftmax
 from graphc.ops.losses.margin import SvmLoss
 from graphc.ops.losses.nll import NllLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
-from graphc.ops.source import Input
 from graphc.runtime.executor import Executor
 
 if TYPE_CHECKING:
@@ -224,7 +223,7 @@ def classes_of(graph: Graph) -> Classes | None:
             scores, labels = node.inputs[:2]
             if isinstance(graph[scores].op, LogSoftmax):
                 scores = graph[scores].inputs[0]
-            if scores in public and isinstance(graph[labels].op, Input):
+            if scores in public and graph[labels].op.is_input:
                 return Classes(public[scores], labels, dim_at(graph[scores].type.shape[-1], 1))
     return None
 

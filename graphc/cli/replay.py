@@ -15,7 +15,6 @@ from graphc.files.writing import cannot_write, new_file
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.text.graph import name_text
-from graphc.ops.source import Constant
 from graphc.train.nonfinite import described
 from graphc.train.replay import Replay, replay
 
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         raise GraphError("replay: --out saves the value of a node", hint="name it with --node")
     found = replay(args.folder, step=args.step, data=run_data(args.data))
     nodes = found.nodes if args.node is None else (found.node(args.node),)
-    shown = {n.name: _shown(found, n) for n in nodes if not isinstance(n.op, Constant)}
+    shown = {n.name: _shown(found, n) for n in nodes if not n.op.is_constant}
     if args.out is not None:
         _write(args.out, found.value(args.node))
     if args.json:

@@ -29,7 +29,6 @@ from graphc.onnx.operands import (
     shortest,
     type_of,
 )
-from graphc.ops.source import Input
 
 if TYPE_CHECKING:
     from graphc.onnx.scope import Scope
@@ -210,7 +209,7 @@ class Call:
     def _unknown(self, value: Value, position: int) -> Exception:
         graph = value.builder.graph()
         needed = graph.upstream([value.name])
-        inputs = (node.name for node in graph if isinstance(node.op, Input))
+        inputs = (node.name for node in graph if node.op.is_input)
         names = tuple(name for name in inputs if name in needed)
         if names:
             return NeedsInputs(names)

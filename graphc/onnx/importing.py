@@ -181,5 +181,5 @@ def _needed(graph: Graph) -> Graph:
     needed = graph.forward()
     updates = {state: value for state, value in graph.updates.items() if state in needed}
     needed |= graph.upstream(updates.values())
-    kept = [node for node in graph if node.name in needed or isinstance(node.op, Input)]
+    kept = [node for node in graph if node.name in needed or node.op.is_input]
     return Graph(graph.name, kept, outputs=graph.outputs, losses=graph.losses, updates=updates)

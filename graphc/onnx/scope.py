@@ -297,9 +297,6 @@ def described(node: NodeProto) -> str:
     return f"node {name!r} ({op})"
 
 
-_SOURCES = (Constant, Parameter, State)
-
-
 def renamed(
     b: Builder, before: int, results: Sequence[tuple[Held | None, str]]
 ) -> Callable[[Sequence[Held | None]], list[Held | None]]:
@@ -309,7 +306,7 @@ def renamed(
     for result, name in results:
         if not isinstance(result, Value) or result.name in new or result.name not in made:
             continue
-        if name not in b.nodes and not isinstance(result.node.op, _SOURCES):
+        if name not in b.nodes and not result.node.op.is_source:
             new[result.name] = name
     if new:
         for old in made:

@@ -219,7 +219,7 @@ def _without_values(graph: Graph) -> Graph:
 
 def _of_nodes(made: Difference, changed: Sequence[Pair]) -> Unlike:
     """Return the difference of the first node that differs and the node in its place."""
-    layers = [pair for pair in changed if not isinstance(pair.node.op, State)] or list(changed)
+    layers = [pair for pair in changed if not pair.node.op.is_state] or list(changed)
     first = layers[0]
     was, now = first.before, first.after
     if now is None:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from graphc.base.arguments import whole
 from graphc.base.errors import FeedError, GraphError
-from graphc.ops.source import Input
 from graphc.runtime.executor import Executor
 from graphc.runtime.means import WeightInput, weight_input
 from graphc.runtime.rows import Piece, by_position
@@ -182,7 +181,7 @@ class _ClassWeights:
                 hint="class_weight={0: 1.0, 1: 5.0}",
             )
         node = ex.plan.declared[labels]
-        if node.type.is_float or not isinstance(node.op, Input):
+        if node.type.is_float or not node.op.is_input:
             raise GraphError(
                 f"fit: class_weight is given, but {labels!r} is not an input of class numbers",
                 hint="sample_weight= gives each row a weight of its own",

@@ -60,7 +60,7 @@ def _layer(call: Call, x: Value, gamma: Value, beta: Value, op: BatchNorm) -> Va
     if not all(isinstance(s, (Weight, np.ndarray)) for s in statistics):
         return None
     states = [_state(call, i, operand) for i, operand in zip((3, 4), statistics, strict=True)]
-    if not all(isinstance(state.node.op, State) for state in states):
+    if not all(state.node.op.is_state for state in states):
         return None  # other nodes read them as parameters
     return x.builder.apply(op, x, gamma, beta, *states)
 

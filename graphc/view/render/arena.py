@@ -14,7 +14,6 @@ from graphc.ir.plan import Buffer, Program
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.ir.text.program import epochs
 from graphc.ops.again import is_clone
-from graphc.ops.source import Parameter, State
 from graphc.view.render.layers import known_prefix
 from graphc.view.render.style import listed, shown
 
@@ -149,11 +148,11 @@ def _later_role(name: str, graph: Graph, forward: Container[str]) -> Role:
     if not name.startswith("d_") or (owner and _is_given(graph[owner], forward)):
         return "update"
     of = known_prefix(name.removeprefix("d_"), graph)
-    return "wrt" if of and isinstance(graph[of].op, Parameter) else "backward"
+    return "wrt" if of and graph[of].op.is_parameter else "backward"
 
 
 def _is_given(node: Node, forward: Container[str]) -> bool:
-    return node.name in forward or isinstance(node.op, (Parameter, State))
+    return node.name in forward or node.op.persistent
 
 
 def _slots(program: Program) -> Iterator[Slot]:

@@ -14,7 +14,6 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
 from graphc.ir.text.difference import change_lines, counts_text, pair_text
 from graphc.ir.text.graph import word_of
-from graphc.ops.source import Input
 from graphc.view.render.cards import Line, Run, muted, struck
 from graphc.view.render.draw import Picture
 from graphc.view.render.layout import INSTALL, find_renderer, format_of, put
@@ -174,7 +173,7 @@ class _Drawing:
 
 
 def _is_box(pair: Pair) -> bool:
-    return not pair.node.op.is_source or isinstance(pair.node.op, Input)
+    return not pair.node.op.is_source or pair.node.op.is_input
 
 
 def _edges(shown: Difference, touching: Container[str] | None) -> Iterator[Edge]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Literal
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import shape_text
-from graphc.ops.source import Constant, Input, Parameter
+from graphc.ops.source import Constant
 from graphc.view.render.layers import LayerIndex, repeated, signatures
 from graphc.view.render.style import listed, short
 
@@ -188,16 +187,16 @@ class _Drawing:
         Ops and inputs are, and so are sources that are outputs or that nothing reads.  Other
         sources are lines on the cards of their users; an unread constant is not shown.
         """
-        if not node.op.is_source or isinstance(node.op, Input):
+        if not node.op.is_source or node.op.is_input:
             return True
-        read = self.graph.users[node.name] or isinstance(node.op, Constant)
+        read = self.graph.users[node.name] or node.op.is_constant
         return not read or node.name in self.graph.outputs.values()
 
     def _side(self, node: Node) -> Side:
         if node.name in self.forward:
             return "input" if node.op.is_source else "forward"
         origin = self.index.known.get(self.index.origin(node.name))
-        return "wrt" if origin is not None and isinstance(origin.op, Parameter) else "backward"
+        return "wrt" if origin is not None and origin.op.is_parameter else "backward"
 
     def _key(self, name: str) -> Key:
         """Return the card that a node is on."""
@@ -280,7 +279,7 @@ class _Drawing:
         return LayerBox(place, op, tuple(self.index.made_of(place)), cards)
 
     def _caption(self) -> Iterator[str]:
-        parameters = [prod(n.op.shape) for n in self.graph if isinstance(n.op, Parameter)]
+        parameters = [n.type.size(1) for n in self.graph if n.op.is_parameter]
         yield _counted(sum(parameters), "parameter")
         if self.unreached:
             yield f"not drawn: {_counted(self.unreached, 'node')} that only update states"
@@ -333,5 +332,5 @@ def _row(source: Node, counted: bool) -> Row:
     if isinstance(op, Constant) and op.shape == ():
         return Row(op.name, source.name, f"= {op.array():.6g}")
     shape = shape_text(source.type.shape)
-    count = prod(op.shape) if isinstance(op, Parameter) and not counted else 0
+    count = source.type.size(1) if op.is_parameter and not counted else 0
     return Row(op.name, source.name, shape, count)
