@@ -16,8 +16,16 @@ from graphc.files.writing import write_file
 from graphc.ir.plan import Instr, Plan, Program
 from graphc.ir.text.graph import name_text
 from graphc.view.cost import Cost, cost
-from graphc.view.peak import RULE, Peak, Verdict, measure_peak, verdict
-from graphc.view.times import Instructions, await_idle, program_name
+from graphc.view.measure import (
+    RULE,
+    Instructions,
+    Peak,
+    Verdict,
+    await_idle,
+    measure_peak,
+    program_name,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from graphc.runtime.executor import Executor
@@ -163,7 +171,7 @@ def table(timed: Sequence[Timed], peak: Peak) -> str:
 
     `of peak` is the share of the peak of multiply-adds, `roof` the share of what the roofline
     allows: of the peak, or of the memory's bandwidth where that is the nearer limit.  Data that
-    caches hold may come faster than that.  `bound` is the verdict, see `graphc.view.peak`.
+    caches hold may come faster than that.  `bound` is the verdict, see `graphc.view.measure`.
     """
     total = sum(each.seconds for each in timed)
     work = sum((each.cost for each in timed), Cost())

@@ -9,8 +9,8 @@ import graphc as gc
 from graphc.backends.native.target import available
 from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N
-from graphc.view import times
-from graphc.view.times import Instructions, program_name
+from graphc.view import measure
+from graphc.view.measure import Instructions, program_name
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 BACKENDS = ["numpy", pytest.param("native", marks=native)]
@@ -78,7 +78,7 @@ def test_it_waits_until_nothing_works_but_not_for_ever(
     busy: float, waited: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = Process(busy)
-    monkeypatch.setattr(times, "process_time", process.process_time)
-    monkeypatch.setattr(times, "sleep", process.sleep)
-    times.await_idle()
+    monkeypatch.setattr(measure, "process_time", process.process_time)
+    monkeypatch.setattr(measure, "sleep", process.sleep)
+    measure.await_idle()
     assert process.slept == pytest.approx(waited)

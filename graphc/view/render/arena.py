@@ -17,7 +17,7 @@ from graphc.ops.again import is_clone
 from graphc.view.render.layers import known_prefix
 from graphc.view.render.style import listed, shown
 
-Role = Literal["forward", "kept", "backward", "wrt", "again", "update", "scratch"]
+Role = Literal["forward", "kept", "backward", "wrt", "again", "update", "sent"]
 ROLES: Mapping[Role, str] = {
     "forward": "values",
     "kept": "values kept for backward",
@@ -25,7 +25,7 @@ ROLES: Mapping[Role, str] = {
     "wrt": "gradients of parameters",
     "again": "values computed again",
     "update": "updates of states",
-    "scratch": "scratch of one instruction",
+    "sent": "copies of values that are sent",
 }
 """The purpose of a buffer, in words."""
 
@@ -172,7 +172,7 @@ def _slots(program: Program) -> Iterator[Slot]:
         parts = []
         for buffer, begin, end in zip(buffers, begins, ends, strict=True):
             name = buffer.name
-            role: Role = known.get(name, "scratch")
+            role: Role = known.get(name, "sent")
             node = program.graph.nodes.get(name)
             loc = node.locs[0] if node is not None and node.locs else None
             size = buffer.type.nbytes(program.capacity)

@@ -56,7 +56,7 @@ _LOOKS: dict[Role, tuple[str, str, str]] = {
     "wrt": ("wrt-fill", "wrt", 'stroke-dasharray="10 2 2 2"'),
     "again": ("forward-fill", "forward", 'fill-opacity="0.5" stroke-dasharray="3 1.5"'),
     "update": ("input-fill", "input", 'stroke-dasharray="2 4"'),
-    "scratch": ("edge", "muted", 'stroke-width="0.6"'),
+    "sent": ("edge", "muted", 'stroke-width="0.6"'),
 }
 """The colours of a buffer's area and edge, and further attributes."""
 _LEGEND: dict[Role, str] = {
@@ -66,7 +66,7 @@ _LEGEND: dict[Role, str] = {
     "wrt": "of parameters",
     "again": "computed again",
     "update": "updates",
-    "scratch": "scratch",
+    "sent": "sent",
 }
 
 

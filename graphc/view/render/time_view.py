@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import wrap
 from xml.etree import ElementTree
 
-from graphc.view.peak import RULE
+from graphc.view.measure import RULE
 from graphc.view.profile import Profile, Timed
 from graphc.view.render import html_text, plan_graph
 from graphc.view.render.layers import LayerIndex

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 
 from graphc.backends.native import target
-from graphc.view import peak
-from graphc.view.peak import CHAINS, Peak
+from graphc.backends.native.jit import load
+from graphc.backends.native.peak import CHAINS, fma_loop
+from graphc.view import measure
+from graphc.view.measure import Peak
 
 
 @pytest.mark.skipif(target.available() is not None, reason="no native backend here")
 @pytest.mark.parametrize("rounds", [1, 2, 5])
 def test_the_loop_multiplies_and_adds_in_every_lane(rounds: int) -> None:
-    native = peak._native()
-    assert native is not None
-    flops, call = native
-    lanes = flops // 2 // CHAINS
+    lanes = target.host().bits // 32
+    library = load(fma_loop(lanes), ("fma_loop",), target.host())
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(library.address("fma_loop"))
     sink = np.zeros(CHAINS * lanes + 1, np.float32)
     call(sink.ctypes.data, rounds)
     expected = 1.0
@@ -34,13 +37,13 @@ def test_the_nearer_limit_counts() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_rates_are_positive_numbers(threads: int) -> None:
-    found = peak.measure_peak(threads, seconds=0.001)
+    found = measure.measure_peak(threads, seconds=0.001)
     assert found.threads == threads
     assert 0 < found.flops < np.inf
     assert 0 < found.bytes < np.inf
 
 
 def test_without_llvm_numpy_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peak, "_native", lambda: None)
-    assert peak.how() == "NumPy's matrix product"
-    assert 0 < peak.fma_rate(1, 0.001) < np.inf
+    monkeypatch.setattr(NativeBackend, "missing", lambda self: "llvmlite is missing")
+    assert measure.how() == "NumPy's matrix product"
+    assert 0 < measure.flop_rate(1, 0.001) < np.inf
