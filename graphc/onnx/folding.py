@@ -18,9 +18,18 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch
-from graphc.onnx.call import ITEM, Call, Converter, Result, several
-from graphc.onnx.convert.shape import axes_of
-from graphc.onnx.operands import Held, NotSupported, is_symbolic, plain_array
+from graphc.onnx.call import (
+    ITEM,
+    Call,
+    Converter,
+    Held,
+    NotSupported,
+    Result,
+    is_symbolic,
+    plain_array,
+    several,
+)
+from graphc.onnx.convert.axes import axes_of
 from graphc.runtime.reference import evaluate
 from graphc.view.cost import op_flops
 
