@@ -28,9 +28,8 @@ from graphc.cli.data import (
 from graphc.cli.model import Classes, Model, classes_of, load_model
 from graphc.data import load_data
 from graphc.data.table import Header, Read, read_blocks, reason
+from graphc.files.disk import cannot_write, check_plain, new_file
 from graphc.files.model_file import Columns
-from graphc.files.paths import check_plain
-from graphc.files.writing import cannot_write, new_file
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N, TensorType, shape_text

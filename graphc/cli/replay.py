@@ -11,7 +11,7 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.cli.arguments import Command, Parser, positive, print_json
 from graphc.data import load_data
-from graphc.files.writing import cannot_write, new_file
+from graphc.files.disk import cannot_write, new_file
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.text.graph import name_text

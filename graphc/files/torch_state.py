@@ -15,7 +15,7 @@ import numpy as np
 
 from graphc.base.errors import GraphError, ModelFileError, StateError
 from graphc.files.container import NAMES, pack, read_file, read_tensors
-from graphc.files.writing import write_file
+from graphc.files.disk import write_file
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ops.affine import AffineLayer

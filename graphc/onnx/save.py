@@ -14,7 +14,7 @@ from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.loc import caller_loc
 from graphc.declare.net import Net
 from graphc.declare.selection import select_outputs
-from graphc.files.writing import write_file
+from graphc.files.disk import write_file
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
 from graphc.ir.plan import Plan

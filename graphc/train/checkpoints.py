@@ -15,12 +15,10 @@ import numpy as np
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, ModelFileError, Operand
 from graphc.declare.optim import Optimizer
+from graphc.files.disk import FolderLock, make_folder, remove_temporaries, shown
 from graphc.files.graph_file import UnknownOp, user_ops
-from graphc.files.lock import FolderLock
 from graphc.files.model_file import Model, damage, optimizer_of
-from graphc.files.paths import make_folder, shown
 from graphc.files.serialize import CheckpointFile, read_checkpoint, save, write_checkpoint
-from graphc.files.writing import remove_temporaries
 from graphc.ir.difference import Difference, Pair, difference
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Zeros

@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.files.paths import shown
-from graphc.files.writing import write_file
+from graphc.files.disk import shown, write_file
 from graphc.ir.op import Array
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
 from graphc.base.usable_cores import thread_count
-from graphc.files.writing import write_file
+from graphc.files.disk import write_file
 from graphc.ir.plan import Instr, Plan, Program
 from graphc.ir.text.graph import name_text
 from graphc.view.cost import Cost, cost

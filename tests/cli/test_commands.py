@@ -16,7 +16,7 @@ from graphc.backends.native.target import available
 from graphc.cli import main, train
 from graphc.cli.arguments import nbytes
 from graphc.cli.data import Feeds
-from graphc.files.lock import FolderLock
+from graphc.files.disk import FolderLock
 from tests.extras import needs, needs_renderer
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")

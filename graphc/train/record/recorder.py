@@ -13,10 +13,8 @@ from typing import Any, Concatenate, ParamSpec
 
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.files.container import NAMES
-from graphc.files.lock import FolderLock
-from graphc.files.paths import make_folder, reason, shown
+from graphc.files.disk import FolderLock, make_folder, reason, remove_temporaries, shown
 from graphc.files.serialize import write_checkpoint
-from graphc.files.writing import remove_temporaries
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.train.arrays import ArraySource

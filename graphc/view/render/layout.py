@@ -13,7 +13,7 @@ from pathlib import Path
 from graphviz.backend import dot_command, execute
 
 from graphc.base.errors import GraphError, RendererMissing
-from graphc.files.writing import write_file
+from graphc.files.disk import write_file
 
 FORMATS = ("svg", "png", "pdf", "dot", "html")
 PNG_DPI = 144
