@@ -26,6 +26,8 @@ from graphc.view.measure import (
     program_name,
     verdict,
 )
+from graphc.view.render import render_times
+from graphc.view.render.time_view import times_svg
 
 if TYPE_CHECKING:
     from graphc.runtime.executor import Executor
@@ -116,8 +118,6 @@ class Profile:
 
         Raise GraphError for another suffix.
         """
-        from graphc.view.render.time_view import render_times
-
         return render_times(self, path)
 
     def chrome_trace(self, path: str | Path) -> Path:
@@ -140,8 +140,6 @@ class Profile:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the bars for a notebook; `print` gives the table."""
-        from graphc.view.render.time_view import times_svg
-
         return {"text/plain": str(self), "image/svg+xml": times_svg(self)}
 
     def __repr__(self) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from graphc.base.errors import GraphError
 from graphc.ir.plan import Plan, Program
 from graphc.view.render.arena import ROLES, ArenaMap, Part, Role, arena_text
-from graphc.view.render.layout import format_of, put
 from graphc.view.render.page import Step, View, simple_page
+from graphc.view.render.renderer import format_of, put
 from graphc.view.render.style import (
     ADVANCE,
     WIDTH,

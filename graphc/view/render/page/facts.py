@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from graphc.base.errors import GraphError
 from graphc.ir.graph import Graph, Node
@@ -16,11 +17,13 @@ from graphc.ir.text.graph import FROM_TYPE
 from graphc.ir.text.program import epochs
 from graphc.ir.text.values import value_text
 from graphc.ops.source import Constant
-from graphc.view.profile import Profile
 from graphc.view.render.derivation import Rows, derivation
 from graphc.view.render.draw import Picture
 from graphc.view.render.style import escape, listed, shown
 from graphc.view.render.time_view import time_lines
+
+if TYPE_CHECKING:
+    from graphc.view.profile import Profile
 
 MOST = 5000
 """The most nodes that can be searched for; above it, only the drawn ones and the first others."""
