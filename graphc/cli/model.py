@@ -94,11 +94,9 @@ def load_passes(source: str) -> PassList:
             f"{source!r} does not name a list of passes", hint="file.py:name, of a gc.passes list"
         )
     _check_file(Path(path))
-    own_passes()
-    from passes.pass_list import PassList
-
-    found = getattr(_run(Path(path), lambda: _module(Path(path))), name, None)
-    if not isinstance(found, PassList):
+    kind = own_passes().PassList
+    found: PassList = getattr(_run(Path(path), lambda: _module(Path(path))), name, None)
+    if not isinstance(found, kind):
         raise GraphError(
             f"{path} has no list of passes {name!r}",
             hint=f'{name} = gc.passes.after("cse", my_pass)',

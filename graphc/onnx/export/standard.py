@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-import numpy as np
-from onnx import helper
-
 from graphc.ir.op import Op, attributes
 from graphc.ir.tensor_type import Batch
-from graphc.onnx.export.writer import Emit, Writer, next_of, node
+from graphc.onnx.export.writer import Emit, Writer, next_of, node, onnx_dtype
 from graphc.ops import OPS
 from graphc.ops.activations.exponential import Celu, Elu, Selu
 from graphc.ops.activations.gated import Mish
@@ -91,14 +88,6 @@ def _conv(
     )
 
 
-def _conv_transpose(w: Writer, op: ConvTransposeLayer, ins: Sequence[str], out: str) -> str:
-    return _conv(w, op, ins, out, "ConvTranspose", output_padding=list(op.more))
-
-
-def _max_pool(w: Writer, op: MaxPoolLayer, ins: Sequence[str], out: str) -> str | None:
-    return _pool(w, op, ins, out, "MaxPool", dilations=list(op.dilation))
-
-
 def _avg_pool(w: Writer, op: AvgPoolLayer, ins: Sequence[str], out: str) -> str | None:
     """Write AveragePool without dilation, which ONNX's windows do not have before opset 19."""
     if set(op.dilation) != {1}:
@@ -158,18 +147,12 @@ def _groupnorm(w: Writer, op: GroupNorm, ins: Sequence[str], out: str) -> str | 
 
 
 def _pad(w: Writer, op: Pad, ins: Sequence[str], out: str) -> str:
-    value = w.constant(op.value, w.types[ins[0]].dtype)
-    return w.emit("Pad", [*ins, w.ints(_pads(op.pads)), value], out)
-
-
-def _power(w: Writer, op: Power, ins: Sequence[str], out: str) -> str:
-    return w.emit("Pow", [*ins, w.constant(op.exponent, w.types[ins[0]].dtype)], out)
+    return w.emit("Pad", [*ins, w.ints(_pads(op.pads)), _like(w, ins[0], op.value)], out)
 
 
 def _clip(w: Writer, op: Clip, ins: Sequence[str], out: str) -> str:
-    dtype = w.types[ins[0]].dtype
-    low = w.constant(op.low, dtype) if op.low > -inf else ""
-    high = w.constant(op.high, dtype) if op.high < inf else ""
+    low = _like(w, ins[0], op.low) if op.low > -inf else ""
+    high = _like(w, ins[0], op.high) if op.high < inf else ""
     return w.emit("Clip", [*ins, low, high], out)
 
 
@@ -179,36 +162,17 @@ def _logic(w: Writer, op: And | Or | Xor | Not, ins: Sequence[str], out: str) ->
     return w.emit(bits + type(op).__name__, ins, out)
 
 
-def _trunc_div(w: Writer, op: TruncDiv, ins: Sequence[str], out: str) -> str | None:
-    return None if _may_be_zero(w, ins[1]) else w.emit("Div", ins, out)
-
-
-def _may_be_zero(w: Writer, divisor: str) -> bool:
-    """Return whether an integer divisor may be 0; ONNX's runtimes refuse to divide by 0."""
-    numbers = w.constants.get(divisor)
-    return numbers is None or not bool(numbers.all())
-
-
-def _mod(w: Writer, op: Mod, ins: Sequence[str], out: str) -> str | None:
-    """Write the remainder of integers with the sign of the divisor; ONNX has none for floats."""
-    if w.types[ins[0]].is_float or _may_be_zero(w, ins[1]):
+def _divided(w: Writer, ins: Sequence[str], name: str, out: str, **how: Any) -> str | None:
+    """Write a division, unless integers may be divided by 0, which ONNX's runtimes refuse."""
+    numbers = w.constants.get(ins[1])
+    if not w.types[ins[0]].is_float and (numbers is None or not numbers.all()):
         return None
-    return w.emit("Mod", ins, out, fmod=0)
+    return w.emit(name, ins, out, **how)
 
 
-def _fmod(w: Writer, op: Fmod, ins: Sequence[str], out: str) -> str | None:
-    if not w.types[ins[0]].is_float and _may_be_zero(w, ins[1]):
-        return None
-    return w.emit("Mod", ins, out, fmod=1)
-
-
-def _celu(w: Writer, op: Celu, ins: Sequence[str], out: str) -> str | None:
-    return w.emit("Celu", ins, out, alpha=op.alpha) if w.types[ins[0]].dtype == "float32" else None
-
-
-def _prelu(w: Writer, op: PRelu, ins: Sequence[str], out: str) -> str | None:
-    """Write PRelu of a matrix; ONNX broadcasts slopes from the last axis, so others do not fit."""
-    return w.emit("PRelu", ins, out) if w.types[ins[0]].rank == 2 else None
+def _like(w: Writer, x: str, number: float) -> str:
+    """Write a number in the dtype of x."""
+    return w.constant(number, w.types[x].dtype)
 
 
 def _reduction(name: str) -> Emit:
@@ -226,10 +190,6 @@ def _gather(w: Writer, op: Gather, ins: Sequence[str], out: str) -> str | None:
     if op.axis == 0 and rank == 2:
         return None  # this is the node that an embedding is written as
     return w.emit("Gather", ins, out, axis=op.axis % rank)
-
-
-def _gather_elements(w: Writer, op: GatherElements, ins: Sequence[str], out: str) -> str:
-    return w.emit("GatherElements", ins, out, axis=op.axis % w.types[ins[0]].rank)
 
 
 def _scatter(w: Writer, op: ScatterElements, ins: Sequence[str], out: str) -> str:
@@ -270,20 +230,6 @@ def _slice(w: Writer, op: Slice, ins: Sequence[str], out: str) -> str | None:
     stops = [-(2**31) if stop == -1 else stop for stop in stops]
     places = [w.ints(part) for part in (starts, stops, axes, steps)]
     return w.emit("Slice", [*ins, *places], out)
-
-
-def _cast(w: Writer, op: Cast, ins: Sequence[str], out: str) -> str:
-    return w.emit("Cast", ins, out, to=helper.np_dtype_to_tensor_dtype(np.dtype(op.dtype)))
-
-
-def _broadcast_to(w: Writer, op: BroadcastTo, ins: Sequence[str], out: str) -> str:
-    return w.emit("Expand", [*ins, w.dims(op.shape)], out)
-
-
-def _matmul(w: Writer, op: MatMul, ins: Sequence[str], out: str) -> str | None:
-    if op.trans_a or op.trans_b:
-        return None
-    return w.emit("MatMul", ins, out)
 
 
 def _affine(w: Writer, op: AffineLayer, ins: Sequence[str], out: str) -> str | None:
@@ -349,15 +295,23 @@ STANDARD: dict[type[Op], Emit] = {
     Mean: _reduction("ReduceMean"),
     Max: _reduction("ReduceMax"),
     Min: _reduction("ReduceMin"),
-    Power: _power,
+    Power: lambda w, op, ins, out: w.emit("Pow", [*ins, _like(w, ins[0], op.exponent)], out),
     Clip: _clip,
-    TruncDiv: _trunc_div,
-    Mod: _mod,
-    Fmod: _fmod,
-    Celu: _celu,
-    PRelu: _prelu,
+    TruncDiv: lambda w, op, ins, out: _divided(w, ins, "Div", out),
+    # ONNX has no remainder of floats with the sign of the divisor.
+    Mod: lambda w, op, ins, out: (
+        None if w.types[ins[0]].is_float else _divided(w, ins, "Mod", out, fmod=0)
+    ),
+    Fmod: lambda w, op, ins, out: _divided(w, ins, "Mod", out, fmod=1),
+    Celu: lambda w, op, ins, out: (
+        w.emit("Celu", ins, out, alpha=op.alpha) if w.types[ins[0]].dtype == "float32" else None
+    ),
+    # ONNX broadcasts slopes from the last axis, so only those of a matrix fit.
+    PRelu: lambda w, op, ins, out: w.emit("PRelu", ins, out) if w.types[ins[0]].rank == 2 else None,
     Gather: _gather,
-    GatherElements: _gather_elements,
+    GatherElements: lambda w, op, ins, out: w.emit(
+        "GatherElements", ins, out, axis=op.axis % w.types[ins[0]].rank
+    ),
     ScatterElements: _scatter,
     Embedding: _embedding,
     Cumsum: _cumsum,
@@ -366,16 +320,22 @@ STANDARD: dict[type[Op], Emit] = {
     Reshape: lambda w, op, ins, out: w.reshape(ins[0], op.shape, out),
     Transpose: lambda w, op, ins, out: w.emit("Transpose", ins, out, perm=list(op.axes) or None),
     Slice: _slice,
-    Cast: _cast,
-    BroadcastTo: _broadcast_to,
-    MatMul: _matmul,
+    Cast: lambda w, op, ins, out: w.emit("Cast", ins, out, to=onnx_dtype(op.dtype)),
+    BroadcastTo: lambda w, op, ins, out: w.emit("Expand", [*ins, w.dims(op.shape)], out),
+    MatMul: lambda w, op, ins, out: (
+        None if op.trans_a or op.trans_b else w.emit("MatMul", ins, out)
+    ),
     AffineLayer: _affine,
     BatchNorm: _batchnorm,
     Dropout: _dropout,
     OPS["layer softmax_loss"]: _softmax_loss,
     ConvLayer: _conv,
-    ConvTransposeLayer: _conv_transpose,
-    MaxPoolLayer: _max_pool,
+    ConvTransposeLayer: lambda w, op, ins, out: _conv(
+        w, op, ins, out, "ConvTranspose", output_padding=list(op.more)
+    ),
+    MaxPoolLayer: lambda w, op, ins, out: _pool(
+        w, op, ins, out, "MaxPool", dilations=list(op.dilation)
+    ),
     AvgPoolLayer: _avg_pool,
     GlobalAvgPool: node("GlobalAveragePool"),
     GroupNorm: _groupnorm,
