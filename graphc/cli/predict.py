@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.base.errors import DataError, GraphError
+from graphc.base.errors import DataError, GraphError, counted
 from graphc.cli.arguments import Command, Parser, print_json
 from graphc.cli.data import (
     Feeds,
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"net": shown.net, "rows": pieces.rows, "file": args.out})
     else:
-        print(f"wrote {args.out}: {pieces.rows:,} row{'' if pieces.rows == 1 else 's'}")
+        print(f"wrote {args.out}: {counted(pieces.rows, 'row')}")
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphc.base.errors import GraphError, ModelFileError, StateError
+from graphc.base.errors import GraphError, ModelFileError, StateError, first_of
 from graphc.files.container import NAMES, pack, read_file, read_tensors
 from graphc.files.disk import write_file
 from graphc.ir.graph import Graph, Node
@@ -286,8 +286,7 @@ def _check_names(names: Mapping[str, str], modules: _Modules, layers: Mapping[st
 
 
 def _listed(names: Iterable[str], most: int = 8) -> str:
-    known = [repr(name[:60]) for name in names]
-    return ", ".join(known[:most]) + (", ..." if len(known) > most else "")
+    return first_of([repr(name[:60]) for name in names], most)
 
 
 def _torch_layers(graph: Graph) -> dict[str, _Layer]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from graphc.base.errors import counted
 from graphc.ir.difference import Difference
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
@@ -282,7 +283,7 @@ def changed_totals(before: Totals, after: Totals) -> Iterator[str]:
     if old != new:
         gap = _terms(((new - old).rows, "*N"), ((new - old).fixed, ""))
         yield f"bytes of values {old} -> {new} ({gap})"
-    rows = f"FLOPs of {after.batch:,} row{'' if after.batch == 1 else 's'}"
+    rows = f"FLOPs of {counted(after.batch, 'row')}"
     yield from _line(rows, before.flops, after.flops)
     yield from _line("instructions", before.instructions, after.instructions)
     yield from _line("bytes of the arena", before.arena, after.arena)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from graphc.base.errors import counted
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import shape_text
 from graphc.ops.source import Constant
@@ -280,19 +281,19 @@ class _Drawing:
 
     def _caption(self) -> Iterator[str]:
         parameters = [n.type.size(1) for n in self.graph if n.op.is_parameter]
-        yield _counted(sum(parameters), "parameter")
+        yield counted(sum(parameters), "parameter")
         if self.unreached:
-            yield f"not drawn: {_counted(self.unreached, 'node')} that only update states"
+            yield f"not drawn: {counted(self.unreached, 'node')} that only update states"
         if self.idle:
             yield f"nothing left to do: {listed([short(name, 24) for name in self.idle], 3)}"
         yield from self._hidden()
         if self.summed:
-            yield f"{_counted(self.summed, 'node')} summed up, one card a layer and direction"
+            yield f"{counted(self.summed, 'node')} summed up, one card a layer and direction"
 
     def _hidden(self) -> Iterator[str]:
         """Yield how many layers are not drawn one by one, and why."""
         folds = [part for part in self.parts if isinstance(part, Fold)]
-        of = f"of {_counted(len(self.order), 'layer')}"
+        of = f"of {counted(len(self.order), 'layer')}"
         repeats = sum(len(fold.layers) for fold in folds if fold.times)
         if repeats:
             yield f"{repeats:,} {of} repeat those above them, and are folded"
@@ -308,10 +309,6 @@ def _layers_of(part: str | Fold) -> Sequence[str]:
 def _places(parts: Sequence[str | Fold]) -> Iterator[tuple[str, Place]]:
     for number, part in enumerate(parts):
         yield from ((layer, part if layer == part else number) for layer in _layers_of(part))
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _idle(declared: Graph, drawn: Iterable[str], index: LayerIndex) -> list[str]:
