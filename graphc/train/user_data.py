@@ -20,8 +20,16 @@ from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.runtime.means import WeightInput, weight_input
 from graphc.runtime.rows import Piece, RowAxis, by_position
-from graphc.train.arrays import ArraySource, check_layout, checked_arrays
-from graphc.train.source import Batch, FunctionSource, IteratorSource, Source, filled
+from graphc.train.source import (
+    ArraySource,
+    Batch,
+    FunctionSource,
+    IteratorSource,
+    Source,
+    check_layout,
+    checked_arrays,
+    filled,
+)
 
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
