@@ -95,13 +95,14 @@ def load_passes(source: str) -> PassList:
         )
     _check_file(Path(path))
     kind = own_passes().PassList
-    found: PassList = getattr(_run(Path(path), lambda: _module(Path(path))), name, None)
+    found: Any = getattr(_run(Path(path), lambda: _module(Path(path))), name, None)
     if not isinstance(found, kind):
         raise GraphError(
             f"{path} has no list of passes {name!r}",
             hint=f'{name} = gc.passes.after("cse", my_pass)',
         )
-    return found
+    passes: PassList = found
+    return passes
 
 
 def _net(path: Path, function: str) -> Net:
