@@ -16,7 +16,7 @@ from graphc.view.cost import Cost
 from graphc.view.measure import Peak, verdict
 from graphc.view.profile import Profile, trace
 from graphc.view.render.time_view import time_view
-from tests.view.test_times import ROWS, feeds, plan
+from tests.view.test_measure import ROWS, feeds, plan
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 both = pytest.mark.parametrize("backend", ["numpy", pytest.param("native", marks=native)])
