@@ -194,11 +194,11 @@ def test_a_graph_too_tangled_to_lay_out_shows_its_ends(
     real = renderer.run
     calls: list[int] = []
 
-    def slow_once(renderer: renderer.Renderer, source: str, *args: object) -> bytes:
+    def slow_once(own: renderer.Renderer, source: str, *args: object) -> bytes:
         calls.append(source.count("<table port="))
         if len(calls) == 1:
             raise renderer.LayoutTooSlow("too slow")
-        return real(renderer, source, "svg")
+        return real(own, source, "svg")
 
     monkeypatch.setattr("graphc.view.render.run", slow_once)
     text = render_graph(net.graph(), tmp_path / "net.svg", fold=False).read_text()
