@@ -27,9 +27,14 @@ class Node:
     type: TensorType
     locs: tuple[Loc, ...] = ()
 
+    @property
+    def loc(self) -> Loc | None:
+        """The first line that declared it, if one did."""
+        return self.locs[0] if self.locs else None
+
     def described(self, role: str) -> Operand:
         """Return the node as an error shows it."""
-        return Operand(role, self.name, str(self.type), self.locs[0] if self.locs else None)
+        return Operand(role, self.name, str(self.type), self.loc)
 
 
 class Graph:

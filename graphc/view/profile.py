@@ -100,7 +100,7 @@ class Profile:
         least = self.peak.seconds(work.flops, work.bytes)
         roof = least / seconds if seconds else 0.0
         nodes = [self.program.graph.nodes.get(name) for name in (instr.node, *instr.nodes)]
-        lines = (str(node.locs[0]) for node in nodes if node is not None and node.locs)
+        lines = (str(node.loc) for node in nodes if node is not None and node.loc)
         bound = verdict(seconds, work, self.peak)
         return Timed(instr, seconds, work, roof, bound, next(lines, ""))
 

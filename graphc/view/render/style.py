@@ -156,7 +156,7 @@ def lines_markup(lines: Sequence[Line]) -> str:
 
 def sentence(node: Node) -> str:
     """Return a node in one line: name, op, type, and the user's line."""
-    where = f", declared at {node.locs[0]}" if node.locs else ""
+    where = f", declared at {node.loc}" if node.loc else ""
     return shown(f"{node.name}: {node.op.name}, {node.type}{where}")
 
 

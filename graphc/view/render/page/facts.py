@@ -285,4 +285,4 @@ def _cells(node: Node, declared: Graph, counted: set[str]) -> Iterator[str]:
     texts = [escape(f"{p.name} {shape_text(p.type.shape)}") for p in parameters]
     yield f"<td>{'<br>'.join(texts)}</td>"
     yield f'<td class="count">{f"{total:,}" if total else ""}</td>'
-    yield f"<td>{escape(str(node.locs[0])) if node.locs else ''}</td>"
+    yield f"<td>{escape(str(node.loc or ''))}</td>"
