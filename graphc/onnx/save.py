@@ -20,9 +20,9 @@ from graphc.ir.op import Array, Op
 from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import TensorType
 from graphc.ir.text.graph import op_text
+from graphc.onnx.export import IR_VERSION, OPSET, Writer, next_of, tensor, value_info
 from graphc.onnx.export.functions import BODIES
 from graphc.onnx.export.standard import STANDARD
-from graphc.onnx.export.writer import IR_VERSION, OPSET, Writer, next_of, tensor, value_info
 from graphc.onnx.load import LOSSES, STATES, UPDATES
 from graphc.onnx.model_file import LARGEST_FILE, path_of
 from graphc.onnx.scope import OWN

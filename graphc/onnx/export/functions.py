@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 
 from graphc.ir.op import Op, attributes
-from graphc.onnx.export.writer import Emit, Writer, node, onnx_dtype
+from graphc.onnx.export import Emit, Writer, node, onnx_dtype
 from graphc.ops.index import OneHot
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul

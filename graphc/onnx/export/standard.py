@@ -8,7 +8,7 @@ from typing import Any
 
 from graphc.ir.op import Op, attributes
 from graphc.ir.tensor_type import Batch
-from graphc.onnx.export.writer import Emit, Writer, next_of, node, onnx_dtype
+from graphc.onnx.export import Emit, Writer, next_of, node, onnx_dtype
 from graphc.ops import OPS
 from graphc.ops.activations.exponential import Celu, Elu, Selu
 from graphc.ops.activations.gated import Mish
