@@ -253,10 +253,6 @@ def _of_floats(function: Callable[..., Value]) -> Reduce:
     return reduce
 
 
-def _log_sum(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
-    return gc.log(gc.sum(x, axes, keepdims))
-
-
 def _softmax_axis(call: Call) -> int:
     """Return the axis of softmax and its like; before opset 13 all axes from it on are merged."""
     return int(call.attribute("axis", 1 if call.version < 13 else -1))
@@ -328,7 +324,7 @@ CONVERTERS: dict[str, Converter] = {
     "Range": _range,
     "ReduceL1": _reduction(gc.l1_norm),
     "ReduceL2": _reduction(_of_floats(gc.l2_norm)),
-    "ReduceLogSum": _reduction(_of_floats(_log_sum)),
+    "ReduceLogSum": _reduction(_of_floats(lambda *given: gc.log(gc.sum(*given)))),
     "ReduceLogSumExp": _reduction(_of_floats(gc.logsumexp)),
     "ReduceMax": _reduction(gc.max),
     "ReduceMean": _reduction(_of_floats(gc.mean)),

@@ -233,10 +233,6 @@ def _qlinear_matmul(call: Call) -> Value:
     return _requantized(call, product, (-2, -1, -1))
 
 
-def _conv_integer(call: Call) -> Value:
-    return gc.cast(convolved(call, _whole(call, 0, 2, 1), _whole(call, 1, 3, 0)), "int32")
-
-
 def _qlinear_conv(call: Call) -> Value:
     total = convolved(call, _whole(call, 0, 2, 1), _whole(call, 3, 5, 0))
     if call.has(8):
@@ -246,7 +242,9 @@ def _qlinear_conv(call: Call) -> Value:
 
 
 CONVERTERS: dict[str, Converter] = {
-    "ConvInteger": _conv_integer,
+    "ConvInteger": lambda call: gc.cast(
+        convolved(call, _whole(call, 0, 2, 1), _whole(call, 1, 3, 0)), "int32"
+    ),
     "DequantizeLinear": _dequantize,
     "Einsum": _einsum,
     "Gemm": _gemm,

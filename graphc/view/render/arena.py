@@ -9,7 +9,7 @@ from typing import Literal
 
 from graphc.base.loc import Loc
 from graphc.compiler.memory import align
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Graph
 from graphc.ir.plan import Buffer, Program
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.ir.text.program import epochs
@@ -145,14 +145,11 @@ def _later_role(name: str, graph: Graph, forward: Container[str]) -> Role:
     if is_clone(name):
         return "again"
     owner = known_prefix(name.rpartition(".")[0], graph)
-    if not name.startswith("d_") or (owner and _is_given(graph[owner], forward)):
+    given = owner and (owner in forward or graph[owner].op.persistent)
+    if given or not name.startswith("d_"):
         return "update"
     of = known_prefix(name.removeprefix("d_"), graph)
     return "wrt" if of and graph[of].op.is_parameter else "backward"
-
-
-def _is_given(node: Node, forward: Container[str]) -> bool:
-    return node.name in forward or node.op.persistent
 
 
 def _slots(program: Program) -> Iterator[Slot]:

@@ -86,7 +86,8 @@ class _Drawing:
 
     def __init__(self, shown: Difference, most: int) -> None:
         self.pairs = {pair.node.name: pair for pair in shown.pairs}
-        self.drawn = {name: pair for name, pair in self.pairs.items() if _is_box(pair)}
+        boxes = (p for p in shown.pairs if p.node.op.is_input or not p.node.op.is_source)
+        self.drawn = {pair.node.name: pair for pair in boxes}
         partly = len(self.drawn) > most
         self.left_out: list[str] = []
         changed = {pair.node.name: pair for pair in shown.changes}
@@ -169,10 +170,6 @@ class _Drawing:
                 free = back and not against
                 found[ends] = Arrow(*ends, look, against=against, free=free)
         yield from found.values()
-
-
-def _is_box(pair: Pair) -> bool:
-    return not pair.node.op.is_source or pair.node.op.is_input
 
 
 def _edges(shown: Difference, touching: Container[str] | None) -> Iterator[Edge]:

@@ -89,7 +89,7 @@ def arena_steps(programs: Mapping[str, Program]) -> Iterator[Step]:
     for name in names[:1] if huge else names:
         arena = ArenaMap(programs[name])
         more = f"\nnot drawn: {', '.join(names[1:])}" if huge and names[1:] else ""
-        yield Step(name, arena_svg(arena), arena_text(arena) + more)
+        yield Step(name, _Drawing(arena).svg(), arena_text(arena) + more)
 
 
 def render_arena(programs: Mapping[str, Program], name: str, path: str | Path) -> Path:
@@ -106,11 +106,6 @@ def render_arena(programs: Mapping[str, Program], name: str, path: str | Path) -
     return put(target, text.encode())
 
 
-def arena_svg(arena: ArenaMap) -> str:
-    """Return the picture as SVG text; equal programs give equal text."""
-    return _Drawing(arena).svg()
-
-
 class _Drawing:
     """The drawing of one arena."""
 
@@ -125,7 +120,7 @@ class _Drawing:
         self.together = _together([(p, b) for p, b in boxes if id(p) not in drawn])
 
     def svg(self) -> str:
-        """Return the finished picture as SVG text."""
+        """Return the finished picture as SVG text; equal programs give equal text."""
         arena = self.arena
         rows = min(len(arena.at_peak), MOST_ROWS + 1)
         height = TOP + HEIGHT + GAP + STRIP + 58 + (rows + 1) * ROW
