@@ -33,6 +33,9 @@ __all__ = [
     "stratified_split",
 ]
 
+Labels = NDArray[np.int64]
+Features = NDArray[np.float32]
+
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -46,7 +49,7 @@ _UNREADABLE = (
 )
 
 
-def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def load_digits() -> tuple[Features, Labels]:
     """Return the bundled 8x8 handwritten digits: x (1797, 64) from 0 to 16, y (1797,) from 0 to 9.
 
     Source and licence: README.md beside this file.
@@ -132,10 +135,6 @@ def load_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
             kind = getattr(value, "dtype", "bytes")
             raise DataError(f"{name!r} in {path} holds {kind}, not numbers", hint=hint)
     return arrays
-
-
-Labels = NDArray[np.int64]
-Features = NDArray[np.float32]
 
 
 def load_iris() -> tuple[Features, Labels]:

@@ -26,7 +26,17 @@ from typing import BinaryIO, Self
 
 from graphc.base.errors import GraphError, ModelFileError
 
+LOG = logging.getLogger("graphc")
 AnyPath = str | os.PathLike[str]
+
+_LONGEST = 200
+"""The number of characters of a lock file that are shown."""
+_BEHIND = 1 << 20
+"""The offset of the byte that Windows locks: others cannot read it, so it is past the text."""
+_MARK = 16
+"""The number of random digits in the name of an unfinished file."""
+_POSIX = os.name == "posix"
+"""Whether open files can be renamed and removed."""
 
 
 def system_path(path: AnyPath) -> str:
@@ -70,13 +80,6 @@ def make_folder(path: AnyPath, error: type[GraphError] = GraphError) -> Path:
         raise error(f"cannot make the folder {shown(path)}: {reason(failure)}") from failure
     return folder
 
-
-LOG = logging.getLogger("graphc")
-
-_LONGEST = 200
-"""The number of characters of a lock file that are shown."""
-_BEHIND = 1 << 20
-"""The offset of the byte that Windows locks: others cannot read it, so it is past the text."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -205,12 +208,6 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
-
-
-_MARK = 16
-"""The number of random digits in the name of an unfinished file."""
-_POSIX = os.name == "posix"
-"""Whether open files can be renamed and removed."""
 
 
 def write_file(
