@@ -32,7 +32,6 @@ from graphc.ops.functions import LogSoftmax
 from graphc.ops.losses.margin import SvmLoss
 from graphc.ops.losses.nll import NllLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
-from graphc.ops.source import Input
 from graphc.runtime.executor import Executor
 
 if TYPE_CHECKING:
@@ -95,16 +94,15 @@ def load_passes(source: str) -> PassList:
             f"{source!r} does not name a list of passes", hint="file.py:name, of a gc.passes list"
         )
     _check_file(Path(path))
-    own_passes()
-    from passes.pass_list import PassList
-
-    found = getattr(_run(Path(path), lambda: _module(Path(path))), name, None)
-    if not isinstance(found, PassList):
+    kind = own_passes().PassList
+    found: Any = getattr(_run(Path(path), lambda: _module(Path(path))), name, None)
+    if not isinstance(found, kind):
         raise GraphError(
             f"{path} has no list of passes {name!r}",
             hint=f'{name} = gc.passes.after("cse", my_pass)',
         )
-    return found
+    passes: PassList = found
+    return passes
 
 
 def _net(path: Path, function: str) -> Net:
@@ -224,7 +222,7 @@ def classes_of(graph: Graph) -> Classes | None:
             scores, labels = node.inputs[:2]
             if isinstance(graph[scores].op, LogSoftmax):
                 scores = graph[scores].inputs[0]
-            if scores in public and isinstance(graph[labels].op, Input):
+            if scores in public and graph[labels].op.is_input:
                 return Classes(public[scores], labels, dim_at(graph[scores].type.shape[-1], 1))
     return None
 

@@ -36,8 +36,7 @@ from graphc.cli.model import (
     metrics,
     predicted_classes,
 )
-from graphc.files.lock import FolderLock
-from graphc.files.paths import make_folder
+from graphc.files.disk import FolderLock, make_folder
 from graphc.files.serialize import load, save
 from graphc.ir.op import Array
 from graphc.runtime.distributed.communicator import LIMIT, Communicator
@@ -105,8 +104,8 @@ def declare(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, print the final metrics, save the model and the pictures."""
-    if args.plots:
-        check_matplotlib()
+    if args.plots:  # raise now if pictures could not be drawn at the end
+        new_figure("each of the --plots", 1, 1)
     ranks = joined(args.timeout)
     with reported_once(ranks):
         return _run(args, ranks)
@@ -257,11 +256,6 @@ class Pictures:
         gradients = _gradients(ex, self._rows)
         path = out / "gradients.png"
         yield histograms(gradients, path, before=self._gradients, magnitudes=True)
-
-
-def check_matplotlib() -> None:
-    """Raise GraphError if pictures could not be drawn at the end."""
-    new_figure("each of the --plots", 1, 1)
 
 
 def _gradients(ex: Executor, rows: Feeds) -> dict[str, Array]:

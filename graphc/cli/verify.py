@@ -15,7 +15,7 @@ from graphc.check.verify import ProgramProof, Report, verify
 from graphc.cli.arguments import Command, Parser, positive, print_json
 from graphc.cli.model import compiled, load_model
 from graphc.files.container import read_whole
-from graphc.files.paths import reason
+from graphc.files.disk import reason
 from graphc.ir.plan import Plan
 
 COMMAND = Command(

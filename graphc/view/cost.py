@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from graphc.base.errors import counted
 from graphc.ir.difference import Difference
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Layer, Op
+from graphc.ir.op import Op
 from graphc.ir.plan import Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType, count, dim_at, shape_at
 from graphc.kernels.body import Body, Span, Step
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.ops.conv import Convolution
 from graphc.ops.pool import Pooling
-from graphc.ops.source import Parameter
 
 PRODUCTS = {"affine": 1, "affine_relu": 2, "matmul": 0, "matmul_relu_grad": 1}
 """The matrix products, and their further operations on each element of the result."""
@@ -147,7 +147,7 @@ def _call_flops(program: Program, instr: Instr, op: Op, n: int) -> tuple[int, in
 
 def op_flops(op: Op, ins: list[TensorType], out: TensorType, n: int) -> tuple[int, int]:
     """Return the operations of an op besides matrix products, and those of its matrix product."""
-    size = _size(out, n)
+    size = out.size(n)
     if op.name in PRODUCTS:
         axis = -1 if getattr(op, "trans_b", False) else -2
         inner = shape_at(ins[1].shape, n)[axis]
@@ -155,11 +155,11 @@ def op_flops(op: Op, ins: list[TensorType], out: TensorType, n: int) -> tuple[in
     if isinstance(op, Convolution):
         return 0, 2 * _multiplications(op, ins, out, n)
     if isinstance(op, Pooling) and op.name not in MOVES:
-        places = min(_size(type, n) for type in (*ins, out))
+        places = min(type.size(n) for type in (*ins, out))
         return (prod(op.kernel) - ("grad" not in op.name)) * places, 0
     if op.name in MOVES:
         return 0, 0
-    largest = max([size, *(_size(type, n) for type in ins)])
+    largest = max([size, *(type.size(n) for type in ins)])
     return OPERATIONS.get(op.name, 1) * largest, 0
 
 
@@ -167,16 +167,12 @@ def _multiplications(op: Convolution, ins: list[TensorType], out: TensorType, n:
     """Return the products in a convolution: each number of y sums as many as a unit has weights."""
     w = {"conv": ins[1], "conv_dx": ins[1], "conv_dw": out}[op.name]
     y = {"conv": out, "conv_dx": ins[0], "conv_dw": ins[1]}[op.name]
-    return _size(y, n) * prod(shape_at(w.shape[:-1], n))
+    return y.size(n) * prod(shape_at(w.shape[:-1], n))
 
 
 def _bytes(program: Program, instr: Instr, n: int) -> int:
     names = [*dict.fromkeys(instr.ins), *dict.fromkeys(instr.outs)]
     return sum(program.buffers[name].type.nbytes(n) for name in names)
-
-
-def _size(type: TensorType, n: int) -> int:
-    return prod(shape_at(type.shape, n))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +235,7 @@ def totals(
     """Return the totals of a graph, or of the nodes `only`, and of the program compiled from it."""
     nodes = list(graph) if only is None else [graph[name] for name in only]
     ops = [node for node in nodes if not node.op.is_source]
-    parameters = sum(prod(node.op.shape) for node in nodes if isinstance(node.op, Parameter))
+    parameters = sum(node.type.size(1) for node in nodes if node.op.is_parameter)
     return Totals(
         len(nodes),
         parameters,
@@ -272,7 +268,7 @@ def _names(nodes: Iterable[Node | None]) -> list[str]:
 
 
 def _all_flops(graph: Graph, ops: Sequence[Node], batch: int) -> int | None:
-    if any(isinstance(node.op, Layer) for node in ops):
+    if any(node.op.is_layer for node in ops):
         return None
     ins = ([graph[name].type for name in node.inputs] for node in ops)
     pairs = zip(ops, ins, strict=True)
@@ -287,7 +283,7 @@ def changed_totals(before: Totals, after: Totals) -> Iterator[str]:
     if old != new:
         gap = _terms(((new - old).rows, "*N"), ((new - old).fixed, ""))
         yield f"bytes of values {old} -> {new} ({gap})"
-    rows = f"FLOPs of {after.batch:,} row{'' if after.batch == 1 else 's'}"
+    rows = f"FLOPs of {counted(after.batch, 'row')}"
     yield from _line(rows, before.flops, after.flops)
     yield from _line("instructions", before.instructions, after.instructions)
     yield from _line("bytes of the arena", before.arena, after.arena)

@@ -13,9 +13,8 @@ import numpy as np
 import graphc as gc
 from graphc.ir.build import Value
 from graphc.ir.tensor_type import Shape, broadcast, count
-from graphc.onnx.call import Call, Converter
+from graphc.onnx.call import Call, Converter, NotSupported, dtype_of
 from graphc.onnx.convert.conv import convolved
-from graphc.onnx.operands import NotSupported, dtype_of
 from graphc.ops.linalg import MatMul
 from graphc.ops.shape import as_dtype
 
@@ -234,10 +233,6 @@ def _qlinear_matmul(call: Call) -> Value:
     return _requantized(call, product, (-2, -1, -1))
 
 
-def _conv_integer(call: Call) -> Value:
-    return gc.cast(convolved(call, _whole(call, 0, 2, 1), _whole(call, 1, 3, 0)), "int32")
-
-
 def _qlinear_conv(call: Call) -> Value:
     total = convolved(call, _whole(call, 0, 2, 1), _whole(call, 3, 5, 0))
     if call.has(8):
@@ -247,7 +242,9 @@ def _qlinear_conv(call: Call) -> Value:
 
 
 CONVERTERS: dict[str, Converter] = {
-    "ConvInteger": _conv_integer,
+    "ConvInteger": lambda call: gc.cast(
+        convolved(call, _whole(call, 0, 2, 1), _whole(call, 1, 3, 0)), "int32"
+    ),
     "DequantizeLinear": _dequantize,
     "Einsum": _einsum,
     "Gemm": _gemm,

@@ -1,1 +1,268 @@
-"""Export of graphs as ONNX models."""
+"""Export of graphs as ONNX models: the writer of the nodes of a graph or a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from onnx import NodeProto, defs, helper, numpy_helper
+
+from graphc.base.errors import GraphError
+from graphc.ir.op import Array, Op
+from graphc.ir.tensor_type import Batch, Shape, TensorType
+
+WIDER = {
+    **dict.fromkeys(("bool", "int8", "int16", "uint8", "uint16"), ("int32", "int64")),
+    "int32": ("int64",),
+}
+"""The wider dtypes that hold all numbers of a dtype."""
+_ONNX = {"float": "float32", "double": "float64"}
+
+
+class Formal(NamedTuple):
+    """An operand or result as ONNX declares it: its type variable, and that variable's dtypes."""
+
+    variable: str
+    dtypes: frozenset[str]
+
+
+@cache
+def formals(op: str, opset: int) -> tuple[tuple[Formal, ...], tuple[Formal, ...]]:
+    """Return the operands and results of an op; the last one also represents any further ones."""
+    schema = defs.get_schema(op, opset)
+    allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
+
+    def formal(text: str) -> Formal:
+        return Formal(text, frozenset(map(_dtype, allowed.get(text, [text]))))
+
+    return tuple(formal(x.type_str) for x in schema.inputs), tuple(
+        formal(x.type_str) for x in schema.outputs
+    )
+
+
+def _dtype(text: str) -> str:
+    name = text.removeprefix("tensor(").removesuffix(")")
+    return _ONNX.get(name, name)
+
+
+def bound(
+    declared: Sequence[Formal], names: Sequence[str], dtypes: Mapping[str, str]
+) -> Iterator[tuple[Formal, str]]:
+    """Yield the declared operand and the dtype of each of these values whose dtype is known."""
+    for number, name in enumerate(names):
+        if name in dtypes and declared:
+            yield declared[min(number, len(declared) - 1)], dtypes[name]
+
+
+def wider(found: Sequence[tuple[Formal, str]]) -> dict[str, str]:
+    """Return for each type variable of a forbidden dtype an allowed one that holds its numbers."""
+    return {
+        formal.variable: dtype
+        for formal, own in found
+        if own not in formal.dtypes
+        for dtype in [next((w for w in WIDER.get(own, ()) if w in formal.dtypes), "")]
+        if dtype
+    }
+
+
+OPSET = 18
+IR_VERSION = 10
+
+
+class Writer:
+    """A list of ONNX nodes being written; `types` holds those of all values of the graph."""
+
+    def __init__(
+        self,
+        types: dict[str, TensorType],
+        inputs: Iterable[str],
+        train: bool,
+        public: Iterable[str] = (),
+    ) -> None:
+        self.types, self.inputs = types, tuple(inputs)
+        self.dtypes = {name: type.dtype for name, type in types.items()}
+        """The dtypes by name, of helper values, too, if they are known."""
+        self.constants: dict[str, Array] = {}
+        """The arrays that were written as constant nodes."""
+        self.train = train
+        """Whether layers are written as they act in training."""
+        self.moved: list[str] = []
+        """The running statistics whose next values were written."""
+        self.nodes: list[NodeProto] = []
+        self.prefix = ""
+        """The prefix of names of helper values: the name of the current node."""
+        self.taken = {*types, *public}
+        """The names in use, outputs included."""
+        self._rows: str | None = None
+
+    def emit(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        out: str | Sequence[str] | None = None,
+        domain: str = "",
+        **attributes: Any,
+    ) -> str:
+        """Write a node and return the name of its first result.
+
+        If ONNX's op does not accept an integer dtype, operands are cast to a wider one, and results
+        back.
+        """
+        names = [out] if isinstance(out, str) else list(out or [self.fresh(op.lower())])
+        operands, results = ((), ()) if domain else formals(op, OPSET)
+        wide = wider([*bound(operands, inputs, self.dtypes)])
+        if not domain:
+            self._note(operands, results, inputs, names, attributes)
+        if not wide:
+            self._write(op, inputs, names, domain, attributes)
+            return names[0]
+        cast = [
+            self._cast(name, dtype) if (dtype := _of(operands, i, wide)) and name else name
+            for i, name in enumerate(inputs)
+        ]
+        found = [
+            self.fresh(op.lower()) if _of(results, i, wide) else n for i, n in enumerate(names)
+        ]
+        self._write(op, cast, found, domain, attributes)
+        for own, name in zip(found, names, strict=True):
+            if own != name:
+                self._cast(own, self.dtypes[name], name)
+        return names[0]
+
+    def _write(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        names: Sequence[str],
+        domain: str,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        said = {name: value for name, value in attributes.items() if value is not None}
+        node = helper.make_node(op, list(inputs), list(names), name=names[0], **said)
+        node.domain = domain
+        self.nodes.append(node)
+
+    def _cast(self, name: str, dtype: str, out: str | None = None) -> str:
+        return self.emit("Cast", [name], out, to=onnx_dtype(dtype))
+
+    def _note(
+        self,
+        operands: Sequence[Formal],
+        results: Sequence[Formal],
+        inputs: Sequence[str],
+        names: Sequence[str],
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """Record the dtypes of results that follow from those of operands."""
+        known = {formal.variable: dtype for formal, dtype in bound(operands, inputs, self.dtypes)}
+        for i, name in enumerate(names):
+            formal = results[min(i, len(results) - 1)]
+            dtype = known.get(formal.variable, next(iter(formal.dtypes), ""))
+            if name not in self.dtypes and (formal.variable in known or len(formal.dtypes) == 1):
+                self.dtypes[name] = dtype
+        if "to" in attributes:
+            self.dtypes[names[0]] = helper.tensor_dtype_to_np_dtype(attributes["to"]).name
+
+    def constant(self, array: Any, dtype: str | None = None, out: str | None = None) -> str:
+        """Write an array as a constant node and return its name."""
+        value = np.array(array, dtype, order="C")
+        name = out or self.fresh("constant")
+        self.dtypes[name], self.constants[name] = value.dtype.name, value
+        return self.emit("Constant", [], name, value=numpy_helper.from_array(value, name))
+
+    def fresh(self, word: str) -> str:
+        """Return a name that is not in use, and reserve it."""
+        base = f"{self.prefix}.{word}" if self.prefix else word
+        name, number = base, 1
+        while name in self.taken:
+            number += 1
+            name = f"{base}_{number}"
+        self.taken.add(name)
+        return name
+
+    def ints(self, numbers: Sequence[int]) -> str:
+        """Write integers, such as axes, as a constant node."""
+        return self.constant(list(numbers), "int64")
+
+    def dims(self, shape: Shape) -> str:
+        """Write a shape as a value: a constant, or computed from the number of rows of the run."""
+        if not any(isinstance(dim, Batch) for dim in shape):
+            return self.ints([dim for dim in shape if isinstance(dim, int)])
+        parts = [
+            self._rows_times(dim.factor) if isinstance(dim, Batch) else self.ints([dim])
+            for dim in shape
+        ]
+        return parts[0] if len(parts) == 1 else self.emit("Concat", parts, axis=0)
+
+    def _rows_times(self, factor: int) -> str:
+        if self._rows is None:
+            self._rows = self._count_rows()
+        return self._rows if factor == 1 else self.emit("Mul", [self._rows, self.ints([factor])])
+
+    def _count_rows(self) -> str:
+        for name in self.inputs:
+            for axis, dim in enumerate(self.types[name].shape):
+                if isinstance(dim, Batch):
+                    rows = self.emit("Shape", [name], start=axis, end=axis + 1)
+                    if dim.factor == 1:
+                        return rows
+                    return self.emit("Div", [rows, self.ints([dim.factor])])
+        raise GraphError(
+            "a value has as many rows as the batch, and no input of the net has rows",
+            hint="declare the input that it goes with: x = net.input('x', (gc.N, ...))",
+        )
+
+    def reshape(self, x: str, shape: Shape, out: str | None = None) -> str:
+        """Write x with another shape, in which the batch dimension follows from the others."""
+        if 0 in shape:  # without any element nothing follows from the others
+            return self.emit("Reshape", [x, self.dims(shape)], out, allowzero=1)
+        sizes = [-1 if isinstance(dim, Batch) else dim for dim in shape]
+        return self.emit("Reshape", [x, self.ints(sizes)], out)
+
+
+Emit = Callable[[Writer, Any, Sequence[str], str], str | None]
+"""A writer of an op over named operands as a named value.
+
+It returns the value's name, or None if ONNX lacks the op.
+"""
+
+
+def node(name: str, **attributes: str | float) -> Emit:
+    """Return a writer of one node, whose attributes are numbers, or fields of the op by name."""
+
+    def emit(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
+        values = {
+            key: getattr(op, value) if isinstance(value, str) else value
+            for key, value in attributes.items()
+        }
+        return w.emit(name, ins, out, domain="", **values)
+
+    return emit
+
+
+def _of(declared: Sequence[Formal], number: int, wide: Mapping[str, str]) -> str:
+    """Return the dtype that an operand or result of a node is cast to, or "" if it is not cast."""
+    return wide.get(declared[min(number, len(declared) - 1)].variable, "")
+
+
+def onnx_dtype(dtype: str) -> int:
+    """Return ONNX's number of a dtype."""
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+def next_of(state: str) -> str:
+    """Return the name of a state's value after a training step."""
+    return f"{state}.next"
+
+
+def value_info(name: str, type: TensorType) -> Any:
+    """Return the declaration of a graph's input or output."""
+    sizes = [dim if isinstance(dim, int) else str(dim) for dim in type.shape]
+    return helper.make_tensor_value_info(name, onnx_dtype(type.dtype), sizes)
+
+
+def tensor(name: str, array: Array) -> Any:
+    """Return the array as an initializer."""
+    return numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)

@@ -33,7 +33,7 @@ from graphc.runtime.feeds import program_check
 from graphc.runtime.shards import Shards
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
-from graphc.view.times import program_name
+from graphc.view.measure import program_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,15 @@ from typing import Literal
 
 from graphc.base.loc import Loc
 from graphc.compiler.memory import align
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Graph
 from graphc.ir.plan import Buffer, Program
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.ir.text.program import epochs
 from graphc.ops.again import is_clone
-from graphc.ops.source import Parameter, State
 from graphc.view.render.layers import known_prefix
 from graphc.view.render.style import listed, shown
 
-Role = Literal["forward", "kept", "backward", "wrt", "again", "update", "scratch"]
+Role = Literal["forward", "kept", "backward", "wrt", "again", "update", "sent"]
 ROLES: Mapping[Role, str] = {
     "forward": "values",
     "kept": "values kept for backward",
@@ -26,7 +25,7 @@ ROLES: Mapping[Role, str] = {
     "wrt": "gradients of parameters",
     "again": "values computed again",
     "update": "updates of states",
-    "scratch": "scratch of one instruction",
+    "sent": "copies of values that are sent",
 }
 """The purpose of a buffer, in words."""
 
@@ -146,14 +145,11 @@ def _later_role(name: str, graph: Graph, forward: Container[str]) -> Role:
     if is_clone(name):
         return "again"
     owner = known_prefix(name.rpartition(".")[0], graph)
-    if not name.startswith("d_") or (owner and _is_given(graph[owner], forward)):
+    given = owner and (owner in forward or graph[owner].op.persistent)
+    if given or not name.startswith("d_"):
         return "update"
     of = known_prefix(name.removeprefix("d_"), graph)
-    return "wrt" if of and isinstance(graph[of].op, Parameter) else "backward"
-
-
-def _is_given(node: Node, forward: Container[str]) -> bool:
-    return node.name in forward or isinstance(node.op, (Parameter, State))
+    return "wrt" if of and graph[of].op.is_parameter else "backward"
 
 
 def _slots(program: Program) -> Iterator[Slot]:
@@ -173,9 +169,9 @@ def _slots(program: Program) -> Iterator[Slot]:
         parts = []
         for buffer, begin, end in zip(buffers, begins, ends, strict=True):
             name = buffer.name
-            role: Role = known.get(name, "scratch")
+            role: Role = known.get(name, "sent")
             node = program.graph.nodes.get(name)
-            loc = node.locs[0] if node is not None and node.locs else None
+            loc = node.loc if node is not None else None
             size = buffer.type.nbytes(program.capacity)
             life = buffer.first, buffer.last, begin, max(begin, end)
             text = buffer.type.bytes_text()

@@ -14,12 +14,10 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
 from graphc.ir.text.difference import change_lines, counts_text, pair_text
 from graphc.ir.text.graph import word_of
-from graphc.ops.source import Input
-from graphc.view.render.cards import Line, Run, muted, struck
 from graphc.view.render.draw import Picture
-from graphc.view.render.layout import INSTALL, find_renderer, format_of, put
 from graphc.view.render.page import Step, View, page_text
 from graphc.view.render.page.facts import Facts, facts_json, layer_table
+from graphc.view.render.renderer import INSTALL, find_renderer, format_of, put
 from graphc.view.render.sheet import (
     Arrow,
     Box,
@@ -29,7 +27,7 @@ from graphc.view.render.sheet import (
     sheet_file,
     sheet_svg,
 )
-from graphc.view.render.style import short
+from graphc.view.render.style import Line, Run, muted, short, struck
 
 Item = TypeVar("Item")
 
@@ -88,7 +86,8 @@ class _Drawing:
 
     def __init__(self, shown: Difference, most: int) -> None:
         self.pairs = {pair.node.name: pair for pair in shown.pairs}
-        self.drawn = {name: pair for name, pair in self.pairs.items() if _is_box(pair)}
+        boxes = (p for p in shown.pairs if p.node.op.is_input or not p.node.op.is_source)
+        self.drawn = {pair.node.name: pair for pair in boxes}
         partly = len(self.drawn) > most
         self.left_out: list[str] = []
         changed = {pair.node.name: pair for pair in shown.changes}
@@ -171,10 +170,6 @@ class _Drawing:
                 free = back and not against
                 found[ends] = Arrow(*ends, look, against=against, free=free)
         yield from found.values()
-
-
-def _is_box(pair: Pair) -> bool:
-    return not pair.node.op.is_source or isinstance(pair.node.op, Input)
 
 
 def _edges(shown: Difference, touching: Container[str] | None) -> Iterator[Edge]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from graphc.base.errors import GraphError
 from graphc.ir.plan import Plan, Program
 from graphc.view.render.arena import ROLES, ArenaMap, Part, Role, arena_text
-from graphc.view.render.layout import format_of, put
 from graphc.view.render.page import Step, View, simple_page
+from graphc.view.render.renderer import format_of, put
 from graphc.view.render.style import (
     ADVANCE,
     WIDTH,
@@ -56,7 +56,7 @@ _LOOKS: dict[Role, tuple[str, str, str]] = {
     "wrt": ("wrt-fill", "wrt", 'stroke-dasharray="10 2 2 2"'),
     "again": ("forward-fill", "forward", 'fill-opacity="0.5" stroke-dasharray="3 1.5"'),
     "update": ("input-fill", "input", 'stroke-dasharray="2 4"'),
-    "scratch": ("edge", "muted", 'stroke-width="0.6"'),
+    "sent": ("edge", "muted", 'stroke-width="0.6"'),
 }
 """The colours of a buffer's area and edge, and further attributes."""
 _LEGEND: dict[Role, str] = {
@@ -66,7 +66,7 @@ _LEGEND: dict[Role, str] = {
     "wrt": "of parameters",
     "again": "computed again",
     "update": "updates",
-    "scratch": "scratch",
+    "sent": "sent",
 }
 
 
@@ -89,7 +89,7 @@ def arena_steps(programs: Mapping[str, Program]) -> Iterator[Step]:
     for name in names[:1] if huge else names:
         arena = ArenaMap(programs[name])
         more = f"\nnot drawn: {', '.join(names[1:])}" if huge and names[1:] else ""
-        yield Step(name, arena_svg(arena), arena_text(arena) + more)
+        yield Step(name, _Drawing(arena).svg(), arena_text(arena) + more)
 
 
 def render_arena(programs: Mapping[str, Program], name: str, path: str | Path) -> Path:
@@ -106,11 +106,6 @@ def render_arena(programs: Mapping[str, Program], name: str, path: str | Path) -
     return put(target, text.encode())
 
 
-def arena_svg(arena: ArenaMap) -> str:
-    """Return the picture as SVG text; equal programs give equal text."""
-    return _Drawing(arena).svg()
-
-
 class _Drawing:
     """The drawing of one arena."""
 
@@ -125,7 +120,7 @@ class _Drawing:
         self.together = _together([(p, b) for p, b in boxes if id(p) not in drawn])
 
     def svg(self) -> str:
-        """Return the finished picture as SVG text."""
+        """Return the finished picture as SVG text; equal programs give equal text."""
         arena = self.arena
         rows = min(len(arena.at_peak), MOST_ROWS + 1)
         height = TOP + HEIGHT + GAP + STRIP + 58 + (rows + 1) * ROW
