@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from graphc.backends.native.gemm_blocks import Blocks
-from graphc.backends.native.gemm_few_rows import Squares, Sweeps
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
 from graphc.backends.native.gemm_sizes import FEW, Scratch, Tile, choose_tile
+from graphc.backends.native.gemm_sums import Blocks, Squares, Sweeps
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_windows import Windows, WindowSums
 from graphc.backends.native.ir import Function, Module, Range, Value
@@ -54,10 +53,10 @@ def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, int], bits: int)
     return GemmCode(name, buffers, kernel, tile)
 
 
-def _arguments(buffers: int) -> list[tuple[str, str]]:
+def _arguments(buffers: int) -> str:
     """Return the arguments of a product that is called with that many buffers."""
-    pointers = [("ptr", f"%b{i}") for i in range(buffers)]
-    return [*pointers, ("ptr", "%scratch"), *THREAD_ARGUMENTS]
+    pointers = "".join(f"ptr %b{i}, " for i in range(buffers))
+    return f"{pointers}ptr %scratch, {THREAD_ARGUMENTS}"
 
 
 def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits: int) -> object:
@@ -78,15 +77,14 @@ def _emit(frame: Frame) -> None:
     """Emit the whole function for this thread's rows and panels, by the method that fits."""
     kernel = frame.kernel
     rows, panels = _share(frame)
-    if kernel.window is not None:
-        if frame.scratch.across_groups:
-            in_groups = GroupWindowSums if kernel.trans_a else GroupWindows
-            in_groups(frame, kernel.window).emit(rows, panels)
-        else:
-            over = WindowSums if kernel.trans_a else Windows
-            over(frame, kernel.window).emit(rows, panels)
-    else:
+    if kernel.window is None:
         _emit_matrices(frame, rows, panels)
+    elif frame.scratch.across_groups:
+        in_groups = GroupWindowSums if kernel.trans_a else GroupWindows
+        in_groups(frame, kernel.window).emit(rows, panels)
+    else:
+        over = WindowSums if kernel.trans_a else Windows
+        over(frame, kernel.window).emit(rows, panels)
 
 
 def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
@@ -100,24 +98,17 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
         few.emit(rows, panels)
     else:
         count = f.sub(rows[1], rows[0])
-        f.when(f.value(f"icmp sgt i64 {count}, {FEW}"), lambda: tiles.emit(rows, panels))
-        f.when(f.value(f"icmp sle i64 {count}, {FEW}"), lambda: few.emit(rows, panels))
+        f.when(f.less(FEW, count), lambda: tiles.emit(rows, panels))
+        f.when(f.less(count, FEW + 1), lambda: few.emit(rows, panels))
 
 
 def _share(frame: Frame) -> tuple[Range, Range]:
     """Emit the first and end row, and the first and end panel, of this thread."""
-    f = frame.f
-
-    def part(count: Value) -> Range:
-        first, last = (f.mul(x, count) for x in ("%tid", f.add("%tid", 1)))
-        return f.value(f"udiv i64 {first}, %threads"), f.value(f"udiv i64 {last}, %threads")
-
-    rows, panels = ("0", frame.m), ("0", str(frame.panels))
+    f, rows, panels = frame.f, ("0", frame.m), ("0", str(frame.panels))
     if frame.kernel.split == "rows":
-        first, last = part(f.value(f"udiv i64 {f.add(frame.m, CHUNK - 1)}, {CHUNK}"))
-        return (f.mul(first, CHUNK), f.smaller(f.mul(last, CHUNK), frame.m)), panels
+        return f.thread_part(frame.m, CHUNK), panels
     if frame.kernel.split == "columns":
-        return rows, part(panels[1])
+        return rows, f.thread_part(frame.panels)
     only = f.value("icmp eq i64 %tid, 0")
     return ("0", f.value(f"select i1 {only}, i64 {frame.m}, i64 0")), panels
 
@@ -205,8 +196,7 @@ def _emit_stack(
 
     def matrix(place: list[Value]) -> None:
         pointers = [_moved(f, part, place) for part in parts]
-        listed = ", ".join(f"ptr {pointer}" for pointer in pointers)
-        f.do(f"call void @{product}({listed}, ptr %scratch, i64 %n, i64 0, i64 1)")
+        f.call(product, *pointers, "%scratch", "%n", 0, 1)
 
     each_index(f, [f.size(dim) for dim in sizes], matrix)
 

@@ -59,14 +59,8 @@ class _Emission:
         return ProgramCode(self.module.text(), self.scratch)
 
     def _segment(self, segment: Segment, symbol: str) -> None:
-        arguments = [
-            ("ptr", "%table"),
-            ("i64", "%n"),
-            ("i64", "%tid"),
-            ("i64", "%threads"),
-            ("i64", "%epoch"),
-        ]
-        function = Function(symbol, arguments, linkage="")
+        arguments = "ptr %table, i64 %n, i64 %tid, i64 %threads, i64 %epoch"
+        function = Function(self.module, symbol, arguments, linkage="")
         later = range(1, len(segment.epochs))
         cases = " ".join(f"i64 {i}, label %epoch{i}" for i in later)
         function.do(f"switch i64 %epoch, label %epoch0 [{cases}]")
@@ -102,8 +96,7 @@ class _Emission:
             loop = emit_loop(self.module, kernel, self._pitches(instr, kernel))
             pointers = [self._pointer(function, name) for name in loop.buffers]
             name = loop.name
-        listed = ", ".join(f"ptr {pointer}" for pointer in pointers)
-        function.do(f"call void @{name}({listed}, i64 %n, i64 %tid, i64 %threads)")
+        function.call(name, *pointers, "%n", "%tid", "%threads")
 
     def _gemm(self, instr: Instr, kernel: Gemm) -> GemmCode:
         if kernel.stack is not None:
