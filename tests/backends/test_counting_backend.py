@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends import choice, table
+from graphc.backends import table
 from graphc.backends.backend import Backend, Call, Link, Memory, Take, View
 from graphc.ir.plan import Program
 from graphc.ir.tensor_type import TensorType, dim_at
@@ -107,13 +107,12 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingBackend]:
     monkeypatch.setattr(module, "BACKEND", backend, raising=False)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     first, *others = table.BACKENDS
-    for room in (table, choice):
-        monkeypatch.setattr(room, "BACKENDS", (first, backend.name, *others))
+    monkeypatch.setattr(table, "BACKENDS", (first, backend.name, *others))
     table.backend.cache_clear()
-    choice._missing.cache_clear()
+    table._missing.cache_clear()
     yield backend
     table.backend.cache_clear()
-    choice._missing.cache_clear()
+    table._missing.cache_clear()
 
 
 def net() -> gc.Net:

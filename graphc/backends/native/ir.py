@@ -5,8 +5,10 @@ A value is the text that names it: `%v3`, or a literal such as `7`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
+from itertools import count
 
 from graphc.ir.tensor_type import Batch, Dim
 
@@ -271,3 +273,36 @@ def _literal(value: Value | int) -> int | None:
     if isinstance(value, int):
         return value
     return None if value.startswith("%") else int(value)
+
+
+Structure = Mapping[str, tuple[str, int]]
+"""The type of each field of a structure in memory, and its offset in bytes."""
+_SHORTHAND = re.compile(r"^  (?:%(\S+) = (field|place) %(\w+)\.(\w+)|if (.+): (\w+), (\w+))$", re.M)
+
+
+def structure(*fields: str) -> Structure:
+    """Return a structure of 64-bit words; each of `fields` is "i64 name" or "ptr name"."""
+    pairs = [field.split() for field in fields]
+    return {name: (type, 8 * i) for i, (type, name) in enumerate(pairs)}
+
+
+def written_out(text: str, structures: Mapping[str, Structure]) -> str:
+    """Return the text of a function with three shorthands written out.
+
+    `%x = place %pool.epoch` is the address of a field of the structure `pool`, which is at %pool;
+    `%x = field %pool.epoch` its value, with %x.at for the address; `if eq i64 %a, 0: yes, no` a
+    comparison and a branch.
+    """
+    numbers = count()
+
+    def one(match: re.Match[str]) -> str:
+        name, how, base, field, condition, yes, no = match.groups()
+        if condition:
+            test = f"%if{next(numbers)}"
+            return f"  {test} = icmp {condition}\n  br i1 {test}, label %{yes}, label %{no}"
+        type, offset = structures[base][field]
+        at = name if how == "place" else f"{name}.at"
+        address = f"  %{at} = getelementptr i8, ptr %{base}, i64 {offset}"
+        return address if how == "place" else f"{address}\n  %{name} = load {type}, ptr %{at}"
+
+    return _SHORTHAND.sub(one, text)

@@ -130,7 +130,7 @@ def test_versions_of_llvmlite(
 
 def test_llvmlite_is_not_imported_with_the_backend() -> None:
     text = (
-        "import sys, graphc, graphc.backends.native.calls, graphc.backends.native.target\n"
+        "import sys, graphc, graphc.backends.native.pool, graphc.backends.native.target\n"
         "assert not any(name.startswith('llvmlite') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", text], check=True)
