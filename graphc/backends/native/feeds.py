@@ -23,7 +23,7 @@ import numpy as np
 
 from graphc.backends.backend import Take
 from graphc.backends.native.ir import Function, Module, Structure, Value, structure, written_out
-from graphc.backends.native.jit import Library, builtin, load
+from graphc.backends.native.jit import builtin, load
 from graphc.backends.native.loop_structure import Masks, blocks
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.target import host
@@ -47,12 +47,11 @@ USUAL = 0x0001 | 0x0100
 FRAME = structure(
     "ptr type",  # ndarray
     "ptr none",
-    "i64 names",  # of arrays that the dict must have
+    "i64 names",  # of arrays that the dict must have: a feed for each
     "i64 capacity",
     "ptr table",
     "i64 range_count",
     "ptr ranges",  # first and end addresses of memory that runs write to: no array may lie there
-    "i64 feed_count",
     "ptr feeds",
 )
 FEED = structure(
@@ -78,6 +77,7 @@ _PYTHON = (
 )
 
 
+@lru_cache
 def feeds_ir() -> str:
     """Return the IR text of the module with `take`."""
     module = Module()
@@ -243,14 +243,13 @@ entry:
   %names = field %frame.names
   %capacity = field %frame.capacity
   %table = field %frame.table
-  %feeds = field %frame.feed_count
   %feeds_at = field %frame.feeds
   %size = call i64 @PyDict_Size(ptr %given)
   if eq i64 %size, %names: next, unusual
 next:
   %i = phi i64 [ 0, %entry ], [ %following, %taken ]
   %rows = phi i64 [ -1, %entry ], [ %known, %taken ]
-  if ult i64 %i, %feeds: look, answer
+  if ult i64 %i, %names: look, answer
 look:
   %offset = mul i64 %i, $feed_size
   %feed = getelementptr i8, ptr %feeds_at, i64 %offset
@@ -310,33 +309,23 @@ def bind_feeds(
     given.  The address of an array in `entries` is written to that entry of the table; other
     arrays are only checked, and those that the program does not read only for their shapes.
     """
-    texts = [sys.intern(name) for name in types]
-    dtypes = {name: np.dtype(types[name].dtype) for name in texts if name in program.feeds}
-    dims = {name: _dims(types[name]) for name in texts}
-    ranges = _words([end for array in written for end in (_start(array), _end(array))])
+    names = [sys.intern(name) for name in types]
+    dtypes = {name: np.dtype(types[name].dtype) for name in names if name in program.feeds}
+    dims = {n: _words([d if isinstance(d, int) else 0 for d in types[n].shape]) for n in names}
+    starts = [(int(array.ctypes.data), array.nbytes) for array in written]
+    ranges = _words([end for start, size in starts for end in (start, start + size)])
     feeds = _words(
         [
             word
-            for name in texts
+            for name in names
             for word in _feed(program, name, types[name], dtypes.get(name), dims[name], entries)
         ]
     )
-    frame = _words(
-        [
-            id(np.ndarray),
-            id(None),
-            len(texts),
-            program.capacity,
-            table.ctypes.data,
-            len(written),
-            ctypes.addressof(ranges),
-            len(texts),
-            ctypes.addressof(feeds),
-        ]
-    )
-    library = _feeds_library()
-    keep = (texts, dtypes, dims, ranges, feeds, table, list(written), library)
-    return builtin("take", library.address("take"), frame, keep)
+    own = id(np.ndarray), id(None), len(names), program.capacity, table.ctypes.data
+    memory = len(written), ctypes.addressof(ranges), ctypes.addressof(feeds)
+    library = load(feeds_ir(), ("take",), host())
+    keep = (names, dtypes, dims, ranges, feeds, table, list(written), library)
+    return builtin("take", library.address("take"), _words([*own, *memory]), keep)
 
 
 def _feed(
@@ -348,44 +337,17 @@ def _feed(
     entries: Mapping[str, int],
 ) -> list[int]:
     """Return the words of one feed, a `FEED`."""
-    axis, factor = next(
-        ((i, dim.factor) for i, dim in enumerate(type.shape) if isinstance(dim, Batch)), (-1, 0)
-    )
+    batch = [(i, dim.factor) for i, dim in enumerate(type.shape) if isinstance(dim, Batch)]
+    axis, factor = batch[0] if batch else (-1, 0)
     bound = None if dtype is None else program.index_bounds.get(name)
-    return [
-        id(name),
-        0 if dtype is None else id(dtype),
-        type.rank,
-        ctypes.addressof(dims),
-        axis,
-        factor,
-        type.nbytes(1),
-        entries.get(name, -1),
-        0 if bound is None else ITEMSIZE[type.dtype],
-        bound or 0,
-    ]
-
-
-def _dims(type: TensorType) -> ctypes.Array[ctypes.c_uint64]:
-    return _words([dim if isinstance(dim, int) else 0 for dim in type.shape])
+    where = ctypes.addressof(dims), axis, factor, type.nbytes(1), entries.get(name, -1)
+    limit = 0 if bound is None else ITEMSIZE[type.dtype], bound or 0
+    return [id(name), 0 if dtype is None else id(dtype), type.rank, *where, *limit]
 
 
 def _words(values: Sequence[int]) -> ctypes.Array[ctypes.c_uint64]:
     """Return integers as 64-bit words; negative ones wrap."""
     return (ctypes.c_uint64 * len(values))(*values)
-
-
-def _start(array: Array) -> int:
-    return int(array.ctypes.data)
-
-
-def _end(array: Array) -> int:
-    return int(array.ctypes.data) + array.nbytes
-
-
-@lru_cache
-def _feeds_library() -> Library:
-    return load(feeds_ir(), ("take",), host())
 
 
 @lru_cache

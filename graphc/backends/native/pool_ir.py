@@ -18,6 +18,7 @@ the job in memory is its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from string import Template
 
 from graphc.backends.native import call_ir
@@ -63,14 +64,8 @@ def offset_of(tid: int) -> int:
 def pool_ir(target: Target) -> str:
     """Return the module with `worker`, `prober`, `send_home` and `poke`, and the builtin `call`."""
     module = Module()
-    for declaration in (
-        "declare i32 @sched_yield()",
-        "declare i32 @clock_gettime(i32, ptr)",
-        pause(target)[0],
-        *float_mode(target)[0],
-        *sleeping(target)[0],
-        *call_ir.DECLARATIONS,
-    ):
+    declared, code = machine_code(target)
+    for declaration in (*_LIBC, *call_ir.DECLARATIONS, *declared):
         module.declare(declaration)
     numbers = {
         "idle": IDLE,
@@ -78,75 +73,59 @@ def pool_ir(target: Target) -> str:
         "patience": PATIENCE,
         "first": FIRST_RECORD,
         "bytes": RECORD_BYTES,
-        "monotonic": 6 if target.apple else 1,
     }
+    structures = {"pool": POOL, "record": RECORD, "frame": call_ir.FRAME}
     for part in (*_BASIC, *call_ir.SHARING, *_WORKERS, *call_ir.CALLING):
-        module.functions.append(fill(part, target, **numbers))
+        text = written_out(part, structures)
+        module.functions.append(Template(text).substitute(code, **numbers))
     return module.text()
 
 
-def pause(target: Target) -> tuple[str, str]:
-    """Return a declaration, and a call by which the processor learns that this thread waits."""
-    if target.arm:
-        return "declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"
-    return "declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"
+_LIBC = ("declare i32 @sched_yield()", "declare i32 @clock_gettime(i32, ptr)")
 
 
-def float_mode(target: Target) -> tuple[tuple[str, ...], str, str]:
-    """Return declarations, code that saves the float mode and sets ours, and code that restores it.
+def machine_code(target: Target) -> tuple[Sequence[str], Mapping[str, object]]:
+    """Return declarations, and the code of a machine for what the text of functions names.
 
-    Ours: no traps, round to nearest, subnormal numbers are zero as operands and as results.
+    `pause` lets the processor know that this thread waits.  `save_mode` saves the float mode and
+    sets ours: no traps, round to nearest, subnormal numbers are zero as operands and as results.
+    `sleep` sleeps while the i32 at %word is %seen, and `wake` wakes its sleeper.
     """
     if target.arm:
-        return (
-            ("declare i64 @llvm.aarch64.get.fpcr()", "declare void @llvm.aarch64.set.fpcr(i64)"),
-            "%mode = call i64 @llvm.aarch64.get.fpcr()\n"
-            f"  call void @llvm.aarch64.set.fpcr(i64 {1 << 24})",
-            "call void @llvm.aarch64.set.fpcr(i64 %mode)",
+        hint, read, write = (f"llvm.aarch64.{name}" for name in ("hint", "get.fpcr", "set.fpcr"))
+        declared = [f"declare void @{hint}(i32)", f"declare i64 @{read}()"]
+        declared.append(f"declare void @{write}(i64)")
+        pause = f"call void @{hint}(i32 1)"
+        save = f"%mode = call i64 @{read}()\n  call void @{write}(i64 {1 << 24})"
+        restore = f"call void @{write}(i64 %mode)"
+    else:
+        read, write = "llvm.x86.sse.stmxcsr", "llvm.x86.sse.ldmxcsr"
+        declared = [f"declare void @{name}(ptr)" for name in (read, write)]
+        declared.append("declare void @llvm.x86.sse2.pause()")
+        pause = "call void @llvm.x86.sse2.pause()"
+        save = (
+            "%mode = alloca i32, align 4\n  %ours = alloca i32, align 4\n"
+            f"  call void @{read}(ptr %mode)\n  store i32 {0x1F80 | 0x8040}, ptr %ours\n"
+            f"  call void @{write}(ptr %ours)"
         )
-    return (
-        ("declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)"),
-        "%mode = alloca i32, align 4\n  %ours = alloca i32, align 4\n"
-        "  call void @llvm.x86.sse.stmxcsr(ptr %mode)\n"
-        f"  store i32 {0x1F80 | 0x8040}, ptr %ours\n"
-        "  call void @llvm.x86.sse.ldmxcsr(ptr %ours)",
-        "call void @llvm.x86.sse.ldmxcsr(ptr %mode)",
-    )
-
-
-def sleeping(target: Target) -> tuple[tuple[str, ...], str, str]:
-    """Return declarations, a sleep while the i32 at %word is %seen, and a wake of its sleeper."""
+        restore = f"call void @{write}(ptr %mode)"
     if target.apple:
-        return (
-            (
-                "declare i32 @__ulock_wait(i32, ptr, i64, i32)",
-                "declare i32 @__ulock_wake(i32, ptr, i64)",
-            ),
-            "%wide = zext i32 %seen to i64\n"
-            "  call i32 @__ulock_wait(i32 1, ptr %word, i64 %wide, i32 0)",
-            "call i32 @__ulock_wake(i32 1, ptr %word, i64 0)",
-        )
-    futex = f"call i64 (i64, ...) @syscall(i64 {98 if target.arm else 202}, ptr %word, "
-    return (
-        ("declare i64 @syscall(i64, ...)",),
-        f"%wide = zext i32 %seen to i64\n  {futex}i64 128, i64 %wide, ptr null)",
-        f"{futex}i64 129, i64 1)",
-    )
-
-
-def fill(template: str, target: Target, **more: int) -> str:
-    """Fill in $pause, $save_mode and the like in a function's text with this machine's code."""
-    _, save_mode, restore_mode = float_mode(target)
-    _, sleep, wake = sleeping(target)
-    text = written_out(template, {"pool": POOL, "record": RECORD, "frame": call_ir.FRAME})
-    return Template(text).substitute(
-        more,
-        pause=pause(target)[1],
-        save_mode=save_mode,
-        restore_mode=restore_mode,
-        sleep=sleep,
-        wake=wake,
-    )
+        declared += ["declare i32 @__ulock_wait(i32, ptr, i64, i32)"]
+        declared += ["declare i32 @__ulock_wake(i32, ptr, i64)"]
+        sleep = "call i32 @__ulock_wait(i32 1, ptr %word, i64 %wide, i32 0)"
+        wake = "call i32 @__ulock_wake(i32 1, ptr %word, i64 0)"
+    else:
+        declared.append("declare i64 @syscall(i64, ...)")
+        futex = f"call i64 (i64, ...) @syscall(i64 {98 if target.arm else 202}, ptr %word, "
+        sleep, wake = f"{futex}i64 128, i64 %wide, ptr null)", f"{futex}i64 129, i64 1)"
+    code = {
+        "pause": pause,
+        "save_mode": save,
+        "restore_mode": restore,
+        "sleep": sleep,
+        "wake": wake,
+    }
+    return declared, code | {"monotonic": 6 if target.apple else 1}
 
 
 _NOW = """\
@@ -165,6 +144,7 @@ entry:
 _SLEEP_ON = """\
 define internal void @sleep_on(ptr %word, i32 %seen) nounwind {
 entry:
+  %wide = zext i32 %seen to i64
   $sleep
   ret void
 }"""

@@ -135,6 +135,12 @@ class Registers:
         """Return a / b of floats."""
         return self.binary("fdiv", a, b, dtype)
 
+    def neg(self, a: Value, dtype: str) -> Value:
+        """Return -a; integers wrap."""
+        if dtype in FLOATS:
+            return self.function.value(f"fneg {self.type(dtype)} {a}")
+        return self.sub(self.const(0, dtype), a, dtype)
+
     def fma(self, a: Value, b: Value, c: Value, dtype: str) -> Value:
         """Return a * b + c of floats, rounded once."""
         return self.intrinsic("fma", (a, b, c), dtype)

@@ -288,16 +288,10 @@ def _unary(v: Registers, function: str, x: Value, dtype: str) -> Value:
     if function in _MATHS:
         return _MATHS[function](v, x, dtype)
     if function == "neg":
-        return _negative(v, x, dtype)
+        return v.neg(x, dtype)
     if function == "abs":
         return _absolute(v, x, dtype)
     return v.intrinsic(_INTRINSICS[function], (x,), dtype)
-
-
-def _negative(v: Registers, x: Value, dtype: str) -> Value:
-    if dtype in FLOATS:
-        return v.function.value(f"fneg {v.type(dtype)} {x}")
-    return v.sub(v.const(0, dtype), x, dtype)
 
 
 def _absolute(v: Registers, x: Value, dtype: str) -> Value:
@@ -305,7 +299,7 @@ def _absolute(v: Registers, x: Value, dtype: str) -> Value:
         return v.intrinsic("fabs", (x,), dtype)
     if dtype in UNSIGNED:
         return x
-    return v.maximum(x, _negative(v, x, dtype), dtype)
+    return v.maximum(x, v.neg(x, dtype), dtype)
 
 
 def _binary(v: Registers, function: str, a: Value, b: Value, dtype: str) -> Value:
@@ -314,13 +308,8 @@ def _binary(v: Registers, function: str, a: Value, b: Value, dtype: str) -> Valu
         return _general_power(v, a, b, dtype) if exponent is None else _power(v, a, exponent, dtype)
     if function == "floor_div":
         return _floor_division(v, a, b, dtype)
-    simple = {
-        "add": v.add,
-        "sub": v.sub,
-        "mul": v.mul,
-        "div": v.div,
-        "maximum": v.maximum,
-        "minimum": v.minimum,
+    simple: dict[str, Callable[[Value, Value, str], Value]] = {
+        name: getattr(v, name) for name in ("add", "sub", "mul", "div", "maximum", "minimum")
     }
     return simple[function](a, b, dtype)
 
@@ -344,7 +333,7 @@ def _floor_division(v: Registers, a: Value, b: Value, dtype: str) -> Value:
     apart = v.compare("less", v.binary("xor", rest, divisor, dtype), zero, dtype)
     down = v.cast(v.binary("and", uneven, apart, "bool"), "bool", dtype)
     floor = v.sub(quotient, down, dtype)
-    floor = v.select(by_minus_one, _negative(v, a, dtype), floor, dtype)
+    floor = v.select(by_minus_one, v.neg(a, dtype), floor, dtype)
     return v.select(by_zero, zero, floor, dtype)
 
 
