@@ -28,7 +28,8 @@ class Bound:
     program: Program
     n: int
     calls: list[Call]
-    border: int
+    forward_calls: int
+    """How many of the calls are the forward pass."""
     feeds: dict[str, Array]
     outputs: dict[str, Array]
     gradients: dict[str, Array]
@@ -119,13 +120,13 @@ class Binder:
         unknown = program.graph.downstream(missing) if missing else set()
         skip = frozenset(i for i, instr in enumerate(program.instrs) if instr.node in unknown)
         runner = self._runner(program, skip)
-        calls, border = runner.calls(n, view)
+        calls, forward_calls = runner.calls(n, view)
         outputs = {k: _fixed(view(v)) for k, v in program.outputs.items() if v not in unknown}
         return Bound(
             program,
             n,
             calls,
-            border,
+            forward_calls,
             {name: view(name) for name in program.feeds if name not in missing},
             outputs,
             {wrt: view(name) for wrt, name in program.gradients.items()},

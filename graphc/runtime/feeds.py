@@ -26,7 +26,7 @@ from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
 from graphc.runtime.errors import FeedErrors, accumulates
 
 if TYPE_CHECKING:
-    from graphc.backends.backend import Take
+    from graphc.backends.backend import ZeroCopy
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,18 +309,20 @@ KNOWN_FEEDS = 64
 """The number of sets of inputs of a program that may be fed without a copy."""
 
 
-class Direct:
+class ZeroCopyProgram:
     """A native program for zero-copy feeds of certain names."""
 
-    __slots__ = ("_bind", "_bounds", "_copied", "_take")
+    __slots__ = ("_bind", "_bounds", "_check", "_copied")
 
-    def __init__(self, take: Take, copied: tuple[str, ...], bind: Callable[[int], Bound]) -> None:
-        self._take, self._copied, self._bind = take, copied, bind
+    def __init__(
+        self, check: ZeroCopy, copied: tuple[str, ...], bind: Callable[[int], Bound]
+    ) -> None:
+        self._check, self._copied, self._bind = check, copied, bind
         self._bounds: dict[int, Bound] = {}
 
     def ready(self, feeds: Mapping[str, Any]) -> Bound | None:
         """Return the program, set to read these arrays in its next run; None for unusual ones."""
-        n = self._take(feeds)
+        n = self._check(feeds)
         if n is None:
             return None
         bound = self._bounds.get(n)
@@ -337,7 +339,7 @@ class Direct:
         return bound
 
 
-class Directs(dict[tuple[str, ...], Direct]):
+class ZeroCopyPrograms(dict[tuple[str, ...], ZeroCopyProgram]):
     """The native programs for zero-copy feeds that one program has, by the names of the feeds."""
 
     def add(
@@ -355,7 +357,7 @@ class Directs(dict[tuple[str, ...], Direct]):
         names = tuple(types)
         if names in self or len(self) >= KNOWN_FEEDS:
             return
-        if (found := bound.runner.take(types)) is None:
+        if (found := bound.runner.zero_copy(types)) is None:
             return
         program = bound.program
-        self[names] = Direct(*found, lambda n: binder.layout(program, n, missing))
+        self[names] = ZeroCopyProgram(*found, lambda n: binder.layout(program, n, missing))

@@ -15,7 +15,7 @@ import pytest
 
 import graphc as gc
 from graphc.backends import table
-from graphc.backends.backend import Backend, Call, Link, Memory, Take, View
+from graphc.backends.backend import Backend, Call, Link, Memory, View, ZeroCopy
 from graphc.ir.plan import Program
 from graphc.ir.tensor_type import TensorType, dim_at
 from graphc.kernels.functions import FUNCTIONS
@@ -94,7 +94,7 @@ class CountingRunner:
     def feed_in_place(self) -> None:
         """Do nothing: feeds are always copied."""
 
-    def take(self, types: Mapping[str, TensorType]) -> tuple[Take, tuple[str, ...]] | None:
+    def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
         """Return None: feeds are always copied."""
         return None
 

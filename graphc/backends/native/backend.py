@@ -1,6 +1,6 @@
-"""The native backend: LLVM makes machine code of a whole program, which runs on its memory.
+"""The native backend: LLVM compiles a program for the machine that it runs on, and binds it to memory.
 
-What a program computes by NumPy stands between its native parts.
+Reference rules, sends and receives are calls between the runs of native kernels.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from graphc.backends.backend import Call, Link, Memory, Take, View
+from graphc.backends.backend import Call, Link, Memory, View, ZeroCopy
 from graphc.backends.native import pool
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_sizes import instr_scratch
@@ -78,7 +78,7 @@ class NativeProgram:
                 self.feeds[place[1]] = table_index(slot)
 
     def _fixed_feeds(self) -> set[str]:
-        """Return the feeds whose address is fixed: NumPy calls read them, or they are results."""
+        """Return the feeds whose address is fixed: other calls read them, or they are results."""
         instrs, buffers = self.program.instrs, self.program.buffers
         names = [*self.program.outputs.values(), *self.program.gradients.values()]
         for segment in self.layout.segments:
@@ -97,7 +97,7 @@ class NativeProgram:
         """Whether all calls are native: such calls do not warn, nor can they be interrupted."""
         return all(segment.symbol is not None for segment in self.layout.segments)
 
-    def take(self, types: Mapping[str, TensorType]) -> tuple[Take, tuple[str, ...]] | None:
+    def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
         """Return a check of feeds of these types, and the names of feeds that are to be copied.
 
         Return None if all feeds are copied.
@@ -105,24 +105,24 @@ class NativeProgram:
         if not readable():
             return None
         entries = {name: self.feeds[name] for name in types if name in self.feeds}
-        take = bind_feeds(self.program, types, entries, self.table, self.memory.written)
+        check = bind_feeds(self.program, types, entries, self.table, self.memory.written)
         read = [name for name in self.program.feeds if name in types]
-        return take, tuple(name for name in read if name not in entries)
+        return check, tuple(name for name in read if name not in entries)
 
     def calls(self, n: int, view: View) -> tuple[list[Call], int]:
         """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
         calls: list[Call] = []
-        border = None
+        forward = None
         for segment in self.layout.segments:
-            if border is None and segment.start >= self.program.border:
-                border = len(calls)
+            if forward is None and segment.start >= self.program.border:
+                forward = len(calls)
             if segment.symbol is None:
                 calls.extend(self._outside(self.program.instrs[segment.start], n, view))
                 continue
             calls.append(partial(self._native(segment, segment.symbol, n), n))
             if self._link is not None:
                 calls.append(self._link.poke)
-        return calls, len(calls) if border is None else border
+        return calls, len(calls) if forward is None else forward
 
     def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
         numbers = [i for epoch in segment.epochs for i in epoch]

@@ -3,8 +3,8 @@
 An object is stored under a hash of its text.  Another entry, under a hash of the key of a program,
 which decides that text and is cheaper to write, holds the object's name.
 
-What cannot be read or fails its check is compiled again; what cannot be written is not kept.
-Neither is an error, nor a warning.
+An entry that cannot be read or fails its check is compiled again; one that cannot be written is
+not kept.  Neither is an error, nor a warning.
 """
 
 from __future__ import annotations

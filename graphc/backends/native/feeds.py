@@ -1,9 +1,9 @@
-"""The check of feeds that are read where they lie: a builtin whose argument is a dict of arrays.
+"""The check of zero-copy feeds: a builtin whose argument is a dict of arrays.
 
-It checks the arrays of a zero-copy feed in a tenth of a microsecond.  It reads array objects in the
+It takes a tenth of a microsecond for each array.  It reads array objects in the
 layout of NumPy 2; if a probe finds another layout, no feed is zero-copy.
 
-`take` returns the number of rows, as an int, and has then written the address of each array's
+The builtin returns the number of rows, as an int, and has then written the address of each array's
 data into the table of a program.  None means that an array is wrong, or that a program cannot
 read it: nothing else is known, and entries of the table may be changed.
 
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.backend import Take
+from graphc.backends.backend import ZeroCopy
 from graphc.backends.native.ir import Function, Module, Structure, Value, structure, written_out
 from graphc.backends.native.jit import builtin, load
 from graphc.backends.native.loop_structure import Masks, blocks
@@ -79,7 +79,7 @@ _PYTHON = (
 
 @lru_cache
 def feeds_ir() -> str:
-    """Return the IR text of the module with `take`."""
+    """Return the IR text of the module with `check_feeds`."""
     module = Module()
     for declaration in _PYTHON:
         module.declare(declaration)
@@ -236,7 +236,7 @@ misfit:
 }"""
 
 _TAKE = """\
-define ptr @take(ptr %self, ptr %given) #0 {
+define ptr @check_feeds(ptr %self, ptr %given) #0 {
 entry:
   %frame = call ptr @PyLong_AsVoidPtr(ptr %self)
   %none = field %frame.none
@@ -301,10 +301,10 @@ def bind_feeds(
     entries: Mapping[str, int],
     table: Array,
     written: Sequence[Array],
-) -> Take:
-    """Return `take(arrays)`, which checks arrays by name and writes their addresses to `table`.
+) -> ZeroCopy:
+    """Return `check(arrays)`, which checks arrays by name and writes their addresses to `table`.
 
-    `take` returns the number of rows, or None if an array is wrong or native code cannot read it:
+    It returns the number of rows, or None if an array is wrong or native code cannot read it:
     another dtype or order, or memory within `written`.  `types` has every array that must be
     given.  The address of an array in `entries` is written to that entry of the table; other
     arrays are only checked, and those that the program does not read only for their shapes.
@@ -323,9 +323,9 @@ def bind_feeds(
     )
     own = id(np.ndarray), id(None), len(names), program.capacity, table.ctypes.data
     memory = len(written), ctypes.addressof(ranges), ctypes.addressof(feeds)
-    library = load(feeds_ir(), ("take",), host())
+    library = load(feeds_ir(), ("check_feeds",), host())
     keep = (names, dtypes, dims, ranges, feeds, table, list(written), library)
-    return builtin("take", library.address("take"), _words([*own, *memory]), keep)
+    return builtin("check_feeds", library.address("check_feeds"), _words([*own, *memory]), keep)
 
 
 def _feed(

@@ -85,7 +85,7 @@ class Scratch:
 
     @property
     def columns(self) -> int:
-        """The columns of the result, whatever the batch."""
+        """The columns of the result, which do not depend on the batch."""
         assert isinstance(self.kernel.n, int), "the batch is in m or in k"
         return self.kernel.n
 
@@ -139,7 +139,7 @@ class Scratch:
         return max(self.BLOCK * min(k, self.ELEMENTS // self.BLOCK), self.LEAST * k)
 
     def sums(self, rows: int) -> int:
-        """Return the elements of the sums of a panel, in full tiles of whatever height."""
+        """Return the elements of the sums of a panel, in full tiles of any height."""
         most = 2 * self.tile.rows
         return -(-rows // most) * most * self.tile.width
 

@@ -1,4 +1,4 @@
-"""The way from IR text to callables: compiled once, kept on disk, shared in a process."""
+"""IR text made callable: compiled once, kept on disk, shared in a process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a program is native: its runs of kernels between NumPy calls, their table, their key."""
+"""What of a program is native: its runs of kernels between other calls, their table, their key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCRATCH: Place = ("scratch", "")
 
 @dataclass(frozen=True)
 class Segment:
-    """Instructions from `start` to before `end`: kernels in one function, or one NumPy call."""
+    """Instructions from `start` to before `end`: kernels in one function, or one other call."""
 
     start: int
     end: int
@@ -61,7 +61,7 @@ def kernels(program: Program, skip: frozenset[int]) -> Iterator[Instr]:
 def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bool]]:
     """Yield runs of kernels as (start, end, is native).
 
-    NumPy calls end a run, and so does the forward/backward boundary.
+    A reference rule, a send or a receive ends a run, and so does the forward/backward boundary.
     """
     start = 0
     for i, instr in enumerate((*program.instrs, None)):

@@ -44,14 +44,14 @@ class Axis:
 
 
 def emit_permuted(module: Module, kernel: Permutation) -> str:
-    """Return the copy `@turn(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
+    """Return the copy `@permute(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
     dtype = WORD[ITEMSIZE[kernel.body.steps[0].dtype]]
     axes = _axes_of(kernel)
     return module.function(
-        "turn",
+        "permute",
         f"ptr %from, ptr %to, {THREAD_ARGUMENTS}",
         lambda f: _Transpose(Vectors(f, SQUARE), dtype, axes).emit(),
-        ("turn", dtype, axes),
+        ("permute", dtype, axes),
     )
 
 

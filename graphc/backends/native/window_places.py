@@ -178,7 +178,7 @@ def _lines(window: Window, most: int) -> int:
 
 
 def cuts(size: int, most: int) -> Iterator[tuple[int, int]]:
-    """Cut a size into nearly equal parts of at most `most`: yield how many have which width."""
+    """Cut a size into nearly equal parts of at most `most`: yield counts and widths."""
     parts = -(-size // most)
     width, wider = divmod(size, parts)
     for count, found in ((wider, width + 1), (parts - wider, width)):
@@ -215,7 +215,7 @@ class SpreadPlaces:
                     column += width
 
     def _single(self, place: Value) -> None:
-        """Compute one place, whatever phase it is in."""
+        """Compute one place, in any phase."""
         numbers = self._numbers(place)
         for phases in product(self.outer, self.last):
             outer, last = phases

@@ -65,7 +65,7 @@ def executor(backend: str = "native") -> gc.Executor:
 
 def by_address(ex: gc.Executor, feeds: Feeds, program: str = "step") -> bool:
     """Whether these feeds are read where they lie."""
-    ready = ex._direct[program].get(tuple(feeds))
+    ready = ex._zero_copy[program].get(tuple(feeds))
     return ready is not None and ready.ready(feeds) is not None
 
 
@@ -295,7 +295,7 @@ def test_what_is_unusual_gives_the_same_as_its_usual_form(name: str) -> None:
 def test_what_is_wrong_is_refused_in_the_same_words(name: str) -> None:
     ex, twin, numpy = executor(), executor(), executor("numpy")
     feeds = REFUSED[name](usual())
-    if tuple(feeds) in ex._direct["step"]:
+    if tuple(feeds) in ex._zero_copy["step"]:
         assert not by_address(ex, feeds)
     told, expected = [outcome(some, feeds) for some in (ex, numpy)]
     assert isinstance(told[0], str)
@@ -573,7 +573,7 @@ def test_without_addresses_all_is_copied(monkeypatch: pytest.MonkeyPatch) -> Non
     twin = executor()
     monkeypatch.setattr(backend, "readable", lambda: False)
     ex = executor()
-    assert not ex._direct["step"]
+    assert not ex._zero_copy["step"]
     assert ex.step(**usual()) == twin.step(**usual())
 
 
