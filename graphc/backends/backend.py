@@ -63,7 +63,7 @@ class Runner(Protocol):
         """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
 
     def feed_in_place(self) -> None:
-        """Let the next run read all feeds in the memory again, not where a zero-copy check found them."""
+        """Let the next run read all feeds in the memory again: none is zero-copy."""
 
     def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
         """Return a check of feeds of these types, and the names of feeds that are to be copied.

@@ -1,4 +1,4 @@
-"""The native backend: LLVM compiles a program for the machine that it runs on, and binds it to memory.
+"""The native backend: LLVM compiles a program for this machine, and the code is bound to memory.
 
 Reference rules, sends and receives are calls between the runs of native kernels.
 """
