@@ -47,6 +47,16 @@ class Bound:
                 np.copyto(self.feeds[name], array)
 
     @property
+    def only_call(self) -> Call | None:
+        """The one call of an uninterrupted program; None if there are several, or others.
+
+        It needs neither the context without warnings nor the mark of a broken state, which would
+        take 1.2 us of a step of 16 us.
+        """
+        calls = self.calls
+        return calls[0] if self.uninterrupted and len(calls) == 1 else None
+
+    @property
     def loss(self) -> float:
         """The sum of the losses."""
         losses = self.losses

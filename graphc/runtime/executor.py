@@ -161,11 +161,11 @@ class Executor(Missing):
 
     def _infer(self, bound: Bound, copy: bool) -> dict[str, Array]:
         self._outcome = NOTHING
-        calls = bound.calls
-        if bound.uninterrupted and len(calls) == 1:
-            calls[0]()
+        call = bound.only_call
+        if call is not None:
+            call()
         else:
-            self._run(calls)
+            self._run(bound.calls)
         self._outcome = bound.outcome
         return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
 
@@ -253,11 +253,11 @@ class Executor(Missing):
         bound = fast.ready(feeds)
         if bound is None:
             return None
-        calls = bound.calls
-        if not bound.uninterrupted or len(calls) > 1 or self._step_name == "accumulate":
-            return self._complete(bound, calls)
+        call = bound.only_call
+        if call is None or self._step_name == "accumulate":
+            return self._complete(bound, bound.calls)
         self._outcome = NOTHING
-        calls[0]()
+        call()
         self._outcome = bound.outcome
         return bound.loss
 

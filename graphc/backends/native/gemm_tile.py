@@ -134,14 +134,17 @@ class Epilogue:
         """
         v = elements.vectors
         self.elements, self.f, self.body = elements, v.function, elements.body
+        self.dtypes, numbers = matrices(self.body), range(len(self.body.steps))
+        spans: tuple[Span, ...] = ("one", "column", "row", "each")
+        self.steps = {span: elements.of_span(numbers, span) for span in spans}
         self.ones: Known = {}
-        elements.evaluate(self._steps("one"), self.ones, Place())
+        elements.evaluate(self.steps["one"], self.ones, Place())
         self.places: list[Place] = []
         self.columns: list[dict[int, Value]] = []
         for lane in range(0, vectors * v.lanes, v.lanes):
             mask = v.mask_below(self.f.sub("%columns", lane)) if masked else None
             place, values = Place(first="%column", lane=lane, mask=mask), dict(self.ones)
-            elements.evaluate(self._steps("column"), values, place)
+            elements.evaluate(self.steps["column"], values, place)
             self.places.append(place)
             self.columns.append(values)
 
@@ -150,9 +153,6 @@ class Epilogue:
         """Return how many rows are read before the first of them is written."""
         reads = any(s.op == "load" and s.span == "each" for s in self.body.steps)
         return ROWS_TOGETHER if reads and self.places[-1].mask is not None else 1
-
-    def _steps(self, span: Span) -> list[int]:
-        return self.elements.of_span(range(len(self.body.steps)), span)
 
     def rows(self, first: Value, count: int, product: Products, apart: int = 1) -> None:
         """Evaluate `count` rows, each `apart` from the one before, then store all of them.
@@ -164,21 +164,21 @@ class Epilogue:
         for i in range(count):
             row = Place(self.f.add(first, i * apart), self._lines(start, i * apart))
             of_row = dict(self.ones)
-            elements.evaluate(self._steps("row"), of_row, row)
+            elements.evaluate(self.steps["row"], of_row, row)
             for j, (at, of_column) in enumerate(zip(self.places, self.columns, strict=True)):
                 values = of_column | of_row
                 place = replace(at, row=row.row, lines=row.lines, special=_product(product, i, j))
-                elements.evaluate(self._steps("each"), values, place)
+                elements.evaluate(self.steps["each"], values, place)
                 done.append((values, place))
         for values, place in done:
             elements.store(self.body.stores, values, place)
 
     def _lines(self, start: Mapping[str, Value], rows: int) -> dict[str, Value]:
         """Emit the addresses `rows` rows below `start`: at fixed distances, which are free."""
-        dtypes, pitch = matrices(self.body), self.elements.pitch
+        pitch = self.elements.pitch
         return {
             buffer: self.f.address(line, self.f.mul(rows, pitch[buffer]), element_type(dtype))
-            for (buffer, dtype), line in zip(dtypes.items(), start.values(), strict=True)
+            for (buffer, dtype), line in zip(self.dtypes.items(), start.values(), strict=True)
         }
 
 
