@@ -13,7 +13,7 @@ import numpy as np
 from graphc.backends.backend import Call, Link, Memory, View, ZeroCopy
 from graphc.backends.native import pool
 from graphc.backends.native.feeds import bind_feeds, readable
-from graphc.backends.native.gemm_sizes import instr_scratch
+from graphc.backends.native.gemm_tile import instr_scratch
 from graphc.backends.native.jit import Library, load, load_by_key
 from graphc.backends.native.segments import (
     ARENA,

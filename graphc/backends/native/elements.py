@@ -17,6 +17,7 @@ from graphc.backends.native.registers import Registers, element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.kernels.body import Body, Span, Step, Store
 from graphc.kernels.expr import join
+from graphc.kernels.kernel import CHUNK, Split
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 
 GROUP = 64
@@ -73,6 +74,8 @@ def _next(w: Registers, key: Value, step: int) -> Value:
     return w.add(key, w.const(step, "uint64"), "uint64")
 
 
+Bounds = tuple[Value | int, Value | int]
+"""The first and end of a range of rows or columns."""
 Known = MutableMapping[int, Value]
 """The values of steps by their numbers."""
 
@@ -111,6 +114,12 @@ class Elements:
     def function(self) -> Function:
         """The function that code is emitted to."""
         return self.vectors.function
+
+    def of_thread(self, split: Split) -> tuple[Bounds, Bounds]:
+        """Emit the rows and the columns that a thread runs: its part of one, all of the other."""
+        part = self.function.thread_part
+        rows = part(self.rows, CHUNK) if split == "rows" else (0, self.rows)
+        return rows, part(self.columns, GROUP) if split == "columns" else (0, self.columns)
 
     def evaluate(self, steps: Iterable[int], known: Known, place: Place) -> None:
         """Emit the steps, given in order, whose values are not known yet, and add those values."""

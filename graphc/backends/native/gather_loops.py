@@ -10,12 +10,12 @@ from math import prod
 
 from graphc.backends.native.elements import Elements, Known, Place
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.loop_structure import BLOCK, Masks, blocks, in_thread, own, phases
+from graphc.backends.native.loop_structure import Masks, blocks, in_thread, phases
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import Batch, Dim
 from graphc.kernels.body import Step
-from graphc.kernels.kernel import CHUNK, LANES, Loop
+from graphc.kernels.kernel import LANES, Loop
 from graphc.kernels.walk import Elsewhere, Walk
 
 
@@ -223,9 +223,7 @@ class GatherLoops:
         in_thread(self.f, self.kernel.split, self._all)
 
     def _all(self) -> None:
-        split = self.kernel.split
-        start, end = own(self.f, self.elements.rows, CHUNK, split == "rows")
-        self.bounds = own(self.f, self.columns, BLOCK, split == "columns")
+        (start, end), self.bounds = self.elements.of_thread(self.kernel.split)
         counted = self.f.loop(
             start,
             self._even(start, end),

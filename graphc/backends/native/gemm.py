@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
-from graphc.backends.native.gemm_sizes import FEW, Scratch, Tile, choose_tile
 from graphc.backends.native.gemm_sums import Blocks, Squares, Sweeps
+from graphc.backends.native.gemm_tile import FEW, Scratch, Tile, choose_tile
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_windows import Windows, WindowSums
 from graphc.backends.native.ir import Function, Module, Range, Value

@@ -7,8 +7,7 @@ from copy import copy
 from dataclasses import dataclass
 
 from graphc.backends.native.elements import Elements, elements_of
-from graphc.backends.native.gemm_sizes import Scratch, Tile
-from graphc.backends.native.gemm_tile import OF_PANEL, Epilogue
+from graphc.backends.native.gemm_tile import OF_PANEL, Epilogue, Scratch, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel
-from graphc.backends.native.gemm_sizes import FEW, LINE, Tile
-from graphc.backends.native.gemm_tile import Steps
+from graphc.backends.native.gemm_tile import FEW, LINE, Steps, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors

@@ -1,16 +1,208 @@
-"""The code of a register tile: scalars times vectors for each of k, then the body."""
+"""Register tiles of matrix products: their sizes, the memory that they need, and their code.
+
+A tile multiplies scalars by vectors for each of k; then the body runs on the sums.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import prod
 
 from graphc.backends.native.elements import Elements, Known, Place, matrices
-from graphc.backends.native.gemm_sizes import Tile
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
+from graphc.backends.native.target import host
 from graphc.backends.native.vectors import Vectors
+from graphc.compiler.memory import align
+from graphc.ir.plan import Program
+from graphc.ir.tensor_type import ITEMSIZE, dim_at
 from graphc.kernels.body import Span, Step
+from graphc.kernels.kernel import LANES, Gemm, Kernel
+
+LINE = 64
+"""The bytes that move between caches together."""
+K_BLOCK = 256
+"""The rows of a block of k; sums longer than four blocks are added up in blocks, so that a panel of
+one stays in the second-level cache."""
+WIDEST = 64
+"""The bytes of the widest vectors."""
+FEW = 3
+"""The most rows that are too few for tiles: b is then read in place, once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A tile, where `rows` scalars meet `vectors` vectors of `lanes`: rows * vectors accumulators.
+
+    Twice `rows` divides the chunk by which threads share rows; `vectors` are 2 or more.
+    """
+
+    dtype: str
+    lanes: int
+    rows: int
+    vectors: int
+
+    @property
+    def width(self) -> int:
+        """The columns of a full tile."""
+        return self.lanes * self.vectors
+
+    def height(self, vectors: int) -> int:
+        """Return the rows of a full tile of `vectors` vectors.
+
+        One vector takes twice the rows: fewer sums could not hide the latency of an addition.
+        """
+        return self.rows if vectors > 1 else 2 * self.rows
+
+    def vectors_of(self, columns: int) -> int:
+        """Return the number of vectors that hold `columns` columns."""
+        return -(-columns // self.lanes)
+
+    def for_rest(self, columns: int) -> Tile:
+        """Return the tile for the columns beyond full panels.
+
+        Its vectors are half as wide if that fills them better: those of 512 bits take some
+        processors twice as long, and none less.
+        """
+        half = replace(self, lanes=self.lanes // 2)
+        wide = self.lanes * ITEMSIZE[self.dtype] == WIDEST
+        fits = half.vectors_of(columns) * half.lanes < self.vectors_of(columns) * self.lanes
+        return half if wide and fits else self
+
+
+def choose_tile(dtype: str, bits: int) -> Tile:
+    """Return the tile for vector registers of `bits`: 32 registers of 512 bits, else 16."""
+    lanes = bits // (8 * ITEMSIZE[dtype])
+    return Tile(dtype, lanes, 8, 2) if bits == 512 else Tile(dtype, lanes, 4, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """The parts of a thread's memory, in elements: products, a panel of b, a block of a.
+
+    For the product of a window: products, an image, and a panel of b or of sums; across groups a
+    line of zeros, and all panels.
+    """
+
+    kernel: Gemm
+    tile: Tile
+
+    BLOCK = 256
+    LEAST = 32
+    ELEMENTS = 1 << 16
+
+    @property
+    def columns(self) -> int:
+        """The columns of the result, which do not depend on the batch."""
+        assert isinstance(self.kernel.n, int), "the batch is in m or in k"
+        return self.kernel.n
+
+    @property
+    def products(self) -> int:
+        """The elements of a tile of products."""
+        return self.tile.rows * self.tile.width
+
+    @property
+    def row(self) -> int:
+        """The elements of the sums of a row, in full panels."""
+        return -(-self.columns // self.tile.width) * self.tile.width
+
+    @property
+    def across_groups(self) -> bool:
+        """Whether vectors run over the columns of several groups, each of few."""
+        window, lanes = self.kernel.window, self.tile.lanes
+        if window is None or window.groups == 1:
+            return False
+        return 2 * (self.columns // window.groups) <= lanes and window.channels <= lanes
+
+    @property
+    def part(self) -> int:
+        """The columns that are cut into panels: all, or those of a group."""
+        window = self.kernel.window
+        if window is None or self.across_groups:
+            return self.columns
+        return self.columns // window.groups
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether the product is added up in blocks of k."""
+        kernel = self.kernel
+        if kernel.window is not None:
+            return False
+        return not kernel.trans_a and isinstance(kernel.k, int) and kernel.k > 4 * K_BLOCK
+
+    @property
+    def k_block(self) -> int:
+        """The rows of a block; blocks are nearly equal, and the last one may have fewer."""
+        assert isinstance(self.kernel.k, int), "the batch is in m"
+        blocks = round(self.kernel.k / K_BLOCK)
+        return -(-self.kernel.k // (blocks * LANES)) * LANES
+
+    def panel(self, k: int) -> int:
+        """Return the elements of a panel of b; packing by transposition rounds k up."""
+        return (k + self.tile.lanes) * self.tile.width
+
+    def block(self, k: int) -> int:
+        """Return the most elements that a block of a takes for up to k."""
+        return max(self.BLOCK * min(k, self.ELEMENTS // self.BLOCK), self.LEAST * k)
+
+    def sums(self, rows: int) -> int:
+        """Return the elements of the sums of a panel, in full tiles of any height."""
+        most = 2 * self.tile.rows
+        return -(-rows // most) * most * self.tile.width
+
+    @property
+    def image(self) -> int:
+        """The elements of an image that is copied, or of a line of zeros, in full vectors."""
+        window = self.kernel.window
+        if window is None:
+            return 0
+        across = self.across_groups
+        seen = window if self.kernel.trans_a or across else window.dense
+        if seen.is_direct:
+            return 0
+        size = window.space[-1] * window.pixel if across else prod(seen.held) * window.channels
+        return -(-size // self.tile.lanes) * self.tile.lanes
+
+    def size(self, n: int) -> int:
+        """Return the bytes of all parts, for any batch of up to n rows."""
+        k = dim_at(self.kernel.k, n)
+        if self.kernel.window is not None and self.across_groups:
+            tiles = self.image + self.kernel.window.depth * self.row
+        elif self.kernel.window is not None:
+            tiles = self.image + self.panel(self.kernel.window.depth)
+        elif self.in_blocks:
+            tiles = self.panel(self.k_block) + self.sums(dim_at(self.kernel.m, n))
+        else:
+            tiles = self.panel(k) + (self.block(k) if self.kernel.trans_a else 0)
+        elements = self.products + max(tiles, FEW * self.row)
+        return -(-elements * ITEMSIZE[self.tile.dtype] // LINE) * LINE
+
+
+def instr_scratch(program: Program) -> list[int]:
+    """Return the bytes that each thread needs in each instruction on this machine.
+
+    They depend on the width of the machine's vectors.
+    """
+    bits, known = host().bits, dict[tuple[object, ...], int]()
+
+    def needs(kernel: Kernel | None) -> int:
+        if not isinstance(kernel, Gemm):
+            return 0
+        key = kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.dtype, kernel.window
+        if key not in known:
+            known[key] = kernel_scratch(kernel, bits, program.capacity)
+        return known[key]
+
+    return [needs(instr.body) for instr in program.instrs]
+
+
+def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:
+    """Return the scratch bytes of one product, for batches of up to `n` rows."""
+    tile = choose_tile(kernel.dtype, bits)
+    return align(Scratch(kernel, tile).size(n))
+
 
 Strides = tuple[int, int]
 """The number of elements from row to row, and from p to p."""

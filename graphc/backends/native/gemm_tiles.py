@@ -12,10 +12,11 @@ from math import gcd
 
 from graphc.backends.native.elements import matrices
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
-from graphc.backends.native.gemm_sizes import LINE, Scratch
 from graphc.backends.native.gemm_tile import (
+    LINE,
     OF_PANEL,
     Epilogue,
+    Scratch,
     Steps,
     Strides,
     emit_tile,

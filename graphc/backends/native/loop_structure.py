@@ -130,13 +130,6 @@ def alone(function: Function, body: Callable[[], None]) -> None:
     function.when(function.value("icmp eq i64 %tid, 0"), body)
 
 
-def own(
-    function: Function, count: Value | int, unit: int, split: bool
-) -> tuple[Value | int, Value | int]:
-    """Return the range of a dimension of `count` that a thread runs: its share, or all of it."""
-    return function.thread_part(count, unit) if split else (0, count)
-
-
 def in_thread(function: Function, split: Split, body: Callable[[], None]) -> None:
     """Emit the body, for the first thread alone if nothing is split."""
     if split == "none":

@@ -21,7 +21,6 @@ from graphc.backends.native.loop_structure import (
     draws,
     in_thread,
     needed,
-    own,
     phases,
     reductions,
     stores_at,
@@ -30,7 +29,7 @@ from graphc.backends.native.row_loops import RowLoops, emit_flat, is_flat
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import Batch
 from graphc.kernels.body import Body, Span, Store
-from graphc.kernels.kernel import CHUNK, LANES, Loop
+from graphc.kernels.kernel import LANES, Loop
 
 
 @dataclass(frozen=True)
@@ -176,8 +175,7 @@ class _Columns:
 
     def _blocks(self) -> None:
         elements, split = self.elements, self.kernel.split
-        self.rows = own(self.function, elements.rows, CHUNK, split == "rows")
-        first, last = own(self.function, elements.columns, BLOCK, split == "columns")
+        self.rows, (first, last) = elements.of_thread(split)
         if split == "columns" and isinstance(elements.columns, int):
             self._static_share(first, last, elements.columns)
         else:

@@ -17,7 +17,6 @@ from graphc.backends.native.loop_structure import (
     Masks,
     blocks,
     each_index,
-    own,
 )
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
@@ -173,7 +172,8 @@ class _ScatterAdd:
         self.v, self.f, self.dtype, self.added = v, v.function, dtype, kernel
         self.element, self.rows = element_type(dtype), _counted(kernel.rows)
         self.columns = _counted(kernel.columns)
-        self.bounds = own(self.f, self.columns, BLOCK, kernel.split == "columns")
+        shared = kernel.split == "columns"
+        self.bounds = self.f.thread_part(self.columns, BLOCK) if shared else (0, self.columns)
 
     def emit(self) -> None:
         """Emit the loop that clears the result's rows, then the loop that adds rows to them."""
