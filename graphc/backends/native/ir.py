@@ -32,7 +32,7 @@ class Function:
         result: str = "void",
     ) -> None:
         """Begin; `arguments` are text as LLVM has it: "ptr %a, i64 %n"."""
-        self.module, self.name = module, name
+        self.module = module
         module.signatures[name] = [argument.split()[0] for argument in arguments.split(", ")]
         self._head = f"define {linkage}{result} @{name}({arguments}) {attributes} {{"
         self._lines = ["entry:"]
@@ -171,10 +171,10 @@ class Function:
         `carried` are (type, initial value) pairs; return their final values.  A body that is known
         to run once, or never, is no loop.
         """
-        first, last, by = _literal(start), _literal(end), _literal(step)
-        if first is not None and last is not None and by and last <= first + by:
+        begin, stop, by = _literal(start), _literal(end), _literal(step)
+        if begin is not None and stop is not None and by and stop <= begin + by:
             values = [value for _, value in carried]
-            return list(body(str(first), values) or []) if first < last else values
+            return list(body(str(begin), values) or []) if begin < stop else values
         head, inside, after = (self._fresh(stem) for stem in ("head", "body", "after"))
         before = self._block
         self.do(f"br label %{head}")
