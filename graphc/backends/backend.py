@@ -13,7 +13,7 @@ Call = Callable[[], object]
 """A part of a run, bound to its memory."""
 View = Callable[[str], Array]
 """The array of a buffer."""
-Take = Callable[[Mapping[str, Any]], int | None]
+ZeroCopy = Callable[[Mapping[str, Any]], int | None]
 """A check of arrays fed by name, which lets the next run read them where they lie.
 
 It returns the number of rows, or None if an array is wrong or cannot be read as it is."""
@@ -63,9 +63,9 @@ class Runner(Protocol):
         """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
 
     def feed_in_place(self) -> None:
-        """Let the next run read all feeds in the memory again, not where a `take` found them."""
+        """Let the next run read all feeds in the memory again: none is zero-copy."""
 
-    def take(self, types: Mapping[str, TensorType]) -> tuple[Take, tuple[str, ...]] | None:
+    def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
         """Return a check of feeds of these types, and the names of feeds that are to be copied.
 
         Return None if all feeds are copied.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from graphc.backends.choice import chosen_backend
+from graphc.backends.table import chosen_backend
 from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.collector import collector_paused
 from graphc.base.errors import GraphError

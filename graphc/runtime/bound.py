@@ -28,7 +28,8 @@ class Bound:
     program: Program
     n: int
     calls: list[Call]
-    border: int
+    forward_calls: int
+    """How many of the calls are the forward pass."""
     feeds: dict[str, Array]
     outputs: dict[str, Array]
     gradients: dict[str, Array]
@@ -44,6 +45,16 @@ class Bound:
         for name, array in arrays.items():
             if name in self.feeds:
                 np.copyto(self.feeds[name], array)
+
+    @property
+    def only_call(self) -> Call | None:
+        """The one call of an uninterrupted program; None if there are several, or others.
+
+        It needs neither the context without warnings nor the mark of a broken state, which would
+        take 1.2 us of a step of 16 us.
+        """
+        calls = self.calls
+        return calls[0] if self.uninterrupted and len(calls) == 1 else None
 
     @property
     def loss(self) -> float:
@@ -119,13 +130,13 @@ class Binder:
         unknown = program.graph.downstream(missing) if missing else set()
         skip = frozenset(i for i, instr in enumerate(program.instrs) if instr.node in unknown)
         runner = self._runner(program, skip)
-        calls, border = runner.calls(n, view)
+        calls, forward_calls = runner.calls(n, view)
         outputs = {k: _fixed(view(v)) for k, v in program.outputs.items() if v not in unknown}
         return Bound(
             program,
             n,
             calls,
-            border,
+            forward_calls,
             {name: view(name) for name in program.feeds if name not in missing},
             outputs,
             {wrt: view(name) for wrt, name in program.gradients.items()},

@@ -17,10 +17,10 @@ from graphc.runtime.cotangents import CotangentRuns
 from graphc.runtime.entry import Entry, quiet_context, run_all
 from graphc.runtime.exchange import HOLDS, Exchange, made_exchange
 from graphc.runtime.feeds import (
-    Direct,
-    Directs,
     FeedCheck,
     Feeds,
+    ZeroCopyProgram,
+    ZeroCopyPrograms,
     gradient_arrays,
     merged,
     program_check,
@@ -66,7 +66,7 @@ class Executor(Missing):
         self._outcome = NOTHING
         self._parameters = Parameters(self._state, plan.parameter_names)
         self._step_name = "accumulate" if plan.accumulate > 1 else "step"
-        self._direct = {name: Directs() for name in ("infer", self._step_name, HOLDS)}
+        self._zero_copy = {name: ZeroCopyPrograms() for name in ("infer", self._step_name, HOLDS)}
 
     # ------------------------------------------------------------------ state
 
@@ -143,29 +143,29 @@ class Executor(Missing):
         Raise FeedError if an array does not fit.
         """
         given = by_name if feeds is None else merged(feeds, by_name)
-        if not train and (direct := self._direct["infer"].get(tuple(given))) is not None:
-            found = self._entry(self._forward_directly, direct, given, copy)
+        if not train and (fast := self._zero_copy["infer"].get(tuple(given))) is not None:
+            found = self._entry(self._forward_zero_copy, fast, given, copy)
             if found is not None:
                 return found
         program = self._program("grad" if train else "infer")
         ready = self._check(program).feeds(given, optional=not train)
         return self._entry(self._forward, program, ready, train, copy)
 
-    def _forward_directly(
-        self, direct: Direct, feeds: Mapping[str, Any], copy: bool
+    def _forward_zero_copy(
+        self, fast: ZeroCopyProgram, feeds: Mapping[str, Any], copy: bool
     ) -> dict[str, Array] | None:
         """Run inference on zero-copy feeds; return None, with nothing run, if impossible."""
         self._lock.begin(writes=False)
-        bound = direct.ready(feeds)
+        bound = fast.ready(feeds)
         return None if bound is None else self._infer(bound, copy)
 
     def _infer(self, bound: Bound, copy: bool) -> dict[str, Array]:
         self._outcome = NOTHING
-        calls = bound.calls
-        if bound.uninterrupted and len(calls) == 1:
-            calls[0]()
+        call = bound.only_call
+        if call is not None:
+            call()
         else:
-            self._run(calls)
+            self._run(bound.calls)
         self._outcome = bound.outcome
         return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
 
@@ -175,7 +175,7 @@ class Executor(Missing):
         if not train:
             return self._infer(bound, copy)
         self._cotangents.note()
-        self._write(bound.calls[: bound.border])
+        self._write(bound.calls[: bound.forward_calls])
         self._outcome = Outcome(bound.outputs, bound)
         return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
 
@@ -202,7 +202,7 @@ class Executor(Missing):
             raise errors.no_losses()
         if not last.differentiated:  # only once: it overwrites the forward values
             self._outcome = NOTHING
-            self._run(saved.calls[saved.border :])
+            self._run(saved.calls[saved.forward_calls :])
             self._outcome = Outcome(last.outputs, saved, differentiated=True)
         return {name: array.copy() for name, array in saved.gradients.items()}
 
@@ -240,24 +240,24 @@ class Executor(Missing):
         given = by_name if feeds is None else merged(feeds, by_name)
         if self.exchange is not None:
             return self._entry(self._sharded_step, self.exchange, given)
-        if (direct := self._direct[self._step_name].get(tuple(given))) is not None:
-            loss = self._entry(self._step_directly, direct, given)
+        if (fast := self._zero_copy[self._step_name].get(tuple(given))) is not None:
+            loss = self._entry(self._step_zero_copy, fast, given)
             if loss is not None:
                 return loss
         program = self._program(self._step_name)
         return self._entry(self._step, program, self._check(program).feeds(given))
 
-    def _step_directly(self, direct: Direct, feeds: Mapping[str, Any]) -> float | None:
+    def _step_zero_copy(self, fast: ZeroCopyProgram, feeds: Mapping[str, Any]) -> float | None:
         """Run a step on zero-copy feeds; return None, with nothing run, if impossible."""
         self._lock.begin(writes=True)
-        bound = direct.ready(feeds)
+        bound = fast.ready(feeds)
         if bound is None:
             return None
-        calls = bound.calls
-        if not bound.uninterrupted or len(calls) > 1 or self._step_name == "accumulate":
-            return self._complete(bound, calls)
+        call = bound.only_call
+        if call is None or self._step_name == "accumulate":
+            return self._complete(bound, bound.calls)
         self._outcome = NOTHING
-        calls[0]()
+        call()
         self._outcome = bound.outcome
         return bound.loss
 
@@ -377,15 +377,15 @@ class Executor(Missing):
             raise errors.no_output(feeds.missing & program.feeds.keys())
         self._outcome = NOTHING
         bound.feed(feeds.arrays)
-        if program.name in self._direct:
+        if program.name in self._zero_copy:
             types = {name: self.plan.declared[name].type for name in feeds.names}
-            self._direct[program.name].add(self._binder, bound, types, feeds.missing)
+            self._zero_copy[program.name].add(self._binder, bound, types, feeds.missing)
         return bound
 
     def _ready(self, program: Program, feeds: Mapping[str, Any]) -> Bound:
         """Return a program bound to zero-copy feeds if possible, or else to copies of them."""
-        direct = self._direct[program.name].get(tuple(feeds))
-        ready = None if direct is None else direct.ready(feeds)
+        fast = self._zero_copy[program.name].get(tuple(feeds))
+        ready = None if fast is None else fast.ready(feeds)
         return ready or self._load(program, self._check(program).feeds(feeds))
 
     def _accumulated(self) -> int:

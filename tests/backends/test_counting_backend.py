@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends import choice, table
-from graphc.backends.backend import Backend, Call, Link, Memory, PeakWork, Take, View
+from graphc.backends import table
+from graphc.backends.backend import Backend, Call, Link, Memory, PeakWork, View, ZeroCopy
 from graphc.ir.plan import Program
 from graphc.ir.tensor_type import TensorType, dim_at
 from graphc.kernels.functions import FUNCTIONS
@@ -99,7 +99,7 @@ class CountingRunner:
     def feed_in_place(self) -> None:
         """Do nothing: feeds are always copied."""
 
-    def take(self, types: Mapping[str, TensorType]) -> tuple[Take, tuple[str, ...]] | None:
+    def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
         """Return None: feeds are always copied."""
         return None
 
@@ -112,13 +112,12 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingBackend]:
     monkeypatch.setattr(module, "BACKEND", backend, raising=False)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     first, *others = table.BACKENDS
-    for room in (table, choice):
-        monkeypatch.setattr(room, "BACKENDS", (first, backend.name, *others))
+    monkeypatch.setattr(table, "BACKENDS", (first, backend.name, *others))
     table.backend.cache_clear()
-    choice._missing.cache_clear()
+    table._missing.cache_clear()
     yield backend
     table.backend.cache_clear()
-    choice._missing.cache_clear()
+    table._missing.cache_clear()
 
 
 def net() -> gc.Net:

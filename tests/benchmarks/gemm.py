@@ -135,8 +135,8 @@ def bound(product: Product, arrays: dict[str, NDArray[Any]]) -> Callable[[], obj
 def peak(bits: int) -> tuple[Callable[[], object], int]:
     """A loop of independent fused multiply-adds, and its operations."""
     module = Module()
-    f = Function("peak", [("ptr", "%a")], linkage="")
-    v = Vectors(module, f, bits // 32)
+    f = Function(module, "peak", "ptr %a", linkage="")
+    v = Vectors(f, bits // 32)
     x = v.load("%a", "float32")
     count = PEAK_VECTORS if bits == 512 else PEAK_VECTORS // 2
     start = [(v.type("float32"), "zeroinitializer")] * count

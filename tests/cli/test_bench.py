@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import graphc as gc
-from graphc.backends import choice
+from graphc.backends import table
 from graphc.backends.native.target import available
 from graphc.cli import main
 from graphc.cli.model import load_model
@@ -116,7 +116,7 @@ def test_without_native_numpy_alone_is_timed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reasons = {"native": "llvmlite is missing"}
-    monkeypatch.setattr(choice, "_missing", reasons.get)
+    monkeypatch.setattr(table, "_missing", reasons.get)
     found = bench(capsys, "model.py:net", "--batch", "3")
     assert found.head[0] == "there is no native backend here: llvmlite is missing"
     assert not any("native is" in line for line in found.head)

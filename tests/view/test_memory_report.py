@@ -15,8 +15,8 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native import target
-from graphc.backends.native.bind import NativeProgram
-from graphc.backends.native.gemm_sizes import kernel_scratch
+from graphc.backends.native.backend import NativeProgram
+from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.numpy.bind import bind
 from graphc.backends.numpy.kernels import scratch_bytes
 from graphc.base import usable_cores

@@ -1,18 +1,164 @@
-"""The native backend: LLVM makes machine code of a whole program."""
+"""The native backend: LLVM compiles a program for this machine, and the code is bound to memory.
+
+Reference rules, sends and receives are calls between the runs of native kernels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-from graphc.backends.backend import Link, Memory, PeakWork
-from graphc.backends.native.gemm_sizes import instr_scratch
-from graphc.backends.native.target import available
+import numpy as np
+
+from graphc.backends.backend import Call, Link, Memory, PeakWork, View, ZeroCopy
+from graphc.backends.native import pool
+from graphc.backends.native.feeds import bind_feeds, readable
+from graphc.backends.native.gemm_tile import instr_scratch
+from graphc.backends.native.jit import Library, load, load_by_key
+from graphc.backends.native.segments import (
+    ARENA,
+    SCRATCH,
+    Place,
+    Segment,
+    layout,
+    place_of,
+    program_key,
+    table_index,
+)
+from graphc.backends.native.target import available, host
+from graphc.backends.numpy.bind import bind_exchange, bind_reference
 from graphc.base.usable_cores import thread_count
-from graphc.ir.plan import Program
+from graphc.ir.op import Array
+from graphc.ir.plan import Instr, Program
+from graphc.ir.tensor_type import TensorType
+from graphc.kernels.work import kernel_microseconds
 
-if TYPE_CHECKING:
-    from graphc.backends.native.bind import NativeProgram
+LONG = 20
+"""A run of this many microseconds or more releases the interpreter's lock and may be shared."""
+
+
+class NativeProgram:
+    """The compiled code of a program, and the table of addresses that it runs on."""
+
+    def __init__(
+        self,
+        program: Program,
+        skip: frozenset[int],
+        memory: Memory,
+        link: Link | None = None,
+    ) -> None:
+        self.program, self.layout, self.memory = program, layout(program, skip), memory
+        self.threads = memory.threads
+        scratch = len(memory.scratch) // self.threads
+        self.library = _library(program, skip, self.layout.symbols, scratch)
+        sends = any(instr.kind == "send" for instr in program.instrs)
+        self._link = link if sends else None
+        self.table = np.zeros(len(self.layout.places) + 1, np.uint64)
+        self.table[0] = memory.arena.ctypes.data
+        self.table[1] = memory.scratch.ctypes.data
+        self.table[2] = scratch
+        self._kept: list[Array] = [memory.arena, memory.scratch]
+        self.feeds: dict[str, int] = {}
+        """The table entry that holds the address of each feed that only native code reads."""
+        self._fill()
+        self._addresses = self.table.copy()
+
+    def _fill(self) -> None:
+        names: dict[Place, str] = {}
+        for buffer in self.program.buffers.values():
+            names.setdefault(place_of(buffer), buffer.name)
+        fixed = self._fixed_feeds()
+        for slot, place in enumerate(self.layout.places):
+            if place in (ARENA, SCRATCH):
+                continue
+            array = self.memory.view(self.program, names[place], self.program.capacity)
+            self._kept.append(array)
+            self.table[table_index(slot)] = array.ctypes.data
+            if place[0] == "feed" and place[1] not in fixed:
+                self.feeds[place[1]] = table_index(slot)
+
+    def _fixed_feeds(self) -> set[str]:
+        """Return the feeds whose address is fixed: other calls read them, or they are results."""
+        instrs, buffers = self.program.instrs, self.program.buffers
+        names = [*self.program.outputs.values(), *self.program.gradients.values()]
+        for segment in self.layout.segments:
+            if segment.symbol is None:
+                names.extend(instrs[segment.start].ins)
+        for instr in instrs:
+            names.extend(instr.outs)
+        return {buffers[name].key for name in names if buffers[name].space == "feed"}
+
+    def feed_in_place(self) -> None:
+        """Reset the table to the workspace's addresses for all feeds."""
+        self.table[:] = self._addresses
+
+    @property
+    def uninterrupted(self) -> bool:
+        """Whether all calls are native: such calls do not warn, nor can they be interrupted."""
+        return all(segment.symbol is not None for segment in self.layout.segments)
+
+    def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
+        """Return a check of feeds of these types, and the names of feeds that are to be copied.
+
+        Return None if all feeds are copied.
+        """
+        if not readable():
+            return None
+        entries = {name: self.feeds[name] for name in types if name in self.feeds}
+        check = bind_feeds(self.program, types, entries, self.table, self.memory.written)
+        read = [name for name in self.program.feeds if name in types]
+        return check, tuple(name for name in read if name not in entries)
+
+    def calls(self, n: int, view: View) -> tuple[list[Call], int]:
+        """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
+        calls: list[Call] = []
+        forward = None
+        for segment in self.layout.segments:
+            if forward is None and segment.start >= self.program.border:
+                forward = len(calls)
+            if segment.symbol is None:
+                calls.extend(self._outside(self.program.instrs[segment.start], n, view))
+                continue
+            calls.append(partial(self._native(segment, segment.symbol, n), n))
+            if self._link is not None:
+                calls.append(self._link.poke)
+        return calls, len(calls) if forward is None else forward
+
+    def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
+        numbers = [i for epoch in segment.epochs for i in epoch]
+        bodies = [body for i in numbers if (body := self.program.instrs[i].body) is not None]
+        return pool.bind(
+            self.library,
+            symbol,
+            self.table,
+            epochs=len(segment.epochs),
+            threads=self.threads,
+            long=sum(kernel_microseconds(body, n) for body in bodies) >= LONG,
+        )
+
+    def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
+        if instr.kind in ("send", "receive"):
+            return bind_exchange(self.program.name, instr, view, self._link)
+        return (bind_reference(instr, n, view),)
+
+
+def _library(
+    program: Program, skip: frozenset[int], symbols: Sequence[str], scratch: int
+) -> Library:
+    """Load the functions of a program; generate their IR only if no compiled object is cached."""
+    target = host()
+
+    def write() -> str:
+        from graphc.backends.native.program import program_code
+
+        code = program_code(program, target, skip)
+        assert code.scratch <= scratch, "what the memory report said is enough"
+        return code.ir
+
+    known = program_key(program, target.bits, skip)
+    if known is None:
+        return load(write(), symbols, target)
+    return load_by_key(known, write, symbols, target)
 
 
 class NativeBackend:
@@ -37,8 +183,6 @@ class NativeBackend:
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None
     ) -> NativeProgram:
         """Return the compiled code of a program on its memory."""
-        from graphc.backends.native.bind import NativeProgram
-
         return NativeProgram(program, skip, memory, link)
 
     def peak_work(self) -> PeakWork:

@@ -3,8 +3,8 @@
 An object is stored under a hash of its text.  Another entry, under a hash of the key of a program,
 which decides that text and is cheaper to write, holds the object's name.
 
-What cannot be read or fails its check is compiled again; what cannot be written is not kept.
-Neither is an error, nor a warning.
+An entry that cannot be read or fails its check is compiled again; one that cannot be written is
+not kept.  Neither is an error, nor a warning.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ import secrets
 import stat
 import time
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
-from graphc.backends.native.segments import kernels
 from graphc.backends.native.target import CODEGEN, Target, compiler_version
-from graphc.ir.plan import Program
 
 MAGIC = b"graphc object 1\n"
 LIMIT = 256 << 20
@@ -158,43 +155,3 @@ def _files(directory: int) -> Iterator[tuple[str, os.stat_result]]:
             if entry.name.endswith((_SUFFIX, _TEMPORARY)):
                 with contextlib.suppress(OSError):
                     yield entry.name, entry.stat(follow_symlinks=False)
-
-
-WRITERS = (
-    "backends/native",
-    "backends/coefficients.py",
-    "kernels",
-    "ir/tensor_type.py",
-    "ir/plan.py",
-    "compiler/memory.py",
-)
-"""The parts of the package that decide the text of a program."""
-
-
-def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None:
-    """Return a key: equal keys mean equal texts; None if the writers' source cannot be read."""
-    writers = _writers()
-    if writers is None:
-        return None
-    code = [
-        (instr.kind, None if i in skip else instr.body) for i, instr in enumerate(program.instrs)
-    ]
-    names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
-    buffers = [program.buffers[name]._replace(first=0, last=0) for name in names]
-    return repr((writers, bits, program.border, code, buffers))
-
-
-@lru_cache
-def _writers() -> str | None:
-    """Return a digest of the writers' own source, or None without it, as in an archive."""
-    root = Path(__file__).parents[2]
-    digest = hashlib.sha256()
-    try:
-        for part in WRITERS:
-            path = root / part
-            for file in sorted(path.glob("*.py")) if path.is_dir() else (path,):
-                source = file.read_bytes()
-                digest.update(f"{part} {file.name} {len(source)}\n".encode() + source)
-    except OSError:
-        return None
-    return digest.hexdigest()

@@ -1,20 +1,22 @@
 """The IR text of runs: epochs shared with the workers, and the call of a program from Python.
 
-The memory of the pool is described in pool_ir.  The call is a builtin of one argument, the number
-of rows; `self` is the address, as an int, of a frame of 64-bit words in the order of `WORDS`.
+The memory of the pool is described in pool_ir, the shorthands of the text at `ir.written_out`.
+The call is a builtin of one argument, the number of rows; `self` is the address, as an int, of a
+`FRAME`.
 """
 
 from __future__ import annotations
+
+from graphc.backends.native.ir import structure
 
 # Claims part `part` of epoch `number`, unless another thread has.
 _CLAIM = """\
 define internal i1 @claim(ptr %pool, i64 %part, i64 %number) nounwind {
 entry:
   %record = call ptr @record(ptr %pool, i64 %part)
-  %claimed_at = getelementptr i8, ptr %record, i64 64
+  %claimed_at = place %record.claimed
   %seen = load atomic i64, ptr %claimed_at monotonic, align 8
-  %older = icmp ult i64 %seen, %number
-  br i1 %older, label %try, label %no
+  if ult i64 %seen, %number: try, no
 try:
   %pair = cmpxchg ptr %claimed_at, i64 %seen, i64 %number acq_rel monotonic
   %got = extractvalue { i64, i1 } %pair, 1
@@ -32,20 +34,15 @@ next:
   %turn = phi i64 [ 0, %entry ], [ %following, %after ]
   %part = phi i64 [ %own, %entry ], [ %wrapped, %after ]
   %done = phi i64 [ 0, %entry ], [ %done_now, %after ]
-  %more = icmp ult i64 %turn, %parts
-  br i1 %more, label %try, label %out
+  if ult i64 %turn, %parts: try, out
 try:
   %mine = call i1 @claim(ptr %pool, i64 %part, i64 %number)
   br i1 %mine, label %compute, label %after
 compute:
-  %function_at = getelementptr i8, ptr %pool, i64 128
-  %function = load ptr, ptr %function_at
-  %table_at = getelementptr i8, ptr %pool, i64 136
-  %table = load ptr, ptr %table_at
-  %n_at = getelementptr i8, ptr %pool, i64 144
-  %n = load i64, ptr %n_at
-  %epoch_at = getelementptr i8, ptr %pool, i64 152
-  %epoch = load i64, ptr %epoch_at
+  %function = field %pool.function
+  %table = field %pool.table
+  %n = field %pool.n
+  %epoch = field %pool.epoch
   call void %function(ptr %table, i64 %n, i64 %part, i64 %parts, i64 %epoch)
   %one_more = add i64 %done, 1
   br label %after
@@ -68,9 +65,9 @@ entry:
   %middle = shl i64 %parts, 1
   %both = or i64 %high, %middle
   %word = or i64 %both, 1
-  %arrived = getelementptr i8, ptr %pool, i64 192
+  %arrived = place %pool.arrived
   store atomic i32 0, ptr %arrived monotonic, align 4
-  %published = getelementptr i8, ptr %pool, i64 64
+  %published = place %pool.published
   store atomic i64 %word, ptr %published seq_cst, align 8
   call void @wake_sleepers(ptr %pool, i64 %parts)
   ret void
@@ -83,18 +80,16 @@ entry:
   br label %next
 next:
   %tid = phi i64 [ 1, %entry ], [ %following, %after ]
-  %more = icmp ult i64 %tid, %threads
-  br i1 %more, label %ask, label %done
+  if ult i64 %tid, %threads: ask, done
 ask:
-  %word = call ptr @record(ptr %pool, i64 %tid)
-  %asleep_at = getelementptr i8, ptr %word, i64 4
+  %record = call ptr @record(ptr %pool, i64 %tid)
+  %asleep_at = place %record.asleep
   %asleep = load atomic i32, ptr %asleep_at seq_cst, align 4
-  %sleeps = icmp ne i32 %asleep, 0
-  br i1 %sleeps, label %wake, label %after
+  if ne i32 %asleep, 0: wake, after
 wake:
   store atomic i32 0, ptr %asleep_at seq_cst, align 4
-  atomicrmw add ptr %word, i32 1 seq_cst
-  call void @poke(ptr %word)
+  atomicrmw add ptr %record, i32 1 seq_cst
+  call void @poke(ptr %record)
   br label %after
 after:
   %following = add i64 %tid, 1
@@ -108,11 +103,10 @@ _AWAIT = """\
 define internal void @await(ptr %pool, i64 %parts, i64 %begun) nounwind {
 entry:
   %wanted = trunc i64 %parts to i32
-  %arrived_at = getelementptr i8, ptr %pool, i64 192
-  %asleep_at = getelementptr i8, ptr %pool, i64 196
+  %arrived_at = place %pool.arrived
+  %asleep_at = place %pool.asleep
   %early = load atomic i32, ptr %arrived_at acquire, align 4
-  %at_once = icmp eq i32 %early, %wanted
-  br i1 %at_once, label %done, label %plan
+  if eq i32 %early, %wanted: done, plan
 plan:
   %now = call i64 @now()
   %took = sub i64 %now, %begun
@@ -123,32 +117,27 @@ plan:
 look:
   %turns = phi i64 [ 0, %plan ], [ %more, %turn ], [ %more, %ask ]
   %arrived = load atomic i32, ptr %arrived_at acquire, align 4
-  %all = icmp eq i32 %arrived, %wanted
-  br i1 %all, label %done, label %wait
+  if eq i32 %arrived, %wanted: done, wait
 wait:
   $pause
   %more = add i64 %turns, 1
   %some = and i64 %more, 15
-  %sixteenth = icmp eq i64 %some, 0
-  br i1 %sixteenth, label %ask, label %turn
+  if eq i64 %some, 0: ask, turn
 turn:
   br label %look
 ask:
   %time = call i64 @now()
-  %late = icmp sgt i64 %time, %until
-  br i1 %late, label %doze, label %look
+  if sgt i64 %time, %until: doze, look
 doze:
-  %slept_at = getelementptr i8, ptr %pool, i64 200
+  %slept_at = place %pool.slept
   store i32 1, ptr %slept_at
   store atomic i32 1, ptr %asleep_at seq_cst, align 4
   %last = load atomic i32, ptr %arrived_at seq_cst, align 4
-  %ready = icmp eq i32 %last, %wanted
-  br i1 %ready, label %up, label %lie
+  if eq i32 %last, %wanted: up, lie
 lie:
   call void @sleep_on(ptr %arrived_at, i32 %last)
   %woken = load atomic i32, ptr %arrived_at acquire, align 4
-  %enough = icmp eq i32 %woken, %wanted
-  br i1 %enough, label %up, label %doze
+  if eq i32 %woken, %wanted: up, doze
 up:
   store atomic i32 0, ptr %asleep_at monotonic, align 4
   br label %done
@@ -161,25 +150,24 @@ _TOGETHER = """\
 define internal void @together(ptr %pool, ptr %function, ptr %table, i64 %n, i64 %parts,
                                i64 %epochs, i64 %deadline) nounwind {
 entry:
-  %published_at = getelementptr i8, ptr %pool, i64 64
+  %published_at = place %pool.published
   %before = load atomic i64, ptr %published_at monotonic, align 8
   %last = lshr i64 %before, 12
-  %function_at = getelementptr i8, ptr %pool, i64 128
+  %function_at = place %pool.function
   store ptr %function, ptr %function_at
-  %table_at = getelementptr i8, ptr %pool, i64 136
+  %table_at = place %pool.table
   store ptr %table, ptr %table_at
-  %n_at = getelementptr i8, ptr %pool, i64 144
+  %n_at = place %pool.n
   store i64 %n, ptr %n_at
-  %epoch_at = getelementptr i8, ptr %pool, i64 152
-  %slept_at = getelementptr i8, ptr %pool, i64 200
+  %epoch_at = place %pool.epoch
+  %slept_at = place %pool.slept
   store i32 0, ptr %slept_at
   br label %next
 next:
   %epoch = phi i64 [ 0, %entry ], [ %following, %after ]
   %number = phi i64 [ %last, %entry ], [ %this, %after ]
   %alone = phi i1 [ 0, %entry ], [ %late, %after ]
-  %more = icmp ult i64 %epoch, %epochs
-  br i1 %more, label %work, label %close
+  if ult i64 %epoch, %epochs: work, close
 work:
   br i1 %alone, label %single, label %share
 single:
@@ -206,15 +194,7 @@ close:
   ret void
 }"""
 
-SHARING = (
-    _CLAIM,
-    _TAKE_PARTS,
-    _WAKE_SLEEPERS,
-    _PUBLISH,
-    _AWAIT,
-    _TOGETHER,
-)
-
+SHARING = (_CLAIM, _TAKE_PARTS, _WAKE_SLEEPERS, _PUBLISH, _AWAIT, _TOGETHER)
 
 DECLARATIONS = (
     "declare ptr @PyLong_AsVoidPtr(ptr)",
@@ -227,58 +207,46 @@ DECLARATIONS = (
     "declare ptr @Py_NewRef(ptr)",
 )
 
-WORDS = (
-    "pool",
-    "function",
-    "table",
-    "epochs",  # of the program
-    "long",  # 0: the run keeps the interpreter's lock, and is never shared nor timed
-    "review",  # called without arguments when `left` is used up
-    "none",
-    "threads",  # how many share the next run
-    "left",  # runs until the next review
-    "deadline",  # nanoseconds from which a shared run continues alone, and is late
-    "most",  # nanoseconds that a run counts for at most
-    "runs",  # timed since they were last set to 0
-    "time",  # of these, in nanoseconds
-    "stalled",  # nanoseconds of a run that was late since a worker stopped amid a part, or 0
+FRAME = structure(
+    "ptr pool",
+    "ptr function",
+    "ptr table",
+    "i64 epochs",  # of the program
+    "i64 long",  # 0: the run keeps the interpreter's lock, and is never shared nor timed
+    "ptr review",  # called without arguments when `left` is used up
+    "ptr none",
+    "i64 threads",  # how many share the next run
+    "i64 left",  # runs until the next review
+    "i64 deadline",  # nanoseconds from which a shared run continues alone, and is late
+    "i64 most",  # nanoseconds that a run counts for at most
+    "i64 runs",  # timed since they were last set to 0
+    "i64 time",  # of these, in nanoseconds
+    "i64 stalled",  # nanoseconds of a run that was late since a worker stopped amid a part, or 0
 )
-
-
-def word(name: str) -> int:
-    """Return the offset of a word in the frame, in bytes."""
-    return 8 * WORDS.index(name)
-
-
-def _load(name: str, type: str = "i64") -> str:
-    return (
-        f"%{name}_at = getelementptr i8, ptr %frame, i64 {word(name)}\n"
-        f"  %{name} = load {type}, ptr %{name}_at"
-    )
+WORDS = tuple(FRAME)
 
 
 # One caller at a time has the workers; one that finds them taken runs alone, with equal results.
-_RUN = f"""\
-define internal void @run(ptr %frame, i64 %n) nounwind {{
+_RUN = """\
+define internal void @run(ptr %frame, i64 %n) nounwind {
 entry:
   $save_mode
-  {_load("pool", "ptr")}
-  {_load("function", "ptr")}
-  {_load("table", "ptr")}
-  {_load("threads")}
-  {_load("epochs")}
-  {_load("deadline")}
+  %pool = field %frame.pool
+  %function = field %frame.function
+  %table = field %frame.table
+  %threads = field %frame.threads
+  %epochs = field %frame.epochs
+  %deadline = field %frame.deadline
   %begin = call i64 @now()
   %several = icmp sgt i64 %threads, 1
   br i1 %several, label %ask, label %alone
 ask:
-  %closing_at = getelementptr i8, ptr %pool, i64 256
+  %closing_at = place %pool.closing
   %closing = load atomic i32, ptr %closing_at acquire, align 4
-  %closes = icmp ne i32 %closing, 0
-  br i1 %closes, label %untimed, label %take
+  if ne i32 %closing, 0: untimed, take
 take:
   %pair = cmpxchg ptr %pool, i32 0, i32 1 acquire monotonic
-  %got = extractvalue {{ i32, i1 }} %pair, 1
+  %got = extractvalue { i32, i1 } %pair, 1
   br i1 %got, label %together, label %untimed
 untimed:
   call void %function(ptr %table, i64 %n, i64 0, i64 1, i64 -1)
@@ -287,8 +255,7 @@ together:
   %until = add i64 %begin, %deadline
   call void @together(ptr %pool, ptr %function, ptr %table, i64 %n, i64 %threads, i64 %epochs,
                       i64 %until)
-  %slept_at = getelementptr i8, ptr %pool, i64 200
-  %slept = load i32, ptr %slept_at
+  %slept = field %pool.slept
   store atomic i32 0, ptr %pool release, align 4
   br label %timed
 alone:
@@ -298,65 +265,59 @@ timed:
   %stall = phi i32 [ %slept, %together ], [ 0, %alone ]
   %end = call i64 @now()
   %took = sub i64 %end, %begin
-  {_load("most")}
+  %most = field %frame.most
   %counted = call i64 @llvm.smin.i64(i64 %took, i64 %most)
-  {_load("runs")}
-  {_load("time")}
+  %runs = field %frame.runs
+  %time = field %frame.time
   %one_more = add i64 %runs, 1
-  store i64 %one_more, ptr %runs_at
+  store i64 %one_more, ptr %runs.at
   %longer = add i64 %time, %counted
-  store i64 %longer, ptr %time_at
+  store i64 %longer, ptr %time.at
   %over = icmp sgt i64 %took, %deadline
   %is_late = and i1 %over, %several
   br i1 %is_late, label %late, label %done
 late:
-  %left_at = getelementptr i8, ptr %frame, i64 {word("left")}
+  %left_at = place %frame.left
   store i64 0, ptr %left_at
-  %stops = icmp ne i32 %stall, 0
-  br i1 %stops, label %stalled, label %done
+  if ne i32 %stall, 0: stalled, done
 stalled:
-  %stalled_at = getelementptr i8, ptr %frame, i64 {word("stalled")}
+  %stalled_at = place %frame.stalled
   store i64 %took, ptr %stalled_at
   br label %done
 done:
   $restore_mode
   ret void
-}}"""
+}"""
 
-_CALL = f"""\
-define ptr @call(ptr %self, ptr %rows) nounwind {{
+_CALL = """\
+define ptr @call(ptr %self, ptr %rows) nounwind {
 entry:
   %frame = call ptr @PyLong_AsVoidPtr(ptr %self)
   %n = call i64 @PyLong_AsLongLong(ptr %rows)
-  %negative = icmp slt i64 %n, 0
-  br i1 %negative, label %doubt, label %bound
+  if slt i64 %n, 0: doubt, bound
 doubt:
   %error = call ptr @PyErr_Occurred()
-  %failed = icmp ne ptr %error, null
-  br i1 %failed, label %raise, label %bound
+  if ne ptr %error, null: raise, bound
 raise:
   ret ptr null
 bound:
-  {_load("function", "ptr")}
-  {_load("table", "ptr")}
-  {_load("long")}
-  {_load("none", "ptr")}
-  %keeps = icmp eq i64 %long, 0
-  br i1 %keeps, label %at_once, label %count
+  %function = field %frame.function
+  %table = field %frame.table
+  %long = field %frame.long
+  %none = field %frame.none
+  if eq i64 %long, 0: at_once, count
 at_once:
   call void @at_once(ptr %function, ptr %table, i64 %n)
   br label %answer
 count:
-  {_load("left")}
+  %left = field %frame.left
   %fewer = sub i64 %left, 1
-  store i64 %fewer, ptr %left_at
-  %due = icmp sle i64 %left, 0
-  br i1 %due, label %think, label %free
+  store i64 %fewer, ptr %left.at
+  if sle i64 %left, 0: think, free
 think:
-  {_load("review", "ptr")}
+  %review = field %frame.review
   %reviewed = call ptr @PyObject_CallNoArgs(ptr %review)
-  %refused = icmp eq ptr %reviewed, null
-  br i1 %refused, label %raise, label %thought
+  if eq ptr %reviewed, null: raise, thought
 thought:
   call void @Py_DecRef(ptr %reviewed)
   br label %free
@@ -368,7 +329,7 @@ free:
 answer:
   %result = call ptr @Py_NewRef(ptr %none)
   ret ptr %result
-}}"""
+}"""
 
 _AT_ONCE = """\
 define internal void @at_once(ptr %function, ptr %table, i64 %n) nounwind {

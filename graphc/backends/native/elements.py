@@ -1,4 +1,4 @@
-"""The code of a loop kernel's steps for one vector of elements, one row, or one column.
+"""The code of a body's steps for one vector of elements, one row, or one column.
 
 Random words are those of `graphc.kernels.philox`, Philox4x32-10, sixteen counters at a time.  A
 32-bit word lies in the low half of a 64-bit lane, and the high half does not matter: only the
@@ -17,6 +17,7 @@ from graphc.backends.native.registers import Registers, element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.kernels.body import Body, Span, Step, Store
 from graphc.kernels.expr import join
+from graphc.kernels.kernel import CHUNK, Split
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 
 GROUP = 64
@@ -34,7 +35,7 @@ def group_words(
     `seed`, `draws`, `row` and `group` are scalars (i64).  The words are those of
     `graphc.kernels.philox.keep_words`, whatever the lanes of `v`.
     """
-    w = Registers(v.module, v.function, _COUNTERS)
+    w = Registers(v.function, _COUNTERS)
     first = w.splat(w.function.mul(group, _COUNTERS), "uint64")
     state = (
         w.add(first, w.lane_numbers("uint64"), "uint64"),
@@ -73,43 +74,52 @@ def _next(w: Registers, key: Value, step: int) -> Value:
     return w.add(key, w.const(step, "uint64"), "uint64")
 
 
+Bounds = tuple[Value | int, Value | int]
+"""The first and end of a range of rows or columns."""
 Known = MutableMapping[int, Value]
 """The values of steps by their numbers."""
-Gather = Callable[[Step, Value | int, int, Value | None], Value]
-"""An emitter of a gather's vector: from its step, first column, first lane and mask."""
 
 _LOWEST = {"int64": -(2**63), "int32": -(2**31)}
 
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a vector of elements: columns `column` + `lane` and following of a row."""
+    """The place of a vector of elements: columns `first` + `column` + `lane` and following."""
 
     row: Value | int = 0
     lines: Mapping[str, Value] = field(default_factory=dict)
-    """The address of column 0 of the row, for each buffer of span each."""
+    """The address of column `first` of the row, for each matrix."""
     column: Value | int = 0
     lane: int = 0
     mask: Value | None = None
     """The lanes that exist; None if all do."""
-    gather: Gather | None = None
-    """The loads of the row's elements that are gathered."""
+    special: Callable[[Step, Place], Value] | None = None
+    """The emitter of a gathered element or of a product, in kernels that have them."""
+    first: Value | int = 0
 
 
 @dataclass(frozen=True)
 class Elements:
     """The code generator for steps and stores; values computed so far are passed as `Known`."""
 
-    function: Function
     vectors: Vectors
     body: Body
     buffers: Mapping[str, Value]
-    types: Mapping[str, str]
-    """The LLVM type in memory of an element of each buffer."""
-    pitch: Mapping[str, Value | int]
-    """The number of elements from one row to the next, for each buffer of span each."""
     rows: Value | int
     columns: Value | int
+    pitch: Mapping[str, Value | int]
+    """The number of elements from one row to the next, for each matrix."""
+
+    @property
+    def function(self) -> Function:
+        """The function that code is emitted to."""
+        return self.vectors.function
+
+    def of_thread(self, split: Split) -> tuple[Bounds, Bounds]:
+        """Emit the rows and the columns that a thread runs: its part of one, all of the other."""
+        part = self.function.thread_part
+        rows = part(self.rows, CHUNK) if split == "rows" else (0, self.rows)
+        return rows, part(self.columns, GROUP) if split == "columns" else (0, self.columns)
 
     def evaluate(self, steps: Iterable[int], known: Known, place: Place) -> None:
         """Emit the steps, given in order, whose values are not known yet, and add those values."""
@@ -128,20 +138,17 @@ class Elements:
             step = self.body.steps[number]
             if step.op == "philox":
                 seed, draws, *first = (self._scalar(a, known) for a in step.args)
-                place = (
-                    str(self.function.add(row, *first) if first else row),
-                    str(self._group(column)),
-                )
-                found[number] = group_words(self.vectors, seed, draws, _stream(step), *place)
+                at = str(self.function.add(row, *first) if first else row)
+                group = self.function.quotient(column, GROUP)
+                found[number] = group_words(self.vectors, seed, draws, _stream(step), at, group)
         return found
 
     def lines(self, row: Value | int, column: Value | int = 0) -> dict[str, Value]:
-        """Emit the address of a column of a row, for each buffer of span each."""
+        """Emit the address of a column of a row, for each matrix."""
+        f, dtypes = self.function, matrices(self.body)
         return {
-            buffer: self.function.address(
-                self.buffers[buffer],
-                self.function.add(self.function.mul(row, pitch), column),
-                self.types[buffer],
+            buffer: f.address(
+                self.buffers[buffer], f.add(f.mul(row, pitch), column), element_type(dtypes[buffer])
             )
             for buffer, pitch in self.pitch.items()
         }
@@ -192,17 +199,22 @@ class Elements:
             return self.vectors.load_splat(self.buffers[step.buffer], step.dtype)
         if step.op == "index":
             return self.vectors.const(0, "int64")
-        assert step.op == "size", f"a loop kernel has no {step.op} here"
-        return self._size(step)
+        assert step.op == "size", f"a kernel has no {step.op} here"
+        if isinstance(step.value, int):
+            return self.vectors.whole(self.function.mul("%n", step.value), step.dtype)
+        return self.vectors.whole(self.rows if step.value == "rows" else self.columns, step.dtype)
 
     def _leaf(self, step: Step, place: Place) -> Value:
         if step.op == "load":
             return self._load(step, place)
+        if step.op == "index" and step.span == "row":
+            return self.vectors.whole(place.row, "int64")
         if step.op == "index" and step.span != "one":
-            return self._index(step, place)
-        if step.op in ("fetch", "offset"):
-            assert place.gather is not None, "rows with places"
-            return place.gather(step, place.column, place.lane, place.mask)
+            first = self.function.add(place.first, place.column)
+            return self.vectors.numbers_from(self.function.add(first, place.lane))
+        if step.op in ("fetch", "offset", "product"):
+            assert place.special is not None, f"a kernel has no {step.op} here"
+            return place.special(step, place)
         return self.of_one(step)
 
     def _scalar(self, number: int, known: Known) -> Value:
@@ -215,47 +227,35 @@ class Elements:
         return self.vectors.load_splat(pointer, step.dtype)
 
     def _address(self, buffer: str, span: Span, dtype: str, place: Place) -> Value:
-        type, base = element_type(dtype), self.buffers[buffer]
+        f, type, base = self.function, element_type(dtype), self.buffers[buffer]
         if span == "one":
             return base
         if span == "row":
-            return self.function.address(base, place.row, type)
-        if span == "each":
-            base = place.lines[buffer]
-        if isinstance(place.column, int):
-            return self.function.address(base, place.column + place.lane, type)
-        return self.function.address(
-            self.function.address(base, place.column, type), place.lane, type
-        )
-
-    def _index(self, step: Step, place: Place) -> Value:
-        if step.span == "row":
-            return self.vectors.splat(str(place.row), "int64")
-        return self.vectors.numbers_from(self.function.add(place.column, place.lane))
-
-    def _size(self, step: Step) -> Value:
-        if isinstance(step.value, int):
-            size: Value | int = self.function.mul("%n", step.value)
-        else:
-            size = self.rows if step.value == "rows" else self.columns
-        if isinstance(size, int):
-            return self.vectors.const(size, step.dtype)
-        return self.vectors.cast(self.vectors.splat(size, "int64"), "int64", step.dtype)
-
-    def _group(self, column: Value | int) -> Value | int:
-        """Emit the number of the group of 64 columns that starts at a column."""
-        return (
-            column // 64
-            if isinstance(column, int)
-            else self.function.value(f"lshr i64 {column}, 6")
-        )
+            return f.address(base, place.row, type)
+        base = place.lines[buffer] if span == "each" else f.address(base, place.first, type)
+        if not str(place.column).startswith("%"):
+            return f.address(base, f.add(place.column, place.lane), type)
+        return f.address(f.address(base, place.column, type), place.lane, type)
 
 
-def memory_types(body: Body) -> dict[str, str]:
-    """Return the LLVM type in memory of an element of each buffer."""
-    read = ("load", "fetch")
-    types = {s.buffer: element_type(s.dtype) for s in body.steps if s.op in read}
-    return types | {s.buffer: element_type(body.steps[s.step].dtype) for s in body.stores}
+def elements_of(
+    v: Vectors,
+    body: Body,
+    buffers: Mapping[str, Value],
+    rows: Value | int,
+    columns: Value | int,
+    pitch: Mapping[str, int],
+) -> Elements:
+    """Return the code generator for a body; rows that have no `pitch` are contiguous."""
+    pitches = {buffer: pitch.get(buffer, columns) for buffer in matrices(body)}
+    return Elements(v, body, buffers, rows, columns, pitches)
+
+
+def matrices(body: Body) -> dict[str, str]:
+    """Return the dtype of each buffer that the body reads or writes at each element."""
+    read = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.span == "each"}
+    written = {s.buffer: body.steps[s.step].dtype for s in body.stores if s.span == "each"}
+    return read | written
 
 
 def _stream(step: Step) -> int:

@@ -10,12 +10,12 @@ from math import prod
 
 from graphc.backends.native.elements import Elements, Known, Place
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.loop_structure import BLOCK, Masks, blocks, in_thread, own, phases
+from graphc.backends.native.loop_structure import Masks, blocks, in_thread, phases
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import Batch, Dim
 from graphc.kernels.body import Step
-from graphc.kernels.kernel import CHUNK, LANES, Loop
+from graphc.kernels.kernel import LANES, Loop
 from graphc.kernels.walk import Elsewhere, Walk
 
 
@@ -54,15 +54,15 @@ class _Gathers:
                 given = [self.v.first(known[arg], "int64") for arg in step.args]
                 self._rows[step.buffer, access, step.args] = self._row(step, access, given)
 
-    def load(self, step: Step, column: Value | int, lane: int, mask: Value | None) -> Value:
-        """Return the vector of a gather, or of an offset, from column `column` + `lane` on."""
+    def load(self, step: Step, place: Place) -> Value:
+        """Return the vector of a gather, or of an offset, at a place of the row."""
         if step.op == "offset":
             return self._offset(step)
         access = _access_map(step)
-        first = self.f.add(column, lane)
+        first = self.f.add(place.column, place.lane)
         axis, row = access.walks[-1], self._rows[step.buffer, access, step.args]
         if first.startswith("%"):
-            exist = self._existing(axis, row, first, mask)
+            exist = self._existing(axis, row, first, place.mask)
             return self._filled(step, access, self._read(step, axis, row, first, exist), exist)
         columns = range(int(first), int(first) + self.v.lanes)
         has = [c < self.columns and axis.has(c) for c in columns]
@@ -223,9 +223,7 @@ class GatherLoops:
         in_thread(self.f, self.kernel.split, self._all)
 
     def _all(self) -> None:
-        split = self.kernel.split
-        start, end = own(self.f, self.elements.rows, CHUNK, split == "rows")
-        self.bounds = own(self.f, self.columns, BLOCK, split == "columns")
+        (start, end), self.bounds = self.elements.of_thread(self.kernel.split)
         counted = self.f.loop(
             start,
             self._even(start, end),
@@ -265,7 +263,7 @@ class GatherLoops:
         elements = self.elements
         known: Known = ChainMap({}, dict(self.known))
         gathers = _Gathers(elements.vectors, elements.buffers, self.shape, self.columns, indices)
-        place = Place(number, elements.lines(number), gather=gathers.load)
+        place = Place(number, elements.lines(number), special=gathers.load)
         elements.evaluate(elements.of_span(self.phase.steps, "row"), known, place)
         gathers.prepare(self.steps, known)
         return place, known

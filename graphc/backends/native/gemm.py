@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from graphc.backends.native.gemm_blocks import Blocks
-from graphc.backends.native.gemm_few_rows import Squares, Sweeps
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
-from graphc.backends.native.gemm_sizes import FEW, Scratch, Tile, choose_tile
+from graphc.backends.native.gemm_sums import Blocks, Squares, Sweeps
+from graphc.backends.native.gemm_tile import FEW, Scratch, Tile, choose_tile
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_windows import Windows, WindowSums
 from graphc.backends.native.ir import Function, Module, Range, Value
@@ -54,10 +54,10 @@ def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, int], bits: int)
     return GemmCode(name, buffers, kernel, tile)
 
 
-def _arguments(buffers: int) -> list[tuple[str, str]]:
+def _arguments(buffers: int) -> str:
     """Return the arguments of a product that is called with that many buffers."""
-    pointers = [("ptr", f"%b{i}") for i in range(buffers)]
-    return [*pointers, ("ptr", "%scratch"), *THREAD_ARGUMENTS]
+    pointers = "".join(f"ptr %b{i}, " for i in range(buffers))
+    return f"{pointers}ptr %scratch, {THREAD_ARGUMENTS}"
 
 
 def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits: int) -> object:
@@ -78,15 +78,14 @@ def _emit(frame: Frame) -> None:
     """Emit the whole function for this thread's rows and panels, by the method that fits."""
     kernel = frame.kernel
     rows, panels = _share(frame)
-    if kernel.window is not None:
-        if frame.scratch.across_groups:
-            in_groups = GroupWindowSums if kernel.trans_a else GroupWindows
-            in_groups(frame, kernel.window).emit(rows, panels)
-        else:
-            over = WindowSums if kernel.trans_a else Windows
-            over(frame, kernel.window).emit(rows, panels)
-    else:
+    if kernel.window is None:
         _emit_matrices(frame, rows, panels)
+    elif frame.scratch.across_groups:
+        in_groups = GroupWindowSums if kernel.trans_a else GroupWindows
+        in_groups(frame, kernel.window).emit(rows, panels)
+    else:
+        over = WindowSums if kernel.trans_a else Windows
+        over(frame, kernel.window).emit(rows, panels)
 
 
 def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
@@ -100,99 +99,80 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
         few.emit(rows, panels)
     else:
         count = f.sub(rows[1], rows[0])
-        f.when(f.value(f"icmp sgt i64 {count}, {FEW}"), lambda: tiles.emit(rows, panels))
-        f.when(f.value(f"icmp sle i64 {count}, {FEW}"), lambda: few.emit(rows, panels))
+        f.when(f.less(FEW, count), lambda: tiles.emit(rows, panels))
+        f.when(f.less(count, FEW + 1), lambda: few.emit(rows, panels))
 
 
 def _share(frame: Frame) -> tuple[Range, Range]:
     """Emit the first and end row, and the first and end panel, of this thread."""
-    f = frame.f
-
-    def part(count: Value) -> Range:
-        first, last = (f.mul(x, count) for x in ("%tid", f.add("%tid", 1)))
-        return f.value(f"udiv i64 {first}, %threads"), f.value(f"udiv i64 {last}, %threads")
-
-    rows, panels = ("0", frame.m), ("0", str(frame.panels))
+    f, rows, panels = frame.f, ("0", frame.m), ("0", str(frame.panels))
     if frame.kernel.split == "rows":
-        first, last = part(f.value(f"udiv i64 {f.add(frame.m, CHUNK - 1)}, {CHUNK}"))
-        return (f.mul(first, CHUNK), f.smaller(f.mul(last, CHUNK), frame.m)), panels
+        return f.thread_part(frame.m, CHUNK), panels
     if frame.kernel.split == "columns":
-        return rows, part(panels[1])
+        return rows, f.thread_part(frame.panels)
     only = f.value("icmp eq i64 %tid, 0")
     return ("0", f.value(f"select i1 {only}, i64 {frame.m}, i64 0")), panels
 
 
-LEFT, RIGHT, STORED = "left ", "right ", "stored "
-"""The prefixes of part names: a buffer may be several parts of a product, at other addresses."""
+class _Part(NamedTuple):
+    """A part of a product: a buffer may be several, at other addresses."""
+
+    name: str
+    buffer: str
+    apart: Shape
+    """The elements from one matrix to the next, for each leading dimension."""
+    pitch: Dim
+    """The elements from row to row."""
+    dtype: str
 
 
 def emit_stack(module: Module, kernel: Gemm, bits: int) -> GemmCode:
     """Emit the function of a stack unless the module has it; its signature is a product's."""
     assert kernel.stack is not None
-    one, buffers, apart = _one(kernel, kernel.stack)
-    code = emit_gemm(module, one, _pitches(kernel, kernel.stack), bits)
-    lies = tuple((buffers[name], apart[name]) for name in code.buffers)
-    names = tuple(dict.fromkeys(buffer for buffer, _ in lies))
+    parts = {part.name: part for part in _parts(kernel, kernel.stack)}
+    pitch = {name: p.pitch for name, p in parts.items() if isinstance(p.pitch, int)}
+    code = emit_gemm(module, _one(kernel), pitch, bits)
+    passed = [parts[name] for name in code.buffers]
+    names = tuple(dict.fromkeys(part.buffer for part in passed))
     place = {name: f"%b{i}" for i, name in enumerate(names)}
-    passed = [(place[buffer], strides) for buffer, strides in lies]
-    types, sizes = _types(one), kernel.stack.sizes
-    parts = [(*where, types[part]) for part, where in zip(code.buffers, passed, strict=True)]
+    sizes = kernel.stack.sizes
+    addressed = [(place[p.buffer], p.apart, element_type(p.dtype)) for p in passed]
     name = module.function(
         "stack",
         _arguments(len(names)),
-        lambda f: _emit_stack(f, code.name, sizes, parts),
-        ("stack", code.name, sizes, tuple(passed)),
+        lambda f: _emit_stack(f, code.name, sizes, addressed),
+        ("stack", code.name, sizes, tuple(addressed)),
     )
     return GemmCode(name, names, kernel, choose_tile(kernel.dtype, bits))
 
 
-def _one(kernel: Gemm, stack: Stack) -> tuple[Gemm, dict[str, str], dict[str, Shape]]:
-    """Return one of the products, with parts as its buffers, and the buffer of each part.
-
-    The third result has the elements between the matrices of each part, per leading dimension.
-    """
+def _one(kernel: Gemm) -> Gemm:
+    """Return one of the products of a stack, with the names of parts as its buffers."""
     body = kernel.body
-    each = dense_strides((*stack.sizes, kernel.m, kernel.n))[:-2]
-    row = dense_strides((*stack.sizes, kernel.m))[:-1]
-    none: Shape = (0,) * len(stack.sizes)
-    spans = {"each": each, "row": row, "column": none, "one": none}
-    buffers = {LEFT: kernel.a, RIGHT: kernel.b}
-    apart = {LEFT: stack.a[:-1], RIGHT: stack.b[:-1]}
-    for step in body.steps:
-        if step.op == "load":
-            buffers[step.span + step.buffer] = step.buffer
-            apart[step.span + step.buffer] = spans[step.span]
-    for store in body.stores:
-        buffers[STORED + store.buffer] = store.buffer
-        apart[STORED + store.buffer] = stored(kernel, stack, store.buffer)[:-1]
     steps = [s._replace(buffer=s.span + s.buffer) if s.op == "load" else s for s in body.steps]
-    stores = [s._replace(buffer=STORED + s.buffer) for s in body.stores]
-    one = replace(
-        kernel,
-        a=LEFT,
-        b=RIGHT,
-        body=Body(tuple(steps), tuple(stores)),
-        split="none",
-        stack=None,
-    )
-    return one, buffers, apart
+    stores = [s._replace(buffer=f"stored {s.buffer}") for s in body.stores]
+    one = Body(tuple(steps), tuple(stores))
+    return replace(kernel, a="left", b="right", body=one, split="none", stack=None)
 
 
-def _pitches(kernel: Gemm, stack: Stack) -> dict[str, int]:
-    """Return the elements from row to row of each part, except those that the batch decides."""
-    found: dict[str, Dim] = {LEFT: stack.a[-1], RIGHT: stack.b[-1]}
-    found |= {s.span + s.buffer: kernel.n for s in kernel.body.steps if s.op == "load"}
+def _parts(kernel: Gemm, stack: Stack) -> Iterator[_Part]:
+    """Yield the parts of a stack's products."""
+    none: Shape = (0,) * len(stack.sizes)
+    apart = {
+        "each": dense_strides((*stack.sizes, kernel.m, kernel.n))[:-2],
+        "row": dense_strides((*stack.sizes, kernel.m))[:-1],
+        "column": none,
+        "one": none,
+    }
+    for name, buffer, strides in (("left", kernel.a, stack.a), ("right", kernel.b, stack.b)):
+        yield _Part(name, buffer, strides[:-1], strides[-1], kernel.dtype)
+    for s in kernel.body.steps:
+        if s.op == "load":
+            yield _Part(s.span + s.buffer, s.buffer, apart[s.span], kernel.n, s.dtype)
     for store in kernel.body.stores:
-        found[STORED + store.buffer] = stored(kernel, stack, store.buffer)[-1]
-    return {part: pitch for part, pitch in found.items() if isinstance(pitch, int)}
-
-
-def _types(one: Gemm) -> Mapping[str, str]:
-    """Return the LLVM type in memory of an element of each part."""
-    dtypes = {LEFT: one.dtype, RIGHT: one.dtype}
-    dtypes |= {s.buffer: s.dtype for s in one.body.steps if s.op == "load"}
-    dtypes |= {s.buffer: one.body.steps[s.step].dtype for s in one.body.stores}
-    return {part: element_type(dtype) for part, dtype in dtypes.items()}
+        *between, pitch = stored(kernel, stack, store.buffer)
+        dtype = kernel.body.steps[store.step].dtype
+        yield _Part(f"stored {store.buffer}", store.buffer, tuple(between), pitch, dtype)
 
 
 def _emit_stack(
@@ -205,8 +185,7 @@ def _emit_stack(
 
     def matrix(place: list[Value]) -> None:
         pointers = [_moved(f, part, place) for part in parts]
-        listed = ", ".join(f"ptr {pointer}" for pointer in pointers)
-        f.do(f"call void @{product}({listed}, ptr %scratch, i64 %n, i64 0, i64 1)")
+        f.call(product, *pointers, "%scratch", "%n", 0, 1)
 
     each_index(f, [f.size(dim) for dim in sizes], matrix)
 

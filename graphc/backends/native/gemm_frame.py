@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
 
-from graphc.backends.native.gemm_sizes import Scratch, Tile
-from graphc.backends.native.gemm_tile import Memory, emit_epilogue, matrix_dtypes
+from graphc.backends.native.elements import Elements, elements_of
+from graphc.backends.native.gemm_tile import OF_PANEL, Epilogue, Scratch, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
-from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import Gemm, factor_columns
 
 
@@ -27,11 +26,11 @@ class Frame:
         pitch: Mapping[str, int],
         tile: Tile,
     ) -> None:
-        arguments = {buffer: f"%b{i}" for i, buffer in enumerate(buffers)}
-        self.memory = Memory(arguments, dict(pitch))
+        self.arguments = {buffer: f"%b{i}" for i, buffer in enumerate(buffers)}
+        self.pitches = pitch
         self.module, self.f, self.kernel, self.tile = module, f, kernel, tile
         self.element, stored = element_type(tile.dtype), factor_columns(kernel)
-        self.a, self.b = arguments[kernel.a], arguments[kernel.b]
+        self.a, self.b = self.arguments[kernel.a], self.arguments[kernel.b]
         self.pitch_a, self.pitch_b = (
             pitch[name] if name in stored else 0 for name in (kernel.a, kernel.b)
         )
@@ -42,7 +41,7 @@ class Frame:
         self.m, self.k = f.size(kernel.m), f.size(kernel.k)
         self.products = "%scratch"
         self.workspace = self.address("%scratch", self.scratch.products)
-        self._epilogues: dict[tuple[int, int], str] = {}
+        self._epilogues: dict[tuple[int, bool], str] = {}
 
     def address(self, base: Value, index: Value | int) -> Value:
         """Emit the address `index` elements of the product's dtype after `base`."""
@@ -62,7 +61,7 @@ class Frame:
             high = f.smaller(f.sub(last, before), each)
             self._each_of_part((low, high), start, body)
 
-        f.loop(f.quotient(first, each), f.quotient(f.add(last, each - 1), each), 1, part)
+        f.loop(f.quotient(first, each), f.ceiling(last, each), 1, part)
 
     def _each_of_part(self, panels: Range, start: Value, body: Callable[[Panel], None]) -> None:
         f, width, (first, last) = self.f, self.tile.width, panels
@@ -78,7 +77,7 @@ class Frame:
         if self._full:
             f.loop(first, f.smaller(last, self._full), 1, full)
         if self._rest:
-            f.when(f.value(f"icmp sgt i64 {last}, {self._full}"), narrow)
+            f.when(f.less(self._full, last), narrow)
 
     def _for_rest(self) -> Frame:
         """Return the frame with the tile of the last panel."""
@@ -87,30 +86,44 @@ class Frame:
         return found
 
     @property
-    def matrices(self) -> list[str]:
-        """The buffers that the body reads or writes at each element of the result.
+    def typed(self) -> str:
+        """The buffers as arguments that a function declares."""
+        return ", ".join(f"ptr {x}" for x in self.arguments.values())
 
-        Only those whose elements are as large as the product's.
+    def elements(self, v: Vectors) -> Elements:
+        """Return the code generator for the body, in a function with `typed` and `OF_PANEL`."""
+        columns, body = self.scratch.columns, self.kernel.body
+        return elements_of(v, body, self.arguments, "%m", columns, self.pitches)
+
+    def epilogue(self, vectors: int, masked: bool) -> str:
+        """Return the name of the function that runs the body on `%rows` rows of a tile.
+
+        The tile, at `%products`, has `vectors` vectors.  If `masked`, only its first `%columns`
+        columns exist.
         """
-        size, dtypes = ITEMSIZE[self.tile.dtype], matrix_dtypes(self.kernel.body)
-        return [buffer for buffer, dtype in dtypes.items() if ITEMSIZE[dtype] == size]
 
-    @property
-    def passed(self) -> str:
-        """The text that passes the buffers on as arguments of a call."""
-        return "".join(f"ptr {x}, " for x in self.memory.arguments.values())
+        def emit(f: Function) -> None:
+            v = Vectors(f, self.tile.lanes)
+            epilogue = Epilogue(self.elements(v), vectors, masked)
 
-    def epilogue(self, vectors: int, rest: int) -> str:
-        """Return the name of the function that runs the body on a tile of products.
+            def rows(r: Value, count: int) -> None:
+                start = f.address("%products", f.mul(r, vectors * v.lanes), self.element)
 
-        Its arguments after the buffers are `EPILOGUE_ARGUMENTS`.
-        """
-        if (vectors, rest) not in self._epilogues:
-            masked = rest % self.tile.lanes != 0
-            self._epilogues[vectors, rest] = emit_epilogue(
-                self.module, self.kernel, self.memory, self.tile, vectors, masked
-            )
-        return self._epilogues[vectors, rest]
+                def product(i: int, j: int) -> Value:
+                    place = f.address(start, (i * vectors + j) * v.lanes, self.element)
+                    return v.load(place, self.tile.dtype)
+
+                epilogue.rows(f.add("%row", r), count, product)
+
+            full = f.even("%rows", epilogue.together)
+            f.loop(0, full, epilogue.together, lambda r, _: rows(r, epilogue.together))
+            if epilogue.together > 1:
+                f.loop(full, "%rows", 1, lambda r, _: rows(r, 1))
+
+        if (vectors, masked) not in self._epilogues:
+            arguments = f"{self.typed}, ptr %products, i64 %row, i64 %rows, {OF_PANEL}"
+            self._epilogues[vectors, masked] = self.module.function("epilogue", arguments, emit)
+        return self._epilogues[vectors, masked]
 
 
 @dataclass(frozen=True)
@@ -142,18 +155,22 @@ class Panel:
             name = emit_transpose(frame.module, frame.tile, self.vectors)
         else:
             name = emit_copy(frame.module, frame.tile, self.vectors, self.masked)
-        frame.f.do(
-            f"call void @{name}(ptr {source}, i64 {frame.pitch_b}, i64 {self.columns}, "
-            f"ptr {target}, i64 {k})"
-        )
+        frame.f.call(name, source, frame.pitch_b, self.columns, target, k)
 
     def finish(self, products: Value, row: Value, rows: Value | int) -> None:
         """Emit the call that runs the body on a tile of products."""
-        frame = self.frame
-        frame.f.do(
-            f"call void @{frame.epilogue(self.vectors, self.rest)}({frame.passed}ptr {products}, "
-            f"i64 {row}, i64 {rows}, i64 {self.column}, i64 {self.columns}, i64 {frame.m}, i64 %n)"
-        )
+        name = self.frame.epilogue(self.vectors, self.masked)
+        buffers = self.frame.arguments.values()
+        self.frame.f.call(name, *buffers, products, row, rows, *self.last_arguments)
+
+    @property
+    def last_arguments(self) -> tuple[Value | int, ...]:
+        """The arguments `OF_PANEL`."""
+        return self.column, self.columns, self.frame.m, "%n"
+
+
+_PACKING = "ptr %from, i64 %pitch, i64 {}, ptr %to, i64 %k"
+"""The arguments of packing, but for the columns or rows that exist."""
 
 
 def emit_copy(module: Module, tile: Tile, vectors: int, masked: bool) -> str:
@@ -163,7 +180,7 @@ def emit_copy(module: Module, tile: Tile, vectors: int, masked: bool) -> str:
     """
 
     def emit(f: Function) -> None:
-        v, element = Vectors(module, f, tile.lanes), element_type(tile.dtype)
+        v, element = Vectors(f, tile.lanes), element_type(tile.dtype)
         offsets = [j * tile.lanes for j in range(vectors)]
         masks = [v.mask_below(f.sub("%columns", offset)) if masked else None for offset in offsets]
 
@@ -178,7 +195,7 @@ def emit_copy(module: Module, tile: Tile, vectors: int, masked: bool) -> str:
         f.loop(0, "%k", 1, row, [("ptr", "%from"), ("ptr", "%to")])
 
     key = ("copy", tile.dtype, tile.lanes, vectors, masked)
-    return module.function("pack", _packing("%columns"), emit, key)
+    return module.function("pack", _PACKING.format("%columns"), emit, key)
 
 
 def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
@@ -190,9 +207,8 @@ def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
     width = vectors * tile.lanes
 
     def emit(f: Function) -> None:
-        v, element = Vectors(module, f, tile.lanes), element_type(tile.dtype)
+        v, element = Vectors(f, tile.lanes), element_type(tile.dtype)
         last = f.sub("%rows", 1)
-        full = f.value(f"and i64 %k, {-tile.lanes}")
 
         def square(p: Value, group: Value, mask: Value | None) -> None:
             rows = []
@@ -207,16 +223,7 @@ def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
         def groups(p: Value, mask: Value | None) -> None:
             f.loop(0, width, tile.lanes, lambda group, _: square(p, group, mask))
 
-        f.loop(0, full, tile.lanes, lambda p, _: groups(p, None))
-        rest = f.sub("%k", full)
-        more = f.value(f"icmp sgt i64 {rest}, 0")
-        f.when(more, lambda: groups(full, v.mask_below(rest)))
+        v.each("%k", groups)
 
     key = ("transpose", tile.dtype, tile.lanes, vectors)
-    return module.function("pack", _packing("%rows"), emit, key)
-
-
-def _packing(count: str) -> list[tuple[str, str]]:
-    """Return the arguments of packing, where `count` are the columns or rows that exist."""
-    places = [("ptr", "%from"), ("i64", "%pitch"), ("i64", count)]
-    return [*places, ("ptr", "%to"), ("i64", "%k")]
+    return module.function("pack", _PACKING.format("%rows"), emit, key)

@@ -12,8 +12,8 @@ from functools import partial
 from itertools import product
 
 from graphc.backends.native.gemm_frame import Frame, Panel
-from graphc.backends.native.gemm_tile import EPILOGUE_ARGUMENTS
-from graphc.backends.native.gemm_windows import fill
+from graphc.backends.native.gemm_tile import OF_PANEL
+from graphc.backends.native.gemm_windows import places_of
 from graphc.backends.native.group_places import (
     GroupChannels,
     GroupPlaces,
@@ -22,7 +22,7 @@ from graphc.backends.native.group_places import (
 )
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.vectors import Vectors
-from graphc.backends.native.window_places import PanelFunction
+from graphc.backends.native.window_places import PanelFunction, when_in_phases
 from graphc.kernels.window import Phase, Window
 
 
@@ -42,7 +42,7 @@ def _pack_reversed(panel: Panel, window: Window, target: Value) -> None:
     """
     frame, columns, column = panel.frame, panel.columns, panel.column
     f, tile, channels = frame.f, frame.tile, window.channels
-    v, offsets = Vectors(frame.module, f, tile.lanes), window.depth // window.channels
+    v, offsets = Vectors(f, tile.lanes), window.depth // window.channels
     units = frame.scratch.columns // window.groups
     starts = range(0, columns, tile.lanes)
     places = [_stored(v, f.add(column, start), units, window) for start in starts]
@@ -87,18 +87,15 @@ class _Lines:
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for a range of rows and a range of panels."""
         f = self.f
-        some = f.value(f"icmp slt i64 {rows[0]}, {rows[1]}")
-        also = f.value(f"icmp slt i64 {panels[0]}, {panels[1]}")
-        f.when(f.value(f"and i1 {some}, {also}"), lambda: self._emit(rows, panels))
+        f.when_all([f.less(*rows), f.less(*panels)], lambda: self._emit(rows, panels))
 
     def _emit(self, rows: Range, panels: Range) -> None:
         raise NotImplementedError
 
     def clear(self) -> None:
         """Emit the zeros for offsets that do not meet a pixel."""
-        v = Vectors(self.frame.module, self.f, self.frame.tile.lanes)
-        if self.frame.scratch.image:
-            fill(v, self.zeros, self.frame.scratch.image, self.frame.tile.dtype)
+        v = Vectors(self.f, self.frame.tile.lanes)
+        v.clear(self.zeros, self.frame.scratch.image, self.frame.tile.dtype)
 
     def each_panel(self, panels: Range, body: Callable[[Panel], None]) -> None:
         """Emit the code of each panel; the last one has vectors as wide as all others."""
@@ -133,22 +130,19 @@ class GroupWindows(_Lines):
         functions: dict[object, str] = {}
 
         def image(number: Value, _: list[Value]) -> None:
-            top = f.mul(number, count)
-            low = f.larger(f.sub(rows[0], top), 0)
-            high = f.smaller(f.sub(rows[1], top), count)
+            top, low, high = places_of(f, rows, number, count)
             s = self.image(number)
 
             def line(at: Value, _: list[Value]) -> None:
                 start = f.mul(at, self.across)
                 first = f.larger(f.sub(low, start), 0)
                 last = f.smaller(f.sub(high, start), self.across)
-                places = f"i64 {f.add(top, start)}, i64 {first}, i64 {last}"
+                places = f.add(top, start), first, last
                 self._line(panels, s, self.numbers(at), places, functions)
 
-            end = f.quotient(f.add(high, self.across - 1), self.across)
-            f.loop(f.quotient(low, self.across), end, 1, line)
+            f.loop(f.quotient(low, self.across), f.ceiling(high, self.across), 1, line)
 
-        f.loop(f.quotient(rows[0], count), f.quotient(f.add(rows[1], count - 1), count), 1, image)
+        f.loop(f.quotient(rows[0], count), f.ceiling(rows[1], count), 1, image)
 
     def _pack(self, panel: Panel) -> None:
         _pack_factors(panel, self.window, self.of_panel(panel.column))
@@ -158,37 +152,23 @@ class GroupWindows(_Lines):
         panels: Range,
         image: Value,
         numbers: Sequence[Value],
-        places: str,
+        places: Sequence[Value],
         functions: dict[object, str],
     ) -> None:
         """Emit a line for each combination of phases that it may be in."""
         outer = [self.window.phases(axis) for axis in range(len(numbers))]
-        listed = "".join(f"i64 {number}, " for number in numbers)
         for phases in product(*outer):
 
             def body(panel: Panel, phases: Sequence[Phase] = phases) -> None:
                 key, column = (panel.vectors, panel.columns, phases), panel.column
                 if key not in functions:
                     functions[key] = self._emit_line(panel, phases)
-                frame = self.frame
-                self.f.do(
-                    f"call void @{functions[key]}({frame.passed}ptr {image}, ptr {self.zeros}, "
-                    f"{listed}ptr {self.of_panel(column)}, {places}, i64 {column}, "
-                    f"i64 {panel.columns}, i64 {frame.m}, i64 %n)"
-                )
+                line = image, self.zeros, *numbers, self.of_panel(column), *places
+                buffers = self.frame.arguments.values()
+                self.f.call(functions[key], *buffers, *line, *panel.last_arguments)
 
-            self._when(numbers, phases, partial(self.each_panel, panels, body))
-
-    def _when(
-        self, numbers: Sequence[Value], phases: Sequence[Phase], body: Callable[[], None]
-    ) -> None:
-        """Emit the body under the condition that a line is in these phases."""
-        f, conditions = self.f, []
-        for number, phase, apart in zip(numbers, phases, self.window.apart, strict=False):
-            if apart > 1:
-                rest = f.remainder(number, apart)
-                conditions.append(f.value(f"icmp eq i64 {rest}, {phase.first}"))
-        f.when_all(conditions, body)
+            each = partial(self.each_panel, panels, body)
+            when_in_phases(self.f, self.window, numbers, phases, each)
 
     def _emit_line(self, panel: Panel, phases: Sequence[Phase]) -> str:
         """Emit the function that computes places of a line for a panel; return its name."""
@@ -200,9 +180,8 @@ class GroupWindows(_Lines):
             channels = GroupChannels(function.v, function.dtype, window, units, panel.columns)
             GroupPlaces(function, window, phases, channels).emit()
 
-        arguments = [*frame.memory.typed, *line_arguments(len(window.space)), ("ptr", "%v")]
-        arguments += [("i64", name) for name in ("%top", "%from", "%to")]
-        return frame.module.function("line", [*arguments, *EPILOGUE_ARGUMENTS[3:]], emit)
+        line = f"{line_arguments(len(window.space))}, ptr %v, i64 %top, i64 %from, i64 %to"
+        return frame.module.function("line", f"{frame.typed}, {line}, {OF_PANEL}", emit)
 
 
 class GroupWindowSums(_Lines):
@@ -230,23 +209,18 @@ class GroupWindowSums(_Lines):
         self.each_panel(panels, partial(self._finish, rows))
 
     def _clear_sums(self, panel: Panel) -> None:
-        lanes, dtype = self.frame.tile.lanes, self.frame.tile.dtype
-        size = self.window.depth * panel.vectors * lanes
-        v = Vectors(self.frame.module, self.f, lanes)
-        fill(v, self.of_panel(panel.column), size, dtype)
+        v = Vectors(self.f, self.frame.tile.lanes)
+        size = self.window.depth * panel.vectors * v.lanes
+        v.clear(self.of_panel(panel.column), size, self.frame.tile.dtype)
 
     def _line(self, panels: Range, image: Value, numbers: Sequence[Value], place: Value) -> None:
         frame = self.frame
         start = frame.address(frame.b, self.f.mul(place, frame.pitch_b))
-        listed = "".join(f"i64 {number}, " for number in numbers)
 
         def body(panel: Panel) -> None:
-            column = panel.column
-            self.f.do(
-                f"call void @{emit_sums(frame, self.window, panel.columns)}(ptr {image}, "
-                f"ptr {self.zeros}, {listed}ptr {frame.address(start, column)}, "
-                f"ptr {self.of_panel(column)}, i64 {column})"
-            )
+            name, column = emit_sums(frame, self.window, panel.columns), panel.column
+            operands = frame.address(start, column), self.of_panel(column), column
+            self.f.call(name, image, self.zeros, *numbers, *operands)
 
         self.each_panel(panels, body)
 

@@ -1,30 +1,211 @@
-"""The code of a register tile: scalars times vectors for each of k, then the body."""
+"""Register tiles of matrix products: their sizes, the memory that they need, and their code.
+
+A tile multiplies scalars by vectors for each of k; then the body runs on the sums.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
 
-from graphc.backends.native.gemm_sizes import Tile
+from graphc.backends.native.elements import Elements, Known, Place, matrices
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Leaf, Vectors
-from graphc.kernels.body import Body, Span, Step
-from graphc.kernels.kernel import Gemm
+from graphc.backends.native.target import host
+from graphc.backends.native.vectors import Vectors
+from graphc.compiler.memory import align
+from graphc.ir.plan import Program
+from graphc.ir.tensor_type import ITEMSIZE, dim_at
+from graphc.kernels.body import Span, Step
+from graphc.kernels.kernel import LANES, Gemm, Kernel
+
+LINE = 64
+"""The bytes that move between caches together."""
+K_BLOCK = 256
+"""The rows of a block of k; sums longer than four blocks are added up in blocks, so that a panel of
+one stays in the second-level cache."""
+WIDEST = 64
+"""The bytes of the widest vectors."""
+FEW = 3
+"""The most rows that are too few for tiles: b is then read in place, once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A tile, where `rows` scalars meet `vectors` vectors of `lanes`: rows * vectors accumulators.
+
+    Twice `rows` divides the chunk by which threads share rows; `vectors` are 2 or more.
+    """
+
+    dtype: str
+    lanes: int
+    rows: int
+    vectors: int
+
+    @property
+    def width(self) -> int:
+        """The columns of a full tile."""
+        return self.lanes * self.vectors
+
+    def height(self, vectors: int) -> int:
+        """Return the rows of a full tile of `vectors` vectors.
+
+        One vector takes twice the rows: fewer sums could not hide the latency of an addition.
+        """
+        return self.rows if vectors > 1 else 2 * self.rows
+
+    def vectors_of(self, columns: int) -> int:
+        """Return the number of vectors that hold `columns` columns."""
+        return -(-columns // self.lanes)
+
+    def for_rest(self, columns: int) -> Tile:
+        """Return the tile for the columns beyond full panels.
+
+        Its vectors are half as wide if that fills them better: those of 512 bits take some
+        processors twice as long, and none less.
+        """
+        half = replace(self, lanes=self.lanes // 2)
+        wide = self.lanes * ITEMSIZE[self.dtype] == WIDEST
+        fits = half.vectors_of(columns) * half.lanes < self.vectors_of(columns) * self.lanes
+        return half if wide and fits else self
+
+
+def choose_tile(dtype: str, bits: int) -> Tile:
+    """Return the tile for vector registers of `bits`: 32 registers of 512 bits, else 16."""
+    lanes = bits // (8 * ITEMSIZE[dtype])
+    return Tile(dtype, lanes, 8, 2) if bits == 512 else Tile(dtype, lanes, 4, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """The parts of a thread's memory, in elements: products, a panel of b, a block of a.
+
+    For the product of a window: products, an image, and a panel of b or of sums; across groups a
+    line of zeros, and all panels.
+    """
+
+    kernel: Gemm
+    tile: Tile
+
+    BLOCK = 256
+    LEAST = 32
+    ELEMENTS = 1 << 16
+
+    @property
+    def columns(self) -> int:
+        """The columns of the result, which do not depend on the batch."""
+        assert isinstance(self.kernel.n, int), "the batch is in m or in k"
+        return self.kernel.n
+
+    @property
+    def products(self) -> int:
+        """The elements of a tile of products."""
+        return self.tile.rows * self.tile.width
+
+    @property
+    def row(self) -> int:
+        """The elements of the sums of a row, in full panels."""
+        return -(-self.columns // self.tile.width) * self.tile.width
+
+    @property
+    def across_groups(self) -> bool:
+        """Whether vectors run over the columns of several groups, each of few."""
+        window, lanes = self.kernel.window, self.tile.lanes
+        if window is None or window.groups == 1:
+            return False
+        return 2 * (self.columns // window.groups) <= lanes and window.channels <= lanes
+
+    @property
+    def part(self) -> int:
+        """The columns that are cut into panels: all, or those of a group."""
+        window = self.kernel.window
+        if window is None or self.across_groups:
+            return self.columns
+        return self.columns // window.groups
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether the product is added up in blocks of k."""
+        kernel = self.kernel
+        if kernel.window is not None:
+            return False
+        return not kernel.trans_a and isinstance(kernel.k, int) and kernel.k > 4 * K_BLOCK
+
+    @property
+    def k_block(self) -> int:
+        """The rows of a block; blocks are nearly equal, and the last one may have fewer."""
+        assert isinstance(self.kernel.k, int), "the batch is in m"
+        blocks = round(self.kernel.k / K_BLOCK)
+        return -(-self.kernel.k // (blocks * LANES)) * LANES
+
+    def panel(self, k: int) -> int:
+        """Return the elements of a panel of b; packing by transposition rounds k up."""
+        return (k + self.tile.lanes) * self.tile.width
+
+    def block(self, k: int) -> int:
+        """Return the most elements that a block of a takes for up to k."""
+        return max(self.BLOCK * min(k, self.ELEMENTS // self.BLOCK), self.LEAST * k)
+
+    def sums(self, rows: int) -> int:
+        """Return the elements of the sums of a panel, in full tiles of any height."""
+        most = 2 * self.tile.rows
+        return -(-rows // most) * most * self.tile.width
+
+    @property
+    def image(self) -> int:
+        """The elements of an image that is copied, or of a line of zeros, in full vectors."""
+        window = self.kernel.window
+        if window is None:
+            return 0
+        across = self.across_groups
+        seen = window if self.kernel.trans_a or across else window.dense
+        if seen.is_direct:
+            return 0
+        size = window.space[-1] * window.pixel if across else prod(seen.held) * window.channels
+        return -(-size // self.tile.lanes) * self.tile.lanes
+
+    def size(self, n: int) -> int:
+        """Return the bytes of all parts, for any batch of up to n rows."""
+        k = dim_at(self.kernel.k, n)
+        if self.kernel.window is not None and self.across_groups:
+            tiles = self.image + self.kernel.window.depth * self.row
+        elif self.kernel.window is not None:
+            tiles = self.image + self.panel(self.kernel.window.depth)
+        elif self.in_blocks:
+            tiles = self.panel(self.k_block) + self.sums(dim_at(self.kernel.m, n))
+        else:
+            tiles = self.panel(k) + (self.block(k) if self.kernel.trans_a else 0)
+        elements = self.products + max(tiles, FEW * self.row)
+        return -(-elements * ITEMSIZE[self.tile.dtype] // LINE) * LINE
+
+
+def instr_scratch(program: Program) -> list[int]:
+    """Return the bytes that each thread needs in each instruction on this machine.
+
+    They depend on the width of the machine's vectors.
+    """
+    bits, known = host().bits, dict[tuple[object, ...], int]()
+
+    def needs(kernel: Kernel | None) -> int:
+        if not isinstance(kernel, Gemm):
+            return 0
+        key = kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.dtype, kernel.window
+        if key not in known:
+            known[key] = kernel_scratch(kernel, bits, program.capacity)
+        return known[key]
+
+    return [needs(instr.body) for instr in program.instrs]
+
+
+def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:
+    """Return the scratch bytes of one product, for batches of up to `n` rows."""
+    tile = choose_tile(kernel.dtype, bits)
+    return align(Scratch(kernel, tile).size(n))
+
 
 Strides = tuple[int, int]
 """The number of elements from row to row, and from p to p."""
-
-_ARGUMENTS = (
-    ("ptr", "%s"),
-    ("i64", "%row"),
-    ("i64", "%step"),
-    ("i64", "%count"),
-    ("ptr", "%v"),
-    ("i64", "%pitch"),
-    ("ptr", "%out"),
-    ("i64", "%k"),
-)
 
 
 def emit_tile(module: Module, tile: Tile, rows: int, vectors: int) -> str:
@@ -36,14 +217,15 @@ def emit_tile(module: Module, tile: Tile, rows: int, vectors: int) -> str:
     """
 
     def emit(f: Function) -> None:
-        v, last = Vectors(module, f, tile.lanes), f.sub("%count", 1)
+        v, last = Vectors(f, tile.lanes), f.sub("%count", 1)
         offsets = [f.mul("%row", f.smaller(i, last)) for i in range(rows)]
         steps = Steps(v, tile.dtype, vectors, offsets, "%step")
         for i, x in enumerate(steps.run(("%s", "%v"), "%pitch", "%k", 1)):
             v.store(x, f.address("%out", i * v.lanes, steps.element), tile.dtype)
 
     key = ("tile", tile.dtype, tile.lanes, rows, vectors)
-    return module.function("tile", _ARGUMENTS, emit, key)
+    arguments = "ptr %s, i64 %row, i64 %step, i64 %count, ptr %v, i64 %pitch, ptr %out, i64 %k"
+    return module.function("tile", arguments, emit, key)
 
 
 class Steps:
@@ -96,12 +278,10 @@ class Steps:
             return carried[2:]
         even: Value = "0"
         if unroll > 1:
-            even = f.even(k, unroll)
-            carried = f.loop(0, even, unroll, several, list(zip(types, carried, strict=True)))
-        if even != k:
-            state = list(zip(types, carried, strict=True))
-            carried = f.loop(even, k, 1, lambda _, x: self._step(x, pitch), state)
-        return carried[2:]
+            even, state = f.even(k, unroll), list(zip(types, carried, strict=True))
+            carried = f.loop(0, even, unroll, several, state)
+        state = list(zip(types, carried, strict=True))
+        return f.loop(even, k, 1, lambda _, x: self._step(x, pitch), state)[2:]
 
     def _step(self, carried: list[Value], pitch: Value) -> list[Value]:
         """Emit one p: each vector times each scalar."""
@@ -123,199 +303,76 @@ class Steps:
         return following + sums
 
 
-EPILOGUE_ARGUMENTS = (
-    ("ptr", "%products"),
-    ("i64", "%row"),
-    ("i64", "%rows"),
-    ("i64", "%column"),
-    ("i64", "%columns"),
-    ("i64", "%m"),
-    ("i64", "%n"),
-)
-"""The arguments after the buffers: the tile, its first row and column with the number of rows and
-columns that exist, the rows of the whole product, and those of the batch."""
+OF_PANEL = "i64 %column, i64 %columns, i64 %m, i64 %n"
+"""The last arguments of functions that run the body: the first column of a panel, how many of its
+columns exist, the rows of the whole product, and those of the batch."""
 
 ROWS_TOGETHER = 8
+"""The rows shorter than a vector that are read before the first of them is written: the memory that
+is read may be updated in place, and a load waits for a store just before it that it partly
+overlaps."""
 
 Products = Callable[[int, int], Value]
 """A function that returns one vector of products, by row (counted from the first) and vector."""
 
 
-@dataclass(frozen=True)
-class Memory:
-    """The buffers of a kernel: the argument of each, and the elements from one row to the next."""
-
-    arguments: dict[str, Value]
-    pitches: dict[str, int]
-
-    @property
-    def typed(self) -> list[tuple[str, Value]]:
-        """The arguments with their types, as a function declares them."""
-        return [("ptr", argument) for argument in self.arguments.values()]
-
-
-def emit_epilogue(
-    module: Module, kernel: Gemm, memory: Memory, tile: Tile, vectors: int, masked: bool
-) -> str:
-    """Emit the function that runs the body on `%rows` rows of a tile; return its name.
-
-    The tile has `vectors` vectors.  If `masked`, only its first `%columns` columns exist.
-    """
-
-    def emit(f: Function) -> None:
-        v, element = Vectors(module, f, tile.lanes), element_type(tile.dtype)
-        epilogue = Epilogue(v, kernel, memory, vectors, masked)
-
-        def rows(r: Value, count: int) -> None:
-            start = f.address("%products", f.mul(r, vectors * tile.lanes), element)
-
-            def product(i: int, j: int) -> Value:
-                place = f.address(start, (i * vectors + j) * tile.lanes, element)
-                return v.load(place, tile.dtype)
-
-            epilogue.rows(f.add("%row", r), count, product)
-
-        together = epilogue.together
-        full = f.even("%rows", together)
-        f.loop(0, full, together, lambda r, _: rows(r, together))
-        if together > 1:
-            f.loop(full, "%rows", 1, lambda r, _: rows(r, 1))
-
-    return module.function("epilogue", [*memory.typed, *EPILOGUE_ARGUMENTS], emit)
-
-
-def matrix_dtypes(body: Body) -> dict[str, str]:
-    """Return the dtype of each buffer that the body reads or writes at each element."""
-    dtypes = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.span == "each"}
-    return dtypes | {store.buffer: body.steps[store.step].dtype for store in body.stores}
-
-
-def lines(f: Function, body: Body, memory: Memory, row: Value) -> dict[str, Value]:
-    """Emit the address, in each matrix, of a row of the panel that begins at %column."""
-    return {
-        buffer: f.address(
-            memory.arguments[buffer],
-            f.add(f.mul(row, memory.pitches[buffer]), "%column"),
-            element_type(dtype),
-        )
-        for buffer, dtype in matrix_dtypes(body).items()
-    }
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A row: its number counted from the first row, and from the top.
-
-    `start` has the address of the first row in each matrix, `apart` the distance of rows.
-    """
-
-    start: dict[str, Value]
-    number: int
-    row: Value
-    apart: int
-
-
 class Epilogue:
-    """The body on rows of a panel, in a function that has `EPILOGUE_ARGUMENTS[3:]`."""
+    """The body on rows of a panel, in a function whose arguments end with `OF_PANEL`."""
 
-    def __init__(
-        self, v: Vectors, kernel: Gemm, memory: Memory, vectors: int, masked: bool
-    ) -> None:
-        """Emit what does not depend on the row."""
-        self.v, self.f, self.kernel, self.memory = v, v.function, kernel, memory
-        self.body: Body = kernel.body
-        self.offsets = [j * v.lanes for j in range(vectors)]
-        self.masks: list[Value | None] = [
-            v.mask_below(self.f.sub("%columns", o)) if masked else None for o in self.offsets
-        ]
-        self.ones: dict[int, Value] = {}
-        v.evaluate(self.body, self._steps("one"), self.ones, self._leaf("0", 0))
+    def __init__(self, elements: Elements, vectors: int, masked: bool) -> None:
+        """Emit what does not depend on the row.
+
+        The panel has `vectors` vectors.  If `masked`, only its first `%columns` columns exist.
+        """
+        v = elements.vectors
+        self.elements, self.f, self.body = elements, v.function, elements.body
+        self.dtypes, numbers = matrices(self.body), range(len(self.body.steps))
+        spans: tuple[Span, ...] = ("one", "column", "row", "each")
+        self.steps = {span: elements.of_span(numbers, span) for span in spans}
+        self.ones: Known = {}
+        elements.evaluate(self.steps["one"], self.ones, Place())
+        self.places: list[Place] = []
         self.columns: list[dict[int, Value]] = []
-        for j in range(vectors):
-            values = dict(self.ones)
-            v.evaluate(self.body, self._steps("column"), values, self._leaf("0", j))
+        for lane in range(0, vectors * v.lanes, v.lanes):
+            mask = v.mask_below(self.f.sub("%columns", lane)) if masked else None
+            place, values = Place(first="%column", lane=lane, mask=mask), dict(self.ones)
+            elements.evaluate(self.steps["column"], values, place)
+            self.places.append(place)
             self.columns.append(values)
 
     @property
     def together(self) -> int:
-        """Return how many rows are read before the first of them is written.
-
-        Short rows lie within one vector of the next, and what is read may be updated in place
-        under another name: a load just after a store that it partly overlaps waits until the
-        store is done.
-        """
+        """Return how many rows are read before the first of them is written."""
         reads = any(s.op == "load" and s.span == "each" for s in self.body.steps)
-        return ROWS_TOGETHER if reads and self.masks[-1] is not None else 1
-
-    def _steps(self, span: Span) -> Sequence[int]:
-        return [n for n, step in enumerate(self.body.steps) if step.span == span]
+        return ROWS_TOGETHER if reads and self.places[-1].mask is not None else 1
 
     def rows(self, first: Value, count: int, product: Products, apart: int = 1) -> None:
         """Evaluate `count` rows, each `apart` from the one before, then store all of them.
 
         So no load waits for a store.
         """
-        done: list[tuple[_Line, int, dict[int, Value]]] = []
-        start = lines(self.f, self.body, self.memory, first)
+        elements, done = self.elements, []
+        start = elements.lines(first, "%column")
         for i in range(count):
-            line = _Line(start, i, self.f.add(first, i * apart), apart)
+            row = Place(self.f.add(first, i * apart), self._lines(start, i * apart))
             of_row = dict(self.ones)
-            self.v.evaluate(self.body, self._steps("row"), of_row, self._leaf(line.row, 0))
-            for j, of_column in enumerate(self.columns):
+            elements.evaluate(self.steps["row"], of_row, row)
+            for j, (at, of_column) in enumerate(zip(self.places, self.columns, strict=True)):
                 values = of_column | of_row
-                leaf = self._leaf(line.row, j, line, product)
-                self.v.evaluate(self.body, self._steps("each"), values, leaf)
-                done.append((line, j, values))
-        for line, j, values in done:
-            for store in self.body.stores:
-                dtype = self.body.steps[store.step].dtype
-                place = self._place(store.buffer, line, j, dtype)
-                self.v.store(values[store.step], place, dtype, self.masks[j])
+                place = replace(at, row=row.row, lines=row.lines, special=_product(product, i, j))
+                elements.evaluate(self.steps["each"], values, place)
+                done.append((values, place))
+        for values, place in done:
+            elements.store(self.body.stores, values, place)
 
-    def _place(self, buffer: str, line: _Line, j: int, dtype: str) -> Value:
-        """Emit the address of a vector of a matrix."""
-        index = line.number * line.apart * self.memory.pitches[buffer] + self.offsets[j]
-        return self.f.address(line.start[buffer], index, element_type(dtype))
+    def _lines(self, start: Mapping[str, Value], rows: int) -> dict[str, Value]:
+        """Emit the addresses `rows` rows below `start`: at fixed distances, which are free."""
+        pitch = self.elements.pitch
+        return {
+            buffer: self.f.address(line, self.f.mul(rows, pitch[buffer]), element_type(dtype))
+            for (buffer, dtype), line in zip(self.dtypes.items(), start.values(), strict=True)
+        }
 
-    def _leaf(
-        self, row: Value, j: int, line: _Line | None = None, product: Products | None = None
-    ) -> Leaf:
-        def leaf(step: Step) -> Value:
-            if step.op == "load" and line and step.span == "each":
-                place = self._place(step.buffer, line, j, step.dtype)
-                return self.v.load(place, step.dtype, self.masks[j])
-            if step.op == "load":
-                return self._load(step, row, j)
-            if step.op == "product" and line and product:
-                return product(line.number, j)
-            return self._number(step, row, j)
 
-        return leaf
-
-    def _load(self, step: Step, row: Value, j: int) -> Value:
-        dtype, element = step.dtype, element_type(step.dtype)
-        base = self.memory.arguments[step.buffer]
-        if step.span == "column":
-            place = self.f.address(base, self.f.add("%column", self.offsets[j]), element)
-            return self.v.load(place, dtype, self.masks[j])
-        if step.span == "row":
-            base = self.f.address(base, row, element)
-        return self.v.load_splat(base, dtype)
-
-    def _number(self, step: Step, row: Value, j: int) -> Value:
-        """Emit the number of the row or of the columns, or how many rows or columns there are."""
-        if step.op == "index" and step.span == "row":
-            return self._whole(row, step.dtype)
-        if step.op == "index":
-            first = self._whole(self.f.add("%column", self.offsets[j]), step.dtype)
-            return self.v.add(first, self.v.lane_numbers(step.dtype), step.dtype)
-        assert step.op == "size", f"{step.op} has no place in the body of a matrix product"
-        if isinstance(step.value, int):
-            return self._whole(self.f.mul("%n", step.value), step.dtype)
-        return self._whole("%m" if step.value == "rows" else str(self.kernel.n), step.dtype)
-
-    def _whole(self, number: Value, dtype: str) -> Value:
-        """Emit a whole number in all lanes."""
-        if not number.startswith("%"):
-            return self.v.const(int(number), dtype)
-        return self.v.cast(self.v.splat(number, "int64"), "int64", dtype)
+def _product(product: Products, i: int, j: int) -> Callable[[Step, Place], Value]:
+    return lambda step, place: product(i, j)

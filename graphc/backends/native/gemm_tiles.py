@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 from math import gcd
 
+from graphc.backends.native.elements import matrices
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
-from graphc.backends.native.gemm_sizes import LINE, Scratch
 from graphc.backends.native.gemm_tile import (
-    EPILOGUE_ARGUMENTS,
+    LINE,
+    OF_PANEL,
     Epilogue,
+    Scratch,
     Steps,
     Strides,
     emit_tile,
-    lines,
 )
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.vectors import Vectors
@@ -29,31 +30,20 @@ NEAR = 1 << 18
 """The most bytes of the operand that does not grow with the batch for all to count as near."""
 UNROLL = 2
 
-_ARGUMENTS = (
-    ("ptr", "%s"),
-    ("ptr", "%v"),
-    ("i64", "%pitch"),
-    ("i64", "%k"),
-    ("i64", "%first"),
-    ("i64", "%last"),
-    ("ptr", "%products"),
-    *EPILOGUE_ARGUMENTS[3:],
-)
-"""The arguments after the buffers: scalars of the first row, the panel of b, the elements between
-its rows, their number; the first and end row; space for a tile; the panel's first column and its
-columns, and the sizes of all."""
-
 
 def _emit_strip(panel: Panel, strides: Strides, packed: bool) -> str:
     """Emit the function that computes full tiles of a panel; return its name.
 
     `strides` are the elements from row to row of scalars, and from one of k to the next.
-    `packed` scalars lie in chunks of rows.
+    `packed` scalars lie in chunks of rows.  The arguments after the buffers: scalars of the first
+    row, the panel of b, the elements between its rows, their number; the first and end row; space
+    for a tile.
     """
     frame = panel.frame
+    own = "ptr %s, ptr %v, i64 %pitch, i64 %k, i64 %first, i64 %last, ptr %products"
     return frame.module.function(
         "strip",
-        [*frame.memory.typed, *_ARGUMENTS],
+        f"{frame.typed}, {own}, {OF_PANEL}",
         lambda f: _Strip(f, panel, strides, packed).emit(),
     )
 
@@ -71,7 +61,10 @@ class _Strip:
     def __init__(self, f: Function, panel: Panel, strides: Strides, packed: bool) -> None:
         self.panel, self.frame, self.f = panel, panel.frame, f
         frame, tile, vectors = self.frame, self.frame.tile, panel.vectors
-        self.body, self.v = frame.kernel.body, Vectors(frame.module, f, tile.lanes)
+        self.v = Vectors(f, tile.lanes)
+        self.elements = frame.elements(self.v)
+        dtypes = matrices(frame.kernel.body).items()
+        self.matrices = [b for b, dtype in dtypes if ITEMSIZE[dtype] == ITEMSIZE[tile.dtype]]
         self.height, self.vectors = tile.height(vectors), vectors
         offsets = [strides[0] * i for i in range(self.height)]
         self.steps = Steps(self.v, tile.dtype, vectors, offsets, str(strides[1]))
@@ -90,15 +83,15 @@ class _Strip:
         The matrices that the body reads are prefetched before the sums.
         """
         frame = self.frame
-        epilogue = Epilogue(self.v, frame.kernel, frame.memory, self.vectors, self.panel.masked)
-        read = {s.buffer for s in self.body.steps if s.op == "load" and s.span == "each"}
+        epilogue = Epilogue(self.elements, self.vectors, self.panel.masked)
+        steps = frame.kernel.body.steps
+        read = {s.buffer for s in steps if s.op == "load" and s.span == "each"}
 
         def tile(i: Value) -> None:
-            starts = lines(self.f, self.body, frame.memory, i)
-            for buffer in (b for b in frame.matrices if b in read):
+            starts = self.elements.lines(i, "%column")
+            for buffer in (b for b in self.matrices if b in read):
                 for r in range(self.height):
-                    row = self._at(starts[buffer], r * frame.memory.pitches[buffer])
-                    self._prefetch(row, buffer)
+                    self._prefetch(self._at(starts[buffer], r * frame.pitches[buffer]), buffer)
             sums = self._sums(i, lambda p: None)
             epilogue.rows(i, self.height, lambda r, j: sums[r * self.vectors + j])
 
@@ -111,20 +104,18 @@ class _Strip:
         over k, prefetches delay nothing.
         """
         f, frame, height = self.f, self.frame, self.height
-        of_panel = self._halvings(f.value(f"udiv i64 {f.sub('%last', '%first')}, {height}"))
-        of_rows = self._halvings(f.value(f"udiv i64 {self.k}, {height}"))
-        epilogue = frame.epilogue(self.vectors, self.panel.rest)
+        share = self._halvings(f.quotient(f.sub("%last", "%first"), height))
+        of_rows = self._halvings(f.quotient(self.k, height))
+        epilogue, buffers = frame.epilogue(self.vectors, self.panel.masked), frame.arguments
 
         def tile(i: Value) -> None:
-            following = lines(f, self.body, frame.memory, f.add(i, height))
-            asks = [self._of_panel(i, of_panel)]
-            asks += [partial(self._of_matrix, b, following[b], of_rows) for b in frame.matrices]
+            following = self.elements.lines(f.add(i, height), "%column")
+            asks = [self._of_panel(i, share)]
+            asks += [partial(self._of_matrix, b, following[b], of_rows) for b in self.matrices]
             for number, x in enumerate(self._sums(i, lambda p: [ask(p) for ask in asks])):
                 self.v.store(x, self._at("%products", number * self.v.lanes), frame.tile.dtype)
-            f.do(
-                f"call void @{epilogue}({frame.passed}ptr %products, i64 {i}, i64 {height}, "
-                f"i64 %column, i64 %columns, i64 %m, i64 %n)"
-            )
+            of_panel = ("%column", "%columns", "%m", "%n")
+            f.call(epilogue, *buffers.values(), "%products", i, height, *of_panel)
 
         return tile
 
@@ -147,7 +138,7 @@ class _Strip:
         rows or, if b is stored (n, k), one of the columns.
         """
         f, frame, width = self.f, self.frame, self.frame.tile.width
-        number = f.value(f"udiv i64 {f.sub(i, '%first')}, {self.height}")
+        number = f.quotient(f.sub(i, "%first"), self.height)
         following, apart = f.add("%column", width), frame.pitch_b
         if frame.kernel.trans_b:
             place = self._at(frame.b, f.mul(f.add(following, number), frame.pitch_b))
@@ -166,14 +157,14 @@ class _Strip:
     def _of_matrix(self, buffer: str, start: Value, shift: Value, p: Value) -> None:
         """Prefetch a row of the next tile in a matrix that the body reads or writes."""
         number = self.f.value(f"lshr i64 {p}, {shift}")
-        pitch = self.frame.memory.pitches[buffer]
+        pitch = self.frame.pitches[buffer]
         self._prefetch(self._at(start, self.f.mul(number, pitch)), buffer)
 
     def _prefetch(self, row: Value, buffer: str) -> None:
         """Prefetch a row of the panel; if rows begin amid a cache line, it ends in one more."""
         width = self.steps.vectors * self.v.lanes
         columns = [*range(0, width, self.per_line)]
-        if self.frame.memory.pitches[buffer] % self.per_line:
+        if self.frame.pitches[buffer] % self.per_line:
             columns.append(width - 1)
         for j in columns:
             self.v.prefetch(self._at(row, j), write=True)
@@ -235,8 +226,7 @@ class Tiles:
         """Emit the product for a range of rows and a range of panels."""
         f = self.f
         if not self.packs_a:
-            some = f.value(f"icmp slt i64 {rows[0]}, {rows[1]}")
-            f.when(some, lambda: self._panels(rows, panels))
+            f.when(f.less(*rows), lambda: self._panels(rows, panels))
             return
         self.block = self.frame.address(self.panel, self.size)
         height = self._block_height()
@@ -250,8 +240,7 @@ class Tiles:
 
     def _block_height(self) -> Value:
         """Emit the number of rows whose packed scalars stay in a cache near the core."""
-        fit = self.f.value(f"udiv i64 {Scratch.ELEMENTS}, {self.f.larger(self.frame.k, 1)}")
-        fit = self.f.value(f"and i64 {fit}, {-CHUNK}")
+        fit = self.f.even(self.f.quotient(Scratch.ELEMENTS, self.f.larger(self.frame.k, 1)), CHUNK)
         return self.f.larger(self.f.smaller(fit, Scratch.BLOCK), Scratch.LEAST)
 
     def _panels(self, rows: Range, panels: Range) -> None:
@@ -271,12 +260,9 @@ class Tiles:
     def _strip(self, first: Value, last: Value, b: _Placed) -> None:
         frame = b.panel.frame
         strip = _emit_strip(b.panel, self.strides, self.packs_a)
-        self.f.do(
-            f"call void @{strip}({frame.passed}ptr {self._scalars(first, first)}, "
-            f"ptr {b.place}, i64 {b.pitch}, i64 {frame.k}, i64 {first}, i64 {last}, "
-            f"ptr {frame.products}, i64 {b.panel.column}, i64 {b.panel.columns}, "
-            f"i64 {frame.m}, i64 %n)"
-        )
+        operands = self._scalars(first, first), b.place, b.pitch, frame.k
+        where = first, last, frame.products, *b.panel.last_arguments
+        self.f.call(strip, *frame.arguments.values(), *operands, *where)
 
     def _rest(self, rows: Range, i: Value, b: _Placed) -> None:
         """Emit a tile at the end, or half of one if that is enough."""
@@ -290,11 +276,8 @@ class Tiles:
         """Emit `count` rows by a tile of `height`."""
         frame = b.panel.frame
         name = emit_tile(frame.module, frame.tile, height, b.panel.vectors)
-        self.f.do(
-            f"call void @{name}(ptr {self._scalars(start, i)}, i64 {self.strides[0]}, "
-            f"i64 {self.strides[1]}, i64 {count}, ptr {b.place}, i64 {b.pitch}, "
-            f"ptr {frame.products}, i64 {frame.k})"
-        )
+        left = self._scalars(start, i), *self.strides, count
+        self.f.call(name, *left, b.place, b.pitch, frame.products, frame.k)
         b.panel.finish(frame.products, i, count)
 
     # ------------------------------------------------------------------ operands
@@ -316,10 +299,8 @@ class Tiles:
 
         def chunk(i: Value, _: list[Value]) -> None:
             target = frame.address(self.block, f.mul(f.sub(i, start), frame.k))
-            f.do(
-                f"call void @{copy}(ptr {frame.address(frame.a, i)}, i64 {frame.pitch_a}, "
-                f"i64 {f.sub(end, i)}, ptr {target}, i64 {frame.k})"
-            )
+            source = frame.address(frame.a, i), frame.pitch_a, f.sub(end, i)
+            f.call(copy, *source, target, frame.k)
 
         f.loop(start, end, CHUNK, chunk)
 

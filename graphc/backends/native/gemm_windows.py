@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
-from graphc.backends.native.gemm_tile import EPILOGUE_ARGUMENTS, Steps
+from graphc.backends.native.gemm_tile import OF_PANEL, Steps
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
@@ -30,8 +30,8 @@ class Images:
     def _clear(self) -> None:
         """Emit the zeros of the copy, if there is one, for the positions that no image writes."""
         if not self.window.is_direct:
-            size = self.frame.scratch.image
-            fill(self._vectors(), self.copy, size, self.frame.tile.dtype)
+            v = Vectors(self.f, self.frame.tile.lanes)
+            v.clear(self.copy, self.frame.scratch.image, self.frame.tile.dtype)
 
     def each_panel(self, rows: Range, panels: Range, body: Callable[[Panel], None]) -> None:
         """Emit the code of each panel for a thread that has rows."""
@@ -40,7 +40,7 @@ class Images:
             self._clear()
             self.frame.each_panel(panels, body)
 
-        self.f.when(self.f.value(f"icmp slt i64 {rows[0]}, {rows[1]}"), mine)
+        self.f.when(self.f.less(*rows), mine)
 
     def first_channel(self, column: Value) -> Value:
         """Emit the first channel that a column of the result reads."""
@@ -56,11 +56,8 @@ class Images:
         image = frame.address(frame.a, first)
         if self.window.is_direct:
             return image
-        f.do(f"call void @{self._emit_copy()}(ptr {image}, ptr {self.copy})")
+        f.call(self._emit_copy(), image, self.copy)
         return self.copy
-
-    def _vectors(self) -> Vectors:
-        return Vectors(self.frame.module, self.f, self.frame.tile.lanes)
 
     def _emit_copy(self) -> str:
         """Emit the function that copies the pixels of an image to their positions."""
@@ -69,8 +66,8 @@ class Images:
         place = window.space, pixel, window.held, window.before, window.apart
         return module.function(
             "image",
-            (("ptr", "%from"), ("ptr", "%to")),
-            lambda f: _Copy(Vectors(module, f, tile.lanes), tile.dtype, window).emit(),
+            "ptr %from, ptr %to",
+            lambda f: _Copy(Vectors(f, tile.lanes), tile.dtype, window).emit(),
             ("image", tile.dtype, tile.lanes, place),
         )
 
@@ -96,14 +93,14 @@ class _Copy:
         source = f.address(source, first * inner, self.element)
         target = f.address(target, start, self.element)
         if axis == len(window.space) - 1 and window.apart[axis] == window.groups == 1:
-            _move(self.v, source, target, (end - first) * inner, self.dtype)
+            self.v.copy(source, target, (end - first) * inner, self.dtype)
             return
 
         def pixel(i: Value, _: list[Value]) -> None:
             place = f.address(source, f.mul(i, inner), self.element)
             to = f.address(target, f.mul(i, step), self.element)
             if axis == len(window.space) - 1:
-                _move(self.v, place, to, window.channels, self.dtype)
+                self.v.copy(place, to, window.channels, self.dtype)
             else:
                 self._axis(axis + 1, place, to, inner)
 
@@ -116,48 +113,6 @@ def _met(window: Window, axis: int) -> tuple[int, int]:
     first = max(-(before // apart), 0)
     end = min((size - 1 - before) // apart + 1, window.space[axis])
     return first, max(end, first)
-
-
-def _move(v: Vectors, source: Value, target: Value, size: int, dtype: str) -> None:
-    """Emit the copy of `size` neighbours in memory."""
-
-    def vector(i: Value | int, mask: Value | None) -> None:
-        x = v.load(v.function.address(source, i, element_type(dtype)), dtype, mask)
-        v.store(x, v.function.address(target, i, element_type(dtype)), dtype, mask)
-
-    _by_vectors(v, size, vector)
-
-
-def fill(v: Vectors, target: Value, size: int, dtype: str) -> None:
-    """Emit stores of `size` zeros from the address `target` on."""
-
-    def vector(i: Value | int, mask: Value | None) -> None:
-        place = v.function.address(target, i, element_type(dtype))
-        v.store(v.const(0, dtype), place, dtype, mask)
-
-    _by_vectors(v, size, vector)
-
-
-def _by_vectors(v: Vectors, size: int, vector: Callable[[Value | int, Value | None], None]) -> None:
-    full = size // v.lanes * v.lanes
-    if full == v.lanes:
-        vector(0, None)
-    elif full:
-        v.function.loop(0, full, v.lanes, lambda i, _: vector(i, None))
-    if size > full:
-        vector(full, v.mask_below(size - full))
-
-
-_ARGUMENTS = (
-    ("ptr", "%s"),
-    ("ptr", "%v"),
-    ("i64", "%top"),
-    ("i64", "%low"),
-    ("i64", "%high"),
-    *EPILOGUE_ARGUMENTS[3:],
-)
-"""The arguments after the buffers: the image, the panel of b, the row of the image's first place;
-the first and end place; the panel's first column and its columns, and the sizes of all."""
 
 
 class Windows:
@@ -178,19 +133,11 @@ class Windows:
         name = _emit_places(panel, self.window)
 
         def image(number: Value, _: list[Value]) -> None:
-            top = f.mul(number, count)
-            low = f.larger(f.sub(rows[0], top), 0)
-            high = f.smaller(f.sub(rows[1], top), count)
-            f.do(
-                f"call void @{name}({frame.passed}"
-                f"ptr {self.images.at(number, panel.column)}, ptr {self.panel}, i64 {top}, "
-                f"i64 {low}, i64 {high}, i64 {panel.column}, i64 {panel.columns}, i64 {frame.m}, "
-                f"i64 %n)"
-            )
+            where = places_of(f, rows, number, count)
+            at = self.images.at(number, panel.column), self.panel
+            f.call(name, *frame.arguments.values(), *at, *where, *panel.last_arguments)
 
-        first = f.quotient(rows[0], count)
-        last = f.quotient(f.add(rows[1], count - 1), count)
-        f.loop(first, last, 1, image)
+        f.loop(f.quotient(rows[0], count), f.ceiling(rows[1], count), 1, image)
 
     def _pack(self, panel: Panel) -> None:
         """Emit the packing of all rows of a panel of b."""
@@ -220,26 +167,30 @@ class Windows:
         def offset(number: Value, _: list[Value]) -> None:
             source = frame.address(start, f.mul(number, -size))
             target = f.mul(number, channels * width)
-            f.do(
-                f"call void @{name}(ptr {source}, i64 {pixel}, i64 {panel.columns}, "
-                f"ptr {frame.address(self.panel, target)}, i64 {channels})"
-            )
+            to = frame.address(self.panel, target)
+            f.call(name, source, pixel, panel.columns, to, channels)
 
         f.loop(0, offsets, 1, offset)
 
 
+def places_of(f: Function, rows: Range, image: Value, count: int) -> tuple[Value, Value, Value]:
+    """Emit the row of an image's first of `count` places, and which places are among `rows`."""
+    top = f.mul(image, count)
+    low = f.larger(f.sub(rows[0], top), 0)
+    return top, low, f.smaller(f.sub(rows[1], top), count)
+
+
 def _emit_places(panel: Panel, window: Window) -> str:
-    """Emit the function that computes places [%low, %high) of an image for a panel."""
-    frame = panel.frame
+    """Emit the function that computes places [%low, %high) of an image for a panel.
+
+    The arguments after the buffers: the image, the panel of b, the row of the image's first place.
+    """
     places = SpreadPlaces if window.is_spread else Places
-    return frame.module.function(
+    return panel.frame.module.function(
         "places",
-        [*frame.memory.typed, *_ARGUMENTS],
+        f"{panel.frame.typed}, ptr %s, ptr %v, i64 %top, i64 %low, i64 %high, {OF_PANEL}",
         lambda f: places(PanelFunction(panel, f), window).emit(),
     )
-
-
-_SUM_ARGUMENTS = (("ptr", "%s"), ("ptr", "%v"), ("ptr", "%sums"), ("i64", "%columns"))
 
 
 class WindowSums:
@@ -257,7 +208,9 @@ class WindowSums:
     def _panel(self, rows: Range, panel: Panel) -> None:
         f, frame = self.f, panel.frame
         width = panel.vectors * frame.tile.lanes
-        self._clear(rows, width)
+        sums = frame.address(self.sums, f.mul(rows[0], width))
+        size = f.mul(f.sub(rows[1], rows[0]), width)
+        Vectors(f, frame.tile.lanes).clear(sums, size, frame.tile.dtype)
 
         def image(number: Value, _: list[Value]) -> None:
             s = self.images.at(number, panel.column)
@@ -268,24 +221,13 @@ class WindowSums:
                 f.when(mine, partial(self._chunk, panel, s, v, start))
 
         f.loop(0, f.quotient(frame.k, self.window.count), 1, image)
-        sums = frame.address(self.sums, f.mul(rows[0], width))
         panel.finish(sums, rows[0], f.sub(rows[1], rows[0]))
 
     def _has(self, rows: Range, start: int) -> Value:
         """Emit the condition that a chunk of rows belongs to this thread."""
         f = self.f
         after = f.value(f"icmp sge i64 {start}, {rows[0]}")
-        before = f.value(f"icmp slt i64 {start}, {rows[1]}")
-        return f.value(f"and i1 {after}, {before}")
-
-    def _clear(self, rows: Range, width: int) -> None:
-        f, frame = self.f, self.frame
-        v, dtype = Vectors(frame.module, f, frame.tile.lanes), frame.tile.dtype
-
-        def vector(i: Value, _: list[Value]) -> None:
-            v.store(v.const(0, dtype), frame.address(self.sums, i), dtype)
-
-        f.loop(f.mul(rows[0], width), f.mul(rows[1], width), v.lanes, vector)
+        return f.value(f"and i1 {after}, {f.less(start, rows[1])}")
 
     def _chunk(self, panel: Panel, s: Value, v: Value, start: int) -> None:
         """Emit the tiles of a chunk of rows."""
@@ -296,24 +238,24 @@ class WindowSums:
             mine = columns[first : min(first + height, end)]
             offsets = tuple(column - mine[0] for column in mine)
             name = _emit_sums(panel, self.window, offsets)
-            self.f.do(
-                f"call void @{name}(ptr {frame.address(s, mine[0])}, ptr {v}, "
-                f"ptr {frame.address(self.sums, first * width)}, i64 {panel.columns})"
-            )
+            sums = frame.address(self.sums, first * width)
+            self.f.call(name, frame.address(s, mine[0]), v, sums, panel.columns)
 
 
 def _emit_sums(panel: Panel, window: Window, offsets: tuple[int, ...]) -> str:
     """Emit the function that adds the products of an image's pixels at some offsets to sums."""
     frame, vectors, masked = panel.frame, panel.vectors, panel.masked
-    module, tile = frame.module, frame.tile
+    tile = frame.tile
     places = window.places, window.steps, frame.pitch_b
 
     def emit(f: Function) -> None:
-        v = Vectors(module, f, tile.lanes)
-        _Sums(v, tile.dtype, window, frame.pitch_b).emit(vectors, masked, offsets)
+        _Sums(Vectors(f, tile.lanes), tile.dtype, window, frame.pitch_b).emit(
+            vectors, masked, offsets
+        )
 
     key = ("sums", tile.dtype, tile.lanes, vectors, masked, offsets, places)
-    return module.function("sums", _SUM_ARGUMENTS, emit, key)
+    arguments = "ptr %s, ptr %v, ptr %sums, i64 %columns"
+    return frame.module.function("sums", arguments, emit, key)
 
 
 class _Sums:

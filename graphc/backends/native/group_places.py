@@ -29,13 +29,12 @@ class KernelLine(NamedTuple):
     pixels: Value
 
 
-def line_arguments(rank: int) -> list[tuple[str, str]]:
+def line_arguments(rank: int) -> str:
     """Return the arguments: the image, a line of zeros, the index of the line per dimension.
 
     The last dimension, which the line of places runs over, has none.
     """
-    numbers = [("i64", f"%at{axis}") for axis in range(rank - 1)]
-    return [("ptr", "%image"), ("ptr", "%zeros"), *numbers]
+    return ", ".join(["ptr %image", "ptr %zeros", *(f"i64 %at{axis}" for axis in range(rank - 1))])
 
 
 class GroupLine:
@@ -281,7 +280,7 @@ class GroupSums:
     def __init__(self, f: Function, frame: Frame, window: Window, columns: int) -> None:
         tile, self.f, self.window = frame.tile, f, window
         self.dtype, self.pitch, self.element = tile.dtype, frame.pitch_b, element_type(tile.dtype)
-        self.v, self.vectors = Vectors(frame.module, f, tile.lanes), tile.vectors_of(columns)
+        self.v, self.vectors = Vectors(f, tile.lanes), tile.vectors_of(columns)
         self.type, self.most = self.v.type(self.dtype), tile.height(self.vectors)
         units = frame.scratch.columns // window.groups
         self.channels = GroupChannels(self.v, self.dtype, window, units, columns)
@@ -371,10 +370,9 @@ def emit_sums(frame: Frame, window: Window, columns: int) -> str:
     """
     tile = frame.tile
     sizes = tile.dtype, tile.lanes, columns, frame.scratch.columns, frame.pitch_b
-    arguments = [*line_arguments(len(window.space)), ("ptr", "%v"), ("ptr", "%sums")]
     return frame.module.function(
         "sums",
-        [*arguments, ("i64", "%column")],
+        f"{line_arguments(len(window.space))}, ptr %v, ptr %sums, i64 %column",
         lambda f: GroupSums(f, frame, window, columns).emit(),
         ("group sums", sizes, window),
     )

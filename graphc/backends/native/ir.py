@@ -5,8 +5,10 @@ A value is the text that names it: `%v3`, or a literal such as `7`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
+from itertools import count
 
 from graphc.ir.tensor_type import Batch, Dim
 
@@ -21,17 +23,18 @@ class Function:
 
     def __init__(
         self,
+        module: Module,
         name: str,
-        arguments: Sequence[tuple[str, str]],
+        arguments: str,
         *,
         attributes: str = "#0",
         linkage: str = "internal ",
         result: str = "void",
     ) -> None:
-        """`arguments` are (type with attributes, name) pairs: ("ptr noalias", "%a")."""
-        self.name = name
-        listed = ", ".join(f"{type} {argument}" for type, argument in arguments)
-        self._head = f"define {linkage}{result} @{name}({listed}) {attributes} {{"
+        """Begin; `arguments` are text as LLVM has it: "ptr %a, i64 %n"."""
+        self.module = module
+        module.signatures[name] = [argument.split()[0] for argument in arguments.split(", ")]
+        self._head = f"define {linkage}{result} @{name}({arguments}) {attributes} {{"
         self._lines = ["entry:"]
         self._count = 0
         self._block = "entry"
@@ -55,6 +58,12 @@ class Function:
         """Append the return from a void function."""
         self.do("ret void")
 
+    def call(self, name: str, *arguments: Value | int) -> None:
+        """Append the call of a void function of the module."""
+        types = self.module.signatures[name]
+        typed = (f"{type} {x}" for type, x in zip(types, arguments, strict=True))
+        self.do(f"call void @{name}({', '.join(typed)})")
+
     # ------------------------------------------------------------------ addresses and integers
 
     def address(self, base: Value, index: Value | int, type: str) -> Value:
@@ -75,19 +84,23 @@ class Function:
         """Append a * b in i64; two literals yield a literal."""
         return self._integer("mul", a, b)
 
-    def quotient(self, a: Value, b: int) -> Value:
+    def quotient(self, a: Value | int, b: Value | int) -> Value:
         """Append a / b in i64, rounded down; neither is negative."""
-        x = _literal(a)
-        if b == 1:
-            return a
-        return self.value(f"udiv i64 {a}, {b}") if x is None else str(x // b)
+        x, y = _literal(a), _literal(b)
+        if y == 1:
+            return str(a)
+        return self.value(f"udiv i64 {a}, {b}") if x is None or y is None else str(x // y)
 
-    def remainder(self, a: Value, b: int) -> Value:
+    def ceiling(self, a: Value | int, b: int) -> Value:
+        """Append a / b in i64, rounded up; neither is negative."""
+        return self.quotient(self.add(a, b - 1), b)
+
+    def remainder(self, a: Value | int, b: Value | int) -> Value:
         """Append a - a / b * b in i64; neither is negative."""
-        x = _literal(a)
-        return self.value(f"urem i64 {a}, {b}") if x is None else str(x % b)
+        x, y = _literal(a), _literal(b)
+        return self.value(f"urem i64 {a}, {b}") if x is None or y is None else str(x % y)
 
-    def even(self, a: Value, unit: int) -> Value:
+    def even(self, a: Value | int, unit: int) -> Value:
         """Append the largest multiple of `unit`, a power of two, that is not above a."""
         x = _literal(a)
         return self.value(f"and i64 {a}, {-unit}") if x is None else str(x & -unit)
@@ -96,13 +109,26 @@ class Function:
         """Append the size of a dimension, or another number that depends on the batch as one."""
         return self.mul("%n", dim.factor) if isinstance(dim, Batch) else str(dim)
 
-    def indices(self, number: Value, sizes: Sequence[int]) -> list[Value]:
+    def indices(self, number: Value, sizes: Sequence[Value | int]) -> list[Value]:
         """Append the index of a number in C order: that of a first dimension, then of `sizes`."""
         found: list[Value] = []
         for size in reversed(sizes):
             found.append(self.remainder(number, size))
             number = self.quotient(number, size)
         return [number, *reversed(found)]
+
+    def thread_part(self, count: Value | int, unit: int = 1) -> Range:
+        """Append the range of `count` items of thread %tid of %threads, in whole units."""
+        units = self.ceiling(count, unit)
+        first, last = (
+            self.mul(self.quotient(self.mul(thread, units), "%threads"), unit)
+            for thread in ("%tid", self.add("%tid", 1))
+        )
+        return first, last if unit == 1 else self.smaller(last, count)
+
+    def less(self, a: Value | int, b: Value | int) -> Value:
+        """Append whether a < b, as an i1; both are signed i64."""
+        return self.value(f"icmp slt i64 {a}, {b}")
 
     def smaller(self, a: Value | int, b: Value | int) -> Value:
         """Append the smaller of two i64."""
@@ -142,8 +168,13 @@ class Function:
     ) -> list[Value]:
         """Append `for i in range(start, end, step): carried = body(i, carried)`.
 
-        `carried` are (type, initial value) pairs; return their final values.
+        `carried` are (type, initial value) pairs; return their final values.  A body that is known
+        to run once, or never, is no loop.
         """
+        begin, stop, by = _literal(start), _literal(end), _literal(step)
+        if begin is not None and stop is not None and by and stop <= begin + by:
+            values = [value for _, value in carried]
+            return list(body(str(begin), values) or []) if begin < stop else values
         head, inside, after = (self._fresh(stem) for stem in ("head", "body", "after"))
         before = self._block
         self.do(f"br label %{head}")
@@ -196,6 +227,8 @@ class Module:
 
     def __init__(self) -> None:
         self.functions: list[str] = []
+        self.signatures: dict[str, list[str]] = {}
+        """The types of the arguments of each function, by its name."""
         self._declared: dict[str, None] = {}
         self._names: dict[object, str] = {}
 
@@ -206,7 +239,7 @@ class Module:
     def function(
         self,
         stem: str,
-        arguments: Sequence[tuple[str, str]],
+        arguments: str,
         emit: Callable[[Function], None],
         key: object = None,
     ) -> str:
@@ -215,7 +248,7 @@ class Module:
         name = self._names.get(key)
         if name is None:
             self._names[key] = name = f"{stem}{len(self._names)}"
-            function = Function(name, arguments, attributes="#1")
+            function = Function(self, name, arguments, attributes="#1")
             emit(function)
             function.ret()
             self.add(function)
@@ -240,3 +273,36 @@ def _literal(value: Value | int) -> int | None:
     if isinstance(value, int):
         return value
     return None if value.startswith("%") else int(value)
+
+
+Structure = Mapping[str, tuple[str, int]]
+"""The type of each field of a structure in memory, and its offset in bytes."""
+_SHORTHAND = re.compile(r"^  (?:%(\S+) = (field|place) %(\w+)\.(\w+)|if (.+): (\w+), (\w+))$", re.M)
+
+
+def structure(*fields: str) -> Structure:
+    """Return a structure of 64-bit words; each of `fields` is "i64 name" or "ptr name"."""
+    pairs = [field.split() for field in fields]
+    return {name: (type, 8 * i) for i, (type, name) in enumerate(pairs)}
+
+
+def written_out(text: str, structures: Mapping[str, Structure]) -> str:
+    """Return the text of a function with three shorthands written out.
+
+    `%x = place %pool.epoch` is the address of a field of the structure `pool`, which is at %pool;
+    `%x = field %pool.epoch` its value, with %x.at for the address; `if eq i64 %a, 0: yes, no` a
+    comparison and a branch.
+    """
+    numbers = count()
+
+    def one(match: re.Match[str]) -> str:
+        name, how, base, field, condition, yes, no = match.groups()
+        if condition:
+            test = f"%if{next(numbers)}"
+            return f"  {test} = icmp {condition}\n  br i1 {test}, label %{yes}, label %{no}"
+        type, offset = structures[base][field]
+        at = name if how == "place" else f"{name}.at"
+        address = f"  %{at} = getelementptr i8, ptr %{base}, i64 {offset}"
+        return address if how == "place" else f"{address}\n  %{name} = load {type}, ptr %{at}"
+
+    return _SHORTHAND.sub(one, text)

@@ -1,4 +1,4 @@
-"""The way from IR text to callables: compiled once, kept on disk, shared in a process."""
+"""IR text made callable: compiled once, kept on disk, shared in a process."""
 
 from __future__ import annotations
 
@@ -111,18 +111,8 @@ def _compiled(key: str, ir: str, symbols: Sequence[str], target: Target) -> Libr
     return library
 
 
-def compile(ir: str, target: Target) -> bytes:
-    """Return the object file of a module; raise RuntimeError if the text is not a valid module."""
-    return LLVM(_emitted, ir, target)
-
-
 def _emitted(ir: str, target: Target) -> bytes:
     return bytes(machine(target).emit_object(_parsed(ir, target)))
-
-
-def assembly(ir: str, target: Target) -> str:
-    """Return the machine instructions of a module as text, for people to read."""
-    return LLVM(lambda: str(machine(target).emit_assembly(_parsed(ir, target))))
 
 
 def _parsed(ir: str, target: Target) -> Any:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from graphc.backends.native.ir import Function, Range, Value
+from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.vectors import Vectors
 from graphc.kernels.body import Body, Span, Step, Store
 from graphc.kernels.expr import join
 from graphc.kernels.kernel import LANES, Loop, Split
 
 REDUCTIONS = ("sum", "max")
-THREAD_ARGUMENTS = (("i64", "%n"), ("i64", "%tid"), ("i64", "%threads"))
+THREAD_ARGUMENTS = "i64 %n, i64 %tid, i64 %threads"
 """The last arguments of a kernel's function: the batch, the thread, and how many share it."""
 
 
@@ -111,16 +111,6 @@ Visit = Callable[[Value | int, Masks, list[Value]], Sequence[Value]]
 """A writer of a block's code: from its first column, masks and carried values to the new ones."""
 
 
-def _share(function: Function, count: Value | int, unit: int) -> Range:
-    """Return the range of a thread in `count` items that are split at multiples of `unit`."""
-    units = _divided(function, function.add(count, unit - 1), unit)
-    ends = []
-    for thread in ("%tid", function.add("%tid", 1)):
-        part = function.value(f"udiv i64 {function.mul(thread, units)}, %threads")
-        ends.append(function.mul(part, unit))
-    return ends[0], function.smaller(ends[1], count)
-
-
 def each_index(
     function: Function, sizes: Sequence[Value], body: Callable[[list[Value]], None]
 ) -> None:
@@ -128,34 +118,16 @@ def each_index(
     total: Value = "1"
     for size in sizes:
         total = function.mul(total, size)
-    first, last = (
-        function.value(f"udiv i64 {function.mul(thread, total)}, %threads")
-        for thread in ("%tid", function.add("%tid", 1))
-    )
-    function.loop(first, last, 1, lambda number, _: body(_index(function, number, sizes)))
 
+    def each(number: Value, _: list[Value]) -> None:
+        body(function.indices(number, sizes[1:]) if sizes else [])
 
-def _index(function: Function, number: Value, sizes: Sequence[Value]) -> list[Value]:
-    """Emit the index in each dimension of a number in C order."""
-    if not sizes:
-        return []
-    found: list[Value] = []
-    for size in reversed(sizes[1:]):
-        found.append(function.value(f"urem i64 {number}, {size}"))
-        number = function.value(f"udiv i64 {number}, {size}")
-    return [number, *reversed(found)]
+    function.loop(*function.thread_part(total), 1, each)
 
 
 def alone(function: Function, body: Callable[[], None]) -> None:
     """Emit code that only the first thread runs."""
     function.when(function.value("icmp eq i64 %tid, 0"), body)
-
-
-def own(
-    function: Function, count: Value | int, unit: int, split: bool
-) -> tuple[Value | int, Value | int]:
-    """Return the range of a dimension of `count` that a thread runs: its share, or all of it."""
-    return _share(function, count, unit) if split else (0, count)
 
 
 def in_thread(function: Function, split: Split, body: Callable[[], None]) -> None:
@@ -195,38 +167,23 @@ def blocks(
     both `start` and `end`.
     """
     function = vectors.function
-    if isinstance(start, int) and isinstance(end, int):
-        return _static_blocks(vectors, start, end, visit, carried, size)
     inner: Masks = [None] * (size // LANES)
     even = unit % size == 0
-    rest = 0 if even else function.value(f"and i64 {function.sub(end, start)}, {size - 1}")
+    rest = 0 if even else function.remainder(function.sub(end, start), size)
     full = function.sub(end, rest)
     values = function.loop(start, full, size, lambda c, v: visit(c, inner, v), carried)
-    if even:
-        return values
 
     def last(column: Value, values: list[Value]) -> Sequence[Value]:
         left = function.sub(end, column)
+        if not left.startswith("%"):
+            return visit(column, static_masks(vectors, int(left)), values)
         masks = [vectors.mask_below(function.sub(left, lane)) for lane in range(0, size, LANES)]
         return visit(column, masks, values)
 
+    if even:
+        return values
     types = [type for type, _ in carried]
     return function.loop(full, end, size, last, list(zip(types, values, strict=True)))
-
-
-def _static_blocks(
-    vectors: Vectors, start: int, end: int, visit: Visit, carried: Carried, size: int
-) -> list[Value]:
-    full = start + (end - start) // size * size
-    inner = static_masks(vectors, size)
-    values = [value for _, value in carried]
-    if full - start == size:
-        values = list(visit(start, inner, values))
-    elif full > start:
-        values = vectors.function.loop(start, full, size, lambda c, v: visit(c, inner, v), carried)
-    if full < end:
-        values = list(visit(full, static_masks(vectors, end - full), values))
-    return values
 
 
 def static_masks(vectors: Vectors, columns: int) -> list[Value | None]:
@@ -235,9 +192,3 @@ def static_masks(vectors: Vectors, columns: int) -> list[Value | None]:
     if columns % LANES:
         masks.append(vectors.mask_below(columns % LANES))
     return masks
-
-
-def _divided(function: Function, count: Value | int, unit: int) -> Value | int:
-    if isinstance(count, int) or not count.startswith("%"):
-        return int(count) // unit
-    return function.value(f"udiv i64 {count}, {unit}")

@@ -6,7 +6,7 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from graphc.backends.native.elements import Elements, Known, Place, memory_types
+from graphc.backends.native.elements import Elements, Known, Place, elements_of
 from graphc.backends.native.gather_loops import GatherLoops, fetches
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.loop_structure import (
@@ -21,7 +21,6 @@ from graphc.backends.native.loop_structure import (
     draws,
     in_thread,
     needed,
-    own,
     phases,
     reductions,
     stores_at,
@@ -30,7 +29,7 @@ from graphc.backends.native.row_loops import RowLoops, emit_flat, is_flat
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import Batch
 from graphc.kernels.body import Body, Span, Store
-from graphc.kernels.kernel import CHUNK, LANES, Loop
+from graphc.kernels.kernel import LANES, Loop
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> LoopCod
     pitches = {place[name]: size for name, size in pitch.items() if name in place}
     name = module.function(
         "loop",
-        [*(("ptr", f"%{place[name]}") for name in names), *THREAD_ARGUMENTS],
-        lambda function: _emit(module, function, kernel, pitches),
+        f"{''.join(f'ptr %{place[name]}, ' for name in names)}{THREAD_ARGUMENTS}",
+        lambda function: _emit(function, kernel, pitches),
         ("loop", kernel, tuple(sorted(pitches.items()))),
     )
     return LoopCode(name, names)
@@ -71,9 +70,9 @@ def _renamed(body: Body, names: Mapping[str, str]) -> Body:
     return Body(steps, tuple(s._replace(buffer=names[s.buffer]) for s in body.stores))
 
 
-def _emit(module: Module, function: Function, kernel: Loop, pitch: Mapping[str, int]) -> None:
+def _emit(function: Function, kernel: Loop, pitch: Mapping[str, int]) -> None:
     kernel = _simplified(kernel, pitch)
-    elements = _elements(module, function, kernel, pitch)
+    elements = _elements(function, kernel, pitch)
     known: Known = {}
     elements.evaluate(_hoisted(kernel.body), known, Place())
     stores = _emit_loops(elements, kernel, known)
@@ -121,21 +120,13 @@ def _across(kernel: Loop) -> str:
     return "rows" if kernel.axis == "columns" else "columns"
 
 
-def _elements(
-    module: Module, function: Function, kernel: Loop, pitch: Mapping[str, int]
-) -> Elements:
+def _elements(function: Function, kernel: Loop, pitch: Mapping[str, int]) -> Elements:
     rows, columns = (
         function.size(dim) if isinstance(dim, Batch) else dim
         for dim in (kernel.rows, kernel.columns)
     )
-    body = kernel.body
-    matrices = [s.buffer for s in body.steps if s.op == "load" and s.span == "each"]
-    matrices += [store.buffer for store in body.stores if store.span == "each"]
-    pitches = {buffer: pitch.get(buffer, columns) for buffer in dict.fromkeys(matrices)}
-    types = memory_types(body)
-    pointers = {buffer: f"%{buffer}" for buffer in types}
-    vectors = Vectors(module, function, LANES)
-    return Elements(function, vectors, body, pointers, types, pitches, rows, columns)
+    buffers = {name: f"%{name}" for name in (*kernel.body.loads, *kernel.body.written)}
+    return elements_of(Vectors(function, LANES), kernel.body, buffers, rows, columns, pitch)
 
 
 def _hoisted(body: Body) -> list[int]:
@@ -184,8 +175,7 @@ class _Columns:
 
     def _blocks(self) -> None:
         elements, split = self.elements, self.kernel.split
-        self.rows = own(self.function, elements.rows, CHUNK, split == "rows")
-        first, last = own(self.function, elements.columns, BLOCK, split == "columns")
+        self.rows, (first, last) = elements.of_thread(split)
         if split == "columns" and isinstance(elements.columns, int):
             self._static_share(first, last, elements.columns)
         else:

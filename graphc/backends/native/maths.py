@@ -127,7 +127,7 @@ def tanh(v: Registers, x: Value, dtype: str) -> Value:
 def sigmoid(v: Registers, x: Value, dtype: str) -> Value:
     """Compute 1 / (1 + e to the -x), within 3 ulp."""
     one = v.const(1, dtype)
-    e = exp(v, v.function.value(f"fneg {v.type(dtype)} {x}"), dtype)
+    e = exp(v, v.neg(x, dtype), dtype)
     return v.div(one, v.add(one, e, dtype), dtype)
 
 
@@ -145,7 +145,7 @@ def erf(v: Registers, x: Value, dtype: str) -> Value:
     near = v.fma(t, near, t, dtype)
     two, one = v.const(2, dtype), v.const(1, dtype)
     u = v.div(v.sub(t, two, dtype), v.add(t, two, dtype), dtype)
-    minus = v.function.value(f"fneg {v.type(dtype)} {square}")
+    minus = v.neg(square, dtype)
     scaled = _polynomial(v, u, coefficients.ERFCX[dtype], dtype)
     far = v.sub(one, v.mul(exp(v, minus, dtype), scaled, dtype), dtype)
     inside = v.compare("less", t, v.const(_ERF_SPLIT, dtype), dtype)

@@ -8,17 +8,9 @@ The caller publishes an epoch, and it and the workers claim parts, each its own 
 computes the parts that no worker has begun, and waits only for claimed ones.  So a worker that the
 system does not run costs nothing, unless it stops in the middle of a part.
 
-The pool's memory is zeroed, 64-byte aligned, and `offset_of(threads)` long:
-
-       0  i32 taken         by the one caller whose program the workers run
-      64  i64 published     the number of an epoch << 12 | its parts << 1 | whether it is open
-     128  the job           ptr function, ptr table, i64 n, i64 epoch
-     192  i32 arrived       parts that workers have finished; i32 asleep, whether the caller sleeps;
-          i32 slept, whether it did in this run
-     256  i32 closing       whether workers must end
-     320  the probe         i32 asked, i32 answered, i64 time of the answer in nanoseconds
-     384+ 128 bytes for each thread, the caller first: i32 go, i32 asleep; 64 bytes further i64
-          claimed, the number of the last epoch whose part of this number was claimed
+The pool's memory is zeroed, 64-byte aligned, and `offset_of(threads)` long: a `POOL`, and a
+`RECORD` for each thread, the caller first.  What different threads write lies in different cache
+lines.
 
 Numbers of epochs only grow.  Whoever claims a part of an epoch knows that it has not ended, so that
 the job in memory is its own.
@@ -26,15 +18,34 @@ the job in memory is its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from string import Template
 
 from graphc.backends.native import call_ir
-from graphc.backends.native.ir import Module
+from graphc.backends.native.ir import Module, Structure, written_out
 from graphc.backends.native.target import Target
 
-ASKED, ANSWERED, ANSWER_TIME = 320, 324, 328
-ASLEEP = 4
-"""The offset in a worker's bytes of the flag that it sleeps."""
+POOL: Structure = {
+    "taken": ("i32", 0),  # by the one caller whose program the workers run
+    "published": ("i64", 64),  # the number of an epoch << 12 | its parts << 1 | whether it is open
+    "function": ("ptr", 128),  # with the three below: the job
+    "table": ("ptr", 136),
+    "n": ("i64", 144),
+    "epoch": ("i64", 152),
+    "arrived": ("i32", 192),  # parts that workers have finished
+    "asleep": ("i32", 196),  # whether the caller sleeps
+    "slept": ("i32", 200),  # whether it did in this run
+    "closing": ("i32", 256),  # whether workers must end
+    "asked": ("i32", 320),  # by the prober: questions,
+    "answered": ("i32", 324),  # answers,
+    "answer_time": ("i64", 328),  # and when it gave the last one, in nanoseconds
+}
+RECORD: Structure = {
+    "go": ("i32", 0),
+    "asleep": ("i32", 4),
+    "claimed": ("i64", 64),  # the last epoch whose part of this number was claimed
+}
+FIRST_RECORD, RECORD_BYTES = 384, 128
 MOST_PARTS = 2047
 """The largest number of parts that a published epoch can have."""
 PAUSES = 1000
@@ -46,95 +57,75 @@ PATIENCE = 100_000
 
 
 def offset_of(tid: int) -> int:
-    """Return where the 128 bytes of a thread start."""
-    return 384 + 128 * tid
+    """Return where the record of a thread starts."""
+    return FIRST_RECORD + RECORD_BYTES * tid
 
 
 def pool_ir(target: Target) -> str:
     """Return the module with `worker`, `prober`, `send_home` and `poke`, and the builtin `call`."""
     module = Module()
-    for declaration in (
-        "declare i32 @sched_yield()",
-        "declare i32 @clock_gettime(i32, ptr)",
-        pause(target)[0],
-        *float_mode(target)[0],
-        *sleeping(target)[0],
-        *call_ir.DECLARATIONS,
-    ):
+    declared, code = machine_code(target)
+    for declaration in (*_LIBC, *call_ir.DECLARATIONS, *declared):
         module.declare(declaration)
     numbers = {
         "idle": IDLE,
         "pauses": PAUSES,
         "patience": PATIENCE,
-        "first": offset_of(0),
-        "monotonic": 6 if target.apple else 1,
+        "first": FIRST_RECORD,
+        "bytes": RECORD_BYTES,
     }
+    structures = {"pool": POOL, "record": RECORD, "frame": call_ir.FRAME}
     for part in (*_BASIC, *call_ir.SHARING, *_WORKERS, *call_ir.CALLING):
-        module.functions.append(fill(part, target, **numbers))
+        text = written_out(part, structures)
+        module.functions.append(Template(text).substitute(code, **numbers))
     return module.text()
 
 
-def pause(target: Target) -> tuple[str, str]:
-    """Return a declaration, and a call by which the processor learns that this thread waits."""
-    if target.arm:
-        return "declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"
-    return "declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"
+_LIBC = ("declare i32 @sched_yield()", "declare i32 @clock_gettime(i32, ptr)")
 
 
-def float_mode(target: Target) -> tuple[tuple[str, ...], str, str]:
-    """Return declarations, code that saves the float mode and sets ours, and code that restores it.
+def machine_code(target: Target) -> tuple[Sequence[str], Mapping[str, object]]:
+    """Return declarations, and the code of a machine for what the text of functions names.
 
-    Ours: no traps, round to nearest, subnormal numbers are zero as operands and as results.
+    `pause` lets the processor know that this thread waits.  `save_mode` saves the float mode and
+    sets ours: no traps, round to nearest, subnormal numbers are zero as operands and as results.
+    `sleep` sleeps while the i32 at %word is %seen, and `wake` wakes its sleeper.
     """
     if target.arm:
-        return (
-            ("declare i64 @llvm.aarch64.get.fpcr()", "declare void @llvm.aarch64.set.fpcr(i64)"),
-            "%mode = call i64 @llvm.aarch64.get.fpcr()\n"
-            f"  call void @llvm.aarch64.set.fpcr(i64 {1 << 24})",
-            "call void @llvm.aarch64.set.fpcr(i64 %mode)",
+        hint, read, write = (f"llvm.aarch64.{name}" for name in ("hint", "get.fpcr", "set.fpcr"))
+        declared = [f"declare void @{hint}(i32)", f"declare i64 @{read}()"]
+        declared.append(f"declare void @{write}(i64)")
+        pause = f"call void @{hint}(i32 1)"
+        save = f"%mode = call i64 @{read}()\n  call void @{write}(i64 {1 << 24})"
+        restore = f"call void @{write}(i64 %mode)"
+    else:
+        read, write = "llvm.x86.sse.stmxcsr", "llvm.x86.sse.ldmxcsr"
+        declared = [f"declare void @{name}(ptr)" for name in (read, write)]
+        declared.append("declare void @llvm.x86.sse2.pause()")
+        pause = "call void @llvm.x86.sse2.pause()"
+        save = (
+            "%mode = alloca i32, align 4\n  %ours = alloca i32, align 4\n"
+            f"  call void @{read}(ptr %mode)\n  store i32 {0x1F80 | 0x8040}, ptr %ours\n"
+            f"  call void @{write}(ptr %ours)"
         )
-    return (
-        ("declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)"),
-        "%mode = alloca i32, align 4\n  %ours = alloca i32, align 4\n"
-        "  call void @llvm.x86.sse.stmxcsr(ptr %mode)\n"
-        f"  store i32 {0x1F80 | 0x8040}, ptr %ours\n"
-        "  call void @llvm.x86.sse.ldmxcsr(ptr %ours)",
-        "call void @llvm.x86.sse.ldmxcsr(ptr %mode)",
-    )
-
-
-def sleeping(target: Target) -> tuple[tuple[str, ...], str, str]:
-    """Return declarations, a sleep while the i32 at %word is %seen, and a wake of its sleeper."""
+        restore = f"call void @{write}(ptr %mode)"
     if target.apple:
-        return (
-            (
-                "declare i32 @__ulock_wait(i32, ptr, i64, i32)",
-                "declare i32 @__ulock_wake(i32, ptr, i64)",
-            ),
-            "%wide = zext i32 %seen to i64\n"
-            "  call i32 @__ulock_wait(i32 1, ptr %word, i64 %wide, i32 0)",
-            "call i32 @__ulock_wake(i32 1, ptr %word, i64 0)",
-        )
-    futex = f"call i64 (i64, ...) @syscall(i64 {98 if target.arm else 202}, ptr %word, "
-    return (
-        ("declare i64 @syscall(i64, ...)",),
-        f"%wide = zext i32 %seen to i64\n  {futex}i64 128, i64 %wide, ptr null)",
-        f"{futex}i64 129, i64 1)",
-    )
-
-
-def fill(template: str, target: Target, **more: int) -> str:
-    """Fill in $pause, $save_mode and the like in a function's text with this machine's code."""
-    _, save_mode, restore_mode = float_mode(target)
-    _, sleep, wake = sleeping(target)
-    return Template(template).substitute(
-        more,
-        pause=pause(target)[1],
-        save_mode=save_mode,
-        restore_mode=restore_mode,
-        sleep=sleep,
-        wake=wake,
-    )
+        declared += ["declare i32 @__ulock_wait(i32, ptr, i64, i32)"]
+        declared += ["declare i32 @__ulock_wake(i32, ptr, i64)"]
+        sleep = "call i32 @__ulock_wait(i32 1, ptr %word, i64 %wide, i32 0)"
+        wake = "call i32 @__ulock_wake(i32 1, ptr %word, i64 0)"
+    else:
+        declared.append("declare i64 @syscall(i64, ...)")
+        futex = f"call i64 (i64, ...) @syscall(i64 {98 if target.arm else 202}, ptr %word, "
+        sleep, wake = f"{futex}i64 128, i64 %wide, ptr null)", f"{futex}i64 129, i64 1)"
+    code = {
+        "pause": pause,
+        "save_mode": save,
+        "restore_mode": restore,
+        "sleep": sleep,
+        "wake": wake,
+    }
+    return declared, code | {"monotonic": 6 if target.apple else 1}
 
 
 _NOW = """\
@@ -153,6 +144,7 @@ entry:
 _SLEEP_ON = """\
 define internal void @sleep_on(ptr %word, i32 %seen) nounwind {
 entry:
+  %wide = zext i32 %seen to i64
   $sleep
   ret void
 }"""
@@ -167,7 +159,7 @@ entry:
 _RECORD = """\
 define internal ptr @record(ptr %pool, i64 %tid) nounwind {
 entry:
-  %far = mul i64 %tid, 128
+  %far = mul i64 %tid, $bytes
   %offset = add i64 %far, $first
   %record = getelementptr i8, ptr %pool, i64 %offset
   ret ptr %record
@@ -178,8 +170,7 @@ _RELAX = """\
 define internal void @relax(i64 %turns) nounwind {
 entry:
   $pause
-  %long = icmp ugt i64 %turns, $pauses
-  br i1 %long, label %give_way, label %done
+  if ugt i64 %turns, $pauses: give_way, done
 give_way:
   call i32 @sched_yield()
   br label %done
@@ -192,12 +183,12 @@ _WORKER = """\
 define void @worker(ptr %pool, i64 %tid) nounwind {
 entry:
   $save_mode
-  %word_at = call ptr @record(ptr %pool, i64 %tid)
-  %asleep_at = getelementptr i8, ptr %word_at, i64 4
-  %published_at = getelementptr i8, ptr %pool, i64 64
-  %arrived_at = getelementptr i8, ptr %pool, i64 192
-  %caller_at = getelementptr i8, ptr %pool, i64 196
-  %closing_at = getelementptr i8, ptr %pool, i64 256
+  %record = call ptr @record(ptr %pool, i64 %tid)
+  %asleep_at = place %record.asleep
+  %published_at = place %pool.published
+  %arrived_at = place %pool.arrived
+  %caller_at = place %pool.asleep
+  %closing_at = place %pool.closing
   br label %look
 look:
   %turns = phi i64 [ 0, %entry ], [ %more, %wait ], [ 0, %arrive ], [ 0, %wake_caller ], [ 0, %up ]
@@ -212,40 +203,34 @@ look:
   br i1 %may, label %take, label %idle
 take:
   %count = call i64 @take_parts(ptr %pool, i64 %tid, i64 %number, i64 %parts)
-  %none = icmp eq i64 %count, 0
-  br i1 %none, label %idle, label %arrive
+  if eq i64 %count, 0: idle, arrive
 arrive:
   %finished = trunc i64 %count to i32
   atomicrmw add ptr %arrived_at, i32 %finished seq_cst
   %caller = load atomic i32, ptr %caller_at seq_cst, align 4
-  %waits = icmp ne i32 %caller, 0
-  br i1 %waits, label %wake_caller, label %look
+  if ne i32 %caller, 0: wake_caller, look
 wake_caller:
   call void @poke(ptr %arrived_at)
   br label %look
 idle:
   %closing = load atomic i32, ptr %closing_at acquire, align 4
-  %ends = icmp ne i32 %closing, 0
-  br i1 %ends, label %done, label %stay
+  if ne i32 %closing, 0: done, stay
 stay:
   %more = add i64 %turns, 1
-  %long = icmp ugt i64 %turns, $idle
-  br i1 %long, label %doze, label %wait
+  if ugt i64 %turns, $idle: doze, wait
 wait:
   call void @relax(i64 %turns)
   br label %look
 doze:
-  %go = load atomic i32, ptr %word_at monotonic, align 4
+  %go = load atomic i32, ptr %record monotonic, align 4
   store atomic i32 1, ptr %asleep_at seq_cst, align 4
   %now = load atomic i64, ptr %published_at seq_cst, align 8
-  %news = icmp ne i64 %now, %word
-  br i1 %news, label %up, label %check
+  if ne i64 %now, %word: up, check
 check:
   %end_now = load atomic i32, ptr %closing_at seq_cst, align 4
-  %end = icmp ne i32 %end_now, 0
-  br i1 %end, label %up, label %lie
+  if ne i32 %end_now, 0: up, lie
 lie:
-  call void @sleep_on(ptr %word_at, i32 %go)
+  call void @sleep_on(ptr %record, i32 %go)
   br label %up
 up:
   store atomic i32 0, ptr %asleep_at monotonic, align 4
@@ -259,20 +244,18 @@ done:
 _PROBER = """\
 define void @prober(ptr %pool) nounwind {
 entry:
-  %asked_at = getelementptr i8, ptr %pool, i64 320
-  %answered_at = getelementptr i8, ptr %pool, i64 324
-  %time_at = getelementptr i8, ptr %pool, i64 328
-  %closing_at = getelementptr i8, ptr %pool, i64 256
+  %asked_at = place %pool.asked
+  %answered_at = place %pool.answered
+  %time_at = place %pool.answer_time
+  %closing_at = place %pool.closing
   br label %look
 look:
   %closing = load atomic i32, ptr %closing_at seq_cst, align 4
-  %ends = icmp ne i32 %closing, 0
-  br i1 %ends, label %done, label %read
+  if ne i32 %closing, 0: done, read
 read:
   %asked = load atomic i32, ptr %asked_at seq_cst, align 4
   %answered = load i32, ptr %answered_at
-  %same = icmp eq i32 %asked, %answered
-  br i1 %same, label %lie, label %answer
+  if eq i32 %asked, %answered: lie, answer
 answer:
   %now = call i64 @now()
   store i64 %now, ptr %time_at
@@ -289,10 +272,10 @@ done:
 _SEND_HOME = """\
 define void @send_home(ptr %pool, i64 %threads) nounwind {
 entry:
-  %closing_at = getelementptr i8, ptr %pool, i64 256
+  %closing_at = place %pool.closing
   store atomic i32 1, ptr %closing_at seq_cst, align 4
   call void @wake_sleepers(ptr %pool, i64 %threads)
-  %asked_at = getelementptr i8, ptr %pool, i64 320
+  %asked_at = place %pool.asked
   atomicrmw add ptr %asked_at, i32 1 seq_cst
   call void @poke(ptr %asked_at)
   ret void

@@ -1,4 +1,4 @@
-"""A program as one module: a function for each run of kernels between NumPy calls.
+"""A program as one module: a function for each run of kernels between other calls.
 
     void segment(ptr table, i64 n, i64 tid, i64 threads, i64 epoch)
 
@@ -46,7 +46,7 @@ def program_code(
 
 class _Emission:
     def __init__(self, program: Program, target: Target, skip: frozenset[int]) -> None:
-        self.program, self.bits, self.skip = program, target.bits, skip
+        self.program, self.bits = program, target.bits
         self.module = Module()
         self.layout = layout(program, skip)
         self.slots = {place: slot for slot, place in enumerate(self.layout.places)}
@@ -59,14 +59,8 @@ class _Emission:
         return ProgramCode(self.module.text(), self.scratch)
 
     def _segment(self, segment: Segment, symbol: str) -> None:
-        arguments = [
-            ("ptr", "%table"),
-            ("i64", "%n"),
-            ("i64", "%tid"),
-            ("i64", "%threads"),
-            ("i64", "%epoch"),
-        ]
-        function = Function(symbol, arguments, linkage="")
+        arguments = "ptr %table, i64 %n, i64 %tid, i64 %threads, i64 %epoch"
+        function = Function(self.module, symbol, arguments, linkage="")
         later = range(1, len(segment.epochs))
         cases = " ".join(f"i64 {i}, label %epoch{i}" for i in later)
         function.do(f"switch i64 %epoch, label %epoch0 [{cases}]")
@@ -85,7 +79,7 @@ class _Emission:
 
     def _kernel(self, function: Function, instr: Instr, kernel: Kernel) -> None:
         if isinstance(kernel, Gemm):
-            code = self._gemm(instr, kernel)
+            code = self._gemm(kernel)
             per_thread = -(-code.scratch(self.program.capacity) // 64) * 64
             self.scratch = max(self.scratch, per_thread)
             pointers = [self._pointer(function, name) for name in code.buffers]
@@ -99,18 +93,17 @@ class _Emission:
             pointers = [self._pointer(function, name) for name in names]
             name = emit_scatter_add(self.module, kernel)
         else:
-            loop = emit_loop(self.module, kernel, self._pitches(instr, kernel))
+            loop = emit_loop(self.module, kernel, self._pitches(kernel))
             pointers = [self._pointer(function, name) for name in loop.buffers]
             name = loop.name
-        listed = ", ".join(f"ptr {pointer}" for pointer in pointers)
-        function.do(f"call void @{name}({listed}, i64 %n, i64 %tid, i64 %threads)")
+        function.call(name, *pointers, "%n", "%tid", "%threads")
 
-    def _gemm(self, instr: Instr, kernel: Gemm) -> GemmCode:
+    def _gemm(self, kernel: Gemm) -> GemmCode:
         if kernel.stack is not None:
             return emit_stack(self.module, kernel, self.bits)
-        return emit_gemm(self.module, kernel, self._pitches(instr, kernel), self.bits)
+        return emit_gemm(self.module, kernel, self._pitches(kernel), self.bits)
 
-    def _pitches(self, instr: Instr, kernel: Kernel) -> dict[str, int]:
+    def _pitches(self, kernel: Kernel) -> dict[str, int]:
         """Return the number of elements from row to row of each buffer that has rows."""
         found: dict[str, int] = {}
         columns = kernel.n if isinstance(kernel, Gemm) else kernel.columns

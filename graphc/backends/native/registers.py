@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from math import isnan
 
-from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.ir import Function, Value
 from graphc.ir.tensor_type import ITEMSIZE
 
 FLOATS = ("float32", "float64")
@@ -64,11 +64,9 @@ def _rounded(number: float) -> float:
 class Registers:
     """Instructions on vectors of `lanes` elements, appended to a function."""
 
-    def __init__(self, module: Module, function: Function, lanes: int) -> None:
-        """Begin; `lanes` is a power of two, and the module gets declarations of used intrinsics."""
-        self.module = module
-        self.function = function
-        self.lanes = lanes
+    def __init__(self, function: Function, lanes: int) -> None:
+        """Begin; `lanes` is a power of two."""
+        self.function, self.lanes = function, lanes
         self._numbers: dict[tuple[Value, str], float] = {}
 
     def type(self, dtype: str) -> str:
@@ -109,6 +107,12 @@ class Registers:
         """Return first, first + 1, ... in the lanes, as int64."""
         return self.add(self.splat(first, "int64"), self.lane_numbers("int64"), "int64")
 
+    def whole(self, number: Value | int, dtype: str) -> Value:
+        """Return a whole number, an i64, in all lanes."""
+        if not str(number).startswith("%"):
+            return self.const(int(number), dtype)
+        return self.cast(self.splat(str(number), "int64"), "int64", dtype)
+
     # ------------------------------------------------------------------ arithmetic
 
     def binary(self, operation: str, a: Value, b: Value, dtype: str) -> Value:
@@ -130,6 +134,12 @@ class Registers:
     def div(self, a: Value, b: Value, dtype: str) -> Value:
         """Return a / b of floats."""
         return self.binary("fdiv", a, b, dtype)
+
+    def neg(self, a: Value, dtype: str) -> Value:
+        """Return -a; integers wrap."""
+        if dtype in FLOATS:
+            return self.function.value(f"fneg {self.type(dtype)} {a}")
+        return self.sub(self.const(0, dtype), a, dtype)
 
     def fma(self, a: Value, b: Value, c: Value, dtype: str) -> Value:
         """Return a * b + c of floats, rounded once."""
@@ -213,7 +223,7 @@ class Registers:
         type, yields = self.type(dtype), self.type(result or dtype)
         suffixes = [self.mangled(dtype)] if result is None else map(self.mangled, (result, dtype))
         symbol = ".".join([f"@llvm.{name}", *suffixes])
-        self.module.declare(f"declare {yields} {symbol}({', '.join([type] * len(args))})")
+        self.function.module.declare(f"declare {yields} {symbol}({', '.join([type] * len(args))})")
         listed = ", ".join(f"{type} {x}" for x in args)
         return self.function.value(f"call {yields} {symbol}({listed})")
 

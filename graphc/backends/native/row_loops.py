@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import gcd
 
-from graphc.backends.native.elements import Elements, Known, Place
+from graphc.backends.native.elements import Bounds, Elements, Known, Place
 from graphc.backends.native.ir import Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
@@ -19,7 +19,6 @@ from graphc.backends.native.loop_structure import (
     draws,
     in_thread,
     needed,
-    own,
     phases,
     reductions,
     static_masks,
@@ -28,7 +27,7 @@ from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Leaf
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.body import Body, Step, Store
-from graphc.kernels.kernel import CHUNK, LANES, Loop
+from graphc.kernels.kernel import LANES, Loop
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,8 @@ class RowLoops:
         in_thread(self.function, self.kernel.split, self._rows)
 
     def _rows(self) -> None:
-        split, elements = self.kernel.split, self.elements
-        columns = elements.columns
-        start, end = own(self.function, elements.rows, CHUNK, split == "rows")
-        first, last = own(self.function, columns, BLOCK, split == "columns")
+        split, columns = self.kernel.split, self.elements.columns
+        (start, end), (first, last) = self.elements.of_thread(split)
         small = isinstance(columns, int) and columns <= BLOCK
 
         def rows() -> None:
@@ -72,7 +69,7 @@ class RowLoops:
             self.function.loop(alone, end, 1, lambda row, _: self._row(row, *bounds))
 
         if small and split == "columns":
-            self.function.when(self.function.value(f"icmp slt i64 {first}, {last}"), rows)
+            self.function.when(self.function.less(first, last), rows)
         else:
             rows()
 
@@ -286,10 +283,10 @@ def _emit(elements: Elements, kernel: Loop, known: Known, phase: Phase) -> None:
     blocks(elements.vectors, *_range(elements, kernel), visit, size=size, unit=unit)
 
 
-def _range(elements: Elements, kernel: Loop) -> tuple[Value | int, Value | int]:
+def _range(elements: Elements, kernel: Loop) -> Bounds:
     """Emit the range of a thread's elements, which are whole rows if threads share rows."""
-    function, columns = elements.function, elements.columns
+    rows, columns = elements.of_thread(kernel.split)
     if kernel.split == "columns":
-        return own(function, columns, BLOCK, True)
-    first, last = own(function, elements.rows, CHUNK, kernel.split == "rows")
-    return function.mul(first, columns), function.mul(last, columns)
+        return columns
+    first, last = (elements.function.mul(end, elements.columns) for end in rows)
+    return first, last

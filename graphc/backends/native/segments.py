@@ -1,9 +1,12 @@
-"""The calls of a program: its runs of kernels between NumPy calls, and the table they share."""
+"""What of a program is native: its runs of kernels between other calls, their table, their key."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from graphc.ir.plan import Buffer, Instr, Program
 
@@ -16,7 +19,7 @@ SCRATCH: Place = ("scratch", "")
 
 @dataclass(frozen=True)
 class Segment:
-    """Instructions from `start` to before `end`: kernels in one function, or one NumPy call."""
+    """Instructions from `start` to before `end`: kernels in one function, or one other call."""
 
     start: int
     end: int
@@ -58,7 +61,7 @@ def kernels(program: Program, skip: frozenset[int]) -> Iterator[Instr]:
 def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bool]]:
     """Yield runs of kernels as (start, end, is native).
 
-    NumPy calls end a run, and so does the forward/backward boundary.
+    A reference rule, a send or a receive ends a run, and so does the forward/backward boundary.
     """
     start = 0
     for i, instr in enumerate((*program.instrs, None)):
@@ -103,3 +106,43 @@ def table_index(slot: int) -> int:
 def place_of(buffer: Buffer) -> Place:
     """Return the block that a buffer lies in."""
     return ARENA if buffer.space == "arena" else (buffer.space, buffer.key)
+
+
+WRITERS = (
+    "backends/native",
+    "backends/coefficients.py",
+    "kernels",
+    "ir/tensor_type.py",
+    "ir/plan.py",
+    "compiler/memory.py",
+)
+"""The parts of the package that decide the text of a program."""
+
+
+def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None:
+    """Return a key: equal keys mean equal texts; None if the writers' source cannot be read."""
+    writers = _writers()
+    if writers is None:
+        return None
+    code = [
+        (instr.kind, None if i in skip else instr.body) for i, instr in enumerate(program.instrs)
+    ]
+    names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
+    buffers = [program.buffers[name]._replace(first=0, last=0) for name in names]
+    return repr((writers, bits, program.border, code, buffers))
+
+
+@lru_cache
+def _writers() -> str | None:
+    """Return a digest of the writers' own source, or None without it, as in an archive."""
+    root = Path(__file__).parents[2]
+    digest = hashlib.sha256()
+    try:
+        for part in WRITERS:
+            path = root / part
+            for file in sorted(path.glob("*.py")) if path.is_dir() else (path,):
+                source = file.read_bytes()
+                digest.update(f"{part} {file.name} {len(source)}\n".encode() + source)
+    except OSError:
+        return None
+    return digest.hexdigest()

@@ -17,7 +17,6 @@ from graphc.backends.native.loop_structure import (
     Masks,
     blocks,
     each_index,
-    own,
 )
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
@@ -44,14 +43,14 @@ class Axis:
 
 
 def emit_permuted(module: Module, kernel: Permutation) -> str:
-    """Return the copy `@turn(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
+    """Return the copy `@permute(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
     dtype = WORD[ITEMSIZE[kernel.body.steps[0].dtype]]
     axes = _axes_of(kernel)
     return module.function(
-        "turn",
-        [("ptr", "%from"), ("ptr", "%to"), *THREAD_ARGUMENTS],
-        lambda f: _Transpose(Vectors(module, f, SQUARE), dtype, axes).emit(),
-        ("turn", dtype, axes),
+        "permute",
+        f"ptr %from, ptr %to, {THREAD_ARGUMENTS}",
+        lambda f: _Transpose(Vectors(f, SQUARE), dtype, axes).emit(),
+        ("permute", dtype, axes),
     )
 
 
@@ -87,7 +86,7 @@ class _Transpose:
         inner = next(axis for axis in self.axes if axis.read == 1)
         others = [axis for axis in self.axes[:-1] if axis is not inner]
         size = self.f.size(inner.size)
-        blocks = self.f.value(f"udiv i64 {self.f.add(size, SQUARE - 1)}, {SQUARE}")
+        blocks = self.f.ceiling(size, SQUARE)
 
         def strip(source: Value, target: Value, block: Value) -> None:
             start = self.f.mul(block, SQUARE)
@@ -113,20 +112,7 @@ class _Transpose:
 
     def _row(self, source: Value, target: Value) -> None:
         """Copy a row as it is."""
-        f, v = self.f, self.v
-        size = f.size(self.axes[-1].size)
-
-        def piece(i: Value, mask: Value | None) -> None:
-            x = v.load(self._at(source, i), self.dtype, mask)
-            v.store(x, self._at(target, i), self.dtype, mask)
-
-        full = f.even(size, SQUARE)
-        f.loop(0, full, SQUARE, lambda i, _: piece(i, None))
-        if not full.startswith("%") and full == size:
-            return
-        left = f.sub(size, full)
-        some = f.value(f"icmp sgt i64 {left}, 0")
-        f.when(some, lambda: piece(full, v.mask_below(left)))
+        self.v.copy(source, target, self.f.size(self.axes[-1].size), self.dtype)
 
     def _strip(self, source: Value, target: Value, left: Value, inner: Axis) -> None:
         """Copy up to SQUARE neighbours in the source, or `left`, for the whole last axis."""
@@ -173,8 +159,8 @@ def emit_scatter_add(module: Module, kernel: ScatterAdd) -> str:
     sizes = kernel.rows, kernel.columns, kernel.count
     return module.function(
         "add",
-        [*(("ptr", x) for x in ("%rows", "%indices", "%out")), *THREAD_ARGUMENTS],
-        lambda f: _ScatterAdd(Vectors(module, f, LANES), step.dtype, kernel).emit(),
+        f"ptr %rows, ptr %indices, ptr %out, {THREAD_ARGUMENTS}",
+        lambda f: _ScatterAdd(Vectors(f, LANES), step.dtype, kernel).emit(),
         ("add rows", step.dtype, kernel.index_dtype, sizes, kernel.split),
     )
 
@@ -186,7 +172,8 @@ class _ScatterAdd:
         self.v, self.f, self.dtype, self.added = v, v.function, dtype, kernel
         self.element, self.rows = element_type(dtype), _counted(kernel.rows)
         self.columns = _counted(kernel.columns)
-        self.bounds = own(self.f, self.columns, BLOCK, kernel.split == "columns")
+        shared = kernel.split == "columns"
+        self.bounds = self.f.thread_part(self.columns, BLOCK) if shared else (0, self.columns)
 
     def emit(self) -> None:
         """Emit the loop that clears the result's rows, then the loop that adds rows to them."""

@@ -40,7 +40,7 @@ class Vectors(Registers):
         else:
             masks = self.type("bool")
             symbol = f"@llvm.masked.load.{self._memory_suffix(dtype)}.p0"
-            self.module.declare(f"declare {type} {symbol}(ptr, i32, {masks}, {type})")
+            self.function.module.declare(f"declare {type} {symbol}(ptr, i32, {masks}, {type})")
             x = self.function.value(
                 f"call {type} {symbol}(ptr {pointer}, i32 {align}, {masks} {mask}, "
                 f"{type} zeroinitializer)"
@@ -57,7 +57,7 @@ class Vectors(Registers):
             return
         masks = self.type("bool")
         symbol = f"@llvm.masked.store.{self._memory_suffix(dtype)}.p0"
-        self.module.declare(f"declare void {symbol}({type}, ptr, i32, {masks})")
+        self.function.module.declare(f"declare void {symbol}({type}, ptr, i32, {masks})")
         self.function.do(
             f"call void {symbol}({type} {x}, ptr {pointer}, i32 {align}, {masks} {mask})"
         )
@@ -77,7 +77,7 @@ class Vectors(Registers):
         places = self.function.value(f"getelementptr {element}, ptr {base}, {numbers} {offsets}")
         masks = self.type("bool")
         symbol = f"@llvm.masked.gather.{self._memory_suffix(dtype)}.v{self.lanes}p0"
-        self.module.declare(f"declare {type} {symbol}({pointers}, i32, {masks}, {type})")
+        self.function.module.declare(f"declare {type} {symbol}({pointers}, i32, {masks}, {type})")
         x = self.function.value(
             f"call {type} {symbol}({pointers} {places}, i32 {align}, "
             f"{masks} {self.mask_below(self.lanes) if mask is None else mask}, "
@@ -93,9 +93,39 @@ class Vectors(Registers):
         element = element_type(dtype)
         self.function.do(f"store {element} {scalar}, ptr {pointer}, align {ITEMSIZE[dtype]}")
 
+    def each(self, count: Value | int, visit: Callable[[Value, Value | None], None]) -> None:
+        """Emit `visit(first, mask)` for each vector of `count` elements; the last may be masked."""
+        f = self.function
+        full = f.even(count, self.lanes)
+        f.loop(0, full, self.lanes, lambda i, _: visit(i, None))
+        rest = f.sub(count, full)
+        if rest.startswith("%"):
+            f.when(f.less(0, rest), lambda: visit(full, self.mask_below(rest)))
+        elif rest != "0":
+            visit(full, self.mask_below(rest))
+
+    def copy(self, source: Value, target: Value, count: Value | int, dtype: str) -> None:
+        """Copy `count` neighbours in memory, which do not overlap the target."""
+        element = element_type(dtype)
+
+        def piece(i: Value, mask: Value | None) -> None:
+            x = self.load(self.function.address(source, i, element), dtype, mask)
+            self.store(x, self.function.address(target, i, element), dtype, mask)
+
+        self.each(count, piece)
+
+    def clear(self, target: Value, count: Value | int, dtype: str) -> None:
+        """Write `count` zeros, rounded up to full vectors, from an address on."""
+        f, element = self.function, element_type(dtype)
+
+        def zeros(i: Value, _: list[Value]) -> None:
+            self.store(self.const(0, dtype), f.address(target, i, element), dtype)
+
+        f.loop(0, count, self.lanes, zeros)
+
     def prefetch(self, pointer: Value, *, write: bool) -> None:
         """Prefetch a cache line: to the first cache if it will be written, else to the second."""
-        self.module.declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        self.function.module.declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         hints = "i32 1, i32 3" if write else "i32 0, i32 2"
         self.function.do(f"call void @llvm.prefetch.p0(ptr {pointer}, {hints}, i32 1)")
 
@@ -125,7 +155,7 @@ class Vectors(Registers):
         if self.lanes == 1:
             return self.first(x, dtype)
         middle = self.lanes // 2
-        half = Vectors(self.module, self.function, middle)
+        half = Vectors(self.function, middle)
         low = self.shuffle(x, "poison", range(middle), dtype)
         high = self.shuffle(x, "poison", range(middle, self.lanes), dtype)
         return half._reduced(join(half, low, high), dtype, join)
@@ -258,16 +288,10 @@ def _unary(v: Registers, function: str, x: Value, dtype: str) -> Value:
     if function in _MATHS:
         return _MATHS[function](v, x, dtype)
     if function == "neg":
-        return _negative(v, x, dtype)
+        return v.neg(x, dtype)
     if function == "abs":
         return _absolute(v, x, dtype)
     return v.intrinsic(_INTRINSICS[function], (x,), dtype)
-
-
-def _negative(v: Registers, x: Value, dtype: str) -> Value:
-    if dtype in FLOATS:
-        return v.function.value(f"fneg {v.type(dtype)} {x}")
-    return v.sub(v.const(0, dtype), x, dtype)
 
 
 def _absolute(v: Registers, x: Value, dtype: str) -> Value:
@@ -275,7 +299,7 @@ def _absolute(v: Registers, x: Value, dtype: str) -> Value:
         return v.intrinsic("fabs", (x,), dtype)
     if dtype in UNSIGNED:
         return x
-    return v.maximum(x, _negative(v, x, dtype), dtype)
+    return v.maximum(x, v.neg(x, dtype), dtype)
 
 
 def _binary(v: Registers, function: str, a: Value, b: Value, dtype: str) -> Value:
@@ -284,13 +308,8 @@ def _binary(v: Registers, function: str, a: Value, b: Value, dtype: str) -> Valu
         return _general_power(v, a, b, dtype) if exponent is None else _power(v, a, exponent, dtype)
     if function == "floor_div":
         return _floor_division(v, a, b, dtype)
-    simple = {
-        "add": v.add,
-        "sub": v.sub,
-        "mul": v.mul,
-        "div": v.div,
-        "maximum": v.maximum,
-        "minimum": v.minimum,
+    simple: dict[str, Callable[[Value, Value, str], Value]] = {
+        name: getattr(v, name) for name in ("add", "sub", "mul", "div", "maximum", "minimum")
     }
     return simple[function](a, b, dtype)
 
@@ -314,7 +333,7 @@ def _floor_division(v: Registers, a: Value, b: Value, dtype: str) -> Value:
     apart = v.compare("less", v.binary("xor", rest, divisor, dtype), zero, dtype)
     down = v.cast(v.binary("and", uneven, apart, "bool"), "bool", dtype)
     floor = v.sub(quotient, down, dtype)
-    floor = v.select(by_minus_one, _negative(v, a, dtype), floor, dtype)
+    floor = v.select(by_minus_one, v.neg(a, dtype), floor, dtype)
     return v.select(by_zero, zero, floor, dtype)
 
 

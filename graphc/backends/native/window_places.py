@@ -28,10 +28,10 @@ class PanelFunction:
     def __init__(self, panel: Panel, f: Function) -> None:
         frame, vectors, tile = panel.frame, panel.vectors, panel.frame.tile
         self.f, self.vectors, self.dtype = f, vectors, tile.dtype
-        self.v = Vectors(frame.module, f, tile.lanes)
+        self.v = Vectors(f, tile.lanes)
         self.element, self.type = element_type(tile.dtype), self.v.type(tile.dtype)
         self.pitch, self.most = vectors * tile.lanes, tile.height(vectors)
-        self._epilogue = Epilogue(self.v, frame.kernel, frame.memory, vectors, panel.masked)
+        self._epilogue = Epilogue(frame.elements(self.v), vectors, panel.masked)
 
     def row(self, number: Value) -> list[Value]:
         """Return a row of the panel."""
@@ -65,30 +65,20 @@ class Places:
         """Emit whole blocks of places, and single places where a thread's rows split a block."""
         f, block = self.f, self.lines * self.across
         if self.window.count % block == 0 == CHUNK % block:
-            self._blocks("%low", "%high")
+            f.loop("%low", "%high", block, lambda start, _: self._block(start))
             return
-        after = f.mul(f.quotient(f.add("%low", block - 1), block), block)
-        first = f.smaller(after, "%high")
-        last = f.larger(f.mul(f.quotient("%high", block), block), first)
-        f.loop("%low", first, 1, lambda place, _: self._single(place))
-        self._blocks(first, last)
-        f.loop(last, "%high", 1, lambda place, _: self._single(place))
+        in_blocks(f, block, self._block, self._single)
 
-    def _blocks(self, first: Value, last: Value) -> None:
-        f, block = self.f, self.lines * self.across
-
-        def one(start: Value, _: list[Value]) -> None:
-            s = self.panel.at("%s", self._line(f.quotient(start, self.across)))
-            row = f.add("%top", start)
-            if self.lines > 1:
-                self._tile(s, row, self.lines, self.across)
-                return
-            column = 0
-            for count, width in cuts(self.across, self.panel.most):
-                self._tiles(s, row, column, count, width)
-                column += count * width
-
-        f.loop(first, last, block, one)
+    def _block(self, start: Value) -> None:
+        s = self.panel.at("%s", self._line(self.f.quotient(start, self.across)))
+        row = self.f.add("%top", start)
+        if self.lines > 1:
+            self._tile(s, row, self.lines, self.across)
+            return
+        column = 0
+        for count, width in cuts(self.across, self.panel.most):
+            self._tiles(s, row, column, count, width)
+            column += count * width
 
     def _tiles(self, s: Value, row: Value, column: int, count: int, width: int) -> None:
         """Compute `count` tiles beside each other."""
@@ -98,10 +88,7 @@ class Places:
             first = f.add(i, column)
             self._tile(self.panel.at(s, f.mul(first, self.step)), f.add(row, first), 1, width)
 
-        if count == 1:
-            tile("0", [])
-        else:
-            f.loop(0, count * width, width, tile)
+        f.loop(0, count * width, width, tile)
 
     def _single(self, place: Value) -> None:
         f = self.f
@@ -144,6 +131,33 @@ class Places:
         return f.loop(0, count, 1, offset, list(zip(types, carried, strict=True)))
 
 
+def in_blocks(
+    f: Function, size: int, block: Callable[[Value], None], single: Callable[[Value], None]
+) -> None:
+    """Emit whole blocks of the places [%low, %high), and single places around them."""
+    first = f.smaller(f.mul(f.ceiling("%low", size), size), "%high")
+    last = f.larger(f.mul(f.quotient("%high", size), size), first)
+    f.loop("%low", first, 1, lambda place, _: single(place))
+    f.loop(first, last, size, lambda place, _: block(place))
+    f.loop(last, "%high", 1, lambda place, _: single(place))
+
+
+def when_in_phases(
+    f: Function,
+    window: Window,
+    numbers: Sequence[Value],
+    phases: Sequence[Phase],
+    body: Callable[[], None],
+) -> None:
+    """Emit the body under the condition that places of these numbers are in these phases."""
+    conditions = []
+    for number, phase, apart in zip(numbers, phases, window.apart, strict=False):
+        if apart > 1:
+            rest = f.remainder(number, apart)
+            conditions.append(f.value(f"icmp eq i64 {rest}, {phase.first}"))
+    f.when_all(conditions, body)
+
+
 def _offset_of(f: Function, number: Value, sizes: Sequence[int], steps: Sequence[int]) -> Value:
     """Emit the offset in elements of a place, by its number in C order over `sizes`."""
     found: Value = "0"
@@ -164,7 +178,7 @@ def _lines(window: Window, most: int) -> int:
 
 
 def cuts(size: int, most: int) -> Iterator[tuple[int, int]]:
-    """Cut a size into nearly equal parts of at most `most`: yield how many have which width."""
+    """Cut a size into nearly equal parts of at most `most`: yield counts and widths."""
     parts = -(-size // most)
     width, wider = divmod(size, parts)
     for count, found in ((wider, width + 1), (parts - wider, width)):
@@ -184,18 +198,13 @@ class SpreadPlaces:
 
     def emit(self) -> None:
         """Emit the code of all places."""
-        f, across = self.f, self.across
-        after = f.mul(f.quotient(f.add("%low", across - 1), across), across)
-        first = f.smaller(after, "%high")
-        last = f.larger(f.mul(f.quotient("%high", across), across), first)
-        f.loop("%low", first, 1, lambda place, _: self._single(place))
-        f.loop(first, last, across, lambda place, _: self._line(place))
-        f.loop(last, "%high", 1, lambda place, _: self._single(place))
+        in_blocks(self.f, self.across, self._line, self._single)
 
     def _line(self, place: Value) -> None:
         """Compute a line of places: in each phase neighbours are `apart`."""
         for outer in self.outer:
-            self._when(self._numbers(place)[:-1], outer, partial(self._phases, place, outer))
+            body = partial(self._phases, place, outer)
+            when_in_phases(self.f, self.window, self._numbers(place)[:-1], outer, body)
 
     def _phases(self, place: Value, outer: Sequence[Phase]) -> None:
         for phase in self.last:
@@ -206,7 +215,7 @@ class SpreadPlaces:
                     column += width
 
     def _single(self, place: Value) -> None:
-        """Compute one place, whatever phase it is in."""
+        """Compute one place, in any phase."""
         numbers = self._numbers(place)
         for phases in product(self.outer, self.last):
             outer, last = phases
@@ -216,17 +225,7 @@ class SpreadPlaces:
                 start = f.mul(f.quotient(place, self.across), self.across)
                 self._tile(start, (*outer, last), f.quotient(numbers[-1], apart), 1)
 
-            self._when(numbers, (*outer, last), one)
-
-    def _when(
-        self, numbers: Sequence[Value], phases: Sequence[Phase], body: Callable[[], None]
-    ) -> None:
-        """Emit the body under the condition that places are in these phases."""
-        f, conditions = self.f, []
-        for number, phase, apart in zip(numbers, phases, self.window.apart, strict=False):
-            rest = f.remainder(number, apart)
-            conditions.append(f.value(f"icmp eq i64 {rest}, {phase.first}"))
-        f.when_all(conditions, body)
+            when_in_phases(self.f, self.window, numbers, (*outer, last), one)
 
     def _numbers(self, place: Value) -> list[Value]:
         """Return the number of a place in each dimension."""

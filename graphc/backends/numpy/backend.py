@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from graphc.backends.backend import Call, Link, Memory, PeakWork, Take, View
+from graphc.backends.backend import Call, Link, Memory, PeakWork, View, ZeroCopy
 from graphc.backends.numpy.bind import bind
 from graphc.backends.numpy.kernels import scratch_bytes
 from graphc.ir.plan import Program
@@ -65,7 +65,7 @@ class NumpyRunner:
     def feed_in_place(self) -> None:
         """Do nothing: feeds are always copied."""
 
-    def take(self, types: Mapping[str, TensorType]) -> tuple[Take, tuple[str, ...]] | None:
+    def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
         """Return None: feeds are always copied."""
         return None
 

@@ -87,11 +87,10 @@ class Product:
     def exported(module: Module, code: GemmCode, times: int = 1) -> Module:
         """The module with a function `entry` that calls the product so many times."""
         names = [f"%b{i}" for i in range(len(code.buffers))] + ["%scratch"]
-        arguments = [("ptr", name) for name in names]
-        arguments += [("i64", x) for x in ("%n", "%tid", "%threads")]
-        f = Function("entry", arguments, linkage="")
-        passed = ", ".join(f"{type} {name}" for type, name in arguments)
-        f.loop(0, times, 1, lambda *_: f.do(f"call void @{code.name}({passed})"))
+        arguments = ", ".join(f"ptr {name}" for name in names)
+        arguments += ", i64 %n, i64 %tid, i64 %threads"
+        f = Function(module, "entry", arguments, linkage="")
+        f.loop(0, times, 1, lambda *_: f.do(f"call void @{code.name}({arguments})"))
         f.ret()
         module.add(f)
         return module

@@ -62,9 +62,8 @@ def function_of(
 ) -> Compiled:
     """Compile what `write` emits; arguments are named "ptr %a" or "i64 %n"."""
     module = Module()
-    pairs = [(type, name) for type, name in (argument.split() for argument in arguments)]
-    function = Function("tested", pairs, linkage="")
-    write(Vectors(module, function, lanes))
+    function = Function(module, "tested", ", ".join(arguments), linkage="")
+    write(Vectors(function, lanes))
     function.ret()
     module.add(function)
     return Compiled(module, "tested", target)

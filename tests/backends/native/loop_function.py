@@ -31,10 +31,10 @@ class LoopFunction:
         module = Module()
         code = emit_loop(module, kernel, pitch or {})
         self.kernel, self.buffers = kernel, code.buffers
-        pairs = [("ptr", f"%a{i}") for i in range(len(code.buffers))]
-        pairs += [("i64", name) for name in ("%n", "%tid", "%threads")]
-        function = Function("tested", pairs, linkage="")
-        function.do(f"call void @{code.name}({', '.join(' '.join(pair) for pair in pairs)})")
+        arguments = "".join(f"ptr %a{i}, " for i in range(len(code.buffers)))
+        arguments += "i64 %n, i64 %tid, i64 %threads"
+        function = Function(module, "tested", arguments, linkage="")
+        function.do(f"call void @{code.name}({arguments})")
         function.ret()
         module.add(function)
         self.compiled = Compiled(module, "tested", target)

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from graphc.backends.native import bind, pool
-from graphc.backends.native.calls import FOREVER, Choice
+from graphc.backends.native import backend, pool
+from graphc.backends.native.pool import FOREVER, Choice
 from graphc.base import usable_cores
 
 
@@ -27,7 +27,7 @@ def shared_runs(cores: int) -> Iterator[pool.Pool]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "_pool", workers)
         patch.setattr(usable_cores, "cores", lambda: cores)
-        patch.setattr(bind, "LONG", 0)
+        patch.setattr(backend, "LONG", 0)
         patch.setattr(Choice, "review", review)
         yield workers
     workers.close()

@@ -9,7 +9,7 @@ from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.jit import Library, load
 from graphc.backends.native.target import host
 
-ARGUMENTS = [("ptr", "%table"), *[("i64", f"%{name}") for name in ("n", "tid", "threads", "epoch")]]
+ARGUMENTS = "ptr %table, i64 %n, i64 %tid, i64 %threads, i64 %epoch"
 
 SQUARE = """
 define float @square(float %x) {
@@ -19,9 +19,9 @@ define float @square(float %x) {
 """
 
 
-def program(name: str, write: object) -> Function:
+def program(module: Module, name: str, write: object) -> Function:
     """A program; `write(function, first)` gets the first address of the table."""
-    function = Function(name, ARGUMENTS, linkage="")
+    function = Function(module, name, ARGUMENTS, linkage="")
     write(function, function.value("load ptr, ptr %table"))  # type: ignore[operator]
     function.ret()
     return function
@@ -111,7 +111,7 @@ def small_programs() -> Library:
     module = Module()
     module.declare("declare i32 @sched_yield()")
     for name, write in _PROGRAMS.items():
-        module.add(program(name, write))
+        module.add(program(module, name, write))
     return load(module.text(), tuple(_PROGRAMS), host())
 
 

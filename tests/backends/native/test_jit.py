@@ -114,7 +114,7 @@ def test_a_whole_entry_that_cannot_be_linked(compilations: list[str], object: by
 
 
 def test_an_object_without_the_functions_asked_for(compilations: list[str]) -> None:
-    cache.write(cache.key(adding(10), host()), jit.compile("", host()))
+    cache.write(cache.key(adding(10), host()), jit._emitted("", host()))
     assert called(load(10), "once", 1) == 11
 
 

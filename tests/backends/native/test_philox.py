@@ -20,7 +20,7 @@ def mask_function(stream: int, lanes: int, target: str) -> Compiled:
     def write(v: Vectors) -> None:
         def group(g: Value, carried: list[Value]) -> None:
             words = group_words(v, "%seed", "%draws", stream, "%row", g)
-            whole = Vectors(v.module, v.function, 16)
+            whole = Vectors(v.function, 16)
             for i, word in enumerate(words):
                 place = v.function.add(v.function.mul(g, GROUP), 16 * i)
                 whole.store(word, v.function.address("%out", place, "i32"), "uint32")

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from graphc.backends.native import calls, pool, pool_ir
-from graphc.backends.native.calls import Choice
+from graphc.backends.native import pool, pool_ir
+from graphc.backends.native.pool import Choice
 from graphc.backends.native.target import Target, available
 from tests.backends.native.small_programs import small_programs, table_of
 
@@ -32,7 +32,7 @@ def cells(n: int = 16) -> NDArray[np.int64]:
 
 
 def bind(name: str, found: NDArray[Any], threads: int = 1, **more: Any) -> Callable[[int], None]:
-    return calls.bind(small_programs(), name, table_of(found), threads=threads, **more)
+    return pool.bind(small_programs(), name, table_of(found), threads=threads, **more)
 
 
 def test_one_thread_runs_where_no_worker_is(four_threads: pool.Pool) -> None:
@@ -125,7 +125,10 @@ def test_a_caller_that_sleeps_wakes(four_threads: pool.Pool) -> None:
 
 
 def asleep(workers: pool.Pool) -> list[bool]:
-    return [bool(workers._memory[pool_ir.offset_of(tid) + pool_ir.ASLEEP]) for tid in (1, 2, 3)]
+    return [
+        bool(workers._memory[pool_ir.offset_of(tid) + pool_ir.RECORD["asleep"][1]])
+        for tid in (1, 2, 3)
+    ]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -253,7 +256,7 @@ def script(text: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python on a text that has `run` and `found`: `count` on four threads."""
     head = (
         "import os, sys, threading, time\n"
-        "from graphc.backends.native import calls, pool\n"
+        "from graphc.backends.native import pool\n"
         "from tests.backends.native.small_programs import small_programs, table_of\n"
         "from tests.backends.native.test_pool import cells\n"
         "from tests.backends.native.shared_runs import shared_runs\n"
@@ -261,7 +264,7 @@ def script(text: str, **environment: str) -> subprocess.CompletedProcess[str]:
         "sharing.__enter__()\n"
         "found = cells()\n"
         "library = small_programs()\n"
-        "run = calls.bind(library, 'count', table_of(found), threads=4)\n"
+        "run = pool.bind(library, 'count', table_of(found), threads=4)\n"
     )
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", head + text],
@@ -292,7 +295,7 @@ def test_a_forked_child_starts_its_own_workers() -> None:
 def test_a_fork_while_the_workers_are_busy() -> None:
     done = script(
         "held = cells()\n"
-        "wait = calls.bind(library, 'wait', table_of(held), threads=4)\n"
+        "wait = pool.bind(library, 'wait', table_of(held), threads=4)\n"
         "caller = threading.Thread(target=wait, args=(0,))\n"
         "caller.start()\n"
         "while held[0] < 4: time.sleep(0.001)\n"

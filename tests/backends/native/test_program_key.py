@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import cache, jit
+from graphc.backends.native import cache, jit, segments
 from graphc.backends.native.program import program_code
 from graphc.backends.native.target import host
 from graphc.ir.plan import Program
@@ -30,7 +30,7 @@ def step(width: int = 7, batch: int = 4) -> Program:
 
 
 def of(program: Program) -> str:
-    found = cache.program_key(program, host().bits, frozenset())
+    found = segments.program_key(program, host().bits, frozenset())
     assert found is not None
     return found
 
@@ -66,17 +66,17 @@ def test_what_changes_the_text_changes_the_key() -> None:
     for other in changed:
         assert program_code(other, host()).ir != program_code(program, host()).ir
         assert of(other) != of(program)
-    assert cache.program_key(program, host().bits, frozenset({0})) != of(program)
-    assert cache.program_key(program, 2 * host().bits, frozenset()) != of(program)
+    assert segments.program_key(program, host().bits, frozenset({0})) != of(program)
+    assert segments.program_key(program, 2 * host().bits, frozenset()) != of(program)
 
 
 def test_without_source_there_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "WRITERS", ("nowhere.py",))
-    cache._writers.cache_clear()
+    monkeypatch.setattr(segments, "WRITERS", ("nowhere.py",))
+    segments._writers.cache_clear()
     try:
-        assert cache.program_key(step(), host().bits, frozenset()) is None
+        assert segments.program_key(step(), host().bits, frozenset()) is None
     finally:
-        cache._writers.cache_clear()
+        segments._writers.cache_clear()
 
 
 def test_a_kept_object_is_loaded_without_its_text(
@@ -120,7 +120,7 @@ def test_the_key_knows_all_that_writes_programs() -> None:
 
 def _digested(file: Path) -> bool:
     part = file.relative_to(PACKAGE)
-    return any(part.is_relative_to(writer) for writer in cache.WRITERS)
+    return any(part.is_relative_to(writer) for writer in segments.WRITERS)
 
 
 def _closure(name: str) -> set[str]:

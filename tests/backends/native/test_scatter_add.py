@@ -36,10 +36,9 @@ def run(loop: ScatterAdd, arrays: dict[str, Array], n: int, threads: int) -> Arr
     """The result by generated code, between guards."""
     module = Module()
     name = emit_scatter_add(module, loop)
-    arguments = [("ptr", x) for x in ("%rows", "%indices", "%out")]
-    arguments += [("i64", x) for x in ("%n", "%tid", "%threads")]
-    f = Function("entry", arguments, linkage="")
-    f.do(f"call void @{name}({', '.join(f'{type} {x}' for type, x in arguments)})")
+    arguments = "ptr %rows, ptr %indices, ptr %out, i64 %n, i64 %tid, i64 %threads"
+    f = Function(module, "entry", arguments, linkage="")
+    f.do(f"call void @{name}({arguments})")
     f.ret()
     module.add(f)
     compiled = Compiled(module, "entry")

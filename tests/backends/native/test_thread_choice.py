@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from graphc.backends.native import calls
+from graphc.backends.native import pool
 from graphc.backends.native.call_ir import WORDS
-from graphc.backends.native.calls import LATE, SPARE, Choice
+from graphc.backends.native.pool import LATE, SPARE, Choice
 from graphc.base import usable_cores
 from graphc.base.usable_cores import FIRST, MOST, PROMPT, IdleCores
 
@@ -98,7 +98,7 @@ class Runs:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     found = Machine()
     clock = SimpleNamespace(monotonic_ns=lambda: found.now)
-    monkeypatch.setattr(calls, "time", clock)
+    monkeypatch.setattr(pool, "time", clock)
     monkeypatch.setattr(usable_cores, "time", clock)
     monkeypatch.setattr(usable_cores, "cores", lambda: found.cores)
     return found

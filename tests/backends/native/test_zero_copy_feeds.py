@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import bind, pool
+from graphc.backends.native import backend, feeds, pool
 from graphc.backends.native.target import available
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
@@ -65,7 +65,7 @@ def executor(backend: str = "native") -> gc.Executor:
 
 def by_address(ex: gc.Executor, feeds: Feeds, program: str = "step") -> bool:
     """Whether these feeds are read where they lie."""
-    ready = ex._direct[program].get(tuple(feeds))
+    ready = ex._zero_copy[program].get(tuple(feeds))
     return ready is not None and ready.ready(feeds) is not None
 
 
@@ -295,7 +295,7 @@ def test_what_is_unusual_gives_the_same_as_its_usual_form(name: str) -> None:
 def test_what_is_wrong_is_refused_in_the_same_words(name: str) -> None:
     ex, twin, numpy = executor(), executor(), executor("numpy")
     feeds = REFUSED[name](usual())
-    if tuple(feeds) in ex._direct["step"]:
+    if tuple(feeds) in ex._zero_copy["step"]:
         assert not by_address(ex, feeds)
     told, expected = [outcome(some, feeds) for some in (ex, numpy)]
     assert isinstance(told[0], str)
@@ -541,7 +541,7 @@ def test_integers_below_a_bound() -> None:
         net.output("out", gc.one_hot(y, 3))
         program = gc.compile(net, batch=count, backend="native").programs["infer"]
         table = np.zeros(4, np.uint64)
-        take = bind.bind_feeds(program, program.feeds, {"y": 1}, table, [])
+        take = feeds.bind_feeds(program, program.feeds, {"y": 1}, table, [])
         labels = np.arange(count, dtype=np.int32) % 3
         assert take({"y": labels}) == count
         assert table.tolist() == [0, labels.ctypes.data, 0, 0]
@@ -556,24 +556,24 @@ def test_integers_below_a_bound() -> None:
 def test_the_check_takes_a_dict() -> None:
     table = np.zeros(4, np.uint64)
     program = PLANS["native"].programs["step"]
-    take = bind.bind_feeds(program, {"x": program.feeds["x"]}, {"x": 1}, table, [])
+    take = feeds.bind_feeds(program, {"x": program.feeds["x"]}, {"x": 1}, table, [])
     for other in (None, 3, [1], {}, {1: 2}, {"x": 1, "y": 2}):
         assert take(other) is None  # type: ignore[arg-type]
 
 
 def test_another_layout_of_arrays_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert bind.readable()
-    for place in ("DATA", "NDIM", "DESCR", "FLAGS", "DIMENSIONS"):
+    assert feeds.readable()
+    for name in ("data", "ndim", "descr", "flags", "dimensions"):
         with monkeypatch.context() as changed:
-            changed.setattr(bind.feeds_ir, place, 40)
-            assert not bind.readable.__wrapped__()
+            changed.setitem(feeds.ARRAY, name, (feeds.ARRAY[name][0], 40))
+            assert not feeds.readable.__wrapped__()
 
 
 def test_without_addresses_all_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     twin = executor()
-    monkeypatch.setattr(bind, "readable", lambda: False)
+    monkeypatch.setattr(backend, "readable", lambda: False)
     ex = executor()
-    assert not ex._direct["step"]
+    assert not ex._zero_copy["step"]
     assert ex.step(**usual()) == twin.step(**usual())
 
 
