@@ -30,13 +30,25 @@ from graphc.ir.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Unifo
 from graphc.ir.op import Layer, Op
 from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N, TensorType
-from graphc.ops.activations.exponential import elu, selu
-from graphc.ops.activations.gated import gelu, mish, silu
-from graphc.ops.activations.piecewise import hard_sigmoid, hard_swish, leaky_relu, prelu
-from graphc.ops.activations.softsign import softsign
-from graphc.ops.affine import affine
-from graphc.ops.attention import attention, multi_head_attention
-from graphc.ops.concat import concat
+from graphc.ops.activations import (
+    elu,
+    gelu,
+    hard_sigmoid,
+    hard_swish,
+    leaky_relu,
+    mish,
+    prelu,
+    selu,
+    silu,
+    softsign,
+)
+from graphc.ops.attention import (
+    attention,
+    learned_positions,
+    multi_head_attention,
+    rotary_positions,
+    sinusoidal_positions,
+)
 from graphc.ops.conv_layer import conv, conv_transpose
 from graphc.ops.conv_parameters import (
     conv1d,
@@ -48,25 +60,32 @@ from graphc.ops.conv_parameters import (
 from graphc.ops.dropout import dropout
 from graphc.ops.elementwise import add, div, mul, neg, power, sub
 from graphc.ops.functions import abs_ as abs
-from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
+from graphc.ops.functions import (
+    erf,
+    exp,
+    log,
+    log_softmax,
+    sigmoid,
+    sign,
+    softmax,
+    softplus,
+    sqrt,
+    tanh,
+)
 from graphc.ops.gradient import grad
-from graphc.ops.group_norm import groupnorm, instancenorm
 from graphc.ops.index import argmax, one_hot, pick
-from graphc.ops.linalg import matmul
-from graphc.ops.losses.cosine import cosine_loss, cosine_similarity
-from graphc.ops.losses.divergence import kl_loss
-from graphc.ops.losses.margin import hinge_loss, svm_loss
-from graphc.ops.losses.nll import nll_loss
-from graphc.ops.losses.regression import (
+from graphc.ops.linalg import affine, matmul
+from graphc.ops.losses.classes import hinge_loss, nll_loss, softmax_loss, svm_loss
+from graphc.ops.losses.elements import (
     huber_loss,
     log_cosh_loss,
     mae_loss,
     mse_loss,
     poisson_loss,
+    sigmoid_loss,
 )
-from graphc.ops.losses.sigmoid import sigmoid_loss
-from graphc.ops.losses.softmax import softmax_loss
-from graphc.ops.metrics import accuracy, mean_absolute_error
+from graphc.ops.losses.labels import accuracy, mean_absolute_error
+from graphc.ops.losses.rows import cosine_loss, cosine_similarity, kl_loss
 from graphc.ops.norm import batchnorm
 from graphc.ops.pad import pad
 from graphc.ops.pool_layer import (
@@ -76,13 +95,12 @@ from graphc.ops.pool_layer import (
     global_max_pool,
     max_pool,
 )
-from graphc.ops.positions import learned_positions, rotary_positions, sinusoidal_positions
 from graphc.ops.recurrent import gru, lstm, rnn
 from graphc.ops.recurrent_cells import gru_cell, lstm_cell, rnn_cell
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
-from graphc.ops.row_norm import layernorm, rmsnorm
+from graphc.ops.row_norm import groupnorm, instancenorm, layernorm, rmsnorm, standardize
 from graphc.ops.select import (
     clip,
     equal,
@@ -97,8 +115,7 @@ from graphc.ops.select import (
     where,
 )
 from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
-from graphc.ops.smooth import erf, softplus
-from graphc.ops.standardize import standardize
+from graphc.ops.slicing import concat
 from graphc.runtime.executor import Executor
 from graphc.runtime.state import State
 

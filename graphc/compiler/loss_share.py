@@ -19,13 +19,12 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ops.concat import Concat
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Sub
 from graphc.ops.linalg import MatMul
-from graphc.ops.losses.row_loss import RowLoss
+from graphc.ops.losses.base import RowLoss
 from graphc.ops.reduce import Mean, Sum
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
-from graphc.ops.slicing import Slice
+from graphc.ops.slicing import Concat, Slice
 from graphc.ops.source import Input, Parameter, State
 from graphc.runtime.reference import computed
 

@@ -5,8 +5,7 @@ They are for indices, shapes, order, rounding, remainders, logic and trigonometr
 
 from __future__ import annotations
 
-from graphc.ops.activations.exponential import celu
-from graphc.ops.activations.piecewise import hard_tanh, relu6, shrink, thresholded_relu
+from graphc.ops.activations import celu, hard_tanh, relu6, shrink, thresholded_relu
 from graphc.ops.arrange import (
     expand,
     flip,
@@ -20,14 +19,11 @@ from graphc.ops.arrange import (
     triu,
     unsqueeze,
 )
-from graphc.ops.composed_reductions import l1_norm, l2_norm, logsumexp, prod, sum_squares
-from graphc.ops.cumulative import cumprod, cumsum
-from graphc.ops.division import floor_div, fmod, mod, trunc_div
+from graphc.ops.cumulative import cumprod, cumsum, l1_norm, l2_norm, logsumexp, prod, sum_squares
 from graphc.ops.elementwise import reciprocal
-from graphc.ops.embedding import embedding
-from graphc.ops.gather import gather
-from graphc.ops.index import argmin
-from graphc.ops.index_nd import gather_nd, scatter_nd
+from graphc.ops.functions import expm1, log1p
+from graphc.ops.gather import embedding, gather
+from graphc.ops.index import argmin, argsort, sort, topk
 from graphc.ops.logic import (
     isfinite,
     isinf,
@@ -37,13 +33,11 @@ from graphc.ops.logic import (
     logical_or,
     logical_xor,
 )
-from graphc.ops.order import argsort, sort, topk
 from graphc.ops.reduce import min_ as min
 from graphc.ops.resize import resize
-from graphc.ops.rounding import ceil, floor
+from graphc.ops.rounding import ceil, floor, floor_div, fmod, mod, trunc_div
 from graphc.ops.rounding import round_ as round
-from graphc.ops.scatter import gather_elements, scatter_elements
-from graphc.ops.smooth import expm1, log1p
+from graphc.ops.scatter import gather_elements, gather_nd, scatter_elements, scatter_nd
 from graphc.ops.trigonometry import acos, acosh, asin, asinh, atan, atanh, cos, cosh, sin, sinh, tan
 
 __all__ = [

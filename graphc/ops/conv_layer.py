@@ -12,7 +12,10 @@ from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.channels import (
+from graphc.ops.conv import Conv, ConvDx
+from graphc.ops.elementwise import add
+from graphc.ops.pad import Pad, Pads, pad
+from graphc.ops.shape import (
     channels_first,
     channels_last,
     first,
@@ -20,14 +23,11 @@ from graphc.ops.channels import (
     last,
     last_array,
     pixels,
+    reshape,
+    transpose,
 )
-from graphc.ops.conv import Conv, ConvDx
-from graphc.ops.elementwise import add
-from graphc.ops.pad import Pad, Pads, pad
-from graphc.ops.shape import reshape, transpose
 from graphc.ops.slicing import slice_
-from graphc.ops.window import Sizes, reach
-from graphc.ops.window_arguments import SAME, pads, same_pads, sizes
+from graphc.ops.window import SAME, Sizes, pads, reach, same_pads, sizes
 
 
 class ConvolutionLayer(Layer):

@@ -1,6 +1,6 @@
-"""Ops that each do the work of several.
+"""Ops that passes make after Backward, so that none is differentiated.
 
-Passes make them after Backward, so none is differentiated.
+Each does the work of several; `after` only waits.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Node
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
 from graphc.kernels.products import Product, matrix_product
-from graphc.ops.affine import Affine
-from graphc.ops.linalg import MatMul
+from graphc.ops.linalg import Affine, MatMul
 from graphc.ops.norm import check_features, columns, feature_axes
 from graphc.ops.select import Relu, ReluGrad
 
@@ -158,3 +158,32 @@ class NormalizeDx(Fused):
 def _xhat_and_std(x: Array, average: Array, variance: Array, eps: float) -> tuple[Array, Array]:
     std = np.sqrt(columns(variance, x.ndim) + x.dtype.type(eps))
     return (x - columns(average, x.ndim)) / std, std
+
+
+class After(Fused):
+    """x itself, for users that must not run before `event`: a control dependency, without work.
+
+    This keeps recomputed nodes late.  Their operands have other names than those of the original
+    nodes, so the two are not merged, and no order can put them before the event.
+    """
+
+    name = "after"
+    alias = True
+    roles = ("x", "event")
+    only_moves = True
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return ins[0]
+
+
+def is_clone(name: str) -> bool:
+    """Return whether the name of a node of the backward part is that of a clone."""
+    return name.rpartition(".")[2].rstrip("_") in ("again", "late")
+
+
+def is_event_of(name: str, reader: Node) -> bool:
+    """Return whether a node only waits for that value, and reads none of its bytes."""
+    return isinstance(reader.op, After) and reader.inputs[0] != name

@@ -17,11 +17,10 @@ from graphc.ir.op import Along, Array, Layer, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
-from graphc.ops.channels import channels_first, channels_last, pixels
 from graphc.ops.elementwise import add, div, mul, power, sub
 from graphc.ops.functions import sqrt
 from graphc.ops.reduce import mean, sum_
-from graphc.ops.shape import reshape
+from graphc.ops.shape import channels_first, channels_last, pixels, reshape
 from graphc.ops.source import Parameter, State
 
 

@@ -19,9 +19,6 @@ from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
 
-CHUNK = 32 * 1024
-"""The most elements that a kernel works on at a time, so that they stay in the cache."""
-
 
 class UpdateOp(Op):
     """The base of elementwise ops on arrays of one type, followed by scalars."""
@@ -36,11 +33,6 @@ class UpdateOp(Op):
     def operands(self) -> int:
         """The number of `roles`, from the front, that are operands."""
         return len(self.roles)
-
-    @property
-    def scratches(self) -> int:
-        """The number of pieces of the result's size that the kernel needs as scratch."""
-        return 1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         roles, first = self.roles[: self.operands], ins[0]
@@ -89,11 +81,6 @@ class Momentum(SlotOp):
     optional = 1
     mu: float
     decay: float = 0.0
-
-    @property
-    def scratches(self) -> int:
-        """The number of pieces: one with decay, else none."""
-        return 1 if self.decay else 0
 
     def reference(self, ins: Sequence[Array]) -> Array:
         v, g, *p = ins
@@ -326,11 +313,6 @@ class Cleared(UpdateOp):
     name = "cleared"
     roles = ("accumulated",)
     arrays = 1
-
-    @property
-    def scratches(self) -> int:
-        """The number of pieces: none."""
-        return 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]

@@ -14,9 +14,9 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Value, as_value
 from graphc.ir.tensor_type import shape_text
-from graphc.ops.affine import affine
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import sigmoid, tanh
+from graphc.ops.linalg import affine
 from graphc.ops.select import relu
 from graphc.ops.slicing import slice_
 

@@ -16,13 +16,12 @@ from graphc.declare.net import Net
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import N
-from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout
 from graphc.ops.elementwise import Unary
 from graphc.ops.gradient import grad
 from graphc.ops.index import one_hot
-from graphc.ops.losses.margin import svm_loss
-from graphc.ops.losses.softmax import softmax_loss
+from graphc.ops.linalg import affine
+from graphc.ops.losses.classes import softmax_loss, svm_loss
 from graphc.ops.norm import batchnorm
 from graphc.ops.reduce import mean, sum_
 from graphc.ops.select import relu

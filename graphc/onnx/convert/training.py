@@ -15,9 +15,8 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, count
 from graphc.onnx.call import Call, Converter, Result
 from graphc.onnx.operands import NotSupported, Operand, Weight, shortest
-from graphc.ops.group_norm import GroupNorm
 from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize, feature_axes
-from graphc.ops.row_norm import LayerNorm, RmsNorm
+from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm
 from graphc.ops.shape import as_dtype
 from graphc.ops.source import State
 

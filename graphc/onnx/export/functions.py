@@ -14,10 +14,10 @@ from onnx import helper
 from graphc.ir.op import Op, attributes
 from graphc.onnx.export.writer import Emit, Writer, node
 from graphc.ops.index import OneHot
-from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import Normalize
 from graphc.ops.pool import SumPool
+from graphc.ops.scatter import FlatIndex
 from graphc.ops.slicing import Slice
 
 

@@ -14,34 +14,43 @@ from graphc.ir.tensor_type import Batch
 from graphc.onnx.export.windows import WINDOWS
 from graphc.onnx.export.writer import Emit, Writer, next_of, node
 from graphc.ops import OPS
-from graphc.ops.activations.exponential import Celu, Elu, Selu
-from graphc.ops.activations.gated import Mish
-from graphc.ops.activations.piecewise import (
+from graphc.ops.activations import (
+    Celu,
+    Elu,
     HardSigmoid,
     HardSwish,
     LeakyRelu,
+    Mish,
     PRelu,
+    Selu,
     Shrink,
+    Softsign,
     ThresholdedRelu,
 )
-from graphc.ops.activations.softsign import Softsign
-from graphc.ops.affine import Affine, AffineLayer
-from graphc.ops.concat import Concat
 from graphc.ops.cumulative import Cumsum
-from graphc.ops.division import Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
-from graphc.ops.embedding import Embedding
-from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
-from graphc.ops.gather import Gather
-from graphc.ops.index import Argmax, Argmin, OneHot
-from graphc.ops.linalg import MatMul
+from graphc.ops.functions import (
+    Abs,
+    Erf,
+    Exp,
+    Log,
+    LogSoftmax,
+    Sigmoid,
+    Sign,
+    Softmax,
+    Softplus,
+    Sqrt,
+    Tanh,
+)
+from graphc.ops.gather import Embedding, Gather
+from graphc.ops.index import Argmax, Argmin, OneHot, TopK
+from graphc.ops.linalg import Affine, AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.norm import BatchNorm
-from graphc.ops.order import TopK
 from graphc.ops.pow import Pow
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Reduction, Sum
-from graphc.ops.rounding import Ceil, Floor, Round
+from graphc.ops.rounding import Ceil, Floor, Fmod, Mod, Round, TruncDiv
 from graphc.ops.row_norm import LayerNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (
@@ -57,8 +66,7 @@ from graphc.ops.select import (
     Where,
 )
 from graphc.ops.shape import Cast, Reshape, Transpose
-from graphc.ops.slicing import Slice
-from graphc.ops.smooth import Erf, Softplus
+from graphc.ops.slicing import Concat, Slice
 from graphc.ops.trigonometry import Acos, Acosh, Asin, Asinh, Atan, Atanh, Cos, Cosh, Sin, Sinh, Tan
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from graphc.ir.op import Op
 from graphc.onnx.export.writer import Emit, Writer, node
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
-from graphc.ops.group_norm import GroupNorm
 from graphc.ops.pad import Pad, Pads
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
+from graphc.ops.row_norm import GroupNorm
 
 
 def _pads(pairs: Pads) -> list[int]:

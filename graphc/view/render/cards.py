@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphc.ir.graph import Node
 from graphc.ir.tensor_type import shape_text
-from graphc.ops.again import is_clone
+from graphc.ops.fused import is_clone
 from graphc.view.cost import value_bytes
 from graphc.view.render.draw import Card, Row
 from graphc.view.render.style import LIGHT, escape, short

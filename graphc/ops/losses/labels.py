@@ -1,21 +1,25 @@
-"""The losses of labelled rows of scores, one number a row."""
+"""Rows of scores with a label each: their fused losses, which are hit, and metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.ir.build import Builder, Value
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
 from graphc.ops.elementwise import mul, sub
-from graphc.ops.functions import Softmax, softmax
-from graphc.ops.index import OneHot, hit
-from graphc.ops.reduce import broadcast_to, sum_
-from graphc.ops.shape import reshape
+from graphc.ops.functions import Softmax, abs_, softmax
+from graphc.ops.index import ByIndex, OneHot, argmax, hit
+from graphc.ops.reduce import broadcast_to, mean, sum_
+from graphc.ops.select import equal
+from graphc.ops.shape import as_dtype, cast, reshape
 from graphc.ops.source import constant
 
 
@@ -218,3 +222,92 @@ class SvmRowsGrad(LabelledGrad):
         ones = broadcast_to(constant(b, 1.0, drows.dtype), drows.shape)
         slope = b.apply(SvmRowsGrad(), scores, labels, ones)
         return None, None, sum_(mul(slope, dout), 1)
+
+
+@dataclass(frozen=True)
+class LabelHit(ByIndex):
+    """labels (N,) -> (N, classes), true at the label; a row of the ignored label is all false."""
+
+    name = "label_hit"
+    roles = ("labels",)
+    gradient_text = ("",)
+    classes: int
+    ignore: int | None = None
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (labels,) = ins
+        if labels.rank != 1:
+            raise ValueError(f"labels are {labels}, there is one for each row")
+        self.check_indices(labels.shape, labels)
+        return TensorType((*labels.shape, self.classes), "bool")
+
+    def numbers(self) -> Array:
+        """Return the classes' numbers; the ignored class has one that no label has."""
+        found = np.arange(self.classes)
+        if self.ignore is not None and 0 <= self.ignore < self.classes:
+            found[self.ignore] = np.iinfo(np.int32).min
+        return found
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0][:, None] == self.numbers())
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "elements"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return ("row",)
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        own = hit(ins[0])
+        if self.ignore is None or not 0 <= self.ignore < self.classes:
+            return own
+        return select(ins[0].cast("int64").equals(self.ignore), own.lift(False), own)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (None,)
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        return {0: self.classes}
+
+
+def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
+    """Return the share of rows whose largest score is their label's.
+
+    scores (N, C), labels (N,).  Of equal scores the first counts.  Raise GraphError for other
+    shapes, or labels that are not whole numbers.
+    """
+    scores, labels = as_value("accuracy", scores), as_value("accuracy", labels)
+    try:
+        check_scores((scores.type, labels.type), "accuracy")
+    except ValueError as error:
+        raise _misfit("accuracy", str(error), scores=scores, labels=labels) from None
+    hits = equal(argmax(scores, 1), as_dtype(labels, "int64"))
+    return mean(cast(hits, scores.dtype), name=name)
+
+
+def mean_absolute_error(prediction: Value, target: Value, *, name: str | None = None) -> Value:
+    """Return the mean of abs(prediction - target) over rows and features.
+
+    Both are (N, ...) of one type.
+    """
+    prediction = as_value("mean_absolute_error", prediction)
+    target = as_value("mean_absolute_error", target)
+    if prediction.type != target.type or not prediction.type.is_float:
+        sentence = f"prediction is {prediction.type}, target is {target.type}; they must be equal"
+        hint = "a silent broadcast would compare every row with every other"
+        raise _misfit(
+            "mean_absolute_error", f"{sentence}\n{hint}", prediction=prediction, target=target
+        )
+    return mean(abs_(prediction - target), name=name)
+
+
+def _misfit(what: str, text: str, **operands: Value) -> GraphError:
+    sentence, _, hint = text.partition("\n")
+    return GraphError(
+        f"{what}: {sentence}",
+        operands=[value.node.described(role) for role, value in operands.items()],
+        loc=caller_loc(),
+        hint=hint,
+    )
