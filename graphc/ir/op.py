@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
-from graphc.ir.tensor_type import Batch, TensorType, dim_at
+from graphc.ir.tensor_type import Batch, TensorType, dim_at, shape_at
 
 if TYPE_CHECKING:
     from graphc.ir.build import Builder, Value
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from graphc.kernels.products import Product
 
 Array = NDArray[Any]
+Cotangents: TypeAlias = "Sequence[Value | None]"
+"""One for each operand, or None for an operand without a gradient."""
 
 Along = Literal["elements", "rows", "columns", "all", "call"]
 """The iteration of an op over its values in a fused kernel of rows and columns:
@@ -66,6 +69,8 @@ class Op:
     """Whether it computes no number: its result has the bits of its operands."""
     persistent: ClassVar[bool] = False
     """Whether its value lasts between runs, in the state of an executor."""
+    operations: ClassVar[int] = 1
+    """The operations for each element of its largest operand or result, whichever is larger."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -91,9 +96,7 @@ class Op:
         """
         return None
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         """Return one cotangent for each operand, or None for an operand without a gradient."""
         raise NotImplementedError(f"op {self.name} has no gradient")
 
@@ -144,6 +147,14 @@ class Op:
     def adds_rows(self, result: TensorType) -> bool:
         """Return whether the op adds rows of its second operand at the indices in its first."""
         return False
+
+    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        """Return the operations besides matrix products, and those of matrix products.
+
+        They are those of the mathematics for a batch of `n` rows: a multiply-add is two, any other
+        function of an element, whether exp or max, is one.
+        """
+        return self.operations * max(prod(shape_at(x.shape, n)) for x in (out, *ins)), 0
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         """Return, for operands that are indices, how many entries they may index."""

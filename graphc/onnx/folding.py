@@ -23,7 +23,6 @@ from graphc.onnx.convert.shape import axes_of
 from graphc.onnx.operands import Held, NotSupported, is_symbolic, plain_array
 from graphc.ops.source import Input
 from graphc.runtime.reference import evaluate
-from graphc.view.cost import op_flops
 
 
 def expanded(graph: Graph, train: bool) -> Graph:
@@ -177,5 +176,5 @@ def _evaluated(b: Builder, results: Sequence[Held]) -> list[Held]:
 def _numbers(graph: Graph, node: Node) -> int:
     """Return the numbers computed for a node, products counted less since BLAS is faster."""
     operands = [graph[name].type for name in node.inputs]
-    plain, products = op_flops(node.op, operands, node.type, 1)
+    plain, products = node.op.flops(operands, node.type, 1)
     return prod(shape_at(node.type.shape, 1)) + plain + products // PRODUCTS

@@ -17,7 +17,7 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Normal, resolve
-from graphc.ir.op import Along, Array, Op, shared
+from graphc.ir.op import Along, Array, Cotangents, Op, shared
 from graphc.ir.tensor_type import Dim, TensorType, shape_text
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
@@ -147,9 +147,7 @@ class CausalSoftmax(Op):
         e = call("exp", x - x.max(axis))
         return e * (1 / e.sum(axis))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         weighted = mul(dout, out)
         return (sub(weighted, mul(out, sum_(weighted, -1, keepdims=True))),)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Array, Op
+from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType, normal_axis
 from graphc.ops.arrange import axes_of, fixed_sizes, flip
 from graphc.ops.elementwise import add, mul, sub
@@ -134,9 +134,7 @@ class Cumsum(Op):
         moved = np.moveaxis(x, self.axis, 0)
         return moved[::-1] if self.reverse else moved
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(Cumsum(self.axis, self.exclusive, not self.reverse), dout),)
 
 

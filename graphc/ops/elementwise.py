@@ -11,7 +11,7 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, apply, as_value, not_a_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.op import Along, Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
@@ -75,9 +75,7 @@ class Add(Binary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0] + ins[1]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(dout, ins[0]), unbroadcast(dout, ins[1])
 
 
@@ -92,9 +90,7 @@ class Sub(Binary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0] - ins[1]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(dout, ins[0]), neg(unbroadcast(dout, ins[1]))
 
 
@@ -109,9 +105,7 @@ class Mul(Binary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0] * ins[1]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(mul(dout, ins[1]), ins[0]), unbroadcast(mul(dout, ins[0]), ins[1])
 
 
@@ -136,9 +130,7 @@ class Div(Binary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0] / ins[1]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         da = div(dout, ins[1])
         return unbroadcast(da, ins[0]), unbroadcast(neg(mul(da, out)), ins[1])
 
@@ -156,9 +148,7 @@ class Neg(Unary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return -ins[0]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (neg(dout),)
 
 
@@ -187,9 +177,7 @@ class Power(Unary):
             return call("pow", x, self.exponent)
         return 1 / value if self.exponent < 0 else value
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         if self.exponent == 0:
             return (None,)

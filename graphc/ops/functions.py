@@ -11,7 +11,7 @@ import numpy as np
 
 from graphc.base.arguments import plain, takes
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.op import Along, Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType, check_entries, normal_axis
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
@@ -30,9 +30,7 @@ class Exp(Unary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("exp", ins[0])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, out),)
 
 
@@ -50,9 +48,7 @@ class Log(Unary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("log", ins[0])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (div(dout, ins[0]),)
 
 
@@ -70,9 +66,7 @@ class Sqrt(Unary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("sqrt", ins[0])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (div(mul(dout, 0.5), out),)
 
 
@@ -92,9 +86,7 @@ class Abs(Unary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("abs", ins[0])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, sign(ins[0])),)
 
 
@@ -118,9 +110,7 @@ class Sign(Unary):
         (x,) = ins
         return select(x > 0, 1, select(x < 0, -1, x))  # x is 0 or NaN there
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (None,)
 
 
@@ -135,9 +125,7 @@ class Tanh(Unary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("tanh", ins[0])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, sub(1.0, mul(out, out))),)
 
 
@@ -145,6 +133,7 @@ class Sigmoid(Unary):
     """The sigmoid 1 / (1 + e**-x), without overflow for any x."""
 
     gradient_text = ("d_out * out * (1 - out)",)
+    operations = 3
 
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
@@ -156,9 +145,7 @@ class Sigmoid(Unary):
         small = call("exp", -call("abs", x))
         return select(x >= 0, 1, small) / (1 + small)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, mul(out, sub(1.0, out))),)
 
 
@@ -198,6 +185,7 @@ class Softmax(AlongAxis):
     """e**x over an axis, scaled to sum to 1; stable for any finite x."""
 
     gradient_text = ("out * (d_out - sum(d_out * out, axis))",)
+    operations = 4
     axis: int = -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -210,9 +198,7 @@ class Softmax(AlongAxis):
         e = call("exp", x - x.max(axis))
         return e * (1 / e.sum(axis))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         weighted = mul(dout, out)
         return (sub(weighted, mul(out, sum_(weighted, self.axis, keepdims=True))),)
 
@@ -223,6 +209,7 @@ class LogSoftmax(AlongAxis):
 
     name = "log_softmax"
     gradient_text = ("d_out - exp(out) * sum(d_out, axis)",)
+    operations = 5
     axis: int = -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -234,9 +221,7 @@ class LogSoftmax(AlongAxis):
         shifted = ins[0] - ins[0].max(axis)
         return shifted - call("log", call("exp", shifted).sum(axis))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (sub(dout, mul(exp(out), sum_(dout, self.axis, keepdims=True))),)
 
 
@@ -302,9 +287,7 @@ class Erf(Unary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("erf", ins[0])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         return (mul(dout, mul(exp(neg(mul(x, x))), 2 / math.sqrt(math.pi))),)
 
@@ -323,9 +306,7 @@ class Softplus(Unary):
         (x,) = ins
         return call("maximum", x, 0) + call("log", 1 + call("exp", -call("abs", x)))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, sigmoid(ins[0])),)
 
 
@@ -340,9 +321,7 @@ class Log1p(Unary):
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "call"
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (div(dout, add(ins[0], 1.0)),)
 
 
@@ -357,9 +336,7 @@ class Expm1(Unary):
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "call"
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, add(out, 1.0)),)
 
 

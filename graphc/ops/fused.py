@@ -12,12 +12,11 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Node
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.op import Along, Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
-from graphc.kernels.products import Product, matrix_product
-from graphc.ops.linalg import Affine, MatMul
+from graphc.ops.linalg import Affine, MatMul, MatrixProduct
 from graphc.ops.norm import check_features, columns, feature_axes
 from graphc.ops.select import Relu, ReluGrad
 
@@ -25,9 +24,7 @@ from graphc.ops.select import Relu, ReluGrad
 class Fused(Op):
     """The base of ops that a pass makes from several others."""
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         raise b.error(
             self,
             "a fused op is not differentiated\nplace passes that fuse after 'backward'",
@@ -37,11 +34,12 @@ class Fused(Op):
         )
 
 
-class AffineRelu(Fused):
+class AffineRelu(Fused, MatrixProduct):
     """The relu of an affine map: max(x @ weight + bias, 0)."""
 
     name = "affine_relu"
     roles = ("x", "weight", "bias")
+    operations = 2
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return Affine().infer(ins)
@@ -49,19 +47,17 @@ class AffineRelu(Fused):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.maximum(Affine().reference(ins), 0))
 
-    def product(self, ins: Sequence[TensorType]) -> Product | None:
-        return matrix_product(ins)
-
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
         return Relu().scalar([Affine().epilogue(product, ins)], "columns")
 
 
 @dataclass(frozen=True)
-class MatMulReluGrad(Fused):
+class MatMulReluGrad(Fused, MatrixProduct):
     """a @ b, either one transposed, where `out` > 0, else 0; `out` is the relu's result."""
 
     name = "matmul_relu_grad"
     roles = ("a", "b", "out")
+    operations = 1
     inplace = (2,)
     trans_a: bool = False
     trans_b: bool = False
@@ -73,9 +69,6 @@ class MatMulReluGrad(Fused):
     def reference(self, ins: Sequence[Array]) -> Array:
         product = MatMul(self.trans_a, self.trans_b).reference(ins[:2])
         return ReluGrad().reference([ins[2], product])
-
-    def product(self, ins: Sequence[TensorType]) -> Product | None:
-        return matrix_product(ins, self.trans_a, self.trans_b)
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
         return ReluGrad().scalar([ins[0], product], "columns")
@@ -90,6 +83,7 @@ class NormalizeDgamma(Fused):
 
     name = "normalize_dgamma"
     roles = ("x", "mean", "var", "dout")
+    operations = 4
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -125,6 +119,7 @@ class NormalizeDx(Fused):
     name = "normalize_dx"
     roles = ("x", "mean", "var", "gamma", "dout", "dgamma", "dbeta")
     inplace = (0,)
+    operations = 7
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -171,6 +166,7 @@ class After(Fused):
     alias = True
     roles = ("x", "event")
     only_moves = True
+    operations = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]

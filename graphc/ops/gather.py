@@ -16,7 +16,7 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Normal, resolve
-from graphc.ir.op import Array, Layer, Op
+from graphc.ir.op import Array, Cotangents, Layer, Op
 from graphc.ir.tensor_type import (
     Batch,
     Shape,
@@ -81,6 +81,7 @@ class Gather(ByPlace):
     roles = ("x", "indices")
     gradient_text = ("add_at(zeros(x.shape), indices, axis, d_out)", "")
     only_moves = True
+    operations = 0
     axis: int = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -92,9 +93,7 @@ class Gather(ByPlace):
         x, indices = ins
         return np.asarray(np.take(x, indices, self.axis, mode="clip"))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, indices = ins
         return b.apply(GatherGrad(x.shape, self.axis), indices, dout), None
 
@@ -143,9 +142,7 @@ class GatherGrad(ByPlace):
         np.add.at(slices, indices.clip(0, len(slices) - 1), np.moveaxis(dout, own, range(len(own))))
         return out
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return None, b.apply(Gather(self.axis), dout, ins[0])
 
     def adds_rows(self, result: TensorType) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.op import Along, Array, Cotangents, Op
 from graphc.ir.tensor_type import (
     Batch,
     Shape,
@@ -42,9 +42,7 @@ class ExtremeIndex(Op):
         check_entries(x.shape, (axis,))
         return TensorType(reduced_shape(x.shape, (axis,), keepdims=False), "int64")
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (None,)
 
 
@@ -98,6 +96,7 @@ class OneHot(ByIndex):
     name = "one_hot"
     roles = ("indices",)
     gradient_text = ("",)
+    operations = 0
     depth: int
     dtype: str = "float32"
 
@@ -118,9 +117,7 @@ class OneHot(ByIndex):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return hit(ins[0]).cast(self.dtype)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (None,)
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
@@ -133,6 +130,7 @@ class Pick(ByIndex):
     is_exact = True
     roles = ("scores", "indices")
     gradient_text = ("onehot(indices) * column(d_out)", "")
+    operations = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         scores, indices = ins
@@ -155,9 +153,7 @@ class Pick(ByIndex):
         scores, indices = ins
         return select(hit(indices), scores, 0).sum(axis)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         scores, indices = ins
         depth = scores.shape[1]
         assert isinstance(depth, int)
@@ -269,9 +265,7 @@ class TopK(Op):
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return np.diff(np.sort(ins[0], axis=self.axis), axis=self.axis)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (None,)
 
 

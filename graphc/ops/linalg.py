@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -13,8 +14,18 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Zeros, resolve
-from graphc.ir.op import Array, Layer, Op, shared
-from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, broadcast, count, shape_text
+from graphc.ir.op import Array, Cotangents, Layer, Op, shared
+from graphc.ir.tensor_type import (
+    Batch,
+    Dim,
+    Shape,
+    TensorType,
+    broadcast,
+    count,
+    dim_at,
+    shape_at,
+    shape_text,
+)
 from graphc.kernels.expr import Expr
 from graphc.kernels.products import Product, matrix_product
 from graphc.ops.elementwise import pair, unbroadcast
@@ -23,8 +34,23 @@ from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter
 
 
+class MatrixProduct(Op):
+    """The base of products of the first two operands, with or without an epilogue."""
+
+    operations = 0
+    trans_a = False
+    trans_b = False
+
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        return matrix_product(ins, self.trans_a, self.trans_b)
+
+    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        size, inner = prod(shape_at(out.shape, n)), _matrix(ins[1].shape, self.trans_b)[0]
+        return self.operations * size, 2 * size * dim_at(inner, n)
+
+
 @dataclass(frozen=True)
-class MatMul(Op):
+class MatMul(MatrixProduct):
     """The product a @ b over the last two axes, either one transposed; leading axes broadcast."""
 
     name = "matmul"
@@ -52,12 +78,7 @@ class MatMul(Op):
         left = a.swapaxes(-1, -2) if self.trans_a else a
         return np.asarray(left @ (b.swapaxes(-1, -2) if self.trans_b else b))
 
-    def product(self, ins: Sequence[TensorType]) -> Product | None:
-        return matrix_product(ins, self.trans_a, self.trans_b)
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, y = ins
         if self.trans_a:
             dx = b.apply(MatMul(self.trans_b, True), y, dout)
@@ -109,11 +130,12 @@ def matmul(a: Any, b: Any, *, name: str | None = None) -> Value:
         return reshape(product, (*leading, *own), name=name)
 
 
-class Affine(Op):
+class Affine(MatrixProduct):
     """The map x @ weight + bias; a row of x is a sample, a column of weight a unit."""
 
     roles = ("x", "weight", "bias")
     gradient_text = ("d_out @ weight.T", "x.T @ d_out", "sum(d_out, 0)")
+    operations = 1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         x, weight, bias = ins
@@ -131,16 +153,11 @@ class Affine(Op):
         x, weight, bias = ins
         return np.asarray(x @ weight + bias)
 
-    def product(self, ins: Sequence[TensorType]) -> Product | None:
-        return matrix_product(ins)
-
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
         (bias,) = ins
         return product + bias
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, weight, _ = ins
         return (
             b.apply(shared(MatMul, False, True), dout, weight),

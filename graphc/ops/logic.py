@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.op import Along, Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
@@ -38,9 +38,7 @@ class Logic(Binary):
     def along(self, ins: Sequence[TensorType]) -> Along:
         return elements(ins, self.infer(ins)) if ins[0].dtype == "bool" else "call"
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return None, None
 
 
@@ -92,9 +90,7 @@ class Not(Unary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("not", ins[0])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (None,)
 
 

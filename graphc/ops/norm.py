@@ -13,7 +13,7 @@ from graphc.base.loc import caller_loc
 from graphc.ir.autodiff import pullback
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Ones, Zeros
-from graphc.ir.op import Along, Array, Layer, Op
+from graphc.ir.op import Along, Array, Cotangents, Layer, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
@@ -128,6 +128,7 @@ class BatchNormTrain(Op):
         "sum(d_out * xhat(x), rows)",
         "sum(d_out, rows)",
     )
+    operations = 8
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -149,9 +150,7 @@ class BatchNormTrain(Op):
         centred, std = _centred_and_std(x, self.eps, axis)
         return centred * (gamma / std) + beta
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, gamma, _ = ins
         return (
             b.apply(BatchNormDx(self.eps), x, gamma, dout),
@@ -185,6 +184,7 @@ class BatchNormDgamma(Op):
     name = "batchnorm_dgamma"
     roles = ("x", "dout")
     gradient_text = ("d_out / std(x) * project(dout)", "d_out * xhat(x)")
+    operations = 8
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -208,9 +208,7 @@ class BatchNormDgamma(Op):
         centred, std = _centred_and_std(x, self.eps, axis)
         return (dout * centred).sum(axis) / std
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, upper = ins
         primitive = sum_(mul(upper, _xhat_value(x, self.eps)), feature_axes(x.type.rank))
         return pullback(primitive, dout, ins)
@@ -228,6 +226,7 @@ class BatchNormDx(Op):
         "sum(d_out * out, rows) / gamma",
         "gamma / std(x) * project(d_out)",
     )
+    operations = 12
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -258,9 +257,7 @@ class BatchNormDx(Op):
         share = (dout * centred).mean(axis) / (std * std)
         return (dout - dout.mean(axis) - centred * share) * (gamma / std)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, gamma, upper = ins
         axes = feature_axes(x.type.rank)
         xhat = _xhat_value(x, self.eps)
@@ -284,6 +281,7 @@ class Normalize(Op):
         "sum(d_out * (x - mean), rows) / sqrt(var + eps)",
         "sum(d_out, rows)",
     )
+    operations = 4
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -304,9 +302,7 @@ class Normalize(Op):
         x, average, variance, gamma, beta = ins
         return (x - average) * (gamma / call("sqrt", variance + self.eps)) + beta
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, average, variance, gamma, beta = (ins[0], *(_spread(v, ins[0]) for v in ins[1:]))
         xhat = div(sub(x, average), sqrt(add(variance, self.eps)))
         return pullback(add(mul(xhat, gamma), beta), dout, ins)

@@ -79,6 +79,7 @@ class Momentum(SlotOp):
     name = "momentum"
     roles = ("velocity", "gradient", "parameter")
     optional = 1
+    operations = 2
     mu: float
     decay: float = 0.0
 
@@ -98,6 +99,7 @@ class SgdStep(UpdateOp):
     name = "sgd_step"
     roles = ("parameter", "gradient", "rate")
     arrays = 2
+    operations = 2
     decay: float = 0.0
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -120,6 +122,7 @@ class NesterovStep(UpdateOp):
     name = "nesterov_step"
     roles = ("parameter", "velocity", "gradient", "rate")
     arrays = 3
+    operations = 4
     mu: float
     decay: float = 0.0
 
@@ -144,6 +147,7 @@ class AdamMean(SlotOp):
     name = "adam_mean"
     roles = ("mean", "gradient", "parameter")
     optional = 1
+    operations = 3
     beta1: float
     decay: float = 0.0
 
@@ -163,6 +167,7 @@ class AdamSquare(SlotOp):
     name = "adam_square"
     roles = ("square", "gradient", "parameter")
     optional = 1
+    operations = 4
     beta2: float
     decay: float = 0.0
 
@@ -191,6 +196,7 @@ class AdamStep(UpdateOp):
     roles = ("parameter", "mean", "square", "rate", "updates")
     arrays = 3
     counted = True
+    operations = 6
     beta1: float
     beta2: float
     eps: float
@@ -253,6 +259,7 @@ class SquareSum(Op):
 
     name = "square_sum"
     roles = ("gradient",)
+    operations = 2
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (g,) = ins
@@ -313,6 +320,7 @@ class Cleared(UpdateOp):
     name = "cleared"
     roles = ("accumulated",)
     arrays = 1
+    operations = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]

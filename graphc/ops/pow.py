@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Array
+from graphc.ir.op import Array, Cotangents
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
@@ -37,9 +37,7 @@ class Pow(Binary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("pow", ins[0], ins[1])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         base, exponent = ins
         slope = mul(exponent, b.apply(Pow(), base, sub(exponent, 1.0)))
         da = where(equal(exponent, 0.0), 0.0, mul(dout, slope))

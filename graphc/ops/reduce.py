@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.base.arguments import sizes_of, takes
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.op import Along, Array, Cotangents, Op
 from graphc.ir.tensor_type import (
     Dim,
     Shape,
@@ -125,9 +125,7 @@ class Sum(Reduction):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0].sum(axis)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (broadcast_to(self.spread(dout, ins), ins[0].shape),)
 
 
@@ -146,9 +144,7 @@ class Mean(Reduction):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0].mean(axis)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(MeanGrad(ins[0].shape, self.axes), self.spread(dout, ins)),)
 
 
@@ -159,6 +155,7 @@ class MeanGrad(Op):
     name = "mean_grad"
     roles = ("dout",)
     gradient_text = ("sum(d_out, axes) / count",)
+    operations = 0
     shape: Shape
     axes: tuple[int, ...]
 
@@ -182,9 +179,7 @@ class MeanGrad(Op):
         averaged = count(tuple(self.shape[axis] for axis in self.axes))
         return dout / dout.builder.dim(averaged, dout.dtype)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(Mean(self.axes, True), dout),)
 
 
@@ -199,9 +194,7 @@ class Extreme(Reduction):
         check_entries(ins[0].shape, self.axes)
         return found
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         from graphc.ops.select import equal
         from graphc.ops.shape import cast
 
@@ -252,6 +245,7 @@ class BroadcastTo(Op):
     name = "broadcast_to"
     roles = ("x",)
     gradient_text = ("d_out",)
+    operations = 0
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -271,9 +265,7 @@ class BroadcastTo(Op):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         from graphc.ops.elementwise import unbroadcast
 
         return (unbroadcast(dout, ins[0]),)

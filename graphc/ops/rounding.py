@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Along, Array
+from graphc.ir.op import Along, Array, Cotangents
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
@@ -39,9 +39,7 @@ class Rounding(Unary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call(self.name, ins[0])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (None,)
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
@@ -98,9 +96,7 @@ class WholeQuotient(Binary):
                 raise ValueError(f"{role} is {type.dtype}, {self.name} takes whole numbers")
         return super().infer(ins)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return None, None
 
 
@@ -147,9 +143,7 @@ class Remainder(Binary):
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "call"
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         times = div(sub(ins[0], out), ins[1])
         return unbroadcast(dout, ins[0]), unbroadcast(neg(mul(dout, times)), ins[1])
 

@@ -12,7 +12,7 @@ from graphc.base.arguments import plain
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Array, Op
+from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, count, normal_axis, shape_text
 from graphc.ops.elementwise import div, mul
 from graphc.ops.gather import ByPlace, Gather, by_index, check_whole, checked, entries, indices_of
@@ -51,6 +51,7 @@ class GatherElements(ElementsByIndex):
     roles = ("x", "indices")
     gradient_text = ("scatter('add', zeros(x.shape), indices, d_out, axis)", "")
     only_moves = True
+    operations = 0
     axis: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -63,9 +64,7 @@ class GatherElements(ElementsByIndex):
         held = indices.clip(0, x.shape[self.axis] - 1)
         return np.asarray(np.take_along_axis(x, held, self.axis))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, indices = ins
         zeros = _full(b, 0.0, x)
         return b.apply(ScatterElements(self.axis, "add"), zeros, indices, dout), None
@@ -128,9 +127,7 @@ class ScatterElements(ElementsByIndex):
             f"{hits} * take(d_out / {total}, indices, axis)",
         )
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, indices, updates = ins
         if self.reduction == "add":
             return dout, None, self._chosen(b, dout, indices)
@@ -179,9 +176,7 @@ class LastWrite(ElementsByIndex):
         shape = indices.shape
         return np.moveaxis(~np.reshape(np.array(later, bool), shape), 0, self.axis).copy()
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (None,)
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
@@ -263,9 +258,7 @@ class FlatIndex(Op):
         parts = [np.asarray(ins[0][..., i], np.int64) for i in range(len(self.sizes))]
         return np.asarray(np.ravel_multi_index(tuple(parts), self.sizes, mode="clip"))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (None,)
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Op, shared
+from graphc.ir.op import Along, Array, Cotangents, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call, select
@@ -40,9 +40,7 @@ class Relu(Unary):
         (x,) = ins
         return select(x.lift(0) > x, 0, x)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(shared(ReluGrad), out, dout),)
 
 
@@ -72,9 +70,7 @@ class ReluGrad(Op):
         out, dout = ins
         return select(out > 0, dout, 0)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return None, b.apply(ReluGrad(), ins[0], dout)
 
 
@@ -93,9 +89,7 @@ class Maximum(Binary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("maximum", ins[0], ins[1])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return _chosen(greater_equal(ins[0], ins[1]), ins, dout)
 
 
@@ -114,9 +108,7 @@ class Minimum(Binary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("minimum", ins[0], ins[1])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return _chosen(less_equal(ins[0], ins[1]), ins, dout)
 
 
@@ -152,9 +144,7 @@ class Clip(Unary):
             x = call("maximum", x, self.low)
         return call("minimum", x, self.high) if self.high < np.inf else x
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (where(equal(ins[0], out), dout, 0.0),)
 
 
@@ -184,9 +174,7 @@ class Where(Op):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return select(ins[0], ins[1], ins[2])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         condition = ins[0]
         da = unbroadcast(where(condition, dout, 0.0), ins[1])
         return None, da, unbroadcast(where(condition, 0.0, dout), ins[2])
@@ -199,9 +187,7 @@ class Comparison(Binary):
     inplace: ClassVar[tuple[int, ...]] = ()
     gradient_text = ("", "")
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return None, None
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:

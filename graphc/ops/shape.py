@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.base.arguments import plain, sizes_of
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.op import Along, Array, Cotangents, Op
 from graphc.ir.tensor_type import (
     Batch,
     Dim,
@@ -40,6 +40,7 @@ class Reshape(Op):
     roles = ("x",)
     gradient_text = ("reshape(d_out, x.shape)",)
     only_moves = True
+    operations = 0
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -54,9 +55,7 @@ class Reshape(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0].reshape(shape_at(self.shape, 0))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (reshape(dout, ins[0].shape),)
 
 
@@ -68,6 +67,7 @@ class Transpose(Op):
     roles = ("x",)
     gradient_text = ("d_out.transpose(argsort(axes))",)
     only_moves = True
+    operations = 0
     axes: tuple[int, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -93,9 +93,7 @@ class Transpose(Op):
         axes = self.axes
         return bool(x) and axes[-1] == len(x) - 1 and not (isinstance(x[0], Batch) and axes[0])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         back = tuple(self.axes.index(i) for i in range(len(self.axes)))
         return (transpose(dout, back),)
 
@@ -107,6 +105,7 @@ class Cast(Op):
     is_exact = True
     roles = ("x",)
     gradient_text = ("d_out.astype(x.dtype)",)
+    operations = 0
     dtype: str
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -124,9 +123,7 @@ class Cast(Op):
             return call("not_equal", x, 0)
         return x.cast(self.dtype)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (cast(dout, ins[0].dtype) if ins[0].type.is_float else None,)
 
 
@@ -139,6 +136,7 @@ class StopGradient(Op):
     roles = ("x",)
     gradient_text = ("",)
     only_moves = True
+    operations = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]
@@ -146,9 +144,7 @@ class StopGradient(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (None,)
 
 

@@ -13,7 +13,7 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.graph import Node
-from graphc.ir.op import Array, Op
+from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, normal_axis, shape_at
 from graphc.kernels.gathers import Reader, moved
 from graphc.kernels.walk import Walk
@@ -34,6 +34,7 @@ class Slice(Op):
     roles = ("x",)
     gradient_text = ("place(d_out, cuts)",)
     only_moves = True
+    operations = 0
     cuts: tuple[Cut, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -58,9 +59,7 @@ class Slice(Op):
 
         return moved(x.shape, result, cut)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(SliceGrad(ins[0].shape, self.cuts), dout),)
 
     def index(self, rank: int) -> tuple[slice, ...]:
@@ -77,6 +76,7 @@ class SliceGrad(Op):
     roles = ("dout",)
     gradient_text = ("d_out[cuts]",)
     only_moves = True
+    operations = 0
     shape: Shape
     cuts: tuple[Cut, ...]
 
@@ -105,9 +105,7 @@ class SliceGrad(Op):
 
         return moved(dout.shape, result, placed)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(Slice(self.cuts), dout),)
 
 
@@ -219,6 +217,7 @@ class Concat(Op):
     is_exact = True
     gradient_text = ("d_out[part]",)
     only_moves = True
+    operations = 0
     axis: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -236,9 +235,7 @@ class Concat(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.concatenate(ins, axis=self.axis)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         axis = normal_axis(self.axis, dout.type.rank)
         parts: list[Value | None] = []
         start: Dim = 0

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Along, Array
+from graphc.ir.op import Along, Array, Cotangents
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import Unary, add, div, mul, neg, sub
 from graphc.ops.functions import sqrt
@@ -35,9 +35,7 @@ class Sin(ByUfunc):
     ufunc = np.sin
     gradient_text = ("d_out * cos(x)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, cos(ins[0])),)
 
 
@@ -47,9 +45,7 @@ class Cos(ByUfunc):
     ufunc = np.cos
     gradient_text = ("-d_out * sin(x)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (neg(mul(dout, sin(ins[0]))),)
 
 
@@ -59,9 +55,7 @@ class Tan(ByUfunc):
     ufunc = np.tan
     gradient_text = ("d_out * (1 + out ** 2)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, add(mul(out, out), 1.0)),)
 
 
@@ -71,9 +65,7 @@ class Asin(ByUfunc):
     ufunc = np.arcsin
     gradient_text = ("d_out / sqrt(1 - x ** 2)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         return (div(dout, sqrt(sub(1.0, mul(x, x)))),)
 
@@ -84,9 +76,7 @@ class Acos(ByUfunc):
     ufunc = np.arccos
     gradient_text = ("-d_out / sqrt(1 - x ** 2)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         return (neg(div(dout, sqrt(sub(1.0, mul(x, x))))),)
 
@@ -97,9 +87,7 @@ class Atan(ByUfunc):
     ufunc = np.arctan
     gradient_text = ("d_out / (1 + x ** 2)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         return (div(dout, add(mul(x, x), 1.0)),)
 
@@ -110,9 +98,7 @@ class Sinh(ByUfunc):
     ufunc = np.sinh
     gradient_text = ("d_out * cosh(x)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, cosh(ins[0])),)
 
 
@@ -122,9 +108,7 @@ class Cosh(ByUfunc):
     ufunc = np.cosh
     gradient_text = ("d_out * sinh(x)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, sinh(ins[0])),)
 
 
@@ -134,9 +118,7 @@ class Asinh(ByUfunc):
     ufunc = np.arcsinh
     gradient_text = ("d_out / sqrt(x ** 2 + 1)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         return (div(dout, sqrt(add(mul(x, x), 1.0))),)
 
@@ -147,9 +129,7 @@ class Acosh(ByUfunc):
     ufunc = np.arccosh
     gradient_text = ("d_out / sqrt(x ** 2 - 1)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         return (div(dout, sqrt(sub(mul(x, x), 1.0))),)
 
@@ -160,9 +140,7 @@ class Atanh(ByUfunc):
     ufunc = np.arctanh
     gradient_text = ("d_out / (1 - x ** 2)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         return (div(dout, sub(1.0, mul(x, x))),)
 

@@ -14,7 +14,7 @@ from graphc.check.central_differences import compare, in_float64, indices, relat
 from graphc.check.grad_check import grad_check
 from graphc.declare.net import Net
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Array
+from graphc.ir.op import Array, Cotangents
 from graphc.ir.tensor_type import N
 from graphc.ops.dropout import dropout
 from graphc.ops.elementwise import Unary
@@ -41,9 +41,7 @@ class Wrong(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] ** 2)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (dout,)
 
 

@@ -1,4 +1,4 @@
-"""The bases of losses: one number a row, of elements or of scores, and the reduction of the rows."""
+"""The bases of losses, of elements or of scores: one number a row, then a reduction of the rows."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.op import Along, Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
@@ -97,6 +97,7 @@ class SoftmaxRows(LabelledRows):
 
     name = "softmax_rows"
     gradient_text = ("(softmax(scores) - onehot(labels)) * column(d_out)", "")
+    operations = 4
 
     def reference(self, ins: Sequence[Array]) -> Array:
         scores, labels = ins
@@ -110,9 +111,7 @@ class SoftmaxRows(LabelledRows):
         total = call("log", call("exp", shifted).sum(axis))
         return total - select(hit(labels), shifted, 0).sum(axis)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return b.apply(SoftmaxRowsGrad(), *ins, dout), None
 
 
@@ -125,6 +124,7 @@ class SoftmaxRowsGrad(LabelledGrad):
         "",
         "sum((softmax(scores) - onehot(labels)) * d_out, 1)",
     )
+    operations = 6
 
     def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
         """Return the type of a number a row."""
@@ -142,9 +142,7 @@ class SoftmaxRowsGrad(LabelledGrad):
         p = Softmax().scalar([scores], axis)
         return (p - hit(labels).cast(p.dtype)) * drows
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         scores, labels, drows = ins
         column = reshape(drows, (drows.shape[0], 1))
         p = softmax(scores)
@@ -173,6 +171,7 @@ class SvmRows(LabelledRows):
 
     name = "svm_rows"
     gradient_text = ("violations(scores, labels) * column(d_out)", "")
+    operations = 4
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(_margins(ins[0], ins[1]).sum(axis=1))
@@ -186,9 +185,7 @@ class SvmRows(LabelledRows):
         margins = _margins_of(scores, labels, axis)
         return select(hit(labels), 0, call("maximum", margins, 0)).sum(axis)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return b.apply(SvmRowsGrad(), *ins, dout), None
 
 
@@ -197,6 +194,7 @@ class SvmRowsGrad(LabelledGrad):
 
     name = "svm_rows_grad"
     gradient_text = ("", "", "sum(violations(scores, labels) * d_out, 1)")
+    operations = 4
 
     def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
         """Return the type of a mask of the violated margins."""
@@ -215,9 +213,7 @@ class SvmRowsGrad(LabelledGrad):
         violated = select(own, 0, (margins > 0).cast(scores.dtype))
         return select(own, -violated.sum(axis), violated) * drows
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         scores, labels, drows = ins
         ones = broadcast_to(constant(b, 1.0, drows.dtype), drows.shape)
         slope = b.apply(SvmRowsGrad(), scores, labels, ones)
@@ -263,9 +259,7 @@ class LabelHit(ByIndex):
             return own
         return select(ins[0].cast("int64").equals(self.ignore), own.lift(False), own)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (None,)
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
