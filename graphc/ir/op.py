@@ -72,10 +72,13 @@ class Op:
     operations: ClassVar[int] = 1
     """The operations for each element of its largest operand or result, whichever is larger."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, base: bool = False, **kwargs: Any) -> None:
+        """Name the op after its class, and note graphc's own; a `base` of ops is none itself."""
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = cls.__name__.lower()
+        if not base and cls.__module__.startswith("graphc.ops."):
+            BUILT_IN[f"layer {cls.name}" if issubclass(cls, Layer) else cls.name] = cls
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of the result; raise ValueError, in the op's words, for bad operands."""
@@ -184,6 +187,10 @@ def _frozen(op: Op, name: str, value: object) -> None:
 
 # A frozen dataclass guards objects of its own class; this guards those of classes without fields.
 Op.__setattr__ = _frozen  # type: ignore[method-assign,assignment]
+
+
+BUILT_IN: dict[str, type[Op]] = {}
+"""The ops of `graphc.ops` by name; a layer, which may share an op's name, as `layer name`."""
 
 
 class Source(Op):

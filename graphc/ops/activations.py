@@ -21,8 +21,26 @@ from graphc.ops.select import clip, where
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter
 
+__all__ = [
+    "celu",
+    "elu",
+    "gelu",
+    "hard_sigmoid",
+    "hard_swish",
+    "hard_tanh",
+    "leaky_relu",
+    "mish",
+    "prelu",
+    "relu6",
+    "selu",
+    "shrink",
+    "silu",
+    "softsign",
+    "thresholded_relu",
+]
 
-class Activation(Layer):
+
+class Activation(Layer, base=True):
     """A function of each element of floats of any shape."""
 
     roles: ClassVar[tuple[str, ...]] = ("x",)

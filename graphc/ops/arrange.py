@@ -20,6 +20,20 @@ from graphc.ops.shape import Reshape, reshape
 from graphc.ops.slicing import Concat, Cut, Slice, concat
 from graphc.ops.source import constant
 
+__all__ = [
+    "expand",
+    "flip",
+    "repeat",
+    "roll",
+    "split",
+    "squeeze",
+    "stack",
+    "tile",
+    "tril",
+    "triu",
+    "unsqueeze",
+]
+
 MASKS = 3
 """The bytes that are made for each entry of a triangle's mask."""
 

@@ -31,6 +31,14 @@ from graphc.ops.shape import reshape, transpose
 from graphc.ops.slicing import concat
 from graphc.ops.source import Parameter, constant
 
+__all__ = [
+    "attention",
+    "learned_positions",
+    "multi_head_attention",
+    "rotary_positions",
+    "sinusoidal_positions",
+]
+
 PERIOD = 10000.0
 """The longest wavelength in both papers, in units of 2 pi."""
 NORMAL = Normal(0.02)

@@ -21,7 +21,7 @@ from graphc.kernels.window import Window as Met
 from graphc.ops.window import Sizes, Window, places, windows
 
 
-class Convolution(Op):
+class Convolution(Op, base=True):
     """The base of the three: x (n, *space, c), w (*kernel, c / groups, o), y (n, *out, o).
 
     y[n, p] = sum over offsets k of x[n, p * stride + k * dilation] @ w[k].  With groups, the

@@ -29,8 +29,10 @@ from graphc.ops.shape import (
 from graphc.ops.slicing import slice_
 from graphc.ops.window import SAME, Sizes, pads, reach, same_pads, sizes
 
+__all__ = ["conv", "conv_transpose"]
 
-class ConvolutionLayer(Layer):
+
+class ConvolutionLayer(Layer, base=True):
     """The base of both: x (n, c, *space), weight of x's rank, bias a number a channel."""
 
     roles = ("x", "weight", "bias")

@@ -24,6 +24,8 @@ from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer, conv, conv_tran
 from graphc.ops.source import Parameter
 from graphc.ops.window import dimensions, sizes
 
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"]
+
 _CONV = takes(
     "gc.conv2d(x, channels, kernel): the input channels are read off x",
     filters="it is channels",

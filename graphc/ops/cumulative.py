@@ -22,6 +22,8 @@ from graphc.ops.shape import reshape, stop_gradient, transpose
 from graphc.ops.slicing import Cut, Slice, concat
 from graphc.ops.source import constant
 
+__all__ = ["cumprod", "cumsum", "l1_norm", "l2_norm", "logsumexp", "prod", "sum_squares"]
+
 
 def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
     """Return the product over an axis, several, or all, which have fixed sizes.

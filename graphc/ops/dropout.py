@@ -20,6 +20,8 @@ from graphc.kernels.philox import keep_words, stream_of, threshold
 from graphc.ops.elementwise import mul
 from graphc.ops.source import draws, seed
 
+__all__ = ["dropout"]
+
 
 @dataclass(frozen=True)
 class Dropout(Layer):

@@ -18,10 +18,12 @@ from graphc.kernels.expr import Expr, call
 from graphc.kernels.matrix import broadcast_span, leads
 from graphc.ops.source import constant
 
+__all__ = ["add", "div", "mul", "neg", "power", "reciprocal", "sub"]
+
 Operand = Value | float
 
 
-class Unary(Op):
+class Unary(Op, base=True):
     """An op on one value of any shape."""
 
     roles = ("x",)
@@ -42,7 +44,7 @@ class Unary(Op):
         return "elements"
 
 
-class Binary(Op):
+class Binary(Op, base=True):
     """An op on two values whose shapes broadcast."""
 
     roles = ("a", "b")

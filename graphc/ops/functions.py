@@ -18,6 +18,22 @@ from graphc.kernels.expr import Expr, call, select
 from graphc.ops.elementwise import Unary, add, div, mul, neg, sub
 from graphc.ops.reduce import sum_
 
+__all__ = [
+    "abs_",
+    "erf",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "log_softmax",
+    "sigmoid",
+    "sign",
+    "softmax",
+    "softplus",
+    "sqrt",
+    "tanh",
+]
+
 
 class Exp(Unary):
     """The exponential e ** x."""
@@ -149,7 +165,7 @@ class Sigmoid(Unary):
         return (mul(dout, mul(out, sub(1.0, out))),)
 
 
-class AlongAxis(Op):
+class AlongAxis(Op, base=True):
     """A normalisation over one axis; the result has the shape of x."""
 
     roles = ("x",)

@@ -21,7 +21,7 @@ from graphc.ops.norm import check_features, columns, feature_axes
 from graphc.ops.select import Relu, ReluGrad
 
 
-class Fused(Op):
+class Fused(Op, base=True):
     """The base of ops that a pass makes from several others."""
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:

@@ -32,8 +32,10 @@ from graphc.kernels.gathers import Read, Reader
 from graphc.kernels.walk import Elsewhere, Walk
 from graphc.ops.source import Constant, Parameter, constant
 
+__all__ = ["embedding", "gather"]
 
-class ByPlace(Op):
+
+class ByPlace(Op, base=True):
     """An op that converts indices into an axis to places in a flat array.
 
     An array is seen as (outer, size, inner) around the axis.  Indices that are computed in the net

@@ -28,8 +28,10 @@ from graphc.ops.reduce import below_largest, reduced_shape
 from graphc.ops.scatter import GatherElements
 from graphc.ops.shape import reshape
 
+__all__ = ["argmax", "argmin", "argsort", "one_hot", "pick", "sort", "topk"]
 
-class ExtremeIndex(Op):
+
+class ExtremeIndex(Op, base=True):
     """The index of an extreme over an axis, the first of equals; int64, no gradient."""
 
     roles = ("x",)
@@ -72,7 +74,7 @@ class Argmin(ExtremeIndex):
         return below_largest(-ins[0], (self.axis,))
 
 
-class ByIndex(Op):
+class ByIndex(Op, base=True):
     """An op with one operand that holds an index for each row."""
 
     def check_indices(self, rows: Shape, indices: TensorType) -> None:

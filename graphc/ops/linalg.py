@@ -33,8 +33,10 @@ from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter
 
+__all__ = ["affine", "matmul"]
 
-class MatrixProduct(Op):
+
+class MatrixProduct(Op, base=True):
     """The base of products of the first two operands, with or without an epilogue."""
 
     operations = 0

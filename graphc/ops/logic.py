@@ -15,6 +15,8 @@ from graphc.ops.elementwise import Binary, Operand, Unary, binary, elements
 from graphc.ops.functions import abs_
 from graphc.ops.select import Equal, NotEqual, equal, less, not_equal
 
+__all__ = ["isfinite", "isinf", "isnan", "logical_and", "logical_not", "logical_or", "logical_xor"]
+
 
 def check_bits(op: Op, x: TensorType, role: str) -> None:
     """Raise ValueError unless x is bool or whole numbers."""
@@ -25,7 +27,7 @@ def check_bits(op: Op, x: TensorType, role: str) -> None:
         )
 
 
-class Logic(Binary):
+class Logic(Binary, base=True):
     """An operation on bools, or on each bit of whole numbers; no gradient flows through it."""
 
     gradient_text = ("", "")

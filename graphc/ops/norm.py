@@ -23,6 +23,8 @@ from graphc.ops.reduce import mean, sum_
 from graphc.ops.shape import channels_first, channels_last, pixels, reshape
 from graphc.ops.source import Parameter, State
 
+__all__ = ["batchnorm"]
+
 
 def feature_axes(rank: int) -> tuple[int, ...]:
     """Return all axes but the features': the rows, and for images height and width."""

@@ -20,7 +20,7 @@ from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
 
 
-class UpdateOp(Op):
+class UpdateOp(Op, base=True):
     """The base of elementwise ops on arrays of one type, followed by scalars."""
 
     inplace = (0,)
@@ -52,7 +52,7 @@ class UpdateOp(Op):
         return "elements"
 
 
-class SlotOp(UpdateOp):
+class SlotOp(UpdateOp, base=True):
     """The next value of a slot, from the old one, the gradient, and with decay the parameter."""
 
     arrays = 3

@@ -21,6 +21,8 @@ from graphc.ops.gather import gather
 from graphc.ops.shape import reshape
 from graphc.ops.slicing import Slice
 
+__all__ = ["pad"]
+
 Mode = Literal["constant", "edge", "reflect", "wrap"]
 MODES: tuple[Mode, ...] = ("constant", "edge", "reflect", "wrap")
 Pads = tuple[tuple[int, int], ...]

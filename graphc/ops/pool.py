@@ -21,7 +21,7 @@ from graphc.ops.reduce import below_largest
 from graphc.ops.window import Sizes, Window, dimensions, places, windows
 
 
-class Pooling(Op):
+class Pooling(Op, base=True):
     """The base of pools: x (n, *space, c), y (n, *out, c), and a window for each place of y."""
 
     free: ClassVar[int] = 1

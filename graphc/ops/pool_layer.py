@@ -32,11 +32,13 @@ from graphc.ops.shape import (
 from graphc.ops.source import constant
 from graphc.ops.window import Sizes, covering, met, misses, pads, sizes
 
+__all__ = ["adaptive_avg_pool", "avg_pool", "global_avg_pool", "global_max_pool", "max_pool"]
+
 PLACED = 5
 """The number of arrays of whole numbers that counting the pixels of windows takes."""
 
 
-class PoolLayer(Layer):
+class PoolLayer(Layer, base=True):
     """One number for each window of each channel: x (n, c, *space), y (n, c, *out).
 
     With `ceil`, a window that begins inside the image or before it counts also if it ends beyond

@@ -17,7 +17,7 @@ from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
 
 
-class RateOp(Op):
+class RateOp(Op, base=True):
     """The base of rates: rate * factor(u)."""
 
     roles = ("rate", "updates")

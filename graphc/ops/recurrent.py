@@ -18,6 +18,8 @@ from graphc.ops.shape import reshape
 from graphc.ops.slicing import concat
 from graphc.ops.source import Parameter, constant
 
+__all__ = ["gru", "lstm", "rnn"]
+
 S = TypeVar("S")
 Weights = tuple[Value, Value, Value | None, Value | None]
 """The weights of a layer: weight_ih, weight_hh, bias_ih, bias_hh."""

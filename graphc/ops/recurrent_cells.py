@@ -20,6 +20,8 @@ from graphc.ops.linalg import affine
 from graphc.ops.select import relu
 from graphc.ops.slicing import slice_
 
+__all__ = ["gru_cell", "lstm_cell", "rnn_cell"]
+
 ACTIVATIONS: dict[str, Callable[[Value], Value]] = {"tanh": tanh, "relu": relu}
 
 

@@ -29,6 +29,8 @@ from graphc.kernels.matrix import leads
 from graphc.ops.elementwise import div, elements, mul
 from graphc.ops.shape import reshape
 
+__all__ = ["broadcast_to", "max_", "mean", "min_", "sum_"]
+
 Axes = SupportsIndex | Iterable[SupportsIndex] | None
 
 
@@ -52,7 +54,7 @@ LONGEST_ONES = 1 << 20
 """The longest vector of ones; longer sums are computed without one."""
 
 
-class Reduction(Op):
+class Reduction(Op, base=True):
     """The base of reductions: one number from each slice over `axes`."""
 
     roles = ("x",)
@@ -183,7 +185,7 @@ class MeanGrad(Op):
         return (b.apply(Mean(self.axes, True), dout),)
 
 
-class Extreme(Reduction):
+class Extreme(Reduction, base=True):
     """The largest or the smallest; elements that are equally extreme share the gradient evenly."""
 
     is_exact = True

@@ -24,13 +24,15 @@ from graphc.ops.elementwise import (
     unbroadcast,
 )
 
+__all__ = ["ceil", "floor", "floor_div", "fmod", "mod", "round_", "trunc_div"]
+
 
 def distances_to_whole(x: Array) -> Array:
     """Return the signed distance of each number to the nearest whole one."""
     return np.asarray(x - np.rint(x))
 
 
-class Rounding(Unary):
+class Rounding(Unary, base=True):
     """A whole number near x, in x's dtype."""
 
     is_exact = True
@@ -85,7 +87,7 @@ def round_(x: Value, *, name: str | None = None) -> Value:
     return apply(Round(), x, name=name)
 
 
-class WholeQuotient(Binary):
+class WholeQuotient(Binary, base=True):
     """A quotient of whole numbers, rounded to one; 0 where b is 0."""
 
     gradient_text = ("", "")
@@ -130,7 +132,7 @@ class TruncDiv(WholeQuotient):
         return floor + call("and", uneven, floor < 0).cast(floor.dtype)
 
 
-class Remainder(Binary):
+class Remainder(Binary, base=True):
     """The rest of a after a multiple of b is subtracted; 0 for whole numbers where b is 0."""
 
     gradient_text = ("d_out", "-d_out * (a - out) / b")

@@ -22,6 +22,8 @@ from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.shape import reshape
 from graphc.ops.source import Input, Parameter, State
 
+__all__ = ["groupnorm", "instancenorm", "layernorm", "rmsnorm", "standardize"]
+
 
 class Standardize(Layer):
     """(x - mean) / scale, by statistics that training does not change."""
@@ -80,7 +82,7 @@ def _sizes(row: TensorType) -> tuple[int, ...]:
     return tuple(dim for dim in row.shape if isinstance(dim, int))
 
 
-class RowNorm(Layer):
+class RowNorm(Layer, base=True):
     """A normalisation over the last axis, scaled by gamma; the same in training and inference."""
 
     roles: ClassVar[tuple[str, ...]] = ("x", "gamma", "beta")

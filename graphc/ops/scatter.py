@@ -21,11 +21,13 @@ from graphc.ops.select import equal, where
 from graphc.ops.shape import cast, reshape
 from graphc.ops.source import constant
 
+__all__ = ["gather_elements", "gather_nd", "scatter_elements", "scatter_nd"]
+
 Reduction = Literal["none", "add", "max", "min"]
 REDUCTIONS: tuple[Reduction, ...] = ("none", "add", "max", "min")
 
 
-class ElementsByIndex(ByPlace):
+class ElementsByIndex(ByPlace, base=True):
     """An op with indices of the shape of x, but for the length of the axis."""
 
     def check_elements(self, x: TensorType, indices: TensorType) -> None:

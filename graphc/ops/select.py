@@ -23,6 +23,20 @@ from graphc.ops.elementwise import (
     unbroadcast,
 )
 
+__all__ = [
+    "clip",
+    "equal",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "maximum",
+    "minimum",
+    "not_equal",
+    "relu",
+    "where",
+]
+
 
 class Relu(Unary):
     """The relu max(x, 0); NaN stays NaN.  The gradient reads the output and is 0 at x <= 0."""
@@ -180,7 +194,7 @@ class Where(Op):
         return None, da, unbroadcast(where(condition, 0.0, dout), ins[2])
 
 
-class Comparison(Binary):
+class Comparison(Binary, base=True):
     """A comparison of each element; its result is bool and carries no gradient."""
 
     result = "bool"

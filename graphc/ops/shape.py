@@ -30,6 +30,8 @@ from graphc.kernels.expr import Expr, call
 from graphc.kernels.gathers import Reader, moved
 from graphc.kernels.walk import Walk
 
+__all__ = ["cast", "flatten", "reshape", "stop_gradient", "transpose"]
+
 
 @dataclass(frozen=True)
 class Reshape(Op):

@@ -19,6 +19,8 @@ from graphc.kernels.gathers import Reader, moved
 from graphc.kernels.walk import Walk
 from graphc.ops.shape import reshape
 
+__all__ = ["concat"]
+
 Cut = tuple[int, Dim, Dim, int]
 """An axis with start, stop (both from the front) and step.
 

@@ -16,8 +16,10 @@ from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import Unary, add, div, mul, neg, sub
 from graphc.ops.functions import sqrt
 
+__all__ = ["acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "sin", "sinh", "tan"]
 
-class ByUfunc(Unary):
+
+class ByUfunc(Unary, base=True):
     """A function of each element, computed by one of NumPy's."""
 
     ufunc: ClassVar[np.ufunc]

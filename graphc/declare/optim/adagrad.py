@@ -19,6 +19,8 @@ from graphc.ops.elementwise import add, div, mul
 from graphc.ops.functions import sqrt
 from graphc.ops.optim import AdamSquare, Momentum, SgdStep
 
+__all__ = ["Adadelta", "Adagrad", "RMSprop"]
+
 
 @made_with("gc.Adagrad()")
 @dataclass(frozen=True, repr=False)

@@ -16,6 +16,8 @@ from graphc.ops.rate import Corrected, NadamMomentum
 from graphc.ops.select import maximum
 from graphc.ops.source import constant, global_state
 
+__all__ = ["Adam", "AdamW", "Adamax", "Lion", "NAdam"]
+
 
 @dataclass(frozen=True, repr=False)
 class TwoMoments(Optimizer):

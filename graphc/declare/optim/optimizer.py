@@ -19,6 +19,8 @@ from graphc.declare.schedules import Schedule
 from graphc.ir.build import Value
 from graphc.ir.graph import Node
 
+__all__ = ["Group"]
+
 AVERAGE = "ema"
 """The last part of the name of the slot for the moving average of a parameter."""
 AVERAGES_MADE = "ema_updates"

@@ -11,6 +11,8 @@ from graphc.ir.build import Value
 from graphc.ir.op import shared
 from graphc.ops.optim import Momentum, NesterovStep, SgdStep
 
+__all__ = ["SGD"]
+
 
 @made_with("gc.SGD(lr=0.1, momentum=0.9)")
 @dataclass(frozen=True, repr=False)

@@ -19,7 +19,7 @@ from graphc.ops.shape import reshape, transpose
 REDUCTIONS = ("mean", "sum", "none")
 
 
-class RowLoss(Layer):
+class RowLoss(Layer, base=True):
     """A loss with one number a row, weighted and reduced.
 
     mean: the mean over the rows, weighted by `weight` (sum(weight * rows) / sum(weight));
@@ -135,7 +135,7 @@ def apply_loss(
     return apply(loss, *operands, *weights, name=name)
 
 
-class ElementLoss(RowLoss):
+class ElementLoss(RowLoss, base=True):
     """A loss of each element; a row's is the mean over its features."""
 
     roles = ("prediction", "target", "weight")

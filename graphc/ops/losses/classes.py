@@ -25,6 +25,8 @@ from graphc.ops.select import not_equal, relu, where
 from graphc.ops.shape import cast
 from graphc.ops.source import constant
 
+__all__ = ["hinge_loss", "nll_loss", "softmax_loss", "svm_loss"]
+
 
 @dataclass(frozen=True)
 class NllLoss(RowLoss):

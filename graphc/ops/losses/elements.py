@@ -19,6 +19,8 @@ from graphc.ops.losses.base import ElementLoss, apply_loss
 from graphc.ops.select import clip
 from graphc.ops.source import constant
 
+__all__ = ["huber_loss", "log_cosh_loss", "mae_loss", "mse_loss", "poisson_loss", "sigmoid_loss"]
+
 
 @dataclass(frozen=True)
 class MseLoss(ElementLoss):

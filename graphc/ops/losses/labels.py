@@ -22,6 +22,8 @@ from graphc.ops.select import equal
 from graphc.ops.shape import as_dtype, cast, reshape
 from graphc.ops.source import constant
 
+__all__ = ["accuracy", "mean_absolute_error"]
+
 
 def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
     """Return the type of one number a row.
@@ -47,7 +49,7 @@ def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
     return scores.with_shape(scores.shape[:1])
 
 
-class LabelledRows(Op):
+class LabelledRows(Op, base=True):
     """The base of losses with one number a row, of scores (N, C) with labels (N,)."""
 
     roles = ("scores", "labels")
@@ -66,7 +68,7 @@ class LabelledRows(Op):
         return {1: classes} if isinstance(classes, int) else {}
 
 
-class LabelledGrad(Op):
+class LabelledGrad(Op, base=True):
     """The cotangent of scores (N, C) from the cotangent of one number a row."""
 
     roles = ("scores", "labels", "drows")

@@ -19,6 +19,8 @@ from graphc.ops.losses.base import RowLoss, apply_loss
 from graphc.ops.reduce import sum_
 from graphc.ops.select import greater, maximum, relu, where
 
+__all__ = ["cosine_loss", "cosine_similarity", "kl_loss"]
+
 EPS = 1e-8
 """The lower limit of each norm, so that rows of zeros have the cosine 0."""
 
