@@ -26,8 +26,9 @@ from graphc.ir.tensor_type import (
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr
 from graphc.kernels.matrix import leads
-from graphc.ops.elementwise import div, elements, mul
-from graphc.ops.shape import reshape
+from graphc.ops.elementwise import div, elements, mul, unbroadcast
+from graphc.ops.select import equal
+from graphc.ops.shape import cast, reshape
 
 __all__ = ["broadcast_to", "max_", "mean", "min_", "sum_"]
 
@@ -48,10 +49,6 @@ def below_largest(x: Array, axes: tuple[int, ...]) -> Array:
     ordered = np.sort(last.reshape(*lead, x.size // max(prod(lead), 1)), axis=-1)
     gaps = ordered[..., -1:] - ordered[..., :-1]
     return np.asarray(gaps[np.isfinite(gaps)])
-
-
-LONGEST_ONES = 1 << 20
-"""The longest vector of ones; longer sums are computed without one."""
 
 
 class Reduction(Op, base=True):
@@ -197,9 +194,6 @@ class Extreme(Reduction, base=True):
         return found
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        from graphc.ops.select import equal
-        from graphc.ops.shape import cast
-
         hit = cast(equal(ins[0], self.spread(out, ins)), ins[0].dtype)
         share = div(self.spread(dout, ins), sum_(hit, self.axes, keepdims=True))
         return (mul(hit, share),)
@@ -268,8 +262,6 @@ class BroadcastTo(Op):
         return ins[0]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        from graphc.ops.elementwise import unbroadcast
-
         return (unbroadcast(dout, ins[0]),)
 
 
