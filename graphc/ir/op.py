@@ -200,6 +200,16 @@ class Source(Op):
     only_moves = True
 
 
+class NoGradient(Op):
+    """An op through which no gradient flows, as one of whole numbers, bools or steps."""
+
+    gradient_text: ClassVar[tuple[str, ...]] = ("",)
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return None for each operand."""
+        return (None,) * len(ins)
+
+
 class Layer(Op):
     """A user's declaration, which expands to ops that may differ in training and inference."""
 

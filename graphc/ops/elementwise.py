@@ -44,6 +44,22 @@ class Unary(Op, base=True):
         return "elements"
 
 
+class ByUfunc(Unary, base=True):
+    """A function of each element that NumPy has."""
+
+    ufunc: ClassVar[np.ufunc]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(self.ufunc(ins[0]))
+
+
+class Function(ByUfunc, base=True):
+    """A function that kernels have, too, by the op's name."""
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call(self.name, ins[0])
+
+
 class Binary(Op, base=True):
     """An op on two values whose shapes broadcast."""
 
@@ -64,6 +80,18 @@ class Binary(Op, base=True):
         if ins[0].dtype == "bool":
             return "call"  # NumPy's arithmetic with bools is logic
         return elements(ins, self.infer(ins))
+
+
+class BinaryFunction(Binary, base=True):
+    """A function of two values that NumPy has, and kernels by the op's name."""
+
+    ufunc: ClassVar[np.ufunc]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(self.ufunc(*ins))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call(self.name, *ins)
 
 
 class Add(Binary):

@@ -11,11 +11,11 @@ import numpy as np
 
 from graphc.base.arguments import plain, takes
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Along, Array, Cotangents, Op
+from graphc.ir.op import Along, Array, Cotangents, NoGradient, Op
 from graphc.ir.tensor_type import TensorType, check_entries, normal_axis
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
-from graphc.ops.elementwise import Unary, add, div, mul, neg, sub
+from graphc.ops.elementwise import ByUfunc, Function, Unary, add, div, mul, neg, sub
 from graphc.ops.reduce import sum_
 
 __all__ = [
@@ -35,83 +35,66 @@ __all__ = [
 ]
 
 
-class Exp(Unary):
+class Exp(Function):
     """The exponential e ** x."""
 
+    ufunc = np.exp
+
     gradient_text = ("d_out * out",)
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.exp(ins[0]))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("exp", ins[0])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, out),)
 
 
-class Log(Unary):
+class Log(Function):
     """The natural logarithm of x."""
+
+    ufunc = np.log
 
     gradient_text = ("d_out / x",)
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.log(ins[0]))
-
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return ins[0]
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("log", ins[0])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (div(dout, ins[0]),)
 
 
-class Sqrt(Unary):
+class Sqrt(Function):
     """The square root of x."""
+
+    ufunc = np.sqrt
 
     gradient_text = ("d_out / (2 * out)",)
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.sqrt(ins[0]))
-
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return ins[0]
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("sqrt", ins[0])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (div(mul(dout, 0.5), out),)
 
 
-class Abs(Unary):
+class Abs(Function):
     """The absolute value of x; the gradient is 0 at 0."""
+
+    ufunc = np.absolute
 
     is_exact = True
     floats_only = False
     gradient_text = ("d_out * sign(x)",)
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.abs(ins[0]))
-
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return ins[0]
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("abs", ins[0])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, sign(ins[0])),)
 
 
-class Sign(Unary):
+class Sign(NoGradient, Unary):
     """The sign of x: -1, 0 or 1; its gradient is zero."""
 
     is_exact = True
     floats_only = False
-    gradient_text = ("",)
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "call" if ins[0].dtype.startswith("uint") else "elements"  # uints have no -1
@@ -126,20 +109,13 @@ class Sign(Unary):
         (x,) = ins
         return select(x > 0, 1, select(x < 0, -1, x))  # x is 0 or NaN there
 
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (None,)
 
-
-class Tanh(Unary):
+class Tanh(Function):
     """The hyperbolic tangent of x."""
 
+    ufunc = np.tanh
+
     gradient_text = ("d_out * (1 - out ** 2)",)
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.tanh(ins[0]))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("tanh", ins[0])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, sub(1.0, mul(out, out))),)
@@ -189,11 +165,6 @@ class AlongAxis(Op, base=True):
 
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
         return ("each",)
-
-    def row(self, x: TensorType) -> TensorType:
-        """Return the type of x with size 1 in the axis: one number for each slice."""
-        axis = normal_axis(self.axis, x.rank)
-        return x.with_shape((*x.shape[:axis], 1, *x.shape[axis + 1 :]))
 
 
 @dataclass(frozen=True)
@@ -326,13 +297,12 @@ class Softplus(Unary):
         return (mul(dout, sigmoid(ins[0])),)
 
 
-class Log1p(Unary):
+class Log1p(ByUfunc):
     """log(1 + x), with all digits near 0; NumPy computes it on every backend."""
 
-    gradient_text = ("d_out / (1 + x)",)
+    ufunc = np.log1p
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.log1p(ins[0]))
+    gradient_text = ("d_out / (1 + x)",)
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "call"
@@ -341,13 +311,12 @@ class Log1p(Unary):
         return (div(dout, add(ins[0], 1.0)),)
 
 
-class Expm1(Unary):
+class Expm1(ByUfunc):
     """e ** x - 1, with all digits near 0; NumPy computes it on every backend."""
 
-    gradient_text = ("d_out * (out + 1)",)
+    ufunc = np.expm1
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.expm1(ins[0]))
+    gradient_text = ("d_out * (out + 1)",)
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "call"

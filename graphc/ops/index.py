@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Cotangents, Op
+from graphc.ir.op import Along, Array, Cotangents, NoGradient, Op
 from graphc.ir.tensor_type import (
     Batch,
     Shape,
@@ -31,11 +31,10 @@ from graphc.ops.shape import reshape
 __all__ = ["argmax", "argmin", "argsort", "one_hot", "pick", "sort", "topk"]
 
 
-class ExtremeIndex(Op, base=True):
+class ExtremeIndex(NoGradient, base=True):
     """The index of an extreme over an axis, the first of equals; int64, no gradient."""
 
     roles = ("x",)
-    gradient_text = ("",)
     axis: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -43,9 +42,6 @@ class ExtremeIndex(Op, base=True):
         axis = normal_axis(self.axis, x.rank)
         check_entries(x.shape, (axis,))
         return TensorType(reduced_shape(x.shape, (axis,), keepdims=False), "int64")
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (None,)
 
 
 @dataclass(frozen=True)
@@ -91,13 +87,12 @@ class ByIndex(Op, base=True):
 
 
 @dataclass(frozen=True)
-class OneHot(ByIndex):
+class OneHot(NoGradient, ByIndex):
     """A new last axis of `depth`, 1 at the index and 0 at all others."""
 
     is_exact = True
     name = "one_hot"
     roles = ("indices",)
-    gradient_text = ("",)
     operations = 0
     depth: int
     dtype: str = "float32"
@@ -118,9 +113,6 @@ class OneHot(ByIndex):
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return hit(ins[0]).cast(self.dtype)
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (None,)
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {0: self.depth}
@@ -230,7 +222,7 @@ _WIDE = ("int64", "uint64")
 
 
 @dataclass(frozen=True)
-class TopK(Op):
+class TopK(NoGradient):
     """The indices of the `k` largest over `axis` in order, or of the smallest.
 
     Of equals the first comes first, and NaN is last.  int64, no gradient.
@@ -238,7 +230,6 @@ class TopK(Op):
 
     name = "topk"
     roles = ("x",)
-    gradient_text = ("",)
     k: int
     axis: int = -1
     largest: bool = True
@@ -266,9 +257,6 @@ class TopK(Op):
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return np.diff(np.sort(ins[0], axis=self.axis), axis=self.axis)
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (None,)
 
 
 def topk(

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Array, Cotangents, Op
+from graphc.ir.op import Array, Cotangents, NoGradient, Op
 from graphc.ir.tensor_type import Shape, TensorType, shape_at
 from graphc.kernels.expr import BodyBuilder, Expr, call, select
 from graphc.kernels.gathers import MOST, Read, Reader
@@ -140,12 +140,11 @@ class MaxPool(Pooling):
 
 
 @dataclass(frozen=True)
-class MaxPoolIndex(Pooling):
+class MaxPoolIndex(NoGradient, Pooling):
     """The number of the offset in each window that has the first of its largest pixels."""
 
     name = "max_pool_index"
     roles = ("x",)
-    gradient_text = ("",)
     kernel: Sizes
     stride: Sizes
     dilation: Sizes
@@ -175,9 +174,6 @@ class MaxPoolIndex(Pooling):
             index = select(pixel > largest, b.const(number, "int32"), index)
             largest = call("maximum", largest, pixel)
         return index
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (None,)
 
 
 @dataclass(frozen=True)

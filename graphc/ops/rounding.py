@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Along, Array, Cotangents
+from graphc.ir.op import Along, Array, Cotangents, NoGradient
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
 from graphc.ops.elementwise import (
-    Binary,
+    BinaryFunction,
+    Function,
     Operand,
-    Unary,
     binary,
     div,
     mul,
@@ -32,17 +32,10 @@ def distances_to_whole(x: Array) -> Array:
     return np.asarray(x - np.rint(x))
 
 
-class Rounding(Unary, base=True):
+class Rounding(NoGradient, Function, base=True):
     """A whole number near x, in x's dtype."""
 
     is_exact = True
-    gradient_text = ("",)
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call(self.name, ins[0])
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (None,)
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return distances_to_whole(ins[0])
@@ -51,22 +44,19 @@ class Rounding(Unary, base=True):
 class Floor(Rounding):
     """The largest whole number that is not above x."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.floor(ins[0]))
+    ufunc = np.floor
 
 
 class Ceil(Rounding):
     """The smallest whole number that is not below x."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.ceil(ins[0]))
+    ufunc = np.ceil
 
 
 class Round(Rounding):
     """The nearest whole number; of two equally near, the even one."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.rint(ins[0]))
+    ufunc = np.rint
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return distances_to_whole(ins[0] - 0.5)
@@ -87,7 +77,7 @@ def round_(x: Value, *, name: str | None = None) -> Value:
     return apply(Round(), x, name=name)
 
 
-class WholeQuotient(Binary, base=True):
+class WholeQuotient(NoGradient, BinaryFunction, base=True):
     """A quotient of whole numbers, rounded to one; 0 where b is 0."""
 
     gradient_text = ("", "")
@@ -98,20 +88,12 @@ class WholeQuotient(Binary, base=True):
                 raise ValueError(f"{role} is {type.dtype}, {self.name} takes whole numbers")
         return super().infer(ins)
 
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return None, None
-
 
 class FloorDiv(WholeQuotient):
     """The quotient a / b rounded down."""
 
     name = "floor_div"
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] // ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("floor_div", ins[0], ins[1])
+    ufunc = np.floor_divide
 
 
 class TruncDiv(WholeQuotient):
@@ -132,7 +114,7 @@ class TruncDiv(WholeQuotient):
         return floor + call("and", uneven, floor < 0).cast(floor.dtype)
 
 
-class Remainder(Binary, base=True):
+class Remainder(BinaryFunction, base=True):
     """The rest of a after a multiple of b is subtracted; 0 for whole numbers where b is 0."""
 
     gradient_text = ("d_out", "-d_out * (a - out) / b")
@@ -156,15 +138,13 @@ class Remainder(Binary, base=True):
 class Mod(Remainder):
     """The remainder that has the sign of b, as Python's a % b."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.mod(ins[0], ins[1]))
+    ufunc = np.mod
 
 
 class Fmod(Remainder):
     """The remainder that has the sign of a, as C's fmod."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.fmod(ins[0], ins[1]))
+    ufunc = np.fmod
 
 
 def floor_div(a: Operand, b: Operand, *, name: str | None = None) -> Value:

@@ -12,7 +12,7 @@ from graphc.base.arguments import plain
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Array, Cotangents, Op
+from graphc.ir.op import Array, Cotangents, NoGradient, Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, count, normal_axis, shape_text
 from graphc.ops.elementwise import div, mul
 from graphc.ops.gather import ByPlace, Gather, by_index, check_whole, checked, entries, indices_of
@@ -150,13 +150,12 @@ class ScatterElements(ElementsByIndex):
 
 
 @dataclass(frozen=True)
-class LastWrite(ElementsByIndex):
+class LastWrite(NoGradient, ElementsByIndex):
     """Whether each index has no equal later in its slice of `axis`, which has `size` entries."""
 
     is_exact = True
     name = "last_write"
     roles = ("indices",)
-    gradient_text = ("",)
     size: int
     axis: int
 
@@ -177,9 +176,6 @@ class LastWrite(ElementsByIndex):
         later = [(indices[i + 1 :] == indices[i]).any(axis=0) for i in range(len(indices))]
         shape = indices.shape
         return np.moveaxis(~np.reshape(np.array(later, bool), shape), 0, self.axis).copy()
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (None,)
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {0: self.size}
@@ -237,7 +233,7 @@ def check_reduction(function: str, reduction: str) -> None:
 
 
 @dataclass(frozen=True)
-class FlatIndex(Op):
+class FlatIndex(NoGradient):
     """The place, in C order over axes of `sizes`, that each row of the last axis names.
 
     Each index is clipped to its axis.
@@ -246,7 +242,6 @@ class FlatIndex(Op):
     is_exact = True
     name = "flat_index"
     roles = ("indices",)
-    gradient_text = ("",)
     sizes: tuple[int, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -259,9 +254,6 @@ class FlatIndex(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         parts = [np.asarray(ins[0][..., i], np.int64) for i in range(len(self.sizes))]
         return np.asarray(np.ravel_multi_index(tuple(parts), self.sizes, mode="clip"))
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (None,)
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         """Return the largest size: one limit serves all axes."""

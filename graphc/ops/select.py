@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Cotangents, Op, shared
+from graphc.ir.op import Along, Array, Cotangents, NoGradient, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call, select
 from graphc.ops.elementwise import (
-    Binary,
+    BinaryFunction,
     Operand,
     Unary,
     binary,
@@ -88,39 +88,31 @@ class ReluGrad(Op):
         return None, b.apply(ReluGrad(), ins[0], dout)
 
 
-class Maximum(Binary):
+class Maximum(BinaryFunction):
     """The larger of a and b; at a tie the gradient goes to a."""
+
+    ufunc = np.maximum
 
     is_exact = True
     gradient_text = ("d_out * (a >= b)", "d_out * (a < b)")
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.maximum(ins[0], ins[1]))
-
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return np.subtract(ins[0], ins[1], dtype=np.float64)
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("maximum", ins[0], ins[1])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return _chosen(greater_equal(ins[0], ins[1]), ins, dout)
 
 
-class Minimum(Binary):
+class Minimum(BinaryFunction):
     """The smaller of a and b; at a tie the gradient goes to a."""
+
+    ufunc = np.minimum
 
     is_exact = True
     gradient_text = ("d_out * (a <= b)", "d_out * (a > b)")
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.minimum(ins[0], ins[1]))
-
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return np.subtract(ins[0], ins[1], dtype=np.float64)
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("minimum", ins[0], ins[1])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return _chosen(less_equal(ins[0], ins[1]), ins, dout)
@@ -194,15 +186,12 @@ class Where(Op):
         return None, da, unbroadcast(where(condition, 0.0, dout), ins[2])
 
 
-class Comparison(Binary, base=True):
+class Comparison(NoGradient, BinaryFunction, base=True):
     """A comparison of each element; its result is bool and carries no gradient."""
 
     result = "bool"
     inplace: ClassVar[tuple[int, ...]] = ()
     gradient_text = ("", "")
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return None, None
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return np.subtract(ins[0], ins[1], dtype=np.float64)
@@ -211,67 +200,40 @@ class Comparison(Binary, base=True):
 class Less(Comparison):
     """The comparison a < b."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] < ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("less", ins[0], ins[1])
+    ufunc = np.less
 
 
 class LessEqual(Comparison):
     """The comparison a <= b."""
 
     name = "less_equal"
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] <= ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("less_equal", ins[0], ins[1])
+    ufunc = np.less_equal
 
 
 class Greater(Comparison):
     """The comparison a > b."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] > ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("greater", ins[0], ins[1])
+    ufunc = np.greater
 
 
 class GreaterEqual(Comparison):
     """The comparison a >= b."""
 
     name = "greater_equal"
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] >= ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("greater_equal", ins[0], ins[1])
+    ufunc = np.greater_equal
 
 
 class Equal(Comparison):
     """The comparison a == b."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] == ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("equal", ins[0], ins[1])
+    ufunc = np.equal
 
 
 class NotEqual(Comparison):
     """The comparison a != b."""
 
     name = "not_equal"
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] != ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("not_equal", ins[0], ins[1])
+    ufunc = np.not_equal
 
 
 def relu(x: Value, *, name: str | None = None) -> Value:

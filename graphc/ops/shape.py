@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.base.arguments import plain, sizes_of
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Cotangents, Op
+from graphc.ir.op import Along, Array, Cotangents, NoGradient, Op
 from graphc.ir.tensor_type import (
     Batch,
     Dim,
@@ -129,14 +129,13 @@ class Cast(Op):
         return (cast(dout, ins[0].dtype) if ins[0].type.is_float else None,)
 
 
-class StopGradient(Op):
+class StopGradient(NoGradient):
     """x itself, through which no gradient flows."""
 
     is_exact = True
     alias = True
     name = "stop_gradient"
     roles = ("x",)
-    gradient_text = ("",)
     only_moves = True
     operations = 0
 
@@ -145,9 +144,6 @@ class StopGradient(Op):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0]
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (None,)
 
 
 def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:

@@ -10,7 +10,7 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Along, Array, Cotangents, Op
+from graphc.ir.op import Along, Array, Cotangents, NoGradient, Op
 from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
@@ -73,10 +73,6 @@ class LabelledGrad(Op, base=True):
 
     roles = ("scores", "labels", "drows")
 
-    def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
-        """Return the type of one more scratch buffer."""
-        raise NotImplementedError
-
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         scores, labels, drows = ins
         if check_scores((scores, labels), self.name) != drows:
@@ -127,10 +123,6 @@ class SoftmaxRowsGrad(LabelledGrad):
         "sum((softmax(scores) - onehot(labels)) * d_out, 1)",
     )
     operations = 6
-
-    def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
-        """Return the type of a number a row."""
-        return rows
 
     def reference(self, ins: Sequence[Array]) -> Array:
         scores, labels, drows = ins
@@ -198,10 +190,6 @@ class SvmRowsGrad(LabelledGrad):
     gradient_text = ("", "", "sum(violations(scores, labels) * d_out, 1)")
     operations = 4
 
-    def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
-        """Return the type of a mask of the violated margins."""
-        return scores.with_dtype("bool")
-
     def reference(self, ins: Sequence[Array]) -> Array:
         scores, labels, drows = ins
         violated = (_margins(scores, labels) > 0).astype(scores.dtype)
@@ -223,12 +211,11 @@ class SvmRowsGrad(LabelledGrad):
 
 
 @dataclass(frozen=True)
-class LabelHit(ByIndex):
+class LabelHit(NoGradient, ByIndex):
     """labels (N,) -> (N, classes), true at the label; a row of the ignored label is all false."""
 
     name = "label_hit"
     roles = ("labels",)
-    gradient_text = ("",)
     classes: int
     ignore: int | None = None
 
@@ -260,9 +247,6 @@ class LabelHit(ByIndex):
         if self.ignore is None or not 0 <= self.ignore < self.classes:
             return own
         return select(ins[0].cast("int64").equals(self.ignore), own.lift(False), own)
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (None,)
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {0: self.classes}
