@@ -72,6 +72,9 @@ class Op:
     operations: ClassVar[int] = 1
     """The operations for each element of its largest operand or result, whichever is larger."""
 
+    onnx: ClassVar[str] = ""
+    """The operator of ONNX that the op is, if it has no attributes and there is one."""
+
     def __init_subclass__(cls, base: bool = False, **kwargs: Any) -> None:
         """Name the op after its class, and note graphc's own; a `base` of ops is none itself."""
         super().__init_subclass__(**kwargs)

@@ -100,6 +100,7 @@ class Selu(Activation):
     """
 
     name = "selu"
+    onnx = "Selu"
 
     def of(self, x: Array) -> Array:
         return np.asarray(_SELU_SCALE * Elu(_SELU_ALPHA).of(x))
@@ -194,6 +195,7 @@ class Mish(Activation):
     """x * tanh(softplus(x)) (Misra 2019, arXiv:1908.08681)."""
 
     name = "mish"
+    onnx = "Mish"
 
     def of(self, x: Array) -> Array:
         return np.asarray(x * np.tanh(np.logaddexp(0, x)))
@@ -310,6 +312,7 @@ class HardSwish(Activation):
     """x * hard_sigmoid(x) (Howard et al. 2019, arXiv:1905.02244)."""
 
     name = "hard_swish"
+    onnx = "HardSwish"
 
     def of(self, x: Array) -> Array:
         return np.asarray(x * HardSigmoid().of(x))
@@ -379,6 +382,7 @@ class Softsign(Activation):
     """x / (1 + |x|)."""
 
     name = "softsign"
+    onnx = "Softsign"
 
     def of(self, x: Array) -> Array:
         return np.asarray(x / (1 + np.abs(x)))

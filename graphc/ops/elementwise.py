@@ -97,6 +97,8 @@ class BinaryFunction(Binary, base=True):
 class Add(Binary):
     """The sum a + b."""
 
+    onnx = "Add"
+
     gradient_text = ("d_out", "d_out")
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -111,6 +113,8 @@ class Add(Binary):
 
 class Sub(Binary):
     """The difference a - b."""
+
+    onnx = "Sub"
 
     gradient_text = ("d_out", "-d_out")
 
@@ -127,6 +131,8 @@ class Sub(Binary):
 class Mul(Binary):
     """The product a * b."""
 
+    onnx = "Mul"
+
     gradient_text = ("d_out * b", "d_out * a")
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -141,6 +147,8 @@ class Mul(Binary):
 
 class Div(Binary):
     """The quotient a / b; floats only."""
+
+    onnx = "Div"
 
     gradient_text = ("d_out / b", "-d_out * out / b")
 
@@ -170,6 +178,7 @@ class Neg(Unary):
 
     is_exact = True
     floats_only = False
+    onnx = "Neg"
     gradient_text = ("-d_out",)
 
     def reference(self, ins: Sequence[Array]) -> Array:

@@ -39,6 +39,7 @@ class Exp(Function):
     """The exponential e ** x."""
 
     ufunc = np.exp
+    onnx = "Exp"
 
     gradient_text = ("d_out * out",)
 
@@ -50,6 +51,7 @@ class Log(Function):
     """The natural logarithm of x."""
 
     ufunc = np.log
+    onnx = "Log"
 
     gradient_text = ("d_out / x",)
 
@@ -64,6 +66,7 @@ class Sqrt(Function):
     """The square root of x."""
 
     ufunc = np.sqrt
+    onnx = "Sqrt"
 
     gradient_text = ("d_out / (2 * out)",)
 
@@ -81,6 +84,7 @@ class Abs(Function):
 
     is_exact = True
     floats_only = False
+    onnx = "Abs"
     gradient_text = ("d_out * sign(x)",)
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
@@ -95,6 +99,7 @@ class Sign(NoGradient, Unary):
 
     is_exact = True
     floats_only = False
+    onnx = "Sign"
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "call" if ins[0].dtype.startswith("uint") else "elements"  # uints have no -1
@@ -114,6 +119,7 @@ class Tanh(Function):
     """The hyperbolic tangent of x."""
 
     ufunc = np.tanh
+    onnx = "Tanh"
 
     gradient_text = ("d_out * (1 - out ** 2)",)
 
@@ -123,6 +129,8 @@ class Tanh(Function):
 
 class Sigmoid(Unary):
     """The sigmoid 1 / (1 + e**-x), without overflow for any x."""
+
+    onnx = "Sigmoid"
 
     gradient_text = ("d_out * out * (1 - out)",)
     operations = 3
@@ -266,6 +274,7 @@ class Erf(Unary):
     """The error function: 2 / sqrt(pi) times the integral of e**(-t**2) from 0 to x."""
 
     inplace = ()
+    onnx = "Erf"
     gradient_text = ("d_out * 2 / sqrt(pi) * exp(-x ** 2)",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -283,6 +292,7 @@ class Softplus(Unary):
     """The softplus log(1 + e**x), without overflow for any x."""
 
     inplace = ()
+    onnx = "Softplus"
     gradient_text = ("d_out / (1 + exp(-x))",)
 
     def reference(self, ins: Sequence[Array]) -> Array:

@@ -136,6 +136,7 @@ class Affine(MatrixProduct):
     """The map x @ weight + bias; a row of x is a sample, a column of weight a unit."""
 
     roles = ("x", "weight", "bias")
+    onnx = "Gemm"
     gradient_text = ("d_out @ weight.T", "x.T @ d_out", "sum(d_out, 0)")
     operations = 1
 

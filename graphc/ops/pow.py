@@ -19,6 +19,8 @@ from graphc.ops.select import equal, where
 class Pow(Binary):
     """The power a ** b of floats; NaN where a is below 0 and b is not a whole number."""
 
+    onnx = "Pow"
+
     gradient_text = (
         "where(b == 0, 0, d_out * b * a ** (b - 1))",
         "d_out * out * log(where(a == 0, 1, a))",

@@ -45,18 +45,21 @@ class Floor(Rounding):
     """The largest whole number that is not above x."""
 
     ufunc = np.floor
+    onnx = "Floor"
 
 
 class Ceil(Rounding):
     """The smallest whole number that is not below x."""
 
     ufunc = np.ceil
+    onnx = "Ceil"
 
 
 class Round(Rounding):
     """The nearest whole number; of two equally near, the even one."""
 
     ufunc = np.rint
+    onnx = "Round"
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return distances_to_whole(ins[0] - 0.5)

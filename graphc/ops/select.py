@@ -42,6 +42,7 @@ class Relu(Unary):
     """The relu max(x, 0); NaN stays NaN.  The gradient reads the output and is 0 at x <= 0."""
 
     is_exact = True
+    onnx = "Relu"
     gradient_text = ("d_out * (out > 0)",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -94,6 +95,7 @@ class Maximum(BinaryFunction):
     ufunc = np.maximum
 
     is_exact = True
+    onnx = "Max"
     gradient_text = ("d_out * (a >= b)", "d_out * (a < b)")
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
@@ -109,6 +111,7 @@ class Minimum(BinaryFunction):
     ufunc = np.minimum
 
     is_exact = True
+    onnx = "Min"
     gradient_text = ("d_out * (a <= b)", "d_out * (a > b)")
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
@@ -159,6 +162,7 @@ class Where(Op):
 
     is_exact = True
     roles = ("condition", "a", "b")
+    onnx = "Where"
     gradient_text = ("", "where(condition, d_out, 0)", "where(condition, 0, d_out)")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -201,6 +205,7 @@ class Less(Comparison):
     """The comparison a < b."""
 
     ufunc = np.less
+    onnx = "Less"
 
 
 class LessEqual(Comparison):
@@ -208,12 +213,14 @@ class LessEqual(Comparison):
 
     name = "less_equal"
     ufunc = np.less_equal
+    onnx = "LessOrEqual"
 
 
 class Greater(Comparison):
     """The comparison a > b."""
 
     ufunc = np.greater
+    onnx = "Greater"
 
 
 class GreaterEqual(Comparison):
@@ -221,12 +228,14 @@ class GreaterEqual(Comparison):
 
     name = "greater_equal"
     ufunc = np.greater_equal
+    onnx = "GreaterOrEqual"
 
 
 class Equal(Comparison):
     """The comparison a == b."""
 
     ufunc = np.equal
+    onnx = "Equal"
 
 
 class NotEqual(Comparison):

@@ -29,6 +29,7 @@ class Sin(Called):
     """The sine of x."""
 
     ufunc = np.sin
+    onnx = "Sin"
     gradient_text = ("d_out * cos(x)",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -39,6 +40,7 @@ class Cos(Called):
     """The cosine of x."""
 
     ufunc = np.cos
+    onnx = "Cos"
     gradient_text = ("-d_out * sin(x)",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -49,6 +51,7 @@ class Tan(Called):
     """The tangent of x."""
 
     ufunc = np.tan
+    onnx = "Tan"
     gradient_text = ("d_out * (1 + out ** 2)",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -59,6 +62,7 @@ class Asin(Called):
     """The angle between -pi/2 and pi/2 whose sine is x."""
 
     ufunc = np.arcsin
+    onnx = "Asin"
     gradient_text = ("d_out / sqrt(1 - x ** 2)",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -70,6 +74,7 @@ class Acos(Called):
     """The angle between 0 and pi whose cosine is x."""
 
     ufunc = np.arccos
+    onnx = "Acos"
     gradient_text = ("-d_out / sqrt(1 - x ** 2)",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -81,6 +86,7 @@ class Atan(Called):
     """The angle between -pi/2 and pi/2 whose tangent is x."""
 
     ufunc = np.arctan
+    onnx = "Atan"
     gradient_text = ("d_out / (1 + x ** 2)",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -92,6 +98,7 @@ class Sinh(Called):
     """The hyperbolic sine of x."""
 
     ufunc = np.sinh
+    onnx = "Sinh"
     gradient_text = ("d_out * cosh(x)",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -102,6 +109,7 @@ class Cosh(Called):
     """The hyperbolic cosine of x."""
 
     ufunc = np.cosh
+    onnx = "Cosh"
     gradient_text = ("d_out * sinh(x)",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -112,6 +120,7 @@ class Asinh(Called):
     """The number whose hyperbolic sine is x."""
 
     ufunc = np.arcsinh
+    onnx = "Asinh"
     gradient_text = ("d_out / sqrt(x ** 2 + 1)",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -123,6 +132,7 @@ class Acosh(Called):
     """The number from 0 up whose hyperbolic cosine is x."""
 
     ufunc = np.arccosh
+    onnx = "Acosh"
     gradient_text = ("d_out / sqrt(x ** 2 - 1)",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -134,6 +144,7 @@ class Atanh(Called):
     """The number whose hyperbolic tangent is x."""
 
     ufunc = np.arctanh
+    onnx = "Atanh"
     gradient_text = ("d_out / (1 - x ** 2)",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:

@@ -18,56 +18,32 @@ from graphc.ops.activations import (
     Celu,
     Elu,
     HardSigmoid,
-    HardSwish,
     LeakyRelu,
-    Mish,
     PRelu,
-    Selu,
     Shrink,
-    Softsign,
     ThresholdedRelu,
 )
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.dropout import Dropout
-from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
+from graphc.ops.elementwise import Power
 from graphc.ops.functions import (
-    Abs,
-    Erf,
-    Exp,
-    Log,
     LogSoftmax,
-    Sigmoid,
-    Sign,
     Softmax,
-    Softplus,
-    Sqrt,
-    Tanh,
 )
 from graphc.ops.gather import Embedding, Gather
 from graphc.ops.index import Argmax, Argmin, OneHot, TopK
-from graphc.ops.linalg import Affine, AffineLayer, MatMul
+from graphc.ops.linalg import AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.norm import BatchNorm
-from graphc.ops.pow import Pow
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Reduction, Sum
-from graphc.ops.rounding import Ceil, Floor, Fmod, Mod, Round, TruncDiv
+from graphc.ops.rounding import Fmod, Mod, TruncDiv
 from graphc.ops.row_norm import LayerNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (
     Clip,
-    Equal,
-    Greater,
-    GreaterEqual,
-    Less,
-    LessEqual,
-    Maximum,
-    Minimum,
-    Relu,
-    Where,
 )
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Concat, Slice
-from graphc.ops.trigonometry import Acos, Acosh, Asin, Asinh, Atan, Atanh, Cos, Cosh, Sin, Sinh, Tan
 
 
 def _power(w: Writer, op: Power, ins: Sequence[str], out: str) -> str:
@@ -227,20 +203,9 @@ def _softmax_loss(w: Writer, op: Op, ins: Sequence[str], out: str) -> str | None
     return w.emit("SoftmaxCrossEntropyLoss", ins, out, reduction=reduction)
 
 
-SAME_NAME: tuple[type[Op], ...] = (
-    *(Add, Sub, Mul, Div, Neg, Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus, Relu),
-    *(Where, Equal, Less, Greater, Selu, Mish, Softsign, HardSwish, Floor, Ceil, Round, Pow),
-    *(Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh),
-)
-"""The ops without attributes that have the same name in ONNX."""
-
 STANDARD: dict[type[Op], Emit] = {
-    **{op: node(op.__name__) for op in SAME_NAME},
+    **{op: node(op.onnx) for op in OPS.values() if op.onnx},
     **dict.fromkeys((And, Or, Xor, Not), _logic),
-    LessEqual: node("LessOrEqual"),
-    GreaterEqual: node("GreaterOrEqual"),
-    Maximum: node("Max"),
-    Minimum: node("Min"),
     Elu: node("Elu", alpha="alpha"),
     ThresholdedRelu: node("ThresholdedRelu", alpha="alpha"),
     LeakyRelu: node("LeakyRelu", alpha="slope"),
@@ -252,7 +217,6 @@ STANDARD: dict[type[Op], Emit] = {
     LayerNorm: node("LayerNormalization", axis=-1, epsilon="eps"),
     Argmax: node("ArgMax", axis="axis", keepdims=0),
     Argmin: node("ArgMin", axis="axis", keepdims=0),
-    Affine: node("Gemm"),
     Sum: _reduction("ReduceSum"),
     Mean: _reduction("ReduceMean"),
     Max: _reduction("ReduceMax"),
