@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from graphc.ops.norm import *
     from graphc.ops.pad import *
     from graphc.ops.pool_layer import *
+    from graphc.ops.pow import *
     from graphc.ops.recurrent import *
     from graphc.ops.recurrent_cells import *
     from graphc.ops.reduce import *

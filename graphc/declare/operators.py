@@ -85,10 +85,10 @@ class Operators(Missing):
         return _made("elementwise.neg", self)
 
     def __pow__(self, exponent: float) -> Value:
-        return _made("elementwise.power", self, exponent)
+        return _made("pow.power", self, exponent)
 
     def __rpow__(self, other: Any) -> Value:
-        return _made("elementwise.power", other, self)
+        return _made("pow.power", other, self)
 
     def __mod__(self, other: Any) -> Value:
         return _made("rounding.mod", self, other)

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.ir.build import Builder, Value, apply, as_value, not_a_value
+from graphc.ir.build import Builder, Value, apply, not_a_value
 from graphc.ir.op import Along, Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.kernels.body import Axis
@@ -18,7 +18,7 @@ from graphc.kernels.expr import Expr, call
 from graphc.kernels.matrix import broadcast_span, leads
 from graphc.ops.source import constant
 
-__all__ = ["add", "div", "mul", "neg", "power", "reciprocal", "sub"]
+__all__ = ["add", "div", "mul", "neg", "sub"]
 
 Operand = Value | float
 
@@ -98,7 +98,6 @@ class Add(Binary):
     """The sum a + b."""
 
     onnx = "Add"
-
     gradient_text = ("d_out", "d_out")
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -115,7 +114,6 @@ class Sub(Binary):
     """The difference a - b."""
 
     onnx = "Sub"
-
     gradient_text = ("d_out", "-d_out")
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -132,7 +130,6 @@ class Mul(Binary):
     """The product a * b."""
 
     onnx = "Mul"
-
     gradient_text = ("d_out * b", "d_out * a")
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -149,7 +146,6 @@ class Div(Binary):
     """The quotient a / b; floats only."""
 
     onnx = "Div"
-
     gradient_text = ("d_out / b", "-d_out * out / b")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -222,7 +218,7 @@ class Power(Unary):
             return (None,)
         if self.exponent == 1:
             return (dout,)
-        slope = x if self.exponent == 2 else power(x, self.exponent - 1)
+        slope = x if self.exponent == 2 else b.apply(Power(self.exponent - 1), x)
         return (mul(dout, mul(slope, self.exponent)),)
 
 
@@ -330,17 +326,3 @@ def div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
 def neg(x: Value, *, name: str | None = None) -> Value:
     """Return -x."""
     return apply(Neg(), x, name=name)
-
-
-def power(x: Operand, exponent: Operand, *, name: str | None = None) -> Value:
-    """Return x ** exponent, broadcast; floats only.  One of the two may be a number."""
-    if isinstance(exponent, (int, float, np.integer, np.floating)):
-        return apply(Power(float(exponent)), as_value("power", x), name=name)
-    from graphc.ops.pow import Pow
-
-    return binary(Pow(), x, exponent, name)
-
-
-def reciprocal(x: Value, *, name: str | None = None) -> Value:
-    """Return 1 / x; floats only."""
-    return power(x, -1.0, name=name)

@@ -40,7 +40,6 @@ class Exp(Function):
 
     ufunc = np.exp
     onnx = "Exp"
-
     gradient_text = ("d_out * out",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -52,7 +51,6 @@ class Log(Function):
 
     ufunc = np.log
     onnx = "Log"
-
     gradient_text = ("d_out / x",)
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
@@ -67,7 +65,6 @@ class Sqrt(Function):
 
     ufunc = np.sqrt
     onnx = "Sqrt"
-
     gradient_text = ("d_out / (2 * out)",)
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
@@ -81,7 +78,6 @@ class Abs(Function):
     """The absolute value of x; the gradient is 0 at 0."""
 
     ufunc = np.absolute
-
     is_exact = True
     floats_only = False
     onnx = "Abs"
@@ -120,7 +116,6 @@ class Tanh(Function):
 
     ufunc = np.tanh
     onnx = "Tanh"
-
     gradient_text = ("d_out * (1 - out ** 2)",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -131,7 +126,6 @@ class Sigmoid(Unary):
     """The sigmoid 1 / (1 + e**-x), without overflow for any x."""
 
     onnx = "Sigmoid"
-
     gradient_text = ("d_out * out * (1 - out)",)
     operations = 3
 
@@ -311,7 +305,6 @@ class Log1p(ByUfunc):
     """log(1 + x), with all digits near 0; NumPy computes it on every backend."""
 
     ufunc = np.log1p
-
     gradient_text = ("d_out / (1 + x)",)
 
     def along(self, ins: Sequence[TensorType]) -> Along:
@@ -325,7 +318,6 @@ class Expm1(ByUfunc):
     """e ** x - 1, with all digits near 0; NumPy computes it on every backend."""
 
     ufunc = np.expm1
-
     gradient_text = ("d_out * (out + 1)",)
 
     def along(self, ins: Sequence[TensorType]) -> Along:

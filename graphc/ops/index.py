@@ -22,7 +22,7 @@ from graphc.ir.tensor_type import (
 )
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, select
-from graphc.ops.arrange import fixed_sizes
+from graphc.ops.arrange import fixed_sizes, flip
 from graphc.ops.elementwise import mul
 from graphc.ops.reduce import below_largest, reduced_shape
 from graphc.ops.scatter import GatherElements
@@ -191,8 +191,6 @@ def argmin(
 def _index_of(op: Argmax | Argmin, x: Value, keepdims: bool, last: bool, name: str | None) -> Value:
     if not keepdims and not last:
         return apply(op, x, name=name)
-    from graphc.ops.arrange import fixed_sizes, flip
-
     with as_value(op.name, x).builder.all_or_nothing():
         found = apply(op, flip(x, op.axis) if last else x)
         kept = reduced_shape(x.shape, (normal_axis(op.axis, x.type.rank),), keepdims)

@@ -17,8 +17,9 @@ from graphc.ir.op import Along, Array, Cotangents, Layer, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
-from graphc.ops.elementwise import add, div, mul, power, sub
+from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import sqrt
+from graphc.ops.pow import power
 from graphc.ops.reduce import mean, sum_
 from graphc.ops.shape import channels_first, channels_last, pixels, reshape
 from graphc.ops.source import Parameter, State

@@ -93,7 +93,6 @@ class Maximum(BinaryFunction):
     """The larger of a and b; at a tie the gradient goes to a."""
 
     ufunc = np.maximum
-
     is_exact = True
     onnx = "Max"
     gradient_text = ("d_out * (a >= b)", "d_out * (a < b)")
@@ -109,7 +108,6 @@ class Minimum(BinaryFunction):
     """The smaller of a and b; at a tie the gradient goes to a."""
 
     ufunc = np.minimum
-
     is_exact = True
     onnx = "Min"
     gradient_text = ("d_out * (a <= b)", "d_out * (a > b)")

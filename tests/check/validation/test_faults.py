@@ -74,7 +74,7 @@ FAULTS = (
           "self.axes.index(i) for i in range(len(self.axes))", "self.axes", "backward: gradient"),
     Fault("clip's gradient passes outside", ops, f"{SELECT}:Clip.grad",
           "where(equal(ins[0], out), dout, 0.0)", "dout", "backward: gradient"),
-    Fault("softmax_loss forgets the label", layers, f"{LOSSES}.labelled_rows:SoftmaxRows.grad",
+    Fault("softmax_loss forgets the label", layers, f"{LOSSES}.labels:SoftmaxRows.grad",
           "b.apply(SoftmaxRowsGrad(), *ins, dout)",
           "mul(softmax(ins[0]), reshape(dout, (*dout.shape, 1)))", "backward: gradient"),
     Fault("batchnorm's gradient holds statistics fixed", layers, f"{NORM}:BatchNormTrain.grad",
@@ -169,7 +169,7 @@ FAULTS = (
     # Layers.
     Fault("a derivative inside the net is wrong", derivative, "graphc.ops.functions:Tanh.grad",
           "mul(out, out)", "out", "specialize: grad"),
-    Fault("a weighted loss is divided by the rows", derivative, f"{LOSSES}.row_loss:RowLoss.expand",
+    Fault("a weighted loss is divided by the rows", derivative, f"{LOSSES}.base:RowLoss.expand",
           "sum_(count, name=", "mul(mean(count), 2.0, name=", "specialize: output"),
     Fault("batchnorm infers by the statistics of the batch", layers,
           f"{NORM}:BatchNorm._expand_rows", "if not self.by_batch(train)", "if False",
@@ -190,7 +190,7 @@ FAULTS = (
           "not train or ", "", "specialize: output"),
     Fault("every step draws the same masks", layers, "passes.specialize:Specialize.__call__",
           "add(counter, 1,", "add(counter, 0,", "specialize: update"),
-    Fault("a loss is the sum of its rows", layers, f"{LOSSES}.row_loss:RowLoss.expand",
+    Fault("a loss is the sum of its rows", layers, f"{LOSSES}.base:RowLoss.expand",
           "return mean(", "return sum_(", "specialize: output"),
     # Updates.
     Fault("momentum has the wrong sign", layers, f"{OPTIM}.sgd:SGD.update",
