@@ -42,18 +42,13 @@ def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | Non
     with x.builder.all_or_nothing():
         order = (*rest, *axes)
         moved = x if order == tuple(range(x.type.rank)) else transpose(x, order)
-        flat = reshape(moved, (*kept, size))
+        flat, last = reshape(moved, (*kept, size)), len(kept)
         while size > 1:
             half = size // 2
-            halves = mul(_part(flat, 0, half), _part(flat, half, 2 * half))
-            flat = concat([halves, _part(flat, size - 1, size)]) if size % 2 else halves
+            halves = mul(_along(flat, last, 0, half), _along(flat, last, half, 2 * half))
+            flat = concat([halves, _along(flat, last, size - 1, size)]) if size % 2 else halves
             size -= half
         return reshape(flat, reduced_shape(x.shape, axes, keepdims), name=name)
-
-
-def _part(x: Value, start: int, stop: int) -> Value:
-    cut: Cut = (x.type.rank - 1, start, stop, 1)
-    return x.builder.apply(Slice((cut,)), x)
 
 
 def logsumexp(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -64,11 +64,8 @@ class SlotOp(UpdateOp, base=True):
         return 3 if self.decay else 2
 
 
-def _gradient(decay: float, g: Array, p: Sequence[Array]) -> Array:
-    return g + decay * p[0] if decay else g
-
-
-def _decayed(decay: float, g: Expr, p: Sequence[Expr]) -> Expr:
+def _decayed(decay: float, g: Any, p: Sequence[Any]) -> Any:
+    """Return the gradient with that of the decay, of arrays or of expressions."""
     return g + decay * p[0] if decay else g
 
 
@@ -85,7 +82,7 @@ class Momentum(SlotOp):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         v, g, *p = ins
-        return np.asarray(self.mu * v + _gradient(self.decay, g, p))
+        return np.asarray(self.mu * v + _decayed(self.decay, g, p))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         v, g, *p = ins
@@ -104,7 +101,7 @@ class SgdStep(UpdateOp):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         p, g, rate = ins
-        return np.asarray(p - rate * _gradient(self.decay, g, [p]))
+        return np.asarray(p - rate * _decayed(self.decay, g, [p]))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         p, g, rate = ins
@@ -133,7 +130,7 @@ class NesterovStep(UpdateOp):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         p, v, g, rate = ins
-        return np.asarray(p - rate * (_gradient(self.decay, g, [p]) + self.mu * v))
+        return np.asarray(p - rate * (_decayed(self.decay, g, [p]) + self.mu * v))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         p, v, g, rate = ins
@@ -153,7 +150,7 @@ class AdamMean(SlotOp):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         m, g, *p = ins
-        return np.asarray(self.beta1 * m + (1 - self.beta1) * _gradient(self.decay, g, p))
+        return np.asarray(self.beta1 * m + (1 - self.beta1) * _decayed(self.decay, g, p))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         m, g, *p = ins
@@ -173,7 +170,7 @@ class AdamSquare(SlotOp):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         s, g, *p = ins
-        g = _gradient(self.decay, g, p)
+        g = _decayed(self.decay, g, p)
         return np.asarray(self.beta2 * s + (1 - self.beta2) * (g * g))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -202,15 +199,11 @@ class AdamStep(UpdateOp):
     eps: float
     decay: float = 0.0
 
-    def corrections(self, updates: Array) -> tuple[float, float]:
-        """Return 1 - beta1^t and 1 - beta2^t, in float64."""
-        t = int(updates) + 1
-        return 1.0 - self.beta1**t, 1.0 - self.beta2**t
-
     def reference(self, ins: Sequence[Array]) -> Array:
         p, m, s, rate, updates = ins
-        first, second = self.corrections(updates)
-        direction = (m / first) / (np.sqrt(s / second) + self.eps)
+        t = int(updates) + 1
+        mean, square = m / (1.0 - self.beta1**t), s / (1.0 - self.beta2**t)
+        direction = mean / (np.sqrt(square) + self.eps)
         return np.asarray(p - rate * (direction + self.decay * p))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -235,15 +228,10 @@ class Average(UpdateOp):
     counted = True
     decay: float
 
-    def shares(self, averages: Array) -> tuple[float, float]:
-        """Return the factors of the average and of the weight."""
-        kept = self.decay if averages > 0 else 0.0
-        return kept, 1.0 - kept
-
     def reference(self, ins: Sequence[Array]) -> Array:
         average, weight, averages = ins
-        kept, fresh = self.shares(averages)
-        return np.asarray(kept * average + fresh * weight)
+        kept = self.decay if averages > 0 else 0.0
+        return np.asarray(kept * average + (1.0 - kept) * weight)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         average, weight, averages = ins
@@ -297,13 +285,10 @@ class ClipScale(Op):
             raise ValueError(f"total is {total}, limit is {limit}; both are one float")
         return limit
 
-    def scale(self, total: Array, limit: Array) -> float:
-        """Return the factor, in float64; NaN if the total is NaN."""
-        norm = sqrt(max(float(total), 0.0)) if total == total else float("nan")
-        return 1.0 if norm <= limit else float(limit) / norm
-
     def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(self.scale(*ins), ins[1].dtype)
+        total, limit = ins
+        norm = sqrt(max(float(total), 0.0)) if total == total else float("nan")
+        return np.asarray(1.0 if norm <= limit else float(limit) / norm, limit.dtype)
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "elements"

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from graphc.ops import FUNCTIONS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 OP = '''"""The gelu by a sigmoid."""
@@ -135,3 +137,9 @@ def test_type_checkers_know_every_file_that_has_functions_or_optimizers() -> Non
                 continue
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             assert f"    from {module} import *\n" in text, f"{init} does not list {module}"
+
+
+def test_no_two_files_have_a_function_of_one_name() -> None:
+    files = [module for name, module in sys.modules.items() if name.startswith("graphc.ops.")]
+    names = [name for module in files for name in getattr(module, "__all__", ())]
+    assert len(names) == len(FUNCTIONS)
