@@ -72,6 +72,10 @@ class Op:
     operations: ClassVar[int] = 1
     """The operations for each element of its largest operand or result, whichever is larger."""
 
+    broadcasts: ClassVar[bool] = False
+    """Whether its operands broadcast, so that gradients are summed to an operand's shape."""
+    finite_hint: ClassVar[str] = ""
+    """What to write where the result is not finite."""
     onnx: ClassVar[str] = ""
     """The operator of ONNX that the op is, if it has no attributes and there is one."""
 
@@ -119,6 +123,10 @@ class Op:
     def along(self, ins: Sequence[TensorType]) -> Along:
         """Return how the op iterates over operands of these types in a fused kernel."""
         return "call"
+
+    def may_be_view(self, ins: Sequence[TensorType]) -> bool:
+        """Return whether kernels may read the result from the bytes of the first operand."""
+        return self.alias
 
     def lead(self, ins: Sequence[TensorType]) -> int:
         """Return how many of the first dimensions are the rows of the op's matrix."""

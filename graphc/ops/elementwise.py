@@ -67,6 +67,7 @@ class Binary(Op, base=True):
     inplace: ClassVar[tuple[int, ...]] = (0, 1)
     result: ClassVar[str] = ""
     """The dtype of the result, if it is not that of the operands."""
+    broadcasts = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         a, b = ins
@@ -145,6 +146,7 @@ class Mul(Binary):
 class Div(Binary):
     """The quotient a / b; floats only."""
 
+    finite_hint = "keep the divisor away from 0: x / gc.maximum(y, 1e-12)"
     onnx = "Div"
     gradient_text = ("d_out / b", "-d_out * out / b")
 

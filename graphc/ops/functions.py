@@ -38,6 +38,7 @@ __all__ = [
 class Exp(Function):
     """The exponential e ** x."""
 
+    finite_hint = "keep what it reads small: gc.exp(gc.minimum(x, 80))"
     ufunc = np.exp
     onnx = "Exp"
     gradient_text = ("d_out * out",)
@@ -49,6 +50,7 @@ class Exp(Function):
 class Log(Function):
     """The natural logarithm of x."""
 
+    finite_hint = "keep what it reads above 0: gc.log(gc.maximum(x, 1e-12))"
     ufunc = np.log
     onnx = "Log"
     gradient_text = ("d_out / x",)
@@ -63,6 +65,7 @@ class Log(Function):
 class Sqrt(Function):
     """The square root of x."""
 
+    finite_hint = "keep what it reads above 0: gc.sqrt(gc.maximum(x, 1e-12))"
     ufunc = np.sqrt
     onnx = "Sqrt"
     gradient_text = ("d_out / (2 * out)",)

@@ -59,6 +59,9 @@ class Pad(Op):
                 dims[axis] = before + dim + after
         return x.with_shape(tuple(dims))
 
+    def may_be_view(self, ins: Sequence[TensorType]) -> bool:
+        return True
+
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
         sizes = zip(self.pads, x.shape, strict=True)

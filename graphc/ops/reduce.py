@@ -239,6 +239,7 @@ class BroadcastTo(Op):
 
     is_exact = True
     name = "broadcast_to"
+    broadcasts = True
     roles = ("x",)
     gradient_text = ("d_out",)
     operations = 0
@@ -254,6 +255,9 @@ class BroadcastTo(Op):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.array(np.broadcast_to(ins[0], self.shape))  # type: ignore[arg-type]
+
+    def may_be_view(self, ins: Sequence[TensorType]) -> bool:
+        return all(dim == 1 for dim in ins[0].shape)
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return elements(ins, self.infer(ins))

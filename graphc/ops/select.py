@@ -160,6 +160,7 @@ class Where(Op):
 
     is_exact = True
     roles = ("condition", "a", "b")
+    broadcasts = True
     onnx = "Where"
     gradient_text = ("", "where(condition, d_out, 0)", "where(condition, 0, d_out)")
 

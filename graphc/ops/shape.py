@@ -80,6 +80,9 @@ class Transpose(Op):
             )
         return x.with_shape(tuple(x.shape[axis] for axis in self.axes))
 
+    def may_be_view(self, ins: Sequence[TensorType]) -> bool:
+        return True
+
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0].transpose(self.axes).copy()
 

@@ -46,6 +46,9 @@ class Slice(Op):
             dims[axis] = _length(x.shape[axis], start, stop, step)
         return x.with_shape(tuple(dims))
 
+    def may_be_view(self, ins: Sequence[TensorType]) -> bool:
+        return True
+
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0][self.index(ins[0].ndim)].copy()
 
