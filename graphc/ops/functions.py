@@ -146,12 +146,13 @@ class Sigmoid(Unary):
         return (mul(dout, mul(out, sub(1.0, out))),)
 
 
+@dataclass(frozen=True)
 class AlongAxis(Op, base=True):
     """A normalisation over one axis; the result has the shape of x."""
 
     roles = ("x",)
     inplace = (0,)
-    axis: int
+    axis: int = -1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
@@ -172,13 +173,11 @@ class AlongAxis(Op, base=True):
         return ("each",)
 
 
-@dataclass(frozen=True)
 class Softmax(AlongAxis):
     """e**x over an axis, scaled to sum to 1; stable for any finite x."""
 
     gradient_text = ("out * (d_out - sum(d_out * out, axis))",)
     operations = 4
-    axis: int = -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
@@ -195,14 +194,12 @@ class Softmax(AlongAxis):
         return (sub(weighted, mul(out, sum_(weighted, self.axis, keepdims=True))),)
 
 
-@dataclass(frozen=True)
 class LogSoftmax(AlongAxis):
     """The logarithm of softmax, without the logarithm of a number that underflowed."""
 
     name = "log_softmax"
     gradient_text = ("d_out - exp(out) * sum(d_out, axis)",)
     operations = 5
-    axis: int = -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins

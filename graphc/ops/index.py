@@ -31,11 +31,12 @@ from graphc.ops.shape import reshape
 __all__ = ["argmax", "argmin", "argsort", "one_hot", "pick", "sort", "topk"]
 
 
+@dataclass(frozen=True)
 class ExtremeIndex(NoGradient, base=True):
     """The index of an extreme over an axis, the first of equals; int64, no gradient."""
 
     roles = ("x",)
-    axis: int
+    axis: int = -1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
@@ -44,11 +45,8 @@ class ExtremeIndex(NoGradient, base=True):
         return TensorType(reduced_shape(x.shape, (axis,), keepdims=False), "int64")
 
 
-@dataclass(frozen=True)
 class Argmax(ExtremeIndex):
     """The index of the largest over an axis, the first of equals; int64, no gradient."""
-
-    axis: int = -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0].argmax(axis=self.axis))
@@ -57,11 +55,8 @@ class Argmax(ExtremeIndex):
         return below_largest(ins[0], (self.axis,))
 
 
-@dataclass(frozen=True)
 class Argmin(ExtremeIndex):
     """The index of the smallest over an axis, the first of equals; int64, no gradient."""
-
-    axis: int = -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0].argmin(axis=self.axis))

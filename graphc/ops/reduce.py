@@ -51,13 +51,14 @@ def below_largest(x: Array, axes: tuple[int, ...]) -> Array:
     return np.asarray(gaps[np.isfinite(gaps)])
 
 
+@dataclass(frozen=True)
 class Reduction(Op, base=True):
     """The base of reductions: one number from each slice over `axes`."""
 
     roles = ("x",)
     floats_only: ClassVar[bool] = False
     axes: tuple[int, ...]
-    keepdims: bool
+    keepdims: bool = False
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
@@ -105,13 +106,10 @@ class Reduction(Op, base=True):
         return value if value.shape == kept else reshape(value, kept)
 
 
-@dataclass(frozen=True)
 class Sum(Reduction):
     """The sum over `axes`."""
 
     gradient_text = ("spread(d_out)",)
-    axes: tuple[int, ...]
-    keepdims: bool = False
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         if ins[0].dtype == "bool":
@@ -128,14 +126,11 @@ class Sum(Reduction):
         return (broadcast_to(self.spread(dout, ins), ins[0].shape),)
 
 
-@dataclass(frozen=True)
 class Mean(Reduction):
     """The mean over `axes`."""
 
     floats_only = True
     gradient_text = ("spread(d_out) / count",)
-    axes: tuple[int, ...]
-    keepdims: bool = False
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.mean, ins)
@@ -199,12 +194,8 @@ class Extreme(Reduction, base=True):
         return (mul(hit, share),)
 
 
-@dataclass(frozen=True)
 class Max(Extreme):
     """The largest over `axes`; of bools, whether any is true."""
-
-    axes: tuple[int, ...]
-    keepdims: bool = False
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.max, ins)
@@ -216,12 +207,8 @@ class Max(Extreme):
         return ins[0].max(axis)
 
 
-@dataclass(frozen=True)
 class Min(Extreme):
     """The smallest over `axes`; of bools, whether all are true."""
-
-    axes: tuple[int, ...]
-    keepdims: bool = False
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.min, ins)

@@ -83,11 +83,12 @@ def _sizes(row: TensorType) -> tuple[int, ...]:
     return tuple(dim for dim in row.shape if isinstance(dim, int))
 
 
+@dataclass(frozen=True)
 class RowNorm(Layer, base=True):
     """A normalisation over the last axis, scaled by gamma; the same in training and inference."""
 
     roles: ClassVar[tuple[str, ...]] = ("x", "gamma", "beta")
-    eps: float
+    eps: float = 1e-5
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         x, *vectors = ins
@@ -99,7 +100,6 @@ class RowNorm(Layer, base=True):
         return x
 
 
-@dataclass(frozen=True)
 class LayerNorm(RowNorm):
     """gamma * (x - mean) / sqrt(var + eps) + beta of each row, with the uncorrected variance.
 
@@ -107,7 +107,6 @@ class LayerNorm(RowNorm):
     """
 
     name = "layernorm"
-    eps: float = 1e-5
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         x, gamma, beta = ins
@@ -122,7 +121,6 @@ class LayerNorm(RowNorm):
         return add(scaled, beta, name=name)
 
 
-@dataclass(frozen=True)
 class RmsNorm(RowNorm):
     """gamma * x / sqrt(mean(x**2) + eps) of each row.
 
@@ -131,7 +129,6 @@ class RmsNorm(RowNorm):
 
     name = "rmsnorm"
     roles = ("x", "gamma")
-    eps: float = 1e-5
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         x, gamma = ins

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from graphc.ops.shape import reshape, transpose
 REDUCTIONS = ("mean", "sum", "none")
 
 
+@dataclass(frozen=True)
 class RowLoss(Layer, base=True):
     """A loss with one number a row, weighted and reduced.
 
@@ -31,7 +33,7 @@ class RowLoss(Layer, base=True):
     optional: ClassVar[int] = 1
     operands: ClassVar[int] = 2
     """The number of operands before the weight."""
-    reduction: str
+    reduction: str = "mean"
 
     def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
         """Return the loss of each row."""

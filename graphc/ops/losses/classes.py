@@ -39,7 +39,6 @@ class NllLoss(RowLoss):
 
     name = "nll_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "labels", "weight")
-    reduction: str = "mean"
     label_smoothing: float = 0.0
     ignore: int | None = None
 
@@ -192,7 +191,6 @@ class SoftmaxLoss(RowLoss):
     """
 
     name = "softmax_loss"
-    reduction: str = "mean"
     label_smoothing: float = 0.0
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
@@ -272,12 +270,10 @@ def _soft(rows: Rows, reduction: str, share: float, class_weight: Any, node: str
     return apply_loss(SoftNllLoss(reduction), logs, target, weight=weight, name=node)
 
 
-@dataclass(frozen=True)
 class SvmLoss(RowLoss):
     """sum over j != y of max(0, s_j - s_y + 1) of each row; not divided by the classes."""
 
     name = "svm_loss"
-    reduction: str = "mean"
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
         return check_scores(ins, self.name)
@@ -295,7 +291,6 @@ class HingeLoss(ElementLoss):
 
     name = "hinge_loss"
     roles = ("scores", "target", "weight")
-    reduction: str = "mean"
     squared: bool = False
 
     def reference_each(self, prediction: Array, target: Array) -> Array:

@@ -23,12 +23,10 @@ from graphc.ops.source import constant
 __all__ = ["huber_loss", "log_cosh_loss", "mae_loss", "mse_loss", "poisson_loss", "sigmoid_loss"]
 
 
-@dataclass(frozen=True)
 class MseLoss(ElementLoss):
     """The mean of (prediction - target)**2 over the features of each row."""
 
     name = "mse_loss"
-    reduction: str = "mean"
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
         return np.asarray((prediction - target) ** 2)
@@ -37,12 +35,10 @@ class MseLoss(ElementLoss):
         return power(sub(prediction, target, name=f"{node}.error"), 2, name=name)
 
 
-@dataclass(frozen=True)
 class MaeLoss(ElementLoss):
     """The mean of |prediction - target| over the features of each row."""
 
     name = "mae_loss"
-    reduction: str = "mean"
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
         return np.asarray(np.abs(prediction - target))
@@ -56,7 +52,6 @@ class HuberLoss(ElementLoss):
     """e**2 / 2 where |e| <= delta, else delta * (|e| - delta / 2) (Huber 1964)."""
 
     name = "huber_loss"
-    reduction: str = "mean"
     delta: float = 1.0
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
@@ -70,12 +65,10 @@ class HuberLoss(ElementLoss):
         return mul(near, sub(error, mul(near, 0.5)), name=name)
 
 
-@dataclass(frozen=True)
 class LogCoshLoss(ElementLoss):
     """log(cosh(e)) = e + log(1 + exp(-2 e)) - log 2 of each error: e**2 / 2, then |e| - log 2."""
 
     name = "log_cosh_loss"
-    reduction: str = "mean"
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
         size = np.abs(prediction - target)
@@ -87,13 +80,11 @@ class LogCoshLoss(ElementLoss):
         return add(error, sub(more, math.log(2.0)), name=name)
 
 
-@dataclass(frozen=True)
 class PoissonLoss(ElementLoss):
     """exp(s) - t * s of each logarithm of a rate and each count."""
 
     name = "poisson_loss"
     roles = ("log_rate", "target", "weight")
-    reduction: str = "mean"
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
         return np.asarray(np.exp(prediction) - target * prediction)
@@ -196,7 +187,6 @@ class SigmoidLoss(ElementLoss):
 
     name = "sigmoid_loss"
     roles = ("scores", "target", "weight")
-    reduction: str = "mean"
     pos_weight: float | tuple[float, ...] = 1.0
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:

@@ -59,7 +59,6 @@ class CosineLoss(RowLoss):
     name = "cosine_loss"
     roles: ClassVar[tuple[str, ...]] = ("a", "b", "target", "weight")
     operands = 3
-    reduction: str = "mean"
     margin: float = 0.0
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
@@ -111,7 +110,6 @@ def cosine_loss(
     return apply_loss(CosineLoss(reduction, float(margin)), a, b, target, weight=weight, name=name)
 
 
-@dataclass(frozen=True)
 class KlLoss(RowLoss):
     """sum(t * (log t - l)) of each row of logarithms l and probabilities t; 0 where t is 0.
 
@@ -120,7 +118,6 @@ class KlLoss(RowLoss):
 
     name = "kl_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
-    reduction: str = "mean"
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
         logs, target = ins
@@ -159,13 +156,11 @@ def kl_loss(
     return apply_loss(KlLoss(reduction), log_probs, target, weight=weight, name=name)
 
 
-@dataclass(frozen=True)
 class SoftNllLoss(RowLoss):
     """-sum(t * l) of each row of logarithms of probabilities l and targets t."""
 
     name = "soft_nll_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
-    reduction: str = "mean"
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
         logs, target = ins
