@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from graphc.ir.op import Along, Array, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
+
+Number = TypeVar("Number", Array, Expr)
 
 
 class UpdateOp(Op, base=True):
@@ -64,7 +66,7 @@ class SlotOp(UpdateOp, base=True):
         return 3 if self.decay else 2
 
 
-def _decayed(decay: float, g: Any, p: Sequence[Any]) -> Any:
+def _decayed(decay: float, g: Number, p: Sequence[Number]) -> Number:
     """Return the gradient with that of the decay, of arrays or of expressions."""
     return g + decay * p[0] if decay else g
 

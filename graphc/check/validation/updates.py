@@ -134,7 +134,8 @@ def _found(
 
 def has_rule(optimizer: Optimizer) -> bool:
     """Return whether the classes of the optimizer and of its schedules state a rule."""
-    schedule, kinds = optimizer.schedule, [type(optimizer)]
+    kinds: list[type] = [type(optimizer)]
+    schedule = optimizer.schedule
     while schedule is not None:
         kinds.append(type(schedule))
         schedule = getattr(schedule, "then", None)
