@@ -14,7 +14,7 @@ from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Ones, Zeros
 from graphc.ir.op import Array, Layer
-from graphc.ir.tensor_type import Batch, TensorType, count
+from graphc.ir.tensor_type import Batch, Dim, TensorType, count
 from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import sqrt
 from graphc.ops.norm import check_features, columns
@@ -153,7 +153,7 @@ def layernorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
     `<node>.gamma` and `<node>.beta` (features,) are trained, from 1 and 0.  Raise GraphError unless
     x has floats with a last axis of fixed size.
     """
-    return _apply(LayerNorm(checked("layernorm", eps)), x, name)
+    return _of_rows(LayerNorm(checked("layernorm", eps)), x, name)
 
 
 def rmsnorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
@@ -161,7 +161,7 @@ def rmsnorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
 
     gamma is (features,).  Raise GraphError unless x has floats with a last axis of fixed size.
     """
-    return _apply(RmsNorm(checked("rmsnorm", eps)), x, name)
+    return _of_rows(RmsNorm(checked("rmsnorm", eps)), x, name)
 
 
 def checked(layer: str, eps: float) -> float:
@@ -175,17 +175,24 @@ def checked(layer: str, eps: float) -> float:
     return float(eps)
 
 
-def _apply(layer: LayerNorm | RmsNorm, x: Value, name: str | None) -> Value:
-    b = as_value(layer.name, x).builder
-    features = x.shape[-1] if x.type.rank else None
-    if not isinstance(features, int) or not x.type.is_float:
-        message = f"x is {x.type}, {layer.name} takes floats of shape (N, ..., features)"
-        raise b.error(layer, message, (x,))
-    node = b.free_name(layer.name, name)
+def _of_rows(layer: LayerNorm | RmsNorm, x: Value, name: str | None) -> Value:
+    x = as_value(layer.name, x)
+    size = x.shape[-1] if x.type.rank else None
+    return _scaled(layer, x, layer.name, size, "(N, ..., features)", name)
+
+
+def _scaled(
+    layer: Layer, x: Value, function: str, size: Dim | None, shape: str, name: str | None
+) -> Value:
+    """Apply a layer, with as many trained numbers of each role but x as there are features."""
+    b = x.builder
+    if not isinstance(size, int) or not x.type.is_float:
+        raise b.error(layer, f"x is {x.type}, {function} takes floats of shape {shape}", (x,))
+    node = b.free_name(function, name)
     starts = {"gamma": Ones(), "beta": Zeros()}
     with b.all_or_nothing():
         vectors = [
-            b.apply(Parameter((features,), x.dtype, starts[role]), name=f"{node}.{role}")
+            b.apply(Parameter((size,), x.dtype, starts[role]), name=f"{node}.{role}")
             for role in layer.roles[1:]
         ]
         return b.apply(layer, x, *vectors, name=node)
@@ -246,7 +253,7 @@ def groupnorm(x: Value, groups: int, *, eps: float = 1e-5, name: str | None = No
     from 1 and 0.  Raise GraphError if the groups do not divide the channels.
     """
     x, number = as_value("groupnorm", x), checked_whole("groupnorm: groups", groups)
-    return _normalized(GroupNorm(number, checked("groupnorm", eps)), x, "groupnorm", name)
+    return _of_channels(GroupNorm(number, checked("groupnorm", eps)), x, "groupnorm", name)
 
 
 def instancenorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
@@ -258,19 +265,9 @@ def instancenorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Val
     x = as_value("instancenorm", x)
     channels = x.shape[1] if x.type.rank > 1 else None
     number = channels if isinstance(channels, int) else 1
-    return _normalized(GroupNorm(number, checked("instancenorm", eps)), x, "instancenorm", name)
+    return _of_channels(GroupNorm(number, checked("instancenorm", eps)), x, "instancenorm", name)
 
 
-def _normalized(layer: GroupNorm, x: Value, function: str, name: str | None) -> Value:
-    b = x.builder
-    channels = x.shape[1] if x.type.rank > 1 else None
-    if not isinstance(channels, int) or not x.type.is_float:
-        message = f"x is {x.type}, {function} takes floats of shape (N, channels, ...)"
-        raise b.error(layer, message, (x,))
-    node = b.free_name(function, name)
-    with b.all_or_nothing():
-        vectors = [
-            b.apply(Parameter((channels,), x.dtype, start), name=f"{node}.{role}")
-            for role, start in (("gamma", Ones()), ("beta", Zeros()))
-        ]
-        return b.apply(layer, x, *vectors, name=node)
+def _of_channels(layer: GroupNorm, x: Value, function: str, name: str | None) -> Value:
+    size = x.shape[1] if x.type.rank > 1 else None
+    return _scaled(layer, x, function, size, "(N, channels, ...)", name)
