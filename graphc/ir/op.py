@@ -72,6 +72,8 @@ class Op:
     operations: ClassVar[int] = 1
     """The operations for each element of its largest operand or result, whichever is larger."""
 
+    is_linear: ClassVar[bool] = False
+    """Whether the result of a sum of operands is the sum of their results, but for rounding."""
     broadcasts: ClassVar[bool] = False
     """Whether its operands broadcast, so that gradients are summed to an operand's shape."""
     finite_hint: ClassVar[str] = ""

@@ -98,6 +98,7 @@ class BinaryFunction(Binary, base=True):
 class Add(Binary):
     """The sum a + b."""
 
+    is_linear = True
     onnx = "Add"
     gradient_text = ("d_out", "d_out")
 
@@ -114,6 +115,7 @@ class Add(Binary):
 class Sub(Binary):
     """The difference a - b."""
 
+    is_linear = True
     onnx = "Sub"
     gradient_text = ("d_out", "-d_out")
 
@@ -174,6 +176,7 @@ class Div(Binary):
 class Neg(Unary):
     """The negative -x."""
 
+    is_linear = True
     is_exact = True
     floats_only = False
     onnx = "Neg"

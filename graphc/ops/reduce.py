@@ -109,6 +109,7 @@ class Reduction(Op, base=True):
 class Sum(Reduction):
     """The sum over `axes`."""
 
+    is_linear = True
     gradient_text = ("spread(d_out)",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -129,6 +130,7 @@ class Sum(Reduction):
 class Mean(Reduction):
     """The mean over `axes`."""
 
+    is_linear = True
     floats_only = True
     gradient_text = ("spread(d_out) / count",)
 

@@ -37,6 +37,7 @@ __all__ = ["cast", "flatten", "reshape", "stop_gradient", "transpose"]
 class Reshape(Op):
     """The same elements in C order under another shape; no copy is made."""
 
+    is_linear = True
     is_exact = True
     alias = True
     roles = ("x",)
@@ -65,6 +66,7 @@ class Reshape(Op):
 class Transpose(Op):
     """x with its axes in another order."""
 
+    is_linear = True
     is_exact = True
     roles = ("x",)
     gradient_text = ("d_out.transpose(argsort(axes))",)
@@ -107,6 +109,7 @@ class Transpose(Op):
 class Cast(Op):
     """The same numbers in another dtype; gradients are cast back, and end at whole numbers."""
 
+    is_linear = True
     is_exact = True
     roles = ("x",)
     gradient_text = ("d_out.astype(x.dtype)",)
@@ -135,6 +138,7 @@ class Cast(Op):
 class StopGradient(NoGradient):
     """x itself, through which no gradient flows."""
 
+    is_linear = True
     is_exact = True
     alias = True
     name = "stop_gradient"

@@ -32,6 +32,7 @@ A stop of -1 stops a step backwards before the first entry.
 class Slice(Op):
     """A regular part of x: `cuts` has start, stop and step for each axis that is cut."""
 
+    is_linear = True
     is_exact = True
     roles = ("x",)
     gradient_text = ("place(d_out, cuts)",)
@@ -219,6 +220,7 @@ def _index_text(part: Any) -> str:
 class Concat(Op):
     """Values joined along an axis."""
 
+    is_linear = True
     is_exact = True
     gradient_text = ("d_out[part]",)
     only_moves = True
