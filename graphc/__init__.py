@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from graphc.base import __version__ as __version__
@@ -20,111 +21,66 @@ from graphc.base.errors import (
 from graphc.base.import_paths import answer_former_paths
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import freeze
-from graphc.declare import tensor_functions
 from graphc.declare.net import Net, mlp
+from graphc.declare.optim import every_kind
+from graphc.declare.other_names import no_attribute
 from graphc.declare.schedules import Cosine, Step, WarmUp
-from graphc.declare.tensor_functions import *  # noqa: F403
 from graphc.ir.build import Value, apply
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
 from graphc.ir.op import Layer, Op
 from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N, TensorType
-from graphc.ops.activations.exponential import elu, selu
-from graphc.ops.activations.gated import gelu, mish, silu
-from graphc.ops.activations.piecewise import hard_sigmoid, hard_swish, leaky_relu, prelu
-from graphc.ops.activations.softsign import softsign
-from graphc.ops.affine import affine
-from graphc.ops.attention import attention, multi_head_attention
-from graphc.ops.concat import concat
-from graphc.ops.conv_layer import conv, conv_transpose
-from graphc.ops.conv_parameters import (
-    conv1d,
-    conv2d,
-    conv3d,
-    conv_transpose1d,
-    conv_transpose2d,
-)
-from graphc.ops.dropout import dropout
-from graphc.ops.elementwise import add, div, mul, neg, power, sub
-from graphc.ops.functions import abs_ as abs
-from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
-from graphc.ops.gradient import grad
-from graphc.ops.group_norm import groupnorm, instancenorm
-from graphc.ops.index import argmax, one_hot, pick
-from graphc.ops.linalg import matmul
-from graphc.ops.losses.cosine import cosine_loss, cosine_similarity
-from graphc.ops.losses.divergence import kl_loss
-from graphc.ops.losses.margin import hinge_loss, svm_loss
-from graphc.ops.losses.nll import nll_loss
-from graphc.ops.losses.regression import (
-    huber_loss,
-    log_cosh_loss,
-    mae_loss,
-    mse_loss,
-    poisson_loss,
-)
-from graphc.ops.losses.sigmoid import sigmoid_loss
-from graphc.ops.losses.softmax import softmax_loss
-from graphc.ops.metrics import accuracy, mean_absolute_error
-from graphc.ops.norm import batchnorm
-from graphc.ops.pad import pad
-from graphc.ops.pool_layer import (
-    adaptive_avg_pool,
-    avg_pool,
-    global_avg_pool,
-    global_max_pool,
-    max_pool,
-)
-from graphc.ops.positions import learned_positions, rotary_positions, sinusoidal_positions
-from graphc.ops.recurrent import gru, lstm, rnn
-from graphc.ops.recurrent_cells import gru_cell, lstm_cell, rnn_cell
-from graphc.ops.reduce import broadcast_to, mean
-from graphc.ops.reduce import max_ as max
-from graphc.ops.reduce import sum_ as sum
-from graphc.ops.row_norm import layernorm, rmsnorm
-from graphc.ops.select import (
-    clip,
-    equal,
-    greater,
-    greater_equal,
-    less,
-    less_equal,
-    maximum,
-    minimum,
-    not_equal,
-    relu,
-    where,
-)
-from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
-from graphc.ops.smooth import erf, softplus
-from graphc.ops.standardize import standardize
+from graphc.ops import FUNCTIONS
 from graphc.runtime.executor import Executor
 from graphc.runtime.state import State
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     import passes
     from graphc import layers, onnx
     from graphc.check.check_layer import check_layer
     from graphc.check.check_op import check_op
     from graphc.check.grad_check import grad_check
     from graphc.declare import optim as optim
-    from graphc.declare.optim import (
-        SGD,
-        Adadelta,
-        Adagrad,
-        Adam,
-        Adamax,
-        AdamW,
-        Group,
-        Lion,
-        NAdam,
-        RMSprop,
-    )
+    from graphc.declare.optim.adagrad import *
+    from graphc.declare.optim.adam import *
+    from graphc.declare.optim.optimizer import *
+    from graphc.declare.optim.sgd import *
     from graphc.files.serialize import load, save
     from graphc.files.torch_state import load_torch_state, save_torch_state
+    from graphc.ops.activations import *
+    from graphc.ops.arrange import *
+    from graphc.ops.attention import *
+    from graphc.ops.conv_layer import *
+    from graphc.ops.conv_parameters import *
+    from graphc.ops.cumulative import *
+    from graphc.ops.dropout import *
+    from graphc.ops.elementwise import *
+    from graphc.ops.functions import *
+    from graphc.ops.gather import *
+    from graphc.ops.gradient import *
+    from graphc.ops.index import *
+    from graphc.ops.linalg import *
+    from graphc.ops.logic import *
+    from graphc.ops.losses.classes import *
+    from graphc.ops.losses.elements import *
+    from graphc.ops.losses.labels import *
+    from graphc.ops.losses.rows import *
+    from graphc.ops.norm import *
+    from graphc.ops.pad import *
+    from graphc.ops.pool_layer import *
+    from graphc.ops.pow import *
+    from graphc.ops.recurrent import *
+    from graphc.ops.recurrent_cells import *
+    from graphc.ops.reduce import *
+    from graphc.ops.resize import *
+    from graphc.ops.rounding import *
+    from graphc.ops.row_norm import *
+    from graphc.ops.scatter import *
+    from graphc.ops.select import *
+    from graphc.ops.shape import *
+    from graphc.ops.slicing import *
+    from graphc.ops.trigonometry import *
     from graphc.train import (
         Callback,
         Checkpoints,
@@ -139,43 +95,28 @@ if TYPE_CHECKING:
     from graphc.train.replay import Replay, RunDifference, compare_runs, replay
     from graphc.view import plots
 
-_LAZY = {
-    "SGD": "graphc.declare.optim",
-    "Adadelta": "graphc.declare.optim",
-    "Adagrad": "graphc.declare.optim",
-    "Adam": "graphc.declare.optim",
-    "AdamW": "graphc.declare.optim",
-    "Adamax": "graphc.declare.optim",
-    "Group": "graphc.declare.optim",
-    "Lion": "graphc.declare.optim",
-    "NAdam": "graphc.declare.optim",
-    "RMSprop": "graphc.declare.optim",
-    "layers": "graphc.layers",
-    "onnx": "graphc.onnx",
-    "plots": "graphc.plots",
-    "optim": "graphc.optim",
-    "check_layer": "graphc.check.check_layer",
-    "check_op": "graphc.check.check_op",
-    "grad_check": "graphc.check.grad_check",
-    "load": "graphc.files.serialize",
-    "save": "graphc.files.serialize",
-    "load_torch_state": "graphc.files.torch_state",
-    "save_torch_state": "graphc.files.torch_state",
-    "Callback": "graphc.train",
-    "Checkpoints": "graphc.train",
-    "CsvLog": "graphc.train",
-    "EarlyStopping": "graphc.train",
-    "Epoch": "graphc.train",
-    "History": "graphc.train",
-    "TensorBoardLog": "graphc.train",
-    "fit": "graphc.train",
-    "fit_standardize": "graphc.train",
-    "RunDifference": "graphc.train.replay",
-    "Replay": "graphc.train.replay",
-    "compare_runs": "graphc.train.replay",
-    "replay": "graphc.train.replay",
+    abs, max, min, round, sum = abs_, max_, min_, round_, sum_
+
+_FIRST_USE = {
+    "graphc.layers": ("layers",),
+    "graphc.onnx": ("onnx",),
+    "graphc.plots": ("plots",),
+    "graphc.optim": ("optim",),
+    "graphc.check.check_layer": ("check_layer",),
+    "graphc.check.check_op": ("check_op",),
+    "graphc.check.grad_check": ("grad_check",),
+    "graphc.files.serialize": ("load", "save"),
+    "graphc.files.torch_state": ("load_torch_state", "save_torch_state"),
+    "graphc.train": (
+        *("Callback", "Checkpoints", "CsvLog", "EarlyStopping", "Epoch", "History"),
+        *("TensorBoardLog", "fit", "fit_standardize"),
+    ),
+    "graphc.train.replay": ("Replay", "RunDifference", "compare_runs", "replay"),
 }
-"""From names that are imported at first use to their modules."""
+"""The modules that are imported at first use, and their names here; optimizers are such, too."""
+_MODULE_OF = {name: module for module, names in _FIRST_USE.items() for name in names}
+
+globals().update(FUNCTIONS)
 
 
 answer_former_paths()
@@ -186,25 +127,20 @@ def __getattr__(name: str) -> Any:
         from graphc.base.import_paths import own_passes
 
         return own_passes()
-    if name not in _LAZY:
-        from graphc.declare.other_names import no_attribute
-
-        raise no_attribute(name, __all__)
-    import importlib
-
-    module: ModuleType = importlib.import_module(_LAZY[name])
-    value = module if _LAZY[name] == f"graphc.{name}" else getattr(module, name)
+    if name == "__all__":
+        return sorted({*_NAMES, *every_kind()})
+    if name in _MODULE_OF:
+        module = importlib.import_module(_MODULE_OF[name])
+        value = module if _MODULE_OF[name] == f"graphc.{name}" else getattr(module, name)
+    elif name in every_kind():
+        value = every_kind()[name]
+    else:
+        raise no_attribute(name, __getattr__("__all__"))
     globals()[name] = value
     return value
 
 
 __all__ = [
-    "SGD",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
     "BudgetError",
     "Callback",
     "Checkpoints",
@@ -219,14 +155,11 @@ __all__ = [
     "Glorot",
     "Graph",
     "GraphError",
-    "Group",
     "He",
     "History",
     "Layer",
-    "Lion",
     "ModelFileError",
     "N",
-    "NAdam",
     "Net",
     "Node",
     "Normal",
@@ -236,7 +169,6 @@ __all__ = [
     "Orthogonal",
     "OutOfMemoryError",
     "Plan",
-    "RMSprop",
     "RankError",
     "RendererMissing",
     "Replay",
@@ -250,124 +182,27 @@ __all__ = [
     "Value",
     "WarmUp",
     "Zeros",
-    "abs",
-    "accuracy",
-    "adaptive_avg_pool",
-    "add",
-    "affine",
     "apply",
-    "argmax",
-    "attention",
-    "avg_pool",
-    "batchnorm",
-    "broadcast_to",
-    "cast",
     "check_layer",
     "check_op",
-    "clip",
     "compare_runs",
     "compile",
-    "concat",
-    "conv",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "cosine_loss",
-    "cosine_similarity",
-    "div",
-    "dropout",
-    "elu",
-    "equal",
-    "erf",
-    "exp",
     "fit",
     "fit_standardize",
-    "flatten",
     "freeze",
-    "gelu",
-    "global_avg_pool",
-    "global_max_pool",
-    "grad",
     "grad_check",
-    "greater",
-    "greater_equal",
-    "groupnorm",
-    "gru",
-    "gru_cell",
-    "hard_sigmoid",
-    "hard_swish",
-    "hinge_loss",
-    "huber_loss",
-    "instancenorm",
-    "kl_loss",
-    "layernorm",
     "layers",
-    "leaky_relu",
-    "learned_positions",
-    "less",
-    "less_equal",
     "load",
     "load_torch_state",
-    "log",
-    "log_cosh_loss",
-    "log_softmax",
-    "lstm",
-    "lstm_cell",
-    "mae_loss",
-    "matmul",
-    "max",
-    "max_pool",
-    "maximum",
-    "mean",
-    "mean_absolute_error",
-    "minimum",
-    "mish",
     "mlp",
-    "mse_loss",
-    "mul",
-    "multi_head_attention",
-    "neg",
-    "nll_loss",
-    "not_equal",
-    "one_hot",
     "onnx",
-    "pad",
     "passes",
-    "pick",
     "plots",
-    "poisson_loss",
-    "power",
-    "prelu",
-    "relu",
     "replay",
-    "reshape",
-    "rmsnorm",
-    "rnn",
-    "rnn_cell",
-    "rotary_positions",
     "save",
     "save_torch_state",
-    "selu",
-    "sigmoid",
-    "sigmoid_loss",
-    "sign",
-    "silu",
-    "sinusoidal_positions",
-    "softmax",
-    "softmax_loss",
-    "softplus",
-    "softsign",
-    "sqrt",
-    "standardize",
-    "stop_gradient",
-    "sub",
-    "sum",
-    "svm_loss",
-    "tanh",
-    "transpose",
-    "where",
 ]
-__all__ += tensor_functions.__all__
+__all__ += FUNCTIONS
+_NAMES = __all__
+if not TYPE_CHECKING:
+    del __all__  # the optimizers belong to it, and are imported when it is first asked for

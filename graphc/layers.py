@@ -20,11 +20,10 @@ import numpy as np
 
 from graphc.ir.op import Array, Op
 from graphc.kernels.philox import stream_of
-from graphc.ops.affine import AffineLayer
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.elementwise import Mul
-from graphc.ops.losses.margin import SvmLoss
-from graphc.ops.losses.softmax import SoftmaxLoss
+from graphc.ops.linalg import AffineLayer
+from graphc.ops.losses.classes import SoftmaxLoss, SvmLoss
 from graphc.ops.norm import BatchNorm
 from graphc.ops.select import Relu
 from graphc.runtime import reference

@@ -24,15 +24,14 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Shape, TensorType, normal_axis
-from graphc.ops import channels
-from graphc.ops.concat import Concat
+from graphc.ops import shape
 from graphc.ops.conv import Convolution
 from graphc.ops.elementwise import Binary, Unary
 from graphc.ops.pad import Pad
 from graphc.ops.pool import Pooling
 from graphc.ops.select import ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose, reshape
-from graphc.ops.slicing import Slice
+from graphc.ops.slicing import Concat, Slice
 from passes.pins import pinned
 from passes.pipeline import graph_pass
 
@@ -112,7 +111,7 @@ class _Walk:
                 self.images[node.name] = _Image(x, self.matrices.get(x.name))
         elif x.type.rank == 2 < node.type.rank and x.shape[1] == node.type.shape[-1]:
             self.matrices[node.name] = x
-        elif x.type.rank > 2 and node.type == channels.first(x.type) and _free(x.type):
+        elif x.type.rank > 2 and node.type == shape.first(x.type) and _free(x.type):
             made = isinstance(x.node.op, (Convolution, Pooling))
             if made or x.name in self.matrices:
                 self.images[node.name] = _Image(x, self.matrices.get(x.name))
@@ -130,7 +129,7 @@ class _Walk:
         made = self._of_pixels(node, inputs) or self._of_image(node, inputs)
         if made is None:
             return False
-        turned = channels.channels_first(made.last, name=node.name)
+        turned = shape.channels_first(made.last, name=node.name)
         self.images[turned.name] = made
         self.changed = True
         return True
@@ -149,7 +148,7 @@ class _Walk:
             for v in values
         ]
         matrix = self.b.apply(op, *operands, name=self._free_name(f"{node.name}.pixels"))
-        image = self._image(node, channels.last(node.type).shape, matrix)
+        image = self._image(node, shape.last(node.type).shape, matrix)
         self.matrices[image.name] = matrix
         return _Image(image, matrix)
 
@@ -173,7 +172,7 @@ class _Walk:
             return x
         if x.type.rank < rank:
             x = reshape(x, (*(1,) * (rank - x.type.rank), *x.shape), name=self._part(x, "ranked"))
-        return channels.channels_last(x, name=self._part(x, "channels_last"))
+        return shape.channels_last(x, name=self._part(x, "channels_last"))
 
     def _matrix(self, x: Value) -> Value:
         """Return `x` with a row for each pixel."""
@@ -181,7 +180,7 @@ class _Walk:
         if image is not None and image.matrix is not None:
             return image.matrix
         last = self._last(x, x.type.rank)
-        matrix = channels.pixels(last, name=self._part(x, "pixels"))
+        matrix = shape.pixels(last, name=self._part(x, "pixels"))
         self.images[x.name] = _Image(last, matrix)
         return matrix
 
@@ -213,7 +212,7 @@ def _wanted(graph: Graph) -> set[str]:
             back = node.type.rank > 2 and op.axes == _last_axes(node.type.rank)
         elif isinstance(op, Reshape):
             x = graph[node.inputs[0]].type
-            back = x.rank == node.type.rank > 2 and _free(x) and node.type == channels.last(x)
+            back = x.rank == node.type.rank > 2 and _free(x) and node.type == shape.last(x)
         else:
             back = isinstance(op, (*ON_ELEMENTS, Concat, Slice, Pad)) and node.name in found
         if back:

@@ -21,9 +21,9 @@ from graphc.base.errors import GraphError
 from graphc.compiler.memory import align
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
-from graphc.ops.again import After
 from graphc.ops.elementwise import mul
 from graphc.ops.exchange import Receive, Send, ShardInput, Total
+from graphc.ops.fused import After
 from graphc.ops.source import Input, Parameter
 from passes.shard import share_of
 

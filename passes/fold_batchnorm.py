@@ -24,10 +24,9 @@ import numpy as np
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.affine import Affine
 from graphc.ops.conv import Conv
 from graphc.ops.elementwise import Add
-from graphc.ops.linalg import MatMul
+from graphc.ops.linalg import Affine, MatMul
 from graphc.ops.norm import Normalize
 from graphc.ops.shape import Reshape
 from graphc.ops.source import Constant, constant_op

@@ -25,7 +25,6 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.exchange import Send
 from graphc.ops.source import Constant, constant_op
-from graphc.view.cost import op_flops
 from passes.identities import KINDS, simplify
 from passes.pins import pinned
 from passes.pipeline import graph_pass
@@ -101,7 +100,7 @@ def _folded(node: Node, operands: list[Node], left: int) -> Node | None:
 
 def _work(node: Node, operands: list[Node]) -> int:
     """Return the operations that computing the node takes, moving its bytes included."""
-    flops = op_flops(node.op, [operand.type for operand in operands], node.type, 1)
+    flops = node.op.flops([operand.type for operand in operands], node.type, 1)
     return node.type.nbytes(1) + sum(flops)
 
 

@@ -16,9 +16,8 @@ from collections.abc import Mapping
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, shared
-from graphc.ops.affine import Affine
 from graphc.ops.fused import AffineRelu, MatMulReluGrad
-from graphc.ops.linalg import MatMul
+from graphc.ops.linalg import Affine, MatMul
 from graphc.ops.select import Relu, ReluGrad
 from passes.pipeline import graph_pass
 

@@ -8,11 +8,10 @@ import numpy as np
 
 from graphc.ir.graph import Node
 from graphc.ir.op import Op
-from graphc.ops.concat import Concat
 from graphc.ops.elementwise import Div, Mul, Neg, Power, Sub
 from graphc.ops.reduce import BroadcastTo
 from graphc.ops.shape import Cast, Reshape, Transpose
-from graphc.ops.slicing import Slice
+from graphc.ops.slicing import Concat, Slice
 from graphc.ops.source import Constant
 
 KINDS = Mul, Div, Sub, Neg, Power, Transpose, Slice, Reshape, BroadcastTo, Cast, Concat

@@ -26,7 +26,7 @@ from typing import ClassVar, Literal
 from graphc.compiler.remat.values import border
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, Source
-from graphc.ops.again import After
+from graphc.ops.fused import After
 from graphc.ops.source import Constant
 
 

@@ -15,8 +15,8 @@ from graphc import layers
 from graphc.base.errors import GraphError
 from graphc.declare.net import Net
 from graphc.ir.tensor_type import N
-from graphc.ops.affine import affine
-from graphc.ops.losses.softmax import softmax_loss
+from graphc.ops.linalg import affine
+from graphc.ops.losses.classes import softmax_loss
 from graphc.ops.reduce import sum_
 from graphc.ops.select import relu
 from graphc.runtime.reference import evaluate

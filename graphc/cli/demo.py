@@ -22,9 +22,9 @@ from graphc.declare.schedules import Cosine
 from graphc.files.disk import FolderLock, make_folder
 from graphc.files.serialize import save
 from graphc.ir.tensor_type import N
-from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout
-from graphc.ops.losses.softmax import softmax_loss
+from graphc.ops.linalg import affine
+from graphc.ops.losses.classes import softmax_loss
 from graphc.ops.norm import batchnorm
 from graphc.ops.select import relu
 from graphc.runtime.executor import Executor

@@ -29,9 +29,7 @@ from graphc.ir.op import Array
 from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import TensorType, dim_at, shape_at
 from graphc.ops.functions import LogSoftmax
-from graphc.ops.losses.margin import SvmLoss
-from graphc.ops.losses.nll import NllLoss
-from graphc.ops.losses.softmax import SoftmaxLoss
+from graphc.ops.losses.classes import NllLoss, SoftmaxLoss, SvmLoss
 from graphc.runtime.executor import Executor
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
-from graphc.ops.losses.label_hit import LabelHit
+from graphc.ops.losses.labels import LabelHit
 from graphc.ops.shape import Cast
 from graphc.ops.source import Input
 

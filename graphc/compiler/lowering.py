@@ -20,8 +20,8 @@ from graphc.kernels.order import fusing_order
 from graphc.kernels.split import loop_split
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import View
-from graphc.ops.again import is_event_of
 from graphc.ops.exchange import Receive, Send
+from graphc.ops.fused import is_event_of
 from graphc.ops.shape import Transpose
 
 

@@ -135,14 +135,7 @@ def readers(graph: Graph, name: str) -> tuple[str, ...]:
 
 def may_be_view(graph: Graph, node: Node) -> bool:
     """Return whether kernels may read a node's result from the bytes of its operand."""
-    from graphc.ops.pad import Pad
-    from graphc.ops.reduce import BroadcastTo
-    from graphc.ops.shape import Transpose
-    from graphc.ops.slicing import Slice
-
-    if isinstance(node.op, BroadcastTo):
-        return all(dim == 1 for dim in graph[node.inputs[0]].type.shape)
-    return isinstance(node.op, (Transpose, Slice, Pad)) or node.op.alias
+    return node.op.may_be_view([graph[name].type for name in node.inputs])
 
 
 def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[Node]]) -> bool:

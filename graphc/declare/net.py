@@ -14,8 +14,8 @@ from graphc.ir.graph import Graph
 from graphc.ir.init import resolve
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
-from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout as dropout_layer
+from graphc.ops.linalg import affine
 from graphc.ops.norm import batchnorm as batchnorm_layer
 from graphc.ops.select import relu
 from graphc.ops.source import Constant, Input, Parameter, constant_op

@@ -85,22 +85,22 @@ class Operators(Missing):
         return _made("elementwise.neg", self)
 
     def __pow__(self, exponent: float) -> Value:
-        return _made("elementwise.power", self, exponent)
+        return _made("pow.power", self, exponent)
 
     def __rpow__(self, other: Any) -> Value:
-        return _made("elementwise.power", other, self)
+        return _made("pow.power", other, self)
 
     def __mod__(self, other: Any) -> Value:
-        return _made("division.mod", self, other)
+        return _made("rounding.mod", self, other)
 
     def __rmod__(self, other: Any) -> Value:
-        return _made("division.mod", other, self)
+        return _made("rounding.mod", other, self)
 
     def __floordiv__(self, other: Any) -> Value:
-        return _made("division.floor_div", self, other)
+        return _made("rounding.floor_div", self, other)
 
     def __rfloordiv__(self, other: Any) -> Value:
-        return _made("division.floor_div", other, self)
+        return _made("rounding.floor_div", other, self)
 
     def __and__(self, other: Any) -> Value:
         return _made("logic.logical_and", self, other)

@@ -7,6 +7,7 @@ rate by itself, and `ex.hyper["lr"]` still scales all of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import cos, pi
 
 from graphc.base.arguments import call_text, checked_number, checked_whole
 from graphc.base.errors import GraphError
@@ -25,6 +26,13 @@ class Schedule:
         Before `start` the factor keeps its initial value.
         """
         raise NotImplementedError(f"{type(self).__name__} has no rate")
+
+    def reference(self, updates: int) -> float:
+        """Return the factor after that many updates, in plain Python; below 0 it is that at 0.
+
+        Validation compares `rate` with it; a class without one of its own is not validated.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no reference rule")
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,6 +57,11 @@ class WarmUp(Schedule):
         """Return `lr` times both factors; that of `then` is 1 during the warm-up."""
         warm = lr.builder.apply(WarmUpRate(self.steps, start), lr, updates)
         return warm if self.then is None else self.then.rate(warm, updates, start + self.steps)
+
+    def reference(self, updates: int) -> float:
+        """Return the product of both factors."""
+        after = 1.0 if self.then is None else self.then.reference(updates - self.steps)
+        return min((max(updates, 0) + 1) / self.steps, 1.0) * after
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,6 +94,13 @@ class Cosine(Schedule):
         op = CosineRate(self.total - self.warmup, self.floor, start + self.warmup)
         return b.apply(op, lr, updates)
 
+    def reference(self, updates: int) -> float:
+        """Return the warm-up's factor times that of the half cosine."""
+        warm = min((max(updates, 0) + 1) / self.warmup, 1.0) if self.warmup else 1.0
+        done = max(max(updates, 0) - self.warmup, 0) / (self.total - self.warmup)
+        share = 0.5 * (1 + cos(pi * min(done, 1.0)))
+        return warm * (self.floor + (1 - self.floor) * share)
+
 
 @dataclass(frozen=True, repr=False)
 class Step(Schedule):
@@ -97,6 +117,10 @@ class Step(Schedule):
     def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
         """Return `lr` times a power of `factor`."""
         return lr.builder.apply(StepRate(self.every, self.factor, start), lr, updates)
+
+    def reference(self, updates: int) -> float:
+        """Return a power of `factor`."""
+        return float(self.factor ** (max(updates, 0) // self.every))
 
 
 def _keep_whole(schedule: Schedule, field: str, least: int) -> None:

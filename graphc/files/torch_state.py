@@ -18,7 +18,7 @@ from graphc.files.container import NAMES, pack, read_file, read_tensors
 from graphc.files.disk import write_file
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ops.affine import AffineLayer
+from graphc.ops.linalg import AffineLayer
 from graphc.runtime.executor import Executor
 
 _SHOWN = 6

@@ -94,8 +94,7 @@ class _Reverse:
 
     def _side_by_side(self, parts: list[Value]) -> list[Value]:
         """Join gradients of slices that make up the whole, instead of padding and adding them."""
-        from graphc.ops.concat import Concat
-        from graphc.ops.slicing import joined_axis, slice_start
+        from graphc.ops.slicing import Concat, joined_axis, slice_start
 
         axis = joined_axis([part.node for part in parts]) if len(parts) > 1 else None
         if axis is None:

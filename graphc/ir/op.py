@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
-from graphc.ir.tensor_type import Batch, TensorType, dim_at
+from graphc.ir.tensor_type import Batch, TensorType, dim_at, shape_at
 
 if TYPE_CHECKING:
     from graphc.ir.build import Builder, Value
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from graphc.kernels.products import Product
 
 Array = NDArray[Any]
+Cotangents: TypeAlias = "Sequence[Value | None]"
+"""One for each operand, or None for an operand without a gradient."""
 
 Along = Literal["elements", "rows", "columns", "all", "call"]
 """The iteration of an op over its values in a fused kernel of rows and columns:
@@ -76,11 +79,25 @@ class Op:
     """Whether it computes no number: its result has the bits of its operands."""
     persistent: ClassVar[bool] = False
     """Whether its value lasts between runs, in the state of an executor."""
+    operations: ClassVar[int] = 1
+    """The operations for each element of its largest operand or result, whichever is larger."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    is_linear: ClassVar[bool] = False
+    """Whether the result of a sum of operands is the sum of their results, but for rounding."""
+    broadcasts: ClassVar[bool] = False
+    """Whether its operands broadcast, so that gradients are summed to an operand's shape."""
+    finite_hint: ClassVar[str] = ""
+    """What to write where the result is not finite."""
+    onnx: ClassVar[str] = ""
+    """The operator of ONNX that the op is, if it has no attributes and there is one."""
+
+    def __init_subclass__(cls, base: bool = False, **kwargs: Any) -> None:
+        """Name the op after its class, and note graphc's own; a `base` of ops is none itself."""
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = cls.__name__.lower()
+        if not base and cls.__module__.startswith("graphc.ops."):
+            BUILT_IN[f"layer {cls.name}" if issubclass(cls, Layer) else cls.name] = cls
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of the result; raise ValueError, in the op's words, for bad operands."""
@@ -101,9 +118,7 @@ class Op:
         """
         return None
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         """Return one cotangent for each operand, or None for an operand without a gradient."""
         raise NotImplementedError(f"op {self.name} has no gradient")
 
@@ -120,6 +135,10 @@ class Op:
     def along(self, ins: Sequence[TensorType]) -> Along:
         """Return how the op iterates over operands of these types in a fused kernel."""
         return "call"
+
+    def may_be_view(self, ins: Sequence[TensorType]) -> bool:
+        """Return whether kernels may read the result from the bytes of the first operand."""
+        return self.alias
 
     def lead(self, ins: Sequence[TensorType]) -> int:
         """Return how many of the first dimensions are the rows of the op's matrix."""
@@ -155,6 +174,14 @@ class Op:
         """Return whether the op adds rows of its second operand at the indices in its first."""
         return False
 
+    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        """Return the operations besides matrix products, and those of matrix products.
+
+        They are those of the mathematics for a batch of `n` rows: a multiply-add is two, any other
+        function of an element, whether exp or max, is one.
+        """
+        return self.operations * max(prod(shape_at(x.shape, n)) for x in (out, *ins)), 0
+
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         """Return, for operands that are indices, how many entries they may index."""
         return {}
@@ -185,11 +212,25 @@ def _frozen(op: Op, name: str, value: object) -> None:
 Op.__setattr__ = _frozen  # type: ignore[method-assign,assignment]
 
 
+BUILT_IN: dict[str, type[Op]] = {}
+"""The ops of `graphc.ops` by name; a layer, which may share an op's name, as `layer name`."""
+
+
 class Source(Op):
     """An op without operands whose value exists before the program runs."""
 
     is_source = True
     only_moves = True
+
+
+class NoGradient(Op):
+    """An op through which no gradient flows, as one of whole numbers, bools or steps."""
+
+    gradient_text: ClassVar[tuple[str, ...]] = ("",)
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return None for each operand."""
+        return (None,) * len(ins)
 
 
 class Layer(Op):

@@ -22,8 +22,8 @@ from graphc.kernels.matrix import by_last
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.turned import is_storable
 from graphc.kernels.views import joined_columns
-from graphc.ops.again import After
 from graphc.ops.exchange import Send
+from graphc.ops.fused import After
 from graphc.ops.shape import Transpose
 
 

@@ -14,8 +14,8 @@ from graphc.compiler.schedule import Schedule, arrivals, readers
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
 from graphc.kernels.traits import TraitsOf
-from graphc.ops.again import After
 from graphc.ops.exchange import Receive, Send
+from graphc.ops.fused import After
 from graphc.ops.shape import Transpose
 
 KINDS = 4

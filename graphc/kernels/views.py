@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Shape, TensorType, count, normal_axis
-from graphc.ops.concat import Concat
-from graphc.ops.slicing import Cut, Slice, SliceGrad
+from graphc.ops.slicing import Concat, Cut, Slice, SliceGrad
 
 
 @dataclass(frozen=True, slots=True)

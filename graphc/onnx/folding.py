@@ -31,7 +31,6 @@ from graphc.onnx.call import (
 )
 from graphc.onnx.convert.axes import axes_of
 from graphc.runtime.reference import evaluate
-from graphc.view.cost import op_flops
 
 
 def expanded(graph: Graph, train: bool) -> Graph:
@@ -185,5 +184,5 @@ def _evaluated(b: Builder, results: Sequence[Held]) -> list[Held]:
 def _numbers(graph: Graph, node: Node) -> int:
     """Return the numbers computed for a node, products counted less since BLAS is faster."""
     operands = [graph[name].type for name in node.inputs]
-    plain, products = op_flops(node.op, operands, node.type, 1)
+    plain, products = node.op.flops(operands, node.type, 1)
     return node.type.size(1) + plain + products // PRODUCTS

@@ -1,211 +1,23 @@
-"""All ops and layers by name: the parser of texts and the contract tests use them."""
+"""All ops and layers of graphc: each file of this folder is a family of them.
+
+An op notes itself in `OPS` when its file is imported.  What `__all__` of a file lists are functions
+of `graphc` itself; a name that Python has already ends in `_` here: `max_` is `graphc.max`.
+"""
 
 from __future__ import annotations
 
-from graphc.ir.op import Layer, Op
-from graphc.ops.activations.exponential import Celu, Elu, Selu
-from graphc.ops.activations.gated import Gelu, Mish, Silu
-from graphc.ops.activations.piecewise import (
-    HardSigmoid,
-    HardSwish,
-    LeakyRelu,
-    PRelu,
-    Shrink,
-    ThresholdedRelu,
-)
-from graphc.ops.activations.softsign import Softsign
-from graphc.ops.affine import Affine, AffineLayer
-from graphc.ops.again import After
-from graphc.ops.attention import CausalSoftmax
-from graphc.ops.concat import Concat
-from graphc.ops.conv import Conv, ConvDw, ConvDx
-from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
-from graphc.ops.cumulative import Cumsum
-from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
-from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
-from graphc.ops.embedding import Embedding
-from graphc.ops.exchange import Receive, Send, ShardInput, Total
-from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
-from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
-from graphc.ops.gather import Gather, GatherGrad
-from graphc.ops.gradient import Gradient
-from graphc.ops.group_norm import GroupNorm
-from graphc.ops.index import Argmax, Argmin, OneHot, Pick
-from graphc.ops.index_nd import FlatIndex
-from graphc.ops.linalg import MatMul
-from graphc.ops.logic import And, Not, Or, Xor
-from graphc.ops.losses.cosine import CosineLoss
-from graphc.ops.losses.divergence import KlLoss
-from graphc.ops.losses.label_hit import LabelHit
-from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
-from graphc.ops.losses.margin import HingeLoss, SvmLoss
-from graphc.ops.losses.nll import NllLoss, WeightedNllLoss
-from graphc.ops.losses.regression import HuberLoss, LogCoshLoss, MaeLoss, MseLoss, PoissonLoss
-from graphc.ops.losses.sigmoid import SigmoidLoss
-from graphc.ops.losses.soft import SoftNllLoss
-from graphc.ops.losses.softmax import SoftmaxLoss
-from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
-from graphc.ops.optim import (
-    AdamMean,
-    AdamSquare,
-    AdamStep,
-    Average,
-    Cleared,
-    ClipScale,
-    Momentum,
-    NesterovStep,
-    SgdStep,
-    SquareSum,
-)
-from graphc.ops.order import TopK
-from graphc.ops.pad import Pad
-from graphc.ops.pool import (
-    MaxPool,
-    MaxPoolGrad,
-    MaxPoolIndex,
-    MaxPoolPick,
-    SumPool,
-    SumPoolGrad,
-)
-from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
-from graphc.ops.pow import Pow
-from graphc.ops.rate import Corrected, CosineRate, NadamMomentum, StepRate, WarmUpRate
-from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
-from graphc.ops.rounding import Ceil, Floor, Round
-from graphc.ops.row_norm import LayerNorm, RmsNorm
-from graphc.ops.scatter import GatherElements, LastWrite, ScatterElements
-from graphc.ops.select import (
-    Clip,
-    Equal,
-    Greater,
-    GreaterEqual,
-    Less,
-    LessEqual,
-    Maximum,
-    Minimum,
-    NotEqual,
-    Relu,
-    ReluGrad,
-    Where,
-)
-from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
-from graphc.ops.slicing import Slice, SliceGrad
-from graphc.ops.smooth import Erf, Expm1, Log1p, Softplus
-from graphc.ops.source import Constant, Input, Parameter, State
-from graphc.ops.standardize import Standardize
-from graphc.ops.trigonometry import (
-    Acos,
-    Acosh,
-    Asin,
-    Asinh,
-    Atan,
-    Atanh,
-    Cos,
-    Cosh,
-    Sin,
-    Sinh,
-    Tan,
-)
+import importlib
+import pkgutil
 
-_SOURCES = (Input, Parameter, State, Constant)
-_SHARDS = (ShardInput, Total, Send, Receive)
-_LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, Standardize, Gradient)
-_ROW_NORMS = (LayerNorm, RmsNorm)
-_IMAGE_LAYERS = (
-    ConvLayer,
-    ConvTransposeLayer,
-    MaxPoolLayer,
-    AvgPoolLayer,
-    GlobalAvgPool,
-    GroupNorm,
-)
-_ELEMENT_LOSSES = (
-    MseLoss,
-    MaeLoss,
-    HuberLoss,
-    LogCoshLoss,
-    PoissonLoss,
-    SigmoidLoss,
-    HingeLoss,
-)
-_LABEL_AND_ROW_LOSSES = (NllLoss, WeightedNllLoss, SoftNllLoss, KlLoss, CosineLoss)
-_ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power)
-_FUNCTIONS = (Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus)
-_ACTIVATIONS = (
-    LeakyRelu,
-    PRelu,
-    Elu,
-    Selu,
-    Gelu,
-    Silu,
-    Mish,
-    Softsign,
-    HardSigmoid,
-    HardSwish,
-    Celu,
-    ThresholdedRelu,
-    Shrink,
-)
-_ARITHMETIC = (Floor, Ceil, Round, Log1p, Expm1, Pow, FloorDiv, TruncDiv, Mod, Fmod)
-_TRIGONOMETRY = (Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh)
-_LOGIC = (And, Or, Xor, Not)
-_CHOICES = (Relu, ReluGrad, Maximum, Minimum, Clip, Where)
-_COMPARISONS = (Less, LessEqual, Greater, GreaterEqual, Equal, NotEqual)
-_REDUCTIONS = (Sum, Mean, MeanGrad, Max, Argmax, OneHot, Pick, Softmax, LogSoftmax)
-_ALONG_AXES = (Min, Argmin, Cumsum, TopK)
-_SHAPES = (Reshape, Transpose, Concat, Slice, SliceGrad, Cast, StopGradient, BroadcastTo)
-_BY_INDEX = (
-    Embedding,
-    Gather,
-    GatherGrad,
-    GatherElements,
-    ScatterElements,
-    LastWrite,
-    FlatIndex,
-)
-_PRODUCTS = (MatMul, Affine, CausalSoftmax)
-_NORMS = (BatchNormTrain, BatchNormDgamma, BatchNormDx, Normalize, DropoutMask)
-_IMAGES = (Conv, ConvDx, ConvDw, Pad)
-_POOLS = (MaxPool, MaxPoolIndex, MaxPoolGrad, MaxPoolPick, SumPool, SumPoolGrad)
-_LOSSES = (SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad, LabelHit)
-_FUSED = (AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx)
-_AGAIN = (After,)
-_UPDATES = (Momentum, SgdStep, NesterovStep, AdamMean, AdamSquare, AdamStep, Average, Cleared)
-_RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate, Corrected, NadamMomentum)
+from graphc.ir.op import BUILT_IN as OPS
 
-_ALL: tuple[type[Op], ...] = (
-    *_SOURCES,
-    *_SHARDS,
-    *_LAYERS,
-    *_ROW_NORMS,
-    *_IMAGE_LAYERS,
-    *_ELEMENT_LOSSES,
-    *_LABEL_AND_ROW_LOSSES,
-    *_ACTIVATIONS,
-    *_ELEMENTWISE,
-    *_FUNCTIONS,
-    *_ARITHMETIC,
-    *_TRIGONOMETRY,
-    *_LOGIC,
-    *_CHOICES,
-    *_COMPARISONS,
-    *_REDUCTIONS,
-    *_ALONG_AXES,
-    *_SHAPES,
-    *_BY_INDEX,
-    *_PRODUCTS,
-    *_NORMS,
-    *_IMAGES,
-    *_POOLS,
-    *_LOSSES,
-    *_FUSED,
-    *_AGAIN,
-    *_UPDATES,
-    *_RATES,
-)
+__all__ = ["FUNCTIONS", "OPS"]
 
-OPS: dict[str, type[Op]] = {
-    f"layer {op.name}" if issubclass(op, Layer) else op.name: op for op in _ALL
+_FILES = [importlib.import_module(f.name) for f in pkgutil.walk_packages(__path__, f"{__name__}.")]
+
+FUNCTIONS = {
+    name.removesuffix("_"): getattr(file, name)
+    for file in _FILES
+    for name in getattr(file, "__all__", ())
 }
-"""All ops by name; a layer, which may share its name with the op it becomes, as `layer name`."""
+"""The functions of values by their names in `graphc`."""

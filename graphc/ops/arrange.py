@@ -14,12 +14,25 @@ from graphc.base.work import spend_bytes, spend_elements
 from graphc.ir.build import Value, as_value
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, broadcast, normal_axes, shape_text
-from graphc.ops.concat import Concat, concat
 from graphc.ops.reduce import BroadcastTo, broadcast_to
 from graphc.ops.select import Where
 from graphc.ops.shape import Reshape, reshape
-from graphc.ops.slicing import Cut, Slice
+from graphc.ops.slicing import Concat, Cut, Slice, concat
 from graphc.ops.source import constant
+
+__all__ = [
+    "expand",
+    "flip",
+    "repeat",
+    "roll",
+    "split",
+    "squeeze",
+    "stack",
+    "tile",
+    "tril",
+    "triu",
+    "unsqueeze",
+]
 
 MASKS = 3
 """The bytes that are made for each entry of a triangle's mask."""

@@ -1,4 +1,7 @@
-"""Attention: for each query a mean of values, weighted by how well their keys match it."""
+"""Attention: for each query a mean of values, weighted by how well their keys match it.
+
+Beside it what tells positions apart: sinusoidal, rotary and learned.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,97 @@ from graphc.base.arguments import whole
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Along, Array, Op, shared
+from graphc.ir.init import Normal, resolve
+from graphc.ir.op import Along, Array, Cotangents, Op, shared
 from graphc.ir.tensor_type import Dim, TensorType, shape_text
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
-from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout as dropout_layer
-from graphc.ops.elementwise import add, mul, sub
+from graphc.ops.elementwise import add, mul, neg, sub
 from graphc.ops.functions import softmax
-from graphc.ops.linalg import MatMul
+from graphc.ops.linalg import MatMul, affine
 from graphc.ops.reduce import sum_
 from graphc.ops.select import where
 from graphc.ops.shape import reshape, transpose
+from graphc.ops.slicing import concat
+from graphc.ops.source import Parameter, constant
+
+__all__ = [
+    "attention",
+    "learned_positions",
+    "multi_head_attention",
+    "rotary_positions",
+    "sinusoidal_positions",
+]
+
+PERIOD = 10000.0
+"""The longest wavelength in both papers, in units of 2 pi."""
+NORMAL = Normal(0.02)
+"""The initial values of learned positions, as in GPT-2."""
+
+
+def sinusoidal_positions(x: Value, *, name: str | None = None) -> Value:
+    """Add sin(t / 10000**(2i / C)) to columns 2i of x (..., T, C), and cos to columns 2i + 1.
+
+    Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.  Raise GraphError unless C is even.
+    """
+    steps, width = _sizes("sinusoidal_positions", x)
+    angles = _angles(steps, width)
+    table = np.stack((np.sin(angles), np.cos(angles)), axis=-1).reshape(steps, width)
+    return add(x, constant(x.builder, table, x.dtype), name=name)
+
+
+def learned_positions(x: Value, *, init: Any = NORMAL, name: str | None = None) -> Value:
+    """Add `<node>.weight` (T, C), a trained row for each position, to x (..., T, C)."""
+    b = as_value("learned_positions", x).builder
+    steps, width = _sizes("learned_positions", x, even=False)
+    node = b.free_name("learned_positions", name)
+    with b.all_or_nothing():
+        table = _table(f"{node}.weight", (steps, width), x.dtype, init)
+        return add(x, b.apply(table, name=f"{node}.weight"), name=node)
+
+
+def _table(name: str, sizes: tuple[int, int], dtype: str, init: Any) -> Parameter:
+    try:
+        return Parameter(sizes, dtype, resolve(init, sizes))
+    except ValueError as error:
+        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
+
+
+def rotary_positions(x: Value, *, name: str | None = None) -> Value:
+    """Rotate each pair of columns (i, i + C/2) of x (..., T, C) by t / 10000**(2i / C).
+
+    For queries and keys of each head: their products then depend only on the distance of positions
+    (Su et al. 2021, arXiv:2104.09864; halves as pairs, as in GPT-NeoX and Llama).  Raise GraphError
+    unless C is even.
+    """
+    steps, width = _sizes("rotary_positions", x)
+    b, half = x.builder, width // 2
+    angles = np.tile(_angles(steps, width), 2)
+    with b.all_or_nothing():
+        turned = concat([neg(x[..., half:]), x[..., :half]], axis=-1)
+        cos, sin = (constant(b, part, x.dtype) for part in (np.cos(angles), np.sin(angles)))
+        return add(mul(x, cos), mul(turned, sin), name=name)
+
+
+def _angles(steps: int, width: int) -> Array:
+    """Return the angle of each position and wave: (steps, width / 2)."""
+    waves = PERIOD ** (-np.arange(0, width, 2) / width)
+    return np.asarray(np.arange(steps)[:, None] * waves)
+
+
+def _sizes(what: str, x: Value, *, even: bool = True) -> tuple[int, int]:
+    """Return the number of positions and the width of x; raise GraphError if x does not fit."""
+    steps, width = as_value(what, x).shape[-2:] if x.type.rank > 2 else (None, None)
+    fits = x.type.is_float and isinstance(width, int) and not (even and width % 2)
+    if fits and isinstance(steps, int) and isinstance(width, int):
+        return steps, width
+    raise GraphError(
+        f"{what}: x is {x.type}",
+        operands=[x.node.described("x")],
+        loc=caller_loc(),
+        hint=f"it must be floats of shape (..., T, C){' with an even C' if even else ''}",
+    )
 
 
 @dataclass(frozen=True)
@@ -73,9 +155,7 @@ class CausalSoftmax(Op):
         e = call("exp", x - x.max(axis))
         return e * (1 / e.sum(axis))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         weighted = mul(dout, out)
         return (sub(weighted, mul(out, sum_(weighted, -1, keepdims=True))),)
 

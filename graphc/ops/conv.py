@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Array, Op
+from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, shape_at
 from graphc.kernels.matrix import by_last
 from graphc.kernels.products import Product
@@ -20,7 +21,7 @@ from graphc.kernels.window import Window as Met
 from graphc.ops.window import Sizes, Window, places, windows
 
 
-class Convolution(Op):
+class Convolution(Op, base=True):
     """The base of the three: x (n, *space, c), w (*kernel, c / groups, o), y (n, *out, o).
 
     y[n, p] = sum over offsets k of x[n, p * stride + k * dilation] @ w[k].  With groups, the
@@ -72,6 +73,10 @@ class Convolution(Op):
         how = kernel, _sizes(y[1:-1]), self.stride, self.dilation, none, one, self.groups
         return Met(_sizes(x[1:-1]), channels // self.groups, *how)
 
+    def multiplied(self, w: TensorType, y: TensorType, n: int) -> int:
+        """Return the operations: each number of y sums as many products as a unit has weights."""
+        return 2 * prod(shape_at(y.shape, n)) * prod(shape_at(w.shape[:-1], n))
+
     def is_pointwise(self, kernel: Sizes) -> bool:
         """Return whether the filter is one pixel, met by each place: then it is of matrices."""
         return self.groups == 1 and set(kernel) == set(self.stride) == {1}
@@ -118,9 +123,10 @@ class Conv(Convolution):
         window = self.met(x.shape, kernel, self.infer(ins).shape)
         return Product(window.depth, window=window)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        return 0, self.multiplied(ins[1], out, n)
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, w = ins
         dx = ConvDx(x.shape, self.stride, self.dilation, self.groups)
         dw = ConvDw(w.shape, self.stride, self.dilation, self.groups)
@@ -177,9 +183,10 @@ class ConvDx(Convolution):
         how = kernel, space, one, self.dilation, before, self.stride, self.groups
         return Met(_sizes(dy[1:-1]), channels // self.groups, *how)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        return 0, self.multiplied(ins[1], ins[0], n)
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         dy, w = ins
         dw = ConvDw(w.shape, self.stride, self.dilation, self.groups)
         return (
@@ -223,9 +230,10 @@ class ConvDw(Convolution):
             return Product(rows, trans_a=True)
         return Product(rows, trans_a=True, window=self.met(x.shape, kernel, dy.shape))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        return 0, self.multiplied(out, ins[1], n)
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, dy = ins
         dx = ConvDx(x.shape, self.stride, self.dilation, self.groups)
         return (

@@ -12,7 +12,10 @@ from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.channels import (
+from graphc.ops.conv import Conv, ConvDx
+from graphc.ops.elementwise import add
+from graphc.ops.pad import Pad, Pads, pad
+from graphc.ops.shape import (
     channels_first,
     channels_last,
     first,
@@ -20,17 +23,16 @@ from graphc.ops.channels import (
     last,
     last_array,
     pixels,
+    reshape,
+    transpose,
 )
-from graphc.ops.conv import Conv, ConvDx
-from graphc.ops.elementwise import add
-from graphc.ops.pad import Pad, Pads, pad
-from graphc.ops.shape import reshape, transpose
 from graphc.ops.slicing import slice_
-from graphc.ops.window import Sizes, reach
-from graphc.ops.window_arguments import SAME, pads, same_pads, sizes
+from graphc.ops.window import SAME, Sizes, pads, reach, same_pads, sizes
+
+__all__ = ["conv", "conv_transpose"]
 
 
-class ConvolutionLayer(Layer):
+class ConvolutionLayer(Layer, base=True):
     """The base of both: x (n, c, *space), weight of x's rank, bias a number a channel."""
 
     roles = ("x", "weight", "bias")

@@ -22,8 +22,9 @@ from graphc.ir.init import (
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer, conv, conv_transpose
 from graphc.ops.source import Parameter
-from graphc.ops.window import dimensions
-from graphc.ops.window_arguments import sizes
+from graphc.ops.window import dimensions, sizes
+
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"]
 
 _CONV = takes(
     "gc.conv2d(x, channels, kernel): the input channels are read off x",

@@ -1,8 +1,8 @@
-"""Running sums and products along an axis."""
+"""Reductions made of other ops, and running sums and products."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex
 
@@ -10,15 +10,91 @@ import numpy as np
 
 from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Array, Op
+from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType, normal_axis
-from graphc.ops.arrange import fixed_sizes, flip
-from graphc.ops.concat import concat
-from graphc.ops.elementwise import mul
-from graphc.ops.reduce import broadcast_to
-from graphc.ops.shape import reshape
-from graphc.ops.slicing import Cut, Slice
+from graphc.ops.arrange import axes_of, fixed_sizes, flip
+from graphc.ops.elementwise import add, mul, sub
+from graphc.ops.functions import abs_, exp, log, sqrt
+from graphc.ops.logic import isfinite
+from graphc.ops.reduce import Axes, broadcast_to, max_, reduced_shape, sum_
+from graphc.ops.select import not_equal, where
+from graphc.ops.shape import reshape, stop_gradient, transpose
+from graphc.ops.slicing import Cut, Slice, concat
 from graphc.ops.source import constant
+
+__all__ = ["cumprod", "cumsum", "l1_norm", "l2_norm", "logsumexp", "prod", "sum_squares"]
+
+
+def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
+    """Return the product over an axis, several, or all, which have fixed sizes.
+
+    Halves are multiplied with halves, so that gradients of any order are right at 0, too.
+    """
+    x = as_value("prod", x)
+    chosen = range(x.type.rank) if axis is None else axis
+    axes, op = axes_of(Slice(()), x, chosen), Slice(())
+    size = int(np.prod(fixed_sizes(op, x, chosen)))
+    rest = tuple(i for i in range(x.type.rank) if i not in axes)
+    kept = tuple(x.shape[i] for i in rest)
+    if size == 0:
+        one = constant(x.builder, 1, x.dtype)
+        return broadcast_to(one, reduced_shape(x.shape, axes, keepdims), name=name)
+    with x.builder.all_or_nothing():
+        order = (*rest, *axes)
+        moved = x if order == tuple(range(x.type.rank)) else transpose(x, order)
+        flat, last = reshape(moved, (*kept, size)), len(kept)
+        while size > 1:
+            half = size // 2
+            halves = mul(_along(flat, last, 0, half), _along(flat, last, half, 2 * half))
+            flat = concat([halves, _along(flat, last, size - 1, size)]) if size % 2 else halves
+            size -= half
+        return reshape(flat, reduced_shape(x.shape, axes, keepdims), name=name)
+
+
+def logsumexp(
+    x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
+) -> Value:
+    """Return log(sum(exp(x))) over an axis, several, or all, without overflow for any x."""
+    x = as_value("logsumexp", x)
+    with x.builder.all_or_nothing():
+        largest = stop_gradient(max_(x, axis, keepdims=True))
+        shift = where(isfinite(largest), largest, 0.0)
+        total = sum_(exp(sub(x, shift)), axis, keepdims=keepdims)
+        return add(log(total), reshape(shift, total.shape), name=name)
+
+
+def sum_squares(
+    x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
+) -> Value:
+    """Return the sum of the squares over an axis, several, or all."""
+    return _of_each(lambda v: mul(v, v), x, axis, keepdims, name)
+
+
+def l1_norm(
+    x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
+) -> Value:
+    """Return the sum of the absolute values over an axis, several, or all."""
+    return _of_each(abs_, x, axis, keepdims, name)
+
+
+def l2_norm(
+    x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
+) -> Value:
+    """Return the root of the sum of the squares over an axis, several, or all.
+
+    At 0 its gradient, of any order, is 0.
+    """
+    with as_value("l2_norm", x).builder.all_or_nothing():
+        total = sum_squares(x, axis, keepdims)
+        some = not_equal(total, 0.0)
+        return where(some, sqrt(where(some, total, 1.0)), 0.0, name=name)
+
+
+def _of_each(
+    function: Callable[[Value], Value], x: Value, axis: Axes, keepdims: bool, name: str | None
+) -> Value:
+    with as_value("sum", x).builder.all_or_nothing():
+        return sum_(function(x), axis, keepdims, name=name)
 
 
 @dataclass(frozen=True)
@@ -55,9 +131,7 @@ class Cumsum(Op):
         moved = np.moveaxis(x, self.axis, 0)
         return moved[::-1] if self.reverse else moved
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(Cumsum(self.axis, self.exclusive, not self.reverse), dout),)
 
 
@@ -99,8 +173,8 @@ def cumprod(
             found = _shifted(found, place, size)
         distance = 1
         while distance < size:
-            start, rest = _part(found, place, 0, distance), _part(found, place, distance, size)
-            before = _part(found, place, 0, size - distance)
+            start, rest = _along(found, place, 0, distance), _along(found, place, distance, size)
+            before = _along(found, place, 0, size - distance)
             found = concat([start, mul(rest, before)], place)
             distance *= 2
         found = flip(found, place) if reverse else found
@@ -111,9 +185,9 @@ def _shifted(x: Value, axis: int, size: int) -> Value:
     """Return a 1, followed by all entries but the last."""
     shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
     ones = broadcast_to(constant(x.builder, 1, x.dtype), shape)
-    return concat([ones, _part(x, axis, 0, size - 1)], axis) if size > 1 else ones
+    return concat([ones, _along(x, axis, 0, size - 1)], axis) if size > 1 else ones
 
 
-def _part(x: Value, axis: int, start: int, stop: int) -> Value:
+def _along(x: Value, axis: int, start: int, stop: int) -> Value:
     cut: Cut = (axis, start, stop, 1)
     return x.builder.apply(Slice((cut,)), x)

@@ -12,13 +12,15 @@ from graphc.base.arguments import takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Along, Array, Layer, Op
+from graphc.ir.op import Along, Array, Cotangents, Layer, Op
 from graphc.ir.tensor_type import Batch, Shape, TensorType, shape_at
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, philox, select
 from graphc.kernels.philox import keep_words, stream_of, threshold
 from graphc.ops.elementwise import mul
 from graphc.ops.source import draws, seed
+
+__all__ = ["dropout"]
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,7 @@ class DropoutMask(Op):
         scale = np.dtype(self.dtype).type(1) / np.dtype(self.dtype).type(self.keep_prob)
         return select(kept, key.builder.const(float(scale), self.dtype), 0)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (None,) * len(ins)
 
 

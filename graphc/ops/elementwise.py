@@ -10,18 +10,20 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.ir.build import Builder, Value, apply, as_value, not_a_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.build import Builder, Value, apply, not_a_value
+from graphc.ir.op import Along, Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
 from graphc.kernels.matrix import broadcast_span, leads
 from graphc.ops.source import constant
 
+__all__ = ["add", "div", "mul", "neg", "sub"]
+
 Operand = Value | float
 
 
-class Unary(Op):
+class Unary(Op, base=True):
     """An op on one value of any shape."""
 
     roles = ("x",)
@@ -42,13 +44,30 @@ class Unary(Op):
         return "elements"
 
 
-class Binary(Op):
+class ByUfunc(Unary, base=True):
+    """A function of each element that NumPy has."""
+
+    ufunc: ClassVar[np.ufunc]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(self.ufunc(ins[0]))
+
+
+class Function(ByUfunc, base=True):
+    """A function that kernels have, too, by the op's name."""
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call(self.name, ins[0])
+
+
+class Binary(Op, base=True):
     """An op on two values whose shapes broadcast."""
 
     roles = ("a", "b")
     inplace: ClassVar[tuple[int, ...]] = (0, 1)
     result: ClassVar[str] = ""
     """The dtype of the result, if it is not that of the operands."""
+    broadcasts = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         a, b = ins
@@ -64,9 +83,23 @@ class Binary(Op):
         return elements(ins, self.infer(ins))
 
 
+class BinaryFunction(Binary, base=True):
+    """A function of two values that NumPy has, and kernels by the op's name."""
+
+    ufunc: ClassVar[np.ufunc]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(self.ufunc(*ins))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call(self.name, *ins)
+
+
 class Add(Binary):
     """The sum a + b."""
 
+    is_linear = True
+    onnx = "Add"
     gradient_text = ("d_out", "d_out")
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -75,15 +108,15 @@ class Add(Binary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0] + ins[1]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(dout, ins[0]), unbroadcast(dout, ins[1])
 
 
 class Sub(Binary):
     """The difference a - b."""
 
+    is_linear = True
+    onnx = "Sub"
     gradient_text = ("d_out", "-d_out")
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -92,15 +125,14 @@ class Sub(Binary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0] - ins[1]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(dout, ins[0]), neg(unbroadcast(dout, ins[1]))
 
 
 class Mul(Binary):
     """The product a * b."""
 
+    onnx = "Mul"
     gradient_text = ("d_out * b", "d_out * a")
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -109,15 +141,15 @@ class Mul(Binary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0] * ins[1]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(mul(dout, ins[1]), ins[0]), unbroadcast(mul(dout, ins[0]), ins[1])
 
 
 class Div(Binary):
     """The quotient a / b; floats only."""
 
+    finite_hint = "keep the divisor away from 0: x / gc.maximum(y, 1e-12)"
+    onnx = "Div"
     gradient_text = ("d_out / b", "-d_out * out / b")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -136,9 +168,7 @@ class Div(Binary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0] / ins[1]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         da = div(dout, ins[1])
         return unbroadcast(da, ins[0]), unbroadcast(neg(mul(da, out)), ins[1])
 
@@ -146,8 +176,10 @@ class Div(Binary):
 class Neg(Unary):
     """The negative -x."""
 
+    is_linear = True
     is_exact = True
     floats_only = False
+    onnx = "Neg"
     gradient_text = ("-d_out",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -156,9 +188,7 @@ class Neg(Unary):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return -ins[0]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (neg(dout),)
 
 
@@ -187,15 +217,13 @@ class Power(Unary):
             return call("pow", x, self.exponent)
         return 1 / value if self.exponent < 0 else value
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         if self.exponent == 0:
             return (None,)
         if self.exponent == 1:
             return (dout,)
-        slope = x if self.exponent == 2 else power(x, self.exponent - 1)
+        slope = x if self.exponent == 2 else b.apply(Power(self.exponent - 1), x)
         return (mul(dout, mul(slope, self.exponent)),)
 
 
@@ -303,17 +331,3 @@ def div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
 def neg(x: Value, *, name: str | None = None) -> Value:
     """Return -x."""
     return apply(Neg(), x, name=name)
-
-
-def power(x: Operand, exponent: Operand, *, name: str | None = None) -> Value:
-    """Return x ** exponent, broadcast; floats only.  One of the two may be a number."""
-    if isinstance(exponent, (int, float, np.integer, np.floating)):
-        return apply(Power(float(exponent)), as_value("power", x), name=name)
-    from graphc.ops.pow import Pow
-
-    return binary(Pow(), x, exponent, name)
-
-
-def reciprocal(x: Value, *, name: str | None = None) -> Value:
-    """Return 1 / x; floats only."""
-    return power(x, -1.0, name=name)

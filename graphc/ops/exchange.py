@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from graphc.compiler.memory import ALIGNMENT
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Array, Op
+from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.fused import Fused
 from graphc.ops.source import Input
@@ -40,9 +40,7 @@ class Total(Op):
         """Return x itself, which is the sum if there is only one shard."""
         return ins[0].copy()
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         """Return the total of the cotangents, since each shard reads a sum that contains x."""
         return (b.apply(Total(), dout),)
 

@@ -1,7 +1,8 @@
-"""Smooth functions of each element, and softmax."""
+"""Functions of each element, exp to expm1, and softmax."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex
@@ -10,99 +11,94 @@ import numpy as np
 
 from graphc.base.arguments import plain, takes
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.op import Along, Array, Cotangents, NoGradient, Op
 from graphc.ir.tensor_type import TensorType, check_entries, normal_axis
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
-from graphc.ops.elementwise import Unary, div, mul, sub
+from graphc.ops.elementwise import ByUfunc, Function, Unary, add, div, mul, neg, sub
 from graphc.ops.reduce import sum_
 
+__all__ = [
+    "abs_",
+    "erf",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "log_softmax",
+    "sigmoid",
+    "sign",
+    "softmax",
+    "softplus",
+    "sqrt",
+    "tanh",
+]
 
-class Exp(Unary):
+
+class Exp(Function):
     """The exponential e ** x."""
 
+    finite_hint = "keep what it reads small: gc.exp(gc.minimum(x, 80))"
+    ufunc = np.exp
+    onnx = "Exp"
     gradient_text = ("d_out * out",)
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.exp(ins[0]))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("exp", ins[0])
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, out),)
 
 
-class Log(Unary):
+class Log(Function):
     """The natural logarithm of x."""
 
+    finite_hint = "keep what it reads above 0: gc.log(gc.maximum(x, 1e-12))"
+    ufunc = np.log
+    onnx = "Log"
     gradient_text = ("d_out / x",)
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.log(ins[0]))
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return ins[0]
 
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("log", ins[0])
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (div(dout, ins[0]),)
 
 
-class Sqrt(Unary):
+class Sqrt(Function):
     """The square root of x."""
 
+    finite_hint = "keep what it reads above 0: gc.sqrt(gc.maximum(x, 1e-12))"
+    ufunc = np.sqrt
+    onnx = "Sqrt"
     gradient_text = ("d_out / (2 * out)",)
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.sqrt(ins[0]))
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return ins[0]
 
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("sqrt", ins[0])
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (div(mul(dout, 0.5), out),)
 
 
-class Abs(Unary):
+class Abs(Function):
     """The absolute value of x; the gradient is 0 at 0."""
 
+    ufunc = np.absolute
     is_exact = True
     floats_only = False
+    onnx = "Abs"
     gradient_text = ("d_out * sign(x)",)
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.abs(ins[0]))
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return ins[0]
 
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("abs", ins[0])
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, sign(ins[0])),)
 
 
-class Sign(Unary):
+class Sign(NoGradient, Unary):
     """The sign of x: -1, 0 or 1; its gradient is zero."""
 
     is_exact = True
     floats_only = False
-    gradient_text = ("",)
+    onnx = "Sign"
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "call" if ins[0].dtype.startswith("uint") else "elements"  # uints have no -1
@@ -117,33 +113,24 @@ class Sign(Unary):
         (x,) = ins
         return select(x > 0, 1, select(x < 0, -1, x))  # x is 0 or NaN there
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        return (None,)
 
-
-class Tanh(Unary):
+class Tanh(Function):
     """The hyperbolic tangent of x."""
 
+    ufunc = np.tanh
+    onnx = "Tanh"
     gradient_text = ("d_out * (1 - out ** 2)",)
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.tanh(ins[0]))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("tanh", ins[0])
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, sub(1.0, mul(out, out))),)
 
 
 class Sigmoid(Unary):
     """The sigmoid 1 / (1 + e**-x), without overflow for any x."""
 
+    onnx = "Sigmoid"
     gradient_text = ("d_out * out * (1 - out)",)
+    operations = 3
 
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
@@ -155,18 +142,17 @@ class Sigmoid(Unary):
         small = call("exp", -call("abs", x))
         return select(x >= 0, 1, small) / (1 + small)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, mul(out, sub(1.0, out))),)
 
 
-class AlongAxis(Op):
+@dataclass(frozen=True)
+class AlongAxis(Op, base=True):
     """A normalisation over one axis; the result has the shape of x."""
 
     roles = ("x",)
     inplace = (0,)
-    axis: int
+    axis: int = -1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
@@ -186,18 +172,12 @@ class AlongAxis(Op):
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
         return ("each",)
 
-    def row(self, x: TensorType) -> TensorType:
-        """Return the type of x with size 1 in the axis: one number for each slice."""
-        axis = normal_axis(self.axis, x.rank)
-        return x.with_shape((*x.shape[:axis], 1, *x.shape[axis + 1 :]))
 
-
-@dataclass(frozen=True)
 class Softmax(AlongAxis):
     """e**x over an axis, scaled to sum to 1; stable for any finite x."""
 
     gradient_text = ("out * (d_out - sum(d_out * out, axis))",)
-    axis: int = -1
+    operations = 4
 
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
@@ -209,20 +189,17 @@ class Softmax(AlongAxis):
         e = call("exp", x - x.max(axis))
         return e * (1 / e.sum(axis))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         weighted = mul(dout, out)
         return (sub(weighted, mul(out, sum_(weighted, self.axis, keepdims=True))),)
 
 
-@dataclass(frozen=True)
 class LogSoftmax(AlongAxis):
     """The logarithm of softmax, without the logarithm of a number that underflowed."""
 
     name = "log_softmax"
     gradient_text = ("d_out - exp(out) * sum(d_out, axis)",)
-    axis: int = -1
+    operations = 5
 
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
@@ -233,9 +210,7 @@ class LogSoftmax(AlongAxis):
         shifted = ins[0] - ins[0].max(axis)
         return shifted - call("log", call("exp", shifted).sum(axis))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (sub(dout, mul(exp(out), sum_(dout, self.axis, keepdims=True))),)
 
 
@@ -284,3 +259,89 @@ def softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> V
 def log_softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
     """Return the logarithms of the probabilities over an axis."""
     return apply(LogSoftmax(plain(axis)), x, name=name)
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+class Erf(Unary):
+    """The error function: 2 / sqrt(pi) times the integral of e**(-t**2) from 0 to x."""
+
+    inplace = ()
+    onnx = "Erf"
+    gradient_text = ("d_out * 2 / sqrt(pi) * exp(-x ** 2)",)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(_erf(ins[0])).astype(ins[0].dtype)
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("erf", ins[0])
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        (x,) = ins
+        return (mul(dout, mul(exp(neg(mul(x, x))), 2 / math.sqrt(math.pi))),)
+
+
+class Softplus(Unary):
+    """The softplus log(1 + e**x), without overflow for any x."""
+
+    inplace = ()
+    onnx = "Softplus"
+    gradient_text = ("d_out / (1 + exp(-x))",)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        (x,) = ins
+        return np.asarray(np.logaddexp(x.dtype.type(0), x))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        (x,) = ins
+        return call("maximum", x, 0) + call("log", 1 + call("exp", -call("abs", x)))
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        return (mul(dout, sigmoid(ins[0])),)
+
+
+class Log1p(ByUfunc):
+    """log(1 + x), with all digits near 0; NumPy computes it on every backend."""
+
+    ufunc = np.log1p
+    gradient_text = ("d_out / (1 + x)",)
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "call"
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        return (div(dout, add(ins[0], 1.0)),)
+
+
+class Expm1(ByUfunc):
+    """e ** x - 1, with all digits near 0; NumPy computes it on every backend."""
+
+    ufunc = np.expm1
+    gradient_text = ("d_out * (out + 1)",)
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "call"
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        return (mul(dout, add(out, 1.0)),)
+
+
+def log1p(x: Value, *, name: str | None = None) -> Value:
+    """Return log(1 + x), with all digits near 0."""
+    return apply(Log1p(), x, name=name)
+
+
+def expm1(x: Value, *, name: str | None = None) -> Value:
+    """Return e ** x - 1, with all digits near 0."""
+    return apply(Expm1(), x, name=name)
+
+
+def erf(x: Value, *, name: str | None = None) -> Value:
+    """Return the error function of x."""
+    return apply(Erf(), x, name=name)
+
+
+def softplus(x: Value, *, name: str | None = None) -> Value:
+    """Return log(1 + e**x)."""
+    return apply(Softplus(), x, name=name)

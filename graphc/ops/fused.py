@@ -1,6 +1,6 @@
-"""Ops that each do the work of several.
+"""Ops that passes make after Backward, so that none is differentiated.
 
-Passes make them after Backward, so none is differentiated.
+Each does the work of several; `after` only waits.
 """
 
 from __future__ import annotations
@@ -11,23 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.graph import Node
+from graphc.ir.op import Along, Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
-from graphc.kernels.products import Product, matrix_product
-from graphc.ops.affine import Affine
-from graphc.ops.linalg import MatMul
+from graphc.ops.linalg import Affine, MatMul, MatrixProduct
 from graphc.ops.norm import check_features, columns, feature_axes
 from graphc.ops.select import Relu, ReluGrad
 
 
-class Fused(Op):
+class Fused(Op, base=True):
     """The base of ops that a pass makes from several others."""
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         raise b.error(
             self,
             "a fused op is not differentiated\nplace passes that fuse after 'backward'",
@@ -37,11 +34,12 @@ class Fused(Op):
         )
 
 
-class AffineRelu(Fused):
+class AffineRelu(Fused, MatrixProduct):
     """The relu of an affine map: max(x @ weight + bias, 0)."""
 
     name = "affine_relu"
     roles = ("x", "weight", "bias")
+    operations = 2
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return Affine().infer(ins)
@@ -49,19 +47,17 @@ class AffineRelu(Fused):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.maximum(Affine().reference(ins), 0))
 
-    def product(self, ins: Sequence[TensorType]) -> Product | None:
-        return matrix_product(ins)
-
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
         return Relu().scalar([Affine().epilogue(product, ins)], "columns")
 
 
 @dataclass(frozen=True)
-class MatMulReluGrad(Fused):
+class MatMulReluGrad(Fused, MatrixProduct):
     """a @ b, either one transposed, where `out` > 0, else 0; `out` is the relu's result."""
 
     name = "matmul_relu_grad"
     roles = ("a", "b", "out")
+    operations = 1
     inplace = (2,)
     trans_a: bool = False
     trans_b: bool = False
@@ -73,9 +69,6 @@ class MatMulReluGrad(Fused):
     def reference(self, ins: Sequence[Array]) -> Array:
         product = MatMul(self.trans_a, self.trans_b).reference(ins[:2])
         return ReluGrad().reference([ins[2], product])
-
-    def product(self, ins: Sequence[TensorType]) -> Product | None:
-        return matrix_product(ins, self.trans_a, self.trans_b)
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
         return ReluGrad().scalar([ins[0], product], "columns")
@@ -90,6 +83,7 @@ class NormalizeDgamma(Fused):
 
     name = "normalize_dgamma"
     roles = ("x", "mean", "var", "dout")
+    operations = 4
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -125,6 +119,7 @@ class NormalizeDx(Fused):
     name = "normalize_dx"
     roles = ("x", "mean", "var", "gamma", "dout", "dgamma", "dbeta")
     inplace = (0,)
+    operations = 7
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -158,3 +153,33 @@ class NormalizeDx(Fused):
 def _xhat_and_std(x: Array, average: Array, variance: Array, eps: float) -> tuple[Array, Array]:
     std = np.sqrt(columns(variance, x.ndim) + x.dtype.type(eps))
     return (x - columns(average, x.ndim)) / std, std
+
+
+class After(Fused):
+    """x itself, for users that must not run before `event`: a control dependency, without work.
+
+    This keeps recomputed nodes late.  Their operands have other names than those of the original
+    nodes, so the two are not merged, and no order can put them before the event.
+    """
+
+    name = "after"
+    alias = True
+    roles = ("x", "event")
+    only_moves = True
+    operations = 0
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return ins[0]
+
+
+def is_clone(name: str) -> bool:
+    """Return whether the name of a node of the backward part is that of a clone."""
+    return name.rpartition(".")[2].rstrip("_") in ("again", "late")
+
+
+def is_event_of(name: str, reader: Node) -> bool:
+    """Return whether a node only waits for that value, and reads none of its bytes."""
+    return isinstance(reader.op, After) and reader.inputs[0] != name

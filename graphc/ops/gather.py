@@ -1,4 +1,7 @@
-"""Slices of a value chosen by indices, and the scatter-add that is the gradient."""
+"""Slices of a value chosen by indices, and the scatter-add that is the gradient.
+
+The embedding layer is such a choice: rows of a parameter.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,31 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from graphc.base.arguments import plain
+from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Array, Op
-from graphc.ir.tensor_type import Batch, Shape, TensorType, count, normal_axis, shape_at, shape_text
+from graphc.ir.init import Normal, resolve
+from graphc.ir.op import Array, Cotangents, Layer, Op
+from graphc.ir.tensor_type import (
+    Batch,
+    Shape,
+    TensorType,
+    count,
+    dtype_name,
+    normal_axis,
+    shape_at,
+    shape_text,
+)
 from graphc.kernels.expr import BodyBuilder, Expr, call
 from graphc.kernels.gathers import Read, Reader
 from graphc.kernels.walk import Elsewhere, Walk
-from graphc.ops.source import Constant, constant
+from graphc.ops.source import Constant, Parameter, constant
+
+__all__ = ["embedding", "gather"]
 
 
-class ByPlace(Op):
+class ByPlace(Op, base=True):
     """An op that converts indices into an axis to places in a flat array.
 
     An array is seen as (outer, size, inner) around the axis.  Indices that are computed in the net
@@ -68,6 +83,7 @@ class Gather(ByPlace):
     roles = ("x", "indices")
     gradient_text = ("add_at(zeros(x.shape), indices, axis, d_out)", "")
     only_moves = True
+    operations = 0
     axis: int = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -79,9 +95,7 @@ class Gather(ByPlace):
         x, indices = ins
         return np.asarray(np.take(x, indices, self.axis, mode="clip"))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, indices = ins
         return b.apply(GatherGrad(x.shape, self.axis), indices, dout), None
 
@@ -130,9 +144,7 @@ class GatherGrad(ByPlace):
         np.add.at(slices, indices.clip(0, len(slices) - 1), np.moveaxis(dout, own, range(len(own))))
         return out
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return None, b.apply(Gather(self.axis), dout, ins[0])
 
     def adds_rows(self, result: TensorType) -> bool:
@@ -193,3 +205,75 @@ def indices_of(op: Op, x: Value, indices: Any) -> Value:
             hint="give a value of the net, or an array or list of whole numbers",
         )
     return constant(as_value(op.name, x).builder, array.astype(np.int64))
+
+
+NORMAL = Normal(1.0)
+
+
+class Embedding(Layer):
+    """The row of weight (count, width) for each id."""
+
+    roles = ("weight", "ids")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        weight, ids = ins
+        if weight.rank != 2:
+            raise ValueError(f"weight is {weight}, embedding takes (count, width)")
+        return Gather().infer([weight, ids])
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        weight, ids = ins
+        return np.asarray(weight[ids])
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        return b.apply(Gather(), *ins, name=name)
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        return {1: entries(ins[0], 0)}
+
+
+@takes(
+    "gc.embedding(ids, count, width)",
+    num_embeddings="it is count",
+    embedding_dim="it is width",
+    input_dim="it is count",
+    output_dim="it is width",
+)
+def embedding(
+    ids: Value,
+    count: SupportsIndex | None = None,
+    width: SupportsIndex | None = None,
+    *,
+    weight: Value | None = None,
+    init: Any = NORMAL,
+    dtype: str | None = None,
+    name: str | None = None,
+) -> Value:
+    """Return the row of `<node>.weight` (count, width) for each id: (*ids.shape, width).
+
+    `ids`, of any shape, are whole numbers from 0 to count - 1.  The rows are trained, in the net's
+    dtype or in `dtype`, from normal numbers of standard deviation 1, or from `init`; `weight=`
+    shares existing ones.  A row that several ids name gets the sum of their gradients, in the order
+    of the ids whatever the number of threads.  Raise GraphError if the ids are not whole numbers.
+    """
+    b = as_value("embedding", ids).builder
+    node = b.free_name("embedding", name)
+    with b.all_or_nothing():
+        if weight is None:
+            sizes = _size("count", count), _size("width", width)
+            weight = _rows(b, f"{node}.weight", sizes, dtype_name(dtype or b.dtype), init)
+        return checked(Embedding(), weight, ids, name=node)
+
+
+def _rows(b: Builder, name: str, sizes: tuple[int, int], dtype: str, init: Any) -> Value:
+    try:
+        op = Parameter(sizes, dtype, resolve(init, sizes))
+        TensorType(sizes, dtype)
+    except ValueError as error:
+        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
+    return b.apply(op, name=name)
+
+
+def _size(role: str, given: object) -> int:
+    hint = "so many ids, each with so many numbers: gc.embedding(ids, 1000, 32)"
+    return checked_whole(f"embedding: {role}", given, hint=hint)

@@ -13,6 +13,8 @@ from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.source import constant
 
+__all__ = ["grad"]
+
 
 class Gradient(Layer):
     """The derivative of a scalar with respect to another value of the net."""

@@ -1,4 +1,4 @@
-"""The index of the largest or smallest number, and choices by an index."""
+"""Indices of an axis: of the largest, of all in order, and numbers picked by index."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.op import Along, Array, Cotangents, NoGradient, Op
 from graphc.ir.tensor_type import (
+    Batch,
     Shape,
     TensorType,
     check_entries,
@@ -21,17 +22,21 @@ from graphc.ir.tensor_type import (
 )
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, select
+from graphc.ops.arrange import fixed_sizes, flip
 from graphc.ops.elementwise import mul
 from graphc.ops.reduce import below_largest, reduced_shape
+from graphc.ops.scatter import GatherElements
 from graphc.ops.shape import reshape
 
+__all__ = ["argmax", "argmin", "argsort", "one_hot", "pick", "sort", "topk"]
 
-class ExtremeIndex(Op):
+
+@dataclass(frozen=True)
+class ExtremeIndex(NoGradient, base=True):
     """The index of an extreme over an axis, the first of equals; int64, no gradient."""
 
     roles = ("x",)
-    gradient_text = ("",)
-    axis: int
+    axis: int = -1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
@@ -39,17 +44,9 @@ class ExtremeIndex(Op):
         check_entries(x.shape, (axis,))
         return TensorType(reduced_shape(x.shape, (axis,), keepdims=False), "int64")
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        return (None,)
 
-
-@dataclass(frozen=True)
 class Argmax(ExtremeIndex):
     """The index of the largest over an axis, the first of equals; int64, no gradient."""
-
-    axis: int = -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0].argmax(axis=self.axis))
@@ -58,11 +55,8 @@ class Argmax(ExtremeIndex):
         return below_largest(ins[0], (self.axis,))
 
 
-@dataclass(frozen=True)
 class Argmin(ExtremeIndex):
     """The index of the smallest over an axis, the first of equals; int64, no gradient."""
-
-    axis: int = -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0].argmin(axis=self.axis))
@@ -71,7 +65,7 @@ class Argmin(ExtremeIndex):
         return below_largest(-ins[0], (self.axis,))
 
 
-class ByIndex(Op):
+class ByIndex(Op, base=True):
     """An op with one operand that holds an index for each row."""
 
     def check_indices(self, rows: Shape, indices: TensorType) -> None:
@@ -88,13 +82,13 @@ class ByIndex(Op):
 
 
 @dataclass(frozen=True)
-class OneHot(ByIndex):
+class OneHot(NoGradient, ByIndex):
     """A new last axis of `depth`, 1 at the index and 0 at all others."""
 
     is_exact = True
     name = "one_hot"
     roles = ("indices",)
-    gradient_text = ("",)
+    operations = 0
     depth: int
     dtype: str = "float32"
 
@@ -115,11 +109,6 @@ class OneHot(ByIndex):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return hit(ins[0]).cast(self.dtype)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        return (None,)
-
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {0: self.depth}
 
@@ -130,6 +119,7 @@ class Pick(ByIndex):
     is_exact = True
     roles = ("scores", "indices")
     gradient_text = ("onehot(indices) * column(d_out)", "")
+    operations = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         scores, indices = ins
@@ -152,9 +142,7 @@ class Pick(ByIndex):
         scores, indices = ins
         return select(hit(indices), scores, 0).sum(axis)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         scores, indices = ins
         depth = scores.shape[1]
         assert isinstance(depth, int)
@@ -198,8 +186,6 @@ def argmin(
 def _index_of(op: Argmax | Argmin, x: Value, keepdims: bool, last: bool, name: str | None) -> Value:
     if not keepdims and not last:
         return apply(op, x, name=name)
-    from graphc.ops.arrange import fixed_sizes, flip
-
     with as_value(op.name, x).builder.all_or_nothing():
         found = apply(op, flip(x, op.axis) if last else x)
         kept = reduced_shape(x.shape, (normal_axis(op.axis, x.type.rank),), keepdims)
@@ -223,3 +209,90 @@ def one_hot(
 def pick(scores: Value, indices: Value, *, name: str | None = None) -> Value:
     """Return one score from each row: scores (N, C), indices (N,) -> (N,)."""
     return apply(Pick(), scores, indices, name=name)
+
+
+_WIDE = ("int64", "uint64")
+
+
+@dataclass(frozen=True)
+class TopK(NoGradient):
+    """The indices of the `k` largest over `axis` in order, or of the smallest.
+
+    Of equals the first comes first, and NaN is last.  int64, no gradient.
+    """
+
+    name = "topk"
+    roles = ("x",)
+    k: int
+    axis: int = -1
+    largest: bool = True
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (x,) = ins
+        axis = normal_axis(self.axis, x.rank)
+        size = x.shape[axis]
+        if isinstance(size, Batch):
+            raise ValueError(f"axis {axis} of {shape_text(x.shape)} is the batch's")
+        if x.dtype in _WIDE:
+            raise ValueError(
+                f"x is {x.dtype}, topk takes floats and smaller whole numbers\n"
+                "cast it: gc.cast(x, 'float64') tells numbers up to 2**53 apart"
+            )
+        if not 1 <= self.k <= size:
+            raise ValueError(f"k is {self.k}, axis {axis} has {size} entries")
+        return TensorType((*x.shape[:axis], self.k, *x.shape[axis + 1 :]), "int64")
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        (x,) = ins
+        keys = x if x.dtype.kind == "f" else x.astype(np.float64)
+        order = np.argsort(-keys if self.largest else keys, axis=self.axis, kind="stable")
+        return np.take(order, range(self.k), axis=self.axis)
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return np.diff(np.sort(ins[0], axis=self.axis), axis=self.axis)
+
+
+def topk(
+    x: Value,
+    k: SupportsIndex,
+    axis: SupportsIndex = -1,
+    *,
+    largest: bool = True,
+    name: str | None = None,
+) -> tuple[Value, Value]:
+    """Return the k largest over an axis, or the smallest, in order, and their indices (int64).
+
+    Of equal numbers the first comes first; NaN counts as less than any, or with `largest=False` as
+    more.  Gradients flow to the numbers that are chosen.  The indices are named `<name>.indices`.
+    Raise GraphError if there are not so many, or the axis is the batch's.
+    """
+    x = as_value("topk", x)
+    op = TopK(plain(k), plain(axis), bool(largest))
+    return _ordered(x, op, name)
+
+
+def sort(
+    x: Value, axis: SupportsIndex = -1, *, descending: bool = False, name: str | None = None
+) -> Value:
+    """Sort the numbers of an axis from the smallest up, or from the largest down; NaN is last."""
+    return _ordered(as_value("sort", x), _all(x, axis, descending), name)[0]
+
+
+def argsort(
+    x: Value, axis: SupportsIndex = -1, *, descending: bool = False, name: str | None = None
+) -> Value:
+    """Return the indices (int64) that sort the numbers of an axis; of equals the first is first."""
+    return as_value("argsort", x).builder.apply(_all(x, axis, descending), x, name=name)
+
+
+def _all(x: Value, axis: SupportsIndex, descending: bool) -> TopK:
+    (size,) = fixed_sizes(TopK(1), x, axis)
+    return TopK(size, plain(axis), bool(descending))
+
+
+def _ordered(x: Value, op: Op, name: str | None) -> tuple[Value, Value]:
+    assert isinstance(op, TopK)
+    with x.builder.all_or_nothing():
+        indices = x.builder.apply(op, x, name=None if name is None else f"{name}.indices")
+        values = x.builder.apply(GatherElements(op.axis), x, indices, name=name)
+    return values, indices

@@ -1,23 +1,58 @@
-"""Matrix products."""
+"""Products of matrices: `matmul`, and the affine (dense, linear) layer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import prod
+from typing import Any, SupportsIndex
 
 import numpy as np
 
-from graphc.ir.build import Builder, Value
-from graphc.ir.op import Array, Op
-from graphc.ir.tensor_type import Dim, Shape, TensorType, broadcast, count
+from graphc.base.arguments import checked_whole, plain, takes
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.init import Zeros, resolve
+from graphc.ir.op import Array, Cotangents, Layer, Op, shared
+from graphc.ir.tensor_type import (
+    Batch,
+    Dim,
+    Shape,
+    TensorType,
+    broadcast,
+    count,
+    dim_at,
+    shape_at,
+    shape_text,
+)
+from graphc.kernels.expr import Expr
 from graphc.kernels.products import Product, matrix_product
 from graphc.ops.elementwise import pair, unbroadcast
+from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
+from graphc.ops.source import Parameter
+
+__all__ = ["affine", "matmul"]
+
+
+class MatrixProduct(Op, base=True):
+    """The base of products of the first two operands, with or without an epilogue."""
+
+    operations = 0
+    trans_a = False
+    trans_b = False
+
+    def product(self, ins: Sequence[TensorType]) -> Product | None:
+        return matrix_product(ins, self.trans_a, self.trans_b)
+
+    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        size, inner = prod(shape_at(out.shape, n)), _matrix(ins[1].shape, self.trans_b)[0]
+        return self.operations * size, 2 * size * dim_at(inner, n)
 
 
 @dataclass(frozen=True)
-class MatMul(Op):
+class MatMul(MatrixProduct):
     """The product a @ b over the last two axes, either one transposed; leading axes broadcast."""
 
     name = "matmul"
@@ -45,12 +80,7 @@ class MatMul(Op):
         left = a.swapaxes(-1, -2) if self.trans_a else a
         return np.asarray(left @ (b.swapaxes(-1, -2) if self.trans_b else b))
 
-    def product(self, ins: Sequence[TensorType]) -> Product | None:
-        return matrix_product(ins, self.trans_a, self.trans_b)
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, y = ins
         if self.trans_a:
             dx = b.apply(MatMul(self.trans_b, True), y, dout)
@@ -100,3 +130,183 @@ def matmul(a: Any, b: Any, *, name: str | None = None) -> Value:
         *leading, above, across = product.shape
         own = [dim for dim, one in zip((above, across), vectors, strict=True) if not one]
         return reshape(product, (*leading, *own), name=name)
+
+
+class Affine(MatrixProduct):
+    """The map x @ weight + bias; a row of x is a sample, a column of weight a unit."""
+
+    roles = ("x", "weight", "bias")
+    onnx = "Gemm"
+    gradient_text = ("d_out @ weight.T", "x.T @ d_out", "sum(d_out, 0)")
+    operations = 1
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, weight, bias = ins
+        if x.rank != 2 or weight.rank != 2:
+            raise ValueError(f"x is {x}, weight is {weight}: both must be matrices")
+        if not x.is_float or len({x.dtype, weight.dtype, bias.dtype}) > 1:
+            raise ValueError(f"x is {x.dtype}, weight is {weight.dtype}, bias is {bias.dtype}")
+        if x.shape[1] != weight.shape[0]:
+            raise ValueError(f"x has {x.shape[1]} features, weight takes {weight.shape[0]}")
+        if bias.shape != weight.shape[1:]:
+            raise ValueError(_bias_text(bias, weight))
+        return x.with_shape((x.shape[0], weight.shape[1]))
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, weight, bias = ins
+        return np.asarray(x @ weight + bias)
+
+    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
+        (bias,) = ins
+        return product + bias
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        x, weight, _ = ins
+        return (
+            b.apply(shared(MatMul, False, True), dout, weight),
+            b.apply(shared(MatMul, True, False), x, dout),
+            sum_(dout, 0),
+        )
+
+
+def _bias_text(bias: TensorType, weight: TensorType) -> str:
+    return f"bias has shape {shape_text(bias.shape)}, weight gives {weight.shape[1]} units"
+
+
+@dataclass(frozen=True)
+class AffineLayer(Layer):
+    """An affine map of flattened samples, or of the last axis."""
+
+    name = "affine"
+    roles = ("x", "weight", "bias")
+    optional = 1
+    last_axis: bool = False
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, weight = ins[0], ins[1]
+        self._check(x, weight)
+        units = weight.shape[1]
+        if len(ins) == 3 and ins[2].shape != (units,):
+            raise ValueError(_bias_text(ins[2], weight))
+        shape = (*x.shape[:-1], units) if self.last_axis else (x.shape[0], units)
+        return x.with_shape(shape)
+
+    def _check(self, x: TensorType, weight: TensorType) -> None:
+        if x.rank < 2:
+            raise ValueError(
+                f"x has shape {shape_text(x.shape)}, affine takes (N, features)\n"
+                "give it a feature axis: gc.reshape(x, (gc.N, 1))"
+            )
+        if not x.is_float or weight.dtype != x.dtype:
+            raise ValueError(
+                f"x is {x.dtype}, weight is {weight.dtype}\ncast x: gc.cast(x, {weight.dtype!r})"
+            )
+        features = x.shape[-1] if self.last_axis else count(x.shape[1:])
+        if weight.rank != 2 or weight.shape[0] != features:
+            takes = weight.shape[0] if weight.rank == 2 else shape_text(weight.shape)
+            raise ValueError(
+                f"x has {features} features, weight takes {takes}\n"
+                "share a weight only between layers of one input width"
+            )
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        x, weight = ins[0], ins[1]
+        rows = x if self.last_axis else x.reshape(len(x), -1)
+        return np.asarray(rows @ weight + (ins[2] if len(ins) == 3 else 0)).astype(x.dtype)
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        x, weight = ins[0], ins[1]
+        rows = _flat(x, self.last_axis, name)
+        op = shared(Affine if len(ins) == 3 else MatMul)
+        if not (self.last_axis and x.type.rank > 2):
+            return b.apply(op, rows, *ins[1:], name=name)
+        flat = b.apply(op, rows, *ins[1:], name=f"{name}.rows")
+        return reshape(flat, (*x.shape[:-1], weight.shape[1]), name=name)
+
+
+def _flat(x: Value, last_axis: bool, name: str) -> Value:
+    if x.type.rank == 2:
+        return x
+    if last_axis:
+        return reshape(x, (count(x.shape[:-1]), x.shape[-1]), name=f"{name}.flat")
+    return reshape(x, (x.shape[0], count(x.shape[1:])), name=f"{name}.flat")
+
+
+@takes(
+    "gc.affine(x, 10)",
+    activation="it is a function of its own: gc.relu(gc.affine(x, 10))",
+    out_features="it is units",
+    in_features="it is read off x: gc.affine(x, 10)",
+    use_bias="it is bias",
+    kernel_initializer="it is init",
+)
+def affine(
+    x: Value,
+    units: SupportsIndex | None = None,
+    *,
+    weight: Value | None = None,
+    bias: bool | Value = True,
+    axis: int | None = None,
+    init: Any = "he",
+    name: str | None = None,
+) -> Value:
+    """Return x @ weight + bias: x (N, d1, ..., dk) is flattened to (N, D); weight (D, units).
+
+    With `axis=-1` the layer acts on the last axis instead and keeps the others.  `weight=` and
+    `bias=` share existing parameters; `bias=False` omits the bias.  Raise GraphError if the
+    features do not fit.
+    """
+    b = as_value("affine", x).builder
+    layer = AffineLayer(last_axis=_last_axis(x, axis))
+    node = b.free_name("affine", name)
+    with b.all_or_nothing():
+        if weight is None:
+            sizes = (_features(x, layer), _units(units))
+            weight = _parameter(b, f"{node}.weight", sizes, x, init)
+        elif units is not None and weight.shape[-1:] != (units,):
+            message = f"weight gives {weight.shape[-1]} units, {units} were asked for"
+            raise b.error(layer, message, (x, weight))
+        operands = [x, weight]
+        if isinstance(bias, Value):
+            operands.append(bias)
+        elif bias:
+            operands.append(_parameter(b, f"{node}.bias", weight.shape[1:], x, Zeros()))
+        return b.apply(layer, *operands, name=node)
+
+
+def _units(units: object) -> int:
+    hint = "it is the number of features that come out: gc.affine(x, 10)"
+    return checked_whole("affine: units", units, hint=hint)
+
+
+def _last_axis(x: Value, axis: int | None) -> bool:
+    if axis is None:
+        return False
+    if plain(axis) not in (-1, x.type.rank - 1):
+        message = f"axis {axis} is not the last\ntranspose x first, or leave axis out"
+        raise x.builder.error(AffineLayer(True), message, (x,))
+    return True
+
+
+def _features(x: Value, layer: AffineLayer) -> int:
+    if x.type.rank < 2:
+        raise x.builder.error(
+            layer,
+            f"x has shape {shape_text(x.shape)}, affine takes (N, features)\n"
+            "give it a feature axis: gc.reshape(x, (gc.N, 1))",
+            (x,),
+        )
+    features = x.shape[-1] if layer.last_axis else count(x.shape[1:])
+    if isinstance(features, Batch):
+        raise x.builder.error(layer, "the features may not depend on the batch", (x,))
+    return features
+
+
+def _parameter(b: Builder, name: str, shape: Shape, like: Value, init: Any) -> Value:
+    sizes = tuple(dim for dim in shape if isinstance(dim, int))
+    try:
+        op = Parameter(sizes, like.dtype if like.type.is_float else b.dtype, resolve(init))
+        TensorType(op.shape, op.dtype)
+    except ValueError as error:
+        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
+    return b.apply(op, name=name)

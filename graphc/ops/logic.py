@@ -6,14 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.build import Value, apply, as_value
+from graphc.ir.op import Along, NoGradient, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
-from graphc.ops.elementwise import Binary, Operand, Unary, binary, elements
+from graphc.ops.elementwise import (
+    BinaryFunction,
+    Function,
+    Operand,
+    binary,
+    elements,
+)
 from graphc.ops.functions import abs_
 from graphc.ops.select import Equal, NotEqual, equal, less, not_equal
+
+__all__ = ["isfinite", "isinf", "isnan", "logical_and", "logical_not", "logical_or", "logical_xor"]
 
 
 def check_bits(op: Op, x: TensorType, role: str) -> None:
@@ -25,7 +33,7 @@ def check_bits(op: Op, x: TensorType, role: str) -> None:
         )
 
 
-class Logic(Binary):
+class Logic(NoGradient, BinaryFunction, base=True):
     """An operation on bools, or on each bit of whole numbers; no gradient flows through it."""
 
     gradient_text = ("", "")
@@ -38,64 +46,39 @@ class Logic(Binary):
     def along(self, ins: Sequence[TensorType]) -> Along:
         return elements(ins, self.infer(ins)) if ins[0].dtype == "bool" else "call"
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        return None, None
-
 
 class And(Logic):
     """The conjunction: a and b."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] & ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("and", ins[0], ins[1])
+    ufunc = np.bitwise_and
 
 
 class Or(Logic):
     """The disjunction: a or b."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] | ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("or", ins[0], ins[1])
+    ufunc = np.bitwise_or
 
 
 class Xor(Logic):
     """The exclusive or: either a or b, not both."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] ^ ins[1])
+    ufunc = np.bitwise_xor
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("not_equal", ins[0], ins[1])
 
 
-class Not(Unary):
+class Not(NoGradient, Function):
     """The negation: not x, or each bit of it inverted."""
 
-    gradient_text = ("",)
+    ufunc = np.invert
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         check_bits(self, ins[0], "x")
         return ins[0]
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(~ins[0])
-
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "elements" if ins[0].dtype == "bool" else "call"
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("not", ins[0])
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        return (None,)
 
 
 def logical_and(a: Operand, b: Operand, *, name: str | None = None) -> Value:

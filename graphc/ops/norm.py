@@ -13,16 +13,18 @@ from graphc.base.loc import caller_loc
 from graphc.ir.autodiff import pullback
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Ones, Zeros
-from graphc.ir.op import Along, Array, Layer, Op
+from graphc.ir.op import Along, Array, Cotangents, Layer, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
-from graphc.ops.channels import channels_first, channels_last, pixels
-from graphc.ops.elementwise import add, div, mul, power, sub
+from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import sqrt
+from graphc.ops.pow import power
 from graphc.ops.reduce import mean, sum_
-from graphc.ops.shape import reshape
+from graphc.ops.shape import channels_first, channels_last, pixels, reshape
 from graphc.ops.source import Parameter, State
+
+__all__ = ["batchnorm"]
 
 
 def feature_axes(rank: int) -> tuple[int, ...]:
@@ -129,6 +131,7 @@ class BatchNormTrain(Op):
         "sum(d_out * xhat(x), rows)",
         "sum(d_out, rows)",
     )
+    operations = 8
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -150,9 +153,7 @@ class BatchNormTrain(Op):
         centred, std = _centred_and_std(x, self.eps, axis)
         return centred * (gamma / std) + beta
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, gamma, _ = ins
         return (
             b.apply(BatchNormDx(self.eps), x, gamma, dout),
@@ -186,6 +187,7 @@ class BatchNormDgamma(Op):
     name = "batchnorm_dgamma"
     roles = ("x", "dout")
     gradient_text = ("d_out / std(x) * project(dout)", "d_out * xhat(x)")
+    operations = 8
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -209,9 +211,7 @@ class BatchNormDgamma(Op):
         centred, std = _centred_and_std(x, self.eps, axis)
         return (dout * centred).sum(axis) / std
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, upper = ins
         primitive = sum_(mul(upper, _xhat_value(x, self.eps)), feature_axes(x.type.rank))
         return pullback(primitive, dout, ins)
@@ -229,6 +229,7 @@ class BatchNormDx(Op):
         "sum(d_out * out, rows) / gamma",
         "gamma / std(x) * project(d_out)",
     )
+    operations = 12
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -259,9 +260,7 @@ class BatchNormDx(Op):
         share = (dout * centred).mean(axis) / (std * std)
         return (dout - dout.mean(axis) - centred * share) * (gamma / std)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, gamma, upper = ins
         axes = feature_axes(x.type.rank)
         xhat = _xhat_value(x, self.eps)
@@ -285,6 +284,7 @@ class Normalize(Op):
         "sum(d_out * (x - mean), rows) / sqrt(var + eps)",
         "sum(d_out, rows)",
     )
+    operations = 4
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -305,9 +305,7 @@ class Normalize(Op):
         x, average, variance, gamma, beta = ins
         return (x - average) * (gamma / call("sqrt", variance + self.eps)) + beta
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, average, variance, gamma, beta = (ins[0], *(_spread(v, ins[0]) for v in ins[1:]))
         xhat = div(sub(x, average), sqrt(add(variance, self.eps)))
         return pullback(add(mul(xhat, gamma), beta), dout, ins)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -19,11 +19,10 @@ from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
 
-CHUNK = 32 * 1024
-"""The most elements that a kernel works on at a time, so that they stay in the cache."""
+Number = TypeVar("Number", Array, Expr)
 
 
-class UpdateOp(Op):
+class UpdateOp(Op, base=True):
     """The base of elementwise ops on arrays of one type, followed by scalars."""
 
     inplace = (0,)
@@ -36,11 +35,6 @@ class UpdateOp(Op):
     def operands(self) -> int:
         """The number of `roles`, from the front, that are operands."""
         return len(self.roles)
-
-    @property
-    def scratches(self) -> int:
-        """The number of pieces of the result's size that the kernel needs as scratch."""
-        return 1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         roles, first = self.roles[: self.operands], ins[0]
@@ -60,7 +54,7 @@ class UpdateOp(Op):
         return "elements"
 
 
-class SlotOp(UpdateOp):
+class SlotOp(UpdateOp, base=True):
     """The next value of a slot, from the old one, the gradient, and with decay the parameter."""
 
     arrays = 3
@@ -72,11 +66,8 @@ class SlotOp(UpdateOp):
         return 3 if self.decay else 2
 
 
-def _gradient(decay: float, g: Array, p: Sequence[Array]) -> Array:
-    return g + decay * p[0] if decay else g
-
-
-def _decayed(decay: float, g: Expr, p: Sequence[Expr]) -> Expr:
+def _decayed(decay: float, g: Number, p: Sequence[Number]) -> Number:
+    """Return the gradient with that of the decay, of arrays or of expressions."""
     return g + decay * p[0] if decay else g
 
 
@@ -87,17 +78,13 @@ class Momentum(SlotOp):
     name = "momentum"
     roles = ("velocity", "gradient", "parameter")
     optional = 1
+    operations = 2
     mu: float
     decay: float = 0.0
 
-    @property
-    def scratches(self) -> int:
-        """The number of pieces: one with decay, else none."""
-        return 1 if self.decay else 0
-
     def reference(self, ins: Sequence[Array]) -> Array:
         v, g, *p = ins
-        return np.asarray(self.mu * v + _gradient(self.decay, g, p))
+        return np.asarray(self.mu * v + _decayed(self.decay, g, p))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         v, g, *p = ins
@@ -111,11 +98,12 @@ class SgdStep(UpdateOp):
     name = "sgd_step"
     roles = ("parameter", "gradient", "rate")
     arrays = 2
+    operations = 2
     decay: float = 0.0
 
     def reference(self, ins: Sequence[Array]) -> Array:
         p, g, rate = ins
-        return np.asarray(p - rate * _gradient(self.decay, g, [p]))
+        return np.asarray(p - rate * _decayed(self.decay, g, [p]))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         p, g, rate = ins
@@ -133,6 +121,7 @@ class NesterovStep(UpdateOp):
     name = "nesterov_step"
     roles = ("parameter", "velocity", "gradient", "rate")
     arrays = 3
+    operations = 4
     mu: float
     decay: float = 0.0
 
@@ -143,7 +132,7 @@ class NesterovStep(UpdateOp):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         p, v, g, rate = ins
-        return np.asarray(p - rate * (_gradient(self.decay, g, [p]) + self.mu * v))
+        return np.asarray(p - rate * (_decayed(self.decay, g, [p]) + self.mu * v))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         p, v, g, rate = ins
@@ -157,12 +146,13 @@ class AdamMean(SlotOp):
     name = "adam_mean"
     roles = ("mean", "gradient", "parameter")
     optional = 1
+    operations = 3
     beta1: float
     decay: float = 0.0
 
     def reference(self, ins: Sequence[Array]) -> Array:
         m, g, *p = ins
-        return np.asarray(self.beta1 * m + (1 - self.beta1) * _gradient(self.decay, g, p))
+        return np.asarray(self.beta1 * m + (1 - self.beta1) * _decayed(self.decay, g, p))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         m, g, *p = ins
@@ -176,12 +166,13 @@ class AdamSquare(SlotOp):
     name = "adam_square"
     roles = ("square", "gradient", "parameter")
     optional = 1
+    operations = 4
     beta2: float
     decay: float = 0.0
 
     def reference(self, ins: Sequence[Array]) -> Array:
         s, g, *p = ins
-        g = _gradient(self.decay, g, p)
+        g = _decayed(self.decay, g, p)
         return np.asarray(self.beta2 * s + (1 - self.beta2) * (g * g))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -204,20 +195,17 @@ class AdamStep(UpdateOp):
     roles = ("parameter", "mean", "square", "rate", "updates")
     arrays = 3
     counted = True
+    operations = 6
     beta1: float
     beta2: float
     eps: float
     decay: float = 0.0
 
-    def corrections(self, updates: Array) -> tuple[float, float]:
-        """Return 1 - beta1^t and 1 - beta2^t, in float64."""
-        t = int(updates) + 1
-        return 1.0 - self.beta1**t, 1.0 - self.beta2**t
-
     def reference(self, ins: Sequence[Array]) -> Array:
         p, m, s, rate, updates = ins
-        first, second = self.corrections(updates)
-        direction = (m / first) / (np.sqrt(s / second) + self.eps)
+        t = int(updates) + 1
+        mean, square = m / (1.0 - self.beta1**t), s / (1.0 - self.beta2**t)
+        direction = mean / (np.sqrt(square) + self.eps)
         return np.asarray(p - rate * (direction + self.decay * p))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -242,15 +230,10 @@ class Average(UpdateOp):
     counted = True
     decay: float
 
-    def shares(self, averages: Array) -> tuple[float, float]:
-        """Return the factors of the average and of the weight."""
-        kept = self.decay if averages > 0 else 0.0
-        return kept, 1.0 - kept
-
     def reference(self, ins: Sequence[Array]) -> Array:
         average, weight, averages = ins
-        kept, fresh = self.shares(averages)
-        return np.asarray(kept * average + fresh * weight)
+        kept = self.decay if averages > 0 else 0.0
+        return np.asarray(kept * average + (1.0 - kept) * weight)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         average, weight, averages = ins
@@ -266,6 +249,7 @@ class SquareSum(Op):
 
     name = "square_sum"
     roles = ("gradient",)
+    operations = 2
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (g,) = ins
@@ -303,13 +287,10 @@ class ClipScale(Op):
             raise ValueError(f"total is {total}, limit is {limit}; both are one float")
         return limit
 
-    def scale(self, total: Array, limit: Array) -> float:
-        """Return the factor, in float64; NaN if the total is NaN."""
-        norm = sqrt(max(float(total), 0.0)) if total == total else float("nan")
-        return 1.0 if norm <= limit else float(limit) / norm
-
     def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(self.scale(*ins), ins[1].dtype)
+        total, limit = ins
+        norm = sqrt(max(float(total), 0.0)) if total == total else float("nan")
+        return np.asarray(1.0 if norm <= limit else float(limit) / norm, limit.dtype)
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "elements"
@@ -326,11 +307,7 @@ class Cleared(UpdateOp):
     name = "cleared"
     roles = ("accumulated",)
     arrays = 1
-
-    @property
-    def scratches(self) -> int:
-        """The number of pieces: none."""
-        return 0
+    operations = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]

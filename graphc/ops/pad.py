@@ -13,13 +13,15 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.base.work import spend_array
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Array, Op
+from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import Batch, TensorType
 from graphc.kernels.gathers import Reader, moved
 from graphc.kernels.walk import Walk
 from graphc.ops.gather import gather
 from graphc.ops.shape import reshape
 from graphc.ops.slicing import Slice
+
+__all__ = ["pad"]
 
 Mode = Literal["constant", "edge", "reflect", "wrap"]
 MODES: tuple[Mode, ...] = ("constant", "edge", "reflect", "wrap")
@@ -35,6 +37,7 @@ class Pad(Op):
     roles = ("x",)
     gradient_text = ("d_out[inside]",)
     only_moves = True
+    operations = 0
     pads: Pads
     value: float = 0.0
 
@@ -56,6 +59,9 @@ class Pad(Op):
                 dims[axis] = before + dim + after
         return x.with_shape(tuple(dims))
 
+    def may_be_view(self, ins: Sequence[TensorType]) -> bool:
+        return True
+
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
         sizes = zip(self.pads, x.shape, strict=True)
@@ -74,9 +80,7 @@ class Pad(Op):
     def _maps(self, walks: list[Walk]) -> list[Walk]:
         return [w._replace(shift=-before) for w, (before, _) in zip(walks, self.pads, strict=True)]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         cuts = tuple(
             (axis, before, before + dim, 1)
             for axis, ((before, after), dim) in enumerate(zip(self.pads, ins[0].shape, strict=True))

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import product
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Array, Op
+from graphc.ir.op import Array, Cotangents, NoGradient, Op
 from graphc.ir.tensor_type import Shape, TensorType, shape_at
 from graphc.kernels.expr import BodyBuilder, Expr, call, select
 from graphc.kernels.gathers import MOST, Read, Reader
@@ -20,12 +21,18 @@ from graphc.ops.reduce import below_largest
 from graphc.ops.window import Sizes, Window, dimensions, places, windows
 
 
-class Pooling(Op):
+class Pooling(Op, base=True):
     """The base of pools: x (n, *space, c), y (n, *out, c), and a window for each place of y."""
 
+    free: ClassVar[int] = 1
+    """The pixels of a window that cost no operation."""
     kernel: Sizes
     stride: Sizes
     dilation: Sizes
+
+    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        places = min(prod(shape_at(x.shape, n)) for x in (out, *ins))
+        return (prod(self.kernel) - self.free) * places, 0
 
     def result(self, x: TensorType) -> TensorType:
         """Return the type of y; raise ValueError if the window does not fit."""
@@ -125,9 +132,7 @@ class MaxPool(Pooling):
         pixels = [read(0, at) for at in self.maps(ins[0].shape)]
         return reduce(lambda a, x: call("maximum", a, x), pixels)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         index = b.apply(MaxPoolIndex(self.kernel, self.stride, self.dilation), x)
         back = MaxPoolGrad(x.shape, self.kernel, self.stride, self.dilation)
@@ -135,12 +140,11 @@ class MaxPool(Pooling):
 
 
 @dataclass(frozen=True)
-class MaxPoolIndex(Pooling):
+class MaxPoolIndex(NoGradient, Pooling):
     """The number of the offset in each window that has the first of its largest pixels."""
 
     name = "max_pool_index"
     roles = ("x",)
-    gradient_text = ("",)
     kernel: Sizes
     stride: Sizes
     dilation: Sizes
@@ -171,16 +175,12 @@ class MaxPoolIndex(Pooling):
             largest = call("maximum", largest, pixel)
         return index
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        return (None,)
-
 
 @dataclass(frozen=True)
 class MaxPoolGrad(Pooling):
     """The cotangent of x, of `shape`: the sum of each window's cotangent at its index."""
 
+    free = 0
     name = "max_pool_grad"
     roles = ("index", "dout")
     gradient_text = ("", "max_pool_pick(index, d_out)")
@@ -218,9 +218,7 @@ class MaxPoolGrad(Pooling):
             parts.append(select(read(0, at).equals(number), dout, b.const(0, dout.dtype)))
         return reduce(lambda a, x: a + x, parts)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         pick = MaxPoolPick(self.kernel, self.stride, self.dilation)
         return None, b.apply(pick, ins[0], dout)
 
@@ -259,9 +257,10 @@ class MaxPoolPick(Pooling):
             found = select(index.equals(number), read(1, at), found)
         return found
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        return 0, 0
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         back = MaxPoolGrad(ins[1].shape, self.kernel, self.stride, self.dilation)
         return None, b.apply(back, ins[0], dout)
 
@@ -289,9 +288,7 @@ class SumPool(Pooling):
     ) -> Expr:
         return reduce(lambda a, x: a + x, [read(0, at) for at in self.maps(ins[0].shape)])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         back = SumPoolGrad(ins[0].shape, self.kernel, self.stride, self.dilation)
         return (b.apply(back, dout),)
 
@@ -300,6 +297,7 @@ class SumPool(Pooling):
 class SumPoolGrad(Pooling):
     """The cotangent of x, of `shape`: the sum of each window's cotangent at all its pixels."""
 
+    free = 0
     name = "sum_pool_grad"
     roles = ("dout",)
     gradient_text = ("sum_pool(d_out)",)
@@ -329,7 +327,5 @@ class SumPoolGrad(Pooling):
             return read(0, self.tile_map(y))
         return reduce(lambda a, x: a + x, [read(0, at) for at in self.maps_back(y)])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(SumPool(self.kernel, self.stride, self.dilation), dout),)

@@ -15,29 +15,30 @@ from graphc.base.work import spend_array
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import Shape, TensorType, shape_text
-from graphc.ops.channels import (
+from graphc.ops.elementwise import div
+from graphc.ops.linalg import matmul
+from graphc.ops.pad import Pad, Pads, pad
+from graphc.ops.pool import MaxPool, Pooling, SumPool
+from graphc.ops.reduce import mean
+from graphc.ops.shape import (
     channels_first,
     channels_last,
     first,
     first_array,
     last,
     last_array,
+    transpose,
 )
-from graphc.ops.elementwise import div
-from graphc.ops.linalg import matmul
-from graphc.ops.pad import Pad, Pads, pad
-from graphc.ops.pool import MaxPool, Pooling, SumPool
-from graphc.ops.reduce import mean
-from graphc.ops.shape import transpose
 from graphc.ops.source import constant
-from graphc.ops.window import Sizes, covering, met, misses
-from graphc.ops.window_arguments import pads, sizes
+from graphc.ops.window import Sizes, covering, met, misses, pads, sizes
+
+__all__ = ["adaptive_avg_pool", "avg_pool", "global_avg_pool", "global_max_pool", "max_pool"]
 
 PLACED = 5
 """The number of arrays of whole numbers that counting the pixels of windows takes."""
 
 
-class PoolLayer(Layer):
+class PoolLayer(Layer, base=True):
     """One number for each window of each channel: x (n, c, *space), y (n, c, *out).
 
     With `ceil`, a window that begins inside the image or before it counts also if it ends beyond

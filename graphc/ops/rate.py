@@ -17,7 +17,7 @@ from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
 
 
-class RateOp(Op):
+class RateOp(Op, base=True):
     """The base of rates: rate * factor(u)."""
 
     roles = ("rate", "updates")
@@ -40,13 +40,10 @@ class RateOp(Op):
         """Return the factor as an expression of u, in float64."""
         raise NotImplementedError(f"op {self.name} has no factor")
 
-    def factor_at(self, updates: Array) -> float:
-        """Return the factor when the counter is `updates`."""
-        return self.factor(max(int(updates) - self.start, 0))
-
     def reference(self, ins: Sequence[Array]) -> Array:
         rate, updates = ins
-        return np.asarray(float(rate) * self.factor_at(updates), rate.dtype)
+        u = max(int(updates) - self.start, 0)
+        return np.asarray(float(rate) * self.factor(u), rate.dtype)
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "elements"

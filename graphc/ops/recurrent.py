@@ -12,11 +12,13 @@ from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Uniform, resolve
 from graphc.ir.tensor_type import Dim, shape_text
-from graphc.ops.concat import concat
 from graphc.ops.recurrent_cells import gru_step, lstm_step, product, rnn_step
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import reshape
+from graphc.ops.slicing import concat
 from graphc.ops.source import Parameter, constant
+
+__all__ = ["gru", "lstm", "rnn"]
 
 S = TypeVar("S")
 Weights = tuple[Value, Value, Value | None, Value | None]

@@ -14,11 +14,13 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Value, as_value
 from graphc.ir.tensor_type import shape_text
-from graphc.ops.affine import affine
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import sigmoid, tanh
+from graphc.ops.linalg import affine
 from graphc.ops.select import relu
 from graphc.ops.slicing import slice_
+
+__all__ = ["gru_cell", "lstm_cell", "rnn_cell"]
 
 ACTIVATIONS: dict[str, Callable[[Value], Value]] = {"tanh": tanh, "relu": relu}
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.base.arguments import sizes_of, takes
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.op import Along, Array, Cotangents, Op
 from graphc.ir.tensor_type import (
     Dim,
     Shape,
@@ -26,8 +26,11 @@ from graphc.ir.tensor_type import (
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr
 from graphc.kernels.matrix import leads
-from graphc.ops.elementwise import div, elements, mul
-from graphc.ops.shape import reshape
+from graphc.ops.elementwise import div, elements, mul, unbroadcast
+from graphc.ops.select import equal
+from graphc.ops.shape import cast, reshape
+
+__all__ = ["broadcast_to", "max_", "mean", "min_", "sum_"]
 
 Axes = SupportsIndex | Iterable[SupportsIndex] | None
 
@@ -48,17 +51,14 @@ def below_largest(x: Array, axes: tuple[int, ...]) -> Array:
     return np.asarray(gaps[np.isfinite(gaps)])
 
 
-LONGEST_ONES = 1 << 20
-"""The longest vector of ones; longer sums are computed without one."""
-
-
-class Reduction(Op):
+@dataclass(frozen=True)
+class Reduction(Op, base=True):
     """The base of reductions: one number from each slice over `axes`."""
 
     roles = ("x",)
     floats_only: ClassVar[bool] = False
     axes: tuple[int, ...]
-    keepdims: bool
+    keepdims: bool = False
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
@@ -106,13 +106,11 @@ class Reduction(Op):
         return value if value.shape == kept else reshape(value, kept)
 
 
-@dataclass(frozen=True)
 class Sum(Reduction):
     """The sum over `axes`."""
 
+    is_linear = True
     gradient_text = ("spread(d_out)",)
-    axes: tuple[int, ...]
-    keepdims: bool = False
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         if ins[0].dtype == "bool":
@@ -125,20 +123,16 @@ class Sum(Reduction):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0].sum(axis)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (broadcast_to(self.spread(dout, ins), ins[0].shape),)
 
 
-@dataclass(frozen=True)
 class Mean(Reduction):
     """The mean over `axes`."""
 
+    is_linear = True
     floats_only = True
     gradient_text = ("spread(d_out) / count",)
-    axes: tuple[int, ...]
-    keepdims: bool = False
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.mean, ins)
@@ -146,9 +140,7 @@ class Mean(Reduction):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0].mean(axis)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(MeanGrad(ins[0].shape, self.axes), self.spread(dout, ins)),)
 
 
@@ -159,6 +151,7 @@ class MeanGrad(Op):
     name = "mean_grad"
     roles = ("dout",)
     gradient_text = ("sum(d_out, axes) / count",)
+    operations = 0
     shape: Shape
     axes: tuple[int, ...]
 
@@ -182,13 +175,11 @@ class MeanGrad(Op):
         averaged = count(tuple(self.shape[axis] for axis in self.axes))
         return dout / dout.builder.dim(averaged, dout.dtype)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(Mean(self.axes, True), dout),)
 
 
-class Extreme(Reduction):
+class Extreme(Reduction, base=True):
     """The largest or the smallest; elements that are equally extreme share the gradient evenly."""
 
     is_exact = True
@@ -199,23 +190,14 @@ class Extreme(Reduction):
         check_entries(ins[0].shape, self.axes)
         return found
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        from graphc.ops.select import equal
-        from graphc.ops.shape import cast
-
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         hit = cast(equal(ins[0], self.spread(out, ins)), ins[0].dtype)
         share = div(self.spread(dout, ins), sum_(hit, self.axes, keepdims=True))
         return (mul(hit, share),)
 
 
-@dataclass(frozen=True)
 class Max(Extreme):
     """The largest over `axes`; of bools, whether any is true."""
-
-    axes: tuple[int, ...]
-    keepdims: bool = False
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.max, ins)
@@ -227,12 +209,8 @@ class Max(Extreme):
         return ins[0].max(axis)
 
 
-@dataclass(frozen=True)
 class Min(Extreme):
     """The smallest over `axes`; of bools, whether all are true."""
-
-    axes: tuple[int, ...]
-    keepdims: bool = False
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.min, ins)
@@ -250,8 +228,10 @@ class BroadcastTo(Op):
 
     is_exact = True
     name = "broadcast_to"
+    broadcasts = True
     roles = ("x",)
     gradient_text = ("d_out",)
+    operations = 0
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -265,17 +245,16 @@ class BroadcastTo(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.array(np.broadcast_to(ins[0], self.shape))  # type: ignore[arg-type]
 
+    def may_be_view(self, ins: Sequence[TensorType]) -> bool:
+        return all(dim == 1 for dim in ins[0].shape)
+
     def along(self, ins: Sequence[TensorType]) -> Along:
         return elements(ins, self.infer(ins))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0]
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        from graphc.ops.elementwise import unbroadcast
-
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (unbroadcast(dout, ins[0]),)
 
 

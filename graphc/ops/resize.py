@@ -19,6 +19,8 @@ from graphc.ops.gather import Gather, gather
 from graphc.ops.shape import reshape
 from graphc.ops.source import constant
 
+__all__ = ["resize"]
+
 Mode = Literal["nearest", "linear", "cubic"]
 Places = Literal["half_pixel", "align_corners", "asymmetric"]
 Rounding = Literal["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]

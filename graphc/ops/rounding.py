@@ -1,4 +1,4 @@
-"""Whole numbers near a number; no gradient flows through them."""
+"""Rounding to whole numbers, whole quotients, and remainders."""
 
 from __future__ import annotations
 
@@ -7,10 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Array
+from graphc.ir.op import Along, Array, Cotangents, NoGradient
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
-from graphc.ops.elementwise import Unary
+from graphc.ops.elementwise import (
+    BinaryFunction,
+    Function,
+    Operand,
+    binary,
+    div,
+    mul,
+    neg,
+    pair,
+    sub,
+    unbroadcast,
+)
+
+__all__ = ["ceil", "floor", "floor_div", "fmod", "mod", "round_", "trunc_div"]
 
 
 def distances_to_whole(x: Array) -> Array:
@@ -18,19 +32,10 @@ def distances_to_whole(x: Array) -> Array:
     return np.asarray(x - np.rint(x))
 
 
-class Rounding(Unary):
+class Rounding(NoGradient, Function, base=True):
     """A whole number near x, in x's dtype."""
 
     is_exact = True
-    gradient_text = ("",)
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call(self.name, ins[0])
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        return (None,)
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return distances_to_whole(ins[0])
@@ -39,22 +44,22 @@ class Rounding(Unary):
 class Floor(Rounding):
     """The largest whole number that is not above x."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.floor(ins[0]))
+    ufunc = np.floor
+    onnx = "Floor"
 
 
 class Ceil(Rounding):
     """The smallest whole number that is not below x."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.ceil(ins[0]))
+    ufunc = np.ceil
+    onnx = "Ceil"
 
 
 class Round(Rounding):
     """The nearest whole number; of two equally near, the even one."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.rint(ins[0]))
+    ufunc = np.rint
+    onnx = "Round"
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return distances_to_whole(ins[0] - 0.5)
@@ -73,3 +78,99 @@ def ceil(x: Value, *, name: str | None = None) -> Value:
 def round_(x: Value, *, name: str | None = None) -> Value:
     """Return the nearest whole number, of two the even one; its gradient is zero."""
     return apply(Round(), x, name=name)
+
+
+class WholeQuotient(NoGradient, BinaryFunction, base=True):
+    """A quotient of whole numbers, rounded to one; 0 where b is 0."""
+
+    gradient_text = ("", "")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        for role, type in zip(self.roles, ins, strict=True):
+            if type.is_float or type.dtype == "bool":
+                raise ValueError(f"{role} is {type.dtype}, {self.name} takes whole numbers")
+        return super().infer(ins)
+
+
+class FloorDiv(WholeQuotient):
+    """The quotient a / b rounded down."""
+
+    name = "floor_div"
+    ufunc = np.floor_divide
+
+
+class TruncDiv(WholeQuotient):
+    """The quotient a / b rounded toward zero."""
+
+    name = "trunc_div"
+    inplace = ()
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        a, b = ins
+        floor = a // b
+        return np.asarray(floor + ((floor * b != a) & (floor < 0)).astype(floor.dtype))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        a, b = ins
+        floor = call("floor_div", a, b)
+        uneven = call("not_equal", floor * b, a)
+        return floor + call("and", uneven, floor < 0).cast(floor.dtype)
+
+
+class Remainder(BinaryFunction, base=True):
+    """The rest of a after a multiple of b is subtracted; 0 for whole numbers where b is 0."""
+
+    gradient_text = ("d_out", "-d_out * (a - out) / b")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        if ins[0].dtype == "bool":
+            raise ValueError(f"a is bool, {self.name} takes numbers")
+        return super().infer(ins)
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "call"
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        times = div(sub(ins[0], out), ins[1])
+        return unbroadcast(dout, ins[0]), unbroadcast(neg(mul(dout, times)), ins[1])
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return distances_to_whole(ins[0] / ins[1])
+
+
+class Mod(Remainder):
+    """The remainder that has the sign of b, as Python's a % b."""
+
+    ufunc = np.mod
+
+
+class Fmod(Remainder):
+    """The remainder that has the sign of a, as C's fmod."""
+
+    ufunc = np.fmod
+
+
+def floor_div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """Return a / b rounded down, broadcast; for whole numbers 0 where b is 0.
+
+    Floats are divided as floor(a / b).
+    """
+    left, right = pair("floor_div", a, b)
+    if left.type.is_float:
+        return floor(div(left, right), name=name)
+    return left.builder.apply(FloorDiv(), left, right, name=name)
+
+
+def trunc_div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """Return a / b of whole numbers rounded toward zero, as in C; 0 where b is 0."""
+    return binary(TruncDiv(), a, b, name)
+
+
+def mod(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """Return the remainder of a by b that has the sign of b, as Python's a % b."""
+    return binary(Mod(), a, b, name)
+
+
+def fmod(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """Return the remainder of a by b that has the sign of a, as C's fmod."""
+    return binary(Fmod(), a, b, name)

@@ -1,4 +1,4 @@
-"""Normalisation of each row by its own statistics: layernorm and rmsnorm."""
+"""Normalisations other than by batch: of rows, of groups of channels, by fixed numbers."""
 
 from __future__ import annotations
 
@@ -8,23 +8,87 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Ones, Zeros
 from graphc.ir.op import Array, Layer
-from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import add, div, mul, power, sub
+from graphc.ir.tensor_type import Batch, Dim, TensorType, count
+from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import sqrt
-from graphc.ops.reduce import mean
-from graphc.ops.source import Parameter
+from graphc.ops.norm import check_features, columns
+from graphc.ops.pow import power
+from graphc.ops.reduce import broadcast_to, mean
+from graphc.ops.shape import reshape
+from graphc.ops.source import Input, Parameter, State
+
+__all__ = ["groupnorm", "instancenorm", "layernorm", "rmsnorm", "standardize"]
 
 
-class RowNorm(Layer):
+class Standardize(Layer):
+    """(x - mean) / scale, by statistics that training does not change."""
+
+    roles = ("x", "mean", "scale")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, *statistics = ins
+        if not x.is_float or x.rank < 1:
+            raise ValueError(f"x is {x}, standardize takes floats of shape (N, ...)")
+        for vector in statistics:
+            if vector != x.with_shape(x.shape[1:]):
+                raise ValueError(f"x is {x}, a statistic of a row of it is {vector}")
+        return x
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        x, mean, scale = ins
+        return np.asarray((x - mean) / scale)
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        x, mean, scale = ins
+        return div(sub(x, mean, name=f"{name}.centred"), scale, name=name)
+
+
+def standardize(x: Value, *, name: str | None = None) -> Value:
+    """Return (x - mean) / scale for an input x (N, ...), entry by entry of a row.
+
+    The statistics are the states `<node>.mean` and `<node>.scale`, 0 and 1 until they are fitted to
+    the training set, which `gc.fit` does first and `gc.fit_standardize` alone.  They are saved with
+    the model.  To predict in the units of a standardised target, undo it:
+    `prediction * net["t.scale"] + net["t.mean"]`.
+
+    Raise GraphError if x is not an input of the net, or not floats of shape (N, ...).
+    """
+    b = as_value("standardize", x).builder
+    layer = Standardize()
+    if x.type.rank < 1 or not isinstance(x.shape[0], Batch):
+        raise b.error(layer, f"x is {x.type}, standardize takes floats of shape (N, ...)", (x,))
+    if not isinstance(x.node.op, Input):
+        message = (
+            f"x is the result of {x.node.op.name}, standardize takes an input of the net\n"
+            "gc.batchnorm(x) normalises values inside a net"
+        )
+        raise b.error(layer, message, (x,))
+    row = x.type.with_shape(x.shape[1:])
+    node = b.free_name("standardize", name)
+    with b.all_or_nothing():
+        statistics = [
+            b.apply(State(_sizes(row), row.dtype, start), name=f"{node}.{kind}")
+            for kind, start in (("mean", 0.0), ("scale", 1.0))
+        ]
+        return b.apply(layer, x, *statistics, name=node)
+
+
+def _sizes(row: TensorType) -> tuple[int, ...]:
+    return tuple(dim for dim in row.shape if isinstance(dim, int))
+
+
+@dataclass(frozen=True)
+class RowNorm(Layer, base=True):
     """A normalisation over the last axis, scaled by gamma; the same in training and inference."""
 
     roles: ClassVar[tuple[str, ...]] = ("x", "gamma", "beta")
-    eps: float
+    eps: float = 1e-5
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         x, *vectors = ins
@@ -36,7 +100,6 @@ class RowNorm(Layer):
         return x
 
 
-@dataclass(frozen=True)
 class LayerNorm(RowNorm):
     """gamma * (x - mean) / sqrt(var + eps) + beta of each row, with the uncorrected variance.
 
@@ -44,7 +107,6 @@ class LayerNorm(RowNorm):
     """
 
     name = "layernorm"
-    eps: float = 1e-5
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         x, gamma, beta = ins
@@ -59,7 +121,6 @@ class LayerNorm(RowNorm):
         return add(scaled, beta, name=name)
 
 
-@dataclass(frozen=True)
 class RmsNorm(RowNorm):
     """gamma * x / sqrt(mean(x**2) + eps) of each row.
 
@@ -68,7 +129,6 @@ class RmsNorm(RowNorm):
 
     name = "rmsnorm"
     roles = ("x", "gamma")
-    eps: float = 1e-5
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         x, gamma = ins
@@ -93,7 +153,7 @@ def layernorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
     `<node>.gamma` and `<node>.beta` (features,) are trained, from 1 and 0.  Raise GraphError unless
     x has floats with a last axis of fixed size.
     """
-    return _apply(LayerNorm(checked("layernorm", eps)), x, name)
+    return _of_rows(LayerNorm(checked("layernorm", eps)), x, name)
 
 
 def rmsnorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
@@ -101,7 +161,7 @@ def rmsnorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
 
     gamma is (features,).  Raise GraphError unless x has floats with a last axis of fixed size.
     """
-    return _apply(RmsNorm(checked("rmsnorm", eps)), x, name)
+    return _of_rows(RmsNorm(checked("rmsnorm", eps)), x, name)
 
 
 def checked(layer: str, eps: float) -> float:
@@ -115,17 +175,99 @@ def checked(layer: str, eps: float) -> float:
     return float(eps)
 
 
-def _apply(layer: LayerNorm | RmsNorm, x: Value, name: str | None) -> Value:
-    b = as_value(layer.name, x).builder
-    features = x.shape[-1] if x.type.rank else None
-    if not isinstance(features, int) or not x.type.is_float:
-        message = f"x is {x.type}, {layer.name} takes floats of shape (N, ..., features)"
-        raise b.error(layer, message, (x,))
-    node = b.free_name(layer.name, name)
+def _of_rows(layer: LayerNorm | RmsNorm, x: Value, name: str | None) -> Value:
+    x = as_value(layer.name, x)
+    size = x.shape[-1] if x.type.rank else None
+    return _scaled(layer, x, layer.name, size, "(N, ..., features)", name)
+
+
+def _scaled(
+    layer: Layer, x: Value, function: str, size: Dim | None, shape: str, name: str | None
+) -> Value:
+    """Apply a layer, with as many trained numbers of each role but x as there are features."""
+    b = x.builder
+    if not isinstance(size, int) or not x.type.is_float:
+        raise b.error(layer, f"x is {x.type}, {function} takes floats of shape {shape}", (x,))
+    node = b.free_name(function, name)
     starts = {"gamma": Ones(), "beta": Zeros()}
     with b.all_or_nothing():
         vectors = [
-            b.apply(Parameter((features,), x.dtype, starts[role]), name=f"{node}.{role}")
+            b.apply(Parameter((size,), x.dtype, starts[role]), name=f"{node}.{role}")
             for role in layer.roles[1:]
         ]
         return b.apply(layer, x, *vectors, name=node)
+
+
+@dataclass(frozen=True)
+class GroupNorm(Layer):
+    """gamma * (x - mean) / sqrt(var + eps) + beta, by the statistics of a sample's group.
+
+    A group is a number of neighbouring channels with all their pixels; gamma and beta have a number
+    a channel.  Training and inference compute the same.
+    """
+
+    name = "groupnorm"
+    roles = ("x", "gamma", "beta")
+    groups: int
+    eps: float = 1e-5
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x = ins[0]
+        check_features(x, ins[1:], self.name)
+        channels = x.shape[1]
+        if not isinstance(channels, int) or self.groups < 1 or channels % self.groups:
+            raise ValueError(f"groups is {self.groups}, it must divide the {channels} channels")
+        return x
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        x, gamma, beta = (ins[0], *(columns(v, ins[0].ndim) for v in ins[1:]))
+        groups = x.reshape(len(x), self.groups, -1)
+        centred = groups - groups.mean(axis=-1, keepdims=True)
+        spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + x.dtype.type(self.eps))
+        return np.asarray((centred / spread).reshape(x.shape) * gamma + beta)
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        x, gamma, beta = ins
+        rows = count((x.shape[0], self.groups))
+        part = count((x.shape[1], *x.shape[2:]))
+        assert isinstance(part, int)
+        groups = reshape(x, (rows, part // self.groups), name=f"{name}.groups")
+        average = mean(groups, -1, keepdims=True, name=f"{name}.mean")
+        centred = sub(groups, average, name=f"{name}.centred")
+        xhat = reshape(by_spread(centred, self.eps, name), x.shape)
+        scaled = mul(xhat, _at_pixels(gamma, x, f"{name}.gamma"), name=f"{name}.scaled")
+        return add(scaled, _at_pixels(beta, x, f"{name}.beta"), name=name)
+
+
+def _at_pixels(vector: Value, x: Value, name: str) -> Value:
+    """Return a number a channel, repeated for each of its pixels: columns of x as a matrix."""
+    channels, *space = x.shape[1:]
+    column = reshape(vector, (channels, *(1 for _ in space)))
+    return broadcast_to(column, (channels, *space)) if space else vector
+
+
+def groupnorm(x: Value, groups: int, *, eps: float = 1e-5, name: str | None = None) -> Value:
+    """Return x (N, c, ...) with mean 0 and variance 1 in each group of a sample's channels.
+
+    There are `groups` of them.  `<node>.gamma` and `<node>.beta` (c,) scale and move each channel,
+    from 1 and 0.  Raise GraphError if the groups do not divide the channels.
+    """
+    x, number = as_value("groupnorm", x), checked_whole("groupnorm: groups", groups)
+    return _of_channels(GroupNorm(number, checked("groupnorm", eps)), x, "groupnorm", name)
+
+
+def instancenorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
+    """Return x (N, c, ...) with mean 0 and variance 1 in each channel of each sample.
+
+    Ulyanov et al. 2016 (arXiv:1607.08022).  `<node>.gamma` and `<node>.beta` (c,) scale and move
+    each channel, from 1 and 0.
+    """
+    x = as_value("instancenorm", x)
+    channels = x.shape[1] if x.type.rank > 1 else None
+    number = channels if isinstance(channels, int) else 1
+    return _of_channels(GroupNorm(number, checked("instancenorm", eps)), x, "instancenorm", name)
+
+
+def _of_channels(layer: GroupNorm, x: Value, function: str, name: str | None) -> Value:
+    size = x.shape[1] if x.type.rank > 1 else None
+    return _scaled(layer, x, function, size, "(N, channels, ...)", name)

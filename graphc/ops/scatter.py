@@ -1,4 +1,4 @@
-"""Elements read and written by indices into an axis."""
+"""Elements read and written by indices into an axis, and slices by several indices each."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ import numpy as np
 from graphc.base.arguments import plain
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.ir.build import Builder, Value
-from graphc.ir.op import Array
-from graphc.ir.tensor_type import Dim, Shape, TensorType, normal_axis, shape_text
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.op import Array, Cotangents, NoGradient, Op
+from graphc.ir.tensor_type import Dim, Shape, TensorType, count, normal_axis, shape_text
 from graphc.ops.elementwise import div, mul
-from graphc.ops.gather import ByPlace, by_index, entries
+from graphc.ops.gather import ByPlace, Gather, by_index, check_whole, checked, entries, indices_of
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.select import equal, where
-from graphc.ops.shape import cast
+from graphc.ops.shape import cast, reshape
 from graphc.ops.source import constant
+
+__all__ = ["gather_elements", "gather_nd", "scatter_elements", "scatter_nd"]
 
 Reduction = Literal["none", "add", "max", "min"]
 REDUCTIONS: tuple[Reduction, ...] = ("none", "add", "max", "min")
 
 
-class ElementsByIndex(ByPlace):
+class ElementsByIndex(ByPlace, base=True):
     """An op with indices of the shape of x, but for the length of the axis."""
 
     def check_elements(self, x: TensorType, indices: TensorType) -> None:
@@ -51,6 +53,7 @@ class GatherElements(ElementsByIndex):
     roles = ("x", "indices")
     gradient_text = ("scatter('add', zeros(x.shape), indices, d_out, axis)", "")
     only_moves = True
+    operations = 0
     axis: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -63,9 +66,7 @@ class GatherElements(ElementsByIndex):
         held = indices.clip(0, x.shape[self.axis] - 1)
         return np.asarray(np.take_along_axis(x, held, self.axis))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, indices = ins
         zeros = _full(b, 0.0, x)
         return b.apply(ScatterElements(self.axis, "add"), zeros, indices, dout), None
@@ -128,9 +129,7 @@ class ScatterElements(ElementsByIndex):
             f"{hits} * take(d_out / {total}, indices, axis)",
         )
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, indices, updates = ins
         if self.reduction == "add":
             return dout, None, self._chosen(b, dout, indices)
@@ -151,13 +150,12 @@ class ScatterElements(ElementsByIndex):
 
 
 @dataclass(frozen=True)
-class LastWrite(ElementsByIndex):
+class LastWrite(NoGradient, ElementsByIndex):
     """Whether each index has no equal later in its slice of `axis`, which has `size` entries."""
 
     is_exact = True
     name = "last_write"
     roles = ("indices",)
-    gradient_text = ("",)
     size: int
     axis: int
 
@@ -178,11 +176,6 @@ class LastWrite(ElementsByIndex):
         later = [(indices[i + 1 :] == indices[i]).any(axis=0) for i in range(len(indices))]
         shape = indices.shape
         return np.moveaxis(~np.reshape(np.array(later, bool), shape), 0, self.axis).copy()
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        return (None,)
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {0: self.size}
@@ -237,3 +230,108 @@ def check_reduction(function: str, reduction: str) -> None:
             loc=caller_loc(),
             hint="'none' writes, 'add' adds to what is there",
         )
+
+
+@dataclass(frozen=True)
+class FlatIndex(NoGradient):
+    """The place, in C order over axes of `sizes`, that each row of the last axis names.
+
+    Each index is clipped to its axis.
+    """
+
+    is_exact = True
+    name = "flat_index"
+    roles = ("indices",)
+    sizes: tuple[int, ...]
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (indices,) = ins
+        check_whole(indices)
+        if indices.rank < 1 or indices.shape[-1] != len(self.sizes):
+            raise ValueError(f"indices are {indices}, there are {len(self.sizes)} axes")
+        return TensorType(indices.shape[:-1], "int64")
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        parts = [np.asarray(ins[0][..., i], np.int64) for i in range(len(self.sizes))]
+        return np.asarray(np.ravel_multi_index(tuple(parts), self.sizes, mode="clip"))
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        """Return the largest size: one limit serves all axes."""
+        return {0: max(self.sizes)}
+
+
+def gather_nd(x: Value, indices: Any, batch_dims: int = 0, *, name: str | None = None) -> Value:
+    """Return slices of x, each named by the indices in a row of the last axis.
+
+    x (B..., d1, ..., dk, rest...), indices (B..., more..., k) -> (B..., more..., rest...).  The
+    first `batch_dims` axes are common to both.  Raise GraphError if the shapes do not fit, or an
+    axis that is indexed is the batch's.
+    """
+    op = Gather()
+    with as_value(op.name, x).builder.all_or_nothing():
+        where = indices_of(op, x, indices)
+        shared, k = _axes(op, x, where, batch_dims)
+        common, sizes, rest = x.shape[:shared], x.shape[shared : shared + k], x.shape[shared + k :]
+        flat = _flat_index(op, x, where, sizes)
+        table = reshape(x, (*common, count(sizes), *rest))
+        if not shared:
+            return x.builder.apply(op, table, flat, name=name)
+        rows = (*common, count(sizes), count(rest))
+        wide = (*common, count(flat.shape[shared:]), count(rest))
+        spread = broadcast_to(reshape(flat, (*wide[:-1], 1)), wide)
+        found = x.builder.apply(GatherElements(shared), reshape(table, rows), spread)
+        return reshape(found, (*flat.shape, *rest), name=name)
+
+
+def scatter_nd(
+    x: Value,
+    indices: Any,
+    updates: Value,
+    *,
+    reduction: Reduction = "none",
+    name: str | None = None,
+) -> Value:
+    """Return x with slices written, in order.
+
+    x (d1, ..., dk, rest...), indices (more..., k), updates (more..., rest...); `reduction` as in
+    `scatter_elements`.  Raise GraphError if the shapes do not fit.
+    """
+    check_reduction("scatter_nd", reduction)
+    op = ScatterElements(0, reduction)
+    with as_value(op.name, x).builder.all_or_nothing():
+        where = indices_of(op, x, indices)
+        _, k = _axes(op, x, where, 0)
+        sizes, rest = x.shape[:k], x.shape[k:]
+        _check_updates(op, x, updates, (*where.shape[:-1], *rest))
+        flat = _flat_index(op, x, where, sizes)
+        wide = (count(flat.shape), count(rest))
+        spread = broadcast_to(reshape(flat, (wide[0], 1)), wide)
+        table = reshape(x, (count(sizes), wide[1]))
+        made = x.builder.apply(op, table, spread, reshape(updates, wide))
+        return reshape(made, x.shape, name=name)
+
+
+def _check_updates(op: Op, x: Value, updates: Value, shape: Shape) -> None:
+    if as_value(op.name, updates).shape != shape:
+        message = f"updates have shape {shape_text(updates.shape)}, one slice of x for each index"
+        raise x.builder.error(op, f"{message} is {shape_text(shape)}", (x,))
+
+
+def _axes(op: Op, x: Value, indices: Value, batch_dims: int) -> tuple[int, int]:
+    """Return the number of common axes, and of indexed ones."""
+    shared, k = plain(batch_dims), indices.shape[-1] if indices.type.rank else None
+    if not isinstance(k, int) or not 1 <= k <= x.type.rank - shared:
+        message = f"x is {x.type}, indices are {indices.type}: their last axis indexes x's first"
+        raise x.builder.error(op, message, (x, indices))
+    if x.shape[:shared] != indices.shape[:-1][:shared]:
+        message = f"x is {x.type}, indices are {indices.type}: the first {shared} axes differ"
+        raise x.builder.error(op, message, (x, indices))
+    return shared, k
+
+
+def _flat_index(op: Op, x: Value, indices: Value, sizes: Shape) -> Value:
+    fixed = tuple(size for size in sizes if isinstance(size, int))
+    if len(fixed) < len(sizes):
+        message = f"the indices name rows of the batch of {x.type}\nname the batch by batch_dims=1"
+        raise x.builder.error(op, message, (x, indices))
+    return checked(FlatIndex(fixed), indices)

@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Op, shared
+from graphc.ir.op import Along, Array, Cotangents, NoGradient, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call, select
 from graphc.ops.elementwise import (
-    Binary,
+    BinaryFunction,
     Operand,
     Unary,
     binary,
@@ -23,11 +23,26 @@ from graphc.ops.elementwise import (
     unbroadcast,
 )
 
+__all__ = [
+    "clip",
+    "equal",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "maximum",
+    "minimum",
+    "not_equal",
+    "relu",
+    "where",
+]
+
 
 class Relu(Unary):
     """The relu max(x, 0); NaN stays NaN.  The gradient reads the output and is 0 at x <= 0."""
 
     is_exact = True
+    onnx = "Relu"
     gradient_text = ("d_out * (out > 0)",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -40,9 +55,7 @@ class Relu(Unary):
         (x,) = ins
         return select(x.lift(0) > x, 0, x)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(shared(ReluGrad), out, dout),)
 
 
@@ -72,51 +85,37 @@ class ReluGrad(Op):
         out, dout = ins
         return select(out > 0, dout, 0)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return None, b.apply(ReluGrad(), ins[0], dout)
 
 
-class Maximum(Binary):
+class Maximum(BinaryFunction):
     """The larger of a and b; at a tie the gradient goes to a."""
 
+    ufunc = np.maximum
     is_exact = True
+    onnx = "Max"
     gradient_text = ("d_out * (a >= b)", "d_out * (a < b)")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.maximum(ins[0], ins[1]))
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return np.subtract(ins[0], ins[1], dtype=np.float64)
 
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("maximum", ins[0], ins[1])
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return _chosen(greater_equal(ins[0], ins[1]), ins, dout)
 
 
-class Minimum(Binary):
+class Minimum(BinaryFunction):
     """The smaller of a and b; at a tie the gradient goes to a."""
 
+    ufunc = np.minimum
     is_exact = True
+    onnx = "Min"
     gradient_text = ("d_out * (a <= b)", "d_out * (a > b)")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.minimum(ins[0], ins[1]))
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return np.subtract(ins[0], ins[1], dtype=np.float64)
 
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("minimum", ins[0], ins[1])
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return _chosen(less_equal(ins[0], ins[1]), ins, dout)
 
 
@@ -152,9 +151,7 @@ class Clip(Unary):
             x = call("maximum", x, self.low)
         return call("minimum", x, self.high) if self.high < np.inf else x
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (where(equal(ins[0], out), dout, 0.0),)
 
 
@@ -163,6 +160,8 @@ class Where(Op):
 
     is_exact = True
     roles = ("condition", "a", "b")
+    broadcasts = True
+    onnx = "Where"
     gradient_text = ("", "where(condition, d_out, 0)", "where(condition, 0, d_out)")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -184,25 +183,18 @@ class Where(Op):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return select(ins[0], ins[1], ins[2])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         condition = ins[0]
         da = unbroadcast(where(condition, dout, 0.0), ins[1])
         return None, da, unbroadcast(where(condition, 0.0, dout), ins[2])
 
 
-class Comparison(Binary):
+class Comparison(NoGradient, BinaryFunction, base=True):
     """A comparison of each element; its result is bool and carries no gradient."""
 
     result = "bool"
     inplace: ClassVar[tuple[int, ...]] = ()
     gradient_text = ("", "")
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        return None, None
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return np.subtract(ins[0], ins[1], dtype=np.float64)
@@ -211,67 +203,45 @@ class Comparison(Binary):
 class Less(Comparison):
     """The comparison a < b."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] < ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("less", ins[0], ins[1])
+    ufunc = np.less
+    onnx = "Less"
 
 
 class LessEqual(Comparison):
     """The comparison a <= b."""
 
     name = "less_equal"
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] <= ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("less_equal", ins[0], ins[1])
+    ufunc = np.less_equal
+    onnx = "LessOrEqual"
 
 
 class Greater(Comparison):
     """The comparison a > b."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] > ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("greater", ins[0], ins[1])
+    ufunc = np.greater
+    onnx = "Greater"
 
 
 class GreaterEqual(Comparison):
     """The comparison a >= b."""
 
     name = "greater_equal"
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] >= ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("greater_equal", ins[0], ins[1])
+    ufunc = np.greater_equal
+    onnx = "GreaterOrEqual"
 
 
 class Equal(Comparison):
     """The comparison a == b."""
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] == ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("equal", ins[0], ins[1])
+    ufunc = np.equal
+    onnx = "Equal"
 
 
 class NotEqual(Comparison):
     """The comparison a != b."""
 
     name = "not_equal"
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] != ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("not_equal", ins[0], ins[1])
+    ufunc = np.not_equal
 
 
 def relu(x: Value, *, name: str | None = None) -> Value:

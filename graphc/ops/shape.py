@@ -1,4 +1,7 @@
-"""Other shapes, dtypes and orders of the same numbers."""
+"""Other shapes, dtypes and orders of the same numbers.
+
+Users have images with their channels first, kernels read them with their channels last.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from graphc.base.arguments import plain, sizes_of
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.op import Along, Array, Cotangents, NoGradient, Op
 from graphc.ir.tensor_type import (
     Batch,
     Dim,
@@ -25,16 +30,20 @@ from graphc.kernels.expr import Expr, call
 from graphc.kernels.gathers import Reader, moved
 from graphc.kernels.walk import Walk
 
+__all__ = ["cast", "flatten", "reshape", "stop_gradient", "transpose"]
+
 
 @dataclass(frozen=True)
 class Reshape(Op):
     """The same elements in C order under another shape; no copy is made."""
 
+    is_linear = True
     is_exact = True
     alias = True
     roles = ("x",)
     gradient_text = ("reshape(d_out, x.shape)",)
     only_moves = True
+    operations = 0
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -49,9 +58,7 @@ class Reshape(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0].reshape(shape_at(self.shape, 0))
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (reshape(dout, ins[0].shape),)
 
 
@@ -59,10 +66,12 @@ class Reshape(Op):
 class Transpose(Op):
     """x with its axes in another order."""
 
+    is_linear = True
     is_exact = True
     roles = ("x",)
     gradient_text = ("d_out.transpose(argsort(axes))",)
     only_moves = True
+    operations = 0
     axes: tuple[int, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -72,6 +81,9 @@ class Transpose(Op):
                 f"axes {self.axes} are not an order of the axes of {shape_text(x.shape)}"
             )
         return x.with_shape(tuple(x.shape[axis] for axis in self.axes))
+
+    def may_be_view(self, ins: Sequence[TensorType]) -> bool:
+        return True
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0].transpose(self.axes).copy()
@@ -88,9 +100,7 @@ class Transpose(Op):
         axes = self.axes
         return bool(x) and axes[-1] == len(x) - 1 and not (isinstance(x[0], Batch) and axes[0])
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         back = tuple(self.axes.index(i) for i in range(len(self.axes)))
         return (transpose(dout, back),)
 
@@ -99,9 +109,11 @@ class Transpose(Op):
 class Cast(Op):
     """The same numbers in another dtype; gradients are cast back, and end at whole numbers."""
 
+    is_linear = True
     is_exact = True
     roles = ("x",)
     gradient_text = ("d_out.astype(x.dtype)",)
+    operations = 0
     dtype: str
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -119,32 +131,26 @@ class Cast(Op):
             return call("not_equal", x, 0)
         return x.cast(self.dtype)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (cast(dout, ins[0].dtype) if ins[0].type.is_float else None,)
 
 
-class StopGradient(Op):
+class StopGradient(NoGradient):
     """x itself, through which no gradient flows."""
 
+    is_linear = True
     is_exact = True
     alias = True
     name = "stop_gradient"
     roles = ("x",)
-    gradient_text = ("",)
     only_moves = True
+    operations = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0]
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        return (None,)
 
 
 def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
@@ -202,3 +208,50 @@ def as_dtype(x: Value, dtype: str) -> Value:
 def stop_gradient(x: Value, *, name: str | None = None) -> Value:
     """Return x itself, through which no gradient flows."""
     return apply(StopGradient(), x, name=name)
+
+
+def last(type: TensorType) -> TensorType:
+    """Return the type (n, *space, c) for a type (n, c, *space)."""
+    n, c, *space = type.shape
+    return type.with_shape((n, *space, c))
+
+
+def first(type: TensorType) -> TensorType:
+    """Return the type (n, c, *space) for a type (n, *space, c)."""
+    n, *space, c = type.shape
+    return type.with_shape((n, c, *space))
+
+
+def last_array(array: Array) -> Array:
+    """Return an array (n, c, *space) as (n, *space, c)."""
+    return np.moveaxis(array, 1, -1)
+
+
+def first_array(array: Array) -> Array:
+    """Return an array (n, *space, c) as (n, c, *space), in C order."""
+    return np.ascontiguousarray(np.moveaxis(array, -1, 1))
+
+
+def channels_last(x: Value, *, name: str | None = None) -> Value:
+    """Return x (n, c, *space) as (n, *space, c); no copy if c is 1 or all of space is."""
+    rank = x.type.rank
+    if _one(x.shape[1:2]) or _one(x.shape[2:]):
+        return reshape(x, last(x.type).shape, name=name)
+    return transpose(x, (0, *range(2, rank), 1), name=name)
+
+
+def channels_first(x: Value, *, name: str | None = None) -> Value:
+    """Return x (n, *space, c) as (n, c, *space); no copy if c is 1 or all of space is."""
+    rank = x.type.rank
+    if _one(x.shape[-1:]) or _one(x.shape[1:-1]):
+        return reshape(x, first(x.type).shape, name=name)
+    return transpose(x, (0, rank - 1, *range(1, rank - 1)), name=name)
+
+
+def pixels(x: Value, *, name: str | None = None) -> Value:
+    """Return x (n, *space, c) as a matrix with a row for each pixel."""
+    return reshape(x, (count(x.shape[:-1]), x.shape[-1]), name=name)
+
+
+def _one(dims: Shape) -> bool:
+    return all(dim == 1 for dim in dims)

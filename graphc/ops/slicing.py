@@ -1,4 +1,4 @@
-"""Regular parts of values, and their gradients."""
+"""Slices of values, and values joined along an axis."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.arguments import plain
-from graphc.ir.build import Builder, Value
+from graphc.base.arguments import plain, takes
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, apply
 from graphc.ir.graph import Node
-from graphc.ir.op import Array, Op
-from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, shape_at
+from graphc.ir.op import Array, Cotangents, Op
+from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, normal_axis, shape_at
 from graphc.kernels.gathers import Reader, moved
 from graphc.kernels.walk import Walk
 from graphc.ops.shape import reshape
+
+__all__ = ["concat"]
 
 Cut = tuple[int, Dim, Dim, int]
 """An axis with start, stop (both from the front) and step.
@@ -28,10 +32,12 @@ A stop of -1 stops a step backwards before the first entry.
 class Slice(Op):
     """A regular part of x: `cuts` has start, stop and step for each axis that is cut."""
 
+    is_linear = True
     is_exact = True
     roles = ("x",)
     gradient_text = ("place(d_out, cuts)",)
     only_moves = True
+    operations = 0
     cuts: tuple[Cut, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -40,6 +46,9 @@ class Slice(Op):
         for axis, start, stop, step in self.cuts:
             dims[axis] = _length(x.shape[axis], start, stop, step)
         return x.with_shape(tuple(dims))
+
+    def may_be_view(self, ins: Sequence[TensorType]) -> bool:
+        return True
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0][self.index(ins[0].ndim)].copy()
@@ -56,9 +65,7 @@ class Slice(Op):
 
         return moved(x.shape, result, cut)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(SliceGrad(ins[0].shape, self.cuts), dout),)
 
     def index(self, rank: int) -> tuple[slice, ...]:
@@ -75,6 +82,7 @@ class SliceGrad(Op):
     roles = ("dout",)
     gradient_text = ("d_out[cuts]",)
     only_moves = True
+    operations = 0
     shape: Shape
     cuts: tuple[Cut, ...]
 
@@ -103,9 +111,7 @@ class SliceGrad(Op):
 
         return moved(dout.shape, result, placed)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(Slice(self.cuts), dout),)
 
 
@@ -208,3 +214,69 @@ def _index_text(part: Any) -> str:
         return "..." if part is Ellipsis else str(part)
     ends = ["" if end is None else str(end) for end in (part.start, part.stop)]
     return ":".join(ends if part.step is None else [*ends, str(part.step)])
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """Values joined along an axis."""
+
+    is_linear = True
+    is_exact = True
+    gradient_text = ("d_out[part]",)
+    only_moves = True
+    operations = 0
+    axis: int
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        first = ins[0]
+        axis = normal_axis(self.axis, first.rank)
+        for other in ins[1:]:
+            if other.dtype != first.dtype or _without(other.shape, axis) != _without(
+                first.shape, axis
+            ):
+                raise ValueError(f"{first} and {other} do not join along axis {axis}")
+        return first.with_shape(
+            (*first.shape[:axis], _total([t.shape[axis] for t in ins]), *first.shape[axis + 1 :])
+        )
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.concatenate(ins, axis=self.axis)
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        axis = normal_axis(self.axis, dout.type.rank)
+        parts: list[Value | None] = []
+        start: Dim = 0
+        for operand in ins:
+            stop = _total([start, operand.shape[axis]]) if start != 0 else operand.shape[axis]
+            cut = (axis, start, stop, 1)
+            parts.append(b.apply(Slice((cut,)), dout) if operand.type.is_float else None)
+            start = stop
+        return parts
+
+
+def _without(shape: Shape, axis: int) -> Shape:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def _total(dims: Sequence[Dim]) -> Dim:
+    batches = [dim.factor for dim in dims if isinstance(dim, Batch)]
+    if not batches:
+        return sum(dim for dim in dims if isinstance(dim, int))
+    if len(batches) < len(dims):
+        raise ValueError("the batch dimension does not join with a fixed one")
+    return Batch(sum(batches))
+
+
+@takes("gc.concat([a, b], axis=1)", dim="it is axis")
+def concat(values: Sequence[Value], axis: int = -1, *, name: str | None = None) -> Value:
+    """Join values along an axis; all other dimensions agree."""
+    if isinstance(values, Value):
+        raise GraphError(
+            "concat takes several values as one list",
+            loc=caller_loc(),
+            hint="gc.concat([a, b], axis=1)",
+        )
+    values = tuple(values)
+    if not values:
+        raise GraphError("concat: there is nothing to join", loc=caller_loc())
+    return apply(Concat(plain(axis)), *values, name=name)

@@ -6,163 +6,148 @@ Angles are in radians.  NumPy computes these functions on every backend.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Along, Array
+from graphc.ir.op import Along, Cotangents
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import Unary, add, div, mul, neg, sub
+from graphc.ops.elementwise import ByUfunc, add, div, mul, neg, sub
 from graphc.ops.functions import sqrt
 
+__all__ = ["acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "sin", "sinh", "tan"]
 
-class ByUfunc(Unary):
-    """A function of each element, computed by one of NumPy's."""
 
-    ufunc: ClassVar[np.ufunc]
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(self.ufunc(ins[0]))
+class Called(ByUfunc, base=True):
+    """A function that NumPy computes on every backend."""
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "call"
 
 
-class Sin(ByUfunc):
+class Sin(Called):
     """The sine of x."""
 
     ufunc = np.sin
+    onnx = "Sin"
     gradient_text = ("d_out * cos(x)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, cos(ins[0])),)
 
 
-class Cos(ByUfunc):
+class Cos(Called):
     """The cosine of x."""
 
     ufunc = np.cos
+    onnx = "Cos"
     gradient_text = ("-d_out * sin(x)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (neg(mul(dout, sin(ins[0]))),)
 
 
-class Tan(ByUfunc):
+class Tan(Called):
     """The tangent of x."""
 
     ufunc = np.tan
+    onnx = "Tan"
     gradient_text = ("d_out * (1 + out ** 2)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, add(mul(out, out), 1.0)),)
 
 
-class Asin(ByUfunc):
+class Asin(Called):
     """The angle between -pi/2 and pi/2 whose sine is x."""
 
     ufunc = np.arcsin
+    onnx = "Asin"
     gradient_text = ("d_out / sqrt(1 - x ** 2)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         return (div(dout, sqrt(sub(1.0, mul(x, x)))),)
 
 
-class Acos(ByUfunc):
+class Acos(Called):
     """The angle between 0 and pi whose cosine is x."""
 
     ufunc = np.arccos
+    onnx = "Acos"
     gradient_text = ("-d_out / sqrt(1 - x ** 2)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         return (neg(div(dout, sqrt(sub(1.0, mul(x, x))))),)
 
 
-class Atan(ByUfunc):
+class Atan(Called):
     """The angle between -pi/2 and pi/2 whose tangent is x."""
 
     ufunc = np.arctan
+    onnx = "Atan"
     gradient_text = ("d_out / (1 + x ** 2)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         return (div(dout, add(mul(x, x), 1.0)),)
 
 
-class Sinh(ByUfunc):
+class Sinh(Called):
     """The hyperbolic sine of x."""
 
     ufunc = np.sinh
+    onnx = "Sinh"
     gradient_text = ("d_out * cosh(x)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, cosh(ins[0])),)
 
 
-class Cosh(ByUfunc):
+class Cosh(Called):
     """The hyperbolic cosine of x."""
 
     ufunc = np.cosh
+    onnx = "Cosh"
     gradient_text = ("d_out * sinh(x)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, sinh(ins[0])),)
 
 
-class Asinh(ByUfunc):
+class Asinh(Called):
     """The number whose hyperbolic sine is x."""
 
     ufunc = np.arcsinh
+    onnx = "Asinh"
     gradient_text = ("d_out / sqrt(x ** 2 + 1)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         return (div(dout, sqrt(add(mul(x, x), 1.0))),)
 
 
-class Acosh(ByUfunc):
+class Acosh(Called):
     """The number from 0 up whose hyperbolic cosine is x."""
 
     ufunc = np.arccosh
+    onnx = "Acosh"
     gradient_text = ("d_out / sqrt(x ** 2 - 1)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         return (div(dout, sqrt(sub(mul(x, x), 1.0))),)
 
 
-class Atanh(ByUfunc):
+class Atanh(Called):
     """The number whose hyperbolic tangent is x."""
 
     ufunc = np.arctanh
+    onnx = "Atanh"
     gradient_text = ("d_out / (1 - x ** 2)",)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
         return (div(dout, sub(1.0, mul(x, x))),)
 

@@ -1,14 +1,22 @@
-"""The places of a window in an image, of 1, 2 or 3 dimensions of space."""
+"""The sizes of windows, as users give them, and their places in an image.
+
+An image has 1, 2 or 3 dimensions of space.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 
+from graphc.base.arguments import listed, plain, whole
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Shape, shape_text
+from graphc.ops.pad import Pads
 
 Sizes = tuple[int, ...]
 """A number for each dimension of space."""
@@ -107,3 +115,53 @@ def met(count: int, kernel: int, stride: int, dilation: int, inside: range) -> A
     first = np.maximum(-((begin - inside.start) // dilation), 0)
     last = np.minimum((inside.stop - 1 - begin) // dilation, kernel - 1)
     return np.asarray(np.maximum(last - first + 1, 0))
+
+
+SAME = "same"
+
+
+def sizes(op: str, word: str, given: Any, rank: int, least: int = 1) -> Sizes:
+    """Return a whole number, or `rank` of them, as a tuple; raise GraphError for anything else."""
+    several = listed(given)
+    numbers = (plain(given),) * rank if several is None else several
+    if len(numbers) != rank or any(whole(n, least) is None for n in numbers):
+        raise GraphError(
+            f"{op}: {word} is {given!r}, it must be a whole number from {least} up, "
+            f"or {rank} of them",
+            loc=caller_loc(),
+            hint=f"one for each dimension of space: {word}={(least or 1,) * rank}",
+        )
+    return numbers
+
+
+def pads(op: str, given: Any, rank: int) -> Pads:
+    """Return pairs (before, after) from a whole number, `rank` of them, or `rank` pairs.
+
+    Raise GraphError for anything else.
+    """
+    each = listed(given)
+    pairs = tuple(listed(pair) or (plain(pair),) * 2 for pair in each or (given,) * rank)
+    numbers = [number for pair in pairs for number in pair]
+    fits = len(pairs) == rank and all(len(pair) == 2 for pair in pairs)
+    if not fits or any(whole(n, 0) is None for n in numbers):
+        raise GraphError(
+            f"{op}: padding is {given!r}, it must be a whole number from 0 up, "
+            f"{rank} of them, or {rank} pairs of them",
+            loc=caller_loc(),
+            hint=f"a pair says how much goes before and after: padding={((0, 1),) * rank}",
+        )
+    return tuple((pair[0], pair[1]) for pair in pairs)
+
+
+def same_pads(op: str, space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
+    """Return padding that gives size / stride places, rounded up.
+
+    An odd one is at the end.
+    """
+    pairs = []
+    for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
+        if not isinstance(size, int):
+            raise GraphError(f"{op}: padding 'same' needs an image of fixed size", loc=caller_loc())
+        total = max((-(-size // step) - 1) * step + span - size, 0)
+        pairs.append((total // 2, total - total // 2))
+    return tuple(pairs)

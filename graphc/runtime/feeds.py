@@ -21,7 +21,7 @@ from graphc.ir.tensor_type import Batch, TensorType
 from graphc.kernels.feed_masks import counts_rows
 from graphc.ops.exchange import ShardInput
 from graphc.ops.gather import ByPlace
-from graphc.ops.index_nd import FlatIndex
+from graphc.ops.scatter import FlatIndex
 from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
 from graphc.runtime.errors import FeedErrors, accumulates
 

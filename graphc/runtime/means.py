@@ -9,7 +9,7 @@ from typing import NamedTuple
 from graphc.compiler.loss_share import ROWS, SUM, Divisor, Share, counted_by, source_of
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
-from graphc.ops.losses.row_loss import RowLoss
+from graphc.ops.losses.base import RowLoss
 from graphc.ops.source import Input
 
 

@@ -28,9 +28,9 @@ from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N, TensorType
-from graphc.ops.losses.regression import mse_loss
-from graphc.ops.losses.softmax import softmax_loss
-from graphc.ops.standardize import standardize
+from graphc.ops.losses.classes import softmax_loss
+from graphc.ops.losses.elements import mse_loss
+from graphc.ops.row_norm import standardize
 from graphc.runtime.executor import Executor
 from graphc.train.callbacks import Callback, EarlyStopping
 from graphc.train.history import History

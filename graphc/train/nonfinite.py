@@ -200,13 +200,6 @@ def _size(array: Array) -> float:
     return float(np.abs(array).max(initial=0.0)) if array.dtype.kind == "f" else 0.0
 
 
-_HINTS = {
-    "log": "keep what it reads above 0: gc.log(gc.maximum(x, 1e-12))",
-    "div": "keep the divisor away from 0: x / gc.maximum(y, 1e-12)",
-    "sqrt": "keep what it reads above 0: gc.sqrt(gc.maximum(x, 1e-12))",
-    "exp": "keep what it reads small: gc.exp(gc.minimum(x, 80))",
-}
-
 _PARTS = {"forward": "forward pass", "backward": "backward pass", "update": "update"}
 
 _GROWN = "numbers have grown too large: a smaller lr, or clip_norm= in the optimizer"
@@ -309,7 +302,7 @@ def _hint(origin: Origin) -> str:
         return _GROWN
     if origin.part == "backward":
         return _SLOPE
-    return _HINTS.get(node.op.name, "") if origin.part == "forward" else _GROWN
+    return node.op.finite_hint if origin.part == "forward" else _GROWN
 
 
 def _large(origin: Origin) -> bool:

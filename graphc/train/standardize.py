@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from graphc.base.errors import FeedError
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
-from graphc.ops.standardize import Standardize
+from graphc.ops.row_norm import Standardize
 from graphc.runtime.executor import Executor
 
 _PIECE = 1 << 20

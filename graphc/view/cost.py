@@ -9,67 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 
 from graphc.base.errors import counted
 from graphc.ir.difference import Difference
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op
 from graphc.ir.plan import Instr, Program
-from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType, count, dim_at, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, Batch, count, dim_at
 from graphc.kernels.body import Body, Span, Step
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
-from graphc.ops.conv import Convolution
-from graphc.ops.pool import Pooling
-
-PRODUCTS = {"affine": 1, "affine_relu": 2, "matmul": 0, "matmul_relu_grad": 1}
-"""The matrix products, and their further operations on each element of the result."""
-
-OPERATIONS = {
-    "adam_mean": 3,
-    "adam_square": 4,
-    "adam_step": 6,
-    "batchnorm_dgamma": 8,
-    "batchnorm_dx": 12,
-    "batchnorm_train": 8,
-    "log_softmax": 5,
-    "momentum": 2,
-    "nesterov_step": 4,
-    "normalize": 4,
-    "normalize_dgamma": 4,
-    "normalize_dx": 7,
-    "sgd_step": 2,
-    "sigmoid": 3,
-    "softmax": 4,
-    "softmax_rows": 4,
-    "softmax_rows_grad": 6,
-    "square_sum": 2,
-    "svm_rows": 4,
-    "svm_rows_grad": 4,
-}
-"""Operations for each element of the largest operand or result; other ops have one."""
-
-MOVES = (
-    "after",
-    "broadcast_to",
-    "cast",
-    "cleared",
-    "concat",
-    "copy",
-    "gather",
-    "gather_elements",
-    "max_pool_pick",
-    "mean_grad",
-    "one_hot",
-    "pad",
-    "pick",
-    "reshape",
-    "slice",
-    "slice_grad",
-    "stop_gradient",
-    "transpose",
-)
-"""The ops that compute nothing."""
 
 NO_ARITHMETIC = (
     "load",
@@ -111,7 +58,8 @@ def cost(program: Program, instr: Instr, n: int) -> Cost:
     if instr.body is not None:
         operations, products = kernel_flops(instr.body, n)
     elif instr.op is not None:
-        operations, products = _call_flops(program, instr, instr.op, n)
+        ins = [program.buffers[name].type for name in instr.ins]
+        operations, products = instr.op.flops(ins, program.buffers[instr.outs[0]].type, n)
     return Cost(operations + products, _bytes(program, instr, n), products)
 
 
@@ -137,37 +85,6 @@ def _body_flops(body: Body, rows: int, columns: int) -> int:
 def _worked(body: Body, step: Step) -> Span:
     """Return the broadcast kind of a reduction's argument, or of the result of another step."""
     return body.steps[step.args[0]].span if step.op in ("sum", "max") else step.span
-
-
-def _call_flops(program: Program, instr: Instr, op: Op, n: int) -> tuple[int, int]:
-    """Return the operations of a call of an op, and those of its products."""
-    ins = [program.buffers[name].type for name in instr.ins]
-    return op_flops(op, ins, program.buffers[instr.outs[0]].type, n)
-
-
-def op_flops(op: Op, ins: list[TensorType], out: TensorType, n: int) -> tuple[int, int]:
-    """Return the operations of an op besides matrix products, and those of its matrix product."""
-    size = out.size(n)
-    if op.name in PRODUCTS:
-        axis = -1 if getattr(op, "trans_b", False) else -2
-        inner = shape_at(ins[1].shape, n)[axis]
-        return PRODUCTS[op.name] * size, 2 * size * inner
-    if isinstance(op, Convolution):
-        return 0, 2 * _multiplications(op, ins, out, n)
-    if isinstance(op, Pooling) and op.name not in MOVES:
-        places = min(type.size(n) for type in (*ins, out))
-        return (prod(op.kernel) - ("grad" not in op.name)) * places, 0
-    if op.name in MOVES:
-        return 0, 0
-    largest = max([size, *(type.size(n) for type in ins)])
-    return OPERATIONS.get(op.name, 1) * largest, 0
-
-
-def _multiplications(op: Convolution, ins: list[TensorType], out: TensorType, n: int) -> int:
-    """Return the products in a convolution: each number of y sums as many as a unit has weights."""
-    w = {"conv": ins[1], "conv_dx": ins[1], "conv_dw": out}[op.name]
-    y = {"conv": out, "conv_dx": ins[0], "conv_dw": ins[1]}[op.name]
-    return y.size(n) * prod(shape_at(w.shape[:-1], n))
 
 
 def _bytes(program: Program, instr: Instr, n: int) -> int:
@@ -272,7 +189,7 @@ def _all_flops(graph: Graph, ops: Sequence[Node], batch: int) -> int | None:
         return None
     ins = ([graph[name].type for name in node.inputs] for node in ops)
     pairs = zip(ops, ins, strict=True)
-    return sum(sum(op_flops(node.op, types, node.type, batch)) for node, types in pairs)
+    return sum(sum(node.op.flops(types, node.type, batch)) for node, types in pairs)
 
 
 def changed_totals(before: Totals, after: Totals) -> Iterator[str]:

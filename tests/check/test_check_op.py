@@ -12,7 +12,7 @@ import pytest
 from graphc.base.errors import GraphError
 from graphc.check.check_op import check_op
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Array, Op
+from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.dropout import Dropout
 from graphc.ops.elementwise import mul
@@ -33,9 +33,7 @@ class Cube(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] ** 3)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, mul(3.0, mul(ins[0], ins[0]))),)
 
 

@@ -14,15 +14,14 @@ from graphc.check.central_differences import compare, in_float64, indices, relat
 from graphc.check.grad_check import grad_check
 from graphc.declare.net import Net
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Array
+from graphc.ir.op import Array, Cotangents
 from graphc.ir.tensor_type import N
-from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout
 from graphc.ops.elementwise import Unary
 from graphc.ops.gradient import grad
 from graphc.ops.index import one_hot
-from graphc.ops.losses.margin import svm_loss
-from graphc.ops.losses.softmax import softmax_loss
+from graphc.ops.linalg import affine
+from graphc.ops.losses.classes import softmax_loss, svm_loss
 from graphc.ops.norm import batchnorm
 from graphc.ops.reduce import mean, sum_
 from graphc.ops.select import relu
@@ -42,9 +41,7 @@ class Wrong(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] ** 2)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (dout,)
 
 

@@ -23,11 +23,10 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, TensorType, shape_at
-from graphc.ops.concat import Concat
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import add, mul
 from graphc.ops.norm import BatchNormTrain
-from graphc.ops.slicing import Slice
+from graphc.ops.slicing import Concat, Slice
 from graphc.ops.source import Constant, Input, Parameter, State, constant
 
 STATISTICS = (".mean", ".var")

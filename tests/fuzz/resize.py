@@ -9,8 +9,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, count
 from graphc.ops.index import OneHot
-from graphc.ops.losses.margin import SvmLoss
-from graphc.ops.losses.softmax import SoftmaxLoss
+from graphc.ops.losses.classes import SoftmaxLoss, SvmLoss
 from graphc.ops.reduce import BroadcastTo
 from graphc.ops.shape import Reshape
 from graphc.ops.slicing import Slice

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 from graphc.ops.functions import Tanh
-from graphc.ops.losses.labelled_rows import SvmRows
+from graphc.ops.losses.labels import SvmRows
 from graphc.ops.optim import SgdStep
 from tests.fuzz.campaign import cases
 from tests.fuzz.check import Verdict, judge

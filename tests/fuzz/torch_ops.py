@@ -12,52 +12,65 @@ import torch.nn.functional as F
 
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.activations.exponential import Celu, Elu, Selu
-from graphc.ops.activations.gated import Gelu, Mish, Silu
-from graphc.ops.activations.piecewise import (
+from graphc.ops.activations import (
+    Celu,
+    Elu,
+    Gelu,
     HardSigmoid,
     HardSwish,
     LeakyRelu,
+    Mish,
     PRelu,
+    Selu,
     Shrink,
+    Silu,
+    Softsign,
     ThresholdedRelu,
 )
-from graphc.ops.activations.softsign import Softsign
-from graphc.ops.affine import AffineLayer
 from graphc.ops.attention import CausalSoftmax
-from graphc.ops.concat import Concat
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
-from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
-from graphc.ops.embedding import Embedding
-from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
-from graphc.ops.gather import Gather
+from graphc.ops.functions import (
+    Abs,
+    Erf,
+    Exp,
+    Expm1,
+    Log,
+    Log1p,
+    LogSoftmax,
+    Sigmoid,
+    Sign,
+    Softmax,
+    Softplus,
+    Sqrt,
+    Tanh,
+)
+from graphc.ops.gather import Embedding, Gather
 from graphc.ops.gradient import Gradient
-from graphc.ops.group_norm import GroupNorm
-from graphc.ops.index import Argmax, Argmin, OneHot, Pick
-from graphc.ops.index_nd import FlatIndex
-from graphc.ops.linalg import MatMul
+from graphc.ops.index import Argmax, Argmin, OneHot, Pick, TopK
+from graphc.ops.linalg import AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
-from graphc.ops.losses.cosine import CosineLoss
-from graphc.ops.losses.divergence import KlLoss
-from graphc.ops.losses.margin import HingeLoss, SvmLoss
-from graphc.ops.losses.nll import NllLoss, WeightedNllLoss
-from graphc.ops.losses.regression import HuberLoss, LogCoshLoss, MaeLoss, MseLoss, PoissonLoss
-from graphc.ops.losses.row_loss import RowLoss
-from graphc.ops.losses.sigmoid import SigmoidLoss
-from graphc.ops.losses.soft import SoftNllLoss
-from graphc.ops.losses.softmax import SoftmaxLoss
+from graphc.ops.losses.base import RowLoss
+from graphc.ops.losses.classes import HingeLoss, NllLoss, SoftmaxLoss, SvmLoss, WeightedNllLoss
+from graphc.ops.losses.elements import (
+    HuberLoss,
+    LogCoshLoss,
+    MaeLoss,
+    MseLoss,
+    PoissonLoss,
+    SigmoidLoss,
+)
+from graphc.ops.losses.rows import CosineLoss, KlLoss, SoftNllLoss
 from graphc.ops.norm import BatchNorm
-from graphc.ops.order import TopK
 from graphc.ops.pad import Pad
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer, PoolLayer
 from graphc.ops.pow import Pow
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Sum
-from graphc.ops.rounding import Ceil, Floor, Round
-from graphc.ops.row_norm import LayerNorm, RmsNorm
-from graphc.ops.scatter import GatherElements, ScatterElements
+from graphc.ops.rounding import Ceil, Floor, FloorDiv, Fmod, Mod, Round, TruncDiv
+from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
+from graphc.ops.scatter import FlatIndex, GatherElements, ScatterElements
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -72,9 +85,7 @@ from graphc.ops.select import (
     Where,
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
-from graphc.ops.slicing import Slice
-from graphc.ops.smooth import Erf, Expm1, Log1p, Softplus
-from graphc.ops.standardize import Standardize
+from graphc.ops.slicing import Concat, Slice
 from graphc.ops.trigonometry import ByUfunc
 
 Tensor = torch.Tensor

@@ -10,7 +10,7 @@ from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ops.elementwise import Mul, Neg
 from graphc.ops.gather import Gather
 from graphc.ops.gradient import Gradient
-from graphc.ops.losses.row_loss import RowLoss
+from graphc.ops.losses.base import RowLoss
 from graphc.ops.reduce import Mean, Sum
 from graphc.ops.shape import Reshape
 from graphc.ops.source import Constant, Input

@@ -9,8 +9,8 @@ import numpy as np
 
 import graphc as gc
 from graphc.ir.op import Array
-from graphc.ops.group_norm import GroupNorm
 from graphc.ops.norm import BatchNorm
+from graphc.ops.row_norm import GroupNorm
 from graphc.ops.source import State
 
 Shape = tuple[int, ...]

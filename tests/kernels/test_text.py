@@ -14,7 +14,7 @@ from graphc.kernels.expr import BodyBuilder, Expr, call, philox, select
 from graphc.kernels.kernel import Gemm, Loop
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Mul
-from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad
+from graphc.ops.losses.labels import SoftmaxRows, SoftmaxRowsGrad
 from graphc.ops.norm import BatchNormTrain
 from graphc.ops.optim import Momentum, SgdStep
 from graphc.ops.select import Relu

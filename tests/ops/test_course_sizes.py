@@ -7,9 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from graphc.ir.op import Array, Layer
-from graphc.ops.affine import AffineLayer
-from graphc.ops.losses.margin import SvmLoss
-from graphc.ops.losses.softmax import SoftmaxLoss
+from graphc.ops.linalg import AffineLayer
+from graphc.ops.losses.classes import SoftmaxLoss, SvmLoss
 from graphc.runtime import reference
 
 SEEDS = range(25)

@@ -15,13 +15,12 @@ from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.matrix import broadcast_span
 from graphc.ops import OPS
-from graphc.ops.affine import Affine
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Power
 from graphc.ops.functions import LogSoftmax, Sigmoid, Softmax
 from graphc.ops.fused import AffineRelu, MatMulReluGrad
-from graphc.ops.linalg import MatMul
-from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad
+from graphc.ops.linalg import Affine, MatMul
+from graphc.ops.losses.labels import SoftmaxRows, SoftmaxRowsGrad
 from graphc.ops.reduce import Max, MeanGrad, Min
 from graphc.ops.select import Clip, Maximum, Minimum, Relu
 from graphc.ops.shape import Cast

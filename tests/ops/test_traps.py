@@ -11,13 +11,12 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import N, TensorType
-from graphc.ops.affine import AffineLayer, affine
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.gradient import grad
-from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRowsGrad
-from graphc.ops.losses.margin import SvmLoss
-from graphc.ops.losses.regression import mse_loss
-from graphc.ops.losses.softmax import SoftmaxLoss
+from graphc.ops.linalg import AffineLayer, affine
+from graphc.ops.losses.classes import SoftmaxLoss, SvmLoss
+from graphc.ops.losses.elements import mse_loss
+from graphc.ops.losses.labels import SoftmaxRows, SoftmaxRowsGrad, SvmRowsGrad
 from graphc.ops.norm import BatchNorm, batchnorm
 from graphc.ops.reduce import Max, sum_
 from graphc.ops.select import Maximum, Minimum, Relu, ReluGrad, relu

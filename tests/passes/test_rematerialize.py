@@ -14,7 +14,7 @@ from graphc.compiler.remat.values import Values, border
 from graphc.ir.graph import Graph
 from graphc.ir.op import Source
 from graphc.ir.plan import Program
-from graphc.ops.again import After
+from graphc.ops.fused import After
 from graphc.ops.source import Parameter
 from passes.cse import cse
 from passes.dead_code import dead_code

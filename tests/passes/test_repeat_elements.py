@@ -9,8 +9,8 @@ import graphc as gc
 from graphc.ir.graph import Graph
 from graphc.ir.op import Along
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.again import is_clone
 from graphc.ops.functions import Tanh
+from graphc.ops.fused import is_clone
 from passes.dead_code import dead_code
 from passes.repeat_elements import repeat_elements
 from tests.passes.same import assert_preserved, differentiated

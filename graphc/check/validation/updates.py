@@ -1,16 +1,15 @@
 """Checks update, accumulate and apply against the optimizers' rules in plain NumPy.
 
-The rules are written from their papers and from PyTorch's conventions.  They share no code with
-graphc's own update rules, for which they are the oracle.
+The rules, `reference` of an optimizer and of a schedule, are written from their papers and from
+PyTorch's conventions.  They share no code with the update rules, for which they are the oracle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from math import cos, pi, sqrt
-from typing import Any
+from math import sqrt
 
 import numpy as np
 
@@ -24,10 +23,9 @@ from graphc.check.validation.run import (
     values_of_arrays,
     without_gradients,
 )
-from graphc.declare import optim
 from graphc.declare.optim import Group, Optimizer
+from graphc.declare.optim.optimizer import Update
 from graphc.declare.optim.slots import without_own_states
-from graphc.declare.schedules import Cosine, Schedule, Step, WarmUp
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ops.source import Parameter
@@ -133,20 +131,15 @@ def _found(
 
 # ------------------------------------------------------------------ the rules of the optimizers
 
-States = Mapping[str, Array]
-
 
 def has_rule(optimizer: Optimizer) -> bool:
-    """Return whether the optimizer and its schedule are graphc's own, not a user's."""
+    """Return whether the classes of the optimizer and of its schedules state a rule."""
+    kinds: list[type] = [type(optimizer)]
     schedule = optimizer.schedule
-    own = type(optimizer) in RULES
-    return own and (schedule is None or _known(schedule))
-
-
-def _known(schedule: Schedule) -> bool:
-    if isinstance(schedule, WarmUp) and schedule.then is not None:
-        return type(schedule) is WarmUp and _known(schedule.then)
-    return type(schedule) in (WarmUp, Cosine, Step)
+    while schedule is not None:
+        kinds.append(type(schedule))
+        schedule = getattr(schedule, "then", None)
+    return all("reference" in vars(kind) for kind in kinds)
 
 
 def next_states(
@@ -166,9 +159,8 @@ def next_states(
     for name, g in gradients.items():
         rate, decay = _numbers(optimizer, name, state)
         if optimizer.schedule is not None:
-            rate *= factor(optimizer.schedule, updates)
-        update = _Update(name, g, decay, rate, updates + 1, state)
-        found |= RULES[type(optimizer)](optimizer, update)
+            rate *= optimizer.schedule.reference(updates)
+        found |= optimizer.reference(Update(name, g, decay, rate, updates + 1, state))
     if optimizer.ema is not None:
         kept = optimizer.ema if state["ema_updates"] else 0.0
         for name in gradients:
@@ -199,140 +191,3 @@ def trained(optimizer: Optimizer, name: str) -> bool:
 def _group(optimizer: Optimizer, name: str) -> Group | None:
     matching = (g for g in optimizer.groups if any(fnmatchcase(name, p) for p in g.names))
     return next(matching, None)
-
-
-@dataclass(frozen=True)
-class _Update:
-    """The values that a rule reads to update one parameter."""
-
-    name: str
-    gradient: Array
-    decay: float
-    rate: float
-    t: int
-    """The number of the update, from 1 on."""
-    state: States
-
-    @property
-    def p(self) -> Array:
-        """The parameter."""
-        return self.state[self.name]
-
-    @property
-    def g(self) -> Array:
-        """The gradient, with that of the weight decay."""
-        return self.gradient + self.decay * self.p
-
-    def slot(self, name: str) -> Array:
-        """Return the parameter's slot of that name."""
-        return self.state[f"{self.name}.{name}"]
-
-    def next(self, p: Array, **slots: Array) -> dict[str, Array]:
-        """Return the next parameter and slots by their names in the state."""
-        return {f"{self.name}.{name}": value for name, value in slots.items()} | {self.name: p}
-
-
-def _mixed(old: Array, new: Array, keep: float) -> Array:
-    """Return the running mean that keeps that share of the old value."""
-    return keep * old + (1 - keep) * new
-
-
-def _sgd(o: optim.SGD, u: _Update) -> dict[str, Array]:
-    """Update by SGD: I. Sutskever et al., ICML 2013, as in torch.optim.SGD."""
-    g = u.g
-    if not o.momentum:
-        return u.next(u.p - u.rate * g)
-    velocity = o.momentum * u.slot("velocity") + g
-    direction = g + o.momentum * velocity if o.nesterov else velocity
-    return u.next(u.p - u.rate * direction, velocity=velocity)
-
-
-def _adam(o: optim.Adam, u: _Update) -> dict[str, Array]:
-    """Update by Adam: D. Kingma, J. Ba, ICLR 2015; AdamW by I. Loshchilov, F. Hutter, ICLR 2019."""
-    decoupled = isinstance(o, optim.AdamW)
-    g = u.gradient if decoupled else u.g
-    mean = _mixed(u.slot("mean"), g, o.beta1)
-    square = _mixed(u.slot("square"), g**2, o.beta2)
-    unbiased = mean / (1 - o.beta1**u.t), square / (1 - o.beta2**u.t)
-    step = u.rate * unbiased[0] / (np.sqrt(unbiased[1]) + o.eps)
-    shrunk = u.p * (1 - u.rate * u.decay) if decoupled else u.p
-    return u.next(shrunk - step, mean=mean, square=square)
-
-
-def _nadam(o: optim.NAdam, u: _Update) -> dict[str, Array]:
-    """Update by NAdam: T. Dozat, ICLR 2016 workshop, as in torch.optim.NAdam."""
-    mean = _mixed(u.slot("mean"), u.g, o.beta1)
-    square = _mixed(u.slot("square"), u.g**2, o.beta2)
-    now, ahead = (o.beta1 * (1 - 0.96 ** (t * o.momentum_decay) / 2) for t in (u.t, u.t + 1))
-    kept = next(key for key in u.state if key.startswith("momenta."))
-    total = u.state[kept] * now
-    direction = (1 - now) / (1 - total) * u.g + ahead / (1 - total * ahead) * mean
-    step = u.rate * direction / (np.sqrt(square / (1 - o.beta2**u.t)) + o.eps)
-    return u.next(u.p - step, mean=mean, square=square) | {kept: total}
-
-
-def _adamax(o: optim.Adamax, u: _Update) -> dict[str, Array]:
-    """Update by Adamax: D. Kingma, J. Ba, ICLR 2015, algorithm 2, as in torch.optim.Adamax."""
-    mean = _mixed(u.slot("mean"), u.g, o.beta1)
-    largest = np.maximum(o.beta2 * u.slot("largest"), np.abs(u.g) + o.eps)
-    return u.next(u.p - u.rate / (1 - o.beta1**u.t) * mean / largest, mean=mean, largest=largest)
-
-
-def _rmsprop(o: optim.RMSprop, u: _Update) -> dict[str, Array]:
-    """Update by RMSprop: G. Hinton, 2012, as in torch.optim.RMSprop."""
-    square = _mixed(u.slot("square"), u.g**2, o.alpha)
-    direction = u.g / (np.sqrt(square) + o.eps)
-    if not o.momentum:
-        return u.next(u.p - u.rate * direction, square=square)
-    velocity = o.momentum * u.slot("velocity") + direction
-    return u.next(u.p - u.rate * velocity, square=square, velocity=velocity)
-
-
-def _adagrad(o: optim.Adagrad, u: _Update) -> dict[str, Array]:
-    """Update by Adagrad: J. Duchi et al., JMLR 2011, as in torch.optim.Adagrad."""
-    total = u.slot("sum") + u.g**2
-    return u.next(u.p - u.rate * u.g / (np.sqrt(total) + o.eps), sum=total)
-
-
-def _adadelta(o: optim.Adadelta, u: _Update) -> dict[str, Array]:
-    """Update by Adadelta: M. Zeiler, 2012, as in torch.optim.Adadelta."""
-    square = _mixed(u.slot("square"), u.g**2, o.rho)
-    change = np.sqrt((u.slot("delta") + o.eps) / (square + o.eps)) * u.g
-    delta = _mixed(u.slot("delta"), change**2, o.rho)
-    return u.next(u.p - u.rate * change, square=square, delta=delta)
-
-
-def _lion(o: optim.Lion, u: _Update) -> dict[str, Array]:
-    """Update by Lion: X. Chen et al., 2023, algorithm 2."""
-    direction = np.sign(_mixed(u.slot("mean"), u.gradient, o.beta1))
-    mean = _mixed(u.slot("mean"), u.gradient, o.beta2)
-    return u.next(u.p - u.rate * (direction + u.decay * u.p), mean=mean)
-
-
-RULES: Mapping[type[Optimizer], Callable[[Any, _Update], dict[str, Array]]] = {
-    optim.SGD: _sgd,
-    optim.Adam: _adam,
-    optim.AdamW: _adam,
-    optim.NAdam: _nadam,
-    optim.Adamax: _adamax,
-    optim.RMSprop: _rmsprop,
-    optim.Adagrad: _adagrad,
-    optim.Adadelta: _adadelta,
-    optim.Lion: _lion,
-}
-"""The rule of each optimizer: a parameter and its slots after the update."""
-
-
-def factor(schedule: Schedule, updates: int) -> float:
-    """Return the factor on the rate after that many updates; a negative number counts as 0."""
-    u = max(updates, 0)
-    if isinstance(schedule, WarmUp):
-        after = 1.0 if schedule.then is None else factor(schedule.then, updates - schedule.steps)
-        return min((u + 1) / schedule.steps, 1.0) * after
-    if isinstance(schedule, Cosine):
-        warm = min((u + 1) / schedule.warmup, 1.0) if schedule.warmup else 1.0
-        done = max(updates - schedule.warmup, 0) / (schedule.total - schedule.warmup)
-        share = 0.5 * (1 + cos(pi * min(done, 1.0)))
-        return warm * (schedule.floor + (1 - schedule.floor) * share)
-    assert isinstance(schedule, Step)
-    return float(schedule.factor ** (u // schedule.every))

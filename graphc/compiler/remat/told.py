@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from graphc.ir.graph import Node
 from graphc.ir.plan import Plan
-from graphc.ops.again import After
+from graphc.ops.fused import After
 from graphc.view.cost import program_cost
 
 SLOT = "rematerialize"

@@ -14,7 +14,6 @@ from graphc.compiler.schedule import schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
 from graphc.ops.shape import Reshape, StopGradient
-from graphc.view.cost import op_flops
 
 SMALL = 8
 """A value of at most 1/SMALL of an operand's or a reader's bytes, such as a statistic, is kept."""
@@ -91,7 +90,7 @@ class Values:
 
     def _value(self, time: int, node: Node) -> Value:
         types = [self.graph[name].type for name in node.inputs]
-        flops = sum(op_flops(node.op, types, node.type, self.n))
+        flops = sum(node.op.flops(types, node.type, self.n))
         nbytes = align(node.type.nbytes(self.n))
         placed = 0 if node.name in self._outside else nbytes
         largest = max((self.of[name].nbytes for name in node.inputs if name in self.of), default=0)

@@ -1,57 +1,36 @@
 """Optimizers, one family a file; `Optimizer` is their common base.
 
-A family is imported when first used: most programs use one.
+All files are imported when an optimizer is first asked for by name.  `__all__` of a file lists
+those that are names of `graphc` itself.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from graphc.declare.optim.optimizer import Group, Optimizer
 
 if TYPE_CHECKING:
-    from graphc.declare.optim.adagrad import Adadelta, Adagrad, RMSprop
-    from graphc.declare.optim.adam import Adam, Adamax, AdamW, Lion, NAdam
-    from graphc.declare.optim.sgd import SGD
+    from graphc.declare.optim.adagrad import *
+    from graphc.declare.optim.adam import *
+    from graphc.declare.optim.sgd import *
 
-__all__ = [
-    "SGD",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Group",
-    "Lion",
-    "NAdam",
-    "Optimizer",
-    "RMSprop",
-]
-
-_FILES = {
-    "SGD": "sgd",
-    "Adadelta": "adagrad",
-    "Adagrad": "adagrad",
-    "Adam": "adam",
-    "AdamW": "adam",
-    "Adamax": "adam",
-    "Lion": "adam",
-    "NAdam": "adam",
-    "RMSprop": "adagrad",
-}
-"""The file of each optimizer."""
+__all__ = ["Group", "Optimizer"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FILES:
+    if name.startswith("_") or name not in every_kind():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_FILES[name]}")
-    value = getattr(module, name)
-    globals()[name] = value
-    return value
+    return every_kind()[name]
 
 
+@cache
 def every_kind() -> dict[str, type[Any]]:
     """Return all optimizers, and `Group`, by name."""
-    return {name: globals().get(name) or __getattr__(name) for name in __all__}
+    files = [
+        importlib.import_module(f"{__name__}.{f.name}") for f in pkgutil.iter_modules(__path__)
+    ]
+    return {name: getattr(file, name) for file in files for name in getattr(file, "__all__", ())}

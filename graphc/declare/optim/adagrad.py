@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.declare.optim.optimizer import Optimizer, made_with
+import numpy as np
+
+from graphc.declare.optim.optimizer import Optimizer, Update, made_with, mixed
 from graphc.declare.optim.slots import (
     decayed,
     divided,
@@ -14,10 +16,12 @@ from graphc.declare.optim.slots import (
     slot,
 )
 from graphc.ir.build import Value
-from graphc.ir.op import shared
+from graphc.ir.op import Array, shared
 from graphc.ops.elementwise import add, div, mul
 from graphc.ops.functions import sqrt
 from graphc.ops.optim import AdamSquare, Momentum, SgdStep
+
+__all__ = ["Adadelta", "Adagrad", "RMSprop"]
 
 
 @made_with("gc.Adagrad()")
@@ -43,6 +47,11 @@ class Adagrad(Optimizer):
         s = add(total, mul(g, g), name=next_name(total))
         p.builder.update(total, s)
         next_value(p, shared(SgdStep), p, divided(p, g, s, self.eps), rate)
+
+    def reference(self, u: Update) -> dict[str, Array]:
+        """Update as J. Duchi et al., JMLR 2011, in the form of torch.optim.Adagrad."""
+        total = u.slot("sum") + u.g**2
+        return u.next(u.p - u.rate * u.g / (np.sqrt(total) + self.eps), sum=total)
 
 
 @made_with("gc.Adadelta()")
@@ -75,6 +84,13 @@ class Adadelta(Optimizer):
         direction = mul(g, size, name=b.unique(f"{p.name}.direction"))
         next_value(delta, AdamSquare(self.rho), delta, direction)
         next_value(p, shared(SgdStep), p, direction, rate)
+
+    def reference(self, u: Update) -> dict[str, Array]:
+        """Update as M. Zeiler, 2012, in the form of torch.optim.Adadelta."""
+        square = mixed(u.slot("square"), u.g**2, self.rho)
+        change = np.sqrt((u.slot("delta") + self.eps) / (square + self.eps)) * u.g
+        delta = mixed(u.slot("delta"), change**2, self.rho)
+        return u.next(u.p - u.rate * change, square=square, delta=delta)
 
 
 @made_with("gc.RMSprop(lr=0.01)", rho="it is alpha")
@@ -111,3 +127,12 @@ class RMSprop(Optimizer):
             velocity = slot(p, "velocity")
             direction = next_value(velocity, Momentum(self.momentum), velocity, direction)
         next_value(p, shared(SgdStep), p, direction, rate)
+
+    def reference(self, u: Update) -> dict[str, Array]:
+        """Update as G. Hinton, 2012, in the form of torch.optim.RMSprop."""
+        square = mixed(u.slot("square"), u.g**2, self.alpha)
+        direction = u.g / (np.sqrt(square) + self.eps)
+        if not self.momentum:
+            return u.next(u.p - u.rate * direction, square=square)
+        velocity = self.momentum * u.slot("velocity") + direction
+        return u.next(u.p - u.rate * velocity, square=square, velocity=velocity)

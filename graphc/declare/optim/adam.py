@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from graphc.declare.optim.optimizer import Optimizer, made_with
+import numpy as np
+
+from graphc.declare.optim.optimizer import Optimizer, Update, made_with, mixed
 from graphc.declare.optim.slots import decayed, next_name, next_value, operands_with_decay, slot
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import shared
+from graphc.ir.op import Array, shared
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import abs_, sign, sqrt
@@ -15,6 +17,8 @@ from graphc.ops.optim import AdamMean, AdamSquare, AdamStep, SgdStep
 from graphc.ops.rate import Corrected, NadamMomentum
 from graphc.ops.select import maximum
 from graphc.ops.source import constant, global_state
+
+__all__ = ["Adam", "AdamW", "Adamax", "Lion", "NAdam"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,6 +42,16 @@ class TwoMoments(Optimizer):
         m = next_value(mean, AdamMean(self.beta1, l2), mean, g, *more)
         return m, next_value(square, AdamSquare(self.beta2, l2), square, g, *more)
 
+    def mixed_moments(self, u: Update, g: Array) -> tuple[Array, Array]:
+        """Return the next mean of the gradient and of its square, in plain NumPy."""
+        square = mixed(u.slot("square"), g**2, self.beta2)
+        return mixed(u.slot("mean"), g, self.beta1), square
+
+    def adam_step(self, u: Update, mean: Array, square: Array) -> Array:
+        """Return what Adam's algorithm 1 takes from the parameter, in plain NumPy."""
+        unbiased = mean / (1 - self.beta1**u.t), square / (1 - self.beta2**u.t)
+        return np.asarray(u.rate * unbiased[0] / (np.sqrt(unbiased[1]) + self.eps))
+
 
 @made_with("gc.Adam()")
 @dataclass(frozen=True, repr=False)
@@ -58,6 +72,11 @@ class Adam(TwoMoments):
         step = AdamStep(self.beta1, self.beta2, self.eps, decoupled)
         next_value(p, step, p, m, s, rate, updates)
 
+    def reference(self, u: Update) -> dict[str, Array]:
+        """Update as D. Kingma, J. Ba, ICLR 2015, algorithm 1."""
+        mean, square = self.mixed_moments(u, u.g)
+        return u.next(u.p - self.adam_step(u, mean, square), mean=mean, square=square)
+
 
 @made_with("gc.AdamW()")
 @dataclass(frozen=True, repr=False)
@@ -73,6 +92,12 @@ class AdamW(Adam):
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add three nodes, and the slots `<parameter>.mean` and `.square`."""
         self._step(p, g, rate, updates, 0.0, self.decay_of(p.node))
+
+    def reference(self, u: Update) -> dict[str, Array]:
+        """Update as I. Loshchilov, F. Hutter, ICLR 2019, in the form of torch.optim.AdamW."""
+        mean, square = self.mixed_moments(u, u.gradient)
+        shrunk = u.p * (1 - u.rate * u.decay)
+        return u.next(shrunk - self.adam_step(u, mean, square), mean=mean, square=square)
 
 
 @made_with("gc.Adamax()")
@@ -96,6 +121,13 @@ class Adamax(TwoMoments):
         b.update(largest, u)
         direction = div(m, u, name=b.unique(f"{p.name}.direction"))
         next_value(p, shared(SgdStep), p, direction, b.apply(Corrected(self.beta1), rate, updates))
+
+    def reference(self, u: Update) -> dict[str, Array]:
+        """Update as D. Kingma, J. Ba, ICLR 2015, algorithm 2, in the form of torch.optim.Adamax."""
+        mean = mixed(u.slot("mean"), u.g, self.beta1)
+        largest = np.maximum(self.beta2 * u.slot("largest"), np.abs(u.g) + self.eps)
+        moved = u.rate / (1 - self.beta1**u.t) * mean / largest
+        return u.next(u.p - moved, mean=mean, largest=largest)
 
 
 @made_with("gc.NAdam()")
@@ -137,6 +169,18 @@ class NAdam(TwoMoments):
         ahead = div(b.apply(after, rate, updates), sub(one, b.apply(after, total, updates)))
         return now, ahead
 
+    def reference(self, u: Update) -> dict[str, Array]:
+        """Update as T. Dozat, ICLR 2016 workshop, in the form of torch.optim.NAdam."""
+        mean, square = self.mixed_moments(u, u.g)
+        now, ahead = (
+            self.beta1 * (1 - 0.96 ** (t * self.momentum_decay) / 2) for t in (u.t, u.t + 1)
+        )
+        kept = next(key for key in u.state if key.startswith("momenta."))
+        total = u.state[kept] * now
+        direction = (1 - now) / (1 - total) * u.g + ahead / (1 - total * ahead) * mean
+        step = u.rate * direction / (np.sqrt(square / (1 - self.beta2**u.t)) + self.eps)
+        return u.next(u.p - step, mean=mean, square=square) | {kept: total}
+
 
 def _one(b: Builder, dtype: str) -> Value:
     return constant(b, 1.0, dtype)
@@ -167,3 +211,9 @@ class Lion(Optimizer):
         direction = sign(mixed, name=b.unique(f"{p.name}.direction"))
         next_value(mean, AdamMean(self.beta2), mean, g)
         next_value(p, SgdStep(self.decay_of(p.node)), p, direction, rate)
+
+    def reference(self, u: Update) -> dict[str, Array]:
+        """Update as X. Chen et al., 2023, algorithm 2."""
+        direction = np.sign(mixed(u.slot("mean"), u.gradient, self.beta1))
+        mean = mixed(u.slot("mean"), u.gradient, self.beta2)
+        return u.next(u.p - u.rate * (direction + u.decay * u.p), mean=mean)

@@ -8,7 +8,7 @@ optimizer where that has a name: `w.velocity:critic`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import partial
@@ -18,6 +18,9 @@ from graphc.base.errors import GraphError
 from graphc.declare.schedules import Schedule
 from graphc.ir.build import Value
 from graphc.ir.graph import Node
+from graphc.ir.op import Array
+
+__all__ = ["Group"]
 
 AVERAGE = "ema"
 """The last part of the name of the slot for the moving average of a parameter."""
@@ -145,6 +148,42 @@ made_with = partial(
 """The decorator of optimizers, with hints for options that other libraries name otherwise."""
 
 
+@dataclass(frozen=True)
+class Update:
+    """The values that a rule in plain NumPy reads to update one parameter."""
+
+    name: str
+    gradient: Array
+    decay: float
+    rate: float
+    t: int
+    """The number of the update, from 1 on."""
+    state: Mapping[str, Array]
+
+    @property
+    def p(self) -> Array:
+        """The parameter."""
+        return self.state[self.name]
+
+    @property
+    def g(self) -> Array:
+        """The gradient, with that of the weight decay."""
+        return self.gradient + self.decay * self.p
+
+    def slot(self, name: str) -> Array:
+        """Return the parameter's slot of that name."""
+        return self.state[f"{self.name}.{name}"]
+
+    def next(self, p: Array, **slots: Array) -> dict[str, Array]:
+        """Return the next parameter and slots by their names in the state."""
+        return {f"{self.name}.{name}": value for name, value in slots.items()} | {self.name: p}
+
+
+def mixed(old: Array, new: Array, keep: float) -> Array:
+    """Return the running mean that keeps that share of the old value."""
+    return keep * old + (1 - keep) * new
+
+
 @dataclass(frozen=True, repr=False)
 class Optimizer(Checked):
     """The base of all optimizers, with the options that they share.
@@ -242,3 +281,12 @@ class Optimizer(Checked):
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add the nodes that give a parameter and its slots their next values."""
         raise NotImplementedError(f"{type(self).__name__} has no update rule")
+
+    def reference(self, u: Update) -> dict[str, Array]:
+        """Return the next values of a parameter and its slots, in plain NumPy.
+
+        This defines what the optimizer means: it is written from the paper, shares no code with
+        `update`, and is what validation compares `update` with.  A class without one of its own
+        is not validated.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no reference rule")

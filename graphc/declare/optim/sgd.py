@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphc.base.errors import GraphError
-from graphc.declare.optim.optimizer import Optimizer, made_with
+from graphc.declare.optim.optimizer import Optimizer, Update, made_with
 from graphc.declare.optim.slots import next_value, operands_with_decay, slot
 from graphc.ir.build import Value
-from graphc.ir.op import shared
+from graphc.ir.op import Array, shared
 from graphc.ops.optim import Momentum, NesterovStep, SgdStep
+
+__all__ = ["SGD"]
 
 
 @made_with("gc.SGD(lr=0.1, momentum=0.9)")
@@ -45,3 +47,12 @@ class SGD(Optimizer):
             next_value(p, NesterovStep(self.momentum, decay), p, new, g, rate)
         else:
             next_value(p, shared(SgdStep), p, new, rate)
+
+    def reference(self, u: Update) -> dict[str, Array]:
+        """Update as I. Sutskever et al., ICML 2013, in the form of torch.optim.SGD."""
+        g = u.g
+        if not self.momentum:
+            return u.next(u.p - u.rate * g)
+        velocity = self.momentum * u.slot("velocity") + g
+        direction = g + self.momentum * velocity if self.nesterov else velocity
+        return u.next(u.p - u.rate * direction, velocity=velocity)

@@ -9,15 +9,13 @@ from graphc.base.errors import GraphError
 from graphc.base.work import work_budget
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Initializer
-from graphc.ir.op import Op
+from graphc.ir.op import BUILT_IN, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.ir.text.graph import FROM_TYPE, empty_values, name_text, word_of
 from graphc.ir.text.tokens import Reader, construct, field_names
 from graphc.ir.text.values import array_value
-from graphc.ops import OPS
 from graphc.ops.source import Constant
 
-_OWN = frozenset(OPS.values())
 ROOTS = ("output", "gradient", "update")
 
 
@@ -55,7 +53,7 @@ def check_count(op: Op, count: int) -> None:
 
     Concat alone takes any number.
     """
-    if type(op) not in _OWN or not op.roles:
+    if BUILT_IN.get(word_of(type(op))) is not type(op) or not op.roles:
         return
     least, most = len(op.roles) - op.optional, len(op.roles)
     if count > most:

@@ -13,7 +13,7 @@ from graphc.base.work import spend_array
 from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.onnx.call import Call, Converter, dtype_of, type_of
-from graphc.ops.activations.piecewise import PRelu
+from graphc.ops.activations import PRelu
 from graphc.ops.shape import as_dtype
 
 

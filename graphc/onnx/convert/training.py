@@ -14,9 +14,8 @@ from graphc.ir.init import FromArray
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, count
 from graphc.onnx.call import Call, Converter, NotSupported, Operand, Result, Weight, shortest
-from graphc.ops.group_norm import GroupNorm
 from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize, feature_axes
-from graphc.ops.row_norm import LayerNorm, RmsNorm
+from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm
 from graphc.ops.shape import as_dtype
 from graphc.ops.source import State
 

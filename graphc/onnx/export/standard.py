@@ -10,56 +10,36 @@ from graphc.ir.op import Op, attributes
 from graphc.ir.tensor_type import Batch
 from graphc.onnx.export import Emit, Writer, next_of, node, onnx_dtype
 from graphc.ops import OPS
-from graphc.ops.activations.exponential import Celu, Elu, Selu
-from graphc.ops.activations.gated import Mish
-from graphc.ops.activations.piecewise import (
+from graphc.ops.activations import (
+    Celu,
+    Elu,
     HardSigmoid,
-    HardSwish,
     LeakyRelu,
     PRelu,
     Shrink,
     ThresholdedRelu,
 )
-from graphc.ops.activations.softsign import Softsign
-from graphc.ops.affine import Affine, AffineLayer
-from graphc.ops.concat import Concat
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
-from graphc.ops.division import Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout
-from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
-from graphc.ops.embedding import Embedding
-from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
-from graphc.ops.gather import Gather
-from graphc.ops.group_norm import GroupNorm
-from graphc.ops.index import Argmax, Argmin, OneHot
-from graphc.ops.linalg import MatMul
+from graphc.ops.elementwise import Power
+from graphc.ops.functions import LogSoftmax, Softmax
+from graphc.ops.gather import Embedding, Gather
+from graphc.ops.index import Argmax, Argmin, OneHot, TopK
+from graphc.ops.linalg import AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.norm import BatchNorm
-from graphc.ops.order import TopK
 from graphc.ops.pad import Pad, Pads
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
-from graphc.ops.pow import Pow
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Reduction, Sum
-from graphc.ops.rounding import Ceil, Floor, Round
-from graphc.ops.row_norm import LayerNorm
+from graphc.ops.rounding import Fmod, Mod, TruncDiv
+from graphc.ops.row_norm import GroupNorm, LayerNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (
     Clip,
-    Equal,
-    Greater,
-    GreaterEqual,
-    Less,
-    LessEqual,
-    Maximum,
-    Minimum,
-    Relu,
-    Where,
 )
 from graphc.ops.shape import Cast, Reshape, Transpose
-from graphc.ops.slicing import Slice
-from graphc.ops.smooth import Erf, Softplus
-from graphc.ops.trigonometry import Acos, Acosh, Asin, Asinh, Atan, Atanh, Cos, Cosh, Sin, Sinh, Tan
+from graphc.ops.slicing import Concat, Slice
 
 
 def _pads(pairs: Pads) -> list[int]:
@@ -265,20 +245,9 @@ def _softmax_loss(w: Writer, op: Op, ins: Sequence[str], out: str) -> str | None
     return w.emit("SoftmaxCrossEntropyLoss", ins, out, reduction=reduction)
 
 
-SAME_NAME: tuple[type[Op], ...] = (
-    *(Add, Sub, Mul, Div, Neg, Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus, Relu),
-    *(Where, Equal, Less, Greater, Selu, Mish, Softsign, HardSwish, Floor, Ceil, Round, Pow),
-    *(Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh),
-)
-"""The ops without attributes that have the same name in ONNX."""
-
 STANDARD: dict[type[Op], Emit] = {
-    **{op: node(op.__name__) for op in SAME_NAME},
+    **{op: node(op.onnx) for op in OPS.values() if op.onnx},
     **dict.fromkeys((And, Or, Xor, Not), _logic),
-    LessEqual: node("LessOrEqual"),
-    GreaterEqual: node("GreaterOrEqual"),
-    Maximum: node("Max"),
-    Minimum: node("Min"),
     Elu: node("Elu", alpha="alpha"),
     ThresholdedRelu: node("ThresholdedRelu", alpha="alpha"),
     LeakyRelu: node("LeakyRelu", alpha="slope"),
@@ -290,7 +259,6 @@ STANDARD: dict[type[Op], Emit] = {
     LayerNorm: node("LayerNormalization", axis=-1, epsilon="eps"),
     Argmax: node("ArgMax", axis="axis", keepdims=0),
     Argmin: node("ArgMin", axis="axis", keepdims=0),
-    Affine: node("Gemm"),
     Sum: _reduction("ReduceSum"),
     Mean: _reduction("ReduceMean"),
     Max: _reduction("ReduceMax"),

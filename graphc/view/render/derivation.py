@@ -11,18 +11,12 @@ from graphc.ir.op import attributes
 from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import Shape, shape_text
 from graphc.ir.text.values import value_text
-from graphc.ops.elementwise import Binary
 from graphc.ops.linalg import MatMul
-from graphc.ops.reduce import BroadcastTo
-from graphc.ops.select import Where
 from graphc.view.render.style import shown
 
 Rows = tuple[tuple[str, str], ...]
 NAME = re.compile(r"(?<![\w.])[A-Za-z_][A-Za-z0-9_]*")
 PREFIX = "d_"
-BROADCASTING = (Binary, Where, BroadcastTo)
-"""Ops whose formulas are summed to the operand's shape if that differs from the result's."""
-
 WORDS = {
     "column": "column(v): v as a column, one number a row",
     "count": "count: how many elements are averaged",
@@ -200,7 +194,7 @@ class _Derivation:
         }
         written = NAME.sub(lambda match: names.get(match[0], match[0]), rule)
         shape = self.graph[operand].type.shape
-        spread = isinstance(reader.op, BROADCASTING) and shape != reader.type.shape
+        spread = reader.op.broadcasts and shape != reader.type.shape
         more = f", summed to {shape_text(shape)}" if spread else ""
         yield "here", f"{made} = {written}{more}"
         for word in dict.fromkeys(used):

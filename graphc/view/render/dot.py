@@ -11,7 +11,7 @@ import graphviz
 
 from graphc.ir.graph import Node
 from graphc.ir.tensor_type import shape_text
-from graphc.ops.again import is_clone
+from graphc.ops.fused import is_clone
 from graphc.view.cost import value_bytes
 from graphc.view.render.draw import Card, LayerBox, Link, Picture, Row, Side
 from graphc.view.render.style import FONT, LIGHT, Line, Run, lines_markup, muted, short, width

@@ -6,7 +6,7 @@ from math import log, pi, sqrt
 from typing import Any
 
 import graphc as gc
-from graphc.ops.activations.piecewise import PRelu
+from graphc.ops.activations import PRelu
 
 Value = gc.Value
 

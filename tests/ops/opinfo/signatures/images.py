@@ -6,9 +6,8 @@ from math import floor
 from typing import Any
 
 import graphc as gc
-from graphc.ops.group_norm import GroupNorm
 from graphc.ops.norm import BatchNorm
-from graphc.ops.row_norm import LayerNorm, RmsNorm
+from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm
 from graphc.ops.source import State
 from tests.ops.opinfo.refused import refuse
 from tests.ops.opinfo.signatures.extra_axis import without_batch

@@ -1,9 +1,10 @@
-"""The base of losses: one number a row, and the reduction of the rows."""
+"""The bases of losses, of elements or of scores: one number a row, then a reduction of the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -11,14 +12,16 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.op import Array, Layer
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import TensorType, count, shape_text
 from graphc.ops.elementwise import div, mul
 from graphc.ops.reduce import mean, sum_
+from graphc.ops.shape import reshape, transpose
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
-class RowLoss(Layer):
+@dataclass(frozen=True)
+class RowLoss(Layer, base=True):
     """A loss with one number a row, weighted and reduced.
 
     mean: the mean over the rows, weighted by `weight` (sum(weight * rows) / sum(weight));
@@ -30,7 +33,7 @@ class RowLoss(Layer):
     optional: ClassVar[int] = 1
     operands: ClassVar[int] = 2
     """The number of operands before the weight."""
-    reduction: str
+    reduction: str = "mean"
 
     def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
         """Return the loss of each row."""
@@ -132,3 +135,97 @@ def apply_loss(
         )
     weights = () if weight is None else (weight,)
     return apply(loss, *operands, *weights, name=name)
+
+
+class ElementLoss(RowLoss, base=True):
+    """A loss of each element; a row's is the mean over its features."""
+
+    roles = ("prediction", "target", "weight")
+
+    def each(self, prediction: Value, target: Value, node: str, name: str) -> Value:
+        """Return the loss of each element, named `name`; nodes before it are named `node.part`."""
+        raise NotImplementedError
+
+    def reference_each(self, prediction: Array, target: Array) -> Array:
+        """Compute the loss of each element in plain NumPy."""
+        raise NotImplementedError
+
+    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        a, b = ins
+        if a != b or not a.is_float or a.rank < 1:
+            first, second, _ = self.roles
+            raise ValueError(
+                f"{first} is {a}, {second} is {b}; they must be equal\n"
+                "a silent broadcast would compare every row with every other"
+            )
+        return a.with_shape(a.shape[:1])
+
+    def reference_rows(self, ins: Sequence[Array]) -> Array:
+        each = self.reference_each(*ins)
+        return np.asarray(each.mean(axis=tuple(range(1, each.ndim))))
+
+    def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
+        prediction, target = ins
+        if prediction.type.rank == 1:
+            return self.each(prediction, target, name, name)
+        each = self.each(prediction, target, name, f"{name}.each")
+        return mean(each, tuple(range(1, prediction.type.rank)), name=name)
+
+
+class Rows(NamedTuple):
+    """Scores (M, C), labels (M,) or targets (M, C), and weights (M,)."""
+
+    scores: Value
+    labels: Value
+    weight: Value | None
+
+
+def by_class(
+    loss: RowLoss,
+    scores: Value,
+    labels: Value,
+    weight: Value | None,
+    node: str,
+    apply_to: Callable[[Rows, str], Value],
+) -> Value:
+    """Apply a loss to the rows of scores (N, C, d1, ...) with labels (N, d1, ...).
+
+    Labels of the scores' own shape are targets with a class axis too.  With reduction "none" the
+    result has the labels' shape.  Raise GraphError if shapes do not fit.
+    """
+    b = scores.builder
+    if scores.type.rank <= 2:
+        return apply_to(Rows(scores, labels, weight), node)
+    places = (scores.shape[0], *scores.shape[2:])
+    _check(b, loss, scores, labels, weight)
+    rows, classes = count(places), scores.shape[1]
+
+    def flat(value: Value, part: str) -> Value:
+        if value.shape == places:
+            return reshape(value, (rows,), name=f"{node}.{part}")
+        last = (0, *range(2, value.type.rank), 1)
+        moved = transpose(value, last, name=f"{node}.{part}_last")
+        return reshape(moved, (rows, classes), name=f"{node}.{part}")
+
+    flat_weight = None if weight is None else flat(weight, "weights")
+    found = Rows(flat(scores, "scores"), flat(labels, "labels"), flat_weight)
+    if loss.reduction != "none":
+        return apply_to(found, node)
+    return reshape(apply_to(found, f"{node}.each"), places, name=node)
+
+
+def _check(b: Builder, loss: RowLoss, scores: Value, labels: Value, weight: Value | None) -> None:
+    places = (scores.shape[0], *scores.shape[2:])
+    fits = labels.shape == scores.shape if labels.type.is_float else labels.shape == places
+    if not fits:
+        message = (
+            f"scores have shape {shape_text(scores.shape)}, labels {shape_text(labels.shape)}\n"
+            f"there is one label for each place: {shape_text(places)}"
+        )
+        if labels.shape == scores.shape[:-1]:
+            axes = (0, scores.type.rank - 1, *range(1, scores.type.rank - 1))
+            message += f"; classes come second: gc.transpose(scores, {axes})"
+        raise b.error(loss, message, (scores, labels))
+    if weight is not None and weight.shape != places:
+        message = f"weight is {weight.type}, there must be one for each label: {shape_text(places)}"
+        raise b.error(loss, message, (scores, labels, weight))

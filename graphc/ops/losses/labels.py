@@ -1,22 +1,28 @@
-"""The losses of labelled rows of scores, one number a row."""
+"""Rows of scores with a label each: their fused losses, which are hit, and metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.ir.build import Builder, Value
-from graphc.ir.op import Along, Array, Op
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.op import Along, Array, Cotangents, NoGradient, Op
 from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
 from graphc.ops.elementwise import mul, sub
-from graphc.ops.functions import Softmax, softmax
-from graphc.ops.index import OneHot, hit
-from graphc.ops.reduce import broadcast_to, sum_
-from graphc.ops.shape import reshape
+from graphc.ops.functions import Softmax, abs_, softmax
+from graphc.ops.index import ByIndex, OneHot, argmax, hit
+from graphc.ops.reduce import broadcast_to, mean, sum_
+from graphc.ops.select import equal
+from graphc.ops.shape import as_dtype, cast, reshape
 from graphc.ops.source import constant
+
+__all__ = ["accuracy", "mean_absolute_error"]
 
 
 def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
@@ -43,7 +49,7 @@ def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
     return scores.with_shape(scores.shape[:1])
 
 
-class LabelledRows(Op):
+class LabelledRows(Op, base=True):
     """The base of losses with one number a row, of scores (N, C) with labels (N,)."""
 
     roles = ("scores", "labels")
@@ -62,14 +68,10 @@ class LabelledRows(Op):
         return {1: classes} if isinstance(classes, int) else {}
 
 
-class LabelledGrad(Op):
+class LabelledGrad(Op, base=True):
     """The cotangent of scores (N, C) from the cotangent of one number a row."""
 
     roles = ("scores", "labels", "drows")
-
-    def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
-        """Return the type of one more scratch buffer."""
-        raise NotImplementedError
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         scores, labels, drows = ins
@@ -93,6 +95,7 @@ class SoftmaxRows(LabelledRows):
 
     name = "softmax_rows"
     gradient_text = ("(softmax(scores) - onehot(labels)) * column(d_out)", "")
+    operations = 4
 
     def reference(self, ins: Sequence[Array]) -> Array:
         scores, labels = ins
@@ -106,9 +109,7 @@ class SoftmaxRows(LabelledRows):
         total = call("log", call("exp", shifted).sum(axis))
         return total - select(hit(labels), shifted, 0).sum(axis)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return b.apply(SoftmaxRowsGrad(), *ins, dout), None
 
 
@@ -121,10 +122,7 @@ class SoftmaxRowsGrad(LabelledGrad):
         "",
         "sum((softmax(scores) - onehot(labels)) * d_out, 1)",
     )
-
-    def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
-        """Return the type of a number a row."""
-        return rows
+    operations = 6
 
     def reference(self, ins: Sequence[Array]) -> Array:
         scores, labels, drows = ins
@@ -138,9 +136,7 @@ class SoftmaxRowsGrad(LabelledGrad):
         p = Softmax().scalar([scores], axis)
         return (p - hit(labels).cast(p.dtype)) * drows
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         scores, labels, drows = ins
         column = reshape(drows, (drows.shape[0], 1))
         p = softmax(scores)
@@ -169,6 +165,7 @@ class SvmRows(LabelledRows):
 
     name = "svm_rows"
     gradient_text = ("violations(scores, labels) * column(d_out)", "")
+    operations = 4
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(_margins(ins[0], ins[1]).sum(axis=1))
@@ -182,9 +179,7 @@ class SvmRows(LabelledRows):
         margins = _margins_of(scores, labels, axis)
         return select(hit(labels), 0, call("maximum", margins, 0)).sum(axis)
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return b.apply(SvmRowsGrad(), *ins, dout), None
 
 
@@ -193,10 +188,7 @@ class SvmRowsGrad(LabelledGrad):
 
     name = "svm_rows_grad"
     gradient_text = ("", "", "sum(violations(scores, labels) * d_out, 1)")
-
-    def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
-        """Return the type of a mask of the violated margins."""
-        return scores.with_dtype("bool")
+    operations = 4
 
     def reference(self, ins: Sequence[Array]) -> Array:
         scores, labels, drows = ins
@@ -211,10 +203,91 @@ class SvmRowsGrad(LabelledGrad):
         violated = select(own, 0, (margins > 0).cast(scores.dtype))
         return select(own, -violated.sum(axis), violated) * drows
 
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         scores, labels, drows = ins
         ones = broadcast_to(constant(b, 1.0, drows.dtype), drows.shape)
         slope = b.apply(SvmRowsGrad(), scores, labels, ones)
         return None, None, sum_(mul(slope, dout), 1)
+
+
+@dataclass(frozen=True)
+class LabelHit(NoGradient, ByIndex):
+    """labels (N,) -> (N, classes), true at the label; a row of the ignored label is all false."""
+
+    name = "label_hit"
+    roles = ("labels",)
+    classes: int
+    ignore: int | None = None
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (labels,) = ins
+        if labels.rank != 1:
+            raise ValueError(f"labels are {labels}, there is one for each row")
+        self.check_indices(labels.shape, labels)
+        return TensorType((*labels.shape, self.classes), "bool")
+
+    def numbers(self) -> Array:
+        """Return the classes' numbers; the ignored class has one that no label has."""
+        found = np.arange(self.classes)
+        if self.ignore is not None and 0 <= self.ignore < self.classes:
+            found[self.ignore] = np.iinfo(np.int32).min
+        return found
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0][:, None] == self.numbers())
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "elements"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return ("row",)
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        own = hit(ins[0])
+        if self.ignore is None or not 0 <= self.ignore < self.classes:
+            return own
+        return select(ins[0].cast("int64").equals(self.ignore), own.lift(False), own)
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        return {0: self.classes}
+
+
+def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
+    """Return the share of rows whose largest score is their label's.
+
+    scores (N, C), labels (N,).  Of equal scores the first counts.  Raise GraphError for other
+    shapes, or labels that are not whole numbers.
+    """
+    scores, labels = as_value("accuracy", scores), as_value("accuracy", labels)
+    try:
+        check_scores((scores.type, labels.type), "accuracy")
+    except ValueError as error:
+        raise _misfit("accuracy", str(error), scores=scores, labels=labels) from None
+    hits = equal(argmax(scores, 1), as_dtype(labels, "int64"))
+    return mean(cast(hits, scores.dtype), name=name)
+
+
+def mean_absolute_error(prediction: Value, target: Value, *, name: str | None = None) -> Value:
+    """Return the mean of abs(prediction - target) over rows and features.
+
+    Both are (N, ...) of one type.
+    """
+    prediction = as_value("mean_absolute_error", prediction)
+    target = as_value("mean_absolute_error", target)
+    if prediction.type != target.type or not prediction.type.is_float:
+        sentence = f"prediction is {prediction.type}, target is {target.type}; they must be equal"
+        hint = "a silent broadcast would compare every row with every other"
+        raise _misfit(
+            "mean_absolute_error", f"{sentence}\n{hint}", prediction=prediction, target=target
+        )
+    return mean(abs_(prediction - target), name=name)
+
+
+def _misfit(what: str, text: str, **operands: Value) -> GraphError:
+    sentence, _, hint = text.partition("\n")
+    return GraphError(
+        f"{what}: {sentence}",
+        operands=[value.node.described(role) for role, value in operands.items()],
+        loc=caller_loc(),
+        hint=hint,
+    )

@@ -1,4 +1,4 @@
-"""The cosine of the angle between rows, and a loss of it."""
+"""Losses of rows of numbers against rows of numbers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import div, mul, sub
-from graphc.ops.functions import sqrt
-from graphc.ops.losses.row_loss import RowLoss, apply_loss
+from graphc.ops.elementwise import div, mul, neg, sub
+from graphc.ops.functions import log, sqrt
+from graphc.ops.losses.base import RowLoss, apply_loss
 from graphc.ops.reduce import sum_
 from graphc.ops.select import greater, maximum, relu, where
+
+__all__ = ["cosine_loss", "cosine_similarity", "kl_loss"]
 
 EPS = 1e-8
 """The lower limit of each norm, so that rows of zeros have the cosine 0."""
@@ -57,7 +59,6 @@ class CosineLoss(RowLoss):
     name = "cosine_loss"
     roles: ClassVar[tuple[str, ...]] = ("a", "b", "target", "weight")
     operands = 3
-    reduction: str = "mean"
     margin: float = 0.0
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
@@ -107,3 +108,73 @@ def cosine_loss(
             hint="it is a cosine; 0 to 0.5 is usual",
         )
     return apply_loss(CosineLoss(reduction, float(margin)), a, b, target, weight=weight, name=name)
+
+
+class KlLoss(RowLoss):
+    """sum(t * (log t - l)) of each row of logarithms l and probabilities t; 0 where t is 0.
+
+    S. Kullback, R. Leibler, "On information and sufficiency", 1951.
+    """
+
+    name = "kl_loss"
+    roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
+
+    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        logs, target = ins
+        if logs != target or not logs.is_float or logs.rank < 2:
+            raise ValueError(
+                f"log_probs are {logs}, target is {target}; both have one shape (N, ...)\n"
+                "targets are probabilities, such as gc.softmax(scores)"
+            )
+        return logs.with_shape(logs.shape[:1])
+
+    def reference_rows(self, ins: Sequence[Array]) -> Array:
+        logs, target = ins
+        each = target * (np.log(np.where(target > 0, target, 1)) - logs)
+        return np.asarray(each.sum(axis=tuple(range(1, each.ndim))))
+
+    def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
+        logs, target = ins
+        known = log(where(greater(target, 0.0), target, 1.0), name=f"{name}.log_target")
+        each = mul(target, sub(known, logs), name=f"{name}.each")
+        return sum_(each, tuple(range(1, logs.type.rank)), name=name)
+
+
+def kl_loss(
+    log_probs: Value,
+    target: Value,
+    *,
+    weight: Value | None = None,
+    reduction: str = "mean",
+    name: str | None = None,
+) -> Value:
+    """Return the Kullback-Leibler divergence of the target from a prediction, both (N, ...).
+
+    The target has probabilities, the prediction their logarithms.  A row's loss is the sum over its
+    features; "mean" is the mean over the rows, which PyTorch calls batchmean.
+    """
+    return apply_loss(KlLoss(reduction), log_probs, target, weight=weight, name=name)
+
+
+class SoftNllLoss(RowLoss):
+    """-sum(t * l) of each row of logarithms of probabilities l and targets t."""
+
+    name = "soft_nll_loss"
+    roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
+
+    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        logs, target = ins
+        if logs != target or not logs.is_float or logs.rank != 2:
+            raise ValueError(
+                f"log_probs are {logs}, target is {target}; both are (N, classes)\n"
+                "labels that are class numbers are declared with dtype='int64'"
+            )
+        return logs.with_shape(logs.shape[:1])
+
+    def reference_rows(self, ins: Sequence[Array]) -> Array:
+        logs, target = ins
+        return np.asarray(-(target * logs).sum(axis=1))
+
+    def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
+        logs, target = ins
+        return neg(sum_(mul(target, logs, name=f"{name}.each"), 1), name=name)

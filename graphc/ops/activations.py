@@ -1,0 +1,396 @@
+"""Activations: functions of one number, each a layer of one op."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.init import Constant
+from graphc.ir.op import Array, Layer
+from graphc.ir.tensor_type import TensorType
+from graphc.ops.elementwise import add, div, mul, sub
+from graphc.ops.functions import abs_, erf, sigmoid, softplus, tanh
+from graphc.ops.select import clip, where
+from graphc.ops.shape import reshape
+from graphc.ops.source import Parameter
+
+__all__ = [
+    "celu",
+    "elu",
+    "gelu",
+    "hard_sigmoid",
+    "hard_swish",
+    "hard_tanh",
+    "leaky_relu",
+    "mish",
+    "prelu",
+    "relu6",
+    "selu",
+    "shrink",
+    "silu",
+    "softsign",
+    "thresholded_relu",
+]
+
+
+class Activation(Layer, base=True):
+    """A function of each element of floats of any shape."""
+
+    roles: ClassVar[tuple[str, ...]] = ("x",)
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x = ins[0]
+        if not x.is_float:
+            raise ValueError(
+                f"x is {x.dtype}, {self.name} takes floats\ncast it: gc.cast(x, 'float32')"
+            )
+        return x
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        return np.asarray(self.of(ins[0].astype(np.float64))).astype(ins[0].dtype)
+
+    def of(self, x: Array) -> Array:
+        """Compute the function in plain NumPy."""
+        raise NotImplementedError
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        return self.build(ins[0], name)
+
+    def build(self, x: Value, name: str) -> Value:
+        """Build the function from ops."""
+        raise NotImplementedError
+
+
+def above_zero(function: str, role: str, given: float) -> float:
+    """Return the number; raise GraphError unless it is above 0."""
+    if not given > 0:
+        raise GraphError(f"{function}: {role} is {given!r}, it must be above 0", loc=caller_loc())
+    return float(given)
+
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+
+@dataclass(frozen=True)
+class Elu(Activation):
+    """x above 0, else alpha * (e**x - 1) (Clevert et al. 2015, arXiv:1511.07289)."""
+
+    name = "elu"
+    alpha: float = 1.0
+
+    def of(self, x: Array) -> Array:
+        return np.where(x > 0, x, self.alpha * np.expm1(np.minimum(x, 0)))
+
+    def build(self, x: Value, name: str) -> Value:
+        below = _expm1_below(clip(x, None, 0.0))
+        return where(x > 0, x, mul(below, self.alpha), name=name)
+
+
+class Selu(Activation):
+    """scale * elu(x, alpha) with the numbers that keep mean 0 and variance 1.
+
+    Klambauer et al. 2017 (arXiv:1706.02515).
+    """
+
+    name = "selu"
+    onnx = "Selu"
+
+    def of(self, x: Array) -> Array:
+        return np.asarray(_SELU_SCALE * Elu(_SELU_ALPHA).of(x))
+
+    def build(self, x: Value, name: str) -> Value:
+        return mul(Elu(_SELU_ALPHA).build(x, f"{name}.elu"), _SELU_SCALE, name=name)
+
+
+@dataclass(frozen=True)
+class Celu(Activation):
+    """x above 0, else alpha * (e**(x / alpha) - 1) (Barron 2017, arXiv:1704.07483)."""
+
+    name = "celu"
+    alpha: float = 1.0
+
+    def of(self, x: Array) -> Array:
+        return np.where(x > 0, x, self.alpha * np.expm1(np.minimum(x, 0) / self.alpha))
+
+    def build(self, x: Value, name: str) -> Value:
+        below = _expm1_below(mul(clip(x, None, 0.0), 1 / self.alpha))
+        return where(x > 0, x, mul(below, self.alpha), name=name)
+
+
+def _expm1_below(x: Value) -> Value:
+    """Return e**x - 1 for x up to 0, with all digits near 0, where e**x - 1 would lose them.
+
+    With t = tanh(x / 2), e**x = (1 + t) / (1 - t).
+    """
+    t = tanh(mul(x, 0.5))
+    return div(mul(t, 2.0), sub(1.0, t))
+
+
+def elu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
+    """Return x where it is above 0, else alpha * (e**x - 1)."""
+    return apply(Elu(float(alpha)), x, name=name)
+
+
+def selu(x: Value, *, name: str | None = None) -> Value:
+    """Return elu with the numbers that keep mean 0 and variance 1.
+
+    This is for weights that start with variance 1 / inputs.
+    """
+    return apply(Selu(), x, name=name)
+
+
+def celu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
+    """Return x where it is above 0, else alpha * (e**(x / alpha) - 1); alpha is above 0."""
+    return apply(Celu(above_zero("celu", "alpha", alpha)), x, name=name)
+
+
+GeluForm = Literal["erf", "tanh"]
+
+_GELU, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
+
+
+@dataclass(frozen=True)
+class Gelu(Activation):
+    """x * P(X <= x) of a standard normal X, exact by erf, or approximate by a tanh.
+
+    Hendrycks and Gimpel 2016 (arXiv:1606.08415).
+    """
+
+    name = "gelu"
+    form: GeluForm = "erf"
+
+    def of(self, x: Array) -> Array:
+        if self.form == "tanh":
+            return np.asarray(0.5 * x * (1 + np.tanh(_GELU * (x + _GELU_CUBE * x**3))))
+        return np.asarray(0.5 * x * (1 + np.vectorize(math.erf, otypes=[float])(x / math.sqrt(2))))
+
+    def build(self, x: Value, name: str) -> Value:
+        if self.form == "tanh":
+            odd = tanh(mul(x, add(mul(mul(x, x), _GELU * _GELU_CUBE), _GELU)))
+        else:
+            odd = erf(mul(x, math.sqrt(0.5)))
+        return mul(mul(x, 0.5), add(odd, 1.0), name=name)
+
+
+class Silu(Activation):
+    """x * sigmoid(x), also called swish."""
+
+    name = "silu"
+
+    def of(self, x: Array) -> Array:
+        return np.asarray(x * np.exp(-np.logaddexp(0, -x)))
+
+    def build(self, x: Value, name: str) -> Value:
+        return mul(x, sigmoid(x), name=name)
+
+
+class Mish(Activation):
+    """x * tanh(softplus(x)) (Misra 2019, arXiv:1908.08681)."""
+
+    name = "mish"
+    onnx = "Mish"
+
+    def of(self, x: Array) -> Array:
+        return np.asarray(x * np.tanh(np.logaddexp(0, x)))
+
+    def build(self, x: Value, name: str) -> Value:
+        return mul(x, tanh(softplus(x)), name=name)
+
+
+def gelu(x: Value, form: GeluForm = "erf", *, name: str | None = None) -> Value:
+    """Return x times the share of a standard normal distribution below x.
+
+    `form` is "erf", exact, or "tanh", the approximation that some trained models used.
+    """
+    if form not in ("erf", "tanh"):
+        raise GraphError(
+            f"gelu: form {form!r} is not one of erf, tanh",
+            loc=caller_loc(),
+            hint="'erf' is exact; 'tanh' is what torch calls approximate='tanh'",
+        )
+    return apply(Gelu(form), x, name=name)
+
+
+def silu(x: Value, *, name: str | None = None) -> Value:
+    """Return x * sigmoid(x), also called swish."""
+    return apply(Silu(), x, name=name)
+
+
+def mish(x: Value, *, name: str | None = None) -> Value:
+    """Return x * tanh(softplus(x))."""
+    return apply(Mish(), x, name=name)
+
+
+@dataclass(frozen=True)
+class LeakyRelu(Activation):
+    """x above 0, else slope * x."""
+
+    name = "leaky_relu"
+    slope: float = 0.01
+
+    def of(self, x: Array) -> Array:
+        return np.where(x > 0, x, self.slope * x)
+
+    def build(self, x: Value, name: str) -> Value:
+        return where(x > 0, x, mul(x, self.slope), name=name)
+
+
+class PRelu(Activation):
+    """x above 0, else slope * x with a trained slope for each feature."""
+
+    name = "prelu"
+    roles = ("x", "slope")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, slope = ins
+        if x.rank < 2 or slope != TensorType((x.shape[1],), x.dtype):
+            raise ValueError(f"x is {x}, slope is {slope}: there is one for each of x's features")
+        return super().infer(ins)
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        x, slope = ins
+        return np.where(x > 0, x, slope.reshape((-1,) + (1,) * (x.ndim - 2)) * x)
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        x, slope = ins
+        if x.type.rank > 2:
+            slope = reshape(slope, (slope.shape[0],) + (1,) * (x.type.rank - 2))
+        return where(x > 0, x, mul(x, slope), name=name)
+
+
+@dataclass(frozen=True)
+class ThresholdedRelu(Activation):
+    """x above alpha, else 0 (Konda et al. 2014, arXiv:1402.3337)."""
+
+    name = "thresholded_relu"
+    alpha: float = 1.0
+
+    def of(self, x: Array) -> Array:
+        return np.where(x > self.alpha, x, 0)
+
+    def build(self, x: Value, name: str) -> Value:
+        return where(x > self.alpha, x, 0.0, name=name)
+
+
+@dataclass(frozen=True)
+class Shrink(Activation):
+    """x - bias above threshold, x + bias below -threshold, else 0."""
+
+    name = "shrink"
+    threshold: float = 0.5
+    bias: float = 0.0
+
+    def of(self, x: Array) -> Array:
+        small = np.abs(x) <= self.threshold
+        return np.where(small, 0, x - np.sign(x) * self.bias)
+
+    def build(self, x: Value, name: str) -> Value:
+        below = where(x < -self.threshold, add(x, self.bias), 0.0)
+        return where(x > self.threshold, sub(x, self.bias), below, name=name)
+
+
+class HardSigmoid(Activation):
+    """x / 6 + 1 / 2, clipped to the range 0 to 1."""
+
+    name = "hard_sigmoid"
+
+    def of(self, x: Array) -> Array:
+        return np.clip(x / 6 + 0.5, 0, 1)
+
+    def build(self, x: Value, name: str) -> Value:
+        return clip(add(mul(x, 1 / 6), 0.5), 0.0, 1.0, name=name)
+
+
+class HardSwish(Activation):
+    """x * hard_sigmoid(x) (Howard et al. 2019, arXiv:1905.02244)."""
+
+    name = "hard_swish"
+    onnx = "HardSwish"
+
+    def of(self, x: Array) -> Array:
+        return np.asarray(x * HardSigmoid().of(x))
+
+    def build(self, x: Value, name: str) -> Value:
+        return mul(x, HardSigmoid().build(x, f"{name}.gate"), name=name)
+
+
+def leaky_relu(x: Value, slope: float = 0.01, *, name: str | None = None) -> Value:
+    """Return x where it is above 0, else slope * x."""
+    return apply(LeakyRelu(float(slope)), x, name=name)
+
+
+def prelu(x: Value, *, start: float = 0.25, name: str | None = None) -> Value:
+    """Return x where it is above 0, else slope * x: x (N, features, ...).
+
+    The slopes `<node>.slope` (features,) are trained from `start`.  Raise GraphError if x does not
+    have features.
+    """
+    b = as_value("prelu", x).builder
+    features = x.shape[1] if x.type.rank > 1 else None
+    if not isinstance(features, int):
+        message = f"x is {x.type}, prelu takes floats of shape (N, features, ...)"
+        raise b.error(PRelu(), message, (x,))
+    node = b.free_name("prelu", name)
+    with b.all_or_nothing():
+        slope = b.apply(Parameter((features,), x.dtype, Constant(start)), name=f"{node}.slope")
+        return b.apply(PRelu(), x, slope, name=node)
+
+
+def thresholded_relu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
+    """Return x where it is above alpha, else 0."""
+    return apply(ThresholdedRelu(float(alpha)), x, name=name)
+
+
+def shrink(
+    x: Value, threshold: float = 0.5, bias: float = 0.0, *, name: str | None = None
+) -> Value:
+    """Move x by bias toward 0, and return 0 from -threshold to threshold.
+
+    With bias 0 this is hard shrinkage, with bias equal to threshold soft shrinkage.
+    """
+    return apply(Shrink(above_zero("shrink", "threshold", threshold), float(bias)), x, name=name)
+
+
+def relu6(x: Value, *, name: str | None = None) -> Value:
+    """Clip x to the range 0 to 6."""
+    return clip(x, 0.0, 6.0, name=name)
+
+
+def hard_tanh(x: Value, *, name: str | None = None) -> Value:
+    """Clip x to the range -1 to 1."""
+    return clip(x, -1.0, 1.0, name=name)
+
+
+def hard_sigmoid(x: Value, *, name: str | None = None) -> Value:
+    """Return x / 6 + 1 / 2, clipped to the range 0 to 1."""
+    return apply(HardSigmoid(), x, name=name)
+
+
+def hard_swish(x: Value, *, name: str | None = None) -> Value:
+    """Return x * hard_sigmoid(x)."""
+    return apply(HardSwish(), x, name=name)
+
+
+class Softsign(Activation):
+    """x / (1 + |x|)."""
+
+    name = "softsign"
+    onnx = "Softsign"
+
+    def of(self, x: Array) -> Array:
+        return np.asarray(x / (1 + np.abs(x)))
+
+    def build(self, x: Value, name: str) -> Value:
+        return div(x, add(abs_(x), 1.0), name=name)
+
+
+def softsign(x: Value, *, name: str | None = None) -> Value:
+    """Return x / (1 + |x|)."""
+    return apply(Softsign(), x, name=name)

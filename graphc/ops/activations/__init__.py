@@ -1,1 +1,0 @@
-"""Activations beyond relu, tanh and sigmoid, one family a file."""
