@@ -66,6 +66,18 @@ class Op:
     """Whether it computes no number: its result has the bits of its operands."""
     persistent: ClassVar[bool] = False
     """Whether its value lasts between runs, in the state of an executor."""
+    is_fed: ClassVar[bool] = False
+    """Whether its value is fed at each run."""
+    is_trainable: ClassVar[bool] = False
+    """Whether it is an array that an optimizer may train."""
+    is_constant: ClassVar[bool] = False
+    """Whether its value is fixed in the graph."""
+    is_layer: ClassVar[bool] = False
+    """Whether it is a declaration that expands to ops."""
+    needs_expansion: ClassVar[bool] = False
+    """Whether it is a layer that only its expansion can compute."""
+    stops_gradients: ClassVar[bool] = False
+    """Whether a derivative treats its result as constant."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -184,6 +196,8 @@ class Source(Op):
 
 class Layer(Op):
     """A user's declaration, which expands to ops that may differ in training and inference."""
+
+    is_layer = True
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         """Build the ops of the layer; the last is named `name`, the others `name.part`."""

@@ -18,6 +18,7 @@ from graphc.ir.tensor_type import Shape, TensorType
 class Input(Source):
     """An array fed at each run."""
 
+    is_fed = True
     shape: Shape
     dtype: str
 
@@ -33,6 +34,7 @@ class Parameter(Source):
     dtype: str
     init: Initializer
     persistent: ClassVar[bool] = True
+    is_trainable: ClassVar[bool] = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return TensorType(self.shape, self.dtype)
@@ -59,6 +61,7 @@ class Constant(Source):
     """An array fixed in the graph; the bytes are in C order."""
 
     is_exact = True
+    is_constant = True
     shape: tuple[int, ...]
     dtype: str
     data: bytes = field(repr=False)

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -34,10 +34,8 @@ from graphc.compiler.compile import compile
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-
-if TYPE_CHECKING:
-    from passes.pass_list import PassList
-    from passes.pipeline import Pass, Preserves
+from passes.pass_list import PassList
+from passes.pipeline import Pass, Preserves, name_of, preserves_of
 
 LIMIT, LOG = "GRAPHC_PASS_LIMIT", "GRAPHC_PASS_LOG"
 Records = list[dict[str, Any]]
@@ -57,15 +55,11 @@ class FirstRewrites:
     @property
     def name(self) -> str:
         """The name of the whole pass."""
-        from passes.pipeline import name_of
-
         return name_of(self.step)
 
     @property
     def preserves(self) -> Preserves:
         """The class of what the whole pass preserves."""
-        from passes.pipeline import preserves_of
-
         return preserves_of(self.step)
 
     def __call__(self, graph: Graph) -> Graph:
@@ -92,8 +86,6 @@ def optional(passes: PassList) -> list[str]:
 
 def limited(passes: PassList, limit: str, log: str | None = None) -> PassList:
     """Return the list up to a limit such as "3" or "3.17"; raise GraphError for another text."""
-    from passes.pass_list import PassList
-
     whole, _, part = limit.partition(".")
     if not whole.isdecimal() or not (part.isdecimal() or part == ""):
         raise GraphError(

@@ -9,18 +9,18 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
 from graphc.check.central_differences import in_float64, kinks_of
 from graphc.check.validation.run import values_of_arrays
 from graphc.compiler.index_bounds import index_bounds
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
-from graphc.ir.op import Array, Layer
+from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
 from graphc.ops.exchange import ShardInput
-from graphc.ops.source import Input, Parameter
+from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
 from graphc.runtime.state import initial_value
+from passes.specialize import Specialize
 
 MARGIN = 1e-6
 """The least distance of every number from a kink (relu at 0, ties of max, clipping)."""
@@ -81,7 +81,7 @@ class Draw:
                 return array
             raise GraphError(f"{node.op.name} {node.name!r} has shape {shape}, not {array.shape}")
         rng = generator(self.seed, f"validation:{node.name}")
-        if isinstance(node.op, Input):
+        if node.op.is_fed:
             return self._input(node, rng, shape)
         return _parameter(node, rng) if isinstance(node.op, Parameter) else _state(node, rng)
 
@@ -116,7 +116,7 @@ def _state(node: Node, rng: np.random.Generator) -> Array:
 
 def given_of(graph: Graph, draw: Draw) -> dict[str, Array]:
     """Return the arrays of every input, parameter and state of the graph."""
-    sources = (node for node in graph if isinstance(node.op, (Input, Parameter, StateOp)))
+    sources = (node for node in graph if node.op.is_fed or node.op.persistent)
     return {node.name: draw.array(node) for node in sources}
 
 
@@ -144,10 +144,8 @@ def draws_for(
 
 def expanded(graph: Graph, train: bool = True) -> Graph:
     """Return the graph with its layers, if it has any, expanded for training or inference."""
-    if not any(isinstance(node.op, Layer) for node in graph):
+    if not any(node.op.is_layer for node in graph):
         return graph
-    own_passes()
-    from passes.specialize import Specialize
 
     return Specialize(train)(graph)
 

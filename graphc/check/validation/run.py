@@ -10,8 +10,8 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
+from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array
-from graphc.runtime.reference import computed
 
 Results = dict[str, Array]
 """The results of a graph by kind and name: `output scores`, `gradient w`, `update w`, `mask d`."""
@@ -31,17 +31,13 @@ def values_of_arrays(
 
     Every value lies in C order: the bits of a sum depend on the layout of its operand.
     """
-    values: dict[str, Array] = {}
+
+    def kept(node: Node, value: Array) -> Array:
+        return np.asarray(value if change is None else change(node, value), order="C")
+
+    known = {name: array for name, array in arrays.items() if name in graph}
     with np.errstate(all="ignore"):
-        for node in graph:
-            if node.name in arrays:
-                value = arrays[node.name]
-            else:
-                value = value_of(node, [values[name] for name in node.inputs], rows, train)
-            if change is not None:
-                value = change(node, value)
-            values[node.name] = np.asarray(value, order="C")
-    return values
+        return interpret(graph, lambda node, ins: value_of(node, ins, rows, train), known, kept)
 
 
 def value_of(node: Node, ins: list[Array], rows: int, train: bool) -> Array:
@@ -54,7 +50,7 @@ def value_of(node: Node, ins: list[Array], rows: int, train: bool) -> Array:
         raise GraphError(
             f"{node.op.name} {node.name!r}: its reference rule fails: "
             f"{type(error).__name__}: {error}",
-            loc=node.locs[0] if node.locs else None,
+            loc=node.loc,
             hint="passes are validated by the reference rules; gc.check_op tries one op",
         ) from None
 

@@ -30,7 +30,6 @@ from graphc.declare.optim.slots import without_own_states
 from graphc.declare.schedules import Cosine, Schedule, Step, WarmUp
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ops.source import Parameter
 
 
 def update_mismatch(optimizer: Optimizer, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
@@ -65,7 +64,7 @@ def _before(optimizer: Optimizer, graph: Graph, draw: Draw) -> tuple[dict[str, A
     gradients = {
         name: values[gradient]
         for name, gradient in graph.gradients.items()
-        if isinstance(graph[name].op, Parameter) and trained(optimizer, name)
+        if graph[name].op.is_trainable and trained(optimizer, name)
     }
     return gradients, without_gradients(results_of(graph, values))
 

@@ -24,7 +24,6 @@ from graphc.files.container import pack, unpack
 from graphc.files.serialize import read_checkpoint
 from graphc.ir.op import Array, Op
 from graphc.ir.text.graph import node_text
-from graphc.ops.source import Constant
 from graphc.train.record.folder import RunFolder
 from graphc.train.record.journal import WHOLE, digest
 from graphc.train.record.provenance import VARIABLES, made_with, variables
@@ -290,7 +289,7 @@ class LocalRun(RecordedRun):
     def nodes_of(self, step: int) -> StepNodes:
         """Return the nodes of a step."""
         replay = Replay(self._rerun, step)
-        nodes = [node for node in replay.nodes if not isinstance(node.op, Constant)]
+        nodes = [node for node in replay.nodes if not node.op.is_constant]
         return StepNodes(
             replay.epoch,
             {node.name: NodeText(node_text(node), replay.part(node.name)) for node in nodes},
