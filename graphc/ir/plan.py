@@ -16,7 +16,7 @@ from graphc.kernels.kernel import Kernel
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from graphc.check.verify.prove import ProgramProof, Report
+    from graphc.check.verify import ProgramProof, Report
     from graphc.compiler.recipe import Recipe
     from graphc.declare.optim import Optimizer
     from graphc.view.memory_report import MemoryReport

@@ -27,9 +27,8 @@ import numpy as np
 from graphc.backends.table import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64
-from graphc.check.validation.draws import draws_for, given_of
 from graphc.check.validation.explain import between, halved, rewrites
-from graphc.check.validation.run import largest, results_of, values_of_arrays
+from graphc.check.validation.run import draws_for, given_of, largest, results_of, values_of_arrays
 from graphc.compiler.compile import compile
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph

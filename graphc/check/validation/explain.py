@@ -15,10 +15,9 @@ from pathlib import Path
 
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64, wrong_entries
-from graphc.check.validation.draws import Draw, draws_for, values_of
 from graphc.check.validation.judge import Failure, judge
 from graphc.check.validation.reproduce import KINDS, shrunk, write_test
-from graphc.check.validation.run import Mismatch
+from graphc.check.validation.run import Draw, Mismatch, draws_for, values_of
 from graphc.check.validation.updates import apply_mismatch
 from graphc.declare.optim import Optimizer
 from graphc.files.paths import reason

@@ -11,14 +11,18 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import Function, disagreement, in_float64
 from graphc.check.validation import shards, updates
-from graphc.check.validation.draws import Draw, expanded, given_of, special, values_of
 from graphc.check.validation.run import (
+    Draw,
     Mismatch,
     Results,
+    expanded,
     first_mismatch,
+    given_of,
     largest,
     results_of,
+    special,
     spread,
+    values_of,
     values_of_arrays,
     without_gradients,
 )
@@ -26,10 +30,10 @@ from graphc.ir.graph import Graph, Node, verify
 from graphc.ir.op import Array
 from graphc.ops.exchange import Total
 from graphc.ops.norm import BatchNorm, feature_axes
+from passes import hold_back
 from passes.accumulate import Accumulate
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
-from passes import hold_back
 from passes.pipeline import Pass, bound_of, name_of, preserves_of
 from passes.shard import Shard
 from passes.specialize import Specialize

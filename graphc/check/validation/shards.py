@@ -10,17 +10,19 @@ from operator import itemgetter
 import numpy as np
 
 from graphc.check.central_differences import disagreement
-from graphc.check.validation.draws import Draw, given_of, values_of
 from graphc.check.validation.run import (
     EPS,
+    Draw,
     Mismatch,
     Results,
     first_mismatch,
+    given_of,
     largest,
     result_names,
     results_of,
     spread,
     value_of,
+    values_of,
 )
 from graphc.compiler.loss_share import ROWS, SUM
 from graphc.compiler.memory import align

@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from graphc.check.validation.draws import Draw, given_of, values_of
 from graphc.check.validation.run import (
+    Draw,
     Mismatch,
     Results,
     first_mismatch,
+    given_of,
     results_of,
     spread,
+    values_of,
     values_of_arrays,
     without_gradients,
 )

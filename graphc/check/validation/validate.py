@@ -11,9 +11,9 @@ from typing import Any
 from graphc.backends.table import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64
-from graphc.check.validation.draws import Draw, batches_for, draws_for
 from graphc.check.validation.explain import explained, explained_update
 from graphc.check.validation.judge import judge
+from graphc.check.validation.run import Draw, batches_for, draws_for
 from graphc.check.validation.updates import apply_mismatch
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
