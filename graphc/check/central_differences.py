@@ -194,13 +194,9 @@ def rule_mistakes(op: Op, types: Sequence[TensorType]) -> Iterator[str]:
 
 def apply_rule(op: Op, types: Sequence[TensorType]) -> Sequence[Value | None]:
     """Return the results of the gradient rule for operands of these types."""
-    b = Builder(op.name)
-    b.locs = ()
-    names = reference.operand_names(op, len(types))
-    ins = [
-        b.apply(Input(t.shape, t.dtype), name=name) for name, t in zip(names, types, strict=True)
-    ]
-    out = b.apply(op, *ins, name="result")
+    b = Builder.extending(reference.expanded(op, tuple(types)))
+    ins = [b.value(name) for name in reference.operand_names(op, len(types))]
+    out = b.value("result")
     dout = b.apply(Input(out.shape, out.dtype), name="cotangent")
     return op.grad(b, ins, out, dout)
 

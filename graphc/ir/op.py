@@ -70,6 +70,8 @@ class Op:
     """Whether its value is fed at each run."""
     is_trainable: ClassVar[bool] = False
     """Whether it is an array that an optimizer may train."""
+    is_state: ClassVar[bool] = False
+    """Whether it is an array of the state that no optimizer trains."""
     is_constant: ClassVar[bool] = False
     """Whether its value is fixed in the graph."""
     is_layer: ClassVar[bool] = False

@@ -51,6 +51,7 @@ class State(Source):
     dtype: str
     start: float | FromArray = 0.0
     persistent: ClassVar[bool] = True
+    is_state: ClassVar[bool] = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return TensorType(self.shape, self.dtype)
