@@ -37,8 +37,6 @@ class CertificateError(GraphError):
 
 _column = partial(np.array, dtype=np.int64)
 
-# ------------------------------------------------------------------ what one value may be
-
 
 def _whole(value: Any, least: int = 0) -> int:
     if type(value) is not int or not least <= value < LIMIT:
@@ -93,9 +91,9 @@ def _place(places: Mapping[tuple[str, str], int], space: Any, name: Any) -> int:
     return places[space, name]
 
 
-def _numbers(names: Sequence[Any], what: str) -> dict[str, int]:
-    found = {_text(name): i for i, name in enumerate(names)}
-    if len(found) < len(names):
+def _numbers(lines: Sequence[Any], what: str) -> dict[str, int]:
+    found = {_text(line["name"]): i for i, line in enumerate(lines)}
+    if len(found) < len(lines):
         raise _wrong(f"two of its {what}s have the same name")
     return found
 
@@ -311,21 +309,21 @@ def program_of(data: Mapping[str, Any]) -> ProgramTables:
     blocks, slots = _holder(data["blocks"], list), _holder(data["slots"], list)
     lines, steps = _holder(data["buffers"], list), _holder(data["steps"], list)
     places = {(block["space"], block["name"]): i for i, block in enumerate(blocks)}
-    slot = _numbers([line["name"] for line in slots], "slot")
-    number = _numbers([line["name"] for line in lines], "buffer")
+    slot, number = _numbers(slots, "slot"), _numbers(lines, "buffer")
     capacity = _whole(data["capacity"], 1)
     updates = _results(data["updates"], number)
+    scalars: Any = {name: _text(data[name]) for name in WORDS}
+    scalars |= {name: _whole(data[name]) for name in NUMBERS}
     made = ProgramTables(
-        *(_text(data[name]) for name in WORDS),
-        *(_whole(data[name]) for name in NUMBERS),
-        tables.Blocks(**_columns(blocks, BLOCK)),
-        tables.Slots(**_columns(slots, SLOT)),
-        _buffers_of(lines, number, places, slot),
-        tables.Steps(**_columns(steps, STEP)),
-        _accesses(steps, number),
-        _results(data["outputs"], number),
-        _results(data["gradients"], number),
-        tables.Updates(
+        **scalars,
+        blocks=tables.Blocks(**_columns(blocks, BLOCK)),
+        slots=tables.Slots(**_columns(slots, SLOT)),
+        buffers=_buffers_of(lines, number, places, slot),
+        steps=tables.Steps(**_columns(steps, STEP)),
+        accesses=_accesses(steps, number),
+        outputs=_results(data["outputs"], number),
+        gradients=_results(data["gradients"], number),
+        updates=tables.Updates(
             updates.names,
             _column([places.get(("state", name), -1) for name in updates.names]),
             updates.buffer,
@@ -388,7 +386,8 @@ def _accesses(steps: Sequence[Any], number: Mapping[str, int]) -> tables.Accesse
         for item in _holder(step.get(word, []), list)
     ]
     table = np.array(rows, np.int64).reshape(-1, 7)
-    return tables.Accesses(*table[:, :5].T, table[:, 5:])
+    step, buffer, use, span, in_place = table[:, :5].T
+    return tables.Accesses(step, buffer, use, span, in_place, table[:, 5:])
 
 
 def _results(named: Any, number: Mapping[str, int]) -> tables.Results:
@@ -397,4 +396,4 @@ def _results(named: Any, number: Mapping[str, int]) -> tables.Results:
 
 
 def _wholes(values: Iterable[Any]) -> Ints:
-    return _column(list(map(_whole, values)))
+    return np.array(list(map(_whole, values)), np.int64)
