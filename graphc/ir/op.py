@@ -68,6 +68,8 @@ class Op:
     """Whether its value lasts between runs, in the state of an executor."""
     is_fed: ClassVar[bool] = False
     """Whether its value is fed at each run."""
+    is_of_shard: ClassVar[bool] = False
+    """Whether it is a number about the running shard, which the executor feeds."""
     is_trainable: ClassVar[bool] = False
     """Whether it is an array that an optimizer may train."""
     is_state: ClassVar[bool] = False

@@ -15,7 +15,6 @@ from graphc.compiler.loss_share import divisors
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
-from graphc.ops.exchange import ShardInput
 from graphc.runtime.entry import run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import evaluate, next_state
@@ -142,7 +141,7 @@ def _shard_inputs(
     ex: Executor, graph: Graph, arrays: Mapping[str, Array], state: Mapping[str, Array], n: int
 ) -> dict[str, Array]:
     """Return the shard inputs of a whole batch: its row 0, and the divisors of weighted means."""
-    types = {node.name: node.type for node in graph if isinstance(node.op, ShardInput)}
+    types = {node.name: node.type for node in graph if node.op.is_of_shard}
     found = {name: np.asarray(type.is_float, type.dtype) for name, type in types.items()}
     for divisor in divisors(ex.plan.declared):
         if divisor.name in types:

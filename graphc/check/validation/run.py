@@ -19,7 +19,6 @@ from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
-from graphc.ops.exchange import ShardInput
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
 from graphc.runtime.state import initial_value
@@ -195,7 +194,7 @@ class Draw:
     def _input(self, node: Node, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         if not node.type.is_float:
             return rng.integers(0, self.bounds.get(node.name, 2), shape)
-        if self.style == "positive" or isinstance(node.op, ShardInput):
+        if self.style == "positive" or node.op.is_of_shard:
             return rng.uniform(0.5, 1.5, shape)
         numbers = rng.standard_normal(shape) * (0.1 if self.style == "small" else 1.0)
         if self.style == "special":

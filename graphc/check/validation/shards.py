@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from itertools import chain
-from operator import itemgetter
 
 import numpy as np
 
@@ -30,7 +28,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import interpret
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, TensorType
-from graphc.ops.exchange import Receive, Send, ShardInput, Total
+from graphc.ops.exchange import Receive, Send, Total
 from graphc.ops.norm import BatchNormTrain
 from graphc.runtime.rows import RowAxis
 from passes.backward import Backward
@@ -63,7 +61,7 @@ def share(kind: str, part: Part, rows: int) -> float:
 
 def given_in_step(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[Values]:
     """Return for each shard its rows of every input, all of each state, and its numbers."""
-    numbers = [node for node in graph if isinstance(node.op, ShardInput)]
+    numbers = [node for node in graph if node.op.is_of_shard]
     whole = given_of(graph, draw)
     return [
         {name: rows_of(graph[name].type, array, part) for name, array in whole.items()}
@@ -156,7 +154,7 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
     divisors = _divisors(step, old, parts, values_in_step(old, parts, given, together))
     for arrays, given_after, numbers in zip(given, fed, divisors, strict=True):
         arrays.update(numbers)
-        given_after.update((k, v) for k, v in numbers.items() if isinstance(new[k].op, ShardInput))
+        given_after.update((k, v) for k, v in numbers.items() if new[k].op.is_of_shard)
     alone = values_in_step(old, parts, given, together)
     after = values_in_step(new, parts, fed)
     expected, found = joined_results(old, alone), joined_results(new, after)
@@ -284,26 +282,28 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
 
 def bucket_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """Return a bucket that is not awaited as it is sent, or whose values share bytes."""
-    sent: dict[int, list[tuple[int, Node]]] = {}
-    for node in new:
-        if isinstance(node.op, Send):
-            sent.setdefault(node.op.bucket, []).append((node.op.offset, node))
+    sent = _sends(new)
     for node in new:
         if isinstance(node.op, (Send, Receive)):
             send = new[node.inputs[0]].op if isinstance(node.op, Receive) else node.op
             what = f"bucket {node.op.bucket}"
             if not isinstance(send, Send) or send.bucket != node.op.bucket:
                 return Mismatch(what, draw.rows, "awaits another", node=node.name)
-            if node.op.members != len(sent[send.bucket]):
-                fault = f"has {len(sent[send.bucket])} values, {node.op.members} are expected"
+            count = sum(op.bucket == send.bucket for _, op in sent)
+            if node.op.members != count:
+                fault = f"has {count} values, {node.op.members} are expected"
                 return Mismatch(what, draw.rows, fault, node=node.name)
     end = 0
-    for offset, node in sorted(chain(*sent.values()), key=itemgetter(0)):
-        if offset < end:
+    for node, op in sorted(sent, key=lambda pair: pair[1].offset):
+        if op.offset < end:
             fault = "lies in another's place"
             return Mismatch(f"send {node.name}", draw.rows, fault, node=node.name)
-        end = offset + align(node.type.nbytes(1))
+        end = op.offset + align(node.type.nbytes(1))
     return None
+
+
+def _sends(graph: Graph) -> list[tuple[Node, Send]]:
+    return [(node, node.op) for node in graph if isinstance(node.op, Send)]
 
 
 def held_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
@@ -316,12 +316,12 @@ def held_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
         return Mismatch(f"update {changed}", draw.rows, "is made by the last shard only")
     kept = new.upstream(new.outputs.values())
     alive = old.upstream(old.roots)
-    sends = [node.name for node in old if isinstance(node.op, Send) and node.name in alive]
+    sends = [node.name for node, _ in _sends(old) if node.name in alive]
     for name in sends:
         if name not in kept:
             return Mismatch(f"send {name}", draw.rows, "is gone", "all shards send it")
-    for node in new:
-        if isinstance(node.op, Send) and node.name in kept and node.name not in alive:
+    for node, _ in _sends(new):
+        if node.name in kept and node.name not in alive:
             return Mismatch(f"send {node.name}", draw.rows, "is sent", "nobody awaits it")
     parts = parts_of(draw.rows)
     runs = [values_in_step(g, parts, given_in_step(g, draw, parts)) for g in (old, new)]
