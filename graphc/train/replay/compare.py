@@ -27,8 +27,7 @@ from graphc.ir.text.graph import node_text
 from graphc.train.record.folder import RunFolder
 from graphc.train.record.journal import WHOLE, digest
 from graphc.train.record.provenance import VARIABLES, made_with, variables
-from graphc.train.replay.step import Replay, Rerun
-from graphc.train.replay.values import Part
+from graphc.train.replay.step import Part, Replay, Rerun
 
 _CHUNK = 1 << 16
 _CODE = "from graphc.train.replay.compare import child; child()"
