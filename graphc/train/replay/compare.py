@@ -24,9 +24,8 @@ from graphc.files.container import pack, unpack
 from graphc.files.serialize import read_checkpoint
 from graphc.ir.op import Array, Op
 from graphc.ir.text.graph import node_text
-from graphc.train.record.folder import RunFolder
+from graphc.train.record.folder import VARIABLES, RunFolder, made_with, variables
 from graphc.train.record.journal import WHOLE, digest
-from graphc.train.record.provenance import VARIABLES, made_with, variables
 from graphc.train.replay.step import Part, Replay, Rerun
 
 _CHUNK = 1 << 16

@@ -32,9 +32,8 @@ from graphc.runtime.reference import evaluate
 from graphc.runtime.workspace import Workspace
 from graphc.train.history import Position
 from graphc.train.nonfinite import graph_after, part_of_step, step_program
-from graphc.train.record.folder import RunFolder
+from graphc.train.record.folder import RunFolder, identity, made_with
 from graphc.train.record.journal import StateDigest
-from graphc.train.record.provenance import identity, made_with
 from graphc.train.source import Batch, Source
 from graphc.train.user_data import training_source
 
