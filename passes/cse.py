@@ -16,8 +16,7 @@ from dataclasses import replace
 
 from graphc.base.loc import Loc
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op, Source
-from graphc.ops.source import Constant
+from graphc.ir.op import Op
 from passes.pins import pinned
 from passes.pipeline import graph_pass
 
@@ -31,7 +30,7 @@ def cse(graph: Graph) -> Graph:
     merged: dict[str, str] = {}
     pins = pinned(graph)
     for node in graph:
-        if node.name in pins or (isinstance(node.op, Source) and not isinstance(node.op, Constant)):
+        if node.name in pins or (node.op.is_source and not node.op.is_constant):
             continue
         inputs = node.inputs
         if merged:

@@ -59,7 +59,7 @@ def _folds(graph: Graph, first: Node, node: Node) -> bool:
         plain
         and graph.feeds_only(first.name, node.name)
         and graph[first.inputs[1]].type.rank == 2
-        and all(isinstance(graph[name].op, Constant) for name in fixed)
+        and all(graph[name].op.is_constant for name in fixed)
     )
 
 
@@ -88,7 +88,7 @@ def _convolution(graph: Graph, node: Node) -> _Images | None:
     folds = (
         isinstance(conv.op, Conv)
         and all(graph.feeds_only(one.name, user.name) for one, user in users)
-        and all(isinstance(graph[name].op, Constant) for name in fixed)
+        and all(graph[name].op.is_constant for name in fixed)
     )
     return _Images(conv, rows, total) if folds else None
 

@@ -25,9 +25,8 @@ from typing import ClassVar, Literal
 
 from graphc.compiler.remat.values import border
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op, Source
+from graphc.ir.op import Op
 from graphc.ops.fused import After
-from graphc.ops.source import Constant
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class _Cloning:
             else:
                 yield from self._clones_for(node, event)
                 yield _reading(node, self.clones)
-            if not isinstance(node.op, Source) and node.name not in self.graph.updates.values():
+            if not node.op.is_source and node.name not in self.graph.updates.values():
                 event = node.name
 
     def _clones_for(self, reader: Node, before: str) -> Iterator[Node]:
@@ -104,7 +103,7 @@ class _Cloning:
     def _event(self, reader: Node) -> str | None:
         """Return the last value of the backward part that a node reads."""
         read = [name for name in reader.inputs if self.places[name] > self.border]
-        computed = (name for name in read if not isinstance(self.graph[name].op, Source))
+        computed = (name for name in read if not self.graph[name].op.is_source)
         return max(computed, key=self.places.__getitem__, default=None)
 
     def _waiting(self, inputs: Sequence[str]) -> str | None:
@@ -113,8 +112,8 @@ class _Cloning:
         Not a state that changes, since that could not be written in place any more.
         """
         fixed = [name for name in inputs if name not in self.graph.updates]
-        computed = [name for name in fixed if not isinstance(self.origins[name].op, Source)]
-        given = [name for name in fixed if not isinstance(self.origins[name].op, Constant)]
+        computed = [name for name in fixed if not self.origins[name].op.is_source]
+        given = [name for name in fixed if not self.origins[name].op.is_constant]
         return next(iter((*computed, *given, *fixed)), None)
 
     def _new(self, node: Node, part: str, op: Op, inputs: Sequence[str]) -> Node:

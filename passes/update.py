@@ -28,7 +28,7 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import add
-from graphc.ops.source import Parameter, global_state, updates
+from graphc.ops.source import global_state, updates
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def parameter_gradients(b: Builder, optimizer: Optimizer) -> dict[str, Value]:
     return {
         name: b.value(gradient)
         for name, gradient in b.gradients.items()
-        if isinstance(b.nodes[name].op, Parameter) and optimizer.trains(name)
+        if b.nodes[name].op.is_parameter and optimizer.trains(name)
     }
 
 

@@ -44,7 +44,7 @@ UPWARD: Counter[tuple[str, str]] = Counter(
         ("declare", "files"): 1,
         ("declare", "view"): 2,
         ("compiler", "backends"): 1,
-        ("compiler", "runtime"): 4,
+        ("compiler", "runtime"): 3,
         ("compiler", "check"): 4,
         ("compiler", "view"): 4,
         ("runtime", "files"): 2,

@@ -14,7 +14,9 @@ from graphc.base.errors import GraphError
 
 FORMER = {
     "certificate": "check.certificate",
+    "check.certificate.parse": "check.certificate.text",
     "check.grad_report": "check.grad_check",
+    "check.layer_report": "check.check_layer",
     "declare.optim.adamax": "declare.optim.adam",
     "declare.optim.group": "declare.optim.optimizer",
     "declare.optim.lion": "declare.optim.adam",

@@ -4,27 +4,86 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.check.layer_cases import SPECS, Case, Spec
-from graphc.check.layer_report import (
-    Finding,
-    LayerReport,
-    close,
-    difference,
-    likely_cause,
-    matches,
-    numbers,
-)
+from graphc.check.layer_cases import SPECS, Case, Spec, close, likely_cause, matches, numbers
 from graphc.ir.op import Array
 
 Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault: its place (`out`, `dw`, `cache`, ...), text, input, and perhaps its cause."""
+
+    what: str
+    text: str
+    case: str
+    cause: str = ""
+    index: tuple[int, ...] | None = None
+    theirs: float | None = None
+    ours: float | None = None
+
+    def __str__(self) -> str:
+        cause = f"\n    likely cause: {self.cause}" if self.cause else ""
+        return f"  {self.text}\n    for {self.case}{cause}"
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """The result of `check_layer`; `str(report)` is for reading."""
+
+    layer: str
+    findings: tuple[Finding, ...]
+    compared: tuple[str, ...]
+    cases: int
+
+    @property
+    def ok(self) -> bool:
+        """Return whether nothing is wrong."""
+        return not self.findings
+
+    def __str__(self) -> str:
+        if self.ok:
+            return (
+                f"check_layer {self.layer}: ok, {_listed(self.compared)} "
+                f"{'agrees' if len(self.compared) == 1 else 'agree'} on {self.cases} inputs"
+            )
+        wrong = _listed([finding.what for finding in self.findings])
+        return "\n".join([f"check_layer {self.layer}: wrong in {wrong}", *map(str, self.findings)])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
+    """Return a finding about the worst entry that differs, or None if they agree."""
+    mine, array = np.asarray(ours, np.float64), numbers(theirs)
+    if array is None:
+        return Finding(what, f"{what} is {_kind(theirs)}, it should be an array", case)
+    if array.shape != mine.shape:
+        text = f"{what} has shape {array.shape}, it should have {mine.shape}"
+        return Finding(what, text, case)
+    same = close(array, mine)
+    if same.all():
+        return None
+    gap = np.where(same, -1.0, np.nan_to_num(np.abs(array - mine), nan=np.inf))
+    index = tuple(int(i) for i in np.unravel_index(int(gap.argmax()), gap.shape))
+    a, b = float(array[index]), float(mine[index])
+    place = f"[{', '.join(map(str, index))}]" if index else ""
+    text = f"{what}{place} is {a:.6g}, it should be {b:.6g} (off by {abs(a - b):.3g})"
+    return Finding(what, text, case, "", index, a, b)
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 class Raised(Exception):
@@ -42,14 +101,9 @@ class Student:
         self, spec: Spec, forward: Function, backward: Function | None, case: Case
     ) -> None:
         self.spec, self.case = spec, case
-        self._forward, self._backward = forward, backward
+        self._forward, self._backward, self.has_backward = forward, backward, backward is not None
         self.param: dict[str, Any] = {}
         self.given: dict[str, Any] = {}
-
-    @property
-    def has_backward(self) -> bool:
-        """Return whether there is a backward function to check."""
-        return self._backward is not None
 
     def forward(self, arrays: Mapping[str, Any] | None = None) -> tuple[Any, Any]:
         """Return (out, cache), or a loss's (loss, dx); raise Raised for anything else."""

@@ -1,4 +1,4 @@
-"""The inputs that a student's layer is tried on, and our own layers to compare it with."""
+"""The inputs that a student's layer is tried on, our own layers, and the usual mistakes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from graphc import layers
 from graphc.ir.op import Array
 
 Rng = np.random.Generator
+Results = Mapping[str, Any]
+Candidate = tuple[str, Any]
+"""A mistake, and the result that it gives."""
+Mistakes = Callable[[str, "Case", Results], Iterator[Candidate]]
+"""The usual mistakes in a result of a layer, given its name, the case, and the right results."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Spec:
-    """A layer of the course: our pair, the names of its gradients, and its cases."""
+    """A layer of the course: our pair, its gradients' names, its cases, and the usual mistakes."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any] | None
     gradients: tuple[str, ...]
     cases: Callable[[Rng], Iterator[Case]]
+    mistakes: Mistakes
 
 
 def _affine(rng: Rng) -> Iterator[Case]:
@@ -115,16 +121,257 @@ def _labels(rng: Rng, shape: tuple[int, ...]) -> Array:
     return np.asarray(rng.integers(0, shape[1], shape[0]))
 
 
+# ------------------------------------------------------------------ comparison
+
+
+def close(theirs: Array, ours: Array) -> Array:
+    """Return a mask of the entries where two arrays of one shape agree up to rounding."""
+    scale = max(1.0, float(np.abs(ours).max(initial=0.0)))
+    return np.asarray(np.isclose(theirs, ours, rtol=1e-6, atol=1e-9 * scale, equal_nan=False))
+
+
+def matches(theirs: Any, candidate: Array) -> bool:
+    """Return whether an array is the candidate, up to rounding."""
+    return (
+        isinstance(theirs, np.ndarray)
+        and theirs.shape == candidate.shape
+        and bool(close(theirs, candidate).all())
+    )
+
+
+def numbers(value: Any) -> Array | None:
+    """Return the value as an array of float64, or None if it is not an array of numbers."""
+    try:
+        array = np.asarray(value)
+        return np.asarray(array, np.float64) if array.dtype.kind in "fiub" else None
+    except (TypeError, ValueError):
+        return None
+
+
+# ------------------------------------------------------------------ usual mistakes
+
+
+def likely_cause(layer: str, what: str, theirs: Any, case: Case, ours: Results) -> str:
+    """Return the mistake whose result equals `theirs`, or "" if none is known."""
+    array = numbers(theirs)
+    if array is None:
+        return ""
+    if layer == "softmax_loss" and not np.isfinite(array).all():
+        return _not_finite(array)
+    right = np.asarray(ours[what])
+    with np.errstate(all="ignore"):
+        for text, candidate in (*SPECS[layer].mistakes(what, case, ours), *_general(right)):
+            if matches(array, np.asarray(candidate)):
+                return text
+    return ""
+
+
+def _not_finite(array: Array) -> str:
+    """Return the cause of a softmax that is not finite.
+
+    An overflow gives inf / inf, a probability that is rounded to 0 gives log(0).
+    """
+    if np.isnan(array).any():
+        return "exp overflows; subtract each row's largest score first"
+    return (
+        "the log of a probability that has become 0; the log-probabilities are "
+        "shifted - log(sum(exp(shifted)))"
+    )
+
+
+def _general(right: Array) -> Iterator[Candidate]:
+    yield "the sign is flipped", -right
+    yield "it is never filled in", np.zeros_like(right)
+    if right.ndim == 2:
+        yield "it is transposed", right.T
+
+
+def _affine_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
+    rows, dout = len(case.x), case.dout
+    if what == "out":
+        yield "the bias is not added", ours["out"] - case.arrays["b"]
+    if what == "dx":
+        yield "dx keeps the flattened shape; reshape it to x.shape", ours["dx"].reshape(rows, -1)
+    if what == "db":
+        yield from _wrong_axis("db", dout)
+    if what in ("dx", "dw", "db"):
+        yield f"{what} is divided by N; the loss has done that already", ours[what] / rows
+
+
+def _wrong_axis(what: str, dout: Array) -> Iterator[Candidate]:
+    text = f"the bias gradient is over the wrong axis; {what} sums dout over the rows, axis 0"
+    if what != "db":
+        text = f"{what} is over the wrong axis; it sums over the rows, axis 0"
+    yield text, dout.sum(axis=1)
+    yield text, dout.sum(axis=1, keepdims=True)
+    yield f"{what} is one sum of everything; sum over the rows only, axis 0", dout.sum()
+    yield f"{what} is not summed over the rows, axis 0", dout
+    text = f"{what} has a dimension too many; sum with axis 0 and without keepdims"
+    yield text, dout.sum(axis=0, keepdims=True)
+
+
+def _affine_relu_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
+    x, w, b = case.arrays.values()
+    before, cache = layers.affine_forward(x, w, b)
+    if what == "out":
+        yield "the relu is left out", before
+    else:
+        unmasked = layers.affine_backward(case.dout, cache)[("dx", "dw", "db").index(what)]
+        yield "the relu's mask is left out of the backward pass", unmasked
+    yield from _affine_mistakes(what, case, ours)
+
+
+def _relu_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
+    x, dout = case.x, case.dout
+    if what == "dx":
+        yield "the mask x > 0 is left out", dout
+        yield "the gradient at exactly 0 is 0; the mask is x > 0, not x >= 0", dout * (x >= 0)
+        yield "the mask is made from dout; make it from x", np.maximum(dout, 0)
+        yield "dout is left out; the chain rule multiplies by it", (x > 0).astype(float)
+    else:
+        yield "it is the absolute value", np.abs(x)
+
+
+def _batchnorm_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
+    if what.startswith("running"):
+        yield from _running(what, case, ours)
+    elif what == "out":
+        yield from _normalised(case)
+    else:
+        yield from _batchnorm_gradients(what, case)
+
+
+_UNBIASED = "unbiased variance (divided by N - 1) where the biased one (divided by N) is meant"
+
+
+def _running(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
+    keep, old = float(case.param.get("momentum", 0.9)), case.param[what]
+    batch = case.x.mean(0) if what == "running_mean" else case.x.var(0)
+
+    def mixed(new: Array) -> Array:
+        return np.asarray(keep * old + (1 - keep) * new)
+
+    if what == "running_var":
+        yield _UNBIASED, mixed(_var1(case.x))
+        yield "the standard deviation is averaged, not the variance", mixed(np.sqrt(batch))
+    if case.param["mode"] == "test":
+        yield f"{what} is updated in test mode", mixed(batch)
+    other = "momentum is the share of the old value that is kept; it is used the other way round"
+    yield other, (1 - keep) * old + keep * batch
+    yield f"{what} is not updated, or not stored back in bn_param", old
+    yield f"{what} is the batch's own; mix it with the old one", batch
+
+
+def _var1(x: Array) -> Array:
+    return x.var(axis=0, ddof=1) if len(x) > 1 else np.full(x.shape[1], np.nan)
+
+
+def _normalised(case: Case) -> Iterator[Candidate]:
+    x, gamma, beta = case.arrays.values()
+    eps, batch = float(case.param.get("eps", 1e-5)), (x.mean(0), x.var(0))
+    running = (case.param["running_mean"], case.param["running_var"])
+    mean, var = batch if case.param["mode"] == "train" else running
+    other = running if case.param["mode"] == "train" else batch
+
+    def out(mean: Array, std: Array) -> Array:
+        return np.asarray(gamma * (x - mean) / std + beta)
+
+    yield _UNBIASED, out(mean, np.sqrt(_var1(x) + eps))
+    added = "eps is added to the standard deviation; add it to the variance"
+    yield added, out(mean, np.sqrt(var) + eps)
+    yield "eps is left out, or is not the one in bn_param", out(mean, np.sqrt(var))
+    yield "eps is left out, or is not the one in bn_param", out(mean, np.sqrt(var + 1e-5))
+    yield "divided by the variance; take its square root", out(mean, var + eps)
+    mode = case.param["mode"]
+    used = f"the {'running' if mode == 'train' else 'batch'} statistics are used in {mode} mode"
+    yield used, out(other[0], np.sqrt(other[1] + eps))
+    xhat = (x - mean) / np.sqrt(var + eps)
+    yield "gamma and beta are left out", xhat
+    yield "beta is left out", gamma * xhat
+    yield "gamma is left out", xhat + beta
+
+
+def _batchnorm_gradients(what: str, case: Case) -> Iterator[Candidate]:
+    x, gamma, _ = case.arrays.values()
+    dout, rows, eps = case.dout, len(x), float(case.param.get("eps", 1e-5))
+    std, std1 = np.sqrt(x.var(0) + eps), np.sqrt(_var1(x) + eps)
+    xhat, xhat1 = (x - x.mean(0)) / std, (x - x.mean(0)) / std1
+    if what == "dgamma":
+        yield _UNBIASED, (dout * xhat1).sum(0)
+        yield "dgamma sums dout * x; it takes the normalised x", (dout * x).sum(0)
+        yield from _wrong_axis("dgamma", dout * xhat)
+    if what == "dbeta":
+        yield from _wrong_axis("dbeta", dout)
+    if what == "dx":
+        slope = dout - dout.mean(0) - xhat1 * (dout * xhat1).sum(0) / max(rows - 1, 1)
+        yield _UNBIASED, gamma / std1 * slope
+        fixed = "the mean and the variance are treated as constants; they depend on x too"
+        through_mean, through_var = dout.mean(0), xhat * (dout * xhat).mean(0)
+        yield fixed, gamma / std * dout
+        yield "the path through the variance is missing", gamma / std * (dout - through_mean)
+        yield "the path through the mean is missing", gamma / std * (dout - through_var)
+        yield "gamma is left out of dx", (dout - through_mean - through_var) / std
+
+
+def _loss_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
+    rows, classes = case.x.shape
+    name = "the loss is" if what == "loss" else "dx is"
+    if rows > 1:
+        yield f"missing /N: {name} a sum over the rows, not their mean", ours[what] * rows
+        yield f"{name} divided by N twice", ours[what] / rows
+    yield f"{name} divided by the number of classes too", ours[what] / classes
+
+
+def _svm_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
+    yield from _loss_mistakes(what, case, ours)
+    rows, labels = np.arange(len(case.x)), case.arrays["y"]
+    if what == "loss":
+        whole = ours["loss"] + 1
+        yield "the label's own margin of 1 is counted; leave it out", whole
+        yield "the label's own margin of 1 is counted, and /N is missing", whole * len(rows)
+    else:
+        for value in (0, -1 / len(rows)):
+            wrong = np.array(ours["dx"])
+            wrong[rows, labels] = value
+            yield "the label's column takes minus the number of violated margins", wrong
+
+
+def _softmax_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
+    yield from _loss_mistakes(what, case, ours)
+    if what == "dx":
+        p = np.array(ours["dx"])
+        p[np.arange(len(p)), case.arrays["y"]] += 1 / len(p)
+        yield "1 is not subtracted at the labels", p
+        yield "1 is not subtracted at the labels, and /N is missing", p * len(p)
+
+
+def _no_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
+    yield from ()  # of dropout, which is random, check_layer looks at the mask
+
+
+_AFFINE = ("dx", "dw", "db")
 SPECS = {
-    "affine": Spec(layers.affine_forward, layers.affine_backward, ("dx", "dw", "db"), _affine),
-    "relu": Spec(layers.relu_forward, layers.relu_backward, ("dx",), _relu),
+    "affine": Spec(
+        layers.affine_forward, layers.affine_backward, _AFFINE, _affine, _affine_mistakes
+    ),
+    "relu": Spec(layers.relu_forward, layers.relu_backward, ("dx",), _relu, _relu_mistakes),
     "affine_relu": Spec(
-        layers.affine_relu_forward, layers.affine_relu_backward, ("dx", "dw", "db"), _affine
+        layers.affine_relu_forward,
+        layers.affine_relu_backward,
+        _AFFINE,
+        _affine,
+        _affine_relu_mistakes,
     ),
     "batchnorm": Spec(
-        layers.batchnorm_forward, layers.batchnorm_backward, ("dx", "dgamma", "dbeta"), _batchnorm
+        layers.batchnorm_forward,
+        layers.batchnorm_backward,
+        ("dx", "dgamma", "dbeta"),
+        _batchnorm,
+        _batchnorm_mistakes,
     ),
-    "dropout": Spec(layers.dropout_forward, layers.dropout_backward, ("dx",), _dropout),
-    "svm_loss": Spec(layers.svm_loss, None, ("dx",), _loss),
-    "softmax_loss": Spec(layers.softmax_loss, None, ("dx",), _loss),
+    "dropout": Spec(
+        layers.dropout_forward, layers.dropout_backward, ("dx",), _dropout, _no_mistakes
+    ),
+    "svm_loss": Spec(layers.svm_loss, None, ("dx",), _loss, _svm_mistakes),
+    "softmax_loss": Spec(layers.softmax_loss, None, ("dx",), _loss, _softmax_mistakes),
 }

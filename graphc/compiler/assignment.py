@@ -11,12 +11,10 @@ from graphc.compiler.index_bounds import index_bounds
 from graphc.compiler.lowering import Lowering
 from graphc.compiler.memory import align, place
 from graphc.compiler.schedule import Schedule
-from graphc.ir.op import Source
 from graphc.ir.plan import Buffer, Instr, Program, Space, Storage
 from graphc.ir.tensor_type import ITEMSIZE, TensorType
 from graphc.kernels.barriers import ALL, Barriers, Region
 from graphc.kernels.kernel import Gemm
-from graphc.ops.source import Constant, Input
 
 FLAT = "%exchange"
 """The storage that holds all buckets in a row."""
@@ -68,11 +66,11 @@ class Assignment:
 
     def _assign_sources(self) -> None:
         for node in self.graph:
-            if isinstance(node.op, Input):
+            if node.op.is_input:
                 self.space[node.name] = ("feed", node.name)
-            elif isinstance(node.op, Constant):
+            elif node.op.is_constant:
                 self.space[node.name] = ("constant", node.name)
-            elif isinstance(node.op, Source):
+            elif node.op.is_source:
                 self.space[node.name] = ("state", node.name)
         for value, state in self.order.in_place.items():
             self.space[value] = ("state", state)
@@ -139,6 +137,8 @@ class Assignment:
                 last[number] = i
         for value in self.graph.outputs.values():
             last[root[value]] = len(self.instrs)  # outputs are read when the run is over
+        if self.low.keeps:
+            last = [len(self.instrs) if end >= 0 else end for end in last]
         return first, last
 
     # ------------------------------------------------------------------ slots

@@ -17,7 +17,6 @@ from graphc.declare.optim import Optimizer
 from graphc.declare.selection import Names, select_outputs, select_wrt
 from graphc.ir.graph import Graph
 from graphc.ir.plan import Plan
-from graphc.ops.source import Parameter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,7 +148,7 @@ def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:
             loc=caller_loc(),
             hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
         )
-    parameters = [node.name for node in graph if isinstance(node.op, Parameter)]
+    parameters = [node.name for node in graph if node.op.is_parameter]
     if optimizer is not None and not parameters:
         raise GraphError(
             f"net {graph.name!r} has no parameter for the optimizer to train",

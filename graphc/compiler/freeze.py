@@ -13,7 +13,7 @@ from graphc.base.loc import caller_loc
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
-from graphc.ops.source import Constant, Input, Parameter, State
+from graphc.ops.source import Constant
 
 if TYPE_CHECKING:
     from graphc.runtime.executor import Executor
@@ -35,7 +35,7 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
             hint="gc.freeze(ex, batch=1) with ex = gc.Executor(plan)",
         )
     declared = ex.plan.declared
-    names = [node.name for node in declared if isinstance(node.op, (Parameter, State))]
+    names = [node.name for node in declared if node.op.persistent]
     graph = frozen_graph(declared, ex.state.lock(ex.state.copies, names))
     recipe = ex.plan.recipe
     plan = compile(
@@ -83,9 +83,7 @@ def refreshed(plan: Plan, other: Executor) -> Plan:
 def frozen_graph(graph: Graph, state: Mapping[str, Array]) -> Graph:
     """Return the declared graph with constants for parameters and states, without losses."""
     changed: dict[str, Node | None] = {
-        node.name: _constant(node, state)
-        for node in graph
-        if isinstance(node.op, (Parameter, State))
+        node.name: _constant(node, state) for node in graph if node.op.persistent
     }
     outputs = {k: v for k, v in graph.outputs.items() if k not in graph.losses}
     if not outputs:
@@ -96,7 +94,7 @@ def frozen_graph(graph: Graph, state: Mapping[str, Array]) -> Graph:
         )
     needed = graph.upstream(outputs.values())
     frozen = graph.replace(changed)  # inputs stay, so that labels may be fed as before
-    kept = (node for node in frozen if node.name in needed or isinstance(node.op, Input))
+    kept = (node for node in frozen if node.name in needed or node.op.is_input)
     return Graph(graph.name, kept, outputs=outputs)
 
 

@@ -6,7 +6,6 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ops.losses.labels import LabelHit
 from graphc.ops.shape import Cast
-from graphc.ops.source import Input
 
 
 def index_bounds(graph: Graph) -> dict[str, int]:
@@ -23,7 +22,7 @@ def indexed(graph: Graph) -> dict[str, tuple[int, Node]]:
         limits = node.op.index_bounds([graph[operand].type for operand in node.inputs])
         for position, limit in limits.items():
             name = _through_aliases(graph, node.inputs[position])
-            if isinstance(graph[name].op, Input) and limit < bounds.get(name, (limit + 1,))[0]:
+            if graph[name].op.is_input and limit < bounds.get(name, (limit + 1,))[0]:
                 bounds[name] = limit, node
     return bounds
 

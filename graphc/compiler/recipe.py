@@ -14,7 +14,6 @@ from graphc.compiler.sharding import Sharding
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.plan import Plan, Program
-from graphc.ops.source import Parameter
 
 if TYPE_CHECKING:
     from graphc.check.validation.validate import Watch
@@ -154,7 +153,7 @@ class Recipe:
         )
 
     def _is_parameter(self, name: str) -> bool:
-        return isinstance(self.graph[name].op, Parameter)
+        return self.graph[name].op.is_parameter
 
     def cotangent_program(self, outputs: tuple[str, ...]) -> Program:
         """Compile the program that differentiates outputs by cotangents that are fed."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
 from graphc.ops.exchange import Receive, Send
-from graphc.ops.source import Input
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,9 @@ def _eager(graph: Graph) -> set[str]:
     early = {name for name in graph.updates.values() if name not in others}
     fed: set[str] = set()
     for node in graph:
-        if isinstance(node.op, Input) or not fed.isdisjoint(node.inputs):
+        if node.op.is_input or not fed.isdisjoint(node.inputs):
             fed.add(node.name)
-        elif isinstance(node.op, Source) or node.type.rank == 0:
+        elif node.op.is_source or node.type.rank == 0:
             early.add(node.name)
     return early.union(node.name for node in graph if isinstance(node.op, Send))
 
@@ -226,4 +225,4 @@ def _dependencies(
 
 
 def _is_given(node: Node) -> bool:
-    return isinstance(node.op, Source) and not isinstance(node.op, Input)
+    return node.op.is_source and not node.op.is_input

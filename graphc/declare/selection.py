@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 from graphc.base.errors import GraphError
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph
-from graphc.ops.source import Parameter
 
 Names = str | Value | Sequence[str | Value] | None
 
@@ -27,7 +26,7 @@ def select_outputs(graph: Graph, losses: Names, outputs: Names) -> Graph:
 
 def select_wrt(graph: Graph, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names to differentiate by, and those of them that were asked for by exact name."""
-    parameters = [node.name for node in graph if isinstance(node.op, Parameter)]
+    parameters = [node.name for node in graph if node.op.is_parameter]
     if wrt is None:
         if parameters:
             _check_each_loss(graph, parameters)

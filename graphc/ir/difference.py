@@ -14,8 +14,6 @@ from functools import cached_property
 from typing import Literal
 
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Source
-from graphc.ops.source import Constant
 
 Kind = Literal["equal", "removed", "added", "changed", "renamed"]
 KINDS: tuple[Kind, ...] = ("removed", "added", "changed", "renamed")
@@ -101,14 +99,14 @@ class _Matching:
         self.before, self.after = before, after
         self.known = {name: name for name in after.nodes if name in before}
         self.taken = set(self.known.values())
-        gone = [n for n in before if n.name not in self.taken and not isinstance(n.op, Source)]
+        gone = [n for n in before if n.name not in self.taken and not n.op.is_source]
         self.same = self._index(gone, _whole)
         self.alike = self._index(gone, _kind)
         for node in after:  # operands precede their users
             if before.nodes.get(node.name) is node:
                 continue
             old = self.known.get(node.name) or self._found(node)
-            if old is not None and not isinstance(node.op, Source):
+            if old is not None and not node.op.is_source:
                 self._pair(node, old)
 
     def _index(self, gone: list[Node], what: Callable[[Node], Key]) -> dict[Key, deque[Node]]:
@@ -120,17 +118,17 @@ class _Matching:
 
     def _operand(self, source: Node, among: tuple[str, ...]) -> object:
         """Return an operand's name, or the definition of a source that has no namesake."""
-        if isinstance(source.op, Source) and source.name not in self.known:
+        if source.op.is_source and source.name not in self.known:
             return (*_whole(source), among.index(source.name))
         return source.name
 
     def _found(self, node: Node) -> str | None:
-        if isinstance(node.op, Source):
+        if node.op.is_source:
             return None
         operands: list[object] = []
         for name in node.inputs:
             operand = self.after[name]
-            loose = isinstance(operand.op, Source) and name not in self.before
+            loose = operand.op.is_source and name not in self.before
             if not loose and name not in self.known:
                 return None
             operands.append(
@@ -166,7 +164,7 @@ class _Matching:
 
 def _whole(node: Node) -> Key:
     # 0.0 equals -0.0, but prints differently; a constant is compared by its bytes.
-    return node.op, "" if isinstance(node.op, Constant) else repr(node.op), node.type
+    return node.op, "" if node.op.is_constant else repr(node.op), node.type
 
 
 def _kind(node: Node) -> Key:
@@ -174,7 +172,7 @@ def _kind(node: Node) -> Key:
 
 
 def _is_source(new: Node, old: Node) -> bool:
-    return isinstance(new.op, Source) and _whole(new) == _whole(old)
+    return new.op.is_source and _whole(new) == _whole(old)
 
 
 def _pairs(before: Graph, after: Graph, known: Mapping[str, str]) -> Iterator[Pair]:

@@ -81,6 +81,12 @@ class Op:
     """Whether its value lasts between runs, in the state of an executor."""
     operations: ClassVar[int] = 1
     """The operations for each element of its largest operand or result, whichever is larger."""
+    is_of_shard: ClassVar[bool] = False
+    """Whether it is a number about the running shard, which the executor feeds."""
+    needs_expansion: ClassVar[bool] = False
+    """Whether it is a layer that only its expansion can compute."""
+    stops_gradients: ClassVar[bool] = False
+    """Whether a derivative treats its result as constant."""
 
     is_linear: ClassVar[bool] = False
     """Whether the result of a sum of operands is the sum of their results, but for rounding."""

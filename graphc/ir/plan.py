@@ -16,7 +16,7 @@ from graphc.kernels.kernel import Kernel
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from graphc.check.verify.prove import ProgramProof, Report
+    from graphc.check.verify import ProgramProof, Report
     from graphc.compiler.recipe import Recipe
     from graphc.declare.optim import Optimizer
     from graphc.view.memory_report import MemoryReport
@@ -162,16 +162,12 @@ class Plan:
     @cached_property
     def input_names(self) -> tuple[str, ...]:
         """The declared inputs in order."""
-        from graphc.ops.source import Input
-
-        return tuple(node.name for node in self.declared if isinstance(node.op, Input))
+        return tuple(node.name for node in self.declared if node.op.is_input)
 
     @cached_property
     def parameter_names(self) -> tuple[str, ...]:
         """The declared parameters in order."""
-        from graphc.ops.source import Parameter
-
-        return tuple(node.name for node in self.declared if isinstance(node.op, Parameter))
+        return tuple(node.name for node in self.declared if node.op.is_parameter)
 
     @property
     def backend(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from graphc.ir.graph import Graph, Node
-from graphc.ops.source import Input
 
 ROWS = 1
 """The bit of values that depend on the number of rows, but not on a feed that has rows."""
@@ -14,7 +13,7 @@ def feed_masks(graph: Graph) -> dict[str, int]:
     masks: dict[str, int] = {}
     bit, batched = 2 * ROWS, 0
     for node in graph:
-        if isinstance(node.op, Input):
+        if node.op.is_input:
             masks[node.name] = bit
             batched |= bit if node.type.batched else 0
             bit <<= 1
@@ -28,5 +27,5 @@ def feed_masks(graph: Graph) -> dict[str, int]:
 
 def counts_rows(graph: Graph, node: Node) -> bool:
     """Return whether a node has as many rows as the batch, and no operand that has them."""
-    given = isinstance(node.op, Input) or any(graph[name].type.batched for name in node.inputs)
+    given = node.op.is_input or any(graph[name].type.batched for name in node.inputs)
     return node.type.batched and not given

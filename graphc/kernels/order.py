@@ -12,7 +12,6 @@ from collections.abc import Collection, Sequence
 
 from graphc.compiler.schedule import Schedule, arrivals, readers
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Source
 from graphc.kernels.traits import TraitsOf
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.fused import After
@@ -29,7 +28,7 @@ def fusing_order(
 
     Forward ones still come first, and states change last.
     """
-    nodes = [node for node in schedule.order if not isinstance(node.op, Source)]
+    nodes = [node for node in schedule.order if not node.op.is_source]
     backward = {node.name for node in schedule.order[schedule.border :]}
     ranks = [
         ((node.name in backward) * KINDS + _kind(graph, schedule, node, traits)) * len(nodes) + i

@@ -22,6 +22,7 @@ class ShardInput(Input):
     """A number about the running shard, fed by the executor; not an input of the user's."""
 
     name = "shard_input"
+    is_of_shard = True
 
 
 class Total(Op):

@@ -21,7 +21,7 @@ from graphc.ops.norm import check_features, columns
 from graphc.ops.pow import power
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.shape import reshape
-from graphc.ops.source import Input, Parameter, State
+from graphc.ops.source import Parameter, State
 
 __all__ = ["groupnorm", "instancenorm", "layernorm", "rmsnorm", "standardize"]
 
@@ -63,7 +63,7 @@ def standardize(x: Value, *, name: str | None = None) -> Value:
     layer = Standardize()
     if x.type.rank < 1 or not isinstance(x.shape[0], Batch):
         raise b.error(layer, f"x is {x.type}, standardize takes floats of shape (N, ...)", (x,))
-    if not isinstance(x.node.op, Input):
+    if not x.node.op.is_input:
         message = (
             f"x is the result of {x.node.op.name}, standardize takes an input of the net\n"
             "gc.batchnorm(x) normalises values inside a net"

@@ -141,6 +141,7 @@ class StopGradient(NoGradient):
     is_linear = True
     is_exact = True
     alias = True
+    stops_gradients = True
     name = "stop_gradient"
     roles = ("x",)
     only_moves = True

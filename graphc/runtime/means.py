@@ -10,7 +10,6 @@ from graphc.compiler.loss_share import ROWS, SUM, Divisor, Share, counted_by, so
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
 from graphc.ops.losses.base import RowLoss
-from graphc.ops.source import Input
 
 
 class Numbers(NamedTuple):
@@ -113,7 +112,7 @@ def weight_input(plan: Plan) -> WeightInput | None:
         weights = node.inputs[node.op.operands :] if isinstance(node.op, RowLoss) else ()
         for weight in weights:
             source = source_of(plan.declared, weight)
-            if isinstance(source.op, Input):
+            if source.op.is_input:
                 labels = source_of(plan.declared, node.inputs[1])
                 found.setdefault(source.name, WeightInput(source.name, labels.name))
     return found.popitem()[1] if len(found) == 1 else None

@@ -79,7 +79,7 @@ class Owner:
         if plan.optimizer is None:
             return None
         graph = plan.programs["apply"].graph
-        names = (name for name in graph.updates if isinstance(graph[name].op, Parameter))
+        names = (name for name in graph.updates if graph[name].op.is_parameter)
         return cls(plan.optimizer, frozenset(names))
 
     def check(self, others: Iterable[Owner]) -> None:
@@ -116,7 +116,7 @@ def state_nodes(graphs: Iterable[Graph]) -> dict[str, Node]:
         for node in graph:
             if node.op.persistent:
                 found.setdefault(node.name, node)
-    parameters = {name for name, node in found.items() if isinstance(node.op, Parameter)}
+    parameters = {name for name, node in found.items() if node.op.is_parameter}
     place = {name: i for i, name in enumerate(found)}
 
     def rank(name: str) -> tuple[int, str, int]:

@@ -14,7 +14,7 @@ from graphc.runtime.executor import Executor
 from graphc.train.callbacks import Called, EarlyStopping, Epoch
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.history import History
-from graphc.train.record.provenance import identity
+from graphc.train.record.folder import identity
 from graphc.train.record.recorder import Recorder
 from graphc.train.run import Run
 from graphc.train.source import Source, checked_arrays

@@ -10,24 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64, wrong_entries
-from graphc.check.validation.draws import Draw, draws_for, values_of
 from graphc.check.validation.judge import Failure, judge
 from graphc.check.validation.reproduce import KINDS, shrunk, write_test
-from graphc.check.validation.run import Mismatch
+from graphc.check.validation.run import Draw, Mismatch, draws_for, values_of
 from graphc.check.validation.updates import apply_mismatch
 from graphc.declare.optim import Optimizer
 from graphc.files.disk import reason
 from graphc.ir.graph import Graph, Node, verify
 from graphc.ir.text.graph import name_text, node_text
-
-if TYPE_CHECKING:
-    from passes.pipeline import Pass
+from passes.apply_update import apply_graph
+from passes.backward import Backward
+from passes.pipeline import Pass, name_of
+from passes.shard import Shard
 
 
 @dataclass(frozen=True)
@@ -150,25 +148,27 @@ class ValidationError(GraphError):
     path: Path | None = None
 
 
+Blame = tuple[Node | None, str]
+"""The node at fault, and the change that shows it, in words."""
+
+
 def validation_error(
-    pass_name: str,
+    name: str,
     mismatch: Mismatch,
-    *,
-    culprit: Node | None = None,
-    rewrite: str = "",
+    blame: Blame,
     smallest: Graph | None = None,
     path: Path | None = None,
-    unwritten: str = "",
+    hint: str = "",
 ) -> ValidationError:
     """Return the error, with a message in the user's words."""
-    lines = [f"pass {pass_name!r}: {mismatch}"]
+    culprit, rewrite = blame
+    lines = [f"pass {name!r}: {mismatch}"]
     if rewrite:
         lines.append(f"  first rewrite that shows it: {rewrite}")
     if smallest is not None:
         lines.append(f"  smallest graph that still fails: {len(smallest)} nodes")
         lines.extend(f"    {node_text(node)}" for node in list(smallest)[-SHOWN:])
-    hint = f"this test shows the failure: python -m pytest {path}" if path else unwritten
-    loc = culprit.locs[0] if culprit is not None and culprit.locs else None
+    loc = culprit.loc if culprit is not None else None
     error = ValidationError("\n".join(lines), loc=loc, hint=hint)
     error.mismatch, error.rewrite, error.smallest, error.path = mismatch, rewrite, smallest, path
     return error
@@ -176,22 +176,17 @@ def validation_error(
 
 def explained(step: Pass, before: Graph, failure: Failure, folder: Path | None) -> ValidationError:
     """Return the error for a failed pass; write a test file if there is a folder for it."""
-    from passes.pipeline import name_of
-
-    node, rewrite = _blame(step, failure)
-    error = partial(
-        validation_error, name_of(step), failure.mismatch, culprit=node, rewrite=rewrite
-    )
+    name, mismatch, blame = name_of(step), failure.mismatch, _blame(step, failure)
     if folder is None:
-        return error()
+        return validation_error(name, mismatch, blame)
     found = _smallest(step, before, failure)
     if found is None:
         hint = "only these numbers show it: no smaller graph was searched for, no test written"
-        return error(unwritten=hint)
+        return validation_error(name, mismatch, blame, hint=hint)
     step, smallest, rows = found
     call = f"validate_pass({{step}}, graph, batches=({rows},), seed={failure.draw.seed})"
-    path, unwritten = _written(folder, name_of(step), step, smallest, failure.mismatch, call)
-    return error(smallest=smallest, path=path, unwritten=unwritten)
+    written = _written(folder, name, step, smallest, mismatch, call)
+    return validation_error(name, mismatch, blame, smallest, *written)
 
 
 def explained_update(
@@ -203,13 +198,9 @@ def explained_update(
     folder: Path | None,
 ) -> ValidationError:
     """Return the error for a wrong update alone; its test has one parameter if that suffices."""
-    from passes.apply_update import apply_graph
-
-    node = made.nodes.get(mismatch.node)
-    rewrite = _addition(node)[1]
-    name = "apply_update"
+    name, blame = "apply_update", _addition(made.nodes.get(mismatch.node))
     if folder is None:
-        return validation_error(name, mismatch, culprit=node, rewrite=rewrite)
+        return validation_error(name, mismatch, blame)
     smallest = list(parameters)
     for each in parameters:
         alone = in_float64(apply_graph([each], optimizer))
@@ -217,29 +208,22 @@ def explained_update(
             smallest = [each]
             break
     call = f"validate_apply(graph, {{step}}, seed={draw.seed})"
-    path, unwritten = _written(folder, name, optimizer, Graph(name, smallest), mismatch, call)
-    return validation_error(
-        name, mismatch, culprit=node, rewrite=rewrite, path=path, unwritten=unwritten
-    )
+    written = _written(folder, name, optimizer, Graph(name, smallest), mismatch, call)
+    return validation_error(name, mismatch, blame, None, *written)
 
 
 def _written(
     folder: Path, name: str, step: object, graph: Graph, mismatch: Mismatch, call: str
 ) -> tuple[Path | None, str]:
-    """Write the test; return its path, or the reason why there is none."""
+    """Write the test; return its path, and a hint that names it or says why there is none."""
     try:
-        return write_test(folder, name, step, graph, str(mismatch), call), ""
+        path = write_test(folder, name, step, graph, str(mismatch), call)
     except OSError as error:
         return None, f"a test could not be written: {reason(error)}: {folder}"
-
-
-Blame = tuple[Node | None, str]
-"""The node at fault, and the change that shows it, in words."""
+    return path, f"this test shows the failure: python -m pytest {path}"
 
 
 def _blame(step: Pass, failure: Failure) -> Blame:
-    from passes.backward import Backward
-
     if isinstance(step, Backward):
         return _wrong_rule(failure)
     kind, _, name = failure.mismatch.what.partition(" ")
@@ -306,9 +290,6 @@ def narrowed(step: Pass, graph: Graph) -> Pass | None:
 
     Return None for a Backward without any.
     """
-    from passes.backward import Backward
-    from passes.shard import Shard
-
     if isinstance(step, Shard):
         return replace(step, counted=tuple(c for c in step.counted if c[0] in graph.losses))
     if not isinstance(step, Backward):

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
-from itertools import chain
-from operator import itemgetter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.check.central_differences import disagreement
-from graphc.check.validation.draws import Draw, given_of, values_of
 from graphc.check.validation.run import (
     EPS,
+    Draw,
     Mismatch,
     Results,
     first_mismatch,
+    given_of,
     largest,
     result_names,
     results_of,
     spread,
     value_of,
+    values_of,
 )
 from graphc.compiler.loss_share import ROWS, SUM
 from graphc.compiler.memory import align
 from graphc.ir.graph import Graph, Node
+from graphc.ir.interpreter import interpret
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, TensorType
-from graphc.ops.exchange import Receive, Send, ShardInput, Total
+from graphc.ops.exchange import Receive, Send, Total
 from graphc.ops.norm import BatchNormTrain
-from graphc.ops.shape import StopGradient
-from graphc.ops.source import Input, Parameter
 from graphc.runtime.rows import RowAxis
-
-if TYPE_CHECKING:
-    from passes.backward import Backward
-    from passes.shard import Shard
+from passes.backward import Backward
+from passes.shard import Shard
 
 Values = dict[str, Array]
 Part = tuple[int, int]
@@ -65,7 +61,7 @@ def share(kind: str, part: Part, rows: int) -> float:
 
 def given_in_step(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[Values]:
     """Return for each shard its rows of every input, all of each state, and its numbers."""
-    numbers = [node for node in graph if isinstance(node.op, ShardInput)]
+    numbers = [node for node in graph if node.op.is_of_shard]
     whole = given_of(graph, draw)
     return [
         {name: rows_of(graph[name].type, array, part) for name, array in whole.items()}
@@ -91,37 +87,27 @@ def values_in_step(
 
     The nodes named in `whole` read the rows of all shards, as they would in the batch.
     """
-    found: list[Values] = [{} for _ in parts]
+
+    def rule(node: Node, ins: list[list[Array]]) -> list[Array]:
+        if node.name in whole:
+            types = [graph[name].type for name in node.inputs]
+            pairs = zip(types, ins, strict=True)
+            joined = [_joined(type, own) if type.batched else own[0] for type, own in pairs]
+            value = np.asarray(value_of(node, joined, parts[-1][1], True), order="C")
+            return [rows_of(node.type, value, part) for part in parts]
+        own = ([values[i] for values in ins] for i in range(len(parts)))
+        found = (value_of(node, each, b - a, True) for (a, b), each in zip(parts, own, strict=True))
+        return [np.asarray(value, order="C") for value in found]
+
+    def summed(node: Node, values: list[Array]) -> list[Array]:
+        if isinstance(node.op, (Total, Receive)):
+            return [np.asarray(sum(values))] * len(parts)
+        return values
+
+    known = {name: [arrays[name] for arrays in given] for name in given[0]}
     with np.errstate(all="ignore"):
-        for node in graph:
-            if node.name in whole:
-                value = _of_all(graph, node, parts, found)
-                for part, values in zip(parts, found, strict=True):
-                    values[node.name] = rows_of(node.type, value, part)
-                continue
-            for (start, stop), values, arrays in zip(parts, found, given, strict=True):
-                if node.name in arrays:
-                    values[node.name] = arrays[node.name]
-                else:
-                    ins = [values[name] for name in node.inputs]
-                    value = value_of(node, ins, stop - start, True)
-                    values[node.name] = np.asarray(value, order="C")
-            if isinstance(node.op, (Total, Receive)):
-                total = np.asarray(sum(values[node.name] for values in found))
-                for values in found:
-                    values[node.name] = total
-    return found
-
-
-def _of_all(
-    graph: Graph, node: Node, parts: Sequence[Part], found: Sequence[Mapping[str, Array]]
-) -> Array:
-    """Return a node's value for the rows of all shards; operands without rows are shared."""
-    ins = [
-        _joined(graph, name, found) if graph[name].type.batched else found[0][name]
-        for name in node.inputs
-    ]
-    return np.asarray(value_of(node, ins, parts[-1][1], True), order="C")
+        found = interpret(graph, rule, known, summed)
+    return [{name: values[i] for name, values in found.items()} for i in range(len(parts))]
 
 
 def rows_of(type: TensorType, array: Array, part: Part) -> Array:
@@ -130,16 +116,18 @@ def rows_of(type: TensorType, array: Array, part: Part) -> Array:
     return array if axis is None else np.ascontiguousarray(axis.rows(array, *part))
 
 
-def _joined(graph: Graph, name: str, found: Sequence[Mapping[str, Array]]) -> Array:
+def _joined(type: TensorType, arrays: Sequence[Array]) -> Array:
     """Return the rows of all shards in one array; of a value without rows, each shard's."""
-    axis = RowAxis.of(graph[name].type)
-    arrays = [values[name] for values in found]
+    axis = RowAxis.of(type)
     return np.stack(arrays) if axis is None else np.concatenate(arrays, axis.axis)
 
 
 def joined_results(graph: Graph, found: Sequence[Values]) -> Results:
     """Return the results of all shards; for results without rows, those of each shard."""
-    return {key: _joined(graph, name, found) for key, name in result_names(graph).items()}
+    return {
+        key: _joined(graph[name].type, [values[name] for values in found])
+        for key, name in result_names(graph).items()
+    }
 
 
 # ---------------------------------------------------------------- the pass shard
@@ -166,12 +154,12 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
     divisors = _divisors(step, old, parts, values_in_step(old, parts, given, together))
     for arrays, given_after, numbers in zip(given, fed, divisors, strict=True):
         arrays.update(numbers)
-        given_after.update((k, v) for k, v in numbers.items() if isinstance(new[k].op, ShardInput))
+        given_after.update((k, v) for k, v in numbers.items() if new[k].op.is_of_shard)
     alone = values_in_step(old, parts, given, together)
     after = values_in_step(new, parts, fed)
     expected, found = joined_results(old, alone), joined_results(new, after)
     counted = dict(step.counted)
-    of_rows = old.downstream(n.name for n in old if isinstance(n.op, Input) and n.type.batched)
+    of_rows = old.downstream(n.name for n in old if n.op.is_input and n.type.batched)
     for name in old.losses:
         terms = [np.asarray(values[old.outputs[name]]) for values in alone]
         kinds = [counted.get(name, ROWS)]
@@ -208,7 +196,7 @@ def _by_weights(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[list[fl
     """Return the shares by each input that has a number for each row."""
     found = []
     for node in graph:
-        if isinstance(node.op, Input) and node.type.is_float and node.type.shape == (Batch(),):
+        if node.op.is_input and node.type.is_float and node.type.shape == (Batch(),):
             weights = draw.array(node).astype(np.float64)
             with np.errstate(all="ignore"):
                 found.append([float(weights[a:b].sum() / weights.sum()) for a, b in parts])
@@ -236,9 +224,9 @@ def summed_derivative_mismatch(
     given = given_in_step(new, draw, parts)
     plain = values_in_step(new, parts, given)
     for arrays, values in zip(given, plain, strict=True):
-        arrays.update((n.name, values[n.name]) for n in old if isinstance(n.op, StopGradient))
+        arrays.update((n.name, values[n.name]) for n in old if n.op.stops_gradients)
     for name, gradient in new.gradients.items():
-        if isinstance(old[name].op, Parameter):
+        if old[name].op.is_parameter:
             x, ours = given[0][name], np.asarray(sum(values[gradient] for values in plain))
             f = partial(_loss_of, step, old, parts, given, name)
             found = disagreement(f, x, ours, name)
@@ -279,7 +267,7 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
         sizes[name] = sum(map(largest, map(np.asarray, terms)))
 
     for name, value in old.gradients.items():
-        if isinstance(old[name].op, Parameter):
+        if old[name].op.is_parameter:
             total(f"gradient {name}", value, SUM)
         else:
             del expected[f"gradient {name}"]
@@ -294,26 +282,28 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
 
 def bucket_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """Return a bucket that is not awaited as it is sent, or whose values share bytes."""
-    sent: dict[int, list[tuple[int, Node]]] = {}
-    for node in new:
-        if isinstance(node.op, Send):
-            sent.setdefault(node.op.bucket, []).append((node.op.offset, node))
+    sent = _sends(new)
     for node in new:
         if isinstance(node.op, (Send, Receive)):
             send = new[node.inputs[0]].op if isinstance(node.op, Receive) else node.op
             what = f"bucket {node.op.bucket}"
             if not isinstance(send, Send) or send.bucket != node.op.bucket:
                 return Mismatch(what, draw.rows, "awaits another", node=node.name)
-            if node.op.members != len(sent[send.bucket]):
-                fault = f"has {len(sent[send.bucket])} values, {node.op.members} are expected"
+            count = sum(op.bucket == send.bucket for _, op in sent)
+            if node.op.members != count:
+                fault = f"has {count} values, {node.op.members} are expected"
                 return Mismatch(what, draw.rows, fault, node=node.name)
     end = 0
-    for offset, node in sorted(chain(*sent.values()), key=itemgetter(0)):
-        if offset < end:
+    for node, op in sorted(sent, key=lambda pair: pair[1].offset):
+        if op.offset < end:
             fault = "lies in another's place"
             return Mismatch(f"send {node.name}", draw.rows, fault, node=node.name)
-        end = offset + align(node.type.nbytes(1))
+        end = op.offset + align(node.type.nbytes(1))
     return None
+
+
+def _sends(graph: Graph) -> list[tuple[Node, Send]]:
+    return [(node, node.op) for node in graph if isinstance(node.op, Send)]
 
 
 def held_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
@@ -326,12 +316,12 @@ def held_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
         return Mismatch(f"update {changed}", draw.rows, "is made by the last shard only")
     kept = new.upstream(new.outputs.values())
     alive = old.upstream(old.roots)
-    sends = [node.name for node in old if isinstance(node.op, Send) and node.name in alive]
+    sends = [node.name for node, _ in _sends(old) if node.name in alive]
     for name in sends:
         if name not in kept:
             return Mismatch(f"send {name}", draw.rows, "is gone", "all shards send it")
-    for node in new:
-        if isinstance(node.op, Send) and node.name in kept and node.name not in alive:
+    for node, _ in _sends(new):
+        if node.name in kept and node.name not in alive:
             return Mismatch(f"send {node.name}", draw.rows, "is sent", "nobody awaits it")
     parts = parts_of(draw.rows)
     runs = [values_in_step(g, parts, given_in_step(g, draw, parts)) for g in (old, new)]

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 from graphc.compiler.remat.values import border
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Source
 from graphc.ir.tensor_type import count
 from graphc.kernels.fit import is_number
 
@@ -111,7 +110,7 @@ class _Elements:
         return known
 
     def _must_be_kept(self, name: str) -> bool:
-        if isinstance(self.graph[name].op, Source) or name in self.roots:
+        if self.graph[name].op.is_source or name in self.roots:
             return True
         types = self.graph
         return any(
@@ -123,7 +122,7 @@ class _Elements:
 def _is_plain(graph: Graph, node: Node) -> bool:
     """Return whether a node computes each element from those at the same place, and numbers."""
     ins = [graph[name].type for name in node.inputs]
-    if isinstance(node.op, Source) or node.type.rank < 2 or not node.type.is_float:
+    if node.op.is_source or node.type.rank < 2 or not node.type.is_float:
         return False
     if node.op.along(ins) != "elements" or node.op.spans(ins) is not None or node.op.is_random:
         return False

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from graphc.compiler.memory import align
 from graphc.compiler.schedule import schedule
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Source
 from graphc.ops.shape import Reshape, StopGradient
 
 SMALL = 8
@@ -63,7 +62,7 @@ class Values:
         self.all: list[Value] = []
         self._outside = {*graph.updates.values(), *graph.gradients.values()}
         for time, node in enumerate(order):
-            if not isinstance(node.op, Source):
+            if not node.op.is_source:
                 self._add(time, node)
         for name in graph.outputs.values():
             if name in self.of:  # outputs are read when the run is over

@@ -17,7 +17,7 @@ from graphc.ops.optim import Average, ClipScale, SquareSum
 from graphc.ops.reduce import max_
 from graphc.ops.select import clip, maximum
 from graphc.ops.shape import as_dtype, cast
-from graphc.ops.source import COUNTER, State, global_state, state
+from graphc.ops.source import COUNTER, global_state, state
 
 
 def slot(p: Value, kind: str) -> Value:
@@ -27,10 +27,10 @@ def slot(p: Value, kind: str) -> Value:
     """
     name = f"{p.name}.{kind}"
     node = p.builder.nodes.get(name)
-    if node is not None and (not isinstance(node.op, State) or node.type != p.type):
+    if node is not None and (not node.op.is_state or node.type != p.type):
         raise GraphError(
             f"the name {name!r} is taken already, by {node.op.name}",
-            loc=node.locs[0] if node.locs else None,
+            loc=node.loc,
             hint=f"the optimizer keeps the {kind} of parameter {p.name!r} under it",
         )
     return state(p.builder, name, p.type)
@@ -152,14 +152,14 @@ def with_own_states(graph: Graph, optimizer: Optimizer, others: Container[str] =
     """Return the graph with the optimizer's name added to its states, except to `others`."""
     if not optimizer.name:
         return graph
-    made = [n.name for n in graph if isinstance(n.op, State) and n.name not in others]
+    made = [n.name for n in graph if n.op.is_state and n.name not in others]
     return _renamed(graph, {name: optimizer.state(name) for name in made})
 
 
 def without_own_states(graph: Graph, optimizer: Optimizer) -> Graph:
     """Return the graph with the optimizer's name removed from its states."""
     end = optimizer.state("")
-    named = [n.name for n in graph if end and isinstance(n.op, State) and n.name.endswith(end)]
+    named = [n.name for n in graph if end and n.op.is_state and n.name.endswith(end)]
     return _renamed(graph, {name: name.removesuffix(end) for name in named})
 
 

@@ -19,9 +19,8 @@ from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.train.checkpoints import Unlike, unlike_choices, unlike_net
 from graphc.train.history import Position
-from graphc.train.record.folder import About, RunFolder
+from graphc.train.record.folder import About, RunFolder, identity, made_with
 from graphc.train.record.journal import WHOLE, JournalWriter, StateDigest, state_arrays
-from graphc.train.record.provenance import identity, made_with
 from graphc.train.source import ArraySource, Source
 
 P = ParamSpec("P")
