@@ -254,37 +254,22 @@ def _emit_rest(elements: Elements, known: Known, stores: Sequence[Store]) -> Non
         [store for store in stores if store in stores_at(elements.body, level)] for level in levels
     )
 
+    def at(stores: Sequence[Store], place: Place) -> None:
+        values: Known = ChainMap({}, dict(known))
+        elements.evaluate(needed(elements.body, (s.step for s in stores)), values, place)
+        elements.store(stores, values, place)
+
+    def block(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
+        for i, mask in enumerate(masks):
+            at(columns, Place(column=column, lane=LANES * i, mask=mask))
+        return []
+
     def emit() -> None:
         if rows:
-            _rows(elements, known, rows)
+            elements.function.loop(0, elements.rows, 1, lambda row, _: at(rows, Place(row)))
         if columns:
-            _columns(elements, known, columns)
+            blocks(elements.vectors, 0, elements.columns, block)
         elements.store(numbers, known, Place())
 
     if stores:
         alone(elements.function, emit)
-
-
-def _rows(elements: Elements, known: Known, stores: Sequence[Store]) -> None:
-    steps = needed(elements.body, (store.step for store in stores))
-
-    def row(number: Value, _: list[Value]) -> None:
-        values: Known = ChainMap({}, dict(known))
-        elements.evaluate(steps, values, Place(number))
-        elements.store(stores, values, Place(number))
-
-    elements.function.loop(0, elements.rows, 1, row)
-
-
-def _columns(elements: Elements, known: Known, stores: Sequence[Store]) -> None:
-    steps = needed(elements.body, (store.step for store in stores))
-
-    def block(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
-        for i, mask in enumerate(masks):
-            values: Known = ChainMap({}, dict(known))
-            place = Place(column=column, lane=LANES * i, mask=mask)
-            elements.evaluate(steps, values, place)
-            elements.store(stores, values, place)
-        return []
-
-    blocks(elements.vectors, 0, elements.columns, block)

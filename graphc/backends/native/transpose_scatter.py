@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from graphc.backends.native.elements import Bounds
 from graphc.backends.native.ir import Module, Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
@@ -173,7 +174,9 @@ class _ScatterAdd:
         self.element, self.rows = element_type(dtype), _counted(kernel.rows)
         self.columns = _counted(kernel.columns)
         shared = kernel.split == "columns"
-        self.bounds = self.f.thread_part(self.columns, BLOCK) if shared else (0, self.columns)
+        self.bounds: Bounds = (
+            self.f.thread_part(self.columns, BLOCK) if shared else (0, self.columns)
+        )
 
     def emit(self) -> None:
         """Emit the loop that clears the result's rows, then the loop that adds rows to them."""
