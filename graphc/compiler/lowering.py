@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from graphc.compiler.order import fusing_order
 from graphc.compiler.schedule import Schedule
+from graphc.ir.expr import BodyBuilder
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, Source
 from graphc.ir.plan import Instr
 from graphc.ir.tensor_type import ITEMSIZE, TensorType, count
-from graphc.kernels.expr import BodyBuilder
+from graphc.kernels.aliases import View
 from graphc.kernels.fuse import Fuser
 from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.groups import Grouping
+from graphc.kernels.iteration_space import Space, by_last, flat, matrix
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd
-from graphc.kernels.matrix import Space, by_last, flat, matrix
-from graphc.kernels.order import fusing_order
-from graphc.kernels.split import loop_split
+from graphc.kernels.partition import loop_split
 from graphc.kernels.traits import TraitsOf
-from graphc.kernels.views import View
 from graphc.ops.again import is_event_of
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.shape import Transpose

@@ -18,10 +18,8 @@ from graphc.ir.tensor_type import Batch, TensorType, dim_at
 
 if TYPE_CHECKING:
     from graphc.ir.build import Builder, Value
-    from graphc.kernels.body import Axis, Span
-    from graphc.kernels.expr import Expr
-    from graphc.kernels.gathers import Reader
-    from graphc.kernels.products import Product
+    from graphc.ir.expr import Axis, Expr, Span
+    from graphc.ir.forms import Product, Reader
 
 Array = NDArray[Any]
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from graphc.ir.expr import Span
 from graphc.ir.plan import Instr
 from graphc.ir.tensor_type import Dim
-from graphc.kernels.body import Span
 from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd
 
 BARRIER = Instr("barrier", "barrier", None, (), (), "")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from graphc.ir.expr import Axis, Span
+from graphc.ir.forms import Sizes
 from graphc.ir.graph import Node
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.fit import Fit, Seen
-from graphc.kernels.matrix import Space
-from graphc.kernels.views import Part
-from graphc.kernels.window import Sizes
+from graphc.kernels.aliases import Part
+from graphc.kernels.iteration_space import Fit, Seen, Space
 
 
 @dataclass(eq=False)

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from graphc.ir.expr import Axis, Span
+from graphc.ir.forms import places_of
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Dim, count
-from graphc.kernels.aliases import Aliases
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.borders import Borders
-from graphc.kernels.feed_masks import feed_masks
-from graphc.kernels.fit import Fit, Seen, in_epilogue, is_number, product_fit, stands_as
-from graphc.kernels.gathers import places_of
+from graphc.kernels.aliases import Aliases, joined_columns
 from graphc.kernels.group import Group, Joined, Unit
-from graphc.kernels.matrix import by_last
-from graphc.kernels.traits import TraitsOf
-from graphc.kernels.turned import is_storable
-from graphc.kernels.views import joined_columns
+from graphc.kernels.iteration_space import (
+    Fit,
+    Seen,
+    by_last,
+    in_epilogue,
+    is_number,
+    is_storable,
+    product_fit,
+    stands_as,
+)
+from graphc.kernels.padding import Borders
+from graphc.kernels.traits import TraitsOf, feed_masks
 from graphc.ops.again import After
 from graphc.ops.exchange import Send
 from graphc.ops.shape import Transpose

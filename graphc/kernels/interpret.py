@@ -14,8 +14,10 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from graphc.ir.access import Elsewhere
+from graphc.ir.expr import Span, Step
+from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import Shape, dim_at, shape_at
-from graphc.kernels.body import Span, Step
 from graphc.kernels.functions import FUNCTIONS
 from graphc.kernels.kernel import (
     LANES,
@@ -29,8 +31,6 @@ from graphc.kernels.kernel import (
     stored,
 )
 from graphc.kernels.philox import keep_words
-from graphc.kernels.walk import Elsewhere
-from graphc.kernels.window import Sizes, Window
 
 Array = NDArray[Any]
 

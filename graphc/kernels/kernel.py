@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from graphc.ir.expr import Axis, Body
+from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import Dim, Shape, count
-from graphc.kernels.body import Axis, Body
-from graphc.kernels.turned import dense_strides
-from graphc.kernels.window import Sizes, Window
+from graphc.kernels.iteration_space import dense_strides
 
 CHUNK = 16
 """The rows at whose multiples threads split; a constant, so that results do not depend on it."""

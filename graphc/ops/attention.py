@@ -13,10 +13,9 @@ from graphc.base.arguments import whole
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.expr import Axis, Expr, Span, call, select
 from graphc.ir.op import Along, Array, Op, shared
 from graphc.ir.tensor_type import Dim, TensorType, shape_text
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call, select
 from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout as dropout_layer
 from graphc.ops.elementwise import add, mul, sub

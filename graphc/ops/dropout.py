@@ -12,10 +12,9 @@ from graphc.base.arguments import takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.expr import Axis, Expr, Span, philox, select
 from graphc.ir.op import Along, Array, Layer, Op
 from graphc.ir.tensor_type import Batch, Shape, TensorType, shape_at
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, philox, select
 from graphc.kernels.philox import keep_words, stream_of, threshold
 from graphc.ops.elementwise import mul
 from graphc.ops.source import draws, seed

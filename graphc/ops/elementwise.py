@@ -11,11 +11,10 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, apply, as_value, not_a_value
+from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.tensor_type import TensorType, broadcast
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
-from graphc.kernels.matrix import broadcast_span, leads
+from graphc.kernels.iteration_space import broadcast_span, leads
 from graphc.ops.source import constant
 
 Operand = Value | float

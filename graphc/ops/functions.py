@@ -10,10 +10,9 @@ import numpy as np
 
 from graphc.base.arguments import plain, takes
 from graphc.ir.build import Builder, Value, apply
+from graphc.ir.expr import Axis, Expr, Span, call, select
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.tensor_type import TensorType, check_entries, normal_axis
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call, select
 from graphc.ops.elementwise import Unary, div, mul, sub
 from graphc.ops.reduce import sum_
 

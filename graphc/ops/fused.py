@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.ir.build import Builder, Value
+from graphc.ir.expr import Axis, Expr, Span, call
+from graphc.ir.forms import Product, matrix_product
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call
-from graphc.kernels.products import Product, matrix_product
 from graphc.ops.affine import Affine
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import check_features, columns, feature_axes

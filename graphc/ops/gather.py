@@ -11,12 +11,12 @@ import numpy as np
 from graphc.base.arguments import plain
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
+from graphc.ir.access import Elsewhere, Walk
 from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.expr import BodyBuilder, Expr, call
+from graphc.ir.forms import Read, Reader
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import Batch, Shape, TensorType, count, normal_axis, shape_at, shape_text
-from graphc.kernels.expr import BodyBuilder, Expr, call
-from graphc.kernels.gathers import Read, Reader
-from graphc.kernels.walk import Elsewhere, Walk
 from graphc.ops.source import Constant, constant
 
 

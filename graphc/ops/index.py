@@ -10,6 +10,7 @@ import numpy as np
 
 from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.expr import Axis, Expr, Span, select
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.tensor_type import (
     Shape,
@@ -19,8 +20,6 @@ from graphc.ir.tensor_type import (
     normal_axis,
     shape_text,
 )
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, select
 from graphc.ops.elementwise import mul
 from graphc.ops.reduce import below_largest, reduced_shape
 from graphc.ops.shape import reshape

@@ -14,10 +14,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphc.ir.expr import Axis, Expr, Span, call, select
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call, select
 
 CHUNK = 32 * 1024
 """The most elements that a kernel works on at a time, so that they stay in the cache."""

@@ -12,11 +12,11 @@ from graphc.base.arguments import listed, plain
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.base.work import spend_array
+from graphc.ir.access import Walk
 from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.forms import Reader, moved
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import Batch, TensorType
-from graphc.kernels.gathers import Reader, moved
-from graphc.kernels.walk import Walk
 from graphc.ops.gather import gather
 from graphc.ops.shape import reshape
 from graphc.ops.slicing import Slice

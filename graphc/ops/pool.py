@@ -10,12 +10,12 @@ from math import prod
 
 import numpy as np
 
+from graphc.ir.access import Elsewhere, straight
 from graphc.ir.build import Builder, Value
+from graphc.ir.expr import BodyBuilder, Expr, call, select
+from graphc.ir.forms import MOST, Read, Reader
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import Shape, TensorType, shape_at
-from graphc.kernels.expr import BodyBuilder, Expr, call, select
-from graphc.kernels.gathers import MOST, Read, Reader
-from graphc.kernels.walk import Elsewhere, straight
 from graphc.ops.reduce import below_largest
 from graphc.ops.window import Sizes, Window, dimensions, places, windows
 

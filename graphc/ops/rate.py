@@ -11,10 +11,9 @@ from math import cos, pi
 
 import numpy as np
 
+from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
 
 
 class RateOp(Op):

@@ -12,6 +12,7 @@ import numpy as np
 
 from graphc.base.arguments import sizes_of, takes
 from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.expr import Axis, Expr, Span
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.tensor_type import (
     Dim,
@@ -23,9 +24,7 @@ from graphc.ir.tensor_type import (
     normal_axes,
     shape_text,
 )
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr
-from graphc.kernels.matrix import leads
+from graphc.kernels.iteration_space import leads
 from graphc.ops.elementwise import div, elements, mul
 from graphc.ops.shape import reshape
 

@@ -9,10 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.expr import Axis, Expr, call, select
 from graphc.ir.op import Along, Array, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call, select
 from graphc.ops.elementwise import (
     Binary,
     Operand,

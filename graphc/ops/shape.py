@@ -8,7 +8,10 @@ from math import prod
 from typing import Any
 
 from graphc.base.arguments import plain, sizes_of
+from graphc.ir.access import Walk
 from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.expr import Axis, Expr, call
+from graphc.ir.forms import Reader, moved
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.tensor_type import (
     Batch,
@@ -20,10 +23,6 @@ from graphc.ir.tensor_type import (
     shape_at,
     shape_text,
 )
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
-from graphc.kernels.gathers import Reader, moved
-from graphc.kernels.walk import Walk
 
 
 @dataclass(frozen=True)

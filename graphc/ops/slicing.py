@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from graphc.base.arguments import plain
+from graphc.ir.access import Walk
 from graphc.ir.build import Builder, Value
+from graphc.ir.forms import Reader, moved
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, shape_at
-from graphc.kernels.gathers import Reader, moved
-from graphc.kernels.walk import Walk
 from graphc.ops.shape import reshape
 
 Cut = tuple[int, Dim, Dim, int]

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply
+from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Along, Array
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
 from graphc.ops.elementwise import Unary, add, div, mul, neg
 from graphc.ops.functions import exp, sigmoid
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from math import prod
 
 from graphc.ir.difference import Difference
+from graphc.ir.expr import Body, Span, Step
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Layer, Op
 from graphc.ir.plan import Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType, count, dim_at, shape_at
-from graphc.kernels.body import Body, Span, Step
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.ops.conv import Convolution
 from graphc.ops.pool import Pooling

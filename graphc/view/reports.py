@@ -10,7 +10,7 @@ from graphc.compiler.remat.told import computes_again, keeping_all, repeated
 from graphc.ir.graph import Graph, Node
 from graphc.ir.plan import Plan, Program
 from graphc.ir.tensor_type import shape_at, shape_text
-from graphc.kernels.reasons import reason_for_call
+from graphc.kernels.traits import reason_for_call
 from graphc.ops.source import Constant, Parameter, State
 from graphc.runtime.exchange import buckets
 

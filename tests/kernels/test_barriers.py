@@ -17,13 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphc.compiler.lowering import kernel_instr
+from graphc.ir.access import Elsewhere, straight
+from graphc.ir.expr import Axis, BodyBuilder, Span
+from graphc.ir.forms import Window
 from graphc.ir.plan import Instr
 from graphc.kernels.barriers import BARRIER, Barriers
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.kernel import Gemm, Loop, Split, Stack
-from graphc.kernels.walk import Elsewhere, straight
-from graphc.kernels.window import Window
 
 COLUMNS = {2: 8, 4: 4, 8: 2}
 """Matrices have 16 elements; kernels take them for so many rows of so many columns."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from graphc.ir.expr import BodyBuilder, Span, Step, Store, call, join, philox, select
 from graphc.ir.tensor_type import N
-from graphc.kernels.body import Span, Step, Store
-from graphc.kernels.expr import BodyBuilder, call, join, philox, select
 
 
 def test_equal_steps_become_one() -> None:

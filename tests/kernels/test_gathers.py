@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.ir.access import Walk, straight
+from graphc.ir.forms import MOST
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import N, TensorType
-from graphc.ir.text.kernels import kernel_text
-from graphc.kernels.gathers import MOST
 from graphc.kernels.interpret import run
-from graphc.kernels.walk import Walk, straight
+from graphc.kernels.text import kernel_text
 from graphc.ops.gather import Gather
 from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, SumPool

@@ -9,7 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.ir.plan import Plan, Program
-from graphc.kernels.views import joined_columns
+from graphc.kernels.aliases import joined_columns
 from tests.generate import trainable_net
 
 

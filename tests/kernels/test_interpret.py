@@ -7,10 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from graphc.ir.expr import Axis, BodyBuilder, Expr, Span, call, philox, select
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, N
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import BodyBuilder, Expr, call, philox, select
 from graphc.kernels.functions import FUNCTIONS
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm, Loop

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from graphc.ir.expr import Axis, BodyBuilder, Expr, Span, call, philox, select
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import N
-from graphc.ir.text import kernel_text
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import BodyBuilder, Expr, call, philox, select
 from graphc.kernels.kernel import Gemm, Loop
+from graphc.kernels.text import kernel_text
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Mul
 from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad

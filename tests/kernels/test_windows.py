@@ -9,11 +9,11 @@ import pytest
 
 import graphc as gc
 from graphc.ir.build import Value
+from graphc.ir.forms import Window
 from graphc.ir.plan import Program
-from graphc.ir.text.kernels import kernel_text
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm
-from graphc.kernels.window import Window
+from graphc.kernels.text import kernel_text
 from graphc.ops.conv import Conv
 from tests.backends.native.window_function import Spec, specs
 from tests.kernels.test_program_text import instructions, native

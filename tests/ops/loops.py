@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from graphc.ir.expr import Axis, BodyBuilder, Expr, Span
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType, shape_at
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import BodyBuilder, Expr
-from graphc.kernels.fit import fits_of
 from graphc.kernels.interpret import run
+from graphc.kernels.iteration_space import fits_of
 from graphc.kernels.kernel import Loop
 from tests.ops.example import Example
 

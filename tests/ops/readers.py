@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from graphc.ir.access import Elsewhere
+from graphc.ir.expr import BodyBuilder, Expr
+from graphc.ir.forms import places_of
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, N, TensorType, shape_at
-from graphc.kernels.expr import BodyBuilder, Expr
-from graphc.kernels.gathers import places_of
+from graphc.kernels.iteration_space import by_last
 from graphc.kernels.kernel import Loop, Split
-from graphc.kernels.matrix import by_last
-from graphc.kernels.walk import Elsewhere
 from graphc.ops.gather import Gather
 from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, SumPoolGrad

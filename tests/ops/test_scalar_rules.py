@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from graphc.ir.expr import BodyBuilder, Span
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import TensorType, shape_at
-from graphc.kernels.body import Span
-from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.interpret import run
+from graphc.kernels.iteration_space import broadcast_span
 from graphc.kernels.kernel import Gemm
-from graphc.kernels.matrix import broadcast_span
 from graphc.ops import OPS
 from graphc.ops.affine import Affine
 from graphc.ops.dropout import DropoutMask

@@ -34,7 +34,7 @@ from graphc.backends.numpy.bind import bind_exchange, bind_reference
 from graphc.ir.op import Array
 from graphc.ir.plan import Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType
-from graphc.kernels.work import kernel_microseconds
+from graphc.kernels.partition import kernel_microseconds
 
 LONG = 20
 """A run of this many microseconds or more releases the interpreter's lock and may be shared."""

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.registers import Registers, element_type
 from graphc.backends.native.vectors import Vectors
-from graphc.kernels.body import Body, Span, Step, Store
-from graphc.kernels.expr import join
+from graphc.ir.expr import Body, Span, Step, Store, join
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 
 GROUP = 64

@@ -13,10 +13,10 @@ from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.loop_structure import BLOCK, Masks, blocks, in_thread, own, phases
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
+from graphc.ir.access import Elsewhere, Walk
+from graphc.ir.expr import Step
 from graphc.ir.tensor_type import Batch, Dim
-from graphc.kernels.body import Step
 from graphc.kernels.kernel import CHUNK, LANES, Loop
-from graphc.kernels.walk import Elsewhere, Walk
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from graphc.backends.native.gemm_windows import Windows, WindowSums
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
 from graphc.backends.native.registers import element_type
+from graphc.ir.expr import Body
 from graphc.ir.tensor_type import Dim, Shape
-from graphc.kernels.body import Body
+from graphc.kernels.iteration_space import dense_strides
 from graphc.kernels.kernel import CHUNK, Gemm, Stack, stored
-from graphc.kernels.turned import dense_strides
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from graphc.backends.native.gemm_sizes import Tile
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Leaf, Vectors
-from graphc.kernels.body import Body, Span, Step
+from graphc.ir.expr import Body, Span, Step
 from graphc.kernels.kernel import Gemm
 
 Strides = tuple[int, int]

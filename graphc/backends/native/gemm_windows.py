@@ -16,8 +16,8 @@ from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.native.window_places import UNROLL, PanelFunction, Places, SpreadPlaces
+from graphc.ir.forms import Window
 from graphc.kernels.kernel import CHUNK
-from graphc.kernels.window import Window
 
 
 class Images:

@@ -16,7 +16,7 @@ from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.native.window_places import PanelFunction, cuts
-from graphc.kernels.window import Phase, Sizes, Window
+from graphc.ir.forms import Phase, Sizes, Window
 
 STRAIGHT = 16
 """The most factors of a line of the filter that are taken without a loop."""

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.vectors import Vectors
-from graphc.kernels.body import Body, Span, Step, Store
-from graphc.kernels.expr import join
+from graphc.ir.expr import Body, Span, Step, Store, join
 from graphc.kernels.kernel import LANES, Loop, Split
 
 REDUCTIONS = ("sum", "max")

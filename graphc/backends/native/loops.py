@@ -28,8 +28,8 @@ from graphc.backends.native.loop_structure import (
 )
 from graphc.backends.native.row_loops import RowLoops, emit_flat, is_flat
 from graphc.backends.native.vectors import Vectors
+from graphc.ir.expr import Body, Span, Store
 from graphc.ir.tensor_type import Batch
-from graphc.kernels.body import Body, Span, Store
 from graphc.kernels.kernel import CHUNK, LANES, Loop
 
 

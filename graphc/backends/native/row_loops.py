@@ -26,8 +26,8 @@ from graphc.backends.native.loop_structure import (
 )
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Leaf
+from graphc.ir.expr import Body, Step, Store
 from graphc.ir.tensor_type import ITEMSIZE
-from graphc.kernels.body import Body, Step, Store
 from graphc.kernels.kernel import CHUNK, LANES, Loop
 
 

@@ -22,8 +22,8 @@ from graphc.backends.native.loop_structure import (
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import ITEMSIZE, Dim, count
+from graphc.kernels.iteration_space import turned_strides
 from graphc.kernels.kernel import LANES, Permutation, ScatterAdd
-from graphc.kernels.turned import turned_strides
 
 SQUARE = 8
 """The rows and columns of the squares that are transposed in registers."""

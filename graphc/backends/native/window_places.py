@@ -11,8 +11,8 @@ from graphc.backends.native.gemm_tile import Epilogue, Steps
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
+from graphc.ir.forms import Phase, Window
 from graphc.kernels.kernel import CHUNK
-from graphc.kernels.window import Phase, Window
 
 UNROLL = 2
 STRAIGHT = 160

@@ -12,11 +12,11 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call
 from graphc.backends.numpy.values import Part, Sizes, number
+from graphc.ir.access import Elsewhere, Walk
+from graphc.ir.expr import Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, dim_at
-from graphc.kernels.body import Step
 from graphc.kernels.kernel import Loop
-from graphc.kernels.walk import Elsewhere, Walk
 
 
 class Run(NamedTuple):

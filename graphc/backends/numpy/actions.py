@@ -12,9 +12,9 @@ import numpy as np
 from graphc.backends.backend import Call
 from graphc.backends.numpy import access, functions, products
 from graphc.backends.numpy.values import Part, Sizes, Value
+from graphc.ir.expr import Attribute, Span, Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import FLOATS, dim_at
-from graphc.kernels.body import Attribute, Span, Step
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
 from graphc.kernels.philox import fill_words, mask_scratch
 

@@ -15,10 +15,10 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call
 from graphc.backends.numpy.values import Part, Sizes, matrix_of
+from graphc.ir.forms import Window
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Shape, dim_at, shape_at
 from graphc.kernels.kernel import Gemm, Stack
-from graphc.kernels.window import Window
 
 BLOCK = 1 << 16
 """The elements of columns that are copied at a time, unless an image has more."""

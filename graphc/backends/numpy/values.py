@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from graphc.ir.expr import Span, Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at, shape_at
-from graphc.kernels.body import Span, Step
 from graphc.kernels.kernel import Kernel, Loop, space
 
 

@@ -13,11 +13,11 @@ import numpy as np
 from graphc.backends.table import backend
 from graphc.check import certificate as tables
 from graphc.check.certificate import Certificate, Ints
+from graphc.ir.access import Elsewhere
+from graphc.ir.expr import Body
 from graphc.ir.plan import Buffer, Instr, Plan, Program
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, TensorType, count
-from graphc.kernels.body import Body
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, space
-from graphc.kernels.walk import Elsewhere
 from graphc.runtime.exchange import workspaces
 from graphc.runtime.state import layout
 

@@ -13,7 +13,7 @@ from graphc.compiler.remat.values import border
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
 from graphc.ir.tensor_type import count
-from graphc.kernels.fit import is_number
+from graphc.kernels.iteration_space import is_number
 
 
 def repeated_elements(graph: Graph) -> frozenset[str]:

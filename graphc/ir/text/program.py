@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from graphc.ir.tensor_type import count
 from graphc.ir.text.graph import name_text, op_text
-from graphc.ir.text.kernels import kernel_text
+from graphc.kernels.text import kernel_text
 
 if TYPE_CHECKING:
     from graphc.ir.plan import Buffer, Instr, Program

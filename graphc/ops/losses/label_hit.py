@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.ir.build import Builder, Value
+from graphc.ir.expr import Axis, Expr, Span, select
 from graphc.ir.op import Along, Array
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, select
 from graphc.ops.index import ByIndex, hit
 
 

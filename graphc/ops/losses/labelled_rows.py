@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value
+from graphc.ir.expr import Axis, Expr, Span, call, select
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.tensor_type import TensorType, shape_text
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call, select
 from graphc.ops.elementwise import mul, sub
 from graphc.ops.functions import Softmax, softmax
 from graphc.ops.index import OneHot, hit

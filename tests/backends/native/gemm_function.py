@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from graphc.backends.native.gemm import GemmCode, emit_gemm
 from graphc.backends.native.ir import Function, Module
+from graphc.ir.expr import BodyBuilder, Expr
 from graphc.ir.tensor_type import Dim, dim_at
-from graphc.kernels.expr import BodyBuilder, Expr
 from graphc.kernels.kernel import Gemm, Split
 from tests.backends.native.jit_function import Compiled
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from graphc.backends.native.ir import Function, Module
 from graphc.backends.native.loops import emit_loop
+from graphc.ir.expr import Span
 from graphc.ir.tensor_type import dim_at
-from graphc.kernels.body import Span
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Loop
 from tests.backends.native.jit_function import Compiled

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from graphc.kernels.expr import BodyBuilder, select
-from graphc.kernels.gathers import places_of
+from graphc.ir.access import Elsewhere, Walk
+from graphc.ir.expr import BodyBuilder, select
+from graphc.ir.forms import places_of
 from graphc.kernels.kernel import Loop
-from graphc.kernels.walk import Elsewhere, Walk
 from tests.backends.native.jit_function import TARGETS
 from tests.backends.native.loop_function import LoopFunction, expected
 from tests.ops.example import Example

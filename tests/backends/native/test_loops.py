@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from graphc.ir.expr import Axis, Body, BodyBuilder, call, philox, select
 from graphc.ir.tensor_type import Batch, Dim
-from graphc.kernels.body import Axis, Body
-from graphc.kernels.expr import BodyBuilder, call, philox, select
 from graphc.kernels.kernel import Loop, Split
 from graphc.kernels.philox import keep_words
 from tests.backends.native import loop_bodies as bodies

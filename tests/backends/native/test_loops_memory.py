@@ -7,9 +7,8 @@ import pytest
 
 from graphc.backends.native.ir import Module
 from graphc.backends.native.loops import emit_loop
+from graphc.ir.expr import Axis, Body, BodyBuilder, call
 from graphc.ir.tensor_type import Batch, Dim
-from graphc.kernels.body import Axis, Body
-from graphc.kernels.expr import BodyBuilder, call
 from graphc.kernels.kernel import Loop, Split
 from tests.backends.native.loop_function import LoopFunction, arrays_for
 from tests.backends.native.test_loops import check, kernel_of

@@ -8,9 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphc.ir.expr import Axis, Body, BodyBuilder, Expr, Span, call, select
 from graphc.ir.tensor_type import Batch, Dim
-from graphc.kernels.body import Axis, Body, Span
-from graphc.kernels.expr import BodyBuilder, Expr, call, select
 from graphc.kernels.kernel import Loop, Split
 from tests.backends.native.loop_function import LoopFunction, arrays_for, expected
 

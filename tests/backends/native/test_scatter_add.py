@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 import graphc as gc
 from graphc.backends.native.ir import Function, Module
 from graphc.backends.native.transpose_scatter import emit_scatter_add
+from graphc.ir.expr import BodyBuilder
 from graphc.ir.tensor_type import N
-from graphc.ir.text.kernels import kernel_text
-from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.interpret import run as interpreted
 from graphc.kernels.kernel import ScatterAdd
+from graphc.kernels.text import kernel_text
 from graphc.ops.gather import GatherGrad
 from tests.backends.native.gemm_function import guarded
 from tests.backends.native.jit_function import Compiled

@@ -9,11 +9,11 @@ import numpy as np
 
 from graphc.backends.native.gemm import GemmCode, emit_gemm
 from graphc.backends.native.ir import Module
+from graphc.ir.expr import BodyBuilder
+from graphc.ir.forms import Window
 from graphc.ir.tensor_type import N, TensorType, shape_at
-from graphc.kernels.expr import BodyBuilder
+from graphc.kernels.iteration_space import by_last
 from graphc.kernels.kernel import Gemm, Split, factor_columns
-from graphc.kernels.matrix import by_last
-from graphc.kernels.window import Window
 from graphc.ops.conv import Conv, ConvDw, ConvDx, Convolution
 from tests.backends.native.gemm_function import Array, Product, Write, store_product
 from tests.backends.native.jit_function import Compiled

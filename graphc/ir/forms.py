@@ -1,12 +1,20 @@
-"""The pixels that a convolution's filter meets, as a matrix of which nothing is stored."""
+"""The forms in which ops become kernels besides expressions: matrix products and gathers.
+
+An op returns them by its rules `product` and `gather`.  The matrix of a product may be that of a
+window over images, of which nothing is stored.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+from graphc.ir.access import Elsewhere, Walk, merged_axes, straight
+from graphc.ir.expr import BodyBuilder, Expr
+from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType
 
 Sizes = tuple[int, ...]
 """A number for each dimension of space."""
@@ -159,3 +167,81 @@ class Window:
         offsets = product(*([i * step for i in range(count)] for count, step in self.reach))
         starts = map(sum, offsets)
         return [start + i for start in starts for i in range(self.run)]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """The form of an op as a matrix product of its first two operands: see `Gemm`."""
+
+    inner: Dim
+    trans_a: bool = False
+    trans_b: bool = False
+    window: Window | None = None
+    stacked: bool = False
+    """Whether the operands are many matrices, and not one."""
+
+
+def matrix_product(
+    ins: Sequence[TensorType], trans_a: bool = False, trans_b: bool = False
+) -> Product | None:
+    """Return the form of a @ b, either one transposed, or None if it has no such kernel."""
+    a, b = ins[:2]
+    inner = a.shape[-2 if trans_a else -1]
+    if b.rank > 2 or (a.rank > 2 and trans_a):
+        counted = all(isinstance(dim, int) for dim in (*a.shape[-2:], *b.shape[-2:]))
+        return Product(inner, trans_a, trans_b, stacked=True) if counted else None
+    columns = b.shape[0 if trans_b else 1]
+    counted = all(isinstance(dim, int) for dim in (a.shape[-1], b.shape[1], columns))
+    return Product(inner, trans_a, trans_b) if counted else None
+
+
+MOST = 64
+"""The most elements from which one of the result is computed: each is text in the kernel."""
+
+
+class Read(Protocol):
+    """A reader of an element of an operand, by its number, through an access map.
+
+    Without a map it reads the operand's number for a row.
+    """
+
+    def __call__(self, operand: int, at: Elsewhere | None, *index: Expr) -> Expr:
+        """Return the element at `at`; `index` is the first index, if that is given."""
+
+
+Write = Callable[[BodyBuilder, Read], Expr]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The rule of an op whose result is an expression of gathered elements."""
+
+    shape: Shape
+    """The dimensions of the result, one for each part of the access map."""
+    write: Write
+
+
+def moved(
+    x: Shape,
+    result: TensorType,
+    map_axes: Callable[[list[Walk]], Sequence[Walk] | None],
+    fill: float = 0.0,
+) -> Reader | None:
+    """Return the rule of an op that only moves elements, or None if it has no such kernel.
+
+    `map_axes` makes those of the result from the maps that read x in order.  The batch must stay
+    first.
+    """
+    if not x or any(isinstance(dim, Batch) for dim in x[1:]):
+        return None
+    walks = map_axes(straight(x))
+    if walks is None or not isinstance(result.shape[-1], int) or 0 in result.shape:
+        return None
+    shape, walks = merged_axes(result.shape, walks)
+    at = Elsewhere(tuple(walks), fill)
+    return Reader(shape, lambda builder, read: read(0, at))
+
+
+def places_of(shape: Shape) -> Sizes:
+    """Return all dimensions but the first and the last."""
+    return tuple(dim for dim in shape[1:-1] if isinstance(dim, int))

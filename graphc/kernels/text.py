@@ -16,12 +16,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from graphc.ir.access import Elsewhere, Walk
+from graphc.ir.expr import Body, Span, Step
+from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import FLOATS, Dim, N
 from graphc.ir.text.graph import name_text
-from graphc.kernels.body import Body, Span, Step
 from graphc.kernels.kernel import Gemm, Kernel, Permutation, ScatterAdd, space
-from graphc.kernels.walk import Elsewhere, Walk
-from graphc.kernels.window import Sizes, Window
 
 INFIX = {
     "or": (1, "or"),

@@ -1,4 +1,4 @@
-"""The access maps of gathers: the elements that moves and pools read for one of the result."""
+"""Access maps: which element of a value is read for an element of the result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from graphc.ir.tensor_type import Dim
+from graphc.ir.tensor_type import Dim, Shape, count
 
 
 class Walk(NamedTuple):
@@ -61,3 +61,32 @@ def straight(shape: Sequence[Dim]) -> list[Walk]:
         walks.append(Walk(pitch, size))
         pitch *= size if isinstance(size, int) else 0
     return walks[::-1]
+
+
+def merged_axes(shape: Shape, walks: Sequence[Walk]) -> tuple[Shape, list[Walk]]:
+    """Merge neighbouring dimensions that are one in memory; the first stays by itself."""
+    sizes, found = [shape[0]], [walks[0]]
+    for size, walk in zip(shape[1:], walks[1:], strict=True):
+        one = _one(found[-1], sizes[-1], walk, size) if len(found) > 1 else None
+        if one is None:
+            sizes.append(size)
+            found.append(walk)
+        else:
+            sizes[-1], found[-1] = count((sizes[-1], size)), one
+    if len(found) == 1:
+        return (1, *sizes), [Walk(0, 1), *found]
+    return tuple(sizes), found
+
+
+def _one(outer: Walk, many: Dim, inner: Walk, size: Dim) -> Walk | None:
+    """Return the one `Walk` that equals two dimensions of the result in memory, or None."""
+    if size == 1 and inner.is_inside(1) and inner.shift == 0:
+        return outer
+    if many == 1 and outer.is_inside(1) and outer.shift == 0:
+        return inner
+    if not isinstance(size, int) or not isinstance(outer.size, int):
+        return None
+    dense = inner == Walk(inner.pitch, size) and outer.scale == outer.apart == 1
+    if not dense or outer.pitch != inner.pitch * size:
+        return None
+    return Walk(inner.pitch, outer.size * size, 1, outer.shift * size)

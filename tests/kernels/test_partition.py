@@ -6,13 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from graphc.ir.expr import Axis, Body, BodyBuilder, Expr, Span
+from graphc.ir.forms import Product, Window
 from graphc.ir.tensor_type import Batch, Dim, N
-from graphc.kernels.body import Axis, Body, Span
-from graphc.kernels.expr import BodyBuilder, Expr
 from graphc.kernels.kernel import Split
-from graphc.kernels.products import Product
-from graphc.kernels.split import gemm_split, loop_split
-from graphc.kernels.window import Window
+from graphc.kernels.partition import gemm_split, loop_split
 
 Reduce = Callable[[Expr, Axis], Expr]
 IMAGE = Window((4, 4), 2, (3, 3), (2, 2), (1, 1), (1, 1), (0, 0), (1, 1))

@@ -1,11 +1,13 @@
-"""The thread partition of each kernel."""
+"""The division of kernels among threads: partitions, and a rough estimate of time."""
 
 from __future__ import annotations
 
-from graphc.ir.tensor_type import Dim, dim_at
-from graphc.kernels.body import Axis, Body
-from graphc.kernels.kernel import CHUNK, Split
-from graphc.kernels.products import Product
+from math import prod
+
+from graphc.ir.expr import Axis, Body
+from graphc.ir.forms import Product
+from graphc.ir.tensor_type import ITEMSIZE, Dim, dim_at
+from graphc.kernels.kernel import CHUNK, Gemm, Kernel, ScatterAdd, Split, space
 
 SHARED = 1 << 14
 """Elements of the second operand from which on each thread had better read only its columns."""
@@ -39,3 +41,27 @@ def loop_split(rows: Dim, columns: Dim, axis: Axis, body: Body, capacity: int) -
     if rows == 1 and stored == {"each"} and not reduces and dim_at(columns, capacity) > 1:
         return "columns"
     return "none"
+
+
+OPERATIONS_A_MICROSECOND = 150_000
+BYTES_A_MICROSECOND = 30_000
+"""The bytes that one core moves; like the operations above, in round numbers."""
+CALL = 0.1
+"""The microseconds that a kernel costs however little it does."""
+
+
+def kernel_microseconds(kernel: Kernel, n: int) -> float:
+    """Return the time of a kernel on one core, for a batch of `n` rows."""
+    if isinstance(kernel, Gemm):
+        m, columns, k = (dim_at(dim, n) for dim in (*space(kernel), kernel.k))
+        operations = m * columns * (2 * k + len(kernel.body.steps))
+        moved = (m * k + k * columns + m * columns) * ITEMSIZE[kernel.dtype]
+        if kernel.window is not None:
+            moved //= prod(kernel.window.kernel)
+    else:
+        size = dim_at(kernel.rows, n) * dim_at(kernel.columns, n)
+        operations = size * len(kernel.body.steps)
+        moved = size * 4 * len(set((*kernel.body.loads, *kernel.body.written)))
+        if isinstance(kernel, ScatterAdd):
+            moved += dim_at(kernel.count, n) * dim_at(kernel.columns, n) * 8
+    return CALL + max(operations / OPERATIONS_A_MICROSECOND, moved / BYTES_A_MICROSECOND)

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from graphc.ir.forms import Product, Sizes
 from graphc.ir.graph import Graph, Node
-from graphc.kernels.products import Product
 from graphc.kernels.traits import TraitsOf
-from graphc.kernels.window import Sizes
 from graphc.ops.pad import Pad
 from graphc.ops.slicing import Slice
 
