@@ -52,6 +52,16 @@ class Op:
     """The number of the last operands that may be missing."""
     is_source: ClassVar[bool] = False
     """Whether the op has no operands, and its value exists before the program runs."""
+    is_input: ClassVar[bool] = False
+    """Whether its value is fed at each run."""
+    is_parameter: ClassVar[bool] = False
+    """Whether its value is an array that optimizers train."""
+    is_state: ClassVar[bool] = False
+    """Whether its value lasts between runs without being trained."""
+    is_constant: ClassVar[bool] = False
+    """Whether its value is fixed in the graph."""
+    is_layer: ClassVar[bool] = False
+    """Whether it is a user's declaration, which expands to other ops."""
     inplace: ClassVar[tuple[int, ...]] = ()
     """The positions of the operands whose memory the kernel may write its result to."""
     alias: ClassVar[bool] = False
@@ -182,6 +192,8 @@ class Source(Op):
 
 class Layer(Op):
     """A user's declaration, which expands to ops that may differ in training and inference."""
+
+    is_layer = True
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         """Build the ops of the layer; the last is named `name`, the others `name.part`."""
