@@ -137,7 +137,7 @@ class Program:
         return verify_program(certify_program(self))
 
     def __str__(self) -> str:
-        from graphc.ir.text import program_text
+        from graphc.kernels.program_text import program_text
 
         return program_text(self)
 

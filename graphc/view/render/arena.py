@@ -12,7 +12,7 @@ from graphc.compiler.memory import align
 from graphc.ir.graph import Graph, Node
 from graphc.ir.plan import Buffer, Program
 from graphc.ir.tensor_type import ITEMSIZE
-from graphc.ir.text.program import epochs
+from graphc.kernels.program_text import epochs
 from graphc.ops.again import is_clone
 from graphc.ops.source import Parameter, State
 from graphc.view.render.layers import known_prefix
