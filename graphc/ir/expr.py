@@ -15,17 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from graphc.ir.access import Elsewhere
+from graphc.ir.access import AccessMap
 from graphc.ir.tensor_type import FLOATS, Dim
 
-Span = Literal["each", "row", "column", "one"]
+Broadcast = Literal["each", "row", "column", "one"]
 Axis = Literal["rows", "columns"]
 
 COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
 BOOLEANS = (*COMPARISONS, "and", "or", "not")
 """The functions whose values are bools."""
 
-Attribute = int | float | bool | str | Elsewhere | tuple[int, ...] | None
+Attribute = int | float | bool | str | AccessMap | tuple[int, ...] | None
 
 
 class Step(NamedTuple):
@@ -33,12 +33,12 @@ class Step(NamedTuple):
 
     Besides the scalar functions (see `graphc.kernels.functions`) the ops are
 
-        load      the element of `buffer` at (i, j), (i), (j) or () by the span
+        load      the element of `buffer` at (i, j), (i), (j) or () by the broadcast
         fetch     a gathered element of `buffer`, by the access map `value`; see `Loop.places`.  Its
-                  argument, if any, is the index of the first dimension (span row, int64)
+                  argument, if any, is the index of the first dimension (broadcast row, int64)
         offset    the place of a row modulo tiles of `value`, as a number, int32
         const     the number `value`
-        index     the number of the row (span row) or column (span column), int64
+        index     the number of the row (broadcast row) or column (broadcast column), int64
         size      the number of rows or columns that the kernel runs over, by `value`
                   ("rows", "columns"), or that many times the rows of the batch (an integer)
         product   the element of the matrix product; only in a Gemm, and only once
@@ -50,21 +50,21 @@ class Step(NamedTuple):
 
     op: str
     args: tuple[int, ...]
-    span: Span
+    broadcast: Broadcast
     dtype: str
     buffer: str = ""
     value: Attribute = None
 
 
 class Store(NamedTuple):
-    """A write of the value of a step to a buffer, at the place that `span` gives.
+    """A write of the value of a step to a buffer, at the place that `broadcast` gives.
 
-    A value of a smaller span is repeated.
+    A value of a smaller broadcast is repeated.
     """
 
     buffer: str
     step: int
-    span: Span
+    broadcast: Broadcast
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,11 @@ class BodyBuilder:
             self.steps.append(step)
         return Expr(self, number, step)
 
-    def load(self, buffer: str, span: Span, dtype: str) -> Expr:
+    def load(self, buffer: str, broadcast: Broadcast, dtype: str) -> Expr:
         """Return an element of a buffer."""
-        return self.step(Step("load", (), span, dtype, buffer))
+        return self.step(Step("load", (), broadcast, dtype, buffer))
 
-    def fetch(self, buffer: str, at: Elsewhere, dtype: str, *index: Expr) -> Expr:
+    def fetch(self, buffer: str, at: AccessMap, dtype: str, *index: Expr) -> Expr:
         """Return a gathered element of a buffer; `index` is the first index, if that is given."""
         args = tuple(number.number for number in index)
         return self.step(Step("fetch", args, "each", dtype, buffer, at))
@@ -132,7 +132,7 @@ class BodyBuilder:
 
     def added(self, dtype: str) -> Expr:
         """Return the element of the sum of rows."""
-        return self.step(Step("added", (), "each", dtype))
+        return self.step(Step("scatter_add", (), "each", dtype))
 
     def index(self, axis: Axis) -> Expr:
         """Return the number of the row, or of the column."""
@@ -148,9 +148,9 @@ class BodyBuilder:
             return self.const(dim, dtype)
         return self.step(Step("size", (), "one", dtype, value=dim.factor))
 
-    def store(self, value: Expr, buffer: str, span: Span) -> None:
+    def store(self, value: Expr, buffer: str, broadcast: Broadcast) -> None:
         """Write a value at the end."""
-        self.stores.append(Store(buffer, value.number, span))
+        self.stores.append(Store(buffer, value.number, broadcast))
 
     def body(self) -> Body:
         """Return the body without the steps that no store needs."""
@@ -166,7 +166,7 @@ class BodyBuilder:
         order = sorted(needed)
         place = {old: new for new, old in enumerate(order)}
         steps = tuple(_renumbered(self.steps[old], place) for old in order)
-        stores = tuple(Store(s.buffer, place[s.step], s.span) for s in self.stores)
+        stores = tuple(Store(s.buffer, place[s.step], s.broadcast) for s in self.stores)
         return Body(steps, stores)
 
 
@@ -179,7 +179,7 @@ def _in_kind(value: Number, dtype: str) -> Number:
 
 def _renumbered(step: Step, place: dict[int, int]) -> Step:
     args = tuple(place[a] for a in step.args)
-    return Step(step.op, args, step.span, step.dtype, step.buffer, step.value)
+    return Step(step.op, args, step.broadcast, step.dtype, step.buffer, step.value)
 
 
 class Expr:
@@ -191,9 +191,9 @@ class Expr:
         self.builder, self.number, self.step = builder, number, step
 
     @property
-    def span(self) -> Span:
+    def broadcast(self) -> Broadcast:
         """The broadcast kind of the value."""
-        return self.step.span
+        return self.step.broadcast
 
     @property
     def dtype(self) -> str:
@@ -251,7 +251,7 @@ class Expr:
         """Return the value in another dtype."""
         if dtype == self.dtype:
             return self
-        return self.builder.step(Step("cast", (self.number,), self.span, dtype))
+        return self.builder.step(Step("cast", (self.number,), self.broadcast, dtype))
 
     def sum(self, axis: Axis) -> Expr:
         """Return the sum over the rows or the columns."""
@@ -266,8 +266,8 @@ class Expr:
         return self.sum(axis) / self.builder.size(axis, self.dtype)
 
     def _reduced(self, op: str, axis: Axis) -> Expr:
-        span: Span = "row" if axis == "columns" else "column"
-        return self.builder.step(Step(op, (self.number,), span, self.dtype, value=axis))
+        broadcast: Broadcast = "row" if axis == "columns" else "column"
+        return self.builder.step(Step(op, (self.number,), broadcast, self.dtype, value=axis))
 
 
 def call(function: str, *args: Expr | Number, value: Attribute = None) -> Expr:
@@ -276,7 +276,11 @@ def call(function: str, *args: Expr | Number, value: Attribute = None) -> Expr:
     exprs = [first.lift(a) for a in args]
     dtype = "bool" if function in BOOLEANS else exprs[-1].dtype
     step = Step(
-        function, tuple(e.number for e in exprs), join(*(e.span for e in exprs)), dtype, value=value
+        function,
+        tuple(e.number for e in exprs),
+        join(*(e.broadcast for e in exprs)),
+        dtype,
+        value=value,
     )
     return first.builder.step(step)
 
@@ -294,12 +298,12 @@ def philox(seed: Expr, draws: Expr, stream: int, *first_row: Expr) -> Expr:
     return seed.builder.step(Step("philox", args, "each", "uint32", value=stream))
 
 
-def join(*spans: Span) -> Span:
-    """Return the span of a value that depends on values of all these spans."""
-    found: Span = "one"
-    for span in spans:
-        if span not in ("one", found):
+def join(*broadcasts: Broadcast) -> Broadcast:
+    """Return the broadcast of a value that depends on values of all these broadcasts."""
+    found: Broadcast = "one"
+    for broadcast in broadcasts:
+        if broadcast not in ("one", found):
             if found != "one":
                 return "each"
-            found = span
+            found = broadcast
     return found

@@ -12,7 +12,7 @@ from itertools import product
 from math import prod
 from typing import NamedTuple, Protocol
 
-from graphc.ir.access import Elsewhere, Walk, merged_axes, straight
+from graphc.ir.access import AccessMap, AxisMap, dense_maps, merged_axes
 from graphc.ir.expr import BodyBuilder, Expr
 from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType
 
@@ -82,7 +82,7 @@ class Window:
     def is_direct(self) -> bool:
         """Whether every position is a pixel, so that images are read where they lie."""
         inside = all(e <= size for e, size in zip(self.extent, self.space, strict=True))
-        return inside and not any(self.before) and set(self.apart) == {1}
+        return inside and not any(self.before) and set(self.divisor) == {1}
 
     @property
     def held(self) -> Sizes:
@@ -106,14 +106,14 @@ class Window:
     @property
     def is_spread(self) -> bool:
         """Whether pixels lie apart from each other, and places do not."""
-        return max(self.apart) > 1 and set(self.stride) == {1}
+        return max(self.divisor) > 1 and set(self.stride) == {1}
 
     def phases(self, axis: int) -> tuple[Phase, ...]:
         """Return the places of one dimension by their remainders modulo `apart`.
 
         In each phase the offsets that meet pixels are the same.
         """
-        apart, step, before = self.apart[axis], self.dilation[axis], self.before[axis]
+        apart, step, before = self.divisor[axis], self.dilation[axis], self.before[axis]
         found = []
         for first in range(min(apart, self.places[axis])):
             ats = [(offset, first + offset * step - before) for offset in range(self.kernel[axis])]
@@ -205,7 +205,7 @@ class Read(Protocol):
     Without a map it reads the operand's number for a row.
     """
 
-    def __call__(self, operand: int, at: Elsewhere | None, *index: Expr) -> Expr:
+    def __call__(self, operand: int, at: AccessMap | None, *index: Expr) -> Expr:
         """Return the element at `at`; `index` is the first index, if that is given."""
 
 
@@ -213,7 +213,7 @@ Write = Callable[[BodyBuilder, Read], Expr]
 
 
 @dataclass(frozen=True)
-class Reader:
+class GatherRule:
     """The rule of an op whose result is an expression of gathered elements."""
 
     shape: Shape
@@ -224,9 +224,9 @@ class Reader:
 def moved(
     x: Shape,
     result: TensorType,
-    map_axes: Callable[[list[Walk]], Sequence[Walk] | None],
+    map_axes: Callable[[list[AxisMap]], Sequence[AxisMap] | None],
     fill: float = 0.0,
-) -> Reader | None:
+) -> GatherRule | None:
     """Return the rule of an op that only moves elements, or None if it has no such kernel.
 
     `map_axes` makes those of the result from the maps that read x in order.  The batch must stay
@@ -234,12 +234,12 @@ def moved(
     """
     if not x or any(isinstance(dim, Batch) for dim in x[1:]):
         return None
-    walks = map_axes(straight(x))
-    if walks is None or not isinstance(result.shape[-1], int) or 0 in result.shape:
+    axis_maps = map_axes(dense_maps(x))
+    if axis_maps is None or not isinstance(result.shape[-1], int) or 0 in result.shape:
         return None
-    shape, walks = merged_axes(result.shape, walks)
-    at = Elsewhere(tuple(walks), fill)
-    return Reader(shape, lambda builder, read: read(0, at))
+    shape, axis_maps = merged_axes(result.shape, axis_maps)
+    at = AccessMap(tuple(axis_maps), fill)
+    return GatherRule(shape, lambda builder, read: read(0, at))
 
 
 def places_of(shape: Shape) -> Sizes:

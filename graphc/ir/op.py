@@ -18,12 +18,12 @@ from graphc.ir.tensor_type import Batch, TensorType, dim_at
 
 if TYPE_CHECKING:
     from graphc.ir.build import Builder, Value
-    from graphc.ir.expr import Axis, Expr, Span
-    from graphc.ir.forms import Product, Reader
+    from graphc.ir.expr import Axis, Broadcast, Expr
+    from graphc.ir.forms import GatherRule, Product
 
 Array = NDArray[Any]
 
-Along = Literal["elements", "rows", "columns", "all", "call"]
+Iteration = Literal["elements", "rows", "columns", "all", "call"]
 """The iteration of an op over its values in a fused kernel of rows and columns:
 
     elements  each element of the result by itself
@@ -115,7 +115,7 @@ class Op:
         """
         return ()
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         """Return how the op iterates over operands of these types in a fused kernel."""
         return "call"
 
@@ -123,7 +123,7 @@ class Op:
         """Return how many of the first dimensions are the rows of the op's matrix."""
         return 1
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         """Return the broadcast kind of each operand, or None if each broadcasts to the result.
 
         An op on elements that returns kinds can only be fused in the matrix of its own result.
@@ -145,11 +145,11 @@ class Op:
         """Return the result from an element of the product; `ins` are the other operands'."""
         return product
 
-    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         """Return how the op computes its result by indexed reads, or None."""
         return None
 
-    def adds_rows(self, result: TensorType) -> bool:
+    def is_scatter_add(self, result: TensorType) -> bool:
         """Return whether the op adds rows of its second operand at the indices in its first."""
         return False
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Shape, TensorType, count, normal_axis
-from graphc.kernels.iteration_space import is_number, is_readable, matrix, turned_strides
+from graphc.kernels.iteration_space import is_number, is_readable, matrix, permuted_strides
 from graphc.kernels.padding import Borders
 from graphc.kernels.traits import TraitsOf
 from graphc.ops.concat import Concat
@@ -139,13 +139,18 @@ class Aliases:
         if traits.product is not None:
             return node.name in user.inputs[:2] and node.name not in user.inputs[2:] and flat
         fit = traits.fit
-        if fit is None or traits.along == "all" or node.type.rank < 2 or traits.reader is not None:
+        if (
+            fit is None
+            or traits.iteration == "all"
+            or node.type.rank < 2
+            or traits.reader is not None
+        ):
             return False
         if traits.space != matrix(node.type.shape) or node.type.shape[0] == 1:
             return False
         return all(
-            span == "each"
-            for operand, span in zip(user.inputs, fit.operands, strict=True)
+            broadcast == "each"
+            for operand, broadcast in zip(user.inputs, fit.operands, strict=True)
             if operand == node.name
         )
 
@@ -157,7 +162,7 @@ class Aliases:
         users = [self.graph[user] for user in self.graph.users[node.name]]
         if source in self.views or source in self.strides or not users:
             return False
-        strides = turned_strides(self.type(source).shape, node.op.axes)
+        strides = permuted_strides(self.type(source).shape, node.op.axes)
         if not is_readable(strides) or not all(self.reads_stacks(user) for user in users):
             return False
         self.strides[node.name] = strides
@@ -168,7 +173,7 @@ class Aliases:
         """Return whether a node only repeats numbers, and only kernels read it."""
         traits = self.traits(node)
         small = all(is_number(type) for type in traits.ins)
-        if not small or is_number(node.type) or traits.along != "elements":
+        if not small or is_number(node.type) or traits.iteration != "elements":
             return False
         if node.op.is_random or traits.reader is not None:
             return False
@@ -178,7 +183,7 @@ class Aliases:
 
     def _is_fusable(self, node: Node) -> bool:
         traits = self.traits(node)
-        return traits.product is None and traits.along != "call" and traits.reader is None
+        return traits.product is None and traits.iteration != "call" and traits.reader is None
 
     def reads_stacks(self, node: Node) -> bool:
         """Return whether a node is a product of many matrices."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from graphc.ir.access import Elsewhere
+from graphc.ir.access import AccessMap
 from graphc.ir.expr import Axis, Body, BodyBuilder, Expr, Store
 from graphc.ir.forms import Product
 from graphc.ir.graph import Node
@@ -18,8 +18,8 @@ from graphc.ir.tensor_type import Dim, Shape, TensorType
 from graphc.kernels.group import Group
 from graphc.kernels.groups import Grouping
 from graphc.kernels.iteration_space import Seen, dense_strides, matrix, stored_strides
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Split, Stack
-from graphc.kernels.partition import gemm_split, loop_split
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Partition, Stack
+from graphc.kernels.partition import gemm_partition, loop_partition
 from graphc.ops.shape import Transpose
 
 
@@ -63,7 +63,7 @@ def stacked(
         out = stored_strides(turned.type.shape, turned.op.axes)[:-1]
         stack = replace(stack, turned=turned.name, out=out)
     names = (a.buffer, b.buffer)
-    split: Split = "matrices"
+    split: Partition = "matrices"
     dtype = result.dtype
     return Gemm(m, n, inner, *names, trans_a, trans_b, dtype, body, split, stack=stack)
 
@@ -80,7 +80,7 @@ class Fuser:
         body = self._body(group, [stored(node.name) for node in group.nodes])
         if group.product is None:
             axis: Axis = group.axis or "columns"
-            split = loop_split(*group.space, axis, body, self._capacity)
+            split = loop_partition(*group.space, axis, body, self._capacity)
             return Loop(*group.space, axis, body, split, group.places or ())
         product = group.product
         of = self._grouping.borders.product(product)
@@ -89,7 +89,7 @@ class Fuser:
             return self._stack(group, product, of, body)
         (m, n), sides = group.space, (of.trans_a, of.trans_b)
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
-        split = gemm_split(m, n, of, self._capacity)
+        split = gemm_partition(m, n, of, self._capacity)
         return Gemm(m, n, of.inner, a, b, *sides, product.type.dtype, body, split, of.window)
 
     def _stack(self, group: Group, product: Node, of: Product, body: Body) -> Gemm:
@@ -99,7 +99,7 @@ class Fuser:
             Factor(grouping.root(name), grouping.type(name).shape, grouping.strides.get(name), side)
             for name, side in zip(product.inputs, sides, strict=True)
         )
-        return stacked(product.type, of.inner, a, b, group.turned, body)
+        return stacked(product.type, of.inner, a, b, group.permuted, body)
 
     def _body(self, group: Group, stored: list[bool]) -> Body:
         fusion = _Fusion(group, self._grouping)
@@ -115,7 +115,7 @@ def _named(body: Body, names: Mapping[str, str]) -> Body:
     steps = tuple(
         step._replace(buffer=names[step.buffer]) if step.buffer else step for step in body.steps
     )
-    stores = tuple(Store(names[buffer], step, span) for buffer, step, span in body.stores)
+    stores = tuple(Store(names[buffer], step, broadcast) for buffer, step, broadcast in body.stores)
     return Body(steps, stores)
 
 
@@ -140,10 +140,10 @@ class _Fusion:
 
     def _node_signature(self, node: Node) -> object:
         name = node.name
-        spans = self.group.operands[name]
+        broadcasts = self.group.operands[name]
         reads = tuple(map(self._operand_signature, node.inputs))
         reader = id(self.grouping.traits(node).reader)
-        return id(node.op), id(node.type), self.group.roles[name], spans, reads, reader
+        return id(node.op), id(node.type), self.group.roles[name], broadcasts, reads, reader
 
     def _operand_signature(self, name: str) -> object:
         if name in self.grouping.inlined:
@@ -170,17 +170,19 @@ class _Fusion:
         return self._builder.body()
 
     def _add(self, node: Node) -> None:
-        spans, reader = self.group.operands[node.name], self.grouping.traits(node).reader
-        if node is self.group.turned:
+        broadcasts, reader = self.group.operands[node.name], self.grouping.traits(node).reader
+        if node is self.group.permuted:
             value = self._operand(node.inputs[0], "each")
         elif reader is not None:
             value = reader.write(self._builder, partial(self._fetch, node))
         elif node is self.group.product:
             product = self._builder.product(node.type.dtype)
-            extra = [self._operand(o, s) for o, s in zip(node.inputs[2:], spans[2:], strict=True)]
+            extra = [
+                self._operand(o, s) for o, s in zip(node.inputs[2:], broadcasts[2:], strict=True)
+            ]
             value = node.op.epilogue(product, extra)
         else:
-            ins = [self._operand(o, s) for o, s in zip(node.inputs, spans, strict=True)]
+            ins = [self._operand(o, s) for o, s in zip(node.inputs, broadcasts, strict=True)]
             value = node.op.scalar(ins, self.group.axis or self._free_axis(node))
         self._values[node.name] = value
 
@@ -188,7 +190,7 @@ class _Fusion:
         """Return the axis of a node's own counts if nothing is reduced."""
         return "columns" if matrix(node.type.shape)[0] == 1 else "rows"
 
-    def _fetch(self, node: Node, operand: int, at: Elsewhere | None, *index: Expr) -> Expr:
+    def _fetch(self, node: Node, operand: int, at: AccessMap | None, *index: Expr) -> Expr:
         """Return a gathered element of a node's operand, or the number of the row."""
         name = node.inputs[operand]
         place, dtype = self._place(self.grouping.bytes_of(name)), self.grouping.type(name).dtype
@@ -196,8 +198,8 @@ class _Fusion:
             return self._builder.load(place, "row", dtype)
         return self._builder.fetch(place, at, dtype, *index)
 
-    def _operand(self, name: str, span: Seen) -> Expr:
-        assert span != "elsewhere", "see _fetch"
+    def _operand(self, name: str, broadcast: Seen) -> Expr:
+        assert broadcast != "elsewhere", "see _fetch"
         root = self.grouping.bytes_of(name)
         if root in self._values:
             return self._values[root]
@@ -206,4 +208,4 @@ class _Fusion:
             ins = [self._operand(operand, "one") for operand in node.inputs]
             axis: Axis = "columns" if self.group.space[0] == 1 else "rows"
             return node.op.scalar(ins, axis)
-        return self._builder.load(self._place(root), span, self.grouping.type(name).dtype)
+        return self._builder.load(self._place(root), broadcast, self.grouping.type(name).dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from graphc.ir.expr import Axis, Span
+from graphc.ir.expr import Axis, Broadcast
 from graphc.ir.forms import Sizes
 from graphc.ir.graph import Node
 from graphc.kernels.aliases import Part
@@ -27,7 +27,7 @@ class Group:
     """The dimensions of the rows after the first, if nodes gather."""
     turned: Node | None = None
     """The node that stores the result of a stack of products with its axes permuted."""
-    roles: dict[str, Span] = field(default_factory=dict)
+    roles: dict[str, Broadcast] = field(default_factory=dict)
     operands: dict[str, tuple[Seen, ...]] = field(default_factory=dict)
     feeds: int = 0
     forward: bool = True

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from graphc.ir.expr import Axis, Span
+from graphc.ir.expr import Axis, Broadcast
 from graphc.ir.graph import Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, count
@@ -50,7 +50,7 @@ def leads(shape: Shape) -> tuple[int, ...]:
     return (1,) if len(shape) < 3 else (1, len(shape) - 1, *range(2, len(shape) - 1))
 
 
-def broadcast_span(shape: Shape, result: Shape, lead: int = 1) -> Span | None:
+def broadcast_kind(shape: Shape, result: Shape, lead: int = 1) -> Broadcast | None:
     """Return the broadcast kind of an operand in the matrix view of the result.
 
     The first `lead` dimensions of the result are rows.  Return None unless the operand is a whole
@@ -75,7 +75,7 @@ def dense_strides(shape: Shape) -> Shape:
     return tuple(count(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
-def turned_strides(shape: Shape, axes: tuple[int, ...]) -> Shape:
+def permuted_strides(shape: Shape, axes: tuple[int, ...]) -> Shape:
     """Return the strides of a contiguous value of `shape` with its axes in the order `axes`."""
     dense = dense_strides(shape)
     return tuple(dense[axis] for axis in axes)
@@ -102,51 +102,53 @@ def is_storable(shape: Shape, axes: tuple[int, ...]) -> bool:
     return axes[-1] == len(axes) - 1 and isinstance(stored_strides(shape, axes)[-2], int)
 
 
-Seen = Span | Literal["elsewhere"]
-"""The way a node reads an operand: at its own element, by its span, or by a gather."""
+Seen = Broadcast | Literal["elsewhere"]
+"""The way a node reads an operand: at its own element, by its broadcast, or by a gather."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The spans of a node's value and operands in a group, and its reduction axis."""
+    """The broadcasts of a node's value and operands in a group, and its reduction axis."""
 
-    role: Span
+    role: Broadcast
     operands: tuple[Seen, ...]
     axis: Axis | None
 
 
-def fits_of(node: Node, ins: list[TensorType]) -> dict[Space, Fit]:
+def placements_of(node: Node, ins: list[TensorType]) -> dict[Space, Fit]:
     """Return the fits of a node in the matrices that it can run over by itself.
 
     An op on elements fits into the matrix of its first dimension by all others, or into that of all
     dimensions by the last; the first fit found is its choice.  Without a kernel there are none.
     """
-    along = node.op.along(ins)
+    along = node.op.iteration(ins)
     if along == "call":
         return {}
     if along == "all":
-        whole: list[Span] = ["each" for _ in ins]
+        whole: list[Broadcast] = ["each" for _ in ins]
         return {flat(ins[0].shape): Fit("row", tuple(whole), "columns")}
     if along == "elements":
         return _of_elements(node, ins)
-    spans = node.op.spans(ins)
-    assert spans is not None, f"{node.op.name} says how its operands stand"
+    broadcasts = node.op.broadcasts(ins)
+    assert broadcasts is not None, f"{node.op.name} says how its operands stand"
     space = by_lead(ins[0].shape, node.op.lead(ins))
     axis: Axis = "rows" if along == "rows" else "columns"
-    role: Span = "row" if axis == "columns" else "column"
+    role: Broadcast = "row" if axis == "columns" else "column"
     if node.type.rank >= 2 and node.type.shape == ins[0].shape:
         role = "each"
-    return {space: Fit(role, spans, axis)}
+    return {space: Fit(role, broadcasts, axis)}
 
 
 def _of_elements(node: Node, ins: list[TensorType]) -> dict[Space, Fit]:
-    shape, spans = node.type.shape, node.op.spans(ins)
-    if spans is not None:
-        return {by_lead(shape, node.op.lead(ins)): Fit("each" if shape else "row", spans, None)}
+    shape, broadcasts = node.type.shape, node.op.broadcasts(ins)
+    if broadcasts is not None:
+        return {
+            by_lead(shape, node.op.lead(ins)): Fit("each" if shape else "row", broadcasts, None)
+        }
     found: dict[Space, Fit] = {}
     for lead in leads(shape):
-        stands = [broadcast_span(type.shape, shape, lead) for type in ins]
-        known = tuple(span for span in stands if span is not None)
+        stands = [broadcast_kind(type.shape, shape, lead) for type in ins]
+        known = tuple(broadcast for broadcast in stands if broadcast is not None)
         if len(known) == len(stands):
             found.setdefault(by_lead(shape, lead), Fit("each" if shape else "row", known, None))
     return found
@@ -163,16 +165,16 @@ def is_plain(node: Node, fits: Mapping[Space, Fit]) -> bool:
     return fit.role == "each" and set(fit.operands) <= {"each", "one"}
 
 
-def reader_fit(ins: Sequence[TensorType]) -> Fit:
+def gather_placement(ins: Sequence[TensorType]) -> Fit:
     """Return the fit of an op that gathers its operands."""
     operands: list[Seen] = ["elsewhere" for _ in ins]
     return Fit("each", tuple(operands), None)
 
 
-def product_fit(node: Node, ins: list[TensorType]) -> Fit:
+def product_placement(node: Node, ins: list[TensorType]) -> Fit:
     """Return the fit of a matrix product and its epilogue in the result's matrix."""
-    found = (broadcast_span(type.shape, node.type.shape) for type in ins[2:])
-    extra: tuple[Span, ...] = tuple(span or "each" for span in found)
+    found = (broadcast_kind(type.shape, node.type.shape) for type in ins[2:])
+    extra: tuple[Broadcast, ...] = tuple(broadcast or "each" for broadcast in found)
     return Fit("each", ("each", "each", *extra), None)
 
 
@@ -186,7 +188,7 @@ def is_number(type: TensorType) -> bool:
     return all(dim == 1 for dim in type.shape)
 
 
-def stands_as(type: TensorType, role: Span, space: Space) -> bool:
+def stands_as(type: TensorType, role: Broadcast, space: Space) -> bool:
     """Return whether a value can be one number for each row, or each column, of the space."""
     if role == "row":
         if space[0] == 1:

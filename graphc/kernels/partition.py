@@ -7,13 +7,13 @@ from math import prod
 from graphc.ir.expr import Axis, Body
 from graphc.ir.forms import Product
 from graphc.ir.tensor_type import ITEMSIZE, Dim, dim_at
-from graphc.kernels.kernel import CHUNK, Gemm, Kernel, ScatterAdd, Split, space
+from graphc.kernels.kernel import CHUNK, Gemm, Kernel, Partition, ScatterAdd, space
 
 SHARED = 1 << 14
 """Elements of the second operand from which on each thread had better read only its columns."""
 
 
-def gemm_split(m: Dim, n: Dim, product: Product, capacity: int) -> Split:
+def gemm_partition(m: Dim, n: Dim, product: Product, capacity: int) -> Partition:
     """Return the thread partition of a product: by rows or by columns.
 
     By rows each thread reads all of b, by columns all of a.  By rows is the rule: layers then need
@@ -30,10 +30,10 @@ def gemm_split(m: Dim, n: Dim, product: Product, capacity: int) -> Split:
     return "columns" if by_columns or rows < few else "rows"
 
 
-def loop_split(rows: Dim, columns: Dim, axis: Axis, body: Body, capacity: int) -> Split:
+def loop_partition(rows: Dim, columns: Dim, axis: Axis, body: Body, capacity: int) -> Partition:
     """Return the partition by an axis that the kernel does not reduce."""
     reduces = any(step.op in ("sum", "max") for step in body.steps)
-    stored = {store.span for store in body.stores}
+    stored = {store.broadcast for store in body.stores}
     if axis == "rows" and (reduces or "column" in stored):
         return "columns"
     if dim_at(rows, capacity) >= 2 * CHUNK and stored <= {"each", "row"}:

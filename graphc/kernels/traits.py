@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from graphc.ir.forms import Product, Reader
+from graphc.ir.forms import GatherRule, Product
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Along, Op
+from graphc.ir.op import Iteration, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.iteration_space import Fit, Space, by_last, fits_of, is_plain, reader_fit
+from graphc.kernels.iteration_space import (
+    Fit,
+    Space,
+    by_last,
+    gather_placement,
+    is_plain,
+    placements_of,
+)
 from graphc.ops.source import Input
 
 
@@ -19,12 +26,12 @@ class Traits:
 
     ins: list[TensorType]
     """The types of its operands."""
-    along: Along
+    along: Iteration
     product: Product | None
     """The form of a matrix product that has a kernel, else None."""
     fits: dict[Space, Fit]
     """Its fit in each of its own spaces, its first choice first; empty without a kernel."""
-    reader: Reader | None
+    reader: GatherRule | None
     """The rule of an op that gathers its operands, else None."""
     plain: bool
     """Whether it computes the same in any matrix of as many elements."""
@@ -70,8 +77,12 @@ class TraitsOf:
 
 def _traits(node: Node, ins: list[TensorType]) -> Traits:
     reader = node.op.gather(ins, node.type)
-    fits = fits_of(node, ins) if reader is None else {by_last(reader.shape): reader_fit(ins)}
-    along = node.op.along(ins) if reader is None else "elements"
+    fits = (
+        placements_of(node, ins)
+        if reader is None
+        else {by_last(reader.shape): gather_placement(ins)}
+    )
+    along = node.op.iteration(ins) if reader is None else "elements"
     product = node.op.product(ins)
     return Traits(ins, along, product, fits, reader, is_plain(node, fits))
 
@@ -109,6 +120,6 @@ def reason_for_call(op: Op, ins: Sequence[TensorType]) -> str:
     if type(op).product is not Op.product:
         if any(type.rank != 2 for type in ins[:2]):
             return f"only products of matrices are generated, not of {types}"
-    elif type(op).along is Op.along:
+    elif type(op).along is Op.iteration:
         return "it has no scalar rule"
     return f"no generated form for {types}"

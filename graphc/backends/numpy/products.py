@@ -175,7 +175,7 @@ def _convolved(
 def _spread(window: Window, images: Array, held: Array) -> Call:
     """Return the call that copies the pixels to their positions among zeros."""
     to, of = [slice(None)], [slice(None)]
-    axes = zip(window.space, window.before, window.apart, window.extent, strict=True)
+    axes = zip(window.space, window.before, window.divisor, window.extent, strict=True)
     for size, before, apart, extent in axes:
         first = max(0, -(before // apart))
         first = next(p for p in range(max(first - 1, 0), size + 1) if before + p * apart >= 0)

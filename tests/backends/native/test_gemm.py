@@ -24,7 +24,7 @@ TOLERANCE = {"float32": 2e-6, "float64": 4e-15}
 
 
 def epilogue(b: BodyBuilder, x: Expr) -> None:
-    """Loads of every span, numbers of rows and columns, a selection, two stores."""
+    """Loads of every broadcast, numbers of rows and columns, a selection, two stores."""
     scale = b.load("scale", "one", x.dtype)
     y = call("mul", x, scale) + b.load("bias", "column", x.dtype) - b.load("c", "each", x.dtype)
     label = b.load("label", "row", "int64")

@@ -23,7 +23,7 @@ from graphc.ir.expr import Axis, Body, BodyBuilder, call
 from graphc.ir.graph import Graph
 from graphc.ir.plan import Buffer, Program, Storage
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, N, TensorType
-from graphc.kernels.kernel import Kernel, Loop, Split
+from graphc.kernels.kernel import Kernel, Loop, Partition
 from tests.backends.native import loop_bodies as bodies
 from tests.backends.native.gemm_function import Product, Spec
 from tests.backends.native.loop_function import LoopFunction, arrays_for
@@ -65,7 +65,7 @@ class Case:
     rows: Dim
     columns: Dim
     axis: Axis
-    split: Split
+    split: Partition
 
 
 def hoisted() -> Body:
