@@ -12,8 +12,8 @@ from graphc.ir.tensor_type import Dim, Shape, count
 class AxisMap(NamedTuple):
     """The map of an index of the result to a position in one dimension of the value that is read.
 
-    The position is (index * scale + shift) / apart, which must be one of `size` positions, `pitch`
-    elements from each other; otherwise nothing is read.  A fraction is not a position either,
+    The position is (index * scale + shift) / divisor, which must be one of `size` positions,
+    `pitch` elements from each other; otherwise nothing is read.  A fraction is not a position either,
     unless `floor` says that it is rounded down.
     """
 
@@ -21,13 +21,13 @@ class AxisMap(NamedTuple):
     size: Dim
     scale: int = 1
     shift: int = 0
-    apart: int = 1
+    divisor: int = 1
     floor: bool = False
 
     def has(self, index: int) -> bool:
         """Return whether an index has a position."""
         at, rest = divmod(index * self.scale + self.shift, self.divisor)
-        assert isinstance(self.size, int), "the batch is walked straight"
+        assert isinstance(self.size, int), "the batch is read in order"
         return 0 <= at < self.size and (self.floor or not rest)
 
     def is_inside(self, count: Dim) -> bool:
@@ -42,35 +42,35 @@ class AxisMap(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AccessMap:
-    """An access map: a `AxisMap` for each dimension of the result, and the value of missing elements.
+    """An `AxisMap` for each dimension of the result, and the value of missing elements.
 
     If it is `given`, the index of the first dimension is not that of the row, but a number that
     the row has; it is one of the positions.
     """
 
-    axis_maps: tuple[AxisMap, ...]
+    axes: tuple[AxisMap, ...]
     fill: float = 0.0
     given: bool = False
 
 
 def dense_maps(shape: Sequence[Dim]) -> list[AxisMap]:
     """Return the `AxisMap`s that read a value of that shape in order, one for each dimension."""
-    axis_maps: list[AxisMap] = []
+    found: list[AxisMap] = []
     pitch = 1
     for size in reversed(shape):
-        axis_maps.append(AxisMap(pitch, size))
+        found.append(AxisMap(pitch, size))
         pitch *= size if isinstance(size, int) else 0
-    return axis_maps[::-1]
+    return found[::-1]
 
 
-def merged_axes(shape: Shape, axis_maps: Sequence[AxisMap]) -> tuple[Shape, list[AxisMap]]:
+def merged_axes(shape: Shape, maps: Sequence[AxisMap]) -> tuple[Shape, list[AxisMap]]:
     """Merge neighbouring dimensions that are one in memory; the first stays by itself."""
-    sizes, found = [shape[0]], [axis_maps[0]]
-    for size, axis_map in zip(shape[1:], axis_maps[1:], strict=True):
-        one = _one(found[-1], sizes[-1], axis_map, size) if len(found) > 1 else None
+    sizes, found = [shape[0]], [maps[0]]
+    for size, axis in zip(shape[1:], maps[1:], strict=True):
+        one = _one(found[-1], sizes[-1], axis, size) if len(found) > 1 else None
         if one is None:
             sizes.append(size)
-            found.append(axis_map)
+            found.append(axis)
         else:
             sizes[-1], found[-1] = count((sizes[-1], size)), one
     if len(found) == 1:

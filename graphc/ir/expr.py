@@ -33,16 +33,16 @@ class Step(NamedTuple):
 
     Besides the scalar functions (see `graphc.kernels.functions`) the ops are
 
-        load      the element of `buffer` at (i, j), (i), (j) or () by the broadcast
+        load      the element of `buffer` at (i, j), (i), (j) or () by the broadcast kind
         fetch     a gathered element of `buffer`, by the access map `value`; see `Loop.places`.  Its
-                  argument, if any, is the index of the first dimension (broadcast row, int64)
+                  argument, if any, is the index of the first dimension (of kind row, int64)
         offset    the place of a row modulo tiles of `value`, as a number, int32
         const     the number `value`
-        index     the number of the row (broadcast row) or column (broadcast column), int64
+        index     the number of the row (kind row) or column (kind column), int64
         size      the number of rows or columns that the kernel runs over, by `value`
                   ("rows", "columns"), or that many times the rows of the batch (an integer)
         product   the element of the matrix product; only in a Gemm, and only once
-        added     the element of the sum of rows; only in a Loop that has one, and only once
+        scatter_add  the element of the sum of rows; only in a ScatterAdd, and only once
         sum, max  of the argument, with the reduction axis `value`
         philox    the random word of (i, j) of stream `value`; its arguments are seed and draws,
                   and the place of row 0 in the batch where that is not 0
@@ -57,9 +57,9 @@ class Step(NamedTuple):
 
 
 class Store(NamedTuple):
-    """A write of the value of a step to a buffer, at the place that `broadcast` gives.
+    """A write of the value of a step to a buffer, at the place that the broadcast kind gives.
 
-    A value of a smaller broadcast is repeated.
+    A value that varies over fewer indices is repeated.
     """
 
     buffer: str

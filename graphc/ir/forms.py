@@ -35,8 +35,8 @@ class Phase(NamedTuple):
 class Window:
     """A matrix with a row for each image and place, a column for each filter offset and channel.
 
-    The element is the pixel at (place * stride + offset * dilation - before) / apart of an image
-    of `space` pixels, channels last; if that is not a pixel it is 0.
+    The element is the pixel at (place * stride + offset * dilation - before) / divisor of an
+    image of `space` pixels, channels last; if that is not a pixel it is 0.
 
     With `groups` there are as many such matrices: an image has the `channels` of each, side by
     side.
@@ -49,7 +49,7 @@ class Window:
     stride: Sizes
     dilation: Sizes
     before: Sizes
-    apart: Sizes
+    divisor: Sizes
     groups: int = 1
 
     @property
@@ -109,16 +109,16 @@ class Window:
         return max(self.divisor) > 1 and set(self.stride) == {1}
 
     def phases(self, axis: int) -> tuple[Phase, ...]:
-        """Return the places of one dimension by their remainders modulo `apart`.
+        """Return the places of one dimension by their remainders modulo `divisor`.
 
         In each phase the offsets that meet pixels are the same.
         """
-        apart, step, before = self.divisor[axis], self.dilation[axis], self.before[axis]
+        divisor, step, before = self.divisor[axis], self.dilation[axis], self.before[axis]
         found = []
-        for first in range(min(apart, self.places[axis])):
+        for first in range(min(divisor, self.places[axis])):
             ats = [(offset, first + offset * step - before) for offset in range(self.kernel[axis])]
-            met = tuple((offset, at // apart) for offset, at in ats if at % apart == 0)
-            found.append(Phase(first, -(-(self.places[axis] - first) // apart), met))
+            met = tuple((offset, at // divisor) for offset, at in ats if at % divisor == 0)
+            found.append(Phase(first, -(-(self.places[axis] - first) // divisor), met))
         return tuple(found)
 
     @property

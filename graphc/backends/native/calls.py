@@ -147,8 +147,8 @@ class Choice:
             self._set("deadline", int(LATE * alone) + SPARE)
         self._set("threads", cores if shared else 1)
         self._set("most", int(4 * alone) or FOREVER)
-        broadcast = min(PERIOD, max(0, self._next_trial - now)) if may_share else LOOK
-        self._set("left", 0 if changes else _runs_in(broadcast, self._times[shared]) - 1)
+        span = min(PERIOD, max(0, self._next_trial - now)) if may_share else LOOK
+        self._set("left", 0 if changes else _runs_in(span, self._times[shared]) - 1)
 
     def _take(self, name: str) -> int:
         """Return a word of the frame, and set it to 0."""
@@ -160,6 +160,6 @@ class Choice:
         self._frame[WORDS.index(name)] = value
 
 
-def _runs_in(broadcast: int, time: float, least: int = 1) -> int:
-    """Return the number of runs of that time that fill a broadcast, but not fewer than `least`."""
-    return max(least, int(broadcast / max(1.0, time)))
+def _runs_in(span: int, time: float, least: int = 1) -> int:
+    """Return the number of runs of that time that fill a span, but not fewer than `least`."""
+    return max(least, int(span / max(1.0, time)))

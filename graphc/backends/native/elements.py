@@ -115,7 +115,7 @@ class Elements:
         self.vectors.evaluate(self.body, steps, known, lambda step: self._leaf(step, place))
 
     def of_span(self, steps: Iterable[int], *broadcasts: Broadcast) -> list[int]:
-        """Return the steps of these broadcasts."""
+        """Return the steps of these broadcast kinds."""
         return [number for number in steps if self.body.steps[number].broadcast in broadcasts]
 
     def words(

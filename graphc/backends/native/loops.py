@@ -45,8 +45,8 @@ class LoopCode:
 def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> LoopCode:
     """Return the function of a kernel, added to the module unless it has an equal one.
 
-    `pitch` gives, for buffers of broadcast each, the number of elements from one row to the next; rows
-    of other buffers are contiguous.  Threads that call the function with the same arguments and
+    `pitch` gives, for buffers with elements, the number of those from one row to the next; rows of
+    other buffers are contiguous.  Threads that call the function with the same arguments and
     their own `tid` below `threads` compute the kernel together.
 
     The first thread writes single numbers, and values stored once for each column if threads split
@@ -141,7 +141,7 @@ def _elements(
 
 
 def _hoisted(body: Body) -> list[int]:
-    """Return the steps of broadcast one that some store or reduction needs."""
+    """Return the steps of kind one that some store or reduction needs."""
     roots = [store.step for store in body.stores]
     roots += [body.steps[number].args[0] for number in reductions(body)]
     return [number for number in needed(body, roots) if body.steps[number].broadcast == "one"]

@@ -32,7 +32,7 @@ Overlaps = Mapping[str, Mapping[str, str]]
 class BodyPlan:
     """What a kernel computes once, what part by part, what it stores last, and its temporaries.
 
-    A temporary is a value's broadcast and dtype; those from `whole` on hold parts.
+    A temporary is a value's broadcast kind and dtype; those from `whole` on hold parts.
     """
 
     kernel: Kernel
@@ -99,7 +99,7 @@ def plan_body(kernel: Kernel, overlaps: Overlaps) -> BodyPlan:
 
 
 class Read(NamedTuple):
-    """A read of a buffer: when, and how: by its broadcast, or None at other places too.
+    """A read of a buffer: when, and how: by its broadcast kind, or None at other places too.
 
     `over` is whether the step that reads it may write its result there.
     """

@@ -71,7 +71,8 @@ def test_sums_have_the_order_of_indices(columns: int) -> None:
 
 def test_text() -> None:
     assert kernel_text(kernel(5, 8)) == (
-        "loop 5 x 8  float32 split=columns  scatter_add = 3*N rows of dout by ids\n  out = scatter_add\n"
+        "loop 5 x 8  float32 split=columns  scatter_add = 3*N rows of dout by ids\n"
+        "  out = scatter_add\n"
     )
 
 
