@@ -14,9 +14,7 @@ from graphc.compiler.schedule import Schedule, arrivals, readers
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
 from graphc.kernels.traits import TraitsOf
-from graphc.ops.again import After
 from graphc.ops.exchange import Receive, Send
-from graphc.ops.shape import Transpose
 
 KINDS = 4
 """The number of ranks that `_kind` returns."""
@@ -91,12 +89,12 @@ def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int
         return 0 if isinstance(node.op, Send) else 3
     if node.name in schedule.in_place and not node.type.rank:
         return 2  # a counter: whoever reads the old number may then still be moved
-    if isinstance(node.op, After):
+    if node.op.is_control:
         return 1  # what is computed again waits for all that can run with the event
-    if node.op.alias or isinstance(node.op, Transpose):
+    if node.op.alias or node.op.permutation is not None:
         return 0  # no work, mostly, and those that fit into a kernel may wait for it
     known = traits(node)
     if known.iteration == "all" and not graph.users[node.name]:
         return 2
-    alone = known.product is not None or known.reader is not None
+    alone = known.product is not None or known.gather is not None
     return 1 if alone or known.iteration == "call" else 0

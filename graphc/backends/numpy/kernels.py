@@ -87,7 +87,7 @@ def renamed(kernel: Kernel, names: Mapping[str, str]) -> Kernel:
         return replace(kernel, body=body)
     stack = kernel.stack
     if stack is not None and stack.permuted:
-        stack = replace(stack, turned=names[stack.permuted])
+        stack = replace(stack, permuted=names[stack.permuted])
     return replace(kernel, a=names[kernel.a], b=names[kernel.b], body=body, stack=stack)
 
 
