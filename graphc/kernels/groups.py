@@ -1,8 +1,8 @@
 """The grouping of nodes that run together: each group becomes one fused kernel.
 
-Nodes are visited in the order of the schedule.  A node joins the group of an operand if the matrix
-views agree, and the group then runs at the place of its last node.  It may be delayed like that
-until a node outside reads its results, or writes a state that it reads.
+Nodes are visited in the order of the schedule.  A node joins the group of an operand if their
+placements agree, and the group then runs at the place of its last node.  It may be delayed like
+that until a node outside reads its results, or writes a state that it reads.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.iteration_space import (
     Access,
     Placement,
+    Space,
     by_last,
     is_number,
     is_of_kind,
@@ -122,8 +123,9 @@ class Grouping(Aliases):
         for group in self._candidates(node):
             if group.sealed or group.forward != forward or not self._same_feeds(group, node):
                 continue
-            placement = self._placement(group, node) or self._placement_in_own_space(group, node)
-            if placement is not None:
+            found = self._placed(group, node)
+            if found is not None:
+                group.space, placement = found
                 group.axis = group.axis or placement.axis
                 for operand, broadcast in zip(node.inputs, placement.operands, strict=True):
                     self._absorb(group, node, self.root(operand), broadcast, placement.kind)
@@ -149,17 +151,25 @@ class Grouping(Aliases):
         group.permuted, group.sealed = node, True
         return group
 
-    def _placement_in_own_space(self, group: Group, node: Node) -> Placement | None:
-        """Return the placement of a node in its own space, which a plain group then adopts."""
-        before = group.space
-        for space in self.traits(node).placements if self._is_plain(group) else ():
-            if space != before and count(space) == count(before):
-                group.space = space
-                placement = self._placement(group, node)
-                if placement is not None:
-                    return placement
-        group.space = before
+    def _placed(self, group: Group, node: Node) -> tuple[Space, Placement] | None:
+        """Return the space in which a node and a group run together, and its placement there."""
+        for space in self._spaces(group, node):
+            for placement in self._placements(group, node, space):
+                if placement is not None and self._may_run(group, node, space, placement):
+                    return space, placement
         return None
+
+    def _placements(self, group: Group, node: Node, space: Space) -> Iterator[Placement | None]:
+        yield self._as_matrix(node, space)
+        yield self._as_vector(group, node, space)
+
+    def _spaces(self, group: Group, node: Node) -> Iterator[Space]:
+        """Yield the spaces that a group can run in: its own, and if it is plain the node's."""
+        yield group.space
+        if self._is_plain(group):
+            for space in self.traits(node).placements:
+                if space != group.space and count(space) == count(group.space):
+                    yield space
 
     def _is_plain(self, group: Group) -> bool:
         """Return whether a group computes the same in any matrix of as many elements."""
@@ -213,7 +223,7 @@ class Grouping(Aliases):
                 return
             taken.append((member, Placement(broadcast, tuple(seen), None)))
         del self._units[other.position]
-        other.sealed = True  # no longer a group, but still recorded as a gather of its operands
+        other.sealed = True  # no longer a group, but still recorded as a reader of its operands
         for member, placement in taken:
             self._add(group, member, placement)
             self._register(member, group)
@@ -241,28 +251,20 @@ class Grouping(Aliases):
     def _same_feeds(self, group: Group, node: Node) -> bool:
         """Return whether a node needs the feeds of a group; in training always.
 
-        In inference feeds may be missing, so nodes that need other feeds stay apart.
+        In inference feeds may be missing, so nodes that need other feeds are not joined.
         """
         return not self._separate or self._feeds[node.name] == group.feeds
 
-    def _placement(self, group: Group, node: Node) -> Placement | None:
-        for find in (self._as_matrix, self._as_vector):
-            placement = find(group, node)
-            if placement is not None and self._may_run(group, node, placement):
-                return placement
-        return None
-
-    def _may_run(self, group: Group, node: Node, placement: Placement) -> bool:
-        """Return whether a node may run in a group like that."""
+    def _may_run(self, group: Group, node: Node, space: Space, placement: Placement) -> bool:
+        """Return whether a node may run in a group at a placement in a space."""
         if not group.axes_agree(placement.axis) or not self._may_read(group, node, placement):
             return False
         if group.product is not None:
             reduces = placement.kind != "each" or placement.axis is not None
             if reduces or node.op.is_random or not self._one_pitch(group.product, node):
                 return False
-        return self._members_agree(group, node, placement) and self._may_write(
-            group, node, placement
-        )
+        agree = self._members_agree(group, node, space, placement)
+        return agree and self._may_write(group, node, placement)
 
     def _may_read(self, group: Group, node: Node, placement: Placement) -> bool:
         """Return whether a gathering node finds the dimensions that it needs in a group.
@@ -340,22 +342,22 @@ class Grouping(Aliases):
                 return False
         return True
 
-    def _as_matrix(self, group: Group, node: Node) -> Placement | None:
-        """Return the placement of a node in the group's space if it has one there."""
+    def _as_matrix(self, node: Node, space: Space) -> Placement | None:
+        """Return the placement of a node in a space if it has one there; a plain one has in any."""
         traits = self.traits(node)
         if any(operand in self.views for operand in node.inputs):
-            return traits.placement if traits.space == group.space else None
-        if traits.plain and count(group.space) == count(node.type.shape):
+            return traits.placement if traits.space == space else None
+        if traits.plain and count(space) == count(node.type.shape):
             return traits.placement
-        return traits.placements.get(group.space)
+        return traits.placements.get(space)
 
-    def _as_vector(self, group: Group, node: Node) -> Placement | None:
+    def _as_vector(self, group: Group, node: Node, space: Space) -> Placement | None:
         """Return the placement of a vector or number among the rows or columns of the group."""
         traits = self.traits(node)
         if traits.iteration != "elements" or group.product is not None:
             return None
         if any(operand in self.views for operand in node.inputs):
-            return None  # their elements are as far apart as those of a wider matrix
+            return None  # their rows have the distance of a wider matrix's
         kinds = {
             group.kinds[root]
             for root in map(self.root, node.inputs)
@@ -364,19 +366,19 @@ class Grouping(Aliases):
         if len(kinds) != 1:
             return None
         kind = kinds.pop()
-        if not is_of_kind(node.type, kind, group.space):
+        if not is_of_kind(node.type, kind, space):
             return None
         operands: list[Broadcast] = []
         for type in traits.ins:
             if is_number(type):
                 operands.append("one")
-            elif is_of_kind(type, kind, group.space) and type.shape == node.type.shape:
+            elif is_of_kind(type, kind, space) and type.shape == node.type.shape:
                 operands.append(kind)
             else:
                 return None
         return Placement(kind, tuple(operands), "columns" if kind == "row" else "rows")
 
-    def _members_agree(self, group: Group, node: Node, placement: Placement) -> bool:
+    def _members_agree(self, group: Group, node: Node, space: Space, placement: Placement) -> bool:
         """Return whether the node reads each member of the group by the member's kind."""
         for operand, broadcast in zip(node.inputs, placement.operands, strict=True):
             kind = group.kinds.get(self.root(operand))
@@ -384,7 +386,7 @@ class Grouping(Aliases):
                 continue
             if operand in self.views:
                 return False
-            if not (kind == "row" and broadcast == "one" and group.space[0] == 1):
+            if not (kind == "row" and broadcast == "one" and space[0] == 1):
                 return False
         return True
 

@@ -1,4 +1,8 @@
-"""The two kinds of fused kernel: a loop and a matrix product."""
+"""The kinds of fused kernel: loops and matrix products, with permutations and scatter-adds.
+
+A program is a list of them over buffers.  All backends run this form, and fusion, barriers, memory
+and the certificate know only it.
+"""
 
 from __future__ import annotations
 
