@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import N, Dim, TensorType
+from graphc.ir.tensor_type import Dim, N, TensorType
 from graphc.ops.concat import Concat
 from graphc.ops.pad import Pad
 from graphc.ops.shape import Transpose
