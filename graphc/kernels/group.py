@@ -177,7 +177,7 @@ class GroupRules(Aliases):
         except in a stack of products.
         """
         if self.reads_stacks(product):
-            return node is product or node.op.broadcasts(self.traits(node).ins) is None
+            return node is product or node.op.broadcast_kinds(self.traits(node).ins) is None
         widths = [(self.bytes_of(name), width) for name, width in self._widths(product)]
         columns, own = dict(widths), by_last(product.type.shape)[1]
         if any(columns[name] != width for name, width in widths):
