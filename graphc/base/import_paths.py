@@ -26,6 +26,7 @@ FORMER = {
     "errors": "base.errors",
     "graph": "ir.graph",
     "init": "ir.init",
+    "kernels.expr": "ir.expr",
     "loc": "base.loc",
     "optim": "declare.optim",
     "plots": "view.plots",

@@ -8,7 +8,7 @@ the state's old value, since every read in a step sees the state from before the
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.ir.graph import Graph, Node
@@ -18,14 +18,14 @@ from graphc.ops.exchange import Receive, Send
 
 @dataclass(frozen=True)
 class Schedule:
-    """Nodes in order; the first `border` of them are forward.
+    """Nodes in order; the first `boundary` of them are forward.
 
     `in_place` maps a node to the state whose memory it may write; `commits` are the
     (state, value) pairs that have to be copied at the end of the forward pass instead.
     """
 
     order: tuple[Node, ...]
-    border: int
+    boundary: int
     in_place: Mapping[str, str]
     commits: tuple[tuple[str, str], ...]
 
@@ -45,8 +45,8 @@ def schedule(graph: Graph) -> Schedule:
             break
         value = next(name for name in in_place if name in stuck)
         commits.append((in_place.pop(value), value))
-    border = len(order) - len(backward)
-    return Schedule(tuple(order), border, in_place, tuple(commits))
+    boundary = len(order) - len(backward)
+    return Schedule(tuple(order), boundary, in_place, tuple(commits))
 
 
 def backward_nodes(graph: Graph) -> set[str]:
@@ -169,17 +169,11 @@ def _list_schedule(
     """Return the nodes in order, and those that wait for each other for ever."""
     nodes = list(graph)
     ranks = _ranks(nodes, backward, eager)
-    before, after = _dependencies(nodes, waits)
-    ready = [ranks[i] for i, number in enumerate(before) if number == 0]
-    heapq.heapify(ready)
-    order: list[Node] = []
-    while ready:
-        position = heapq.heappop(ready) % len(nodes)
-        order.append(nodes[position])
-        for user in after[position]:
-            before[user] -= 1
-            if before[user] == 0:
-                heapq.heappush(ready, ranks[user])
+    position = {node.name: i for i, node in enumerate(nodes) if not _is_given(node)}
+    before, after = dependencies(
+        nodes, position, lambda node: (*node.inputs, *waits.get(node.name, ()))
+    )
+    order = [nodes[i] for i in by_rank(ranks, before, after)]
     if len(order) == len(nodes):
         return order, set()
     return order, {nodes[i].name for i, number in enumerate(before) if number > 0}
@@ -198,22 +192,18 @@ def _ranks(nodes: Sequence[Node], backward: set[str], eager: set[str]) -> list[i
     ]
 
 
-def _dependencies(
-    nodes: Sequence[Node], waits: Mapping[str, Sequence[str]]
+def dependencies(
+    nodes: Sequence[Node], position: Mapping[str, int], needs: Callable[[Node], Sequence[str]]
 ) -> tuple[list[int], list[list[int]]]:
     """Return, by position, how many others a node waits for, and the nodes that wait for it.
 
-    No node has to wait for a source that needs no feed: it is eager.
+    Nodes without a position wait for nothing, and nothing waits for them.
     """
-    position = {node.name: i for i, node in enumerate(nodes) if not _is_given(node)}
     none: list[int] = []
     before = [0] * len(nodes)
     after = [none] * len(nodes)
-    for name, i in position.items():
-        needs: Sequence[str] = nodes[i].inputs
-        if name in waits:
-            needs = [*needs, *waits[name]]
-        for need in needs:
+    for i in position.values():
+        for need in needs(nodes[i]):
             earlier = position.get(need)
             if earlier is not None:
                 before[i] += 1
@@ -222,6 +212,24 @@ def _dependencies(
                 else:
                     after[earlier] = [i]
     return before, after
+
+
+def by_rank(
+    ranks: Sequence[int], before: list[int], after: Sequence[Sequence[int]]
+) -> Iterator[int]:
+    """Yield positions by rank, each when nothing is left that it waits for: `before` counts down.
+
+    A rank is the position modulo the number of nodes.
+    """
+    ready = [ranks[i] for i, number in enumerate(before) if number == 0]
+    heapq.heapify(ready)
+    while ready:
+        position = heapq.heappop(ready) % len(ranks)
+        yield position
+        for user in after[position]:
+            before[user] -= 1
+            if before[user] == 0:
+                heapq.heappush(ready, ranks[user])
 
 
 def _is_given(node: Node) -> bool:

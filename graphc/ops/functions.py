@@ -11,10 +11,9 @@ import numpy as np
 
 from graphc.base.arguments import plain, takes
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Along, Array, Cotangents, NoGradient, Op
+from graphc.ir.expr import Axis, Broadcast, Expr, call, select
+from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType, check_entries, normal_axis
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call, select
 from graphc.ops.elementwise import ByUfunc, Function, Unary, add, div, mul, neg, sub
 from graphc.ops.reduce import sum_
 
@@ -100,7 +99,7 @@ class Sign(NoGradient, Unary):
     floats_only = False
     onnx = "Sign"
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "call" if ins[0].dtype.startswith("uint") else "elements"  # uints have no -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -161,7 +160,7 @@ class AlongAxis(Op, base=True):
         check_entries(x.shape, (normal_axis(self.axis, x.rank),))
         return x
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         rank = ins[0].rank
         last = rank > 1 and normal_axis(self.axis, rank) == rank - 1
         return "columns" if last else "call"
@@ -169,7 +168,7 @@ class AlongAxis(Op, base=True):
     def lead(self, ins: Sequence[TensorType]) -> int:
         return ins[0].rank - 1
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("each",)
 
 
@@ -307,7 +306,7 @@ class Log1p(ByUfunc):
     ufunc = np.log1p
     gradient_text = ("d_out / (1 + x)",)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "call"
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -320,7 +319,7 @@ class Expm1(ByUfunc):
     ufunc = np.expm1
     gradient_text = ("d_out * (out + 1)",)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "call"
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.ir.build import Builder, Value
+from graphc.ir.expr import Axis, Broadcast, Expr, call
 from graphc.ir.graph import Node
-from graphc.ir.op import Along, Array, Cotangents, Op
+from graphc.ir.op import Array, Cotangents, Iteration, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call
 from graphc.ops.linalg import Affine, MatMul, MatrixProduct
 from graphc.ops.norm import check_features, columns, feature_axes
 from graphc.ops.select import Relu, ReluGrad
@@ -98,10 +97,10 @@ class NormalizeDgamma(Fused):
         xhat, _ = _xhat_and_std(x, average, variance, self.eps)
         return np.asarray((dout * xhat).sum(axis=feature_axes(x.ndim)))
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "rows" if ins[0].rank == 2 else "call"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "column", "column", "each"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -136,10 +135,10 @@ class NormalizeDx(Fused):
         slope = dout - columns(dbeta / share, x.ndim) - xhat * columns(dgamma / share, x.ndim)
         return np.asarray(columns(gamma, x.ndim) / std * slope)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if ins[0].rank == 2 else "call"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "column", "column", "column", "each", "column", "column"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -164,6 +163,7 @@ class After(Fused):
 
     name = "after"
     alias = True
+    is_control = True
     roles = ("x", "event")
     only_moves = True
     operations = 0
@@ -182,4 +182,4 @@ def is_clone(name: str) -> bool:
 
 def is_event_of(name: str, reader: Node) -> bool:
     """Return whether a node only waits for that value, and reads none of its bytes."""
-    return isinstance(reader.op, After) and reader.inputs[0] != name
+    return reader.op.is_control and reader.inputs[0] != name

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Value, apply, as_value
-from graphc.ir.op import Along, NoGradient, Op
+from graphc.ir.expr import Axis, Expr, call
+from graphc.ir.op import Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
 from graphc.ops.elementwise import (
     BinaryFunction,
     Function,
@@ -43,7 +42,7 @@ class Logic(NoGradient, BinaryFunction, base=True):
             check_bits(self, type, role)
         return super().infer(ins)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return elements(ins, self.infer(ins)) if ins[0].dtype == "bool" else "call"
 
 
@@ -77,7 +76,7 @@ class Not(NoGradient, Function):
         check_bits(self, ins[0], "x")
         return ins[0]
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if ins[0].dtype == "bool" else "call"
 
 

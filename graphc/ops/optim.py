@@ -14,10 +14,9 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.expr import Axis, Broadcast, Expr, call, select
+from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call, select
 
 Number = TypeVar("Number", Array, Expr)
 
@@ -50,7 +49,7 @@ class UpdateOp(Op, base=True):
                 raise ValueError(f"{roles[i]} is {ins[i]}, it must be {wanted}")
         return first
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"
 
 
@@ -260,10 +259,10 @@ class SquareSum(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sum(np.square(ins[0], dtype=np.float64)))
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "all"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("each",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -292,7 +291,7 @@ class ClipScale(Op):
         norm = sqrt(max(float(total), 0.0)) if total == total else float("nan")
         return np.asarray(1.0 if norm <= limit else float(limit) / norm, limit.dtype)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

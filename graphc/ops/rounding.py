@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Along, Array, Cotangents, NoGradient
+from graphc.ir.expr import Axis, Expr, call
+from graphc.ir.op import Array, Cotangents, Iteration, NoGradient
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
 from graphc.ops.elementwise import (
     BinaryFunction,
     Function,
@@ -127,7 +126,7 @@ class Remainder(BinaryFunction, base=True):
             raise ValueError(f"a is bool, {self.name} takes numbers")
         return super().infer(ins)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "call"
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:

@@ -11,12 +11,12 @@ import numpy as np
 from graphc.base.arguments import plain, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
+from graphc.ir.access import AxisMap
 from graphc.ir.build import Builder, Value, apply
+from graphc.ir.forms import GatherRule, moved
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, normal_axis, shape_at
-from graphc.kernels.gathers import Reader, moved
-from graphc.kernels.walk import Walk
 from graphc.ops.shape import reshape
 
 __all__ = ["concat"]
@@ -53,15 +53,18 @@ class Slice(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0][self.index(ins[0].ndim)].copy()
 
-    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+    def box_start(self, x: TensorType) -> tuple[int, ...] | None:
+        return _starts(self.cuts, x.rank)
+
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         (x,) = ins
 
-        def cut(walks: list[Walk]) -> list[Walk] | None:
+        def cut(axis_maps: list[AxisMap]) -> list[AxisMap] | None:
             for axis, start, _, step in self.cuts:
                 if not isinstance(start, int) or isinstance(x.shape[axis], Batch):
                     return None
-                walks[axis] = walks[axis]._replace(scale=step, shift=start)
-            return walks
+                axis_maps[axis] = axis_maps[axis]._replace(scale=step, shift=start)
+            return axis_maps
 
         return moved(x.shape, result, cut)
 
@@ -98,16 +101,22 @@ class SliceGrad(Op):
         out[cut_index(self.cuts, out.ndim)] = ins[0]
         return out
 
-    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+    def operand_starts(self, ins: Sequence[TensorType]) -> list[tuple[int, ...]] | None:
+        start = _starts(self.cuts, len(self.shape))
+        return None if start is None else [start]
+
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         (dout,) = ins
 
-        def placed(walks: list[Walk]) -> list[Walk] | None:
+        def placed(axis_maps: list[AxisMap]) -> list[AxisMap] | None:
             for axis, start, _, step in self.cuts:
                 if not isinstance(start, int) or isinstance(dout.shape[axis], Batch):
                     return None
                 on = 1 if step > 0 else -1
-                walks[axis] = walks[axis]._replace(scale=on, shift=-on * start, apart=on * step)
-            return walks
+                axis_maps[axis] = axis_maps[axis]._replace(
+                    scale=on, shift=-on * start, divisor=on * step
+                )
+            return axis_maps
 
         return moved(dout.shape, result, placed)
 
@@ -136,6 +145,16 @@ def slice_start(op: Op) -> int:
     ((_, start, _, _),) = op.cuts
     assert isinstance(start, int)
     return start
+
+
+def _starts(cuts: Sequence[Cut], rank: int) -> tuple[int, ...] | None:
+    """Return the start of the cuts in each dimension, or None unless they are whole and dense."""
+    starts = [0] * rank
+    for axis, start, _, step in cuts:
+        if not isinstance(start, int) or step != 1:
+            return None
+        starts[axis] = start
+    return tuple(starts)
 
 
 def cut_index(cuts: Sequence[Cut], rank: int) -> tuple[slice, ...]:
@@ -241,6 +260,16 @@ class Concat(Op):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.concatenate(ins, axis=self.axis)
+
+    def operand_starts(self, ins: Sequence[TensorType]) -> list[tuple[int, ...]] | None:
+        axis, starts, start = normal_axis(self.axis, ins[0].rank), [], 0
+        for x in ins:
+            size = x.shape[axis]
+            if not isinstance(size, int):
+                return None
+            starts.append(tuple(start * (i == axis) for i in range(x.rank)))
+            start += size
+        return starts
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         axis = normal_axis(self.axis, dout.type.rank)

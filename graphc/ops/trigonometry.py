@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Along, Cotangents
+from graphc.ir.op import Cotangents, Iteration
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import ByUfunc, add, div, mul, neg, sub
 from graphc.ops.functions import sqrt
@@ -21,7 +21,7 @@ __all__ = ["acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "si
 class Called(ByUfunc, base=True):
     """A function that NumPy computes on every backend."""
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "call"
 
 

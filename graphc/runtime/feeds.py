@@ -18,7 +18,7 @@ from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan, Program
 from graphc.ir.tensor_type import Batch, TensorType
-from graphc.kernels.feed_masks import counts_rows
+from graphc.kernels.traits import counts_rows
 from graphc.ops.exchange import ShardInput
 from graphc.ops.gather import ByPlace
 from graphc.ops.scatter import FlatIndex

@@ -9,7 +9,7 @@ from graphc.compiler.remat.told import computes_again, keeping_all, repeated
 from graphc.ir.graph import Graph, Node
 from graphc.ir.plan import Plan, Program
 from graphc.ir.tensor_type import shape_text
-from graphc.kernels.reasons import reason_for_call
+from graphc.kernels.traits import reason_for_call
 from graphc.runtime.exchange import buckets
 
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")

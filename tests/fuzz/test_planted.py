@@ -15,8 +15,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+import graphc.compiler.order
 import graphc.compiler.program
-import graphc.kernels.order
 import passes.identities
 from graphc.backends.numpy import access, kernels, products
 from graphc.backends.numpy.functions import FUNCTIONS as _FUNCTIONS
@@ -129,7 +129,7 @@ def written_too_early(patch: pytest.MonkeyPatch) -> None:
     def needs(graph: Any, schedule: Any, node: Node, backward: Any) -> Sequence[str]:
         return node.inputs
 
-    patch.setattr(graphc.kernels.order, "_needs", needs)
+    patch.setattr(graphc.compiler.order, "_needs", needs)
 
 
 def dead_too_early(patch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.ir.plan import Plan, Program
-from graphc.kernels.views import joined_columns
+from graphc.kernels.aliases import joined_columns
 from tests.generate import trainable_net
 
 
@@ -27,7 +27,7 @@ def _is_joined(program: Program, name: str) -> bool:
     """Whether its parts are copied, each by an instruction."""
     node = program.graph[name]
     types = [program.graph[operand].type for operand in node.inputs]
-    return joined_columns(node.op, node.inputs, types) is not None
+    return joined_columns(node, types) is not None
 
 
 def test_nothing_joins_a_group_that_another_took_in() -> None:

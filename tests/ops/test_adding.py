@@ -23,7 +23,7 @@ import numpy as np
 from graphc.ir.build import apply
 from graphc.ops.elementwise import Unary, mul
 from graphc.ops.functions import sigmoid
-from graphc.kernels.expr import call
+from graphc.ir.expr import call
 
 __all__ = ["gelu2"]
 

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from graphc.ir.op import Array, Layer, Op
+from graphc.ir.expr import BodyBuilder, Broadcast
+from graphc.ir.op import Array, Iteration, Layer, Op
 from graphc.ir.tensor_type import TensorType, shape_at
-from graphc.kernels.body import Span
-from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.interpret import run
+from graphc.kernels.iteration_space import broadcast_kind
 from graphc.kernels.kernel import Gemm
-from graphc.kernels.matrix import broadcast_span
 from graphc.ops import OPS
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Power
@@ -38,7 +37,7 @@ SIZES: tuple[dict[int, int], ...] = (
 ROWS = (1, 2, 19)
 
 OP_EXAMPLES = [e for e in EXAMPLES if not isinstance(e.op, Layer)]
-FUSED = [e for e in OP_EXAMPLES if e.op.along(e.types) != "call"]
+FUSED = [e for e in OP_EXAMPLES if e.op.iteration(e.types) != "call"]
 
 
 @pytest.mark.one_in(5)
@@ -114,7 +113,9 @@ SOMETIMES_CALLS = {
 
 def test_which_ops_have_no_scalar_rule() -> None:
     groups = by_op(OP_EXAMPLES)
-    calls = {name: [e.op.along(e.types) == "call" for e in group] for name, group in groups.items()}
+    calls = {
+        name: [e.op.iteration(e.types) == "call" for e in group] for name, group in groups.items()
+    }
     assert {name for name, found in calls.items() if all(found)} == set(ALWAYS_CALLS)
     mixed = {name for name, found in calls.items() if any(found) and not all(found)}
     assert mixed == set(SOMETIMES_CALLS)
@@ -210,9 +211,9 @@ def as_gemm(op: Op, types: Sequence[TensorType]) -> Gemm:
     b = BodyBuilder()
     extra = []
     for i, x in enumerate(types[2:], start=2):
-        span: Span | None = broadcast_span(x.shape, result.shape)
-        assert span is not None
-        extra.append(b.load(f"in{i}", span, x.dtype))
+        broadcast: Broadcast | None = broadcast_kind(x.shape, result.shape)
+        assert broadcast is not None
+        extra.append(b.load(f"in{i}", broadcast, x.dtype))
     b.store(op.epilogue(b.product(result.dtype), extra), "out", "each")
     m, n = result.shape
     k = types[0].shape[0 if trans_a else 1]
@@ -229,3 +230,13 @@ def test_epilogue_equals_reference(examples: list[Example]) -> None:
                 arrays["out"] = np.empty(shape_at(result.shape, n), result.dtype)
                 run(as_gemm(example.op, example.types), arrays, n)
                 assert close(arrays["out"], example.concrete(n).reference(ins)), str(example)
+
+
+def test_the_former_name_of_the_iteration_rule_is_read() -> None:
+    """Users wrote ops by it."""
+
+    class Doubled(Op):
+        def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+            return "elements"
+
+    assert Doubled().iteration([]) == "elements"

@@ -22,8 +22,8 @@ from graphc.backends.numpy.kernels import scratch_bytes
 from graphc.base import usable_cores
 from graphc.declare.optim import Optimizer
 from graphc.ir.plan import Plan, Program
-from graphc.ir.text.program import epochs
 from graphc.kernels.kernel import Gemm
+from graphc.kernels.program_text import epochs
 from graphc.runtime.state import State, block_bytes
 from graphc.runtime.workspace import Workspace
 

@@ -31,7 +31,7 @@ from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
 from graphc.ir.plan import Instr, Program
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.work import kernel_microseconds
+from graphc.kernels.partition import kernel_microseconds
 
 LONG = 20
 """A run of this many microseconds or more releases the interpreter's lock and may be shared."""
@@ -114,7 +114,7 @@ class NativeProgram:
         calls: list[Call] = []
         forward = None
         for segment in self.layout.segments:
-            if forward is None and segment.start >= self.program.border:
+            if forward is None and segment.start >= self.program.boundary:
                 forward = len(calls)
             if segment.symbol is None:
                 calls.extend(self._outside(self.program.instrs[segment.start], n, view))

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.registers import Registers, element_type
 from graphc.backends.native.vectors import Vectors
-from graphc.kernels.body import Body, Span, Step, Store
-from graphc.kernels.expr import join
-from graphc.kernels.kernel import CHUNK, Split
+from graphc.ir.expr import Body, Broadcast, Step, Store, join
+from graphc.kernels.kernel import CHUNK, Partition
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 
 GROUP = 64
@@ -115,7 +114,7 @@ class Elements:
         """The function that code is emitted to."""
         return self.vectors.function
 
-    def of_thread(self, split: Split) -> tuple[Bounds, Bounds]:
+    def of_thread(self, split: Partition) -> tuple[Bounds, Bounds]:
         """Emit the rows and the columns that a thread runs: its part of one, all of the other."""
         part = self.function.thread_part
         rows = part(self.rows, CHUNK) if split == "rows" else (0, self.rows)
@@ -125,9 +124,9 @@ class Elements:
         """Emit the steps, given in order, whose values are not known yet, and add those values."""
         self.vectors.evaluate(self.body, steps, known, lambda step: self._leaf(step, place))
 
-    def of_span(self, steps: Iterable[int], *spans: Span) -> list[int]:
-        """Return the steps of these spans."""
-        return [number for number in steps if self.body.steps[number].span in spans]
+    def of_span(self, steps: Iterable[int], *broadcasts: Broadcast) -> list[int]:
+        """Return the steps of these broadcast kinds."""
+        return [number for number in steps if self.body.steps[number].broadcast in broadcasts]
 
     def words(
         self, steps: Iterable[int], known: Known, row: Value | int, column: Value | int
@@ -157,8 +156,8 @@ class Elements:
         """Emit stores of known values."""
         for store in stores:
             step = self.body.steps[store.step]
-            pointer = self._address(store.buffer, store.span, step.dtype, place)
-            if join(store.span, step.span) in ("each", "column"):
+            pointer = self._address(store.buffer, store.broadcast, step.dtype, place)
+            if join(store.broadcast, step.broadcast) in ("each", "column"):
                 self.vectors.store(known[store.step], pointer, step.dtype, place.mask)
             else:
                 self.vectors.store_first(known[store.step], pointer, step.dtype)
@@ -207,9 +206,9 @@ class Elements:
     def _leaf(self, step: Step, place: Place) -> Value:
         if step.op == "load":
             return self._load(step, place)
-        if step.op == "index" and step.span == "row":
+        if step.op == "index" and step.broadcast == "row":
             return self.vectors.whole(place.row, "int64")
-        if step.op == "index" and step.span != "one":
+        if step.op == "index" and step.broadcast != "one":
             first = self.function.add(place.first, place.column)
             return self.vectors.numbers_from(self.function.add(first, place.lane))
         if step.op in ("fetch", "offset", "product"):
@@ -221,18 +220,18 @@ class Elements:
         return self.vectors.first(known[number], self.body.steps[number].dtype)
 
     def _load(self, step: Step, place: Place) -> Value:
-        pointer = self._address(step.buffer, step.span, step.dtype, place)
-        if step.span in ("each", "column"):
+        pointer = self._address(step.buffer, step.broadcast, step.dtype, place)
+        if step.broadcast in ("each", "column"):
             return self.vectors.load(pointer, step.dtype, place.mask)
         return self.vectors.load_splat(pointer, step.dtype)
 
-    def _address(self, buffer: str, span: Span, dtype: str, place: Place) -> Value:
+    def _address(self, buffer: str, broadcast: Broadcast, dtype: str, place: Place) -> Value:
         f, type, base = self.function, element_type(dtype), self.buffers[buffer]
-        if span == "one":
+        if broadcast == "one":
             return base
-        if span == "row":
+        if broadcast == "row":
             return f.address(base, place.row, type)
-        base = place.lines[buffer] if span == "each" else f.address(base, place.first, type)
+        base = place.lines[buffer] if broadcast == "each" else f.address(base, place.first, type)
         if not str(place.column).startswith("%"):
             return f.address(base, f.add(place.column, place.lane), type)
         return f.address(f.address(base, place.column, type), place.lane, type)
@@ -253,8 +252,8 @@ def elements_of(
 
 def matrices(body: Body) -> dict[str, str]:
     """Return the dtype of each buffer that the body reads or writes at each element."""
-    read = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.span == "each"}
-    written = {s.buffer: body.steps[s.step].dtype for s in body.stores if s.span == "each"}
+    read = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.broadcast == "each"}
+    written = {s.buffer: body.steps[s.step].dtype for s in body.stores if s.broadcast == "each"}
     return read | written
 
 

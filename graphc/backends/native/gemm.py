@@ -15,10 +15,10 @@ from graphc.backends.native.gemm_windows import Windows, WindowSums
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
 from graphc.backends.native.registers import element_type
+from graphc.ir.expr import Body
 from graphc.ir.tensor_type import Dim, Shape
-from graphc.kernels.body import Body
+from graphc.kernels.iteration_space import dense_strides
 from graphc.kernels.kernel import CHUNK, Gemm, Stack, stored
-from graphc.kernels.turned import dense_strides
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +64,13 @@ def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits:
     """Return all that decides the text; buffers count by their position."""
     place = {buffer: i for i, buffer in enumerate(buffers)}
     steps = tuple(
-        (s.op, s.args, s.span, s.dtype, place.get(s.buffer), type(s.value), s.value)
+        (s.op, s.args, s.broadcast, s.dtype, place.get(s.buffer), type(s.value), s.value)
         for s in kernel.body.steps
     )
-    stores = tuple((place[s.buffer], s.step, s.span) for s in kernel.body.stores)
+    stores = tuple((place[s.buffer], s.step, s.broadcast) for s in kernel.body.stores)
     sides = (kernel.trans_a, kernel.trans_b, kernel.window)
     sizes = (kernel.m, kernel.n, kernel.k, *sides, kernel.dtype)
-    operands = (place[kernel.a], place[kernel.b], kernel.split, bits)
+    operands = (place[kernel.a], place[kernel.b], kernel.partition, bits)
     return ("gemm", sizes, operands, steps, stores, tuple(pitch.get(b) for b in buffers))
 
 
@@ -106,9 +106,9 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
 def _share(frame: Frame) -> tuple[Range, Range]:
     """Emit the first and end row, and the first and end panel, of this thread."""
     f, rows, panels = frame.f, ("0", frame.m), ("0", str(frame.panels))
-    if frame.kernel.split == "rows":
+    if frame.kernel.partition == "rows":
         return f.thread_part(frame.m, CHUNK), panels
-    if frame.kernel.split == "columns":
+    if frame.kernel.partition == "columns":
         return rows, f.thread_part(frame.panels)
     only = f.value("icmp eq i64 %tid, 0")
     return ("0", f.value(f"select i1 {only}, i64 {frame.m}, i64 0")), panels
@@ -149,10 +149,10 @@ def emit_stack(module: Module, kernel: Gemm, bits: int) -> GemmCode:
 def _one(kernel: Gemm) -> Gemm:
     """Return one of the products of a stack, with the names of parts as its buffers."""
     body = kernel.body
-    steps = [s._replace(buffer=s.span + s.buffer) if s.op == "load" else s for s in body.steps]
+    steps = [s._replace(buffer=s.broadcast + s.buffer) if s.op == "load" else s for s in body.steps]
     stores = [s._replace(buffer=f"stored {s.buffer}") for s in body.stores]
     one = Body(tuple(steps), tuple(stores))
-    return replace(kernel, a="left", b="right", body=one, split="none", stack=None)
+    return replace(kernel, a="left", b="right", body=one, partition="none", stack=None)
 
 
 def _parts(kernel: Gemm, stack: Stack) -> Iterator[_Part]:
@@ -168,7 +168,7 @@ def _parts(kernel: Gemm, stack: Stack) -> Iterator[_Part]:
         yield _Part(name, buffer, strides[:-1], strides[-1], kernel.dtype)
     for s in kernel.body.steps:
         if s.op == "load":
-            yield _Part(s.span + s.buffer, s.buffer, apart[s.span], kernel.n, s.dtype)
+            yield _Part(s.broadcast + s.buffer, s.buffer, apart[s.broadcast], kernel.n, s.dtype)
     for store in kernel.body.stores:
         *between, pitch = stored(kernel, stack, store.buffer)
         dtype = kernel.body.steps[store.step].dtype

@@ -23,7 +23,7 @@ from graphc.backends.native.group_places import (
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.native.window_places import PanelFunction, when_in_phases
-from graphc.kernels.window import Phase, Window
+from graphc.ir.forms import Phase, Window
 
 
 def _pack_factors(panel: Panel, window: Window, target: Value) -> None:

@@ -15,9 +15,9 @@ from graphc.backends.native.registers import element_type
 from graphc.backends.native.target import host
 from graphc.backends.native.vectors import Vectors
 from graphc.compiler.memory import align
+from graphc.ir.expr import Broadcast, Step
 from graphc.ir.plan import Program
 from graphc.ir.tensor_type import ITEMSIZE, dim_at
-from graphc.kernels.body import Span, Step
 from graphc.kernels.kernel import LANES, Gemm, Kernel
 
 LINE = 64
@@ -327,8 +327,8 @@ class Epilogue:
         v = elements.vectors
         self.elements, self.f, self.body = elements, v.function, elements.body
         self.dtypes, numbers = matrices(self.body), range(len(self.body.steps))
-        spans: tuple[Span, ...] = ("one", "column", "row", "each")
-        self.steps = {span: elements.of_span(numbers, span) for span in spans}
+        broadcasts: tuple[Broadcast, ...] = ("one", "column", "row", "each")
+        self.steps = {broadcast: elements.of_span(numbers, broadcast) for broadcast in broadcasts}
         self.ones: Known = {}
         elements.evaluate(self.steps["one"], self.ones, Place())
         self.places: list[Place] = []
@@ -343,7 +343,7 @@ class Epilogue:
     @property
     def together(self) -> int:
         """Return how many rows are read before the first of them is written."""
-        reads = any(s.op == "load" and s.span == "each" for s in self.body.steps)
+        reads = any(s.op == "load" and s.broadcast == "each" for s in self.body.steps)
         return ROWS_TOGETHER if reads and self.places[-1].mask is not None else 1
 
     def rows(self, first: Value, count: int, product: Products, apart: int = 1) -> None:

@@ -85,7 +85,7 @@ class _Strip:
         frame = self.frame
         epilogue = Epilogue(self.elements, self.vectors, self.panel.masked)
         steps = frame.kernel.body.steps
-        read = {s.buffer for s in steps if s.op == "load" and s.span == "each"}
+        read = {s.buffer for s in steps if s.op == "load" and s.broadcast == "each"}
 
         def tile(i: Value) -> None:
             starts = self.elements.lines(i, "%column")

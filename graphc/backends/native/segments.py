@@ -66,7 +66,7 @@ def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bo
     start = 0
     for i, instr in enumerate((*program.instrs, None)):
         native = instr is not None and instr.kind in ("kernel", "barrier")
-        if native and i != program.border:
+        if native and i != program.boundary:
             continue
         if any(program.instrs[j].body is not None and j not in skip for j in range(start, i)):
             yield start, i, True
@@ -129,7 +129,7 @@ def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None
     ]
     names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
     buffers = [program.buffers[name]._replace(first=0, last=0) for name in names]
-    return repr((writers, bits, program.border, code, buffers))
+    return repr((writers, bits, program.boundary, code, buffers))
 
 
 @lru_cache

@@ -18,7 +18,7 @@ SMALL = 8
 """A value of at most 1/SMALL of an operand's or a reader's bytes, such as a statistic, is kept."""
 
 
-def border(graph: Graph, order: Iterable[Node]) -> int:
+def boundary(graph: Graph, order: Iterable[Node]) -> int:
     """Return the place in this order of the last node that an output depends on."""
     forward = graph.forward()
     return max((i for i, node in enumerate(order) if node.name in forward), default=-1)
@@ -56,7 +56,7 @@ class Values:
     def __init__(self, graph: Graph, n: int) -> None:
         self.graph, self.n = graph, n
         order = schedule(graph).order
-        self.border = border(graph, order)
+        self.boundary = boundary(graph, order)
         self.of: dict[str, Value] = {}
         """From each node that is not a source to its value; other names for bytes share one."""
         self.all: list[Value] = []
@@ -72,7 +72,7 @@ class Values:
     def _add(self, time: int, node: Node) -> None:
         operands = [self.of[name] for name in dict.fromkeys(node.inputs) if name in self.of]
         for operand in operands:
-            if time > self.border:
+            if time > self.boundary:
                 operand.reads.append(time)
             else:
                 operand.last = time
@@ -93,7 +93,7 @@ class Values:
         nbytes = align(node.type.nbytes(self.n))
         placed = 0 if node.name in self._outside else nbytes
         largest = max((self.of[name].nbytes for name in node.inputs if name in self.of), default=0)
-        may = time <= self.border and placed * SMALL > largest and self._may_repeat(node)
+        may = time <= self.boundary and placed * SMALL > largest and self._may_repeat(node)
         return Value(
             node.name, time, placed, flops, flops + nbytes // 4, may, [node.name], last=time
         )

@@ -10,10 +10,9 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Along, Array, Cotangents, NoGradient, Op
+from graphc.ir.expr import Axis, Broadcast, Expr, call, select
+from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType, shape_text
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call, select
 from graphc.ops.elementwise import mul, sub
 from graphc.ops.functions import Softmax, abs_, softmax
 from graphc.ops.index import ByIndex, OneHot, argmax, hit
@@ -57,10 +56,10 @@ class LabelledRows(Op, base=True):
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return check_scores(ins, self.name)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "columns"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "row"
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
@@ -79,10 +78,10 @@ class LabelledGrad(Op, base=True):
             raise ValueError(f"drows are {drows}, scores are {scores}")
         return scores
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "columns"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "row", "row"
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
@@ -236,10 +235,10 @@ class LabelHit(NoGradient, ByIndex):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0][:, None] == self.numbers())
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("row",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

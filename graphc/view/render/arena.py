@@ -12,7 +12,7 @@ from graphc.compiler.memory import align
 from graphc.ir.graph import Graph
 from graphc.ir.plan import Buffer, Program
 from graphc.ir.tensor_type import ITEMSIZE
-from graphc.ir.text.program import epochs
+from graphc.kernels.program_text import epochs
 from graphc.ops.fused import is_clone
 from graphc.view.render.layers import known_prefix
 from graphc.view.render.style import listed, shown

@@ -14,8 +14,8 @@ from graphc.ir.op import attributes
 from graphc.ir.plan import Instr, Plan, Program
 from graphc.ir.tensor_type import count, shape_text
 from graphc.ir.text.graph import FROM_TYPE
-from graphc.ir.text.program import epochs
 from graphc.ir.text.values import value_text
+from graphc.kernels.program_text import epochs
 from graphc.ops.source import Constant
 from graphc.view.render.derivation import Rows, derivation
 from graphc.view.render.draw import Picture
