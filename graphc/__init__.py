@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from graphc.base import __version__ as __version__
@@ -17,9 +18,8 @@ from graphc.base.errors import (
     RendererMissing,
     StateError,
 )
-from graphc.base.import_paths import answer_former_paths
-from graphc.compiler.compile import compile
-from graphc.compiler.freeze import freeze
+from graphc.base.import_paths import answer_former_paths, own_passes
+from graphc.base.other_names import no_attribute
 from graphc.declare import tensor_functions
 from graphc.declare.net import Net, mlp
 from graphc.declare.schedules import Cosine, Step, WarmUp
@@ -28,7 +28,6 @@ from graphc.ir.build import Value, apply
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
 from graphc.ir.op import Layer, Op
-from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N, TensorType
 from graphc.ops.activations.exponential import elu, selu
 from graphc.ops.activations.gated import gelu, mish, silu
@@ -99,17 +98,15 @@ from graphc.ops.select import (
 from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
 from graphc.ops.smooth import erf, softplus
 from graphc.ops.standardize import standardize
-from graphc.runtime.executor import Executor
-from graphc.runtime.state import State
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     import passes
     from graphc import layers, onnx
     from graphc.check.check_layer import check_layer
     from graphc.check.check_op import check_op
     from graphc.check.grad_check import grad_check
+    from graphc.compiler.compile import compile as compile
+    from graphc.compiler.plan import Plan as Plan
     from graphc.declare import optim as optim
     from graphc.declare.optim import (
         SGD,
@@ -125,6 +122,9 @@ if TYPE_CHECKING:
     )
     from graphc.files.serialize import load, save
     from graphc.files.torch_state import load_torch_state, save_torch_state
+    from graphc.runtime.executor import Executor as Executor
+    from graphc.runtime.freeze import freeze as freeze
+    from graphc.runtime.state import State as State
     from graphc.train import (
         Callback,
         Checkpoints,
@@ -140,6 +140,11 @@ if TYPE_CHECKING:
     from graphc.view import plots
 
 _LAZY = {
+    "Executor": "graphc.runtime.executor",
+    "Plan": "graphc.compiler.plan",
+    "State": "graphc.runtime.state",
+    "compile": "graphc.compiler.compile",
+    "freeze": "graphc.runtime.freeze",
     "SGD": "graphc.declare.optim",
     "Adadelta": "graphc.declare.optim",
     "Adagrad": "graphc.declare.optim",
@@ -183,16 +188,10 @@ answer_former_paths()
 
 def __getattr__(name: str) -> Any:
     if name == "passes":
-        from graphc.base.import_paths import own_passes
-
         return own_passes()
     if name not in _LAZY:
-        from graphc.declare.other_names import no_attribute
-
         raise no_attribute(name, __all__)
-    import importlib
-
-    module: ModuleType = importlib.import_module(_LAZY[name])
+    module = import_module(_LAZY[name])
     value = module if _LAZY[name] == f"graphc.{name}" else getattr(module, name)
     globals()[name] = value
     return value

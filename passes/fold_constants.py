@@ -24,8 +24,8 @@ import numpy as np
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.exchange import Send
+from graphc.ops.flops import op_flops
 from graphc.ops.source import Constant, constant_op
-from graphc.view.cost import op_flops
 from passes.identities import KINDS, simplify
 from passes.pins import pinned
 from passes.pipeline import graph_pass

@@ -23,8 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from graphc.compiler.remat.values import border
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Graph, Node, border
 from graphc.ir.op import Op, Source
 from graphc.ops.again import After
 from graphc.ops.source import Constant

@@ -24,6 +24,7 @@ FORMER = {
     "errors": "base.errors",
     "graph": "ir.graph",
     "init": "ir.init",
+    "ir.plan": "compiler.plan",
     "loc": "base.loc",
     "optim": "declare.optim",
     "plots": "view.plots",

@@ -21,12 +21,11 @@ from graphc.base.import_paths import own_passes
 from graphc.cli.arguments import optimizer
 from graphc.cli.data import Feeds
 from graphc.compiler.compile import compile
+from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
-from graphc.files.model_file import Columns
 from graphc.files.serialize import load
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import TensorType, dim_at, shape_at
 from graphc.ops.functions import LogSoftmax
 from graphc.ops.losses.margin import SvmLoss
@@ -34,6 +33,7 @@ from graphc.ops.losses.nll import NllLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.source import Input
 from graphc.runtime.executor import Executor
+from graphc.runtime.state import Columns
 
 if TYPE_CHECKING:
     from passes.pass_list import PassList

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from graphc.compiler.order import fusing_order
 from graphc.compiler.schedule import Schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, Source
-from graphc.ir.plan import Instr
 from graphc.ir.tensor_type import ITEMSIZE, TensorType, count
 from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.fuse import Fuser
@@ -16,7 +16,7 @@ from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.groups import Grouping
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd
 from graphc.kernels.matrix import Space, by_last, flat, matrix
-from graphc.kernels.order import fusing_order
+from graphc.kernels.program import Instr
 from graphc.kernels.split import loop_split
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import View

@@ -17,6 +17,7 @@ from typing import Any
 
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.loc import caller_loc
+from graphc.compiler.plan import Plan
 from graphc.compiler.recipe import Recipe
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
@@ -33,7 +34,6 @@ from graphc.files.model_file import (
 )
 from graphc.files.writing import write_file
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Plan
 from graphc.runtime.executor import Executor
 
 

@@ -15,7 +15,6 @@ from typing import Literal
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
-from graphc.ops.source import Constant
 
 Kind = Literal["equal", "removed", "added", "changed", "renamed"]
 KINDS: tuple[Kind, ...] = ("removed", "added", "changed", "renamed")
@@ -166,7 +165,7 @@ class _Matching:
 
 def _whole(node: Node) -> Key:
     # 0.0 equals -0.0, but prints differently; a constant is compared by its bytes.
-    return node.op, "" if isinstance(node.op, Constant) else repr(node.op), node.type
+    return node.op, "" if node.op.holds_array else repr(node.op), node.type
 
 
 def _kind(node: Node) -> Key:

@@ -67,6 +67,9 @@ class Op:
     persistent: ClassVar[bool] = False
     """Whether its value lasts between runs, in the state of an executor."""
 
+    holds_array: ClassVar[bool] = False
+    """Whether its attribute `data` has the bytes of an array of its type."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:

@@ -21,9 +21,9 @@ from graphc.ir.tensor_type import Batch, shape_at
 from graphc.onnx.call import ITEM, Call, Converter, Result, several
 from graphc.onnx.convert.shape import axes_of
 from graphc.onnx.operands import Held, NotSupported, is_symbolic, plain_array
+from graphc.ops.flops import op_flops
 from graphc.ops.source import Input
 from graphc.runtime.reference import evaluate
-from graphc.view.cost import op_flops
 
 
 def expanded(graph: Graph, train: bool) -> Graph:

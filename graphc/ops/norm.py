@@ -10,13 +10,13 @@ import numpy as np
 from graphc.base.arguments import takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.ir.autodiff import pullback
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Ones, Zeros
 from graphc.ir.op import Along, Array, Layer, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
+from graphc.ops.autodiff import pullback
 from graphc.ops.channels import channels_first, channels_last, pixels
 from graphc.ops.elementwise import add, div, mul, power, sub
 from graphc.ops.functions import sqrt

@@ -59,6 +59,7 @@ class Constant(Source):
     """An array fixed in the graph; the bytes are in C order."""
 
     is_exact = True
+    holds_array = True
     shape: tuple[int, ...]
     dtype: str
     data: bytes = field(repr=False)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import FeedError, GraphError, Operand
-from graphc.ir.autodiff import vjp
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import FLOATS, TensorType, shape_at, shape_text
+from graphc.ops.autodiff import vjp
 from graphc.ops.gradient import Gradient
 from graphc.ops.source import Input
 from graphc.runtime.state import initial_value

@@ -12,9 +12,9 @@ import numpy as np
 
 from graphc.base.errors import GraphError, NotFiniteError
 from graphc.compiler.loss_share import divisors
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from graphc.ops.exchange import ShardInput
 from graphc.ops.source import Constant, Input, Parameter, State
 from graphc.runtime.entry import run_all

@@ -19,7 +19,7 @@ import numpy as np
 
 from graphc.backends.native import target
 from graphc.backends.native.jit import load
-from graphc.view.cost import Cost
+from graphc.compiler.cost import Cost
 
 CHAINS = 12
 """The number of independent sums: enough to hide the latency of two multiply-adds a cycle, and few

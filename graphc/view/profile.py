@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
 from graphc.base.usable_cores import thread_count
+from graphc.compiler.cost import Cost, cost
+from graphc.compiler.plan import Plan, program_name
 from graphc.files.writing import write_file
-from graphc.ir.plan import Instr, Plan, Program
 from graphc.ir.text.graph import name_text
-from graphc.view.cost import Cost, cost
+from graphc.kernels.program import Instr, Program
 from graphc.view.peak import RULE, Peak, Verdict, measure_peak, verdict
-from graphc.view.times import Instructions, await_idle, program_name
+from graphc.view.times import Instructions, await_idle
 
 if TYPE_CHECKING:
     from graphc.runtime.executor import Executor

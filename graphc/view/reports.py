@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from math import prod
 
+from graphc.compiler.plan import Plan
 from graphc.compiler.remat.told import computes_again, keeping_all, repeated
+from graphc.compiler.sizes import buckets
 from graphc.ir.graph import Graph, Node
-from graphc.ir.plan import Plan, Program
 from graphc.ir.tensor_type import shape_at, shape_text
+from graphc.kernels.program import Program
 from graphc.kernels.reasons import reason_for_call
 from graphc.ops.source import Constant, Parameter, State
-from graphc.runtime.exchange import buckets
 
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from graphc.backends.backend import Call, View
 from graphc.backends.table import backend
+from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from graphc.runtime.entry import quiet_context
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
@@ -93,11 +93,6 @@ def _time_calls(calls: Sequence[Sequence[Call]], times: Sequence[list[float]]) -
         if some:
             found.append(now - last)
         last = now
-
-
-def program_name(plan: Plan) -> str:
-    """Return the name of the program of a step or, without an optimizer, of inference."""
-    return next(name for name in ("step", "accumulate", "infer") if name in plan.programs)
 
 
 def await_idle() -> None:

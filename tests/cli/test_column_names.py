@@ -16,8 +16,9 @@ import pytest
 import graphc as gc
 from graphc.cli import main
 from graphc.cli import predict as command
-from graphc.files.model_file import KEY, LONGEST, MOST, Columns
+from graphc.files.model_file import KEY, LONGEST, MOST
 from graphc.files.serialize import write_model
+from graphc.runtime.state import Columns
 from tests.cli.test_mistakes import said
 from tests.cli.test_tables import NET
 

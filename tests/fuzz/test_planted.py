@@ -15,16 +15,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+import graphc.compiler.order
 import graphc.compiler.program
-import graphc.kernels.order
 import passes.identities
 from graphc.backends.numpy import access, kernels, products
 from graphc.backends.numpy.functions import FUNCTIONS as _FUNCTIONS
 from graphc.backends.numpy.functions import Function
-from graphc.compiler.memory import LiveRange
 from graphc.ir.build import Value
 from graphc.ir.graph import Node
-from graphc.ir.plan import Storage
+from graphc.kernels.program import LiveRange, Storage
 from graphc.ops.functions import Tanh
 from graphc.ops.linalg import MatMul
 from graphc.ops.source import Constant
@@ -129,7 +128,7 @@ def written_too_early(patch: pytest.MonkeyPatch) -> None:
     def needs(graph: Any, schedule: Any, node: Node, backward: Any) -> Sequence[str]:
         return node.inputs
 
-    patch.setattr(graphc.kernels.order, "_needs", needs)
+    patch.setattr(graphc.compiler.order, "_needs", needs)
 
 
 def dead_too_early(patch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphc.compiler.lowering import kernel_instr
-from graphc.ir.plan import Instr
 from graphc.kernels.barriers import BARRIER, Barriers
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.kernel import Gemm, Loop, Split, Stack
+from graphc.kernels.program import Instr
 from graphc.kernels.walk import Elsewhere, straight
 from graphc.kernels.window import Window
 

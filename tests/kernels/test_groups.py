@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.ir.plan import Plan, Program
+from graphc.compiler.plan import Plan
+from graphc.kernels.program import Program
 from graphc.kernels.views import joined_columns
 from tests.generate import trainable_net
 

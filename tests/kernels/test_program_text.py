@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import graphc as gc
 from graphc.compiler.program import build_program
-from graphc.ir.plan import Program
-from graphc.ir.text import program_text
-from graphc.ir.text.program import epochs
+from graphc.kernels.program import Program
+from graphc.kernels.program_text import epochs, program_text
 
 
 def native(net: gc.Net, name: str, optimizer: gc.optim.Optimizer | None = None) -> Program:

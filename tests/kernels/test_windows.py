@@ -9,10 +9,10 @@ import pytest
 
 import graphc as gc
 from graphc.ir.build import Value
-from graphc.ir.plan import Program
 from graphc.ir.text.kernels import kernel_text
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm
+from graphc.kernels.program import Program
 from graphc.kernels.window import Window
 from graphc.ops.conv import Conv
 from tests.backends.native.window_function import Spec, specs

@@ -7,10 +7,10 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native.target import available
-from graphc.ir.plan import Plan
+from graphc.compiler.plan import Plan, program_name
 from graphc.ir.tensor_type import N
 from graphc.view import times
-from graphc.view.times import Instructions, program_name
+from graphc.view.times import Instructions
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 BACKENDS = ["numpy", pytest.param("native", marks=native)]

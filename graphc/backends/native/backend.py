@@ -9,7 +9,7 @@ from graphc.backends.backend import Link, Memory
 from graphc.backends.native.gemm_sizes import instr_scratch
 from graphc.backends.native.target import available
 from graphc.base.usable_cores import thread_count
-from graphc.ir.plan import Program
+from graphc.kernels.program import Program
 
 if TYPE_CHECKING:
     from graphc.backends.native.bind import NativeProgram

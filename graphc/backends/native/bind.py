@@ -32,8 +32,8 @@ from graphc.backends.native.segments import (
 from graphc.backends.native.target import host
 from graphc.backends.numpy.bind import bind_exchange, bind_reference
 from graphc.ir.op import Array
-from graphc.ir.plan import Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType
+from graphc.kernels.program import Instr, Program
 from graphc.kernels.work import kernel_microseconds
 
 LONG = 20

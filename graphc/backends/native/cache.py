@@ -21,7 +21,7 @@ from pathlib import Path
 
 from graphc.backends.native.segments import kernels
 from graphc.backends.native.target import CODEGEN, Target, compiler_version
-from graphc.ir.plan import Program
+from graphc.kernels.program import Program
 
 MAGIC = b"graphc object 1\n"
 LIMIT = 256 << 20

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from graphc.backends.native.target import host
-from graphc.compiler.memory import align
-from graphc.ir.plan import Program
-from graphc.ir.tensor_type import ITEMSIZE, dim_at
+from graphc.ir.tensor_type import ITEMSIZE, align, dim_at
 from graphc.kernels.kernel import LANES, Gemm, Kernel
+from graphc.kernels.program import Program
 
 LINE = 64
 """The bytes that move between caches together."""

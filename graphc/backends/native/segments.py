@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from graphc.ir.plan import Buffer, Instr, Program
+from graphc.kernels.program import Buffer, Instr, Program
 
 Place = tuple[str, str]
 """A block of memory: the space, and the key in it if it has several blocks."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from graphc.backends.backend import Call, Link, Memory, Take, View
 from graphc.backends.numpy.bind import bind
 from graphc.backends.numpy.kernels import scratch_bytes
-from graphc.ir.plan import Program
 from graphc.ir.tensor_type import TensorType
+from graphc.kernels.program import Program
 
 
 class NumpyBackend:

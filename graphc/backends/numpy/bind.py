@@ -10,7 +10,7 @@ import numpy as np
 from graphc.backends.backend import Call, Link, View
 from graphc.backends.numpy.kernels import bind_kernel
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Instr, Program
+from graphc.kernels.program import Instr, Program
 
 
 def bind(

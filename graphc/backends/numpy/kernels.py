@@ -15,12 +15,11 @@ from graphc.backends.numpy.access import gathered_view
 from graphc.backends.numpy.actions import Action
 from graphc.backends.numpy.body import BodyPlan, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
-from graphc.compiler.memory import align
 from graphc.ir.op import Array
-from graphc.ir.plan import Buffer, Instr, Program
-from graphc.ir.tensor_type import ITEMSIZE, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, align, shape_at
 from graphc.kernels.body import Body, Step
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, stored
+from graphc.kernels.program import Buffer, Instr, Program
 from graphc.kernels.walk import Elsewhere
 
 

@@ -24,10 +24,9 @@ from graphc.check.validation.run import (
     value_of,
 )
 from graphc.compiler.loss_share import ROWS, SUM
-from graphc.compiler.memory import align
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Batch, TensorType
+from graphc.ir.tensor_type import Batch, TensorType, align
 from graphc.ops.exchange import Receive, Send, ShardInput, Total
 from graphc.ops.norm import BatchNormTrain
 from graphc.ops.shape import StopGradient

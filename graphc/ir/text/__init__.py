@@ -1,4 +1,4 @@
-"""Graphs and programs as text, for reading, golden tests, reports and files; graphs are read back.
+"""Graphs as text, for reading, golden tests, reports and files; it is read back.
 
     graph digits
     x: float32[N, 64] = input()
@@ -14,6 +14,5 @@ from __future__ import annotations
 from graphc.ir.text.graph import graph_text, node_text, op_text
 from graphc.ir.text.kernels import kernel_text
 from graphc.ir.text.parse import parse_graph
-from graphc.ir.text.program import program_text
 
-__all__ = ["graph_text", "kernel_text", "node_text", "op_text", "parse_graph", "program_text"]
+__all__ = ["graph_text", "kernel_text", "node_text", "op_text", "parse_graph"]

@@ -19,9 +19,9 @@ from graphc.compiler.lowering import Lowering, kernel_instr
 from graphc.compiler.schedule import schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Source
-from graphc.ir.plan import Program
 from graphc.kernels.body import Body
 from graphc.kernels.group import Group
+from graphc.kernels.program import Program
 from graphc.ops.source import Constant, Input
 from graphc.runtime.bound import Binder
 from graphc.runtime.entry import quiet_context, run_all

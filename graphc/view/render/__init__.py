@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphc.base.errors import RendererMissing
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph
-from graphc.ir.plan import Plan
 from graphc.view.render.dot import dot_text
 from graphc.view.render.draw import ENDS, LAYER_LIMIT, Picture, picture
 from graphc.view.render.layout import (

@@ -6,8 +6,8 @@ import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph
-from graphc.ir.plan import Plan
 from graphc.view.profile import Profile
 from graphc.view.render.cards import bytes_text, card_lines
 from graphc.view.render.dot import dot_text

@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 import graphc as gc
-from graphc.compiler import assignment, lowering, memory, recipe, schedule
+from graphc.compiler import assignment, lowering, memory, order, plan, recipe, schedule
 from graphc.compiler.program import build_program as unverified
-from graphc.ir import plan
 from graphc.ir.graph import Graph
-from graphc.kernels import barriers, fuse, order
+from graphc.kernels import barriers, fuse
 from graphc.kernels.groups import Grouping
 from graphc.runtime import workspace
 from tests.check.verify.claims import BATCH, called, declare

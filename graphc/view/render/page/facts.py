@@ -9,13 +9,14 @@ from functools import cached_property
 from math import prod
 
 from graphc.base.errors import GraphError
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Layer, attributes
-from graphc.ir.plan import Instr, Plan, Program
 from graphc.ir.tensor_type import count, shape_at, shape_text
 from graphc.ir.text.graph import FROM_TYPE
-from graphc.ir.text.program import epochs
 from graphc.ir.text.values import value_text
+from graphc.kernels.program import Instr, Program
+from graphc.kernels.program_text import epochs
 from graphc.ops.source import Constant, Input, Parameter
 from graphc.view.profile import Profile
 from graphc.view.render.derivation import Rows, derivation
