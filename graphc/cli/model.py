@@ -11,13 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
 from graphc.cli.arguments import optimizer
 from graphc.cli.data import Feeds
 from graphc.compiler.compile import compile
@@ -34,10 +33,7 @@ from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.source import Input
 from graphc.runtime.executor import Executor
 from graphc.runtime.state import Columns
-
-if TYPE_CHECKING:
-    from passes.pass_list import PassList
-
+from passes.pass_list import PassList
 
 ROWS = 6
 """The number of rows that a net is checked on."""
@@ -95,9 +91,6 @@ def load_passes(source: str) -> PassList:
             f"{source!r} does not name a list of passes", hint="file.py:name, of a gc.passes list"
         )
     _check_file(Path(path))
-    own_passes()
-    from passes.pass_list import PassList
-
     found = getattr(_run(Path(path), lambda: _module(Path(path))), name, None)
     if not isinstance(found, PassList):
         raise GraphError(

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from graphc.backends.choice import kept_backend
 from graphc.base.arguments import plain
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.import_paths import own_passes
 from graphc.base.work import spend_bytes, spend_elements, work_budget
 from graphc.compiler.compile import check_losses, check_options
 from graphc.compiler.plan import Plan
@@ -33,10 +32,7 @@ from graphc.ir.text.tokens import Reader
 from graphc.ir.text.values import value_text
 from graphc.runtime.executor import Executor
 from graphc.runtime.state import COLUMNS_KEY, Columns
-
-if TYPE_CHECKING:
-    from passes.pass_list import PassList
-
+from passes import DEFAULT
 
 FORMAT = 1
 """The version that is written, and the only one that is read."""
@@ -210,8 +206,7 @@ class Model:
             )
 
     def _recipe(self, graph: Graph, options: Mapping[str, Any], other: Optimizer | None) -> Recipe:
-        default = default_passes()
-        without = [name for name in options["without"] if name in default.names]
+        without = [name for name in options["without"] if name in DEFAULT.names]
         text = options["optimizer"]
         return Recipe(
             graph=graph,
@@ -221,7 +216,7 @@ class Model:
             wrt=_names(graph, options["wrt"]),
             required=_names(graph, options["required"]),
             optimizer=other if other is not None or text is None else optimizer_of(text),
-            passes=default.without(*without),
+            passes=DEFAULT.without(*without),
             all_outputs=bool(options["all_outputs"]),
             backend=kept_backend(options["backend"]),
             threads=options["threads"],
@@ -278,12 +273,6 @@ def optimizer_of(text: str) -> Optimizer:
 def _descendants(cls: type[Any]) -> list[type[Any]]:
     children: list[type[Any]] = cls.__subclasses__()
     return [cls, *(deeper for child in children for deeper in _descendants(child))]
-
-
-def default_passes() -> PassList:
-    """Return the passes that plans are compiled with by default."""
-    passes: PassList = own_passes().DEFAULT
-    return passes
 
 
 def _names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
