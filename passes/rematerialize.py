@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from graphc.ir.graph import Graph, Node, border
+from graphc.ir.graph import Graph, Node, boundary
 from graphc.ir.op import Op, Source
 from graphc.ops.again import After
 from graphc.ops.source import Constant
@@ -50,7 +50,7 @@ class _Cloning:
     def __init__(self, graph: Graph, repeated: frozenset[str]) -> None:
         self.graph, self.repeated = graph, repeated
         self.places = {node.name: i for i, node in enumerate(graph)}
-        self.border = border(graph, graph)
+        self.boundary = boundary(graph, graph)
         self.clones: dict[str, str] = {}
         self.origins: dict[str, Node] = dict(graph.nodes)
         """From each name, new ones included, to the node that it is or repeats."""
@@ -59,7 +59,7 @@ class _Cloning:
         """Yield the nodes of the new graph in order."""
         event = ""
         for node in self.graph:
-            if self.places[node.name] <= self.border:
+            if self.places[node.name] <= self.boundary:
                 yield node
             else:
                 yield from self._clones_for(node, event)
@@ -102,7 +102,7 @@ class _Cloning:
 
     def _event(self, reader: Node) -> str | None:
         """Return the last value of the backward part that a node reads."""
-        read = [name for name in reader.inputs if self.places[name] > self.border]
+        read = [name for name in reader.inputs if self.places[name] > self.boundary]
         computed = (name for name in read if not isinstance(self.graph[name].op, Source))
         return max(computed, key=self.places.__getitem__, default=None)
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphc.ir.graph import Graph, Node, border
+from graphc.ir.graph import Graph, Node, boundary
 from graphc.ir.op import Source
 from graphc.ir.tensor_type import count
-from graphc.kernels.fit import is_number
+from graphc.kernels.iteration_space import is_number
 from passes.pipeline import graph_pass
 from passes.rematerialize import Rematerialize
 
@@ -42,7 +42,7 @@ class _Elements:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         places = {node.name: i for i, node in enumerate(graph)}
-        end = border(graph, graph)
+        end = boundary(graph, graph)
         self.forward = {name for name, place in places.items() if place <= end}
         self.plain = {
             node.name for node in graph if node.name in self.forward and _is_plain(graph, node)
@@ -130,7 +130,7 @@ class _Elements:
             return True
         types = self.graph
         return any(
-            reader.op.along([types[operand].type for operand in reader.inputs]) == "call"
+            reader.op.iteration([types[operand].type for operand in reader.inputs]) == "call"
             for reader in self._readers(name)
         )
 
@@ -140,7 +140,11 @@ def _is_plain(graph: Graph, node: Node) -> bool:
     ins = [graph[name].type for name in node.inputs]
     if isinstance(node.op, Source) or node.type.rank < 2 or not node.type.is_float:
         return False
-    if node.op.along(ins) != "elements" or node.op.spans(ins) is not None or node.op.is_random:
+    if (
+        node.op.iteration(ins) != "elements"
+        or node.op.broadcasts(ins) is not None
+        or node.op.is_random
+    ):
         return False
     size = count(node.type.shape)
     return all(is_number(type) or count(type.shape) == size for type in ins)

@@ -110,8 +110,8 @@ class Assignment:
             root = self.low.root(name)
             return 0 if root in self.space else self.low.type(root).nbytes(self.low.capacity)
 
-        arranged = Barriers(self.low.instrs, self.low.border, memory, nbytes)
-        self.low.border = arranged.border
+        arranged = Barriers(self.low.instrs, self.low.boundary, memory, nbytes)
+        self.low.boundary = arranged.boundary
         self.epochs = arranged.epochs
         for instr, epoch in zip(arranged.instrs, arranged.epochs, strict=True):
             if instr.body is not None:
@@ -238,7 +238,7 @@ class Assignment:
             if step.op == "fetch":
                 found.setdefault(self.root[step.buffer], set()).add("gathered")
             if step.op == "load":
-                span = "columns" if step.buffer in self.low.views else step.span
+                span = "columns" if step.buffer in self.low.views else step.broadcast
                 found.setdefault(self.root[step.buffer], set()).add(span)
         if isinstance(instr.body, Gemm):
             for factor in (instr.body.a, instr.body.b):
@@ -261,7 +261,7 @@ class Assignment:
             self._buffers(),
             tuple(storages),
             arena,
-            self.low.border,
+            self.low.boundary,
             dict(self.graph.outputs),
             self.gradients,
             index_bounds(self.graph),

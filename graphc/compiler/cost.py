@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphc.ir.expr import Body, Broadcast, Step
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import dim_at
-from graphc.kernels.body import Body, Span, Step
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.kernels.program import Instr, Program
 from graphc.ops.flops import op_flops
@@ -23,7 +23,7 @@ NO_ARITHMETIC = (
     "index",
     "size",
     "product",
-    "added",
+    "scatter_add",
     "cast",
     "philox",
 )
@@ -74,13 +74,13 @@ def kernel_flops(kernel: Kernel, n: int) -> tuple[int, int]:
 
 
 def _body_flops(body: Body, rows: int, columns: int) -> int:
-    times: dict[Span, int] = {"each": rows * columns, "row": rows, "column": columns, "one": 1}
+    times: dict[Broadcast, int] = {"each": rows * columns, "row": rows, "column": columns, "one": 1}
     return sum(times[_worked(body, s)] for s in body.steps if s.op not in NO_ARITHMETIC)
 
 
-def _worked(body: Body, step: Step) -> Span:
+def _worked(body: Body, step: Step) -> Broadcast:
     """Return the broadcast kind of a reduction's argument, or of the result of another step."""
-    return body.steps[step.args[0]].span if step.op in ("sum", "max") else step.span
+    return body.steps[step.args[0]].broadcast if step.op in ("sum", "max") else step.broadcast
 
 
 def _call_flops(program: Program, instr: Instr, op: Op, n: int) -> tuple[int, int]:

@@ -7,19 +7,19 @@ from typing import Literal
 
 from graphc.compiler.order import fusing_order
 from graphc.compiler.schedule import Schedule
+from graphc.ir.expr import BodyBuilder
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, Source
 from graphc.ir.tensor_type import ITEMSIZE, TensorType, count
-from graphc.kernels.expr import BodyBuilder
+from graphc.kernels.aliases import View
 from graphc.kernels.fuse import Fuser
 from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.groups import Grouping
+from graphc.kernels.iteration_space import Space, by_last, flat, matrix
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd
-from graphc.kernels.matrix import Space, by_last, flat, matrix
+from graphc.kernels.partition import loop_partition
 from graphc.kernels.program import Instr
-from graphc.kernels.split import loop_split
 from graphc.kernels.traits import TraitsOf
-from graphc.kernels.views import View
 from graphc.ops.again import is_event_of
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.shape import Transpose
@@ -41,11 +41,11 @@ class Lowering:
         """From an exchanged value to its offset in the buffer that holds all buckets."""
         self.given = schedule.in_place.keys()
         """The values that are written to states."""
-        self.border = -1
+        self.boundary = -1
         self._sent: dict[int, dict[str, str]] = {}
         traits = TraitsOf(graph)
-        order, border = fusing_order(graph, schedule, traits)
-        self._grouping = Grouping(graph, order, border, schedule.in_place, traits)
+        order, boundary = fusing_order(graph, schedule, traits)
+        self._grouping = Grouping(graph, order, boundary, schedule.in_place, traits)
         self._fuser = Fuser(self._grouping, capacity)
         permuted = self._grouping.strides
         self.roots = {k: v for k, v in self._grouping.roots.items() if k not in permuted}
@@ -55,13 +55,13 @@ class Lowering:
 
     def run(self, schedule: Schedule) -> Lowering:
         """Add the instructions of all units, in order; return itself."""
-        backward = {node.name for node in schedule.order[schedule.border :]}
+        backward = {node.name for node in schedule.order[schedule.boundary :]}
         for unit in self._grouping:
             last = unit if isinstance(unit, Node) else _last(unit)
-            if self.border < 0 and last.name in backward:
+            if self.boundary < 0 and last.name in backward:
                 self._end_forward(schedule)
             self._lower(unit)
-        if self.border < 0:
+        if self.boundary < 0:
             self._end_forward(schedule)
         return self
 
@@ -72,7 +72,7 @@ class Lowering:
             self._join(unit)
         elif isinstance(unit.op, Transpose) and ITEMSIZE[unit.type.dtype] > 1:
             self._permute(unit, unit.op.axes)
-        elif unit.op.adds_rows(unit.type):
+        elif unit.op.is_scatter_add(unit.type):
             self._add_rows(unit)
         elif isinstance(unit.op, (Send, Receive)):
             self._exchange(unit, unit.op)
@@ -85,7 +85,7 @@ class Lowering:
         """Copy values that could not be written in place to their states; backward reads none."""
         for state, value in schedule.commits:
             self.copy(value, f"{state} <- {value}", self.graph[state].type, state)
-        self.border = len(self.instrs)
+        self.boundary = len(self.instrs)
 
     def root(self, name: str) -> str:
         """Return the buffer whose bytes `name` shares."""
@@ -119,7 +119,7 @@ class Lowering:
         indices, rows = node.inputs
         of_indices = self.graph[indices].type
         builder = BodyBuilder()
-        builder.store(builder.added(node.type.dtype), node.name, "each")
+        builder.store(builder.scatter_add(node.type.dtype), node.name, "each")
         space = matrix(node.type.shape)
         kernel = ScatterAdd(
             *space,
@@ -155,7 +155,7 @@ class Lowering:
             value = builder.load(self._grouping.bytes_of(source), "each", dtype)
         builder.store(value, out, "each")
         body = builder.body()
-        split = loop_split(*space, "columns", body, self.capacity)
+        split = loop_partition(*space, "columns", body, self.capacity)
         self.instrs.append(kernel_instr(Loop(*space, "columns", body, split), nodes))
 
     def _is_stored(self, group: Group, name: str) -> bool:

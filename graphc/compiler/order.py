@@ -30,7 +30,7 @@ def fusing_order(
     Forward ones still come first, and states change last.
     """
     nodes = [node for node in schedule.order if not isinstance(node.op, Source)]
-    backward = {node.name for node in schedule.order[schedule.border :]}
+    backward = {node.name for node in schedule.order[schedule.boundary :]}
     ranks = [
         ((node.name in backward) * KINDS + _kind(graph, schedule, node, traits)) * len(nodes) + i
         for i, node in enumerate(nodes)
@@ -96,7 +96,7 @@ def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int
     if node.op.alias or isinstance(node.op, Transpose):
         return 0  # no work, mostly, and those that fit into a kernel may wait for it
     known = traits(node)
-    if known.along == "all" and not graph.users[node.name]:
+    if known.iteration == "all" and not graph.users[node.name]:
         return 2
     alone = known.product is not None or known.reader is not None
-    return 1 if alone or known.along == "call" else 0
+    return 1 if alone or known.iteration == "call" else 0

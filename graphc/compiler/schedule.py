@@ -19,14 +19,14 @@ from graphc.ops.source import Input
 
 @dataclass(frozen=True)
 class Schedule:
-    """Nodes in order; the first `border` of them are forward.
+    """Nodes in order; the first `boundary` of them are forward.
 
     `in_place` maps a node to the state whose memory it may write; `commits` are the
     (state, value) pairs that have to be copied at the end of the forward pass instead.
     """
 
     order: tuple[Node, ...]
-    border: int
+    boundary: int
     in_place: Mapping[str, str]
     commits: tuple[tuple[str, str], ...]
 
@@ -46,8 +46,8 @@ def schedule(graph: Graph) -> Schedule:
             break
         value = next(name for name in in_place if name in stuck)
         commits.append((in_place.pop(value), value))
-    border = len(order) - len(backward)
-    return Schedule(tuple(order), border, in_place, tuple(commits))
+    boundary = len(order) - len(backward)
+    return Schedule(tuple(order), boundary, in_place, tuple(commits))
 
 
 def backward_nodes(graph: Graph) -> set[str]:

@@ -239,7 +239,7 @@ def _ordered(nodes: Iterable[Node]) -> dict[str, Node]:
     return found
 
 
-def border(graph: Graph, order: Iterable[Node]) -> int:
+def boundary(graph: Graph, order: Iterable[Node]) -> int:
     """Return the place in this order of the last node that an output depends on."""
     forward = graph.forward()
     return max((i for i, node in enumerate(order) if node.name in forward), default=-1)

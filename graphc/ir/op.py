@@ -18,14 +18,12 @@ from graphc.ir.tensor_type import Batch, TensorType, dim_at
 
 if TYPE_CHECKING:
     from graphc.ir.build import Builder, Value
-    from graphc.kernels.body import Axis, Span
-    from graphc.kernels.expr import Expr
-    from graphc.kernels.gathers import Reader
-    from graphc.kernels.products import Product
+    from graphc.ir.expr import Axis, Broadcast, Expr
+    from graphc.ir.forms import GatherRule, Product
 
 Array = NDArray[Any]
 
-Along = Literal["elements", "rows", "columns", "all", "call"]
+Iteration = Literal["elements", "rows", "columns", "all", "call"]
 """The iteration of an op over its values in a fused kernel of rows and columns:
 
     elements  each element of the result by itself
@@ -54,6 +52,16 @@ class Op:
     """The number of the last operands that may be missing."""
     is_source: ClassVar[bool] = False
     """Whether the op has no operands, and its value exists before the program runs."""
+    is_input: ClassVar[bool] = False
+    """Whether its value is fed at each run."""
+    is_parameter: ClassVar[bool] = False
+    """Whether its value is an array that optimizers train."""
+    is_state: ClassVar[bool] = False
+    """Whether its value lasts between runs without being trained."""
+    is_constant: ClassVar[bool] = False
+    """Whether its value is fixed in the graph."""
+    is_layer: ClassVar[bool] = False
+    """Whether it is a user's declaration, which expands to other ops."""
     inplace: ClassVar[tuple[int, ...]] = ()
     """The positions of the operands whose memory the kernel may write its result to."""
     alias: ClassVar[bool] = False
@@ -66,9 +74,6 @@ class Op:
     """Whether it computes no number: its result has the bits of its operands."""
     persistent: ClassVar[bool] = False
     """Whether its value lasts between runs, in the state of an executor."""
-
-    holds_array: ClassVar[bool] = False
-    """Whether its attribute `data` has the bytes of an array of its type."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -110,7 +115,7 @@ class Op:
         """
         return ()
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         """Return how the op iterates over operands of these types in a fused kernel."""
         return "call"
 
@@ -118,7 +123,7 @@ class Op:
         """Return how many of the first dimensions are the rows of the op's matrix."""
         return 1
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         """Return the broadcast kind of each operand, or None if each broadcasts to the result.
 
         An op on elements that returns kinds can only be fused in the matrix of its own result.
@@ -140,11 +145,11 @@ class Op:
         """Return the result from an element of the product; `ins` are the other operands'."""
         return product
 
-    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         """Return how the op computes its result by indexed reads, or None."""
         return None
 
-    def adds_rows(self, result: TensorType) -> bool:
+    def is_scatter_add(self, result: TensorType) -> bool:
         """Return whether the op adds rows of its second operand at the indices in its first."""
         return False
 
@@ -187,6 +192,8 @@ class Source(Op):
 
 class Layer(Op):
     """A user's declaration, which expands to ops that may differ in training and inference."""
+
+    is_layer = True
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         """Build the ops of the layer; the last is named `name`, the others `name.part`."""

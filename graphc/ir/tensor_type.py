@@ -148,9 +148,13 @@ class TensorType(metaclass=_Shared):
         """Return whether the size depends on the batch."""
         return any(isinstance(dim, Batch) for dim in self.shape)
 
+    def size(self, n: int) -> int:
+        """Return the number of elements for a batch of `n` rows."""
+        return prod(shape_at(self.shape, n))
+
     def nbytes(self, n: int) -> int:
         """Return the exact bytes of a contiguous array for a batch of `n` rows."""
-        return prod(shape_at(self.shape, n)) * ITEMSIZE[self.dtype]
+        return self.size(n) * ITEMSIZE[self.dtype]
 
     def bytes_text(self) -> str:
         """Return the bytes as a formula in N: `400*N` or `25600`."""

@@ -3,16 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from graphc.ir.graph import Graph, Node
-from graphc.ir.tensor_type import Shape, TensorType, count
-from graphc.kernels.borders import Borders
-from graphc.kernels.fit import is_number
-from graphc.kernels.matrix import matrix
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import Shape, TensorType, count, normal_axis
+from graphc.kernels.iteration_space import is_number, is_readable, matrix, permuted_strides
+from graphc.kernels.padding import Borders
 from graphc.kernels.traits import TraitsOf
-from graphc.kernels.turned import is_readable, turned_strides
-from graphc.kernels.views import View, sliced_columns
+from graphc.ops.concat import Concat
 from graphc.ops.shape import Transpose
+from graphc.ops.slicing import Cut, Slice, SliceGrad
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Columns of `root` from `start` on; rows are `pitch` elements apart."""
+
+    root: str
+    start: int
+    pitch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Columns `start` to before `stop` of a result, and the operand copied there; None is 0."""
+
+    start: int
+    stop: int
+    operand: str | None
+
+
+def sliced_columns(op: Op, x: TensorType) -> tuple[int, int] | None:
+    """Return the first and the end of the neighbouring columns that a slice takes, or None."""
+    return _columns(op.cuts, x.shape) if isinstance(op, Slice) else None
+
+
+def joined_columns(op: Op, names: tuple[str, ...], ins: list[TensorType]) -> list[Part] | None:
+    """Return the columns of each operand of an op that puts them side by side, or None."""
+    if isinstance(op, Concat):
+        return _concatenated(op, names, ins)
+    if not isinstance(op, SliceGrad):
+        return None
+    columns, width = _columns(op.cuts, op.shape), count(op.shape[1:])
+    if columns is None or not isinstance(width, int):
+        return None
+    start, stop = columns
+    parts = [Part(0, start, None), Part(start, stop, names[0]), Part(stop, width, None)]
+    return [part for part in parts if part.start < part.stop]
+
+
+def _concatenated(op: Concat, names: tuple[str, ...], ins: list[TensorType]) -> list[Part] | None:
+    if ins[0].rank < 2 or normal_axis(op.axis, ins[0].rank) != 1:
+        return None
+    parts: list[Part] = []
+    start = 0
+    for name, type in zip(names, ins, strict=True):
+        width = count(type.shape[1:])
+        if not isinstance(width, int):
+            return None
+        parts.append(Part(start, start + width, name))
+        start += width
+    return parts
+
+
+def _columns(cuts: tuple[Cut, ...], shape: Shape) -> tuple[int, int] | None:
+    if len(cuts) != 1 or len(shape) < 2:
+        return None
+    axis, start, stop, step = cuts[0]
+    rest = count(shape[2:])
+    if axis != 1 or step != 1 or not isinstance(rest, int):
+        return None
+    if not isinstance(start, int) or not isinstance(stop, int):
+        return None
+    return start * rest, stop * rest
 
 
 class Aliases:
@@ -75,13 +139,18 @@ class Aliases:
         if traits.product is not None:
             return node.name in user.inputs[:2] and node.name not in user.inputs[2:] and flat
         fit = traits.fit
-        if fit is None or traits.along == "all" or node.type.rank < 2 or traits.reader is not None:
+        if (
+            fit is None
+            or traits.iteration == "all"
+            or node.type.rank < 2
+            or traits.reader is not None
+        ):
             return False
         if traits.space != matrix(node.type.shape) or node.type.shape[0] == 1:
             return False
         return all(
-            span == "each"
-            for operand, span in zip(user.inputs, fit.operands, strict=True)
+            broadcast == "each"
+            for operand, broadcast in zip(user.inputs, fit.operands, strict=True)
             if operand == node.name
         )
 
@@ -93,7 +162,7 @@ class Aliases:
         users = [self.graph[user] for user in self.graph.users[node.name]]
         if source in self.views or source in self.strides or not users:
             return False
-        strides = turned_strides(self.type(source).shape, node.op.axes)
+        strides = permuted_strides(self.type(source).shape, node.op.axes)
         if not is_readable(strides) or not all(self.reads_stacks(user) for user in users):
             return False
         self.strides[node.name] = strides
@@ -104,7 +173,7 @@ class Aliases:
         """Return whether a node only repeats numbers, and only kernels read it."""
         traits = self.traits(node)
         small = all(is_number(type) for type in traits.ins)
-        if not small or is_number(node.type) or traits.along != "elements":
+        if not small or is_number(node.type) or traits.iteration != "elements":
             return False
         if node.op.is_random or traits.reader is not None:
             return False
@@ -114,7 +183,7 @@ class Aliases:
 
     def _is_fusable(self, node: Node) -> bool:
         traits = self.traits(node)
-        return traits.product is None and traits.along != "call" and traits.reader is None
+        return traits.product is None and traits.iteration != "call" and traits.reader is None
 
     def reads_stacks(self, node: Node) -> bool:
         """Return whether a node is a product of many matrices."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import Dim
-from graphc.kernels.body import Span
 from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd
 from graphc.kernels.program import Instr
 
@@ -47,7 +47,7 @@ class Access(NamedTuple):
 def accesses(kernel: Kernel) -> Iterator[Access]:
     """Yield the part of each buffer of a kernel that a thread touches."""
     if isinstance(kernel, Gemm):
-        rows = kernel.split == "rows" and not kernel.trans_a and kernel.window is None
+        rows = kernel.partition == "rows" and not kernel.trans_a and kernel.window is None
         yield Access(kernel.a, False, Region("rows", kernel.m) if rows else ALL)
         yield Access(kernel.b, False, ALL)
     elif isinstance(kernel, ScatterAdd):
@@ -55,23 +55,23 @@ def accesses(kernel: Kernel) -> Iterator[Access]:
         yield Access(kernel.indices, False, ALL)
     for step in kernel.body.steps:
         if step.op == "load":
-            yield Access(step.buffer, False, region(kernel, step.span))
+            yield Access(step.buffer, False, region(kernel, step.broadcast))
         elif step.op == "fetch":
             yield Access(step.buffer, False, ALL)
     for store in kernel.body.stores:
-        yield Access(store.buffer, True, region(kernel, store.span))
+        yield Access(store.buffer, True, region(kernel, store.broadcast))
 
 
-def region(kernel: Kernel, span: Span) -> Region:
-    """Return the part of a buffer of that span that a thread touches."""
-    if kernel.split == "matrices":
+def region(kernel: Kernel, broadcast: Broadcast) -> Region:
+    """Return the part of a buffer of that broadcast that a thread touches."""
+    if kernel.partition == "matrices":
         return ALL
-    if kernel.split == "none":
+    if kernel.partition == "none":
         return FIRST
-    if kernel.split == "rows":
+    if kernel.partition == "rows":
         rows = kernel.rows if isinstance(kernel, Loop) else kernel.m
-        return Region("rows", rows) if span in ("each", "row") else ALL
-    if span not in ("each", "column"):
+        return Region("rows", rows) if broadcast in ("each", "row") else ALL
+    if broadcast not in ("each", "column"):
         return ALL
     if isinstance(kernel, Gemm):
         return Region("panels", kernel.n, id(kernel))
@@ -84,17 +84,17 @@ class Barriers:
     def __init__(
         self,
         instrs: Sequence[Instr],
-        border: int,
+        boundary: int,
         memory: Callable[[str], str],
         nbytes: Callable[[str], int],
     ) -> None:
-        """Arrange instructions, of which `border` are forward.
+        """Arrange instructions, of which `boundary` are forward.
 
         `memory` names the memory of a buffer; `nbytes` are the bytes of the arena that it keeps.
         """
         self.instrs: list[Instr] = []
         self.epochs: list[int] = []
-        self.border = len(instrs)
+        self.boundary = len(instrs)
         self._memory, self._nbytes = memory, nbytes
         self._epoch = 0
         self._touched: dict[str, list[Access]] = {}
@@ -102,12 +102,12 @@ class Barriers:
         self._known: dict[int, tuple[Access, ...]] = {}
         self._last_reader = self._readers(instrs)
         for i, instr in enumerate(instrs):
-            if i == border:
+            if i == boundary:
                 self._end_of_forward()
             self._add(i, instr)
         self._flush()
-        if border >= len(instrs):
-            self.border = len(self.instrs)
+        if boundary >= len(instrs):
+            self.boundary = len(self.instrs)
 
     def _readers(self, instrs: Sequence[Instr]) -> dict[str, int]:
         return {self._memory(name): i for i, instr in enumerate(instrs) for name in instr.ins}
@@ -115,7 +115,7 @@ class Barriers:
     def _end_of_forward(self) -> None:
         self._flush()
         self._next_epoch()
-        self.border = len(self.instrs)
+        self.boundary = len(self.instrs)
 
     def _add(self, i: int, instr: Instr) -> None:
         if instr.body is None:

@@ -45,6 +45,3 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 }
 """NumPy's functions by name: select(condition, a, b); cast converts to the step's dtype, toward
 zero for integers."""
-
-COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
-BOOLEANS = (*COMPARISONS, "and", "or", "not")

@@ -7,20 +7,65 @@ copy with its own names.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
+from graphc.ir.access import AccessMap
+from graphc.ir.expr import Axis, Body, BodyBuilder, Expr, Store
+from graphc.ir.forms import Product
 from graphc.ir.graph import Node
-from graphc.kernels.body import Axis, Body, Store
-from graphc.kernels.expr import BodyBuilder, Expr
-from graphc.kernels.fit import Seen
+from graphc.ir.tensor_type import Dim, Shape, TensorType
 from graphc.kernels.group import Group
 from graphc.kernels.groups import Grouping
-from graphc.kernels.kernel import Gemm, Kernel, Loop
-from graphc.kernels.matrix import matrix
-from graphc.kernels.products import Product
-from graphc.kernels.split import gemm_split, loop_split
-from graphc.kernels.stack import Factor, stacked
-from graphc.kernels.walk import Elsewhere
+from graphc.kernels.iteration_space import Seen, dense_strides, matrix, stored_strides
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Partition, Stack
+from graphc.kernels.partition import gemm_partition, loop_partition
+from graphc.ops.shape import Transpose
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factor of a product: its buffer, its shape, its strides and its transposition.
+
+    `strides` are None if it is contiguous; `transposed` says whether the op transposes its
+    matrices.
+    """
+
+    buffer: str
+    shape: Shape
+    strides: Shape | None
+    transposed: bool
+
+    def lies(self, sizes: Shape) -> tuple[Shape, bool]:
+        """Return the strides of the matrices, and whether they are stored transposed.
+
+        The strides are the elements between matrices in each leading dimension, and between rows.
+        """
+        strides = self.strides or dense_strides(self.shape)
+        missing = len(sizes) + 2 - len(self.shape)
+        apart = [0 if dim == 1 else step for dim, step in zip(self.shape, strides, strict=True)]
+        *rows, column = strides[-2:]
+        turned = column != 1
+        pitch = column if turned else rows[0]
+        return (*[0] * missing, *apart[:-2], pitch), self.transposed != turned
+
+
+def stacked(
+    result: TensorType, inner: Dim, a: Factor, b: Factor, turned: Node | None, body: Body
+) -> Gemm:
+    """Return the kernel of a @ b; the node `turned`, if any, stores the transpose."""
+    sizes, (m, n) = result.shape[:-2], result.shape[-2:]
+    of_a, trans_a = a.lies(sizes)
+    of_b, trans_b = b.lies(sizes)
+    stack = Stack(sizes, of_a, of_b)
+    if turned is not None:
+        assert isinstance(turned.op, Transpose)
+        out = stored_strides(turned.type.shape, turned.op.axes)[:-1]
+        stack = replace(stack, turned=turned.name, out=out)
+    names = (a.buffer, b.buffer)
+    split: Partition = "matrices"
+    dtype = result.dtype
+    return Gemm(m, n, inner, *names, trans_a, trans_b, dtype, body, split, stack=stack)
 
 
 class Fuser:
@@ -35,7 +80,7 @@ class Fuser:
         body = self._body(group, [stored(node.name) for node in group.nodes])
         if group.product is None:
             axis: Axis = group.axis or "columns"
-            split = loop_split(*group.space, axis, body, self._capacity)
+            split = loop_partition(*group.space, axis, body, self._capacity)
             return Loop(*group.space, axis, body, split, group.places or ())
         product = group.product
         of = self._grouping.borders.product(product)
@@ -44,7 +89,7 @@ class Fuser:
             return self._stack(group, product, of, body)
         (m, n), sides = group.space, (of.trans_a, of.trans_b)
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
-        split = gemm_split(m, n, of, self._capacity)
+        split = gemm_partition(m, n, of, self._capacity)
         return Gemm(m, n, of.inner, a, b, *sides, product.type.dtype, body, split, of.window)
 
     def _stack(self, group: Group, product: Node, of: Product, body: Body) -> Gemm:
@@ -54,7 +99,7 @@ class Fuser:
             Factor(grouping.root(name), grouping.type(name).shape, grouping.strides.get(name), side)
             for name, side in zip(product.inputs, sides, strict=True)
         )
-        return stacked(product.type, of.inner, a, b, group.turned, body)
+        return stacked(product.type, of.inner, a, b, group.permuted, body)
 
     def _body(self, group: Group, stored: list[bool]) -> Body:
         fusion = _Fusion(group, self._grouping)
@@ -70,7 +115,7 @@ def _named(body: Body, names: Mapping[str, str]) -> Body:
     steps = tuple(
         step._replace(buffer=names[step.buffer]) if step.buffer else step for step in body.steps
     )
-    stores = tuple(Store(names[buffer], step, span) for buffer, step, span in body.stores)
+    stores = tuple(Store(names[buffer], step, broadcast) for buffer, step, broadcast in body.stores)
     return Body(steps, stores)
 
 
@@ -95,10 +140,10 @@ class _Fusion:
 
     def _node_signature(self, node: Node) -> object:
         name = node.name
-        spans = self.group.operands[name]
+        broadcasts = self.group.operands[name]
         reads = tuple(map(self._operand_signature, node.inputs))
         reader = id(self.grouping.traits(node).reader)
-        return id(node.op), id(node.type), self.group.roles[name], spans, reads, reader
+        return id(node.op), id(node.type), self.group.roles[name], broadcasts, reads, reader
 
     def _operand_signature(self, name: str) -> object:
         if name in self.grouping.inlined:
@@ -125,17 +170,19 @@ class _Fusion:
         return self._builder.body()
 
     def _add(self, node: Node) -> None:
-        spans, reader = self.group.operands[node.name], self.grouping.traits(node).reader
-        if node is self.group.turned:
+        broadcasts, reader = self.group.operands[node.name], self.grouping.traits(node).reader
+        if node is self.group.permuted:
             value = self._operand(node.inputs[0], "each")
         elif reader is not None:
             value = reader.write(self._builder, partial(self._fetch, node))
         elif node is self.group.product:
             product = self._builder.product(node.type.dtype)
-            extra = [self._operand(o, s) for o, s in zip(node.inputs[2:], spans[2:], strict=True)]
+            extra = [
+                self._operand(o, s) for o, s in zip(node.inputs[2:], broadcasts[2:], strict=True)
+            ]
             value = node.op.epilogue(product, extra)
         else:
-            ins = [self._operand(o, s) for o, s in zip(node.inputs, spans, strict=True)]
+            ins = [self._operand(o, s) for o, s in zip(node.inputs, broadcasts, strict=True)]
             value = node.op.scalar(ins, self.group.axis or self._free_axis(node))
         self._values[node.name] = value
 
@@ -143,7 +190,7 @@ class _Fusion:
         """Return the axis of a node's own counts if nothing is reduced."""
         return "columns" if matrix(node.type.shape)[0] == 1 else "rows"
 
-    def _fetch(self, node: Node, operand: int, at: Elsewhere | None, *index: Expr) -> Expr:
+    def _fetch(self, node: Node, operand: int, at: AccessMap | None, *index: Expr) -> Expr:
         """Return a gathered element of a node's operand, or the number of the row."""
         name = node.inputs[operand]
         place, dtype = self._place(self.grouping.bytes_of(name)), self.grouping.type(name).dtype
@@ -151,8 +198,8 @@ class _Fusion:
             return self._builder.load(place, "row", dtype)
         return self._builder.fetch(place, at, dtype, *index)
 
-    def _operand(self, name: str, span: Seen) -> Expr:
-        assert span != "elsewhere", "see _fetch"
+    def _operand(self, name: str, broadcast: Seen) -> Expr:
+        assert broadcast != "elsewhere", "see _fetch"
         root = self.grouping.bytes_of(name)
         if root in self._values:
             return self._values[root]
@@ -161,4 +208,4 @@ class _Fusion:
             ins = [self._operand(operand, "one") for operand in node.inputs]
             axis: Axis = "columns" if self.group.space[0] == 1 else "rows"
             return node.op.scalar(ins, axis)
-        return self._builder.load(self._place(root), span, self.grouping.type(name).dtype)
+        return self._builder.load(self._place(root), broadcast, self.grouping.type(name).dtype)

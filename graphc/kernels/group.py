@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from graphc.ir.expr import Axis, Broadcast
+from graphc.ir.forms import Sizes
 from graphc.ir.graph import Node
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.fit import Fit, Seen
-from graphc.kernels.matrix import Space
-from graphc.kernels.views import Part
-from graphc.kernels.window import Sizes
+from graphc.kernels.aliases import Part
+from graphc.kernels.iteration_space import Fit, Seen, Space
 
 
 @dataclass(eq=False)
@@ -28,7 +27,7 @@ class Group:
     """The dimensions of the rows after the first, if nodes gather."""
     turned: Node | None = None
     """The node that stores the result of a stack of products with its axes permuted."""
-    roles: dict[str, Span] = field(default_factory=dict)
+    roles: dict[str, Broadcast] = field(default_factory=dict)
     operands: dict[str, tuple[Seen, ...]] = field(default_factory=dict)
     feeds: int = 0
     forward: bool = True

@@ -9,40 +9,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from graphc.ir.expr import Axis, Broadcast
+from graphc.ir.forms import places_of
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Dim, count
-from graphc.kernels.aliases import Aliases
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.borders import Borders
-from graphc.kernels.feed_masks import feed_masks
-from graphc.kernels.fit import Fit, Seen, in_epilogue, is_number, product_fit, stands_as
-from graphc.kernels.gathers import places_of
+from graphc.kernels.aliases import Aliases, joined_columns
 from graphc.kernels.group import Group, Joined, Unit
-from graphc.kernels.matrix import by_last
-from graphc.kernels.traits import TraitsOf
-from graphc.kernels.turned import is_storable
-from graphc.kernels.views import joined_columns
+from graphc.kernels.iteration_space import (
+    Fit,
+    Seen,
+    by_last,
+    in_epilogue,
+    is_number,
+    is_storable,
+    product_placement,
+    stands_as,
+)
+from graphc.kernels.padding import Borders
+from graphc.kernels.traits import TraitsOf, feed_masks
 from graphc.ops.again import After
 from graphc.ops.exchange import Send
 from graphc.ops.shape import Transpose
 
 
 class Grouping(Aliases):
-    """The units of a schedule's nodes, in order; the first `border` of the nodes are forward."""
+    """The units of a schedule's nodes, in order; the first `boundary` of the nodes are forward."""
 
     def __init__(
         self,
         graph: Graph,
         order: tuple[Node, ...],
-        border: int,
+        boundary: int,
         in_place: Mapping[str, str],
         traits: TraitsOf,
     ) -> None:
         place = {node.name: position for position, node in enumerate(order)}
-        super().__init__(graph, traits, Borders(graph, traits, place, border))
+        super().__init__(graph, traits, Borders(graph, traits, place, boundary))
         self.group_of: dict[str, Group] = {}
         self._in_place = in_place
-        self._border = border
+        self._border = boundary
         trains = graph.updates or graph.gradients or any(isinstance(n.op, Send) for n in graph)
         self._separate = not trains
         self._feeds = feed_masks(graph) if self._separate else {}
@@ -115,8 +120,8 @@ class Grouping(Aliases):
             fit = self._fit(group, node) or self._fit_moved(group, node)
             if fit is not None:
                 group.axis = group.axis or fit.axis
-                for operand, span in zip(node.inputs, fit.operands, strict=True):
-                    self._absorb(group, node, self.root(operand), span, fit.role)
+                for operand, broadcast in zip(node.inputs, fit.operands, strict=True):
+                    self._absorb(group, node, self.root(operand), broadcast, fit.role)
                 self._add(group, node, fit)
                 return group
         return None
@@ -137,7 +142,7 @@ class Grouping(Aliases):
         if read or kept or group.nodes[-1].name != source or not self._same_feeds(group, node):
             return None
         self._add(group, node, Fit("each", ("each",), None))
-        group.turned, group.sealed = node, True
+        group.permuted, group.sealed = node, True
         return group
 
     def _fit_moved(self, group: Group, node: Node) -> Fit | None:
@@ -161,15 +166,17 @@ class Grouping(Aliases):
             for node in group.nodes
         )
 
-    def _absorb(self, group: Group, node: Node, operand: str, span: Seen, role: Span) -> None:
+    def _absorb(
+        self, group: Group, node: Node, operand: str, broadcast: Seen, role: Broadcast
+    ) -> None:
         """Merge the group of an operand of a joining node into this one, if it can run in it.
 
-        `role` is the node's span there.
+        `role` is the node's broadcast there.
         """
         other = self.group_of.get(operand)
         if other is None or other is group or other.sealed or other.product or other.axis:
             return
-        if span == "elsewhere":
+        if broadcast == "elsewhere":
             return
         if other.forward != group.forward or other.feeds != group.feeds:
             return
@@ -183,22 +190,24 @@ class Grouping(Aliases):
         if other.space == group.space or alike:
             if not all(self._in_epilogue_of(group.product, node) for node in other.nodes):
                 return
-            span = "each"
-        elif not self._is_vector_of(other, group, span):
+            broadcast = "each"
+        elif not self._is_vector_of(other, group, broadcast):
             return
-        self._merge(group, other, node, span, role)
+        self._merge(group, other, node, broadcast, role)
 
-    def _merge(self, group: Group, other: Group, node: Node, span: Span, role: Span) -> None:
+    def _merge(
+        self, group: Group, other: Group, node: Node, broadcast: Broadcast, role: Broadcast
+    ) -> None:
         """Move the members of another group here.
 
         Do nothing if one reads a state that the joining node would overwrite too early.
         """
         taken = []
         for member in other.nodes:
-            seen = [span if own == "each" else own for own in other.operands[member.name]]
+            seen = [broadcast if own == "each" else own for own in other.operands[member.name]]
             if not self._reads_before(node, role, group.product, member, seen):
                 return
-            taken.append((member, Fit(span, tuple(seen), None)))
+            taken.append((member, Fit(broadcast, tuple(seen), None)))
         del self._units[other.position]
         other.sealed = True  # no longer a group, but still recorded as a reader of its operands
         for member, fit in taken:
@@ -209,10 +218,10 @@ class Grouping(Aliases):
         """Return whether a node without reductions can follow the product of a group, if any."""
         return product is None or (not node.op.is_random and self._one_pitch(product, node))
 
-    def _is_vector_of(self, other: Group, group: Group, span: Span) -> bool:
+    def _is_vector_of(self, other: Group, group: Group, broadcast: Broadcast) -> bool:
         """Return whether a group of vectors can run among the rows or columns of a matrix."""
-        size = {"row": group.space[0], "column": group.space[1]}.get(span)
-        axis: Axis = "columns" if span == "row" else "rows"
+        size = {"row": group.space[0], "column": group.space[1]}.get(broadcast)
+        axis: Axis = "columns" if broadcast == "row" else "rows"
         if group.product is not None or group.axis != axis or other.space != (1, size):
             return False
         return all(node.type.rank == 1 for node in other.nodes)
@@ -264,7 +273,7 @@ class Grouping(Aliases):
         except in a stack of products.
         """
         if self.reads_stacks(product):
-            return node is product or node.op.spans(self.traits(node).ins) is None
+            return node is product or node.op.broadcasts(self.traits(node).ins) is None
         widths = [(self.bytes_of(name), width) for name, width in self._widths(product)]
         columns, own = dict(widths), by_last(product.type.shape)[1]
         if any(columns[name] != width for name, width in widths):
@@ -291,16 +300,21 @@ class Grouping(Aliases):
             return True
         members = [(member, group.operands[member.name]) for member in group.nodes]
         return all(
-            self._reads_before(node, fit.role, group.product, member, spans)
-            for member, spans in (*members, (node, fit.operands))
+            self._reads_before(node, fit.role, group.product, member, broadcasts)
+            for member, broadcasts in (*members, (node, fit.operands))
         )
 
     def _reads_before(
-        self, writer: Node, role: Span, product: Node | None, member: Node, spans: Sequence[Seen]
+        self,
+        writer: Node,
+        role: Broadcast,
+        product: Node | None,
+        member: Node,
+        broadcasts: Sequence[Seen],
     ) -> bool:
         """Return whether a member reads each element of the state that `writer` overwrites in time.
 
-        In time is just before it is written; `spans` are those of the member's operands.  A factor
+        In time is just before it is written; `broadcasts` are those of the member's operands.  A factor
         of a product is read as a whole, and so are all operands of a stack of products: its threads
         share matrices, not rows.  A loop reads a single number before all else.
         """
@@ -314,7 +328,7 @@ class Grouping(Aliases):
                 continue
             if stacked or operand in self.views or (member is product and i < 2):
                 return False
-            if spans[i] != role and not (number and spans[i] != "elsewhere"):
+            if broadcasts[i] != role and not (number and broadcasts[i] != "elsewhere"):
                 return False
         return True
 
@@ -330,7 +344,7 @@ class Grouping(Aliases):
     def _as_vector(self, group: Group, node: Node) -> Fit | None:
         """Return the fit of a vector or number among the rows or columns of the group's matrix."""
         traits = self.traits(node)
-        if traits.along != "elements" or group.product is not None:
+        if traits.iteration != "elements" or group.product is not None:
             return None
         if any(operand in self.views for operand in node.inputs):
             return None  # their elements are as far apart as those of a wider matrix
@@ -344,7 +358,7 @@ class Grouping(Aliases):
         role = roles.pop()
         if not stands_as(node.type, role, group.space):
             return None
-        operands: list[Span] = []
+        operands: list[Broadcast] = []
         for type in traits.ins:
             if is_number(type):
                 operands.append("one")
@@ -356,13 +370,13 @@ class Grouping(Aliases):
 
     def _members_agree(self, group: Group, node: Node, fit: Fit) -> bool:
         """Return whether the node reads each member of the group by the member's role."""
-        for operand, span in zip(node.inputs, fit.operands, strict=True):
+        for operand, broadcast in zip(node.inputs, fit.operands, strict=True):
             role = group.roles.get(self.root(operand))
-            if role is None or (role == span and operand not in self.views):
+            if role is None or (role == broadcast and operand not in self.views):
                 continue
             if operand in self.views:
                 return False
-            if not (role == "row" and span == "one" and group.space[0] == 1):
+            if not (role == "row" and broadcast == "one" and group.space[0] == 1):
                 return False
         return True
 
@@ -372,7 +386,7 @@ class Grouping(Aliases):
         traits, feeds = self.traits(node), self._feeds.get(node.name, 0)
         if traits.product is not None and self._one_pitch(node, node):
             group = Group(by_last(node.type.shape), None, node, feeds=feeds, forward=forward)
-            self._add(group, node, product_fit(node, traits.ins))
+            self._add(group, node, product_placement(node, traits.ins))
             return group
         if traits.fit is None or traits.space is None:
             return None

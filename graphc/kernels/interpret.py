@@ -14,8 +14,10 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from graphc.ir.access import AccessMap
+from graphc.ir.expr import Broadcast, Step
+from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import Shape, dim_at, shape_at
-from graphc.kernels.body import Span, Step
 from graphc.kernels.functions import FUNCTIONS
 from graphc.kernels.kernel import (
     LANES,
@@ -29,8 +31,6 @@ from graphc.kernels.kernel import (
     stored,
 )
 from graphc.kernels.philox import keep_words
-from graphc.kernels.walk import Elsewhere
-from graphc.kernels.window import Sizes, Window
 
 Array = NDArray[Any]
 
@@ -39,7 +39,7 @@ def run(kernel: Kernel, arrays: Mapping[str, Array], n: int) -> None:
     """Run a kernel for a batch of `n` rows: write the buffers that it stores.
 
     `arrays` holds every buffer by name, in the shape that users see.  Raise ValueError if a buffer
-    has another number of elements than its span needs.  Multiply and add round separately.
+    has another number of elements than its broadcast needs.  Multiply and add round separately.
     """
     with np.errstate(all="ignore"):
         _Run(kernel, arrays, n).stores()
@@ -54,12 +54,12 @@ class _Run:
         self.values: list[Array] = []
         for step in kernel.body.steps:
             value = self._value(step).astype(step.dtype, copy=False)
-            self.values.append(np.broadcast_to(value, self._shape(step.span)))
+            self.values.append(np.broadcast_to(value, self._shape(step.broadcast)))
 
     def stores(self) -> None:
         """Write all stores at the end, from values that share no memory with their targets."""
         for store in self.kernel.body.stores:
-            value = np.broadcast_to(self.values[store.step], self._shape(store.span))
+            value = np.broadcast_to(self.values[store.step], self._shape(store.broadcast))
             target = self.arrays[store.buffer]
             if isinstance(self.kernel, Gemm) and self.kernel.stack is not None:
                 stack, sizes = self.kernel.stack, (self.kernel.m, self.kernel.n)
@@ -67,20 +67,20 @@ class _Run:
                 target = matrices(target, stack.sizes, lies, sizes, self.n)
             target[...] = value.reshape(target.shape)
 
-    def _shape(self, span: Span) -> tuple[int, int]:
-        rows = self.rows if span in ("each", "row") else 1
-        return rows, self.columns if span in ("each", "column") else 1
+    def _shape(self, broadcast: Broadcast) -> tuple[int, int]:
+        rows = self.rows if broadcast in ("each", "row") else 1
+        return rows, self.columns if broadcast in ("each", "column") else 1
 
     def _value(self, step: Step) -> Array:
         if step.op == "load":
-            return self._loaded(step).reshape(self._shape(step.span)).copy()
-        if step.op in ("fetch", "offset", "added"):
-            ways = {"fetch": self._fetched, "offset": self._offsets, "added": self._added}
+            return self._loaded(step).reshape(self._shape(step.broadcast)).copy()
+        if step.op in ("fetch", "offset", "scatter_add"):
+            ways = {"fetch": self._fetched, "offset": self._offsets, "scatter_add": self._added}
             return ways[step.op](step)
         if step.op == "const":
             return np.full((1, 1), step.value, step.dtype)
         if step.op == "index":
-            return np.arange(max(self._shape(step.span))).reshape(self._shape(step.span))
+            return np.arange(max(self._shape(step.broadcast))).reshape(self._shape(step.broadcast))
         if step.op == "size":
             return np.full((1, 1), self._size(step.value))
         if step.op == "product":
@@ -104,19 +104,22 @@ class _Run:
     def _fetched(self, step: Step) -> Array:
         """Return gathered elements, or the fill value."""
         assert isinstance(self.kernel, Loop), "a product fetches nothing"
-        assert isinstance(step.value, Elsewhere), "the value is where"
+        assert isinstance(step.value, AccessMap), "the value is where"
         flat = self.arrays[step.buffer].reshape(-1)
         row, column = np.arange(self.rows)[:, None], np.arange(self.columns)[None, :]
         index, there = np.zeros((1, 1), int), np.ones((1, 1), bool)
         first, *places = self._places(row)
         if step.value.given:
             first = self.values[step.args[0]]
-        for i, walk in zip((first, *places, column), step.value.walks, strict=True):
-            at, rest = np.divmod(i * walk.scale + walk.shift, walk.apart)
+        for i, axis_map in zip((first, *places, column), step.value.axes, strict=True):
+            at, rest = np.divmod(i * axis_map.scale + axis_map.shift, axis_map.divisor)
             there = (
-                there & (at >= 0) & (at < dim_at(walk.size, self.n)) & (walk.floor | (rest == 0))
+                there
+                & (at >= 0)
+                & (at < dim_at(axis_map.size, self.n))
+                & (axis_map.floor | (rest == 0))
             )
-            index = index + at * walk.pitch
+            index = index + at * axis_map.pitch
         index, there = np.broadcast_arrays(index, there)
         return np.where(there, flat[np.where(there, index, 0)], step.value.fill)
 
@@ -253,7 +256,7 @@ def _pixel(window: Window, place: Sizes, offset: Sizes) -> Sizes | None:
     found = []
     for axis, size in enumerate(window.space):
         at = place[axis] * window.stride[axis] + offset[axis] * window.dilation[axis]
-        pixel, rest = divmod(at - window.before[axis], window.apart[axis])
+        pixel, rest = divmod(at - window.before[axis], window.divisor[axis])
         if rest or not 0 <= pixel < size:
             return None
         found.append(pixel)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from graphc.ir.expr import Axis, Body
+from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import Dim, Shape, count
-from graphc.kernels.body import Axis, Body
-from graphc.kernels.turned import dense_strides
-from graphc.kernels.window import Sizes, Window
+from graphc.kernels.iteration_space import dense_strides
 
 CHUNK = 16
 """The rows at whose multiples threads split; a constant, so that results do not depend on it."""
 LANES = 16
 """The number of partial sums of a sum over columns, whatever the machine's vectors hold."""
 
-Split = Literal["rows", "columns", "matrices", "none"]
+Partition = Literal["rows", "columns", "matrices", "none"]
 """The thread partition of a kernel: by rows, by columns, by the matrices of a stack, or none (the
 first thread runs it)."""
 
@@ -35,7 +35,7 @@ class Loop:
     columns: Dim
     axis: Axis
     body: Body
-    split: Split
+    split: Partition
     places: Sizes = ()
 
 
@@ -105,7 +105,7 @@ class Gemm:
     trans_b: bool
     dtype: str
     body: Body
-    split: Split
+    split: Partition
     window: Window | None = None
     stack: Stack | None = None
 
@@ -115,7 +115,7 @@ Kernel = Loop | Gemm
 
 def stored(kernel: Gemm, stack: Stack, buffer: str) -> Shape:
     """Return the strides of the matrices of a stack's result, as `Stack` has its factors'."""
-    if buffer == stack.turned:
+    if buffer == stack.permuted:
         return stack.out
     return dense_strides((*stack.sizes, kernel.m, kernel.n))[:-1]
 

@@ -104,7 +104,7 @@ class Storage:
 class Program:
     """One entry of a plan: instructions in order over one arena.
 
-    Instructions before `border` are the forward pass.  `outputs` and `gradients` map public
+    Instructions before `boundary` are the forward pass.  `outputs` and `gradients` map public
     names to buffers; `index_bounds` maps an integer feed to the number of entries it may index,
     `aliases` a buffer without bytes of its own to the one whose bytes it shares.
     """
@@ -116,7 +116,7 @@ class Program:
     buffers: Mapping[str, Buffer]
     storages: tuple[Storage, ...]
     arena: Arena
-    border: int
+    boundary: int
     outputs: Mapping[str, str]
     gradients: Mapping[str, str]
     index_bounds: Mapping[str, int]

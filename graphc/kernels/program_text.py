@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from graphc.ir.tensor_type import count
 from graphc.ir.text.graph import name_text, op_text
-from graphc.ir.text.kernels import kernel_text
+from graphc.kernels.text import kernel_text
 
 if TYPE_CHECKING:
     from graphc.kernels.program import Buffer, Instr, Program
@@ -33,7 +33,7 @@ def _instructions(program: Program) -> Iterator[str]:
     blank = " " * (width + 4)
     epoch = 0
     for i, (instr, now) in enumerate(zip(program.instrs, epochs(program), strict=True)):
-        if i == program.border and i:
+        if i == program.boundary and i:
             yield "  backward:"
         if instr.kind == "barrier":
             epoch = now + 1
@@ -56,7 +56,7 @@ def epochs(program: Program) -> Iterator[int]:
     epoch = 0
     for i, instr in enumerate(program.instrs):
         alone = instr.kind not in ("kernel", "barrier")
-        epoch += (i == program.border) + alone
+        epoch += (i == program.boundary) + alone
         yield epoch
         epoch += alone or instr.kind == "barrier"
 

@@ -1,17 +1,23 @@
-"""The facts about a node that fusion needs often, computed once for all nodes that are alike."""
+"""The facts about a graph's nodes that fusion needs."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from graphc.ir.forms import GatherRule, Product
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Along
+from graphc.ir.op import Iteration, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.fit import Fit, fits_of, is_plain, reader_fit
-from graphc.kernels.gathers import Reader
-from graphc.kernels.matrix import Space, by_last
-from graphc.kernels.products import Product
+from graphc.kernels.iteration_space import (
+    Fit,
+    Space,
+    by_last,
+    gather_placement,
+    is_plain,
+    placements_of,
+)
+from graphc.ops.source import Input
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +26,12 @@ class Traits:
 
     ins: list[TensorType]
     """The types of its operands."""
-    along: Along
+    along: Iteration
     product: Product | None
     """The form of a matrix product that has a kernel, else None."""
     fits: dict[Space, Fit]
     """Its fit in each of its own spaces, its first choice first; empty without a kernel."""
-    reader: Reader | None
+    reader: GatherRule | None
     """The rule of an op that gathers its operands, else None."""
     plain: bool
     """Whether it computes the same in any matrix of as many elements."""
@@ -71,7 +77,49 @@ class TraitsOf:
 
 def _traits(node: Node, ins: list[TensorType]) -> Traits:
     reader = node.op.gather(ins, node.type)
-    fits = fits_of(node, ins) if reader is None else {by_last(reader.shape): reader_fit(ins)}
-    along = node.op.along(ins) if reader is None else "elements"
+    fits = (
+        placements_of(node, ins)
+        if reader is None
+        else {by_last(reader.shape): gather_placement(ins)}
+    )
+    along = node.op.iteration(ins) if reader is None else "elements"
     product = node.op.product(ins)
     return Traits(ins, along, product, fits, reader, is_plain(node, fits))
+
+
+ROWS = 1
+"""The bit of values that depend on the number of rows, but not on a feed that has rows."""
+
+
+def feed_masks(graph: Graph) -> dict[str, int]:
+    """Return for each node, as bits, the feeds that it depends on."""
+    masks: dict[str, int] = {}
+    bit, batched = 2 * ROWS, 0
+    for node in graph:
+        if isinstance(node.op, Input):
+            masks[node.name] = bit
+            batched |= bit if node.type.batched else 0
+            bit <<= 1
+            continue
+        mask = ROWS if counts_rows(graph, node) else 0
+        for operand in node.inputs:
+            mask |= masks[operand]
+        masks[node.name] = mask & ~ROWS if mask & batched else mask
+    return masks
+
+
+def counts_rows(graph: Graph, node: Node) -> bool:
+    """Return whether a node has as many rows as the batch, and no operand that has them."""
+    given = isinstance(node.op, Input) or any(graph[name].type.batched for name in node.inputs)
+    return node.type.batched and not given
+
+
+def reason_for_call(op: Op, ins: Sequence[TensorType]) -> str:
+    """Return, in a few words, why an op is called: what it lacks, or its operands' types."""
+    types = ", ".join(map(str, ins))
+    if type(op).product is not Op.product:
+        if any(type.rank != 2 for type in ins[:2]):
+            return f"only products of matrices are generated, not of {types}"
+    elif type(op).along is Op.iteration:
+        return "it has no scalar rule"
+    return f"no generated form for {types}"

@@ -12,11 +12,11 @@ from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.expr import Expr
+from graphc.ir.forms import Product, matrix_product
 from graphc.ir.init import Zeros, resolve
 from graphc.ir.op import Array, Layer, Op, shared
 from graphc.ir.tensor_type import Batch, Shape, TensorType, count, shape_text
-from graphc.kernels.expr import Expr
-from graphc.kernels.products import Product, matrix_product
 from graphc.ops.linalg import MatMul
 from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape

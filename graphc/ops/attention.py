@@ -13,10 +13,9 @@ from graphc.base.arguments import whole
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Along, Array, Op, shared
+from graphc.ir.expr import Axis, Broadcast, Expr, call, select
+from graphc.ir.op import Array, Iteration, Op, shared
 from graphc.ir.tensor_type import Dim, TensorType, shape_text
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call, select
 from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout as dropout_layer
 from graphc.ops.elementwise import add, mul, sub
@@ -55,13 +54,13 @@ class CausalSoftmax(Op):
         e = np.exp(x - x.max(axis=-1, keepdims=True))
         return np.asarray(e / e.sum(axis=-1, keepdims=True))
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "columns" if isinstance(self.queries, int) or ins[0].rank == 2 else "call"
 
     def lead(self, ins: Sequence[TensorType]) -> int:
         return ins[0].rank - 1
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("each",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

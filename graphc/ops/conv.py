@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.ir.build import Builder, Value
+from graphc.ir.forms import Product
+from graphc.ir.forms import Window as Met
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, shape_at
-from graphc.kernels.matrix import by_last
-from graphc.kernels.products import Product
-from graphc.kernels.window import Window as Met
+from graphc.kernels.iteration_space import by_last
 from graphc.ops.window import Sizes, Window, places, windows
 
 

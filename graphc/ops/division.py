@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Along, Array
+from graphc.ir.expr import Axis, Expr, call
+from graphc.ir.op import Array, Iteration
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
 from graphc.ops.elementwise import Binary, Operand, binary, div, mul, neg, pair, sub, unbroadcast
 from graphc.ops.rounding import distances_to_whole, floor
 
@@ -72,7 +71,7 @@ class Remainder(Binary):
             raise ValueError(f"a is bool, {self.name} takes numbers")
         return super().infer(ins)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "call"
 
     def grad(

@@ -12,10 +12,9 @@ from graphc.base.arguments import takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Along, Array, Layer, Op
+from graphc.ir.expr import Axis, Broadcast, Expr, philox, select
+from graphc.ir.op import Array, Iteration, Layer, Op
 from graphc.ir.tensor_type import Batch, Shape, TensorType, shape_at
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, philox, select
 from graphc.kernels.philox import keep_words, stream_of, threshold
 from graphc.ops.elementwise import mul
 from graphc.ops.source import draws, seed
@@ -88,11 +87,11 @@ class DropoutMask(Op):
         one = np.dtype(self.dtype).type(1)
         return np.asarray(kept * (one / np.dtype(self.dtype).type(self.keep_prob))).reshape(shape)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if len(self.shape) > 1 else "call"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
-        one: Span = "one"
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+        one: Broadcast = "one"
         return (one,) * len(ins)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

@@ -11,11 +11,10 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, apply, as_value, not_a_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.expr import Axis, Expr, call
+from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import TensorType, broadcast
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
-from graphc.kernels.matrix import broadcast_span, leads
+from graphc.kernels.iteration_space import broadcast_kind, leads
 from graphc.ops.source import constant
 
 Operand = Value | float
@@ -38,7 +37,7 @@ class Unary(Op):
             raise ValueError(f"x is bool, {self.name} takes numbers")
         return x
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"
 
 
@@ -58,7 +57,7 @@ class Binary(Op):
             )
         return TensorType(broadcast(a.shape, b.shape), self.result or a.dtype)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         if ins[0].dtype == "bool":
             return "call"  # NumPy's arithmetic with bools is logic
         return elements(ins, self.infer(ins))
@@ -199,13 +198,13 @@ class Power(Unary):
         return (mul(dout, mul(slope, self.exponent)),)
 
 
-def elements(ins: Sequence[TensorType], result: TensorType) -> Along:
+def elements(ins: Sequence[TensorType], result: TensorType) -> Iteration:
     """Return "elements" for an op on each element, or "call" if its operands do not allow it.
 
     They allow it if they broadcast as rows, columns and numbers of a matrix of the result.
     """
     fits = any(
-        all(broadcast_span(x.shape, result.shape, lead) is not None for x in ins)
+        all(broadcast_kind(x.shape, result.shape, lead) is not None for x in ins)
         for lead in leads(result.shape)
     )
     return "elements" if fits else "call"

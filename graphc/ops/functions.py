@@ -10,10 +10,9 @@ import numpy as np
 
 from graphc.base.arguments import plain, takes
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.expr import Axis, Broadcast, Expr, call, select
+from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import TensorType, check_entries, normal_axis
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call, select
 from graphc.ops.elementwise import Unary, div, mul, sub
 from graphc.ops.reduce import sum_
 
@@ -104,7 +103,7 @@ class Sign(Unary):
     floats_only = False
     gradient_text = ("",)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "call" if ins[0].dtype.startswith("uint") else "elements"  # uints have no -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -175,7 +174,7 @@ class AlongAxis(Op):
         check_entries(x.shape, (normal_axis(self.axis, x.rank),))
         return x
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         rank = ins[0].rank
         last = rank > 1 and normal_axis(self.axis, rank) == rank - 1
         return "columns" if last else "call"
@@ -183,7 +182,7 @@ class AlongAxis(Op):
     def lead(self, ins: Sequence[TensorType]) -> int:
         return ins[0].rank - 1
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("each",)
 
     def row(self, x: TensorType) -> TensorType:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.expr import Axis, Broadcast, Expr, call
+from graphc.ir.forms import Product, matrix_product
+from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call
-from graphc.kernels.products import Product, matrix_product
 from graphc.ops.affine import Affine
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import check_features, columns, feature_axes
@@ -104,10 +103,10 @@ class NormalizeDgamma(Fused):
         xhat, _ = _xhat_and_std(x, average, variance, self.eps)
         return np.asarray((dout * xhat).sum(axis=feature_axes(x.ndim)))
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "rows" if ins[0].rank == 2 else "call"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "column", "column", "each"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -141,10 +140,10 @@ class NormalizeDx(Fused):
         slope = dout - columns(dbeta / share, x.ndim) - xhat * columns(dgamma / share, x.ndim)
         return np.asarray(columns(gamma, x.ndim) / std * slope)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if ins[0].rank == 2 else "call"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "column", "column", "column", "each", "column", "column"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

@@ -11,12 +11,12 @@ import numpy as np
 from graphc.base.arguments import plain
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
+from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.expr import BodyBuilder, Expr, call
+from graphc.ir.forms import GatherRule, Read
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import Batch, Shape, TensorType, count, normal_axis, shape_at, shape_text
-from graphc.kernels.expr import BodyBuilder, Expr, call
-from graphc.kernels.gathers import Read, Reader
-from graphc.kernels.walk import Elsewhere, Walk
 from graphc.ops.source import Constant, constant
 
 
@@ -85,20 +85,20 @@ class Gather(ByPlace):
         x, indices = ins
         return b.apply(GatherGrad(x.shape, self.axis), indices, dout), None
 
-    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         x, indices = ins
         rows, size, columns = count(indices.shape), x.shape[0], count(x.shape[1:])
         if normal_axis(self.axis, x.rank) or x.rank < 2 or 0 in (rows, columns):
             return None
         if not isinstance(size, int) or not isinstance(columns, int) or not indices.rank:
             return None
-        last, at = size - 1, Elsewhere((Walk(columns, size), Walk(1, columns)), given=True)
+        last, at = size - 1, AccessMap((AxisMap(columns, size), AxisMap(1, columns)), given=True)
 
         def write(builder: BodyBuilder, read: Read) -> Expr:
             index = call("maximum", read(1, None).cast("int64"), 0)
             return read(0, at, call("minimum", index, last))
 
-        return Reader((rows, columns), write)
+        return GatherRule((rows, columns), write)
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {1: entries(ins[0], self.axis)}
@@ -135,7 +135,7 @@ class GatherGrad(ByPlace):
     ) -> Sequence[Value | None]:
         return None, b.apply(Gather(self.axis), dout, ins[0])
 
-    def adds_rows(self, result: TensorType) -> bool:
+    def is_scatter_add(self, result: TensorType) -> bool:
         counted = all(isinstance(dim, int) and dim for dim in result.shape)
         first = result.rank > 1 and not normal_axis(self.axis, result.rank)
         return counted and first and result.is_float

@@ -10,7 +10,8 @@ import numpy as np
 
 from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.expr import Axis, Broadcast, Expr, select
+from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import (
     Shape,
     TensorType,
@@ -19,8 +20,6 @@ from graphc.ir.tensor_type import (
     normal_axis,
     shape_text,
 )
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, select
 from graphc.ops.elementwise import mul
 from graphc.ops.reduce import below_largest, reduced_shape
 from graphc.ops.shape import reshape
@@ -106,10 +105,10 @@ class OneHot(ByIndex):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.eye(self.depth, dtype=self.dtype)[ins[0]]
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if ins[0].rank == 1 else "call"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("row",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -142,10 +141,10 @@ class Pick(ByIndex):
         scores, indices = ins
         return np.asarray(scores[np.arange(len(indices)), indices])
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "columns"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "row"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

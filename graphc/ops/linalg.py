@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.build import Builder, Value
+from graphc.ir.forms import Product, matrix_product
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, broadcast, count
-from graphc.kernels.products import Product, matrix_product
 from graphc.ops.elementwise import pair, unbroadcast
 from graphc.ops.shape import reshape
 

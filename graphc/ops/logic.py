@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.expr import Axis, Expr, call
+from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
 from graphc.ops.elementwise import Binary, Operand, Unary, binary, elements
 from graphc.ops.functions import abs_
 from graphc.ops.select import Equal, NotEqual, equal, less, not_equal
@@ -35,7 +34,7 @@ class Logic(Binary):
             check_bits(self, type, role)
         return super().infer(ins)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return elements(ins, self.infer(ins)) if ins[0].dtype == "bool" else "call"
 
     def grad(
@@ -86,7 +85,7 @@ class Not(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(~ins[0])
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if ins[0].dtype == "bool" else "call"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

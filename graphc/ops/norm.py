@@ -11,11 +11,10 @@ from graphc.base.arguments import takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.expr import Axis, Broadcast, Expr, call
 from graphc.ir.init import Ones, Zeros
-from graphc.ir.op import Along, Array, Layer, Op
+from graphc.ir.op import Array, Iteration, Layer, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call
 from graphc.ops.autodiff import pullback
 from graphc.ops.channels import channels_first, channels_last, pixels
 from graphc.ops.elementwise import add, div, mul, power, sub
@@ -139,10 +138,10 @@ class BatchNormTrain(Op):
         x, gamma, beta = ins
         return np.asarray(columns(gamma, x.ndim) * _xhat(x, self.eps) + columns(beta, x.ndim))
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "rows" if ins[0].rank == 2 else "call"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "column", "column"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -198,10 +197,10 @@ class BatchNormDgamma(Op):
         x, dout = ins
         return np.asarray((dout * _xhat(x, self.eps)).sum(axis=feature_axes(x.ndim)))
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "rows" if ins[0].rank == 2 else "call"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "each"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -247,10 +246,10 @@ class BatchNormDx(Op):
         slope = centred - xhat * (dout * xhat).mean(axis=axes, keepdims=True)
         return np.asarray(columns(gamma, x.ndim) / std * slope)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "rows" if ins[0].rank == 2 else "call"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "column", "each"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -295,10 +294,10 @@ class Normalize(Op):
         x, average, variance, gamma, beta = (ins[0], *(columns(v, ins[0].ndim) for v in ins[1:]))
         return np.asarray((x - average) / np.sqrt(variance + x.dtype.type(self.eps)) * gamma + beta)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if ins[0].rank == 2 else "call"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "column", "column", "column", "column"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

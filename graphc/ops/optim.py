@@ -14,10 +14,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.expr import Axis, Broadcast, Expr, call, select
+from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call, select
 
 CHUNK = 32 * 1024
 """The most elements that a kernel works on at a time, so that they stay in the cache."""
@@ -56,7 +55,7 @@ class UpdateOp(Op):
                 raise ValueError(f"{roles[i]} is {ins[i]}, it must be {wanted}")
         return first
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"
 
 
@@ -276,10 +275,10 @@ class SquareSum(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sum(np.square(ins[0], dtype=np.float64)))
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "all"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("each",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -311,7 +310,7 @@ class ClipScale(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(self.scale(*ins), ins[1].dtype)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

@@ -12,11 +12,11 @@ from graphc.base.arguments import listed, plain
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.base.work import spend_array
+from graphc.ir.access import AxisMap
 from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.forms import GatherRule, moved
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import Batch, TensorType
-from graphc.kernels.gathers import Reader, moved
-from graphc.kernels.walk import Walk
 from graphc.ops.gather import gather
 from graphc.ops.shape import reshape
 from graphc.ops.slicing import Slice
@@ -68,11 +68,13 @@ class Pad(Op):
         sizes = zip(self.pads, shape, strict=True)
         return tuple(slice(before, before + size) for (before, _), size in sizes)
 
-    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         return moved(ins[0].shape, result, self._maps, self.value)
 
-    def _maps(self, walks: list[Walk]) -> list[Walk]:
-        return [w._replace(shift=-before) for w, (before, _) in zip(walks, self.pads, strict=True)]
+    def _maps(self, axis_maps: list[AxisMap]) -> list[AxisMap]:
+        return [
+            w._replace(shift=-before) for w, (before, _) in zip(axis_maps, self.pads, strict=True)
+        ]
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

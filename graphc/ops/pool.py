@@ -10,12 +10,12 @@ from math import prod
 
 import numpy as np
 
+from graphc.ir.access import AccessMap, dense_maps
 from graphc.ir.build import Builder, Value
+from graphc.ir.expr import BodyBuilder, Expr, call, select
+from graphc.ir.forms import MOST, GatherRule, Read
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import Shape, TensorType, shape_at
-from graphc.kernels.expr import BodyBuilder, Expr, call, select
-from graphc.kernels.gathers import MOST, Read, Reader
-from graphc.kernels.walk import Elsewhere, straight
 from graphc.ops.reduce import below_largest
 from graphc.ops.window import Sizes, Window, dimensions, places, windows
 
@@ -42,10 +42,10 @@ class Pooling(Op):
         places = windows(self.kernel, self.stride, self.dilation, out)
         return (window for _, window in places)
 
-    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         if prod(self.kernel) > MOST or result.shape[0] == 0:
             return None
-        return Reader(result.shape, partial(self.write, ins, result))
+        return GatherRule(result.shape, partial(self.write, ins, result))
 
     def write(
         self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
@@ -53,26 +53,26 @@ class Pooling(Op):
         """Return an element of the result from the elements that it reads."""
         raise NotImplementedError(f"{self.name} has no kernel")
 
-    def maps(self, x: Shape) -> list[Elsewhere]:
+    def maps(self, x: Shape) -> list[AccessMap]:
         """Return the access map to x for each offset in a window, in order."""
-        first, *space, last = straight(x)
+        first, *space, last = dense_maps(x)
         found = []
         for offset in product(*map(range, self.kernel)):
             axes = zip(space, self.stride, offset, self.dilation, strict=True)
-            walks = (w._replace(scale=s, shift=o * d) for w, s, o, d in axes)
-            found.append(Elsewhere((first, *walks, last)))
+            axis_maps = (w._replace(scale=s, shift=o * d) for w, s, o, d in axes)
+            found.append(AccessMap((first, *axis_maps, last)))
         return found
 
-    def maps_back(self, y: Shape) -> Iterator[Elsewhere]:
+    def maps_back(self, y: Shape) -> Iterator[AccessMap]:
         """Yield for each offset, in order, the map to the place whose window has a pixel there.
 
         The place may not exist.
         """
-        first, *places, last = straight(y)
+        first, *places, last = dense_maps(y)
         for offset in product(*map(range, self.kernel)):
             axes = zip(places, self.stride, offset, self.dilation, strict=True)
-            walks = (w._replace(shift=-o * d, apart=s) for w, s, o, d in axes)
-            yield Elsewhere((first, *walks, last))
+            axis_maps = (w._replace(shift=-o * d, divisor=s) for w, s, o, d in axes)
+            yield AccessMap((first, *axis_maps, last))
 
     def tiles(self, places: Shape, space: Shape) -> bool:
         """Return whether every pixel is in exactly one window."""
@@ -80,11 +80,13 @@ class Pooling(Op):
         whole = tuple(p * k for p, k in zip(places, self.kernel, strict=True))
         return dense and whole == space
 
-    def tile_map(self, y: Shape) -> Elsewhere:
+    def tile_map(self, y: Shape) -> AccessMap:
         """Return the map from a pixel to the place of the only window that it is in."""
-        first, *places, last = straight(y)
-        walks = (w._replace(apart=k, floor=True) for w, k in zip(places, self.kernel, strict=True))
-        return Elsewhere((first, *walks, last))
+        first, *places, last = dense_maps(y)
+        axis_maps = (
+            w._replace(divisor=k, floor=True) for w, k in zip(places, self.kernel, strict=True)
+        )
+        return AccessMap((first, *axis_maps, last))
 
     def met(self, x: Array) -> list[Array]:
         """Return the pixels of x that each offset in the window meets, in order."""
@@ -253,7 +255,7 @@ class MaxPoolPick(Pooling):
     def write(
         self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
     ) -> Expr:
-        own, (first, *others) = Elsewhere(tuple(straight(result.shape))), self.maps(ins[1].shape)
+        own, (first, *others) = AccessMap(tuple(dense_maps(result.shape))), self.maps(ins[1].shape)
         index, found = read(0, own), read(1, first)
         for number, at in enumerate(others, 1):
             found = select(index.equals(number), read(1, at), found)

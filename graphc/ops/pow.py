@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value
+from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
 from graphc.ops.elementwise import Binary, mul, sub, unbroadcast
 from graphc.ops.functions import log
 from graphc.ops.select import equal, where

@@ -11,10 +11,9 @@ from math import cos, pi
 
 import numpy as np
 
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.expr import Axis, Expr, call
+from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
 
 
 class RateOp(Op):
@@ -48,7 +47,7 @@ class RateOp(Op):
         rate, updates = ins
         return np.asarray(float(rate) * self.factor_at(updates), rate.dtype)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

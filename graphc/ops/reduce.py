@@ -12,7 +12,8 @@ import numpy as np
 
 from graphc.base.arguments import sizes_of, takes
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.expr import Axis, Broadcast, Expr
+from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import (
     Dim,
     Shape,
@@ -23,9 +24,7 @@ from graphc.ir.tensor_type import (
     normal_axes,
     shape_text,
 )
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr
-from graphc.kernels.matrix import leads
+from graphc.kernels.iteration_space import leads
 from graphc.ops.elementwise import div, elements, mul
 from graphc.ops.shape import reshape
 
@@ -74,7 +73,7 @@ class Reduction(Op):
         """Return the result of that reduction of NumPy's."""
         return np.asarray(function(ins[0], axis=self.axes, keepdims=self.keepdims))
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         rank = ins[0].rank
         if not ins[0].is_float:
             return "call"
@@ -97,7 +96,7 @@ class Reduction(Op):
                 return lead
         return None
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("each",)
 
     def spread(self, value: Value, ins: Sequence[Value]) -> Value:
@@ -174,7 +173,7 @@ class MeanGrad(Op):
         share = dout / dout.dtype.type(np.prod([shape[axis] for axis in self.axes]))
         return np.array(np.broadcast_to(share, shape))
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return elements(ins, self.infer(ins))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -265,7 +264,7 @@ class BroadcastTo(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.array(np.broadcast_to(ins[0], self.shape))  # type: ignore[arg-type]
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return elements(ins, self.infer(ins))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply
+from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
 from graphc.ops.elementwise import Unary
 
 

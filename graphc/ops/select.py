@@ -9,10 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Op, shared
+from graphc.ir.expr import Axis, Expr, call, select
+from graphc.ir.op import Array, Iteration, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call, select
 from graphc.ops.elementwise import (
     Binary,
     Operand,
@@ -65,7 +64,7 @@ class ReluGrad(Op):
         out, dout = ins
         return np.where(out > 0, dout, dout.dtype.type(0))
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -178,7 +177,7 @@ class Where(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.where(ins[0], ins[1], ins[2])
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return elements(ins, self.infer(ins))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

@@ -8,8 +8,11 @@ from math import prod
 from typing import Any
 
 from graphc.base.arguments import plain, sizes_of
+from graphc.ir.access import AxisMap
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.expr import Axis, Expr, call
+from graphc.ir.forms import GatherRule, moved
+from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import (
     Batch,
     Dim,
@@ -20,10 +23,6 @@ from graphc.ir.tensor_type import (
     shape_at,
     shape_text,
 )
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
-from graphc.kernels.gathers import Reader, moved
-from graphc.kernels.walk import Walk
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,12 @@ class Transpose(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0].transpose(self.axes).copy()
 
-    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         (x,) = ins
         return moved(x.shape, result, self._maps) if self._keeps_rows(x.shape) else None
 
-    def _maps(self, walks: list[Walk]) -> list[Walk]:
-        return [walks[axis] for axis in self.axes]
+    def _maps(self, axis_maps: list[AxisMap]) -> list[AxisMap]:
+        return [axis_maps[axis] for axis in self.axes]
 
     def _keeps_rows(self, x: Shape) -> bool:
         """Return whether the batch stays first and rows contiguous; others are not gathered."""
@@ -110,7 +109,7 @@ class Cast(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0].astype(self.dtype)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from graphc.base.arguments import plain
+from graphc.ir.access import AxisMap
 from graphc.ir.build import Builder, Value
+from graphc.ir.forms import GatherRule, moved
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, shape_at
-from graphc.kernels.gathers import Reader, moved
-from graphc.kernels.walk import Walk
 from graphc.ops.shape import reshape
 
 Cut = tuple[int, Dim, Dim, int]
@@ -44,15 +44,15 @@ class Slice(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0][self.index(ins[0].ndim)].copy()
 
-    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         (x,) = ins
 
-        def cut(walks: list[Walk]) -> list[Walk] | None:
+        def cut(axis_maps: list[AxisMap]) -> list[AxisMap] | None:
             for axis, start, _, step in self.cuts:
                 if not isinstance(start, int) or isinstance(x.shape[axis], Batch):
                     return None
-                walks[axis] = walks[axis]._replace(scale=step, shift=start)
-            return walks
+                axis_maps[axis] = axis_maps[axis]._replace(scale=step, shift=start)
+            return axis_maps
 
         return moved(x.shape, result, cut)
 
@@ -90,16 +90,18 @@ class SliceGrad(Op):
         out[cut_index(self.cuts, out.ndim)] = ins[0]
         return out
 
-    def gather(self, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         (dout,) = ins
 
-        def placed(walks: list[Walk]) -> list[Walk] | None:
+        def placed(axis_maps: list[AxisMap]) -> list[AxisMap] | None:
             for axis, start, _, step in self.cuts:
                 if not isinstance(start, int) or isinstance(dout.shape[axis], Batch):
                     return None
                 on = 1 if step > 0 else -1
-                walks[axis] = walks[axis]._replace(scale=on, shift=-on * start, apart=on * step)
-            return walks
+                axis_maps[axis] = axis_maps[axis]._replace(
+                    scale=on, shift=-on * start, divisor=on * step
+                )
+            return axis_maps
 
         return moved(dout.shape, result, placed)
 

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Along, Array
+from graphc.ir.expr import Axis, Expr, call
+from graphc.ir.op import Array, Iteration
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
 from graphc.ops.elementwise import Unary, add, div, mul, neg
 from graphc.ops.functions import exp, sigmoid
 
@@ -65,7 +64,7 @@ class Log1p(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.log1p(ins[0]))
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "call"
 
     def grad(
@@ -82,7 +81,7 @@ class Expm1(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.expm1(ins[0]))
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "call"
 
     def grad(

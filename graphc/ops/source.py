@@ -18,6 +18,7 @@ from graphc.ir.tensor_type import Shape, TensorType
 class Input(Source):
     """An array fed at each run."""
 
+    is_input: ClassVar[bool] = True
     shape: Shape
     dtype: str
 
@@ -32,6 +33,7 @@ class Parameter(Source):
     shape: tuple[int, ...]
     dtype: str
     init: Initializer
+    is_parameter: ClassVar[bool] = True
     persistent: ClassVar[bool] = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -48,6 +50,7 @@ class State(Source):
     shape: tuple[int, ...]
     dtype: str
     start: float | FromArray = 0.0
+    is_state: ClassVar[bool] = True
     persistent: ClassVar[bool] = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -59,7 +62,7 @@ class Constant(Source):
     """An array fixed in the graph; the bytes are in C order."""
 
     is_exact = True
-    holds_array = True
+    is_constant: ClassVar[bool] = True
     shape: tuple[int, ...]
     dtype: str
     data: bytes = field(repr=False)

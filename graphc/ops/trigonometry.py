@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Along, Array
+from graphc.ir.op import Array, Iteration
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import Unary, add, div, mul, neg, sub
 from graphc.ops.functions import sqrt
@@ -25,7 +25,7 @@ class ByUfunc(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(self.ufunc(ins[0]))
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "call"
 
 

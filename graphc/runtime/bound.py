@@ -28,7 +28,7 @@ class Bound:
     program: Program
     n: int
     calls: list[Call]
-    border: int
+    boundary: int
     feeds: dict[str, Array]
     outputs: dict[str, Array]
     gradients: dict[str, Array]
@@ -119,13 +119,13 @@ class Binder:
         unknown = program.graph.downstream(missing) if missing else set()
         skip = frozenset(i for i, instr in enumerate(program.instrs) if instr.node in unknown)
         runner = self._runner(program, skip)
-        calls, border = runner.calls(n, view)
+        calls, boundary = runner.calls(n, view)
         outputs = {k: _fixed(view(v)) for k, v in program.outputs.items() if v not in unknown}
         return Bound(
             program,
             n,
             calls,
-            border,
+            boundary,
             {name: view(name) for name in program.feeds if name not in missing},
             outputs,
             {wrt: view(name) for wrt, name in program.gradients.items()},

@@ -176,7 +176,7 @@ class Executor(Missing):
         if not train:
             return self._infer(bound, copy)
         self._cotangents.note()
-        self._write(bound.calls[: bound.border])
+        self._write(bound.calls[: bound.boundary])
         self._outcome = Outcome(bound.outputs, bound)
         return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
 
@@ -203,7 +203,7 @@ class Executor(Missing):
             raise errors.no_losses()
         if not last.differentiated:  # only once: it overwrites the forward values
             self._outcome = NOTHING
-            self._run(saved.calls[saved.border :])
+            self._run(saved.calls[saved.boundary :])
             self._outcome = Outcome(last.outputs, saved, differentiated=True)
         return {name: array.copy() for name, array in saved.gradients.items()}
 

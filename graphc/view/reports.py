@@ -12,7 +12,7 @@ from graphc.compiler.sizes import buckets
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import shape_at, shape_text
 from graphc.kernels.program import Program
-from graphc.kernels.reasons import reason_for_call
+from graphc.kernels.traits import reason_for_call
 from graphc.ops.source import Constant, Parameter, State
 
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")

@@ -32,9 +32,9 @@ def operations(kernel: Kernel, n: int) -> Counter[str]:
     found: Counter[str] = Counter()
     for step in kernel.body.steps:
         if step.op in ("sum", "max"):
-            found[step.op] += times[kernel.body.steps[step.args[0]].span]
+            found[step.op] += times[kernel.body.steps[step.args[0]].broadcast]
         elif step.op in FUNCTIONS and step.op != "cast":
-            found[step.op] += times[step.span]
+            found[step.op] += times[step.broadcast]
     if isinstance(kernel, Gemm):
         found["product"] = 2 * rows * columns * dim_at(kernel.k, n)
     return found
@@ -88,7 +88,7 @@ class CountingRunner:
             if instr.body is not None and i not in self._skip:
                 counts = operations(instr.body, n)
                 calls.append(partial(self._backend.note, instr.node, counts))
-                forward += i < self._program.border
+                forward += i < self._program.boundary
         return calls, forward
 
     def feed_in_place(self) -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from graphc.backends.native.ir import Function, Module
 from graphc.backends.native.vectors import Vectors
-from graphc.kernels.expr import BodyBuilder, Expr, call, select
+from graphc.ir.expr import BodyBuilder, Expr, call, select
 from tests.backends.native.gemm_function import Product, Spec, store_product
 from tests.backends.native.jit_function import Compiled
 

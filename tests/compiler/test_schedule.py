@@ -38,7 +38,7 @@ def test_forward_nodes_keep_their_order() -> None:
         output c = c
     """)
     assert names(found) == ["x", "b", "a", "c"]
-    assert (found.border, dict(found.in_place), found.commits) == (4, {}, ())
+    assert (found.boundary, dict(found.in_place), found.commits) == (4, {}, ())
 
 
 def test_without_updates_and_gradients_the_order_is_the_graph_s() -> None:
@@ -278,14 +278,14 @@ GRADIENTS = """
 
 def test_forward_comes_before_backward() -> None:
     found = scheduled(GRADIENTS)
-    assert names(found)[found.border :] == ["dw"]
+    assert names(found)[found.boundary :] == ["dw"]
     # `dy` is made of a state alone that the forward pass overwrites, so it is made before that.
     assert names(found).index("dy") < names(found).index("next")
 
 
 def test_without_gradients_all_is_forward() -> None:
     found = scheduled(GRADIENTS.replace("gradient w", "output d"))
-    assert found.border == len(found.order) == 8
+    assert found.boundary == len(found.order) == 8
 
 
 def test_gradients_without_updates() -> None:
@@ -302,7 +302,7 @@ def test_gradients_without_updates() -> None:
         gradient w = dw
     """)
     assert names(found) == ["w", "x", "y", "loss", "dy", "dw"]
-    assert found.border == 4
+    assert found.boundary == 4
 
 
 EXCHANGE = """
@@ -375,7 +375,7 @@ def check(graph: Graph, found: Schedule) -> None:
         assert all(at[name] < at[node.name] for name in node.inputs if waited(graph, name))
     _updates(graph, found, at)
     behind = backward_nodes(graph)
-    assert behind == {node.name for node in found.order[found.border :]}
+    assert behind == {node.name for node in found.order[found.boundary :]}
     assert behind.isdisjoint(graph.upstream([*graph.outputs.values(), *graph.updates.values()]))
 
 

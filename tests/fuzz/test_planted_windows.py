@@ -23,7 +23,7 @@ def strided() -> gc.Net:
     return net
 
 
-CONV, BORDERS = "graphc.ops.conv", "graphc.kernels.borders:Borders"
+CONV, BORDERS = "graphc.ops.conv", "graphc.kernels.padding:Borders"
 
 # fmt: off
 FAULTS = (

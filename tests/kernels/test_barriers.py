@@ -17,13 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphc.compiler.lowering import kernel_instr
+from graphc.ir.access import AccessMap, dense_maps
+from graphc.ir.expr import Axis, BodyBuilder, Broadcast
+from graphc.ir.forms import Window
 from graphc.kernels.barriers import BARRIER, Barriers
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import BodyBuilder
-from graphc.kernels.kernel import Gemm, Loop, Split, Stack
+from graphc.kernels.kernel import Gemm, Loop, Partition, Stack
 from graphc.kernels.program import Instr
-from graphc.kernels.walk import Elsewhere, straight
-from graphc.kernels.window import Window
 
 COLUMNS = {2: 8, 4: 4, 8: 2}
 """Matrices have 16 elements; kernels take them for so many rows of so many columns."""
@@ -36,7 +35,7 @@ class Use(NamedTuple):
     """A buffer that a kernel reads or writes at each element, or reads `elsewhere`."""
 
     buffer: str
-    span: Span
+    broadcast: Broadcast
     elsewhere: bool = False
 
 
@@ -44,7 +43,7 @@ class Piece(NamedTuple):
     """A kernel, or a call if it has no split."""
 
     name: str
-    split: Split | None
+    split: Partition | None
     reads: tuple[Use, ...] = ()
     writes: tuple[Use, ...] = ()
     rows: int = 4
@@ -62,11 +61,11 @@ class Piece(NamedTuple):
         total = b.const(0.0, "float32") if self.factors is None else b.product("float32")
         for use in self.reads:
             if use.elsewhere:
-                total = total + b.fetch(use.buffer, Elsewhere(tuple(straight((4, 4)))), "float32")
+                total = total + b.fetch(use.buffer, AccessMap(tuple(dense_maps((4, 4)))), "float32")
             else:
-                total = total + b.load(use.buffer, use.span, "float32")
+                total = total + b.load(use.buffer, use.broadcast, "float32")
         for use in self.writes:
-            b.store(total, use.buffer, use.span)
+            b.store(total, use.buffer, use.broadcast)
         body, columns = b.body(), COLUMNS[self.rows]
         if self.factors is None:
             loop = Loop(self.rows, columns, self.axis, body, self.split)
@@ -86,9 +85,9 @@ class Piece(NamedTuple):
                 if use.elsewhere:  # by any thread, even where one alone does it
                     yield from ((memory(use.buffer), e, self.name, False) for e in range(16))
                 else:
-                    yield memory(use.buffer), at[use.span], self.thread(i, j), False
+                    yield memory(use.buffer), at[use.broadcast], self.thread(i, j), False
             for use in self.writes:
-                yield memory(use.buffer), at[use.span], self.thread(i, j), True
+                yield memory(use.buffer), at[use.broadcast], self.thread(i, j), True
             for p in range(4) if self.factors else ():
                 a, b = map(memory, self.factors or ())
                 met = range(16) if self.window else [p * 4 + i if self.trans_a else i * 4 + p]
@@ -113,9 +112,9 @@ def nbytes(name: str) -> int:
     return BYTES.get(memory(name), 0)
 
 
-def arranged(pieces: Sequence[Piece], border: int | None = None) -> Barriers:
+def arranged(pieces: Sequence[Piece], boundary: int | None = None) -> Barriers:
     instrs = [piece.instr for piece in pieces]
-    return Barriers(instrs, len(instrs) if border is None else border, memory, nbytes)
+    return Barriers(instrs, len(instrs) if boundary is None else boundary, memory, nbytes)
 
 
 def shown(found: Barriers) -> str:
@@ -145,21 +144,23 @@ def clash(a: Sequence[Piece], b: Sequence[Piece]) -> bool:
 
 # ---------------------------------------------------------------- any program
 
-VECTORS: dict[Span, dict[int, str]] = {
+VECTORS: dict[Broadcast, dict[int, str]] = {
     "row": {2: "two", 4: "four", 8: "eight"},
     "column": {2: "eight", 4: "four", 8: "two"},
     "one": dict.fromkeys(COLUMNS, "scalar"),
 }
 
 
-def uses(rows: int, *spans: Span, elsewhere: bool = False) -> st.SearchStrategy[Use]:
+def uses(rows: int, *broadcasts: Broadcast, elsewhere: bool = False) -> st.SearchStrategy[Use]:
     matrices = [Use(name + mark, "each") for name in BYTES for mark in ("", "'")]
-    vectors = [Use(VECTORS[span][rows], span) for span in spans if span != "each"]
+    vectors = [
+        Use(VECTORS[broadcast][rows], broadcast) for broadcast in broadcasts if broadcast != "each"
+    ]
     fetched = [Use(name, "each", True) for name in BYTES] if elsewhere else []
-    return st.sampled_from([*(matrices if "each" in spans else ()), *vectors, *fetched])
+    return st.sampled_from([*(matrices if "each" in broadcasts else ()), *vectors, *fetched])
 
 
-STORED: dict[str, tuple[Span, ...]] = {
+STORED: dict[str, tuple[Broadcast, ...]] = {
     "rows": ("each", "row"),
     "columns": ("each", "column"),
     "none": ("each", "row", "column", "one"),
@@ -191,16 +192,16 @@ def pieces(draw: st.DrawFn) -> Piece:
 
 @settings(max_examples=50)
 @given(st.lists(pieces(), min_size=1, max_size=9), st.integers(0, 10))
-def test_any_program(drawn: list[Piece], border: int) -> None:
+def test_any_program(drawn: list[Piece], boundary: int) -> None:
     program = [piece._replace(name=f"{i}") for i, piece in enumerate(drawn)]
-    found = arranged(program, border)
+    found = arranged(program, boundary)
     known = {piece.name: piece for piece in program}
     order = [known.get(instr.node) for instr in found.instrs]
     places = {piece.name: i for i, piece in enumerate(order) if piece is not None}
     assert sorted(places) == sorted(known)
     assert len(found.epochs) == len(found.instrs)
     _in_order(program, places)
-    _forward_first(program, border, found, places)
+    _forward_first(program, boundary, found, places)
     _safe(order, found.epochs)
     _needed(order, found)
     _hardly_late(program, places)
@@ -218,13 +219,13 @@ def _in_order(program: Sequence[Piece], places: dict[str, int]) -> None:
 
 
 def _forward_first(
-    program: Sequence[Piece], border: int, found: Barriers, places: dict[str, int]
+    program: Sequence[Piece], boundary: int, found: Barriers, places: dict[str, int]
 ) -> None:
     for i, piece in enumerate(program):
-        assert (places[piece.name] < found.border) == (i < border)
-    if 0 < border < len(program):  # they are run by themselves
-        assert found.epochs[found.border - 1] < found.epochs[found.border]
-    assert found.border <= len(found.instrs)
+        assert (places[piece.name] < found.boundary) == (i < boundary)
+    if 0 < boundary < len(program):  # they are run by themselves
+        assert found.epochs[found.boundary - 1] < found.epochs[found.boundary]
+    assert found.boundary <= len(found.instrs)
 
 
 def _safe(order: Sequence[Piece | None], epochs: Sequence[int]) -> None:
@@ -319,7 +320,7 @@ def test_calls_are_alone_in_their_epoch() -> None:
     found = arranged([by_rows("x"), call("f", "x"), call("g", "f"), by_rows("y", "g")])
     assert shown(found) == "x f g y"
     assert len(set(found.epochs)) == 4
-    assert found.border == 4
+    assert found.boundary == 4
     late = arranged([by_rows("x"), sums("db", "x"), call("f", "x")])
     assert shown(late) == "x | db f"
 
@@ -327,9 +328,9 @@ def test_calls_are_alone_in_their_epoch() -> None:
 def test_nothing_is_put_off_beyond_the_forward_pass() -> None:
     found = arranged([by_rows("x"), sums("db", "x"), by_rows("y", "x"), by_rows("z", "y")], 3)
     assert shown(found) == "x y | db z"
-    assert (found.border, found.epochs) == (4, [0, 0, 0, 1, 2])
+    assert (found.boundary, found.epochs) == (4, [0, 0, 0, 1, 2])
     nothing = arranged([by_rows("x")], 0)
-    assert (nothing.border, nothing.epochs) == (0, [1])
+    assert (nothing.boundary, nothing.epochs) == (0, [1])
 
 
 def test_epochs_are_counted() -> None:

@@ -1,12 +1,11 @@
-"""Expressions: equal steps are one, dtypes and spans follow from the operands."""
+"""Expressions: equal steps are one, dtypes and broadcasts follow from the operands."""
 
 from __future__ import annotations
 
 import pytest
 
+from graphc.ir.expr import BodyBuilder, Broadcast, Step, Store, call, join, philox, select
 from graphc.ir.tensor_type import N
-from graphc.kernels.body import Span, Step, Store
-from graphc.kernels.expr import BodyBuilder, call, join, philox, select
 
 
 def test_equal_steps_become_one() -> None:
@@ -42,18 +41,18 @@ def test_select_has_the_dtype_of_its_choices() -> None:
     x, n = b.load("x", "each", "float32"), b.load("n", "row", "int64")
     assert select(n > 0, x, 0).dtype == "float32"
     assert select(x > 0, 1, n).dtype == "int64"
-    assert select(n > 0, x, 0).span == "each"
+    assert select(n > 0, x, 0).broadcast == "each"
 
 
 def test_cast_to_the_own_dtype_is_no_step() -> None:
     b = BodyBuilder()
     x = b.load("x", "column", "float32")
     assert x.cast("float32") is x
-    assert (x.cast("float64").dtype, x.cast("float64").span) == ("float64", "column")
+    assert (x.cast("float64").dtype, x.cast("float64").broadcast) == ("float64", "column")
 
 
 @pytest.mark.parametrize(
-    ("spans", "wanted"),
+    ("broadcasts", "wanted"),
     [
         (("one", "one"), "one"),
         (("row", "one"), "row"),
@@ -63,14 +62,16 @@ def test_cast_to_the_own_dtype_is_no_step() -> None:
         ((), "one"),
     ],
 )
-def test_span_of_what_depends_on_several(spans: tuple[Span, ...], wanted: Span) -> None:
-    assert join(*spans) == wanted
+def test_span_of_what_depends_on_several(
+    broadcasts: tuple[Broadcast, ...], wanted: Broadcast
+) -> None:
+    assert join(*broadcasts) == wanted
 
 
 def test_reductions_leave_the_other_index() -> None:
     b = BodyBuilder()
     x = b.load("x", "each", "float32")
-    assert (x.sum("columns").span, x.sum("rows").span) == ("row", "column")
+    assert (x.sum("columns").broadcast, x.sum("rows").broadcast) == ("row", "column")
     assert x.max("columns").step == Step("max", (x.number,), "row", "float32", value="columns")
     mean = x.mean("rows")
     assert b.steps[mean.step.args[1]] == Step("size", (), "one", "float32", value="rows")
@@ -78,12 +79,12 @@ def test_reductions_leave_the_other_index() -> None:
 
 def test_leaves() -> None:
     b = BodyBuilder()
-    assert (b.index("rows").span, b.index("columns").span) == ("row", "column")
+    assert (b.index("rows").broadcast, b.index("columns").broadcast) == ("row", "column")
     assert b.product("float32").step == Step("product", (), "each", "float32")
     assert b.dim(7, "float32").step == Step("const", (), "one", "float32", value=7.0)
     assert b.dim(3 * N, "float32").step == Step("size", (), "one", "float32", value=3)
     word = philox(b.load("seed", "one", "uint64"), b.load("draws", "one", "int64"), 9)
-    assert (word.dtype, word.span, word.step.value) == ("uint32", "each", 9)
+    assert (word.dtype, word.broadcast, word.step.value) == ("uint32", "each", 9)
     assert call("maximum", word, 0).dtype == "uint32"
 
 

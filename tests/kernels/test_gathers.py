@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.ir.access import AxisMap, dense_maps
+from graphc.ir.forms import MOST
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import N, TensorType
-from graphc.ir.text.kernels import kernel_text
-from graphc.kernels.gathers import MOST
 from graphc.kernels.interpret import run
-from graphc.kernels.walk import Walk, straight
+from graphc.kernels.text import kernel_text
 from graphc.ops.gather import Gather
 from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, SumPool
@@ -40,13 +40,13 @@ def small_moves() -> Iterator[Example]:
     """Every part, padding and place of values whose dimensions are 1, 2 and 3 long."""
     for sizes in product((1, 2, 3), repeat=2):
         x = TensorType((N, *sizes), "float32")
-        spans = [
+        broadcasts = [
             [(a, b, step) for a in range(d) for b in range(a + 1, d + 1) for step in (1, 2)]
             + [(a, b, -1) for a in range(d) for b in range(-1, a)]
             for d in sizes
         ]
-        for spans_of_all in product(*spans):
-            cuts = tuple((axis, *span) for axis, span in enumerate(spans_of_all, 1))
+        for spans_of_all in product(*broadcasts):
+            cuts = tuple((axis, *broadcast) for axis, broadcast in enumerate(spans_of_all, 1))
             yield Example(Slice(cuts), (x,))
             yield Example(SliceGrad(x.shape, cuts), (Slice(cuts).infer([x]),))
         for pads in product(((0, 0), (1, 0), (0, 2)), repeat=2):
@@ -107,26 +107,26 @@ def test_what_stays_a_call() -> None:
 
 
 @pytest.mark.parametrize(
-    ("walk", "count", "inside"),
+    ("axis_map", "count", "inside"),
     [
-        (Walk(1, 5), 5, True),
-        (Walk(1, 5), 6, False),
-        (Walk(1, 5, shift=-1), 5, False),
-        (Walk(1, 5, scale=2, shift=1), 2, True),
-        (Walk(1, 5, scale=2, shift=1), 3, False),
-        (Walk(1, 5, apart=2), 5, False),
-        (Walk(1, 5, apart=2, floor=True), 10, True),
-        (Walk(1, 5, apart=2, floor=True), 11, False),
-        (Walk(1, N), N, True),
-        (Walk(1, N), 2 * N, False),
+        (AxisMap(1, 5), 5, True),
+        (AxisMap(1, 5), 6, False),
+        (AxisMap(1, 5, shift=-1), 5, False),
+        (AxisMap(1, 5, scale=2, shift=1), 2, True),
+        (AxisMap(1, 5, scale=2, shift=1), 3, False),
+        (AxisMap(1, 5, divisor=2), 5, False),
+        (AxisMap(1, 5, divisor=2, floor=True), 10, True),
+        (AxisMap(1, 5, divisor=2, floor=True), 11, False),
+        (AxisMap(1, N), N, True),
+        (AxisMap(1, N), 2 * N, False),
     ],
 )
-def test_a_walk_knows_whether_it_stays_inside(walk: Walk, count: int, inside: bool) -> None:
-    assert walk.is_inside(count) is inside
-    if isinstance(walk.size, int):
-        at = [(i * walk.scale + walk.shift) / walk.apart for i in range(count)]
-        at = [float(int(x)) if walk.floor else x for x in at]
-        assert all(x.is_integer() and 0 <= x < walk.size for x in at) is inside
+def test_a_walk_knows_whether_it_stays_inside(axis_map: AxisMap, count: int, inside: bool) -> None:
+    assert axis_map.is_inside(count) is inside
+    if isinstance(axis_map.size, int):
+        at = [(i * axis_map.scale + axis_map.shift) / axis_map.divisor for i in range(count)]
+        at = [float(int(x)) if axis_map.floor else x for x in at]
+        assert all(x.is_integer() and 0 <= x < axis_map.size for x in at) is inside
 
 
 def test_dimensions_that_are_one_in_memory_are_walked_as_one() -> None:
@@ -134,7 +134,7 @@ def test_dimensions_that_are_one_in_memory_are_walked_as_one() -> None:
                       TensorType((N, 4, 5, 3, 6), "float32"))  # fmt: skip
     assert found is not None
     assert found.shape == (N, 20, 3, 6)
-    assert [walk.pitch for walk in straight((N, 4, 5))] == [20, 5, 1]
+    assert [axis_map.pitch for axis_map in dense_maps((N, 4, 5))] == [20, 5, 1]
 
 
 def test_a_sum_of_all_is_not_among_places() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 import graphc as gc
 from graphc.compiler.plan import Plan
+from graphc.kernels.aliases import joined_columns
 from graphc.kernels.program import Program
-from graphc.kernels.views import joined_columns
 from tests.generate import trainable_net
 
 

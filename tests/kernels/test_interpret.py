@@ -7,10 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from graphc.ir.expr import Axis, BodyBuilder, Broadcast, Expr, call, philox, select
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, N
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import BodyBuilder, Expr, call, philox, select
 from graphc.kernels.functions import FUNCTIONS
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm, Loop
@@ -27,11 +26,11 @@ def loop_of(
     return Loop(rows, columns, axis, b.body(), "none")
 
 
-def reduced(x: Array, kind: Callable[[Expr], Expr], span: Span) -> Array:
+def reduced(x: Array, kind: Callable[[Expr], Expr], broadcast: Broadcast) -> Array:
     def write(b: BodyBuilder) -> None:
-        b.store(kind(b.load("x", "each", x.dtype.name)), "out", span)
+        b.store(kind(b.load("x", "each", x.dtype.name)), "out", broadcast)
 
-    out = np.empty(x.shape[0] if span == "row" else x.shape[1], x.dtype)
+    out = np.empty(x.shape[0] if broadcast == "row" else x.shape[1], x.dtype)
     run(loop_of(write, *x.shape), {"x": x, "out": out}, 1)
     return out
 

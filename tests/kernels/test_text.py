@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from graphc.ir.expr import Axis, BodyBuilder, Broadcast, Expr, call, philox, select
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import N
-from graphc.ir.text import kernel_text
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import BodyBuilder, Expr, call, philox, select
 from graphc.kernels.kernel import Gemm, Loop
+from graphc.kernels.text import kernel_text
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Mul
 from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad
@@ -98,8 +97,8 @@ def expressions() -> list[tuple[Expr, str]]:
     x, y, n = (b.load(c, "each", "float32") for c in "xyn")
     k = b.load("k", "each", "int64")
     seed, draws = b.load("seed", "one", "uint64"), b.load("draws", "one", "int64")
-    spans: list[Span] = ["row", "column", "one"]
-    r, c, o = (b.load("a name", span, "float32") for span in spans)
+    broadcasts: list[Broadcast] = ["row", "column", "one"]
+    r, c, o = (b.load("a name", broadcast, "float32") for broadcast in broadcasts)
     return [
         (x + y - n, "x + y - n"),
         (x - (y + n), "x - (y + n)"),
@@ -131,7 +130,7 @@ def expressions() -> list[tuple[Expr, str]]:
 @pytest.mark.parametrize("number", range(len(expressions())))
 def test_expressions(number: int) -> None:
     value, text = expressions()[number]
-    value.builder.store(value, "out", value.span)
+    value.builder.store(value, "out", value.broadcast)
     body = value.builder.body()
     printed = kernel_text(Loop(2 * N, 7, "columns", body, "none")).splitlines()[1]
     assert printed.split(" = ", 1)[1] == text

@@ -9,11 +9,11 @@ import pytest
 
 import graphc as gc
 from graphc.ir.build import Value
-from graphc.ir.text.kernels import kernel_text
+from graphc.ir.forms import Window
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Program
-from graphc.kernels.window import Window
+from graphc.kernels.text import kernel_text
 from graphc.ops.conv import Conv
 from tests.backends.native.window_function import Spec, specs
 from tests.kernels.test_program_text import instructions, native
@@ -131,7 +131,7 @@ def step(net: gc.Net) -> Program:
 
 
 def test_windows_take_in_pads_and_cuts() -> None:
-    """Nothing is copied, and no cotangent of a border is computed."""
+    """Nothing is copied, and no cotangent of a boundary is computed."""
     text = instructions(step(padded()))
     assert "3x3 window before 1x1(bent) @ w over 18" in text
     assert "3x3 window before 1x1(bent).T @ d_affine_1.flat over 42*N" in text
@@ -143,7 +143,7 @@ def test_windows_take_in_pads_and_cuts() -> None:
 
 @pytest.mark.parametrize("reader", ["half", "output", "sum"])
 def test_a_pad_that_others_look_at_is_made(reader: str) -> None:
-    """And one whose border is no 0."""
+    """And one whose boundary is no 0."""
     program = step(padded(reader))
     assert "window(around) @ w" in instructions(program)
     assert "around" in program.buffers

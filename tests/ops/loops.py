@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from graphc.ir.expr import Axis, BodyBuilder, Broadcast, Expr
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType, shape_at
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import BodyBuilder, Expr
-from graphc.kernels.fit import fits_of
 from graphc.kernels.interpret import run
+from graphc.kernels.iteration_space import placements_of
 from graphc.kernels.kernel import Loop
 from tests.ops.example import Example
 
@@ -26,14 +25,14 @@ def own_loop(op: Op, ins: Sequence[TensorType]) -> tuple[Loop, Expr]:
 
 def loops_of(op: Op, ins: Sequence[TensorType]) -> Iterator[tuple[Loop, Expr]]:
     """The op over each matrix that it can run over."""
-    result, along = op.infer(ins), op.along(ins)
+    result, along = op.infer(ins), op.iteration(ins)
     axis: Axis = "rows" if along == "rows" else "columns"
     node = Node("out", op, tuple(f"in{i}" for i in range(len(ins))), result)
-    for space, fit in fits_of(node, list(ins)).items():
+    for space, fit in placements_of(node, list(ins)).items():
         b = BodyBuilder()
         operands = [b.load(f"in{i}", fit.operands[i], x.dtype) for i, x in enumerate(ins)]
         value = op.scalar(operands, axis)
-        role: Span = "one" if along == "all" else fit.role
+        role: Broadcast = "one" if along == "all" else fit.role
         b.store(value, "out", role if result.rank else "one")
         yield Loop(*space, axis, b.body(), "none"), value
 

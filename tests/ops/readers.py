@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from graphc.ir.access import AccessMap
+from graphc.ir.expr import BodyBuilder, Expr
+from graphc.ir.forms import places_of
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, N, TensorType, shape_at
-from graphc.kernels.expr import BodyBuilder, Expr
-from graphc.kernels.gathers import places_of
-from graphc.kernels.kernel import Loop, Split
-from graphc.kernels.matrix import by_last
-from graphc.kernels.walk import Elsewhere
+from graphc.kernels.iteration_space import by_last
+from graphc.kernels.kernel import Loop, Partition
 from graphc.ops.gather import Gather
 from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, SumPoolGrad
@@ -27,14 +27,14 @@ def inferred(example: Example) -> TensorType:
     return example.op.infer(example.types)
 
 
-def reader_loop(example: Example, split: Split = "none") -> Loop:
+def reader_loop(example: Example, split: Partition = "none") -> Loop:
     """The op of operands in0, in1, ... to `out`."""
     types = list(example.types)
     reader = example.op.gather(types, inferred(example))
     assert reader is not None
     b = BodyBuilder()
 
-    def read(operand: int, at: Elsewhere | None, *index: Expr) -> Expr:
+    def read(operand: int, at: AccessMap | None, *index: Expr) -> Expr:
         name, dtype = f"in{operand}", types[operand].dtype
         return b.load(name, "row", dtype) if at is None else b.fetch(name, at, dtype, *index)
 

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from graphc.ir.expr import BodyBuilder, Broadcast
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import TensorType, shape_at
-from graphc.kernels.body import Span
-from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.interpret import run
+from graphc.kernels.iteration_space import broadcast_kind
 from graphc.kernels.kernel import Gemm
-from graphc.kernels.matrix import broadcast_span
 from graphc.ops import OPS
 from graphc.ops.affine import Affine
 from graphc.ops.dropout import DropoutMask
@@ -39,7 +38,7 @@ SIZES: tuple[dict[int, int], ...] = (
 ROWS = (1, 2, 19)
 
 OP_EXAMPLES = [e for e in EXAMPLES if not isinstance(e.op, Layer)]
-FUSED = [e for e in OP_EXAMPLES if e.op.along(e.types) != "call"]
+FUSED = [e for e in OP_EXAMPLES if e.op.iteration(e.types) != "call"]
 
 
 @pytest.mark.one_in(5)
@@ -115,7 +114,9 @@ SOMETIMES_CALLS = {
 
 def test_which_ops_have_no_scalar_rule() -> None:
     groups = by_op(OP_EXAMPLES)
-    calls = {name: [e.op.along(e.types) == "call" for e in group] for name, group in groups.items()}
+    calls = {
+        name: [e.op.iteration(e.types) == "call" for e in group] for name, group in groups.items()
+    }
     assert {name for name, found in calls.items() if all(found)} == set(ALWAYS_CALLS)
     mixed = {name for name, found in calls.items() if any(found) and not all(found)}
     assert mixed == set(SOMETIMES_CALLS)
@@ -211,9 +212,9 @@ def as_gemm(op: Op, types: Sequence[TensorType]) -> Gemm:
     b = BodyBuilder()
     extra = []
     for i, x in enumerate(types[2:], start=2):
-        span: Span | None = broadcast_span(x.shape, result.shape)
-        assert span is not None
-        extra.append(b.load(f"in{i}", span, x.dtype))
+        broadcast: Broadcast | None = broadcast_kind(x.shape, result.shape)
+        assert broadcast is not None
+        extra.append(b.load(f"in{i}", broadcast, x.dtype))
     b.store(op.epilogue(b.product(result.dtype), extra), "out", "each")
     m, n = result.shape
     k = types[0].shape[0 if trans_a else 1]

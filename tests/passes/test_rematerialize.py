@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import graphc as gc
 from graphc.compiler.program import build_program
 from graphc.compiler.remat.values import Values
-from graphc.ir.graph import Graph, border
+from graphc.ir.graph import Graph, boundary
 from graphc.ir.op import Source
 from graphc.kernels.program import Program
 from graphc.ops.again import After
@@ -172,10 +172,10 @@ def test_clones_run_late(net: gc.Net, name: str, backend: str) -> None:
                 event = made[operand].inputs[1]
                 assert place.get(event, -1) < place[clone.name] or event == made.outputs["loss"]
     if name == "grad":
-        assert min(place[clone.name] for clone in clones) >= program.border
+        assert min(place[clone.name] for clone in clones) >= program.boundary
 
 
 def test_the_border_is_the_last_node_that_an_output_needs() -> None:
     graph = differentiated(small())
     order = list(graph)
-    assert order[border(graph, order)].name == "loss"
+    assert order[boundary(graph, order)].name == "loss"

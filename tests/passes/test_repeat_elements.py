@@ -7,7 +7,7 @@ import pytest
 
 import graphc as gc
 from graphc.ir.graph import Graph
-from graphc.ir.op import Along
+from graphc.ir.op import Iteration
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.again import is_clone
 from graphc.ops.functions import Tanh
@@ -80,7 +80,7 @@ def test_a_budget_that_does_not_bind_changes_nothing(backend: str) -> None:
 def test_a_longer_chain_is_looked_at_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = 0
 
-    def along(op: Tanh, ins: Sequence[TensorType]) -> Along:
+    def iteration(op: Tanh, ins: Sequence[TensorType]) -> Iteration:
         nonlocal looked
         looked += 1
         return "elements"
@@ -96,5 +96,5 @@ def test_a_longer_chain_is_looked_at_in_proportion(monkeypatch: pytest.MonkeyPat
         gc.compile(net, batch=2, optimizer=gc.SGD(lr=0.1), backend="native")
         return looked - before
 
-    monkeypatch.setattr(Tanh, "along", along)
+    monkeypatch.setattr(Tanh, "iteration", iteration)
     assert looks(200) < 3 * looks(100)

@@ -10,8 +10,8 @@ import graphc as gc
 from graphc.backends.native.target import available
 from graphc.compiler.cost import Cost, cost, kernel_flops, program_cost
 from graphc.compiler.plan import Plan
+from graphc.ir.expr import BodyBuilder
 from graphc.ir.tensor_type import N
-from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.kernel import Gemm, Loop
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.pool import MaxPool

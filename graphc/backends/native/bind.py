@@ -33,8 +33,8 @@ from graphc.backends.native.target import host
 from graphc.backends.numpy.bind import bind_exchange, bind_reference
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType
+from graphc.kernels.partition import kernel_microseconds
 from graphc.kernels.program import Instr, Program
-from graphc.kernels.work import kernel_microseconds
 
 LONG = 20
 """A run of this many microseconds or more releases the interpreter's lock and may be shared."""
@@ -115,17 +115,17 @@ class NativeProgram:
     def calls(self, n: int, view: View) -> tuple[list[Call], int]:
         """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
         calls: list[Call] = []
-        border = None
+        boundary = None
         for segment in self.layout.segments:
-            if border is None and segment.start >= self.program.border:
-                border = len(calls)
+            if boundary is None and segment.start >= self.program.boundary:
+                boundary = len(calls)
             if segment.symbol is None:
                 calls.extend(self._outside(self.program.instrs[segment.start], n, view))
                 continue
             calls.append(partial(self._native(segment, segment.symbol, n), n))
             if self._link is not None:
                 calls.append(self._link.poke)
-        return calls, len(calls) if border is None else border
+        return calls, len(calls) if boundary is None else boundary
 
     def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
         numbers = [i for epoch in segment.epochs for i in epoch]

@@ -181,7 +181,7 @@ def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None
     ]
     names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
     buffers = [program.buffers[name]._replace(first=0, last=0) for name in names]
-    return repr((writers, bits, program.border, code, buffers))
+    return repr((writers, bits, program.boundary, code, buffers))
 
 
 @lru_cache

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.registers import Registers, element_type
 from graphc.backends.native.vectors import Vectors
-from graphc.kernels.body import Body, Span, Step, Store
-from graphc.kernels.expr import join
+from graphc.ir.expr import Body, Broadcast, Step, Store, join
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 
 GROUP = 64
@@ -87,7 +86,7 @@ class Place:
 
     row: Value | int = 0
     lines: Mapping[str, Value] = field(default_factory=dict)
-    """The address of column 0 of the row, for each buffer of span each."""
+    """The address of column 0 of the row, for each buffer of broadcast each."""
     column: Value | int = 0
     lane: int = 0
     mask: Value | None = None
@@ -107,7 +106,7 @@ class Elements:
     types: Mapping[str, str]
     """The LLVM type in memory of an element of each buffer."""
     pitch: Mapping[str, Value | int]
-    """The number of elements from one row to the next, for each buffer of span each."""
+    """The number of elements from one row to the next, for each buffer of broadcast each."""
     rows: Value | int
     columns: Value | int
 
@@ -115,9 +114,9 @@ class Elements:
         """Emit the steps, given in order, whose values are not known yet, and add those values."""
         self.vectors.evaluate(self.body, steps, known, lambda step: self._leaf(step, place))
 
-    def of_span(self, steps: Iterable[int], *spans: Span) -> list[int]:
-        """Return the steps of these spans."""
-        return [number for number in steps if self.body.steps[number].span in spans]
+    def of_span(self, steps: Iterable[int], *broadcasts: Broadcast) -> list[int]:
+        """Return the steps of these broadcast kinds."""
+        return [number for number in steps if self.body.steps[number].broadcast in broadcasts]
 
     def words(
         self, steps: Iterable[int], known: Known, row: Value | int, column: Value | int
@@ -136,7 +135,7 @@ class Elements:
         return found
 
     def lines(self, row: Value | int, column: Value | int = 0) -> dict[str, Value]:
-        """Emit the address of a column of a row, for each buffer of span each."""
+        """Emit the address of a column of a row, for each buffer of broadcast each."""
         return {
             buffer: self.function.address(
                 self.buffers[buffer],
@@ -150,8 +149,8 @@ class Elements:
         """Emit stores of known values."""
         for store in stores:
             step = self.body.steps[store.step]
-            pointer = self._address(store.buffer, store.span, step.dtype, place)
-            if join(store.span, step.span) in ("each", "column"):
+            pointer = self._address(store.buffer, store.broadcast, step.dtype, place)
+            if join(store.broadcast, step.broadcast) in ("each", "column"):
                 self.vectors.store(known[store.step], pointer, step.dtype, place.mask)
             else:
                 self.vectors.store_first(known[store.step], pointer, step.dtype)
@@ -198,7 +197,7 @@ class Elements:
     def _leaf(self, step: Step, place: Place) -> Value:
         if step.op == "load":
             return self._load(step, place)
-        if step.op == "index" and step.span != "one":
+        if step.op == "index" and step.broadcast != "one":
             return self._index(step, place)
         if step.op in ("fetch", "offset"):
             assert place.gather is not None, "rows with places"
@@ -209,18 +208,18 @@ class Elements:
         return self.vectors.first(known[number], self.body.steps[number].dtype)
 
     def _load(self, step: Step, place: Place) -> Value:
-        pointer = self._address(step.buffer, step.span, step.dtype, place)
-        if step.span in ("each", "column"):
+        pointer = self._address(step.buffer, step.broadcast, step.dtype, place)
+        if step.broadcast in ("each", "column"):
             return self.vectors.load(pointer, step.dtype, place.mask)
         return self.vectors.load_splat(pointer, step.dtype)
 
-    def _address(self, buffer: str, span: Span, dtype: str, place: Place) -> Value:
+    def _address(self, buffer: str, broadcast: Broadcast, dtype: str, place: Place) -> Value:
         type, base = element_type(dtype), self.buffers[buffer]
-        if span == "one":
+        if broadcast == "one":
             return base
-        if span == "row":
+        if broadcast == "row":
             return self.function.address(base, place.row, type)
-        if span == "each":
+        if broadcast == "each":
             base = place.lines[buffer]
         if isinstance(place.column, int):
             return self.function.address(base, place.column + place.lane, type)
@@ -229,7 +228,7 @@ class Elements:
         )
 
     def _index(self, step: Step, place: Place) -> Value:
-        if step.span == "row":
+        if step.broadcast == "row":
             return self.vectors.splat(str(place.row), "int64")
         return self.vectors.numbers_from(self.function.add(place.column, place.lane))
 

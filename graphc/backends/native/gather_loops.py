@@ -13,10 +13,10 @@ from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.loop_structure import BLOCK, Masks, blocks, in_thread, own, phases
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
+from graphc.ir.access import AccessMap, AxisMap
+from graphc.ir.expr import Step
 from graphc.ir.tensor_type import Batch, Dim
-from graphc.kernels.body import Step
 from graphc.kernels.kernel import CHUNK, LANES, Loop
-from graphc.kernels.walk import Elsewhere, Walk
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _Gathers:
         """Begin without gathers; `shape` has the rows' dimensions, `indices` this row's indices."""
         self.v, self.f, self.buffers = v, v.function, buffers
         self.shape, self.columns, self.indices = shape, columns, indices
-        self._rows: dict[tuple[str, Elsewhere, tuple[int, ...]], _Row] = {}
+        self._rows: dict[tuple[str, AccessMap, tuple[int, ...]], _Row] = {}
 
     def prepare(self, steps: Sequence[Step], known: Mapping[int, Value]) -> None:
         """Find the starts of these gathers; `known` has the values known of the row."""
@@ -60,7 +60,7 @@ class _Gathers:
             return self._offset(step)
         access = _access_map(step)
         first = self.f.add(column, lane)
-        axis, row = access.walks[-1], self._rows[step.buffer, access, step.args]
+        axis, row = access.axes[-1], self._rows[step.buffer, access, step.args]
         if first.startswith("%"):
             exist = self._existing(axis, row, first, mask)
             return self._filled(step, access, self._read(step, axis, row, first, exist), exist)
@@ -76,7 +76,7 @@ class _Gathers:
         return self._filled(step, access, x, self.v.mask(has), always=True)
 
     def _filled(
-        self, step: Step, access: Elsewhere, x: Value, exist: Value | None, always: bool = False
+        self, step: Step, access: AccessMap, x: Value, exist: Value | None, always: bool = False
     ) -> Value:
         """Return a vector with the fill value in lanes without an element, which are read as 0."""
         if exist is None or not (access.fill or always):
@@ -85,11 +85,11 @@ class _Gathers:
 
     # ------------------------------------------------------------------ rows
 
-    def _row(self, step: Step, access: Elsewhere, given: Sequence[Value]) -> _Row:
+    def _row(self, step: Step, access: AccessMap, given: Sequence[Value]) -> _Row:
         f, exists, index = self.f, None, "0"
         indices = [*given, *self.indices[len(given) :]]
-        counts = [*(axis.size for axis in access.walks[: len(given)]), *self.shape[len(given) :]]
-        for i, count, axis in zip(indices, counts, access.walks[:-1], strict=True):
+        counts = [*(axis.size for axis in access.axes[: len(given)]), *self.shape[len(given) :]]
+        for i, count, axis in zip(indices, counts, access.axes[:-1], strict=True):
             position, inside = _position(f, i, count, axis)
             exists = _both(f, exists, inside)
             index = f.add(index, f.mul(position, axis.pitch))
@@ -105,7 +105,7 @@ class _Gathers:
 
     # ------------------------------------------------------------------ columns
 
-    def _existing(self, axis: Walk, row: _Row, first: Value, mask: Value | None) -> Value | None:
+    def _existing(self, axis: AxisMap, row: _Row, first: Value, mask: Value | None) -> Value | None:
         """Return the mask of the lanes of a vector that exist and have a position; None: all."""
         v, found = self.v, [] if mask is None else [mask]
         if not axis.is_inside(self.columns):
@@ -133,56 +133,58 @@ class _Gathers:
             return below
         return v.both(below, v.compare("greater_equal", numbers, v.const(low, "int32"), "int32"))
 
-    def _read(self, step: Step, axis: Walk, row: _Row, first: Value, exist: Value | None) -> Value:
+    def _read(
+        self, step: Step, axis: AxisMap, row: _Row, first: Value, exist: Value | None
+    ) -> Value:
         """Read the lanes of a vector that exist."""
         v, f = self.v, self.f
-        if (axis.scale, axis.apart, axis.pitch) == (1, 1, 1):
+        if (axis.scale, axis.divisor, axis.pitch) == (1, 1, 1):
             place = f.address(row.start, f.add(first, axis.shift), element_type(step.dtype))
             return v.load(place, step.dtype, exist)
         offsets = v.mul(self._positions(axis, first), self._all(axis.pitch), "int64")
         return v.gather(row.start, offsets, step.dtype, exist)
 
-    def _positions(self, axis: Walk, first: Value) -> Value:
+    def _positions(self, axis: AxisMap, first: Value) -> Value:
         """Return the positions of a vector's columns, not rounded; the mask hides invalid ones."""
         v = self.v
         start = self.f.add(self.f.mul(first, axis.scale), axis.shift)
         numbers = v.mul(v.lane_numbers("int64"), self._all(axis.scale), "int64")
         positions = v.add(v.splat(start, "int64"), numbers, "int64")
-        if axis.apart == 1:
+        if axis.divisor == 1:
             return positions
-        return v.apply("floor_div", [positions, self._all(axis.apart)], ["int64"] * 2, "int64")
+        return v.apply("floor_div", [positions, self._all(axis.divisor)], ["int64"] * 2, "int64")
 
-    def _inside(self, axis: Walk, first: Value) -> Value:
+    def _inside(self, axis: AxisMap, first: Value) -> Value:
         v, positions = self.v, self._positions(axis, first)
         assert isinstance(axis.size, int), "columns are counted"
         bounds = (("greater_equal", 0), ("less", axis.size))
         low, high = (v.compare(op, positions, self._all(bound), "int64") for op, bound in bounds)
         inside = v.both(low, high)
-        if axis.apart == 1 or axis.floor:
+        if axis.divisor == 1 or axis.floor:
             return inside
-        back = v.mul(positions, self._all(axis.apart), "int64")
-        whole = self._positions(axis._replace(apart=1), first)
+        back = v.mul(positions, self._all(axis.divisor), "int64")
+        whole = self._positions(axis._replace(divisor=1), first)
         return v.both(inside, v.compare("equal", back, whole, "int64"))
 
     def _all(self, number: int) -> Value:
         return self.v.const(number, "int64")
 
 
-def _access_map(step: Step) -> Elsewhere:
-    assert isinstance(step.value, Elsewhere), "the value of a fetch is its access map"
+def _access_map(step: Step) -> AccessMap:
+    assert isinstance(step.value, AccessMap), "the value of a fetch is its access map"
     return step.value
 
 
-def _position(f: Function, i: Value, count: Dim, axis: Walk) -> tuple[Value, Value | None]:
+def _position(f: Function, i: Value, count: Dim, axis: AxisMap) -> tuple[Value, Value | None]:
     """Return the position of an index, and whether it is valid; None: it always is."""
     scaled = f.add(f.mul(i, axis.scale), axis.shift)
-    position = scaled if axis.apart == 1 else f.value(f"udiv i64 {scaled}, {axis.apart}")
+    position = scaled if axis.divisor == 1 else f.value(f"udiv i64 {scaled}, {axis.divisor}")
     if axis.is_inside(count):
         return position, None
     assert isinstance(axis.size, int), "the batch is read in order"
     inside: Value | None = f.value(f"icmp ult i64 {position}, {axis.size}")  # -1 is large
-    if axis.apart > 1 and not axis.floor:
-        rest = f.value(f"urem i64 {scaled}, {axis.apart}")
+    if axis.divisor > 1 and not axis.floor:
+        rest = f.value(f"urem i64 {scaled}, {axis.divisor}")
         inside = _both(f, inside, f.value(f"icmp eq i64 {rest}, 0"))
     return position, inside
 
@@ -215,15 +217,15 @@ class GatherLoops:
         self.columns = kernel.columns
         self.steps = [s for s in kernel.body.steps if s.op == "fetch"]
         self.shape = (_divided(kernel.rows, prod(kernel.places)), *kernel.places)
-        loads = any(s.op == "load" and s.span == "each" for s in kernel.body.steps)
+        loads = any(s.op == "load" and s.broadcast == "each" for s in kernel.body.steps)
         self.together = ROWS_TOGETHER if loads and self.columns < LANES else 1
 
     def emit(self) -> None:
         """Emit the loop over the rows of a thread, and in it the loop over columns."""
-        in_thread(self.f, self.kernel.split, self._all)
+        in_thread(self.f, self.kernel.partition, self._all)
 
     def _all(self) -> None:
-        split = self.kernel.split
+        split = self.kernel.partition
         start, end = own(self.f, self.elements.rows, CHUNK, split == "rows")
         self.bounds = own(self.f, self.columns, BLOCK, split == "columns")
         counted = self.f.loop(

@@ -15,10 +15,10 @@ from graphc.backends.native.gemm_windows import Windows, WindowSums
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
 from graphc.backends.native.registers import element_type
+from graphc.ir.expr import Body
 from graphc.ir.tensor_type import Dim, Shape
-from graphc.kernels.body import Body
+from graphc.kernels.iteration_space import dense_strides
 from graphc.kernels.kernel import CHUNK, Gemm, Stack, stored
-from graphc.kernels.turned import dense_strides
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +64,13 @@ def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits:
     """Return all that decides the text; buffers count by their position."""
     place = {buffer: i for i, buffer in enumerate(buffers)}
     steps = tuple(
-        (s.op, s.args, s.span, s.dtype, place.get(s.buffer), type(s.value), s.value)
+        (s.op, s.args, s.broadcast, s.dtype, place.get(s.buffer), type(s.value), s.value)
         for s in kernel.body.steps
     )
-    stores = tuple((place[s.buffer], s.step, s.span) for s in kernel.body.stores)
+    stores = tuple((place[s.buffer], s.step, s.broadcast) for s in kernel.body.stores)
     sides = (kernel.trans_a, kernel.trans_b, kernel.window)
     sizes = (kernel.m, kernel.n, kernel.k, *sides, kernel.dtype)
-    operands = (place[kernel.a], place[kernel.b], kernel.split, bits)
+    operands = (place[kernel.a], place[kernel.b], kernel.partition, bits)
     return ("gemm", sizes, operands, steps, stores, tuple(pitch.get(b) for b in buffers))
 
 
@@ -113,10 +113,10 @@ def _share(frame: Frame) -> tuple[Range, Range]:
         return f.value(f"udiv i64 {first}, %threads"), f.value(f"udiv i64 {last}, %threads")
 
     rows, panels = ("0", frame.m), ("0", str(frame.panels))
-    if frame.kernel.split == "rows":
+    if frame.kernel.partition == "rows":
         first, last = part(f.value(f"udiv i64 {f.add(frame.m, CHUNK - 1)}, {CHUNK}"))
         return (f.mul(first, CHUNK), f.smaller(f.mul(last, CHUNK), frame.m)), panels
-    if frame.kernel.split == "columns":
+    if frame.kernel.partition == "columns":
         return rows, part(panels[1])
     only = f.value("icmp eq i64 %tid, 0")
     return ("0", f.value(f"select i1 {only}, i64 {frame.m}, i64 0")), panels
@@ -155,24 +155,24 @@ def _one(kernel: Gemm, stack: Stack) -> tuple[Gemm, dict[str, str], dict[str, Sh
     each = dense_strides((*stack.sizes, kernel.m, kernel.n))[:-2]
     row = dense_strides((*stack.sizes, kernel.m))[:-1]
     none: Shape = (0,) * len(stack.sizes)
-    spans = {"each": each, "row": row, "column": none, "one": none}
+    broadcasts = {"each": each, "row": row, "column": none, "one": none}
     buffers = {LEFT: kernel.a, RIGHT: kernel.b}
     apart = {LEFT: stack.a[:-1], RIGHT: stack.b[:-1]}
     for step in body.steps:
         if step.op == "load":
-            buffers[step.span + step.buffer] = step.buffer
-            apart[step.span + step.buffer] = spans[step.span]
+            buffers[step.broadcast + step.buffer] = step.buffer
+            apart[step.broadcast + step.buffer] = broadcasts[step.broadcast]
     for store in body.stores:
         buffers[STORED + store.buffer] = store.buffer
         apart[STORED + store.buffer] = stored(kernel, stack, store.buffer)[:-1]
-    steps = [s._replace(buffer=s.span + s.buffer) if s.op == "load" else s for s in body.steps]
+    steps = [s._replace(buffer=s.broadcast + s.buffer) if s.op == "load" else s for s in body.steps]
     stores = [s._replace(buffer=STORED + s.buffer) for s in body.stores]
     one = replace(
         kernel,
         a=LEFT,
         b=RIGHT,
         body=Body(tuple(steps), tuple(stores)),
-        split="none",
+        partition="none",
         stack=None,
     )
     return one, buffers, apart
@@ -181,7 +181,7 @@ def _one(kernel: Gemm, stack: Stack) -> tuple[Gemm, dict[str, str], dict[str, Sh
 def _pitches(kernel: Gemm, stack: Stack) -> dict[str, int]:
     """Return the elements from row to row of each part, except those that the batch decides."""
     found: dict[str, Dim] = {LEFT: stack.a[-1], RIGHT: stack.b[-1]}
-    found |= {s.span + s.buffer: kernel.n for s in kernel.body.steps if s.op == "load"}
+    found |= {s.broadcast + s.buffer: kernel.n for s in kernel.body.steps if s.op == "load"}
     for store in kernel.body.stores:
         found[STORED + store.buffer] = stored(kernel, stack, store.buffer)[-1]
     return {part: pitch for part, pitch in found.items() if isinstance(pitch, int)}

@@ -23,7 +23,7 @@ from graphc.backends.native.group_places import (
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.native.window_places import PanelFunction
-from graphc.kernels.window import Phase, Window
+from graphc.ir.forms import Phase, Window
 
 
 def _pack_factors(panel: Panel, window: Window, target: Value) -> None:
@@ -184,7 +184,7 @@ class GroupWindows(_Lines):
     ) -> None:
         """Emit the body under the condition that a line is in these phases."""
         f, conditions = self.f, []
-        for number, phase, apart in zip(numbers, phases, self.window.apart, strict=False):
+        for number, phase, apart in zip(numbers, phases, self.window.divisor, strict=False):
             if apart > 1:
                 rest = f.remainder(number, apart)
                 conditions.append(f.value(f"icmp eq i64 {rest}, {phase.first}"))

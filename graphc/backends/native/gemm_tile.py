@@ -9,7 +9,7 @@ from graphc.backends.native.gemm_sizes import Tile
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Leaf, Vectors
-from graphc.kernels.body import Body, Span, Step
+from graphc.ir.expr import Body, Broadcast, Step
 from graphc.kernels.kernel import Gemm
 
 Strides = tuple[int, int]
@@ -186,7 +186,7 @@ def emit_epilogue(
 
 def matrix_dtypes(body: Body) -> dict[str, str]:
     """Return the dtype of each buffer that the body reads or writes at each element."""
-    dtypes = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.span == "each"}
+    dtypes = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.broadcast == "each"}
     return dtypes | {store.buffer: body.steps[store.step].dtype for store in body.stores}
 
 
@@ -244,11 +244,11 @@ class Epilogue:
         under another name: a load just after a store that it partly overlaps waits until the
         store is done.
         """
-        reads = any(s.op == "load" and s.span == "each" for s in self.body.steps)
+        reads = any(s.op == "load" and s.broadcast == "each" for s in self.body.steps)
         return ROWS_TOGETHER if reads and self.masks[-1] is not None else 1
 
-    def _steps(self, span: Span) -> Sequence[int]:
-        return [n for n, step in enumerate(self.body.steps) if step.span == span]
+    def _steps(self, broadcast: Broadcast) -> Sequence[int]:
+        return [n for n, step in enumerate(self.body.steps) if step.broadcast == broadcast]
 
     def rows(self, first: Value, count: int, product: Products, apart: int = 1) -> None:
         """Evaluate `count` rows, each `apart` from the one before, then store all of them.
@@ -281,7 +281,7 @@ class Epilogue:
         self, row: Value, j: int, line: _Line | None = None, product: Products | None = None
     ) -> Leaf:
         def leaf(step: Step) -> Value:
-            if step.op == "load" and line and step.span == "each":
+            if step.op == "load" and line and step.broadcast == "each":
                 place = self._place(step.buffer, line, j, step.dtype)
                 return self.v.load(place, step.dtype, self.masks[j])
             if step.op == "load":
@@ -295,16 +295,16 @@ class Epilogue:
     def _load(self, step: Step, row: Value, j: int) -> Value:
         dtype, element = step.dtype, element_type(step.dtype)
         base = self.memory.arguments[step.buffer]
-        if step.span == "column":
+        if step.broadcast == "column":
             place = self.f.address(base, self.f.add("%column", self.offsets[j]), element)
             return self.v.load(place, dtype, self.masks[j])
-        if step.span == "row":
+        if step.broadcast == "row":
             base = self.f.address(base, row, element)
         return self.v.load_splat(base, dtype)
 
     def _number(self, step: Step, row: Value, j: int) -> Value:
         """Emit the number of the row or of the columns, or how many rows or columns there are."""
-        if step.op == "index" and step.span == "row":
+        if step.op == "index" and step.broadcast == "row":
             return self._whole(row, step.dtype)
         if step.op == "index":
             first = self._whole(self.f.add("%column", self.offsets[j]), step.dtype)

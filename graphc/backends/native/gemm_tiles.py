@@ -91,7 +91,7 @@ class _Strip:
         """
         frame = self.frame
         epilogue = Epilogue(self.v, frame.kernel, frame.memory, self.vectors, self.panel.masked)
-        read = {s.buffer for s in self.body.steps if s.op == "load" and s.span == "each"}
+        read = {s.buffer for s in self.body.steps if s.op == "load" and s.broadcast == "each"}
 
         def tile(i: Value) -> None:
             starts = lines(self.f, self.body, frame.memory, i)

@@ -16,8 +16,8 @@ from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.native.window_places import UNROLL, PanelFunction, Places, SpreadPlaces
+from graphc.ir.forms import Window
 from graphc.kernels.kernel import CHUNK
-from graphc.kernels.window import Window
 
 
 class Images:
@@ -66,7 +66,7 @@ class Images:
         """Emit the function that copies the pixels of an image to their positions."""
         module, tile, window = self.frame.module, self.frame.tile, self.window
         pixel = window.channels, window.groups
-        place = window.space, pixel, window.held, window.before, window.apart
+        place = window.space, pixel, window.held, window.before, window.divisor
         return module.function(
             "image",
             (("ptr", "%from"), ("ptr", "%to")),
@@ -91,11 +91,11 @@ class _Copy:
         window, f = self.window, self.f
         first, end = _met(window, axis)
         inner = pixels // window.space[axis]
-        step = window.apart[axis] * window.pitches[axis]
-        start = (first * window.apart[axis] + window.before[axis]) * window.pitches[axis]
+        step = window.divisor[axis] * window.pitches[axis]
+        start = (first * window.divisor[axis] + window.before[axis]) * window.pitches[axis]
         source = f.address(source, first * inner, self.element)
         target = f.address(target, start, self.element)
-        if axis == len(window.space) - 1 and window.apart[axis] == window.groups == 1:
+        if axis == len(window.space) - 1 and window.divisor[axis] == window.groups == 1:
             _move(self.v, source, target, (end - first) * inner, self.dtype)
             return
 
@@ -112,7 +112,7 @@ class _Copy:
 
 def _met(window: Window, axis: int) -> tuple[int, int]:
     """Return the first and end pixel of a dimension that have a position in the copy."""
-    before, apart, size = window.before[axis], window.apart[axis], window.held[axis]
+    before, apart, size = window.before[axis], window.divisor[axis], window.held[axis]
     first = max(-(before // apart), 0)
     end = min((size - 1 - before) // apart + 1, window.space[axis])
     return first, max(end, first)

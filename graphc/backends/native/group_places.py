@@ -16,7 +16,7 @@ from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.native.window_places import PanelFunction, cuts
-from graphc.kernels.window import Phase, Sizes, Window
+from graphc.ir.forms import Phase, Sizes, Window
 
 STRAIGHT = 16
 """The most factors of a line of the filter that are taken without a loop."""
@@ -54,7 +54,7 @@ class GroupLine:
         number, index, there = 0, "0", None
         for axis, (offset, at) in enumerate(met):
             number = number * window.kernel[axis] + offset
-            place = f.quotient(f"%at{axis}", window.apart[axis])
+            place = f.quotient(f"%at{axis}", window.divisor[axis])
             pixel = f.add(f.mul(place, window.stride[axis]), at)
             pitch = prod(window.space[axis + 1 :]) * window.pixel
             index = f.add(index, f.mul(pixel, pitch))
@@ -104,7 +104,7 @@ class GroupLine:
         return carried
 
     @property
-    def straight(self) -> int:
+    def dense_maps(self) -> int:
         """The number of offsets of a line of the filter that are taken without a loop."""
         many = len(self.phase.met) * self.window.channels > STRAIGHT
         return 1 if many else len(self.phase.met)
@@ -219,7 +219,7 @@ class GroupPlaces:
 
     def _counted(self, phase: Phase, place: Value) -> Value:
         """Emit the number of places of a phase that come before a place."""
-        f, apart = self.f, self.window.apart[-1]
+        f, apart = self.f, self.window.divisor[-1]
         return f.quotient(f.add(place, apart - 1 - phase.first), apart)
 
     def _tile(self, line: GroupLine, first: Value, width: int, checked: bool) -> None:
@@ -241,7 +241,7 @@ class GroupPlaces:
                 return self._offset(f.add(number, start), pixels, sums)
 
             sums = line.offsets(offset, sums, panel.type)
-        apart = self.window.apart[-1]
+        apart = self.window.divisor[-1]
         row = f.add(f.mul(first, apart), line.phase.first)
         panel.finish(sums, f.add("%top", row), apart)
 

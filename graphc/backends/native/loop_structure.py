@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.vectors import Vectors
-from graphc.kernels.body import Body, Span, Step, Store
-from graphc.kernels.expr import join
-from graphc.kernels.kernel import LANES, Loop, Split
+from graphc.ir.expr import Body, Broadcast, Step, Store, join
+from graphc.kernels.kernel import LANES, Loop, Partition
 
 REDUCTIONS = ("sum", "max")
 THREAD_ARGUMENTS = (("i64", "%n"), ("i64", "%tid"), ("i64", "%threads"))
@@ -64,28 +63,34 @@ def needed(body: Body, roots: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def stores_at(body: Body, *levels: Span) -> tuple[Store, ...]:
+def stores_at(body: Body, *levels: Broadcast) -> tuple[Store, ...]:
     """Return the stores that happen once for each element, row or column, or once in all.
 
-    A value of a larger span than its store, such as the number of the only row, is stored as often
-    as it is computed.
+    A value that varies more than its store, such as the number of the only row, is stored as often as
+    it is computed.
     """
-    return tuple(s for s in body.stores if join(s.span, body.steps[s.step].span) in levels)
+    return tuple(
+        s for s in body.stores if join(s.broadcast, body.steps[s.step].broadcast) in levels
+    )
 
 
 def as_one_row(kernel: Loop) -> Loop:
-    """Return the kernel with the spans of its only row: a value of a column is an element's."""
+    """Return the kernel with the broadcast kinds of one row: a value of a column is an element's."""
     return _with_spans(kernel, {"column": "each"})
 
 
 def as_one_column(kernel: Loop) -> Loop:
-    """Return the kernel with the spans of its only column: a value of a row is an element's."""
+    """Return the kernel with the broadcast kinds of one column: a value of a row is its element's."""
     return _with_spans(kernel, {"row": "each", "column": "one"})
 
 
-def _with_spans(kernel: Loop, spans: dict[Span, Span]) -> Loop:
-    steps = tuple(s._replace(span=spans.get(s.span, s.span)) for s in kernel.body.steps)
-    stores = tuple(s._replace(span=spans.get(s.span, s.span)) for s in kernel.body.stores)
+def _with_spans(kernel: Loop, broadcasts: dict[Broadcast, Broadcast]) -> Loop:
+    steps = tuple(
+        s._replace(broadcast=broadcasts.get(s.broadcast, s.broadcast)) for s in kernel.body.steps
+    )
+    stores = tuple(
+        s._replace(broadcast=broadcasts.get(s.broadcast, s.broadcast)) for s in kernel.body.stores
+    )
     return replace(kernel, body=Body(steps, stores))
 
 
@@ -158,7 +163,7 @@ def own(
     return _share(function, count, unit) if split else (0, count)
 
 
-def in_thread(function: Function, split: Split, body: Callable[[], None]) -> None:
+def in_thread(function: Function, split: Partition, body: Callable[[], None]) -> None:
     """Emit the body, for the first thread alone if nothing is split."""
     if split == "none":
         alone(function, body)

@@ -28,8 +28,8 @@ from graphc.backends.native.loop_structure import (
 )
 from graphc.backends.native.row_loops import RowLoops, emit_flat, is_flat
 from graphc.backends.native.vectors import Vectors
+from graphc.ir.expr import Body, Broadcast, Store
 from graphc.ir.tensor_type import Batch
-from graphc.kernels.body import Body, Span, Store
 from graphc.kernels.kernel import CHUNK, LANES, Loop
 
 
@@ -45,8 +45,8 @@ class LoopCode:
 def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> LoopCode:
     """Return the function of a kernel, added to the module unless it has an equal one.
 
-    `pitch` gives, for buffers of span each, the number of elements from one row to the next; rows
-    of other buffers are contiguous.  Threads that call the function with the same arguments and
+    `pitch` gives, for buffers with elements, the number of those from one row to the next; rows of
+    other buffers are contiguous.  Threads that call the function with the same arguments and
     their own `tid` below `threads` compute the kernel together.
 
     The first thread writes single numbers, and values stored once for each column if threads split
@@ -91,12 +91,12 @@ def _emit_loops(elements: Elements, kernel: Loop, known: Known) -> list[Store]:
         GatherLoops(elements, kernel, known).emit()
     elif is_flat(kernel, elements):
         emit_flat(elements, kernel, known)
-    elif _hoists_columns(kernel) or (kernel.axis == "rows" and kernel.split != "rows"):
-        once = stores_at(body, "column") if kernel.split != "rows" else ()
+    elif _hoists_columns(kernel) or (kernel.axis == "rows" and kernel.partition != "rows"):
+        once = stores_at(body, "column") if kernel.partition != "rows" else ()
         _Columns(elements, kernel, known, once).emit()
         mine += once
     else:
-        once = stores_at(body, "row") if kernel.split != "columns" else ()
+        once = stores_at(body, "row") if kernel.partition != "columns" else ()
         RowLoops(elements, kernel, known, once).emit()
         mine += once
     return [store for store in body.stores if store not in mine]
@@ -108,11 +108,13 @@ def _simplified(kernel: Loop, pitch: Mapping[str, int]) -> Loop:
     assert reduced <= {kernel.axis}, "reductions run along the kernel's axis"
     if fetches(kernel):
         return kernel
-    assert not reduced or kernel.split in ("none", _across(kernel)), "threads split no reduction"
+    assert not reduced or kernel.partition in ("none", _across(kernel)), (
+        "threads split no reduction"
+    )
     if reduced:
         return as_one_row(kernel) if kernel.rows == 1 and kernel.axis == "columns" else kernel
     dense = all(size == 1 for size in pitch.values())
-    if kernel.columns == 1 and dense and kernel.split != "columns" and not draws(kernel.body):
+    if kernel.columns == 1 and dense and kernel.partition != "columns" and not draws(kernel.body):
         kernel = as_one_column(kernel)
     return as_one_row(kernel) if kernel.rows == 1 else kernel
 
@@ -129,8 +131,8 @@ def _elements(
         for dim in (kernel.rows, kernel.columns)
     )
     body = kernel.body
-    matrices = [s.buffer for s in body.steps if s.op == "load" and s.span == "each"]
-    matrices += [store.buffer for store in body.stores if store.span == "each"]
+    matrices = [s.buffer for s in body.steps if s.op == "load" and s.broadcast == "each"]
+    matrices += [store.buffer for store in body.stores if store.broadcast == "each"]
     pitches = {buffer: pitch.get(buffer, columns) for buffer in dict.fromkeys(matrices)}
     types = memory_types(body)
     pointers = {buffer: f"%{buffer}" for buffer in types}
@@ -139,10 +141,10 @@ def _elements(
 
 
 def _hoisted(body: Body) -> list[int]:
-    """Return the steps of span one that some store or reduction needs."""
+    """Return the steps of kind one that some store or reduction needs."""
     roots = [store.step for store in body.stores]
     roots += [body.steps[number].args[0] for number in reductions(body)]
-    return [number for number in needed(body, roots) if body.steps[number].span == "one"]
+    return [number for number in needed(body, roots) if body.steps[number].broadcast == "one"]
 
 
 def _hoists_columns(kernel: Loop) -> bool:
@@ -151,7 +153,7 @@ def _hoists_columns(kernel: Loop) -> bool:
     This needs a kernel without reductions, in which the order is free.
     """
     body = kernel.body
-    computed = any(s.span == "column" and s.op not in ("load", "index") for s in body.steps)
+    computed = any(s.broadcast == "column" and s.op not in ("load", "index") for s in body.steps)
     return computed and not reductions(body) and kernel.rows != 1
 
 
@@ -180,10 +182,10 @@ class _Columns:
 
     def emit(self) -> None:
         """Emit the loop over the blocks of a thread."""
-        in_thread(self.function, self.kernel.split, self._blocks)
+        in_thread(self.function, self.kernel.partition, self._blocks)
 
     def _blocks(self) -> None:
-        elements, split = self.elements, self.kernel.split
+        elements, split = self.elements, self.kernel.partition
         self.rows = own(self.function, elements.rows, CHUNK, split == "rows")
         first, last = own(self.function, elements.columns, BLOCK, split == "columns")
         if split == "columns" and isinstance(elements.columns, int):
@@ -259,7 +261,7 @@ def _emit_rest(elements: Elements, known: Known, stores: Sequence[Store]) -> Non
 
     They are single numbers, and values of a row or column that several threads share.
     """
-    levels: tuple[Span, ...] = ("row", "column", "one")
+    levels: tuple[Broadcast, ...] = ("row", "column", "one")
     rows, columns, numbers = (
         [store for store in stores if store in stores_at(elements.body, level)] for level in levels
     )

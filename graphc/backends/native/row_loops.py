@@ -26,8 +26,8 @@ from graphc.backends.native.loop_structure import (
 )
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Leaf
+from graphc.ir.expr import Body, Step, Store
 from graphc.ir.tensor_type import ITEMSIZE
-from graphc.kernels.body import Body, Step, Store
 from graphc.kernels.kernel import CHUNK, LANES, Loop
 
 
@@ -57,10 +57,10 @@ class RowLoops:
 
     def emit(self) -> None:
         """Emit the loop over the rows of a thread."""
-        in_thread(self.function, self.kernel.split, self._rows)
+        in_thread(self.function, self.kernel.partition, self._rows)
 
     def _rows(self) -> None:
-        split, elements = self.kernel.split, self.elements
+        split, elements = self.kernel.partition, self.elements
         columns = elements.columns
         start, end = own(self.function, elements.rows, CHUNK, split == "rows")
         first, last = own(self.function, columns, BLOCK, split == "columns")
@@ -142,8 +142,8 @@ def takes_lanes(kernel: Loop) -> bool:
 
 def _moved(body: Body) -> Iterable[str]:
     """Yield the dtypes of elements that are read or written."""
-    yield from (s.dtype for s in body.steps if s.op == "load" and s.span == "each")
-    yield from (body.steps[s.step].dtype for s in body.stores if s.span == "each")
+    yield from (s.dtype for s in body.steps if s.op == "load" and s.broadcast == "each")
+    yield from (body.steps[s.step].dtype for s in body.stores if s.broadcast == "each")
 
 
 class LaneRows:
@@ -192,14 +192,14 @@ class LaneRows:
 
     def _of_rows(self, first: Value | int, step: Step) -> Value:
         """Return a value that a row has once, for each lane its own."""
-        if step.op == "load" and step.span == "row":
+        if step.op == "load" and step.broadcast == "row":
             return self.v.load(self._place(step.buffer, first, step.dtype), step.dtype)
-        if step.op == "index" and step.span == "row":
+        if step.op == "index" and step.broadcast == "row":
             return self.v.numbers_from(str(first))
         return self.elements.of_one(step)
 
     def _of_column(self, first: Value | int, j: int, step: Step) -> Value:
-        if step.span != "column":
+        if step.broadcast != "column":
             return self._of_rows(first, step)
         if step.op == "load":
             return self.v.load_splat(self._place(step.buffer, j, step.dtype), step.dtype)
@@ -258,17 +258,21 @@ class LaneRows:
 def is_flat(kernel: Loop, elements: Elements) -> bool:
     """Return whether the elements may be one row: nothing depends on where a row begins."""
     body = kernel.body
-    spans = {step.span for step in body.steps} | {store.span for store in body.stores}
-    if reductions(body) or not spans <= {"each", "one"}:
+    broadcasts = {step.broadcast for step in body.steps} | {
+        store.broadcast for store in body.stores
+    }
+    if reductions(body) or not broadcasts <= {"each", "one"}:
         return False
     dense = all(pitch == elements.columns for pitch in elements.pitch.values())
-    return kernel.rows == 1 or (dense and not draws(body) and kernel.split != "columns")
+    return kernel.rows == 1 or (dense and not draws(body) and kernel.partition != "columns")
 
 
 def emit_flat(elements: Elements, kernel: Loop, known: Known) -> None:
     """Emit the kernel as one row."""
     for phase in phases(kernel.body):  # one at most
-        in_thread(elements.function, kernel.split, partial(_emit, elements, kernel, known, phase))
+        in_thread(
+            elements.function, kernel.partition, partial(_emit, elements, kernel, known, phase)
+        )
 
 
 def _emit(elements: Elements, kernel: Loop, known: Known, phase: Phase) -> None:
@@ -289,7 +293,7 @@ def _emit(elements: Elements, kernel: Loop, known: Known, phase: Phase) -> None:
 def _range(elements: Elements, kernel: Loop) -> tuple[Value | int, Value | int]:
     """Emit the range of a thread's elements, which are whole rows if threads share rows."""
     function, columns = elements.function, elements.columns
-    if kernel.split == "columns":
+    if kernel.partition == "columns":
         return own(function, columns, BLOCK, True)
-    first, last = own(function, elements.rows, CHUNK, kernel.split == "rows")
+    first, last = own(function, elements.rows, CHUNK, kernel.partition == "rows")
     return function.mul(first, columns), function.mul(last, columns)

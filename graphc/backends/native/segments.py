@@ -63,7 +63,7 @@ def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bo
     start = 0
     for i, instr in enumerate((*program.instrs, None)):
         native = instr is not None and instr.kind in ("kernel", "barrier")
-        if native and i != program.border:
+        if native and i != program.boundary:
             continue
         if any(program.instrs[j].body is not None and j not in skip for j in range(start, i)):
             yield start, i, True

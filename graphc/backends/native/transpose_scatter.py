@@ -22,8 +22,8 @@ from graphc.backends.native.loop_structure import (
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import ITEMSIZE, Dim, count
+from graphc.kernels.iteration_space import permuted_strides
 from graphc.kernels.kernel import LANES, Permutation, ScatterAdd
-from graphc.kernels.turned import turned_strides
 
 SQUARE = 8
 """The rows and columns of the squares that are transposed in registers."""
@@ -60,7 +60,7 @@ def _axes_of(kernel: Permutation) -> tuple[Axis, ...]:
     sizes = [kernel.shape[axis] for axis in kernel.axes]
     found: list[Axis] = []
     for axis, (size, read) in enumerate(
-        zip(sizes, turned_strides(kernel.shape, kernel.axes), strict=True)
+        zip(sizes, permuted_strides(kernel.shape, kernel.axes), strict=True)
     ):
         if size == 1:
             continue
@@ -175,7 +175,7 @@ def emit_scatter_add(module: Module, kernel: ScatterAdd) -> str:
         "add",
         [*(("ptr", x) for x in ("%rows", "%indices", "%out")), *THREAD_ARGUMENTS],
         lambda f: _ScatterAdd(Vectors(module, f, LANES), step.dtype, kernel).emit(),
-        ("add rows", step.dtype, kernel.index_dtype, sizes, kernel.split),
+        ("add rows", step.dtype, kernel.index_dtype, sizes, kernel.partition),
     )
 
 
@@ -186,7 +186,7 @@ class _ScatterAdd:
         self.v, self.f, self.dtype, self.added = v, v.function, dtype, kernel
         self.element, self.rows = element_type(dtype), _counted(kernel.rows)
         self.columns = _counted(kernel.columns)
-        self.bounds = own(self.f, self.columns, BLOCK, kernel.split == "columns")
+        self.bounds = own(self.f, self.columns, BLOCK, kernel.partition == "columns")
 
     def emit(self) -> None:
         """Emit the loop that clears the result's rows, then the loop that adds rows to them."""

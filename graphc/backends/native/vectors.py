@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from graphc.backends.native import maths
 from graphc.backends.native.ir import Value
 from graphc.backends.native.registers import FLOATS, UNSIGNED, Registers, element_type
+from graphc.ir.expr import COMPARISONS, Body, Step
 from graphc.ir.tensor_type import ITEMSIZE
-from graphc.kernels.body import Body, Step
-from graphc.kernels.functions import COMPARISONS
 
 LEAVES = ("load", "fetch", "offset", "index", "size", "product", "sum", "max", "philox")
 """The ops of the steps whose values the kernel around the body provides."""

@@ -11,8 +11,8 @@ from graphc.backends.native.gemm_tile import Epilogue, Steps
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
+from graphc.ir.forms import Phase, Window
 from graphc.kernels.kernel import CHUNK
-from graphc.kernels.window import Phase, Window
 
 UNROLL = 2
 STRAIGHT = 160
@@ -212,7 +212,7 @@ class SpreadPlaces:
             outer, last = phases
 
             def one(outer: Sequence[Phase] = outer, last: Phase = last) -> None:
-                f, apart = self.f, self.window.apart[-1]
+                f, apart = self.f, self.window.divisor[-1]
                 start = f.mul(f.quotient(place, self.across), self.across)
                 self._tile(start, (*outer, last), f.quotient(numbers[-1], apart), 1)
 
@@ -223,7 +223,7 @@ class SpreadPlaces:
     ) -> None:
         """Emit the body under the condition that places are in these phases."""
         f, conditions = self.f, []
-        for number, phase, apart in zip(numbers, phases, self.window.apart, strict=False):
+        for number, phase, apart in zip(numbers, phases, self.window.divisor, strict=False):
             rest = f.remainder(number, apart)
             conditions.append(f.value(f"icmp eq i64 {rest}, {phase.first}"))
         f.when_all(conditions, body)
@@ -235,9 +235,9 @@ class SpreadPlaces:
     def _tile(self, line: Value, phases: Sequence[Phase], column: Value | int, width: int) -> None:
         """Compute `width` places of a line, from number `column` within the phase on."""
         f, panel, window = self.f, self.panel, self.window
-        channels, apart, step = window.channels, window.apart[-1], self.pitches[-1]
+        channels, apart, step = window.channels, window.divisor[-1], self.pitches[-1]
         numbers = self._numbers(line)[:-1]
-        around = [f.quotient(n, a) for n, a in zip(numbers, window.apart[:-1], strict=True)]
+        around = [f.quotient(n, a) for n, a in zip(numbers, window.divisor[:-1], strict=True)]
         start: Value = f.mul(column, step)
         for number, pitch in zip(around, self.pitches[:-1], strict=True):
             start = f.add(start, f.mul(number, pitch))

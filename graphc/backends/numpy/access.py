@@ -12,11 +12,11 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call
 from graphc.backends.numpy.values import Part, Sizes, number
+from graphc.ir.access import AccessMap, AxisMap
+from graphc.ir.expr import Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, dim_at
-from graphc.kernels.body import Step
 from graphc.kernels.kernel import Loop
-from graphc.kernels.walk import Elsewhere, Walk
 
 
 class Run(NamedTuple):
@@ -34,12 +34,12 @@ class Run(NamedTuple):
 
 def is_view(kernel: Loop, step: Step) -> bool:
     """Return whether gathered elements are a view of the buffer, whatever the batch."""
-    assert isinstance(step.value, Elsewhere), "the value is the access map"
+    assert isinstance(step.value, AccessMap), "the value is the access map"
     if step.value.given:
         return False
     sizes: list[Dim] = [_first_size(kernel), *kernel.places, kernel.columns]
-    walks = step.value.walks
-    return all(w.apart == 1 and w.is_inside(s) for w, s in zip(walks, sizes, strict=True))
+    axis_maps = step.value.axes
+    return all(w.divisor == 1 and w.is_inside(s) for w, s in zip(axis_maps, sizes, strict=True))
 
 
 def _first_size(kernel: Loop) -> Dim:
@@ -50,14 +50,14 @@ def _first_size(kernel: Loop) -> Dim:
     return type(kernel.rows)(kernel.rows.factor // places)
 
 
-def gathered_view(sizes: Sizes, part: Part, source: Array, at: Elsewhere) -> Array:
+def gathered_view(sizes: Sizes, part: Part, source: Array, at: AccessMap) -> Array:
     """Return the gathered elements of a part as a view."""
     ranges = _ranges(sizes, part)
     runs = [
         Run(0, 1, len(r), r.start * w.scale + w.shift, w.scale)
-        for r, w in zip(ranges, at.walks, strict=True)
+        for r, w in zip(ranges, at.axes, strict=True)
     ]
-    return _read(source, at.walks, runs)
+    return _read(source, at.axes, runs)
 
 
 def _ranges(sizes: Sizes, part: Part) -> list[range]:
@@ -67,22 +67,24 @@ def _ranges(sizes: Sizes, part: Part) -> list[range]:
     return [range(rows.start, rows.stop), *inner, range(columns.start, columns.stop)]
 
 
-def _read(source: Array, walks: Sequence[Walk], runs: Sequence[Run]) -> Array:
+def _read(source: Array, axis_maps: Sequence[AxisMap], runs: Sequence[Run]) -> Array:
     """Return the elements of a buffer at the positions of the runs."""
     flat, item = source.reshape(-1), source.itemsize
-    start = sum(run.first * walk.pitch for run, walk in zip(runs, walks, strict=True))
-    strides = [run.grows * walk.pitch * item for run, walk in zip(runs, walks, strict=True)]
+    start = sum(run.first * axis_map.pitch for run, axis_map in zip(runs, axis_maps, strict=True))
+    strides = [
+        run.grows * axis_map.pitch * item for run, axis_map in zip(runs, axis_maps, strict=True)
+    ]
     return as_strided(flat[start:], [run.length for run in runs], strides)
 
 
 def fetch(step: Step, sizes: Sizes, part: Part, out: Array, source: Array) -> Sequence[Call]:
     """Return calls that gather elements, and write the fill value where there are none."""
     at = step.value
-    assert isinstance(at, Elsewhere), "the value is the access map"
+    assert isinstance(at, AccessMap), "the value is the access map"
     ranges = _ranges(sizes, part)
     runs: list[Run] = []
-    for indices, walk in zip(ranges, at.walks, strict=True):
-        run = run_of(indices, walk, dim_at(walk.size, sizes.n))
+    for indices, axis_map in zip(ranges, at.axes, strict=True):
+        run = run_of(indices, axis_map, dim_at(axis_map.size, sizes.n))
         if run is None:
             return _taken(at, ranges, sizes, out, source)
         runs.append(run)
@@ -90,40 +92,40 @@ def fetch(step: Step, sizes: Sizes, part: Part, out: Array, source: Array) -> Se
     calls: list[Call] = [] if counts == list(out.shape) else [partial(out.fill, at.fill)]
     if all(counts):
         cut = tuple(slice(r.start, r.start + (r.length - 1) * r.step + 1, r.step) for r in runs)
-        calls.append(partial(np.copyto, out[cut], _read(source, at.walks, runs)))
+        calls.append(partial(np.copyto, out[cut], _read(source, at.axes, runs)))
     return calls
 
 
-def run_of(indices: range, walk: Walk, size: int) -> Run | None:
+def run_of(indices: range, axis_map: AxisMap, size: int) -> Run | None:
     """Return the indices that have a position, or None if they are not evenly spaced."""
-    if walk.apart > 1 and (walk.floor or abs(walk.scale) != 1):
+    if axis_map.divisor > 1 and (axis_map.floor or abs(axis_map.scale) != 1):
         return None
     begin = indices.start
-    while (begin * walk.scale + walk.shift) % walk.apart:
+    while (begin * axis_map.scale + axis_map.shift) % axis_map.divisor:
         begin += 1
-    many = len(range(begin, indices.stop, walk.apart))
-    first, grows = (begin * walk.scale + walk.shift) // walk.apart, walk.scale
+    many = len(range(begin, indices.stop, axis_map.divisor))
+    first, grows = (begin * axis_map.scale + axis_map.shift) // axis_map.divisor, axis_map.scale
     low, high = (0, size - 1) if grows > 0 else (size - 1, 0)
     start = max(0, -((first - low) // grows))
     length = min(many - 1, (high - first) // grows) - start + 1
     if length <= 0:
         return Run(0, 1, 0, 0, 0)
-    at = begin + start * walk.apart - indices.start
-    return Run(at, walk.apart, length, first + start * grows, grows)
+    at = begin + start * axis_map.divisor - indices.start
+    return Run(at, axis_map.divisor, length, first + start * grows, grows)
 
 
 def _taken(
-    at: Elsewhere, ranges: Sequence[range], sizes: Sizes, out: Array, source: Array
+    at: AccessMap, ranges: Sequence[range], sizes: Sizes, out: Array, source: Array
 ) -> Sequence[Call]:
     """Return calls that gather by the place of each element, computed once."""
     index, there = np.zeros((1,) * out.ndim, np.int64), np.ones((1,) * out.ndim, bool)
-    for axis, (indices, walk) in enumerate(zip(ranges, at.walks, strict=True)):
+    for axis, (indices, axis_map) in enumerate(zip(ranges, at.axes, strict=True)):
         shape = [-1 if i == axis else 1 for i in range(out.ndim)]
-        values = np.arange(indices.start, indices.stop) * walk.scale + walk.shift
-        position, rest = np.divmod(values, walk.apart)
-        inside = (position >= 0) & (position < dim_at(walk.size, sizes.n))
-        there = there & (inside & (walk.floor | (rest == 0))).reshape(shape)
-        index = index + np.where(inside, position, 0).reshape(shape) * walk.pitch
+        values = np.arange(indices.start, indices.stop) * axis_map.scale + axis_map.shift
+        position, rest = np.divmod(values, axis_map.divisor)
+        inside = (position >= 0) & (position < dim_at(axis_map.size, sizes.n))
+        there = there & (inside & (axis_map.floor | (rest == 0))).reshape(shape)
+        index = index + np.where(inside, position, 0).reshape(shape) * axis_map.pitch
     places = np.ascontiguousarray(np.broadcast_to(index, out.shape))
     calls: list[Call] = [partial(source.reshape(-1).take, places, None, out, "clip")]
     if not there.all():
@@ -137,8 +139,8 @@ def take_rows(
 ) -> Sequence[Call]:
     """Return a call that gathers rows by their numbers."""
     at = step.value
-    assert isinstance(at, Elsewhere), "the value is the access map"
-    first, column = at.walks
+    assert isinstance(at, AccessMap), "the value is the access map"
+    first, column = at.axes
     matrix = source.reshape(-1, first.pitch)
     start = column.shift + part.columns.start
     if (start, out.shape[-1]) == (0, first.pitch):

@@ -12,9 +12,9 @@ import numpy as np
 from graphc.backends.backend import Call
 from graphc.backends.numpy import access, functions, products
 from graphc.backends.numpy.values import Part, Sizes, Value
+from graphc.ir.expr import Attribute, Broadcast, Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import FLOATS, dim_at
-from graphc.kernels.body import Attribute, Span, Step
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
 from graphc.kernels.philox import fill_words, mask_scratch
 
@@ -59,7 +59,7 @@ def form_of(steps: Sequence[Step], step: Step) -> Form:
         cheap = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal"}
         name = cheap.get(constants.get(1))  # type: ignore[arg-type]
         return Form(op, args) if name is None else Form(name, args[:1])
-    if op in ("maximum", "minimum") and step.dtype in FLOATS and step.span == "each":
+    if op in ("maximum", "minimum") and step.dtype in FLOATS and step.broadcast == "each":
         bound = constants.get(1)
         if isinstance(bound, float) and bound == bound:
             ends = (bound, np.inf) if op == "maximum" else (-np.inf, bound)
@@ -93,7 +93,7 @@ def action_of(kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[
     if step.op == "fetch":
         rule = access.take_rows if ins else access.fetch
         return Action(partial(rule, step), out, (_raw(step.buffer), *ins))
-    if step.op == "added":
+    if step.op == "scatter_add":
         assert isinstance(kernel, ScatterAdd), "only a scatter-add has sums of rows"
         work = (Work("int64", partial(_places_shape, kernel)),)
         return Action(access.scatter_add, out, (_raw(kernel.source), _raw(kernel.indices)), work)
@@ -113,11 +113,13 @@ def _raw(buffer: str) -> Value:
 def _elementwise(step: Step, form: Form, out: Value, ins: Sequence[Value]) -> Action:
     function = functions.FUNCTIONS[form.name]
     rule = partial(_by_function, form.rule or function.rule)
-    work = tuple(Work(dtype or step.dtype, partial(_like, step.span)) for dtype in function.work)
+    work = tuple(
+        Work(dtype or step.dtype, partial(_like, step.broadcast)) for dtype in function.work
+    )
     natural = _natural(form.name, ins)
     if natural in ("", step.dtype):
         return Action(rule, out, tuple(ins), work)
-    made = Work(natural, partial(_like, step.span))
+    made = Work(natural, partial(_like, step.broadcast))
     return Action(partial(_converted, rule), out, tuple(ins), (made,))
 
 
@@ -130,8 +132,8 @@ def _natural(name: str, ins: Sequence[Value]) -> str:
     return str(ufunc.resolve_dtypes((*types, *[None] * ufunc.nout))[-1])
 
 
-def _like(span: Span, sizes: Sizes, part: Part) -> tuple[int, ...]:
-    return sizes.shape(span, part)
+def _like(broadcast: Broadcast, sizes: Sizes, part: Part) -> tuple[int, ...]:
+    return sizes.shape(broadcast, part)
 
 
 def _by_function(
@@ -150,7 +152,7 @@ def _converted(
 
 def _reduction(kernel: Kernel, step: Step, out: Value, x: Value) -> Action:
     ufunc = np.add if step.op == "sum" else np.maximum
-    ones = step.op == "sum" and step.dtype in FLOATS and x.span == "each"
+    ones = step.op == "sum" and step.dtype in FLOATS and x.broadcast == "each"
     work = (Work(step.dtype, partial(_ones_shape, str(step.value))),) if ones else ()
     return Action(partial(_reduced, ufunc, str(step.value)), out, (x,), work)
 

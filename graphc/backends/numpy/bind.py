@@ -27,17 +27,17 @@ def bind(
     are left out.
     """
     calls: list[Call] = []
-    border = 0
+    boundary = 0
     for i, instr in enumerate(program.instrs):
-        if i == program.border:
-            border = len(calls)
+        if i == program.boundary:
+            boundary = len(calls)
         if instr.kind in ("send", "receive"):
             calls.extend(bind_exchange(program.name, instr, view, link))
         elif instr.body is not None and i not in skip:
             calls.extend(bind_kernel(program, instr.body, n, view, scratch))
         elif i not in skip and instr.kind != "barrier":
             calls.append(bind_reference(instr, n, view))
-    return calls, border if program.border < len(program.instrs) else len(calls)
+    return calls, boundary if program.boundary < len(program.instrs) else len(calls)
 
 
 def bind_exchange(program: str, instr: Instr, view: View, link: Link | None) -> Sequence[Call]:

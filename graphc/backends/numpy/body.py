@@ -15,8 +15,8 @@ from typing import NamedTuple
 from graphc.backends.numpy import access, functions
 from graphc.backends.numpy.actions import Action, action_of, copied, form_of
 from graphc.backends.numpy.values import Part, Sizes, Value
+from graphc.ir.expr import Broadcast, Step, Store
 from graphc.ir.tensor_type import ITEMSIZE, align
-from graphc.kernels.body import Span, Step, Store
 from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd
 
 PART = 1 << 14
@@ -31,7 +31,7 @@ Overlaps = Mapping[str, Mapping[str, str]]
 class BodyPlan:
     """What a kernel computes once, what part by part, what it stores last, and its temporaries.
 
-    A temporary is a value's span and dtype; those from `whole` on hold parts.
+    A temporary is a value's broadcast kind and dtype; those from `whole` on hold parts.
     """
 
     kernel: Kernel
@@ -52,7 +52,7 @@ class BodyPlan:
         for i, value in enumerate(self.temporaries):
             offsets.append(offset)
             part = sizes.whole if i < self.whole else largest
-            offset += align(prod(sizes.shape(value.span, part)) * ITEMSIZE[value.dtype])
+            offset += align(prod(sizes.shape(value.broadcast, part)) * ITEMSIZE[value.dtype])
         offsets.append(offset)
         work = [
             sum(align(prod(w.shape(sizes, p)) * ITEMSIZE[w.dtype]) for w in action.work)
@@ -98,14 +98,14 @@ def plan_body(kernel: Kernel, overlaps: Overlaps) -> BodyPlan:
 
 
 class Read(NamedTuple):
-    """A read of a buffer: when, and how: by its span, or None at other places too.
+    """A read of a buffer: when, and how: by its broadcast kind, or None at other places too.
 
     `over` is whether the step that reads it may write its result there.
     """
 
     position: int
     buffer: str
-    span: Span | None = None
+    broadcast: Broadcast | None = None
     over: bool = False
 
 
@@ -160,8 +160,8 @@ class _Planning:
         """Return the steps that are computed part by part: those that depend on elements."""
         found: set[int] = set()
         for i, step in enumerate(self.steps):
-            reduced = step.op in ("sum", "max") and self.steps[step.args[0]].span == "each"
-            if step.span == "each" or reduced or not found.isdisjoint(step.args):
+            reduced = step.op in ("sum", "max") and self.steps[step.args[0]].broadcast == "each"
+            if step.broadcast == "each" or reduced or not found.isdisjoint(step.args):
                 found.add(i)
         return found
 
@@ -186,7 +186,7 @@ class _Planning:
                     yield Read(p, operand.buffer)
                 elif operand.op == "load":
                     over = function is not None and at in function.over
-                    yield Read(p, operand.buffer, operand.span, over)
+                    yield Read(p, operand.buffer, operand.broadcast, over)
         for store in self.stores:
             if self.steps[store.step].op == "load" or store.step in self.views:
                 yield Read(self.end, self.steps[store.step].buffer)
@@ -199,7 +199,7 @@ class _Planning:
         if step.op == "product":
             assert isinstance(kernel, Gemm), "only a Gemm has a product"
             return kernel.a, kernel.b
-        if step.op == "added":
+        if step.op == "scatter_add":
             assert isinstance(kernel, ScatterAdd), "only a scatter-add has sums of rows"
             return kernel.source, kernel.indices
         return ()
@@ -208,7 +208,11 @@ class _Planning:
 
     def _place(self, i: int, store: Store) -> None:
         """Let a value be computed where it is stored, and the operands that die there, too."""
-        if self.steps[i].span != store.span or i in self.placed or not self._may_lie(i, store):
+        if (
+            self.steps[i].broadcast != store.broadcast
+            or i in self.placed
+            or not self._may_lie(i, store)
+        ):
             return
         at: int | None = i
         while at is not None:
@@ -223,7 +227,7 @@ class _Planning:
             if at >= len(args) or args.count(args[at]) > 1:
                 continue
             arg, mine = self.steps[args[at]], self.steps[i]
-            alike = (arg.span, arg.dtype) == (mine.span, mine.dtype)
+            alike = (arg.broadcast, arg.dtype) == (mine.broadcast, mine.dtype)
             together = self._is_inner(args[at]) == self._is_inner(i)
             dies = self.last[args[at]] == self.position[i] and args[at] not in self.placed
             if alike and together and dies and self._may_lie(args[at], store):
@@ -243,7 +247,11 @@ class _Planning:
                 before = read.position < own
                 if before and not (inner and read.position >= self.inner):
                     continue
-                if read.position > own or how != "same" or read.span != self.steps[i].span:
+                if (
+                    read.position > own
+                    or how != "same"
+                    or read.broadcast != self.steps[i].broadcast
+                ):
                     return False
                 if not before and not read.over:
                     return False
@@ -262,12 +270,12 @@ class _Planning:
         """Return where a value is written: its store, a dying operand, or a temporary."""
         step, (name, args, _) = self.steps[i], self.forms[i]
         if i in self.placed:
-            return Value("buffer", self.placed[i], step.span, step.dtype)
+            return Value("buffer", self.placed[i], step.broadcast, step.dtype)
         over = functions.FUNCTIONS[name].over if name in functions.FUNCTIONS else ()
         for at in over:
             if at < len(args) and self._dies(args[at], i) and args.count(args[at]) == 1:
                 value = self.values[args[at]]
-                if value[2:] == (step.span, step.dtype):
+                if value[2:] == (step.broadcast, step.dtype):
                     self.last[args[at]] = -1  # so that it is not freed
                     return value
         return self._temporary(step)
@@ -284,10 +292,10 @@ class _Planning:
         return key
 
     def _temporary(self, step: Step) -> Value:
-        free = self.free.get((step.span, step.dtype))
+        free = self.free.get((step.broadcast, step.dtype))
         if free:
-            return Value("temporary", free.pop(), step.span, step.dtype)
-        value = Value("temporary", len(self.temporaries), step.span, step.dtype)
+            return Value("temporary", free.pop(), step.broadcast, step.dtype)
+        value = Value("temporary", len(self.temporaries), step.broadcast, step.dtype)
         self.temporaries.append(value)
         return value
 
@@ -306,14 +314,14 @@ class _Planning:
             assert isinstance(step.value, (int, str)), "the value is what the size is of"
             self.values[i] = Value("size", step.value, "one", step.dtype)
         elif step.op == "index":
-            self.values[i] = Value("index", "", step.span, step.dtype)
+            self.values[i] = Value("index", "", step.broadcast, step.dtype)
         else:
             ins = [self.values[arg] for arg in form.args]
             out = self.values[i] = self._out(i)
             self.actions.append(action_of(self.kernel, step, form, out, ins))
             for arg in set(form.args):
                 if self._dies(arg, i):
-                    key = self.values[arg].span, self.values[arg].dtype
+                    key = self.values[arg].broadcast, self.values[arg].dtype
                     self.free.setdefault(key, []).append(self._number(arg))
 
     def _keep_what_is_overwritten(self) -> None:
@@ -331,9 +339,9 @@ class _Planning:
         """Return where a step only reads its value, or None if it computes it."""
         step = self.steps[i]
         if i in self.views:
-            return Value("gathered", step, step.span, step.dtype)
+            return Value("gathered", step, step.broadcast, step.dtype)
         if step.op == "load":
-            return Value("buffer", step.buffer, step.span, step.dtype)
+            return Value("buffer", step.buffer, step.broadcast, step.dtype)
         return None
 
     def _store_copies(self, inner: bool) -> None:
@@ -341,7 +349,7 @@ class _Planning:
         for store in self.stores:
             if self._is_inner(store.step) == inner and self.placed.get(store.step) != store.buffer:
                 value = self.kept.get(store.step) or self.values[store.step]
-                out = Value("buffer", store.buffer, store.span, value.dtype)
+                out = Value("buffer", store.buffer, store.broadcast, value.dtype)
                 self.actions.append(Action(copied, out, (value,)))
 
 

@@ -15,12 +15,12 @@ from graphc.backends.numpy.access import gathered_view
 from graphc.backends.numpy.actions import Action
 from graphc.backends.numpy.body import BodyPlan, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
+from graphc.ir.access import AccessMap
+from graphc.ir.expr import Body, Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, align, shape_at
-from graphc.kernels.body import Body, Step
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, stored
 from graphc.kernels.program import Buffer, Instr, Program
-from graphc.kernels.walk import Elsewhere
 
 
 def scratch_bytes(program: Program, instr: Instr) -> int:
@@ -85,8 +85,8 @@ def renamed(kernel: Kernel, names: Mapping[str, str]) -> Kernel:
     if isinstance(kernel, Loop):
         return replace(kernel, body=body)
     stack = kernel.stack
-    if stack is not None and stack.turned:
-        stack = replace(stack, turned=names[stack.turned])
+    if stack is not None and stack.permuted:
+        stack = replace(stack, permuted=names[stack.permuted])
     return replace(kernel, a=names[kernel.a], b=names[kernel.b], body=body, stack=stack)
 
 
@@ -131,36 +131,36 @@ class _Binding:
             whole = self.view(key)
             if not value.dtype:
                 return whole
-            return self.sizes.cut(self._in_space(key, whole, value), value.span, part)
+            return self.sizes.cut(self._in_space(key, whole, value), value.broadcast, part)
         if value.memory == "gathered":
-            assert isinstance(key, Step) and isinstance(key.value, Elsewhere)
+            assert isinstance(key, Step) and isinstance(key.value, AccessMap)
             return gathered_view(self.sizes, part, self.view(key.buffer), key.value)
         if value.memory == "index":
             return self._numbers(value, part)
         if value.memory == "temporary":
             assert isinstance(key, int), "the key is the number"
             whole_value = key < self.plan.whole
-            shape = self.sizes.shape(value.span, None if whole_value else part)
+            shape = self.sizes.shape(value.broadcast, None if whole_value else part)
             array = self._typed(self.offsets[key], value.dtype, shape)
-            return self.sizes.cut(array, value.span, part) if whole_value else array
+            return self.sizes.cut(array, value.broadcast, part) if whole_value else array
         assert isinstance(key, (int, float, str)), "the key is a number, or what a size is of"
         return number(self._size(key) if value.memory == "size" else float(key), value.dtype)
 
     def _in_space(self, name: str, whole: Array, value: Value) -> Array:
         """Return a buffer in the kernel's iteration space."""
-        shape = self.sizes.shape(value.span)
+        shape = self.sizes.shape(value.broadcast)
         kernel = self.kernel
-        if isinstance(kernel, Gemm) and kernel.stack is not None and name == kernel.stack.turned:
+        if isinstance(kernel, Gemm) and kernel.stack is not None and name == kernel.stack.permuted:
             strides = shape_at(stored(kernel, kernel.stack, name), self.sizes.n)
             return as_strided(whole, shape, [s * whole.itemsize for s in (*strides, 1)])
         return matrix_of(whole, shape)
 
     def _numbers(self, value: Value, part: Part) -> Array:
         """Return the numbers of the rows or the columns of a part."""
-        cut = part.rows if value.span == "row" else part.columns
-        many = prod(self.sizes.places) if value.span == "row" else 1
+        cut = part.rows if value.broadcast == "row" else part.columns
+        many = prod(self.sizes.places) if value.broadcast == "row" else 1
         numbers = np.arange(cut.start * many, cut.stop * many, dtype=value.dtype)
-        return numbers.reshape(self.sizes.shape(value.span, part))
+        return numbers.reshape(self.sizes.shape(value.broadcast, part))
 
     def _size(self, of: int | float | str) -> int:
         if isinstance(of, str):

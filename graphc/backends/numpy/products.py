@@ -15,10 +15,10 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call
 from graphc.backends.numpy.values import Part, Sizes, matrix_of
+from graphc.ir.forms import Window
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Shape, dim_at, shape_at
 from graphc.kernels.kernel import Gemm, Stack
-from graphc.kernels.window import Window
 
 BLOCK = 1 << 16
 """The elements of columns that are copied at a time, unless an image has more."""
@@ -175,7 +175,7 @@ def _convolved(
 def _spread(window: Window, images: Array, held: Array) -> Call:
     """Return the call that copies the pixels to their positions among zeros."""
     to, of = [slice(None)], [slice(None)]
-    axes = zip(window.space, window.before, window.apart, window.extent, strict=True)
+    axes = zip(window.space, window.before, window.divisor, window.extent, strict=True)
     for size, before, apart, extent in axes:
         first = max(0, -(before // apart))
         first = next(p for p in range(max(first - 1, 0), size + 1) if before + p * apart >= 0)

@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from graphc.ir.expr import Broadcast, Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at, shape_at
-from graphc.kernels.body import Span, Step
 from graphc.kernels.kernel import Kernel, Loop, space
 
 
@@ -24,7 +24,7 @@ class Value(NamedTuple):
 
     memory: Literal["buffer", "temporary", "number", "size", "index", "gathered"]
     key: str | int | float | Step
-    span: Span
+    broadcast: Broadcast
     dtype: str
 
 
@@ -82,21 +82,21 @@ class Sizes:
         """All rows and columns."""
         return Part(slice(0, self.lines), slice(0, self.columns))
 
-    def shape(self, span: Span, part: Part | None = None) -> tuple[int, ...]:
+    def shape(self, broadcast: Broadcast, part: Part | None = None) -> tuple[int, ...]:
         """Return the shape of a value over a part, by default over all."""
         part = part or self.whole
-        rows = (part.height, *self.places) if span in ("each", "row") else self._ones
-        return (*rows, part.width if span in ("each", "column") else 1)
+        rows = (part.height, *self.places) if broadcast in ("each", "row") else self._ones
+        return (*rows, part.width if broadcast in ("each", "column") else 1)
 
     @property
     def _ones(self) -> tuple[int, ...]:
         return (1,) * (1 + len(self.places))
 
-    def cut(self, array: Array, span: Span, part: Part) -> Array:
+    def cut(self, array: Array, broadcast: Broadcast, part: Part) -> Array:
         """Return the part of a whole value."""
-        if span in ("each", "row"):
+        if broadcast in ("each", "row"):
             array = array[part.rows]
-        return array[..., part.columns] if span in ("each", "column") else array
+        return array[..., part.columns] if broadcast in ("each", "column") else array
 
 
 def matrix_of(array: Array, shape: tuple[int, ...]) -> Array:

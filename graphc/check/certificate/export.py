@@ -15,11 +15,11 @@ from graphc.check import certificate as tables
 from graphc.check.certificate import Certificate, Ints
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import layout, workspaces
+from graphc.ir.access import AccessMap
+from graphc.ir.expr import Body
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, TensorType, count
-from graphc.kernels.body import Body
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, space
 from graphc.kernels.program import Buffer, Instr, Program
-from graphc.kernels.walk import Elsewhere
 
 Pair = tuple[int, int]
 """A size (a, b) that means a + b*N."""
@@ -81,7 +81,7 @@ def certify_program(program: Program) -> tables.ProgramTables:
         program.name,
         program.backend,
         program.capacity,
-        program.border,
+        program.boundary,
         program.arena.nbytes,
         program.arena.peak,
         blocks,
@@ -220,7 +220,7 @@ def _step(instr: Instr) -> tuple[int, ...]:
     if kernel is None:
         kind = tables.KINDS.index(instr.kind)
         return kind, tables.NONE, 1, 0, 1, 0, 1, 0, 0, tables.NONE, 0, 0, 0
-    split = tables.SPLITS.index(kernel.split)
+    split = tables.SPLITS.index(kernel.partition)
     if isinstance(kernel, Gemm):
         rows, columns = space(kernel)
         sizes = (*pair(rows), *pair(columns), *pair(kernel.k))
@@ -244,17 +244,17 @@ def _images(kernel: Gemm) -> Pair:
 def _reach(kernel: Kernel, at: object) -> Pair:
     """Return the most elements from a buffer's first to the last that a fetch meets."""
     assert isinstance(kernel, Loop), "a product fetches nothing"
-    assert isinstance(at, Elsewhere), "the value of a fetch is where"
+    assert isinstance(at, AccessMap), "the value of a fetch is where"
     inner, per_row = 1, 0
     outer = [size // prod(kernel.places) for size in pair(kernel.rows)]
-    first = pair(at.walks[0].size) if at.given else tuple(outer)
+    first = pair(at.axes[0].size) if at.given else tuple(outer)
     counts = (first, *map(pair, (*kernel.places, kernel.columns)))
-    for (fixed, batch), walk in zip(counts, at.walks, strict=True):
+    for (fixed, batch), axis_map in zip(counts, at.axes, strict=True):
         if batch:
-            per_row = batch * walk.pitch
+            per_row = batch * axis_map.pitch
         else:
-            last = ((fixed - 1) * walk.scale + walk.shift) // walk.apart
-            inner += min(last, pair(walk.size)[0] - 1) * walk.pitch
+            last = ((fixed - 1) * axis_map.scale + axis_map.shift) // axis_map.divisor
+            inner += min(last, pair(axis_map.size)[0] - 1) * axis_map.pitch
     return max(inner - per_row, 0), per_row
 
 
@@ -262,7 +262,7 @@ def _traits(kernel: Loop) -> tuple[int, int, int]:
     """Return the reduction axis, whether columns come first, and whether the loop only copies."""
     steps = kernel.body.steps
     reduced = [AXIS[str(step.value)] for step in steps if step.op in ("sum", "max")]
-    computes = any(s.span == "column" and s.op not in ("load", "index") for s in steps)
+    computes = any(s.broadcast == "column" and s.op not in ("load", "index") for s in steps)
     by_columns = computes and not reduced and kernel.rows != 1
     copies = (
         not isinstance(kernel, Permutation)
@@ -318,7 +318,7 @@ def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
         rest += ((tables.READ, tables.WINDOW, 0, fixed, per_row),)
     body = kernel.body
     permuted = isinstance(kernel, Permutation)
-    for name, span in dict.fromkeys((s.buffer, s.span) for s in body.steps if s.op == "load"):
+    for name, span in dict.fromkeys((s.buffer, s.broadcast) for s in body.steps if s.op == "load"):
         buffer.append(name)
         rest.append(
             (tables.READ, tables.WHOLE if permuted else SPAN[span], int(not permuted), 0, 0)
@@ -328,7 +328,7 @@ def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
         rest.append((tables.READ, tables.WINDOW, 0, *_reach(kernel, at)))
     for store in body.stores:
         buffer.append(store.buffer)
-        rest.append((tables.WRITE, _level(body, SPAN[store.span], store.step), 0, 0, 0))
+        rest.append((tables.WRITE, _level(body, SPAN[store.broadcast], store.step), 0, 0, 0))
 
 
 def _level(body: Body, span: int, step: int) -> int:
@@ -336,4 +336,4 @@ def _level(body: Body, span: int, step: int) -> int:
 
     A value that depends on more than its place is stored where it is computed.
     """
-    return BY_DEPENDENCE[DEPENDS[span] | DEPENDS[SPAN[body.steps[step].span]]]
+    return BY_DEPENDENCE[DEPENDS[span] | DEPENDS[SPAN[body.steps[step].broadcast]]]

@@ -18,9 +18,9 @@ def checkpoints(values: Values, count: int) -> frozenset[Value]:
     The moments are those with the fewest such bytes near cuts into pieces of saved bytes that
     become smaller evenly: when a later piece is recomputed, more checkpoints are still in memory.
     """
-    size = values.border + 2
+    size = values.boundary + 2
     live, saved = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    forward = [value for value in values.all if value.time <= values.border]
+    forward = [value for value in values.all if value.time <= values.boundary]
     for value in forward:
         live[value.time] += value.nbytes
         live[value.last + 1] -= value.nbytes

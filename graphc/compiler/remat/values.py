@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from graphc.compiler.schedule import schedule
-from graphc.ir.graph import Graph, Node, border
+from graphc.ir.graph import Graph, Node, boundary
 from graphc.ir.op import Source
 from graphc.ir.tensor_type import align
 from graphc.ops.flops import op_flops
@@ -51,7 +51,7 @@ class Values:
     def __init__(self, graph: Graph, n: int) -> None:
         self.graph, self.n = graph, n
         order = schedule(graph).order
-        self.border = border(graph, order)
+        self.boundary = boundary(graph, order)
         self.of: dict[str, Value] = {}
         """From each node that is not a source to its value; other names for bytes share one."""
         self.all: list[Value] = []
@@ -67,7 +67,7 @@ class Values:
     def _add(self, time: int, node: Node) -> None:
         operands = [self.of[name] for name in dict.fromkeys(node.inputs) if name in self.of]
         for operand in operands:
-            if time > self.border:
+            if time > self.boundary:
                 operand.reads.append(time)
             else:
                 operand.last = time
@@ -88,7 +88,7 @@ class Values:
         nbytes = align(node.type.nbytes(self.n))
         placed = 0 if node.name in self._outside else nbytes
         largest = max((self.of[name].nbytes for name in node.inputs if name in self.of), default=0)
-        may = time <= self.border and placed * SMALL > largest and self._may_repeat(node)
+        may = time <= self.boundary and placed * SMALL > largest and self._may_repeat(node)
         return Value(
             node.name, time, placed, flops, flops + nbytes // 4, may, [node.name], last=time
         )

@@ -12,7 +12,6 @@ characters than letters, digits and `_ . /` are written in JSON's quotes.
 from __future__ import annotations
 
 from graphc.ir.text.graph import graph_text, node_text, op_text
-from graphc.ir.text.kernels import kernel_text
 from graphc.ir.text.parse import parse_graph
 
-__all__ = ["graph_text", "kernel_text", "node_text", "op_text", "parse_graph"]
+__all__ = ["graph_text", "node_text", "op_text", "parse_graph"]

@@ -70,7 +70,7 @@ def _attributes(op: Op, result: TensorType | None) -> Iterator[tuple[str, str]]:
         implied = result is not None and _says(result, key, value)
         if implied or (key in unset and value == unset[key]):
             continue
-        if op.holds_array and key == "data":
+        if op.is_constant and key == "data":
             yield key, array_text(value, attributes(op)["dtype"])
         else:
             yield key, value_text(value)

@@ -186,12 +186,12 @@ def _op(cls: type[Op], type: TensorType, given: dict[str, Any]) -> Op:
     names = field_names(cls)
     left_out = {name: getattr(type, name) for name in FROM_TYPE if name in names}
     unset = dict(empty_values(cls))
-    if cls.holds_array and isinstance(given.get("data"), list):
+    if cls.is_constant and isinstance(given.get("data"), list):
         given["data"] = array_value(given["data"], type.dtype)
     op = construct(cls, {**unset, **left_out, **given})
     assert isinstance(op, Op)
-    held = len(attributes(op)["data"]) if op.holds_array else 0
-    if op.holds_array and held != type.nbytes(1):
+    held = len(attributes(op)["data"]) if op.is_constant else 0
+    if op.is_constant and held != type.nbytes(1):
         raise ValueError(f"its data has {held} bytes, {type} has {type.nbytes(1)}")
     hash(op)  # attributes must be hashable
     return op

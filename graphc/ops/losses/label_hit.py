@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Along, Array
+from graphc.ir.expr import Axis, Broadcast, Expr, select
+from graphc.ir.op import Array, Iteration
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, select
 from graphc.ops.index import ByIndex, hit
 
 
@@ -42,10 +41,10 @@ class LabelHit(ByIndex):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0][:, None] == self.numbers())
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("row",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Along, Array, Op
+from graphc.ir.expr import Axis, Broadcast, Expr, call, select
+from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import TensorType, shape_text
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, call, select
 from graphc.ops.elementwise import mul, sub
 from graphc.ops.functions import Softmax, softmax
 from graphc.ops.index import OneHot, hit
@@ -51,10 +50,10 @@ class LabelledRows(Op):
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return check_scores(ins, self.name)
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "columns"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "row"
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
@@ -77,10 +76,10 @@ class LabelledGrad(Op):
             raise ValueError(f"drows are {drows}, scores are {scores}")
         return scores
 
-    def along(self, ins: Sequence[TensorType]) -> Along:
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "columns"
 
-    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "row", "row"
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:

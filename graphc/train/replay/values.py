@@ -17,9 +17,9 @@ import numpy as np
 from graphc.compiler.assignment import Assignment
 from graphc.compiler.lowering import Lowering, kernel_instr
 from graphc.compiler.schedule import schedule
+from graphc.ir.expr import Body
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Source
-from graphc.kernels.body import Body
 from graphc.kernels.group import Group
 from graphc.kernels.program import Program
 from graphc.ops.source import Constant, Input

@@ -114,7 +114,7 @@ def _head(instr: Instr) -> str:
         return f"{instr.kind} {instr.kernel}".strip()
     kind = "gemm" if isinstance(instr.body, Gemm) else "loop"
     rows, columns = space(instr.body)
-    split = instr.body.split
+    split = instr.body.partition
     return f"{kind} {rows} x {columns}, {'one thread' if split == 'none' else f'split by {split}'}"
 
 

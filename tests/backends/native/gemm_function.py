@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from graphc.backends.native.gemm import GemmCode, emit_gemm
 from graphc.backends.native.ir import Function, Module
+from graphc.ir.expr import BodyBuilder, Expr
 from graphc.ir.tensor_type import Dim, dim_at
-from graphc.kernels.expr import BodyBuilder, Expr
-from graphc.kernels.kernel import Gemm, Split
+from graphc.kernels.kernel import Gemm, Partition
 from tests.backends.native.jit_function import Compiled
 
 Array = NDArray[Any]
@@ -36,7 +36,7 @@ class Spec:
     trans_a: bool = False
     trans_b: bool = False
     dtype: str = "float32"
-    split: Split = "rows"
+    split: Partition = "rows"
     write: Write = store_product
 
     def kernel(self) -> Gemm:
@@ -51,7 +51,9 @@ class Spec:
         """The pitches, for operands of the full batch of `rows` rows."""
         m, k = dim_at(self.m, rows), dim_at(self.k, rows)
         sizes = {"a": m if self.trans_a else k, "b": k if self.trans_b else self.n}
-        each = {s.buffer for s in self.kernel().body.steps if s.op == "load" and s.span == "each"}
+        each = {
+            s.buffer for s in self.kernel().body.steps if s.op == "load" and s.broadcast == "each"
+        }
         each |= {s.buffer for s in self.kernel().body.stores}
         return dict.fromkeys(each, self.n) | sizes
 

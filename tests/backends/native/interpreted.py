@@ -16,8 +16,8 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from graphc.backends.numpy.bind import bind_reference
+from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import ITEMSIZE, dim_at, shape_at
-from graphc.kernels.body import Span
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.kernels.program import Instr, Program
@@ -117,10 +117,10 @@ class Interpreted:
     # ------------------------------------------------------------------ instructions
 
     def _epochs(self) -> Iterator[Range]:
-        """Instructions between barriers, calls and the border."""
+        """Instructions between barriers, calls and the boundary."""
         start, instrs = 0, self.program.instrs
         for i, instr in enumerate(instrs):
-            if i == self.program.border and start < i:
+            if i == self.program.boundary and start < i:
                 yield start, i
                 start = i
             if instr.body is not None:
@@ -144,14 +144,14 @@ class Interpreted:
         for unit in units(kernel, self.n, thread, len(self.order)):
             self._write(kernel, unit, ("each", *own_spans(kernel)))
         if thread == 0 and any(
-            s.span not in ("each", *own_spans(kernel)) for s in kernel.body.stores
+            s.broadcast not in ("each", *own_spans(kernel)) for s in kernel.body.stores
         ):
             everything = slice(None), slice(None)
             rest = tuple(s for s in ("row", "column", "one") if s not in own_spans(kernel))
             self._write(kernel, everything, rest)  # type: ignore[arg-type]
 
-    def _write(self, kernel: Kernel, unit: Unit, spans: Sequence[Span]) -> None:
-        """Compute the whole kernel; write the stores of some spans, and of them one unit."""
+    def _write(self, kernel: Kernel, unit: Unit, broadcasts: Sequence[Broadcast]) -> None:
+        """Compute the whole kernel; write the stores of some broadcasts, and of them one unit."""
         body = kernel.body
         names = (*body.loads, *besides(kernel))
         assert not set(names) & set(body.written), "what is written has another name"
@@ -161,10 +161,10 @@ class Interpreted:
         run(kernel, {**arrays, **results}, self.n)
         rows, columns = (dim_at(dim, self.n) for dim in space(kernel))
         for store in body.stores:
-            if store.span in spans:
+            if store.broadcast in broadcasts:
                 shape = (
-                    rows if store.span in ("each", "row") else 1,
-                    (columns if store.span in ("each", "column") else 1),
+                    rows if store.broadcast in ("each", "row") else 1,
+                    (columns if store.broadcast in ("each", "column") else 1),
                 )
                 at = (
                     unit[0] if shape[0] > 1 else slice(None),
@@ -195,10 +195,10 @@ def besides(kernel: Kernel) -> tuple[str, ...]:
     return (kernel.source, kernel.indices) if isinstance(kernel, ScatterAdd) else ()
 
 
-def own_spans(kernel: Kernel) -> tuple[Span, ...]:
+def own_spans(kernel: Kernel) -> tuple[Broadcast, ...]:
     """What is stored once a row or once a column by the thread that has it to itself."""
-    both: tuple[Span, ...] = ("row", "column")
-    return {"rows": both[:1], "columns": both[1:], "none": both, "matrices": both}[kernel.split]
+    both: tuple[Broadcast, ...] = ("row", "column")
+    return {"rows": both[:1], "columns": both[1:], "none": both, "matrices": both}[kernel.partition]
 
 
 def units(kernel: Kernel, n: int, thread: int, threads: int) -> Iterator[Unit]:
@@ -213,7 +213,7 @@ def units(kernel: Kernel, n: int, thread: int, threads: int) -> Iterator[Unit]:
             (0, rows),
             (0, columns if thread == 0 else 0),
         ),  # whichever: barriers are around
-    }[kernel.split]
+    }[kernel.partition]
     by_rows = isinstance(kernel, Gemm) or kernel.axis == "columns"
     by_columns = isinstance(kernel, Gemm) or kernel.axis == "rows"
     few = max(UNIT_ROWS, rows // MOST_UNITS)

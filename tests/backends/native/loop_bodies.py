@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.kernels.body import Body
-from graphc.kernels.expr import BodyBuilder, call, philox, select
+from graphc.ir.expr import Body, BodyBuilder, call, philox, select
 from graphc.kernels.philox import threshold
 
 

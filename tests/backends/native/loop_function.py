@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from graphc.backends.native.ir import Function, Module
 from graphc.backends.native.loops import emit_loop
+from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import dim_at
-from graphc.kernels.body import Span
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Loop
 from tests.backends.native.jit_function import Compiled
@@ -89,7 +89,7 @@ def arrays_for(kernel: Loop, n: int = 1, seed: int = 0) -> dict[str, Array]:
     rows, columns = dim_at(kernel.rows, n), dim_at(kernel.columns, n)
     arrays: dict[str, Array] = {}
     for step in (step for step in kernel.body.steps if step.op == "load"):
-        shape = shape_of(step.span, rows, columns)
+        shape = shape_of(step.broadcast, rows, columns)
         if np.dtype(step.dtype).kind == "f":
             numbers: Array = rng.standard_normal(shape)
             numbers = np.abs(numbers) + 0.1 if "var" in step.buffer else numbers
@@ -99,11 +99,14 @@ def arrays_for(kernel: Loop, n: int = 1, seed: int = 0) -> dict[str, Array]:
         arrays[step.buffer] = numbers.astype(step.dtype)
     for store in kernel.body.stores:
         dtype = kernel.body.steps[store.step].dtype
-        shape = shape_of(store.span, rows, columns)
+        shape = shape_of(store.broadcast, rows, columns)
         arrays.setdefault(store.buffer, np.ones(shape, dtype))
     return arrays
 
 
-def shape_of(span: Span, rows: int, columns: int) -> tuple[int, int]:
-    """The shape of a buffer of that span."""
-    return (rows if span in ("each", "row") else 1, columns if span in ("each", "column") else 1)
+def shape_of(broadcast: Broadcast, rows: int, columns: int) -> tuple[int, int]:
+    """The shape of a buffer of that broadcast."""
+    return (
+        rows if broadcast in ("each", "row") else 1,
+        columns if broadcast in ("each", "column") else 1,
+    )

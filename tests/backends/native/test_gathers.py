@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from graphc.kernels.expr import BodyBuilder, select
-from graphc.kernels.gathers import places_of
+from graphc.ir.access import AccessMap, AxisMap
+from graphc.ir.expr import BodyBuilder, select
+from graphc.ir.forms import places_of
 from graphc.kernels.kernel import Loop
-from graphc.kernels.walk import Elsewhere, Walk
 from tests.backends.native.jit_function import TARGETS
 from tests.backends.native.loop_function import LoopFunction, expected
 from tests.ops.example import Example
@@ -47,7 +47,7 @@ def check_each(examples: list[Example], start: int = 1) -> None:
 def test_threads_share_places(split: str) -> None:
     """More threads than there are chunks; each element is one thread's."""
     example = READERS[-1]
-    loop = replace(reader_loop(example), split=split)
+    loop = replace(reader_loop(example), partition=split)
     arrays = operands(example, 4)
     found = [LoopFunction(loop)(arrays, 4, threads=order) for order in ((0,), (2, 0, 1), range(9))]
     assert len({result["out"].tobytes() for result in found}) == 1
@@ -59,13 +59,13 @@ def test_what_is_fetched_joins_what_lies_there(columns: int) -> None:
     """A result in the place of an operand, short rows and long ones; columns out of bounds, too."""
     shape = (4, 7, 5, columns)
     b = BodyBuilder()
-    walks = (
-        Walk(35 * columns, 4),
-        Walk(5 * columns, 7, shift=-1),
-        Walk(columns, 5, scale=2, shift=-3, apart=2),
-        Walk(1, columns, shift=1),
+    axis_maps = (
+        AxisMap(35 * columns, 4),
+        AxisMap(5 * columns, 7, shift=-1),
+        AxisMap(columns, 5, scale=2, shift=-3, divisor=2),
+        AxisMap(1, columns, shift=1),
     )
-    far = b.fetch("x", Elsewhere(walks, 0.25), "float32")
+    far = b.fetch("x", AccessMap(axis_maps, 0.25), "float32")
     near = b.load("y", "each", "float32")
     hit = b.offset((3, 2)).equals(4)
     b.store(select(hit, near - far, near + far), "z", "each")

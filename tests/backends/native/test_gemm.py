@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from graphc.backends.native.gemm import emit_gemm
 from graphc.backends.native.gemm_sizes import K_BLOCK
 from graphc.backends.native.ir import Module
+from graphc.ir.expr import BodyBuilder, Expr, call, select
 from graphc.ir.tensor_type import Batch, dim_at
-from graphc.kernels.expr import BodyBuilder, Expr, call, select
 from tests.backends.native.gemm_function import Array, Product, Spec, run, same_bytes
 
 SIZES = (1, 2, 3, 7, 10, 16, 17, 31, 33, 37, 64, 100)
@@ -24,7 +24,7 @@ TOLERANCE = {"float32": 2e-6, "float64": 4e-15}
 
 
 def epilogue(b: BodyBuilder, x: Expr) -> None:
-    """Loads of every span, numbers of rows and columns, a selection, two stores."""
+    """Loads of every broadcast, numbers of rows and columns, a selection, two stores."""
     scale = b.load("scale", "one", x.dtype)
     y = call("mul", x, scale) + b.load("bias", "column", x.dtype) - b.load("c", "each", x.dtype)
     label = b.load("label", "row", "int64")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from graphc.backends.native.row_loops import takes_lanes
+from graphc.ir.expr import BodyBuilder, call, select
 from graphc.ir.tensor_type import Batch
-from graphc.kernels.expr import BodyBuilder, call, select
 from graphc.kernels.kernel import Loop
 from tests.backends.native.loop_function import Array, LoopFunction, arrays_for, expected
 

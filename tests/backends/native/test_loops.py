@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from graphc.ir.expr import Axis, Body, BodyBuilder, call, philox, select
 from graphc.ir.tensor_type import Batch, Dim
-from graphc.kernels.body import Axis, Body
-from graphc.kernels.expr import BodyBuilder, call, philox, select
-from graphc.kernels.kernel import Loop, Split
+from graphc.kernels.kernel import Loop, Partition
 from graphc.kernels.philox import keep_words
 from tests.backends.native import loop_bodies as bodies
 from tests.backends.native.jit_function import TARGETS
@@ -23,7 +22,7 @@ COLUMNS = (1, 2, 10, 15, 16, 17, 37, 63, 64, 65, 100, 1000)
 FEW = (1, 17, 64, 100)
 THOROUGH = ("softmax", "standardize", "batchnorm gradient")
 """The kinds that between them have all the loops; the others run for few columns."""
-KINDS: dict[str, tuple[Axis, Split, Callable[[str], Body]]] = {
+KINDS: dict[str, tuple[Axis, Partition, Callable[[str], Body]]] = {
     "softmax": ("columns", "rows", bodies.softmax_loss),
     "dropout": ("columns", "rows", bodies.relu_dropout),
     "momentum": ("columns", "rows", bodies.momentum),
@@ -113,7 +112,7 @@ def test_one_row(columns: Dim) -> None:
 
 @pytest.mark.parametrize("split", ["rows", "none"])
 @pytest.mark.parametrize("rows", [1, 5, 100, Batch(2)])
-def test_one_column(rows: Dim, split: Split) -> None:
+def test_one_column(rows: Dim, split: Partition) -> None:
     b = BodyBuilder()
     x, y = b.load("x", "each", "float32"), b.load("y", "row", "float32")
     scale = b.load("scale", "column", "float32")
@@ -134,7 +133,7 @@ def test_total_of_one_column() -> None:
 
 
 @pytest.mark.parametrize("split", ["rows", "columns", "none"])
-def test_places_and_sizes(split: Split) -> None:
+def test_places_and_sizes(split: Partition) -> None:
     b = BodyBuilder()
     i, j = b.index("rows"), b.index("columns")
     sizes = b.size("rows", "int64") * 1000 + b.size("columns", "int64")

@@ -7,10 +7,9 @@ import pytest
 
 from graphc.backends.native.ir import Module
 from graphc.backends.native.loops import emit_loop
+from graphc.ir.expr import Axis, Body, BodyBuilder, call
 from graphc.ir.tensor_type import Batch, Dim
-from graphc.kernels.body import Axis, Body
-from graphc.kernels.expr import BodyBuilder, call
-from graphc.kernels.kernel import Loop, Split
+from graphc.kernels.kernel import Loop, Partition
 from tests.backends.native.loop_function import LoopFunction, arrays_for
 from tests.backends.native.test_loops import check, kernel_of
 
@@ -41,7 +40,7 @@ def test_stores_across_the_loops(along: Axis, columns: Dim) -> None:
     b.store(r * count.cast("float32"), "by row", "row")
     b.store(count + 1, "next", "one")
     b.store(c, "spread", "each")
-    split: Split = "rows" if along == "columns" else "columns"
+    split: Partition = "rows" if along == "columns" else "columns"
     check(LoopFunction(Loop(18, columns, along, b.body(), split)), 30)
 
 
@@ -67,7 +66,7 @@ def test_rows_apart(kind: str, columns: int) -> None:
 
 @pytest.mark.parametrize("split", ["rows", "columns", "none"])
 @pytest.mark.parametrize("along", ["rows", "columns"])
-def test_rows_and_columns_are_updated_once(along: Axis, split: Split) -> None:
+def test_rows_and_columns_are_updated_once(along: Axis, split: Partition) -> None:
     """In place, whichever way the kernel goes and however it is split."""
     b = BodyBuilder()
     c, r, x = (b.load(n, s, "float32") for n, s in (("c", "column"), ("r", "row"), ("x", "each")))

@@ -8,13 +8,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphc.ir.expr import Axis, Body, BodyBuilder, Broadcast, Expr, call, select
 from graphc.ir.tensor_type import Batch, Dim
-from graphc.kernels.body import Axis, Body, Span
-from graphc.kernels.expr import BodyBuilder, Expr, call, select
-from graphc.kernels.kernel import Loop, Split
+from graphc.kernels.kernel import Loop, Partition
 from tests.backends.native.loop_function import LoopFunction, arrays_for, expected
 
-SPANS: tuple[Span, ...] = ("each", "row", "column", "one")
+SPANS: tuple[Broadcast, ...] = ("each", "row", "column", "one")
 COLUMNS: tuple[Dim, ...] = (1, 2, 10, 16, 37, 64, 65, 100, 200, Batch(), Batch(3))
 ROWS: tuple[Dim, ...] = (1, 2, 17, 40, Batch(), Batch(2))
 
@@ -32,14 +31,14 @@ class Made:
 def bodies(draw: st.DrawFn, axis: Axis) -> tuple[Body, bool]:
     """A body, and whether it reduces."""
     b = BodyBuilder()
-    values = [b.load(f"x {span}", span, "int64") for span in SPANS]
+    values = [b.load(f"x {broadcast}", broadcast, "int64") for broadcast in SPANS]
     values += [b.index("rows"), b.index("columns"), b.size("rows", "int64")]
     for _ in range(draw(st.integers(1, 12))):
         values.append(_step(draw, values, axis))
     chosen = draw(st.lists(st.sampled_from(values[-6:]), min_size=1, max_size=4, unique_by=id))
     for i, value in enumerate(chosen):
-        span = draw(st.sampled_from([s for s in SPANS if s in ("each", value.span)]))
-        b.store(value, f"out {i}", span)
+        broadcast = draw(st.sampled_from([s for s in SPANS if s in ("each", value.broadcast)]))
+        b.store(value, f"out {i}", broadcast)
     body = b.body()
     return body, any(step.op in ("sum", "max") for step in body.steps)
 
@@ -63,8 +62,8 @@ def _step(draw: st.DrawFn, values: list[Expr], axis: Axis) -> Expr:
 def kernels(draw: st.DrawFn) -> Made:
     axis: Axis = draw(st.sampled_from(("rows", "columns")))
     body, reduces = draw(bodies(axis))
-    free: Split = "rows" if axis == "columns" else "columns"
-    splits: tuple[Split, ...] = ("none", free) if reduces else ("none", "rows", "columns")
+    free: Partition = "rows" if axis == "columns" else "columns"
+    splits: tuple[Partition, ...] = ("none", free) if reduces else ("none", "rows", "columns")
     rows, columns = draw(st.sampled_from(ROWS)), draw(st.sampled_from(COLUMNS))
     order = draw(st.permutations(range(draw(st.integers(1, 4)))))
     kernel = Loop(rows, columns, axis, body, draw(st.sampled_from(splits)))

@@ -60,7 +60,7 @@ def test_what_changes_the_text_changes_the_key() -> None:
     changed = [
         step(width=8),
         replace(program, buffers=moved),
-        replace(program, border=program.border // 2),
+        replace(program, boundary=program.boundary // 2),
         replace(program, instrs=fewer[:-1]),
     ]
     for other in changed:

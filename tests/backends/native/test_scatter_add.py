@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 import graphc as gc
 from graphc.backends.native.ir import Function, Module
 from graphc.backends.native.transpose_scatter import emit_scatter_add
+from graphc.ir.expr import BodyBuilder
 from graphc.ir.tensor_type import N
-from graphc.ir.text.kernels import kernel_text
-from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.interpret import run as interpreted
 from graphc.kernels.kernel import ScatterAdd
+from graphc.kernels.text import kernel_text
 from graphc.ops.gather import GatherGrad
 from tests.backends.native.gemm_function import guarded
 from tests.backends.native.jit_function import Compiled
@@ -27,7 +27,7 @@ Array = NDArray[Any]
 def kernel(rows: int, columns: int, dtype: str = "float32", indices: str = "int64") -> ScatterAdd:
     """3 * N rows, added to so many."""
     b = BodyBuilder()
-    b.store(b.added(dtype), "out", "each")
+    b.store(b.scatter_add(dtype), "out", "each")
     how = {"source": "dout", "indices": "ids", "index_dtype": indices, "count": 3 * N}
     return ScatterAdd(rows, columns, "rows", b.body(), "columns", **how)  # type: ignore[arg-type]
 
@@ -71,7 +71,8 @@ def test_sums_have_the_order_of_indices(columns: int) -> None:
 
 def test_text() -> None:
     assert kernel_text(kernel(5, 8)) == (
-        "loop 5 x 8  float32 split=columns  added = 3*N rows of dout by ids\n  out = added\n"
+        "loop 5 x 8  float32 split=columns  scatter_add = 3*N rows of dout by ids\n"
+        "  out = scatter_add\n"
     )
 
 
@@ -89,7 +90,7 @@ def test_a_step_calls_nothing() -> None:
     program = native(embedded(), "step", gc.SGD(lr=0.1))
     text = instructions(program)
     assert "table[minimum(maximum(ids[i], 0), 49), p1]" in text
-    assert "split=columns  added = 6*N rows of" in text
+    assert "split=columns  scatter_add = 6*N rows of" in text
     assert all(instr.kind not in ("call", "reference") for instr in program.instrs)
     assert program.verify().ok
 

@@ -111,5 +111,5 @@ def test_a_result_in_another_order_is_stored_where_it_belongs() -> None:
     """No copy is made: the product reads and writes by strides."""
     program = plan_of(turned, "native").programs["infer"]
     (kernel,) = stacks(program)
-    assert kernel.stack is not None and kernel.stack.turned
+    assert kernel.stack is not None and kernel.stack.permuted
     assert kernel.stack.out == (5 * 3 * 6, 6, 3 * 6)

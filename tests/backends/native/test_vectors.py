@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
-from graphc.kernels.functions import BOOLEANS, FUNCTIONS
+from graphc.ir.expr import BOOLEANS
+from graphc.kernels.functions import FUNCTIONS
 from tests.backends.native.jit_function import TARGETS, function_of, map_of
 
 SMALL = ("int16", "int8", "uint16", "uint8")

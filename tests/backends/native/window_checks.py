@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from graphc.kernels.expr import BodyBuilder, Expr
+from graphc.ir.expr import BodyBuilder, Expr
 from graphc.kernels.interpret import run as interpreted
 from tests.backends.native.gemm_function import Array, run, same_bytes
 from tests.backends.native.window_function import Spec, WindowProduct, specs

@@ -9,11 +9,11 @@ import numpy as np
 
 from graphc.backends.native.gemm import GemmCode, emit_gemm
 from graphc.backends.native.ir import Module
+from graphc.ir.expr import BodyBuilder
+from graphc.ir.forms import Window
 from graphc.ir.tensor_type import N, TensorType, shape_at
-from graphc.kernels.expr import BodyBuilder
-from graphc.kernels.kernel import Gemm, Split, factor_columns
-from graphc.kernels.matrix import by_last
-from graphc.kernels.window import Window
+from graphc.kernels.iteration_space import by_last
+from graphc.kernels.kernel import Gemm, Partition, factor_columns
 from graphc.ops.conv import Conv, ConvDw, ConvDx, Convolution
 from tests.backends.native.gemm_function import Array, Product, Write, store_product
 from tests.backends.native.jit_function import Compiled
@@ -26,7 +26,7 @@ class Spec:
     op: Convolution
     a: TensorType
     b: TensorType
-    split: Split = "rows"
+    split: Partition = "rows"
     write: Write = store_product
     window: Window | None = None
     """What stands for the window of the op."""
@@ -61,7 +61,7 @@ class WindowProduct(Product):
     def __init__(self, spec: Spec, bits: int = 512) -> None:
         kernel, module = spec.kernel(), Module()
         assert isinstance(kernel.n, int)
-        each = {s.buffer for s in kernel.body.steps if s.op == "load" and s.span == "each"}
+        each = {s.buffer for s in kernel.body.steps if s.op == "load" and s.broadcast == "each"}
         each |= {store.buffer for store in kernel.body.stores}
         pitch = dict.fromkeys(each, kernel.n) | pitches(kernel)
         self.code: GemmCode = emit_gemm(module, kernel, pitch, bits)
@@ -76,7 +76,7 @@ def pitches(kernel: Gemm) -> Mapping[str, int]:
 
 def specs(
     x: Sequence[int], w: Sequence[int], stride: Sequence[int], dilation: Sequence[int],
-    dtype: str = "float32", split: Split = "rows", groups: int = 1,
+    dtype: str = "float32", split: Partition = "rows", groups: int = 1,
 ) -> list[Spec]:  # fmt: skip
     """A convolution of images (N, *x) with a kernel w, and its two gradients."""
     how = tuple(stride), tuple(dilation), groups

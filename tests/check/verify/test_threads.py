@@ -18,11 +18,10 @@ from graphc.check.verify import threads as model
 from graphc.check.verify.facts import Facts
 from graphc.check.verify.threads import ALL, FIRST, Threads
 from graphc.compiler.lowering import kernel_instr
+from graphc.ir.expr import Axis, Body, BodyBuilder, call
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, N, TensorType, align
-from graphc.kernels.body import Axis, Body
-from graphc.kernels.expr import BodyBuilder, call
-from graphc.kernels.kernel import Kernel, Loop, Split
+from graphc.kernels.kernel import Kernel, Loop, Partition
 from graphc.kernels.program import Arena, Buffer, Program, Storage
 from tests.backends.native import loop_bodies as bodies
 from tests.backends.native.gemm_function import Product, Spec
@@ -65,7 +64,7 @@ class Case:
     rows: Dim
     columns: Dim
     axis: Axis
-    split: Split
+    split: Partition
 
 
 def hoisted() -> Body:

@@ -128,7 +128,7 @@ def updates_wherever_they_like(right: Any) -> Any:
 
 def commits_left_out(right: Any) -> Any:
     def end(self: Any, order: Any) -> None:
-        self.border = len(self.instrs)
+        self.boundary = len(self.instrs)
 
     return end
 
@@ -136,7 +136,7 @@ def commits_left_out(right: Any) -> Any:
 def commits_after_backward(right: Any) -> Any:
     def run(self: Any, order: Any) -> Any:
         commits = order.commits
-        right(self, schedule.Schedule(order.order, order.border, order.in_place, ()))
+        right(self, schedule.Schedule(order.order, order.boundary, order.in_place, ()))
         for state, value in commits:
             self.copy(value, f"{state} <- {value}", self.graph[state].type, state)
         return self
@@ -227,7 +227,7 @@ TABLE: tuple[tuple[Wrong, Any, str, str, tuple[str, ...]], ...] = (
     (rows_are_columns, barriers, "region", "native", (THREADS,)),
     (factors_are_read_by_rows, barriers, "accesses", "native", (THREADS,)),
     (windows_are_read_by_rows, barriers, "accesses", "native", (THREADS,)),
-    (sums_are_split, fuse, "loop_split", "native", (SPLIT,)),
+    (sums_are_split, fuse, "loop_partition", "native", (SPLIT,)),
     (gradients_in_one_place, assignment.Assignment, "_assign_gradients", "numpy", (LIVE,)),
     (one_row_less, plan.Storage, "range_at", "numpy", (LIVE, INSIDE)),
     (one_row_less, plan.Storage, "range_at", "native", (LIVE, INSIDE)),

@@ -65,7 +65,7 @@ def test_bytes_are_counted_as_moves_are_made(net: gc.Net, share: float) -> None:
     assert counted_again(values, choice) <= limit + transient(values, choice)
     for value, time in choice.again.items():
         assert value.may_repeat
-        assert value.time <= values.border < time
+        assert value.time <= values.boundary < time
         assert all(choice.again.get(o, o.time) <= time for o in value.operands)
 
 

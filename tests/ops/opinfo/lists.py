@@ -46,8 +46,8 @@ def _numbers(text: str) -> list[int]:
     """Of `3 5-9 20-30:2`: 3, from 5 to 9, and every second one from 20 to 30."""
     found: list[int] = []
     for part in text.split():
-        span, _, step = part.partition(":")
-        first, _, last = span.partition("-")
+        broadcast, _, step = part.partition(":")
+        first, _, last = broadcast.partition("-")
         found.extend(range(int(first), int(last or first) + 1, int(step or 1)))
     return found
 

@@ -6,13 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from graphc.ir.expr import Axis, Body, BodyBuilder, Broadcast, Expr
+from graphc.ir.forms import Product, Window
 from graphc.ir.tensor_type import Batch, Dim, N
-from graphc.kernels.body import Axis, Body, Span
-from graphc.kernels.expr import BodyBuilder, Expr
-from graphc.kernels.kernel import Split
-from graphc.kernels.products import Product
-from graphc.kernels.split import gemm_split, loop_split
-from graphc.kernels.window import Window
+from graphc.kernels.kernel import Partition
+from graphc.kernels.partition import gemm_partition, loop_partition
 
 Reduce = Callable[[Expr, Axis], Expr]
 IMAGE = Window((4, 4), 2, (3, 3), (2, 2), (1, 1), (1, 1), (0, 0), (1, 1))
@@ -33,26 +31,26 @@ IMAGE = Window((4, 4), 2, (3, 3), (2, 2), (1, 1), (1, 1), (0, 0), (1, 1))
         (128, 256, N, 64, "columns"),
     ],
 )
-def test_products(m: Dim, n: Dim, inner: Dim, capacity: int, split: Split) -> None:
-    assert gemm_split(m, n, Product(inner), capacity) == split
+def test_products(m: Dim, n: Dim, inner: Dim, capacity: int, split: Partition) -> None:
+    assert gemm_partition(m, n, Product(inner), capacity) == split
 
 
 @pytest.mark.parametrize(("rows", "split"), [(16, "columns"), (17, "rows"), (31, "rows")])
-def test_short_convolutions_are_shared_by_rows(rows: int, split: Split) -> None:
+def test_short_convolutions_are_shared_by_rows(rows: int, split: Partition) -> None:
     """Their columns are fewer than one thread takes at a time."""
-    assert gemm_split(rows, 8, Product(IMAGE.depth, window=IMAGE), 1) == split
+    assert gemm_partition(rows, 8, Product(IMAGE.depth, window=IMAGE), 1) == split
 
 
-def body(*stores: Span, reduced: str = "", axis: Axis = "columns") -> Body:
-    """Something that is stored by these spans."""
+def body(*stores: Broadcast, reduced: str = "", axis: Axis = "columns") -> Body:
+    """Something that is stored by these broadcasts."""
     b = BodyBuilder()
     x = b.load("x", "each", "float32")
     if reduced == "sum":
         b.store(x.sum(axis), "total", "row" if axis == "columns" else "column")
     elif reduced == "max":
         b.store(x.max(axis), "most", "row" if axis == "columns" else "column")
-    for span in stores:
-        b.store(b.load(f"{span} in", span, "float32") + 1.0, span, span)
+    for broadcast in stores:
+        b.store(b.load(f"{broadcast} in", broadcast, "float32") + 1.0, broadcast, broadcast)
     return b.body()
 
 
@@ -84,8 +82,8 @@ def body(*stores: Span, reduced: str = "", axis: Axis = "columns") -> Body:
         (2, 64, "columns", body("each"), "none"),
     ],
 )
-def test_loops(rows: Dim, columns: Dim, axis: Axis, what: Body, split: Split) -> None:
-    assert loop_split(rows, columns, axis, what, 128) == split
+def test_loops(rows: Dim, columns: Dim, axis: Axis, what: Body, split: Partition) -> None:
+    assert loop_partition(rows, columns, axis, what, 128) == split
 
 
 @pytest.mark.parametrize("of", [Expr.sum, Expr.max])
@@ -93,5 +91,5 @@ def test_what_is_reduced_and_not_stored_keeps_a_row_together(of: Reduce) -> None
     b = BodyBuilder()
     x = b.load("x", "each", "float32")
     b.store(x - of(x, "columns"), "y", "each")
-    assert loop_split(1, 64, "columns", b.body(), 1) == "none"
-    assert loop_split(N, 64, "columns", b.body(), 64) == "rows"
+    assert loop_partition(1, 64, "columns", b.body(), 1) == "none"
+    assert loop_partition(N, 64, "columns", b.body(), 64) == "rows"

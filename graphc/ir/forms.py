@@ -1,12 +1,20 @@
-"""The pixels that a convolution's filter meets, as a matrix of which nothing is stored."""
+"""The forms in which ops become kernels besides expressions: matrix products and gathers.
+
+An op returns them by its rules `product` and `gather`.  The matrix of a product may be that of a
+window over images, of which nothing is stored.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+from graphc.ir.access import AccessMap, AxisMap, dense_maps, merged_axes
+from graphc.ir.expr import BodyBuilder, Expr
+from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType
 
 Sizes = tuple[int, ...]
 """A number for each dimension of space."""
@@ -27,8 +35,8 @@ class Phase(NamedTuple):
 class Window:
     """A matrix with a row for each image and place, a column for each filter offset and channel.
 
-    The element is the pixel at (place * stride + offset * dilation - before) / apart of an image
-    of `space` pixels, channels last; if that is not a pixel it is 0.
+    The element is the pixel at (place * stride + offset * dilation - before) / divisor of an
+    image of `space` pixels, channels last; if that is not a pixel it is 0.
 
     With `groups` there are as many such matrices: an image has the `channels` of each, side by
     side.
@@ -41,7 +49,7 @@ class Window:
     stride: Sizes
     dilation: Sizes
     before: Sizes
-    apart: Sizes
+    divisor: Sizes
     groups: int = 1
 
     @property
@@ -74,7 +82,7 @@ class Window:
     def is_direct(self) -> bool:
         """Whether every position is a pixel, so that images are read where they lie."""
         inside = all(e <= size for e, size in zip(self.extent, self.space, strict=True))
-        return inside and not any(self.before) and set(self.apart) == {1}
+        return inside and not any(self.before) and set(self.divisor) == {1}
 
     @property
     def held(self) -> Sizes:
@@ -98,19 +106,19 @@ class Window:
     @property
     def is_spread(self) -> bool:
         """Whether pixels lie apart from each other, and places do not."""
-        return max(self.apart) > 1 and set(self.stride) == {1}
+        return max(self.divisor) > 1 and set(self.stride) == {1}
 
     def phases(self, axis: int) -> tuple[Phase, ...]:
-        """Return the places of one dimension by their remainders modulo `apart`.
+        """Return the places of one dimension by their remainders modulo `divisor`.
 
         In each phase the offsets that meet pixels are the same.
         """
-        apart, step, before = self.apart[axis], self.dilation[axis], self.before[axis]
+        divisor, step, before = self.divisor[axis], self.dilation[axis], self.before[axis]
         found = []
-        for first in range(min(apart, self.places[axis])):
+        for first in range(min(divisor, self.places[axis])):
             ats = [(offset, first + offset * step - before) for offset in range(self.kernel[axis])]
-            met = tuple((offset, at // apart) for offset, at in ats if at % apart == 0)
-            found.append(Phase(first, -(-(self.places[axis] - first) // apart), met))
+            met = tuple((offset, at // divisor) for offset, at in ats if at % divisor == 0)
+            found.append(Phase(first, -(-(self.places[axis] - first) // divisor), met))
         return tuple(found)
 
     @property
@@ -159,3 +167,81 @@ class Window:
         offsets = product(*([i * step for i in range(count)] for count, step in self.reach))
         starts = map(sum, offsets)
         return [start + i for start in starts for i in range(self.run)]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """The form of an op as a matrix product of its first two operands: see `Gemm`."""
+
+    inner: Dim
+    trans_a: bool = False
+    trans_b: bool = False
+    window: Window | None = None
+    stacked: bool = False
+    """Whether the operands are many matrices, and not one."""
+
+
+def matrix_product(
+    ins: Sequence[TensorType], trans_a: bool = False, trans_b: bool = False
+) -> Product | None:
+    """Return the form of a @ b, either one transposed, or None if it has no such kernel."""
+    a, b = ins[:2]
+    inner = a.shape[-2 if trans_a else -1]
+    if b.rank > 2 or (a.rank > 2 and trans_a):
+        counted = all(isinstance(dim, int) for dim in (*a.shape[-2:], *b.shape[-2:]))
+        return Product(inner, trans_a, trans_b, stacked=True) if counted else None
+    columns = b.shape[0 if trans_b else 1]
+    counted = all(isinstance(dim, int) for dim in (a.shape[-1], b.shape[1], columns))
+    return Product(inner, trans_a, trans_b) if counted else None
+
+
+MOST = 64
+"""The most elements from which one of the result is computed: each is text in the kernel."""
+
+
+class Read(Protocol):
+    """A reader of an element of an operand, by its number, through an access map.
+
+    Without a map it reads the operand's number for a row.
+    """
+
+    def __call__(self, operand: int, at: AccessMap | None, *index: Expr) -> Expr:
+        """Return the element at `at`; `index` is the first index, if that is given."""
+
+
+Write = Callable[[BodyBuilder, Read], Expr]
+
+
+@dataclass(frozen=True)
+class GatherRule:
+    """The rule of an op whose result is an expression of gathered elements."""
+
+    shape: Shape
+    """The dimensions of the result, one for each part of the access map."""
+    write: Write
+
+
+def moved(
+    x: Shape,
+    result: TensorType,
+    map_axes: Callable[[list[AxisMap]], Sequence[AxisMap] | None],
+    fill: float = 0.0,
+) -> GatherRule | None:
+    """Return the rule of an op that only moves elements, or None if it has no such kernel.
+
+    `map_axes` makes those of the result from the maps that read x in order.  The batch must stay
+    first.
+    """
+    if not x or any(isinstance(dim, Batch) for dim in x[1:]):
+        return None
+    axis_maps = map_axes(dense_maps(x))
+    if axis_maps is None or not isinstance(result.shape[-1], int) or 0 in result.shape:
+        return None
+    shape, axis_maps = merged_axes(result.shape, axis_maps)
+    at = AccessMap(tuple(axis_maps), fill)
+    return GatherRule(shape, lambda builder, read: read(0, at))
+
+
+def places_of(shape: Shape) -> Sizes:
+    """Return all dimensions but the first and the last."""
+    return tuple(dim for dim in shape[1:-1] if isinstance(dim, int))

@@ -1,11 +1,94 @@
-"""Expressions, with which an op's `scalar` rule writes the steps of a kernel."""
+"""Scalar expressions, of which the bodies of kernels are made.
+
+An op's `scalar` rule writes an `Expr`; a `BodyBuilder` collects its steps.  A kernel computes them
+at each element of its iteration space, rows i and columns j.  Each step yields one value, whose
+broadcast kind gives the indices that it depends on:
+
+    each     i and j: an element of a matrix
+    row      i alone: one number for each row, such as a label
+    column   j alone: one number for each column, such as a bias
+    one      neither: a scalar, such as a learning rate
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from graphc.ir.access import AccessMap
 from graphc.ir.tensor_type import FLOATS, Dim
-from graphc.kernels.body import Attribute, Axis, Body, Span, Step, Store
-from graphc.kernels.functions import BOOLEANS
-from graphc.kernels.walk import Elsewhere
+
+Broadcast = Literal["each", "row", "column", "one"]
+Axis = Literal["rows", "columns"]
+
+COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
+BOOLEANS = (*COMPARISONS, "and", "or", "not")
+"""The functions whose values are bools."""
+
+Attribute = int | float | bool | str | AccessMap | tuple[int, ...] | None
+
+
+class Step(NamedTuple):
+    """One value: `op` of earlier steps, by their numbers.
+
+    Besides the scalar functions (see `graphc.kernels.functions`) the ops are
+
+        load      the element of `buffer` at (i, j), (i), (j) or () by the broadcast kind
+        fetch     a gathered element of `buffer`, by the access map `value`; see `Loop.places`.  Its
+                  argument, if any, is the index of the first dimension (of kind row, int64)
+        offset    the place of a row modulo tiles of `value`, as a number, int32
+        const     the number `value`
+        index     the number of the row (kind row) or column (kind column), int64
+        size      the number of rows or columns that the kernel runs over, by `value`
+                  ("rows", "columns"), or that many times the rows of the batch (an integer)
+        product   the element of the matrix product; only in a Gemm, and only once
+        scatter_add  the element of the sum of rows; only in a ScatterAdd, and only once
+        sum, max  of the argument, with the reduction axis `value`
+        philox    the random word of (i, j) of stream `value`; its arguments are seed and draws,
+                  and the place of row 0 in the batch where that is not 0
+    """
+
+    op: str
+    args: tuple[int, ...]
+    broadcast: Broadcast
+    dtype: str
+    buffer: str = ""
+    value: Attribute = None
+
+
+class Store(NamedTuple):
+    """A write of the value of a step to a buffer, at the place that the broadcast kind gives.
+
+    A value that varies over fewer indices is repeated.
+    """
+
+    buffer: str
+    step: int
+    broadcast: Broadcast
+
+
+@dataclass(frozen=True)
+class Body:
+    """Steps in order, then stores.
+
+    No step reads a buffer that a store of the kernel changed before: a kernel loads all that it
+    needs of an element before it stores that element.
+    """
+
+    steps: tuple[Step, ...]
+    stores: tuple[Store, ...]
+
+    @property
+    def loads(self) -> tuple[str, ...]:
+        """The buffers that are read, each once."""
+        read = ("load", "fetch")
+        return tuple(dict.fromkeys(step.buffer for step in self.steps if step.op in read))
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The buffers that are written."""
+        return tuple(store.buffer for store in self.stores)
+
 
 Number = int | float | bool
 
@@ -26,11 +109,11 @@ class BodyBuilder:
             self.steps.append(step)
         return Expr(self, number, step)
 
-    def load(self, buffer: str, span: Span, dtype: str) -> Expr:
+    def load(self, buffer: str, broadcast: Broadcast, dtype: str) -> Expr:
         """Return an element of a buffer."""
-        return self.step(Step("load", (), span, dtype, buffer))
+        return self.step(Step("load", (), broadcast, dtype, buffer))
 
-    def fetch(self, buffer: str, at: Elsewhere, dtype: str, *index: Expr) -> Expr:
+    def fetch(self, buffer: str, at: AccessMap, dtype: str, *index: Expr) -> Expr:
         """Return a gathered element of a buffer; `index` is the first index, if that is given."""
         args = tuple(number.number for number in index)
         return self.step(Step("fetch", args, "each", dtype, buffer, at))
@@ -49,7 +132,7 @@ class BodyBuilder:
 
     def added(self, dtype: str) -> Expr:
         """Return the element of the sum of rows."""
-        return self.step(Step("added", (), "each", dtype))
+        return self.step(Step("scatter_add", (), "each", dtype))
 
     def index(self, axis: Axis) -> Expr:
         """Return the number of the row, or of the column."""
@@ -65,9 +148,9 @@ class BodyBuilder:
             return self.const(dim, dtype)
         return self.step(Step("size", (), "one", dtype, value=dim.factor))
 
-    def store(self, value: Expr, buffer: str, span: Span) -> None:
+    def store(self, value: Expr, buffer: str, broadcast: Broadcast) -> None:
         """Write a value at the end."""
-        self.stores.append(Store(buffer, value.number, span))
+        self.stores.append(Store(buffer, value.number, broadcast))
 
     def body(self) -> Body:
         """Return the body without the steps that no store needs."""
@@ -83,7 +166,7 @@ class BodyBuilder:
         order = sorted(needed)
         place = {old: new for new, old in enumerate(order)}
         steps = tuple(_renumbered(self.steps[old], place) for old in order)
-        stores = tuple(Store(s.buffer, place[s.step], s.span) for s in self.stores)
+        stores = tuple(Store(s.buffer, place[s.step], s.broadcast) for s in self.stores)
         return Body(steps, stores)
 
 
@@ -96,7 +179,7 @@ def _in_kind(value: Number, dtype: str) -> Number:
 
 def _renumbered(step: Step, place: dict[int, int]) -> Step:
     args = tuple(place[a] for a in step.args)
-    return Step(step.op, args, step.span, step.dtype, step.buffer, step.value)
+    return Step(step.op, args, step.broadcast, step.dtype, step.buffer, step.value)
 
 
 class Expr:
@@ -108,9 +191,9 @@ class Expr:
         self.builder, self.number, self.step = builder, number, step
 
     @property
-    def span(self) -> Span:
+    def broadcast(self) -> Broadcast:
         """The broadcast kind of the value."""
-        return self.step.span
+        return self.step.broadcast
 
     @property
     def dtype(self) -> str:
@@ -168,7 +251,7 @@ class Expr:
         """Return the value in another dtype."""
         if dtype == self.dtype:
             return self
-        return self.builder.step(Step("cast", (self.number,), self.span, dtype))
+        return self.builder.step(Step("cast", (self.number,), self.broadcast, dtype))
 
     def sum(self, axis: Axis) -> Expr:
         """Return the sum over the rows or the columns."""
@@ -183,8 +266,8 @@ class Expr:
         return self.sum(axis) / self.builder.size(axis, self.dtype)
 
     def _reduced(self, op: str, axis: Axis) -> Expr:
-        span: Span = "row" if axis == "columns" else "column"
-        return self.builder.step(Step(op, (self.number,), span, self.dtype, value=axis))
+        broadcast: Broadcast = "row" if axis == "columns" else "column"
+        return self.builder.step(Step(op, (self.number,), broadcast, self.dtype, value=axis))
 
 
 def call(function: str, *args: Expr | Number, value: Attribute = None) -> Expr:
@@ -193,7 +276,11 @@ def call(function: str, *args: Expr | Number, value: Attribute = None) -> Expr:
     exprs = [first.lift(a) for a in args]
     dtype = "bool" if function in BOOLEANS else exprs[-1].dtype
     step = Step(
-        function, tuple(e.number for e in exprs), join(*(e.span for e in exprs)), dtype, value=value
+        function,
+        tuple(e.number for e in exprs),
+        join(*(e.broadcast for e in exprs)),
+        dtype,
+        value=value,
     )
     return first.builder.step(step)
 
@@ -211,12 +298,12 @@ def philox(seed: Expr, draws: Expr, stream: int, *first_row: Expr) -> Expr:
     return seed.builder.step(Step("philox", args, "each", "uint32", value=stream))
 
 
-def join(*spans: Span) -> Span:
-    """Return the span of a value that depends on values of all these spans."""
-    found: Span = "one"
-    for span in spans:
-        if span not in ("one", found):
+def join(*broadcasts: Broadcast) -> Broadcast:
+    """Return the broadcast of a value that depends on values of all these broadcasts."""
+    found: Broadcast = "one"
+    for broadcast in broadcasts:
+        if broadcast not in ("one", found):
             if found != "one":
                 return "each"
-            found = span
+            found = broadcast
     return found

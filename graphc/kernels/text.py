@@ -16,12 +16,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from graphc.ir.access import AccessMap, AxisMap
+from graphc.ir.expr import Body, Broadcast, Step
+from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import FLOATS, Dim, N
 from graphc.ir.text.graph import name_text
-from graphc.kernels.body import Body, Span, Step
 from graphc.kernels.kernel import Gemm, Kernel, Permutation, ScatterAdd, space
-from graphc.kernels.walk import Elsewhere, Walk
-from graphc.kernels.window import Sizes, Window
 
 INFIX = {
     "or": (1, "or"),
@@ -46,7 +46,7 @@ PREFIX = {"not": (3, "not "), "neg": (7, "-")}
 ATOM = 9
 WIDTH = 80
 """The length above which an expression gets a line of its own."""
-INDEX: dict[Span, str] = {"each": "", "row": "[i]", "column": "[j]", "one": ""}
+INDEX: dict[Broadcast, str] = {"each": "", "row": "[i]", "column": "[j]", "one": ""}
 
 
 def kernel_text(kernel: Kernel) -> str:
@@ -56,7 +56,7 @@ def kernel_text(kernel: Kernel) -> str:
 
 def _head(kernel: Kernel) -> str:
     numbers = dict.fromkeys(
-        s.buffer for s in kernel.body.steps if s.op == "load" and s.span == "one"
+        s.buffer for s in kernel.body.steps if s.op == "load" and s.broadcast == "one"
     )
     given = f"  given {', '.join(map(name_text, numbers))}" if numbers else ""
     if isinstance(kernel, Gemm):
@@ -67,7 +67,7 @@ def _head(kernel: Kernel) -> str:
         sizes = f"{kernel.m} x {kernel.n}"
         if kernel.stack is not None:
             sizes = f"{' x '.join(map(str, kernel.stack.sizes))} of {sizes}"
-        place = f"gemm {sizes}  {kernel.dtype} split={kernel.split}"
+        place = f"gemm {sizes}  {kernel.dtype} split={kernel.partition}"
         return f"{place}  product = {factors} over {kernel.k}{given}"
     place = f"loop {kernel.rows} x {kernel.columns}  {_dtypes(kernel.body)}"
     if kernel.places:
@@ -78,7 +78,7 @@ def _head(kernel: Kernel) -> str:
     if isinstance(kernel, ScatterAdd):
         rows, indices = map(name_text, (kernel.source, kernel.indices))
         source = f"  added = {kernel.count} rows of {rows} by {indices}"
-    return f"{place}{along} split={kernel.split}{source}{given}"
+    return f"{place}{along} split={kernel.partition}{source}{given}"
 
 
 def _window(window: Window) -> str:
@@ -88,7 +88,7 @@ def _window(window: Window) -> str:
         ("stride", window.stride, 1),
         ("dilation", window.dilation, 1),
         ("before", window.before, 0),
-        ("apart", window.apart, 1),
+        ("apart", window.divisor, 1),
     ):
         if set(sizes) != {usual}:
             parts.append(f"{word} {_by(sizes)}")
@@ -103,20 +103,20 @@ def _at(at: object, *given: str) -> str:
     `p0` is the index along the first dimension of the result, and so on; the first indices may be
     given.
     """
-    assert isinstance(at, Elsewhere), "the value of a fetch is where"
-    indices = [*given, *(f"p{axis}" for axis in range(len(given), len(at.walks)))]
-    places = [_walk(index, walk) for index, walk in zip(indices, at.walks, strict=True)]
+    assert isinstance(at, AccessMap), "the value of a fetch is where"
+    indices = [*given, *(f"p{axis}" for axis in range(len(given), len(at.axes)))]
+    places = [_walk(index, axis_map) for index, axis_map in zip(indices, at.axes, strict=True)]
     return ", ".join(places) + (f" else {at.fill:g}" if at.fill else "")
 
 
-def _walk(index: str, walk: Walk) -> str:
-    text = f"{walk.scale}*{index}" if walk.scale != 1 else index
-    if walk.shift:
-        text += f"{walk.shift:+d}"
-    if walk.apart == 1:
+def _walk(index: str, axis_map: AxisMap) -> str:
+    text = f"{axis_map.scale}*{index}" if axis_map.scale != 1 else index
+    if axis_map.shift:
+        text += f"{axis_map.shift:+d}"
+    if axis_map.divisor == 1:
         return text
-    inside = f"({text})" if walk.shift else text
-    return f"{inside}{'//' if walk.floor else '/'}{walk.apart}"
+    inside = f"({text})" if axis_map.shift else text
+    return f"{inside}{'//' if axis_map.floor else '/'}{axis_map.divisor}"
 
 
 def _by(sizes: Sizes) -> str:
@@ -147,8 +147,8 @@ class _Writer:
         names: dict[int, str] = {}
         for store in self.body.stores:
             step = self.body.steps[store.step]
-            if step.span == store.span and store.buffer not in self.body.loads:
-                names.setdefault(store.step, name_text(store.buffer) + INDEX[store.span])
+            if step.broadcast == store.broadcast and store.buffer not in self.body.loads:
+                names.setdefault(store.step, name_text(store.buffer) + INDEX[store.broadcast])
         return names
 
     def lines(self) -> Iterator[str]:
@@ -156,12 +156,15 @@ class _Writer:
         for number, step in enumerate(self.body.steps):
             text, rank = self._text(step)
             if self._is_named(number, step, text):
-                name = self.names.get(number) or self._new_name(step.span)
+                name = self.names.get(number) or self._new_name(step.broadcast)
                 yield f"{name} = {text}"
                 text, rank = name, ATOM
             self.texts.append((text, rank))
         for store in self.body.stores:
-            target, value = name_text(store.buffer) + INDEX[store.span], self.texts[store.step][0]
+            target, value = (
+                name_text(store.buffer) + INDEX[store.broadcast],
+                self.texts[store.step][0],
+            )
             if target != value:
                 yield f"{target} = {value}"
 
@@ -171,9 +174,9 @@ class _Writer:
         long = len(text) > WIDTH and not self.stored[number]
         return self.uses[number] > 1 or step.op in ("sum", "max") or long
 
-    def _new_name(self, span: Span) -> str:
+    def _new_name(self, broadcast: Broadcast) -> str:
         self.count += 1
-        return f"%{self.count}{INDEX[span]}"
+        return f"%{self.count}{INDEX[broadcast]}"
 
     def _text(self, step: Step) -> tuple[str, int]:
         if not step.args or step.op == "fetch":
@@ -197,7 +200,7 @@ class _Writer:
 
     def _leaf(self, step: Step) -> str:
         if step.op == "load":
-            return name_text(step.buffer) + INDEX[step.span]
+            return name_text(step.buffer) + INDEX[step.broadcast]
         if step.op == "fetch":
             given = [self.texts[arg][0] for arg in step.args]
             return f"{name_text(step.buffer)}[{_at(step.value, *given)}]"
@@ -206,7 +209,7 @@ class _Writer:
         if step.op == "const":
             return _number(step)
         if step.op == "index":
-            return "i" if step.span == "row" else "j"
+            return "i" if step.broadcast == "row" else "j"
         if step.op == "size":
             return self._size(step.value)
         return step.op

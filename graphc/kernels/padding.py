@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from graphc.ir.forms import Product, Sizes
 from graphc.ir.graph import Graph, Node
-from graphc.kernels.products import Product
 from graphc.kernels.traits import TraitsOf
-from graphc.kernels.window import Sizes
 from graphc.ops.pad import Pad
 from graphc.ops.slicing import Slice
 
@@ -22,13 +21,13 @@ from graphc.ops.slicing import Slice
 class Borders:
     """The pads and slices of a graph that become part of its window products.
 
-    `place` is the number of each node in the order, of which the first `border` are forward.
+    `place` is the number of each node in the order, of which the first `boundary` are forward.
     """
 
     def __init__(
-        self, graph: Graph, traits: TraitsOf, place: Mapping[str, int], border: int
+        self, graph: Graph, traits: TraitsOf, place: Mapping[str, int], boundary: int
     ) -> None:
-        self._graph, self._traits, self._place, self._border = graph, traits, place, border
+        self._graph, self._traits, self._place, self._border = graph, traits, place, boundary
         self.padded: dict[str, Node] = {}
         """The pads that only windows read, by name."""
         self._cut: dict[str, Slice] = {}
@@ -67,7 +66,7 @@ class Borders:
             assert isinstance(pad.op, Pad)
             space = _fixed(self._graph[pad.inputs[0]].type.shape[1:-1])
             pads = [before for before, _ in pad.op.pads[1:-1]]
-            terms = zip(window.before, pads, window.apart, strict=True)
+            terms = zip(window.before, pads, window.divisor, strict=True)
             before = tuple(b + p * apart for b, p, apart in terms)
             window = replace(window, space=space, before=before)
         cut = self._cut.get(node.name)
