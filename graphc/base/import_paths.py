@@ -25,6 +25,7 @@ FORMER = {
     "graph": "ir.graph",
     "init": "ir.init",
     "ir.plan": "compiler.plan",
+    "kernels.expr": "ir.expr",
     "loc": "base.loc",
     "optim": "declare.optim",
     "plots": "view.plots",

@@ -22,7 +22,6 @@ from graphc.kernels.program import Instr
 from graphc.kernels.traits import TraitsOf
 from graphc.ops.again import is_event_of
 from graphc.ops.exchange import Receive, Send
-from graphc.ops.shape import Transpose
 
 
 class Lowering:
@@ -45,7 +44,9 @@ class Lowering:
         self._sent: dict[int, dict[str, str]] = {}
         traits = TraitsOf(graph)
         order, boundary = fusing_order(graph, schedule, traits)
-        self._grouping = Grouping(graph, order, boundary, schedule.in_place, traits)
+        sends = any(isinstance(node.op, Send) for node in graph)
+        infers = not (graph.updates or graph.gradients or sends)
+        self._grouping = Grouping(graph, order, boundary, schedule.in_place, traits, infers)
         self._fuser = Fuser(self._grouping, capacity)
         permuted = self._grouping.strides
         self.roots = {k: v for k, v in self._grouping.roots.items() if k not in permuted}
@@ -70,10 +71,10 @@ class Lowering:
             self._kernel(unit)
         elif isinstance(unit, Joined):
             self._join(unit)
-        elif isinstance(unit.op, Transpose) and ITEMSIZE[unit.type.dtype] > 1:
-            self._permute(unit, unit.op.axes)
+        elif unit.op.permutation is not None and ITEMSIZE[unit.type.dtype] > 1:
+            self._permute(unit, unit.op.permutation)
         elif unit.op.is_scatter_add(unit.type):
-            self._add_rows(unit)
+            self._scatter_add(unit)
         elif isinstance(unit.op, (Send, Receive)):
             self._exchange(unit, unit.op)
         else:
@@ -114,7 +115,7 @@ class Lowering:
         kernel = Permutation(*space, "columns", body, "matrices", shape=shape, axes=axes)
         self.instrs.append(kernel_instr(kernel, (node.name,)))
 
-    def _add_rows(self, node: Node) -> None:
+    def _scatter_add(self, node: Node) -> None:
         """Scatter-add slices at their indices."""
         indices, rows = node.inputs
         of_indices = self.graph[indices].type
@@ -155,8 +156,8 @@ class Lowering:
             value = builder.load(self._grouping.bytes_of(source), "each", dtype)
         builder.store(value, out, "each")
         body = builder.body()
-        split = loop_partition(*space, "columns", body, self.capacity)
-        self.instrs.append(kernel_instr(Loop(*space, "columns", body, split), nodes))
+        partition = loop_partition(*space, "columns", body, self.capacity)
+        self.instrs.append(kernel_instr(Loop(*space, "columns", body, partition), nodes))
 
     def _is_stored(self, group: Group, name: str) -> bool:
         """Return whether anything outside the group reads a node, or an alias of it."""

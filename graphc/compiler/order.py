@@ -7,16 +7,13 @@ sent to other shards at once, and nothing waits for an arriving value before it 
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Collection, Sequence
 
-from graphc.compiler.schedule import Schedule, arrivals, readers
+from graphc.compiler.schedule import Schedule, arrivals, by_rank, dependencies, readers
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
 from graphc.kernels.traits import TraitsOf
-from graphc.ops.again import After
 from graphc.ops.exchange import Receive, Send
-from graphc.ops.shape import Transpose
 
 KINDS = 4
 """The number of ranks that `_kind` returns."""
@@ -35,40 +32,16 @@ def fusing_order(
         ((node.name in backward) * KINDS + _kind(graph, schedule, node, traits)) * len(nodes) + i
         for i, node in enumerate(nodes)
     ]
-    waiting, after = _dependencies(graph, schedule, nodes, backward)
-    ready = [ranks[i] for i, number in enumerate(waiting) if number == 0]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        i = heapq.heappop(ready) % len(nodes)
-        order.append(nodes[i])
-        for user in after[i]:
-            waiting[user] -= 1
-            if waiting[user] == 0:
-                heapq.heappush(ready, ranks[user])
+    arriving = arrivals(graph)
+    place = {node.name: i for i, node in enumerate(nodes)}
+    before, after = dependencies(
+        nodes,
+        place,
+        lambda node: (*_needs(graph, schedule, node, backward), *arriving.get(node.name, ())),
+    )
+    order = [nodes[i] for i in by_rank(ranks, before, after)]
     assert len(order) == len(nodes), "a schedule has no cycle"
     return tuple(order), sum(node.name not in backward for node in nodes)
-
-
-def _dependencies(
-    graph: Graph, schedule: Schedule, nodes: Sequence[Node], backward: Collection[str]
-) -> tuple[list[int], list[list[int]]]:
-    """Return, by position, how many others a node waits for, and the nodes that wait for it."""
-    place = {node.name: i for i, node in enumerate(nodes)}
-    none: list[int] = []
-    waiting, after = [0] * len(nodes), [none] * len(nodes)
-    arriving = arrivals(graph)
-    for i, node in enumerate(nodes):
-        for need in (*_needs(graph, schedule, node, backward), *arriving.get(node.name, ())):
-            earlier = place.get(need)
-            if earlier is None:
-                continue
-            waiting[i] += 1
-            if after[earlier]:
-                after[earlier].append(i)
-            else:
-                after[earlier] = [i]
-    return waiting, after
 
 
 def _needs(
@@ -91,12 +64,12 @@ def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int
         return 0 if isinstance(node.op, Send) else 3
     if node.name in schedule.in_place and not node.type.rank:
         return 2  # a counter: whoever reads the old number may then still be moved
-    if isinstance(node.op, After):
+    if node.op.is_control:
         return 1  # what is computed again waits for all that can run with the event
-    if node.op.alias or isinstance(node.op, Transpose):
+    if node.op.alias or node.op.permutation is not None:
         return 0  # no work, mostly, and those that fit into a kernel may wait for it
     known = traits(node)
     if known.iteration == "all" and not graph.users[node.name]:
         return 2
-    alone = known.product is not None or known.reader is not None
+    alone = known.product is not None or known.gather is not None
     return 1 if alone or known.iteration == "call" else 0

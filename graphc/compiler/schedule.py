@@ -8,13 +8,16 @@ the state's old value, since every read in a step sees the state from before the
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
 from graphc.ops.exchange import Receive, Send
-from graphc.ops.source import Input
+from graphc.ops.pad import Pad
+from graphc.ops.reduce import BroadcastTo
+from graphc.ops.shape import Transpose
+from graphc.ops.slicing import Slice
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,9 @@ def _eager(graph: Graph) -> set[str]:
     early = {name for name in graph.updates.values() if name not in others}
     fed: set[str] = set()
     for node in graph:
-        if isinstance(node.op, Input) or not fed.isdisjoint(node.inputs):
+        if node.op.is_input or not fed.isdisjoint(node.inputs):
             fed.add(node.name)
-        elif isinstance(node.op, Source) or node.type.rank == 0:
+        elif node.op.is_source or node.type.rank == 0:
             early.add(node.name)
     return early.union(node.name for node in graph if isinstance(node.op, Send))
 
@@ -135,11 +138,6 @@ def readers(graph: Graph, name: str) -> tuple[str, ...]:
 
 def may_be_view(graph: Graph, node: Node) -> bool:
     """Return whether kernels may read a node's result from the bytes of its operand."""
-    from graphc.ops.pad import Pad
-    from graphc.ops.reduce import BroadcastTo
-    from graphc.ops.shape import Transpose
-    from graphc.ops.slicing import Slice
-
     if isinstance(node.op, BroadcastTo):
         return all(dim == 1 for dim in graph[node.inputs[0]].type.shape)
     return isinstance(node.op, (Transpose, Slice, Pad)) or node.op.alias
@@ -177,17 +175,11 @@ def _list_schedule(
     """Return the nodes in order, and those that wait for each other for ever."""
     nodes = list(graph)
     ranks = _ranks(nodes, backward, eager)
-    before, after = _dependencies(nodes, waits)
-    ready = [ranks[i] for i, number in enumerate(before) if number == 0]
-    heapq.heapify(ready)
-    order: list[Node] = []
-    while ready:
-        position = heapq.heappop(ready) % len(nodes)
-        order.append(nodes[position])
-        for user in after[position]:
-            before[user] -= 1
-            if before[user] == 0:
-                heapq.heappush(ready, ranks[user])
+    position = {node.name: i for i, node in enumerate(nodes) if not _is_given(node)}
+    before, after = dependencies(
+        nodes, position, lambda node: (*node.inputs, *waits.get(node.name, ()))
+    )
+    order = [nodes[i] for i in by_rank(ranks, before, after)]
     if len(order) == len(nodes):
         return order, set()
     return order, {nodes[i].name for i, number in enumerate(before) if number > 0}
@@ -206,22 +198,18 @@ def _ranks(nodes: Sequence[Node], backward: set[str], eager: set[str]) -> list[i
     ]
 
 
-def _dependencies(
-    nodes: Sequence[Node], waits: Mapping[str, Sequence[str]]
+def dependencies(
+    nodes: Sequence[Node], position: Mapping[str, int], needs: Callable[[Node], Sequence[str]]
 ) -> tuple[list[int], list[list[int]]]:
     """Return, by position, how many others a node waits for, and the nodes that wait for it.
 
-    No node has to wait for a source that needs no feed: it is eager.
+    Nodes without a position wait for nothing, and nothing waits for them.
     """
-    position = {node.name: i for i, node in enumerate(nodes) if not _is_given(node)}
     none: list[int] = []
     before = [0] * len(nodes)
     after = [none] * len(nodes)
-    for name, i in position.items():
-        needs: Sequence[str] = nodes[i].inputs
-        if name in waits:
-            needs = [*needs, *waits[name]]
-        for need in needs:
+    for i in position.values():
+        for need in needs(nodes[i]):
             earlier = position.get(need)
             if earlier is not None:
                 before[i] += 1
@@ -232,5 +220,24 @@ def _dependencies(
     return before, after
 
 
+def by_rank(
+    ranks: Sequence[int], before: list[int], after: Sequence[Sequence[int]]
+) -> Iterator[int]:
+    """Yield positions by rank, each when nothing is left that it waits for: `before` counts down.
+
+    A rank is the position modulo the number of nodes.
+    """
+    ready = [ranks[i] for i, number in enumerate(before) if number == 0]
+    heapq.heapify(ready)
+    while ready:
+        position = heapq.heappop(ready) % len(ranks)
+        yield position
+        for user in after[position]:
+            before[user] -= 1
+            if before[user] == 0:
+                heapq.heappush(ready, ranks[user])
+
+
 def _is_given(node: Node) -> bool:
-    return isinstance(node.op, Source) and not isinstance(node.op, Input)
+    """Return whether a node is a source that needs no feed: it is eager, and nobody waits."""
+    return node.op.is_source and not node.op.is_input

@@ -130,7 +130,7 @@ class BodyBuilder:
         """Return the element of the matrix product."""
         return self.step(Step("product", (), "each", dtype))
 
-    def added(self, dtype: str) -> Expr:
+    def scatter_add(self, dtype: str) -> Expr:
         """Return the element of the sum of rows."""
         return self.step(Step("scatter_add", (), "each", dtype))
 

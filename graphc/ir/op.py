@@ -27,8 +27,8 @@ Iteration = Literal["elements", "rows", "columns", "all", "call"]
 """The iteration of an op over its values in a fused kernel of rows and columns:
 
     elements  each element of the result by itself
-    rows      it reduces along the rows: each column of its first operand by itself
-    columns   it reduces along the columns: each row of its first operand by itself
+    rows      the rows are its reduction axis: each column of its first operand by itself
+    columns   the columns are its reduction axis: each row of its first operand by itself
     all       it reduces all elements to one number
     call      not in such a kernel
 
@@ -41,8 +41,8 @@ class Op:
     """The computation of a node: an op's attributes are its fields, its rules are its methods.
 
     `infer` and `reference` are enough to run anywhere; `grad` is called only if the op is
-    differentiated.  An op becomes a kernel by one rule: `scalar` (with `along` and `spans`),
-    `product`, or `gather`; without one it is a call of `reference`.
+    differentiated.  An op becomes a kernel by one rule: `scalar` (with `iteration` and
+    `broadcasts`), `product`, or `gather`; without one it is a call of `reference`.
     """
 
     name: ClassVar[str] = ""
@@ -70,6 +70,8 @@ class Op:
     """Whether no result is rounded, because the op only moves, selects or negates numbers."""
     is_random: ClassVar[bool] = False
     """Whether the op draws random numbers."""
+    is_control: ClassVar[bool] = False
+    """Whether operands after the first are only waited for, and none of their bytes are read."""
     only_moves: ClassVar[bool] = False
     """Whether it computes no number: its result has the bits of its operands."""
     persistent: ClassVar[bool] = False
@@ -79,6 +81,8 @@ class Op:
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = cls.__name__.lower()
+        if "along" in cls.__dict__:  # the former name, in ops that users wrote
+            cls.iteration = cls.__dict__["along"]  # type: ignore[method-assign]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of the result; raise ValueError, in the op's words, for bad operands."""
@@ -153,14 +157,33 @@ class Op:
         """Return whether the op adds rows of its second operand at the indices in its first."""
         return False
 
+    @property
+    def permutation(self) -> tuple[int, ...] | None:
+        """The order of its operand's axes in the result, if the op only permutes them."""
+        return None
+
+    def box_start(self, x: TensorType) -> tuple[int, ...] | None:
+        """Return where the result starts in x, in each dimension, or None if it is no box of x.
+
+        A box is a part of x without gaps, or x with zeros around it: then it starts before x.
+        """
+        return None
+
+    def operand_starts(self, ins: Sequence[TensorType]) -> list[tuple[int, ...]] | None:
+        """Return where each operand starts in the result, in each dimension, or None.
+
+        An op that has such places copies its operands there, and the rest of its result is zero.
+        """
+        return None
+
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         """Return, for operands that are indices, how many entries they may index."""
         return {}
 
     def at(self, n: int) -> Op:
         """Return the op with every open dimension of its attributes made concrete."""
-        told = attributes(self).items()
-        sizes = {name: _concrete(value, n) for name, value in told if _is_batched(value)}
+        fields = attributes(self).items()
+        sizes = {name: _concrete(value, n) for name, value in fields if _is_batched(value)}
         return dataclasses.replace(self, **sizes) if sizes else self
 
 

@@ -6,19 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op
-from graphc.ir.tensor_type import Shape, TensorType, count, normal_axis
+from graphc.ir.tensor_type import Shape, TensorType, count
 from graphc.kernels.iteration_space import is_number, is_readable, matrix, permuted_strides
-from graphc.kernels.padding import Borders
+from graphc.kernels.padding import Padding
 from graphc.kernels.traits import TraitsOf
-from graphc.ops.concat import Concat
-from graphc.ops.shape import Transpose
-from graphc.ops.slicing import Cut, Slice, SliceGrad
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Columns of `root` from `start` on; rows are `pitch` elements apart."""
+    """Columns of `root` from `start` on; rows are `pitch` elements from each other."""
 
     root: str
     start: int
@@ -34,56 +30,11 @@ class Part:
     operand: str | None
 
 
-def sliced_columns(op: Op, x: TensorType) -> tuple[int, int] | None:
-    """Return the first and the end of the neighbouring columns that a slice takes, or None."""
-    return _columns(op.cuts, x.shape) if isinstance(op, Slice) else None
-
-
-def joined_columns(op: Op, names: tuple[str, ...], ins: list[TensorType]) -> list[Part] | None:
-    """Return the columns of each operand of an op that puts them side by side, or None."""
-    if isinstance(op, Concat):
-        return _concatenated(op, names, ins)
-    if not isinstance(op, SliceGrad):
-        return None
-    columns, width = _columns(op.cuts, op.shape), count(op.shape[1:])
-    if columns is None or not isinstance(width, int):
-        return None
-    start, stop = columns
-    parts = [Part(0, start, None), Part(start, stop, names[0]), Part(stop, width, None)]
-    return [part for part in parts if part.start < part.stop]
-
-
-def _concatenated(op: Concat, names: tuple[str, ...], ins: list[TensorType]) -> list[Part] | None:
-    if ins[0].rank < 2 or normal_axis(op.axis, ins[0].rank) != 1:
-        return None
-    parts: list[Part] = []
-    start = 0
-    for name, type in zip(names, ins, strict=True):
-        width = count(type.shape[1:])
-        if not isinstance(width, int):
-            return None
-        parts.append(Part(start, start + width, name))
-        start += width
-    return parts
-
-
-def _columns(cuts: tuple[Cut, ...], shape: Shape) -> tuple[int, int] | None:
-    if len(cuts) != 1 or len(shape) < 2:
-        return None
-    axis, start, stop, step = cuts[0]
-    rest = count(shape[2:])
-    if axis != 1 or step != 1 or not isinstance(rest, int):
-        return None
-    if not isinstance(start, int) or not isinstance(stop, int):
-        return None
-    return start * rest, stop * rest
-
-
 class Aliases:
     """The memory of each node, as far as nodes were visited in order."""
 
-    def __init__(self, graph: Graph, traits: TraitsOf, borders: Borders) -> None:
-        self.graph, self.traits, self.borders = graph, traits, borders
+    def __init__(self, graph: Graph, traits: TraitsOf, padding: Padding) -> None:
+        self.graph, self.traits, self.padding = graph, traits, padding
         self.roots: dict[str, str] = {}
         """For an alias the node whose bytes it shares."""
         self.views: dict[str, View] = {}
@@ -99,7 +50,7 @@ class Aliases:
 
     def bytes_of(self, name: str) -> str:
         """Return the buffer that a kernel reads for `name`: its root, or its view of columns."""
-        name = self.borders.source(name)
+        name = self.padding.source(name)
         return name if name in self.views else self.root(name)
 
     def type(self, name: str) -> TensorType:
@@ -112,62 +63,66 @@ class Aliases:
             if operand in self.inlined:
                 yield from map(self.root, self.graph[operand].inputs)
             else:
-                yield self.root(self.borders.source(operand))
+                yield self.root(self.padding.source(operand))
 
-    def is_view(self, node: Node) -> bool:
-        """Return whether users can read a node as columns of its operand; record it if so."""
+    def add_view(self, node: Node) -> bool:
+        """Record a node that users can read from its operand's bytes; return whether it is one."""
+        columns, strides = self.columns_of(node), self.strides_of(node)
+        if columns is not None:
+            self._add_columns(node, columns)
+        elif strides is not None:
+            self.strides[node.name] = strides
+            self.roots[node.name] = self.root(node.inputs[0])
+        return columns is not None or strides is not None
+
+    def columns_of(self, node: Node) -> tuple[int, int] | None:
+        """Return the columns of its operand as which users can read a node, or None."""
         x = self.type(node.inputs[0]) if len(node.inputs) == 1 else None
-        columns = sliced_columns(node.op, x) if x is not None else None
-        if x is None or columns is None or node.name in self.graph.roots:
-            return False
-        if not all(
-            self._reads_each(self.graph[user], node) for user in self.graph.users[node.name]
-        ):
-            return False
-        width = count(x.shape[1:])
+        columns = sliced_columns(node, x) if x is not None else None
+        if columns is None or node.name in self.graph.roots:
+            return None
+        users = [self.graph[user] for user in self.graph.users[node.name]]
+        return columns if all(self._reads_each(user, node) for user in users) else None
+
+    def _add_columns(self, node: Node, columns: tuple[int, int]) -> None:
+        source = node.inputs[0]
+        width = count(self.type(source).shape[1:])
         assert isinstance(width, int), "sliced columns are counted"
-        self.roots[node.name] = self.root(node.inputs[0])
-        outer = self.views.get(node.inputs[0])
+        self.roots[node.name] = self.root(source)
+        outer = self.views.get(source)
         if outer is not None or columns != (0, width):  # all columns are the value itself
-            outer = outer or View(self.root(node.inputs[0]), 0, width)
+            outer = outer or View(self.root(source), 0, width)
             self.views[node.name] = View(outer.root, outer.start + columns[0], outer.pitch)
-        return True
 
     def _reads_each(self, user: Node, node: Node) -> bool:
         """Return whether a node reads another element by element of its own matrix."""
         traits, flat = self.traits(user), user.type.rank == 2
         if traits.product is not None:
             return node.name in user.inputs[:2] and node.name not in user.inputs[2:] and flat
-        fit = traits.fit
-        if (
-            fit is None
-            or traits.iteration == "all"
-            or node.type.rank < 2
-            or traits.reader is not None
-        ):
+        placement = traits.placement
+        if placement is None or traits.iteration == "all" or traits.gather is not None:
             return False
-        if traits.space != matrix(node.type.shape) or node.type.shape[0] == 1:
+        shape = node.type.shape
+        if node.type.rank < 2 or traits.space != matrix(shape) or shape[0] == 1:
             return False
         return all(
             broadcast == "each"
-            for operand, broadcast in zip(user.inputs, fit.operands, strict=True)
+            for operand, broadcast in zip(user.inputs, placement.operands, strict=True)
             if operand == node.name
         )
 
-    def is_turned(self, node: Node) -> bool:
-        """Return whether users can read a node as a permuted view of another; record it if so."""
-        if not isinstance(node.op, Transpose) or node.name in self.graph.roots:
-            return False
+    def strides_of(self, node: Node) -> Shape | None:
+        """Return the strides by which users can read a node as its operand permuted, or None."""
+        axes = node.op.permutation
+        if axes is None or node.name in self.graph.roots:
+            return None
         (source,) = node.inputs
         users = [self.graph[user] for user in self.graph.users[node.name]]
         if source in self.views or source in self.strides or not users:
-            return False
-        strides = permuted_strides(self.type(source).shape, node.op.axes)
-        if not is_readable(strides) or not all(self.reads_stacks(user) for user in users):
-            return False
-        self.strides[node.name] = strides
-        self.roots[node.name] = self.root(source)
-        return True
+            return None
+        strides = permuted_strides(self.type(source).shape, axes)
+        readable = is_readable(strides) and all(self.reads_stacks(user) for user in users)
+        return strides if readable else None
 
     def is_splat(self, node: Node) -> bool:
         """Return whether a node only repeats numbers, and only kernels read it."""
@@ -175,7 +130,7 @@ class Aliases:
         small = all(is_number(type) for type in traits.ins)
         if not small or is_number(node.type) or traits.iteration != "elements":
             return False
-        if node.op.is_random or traits.reader is not None:
+        if node.op.is_random or traits.gather is not None:
             return False
         if node.name in self.graph.roots or not node.inputs:
             return False
@@ -183,9 +138,46 @@ class Aliases:
 
     def _is_fusable(self, node: Node) -> bool:
         traits = self.traits(node)
-        return traits.product is None and traits.iteration != "call" and traits.reader is None
+        return traits.product is None and traits.iteration != "call" and traits.gather is None
 
     def reads_stacks(self, node: Node) -> bool:
         """Return whether a node is a product of many matrices."""
         product = self.traits(node).product
         return product is not None and product.stacked
+
+
+def sliced_columns(node: Node, x: TensorType) -> tuple[int, int] | None:
+    """Return the first and the end of the neighbouring columns of x that a node is, or None."""
+    start, width = node.op.box_start(x), count(x.shape[1:])
+    columns = None if start is None else _columns(start, node.type.shape, x.shape)
+    if columns is None or not isinstance(width, int):
+        return None
+    return columns if columns[0] >= 0 and columns[1] <= width else None
+
+
+def joined_columns(node: Node, ins: list[TensorType]) -> list[Part] | None:
+    """Return the columns of a node's operands if it puts them side by side, and zeros, or None."""
+    starts, shape = node.op.operand_starts(ins), node.type.shape
+    width = count(shape[1:])
+    if starts is None or not isinstance(width, int):
+        return None
+    parts: list[Part] = []
+    end = 0
+    for name, type, start in zip(node.inputs, ins, starts, strict=True):
+        columns = _columns(start, type.shape, shape)
+        if columns is None:
+            return None
+        parts += [Part(end, columns[0], None), Part(*columns, name)]
+        end = columns[1]
+    parts.append(Part(end, width, None))
+    return [part for part in parts if part.start < part.stop] or None
+
+
+def _columns(start: tuple[int, ...], part: Shape, whole: Shape) -> tuple[int, int] | None:
+    """Return the first and the end of the columns of a matrix that a box is, or None."""
+    if len(whole) < 2 or (part[0], *part[2:]) != (whole[0], *whole[2:]):
+        return None
+    size, rest = part[1], count(whole[2:])
+    if start[0] or any(start[2:]) or not isinstance(size, int) or not isinstance(rest, int):
+        return None
+    return start[1] * rest, (start[1] + size) * rest

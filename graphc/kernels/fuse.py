@@ -17,10 +17,9 @@ from graphc.ir.graph import Node
 from graphc.ir.tensor_type import Dim, Shape, TensorType
 from graphc.kernels.group import Group
 from graphc.kernels.groups import Grouping
-from graphc.kernels.iteration_space import Seen, dense_strides, matrix, stored_strides
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Partition, Stack
+from graphc.kernels.iteration_space import Access, dense_strides, matrix, stored_strides
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Stack
 from graphc.kernels.partition import gemm_partition, loop_partition
-from graphc.ops.shape import Transpose
 
 
 @dataclass(frozen=True)
@@ -36,36 +35,36 @@ class Factor:
     strides: Shape | None
     transposed: bool
 
-    def lies(self, sizes: Shape) -> tuple[Shape, bool]:
+    def strides_in(self, sizes: Shape) -> tuple[Shape, bool]:
         """Return the strides of the matrices, and whether they are stored transposed.
 
         The strides are the elements between matrices in each leading dimension, and between rows.
         """
         strides = self.strides or dense_strides(self.shape)
         missing = len(sizes) + 2 - len(self.shape)
-        apart = [0 if dim == 1 else step for dim, step in zip(self.shape, strides, strict=True)]
+        steps = [0 if dim == 1 else step for dim, step in zip(self.shape, strides, strict=True)]
         *rows, column = strides[-2:]
-        turned = column != 1
-        pitch = column if turned else rows[0]
-        return (*[0] * missing, *apart[:-2], pitch), self.transposed != turned
+        by_columns = column != 1
+        pitch = column if by_columns else rows[0]
+        return (*[0] * missing, *steps[:-2], pitch), self.transposed != by_columns
 
 
 def stacked(
-    result: TensorType, inner: Dim, a: Factor, b: Factor, turned: Node | None, body: Body
+    result: TensorType, inner: Dim, a: Factor, b: Factor, permuted: Node | None, body: Body
 ) -> Gemm:
-    """Return the kernel of a @ b; the node `turned`, if any, stores the transpose."""
+    """Return the kernel of a @ b; the node `permuted`, if any, stores the transpose."""
     sizes, (m, n) = result.shape[:-2], result.shape[-2:]
-    of_a, trans_a = a.lies(sizes)
-    of_b, trans_b = b.lies(sizes)
+    of_a, trans_a = a.strides_in(sizes)
+    of_b, trans_b = b.strides_in(sizes)
     stack = Stack(sizes, of_a, of_b)
-    if turned is not None:
-        assert isinstance(turned.op, Transpose)
-        out = stored_strides(turned.type.shape, turned.op.axes)[:-1]
-        stack = replace(stack, turned=turned.name, out=out)
+    if permuted is not None:
+        axes = permuted.op.permutation
+        assert axes is not None, "only a permutation is stored like that"
+        out = stored_strides(permuted.type.shape, axes)[:-1]
+        stack = replace(stack, permuted=permuted.name, out=out)
     names = (a.buffer, b.buffer)
-    split: Partition = "matrices"
     dtype = result.dtype
-    return Gemm(m, n, inner, *names, trans_a, trans_b, dtype, body, split, stack=stack)
+    return Gemm(m, n, inner, *names, trans_a, trans_b, dtype, body, "matrices", stack=stack)
 
 
 class Fuser:
@@ -80,17 +79,17 @@ class Fuser:
         body = self._body(group, [stored(node.name) for node in group.nodes])
         if group.product is None:
             axis: Axis = group.axis or "columns"
-            split = loop_partition(*group.space, axis, body, self._capacity)
-            return Loop(*group.space, axis, body, split, group.places or ())
+            partition = loop_partition(*group.space, axis, body, self._capacity)
+            return Loop(*group.space, axis, body, partition, group.places or ())
         product = group.product
-        of = self._grouping.borders.product(product)
+        of = self._grouping.padding.product(product)
         assert of is not None
         if of.stacked:
             return self._stack(group, product, of, body)
         (m, n), sides = group.space, (of.trans_a, of.trans_b)
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
-        split = gemm_partition(m, n, of, self._capacity)
-        return Gemm(m, n, of.inner, a, b, *sides, product.type.dtype, body, split, of.window)
+        partition = gemm_partition(m, n, of, self._capacity)
+        return Gemm(m, n, of.inner, a, b, *sides, product.type.dtype, body, partition, of.window)
 
     def _stack(self, group: Group, product: Node, of: Product, body: Body) -> Gemm:
         """Return the kernel of many products."""
@@ -142,8 +141,8 @@ class _Fusion:
         name = node.name
         broadcasts = self.group.operands[name]
         reads = tuple(map(self._operand_signature, node.inputs))
-        reader = id(self.grouping.traits(node).reader)
-        return id(node.op), id(node.type), self.group.roles[name], broadcasts, reads, reader
+        gather = id(self.grouping.traits(node).gather)
+        return id(node.op), id(node.type), self.group.kinds[name], broadcasts, reads, gather
 
     def _operand_signature(self, name: str) -> object:
         if name in self.grouping.inlined:
@@ -165,16 +164,16 @@ class _Fusion:
             self._add(node)
         for node, asked in zip(self.group.nodes, stored, strict=True):
             if asked:
-                value, role = self._values[node.name], self.group.roles[node.name]
-                self._builder.store(value, self._members[node.name], role)
+                value, kind = self._values[node.name], self.group.kinds[node.name]
+                self._builder.store(value, self._members[node.name], kind)
         return self._builder.body()
 
     def _add(self, node: Node) -> None:
-        broadcasts, reader = self.group.operands[node.name], self.grouping.traits(node).reader
+        broadcasts, gather = self.group.operands[node.name], self.grouping.traits(node).gather
         if node is self.group.permuted:
             value = self._operand(node.inputs[0], "each")
-        elif reader is not None:
-            value = reader.write(self._builder, partial(self._fetch, node))
+        elif gather is not None:
+            value = gather.write(self._builder, partial(self._fetch, node))
         elif node is self.group.product:
             product = self._builder.product(node.type.dtype)
             extra = [
@@ -198,8 +197,8 @@ class _Fusion:
             return self._builder.load(place, "row", dtype)
         return self._builder.fetch(place, at, dtype, *index)
 
-    def _operand(self, name: str, broadcast: Seen) -> Expr:
-        assert broadcast != "elsewhere", "see _fetch"
+    def _operand(self, name: str, broadcast: Access) -> Expr:
+        assert broadcast != "gathered", "see _fetch"
         root = self.grouping.bytes_of(name)
         if root in self._values:
             return self._values[root]

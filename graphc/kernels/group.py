@@ -8,14 +8,14 @@ from graphc.ir.expr import Axis, Broadcast
 from graphc.ir.forms import Sizes
 from graphc.ir.graph import Node
 from graphc.kernels.aliases import Part
-from graphc.kernels.iteration_space import Fit, Seen, Space
+from graphc.kernels.iteration_space import Access, Placement, Space
 
 
 @dataclass(eq=False)
 class Group:
     """Nodes that one kernel computes: over `space`, with reductions over `axis`.
 
-    `roles` gives the broadcast kind of each node's value in the space; `operands` the way a node
+    `kinds` gives the broadcast kind of each node's value in the space; `operands` the way a node
     reads each of its operands.
     """
 
@@ -25,21 +25,21 @@ class Group:
     nodes: list[Node] = field(default_factory=list)
     places: Sizes | None = None
     """The dimensions of the rows after the first, if nodes gather."""
-    turned: Node | None = None
+    permuted: Node | None = None
     """The node that stores the result of a stack of products with its axes permuted."""
-    roles: dict[str, Broadcast] = field(default_factory=dict)
-    operands: dict[str, tuple[Seen, ...]] = field(default_factory=dict)
+    kinds: dict[str, Broadcast] = field(default_factory=dict)
+    operands: dict[str, tuple[Access, ...]] = field(default_factory=dict)
     feeds: int = 0
     forward: bool = True
     position: int = -1
     sealed: bool = False
     """Whether the group may no longer be delayed."""
 
-    def add(self, node: Node, fit: Fit) -> None:
+    def add(self, node: Node, placement: Placement) -> None:
         """Add a node."""
         self.nodes.append(node)
-        self.roles[node.name] = fit.role
-        self.operands[node.name] = fit.operands
+        self.kinds[node.name] = placement.kind
+        self.operands[node.name] = placement.operands
 
     def axes_agree(self, axis: Axis | None) -> bool:
         """Return whether nothing in the group is reduced over another axis."""

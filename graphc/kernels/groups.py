@@ -1,8 +1,8 @@
 """The grouping of nodes that run together: each group becomes one fused kernel.
 
-Nodes are visited in the order of the schedule.  A node joins the group of an operand if the matrix
-views agree, and the group then runs at the place of its last node.  It may be delayed like that
-until a node outside reads its results, or writes a state that it reads.
+Nodes are visited in the order of the schedule.  A node joins the group of an operand if their
+placements agree, and the group then runs at the place of its last node.  It may be delayed like
+that until a node outside reads its results, or writes a state that it reads.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from graphc.ir.tensor_type import Dim, count
 from graphc.kernels.aliases import Aliases, joined_columns
 from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.iteration_space import (
-    Fit,
-    Seen,
+    Access,
+    Placement,
+    Space,
     by_last,
-    in_epilogue,
     is_number,
+    is_of_kind,
     is_storable,
     product_placement,
-    stands_as,
 )
-from graphc.kernels.padding import Borders
+from graphc.kernels.padding import Padding
 from graphc.kernels.traits import TraitsOf, feed_masks
-from graphc.ops.again import After
-from graphc.ops.exchange import Send
-from graphc.ops.shape import Transpose
 
 
 class Grouping(Aliases):
-    """The units of a schedule's nodes, in order; the first `boundary` of the nodes are forward."""
+    """The units of a schedule's nodes, in order; the first `boundary` of the nodes are forward.
+
+    With `optional_feeds`, as in inference, some feeds may be missing: only nodes that need the same
+    ones run together.
+    """
 
     def __init__(
         self,
@@ -42,15 +43,15 @@ class Grouping(Aliases):
         boundary: int,
         in_place: Mapping[str, str],
         traits: TraitsOf,
+        optional_feeds: bool,
     ) -> None:
-        place = {node.name: position for position, node in enumerate(order)}
-        super().__init__(graph, traits, Borders(graph, traits, place, boundary))
+        forward = {node.name for node in order[:boundary]}
+        super().__init__(graph, traits, Padding(graph, traits, forward))
         self.group_of: dict[str, Group] = {}
         self._in_place = in_place
-        self._border = boundary
-        trains = graph.updates or graph.gradients or any(isinstance(n.op, Send) for n in graph)
-        self._separate = not trains
-        self._feeds = feed_masks(graph) if self._separate else {}
+        self._boundary = boundary
+        self._separate = optional_feeds
+        self._feeds = feed_masks(graph) if optional_feeds else {}
         self._readers: dict[str, list[Group]] = {}
         self._units: dict[int, Unit] = {}
         for position, node in enumerate(order):
@@ -64,22 +65,27 @@ class Grouping(Aliases):
     def _place(self, position: int, node: Node) -> None:
         if node.op.alias:
             self.roots[node.name] = self.root(node.inputs[0])
-            if isinstance(node.op, After) and self.root(node.name) in self.group_of:
+            if node.op.is_control and self.root(node.name) in self.group_of:
                 self.group_of[self.root(node.name)].sealed = True  # nothing later may join it
             return
-        if node.name in self.group_of or self.borders.takes_pad(node):
+        if node.name in self.group_of:
             return
-        node = self.borders.with_cut(node)
+        if self.padding.is_pad(node):
+            self.padding.pads[node.name] = node
+            return
+        cut = self.padding.cut_of(node)
+        if cut is not None:
+            node = self.padding.joined(node, cut)
         if self.is_splat(node):
             self.inlined.add(node.name)
             return
-        if self.is_view(node) or self.is_turned(node):
+        if self.add_view(node):
             return
-        forward = position < self._border
+        forward = position < self._boundary
         group = self._joined(node, forward) or self._opened(node, forward)
         self._seal(node, group)
         if group is None:
-            parts = joined_columns(node.op, node.inputs, self.traits(node).ins)
+            parts = joined_columns(node, self.traits(node).ins)
             self._units[position] = node if parts is None else Joined(node, parts)
             return
         self._register(node, group)
@@ -110,52 +116,60 @@ class Grouping(Aliases):
     # ------------------------------------------------------------------ joining
 
     def _joined(self, node: Node, forward: bool) -> Group | None:
-        if isinstance(node.op, Transpose):
-            return self._turning(node, forward)
-        if self.traits(node).along == "call":
+        if node.op.permutation is not None:
+            return self._with_permuted(node, forward)
+        if self.traits(node).iteration == "call":
             return None
         for group in self._candidates(node):
             if group.sealed or group.forward != forward or not self._same_feeds(group, node):
                 continue
-            fit = self._fit(group, node) or self._fit_moved(group, node)
-            if fit is not None:
-                group.axis = group.axis or fit.axis
-                for operand, broadcast in zip(node.inputs, fit.operands, strict=True):
-                    self._absorb(group, node, self.root(operand), broadcast, fit.role)
-                self._add(group, node, fit)
+            found = self._placed(group, node)
+            if found is not None:
+                group.space, placement = found
+                group.axis = group.axis or placement.axis
+                for operand, broadcast in zip(node.inputs, placement.operands, strict=True):
+                    self._absorb(group, node, self.root(operand), broadcast, placement.kind)
+                self._add(group, node, placement)
                 return group
         return None
 
-    def _turning(self, node: Node, forward: bool) -> Group | None:
+    def _with_permuted(self, node: Node, forward: bool) -> Group | None:
         """Return the stack of products whose result a node stores permuted, with the node added."""
-        assert isinstance(node.op, Transpose)
-        (source,) = node.inputs
+        axes, (source,) = node.op.permutation, node.inputs
         group = self.group_of.get(source)
-        if group is None or group.product is None or group.sealed or group.forward != forward:
+        if axes is None or group is None or group.product is None or group.sealed:
             return None
-        if not self.reads_stacks(group.product):
+        if group.forward != forward or not self.reads_stacks(group.product):
             return None
-        if not is_storable(node.type.shape, node.op.axes):
+        if not is_storable(node.type.shape, axes):
             return None
         read = any(len(self.graph.users[member.name]) > 1 for member in group.nodes)
         kept = any(member.name in self.graph.roots for member in group.nodes)
         if read or kept or group.nodes[-1].name != source or not self._same_feeds(group, node):
             return None
-        self._add(group, node, Fit("each", ("each",), None))
+        self._add(group, node, Placement("each", ("each",), None))
         group.permuted, group.sealed = node, True
         return group
 
-    def _fit_moved(self, group: Group, node: Node) -> Fit | None:
-        """Return the fit of a node in its own space, which a group of plain nodes then adopts."""
-        before = group.space
-        for space in self.traits(node).fits if self._is_plain(group) else ():
-            if space != before and count(space) == count(before):
-                group.space = space
-                fit = self._fit(group, node)
-                if fit is not None:
-                    return fit
-        group.space = before
+    def _placed(self, group: Group, node: Node) -> tuple[Space, Placement] | None:
+        """Return the space in which a node and a group run together, and its placement there."""
+        for space in self._spaces(group, node):
+            for placement in self._placements(group, node, space):
+                if placement is not None and self._may_run(group, node, space, placement):
+                    return space, placement
         return None
+
+    def _placements(self, group: Group, node: Node, space: Space) -> Iterator[Placement | None]:
+        yield self._as_matrix(node, space)
+        yield self._as_vector(group, node, space)
+
+    def _spaces(self, group: Group, node: Node) -> Iterator[Space]:
+        """Yield the spaces that a group can run in: its own, and if it is plain the node's."""
+        yield group.space
+        if self._is_plain(group):
+            for space in self.traits(node).placements:
+                if space != group.space and count(space) == count(group.space):
+                    yield space
 
     def _is_plain(self, group: Group) -> bool:
         """Return whether a group computes the same in any matrix of as many elements."""
@@ -167,16 +181,16 @@ class Grouping(Aliases):
         )
 
     def _absorb(
-        self, group: Group, node: Node, operand: str, broadcast: Seen, role: Broadcast
+        self, group: Group, node: Node, operand: str, broadcast: Access, kind: Broadcast
     ) -> None:
         """Merge the group of an operand of a joining node into this one, if it can run in it.
 
-        `role` is the node's broadcast there.
+        `kind` is the node's broadcast there.
         """
         other = self.group_of.get(operand)
         if other is None or other is group or other.sealed or other.product or other.axis:
             return
-        if broadcast == "elsewhere":
+        if broadcast == "gathered":
             return
         if other.forward != group.forward or other.feeds != group.feeds:
             return
@@ -193,10 +207,10 @@ class Grouping(Aliases):
             broadcast = "each"
         elif not self._is_vector_of(other, group, broadcast):
             return
-        self._merge(group, other, node, broadcast, role)
+        self._merge(group, other, node, broadcast, kind)
 
     def _merge(
-        self, group: Group, other: Group, node: Node, broadcast: Broadcast, role: Broadcast
+        self, group: Group, other: Group, node: Node, broadcast: Broadcast, kind: Broadcast
     ) -> None:
         """Move the members of another group here.
 
@@ -205,13 +219,13 @@ class Grouping(Aliases):
         taken = []
         for member in other.nodes:
             seen = [broadcast if own == "each" else own for own in other.operands[member.name]]
-            if not self._reads_before(node, role, group.product, member, seen):
+            if not self._reads_before(node, kind, group.product, member, seen):
                 return
-            taken.append((member, Fit(broadcast, tuple(seen), None)))
+            taken.append((member, Placement(broadcast, tuple(seen), None)))
         del self._units[other.position]
         other.sealed = True  # no longer a group, but still recorded as a reader of its operands
-        for member, fit in taken:
-            self._add(group, member, fit)
+        for member, placement in taken:
+            self._add(group, member, placement)
             self._register(member, group)
 
     def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
@@ -237,34 +251,30 @@ class Grouping(Aliases):
     def _same_feeds(self, group: Group, node: Node) -> bool:
         """Return whether a node needs the feeds of a group; in training always.
 
-        In inference feeds may be missing, so nodes that need other feeds stay apart.
+        In inference feeds may be missing, so nodes that need other feeds are not joined.
         """
         return not self._separate or self._feeds[node.name] == group.feeds
 
-    def _fit(self, group: Group, node: Node) -> Fit | None:
-        for stand in (self._as_matrix, self._as_vector):
-            fit = stand(group, node)
-            if fit is None or not group.axes_agree(fit.axis):
-                continue
-            if not self._may_read(group, node, fit):
-                continue
-            if group.product is not None and (fit.role != "each" or not in_epilogue(node.op, fit)):
-                continue
-            if group.product is not None and not self._one_pitch(group.product, node):
-                continue
-            if self._members_agree(group, node, fit) and self._may_write(group, node, fit):
-                return fit
-        return None
+    def _may_run(self, group: Group, node: Node, space: Space, placement: Placement) -> bool:
+        """Return whether a node may run in a group at a placement in a space."""
+        if not group.axes_agree(placement.axis) or not self._may_read(group, node, placement):
+            return False
+        if group.product is not None:
+            reduces = placement.kind != "each" or placement.axis is not None
+            if reduces or node.op.is_random or not self._one_pitch(group.product, node):
+                return False
+        agree = self._members_agree(group, node, space, placement)
+        return agree and self._may_write(group, node, placement)
 
-    def _may_read(self, group: Group, node: Node, fit: Fit) -> bool:
+    def _may_read(self, group: Group, node: Node, placement: Placement) -> bool:
         """Return whether a gathering node finds the dimensions that it needs in a group.
 
         In a group that gathers, nothing may be reduced or drawn.
         """
-        reader = self.traits(node).reader
-        if reader is not None:
-            return group.takes_places(places_of(reader.shape))
-        return group.places is None or (fit.axis is None and not node.op.is_random)
+        gather = self.traits(node).gather
+        if gather is not None:
+            return group.takes_places(places_of(gather.shape))
+        return group.places is None or (placement.axis is None and not node.op.is_random)
 
     def _one_pitch(self, product: Node, node: Node) -> bool:
         """Return whether a node reads the factors of a product as matrices of as many columns.
@@ -291,7 +301,7 @@ class Grouping(Aliases):
         elif not traits.product.trans_b:
             yield b, by_last(self.type(b).shape)[1]
 
-    def _may_write(self, group: Group, node: Node, fit: Fit) -> bool:
+    def _may_write(self, group: Group, node: Node, placement: Placement) -> bool:
         """Return whether a node may overwrite its state in a group.
 
         The group may read that state only at the element that is written.
@@ -300,23 +310,23 @@ class Grouping(Aliases):
             return True
         members = [(member, group.operands[member.name]) for member in group.nodes]
         return all(
-            self._reads_before(node, fit.role, group.product, member, broadcasts)
-            for member, broadcasts in (*members, (node, fit.operands))
+            self._reads_before(node, placement.kind, group.product, member, broadcasts)
+            for member, broadcasts in (*members, (node, placement.operands))
         )
 
     def _reads_before(
         self,
         writer: Node,
-        role: Broadcast,
+        kind: Broadcast,
         product: Node | None,
         member: Node,
-        broadcasts: Sequence[Seen],
+        reads: Sequence[Access],
     ) -> bool:
         """Return whether a member reads each element of the state that `writer` overwrites in time.
 
-        In time is just before it is written; `broadcasts` are those of the member's operands.  A factor
-        of a product is read as a whole, and so are all operands of a stack of products: its threads
-        share matrices, not rows.  A loop reads a single number before all else.
+        In time is just before it is written; `reads` are the ways in which it reads its operands.
+        A factor of a product is read as a whole, and so are all operands of a stack of products:
+        its threads share matrices, not rows.  A loop reads a single number before all else.
         """
         state = self._in_place.get(writer.name)
         if state is None:
@@ -328,55 +338,55 @@ class Grouping(Aliases):
                 continue
             if stacked or operand in self.views or (member is product and i < 2):
                 return False
-            if broadcasts[i] != role and not (number and broadcasts[i] != "elsewhere"):
+            if reads[i] != kind and not (number and reads[i] != "gathered"):
                 return False
         return True
 
-    def _as_matrix(self, group: Group, node: Node) -> Fit | None:
-        """Return the fit of a node in the group's space if that is its own; plain ones fit any."""
+    def _as_matrix(self, node: Node, space: Space) -> Placement | None:
+        """Return the placement of a node in a space if it has one there; a plain one has in any."""
         traits = self.traits(node)
         if any(operand in self.views for operand in node.inputs):
-            return traits.fit if traits.space == group.space else None
-        if traits.plain and count(group.space) == count(node.type.shape):
-            return traits.fit
-        return traits.fits.get(group.space)
+            return traits.placement if traits.space == space else None
+        if traits.plain and count(space) == count(node.type.shape):
+            return traits.placement
+        return traits.placements.get(space)
 
-    def _as_vector(self, group: Group, node: Node) -> Fit | None:
-        """Return the fit of a vector or number among the rows or columns of the group's matrix."""
+    def _as_vector(self, group: Group, node: Node, space: Space) -> Placement | None:
+        """Return the placement of a vector or number among the rows or columns of the group."""
         traits = self.traits(node)
         if traits.iteration != "elements" or group.product is not None:
             return None
         if any(operand in self.views for operand in node.inputs):
-            return None  # their elements are as far apart as those of a wider matrix
-        roles = {
-            group.roles[root]
+            return None  # their rows have the distance of a wider matrix's
+        kinds = {
+            group.kinds[root]
             for root in map(self.root, node.inputs)
-            if root in group.roles and group.roles[root] != "each"
+            if root in group.kinds and group.kinds[root] != "each"
         }
-        if len(roles) != 1:
+        if len(kinds) != 1:
             return None
-        role = roles.pop()
-        if not stands_as(node.type, role, group.space):
+        kind = kinds.pop()
+        if not is_of_kind(node.type, kind, space):
             return None
         operands: list[Broadcast] = []
         for type in traits.ins:
             if is_number(type):
                 operands.append("one")
-            elif stands_as(type, role, group.space) and type.shape == node.type.shape:
-                operands.append(role)
+            elif is_of_kind(type, kind, space) and type.shape == node.type.shape:
+                operands.append(kind)
             else:
                 return None
-        return Fit(role, tuple(operands), "columns" if role == "row" else "rows")
+        return Placement(kind, tuple(operands), "columns" if kind == "row" else "rows")
 
-    def _members_agree(self, group: Group, node: Node, fit: Fit) -> bool:
-        """Return whether the node reads each member of the group by the member's role."""
-        for operand, broadcast in zip(node.inputs, fit.operands, strict=True):
-            role = group.roles.get(self.root(operand))
-            if role is None or (role == broadcast and operand not in self.views):
+    def _members_agree(self, group: Group, node: Node, space: Space, placement: Placement) -> bool:
+        """Return whether the node reads each member of the group by the member's kind."""
+        for operand, broadcast in zip(node.inputs, placement.operands, strict=True):
+            kind = group.kinds.get(self.root(operand))
+            if kind is None or (kind == broadcast and operand not in self.views):
                 continue
             if operand in self.views:
                 return False
-            if not (role == "row" and broadcast == "one" and group.space[0] == 1):
+            if not (kind == "row" and broadcast == "one" and space[0] == 1):
                 return False
         return True
 
@@ -388,14 +398,14 @@ class Grouping(Aliases):
             group = Group(by_last(node.type.shape), None, node, feeds=feeds, forward=forward)
             self._add(group, node, product_placement(node, traits.ins))
             return group
-        if traits.fit is None or traits.space is None:
+        if traits.placement is None or traits.space is None:
             return None
-        group = Group(traits.space, traits.fit.axis, feeds=feeds, forward=forward)
-        self._add(group, node, traits.fit)
+        group = Group(traits.space, traits.placement.axis, feeds=feeds, forward=forward)
+        self._add(group, node, traits.placement)
         return group
 
-    def _add(self, group: Group, node: Node, fit: Fit) -> None:
-        reader = self.traits(node).reader
-        if reader is not None:
-            group.places = places_of(reader.shape)
-        group.add(node, fit)
+    def _add(self, group: Group, node: Node, placement: Placement) -> None:
+        gather = self.traits(node).gather
+        if gather is not None:
+            group.places = places_of(gather.shape)
+        group.add(node, placement)

@@ -63,8 +63,8 @@ class _Run:
             target = self.arrays[store.buffer]
             if isinstance(self.kernel, Gemm) and self.kernel.stack is not None:
                 stack, sizes = self.kernel.stack, (self.kernel.m, self.kernel.n)
-                lies = stored(self.kernel, stack, store.buffer)
-                target = matrices(target, stack.sizes, lies, sizes, self.n)
+                strides = stored(self.kernel, stack, store.buffer)
+                target = matrices(target, stack.sizes, strides, sizes, self.n)
             target[...] = value.reshape(target.shape)
 
     def _shape(self, broadcast: Broadcast) -> tuple[int, int]:
@@ -75,7 +75,11 @@ class _Run:
         if step.op == "load":
             return self._loaded(step).reshape(self._shape(step.broadcast)).copy()
         if step.op in ("fetch", "offset", "scatter_add"):
-            ways = {"fetch": self._fetched, "offset": self._offsets, "scatter_add": self._added}
+            ways = {
+                "fetch": self._fetched,
+                "offset": self._offsets,
+                "scatter_add": self._summed,
+            }
             return ways[step.op](step)
         if step.op == "const":
             return np.full((1, 1), step.value, step.dtype)
@@ -123,13 +127,13 @@ class _Run:
         index, there = np.broadcast_arrays(index, there)
         return np.where(there, flat[np.where(there, index, 0)], step.value.fill)
 
-    def _added(self, step: Step) -> Array:
+    def _summed(self, step: Step) -> Array:
         """Return the scatter-added rows, each added at its index, one after the other."""
-        added = self.kernel
-        assert isinstance(added, ScatterAdd), "only a scatter-add has sums of rows"
+        kernel = self.kernel
+        assert isinstance(kernel, ScatterAdd), "only a scatter-add has sums of rows"
         total = np.zeros((self.rows, self.columns), step.dtype)
-        indices = self.arrays[added.indices].reshape(-1).astype(np.int64)
-        rows = self.arrays[added.source].reshape(-1, self.columns)
+        indices = self.arrays[kernel.indices].reshape(-1).astype(np.int64)
+        rows = self.arrays[kernel.source].reshape(-1, self.columns)
         for index, row in zip(indices.clip(0, self.rows - 1), rows, strict=True):
             total[index] += row
         return total
@@ -183,10 +187,10 @@ def sum_of_columns(x: Array) -> Array:
     return lanes
 
 
-def matrices(buffer: Array, sizes: Shape, apart: Shape, matrix: Shape, n: int) -> Array:
+def matrices(buffer: Array, sizes: Shape, strides: Shape, matrix: Shape, n: int) -> Array:
     """Return a view of the matrices of a stack in a buffer, (*sizes, *matrix)."""
-    strides = tuple(step * buffer.itemsize for step in (*shape_at(apart, n), 1))
-    return as_strided(buffer, shape_at((*sizes, *matrix), n), strides)
+    in_bytes = tuple(step * buffer.itemsize for step in (*shape_at(strides, n), 1))
+    return as_strided(buffer, shape_at((*sizes, *matrix), n), in_bytes)
 
 
 def _stacked(kernel: Gemm, stack: Stack, arrays: Mapping[str, Array], n: int) -> Array:
@@ -217,7 +221,7 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
         b = b.T if kernel.trans_b else b
     else:
         a = seen(kernel.window, a)
-        b = turned(kernel.window, b) if kernel.trans_b else b.reshape(inner, columns)
+        b = reversed_filter(kernel.window, b) if kernel.trans_b else b.reshape(inner, columns)
     a = a.T if kernel.trans_a else a
     total = np.zeros((rows, columns), kernel.dtype)
     for p in range(inner):
@@ -263,7 +267,7 @@ def _pixel(window: Window, place: Sizes, offset: Sizes) -> Sizes | None:
     return tuple(found)
 
 
-def turned(window: Window, weight: Array) -> Array:
+def reversed_filter(window: Window, weight: Array) -> Array:
     """Return a weight, stored (offsets, n, channels), as (offsets * channels, n).
 
     The offsets are in reverse order.

@@ -1,7 +1,7 @@
-"""Every value as a matrix: rows are its first dimension, columns all the others.
+"""The iteration spaces of kernels, and how values vary over them.
 
-If that does not fit, rows are more of the first dimensions; for results of products they are all
-but the last.
+Every value is a matrix: rows are its first dimension, columns all the others.  Where values do not
+agree by that, rows are more of the first dimensions; for results of products all but the last.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Literal
 
 from graphc.ir.expr import Axis, Broadcast
 from graphc.ir.graph import Node
-from graphc.ir.op import Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, count
 
 Space = tuple[Dim, Dim]
@@ -97,90 +96,87 @@ def is_readable(strides: Shape) -> bool:
 def is_storable(shape: Shape, axes: tuple[int, ...]) -> bool:
     """Return whether a product can store its transpose of `shape`.
 
-    Rows must stay contiguous, and equally far apart whatever the batch is.
+    Rows must stay contiguous, and have one distance whatever the batch is.
     """
     return axes[-1] == len(axes) - 1 and isinstance(stored_strides(shape, axes)[-2], int)
 
 
-Seen = Broadcast | Literal["elsewhere"]
-"""The way a node reads an operand: at its own element, by its broadcast, or by a gather."""
+Access = Broadcast | Literal["gathered"]
+"""The way a node reads an operand: by its broadcast kind, or by a gather."""
 
 
 @dataclass(frozen=True)
-class Fit:
-    """The broadcasts of a node's value and operands in a group, and its reduction axis."""
+class Placement:
+    """The way a node runs in an iteration space.
 
-    role: Broadcast
-    operands: tuple[Seen, ...]
+    These are the broadcast kinds of its value and of its operands, and its reduction axis.
+    """
+
+    kind: Broadcast
+    operands: tuple[Access, ...]
     axis: Axis | None
 
 
-def placements_of(node: Node, ins: list[TensorType]) -> dict[Space, Fit]:
-    """Return the fits of a node in the matrices that it can run over by itself.
+def placements_of(node: Node, ins: list[TensorType]) -> dict[Space, Placement]:
+    """Return the placements of a node in the spaces that it can run over by itself.
 
-    An op on elements fits into the matrix of its first dimension by all others, or into that of all
-    dimensions by the last; the first fit found is its choice.  Without a kernel there are none.
+    An op on elements runs over the matrix of its first dimension by all others, or over that of all
+    dimensions by the last; the first one found is its choice.  Without a kernel there are none.
     """
-    along = node.op.iteration(ins)
-    if along == "call":
+    iteration = node.op.iteration(ins)
+    if iteration == "call":
         return {}
-    if along == "all":
+    if iteration == "all":
         whole: list[Broadcast] = ["each" for _ in ins]
-        return {flat(ins[0].shape): Fit("row", tuple(whole), "columns")}
-    if along == "elements":
+        return {flat(ins[0].shape): Placement("row", tuple(whole), "columns")}
+    if iteration == "elements":
         return _of_elements(node, ins)
     broadcasts = node.op.broadcasts(ins)
-    assert broadcasts is not None, f"{node.op.name} says how its operands stand"
+    assert broadcasts is not None, f"{node.op.name} says how its operands broadcast"
     space = by_lead(ins[0].shape, node.op.lead(ins))
-    axis: Axis = "rows" if along == "rows" else "columns"
-    role: Broadcast = "row" if axis == "columns" else "column"
+    axis: Axis = "rows" if iteration == "rows" else "columns"
+    kind: Broadcast = "row" if axis == "columns" else "column"
     if node.type.rank >= 2 and node.type.shape == ins[0].shape:
-        role = "each"
-    return {space: Fit(role, broadcasts, axis)}
+        kind = "each"
+    return {space: Placement(kind, broadcasts, axis)}
 
 
-def _of_elements(node: Node, ins: list[TensorType]) -> dict[Space, Fit]:
+def _of_elements(node: Node, ins: list[TensorType]) -> dict[Space, Placement]:
     shape, broadcasts = node.type.shape, node.op.broadcasts(ins)
+    kind: Broadcast = "each" if shape else "row"
     if broadcasts is not None:
-        return {
-            by_lead(shape, node.op.lead(ins)): Fit("each" if shape else "row", broadcasts, None)
-        }
-    found: dict[Space, Fit] = {}
+        return {by_lead(shape, node.op.lead(ins)): Placement(kind, broadcasts, None)}
+    found: dict[Space, Placement] = {}
     for lead in leads(shape):
-        stands = [broadcast_kind(type.shape, shape, lead) for type in ins]
-        known = tuple(broadcast for broadcast in stands if broadcast is not None)
-        if len(known) == len(stands):
-            found.setdefault(by_lead(shape, lead), Fit("each" if shape else "row", known, None))
+        kinds = [broadcast_kind(type.shape, shape, lead) for type in ins]
+        known = tuple(broadcast for broadcast in kinds if broadcast is not None)
+        if len(known) == len(kinds):
+            found.setdefault(by_lead(shape, lead), Placement(kind, known, None))
     return found
 
 
-def is_plain(node: Node, fits: Mapping[Space, Fit]) -> bool:
+def gather_placement(ins: Sequence[TensorType]) -> Placement:
+    """Return the placement of an op that gathers its operands."""
+    operands: list[Access] = ["gathered" for _ in ins]
+    return Placement("each", tuple(operands), None)
+
+
+def product_placement(node: Node, ins: list[TensorType]) -> Placement:
+    """Return the placement of a matrix product and its epilogue in the result's matrix."""
+    found = (broadcast_kind(type.shape, node.type.shape) for type in ins[2:])
+    extra: tuple[Broadcast, ...] = tuple(broadcast or "each" for broadcast in found)
+    return Placement("each", ("each", "each", *extra), None)
+
+
+def is_plain(node: Node, placements: Mapping[Space, Placement]) -> bool:
     """Return whether a node computes the same in any matrix of as many elements.
 
     It then has rank 3 or more, and reads only elements and numbers.
     """
-    fit = next(iter(fits.values()), None)
-    if fit is None or node.type.rank < 3 or node.op.is_random or fit.axis is not None:
+    placement = next(iter(placements.values()), None)
+    if placement is None or node.type.rank < 3 or node.op.is_random or placement.axis is not None:
         return False
-    return fit.role == "each" and set(fit.operands) <= {"each", "one"}
-
-
-def gather_placement(ins: Sequence[TensorType]) -> Fit:
-    """Return the fit of an op that gathers its operands."""
-    operands: list[Seen] = ["elsewhere" for _ in ins]
-    return Fit("each", tuple(operands), None)
-
-
-def product_placement(node: Node, ins: list[TensorType]) -> Fit:
-    """Return the fit of a matrix product and its epilogue in the result's matrix."""
-    found = (broadcast_kind(type.shape, node.type.shape) for type in ins[2:])
-    extra: tuple[Broadcast, ...] = tuple(broadcast or "each" for broadcast in found)
-    return Fit("each", ("each", "each", *extra), None)
-
-
-def in_epilogue(op: Op, fit: Fit) -> bool:
-    """Return whether a node can run on a product while that is in registers."""
-    return fit.axis is None and not op.is_random
+    return placement.kind == "each" and set(placement.operands) <= {"each", "one"}
 
 
 def is_number(type: TensorType) -> bool:
@@ -188,13 +184,13 @@ def is_number(type: TensorType) -> bool:
     return all(dim == 1 for dim in type.shape)
 
 
-def stands_as(type: TensorType, role: Broadcast, space: Space) -> bool:
+def is_of_kind(type: TensorType, kind: Broadcast, space: Space) -> bool:
     """Return whether a value can be one number for each row, or each column, of the space."""
-    if role == "row":
+    if kind == "row":
         if space[0] == 1:
             return is_number(type)
         return type.rank >= 1 and count(type.shape) == space[0]
-    if role == "column":
+    if kind == "column":
         shape = type.shape
         return shape == (space[1],) or (
             len(shape) > 1 and shape[0] == 1 and matrix(shape) == (1, space[1])

@@ -1,4 +1,8 @@
-"""The two kinds of fused kernel: a loop and a matrix product."""
+"""The kinds of fused kernel: loops and matrix products, with permutations and scatter-adds.
+
+A program is a list of them over buffers.  All backends run this form, and fusion, barriers, memory
+and the certificate know only it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ class Loop:
     columns: Dim
     axis: Axis
     body: Body
-    split: Partition
+    partition: Partition
     places: Sizes = ()
 
 
@@ -68,13 +72,13 @@ class Stack:
 
     `a` and `b` have the elements from one matrix to the next in each, 0 if one serves all, and then
     the elements from row to row.  Values that the body reads and writes at each element are
-    contiguous, except the buffer `turned`, whose strides are `out`.
+    contiguous, except the buffer `permuted`, whose strides are `out`.
     """
 
     sizes: Shape
     a: Shape
     b: Shape
-    turned: str = ""
+    permuted: str = ""
     out: Shape = ()
 
 
@@ -105,7 +109,7 @@ class Gemm:
     trans_b: bool
     dtype: str
     body: Body
-    split: Partition
+    partition: Partition
     window: Window | None = None
     stack: Stack | None = None
 

@@ -77,7 +77,7 @@ def _head(kernel: Kernel) -> str:
     source = f"  read in order {kernel.axes}" if isinstance(kernel, Permutation) else ""
     if isinstance(kernel, ScatterAdd):
         rows, indices = map(name_text, (kernel.source, kernel.indices))
-        source = f"  added = {kernel.count} rows of {rows} by {indices}"
+        source = f"  scatter_add = {kernel.count} rows of {rows} by {indices}"
     return f"{place}{along} split={kernel.partition}{source}{given}"
 
 
@@ -103,13 +103,13 @@ def _at(at: object, *given: str) -> str:
     `p0` is the index along the first dimension of the result, and so on; the first indices may be
     given.
     """
-    assert isinstance(at, AccessMap), "the value of a fetch is where"
+    assert isinstance(at, AccessMap), "the value of a fetch is an access map"
     indices = [*given, *(f"p{axis}" for axis in range(len(given), len(at.axes)))]
-    places = [_walk(index, axis_map) for index, axis_map in zip(indices, at.axes, strict=True)]
+    places = [_position(index, axis) for index, axis in zip(indices, at.axes, strict=True)]
     return ", ".join(places) + (f" else {at.fill:g}" if at.fill else "")
 
 
-def _walk(index: str, axis_map: AxisMap) -> str:
+def _position(index: str, axis_map: AxisMap) -> str:
     text = f"{axis_map.scale}*{index}" if axis_map.scale != 1 else index
     if axis_map.shift:
         text += f"{axis_map.shift:+d}"

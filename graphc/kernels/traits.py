@@ -10,14 +10,13 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Iteration, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.iteration_space import (
-    Fit,
+    Placement,
     Space,
     by_last,
     gather_placement,
     is_plain,
     placements_of,
 )
-from graphc.ops.source import Input
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +25,25 @@ class Traits:
 
     ins: list[TensorType]
     """The types of its operands."""
-    along: Iteration
+    iteration: Iteration
     product: Product | None
     """The form of a matrix product that has a kernel, else None."""
-    fits: dict[Space, Fit]
-    """Its fit in each of its own spaces, its first choice first; empty without a kernel."""
-    reader: GatherRule | None
+    placements: dict[Space, Placement]
+    """Its placement in each of its own spaces, its first choice first; empty without a kernel."""
+    gather: GatherRule | None
     """The rule of an op that gathers its operands, else None."""
     plain: bool
     """Whether it computes the same in any matrix of as many elements."""
 
     @property
-    def fit(self) -> Fit | None:
-        """The fit in the space of its choice."""
-        return next(iter(self.fits.values()), None)
+    def placement(self) -> Placement | None:
+        """The placement in the space of its choice."""
+        return next(iter(self.placements.values()), None)
 
     @property
     def space(self) -> Space | None:
         """The space of its choice."""
-        return next(iter(self.fits), None)
+        return next(iter(self.placements), None)
 
 
 class TraitsOf:
@@ -76,15 +75,12 @@ class TraitsOf:
 
 
 def _traits(node: Node, ins: list[TensorType]) -> Traits:
-    reader = node.op.gather(ins, node.type)
-    fits = (
-        placements_of(node, ins)
-        if reader is None
-        else {by_last(reader.shape): gather_placement(ins)}
-    )
-    along = node.op.iteration(ins) if reader is None else "elements"
-    product = node.op.product(ins)
-    return Traits(ins, along, product, fits, reader, is_plain(node, fits))
+    gather, product = node.op.gather(ins, node.type), node.op.product(ins)
+    if gather is None:
+        iteration, placements = node.op.iteration(ins), placements_of(node, ins)
+    else:
+        iteration, placements = "elements", {by_last(gather.shape): gather_placement(ins)}
+    return Traits(ins, iteration, product, placements, gather, is_plain(node, placements))
 
 
 ROWS = 1
@@ -96,7 +92,7 @@ def feed_masks(graph: Graph) -> dict[str, int]:
     masks: dict[str, int] = {}
     bit, batched = 2 * ROWS, 0
     for node in graph:
-        if isinstance(node.op, Input):
+        if node.op.is_input:
             masks[node.name] = bit
             batched |= bit if node.type.batched else 0
             bit <<= 1
@@ -110,7 +106,7 @@ def feed_masks(graph: Graph) -> dict[str, int]:
 
 def counts_rows(graph: Graph, node: Node) -> bool:
     """Return whether a node has as many rows as the batch, and no operand that has them."""
-    given = isinstance(node.op, Input) or any(graph[name].type.batched for name in node.inputs)
+    given = node.op.is_input or any(graph[name].type.batched for name in node.inputs)
     return node.type.batched and not given
 
 
@@ -120,6 +116,6 @@ def reason_for_call(op: Op, ins: Sequence[TensorType]) -> str:
     if type(op).product is not Op.product:
         if any(type.rank != 2 for type in ins[:2]):
             return f"only products of matrices are generated, not of {types}"
-    elif type(op).along is Op.iteration:
+    elif type(op).iteration is Op.iteration:
         return "it has no scalar rule"
     return f"no generated form for {types}"

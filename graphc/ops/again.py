@@ -19,6 +19,7 @@ class After(Fused):
 
     name = "after"
     alias = True
+    is_control = True
     roles = ("x", "event")
     only_moves = True
 
@@ -36,4 +37,4 @@ def is_clone(name: str) -> bool:
 
 def is_event_of(name: str, reader: Node) -> bool:
     """Return whether a node only waits for that value, and reads none of its bytes."""
-    return isinstance(reader.op, After) and reader.inputs[0] != name
+    return reader.op.is_control and reader.inputs[0] != name

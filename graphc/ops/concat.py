@@ -40,6 +40,16 @@ class Concat(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.concatenate(ins, axis=self.axis)
 
+    def operand_starts(self, ins: Sequence[TensorType]) -> list[tuple[int, ...]] | None:
+        axis, starts, start = normal_axis(self.axis, ins[0].rank), [], 0
+        for x in ins:
+            size = x.shape[axis]
+            if not isinstance(size, int):
+                return None
+            starts.append(tuple(start * (i == axis) for i in range(x.rank)))
+            start += size
+        return starts
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:

@@ -68,6 +68,9 @@ class Pad(Op):
         sizes = zip(self.pads, shape, strict=True)
         return tuple(slice(before, before + size) for (before, _), size in sizes)
 
+    def box_start(self, x: TensorType) -> tuple[int, ...] | None:
+        return tuple(-before for before, _ in self.pads) if self.value == 0 else None
+
     def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         return moved(ins[0].shape, result, self._maps, self.value)
 

@@ -79,6 +79,10 @@ class Transpose(Op):
         (x,) = ins
         return moved(x.shape, result, self._maps) if self._keeps_rows(x.shape) else None
 
+    @property
+    def permutation(self) -> tuple[int, ...]:
+        return self.axes
+
     def _maps(self, axis_maps: list[AxisMap]) -> list[AxisMap]:
         return [axis_maps[axis] for axis in self.axes]
 

@@ -44,6 +44,9 @@ class Slice(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0][self.index(ins[0].ndim)].copy()
 
+    def box_start(self, x: TensorType) -> tuple[int, ...] | None:
+        return _starts(self.cuts, x.rank)
+
     def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         (x,) = ins
 
@@ -90,6 +93,10 @@ class SliceGrad(Op):
         out[cut_index(self.cuts, out.ndim)] = ins[0]
         return out
 
+    def operand_starts(self, ins: Sequence[TensorType]) -> list[tuple[int, ...]] | None:
+        start = _starts(self.cuts, len(self.shape))
+        return None if start is None else [start]
+
     def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         (dout,) = ins
 
@@ -132,6 +139,16 @@ def slice_start(op: Op) -> int:
     ((_, start, _, _),) = op.cuts
     assert isinstance(start, int)
     return start
+
+
+def _starts(cuts: Sequence[Cut], rank: int) -> tuple[int, ...] | None:
+    """Return the start of the cuts in each dimension, or None unless they are whole and dense."""
+    starts = [0] * rank
+    for axis, start, _, step in cuts:
+        if not isinstance(start, int) or step != 1:
+            return None
+        starts[axis] = start
+    return tuple(starts)
 
 
 def cut_index(cuts: Sequence[Cut], rank: int) -> tuple[slice, ...]:

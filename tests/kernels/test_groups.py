@@ -28,7 +28,7 @@ def _is_joined(program: Program, name: str) -> bool:
     """Whether its parts are copied, each by an instruction."""
     node = program.graph[name]
     types = [program.graph[operand].type for operand in node.inputs]
-    return joined_columns(node.op, node.inputs, types) is not None
+    return joined_columns(node, types) is not None
 
 
 def test_nothing_joins_a_group_that_another_took_in() -> None:

@@ -25,15 +25,15 @@ def own_loop(op: Op, ins: Sequence[TensorType]) -> tuple[Loop, Expr]:
 
 def loops_of(op: Op, ins: Sequence[TensorType]) -> Iterator[tuple[Loop, Expr]]:
     """The op over each matrix that it can run over."""
-    result, along = op.infer(ins), op.iteration(ins)
-    axis: Axis = "rows" if along == "rows" else "columns"
+    result, iteration = op.infer(ins), op.iteration(ins)
+    axis: Axis = "rows" if iteration == "rows" else "columns"
     node = Node("out", op, tuple(f"in{i}" for i in range(len(ins))), result)
-    for space, fit in placements_of(node, list(ins)).items():
+    for space, placement in placements_of(node, list(ins)).items():
         b = BodyBuilder()
-        operands = [b.load(f"in{i}", fit.operands[i], x.dtype) for i, x in enumerate(ins)]
+        operands = [b.load(f"in{i}", placement.operands[i], x.dtype) for i, x in enumerate(ins)]
         value = op.scalar(operands, axis)
-        role: Broadcast = "one" if along == "all" else fit.role
-        b.store(value, "out", role if result.rank else "one")
+        kind: Broadcast = "one" if iteration == "all" else placement.kind
+        b.store(value, "out", kind if result.rank else "one")
         yield Loop(*space, axis, b.body(), "none"), value
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from graphc.ir.expr import BodyBuilder, Broadcast
-from graphc.ir.op import Array, Layer, Op
+from graphc.ir.op import Array, Iteration, Layer, Op
 from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.kernels.interpret import run
 from graphc.kernels.iteration_space import broadcast_kind
@@ -231,3 +231,13 @@ def test_epilogue_equals_reference(examples: list[Example]) -> None:
                 arrays["out"] = np.empty(shape_at(result.shape, n), result.dtype)
                 run(as_gemm(example.op, example.types), arrays, n)
                 assert close(arrays["out"], example.concrete(n).reference(ins)), str(example)
+
+
+def test_the_former_name_of_the_iteration_rule_is_read() -> None:
+    """Users wrote ops by it."""
+
+    class Doubled(Op):
+        def along(self, ins: Sequence[TensorType]) -> Iteration:
+            return "elements"
+
+    assert Doubled().iteration([]) == "elements"

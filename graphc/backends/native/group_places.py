@@ -104,7 +104,7 @@ class GroupLine:
         return carried
 
     @property
-    def dense_maps(self) -> int:
+    def straight(self) -> int:
         """The number of offsets of a line of the filter that are taken without a loop."""
         many = len(self.phase.met) * self.window.channels > STRAIGHT
         return 1 if many else len(self.phase.met)

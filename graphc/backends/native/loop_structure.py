@@ -66,8 +66,8 @@ def needed(body: Body, roots: Iterable[int]) -> tuple[int, ...]:
 def stores_at(body: Body, *levels: Broadcast) -> tuple[Store, ...]:
     """Return the stores that happen once for each element, row or column, or once in all.
 
-    A value that varies more than its store, such as the number of the only row, is stored as often as
-    it is computed.
+    A value that varies more than its store, such as the number of the only row, is stored as
+    often as it is computed.
     """
     return tuple(
         s for s in body.stores if join(s.broadcast, body.steps[s.step].broadcast) in levels
@@ -75,12 +75,12 @@ def stores_at(body: Body, *levels: Broadcast) -> tuple[Store, ...]:
 
 
 def as_one_row(kernel: Loop) -> Loop:
-    """Return the kernel with the broadcast kinds of one row: a value of a column is an element's."""
+    """Return the kernel of a single row with a column's values as its elements'."""
     return _with_spans(kernel, {"column": "each"})
 
 
 def as_one_column(kernel: Loop) -> Loop:
-    """Return the kernel with the broadcast kinds of one column: a value of a row is its element's."""
+    """Return the kernel of a single column with a row's values as its elements'."""
     return _with_spans(kernel, {"row": "each", "column": "one"})
 
 
