@@ -67,6 +67,6 @@ def _unreached(node: Node, name: str, losses: tuple[str, ...]) -> GraphError:
     what = f"loss {losses[0]!r} does" if len(losses) == 1 else f"losses {', '.join(losses)} do"
     return GraphError(
         f"{what} not depend on {node.op.name} {name!r}, so it has no gradient",
-        loc=node.locs[0] if node.locs else None,
+        loc=node.loc,
         hint="leave it out of wrt, or use it on the way to a loss",
     )

@@ -97,7 +97,7 @@ def _check_weights(graph: Graph, divisor: str) -> None:
                 f"a loss is weighted by what is computed from {name!r}, so a shard cannot know "
                 "what the whole batch's weights are",
                 operands=[graph[name].described(graph[name].op.name)],
-                loc=graph[divisor].locs[0] if graph[divisor].locs else None,
+                loc=graph[divisor].loc,
                 hint="weigh rows by inputs and constants, or compile without shards",
             )
 
@@ -108,7 +108,7 @@ def _check_derivatives(graph: Graph) -> None:
             raise GraphError(
                 "gc.grad differentiates a batchnorm, which synchronised shards cannot do: each has "
                 "its own rows",
-                loc=node.locs[0] if node.locs else None,
+                loc=node.loc,
                 hint="compile without sync_batchnorm, or declare it with frozen=True",
             )
 

@@ -14,6 +14,7 @@ from graphc.base.errors import GraphError
 
 FORMER = {
     "certificate": "check.certificate",
+    "check.certificate.parse": "check.certificate.text",
     "check.grad_report": "check.grad_check",
     "declare.optim.adamax": "declare.optim.adam",
     "declare.optim.group": "declare.optim.optimizer",

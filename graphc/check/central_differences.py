@@ -12,12 +12,11 @@ import numpy as np
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
-from graphc.ir.op import Array, Layer, Op, attributes
+from graphc.ir.interpreter import by_reference, interpret
+from graphc.ir.op import Array, Op, attributes
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.shape import StopGradient
 from graphc.ops.source import Constant, Input
 from graphc.runtime import reference
-from graphc.runtime.reference import computed
 
 
 def in_float64(graph: Graph) -> Graph:
@@ -165,7 +164,7 @@ def wrong_entries(
         return float((np.asarray(op.reference_in(arrays, train)) * weight).sum())
 
     flows = set(names)
-    if not isinstance(op, Layer):
+    if not op.is_layer:
         rule = apply_rule(op, reference.types_of(arrays))
         flows = {name for name, value in zip(names, rule, strict=True) if value is not None}
     for name, x in zip(names, arrays, strict=True):
@@ -195,13 +194,9 @@ def rule_mistakes(op: Op, types: Sequence[TensorType]) -> Iterator[str]:
 
 def apply_rule(op: Op, types: Sequence[TensorType]) -> Sequence[Value | None]:
     """Return the results of the gradient rule for operands of these types."""
-    b = Builder(op.name)
-    b.locs = ()
-    names = reference.operand_names(op, len(types))
-    ins = [
-        b.apply(Input(t.shape, t.dtype), name=name) for name, t in zip(names, types, strict=True)
-    ]
-    out = b.apply(op, *ins, name="result")
+    b = Builder.extending(reference.expanded(op, tuple(types)))
+    ins = [b.value(name) for name in reference.operand_names(op, len(types))]
+    out = b.value("result")
     dout = b.apply(Input(out.shape, out.dtype), name="cotangent")
     return op.grad(b, ins, out, dout)
 
@@ -240,15 +235,17 @@ class Function:
         target: str,
         weights: Sequence[tuple[str, Array | float]],
     ) -> None:
-        self.values, self.rows, self.target, self.weights = values, rows, target, weights
+        self.values, self.target, self.weights = values, target, weights
+        self.rule = by_reference(rows, train=True)
         needed = graph.upstream(name for name, _ in weights)
         changed = {target}
         self.nodes = []
         for node in graph:
-            stops = node.name == target or isinstance(node.op, StopGradient)
+            stops = node.name == target or node.op.stops_gradients
             if node.name in needed and not stops and not changed.isdisjoint(node.inputs):
                 self.nodes.append(node)
                 changed.add(node.name)
+        self.known = {name: value for name, value in values.items() if name not in changed}
 
     @property
     def is_on_kink(self) -> bool:
@@ -259,11 +256,8 @@ class Function:
 
     def __call__(self, x: Array) -> float:
         """Return the sum if the node has the value x."""
-        values = {**self.values, self.target: x}
         with np.errstate(all="ignore"):
-            for node in self.nodes:
-                ins = [values[name] for name in node.inputs]
-                values[node.name] = computed(node, ins, self.rows, True)
+            values = interpret(self.nodes, self.rule, {**self.known, self.target: x})
         return float(sum((values[name] * weight).sum() for name, weight in self.weights))
 
 

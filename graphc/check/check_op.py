@@ -14,7 +14,7 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.check.central_differences import rule_mistakes, widened, wrong_entries
 from graphc.ir.graph import Graph
-from graphc.ir.op import Array, Layer, Op, attributes
+from graphc.ir.op import Array, Op, attributes
 from graphc.ir.tensor_type import N, TensorType, shape_at, shape_text
 from graphc.ops import OPS
 from graphc.runtime import reference
@@ -159,7 +159,7 @@ def _open_batch(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
 
 
 def _expansion(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
-    if not isinstance(concrete, Layer):
+    if not concrete.is_layer:
         return
     for train, value in _values(concrete, case):
         graph: Graph = reference.expanded(concrete, reference.types_of(case), train)
@@ -174,7 +174,7 @@ def _gradient(op: Op, case: Example, h: float, tolerance: float) -> Iterator[Fin
     ins = [x.astype("float64") if x.dtype.kind == "f" else x for x in case]
     try:
         types = reference.types_of(ins)
-        mistakes = [] if isinstance(op, Layer) else list(rule_mistakes(wide, types))
+        mistakes = [] if op.is_layer else list(rule_mistakes(wide, types))
         if mistakes:
             yield from (("grad", f"it {text}") for text in mistakes)
             return
@@ -199,11 +199,11 @@ def _values(op: Op, case: Example, copied: bool = True) -> list[tuple[bool, Any]
 
 def _modes(op: Op) -> tuple[bool, ...]:
     """Return whether to train, for each mode that the op tells apart."""
-    return (True, False) if isinstance(op, Layer) else (False,)
+    return (True, False) if op.is_layer else (False,)
 
 
 def _differentiable(op: Op) -> bool:
-    return isinstance(op, Layer) or type(op).grad is not Op.grad
+    return op.is_layer or type(op).grad is not Op.grad
 
 
 def _rows(case: Example) -> int:
@@ -215,7 +215,7 @@ def _opened(type: TensorType, rows: int) -> TensorType:
 
 
 def _in(op: Op, train: bool) -> str:
-    if not isinstance(op, Layer):
+    if not op.is_layer:
         return ""
     return " in training" if train else " in inference"
 

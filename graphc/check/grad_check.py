@@ -24,10 +24,10 @@ from graphc.declare.net import Net
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ops.shape import StopGradient
-from graphc.ops.source import Input, Parameter
 from graphc.runtime.feeds import Feed, FeedCheck
 from graphc.runtime.reference import evaluate, initial_state
+from passes.backward import Backward
+from passes.specialize import Specialize
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,9 @@ class Suspect:
     wrong: WrongEntry
 
     def __str__(self) -> str:
-        loc = self.node.locs[0] if self.node.locs else None
         return (
             f"the gradient rule of {self.node.op.name} {self.node.name!r} is wrong: "
-            f"{self.wrong}{_declared(loc)}"
+            f"{self.wrong}{_declared(self.node.loc)}"
         )
 
 
@@ -146,9 +145,6 @@ def grad_check(
     if the net has no loss, if a name in `wrt` is not a float parameter or input, or if no loss
     depends on any of them.
     """
-    from passes.backward import Backward
-    from passes.specialize import Specialize
-
     declared = net if isinstance(net, Graph) else net.graph()
     if not declared.losses:
         raise GraphError(
@@ -179,7 +175,7 @@ def grad_check(
 
 def _targets(graph: Graph, wrt: Sequence[str | Value] | None) -> tuple[str, ...]:
     floats = (node for node in graph if node.type.is_float)
-    able = [node.name for node in floats if isinstance(node.op, (Parameter, Input))]
+    able = [node.name for node in floats if (node.op.is_parameter or node.op.is_input)]
     if wrt is None:
         return tuple(able)
     names = tuple(item.name if isinstance(item, Value) else item for item in wrt)
@@ -201,7 +197,7 @@ def _reached(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
         node = graph[stack.pop()]
         if node.name not in seen and node.type.is_float:
             seen.add(node.name)
-            if not isinstance(node.op, StopGradient):
+            if not node.op.stops_gradients:
                 stack.extend(node.inputs)
     return tuple(name for name in names if name in seen)
 
@@ -214,9 +210,7 @@ def _arrays(
     for name in arrays.keys() & state.keys():
         arrays[name] = np.array(state[name], graph[name].type.dtype)
     bounds = index_bounds(graph)
-    inputs = {
-        node.name: Feed(node, bounds.get(node.name)) for node in graph if isinstance(node.op, Input)
-    }
+    inputs = {node.name: Feed(node, bounds.get(node.name)) for node in graph if node.op.is_input}
     fed, rows = FeedCheck(inputs, frozenset(inputs), 1).arrays(feeds, limit=False)
     arrays.update({name: np.array(array) for name, array in fed.items()})
     return arrays, rows
@@ -230,8 +224,8 @@ def _check(graph: Graph, loss: Function, h: float, tolerance: float) -> Checked:
         compare(lambda: loss(x), x, index, float(gradient[index]), h, tolerance)
         for index in indices(x.shape, node.name, LIMIT)
     )
-    kind = "input" if isinstance(node.op, Input) else "parameter"
-    return Checked(node.name, kind, node.locs[0] if node.locs else None, x.size, entries)
+    kind = "input" if node.op.is_input else "parameter"
+    return Checked(node.name, kind, node.loc, x.size, entries)
 
 
 def _suspect(graph: Graph, values: Mapping[str, Array], rows: int) -> Suspect | None:
@@ -239,7 +233,7 @@ def _suspect(graph: Graph, values: Mapping[str, Array], rows: int) -> Suspect | 
     needed = graph.upstream(graph.outputs[name] for name in graph.losses)
     for node in graph:
         ins = [values[name] for name in node.inputs]
-        judged = node.name in needed and not isinstance(node.op, StopGradient)
+        judged = node.name in needed and not node.op.stops_gradients
         if judged and any(array.dtype == np.float64 for array in ins):
             for wrong in wrong_entries(node.op.at(rows), ins, limit=10):
                 return Suspect(node, wrong)

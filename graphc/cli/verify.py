@@ -10,7 +10,7 @@ from typing import Any
 
 from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify, certify_program
-from graphc.check.certificate.parse import parse_certificate
+from graphc.check.certificate.text import parse_certificate
 from graphc.check.verify import ProgramProof, Report, verify, verify_program
 from graphc.cli.arguments import Command, Parser, positive, print_json
 from graphc.cli.model import compiled, load_model

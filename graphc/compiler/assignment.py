@@ -139,6 +139,8 @@ class Assignment:
                 last[number] = i
         for value in self.graph.outputs.values():
             last[root[value]] = len(self.instrs)  # outputs are read when the run is over
+        if self.low.keeps:
+            last = [len(self.instrs) if end >= 0 else end for end in last]
         return first, last
 
     # ------------------------------------------------------------------ slots

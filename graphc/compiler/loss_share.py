@@ -18,6 +18,7 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.ir.graph import Graph, Node
+from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array
 from graphc.ops.concat import Concat
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Sub
@@ -26,8 +27,6 @@ from graphc.ops.losses.row_loss import RowLoss
 from graphc.ops.reduce import Mean, Sum
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice
-from graphc.ops.source import Input, Parameter, State
-from graphc.runtime.reference import computed
 
 Share = Literal["rows", "sum"]
 ROWS: Share = "rows"
@@ -59,7 +58,7 @@ class Divisor:
     def inputs(self) -> tuple[str, ...]:
         """The inputs that have to be fed to compute the divisor."""
         needed = self.graph.upstream(self.operands)
-        return tuple(n.name for n in self.graph if isinstance(n.op, Input) and n.name in needed)
+        return tuple(n.name for n in self.graph if n.op.is_input and n.name in needed)
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -74,18 +73,11 @@ class Divisor:
     ) -> float:
         """Return the divisor for a batch of `n` rows."""
         needed = self.graph.upstream(self.operands)
-        values: dict[str, Array] = {}
+        nodes = [node for node in self.graph if node.name in needed]
+        known = {k: v for k, v in (state or {}).items() if k in needed}
+        known |= {k: np.asarray(feeds[k], self.graph[k].type.dtype) for k in self.inputs}
         with np.errstate(all="ignore"):
-            for node in self.graph:
-                if node.name not in needed:
-                    continue
-                if isinstance(node.op, (Parameter, State)):
-                    values[node.name] = (state or {})[node.name]
-                elif isinstance(node.op, Input):
-                    values[node.name] = np.asarray(feeds[node.name], node.type.dtype)
-                else:
-                    ins = [values[name] for name in node.inputs]
-                    values[node.name] = computed(node, ins, n, train=False)
+            values = interpret(nodes, by_reference(n), known)
             op = self.node.op
             assert isinstance(op, RowLoss)
             return float(op.reference_divisor([values[name] for name in self.operands]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from graphc.compiler.order import fusing_order
@@ -30,9 +31,13 @@ class Lowering:
     It also knows the types of all values that they read or write.
     """
 
-    def __init__(self, graph: Graph, schedule: Schedule, capacity: int) -> None:
+    def __init__(
+        self, graph: Graph, schedule: Schedule, capacity: int, keeps: bool = False
+    ) -> None:
         self.graph = graph
         self.capacity = capacity
+        self.keeps = keeps
+        """Whether every value is stored, with the same bits, and lives to the end of the run."""
         self.instrs: list[Instr] = []
         self.types: dict[str, TensorType] = {}
         """The types of the buffers that are not nodes."""
@@ -100,8 +105,11 @@ class Lowering:
     # ------------------------------------------------------------------ kernels
 
     def _kernel(self, group: Group) -> None:
-        kernel = self._fuser.kernel(group, lambda name: self._is_stored(group, name))
         names = tuple(node.name for node in group.nodes)
+        stored = {name for name in names if self._is_stored(group, name)}
+        kernel = self._fuser.kernel(group, lambda name: self.keeps or name in stored)
+        if self.keeps:
+            kernel = replace(kernel, body=kernel.body.with_own_products(stored))
         self.instrs.append(kernel_instr(kernel, names))
 
     def _permute(self, node: Node, axes: tuple[int, ...]) -> None:

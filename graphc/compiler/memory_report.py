@@ -160,7 +160,7 @@ class MemoryReport:
                     b.offset,
                     b.first,
                     b.last,
-                    node.locs[0] if node is not None and node.locs else None,
+                    node.loc if node is not None else None,
                 )
 
     def check_budget(self, budget: int) -> None:

@@ -12,6 +12,7 @@ broadcast kind gives the indices that it depends on:
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -88,6 +89,21 @@ class Body:
     def written(self) -> tuple[str, ...]:
         """The buffers that are written."""
         return tuple(store.buffer for store in self.stores)
+
+    def with_own_products(self, stored: Container[str]) -> Body:
+        """Return the body with a second computation of each product stored besides `stored`.
+
+        A product with one user is rounded together with the sum that uses it; a store would be
+        another user, and the product would be rounded by itself.
+        """
+        steps, stores = list(self.steps), []
+        for store in self.stores:
+            step = steps[store.step]
+            if store.buffer not in stored and step.op == "mul":
+                store = store._replace(step=len(steps))
+                steps.append(step)
+            stores.append(store)
+        return Body(tuple(steps), tuple(stores))
 
 
 Number = int | float | bool

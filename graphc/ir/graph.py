@@ -27,9 +27,14 @@ class Node:
     type: TensorType
     locs: tuple[Loc, ...] = ()
 
+    @property
+    def loc(self) -> Loc | None:
+        """The line that declared it, if one did."""
+        return self.locs[0] if self.locs else None
+
     def described(self, role: str) -> Operand:
         """Return the node as an error shows it."""
-        return Operand(role, self.name, str(self.type), self.locs[0] if self.locs else None)
+        return Operand(role, self.name, str(self.type), self.loc)
 
 
 class Graph:
@@ -292,7 +297,7 @@ def _verify_node(nodes: Mapping[str, Node], node: Node) -> None:
         sentence, _, hint = str(error).partition("\n")
         raise GraphError(
             f"{node.op.name} {node.name!r}: {sentence}",
-            loc=node.locs[0] if node.locs else None,
+            loc=node.loc,
             hint=hint,
         ) from None
     if inferred is not node.type and inferred != node.type:

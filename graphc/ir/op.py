@@ -76,6 +76,10 @@ class Op:
     """Whether it computes no number: its result has the bits of its operands."""
     persistent: ClassVar[bool] = False
     """Whether its value lasts between runs, in the state of an executor."""
+    needs_expansion: ClassVar[bool] = False
+    """Whether it is a layer that only its expansion can compute."""
+    stops_gradients: ClassVar[bool] = False
+    """Whether a derivative treats its result as constant."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

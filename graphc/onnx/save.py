@@ -182,7 +182,7 @@ class Functions:
         raise GraphError(
             f"{op.name} {node.name if node else ''!r} is not exported to ONNX, which has no "
             f"{'gradients' if isinstance(op, Gradient) else 'ops of your own'}",
-            loc=node.locs[0] if node and node.locs else None,
+            loc=node.loc if node else None,
             hint="a plan without it is: gc.compile(net, batch=..., outputs=[...], losses=[])",
         )
 

@@ -18,6 +18,7 @@ class Gradient(Layer):
     """The derivative of a scalar with respect to another value of the net."""
 
     name = "grad"
+    needs_expansion = True
     roles = ("of", "wrt")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

@@ -133,6 +133,7 @@ class StopGradient(Op):
 
     is_exact = True
     alias = True
+    stops_gradients = True
     name = "stop_gradient"
     roles = ("x",)
     gradient_text = ("",)

@@ -1,4 +1,4 @@
-"""The reference interpreter: runs a graph, or one op or layer, by the reference rules of ops alone.
+"""Reference runs: a graph, or one op or layer, by the reference rules of ops alone.
 
 It allocates freely and keeps every value.  Passes, kernels and gradients are checked against it.
 """
@@ -14,11 +14,12 @@ import numpy as np
 from graphc.base.errors import FeedError, GraphError, Operand
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
+from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import FLOATS, TensorType, shape_at, shape_text
 from graphc.ops.autodiff import vjp
-from graphc.ops.gradient import Gradient
-from graphc.ops.source import Input
+from graphc.ops.reduce import broadcast_to
+from graphc.ops.source import Input, constant
 from graphc.runtime.state import initial_value
 
 
@@ -28,24 +29,22 @@ def evaluate(
     state: Mapping[str, Any],
     n: int,
     train: bool = False,
+    known: Mapping[str, Array] | None = None,
 ) -> dict[str, Array]:
     """Return the value of every node, by name, for a batch of `n` rows.
 
     `feeds` holds an array for each input, `state` one for each parameter and state; both are
     read, never written.  `train` selects the meaning of layers that are not specialized yet.
+    Nodes whose values are `known` are not computed.
     Raise FeedError for a missing or misshapen array; GraphError if a rule gives another type than
     the op inferred, or for a `gc.grad` that has not been expanded.
     """
-    values: dict[str, Array] = {}
+    values = dict(known or {})
     for node in graph:
-        if isinstance(node.op, Input):
-            value = _given(node, feeds, "feed", n)
-        elif node.op.persistent:
-            value = _given(node, state, "state", n)
-        else:
-            value = computed(node, [values[name] for name in node.inputs], n, train)
-        values[node.name] = value
-    return values
+        if node.name not in values and (node.op.is_input or node.op.persistent):
+            arrays, what = (feeds, "feed") if node.op.is_input else (state, "state")
+            values[node.name] = _given(node, arrays, what, n)
+    return interpret(graph, by_reference(n, train), values)
 
 
 def next_state(
@@ -64,39 +63,16 @@ def initial_state(graph: Graph, seed: int) -> dict[str, Array]:
 
 def _given(node: Node, arrays: Mapping[str, Any], what: str, n: int) -> Array:
     if node.name not in arrays:
-        raise FeedError(
-            f"{node.op.name} {node.name!r} has no {what} array",
-            loc=node.locs[0] if node.locs else None,
-        )
+        raise FeedError(f"{node.op.name} {node.name!r} has no {what} array", loc=node.loc)
     value = np.asarray(arrays[node.name])
     wanted = shape_at(node.type.shape, n)
     if value.shape != wanted:
         raise FeedError(
             f"{node.op.name} {node.name!r} takes {shape_text(node.type.shape)}, with N = {n} that "
             f"is {wanted}; the array has shape {value.shape}",
-            loc=node.locs[0] if node.locs else None,
+            loc=node.loc,
         )
     return value.astype(node.type.dtype, copy=False)
-
-
-def computed(node: Node, ins: Sequence[Array], n: int, train: bool) -> Array:
-    """Return the result of a node's reference rule; raise GraphError if it is of another type."""
-    op = node.op.at(n)
-    if isinstance(op, Gradient):
-        raise GraphError(
-            f"grad {node.name!r} has no value before it is expanded",
-            loc=node.locs[0] if node.locs else None,
-            hint="specialize first: Specialize(train=True)(graph)",
-        )
-    value = np.asarray(op.reference_in(ins, train))
-    wanted = shape_at(node.type.shape, n)
-    if value.shape != wanted or value.dtype != node.type.dtype:
-        raise GraphError(
-            f"{node.op.name} {node.name!r}: its reference gives {value.dtype}{list(value.shape)}, "
-            f"its infer rule says {node.type.dtype}{list(wanted)}",
-            loc=node.locs[0] if node.locs else None,
-        )
-    return value
 
 
 def fail(call: str, sentence: str, arrays: Mapping[str, Any]) -> GraphError:
@@ -140,8 +116,7 @@ def infer(call: str, op: Op, arrays: Mapping[str, Array]) -> TensorType:
 def forward(call: str, op: Op, arrays: Mapping[str, Array], train: bool = False) -> Array:
     """Return the result of the op's reference rule."""
     infer(call, op, arrays)
-    ins = list(arrays.values())
-    return np.array(op.reference_in(ins, train) if isinstance(op, Layer) else op.reference(ins))
+    return np.array(op.reference_in(list(arrays.values()), train))
 
 
 @lru_cache(maxsize=256)
@@ -180,9 +155,6 @@ def derivative(op: Op, types: tuple[TensorType, ...], train: bool, wrt: tuple[st
 def _gradient(found: Mapping[str, Value], role: str, b: Builder) -> Value:
     if role in found:
         return found[role]
-    from graphc.ops.reduce import broadcast_to
-    from graphc.ops.source import constant
-
     type = b.nodes[role].type
     return broadcast_to(constant(b, 0.0, type.dtype), type.shape)
 

@@ -243,7 +243,7 @@ def _lines(was: Node | None, now: Node | None) -> Iterator[Operand]:
         if node is not None:
             name, _, text = node_text(node).partition(" ")
             text = text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..."
-            yield Operand(role, name, text, node.locs[0] if node.locs else None)
+            yield Operand(role, name, text, node.loc)
 
 
 def _of_roots(made: Difference) -> Unlike:

@@ -16,7 +16,6 @@ from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ops.exchange import ShardInput
-from graphc.ops.source import Constant, Input, Parameter, State
 from graphc.runtime.entry import run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import evaluate, next_state
@@ -123,7 +122,7 @@ def _traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) 
     arrays, n = ex.rows(feeds, train=True)
     name = step_program(ex.plan)
     graph = graph_after(ex.plan, "update")
-    arrays |= _shard_inputs(ex, graph, arrays, n)
+    arrays |= _shard_inputs(ex, graph, arrays, state, n)
     with np.errstate(all="ignore"):
         values = evaluate(graph, arrays, _of(graph, state), n)
         runs = [(graph, values)]
@@ -140,14 +139,14 @@ def _traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) 
 
 
 def _shard_inputs(
-    ex: Executor, graph: Graph, arrays: Mapping[str, Array], n: int
+    ex: Executor, graph: Graph, arrays: Mapping[str, Array], state: Mapping[str, Array], n: int
 ) -> dict[str, Array]:
     """Return the shard inputs of a whole batch: its row 0, and the divisors of weighted means."""
     types = {node.name: node.type for node in graph if isinstance(node.op, ShardInput)}
     found = {name: np.asarray(type.is_float, type.dtype) for name, type in types.items()}
     for divisor in divisors(ex.plan.declared):
         if divisor.name in types:
-            found[divisor.name] = np.asarray(divisor(arrays, n), types[divisor.name].dtype)
+            found[divisor.name] = np.asarray(divisor(arrays, n, state), types[divisor.name].dtype)
     return found
 
 
@@ -165,7 +164,7 @@ def _first_bad(graph: Graph, values: Mapping[str, Array]) -> Node | None:
         array = values[node.name]
         if node.name not in needed or array.dtype.kind != "f" or np.isfinite(array).all():
             continue
-        inherited = isinstance(node.op, Constant) or not meant.isdisjoint(node.inputs)
+        inherited = node.op.is_constant or not meant.isdisjoint(node.inputs)
         if inherited and not np.isnan(array).any():
             meant.add(node.name)
         else:
@@ -281,7 +280,7 @@ def _bad_text(array: Array) -> str:
 def _named(origin: Origin) -> str:
     node = origin.node
     text = f"{node.op.name} {node.name!r}"
-    if isinstance(node.op, (Input, Parameter, State)):
+    if node.op.is_input or node.op.persistent:
         return text
     return f"{text} of the {_PARTS[origin.part]}"
 
@@ -289,7 +288,7 @@ def _named(origin: Origin) -> str:
 def _place(origin: Origin, at: Position, source: Source) -> str:
     """Return, for data, the row of the first bad number, in the batch and in the data."""
     node = origin.node
-    if not isinstance(node.op, Input):
+    if not node.op.is_input:
         return ""
     axis = RowAxis.of(node.type)
     if axis is None:
@@ -302,9 +301,9 @@ def _place(origin: Origin, at: Position, source: Source) -> str:
 
 def _hint(origin: Origin) -> str:
     node = origin.node
-    if isinstance(node.op, Input):
+    if node.op.is_input:
         return f"clean the data: np.isfinite({node.name}) is false there"
-    if isinstance(node.op, (Parameter, State)):
+    if node.op.persistent:
         return "it was not finite before the step either: assign finite values"
     if not origin.sure or _large(origin):
         return _GROWN

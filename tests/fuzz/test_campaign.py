@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.check.verify import Report
 from graphc.check.verify.facts import Counterexample
-from graphc.check.verify.prove import Report
 from graphc.ir.text import graph_text
 from tests.fuzz.__main__ import main
 from tests.fuzz.campaign import cases

@@ -1,20 +1,184 @@
 """Certificates as JSON: a line for each buffer and each step, to be read, kept and compared.
 
 A size is text such as `64`, `N` or `64+8*N`.  Usual values are left out: an alias names what it
-`shows`, columns of a wider matrix are `cut` from it, an operand may be taken `in_place`.
+`shows`, columns of a wider matrix are `cut` from it, an operand may be taken `in_place`.  What is
+read may be any file: content that does not fit raises CertificateError.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from math import prod
+from typing import Any, Literal
 
+import numpy as np
+
+from graphc.base.errors import GraphError
 from graphc.check import certificate as tables
 from graphc.check.certificate import Certificate, Ints, ProgramTables
 
 FORMAT = "graphc certificate 2"
 """The format and its version, which is raised when a file of before is not read any more."""
+HINT = "graphc plan MODEL --certificate FILE writes one"
+LIMIT = 1 << 40
+"""The bound that every number is below."""
+MOST = 1 << 56
+"""The bound that every size in bytes or elements is below."""
+
+_SIZE = re.compile(r"(?:(\d{1,13})\+)?(?:(\d{1,13})\*)?N|(\d{1,13})")
+
+
+class CertificateError(GraphError):
+    """The error for a file that is not a certificate, or a broken one."""
+
+
+_column = partial(np.array, dtype=np.int64)
+
+
+def _whole(value: Any, least: int = 0) -> int:
+    if type(value) is not int or not least <= value < LIMIT:
+        raise _wrong(f"{value!r} is not a whole number from {least} to 2**40")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong(f"{value!r} is not text")
+    return value
+
+
+def _holder(value: Any, kind: type[list[Any] | dict[str, Any]]) -> Any:
+    if not isinstance(value, kind):
+        what = "list" if kind is list else "JSON object"
+        raise _wrong(f"{str(value)[:40]!r} is not a {what}")
+    return value
+
+
+def _word(words: Sequence[str], value: Any) -> int:
+    if value not in words:
+        raise _wrong(f"{value!r} is not one of {', '.join(words)}")
+    return words.index(value)
+
+
+def _size(value: Any) -> tuple[int, int]:
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise _wrong(f"{value!r} is not a size such as 64, N or 64+8*N")
+    fixed, factor, alone = match.groups()
+    return int(alone or fixed or 0), 0 if alone else int(factor or 1)
+
+
+def _size_text(size: Sequence[int]) -> str:
+    fixed, per_row = size
+    rows = "N" if per_row == 1 else f"{per_row}*N"
+    if not per_row:
+        return str(fixed)
+    return rows if not fixed else f"{fixed}+{rows}"
+
+
+def _known(number: Mapping[str, int], name: Any) -> int:
+    if not isinstance(name, str) or name not in number:
+        raise _wrong(f"there is no {name!r}")
+    return number[name]
+
+
+def _place(places: Mapping[tuple[str, str], int], space: Any, name: Any) -> int:
+    if (_text(space), _text(name)) not in places:
+        raise _wrong(f"there is no memory {space} {name!r}")
+    return places[space, name]
+
+
+def _numbers(lines: Sequence[Any], what: str) -> dict[str, int]:
+    found = {_text(line["name"]): i for i, line in enumerate(lines)}
+    if len(found) < len(lines):
+        raise _wrong(f"two of its {what}s have the same name")
+    return found
+
+
+def _wrong(what: str) -> CertificateError:
+    return CertificateError(f"this is not a certificate of a plan: {what}", hint=HINT)
+
+
+Kind = Literal["text", "size"] | int | tuple[str, ...]
+"""What the values of a column are: text, sizes, whole numbers from that one up, or words."""
+Columns = tuple[tuple[str, str, Kind, Any], ...]
+"""Columns of a table: each has its field, its key in JSON, its kind, and the value in JSON that may
+be left out, if there is one.  "life" holds the values of two columns."""
+
+BLOCK: Columns = (
+    ("space", "space", tables.SPACES, None),
+    ("names", "name", "text", None),
+    ("size", "bytes", "size", None),
+)
+SLOT: Columns = (
+    ("names", "name", "text", None),
+    ("offset", "offset", 0, None),
+    ("size", "bytes", "size", None),
+    ("first", "life", 0, None),
+    ("last", "life", 0, None),
+)
+MATRIX: Columns = (
+    ("rows", "rows", "size", None),
+    ("columns", "columns", "size", None),
+    ("item", "item", 1, None),
+    ("first", "life", 0, None),
+    ("last", "life", -1, None),
+)
+STEP: Columns = (
+    ("kind", "step", tables.KINDS, None),
+    ("nodes", "node", "text", None),
+    ("split", "split", tables.SPLITS, "none"),
+    *((name, name, "size", "1") for name in ("rows", "columns", "depth")),
+    *((name, name, 0, 0) for name in ("item", "transposed")),
+    ("reduced", "reduced", tables.SPLITS, "none"),
+    *((name, name, 0, 0) for name in ("by_columns", "copies", "scratch")),
+)
+KERNEL = ("split", "rows", "columns")
+WORDS, NUMBERS = ("name", "backend"), ("capacity", "border", "arena", "peak")
+"""The fields of a program that are one word, and one number."""
+MEMORY = tables.MemoryClaims.__slots__
+OF_KERNEL = {tables.LOOP: KERNEL, tables.GEMM: (*KERNEL, "depth", "item")}
+"""What is written of a kernel even if it is usual."""
+
+
+def _entries(table: Any, columns: Columns) -> list[dict[str, Any]]:
+    """Return the entries of a table."""
+    values = [getattr(table, field) for field, *_ in columns]
+    found = []
+    for row in zip(*(v.tolist() if isinstance(v, np.ndarray) else v for v in values), strict=True):
+        always = OF_KERNEL.get(row[0], ()) if columns is STEP else ()
+        line: dict[str, Any] = {}
+        for (_, key, kind, usual), value in zip(columns, row, strict=True):
+            word = kind[value] if isinstance(kind, tuple) else value
+            text = _size_text(value) if kind == "size" else word
+            if key == "life":
+                line.setdefault(key, []).append(text)
+            elif text != usual or key in always:
+                line[key] = text
+        found.append(line)
+    return found
+
+
+def _columns(entries: Sequence[Any], columns: Columns) -> dict[str, Any]:
+    """Return the columns of a table by their fields, for its entries."""
+    found: dict[str, Any] = {}
+    for field, key, kind, usual in columns:
+        read: Callable[[Any], Any] = _text if kind == "text" else _size
+        if isinstance(kind, int | tuple):
+            read = partial(_whole, least=kind) if isinstance(kind, int) else partial(_word, kind)
+        held = [entry[key] if usual is None else entry.get(key, usual) for entry in entries]
+        if key == "life":
+            held = [ends[field == "last"] for ends in held]
+        values = list(map(read, held))
+        shape = (-1, 2) if kind == "size" else -1
+        found[field] = values if kind == "text" else np.array(values, np.int64).reshape(shape)
+    return found
+
+
+# ------------------------------------------------------------------ writing
 
 
 def certificate_text(certificate: Certificate) -> str:
@@ -24,13 +188,12 @@ def certificate_text(certificate: Certificate) -> str:
 
 def certificate_data(certificate: Certificate) -> dict[str, Any]:
     """Return the certificate as dictionaries and lists."""
-    memory = certificate.memory
     return {
         "format": FORMAT,
         "net": certificate.net,
         "batch": certificate.batch,
         "backend": certificate.backend,
-        "memory": {name: getattr(memory, name) for name in memory.__slots__},
+        "memory": {name: getattr(certificate.memory, name) for name in MEMORY},
         "state": {name: list(place) for name, place in certificate.state_layout.items()},
         "programs": [program_data(program) for program in certificate.programs],
     }
@@ -39,49 +202,24 @@ def certificate_data(certificate: Certificate) -> dict[str, Any]:
 def program_data(t: ProgramTables) -> dict[str, Any]:
     """Return one program as dictionaries and lists."""
     return {
-        "name": t.name,
-        "backend": t.backend,
-        "capacity": t.capacity,
-        "border": t.border,
-        "arena": t.arena,
-        "peak": t.peak,
-        "blocks": _blocks(t),
-        "slots": _slots(t),
+        **{name: getattr(t, name) for name in (*WORDS, *NUMBERS)},
+        "blocks": _entries(t.blocks, BLOCK),
+        "slots": _entries(t.slots, SLOT),
         "buffers": _buffers(t),
         "steps": _steps(t),
-        "outputs": _named(t, t.outputs.names, t.outputs.buffer),
-        "gradients": _named(t, t.gradients.names, t.gradients.buffer),
-        "updates": _named(t, t.updates.names, t.updates.buffer),
+        **{name: _named(t, getattr(t, name)) for name in ("outputs", "gradients", "updates")},
     }
-
-
-def _blocks(t: ProgramTables) -> list[dict[str, Any]]:
-    rows = zip(t.blocks.space.tolist(), t.blocks.names, _sizes(t.blocks.size), strict=True)
-    return [
-        {"space": tables.SPACES[space], "name": name, "bytes": size} for space, name, size in rows
-    ]
-
-
-def _slots(t: ProgramTables) -> list[dict[str, Any]]:
-    s = t.slots
-    lives = zip(s.first.tolist(), s.last.tolist(), strict=True)
-    rows = zip(s.names, s.offset.tolist(), _sizes(s.size), map(list, lives), strict=True)
-    return [dict(zip(("name", "offset", "bytes", "life"), row, strict=True)) for row in rows]
 
 
 def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
     b, blocks = t.buffers, t.blocks
     found = []
-    rows, columns = _sizes(b.rows), _sizes(b.columns)
-    for i, name in enumerate(b.names):
+    for i, matrix in enumerate(_entries(b, MATRIX)):
         block = int(b.block[i])
         line: dict[str, Any] = {
-            "name": name,
+            "name": b.names[i],
             "at": [tables.SPACES[blocks.space[block]], blocks.names[block], int(b.offset[i])],
-            "rows": rows[i],
-            "columns": columns[i],
-            "item": int(b.item[i]),
-            "life": [int(b.first[i]), int(b.last[i])],
+            **matrix,
         }
         if b.slot[i] >= 0:
             line["slot"] = t.slots.names[b.slot[i]]
@@ -94,57 +232,23 @@ def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
 
 
 def _steps(t: ProgramTables) -> list[dict[str, Any]]:
-    s = t.steps
-    rows, columns, depth = _sizes(s.rows), _sizes(s.columns), _sizes(s.depth)
-    found: list[dict[str, Any]] = []
-    for i, node in enumerate(s.nodes):
-        kind = int(s.kind[i])
-        line: dict[str, Any] = {"step": tables.KINDS[kind], "node": node}
-        if kind in (tables.LOOP, tables.GEMM):
-            line |= {"split": tables.SPLITS[s.split[i]], "rows": rows[i], "columns": columns[i]}
-        if kind == tables.GEMM:
-            line |= {"depth": depth[i], "item": int(s.item[i])}
-        for name in ("transposed", "reduced", "by_columns", "copies", "scratch"):
-            value = int(getattr(s, name)[i])
-            if value:
-                line[name] = tables.SPLITS[value] if name == "reduced" else value
-        found.append(line)
-    for line, touched in zip(found, _touched(t), strict=True):
-        for word, items in zip(("reads", "writes"), touched, strict=True):
-            if items:
-                line[word] = items
+    """Return the steps, each with what it reads and what it writes."""
+    a, found = t.accesses, _entries(t.steps, STEP)
+    for use, word in ((tables.READ, "reads"), (tables.WRITE, "writes")):
+        for i in np.flatnonzero(a.use == use).tolist():
+            item: dict[str, Any] = {"buffer": t.buffers.names[a.buffer[i]]}
+            if a.span[i] != tables.WHOLE:
+                item["by"] = tables.SPANS[a.span[i]]
+            if a.in_place[i]:
+                item["in_place"] = 1
+            if a.span[i] == tables.WINDOW:
+                item["reach"] = _size_text(a.reach[i].tolist())
+            found[a.step[i]].setdefault(word, []).append(item)
     return found
 
 
-def _touched(t: ProgramTables) -> list[tuple[list[Any], list[Any]]]:
-    """Return for each step what it reads and what it writes."""
-    a, reach = t.accesses, _sizes(t.accesses.reach)
-    found: list[tuple[list[Any], list[Any]]] = [([], []) for _ in t.steps.nodes]
-    for i, step in enumerate(a.step.tolist()):
-        item: dict[str, Any] = {"buffer": t.buffers.names[a.buffer[i]]}
-        if a.span[i] != tables.WHOLE:
-            item["by"] = tables.SPANS[a.span[i]]
-        if a.in_place[i]:
-            item["in_place"] = 1
-        if a.span[i] == tables.WINDOW:
-            item["reach"] = reach[i]
-        found[step][int(a.use[i] == tables.WRITE)].append(item)
-    return found
-
-
-def _named(t: ProgramTables, names: Sequence[str], buffers: Ints) -> dict[str, str]:
-    return {k: t.buffers.names[i] for k, i in zip(names, buffers.tolist(), strict=True)}
-
-
-def _sizes(sizes: Ints) -> list[str]:
-    return [_size(fixed, per_row) for fixed, per_row in sizes.tolist()]
-
-
-def _size(fixed: int, per_row: int) -> str:
-    rows = "N" if per_row == 1 else f"{per_row}*N"
-    if not per_row:
-        return str(fixed)
-    return rows if not fixed else f"{fixed}+{rows}"
+def _named(t: ProgramTables, results: Any) -> dict[str, str]:
+    return {k: t.buffers.names[i] for k, i in zip(results.names, results.buffer, strict=True)}
 
 
 def _lines(data: Any, indent: str = "", nested: int = 4) -> Iterator[str]:
@@ -162,3 +266,134 @@ def _lines(data: Any, indent: str = "", nested: int = 4) -> Iterator[str]:
             yield f"{json.dumps(entry[0])}: "
         yield from _lines(entry if of_entries else entry[1], inner, nested - 1)
     yield f"\n{indent}{end}"
+
+
+# ------------------------------------------------------------------ reading
+
+
+def parse_certificate(text: str) -> Certificate:
+    """Return the certificate that `certificate_text` wrote, or raise CertificateError."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _wrong(f"it is not JSON: {error}") from None
+    known = data.get("format") if isinstance(data, dict) else None
+    if not isinstance(known, str) or known.rpartition(" ")[0] != FORMAT.rpartition(" ")[0]:
+        raise _wrong(f"its format is not {FORMAT!r}")
+    if known != FORMAT:
+        text = f"this certificate has the format {known!r}, this version of graphc reads {FORMAT!r}"
+        raise CertificateError(text, hint=HINT)
+    return certificate_of(data)
+
+
+def certificate_of(data: Mapping[str, Any]) -> Certificate:
+    """Return the certificate of dictionaries and lists; raise CertificateError if they misfit."""
+    try:
+        states = _holder(data["state"], dict).items()
+        return Certificate(
+            _text(data["net"]),
+            _whole(data["batch"], 1),
+            _text(data["backend"]),
+            tables.MemoryClaims(*(_whole(data["memory"][name]) for name in MEMORY)),
+            {_text(name): (_whole(place[0]), _whole(place[1])) for name, place in states},
+            tuple(program_of(program) for program in _holder(data["programs"], list)),
+        )
+    except CertificateError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise _wrong(f"something is missing or of the wrong kind: {error!r}") from None
+
+
+def program_of(data: Mapping[str, Any]) -> ProgramTables:
+    """Return the tables of one program."""
+    blocks, slots = _holder(data["blocks"], list), _holder(data["slots"], list)
+    lines, steps = _holder(data["buffers"], list), _holder(data["steps"], list)
+    places = {(block["space"], block["name"]): i for i, block in enumerate(blocks)}
+    slot, number = _numbers(slots, "slot"), _numbers(lines, "buffer")
+    capacity = _whole(data["capacity"], 1)
+    updates = _results(data["updates"], number)
+    scalars: Any = {name: _text(data[name]) for name in WORDS}
+    scalars |= {name: _whole(data[name]) for name in NUMBERS}
+    made = ProgramTables(
+        **scalars,
+        blocks=tables.Blocks(**_columns(blocks, BLOCK)),
+        slots=tables.Slots(**_columns(slots, SLOT)),
+        buffers=_buffers_of(lines, number, places, slot),
+        steps=tables.Steps(**_columns(steps, STEP)),
+        accesses=_accesses(steps, number),
+        outputs=_results(data["outputs"], number),
+        gradients=_results(data["gradients"], number),
+        updates=tables.Updates(
+            updates.names,
+            _column([places.get(("state", name), -1) for name in updates.names]),
+            updates.buffer,
+        ),
+    )
+    _check_sizes(made, capacity)
+    return made
+
+
+def _buffers_of(
+    lines: Sequence[Any],
+    number: Mapping[str, int],
+    places: Mapping[tuple[str, str], int],
+    slot: Mapping[str, int],
+) -> tables.Buffers:
+    return tables.Buffers(
+        names=list(number),
+        block=_column([_place(places, line["at"][0], line["at"][1]) for line in lines]),
+        offset=_wholes(line["at"][2] for line in lines),
+        **_columns(lines, MATRIX),
+        root=_column([_known(number, line.get("shows", line["name"])) for line in lines]),
+        shift=_wholes(line.get("cut", (0, 0))[0] for line in lines),
+        pitch=_wholes(line.get("cut", (0, 0))[1] for line in lines),
+        slot=_column([_known(slot, line["slot"]) if "slot" in line else -1 for line in lines]),
+    )
+
+
+def _check_sizes(t: ProgramTables, capacity: int) -> None:
+    """Raise CertificateError if a size depends on N twice, or bytes cannot be counted."""
+    b, s = t.buffers, t.steps
+    for sizes in (t.blocks.size, t.slots.size):
+        _countable(capacity, sizes.sum(axis=0, dtype=object))
+    wide = np.stack((np.maximum(b.columns[:, 0], b.pitch), b.columns[:, 1]), axis=1)
+    for rows, columns, item in zip(b.rows.tolist(), wide.tolist(), b.item.tolist(), strict=True):
+        if rows[1] and columns[1]:
+            raise _wrong("the rows and the columns of a buffer both depend on N")
+        _countable(capacity, rows, columns, (item, 0))
+    for step in zip(s.rows.tolist(), s.columns.tolist(), s.depth.tolist(), strict=True):
+        _countable(capacity, *step)
+
+
+def _countable(capacity: int, *sizes: Sequence[int]) -> None:
+    """Raise CertificateError if a product of sizes is too large to add up many in 64 bits."""
+    if prod(fixed + per_row * capacity for fixed, per_row in sizes) >= MOST:
+        raise _wrong("something is larger than any memory")
+
+
+def _accesses(steps: Sequence[Any], number: Mapping[str, int]) -> tables.Accesses:
+    rows = [
+        (
+            i,
+            _known(number, item["buffer"]),
+            use,
+            _word(tables.SPANS, item.get("by", "whole")),
+            _whole(item.get("in_place", 0)),
+            *_size(item.get("reach", "0")),
+        )
+        for i, step in enumerate(steps)
+        for word, use in (("reads", tables.READ), ("writes", tables.WRITE))
+        for item in _holder(step.get(word, []), list)
+    ]
+    table = np.array(rows, np.int64).reshape(-1, 7)
+    step, buffer, use, span, in_place = table[:, :5].T
+    return tables.Accesses(step, buffer, use, span, in_place, table[:, 5:])
+
+
+def _results(named: Any, number: Mapping[str, int]) -> tables.Results:
+    values = [_known(number, value) for value in _holder(named, dict).values()]
+    return tables.Results(list(named), _column(values))
+
+
+def _wholes(values: Iterable[Any]) -> Ints:
+    return np.array(list(map(_whole, values)), np.int64)

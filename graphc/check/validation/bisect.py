@@ -20,24 +20,21 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from graphc.backends.table import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64
-from graphc.check.validation.draws import draws_for, given_of
 from graphc.check.validation.explain import between, halved, rewrites
-from graphc.check.validation.run import largest, results_of, values_of_arrays
+from graphc.check.validation.run import draws_for, given_of, largest, results_of, values_of_arrays
 from graphc.compiler.compile import compile
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-
-if TYPE_CHECKING:
-    from passes.pass_list import PassList
-    from passes.pipeline import Pass, Preserves
+from passes.pass_list import PassList
+from passes.pipeline import Pass, Preserves, name_of, preserves_of
 
 LIMIT, LOG = "GRAPHC_PASS_LIMIT", "GRAPHC_PASS_LOG"
 Records = list[dict[str, Any]]
@@ -57,15 +54,11 @@ class FirstRewrites:
     @property
     def name(self) -> str:
         """The name of the whole pass."""
-        from passes.pipeline import name_of
-
         return name_of(self.step)
 
     @property
     def preserves(self) -> Preserves:
         """The class of what the whole pass preserves."""
-        from passes.pipeline import preserves_of
-
         return preserves_of(self.step)
 
     def __call__(self, graph: Graph) -> Graph:
@@ -92,8 +85,6 @@ def optional(passes: PassList) -> list[str]:
 
 def limited(passes: PassList, limit: str, log: str | None = None) -> PassList:
     """Return the list up to a limit such as "3" or "3.17"; raise GraphError for another text."""
-    from passes.pass_list import PassList
-
     whole, _, part = limit.partition(".")
     if not whole.isdecimal() or not (part.isdecimal() or part == ""):
         raise GraphError(

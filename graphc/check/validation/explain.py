@@ -12,22 +12,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64, wrong_entries
-from graphc.check.validation.draws import Draw, draws_for, values_of
 from graphc.check.validation.judge import Failure, judge
 from graphc.check.validation.reproduce import KINDS, shrunk, write_test
-from graphc.check.validation.run import Mismatch
+from graphc.check.validation.run import Draw, Mismatch, draws_for, values_of
 from graphc.check.validation.updates import apply_mismatch
 from graphc.declare.optim import Optimizer
 from graphc.files.paths import reason
 from graphc.ir.graph import Graph, Node, verify
 from graphc.ir.text.graph import name_text, node_text
-
-if TYPE_CHECKING:
-    from passes.pipeline import Pass
+from passes.apply_update import apply_graph
+from passes.backward import Backward
+from passes.pipeline import Pass, name_of
+from passes.shard import Shard
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def validation_error(
         lines.append(f"  smallest graph that still fails: {len(smallest)} nodes")
         lines.extend(f"    {node_text(node)}" for node in list(smallest)[-SHOWN:])
     hint = f"this test shows the failure: python -m pytest {path}" if path else unwritten
-    loc = culprit.locs[0] if culprit is not None and culprit.locs else None
+    loc = culprit.loc if culprit is not None else None
     error = ValidationError("\n".join(lines), loc=loc, hint=hint)
     error.mismatch, error.rewrite, error.smallest, error.path = mismatch, rewrite, smallest, path
     return error
@@ -176,8 +175,6 @@ def validation_error(
 
 def explained(step: Pass, before: Graph, failure: Failure, folder: Path | None) -> ValidationError:
     """Return the error for a failed pass; write a test file if there is a folder for it."""
-    from passes.pipeline import name_of
-
     node, rewrite = _blame(step, failure)
     error = partial(
         validation_error, name_of(step), failure.mismatch, culprit=node, rewrite=rewrite
@@ -203,8 +200,6 @@ def explained_update(
     folder: Path | None,
 ) -> ValidationError:
     """Return the error for a wrong update alone; its test has one parameter if that suffices."""
-    from passes.apply_update import apply_graph
-
     node = made.nodes.get(mismatch.node)
     rewrite = _addition(node)[1]
     name = "apply_update"
@@ -238,7 +233,6 @@ Blame = tuple[Node | None, str]
 
 
 def _blame(step: Pass, failure: Failure) -> Blame:
-    from passes.backward import Backward
 
     if isinstance(step, Backward):
         return _wrong_rule(failure)
@@ -306,9 +300,6 @@ def narrowed(step: Pass, graph: Graph) -> Pass | None:
 
     Return None for a Backward without any.
     """
-    from passes.backward import Backward
-    from passes.shard import Shard
-
     if isinstance(step, Shard):
         return replace(step, counted=tuple(c for c in step.counted if c[0] in graph.losses))
     if not isinstance(step, Backward):

@@ -5,34 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
 from graphc.check.central_differences import Function, disagreement, in_float64
 from graphc.check.validation import shards, updates
-from graphc.check.validation.draws import Draw, expanded, given_of, special, values_of
 from graphc.check.validation.run import (
+    Draw,
     Mismatch,
     Results,
+    expanded,
     first_mismatch,
+    given_of,
     largest,
     results_of,
+    special,
     spread,
+    values_of,
     values_of_arrays,
     without_gradients,
 )
 from graphc.ir.graph import Graph, Node, verify
-from graphc.ir.op import Array, Layer
+from graphc.ir.op import Array
 from graphc.ops.exchange import Total
-from graphc.ops.gradient import Gradient
 from graphc.ops.norm import BatchNorm, feature_axes
-
-if TYPE_CHECKING:
-    from passes.backward import Backward
-    from passes.pipeline import Pass
+from passes import hold_back
+from passes.accumulate import Accumulate
+from passes.backward import Backward
+from passes.data_parallel import DataParallel
+from passes.pipeline import Pass, bound_of, name_of, preserves_of
+from passes.shard import Shard
+from passes.specialize import Specialize
+from passes.update import Update
 
 Check = Callable[[Graph, Graph, Draw], Mismatch | None]
 """A function that compares what two graphs compute."""
@@ -82,15 +87,12 @@ Comparison = tuple[Graph, Graph, Check, Sequence[Draw]]
 def _comparisons(
     step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]
 ) -> Iterator[Comparison]:
-    own_passes()
-    from passes.hold_back import hold_back
-    from passes.specialize import Specialize
 
     if isinstance(step, Specialize):
         wide = in_float64(before)
         for new, scale in _in_float64(step, before, wide, made):
             yield wide, new, partial(layer_mismatch, step.train, scale), draws
-    elif step is hold_back:
+    elif step is hold_back.hold_back:
         yield before, made, shards.held_mismatch, draws
     elif checks := _checks(step, before):
         if shards.exchange_mismatch in checks:
@@ -103,12 +105,6 @@ def _comparisons(
 
 def _checks(step: Pass, before: Graph) -> list[Check]:
     """Return the checks in float64 of a pass that adds results, or computes on shards."""
-    from passes.accumulate import Accumulate
-    from passes.backward import Backward
-    from passes.data_parallel import DataParallel
-    from passes.shard import Shard
-    from passes.update import Update
-
     if isinstance(step, Backward):
         summed = any(isinstance(node.op, Total) for node in before)
         more = [partial(shards.summed_derivative_mismatch, step)] if summed else []
@@ -124,8 +120,6 @@ def _checks(step: Pass, before: Graph) -> list[Check]:
 
 def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Iterator[Comparison]:
     """Yield comparisons of every output, gradient and next state, by the class of the pass."""
-    from passes.pipeline import bound_of, name_of, preserves_of
-
     kind = preserves_of(step)
     if kind == "bitwise":
         every = [*draws, *(special(draw) for draw in draws[:2])]
@@ -151,7 +145,7 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
 
 def _runnable(before: Graph, made: Graph) -> list[tuple[Graph, Graph]]:
     """Return both graphs; those with layers as expanded for training and for inference."""
-    if not any(isinstance(node.op, Layer) for node in before):
+    if not any(node.op.is_layer for node in before):
         return [(before, made)]
     return [(expanded(before, train), expanded(made, train)) for train in (True, False)]
 
@@ -255,12 +249,12 @@ def layer_mismatch(
     """
     expansion = _Expansion(train, old, new, draw)
     for node in old:
-        if isinstance(node.op, Gradient):
+        if node.op.needs_expansion:
             found = expansion.derivative_mismatch(node)
             if found is not None:
                 return found
     found = expansion.result_mismatch(scale)
-    left = next((node.name for node in new if isinstance(node.op, Layer)), None)
+    left = next((node.name for node in new if node.op.is_layer), None)
     if found is None and left is not None:
         return Mismatch(f"layer {left}", draw.rows, "is still there", node=left)
     return found
@@ -339,7 +333,7 @@ def _updates(graph: Graph, meant: Mapping[str, Array], values: Mapping[str, Arra
 
 def _states_of_users(graph: Graph) -> set[str]:
     """Return the operands of layers that are not graphc's: their expansion may update them."""
-    layers = (node for node in graph if isinstance(node.op, Layer))
+    layers = (node for node in graph if node.op.is_layer)
     users = (node for node in layers if not type(node.op).__module__.startswith("graphc."))
     return {name for node in users for name in node.inputs}
 
@@ -352,6 +346,6 @@ def _replacement(old: Graph, new: Graph, name: str) -> str | None:
         if value == name and key in new.outputs:
             return new.outputs[key]
     for user in old.users[name]:
-        if not isinstance(old[user].op, Layer) and user in new:
+        if not old[user].op.is_layer and user in new:
             return new[user].inputs[old[user].inputs.index(name)]
     return None

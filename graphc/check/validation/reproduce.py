@@ -26,7 +26,7 @@ from graphc.base.errors import GraphError
 from graphc.files.graph_file import user_ops
 from graphc.files.writing import write_atomically
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op, Source, attributes
+from graphc.ir.op import Op, attributes
 from graphc.ir.text.graph import graph_text, word_of
 from graphc.ops.source import Constant, Input, constant_op
 
@@ -93,7 +93,7 @@ def _earlier(graph: Graph) -> Iterator[Graph]:
     key = next(iter(graph.outputs), "result")
     losses = [name for name in graph.losses if name == key]
     for node in graph:
-        if not isinstance(node.op, Source) and graph.outputs.get(key) != node.name:
+        if not node.op.is_source and graph.outputs.get(key) != node.name:
             yield Graph(graph.name, graph, outputs={key: node.name}, losses=losses).pruned()
 
 
@@ -101,7 +101,7 @@ def _cut(graph: Graph, trial: _Trial) -> Graph:
     """Return the graph with inputs for as many nodes as possible, in ever smaller groups."""
     size = len(graph)
     while size >= 1 and trial.left > 0:
-        names = [node.name for node in graph if not isinstance(node.op, (Input, Constant))]
+        names = [node.name for node in graph if not (node.op.is_input or node.op.is_constant)]
         for start in reversed(range(0, len(names), size)):
             chosen = [name for name in names[start : start + size] if name in graph]
             made = _with_inputs(graph, chosen)
@@ -172,7 +172,7 @@ def _smaller_op(op: Op, size: int, smaller: int) -> Op:
 
 def _source_bytes(graph: Graph) -> int:
     """Return how many bytes the graph's sources have for a batch of one."""
-    return sum(node.type.nbytes(1) for node in graph if isinstance(node.op, Source))
+    return sum(node.type.nbytes(1) for node in graph if node.op.is_source)
 
 
 # ------------------------------------------------------------------ the test file

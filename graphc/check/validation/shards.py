@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.check.central_differences import disagreement
-from graphc.check.validation.draws import Draw, given_of, values_of
 from graphc.check.validation.run import (
     EPS,
+    Draw,
     Mismatch,
     Results,
     first_mismatch,
+    given_of,
     largest,
     result_names,
     results_of,
     spread,
     value_of,
+    values_of,
 )
 from graphc.compiler.loss_share import ROWS, SUM
 from graphc.ir.graph import Graph, Node
+from graphc.ir.interpreter import interpret
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, TensorType, align
 from graphc.ops.exchange import Receive, Send, ShardInput, Total
 from graphc.ops.norm import BatchNormTrain
-from graphc.ops.shape import StopGradient
-from graphc.ops.source import Input, Parameter
 from graphc.runtime.rows import RowAxis
-
-if TYPE_CHECKING:
-    from passes.backward import Backward
-    from passes.shard import Shard
+from passes.backward import Backward
+from passes.shard import Shard
 
 Values = dict[str, Array]
 Part = tuple[int, int]
@@ -90,37 +88,27 @@ def values_in_step(
 
     The nodes named in `whole` read the rows of all shards, as they would in the batch.
     """
-    found: list[Values] = [{} for _ in parts]
+
+    def rule(node: Node, ins: list[list[Array]]) -> list[Array]:
+        if node.name in whole:
+            types = [graph[name].type for name in node.inputs]
+            pairs = zip(types, ins, strict=True)
+            joined = [_joined(type, own) if type.batched else own[0] for type, own in pairs]
+            value = np.asarray(value_of(node, joined, parts[-1][1], True), order="C")
+            return [rows_of(node.type, value, part) for part in parts]
+        own = ([values[i] for values in ins] for i in range(len(parts)))
+        found = (value_of(node, each, b - a, True) for (a, b), each in zip(parts, own, strict=True))
+        return [np.asarray(value, order="C") for value in found]
+
+    def summed(node: Node, values: list[Array]) -> list[Array]:
+        if isinstance(node.op, (Total, Receive)):
+            return [np.asarray(sum(values))] * len(parts)
+        return values
+
+    known = {name: [arrays[name] for arrays in given] for name in given[0]}
     with np.errstate(all="ignore"):
-        for node in graph:
-            if node.name in whole:
-                value = _of_all(graph, node, parts, found)
-                for part, values in zip(parts, found, strict=True):
-                    values[node.name] = rows_of(node.type, value, part)
-                continue
-            for (start, stop), values, arrays in zip(parts, found, given, strict=True):
-                if node.name in arrays:
-                    values[node.name] = arrays[node.name]
-                else:
-                    ins = [values[name] for name in node.inputs]
-                    value = value_of(node, ins, stop - start, True)
-                    values[node.name] = np.asarray(value, order="C")
-            if isinstance(node.op, (Total, Receive)):
-                total = np.asarray(sum(values[node.name] for values in found))
-                for values in found:
-                    values[node.name] = total
-    return found
-
-
-def _of_all(
-    graph: Graph, node: Node, parts: Sequence[Part], found: Sequence[Mapping[str, Array]]
-) -> Array:
-    """Return a node's value for the rows of all shards; operands without rows are shared."""
-    ins = [
-        _joined(graph, name, found) if graph[name].type.batched else found[0][name]
-        for name in node.inputs
-    ]
-    return np.asarray(value_of(node, ins, parts[-1][1], True), order="C")
+        found = interpret(graph, rule, known, summed)
+    return [{name: values[i] for name, values in found.items()} for i in range(len(parts))]
 
 
 def rows_of(type: TensorType, array: Array, part: Part) -> Array:
@@ -129,16 +117,18 @@ def rows_of(type: TensorType, array: Array, part: Part) -> Array:
     return array if axis is None else np.ascontiguousarray(axis.rows(array, *part))
 
 
-def _joined(graph: Graph, name: str, found: Sequence[Mapping[str, Array]]) -> Array:
+def _joined(type: TensorType, arrays: Sequence[Array]) -> Array:
     """Return the rows of all shards in one array; of a value without rows, each shard's."""
-    axis = RowAxis.of(graph[name].type)
-    arrays = [values[name] for values in found]
+    axis = RowAxis.of(type)
     return np.stack(arrays) if axis is None else np.concatenate(arrays, axis.axis)
 
 
 def joined_results(graph: Graph, found: Sequence[Values]) -> Results:
     """Return the results of all shards; for results without rows, those of each shard."""
-    return {key: _joined(graph, name, found) for key, name in result_names(graph).items()}
+    return {
+        key: _joined(graph[name].type, [values[name] for values in found])
+        for key, name in result_names(graph).items()
+    }
 
 
 # ---------------------------------------------------------------- the pass shard
@@ -170,7 +160,7 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
     after = values_in_step(new, parts, fed)
     expected, found = joined_results(old, alone), joined_results(new, after)
     counted = dict(step.counted)
-    of_rows = old.downstream(n.name for n in old if isinstance(n.op, Input) and n.type.batched)
+    of_rows = old.downstream(n.name for n in old if n.op.is_input and n.type.batched)
     for name in old.losses:
         terms = [np.asarray(values[old.outputs[name]]) for values in alone]
         kinds = [counted.get(name, ROWS)]
@@ -207,7 +197,7 @@ def _by_weights(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[list[fl
     """Return the shares by each input that has a number for each row."""
     found = []
     for node in graph:
-        if isinstance(node.op, Input) and node.type.is_float and node.type.shape == (Batch(),):
+        if node.op.is_input and node.type.is_float and node.type.shape == (Batch(),):
             weights = draw.array(node).astype(np.float64)
             with np.errstate(all="ignore"):
                 found.append([float(weights[a:b].sum() / weights.sum()) for a, b in parts])
@@ -235,9 +225,9 @@ def summed_derivative_mismatch(
     given = given_in_step(new, draw, parts)
     plain = values_in_step(new, parts, given)
     for arrays, values in zip(given, plain, strict=True):
-        arrays.update((n.name, values[n.name]) for n in old if isinstance(n.op, StopGradient))
+        arrays.update((n.name, values[n.name]) for n in old if n.op.stops_gradients)
     for name, gradient in new.gradients.items():
-        if isinstance(old[name].op, Parameter):
+        if old[name].op.is_parameter:
             x, ours = given[0][name], np.asarray(sum(values[gradient] for values in plain))
             f = partial(_loss_of, step, old, parts, given, name)
             found = disagreement(f, x, ours, name)
@@ -278,7 +268,7 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
         sizes[name] = sum(map(largest, map(np.asarray, terms)))
 
     for name, value in old.gradients.items():
-        if isinstance(old[name].op, Parameter):
+        if old[name].op.is_parameter:
             total(f"gradient {name}", value, SUM)
         else:
             del expected[f"gradient {name}"]

@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from graphc.check.validation.draws import Draw, given_of, values_of
 from graphc.check.validation.run import (
+    Draw,
     Mismatch,
     Results,
     first_mismatch,
+    given_of,
     results_of,
     spread,
+    values_of,
     values_of_arrays,
     without_gradients,
 )
@@ -30,7 +32,6 @@ from graphc.declare.optim.slots import without_own_states
 from graphc.declare.schedules import Cosine, Schedule, Step, WarmUp
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ops.source import Parameter
 
 
 def update_mismatch(optimizer: Optimizer, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
@@ -65,7 +66,7 @@ def _before(optimizer: Optimizer, graph: Graph, draw: Draw) -> tuple[dict[str, A
     gradients = {
         name: values[gradient]
         for name, gradient in graph.gradients.items()
-        if isinstance(graph[name].op, Parameter) and trained(optimizer, name)
+        if graph[name].op.is_parameter and trained(optimizer, name)
     }
     return gradients, without_gradients(results_of(graph, values))
 

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphc.backends.table import PORTABLE
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
 from graphc.check.central_differences import in_float64
-from graphc.check.validation.draws import Draw, batches_for, draws_for
 from graphc.check.validation.explain import explained, explained_update
 from graphc.check.validation.judge import judge
+from graphc.check.validation.run import Draw, batches_for, draws_for
 from graphc.check.validation.updates import apply_mismatch
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
@@ -22,11 +21,9 @@ from graphc.declare.net import Net
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 from graphc.declare.schedules import Cosine
 from graphc.ir.graph import Graph, Node, verify
-from graphc.ops.source import Parameter, State
-
-if TYPE_CHECKING:
-    from passes.pass_list import PassList
-    from passes.pipeline import Pass
+from passes.apply_update import apply_graph
+from passes.pass_list import PassList
+from passes.pipeline import Pass, name_of
 
 FOLDER = "graphc-failures"
 """The folder where tests are written, in the current folder."""
@@ -62,8 +59,6 @@ def _check(
     step: Pass, before: Graph, made: Graph, draws: Sequence[Draw], folder: Path | None
 ) -> str:
     """Judge a pass that made one graph of another; return its name."""
-    from passes.pipeline import name_of
-
     try:
         failure = judge(step, before, made, draws)
     except GraphError as error:
@@ -108,9 +103,6 @@ def validate_apply(
 
     Raise ValidationError if a next state differs from the rule's.
     """
-    own_passes()
-    from passes.apply_update import apply_graph
-
     nodes = list(parameters)
     made = apply_graph(nodes, optimizer)
     _check_apply(
@@ -165,7 +157,7 @@ def validate_model(
     Raise ValidationError for the first that fails.
     """
     watch = Watch(graph, rows, folder)
-    trains = bool(graph.losses) and any(isinstance(node.op, Parameter) for node in graph)
+    trains = bool(graph.losses) and any(node.op.is_parameter for node in graph)
     optimizers: tuple[Optimizer | None, ...] = OPTIMIZERS if trains else (None,)
     for optimizer in optimizers:
         compile(
@@ -173,9 +165,7 @@ def validate_model(
         )
     if set(graph.outputs) - set(graph.losses):
         draw = Draw(rows)
-        state = {
-            node.name: draw.array(node) for node in graph if isinstance(node.op, (Parameter, State))
-        }
+        state = {node.name: draw.array(node) for node in graph if node.op.persistent}
         frozen = frozen_graph(graph, state)
         inner = Watch(frozen, rows, folder)
         compile(frozen, batch=rows, passes=passes, backend=PORTABLE, validate=inner)

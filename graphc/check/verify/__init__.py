@@ -1,12 +1,130 @@
 """A proof from a certificate alone that a plan is sound, or a counterexample.
 
 Nothing here is shared with the code that makes plans: this package imports only
-`graphc.check.certificate` and numpy.
+`graphc.check.certificate` and numpy.  The first counterexample ends the proof of a program.
 """
 
 from __future__ import annotations
 
-from graphc.check.verify.facts import Counterexample
-from graphc.check.verify.prove import ProgramProof, Report, verify, verify_program
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
 
-__all__ = ["Counterexample", "ProgramProof", "Report", "verify", "verify_program"]
+import numpy as np
+
+from graphc.check.certificate import BARRIER, READ, Certificate, ProgramTables
+from graphc.check.verify import claims, forms
+from graphc.check.verify import sharing as share
+from graphc.check.verify.facts import Counterexample, Facts
+from graphc.check.verify.threads import Threads
+
+
+@dataclass(frozen=True)
+class ProgramProof:
+    """The checks of one program; with a counterexample, those before it."""
+
+    name: str
+    backend: str
+    capacity: int
+    counts: dict[str, int] = field(default_factory=dict)
+    """Counts by what was counted: steps, reads, writes, ..."""
+    counterexample: Counterexample | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Return whether everything holds."""
+        return self.counterexample is None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verification of a plan."""
+
+    net: str
+    programs: tuple[ProgramProof, ...]
+    plan: Counterexample | None = None
+    """The fault between programs, or in the memory report, if any."""
+
+    @property
+    def ok(self) -> bool:
+        """Return whether every program, and what they have in common, holds."""
+        return self.plan is None and all(proof.ok for proof in self.programs)
+
+    @property
+    def counterexample(self) -> Counterexample | None:
+        """The first counterexample, or None."""
+        found = (proof.counterexample for proof in self.programs)
+        return next((c for c in found if c is not None), self.plan)
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"plan of {self.net!r}: {'proved' if self.ok else 'REFUTED'}"
+        for proof in self.programs:
+            rows = "1 row" if proof.capacity == 1 else f"1 to {proof.capacity} rows"
+            rows = f"{proof.backend}, {rows}"
+            if proof.counterexample is None:
+                counted = ", ".join(_counted(n, what) for what, n in proof.counts.items())
+                yield f"  {proof.name} ({rows}): {counted}"
+            else:
+                yield f"  {proof.name} ({rows}): refuted"
+                yield from (f"    {line}" for line in str(proof.counterexample).splitlines())
+        if self.plan is not None:
+            yield "  the plan as a whole: refuted"
+            yield from (f"    {line}" for line in str(self.plan).splitlines())
+
+
+def _counted(n: int, what: str) -> str:
+    """Return a count in words: `3 reads`, `1 read`."""
+    return f"{n:,} {what.removesuffix('s') if n == 1 else what}"
+
+
+ALONE = (
+    *(forms.inside, forms.alignment, forms.aliases, forms.kernels, forms.splits),
+    *(forms.given, forms.defined, forms.writers, forms.states, claims.exchange),
+)
+"""The rules of buffers and steps by themselves."""
+
+
+def verify(certificate: Certificate) -> Report:
+    """Verify every program, what they have in common, and the memory report."""
+    programs = tuple(verify_program(program) for program in certificate.programs)
+    between = chain(claims.meetings(certificate), claims.report(certificate))
+    return Report(certificate.net, programs, next(between, None))
+
+
+def verify_program(tables: ProgramTables) -> ProgramProof:
+    """Verify one program in the time of sorting its buffers."""
+    f = Facts(tables)
+    found = next(chain.from_iterable(rule(f) for rule in ALONE), None)
+    counts: dict[str, int] = {}
+    if found is None:
+        near = share.Neighbours(f)
+        found = next(_together(f, near), None)
+        counts = _counts(f, near) if found is None else {}
+    return ProgramProof(tables.name, tables.backend, tables.capacity, counts, found)
+
+
+def _together(f: Facts, near: share.Neighbours) -> Iterator[Counterexample]:
+    """Yield the faults between buffers that share bytes, and in the planner's claims."""
+    threads = Threads(f)
+    yield from share.live(f, near)
+    yield from share.in_place(f, near, threads)
+    yield from share.epochs(f, near, threads)
+    yield from claims.lives(f)
+    yield from claims.slots(f)
+    yield from claims.arena(f)
+
+
+def _counts(f: Facts, near: share.Neighbours) -> dict[str, int]:
+    reads = int(np.count_nonzero(f.accesses.use == READ))
+    before, after = near.pairs
+    return {
+        "steps": f.end,
+        "reads": reads,
+        "writes": len(f.accesses.use) - reads,
+        "handovers": len(before),
+        "in place": int(np.count_nonzero(near.end[before] // 2 == near.start[after] // 2)),
+        "barriers": int(np.count_nonzero(f.steps.kind == BARRIER)),
+    }

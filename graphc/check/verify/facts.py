@@ -4,7 +4,7 @@ Time runs in half steps: step s reads at 2s and writes at 2s + 1.  A value from 
 has time -1, and a value read when it is over is read at twice the number of steps.
 
 Sizes are those of the largest batch.  No part of a size is negative
-(`graphc.check.certificate.parse` refuses such files), and offsets are fixed, so what a smaller
+(`graphc.check.certificate.text` refuses such files), and offsets are fixed, so what a smaller
 batch touches is part of what the largest does: what is disjoint for the largest is disjoint for
 all.
 """

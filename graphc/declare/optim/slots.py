@@ -30,7 +30,7 @@ def slot(p: Value, kind: str) -> Value:
     if node is not None and (not isinstance(node.op, State) or node.type != p.type):
         raise GraphError(
             f"the name {name!r} is taken already, by {node.op.name}",
-            loc=node.locs[0] if node.locs else None,
+            loc=node.loc,
             hint=f"the optimizer keeps the {kind} of parameter {p.name!r} under it",
         )
     return state(p.builder, name, p.type)

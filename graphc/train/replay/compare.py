@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from graphc.files.container import pack, unpack
 from graphc.files.serialize import read_checkpoint
 from graphc.ir.op import Array, Op
 from graphc.ir.text.graph import node_text
-from graphc.ops.source import Constant
 from graphc.train.record.folder import RunFolder
 from graphc.train.record.journal import WHOLE, digest
 from graphc.train.record.provenance import VARIABLES, made_with, variables
@@ -130,12 +129,14 @@ def _end_equal(one: RecordedRun, two: RecordedRun, last: int) -> bool:
 def _found(one: RecordedRun, two: RecordedRun, start: int, stop: int) -> RunDifference | None:
     """Return the difference that lies after `start` and shows by `stop`, or None."""
     otherwise = tuple(_otherwise(one, two))
-    found = one.digests(start, stop), two.digests(start, stop)
-    for run, digests in zip((one, two), found, strict=True):
-        if digests.unlike is not None:
-            return RunDifference(stop, otherwise=otherwise, why=_why(run, digests.unlike))
-    pairs = zip(found[0].steps, found[1].steps, strict=True)
-    step = next((start + i for i, (a, b) in enumerate(pairs, 1) if a != b), None)
+    digests = []
+    for run in (one, two):
+        found, unlike = run.digests(start, stop)
+        if unlike is not None:
+            return RunDifference(stop, otherwise=otherwise, why=_why(run, unlike))
+        digests.append(found)
+    pairs = enumerate(zip(*digests, strict=True), start + 1)
+    step = next((number for number, (a, b) in pairs if a != b), None)
     if step is None:
         return None
     return _first_node(step, one.nodes_of(step), two.nodes_of(step), otherwise)
@@ -160,21 +161,18 @@ def _why(run: RecordedRun, step: int) -> str:
 def _first_node(
     step: int, one: StepNodes, two: StepNodes, otherwise: tuple[str, ...]
 ) -> RunDifference:
-    for name, node in one.nodes.items():
-        if name not in two.nodes:
+    for name, (text, part) in one.nodes.items():
+        if name not in two.nodes or _same(one.values[name], two.values[name]):
             continue
-        a, b = one.values[name], two.values[name]
-        if _same(a, b):
-            continue
-        texts = node.text, two.nodes[name].text
-        rows = _rows(a, b) if node.part == "data" else ()
+        a, b, other = one.values[name], two.values[name], two.nodes[name][0]
+        rows = _rows(a, b) if part == "data" else ()
         return RunDifference(
             step,
             one.epoch,
             name,
-            node.part,
+            part,
             _how(a, b),
-            texts if texts[0] != texts[1] else None,
+            (text, other) if text != other else None,
             rows,
             tuple(one.data_rows[row] for row in rows),
             otherwise,
@@ -222,35 +220,21 @@ def _listed(rows: Sequence[int | None]) -> str:
 
 
 @dataclass(frozen=True)
-class NodeText:
-    """A node for comparison: its text, and the part of the step that it belongs to."""
-
-    text: str
-    part: Part
-
-
-@dataclass(frozen=True)
 class StepNodes:
-    """The nodes of a step in the order of the plan, and their values.
+    """The nodes of a step in the order of the plan: the text and part of each, and the values.
 
     `data_rows` are the indices in the data of the rows of the batch, None for unknown ones.
     """
 
     epoch: int
-    nodes: Mapping[str, NodeText]
+    nodes: Mapping[str, tuple[str, Part]]
     values: Mapping[str, Array]
     data_rows: Sequence[int | None]
 
 
-@dataclass(frozen=True)
-class Digests:
-    """The digests of loss and whole state after each of some steps.
-
-    `unlike` is the first step whose result differs from the record.
-    """
-
-    steps: Sequence[int]
-    unlike: int | None
+Digests = tuple[Sequence[int], int | None]
+"""The digests of loss and whole state after each of some steps, and the first of the steps whose
+result differs from the record."""
 
 
 class RecordedRun:
@@ -285,15 +269,15 @@ class LocalRun(RecordedRun):
             loss = rerun.ex.step(feeds)
             rerun.done(rows, feeds, loss)
             found.append(digest([np.float64(loss).tobytes(), *rerun.digest.parts]))
-        return Digests(found, rerun.unlike)
+        return found, rerun.unlike
 
     def nodes_of(self, step: int) -> StepNodes:
         """Return the nodes of a step."""
         replay = Replay(self._rerun, step)
-        nodes = [node for node in replay.nodes if not isinstance(node.op, Constant)]
+        nodes = [node for node in replay.nodes if not node.op.is_constant]
         return StepNodes(
             replay.epoch,
-            {node.name: NodeText(node_text(node), replay.part(node.name)) for node in nodes},
+            {node.name: (node_text(node), replay.part(node.name)) for node in nodes},
             {node.name: replay.value(node.name) for node in nodes},
             replay.data_rows,
         )
@@ -304,13 +288,14 @@ class SeparateRun(RecordedRun):
 
     def digests(self, start: int, stop: int) -> Digests:
         """Return the digests of the steps after `start`, up to `stop`."""
-        return Digests(**json.loads(self._answer("digests", start, stop)))
+        steps, unlike = json.loads(self._answer("digests", start, stop))
+        return steps, unlike
 
     def nodes_of(self, step: int) -> StepNodes:
         """Return the nodes of a step."""
         metadata, values = unpack(self._answer("nodes", step))
         content = json.loads(metadata["step"])
-        nodes = {name: NodeText(**node) for name, node in content["nodes"].items()}
+        nodes = {name: (text, part) for name, (text, part) in content["nodes"].items()}
         return StepNodes(content["epoch"], nodes, values, content["data_rows"])
 
     def _answer(self, *words: str | int) -> bytes:
@@ -336,11 +321,10 @@ def child() -> None:
     path, answer, question, *numbers = sys.argv[1:]
     run = LocalRun(path)
     if question == "digests":
-        digests = asdict(run.digests(*map(int, numbers)))
+        digests = run.digests(*map(int, numbers))
         Path(answer).write_text(json.dumps(digests), encoding="utf-8")
         return
     step = run.nodes_of(int(numbers[0]))
-    nodes = {name: asdict(node) for name, node in step.nodes.items()}
-    content = {"epoch": step.epoch, "nodes": nodes, "data_rows": list(step.data_rows)}
+    content = {"epoch": step.epoch, "nodes": step.nodes, "data_rows": step.data_rows}
     pieces = pack({"step": json.dumps(content)}, step.values)
     Path(answer).write_bytes(b"".join(pieces))

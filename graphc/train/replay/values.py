@@ -7,22 +7,18 @@ So every bit is as in the program itself.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from graphc.compiler.assignment import Assignment
-from graphc.compiler.lowering import Lowering, kernel_instr
+from graphc.compiler.lowering import Lowering
 from graphc.compiler.schedule import schedule
-from graphc.ir.expr import Body
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Array, Source
-from graphc.kernels.group import Group
+from graphc.ir.op import Array
 from graphc.kernels.program import Program
-from graphc.ops.source import Constant, Input
 from graphc.runtime.bound import Binder
 from graphc.runtime.entry import quiet_context, run_all
 from graphc.runtime.executor import Executor
@@ -57,7 +53,8 @@ class StepValues:
         program, before = keeping(ex.plan.programs[name]), ex.snapshot()
         found, loss = _run(program, ex, arrays, n)
         self._written |= found.keys()
-        values = _completed(program.graph, found, arrays, before, n)
+        with np.errstate(all="ignore"):
+            values = evaluate(program.graph, arrays, before, n, known=found)
         for node in program.graph:
             if self.nodes.setdefault(node.name, node) is node:
                 self._values[node.name] = values[node.name]
@@ -87,12 +84,8 @@ class StepValues:
     def part(self, name: str) -> Part:
         """Return the part of the step that a node belongs to."""
         op = self.node(name).op
-        if isinstance(op, Input):
-            return "data"
-        if isinstance(op, Constant):
-            return "constant"
-        if isinstance(op, Source):
-            return "state"
+        if op.is_source:
+            return "data" if op.is_input else "constant" if op.is_constant else "state"
         return part_of_step(self.plan, name)
 
     @cached_property
@@ -118,74 +111,8 @@ def _run(
     return found, float(losses[0] if len(losses) == 1 else sum(losses))
 
 
-def _completed(
-    graph: Graph,
-    found: Mapping[str, Array],
-    arrays: Mapping[str, Array],
-    before: Mapping[str, Array],
-    n: int,
-) -> dict[str, Array]:
-    """Return the values found, and the others as reference rules compute them from those."""
-    values: dict[str, Array] = {}
-    for node in graph:
-        if node.name in found:
-            values[node.name] = found[node.name]
-        elif isinstance(node.op, Input):
-            values[node.name] = np.array(arrays[node.name])
-        elif isinstance(node.op, Source) and not isinstance(node.op, Constant):
-            values[node.name] = before[node.name]
-        else:
-            ins = [values[name] for name in node.inputs]
-            with np.errstate(all="ignore"):
-                values[node.name] = np.asarray(node.op.at(n).reference(ins))
-    return values
-
-
 def keeping(program: Program) -> Program:
     """Return the program with a separate buffer for each value."""
     graph, order = program.graph, schedule(program.graph)
-    low = _Storing(graph, order, program.capacity).run(order)
-    return _Keeping(program.name, low, order, program.backend).program()
-
-
-class _Storing(Lowering):
-    """A lowering that also stores the values that only the kernel itself reads."""
-
-    _all = True
-
-    def _kernel(self, group: Group) -> None:
-        self._all = False
-        stored = {node.name for node in group.nodes if self._is_stored(group, node.name)}
-        self._all = True
-        super()._kernel(group)
-        instr = self.instrs.pop()
-        assert instr.body is not None
-        kernel = replace(instr.body, body=_with_own_products(instr.body.body, stored))
-        self.instrs.append(kernel_instr(kernel, instr.nodes))
-
-    def _is_stored(self, group: Group, name: str) -> bool:
-        return self._all or super()._is_stored(group, name)
-
-
-def _with_own_products(body: Body, stored: Container[str]) -> Body:
-    """Return the body with another computation of each product that is stored only here.
-
-    A product with one user is rounded together with the sum that uses it; a store would be
-    another user, and the product would be rounded by itself.
-    """
-    steps, stores = list(body.steps), []
-    for store in body.stores:
-        step = steps[store.step]
-        if store.buffer not in stored and step.op == "mul":
-            store = store._replace(step=len(steps))
-            steps.append(step)
-        stores.append(store)
-    return Body(tuple(steps), tuple(stores))
-
-
-class _Keeping(Assignment):
-    """A buffer assignment in which every value lives to the end of the run."""
-
-    def _lives(self) -> tuple[list[int], list[int]]:
-        first, last = super()._lives()
-        return first, [len(self.instrs) if end >= 0 else end for end in last]
+    low = Lowering(graph, order, program.capacity, keeps=True).run(order)
+    return Assignment(program.name, low, order, program.backend).program()

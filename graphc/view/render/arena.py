@@ -174,7 +174,7 @@ def _slots(program: Program) -> Iterator[Slot]:
             name = buffer.name
             role: Role = known.get(name, "scratch")
             node = program.graph.nodes.get(name)
-            loc = node.locs[0] if node is not None and node.locs else None
+            loc = node.loc if node is not None else None
             size = buffer.type.nbytes(program.capacity)
             life = buffer.first, buffer.last, begin, max(begin, end)
             text = buffer.type.bytes_text()

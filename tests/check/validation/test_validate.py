@@ -425,8 +425,7 @@ def test_what_is_exactly_on_a_kink(op: Any, x: Any, on: bool) -> None:
 
 
 def test_draws_are_kept_away_from_kinks() -> None:
-    from graphc.check.validation.draws import draws_for, given_of
-    from graphc.check.validation.run import values_of_arrays
+    from graphc.check.validation.run import draws_for, given_of, values_of_arrays
 
     net = gc.Net("kinks", dtype="float64")
     x = net.input("x", (gc.N, 100))
@@ -443,7 +442,7 @@ def test_draws_are_kept_away_from_kinks() -> None:
 
 
 def test_labels_are_in_range() -> None:
-    from graphc.check.validation.draws import draws_for, given_of
+    from graphc.check.validation.run import draws_for, given_of
 
     net = gc.Net("labels")
     y = net.input("y", (gc.N,), dtype="int64")

@@ -12,8 +12,7 @@ import pytest
 import graphc as gc
 from graphc.base import usable_cores
 from graphc.check.certificate.export import certify
-from graphc.check.certificate.parse import certificate_of
-from graphc.check.certificate.text import certificate_data
+from graphc.check.certificate.text import certificate_data, certificate_of
 from graphc.check.verify import Report, verify
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.source import state

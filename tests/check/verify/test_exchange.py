@@ -10,8 +10,7 @@ import pytest
 
 import graphc as gc
 from graphc.check.certificate.export import certify
-from graphc.check.certificate.parse import certificate_of
-from graphc.check.certificate.text import certificate_data
+from graphc.check.certificate.text import certificate_data, certificate_of
 from graphc.check.verify import Report, verify
 from graphc.check.verify.claims import EXCHANGE, TOTALS
 from graphc.check.verify.forms import DEFINED

@@ -14,8 +14,14 @@ import pytest
 
 import graphc as gc
 from graphc.check.certificate.export import certify
-from graphc.check.certificate.parse import CertificateError, certificate_of, parse_certificate
-from graphc.check.certificate.text import FORMAT, certificate_data, certificate_text
+from graphc.check.certificate.text import (
+    FORMAT,
+    CertificateError,
+    certificate_data,
+    certificate_of,
+    certificate_text,
+    parse_certificate,
+)
 from graphc.check.verify import verify
 from tests.check.verify.claims import BATCH, Claims, declare
 
