@@ -12,7 +12,7 @@ import pytest
 
 import graphc as gc
 from graphc.base.errors import RendererMissing
-from graphc.view.render.layout import find_renderer
+from graphc.view.render.renderer import find_renderer
 
 EXTRAS = {
     "IPython": "notebook",

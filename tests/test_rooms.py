@@ -318,9 +318,9 @@ def test_a_planted_name_of_a_backend_is_found(backend: str) -> None:
         f"from graphc.backends import {backend}",
         f"import graphc.backends.{backend}.bind",
     ):
-        assert len([*named_backends(planted("graphc/view/peak.py", text))]) == 1, text
+        assert len([*named_backends(planted("graphc/view/measure.py", text))]) == 1, text
         assert not [*named_backends(planted(f"graphc/backends/{backend}/bind.py", text))]
-    assert not [*named_backends(planted("graphc/view/peak.py", f'"""{backend}"""'))]
+    assert not [*named_backends(planted("graphc/view/measure.py", f'"""{backend}"""'))]
 
 
 def test_a_planted_table_of_ops_is_found() -> None:

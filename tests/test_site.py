@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from graphc.cli.command_line import COMMANDS
-from graphc.view.render.layout import find_renderer
+from graphc.view.render.renderer import find_renderer
 from graphc.view.render.style import DARK, LIGHT
 from tests.extras import needs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
@@ -72,10 +72,22 @@ class Runner(Protocol):
         """
 
 
+class PeakWork(NamedTuple):
+    """Work that does next to nothing but multiply-adds, which shows the peak of a machine."""
+
+    name: str
+    flops: int
+    """The floating-point operations of a call; a multiply-add is two."""
+    make: Callable[[], Call]
+    """Makes a call, on memory of its own; threads may run one each at the same time."""
+
+
 class Backend(Protocol):
     """A way to run programs."""
 
     name: str
+    compiles: bool
+    """Whether a program is compiled to code, whose size is unknown before its first run."""
 
     def missing(self) -> str | None:
         """Return why the backend cannot be had here, or None if it can."""
@@ -90,3 +102,6 @@ class Backend(Protocol):
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None
     ) -> Runner:
         """Return a program on its memory, without the instructions in `skip`."""
+
+    def peak_work(self) -> PeakWork:
+        """Return the fastest multiply-adds that the backend can make here."""

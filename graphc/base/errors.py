@@ -6,10 +6,22 @@ shapes and the lines that declared them, the line at fault, one hint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from graphc.base.loc import Loc, caller_loc
+
+
+def counted(number: int, word: str) -> str:
+    """Return a count in words: `1 row`, `3,000 rows`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def first_of(texts: Iterable[str], most: int = 8) -> str:
+    """Return the first texts in a list: `a, b, ...`."""
+    known = list(texts)
+    return ", ".join(known[:most]) + (", ..." if len(known) > most else "")
+
 
 LONGEST = 2500
 """The most characters of a sentence or a hint; names in files have up to 1,000."""

@@ -31,6 +31,8 @@ FORMER = {
     "optim": "declare.optim",
     "plots": "view.plots",
     "schedules": "declare.schedules",
+    "sklearn.classifier": "sklearn.models",
+    "sklearn.regressor": "sklearn.models",
     "tensor_type": "ir.tensor_type",
     "text": "ir.text",
     "validation": "check.validation",

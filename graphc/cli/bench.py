@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 from graphc.backends.table import BACKENDS
@@ -19,9 +18,8 @@ from graphc.compiler.cost import program_cost
 from graphc.compiler.plan import Plan, program_name
 from graphc.ir.graph import Graph
 from graphc.runtime.executor import Executor
-from graphc.view.peak import RULE, Peak, how, measure_peak
+from graphc.view.measure import RULE, Instructions, Peak, await_idle, how, measure_peak, median_time
 from graphc.view.profile import Profile, table
-from graphc.view.times import Instructions, await_idle
 
 TURN_SECONDS = 0.05
 
@@ -115,7 +113,7 @@ def _data(found: Profile, times: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _plans(args: argparse.Namespace, graph: Graph) -> tuple[dict[str, Plan], str | None]:
-    """Return a plan for each available backend, native first, and the reason if one is missing."""
+    """Return a plan for each available backend, and the reason if one is missing."""
     name = args.optimizer or ("momentum" if graph.losses else None)
     rule = optimizer(name)
     plans, missing = {}, None
@@ -145,22 +143,10 @@ def _in_turns(
     for _ in range(rounds):
         for name, call in sides.items():
             await_idle()
-            found[name].append(_turn(call))
+            found[name].append(median_time(call, TURN_SECONDS))
         await_idle()
         instructions.run(TURN_SECONDS)
     return {name: median(times) for name, times in found.items()}
-
-
-def _turn(call: Callable[[], object]) -> float:
-    call()
-    found: list[float] = []
-    start = last = perf_counter()
-    while last - start < TURN_SECONDS:
-        call()
-        now = perf_counter()
-        found.append(now - last)
-        last = now
-    return median(found)
 
 
 def _whole(
@@ -181,5 +167,6 @@ def _whole(
         ratio = f", {seconds / bound:.2f} of the bound" if bound else ""
         lines.append(f"  {backend:<6} {seconds * 1e6:>10.1f} us{ratio}")
     if len(times) == len(BACKENDS):
-        lines.append(f"native is {times['numpy'] / times['native']:.2f} times as fast as numpy")
+        first, last = BACKENDS[0], BACKENDS[-1]
+        lines.append(f"{first} is {times[last] / times[first]:.2f} times as fast as {last}")
     return "\n".join(lines)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.base.errors import DataError
+from graphc.base.errors import DataError, first_of
 from graphc.compiler.plan import Plan
 from graphc.data import load_data, stratified_split
 from graphc.data.table import Header, Read, Table, no_number, read_table
@@ -148,15 +147,9 @@ def _missing(header: Header, missing: Sequence[str]) -> MissingColumns:
     """Return the error for columns that the model was trained on and the table does not have."""
     return MissingColumns(
         f"{header.path} has no column{'' if len(missing) == 1 else 's'} "
-        f"{_listed(map(repr, missing))}, which the model was trained on",
-        hint=f"its columns are {_listed(header.header, 20)}; they are found by name, in any order",
+        f"{first_of(map(repr, missing))}, which the model was trained on",
+        hint=f"its columns are {first_of(header.header, 20)}; they are found by name, in any order",
     )
-
-
-def _listed(names: Iterable[str], most: int = 8) -> str:
-    """Return the first names as text."""
-    names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _counted(number: int) -> str:
@@ -182,7 +175,7 @@ def _labels(
         raise DataError(
             f"{table.path} has {len(found)} different labels in column {table.header[column]!r}, "
             f"the net has {bound} classes",
-            hint=f"the labels are {_listed(map(repr, found))}",
+            hint=f"the labels are {first_of(map(repr, found))}",
         )
     codes = {word: code for code, word in enumerate(found)}
     for row, word in enumerate(table.words):
@@ -238,7 +231,7 @@ def _width(plan: Plan, name: str) -> int:
             f"input {name!r} takes {shape_text(type.shape)}, which rows of a table cannot fill",
             hint="give a .npz file",
         )
-    return prod(shape_at(type.shape, 1))
+    return type.size(1)
 
 
 def _all_but(
@@ -268,7 +261,7 @@ def _wrong_columns(
 ) -> DataError:
     names = [header.header[column] for column in columns]
     beside = "" if left_out is None else f" beside the label {header.header[left_out]!r}"
-    hint = f"{'it is' if len(names) == 1 else 'they are'} {_listed(names)}; " if names else ""
+    hint = f"{'it is' if len(names) == 1 else 'they are'} {first_of(names)}; " if names else ""
     return DataError(
         f"{header.path} has {_counted(len(columns))}{beside}, input {name!r} takes {width}",
         hint=f"{hint}--label COLUMN says which is the label",

@@ -19,8 +19,7 @@ from graphc.data import load_digits, stratified_split
 from graphc.declare.net import Net
 from graphc.declare.optim import SGD
 from graphc.declare.schedules import Cosine
-from graphc.files.lock import FolderLock
-from graphc.files.paths import make_folder
+from graphc.files.disk import FolderLock, make_folder
 from graphc.files.serialize import save
 from graphc.ir.tensor_type import N
 from graphc.ops.affine import affine

@@ -18,7 +18,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.text.graph import node_text
 from graphc.view.cost import changed_totals, totals
 from graphc.view.render.difference import render_difference
-from graphc.view.render.layout import format_of
+from graphc.view.render.renderer import format_of
 
 
 @dataclass(frozen=True)

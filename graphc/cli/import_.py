@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from math import prod
 from pathlib import Path
 
 from graphc.cli.arguments import Command, Parser, positive, print_json
 from graphc.cli.model import compiled
 from graphc.files.serialize import save
-from graphc.ops.source import Input, Parameter
 from graphc.runtime.executor import Executor
 
 COMMAND = Command(
@@ -61,9 +59,9 @@ def run(args: argparse.Namespace) -> int:
     plan = compiled(args, net.graph())
     path = save(args.out or Path(args.file).with_suffix(".gc"), Executor(plan))
     graph = net.graph()
-    inputs = {node.name: str(node.type) for node in graph if isinstance(node.op, Input)}
+    inputs = {node.name: str(node.type) for node in graph if node.op.is_input}
     outputs = {name: str(graph[value].type) for name, value in graph.outputs.items()}
-    numbers = sum(prod(node.op.shape) for node in graph if isinstance(node.op, Parameter))
+    numbers = sum(node.type.size(1) for node in graph if node.op.is_parameter)
     if args.json:
         found = {"inputs": inputs, "outputs": outputs, "parameters": numbers}
         print_json({"wrote": str(path), **found})

@@ -30,7 +30,6 @@ from graphc.ops.functions import LogSoftmax
 from graphc.ops.losses.margin import SvmLoss
 from graphc.ops.losses.nll import NllLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
-from graphc.ops.source import Input
 from graphc.runtime.executor import Executor
 from graphc.runtime.state import Columns
 from passes.pass_list import PassList
@@ -97,7 +96,8 @@ def load_passes(source: str) -> PassList:
             f"{path} has no list of passes {name!r}",
             hint=f'{name} = gc.passes.after("cse", my_pass)',
         )
-    return found
+    passes: PassList = found
+    return passes
 
 
 def _net(path: Path, function: str) -> Net:
@@ -217,7 +217,7 @@ def classes_of(graph: Graph) -> Classes | None:
             scores, labels = node.inputs[:2]
             if isinstance(graph[scores].op, LogSoftmax):
                 scores = graph[scores].inputs[0]
-            if scores in public and isinstance(graph[labels].op, Input):
+            if scores in public and graph[labels].op.is_input:
                 return Classes(public[scores], labels, dim_at(graph[scores].type.shape[-1], 1))
     return None
 

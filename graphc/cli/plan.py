@@ -16,7 +16,7 @@ from graphc.cli.model import compiled, load_model, random_feeds
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.fit import largest_batch, largest_batch_kept
 from graphc.compiler.remat.told import computes_again, keeping_all, repeated
-from graphc.files.writing import write_file
+from graphc.files.disk import write_file
 from graphc.ir.graph import Graph
 from graphc.kernels.program import Program
 from graphc.runtime.distributed.predict import Network, Prediction, counts, predict

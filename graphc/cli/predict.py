@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.base.errors import DataError, GraphError
+from graphc.base.errors import DataError, GraphError, counted
 from graphc.cli.arguments import Command, Parser, print_json
 from graphc.cli.data import (
     Feeds,
@@ -29,8 +29,7 @@ from graphc.cli.model import Classes, Model, classes_of, load_model
 from graphc.compiler.plan import Plan
 from graphc.data import load_data
 from graphc.data.table import Header, Read, read_blocks, reason
-from graphc.files.paths import check_plain
-from graphc.files.writing import cannot_write, new_file
+from graphc.files.disk import cannot_write, check_plain, new_file
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import N, TensorType, shape_text
 from graphc.runtime.executor import Executor
@@ -89,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"net": shown.net, "rows": pieces.rows, "file": args.out})
     else:
-        print(f"wrote {args.out}: {pieces.rows:,} row{'' if pieces.rows == 1 else 's'}")
+        print(f"wrote {args.out}: {counted(pieces.rows, 'row')}")
     return 0
 
 

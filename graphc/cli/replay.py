@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,9 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.cli.arguments import Command, Parser, positive, print_json
 from graphc.data import load_data
-from graphc.files.writing import cannot_write, new_file
+from graphc.files.disk import write_file
 from graphc.ir.graph import Node
-from graphc.ir.op import Array
 from graphc.ir.text.graph import name_text
-from graphc.ops.source import Constant
 from graphc.train.nonfinite import described
 from graphc.train.replay import Replay, replay
 
@@ -61,9 +60,11 @@ def run(args: argparse.Namespace) -> int:
         raise GraphError("replay: --out saves the value of a node", hint="name it with --node")
     found = replay(args.folder, step=args.step, data=run_data(args.data))
     nodes = found.nodes if args.node is None else (found.node(args.node),)
-    shown = {n.name: _shown(found, n) for n in nodes if not isinstance(n.op, Constant)}
+    shown = {n.name: _shown(found, n) for n in nodes if not n.op.is_constant}
     if args.out is not None:
-        _write(args.out, found.value(args.node))
+        data = BytesIO()
+        np.save(data, found.value(args.node), allow_pickle=False)
+        write_file(args.out, [data.getbuffer()], GraphError)
     if args.json:
         print_json({**_data(found), "nodes": shown, "file": args.out})
         return int(found.unlike is not None)
@@ -76,14 +77,6 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         print(f"wrote {args.out}")
     return int(found.unlike is not None)
-
-
-def _write(path: str, value: Array) -> None:
-    try:
-        with new_file(path) as file:
-            np.save(file, value, allow_pickle=False)
-    except OSError as error:
-        raise cannot_write(path, error, GraphError) from None
 
 
 def _heading(found: Replay) -> str:

@@ -36,8 +36,7 @@ from graphc.cli.model import (
     metrics,
     predicted_classes,
 )
-from graphc.files.lock import FolderLock
-from graphc.files.paths import make_folder
+from graphc.files.disk import FolderLock, make_folder
 from graphc.files.serialize import load, save
 from graphc.ir.op import Array
 from graphc.runtime.distributed.communicator import LIMIT, Communicator

@@ -16,7 +16,7 @@ from graphc.cli.arguments import Command, Parser, positive, print_json
 from graphc.cli.model import compiled, load_model
 from graphc.compiler.plan import Plan
 from graphc.files.container import read_whole
-from graphc.files.paths import reason
+from graphc.files.disk import reason
 
 COMMAND = Command(
     "verify",

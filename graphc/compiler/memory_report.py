@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphc.backends.table import backend
 from graphc.base.arguments import checked_whole
 from graphc.base.door import higher
 from graphc.base.errors import BudgetError, Operand
@@ -88,7 +89,7 @@ class MemoryReport:
 
     @property
     def scratch(self) -> int:
-        """The bytes in which native threads keep parts of matrices; they depend on the machine."""
+        """The bytes that kernels need besides buffers; they may depend on the machine."""
         return block_bytes(self._scratch.nbytes)
 
     @property
@@ -226,7 +227,7 @@ class MemoryReport:
             rows.insert(5, ("exchange", self.exchange, "sums of shards, and of other ranks"))
         if self.scratch:
             rows.insert(4, ("scratch", self.scratch, self._scratch_text()))
-        if self._plan.backend == "native":
+        if backend(self._plan.backend).compiles:
             rows[-1] = ("total", self.total, "without native code, made at the first run")
         lines = [f"memory of {self._plan.declared.name!r} at N = {self.n}, bytes"]
         lines += [f"  {name:<10} {size:>14,}  {what}".rstrip() for name, size, what in rows]

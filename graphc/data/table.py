@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.base.errors import DataError
-from graphc.files.paths import shown, system_path
+from graphc.files.disk import shown, system_path
 
 LABEL_NAMES = ("y", "label", "target")
 

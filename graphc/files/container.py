@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import ModelFileError
-from graphc.files.paths import check_plain, reason, shown
+from graphc.files.disk import check_plain, reason, shown
 from graphc.ir.op import Array
 
 NAMES = {

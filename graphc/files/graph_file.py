@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.ir.graph import Graph, Node
-from graphc.ir.init import FromArray, Zeros
+from graphc.ir.init import FromArray
 from graphc.ir.op import Array, Op
 from graphc.ir.text import graph_text, parse_graph
 from graphc.ir.text.graph import word_of
 from graphc.ops import OPS
-from graphc.ops.source import Constant, Parameter, State
+from graphc.ops.source import Constant, State, start_of, with_start
 
 CONSTANT, INITIAL = "constant/", "initial/"
 """The prefixes of the names of arrays that belong to a graph."""
@@ -50,12 +50,9 @@ def graph_file(graph: Graph) -> GraphFile:
             changed[node.name] = replace(node, op=State(op.shape, op.dtype))
             labels[node.name] = op.label
             tensors[CONSTANT + node.name] = op.array()
-        elif isinstance(op, Parameter) and isinstance(op.init, FromArray):
-            changed[node.name] = replace(node, op=replace(op, init=Zeros()))
-            initials[node.name] = _taken(INITIAL + node.name, op.init, tensors)
-        elif isinstance(op, State) and isinstance(op.start, FromArray):
-            changed[node.name] = replace(node, op=replace(op, start=0.0))
-            initials[node.name] = _taken(INITIAL + node.name, op.start, tensors)
+        elif (start := start_of(op)) is not None:
+            changed[node.name] = replace(node, op=with_start(op, None))
+            initials[node.name] = _taken(INITIAL + node.name, start, tensors)
     _check_names(graph)
     ops = [[word_of(cls), f"{cls.__module__}.{cls.__qualname__}"] for cls in user_ops(graph)]
     notes = {"ops": ops, "constants": labels, "initials": initials}
@@ -134,12 +131,11 @@ def _constant(node: Node, array: Array, label: str) -> Node:
 
 
 def _from_array(node: Node, init: FromArray) -> Node:
-    if not isinstance(node.op, (Parameter, State)):
+    if not node.op.persistent:
         raise ValueError(f"{node.name!r} is neither a parameter nor a state")
-    init.sample(np.random.default_rng(0), node.op.shape, node.op.dtype)
-    if isinstance(node.op, State):
-        return replace(node, op=replace(node.op, start=init))
-    return replace(node, op=replace(node.op, init=init))
+    shape = cast(tuple[int, ...], node.type.shape)
+    init.sample(np.random.default_rng(0), shape, node.type.dtype)
+    return replace(node, op=with_start(node.op, init))
 
 
 def tensors_named(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:

@@ -22,6 +22,7 @@ from graphc.compiler.recipe import Recipe
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
 from graphc.files.container import pack, parsed, read_file, single, unpack
+from graphc.files.disk import write_file
 from graphc.files.graph_file import graph_file, tensors_named, user_ops
 from graphc.files.model_file import (
     FORMAT,
@@ -31,7 +32,6 @@ from graphc.files.model_file import (
     is_onnx,
     optimizer_text,
 )
-from graphc.files.writing import write_file
 from graphc.ir.op import Array, Op
 from graphc.runtime.executor import Executor
 from passes import DEFAULT

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphc.base.errors import GraphError, ModelFileError, StateError
+from graphc.base.errors import GraphError, ModelFileError, StateError, first_of
 from graphc.files.container import NAMES, pack, read_file, read_tensors
-from graphc.files.writing import write_file
+from graphc.files.disk import write_file
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Array, Layer
+from graphc.ir.op import Array
 from graphc.ops.affine import AffineLayer
-from graphc.ops.source import Parameter, State
 from graphc.runtime.executor import Executor
 
 _SHOWN = 6
@@ -287,8 +286,7 @@ def _check_names(names: Mapping[str, str], modules: _Modules, layers: Mapping[st
 
 
 def _listed(names: Iterable[str], most: int = 8) -> str:
-    known = [repr(name[:60]) for name in names]
-    return ", ".join(known[:most]) + (", ..." if len(known) > most else "")
+    return first_of([repr(name[:60]) for name in names], most)
 
 
 def _torch_layers(graph: Graph) -> dict[str, _Layer]:
@@ -296,14 +294,14 @@ def _torch_layers(graph: Graph) -> dict[str, _Layer]:
     found: dict[str, _Layer] = {}
     owned: set[str] = set()
     for node in graph:
-        if isinstance(node.op, Layer):
+        if node.op.is_layer:
             tensors = tuple(t for t in _tensors(graph, node) if t.state not in owned)
-            if any(isinstance(graph[t.state].op, Parameter) for t in tensors):
-                has_statistics = any(isinstance(graph[t.state].op, State) for t in tensors)
+            if any(graph[t.state].op.is_parameter for t in tensors):
+                has_statistics = any(graph[t.state].op.is_state for t in tensors)
                 found[node.name] = _Layer(node.name, tensors, has_statistics)
                 owned.update(t.state for t in tensors)
     for node in graph:
-        if isinstance(node.op, Parameter) and node.name not in owned:
+        if node.op.is_parameter and node.name not in owned:
             owner, _, leaf = node.name.rpartition(".")
             one = (*found.get(owner, _Layer(owner, ())).tensors, _tensor(node, leaf, False))
             found[owner] = _Layer(owner, one)
@@ -313,7 +311,7 @@ def _torch_layers(graph: Graph) -> dict[str, _Layer]:
 def _tensors(graph: Graph, node: Node) -> list[_Tensor]:
     made = []
     for role, name in zip(node.op.roles, node.inputs, strict=False):
-        if isinstance(graph[name].op, (Parameter, State)):
+        if graph[name].op.persistent:
             transposed = isinstance(node.op, AffineLayer) and role == "weight"
             made.append(_tensor(graph[name], _LEAVES.get(role, role), transposed))
     return made

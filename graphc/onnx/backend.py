@@ -15,9 +15,9 @@ from graphc.compiler.compile import compile
 from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
-from graphc.onnx.importing import Imported, budget_of, check_ops, free_inputs, import_model
+from graphc.onnx.call import NeedsInputs, NotSupported, checked_dtype
+from graphc.onnx.load import Imported, budget_of, check_ops, free_inputs, import_model
 from graphc.onnx.model_file import check_limits
-from graphc.onnx.operands import NeedsInputs, NotSupported, checked_dtype
 from graphc.runtime.executor import Executor
 
 MOST_KEPT = 16

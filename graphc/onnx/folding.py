@@ -16,19 +16,27 @@ from graphc.base.import_paths import own_passes
 from graphc.base.work import spend_array, spend_bytes, spend_elements
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Array, Layer
-from graphc.ir.tensor_type import Batch, shape_at
-from graphc.onnx.call import ITEM, Call, Converter, Result, several
-from graphc.onnx.convert.shape import axes_of
-from graphc.onnx.operands import Held, NotSupported, is_symbolic, plain_array
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Batch
+from graphc.onnx.call import (
+    ITEM,
+    Call,
+    Converter,
+    Held,
+    NotSupported,
+    Result,
+    is_symbolic,
+    plain_array,
+    several,
+)
+from graphc.onnx.convert.axes import axes_of
 from graphc.ops.flops import op_flops
-from graphc.ops.source import Input
 from graphc.runtime.reference import evaluate
 
 
 def expanded(graph: Graph, train: bool) -> Graph:
     """Return the graph with its layers expanded, or the graph itself if it has none."""
-    if not any(isinstance(node.op, Layer) for node in graph):
+    if not any(node.op.is_layer for node in graph):
         return graph
     own_passes()
     from passes.specialize import Specialize
@@ -165,7 +173,7 @@ def _evaluated(b: Builder, results: Sequence[Held]) -> list[Held]:
         if isinstance(value, Value):
             b.outputs[value.name] = value.name
     graph = expanded(b.graph(), train=False)  # the cost of ops is known, not that of layers
-    if any(isinstance(node.op, Input) for node in graph):
+    if any(node.op.is_input for node in graph):
         raise NotSupported("its constants depend on an input")
     spend_elements(sum(_numbers(graph, node) for node in graph))
     spend_bytes(sum(node.type.nbytes(1) for node in graph if node.inputs))
@@ -178,4 +186,4 @@ def _numbers(graph: Graph, node: Node) -> int:
     """Return the numbers computed for a node, products counted less since BLAS is faster."""
     operands = [graph[name].type for name in node.inputs]
     plain, products = op_flops(node.op, operands, node.type, 1)
-    return prod(shape_at(node.type.shape, 1)) + plain + products // PRODUCTS
+    return node.type.size(1) + plain + products // PRODUCTS

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import FunctionProto, NodeProto, defs, helper
 
-from graphc.onnx.call import Call, attributes_of
-from graphc.onnx.operands import Held, NotSupported, type_of
+from graphc.onnx.call import Call, Held, NotSupported, attributes_of, type_of
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.loc import caller_loc
 from graphc.files.container import read_whole, unpack
-from graphc.files.paths import check_plain, reason, shown
+from graphc.files.disk import check_plain, reason, shown
 from graphc.ir.op import Array
 
 LONGEST_NAME = 1000

@@ -15,20 +15,20 @@ from graphc.base.loc import caller_loc
 from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
 from graphc.declare.selection import select_outputs
-from graphc.files.writing import write_file
+from graphc.files.disk import write_file
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Array, Layer, Op
+from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.ir.text.graph import op_text
 from graphc.onnx.export.functions import BODIES
 from graphc.onnx.export.standard import STANDARD
 from graphc.onnx.export.writer import IR_VERSION, OPSET, Writer, next_of, tensor, value_info
-from graphc.onnx.importing import LOSSES, STATES, UPDATES
+from graphc.onnx.load import LOSSES, STATES, UPDATES
 from graphc.onnx.model_file import LARGEST_FILE, path_of
 from graphc.onnx.scope import OWN
 from graphc.ops import OPS
 from graphc.ops.gradient import Gradient
-from graphc.ops.source import Constant, Input, Parameter, State
+from graphc.ops.source import Constant
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import expanded, initial_state, operand_names
 
@@ -88,7 +88,7 @@ def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
     """Return a model of what the outputs need; raise GraphError for ops ONNX cannot express."""
     functions = Functions()
     kept = graph.forward()
-    fed = [node for node in graph if isinstance(node.op, Input)]
+    fed = [node for node in graph if node.op.is_input]
     fed.sort(key=lambda node: node.name not in kept)  # count rows by an exported input first
     types = {node.name: node.type for node in graph}
     w = Writer(types, [node.name for node in fed], train, graph.outputs)
@@ -100,13 +100,13 @@ def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
     initializers = [
         tensor(node.name, state[node.name])
         for node in graph
-        if isinstance(node.op, (Parameter, State)) and node.name in read
+        if node.op.persistent and node.name in read
     ]
     for public, name in graph.outputs.items():
         if public != name:
             _public(w, public, name)
     _check_moved(w)
-    needed = [node for node in graph if isinstance(node.op, Input) and node.name in kept | read]
+    needed = [node for node in graph if node.op.is_input and node.name in kept | read]
     inputs = [value_info(node.name, node.type) for node in needed]
     outputs = [value_info(public, graph[name].type) for public, name in graph.outputs.items()]
     outputs += [value_info(next_of(name), graph[name].type) for name in w.moved]
@@ -144,7 +144,7 @@ def _model(made: Any, functions: Functions, graph: Graph, moved: Sequence[str]) 
     )
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = OWN, __version__
-    states = [t.name for t in made.initializer if isinstance(graph[t.name].op, State)]
+    states = [t.name for t in made.initializer if graph[t.name].op.is_state]
     names_of = {LOSSES: graph.losses, STATES: states, UPDATES: [next_of(name) for name in moved]}
     helper.set_model_props(
         model, {key: "\n".join(names) for key, names in names_of.items() if names}
@@ -166,7 +166,7 @@ class Functions:
         """Write an op as a node of ONNX's own, or as a call of a function."""
         if isinstance(op, Constant):
             w.constant(op.array(), out=out)
-        elif isinstance(op, (Input, Parameter, State)):
+        elif op.is_source:
             return
         elif type(op) not in STANDARD or STANDARD[type(op)](w, op, ins, out) is None:
             self._check(op, node)
@@ -176,7 +176,7 @@ class Functions:
 
     def _check(self, op: Op, node: Node | None) -> None:
         own = type(op) in OPS.values()
-        layer = isinstance(op, Layer) and not isinstance(op, Gradient)
+        layer = op.is_layer and not isinstance(op, Gradient)
         if own and (layer or op.name in BODIES):
             return
         raise GraphError(
@@ -205,13 +205,13 @@ class Functions:
         return self.made[key]
 
     def _body(self, op: Op, types: tuple[TensorType, ...]) -> Writer:
-        if op.name in BODIES and not isinstance(op, Layer):
+        if op.name in BODIES and not op.is_layer:
             names = operand_names(op, len(types))
             w = Writer(dict(zip(names, types, strict=True)), names, False)
             BODIES[op.name](w, op, names, "result")
             return w
         graph = expanded(op, types)
-        fed = [node.name for node in graph if isinstance(node.op, Input)]
+        fed = [node.name for node in graph if node.op.is_input]
         w = Writer({node.name: node.type for node in graph}, fed, False)
         for node in graph:
             w.prefix = node.name

@@ -18,23 +18,25 @@ from graphc.ir.build import Builder, Value, apply
 from graphc.ir.init import FromArray
 from graphc.ir.op import Array
 from graphc.ir.text.parse import check_count, parse_op
-from graphc.onnx.call import Call, attributes_of, several
-from graphc.onnx.convert import CONVERTERS
-from graphc.onnx.convert.unrolled import UNFOLDED
-from graphc.onnx.folding import folded
-from graphc.onnx.function import Body, body_of
-from graphc.onnx.model_file import array_of, names_read
-from graphc.onnx.operands import (
+from graphc.onnx.call import (
+    Call,
     Held,
     NotSupported,
     Operand,
     Parts,
     Weight,
+    attributes_of,
     checked_dtype,
     is_known,
     is_symbolic,
+    several,
     type_of,
 )
+from graphc.onnx.convert import CONVERTERS
+from graphc.onnx.convert.unrolled import UNFOLDED
+from graphc.onnx.folding import folded
+from graphc.onnx.function import Body, body_of
+from graphc.onnx.model_file import array_of, names_read
 from graphc.ops import OPS
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
@@ -297,9 +299,6 @@ def described(node: NodeProto) -> str:
     return f"node {name!r} ({op})"
 
 
-_SOURCES = (Constant, Parameter, State)
-
-
 def renamed(
     b: Builder, before: int, results: Sequence[tuple[Held | None, str]]
 ) -> Callable[[Sequence[Held | None]], list[Held | None]]:
@@ -309,7 +308,7 @@ def renamed(
     for result, name in results:
         if not isinstance(result, Value) or result.name in new or result.name not in made:
             continue
-        if name not in b.nodes and not isinstance(result.node.op, _SOURCES):
+        if name not in b.nodes and not result.node.op.is_source:
             new[result.name] = name
     if new:
         for old in made:

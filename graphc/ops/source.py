@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.init import FromArray, Initializer
-from graphc.ir.op import Array, Source
+from graphc.ir.init import FromArray, Initializer, Zeros
+from graphc.ir.op import Array, Op, Source
 from graphc.ir.tensor_type import Shape, TensorType
 
 
@@ -78,6 +78,20 @@ class Constant(Source):
     def array(self) -> Array:
         """Return the value, read-only."""
         return np.frombuffer(self.data, self.dtype).reshape(self.shape)
+
+
+def start_of(op: Op) -> FromArray | None:
+    """Return the array that a parameter or state starts at, or None if it starts otherwise."""
+    start = getattr(op, "init" if op.is_parameter else "start", None)
+    return start if isinstance(start, FromArray) else None
+
+
+def with_start(op: Op, start: FromArray | None) -> Op:
+    """Return a parameter or state that starts at an array, or at zeros."""
+    given: dict[str, Any] = (
+        {"init": start or Zeros()} if op.is_parameter else {"start": start or 0.0}
+    )
+    return replace(op, **given)
 
 
 def constant_op(value: Any, dtype: str | None = None, floats: str = "float32") -> Constant:

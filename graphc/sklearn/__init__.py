@@ -10,7 +10,6 @@ except ImportError:
         "pip install 'graphc-nn[sklearn]'"
     ) from None
 
-from graphc.sklearn.classifier import GraphClassifier
-from graphc.sklearn.regressor import GraphRegressor
+from graphc.sklearn.models import GraphClassifier, GraphRegressor
 
 __all__ = ["GraphClassifier", "GraphRegressor"]

@@ -29,7 +29,6 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import N, TensorType
 from graphc.ops.losses.regression import mse_loss
 from graphc.ops.losses.softmax import softmax_loss
-from graphc.ops.source import Input
 from graphc.ops.standardize import standardize
 from graphc.runtime.executor import Executor
 from graphc.runtime.state import Columns
@@ -102,7 +101,7 @@ def _checked(net: Any, units: int, output: str) -> Net:
             hint="it takes the numbers of features and outputs, and returns a gc.Net",
         )
     graph = net.graph()
-    inputs = [node.name for node in graph if isinstance(node.op, Input)]
+    inputs = [node.name for node in graph if node.op.is_input]
     for name in ("x", "y"):
         if name not in inputs:
             raise GraphError(

@@ -17,8 +17,7 @@ import numpy as np
 
 from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import DataError, GraphError
-from graphc.files.paths import make_folder
-from graphc.files.writing import cannot_write, write_atomically
+from graphc.files.disk import cannot_write, make_folder, write_atomically
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.train.history import Best, History

@@ -15,20 +15,17 @@ import numpy as np
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, ModelFileError, Operand
 from graphc.declare.optim import Optimizer
+from graphc.files.disk import FolderLock, make_folder, remove_temporaries, shown
 from graphc.files.graph_file import UnknownOp, user_ops
-from graphc.files.lock import FolderLock
 from graphc.files.model_file import Model, damage, optimizer_of
-from graphc.files.paths import make_folder, shown
 from graphc.files.serialize import CheckpointFile, read_checkpoint, save, write_checkpoint
-from graphc.files.writing import remove_temporaries
 from graphc.ir.difference import Difference, Pair, difference
 from graphc.ir.graph import Graph, Node
-from graphc.ir.init import Zeros
 from graphc.ir.op import Array
 from graphc.ir.text.difference import LONGEST
 from graphc.ir.text.graph import name_text, node_text, word_of
 from graphc.ir.text.values import value_text
-from graphc.ops.source import Parameter, State
+from graphc.ops.source import with_start
 from graphc.runtime.executor import Executor
 from graphc.train.history import Best, History
 
@@ -207,19 +204,13 @@ def unlike_net(model: Model, ex: Executor) -> Unlike | None:
 
 def _without_values(graph: Graph) -> Graph:
     """Return the graph with equal initial values: a checkpoint's values replace them."""
-    changed: dict[str, Node | None] = {}
-    for node in graph:
-        op = node.op
-        if isinstance(op, Parameter):
-            changed[node.name] = replace(node, op=replace(op, init=Zeros()))
-        elif isinstance(op, State):
-            changed[node.name] = replace(node, op=replace(op, start=0.0))
-    return graph.replace(changed)
+    given = (node for node in graph if node.op.persistent)
+    return graph.replace({n.name: replace(n, op=with_start(n.op, None)) for n in given})
 
 
 def _of_nodes(made: Difference, changed: Sequence[Pair]) -> Unlike:
     """Return the difference of the first node that differs and the node in its place."""
-    layers = [pair for pair in changed if not isinstance(pair.node.op, State)] or list(changed)
+    layers = [pair for pair in changed if not pair.node.op.is_state] or list(changed)
     first = layers[0]
     was, now = first.before, first.after
     if now is None:

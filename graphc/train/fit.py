@@ -11,14 +11,13 @@ from typing import Any
 from graphc.base.arguments import checked_whole, plain, takes, takes_one, whole
 from graphc.base.errors import GraphError
 from graphc.runtime.executor import Executor
-from graphc.train.arrays import checked_arrays
 from graphc.train.callbacks import Called, EarlyStopping, Epoch
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.history import History
 from graphc.train.record.provenance import identity
 from graphc.train.record.recorder import Recorder
 from graphc.train.run import Run
-from graphc.train.source import Source
+from graphc.train.source import Source, checked_arrays
 from graphc.train.standardize import fit_new, unfitted
 from graphc.train.user_data import held_out_source, streamed, training_source
 

@@ -20,9 +20,8 @@ from graphc.runtime.entry import run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import evaluate, next_state
 from graphc.runtime.rows import RowAxis
-from graphc.train.arrays import ArraySource
 from graphc.train.history import Position
-from graphc.train.source import Batch, Source
+from graphc.train.source import ArraySource, Batch, Source
 
 EVERY = 256
 """The number of steps between two copies.  A step reads and writes every trained number that a copy

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from graphc.base.errors import FeedError
 from graphc.base.scoped_lock import Scope
-from graphc.files.lock import FolderLock
+from graphc.files.disk import FolderLock
 from graphc.files.model_file import damage
 from graphc.files.serialize import CheckpointFile
 from graphc.ir.op import Array

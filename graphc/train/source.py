@@ -1,17 +1,24 @@
-"""The base of all sources of batches, and the sources that the user's code makes."""
+"""The sources of batches: their base, those that the user makes, and those of arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphc.base.arguments import takes_one
 from graphc.base.errors import FeedError
+from graphc.compiler.loss_share import divisors
+from graphc.ir.init import generator
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.runtime.executor import Executor
 from graphc.runtime.means import weight_input
-from graphc.runtime.rows import RowAxis, by_position
+from graphc.runtime.rows import Pages, RowAxis, by_position
+from graphc.runtime.shards import rank_rows
 
 Batch = tuple[int, dict[str, Any]]
 """The number of rows, and the feeds by name of input; the next batch may overwrite them."""
@@ -125,3 +132,242 @@ def filled(ex: Executor, feeds: dict[str, Any]) -> dict[str, Any]:
             one = np.ones((), ex.plan.declared[takes.name].type.dtype)
             return {**feeds, takes.name: np.broadcast_to(one, (rows,))}
     return feeds
+
+
+class ArraySource(Source):
+    """Batches of rows of arrays, shuffled by the seed and the epoch unless `seed` is None."""
+
+    def __init__(
+        self,
+        ex: Executor,
+        arrays: Mapping[str, Array],
+        rows: int,
+        batch: int,
+        seed: int | None,
+        train: bool = False,
+    ) -> None:
+        types = {name: ex.plan.declared[name].type for name in arrays}
+        self.names, self.rows, self.arrays = frozenset(arrays), rows, arrays
+        self._batches, self._seed = Batches(arrays, types, rows, batch), seed
+        self._own: Callable[[int], tuple[int, int]] | None = None
+        if train and ex.exchange is not None:
+            self._own = partial(rank_rows, ex.plan, ex.exchange.communicator.rank)
+            weighted = divisors(ex.plan.declared)
+            self._batches.counting = {name for divisor in weighted for name in divisor.inputs}
+        self.whole = False
+        """Whether all rows of a batch are needed, not only those that this rank trains on."""
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from number `start` on."""
+        self._batches.own = None if self.whole else self._own
+        if self._seed is not None:
+            self._batches.shuffle(self._seed, epoch)
+        return self._batches.since(start)
+
+    def row(self, epoch: int, step: int, row: int) -> int | None:
+        """Return the index in the arrays of a row of a batch of the epoch that was begun last."""
+        return self._batches.place(step, row)
+
+
+def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, Array], int]:
+    """Return arrays by input and their number of rows; arrays mapped from files are not read.
+
+    Their numbers are checked a batch at a time.  Raise FeedError if an array does not fit.
+    """
+    given = filled(ex, by_position(ex.plan.input_names, (data,), {}))
+    if train and not isinstance(data, Mapping):
+        _check_places(ex, given)
+    mapped = {name for name, array in given.items() if isinstance(array, np.memmap)}
+    if not mapped:
+        return ex.rows(given, train=train)
+    check_order(given)
+    found, rows = check_layout(ex, given, mapped, train)
+    return {k: given[k] if k in mapped else array for k, array in found.items()}, rows
+
+
+def check_layout(
+    ex: Executor, given: Mapping[str, Any], unread: Collection[str], train: bool
+) -> tuple[dict[str, Array], int]:
+    """Return the feeds and their rows, with zeros for `unread`, of which only a row is read.
+
+    Raise FeedError if an array does not fit.
+    """
+    shapes = {name: _blank(ex, name, given[name]) for name in unread}
+    found = ex.rows({**given, **shapes}, train=train)
+    ex.rows({name: _first_row(ex, name, array) for name, array in given.items()}, train=train)
+    return found
+
+
+def _check_places(ex: Executor, given: Mapping[str, Any]) -> None:
+    """Raise FeedError if arrays by position leave out an input that training needs."""
+    program = ex.plan.programs.get("step") or ex.plan.programs.get("grad")
+    needed = [name for name in ex.plan.input_names if program and name in program.feeds]
+    missing = [name for name in needed if name not in given]
+    if missing and given:
+        shown = ", ".join(f"{name!r}: ..." for name in needed)
+        raise FeedError(
+            f"fit: arrays were given for {', '.join(map(repr, given))}, in the order of the "
+            f"inputs, and none for {', '.join(map(repr, missing))}",
+            hint=f"gc.fit(ex, ({', '.join(ex.plan.input_names)})), or gc.fit(ex, {{{shown}}})",
+        )
+
+
+def _first_row(ex: Executor, name: str, array: Any) -> Any:
+    """Return the first row, which shows whether the dtype and the other dimensions are right."""
+    axis = RowAxis.of(ex.plan.declared[name].type) if name in ex.plan.declared else None
+    array = np.asarray(array)
+    return array if axis is None or array.ndim <= axis.axis else axis.rows(array, 0, 1)
+
+
+def _blank(ex: Executor, name: str, array: Array) -> Array:
+    """Return zeros of the array's shape and the input's dtype that take no memory."""
+    dtype = ex.plan.declared[name].type.dtype if name in ex.plan.declared else array.dtype
+    return np.broadcast_to(np.zeros((), dtype), array.shape)
+
+
+class Batches:
+    """Cuts arrays into batches; all memory is allocated here, none by an epoch.
+
+    `arrays` have `rows` rows along the batch axis of their `types`; arrays without a batch axis are
+    fed as they are.  Arrays of another dtype are converted a batch at a time if that is safe, and
+    are otherwise left to the check of each step.
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, Array], types: Mapping[str, TensorType], rows: int, batch: int
+    ) -> None:
+        self._rows, self._batch = rows, min(batch, rows)
+        self._order = np.arange(rows, dtype=np.intp)
+        axes = {k: axis for k in arrays if (axis := RowAxis.of(types[k])) is not None}
+        fixed = {name: array for name, array in arrays.items() if name not in axes}
+        self._axes = {name: axis.axis for name, axis in axes.items()}
+        self._sources = {name: axis.split(arrays[name]) for name, axis in axes.items()}
+        self._sizes: dict[int, tuple[dict[str, Array], dict[str, Array], dict[str, Array]]] = {}
+        """By the rows of a batch: buffers, converted buffers and feeds."""
+        buffers = {name: axis.buffer(arrays[name], self._batch) for name, axis in axes.items()}
+        casts = {
+            k: np.empty(b.size, types[k].dtype)
+            for k, b in buffers.items()
+            if _is_converted(b, types[k])
+        }
+        for n in {self._batch, rows % self._batch} - {0}:
+            cut = {k: axis.cut(buffers[k], arrays[k], n) for k, axis in axes.items()}
+            cast = {k: axes[k].cut(casts[k], arrays[k], n) for k in casts}
+            feeds = {k: axis.join(cast.get(k, cut[k])) for k, axis in axes.items()}
+            self._sizes[n] = cut, cast, {**fixed, **feeds}
+        self._mapped = {k for k in self._sources if isinstance(arrays[k], np.memmap)}
+        ahead = {name: self._sources.pop(name) for name in self._mapped}
+        self._ahead = Ahead(ahead, self._axes)
+        self._window = self._batch * max(1, min(self._ahead.rows, rows) // self._batch)
+        self.own: Callable[[int], tuple[int, int]] | None = None
+        """A function from a batch's number of rows to the range of rows needed here; the other rows
+        may hold those of earlier batches.  None for all rows."""
+        self.counting: Collection[str] = ()
+        """The arrays of which all rows are needed nevertheless."""
+
+    def shuffle(self, seed: int, epoch: int) -> None:
+        """Put the rows into the order of this seed and epoch, whatever the order before was."""
+        self._order.sort()
+        generator(seed, f"epoch {epoch}").shuffle(self._order)
+
+    def place(self, step: int, row: int) -> int:
+        """Return the index in the arrays of a row of a batch, in the present order."""
+        return int(self._order[step * self._batch + row])
+
+    def since(self, first: int) -> Iterator[Batch]:
+        """Yield the rows and feeds of the batches from number `first` on, each over the last."""
+        begin = first * self._batch
+        for start in range(begin, self._rows, self._batch):
+            chosen = self._order[start : start + self._batch]
+            buffers, casts, feeds = self._sizes[len(chosen)]
+            for name, source in self._sources.items():
+                rows, out = chosen, buffers[name]
+                if self.own is not None and self._takes_own(name):
+                    own = slice(*self.own(len(chosen)))
+                    rows, out = chosen[own], out[own]
+                # Any mode but "raise" writes straight into `out`; the rows are all in range.
+                np.take(source, rows, self._axes[name], out, "clip")
+            if self._mapped:
+                self._take_mapped((start - begin) % self._window, start, buffers)
+            for name, cast in casts.items():
+                np.copyto(cast, buffers[name], casting="unsafe")
+            yield len(chosen), feeds
+
+    def _takes_own(self, name: str) -> bool:
+        """Return whether only the rows needed here are taken of an array.
+
+        All rows are taken of arrays with one number per row, of arrays by which means are
+        weighted, and of arrays whose rows are not on the first axis.
+        """
+        many = self._axes[name] == 0 and self._sources[name].size > self._rows
+        return many and name not in self.counting
+
+    def _take_mapped(self, offset: int, start: int, buffers: Mapping[str, Array]) -> None:
+        """Copy the rows of the batch at `start`, which is at `offset` in the rows read ahead."""
+        if offset == 0:
+            self._ahead.read(self._order[start : start + self._window])
+        stop = min(offset + self._batch, self._rows - start + offset)
+        for name in self._mapped:
+            self._ahead.take(name, offset, stop, buffers[name])
+
+
+def _is_converted(buffer: Array, type: TensorType) -> bool:
+    """Return whether rows of the buffer's dtype are converted here."""
+    return buffer.dtype != type.dtype and type.is_float and buffer.dtype.kind in "fiub"
+
+
+_AHEAD = 128 * 2**20
+"""The bytes of rows, about, that are read ahead."""
+
+_PIECE = 1024
+"""The rows after which pages are given back.  Systems map some 64 KiB around each row that is read.
+"""
+
+
+class Ahead:
+    """Rows of memory-mapped arrays for the next batches, read in the order of the file.
+
+    Rows in a random order lie anywhere in a file, and each would cost a separate access.
+    `arrays` have one entry of their `axes` for each row.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array], axes: Mapping[str, int]) -> None:
+        self._arrays, self._axes, self._pages = arrays, axes, Pages(arrays.values())
+        count = max((a.shape[axes[name]] for name, a in arrays.items()), default=1)
+        self.rows = max(1, _AHEAD * count // max(1, sum(a.nbytes for a in arrays.values())))
+        """The number of rows that are read at a time."""
+        self._memory: dict[str, Array] = {}
+        self._places = np.empty(0, np.intp)
+
+    def read(self, rows: NDArray[np.intp]) -> None:
+        """Read these rows; `take` then gives them by their number in this array."""
+        ascending = np.argsort(rows)
+        self._places = np.empty(len(rows), np.intp)
+        self._places[ascending] = np.arange(len(rows))
+        for name, array in self._arrays.items():
+            axis = self._axes[name]
+            shape = (*array.shape[:axis], len(rows), *array.shape[axis + 1 :])
+            if name not in self._memory or self._memory[name].shape != shape:
+                self._memory[name] = np.empty(shape, array.dtype)
+        for start in range(0, len(rows), _PIECE):
+            piece = rows[ascending[start : start + _PIECE]]
+            for name, array in self._arrays.items():
+                axis = self._axes[name]
+                part = (*[slice(None)] * axis, slice(start, start + len(piece)))
+                self._memory[name][part] = np.take(array, piece, axis)
+            self._pages.give_back()
+
+    def take(self, name: str, start: int, stop: int, buffer: Array) -> None:
+        """Copy rows that were read, by their numbers, into a buffer."""
+        np.take(self._memory[name], self._places[start:stop], self._axes[name], buffer, "clip")
+
+
+def check_order(arrays: Mapping[str, Any]) -> None:
+    """Raise FeedError for a mapped array whose rows do not lie one after the other."""
+    for name, array in arrays.items():
+        if isinstance(array, np.memmap) and not array.flags.c_contiguous:
+            raise FeedError(
+                f"the memory-mapped array of input {name!r} does not have its rows one after the "
+                "other, so that all of it would have to be read into memory",
+                hint="save it in C order: np.save(path, np.ascontiguousarray(array))",
+            )

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 
+from graphc.base.errors import counted
 from graphc.compiler.cost import program_cost
 from graphc.ir.difference import Difference
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Layer
 from graphc.ir.tensor_type import ITEMSIZE, Batch, count
 from graphc.kernels.program import Program
 from graphc.ops.flops import op_flops
-from graphc.ops.source import Parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ def totals(
     """Return the totals of a graph, or of the nodes `only`, and of the program compiled from it."""
     nodes = list(graph) if only is None else [graph[name] for name in only]
     ops = [node for node in nodes if not node.op.is_source]
-    parameters = sum(prod(node.op.shape) for node in nodes if isinstance(node.op, Parameter))
+    parameters = sum(node.type.size(1) for node in nodes if node.op.is_parameter)
     return Totals(
         len(nodes),
         parameters,
@@ -109,7 +107,7 @@ def _names(nodes: Iterable[Node | None]) -> list[str]:
 
 
 def _all_flops(graph: Graph, ops: Sequence[Node], batch: int) -> int | None:
-    if any(isinstance(node.op, Layer) for node in ops):
+    if any(node.op.is_layer for node in ops):
         return None
     ins = ([graph[name].type for name in node.inputs] for node in ops)
     pairs = zip(ops, ins, strict=True)
@@ -124,7 +122,7 @@ def changed_totals(before: Totals, after: Totals) -> Iterator[str]:
     if old != new:
         gap = _terms(((new - old).rows, "*N"), ((new - old).fixed, ""))
         yield f"bytes of values {old} -> {new} ({gap})"
-    rows = f"FLOPs of {after.batch:,} row{'' if after.batch == 1 else 's'}"
+    rows = f"FLOPs of {counted(after.batch, 'row')}"
     yield from _line(rows, before.flops, after.flops)
     yield from _line("instructions", before.instructions, after.instructions)
     yield from _line("bytes of the arena", before.arena, after.arena)

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, counted
 from graphc.base.loc import caller_loc
-from graphc.files.paths import shown
-from graphc.files.writing import write_file
+from graphc.files.disk import shown, write_file
 from graphc.ir.op import Array
 
 if TYPE_CHECKING:
@@ -206,7 +205,7 @@ def confusion_matrix(
     axis.set_ylabel("true class")
     rows = int(counts.sum())
     right = f"{counts.trace() / rows:.2%} right" if rows else "nothing to compare"
-    axis.set_title(f"{right} of {rows:,} row{'' if rows == 1 else 's'}", fontsize=10)
+    axis.set_title(f"{right} of {counted(rows, 'row')}", fontsize=10)
     return save_figure(figure, Path(path))
 
 
@@ -325,7 +324,7 @@ def _summary(array: Array, shown: NDArray[np.float64]) -> str:
     """Return the mean and deviation of all finite values, and what was left out, as text."""
     flat = array.astype(np.float64).ravel()
     finite = flat[np.isfinite(flat)]
-    words = [f"{flat.size:,} value{'' if flat.size == 1 else 's'}"]
+    words = [counted(flat.size, "value")]
     if finite.size:
         words.append(f"mean {finite.mean():.2g}, std {finite.std():.2g}")
     if zeros := finite.size - shown.size:

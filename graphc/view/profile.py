@@ -14,11 +14,12 @@ from graphc.base.errors import GraphError
 from graphc.base.usable_cores import thread_count
 from graphc.compiler.cost import Cost, cost
 from graphc.compiler.plan import Plan, program_name
-from graphc.files.writing import write_file
+from graphc.files.disk import write_file
 from graphc.ir.text.graph import name_text
 from graphc.kernels.program import Instr, Program
-from graphc.view.peak import RULE, Peak, Verdict, measure_peak, verdict
-from graphc.view.times import Instructions, await_idle
+from graphc.view.measure import RULE, Instructions, Peak, Verdict, await_idle, measure_peak, verdict
+from graphc.view.render import render_times
+from graphc.view.render.time_view import times_svg
 
 if TYPE_CHECKING:
     from graphc.runtime.executor import Executor
@@ -109,8 +110,6 @@ class Profile:
 
         Raise GraphError for another suffix.
         """
-        from graphc.view.render.time_view import render_times
-
         return render_times(self, path)
 
     def chrome_trace(self, path: str | Path) -> Path:
@@ -133,8 +132,6 @@ class Profile:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the bars for a notebook; `print` gives the table."""
-        from graphc.view.render.time_view import times_svg
-
         return {"text/plain": str(self), "image/svg+xml": times_svg(self)}
 
     def __repr__(self) -> str:
@@ -164,7 +161,7 @@ def table(timed: Sequence[Timed], peak: Peak) -> str:
 
     `of peak` is the share of the peak of multiply-adds, `roof` the share of what the roofline
     allows: of the peak, or of the memory's bandwidth where that is the nearer limit.  Data that
-    caches hold may come faster than that.  `bound` is the verdict, see `graphc.view.peak`.
+    caches hold may come faster than that.  `bound` is the verdict, see `graphc.view.measure`.
     """
     total = sum(each.seconds for each in timed)
     work = sum((each.cost for each in timed), Cost())

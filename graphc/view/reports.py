@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from math import prod
 
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.told import computes_again, keeping_all, repeated
 from graphc.compiler.sizes import buckets
 from graphc.ir.graph import Graph, Node
-from graphc.ir.tensor_type import shape_at, shape_text
+from graphc.ir.tensor_type import shape_text
 from graphc.kernels.program import Program
 from graphc.kernels.traits import reason_for_call
-from graphc.ops.source import Constant, Parameter, State
 
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
 
@@ -35,34 +33,30 @@ def summary(graph: Graph) -> str:
 def _rows(graph: Graph) -> Iterator[tuple[str, str, str, str]]:
     counted: set[str] = set()
     for node in graph:
-        if isinstance(node.op, (Parameter, State, Constant)):
+        if node.op.is_source and not node.op.is_input:
             continue
         own = [n for n in node.inputs if _counts(graph[n]) and n not in counted]
         counted.update(own)
-        reads = [n for n in node.inputs if not isinstance(graph[n].op, (Parameter, State))]
+        reads = [n for n in node.inputs if not graph[n].op.persistent]
         yield (
             f"{node.name} ({node.op.name})",
             shape_text(node.type.shape),
-            f"{sum(_size(graph[n]) for n in dict.fromkeys(own)):,}",
+            f"{sum(graph[n].type.size(1) for n in dict.fromkeys(own)):,}",
             ", ".join(reads),
         )
 
 
 def _totals(graph: Graph) -> Iterator[str]:
-    trained = [node for node in graph if isinstance(node.op, Parameter)]
-    fixed = [node for node in graph if isinstance(node.op, State) and _counts(node)]
+    trained = [node for node in graph if node.op.is_parameter]
+    fixed = [node for node in graph if node.op.is_state and node.type.is_float]
     kinds = (("Total", trained + fixed), ("Trainable", trained), ("Non-trainable", fixed))
     for kind, nodes in kinds:
         nbytes = sum(node.type.nbytes(1) for node in nodes)
-        yield f"{kind} params: {sum(map(_size, nodes)):,} ({nbytes:,} bytes)"
+        yield f"{kind} params: {sum(node.type.size(1) for node in nodes):,} ({nbytes:,} bytes)"
 
 
 def _counts(node: Node) -> bool:
-    return isinstance(node.op, (Parameter, State)) and node.type.is_float
-
-
-def _size(node: Node) -> int:
-    return prod(shape_at(node.type.shape, 1))
+    return node.op.persistent and node.type.is_float
 
 
 def _line(row: tuple[str, str, str, str], widths: list[int]) -> str:

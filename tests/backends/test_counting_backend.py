@@ -15,7 +15,7 @@ import pytest
 
 import graphc as gc
 from graphc.backends import choice, table
-from graphc.backends.backend import Backend, Call, Link, Memory, Take, View
+from graphc.backends.backend import Backend, Call, Link, Memory, PeakWork, Take, View
 from graphc.compiler.cost import kernel_flops, program_cost
 from graphc.ir.tensor_type import TensorType, dim_at
 from graphc.kernels.functions import FUNCTIONS
@@ -44,6 +44,7 @@ class CountingBackend:
     """The backend that counts operations instead of computing them."""
 
     name = "counting"
+    compiles = False
 
     def __init__(self) -> None:
         self.counted: dict[str, Counter[str]] = {}
@@ -66,6 +67,10 @@ class CountingBackend:
     ) -> CountingRunner:
         """Return a program whose calls count."""
         return CountingRunner(self, program, skip)
+
+    def peak_work(self) -> PeakWork:
+        """Return a call without any operations: it makes no multiply-adds."""
+        return PeakWork("nothing", 0, lambda: lambda: None)
 
     def note(self, node: str, counts: Counter[str]) -> None:
         """Add the operations of a kernel that runs."""

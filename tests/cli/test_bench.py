@@ -15,7 +15,7 @@ from graphc.backends.native.target import available
 from graphc.cli import main
 from graphc.cli.model import load_model
 from graphc.compiler.cost import program_cost
-from graphc.view.peak import Peak
+from graphc.view.measure import Peak
 
 pytestmark = pytest.mark.usefixtures("quick")
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")

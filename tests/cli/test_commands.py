@@ -16,7 +16,7 @@ from graphc.backends.native.target import available
 from graphc.cli import main, train
 from graphc.cli.arguments import nbytes
 from graphc.cli.data import Feeds
-from graphc.files.lock import FolderLock
+from graphc.files.disk import FolderLock
 from tests.extras import needs, needs_renderer
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
@@ -67,7 +67,7 @@ def test_demo_reads_digits(capsys: pytest.CaptureFixture[str]) -> None:
 def test_demo_goes_on_without_renderer_and_matplotlib(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphc.view.render.layout.find_renderer", lambda dot=None: None)
+    monkeypatch.setattr("graphc.view.render.renderer.find_renderer", lambda dot=None: None)
     monkeypatch.setattr("graphc.view.render.find_renderer", lambda dot=None: None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["demo", "--epochs", "1", "--seeds", "1", "--out", "out"]) == 0

@@ -11,7 +11,7 @@ import pytest
 
 import graphc.cli
 from graphc.cli import command_line, main
-from graphc.view.peak import Peak
+from graphc.view.measure import Peak
 from tests.extras import needs
 
 NET = """\

@@ -15,7 +15,7 @@ from graphc.cli import main
 from graphc.cli.arguments import print_json
 from graphc.cli.model import load_model
 from graphc.compiler.cost import program_cost
-from graphc.view.peak import Peak
+from graphc.view.measure import Peak
 from tests.extras import needs_renderer
 
 

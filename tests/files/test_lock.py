@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from graphc.base.errors import GraphError
-from graphc.files import lock
-from graphc.files.lock import FolderLock
+from graphc.files import disk
+from graphc.files.disk import FolderLock
 
 ROOT = Path(__file__).resolve().parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="there is no kill -9 here")
@@ -112,7 +112,7 @@ def test_where_there_are_no_locks_a_run_is_warned(tmp_path: Path, monkeypatch, c
     def missing(file: object) -> bool:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(lock, "try_lock", missing)
+    monkeypatch.setattr(disk, "try_lock", missing)
     with FolderLock(tmp_path, "run"):
         assert "cannot be kept to one run" in caplog.text
 
@@ -120,7 +120,7 @@ def test_where_there_are_no_locks_a_run_is_warned(tmp_path: Path, monkeypatch, c
 TAKE = """
 import os, sys, time
 from pathlib import Path
-from graphc.files.lock import FolderLock
+from graphc.files.disk import FolderLock
 
 held = FolderLock(Path(sys.argv[1]), "run")
 held.take()

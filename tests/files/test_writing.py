@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from graphc.base.errors import DataError, GraphError, ModelFileError
-from graphc.files import lock, writing
-from graphc.files.writing import new_file, remove_temporaries, write_atomically, write_file
+from graphc.files import disk
+from graphc.files.disk import new_file, remove_temporaries, write_atomically, write_file
 
 OLD, NEW = b"old", [b"new ", b"bytes"]
 posix = pytest.mark.skipif(os.name != "posix", reason="modes and pipes of Unix")
@@ -183,7 +183,7 @@ def test_other_kinds_of_files_with_such_a_name_stay(target: Path) -> None:
 
 
 def test_a_file_that_was_taken_for_abandoned_is_begun_again(target: Path, monkeypatch) -> None:
-    real, taken = lock.try_lock, []
+    real, taken = disk.try_lock, []
 
     def swept(file: Any) -> bool:
         if not taken:
@@ -191,7 +191,7 @@ def test_a_file_that_was_taken_for_abandoned_is_begun_again(target: Path, monkey
             os.unlink(file.name)
         return real(file)
 
-    monkeypatch.setattr(writing, "try_lock", swept)
+    monkeypatch.setattr(disk, "try_lock", swept)
     write_atomically(target, NEW)
     assert target.read_bytes() == b"new bytes"
     assert list(target.parent.iterdir()) == [target]
@@ -224,7 +224,7 @@ def interrupted_at(count: int, target: Path) -> bool:
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal left
-        if frame.f_code.co_filename != writing.__file__:
+        if frame.f_code.co_filename != disk.__file__:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":

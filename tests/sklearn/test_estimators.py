@@ -20,7 +20,7 @@ from sklearn.utils.class_weight import compute_class_weight
 import graphc as gc
 from graphc.cli import main
 from graphc.sklearn import GraphClassifier, GraphRegressor
-from graphc.sklearn.classifier import class_factors
+from graphc.sklearn.models import class_factors
 from tests.told import told
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.train.arrays import Batches
 from graphc.train.run import StepBorder
+from graphc.train.source import Batches
 from graphc.view import plots
 from tests.extras import needs
 

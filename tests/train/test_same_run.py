@@ -337,8 +337,7 @@ def test_checkpoints_and_a_record_in_one_folder(tmp_path: Path) -> None:
 def interrupted_at(count: int, folder: Path) -> bool:
     """Train, with an interrupt before one instruction of what looks after files; whether it was."""
     watched = {
-        sys.modules[name].__file__
-        for name in ("graphc.files.lock", "graphc.train.checkpoints", "graphc.files.writing")
+        sys.modules[name].__file__ for name in ("graphc.files.disk", "graphc.train.checkpoints")
     }
     left = count
 

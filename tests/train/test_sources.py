@@ -13,7 +13,7 @@ import pytest
 
 import graphc as gc
 from graphc.runtime.rows import Pages
-from graphc.train import arrays
+from graphc.train.source import Ahead
 from graphc.train.user_data import training_source
 from tests.train.nets import BATCH, bits, executor, table
 
@@ -60,9 +60,9 @@ def test_mapped_rows_are_read_in_order_and_their_pages_given_back(
     np.save(tmp_path / "x.npy", array)
     given_back = []
     monkeypatch.setattr(Pages, "give_back", lambda pages: given_back.append(pages))
-    monkeypatch.setattr(arrays, "_PIECE", 4)
+    monkeypatch.setattr("graphc.train.source._PIECE", 4)
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
-    ahead = arrays.Ahead({"x": x, "across": x.T}, {"x": 0, "across": 1})
+    ahead = Ahead({"x": x, "across": x.T}, {"x": 0, "across": 1})
     rows = np.random.default_rng(0).permutation(20)[:10]
     read: list[int] = []
     take = np.take
@@ -85,7 +85,7 @@ def test_mapped_rows_are_read_in_order_and_their_pages_given_back(
 
 @pytest.mark.parametrize("ahead", [1, 16 * 8 * 3, 10**9])
 def test_however_much_is_read_ahead(tmp_path: Path, monkeypatch, ahead: int) -> None:
-    monkeypatch.setattr(arrays, "_AHEAD", ahead)
+    monkeypatch.setattr("graphc.train.source._AHEAD", ahead)
     x, y = table(45)
     np.save(tmp_path / "x.npy", x)
     plain = training_source(executor(), (x, y), BATCH, 1)

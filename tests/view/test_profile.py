@@ -13,10 +13,10 @@ import graphc as gc
 from graphc.backends.native.target import available
 from graphc.base.errors import FeedError, GraphError
 from graphc.compiler.cost import Cost
-from graphc.view.peak import Peak, verdict
+from graphc.view.measure import Peak, verdict
 from graphc.view.profile import Profile, trace
 from graphc.view.render.time_view import time_view
-from tests.view.test_times import ROWS, feeds, plan
+from tests.view.test_measure import ROWS, feeds, plan
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 both = pytest.mark.parametrize("backend", ["numpy", pytest.param("native", marks=native)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from graphc.backends.backend import Link, Memory
+from graphc.backends.backend import Link, Memory, PeakWork
 from graphc.backends.native.gemm_sizes import instr_scratch
 from graphc.backends.native.target import available
 from graphc.base.usable_cores import thread_count
@@ -19,6 +19,7 @@ class NativeBackend:
     """The backend that compiles programs for the machine that it runs on."""
 
     name = "native"
+    compiles = True
 
     def missing(self) -> str | None:
         """Return why no code can be made here, or None."""
@@ -39,6 +40,12 @@ class NativeBackend:
         from graphc.backends.native.bind import NativeProgram
 
         return NativeProgram(program, skip, memory, link)
+
+    def peak_work(self) -> PeakWork:
+        """Return a loop of independent multiply-adds."""
+        from graphc.backends.native.peak import peak_work
+
+        return peak_work()
 
 
 BACKEND = NativeBackend()

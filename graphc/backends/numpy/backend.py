@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
-from graphc.backends.backend import Call, Link, Memory, Take, View
+import numpy as np
+
+from graphc.backends.backend import Call, Link, Memory, PeakWork, Take, View
 from graphc.backends.numpy.bind import bind
 from graphc.backends.numpy.kernels import scratch_bytes
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Program
+
+_MATRIX = 512
+"""The rows and columns of the product by which the peak is measured."""
 
 
 class NumpyBackend:
     """The backend that runs wherever graphc does."""
 
     name = "numpy"
+    compiles = False
 
     def missing(self) -> str | None:
         """Return None: it is always there."""
@@ -33,6 +40,12 @@ class NumpyBackend:
     ) -> NumpyRunner:
         """Return a program on its memory."""
         return NumpyRunner(program, skip, memory, link)
+
+    def peak_work(self) -> PeakWork:
+        """Return a matrix product, with the threads that NumPy takes."""
+        a = np.ones((_MATRIX, _MATRIX), np.float32)
+        name, flops = "NumPy's matrix product", 2 * _MATRIX**3
+        return PeakWork(name, flops, lambda: partial(np.matmul, a, a, out=np.empty_like(a)))
 
 
 class NumpyRunner:

@@ -20,7 +20,7 @@ from graphc.check.validation.reproduce import KINDS, shrunk, write_test
 from graphc.check.validation.run import Draw, Mismatch, draws_for, values_of
 from graphc.check.validation.updates import apply_mismatch
 from graphc.declare.optim import Optimizer
-from graphc.files.paths import reason
+from graphc.files.disk import reason
 from graphc.ir.graph import Graph, Node, verify
 from graphc.ir.text.graph import name_text, node_text
 from passes.apply_update import apply_graph

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import GraphError
+from graphc.files.disk import write_atomically
 from graphc.files.graph_file import user_ops
-from graphc.files.writing import write_atomically
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, attributes
 from graphc.ir.text.graph import graph_text, word_of

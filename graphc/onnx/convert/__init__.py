@@ -5,19 +5,16 @@ from __future__ import annotations
 from graphc.onnx.call import Converter
 from graphc.onnx.convert import (
     arrange,
+    axes,
     conv,
     elementwise,
     linear_maps,
     products,
-    reduce,
-    shape,
     training,
     unrolled,
 )
 
-FAMILIES = (
-    *(elementwise, reduce, shape, arrange, products, conv, training, linear_maps, unrolled),
-)
+FAMILIES = (*(elementwise, axes, arrange, products, conv, training, linear_maps, unrolled),)
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
     **{("", op): make for family in FAMILIES for op, make in family.CONVERTERS.items()},

@@ -12,8 +12,7 @@ from graphc.base.work import spend_array
 from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim
-from graphc.onnx.call import Call, Converter
-from graphc.onnx.operands import NotSupported, Operand, Weight, dtype_of
+from graphc.onnx.call import Call, Converter, NotSupported, Operand, Weight, dtype_of
 from graphc.ops.shape import as_dtype
 
 

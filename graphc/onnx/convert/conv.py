@@ -11,8 +11,7 @@ import graphc as gc
 from graphc.base.work import spend_array
 from graphc.ir.build import Value
 from graphc.ir.tensor_type import Shape
-from graphc.onnx.call import Call, Converter, Result
-from graphc.onnx.operands import NotSupported
+from graphc.onnx.call import Call, Converter, NotSupported, Result
 from graphc.ops.pad import Pads
 from graphc.ops.pool import MaxPoolIndex
 from graphc.ops.pool_layer import AvgPoolLayer, MaxPoolLayer

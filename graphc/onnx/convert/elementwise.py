@@ -12,8 +12,7 @@ import graphc as gc
 from graphc.base.work import spend_array
 from graphc.ir.build import Value
 from graphc.ir.op import Array
-from graphc.onnx.call import Call, Converter
-from graphc.onnx.operands import dtype_of, type_of
+from graphc.onnx.call import Call, Converter, dtype_of, type_of
 from graphc.ops.activations.piecewise import PRelu
 from graphc.ops.shape import as_dtype
 

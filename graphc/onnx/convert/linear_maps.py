@@ -13,8 +13,7 @@ import graphc as gc
 from graphc.base.work import spend_array
 from graphc.ir.build import Value
 from graphc.ir.op import Array
-from graphc.onnx.call import Call, Converter
-from graphc.onnx.operands import NotSupported
+from graphc.onnx.call import Call, Converter, NotSupported
 
 ROW = 2000
 """The number of elements that are computed in the time that one row of a matrix takes."""

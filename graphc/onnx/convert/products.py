@@ -13,9 +13,8 @@ import numpy as np
 import graphc as gc
 from graphc.ir.build import Value
 from graphc.ir.tensor_type import Shape, broadcast, count
-from graphc.onnx.call import Call, Converter
+from graphc.onnx.call import Call, Converter, NotSupported, dtype_of
 from graphc.onnx.convert.conv import convolved
-from graphc.onnx.operands import NotSupported, dtype_of
 from graphc.ops.linalg import MatMul
 from graphc.ops.shape import as_dtype
 

@@ -13,8 +13,7 @@ from graphc.ir.build import Value
 from graphc.ir.init import FromArray
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, count
-from graphc.onnx.call import Call, Converter, Result
-from graphc.onnx.operands import NotSupported, Operand, Weight, shortest
+from graphc.onnx.call import Call, Converter, NotSupported, Operand, Result, Weight, shortest
 from graphc.ops.group_norm import GroupNorm
 from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize, feature_axes
 from graphc.ops.row_norm import LayerNorm, RmsNorm
@@ -60,7 +59,7 @@ def _layer(call: Call, x: Value, gamma: Value, beta: Value, op: BatchNorm) -> Va
     if not all(isinstance(s, (Weight, np.ndarray)) for s in statistics):
         return None
     states = [_state(call, i, operand) for i, operand in zip((3, 4), statistics, strict=True)]
-    if not all(isinstance(state.node.op, State) for state in states):
+    if not all(state.node.op.is_state for state in states):
         return None  # other nodes read them as parameters
     return x.builder.apply(op, x, gamma, beta, *states)
 

@@ -16,9 +16,8 @@ from graphc.base.work import spend_array, spend_nodes
 from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim
-from graphc.onnx.call import Call, Converter, Result
-from graphc.onnx.convert.shape import reshaped, split_at
-from graphc.onnx.operands import NotSupported, Operand, Parts, type_of
+from graphc.onnx.call import Call, Converter, NotSupported, Operand, Parts, Result, type_of
+from graphc.onnx.convert.axes import reshaped, split_at
 
 
 def _if(call: Call) -> Result:

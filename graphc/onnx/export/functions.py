@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
-from onnx import helper
 
 from graphc.ir.op import Op, attributes
-from graphc.onnx.export.writer import Emit, Writer, node
+from graphc.onnx.export.writer import Emit, Writer, node, onnx_dtype
 from graphc.ops.index import OneHot
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
@@ -44,10 +43,6 @@ _INT64, _BOOL = 7, 9
 """ONNX's codes of these two dtypes."""
 
 
-def _softmax_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
-    return w.emit("Neg", [_picked(w, w.emit("LogSoftmax", [ins[0]], axis=1), ins[1])], out)
-
-
 def _causal_softmax(w: Writer, op: SumPool, ins: Sequence[str], out: str) -> str:
     """Write a softmax of each row over the entries up to the diagonal."""
     (x,) = ins
@@ -64,8 +59,7 @@ def _is_class(w: Writer, labels: str, classes: int) -> str:
 
 
 def _one_hot(w: Writer, op: OneHot, ins: Sequence[str], out: str) -> str:
-    number = helper.np_dtype_to_tensor_dtype(np.dtype(op.dtype))
-    return w.emit("Cast", [_is_class(w, ins[0], op.depth)], out, to=number)
+    return w.emit("Cast", [_is_class(w, ins[0], op.depth)], out, to=onnx_dtype(op.dtype))
 
 
 def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
@@ -144,7 +138,7 @@ def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
 
 def _safe(w: Writer, divisor: str) -> str:
     """Write integers with each 0 replaced by 1, since runtimes refuse to divide by 0."""
-    return w.emit("Where", [_zeros(w, divisor), w.constant(1, w.types[divisor].dtype), divisor])
+    return w.emit("Where", [_zeros(w, divisor), _one(w, divisor), divisor])
 
 
 def _or_zero(w: Writer, quotient: str, divisor: str, out: str) -> str:
@@ -153,16 +147,13 @@ def _or_zero(w: Writer, quotient: str, divisor: str, out: str) -> str:
     return w.emit("Where", [_zeros(w, divisor), zero, quotient], out)
 
 
+def _one(w: Writer, x: str) -> str:
+    """Write 1 in the dtype of x."""
+    return w.constant(1, w.types[x].dtype)
+
+
 def _zeros(w: Writer, numbers: str) -> str:
     return w.emit("Equal", [numbers, w.constant(0, w.types[numbers].dtype)])
-
-
-def _log1p(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
-    return w.emit("Log", [w.emit("Add", [ins[0], w.constant(1, w.types[ins[0]].dtype)])], out)
-
-
-def _expm1(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
-    return w.emit("Sub", [w.emit("Exp", ins), w.constant(1, w.types[ins[0]].dtype)], out)
 
 
 BODIES: dict[str, Emit] = {
@@ -172,7 +163,9 @@ BODIES: dict[str, Emit] = {
     "gather": node("Gather", axis="axis"),
     "one_hot": _one_hot,
     "pick": lambda w, op, ins, out: _picked(w, ins[0], ins[1], out),
-    "softmax_rows": _softmax_rows,
+    "softmax_rows": lambda w, op, ins, out: w.emit(
+        "Neg", [_picked(w, w.emit("LogSoftmax", [ins[0]], axis=1), ins[1])], out
+    ),
     "svm_rows": _svm_rows,
     "label_hit": _label_hit,
     "causal_softmax": _causal_softmax,
@@ -186,7 +179,7 @@ BODIES: dict[str, Emit] = {
     ),
     "mod": _mod,
     "fmod": lambda w, op, ins, out: w.emit("Mod", [ins[0], _safe(w, ins[1])], out, fmod=1),
-    "log1p": _log1p,
-    "expm1": _expm1,
+    "log1p": lambda w, op, ins, out: w.emit("Log", [w.emit("Add", [ins[0], _one(w, ins[0])])], out),
+    "expm1": lambda w, op, ins, out: w.emit("Sub", [w.emit("Exp", ins), _one(w, ins[0])], out),
 }
 """The bodies by the name of graphc's op."""

@@ -1,4 +1,4 @@
-"""Writers of the ops that ONNX has, too: each becomes one node and its constants."""
+"""Writers of graphc's ops and layers as ONNX nodes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-import numpy as np
-from onnx import helper
-
 from graphc.ir.op import Op, attributes
 from graphc.ir.tensor_type import Batch
-from graphc.onnx.export.windows import WINDOWS
-from graphc.onnx.export.writer import Emit, Writer, next_of, node
+from graphc.onnx.export.writer import Emit, Writer, next_of, node, onnx_dtype
 from graphc.ops import OPS
 from graphc.ops.activations.exponential import Celu, Elu, Selu
 from graphc.ops.activations.gated import Mish
@@ -27,6 +23,7 @@ from graphc.ops.activations.piecewise import (
 from graphc.ops.activations.softsign import Softsign
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.concat import Concat
+from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.division import Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout
@@ -34,11 +31,14 @@ from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.gather import Gather
+from graphc.ops.group_norm import GroupNorm
 from graphc.ops.index import Argmax, Argmin, OneHot
 from graphc.ops.linalg import MatMul
 from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.norm import BatchNorm
 from graphc.ops.order import TopK
+from graphc.ops.pad import Pad, Pads
+from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.pow import Pow
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Reduction, Sum
 from graphc.ops.rounding import Ceil, Floor, Round
@@ -62,14 +62,97 @@ from graphc.ops.smooth import Erf, Softplus
 from graphc.ops.trigonometry import Acos, Acosh, Asin, Asinh, Atan, Atanh, Cos, Cosh, Sin, Sinh, Tan
 
 
-def _power(w: Writer, op: Power, ins: Sequence[str], out: str) -> str:
-    return w.emit("Pow", [*ins, w.constant(op.exponent, w.types[ins[0]].dtype)], out)
+def _pads(pairs: Pads) -> list[int]:
+    """Return all paddings before, then all paddings after."""
+    return [pair[side] for side in (0, 1) for pair in pairs]
+
+
+def _conv(
+    w: Writer,
+    op: ConvLayer | ConvTransposeLayer,
+    ins: Sequence[str],
+    out: str,
+    name: str = "Conv",
+    **more: Any,
+) -> str:
+    return w.emit(
+        name,
+        ins,
+        out,
+        kernel_shape=list(w.types[ins[1]].shape[2:]),
+        strides=list(op.stride),
+        pads=_pads(op.padding),
+        dilations=list(op.dilation),
+        group=op.groups,
+        **more,
+    )
+
+
+def _avg_pool(w: Writer, op: AvgPoolLayer, ins: Sequence[str], out: str) -> str | None:
+    """Write AveragePool without dilation, which ONNX's windows do not have before opset 19."""
+    if set(op.dilation) != {1}:
+        return None
+    return _pool(w, op, ins, out, "AveragePool", count_include_pad=int(op.count_include_pad))
+
+
+def _pool(
+    w: Writer, op: MaxPoolLayer | AvgPoolLayer, ins: Sequence[str], out: str, name: str, **more: Any
+) -> str | None:
+    found = _ends(w, op, ins)
+    if found is None:
+        return None
+    padding, ceil = found
+    return w.emit(
+        name,
+        ins,
+        out,
+        kernel_shape=list(op.kernel),
+        strides=list(op.stride),
+        pads=_pads(padding),
+        ceil_mode=int(ceil),
+        **more,
+    )
+
+
+def _ends(
+    w: Writer, op: MaxPoolLayer | AvgPoolLayer, ins: Sequence[str]
+) -> tuple[Pads, bool] | None:
+    """Return padding and ceil mode that make ONNX count as many windows, or None if none do.
+
+    ONNX counts one more window that begins past the image, which graphc and PyTorch do not count.
+    """
+    x = w.types[ins[0]]
+    counts, ceils = op.infer([x]).shape[2:], []
+    padding: list[tuple[int, int]] = []
+    rows = zip(x.shape[2:], counts, op.kernel, op.stride, op.dilation, op.padding, strict=True)
+    for size, count, kernel, stride, dilation, (before, after) in rows:
+        if not isinstance(size, int) or not isinstance(count, int):
+            return op.padding, op.ceil
+        room = size + before + after - ((kernel - 1) * dilation + 1)
+        ceils.append(room // stride + 1 < count)
+        more = -(-room // stride) + 1 > count
+        padding.append((before, after - (room - (count - 1) * stride) if more else after))
+    if not op.ceil or tuple(padding) == op.padding:
+        return op.padding, op.ceil
+    if not any(ceils):
+        return op.padding, False
+    return (tuple(padding), True) if all(after >= 0 for _, after in padding) else None
+
+
+def _groupnorm(w: Writer, op: GroupNorm, ins: Sequence[str], out: str) -> str | None:
+    """Write instance norm: before opset 21 GroupNormalization scales groups, not channels."""
+    if op.groups != w.types[ins[0]].shape[1]:
+        return None
+    return w.emit("InstanceNormalization", ins, out, epsilon=op.eps)
+
+
+def _pad(w: Writer, op: Pad, ins: Sequence[str], out: str) -> str:
+    return w.emit("Pad", [*ins, w.ints(_pads(op.pads)), _like(w, ins[0], op.value)], out)
 
 
 def _clip(w: Writer, op: Clip, ins: Sequence[str], out: str) -> str:
-    dtype = w.types[ins[0]].dtype
-    low = w.constant(op.low, dtype) if op.low > -inf else ""
-    high = w.constant(op.high, dtype) if op.high < inf else ""
+    low = _like(w, ins[0], op.low) if op.low > -inf else ""
+    high = _like(w, ins[0], op.high) if op.high < inf else ""
     return w.emit("Clip", [*ins, low, high], out)
 
 
@@ -79,36 +162,17 @@ def _logic(w: Writer, op: And | Or | Xor | Not, ins: Sequence[str], out: str) ->
     return w.emit(bits + type(op).__name__, ins, out)
 
 
-def _trunc_div(w: Writer, op: TruncDiv, ins: Sequence[str], out: str) -> str | None:
-    return None if _may_be_zero(w, ins[1]) else w.emit("Div", ins, out)
-
-
-def _may_be_zero(w: Writer, divisor: str) -> bool:
-    """Return whether an integer divisor may be 0; ONNX's runtimes refuse to divide by 0."""
-    numbers = w.constants.get(divisor)
-    return numbers is None or not bool(numbers.all())
-
-
-def _mod(w: Writer, op: Mod, ins: Sequence[str], out: str) -> str | None:
-    """Write the remainder of integers with the sign of the divisor; ONNX has none for floats."""
-    if w.types[ins[0]].is_float or _may_be_zero(w, ins[1]):
+def _divided(w: Writer, ins: Sequence[str], name: str, out: str, **how: Any) -> str | None:
+    """Write a division, unless integers may be divided by 0, which ONNX's runtimes refuse."""
+    numbers = w.constants.get(ins[1])
+    if not w.types[ins[0]].is_float and (numbers is None or not numbers.all()):
         return None
-    return w.emit("Mod", ins, out, fmod=0)
+    return w.emit(name, ins, out, **how)
 
 
-def _fmod(w: Writer, op: Fmod, ins: Sequence[str], out: str) -> str | None:
-    if not w.types[ins[0]].is_float and _may_be_zero(w, ins[1]):
-        return None
-    return w.emit("Mod", ins, out, fmod=1)
-
-
-def _celu(w: Writer, op: Celu, ins: Sequence[str], out: str) -> str | None:
-    return w.emit("Celu", ins, out, alpha=op.alpha) if w.types[ins[0]].dtype == "float32" else None
-
-
-def _prelu(w: Writer, op: PRelu, ins: Sequence[str], out: str) -> str | None:
-    """Write PRelu of a matrix; ONNX broadcasts slopes from the last axis, so others do not fit."""
-    return w.emit("PRelu", ins, out) if w.types[ins[0]].rank == 2 else None
+def _like(w: Writer, x: str, number: float) -> str:
+    """Write a number in the dtype of x."""
+    return w.constant(number, w.types[x].dtype)
 
 
 def _reduction(name: str) -> Emit:
@@ -126,10 +190,6 @@ def _gather(w: Writer, op: Gather, ins: Sequence[str], out: str) -> str | None:
     if op.axis == 0 and rank == 2:
         return None  # this is the node that an embedding is written as
     return w.emit("Gather", ins, out, axis=op.axis % rank)
-
-
-def _gather_elements(w: Writer, op: GatherElements, ins: Sequence[str], out: str) -> str:
-    return w.emit("GatherElements", ins, out, axis=op.axis % w.types[ins[0]].rank)
 
 
 def _scatter(w: Writer, op: ScatterElements, ins: Sequence[str], out: str) -> str:
@@ -170,20 +230,6 @@ def _slice(w: Writer, op: Slice, ins: Sequence[str], out: str) -> str | None:
     stops = [-(2**31) if stop == -1 else stop for stop in stops]
     places = [w.ints(part) for part in (starts, stops, axes, steps)]
     return w.emit("Slice", [*ins, *places], out)
-
-
-def _cast(w: Writer, op: Cast, ins: Sequence[str], out: str) -> str:
-    return w.emit("Cast", ins, out, to=helper.np_dtype_to_tensor_dtype(np.dtype(op.dtype)))
-
-
-def _broadcast_to(w: Writer, op: BroadcastTo, ins: Sequence[str], out: str) -> str:
-    return w.emit("Expand", [*ins, w.dims(op.shape)], out)
-
-
-def _matmul(w: Writer, op: MatMul, ins: Sequence[str], out: str) -> str | None:
-    if op.trans_a or op.trans_b:
-        return None
-    return w.emit("MatMul", ins, out)
 
 
 def _affine(w: Writer, op: AffineLayer, ins: Sequence[str], out: str) -> str | None:
@@ -249,15 +295,23 @@ STANDARD: dict[type[Op], Emit] = {
     Mean: _reduction("ReduceMean"),
     Max: _reduction("ReduceMax"),
     Min: _reduction("ReduceMin"),
-    Power: _power,
+    Power: lambda w, op, ins, out: w.emit("Pow", [*ins, _like(w, ins[0], op.exponent)], out),
     Clip: _clip,
-    TruncDiv: _trunc_div,
-    Mod: _mod,
-    Fmod: _fmod,
-    Celu: _celu,
-    PRelu: _prelu,
+    TruncDiv: lambda w, op, ins, out: _divided(w, ins, "Div", out),
+    # ONNX has no remainder of floats with the sign of the divisor.
+    Mod: lambda w, op, ins, out: (
+        None if w.types[ins[0]].is_float else _divided(w, ins, "Mod", out, fmod=0)
+    ),
+    Fmod: lambda w, op, ins, out: _divided(w, ins, "Mod", out, fmod=1),
+    Celu: lambda w, op, ins, out: (
+        w.emit("Celu", ins, out, alpha=op.alpha) if w.types[ins[0]].dtype == "float32" else None
+    ),
+    # ONNX broadcasts slopes from the last axis, so only those of a matrix fit.
+    PRelu: lambda w, op, ins, out: w.emit("PRelu", ins, out) if w.types[ins[0]].rank == 2 else None,
     Gather: _gather,
-    GatherElements: _gather_elements,
+    GatherElements: lambda w, op, ins, out: w.emit(
+        "GatherElements", ins, out, axis=op.axis % w.types[ins[0]].rank
+    ),
     ScatterElements: _scatter,
     Embedding: _embedding,
     Cumsum: _cumsum,
@@ -266,13 +320,25 @@ STANDARD: dict[type[Op], Emit] = {
     Reshape: lambda w, op, ins, out: w.reshape(ins[0], op.shape, out),
     Transpose: lambda w, op, ins, out: w.emit("Transpose", ins, out, perm=list(op.axes) or None),
     Slice: _slice,
-    Cast: _cast,
-    BroadcastTo: _broadcast_to,
-    MatMul: _matmul,
+    Cast: lambda w, op, ins, out: w.emit("Cast", ins, out, to=onnx_dtype(op.dtype)),
+    BroadcastTo: lambda w, op, ins, out: w.emit("Expand", [*ins, w.dims(op.shape)], out),
+    MatMul: lambda w, op, ins, out: (
+        None if op.trans_a or op.trans_b else w.emit("MatMul", ins, out)
+    ),
     AffineLayer: _affine,
     BatchNorm: _batchnorm,
     Dropout: _dropout,
     OPS["layer softmax_loss"]: _softmax_loss,
-    **WINDOWS,
+    ConvLayer: _conv,
+    ConvTransposeLayer: lambda w, op, ins, out: _conv(
+        w, op, ins, out, "ConvTranspose", output_padding=list(op.more)
+    ),
+    MaxPoolLayer: lambda w, op, ins, out: _pool(
+        w, op, ins, out, "MaxPool", dilations=list(op.dilation)
+    ),
+    AvgPoolLayer: _avg_pool,
+    GlobalAvgPool: node("GlobalAveragePool"),
+    GroupNorm: _groupnorm,
+    Pad: _pad,
 }
 """The writers by graphc's op.  Reading such a node gives the op back."""

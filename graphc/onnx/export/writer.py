@@ -145,8 +145,7 @@ class Writer:
         self.nodes.append(node)
 
     def _cast(self, name: str, dtype: str, out: str | None = None) -> str:
-        to = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        return self.emit("Cast", [name], out, to=to)
+        return self.emit("Cast", [name], out, to=onnx_dtype(dtype))
 
     def _note(
         self,
@@ -248,6 +247,11 @@ def _of(declared: Sequence[Formal], number: int, wide: Mapping[str, str]) -> str
     return wide.get(declared[min(number, len(declared) - 1)].variable, "")
 
 
+def onnx_dtype(dtype: str) -> int:
+    """Return ONNX's number of a dtype."""
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
 def next_of(state: str) -> str:
     """Return the name of a state's value after a training step."""
     return f"{state}.next"
@@ -255,9 +259,8 @@ def next_of(state: str) -> str:
 
 def value_info(name: str, type: TensorType) -> Any:
     """Return the declaration of a graph's input or output."""
-    number = helper.np_dtype_to_tensor_dtype(np.dtype(type.dtype))
     sizes = [dim if isinstance(dim, int) else str(dim) for dim in type.shape]
-    return helper.make_tensor_value_info(name, number, sizes)
+    return helper.make_tensor_value_info(name, onnx_dtype(type.dtype), sizes)
 
 
 def tensor(name: str, array: Array) -> Any:

@@ -18,9 +18,8 @@ from typing import Any
 
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.files.container import pack, parsed, read_file, read_whole, unpack
-from graphc.files.paths import check_plain, reason, shown
+from graphc.files.disk import check_plain, reason, shown, write_atomically
 from graphc.files.serialize import CheckpointFile, read_checkpoint
-from graphc.files.writing import write_atomically
 from graphc.ir.op import Array
 from graphc.train.history import Position
 from graphc.train.record.journal import Journal

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.base.errors import ModelFileError
-from graphc.files.paths import check_plain, reason, shown
+from graphc.files.disk import check_plain, reason, shown
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 

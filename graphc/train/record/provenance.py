@@ -17,9 +17,8 @@ import numpy as np
 
 from graphc.base import __version__
 from graphc.ir.op import Array
-from graphc.train.arrays import ArraySource
-from graphc.train.part_files import PartFileSource
-from graphc.train.source import Source
+from graphc.train.source import ArraySource, Source
+from graphc.train.user_data import PartFileSource
 
 Kind = Literal["arrays", "shards", "function"]
 

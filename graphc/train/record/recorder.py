@@ -13,19 +13,16 @@ from typing import Any, Concatenate, ParamSpec
 
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.files.container import NAMES
-from graphc.files.lock import FolderLock
-from graphc.files.paths import make_folder, reason, shown
+from graphc.files.disk import FolderLock, make_folder, reason, remove_temporaries, shown
 from graphc.files.serialize import write_checkpoint
-from graphc.files.writing import remove_temporaries
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.train.arrays import ArraySource
 from graphc.train.checkpoints import Unlike, unlike_choices, unlike_net
 from graphc.train.history import Position
 from graphc.train.record.folder import About, RunFolder
 from graphc.train.record.journal import WHOLE, JournalWriter, StateDigest, state_arrays
 from graphc.train.record.provenance import identity, made_with
-from graphc.train.source import Source
+from graphc.train.source import ArraySource, Source
 
 P = ParamSpec("P")
 

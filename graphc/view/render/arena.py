@@ -13,11 +13,10 @@ from graphc.ir.tensor_type import ITEMSIZE, align
 from graphc.kernels.program import Buffer, Program
 from graphc.kernels.program_text import epochs
 from graphc.ops.again import is_clone
-from graphc.ops.source import Parameter, State
 from graphc.view.render.layers import known_prefix
 from graphc.view.render.style import listed, shown
 
-Role = Literal["forward", "kept", "backward", "wrt", "again", "update", "scratch"]
+Role = Literal["forward", "kept", "backward", "wrt", "again", "update", "sent"]
 ROLES: Mapping[Role, str] = {
     "forward": "values",
     "kept": "values kept for backward",
@@ -25,7 +24,7 @@ ROLES: Mapping[Role, str] = {
     "wrt": "gradients of parameters",
     "again": "values computed again",
     "update": "updates of states",
-    "scratch": "scratch of one instruction",
+    "sent": "copies of values that are sent",
 }
 """The purpose of a buffer, in words."""
 
@@ -148,11 +147,11 @@ def _later_role(name: str, graph: Graph, forward: Container[str]) -> Role:
     if not name.startswith("d_") or (owner and _is_given(graph[owner], forward)):
         return "update"
     of = known_prefix(name.removeprefix("d_"), graph)
-    return "wrt" if of and isinstance(graph[of].op, Parameter) else "backward"
+    return "wrt" if of and graph[of].op.is_parameter else "backward"
 
 
 def _is_given(node: Node, forward: Container[str]) -> bool:
-    return node.name in forward or isinstance(node.op, (Parameter, State))
+    return node.name in forward or node.op.persistent
 
 
 def _slots(program: Program) -> Iterator[Slot]:
@@ -172,7 +171,7 @@ def _slots(program: Program) -> Iterator[Slot]:
         parts = []
         for buffer, begin, end in zip(buffers, begins, ends, strict=True):
             name = buffer.name
-            role: Role = known.get(name, "scratch")
+            role: Role = known.get(name, "sent")
             node = program.graph.nodes.get(name)
             loc = node.loc if node is not None else None
             size = buffer.type.nbytes(program.capacity)

@@ -15,7 +15,6 @@ from graphc.ops.elementwise import Binary
 from graphc.ops.linalg import MatMul
 from graphc.ops.reduce import BroadcastTo
 from graphc.ops.select import Where
-from graphc.ops.source import Constant
 from graphc.view.render.style import shown
 
 Rows = tuple[tuple[str, str], ...]
@@ -93,7 +92,7 @@ class _Derivation:
         target, part = self._target(node.name)
         if target is None:
             return
-        if isinstance(node.op, Constant) and not part:
+        if node.op.is_constant and not part:
             yield "start", f"{node.name} = 1: {target.name} is what is differentiated"
         elif part and not part.isdigit() and not part.startswith("sum"):
             yield "a step of", f"the gradient of {self._applied(target)}"

@@ -14,12 +14,10 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
 from graphc.ir.text.difference import change_lines, counts_text, pair_text
 from graphc.ir.text.graph import word_of
-from graphc.ops.source import Input
-from graphc.view.render.cards import Line, Run, muted, struck
 from graphc.view.render.draw import Picture
-from graphc.view.render.layout import INSTALL, find_renderer, format_of, put
 from graphc.view.render.page import Step, View, page_text
 from graphc.view.render.page.facts import Facts, facts_json, layer_table
+from graphc.view.render.renderer import INSTALL, find_renderer, format_of, put
 from graphc.view.render.sheet import (
     Arrow,
     Box,
@@ -29,7 +27,7 @@ from graphc.view.render.sheet import (
     sheet_file,
     sheet_svg,
 )
-from graphc.view.render.style import short
+from graphc.view.render.style import Line, Run, muted, short, struck
 
 Item = TypeVar("Item")
 
@@ -174,7 +172,7 @@ class _Drawing:
 
 
 def _is_box(pair: Pair) -> bool:
-    return not pair.node.op.is_source or isinstance(pair.node.op, Input)
+    return not pair.node.op.is_source or pair.node.op.is_input
 
 
 def _edges(shown: Difference, touching: Container[str] | None) -> Iterator[Edge]:

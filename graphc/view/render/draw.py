@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Literal
 
+from graphc.base.errors import counted
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import shape_text
-from graphc.ops.source import Constant, Input, Parameter
+from graphc.ops.source import Constant
 from graphc.view.render.layers import LayerIndex, repeated, signatures
 from graphc.view.render.style import listed, short
 
@@ -188,16 +188,16 @@ class _Drawing:
         Ops and inputs are, and so are sources that are outputs or that nothing reads.  Other
         sources are lines on the cards of their users; an unread constant is not shown.
         """
-        if not node.op.is_source or isinstance(node.op, Input):
+        if not node.op.is_source or node.op.is_input:
             return True
-        read = self.graph.users[node.name] or isinstance(node.op, Constant)
+        read = self.graph.users[node.name] or node.op.is_constant
         return not read or node.name in self.graph.outputs.values()
 
     def _side(self, node: Node) -> Side:
         if node.name in self.forward:
             return "input" if node.op.is_source else "forward"
         origin = self.index.known.get(self.index.origin(node.name))
-        return "wrt" if origin is not None and isinstance(origin.op, Parameter) else "backward"
+        return "wrt" if origin is not None and origin.op.is_parameter else "backward"
 
     def _key(self, name: str) -> Key:
         """Return the card that a node is on."""
@@ -280,20 +280,20 @@ class _Drawing:
         return LayerBox(place, op, tuple(self.index.made_of(place)), cards)
 
     def _caption(self) -> Iterator[str]:
-        parameters = [prod(n.op.shape) for n in self.graph if isinstance(n.op, Parameter)]
-        yield _counted(sum(parameters), "parameter")
+        parameters = [n.type.size(1) for n in self.graph if n.op.is_parameter]
+        yield counted(sum(parameters), "parameter")
         if self.unreached:
-            yield f"not drawn: {_counted(self.unreached, 'node')} that only update states"
+            yield f"not drawn: {counted(self.unreached, 'node')} that only update states"
         if self.idle:
             yield f"nothing left to do: {listed([short(name, 24) for name in self.idle], 3)}"
         yield from self._hidden()
         if self.summed:
-            yield f"{_counted(self.summed, 'node')} summed up, one card a layer and direction"
+            yield f"{counted(self.summed, 'node')} summed up, one card a layer and direction"
 
     def _hidden(self) -> Iterator[str]:
         """Yield how many layers are not drawn one by one, and why."""
         folds = [part for part in self.parts if isinstance(part, Fold)]
-        of = f"of {_counted(len(self.order), 'layer')}"
+        of = f"of {counted(len(self.order), 'layer')}"
         repeats = sum(len(fold.layers) for fold in folds if fold.times)
         if repeats:
             yield f"{repeats:,} {of} repeat those above them, and are folded"
@@ -309,10 +309,6 @@ def _layers_of(part: str | Fold) -> Sequence[str]:
 def _places(parts: Sequence[str | Fold]) -> Iterator[tuple[str, Place]]:
     for number, part in enumerate(parts):
         yield from ((layer, part if layer == part else number) for layer in _layers_of(part))
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _idle(declared: Graph, drawn: Iterable[str], index: LayerIndex) -> list[str]:
@@ -333,5 +329,5 @@ def _row(source: Node, counted: bool) -> Row:
     if isinstance(op, Constant) and op.shape == ():
         return Row(op.name, source.name, f"= {op.array():.6g}")
     shape = shape_text(source.type.shape)
-    count = prod(op.shape) if isinstance(op, Parameter) and not counted else 0
+    count = source.type.size(1) if op.is_parameter and not counted else 0
     return Row(op.name, source.name, shape, count)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, attributes
-from graphc.ops.source import Constant
 
 LONGEST = 32
 """The most layers of a block; longer blocks are not looked for."""
@@ -198,7 +197,7 @@ class _Layers:
             place, number = self.where[operand]
             return here - place, number
         node = self.graph[operand]
-        return node.op if isinstance(node.op, Constant) else node.type
+        return node.op if node.op.is_constant else node.type
 
 
 def _kind(op: Op) -> Hashable:

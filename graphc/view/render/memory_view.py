@@ -11,8 +11,8 @@ from graphc.base.errors import GraphError
 from graphc.compiler.plan import Plan
 from graphc.kernels.program import Program
 from graphc.view.render.arena import ROLES, ArenaMap, Part, Role, arena_text
-from graphc.view.render.layout import format_of, put
 from graphc.view.render.page import Step, View, simple_page
+from graphc.view.render.renderer import format_of, put
 from graphc.view.render.style import (
     ADVANCE,
     WIDTH,
@@ -57,7 +57,7 @@ _LOOKS: dict[Role, tuple[str, str, str]] = {
     "wrt": ("wrt-fill", "wrt", 'stroke-dasharray="10 2 2 2"'),
     "again": ("forward-fill", "forward", 'fill-opacity="0.5" stroke-dasharray="3 1.5"'),
     "update": ("input-fill", "input", 'stroke-dasharray="2 4"'),
-    "scratch": ("edge", "muted", 'stroke-width="0.6"'),
+    "sent": ("edge", "muted", 'stroke-width="0.6"'),
 }
 """The colours of a buffer's area and edge, and further attributes."""
 _LEGEND: dict[Role, str] = {
@@ -67,7 +67,7 @@ _LEGEND: dict[Role, str] = {
     "wrt": "of parameters",
     "again": "computed again",
     "update": "updates",
-    "scratch": "scratch",
+    "sent": "sent",
 }
 
 

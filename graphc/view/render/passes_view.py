@@ -14,7 +14,6 @@ from graphc.ir.graph import Graph, Node
 from graphc.kernels.kernel import Gemm, space
 from graphc.kernels.program import Instr, Program
 from graphc.view.cost import changed_totals, totals, totals_after
-from graphc.view.render.cards import Line, Run, muted
 from graphc.view.render.difference import (
     MOST_BOXES,
     WIDTH,
@@ -25,7 +24,7 @@ from graphc.view.render.difference import (
 )
 from graphc.view.render.page import Step, View
 from graphc.view.render.sheet import Arrow, Box, Look, Sheet, sheet_svg
-from graphc.view.render.style import sentence, short
+from graphc.view.render.style import Line, Run, muted, sentence, short
 
 MOST_OPS = 6
 """The most ops that a folded kernel lists."""

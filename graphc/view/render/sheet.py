@@ -14,11 +14,9 @@ from xml.etree import ElementTree
 
 import graphviz
 
-from graphc.view.render.cards import Line, Run, lines_markup
 from graphc.view.render.dot import graph_attributes, heading_label
-from graphc.view.render.layout import PNG_DPI, LayoutTooSlow, need_renderer, run
-from graphc.view.render.style import FONT, LIGHT, short, shown
-from graphc.view.render.svg import SVG, dressed
+from graphc.view.render.renderer import PNG_DPI, SVG, LayoutTooSlow, dressed, need_renderer, run
+from graphc.view.render.style import FONT, LIGHT, Line, Run, lines_markup, short, shown
 
 Look = Literal["equal", "removed", "added", "changed", "renamed", "forward", "backward", "bar"]
 """The style of a box or an arrow; looks never differ by colour alone."""

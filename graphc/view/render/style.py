@@ -1,10 +1,11 @@
-"""Colours, fonts, safe text and SVG shapes: the look that all pictures share."""
+"""Colours, fonts, safe text, lines of text and SVG shapes: the look that all pictures share."""
 
 from __future__ import annotations
 
 import html
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from graphc.ir.graph import Node
@@ -103,6 +104,54 @@ def listed(names: Sequence[str], most: int) -> str:
 def escape(text: str) -> str:
     """Return the shown text for markup: HTML, SVG, or DOT's HTML-like labels."""
     return html.escape(shown(text))
+
+
+END = 14
+"""The font size of the space that ends each line, larger than all text on cards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A piece of a line: plain text, bold, crossed out, or in a colour of the style's table."""
+
+    text: str
+    colour: str = "ink"
+    bold: bool = False
+    struck: bool = False
+
+    def markup(self) -> str:
+        """Return the piece as HTML-like text, in which spaces keep their width."""
+        # DOT replaces \N, \G and the like by names; a doubled backslash is a literal one.
+        text = escape(self.text).replace("\\", "\\\\")
+        if self.bold and text:
+            text = f"<b>{text}</b>"
+        if self.colour != "ink" and text:
+            text = f'<font color="{LIGHT[self.colour]}">{text}</font>'
+        return f"<s>{text}</s>" if self.struck and text else text
+
+
+Line = tuple[Run, ...]
+
+
+def width(line: Line) -> int:
+    """Return the number of characters of a line."""
+    return sum(len(run.text) for run in line)
+
+
+def muted(text: str) -> Run:
+    """Return a piece of text in the colour for what matters less."""
+    return Run(text, "muted")
+
+
+def struck(text: str, width: int) -> Run:
+    """Return text with a line through it."""
+    return Run(short(text, width), "muted", struck=True)
+
+
+def lines_markup(lines: Sequence[Line]) -> str:
+    """Return lines as the text of one cell, each left-aligned; a larger space spreads them."""
+    end = f'<font point-size="{END}"> </font><br align="left"/>'
+    return "".join(f"{''.join(run.markup() for run in line)}{end}" for line in lines)
 
 
 def sentence(node: Node) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from textwrap import wrap
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from graphc.view.peak import RULE
-from graphc.view.profile import Profile, Timed
-from graphc.view.render import html_text, plan_graph
+from graphc.view.measure import RULE
 from graphc.view.render.layers import LayerIndex
-from graphc.view.render.layout import format_of, put
 from graphc.view.render.page import Step, View
+from graphc.view.render.renderer import SVG
 from graphc.view.render.style import (
     LIGHT,
     WIDTH,
@@ -28,7 +26,9 @@ from graphc.view.render.style import (
     ticks,
     words,
 )
-from graphc.view.render.svg import SVG
+
+if TYPE_CHECKING:
+    from graphc.view.profile import Profile, Timed
 
 MOST = 60
 """The most instructions that are drawn: the longest, in order; the others are summed up."""
@@ -52,16 +52,6 @@ def time_view(profile: Profile, graph_svg: str = "") -> View:
         text = "The same times on the graph, hotter where more of the time goes."
         steps.append(Step("on the graph", heated(graph_svg, profile), text))
     return View("time", "Time", tuple(steps))
-
-
-def render_times(profile: Profile, path: str | Path) -> Path:
-    """Write the times: .svg has the bars of the instructions, .html the plan's page with times."""
-    target = Path(path)
-    if format_of(target, ("svg", "html"), "the times as ") == "svg":
-        return put(target, times_svg(profile).encode())
-    plan = profile.plan
-    page = html_text(plan.declared, backward=plan_graph(plan), plan=plan, profile=profile)
-    return put(target, page.encode())
 
 
 def times_svg(profile: Profile) -> str:

@@ -16,8 +16,8 @@ from graphc.compiler.plan import Plan
 from graphc.ir.difference import Difference, difference
 from graphc.ir.op import Source
 from graphc.view.render.difference import MOST_BOXES, difference_sheet, render_difference
-from graphc.view.render.layout import LayoutTooSlow
 from graphc.view.render.passes_view import kernels_sheet, pass_view
+from graphc.view.render.renderer import LayoutTooSlow
 from graphc.view.render.sheet import Box, Sheet, sheet_dot, sheet_svg
 from graphc.view.render.style import shown
 from tests.told import told
@@ -201,7 +201,7 @@ def test_the_page_without_a_renderer_has_the_difference_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("graphc.view.render.difference.find_renderer", lambda dot=None: None)
-    monkeypatch.setattr("graphc.view.render.layout.find_renderer", lambda dot=None: None)
+    monkeypatch.setattr("graphc.view.render.renderer.find_renderer", lambda dot=None: None)
     made = of_pass(digits(normed=False), "fuse_affine_relu")
     page = render_difference(made, tmp_path / "a.html", name="fuse").read_text()
     assert escape("pip install 'graphc-nn[dot]'") in page and "- affine_1: float32[N, 100]" in page

@@ -13,7 +13,7 @@ import pytest
 
 import graphc as gc
 from graphc.base.errors import GraphError, RendererMissing
-from graphc.view.render import layout, notebook_bundle, render_graph, render_plan
+from graphc.view.render import notebook_bundle, render_graph, render_plan, renderer
 from graphc.view.render.draw import picture
 from tests.extras import needs_renderer
 from tests.told import told
@@ -56,7 +56,7 @@ def test_the_suffix_says_the_format(suffix: str, tmp_path: Path) -> None:
 
 
 def test_pdf_where_the_renderer_makes_it(tmp_path: Path) -> None:
-    found = layout.find_renderer()
+    found = renderer.find_renderer()
     if found is None or not found.full:
         pytest.skip("no full Graphviz here")
     assert render_graph(digits().graph(), tmp_path / "net.pdf").read_bytes().startswith(b"%PDF")
@@ -129,18 +129,18 @@ def test_the_pure_renderer_makes_no_pdf(bare: Path) -> None:
 def test_the_order_in_which_renderers_are_looked_for(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert layout.find_renderer() is None
+    assert renderer.find_renderer() is None
     programs = {name: bare / name for name in ("packaged", "dot", "variable", "argument")}
     (bare / "env").mkdir()
     packaged = _program(bare / "env" / "graphviz-pure")
     monkeypatch.setattr(importlib.metadata, "files", lambda name: [_Located(packaged)])
-    assert layout.find_renderer() == layout.Renderer(packaged, full=False)
+    assert renderer.find_renderer() == renderer.Renderer(packaged, full=False)
     _program(programs["dot"])
-    assert layout.find_renderer() == layout.Renderer(programs["dot"], full=True)
+    assert renderer.find_renderer() == renderer.Renderer(programs["dot"], full=True)
     monkeypatch.setenv("GRAPHC_DOT", str(_program(programs["variable"])))
-    assert layout.find_renderer() == layout.Renderer(programs["variable"], full=True)
+    assert renderer.find_renderer() == renderer.Renderer(programs["variable"], full=True)
     argument = _program(programs["argument"])
-    assert layout.find_renderer(argument) == layout.Renderer(argument, full=True)
+    assert renderer.find_renderer(argument) == renderer.Renderer(argument, full=True)
 
 
 class _Located:
@@ -174,9 +174,9 @@ def test_what_a_failing_renderer_says_is_kept(bare: Path) -> None:
 
 
 def test_a_renderer_that_hangs_is_stopped(bare: Path) -> None:
-    hanging = layout.Renderer(_program(bare / "dot", "exec /bin/sleep 60"), full=True)
-    with pytest.raises(layout.LayoutTooSlow) as caught:
-        layout.run(hanging, "digraph {}", "svg", seconds=0.2)
+    hanging = renderer.Renderer(_program(bare / "dot", "exec /bin/sleep 60"), full=True)
+    with pytest.raises(renderer.LayoutTooSlow) as caught:
+        renderer.run(hanging, "digraph {}", "svg", seconds=0.2)
     assert told(caught.value) == (
         "dot took longer than 0 s to lay the picture out\n"
         "  hint: write .dot, and lay it out by hand"
@@ -191,14 +191,14 @@ def test_a_graph_too_tangled_to_lay_out_shows_its_ends(
     for _ in range(60):
         h = gc.relu(h)
     whole = len(picture(net.graph(), fold=False).layers)
-    real = layout.run
+    real = renderer.run
     calls: list[int] = []
 
-    def slow_once(renderer: layout.Renderer, source: str, *args: object) -> bytes:
+    def slow_once(own: renderer.Renderer, source: str, *args: object) -> bytes:
         calls.append(source.count("<table port="))
         if len(calls) == 1:
-            raise layout.LayoutTooSlow("too slow")
-        return real(renderer, source, "svg")
+            raise renderer.LayoutTooSlow("too slow")
+        return real(own, source, "svg")
 
     monkeypatch.setattr("graphc.view.render.run", slow_once)
     text = render_graph(net.graph(), tmp_path / "net.svg", fold=False).read_text()

@@ -60,6 +60,18 @@ def test_the_bytes_in_use_are_those_of_the_storages_and_their_most_is_the_peak(
         assert alive == pytest.approx(program.arena.peak, abs=64 * len(arena.at_peak))
 
 
+def test_only_copies_that_shards_send_are_of_no_node() -> None:
+    sharded = gc.compile(digits(), batch=64, optimizer=SGD, shards=2, backend="numpy")
+    parts = [part for program in sharded.programs.values() for part in ArenaMap(program).parts]
+    sent = {part.name for part in parts if part.role == "sent"}
+    assert sent
+    assert all(name.endswith(".sent.copy") for name in sent)
+    alone = [
+        part for program in plan(digits()).programs.values() for part in ArenaMap(program).parts
+    ]
+    assert not [part for part in alone if part.role == "sent"]
+
+
 @both
 def test_every_arena_buffer_is_a_part_once_and_parts_in_one_place_take_turns(
     backend: str,

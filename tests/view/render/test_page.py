@@ -15,8 +15,8 @@ import pytest
 import graphc as gc
 from graphc.compiler.plan import Plan
 from graphc.view.render import html_text, plan_graph
+from graphc.view.render.renderer import slim
 from graphc.view.render.style import shown
-from graphc.view.render.svg import slim
 from tests.extras import needs_renderer
 from tests.view.render.graphs import HOSTILE, deep, digits, hostile, residual
 

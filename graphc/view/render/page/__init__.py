@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
+from graphc.view.render.renderer import slim
 from graphc.view.render.style import DARK, FAMILY, LIGHT, escape, stylesheet, variables
-from graphc.view.render.svg import slim
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,23 +6,26 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from typing import TYPE_CHECKING
 
 from graphc.base.errors import GraphError
 from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Layer, attributes
-from graphc.ir.tensor_type import count, shape_at, shape_text
+from graphc.ir.op import attributes
+from graphc.ir.tensor_type import count, shape_text
 from graphc.ir.text.graph import FROM_TYPE
 from graphc.ir.text.values import value_text
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.program_text import epochs
-from graphc.ops.source import Constant, Input, Parameter
+from graphc.ops.source import Constant
 from graphc.view.profile import Profile
 from graphc.view.render.derivation import Rows, derivation
 from graphc.view.render.draw import Picture
 from graphc.view.render.style import escape, listed, shown
 from graphc.view.render.time_view import time_lines
+
+if TYPE_CHECKING:
+    from graphc.view.profile import Profile
 
 MOST = 5000
 """The most nodes that can be searched for; above it, only the drawn ones and the first others."""
@@ -229,7 +232,7 @@ def _node(
     card = cards.get(name, name)
     return [
         shown(name),
-        shown(f"layer {node.op.name}" if isinstance(node.op, Layer) else node.op.name),
+        shown(f"layer {node.op.name}" if node.op.is_layer else node.op.name),
         str(node.type),
         "\n".join(dict.fromkeys(_line(node))),
         facts.rows(name),
@@ -260,7 +263,7 @@ def layer_table(declared: Graph, picture: Picture) -> str:
 
 
 def _body(declared: Graph) -> Iterator[str]:
-    nodes = [n for n in declared if isinstance(n.op, Input) or not n.op.is_source]
+    nodes = [n for n in declared if n.op.is_input or not n.op.is_source]
     half = MOST_ROWS // 2
     hidden = len(nodes) - MOST_ROWS
     counted: set[str] = set()
@@ -276,8 +279,8 @@ def _body(declared: Graph) -> Iterator[str]:
 def _cells(node: Node, declared: Graph, counted: set[str]) -> Iterator[str]:
     """Yield the cells of a layer; a shared parameter is counted at its first user."""
     read = [declared[name] for name in dict.fromkeys(node.inputs)]
-    parameters = [source for source in read if isinstance(source.op, Parameter)]
-    total = sum(prod(shape_at(p.type.shape, 1)) for p in parameters if p.name not in counted)
+    parameters = [source for source in read if source.op.is_parameter]
+    total = sum(p.type.size(1) for p in parameters if p.name not in counted)
     counted.update(p.name for p in parameters)
     yield f'<th scope="row">{escape(node.name)}</th>'
     yield f"<td>{escape(node.op.name)}</td><td>{node.type}</td>"

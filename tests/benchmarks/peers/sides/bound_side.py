@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.view.peak import fma_rate, how
+from graphc.view.measure import flop_rate, how
 from tests.benchmarks.peers.sides.side import Side
 
 
@@ -14,4 +14,4 @@ class Bound(Side):
 
     def flops_a_second(self, seconds: float) -> float:
         """The rate over some time."""
-        return fma_rate(self.threads, seconds)
+        return flop_rate(self.threads, seconds)
