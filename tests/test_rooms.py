@@ -59,6 +59,7 @@ IMPORTERS = (
     "graphc/base/door.py",
     "graphc/base/import_paths.py",
     "graphc/cli/",
+    "graphc/declare/",
     "graphc/ops/__init__.py",
 )
 """Where modules are imported by a name that is computed."""
@@ -72,6 +73,7 @@ NAMED_BACKENDS = {
 TABLES = (
     "graphc/onnx/export/",  # what an op is called in another standard
     "passes/",  # patterns
+    "graphc/view/render/derivation.py",
 )
 """Where tables of ops may stand, besides graphc/ops."""
 

@@ -20,20 +20,16 @@ from graphc.base.errors import GraphError
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array
-from graphc.ops.concat import Concat
-from graphc.ops.elementwise import Add, Div, Mul, Neg, Sub
+from graphc.ops.elementwise import Div, Mul
 from graphc.ops.linalg import MatMul
 from graphc.ops.losses.row_loss import RowLoss
-from graphc.ops.reduce import Mean, Sum
-from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
-from graphc.ops.slicing import Slice
+from graphc.ops.reduce import Sum
+from graphc.ops.shape import Reshape
 
 Share = Literal["rows", "sum"]
 ROWS: Share = "rows"
 SUM: Share = "sum"
 ALONE = "alone"
-
-LINEAR = (Neg, Cast, Reshape, StopGradient, Transpose, Slice, Concat, Sum, Mean)
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,7 @@ def _of_node(graph: Graph, node: Node, found: dict[str, frozenset[str]]) -> froz
     of_rows = [part for part in parts if part - {ALONE}]
     if not of_rows:
         return frozenset({ALONE})
-    if isinstance(op, (Add, Sub, *LINEAR)):
+    if op.is_linear:
         return frozenset().union(*parts)
     factor = isinstance(op, (Mul, MatMul)) or (isinstance(op, Div) and parts[0] in of_rows)
     return of_rows[0] if factor and len(of_rows) == 1 else frozenset({ROWS})

@@ -72,6 +72,8 @@ class Op:
     """Whether the op draws random numbers."""
     is_control: ClassVar[bool] = False
     """Whether operands after the first are only waited for, and none of their bytes are read."""
+    is_linear: ClassVar[bool] = False
+    """Whether the result for sums of operands is the sum of the results."""
     only_moves: ClassVar[bool] = False
     """Whether it computes no number: its result has the bits of its operands."""
     persistent: ClassVar[bool] = False

@@ -121,7 +121,7 @@ class Program:
     gradients: Mapping[str, str]
     index_bounds: Mapping[str, int]
     aliases: Mapping[str, str]
-    backend: str = "numpy"
+    backend: str
 
     @cached_property
     def feeds(self) -> Mapping[str, TensorType]:

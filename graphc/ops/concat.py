@@ -20,6 +20,7 @@ from graphc.ops.slicing import Slice
 class Concat(Op):
     """Values joined along an axis."""
 
+    is_linear = True
     is_exact = True
     gradient_text = ("d_out[part]",)
     only_moves = True

@@ -66,6 +66,7 @@ class Binary(Op):
 class Add(Binary):
     """The sum a + b."""
 
+    is_linear = True
     gradient_text = ("d_out", "d_out")
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -83,6 +84,7 @@ class Add(Binary):
 class Sub(Binary):
     """The difference a - b."""
 
+    is_linear = True
     gradient_text = ("d_out", "-d_out")
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -145,6 +147,7 @@ class Div(Binary):
 class Neg(Unary):
     """The negative -x."""
 
+    is_linear = True
     is_exact = True
     floats_only = False
     gradient_text = ("-d_out",)

@@ -109,6 +109,7 @@ class Reduction(Op):
 class Sum(Reduction):
     """The sum over `axes`."""
 
+    is_linear = True
     gradient_text = ("spread(d_out)",)
     axes: tuple[int, ...]
     keepdims: bool = False
@@ -134,6 +135,7 @@ class Sum(Reduction):
 class Mean(Reduction):
     """The mean over `axes`."""
 
+    is_linear = True
     floats_only = True
     gradient_text = ("spread(d_out) / count",)
     axes: tuple[int, ...]

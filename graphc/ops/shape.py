@@ -29,6 +29,7 @@ from graphc.ir.tensor_type import (
 class Reshape(Op):
     """The same elements in C order under another shape; no copy is made."""
 
+    is_linear = True
     is_exact = True
     alias = True
     roles = ("x",)
@@ -58,6 +59,7 @@ class Reshape(Op):
 class Transpose(Op):
     """x with its axes in another order."""
 
+    is_linear = True
     is_exact = True
     roles = ("x",)
     gradient_text = ("d_out.transpose(argsort(axes))",)
@@ -102,6 +104,7 @@ class Transpose(Op):
 class Cast(Op):
     """The same numbers in another dtype; gradients are cast back, and end at whole numbers."""
 
+    is_linear = True
     is_exact = True
     roles = ("x",)
     gradient_text = ("d_out.astype(x.dtype)",)
@@ -131,6 +134,7 @@ class Cast(Op):
 class StopGradient(Op):
     """x itself, through which no gradient flows."""
 
+    is_linear = True
     is_exact = True
     alias = True
     stops_gradients = True

@@ -28,6 +28,7 @@ A stop of -1 stops a step backwards before the first entry.
 class Slice(Op):
     """A regular part of x: `cuts` has start, stop and step for each axis that is cut."""
 
+    is_linear = True
     is_exact = True
     roles = ("x",)
     gradient_text = ("place(d_out, cuts)",)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.backend import Call, Link, Memory, Take, View
+from graphc.backends.calls import bind_exchange, bind_reference
 from graphc.backends.native import feeds_ir
 from graphc.backends.native.cache import program_key
 from graphc.backends.native.calls import bind as bind_call
@@ -30,7 +31,6 @@ from graphc.backends.native.segments import (
     table_index,
 )
 from graphc.backends.native.target import host
-from graphc.backends.numpy.bind import bind_exchange, bind_reference
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType
 from graphc.kernels.partition import kernel_microseconds

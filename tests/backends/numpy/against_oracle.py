@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from graphc.backends.numpy.bind import bind_reference
+from graphc.backends.calls import bind_reference
 from graphc.backends.numpy.kernels import bind_kernel, scratch_bytes
 from graphc.ir.op import Array
 from graphc.kernels.interpret import run

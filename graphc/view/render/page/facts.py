@@ -18,7 +18,6 @@ from graphc.ir.text.values import value_text
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.program_text import epochs
 from graphc.ops.source import Constant
-from graphc.view.profile import Profile
 from graphc.view.render.derivation import Rows, derivation
 from graphc.view.render.draw import Picture
 from graphc.view.render.style import escape, listed, shown
