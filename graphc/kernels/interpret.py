@@ -108,22 +108,19 @@ class _Run:
     def _fetched(self, step: Step) -> Array:
         """Return gathered elements, or the fill value."""
         assert isinstance(self.kernel, Loop), "a product fetches nothing"
-        assert isinstance(step.value, AccessMap), "the value is where"
+        assert isinstance(step.value, AccessMap), "the value is an access map"
         flat = self.arrays[step.buffer].reshape(-1)
         row, column = np.arange(self.rows)[:, None], np.arange(self.columns)[None, :]
         index, there = np.zeros((1, 1), int), np.ones((1, 1), bool)
         first, *places = self._places(row)
         if step.value.given:
             first = self.values[step.args[0]]
-        for i, axis_map in zip((first, *places, column), step.value.axes, strict=True):
-            at, rest = np.divmod(i * axis_map.scale + axis_map.shift, axis_map.divisor)
+        for i, axis in zip((first, *places, column), step.value.axes, strict=True):
+            at, rest = np.divmod(i * axis.scale + axis.shift, axis.divisor)
             there = (
-                there
-                & (at >= 0)
-                & (at < dim_at(axis_map.size, self.n))
-                & (axis_map.floor | (rest == 0))
+                there & (at >= 0) & (at < dim_at(axis.size, self.n)) & (axis.floor | (rest == 0))
             )
-            index = index + at * axis_map.pitch
+            index = index + at * axis.pitch
         index, there = np.broadcast_arrays(index, there)
         return np.where(there, flat[np.where(there, index, 0)], step.value.fill)
 
@@ -220,7 +217,7 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
         b = b.reshape((columns, inner) if kernel.trans_b else (inner, columns))
         b = b.T if kernel.trans_b else b
     else:
-        a = seen(kernel.window, a)
+        a = window_matrix(kernel.window, a)
         b = reversed_filter(kernel.window, b) if kernel.trans_b else b.reshape(inner, columns)
     a = a.T if kernel.trans_a else a
     total = np.zeros((rows, columns), kernel.dtype)
@@ -243,7 +240,7 @@ def _grouped(kernel: Gemm, window: Window, a: Array, b: Array, n: int) -> Array:
     return np.concatenate([product(one, arrays, n) for arrays in of_groups], axis=1)
 
 
-def seen(window: Window, images: Array) -> Array:
+def window_matrix(window: Window, images: Array) -> Array:
     """Return the pixels, or 0, that the filter meets: (images * places, offsets * channels)."""
     images = images.reshape(-1, *window.space, window.channels)
     found = np.zeros((len(images), *window.places, *window.kernel, window.channels), images.dtype)

@@ -21,7 +21,7 @@ from graphc.ops.pool import MaxPool, SumPool
 from graphc.ops.shape import Transpose
 from graphc.ops.slicing import Slice, SliceGrad
 from tests.ops.example import Example
-from tests.ops.readers import BY_OP, operands, reader_loop
+from tests.ops.gathers import BY_OP, operands, reader_loop
 from tests.ops.test_contract import close
 
 

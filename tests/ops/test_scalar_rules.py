@@ -237,7 +237,7 @@ def test_the_former_name_of_the_iteration_rule_is_read() -> None:
     """Users wrote ops by it."""
 
     class Doubled(Op):
-        def along(self, ins: Sequence[TensorType]) -> Iteration:
+        def iteration(self, ins: Sequence[TensorType]) -> Iteration:
             return "elements"
 
     assert Doubled().iteration([]) == "elements"

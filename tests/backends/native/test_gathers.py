@@ -14,7 +14,7 @@ from graphc.kernels.kernel import Loop
 from tests.backends.native.jit_function import TARGETS
 from tests.backends.native.loop_function import LoopFunction, expected
 from tests.ops.example import Example
-from tests.ops.readers import BY_OP, READERS, operands, reader_loop
+from tests.ops.gathers import BY_OP, READERS, operands, reader_loop
 from tests.ops.test_contract import close
 
 

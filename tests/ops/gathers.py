@@ -1,4 +1,4 @@
-"""One op that reads its operands elsewhere as a fused kernel of its own."""
+"""One op that gathers its operands as a fused kernel of its own."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def inferred(example: Example) -> TensorType:
 def reader_loop(example: Example, split: Partition = "none") -> Loop:
     """The op of operands in0, in1, ... to `out`."""
     types = list(example.types)
-    reader = example.op.gather(types, inferred(example))
-    assert reader is not None
+    gather = example.op.gather(types, inferred(example))
+    assert gather is not None
     b = BodyBuilder()
 
     def read(operand: int, at: AccessMap | None, *index: Expr) -> Expr:
         name, dtype = f"in{operand}", types[operand].dtype
         return b.load(name, "row", dtype) if at is None else b.fetch(name, at, dtype, *index)
 
-    b.store(reader.write(b, read), "out", "each")
-    space = by_last(reader.shape)
-    return Loop(*space, "columns", b.body(), split, places_of(reader.shape))
+    b.store(gather.write(b, read), "out", "each")
+    space = by_last(gather.shape)
+    return Loop(*space, "columns", b.body(), split, places_of(gather.shape))
 
 
 def operands(example: Example, n: int) -> dict[str, Array]:
@@ -51,7 +51,7 @@ def operands(example: Example, n: int) -> dict[str, Array]:
     return arrays
 
 
-def _readers() -> Iterator[Example]:
+def _gathers() -> Iterator[Example]:
     for example in (*OP_EXAMPLES, *_more()):
         if example.op.gather(example.types, inferred(example)) is not None:
             yield example
@@ -90,5 +90,5 @@ def _more() -> Iterator[Example]:
     yield Example(SumPoolGrad((N, 6, 6, 17), (3, 3), (2, 2), (1, 1)), (t(N, 2, 2, 17),))
 
 
-READERS = list(_readers())
+READERS = list(_gathers())
 BY_OP = by_op(READERS)
