@@ -142,7 +142,7 @@ def _is_plain(graph: Graph, node: Node) -> bool:
         return False
     if (
         node.op.iteration(ins) != "elements"
-        or node.op.broadcasts(ins) is not None
+        or node.op.broadcast_kinds(ins) is not None
         or node.op.is_random
     ):
         return False

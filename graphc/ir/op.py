@@ -42,7 +42,7 @@ class Op:
 
     `infer` and `reference` are enough to run anywhere; `grad` is called only if the op is
     differentiated.  An op becomes a kernel by one rule: `scalar` (with `iteration` and
-    `broadcasts`), `product`, or `gather`; without one it is a call of `reference`.
+    `broadcast_kinds`), `product`, or `gather`; without one it is a call of `reference`.
     """
 
     name: ClassVar[str] = ""
@@ -133,7 +133,7 @@ class Op:
         """Return how many of the first dimensions are the rows of the op's matrix."""
         return 1
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         """Return the broadcast kind of each operand, or None if each broadcasts to the result.
 
         An op on elements that returns kinds can only be fused in the matrix of its own result.

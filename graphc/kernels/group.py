@@ -1,14 +1,22 @@
-"""The units that run: a fused kernel of several nodes, copies, or a node by itself."""
+"""The units that run: a fused kernel of several nodes, copies, or a node by itself.
+
+A node runs in a group if it has a placement in the group's iteration space, reads the members as
+they lie there, and overwrites nothing that they still read.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphc.ir.expr import Axis, Broadcast
-from graphc.ir.forms import Sizes
-from graphc.ir.graph import Node
-from graphc.kernels.aliases import Part
-from graphc.kernels.iteration_space import Access, Placement, Space
+from graphc.ir.forms import Sizes, places_of
+from graphc.ir.graph import Graph, Node
+from graphc.ir.tensor_type import Dim, count
+from graphc.kernels.aliases import Aliases, Part
+from graphc.kernels.iteration_space import Access, Placement, Space, by_last, is_number, is_of_kind
+from graphc.kernels.padding import Padding
+from graphc.kernels.traits import TraitsOf
 
 
 @dataclass(eq=False)
@@ -62,3 +70,180 @@ class Joined:
 
 Unit = Group | Joined | Node
 """A unit that runs: a fused kernel, copies, or a single node that the backend itself implements."""
+
+
+class GroupRules(Aliases):
+    """The rules by which nodes run in a group.
+
+    `in_place` maps a node to the state that it overwrites.
+    """
+
+    def __init__(
+        self, graph: Graph, traits: TraitsOf, padding: Padding, in_place: Mapping[str, str]
+    ) -> None:
+        super().__init__(graph, traits, padding)
+        self.in_place = in_place
+
+    def placed(self, group: Group, node: Node) -> tuple[Space, Placement] | None:
+        """Return the space in which a node and a group run together, and its placement there."""
+        for space in self._spaces(group, node):
+            for placement in self._placements(group, node, space):
+                if placement is not None and self._may_run(group, node, space, placement):
+                    return space, placement
+        return None
+
+    def _spaces(self, group: Group, node: Node) -> Iterator[Space]:
+        """Yield the spaces that a group can run in: its own, and if it is plain the node's."""
+        yield group.space
+        if self.is_plain(group):
+            for space in self.traits(node).placements:
+                if space != group.space and count(space) == count(group.space):
+                    yield space
+
+    def is_plain(self, group: Group) -> bool:
+        """Return whether a group computes the same in any matrix of as many elements."""
+        if group.product is not None or group.axis is not None:
+            return False
+        return all(
+            self.traits(node).plain and not any(operand in self.views for operand in node.inputs)
+            for node in group.nodes
+        )
+
+    def _placements(self, group: Group, node: Node, space: Space) -> Iterator[Placement | None]:
+        yield self._as_matrix(node, space)
+        yield self._as_vector(group, node, space)
+
+    def _as_matrix(self, node: Node, space: Space) -> Placement | None:
+        """Return the placement of a node in a space if it has one there; a plain one has in any."""
+        traits = self.traits(node)
+        if any(operand in self.views for operand in node.inputs):
+            return traits.placement if traits.space == space else None
+        if traits.plain and count(space) == count(node.type.shape):
+            return traits.placement
+        return traits.placements.get(space)
+
+    def _as_vector(self, group: Group, node: Node, space: Space) -> Placement | None:
+        """Return the placement of a vector or number among the rows or columns of the group."""
+        traits = self.traits(node)
+        if traits.iteration != "elements" or group.product is not None:
+            return None
+        if any(operand in self.views for operand in node.inputs):
+            return None  # their rows have the distance of a wider matrix's
+        kinds = {
+            group.kinds[root]
+            for root in map(self.root, node.inputs)
+            if root in group.kinds and group.kinds[root] != "each"
+        }
+        if len(kinds) != 1:
+            return None
+        kind = kinds.pop()
+        if not is_of_kind(node.type, kind, space):
+            return None
+        operands: list[Broadcast] = []
+        for type in traits.ins:
+            if is_number(type):
+                operands.append("one")
+            elif is_of_kind(type, kind, space) and type.shape == node.type.shape:
+                operands.append(kind)
+            else:
+                return None
+        return Placement(kind, tuple(operands), "columns" if kind == "row" else "rows")
+
+    def _may_run(self, group: Group, node: Node, space: Space, placement: Placement) -> bool:
+        """Return whether a node may run in a group at a placement in a space."""
+        if not group.axes_agree(placement.axis) or not self._may_read(group, node, placement):
+            return False
+        if group.product is not None:
+            reduces = placement.kind != "each" or placement.axis is not None
+            if reduces or node.op.is_random or not self.one_pitch(group.product, node):
+                return False
+        agree = self._members_agree(group, node, space, placement)
+        return agree and self._may_write(group, node, placement)
+
+    def _may_read(self, group: Group, node: Node, placement: Placement) -> bool:
+        """Return whether a gathering node finds the dimensions that it needs in a group.
+
+        In a group that gathers, nothing may be reduced or drawn.
+        """
+        gather = self.traits(node).gather
+        if gather is not None:
+            return group.takes_places(places_of(gather.shape))
+        return group.places is None or (placement.axis is None and not node.op.is_random)
+
+    def one_pitch(self, product: Node, node: Node) -> bool:
+        """Return whether a node reads the factors of a product as matrices of as many columns.
+
+        The same bytes may be matrices of several shapes, and a kernel reads them in only one,
+        except in a stack of products.
+        """
+        if self.reads_stacks(product):
+            return node is product or node.op.broadcast_kinds(self.traits(node).ins) is None
+        widths = [(self.bytes_of(name), width) for name, width in self._widths(product)]
+        columns, own = dict(widths), by_last(product.type.shape)[1]
+        if any(columns[name] != width for name, width in widths):
+            return False
+        others = node.inputs[2:] if node is product else node.inputs
+        read = [self.bytes_of(operand) for operand in others if self.type(operand).rank > 1]
+        return all(columns.get(name, own) == own for name in read)
+
+    def _widths(self, product: Node) -> Iterator[tuple[str, Dim]]:
+        """Yield the factors of a product that it reads as matrices, with their columns."""
+        (a, b), traits = product.inputs[:2], self.traits(product)
+        if traits.product is None or traits.product.window is None:
+            yield a, by_last(self.type(a).shape)[1]
+            yield b, by_last(self.type(b).shape)[1]
+        elif not traits.product.trans_b:
+            yield b, by_last(self.type(b).shape)[1]
+
+    def _members_agree(self, group: Group, node: Node, space: Space, placement: Placement) -> bool:
+        """Return whether the node reads each member of the group by the member's kind."""
+        for operand, broadcast in zip(node.inputs, placement.operands, strict=True):
+            kind = group.kinds.get(self.root(operand))
+            if kind is None or (kind == broadcast and operand not in self.views):
+                continue
+            if operand in self.views:
+                return False
+            if not (kind == "row" and broadcast == "one" and space[0] == 1):
+                return False
+        return True
+
+    def _may_write(self, group: Group, node: Node, placement: Placement) -> bool:
+        """Return whether a node may overwrite its state in a group.
+
+        The group may read that state only at the element that is written.
+        """
+        if node.name not in self.in_place:
+            return True
+        members = [(member, group.operands[member.name]) for member in group.nodes]
+        return all(
+            self._reads_before(node, placement.kind, group.product, member, reads)
+            for member, reads in (*members, (node, placement.operands))
+        )
+
+    def _reads_before(
+        self,
+        writer: Node,
+        kind: Broadcast,
+        product: Node | None,
+        member: Node,
+        reads: Sequence[Access],
+    ) -> bool:
+        """Return whether a member reads each element of the state that `writer` overwrites in time.
+
+        In time is just before it is written; `reads` are the ways in which it reads its operands.
+        A factor of a product is read as a whole, and so are all operands of a stack of products:
+        its threads share matrices, not rows.  A loop reads a single number before all else.
+        """
+        state = self.in_place.get(writer.name)
+        if state is None:
+            return True
+        number = product is None and is_number(self.type(state))
+        stacked = product is not None and self.reads_stacks(product)
+        for i, operand in enumerate(member.inputs):
+            if self.root(operand) != state:
+                continue
+            if stacked or operand in self.views or (member is product and i < 2):
+                return False
+            if reads[i] != kind and not (number and reads[i] != "gathered"):
+                return False
+        return True

@@ -7,21 +7,18 @@ that until a node outside reads its results, or writes a state that it reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from graphc.ir.expr import Axis, Broadcast
 from graphc.ir.forms import places_of
 from graphc.ir.graph import Graph, Node
-from graphc.ir.tensor_type import Dim, count
-from graphc.kernels.aliases import Aliases, joined_columns
-from graphc.kernels.group import Group, Joined, Unit
+from graphc.ir.tensor_type import count
+from graphc.kernels.aliases import joined_columns
+from graphc.kernels.group import Group, GroupRules, Joined, Unit
 from graphc.kernels.iteration_space import (
     Access,
     Placement,
-    Space,
     by_last,
-    is_number,
-    is_of_kind,
     is_storable,
     product_placement,
 )
@@ -29,7 +26,7 @@ from graphc.kernels.padding import Padding
 from graphc.kernels.traits import TraitsOf, feed_masks
 
 
-class Grouping(Aliases):
+class Grouping(GroupRules):
     """The units of a schedule's nodes, in order; the first `boundary` of the nodes are forward.
 
     With `optional_feeds`, as in inference, some feeds may be missing: only nodes that need the same
@@ -46,9 +43,8 @@ class Grouping(Aliases):
         optional_feeds: bool,
     ) -> None:
         forward = {node.name for node in order[:boundary]}
-        super().__init__(graph, traits, Padding(graph, traits, forward))
+        super().__init__(graph, traits, Padding(graph, traits, forward), in_place)
         self.group_of: dict[str, Group] = {}
-        self._in_place = in_place
         self._boundary = boundary
         self._separate = optional_feeds
         self._feeds = feed_masks(graph) if optional_feeds else {}
@@ -107,7 +103,7 @@ class Grouping(Aliases):
             other = self.group_of.get(root)
             if other is not None and other is not group:
                 other.sealed = True
-        state = self._in_place.get(node.name)
+        state = self.in_place.get(node.name)
         if state is not None:
             for other in self._readers.get(state, ()):
                 if other is not group:
@@ -123,7 +119,7 @@ class Grouping(Aliases):
         for group in self._candidates(node):
             if group.sealed or group.forward != forward or not self._same_feeds(group, node):
                 continue
-            found = self._placed(group, node)
+            found = self.placed(group, node)
             if found is not None:
                 group.space, placement = found
                 group.axis = group.axis or placement.axis
@@ -151,41 +147,12 @@ class Grouping(Aliases):
         group.permuted, group.sealed = node, True
         return group
 
-    def _placed(self, group: Group, node: Node) -> tuple[Space, Placement] | None:
-        """Return the space in which a node and a group run together, and its placement there."""
-        for space in self._spaces(group, node):
-            for placement in self._placements(group, node, space):
-                if placement is not None and self._may_run(group, node, space, placement):
-                    return space, placement
-        return None
-
-    def _placements(self, group: Group, node: Node, space: Space) -> Iterator[Placement | None]:
-        yield self._as_matrix(node, space)
-        yield self._as_vector(group, node, space)
-
-    def _spaces(self, group: Group, node: Node) -> Iterator[Space]:
-        """Yield the spaces that a group can run in: its own, and if it is plain the node's."""
-        yield group.space
-        if self._is_plain(group):
-            for space in self.traits(node).placements:
-                if space != group.space and count(space) == count(group.space):
-                    yield space
-
-    def _is_plain(self, group: Group) -> bool:
-        """Return whether a group computes the same in any matrix of as many elements."""
-        if group.product is not None or group.axis is not None:
-            return False
-        return all(
-            self.traits(node).plain and not any(operand in self.views for operand in node.inputs)
-            for node in group.nodes
-        )
-
     def _absorb(
         self, group: Group, node: Node, operand: str, broadcast: Access, kind: Broadcast
     ) -> None:
         """Merge the group of an operand of a joining node into this one, if it can run in it.
 
-        `kind` is the node's broadcast there.
+        `kind` is the node's broadcast kind there.
         """
         other = self.group_of.get(operand)
         if other is None or other is group or other.sealed or other.product or other.axis:
@@ -195,12 +162,12 @@ class Grouping(Aliases):
         if other.forward != group.forward or other.feeds != group.feeds:
             return
         if other.places is not None and (
-            node.name in self._in_place or not group.takes_places(other.places)
+            node.name in self.in_place or not group.takes_places(other.places)
         ):
             return
         if group.places is not None and any(node.op.is_random for node in other.nodes):
             return
-        alike = self._is_plain(other) and count(other.space) == count(group.space)
+        alike = self.is_plain(other) and count(other.space) == count(group.space)
         if other.space == group.space or alike:
             if not all(self._in_epilogue_of(group.product, node) for node in other.nodes):
                 return
@@ -218,10 +185,10 @@ class Grouping(Aliases):
         """
         taken = []
         for member in other.nodes:
-            seen = [broadcast if own == "each" else own for own in other.operands[member.name]]
-            if not self._reads_before(node, kind, group.product, member, seen):
+            reads = [broadcast if own == "each" else own for own in other.operands[member.name]]
+            if not self._reads_before(node, kind, group.product, member, reads):
                 return
-            taken.append((member, Placement(broadcast, tuple(seen), None)))
+            taken.append((member, Placement(broadcast, tuple(reads), None)))
         del self._units[other.position]
         other.sealed = True  # no longer a group, but still recorded as a reader of its operands
         for member, placement in taken:
@@ -230,7 +197,7 @@ class Grouping(Aliases):
 
     def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
         """Return whether a node without reductions can follow the product of a group, if any."""
-        return product is None or (not node.op.is_random and self._one_pitch(product, node))
+        return product is None or (not node.op.is_random and self.one_pitch(product, node))
 
     def _is_vector_of(self, other: Group, group: Group, broadcast: Broadcast) -> bool:
         """Return whether a group of vectors can run among the rows or columns of a matrix."""
@@ -255,146 +222,11 @@ class Grouping(Aliases):
         """
         return not self._separate or self._feeds[node.name] == group.feeds
 
-    def _may_run(self, group: Group, node: Node, space: Space, placement: Placement) -> bool:
-        """Return whether a node may run in a group at a placement in a space."""
-        if not group.axes_agree(placement.axis) or not self._may_read(group, node, placement):
-            return False
-        if group.product is not None:
-            reduces = placement.kind != "each" or placement.axis is not None
-            if reduces or node.op.is_random or not self._one_pitch(group.product, node):
-                return False
-        agree = self._members_agree(group, node, space, placement)
-        return agree and self._may_write(group, node, placement)
-
-    def _may_read(self, group: Group, node: Node, placement: Placement) -> bool:
-        """Return whether a gathering node finds the dimensions that it needs in a group.
-
-        In a group that gathers, nothing may be reduced or drawn.
-        """
-        gather = self.traits(node).gather
-        if gather is not None:
-            return group.takes_places(places_of(gather.shape))
-        return group.places is None or (placement.axis is None and not node.op.is_random)
-
-    def _one_pitch(self, product: Node, node: Node) -> bool:
-        """Return whether a node reads the factors of a product as matrices of as many columns.
-
-        The same bytes may be matrices of several shapes, and a kernel reads them in only one,
-        except in a stack of products.
-        """
-        if self.reads_stacks(product):
-            return node is product or node.op.broadcasts(self.traits(node).ins) is None
-        widths = [(self.bytes_of(name), width) for name, width in self._widths(product)]
-        columns, own = dict(widths), by_last(product.type.shape)[1]
-        if any(columns[name] != width for name, width in widths):
-            return False
-        others = node.inputs[2:] if node is product else node.inputs
-        read = [self.bytes_of(operand) for operand in others if self.type(operand).rank > 1]
-        return all(columns.get(name, own) == own for name in read)
-
-    def _widths(self, product: Node) -> Iterator[tuple[str, Dim]]:
-        """Yield the factors of a product that it reads as matrices, with their columns."""
-        (a, b), traits = product.inputs[:2], self.traits(product)
-        if traits.product is None or traits.product.window is None:
-            yield a, by_last(self.type(a).shape)[1]
-            yield b, by_last(self.type(b).shape)[1]
-        elif not traits.product.trans_b:
-            yield b, by_last(self.type(b).shape)[1]
-
-    def _may_write(self, group: Group, node: Node, placement: Placement) -> bool:
-        """Return whether a node may overwrite its state in a group.
-
-        The group may read that state only at the element that is written.
-        """
-        if node.name not in self._in_place:
-            return True
-        members = [(member, group.operands[member.name]) for member in group.nodes]
-        return all(
-            self._reads_before(node, placement.kind, group.product, member, broadcasts)
-            for member, broadcasts in (*members, (node, placement.operands))
-        )
-
-    def _reads_before(
-        self,
-        writer: Node,
-        kind: Broadcast,
-        product: Node | None,
-        member: Node,
-        reads: Sequence[Access],
-    ) -> bool:
-        """Return whether a member reads each element of the state that `writer` overwrites in time.
-
-        In time is just before it is written; `reads` are the ways in which it reads its operands.
-        A factor of a product is read as a whole, and so are all operands of a stack of products:
-        its threads share matrices, not rows.  A loop reads a single number before all else.
-        """
-        state = self._in_place.get(writer.name)
-        if state is None:
-            return True
-        number = product is None and is_number(self.type(state))
-        stacked = product is not None and self.reads_stacks(product)
-        for i, operand in enumerate(member.inputs):
-            if self.root(operand) != state:
-                continue
-            if stacked or operand in self.views or (member is product and i < 2):
-                return False
-            if reads[i] != kind and not (number and reads[i] != "gathered"):
-                return False
-        return True
-
-    def _as_matrix(self, node: Node, space: Space) -> Placement | None:
-        """Return the placement of a node in a space if it has one there; a plain one has in any."""
-        traits = self.traits(node)
-        if any(operand in self.views for operand in node.inputs):
-            return traits.placement if traits.space == space else None
-        if traits.plain and count(space) == count(node.type.shape):
-            return traits.placement
-        return traits.placements.get(space)
-
-    def _as_vector(self, group: Group, node: Node, space: Space) -> Placement | None:
-        """Return the placement of a vector or number among the rows or columns of the group."""
-        traits = self.traits(node)
-        if traits.iteration != "elements" or group.product is not None:
-            return None
-        if any(operand in self.views for operand in node.inputs):
-            return None  # their rows have the distance of a wider matrix's
-        kinds = {
-            group.kinds[root]
-            for root in map(self.root, node.inputs)
-            if root in group.kinds and group.kinds[root] != "each"
-        }
-        if len(kinds) != 1:
-            return None
-        kind = kinds.pop()
-        if not is_of_kind(node.type, kind, space):
-            return None
-        operands: list[Broadcast] = []
-        for type in traits.ins:
-            if is_number(type):
-                operands.append("one")
-            elif is_of_kind(type, kind, space) and type.shape == node.type.shape:
-                operands.append(kind)
-            else:
-                return None
-        return Placement(kind, tuple(operands), "columns" if kind == "row" else "rows")
-
-    def _members_agree(self, group: Group, node: Node, space: Space, placement: Placement) -> bool:
-        """Return whether the node reads each member of the group by the member's kind."""
-        for operand, broadcast in zip(node.inputs, placement.operands, strict=True):
-            kind = group.kinds.get(self.root(operand))
-            if kind is None or (kind == broadcast and operand not in self.views):
-                continue
-            if operand in self.views:
-                return False
-            if not (kind == "row" and broadcast == "one" and space[0] == 1):
-                return False
-        return True
-
     # ------------------------------------------------------------------ new groups
 
     def _opened(self, node: Node, forward: bool) -> Group | None:
         traits, feeds = self.traits(node), self._feeds.get(node.name, 0)
-        if traits.product is not None and self._one_pitch(node, node):
+        if traits.product is not None and self.one_pitch(node, node):
             group = Group(by_last(node.type.shape), None, node, feeds=feeds, forward=forward)
             self._add(group, node, product_placement(node, traits.ins))
             return group

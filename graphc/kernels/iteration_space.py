@@ -131,7 +131,7 @@ def placements_of(node: Node, ins: list[TensorType]) -> dict[Space, Placement]:
         return {flat(ins[0].shape): Placement("row", tuple(whole), "columns")}
     if iteration == "elements":
         return _of_elements(node, ins)
-    broadcasts = node.op.broadcasts(ins)
+    broadcasts = node.op.broadcast_kinds(ins)
     assert broadcasts is not None, f"{node.op.name} says how its operands broadcast"
     space = by_lead(ins[0].shape, node.op.lead(ins))
     axis: Axis = "rows" if iteration == "rows" else "columns"
@@ -142,7 +142,7 @@ def placements_of(node: Node, ins: list[TensorType]) -> dict[Space, Placement]:
 
 
 def _of_elements(node: Node, ins: list[TensorType]) -> dict[Space, Placement]:
-    shape, broadcasts = node.type.shape, node.op.broadcasts(ins)
+    shape, broadcasts = node.type.shape, node.op.broadcast_kinds(ins)
     kind: Broadcast = "each" if shape else "row"
     if broadcasts is not None:
         return {by_lead(shape, node.op.lead(ins)): Placement(kind, broadcasts, None)}

@@ -60,7 +60,7 @@ class CausalSoftmax(Op):
     def lead(self, ins: Sequence[TensorType]) -> int:
         return ins[0].rank - 1
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("each",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

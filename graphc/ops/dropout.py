@@ -90,7 +90,7 @@ class DropoutMask(Op):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if len(self.shape) > 1 else "call"
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         one: Broadcast = "one"
         return (one,) * len(ins)
 

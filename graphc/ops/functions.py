@@ -182,7 +182,7 @@ class AlongAxis(Op):
     def lead(self, ins: Sequence[TensorType]) -> int:
         return ins[0].rank - 1
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("each",)
 
     def row(self, x: TensorType) -> TensorType:

@@ -106,7 +106,7 @@ class NormalizeDgamma(Fused):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "rows" if ins[0].rank == 2 else "call"
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "column", "column", "each"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -143,7 +143,7 @@ class NormalizeDx(Fused):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if ins[0].rank == 2 else "call"
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "column", "column", "column", "each", "column", "column"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

@@ -108,7 +108,7 @@ class OneHot(ByIndex):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if ins[0].rank == 1 else "call"
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("row",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -144,7 +144,7 @@ class Pick(ByIndex):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "columns"
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "row"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

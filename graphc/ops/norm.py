@@ -141,7 +141,7 @@ class BatchNormTrain(Op):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "rows" if ins[0].rank == 2 else "call"
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "column", "column"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -200,7 +200,7 @@ class BatchNormDgamma(Op):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "rows" if ins[0].rank == 2 else "call"
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "each"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -249,7 +249,7 @@ class BatchNormDx(Op):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "rows" if ins[0].rank == 2 else "call"
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "column", "each"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -297,7 +297,7 @@ class Normalize(Op):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if ins[0].rank == 2 else "call"
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "column", "column", "column", "column"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

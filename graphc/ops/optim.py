@@ -278,7 +278,7 @@ class SquareSum(Op):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "all"
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("each",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

@@ -96,7 +96,7 @@ class Reduction(Op):
                 return lead
         return None
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("each",)
 
     def spread(self, value: Value, ins: Sequence[Value]) -> Value:

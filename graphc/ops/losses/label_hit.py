@@ -44,7 +44,7 @@ class LabelHit(ByIndex):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("row",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:

@@ -53,7 +53,7 @@ class LabelledRows(Op):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "columns"
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "row"
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
@@ -79,7 +79,7 @@ class LabelledGrad(Op):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "columns"
 
-    def broadcasts(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "row", "row"
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
