@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from graphc.base import __version__ as __version__
@@ -18,22 +18,17 @@ from graphc.base.errors import (
     RendererMissing,
     StateError,
 )
-from graphc.base.import_paths import answer_former_paths
-from graphc.compiler.compile import compile
-from graphc.compiler.freeze import freeze
+from graphc.base.import_paths import answer_former_paths, own_passes
+from graphc.base.other_names import no_attribute
 from graphc.declare.net import Net, mlp
 from graphc.declare.optim import every_kind
-from graphc.declare.other_names import no_attribute
 from graphc.declare.schedules import Cosine, Step, WarmUp
 from graphc.ir.build import Value, apply
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
 from graphc.ir.op import Layer, Op
-from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N, TensorType
 from graphc.ops import FUNCTIONS
-from graphc.runtime.executor import Executor
-from graphc.runtime.state import State
 
 if TYPE_CHECKING:
     import passes
@@ -41,6 +36,8 @@ if TYPE_CHECKING:
     from graphc.check.check_layer import check_layer
     from graphc.check.check_op import check_op
     from graphc.check.grad_check import grad_check
+    from graphc.compiler.compile import compile as compile
+    from graphc.compiler.plan import Plan as Plan
     from graphc.declare import optim as optim
     from graphc.declare.optim.adagrad import *
     from graphc.declare.optim.adam import *
@@ -81,6 +78,9 @@ if TYPE_CHECKING:
     from graphc.ops.shape import *
     from graphc.ops.slicing import *
     from graphc.ops.trigonometry import *
+    from graphc.runtime.executor import Executor as Executor
+    from graphc.runtime.freeze import freeze as freeze
+    from graphc.runtime.state import State as State
     from graphc.train import (
         Callback,
         Checkpoints,
@@ -98,6 +98,11 @@ if TYPE_CHECKING:
     abs, max, min, round, sum = abs_, max_, min_, round_, sum_
 
 _FIRST_USE = {
+    "graphc.compiler.compile": ("compile",),
+    "graphc.compiler.plan": ("Plan",),
+    "graphc.runtime.executor": ("Executor",),
+    "graphc.runtime.freeze": ("freeze",),
+    "graphc.runtime.state": ("State",),
     "graphc.layers": ("layers",),
     "graphc.onnx": ("onnx",),
     "graphc.plots": ("plots",),
@@ -124,13 +129,11 @@ answer_former_paths()
 
 def __getattr__(name: str) -> Any:
     if name == "passes":
-        from graphc.base.import_paths import own_passes
-
         return own_passes()
     if name == "__all__":
         return sorted({*_NAMES, *every_kind()})
     if name in _MODULE_OF:
-        module = importlib.import_module(_MODULE_OF[name])
+        module = import_module(_MODULE_OF[name])
         value = module if _MODULE_OF[name] == f"graphc.{name}" else getattr(module, name)
     elif name in every_kind():
         value = every_kind()[name]

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from graphc.base.errors import GraphError
-from graphc.ir.autodiff import vjp
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
+from graphc.ops.autodiff import vjp
 from graphc.ops.source import Input, constant
 
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from graphc.base.errors import GraphError
-from graphc.compiler.memory import align
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
+from graphc.ir.tensor_type import align
 from graphc.ops.elementwise import mul
 from graphc.ops.exchange import Receive, Send, ShardInput, Total
 from graphc.ops.fused import After

@@ -23,8 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from graphc.compiler.remat.values import boundary
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Graph, Node, boundary
 from graphc.ir.op import Op
 from graphc.ops.fused import After
 

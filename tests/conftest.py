@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from graphc.compiler import program, recipe
 from graphc.ir.graph import Graph
-from graphc.ir.plan import Program
+from graphc.kernels.program import Program
 from tests.extras import skipped_without_extras
 
 settings.register_profile(

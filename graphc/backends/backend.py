@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from graphc.ir.op import Array
-from graphc.ir.plan import Instr, Program
 from graphc.ir.tensor_type import TensorType
+from graphc.kernels.program import Instr, Program
 
 Call = Callable[[], object]
 """A part of a run, bound to its memory."""

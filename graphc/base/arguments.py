@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from numbers import Real
@@ -71,17 +71,22 @@ def _misfit(
     example: str,
     hints: Mapping[str, str],
 ) -> GraphError:
-    from difflib import get_close_matches
-
     called = function.__qualname__.removesuffix(".__init__").rstrip("_")
     known = [name for name in inspect.signature(function).parameters if name != "self"]
     odd = next((name for name in given if name not in known), None)
     if odd is None:
         _, _, rest = problem.partition("() ")
         return GraphError(f"{called}: {rest}", hint=example)
-    close = get_close_matches(odd, known, n=1, cutoff=0.75)
+    close = close_names(odd, known, n=1, cutoff=0.75)
     hint = hints.get(odd) or (f"did you mean {close[0]}=?" if close else "")
     return GraphError(f"{called} has no option {odd!r}", hint=hint or f"it has {', '.join(known)}")
+
+
+def close_names(name: str, known: Iterable[str], n: int = 3, cutoff: float = 0.6) -> list[str]:
+    """Return at most `n` of the known names that may be meant by a name, the closest first."""
+    from difflib import get_close_matches  # mistakes alone need it
+
+    return get_close_matches(name, list(known), n=n, cutoff=cutoff)
 
 
 def plain(number: Any) -> Any:
@@ -202,3 +207,8 @@ def call_text(made: object) -> str:
         if (value := getattr(made, field.name)) != field.default
     )
     return f"{type(made).__name__}({', '.join(given)})"
+
+
+def is_power_of_two(number: int) -> bool:
+    """Return whether the number is 1, 2, 4, 8, ..."""
+    return number > 0 and number & (number - 1) == 0

@@ -26,6 +26,7 @@ FORMER = {
     "errors": "base.errors",
     "graph": "ir.graph",
     "init": "ir.init",
+    "ir.plan": "compiler.plan",
     "kernels.expr": "ir.expr",
     "loc": "base.loc",
     "optim": "declare.optim",

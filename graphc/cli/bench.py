@@ -14,20 +14,11 @@ from graphc.base.errors import GraphError
 from graphc.base.usable_cores import thread_count
 from graphc.cli.arguments import Command, Parser, optimizer, positive, print_json
 from graphc.cli.model import compiled, load_model, random_feeds
+from graphc.compiler.cost import program_cost
+from graphc.compiler.plan import Plan, program_name
 from graphc.ir.graph import Graph
-from graphc.ir.plan import Plan
 from graphc.runtime.executor import Executor
-from graphc.view.cost import program_cost
-from graphc.view.measure import (
-    RULE,
-    Instructions,
-    Peak,
-    await_idle,
-    how,
-    measure_peak,
-    median_time,
-    program_name,
-)
+from graphc.view.measure import RULE, Instructions, Peak, await_idle, how, measure_peak, median_time
 from graphc.view.profile import Profile, table
 
 TURN_SECONDS = 0.05

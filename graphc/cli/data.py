@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.base.errors import DataError, first_of
+from graphc.compiler.plan import Plan
 from graphc.data import load_data, stratified_split
 from graphc.data.table import Header, Read, Table, no_number, read_table
-from graphc.files.model_file import Columns
 from graphc.ir.init import generator
-from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N, TensorType, shape_at, shape_text
+from graphc.runtime.state import Columns
 
 Feeds = dict[str, NDArray[Any]]
 

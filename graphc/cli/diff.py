@@ -12,9 +12,9 @@ from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
 from graphc.cli.arguments import Command, Parser, positive, print_json
 from graphc.cli.model import compiled, load_model
+from graphc.compiler.plan import Plan
 from graphc.ir.difference import Difference, difference
 from graphc.ir.graph import Graph
-from graphc.ir.plan import Plan
 from graphc.ir.text.graph import node_text
 from graphc.view.cost import changed_totals, totals
 from graphc.view.render.difference import render_difference

@@ -11,30 +11,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
 from graphc.cli.arguments import optimizer
 from graphc.cli.data import Feeds
 from graphc.compiler.compile import compile
+from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
-from graphc.files.model_file import Columns
 from graphc.files.serialize import load
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import TensorType, dim_at, shape_at
 from graphc.ops.functions import LogSoftmax
 from graphc.ops.losses.classes import NllLoss, SoftmaxLoss, SvmLoss
 from graphc.runtime.executor import Executor
-
-if TYPE_CHECKING:
-    from passes.pass_list import PassList
-
+from graphc.runtime.state import Columns
+from passes.pass_list import PassList
 
 ROWS = 6
 """The number of rows that a net is checked on."""
@@ -92,9 +88,8 @@ def load_passes(source: str) -> PassList:
             f"{source!r} does not name a list of passes", hint="file.py:name, of a gc.passes list"
         )
     _check_file(Path(path))
-    kind = own_passes().PassList
-    found: Any = getattr(_run(Path(path), lambda: _module(Path(path))), name, None)
-    if not isinstance(found, kind):
+    found = getattr(_run(Path(path), lambda: _module(Path(path))), name, None)
+    if not isinstance(found, PassList):
         raise GraphError(
             f"{path} has no list of passes {name!r}",
             hint=f'{name} = gc.passes.after("cse", my_pass)',

@@ -26,15 +26,15 @@ from graphc.cli.data import (
     predicting_read,
 )
 from graphc.cli.model import Classes, Model, classes_of, load_model
+from graphc.compiler.plan import Plan
 from graphc.data import load_data
 from graphc.data.table import Header, Read, read_blocks, reason
 from graphc.files.disk import cannot_write, check_plain, new_file
-from graphc.files.model_file import Columns
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N, TensorType, shape_text
 from graphc.runtime.executor import Executor
 from graphc.runtime.rows import RowAxis, predictions
+from graphc.runtime.state import Columns
 
 BLOCK = 16384
 """The number of rows of a .csv file that are held in memory at once."""

@@ -9,14 +9,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from graphc.base.errors import GraphError
-from graphc.check.certificate.export import certify
+from graphc.check.certificate.export import certify, certify_program
 from graphc.check.certificate.text import parse_certificate
-from graphc.check.verify import ProgramProof, Report, verify
+from graphc.check.verify import ProgramProof, Report, verify, verify_program
 from graphc.cli.arguments import Command, Parser, positive, print_json
 from graphc.cli.model import compiled, load_model
+from graphc.compiler.plan import Plan
 from graphc.files.container import read_whole
 from graphc.files.disk import reason
-from graphc.ir.plan import Plan
 
 COMMAND = Command(
     "verify",
@@ -83,7 +83,7 @@ def _cotangents(plan: Plan) -> Iterator[ProgramProof]:
         except GraphError:
             continue
         if program.gradients:
-            yield replace(program.verify(), name=f"cotangent of {name}")
+            yield replace(verify_program(certify_program(program)), name=f"cotangent of {name}")
 
 
 def _data(report: Report) -> dict[str, Any]:

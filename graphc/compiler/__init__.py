@@ -1,1 +1,7 @@
-"""From a graph to programs: options, lowering, schedule, memory, recomputation, freezing."""
+"""From a graph to a plan: passes, schedule, kernels, memory.  It needs graphc's own `passes`."""
+
+from __future__ import annotations
+
+from graphc.base.import_paths import own_passes
+
+own_passes()

@@ -9,12 +9,12 @@ from itertools import chain
 
 from graphc.compiler.index_bounds import index_bounds
 from graphc.compiler.lowering import Lowering
-from graphc.compiler.memory import align, place
+from graphc.compiler.memory import place
 from graphc.compiler.schedule import Schedule
-from graphc.ir.plan import Buffer, Instr, Program, Space, Storage
-from graphc.ir.tensor_type import ITEMSIZE, TensorType
+from graphc.ir.tensor_type import ITEMSIZE, TensorType, align
 from graphc.kernels.barriers import ALL, Barriers, Region
 from graphc.kernels.kernel import Gemm
+from graphc.kernels.program import Buffer, Instr, Program, Space, Storage
 
 FLAT = "%exchange"
 """The storage that holds all buckets in a row."""

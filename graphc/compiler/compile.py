@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from graphc.backends.table import chosen_backend
 from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.collector import collector_paused
+from graphc.base.door import higher
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.compiler.recipe import Recipe
+from graphc.compiler.plan import Plan
+from graphc.compiler.recipe import Recipe, Watch
 from graphc.compiler.sharding import sharding
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
 from graphc.declare.selection import Names, select_outputs, select_wrt
 from graphc.ir.graph import Graph
-from graphc.ir.plan import Plan
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from graphc.check.validation.validate import Watch
-    from passes.pass_list import PassList
+from passes import DEFAULT
+from passes.pass_list import PassList
 
 
 @takes(
@@ -79,7 +76,7 @@ def compile(
         graph = select_outputs(graph, losses, outputs)
         trained, required = select_wrt(graph, wrt)
         check_losses(graph, optimizer)
-        chosen = _limited(_default() if passes is None else _passes(passes))
+        chosen = _limited(DEFAULT if passes is None else _passes(passes))
         rows = cut.rows(batch) if cut else batch
         run = backend, threads, budget, batch, cut
         full = outputs is not None
@@ -93,11 +90,11 @@ def compile(
 def _watch(graph: Graph, batch: int, validate: bool | str | Path | Watch) -> Watch | None:
     if validate is False:
         return None
-    from graphc.check.validation.validate import FOLDER, Watch
-
-    if isinstance(validate, Watch):
+    if callable(validate):
         return validate
-    return Watch(graph, batch, FOLDER if validate is True else validate)
+    folder = () if validate is True else (validate,)
+    watch: Watch = higher("compile.validate")(graph, batch, *folder)
+    return watch
 
 
 def _graph(net: Net | Graph) -> Graph:
@@ -111,18 +108,8 @@ def _graph(net: Net | Graph) -> Graph:
     )
 
 
-def _default() -> PassList:
-    from graphc.base.import_paths import own_passes
-
-    own_passes()
-    from passes import DEFAULT
-
-    return DEFAULT
-
-
 def _passes(given: PassList) -> PassList:
-    default = _default()
-    if isinstance(given, type(default)):
+    if isinstance(given, PassList):
         return given
     raise GraphError(
         f"passes is {given!r}, not a list of passes",
@@ -135,9 +122,8 @@ def _limited(passes: PassList) -> PassList:
     """Return the list as the environment limits it, which `graphc bisect` makes use of."""
     if "GRAPHC_PASS_LIMIT" not in os.environ and "GRAPHC_PASS_LOG" not in os.environ:
         return passes
-    from graphc.check.validation.bisect import from_environment
-
-    return from_environment(passes)
+    limited: PassList = higher("compile.limit")(passes)
+    return limited
 
 
 def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:

@@ -2,71 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from graphc.base.arguments import takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from graphc.ops.source import Constant
+from passes.pipeline import run_passes
+from passes.specialize import Specialize
 
-if TYPE_CHECKING:
-    from graphc.runtime.executor import Executor
-
-
-@takes("gc.freeze(ex, batch=1)")
-def freeze(ex: Executor, *, batch: int) -> Executor:
-    """Return an executor for inference with the weights of `ex` built in and batchnorm folded.
-
-    Losses are left out.  `frozen.refresh(ex)` takes new weights without compiling.
-    """
-    from graphc.compiler.compile import compile
-    from graphc.runtime.executor import Executor
-
-    if not isinstance(ex, Executor):
-        raise GraphError(
-            f"freeze takes an executor, not {type(ex).__name__}",
-            loc=caller_loc(),
-            hint="gc.freeze(ex, batch=1) with ex = gc.Executor(plan)",
-        )
-    declared = ex.plan.declared
-    names = [node.name for node in declared if node.op.persistent]
-    graph = frozen_graph(declared, ex.state.lock(ex.state.copies, names))
-    recipe = ex.plan.recipe
-    plan = compile(
-        graph,
-        batch=batch,
-        backend=recipe.backend,
-        threads=recipe.threads,
-        passes=recipe.passes,
-    )
-    frozen = Executor(plan)
-    frozen.state.columns = ex.state.columns
-    return frozen
+Weights = Callable[[Sequence[str]], Mapping[str, Array]]
+"""Copies of the arrays of these names, of one moment; a KeyError with the first that is missing."""
 
 
-def refreshed(plan: Plan, other: Executor) -> Plan:
-    """Return a frozen plan with the constants that `other`'s weights give, otherwise unchanged."""
-    from dataclasses import replace
-
-    from graphc.base.import_paths import own_passes
-
-    own_passes()
-    from passes.pipeline import run_passes
-    from passes.specialize import Specialize
-
+def refreshed(plan: Plan, weights: Weights) -> Plan:
+    """Return a frozen plan with the constants that other weights give, otherwise unchanged."""
     if not any(isinstance(node.op, Constant) and node.op.label for node in plan.declared):
         raise GraphError(
             "refresh: this plan is not frozen",
             loc=caller_loc(),
             hint="share state instead: state=ex.state",
         )
-    graph = _thaw(plan.declared, other)
+    graph = _thaw(plan.declared, weights)
     slots = {"specialize": Specialize(train=False), "backward": None, "update": None}
     passes = plan.recipe.passes.fill(slots)
     result = run_passes(graph, passes)[0]
@@ -98,12 +60,15 @@ def frozen_graph(graph: Graph, state: Mapping[str, Array]) -> Graph:
     return Graph(graph.name, kept, outputs=outputs)
 
 
-def _thaw(graph: Graph, ex: Executor) -> Graph:
+def _thaw(graph: Graph, weights: Weights) -> Graph:
     labelled = [n for n in graph if isinstance(n.op, Constant) and n.op.label]
-    missing = [node.name for node in labelled if node.name not in ex.state]
-    if missing:
-        raise GraphError(f"refresh: the other executor has no {missing[0]!r}", loc=caller_loc())
-    state = ex.state.lock(ex.state.copies, [node.name for node in labelled])
+    try:
+        state = weights([node.name for node in labelled])
+    except KeyError as error:
+        missing = error.args[0]
+        raise GraphError(
+            f"refresh: the other executor has no {missing!r}", loc=caller_loc()
+        ) from None
     return graph.replace({node.name: _constant(node, state) for node in labelled})
 
 

@@ -11,7 +11,6 @@ from graphc.compiler.schedule import Schedule
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
-from graphc.ir.plan import Instr
 from graphc.ir.tensor_type import ITEMSIZE, TensorType, count
 from graphc.kernels.aliases import View
 from graphc.kernels.fuse import Fuser
@@ -20,6 +19,7 @@ from graphc.kernels.groups import Grouping
 from graphc.kernels.iteration_space import Space, by_last, flat, matrix
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd
 from graphc.kernels.partition import loop_partition
+from graphc.kernels.program import Instr
 from graphc.kernels.traits import TraitsOf
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.fused import is_event_of

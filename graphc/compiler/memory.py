@@ -14,14 +14,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import cycle, islice
 from math import isqrt
 from typing import NamedTuple
 
-ALIGNMENT = 64
+from graphc.ir.tensor_type import align
+from graphc.kernels.program import Arena, LiveRange
+
 GREEDY_LIMIT = 4_000
 
 _WORK = GREEDY_LIMIT**2 // 2  # pairs of ranges looked at by the greedy orders of one call
@@ -31,31 +32,6 @@ _BRIEF = (6, 0, 16)  # ranges that live fewer epochs than this are taken from th
 _Offsets = list[int]  # by position in the canonical order
 _Span = tuple[int, int]  # start, end
 _Gap = Callable[[int, list[_Span]], int]
-
-
-@dataclass(frozen=True, slots=True)
-class LiveRange:
-    """A buffer and the epochs, first and last included, during which no other may use its bytes."""
-
-    name: str
-    nbytes: int
-    first: int
-    last: int
-
-    def __post_init__(self) -> None:
-        if self.nbytes < 0:
-            raise ValueError(f"{self.name!r} has a negative size of {self.nbytes} bytes")
-        if self.last < self.first:
-            raise ValueError(f"{self.name!r} ends in epoch {self.last}, before {self.first}")
-
-
-@dataclass(frozen=True, slots=True)
-class Arena:
-    """The offset of each buffer, the bytes they take together, and the most that live at once."""
-
-    offsets: Mapping[str, int]
-    nbytes: int
-    peak: int
 
 
 class _Item(NamedTuple):
@@ -69,11 +45,6 @@ class _Item(NamedTuple):
     @property
     def epochs(self) -> int:
         return self.last - self.first + 1
-
-
-def align(nbytes: int) -> int:
-    """Return the number of bytes, rounded up to the alignment."""
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 def peak_bytes(ranges: Iterable[LiveRange]) -> int:

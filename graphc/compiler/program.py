@@ -8,7 +8,7 @@ from graphc.compiler.lowering import Lowering
 from graphc.compiler.old_states import keep_old_states
 from graphc.compiler.schedule import schedule
 from graphc.ir.graph import Graph
-from graphc.ir.plan import Program
+from graphc.kernels.program import Program
 
 LOWERED = 2
 """The number of nodes that are made in the time that one is scheduled, lowered and placed."""

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.loss_share import divisors, loss_shares
+from graphc.compiler.plan import Plan
 from graphc.compiler.program import build_program
+from graphc.compiler.remat.fit import fitted
 from graphc.compiler.sharding import Sharding
 from graphc.declare.optim import Optimizer
-from graphc.ir.graph import Graph
-from graphc.ir.plan import Plan, Program
+from graphc.ir.graph import Graph, Node
+from graphc.kernels.program import Program
+from passes.accumulate import Accumulate
+from passes.apply_update import apply_graph
+from passes.backward import Backward
+from passes.data_parallel import DataParallel
+from passes.dead_code import dead_code
+from passes.hold_back import hold_back
+from passes.pass_list import PassList
+from passes.pipeline import Pass, PassRecord, run_passes
+from passes.repeat_elements import repeat_elements
+from passes.shard import Shard
+from passes.specialize import Specialize
+from passes.update import Update
 
-if TYPE_CHECKING:
-    from graphc.check.validation.validate import Watch
-    from passes.pass_list import PassList
-    from passes.pipeline import Pass, PassRecord
+
+class Watch(Protocol):
+    """A callback around the passes of a compilation, such as that which validates them."""
+
+    def __call__(self, step: Pass, before: Graph, made: Graph) -> None:
+        """Look at the graph that a pass made of another."""
+
+    def apply(self, parameters: Sequence[Node], optimizer: Optimizer, made: Graph) -> None:
+        """Look at the graph of an update alone."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +79,14 @@ class Recipe:
         plan = Plan(self.graph, self.batch, self.optimizer, programs, graphs, trained, self)
         if self.budget is None or plan.memory.total <= self.budget:
             return plan
-        from graphc.compiler.remat.fit import fitted
-
         return fitted(plan, self.budget) or plan
 
     def _program(self, name: str, graph: Graph) -> Program:
         return build_program(name, graph, self.batch, self.backend)
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:
-        own = _own()
-        passes = self._passes(specialize=own.Specialize(train=False))
-        return own.run_passes(self.graph, passes, watch)[1]
+        passes = self._passes(specialize=Specialize(train=False))
+        return run_passes(self.graph, passes, watch)[1]
 
     def _passes(self, **made: Pass) -> tuple[Pass, ...]:
         """Return the pass list with its slots filled; slots without a pass are left out."""
@@ -78,33 +94,32 @@ class Recipe:
 
     def _training(self, watch: Watch | None) -> dict[str, tuple[PassRecord, ...]]:
         """Return the pass records of programs that train; passes up to backward run only once."""
-        own = _own()
         required = self.required if self.graph.losses else ()
-        backward = own.Backward(self.graph.losses, self._differentiated(), required)
-        slots: dict[str, Pass] = {"specialize": own.Specialize(train=True), "backward": backward}
+        backward = Backward(self.graph.losses, self._differentiated(), required)
+        slots: dict[str, Pass] = {"specialize": Specialize(train=True), "backward": backward}
         head, tail = _split(self._passes(**slots), backward)
-        common, first = own.run_passes(_asking(self.graph, self.required), head, watch)
+        common, first = run_passes(_asking(self.graph, self.required), head, watch)
         if self.graph.losses and not common.gradients:
             raise self._no_gradient()
-        records = {"grad": first + own.run_passes(common, tail, watch, verified=True)[1]}
+        records = {"grad": first + run_passes(common, tail, watch, verified=True)[1]}
         if self.optimizer is None:
             return records
         many = self.optimizer.accumulate > 1
-        slots["update"] = own.Accumulate(self.optimizer) if many else own.Update(self.optimizer)
+        slots["update"] = Accumulate(self.optimizer) if many else Update(self.optimizer)
         name = "accumulate" if many else "step"
         if self.sharding is None:
             trained = common if self.all_outputs else _only_losses(common)
             _, tail = _split(self._passes(**slots), backward)
-            records[name] = first + own.run_passes(trained, tail, watch, verified=True)[1]
+            records[name] = first + run_passes(trained, tail, watch, verified=True)[1]
         else:
             records.update(self._sharded(name, slots, self.sharding, watch))
         gradients = records["grad"][-1].graph.gradients
         nodes = [self.graph[n] for n in gradients if self._is_parameter(n) and self._trains(n)]
-        apply = own.apply_graph(nodes, self.optimizer)
+        apply = apply_graph(nodes, self.optimizer)
         if watch is not None:
             watch.apply(nodes, self.optimizer, apply)
         _, tail = _split(self._passes(backward=backward), backward)
-        records["apply"] = own.run_passes(apply, tail, watch)[1]
+        records["apply"] = run_passes(apply, tail, watch)[1]
         return records
 
     def _differentiated(self) -> tuple[str, ...]:
@@ -127,19 +142,19 @@ class Recipe:
         self, name: str, slots: dict[str, Pass], cut: Sharding, watch: Watch | None
     ) -> dict[str, tuple[PassRecord, ...]]:
         """Return the pass records of a rank's last shard, and of the shards before it."""
-        own, backward = _own(), slots["backward"]
+        backward = slots["backward"]
         named = tuple(divisor.name for divisor in divisors(self.graph))
         slots = slots | {
-            "shard": own.Shard(loss_shares(self.graph), named, cut.sync_batchnorm),
-            "data_parallel": own.DataParallel(),
+            "shard": Shard(loss_shares(self.graph), named, cut.sync_batchnorm),
+            "data_parallel": DataParallel(),
         }
         head, tail = _split(self._passes(**slots), backward)
-        common, first = own.run_passes(_asking(self.graph, self.required), head, watch)
+        common, first = run_passes(_asking(self.graph, self.required), head, watch)
         trained = _only_losses(common)
-        records = {name: first + own.run_passes(trained, tail, watch, verified=True)[1]}
+        records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
         if cut.lanes > 1:
-            _, tail = _split(self._passes(**(slots | {"update": own.hold_back})), backward)
-            records["shard"] = first + own.run_passes(trained, tail, watch, verified=True)[1]
+            _, tail = _split(self._passes(**(slots | {"update": hold_back})), backward)
+            records["shard"] = first + run_passes(trained, tail, watch, verified=True)[1]
         return records
 
     def _no_gradient(self) -> GraphError:
@@ -165,22 +180,20 @@ class Recipe:
                     loc=caller_loc(),
                     hint=f"there are {known}",
                 )
-        own = _own()
         chosen = {name: self.graph.outputs[name] for name in outputs}
         graph = _asking(Graph(self.graph.name, self.graph, outputs=chosen), self.required)
         passes = self._passes(
-            specialize=own.Specialize(train=True),
-            backward=own.Backward(outputs, self.wrt, fed=True),
+            specialize=Specialize(train=True),
+            backward=Backward(outputs, self.wrt, fed=True),
         )
-        result = own.run_passes(graph, passes)[0]
+        result = run_passes(graph, passes)[0]
         bare = Graph(result.name, result, gradients=result.gradients)
-        return self._program("cotangent", own.dead_code(bare))
+        return self._program("cotangent", dead_code(bare))
 
 
 def _repeating(rows: tuple[PassRecord, ...], watch: Watch | None) -> tuple[PassRecord, ...]:
     """Return the passes of a program with kernels, with one more if it changes something."""
-    own = _own()
-    graph, more = own.run_passes(rows[-1].graph, (own.repeat_elements,), watch, verified=True)
+    graph, more = run_passes(rows[-1].graph, (repeat_elements,), watch, verified=True)
     return rows if graph is rows[-1].graph else rows + more
 
 
@@ -215,33 +228,3 @@ def _only_losses(graph: Graph) -> Graph:
         gradients=graph.gradients,
         updates=graph.updates,
     )
-
-
-class _Own:
-    """graphc's own passes, imported at first use since they import this package."""
-
-    def __init__(self) -> None:
-        from graphc.base.import_paths import own_passes
-
-        own_passes()
-        from passes.accumulate import Accumulate
-        from passes.apply_update import apply_graph
-        from passes.backward import Backward
-        from passes.data_parallel import DataParallel
-        from passes.dead_code import dead_code
-        from passes.hold_back import hold_back
-        from passes.pipeline import run_passes
-        from passes.repeat_elements import repeat_elements
-        from passes.shard import Shard
-        from passes.specialize import Specialize
-        from passes.update import Update
-
-        self.Specialize, self.Backward, self.Update = Specialize, Backward, Update
-        self.Accumulate, self.apply_graph = Accumulate, apply_graph
-        self.Shard, self.DataParallel, self.hold_back = Shard, DataParallel, hold_back
-        self.dead_code, self.run_passes = dead_code, run_passes
-        self.repeat_elements = repeat_elements
-
-
-def _own() -> _Own:
-    return _Own()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.base.arguments import checked_whole
+from graphc.base.arguments import checked_whole, is_power_of_two
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.runtime.distributed.communicator import is_power_of_two
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from graphc.base.arguments import checked_number, listed, sizes_of, whole
+from graphc.base.arguments import checked_number, close_names, listed, sizes_of, whole
+from graphc.base.door import higher
 from graphc.base.errors import GraphError, UnknownName
-from graphc.declare.other_names import Missing
+from graphc.base.other_names import Missing
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.graph import Graph
 from graphc.ir.init import resolve
@@ -107,9 +108,7 @@ class Net(Missing):
 
     def summary(self) -> None:
         """Print the layers with their shapes and numbers of parameters, as Keras does."""
-        from graphc.view.reports import summary
-
-        print(summary(self.graph()))  # noqa: T201 - what the method is for
+        print(higher("Net.summary")(self.graph()))  # noqa: T201 - what the method is for
 
     @classmethod
     def of(cls, graph: Graph, dtype: str = "float32") -> Net:
@@ -120,9 +119,8 @@ class Net(Missing):
         return net
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from graphc.files.serialize import pickled
-
-        return pickled(self)
+        pickled: tuple[Any, ...] = higher("pickled")(self)
+        return pickled
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Net:
         return Net.of(self.graph(), self.dtype)  # nodes are immutable, so they can be shared
@@ -135,9 +133,8 @@ class Net(Missing):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the picture for a notebook, or the text alone if nothing here can draw it."""
-        from graphc.view.render import notebook_bundle
-
-        return notebook_bundle(self.graph(), str(self))
+        bundle: dict[str, str] = higher("notebook")(self.graph(), str(self))
+        return bundle
 
     def _source(self, op: Op, name: str) -> Value:
         try:
@@ -166,9 +163,7 @@ def _found_instead(name: str, b: Builder) -> str:
     """Return the hint about a missing value: an output of that name, or similar names."""
     if name in b.outputs:
         return f"the output of that name is the value {b.outputs[name]!r}"
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, list(b.nodes), n=3)
+    close = close_names(name, b.nodes)
     return f"did you mean {' or '.join(close)}?" if close else "print(net) lists what is declared"
 
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from graphc.backends.table import kept_backend
 from graphc.base.arguments import plain
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.import_paths import own_passes
 from graphc.base.work import spend_bytes, spend_elements, work_budget
 from graphc.compiler.compile import check_losses, check_options
+from graphc.compiler.plan import Plan
 from graphc.compiler.recipe import Recipe
 from graphc.compiler.sharding import Sharding, sharding
+from graphc.compiler.sizes import constant_types, region_bytes, state_nodes
 from graphc.declare.net import Net
 from graphc.declare.optim import Group, Optimizer, every_kind
 from graphc.declare.schedules import Schedule
@@ -27,23 +28,11 @@ from graphc.files.container import parsed, single, unpack
 from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Plan
 from graphc.ir.text.tokens import Reader
 from graphc.ir.text.values import value_text
 from graphc.runtime.executor import Executor
-from graphc.runtime.state import state_nodes
-from graphc.runtime.workspace import constant_types, region_bytes
-
-if TYPE_CHECKING:
-    from passes.pass_list import PassList
-
-
-KEY = "columns"
-"""The key of the names in a file's metadata; a file without them can be read, too."""
-
-MOST, LONGEST = 100_000, 1_000
-"""The largest number of names of each kind, and their largest length."""
-
+from graphc.runtime.state import COLUMNS_KEY, Columns
+from passes import DEFAULT
 
 FORMAT = 1
 """The version that is written, and the only one that is read."""
@@ -83,35 +72,6 @@ _DAMAGE = (
     RecursionError,
     MemoryError,
 )
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The features in the order that the net takes, the label, and the words for the classes.
-
-    `label` is "" if the net takes none; `classes` has the word of each class by its number, and is
-    empty if labels are numbers.  Raise ValueError for duplicate names, and for names that are too
-    long or too many.
-    """
-
-    features: tuple[str, ...]
-    label: str = ""
-    classes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for names in (self.features, self.classes, (self.label,)):
-            if len(names) > MOST:
-                raise ValueError(f"there are {len(names):,} names, at most {MOST:,} can be kept")
-            long = next((name for name in names if len(name) > LONGEST), None)
-            if long is not None:
-                raise ValueError(f"{long[:40]!r}... has {len(long):,} characters")
-            if len(set(names)) != len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise ValueError(f"{twice!r} appears twice")
-
-    def metadata(self) -> dict[str, str]:
-        """Return the entry for a model file's metadata."""
-        return {KEY: json.dumps(asdict(self))}
 
 
 def columns_of(text: str) -> Columns:
@@ -173,7 +133,7 @@ class Model:
             )
         with damage(model, "a model"):
             notes = parsed(metadata["model"])
-            columns = metadata.get(KEY)
+            columns = metadata.get(COLUMNS_KEY)
             return cls(where, metadata["graph"], notes, tensors, len(data), columns)
 
     def error(self, sentence: str, hint: str) -> ModelFileError:
@@ -246,8 +206,7 @@ class Model:
             )
 
     def _recipe(self, graph: Graph, options: Mapping[str, Any], other: Optimizer | None) -> Recipe:
-        default = default_passes()
-        without = [name for name in options["without"] if name in default.names]
+        without = [name for name in options["without"] if name in DEFAULT.names]
         text = options["optimizer"]
         return Recipe(
             graph=graph,
@@ -257,7 +216,7 @@ class Model:
             wrt=_names(graph, options["wrt"]),
             required=_names(graph, options["required"]),
             optimizer=other if other is not None or text is None else optimizer_of(text),
-            passes=default.without(*without),
+            passes=DEFAULT.without(*without),
             all_outputs=bool(options["all_outputs"]),
             backend=kept_backend(options["backend"]),
             threads=options["threads"],
@@ -314,12 +273,6 @@ def optimizer_of(text: str) -> Optimizer:
 def _descendants(cls: type[Any]) -> list[type[Any]]:
     children: list[type[Any]] = cls.__subclasses__()
     return [cls, *(deeper for child in children for deeper in _descendants(child))]
-
-
-def default_passes() -> PassList:
-    """Return the passes that plans are compiled with by default."""
-    passes: PassList = own_passes().DEFAULT
-    return passes
 
 
 def _names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:

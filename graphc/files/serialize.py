@@ -17,6 +17,7 @@ from typing import Any
 
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.loc import caller_loc
+from graphc.compiler.plan import Plan
 from graphc.compiler.recipe import Recipe
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
@@ -28,13 +29,12 @@ from graphc.files.model_file import (
     HINT,
     STATE,
     Model,
-    default_passes,
     is_onnx,
     optimizer_text,
 )
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Plan
 from graphc.runtime.executor import Executor
+from passes import DEFAULT
 
 
 def save(path: str | Path, ex: Executor) -> Path:
@@ -146,7 +146,7 @@ def _pieces(
 
 def _choices(recipe: Recipe) -> dict[str, Any]:
     """Return the options of compile(), for JSON; warn about passes of the user's own."""
-    own, used = default_passes().names, recipe.passes.names
+    own, used = DEFAULT.names, recipe.passes.names
     foreign = [name for name in dict.fromkeys(used) if name not in own]
     if foreign:
         _warn(

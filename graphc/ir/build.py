@@ -13,9 +13,9 @@ from typing import Any
 from graphc.base.errors import GraphError, Operand
 from graphc.base.loc import Loc, caller_loc
 from graphc.base.work import spend_nodes
-from graphc.declare.operators import Operators
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
+from graphc.ir.operators import Operators
 from graphc.ir.tensor_type import Shape, TensorType
 
 

@@ -244,6 +244,12 @@ def _ordered(nodes: Iterable[Node]) -> dict[str, Node]:
     return found
 
 
+def boundary(graph: Graph, order: Iterable[Node]) -> int:
+    """Return the place in this order of the last node that an output depends on."""
+    forward = graph.forward()
+    return max((i for i, node in enumerate(order) if node.name in forward), default=-1)
+
+
 def verify(graph: Graph, before: Graph | None = None) -> None:
     """Infer every type again, and check the roots; nodes that are in `before` are trusted.
 

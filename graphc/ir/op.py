@@ -75,6 +75,8 @@ class Op:
     """Whether the op draws random numbers."""
     is_control: ClassVar[bool] = False
     """Whether operands after the first are only waited for, and none of their bytes are read."""
+    is_linear: ClassVar[bool] = False
+    """Whether the result of a sum of operands is the sum of their results, but for rounding."""
     only_moves: ClassVar[bool] = False
     """Whether it computes no number: its result has the bits of its operands."""
     persistent: ClassVar[bool] = False
@@ -87,9 +89,6 @@ class Op:
     """Whether it is a layer that only its expansion can compute."""
     stops_gradients: ClassVar[bool] = False
     """Whether a derivative treats its result as constant."""
-
-    is_linear: ClassVar[bool] = False
-    """Whether the result of a sum of operands is the sum of their results, but for rounding."""
     broadcasts: ClassVar[bool] = False
     """Whether its operands broadcast, so that gradients are summed to an operand's shape."""
     finite_hint: ClassVar[str] = ""

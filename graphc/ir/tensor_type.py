@@ -240,3 +240,12 @@ def broadcast(a: Shape, b: Shape) -> Shape:
             )
         dims.append(q if p == 1 else p)
     return tuple(dims)
+
+
+ALIGNMENT = 64
+"""The bytes of a cache line: every buffer starts at a multiple of them."""
+
+
+def align(nbytes: int) -> int:
+    """Return the number of bytes, rounded up to the alignment."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from graphc.ir.expr import Broadcast
-from graphc.ir.plan import Instr
 from graphc.ir.tensor_type import Dim
 from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd
+from graphc.kernels.program import Instr
 
 BARRIER = Instr("barrier", "barrier", None, (), (), "")
 """The instruction at which all threads wait for each other."""

@@ -5,6 +5,7 @@ The table is the vocabulary: code generators implement exactly these names.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "log": np.log,
     "tanh": np.tanh,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "erf": np.vectorize(__import__("math").erf, otypes=[np.float64]),
+    "erf": np.vectorize(math.erf, otypes=[np.float64]),
     "pow": np.power,
     "cos": np.cos,
     "floor": np.floor,

@@ -90,8 +90,10 @@ class Padding:
             return None
         x = self._graph[node.inputs[0]].type
         start = node.op.box_start(x)
+        if start is None or start[0] or start[-1]:
+            return None
         whole = (x.shape[0], x.shape[-1]) == (node.type.shape[0], node.type.shape[-1])
-        return start if start is not None and whole and not start[0] and not start[-1] else None
+        return start if whole else None
 
     def _looks_at(self, user: Node, name: str) -> bool:
         product = self._traits(user).product

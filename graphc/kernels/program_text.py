@@ -10,7 +10,7 @@ from graphc.ir.text.graph import name_text, op_text
 from graphc.kernels.text import kernel_text
 
 if TYPE_CHECKING:
-    from graphc.ir.plan import Buffer, Instr, Program
+    from graphc.kernels.program import Buffer, Instr, Program
 
 
 def program_text(program: Program) -> str:

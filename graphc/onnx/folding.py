@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.import_paths import own_passes
 from graphc.base.work import spend_array, spend_bytes, spend_elements
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
@@ -31,15 +30,13 @@ from graphc.onnx.call import (
 )
 from graphc.onnx.convert.axes import axes_of
 from graphc.runtime.reference import evaluate
+from passes.specialize import Specialize
 
 
 def expanded(graph: Graph, train: bool) -> Graph:
     """Return the graph with its layers expanded, or the graph itself if it has none."""
     if not any(node.op.is_layer for node in graph):
         return graph
-    own_passes()
-    from passes.specialize import Specialize
-
     return Specialize(train)(graph)
 
 

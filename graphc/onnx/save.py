@@ -12,12 +12,12 @@ from onnx import FunctionProto, ModelProto, checker, helper
 from graphc.base import __version__
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.loc import caller_loc
+from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
 from graphc.declare.selection import select_outputs
 from graphc.files.disk import write_file
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import TensorType
 from graphc.ir.text.graph import op_text
 from graphc.onnx.export import IR_VERSION, OPSET, Writer, next_of, tensor, value_info

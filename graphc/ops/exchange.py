@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphc.compiler.memory import ALIGNMENT
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, Cotangents, Op
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import ALIGNMENT, TensorType
 from graphc.ops.fused import Fused
 from graphc.ops.source import Input
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.ir.autodiff import vjp
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.op import Layer
 from graphc.ir.tensor_type import TensorType, shape_text
+from graphc.ops.autodiff import vjp
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.source import constant
 

@@ -10,12 +10,12 @@ import numpy as np
 from graphc.base.arguments import takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.ir.autodiff import pullback
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr, call
 from graphc.ir.init import Ones, Zeros
 from graphc.ir.op import Array, Cotangents, Iteration, Layer, Op
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.autodiff import pullback
 from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import sqrt
 from graphc.ops.pow import power

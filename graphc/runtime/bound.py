@@ -13,7 +13,7 @@ import numpy as np
 from graphc.backends.backend import Call, Link, Runner
 from graphc.backends.table import backend
 from graphc.ir.op import Array
-from graphc.ir.plan import Program
+from graphc.kernels.program import Program
 from graphc.runtime.state import readonly
 from graphc.runtime.workspace import Workspace
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import FeedError
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Node
-from graphc.ir.plan import Plan
 from graphc.ops.source import Input
 from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.feeds import Feed, FeedCheck

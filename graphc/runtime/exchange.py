@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -12,19 +11,18 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call
+from graphc.base.arguments import is_power_of_two
 from graphc.base.errors import StateError
-from graphc.compiler.memory import ALIGNMENT
+from graphc.compiler.plan import Plan
+from graphc.compiler.sizes import bucket_of, buckets, workspaces
 from graphc.ir.op import Array
-from graphc.ir.plan import Instr, Plan
-from graphc.ir.tensor_type import ITEMSIZE
-from graphc.ops.exchange import Receive, Send
+from graphc.ir.tensor_type import ALIGNMENT
+from graphc.kernels.program import Instr
 from graphc.runtime.distributed.communicator import (
     Communicator,
     Request,
     Solo,
     TreeSum,
-    is_power_of_two,
-    room,
     wait,
 )
 from graphc.runtime.state import State
@@ -81,7 +79,7 @@ class Exchange:
     def prepare(self, plan: Plan, state: State) -> None:
         """Allocate the memory for the buckets of a step."""
         held = plan.programs[HOLDS].instrs if HOLDS in plan.programs else ()
-        self._totals = frozenset(_bucket(instr) for instr in held if instr.kind == "receive")
+        self._totals = frozenset(bucket_of(instr) for instr in held if instr.kind == "receive")
         for _ in range(workspaces(plan) - 1):
             threads = plan.recipe.threads
             self.workspaces.append(Workspace(plan.programs, plan.batch, state, threads))
@@ -95,13 +93,13 @@ class Exchange:
 
     def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
         """Return the calls of an instruction whose values are these arrays."""
-        if _bucket(instr) in self._totals:
+        if bucket_of(instr) in self._totals:
             awaits = instr.kind == "receive"
-            return (Pause(_bucket(instr), joined(arrays)),) if awaits else ()
+            return (Pause(bucket_of(instr), joined(arrays)),) if awaits else ()
         if instr.kind == "receive":
-            return (partial(self._receive, _bucket(instr)),)
+            return (partial(self._receive, bucket_of(instr)),)
         way = self._hold if program == HOLDS else self._send
-        return (partial(way, _bucket(instr), joined(arrays)),)
+        return (partial(way, bucket_of(instr), joined(arrays)),)
 
     @property
     def nbytes(self) -> int:
@@ -193,60 +191,6 @@ def made_exchange(plan: Plan, communicator: Communicator | None, state: State) -
     exchange = Exchange(communicator or Solo(), plan.lanes)
     exchange.prepare(plan, state)
     return exchange
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """A buffer that is sent in one piece: `elements` elements, padding between values included."""
-
-    number: int
-    elements: int
-    dtype: str
-
-    @property
-    def nbytes(self) -> int:
-        """The number of bytes of the bucket."""
-        return self.elements * ITEMSIZE[self.dtype]
-
-    def held(self, lanes: int) -> int:
-        """Return how many sums of shards are held back at a time."""
-        return (lanes - 1).bit_length()
-
-    def room(self, ranks: int) -> int:
-        """Return how many elements of scratch the sum over ranks needs."""
-        tree = ranks > 1 and is_power_of_two(ranks)
-        return room(self.elements, ITEMSIZE[self.dtype]) if tree else 0
-
-
-def buckets(plan: Plan) -> Iterator[Bucket]:
-    """Yield the buckets of a plan's step, in the order in which they are sent."""
-    programs = (plan.programs[name] for name in ("step", "accumulate") if name in plan.programs)
-    for program in programs:
-        for instr in program.instrs:
-            if instr.kind == "send":
-                first, last = (program.buffers[name] for name in (instr.outs[0], instr.outs[-1]))
-                nbytes = last.offset + last.type.nbytes(1) - first.offset
-                dtype = first.type.dtype
-                yield Bucket(_bucket(instr), nbytes // ITEMSIZE[dtype], dtype)
-
-
-def workspaces(plan: Plan) -> int:
-    """Return how many workspaces an executor needs: one per shard of a rank if they run in step."""
-    cut = plan.recipe.sharding
-    return 1 if cut is None or not cut.sync_batchnorm else cut.lanes
-
-
-def exchange_bytes(plan: Plan) -> int:
-    """Return how many bytes the exchange of a plan allocates."""
-    if plan.shards is None:
-        return 0
-    lanes, ranks = plan.lanes, plan.ranks
-    return sum(b.nbytes * b.held(lanes) + b.room(ranks) * ITEMSIZE[b.dtype] for b in buckets(plan))
-
-
-def _bucket(instr: Instr) -> int:
-    assert isinstance(instr.op, (Send, Receive))
-    return instr.op.bucket
 
 
 def joined(arrays: Sequence[Array]) -> Array:

@@ -8,9 +8,12 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from graphc.backends.backend import Call
-from graphc.declare.other_names import Missing
+from graphc.base.door import Profile, higher
+from graphc.base.other_names import Missing
+from graphc.compiler.freeze import refreshed
+from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan, Program
+from graphc.kernels.program import Program
 from graphc.runtime import errors
 from graphc.runtime.bound import NOTHING, Binder, Bound, Outcome
 from graphc.runtime.cotangents import CotangentRuns
@@ -33,7 +36,6 @@ from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
     from graphc.runtime.distributed.communicator import Communicator
-    from graphc.view.profile import Profile
 
 
 class Executor(Missing):
@@ -109,9 +111,8 @@ class Executor(Missing):
         return self._entry(self._state.copies, self.plan.state_nodes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from graphc.files.serialize import pickled
-
-        return pickled(self)
+        pickled: tuple[Any, ...] = higher("pickled")(self)
+        return pickled
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Executor:
         """Return a twin with the same plan; copies of executors that share a state share one."""
@@ -327,9 +328,9 @@ class Executor(Missing):
 
         Raise FeedError if an array does not fit.
         """
-        from graphc.view.profile import profile
-
-        return profile(self, by_name if feeds is None else merged(feeds, by_name), rounds)
+        given = by_name if feeds is None else merged(feeds, by_name)
+        profile: Profile = higher("Executor.profile")(self, given, rounds)
+        return profile
 
     # ------------------------------------------------------------------ other weights
 
@@ -346,9 +347,7 @@ class Executor(Missing):
 
         Nothing is scheduled or planned anew: only the constants are computed from the new weights.
         """
-        from graphc.compiler.freeze import refreshed
-
-        plan = refreshed(self.plan, other)
+        plan = refreshed(self.plan, other.state.read)
         self._entry(self._take_over, plan)
 
     def _take_over(self, plan: Plan) -> None:

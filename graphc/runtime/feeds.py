@@ -14,10 +14,11 @@ import numpy as np
 
 from graphc.base.errors import FeedError
 from graphc.compiler.index_bounds import ignored_labels, indexed
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan, Program
 from graphc.ir.tensor_type import Batch, TensorType
+from graphc.kernels.program import Program
 from graphc.kernels.traits import counts_rows
 from graphc.ops.exchange import ShardInput
 from graphc.ops.gather import ByPlace

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from graphc.compiler.loss_share import ROWS, SUM, Divisor, Share, counted_by, source_of
+from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from graphc.ops.losses.base import RowLoss
 
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from graphc.base.arguments import checked_number, lost_in
 from graphc.base.errors import StateError, UnknownName
-from graphc.compiler.memory import align
+from graphc.compiler.plan import Plan
 from graphc.declare.optim.optimizer import AVERAGE, AVERAGES_MADE
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import align
 from graphc.runtime.state import State, readonly
 
 if TYPE_CHECKING:

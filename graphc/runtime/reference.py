@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import FeedError, GraphError, Operand
-from graphc.ir.autodiff import vjp
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import FLOATS, TensorType, shape_at, shape_text
+from graphc.ops.autodiff import vjp
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.source import Input, constant
 from graphc.runtime.state import initial_value

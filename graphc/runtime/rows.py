@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.base.door import higher
 from graphc.base.errors import FeedError
+from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import Batch, TensorType, shape_at
 from graphc.runtime.feeds import program_check
 from graphc.runtime.means import Means
@@ -165,9 +166,7 @@ def predictions(
 def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, float]:
     """Return each loss and each other scalar output of all rows together."""
     if len(arrays) == 1 and isinstance(arrays[0], (str, os.PathLike)) and not named:
-        from graphc.train.user_data import shard_batches
-
-        pieces = shard_batches(ex, os.fspath(arrays[0]))
+        pieces = higher("Executor.evaluate")(ex, os.fspath(arrays[0]))
     else:
         _, pieces = _in_pieces(ex, arrays, named)
     means = Means(ex.plan, ex.state.arrays)

@@ -10,8 +10,9 @@ from typing import Any
 from graphc.backends.backend import Call
 from graphc.base.errors import FeedError
 from graphc.compiler.loss_share import SUM, divisors
+from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan, Program
+from graphc.kernels.program import Program
 from graphc.ops.exchange import ShardInput
 from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.exchange import HOLDS, Exchange, Pause

@@ -8,31 +8,29 @@ layout depends on nothing else, so that every plan of a net finds the same neigh
 from __future__ import annotations
 
 import ctypes
+import json
 import mmap
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from graphc.backends.backend import Call
+from graphc.base.arguments import close_names
 from graphc.base.errors import StateError, UnknownName
-from graphc.compiler.memory import ALIGNMENT, align
+from graphc.compiler.plan import Plan
+from graphc.compiler.sizes import block_bytes, layout
 from graphc.declare.optim import Optimizer
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Node
 from graphc.ir.init import FromArray, generator
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import ALIGNMENT, TensorType
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
 from graphc.runtime.entry import StateLock
-
-if TYPE_CHECKING:
-    from graphc.files.model_file import Columns
-
 
 LARGE = 2 << 20
 _ADVICE = 14  # MADV_HUGEPAGE
@@ -59,11 +57,6 @@ def block(nbytes: int) -> Array:
     memory = raw[start : start + nbytes]
     advise_large_pages(memory)
     return memory
-
-
-def block_bytes(nbytes: int) -> int:
-    """Return the bytes that are allocated for a block, its alignment included."""
-    return nbytes + ALIGNMENT if nbytes else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,33 +102,41 @@ class Owner:
         )
 
 
-def state_nodes(graphs: Iterable[Graph]) -> dict[str, Node]:
-    """Return the parameters and states that the graphs read or write, in layout order."""
-    found: dict[str, Node] = {}
-    for graph in graphs:
-        for node in graph:
-            if node.op.persistent:
-                found.setdefault(node.name, node)
-    parameters = {name for name, node in found.items() if node.op.is_parameter}
-    place = {name: i for i, name in enumerate(found)}
-
-    def rank(name: str) -> tuple[int, str, int]:
-        owner, _, kind = name.rpartition(".")
-        if name in parameters:
-            return 0, "", place[name]
-        return (1, kind, place[owner]) if owner in parameters else (2, "", place[name])
-
-    return {name: found[name] for name in sorted(found, key=rank)}
+COLUMNS_KEY = "columns"
+"""The key of the names in a file's metadata; a file without them can be read, too."""
+MOST_NAMES, LONGEST_NAME = 100_000, 1_000
+"""The largest number of names of each kind, and their largest length."""
 
 
-def layout(nodes: Mapping[str, Node]) -> tuple[dict[str, int], int]:
-    """Return the offset of each state in its block, and the size of the block."""
-    offsets: dict[str, int] = {}
-    offset = 0
-    for name, node in nodes.items():
-        offsets[name] = offset
-        offset += align(node.type.nbytes(1))
-    return offsets, offset
+@dataclass(frozen=True)
+class Columns:
+    """The features in the order that the net takes, the label, and the words for the classes.
+
+    `label` is "" if the net takes none; `classes` has the word of each class by its number, and is
+    empty if labels are numbers.  Raise ValueError for duplicate names, and for names that are too
+    long or too many.
+    """
+
+    features: tuple[str, ...]
+    label: str = ""
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for names in (self.features, self.classes, (self.label,)):
+            if len(names) > MOST_NAMES:
+                raise ValueError(
+                    f"there are {len(names):,} names, at most {MOST_NAMES:,} can be kept"
+                )
+            long = next((name for name in names if len(name) > LONGEST_NAME), None)
+            if long is not None:
+                raise ValueError(f"{long[:40]!r}... has {len(long):,} characters")
+            if len(set(names)) != len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise ValueError(f"{twice!r} appears twice")
+
+    def metadata(self) -> dict[str, str]:
+        """Return the entry for a model file's metadata."""
+        return {COLUMNS_KEY: json.dumps(asdict(self))}
 
 
 MOST_COUNTED = 2**62
@@ -222,6 +223,10 @@ class State(Mapping[str, Array]):
         """Return copies of some arrays, under the lock; raise StateError if the state is broken."""
         self.lock.begin(writes=False)
         return {name: self.arrays[name].copy() for name in names}
+
+    def read(self, names: Iterable[str]) -> dict[str, Array]:
+        """Return copies of some arrays, of one moment; raise StateError if the state is broken."""
+        return self.lock(self.copies, names)
 
     def assign(self, values: Mapping[str, Any]) -> None:
         """Set some arrays by name; raise StateError, before anything is written, if one misfits."""
@@ -315,8 +320,6 @@ def readonly(array: Array) -> Array:
 
 
 def _unknown(name: str, names: Iterable[str]) -> UnknownName:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, list(names), n=3) if isinstance(name, str) else ()
+    close = close_names(name, names) if isinstance(name, str) else ()
     hint = f"did you mean {' or '.join(close)}?" if close else "ex.state lists the names"
     return UnknownName(f"there is no state {name!r}", hint=hint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from math import prod
 
@@ -11,15 +10,20 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call
-from graphc.backends.table import backend
 from graphc.base.errors import OutOfMemoryError
-from graphc.compiler.memory import align
+from graphc.compiler.plan import Plan
+from graphc.compiler.sizes import (
+    block_bytes,
+    constant_types,
+    feed_types,
+    scratch_size,
+)
 from graphc.ir.op import Array
-from graphc.ir.plan import Buffer, Plan, Program
-from graphc.ir.tensor_type import ITEMSIZE, LARGEST, TensorType, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, LARGEST, TensorType, align, shape_at
+from graphc.kernels.program import Buffer, Program
 from graphc.ops.source import Constant
 from graphc.runtime.entry import run_all
-from graphc.runtime.state import Owner, State, block, block_bytes
+from graphc.runtime.state import Owner, State, block
 
 
 class Workspace:
@@ -155,49 +159,6 @@ def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Worksp
     if owner is not None and owner not in own.owners:
         own.owners.append(owner)
     return own, workspace
-
-
-@dataclass(frozen=True, slots=True)
-class ScratchSize:
-    """The memory that kernels need besides buffers: `thread` bytes for each thread."""
-
-    thread: int
-    threads: int
-
-    @property
-    def nbytes(self) -> int:
-        """The number of bytes of all threads."""
-        return self.thread * self.threads
-
-
-def scratch_size(programs: Mapping[str, Program], threads: int | None) -> ScratchSize:
-    """Return the scratch of programs, which run one at a time."""
-    made = {program.backend: backend(program.backend) for program in programs.values()}
-    needs = [max(made[p.backend].scratch(p), default=0) for p in programs.values()]
-    counts = [one.threads(threads) for one in made.values()]
-    return ScratchSize(align(max(needs, default=0)), max(counts, default=1))
-
-
-def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
-    """Return the types of the inputs of all programs, without gradients given to the update."""
-    found: dict[str, TensorType] = {}
-    for program in programs.values():
-        found.update({k: t for k, t in program.feeds.items() if not k.startswith("gradient:")})
-    return found
-
-
-def constant_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
-    """Return the types of the constants of all programs; each program has its own."""
-    found: dict[str, TensorType] = {}
-    for program in programs.values():
-        named = program.constants.items()
-        found.update({f"{program.name}:{name}": buffer.type for name, buffer in named})
-    return found
-
-
-def region_bytes(types: Mapping[str, TensorType], n: int) -> int:
-    """Return the bytes of named arrays in one block, for a batch of `n` rows."""
-    return sum(align(type.nbytes(n)) for type in types.values())
 
 
 def _typed(memory: Array, offset: int, type: TensorType, n: int) -> Array:

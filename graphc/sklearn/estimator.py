@@ -21,17 +21,17 @@ from graphc.backends.table import chosen_backend
 from graphc.base.arguments import plain, whole
 from graphc.base.errors import GraphError
 from graphc.compiler.compile import compile
+from graphc.compiler.plan import Plan
 from graphc.declare.net import Net, mlp
 from graphc.declare.optim import Adam, Optimizer
-from graphc.files.model_file import Columns
 from graphc.ir.build import Value
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N, TensorType
 from graphc.ops.losses.classes import softmax_loss
 from graphc.ops.losses.elements import mse_loss
 from graphc.ops.row_norm import standardize
 from graphc.runtime.executor import Executor
+from graphc.runtime.state import Columns
 from graphc.train.callbacks import Callback, EarlyStopping
 from graphc.train.history import History
 from graphc.train.run import Run

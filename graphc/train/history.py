@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from graphc.base.door import higher
+
 LOG = logging.getLogger("graphc")
 
 
@@ -57,9 +59,8 @@ class History:
 
         Raise GraphError if matplotlib is missing or does not draw that format.
         """
-        from graphc.view.plots import learning_curve
-
-        return learning_curve(self, path)
+        drawn: Path = higher("History.plot")(self, path)
+        return drawn
 
     def __str__(self) -> str:
         columns = [("epoch", [str(epoch) for epoch in self.epochs])]

@@ -12,9 +12,9 @@ import numpy as np
 
 from graphc.base.errors import GraphError, NotFiniteError
 from graphc.compiler.loss_share import divisors
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from graphc.runtime.entry import run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import evaluate, next_state

@@ -18,12 +18,12 @@ import numpy as np
 
 from graphc.backends.backend import Backend, Call
 from graphc.backends.table import BACKENDS, backend
+from graphc.compiler.cost import Cost
+from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from graphc.runtime.entry import quiet_context
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
-from graphc.view.cost import Cost
 
 STREAM = 1 << 23
 """The floats of each of three arrays: more than caches hold."""
@@ -187,11 +187,6 @@ def _time_calls(calls: Sequence[Sequence[Call]], times: Sequence[list[float]]) -
         if some:
             found.append(now - last)
         last = now
-
-
-def program_name(plan: Plan) -> str:
-    """Return the name of the program of a step or, without an optimizer, of inference."""
-    return next(name for name in ("step", "accumulate", "infer") if name in plan.programs)
 
 
 def await_idle() -> None:

@@ -12,20 +12,12 @@ from typing import TYPE_CHECKING, Any
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
 from graphc.base.usable_cores import thread_count
+from graphc.compiler.cost import Cost, cost
+from graphc.compiler.plan import Plan, program_name
 from graphc.files.disk import write_file
-from graphc.ir.plan import Instr, Plan, Program
 from graphc.ir.text.graph import name_text
-from graphc.view.cost import Cost, cost
-from graphc.view.measure import (
-    RULE,
-    Instructions,
-    Peak,
-    Verdict,
-    await_idle,
-    measure_peak,
-    program_name,
-    verdict,
-)
+from graphc.kernels.program import Instr, Program
+from graphc.view.measure import RULE, Instructions, Peak, Verdict, await_idle, measure_peak, verdict
 from graphc.view.render import render_times
 from graphc.view.render.time_view import times_svg
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from graphc.compiler.plan import Plan
 from graphc.compiler.remat.told import computes_again, keeping_all, repeated
+from graphc.compiler.sizes import buckets
 from graphc.ir.graph import Graph, Node
-from graphc.ir.plan import Plan, Program
 from graphc.ir.tensor_type import shape_text
+from graphc.kernels.program import Program
 from graphc.kernels.traits import reason_for_call
-from graphc.runtime.exchange import buckets
 
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
 

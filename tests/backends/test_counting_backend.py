@@ -16,11 +16,11 @@ import pytest
 import graphc as gc
 from graphc.backends import table
 from graphc.backends.backend import Backend, Call, Link, Memory, PeakWork, View, ZeroCopy
-from graphc.ir.plan import Program
+from graphc.compiler.cost import kernel_flops, program_cost
 from graphc.ir.tensor_type import TensorType, dim_at
 from graphc.kernels.functions import FUNCTIONS
 from graphc.kernels.kernel import Gemm, Kernel, space
-from graphc.view.cost import kernel_flops, program_cost
+from graphc.kernels.program import Program
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "writing_a_backend.md"
 

@@ -14,7 +14,7 @@ from graphc.backends import table
 from graphc.backends.native.target import available
 from graphc.cli import main
 from graphc.cli.model import load_model
-from graphc.view.cost import program_cost
+from graphc.compiler.cost import program_cost
 from graphc.view.measure import Peak
 
 pytestmark = pytest.mark.usefixtures("quick")

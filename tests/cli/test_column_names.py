@@ -16,8 +16,8 @@ import pytest
 import graphc as gc
 from graphc.cli import main
 from graphc.cli import predict as command
-from graphc.files.model_file import KEY, LONGEST, MOST, Columns
 from graphc.files.serialize import write_model
+from graphc.runtime.state import COLUMNS_KEY, LONGEST_NAME, MOST_NAMES, Columns
 from tests.cli.test_mistakes import said
 from tests.cli.test_tables import NET
 
@@ -218,8 +218,8 @@ def plain(**said: Any) -> str:
         (plain(label=None), "they are not text"),
         (plain(classes=[["a"]]), "they are not text"),
         (plain(features=["a", "a"]), "'a' appears twice"),
-        (plain(features=["a" * (LONGEST + 1)]), "has 1,001 characters"),
-        (plain(features=list(map(str, range(MOST + 1)))), "100,001 names"),
+        (plain(features=["a" * (LONGEST_NAME + 1)]), "has 1,001 characters"),
+        (plain(features=list(map(str, range(MOST_NAMES + 1)))), "100,001 names"),
         ('{"features": [], "features": [], "label": "", "classes": []}', "appears twice"),
     ],
 )
@@ -228,7 +228,7 @@ def test_names_in_a_file_of_a_stranger(folder: Path, text: str, message: str, ca
     from graphc.cli.model import load_model
 
     ex = gc.Executor(gc.compile(load_model("net.py:flowers").graph, batch=4))
-    write_model(Path("odd.gc"), ex, {KEY: text})
+    write_model(Path("odd.gc"), ex, {COLUMNS_KEY: text})
     with pytest.raises(
         gc.ModelFileError, match="names of columns cannot be made from it"
     ) as caught:
@@ -251,6 +251,6 @@ def test_names_that_do_not_fit_the_model(folder: Path, names, message: str, caps
     from graphc.cli.model import load_model
 
     ex = gc.Executor(gc.compile(load_model("net.py:flowers").graph, batch=4))
-    write_model(Path("odd.gc"), ex, {KEY: plain(**names)})
+    write_model(Path("odd.gc"), ex, {COLUMNS_KEY: plain(**names)})
     Path("t.csv").write_text("a,b\n1,2\n")
     assert said(capsys, "predict", "odd.gc", "--data", "t.csv").startswith(f"error: {message}\n")

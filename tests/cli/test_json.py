@@ -14,7 +14,7 @@ from graphc.backends.native.target import available
 from graphc.cli import main
 from graphc.cli.arguments import print_json
 from graphc.cli.model import load_model
-from graphc.view.cost import program_cost
+from graphc.compiler.cost import program_cost
 from graphc.view.measure import Peak
 from tests.extras import needs_renderer
 

@@ -117,3 +117,15 @@ def test_ctrl_c_with_checkpoints_names_the_one_to_go_on_from(
     once = gc.load("graphc-run/small.gc").parameters.flat()
     assert main(["train", "model.py:net", "--data", "digits", "--epochs", "2", "--out", "o"]) == 0
     assert np.array_equal(gc.load("o/small.gc").parameters.flat(), once)
+
+
+def test_a_foreign_passes_in_the_way_is_an_error_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "passes.py").write_text("MINE = True\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "graphc", "demo"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert run.stderr == (
+        f"error: {tmp_path / 'passes.py'} hides graphc's own package 'passes'\n"
+        "  hint: rename it: graphc imports that name\n"
+    )

@@ -9,15 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphc.compiler.memory import (
-    ALIGNMENT,
-    GREEDY_LIMIT,
-    Arena,
-    LiveRange,
-    align,
-    peak_bytes,
-    place,
-)
+from graphc.compiler.memory import GREEDY_LIMIT, peak_bytes, place
+from graphc.ir.tensor_type import ALIGNMENT, align
+from graphc.kernels.program import Arena, LiveRange
 
 MODES = pytest.mark.parametrize("limit", [GREEDY_LIMIT, 0], ids=["greedy", "time"])
 

@@ -10,16 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphc.compiler import memory
-from graphc.compiler.memory import (
-    LiveRange,
-    _FreeList,
-    _greedy,
-    _Item,
-    _lowest,
-    _orders,
-    _Search,
-    _tightest,
-)
+from graphc.compiler.memory import _FreeList, _greedy, _Item, _lowest, _orders, _Search, _tightest
+from graphc.kernels.program import LiveRange
 
 Span = tuple[int, int]
 

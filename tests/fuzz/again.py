@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from graphc.compiler.plan import Plan
 from graphc.compiler.remat.fit import Fitting
 from graphc.compiler.remat.search import Choice
-from graphc.ir.plan import Plan
 
 TRAINING = ("grad", "step", "accumulate")
 SHARES = (0.2, 0.6, 1.0)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import graphc as gc
+from graphc.compiler.plan import Plan
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import shape_at
 from tests.fuzz.again import computing_again
 from tests.generate import random_feeds, random_state

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from graphc.base.errors import GraphError
-from graphc.ir.plan import Plan
+from graphc.compiler.plan import Plan
 from tests.fuzz.bound import RUNS, Meant
 from tests.fuzz.case import Case
 from tests.fuzz.declared import declared

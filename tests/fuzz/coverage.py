@@ -9,9 +9,9 @@ from itertools import combinations
 from typing import Any
 
 import graphc as gc
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph
 from graphc.ir.op import Layer, Op
-from graphc.ir.plan import Plan
 from graphc.ops import OPS
 from passes.pipeline import PassRecord
 

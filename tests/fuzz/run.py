@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 import graphc as gc
+from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from graphc.ops.source import Input
 from tests.fuzz.case import Case
 from tests.fuzz.interpreted import interpret

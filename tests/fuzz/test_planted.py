@@ -21,10 +21,9 @@ import passes.identities
 from graphc.backends.numpy import access, kernels, products
 from graphc.backends.numpy.functions import FUNCTIONS as _FUNCTIONS
 from graphc.backends.numpy.functions import Function
-from graphc.compiler.memory import LiveRange
 from graphc.ir.build import Value
 from graphc.ir.graph import Node
-from graphc.ir.plan import Storage
+from graphc.kernels.program import LiveRange, Storage
 from graphc.ops.functions import Tanh
 from graphc.ops.linalg import MatMul
 from graphc.ops.source import Constant

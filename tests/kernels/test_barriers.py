@@ -20,9 +20,9 @@ from graphc.compiler.lowering import kernel_instr
 from graphc.ir.access import AccessMap, dense_maps
 from graphc.ir.expr import Axis, BodyBuilder, Broadcast
 from graphc.ir.forms import Window
-from graphc.ir.plan import Instr
 from graphc.kernels.barriers import BARRIER, Barriers
 from graphc.kernels.kernel import Gemm, Loop, Partition, Stack
+from graphc.kernels.program import Instr
 
 COLUMNS = {2: 8, 4: 4, 8: 2}
 """Matrices have 16 elements; kernels take them for so many rows of so many columns."""

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.ir.plan import Plan, Program
+from graphc.compiler.plan import Plan
 from graphc.kernels.aliases import joined_columns
+from graphc.kernels.program import Program
 from tests.generate import trainable_net
 
 

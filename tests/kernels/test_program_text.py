@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import graphc as gc
 from graphc.compiler.program import build_program
-from graphc.ir.plan import Program
+from graphc.kernels.program import Program
 from graphc.kernels.program_text import epochs, program_text
 
 

@@ -10,9 +10,9 @@ import pytest
 import graphc as gc
 from graphc.ir.build import Value
 from graphc.ir.forms import Window
-from graphc.ir.plan import Program
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm
+from graphc.kernels.program import Program
 from graphc.kernels.text import kernel_text
 from graphc.ops.conv import Conv
 from tests.backends.native.window_function import Spec, specs

@@ -9,7 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.base.arguments import takes
-from graphc.declare.other_names import EXECUTOR, FUNCTIONS, NET, VALUE
+from graphc.base.other_names import EXECUTOR, FUNCTIONS, NET, VALUE
 from tests.mistakes.harness import Mistake, collector, name_of, refused
 
 MISTAKES, mistake = collector()

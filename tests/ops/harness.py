@@ -12,8 +12,8 @@ from graphc.backends.table import backend
 from graphc.compiler.program import build_program
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Program
 from graphc.ir.tensor_type import TensorType, shape_at
+from graphc.kernels.program import Program
 from graphc.ops.source import Input, State
 from graphc.runtime.state import State as Arrays
 from graphc.runtime.state import block

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from graphc.base.errors import GraphError
-from graphc.ir.autodiff import vjp
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Layer, Op, Source
 from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.ops import OPS, optim, rate
+from graphc.ops.autodiff import vjp
 from graphc.ops.elementwise import add, mul
 from graphc.ops.fused import Fused
 from graphc.ops.shape import StopGradient, stop_gradient

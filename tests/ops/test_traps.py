@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from graphc.base.errors import GraphError
-from graphc.ir.autodiff import vjp
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import N, TensorType
+from graphc.ops.autodiff import vjp
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.gradient import grad
 from graphc.ops.linalg import AffineLayer, affine

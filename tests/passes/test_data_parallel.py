@@ -7,9 +7,8 @@ import pytest
 
 import graphc as gc
 from graphc.compiler.loss_share import loss_shares
-from graphc.compiler.memory import align
 from graphc.ir.graph import Graph, verify
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import TensorType, align
 from graphc.ir.text import graph_text, parse_graph
 from graphc.ops import OPS
 from graphc.ops.exchange import Receive, Send, Total

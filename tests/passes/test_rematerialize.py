@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import graphc as gc
 from graphc.compiler.program import build_program
-from graphc.compiler.remat.values import Values, boundary
-from graphc.ir.graph import Graph
+from graphc.compiler.remat.values import Values
+from graphc.ir.graph import Graph, boundary
 from graphc.ir.op import Source
-from graphc.ir.plan import Program
+from graphc.kernels.program import Program
 from graphc.ops.fused import After
 from graphc.ops.source import Parameter
 from passes.cse import cse

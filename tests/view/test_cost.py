@@ -8,13 +8,13 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native.target import available
+from graphc.compiler.cost import Cost, cost, kernel_flops, program_cost
+from graphc.compiler.plan import Plan
 from graphc.ir.expr import BodyBuilder
-from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N
 from graphc.kernels.kernel import Gemm, Loop
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.pool import MaxPool
-from graphc.view.cost import Cost, cost, kernel_flops, program_cost
 from tests.backends.native.window_function import specs
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")

@@ -13,10 +13,10 @@ from graphc.backends.native.backend import NativeBackend
 from graphc.backends.native.jit import load
 from graphc.backends.native.peak import CHAINS, fma_loop
 from graphc.backends.native.target import available
-from graphc.ir.plan import Plan
+from graphc.compiler.plan import Plan, program_name
 from graphc.ir.tensor_type import N
 from graphc.view import measure
-from graphc.view.measure import Instructions, Peak, program_name
+from graphc.view.measure import Instructions, Peak
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 BACKENDS = ["numpy", pytest.param("native", marks=native)]

@@ -12,7 +12,7 @@ import pytest
 import graphc as gc
 from graphc.backends.native.target import available
 from graphc.base.errors import FeedError, GraphError
-from graphc.view.cost import Cost
+from graphc.compiler.cost import Cost
 from graphc.view.measure import Peak, verdict
 from graphc.view.profile import Profile, trace
 from graphc.view.render.time_view import time_view

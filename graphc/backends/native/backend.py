@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from graphc.backends.backend import Call, Link, Memory, PeakWork, View, ZeroCopy
+from graphc.backends.calls import bind_exchange, bind_reference
 from graphc.backends.native import pool
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_tile import instr_scratch
@@ -26,12 +27,11 @@ from graphc.backends.native.segments import (
     table_index,
 )
 from graphc.backends.native.target import available, host
-from graphc.backends.numpy.bind import bind_exchange, bind_reference
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
-from graphc.ir.plan import Instr, Program
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.partition import kernel_microseconds
+from graphc.kernels.program import Instr, Program
 
 LONG = 20
 """A run of this many microseconds or more releases the interpreter's lock and may be shared."""

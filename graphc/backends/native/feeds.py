@@ -29,9 +29,9 @@ from graphc.backends.native.registers import element_type
 from graphc.backends.native.target import host
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.op import Array
-from graphc.ir.plan import Program
 from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType
 from graphc.kernels.kernel import LANES
+from graphc.kernels.program import Program
 
 ARRAY: Structure = {
     "type": ("ptr", 8),

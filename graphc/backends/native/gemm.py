@@ -119,7 +119,7 @@ class _Part(NamedTuple):
 
     name: str
     buffer: str
-    apart: Shape
+    strides: Shape
     """The elements from one matrix to the next, for each leading dimension."""
     pitch: Dim
     """The elements from row to row."""
@@ -136,7 +136,7 @@ def emit_stack(module: Module, kernel: Gemm, bits: int) -> GemmCode:
     names = tuple(dict.fromkeys(part.buffer for part in passed))
     place = {name: f"%b{i}" for i, name in enumerate(names)}
     sizes = kernel.stack.sizes
-    addressed = [(place[p.buffer], p.apart, element_type(p.dtype)) for p in passed]
+    addressed = [(place[p.buffer], p.strides, element_type(p.dtype)) for p in passed]
     name = module.function(
         "stack",
         _arguments(len(names)),
@@ -158,7 +158,7 @@ def _one(kernel: Gemm) -> Gemm:
 def _parts(kernel: Gemm, stack: Stack) -> Iterator[_Part]:
     """Yield the parts of a stack's products."""
     none: Shape = (0,) * len(stack.sizes)
-    apart = {
+    strides = {
         "each": dense_strides((*stack.sizes, kernel.m, kernel.n))[:-2],
         "row": dense_strides((*stack.sizes, kernel.m))[:-1],
         "column": none,
@@ -168,7 +168,7 @@ def _parts(kernel: Gemm, stack: Stack) -> Iterator[_Part]:
         yield _Part(name, buffer, strides[:-1], strides[-1], kernel.dtype)
     for s in kernel.body.steps:
         if s.op == "load":
-            yield _Part(s.broadcast + s.buffer, s.buffer, apart[s.broadcast], kernel.n, s.dtype)
+            yield _Part(s.broadcast + s.buffer, s.buffer, strides[s.broadcast], kernel.n, s.dtype)
     for store in kernel.body.stores:
         *between, pitch = stored(kernel, stack, store.buffer)
         dtype = kernel.body.steps[store.step].dtype

@@ -14,11 +14,10 @@ from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.target import host
 from graphc.backends.native.vectors import Vectors
-from graphc.compiler.memory import align
 from graphc.ir.expr import Broadcast, Step
-from graphc.ir.plan import Program
-from graphc.ir.tensor_type import ITEMSIZE, dim_at
+from graphc.ir.tensor_type import ITEMSIZE, align, dim_at
 from graphc.kernels.kernel import LANES, Gemm, Kernel
+from graphc.kernels.program import Program
 
 LINE = 64
 """The bytes that move between caches together."""

@@ -24,9 +24,9 @@ from graphc.backends.native.segments import (
 )
 from graphc.backends.native.target import Target
 from graphc.backends.native.transpose_scatter import emit_permuted, emit_scatter_add
-from graphc.ir.plan import Buffer, Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import Gemm, Kernel, Permutation, ScatterAdd, factor_columns
+from graphc.kernels.program import Buffer, Instr, Program
 
 
 @dataclass(frozen=True)

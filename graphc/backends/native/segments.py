@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from graphc.ir.plan import Buffer, Instr, Program
+from graphc.kernels.program import Buffer, Instr, Program
 
 Place = tuple[str, str]
 """A block of memory: the space, and the key in it if it has several blocks."""

@@ -10,8 +10,8 @@ import numpy as np
 from graphc.backends.backend import Call, Link, Memory, PeakWork, View, ZeroCopy
 from graphc.backends.numpy.bind import bind
 from graphc.backends.numpy.kernels import scratch_bytes
-from graphc.ir.plan import Program
 from graphc.ir.tensor_type import TensorType
+from graphc.kernels.program import Program
 
 _MATRIX = 512
 """The rows and columns of the product by which the peak is measured."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-
-import numpy as np
-
 from graphc.backends.backend import Call, Link, View
+from graphc.backends.calls import bind_exchange, bind_reference
 from graphc.backends.numpy.kernels import bind_kernel
-from graphc.ir.op import Array, Op
-from graphc.ir.plan import Instr, Program
+from graphc.ir.op import Array
+from graphc.kernels.program import Program
 
 
 def bind(
@@ -38,19 +34,3 @@ def bind(
         elif i not in skip and instr.kind != "barrier":
             calls.append(bind_reference(instr, n, view))
     return calls, boundary if program.boundary < len(program.instrs) else len(calls)
-
-
-def bind_exchange(program: str, instr: Instr, view: View, link: Link | None) -> Sequence[Call]:
-    """Return the calls of an instruction that sends or receives; none without a link."""
-    return () if link is None else link.calls(program, instr, [view(name) for name in instr.outs])
-
-
-def bind_reference(instr: Instr, n: int, view: View) -> Call:
-    """Return the call of an instruction that runs an op's own rule and copies its result."""
-    assert instr.op is not None, "the instruction is of an op"
-    ins, (out,) = [view(name) for name in instr.ins], map(view, instr.outs)
-    return partial(_referred, instr.op.at(n), ins, out)
-
-
-def _referred(op: Op, ins: Sequence[Array], out: Array) -> None:
-    np.copyto(out, op.reference(ins))

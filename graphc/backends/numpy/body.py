@@ -15,9 +15,8 @@ from typing import NamedTuple
 from graphc.backends.numpy import access, functions
 from graphc.backends.numpy.actions import Action, action_of, copied, form_of
 from graphc.backends.numpy.values import Part, Sizes, Value
-from graphc.compiler.memory import align
 from graphc.ir.expr import Broadcast, Step, Store
-from graphc.ir.tensor_type import ITEMSIZE
+from graphc.ir.tensor_type import ITEMSIZE, align
 from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd
 
 PART = 1 << 14

@@ -15,13 +15,12 @@ from graphc.backends.numpy.access import gathered_view
 from graphc.backends.numpy.actions import Action
 from graphc.backends.numpy.body import BodyPlan, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
-from graphc.compiler.memory import align
 from graphc.ir.access import AccessMap
 from graphc.ir.expr import Body, Step
 from graphc.ir.op import Array
-from graphc.ir.plan import Buffer, Instr, Program
-from graphc.ir.tensor_type import ITEMSIZE, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, align, shape_at
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, stored
+from graphc.kernels.program import Buffer, Instr, Program
 
 
 def scratch_bytes(program: Program, instr: Instr) -> int:

@@ -13,13 +13,13 @@ import numpy as np
 from graphc.backends.table import backend
 from graphc.check import certificate as tables
 from graphc.check.certificate import Certificate, Ints
+from graphc.compiler.plan import Plan
+from graphc.compiler.sizes import layout, workspaces
 from graphc.ir.access import AccessMap
 from graphc.ir.expr import Body
-from graphc.ir.plan import Buffer, Instr, Plan, Program
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, TensorType, count
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, space
-from graphc.runtime.exchange import workspaces
-from graphc.runtime.state import layout
+from graphc.kernels.program import Buffer, Instr, Program
 
 Pair = tuple[int, int]
 """A size (a, b) that means a + b*N."""

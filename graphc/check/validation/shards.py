@@ -23,11 +23,10 @@ from graphc.check.validation.run import (
     values_of,
 )
 from graphc.compiler.loss_share import ROWS, SUM
-from graphc.compiler.memory import align
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import interpret
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Batch, TensorType
+from graphc.ir.tensor_type import Batch, TensorType, align
 from graphc.ops.exchange import Receive, Send, Total
 from graphc.ops.norm import BatchNormTrain
 from graphc.runtime.rows import RowAxis

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from graphc.base.door import higher
+from graphc.compiler.cost import program_cost
 from graphc.compiler.remat.fit import fitted, smallest
 from graphc.compiler.remat.told import clones, keeping_all
-from graphc.ir.plan import Plan
-from graphc.view.cost import program_cost
+
+if TYPE_CHECKING:
+    from graphc.compiler.plan import Plan
 
 STEPS = 12
 """The number of budgets to try, evenly between the ends."""
@@ -54,9 +58,8 @@ class Curve:
 
     def plot(self, path: str | Path) -> Path:
         """Draw the curve in the format of the suffix; raise GraphError without matplotlib."""
-        from graphc.view.plots import memory_curve
-
-        return memory_curve(self, path)
+        drawn: Path = higher("Curve.plot")(self, path)
+        return drawn
 
 
 def curve(plan: Plan) -> Curve:

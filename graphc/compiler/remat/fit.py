@@ -12,15 +12,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from graphc.compiler.cost import program_cost
 from graphc.compiler.program import build_program
 from graphc.compiler.remat.search import Choice, choose, least
 from graphc.compiler.remat.told import SLOT
 from graphc.compiler.remat.values import Values
-from graphc.ir.plan import Plan, Program
-from graphc.view.cost import program_cost
+from graphc.kernels.program import Program
+from passes.pipeline import Pass, PassRecord, run_passes
+from passes.rematerialize import Rematerialize
 
 if TYPE_CHECKING:
-    from passes.pipeline import Pass, PassRecord
+    from graphc.compiler.plan import Plan
 
 TRIES = 4
 """The number of times that a program is built for one limit."""
@@ -202,9 +204,6 @@ class Fitting:
 
     def made(self, choice: Choice) -> Made:
         """Build the program for a choice."""
-        from passes.pipeline import run_passes
-        from passes.rematerialize import Rematerialize
-
         steps: tuple[Pass, ...] = (Rematerialize(choice.names()), *self._tail)
         graph, records = run_passes(self._head[-1].graph, steps, verified=True)
         program = build_program(self.name, graph, self.plan.batch, self.plan.backend)

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
+from graphc.compiler.cost import program_cost
 from graphc.ir.graph import Node
-from graphc.ir.plan import Plan
 from graphc.ops.fused import After
-from graphc.view.cost import program_cost
+
+if TYPE_CHECKING:
+    from graphc.compiler.plan import Plan
 
 SLOT = "rematerialize"
 """The name of the pass that recomputes."""

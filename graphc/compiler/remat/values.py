@@ -6,22 +6,15 @@ forward/backward boundary; the backward part runs after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from graphc.compiler.memory import align
 from graphc.compiler.schedule import schedule
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Graph, Node, boundary
+from graphc.ir.tensor_type import align
 from graphc.ops.shape import Reshape, StopGradient
 
 SMALL = 8
 """A value of at most 1/SMALL of an operand's or a reader's bytes, such as a statistic, is kept."""
-
-
-def boundary(graph: Graph, order: Iterable[Node]) -> int:
-    """Return the place in this order of the last node that an output depends on."""
-    forward = graph.forward()
-    return max((i for i, node in enumerate(order) if node.name in forward), default=-1)
 
 
 @dataclass(eq=False, slots=True)

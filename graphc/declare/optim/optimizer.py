@@ -13,7 +13,15 @@ from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import partial
 
-from graphc.base.arguments import call_text, checked_number, checked_whole, finite, lost_in, options
+from graphc.base.arguments import (
+    call_text,
+    checked_number,
+    checked_whole,
+    close_names,
+    finite,
+    lost_in,
+    options,
+)
 from graphc.base.errors import GraphError
 from graphc.declare.schedules import Schedule
 from graphc.ir.build import Value
@@ -263,13 +271,11 @@ class Optimizer(Checked):
 
     def check_groups(self, parameters: Iterable[str]) -> None:
         """Raise GraphError if a group applies to no parameter."""
-        from difflib import get_close_matches
-
         known = list(parameters)
         holding = [self.group_of(name) for name in known]
         for group in self.groups:
             if group not in holding:
-                close = get_close_matches(group.names[0], known, n=1, cutoff=0.4)
+                close = close_names(group.names[0], known, n=1, cutoff=0.4)
                 others = any(group.holds(name) for name in known)
                 raise GraphError(
                     f"{type(self).__name__}: no parameter is in the group {group}",

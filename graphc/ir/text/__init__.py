@@ -1,4 +1,4 @@
-"""Graphs and programs as text, for reading, golden tests, reports and files; graphs are read back.
+"""Graphs as text, for reading, golden tests, reports and files; it is read back.
 
     graph digits
     x: float32[N, 64] = input()

@@ -12,7 +12,6 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Layer, Op, attributes
 from graphc.ir.tensor_type import TensorType
 from graphc.ir.text.values import array_text, value_text
-from graphc.ops.source import Constant
 
 BARE = re.compile(r"(?!(?:inf|nan)\Z)[A-Za-z_][A-Za-z0-9_./]*\Z")
 FROM_TYPE = ("shape", "dtype")
@@ -71,8 +70,8 @@ def _attributes(op: Op, result: TensorType | None) -> Iterator[tuple[str, str]]:
         implied = result is not None and _says(result, key, value)
         if implied or (key in unset and value == unset[key]):
             continue
-        if isinstance(op, Constant) and key == "data":
-            yield key, array_text(op.data, op.dtype)
+        if op.is_constant and key == "data":
+            yield key, array_text(value, attributes(op)["dtype"])
         else:
             yield key, value_text(value)
 

@@ -9,12 +9,11 @@ from graphc.base.errors import GraphError
 from graphc.base.work import work_budget
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Initializer
-from graphc.ir.op import BUILT_IN, Op
+from graphc.ir.op import BUILT_IN, Op, attributes
 from graphc.ir.tensor_type import TensorType
 from graphc.ir.text.graph import FROM_TYPE, empty_values, name_text, word_of
 from graphc.ir.text.tokens import Reader, construct, field_names
 from graphc.ir.text.values import array_value
-from graphc.ops.source import Constant
 
 ROOTS = ("output", "gradient", "update")
 
@@ -60,6 +59,10 @@ def check_count(op: Op, count: int) -> None:
         raise ValueError(f"it has {count} operands, {op.name} takes at most {most}")
     if count < least:
         raise ValueError(f"it has {count} operands, {op.name} takes at least {least}")
+
+
+def _is_own(op: Op) -> bool:
+    return type(op).__module__.partition(".")[0] == "graphc"
 
 
 class _Parser:
@@ -183,12 +186,13 @@ def _op(cls: type[Op], type: TensorType, given: dict[str, Any]) -> Op:
     names = field_names(cls)
     left_out = {name: getattr(type, name) for name in FROM_TYPE if name in names}
     unset = dict(empty_values(cls))
-    if issubclass(cls, Constant) and isinstance(given.get("data"), list):
+    if cls.is_constant and isinstance(given.get("data"), list):
         given["data"] = array_value(given["data"], type.dtype)
     op = construct(cls, {**unset, **left_out, **given})
     assert isinstance(op, Op)
-    if isinstance(op, Constant) and len(op.data) != type.nbytes(1):
-        raise ValueError(f"its data has {len(op.data)} bytes, {type} has {type.nbytes(1)}")
+    held = len(attributes(op)["data"]) if op.is_constant else 0
+    if op.is_constant and held != type.nbytes(1):
+        raise ValueError(f"its data has {held} bytes, {type} has {type.nbytes(1)}")
     hash(op)  # attributes must be hashable
     return op
 

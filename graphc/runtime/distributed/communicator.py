@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from graphc.base.errors import RankError
+from graphc.compiler.sizes import SMALL
 from graphc.ir.op import Array
 
 LIMIT = 300.0
@@ -135,20 +136,6 @@ class Done:
 
 
 DONE = Done()
-
-
-SMALL = 4096
-"""The most bytes of a buffer whose time depends on the number of messages, not on their size."""
-
-
-def is_power_of_two(number: int) -> bool:
-    """Return whether the number is 1, 2, 4, 8, ..."""
-    return number > 0 and number & (number - 1) == 0
-
-
-def room(elements: int, itemsize: int) -> int:
-    """Return how many elements of scratch the sum of a buffer needs."""
-    return elements if elements * itemsize <= SMALL else elements - elements // 2
 
 
 class TreeSum:

@@ -25,17 +25,10 @@ import numpy as np
 
 from graphc.base.errors import GraphError, RankError
 from graphc.base.usable_cores import VARIABLES, cores
-from graphc.compiler.memory import align
+from graphc.compiler.sizes import SMALL
 from graphc.ir.op import Array
-from graphc.runtime.distributed.communicator import (
-    LIMIT,
-    SMALL,
-    Communicator,
-    Request,
-    Solo,
-    Swap,
-    wait,
-)
+from graphc.ir.tensor_type import align
+from graphc.runtime.distributed.communicator import LIMIT, Communicator, Request, Solo, Swap, wait
 from graphc.runtime.distributed.watcher import Watcher, in_step
 
 LARGEST = 4 * 2**20

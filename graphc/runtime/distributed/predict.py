@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.backend import Call
+from graphc.compiler.plan import Plan, program_name
+from graphc.compiler.sizes import SMALL
 from graphc.ir.op import Array
-from graphc.ir.plan import Instr, Plan
+from graphc.kernels.program import Instr
 from graphc.runtime.bound import Binder
-from graphc.runtime.distributed.communicator import SMALL, Done, Solo, Swap
+from graphc.runtime.distributed.communicator import Done, Solo, Swap
 from graphc.runtime.entry import quiet_context, run_all
 from graphc.runtime.exchange import joined
 from graphc.runtime.executor import Executor
@@ -33,7 +35,6 @@ from graphc.runtime.feeds import program_check
 from graphc.runtime.shards import Shards
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
-from graphc.view.measure import program_name
 
 
 @dataclass(frozen=True, slots=True)

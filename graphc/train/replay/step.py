@@ -23,7 +23,7 @@ from graphc.compiler.schedule import schedule
 from graphc.files.serialize import load
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
-from graphc.ir.plan import Program
+from graphc.kernels.program import Program
 from graphc.runtime.bound import Binder
 from graphc.runtime.entry import quiet_context, run_all
 from graphc.runtime.executor import Executor

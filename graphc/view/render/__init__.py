@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphc.base.errors import RendererMissing
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph
-from graphc.ir.plan import Plan
 from graphc.view.render.dot import bytes_text, card_lines, dot_text
 from graphc.view.render.draw import ENDS, LAYER_LIMIT, Link, Picture, picture
 from graphc.view.render.memory_view import memory_view

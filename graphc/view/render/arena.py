@@ -8,10 +8,9 @@ from functools import cached_property
 from typing import Literal
 
 from graphc.base.loc import Loc
-from graphc.compiler.memory import align
 from graphc.ir.graph import Graph
-from graphc.ir.plan import Buffer, Program
-from graphc.ir.tensor_type import ITEMSIZE
+from graphc.ir.tensor_type import ITEMSIZE, align
+from graphc.kernels.program import Buffer, Program
 from graphc.kernels.program_text import epochs
 from graphc.ops.fused import is_clone
 from graphc.view.render.layers import known_prefix

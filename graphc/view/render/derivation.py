@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
-from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import Shape, shape_text
 from graphc.ir.text.values import value_text
 from graphc.ops.linalg import MatMul

@@ -8,7 +8,8 @@ from math import ceil, floor
 from pathlib import Path
 
 from graphc.base.errors import GraphError
-from graphc.ir.plan import Plan, Program
+from graphc.compiler.plan import Plan
+from graphc.kernels.program import Program
 from graphc.view.render.arena import ROLES, ArenaMap, Part, Role, arena_text
 from graphc.view.render.page import Step, View, simple_page
 from graphc.view.render.renderer import format_of, put

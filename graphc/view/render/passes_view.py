@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from graphc.base.collector import collector_paused
+from graphc.compiler.plan import Plan
 from graphc.ir.difference import difference
 from graphc.ir.graph import Graph, Node
-from graphc.ir.plan import Instr, Plan, Program
 from graphc.kernels.kernel import Gemm, space
+from graphc.kernels.program import Instr, Program
 from graphc.view.cost import changed_totals, totals, totals_after
 from graphc.view.render.difference import (
     MOST_BOXES,

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from graphc.backends.numpy.bind import bind_reference
+from graphc.backends.calls import bind_reference
 from graphc.ir.expr import Broadcast
-from graphc.ir.plan import Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE, dim_at, shape_at
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
+from graphc.kernels.program import Instr, Program
 from graphc.ops.source import Constant
 
 Array = NDArray[Any]

@@ -14,7 +14,7 @@ import graphc as gc
 from graphc.backends.native import cache, jit, segments
 from graphc.backends.native.program import program_code
 from graphc.backends.native.target import host
-from graphc.ir.plan import Program
+from graphc.kernels.program import Program
 from tests.backends.native.nets import NETS
 
 PACKAGE = Path(gc.__file__).parent

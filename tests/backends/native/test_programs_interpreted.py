@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.compiler.plan import Plan
 from graphc.declare.optim import Optimizer
-from graphc.ir.plan import Plan
 from tests.backends.native.interpreted import Interpreted
 from tests.backends.native.nets import NETS, OPTIMIZERS, assert_close, feeds_of
 

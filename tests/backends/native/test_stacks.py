@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.ir.plan import Program
 from graphc.kernels.kernel import Gemm
+from graphc.kernels.program import Program
 
 Make = Callable[[gc.Value, gc.Value], gc.Value]
 

@@ -7,12 +7,12 @@ from functools import partial
 
 import numpy as np
 
-from graphc.backends.numpy.bind import bind_reference
+from graphc.backends.calls import bind_reference
 from graphc.backends.numpy.kernels import bind_kernel, scratch_bytes
 from graphc.ir.op import Array
-from graphc.ir.plan import Instr, Program
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
+from graphc.kernels.program import Instr, Program
 from tests.backends.native.interpreted import Interpreted
 
 GUARD = 64

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.ir.plan import Plan
 from tests.backends.numpy.against_oracle import Compared
 from tests.fuzz.case import Case, Event
 from tests.fuzz.draw import Wishes, draw

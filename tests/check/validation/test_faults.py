@@ -82,7 +82,7 @@ FAULTS = (
           "mul(dout, div(_spread(gamma, x), sqrt(add(_spread(_statistics(x, 's')[1], x), 1e-5))))",
           "backward: gradient"),
     Fault("a value that is read twice gets one gradient", layers,
-          "graphc.ir.autodiff:_Reverse._sum",
+          "graphc.ops.autodiff:_Reverse._sum",
           "enumerate(parts[1:], 2)", "enumerate(parts[1:1], 2)", "backward: gradient"),
     Fault("the losses' gradient starts at 2", layers, "passes.backward:Backward._seed",
           "constant(b, 1.0", "constant(b, 2.0", "backward: gradient"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.ir.plan import Plan
+from graphc.compiler.plan import Plan
 from graphc.runtime.reference import evaluate, initial_state, next_state
 from tests.benchmarks.compile_scale import declare
 

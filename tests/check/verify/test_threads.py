@@ -18,12 +18,11 @@ from graphc.check.verify import threads as model
 from graphc.check.verify.facts import Facts
 from graphc.check.verify.threads import ALL, FIRST, Threads
 from graphc.compiler.lowering import kernel_instr
-from graphc.compiler.memory import Arena, align
 from graphc.ir.expr import Axis, Body, BodyBuilder, call
 from graphc.ir.graph import Graph
-from graphc.ir.plan import Buffer, Program, Storage
-from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, N, TensorType
+from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, N, TensorType, align
 from graphc.kernels.kernel import Kernel, Loop, Partition
+from graphc.kernels.program import Arena, Buffer, Program, Storage
 from tests.backends.native import loop_bodies as bodies
 from tests.backends.native.gemm_function import Product, Spec
 from tests.backends.native.loop_function import LoopFunction, arrays_for

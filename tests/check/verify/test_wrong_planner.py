@@ -13,13 +13,11 @@ from typing import Any
 import pytest
 
 import graphc as gc
-from graphc.compiler import assignment, lowering, memory, order, recipe, schedule
+from graphc.compiler import assignment, lowering, memory, order, recipe, schedule, sizes
 from graphc.compiler.program import build_program as unverified
-from graphc.ir import plan
 from graphc.ir.graph import Graph
-from graphc.kernels import barriers, fuse
+from graphc.kernels import barriers, fuse, program
 from graphc.kernels.groups import Grouping
-from graphc.runtime import workspace
 from tests.check.verify.claims import BATCH, called, declare
 from tests.check.verify.test_faults import (
     ALIGNED,
@@ -230,10 +228,10 @@ TABLE: tuple[tuple[Wrong, Any, str, str, tuple[str, ...]], ...] = (
     (windows_are_read_by_rows, barriers, "accesses", "native", (THREADS,)),
     (sums_are_split, fuse, "loop_partition", "native", (SPLIT,)),
     (gradients_in_one_place, assignment.Assignment, "_assign_gradients", "numpy", (LIVE,)),
-    (one_row_less, plan.Storage, "range_at", "numpy", (LIVE, INSIDE)),
-    (one_row_less, plan.Storage, "range_at", "native", (LIVE, INSIDE)),
-    (scratch_for_half_of_it, workspace, "ScratchSize", "numpy", (TOTALS,)),
-    (scratch_for_half_of_it, workspace, "ScratchSize", "native", (TOTALS,)),
+    (one_row_less, program.Storage, "range_at", "numpy", (LIVE, INSIDE)),
+    (one_row_less, program.Storage, "range_at", "native", (LIVE, INSIDE)),
+    (scratch_for_half_of_it, sizes, "ScratchSize", "numpy", (TOTALS,)),
+    (scratch_for_half_of_it, sizes, "ScratchSize", "native", (TOTALS,)),
 )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 import graphc as gc
 from graphc.backends.native.target import available
+from graphc.compiler.plan import Plan
 from graphc.compiler.remat.fit import least_total
-from graphc.ir.plan import Plan
 
 BACKENDS = ("numpy",) if available() is not None else ("numpy", "native")
 SGD = gc.SGD(lr=0.01, momentum=0.9)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import graphc as gc
+from graphc.compiler.cost import program_cost
 from graphc.compiler.remat.fit import least_total
-from graphc.view.cost import program_cost
 from tests.compiler.remat.nets import SGD, deep, residual, tight
 from tests.extras import needs
 

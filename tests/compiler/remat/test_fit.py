@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
+from graphc.compiler.plan import Plan
 from graphc.compiler.remat.fit import (
     fitted,
     largest_batch,
@@ -20,7 +21,6 @@ from graphc.compiler.remat.fit import (
     smallest,
 )
 from graphc.compiler.remat.told import clones, keeping_all, repeated
-from graphc.ir.plan import Plan
 from tests.compiler.remat.nets import (
     BACKENDS,
     SGD,

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
+from graphc.compiler.cost import program_cost
 from graphc.compiler.program import build_program
 from graphc.compiler.remat.checkpoints import checkpoints
 from graphc.compiler.remat.fit import Fitting
@@ -18,7 +19,6 @@ from graphc.compiler.remat.search import Choice, choose, least
 from graphc.compiler.remat.values import Value, Values
 from graphc.ir.graph import Graph
 from graphc.ops.shape import Reshape, StopGradient
-from graphc.view.cost import program_cost
 from passes.dead_code import dead_code
 from passes.rematerialize import Rematerialize
 from passes.update import Update

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
-from graphc.runtime.distributed.communicator import Solo, TreeSum, room, wait
+from graphc.compiler.sizes import room
+from graphc.runtime.distributed.communicator import Solo, TreeSum, wait
 from graphc.runtime.distributed.loopback import Loopback, run_ranks
 from graphc.runtime.exchange import Exchange
 

@@ -12,9 +12,9 @@ import pytest
 import graphc as gc
 from graphc.backends.native.target import available
 from graphc.base.errors import GraphError, RendererMissing
+from graphc.compiler.plan import Plan
 from graphc.ir.difference import Difference, difference
 from graphc.ir.op import Source
-from graphc.ir.plan import Plan
 from graphc.view.render.difference import MOST_BOXES, difference_sheet, render_difference
 from graphc.view.render.passes_view import kernels_sheet, pass_view
 from graphc.view.render.renderer import LayoutTooSlow

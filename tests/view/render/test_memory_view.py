@@ -12,8 +12,8 @@ import graphc as gc
 from graphc.backends.native.target import available
 from graphc.base.errors import GraphError
 from graphc.cli import main
-from graphc.compiler.memory import align
-from graphc.ir.plan import Plan
+from graphc.compiler.plan import Plan
+from graphc.ir.tensor_type import align
 from graphc.view.render.arena import ArenaMap, arena_text, roles
 from graphc.view.render.memory_view import MOST_ROWS, memory_view
 from tests.view.render.graphs import HOSTILE, deep, digits, hostile

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import graphc as gc
-from graphc.ir.plan import Plan
+from graphc.compiler.plan import Plan
 from graphc.view.render import html_text, plan_graph
 from graphc.view.render.renderer import slim
 from graphc.view.render.style import shown

@@ -9,12 +9,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from graphc.base.errors import GraphError
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
-from graphc.ir.plan import Instr, Plan, Program
 from graphc.ir.tensor_type import count, shape_text
 from graphc.ir.text.graph import FROM_TYPE
 from graphc.ir.text.values import value_text
+from graphc.kernels.program import Instr, Program
 from graphc.kernels.program_text import epochs
 from graphc.ops.source import Constant
 from graphc.view.render.derivation import Rows, derivation

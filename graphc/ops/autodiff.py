@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from graphc.base.work import spend_nodes
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Node
+from graphc.ops.elementwise import Add
+from graphc.ops.slicing import Concat, joined_axis, slice_start
 
 WALKED = 16
 """The number of nodes that are visited in the time that one is made."""
@@ -81,8 +83,6 @@ class _Reverse:
         return found
 
     def _sum(self, node: Node, parts: list[Value]) -> Value:
-        from graphc.ops.elementwise import Add
-
         parts = self._side_by_side(parts)
         total = parts[0]
         for i, part in enumerate(parts[1:], 2):
@@ -94,8 +94,6 @@ class _Reverse:
 
     def _side_by_side(self, parts: list[Value]) -> list[Value]:
         """Join gradients of slices that make up the whole, instead of padding and adding them."""
-        from graphc.ops.slicing import Concat, joined_axis, slice_start
-
         axis = joined_axis([part.node for part in parts]) if len(parts) > 1 else None
         if axis is None:
             return parts

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from graphc.base.arguments import close_names
+from graphc.base.door import higher
+
 
 class Missing:
     """A base of classes on which people look for the methods of other libraries."""
@@ -75,12 +78,8 @@ def _hint(kind: str, name: str) -> str:
         return f"; here: {THEIRS[kind][name]}"
     if kind != "Value":
         return ""
-    from difflib import get_close_matches
-
-    import graphc
-
-    functions = [one for one in graphc.__all__ if one.islower()]
-    close = get_close_matches(name, functions, n=1, cutoff=0.75)
+    functions = [one for one in higher("names") if one.islower()]
+    close = close_names(name, functions, n=1, cutoff=0.75)
     return f"; functions of values are graphc's: gc.{close[0]}(x)" if close else ""
 
 
@@ -117,13 +116,11 @@ FUNCTIONS = {
 
 def no_attribute(name: str, known: Iterable[str]) -> AttributeError:
     """Return the error for a name that graphc lacks, with the name that is meant if it is known."""
-    from difflib import get_close_matches
-
     small = {one.replace("_", "").lower(): one for one in known}
     plain = name.replace("_", "").lower()
     meant = small.get(plain) or FUNCTIONS.get(plain)
     if meant is None:
-        close = get_close_matches(plain, small, n=1, cutoff=0.75)
+        close = close_names(plain, small, n=1, cutoff=0.75)
         meant = small[close[0]] if close else None
     hint = "" if meant is None else f"; you may mean gc.{meant}"
     if plain == "input":

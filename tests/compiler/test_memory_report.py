@@ -20,11 +20,13 @@ from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.numpy.bind import bind
 from graphc.backends.numpy.kernels import scratch_bytes
 from graphc.base import usable_cores
+from graphc.compiler.plan import Plan
+from graphc.compiler.sizes import block_bytes
 from graphc.declare.optim import Optimizer
-from graphc.ir.plan import Plan, Program
 from graphc.kernels.kernel import Gemm
+from graphc.kernels.program import Program
 from graphc.kernels.program_text import epochs
-from graphc.runtime.state import State, block_bytes
+from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
 
 Array = np.ndarray[Any, Any]

@@ -7,25 +7,31 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphc.backends.table import backend
 from graphc.base.arguments import checked_whole
+from graphc.base.door import higher
 from graphc.base.errors import BudgetError, Operand
 from graphc.base.loc import Loc, caller_loc
 from graphc.compiler.program import build_program
 from graphc.compiler.remat.curve import Curve, curve
 from graphc.compiler.remat.fit import largest_batch, largest_batch_kept, least_total
-from graphc.ir.plan import Plan, Program
-from graphc.runtime.exchange import exchange_bytes, workspaces
-from graphc.runtime.state import block_bytes, layout
-from graphc.runtime.workspace import (
+from graphc.compiler.sizes import (
     ScratchSize,
+    block_bytes,
     constant_types,
+    exchange_bytes,
     feed_types,
+    layout,
     region_bytes,
     scratch_size,
+    workspaces,
 )
+from graphc.kernels.program import Program
+
+if TYPE_CHECKING:
+    from graphc.compiler.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,10 +259,8 @@ class MemoryReport:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the arena's picture for a notebook, if there is an arena, and the bytes' text."""
-        from graphc.view.render.memory_view import arena_steps
-
         bundle = {"text/plain": str(self)}
-        for step in islice(arena_steps(self._programs), 1):
+        for step in islice(higher("MemoryReport.pictures")(self._programs), 1):
             bundle["image/svg+xml"] = step.svg
         return bundle
 
@@ -266,6 +270,5 @@ class MemoryReport:
         Each rectangle is a buffer, coloured by its purpose; the peak is marked, with all buffers
         that are live there.  Raise GraphError for another suffix.
         """
-        from graphc.view.render.memory_view import render_arena
-
-        return render_arena(self._programs, self._plan.declared.name, path)
+        drawn: Path = higher("MemoryReport.render")(self._programs, self._plan.declared.name, path)
+        return drawn

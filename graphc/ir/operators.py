@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from numbers import Number
 from typing import TYPE_CHECKING, Any
 
+from graphc.base.door import higher
 from graphc.base.errors import GraphError
-from graphc.declare.other_names import Missing
+from graphc.base.other_names import Missing
 
 if TYPE_CHECKING:
     from graphc.ir.build import Value
@@ -38,7 +38,7 @@ _REFLECTED = {
 class Operators(Missing):
     """The operators of a Value.
 
-    Ops import the module of Value, so operators import the modules of ops when they are used.
+    They are functions of the ops, which stand higher than values.
     """
 
     __slots__ = ()
@@ -58,108 +58,107 @@ class Operators(Missing):
         )
 
     def __add__(self, other: Any) -> Value:
-        return _made("elementwise.add", self, other)
+        return _made("add", self, other)
 
     def __radd__(self, other: Any) -> Value:
-        return _made("elementwise.add", other, self)
+        return _made("add", other, self)
 
     def __sub__(self, other: Any) -> Value:
-        return _made("elementwise.sub", self, other)
+        return _made("sub", self, other)
 
     def __rsub__(self, other: Any) -> Value:
-        return _made("elementwise.sub", other, self)
+        return _made("sub", other, self)
 
     def __mul__(self, other: Any) -> Value:
-        return _made("elementwise.mul", self, other)
+        return _made("mul", self, other)
 
     def __rmul__(self, other: Any) -> Value:
-        return _made("elementwise.mul", other, self)
+        return _made("mul", other, self)
 
     def __truediv__(self, other: Any) -> Value:
-        return _made("elementwise.div", self, other)
+        return _made("div", self, other)
 
     def __rtruediv__(self, other: Any) -> Value:
-        return _made("elementwise.div", other, self)
+        return _made("div", other, self)
 
     def __neg__(self) -> Value:
-        return _made("elementwise.neg", self)
+        return _made("neg", self)
 
     def __pow__(self, exponent: float) -> Value:
-        return _made("pow.power", self, exponent)
+        return _made("power", self, exponent)
 
     def __rpow__(self, other: Any) -> Value:
-        return _made("pow.power", other, self)
+        return _made("power", other, self)
 
     def __mod__(self, other: Any) -> Value:
-        return _made("rounding.mod", self, other)
+        return _made("mod", self, other)
 
     def __rmod__(self, other: Any) -> Value:
-        return _made("rounding.mod", other, self)
+        return _made("mod", other, self)
 
     def __floordiv__(self, other: Any) -> Value:
-        return _made("rounding.floor_div", self, other)
+        return _made("floor_div", self, other)
 
     def __rfloordiv__(self, other: Any) -> Value:
-        return _made("rounding.floor_div", other, self)
+        return _made("floor_div", other, self)
 
     def __and__(self, other: Any) -> Value:
-        return _made("logic.logical_and", self, other)
+        return _made("and", self, other)
 
     def __rand__(self, other: Any) -> Value:
-        return _made("logic.logical_and", other, self)
+        return _made("and", other, self)
 
     def __or__(self, other: Any) -> Value:
-        return _made("logic.logical_or", self, other)
+        return _made("or", self, other)
 
     def __ror__(self, other: Any) -> Value:
-        return _made("logic.logical_or", other, self)
+        return _made("or", other, self)
 
     def __xor__(self, other: Any) -> Value:
-        return _made("logic.logical_xor", self, other)
+        return _made("xor", self, other)
 
     def __rxor__(self, other: Any) -> Value:
-        return _made("logic.logical_xor", other, self)
+        return _made("xor", other, self)
 
     def __invert__(self) -> Value:
-        return _made("logic.logical_not", self)
+        return _made("not", self)
 
     def __abs__(self) -> Value:
-        return _made("functions.abs_", self)
+        return _made("abs", self)
 
     def __matmul__(self, other: Any) -> Value:
-        return _made("linalg.matmul", self, other)
+        return _made("matmul", self, other)
 
     def __rmatmul__(self, other: Any) -> Value:
-        return _made("linalg.matmul", other, self)
+        return _made("matmul", other, self)
 
     def __getitem__(self, key: Any) -> Value:
-        return _made("slicing.slice_", self, key)
+        return _made("slice", self, key)
 
     def __lt__(self, other: Any) -> Value:
-        return _made("select.less", self, other)
+        return _made("less", self, other)
 
     def __le__(self, other: Any) -> Value:
-        return _made("select.less_equal", self, other)
+        return _made("less_equal", self, other)
 
     def __gt__(self, other: Any) -> Value:
-        return _made("select.greater", self, other)
+        return _made("greater", self, other)
 
     def __ge__(self, other: Any) -> Value:
-        return _made("select.greater_equal", self, other)
+        return _made("greater_equal", self, other)
 
     def __eq__(self, other: object) -> Any:
         if self is other or not isinstance(other, (Operators, Number)):
             return self is other
-        return _made("select.equal", self, other)
+        return _made("equal", self, other)
 
     def __ne__(self, other: object) -> Any:
         if self is other or not isinstance(other, (Operators, Number)):
             return self is not other
-        return _made("select.not_equal", self, other)
+        return _made("not_equal", self, other)
 
 
-def _made(function: str, *operands: Any) -> Value:
-    """Return the result of a function of graphc.ops, given as module and name."""
-    module, _, name = function.partition(".")
-    made: Value = getattr(import_module(f"graphc.ops.{module}"), name)(*operands)
+def _made(operator: str, *operands: Any) -> Value:
+    """Return the result of an operator, by its name in the table of the door."""
+    made: Value = higher(f"Value.{operator}")(*operands)
     return made

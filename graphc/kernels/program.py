@@ -1,0 +1,155 @@
+"""A program: kernels and calls in order, over buffers in one arena."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+from graphc.base.door import Proof, higher
+from graphc.ir.graph import Graph
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import TensorType, align
+from graphc.kernels.kernel import Kernel
+from graphc.kernels.program_text import program_text
+
+Space = Literal["arena", "state", "feed", "constant", "gradient"]
+"""The memory of a buffer: only arena and gradient buffers have offsets."""
+
+
+class Instr(NamedTuple):
+    """One step of a program: a kernel, its operands, the buffers that it alone writes.
+
+    `kernel` runs the fused kernel `body`, which computes `nodes`; `call` runs the op's reference
+    rule and copies its result; `barrier` lets the threads wait for each other.  `send` starts the
+    exchange of a bucket, and `receive` waits for the sum over all shards.
+    """
+
+    kind: Literal["kernel", "call", "barrier", "send", "receive"]
+    kernel: str
+    """The kind of kernel, or the op's name."""
+    op: Op | None
+    ins: tuple[str, ...]
+    outs: tuple[str, ...]
+    node: str
+    body: Kernel | None = None
+    nodes: tuple[str, ...] = ()
+
+
+class Buffer(NamedTuple):
+    """A typed place in memory.
+
+    `first` and `last` are the epochs of its live range.
+    """
+
+    name: str
+    type: TensorType
+    space: Space
+    key: str
+    """The state, feed, constant, gradient or storage that it is a view of."""
+    offset: int
+    first: int
+    last: int
+    shift: int = 0
+    """The elements by which it starts later: the first of its columns."""
+    pitch: int = 0
+    """The elements between its rows if it is only some columns of a matrix."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRange:
+    """A buffer and the epochs, first and last included, during which no other may use its bytes."""
+
+    name: str
+    nbytes: int
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if self.nbytes < 0:
+            raise ValueError(f"{self.name!r} has a negative size of {self.nbytes} bytes")
+        if self.last < self.first:
+            raise ValueError(f"{self.name!r} ends in epoch {self.last}, before {self.first}")
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """The offset of each buffer, the bytes they take together, and the most that live at once."""
+
+    offsets: Mapping[str, int]
+    nbytes: int
+    peak: int
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A part of the arena that buffers use one after another, or lie side by side in.
+
+    `parts` are the types that it must hold one after the other; a part that several buffers
+    share in turn is listed once.
+    """
+
+    key: str
+    parts: tuple[TensorType, ...]
+    first: int
+    last: int
+
+    def range_at(self, n: int) -> LiveRange:
+        """Return the live range that the planner places, for a batch of `n` rows."""
+        return LiveRange(self.key, sum(t.nbytes(n) for t in self.parts), self.first, self.last)
+
+
+@dataclass(frozen=True)
+class Program:
+    """One entry of a plan: instructions in order over one arena.
+
+    Instructions before `boundary` are the forward pass.  `outputs` and `gradients` map public
+    names to buffers; `index_bounds` maps an integer feed to the number of entries it may index,
+    `aliases` a buffer without bytes of its own to the one whose bytes it shares.
+    """
+
+    name: str
+    graph: Graph
+    capacity: int
+    instrs: tuple[Instr, ...]
+    buffers: Mapping[str, Buffer]
+    storages: tuple[Storage, ...]
+    arena: Arena
+    boundary: int
+    outputs: Mapping[str, str]
+    gradients: Mapping[str, str]
+    index_bounds: Mapping[str, int]
+    aliases: Mapping[str, str]
+    backend: str
+
+    @cached_property
+    def feeds(self) -> Mapping[str, TensorType]:
+        """The inputs that the program reads, in declared order."""
+        return {
+            b.name: b.type for b in self.buffers.values() if b.space == "feed" and b.name == b.key
+        }
+
+    @cached_property
+    def constants(self) -> Mapping[str, Buffer]:
+        """The constants of the program by name."""
+        found = (b for b in self.buffers.values() if b.space == "constant")
+        return {b.name: b for b in found if b.name == b.key}
+
+    @cached_property
+    def gradient_bytes(self) -> int:
+        """The bytes of the block that holds the gradients asked for."""
+        ends = [
+            b.offset + align(b.type.nbytes(self.capacity))
+            for b in self.buffers.values()
+            if b.space == "gradient"
+        ]
+        return max(ends, default=0)
+
+    def verify(self) -> Proof:
+        """Prove that no step reads or overwrites what it must not; see `graphc.check.verify`."""
+        proof: Proof = higher("verify_program")(higher("certify_program")(self))
+        return proof
+
+    def __str__(self) -> str:
+        return program_text(self)
