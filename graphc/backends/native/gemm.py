@@ -158,7 +158,7 @@ def _one(kernel: Gemm) -> Gemm:
 def _parts(kernel: Gemm, stack: Stack) -> Iterator[_Part]:
     """Yield the parts of a stack's products."""
     none: Shape = (0,) * len(stack.sizes)
-    strides = {
+    by_kind = {
         "each": dense_strides((*stack.sizes, kernel.m, kernel.n))[:-2],
         "row": dense_strides((*stack.sizes, kernel.m))[:-1],
         "column": none,
@@ -168,7 +168,7 @@ def _parts(kernel: Gemm, stack: Stack) -> Iterator[_Part]:
         yield _Part(name, buffer, strides[:-1], strides[-1], kernel.dtype)
     for s in kernel.body.steps:
         if s.op == "load":
-            yield _Part(s.broadcast + s.buffer, s.buffer, strides[s.broadcast], kernel.n, s.dtype)
+            yield _Part(s.broadcast + s.buffer, s.buffer, by_kind[s.broadcast], kernel.n, s.dtype)
     for store in kernel.body.stores:
         *between, pitch = stored(kernel, stack, store.buffer)
         dtype = kernel.body.steps[store.step].dtype
