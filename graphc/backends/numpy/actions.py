@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from math import prod
 from typing import NamedTuple
 
@@ -15,8 +15,14 @@ from graphc.backends.numpy.values import Part, Sizes, Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import FLOATS, dim_at
 from graphc.kernels.body import Attribute, Span, Step
-from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
+from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.kernels.philox import fill_words, mask_scratch
+
+
+ONES = 4096
+"""The most ones that are kept for sums."""
+NARROW = 64
+"""The most columns for which the largest is found in a transposed copy."""
 
 
 class Work(NamedTuple):
@@ -131,7 +137,7 @@ def _natural(name: str, ins: Sequence[Value]) -> str:
 
 
 def _like(span: Span, sizes: Sizes, part: Part) -> tuple[int, ...]:
-    return sizes.shape(span, part)
+    return () if span == "one" else sizes.shape(span, part)
 
 
 def _by_function(
@@ -150,31 +156,79 @@ def _converted(
 
 def _reduction(kernel: Kernel, step: Step, out: Value, x: Value) -> Action:
     ufunc = np.add if step.op == "sum" else np.maximum
-    ones = step.op == "sum" and step.dtype in FLOATS and x.span == "each"
-    work = (Work(step.dtype, partial(_ones_shape, str(step.value))),) if ones else ()
-    return Action(partial(_reduced, ufunc, str(step.value)), out, (x,), work)
+    axis = str(step.value)
+    if step.op == "sum" and step.dtype in FLOATS and x.span == "each":
+        return Action(partial(_summed, axis), out, (x,), (Work(step.dtype, partial(_ones_shape, axis)),))
+    if step.op == "max" and axis == "columns" and x.span == "each" and _is_narrow(kernel):
+        return Action(_largest, out, (x,), (Work(step.dtype, _narrow_shape),))
+    return Action(partial(_reduced, ufunc, axis), out, (x,))
 
 
-def _ones_shape(axis: str, sizes: Sizes, part: Part) -> tuple[int, ...]:
-    """Return the shape of the ones that a sum is a product with; there are none for one row."""
-    rows, columns = part.height * prod(sizes.places), part.width
-    if rows == 1 or columns == 1:
-        return (0,)
-    return (columns,) if axis == "columns" else (rows,)
+def _is_narrow(kernel: Kernel) -> bool:
+    """Return whether a kernel has few columns and several rows."""
+    rows, columns = space(kernel)
+    return isinstance(columns, int) and 1 < columns <= NARROW and rows != 1
+
+
+def _many_summed(axis: str, sizes: Sizes, part: Part) -> int:
+    """Return how many numbers make a sum."""
+    return part.width if axis == "columns" else part.height * prod(sizes.places)
+
+
+def _ones_shape(axis: str, sizes: Sizes, part: Part) -> tuple[int]:
+    """Return the shape of the ones that a sum is a product with, if they are written each time."""
+    many = _many_summed(axis, sizes, part)
+    return (many if many > ONES and not _is_line(sizes, part) else 0,)
+
+
+def _is_line(sizes: Sizes, part: Part) -> bool:
+    return 1 in (part.height * prod(sizes.places), part.width)
+
+
+@cache
+def _shared_ones(dtype: str) -> Array:
+    ones = np.ones(ONES, dtype)
+    ones.flags.writeable = False
+    return ones
+
+
+def _summed(
+    axis: str, sizes: Sizes, part: Part, out: Array, x: Array, ones: Array
+) -> Sequence[Call]:
+    """Return the calls that sum over an axis: a product with ones, which is quicker.
+
+    A long line of numbers is added by halves, which is more exact.
+    """
+    whole = np.broadcast_to(x, sizes.shape("each", part))
+    many = _many_summed(axis, sizes, part)
+    if many > ONES and not ones.size or not (whole.flags.c_contiguous and out.flags.c_contiguous):
+        return _reduced(np.add, axis, sizes, part, out, x)
+    matrix, right = whole.reshape(-1, whole.shape[-1]), ones
+    calls: list[Call] = [partial(ones.fill, 1)] if ones.size else []
+    if not ones.size:
+        right = _shared_ones(str(out.dtype))[:many]
+    left, right = (matrix, right) if axis == "columns" else (right, matrix)
+    return *calls, partial(left.dot, right, out.reshape(-1))
 
 
 def _reduced(
-    ufunc: np.ufunc, axis: str, sizes: Sizes, part: Part, out: Array, x: Array, *work: Array
+    ufunc: np.ufunc, axis: str, sizes: Sizes, part: Part, out: Array, x: Array
 ) -> Sequence[Call]:
-    """Return the calls that reduce an axis; a sum is a product with ones, which is quicker."""
+    """Return the call that reduces an axis."""
     whole = np.broadcast_to(x, sizes.shape("each", part))
-    if work and work[0].size and whole.flags.c_contiguous and out.flags.c_contiguous:
-        (ones,) = work
-        matrix = whole.reshape(-1, whole.shape[-1])
-        left, right = (matrix, ones) if axis == "columns" else (ones, matrix)
-        return partial(ones.fill, 1), partial(left.dot, right, out.reshape(-1))
     axes = (whole.ndim - 1,) if axis == "columns" else tuple(range(whole.ndim - 1))
-    return (partial(ufunc.reduce, whole, axes, out.dtype, out, keepdims=True),)
+    return (partial(ufunc.reduce, whole, axes, out.dtype, out, True),)
+
+
+def _narrow_shape(sizes: Sizes, part: Part) -> tuple[int, ...]:
+    return part.width, part.height * prod(sizes.places)
+
+
+def _largest(sizes: Sizes, part: Part, out: Array, x: Array, turned: Array) -> Sequence[Call]:
+    """Return the calls for the largest of few columns: NumPy is slow at many short rows."""
+    source = x.reshape(turned.shape[::-1]).T
+    largest = partial(np.maximum.reduce, turned, 0, None, out.reshape(-1))
+    return partial(np.copyto, turned, source), largest
 
 
 def _offset(step: Step, sizes: Sizes, part: Part, out: Array) -> Sequence[Call]:

@@ -18,7 +18,7 @@ from graphc.backends.numpy.values import Part, Sizes, Value
 from graphc.compiler.memory import align
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.body import Span, Step, Store
-from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd
+from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd, space
 
 PART = 1 << 14
 """The elements of a part of a loop: a few values of that size fit into the fastest cache."""
@@ -116,13 +116,14 @@ class _Planning:
     def __init__(self, kernel: Kernel, overlaps: Overlaps) -> None:
         self.kernel, self.overlaps = kernel, overlaps
         self.steps, self.stores = kernel.body.steps, kernel.body.stores
-        inner = self._inner_steps()
-        self.order = sorted(range(len(self.steps)), key=lambda i: (i in inner, i))
-        self.position = {i: p for p, i in enumerate(self.order)}
-        self.inner = len(self.steps) - len(inner)
-        """The position of the first step that is computed part by part."""
-        self.end = len(self.steps)
         self.forms = [form_of(self.steps, step) for step in self.steps]
+        needed = self._needed()
+        inner = self._inner_steps() & needed
+        self.order = sorted(needed, key=lambda i: (i in inner, i))
+        self.position = {i: p for p, i in enumerate(self.order)}
+        self.inner = len(needed - inner)
+        """The position of the first step that is computed part by part."""
+        self.end = len(self.order)
         self.views = {i for i, step in enumerate(self.steps) if self._is_view(step)}
         """The gathers that are a view of the buffer."""
         self.last = self._last_uses()
@@ -166,18 +167,29 @@ class _Planning:
                 found.add(i)
         return found
 
+    def _needed(self) -> set[int]:
+        """Return the steps that stores need: a cheaper form may do without an argument."""
+        found: set[int] = set()
+        todo = [store.step for store in self.stores]
+        while todo:
+            i = todo.pop()
+            if i not in found:
+                found.add(i)
+                todo.extend(self.forms[i].args)
+        return found
+
     def _last_uses(self) -> dict[int, int]:
         """Return the position of the last step that uses each value."""
         last: dict[int, int] = {}
-        for i, (_, args, _) in enumerate(self.forms):
-            for arg in args:
-                last[arg] = max(last.get(arg, -1), self.position[i])
+        for p, i in enumerate(self.order):
+            for arg in self.forms[i].args:
+                last[arg] = p
         last.update((store.step, self.end) for store in self.stores)
         return last
 
     def _reads(self) -> Iterator[Read]:
-        for i, (name, args, _) in enumerate(self.forms):
-            p, step = self.position[i], self.steps[i]
+        for p, i in enumerate(self.order):
+            (name, args, _), step = self.forms[i], self.steps[i]
             for buffer in self._whole_reads(step):
                 yield Read(p, buffer)
             function = functions.FUNCTIONS.get(name)
@@ -209,12 +221,21 @@ class _Planning:
 
     def _place(self, i: int, store: Store) -> None:
         """Let a value be computed where it is stored, and the operands that die there, too."""
-        if self.steps[i].span != store.span or i in self.placed or not self._may_lie(i, store):
+        alike = self._shape(self.steps[i].span) == self._shape(store.span)
+        if not alike or i in self.placed or not self._may_lie(i, store):
             return
         at: int | None = i
         while at is not None:
             self.placed[at] = store.buffer
             at = self._placeable_operand(at, store)
+
+    def _shape(self, span: Span) -> tuple[bool, bool]:
+        """Return whether a value of a span has several rows, and several columns."""
+        rows, columns = space(self.kernel)
+        return (
+            span in ("each", "row") and rows != 1,
+            span in ("each", "column") and columns != 1,
+        )
 
     def _placeable_operand(self, i: int, store: Store) -> int | None:
         """Return an operand that a step may overwrite, the last to use it, or None."""

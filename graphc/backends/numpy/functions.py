@@ -33,7 +33,9 @@ class Function:
 
 
 def _call(ufunc: np.ufunc, out: Array, *ins: Array) -> Sequence[Call]:
-    return (partial(ufunc, *ins, out=out),)
+    if ufunc in (np.maximum, np.minimum):
+        return (partial(ufunc, *ins, out=out),)
+    return (partial(ufunc, *ins, out),)  # quicker than with out=
 
 
 def _sigmoid(out: Array, x: Array) -> Sequence[Call]:
