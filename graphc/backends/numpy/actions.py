@@ -18,7 +18,6 @@ from graphc.kernels.body import Attribute, Span, Step
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.kernels.philox import fill_words, mask_scratch
 
-
 ONES = 4096
 """The most ones that are kept for sums."""
 NARROW = 64
@@ -158,7 +157,9 @@ def _reduction(kernel: Kernel, step: Step, out: Value, x: Value) -> Action:
     ufunc = np.add if step.op == "sum" else np.maximum
     axis = str(step.value)
     if step.op == "sum" and step.dtype in FLOATS and x.span == "each":
-        return Action(partial(_summed, axis), out, (x,), (Work(step.dtype, partial(_ones_shape, axis)),))
+        return Action(
+            partial(_summed, axis), out, (x,), (Work(step.dtype, partial(_ones_shape, axis)),)
+        )
     if step.op == "max" and axis == "columns" and x.span == "each" and _is_narrow(kernel):
         return Action(_largest, out, (x,), (Work(step.dtype, _narrow_shape),))
     return Action(partial(_reduced, ufunc, axis), out, (x,))
@@ -201,7 +202,7 @@ def _summed(
     """
     whole = np.broadcast_to(x, sizes.shape("each", part))
     many = _many_summed(axis, sizes, part)
-    if many > ONES and not ones.size or not (whole.flags.c_contiguous and out.flags.c_contiguous):
+    if (many > ONES and not ones.size) or not (whole.flags.c_contiguous and out.flags.c_contiguous):
         return _reduced(np.add, axis, sizes, part, out, x)
     matrix, right = whole.reshape(-1, whole.shape[-1]), ones
     calls: list[Call] = [partial(ones.fill, 1)] if ones.size else []

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from graphc.backends.backend import Call, Link, View
+from graphc.backends.numpy.horizontal import horizontal
 from graphc.backends.numpy.kernels import bind_kernel
 from graphc.ir.op import Array, Op
 from graphc.ir.plan import Instr, Program
@@ -28,11 +29,14 @@ def bind(
     """
     calls: list[Call] = []
     border = 0
+    joined = horizontal(program).bind(program, n, view, scratch, skip)
     for i, instr in enumerate(program.instrs):
         if i == program.border:
             border = len(calls)
         if instr.kind in ("send", "receive"):
             calls.extend(bind_exchange(program.name, instr, view, link))
+        elif i in joined:
+            calls.extend(joined[i])
         elif instr.body is not None and i not in skip:
             calls.extend(bind_kernel(program, instr.body, n, view, scratch))
         elif i not in skip and instr.kind != "barrier":

@@ -28,8 +28,12 @@ def scratch_bytes(program: Program, instr: Instr) -> int:
     """Return the bytes that an instruction needs for temporaries."""
     if instr.body is None or isinstance(instr.body, Permutation):
         return 0
-    plan, _ = shared_plan(program, instr.body)
-    most = Sizes.of(instr.body, program.capacity)
+    return plan_bytes(shared_plan(program, instr.body)[0], program.capacity)
+
+
+def plan_bytes(plan: BodyPlan, capacity: int) -> int:
+    """Return the bytes of the temporaries of a kernel."""
+    most = Sizes.of(plan.kernel, capacity)
     return plan.layout(most, most)[1]
 
 
@@ -40,8 +44,13 @@ def bind_kernel(
     if isinstance(kernel, Permutation):
         return (_permuted(kernel, n, view),)
     plan, names = shared_plan(program, kernel)
-    most = Sizes.of(kernel, program.capacity)
-    return list(_Binding(plan, n, most, lambda place: view(names[place]), scratch).calls())
+    return bind_plan(plan, program.capacity, n, lambda place: view(names[place]), scratch)
+
+
+def bind_plan(plan: BodyPlan, capacity: int, n: int, view: View, scratch: Array) -> Sequence[Call]:
+    """Return the calls of a planned kernel, of whose buffers `view` gives the arrays."""
+    most = Sizes.of(plan.kernel, capacity)
+    return list(_Binding(plan, n, most, view, scratch).calls())
 
 
 def shared_plan(program: Program, kernel: Kernel) -> tuple[BodyPlan, dict[str, str]]:
@@ -53,12 +62,13 @@ def shared_plan(program: Program, kernel: Kernel) -> tuple[BodyPlan, dict[str, s
     places = {name: f"buffer{i}" for i, name in enumerate(names)}
     met = overlaps(program, names, kernel.body.written)
     shared = tuple((places[a], places[b], how) for a, b, how in met)
-    plan = _plan(renamed(kernel, places), shared)
+    plan = known_plan(renamed(kernel, places), shared)
     return plan, {place: name for name, place in places.items()}
 
 
 @lru_cache(maxsize=4096)
-def _plan(kernel: Kernel, shared: tuple[tuple[str, str, str], ...]) -> BodyPlan:
+def known_plan(kernel: Kernel, shared: tuple[tuple[str, str, str], ...]) -> BodyPlan:
+    """Return the plan of a kernel, of whose buffers some share bytes, made when first needed."""
     known: dict[str, dict[str, str]] = {}
     for read, written, how in shared:
         known.setdefault(written, {})[read] = how
@@ -183,16 +193,20 @@ def overlaps(
     """Yield the buffers of a kernel that share bytes with one it writes: the two, and how.
 
     They lie "same" if each element has its own place in both, else one has a "part" of the other.
-    What a kernel touches lives at the same time, so that only buffers of one storage share bytes.
+    What a kernel touches lives at the same time, so that only buffers of one storage share bytes;
+    one that the program does not have shares none.
     """
     blocks: dict[tuple[str, str], list[str]] = {}
     for name in names:
-        blocks.setdefault(program.buffers[name][2:4], []).append(name)
+        if name in program.buffers:
+            blocks.setdefault(program.buffers[name][2:4], []).append(name)
     for target in written:
+        if target not in program.buffers:
+            continue
         other = program.buffers[target]
         for name in blocks[other[2:4]]:
             one = program.buffers[name]
-            if name == target or _meet(_bytes(program, one), _bytes(program, other)):
+            if name == target or _meet(bytes_of(program, one), bytes_of(program, other)):
                 yield name, target, "same" if _alike(one, other) else "part"
 
 
@@ -201,7 +215,8 @@ def _alike(a: Buffer, b: Buffer) -> bool:
     return (a.type.dtype, a.offset, a.shift, a.pitch) == (b.type.dtype, b.offset, b.shift, b.pitch)
 
 
-def _bytes(program: Program, buffer: Buffer) -> range:
+def bytes_of(program: Program, buffer: Buffer) -> range:
+    """Return the places of a buffer's bytes in the memory that it is in."""
     nbytes = buffer.type.nbytes(program.capacity)
     if buffer.pitch:
         nbytes = (
