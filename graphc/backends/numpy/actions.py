@@ -102,12 +102,10 @@ def action_of(kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[
         assert isinstance(kernel, ScatterAdd), "only a scatter-add has sums of rows"
         work = (Work("int64", partial(_places_shape, kernel)),)
         return Action(access.scatter_add, out, (_raw(kernel.source), _raw(kernel.indices)), work)
-    if step.op == "offset":
-        return Action(partial(_offset, step), out)
     if step.op == "philox":
         work = tuple(Work("uint64", partial(_random_shape, i)) for i in range(2))
         return Action(partial(_random, step), out, tuple(ins), work)
-    return _elementwise(step, form, out, ins)
+    return _elementwise(kernel, step, form, out, ins)
 
 
 def _raw(buffer: str) -> Value:
@@ -115,15 +113,48 @@ def _raw(buffer: str) -> Value:
     return Value("buffer", buffer, "one", "")
 
 
-def _elementwise(step: Step, form: Form, out: Value, ins: Sequence[Value]) -> Action:
+def _elementwise(
+    kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[Value]
+) -> Action:
     function = functions.FUNCTIONS[form.name]
     rule = partial(_by_function, form.rule or function.rule)
     work = tuple(Work(dtype or step.dtype, partial(_like, step.span)) for dtype in function.work)
     natural = _natural(form.name, ins)
-    if natural in ("", step.dtype):
-        return Action(rule, out, tuple(ins), work)
-    made = Work(natural, partial(_like, step.span))
-    return Action(partial(_converted, rule), out, tuple(ins), (made,))
+    if natural not in ("", step.dtype):
+        made = Work(natural, partial(_like, step.span))
+        return Action(partial(_converted, rule), out, tuple(ins), (made,))
+    columns = [at for at, value in enumerate(ins) if value.span == "column"]
+    if columns and not work and step.span == "each" and _is_narrow(kernel):
+        at = columns[0]
+        tile = Work(ins[at].dtype, _tile_shape)
+        return Action(partial(_tiled, rule, at), out, tuple(ins), (tile,))
+    return Action(rule, out, tuple(ins), work)
+
+
+def _tile_shape(sizes: Sizes, part: Part) -> tuple[int, ...]:
+    """Return the shape of one line of rows if lines are long and many, else of nothing."""
+    rows = prod(sizes.places)
+    return (1, *sizes.places, part.width) if rows >= NARROW and part.height > 2 else (0,)
+
+
+def _tiled(
+    rule: Callable[..., Sequence[Call]],
+    at: int,
+    sizes: Sizes,
+    part: Part,
+    out: Array,
+    *arrays: Array,
+) -> Sequence[Call]:
+    """Return the calls of a rule that reads a number for each of few columns.
+
+    They copy these to all rows of a line first: NumPy is slow at many short rows.
+    """
+    *ins, tile = arrays
+    if not tile.size:
+        return rule(sizes, part, out, *ins)
+    copy = partial(np.copyto, tile, ins[at])
+    ins[at] = tile
+    return copy, *rule(sizes, part, out, *ins)
 
 
 def _natural(name: str, ins: Sequence[Value]) -> str:
@@ -230,16 +261,6 @@ def _largest(sizes: Sizes, part: Part, out: Array, x: Array, turned: Array) -> S
     source = x.reshape(turned.shape[::-1]).T
     largest = partial(np.maximum.reduce, turned, 0, None, out.reshape(-1))
     return partial(np.copyto, turned, source), largest
-
-
-def _offset(step: Step, sizes: Sizes, part: Part, out: Array) -> Sequence[Call]:
-    """Return the call that writes the place of each row within its tile of places."""
-    assert isinstance(step.value, tuple), "the value is the tile"
-    found = np.zeros((1,) * len(sizes.places), np.int64)
-    for axis, (size, tile) in enumerate(zip(sizes.places, step.value, strict=True)):
-        shape = [-1 if i == axis else 1 for i in range(len(sizes.places))]
-        found = found * tile + (np.arange(size) % tile).reshape(shape)
-    return (partial(np.copyto, out, found[None, ..., None], casting="unsafe"),)
 
 
 def _places_shape(added: ScatterAdd, sizes: Sizes, part: Part) -> tuple[int, int]:

@@ -9,7 +9,6 @@ import numpy as np
 
 from graphc.backends.backend import Call, Link, View
 from graphc.backends.numpy.horizontal import horizontal
-from graphc.backends.numpy.kernels import bind_kernel
 from graphc.ir.op import Array, Op
 from graphc.ir.plan import Instr, Program
 
@@ -29,16 +28,17 @@ def bind(
     """
     calls: list[Call] = []
     border = 0
-    joined = horizontal(program).bind(program, n, view, scratch, skip)
-    for i, instr in enumerate(program.instrs):
+    known = horizontal(program)
+    joined = known.bind(program, n, view, scratch, skip)
+    for i, (instr, kernel) in enumerate(zip(program.instrs, known.kernels, strict=True)):
         if i == program.border:
             border = len(calls)
         if instr.kind in ("send", "receive"):
             calls.extend(bind_exchange(program.name, instr, view, link))
         elif i in joined:
             calls.extend(joined[i])
-        elif instr.body is not None and i not in skip:
-            calls.extend(bind_kernel(program, instr.body, n, view, scratch))
+        elif kernel is not None and i not in skip:
+            calls.extend(kernel.bind(n, view, scratch))
         elif i not in skip and instr.kind != "barrier":
             calls.append(bind_reference(instr, n, view))
     return calls, border if program.border < len(program.instrs) else len(calls)

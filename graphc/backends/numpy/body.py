@@ -20,8 +20,8 @@ from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.body import Span, Step, Store
 from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd, space
 
-PART = 1 << 14
-"""The elements of a part of a loop: a few values of that size fit into the fastest cache."""
+PART = 1 << 15
+"""The elements of a part of a loop: a few values of that size fit into a core's own cache."""
 PRODUCT_PART = 1 << 16
 """The elements of a part of a product."""
 Overlaps = Mapping[str, Mapping[str, str]]
@@ -329,6 +329,8 @@ class _Planning:
             self.values[i] = Value("size", step.value, "one", step.dtype)
         elif step.op == "index":
             self.values[i] = Value("index", "", step.span, step.dtype)
+        elif step.op == "offset":
+            self.values[i] = Value("index", step, self._span_of_users(i), step.dtype)
         else:
             ins = [self.values[arg] for arg in form.args]
             out = self.values[i] = self._out(i)
@@ -349,6 +351,14 @@ class _Planning:
                 out = self.kept[store.step] = self._temporary(self.steps[store.step])
                 self.actions.append(Action(copied, out, (source,)))
 
+    def _span_of_users(self, i: int) -> Span:
+        """Return "each" if only steps of that span use a value that is quicker to read so."""
+        users = {s.span for k in self.order for s in [self.steps[k]] if i in self.forms[k].args}
+        stored = any(store.step == i for store in self.stores)
+        columns = self.kernel.columns if isinstance(self.kernel, Loop) else 0
+        few = isinstance(columns, int) and columns < access.SHORT
+        return "each" if few and users == {"each"} and not stored else self.steps[i].span
+
     def _source(self, i: int) -> Value | None:
         """Return where a step only reads its value, or None if it computes it."""
         step = self.steps[i]
@@ -367,4 +377,4 @@ class _Planning:
                 self.actions.append(Action(copied, out, (value,)))
 
 
-NOT_COMPUTED = ("load", "const", "size", "index")
+NOT_COMPUTED = ("load", "const", "size", "index", "offset")

@@ -17,11 +17,11 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call, View
 from graphc.backends.numpy.kernels import (
+    Planned,
     bind_kernel,
     bind_plan,
     bytes_of,
     plan_bytes,
-    scratch_bytes,
 )
 from graphc.backends.numpy.updates import HEAD, Tail, Update, update_of
 from graphc.compiler.memory import align
@@ -90,7 +90,10 @@ class Horizontal:
     """The groups of a program, and the scratch that its instructions need."""
 
     def __init__(self, program: Program) -> None:
-        own = [scratch_bytes(program, instr) for instr in program.instrs]
+        bodies = [instr.body for instr in program.instrs]
+        self.kernels = [None if body is None else Planned.of(program, body) for body in bodies]
+        """The kernel of each instruction."""
+        own = [0 if kernel is None else kernel.nbytes for kernel in self.kernels]
         self.groups = [group for group in _groups(program) if len(group.updates) > 1]
         self.of = {i: group for group in self.groups for i in group.updates}
         tails = [_tail_bytes(program, group) for group in self.groups]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -26,9 +27,7 @@ from graphc.kernels.walk import Elsewhere
 
 def scratch_bytes(program: Program, instr: Instr) -> int:
     """Return the bytes that an instruction needs for temporaries."""
-    if instr.body is None or isinstance(instr.body, Permutation):
-        return 0
-    return plan_bytes(shared_plan(program, instr.body)[0], program.capacity)
+    return 0 if instr.body is None else Planned.of(program, instr.body).nbytes
 
 
 def plan_bytes(plan: BodyPlan, capacity: int) -> int:
@@ -41,10 +40,7 @@ def bind_kernel(
     program: Program, kernel: Kernel, n: int, view: View, scratch: Array
 ) -> Sequence[Call]:
     """Return the calls of a kernel for `n` rows; `scratch` is memory for its temporaries."""
-    if isinstance(kernel, Permutation):
-        return (_permuted(kernel, n, view),)
-    plan, names = shared_plan(program, kernel)
-    return bind_plan(plan, program.capacity, n, lambda place: view(names[place]), scratch)
+    return Planned.of(program, kernel).bind(n, view, scratch)
 
 
 def bind_plan(plan: BodyPlan, capacity: int, n: int, view: View, scratch: Array) -> Sequence[Call]:
@@ -53,17 +49,43 @@ def bind_plan(plan: BodyPlan, capacity: int, n: int, view: View, scratch: Array)
     return list(_Binding(plan, n, most, view, scratch).calls())
 
 
-def shared_plan(program: Program, kernel: Kernel) -> tuple[BodyPlan, dict[str, str]]:
-    """Return the plan of a kernel, and the names of the buffers that it numbers.
+class Planned(NamedTuple):
+    """A kernel of a program, ready to be bound for any number of rows.
 
-    Kernels that differ only in names, such as those of the layers of a deep net, share one.
+    Kernels that differ only in names, such as those of the layers of a deep net, share a plan;
+    `names` are those of the buffers that it numbers.  A permutation needs none.
     """
-    names = dict.fromkeys((*factors(kernel), *kernel.body.loads, *kernel.body.written))
-    places = {name: f"buffer{i}" for i, name in enumerate(names)}
-    met = overlaps(program, names, kernel.body.written)
-    shared = tuple((places[a], places[b], how) for a, b, how in met)
-    plan = known_plan(renamed(kernel, places), shared)
-    return plan, {place: name for name, place in places.items()}
+
+    kernel: Kernel
+    plan: BodyPlan | None
+    names: Mapping[str, str]
+    capacity: int
+
+    @classmethod
+    def of(cls, program: Program, kernel: Kernel) -> Planned:
+        """Return the kernel with its plan."""
+        if isinstance(kernel, Permutation):
+            return cls(kernel, None, {}, program.capacity)
+        names = dict.fromkeys((*factors(kernel), *kernel.body.loads, *kernel.body.written))
+        places = {name: f"buffer{i}" for i, name in enumerate(names)}
+        met = overlaps(program, names, kernel.body.written)
+        shared = tuple((places[a], places[b], how) for a, b, how in met)
+        plan = known_plan(renamed(kernel, places), shared)
+        back = {place: name for name, place in places.items()}
+        return cls(kernel, plan, back, program.capacity)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its temporaries."""
+        return 0 if self.plan is None else plan_bytes(self.plan, self.capacity)
+
+    def bind(self, n: int, view: View, scratch: Array) -> Sequence[Call]:
+        """Return the calls for `n` rows."""
+        if self.plan is None:
+            assert isinstance(self.kernel, Permutation), "all others are planned"
+            return (_permuted(self.kernel, n, view),)
+        names = self.names
+        return bind_plan(self.plan, self.capacity, n, lambda place: view(names[place]), scratch)
 
 
 @lru_cache(maxsize=4096)
@@ -150,6 +172,8 @@ class _Binding:
         if value.memory == "gathered":
             assert isinstance(key, Step) and isinstance(key.value, Elsewhere)
             return gathered_view(self.sizes, part, self.view(key.buffer), key.value)
+        if value.memory == "index" and isinstance(key, Step):
+            return self._offsets(key, value)
         if value.memory == "index":
             return self._numbers(value, part)
         if value.memory == "temporary":
@@ -176,6 +200,18 @@ class _Binding:
         many = prod(self.sizes.places) if value.span == "row" else 1
         numbers = np.arange(cut.start * many, cut.stop * many, dtype=value.dtype)
         return numbers.reshape(self.sizes.shape(value.span, part))
+
+    def _offsets(self, step: Step, value: Value) -> Array:
+        """Return the place of each row within its tile of places, the same in all lines."""
+        assert isinstance(step.value, tuple), "the value is the tile"
+        places = self.sizes.places
+        found = np.zeros((1,) * len(places), np.int64)
+        for axis, (size, tile) in enumerate(zip(places, step.value, strict=True)):
+            shape = [-1 if i == axis else 1 for i in range(len(places))]
+            found = found * tile + (np.arange(size) % tile).reshape(shape)
+        columns = self.sizes.columns if value.span == "each" else 1
+        whole = np.broadcast_to(found[None, ..., None], (1, *places, columns))
+        return whole.astype(step.dtype)
 
     def _size(self, of: int | float | str) -> int:
         if isinstance(of, str):
