@@ -29,7 +29,7 @@ def bind(
     calls: list[Call] = []
     border = 0
     known = horizontal(program)
-    joined = known.bind(program, n, view, scratch, skip)
+    joined = known.bind(n, view, scratch, skip)
     for i, (instr, kernel) in enumerate(zip(program.instrs, known.kernels, strict=True)):
         if i == program.border:
             border = len(calls)

@@ -7,7 +7,7 @@ lies there is read later, else in a temporary that several values use in turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -24,11 +24,11 @@ PART = 1 << 15
 """The elements of a part of a loop: a few values of that size fit into a core's own cache."""
 PRODUCT_PART = 1 << 16
 """The elements of a part of a product."""
-Overlaps = Mapping[str, Mapping[str, str]]
-"""For each buffer that is written, those that share bytes with it: "same" or in "part"."""
+Shared = tuple[tuple[str, str, str], ...]
+"""Buffers that share bytes with one that is written: the two, and "same" or "part"."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class BodyPlan:
     """What a kernel computes once, what part by part, what it stores last, and its temporaries.
 
@@ -36,6 +36,7 @@ class BodyPlan:
     """
 
     kernel: Kernel
+    shared: Shared
     once: tuple[Action, ...]
     parts: tuple[Action, ...]
     last: tuple[Action, ...]
@@ -93,9 +94,9 @@ def _may_cut(kernel: Kernel) -> bool:
     return not (drawn and kernel.rows == 1)
 
 
-def plan_body(kernel: Kernel, overlaps: Overlaps) -> BodyPlan:
-    """Return the plan of a kernel."""
-    return _Planning(kernel, overlaps).plan()
+def plan_body(kernel: Kernel, shared: Shared) -> BodyPlan:
+    """Return the plan of a kernel, of whose buffers some share bytes."""
+    return _Planning(kernel, shared).plan()
 
 
 class Read(NamedTuple):
@@ -113,8 +114,12 @@ class Read(NamedTuple):
 class _Planning:
     """The plan of a body under construction."""
 
-    def __init__(self, kernel: Kernel, overlaps: Overlaps) -> None:
-        self.kernel, self.overlaps = kernel, overlaps
+    def __init__(self, kernel: Kernel, shared: Shared) -> None:
+        self.kernel, self.shared = kernel, shared
+        self.overlaps: dict[str, dict[str, str]] = {}
+        """For each buffer that is written, those that share bytes with it: "same" or in "part"."""
+        for read, written, how in shared:
+            self.overlaps.setdefault(written, {})[read] = how
         self.steps, self.stores = kernel.body.steps, kernel.body.stores
         self.forms = [form_of(self.steps, step) for step in self.steps]
         needed = self._needed()
@@ -154,7 +159,7 @@ class _Planning:
         parts, self.actions = tuple(self.actions), []
         self._store_copies(inner=False)  # parts may read what these overwrite
         last, temporaries = tuple(self.actions), tuple(self.temporaries)
-        return BodyPlan(self.kernel, once, parts, last, temporaries, whole)
+        return BodyPlan(self.kernel, self.shared, once, parts, last, temporaries, whole)
 
     # ------------------------------------------------------------------ when
 

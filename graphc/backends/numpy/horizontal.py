@@ -18,7 +18,6 @@ from numpy.lib.stride_tricks import as_strided
 from graphc.backends.backend import Call, View
 from graphc.backends.numpy.kernels import (
     Planned,
-    bind_kernel,
     bind_plan,
     bytes_of,
     plan_bytes,
@@ -27,7 +26,6 @@ from graphc.backends.numpy.updates import HEAD, Tail, Update, update_of
 from graphc.compiler.memory import align
 from graphc.ir.op import Array
 from graphc.ir.plan import Buffer, Instr, Program
-from graphc.kernels.kernel import Kernel
 
 MOST = 1 << 18
 """The most bytes that the heads of a group write."""
@@ -37,24 +35,30 @@ MOST = 1 << 18
 class Group:
     """Updates with one tail, by the number of the instruction.
 
-    `slot` is the part of the scratch that its heads write to.
+    `slot` is the part of the scratch that its heads write to, `room` the bytes of all.
     """
 
     tail: Tail
     slot: int
     updates: dict[int, Update] = field(default_factory=dict)
-    nbytes: int = 0
+    room: int = 0
     reads: dict[object, Buffer] = field(default_factory=dict)
     writes: set[object] = field(default_factory=set)
 
-    def add(self, program: Program, i: int, instr: Instr, update: Update) -> None:
+    def add(self, program: Program, i: int, update: Update) -> None:
         """Add an instruction, which is this update."""
         self.updates[i] = update
-        self.nbytes += align(update.nbytes)
-        for name in (*update.states, *self.tail.numbers):
+        self.room += update.room
+        for name in (*update.states, *update.numbers):
             buffer = program.buffers[name]
             self.reads[buffer[2:4]] = buffer
-        self.writes.update(program.buffers[name][2:4] for name in instr.outs)
+        self.writes.update(program.buffers[name][2:4] for name in program.instrs[i].outs)
+
+    def tail_bytes(self, capacity: int) -> int:
+        """Return the bytes of the temporaries of all tails as one."""
+        itemsize = next(iter(self.updates.values())).itemsize
+        elements = sum(align(update.nbytes) // itemsize for update in self.updates.values())
+        return plan_bytes(self.tail.plan(elements), capacity)
 
     def lets_pass(self, program: Program, instr: Instr) -> bool:
         """Return whether an instruction may run before the tails, which follow it in the program.
@@ -94,28 +98,29 @@ class Horizontal:
         self.kernels = [None if body is None else Planned.of(program, body) for body in bodies]
         """The kernel of each instruction."""
         own = [0 if kernel is None else kernel.nbytes for kernel in self.kernels]
-        self.groups = [group for group in _groups(program) if len(group.updates) > 1]
+        found = _groups(program, self.kernels)
+        self.groups = [group for group in found if len(group.updates) > 1]
         self.of = {i: group for group in self.groups for i in group.updates}
-        tails = [_tail_bytes(program, group) for group in self.groups]
+        tails = [group.tail_bytes(program.capacity) for group in self.groups]
         base = align(max((*own, *tails), default=0))
         slots = max((group.slot + 1 for group in self.groups), default=0)
         self.starts = [base]
         """Where in the scratch each slot begins."""
         for slot in range(slots):
-            most = max((g.nbytes for g in self.groups if g.slot == slot), default=0)
+            most = max((g.room for g in self.groups if g.slot == slot), default=0)
             self.starts.append(self.starts[-1] + most)
         self.scratch = [self.starts[-1] if i in self.of else need for i, need in enumerate(own)]
 
     def bind(
-        self, program: Program, n: int, view: View, scratch: Array, skip: frozenset[int]
+        self, n: int, view: View, scratch: Array, skip: frozenset[int]
     ) -> dict[int, Sequence[Call]]:
         """Return the calls of the instructions that run together with others."""
         found: dict[int, Sequence[Call]] = {}
         for group in self.groups:
             start = self.starts[group.slot]
-            heads = scratch[start : start + group.nbytes]
+            heads = scratch[start : start + group.room]
             for members in _runs(group, view, skip):
-                run = _Run(program, members, n, view, scratch, heads)
+                run = _Run(members, n, view, scratch, heads)
                 found.update(run.calls())
                 heads = heads[align(run.nbytes) :]
         return found
@@ -125,84 +130,66 @@ class _Run:
     """Updates of a group whose states lie side by side, and the memory that they run on."""
 
     def __init__(
-        self,
-        program: Program,
-        members: Sequence[Member],
-        n: int,
-        view: View,
-        scratch: Array,
-        heads: Array,
+        self, members: Sequence[Member], n: int, view: View, scratch: Array, heads: Array
     ) -> None:
-        self.program, self.members, self.n = program, members, n
+        self.members, self.n = members, n
         self.view, self.scratch, self.heads = view, scratch, heads
         self.first = members[0].update
         self.start, self.nbytes = members[0].start, members[-1].stop - members[0].start
 
     def calls(self) -> dict[int, list[Call]]:
         """Return the calls of each instruction: of the last one also the tail of all."""
-        found: dict[int, list[Call]] = {
-            one.i: [] if one.update.head is None else self._head(one, one.update.head)
-            for one in self.members
-        }
+        found = {one.i: list(self._head(one)) for one in self.members}
         found[max(found)].extend([*self._padding(), *self._tail()])
         return found
 
-    def _head(self, one: Member, kernel: Kernel) -> list[Call]:
-        store = kernel.body.stores[0]
-        dtype = kernel.body.steps[store.step].dtype
-        own = self.heads[one.start - self.start : one.stop - self.start].view(dtype)
-        return list(
-            bind_kernel(
-                self.program,
-                kernel,
-                self.n,
-                lambda name: own if name == HEAD else self.view(name),
-                self.scratch,
-            )
-        )
+    def _head(self, one: Member) -> Sequence[Call]:
+        (parts, kernel), part = one.update, slice(one.start - self.start, one.stop - self.start)
+        if parts.head is None:
+            return ()
+        own = self.heads[part].view(parts.dtype)
+
+        def view(place: str) -> Array:
+            return own if place == HEAD else self.view(kernel.names[place])
+
+        return bind_plan(parts.head, kernel.capacity, self.n, view, self.scratch)
 
     def _padding(self) -> Iterator[Call]:
         """Yield calls that clear what lies between the heads: tails of padding are of zeros."""
-        for one, other in pairwise(self.members if self.first.head is not None else ()):
+        for one, other in pairwise(self.members if self.first.room else ()):
             between = self.heads[one.stop - self.start : other.start - self.start]
             if between.size:
                 yield partial(between.fill, 0)
 
     def _tail(self) -> Sequence[Call]:
-        arrays = {
-            str(k): _flat(self.view(name), self.nbytes) for k, name in enumerate(self.first.states)
-        }
-        arrays.update((name, self.view(name)) for name in self.first.tail.numbers)
-        if self.first.head is not None:
-            arrays[HEAD] = self.heads[: self.nbytes].view(arrays["0"].dtype)
-        plan = self.first.tail.plan(arrays["0"].size)
-        return bind_plan(plan, self.program.capacity, self.n, arrays.__getitem__, self.scratch)
+        update, (parts, kernel) = self.first, self.first
+        states = (_flat(self.view(name), self.nbytes) for name in update.states)
+        arrays = {f"state{k}": array for k, array in enumerate(states)}
+        numbers = map(self.view, update.numbers)
+        arrays.update((f"number{k}", array) for k, array in enumerate(numbers))
+        arrays[HEAD] = self.heads[: self.nbytes if update.room else 0].view(parts.dtype)
+        plan = parts.tail.plan(self.nbytes // update.itemsize)
+        return bind_plan(plan, kernel.capacity, self.n, arrays.__getitem__, self.scratch)
 
 
-def _tail_bytes(program: Program, group: Group) -> int:
-    """Return the bytes of the temporaries of all tails as one."""
-    elements = [align(u.elements * u.itemsize) // u.itemsize for u in group.updates.values()]
-    return plan_bytes(group.tail.plan(sum(elements)), program.capacity)
-
-
-def _groups(program: Program) -> list[Group]:
+def _groups(program: Program, kernels: Sequence[Planned | None]) -> list[Group]:
     """Return the updates of a program that may wait for each other."""
     made: list[Group] = []
-    waiting: dict[Tail, Group] = {}
-    for i, instr in enumerate(program.instrs):
+    waiting: dict[object, Group] = {}
+    for i, (instr, kernel) in enumerate(zip(program.instrs, kernels, strict=True)):
         if i == program.border:
             waiting = {}
-        waiting = {t: group for t, group in waiting.items() if group.lets_pass(program, instr)}
-        update = None if instr.body is None else update_of(program, instr.body)
-        if update is None or update.nbytes > MOST:
+        waiting = {kind: one for kind, one in waiting.items() if one.lets_pass(program, instr)}
+        update = None if kernel is None else update_of(program, kernel)
+        if update is None or update.room > MOST:
             continue
-        group = waiting.get(update.tail)
-        if group is None or (update.nbytes and group.nbytes + align(update.nbytes) > MOST):
-            taken = {other.slot for tail, other in waiting.items() if tail != update.tail}
+        group = waiting.get(update.kind)
+        if group is None or group.room + update.room > MOST:
+            taken = {one.slot for kind, one in waiting.items() if kind != update.kind}
             slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
-            group = waiting[update.tail] = Group(update.tail, slot)
+            group = waiting[update.kind] = Group(update.parts.tail, slot)
             made.append(group)
-        group.add(program, i, instr, update)
+        group.add(program, i, update)
     return made
 
 
@@ -221,7 +208,7 @@ class Member(NamedTuple):
     @property
     def stop(self) -> int:
         """The address at which the first state ends."""
-        return self.start + self.update.elements * self.update.itemsize
+        return self.start + self.update.nbytes
 
     def is_followed_by(self, other: Member) -> bool:
         """Return whether all states of another one begin where these end, but for padding."""

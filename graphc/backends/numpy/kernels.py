@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import as_strided
 from graphc.backends.backend import Call, View
 from graphc.backends.numpy.access import gathered_view
 from graphc.backends.numpy.actions import Action
-from graphc.backends.numpy.body import BodyPlan, plan_body
+from graphc.backends.numpy.body import BodyPlan, Shared, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
 from graphc.compiler.memory import align
 from graphc.ir.op import Array
@@ -89,12 +89,9 @@ class Planned(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def known_plan(kernel: Kernel, shared: tuple[tuple[str, str, str], ...]) -> BodyPlan:
+def known_plan(kernel: Kernel, shared: Shared) -> BodyPlan:
     """Return the plan of a kernel, of whose buffers some share bytes, made when first needed."""
-    known: dict[str, dict[str, str]] = {}
-    for read, written, how in shared:
-        known.setdefault(written, {})[read] = how
-    return plan_body(kernel, known)
+    return plan_body(kernel, shared)
 
 
 def factors(kernel: Kernel) -> tuple[str, ...]:
@@ -229,16 +226,12 @@ def overlaps(
     """Yield the buffers of a kernel that share bytes with one it writes: the two, and how.
 
     They lie "same" if each element has its own place in both, else one has a "part" of the other.
-    What a kernel touches lives at the same time, so that only buffers of one storage share bytes;
-    one that the program does not have shares none.
+    What a kernel touches lives at the same time, so that only buffers of one storage share bytes.
     """
     blocks: dict[tuple[str, str], list[str]] = {}
     for name in names:
-        if name in program.buffers:
-            blocks.setdefault(program.buffers[name][2:4], []).append(name)
+        blocks.setdefault(program.buffers[name][2:4], []).append(name)
     for target in written:
-        if target not in program.buffers:
-            continue
         other = program.buffers[target]
         for name in blocks[other[2:4]]:
             one = program.buffers[name]

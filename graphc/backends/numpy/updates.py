@@ -5,17 +5,19 @@ Tails are elementwise, so that those of states that lie side by side can be one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
-from graphc.backends.numpy.body import BodyPlan
-from graphc.backends.numpy.kernels import known_plan, overlaps
-from graphc.ir.plan import Program
+from graphc.backends.numpy.body import BodyPlan, Shared
+from graphc.backends.numpy.kernels import Planned, known_plan
+from graphc.compiler.memory import align
+from graphc.ir.plan import Buffer, Program
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.body import Body, Span, Step, Store
 from graphc.kernels.functions import FUNCTIONS
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, space
+from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd, space
 
 HEAD = "%head"
 """The buffer that a head writes and its tail reads."""
@@ -23,50 +25,99 @@ HEADS = ("product", "sum", "load")
 """The steps that a kernel is cut behind."""
 
 
-class Tail(NamedTuple):
-    """What updates have in common that differ in their states only.
-
-    In the body the states are "0", "1", ...; `shared` says which of them share bytes.
-    """
+@dataclass(frozen=True)
+class Tail:
+    """An update of any states: "state0", ... in the body, with the numbers "number0", ..."""
 
     body: Body
-    shared: tuple[tuple[str, str, str], ...]
+    shared: Shared
 
     def plan(self, elements: int) -> BodyPlan:
         """Return the plan of the update of so many elements."""
         return known_plan(Loop(1, elements, "columns", self.body, "none"), self.shared)
 
-    @property
-    def numbers(self) -> Iterator[str]:
-        """The buffers that hold one number, such as a rate."""
-        return (s.buffer for s in self.body.steps if s.op == "load" and s.span == "one")
+
+class Parts(NamedTuple):
+    """A kernel cut in two: its head, if it has one, its tail, and the buffers of the tail."""
+
+    head: BodyPlan | None
+    tail: Tail
+    states: tuple[str, ...]
+    numbers: tuple[str, ...]
+    elements: int
+    dtype: str
 
 
 class Update(NamedTuple):
-    """A kernel cut in two: its tail, the states that this updates, and its head if it has one."""
+    """A kernel of a program in its parts."""
 
-    tail: Tail
-    states: tuple[str, ...]
-    head: Kernel | None
-    elements: int
-    itemsize: int
+    parts: Parts
+    kernel: Planned
+
+    @property
+    def states(self) -> list[str]:
+        """The names of the states that it reads and writes."""
+        return [self.kernel.names[place] for place in self.parts.states]
+
+    @property
+    def numbers(self) -> list[str]:
+        """The names of the numbers that it reads, such as a rate."""
+        return [self.kernel.names[place] for place in self.parts.numbers]
+
+    @property
+    def kind(self) -> object:
+        """What is equal for all updates that can be one."""
+        return id(self.parts.tail), *self.numbers
+
+    @property
+    def itemsize(self) -> int:
+        """The bytes of an element."""
+        return ITEMSIZE[self.parts.dtype]
 
     @property
     def nbytes(self) -> int:
-        """The bytes that the head writes."""
-        return 0 if self.head is None else self.elements * self.itemsize
+        """The bytes of each state, and of what the head writes."""
+        return self.parts.elements * self.itemsize
+
+    @property
+    def room(self) -> int:
+        """The bytes that the head takes, with padding."""
+        return 0 if self.parts.head is None else align(self.nbytes)
 
 
-def update_of(program: Program, kernel: Kernel) -> Update | None:
+def update_of(program: Program, kernel: Planned) -> Update | None:
     """Return a kernel in its parts, or None if it does not end in an update of a fixed size."""
-    if any(program.buffers[name].space != "state" for name in kernel.body.written):
+    if kernel.plan is None:
         return None
-    if isinstance(kernel, (Permutation, ScatterAdd)):
+    buffers = [(place, program.buffers[name]) for place, name in kernel.names.items()]
+    spaces = {place: buffer.space for place, buffer in buffers}
+    if any(spaces[store.buffer] != "state" for store in kernel.plan.kernel.body.stores):
         return None
-    if isinstance(kernel, Gemm) and kernel.stack is not None:
+    apart = frozenset(place for place, buffer in buffers if _has_neighbours(buffer))
+    parts = _parts(kernel.plan, apart)
+    return None if parts is None else Update(parts, kernel)
+
+
+def _has_neighbours(buffer: Buffer) -> bool:
+    """Return whether a buffer lies in memory as states do."""
+    given = buffer.space == "feed" and buffer.key.startswith("gradient:")
+    return not buffer.pitch and (buffer.space == "state" or given)
+
+
+@lru_cache(maxsize=4096)
+def _parts(plan: BodyPlan, apart: frozenset[str]) -> Parts | None:
+    """Return the parts of a kernel, of whose buffers those in `apart` have neighbours."""
+    kernel = plan.kernel
+    if isinstance(kernel, ScatterAdd) or (isinstance(kernel, Gemm) and kernel.stack is not None):
         return None
-    cut = _Cut(program, kernel)
-    return cut.update() if cut.is_possible() else None
+    cut = _Cut(kernel, apart)
+    return cut.parts(plan.shared) if cut.is_possible() else None
+
+
+@lru_cache(maxsize=4096)
+def _known(tail: Tail) -> Tail:
+    """Return the one tail that is equal to this."""
+    return tail
 
 
 class _Cut:
@@ -75,8 +126,8 @@ class _Cut:
     It is None if all that the kernel reads has neighbours.
     """
 
-    def __init__(self, program: Program, kernel: Kernel) -> None:
-        self.program, self.kernel = program, kernel
+    def __init__(self, kernel: Kernel, apart: frozenset[str]) -> None:
+        self.kernel, self.apart = kernel, apart
         self.steps, self.stores = kernel.body.steps, kernel.body.stores
         self.rows, self.columns = space(kernel)
         own = (*FUNCTIONS, "load", "const")
@@ -84,19 +135,16 @@ class _Cut:
         self.at = self.others[0] if self.others else self._foreign()
         self.span: Span = "each" if self.at is None else self.steps[self.at].span
         self.elements = self._size(self.span)
-        self.tail = _needed(self.steps, [store.step for store in self.stores], self.at)
+        self.stored = [store.step for store in self.stores]
+        self.tail = _needed(self.steps, self.stored, self.at)
 
     def _foreign(self) -> int | None:
         """Return the first load of elements that have no neighbours."""
-        loads = (i for i, step in enumerate(self.steps) if step.op == "load")
-        return next((i for i in loads if not self._has_neighbours(self.steps[i])), None)
+        return next((i for i, s in enumerate(self.steps) if not self._may_load(s)), None)
 
-    def _has_neighbours(self, step: Step) -> bool:
-        """Return whether a load is of one number, or of what lies in memory as states do."""
-        buffer = self.program.buffers[step.buffer]
-        given = buffer.space == "feed" and buffer.key.startswith("gradient:")
-        apart = not buffer.pitch and (buffer.space == "state" or given)
-        return apart or self._size(step.span) == 1
+    def _may_load(self, step: Step) -> bool:
+        """Return whether a step loads one number, elements that have neighbours, or nothing."""
+        return step.op != "load" or step.buffer in self.apart or self._size(step.span) == 1
 
     def _size(self, span: Span) -> int:
         """Return the number of elements of a value, or 0 if it depends on the batch."""
@@ -110,50 +158,50 @@ class _Cut:
             return False
         if self.at is not None and self.steps[self.at].op not in HEADS:
             return False
-        tail, stored = ([self.steps[i] for i in of] for of in (self.tail, self._stored))
+        tail, stored = ([self.steps[i] for i in of] for of in (self.tail, self.stored))
         head = [] if self.at is None else [self.steps[self.at]]
         in_memory = [*stored, *head, *(s for s in tail if s.op == "load" and self._is_large(s))]
         return (
-            all(i != self.at for i in self._stored)
+            self.at not in self.stored
             and all(self._size(step.span) in (1, self.elements) for step in tail)
             and all(self._size(store.span) == self.elements for store in self.stores)
-            and all(self._has_neighbours(step) for step in tail if step.op == "load")
+            and all(map(self._may_load, tail))
             and len({ITEMSIZE[step.dtype] for step in in_memory}) == 1
         )
-
-    @property
-    def _stored(self) -> list[int]:
-        return [store.step for store in self.stores]
 
     def _is_large(self, step: Step) -> bool:
         return self._size(step.span) != 1
 
-    def update(self) -> Update:
-        """Return the kernel in its parts."""
-        steps: list[Step] = []
-        if self.at is not None:
-            steps.append(Step("load", (), "each", self.steps[self.at].dtype, HEAD))
-        order = [*(() if self.at is None else (self.at,)), *self.tail]
+    def parts(self, shared: Shared) -> Parts:
+        """Return the head and the tail of a kernel, of whose buffers these share bytes."""
+        order = self.tail if self.at is None else [self.at, *self.tail]
         number = {i: place for place, i in enumerate(order)}
         states: dict[str, str] = {}
-        for i in self.tail:
-            step = self.steps[i]
-            span: Span = "each" if self._is_large(step) else "one"
+        numbers: dict[str, str] = {}
+        steps: list[Step] = []
+        for i in order:
+            step, large = self.steps[i], self._is_large(self.steps[i])
+            if i == self.at:
+                steps.append(Step("load", (), "each", step.dtype, HEAD))
+                continue
             buffer = step.buffer
-            if buffer and span == "each":
-                buffer = states.setdefault(buffer, str(len(states)))
+            if buffer and large:
+                buffer = states.setdefault(buffer, f"state{len(states)}")
+            elif buffer:
+                buffer = numbers.setdefault(buffer, f"number{len(numbers)}")
             args = tuple(number[arg] for arg in step.args)
+            span: Span = "each" if large else "one"
             steps.append(step._replace(args=args, span=span, buffer=buffer))
         stores = [
-            Store(states.setdefault(s.buffer, str(len(states))), number[s.step], "each")
+            Store(states.setdefault(s.buffer, f"state{len(states)}"), number[s.step], "each")
             for s in self.stores
         ]
-        met = overlaps(self.program, states, self.kernel.body.written)
-        shared = tuple((states[a], states[b], how) for a, b, how in met)
-        tail, itemsize = Tail(Body(tuple(steps), tuple(stores)), shared), ITEMSIZE[steps[-1].dtype]
-        return Update(tail, tuple(states), self._head(), self.elements, itemsize)
+        met = [(states[a], states[b], how) for a, b, how in shared if a in states]
+        tail = _known(Tail(Body(tuple(steps), tuple(stores)), tuple(met)))
+        dtype = self.steps[self.stored[0]].dtype
+        return Parts(self._head(), tail, tuple(states), tuple(numbers), self.elements, dtype)
 
-    def _head(self) -> Kernel | None:
+    def _head(self) -> BodyPlan | None:
         """Return the kernel that computes what the tail begins with."""
         if self.at is None:
             return None
@@ -164,7 +212,7 @@ class _Cut:
             for i in order
         ]
         body = Body(tuple(steps), (Store(HEAD, number[self.at], self.span),))
-        return replace(self.kernel, body=body)
+        return known_plan(replace(self.kernel, body=body), ())
 
 
 def _needed(steps: Sequence[Step], of: Sequence[int], behind: int | None = None) -> list[int]:
