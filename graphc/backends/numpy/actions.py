@@ -171,9 +171,25 @@ def _like(span: Span, sizes: Sizes, part: Part) -> tuple[int, ...]:
 
 
 def _by_function(
-    rule: functions.Rule, sizes: Sizes, part: Part, out: Array, *arrays: Array
+    rule: functions.Rule, sizes: Sizes, part: Part, out: Array, *operands: Array
 ) -> Sequence[Call]:
-    return rule(out, *arrays)
+    """Return the calls of a rule.
+
+    NumPy takes less time to begin if arrays have no axis too many, and if memory that is both read
+    and written is one object.
+    """
+    arrays = list(operands)
+    whole = [out, *(array for array in arrays if array.ndim)]
+    if out.ndim and all(a.shape == out.shape and a.flags.c_contiguous for a in whole):
+        shape = () if out.size == 1 else (-1,)
+        out, *arrays = (a.reshape(shape) if a.ndim else a for a in (out, *arrays))
+    return rule(out, *(out if _is_same(array, out) else array for array in arrays))
+
+
+def _is_same(a: Array, b: Array) -> bool:
+    """Return whether two arrays are the same memory, read in the same way."""
+    alike = (a.shape, a.strides, a.dtype) == (b.shape, b.strides, b.dtype)
+    return alike and a.ctypes.data == b.ctypes.data
 
 
 def _converted(

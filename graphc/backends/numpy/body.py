@@ -244,9 +244,8 @@ class _Planning:
 
     def _placeable_operand(self, i: int, store: Store) -> int | None:
         """Return an operand that a step may overwrite, the last to use it, or None."""
-        name, args, _ = self.forms[i]
-        over = functions.FUNCTIONS[name].over if name in functions.FUNCTIONS else ()
-        for at in over:
+        args = self.forms[i].args
+        for at in self._over(i):
             if at >= len(args) or args.count(args[at]) > 1:
                 continue
             arg, mine = self.steps[args[at]], self.steps[i]
@@ -256,6 +255,12 @@ class _Planning:
             if alike and together and dies and self._may_lie(args[at], store):
                 return args[at]
         return None
+
+    def _over(self, i: int) -> Sequence[int]:
+        """Return the arguments that a step may overwrite; NumPy is slow to overwrite one number."""
+        function = functions.FUNCTIONS.get(self.forms[i].name)
+        one = not any(self._shape(self.steps[i].span))
+        return () if function is None or one else function.over
 
     def _may_lie(self, i: int, store: Store) -> bool:
         """Return whether a value may be computed in a buffer: nothing reads what it overwrites.
@@ -287,11 +292,10 @@ class _Planning:
 
     def _out(self, i: int) -> Value:
         """Return where a value is written: its store, a dying operand, or a temporary."""
-        step, (name, args, _) = self.steps[i], self.forms[i]
+        step, args = self.steps[i], self.forms[i].args
         if i in self.placed:
             return Value("buffer", self.placed[i], step.span, step.dtype)
-        over = functions.FUNCTIONS[name].over if name in functions.FUNCTIONS else ()
-        for at in over:
+        for at in self._over(i):
             if at < len(args) and self._dies(args[at], i) and args.count(args[at]) == 1:
                 value = self.values[args[at]]
                 if value[2:] == (step.span, step.dtype):
