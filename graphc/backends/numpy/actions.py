@@ -265,7 +265,7 @@ def _reduced(
     """Return the call that reduces an axis."""
     whole = np.broadcast_to(x, sizes.shape("each", part))
     axes = (whole.ndim - 1,) if axis == "columns" else tuple(range(whole.ndim - 1))
-    return (partial(ufunc.reduce, whole, axes, out.dtype, out, True),)
+    return (partial(ufunc.reduce, whole, axes, out.dtype, out, keepdims=True),)
 
 
 def _narrow_shape(sizes: Sizes, part: Part) -> tuple[int, ...]:

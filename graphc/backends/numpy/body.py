@@ -118,8 +118,8 @@ class _Planning:
         self.kernel, self.shared = kernel, shared
         self.overlaps: dict[str, dict[str, str]] = {}
         """For each buffer that is written, those that share bytes with it: "same" or in "part"."""
-        for read, written, how in shared:
-            self.overlaps.setdefault(written, {})[read] = how
+        for one, written, how in shared:
+            self.overlaps.setdefault(written, {})[one] = how
         self.steps, self.stores = kernel.body.steps, kernel.body.stores
         self.forms = [form_of(self.steps, step) for step in self.steps]
         needed = self._needed()
