@@ -24,6 +24,8 @@ PART = 1 << 15
 """The elements of a part of a loop: a few values of that size fit into a core's own cache."""
 PRODUCT_PART = 1 << 16
 """The elements of a part of a product."""
+PRODUCT_ROWS = 256
+"""The rows of a part of a product are at least so many."""
 Shared = tuple[tuple[str, str, str], ...]
 """Buffers that share bytes with one that is written: the two, and "same" or "part"."""
 
@@ -76,7 +78,7 @@ def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) 
     if len(actions) < 2 or most.lines * line <= limit or not _may_cut(kernel):
         yield whole
     elif "rows" not in axes and most.lines > 1:
-        step = max(limit // max(line, 1), 1)
+        step = max(limit // max(line, 1), _fewest_lines(kernel))
         for start in range(0, max(sizes.lines, 1), step):
             yield Part(slice(start, min(start + step, sizes.lines)), whole.columns)
     elif axes <= {"rows"} and isinstance(kernel, Loop) and not kernel.places and most.rows <= 64:
@@ -85,6 +87,11 @@ def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) 
             yield Part(whole.rows, slice(start, min(start + step, sizes.columns)))
     else:
         yield whole
+
+
+def _fewest_lines(kernel: Kernel) -> int:
+    """Return the lines that a part has at least: a product takes as long to prepare for few rows."""
+    return PRODUCT_ROWS if isinstance(kernel, Gemm) and kernel.window is None else 1
 
 
 def _may_cut(kernel: Kernel) -> bool:
