@@ -90,7 +90,7 @@ def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) 
 
 
 def _fewest_lines(kernel: Kernel) -> int:
-    """Return the lines that a part has at least: a product takes as long to prepare for few rows."""
+    """Return the lines that a part has at least: few rows of a product take as long to prepare."""
     return PRODUCT_ROWS if isinstance(kernel, Gemm) and kernel.window is None else 1
 
 
