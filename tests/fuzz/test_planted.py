@@ -205,11 +205,11 @@ def planted(fault: Plant) -> Iterator[None]:
     """With the fault, and with plans of kernels that are made with it or without it alone."""
     try:
         with pytest.MonkeyPatch.context() as patch:
-            kernels._plan.cache_clear()
+            kernels.known_plan.cache_clear()
             fault(patch)
             yield
     finally:
-        kernels._plan.cache_clear()
+        kernels.known_plan.cache_clear()
 
 
 def failures(wishes: Wishes) -> Iterator[Verdict]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from math import prod
 from typing import NamedTuple
@@ -31,15 +31,39 @@ class Run(NamedTuple):
     first: int
     grows: int
 
+    @property
+    def cut(self) -> slice:
+        """The indices."""
+        return slice(self.start, self.start + (self.length - 1) * self.step + 1, self.step)
+
+
+NO_RUN = Run(0, 1, 0, 0, 0)
+SHORT = 64
+"""The elements below which NumPy is slow at many pieces."""
+
 
 def is_view(kernel: Loop, step: Step) -> bool:
-    """Return whether gathered elements are a view of the buffer, whatever the batch."""
+    """Return whether gathered elements are best read where they are, whatever the batch."""
     assert isinstance(step.value, AccessMap), "the value is the access map"
-    if step.value.given:
+    if step.value.given or 0 < _together(kernel, step.value.axes) < SHORT:
         return False
     sizes: list[Dim] = [_first_size(kernel), *kernel.places, kernel.columns]
     axis_maps = step.value.axes
     return all(w.divisor == 1 and w.is_inside(s) for w, s in zip(axis_maps, sizes, strict=True))
+
+
+def _together(kernel: Loop, axis_maps: Sequence[AxisMap]) -> int:
+    """Return how many elements lie together in a line of several rows; 0 if that is unknown."""
+    if not kernel.places or not isinstance(kernel.columns, int):
+        return 0
+    many = 1
+    for size, axis_map in zip(
+        (kernel.columns, *kernel.places[::-1]), axis_maps[::-1], strict=False
+    ):
+        if axis_map.scale * axis_map.pitch != many:
+            break
+        many *= size
+    return many if many > 1 else 0
 
 
 def _first_size(kernel: Loop) -> Dim:
@@ -82,36 +106,89 @@ def fetch(step: Step, sizes: Sizes, part: Part, out: Array, source: Array) -> Se
     at = step.value
     assert isinstance(at, AccessMap), "the value is the access map"
     ranges = _ranges(sizes, part)
-    runs: list[Run] = []
+    found: list[Sequence[Run]] = []
     for indices, axis_map in zip(ranges, at.axes, strict=True):
-        run = run_of(indices, axis_map, dim_at(axis_map.size, sizes.n))
-        if run is None:
+        runs = runs_of(indices, axis_map, dim_at(axis_map.size, sizes.n))
+        if runs is None:
             return _taken(at, ranges, sizes, out, source)
-        runs.append(run)
-    counts = [run.length for run in runs]
+        found.append(runs)
+    counts = [sum(run.length for run in runs) for runs in found]
     calls: list[Call] = [] if counts == list(out.shape) else [partial(out.fill, at.fill)]
-    if all(counts):
-        cut = tuple(slice(r.start, r.start + (r.length - 1) * r.step + 1, r.step) for r in runs)
-        calls.append(partial(np.copyto, out[cut], _read(source, at.axes, runs)))
-    return calls
+    return [*calls, *_copies(out, source, at.axes, found)]
 
 
-def run_of(indices: range, axis_map: AxisMap, size: int) -> Run | None:
-    """Return the indices that have a position, or None if they are not evenly spaced."""
-    if axis_map.divisor > 1 and (axis_map.floor or abs(axis_map.scale) != 1):
+def runs_of(indices: range, axis_map: AxisMap, size: int) -> Sequence[Run] | None:
+    """Return the indices that have a position, or None if they are in no few evenly spaced runs."""
+    if axis_map.divisor > 1 and abs(axis_map.scale) != 1:
         return None
-    begin = indices.start
-    while (begin * axis_map.scale + axis_map.shift) % axis_map.divisor:
+    begin, step = indices.start, axis_map.divisor
+    if axis_map.floor:
+        begins = range(begin, min(begin + step, indices.stop))
+        return [_inside(indices, axis_map, first, size) for first in begins] or [NO_RUN]
+    while (begin * axis_map.scale + axis_map.shift) % step:
         begin += 1
+    return [_inside(indices, axis_map, begin, size)]
+
+
+def _inside(indices: range, axis_map: AxisMap, begin: int, size: int) -> Run:
+    """Return the run of an index and those that are a multiple of `apart` further."""
     many = len(range(begin, indices.stop, axis_map.divisor))
     first, grows = (begin * axis_map.scale + axis_map.shift) // axis_map.divisor, axis_map.scale
     low, high = (0, size - 1) if grows > 0 else (size - 1, 0)
     start = max(0, -((first - low) // grows))
     length = min(many - 1, (high - first) // grows) - start + 1
     if length <= 0:
-        return Run(0, 1, 0, 0, 0)
+        return NO_RUN
     at = begin + start * axis_map.divisor - indices.start
     return Run(at, axis_map.divisor, length, first + start * grows, grows)
+
+
+def _copies(
+    out: Array, source: Array, axis_maps: Sequence[AxisMap], found: Sequence[Sequence[Run]]
+) -> Iterator[Call]:
+    """Yield calls that copy the elements at the positions of all runs of each dimension.
+
+    What several indices of a dimension read, as in pixels made larger, is read for one of them, and
+    then copied in longer pieces.
+    """
+    axis = next((i for i, runs in enumerate(found) if len(runs) > 1), None)
+    if axis is None:
+        runs = [run for (run,) in found]
+        if all(run.length for run in runs):
+            cut = tuple(run.cut for run in runs)
+            yield copied(out[cut], _read(source, axis_maps, runs))
+        return
+    first, *others = found[axis]
+    before, after = found[:axis], found[axis + 1 :]
+    yield from _copies(out, source, axis_maps, [*before, [first], *after])
+    outer, many = tuple(runs[0].cut for runs in before), any(len(runs) > 1 for runs in after)
+    for run in others:
+        if many and run[2:] == first[2:] and run.length:
+            yield copied(out[(*outer, run.cut)], out[(*outer, first.cut)])
+        else:
+            yield from _copies(out, source, axis_maps, [*before, [run], *after])
+
+
+def copied(to: Array, of: Array) -> Call:
+    """Return the call that copies an array.
+
+    What lies together in both is copied as one element of many bytes, which takes a fraction of the
+    time of many small copies.
+    """
+    size, axes = to.itemsize, to.ndim
+    while axes and to.strides[axes - 1] == of.strides[axes - 1] == size:
+        size *= to.shape[axes - 1]
+        axes -= 1
+    if not axes or axes == to.ndim:
+        return partial(np.copyto, to, of)
+    return partial(np.copyto, _pieces(to, axes, size), _pieces(of, axes, size))
+
+
+def _pieces(array: Array, axes: int, size: int) -> Array:
+    """Return the first axes of an array, whose elements are all bytes of the others."""
+    shape, strides = (*array.shape[:axes], size // array.itemsize), array.strides[:axes]
+    whole = as_strided(array, shape, (*strides, array.itemsize))
+    return whole.view(np.dtype((np.void, size)))[..., 0]
 
 
 def _taken(

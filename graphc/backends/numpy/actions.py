@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from math import prod
 from typing import NamedTuple
 
@@ -15,8 +15,13 @@ from graphc.backends.numpy.values import Part, Sizes, Value
 from graphc.ir.expr import Attribute, Broadcast, Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import FLOATS, dim_at
-from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
+from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.kernels.philox import fill_words, mask_scratch
+
+ONES = 4096
+"""The most ones that are kept for sums."""
+NARROW = 64
+"""The most columns for which the largest is found in a transposed copy."""
 
 
 class Work(NamedTuple):
@@ -97,12 +102,10 @@ def action_of(kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[
         assert isinstance(kernel, ScatterAdd), "only a scatter-add has sums of rows"
         work = (Work("int64", partial(_places_shape, kernel)),)
         return Action(access.scatter_add, out, (_raw(kernel.source), _raw(kernel.indices)), work)
-    if step.op == "offset":
-        return Action(partial(_offset, step), out)
     if step.op == "philox":
         work = tuple(Work("uint64", partial(_random_shape, i)) for i in range(2))
         return Action(partial(_random, step), out, tuple(ins), work)
-    return _elementwise(step, form, out, ins)
+    return _elementwise(kernel, step, form, out, ins)
 
 
 def _raw(buffer: str) -> Value:
@@ -110,17 +113,50 @@ def _raw(buffer: str) -> Value:
     return Value("buffer", buffer, "one", "")
 
 
-def _elementwise(step: Step, form: Form, out: Value, ins: Sequence[Value]) -> Action:
+def _elementwise(
+    kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[Value]
+) -> Action:
     function = functions.FUNCTIONS[form.name]
     rule = partial(_by_function, form.rule or function.rule)
     work = tuple(
         Work(dtype or step.dtype, partial(_like, step.broadcast)) for dtype in function.work
     )
     natural = _natural(form.name, ins)
-    if natural in ("", step.dtype):
-        return Action(rule, out, tuple(ins), work)
-    made = Work(natural, partial(_like, step.broadcast))
-    return Action(partial(_converted, rule), out, tuple(ins), (made,))
+    if natural not in ("", step.dtype):
+        made = Work(natural, partial(_like, step.broadcast))
+        return Action(partial(_converted, rule), out, tuple(ins), (made,))
+    columns = [at for at, value in enumerate(ins) if value.broadcast == "column"]
+    if columns and not work and step.broadcast == "each" and _is_narrow(kernel):
+        at = columns[0]
+        tile = Work(ins[at].dtype, _tile_shape)
+        return Action(partial(_tiled, rule, at), out, tuple(ins), (tile,))
+    return Action(rule, out, tuple(ins), work)
+
+
+def _tile_shape(sizes: Sizes, part: Part) -> tuple[int, ...]:
+    """Return the shape of one line of rows if lines are long and many, else of nothing."""
+    rows = prod(sizes.places)
+    return (1, *sizes.places, part.width) if rows >= NARROW and part.height > 2 else (0,)
+
+
+def _tiled(
+    rule: Callable[..., Sequence[Call]],
+    at: int,
+    sizes: Sizes,
+    part: Part,
+    out: Array,
+    *arrays: Array,
+) -> Sequence[Call]:
+    """Return the calls of a rule that reads a number for each of few columns.
+
+    They copy these to all rows of a line first: NumPy is slow at many short rows.
+    """
+    *ins, tile = arrays
+    if not tile.size:
+        return rule(sizes, part, out, *ins)
+    copy = partial(np.copyto, tile, ins[at])
+    ins[at] = tile
+    return copy, *rule(sizes, part, out, *ins)
 
 
 def _natural(name: str, ins: Sequence[Value]) -> str:
@@ -133,13 +169,29 @@ def _natural(name: str, ins: Sequence[Value]) -> str:
 
 
 def _like(broadcast: Broadcast, sizes: Sizes, part: Part) -> tuple[int, ...]:
-    return sizes.shape(broadcast, part)
+    return () if broadcast == "one" else sizes.shape(broadcast, part)
 
 
 def _by_function(
-    rule: functions.Rule, sizes: Sizes, part: Part, out: Array, *arrays: Array
+    rule: functions.Rule, sizes: Sizes, part: Part, out: Array, *operands: Array
 ) -> Sequence[Call]:
-    return rule(out, *arrays)
+    """Return the calls of a rule.
+
+    NumPy takes less time to begin if arrays have no axis too many, and if memory that is both read
+    and written is one object.
+    """
+    arrays = list(operands)
+    whole = [out, *(array for array in arrays if array.ndim)]
+    if out.ndim and all(a.shape == out.shape and a.flags.c_contiguous for a in whole):
+        shape = () if out.size == 1 else (-1,)
+        out, *arrays = (a.reshape(shape) if a.ndim else a for a in (out, *arrays))
+    return rule(out, *(out if _is_same(array, out) else array for array in arrays))
+
+
+def _is_same(a: Array, b: Array) -> bool:
+    """Return whether two arrays are the same memory, read in the same way."""
+    alike = (a.shape, a.strides, a.dtype) == (b.shape, b.strides, b.dtype)
+    return alike and a.ctypes.data == b.ctypes.data
 
 
 def _converted(
@@ -152,41 +204,81 @@ def _converted(
 
 def _reduction(kernel: Kernel, step: Step, out: Value, x: Value) -> Action:
     ufunc = np.add if step.op == "sum" else np.maximum
-    ones = step.op == "sum" and step.dtype in FLOATS and x.broadcast == "each"
-    work = (Work(step.dtype, partial(_ones_shape, str(step.value))),) if ones else ()
-    return Action(partial(_reduced, ufunc, str(step.value)), out, (x,), work)
+    axis = str(step.value)
+    if step.op == "sum" and step.dtype in FLOATS and x.broadcast == "each":
+        return Action(
+            partial(_summed, axis), out, (x,), (Work(step.dtype, partial(_ones_shape, axis)),)
+        )
+    if step.op == "max" and axis == "columns" and x.broadcast == "each" and _is_narrow(kernel):
+        return Action(_largest, out, (x,), (Work(step.dtype, _narrow_shape),))
+    return Action(partial(_reduced, ufunc, axis), out, (x,))
 
 
-def _ones_shape(axis: str, sizes: Sizes, part: Part) -> tuple[int, ...]:
-    """Return the shape of the ones that a sum is a product with; there are none for one row."""
-    rows, columns = part.height * prod(sizes.places), part.width
-    if rows == 1 or columns == 1:
-        return (0,)
-    return (columns,) if axis == "columns" else (rows,)
+def _is_narrow(kernel: Kernel) -> bool:
+    """Return whether a kernel has few columns and several rows."""
+    rows, columns = space(kernel)
+    return isinstance(columns, int) and 1 < columns <= NARROW and rows != 1
+
+
+def _many_summed(axis: str, sizes: Sizes, part: Part) -> int:
+    """Return how many numbers make a sum."""
+    return part.width if axis == "columns" else part.height * prod(sizes.places)
+
+
+def _ones_shape(axis: str, sizes: Sizes, part: Part) -> tuple[int]:
+    """Return the shape of the ones that a sum is a product with, if they are written each time."""
+    many = _many_summed(axis, sizes, part)
+    return (many if many > ONES and not _is_line(sizes, part) else 0,)
+
+
+def _is_line(sizes: Sizes, part: Part) -> bool:
+    return 1 in (part.height * prod(sizes.places), part.width)
+
+
+@cache
+def _shared_ones(dtype: str) -> Array:
+    ones = np.ones(ONES, dtype)
+    ones.flags.writeable = False
+    return ones
+
+
+def _summed(
+    axis: str, sizes: Sizes, part: Part, out: Array, x: Array, ones: Array
+) -> Sequence[Call]:
+    """Return the calls that sum over an axis: a product with ones, which is quicker.
+
+    A long line of numbers is added by halves, which is more exact.
+    """
+    whole = np.broadcast_to(x, sizes.shape("each", part))
+    many = _many_summed(axis, sizes, part)
+    if (many > ONES and not ones.size) or not (whole.flags.c_contiguous and out.flags.c_contiguous):
+        return _reduced(np.add, axis, sizes, part, out, x)
+    matrix, right = whole.reshape(-1, whole.shape[-1]), ones
+    calls: list[Call] = [partial(ones.fill, 1)] if ones.size else []
+    if not ones.size:
+        right = _shared_ones(str(out.dtype))[:many]
+    left, right = (matrix, right) if axis == "columns" else (right, matrix)
+    return *calls, partial(left.dot, right, out.reshape(-1))
 
 
 def _reduced(
-    ufunc: np.ufunc, axis: str, sizes: Sizes, part: Part, out: Array, x: Array, *work: Array
+    ufunc: np.ufunc, axis: str, sizes: Sizes, part: Part, out: Array, x: Array
 ) -> Sequence[Call]:
-    """Return the calls that reduce an axis; a sum is a product with ones, which is quicker."""
+    """Return the call that reduces an axis."""
     whole = np.broadcast_to(x, sizes.shape("each", part))
-    if work and work[0].size and whole.flags.c_contiguous and out.flags.c_contiguous:
-        (ones,) = work
-        matrix = whole.reshape(-1, whole.shape[-1])
-        left, right = (matrix, ones) if axis == "columns" else (ones, matrix)
-        return partial(ones.fill, 1), partial(left.dot, right, out.reshape(-1))
     axes = (whole.ndim - 1,) if axis == "columns" else tuple(range(whole.ndim - 1))
     return (partial(ufunc.reduce, whole, axes, out.dtype, out, keepdims=True),)
 
 
-def _offset(step: Step, sizes: Sizes, part: Part, out: Array) -> Sequence[Call]:
-    """Return the call that writes the place of each row within its tile of places."""
-    assert isinstance(step.value, tuple), "the value is the tile"
-    found = np.zeros((1,) * len(sizes.places), np.int64)
-    for axis, (size, tile) in enumerate(zip(sizes.places, step.value, strict=True)):
-        shape = [-1 if i == axis else 1 for i in range(len(sizes.places))]
-        found = found * tile + (np.arange(size) % tile).reshape(shape)
-    return (partial(np.copyto, out, found[None, ..., None], casting="unsafe"),)
+def _narrow_shape(sizes: Sizes, part: Part) -> tuple[int, ...]:
+    return part.width, part.height * prod(sizes.places)
+
+
+def _largest(sizes: Sizes, part: Part, out: Array, x: Array, turned: Array) -> Sequence[Call]:
+    """Return the calls for the largest of few columns: NumPy is slow at many short rows."""
+    source = x.reshape(turned.shape[::-1]).T
+    largest = partial(np.maximum.reduce, turned, 0, None, out.reshape(-1))
+    return partial(np.copyto, turned, source), largest
 
 
 def _places_shape(added: ScatterAdd, sizes: Sizes, part: Part) -> tuple[int, int]:

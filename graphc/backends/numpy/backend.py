@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.backends.backend import Call, Link, Memory, PeakWork, View, ZeroCopy
 from graphc.backends.numpy.bind import bind
-from graphc.backends.numpy.kernels import scratch_bytes
+from graphc.backends.numpy.horizontal import horizontal
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Program
 
@@ -33,7 +33,7 @@ class NumpyBackend:
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the bytes of the temporaries of each instruction."""
-        return [scratch_bytes(program, instr) for instr in program.instrs]
+        return horizontal(program).scratch
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphc.backends.backend import Call, Link, View
 from graphc.backends.calls import bind_exchange, bind_reference
-from graphc.backends.numpy.kernels import bind_kernel
+from graphc.backends.numpy.horizontal import horizontal
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
 
@@ -24,13 +24,17 @@ def bind(
     """
     calls: list[Call] = []
     boundary = 0
-    for i, instr in enumerate(program.instrs):
+    known = horizontal(program)
+    joined = known.bind(n, view, scratch, skip)
+    for i, (instr, kernel) in enumerate(zip(program.instrs, known.kernels, strict=True)):
         if i == program.boundary:
             boundary = len(calls)
         if instr.kind in ("send", "receive"):
             calls.extend(bind_exchange(program.name, instr, view, link))
-        elif instr.body is not None and i not in skip:
-            calls.extend(bind_kernel(program, instr.body, n, view, scratch))
+        elif i in joined:
+            calls.extend(joined[i])
+        elif kernel is not None and i not in skip:
+            calls.extend(kernel.bind(n, view, scratch))
         elif i not in skip and instr.kind != "barrier":
             calls.append(bind_reference(instr, n, view))
     return calls, boundary if program.boundary < len(program.instrs) else len(calls)

@@ -7,7 +7,7 @@ lies there is read later, else in a temporary that several values use in turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -17,17 +17,19 @@ from graphc.backends.numpy.actions import Action, action_of, copied, form_of
 from graphc.backends.numpy.values import Part, Sizes, Value
 from graphc.ir.expr import Broadcast, Step, Store
 from graphc.ir.tensor_type import ITEMSIZE, align
-from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd
+from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd, space
 
-PART = 1 << 14
-"""The elements of a part of a loop: a few values of that size fit into the fastest cache."""
+PART = 1 << 15
+"""The elements of a part of a loop: a few values of that size fit into a core's own cache."""
 PRODUCT_PART = 1 << 16
 """The elements of a part of a product."""
-Overlaps = Mapping[str, Mapping[str, str]]
-"""For each buffer that is written, those that share bytes with it: "same" or in "part"."""
+PRODUCT_ROWS = 256
+"""The rows of a part of a product are at least so many."""
+Shared = tuple[tuple[str, str, str], ...]
+"""Buffers that share bytes with one that is written: the two, and "same" or "part"."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class BodyPlan:
     """What a kernel computes once, what part by part, what it stores last, and its temporaries.
 
@@ -35,6 +37,7 @@ class BodyPlan:
     """
 
     kernel: Kernel
+    shared: Shared
     once: tuple[Action, ...]
     parts: tuple[Action, ...]
     last: tuple[Action, ...]
@@ -74,7 +77,7 @@ def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) 
     if len(actions) < 2 or most.lines * line <= limit or not _may_cut(kernel):
         yield whole
     elif "rows" not in axes and most.lines > 1:
-        step = max(limit // max(line, 1), 1)
+        step = max(limit // max(line, 1), _fewest_lines(kernel))
         for start in range(0, max(sizes.lines, 1), step):
             yield Part(slice(start, min(start + step, sizes.lines)), whole.columns)
     elif axes <= {"rows"} and isinstance(kernel, Loop) and not kernel.places and most.rows <= 64:
@@ -85,6 +88,11 @@ def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) 
         yield whole
 
 
+def _fewest_lines(kernel: Kernel) -> int:
+    """Return the lines that a part has at least: few rows of a product take as long to prepare."""
+    return PRODUCT_ROWS if isinstance(kernel, Gemm) and kernel.window is None else 1
+
+
 def _may_cut(kernel: Kernel) -> bool:
     if isinstance(kernel, Gemm):
         return kernel.stack is None and not (kernel.trans_a and kernel.window is not None)
@@ -92,9 +100,9 @@ def _may_cut(kernel: Kernel) -> bool:
     return not (drawn and kernel.rows == 1)
 
 
-def plan_body(kernel: Kernel, overlaps: Overlaps) -> BodyPlan:
-    """Return the plan of a kernel."""
-    return _Planning(kernel, overlaps).plan()
+def plan_body(kernel: Kernel, shared: Shared) -> BodyPlan:
+    """Return the plan of a kernel, of whose buffers some share bytes."""
+    return _Planning(kernel, shared).plan()
 
 
 class Read(NamedTuple):
@@ -112,16 +120,21 @@ class Read(NamedTuple):
 class _Planning:
     """The plan of a body under construction."""
 
-    def __init__(self, kernel: Kernel, overlaps: Overlaps) -> None:
-        self.kernel, self.overlaps = kernel, overlaps
+    def __init__(self, kernel: Kernel, shared: Shared) -> None:
+        self.kernel, self.shared = kernel, shared
+        self.overlaps: dict[str, dict[str, str]] = {}
+        """For each buffer that is written, those that share bytes with it: "same" or in "part"."""
+        for one, written, how in shared:
+            self.overlaps.setdefault(written, {})[one] = how
         self.steps, self.stores = kernel.body.steps, kernel.body.stores
-        inner = self._inner_steps()
-        self.order = sorted(range(len(self.steps)), key=lambda i: (i in inner, i))
-        self.position = {i: p for p, i in enumerate(self.order)}
-        self.inner = len(self.steps) - len(inner)
-        """The position of the first step that is computed part by part."""
-        self.end = len(self.steps)
         self.forms = [form_of(self.steps, step) for step in self.steps]
+        needed = self._needed()
+        inner = self._inner_steps() & needed
+        self.order = sorted(needed, key=lambda i: (i in inner, i))
+        self.position = {i: p for p, i in enumerate(self.order)}
+        self.inner = len(needed - inner)
+        """The position of the first step that is computed part by part."""
+        self.end = len(self.order)
         self.views = {i for i, step in enumerate(self.steps) if self._is_view(step)}
         """The gathers that are a view of the buffer."""
         self.last = self._last_uses()
@@ -152,7 +165,7 @@ class _Planning:
         parts, self.actions = tuple(self.actions), []
         self._store_copies(inner=False)  # parts may read what these overwrite
         last, temporaries = tuple(self.actions), tuple(self.temporaries)
-        return BodyPlan(self.kernel, once, parts, last, temporaries, whole)
+        return BodyPlan(self.kernel, self.shared, once, parts, last, temporaries, whole)
 
     # ------------------------------------------------------------------ when
 
@@ -165,18 +178,29 @@ class _Planning:
                 found.add(i)
         return found
 
+    def _needed(self) -> set[int]:
+        """Return the steps that stores need: a cheaper form may do without an argument."""
+        found: set[int] = set()
+        todo = [store.step for store in self.stores]
+        while todo:
+            i = todo.pop()
+            if i not in found:
+                found.add(i)
+                todo.extend(self.forms[i].args)
+        return found
+
     def _last_uses(self) -> dict[int, int]:
         """Return the position of the last step that uses each value."""
         last: dict[int, int] = {}
-        for i, (_, args, _) in enumerate(self.forms):
-            for arg in args:
-                last[arg] = max(last.get(arg, -1), self.position[i])
+        for p, i in enumerate(self.order):
+            for arg in self.forms[i].args:
+                last[arg] = p
         last.update((store.step, self.end) for store in self.stores)
         return last
 
     def _reads(self) -> Iterator[Read]:
-        for i, (name, args, _) in enumerate(self.forms):
-            p, step = self.position[i], self.steps[i]
+        for p, i in enumerate(self.order):
+            (name, args, _), step = self.forms[i], self.steps[i]
             for buffer in self._whole_reads(step):
                 yield Read(p, buffer)
             function = functions.FUNCTIONS.get(name)
@@ -208,22 +232,26 @@ class _Planning:
 
     def _place(self, i: int, store: Store) -> None:
         """Let a value be computed where it is stored, and the operands that die there, too."""
-        if (
-            self.steps[i].broadcast != store.broadcast
-            or i in self.placed
-            or not self._may_lie(i, store)
-        ):
+        alike = self._shape(self.steps[i].broadcast) == self._shape(store.broadcast)
+        if not alike or i in self.placed or not self._may_lie(i, store):
             return
         at: int | None = i
         while at is not None:
             self.placed[at] = store.buffer
             at = self._placeable_operand(at, store)
 
+    def _shape(self, broadcast: Broadcast) -> tuple[bool, bool]:
+        """Return whether a value of a broadcast has several rows, and several columns."""
+        rows, columns = space(self.kernel)
+        return (
+            broadcast in ("each", "row") and rows != 1,
+            broadcast in ("each", "column") and columns != 1,
+        )
+
     def _placeable_operand(self, i: int, store: Store) -> int | None:
         """Return an operand that a step may overwrite, the last to use it, or None."""
-        name, args, _ = self.forms[i]
-        over = functions.FUNCTIONS[name].over if name in functions.FUNCTIONS else ()
-        for at in over:
+        args = self.forms[i].args
+        for at in self._over(i):
             if at >= len(args) or args.count(args[at]) > 1:
                 continue
             arg, mine = self.steps[args[at]], self.steps[i]
@@ -233,6 +261,12 @@ class _Planning:
             if alike and together and dies and self._may_lie(args[at], store):
                 return args[at]
         return None
+
+    def _over(self, i: int) -> Sequence[int]:
+        """Return the arguments that a step may overwrite; NumPy is slow to overwrite one number."""
+        function = functions.FUNCTIONS.get(self.forms[i].name)
+        one = not any(self._shape(self.steps[i].broadcast))
+        return () if function is None or one else function.over
 
     def _may_lie(self, i: int, store: Store) -> bool:
         """Return whether a value may be computed in a buffer: nothing reads what it overwrites.
@@ -268,11 +302,10 @@ class _Planning:
 
     def _out(self, i: int) -> Value:
         """Return where a value is written: its store, a dying operand, or a temporary."""
-        step, (name, args, _) = self.steps[i], self.forms[i]
+        step, args = self.steps[i], self.forms[i].args
         if i in self.placed:
             return Value("buffer", self.placed[i], step.broadcast, step.dtype)
-        over = functions.FUNCTIONS[name].over if name in functions.FUNCTIONS else ()
-        for at in over:
+        for at in self._over(i):
             if at < len(args) and self._dies(args[at], i) and args.count(args[at]) == 1:
                 value = self.values[args[at]]
                 if value[2:] == (step.broadcast, step.dtype):
@@ -315,6 +348,8 @@ class _Planning:
             self.values[i] = Value("size", step.value, "one", step.dtype)
         elif step.op == "index":
             self.values[i] = Value("index", "", step.broadcast, step.dtype)
+        elif step.op == "offset":
+            self.values[i] = Value("index", step, self._span_of_users(i), step.dtype)
         else:
             ins = [self.values[arg] for arg in form.args]
             out = self.values[i] = self._out(i)
@@ -335,6 +370,16 @@ class _Planning:
                 out = self.kept[store.step] = self._temporary(self.steps[store.step])
                 self.actions.append(Action(copied, out, (source,)))
 
+    def _span_of_users(self, i: int) -> Broadcast:
+        """Return "each" if only steps of that broadcast use a value that is quicker to read so."""
+        users = {
+            s.broadcast for k in self.order for s in [self.steps[k]] if i in self.forms[k].args
+        }
+        stored = any(store.step == i for store in self.stores)
+        columns = self.kernel.columns if isinstance(self.kernel, Loop) else 0
+        few = isinstance(columns, int) and columns < access.SHORT
+        return "each" if few and users == {"each"} and not stored else self.steps[i].broadcast
+
     def _source(self, i: int) -> Value | None:
         """Return where a step only reads its value, or None if it computes it."""
         step = self.steps[i]
@@ -353,4 +398,4 @@ class _Planning:
                 self.actions.append(Action(copied, out, (value,)))
 
 
-NOT_COMPUTED = ("load", "const", "size", "index")
+NOT_COMPUTED = ("load", "const", "size", "index", "offset")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -13,7 +14,7 @@ from numpy.lib.stride_tricks import as_strided
 from graphc.backends.backend import Call, View
 from graphc.backends.numpy.access import gathered_view
 from graphc.backends.numpy.actions import Action
-from graphc.backends.numpy.body import BodyPlan, plan_body
+from graphc.backends.numpy.body import BodyPlan, Shared, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
 from graphc.ir.access import AccessMap
 from graphc.ir.expr import Body, Step
@@ -25,10 +26,12 @@ from graphc.kernels.program import Buffer, Instr, Program
 
 def scratch_bytes(program: Program, instr: Instr) -> int:
     """Return the bytes that an instruction needs for temporaries."""
-    if instr.body is None or isinstance(instr.body, Permutation):
-        return 0
-    plan, _ = shared_plan(program, instr.body)
-    most = Sizes.of(instr.body, program.capacity)
+    return 0 if instr.body is None else Planned.of(program, instr.body).nbytes
+
+
+def plan_bytes(plan: BodyPlan, capacity: int) -> int:
+    """Return the bytes of the temporaries of a kernel."""
+    most = Sizes.of(plan.kernel, capacity)
     return plan.layout(most, most)[1]
 
 
@@ -36,32 +39,58 @@ def bind_kernel(
     program: Program, kernel: Kernel, n: int, view: View, scratch: Array
 ) -> Sequence[Call]:
     """Return the calls of a kernel for `n` rows; `scratch` is memory for its temporaries."""
-    if isinstance(kernel, Permutation):
-        return (_permuted(kernel, n, view),)
-    plan, names = shared_plan(program, kernel)
-    most = Sizes.of(kernel, program.capacity)
-    return list(_Binding(plan, n, most, lambda place: view(names[place]), scratch).calls())
+    return Planned.of(program, kernel).bind(n, view, scratch)
 
 
-def shared_plan(program: Program, kernel: Kernel) -> tuple[BodyPlan, dict[str, str]]:
-    """Return the plan of a kernel, and the names of the buffers that it numbers.
+def bind_plan(plan: BodyPlan, capacity: int, n: int, view: View, scratch: Array) -> Sequence[Call]:
+    """Return the calls of a planned kernel, of whose buffers `view` gives the arrays."""
+    most = Sizes.of(plan.kernel, capacity)
+    return list(_Binding(plan, n, most, view, scratch).calls())
 
-    Kernels that differ only in names, such as those of the layers of a deep net, share one.
+
+class Planned(NamedTuple):
+    """A kernel of a program, ready to be bound for any number of rows.
+
+    Kernels that differ only in names, such as those of the layers of a deep net, share a plan;
+    `names` are those of the buffers that it numbers.  A permutation needs none.
     """
-    names = dict.fromkeys((*factors(kernel), *kernel.body.loads, *kernel.body.written))
-    places = {name: f"buffer{i}" for i, name in enumerate(names)}
-    met = overlaps(program, names, kernel.body.written)
-    shared = tuple((places[a], places[b], how) for a, b, how in met)
-    plan = _plan(renamed(kernel, places), shared)
-    return plan, {place: name for name, place in places.items()}
+
+    kernel: Kernel
+    plan: BodyPlan | None
+    names: Mapping[str, str]
+    capacity: int
+
+    @classmethod
+    def of(cls, program: Program, kernel: Kernel) -> Planned:
+        """Return the kernel with its plan."""
+        if isinstance(kernel, Permutation):
+            return cls(kernel, None, {}, program.capacity)
+        names = dict.fromkeys((*factors(kernel), *kernel.body.loads, *kernel.body.written))
+        places = {name: f"buffer{i}" for i, name in enumerate(names)}
+        met = overlaps(program, names, kernel.body.written)
+        shared = tuple((places[a], places[b], how) for a, b, how in met)
+        plan = known_plan(renamed(kernel, places), shared)
+        back = {place: name for name, place in places.items()}
+        return cls(kernel, plan, back, program.capacity)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its temporaries."""
+        return 0 if self.plan is None else plan_bytes(self.plan, self.capacity)
+
+    def bind(self, n: int, view: View, scratch: Array) -> Sequence[Call]:
+        """Return the calls for `n` rows."""
+        if self.plan is None:
+            assert isinstance(self.kernel, Permutation), "all others are planned"
+            return (_permuted(self.kernel, n, view),)
+        names = self.names
+        return bind_plan(self.plan, self.capacity, n, lambda place: view(names[place]), scratch)
 
 
 @lru_cache(maxsize=4096)
-def _plan(kernel: Kernel, shared: tuple[tuple[str, str, str], ...]) -> BodyPlan:
-    known: dict[str, dict[str, str]] = {}
-    for read, written, how in shared:
-        known.setdefault(written, {})[read] = how
-    return plan_body(kernel, known)
+def known_plan(kernel: Kernel, shared: Shared) -> BodyPlan:
+    """Return the plan of a kernel, of whose buffers some share bytes, made when first needed."""
+    return plan_body(kernel, shared)
 
 
 def factors(kernel: Kernel) -> tuple[str, ...]:
@@ -124,7 +153,11 @@ class _Binding:
         return action.rule(self.sizes, part, out, *ins, *work)
 
     def _array(self, value: Value, part: Part) -> Array:
-        """Return the part of a value."""
+        """Return the part of a value; of one number an array without axes, which is quicker."""
+        array = self._in_axes(value, part)
+        return array.reshape(()) if value.broadcast == "one" and value.dtype else array
+
+    def _in_axes(self, value: Value, part: Part) -> Array:
         key = value.key
         if value.memory == "buffer":
             assert isinstance(key, str), "the key is the buffer's name"
@@ -135,6 +168,8 @@ class _Binding:
         if value.memory == "gathered":
             assert isinstance(key, Step) and isinstance(key.value, AccessMap)
             return gathered_view(self.sizes, part, self.view(key.buffer), key.value)
+        if value.memory == "index" and isinstance(key, Step):
+            return self._offsets(key, value)
         if value.memory == "index":
             return self._numbers(value, part)
         if value.memory == "temporary":
@@ -162,6 +197,18 @@ class _Binding:
         numbers = np.arange(cut.start * many, cut.stop * many, dtype=value.dtype)
         return numbers.reshape(self.sizes.shape(value.broadcast, part))
 
+    def _offsets(self, step: Step, value: Value) -> Array:
+        """Return the place of each row within its tile of places, the same in all lines."""
+        assert isinstance(step.value, tuple), "the value is the tile"
+        places = self.sizes.places
+        found = np.zeros((1,) * len(places), np.int64)
+        for axis, (size, tile) in enumerate(zip(places, step.value, strict=True)):
+            shape = [-1 if i == axis else 1 for i in range(len(places))]
+            found = found * tile + (np.arange(size) % tile).reshape(shape)
+        columns = self.sizes.columns if value.broadcast == "each" else 1
+        whole = np.broadcast_to(found[None, ..., None], (1, *places, columns))
+        return whole.astype(step.dtype)
+
     def _size(self, of: int | float | str) -> int:
         if isinstance(of, str):
             return self.sizes.rows if of == "rows" else self.sizes.columns
@@ -187,7 +234,7 @@ def overlaps(
         other = program.buffers[target]
         for name in blocks[other[2:4]]:
             one = program.buffers[name]
-            if name == target or _meet(_bytes(program, one), _bytes(program, other)):
+            if name == target or _meet(bytes_of(program, one), bytes_of(program, other)):
                 yield name, target, "same" if _alike(one, other) else "part"
 
 
@@ -196,7 +243,8 @@ def _alike(a: Buffer, b: Buffer) -> bool:
     return (a.type.dtype, a.offset, a.shift, a.pitch) == (b.type.dtype, b.offset, b.shift, b.pitch)
 
 
-def _bytes(program: Program, buffer: Buffer) -> range:
+def bytes_of(program: Program, buffer: Buffer) -> range:
+    """Return the places of a buffer's bytes in the memory that it is in."""
     nbytes = buffer.type.nbytes(program.capacity)
     if buffer.pitch:
         nbytes = (

@@ -6,7 +6,7 @@ A convolution copies the pixels that a block of images meets as columns, and mul
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import product as positions
 from math import prod
 
@@ -156,6 +156,8 @@ def _convolved(
         yield partial(padded.fill, 0)
     if kernel.trans_a:
         yield partial(out.fill, 0)
+    elif kernel.trans_b and window.groups == 1:
+        yield partial(np.copyto, *_all_filters(kernel, window, b, filters))
     step = _at_once(window, len(images))
     for start in range(0, len(images), step):
         block = images[start : start + step]
@@ -172,8 +174,21 @@ def _convolved(
             yield from _result(kernel, window, held, b, y, columns, filters, sums)
 
 
+def _all_filters(kernel: Gemm, window: Window, b: Array, filters: Array) -> tuple[Array, Array]:
+    """Return the memory of the one group's factor, and the weight that is copied to it."""
+    factor = _factor(kernel, window, b, 0, filters.shape[-1])
+    return filters.reshape(factor.shape), factor
+
+
 def _spread(window: Window, images: Array, held: Array) -> Call:
     """Return the call that copies the pixels to their positions among zeros."""
+    to, of = _positions(window)
+    return partial(np.copyto, held[to], images[of])
+
+
+@lru_cache(maxsize=256)
+def _positions(window: Window) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the positions among zeros, and the pixels that have one."""
     to, of = [slice(None)], [slice(None)]
     axes = zip(window.space, window.before, window.divisor, window.extent, strict=True)
     for size, before, apart, extent in axes:
@@ -183,7 +198,7 @@ def _spread(window: Window, images: Array, held: Array) -> Call:
         of.append(slice(first, last + 1))
         begin = before + first * apart
         to.append(slice(begin, before + last * apart + 1 if last >= first else begin, apart))
-    return partial(np.copyto, held[tuple(to)], images[tuple(of)])
+    return tuple(to), tuple(of)
 
 
 def _met(window: Window, held: Array, group: int) -> Array:
@@ -228,21 +243,17 @@ def _result(
         yield from _depthwise(kernel, window, held, b, y, columns)
         return
     for group in range(window.groups):
-        factor = _factor(kernel, window, b, group, units)
         copy, matrix = _gathered(window, held, group, columns)
         yield copy
-        if kernel.trans_b or window.groups > 1:
-            shape = (prod(window.kernel), window.channels, units)
-            yield partial(np.copyto, filters.reshape(shape), factor)
-            factor = filters
-        else:
-            factor = factor.reshape(window.depth, units)
         flat = y.reshape(-1, y.shape[-1])
         if window.groups == 1:
+            factor = filters if kernel.trans_b else b.reshape(window.depth, units)
             yield _dot(matrix, factor, flat)
             continue
+        factor = _factor(kernel, window, b, group, units)
+        yield partial(np.copyto, filters.reshape(factor.shape), factor)
         own = sums[: len(flat)]
-        yield _dot(matrix, factor, own)
+        yield _dot(matrix, filters, own)
         yield partial(np.copyto, flat[:, group * units : (group + 1) * units], own)
 
 

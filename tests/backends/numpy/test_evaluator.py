@@ -21,7 +21,12 @@ WISHES = Wishes(native=0.0, interpreted=0.0, cut=0.0)
 
 def small_parts(patch: pytest.MonkeyPatch) -> None:
     """Cut every kernel that can be cut."""
-    for name, size in (("body.PART", 6), ("body.PRODUCT_PART", 6), ("products.BLOCK", 40)):
+    for name, size in (
+        ("body.PART", 6),
+        ("body.PRODUCT_PART", 6),
+        ("body.PRODUCT_ROWS", 1),
+        ("products.BLOCK", 40),
+    ):
         patch.setattr(f"graphc.backends.numpy.{name}", size)
 
 

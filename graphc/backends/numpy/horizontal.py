@@ -1,0 +1,244 @@
+"""Horizontal fusion: equal updates of states that lie side by side are one loop.
+
+For small parameters calls of NumPy take longer than the work that they do.  The heads of a group of
+updates write to scratch, and their tails wait for the last of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+from weakref import finalize
+
+from numpy.lib.stride_tricks import as_strided
+
+from graphc.backends.backend import Call, View
+from graphc.backends.numpy.kernels import (
+    Planned,
+    bind_plan,
+    bytes_of,
+    plan_bytes,
+)
+from graphc.backends.numpy.updates import HEAD, Tail, Update, update_of
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import align
+from graphc.kernels.program import Buffer, Instr, Program
+
+MOST = 1 << 18
+"""The most bytes that the heads of a group write."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Updates with one tail, by the number of the instruction.
+
+    `slot` is the part of the scratch that its heads write to, `room` the bytes of all.
+    """
+
+    tail: Tail
+    slot: int
+    updates: dict[int, Update] = field(default_factory=dict)
+    room: int = 0
+    reads: dict[object, Buffer] = field(default_factory=dict)
+    writes: set[object] = field(default_factory=set)
+
+    def add(self, program: Program, i: int, update: Update) -> None:
+        """Add an instruction, which is this update."""
+        self.updates[i] = update
+        self.room += update.room
+        for name in (*update.states, *update.numbers):
+            buffer = program.buffers[name]
+            self.reads[buffer[2:4]] = buffer
+        self.writes.update(program.buffers[name][2:4] for name in program.instrs[i].outs)
+
+    def tail_bytes(self, capacity: int) -> int:
+        """Return the bytes of the temporaries of all tails as one."""
+        itemsize = next(iter(self.updates.values())).itemsize
+        elements = sum(align(update.nbytes) // itemsize for update in self.updates.values())
+        return plan_bytes(self.tail.plan(elements), capacity)
+
+    def lets_pass(self, program: Program, instr: Instr) -> bool:
+        """Return whether an instruction may run before the tails, which follow it in the program.
+
+        It must not read what they write, nor write what they read.
+        """
+        buffers = program.buffers
+        if any(buffers[name][2:4] in self.writes for name in instr.ins):
+            return False
+        return not any(self._is_read(program, buffers[name]) for name in instr.outs)
+
+    def _is_read(self, program: Program, written: Buffer) -> bool:
+        if written.space != "arena":
+            return written[2:4] in self.reads
+        mine = bytes_of(program, written)
+        others = [bytes_of(program, b) for b in self.reads.values() if b.space == "arena"]
+        return any(other.start < mine.stop and mine.start < other.stop for other in others)
+
+
+_KNOWN: dict[int, Horizontal] = {}
+
+
+def horizontal(program: Program) -> Horizontal:
+    """Return the groups of a program, found when they are first needed."""
+    found = _KNOWN.get(id(program))
+    if found is None:
+        found = _KNOWN[id(program)] = Horizontal(program)
+        finalize(program, _KNOWN.pop, id(program))
+    return found
+
+
+class Horizontal:
+    """The groups of a program, and the scratch that its instructions need."""
+
+    def __init__(self, program: Program) -> None:
+        bodies = [instr.body for instr in program.instrs]
+        self.kernels = [None if body is None else Planned.of(program, body) for body in bodies]
+        """The kernel of each instruction."""
+        own = [0 if kernel is None else kernel.nbytes for kernel in self.kernels]
+        found = _groups(program, self.kernels)
+        self.groups = [group for group in found if len(group.updates) > 1]
+        self.of = {i: group for group in self.groups for i in group.updates}
+        tails = [group.tail_bytes(program.capacity) for group in self.groups]
+        base = align(max((*own, *tails), default=0))
+        slots = max((group.slot + 1 for group in self.groups), default=0)
+        self.starts = [base]
+        """Where in the scratch each slot begins."""
+        for slot in range(slots):
+            most = max((g.room for g in self.groups if g.slot == slot), default=0)
+            self.starts.append(self.starts[-1] + most)
+        self.scratch = [self.starts[-1] if i in self.of else need for i, need in enumerate(own)]
+
+    def bind(
+        self, n: int, view: View, scratch: Array, skip: frozenset[int]
+    ) -> dict[int, Sequence[Call]]:
+        """Return the calls of the instructions that run together with others."""
+        found: dict[int, Sequence[Call]] = {}
+        for group in self.groups:
+            start = self.starts[group.slot]
+            heads = scratch[start : start + group.room]
+            for members in _runs(group, view, skip):
+                run = _Run(members, n, view, scratch, heads)
+                found.update(run.calls())
+                heads = heads[align(run.nbytes) :]
+        return found
+
+
+class _Run:
+    """Updates of a group whose states lie side by side, and the memory that they run on."""
+
+    def __init__(
+        self, members: Sequence[Member], n: int, view: View, scratch: Array, heads: Array
+    ) -> None:
+        self.members, self.n = members, n
+        self.view, self.scratch, self.heads = view, scratch, heads
+        self.first = members[0].update
+        self.start, self.nbytes = members[0].start, members[-1].stop - members[0].start
+
+    def calls(self) -> dict[int, list[Call]]:
+        """Return the calls of each instruction: of the last one also the tail of all."""
+        found = {one.i: list(self._head(one)) for one in self.members}
+        found[max(found)].extend([*self._padding(), *self._tail()])
+        return found
+
+    def _head(self, one: Member) -> Sequence[Call]:
+        (parts, kernel), part = one.update, slice(one.start - self.start, one.stop - self.start)
+        if parts.head is None:
+            return ()
+        own = self.heads[part].view(parts.dtype)
+
+        def view(place: str) -> Array:
+            return own if place == HEAD else self.view(kernel.names[place])
+
+        return bind_plan(parts.head, kernel.capacity, self.n, view, self.scratch)
+
+    def _padding(self) -> Iterator[Call]:
+        """Yield calls that clear what lies between the heads: tails of padding are of zeros."""
+        for one, other in pairwise(self.members if self.first.room else ()):
+            between = self.heads[one.stop - self.start : other.start - self.start]
+            if between.size:
+                yield partial(between.fill, 0)
+
+    def _tail(self) -> Sequence[Call]:
+        update, (parts, kernel) = self.first, self.first
+        states = (_flat(self.view(name), self.nbytes) for name in update.states)
+        arrays = {f"state{k}": array for k, array in enumerate(states)}
+        numbers = map(self.view, update.numbers)
+        arrays.update((f"number{k}", array) for k, array in enumerate(numbers))
+        arrays[HEAD] = self.heads[: self.nbytes if update.room else 0].view(parts.dtype)
+        plan = parts.tail.plan(self.nbytes // update.itemsize)
+        return bind_plan(plan, kernel.capacity, self.n, arrays.__getitem__, self.scratch)
+
+
+def _groups(program: Program, kernels: Sequence[Planned | None]) -> list[Group]:
+    """Return the updates of a program that may wait for each other."""
+    made: list[Group] = []
+    waiting: dict[object, Group] = {}
+    for i, (instr, kernel) in enumerate(zip(program.instrs, kernels, strict=True)):
+        if i == program.boundary:
+            waiting = {}
+        waiting = {kind: one for kind, one in waiting.items() if one.lets_pass(program, instr)}
+        update = None if kernel is None else update_of(program, kernel)
+        if update is None or update.room > MOST:
+            continue
+        group = waiting.get(update.kind)
+        if group is None or group.room + update.room > MOST:
+            taken = {one.slot for kind, one in waiting.items() if kind != update.kind}
+            slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
+            group = waiting[update.kind] = Group(update.parts.tail, slot)
+            made.append(group)
+        group.add(program, i, update)
+    return made
+
+
+class Member(NamedTuple):
+    """An update with the addresses of its states; the first one's is from `start` to `stop`."""
+
+    addresses: tuple[int, ...]
+    i: int
+    update: Update
+
+    @property
+    def start(self) -> int:
+        """The address at which the first state begins."""
+        return self.addresses[0]
+
+    @property
+    def stop(self) -> int:
+        """The address at which the first state ends."""
+        return self.start + self.update.nbytes
+
+    def is_followed_by(self, other: Member) -> bool:
+        """Return whether all states of another one begin where these end, but for padding."""
+        size = align(self.stop - self.start)
+        return other.addresses == tuple(address + size for address in self.addresses)
+
+
+def _runs(group: Group, view: View, skip: frozenset[int]) -> Iterator[list[Member]]:
+    """Yield the updates of a group whose states lie side by side, if there are several."""
+    members = sorted(
+        Member(tuple(_address(view(name)) for name in update.states), i, update)
+        for i, update in group.updates.items()
+        if i not in skip
+    )
+    run = members[:1]
+    for member in members[1:]:
+        if run[-1].is_followed_by(member):
+            run.append(member)
+            continue
+        if len(run) > 1:
+            yield run
+        run = [member]
+    if len(run) > 1:
+        yield run
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def _flat(array: Array, size: int) -> Array:
+    """Return so many bytes from an array's first on, as elements in a line."""
+    return as_strided(array.reshape(-1), (size // array.itemsize,), (array.itemsize,))

@@ -1,0 +1,226 @@
+"""Kernels that end in an update of states: the head computes the gradient, the tail updates.
+
+Tails are elementwise, so that those of states that lie side by side can be one loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
+
+from graphc.backends.numpy.body import BodyPlan, Shared
+from graphc.backends.numpy.kernels import Planned, known_plan
+from graphc.ir.expr import Body, Broadcast, Step, Store
+from graphc.ir.tensor_type import ITEMSIZE, align
+from graphc.kernels.functions import FUNCTIONS
+from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd, space
+from graphc.kernels.program import Buffer, Program
+
+HEAD = "%head"
+"""The buffer that a head writes and its tail reads."""
+HEADS = ("product", "sum", "load")
+"""The steps that a kernel is cut behind."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """An update of any states: "state0", ... in the body, with the numbers "number0", ..."""
+
+    body: Body
+    shared: Shared
+
+    def plan(self, elements: int) -> BodyPlan:
+        """Return the plan of the update of so many elements."""
+        return known_plan(Loop(1, elements, "columns", self.body, "none"), self.shared)
+
+
+class Parts(NamedTuple):
+    """A kernel cut in two: its head, if it has one, its tail, and the buffers of the tail."""
+
+    head: BodyPlan | None
+    tail: Tail
+    states: tuple[str, ...]
+    numbers: tuple[str, ...]
+    elements: int
+    dtype: str
+
+
+class Update(NamedTuple):
+    """A kernel of a program in its parts."""
+
+    parts: Parts
+    kernel: Planned
+
+    @property
+    def states(self) -> list[str]:
+        """The names of the states that it reads and writes."""
+        return [self.kernel.names[place] for place in self.parts.states]
+
+    @property
+    def numbers(self) -> list[str]:
+        """The names of the numbers that it reads, such as a rate."""
+        return [self.kernel.names[place] for place in self.parts.numbers]
+
+    @property
+    def kind(self) -> object:
+        """What is equal for all updates that can be one."""
+        return id(self.parts.tail), *self.numbers
+
+    @property
+    def itemsize(self) -> int:
+        """The bytes of an element."""
+        return ITEMSIZE[self.parts.dtype]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of each state, and of what the head writes."""
+        return self.parts.elements * self.itemsize
+
+    @property
+    def room(self) -> int:
+        """The bytes that the head takes, with padding."""
+        return 0 if self.parts.head is None else align(self.nbytes)
+
+
+def update_of(program: Program, kernel: Planned) -> Update | None:
+    """Return a kernel in its parts, or None if it does not end in an update of a fixed size."""
+    if kernel.plan is None:
+        return None
+    buffers = [(place, program.buffers[name]) for place, name in kernel.names.items()]
+    spaces = {place: buffer.space for place, buffer in buffers}
+    if any(spaces[store.buffer] != "state" for store in kernel.plan.kernel.body.stores):
+        return None
+    apart = frozenset(place for place, buffer in buffers if _has_neighbours(buffer))
+    parts = _parts(kernel.plan, apart)
+    return None if parts is None else Update(parts, kernel)
+
+
+def _has_neighbours(buffer: Buffer) -> bool:
+    """Return whether a buffer lies in memory as states do."""
+    given = buffer.space == "feed" and buffer.key.startswith("gradient:")
+    return not buffer.pitch and (buffer.space == "state" or given)
+
+
+@lru_cache(maxsize=4096)
+def _parts(plan: BodyPlan, apart: frozenset[str]) -> Parts | None:
+    """Return the parts of a kernel, of whose buffers those in `apart` have neighbours."""
+    kernel = plan.kernel
+    if isinstance(kernel, ScatterAdd) or (isinstance(kernel, Gemm) and kernel.stack is not None):
+        return None
+    cut = _Cut(kernel, apart)
+    return cut.parts(plan.shared) if cut.is_possible() else None
+
+
+@lru_cache(maxsize=4096)
+def _known(tail: Tail) -> Tail:
+    """Return the one tail that is equal to this."""
+    return tail
+
+
+class _Cut:
+    """A kernel that is cut behind the step `at`: a product, a sum, or the load of a gradient.
+
+    It is None if all that the kernel reads has neighbours.
+    """
+
+    def __init__(self, kernel: Kernel, apart: frozenset[str]) -> None:
+        self.kernel, self.divisor = kernel, apart
+        self.steps, self.stores = kernel.body.steps, kernel.body.stores
+        self.rows, self.columns = space(kernel)
+        own = (*FUNCTIONS, "load", "const")
+        self.others = [i for i, step in enumerate(self.steps) if step.op not in own]
+        self.at = self.others[0] if self.others else self._foreign()
+        self.broadcast: Broadcast = "each" if self.at is None else self.steps[self.at].broadcast
+        self.elements = self._size(self.broadcast)
+        self.stored = [store.step for store in self.stores]
+        self.tail = _needed(self.steps, self.stored, self.at)
+
+    def _foreign(self) -> int | None:
+        """Return the first load of elements that have no neighbours."""
+        return next((i for i, s in enumerate(self.steps) if not self._may_load(s)), None)
+
+    def _may_load(self, step: Step) -> bool:
+        """Return whether a step loads one number, elements that have neighbours, or nothing."""
+        return step.op != "load" or step.buffer in self.divisor or self._size(step.broadcast) == 1
+
+    def _size(self, broadcast: Broadcast) -> int:
+        """Return the number of elements of a value, or 0 if it depends on the batch."""
+        rows = self.rows if broadcast in ("each", "row") else 1
+        columns = self.columns if broadcast in ("each", "column") else 1
+        return rows * columns if isinstance(rows, int) and isinstance(columns, int) else 0
+
+    def is_possible(self) -> bool:
+        """Return whether the tail is elementwise, and what it reads and writes has neighbours."""
+        if self.elements <= 1 or len(self.others) > 1:
+            return False
+        if self.at is not None and self.steps[self.at].op not in HEADS:
+            return False
+        tail, stored = ([self.steps[i] for i in of] for of in (self.tail, self.stored))
+        head = [] if self.at is None else [self.steps[self.at]]
+        in_memory = [*stored, *head, *(s for s in tail if s.op == "load" and self._is_large(s))]
+        return (
+            self.at not in self.stored
+            and all(self._size(step.broadcast) in (1, self.elements) for step in tail)
+            and all(self._size(store.broadcast) == self.elements for store in self.stores)
+            and all(map(self._may_load, tail))
+            and len({ITEMSIZE[step.dtype] for step in in_memory}) == 1
+        )
+
+    def _is_large(self, step: Step) -> bool:
+        return self._size(step.broadcast) != 1
+
+    def parts(self, shared: Shared) -> Parts:
+        """Return the head and the tail of a kernel, of whose buffers these share bytes."""
+        order = self.tail if self.at is None else [self.at, *self.tail]
+        number = {i: place for place, i in enumerate(order)}
+        states: dict[str, str] = {}
+        numbers: dict[str, str] = {}
+        steps: list[Step] = []
+        for i in order:
+            step, large = self.steps[i], self._is_large(self.steps[i])
+            if i == self.at:
+                steps.append(Step("load", (), "each", step.dtype, HEAD))
+                continue
+            buffer = step.buffer
+            if buffer and large:
+                buffer = states.setdefault(buffer, f"state{len(states)}")
+            elif buffer:
+                buffer = numbers.setdefault(buffer, f"number{len(numbers)}")
+            args = tuple(number[arg] for arg in step.args)
+            broadcast: Broadcast = "each" if large else "one"
+            steps.append(step._replace(args=args, broadcast=broadcast, buffer=buffer))
+        stores = [
+            Store(states.setdefault(s.buffer, f"state{len(states)}"), number[s.step], "each")
+            for s in self.stores
+        ]
+        met = [(states[a], states[b], how) for a, b, how in shared if a in states]
+        tail = _known(Tail(Body(tuple(steps), tuple(stores)), tuple(met)))
+        dtype = self.steps[self.stored[0]].dtype
+        return Parts(self._head(), tail, tuple(states), tuple(numbers), self.elements, dtype)
+
+    def _head(self) -> BodyPlan | None:
+        """Return the kernel that computes what the tail begins with."""
+        if self.at is None:
+            return None
+        order = _needed(self.steps, [self.at])
+        number = {i: place for place, i in enumerate(order)}
+        steps = [
+            self.steps[i]._replace(args=tuple(number[arg] for arg in self.steps[i].args))
+            for i in order
+        ]
+        body = Body(tuple(steps), (Store(HEAD, number[self.at], self.broadcast),))
+        return known_plan(replace(self.kernel, body=body), ())
+
+
+def _needed(steps: Sequence[Step], of: Sequence[int], behind: int | None = None) -> list[int]:
+    """Return the steps that some need, in order, and these themselves; only those behind one."""
+    found: set[int] = set()
+    todo = list(of)
+    while todo:
+        i = todo.pop()
+        if i not in found and i != behind:
+            found.add(i)
+            todo.extend(steps[i].args)
+    return sorted(found)
