@@ -113,8 +113,9 @@ WRITERS = (
     "backends/coefficients.py",
     "kernels",
     "ir/tensor_type.py",
-    "ir/plan.py",
-    "compiler/memory.py",
+    "ir/expr.py",
+    "ir/access.py",
+    "ir/forms.py",
 )
 """The parts of the package that decide the text of a program."""
 

@@ -251,7 +251,8 @@ def _summed(
     """
     whole = np.broadcast_to(x, sizes.shape("each", part))
     many = _many_summed(axis, sizes, part)
-    if (many > ONES and not ones.size) or not (whole.flags.c_contiguous and out.flags.c_contiguous):
+    dense = whole.flags.c_contiguous and out.flags.c_contiguous
+    if not dense or not whole.size or (many > ONES and not ones.size):
         return _reduced(np.add, axis, sizes, part, out, x)
     matrix, right = whole.reshape(-1, whole.shape[-1]), ones
     calls: list[Call] = [partial(ones.fill, 1)] if ones.size else []

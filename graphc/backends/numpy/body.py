@@ -1,8 +1,8 @@
 """The plan of a kernel's body: its steps as actions in order, and the memory of each value.
 
 Steps that do not depend on elements are computed once, the others part by part, so that what is
-between them stays in the cache.  A value lies in the buffer that it is stored to if nothing that
-lies there is read later, else in a temporary that several values use in turn.
+between them stays in the cache.  A value lies in the buffer that it is stored to if that is not
+read later, else in a temporary that several values use in turn.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ PRODUCT_PART = 1 << 16
 """The elements of a part of a product."""
 PRODUCT_ROWS = 256
 """The rows of a part of a product are at least so many."""
+NOT_COMPUTED = ("load", "const", "size", "index", "offset")
+"""The steps whose values are there without a call."""
 Shared = tuple[tuple[str, str, str], ...]
 """Buffers that share bytes with one that is written: the two, and "same" or "part"."""
 
@@ -396,6 +398,3 @@ class _Planning:
                 value = self.kept.get(store.step) or self.values[store.step]
                 out = Value("buffer", store.buffer, store.broadcast, value.dtype)
                 self.actions.append(Action(copied, out, (value,)))
-
-
-NOT_COMPUTED = ("load", "const", "size", "index", "offset")

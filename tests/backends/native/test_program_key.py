@@ -110,6 +110,10 @@ def test_the_key_knows_all_that_writes_programs() -> None:
         "graphc.ir.graph": "programs are made of it, and said in the key",
         "graphc.ir.op": "the same",
         "graphc.base.loc": "where a node was declared",
+        "graphc.base.door": "what graphs are printed by",
+        "graphc.base.work": "how long a file may take",
+        "graphc.ir.text.graph": "the text of graphs",
+        "graphc.ir.text.values": "the same",
         "graphc.base.scoped_lock": "one caller of LLVM at a time",
     }
     missing = {

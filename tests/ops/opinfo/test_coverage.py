@@ -32,7 +32,7 @@ def public_functions() -> set[str]:
 
 def named(source: str) -> Iterator[str]:
     """What a translation takes from gc, and the texts that may name it."""
-    for node in ast.axis_map(ast.parse(source)):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "gc":
             yield node.attr
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
