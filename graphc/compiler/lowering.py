@@ -18,7 +18,7 @@ from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd
 from graphc.kernels.matrix import Space, by_last, flat, matrix
 from graphc.kernels.order import fusing_order
 from graphc.kernels.split import loop_split
-from graphc.kernels.traits import TraitsOf
+from graphc.kernels.traits import Forms, TraitsOf
 from graphc.kernels.views import View
 from graphc.ops.again import is_event_of
 from graphc.ops.exchange import Receive, Send
@@ -31,7 +31,7 @@ class Lowering:
     It also knows the types of all values that they read or write.
     """
 
-    def __init__(self, graph: Graph, schedule: Schedule, capacity: int) -> None:
+    def __init__(self, graph: Graph, schedule: Schedule, capacity: int, forms: Forms) -> None:
         self.graph = graph
         self.capacity = capacity
         self.instrs: list[Instr] = []
@@ -43,10 +43,10 @@ class Lowering:
         """The values that are written to states."""
         self.border = -1
         self._sent: dict[int, dict[str, str]] = {}
-        traits = TraitsOf(graph)
+        traits = TraitsOf(graph, forms)
         order, border = fusing_order(graph, schedule, traits)
         self._grouping = Grouping(graph, order, border, schedule.in_place, traits)
-        self._fuser = Fuser(self._grouping, capacity)
+        self._fuser = Fuser(self._grouping, capacity, forms.bodies)
         permuted = self._grouping.strides
         self.roots = {k: v for k, v in self._grouping.roots.items() if k not in permuted}
         """From an alias to the buffer whose bytes it shares."""

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
 from graphc.ops.exchange import Receive, Send
+from graphc.ops.pad import Pad
+from graphc.ops.reduce import BroadcastTo
+from graphc.ops.shape import Transpose
+from graphc.ops.slicing import Slice
 from graphc.ops.source import Input
 
 
@@ -135,11 +139,6 @@ def readers(graph: Graph, name: str) -> tuple[str, ...]:
 
 def may_be_view(graph: Graph, node: Node) -> bool:
     """Return whether kernels may read a node's result from the bytes of its operand."""
-    from graphc.ops.pad import Pad
-    from graphc.ops.reduce import BroadcastTo
-    from graphc.ops.shape import Transpose
-    from graphc.ops.slicing import Slice
-
     if isinstance(node.op, BroadcastTo):
         return all(dim == 1 for dim in graph[node.inputs[0]].type.shape)
     return isinstance(node.op, (Transpose, Slice, Pad)) or node.op.alias

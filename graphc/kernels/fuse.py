@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from graphc.ir.graph import Node
-from graphc.kernels.body import Axis, Body, Store
+from graphc.kernels.body import Axis, Body, Step, Store
 from graphc.kernels.expr import BodyBuilder, Expr
 from graphc.kernels.fit import Seen
 from graphc.kernels.group import Group
@@ -24,11 +24,14 @@ from graphc.kernels.walk import Elsewhere
 
 
 class Fuser:
-    """The maker of kernels from a grouping's groups, for up to `capacity` rows."""
+    """The maker of kernels from a grouping's groups, for up to `capacity` rows.
 
-    def __init__(self, grouping: Grouping, capacity: int) -> None:
+    `bodies` has those made before, by signature.
+    """
+
+    def __init__(self, grouping: Grouping, capacity: int, bodies: dict[object, Body]) -> None:
         self._grouping, self._capacity = grouping, capacity
-        self._bodies: dict[object, Body] = {}
+        self._bodies = bodies
 
     def kernel(self, group: Group, stored: Callable[[str], bool]) -> Kernel:
         """Return the kernel of a group; `stored` says of a node whether others read it."""
@@ -67,11 +70,12 @@ class Fuser:
 
 def _named(body: Body, names: Mapping[str, str]) -> Body:
     """Return the body with the real names of its buffers."""
-    steps = tuple(
-        step._replace(buffer=names[step.buffer]) if step.buffer else step for step in body.steps
-    )
-    stores = tuple(Store(names[buffer], step, span) for buffer, step, span in body.stores)
-    return Body(steps, stores)
+    steps = list(body.steps)
+    for number, (op, args, span, dtype, buffer, value) in enumerate(steps):
+        if buffer:
+            steps[number] = Step(op, args, span, dtype, names[buffer], value)
+    stores = [Store(names[buffer], step, span) for buffer, step, span in body.stores]
+    return Body(tuple(steps), tuple(stores))
 
 
 class _Fusion:
@@ -79,7 +83,6 @@ class _Fusion:
 
     `signature` is those facts without names: two groups with one signature have one body.  Buffers
     count by their first appearance, nodes by their place in the group; `names` maps back.
-    Ops and types count by identity, since comparing them costs more than a second body.
     """
 
     def __init__(self, group: Group, grouping: Grouping) -> None:
@@ -91,19 +94,19 @@ class _Fusion:
         self._members = {node.name: f"node{i}" for i, node in enumerate(group.nodes)}
         self.names.update((place, name) for name, place in self._members.items())
         nodes = tuple(map(self._node_signature, group.nodes))
-        self.signature = group.space, group.axis, group.product is not None, nodes
+        self.signature = group.space[0] == 1, group.axis, group.product is not None, nodes
 
     def _node_signature(self, node: Node) -> object:
         name = node.name
         spans = self.group.operands[name]
-        reads = tuple(map(self._operand_signature, node.inputs))
-        reader = id(self.grouping.traits(node).reader)
-        return id(node.op), id(node.type), self.group.roles[name], spans, reads, reader
+        reads = tuple([self._operand_signature(operand) for operand in node.inputs])
+        return self.grouping.traits(node).form, self.group.roles[name], spans, reads
 
     def _operand_signature(self, name: str) -> object:
         if name in self.grouping.inlined:
             node = self.grouping.graph[name]
-            return id(node.op), tuple(map(self._operand_signature, node.inputs))
+            form = self.grouping.traits(node).form
+            return form, tuple(map(self._operand_signature, node.inputs))
         root = self.grouping.bytes_of(name)
         return self._members.get(root) or (self._place(root), self.grouping.type(name).dtype)
 
