@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Shape, TensorType, count
 from graphc.kernels.borders import Borders
-from graphc.kernels.fit import is_number
 from graphc.kernels.matrix import matrix
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.turned import is_readable, turned_strides
@@ -36,7 +35,7 @@ class Aliases:
     def bytes_of(self, name: str) -> str:
         """Return the buffer that a kernel reads for `name`: its root, or its view of columns."""
         name = self.borders.source(name)
-        return name if name in self.views else self.root(name)
+        return name if name in self.views else self.roots.get(name, name)
 
     def type(self, name: str) -> TensorType:
         """Return the type of a node."""
@@ -44,11 +43,13 @@ class Aliases:
 
     def reads(self, node: Node) -> Iterator[str]:
         """Yield the nodes whose bytes a node reads when it runs in a kernel."""
+        roots, padded = self.roots, self.borders.padded
         for operand in node.inputs:
             if operand in self.inlined:
                 yield from map(self.root, self.graph[operand].inputs)
             else:
-                yield self.root(self.borders.source(operand))
+                name = padded[operand].inputs[0] if operand in padded else operand
+                yield roots.get(name, name)
 
     def is_view(self, node: Node) -> bool:
         """Return whether users can read a node as columns of its operand; record it if so."""
@@ -102,13 +103,7 @@ class Aliases:
 
     def is_splat(self, node: Node) -> bool:
         """Return whether a node only repeats numbers, and only kernels read it."""
-        traits = self.traits(node)
-        small = all(is_number(type) for type in traits.ins)
-        if not small or is_number(node.type) or traits.along != "elements":
-            return False
-        if node.op.is_random or traits.reader is not None:
-            return False
-        if node.name in self.graph.roots or not node.inputs:
+        if not self.traits(node).repeats or node.name in self.graph.roots:
             return False
         return all(self._is_fusable(self.graph[user]) for user in self.graph.users[node.name])
 

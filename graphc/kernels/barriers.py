@@ -44,22 +44,25 @@ class Access(NamedTuple):
     region: Region
 
 
-def accesses(kernel: Kernel) -> Iterator[Access]:
-    """Yield the part of each buffer of a kernel that a thread touches."""
+def accesses(kernel: Kernel, memory: Callable[[str], str] = str) -> Iterator[Access]:
+    """Yield the part of each buffer of a kernel that a thread touches; `memory` names buffers."""
+    body = kernel.body
+    spans = {*[step.span for step in body.steps if step.op == "load"], *[s.span for s in body.stores]}
+    regions = {span: region(kernel, span) for span in spans}
     if isinstance(kernel, Gemm):
         rows = kernel.split == "rows" and not kernel.trans_a and kernel.window is None
-        yield Access(kernel.a, False, Region("rows", kernel.m) if rows else ALL)
-        yield Access(kernel.b, False, ALL)
+        yield Access(memory(kernel.a), False, Region("rows", kernel.m) if rows else ALL)
+        yield Access(memory(kernel.b), False, ALL)
     elif isinstance(kernel, ScatterAdd):
-        yield Access(kernel.source, False, ALL)
-        yield Access(kernel.indices, False, ALL)
-    for step in kernel.body.steps:
+        yield Access(memory(kernel.source), False, ALL)
+        yield Access(memory(kernel.indices), False, ALL)
+    for step in body.steps:
         if step.op == "load":
-            yield Access(step.buffer, False, region(kernel, step.span))
+            yield Access(memory(step.buffer), False, regions[step.span])
         elif step.op == "fetch":
-            yield Access(step.buffer, False, ALL)
-    for store in kernel.body.stores:
-        yield Access(store.buffer, True, region(kernel, store.span))
+            yield Access(memory(step.buffer), False, ALL)
+    for store in body.stores:
+        yield Access(memory(store.buffer), True, regions[store.span])
 
 
 def region(kernel: Kernel, span: Span) -> Region:
@@ -158,9 +161,7 @@ class Barriers:
         found = self._known.get(id(instr.body))
         if found is None:
             assert instr.body is not None
-            memory, touched = self._memory, accesses(instr.body)
-            found = tuple([Access(memory(a.buffer), a.writes, a.region) for a in touched])
-            self._known[id(instr.body)] = found
+            found = self._known[id(instr.body)] = tuple(accesses(instr.body, self._memory))
         return found
 
     def _emit(self, instr: Instr) -> None:

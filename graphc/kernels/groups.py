@@ -7,7 +7,7 @@ until a node outside reads its results, or writes a state that it reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Dim, count
@@ -48,6 +48,7 @@ class Grouping(Aliases):
         self._feeds = feed_masks(graph) if self._separate else {}
         self._readers: dict[str, list[Group]] = {}
         self._units: dict[int, Unit] = {}
+        self._pitches: dict[str, tuple[dict[str, Dim], Dim, bool]] = {}
         for position, node in enumerate(order):
             self._place(position, node)
 
@@ -72,27 +73,28 @@ class Grouping(Aliases):
             return
         forward = position < self._border
         group = self._joined(node, forward) or self._opened(node, forward)
-        self._seal(node, group)
+        reads = tuple(self.reads(node))
+        self._seal(node, group, reads)
         if group is None:
             parts = joined_columns(node.op, node.inputs, self.traits(node).ins)
             self._units[position] = node if parts is None else Joined(node, parts)
             return
-        self._register(node, group)
+        self._register(node, group, reads)
         self._units.pop(group.position, None)
         self._units[position] = group
         group.position = position
 
-    def _register(self, node: Node, group: Group) -> None:
-        """Record the group of a node, and the values that the group reads."""
+    def _register(self, node: Node, group: Group, reads: Iterable[str]) -> None:
+        """Record the group of a node, and the values that it reads."""
         self.group_of[node.name] = group
-        for root in self.reads(node):
+        for root in reads:
             readers = self._readers.setdefault(root, [])
             if group not in readers[-4:]:
                 readers.append(group)
 
-    def _seal(self, node: Node, group: Group | None) -> None:
-        """Close the groups that cannot run after this node."""
-        for root in self.reads(node):
+    def _seal(self, node: Node, group: Group | None, reads: Iterable[str]) -> None:
+        """Close the groups that cannot run after this node, which reads these values."""
+        for root in reads:
             other = self.group_of.get(root)
             if other is not None and other is not group:
                 other.sealed = True
@@ -203,7 +205,7 @@ class Grouping(Aliases):
         other.sealed = True  # no longer a group, but still recorded as a reader of its operands
         for member, fit in taken:
             self._add(group, member, fit)
-            self._register(member, group)
+            self._register(member, group, self.reads(member))
 
     def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
         """Return whether a node without reductions can follow the product of a group, if any."""
@@ -265,13 +267,22 @@ class Grouping(Aliases):
         """
         if self.reads_stacks(product):
             return node is product or node.op.spans(self.traits(node).ins) is None
-        widths = [(self.bytes_of(name), width) for name, width in self._widths(product)]
-        columns, own = dict(widths), by_last(product.type.shape)[1]
-        if any(columns[name] != width for name, width in widths):
+        pitches = self._pitches.get(product.name)
+        if pitches is None:
+            pitches = self._pitches[product.name] = self._pitches_of(product)
+        columns, own, agree = pitches
+        if not agree:
             return False
         others = node.inputs[2:] if node is product else node.inputs
         read = [self.bytes_of(operand) for operand in others if self.type(operand).rank > 1]
-        return all(columns.get(name, own) == own for name in read)
+        return all([columns.get(name, own) == own for name in read])
+
+    def _pitches_of(self, product: Node) -> tuple[dict[str, Dim], Dim, bool]:
+        """Return the columns of a product's factors and of its result, and whether they agree."""
+        widths = [(self.bytes_of(name), width) for name, width in self._widths(product)]
+        columns = dict(widths)
+        agree = all(columns[name] == width for name, width in widths)
+        return columns, by_last(product.type.shape)[1], agree
 
     def _widths(self, product: Node) -> Iterator[tuple[str, Dim]]:
         """Yield the factors of a product that it reads as matrices, with their columns."""

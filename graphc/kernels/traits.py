@@ -8,7 +8,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Along, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Body
-from graphc.kernels.fit import Fit, fits_of, is_plain, reader_fit
+from graphc.kernels.fit import Fit, fits_of, is_number, is_plain, reader_fit
 from graphc.kernels.gathers import Reader
 from graphc.kernels.matrix import Space, by_last, matrix
 from graphc.kernels.products import Product
@@ -34,6 +34,8 @@ class Traits:
     """The rule of an op that gathers its operands, else None."""
     plain: bool
     """Whether it computes the same in any matrix of as many elements."""
+    repeats: bool
+    """Whether it only repeats numbers."""
     space: Space | None
     """The space of its choice."""
     fit: Fit | None
@@ -106,4 +108,6 @@ def _traits(op: Op, node: Node, ins: list[TensorType]) -> Traits:
     choice = next(iter(fits.items()), (None, None))
     one_row = matrix(node.type.shape)[0] == 1
     form = (id(op), node.type.dtype, one_row, None if reader is None else id(reader))
-    return Traits(form, op, node.type, ins, along, product, fits, reader, plain, *choice)
+    small = bool(ins) and all(map(is_number, ins)) and not is_number(node.type)
+    repeats = small and along == "elements" and not op.is_random and reader is None
+    return Traits(form, op, node.type, ins, along, product, fits, reader, plain, repeats, *choice)
