@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -70,10 +71,16 @@ class _Former:
 def own_passes() -> ModuleType:
     """Return the `passes` package beside graphc; raise GraphError if the import finds another."""
     passes = importlib.import_module("passes")
-    home = Path(__file__).resolve().parents[2] / "passes"
     found = getattr(passes, "__file__", None) or next(iter(getattr(passes, "__path__", [])), "")
-    if Path(found).resolve().parent == home:
+    if _is_beside(found):
         return passes
     raise GraphError(
         f"{found} hides graphc's own package 'passes'", hint="rename it: graphc imports that name"
     )
+
+
+@lru_cache(maxsize=1)
+def _is_beside(file: str) -> bool:
+    """Return whether a file is in the folder `passes` beside graphc."""
+    home = Path(__file__).resolve().parents[2] / "passes"
+    return Path(file).resolve().parent == home

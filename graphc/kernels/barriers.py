@@ -47,7 +47,8 @@ class Access(NamedTuple):
 def accesses(kernel: Kernel, memory: Callable[[str], str] = str) -> Iterator[Access]:
     """Yield the part of each buffer of a kernel that a thread touches; `memory` names buffers."""
     body = kernel.body
-    spans = {*[step.span for step in body.steps if step.op == "load"], *[s.span for s in body.stores]}
+    spans = {step.span for step in body.steps if step.op == "load"}
+    spans.update(store.span for store in body.stores)
     regions = {span: region(kernel, span) for span in spans}
     if isinstance(kernel, Gemm):
         rows = kernel.split == "rows" and not kernel.trans_a and kernel.window is None

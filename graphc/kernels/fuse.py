@@ -89,8 +89,6 @@ class _Fusion:
         self.group, self.grouping = group, grouping
         self.names: dict[str, str] = {}
         self._buffers: dict[str, str] = {}
-        self._values: dict[str, Expr] = {}
-        self._builder = BodyBuilder()
         self._members = {node.name: f"node{i}" for i, node in enumerate(group.nodes)}
         self.names.update((place, name) for name, place in self._members.items())
         nodes = tuple(map(self._node_signature, group.nodes))
@@ -119,6 +117,8 @@ class _Fusion:
 
     def body(self, stored: list[bool]) -> Body:
         """Return the body, with places for names."""
+        self._builder = BodyBuilder()
+        self._values: dict[str, Expr] = {}
         for node in self.group.nodes:
             self._add(node)
         for node, asked in zip(self.group.nodes, stored, strict=True):

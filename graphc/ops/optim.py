@@ -22,6 +22,8 @@ from graphc.kernels.expr import Expr, call, select
 CHUNK = 32 * 1024
 """The most elements that a kernel works on at a time, so that they stay in the cache."""
 
+_COUNT = TensorType((), "int64")
+
 
 class UpdateOp(Op):
     """The base of elementwise ops on arrays of one type, followed by scalars."""
@@ -49,10 +51,11 @@ class UpdateOp(Op):
         if not first.is_float or first.batched:
             raise ValueError(f"{roles[0]} is {first}, only floats of a fixed shape are updated")
         for i in range(1, len(ins)):
-            wanted = first if i < self.arrays else first.with_shape(())
             if self.counted and i == len(ins) - 1:
-                wanted = TensorType((), "int64")
-            if ins[i] != wanted:
+                wanted = _COUNT
+            else:
+                wanted = first if i < self.arrays else first.with_shape(())
+            if ins[i] is not wanted and ins[i] != wanted:
                 raise ValueError(f"{roles[i]} is {ins[i]}, it must be {wanted}")
         return first
 
