@@ -44,8 +44,8 @@ class Access(NamedTuple):
     region: Region
 
 
-def accesses(kernel: Kernel, memory: Callable[[str], str] = str) -> Iterator[Access]:
-    """Yield the part of each buffer of a kernel that a thread touches; `memory` names buffers."""
+def accesses(kernel: Kernel, memory: Callable[[str], str]) -> Iterator[Access]:
+    """Yield the part of each memory that a thread touches; `memory` names that of a buffer."""
     body = kernel.body
     spans = {step.span for step in body.steps if step.op == "load"}
     spans.update(store.span for store in body.stores)
