@@ -55,7 +55,8 @@ class Recipe:
         records = {"infer": self._infer(watch)}
         if self.wrt:
             records.update(self._training(watch))
-        records = {name: _repeating(rows, watch) for name, rows in records.items()}
+        own = _own()
+        records = {name: _repeating(rows, watch, own) for name, rows in records.items()}
         forms = Forms()
         programs = {name: self._program(name, r[-1].graph, forms) for name, r in records.items()}
         graphs = dict(records)
@@ -180,9 +181,10 @@ class Recipe:
         return self._program("cotangent", own.dead_code(bare))
 
 
-def _repeating(rows: tuple[PassRecord, ...], watch: Watch | None) -> tuple[PassRecord, ...]:
+def _repeating(
+    rows: tuple[PassRecord, ...], watch: Watch | None, own: _Own
+) -> tuple[PassRecord, ...]:
     """Return the passes of a program with kernels, with one more if it changes something."""
-    own = _own()
     graph, more = own.run_passes(rows[-1].graph, (own.repeat_elements,), watch, verified=True)
     return rows if graph is rows[-1].graph else rows + more
 
