@@ -69,10 +69,11 @@ def curve(plan: Plan) -> Curve:
     """
     kept = keeping_all(plan)
     program = next((name for name in TRAINS if name in kept.programs), "infer")
-    points = [_point(made, program) for made in _plans(kept)]
-    best: list[Point] = []
-    for point in sorted(set(points), key=lambda p: (p.flops, p.total)):
-        if not best or point.total < best[-1].total:
+    first, *others = (_point(made, program) for made in _plans(kept))
+    best = [first]
+    dearer = (point for point in others if point.flops > first.flops)  # not in other programs alone
+    for point in sorted({*dearer}, key=lambda p: (p.flops, p.total)):
+        if point.total < best[-1].total:
             best.append(point)
     return Curve(plan.declared.name, plan.batch, program, tuple(best))
 
