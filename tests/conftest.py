@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from graphc.compiler import program, recipe
 from graphc.ir.graph import Graph
 from graphc.kernels.program import Program
+from graphc.kernels.traits import Forms
 from tests.extras import skipped_without_extras
 
 settings.register_profile(
@@ -89,8 +90,10 @@ def programs_are_verified(request: pytest.FixtureRequest) -> Iterator[None]:
     among = PROVED if "not slow" in request.config.option.markexpr else 1
     unverified = program.build_program
 
-    def build_program(name: str, graph: Graph, capacity: int, backend: str) -> Program:
-        built = unverified(name, graph, capacity, backend)
+    def build_program(
+        name: str, graph: Graph, capacity: int, backend: str, forms: Forms | None = None
+    ) -> Program:
+        built = unverified(name, graph, capacity, backend, forms)
         if capacity >= NOBODYS or (len(graph) + capacity) % among:
             return built
         proof = built.verify()

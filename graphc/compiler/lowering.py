@@ -20,7 +20,7 @@ from graphc.kernels.iteration_space import Space, by_last, flat, matrix
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd
 from graphc.kernels.partition import loop_partition
 from graphc.kernels.program import Instr
-from graphc.kernels.traits import TraitsOf
+from graphc.kernels.traits import Forms, TraitsOf
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.fused import is_event_of
 
@@ -32,7 +32,12 @@ class Lowering:
     """
 
     def __init__(
-        self, graph: Graph, schedule: Schedule, capacity: int, keeps: bool = False
+        self,
+        graph: Graph,
+        schedule: Schedule,
+        capacity: int,
+        forms: Forms | None = None,
+        keeps: bool = False,
     ) -> None:
         self.graph = graph
         self.capacity = capacity
@@ -47,12 +52,13 @@ class Lowering:
         """The values that are written to states."""
         self.boundary = -1
         self._sent: dict[int, dict[str, str]] = {}
-        traits = TraitsOf(graph)
+        forms = forms or Forms()
+        traits = TraitsOf(graph, forms)
         order, boundary = fusing_order(graph, schedule, traits)
         sends = any(isinstance(node.op, Send) for node in graph)
         infers = not (graph.updates or graph.gradients or sends)
         self._grouping = Grouping(graph, order, boundary, schedule.in_place, traits, infers)
-        self._fuser = Fuser(self._grouping, capacity)
+        self._fuser = Fuser(self._grouping, capacity, forms.bodies)
         permuted = self._grouping.strides
         self.roots = {k: v for k, v in self._grouping.roots.items() if k not in permuted}
         """From an alias to the buffer whose bytes it shares."""

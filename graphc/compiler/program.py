@@ -9,15 +9,21 @@ from graphc.compiler.old_states import keep_old_states
 from graphc.compiler.schedule import schedule
 from graphc.ir.graph import Graph
 from graphc.kernels.program import Program
+from graphc.kernels.traits import Forms
 
 LOWERED = 2
 """The number of nodes that are made in the time that one is scheduled, lowered and placed."""
 
 
-def build_program(name: str, graph: Graph, capacity: int, backend: str) -> Program:
-    """Return the program of a graph in which every node is needed, for up to `capacity` rows."""
+def build_program(
+    name: str, graph: Graph, capacity: int, backend: str, forms: Forms | None = None
+) -> Program:
+    """Return the program of a graph in which every node is needed, for up to `capacity` rows.
+
+    `forms` has what other programs of the same plan have in common with it.
+    """
     spend_nodes(LOWERED * len(graph))
     graph = keep_old_states(graph)
     order = schedule(graph)
-    low = Lowering(graph, order, capacity).run(order)
+    low = Lowering(graph, order, capacity, forms).run(order)
     return Assignment(name, low, order, backend).program()

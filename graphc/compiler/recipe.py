@@ -16,6 +16,7 @@ from graphc.compiler.sharding import Sharding
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph, Node
 from graphc.kernels.program import Program
+from graphc.kernels.traits import Forms
 from passes.accumulate import Accumulate
 from passes.apply_update import apply_graph
 from passes.backward import Backward
@@ -73,7 +74,8 @@ class Recipe:
         if self.wrt:
             records.update(self._training(watch))
         records = {name: _repeating(rows, watch) for name, rows in records.items()}
-        programs = {name: self._program(name, rows[-1].graph) for name, rows in records.items()}
+        forms = Forms()
+        programs = {name: self._program(name, r[-1].graph, forms) for name, r in records.items()}
         graphs = dict(records)
         trained = tuple(programs["grad"].gradients) if "grad" in programs else ()
         plan = Plan(self.graph, self.batch, self.optimizer, programs, graphs, trained, self)
@@ -81,8 +83,8 @@ class Recipe:
             return plan
         return fitted(plan, self.budget) or plan
 
-    def _program(self, name: str, graph: Graph) -> Program:
-        return build_program(name, graph, self.batch, self.backend)
+    def _program(self, name: str, graph: Graph, forms: Forms | None = None) -> Program:
+        return build_program(name, graph, self.batch, self.backend, forms)
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:
         passes = self._passes(specialize=Specialize(train=False))

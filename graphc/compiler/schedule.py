@@ -87,6 +87,8 @@ def arrivals(graph: Graph) -> dict[str, list[str]]:
     for node in graph:
         if isinstance(node.op, Send):
             sent.setdefault(node.op.bucket, []).append(node.name)
+    if not sent:
+        return {}
     return {node.name: sent[node.op.bucket] for node in graph if isinstance(node.op, Receive)}
 
 

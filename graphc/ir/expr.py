@@ -288,17 +288,12 @@ class Expr:
 
 def call(function: str, *args: Expr | Number, value: Attribute = None) -> Expr:
     """Return a scalar function of values; numbers get the dtype of the first value."""
-    first = next(a for a in args if isinstance(a, Expr))
-    exprs = [first.lift(a) for a in args]
-    dtype = "bool" if function in BOOLEANS else exprs[-1].dtype
-    step = Step(
-        function,
-        tuple(e.number for e in exprs),
-        join(*(e.broadcast for e in exprs)),
-        dtype,
-        value=value,
-    )
-    return first.builder.step(step)
+    first = args[0] if isinstance(args[0], Expr) else next(a for a in args if isinstance(a, Expr))
+    builder, own = first.builder, first.step.dtype
+    exprs = [a if isinstance(a, Expr) else builder.const(a, own) for a in args]
+    dtype = "bool" if function in BOOLEANS else exprs[-1].step.dtype
+    numbers, broadcast = tuple([e.number for e in exprs]), join(*[e.step.broadcast for e in exprs])
+    return builder.step(Step(function, numbers, broadcast, dtype, "", value))
 
 
 def select(condition: Expr, a: Expr | Number, b: Expr | Number) -> Expr:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Shape, TensorType, count
-from graphc.kernels.iteration_space import is_number, is_readable, matrix, permuted_strides
+from graphc.kernels.iteration_space import is_readable, matrix, permuted_strides
 from graphc.kernels.padding import Padding
 from graphc.kernels.traits import TraitsOf
 
@@ -51,7 +51,7 @@ class Aliases:
     def bytes_of(self, name: str) -> str:
         """Return the buffer that a kernel reads for `name`: its root, or its view of columns."""
         name = self.padding.source(name)
-        return name if name in self.views else self.root(name)
+        return name if name in self.views else self.roots.get(name, name)
 
     def type(self, name: str) -> TensorType:
         """Return the type of a node."""
@@ -59,11 +59,13 @@ class Aliases:
 
     def reads(self, node: Node) -> Iterator[str]:
         """Yield the nodes whose bytes a node reads when it runs in a kernel."""
+        roots, pads = self.roots, self.padding.pads
         for operand in node.inputs:
             if operand in self.inlined:
                 yield from map(self.root, self.graph[operand].inputs)
             else:
-                yield self.root(self.padding.source(operand))
+                name = pads[operand].inputs[0] if operand in pads else operand
+                yield roots.get(name, name)
 
     def add_view(self, node: Node) -> bool:
         """Record a node that users can read from its operand's bytes; return whether it is one."""
@@ -126,13 +128,7 @@ class Aliases:
 
     def is_splat(self, node: Node) -> bool:
         """Return whether a node only repeats numbers, and only kernels read it."""
-        traits = self.traits(node)
-        small = all(is_number(type) for type in traits.ins)
-        if not small or is_number(node.type) or traits.iteration != "elements":
-            return False
-        if node.op.is_random or traits.gather is not None:
-            return False
-        if node.name in self.graph.roots or not node.inputs:
+        if not self.traits(node).repeats or node.name in self.graph.roots:
             return False
         return all(self._is_fusable(self.graph[user]) for user in self.graph.users[node.name])
 

@@ -44,22 +44,26 @@ class Access(NamedTuple):
     region: Region
 
 
-def accesses(kernel: Kernel) -> Iterator[Access]:
-    """Yield the part of each buffer of a kernel that a thread touches."""
+def accesses(kernel: Kernel, memory: Callable[[str], str]) -> Iterator[Access]:
+    """Yield the part of each memory that a thread touches; `memory` names that of a buffer."""
+    body = kernel.body
+    broadcasts = {step.broadcast for step in body.steps if step.op == "load"}
+    broadcasts.update(store.broadcast for store in body.stores)
+    regions = {broadcast: region(kernel, broadcast) for broadcast in broadcasts}
     if isinstance(kernel, Gemm):
         rows = kernel.partition == "rows" and not kernel.trans_a and kernel.window is None
-        yield Access(kernel.a, False, Region("rows", kernel.m) if rows else ALL)
-        yield Access(kernel.b, False, ALL)
+        yield Access(memory(kernel.a), False, Region("rows", kernel.m) if rows else ALL)
+        yield Access(memory(kernel.b), False, ALL)
     elif isinstance(kernel, ScatterAdd):
-        yield Access(kernel.source, False, ALL)
-        yield Access(kernel.indices, False, ALL)
-    for step in kernel.body.steps:
+        yield Access(memory(kernel.source), False, ALL)
+        yield Access(memory(kernel.indices), False, ALL)
+    for step in body.steps:
         if step.op == "load":
-            yield Access(step.buffer, False, region(kernel, step.broadcast))
+            yield Access(memory(step.buffer), False, regions[step.broadcast])
         elif step.op == "fetch":
-            yield Access(step.buffer, False, ALL)
-    for store in kernel.body.stores:
-        yield Access(store.buffer, True, region(kernel, store.broadcast))
+            yield Access(memory(step.buffer), False, ALL)
+    for store in body.stores:
+        yield Access(memory(store.buffer), True, regions[store.broadcast])
 
 
 def region(kernel: Kernel, broadcast: Broadcast) -> Region:
@@ -158,9 +162,7 @@ class Barriers:
         found = self._known.get(id(instr.body))
         if found is None:
             assert instr.body is not None
-            memory, touched = self._memory, accesses(instr.body)
-            found = tuple([Access(memory(a.buffer), a.writes, a.region) for a in touched])
-            self._known[id(instr.body)] = found
+            found = self._known[id(instr.body)] = tuple(accesses(instr.body, self._memory))
         return found
 
     def _emit(self, instr: Instr) -> None:

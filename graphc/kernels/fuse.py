@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from graphc.ir.access import AccessMap
-from graphc.ir.expr import Axis, Body, BodyBuilder, Expr, Store
+from graphc.ir.expr import Axis, Body, BodyBuilder, Expr, Step, Store
 from graphc.ir.forms import Product
 from graphc.ir.graph import Node
 from graphc.ir.tensor_type import Dim, Shape, TensorType
@@ -68,11 +68,14 @@ def stacked(
 
 
 class Fuser:
-    """The maker of kernels from a grouping's groups, for up to `capacity` rows."""
+    """The maker of kernels from a grouping's groups, for up to `capacity` rows.
 
-    def __init__(self, grouping: Grouping, capacity: int) -> None:
+    `bodies` has those made before, by signature.
+    """
+
+    def __init__(self, grouping: Grouping, capacity: int, bodies: dict[object, Body]) -> None:
         self._grouping, self._capacity = grouping, capacity
-        self._bodies: dict[object, Body] = {}
+        self._bodies = bodies
 
     def kernel(self, group: Group, stored: Callable[[str], bool]) -> Kernel:
         """Return the kernel of a group; `stored` says of a node whether others read it."""
@@ -111,11 +114,12 @@ class Fuser:
 
 def _named(body: Body, names: Mapping[str, str]) -> Body:
     """Return the body with the real names of its buffers."""
-    steps = tuple(
-        step._replace(buffer=names[step.buffer]) if step.buffer else step for step in body.steps
-    )
-    stores = tuple(Store(names[buffer], step, broadcast) for buffer, step, broadcast in body.stores)
-    return Body(steps, stores)
+    steps = list(body.steps)
+    for number, (op, args, broadcast, dtype, buffer, value) in enumerate(steps):
+        if buffer:
+            steps[number] = Step(op, args, broadcast, dtype, names[buffer], value)
+    stores = [Store(names[buffer], step, broadcast) for buffer, step, broadcast in body.stores]
+    return Body(tuple(steps), tuple(stores))
 
 
 class _Fusion:
@@ -123,31 +127,28 @@ class _Fusion:
 
     `signature` is those facts without names: two groups with one signature have one body.  Buffers
     count by their first appearance, nodes by their place in the group; `names` maps back.
-    Ops and types count by identity, since comparing them costs more than a second body.
     """
 
     def __init__(self, group: Group, grouping: Grouping) -> None:
         self.group, self.grouping = group, grouping
         self.names: dict[str, str] = {}
         self._buffers: dict[str, str] = {}
-        self._values: dict[str, Expr] = {}
-        self._builder = BodyBuilder()
         self._members = {node.name: f"node{i}" for i, node in enumerate(group.nodes)}
         self.names.update((place, name) for name, place in self._members.items())
         nodes = tuple(map(self._node_signature, group.nodes))
-        self.signature = group.space, group.axis, group.product is not None, nodes
+        self.signature = group.space[0] == 1, group.axis, group.product is not None, nodes
 
     def _node_signature(self, node: Node) -> object:
         name = node.name
         broadcasts = self.group.operands[name]
-        reads = tuple(map(self._operand_signature, node.inputs))
-        gather = id(self.grouping.traits(node).gather)
-        return id(node.op), id(node.type), self.group.kinds[name], broadcasts, reads, gather
+        reads = tuple([self._operand_signature(operand) for operand in node.inputs])
+        return self.grouping.traits(node).form, self.group.kinds[name], broadcasts, reads
 
     def _operand_signature(self, name: str) -> object:
         if name in self.grouping.inlined:
             node = self.grouping.graph[name]
-            return id(node.op), tuple(map(self._operand_signature, node.inputs))
+            form = self.grouping.traits(node).form
+            return form, tuple(map(self._operand_signature, node.inputs))
         root = self.grouping.bytes_of(name)
         return self._members.get(root) or (self._place(root), self.grouping.type(name).dtype)
 
@@ -160,6 +161,8 @@ class _Fusion:
 
     def body(self, stored: list[bool]) -> Body:
         """Return the body, with places for names."""
+        self._builder = BodyBuilder()
+        self._values: dict[str, Expr] = {}
         for node in self.group.nodes:
             self._add(node)
         for node, asked in zip(self.group.nodes, stored, strict=True):

@@ -83,6 +83,7 @@ class GroupRules(Aliases):
     ) -> None:
         super().__init__(graph, traits, padding)
         self.in_place = in_place
+        self._pitches: dict[str, tuple[dict[str, Dim], Dim, bool]] = {}
 
     def placed(self, group: Group, node: Node) -> tuple[Space, Placement] | None:
         """Return the space in which a node and a group run together, and its placement there."""
@@ -178,13 +179,22 @@ class GroupRules(Aliases):
         """
         if self.reads_stacks(product):
             return node is product or node.op.broadcast_kinds(self.traits(node).ins) is None
-        widths = [(self.bytes_of(name), width) for name, width in self._widths(product)]
-        columns, own = dict(widths), by_last(product.type.shape)[1]
-        if any(columns[name] != width for name, width in widths):
+        pitches = self._pitches.get(product.name)
+        if pitches is None:
+            pitches = self._pitches[product.name] = self._pitches_of(product)
+        columns, own, agree = pitches
+        if not agree:
             return False
         others = node.inputs[2:] if node is product else node.inputs
         read = [self.bytes_of(operand) for operand in others if self.type(operand).rank > 1]
-        return all(columns.get(name, own) == own for name in read)
+        return all([columns.get(name, own) == own for name in read])
+
+    def _pitches_of(self, product: Node) -> tuple[dict[str, Dim], Dim, bool]:
+        """Return the columns of a product's factors and of its result, and whether they agree."""
+        widths = [(self.bytes_of(name), width) for name, width in self._widths(product)]
+        columns = dict(widths)
+        agree = all(columns[name] == width for name, width in widths)
+        return columns, by_last(product.type.shape)[1], agree
 
     def _widths(self, product: Node) -> Iterator[tuple[str, Dim]]:
         """Yield the factors of a product that it reads as matrices, with their columns."""

@@ -7,7 +7,7 @@ that until a node outside reads its results, or writes a state that it reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from graphc.ir.expr import Axis, Broadcast
 from graphc.ir.forms import places_of
@@ -79,27 +79,28 @@ class Grouping(GroupRules):
             return
         forward = position < self._boundary
         group = self._joined(node, forward) or self._opened(node, forward)
-        self._seal(node, group)
+        reads = tuple(self.reads(node))
+        self._seal(node, group, reads)
         if group is None:
             parts = joined_columns(node, self.traits(node).ins)
             self._units[position] = node if parts is None else Joined(node, parts)
             return
-        self._register(node, group)
+        self._register(node, group, reads)
         self._units.pop(group.position, None)
         self._units[position] = group
         group.position = position
 
-    def _register(self, node: Node, group: Group) -> None:
-        """Record the group of a node, and the values that the group reads."""
+    def _register(self, node: Node, group: Group, reads: Iterable[str]) -> None:
+        """Record the group of a node, and the values that it reads."""
         self.group_of[node.name] = group
-        for root in self.reads(node):
+        for root in reads:
             readers = self._readers.setdefault(root, [])
             if group not in readers[-4:]:
                 readers.append(group)
 
-    def _seal(self, node: Node, group: Group | None) -> None:
-        """Close the groups that cannot run after this node."""
-        for root in self.reads(node):
+    def _seal(self, node: Node, group: Group | None, reads: Iterable[str]) -> None:
+        """Close the groups that cannot run after this node, which reads these values."""
+        for root in reads:
             other = self.group_of.get(root)
             if other is not None and other is not group:
                 other.sealed = True
@@ -193,7 +194,7 @@ class Grouping(GroupRules):
         other.sealed = True  # no longer a group, but still recorded as a reader of its operands
         for member, placement in taken:
             self._add(group, member, placement)
-            self._register(member, group)
+            self._register(member, group, self.reads(member))
 
     def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
         """Return whether a node without reductions can follow the product of a group, if any."""

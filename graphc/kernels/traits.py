@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from graphc.ir.expr import Body
 from graphc.ir.forms import GatherRule, Product
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Iteration, Op
@@ -14,7 +15,9 @@ from graphc.kernels.iteration_space import (
     Space,
     by_last,
     gather_placement,
+    is_number,
     is_plain,
+    matrix,
     placements_of,
 )
 
@@ -23,6 +26,11 @@ from graphc.kernels.iteration_space import (
 class Traits:
     """The form of a node in kernels, which does not depend on its name and its operands' names."""
 
+    form: tuple[object, ...]
+    """All that a kernel's body depends on: nodes of several shapes mostly have one form."""
+    op: Op
+    """The op of all these nodes, or the first of those that are equal."""
+    type: TensorType
     ins: list[TensorType]
     """The types of its operands."""
     iteration: Iteration
@@ -34,53 +42,85 @@ class Traits:
     """The rule of an op that gathers its operands, else None."""
     plain: bool
     """Whether it computes the same in any matrix of as many elements."""
+    repeats: bool
+    """Whether it only repeats numbers."""
+    space: Space | None
+    """The space of its choice."""
+    placement: Placement | None
+    """The placement in the space of its choice."""
 
-    @property
-    def placement(self) -> Placement | None:
-        """The placement in the space of its choice."""
-        return next(iter(self.placements.values()), None)
 
-    @property
-    def space(self) -> Space | None:
-        """The space of its choice."""
-        return next(iter(self.placements), None)
+class Forms:
+    """The traits and the bodies that the programs of a plan have in common.
+
+    Types count by identity, since equal ones are one object; ops by their attributes, which are
+    compared once for each object.
+    """
+
+    def __init__(self) -> None:
+        self.bodies: dict[object, Body] = {}
+        """From the signature of a group to its body, see `graphc.kernels.fuse`."""
+        self._equal: dict[Op, Op] = {}
+        self._known: dict[int, tuple[Op, Op]] = {}
+        self._traits: dict[tuple[int, ...], Traits] = {}
+
+    def traits(self, node: Node, ins: list[TensorType]) -> Traits:
+        """Return the traits of a node whose operands have these types."""
+        op = self._op(node.op)
+        key = (id(op), id(node.type), *map(id, ins))
+        known = self._traits.get(key)
+        if known is None:
+            known = self._traits[key] = _traits(op, node, ins)
+        return known
+
+    def _op(self, op: Op) -> Op:
+        """Return the first op with the same attributes."""
+        known = self._known.get(id(op))
+        if known is None:
+            known = self._known[id(op)] = op, self._first(op)
+        return known[1]
+
+    def _first(self, op: Op) -> Op:
+        try:
+            first = self._equal.setdefault(op, op)
+        except TypeError:
+            return op  # an attribute has no hash
+        alike = first is op or not op.__dict__ or repr(first) == repr(op)  # 0.0 equals -0.0
+        return first if alike else op
 
 
 class TraitsOf:
-    """The traits of a graph's nodes.
+    """The traits of a graph's nodes."""
 
-    Ops and types count by identity, as the layers of a deep net share them; comparing them would
-    cost more than it saves.
-    """
-
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
-        self._of_node: dict[tuple[str, int], Traits] = {}
-        self._of_kind: dict[Hashable, Traits] = {}
+    def __init__(self, graph: Graph, forms: Forms) -> None:
+        self._graph, self._forms = graph, forms
+        self._known: dict[str, tuple[Op, Traits]] = {}
 
     def __call__(self, node: Node) -> Traits:
         """Return the traits of a node that is not a source.
 
         A product and the slice of it have one name: the op distinguishes them.
         """
-        known = self._of_node.get((node.name, id(node.op)))
-        if known is None:
+        known = self._known.get(node.name)
+        if known is None or known[0] is not node.op:
             ins = [self._graph[operand].type for operand in node.inputs]
-            kind = (id(node.op), id(node.type), *map(id, ins))
-            known = self._of_kind.get(kind)
-            if known is None:
-                known = self._of_kind[kind] = _traits(node, ins)
-            self._of_node[node.name, id(node.op)] = known
-        return known
+            known = self._known[node.name] = node.op, self._forms.traits(node, ins)
+        return known[1]
 
 
-def _traits(node: Node, ins: list[TensorType]) -> Traits:
-    gather, product = node.op.gather(ins, node.type), node.op.product(ins)
+def _traits(op: Op, node: Node, ins: list[TensorType]) -> Traits:
+    gather, product = op.gather(ins, node.type), op.product(ins)
     if gather is None:
-        iteration, placements = node.op.iteration(ins), placements_of(node, ins)
+        iteration, placements = op.iteration(ins), placements_of(node, ins)
     else:
         iteration, placements = "elements", {by_last(gather.shape): gather_placement(ins)}
-    return Traits(ins, iteration, product, placements, gather, is_plain(node, placements))
+    plain, choice = is_plain(node, placements), next(iter(placements.items()), (None, None))
+    one_row = matrix(node.type.shape)[0] == 1
+    form = (id(op), node.type.dtype, one_row, None if gather is None else id(gather))
+    small = bool(ins) and all(map(is_number, ins)) and not is_number(node.type)
+    repeats = small and iteration == "elements" and not op.is_random and gather is None
+    kind = form, op, node.type, ins, iteration, product
+    return Traits(*kind, placements, gather, plain, repeats, *choice)
 
 
 ROWS = 1

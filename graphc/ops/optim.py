@@ -20,6 +20,8 @@ from graphc.ir.tensor_type import TensorType
 
 Number = TypeVar("Number", Array, Expr)
 
+_COUNT = TensorType((), "int64")
+
 
 class UpdateOp(Op, base=True):
     """The base of elementwise ops on arrays of one type, followed by scalars."""
@@ -42,10 +44,11 @@ class UpdateOp(Op, base=True):
         if not first.is_float or first.batched:
             raise ValueError(f"{roles[0]} is {first}, only floats of a fixed shape are updated")
         for i in range(1, len(ins)):
-            wanted = first if i < self.arrays else first.with_shape(())
             if self.counted and i == len(ins) - 1:
-                wanted = TensorType((), "int64")
-            if ins[i] != wanted:
+                wanted = _COUNT
+            else:
+                wanted = first if i < self.arrays else first.with_shape(())
+            if ins[i] is not wanted and ins[i] != wanted:
                 raise ValueError(f"{roles[i]} is {ins[i]}, it must be {wanted}")
         return first
 

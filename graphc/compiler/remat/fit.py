@@ -18,6 +18,7 @@ from graphc.compiler.remat.search import Choice, choose, least
 from graphc.compiler.remat.told import SLOT
 from graphc.compiler.remat.values import Values
 from graphc.kernels.program import Program
+from graphc.kernels.traits import Forms
 from passes.pipeline import Pass, PassRecord, run_passes
 from passes.rematerialize import Rematerialize
 
@@ -160,6 +161,7 @@ class Fitting:
 
     def __init__(self, plan: Plan, name: str) -> None:
         self.plan, self.name = plan, name
+        self._forms = Forms()
         self.kept = Made(plan.programs[name], plan.graphs[name])
         """The program as it is, in which nothing is recomputed."""
         passes = plan.recipe.passes
@@ -206,5 +208,5 @@ class Fitting:
         """Build the program for a choice."""
         steps: tuple[Pass, ...] = (Rematerialize(choice.names()), *self._tail)
         graph, records = run_passes(self._head[-1].graph, steps, verified=True)
-        program = build_program(self.name, graph, self.plan.batch, self.plan.backend)
+        program = build_program(self.name, graph, self.plan.batch, self.plan.backend, self._forms)
         return Made(program, (*self._head, *records), choice.names())

@@ -39,8 +39,8 @@ class TwoMoments(Optimizer):
     def means(self, p: Value, g: Value, l2: float) -> tuple[Value, Value]:
         """Add the next values of the slots `<parameter>.mean` and `.square`, and return them."""
         mean, square, more = slot(p, "mean"), slot(p, "square"), operands_with_decay(l2, p)
-        m = next_value(mean, AdamMean(self.beta1, l2), mean, g, *more)
-        return m, next_value(square, AdamSquare(self.beta2, l2), square, g, *more)
+        m = next_value(mean, shared(AdamMean, self.beta1, l2), mean, g, *more)
+        return m, next_value(square, shared(AdamSquare, self.beta2, l2), square, g, *more)
 
     def mixed_moments(self, u: Update, g: Array) -> tuple[Array, Array]:
         """Return the next mean of the gradient and of its square, in plain NumPy."""
@@ -69,7 +69,7 @@ class Adam(TwoMoments):
         self, p: Value, g: Value, rate: Value, updates: Value, l2: float, decoupled: float
     ) -> None:
         m, s = self.means(p, g, l2)
-        step = AdamStep(self.beta1, self.beta2, self.eps, decoupled)
+        step = shared(AdamStep, self.beta1, self.beta2, self.eps, decoupled)
         next_value(p, step, p, m, s, rate, updates)
 
     def reference(self, u: Update) -> dict[str, Array]:

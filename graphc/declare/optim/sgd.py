@@ -38,13 +38,13 @@ class SGD(Optimizer):
         """Add one or two nodes, and the slot `<parameter>.velocity` with momentum."""
         decay = self.decay_of(p.node)
         if not self.momentum:
-            next_value(p, SgdStep(decay), p, g, rate)
+            next_value(p, shared(SgdStep, decay), p, g, rate)
             return
         velocity = slot(p, "velocity")
         momentum = shared(Momentum, self.momentum, decay)
         new = next_value(velocity, momentum, velocity, g, *operands_with_decay(decay, p))
         if self.nesterov:
-            next_value(p, NesterovStep(self.momentum, decay), p, new, g, rate)
+            next_value(p, shared(NesterovStep, self.momentum, decay), p, new, g, rate)
         else:
             next_value(p, shared(SgdStep), p, new, rate)
 

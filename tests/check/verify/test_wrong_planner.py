@@ -156,8 +156,8 @@ def rows_are_columns(right: Any) -> Any:
 
 
 def factors_are_read_by_rows(right: Any) -> Any:
-    def accesses(kernel: Any) -> Any:
-        for access in right(kernel):
+    def accesses(kernel: Any, memory: Any) -> Any:
+        for access in right(kernel, memory):
             if access.region == barriers.ALL and not access.writes:
                 continue
             yield access
@@ -168,8 +168,9 @@ def factors_are_read_by_rows(right: Any) -> Any:
 def windows_are_read_by_rows(right: Any) -> Any:
     """As if each thread read the images alone that it made."""
 
-    def accesses(kernel: Any) -> Any:
-        return right(replace(kernel, window=None) if hasattr(kernel, "window") else kernel)
+    def accesses(kernel: Any, memory: Any) -> Any:
+        known = replace(kernel, window=None) if hasattr(kernel, "window") else kernel
+        return right(known, memory)
 
     return accesses
 
