@@ -1,7 +1,8 @@
 """What every test has: a cache of compiled objects that is not the user's, and proofs of plans.
 
 Of the cases of a test that is marked `one_in(n)`, the first of every n run by default, and the
-others with `-m slow`.
+others with `-m slow`.  If it is marked `slow` too, the first run with `-m slow`, and the others with
+`-m campaign`.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def pytest_collection() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what `one_in` leaves out, before slow tests are picked or left."""
+    """Mark as slow, or as campaign, what `one_in` leaves out, before tests are picked or left."""
     met: Counter[str] = Counter()
     for item in items:
         mark = item.get_closest_marker("one_in")
@@ -62,7 +63,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         test = item.nodeid.partition("[")[0]
         if met[test] % mark.args[0]:
-            item.add_marker(pytest.mark.slow)
+            if item.get_closest_marker("slow") is None:
+                item.add_marker(pytest.mark.slow)
+            else:
+                item.own_markers = [m for m in item.own_markers if m.name != "slow"]
+                item.add_marker(pytest.mark.campaign)
         met[test] += 1
 
 

@@ -38,6 +38,7 @@ def test_two_thousand_random_nets(part: int) -> None:
     assert len(missing) < len(OPS) / 2, missing
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(10))
 @pytest.mark.skipif(available() is not None, reason="no native code here")
@@ -46,6 +47,7 @@ def test_random_nets_on_native(part: int) -> None:
     assert_right(cases(range(10_000 + 40 * part, 10_000 + 40 * part + 40), wishes))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
 def test_nets_of_one_kind_of_step(step: object) -> None:

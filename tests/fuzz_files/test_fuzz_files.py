@@ -26,11 +26,11 @@ def test_some_changed_structures() -> None:
 
 @pytest.mark.slow
 def test_many_changed_structures() -> None:
-    found = run(10_000, first=20_000_000, structured=True)
+    found = run(4_000, first=20_000_000, structured=True)
     assert not found.faults, found.faults[0].what + found.faults[0].trace
 
 
 @pytest.mark.slow
 def test_many_files() -> None:
-    found = run(50_000, first=10_000_000)
+    found = run(20_000, first=10_000_000)
     assert not found.faults, found.faults[0].what + found.faults[0].trace

@@ -44,6 +44,7 @@ def test_some_nets_are_right(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     assert "6 nets, 0 wrong" in capsys.readouterr().out
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_many_nets_are_right(part: int, tmp_path: Path) -> None:

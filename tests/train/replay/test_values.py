@@ -57,6 +57,7 @@ def test_some_nets(name: str, optimizer: str, backend: str) -> None:
     check(name, optimizer, backend)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.slow
 @BACKENDS
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
