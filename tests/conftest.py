@@ -1,8 +1,8 @@
 """What every test has: a cache of compiled objects that is not the user's, and proofs of plans.
 
 Of the cases of a test that is marked `one_in(n)`, the first of every n run by default, and the
-others with `-m slow`.  If it is marked `slow` too, the first run with `-m slow`, and the others with
-`-m campaign`.
+others with `-m slow`.  If it is marked `slow` too, the first run with `-m slow`, and the others
+with `-m campaign`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import replace
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -139,10 +140,18 @@ def plant(fault: Fault, patch: pytest.MonkeyPatch) -> PassList:
     right = inspect.getattr_static(owner, method)
     made = edited(right, fault.old, fault.new)
     patch.setattr(owner, method, made)
+    for user in [] if owner_name else importers(method, right):
+        patch.setattr(user, method, made)
     if not isinstance(right, FunctionPass):
         return gc.passes.DEFAULT
     entries = tuple(made if entry is right else entry for entry in gc.passes.DEFAULT)
     return PassList(entries, gc.passes.DEFAULT.required)
+
+
+def importers(name: str, function: Any) -> list[ModuleType]:
+    """The modules of graphc and of passes that have imported the function by its name."""
+    modules = [m for key, m in sys.modules.items() if key.startswith(("graphc.", "passes."))]
+    return [module for module in modules if vars(module).get(name) is function]
 
 
 def edited(function: Any, old: str, new: str) -> Any:

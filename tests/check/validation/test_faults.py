@@ -96,7 +96,7 @@ FAULTS = (
     Fault("cse takes a - b for b - a", numbers, "passes.cse:cse",
           "(node.op, inputs)", "(node.op, tuple(sorted(inputs)))", "cse: output"),
     Fault("cse merges inputs", ops, "passes.cse:cse",
-          "isinstance(node.op, Source) and not isinstance(node.op, Constant)", "False",
+          "(node.op.is_source and not node.op.is_constant)", "False",
           "cse: output"),
     Fault("dead_code drops the updates of states", layers, f"{PASSES}.dead_code:dead_code",
           "graph.pruned()", "Graph(graph.name, graph, outputs=graph.outputs, losses=graph.losses,"
@@ -201,7 +201,7 @@ FAULTS = (
     Fault("nesterov steps along the old velocity", layers, f"{OPTIM}.sgd:SGD.update",
           "p, new, g, rate)", "p, velocity, g, rate)", "update: update", NESTEROV),
     Fault("adam does not correct its bias", layers, f"{OPTIM}.adam:Adam._step",
-          "AdamStep(self.beta1, self.beta2,", "AdamStep(0.0, 0.0,", "update: update", ADAM),
+          "AdamStep, self.beta1, self.beta2,", "AdamStep, 0.0, 0.0,", "update: update", ADAM),
     Fault("adamw adds its decay to the gradient", layers, f"{OPTIM}.adam:AdamW.update",
           "updates, 0.0, self.decay_of(p.node)", "updates, self.decay_of(p.node), 0.0",
           "update: update", ADAMW),
