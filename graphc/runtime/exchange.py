@@ -45,7 +45,7 @@ class Pause:
 
 
 HOLDS = "shard"
-"""The program whose sums are held back for later shards."""
+"""The name of the program whose sums are held for later shards."""
 
 
 class Exchange:
@@ -92,7 +92,7 @@ class Exchange:
             self._scratch[bucket.number] = np.zeros(room, bucket.dtype)
 
     def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
-        """Return the calls of an instruction whose values are these arrays."""
+        """Return the calls that send or receive these arrays, the values of an instruction."""
         if bucket_of(instr) in self._totals:
             awaits = instr.kind == "receive"
             return (Pause(bucket_of(instr), joined(arrays)),) if awaits else ()
@@ -178,7 +178,7 @@ class Exchange:
 
 
 def made_exchange(plan: Plan, communicator: Communicator | None, state: State) -> Exchange | None:
-    """Return the exchange of a plan, None without shards; raise StateError for other ranks."""
+    """Return a plan's exchange, None without shards; raise StateError if ranks differ."""
     ranks = plan.ranks
     size = 1 if communicator is None else communicator.size
     if size != ranks:

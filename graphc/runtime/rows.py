@@ -71,7 +71,7 @@ def rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
 
 
 _KEPT = 16 * 2**20
-"""Bytes of pages, about, that stay with the process."""
+"""The bytes of read pages after which they are given back to the system."""
 
 
 class Pages:

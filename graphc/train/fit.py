@@ -92,7 +92,7 @@ def fit(
 
 
 def _trained(run: Run, data: Any, begin: Callable[[], None], progress: bool | None) -> History:
-    """Begin a run, train, and close its files whatever happens."""
+    """Begin a run, train, and close its files, also after an error."""
     try:
         begin()
         _standardise(run.ex, data)
@@ -122,7 +122,7 @@ def _wrong(sentence: str, hint: str = "") -> GraphError:
 def _kind_of_run(
     ex: Executor, source: Source, held: Source | None, class_weight: Any
 ) -> dict[str, Any]:
-    """Return, as JSON, what a continuation of this run must have in common with it.
+    """Return, for JSON, the options and data that a resumed run must share with this one.
 
     The order of rows, which it must share, too, is not included.
     """

@@ -1,4 +1,4 @@
-"""The sources of batches: their base, those that the user makes, and those of arrays."""
+"""Sources of batches: the base class, and those of functions, generators and arrays."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Source:
 
     @property
     def unweighted(self) -> Source:
-        """The source without weights that are fed beside its batches."""
+        """The source without the weights of rows that are fed beside its batches."""
         return self
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -228,7 +228,7 @@ def _blank(ex: Executor, name: str, array: Array) -> Array:
 class Batches:
     """Cuts arrays into batches; all memory is allocated here, none by an epoch.
 
-    `arrays` have `rows` rows along the batch axis of their `types`; arrays without a batch axis are
+    `arrays` have `rows` rows on the batch axis of their `types`; arrays without a batch axis are
     fed as they are.  Arrays of another dtype are converted a batch at a time if that is safe, and
     are otherwise left to the check of each step.
     """
@@ -275,7 +275,7 @@ class Batches:
         return int(self._order[step * self._batch + row])
 
     def since(self, first: int) -> Iterator[Batch]:
-        """Yield the rows and feeds of the batches from number `first` on, each over the last."""
+        """Yield the rows and feeds of the batches from number `first` on, in the same memory."""
         begin = first * self._batch
         for start in range(begin, self._rows, self._batch):
             chosen = self._order[start : start + self._batch]
