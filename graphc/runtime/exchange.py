@@ -83,7 +83,7 @@ class Exchange:
         for _ in range(workspaces(plan) - 1):
             threads = plan.recipe.threads
             self.workspaces.append(Workspace(plan.programs, plan.batch, state, threads))
-        found = sorted(buckets(plan), key=lambda bucket: bucket.number)
+        found = sorted(buckets(plan), key=lambda bucket: bucket.number)  # tags are these numbers
         self.communicator.expect([bucket.nbytes for bucket in found])
         for bucket in buckets(plan):
             levels, room = bucket.held(plan.lanes), bucket.room(plan.ranks)
@@ -135,6 +135,7 @@ class Exchange:
         self._early.clear()
 
     def _hold(self, bucket: int, buffer: Array) -> None:
+        """Keep a shard's sum of a bucket; send the last shard's if it came too early."""
         level = self._added(bucket, buffer)
         np.copyto(self._held[bucket][level], buffer)
         if self.lane == self.lanes - 2:
@@ -145,6 +146,7 @@ class Exchange:
                 self.lane = lane
 
     def _send(self, bucket: int, buffer: Array) -> None:
+        """Start the sum over ranks of a bucket once it has the sums of all shards here."""
         if self.lanes > 1 and bucket not in self._complete:
             self._early[bucket] = buffer
             return

@@ -163,6 +163,7 @@ class TreeSum:
         return self._comm.swap(self._partner, out, into, self._tag)
 
     def _doubling(self) -> Iterator[Swap]:
+        """Exchange the whole buffer with ranks 1, 2, 4, ... away."""
         distance = 1
         while distance < self._comm.size:
             swap = self._swap(distance, self._buffer, self._scratch)
@@ -171,6 +172,7 @@ class TreeSum:
             distance *= 2
 
     def _halving(self) -> Iterator[Swap]:
+        """Exchange halves of halves and add them; then exchange the sums in reverse order."""
         part, distance = self._buffer, 1
         shared: list[tuple[int, Array, Array]] = []
         while distance < self._comm.size:
