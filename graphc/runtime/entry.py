@@ -58,7 +58,7 @@ class StateLock(ScopedLock):
         run_all(chain((begin,), calls, (end,)))
 
     def abandoned(self) -> None:
-        """Release the lock after a fork: the thread that held it, perhaps to write, is gone."""
+        """Release the lock in a forked child; a write of the thread that held it stays broken."""
         self.broken = self.broken or self.writing
         super().abandoned()
 

@@ -51,9 +51,8 @@ HOLDS = "shard"
 class Exchange:
     """The sums over shards of an executor.
 
-    A rank runs its `lanes` shards one after the other.  Their sums are added like the digits of a
-    binary counter that is counted up, so that the order is that of a balanced tree; the last
-    shard's program sends the complete sums.
+    A rank runs its `lanes` shards one after the other.  Their sums are added like the carries of
+    a binary counter, in the order of a balanced tree; the last shard's program sends the sum.
     """
 
     def __init__(self, communicator: Communicator, lanes: int) -> None:
@@ -71,8 +70,7 @@ class Exchange:
         self._complete: set[int] = set()
         """The buckets for which all shards of this rank but the last have held their sums."""
         self._early: dict[int, Array] = {}
-        """The buckets that the last shard sent too early: shards in step are not all at the same
-        call."""
+        """The buckets that the last shard, in step, sent before the others."""
         self._under_way: dict[int, Request] = {}
         self._ordered = is_power_of_two(communicator.size)
 

@@ -343,7 +343,7 @@ class Executor(Missing):
         return averaged(self)
 
     def refresh(self, other: Executor) -> None:
-        """Take over the parameters of another executor of the net; for frozen plans.
+        """Copy the parameters of another executor of the net; for frozen plans.
 
         Nothing is scheduled or planned anew: only the constants are computed from the new weights.
         """

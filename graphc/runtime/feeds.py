@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """The feed that an input accepts; its numbers lie below `bound`, the entries of `indexed`."""
+    """The feed that an input accepts; `bound` limits labels, or indices into `indexed`."""
 
     node: Node
     bound: int | None

@@ -69,7 +69,7 @@ def fit(
     With `checkpoint`, a folder or Checkpoints, the run is saved there, also when it is interrupted;
     a folder is used by one run at a time.  With `resume` it continues from the last one, to the
     same bits as if it had never stopped; `epochs` counts the earlier ones, too.  With `record`, a
-    folder, `gc.replay` can run any step again: it keeps a digest of each step, some states, and
+    folder, `gc.replay` can repeat any step: it keeps a digest of each step, some states, and
     arrays up to 256 MB.  Several ranks call it with the same arguments; rank 0 alone writes files,
     see docs/distributed.md.  Ctrl-C takes effect between two steps.
 

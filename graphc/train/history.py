@@ -130,7 +130,7 @@ class Best:
         self._sign, self._least = -1.0 if largest else 1.0, least
         self._best = math.inf
         self.waited = 0
-        """The number of epochs since one that was better than the best by more than `least`."""
+        """The number of epochs since one better than all before it by more than `least`."""
 
     def add(self, value: float) -> bool:
         """Add the number of the next epoch and return whether it is the best so far."""

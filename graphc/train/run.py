@@ -144,7 +144,7 @@ class Run:
         self._saved = file.arrays
 
     def train(self, progress: bool | None) -> History:
-        """Train what is left; Ctrl-C takes effect between two steps, with a checkpoint written."""
+        """Train to the last epoch; Ctrl-C takes effect after a step and writes a checkpoint."""
         if self.record is not None:
             self.record.begin(self.at)
         self.ranks.begin()

@@ -74,7 +74,7 @@ class FunctionSource(Source):
 
 
 class IteratorSource(Source):
-    """A source of batches from a generator; it keeps copies of those that may be needed again."""
+    """A source of batches from a generator; it keeps copies of those that may be repeated."""
 
     def __init__(self, ex: Executor, items: Iterator[Any], train: bool) -> None:
         self._ex, self._items, self._train = ex, items, train
@@ -266,7 +266,7 @@ class Batches:
         """The arrays of which all rows are needed nevertheless."""
 
     def shuffle(self, seed: int, epoch: int) -> None:
-        """Put the rows into the order of this seed and epoch, whatever the order before was."""
+        """Put the rows into the order of this seed and epoch, from any order."""
         self._order.sort()
         generator(seed, f"epoch {epoch}").shuffle(self._order)
 
@@ -363,7 +363,7 @@ class Ahead:
 
 
 def check_order(arrays: Mapping[str, Any]) -> None:
-    """Raise FeedError for a mapped array whose rows do not lie one after the other."""
+    """Raise FeedError for a mapped array that is not in C order."""
     for name, array in arrays.items():
         if isinstance(array, np.memmap) and not array.flags.c_contiguous:
             raise FeedError(

@@ -123,7 +123,7 @@ LONGEST = 0.3
 class Instructions:
     """The instructions of a program in separate memory, each ready to be called alone.
 
-    Each is bound by itself, with the threads of the plan.  A time includes the call: about 0.3 us
+    Each is bound alone, with the threads of the plan.  A time includes the call: about 0.3 us
     from Python, and the time to wake the threads if several share the work.  `values` are the
     parameters and states to start from, else those of a new executor.
     """

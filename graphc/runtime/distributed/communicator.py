@@ -163,7 +163,7 @@ class TreeSum:
         return self._comm.swap(self._partner, out, into, self._tag)
 
     def _doubling(self) -> Iterator[Swap]:
-        """Exchange the whole buffer with ranks 1, 2, 4, ... away."""
+        """Exchange the buffer with ranks 1, 2, 4, ... away, and add theirs."""
         distance = 1
         while distance < self._comm.size:
             swap = self._swap(distance, self._buffer, self._scratch)

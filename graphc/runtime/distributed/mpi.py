@@ -6,7 +6,7 @@ messages take longer, as they move in small pieces that both sides have to advan
 larger than the caches are faster that way, since the pieces stay in the caches.
 
 Each pair of partners has two places in the memory of each for every bucket, used in turns.  A
-place is written again only two messages later: by then the partner has answered the message
+place is reused only two messages later: by then the partner has answered the message
 between, which it does after it has read the first.
 """
 

@@ -7,7 +7,7 @@ the next rank of the same launcher: one that is stopped while Python starts has 
 
 A slow rank is not a stopped rank: only the system's report counts, that a process is stopped and
 has not used the processor since.  Time is counted in looks, so that none passes while the whole job
-is suspended.  Where there is no /proc, nobody watches, and --timeout alone ends a job.
+is suspended.  Without /proc there is no watcher, and --timeout alone ends a job.
 """
 
 from __future__ import annotations
