@@ -76,14 +76,14 @@ class Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class Command:
-    """A command as its file declares it, beside the functions `declare` and `run`."""
+    """The declaration of a command, beside the functions `declare` and `run` in its file."""
 
     name: str
     help: str
     description: str
     example: str
     order: int = 1000
-    """The place in the list of commands: smaller numbers come first."""
+    """The position in the list of commands, ascending."""
     mistake: int = 1
     """The exit status after an error."""
 

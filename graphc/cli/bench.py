@@ -138,7 +138,7 @@ def _call(plan: Plan, feeds: Mapping[str, Any]) -> Callable[[], object]:
 def _in_turns(
     sides: Mapping[str, Callable[[], object]], instructions: Instructions, rounds: int
 ) -> dict[str, float]:
-    """Return each side's median seconds of a call; rounds alternate with instructions."""
+    """Return the median seconds of each side's call; rounds alternate with instructions."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, call in sides.items():

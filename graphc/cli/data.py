@@ -192,7 +192,7 @@ def _labels(
 
 
 def _features(plan: Plan, source: str) -> str:
-    """Return the one input that predictions depend on, whatever a loss takes besides."""
+    """Return the one input that predictions depend on, or that takes the features."""
     found = predicting_inputs(plan)
     return found[0] if len(found) == 1 else _roles(plan, source).features
 

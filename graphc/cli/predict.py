@@ -283,20 +283,20 @@ class Predicted:
         return array.reshape(len(array), int(np.prod(array.shape[1:])))
 
     def _axis(self, name: str) -> int:
-        """Return the axis along which the rows of an output lie."""
+        """Return the axis of an output's rows."""
         axis = RowAxis.of(self.types[name]) if name in self.types else None
         return 0 if axis is None else axis.axis
 
 
 def _header(name: str, array: Array, columns: Array) -> list[str]:
-    """Return `guess` for a single number a row, else `scores_0`, `scores_1`, ..."""
+    """Return column names: `guess` for one number a row, else `scores_0`, `scores_1`, ..."""
     if array.ndim == 1:
         return [name]
     return [f"{name}_{number}" for number in range(columns.shape[1])]
 
 
 def _npy_header(array: Array, rows: int) -> bytes:
-    """Return the header for so many rows; NumPy pads it, so its length does not depend on them."""
+    """Return the header for some rows; NumPy pads it, so its length does not depend on them."""
     header = io.BytesIO()
     about = np.lib.format.header_data_from_array_1_0(array)
     shape = (rows, *array.shape[1:])

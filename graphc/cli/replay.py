@@ -1,4 +1,4 @@
-"""`graphc replay`: run a step of a recorded run again, and inspect any node of it."""
+"""`graphc replay`: repeat a step of a recorded run, and inspect any node of it."""
 
 from __future__ import annotations
 

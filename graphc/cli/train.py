@@ -268,7 +268,7 @@ def _gradients(ex: Executor, rows: Feeds) -> dict[str, Array]:
 DETERMINISTIC = 4
 """The number of shards of a batch for the same bits on any number of ranks."""
 LATER = 1.0
-"""The seconds after which another rank than the first reports an error.
+"""The seconds after which a rank other than the first reports an error.
 
 If it is an error of all ranks, rank 0 has reported it by then, and ended them.
 """

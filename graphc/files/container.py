@@ -7,7 +7,7 @@ zeros in its place, and are the same bytes for the same content.  Files of other
 their arrays in any order, but without gaps or overlaps; `read_tensors` reads those.
 
 Nothing in a file is trusted before it is checked: sizes against the bytes that are there, the
-digest, and only then the content.  Anything that does not fit is a ValueError in plain words.
+digest, and only then the content.  Every fault is a ValueError in plain words.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class FolderLock:
             return
         with suppress(OSError):
             if os.name == "posix" and _is(self._file, self.path):
-                self.path.unlink()
+                self.path.unlink()  # while locked, so that it is not the next run's
         self._close()
         if os.name != "posix":  # an open file cannot be removed there
             with suppress(OSError):

@@ -31,7 +31,7 @@ _SMALL = 16
 
 @dataclass(frozen=True)
 class GraphFile:
-    """A graph without its numbers, and the numbers.  `notes` is for JSON."""
+    """A graph as text, notes for JSON, and the arrays of its numbers."""
 
     text: str
     notes: dict[str, Any]
@@ -60,7 +60,7 @@ def graph_file(graph: Graph) -> GraphFile:
 
 
 def _taken(name: str, values: FromArray, tensors: dict[str, Array]) -> list[Any]:
-    """Put the values of an initializer beside the text; return their dtype and shape for it."""
+    """Add an initializer's values to the arrays; return their dtype and shape for the notes."""
     tensors[name] = np.frombuffer(values.data, np.uint8)
     return [values.dtype, list(values.shape)]
 

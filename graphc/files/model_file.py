@@ -38,7 +38,7 @@ FORMAT = 1
 """The version that is written, and the only one that is read."""
 
 COMPILED = 200
-"""The number of nodes that may be made per line of a graph: layers and gradients, all programs."""
+"""The most nodes per line of a graph's text: layers and gradients, in all programs."""
 LARGEST_PLAN = 1 << 40
 """The largest size in bytes of a plan from a file, unless the user gives its batch."""
 
@@ -75,7 +75,7 @@ _DAMAGE = (
 
 
 def columns_of(text: str) -> Columns:
-    """Return the names in a model file; raise ValueError or RecursionError for other text."""
+    """Return a model file's columns; raise ValueError or RecursionError for other text."""
     found = json.loads(text, object_pairs_hook=single)
     if not isinstance(found, dict) or found.keys() != {"features", "label", "classes"}:
         raise ValueError("they are not written as graphc writes them")
@@ -115,7 +115,7 @@ class Model:
     nbytes: int = 0
     """The number of bytes of the file."""
     columns: str | None = None
-    """The names of a table's columns, if it has some."""
+    """The names of a table's columns, as JSON, if there are any."""
 
     @classmethod
     def read(cls, data: bytes, where: str) -> Model:
@@ -242,7 +242,7 @@ class Model:
 
 
 def _sharding(options: Mapping[str, Any]) -> Sharding | None:
-    """Return the sharding of a step that the file describes, whatever the batch."""
+    """Return the sharding of a step that the file describes, for any batch."""
     sync = bool(options.get("sync_batchnorm"))
     return sharding(options.get("shards"), 1, sync, 2**62, options.get("budget"))
 

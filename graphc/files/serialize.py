@@ -78,7 +78,7 @@ def load(
     ops: Sequence[type[Op]] = (),
     work: float | None = None,
 ) -> Executor:
-    """Return the saved executor, compiled again; `ops` are the classes of the user's own ops.
+    """Return the saved executor, compiled anew; `ops` are the classes of the user's own ops.
 
     With another `batch` the plan is for that many rows.  With another `optimizer` its
     hyper-parameters hold; slots and counters are kept if it is of the same class as before, and
@@ -192,7 +192,7 @@ _RUN = "run/"
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """The model, its state, and what the run has recorded: notes for JSON, and arrays."""
+    """A model, its state, and the progress of a run: notes for JSON, and arrays."""
 
     model: Model
     state: Mapping[str, Array]

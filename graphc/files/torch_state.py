@@ -78,7 +78,7 @@ def load_torch_state(
 ) -> TorchState:
     """Set parameters and running statistics from PyTorch's: a safetensors file or a state_dict.
 
-    _Modules are assigned to layers as `names={"0": "affine_1"}` says; else by equal names, if any
+    Modules are assigned to layers as `names={"0": "affine_1"}` says; else by equal names, if any
     are equal (`body.one` is the layer `body/one`); else in their order, which a file contains only
     for numbered modules.  With `strict` nothing may be left over on either side.
 
@@ -131,7 +131,7 @@ def save_torch_state(
 ) -> Path:
     """Write parameters and running statistics as PyTorch's, a safetensors file, all or nothing.
 
-    _Modules are named as `names={"0": "affine_1"}` says, such as `load_torch_state` returns; others
+    Modules are named as `names={"0": "affine_1"}` says, such as `load_torch_state` returns; others
     as their layers.  `module.load_state_dict(safetensors.torch.load_file(path))` reads it.  Raise
     StateError for a name that does not exist, ModelFileError if the file cannot be written.
     """

@@ -18,24 +18,24 @@ from graphc.runtime.state import readonly
 from graphc.runtime.workspace import Workspace
 
 BOUND_BATCHES = 64
-"""The number of batch sizes that stay bound."""
+"""The most bound programs that are kept, one for each batch size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A program bound to memory for `n` rows: its calls, and the arrays it reads and leaves."""
+    """A program bound to memory for `n` rows: its calls, feeds and results."""
 
     program: Program
     n: int
     calls: list[Call]
     forward_calls: int
-    """How many of the calls are the forward pass."""
+    """The number of calls, from the first, that are the forward pass."""
     feeds: dict[str, Array]
     outputs: dict[str, Array]
     gradients: dict[str, Array]
     losses: list[Array]
     outcome: Outcome
-    """The outputs that a run leaves."""
+    """The outcome of a run: its outputs."""
     runner: Runner
     uninterrupted: bool
     """Whether no call warns, and no interrupt comes between two of them."""
@@ -48,10 +48,9 @@ class Bound:
 
     @property
     def only_call(self) -> Call | None:
-        """The one call of an uninterrupted program; None if there are several, or others.
+        """The only call of an uninterrupted program; None for other programs.
 
-        It needs neither the context without warnings nor the mark of a broken state, which would
-        take 1.2 us of a step of 16 us.
+        It needs no quiet context and no mark of a broken state, which take 1.2 of 16 us.
         """
         calls = self.calls
         return calls[0] if self.uninterrupted and len(calls) == 1 else None
@@ -63,7 +62,7 @@ class Bound:
         return float(losses[0] if len(losses) == 1 else sum(losses))
 
     def kept(self) -> tuple[Bound, list[Call]]:
-        """Return this with copies of the outputs, and the calls that fill them after a run."""
+        """Return a variant whose outputs are copies, and the calls that fill them after a run."""
         copies = {name: array.copy() for name, array in self.outputs.items()}
         calls: list[Call] = [
             partial(copies[k].__setitem__, ..., array) for k, array in self.outputs.items()
@@ -104,9 +103,9 @@ class Binder:
         self._known: OrderedDict[tuple[str, int, frozenset[str]], Bound] = OrderedDict()
 
     def bound(self, program: Program, n: int, missing: frozenset[str] = frozenset()) -> Bound:
-        """Return the program for `n` rows, without what depends on the feeds that are missing.
+        """Return the program for `n` rows, without the nodes that depend on missing feeds.
 
-        It reads its feeds in the workspace.
+        It reads its feeds from the workspace.
         """
         found = self.layout(program, n, missing)
         found.runner.feed_in_place()
@@ -147,7 +146,7 @@ class Binder:
         )
 
     def _runner(self, program: Program, skip: frozenset[int]) -> Runner:
-        """Return a program on its memory, made when it is first needed."""
+        """Return the runner of a program without the instructions of `skip`, made once."""
         found = self._runners.get((program.name, skip))
         if found is None:
             made = backend(program.backend)
@@ -157,7 +156,7 @@ class Binder:
 
 
 def _fixed(array: Array) -> Array:
-    """Return a view that cannot be written to: the array may be a parameter or a constant."""
+    """Return a read-only view: the array may be a parameter or a constant."""
     found = array.view()
     found.flags.writeable = False
     return found

@@ -1,6 +1,6 @@
-"""Gradients of outputs by given cotangents, in a separate forward and backward pass.
+"""Gradients of outputs for given cotangents, by a separate forward and backward pass.
 
-The program is compiled, and its memory made, at the first use of each set of outputs.
+The program of a set of outputs is compiled, and its memory allocated, at its first use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from graphc.runtime.workspace import Workspace
 
 
 class CotangentRun:
-    """The gradients of some outputs of a plan, weighted by arrays of their shapes."""
+    """The program for the gradients of some outputs, given a cotangent of each."""
 
     def __init__(self, plan: Plan, outputs: tuple[str, ...], state: State) -> None:
         self.program = plan.cotangent_program(outputs)
@@ -35,7 +35,7 @@ class CotangentRun:
         self._check = FeedCheck(feeds, feeds, plan.batch, "cotangent")
 
     def bind(self, saved: Bound, cotangents: Mapping[str, Any]) -> Bound:
-        """Copy in the forward pass's feeds and the cotangents; raise FeedError for a misfit."""
+        """Return the program with the saved feeds and cotangents; raise FeedError for a misfit."""
         arrays, n = self._check.arrays(cotangents)
         if n != saved.n and self._has_rows:
             raise FeedError(f"the cotangents have {n} rows, the forward pass had {saved.n}")
@@ -47,7 +47,7 @@ class CotangentRun:
 
 
 class CotangentRuns:
-    """The cotangent runs of an executor, by outputs, on the states of the last forward pass."""
+    """The cotangent runs of an executor, by outputs, from the state of the last forward pass."""
 
     def __init__(self, plan: Plan, state: State) -> None:
         self._plan, self._now = plan, state.arrays
@@ -67,7 +67,7 @@ class CotangentRuns:
             array[...] = self._now[name]
 
     def bind(self, saved: Bound, cotangents: Mapping[str, Any]) -> Bound:
-        """Return the run of these outputs with its feeds; raise FeedError for a misfit."""
+        """Return the program of these outputs with its feeds; raise FeedError for a misfit."""
         outputs = tuple(sorted(cotangents))
         run = self._runs.get(outputs)
         if run is None:
@@ -81,6 +81,6 @@ class CotangentRuns:
 
 
 def _cotangent(plan: Plan, output: str) -> Node:
-    """Return the input for a cotangent, which the program has only if something depends on it."""
+    """Return the input of a cotangent; the program has it only if a gradient depends on it."""
     type = plan.declared[plan.declared.outputs[output]].type
     return Node(f"cotangent:{output}", Input(type.shape, type.dtype), (), type)

@@ -53,12 +53,12 @@ class StateLock(ScopedLock):
         self.writing = writes
 
     def write(self, calls: Iterable[Call], broken: bool = False) -> None:
-        """Make calls that write; the state is broken unless all are made, and then if `broken`."""
+        """Make calls that write; then the state is broken if `broken`, or if one has failed."""
         begin, end = (partial(setattr, self, "broken", value) for value in (True, broken))
         run_all(chain((begin,), calls, (end,)))
 
     def abandoned(self) -> None:
-        """Let others in after a fork, in which a write of the thread that was inside never ends."""
+        """Release the lock in a forked child; a write of the thread that held it stays broken."""
         self.broken = self.broken or self.writing
         super().abandoned()
 
@@ -67,8 +67,8 @@ class Entry:
     """The lock that each call of an executor takes.
 
     It waits for executors that share the state; raise StateError if this one is running.  Entering
-    both scopes takes 0.2 us of a step.  Only a call that finds one of them entered looks in the
-    frames of its thread for the call that is inside.
+    both scopes takes 0.2 us of a step.  Only a call that finds one of them entered searches
+    the frames of its thread for the call inside.
     """
 
     __slots__ = ("_lock", "_own")
@@ -110,7 +110,7 @@ WORKING.add(Entry.__call__.__code__)
 def quiet_context() -> Context:
     """Return a context in which NumPy does not warn; entering `errstate` each time costs 0.5 us.
 
-    An overflow is the model's business.
+    An overflow is a result of the model, not an error of the call.
     """
     context = copy_context()
     context.run(np.seterr, all="ignore")

@@ -177,7 +177,7 @@ class FeedErrors:
         )
 
     def too_large(self, name: str, dtype: np.dtype[Any]) -> FeedError:
-        """Return the error for whole numbers that a dtype does not hold."""
+        """Return the error for whole numbers out of a dtype's range."""
         return FeedError(
             f"{self._word} {name!r} holds numbers too large for {dtype}",
             operands=self._operands(name),

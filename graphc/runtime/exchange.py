@@ -45,15 +45,14 @@ class Pause:
 
 
 HOLDS = "shard"
-"""The program whose sums are held back for later shards."""
+"""The name of the program whose sums are held for later shards."""
 
 
 class Exchange:
     """The sums over shards of an executor.
 
-    A rank runs its `lanes` shards one after the other.  Their sums are added like the digits of a
-    binary counter that is counted up, so that the order is that of a balanced tree; the last
-    shard's program sends the complete sums.
+    A rank runs its `lanes` shards one after the other.  Their sums are added like the carries of
+    a binary counter, in the order of a balanced tree; the last shard's program sends the sum.
     """
 
     def __init__(self, communicator: Communicator, lanes: int) -> None:
@@ -71,8 +70,7 @@ class Exchange:
         self._complete: set[int] = set()
         """The buckets for which all shards of this rank but the last have held their sums."""
         self._early: dict[int, Array] = {}
-        """The buckets that the last shard sent too early: shards in step are not all at the same
-        call."""
+        """The buckets that the last shard, in step, sent before the others."""
         self._under_way: dict[int, Request] = {}
         self._ordered = is_power_of_two(communicator.size)
 
@@ -83,7 +81,7 @@ class Exchange:
         for _ in range(workspaces(plan) - 1):
             threads = plan.recipe.threads
             self.workspaces.append(Workspace(plan.programs, plan.batch, state, threads))
-        found = sorted(buckets(plan), key=lambda bucket: bucket.number)
+        found = sorted(buckets(plan), key=lambda bucket: bucket.number)  # tags are these numbers
         self.communicator.expect([bucket.nbytes for bucket in found])
         for bucket in buckets(plan):
             levels, room = bucket.held(plan.lanes), bucket.room(plan.ranks)
@@ -92,7 +90,7 @@ class Exchange:
             self._scratch[bucket.number] = np.zeros(room, bucket.dtype)
 
     def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
-        """Return the calls of an instruction whose values are these arrays."""
+        """Return the calls that send or receive these arrays, the values of an instruction."""
         if bucket_of(instr) in self._totals:
             awaits = instr.kind == "receive"
             return (Pause(bucket_of(instr), joined(arrays)),) if awaits else ()
@@ -135,6 +133,7 @@ class Exchange:
         self._early.clear()
 
     def _hold(self, bucket: int, buffer: Array) -> None:
+        """Keep a shard's sum of a bucket; send the last shard's if it came too early."""
         level = self._added(bucket, buffer)
         np.copyto(self._held[bucket][level], buffer)
         if self.lane == self.lanes - 2:
@@ -145,6 +144,7 @@ class Exchange:
                 self.lane = lane
 
     def _send(self, bucket: int, buffer: Array) -> None:
+        """Start the sum over ranks of a bucket once it has the sums of all shards here."""
         if self.lanes > 1 and bucket not in self._complete:
             self._early[bucket] = buffer
             return
@@ -178,7 +178,7 @@ class Exchange:
 
 
 def made_exchange(plan: Plan, communicator: Communicator | None, state: State) -> Exchange | None:
-    """Return the exchange of a plan, None without shards; raise StateError for other ranks."""
+    """Return a plan's exchange, None without shards; raise StateError if ranks differ."""
     ranks = plan.ranks
     size = 1 if communicator is None else communicator.size
     if size != ranks:

@@ -58,7 +58,7 @@ class Executor(Missing):
         self.plan = plan
         self._state, self._workspace = memory_of(plan, errors.checked_seed(seed), state)
         self.exchange = made_exchange(plan, communicator, self._state)
-        """The values that a plan with shards adds up, and the communicator it does so by."""
+        """The sums over shards and ranks; None if the plan has no shards."""
         self._binder = Binder(self._workspace, self.exchange)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents = CotangentRuns(plan, self._state)
@@ -115,7 +115,7 @@ class Executor(Missing):
         return pickled
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Executor:
-        """Return a twin with the same plan; copies of executors that share a state share one."""
+        """Return a copy with the same plan; copies of executors that share a state share one."""
         shared = memo.get(id(self._state))
         twin = Executor(self.plan, seed=self._state.seed, state=shared)
         twin._state.assign(self.snapshot())
@@ -279,7 +279,7 @@ class Executor(Missing):
         return self._complete(*self._sharded(feeds))
 
     def _complete(self, bound: Bound, calls: Iterable[Call]) -> float:
-        """Make the calls of a step, which end in a program; the update belongs to them."""
+        """Make the last calls of a step, an update included if it is due; return the loss."""
         self._outcome = NOTHING
         if self._step_name == "accumulate" and self._accumulated() + 1 >= self.plan.accumulate:
             apply = self._binder.bound(self._program("apply"), 1)
@@ -292,7 +292,7 @@ class Executor(Missing):
     # ------------------------------------------------------------------ many rows
 
     def rows(self, data: Any, *, train: bool) -> tuple[dict[str, Array], int]:
-        """Return arrays by input, checked and converted, and how many rows they have: any number.
+        """Return checked and converted arrays by input, and their number of rows, without a limit.
 
         `data` is an array, a tuple in the order of the declared inputs, or a mapping by name.
         For training every input that a step reads is needed, otherwise those for the losses.
@@ -315,7 +315,7 @@ class Executor(Missing):
     def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
         """Return each loss and scalar output, by name, of all rows together.
 
-        Means over batches count by their rows or weights, sums are added up.  The data are arrays
+        Means over batches are weighted by rows or weights, sums are added.  The data are arrays
         as for `predict`, or a folder of `.npz` part files.  Raise FeedError if an array does not
         fit.
         """
@@ -335,7 +335,7 @@ class Executor(Missing):
     # ------------------------------------------------------------------ other weights
 
     def averaged(self) -> Executor:
-        """Return a twin with a state of its own whose parameters are their moving averages.
+        """Return a copy, with a separate state, whose parameters are their moving averages.
 
         They are kept by an optimizer with `ema=`; before its first update they are the parameters.
         Raise StateError if none are kept.
@@ -343,7 +343,7 @@ class Executor(Missing):
         return averaged(self)
 
     def refresh(self, other: Executor) -> None:
-        """Take over the parameters of another executor of the net; for frozen plans.
+        """Copy the parameters of another executor of the net; for frozen plans.
 
         Nothing is scheduled or planned anew: only the constants are computed from the new weights.
         """

@@ -1,7 +1,7 @@
 """The checking and copying of a user's feeds.  Every check precedes the first write.
 
-Arrays that native code can read where they lie are not copied (zero-copy feeds).  Those that it
-cannot read as they are, or that are wrong, are left to the check that converts or refuses them.
+Arrays that native code can read where they lie are not copied (zero-copy feeds).  All others take
+the check, which converts or refuses them.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """The feed that an input accepts: `indexed` has the `bound` entries that indices may name."""
+    """The feed that an input accepts; `bound` limits labels, or indices into `indexed`."""
 
     node: Node
     bound: int | None
     indexed: tuple[Node, ...] = ()
     ignored: int | None = None
-    """The one label that need not be a class."""
+    """The one label that is ignored and need not be a class."""
 
     @property
     def type(self) -> TensorType:
@@ -95,10 +95,10 @@ class FeedCheck:
             (name, self._dtypes[name], feed.type.rank, *_tail(feed.type), feed.bound)
             for name, feed in feeds.items()
         ]
-        """One tuple per input: the check of a small batch costs well under a microsecond."""
+        """One tuple per input, so that checking a small batch takes well under a microsecond."""
 
     def counted(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Array], int]:
-        """Return the arrays as they are, converted later, and their number of rows, from 0 up.
+        """Return the arrays, not yet converted, and their number of rows, which may be 0.
 
         Raise FeedError for the first whose shape or kind of numbers does not fit.  Inputs may be
         missing.  If no input that is read has rows, one of the others that does is included.
@@ -164,7 +164,7 @@ class FeedCheck:
     ) -> int:
         """Return the rows of all feeds; raise FeedError for unknown names or unknown rows.
 
-        The rows are unknown if no feed has any though they count.
+        The rows are unknown if no feed has any, but nodes have rows by their shapes.
         """
         if len(found) < len(feeds):
             if not self._known.issuperset(feeds):
@@ -342,7 +342,7 @@ class ZeroCopyProgram:
 
 
 class ZeroCopyPrograms(dict[tuple[str, ...], ZeroCopyProgram]):
-    """The native programs for zero-copy feeds that one program has, by the names of the feeds."""
+    """The zero-copy variants of one program, by the names of their feeds."""
 
     def add(
         self,

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 KNOWN_LAYOUTS = 64
-"""The number of sets of parameters whose places are remembered."""
+"""The most sets of parameters whose layouts are kept."""
 
 
 class _ByName(MutableMapping[str, T]):
-    """The parts of a mapping that depend on its names alone."""
+    """A mapping with the keys `_names`; subclasses define its values."""
 
     _names: Collection[str]
 
@@ -65,7 +65,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The places of some arrays of a state, in few spans: few calls of NumPy mix them all."""
+    """The places of some arrays in a state, as few spans, so that few NumPy calls mix them."""
 
     shapes: tuple[tuple[int, ...], ...]
     spans: tuple[Span, ...]
@@ -86,7 +86,7 @@ class Layout:
         return cls(tuple(state.arrays[name].shape for name in names), tuple(spans))
 
     def is_like(self, other: Layout) -> bool:
-        """Return whether the arrays of both lie alike, and can be mixed span by span."""
+        """Return whether both have equal shapes and spans, and can be mixed span by span."""
         sizes, theirs = ([(s.stop - s.start, s.dtype) for s in x.spans] for x in (self, other))
         return self.shapes == other.shapes and sizes == theirs
 
@@ -179,7 +179,7 @@ class Parameters(_ByName[Array]):
             self._state.lock(self._mixed_in, other._state.lock(other._copies, shared), mix)
 
     def _layout(self, names: tuple[str, ...]) -> Layout:
-        """Return where some parameters lie, which never changes."""
+        """Return the layout of some parameters, which never changes."""
         found = self._layouts.get(names)
         if found is None:
             if len(self._layouts) >= KNOWN_LAYOUTS:
@@ -226,7 +226,7 @@ class Hyper(_ByName[float]):
     """The hyper-parameters of the optimizer; a new value is used from the next step on."""
 
     def __init__(self, plan: Plan, state: State) -> None:
-        """Find those of a plan's optimizer; without one, of all plans that share the state."""
+        """Find the names of a plan's optimizer; without one, of all plans that share the state."""
         self._state = state
         optimizer = plan.optimizer
         states = state.arrays if optimizer is None else plan.state_nodes

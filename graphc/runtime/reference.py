@@ -1,4 +1,4 @@
-"""Reference runs: a graph, or one op or layer, by the reference rules of ops alone.
+"""Runs of a graph, an op or a layer by the reference rules of ops alone.
 
 It allocates freely and keeps every value.  Passes, kernels and gradients are checked against it.
 """
@@ -76,7 +76,7 @@ def _given(node: Node, arrays: Mapping[str, Any], what: str, n: int) -> Array:
 
 
 def fail(call: str, sentence: str, arrays: Mapping[str, Any]) -> GraphError:
-    """Return an error of an eager call, at the user's line, with the arrays that it was given."""
+    """Return an error of an eager call, at the user's line, with its arrays."""
     operands = [Operand(role, *_describe(array), None) for role, array in arrays.items()]
     return GraphError(f"{call}: {sentence}", operands=operands)
 

@@ -71,15 +71,14 @@ def rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
 
 
 _KEPT = 16 * 2**20
-"""Bytes of pages, about, that stay with the process."""
+"""The bytes of read pages after which they are given back to the system."""
 
 
 class Pages:
     """The pages of arrays that are mapped from files for reading alone.
 
-    Pages that were read stay with the process as long as the system has room, so that it would
-    seem to grow to the size of the file.  So they are given back, which cannot lose anything; the
-    system still keeps them in its cache.
+    Pages that were read count as memory of the process, which would seem to grow to the size of
+    the file.  So they are given back, which loses nothing: the system still caches them.
     """
 
     def __init__(self, arrays: Iterable[Any]) -> None:

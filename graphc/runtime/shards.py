@@ -1,4 +1,4 @@
-"""A step cut into shards: the rows of each, and its run; those of a rank run in turn or in step."""
+"""A step cut into shards: the rows of each, and how a rank runs its shards, in turn or in step."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _ADVICE = 14  # MADV_HUGEPAGE
 def advise_large_pages(block: Array) -> None:
     """Ask Linux for pages of 2 MB under a contiguous block of at least that size.
 
-    It is advice: whatever the system answers, the memory is as good as before.
+    It is advice: if the system refuses, the memory is as good as before.
     """
     if sys.platform != "linux" or block.nbytes < LARGE:
         return
@@ -103,7 +103,7 @@ class Owner:
 
 
 COLUMNS_KEY = "columns"
-"""The key of the names in a file's metadata; a file without them can be read, too."""
+"""The metadata key of the columns in a model file, which need not have it."""
 MOST_NAMES, LONGEST_NAME = 100_000, 1_000
 """The largest number of names of each kind, and their largest length."""
 
@@ -163,7 +163,7 @@ class State(Mapping[str, Array]):
         self.extend(nodes)
 
     def extend(self, nodes: Mapping[str, Node]) -> None:
-        """Make the states that do not exist yet, at their initial values.
+        """Make the states that do not exist yet, with their initial values.
 
         Raise StateError if one exists in another shape or dtype, or MemoryError; then none is made.
         """
@@ -233,9 +233,9 @@ class State(Mapping[str, Array]):
         self._write({name: self.fit(name, value) for name, value in values.items()})
 
     def restore(self, values: Mapping[str, Any], needed: Iterable[str], forget: Call) -> None:
-        """Set arrays by name; raise StateError if it is broken and a needed one is missing.
+        """Set arrays by name; raise StateError if the state is broken and a needed one is missing.
 
-        Afterwards the state is not broken.  `forget` is called before the writes, all or none.
+        Afterwards it is not broken.  `forget` comes first; an interrupt leaves all done or none.
         """
         lacking = sorted(set(needed) - values.keys()) if self.broken else []
         if lacking:

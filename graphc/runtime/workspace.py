@@ -91,18 +91,18 @@ class Workspace:
         return _typed(memory, buffer.offset, buffer.type, n)
 
     def _columns(self, program: Program, buffer: Buffer, n: int) -> Array:
-        """Return the columns of a matrix that a buffer is, as a matrix whose rows lie apart."""
+        """Return a buffer that is some columns of a matrix, as a strided view of the matrix."""
         shape = shape_at(buffer.type.shape, n)
         root = self.view(program, program.aliases[buffer.name], n).reshape(-1)
         strides = (buffer.pitch * root.itemsize, root.itemsize)
         return as_strided(root[buffer.shift :], (shape[0], prod(shape[1:])), strides)
 
     def attach_gradients(self, program: Program) -> None:
-        """Allocate the block that a program's gradients are left in, unless it exists."""
+        """Allocate the block for a program's gradients, unless it exists."""
         self._gradient_block(program)
 
     def put_gradients(self, grad: Program, apply: Program, arrays: Mapping[str, Array]) -> None:
-        """Write a user's gradients where the program that applies those of `grad` reads them."""
+        """Write a user's gradients to the buffers of `grad`, where `apply` reads them."""
         self.attach_gradients(grad)
         for name, array in arrays.items():
             np.copyto(self.view(apply, name, 1), array)

@@ -89,7 +89,7 @@ def saved_arrays(callbacks: tuple[Called, ...]) -> dict[str, Array]:
 
 
 def begin(callbacks: tuple[Called, ...], history: History, arrays: Mapping[str, Array]) -> None:
-    """Call `begin` of all callbacks, each with its own of the saved arrays."""
+    """Call `begin` of all callbacks, each with its own saved arrays."""
     for number, callback in enumerate(callbacks):
         if isinstance(callback, Callback):
             start = f"{number}/"
@@ -204,7 +204,7 @@ def _row(cells: Sequence[object]) -> str:
 class TensorBoardLog(Callback):
     """Writes losses and metrics into a folder that `tensorboard --logdir` shows, by epoch.
 
-    A resumed run withdraws what was written of epochs that it makes again.  Raise GraphError
+    A resumed run withdraws the numbers of the epochs that it repeats.  Raise GraphError
     if tensorboardX is missing, DataError if the folder cannot be written.
     """
 

@@ -133,7 +133,7 @@ def _number(name: str) -> str:
 
 
 _DATA = {"data": "data", "validation": "validation data"}
-"""The choices that are the identity of data, and their names in errors."""
+"""The choices that identify data, and their names in errors."""
 _BEGIN = "resume with what the run began with, or start a new run in another folder"
 
 
@@ -148,9 +148,9 @@ class Unlike:
 def check_same_run(
     file: CheckpointFile, ex: Executor, choices: Mapping[str, Any], epochs: int
 ) -> None:
-    """Raise GraphError for a run of another kind, or one that has made more epochs.
+    """Raise GraphError if a checkpoint is of a different run, or has more epochs.
 
-    A checkpoint of an older version says less of its run; what it does not say is not compared.
+    A checkpoint of an older version records less; only what it records is compared.
     """
     optimizer = None
     with damage(file.model, "a run"):
@@ -203,7 +203,7 @@ def unlike_net(model: Model, ex: Executor) -> Unlike | None:
 
 
 def _without_values(graph: Graph) -> Graph:
-    """Return the graph with equal initial values: a checkpoint's values replace them."""
+    """Return the graph without its initial values, which a checkpoint's values replace."""
     given = (node for node in graph if node.op.persistent)
     return graph.replace({n.name: replace(n, op=with_start(n.op, None)) for n in given})
 
@@ -246,7 +246,7 @@ def _of_roots(made: Difference) -> Unlike:
 
 
 def _unlike_state(before: Mapping[str, Array], ex: Executor) -> Unlike | None:
-    """Return the difference of arrays that the plan does not have, or has in other shapes."""
+    """Return the difference if the plan's states have other names or shapes, or None."""
     nodes = ex.plan.state_nodes
     odd = sorted(before.keys() ^ nodes.keys())
     if odd:

@@ -69,7 +69,7 @@ def fit(
     With `checkpoint`, a folder or Checkpoints, the run is saved there, also when it is interrupted;
     a folder is used by one run at a time.  With `resume` it continues from the last one, to the
     same bits as if it had never stopped; `epochs` counts the earlier ones, too.  With `record`, a
-    folder, `gc.replay` can run any step again: it keeps a digest of each step, some states, and
+    folder, `gc.replay` can repeat any step: it keeps a digest of each step, some states, and
     arrays up to 256 MB.  Several ranks call it with the same arguments; rank 0 alone writes files,
     see docs/distributed.md.  Ctrl-C takes effect between two steps.
 
@@ -92,7 +92,7 @@ def fit(
 
 
 def _trained(run: Run, data: Any, begin: Callable[[], None], progress: bool | None) -> History:
-    """Begin a run, train, and close its files whatever happens."""
+    """Begin a run, train, and close its files, also after an error."""
     try:
         begin()
         _standardise(run.ex, data)
@@ -122,7 +122,7 @@ def _wrong(sentence: str, hint: str = "") -> GraphError:
 def _kind_of_run(
     ex: Executor, source: Source, held: Source | None, class_weight: Any
 ) -> dict[str, Any]:
-    """Return, as JSON, what a continuation of this run must have in common with it.
+    """Return, for JSON, the options and data that a resumed run must share with this one.
 
     The order of rows, which it must share, too, is not included.
     """

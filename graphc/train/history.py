@@ -121,7 +121,7 @@ class Position:
 
 
 class Best:
-    """Numbers of one name, one per epoch; smaller is better, or with `largest`, larger is.
+    """The best number of a column so far; smaller is better, or with `largest`, larger is.
 
     The best is the first of equals, and never NaN.
     """
@@ -130,7 +130,7 @@ class Best:
         self._sign, self._least = -1.0 if largest else 1.0, least
         self._best = math.inf
         self.waited = 0
-        """The numbers since one that was better by more than `least` than the best before it."""
+        """The number of epochs since one better than all before it by more than `least`."""
 
     def add(self, value: float) -> bool:
         """Add the number of the next epoch and return whether it is the best so far."""

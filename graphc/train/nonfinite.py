@@ -1,4 +1,4 @@
-"""Notices a number that is not finite, runs the steps again, and traces the node that made it."""
+"""The guard against NaN and infinity, which repeats steps to trace the node that made one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ all copies take less than 1 % of the time."""
 
 
 class Guard:
-    """Watches the arrays that were finite at the start, and keeps the state of some steps ago."""
+    """Watches the arrays that were finite at the start, and keeps a copy of an earlier state."""
 
     def __init__(self, ex: Executor, source: Source, at: Position) -> None:
         self._ex, self._source = ex, source
@@ -60,7 +60,7 @@ class Guard:
         ex, last = self._ex, replace(at)
         inner = self._source.unweighted
         if isinstance(inner, ArraySource):
-            inner.whole = True  # a trace looks at the rows of all ranks
+            inner.whole = True  # a trace reads the rows of all ranks
         ex.state = self._copy
         for epoch, step, (rows, feeds) in self._steps_up_to(last):
             before = ex.snapshot()
@@ -114,8 +114,8 @@ class Origin:
 def _traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) -> Origin:
     """Return the origin in a step on these feeds from this state.
 
-    It runs the graph of the step as it is before anything is fused, so that its nodes are those
-    that the user declared, their gradients, and the updates.
+    It interprets the graph of the step from before fusion: the nodes that the user declared, their
+    gradients, and the updates.
     """
     arrays, n = ex.rows(feeds, train=True)
     name = step_program(ex.plan)
@@ -184,7 +184,7 @@ def graph_after(plan: Plan, name: str) -> Graph:
 
 
 def part_of_step(plan: Plan, name: str) -> Part:
-    """Return the part of a step that a node belongs to: the pass that made it tells."""
+    """Return the part of a step that a node belongs to, by the pass that made it."""
     if name in graph_after(plan, "specialize"):
         return "forward"
     return "backward" if name in graph_after(plan, "backward") else "update"
@@ -207,7 +207,7 @@ _SLOPE = "the derivative is infinite or undefined here: keep its operands away f
 def _found(
     ex: Executor, origin: Origin, at: Position, rows: int, loss: float, source: Source
 ) -> NotFiniteError:
-    """Return the error for a step that was run again: the node, its operands, the user's line."""
+    """Return the error for a repeated step: the node, its operands, the user's line."""
     node, values = origin.node, origin.values
     what = f"loss is {loss:g}" if not isfinite(loss) else "the state becomes bad"
     begun = f"{what} in epoch {at.epoch}, step {at.step + 1}: {_named(origin)} "
@@ -232,7 +232,7 @@ def _found(
 
 
 def _not_repeated(at: Position, loss: float) -> NotFiniteError:
-    """Return the error for steps that stay finite when run again: their batches were different."""
+    """Return the error for steps that stay finite when repeated: their batches were different."""
     what = "the state" if isfinite(loss) else f"the loss {loss:g}"
     return NotFiniteError(
         f"{what} is not finite by epoch {at.epoch}, step {at.step + 1}, but all is finite when "

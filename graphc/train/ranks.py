@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """Gives all ranks one state and checks that they keep it; rank 0 does what one rank must do."""
+    """Keeps the states of all ranks equal, and lets rank 0 alone do what only one may do."""
 
     def __init__(self, ex: Executor) -> None:
         self._ex = ex
@@ -38,7 +38,7 @@ class Ranks:
         return self.all.gather(made)[0] if self.several else made
 
     def agree(self, choices: Mapping[str, Any]) -> None:
-        """Raise RankError on all ranks if any would train something else; it says which and why.
+        """Raise RankError on all ranks if their runs differ; it says which ranks, and how.
 
         `choices` are the options of the run; the net and the program are compared with them.
         """

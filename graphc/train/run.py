@@ -35,7 +35,7 @@ T = TypeVar("T")
 class StepBorder:
     """Holds an interrupt back until `check` or the end of `run`.
 
-    A step that is cut off half-way would leave a count of steps that is not the state's.  Only
+    An interrupt within a step would leave a count of steps that does not match the state.  Only
     the main thread gets signals, so in another one this does nothing.
     """
 
@@ -76,7 +76,7 @@ class StepBorder:
 
 
 class Run:
-    """Training up to an epoch, from where it begins or is resumed.
+    """A training run, from its beginning or a checkpoint to its last epoch.
 
     A `history` of earlier epochs is continued: the next one has the number that follows.
     """
@@ -144,7 +144,7 @@ class Run:
         self._saved = file.arrays
 
     def train(self, progress: bool | None) -> History:
-        """Train what is left; Ctrl-C takes effect between two steps, with a checkpoint written."""
+        """Train to the last epoch; Ctrl-C takes effect after a step and writes a checkpoint."""
         if self.record is not None:
             self.record.begin(self.at)
         self.ranks.begin()
@@ -217,7 +217,7 @@ class Run:
             interrupts.check()
 
     def _end(self) -> None:
-        """Do what follows an epoch: the best model, callbacks, a checkpoint."""
+        """End an epoch: write the best model, run callbacks, write a checkpoint."""
         checkpoints = self.checkpoints
         if checkpoints is not None or self._touched:
             self.guard.check_state(self.at)
@@ -262,7 +262,7 @@ def validated(
 ) -> tuple[float, dict[str, float]]:
     """Return the sum of the losses, and the other scalar outputs, as means over all rows.
 
-    Several ranks take the batches in turns, and add up all of them in their order.  Raise
+    Several ranks take the batches in turns, and add the numbers of all in order.  Raise
     FeedError if the batches determine no loss.
     """
     totals, mine = Means(ex.plan, ex.state.arrays), list[Numbers]()

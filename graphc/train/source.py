@@ -1,4 +1,4 @@
-"""The sources of batches: their base, those that the user makes, and those of arrays."""
+"""Sources of batches: the base class, and those of functions, generators and arrays."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Source:
 
     @property
     def unweighted(self) -> Source:
-        """The source without weights that are fed beside its batches."""
+        """The source without the weights of rows that are fed beside its batches."""
         return self
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -74,7 +74,7 @@ class FunctionSource(Source):
 
 
 class IteratorSource(Source):
-    """A source of batches from a generator; it keeps copies of those that may be needed again."""
+    """A source of batches from a generator; it keeps copies of those that may be repeated."""
 
     def __init__(self, ex: Executor, items: Iterator[Any], train: bool) -> None:
         self._ex, self._items, self._train = ex, items, train
@@ -228,7 +228,7 @@ def _blank(ex: Executor, name: str, array: Array) -> Array:
 class Batches:
     """Cuts arrays into batches; all memory is allocated here, none by an epoch.
 
-    `arrays` have `rows` rows along the batch axis of their `types`; arrays without a batch axis are
+    `arrays` have `rows` rows on the batch axis of their `types`; arrays without a batch axis are
     fed as they are.  Arrays of another dtype are converted a batch at a time if that is safe, and
     are otherwise left to the check of each step.
     """
@@ -266,7 +266,7 @@ class Batches:
         """The arrays of which all rows are needed nevertheless."""
 
     def shuffle(self, seed: int, epoch: int) -> None:
-        """Put the rows into the order of this seed and epoch, whatever the order before was."""
+        """Put the rows into the order of this seed and epoch, from any order."""
         self._order.sort()
         generator(seed, f"epoch {epoch}").shuffle(self._order)
 
@@ -275,7 +275,7 @@ class Batches:
         return int(self._order[step * self._batch + row])
 
     def since(self, first: int) -> Iterator[Batch]:
-        """Yield the rows and feeds of the batches from number `first` on, each over the last."""
+        """Yield the rows and feeds of the batches from number `first` on, in the same memory."""
         begin = first * self._batch
         for start in range(begin, self._rows, self._batch):
             chosen = self._order[start : start + self._batch]
@@ -363,7 +363,7 @@ class Ahead:
 
 
 def check_order(arrays: Mapping[str, Any]) -> None:
-    """Raise FeedError for a mapped array whose rows do not lie one after the other."""
+    """Raise FeedError for a mapped array that is not in C order."""
     for name, array in arrays.items():
         if isinstance(array, np.memmap) and not array.flags.c_contiguous:
             raise FeedError(

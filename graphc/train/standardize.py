@@ -1,4 +1,4 @@
-"""Fits the statistics of standardised inputs to the training set."""
+"""The fit of the statistics of standardised inputs to the training set."""
 
 from __future__ import annotations
 

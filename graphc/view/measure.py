@@ -1,4 +1,4 @@
-"""What is measured: the limits of this machine, and the time of each instruction of a program.
+"""Measurements: the limits of this machine, and the time of each instruction of a program.
 
 The limits are multiply-adds and bytes a second.  Instructions run alone, but in the program's
 order.
@@ -57,7 +57,7 @@ class Peak:
 
 
 def _fastest() -> Backend:
-    """Return the first backend that can be had here."""
+    """Return the first backend that is available."""
     return next(found for found in map(backend, BACKENDS) if found.missing() is None)
 
 
@@ -72,7 +72,7 @@ def how() -> str:
 
 
 def flop_rate(threads: int, seconds: float) -> float:
-    """Return the floating-point operations a second of so many threads, a median over `seconds`."""
+    """Return floating-point operations a second of `threads` threads, a median over `seconds`."""
     fastest = _fastest()
     work = fastest.peak_work()
     return work.flops * _calls_a_second(work.make, fastest.threads(threads), seconds)
@@ -121,9 +121,9 @@ LONGEST = 0.3
 
 
 class Instructions:
-    """The instructions of a program on memory of their own, each ready to be called alone.
+    """The instructions of a program in separate memory, each ready to be called alone.
 
-    Each is bound by itself, with the threads of the plan.  A time includes the call: about 0.3 us
+    Each is bound alone, with the threads of the plan.  A time includes the call: about 0.3 us
     from Python, and the time to wake the threads if several share the work.  `values` are the
     parameters and states to start from, else those of a new executor.
     """
@@ -151,11 +151,11 @@ class Instructions:
 
     @property
     def medians(self) -> list[float]:
-        """Seconds of each instruction, the median over all passes; 0 for a barrier."""
+        """Seconds of each instruction, the median over all rounds; 0 for a barrier."""
         return [median(times) if times else 0.0 for times in self._times]
 
     def run(self, seconds: float) -> None:
-        """Pass through the program repeatedly for `seconds`, and time each instruction."""
+        """Run the program in rounds for `seconds`, and time each instruction."""
         end = perf_counter() + seconds
         while True:
             self._quiet.run(_time_calls, self._calls, self._times)
@@ -171,7 +171,7 @@ class Instructions:
         return [() if kind in idle else self._alone(i, n) for i, kind in enumerate(kinds)]
 
     def _alone(self, i: int, n: int) -> Sequence[Call]:
-        """Return the calls of the program of which every instruction but one is left out."""
+        """Return the calls of one instruction: those of the program without the others."""
         others = frozenset(range(len(self.program.instrs))) - {i}
         runner = backend(self.program.backend).bind(self.program, others, self._workspace)
         self._kept.append(runner)
@@ -192,8 +192,8 @@ def _time_calls(calls: Sequence[Sequence[Call]], times: Sequence[list[float]]) -
 def await_idle() -> None:
     """Return once the process takes next to no time of any core, or after 0.3 s.
 
-    OpenBLAS's threads look for work for some hundredths of a second after a product before they
-    sleep; anything timed meanwhile has to share the cores with them.
+    OpenBLAS's threads spin for some hundredths of a second after a product before they sleep;
+    anything timed meanwhile shares the cores with them.
     """
     for _ in range(round(LONGEST / PAUSE)):
         before = process_time()

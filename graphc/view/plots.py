@@ -155,7 +155,7 @@ def memory_curve(curve: Curve, path: str | Path) -> Path:
 def confusion_counts(
     truth: ArrayLike, predicted: ArrayLike, classes: int | None = None
 ) -> NDArray[np.int64]:
-    """Return how many rows of each true class (first axis) were taken for each (second axis).
+    """Return how many rows of each true class (first axis) were predicted as each (second axis).
 
     `truth` and `predicted` (N,) are class numbers from 0; `classes` is their count, by default one
     more than the largest.  Raise GraphError for anything else.
@@ -184,7 +184,7 @@ def confusion_matrix(
     names: Sequence[str] | None = None,
     classes: int | None = None,
 ) -> Path:
-    """Draw how many rows of each true class (down) were taken for each class (across).
+    """Draw how many rows of each true class (down) were predicted as each class (across).
 
     Colours are shares of the true class.  `truth`, `predicted` (N,) and `classes` are as for
     `confusion_counts`; `names` are those of all classes.  Raise GraphError for other arrays,

@@ -141,7 +141,7 @@ class Profile:
 def profile(ex: Executor, feeds: Mapping[str, Any], rounds: int) -> Profile:
     """Time the instructions of a training step, or of inference if there is no optimizer.
 
-    They run on memory of their own, from the executor's parameters; the executor does not change.
+    They run in separate memory, from the executor's parameters; the executor does not change.
     Raise FeedError for wrong feeds, and GraphError for a wrong number of rounds.
     """
     count = checked_whole("profile: rounds", rounds, hint="ex.profile(x=..., rounds=20)")

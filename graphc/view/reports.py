@@ -19,7 +19,7 @@ _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
 def summary(graph: Graph) -> str:
     """Return the table of layers and the totals: trainable numbers, and others such as statistics.
 
-    A parameter that several layers share counts at its first reader.  Counters and seeds do not
+    A parameter that several layers share counts at its first user.  Counters and seeds do not
     count.
     """
     rows = [_HEAD, *_rows(graph)]
@@ -66,7 +66,7 @@ def _line(row: tuple[str, str, str, str], widths: list[int]) -> str:
 
 
 def plan_report(plan: Plan) -> str:
-    """Return the report of what was compiled, in a few lines."""
+    """Return the report of a plan in a few lines."""
     lines = [f"plan of {plan.declared.name!r} for up to {plan.batch} rows on {plan.backend}"]
     lines.extend(_shards(plan))
     for name, program in plan.programs.items():

@@ -1,4 +1,4 @@
-"""The exchange between ranks, whatever carries the bytes, with sums in a fixed order.
+"""The exchange between ranks over any transport, with sums in a fixed order.
 
 The sums of ranks 0 and 1, 2 and 3, ... are added first, then those of pairs of pairs.  So the sum
 over all shards is one balanced tree, whether a rank adds up a part of it alone or with others, and
@@ -25,7 +25,7 @@ from graphc.compiler.sizes import SMALL
 from graphc.ir.op import Array
 
 LIMIT = 300.0
-"""Seconds without an answer after which a rank is taken for lost."""
+"""Seconds without an answer after which a rank counts as lost."""
 
 _SPIN = 10e-3
 _PAUSE = 100e-6
@@ -42,7 +42,7 @@ class Request(Protocol):
         """Advance the operation and return whether it is done."""
 
     def who(self) -> str:
-        """Return whom it waits for, as text for a report."""
+        """Return the name of the rank it waits for, for an error."""
 
 
 class Swap(Request, Protocol):
@@ -68,7 +68,7 @@ class Communicator(Protocol):
         """Send `out` to a partner and receive an array from it, which may be put into `into`."""
 
     def total(self, buffer: Array, tag: int) -> Request:
-        """Start the sum of the buffer over all ranks, in place, in any order of terms."""
+        """Start to sum the buffer over all ranks, in place, in any order of terms."""
 
     def broadcast(self, buffer: Array) -> None:
         """Copy rank 0's bytes into the buffers of all ranks."""
@@ -163,6 +163,7 @@ class TreeSum:
         return self._comm.swap(self._partner, out, into, self._tag)
 
     def _doubling(self) -> Iterator[Swap]:
+        """Exchange the buffer with ranks 1, 2, 4, ... away, and add theirs."""
         distance = 1
         while distance < self._comm.size:
             swap = self._swap(distance, self._buffer, self._scratch)
@@ -171,6 +172,7 @@ class TreeSum:
             distance *= 2
 
     def _halving(self) -> Iterator[Swap]:
+        """Exchange halves of halves and add them; then exchange the sums in reverse order."""
         part, distance = self._buffer, 1
         shared: list[tuple[int, Array, Array]] = []
         while distance < self._comm.size:

@@ -29,7 +29,7 @@ class Post:
         """The error that ended a rank; once it is set, no rank waits any more."""
 
     def put(self, address: tuple[Any, ...], thing: Any) -> None:
-        """Leave a message."""
+        """Append a message to the queue of an address."""
         with self._lock:
             self._boxes[address].append(thing)
 
@@ -50,10 +50,10 @@ class Loopback:
         self._calls = 0
 
     def expect(self, sizes: Sequence[int]) -> None:
-        """Do nothing: threads leave copies of any size."""
+        """Do nothing: threads post copies of any size."""
 
     def swap(self, partner: int, out: Array, into: Array, tag: int) -> Swap:
-        """Leave a copy for the partner and return a request for the partner's copy."""
+        """Post a copy for the partner and return a request for the partner's copy."""
         self._post.put((self.rank, partner, tag), out.copy())
         return _Taking(self._post, (partner, self.rank, tag), into)
 
@@ -85,7 +85,7 @@ class Loopback:
 
 
 class _Taking:
-    """A request for a message that another thread leaves."""
+    """A request for a message that another thread posts."""
 
     def __init__(self, post: Post, address: tuple[Any, ...], into: Array | None) -> None:
         self._post, self._address, self._into = post, address, into
@@ -99,7 +99,7 @@ class _Taking:
         return self._into
 
     def test(self) -> bool:
-        """Return whether the message has come."""
+        """Return whether the message has arrived."""
         if not self._done and (found := self._post.take(self._address)):
             self._done, self.thing = True, found[0]
             if self._into is not None:

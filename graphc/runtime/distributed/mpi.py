@@ -6,7 +6,7 @@ messages take longer, as they move in small pieces that both sides have to advan
 larger than the caches are faster that way, since the pieces stay in the caches.
 
 Each pair of partners has two places in the memory of each for every bucket, used in turns.  A
-place is written again only two messages later: by then the partner has answered the message
+place is reused only two messages later: by then the partner has answered the message
 between, which it does after it has read the first.
 """
 
@@ -84,7 +84,7 @@ class SharedMemory:
 
 
 def _part(size: int) -> int:
-    """Return the most bytes of a message of a bucket by this way: the bucket's larger half."""
+    """Return the bytes of a bucket's larger half, its largest message; 0 if they are too many."""
     half = align(size // 2 + 8)
     return half if half <= LARGEST else 0
 
@@ -265,7 +265,7 @@ def joined(limit: float = LIMIT) -> Communicator:
 def threads_of_rank(ranks: Communicator) -> int | None:
     """Return a rank's fair share of the cores that ranks of one machine use together; None for all.
 
-    Where the launcher has bound each rank to cores of its own, they are all the rank's.
+    A rank that the launcher has bound to cores uses all of those.
     """
     if ranks.size == 1 or any(os.environ.get(name) for name in VARIABLES):
         return None
@@ -308,7 +308,7 @@ class Launch:
         return status if status >= 0 else 128 - status
 
     def may_go_on(self, status: int) -> bool:
-        """Return whether `status` is a failure, not success, wrong usage, or an interrupt."""
+        """Return whether a new start may help: not after success, wrong usage or an interrupt."""
         return status not in (0, 2, 130)
 
     def _environment(self, outer: Mapping[str, str]) -> dict[str, str]:

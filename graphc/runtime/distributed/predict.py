@@ -1,8 +1,8 @@
-"""Predict the step of many ranks from one rank's work and the speed of the network.
+"""Predict the time of a step on many ranks from one rank's work and the speed of the network.
 
 The times at which a step sends and awaits its buckets are measured without any other rank.  On the
-network a message of n bytes takes latency + n / bandwidth, of each rank in both directions at once;
-ranks do not get in each other's way.  A ring and the tree that graphc uses both send 2 (p - 1) / p
+network a message of n bytes takes latency + n / bandwidth; each rank sends and receives at once,
+and ranks do not slow each other down.  A ring and the tree that graphc uses both send 2 (p - 1) / p
 times the bytes from each of p ranks.  A ring takes 2 (p - 1) messages one after the other, a tree
 2 log2(p), or log2(p) for a small buffer that it sends as a whole (Thakur, Rabenseifner and Gropp
 2005).
@@ -222,7 +222,7 @@ def predict(
 ) -> dict[str, list[Prediction]]:
     """Return, for the ring and for the tree, a prediction for each number of ranks.
 
-    `make` compiles the plan for so many ranks; `feeds` are a batch of all rows.
+    `make` compiles the plan for a number of ranks; `feeds` are a batch of all rows.
     """
     found: dict[str, list[Prediction]] = {way: [] for way in WAYS}
     for size in ranks:

@@ -7,7 +7,7 @@ the next rank of the same launcher: one that is stopped while Python starts has 
 
 A slow rank is not a stopped rank: only the system's report counts, that a process is stopped and
 has not used the processor since.  Time is counted in looks, so that none passes while the whole job
-is suspended.  Where there is no /proc, nobody watches, and --timeout alone ends a job.
+is suspended.  Without /proc there is no watcher, and --timeout alone ends a job.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Rank:
             os.kill(self.pid, signal.SIGKILL)
 
     def described(self) -> str:
-        """Return the text by which a person finds the process."""
+        """Return the rank, process number and machine as text."""
         number = self.number
         name = "a rank" if number is None else f"rank {number}"
         return f"{name} (process {self.pid} on {socket.gethostname()})"
@@ -157,7 +157,7 @@ def watch(rank: Rank, limit: float) -> None:
 
 
 def _waits(said: bytes, before: bool) -> bool:
-    """Return whether the rank waits, from its last message."""
+    """Return whether the rank waits, by its last message."""
     return said.rfind(WAITS) > said.rfind(GOES_ON) or (before and GOES_ON not in said)
 
 
@@ -193,7 +193,7 @@ def _end_step(why: str) -> None:
 
 
 def _say(sentence: str) -> None:
-    """Write an error where the rank's own errors go."""
+    """Write an error to stderr, which the rank shares."""
     with suppress(OSError):
         os.write(2, f"error: {sentence}\n".encode())
 

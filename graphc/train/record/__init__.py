@@ -1,1 +1,1 @@
-"""The record of a run, written while it is trained: enough to run any of its steps again."""
+"""The record of a run, written while it is trained: enough to repeat any of its steps."""

@@ -1,10 +1,10 @@
-"""The folder of a recorded run: its files, and how they are read without trust in them.
+"""The folder of a recorded run: its files, and the checks by which they are read.
 
-run.json             the choices of fit, the identity of the data, and what the run was made with
+run.json             the choices of fit, the identity of the data, versions and settings
 journal              loss and digest of each step
 state-<steps>.gc     whole states: the first one, and at most sixteen later ones
 changed-<epoch>.gc   what callbacks changed after an epoch
-data.gc              the arrays, where they are no larger than 256 MB
+data.gc              the arrays, if they are no larger than 256 MB
 """
 
 from __future__ import annotations
@@ -106,12 +106,12 @@ VARIABLES = (
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-"""The variables that have to be set before a process begins, and may change bits."""
+"""The variables that are read when a process begins, and may change the bits of results."""
 
 
 @dataclass(frozen=True)
 class MadeWith:
-    """The versions, the processor, the cores, and the variables that are set."""
+    """The versions, processor, cores and environment variables of a process."""
 
     graphc: str
     numpy: str

@@ -2,7 +2,7 @@
 
 A file begins with eight bytes that identify the format and the number of the steps that were done
 before.  Each step adds its loss, as float64, and its digest, as uint64: of a few hundred bytes of
-the state, and of all its bytes now and then.
+the state, and every 1000 steps of all its bytes.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ _WORDS = 4
 
 
 def state_arrays(ex: Executor) -> dict[str, Array]:
-    """Return the arrays themselves of all state that the plan needs."""
+    """Return the arrays, not copies, of the states that the plan needs."""
     return {name: ex.state.arrays[name] for name in ex.plan.state_nodes}
 
 

@@ -1,4 +1,4 @@
-"""Runs any step of a recorded run again, and finds where two runs begin to differ."""
+"""The repetition of any step of a recorded run, and the first difference of two runs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """compare_runs(): finds the first step, and in it the first node, where two runs differ.
 
-A run is run again in this process, or in a separate one under the variables that it was made with:
+A run is repeated in this process, or in a separate one under the variables that it was made with:
 NumPy's products depend on variables that are read when a process begins, such as the number of
 threads of its BLAS.  That process returns files in a temporary folder.
 """
@@ -73,12 +73,12 @@ def compare_runs(
     other_data: Any = None,
     ops: Sequence[type[Op]] = (),
 ) -> RunDifference | None:
-    """Return where two recorded runs first differ; None if they are equal as far as both go.
+    """Return where two recorded runs first differ; None if all common steps are equal.
 
-    The digests of their steps bracket the place; between, both are run again, and the whole
-    states are compared after each step.  The nodes of the step found are compared in the order
+    The digests of their steps bracket the difference; both repeat the steps in between, and the
+    whole states are compared after each.  The nodes of the step found are compared in the order
     of the plan, bit by bit.  A run that was made under other variables, such as the number of
-    BLAS threads, is run again in a separate process under those, if it has kept its data.
+    BLAS threads, is repeated in a separate process under those, if it has kept its data.
     `data`, `other_data` and `ops` are as in `replay`.
 
     Raise ModelFileError for a folder that does not hold a whole run, GraphError for runs that have
@@ -97,7 +97,7 @@ def compare_runs(
 
 
 def _recorded_run(run: str | Path, data: Any, ops: Sequence[type[Op]]) -> RecordedRun:
-    """Return the run, for a process of its own if it was made under other variables than these."""
+    """Return the run, for a separate process if it was made under other variables."""
     folder = RunFolder(run)
     alone = data is None and not ops and folder.data_path.is_file()
     if alone and folder.about().made_with.variables != variables():
@@ -125,7 +125,7 @@ def _end_equal(one: RecordedRun, two: RecordedRun, last: int) -> bool:
 
 
 def _found(one: RecordedRun, two: RecordedRun, start: int, stop: int) -> RunDifference | None:
-    """Return the difference that lies after `start` and shows by `stop`, or None."""
+    """Return the first difference in the steps after `start`, up to `stop`, or None."""
     otherwise = tuple(_otherwise(one, two))
     digests = []
     for run in (one, two):
@@ -236,7 +236,7 @@ result differs from the record."""
 
 
 class RecordedRun:
-    """A recorded run that can be run again."""
+    """A recorded run whose steps can be repeated."""
 
     def __init__(self, run: str | Path) -> None:
         folder = RunFolder(run)
@@ -252,7 +252,7 @@ class RecordedRun:
 
 
 class LocalRun(RecordedRun):
-    """A recorded run that is run again in this process."""
+    """A recorded run that is repeated in this process."""
 
     def __init__(self, run: str | Path, data: Any = None, ops: Sequence[type[Op]] = ()) -> None:
         super().__init__(run)
@@ -282,7 +282,7 @@ class LocalRun(RecordedRun):
 
 
 class SeparateRun(RecordedRun):
-    """A recorded run that is run again in separate processes."""
+    """A recorded run that is repeated in separate processes."""
 
     def digests(self, start: int, stop: int) -> Digests:
         """Return the digests of the steps after `start`, up to `stop`."""

@@ -1,4 +1,4 @@
-"""replay(): runs the steps of a recorded run again, to inspect the value of every node in one.
+"""replay(): repeats steps of a recorded run, to inspect the value of every node in one.
 
 Values have the bits that the step gave them.  They come from a program that computes the same and
 keeps every value that is computed: nodes are grouped, ordered and fused as before; each value is
@@ -239,11 +239,11 @@ class Rerun:
 
 
 class Replay:
-    """A step that was run again.
+    """A repeated step of a recorded run.
 
     `ex` is as it was after the step, `before` the state before it, `feeds` its rows as they were
-    fed.  `unlike` is the first step, of those run again, whose loss or state is not what was
-    recorded; None if all are, so that every bit is as it was.
+    fed.  `unlike` is the first repeated step whose loss or state is not the recorded one; None
+    if there is none, so that every bit is as it was.
     """
 
     def __init__(self, rerun: Rerun, step: int) -> None:
@@ -261,8 +261,7 @@ class Replay:
         self.unlike = rerun.unlike
         now = made_with(rerun.ex.plan.backend)
         self.made_otherwise = rerun.about.made_with.differences(now)
-        """The differences, as texts, between what the run was made with and what this is made with.
-        """
+        """The differences, as texts, of this process's versions and settings from the run's."""
 
     @property
     def before(self) -> Mapping[str, Array]:
@@ -309,7 +308,7 @@ class Replay:
 
 
 def replay(run: str | Path, *, step: int, data: Any = None, ops: Sequence[type[Op]] = ()) -> Replay:
-    """Run a step of a recorded run again, with the same bits.  Steps count from 1.
+    """Repeat a step of a recorded run, with the same bits.  Steps count from 1.
 
     It starts at the newest state before the step that the run has kept, and continues from there
     on the same rows in the same order.  `data` are those given to `fit`, needed if the run has

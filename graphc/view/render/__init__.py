@@ -149,7 +149,7 @@ class Shown:
     dot: str | Path | None
 
     def picture(self, most_layers: int = LAYER_LIMIT) -> Picture:
-        """Return the picture that goes to the renderer."""
+        """Return the picture for the renderer."""
         return picture(self.graph, self.backward, fold=self.fold, most_layers=most_layers)
 
 

@@ -203,7 +203,7 @@ def _begins(buffers: Iterable[Buffer]) -> list[float]:
 
 
 def arena_text(arena: ArenaMap) -> str:
-    """Return the picture in words: the peak, where it is, and the buffers live there."""
+    """Return the picture in words: the peak, its epoch, and the buffers live there."""
     program, most = arena.program, max(arena.live)
     lines = [
         f"{program.name}: an arena of {arena.nbytes:,} bytes at {program.capacity} rows; at most "

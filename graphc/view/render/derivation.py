@@ -36,8 +36,8 @@ WORDS = {
 def derivation(source: Plan | Graph, names: Iterable[str] | None = None) -> dict[str, Rows]:
     """Return the derivation of each backward node as (label, text) rows of plain Unicode text.
 
-    For a plan, use the graph right after the pass `backward`.  For a graph by itself, use its own
-    names; what passes have fused in it may be missing.  `names` are the wanted nodes, or None for
+    For a plan, use the graph right after the pass `backward`.  For a single graph, use its names;
+    nodes that passes have fused may be missing.  `names` are the wanted nodes, or None for
     all.
     """
     if isinstance(source, Graph):

@@ -31,7 +31,7 @@ Owned = tuple[str, Line]
 
 
 def card_lines(card: Card) -> list[Owned]:
-    """Return the lines of a card: its nodes, what they read, and what they are for."""
+    """Return the lines of a card: its nodes, the sources they read, and its purposes."""
     marks = [("", (Run(short(mark), "mark", bold=True),)) for mark in card.marks[:MOST_LINES]]
     if card.fold is not None:
         return [*_fold(card), *marks]

@@ -9,7 +9,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, attributes
 
 LONGEST = 32
-"""The most layers of a block; longer blocks are not looked for."""
+"""The most layers of a block; longer blocks are not found."""
 
 
 class LayerIndex:
@@ -22,7 +22,7 @@ class LayerIndex:
     def __init__(self, declared: Graph, compiled: Graph, forward: Container[str]) -> None:
         self.known: Mapping[str, Node] = _declared_nodes(declared, compiled, forward)
         self.declared = declared
-        self.merged: dict[str, str] = {}  # read while the layers are still whole
+        self.merged: dict[str, str] = {}  # `_working` reads it, before any merge
         self.merged = _merged(declared, _working(self, compiled, forward))
 
     def origin(self, name: str) -> str:
@@ -118,7 +118,7 @@ class Block:
 
     @property
     def repeats(self) -> slice:
-        """The layers after those of the first time."""
+        """The layers after the block's first occurrence."""
         return slice(self.start + self.size, self.start + self.size * self.times)
 
 
@@ -201,7 +201,7 @@ class _Layers:
 
 
 def _kind(op: Op) -> Hashable:
-    """Return the op, without the stream of a dropout: each has its own, which does not matter."""
+    """Return the op without the random stream of a dropout, which differs in equal layers."""
     known = attributes(op)
     if "stream" not in known:
         return op

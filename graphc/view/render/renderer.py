@@ -1,4 +1,4 @@
-"""The renderer on this machine: its runs, the formats of files, and its SVG in our form.
+"""The renderer, which lays out DOT text: its runs, file formats, and its SVG in our form.
 
 The SVG has classes for colours, words for readers, and groups for nodes.
 """

@@ -1,6 +1,6 @@
 """A plain drawing: boxes of a few lines, arrows between them, and groups around boxes.
 
-It serves for differences and kernels.  Boxes and groups have generated ids; text for people is only
+It serves for differences and kernels.  Boxes and groups have generated ids; names are only
 shown.
 """
 
@@ -71,7 +71,7 @@ class Arrow:
     look: Look = "equal"
     against: bool = False
     free: bool = False
-    """Whether it leaves the order of the boxes alone."""
+    """Whether it does not affect the order of the boxes."""
     label: str = ""
 
 

@@ -229,7 +229,7 @@ def _glow(area: Element, heat: float) -> Element:
 
 
 def time_lines(found: Timed, profile: Profile) -> Iterator[str]:
-    """Yield lines with what is known of the time of an instruction."""
+    """Yield lines about the time of an instruction."""
     share = found.seconds / (profile.total or 1.0)
     others = len(found.nodes) - 1
     with_others = f", with {others} other node{'s' * (others > 1)}" if others else ""
