@@ -1,4 +1,4 @@
-"""Derivatives by central differences in float64, entry by entry and in a random direction."""
+"""Derivatives by central differences in float64, per entry or in a random direction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from graphc.runtime import reference
 
 
 def in_float64(graph: Graph) -> Graph:
-    """Return the graph with float64 values, attributes and constants, and types inferred again."""
+    """Return the graph with float64 attributes and constants, and types inferred from them."""
     made: dict[str, Node] = {}
     for node in graph:
         op = widened(node.op)
@@ -30,7 +30,7 @@ def in_float64(graph: Graph) -> Graph:
 
 
 def widened(op: Op) -> Op:
-    """Return the op with float64 wherever an attribute is float32."""
+    """Return the op with every float32 attribute replaced by float64."""
     if isinstance(op, Constant):
         if op.dtype != "float32":
             return op
@@ -40,7 +40,7 @@ def widened(op: Op) -> Op:
 
 
 def _wide(array: Array) -> Array:
-    """Return an array in float64; a single number as it was written, 0.999 for 0.99900001."""
+    """Return an array in float64; a scalar as it was written, 0.999 for 0.99900001."""
     return np.asarray(float(str(array[()]))) if array.ndim == 0 else array.astype("float64")
 
 
@@ -210,12 +210,12 @@ nearer than the step."""
 
 
 def kinks_of(op: Op, ins: Sequence[Array]) -> Array | None:
-    """Return the signed distances to the kinks of an op on floats; None for an op without any."""
+    """Return the signed distances to the kinks of an op on floats; None if it has no kinks."""
     return op.kinks(ins) if ins and ins[0].dtype.kind == "f" else None
 
 
 def is_on_kink(op: Op, ins: Sequence[Array]) -> bool:
-    """Return whether a number is where the op's derivative jumps, or two share the largest."""
+    """Return whether an operand is at a kink, where the op's derivative jumps, as of a tied max."""
     gaps = kinks_of(op, ins)
     return gaps is not None and bool((gaps == 0).any())
 
@@ -223,8 +223,8 @@ def is_on_kink(op: Op, ins: Sequence[Array]) -> bool:
 class Function:
     """The weighted sum of some nodes as a function of one node's value.
 
-    Only nodes that depend on it are computed again; stop_gradient yields what it did before, as a
-    derivative treats it as constant.
+    Only nodes that depend on it are recomputed; stop_gradient keeps its value, since a derivative
+    treats it as constant.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class Function:
 
     @property
     def is_on_kink(self) -> bool:
-        """Whether a value is where a derivative jumps, so that differences say nothing."""
+        """Whether a recomputed node is at a kink, where differences prove nothing."""
         return any(
             is_on_kink(node.op, [self.values[name] for name in node.inputs]) for node in self.nodes
         )
@@ -266,10 +266,10 @@ def disagreement(
 ) -> tuple[str, str] | None:
     """Return a gradient's error and the allowed one, as texts; None if differences agree.
 
-    (f(x + h v) - f(x - h v)) / 2h for a random v of signs, of norm 1, the same for the same name,
-    against the product of v and the gradient.  A wrong entry shows with probability 1, since signs
-    do not hide it, unless it is a millionth of the gradient's norm; 64 roundings of f are not held
-    against it.  Where f is no finite number, as a mean over no labels, it has no derivative.
+    Compare (f(x + h v) - f(x - h v)) / 2h with the product of v and the gradient, for a random v
+    of signs, of norm 1, the same for the same name.  A wrong entry shows with probability 1, since
+    signs do not hide it, unless it is a millionth of the gradient's norm; 64 roundings of f are
+    allowed.  If f is not finite, as a mean over no labels, it has no derivative: return None.
     """
     if not x.size:
         return None

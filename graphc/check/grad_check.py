@@ -1,4 +1,4 @@
-"""A check of every gradient of a net against central differences, in float64."""
+"""The check of every gradient of a net against central differences, in float64."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Checked:
 
     @property
     def sampled(self) -> bool:
-        """Return whether some entries were left out."""
+        """Whether only a sample of the entries was checked."""
         return len(self.entries) < self.size
 
 
@@ -205,7 +205,7 @@ def _reached(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
 def _arrays(
     graph: Graph, feeds: Mapping[str, Any], state: Mapping[str, Any], seed: int
 ) -> tuple[dict[str, Array], int]:
-    """Return our own arrays of every input and state, and the rows; raise FeedError for misfits."""
+    """Return new arrays of every input and state, and the rows; raise FeedError for misfits."""
     arrays = initial_state(graph, seed)
     for name in arrays.keys() & state.keys():
         arrays[name] = np.array(state[name], graph[name].type.dtype)

@@ -1,4 +1,4 @@
-"""Loops of kernels that gather elements: rows with an index in several dimensions."""
+"""Loops of kernels that gather elements, with an index for each dimension of the rows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from graphc.kernels.kernel import LANES, Loop
 
 @dataclass(frozen=True)
 class _Row:
-    """The address of column 0, if columns were read one after the other, and whether it exists.
+    """The start of a gathered row: position 0 of its last axis, and whether the row exists.
 
-    `exists` is None if the row always does.
+    `exists` is None if it always does.
     """
 
     start: Value
@@ -31,7 +31,7 @@ class _Row:
 
 
 class _Gathers:
-    """The loads of a row's gathers: the index of the row in each dimension, the start of each."""
+    """The emitter of a row's gathers, which computes the start of each only once."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class _Gathers:
         self._rows: dict[tuple[str, AccessMap, tuple[int, ...]], _Row] = {}
 
     def prepare(self, steps: Sequence[Step], known: Mapping[int, Value]) -> None:
-        """Find the starts of these gathers; `known` has the values known of the row."""
+        """Emit the starts of these gathers; `known` has the values of the row."""
         for step in steps:
             access = _access_map(step)
             if (step.buffer, access, step.args) not in self._rows:
@@ -55,7 +55,7 @@ class _Gathers:
                 self._rows[step.buffer, access, step.args] = self._row(step, access, given)
 
     def load(self, step: Step, place: Place) -> Value:
-        """Return the vector of a gather, or of an offset, at a place of the row."""
+        """Emit the vector of a gather, or of an offset, at a place of the row."""
         if step.op == "offset":
             return self._offset(step)
         access = _access_map(step)
@@ -182,7 +182,7 @@ def _position(f: Function, i: Value, count: Dim, axis: AxisMap) -> tuple[Value, 
     if axis.is_inside(count):
         return position, None
     assert isinstance(axis.size, int), "the batch is read in order"
-    inside: Value | None = f.value(f"icmp ult i64 {position}, {axis.size}")  # -1 is large
+    inside: Value | None = f.value(f"icmp ult i64 {position}, {axis.size}")  # unsigned: -1 fails
     if axis.divisor > 1 and not axis.floor:
         rest = f.value(f"urem i64 {scaled}, {axis.divisor}")
         inside = _both(f, inside, f.value(f"icmp eq i64 {rest}, 0"))
@@ -207,7 +207,7 @@ def fetches(kernel: Loop) -> bool:
 
 
 class GatherLoops:
-    """The code of a kernel row by row, counting the index of each of its dimensions."""
+    """The emitter of a gathering kernel: row by row, with a counter for each dimension."""
 
     def __init__(self, elements: Elements, kernel: Loop, known: Known) -> None:
         self.elements, self.kernel, self.known = elements, kernel, known

@@ -20,7 +20,7 @@ from graphc.kernels.kernel import LANES, Gemm, Kernel
 from graphc.kernels.program import Program
 
 LINE = 64
-"""The bytes that move between caches together."""
+"""The bytes of a cache line."""
 K_BLOCK = 256
 """The rows of a block of k; sums longer than four blocks are added up in blocks, so that a panel of
 one stays in the second-level cache."""
@@ -81,7 +81,8 @@ class Scratch:
     """The parts of a thread's memory, in elements: products, a panel of b, a block of a.
 
     For the product of a window: products, an image, and a panel of b or of sums; across groups a
-    line of zeros, and all panels.
+    line of zeros, and all panels.  A block of a has up to BLOCK rows, fewer if they take more than
+    ELEMENTS, but at least LEAST.
     """
 
     kernel: Gemm
@@ -228,7 +229,7 @@ def emit_tile(module: Module, tile: Tile, rows: int, vectors: int) -> str:
 
 
 class Steps:
-    """The products of scalars at `offsets` and some vectors, added up over k."""
+    """The emitter of the sums over k of scalars at `offsets` times some vectors."""
 
     def __init__(
         self,
@@ -319,7 +320,7 @@ class Epilogue:
     """The body on rows of a panel, in a function whose arguments end with `OF_PANEL`."""
 
     def __init__(self, elements: Elements, vectors: int, masked: bool) -> None:
-        """Emit what does not depend on the row.
+        """Emit the steps that do not depend on the row.
 
         The panel has `vectors` vectors.  If `masked`, only its first `%columns` columns exist.
         """
@@ -341,15 +342,12 @@ class Epilogue:
 
     @property
     def together(self) -> int:
-        """Return how many rows are read before the first of them is written."""
+        """The number of rows that are read before the first of them is written."""
         reads = any(s.op == "load" and s.broadcast == "each" for s in self.body.steps)
         return ROWS_TOGETHER if reads and self.places[-1].mask is not None else 1
 
     def rows(self, first: Value, count: int, product: Products, apart: int = 1) -> None:
-        """Evaluate `count` rows, each `apart` from the one before, then store all of them.
-
-        So no load waits for a store.
-        """
+        """Emit the body on `count` rows, each `apart` from the one before, and then the stores."""
         elements, done = self.elements, []
         start = elements.lines(first, "%column")
         for i in range(count):

@@ -1,4 +1,4 @@
-"""exp, log, tanh, sigmoid and erf of float vectors, as polynomials of our own.
+"""exp, log, tanh, sigmoid and erf of float vectors, computed by polynomials.
 
 Bounds are in units in the last place (ulp) of the result, against the exact value.  NaN gives
 NaN.  An operand or result too small for a normal float may count as 0: kernels run with

@@ -1,4 +1,4 @@
-"""A program as one module: a function for each run of kernels between other calls.
+"""A program as one LLVM module: a function for each run of kernels between other calls.
 
     void segment(ptr table, i64 n, i64 tid, i64 threads, i64 epoch)
 

@@ -65,7 +65,7 @@ class Registers:
     """Instructions on vectors of `lanes` elements, appended to a function."""
 
     def __init__(self, function: Function, lanes: int) -> None:
-        """Begin; `lanes` is a power of two."""
+        """Append to `function`; `lanes` is a power of two."""
         self.function, self.lanes = function, lanes
         self._numbers: dict[tuple[Value, str], float] = {}
 

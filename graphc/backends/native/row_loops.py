@@ -41,7 +41,7 @@ class _Row:
 
 
 class RowLoops:
-    """The code of a kernel row by row: a pass over its columns for each level of reductions.
+    """The emitter of a kernel row by row: a pass over the columns per level of reductions.
 
     Then come `stores`, which happen once a row.
     """
@@ -144,7 +144,7 @@ def _moved(body: Body) -> Iterable[str]:
 
 
 class LaneRows:
-    """An emitter of the code for sixteen rows."""
+    """The emitter of sixteen rows at once, each in its own lane."""
 
     def __init__(
         self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]
@@ -188,7 +188,7 @@ class LaneRows:
     # ------------------------------------------------------------------ leaves
 
     def _of_rows(self, first: Value | int, step: Step) -> Value:
-        """Return a value that a row has once, for each lane its own."""
+        """Return a value of broadcast kind row or one, with each row's in its lane."""
         if step.op == "load" and step.broadcast == "row":
             return self.v.load(self._place(step.buffer, first, step.dtype), step.dtype)
         if step.op == "index" and step.broadcast == "row":
@@ -253,7 +253,7 @@ class LaneRows:
 
 
 def is_flat(kernel: Loop, elements: Elements) -> bool:
-    """Return whether the elements may be one row: nothing depends on where a row begins."""
+    """Return whether all elements may form one row: nothing depends on where a row begins."""
     body = kernel.body
     broadcasts = {step.broadcast for step in body.steps} | {
         store.broadcast for store in body.stores

@@ -11,7 +11,7 @@ from graphc.ir.expr import COMPARISONS, Body, Step
 from graphc.ir.tensor_type import ITEMSIZE
 
 LEAVES = ("load", "fetch", "offset", "index", "size", "product", "sum", "max", "philox")
-"""The ops of the steps whose values the kernel around the body provides."""
+"""The ops of steps that the caller of `evaluate` emits."""
 
 Leaf = Callable[[Step], Value]
 
@@ -177,7 +177,7 @@ class Vectors(Registers):
         return self._blocks_of_four(rows, dtype) if block == 4 else rows
 
     def _exchanged(self, rows: list[Value], distance: int, dtype: str) -> list[Value]:
-        """Transpose each square of 2 x 2 blocks of `distance` lanes, blocks taken whole."""
+        """Transpose each square of 2 x 2 blocks of `distance` lanes, which stay whole."""
         upper, lower = [], []
         for lane in range(self.lanes):
             odd = lane & distance
@@ -322,7 +322,7 @@ def _floor_division(v: Registers, a: Value, b: Value, dtype: str) -> Value:
         by_zero = v.compare("equal", b, zero, dtype)
         quotient = v.binary("udiv", a, v.select(by_zero, one, b, dtype), dtype)
         return v.select(by_zero, zero, quotient, dtype)
-    # Division by 0, and of the smallest integer by -1, have no meaning in LLVM: divide by 1.
+    # Division by 0, and of the smallest integer by -1, is undefined in LLVM: divide by 1.
     by_minus_one = v.compare("equal", b, v.const(-1, dtype), dtype)
     by_zero = v.compare("equal", b, zero, dtype)
     divisor = v.select(v.binary("or", by_zero, by_minus_one, "bool"), one, b, dtype)

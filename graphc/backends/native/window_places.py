@@ -1,4 +1,4 @@
-"""The tiles of a window's product: neighbouring places of an image, by a panel of columns."""
+"""The tiles of a window's product: neighbouring places of an image times a panel of columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphc.kernels.kernel import CHUNK
 
 UNROLL = 2
 STRAIGHT = 160
-"""The most additions of a tile for which a run is unrolled without a loop."""
+"""The most additions of a tile for which a run is fully unrolled."""
 
 
 class PanelFunction:
@@ -40,7 +40,7 @@ class PanelFunction:
         return [self.v.load(self.at(start, i), self.dtype) for i in starts]
 
     def steps(self, offsets: Sequence[int]) -> Steps:
-        """Return the sums of places at these offsets."""
+        """Return the emitter of the sums of places at these offsets."""
         return Steps(self.v, self.dtype, self.vectors, list(offsets), "1")
 
     def finish(self, sums: Sequence[Value], row: Value, apart: int = 1) -> None:
@@ -54,7 +54,7 @@ class PanelFunction:
 
 
 class Places:
-    """The text of the tiles of an image."""
+    """The emitter of the tiles of an image."""
 
     def __init__(self, panel: PanelFunction, window: Window) -> None:
         self.panel, self.f, self.window = panel, panel.f, window
@@ -114,7 +114,7 @@ class Places:
     def _runs(
         self, steps: Steps, unroll: int, axis: int, s: Value, carried: list[Value]
     ) -> list[Value]:
-        """Return b's panel past the runs of all offsets from an axis on, and the sums."""
+        """Emit the runs of all offsets from an axis on; return the next row of b, and the sums."""
         f, run, panel = self.f, self.window.run, self.panel
         if axis == len(self.window.reach):
             v, *sums = carried
@@ -187,7 +187,7 @@ def cuts(size: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 class SpreadPlaces:
-    """The code of the places [%low, %high) of an image: whole lines, single places around them."""
+    """The emitter of an image whose pixels are spread: whole lines, single places around them."""
 
     def __init__(self, panel: PanelFunction, window: Window) -> None:
         self.panel, self.f, self.window = panel, panel.f, window
@@ -201,7 +201,7 @@ class SpreadPlaces:
         in_blocks(self.f, self.across, self._line, self._single)
 
     def _line(self, place: Value) -> None:
-        """Compute a line of places: in each phase neighbours are `apart`."""
+        """Compute a line of places, phase by phase."""
         for outer in self.outer:
             body = partial(self._phases, place, outer)
             when_in_phases(self.f, self.window, self._numbers(place)[:-1], outer, body)
