@@ -110,7 +110,7 @@ def _difference(f: Callable[[], float], x: Array, index: Index, ours: float, h: 
 
 
 def indices(shape: tuple[int, ...], name: str, limit: int, seed: int = 0) -> Iterator[Index]:
-    """Yield every index of a small array, `limit` of a larger one, the same for the same name."""
+    """Yield every index of a small array, or `limit` random ones, equal for equal names."""
     size = int(np.prod(shape))
     flat = np.arange(size)
     if size > limit:

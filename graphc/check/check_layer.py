@@ -206,9 +206,9 @@ def _call(what: str, function: Function, *args: Any) -> Any:
 # ---------------------------------------------------------------- dropout, which is random
 
 SIGMAS = 6.0
-"""The greatest distance of the share of kept elements from p, in standard deviations."""
+"""The greatest accepted distance of the share of kept elements from p, in standard deviations."""
 COUNTED = 1000
-"""The most elements of which a share is not judged, since chance may explain it."""
+"""The number of elements up to which their share is not judged: it may be chance."""
 
 
 def dropout_findings(student: Student) -> Iterator[Finding]:

@@ -41,7 +41,7 @@ class _Gathers:
         columns: int,
         indices: Sequence[Value],
     ) -> None:
-        """Begin without gathers; `shape` has the rows' dimensions, `indices` this row's indices."""
+        """Start without gathers; `shape` has the rows' dimensions, `indices` this row's indices."""
         self.v, self.f, self.buffers = v, v.function, buffers
         self.shape, self.columns, self.indices = shape, columns, indices
         self._rows: dict[tuple[str, AccessMap, tuple[int, ...]], _Row] = {}
@@ -106,7 +106,7 @@ class _Gathers:
     # ------------------------------------------------------------------ columns
 
     def _existing(self, axis: AxisMap, row: _Row, first: Value, mask: Value | None) -> Value | None:
-        """Return the mask of the lanes of a vector that exist and have a position; None: all."""
+        """Return the mask of a vector's lanes that exist and have a position; None if all do."""
         v, found = self.v, [] if mask is None else [mask]
         if not axis.is_inside(self.columns):
             found.append(self._inside(axis, first))
@@ -115,10 +115,10 @@ class _Gathers:
         return reduce(v.both, found) if found else None
 
     def _between(self, low: int, high: int, row: Value | None) -> Value | None:
-        """Return the mask of the lanes from `low` to `high`, in rows that exist; None: all.
+        """Return the mask of the lanes from `low` to `high`, in rows that exist; None if all do.
 
-        It is a comparison with a number that depends on the row: of constants joined with the row
-        LLVM 22 makes wrong code where vectors are cut in halves, and one of them has no lane.
+        Lane numbers are compared with a number that depends on the row: LLVM 22 miscompiles the
+        `and` of a constant mask and the row's if it halves the vector and a half has no lane.
         """
         v = self.v
         if row is None:
@@ -176,7 +176,7 @@ def _access_map(step: Step) -> AccessMap:
 
 
 def _position(f: Function, i: Value, count: Dim, axis: AxisMap) -> tuple[Value, Value | None]:
-    """Return the position of an index, and whether it is valid; None: it always is."""
+    """Emit the position of an index, and whether it is valid: None if it always is."""
     scaled = f.add(f.mul(i, axis.scale), axis.shift)
     position = scaled if axis.divisor == 1 else f.value(f"udiv i64 {scaled}, {axis.divisor}")
     if axis.is_inside(count):
@@ -273,7 +273,7 @@ class GatherLoops:
     def _block(
         self, rows: Sequence[tuple[Place, Known]], column: Value | int, masks: Masks
     ) -> None:
-        """Compute a block of columns; all rows are read before the first is written."""
+        """Emit a block of columns; all rows are read before the first is written."""
         elements, done = self.elements, []
         for i, mask in enumerate(masks):
             for place, row in rows:

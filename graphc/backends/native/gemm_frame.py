@@ -87,7 +87,7 @@ class Frame:
 
     @property
     def typed(self) -> str:
-        """The buffers as arguments that a function declares."""
+        """The buffers as the first arguments of a function's definition."""
         return ", ".join(f"ptr {x}" for x in self.arguments.values())
 
     def elements(self, v: Vectors) -> Elements:

@@ -24,7 +24,7 @@ class Images:
     """The images, one at a time, in place or copied to scratch, whose zeros are written once."""
 
     def __init__(self, frame: Frame, window: Window, copy: Value) -> None:
-        """`copy` has space for the positions of an image."""
+        """Prepare; `copy` has space for the positions of an image."""
         self.frame, self.f, self.window, self.copy = frame, frame.f, window, copy
 
     def _clear(self) -> None:

@@ -43,7 +43,7 @@ class GroupLine:
     def __init__(
         self, f: Function, element: str, window: Window, outer: Sequence[Phase], last: Phase
     ) -> None:
-        """`outer` are the phases of the line, `last` that of the places in it."""
+        """Prepare; `outer` are the phases of the line, `last` that of the places in it."""
         self.f, self.element, self.window = f, element, window
         self.phase = last
         self.kernel_lines = [self._line(outer, met) for met in product(*(p.met for p in outer))]
@@ -127,7 +127,7 @@ class GroupChannels:
     """
 
     def __init__(self, v: Vectors, dtype: str, window: Window, units: int, columns: int) -> None:
-        """`units` are the columns of a group."""
+        """Prepare; `units` are the columns of a group."""
         self.v, self.f, self.dtype, self.element = v, v.function, dtype, element_type(dtype)
         self.channels, self.units, self.lanes = window.channels, units, v.lanes
         starts = range(0, columns, self.lanes)
@@ -186,7 +186,7 @@ class GroupPlaces:
     def __init__(
         self, panel: PanelFunction, window: Window, outer: Sequence[Phase], channels: GroupChannels
     ) -> None:
-        """`outer` are the phases of the line."""
+        """Prepare; `outer` are the phases of the line."""
         self.panel, self.f, self.window, self.channels = panel, panel.f, window, channels
         self.outer = outer
 

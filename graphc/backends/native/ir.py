@@ -261,6 +261,7 @@ class Module:
     def text(self) -> str:
         """Return the text of the whole module."""
         integers = [f"declare i64 @llvm.{kind}.i64(i64, i64)" for kind in ("smin", "smax")]
+        # By default LLVM halves vectors of 512 bits for some processors.
         attributes = [
             'attributes #0 = { nounwind "prefer-vector-width"="512" }',
             'attributes #1 = { noinline nounwind "prefer-vector-width"="512" }',

@@ -47,7 +47,7 @@ def phases(body: Body) -> list[Phase]:
 
 
 def reductions(body: Body) -> list[int]:
-    """Return the numbers of the steps that sum or find the largest."""
+    """Return the numbers of the steps that reduce: sums and maxima."""
     return [number for number, step in enumerate(body.steps) if _reduces(step)]
 
 
@@ -95,7 +95,7 @@ def _with_spans(kernel: Loop, broadcasts: dict[Broadcast, Broadcast]) -> Loop:
 
 
 def _ready(body: Body) -> list[int]:
-    """Return for each step the first pass that can compute it: the reductions on its path."""
+    """Return each step's first possible pass: the most reductions on a path to the step."""
     ready: list[int] = []
     for step in body.steps:
         ready.append(max((ready[a] + _reduces(body.steps[a]) for a in step.args), default=0))
@@ -113,7 +113,7 @@ Masks = Sequence[Value | None]
 """For each vector of a block the mask of the lanes that exist; None if all do."""
 Carried = Sequence[tuple[str, Value]]
 Visit = Callable[[Value | int, Masks, list[Value]], Sequence[Value]]
-"""A writer of a block's code: from its first column, masks and carried values to the new ones."""
+"""An emitter of a block: from its first column, masks and carried values to the new ones."""
 
 
 def each_index(

@@ -132,7 +132,7 @@ def _elements(function: Function, kernel: Loop, pitch: Mapping[str, int]) -> Ele
 
 
 def _hoisted(body: Body) -> list[int]:
-    """Return the steps of kind one that some store or reduction needs."""
+    """Return the steps of broadcast kind one that some store or reduction needs."""
     roots = [store.step for store in body.stores]
     roots += [body.steps[number].args[0] for number in reductions(body)]
     return [number for number in needed(body, roots) if body.steps[number].broadcast == "one"]

@@ -45,6 +45,8 @@ def program_code(
 
 
 class _Emission:
+    """The module of a program under construction."""
+
     def __init__(self, program: Program, target: Target, skip: frozenset[int]) -> None:
         self.program, self.bits = program, target.bits
         self.module = Module()

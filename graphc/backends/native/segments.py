@@ -117,7 +117,7 @@ WRITERS = (
     "ir/access.py",
     "ir/forms.py",
 )
-"""The parts of the package that decide the text of a program."""
+"""The parts of the package that determine the text of a program."""
 
 
 def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None:
@@ -129,6 +129,7 @@ def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None
         (instr.kind, None if i in skip else instr.body) for i, instr in enumerate(program.instrs)
     ]
     names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
+    # The text does not depend on live ranges.
     buffers = [program.buffers[name]._replace(first=0, last=0) for name in names]
     return repr((writers, bits, program.boundary, code, buffers))
 

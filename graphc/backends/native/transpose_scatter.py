@@ -56,7 +56,7 @@ def emit_permuted(module: Module, kernel: Permutation) -> str:
 
 
 def _axes_of(kernel: Permutation) -> tuple[Axis, ...]:
-    """Return the axes of the result longer than one; axes that stay together count as one."""
+    """Return the axes of the result longer than 1; axes that stay neighbours are merged."""
     sizes = [kernel.shape[axis] for axis in kernel.axes]
     found: list[Axis] = []
     for axis, (size, read) in enumerate(
@@ -167,7 +167,7 @@ def emit_scatter_add(module: Module, kernel: ScatterAdd) -> str:
 
 
 class _ScatterAdd:
-    """The code for a thread's columns: set them to zero, then add one row after the other."""
+    """The emitter for a thread's columns: set them to zero, then add all rows in order."""
 
     def __init__(self, v: Vectors, dtype: str, kernel: ScatterAdd) -> None:
         self.v, self.f, self.dtype, self.added = v, v.function, dtype, kernel

@@ -17,7 +17,7 @@ Leaf = Callable[[Step], Value]
 
 
 class Vectors(Registers):
-    """Vectors to emit kernels with; see `Registers` for types, constants and arithmetic."""
+    """The emitter of a kernel's vectors; `Registers` has types, constants and arithmetic."""
 
     # ------------------------------------------------------------------ memory
 
