@@ -81,9 +81,9 @@ def compare(
 ) -> Entry:
     """Compare a derivative of `f` at one entry of `x`, which is changed in place and restored.
 
-    The step is h * max(1, |x|).  `f` is exact to about 16 rounding errors of its own size, which do
-    not count against the derivative.  An entry that disagrees is tried with ever smaller steps,
-    because a kink (relu, max, a margin) nearer than the step is not a mistake.
+    The step is h * max(1, |x|).  `f` may be wrong by about 16 rounding errors of its own size.  An
+    entry that disagrees is tried with smaller steps, because a kink (relu, max, a margin) nearer
+    than the step is not a mistake.
     """
     first = _difference(f, x, index, ours, h)
     if first.error <= tolerance:
@@ -205,8 +205,7 @@ def apply_rule(op: Op, types: Sequence[TensorType]) -> Sequence[Value | None]:
 
 STEP, TOLERANCE = 1e-6, 1e-6
 SHRINKS = 1.0, 1 / 32, 32.0, 1 / 1024
-"""The factors of the step that are tried while derivative and difference disagree: a kink may be
-nearer than the step."""
+"""The factors of the step, tried until derivative and difference agree: a kink may be near."""
 
 
 def kinks_of(op: Op, ins: Sequence[Array]) -> Array | None:

@@ -57,7 +57,7 @@ class NativeProgram:
         self.table[0] = memory.arena.ctypes.data
         self.table[1] = memory.scratch.ctypes.data
         self.table[2] = scratch
-        # The table has bare addresses, so the arrays behind them must be kept alive.
+        # The table has bare addresses: these keep the memory alive.
         self._kept: list[Array] = [memory.arena, memory.scratch]
         self.feeds: dict[str, int] = {}
         """The table entry that holds the address of each feed that only native code reads."""

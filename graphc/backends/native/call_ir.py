@@ -57,8 +57,8 @@ out:
   ret i64 %done
 }"""
 
-# Announces an epoch to the workers, and wakes those that sleep.  Both stores and loads are seq_cst:
-# either this thread sees that a worker is falling asleep, or that worker sees the new epoch.
+# Announces an epoch to the workers, and wakes those that sleep.  By seq_cst, either this thread
+# sees that a worker falls asleep, or the worker sees the epoch.
 _PUBLISH = """\
 define internal void @publish(ptr %pool, i64 %number, i64 %parts) nounwind {
 entry:
@@ -290,7 +290,7 @@ done:
   ret void
 }"""
 
-# PyLong_AsLongLong reports an error as -1, so a negative number needs a second check.
+# PyLong_AsLongLong reports an error as -1, which may also be the number.
 _CALL = """\
 define ptr @call(ptr %self, ptr %rows) nounwind {
 entry:

@@ -1,10 +1,9 @@
 """The code of a body's steps for one vector of elements, one row, or one column.
 
 Random words are those of `graphc.kernels.philox`, Philox4x32-10, sixteen counters at a time.  A
-32-bit word lies in the low half of a 64-bit lane, and the high half does not matter: only the
-operands of a product are cut to 32 bits, which is how the instructions of x86 and ARM that
-multiply 32 by 32 bits read them anyway.  So a round is two products, two shifts and two
-exclusive ors of three.
+32-bit word is the low half of a 64-bit lane, and the high half is ignored: only the operands of a
+product are cut to 32 bits, as the instructions of x86 and ARM that multiply 32 by 32 bits read
+them anyway.
 """
 
 from __future__ import annotations

@@ -305,10 +305,9 @@ def bind_feeds(
 ) -> ZeroCopy:
     """Return `check(arrays)`, which checks arrays by name and writes their addresses to `table`.
 
-    It returns the number of rows, or None if an array is wrong or native code cannot read it:
-    another dtype or order, or memory within `written`.  `types` has every array that must be
-    given.  The address of an array in `entries` is written to that entry of the table; other
-    arrays are only checked, and those that the program does not read only for their shapes.
+    `check` returns the number of rows, or None: native code cannot read another dtype or order, or
+    memory within `written`.  `types` has every array that must be given.  Arrays without an entry
+    in `entries` are only checked, and those that the program does not read only for their shapes.
     """
     names = [sys.intern(name) for name in types]
     dtypes = {name: np.dtype(types[name].dtype) for name in names if name in program.feeds}

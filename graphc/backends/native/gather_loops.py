@@ -196,9 +196,8 @@ def _both(f: Function, a: Value | None, b: Value | None) -> Value | None:
 
 
 ROWS_TOGETHER = 8
-"""The rows shorter than a vector that are read before the first of them is written: the memory that
-is read may be updated in place, and a load waits for a store just before it that it partly
-overlaps."""
+"""The rows shorter than a vector that are read before any is written: if they are updated in place,
+a load would wait for a store just before it that it partly overlaps."""
 
 
 def fetches(kernel: Loop) -> bool:

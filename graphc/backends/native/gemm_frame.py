@@ -48,7 +48,7 @@ class Frame:
         return self.f.address(base, index, self.element)
 
     def each_panel(self, panels: Range, body: Callable[[Panel], None]) -> None:
-        """Emit the code of some panels: the full ones of each part, then one for its rest."""
+        """Emit the code of some panels: the full ones of each part, then the last one."""
         f, each, columns = self.f, self._of_part, self.scratch.part
         first, last = panels
         if each == self.panels:
@@ -80,7 +80,7 @@ class Frame:
             f.when(f.less(self._full, last), narrow)
 
     def _for_rest(self) -> Frame:
-        """Return the frame with the tile of the panel that is not full."""
+        """Return the frame with the tile of the last, narrow panel."""
         found = copy(self)
         found.tile, found._epilogues = self.tile.for_rest(self._rest), {}
         return found

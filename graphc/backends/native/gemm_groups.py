@@ -82,7 +82,7 @@ class _Lines:
         self.across = window.places[-1]
 
     def emit(self, rows: Range, panels: Range) -> None:
-        """Emit the product for a range of rows and a range of panels."""
+        """Emit the product for ranges of rows and panels."""
         f = self.f
         f.when_all([f.less(*rows), f.less(*panels)], lambda: self._emit(rows, panels))
 

@@ -219,7 +219,7 @@ class Blocks:
         self.sums = frame.address(self.packed, frame.scratch.panel(self.size))
 
     def emit(self, rows: Range, panels: Range) -> None:
-        """Emit the product for a range of rows and a range of panels."""
+        """Emit the product for ranges of rows and panels."""
         body = partial(self._panel, rows)
         self.f.when(self.f.less(*rows), lambda: self.frame.each_panel(panels, body))
 
@@ -341,7 +341,7 @@ class _Block:
             v.store(total, place, self.dtype)
 
     def _part(self, p: Value, of: Value | int) -> Value:
-        """Emit which of `of` prefetches is due at p; spread over k, they delay nothing."""
+        """Emit which of `of` prefetches, spread over k to delay nothing, is due at p."""
         return self.f.quotient(self.f.mul(p, of), self.size)
 
     def _prefetch(self, base: Value, number: Value, lines: int, pitch: Value | int) -> None:

@@ -22,8 +22,8 @@ from graphc.kernels.program import Program
 LINE = 64
 """The bytes of a cache line."""
 K_BLOCK = 256
-"""The rows of a block of k; sums longer than four blocks are added up in blocks, so that a panel of
-one stays in the second-level cache."""
+"""The rows of a block of k.  If k is more than four blocks, sums are added block by block, so that
+the panel of a block stays in the second-level cache."""
 WIDEST = 64
 """The bytes of the widest vectors."""
 FEW = 3
@@ -61,8 +61,8 @@ class Tile:
     def for_rest(self, columns: int) -> Tile:
         """Return the tile for the columns beyond full panels.
 
-        Its vectors are half as wide if that fills them better: those of 512 bits take some
-        processors twice as long, and none less.
+        Its vectors are half as wide if that fills them better: 512 bits take some processors twice
+        as long as 256.
         """
         half = replace(self, lanes=self.lanes // 2)
         wide = self.lanes * ITEMSIZE[self.dtype] == WIDEST
@@ -181,10 +181,7 @@ class Scratch:
 
 
 def instr_scratch(program: Program) -> list[int]:
-    """Return the bytes that each thread needs in each instruction on this machine.
-
-    They depend on the width of the machine's vectors.
-    """
+    """Return the scratch bytes of a thread in each instruction, by this machine's vectors."""
     bits, known = host().bits, dict[tuple[object, ...], int]()
 
     def needs(kernel: Kernel | None) -> int:
@@ -308,9 +305,8 @@ OF_PANEL = "i64 %column, i64 %columns, i64 %m, i64 %n"
 columns exist, the rows of the whole product, and those of the batch."""
 
 ROWS_TOGETHER = 8
-"""The rows shorter than a vector that are read before the first of them is written: the memory that
-is read may be updated in place, and a load waits for a store just before it that it partly
-overlaps."""
+"""The rows shorter than a vector that are read before any is written: if they are updated in place,
+a load would wait for a store just before it that it partly overlaps."""
 
 Products = Callable[[int, int], Value]
 """A function that returns one vector of products, by row (counted from the first) and vector."""

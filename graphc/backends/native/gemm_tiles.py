@@ -100,8 +100,8 @@ class _Strip:
     def _far(self) -> Callable[[Value], None]:
         """Return a function that emits a tile whose body is a loop over rows.
 
-        The processor predicts that loop.  Meanwhile data for the next tile is prefetched: spread
-        over k, prefetches delay nothing.
+        The processor predicts that loop.  Data for the next tile is prefetched, spread over k so
+        that it delays nothing.
         """
         f, frame, height = self.f, self.frame, self.height
         share = self._halvings(f.quotient(f.sub("%last", "%first"), height))
@@ -223,7 +223,7 @@ class Tiles:
         return frame.tile.width * (1 if collide else 4)
 
     def emit(self, rows: Range, panels: Range) -> None:
-        """Emit the product for a range of rows and a range of panels."""
+        """Emit the product for ranges of rows and panels."""
         f = self.f
         if not self.packs_a:
             f.when(f.less(*rows), lambda: self._panels(rows, panels))
@@ -305,10 +305,7 @@ class Tiles:
         f.loop(start, end, CHUNK, chunk)
 
     def _panel_of_b(self, rows: Range, panel: Panel) -> _Placed:
-        """Emit the address of a panel of b, and the elements between its rows.
-
-        It is packed if many tiles read it and a cache near the core cannot hold it as it is.
-        """
+        """Emit the address of a panel of b, packed if that pays, and the elements between rows."""
         f, frame, width = self.f, panel.frame, str(panel.vectors * panel.frame.tile.lanes)
         if self.kernel.trans_b or panel.masked:
             self._pack_b(panel)

@@ -124,7 +124,7 @@ class Windows:
         self.images = Images(frame, window.dense, frame.workspace)
 
     def emit(self, rows: Range, panels: Range) -> None:
-        """Emit the product for a range of rows and a range of panels."""
+        """Emit the product for ranges of rows and panels."""
         self.images.each_panel(rows, panels, partial(self._panel, rows))
 
     def _panel(self, rows: Range, panel: Panel) -> None:
@@ -202,7 +202,7 @@ class WindowSums:
         self.images = Images(frame, window, frame.workspace)
 
     def emit(self, rows: Range, panels: Range) -> None:
-        """Emit the product for a range of rows and a range of panels."""
+        """Emit the product for ranges of rows and panels."""
         self.images.each_panel(rows, panels, partial(self._panel, rows))
 
     def _panel(self, rows: Range, panel: Panel) -> None:

@@ -243,7 +243,7 @@ class Module:
         emit: Callable[[Function], None],
         key: object = None,
     ) -> str:
-        """Return the name of the function that `emit` writes, once for each key if one is given."""
+        """Return the name of the function that `emit` writes, once for each given key."""
         key = object() if key is None else key
         name = self._names.get(key)
         if name is None:

@@ -157,8 +157,7 @@ def builtin(
 ) -> Callable[[Any], Any]:
     """Return the code at `address`, `ptr code(ptr self, ptr argument)`, as a Python function.
 
-    It takes one argument.  `self` is the address of `frame` as an int.  The function keeps alive
-    its frame and `keep`.
+    `self` is the address of `frame` as an int.  The function keeps its frame and `keep` alive.
     """
     method = _Method(name.encode(), address, _ONE_ARGUMENT, None)
     new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, *[ctypes.py_object] * 2)(

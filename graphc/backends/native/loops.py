@@ -48,9 +48,9 @@ def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> LoopCod
     contiguous.  Threads that call the function with the same arguments and their own `tid` below
     `threads` compute the kernel together.
 
-    The first thread writes single numbers, and values stored once for each column if threads split
-    the rows, or the other way round.  It does not wait for the other threads: such a store must not
-    write memory that the kernel reads.
+    The first thread writes single numbers, and values stored once for each column if threads share
+    the rows, or once for each row if they share the columns.  It does not wait for the others: such
+    a store must not write memory that the kernel reads.
     """
     names = tuple(dict.fromkeys((*kernel.body.loads, *kernel.body.written)))
     place = {name: f"b{number}" for number, name in enumerate(names)}

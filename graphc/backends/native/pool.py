@@ -103,8 +103,7 @@ class Pool:
     def _has(self, tid: int, name: str, work: Callable[[int], None]) -> bool:
         """Start a thread unless it is alive, and return whether it is.
 
-        It is in the dictionary before it starts.  If an interrupt leaves open whether it did,
-        another thread takes its number, which does no harm.
+        If an interrupt leaves open whether one started, another gets its number, which is harmless.
         """
         thread = self._threads.get(tid)
         if thread is not None and thread.is_alive():
@@ -185,7 +184,7 @@ def bind(
 
     It uses up to `threads` threads; results must not depend on their number.  A program that is
     not `long` runs on one thread and keeps the interpreter's lock: handing it over takes some
-    20 us.  The callable keeps alive all that it needs.
+    20 us.
     """
     workers = pool()
     frame = (ctypes.c_uint64 * len(WORDS))()
@@ -309,5 +308,5 @@ class Choice:
 
 
 def _runs_in(span: int, time: float, least: int = 1) -> int:
-    """Return the number of runs of that time that fill a span, but not fewer than `least`."""
+    """Return how many runs of a time fill a span, at least `least`."""
     return max(least, int(span / max(1.0, time)))

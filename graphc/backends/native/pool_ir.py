@@ -9,8 +9,7 @@ computes the parts that no worker has begun, and waits only for claimed ones.  S
 system does not run costs nothing, unless it stops in the middle of a part.
 
 The pool's memory is zeroed, 64-byte aligned, and `offset_of(threads)` long: a `POOL`, and a
-`RECORD` for each thread, the caller first.  What different threads write lies in different cache
-lines.
+`RECORD` for each thread, the caller first.  Different threads write different cache lines.
 
 Numbers of epochs only grow.  An epoch cannot end before a thread that claimed a part of it is done,
 so the job in memory is that epoch's.
@@ -85,7 +84,7 @@ _LIBC = ("declare i32 @sched_yield()", "declare i32 @clock_gettime(i32, ptr)")
 
 
 def machine_code(target: Target) -> tuple[Sequence[str], Mapping[str, object]]:
-    """Return a machine's declarations, and its code for `$pause`, `$sleep` and so on in the text.
+    """Return a machine's declarations, and its code for `$pause` and so on in the text.
 
     `pause` hints to the processor that this thread waits.  `save_mode` saves the float mode and
     sets ours: no traps, round to nearest, subnormal numbers are zero as operands and as results.
@@ -104,7 +103,7 @@ def machine_code(target: Target) -> tuple[Sequence[str], Mapping[str, object]]:
         declared = [f"declare void @{name}(ptr)" for name in (read, write)]
         declared.append("declare void @llvm.x86.sse2.pause()")
         pause = "call void @llvm.x86.sse2.pause()"
-        # 0x1F80 masks all traps; 0x8040 makes subnormal results and operands zero.
+        # 0x1F80 masks traps; 0x8040 makes subnormal numbers zero.
         save = (
             "%mode = alloca i32, align 4\n  %ours = alloca i32, align 4\n"
             f"  call void @{read}(ptr %mode)\n  store i32 {0x1F80 | 0x8040}, ptr %ours\n"
@@ -118,7 +117,7 @@ def machine_code(target: Target) -> tuple[Sequence[str], Mapping[str, object]]:
         wake = "call i32 @__ulock_wake(i32 1, ptr %word, i64 0)"
     else:
         declared.append("declare i64 @syscall(i64, ...)")
-        # futex, with operations 128 and 129: wait and wake, private to the process.
+        # The system call is futex; 128 is a private wait, 129 a private wake.
         futex = f"call i64 (i64, ...) @syscall(i64 {98 if target.arm else 202}, ptr %word, "
         sleep, wake = f"{futex}i64 128, i64 %wide, ptr null)", f"{futex}i64 129, i64 1)"
     code = {

@@ -1,8 +1,7 @@
 """Transposes, which copy a value with its axes permuted, and scatter-adds of rows.
 
 If the last axis is contiguous in the source too, a transpose copies its rows.  Else squares are
-read along the axis that is contiguous in the source, transposed in registers, and written along
-the last axis.
+read along the source's contiguous axis, transposed in registers, and written along the last one.
 """
 
 from __future__ import annotations

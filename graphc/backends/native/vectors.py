@@ -237,9 +237,9 @@ class Vectors(Registers):
     ) -> None:
         """Emit the steps with these numbers, in order, and add their vectors to `values`.
 
-        Arguments are found in `values`, as are steps already known.  `leaf` gets a step whose op is
-        in `LEAVES` and returns its vector.  Every step rounds by itself, so that the value of a
-        step does not depend on the other steps of the kernel.
+        Arguments and steps already known are in `values`.  `leaf` returns the vector of a step
+        whose op is in `LEAVES`.  Every step rounds by itself, so that its value does not depend on
+        the other steps of the kernel.
         """
         for number in numbers:
             if number in values:
