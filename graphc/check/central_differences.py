@@ -125,7 +125,7 @@ def indices(shape: tuple[int, ...], name: str, limit: int, seed: int = 0) -> Ite
 
 @dataclass(frozen=True)
 class WrongEntry:
-    """An entry of an operand's gradient that differences do not confirm."""
+    """An entry of an operand's gradient that is not confirmed by central differences."""
 
     role: str
     entry: Entry

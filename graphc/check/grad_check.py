@@ -53,7 +53,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Suspect:
-    """An op whose gradient rule differences do not confirm."""
+    """An op whose gradient rule is not confirmed by central differences."""
 
     node: Node
     wrong: WrongEntry
@@ -229,7 +229,7 @@ def _check(graph: Graph, loss: Function, h: float, tolerance: float) -> Checked:
 
 
 def _suspect(graph: Graph, values: Mapping[str, Array], rows: int) -> Suspect | None:
-    """Return the first op on the way to the losses whose rule is wrong for its operands' values."""
+    """Return the first op before the losses whose rule is wrong for its operands' values."""
     needed = graph.upstream(graph.outputs[name] for name in graph.losses)
     for node in graph:
         ins = [values[name] for name in node.inputs]

@@ -224,6 +224,7 @@ FRAME = structure(
     "i64 time",  # of these, in nanoseconds
     "i64 stalled",  # nanoseconds of a run that was late since a worker stopped amid a part, or 0
 )
+"""The words of one bound program, which its calls and `pool.Choice` share."""
 WORDS = tuple(FRAME)
 
 

@@ -201,8 +201,8 @@ def emit_copy(module: Module, tile: Tile, vectors: int, masked: bool) -> str:
 def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
     """Return the function that writes k columns of `rows` rows as k rows of `vectors` vectors.
 
-    Lanes beyond the rows repeat the last row.  k is rounded up to full vectors, so the target must
-    have space for as many rows.
+    Lanes beyond the rows repeat the last row.  k is rounded up to full vectors, and the target must
+    have space for these rows.
     """
     width = vectors * tile.lanes
 

@@ -202,7 +202,7 @@ def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:
 
 
 Strides = tuple[int, int]
-"""The number of elements from row to row, and from p to p."""
+"""The number of elements from row to row, and from one p to the next."""
 
 
 def emit_tile(module: Module, tile: Tile, rows: int, vectors: int) -> str:
@@ -313,7 +313,7 @@ Products = Callable[[int, int], Value]
 
 
 class Epilogue:
-    """The body on rows of a panel, in a function whose arguments end with `OF_PANEL`."""
+    """The emitter of the body on rows of a panel; the function's last arguments are `OF_PANEL`."""
 
     def __init__(self, elements: Elements, vectors: int, masked: bool) -> None:
         """Emit the steps that do not depend on the row.

@@ -129,7 +129,7 @@ class _Strip:
             start = f.add(f.mul(f.sub(inside, lane), self.k), lane)
         return self.steps.run((self._at("%s", start), "%v"), "%pitch", self.k, UNROLL, before)
 
-    # ------------------------------------------------------------------ what is needed next
+    # ------------------------------------------------------------------ prefetches
 
     def _of_panel(self, i: Value, shift: Value) -> Callable[[Value], None]:
         """Return a function that emits prefetches of a tile's share of the next panel of b.

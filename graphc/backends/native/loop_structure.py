@@ -64,7 +64,7 @@ def needed(body: Body, roots: Iterable[int]) -> tuple[int, ...]:
 
 
 def stores_at(body: Body, *levels: Broadcast) -> tuple[Store, ...]:
-    """Return the stores that happen once for each element, row or column, or once in all.
+    """Return the stores of these broadcast kinds: once per element, row, column, or in all.
 
     A value that varies more than its store, such as the number of the only row, is stored as
     often as it is computed.

@@ -82,7 +82,7 @@ class Pool:
 
     @property
     def answered(self) -> int | None:
-        """The time of the answer to the last question, by `time.monotonic_ns`; None before it."""
+        """The time of the answer to the last question, by `time.monotonic_ns`; None until then."""
         return int(self._answer_time[0]) if self._answered[0] == self._asked[0] else None
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class Pool:
         thread = self._threads.get(tid)
         if thread is None or not thread.is_alive():  # and no other caller started it meanwhile
             thread = threading.Thread(target=work, args=(tid,), name=name, daemon=True)
-            self._threads[tid] = thread
+            self._threads[tid] = thread  # before it starts, which an interrupt may end
             try:
                 thread.start()
             except RuntimeError:  # too many threads, or the interpreter is ending

@@ -2,11 +2,11 @@
 
 A program is `void (ptr table, i64 n, i64 part, i64 parts, i64 epoch)`: it computes one part of one
 epoch, or all epochs in order where `epoch` is negative.  An epoch is the code between two
-barriers.  Its parts do not depend on each other, so any thread may compute any of them.
+barriers.  Its parts are independent, so any thread may compute any of them.
 
 The caller publishes an epoch, and it and the workers claim parts, each its own first.  The caller
-computes the parts that no worker has begun, and waits only for claimed ones.  So a worker that the
-system does not run costs nothing, unless it stops in the middle of a part.
+computes the parts that no worker has begun, and waits only for claimed ones: a worker that the
+system does not run costs nothing, unless it stops amid a part.
 
 The pool's memory is zeroed, 64-byte aligned, and `offset_of(threads)` long: a `POOL`, and a
 `RECORD` for each thread, the caller first.  Different threads write different cache lines.

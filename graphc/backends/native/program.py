@@ -3,8 +3,8 @@
     void segment(ptr table, i64 n, i64 tid, i64 threads, i64 epoch)
 
 `table` holds the address of every block of memory that the program touches.  A call computes part
-`tid` of `threads` parts of one epoch, the kernels between two barriers, or of all epochs in order
-where `epoch` is negative: then there is one part.
+`tid` of `threads` of one epoch, the kernels between two barriers; or, if `epoch` is negative, all
+epochs in order as one part.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class Vectors(Registers):
         self.each(count, piece)
 
     def clear(self, target: Value, count: Value | int, dtype: str) -> None:
-        """Write `count` zeros, rounded up to full vectors, from an address on."""
+        """Write `count` zeros to an address, rounded up to full vectors."""
         f, element = self.function, element_type(dtype)
 
         def zeros(i: Value, _: list[Value]) -> None:

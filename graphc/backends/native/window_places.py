@@ -149,7 +149,7 @@ def when_in_phases(
     phases: Sequence[Phase],
     body: Callable[[], None],
 ) -> None:
-    """Emit the body under the condition that places of these numbers are in these phases."""
+    """Emit the body, to run if a place with these indices is in these phases."""
     conditions = []
     for number, phase, apart in zip(numbers, phases, window.divisor, strict=False):
         if apart > 1:
