@@ -1,4 +1,4 @@
-"""Derivatives by central differences in float64, entry by entry and in a random direction."""
+"""Derivatives by central differences in float64, per entry or in a random direction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from graphc.runtime import reference
 
 
 def in_float64(graph: Graph) -> Graph:
-    """Return the graph with float64 values, attributes and constants, and types inferred again."""
+    """Return the graph with float64 attributes and constants, and types inferred from them."""
     made: dict[str, Node] = {}
     for node in graph:
         op = widened(node.op)
@@ -30,7 +30,7 @@ def in_float64(graph: Graph) -> Graph:
 
 
 def widened(op: Op) -> Op:
-    """Return the op with float64 wherever an attribute is float32."""
+    """Return the op with every float32 attribute replaced by float64."""
     if isinstance(op, Constant):
         if op.dtype != "float32":
             return op
@@ -40,7 +40,7 @@ def widened(op: Op) -> Op:
 
 
 def _wide(array: Array) -> Array:
-    """Return an array in float64; a single number as it was written, 0.999 for 0.99900001."""
+    """Return an array in float64; a scalar as it was written, 0.999 for 0.99900001."""
     return np.asarray(float(str(array[()]))) if array.ndim == 0 else array.astype("float64")
 
 
@@ -81,9 +81,9 @@ def compare(
 ) -> Entry:
     """Compare a derivative of `f` at one entry of `x`, which is changed in place and restored.
 
-    The step is h * max(1, |x|).  `f` is exact to about 16 rounding errors of its own size, which do
-    not count against the derivative.  An entry that disagrees is tried with ever smaller steps,
-    because a kink (relu, max, a margin) nearer than the step is not a mistake.
+    The step is h * max(1, |x|).  `f` may be wrong by about 16 rounding errors of its own size.  An
+    entry that disagrees is tried with smaller steps, because a kink (relu, max, a margin) nearer
+    than the step is not a mistake.
     """
     first = _difference(f, x, index, ours, h)
     if first.error <= tolerance:
@@ -110,7 +110,7 @@ def _difference(f: Callable[[], float], x: Array, index: Index, ours: float, h: 
 
 
 def indices(shape: tuple[int, ...], name: str, limit: int, seed: int = 0) -> Iterator[Index]:
-    """Yield every index of a small array, `limit` of a larger one, the same for the same name."""
+    """Yield every index of a small array, or `limit` random ones, equal for equal names."""
     size = int(np.prod(shape))
     flat = np.arange(size)
     if size > limit:
@@ -125,7 +125,7 @@ def indices(shape: tuple[int, ...], name: str, limit: int, seed: int = 0) -> Ite
 
 @dataclass(frozen=True)
 class WrongEntry:
-    """An entry of an operand's gradient that differences do not confirm."""
+    """An entry of an operand's gradient that is not confirmed by central differences."""
 
     role: str
     entry: Entry
@@ -205,17 +205,16 @@ def apply_rule(op: Op, types: Sequence[TensorType]) -> Sequence[Value | None]:
 
 STEP, TOLERANCE = 1e-6, 1e-6
 SHRINKS = 1.0, 1 / 32, 32.0, 1 / 1024
-"""The factors of the step that are tried while derivative and difference disagree: a kink may be
-nearer than the step."""
+"""The factors of the step, tried until derivative and difference agree: a kink may be near."""
 
 
 def kinks_of(op: Op, ins: Sequence[Array]) -> Array | None:
-    """Return the signed distances to the kinks of an op on floats; None for an op without any."""
+    """Return the signed distances to the kinks of an op on floats; None if it has no kinks."""
     return op.kinks(ins) if ins and ins[0].dtype.kind == "f" else None
 
 
 def is_on_kink(op: Op, ins: Sequence[Array]) -> bool:
-    """Return whether a number is where the op's derivative jumps, or two share the largest."""
+    """Return whether an operand is at a kink, where the op's derivative jumps, as of a tied max."""
     gaps = kinks_of(op, ins)
     return gaps is not None and bool((gaps == 0).any())
 
@@ -223,8 +222,8 @@ def is_on_kink(op: Op, ins: Sequence[Array]) -> bool:
 class Function:
     """The weighted sum of some nodes as a function of one node's value.
 
-    Only nodes that depend on it are computed again; stop_gradient yields what it did before, as a
-    derivative treats it as constant.
+    Only nodes that depend on it are recomputed; stop_gradient keeps its value, since a derivative
+    treats it as constant.
     """
 
     def __init__(
@@ -249,7 +248,7 @@ class Function:
 
     @property
     def is_on_kink(self) -> bool:
-        """Whether a value is where a derivative jumps, so that differences say nothing."""
+        """Whether a recomputed node is at a kink, where differences prove nothing."""
         return any(
             is_on_kink(node.op, [self.values[name] for name in node.inputs]) for node in self.nodes
         )
@@ -266,10 +265,10 @@ def disagreement(
 ) -> tuple[str, str] | None:
     """Return a gradient's error and the allowed one, as texts; None if differences agree.
 
-    (f(x + h v) - f(x - h v)) / 2h for a random v of signs, of norm 1, the same for the same name,
-    against the product of v and the gradient.  A wrong entry shows with probability 1, since signs
-    do not hide it, unless it is a millionth of the gradient's norm; 64 roundings of f are not held
-    against it.  Where f is no finite number, as a mean over no labels, it has no derivative.
+    Compare (f(x + h v) - f(x - h v)) / 2h with the product of v and the gradient, for a random v
+    of signs, of norm 1, the same for the same name.  A wrong entry shows with probability 1, since
+    signs do not hide it, unless it is a millionth of the gradient's norm; 64 roundings of f are
+    allowed.  If f is not finite, as a mean over no labels, it has no derivative: return None.
     """
     if not x.size:
         return None

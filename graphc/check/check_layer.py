@@ -1,4 +1,4 @@
-"""A comparison of a student's layer with ours: each wrong result, its place, size and cause."""
+"""The comparison of a student's layer with ours: each wrong result, its place, size and cause."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _kind(value: Any) -> str:
 
 
 class Raised(Exception):
-    """The error for a student's function that raised, or returned something of another form."""
+    """The error for a student's function that raised, or returned the wrong number of values."""
 
     def __init__(self, what: str, text: str) -> None:
         super().__init__(text)
@@ -95,7 +95,7 @@ class Raised(Exception):
 
 
 class Student:
-    """A pair of functions and a case; every call gets arrays of its own."""
+    """A student's functions on one case; every call gets new copies of the arrays."""
 
     def __init__(
         self, spec: Spec, forward: Function, backward: Function | None, case: Case
@@ -206,9 +206,9 @@ def _call(what: str, function: Function, *args: Any) -> Any:
 # ---------------------------------------------------------------- dropout, which is random
 
 SIGMAS = 6.0
-"""The greatest distance of the share of kept elements from p, in standard deviations."""
+"""The greatest accepted distance of the share of kept elements from p, in standard deviations."""
 COUNTED = 1000
-"""The most elements that are too few to judge a share of them."""
+"""The number of elements up to which their share is not judged: it may be chance."""
 
 
 def dropout_findings(student: Student) -> Iterator[Finding]:
@@ -251,7 +251,7 @@ _DROPS = "p is used as the probability to drop; it is the probability to keep"
 def _mask(student: Student, ratio: Array) -> Iterator[Finding]:
     """Yield the faults of the mask out / x.
 
-    It must be 0 or 1/p, each element kept with probability p, drawn anew each time.
+    It must be 0 or 1/p, each element kept with probability p, drawn anew in each call.
     """
     kept, p = ratio != 0, float(student.case.param["p"])
     values = ratio[kept]

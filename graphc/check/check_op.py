@@ -1,4 +1,4 @@
-"""The contract test of an op: whether its rules agree."""
+"""The contract test of an op: whether `infer`, `reference`, `expand` and `grad` agree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from graphc.runtime.reference import evaluate
 
 Example = tuple[Array, ...]
 Finding = tuple[str, str]
-"""A rule's name, and the fault in it."""
+"""The name of a rule, and its fault."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,10 @@ def check_op(
 
 
 def _first_wrong(op: Op, cases: Sequence[Example], h: float, tolerance: float) -> Iterator[Finding]:
-    """Yield the first wrong rule's findings on the first example with any.
-
-    Later rules need the earlier ones.
-    """
+    """Yield the findings of the first wrong rule, on the first example that shows one."""
     for case in cases:
         concrete = op.at(_rows(case))
+        # In this order: later rules rely on the earlier ones.
         for rule in (_types, _operands, _open_batch, _expansion):
             found = list(rule(op, concrete, case))
             yield from found
@@ -140,7 +138,7 @@ def _operands(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
 
 
 def _open_batch(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
-    """Yield where `infer` differs with N as the first dimension; it may also refuse."""
+    """Yield the faults of `infer` with N as the first dimension; it may also refuse."""
     rows = _rows(case)
     types = [_opened(type, rows) for type in reference.types_of(case)]
     try:
@@ -198,7 +196,7 @@ def _values(op: Op, case: Example, copied: bool = True) -> list[tuple[bool, Any]
 
 
 def _modes(op: Op) -> tuple[bool, ...]:
-    """Return whether to train, for each mode that the op tells apart."""
+    """Return the values of `train` to check: both for a layer, False for other ops."""
     return (True, False) if op.is_layer else (False,)
 
 

@@ -1,4 +1,4 @@
-"""A check of every gradient of a net against central differences, in float64."""
+"""The check of every gradient of a net against central differences, in float64."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Checked:
 
     @property
     def sampled(self) -> bool:
-        """Return whether some entries were left out."""
+        """Whether only a sample of the entries was checked."""
         return len(self.entries) < self.size
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """An op whose gradient rule differences do not confirm."""
+    """An op whose gradient rule is not confirmed by central differences."""
 
     node: Node
     wrong: WrongEntry
@@ -205,7 +205,7 @@ def _reached(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
 def _arrays(
     graph: Graph, feeds: Mapping[str, Any], state: Mapping[str, Any], seed: int
 ) -> tuple[dict[str, Array], int]:
-    """Return our own arrays of every input and state, and the rows; raise FeedError for misfits."""
+    """Return new arrays of every input and state, and the rows; raise FeedError for misfits."""
     arrays = initial_state(graph, seed)
     for name in arrays.keys() & state.keys():
         arrays[name] = np.array(state[name], graph[name].type.dtype)
@@ -229,7 +229,7 @@ def _check(graph: Graph, loss: Function, h: float, tolerance: float) -> Checked:
 
 
 def _suspect(graph: Graph, values: Mapping[str, Array], rows: int) -> Suspect | None:
-    """Return the first op on the way to the losses whose rule is wrong for its operands' values."""
+    """Return the first op before the losses whose rule is wrong for its operands' values."""
     needed = graph.upstream(graph.outputs[name] for name in graph.losses)
     for node in graph:
         ins = [values[name] for name in node.inputs]

@@ -1,4 +1,4 @@
-"""The inputs that a student's layer is tried on, our own layers, and the usual mistakes."""
+"""The inputs on which a student's layer is checked, our own layers, and the usual mistakes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Mistakes = Callable[[str, "Case", Results], Iterator[Candidate]]
 
 @dataclass(frozen=True)
 class Case:
-    """Arrays by argument name, the dictionary of modes if there is one, and a cotangent."""
+    """One input of a layer: arrays by argument name, a cotangent, and the parameter dictionary."""
 
     arrays: Mapping[str, Array]
     dout: Array
@@ -346,7 +346,7 @@ def _softmax_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidat
 
 
 def _no_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    yield from ()  # of dropout, which is random, check_layer looks at the mask
+    yield from ()  # dropout is random: check_layer tests its mask instead
 
 
 _AFFINE = ("dx", "dw", "db")

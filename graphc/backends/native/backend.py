@@ -1,6 +1,6 @@
 """The native backend: LLVM compiles a program for this machine, and the code is bound to memory.
 
-Reference rules, sends and receives are calls between the runs of native kernels.
+Reference rules, sends and receives are Python calls between the native functions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from graphc.kernels.partition import kernel_microseconds
 from graphc.kernels.program import Instr, Program
 
 LONG = 20
-"""A run of this many microseconds or more releases the interpreter's lock and may be shared."""
+"""A run of this many microseconds or more releases the interpreter's lock, and may use threads."""
 
 
 class NativeProgram:
@@ -57,6 +57,7 @@ class NativeProgram:
         self.table[0] = memory.arena.ctypes.data
         self.table[1] = memory.scratch.ctypes.data
         self.table[2] = scratch
+        # The table has bare addresses: these keep the memory alive.
         self._kept: list[Array] = [memory.arena, memory.scratch]
         self.feeds: dict[str, int] = {}
         """The table entry that holds the address of each feed that only native code reads."""
@@ -98,7 +99,7 @@ class NativeProgram:
         return all(segment.symbol is not None for segment in self.layout.segments)
 
     def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
-        """Return a check of feeds of these types, and the names of feeds that are to be copied.
+        """Return a check of feeds of these types, and the names of feeds that must be copied.
 
         Return None if all feeds are copied.
         """
@@ -168,7 +169,7 @@ class NativeBackend:
     compiles = True
 
     def missing(self) -> str | None:
-        """Return why no code can be made here, or None."""
+        """Return why native code cannot be compiled here, or None if it can."""
         return available()
 
     def threads(self, asked: int | None) -> int:
@@ -176,7 +177,7 @@ class NativeBackend:
         return thread_count(asked)
 
     def scratch(self, program: Program) -> Sequence[int]:
-        """Return the bytes that a thread needs in each product."""
+        """Return the scratch bytes that a thread needs in each instruction."""
         return instr_scratch(program)
 
     def bind(
@@ -186,7 +187,7 @@ class NativeBackend:
         return NativeProgram(program, skip, memory, link)
 
     def peak_work(self) -> PeakWork:
-        """Return a loop of independent multiply-adds."""
+        """Return a loop of independent multiply-adds, which runs at the machine's peak."""
         from graphc.backends.native.peak import peak_work
 
         return peak_work()

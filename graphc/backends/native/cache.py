@@ -1,10 +1,10 @@
 """A cache of compiled objects on disk: a private directory whose every entry is checked.
 
-An object is stored under a hash of its text.  Another entry, under a hash of the key of a program,
-which decides that text and is cheaper to write, holds the object's name.
+An object is stored under a hash of its IR text.  A second entry, under a hash of the program's
+key, holds the object's name: the key determines the text and is cheaper to make.
 
-An entry that cannot be read or fails its check is compiled again; one that cannot be written is
-not kept.  Neither is an error, nor a warning.
+An entry that cannot be read or fails its check is recompiled; one that cannot be written is not
+kept.  Neither is an error or a warning.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ MAGIC = b"graphc object 1\n"
 LIMIT = 256 << 20
 """The most bytes in the whole directory; the least recently used entries are deleted first."""
 PRUNING = "0"
-"""The first digit of the keys whose writing also prunes the directory: one key in sixteen, since
-a full directory has thousands of files to look at."""
+"""The first hexadecimal digit of the keys whose writing also prunes the directory: one key in
+sixteen, since a full directory has thousands of files to list."""
 _SUFFIX = ".object"
 _TEMPORARY = ".part"
 _ABANDONED = 3600.0
@@ -36,7 +36,7 @@ _HEADER = len(MAGIC) + hashlib.sha256().digest_size
 def key(text: str, target: Target) -> str:
     """Return the name of an entry: a hash of all that its bytes depend on.
 
-    Of graphc they depend on the text alone, so a new version finds objects that did not change.
+    They depend on graphc only by the text: a new version finds all objects of unchanged text.
     """
     parts = (compiler_version(), str(CODEGEN), target.triple, target.cpu, target.features, text)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""The IR text of runs: epochs shared with the workers, and the call of a program from Python.
+"""The IR text that runs a program: epochs shared with the workers, and the call from Python.
 
-The memory of the pool is described in pool_ir, the shorthands of the text at `ir.written_out`.
+pool_ir describes the memory of the pool, `ir.written_out` the shorthands of the text.
 The call is a builtin of one argument, the number of rows; `self` is the address, as an int, of a
 `FRAME`.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from graphc.backends.native.ir import structure
 
-# Claims part `part` of epoch `number`, unless another thread has.
+# Claims part `part` of epoch `number` unless another thread has; returns whether it did.
 _CLAIM = """\
 define internal i1 @claim(ptr %pool, i64 %part, i64 %number) nounwind {
 entry:
@@ -57,7 +57,8 @@ out:
   ret i64 %done
 }"""
 
-# Announces an epoch to the workers of a team, and wakes those that sleep.
+# Announces an epoch to the workers, and wakes those that sleep.  By seq_cst, either this thread
+# sees that a worker falls asleep, or the worker sees the epoch.
 _PUBLISH = """\
 define internal void @publish(ptr %pool, i64 %number, i64 %parts) nounwind {
 entry:
@@ -145,7 +146,7 @@ done:
   ret void
 }"""
 
-# Runs the epochs of a program in order, shared with the workers; past the deadline alone.
+# Runs the epochs of a program in order with the workers; alone once it is past the deadline.
 _TOGETHER = """\
 define internal void @together(ptr %pool, ptr %function, ptr %table, i64 %n, i64 %parts,
                                i64 %epochs, i64 %deadline) nounwind {
@@ -223,6 +224,7 @@ FRAME = structure(
     "i64 time",  # of these, in nanoseconds
     "i64 stalled",  # nanoseconds of a run that was late since a worker stopped amid a part, or 0
 )
+"""The words of one bound program, which its calls and `pool.Choice` share."""
 WORDS = tuple(FRAME)
 
 
@@ -289,6 +291,7 @@ done:
   ret void
 }"""
 
+# PyLong_AsLongLong reports an error as -1, which may also be the number.
 _CALL = """\
 define ptr @call(ptr %self, ptr %rows) nounwind {
 entry:

@@ -1,10 +1,9 @@
 """The code of a body's steps for one vector of elements, one row, or one column.
 
 Random words are those of `graphc.kernels.philox`, Philox4x32-10, sixteen counters at a time.  A
-32-bit word lies in the low half of a 64-bit lane, and the high half does not matter: only the
-operands of a product are cut to 32 bits, which is how the instructions of x86 and ARM that
-multiply 32 by 32 bits read them anyway.  So a round is two products, two shifts and two
-exclusive ors of three.
+32-bit word is the low half of a 64-bit lane, and the high half is ignored: only the operands of a
+product are cut to 32 bits, as the instructions of x86 and ARM that multiply 32 by 32 bits read
+them anyway.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _State = tuple[Value, Value, Value, Value]
 def group_words(
     v: Registers, seed: Value, draws: Value, stream: int, row: Value, group: Value
 ) -> list[Value]:
-    """Return the words of columns 64 * group + (0..63) of a row: four `<16 x i32>`, in order.
+    """Emit the words of columns 64 * group + (0..63) of a row: four `<16 x i32>`, in order.
 
     `seed`, `draws`, `row` and `group` are scalars (i64).  The words are those of
     `graphc.kernels.philox.keep_words`, whatever the lanes of `v`.
@@ -76,7 +75,7 @@ def _next(w: Registers, key: Value, step: int) -> Value:
 Bounds = tuple[Value | int, Value | int]
 """The first and end of a range of rows or columns."""
 Known = MutableMapping[int, Value]
-"""The values of steps by their numbers."""
+"""The emitted values of steps, by the steps' numbers."""
 
 _LOWEST = {"int64": -(2**63), "int32": -(2**31)}
 
@@ -93,7 +92,7 @@ class Place:
     mask: Value | None = None
     """The lanes that exist; None if all do."""
     special: Callable[[Step, Place], Value] | None = None
-    """The emitter of a gathered element or of a product, in kernels that have them."""
+    """The emitter of a gathered element or of a product, if the kernel has them."""
     first: Value | int = 0
 
 

@@ -4,8 +4,8 @@ It takes a tenth of a microsecond for each array.  It reads array objects in the
 layout of NumPy 2; if a probe finds another layout, no feed is zero-copy.
 
 The builtin returns the number of rows, as an int, and has then written the address of each array's
-data into the table of a program.  None means that an array is wrong, or that a program cannot
-read it: nothing else is known, and entries of the table may be changed.
+data into the table of a program.  None means that an array is wrong, or that the program cannot
+read it in place; entries of the table may have changed already.
 
 `self` is the address, as an int, of a `FRAME`.  The text has the shorthands of `ir.written_out`.
 """
@@ -93,7 +93,7 @@ def feeds_ir() -> str:
 
 
 def _add_largest(module: Module, dtype: str) -> None:
-    """Add `internal i64 @largest_uint32(ptr data, i64 count)` or the like: 0 for a count of 0."""
+    """Add `i64 @largest_uint32(ptr data, i64 count)`, or that of uint64; 0 for a count of 0."""
     f = Function(module, f"largest_{dtype}", "ptr %data, i64 %count", result="i64")
     v = Vectors(f, LANES)
 
@@ -107,6 +107,7 @@ def _add_largest(module: Module, dtype: str) -> None:
     module.add(f)
 
 
+# True if every integer is below the feed's bound; compared as unsigned, negative ones are not.
 _BELOW = """\
 define internal i1 @below(ptr %data, i64 %bytes, ptr %feed) #0 {
 entry:
@@ -304,10 +305,9 @@ def bind_feeds(
 ) -> ZeroCopy:
     """Return `check(arrays)`, which checks arrays by name and writes their addresses to `table`.
 
-    It returns the number of rows, or None if an array is wrong or native code cannot read it:
-    another dtype or order, or memory within `written`.  `types` has every array that must be
-    given.  The address of an array in `entries` is written to that entry of the table; other
-    arrays are only checked, and those that the program does not read only for their shapes.
+    `check` returns the number of rows, or None: native code cannot read another dtype or order, or
+    memory within `written`.  `types` has every array that must be given.  Arrays without an entry
+    in `entries` are only checked, and those that the program does not read only for their shapes.
     """
     names = [sys.intern(name) for name in types]
     dtypes = {name: np.dtype(types[name].dtype) for name in names if name in program.feeds}
@@ -336,7 +336,7 @@ def _feed(
     dims: ctypes.Array[ctypes.c_uint64],
     entries: Mapping[str, int],
 ) -> list[int]:
-    """Return the words of one feed, a `FEED`."""
+    """Return one feed's `FEED` structure as words."""
     batch = [(i, dim.factor) for i, dim in enumerate(type.shape) if isinstance(dim, Batch)]
     axis, factor = batch[0] if batch else (-1, 0)
     bound = None if dtype is None else program.index_bounds.get(name)

@@ -1,4 +1,4 @@
-"""Loops of kernels that gather elements: rows with an index in several dimensions."""
+"""Loops of kernels that gather elements, with an index for each dimension of the rows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from graphc.kernels.kernel import LANES, Loop
 
 @dataclass(frozen=True)
 class _Row:
-    """The address of column 0, if columns were read one after the other, and whether it exists.
+    """The start of a gathered row: position 0 of its last axis, and whether the row exists.
 
-    `exists` is None if the row always does.
+    `exists` is None if it always does.
     """
 
     start: Value
@@ -31,7 +31,7 @@ class _Row:
 
 
 class _Gathers:
-    """The loads of a row's gathers: the index of the row in each dimension, the start of each."""
+    """The emitter of a row's gathers, which computes the start of each only once."""
 
     def __init__(
         self,
@@ -41,13 +41,13 @@ class _Gathers:
         columns: int,
         indices: Sequence[Value],
     ) -> None:
-        """Begin without gathers; `shape` has the rows' dimensions, `indices` this row's indices."""
+        """Start without gathers; `shape` has the rows' dimensions, `indices` this row's indices."""
         self.v, self.f, self.buffers = v, v.function, buffers
         self.shape, self.columns, self.indices = shape, columns, indices
         self._rows: dict[tuple[str, AccessMap, tuple[int, ...]], _Row] = {}
 
     def prepare(self, steps: Sequence[Step], known: Mapping[int, Value]) -> None:
-        """Find the starts of these gathers; `known` has the values known of the row."""
+        """Emit the starts of these gathers; `known` has the values of the row."""
         for step in steps:
             access = _access_map(step)
             if (step.buffer, access, step.args) not in self._rows:
@@ -55,7 +55,7 @@ class _Gathers:
                 self._rows[step.buffer, access, step.args] = self._row(step, access, given)
 
     def load(self, step: Step, place: Place) -> Value:
-        """Return the vector of a gather, or of an offset, at a place of the row."""
+        """Emit the vector of a gather, or of an offset, at a place of the row."""
         if step.op == "offset":
             return self._offset(step)
         access = _access_map(step)
@@ -106,7 +106,7 @@ class _Gathers:
     # ------------------------------------------------------------------ columns
 
     def _existing(self, axis: AxisMap, row: _Row, first: Value, mask: Value | None) -> Value | None:
-        """Return the mask of the lanes of a vector that exist and have a position; None: all."""
+        """Return the mask of a vector's lanes that exist and have a position; None if all do."""
         v, found = self.v, [] if mask is None else [mask]
         if not axis.is_inside(self.columns):
             found.append(self._inside(axis, first))
@@ -115,10 +115,10 @@ class _Gathers:
         return reduce(v.both, found) if found else None
 
     def _between(self, low: int, high: int, row: Value | None) -> Value | None:
-        """Return the mask of the lanes from `low` to `high`, in rows that exist; None: all.
+        """Return the mask of the lanes from `low` to `high`, in rows that exist; None if all do.
 
-        It is a comparison with a number that depends on the row: of constants joined with the row
-        LLVM 22 makes wrong code where vectors are cut in halves, and one of them has no lane.
+        Lane numbers are compared with a number that depends on the row: LLVM 22 miscompiles the
+        `and` of a constant mask and the row's if it halves the vector and a half has no lane.
         """
         v = self.v
         if row is None:
@@ -176,13 +176,13 @@ def _access_map(step: Step) -> AccessMap:
 
 
 def _position(f: Function, i: Value, count: Dim, axis: AxisMap) -> tuple[Value, Value | None]:
-    """Return the position of an index, and whether it is valid; None: it always is."""
+    """Emit the position of an index, and whether it is valid: None if it always is."""
     scaled = f.add(f.mul(i, axis.scale), axis.shift)
     position = scaled if axis.divisor == 1 else f.value(f"udiv i64 {scaled}, {axis.divisor}")
     if axis.is_inside(count):
         return position, None
     assert isinstance(axis.size, int), "the batch is read in order"
-    inside: Value | None = f.value(f"icmp ult i64 {position}, {axis.size}")  # -1 is large
+    inside: Value | None = f.value(f"icmp ult i64 {position}, {axis.size}")  # unsigned: -1 fails
     if axis.divisor > 1 and not axis.floor:
         rest = f.value(f"urem i64 {scaled}, {axis.divisor}")
         inside = _both(f, inside, f.value(f"icmp eq i64 {rest}, 0"))
@@ -196,9 +196,8 @@ def _both(f: Function, a: Value | None, b: Value | None) -> Value | None:
 
 
 ROWS_TOGETHER = 8
-"""The rows shorter than a vector that are read before the first of them is written: the memory that
-is read may be updated in place, and a load waits for a store just before it that it partly
-overlaps."""
+"""The rows shorter than a vector that are read before any is written: if they are updated in place,
+a load would wait for a store just before it that it partly overlaps."""
 
 
 def fetches(kernel: Loop) -> bool:
@@ -207,7 +206,7 @@ def fetches(kernel: Loop) -> bool:
 
 
 class GatherLoops:
-    """The code of a kernel row by row, counting the index of each of its dimensions."""
+    """The emitter of a gathering kernel: row by row, with a counter for each dimension."""
 
     def __init__(self, elements: Elements, kernel: Loop, known: Known) -> None:
         self.elements, self.kernel, self.known = elements, kernel, known
@@ -273,7 +272,7 @@ class GatherLoops:
     def _block(
         self, rows: Sequence[tuple[Place, Known]], column: Value | int, masks: Masks
     ) -> None:
-        """Compute a block of columns; all rows are read before the first is written."""
+        """Emit a block of columns; all rows are read before the first is written."""
         elements, done = self.elements, []
         for i, mask in enumerate(masks):
             for place, row in rows:

@@ -39,7 +39,7 @@ def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, int], bits: int)
     """Emit the function of a product for registers of `bits` unless the module has it.
 
     `void @gemm(ptr buffers..., ptr %scratch, i64 %n, i64 %tid, i64 %threads)`; the buffers are
-    those of the result, in order.  `pitch` has the elements between the rows of every matrix.
+    `GemmCode.buffers`, in order.  `pitch` has the elements from row to row of every matrix.
     No store of the body may share memory with `a` or `b`.
     """
     body = kernel.body
@@ -61,7 +61,7 @@ def _arguments(buffers: int) -> str:
 
 
 def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits: int) -> object:
-    """Return all that decides the text; buffers count by their position."""
+    """Return a key of all that determines the text; buffers appear by their position."""
     place = {buffer: i for i, buffer in enumerate(buffers)}
     steps = tuple(
         (s.op, s.args, s.broadcast, s.dtype, place.get(s.buffer), type(s.value), s.value)
@@ -115,14 +115,14 @@ def _share(frame: Frame) -> tuple[Range, Range]:
 
 
 class _Part(NamedTuple):
-    """A part of a product: a buffer may be several, at other addresses."""
+    """An operand or a result of a stack's product; one buffer may serve as several."""
 
     name: str
     buffer: str
     strides: Shape
     """The elements from one matrix to the next, for each leading dimension."""
     pitch: Dim
-    """The elements from row to row."""
+    """The elements from one row to the next."""
     dtype: str
 
 
@@ -147,7 +147,7 @@ def emit_stack(module: Module, kernel: Gemm, bits: int) -> GemmCode:
 
 
 def _one(kernel: Gemm) -> Gemm:
-    """Return one of the products of a stack, with the names of parts as its buffers."""
+    """Return a single product of a stack, with the names of parts as its buffers."""
     body = kernel.body
     steps = [s._replace(buffer=s.broadcast + s.buffer) if s.op == "load" else s for s in body.steps]
     stores = [s._replace(buffer=f"stored {s.buffer}") for s in body.stores]
@@ -156,7 +156,7 @@ def _one(kernel: Gemm) -> Gemm:
 
 
 def _parts(kernel: Gemm, stack: Stack) -> Iterator[_Part]:
-    """Yield the parts of a stack's products."""
+    """Yield the operands and results of a stack's products."""
     none: Shape = (0,) * len(stack.sizes)
     by_kind = {
         "each": dense_strides((*stack.sizes, kernel.m, kernel.n))[:-2],

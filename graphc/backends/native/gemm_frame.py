@@ -48,7 +48,7 @@ class Frame:
         return self.f.address(base, index, self.element)
 
     def each_panel(self, panels: Range, body: Callable[[Panel], None]) -> None:
-        """Emit the code of some panels: the full ones of each part, then its rest."""
+        """Emit the code of some panels: the full ones of each part, then the last one."""
         f, each, columns = self.f, self._of_part, self.scratch.part
         first, last = panels
         if each == self.panels:
@@ -80,14 +80,14 @@ class Frame:
             f.when(f.less(self._full, last), narrow)
 
     def _for_rest(self) -> Frame:
-        """Return the frame with the tile of the last panel."""
+        """Return the frame with the tile of the last, narrow panel."""
         found = copy(self)
         found.tile, found._epilogues = self.tile.for_rest(self._rest), {}
         return found
 
     @property
     def typed(self) -> str:
-        """The buffers as arguments that a function declares."""
+        """The buffers as the first arguments of a function's definition."""
         return ", ".join(f"ptr {x}" for x in self.arguments.values())
 
     def elements(self, v: Vectors) -> Elements:
@@ -165,12 +165,12 @@ class Panel:
 
     @property
     def last_arguments(self) -> tuple[Value | int, ...]:
-        """The arguments `OF_PANEL`."""
+        """The values of the arguments `OF_PANEL`."""
         return self.column, self.columns, self.frame.m, "%n"
 
 
 _PACKING = "ptr %from, i64 %pitch, i64 {}, ptr %to, i64 %k"
-"""The arguments of packing, but for the columns or rows that exist."""
+"""The arguments of packing; the third counts the columns or rows that exist."""
 
 
 def emit_copy(module: Module, tile: Tile, vectors: int, masked: bool) -> str:
@@ -201,8 +201,8 @@ def emit_copy(module: Module, tile: Tile, vectors: int, masked: bool) -> str:
 def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
     """Return the function that writes k columns of `rows` rows as k rows of `vectors` vectors.
 
-    Lanes beyond the rows repeat the last row.  k is rounded up to full vectors, so the target must
-    have space for as many rows.
+    Lanes beyond the rows repeat the last row.  k is rounded up to full vectors, and the target must
+    have space for these rows.
     """
     width = vectors * tile.lanes
 

@@ -1,7 +1,7 @@
 """Convolutions whose groups are narrower than a vector: a vector has channels of several groups.
 
-The loops run over images, in each over lines of places, in each over panels of columns: so the
-pixels that a line meets stay in the cache, and a vector serves many places.
+The loops run over images, in each over lines of places (positions of the filter), in each over
+panels of columns: so the pixels of a line stay in the cache, and a vector serves many places.
 """
 
 from __future__ import annotations
@@ -63,10 +63,7 @@ def _pack_reversed(panel: Panel, window: Window, target: Value) -> None:
 
 
 def _stored(v: Vectors, first: Value, units: int, window: Window) -> Value:
-    """Emit the position in an offset of the first channel of each column.
-
-    It depends on the column's number in its group, and on its group.
-    """
+    """Emit the position of each column's first channel within an offset of the weight."""
     whole, unit = ["int64", "int64"], v.const(units, "int64")
     columns = v.numbers_from(first)
     group = v.apply("floor_div", [columns, unit], whole, "int64")
@@ -76,7 +73,7 @@ def _stored(v: Vectors, first: Value, units: int, window: Window) -> Value:
 
 
 class _Lines:
-    """The common base of both products: a line of zeros, and panels of factors or of sums."""
+    """The base of both products: in scratch, a line of zeros and panels of factors or of sums."""
 
     def __init__(self, frame: Frame, window: Window) -> None:
         self.frame, self.f, self.window = frame, frame.f, window
@@ -85,7 +82,7 @@ class _Lines:
         self.across = window.places[-1]
 
     def emit(self, rows: Range, panels: Range) -> None:
-        """Emit the product for a range of rows and a range of panels."""
+        """Emit the product for ranges of rows and panels."""
         f = self.f
         f.when_all([f.less(*rows), f.less(*panels)], lambda: self._emit(rows, panels))
 
@@ -93,7 +90,7 @@ class _Lines:
         raise NotImplementedError
 
     def clear(self) -> None:
-        """Emit the zeros for offsets that do not meet a pixel."""
+        """Emit the zeros that offsets outside an image read."""
         v = Vectors(self.f, self.frame.tile.lanes)
         v.clear(self.zeros, self.frame.scratch.image, self.frame.tile.dtype)
 

@@ -1,7 +1,7 @@
-"""Products whose sums wait in a thread's memory: of few rows, or of long sums, by blocks of k.
+"""Products that keep sums in a thread's scratch: of few rows, or of a long k, by blocks of k.
 
-For few rows b is read once, in place.  Of a long sum only some rows of b stay in a cache near the
-core; they are still added in the order of k, so the result has the same bits as one long sum.
+For few rows b is read once, in place.  For a long k only a block of b is in a cache near the core;
+products are still added in the order of k, so the result has the same bits as without blocks.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ AT_ONCE = 8
 FAR = 1 << 23
 """If b has this many bytes, no cache holds it until the next run: its rows are prefetched."""
 AHEAD = 128
-"""The prefetch distance in columns: the processor does not see rows far apart as a stream."""
+"""The prefetch distance in columns: processors do not prefetch rows far apart by themselves."""
 UNROLL = 2
 
 
 class Sums:
-    """The memory of a thread that holds the sums of few rows, in full panels."""
+    """The part of a thread's scratch that holds the sums of few rows, in full panels."""
 
     def __init__(self, frame: Frame, first: Value) -> None:
         self.frame, self.f, self.first = frame, frame.f, first
@@ -48,13 +48,13 @@ class Sums:
 
 
 class Sweeps:
-    """The product of few rows, whose sums stay in a thread's memory while b is read."""
+    """The product of few rows, whose sums stay in scratch while b is read once."""
 
     def __init__(self, frame: Frame) -> None:
         self.frame, self.f = frame, frame.f
 
     def emit(self, rows: Range, panels: Range) -> None:
-        """Emit the product: all rows meet the same rows of b before the next ones are read."""
+        """Emit the product: all rows use some rows of b before the next ones are read."""
         frame, f = self.frame, self.f
         start = f.mul(panels[0], frame.tile.width)
         end = f.smaller(f.mul(panels[1], frame.tile.width), frame.scratch.columns)
@@ -120,13 +120,13 @@ def emit_sweep(module: Module, tile: Tile, rows: int, ahead: int) -> str:
 
 
 class Squares:
-    """The product of few rows, computed one vector of columns at a time."""
+    """The product of few rows with a transposed b, by vectors of columns."""
 
     def __init__(self, frame: Frame) -> None:
         self.frame, self.f = frame, frame.f
 
     def emit(self, rows: Range, panels: Range) -> None:
-        """Emit the product: all rows meet a square of b before the next one is read."""
+        """Emit the product: all rows use a square of b before the next one is read."""
         frame, f = self.frame, self.f
         assert isinstance(frame.kernel.k, int), "the columns of a weight"
         name = emit_squares(frame.module, frame.tile, frame.kernel.k)
@@ -162,7 +162,7 @@ def emit_squares(module: Module, tile: Tile, k: int) -> str:
 
 
 class _Column:
-    """The code of one vector of columns."""
+    """The emitter of one vector of columns."""
 
     def __init__(self, v: Vectors, dtype: str) -> None:
         self.v, self.f = v, v.function
@@ -219,7 +219,7 @@ class Blocks:
         self.sums = frame.address(self.packed, frame.scratch.panel(self.size))
 
     def emit(self, rows: Range, panels: Range) -> None:
-        """Emit the product for a range of rows and a range of panels."""
+        """Emit the product for ranges of rows and panels."""
         body = partial(self._panel, rows)
         self.f.when(self.f.less(*rows), lambda: self.frame.each_panel(panels, body))
 
@@ -284,7 +284,7 @@ def _lines(frame: Frame, columns: int) -> int:
 
 
 class _Block:
-    """The code of the tiles of one block."""
+    """The emitter of the tiles of one block of k."""
 
     def __init__(
         self,
@@ -295,7 +295,7 @@ class _Block:
         size: int,
         following: tuple[int, int],
     ) -> None:
-        """`pitch` is that of s, `size` the usual k of a block.
+        """Prepare; `pitch` is that of s, `size` the usual k of a block.
 
         `following` are the rows of the next block of b, and the cache lines in each.
         """
@@ -341,7 +341,7 @@ class _Block:
             v.store(total, place, self.dtype)
 
     def _part(self, p: Value, of: Value | int) -> Value:
-        """Emit the number of the prefetch due at p, of `of` spread over k to delay nothing."""
+        """Emit which of `of` prefetches, spread over k to delay nothing, is due at p."""
         return self.f.quotient(self.f.mul(p, of), self.size)
 
     def _prefetch(self, base: Value, number: Value, lines: int, pitch: Value | int) -> None:

@@ -20,10 +20,10 @@ from graphc.kernels.kernel import LANES, Gemm, Kernel
 from graphc.kernels.program import Program
 
 LINE = 64
-"""The bytes that move between caches together."""
+"""The bytes of a cache line."""
 K_BLOCK = 256
-"""The rows of a block of k; sums longer than four blocks are added up in blocks, so that a panel of
-one stays in the second-level cache."""
+"""The rows of a block of k.  If k is more than four blocks, sums are added block by block, so that
+the panel of a block stays in the second-level cache."""
 WIDEST = 64
 """The bytes of the widest vectors."""
 FEW = 3
@@ -61,8 +61,8 @@ class Tile:
     def for_rest(self, columns: int) -> Tile:
         """Return the tile for the columns beyond full panels.
 
-        Its vectors are half as wide if that fills them better: those of 512 bits take some
-        processors twice as long, and none less.
+        Its vectors are half as wide if that fills them better: 512 bits take some processors twice
+        as long as 256.
         """
         half = replace(self, lanes=self.lanes // 2)
         wide = self.lanes * ITEMSIZE[self.dtype] == WIDEST
@@ -81,7 +81,8 @@ class Scratch:
     """The parts of a thread's memory, in elements: products, a panel of b, a block of a.
 
     For the product of a window: products, an image, and a panel of b or of sums; across groups a
-    line of zeros, and all panels.
+    line of zeros, and all panels.  A block of a has up to BLOCK rows, fewer if they take more than
+    ELEMENTS, but at least LEAST.
     """
 
     kernel: Gemm
@@ -180,10 +181,7 @@ class Scratch:
 
 
 def instr_scratch(program: Program) -> list[int]:
-    """Return the bytes that each thread needs in each instruction on this machine.
-
-    They depend on the width of the machine's vectors.
-    """
+    """Return the scratch bytes of a thread in each instruction, by this machine's vectors."""
     bits, known = host().bits, dict[tuple[object, ...], int]()
 
     def needs(kernel: Kernel | None) -> int:
@@ -204,7 +202,7 @@ def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:
 
 
 Strides = tuple[int, int]
-"""The number of elements from row to row, and from p to p."""
+"""The number of elements from row to row, and from one p to the next."""
 
 
 def emit_tile(module: Module, tile: Tile, rows: int, vectors: int) -> str:
@@ -228,7 +226,7 @@ def emit_tile(module: Module, tile: Tile, rows: int, vectors: int) -> str:
 
 
 class Steps:
-    """The products of scalars at `offsets` and some vectors, added up over k."""
+    """The emitter of the sums over k of scalars at `offsets` times some vectors."""
 
     def __init__(
         self,
@@ -307,19 +305,18 @@ OF_PANEL = "i64 %column, i64 %columns, i64 %m, i64 %n"
 columns exist, the rows of the whole product, and those of the batch."""
 
 ROWS_TOGETHER = 8
-"""The rows shorter than a vector that are read before the first of them is written: the memory that
-is read may be updated in place, and a load waits for a store just before it that it partly
-overlaps."""
+"""The rows shorter than a vector that are read before any is written: if they are updated in place,
+a load would wait for a store just before it that it partly overlaps."""
 
 Products = Callable[[int, int], Value]
 """A function that returns one vector of products, by row (counted from the first) and vector."""
 
 
 class Epilogue:
-    """The body on rows of a panel, in a function whose arguments end with `OF_PANEL`."""
+    """The emitter of the body on rows of a panel; the function's last arguments are `OF_PANEL`."""
 
     def __init__(self, elements: Elements, vectors: int, masked: bool) -> None:
-        """Emit what does not depend on the row.
+        """Emit the steps that do not depend on the row.
 
         The panel has `vectors` vectors.  If `masked`, only its first `%columns` columns exist.
         """
@@ -341,15 +338,12 @@ class Epilogue:
 
     @property
     def together(self) -> int:
-        """Return how many rows are read before the first of them is written."""
+        """The number of rows that are read before the first of them is written."""
         reads = any(s.op == "load" and s.broadcast == "each" for s in self.body.steps)
         return ROWS_TOGETHER if reads and self.places[-1].mask is not None else 1
 
     def rows(self, first: Value, count: int, product: Products, apart: int = 1) -> None:
-        """Evaluate `count` rows, each `apart` from the one before, then store all of them.
-
-        So no load waits for a store.
-        """
+        """Emit the body on `count` rows, each `apart` from the one before, and then the stores."""
         elements, done = self.elements, []
         start = elements.lines(first, "%column")
         for i in range(count):

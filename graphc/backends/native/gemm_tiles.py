@@ -27,7 +27,7 @@ from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, dim_at
 from graphc.kernels.kernel import CHUNK, Gemm
 
 NEAR = 1 << 18
-"""The most bytes of the operand that does not grow with the batch for all to count as near."""
+"""The most bytes of the operand of fixed size for which a product's data counts as near."""
 UNROLL = 2
 
 
@@ -49,14 +49,14 @@ def _emit_strip(panel: Panel, strides: Strides, packed: bool) -> str:
 
 
 def _is_near(kernel: Gemm) -> bool:
-    """Return whether all data of the product is likely to stay in the second cache."""
+    """Return whether all data of the product is likely to stay in the second-level cache."""
     sizes = [dim_at(dim, 1) for dim in (kernel.m, kernel.n, kernel.k)]
     weights = sizes[1] * (sizes[0] if isinstance(kernel.m, int) else sizes[2])
     return weights * ITEMSIZE[kernel.dtype] <= NEAR
 
 
 class _Strip:
-    """The code of one strip."""
+    """The emitter of one strip."""
 
     def __init__(self, f: Function, panel: Panel, strides: Strides, packed: bool) -> None:
         self.panel, self.frame, self.f = panel, panel.frame, f
@@ -100,8 +100,8 @@ class _Strip:
     def _far(self) -> Callable[[Value], None]:
         """Return a function that emits a tile whose body is a loop over rows.
 
-        The processor predicts that loop.  Meanwhile data for the next tile is prefetched: spread
-        over k, prefetches delay nothing.
+        The processor predicts that loop.  Data for the next tile is prefetched, spread over k so
+        that it delays nothing.
         """
         f, frame, height = self.f, self.frame, self.height
         share = self._halvings(f.quotient(f.sub("%last", "%first"), height))
@@ -129,13 +129,13 @@ class _Strip:
             start = f.add(f.mul(f.sub(inside, lane), self.k), lane)
         return self.steps.run((self._at("%s", start), "%v"), "%pitch", self.k, UNROLL, before)
 
-    # ------------------------------------------------------------------ what is needed next
+    # ------------------------------------------------------------------ prefetches
 
     def _of_panel(self, i: Value, shift: Value) -> Callable[[Value], None]:
         """Return a function that emits prefetches of a tile's share of the next panel of b.
 
-        It goes to the second cache, since packing uses it only once.  The share is some of the k
-        rows or, if b is stored (n, k), one of the columns.
+        It goes to the second-level cache, since packing uses it only once.  The share is some of
+        the k rows or, if b is stored (n, k), one of the columns.
         """
         f, frame, width = self.f, self.frame, self.frame.tile.width
         number = f.quotient(f.sub(i, "%first"), self.height)
@@ -161,7 +161,7 @@ class _Strip:
         self._prefetch(self._at(start, self.f.mul(number, pitch)), buffer)
 
     def _prefetch(self, row: Value, buffer: str) -> None:
-        """Prefetch a row of the panel; if rows begin amid a cache line, it ends in one more."""
+        """Prefetch a row of the panel; one that begins amid a cache line ends in one more."""
         width = self.steps.vectors * self.v.lanes
         columns = [*range(0, width, self.per_line)]
         if self.frame.pitches[buffer] % self.per_line:
@@ -181,8 +181,8 @@ class _Strip:
 
 SETS = 1024
 ROWS_A_SET = 32
-"""The sets of a second cache, and the most rows of b that may fall on one set: measured, more than
-its ways."""
+"""The sets of a second-level cache, and the most rows of b that may fall on one set: measured, it
+is more than the cache's ways."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class Tiles:
         return frame.tile.width * (1 if collide else 4)
 
     def emit(self, rows: Range, panels: Range) -> None:
-        """Emit the product for a range of rows and a range of panels."""
+        """Emit the product for ranges of rows and panels."""
         f = self.f
         if not self.packs_a:
             f.when(f.less(*rows), lambda: self._panels(rows, panels))
@@ -265,7 +265,7 @@ class Tiles:
         self.f.call(strip, *frame.arguments.values(), *operands, *where)
 
     def _rest(self, rows: Range, i: Value, b: _Placed) -> None:
-        """Emit a tile at the end, or half of one if that is enough."""
+        """Emit a tile for the last rows, or half of one if they fit."""
         f, height = self.f, self.frame.tile.rows
         left = f.smaller(f.sub(rows[1], i), height)
         for comparison, size in (("sle", height // 2), ("sgt", height)):
@@ -305,10 +305,7 @@ class Tiles:
         f.loop(start, end, CHUNK, chunk)
 
     def _panel_of_b(self, rows: Range, panel: Panel) -> _Placed:
-        """Emit the address of a panel of b, and the elements between its rows.
-
-        It is packed if many tiles read it and a cache near the core cannot hold it as it is.
-        """
+        """Emit the address of a panel of b, packed if that pays, and the elements between rows."""
         f, frame, width = self.f, panel.frame, str(panel.vectors * panel.frame.tile.lanes)
         if self.kernel.trans_b or panel.masked:
             self._pack_b(panel)
@@ -323,7 +320,7 @@ class Tiles:
         return _Placed(panel, place, pitch)
 
     def _held_in_place(self) -> int:
-        """Return how many rows of a panel of b stay in the second cache without packing.
+        """Return how many rows of a panel of b the second-level cache holds without packing.
 
         Rows that are a power of two apart fall on few of its sets.
         """

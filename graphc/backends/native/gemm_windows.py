@@ -1,8 +1,8 @@
-"""Matrix products with a window over images as a factor: that matrix is never stored.
+"""Convolutions as matrix products: the matrix of the window over images is never stored.
 
-The rows of a register tile are neighbouring places, so that their pixels are at fixed distances;
-the columns of the factor are runs of neighbours in memory.  Images are read in place, or as copies
-with zeros around them.
+The rows of a register tile are neighbouring places (positions of the filter), so that their pixels
+are at fixed distances; the columns are runs of neighbours in memory.  Images are read in place, or
+as copies with zeros around them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from graphc.kernels.kernel import CHUNK
 
 
 class Images:
-    """The images, one at a time; a copy is in a thread's memory, whose zeros are written once."""
+    """The images, one at a time, in place or copied to scratch, whose zeros are written once."""
 
     def __init__(self, frame: Frame, window: Window, copy: Value) -> None:
-        """`copy` has space for the positions of an image."""
+        """Prepare; `copy` has space for the positions of an image."""
         self.frame, self.f, self.window, self.copy = frame, frame.f, window, copy
 
     def _clear(self) -> None:
@@ -73,7 +73,7 @@ class Images:
 
 
 class _Copy:
-    """The code of a copy: a loop for each dimension, the last one over neighbours in memory."""
+    """The emitter of a copy: a loop for each dimension, the last one over neighbours in memory."""
 
     def __init__(self, v: Vectors, dtype: str, window: Window) -> None:
         self.v, self.f, self.dtype, self.window = v, v.function, dtype, window
@@ -116,7 +116,7 @@ def _met(window: Window, axis: int) -> tuple[int, int]:
 
 
 class Windows:
-    """The loops over panels of columns, in each over images, in each over tiles of places."""
+    """A convolution or its input gradient: loops over panels, images, and tiles of places."""
 
     def __init__(self, frame: Frame, window: Window) -> None:
         self.frame, self.f, self.window = frame, frame.f, window
@@ -124,7 +124,7 @@ class Windows:
         self.images = Images(frame, window.dense, frame.workspace)
 
     def emit(self, rows: Range, panels: Range) -> None:
-        """Emit the product for a range of rows and a range of panels."""
+        """Emit the product for ranges of rows and panels."""
         self.images.each_panel(rows, panels, partial(self._panel, rows))
 
     def _panel(self, rows: Range, panel: Panel) -> None:
@@ -150,8 +150,8 @@ class Windows:
     def _pack_reversed(self, panel: Panel) -> None:
         """Emit the packing of a weight's offsets in reverse, each transposed.
 
-        An offset is stored (columns, channels); a group has all columns and some channels.  What a
-        transposition writes beyond its rows, the next one overwrites.
+        An offset is stored (columns, channels); a group has all columns and some channels.  Rows
+        that a transposition writes in excess are overwritten by the next one.
         """
         frame, column = panel.frame, panel.column
         f, tile = self.f, frame.tile
@@ -194,7 +194,7 @@ def _emit_places(panel: Panel, window: Window) -> str:
 
 
 class WindowSums:
-    """The loops over panels of columns, in each over images, in each over tiles of rows."""
+    """A convolution's weight gradient: loops over panels, images, and tiles of rows."""
 
     def __init__(self, frame: Frame, window: Window) -> None:
         self.frame, self.f, self.window = frame, frame.f, window
@@ -202,7 +202,7 @@ class WindowSums:
         self.images = Images(frame, window, frame.workspace)
 
     def emit(self, rows: Range, panels: Range) -> None:
-        """Emit the product for a range of rows and a range of panels."""
+        """Emit the product for ranges of rows and panels."""
         self.images.each_panel(rows, panels, partial(self._panel, rows))
 
     def _panel(self, rows: Range, panel: Panel) -> None:
@@ -259,7 +259,7 @@ def _emit_sums(panel: Panel, window: Window, offsets: tuple[int, ...]) -> str:
 
 
 class _Sums:
-    """The code of one tile: a loop for each dimension of places."""
+    """The emitter of one tile: a loop for each dimension of places."""
 
     def __init__(self, v: Vectors, dtype: str, window: Window, pitch: int) -> None:
         self.v, self.f, self.dtype, self.window, self.pitch = v, v.function, dtype, window, pitch

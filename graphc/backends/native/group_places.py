@@ -1,7 +1,7 @@
-"""A line of places of a convolution in groups: its pixels, its tiles, and the sums over it.
+"""A line of places in a grouped convolution: its pixels, its tiles, and the sums over it.
 
-An offset of the filter that does not meet a pixel meets zeros: an address is selected, and nothing
-is copied.  Channels of a pixel are loaded so that each column of a panel has those of its group.
+An offset of the filter outside the image reads zeros: an address is selected, and nothing is
+copied.  Channels of a pixel are loaded so that each column of a panel has those of its group.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from graphc.backends.native.window_places import PanelFunction, cuts
 from graphc.ir.forms import Phase, Sizes, Window
 
 STRAIGHT = 16
-"""The most factors of a line of the filter that are taken without a loop."""
+"""The most factors of a line of the filter for which its offsets are unrolled."""
 
 
 class KernelLine(NamedTuple):
@@ -43,7 +43,7 @@ class GroupLine:
     def __init__(
         self, f: Function, element: str, window: Window, outer: Sequence[Phase], last: Phase
     ) -> None:
-        """`outer` are the phases of the line, `last` that of the places in it."""
+        """Prepare; `outer` are the phases of the line, `last` that of the places in it."""
         self.f, self.element, self.window = f, element, window
         self.phase = last
         self.kernel_lines = [self._line(outer, met) for met in product(*(p.met for p in outer))]
@@ -104,7 +104,7 @@ class GroupLine:
 
     @property
     def straight(self) -> int:
-        """The number of offsets of a line of the filter that are taken without a loop."""
+        """The number of offsets of a line of the filter whose code is unrolled: all, or one."""
         many = len(self.phase.met) * self.window.channels > STRAIGHT
         return 1 if many else len(self.phase.met)
 
@@ -120,14 +120,14 @@ def inside(window: Window, axis: int, phase: Phase) -> Sizes:
 
 
 class GroupChannels:
-    """The channels for the panel that begins at `%column` and has `columns` columns.
+    """The loads of channels for the panel that begins at `%column` and has `columns` columns.
 
     If each group has one channel and one column, channels are neighbours, as columns are.
     If groups end with vectors, lanes of one load are repeated.  Others are gathered.
     """
 
     def __init__(self, v: Vectors, dtype: str, window: Window, units: int, columns: int) -> None:
-        """`units` are the columns of a group."""
+        """Prepare; `units` are the columns of a group."""
         self.v, self.f, self.dtype, self.element = v, v.function, dtype, element_type(dtype)
         self.channels, self.units, self.lanes = window.channels, units, v.lanes
         starts = range(0, columns, self.lanes)
@@ -173,20 +173,20 @@ class GroupChannels:
 
 
 LONGEST = 1000
-"""About the most additions of a tile, whose places are computed together, without a loop."""
+"""About the most additions in the text of a tile, whose places are unrolled."""
 
 
 class GroupPlaces:
-    """The code of the places [%from, %to) of a line, whose rows begin with `%top`.
+    """The emitter of the places [%from, %to) of a line, whose rows begin with `%top`.
 
     In each phase, places all of whose offsets meet pixels are computed in tiles of neighbours;
-    those at the edges of the image, and left-over ones, one after the other.
+    places at the edges of the image, and left-over ones, one by one.
     """
 
     def __init__(
         self, panel: PanelFunction, window: Window, outer: Sequence[Phase], channels: GroupChannels
     ) -> None:
-        """`outer` are the phases of the line."""
+        """Prepare; `outer` are the phases of the line."""
         self.panel, self.f, self.window, self.channels = panel, panel.f, window, channels
         self.outer = outer
 
@@ -275,7 +275,7 @@ meets at the first place, and the channel."""
 
 
 class GroupSums:
-    """The code that adds the products of a line to `%sums`: a row per offset and channel."""
+    """The emitter that adds the products of a line to `%sums`: a row per offset and channel."""
 
     def __init__(self, f: Function, frame: Frame, window: Window, columns: int) -> None:
         tile, self.f, self.window = frame.tile, f, window

@@ -1,4 +1,4 @@
-"""The text of LLVM functions.
+"""LLVM functions as text, built instruction by instruction.
 
 A value is the text that names it: `%v3`, or a literal such as `7`.
 """
@@ -31,7 +31,7 @@ class Function:
         linkage: str = "internal ",
         result: str = "void",
     ) -> None:
-        """Begin; `arguments` are text as LLVM has it: "ptr %a, i64 %n"."""
+        """Start a definition; `arguments` are LLVM text: "ptr %a, i64 %n"."""
         self.module = module
         module.signatures[name] = [argument.split()[0] for argument in arguments.split(", ")]
         self._head = f"define {linkage}{result} @{name}({arguments}) {attributes} {{"
@@ -106,11 +106,11 @@ class Function:
         return self.value(f"and i64 {a}, {-unit}") if x is None else str(x & -unit)
 
     def size(self, dim: Dim) -> Value:
-        """Append the size of a dimension, or another number that depends on the batch as one."""
+        """Append the size of a dimension, or another number that may scale with the batch."""
         return self.mul("%n", dim.factor) if isinstance(dim, Batch) else str(dim)
 
     def indices(self, number: Value, sizes: Sequence[Value | int]) -> list[Value]:
-        """Append the index of a number in C order: that of a first dimension, then of `sizes`."""
+        """Append the index per dimension of a number in C order; `sizes` omits the first one."""
         found: list[Value] = []
         for size in reversed(sizes):
             found.append(self.remainder(number, size))
@@ -169,7 +169,7 @@ class Function:
         """Append `for i in range(start, end, step): carried = body(i, carried)`.
 
         `carried` are (type, initial value) pairs; return their final values.  A body that is known
-        to run once, or never, is no loop.
+        to run once, or never, is emitted without a loop.
         """
         begin, stop, by = _literal(start), _literal(end), _literal(step)
         if begin is not None and stop is not None and by and stop <= begin + by:
@@ -243,7 +243,7 @@ class Module:
         emit: Callable[[Function], None],
         key: object = None,
     ) -> str:
-        """Return the name of the function that `emit` writes: once for each key, if it has one."""
+        """Return the name of the function that `emit` writes, once for each given key."""
         key = object() if key is None else key
         name = self._names.get(key)
         if name is None:
@@ -261,6 +261,7 @@ class Module:
     def text(self) -> str:
         """Return the text of the whole module."""
         integers = [f"declare i64 @llvm.{kind}.i64(i64, i64)" for kind in ("smin", "smax")]
+        # By default LLVM halves vectors of 512 bits for some processors.
         attributes = [
             'attributes #0 = { nounwind "prefer-vector-width"="512" }',
             'attributes #1 = { noinline nounwind "prefer-vector-width"="512" }',

@@ -16,7 +16,7 @@ from graphc.backends.native.target import LLVM, Target, bindings, machine
 
 _loaded: WeakValueDictionary[tuple[str, tuple[str, ...]], Library] = WeakValueDictionary()
 _recent: deque[Library] = deque(maxlen=64)
-"""Libraries kept while unused: a plan's executors come and go, and LLVM keeps some bytes a link."""
+"""Libraries kept while unused: a plan's executors come and go, and each link leaks some bytes."""
 _numbers = itertools.count()
 
 
@@ -60,8 +60,8 @@ def load_by_key(
 ) -> Library:
     """Load the module whose text `write` makes, and call `write` only if it must be compiled.
 
-    `given` is a key that decides the text (see `cache.program_key`); the disk keeps the key of the
-    object for each.
+    `given` is a key that determines the text (see `segments.program_key`); the disk cache maps it
+    to the key of the object.
     """
     return LLVM(_load_by_key, given, write, symbols, target)
 
@@ -157,8 +157,7 @@ def builtin(
 ) -> Callable[[Any], Any]:
     """Return the code at `address`, `ptr code(ptr self, ptr argument)`, as a Python function.
 
-    It takes one argument.  `self` is the address of `frame` as an int.  The function keeps alive
-    its frame and `keep`.
+    `self` is the address of `frame` as an int.  The function keeps its frame and `keep` alive.
     """
     method = _Method(name.encode(), address, _ONE_ARGUMENT, None)
     new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, *[ctypes.py_object] * 2)(

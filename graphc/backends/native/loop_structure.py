@@ -1,7 +1,7 @@
-"""The structure of a loop's code: passes over the elements, shares of threads, blocks of columns.
+"""The structure of a loop's code: passes over elements, thread partition, blocks of columns.
 
-A reduction is known after a pass over all the elements that it reduces; steps that depend on it
-wait for the next pass, which recomputes from memory the values of the elements that it needs.
+A reduction needs a pass over all the elements that it reduces; steps that depend on it run in the
+next pass, which recomputes the element values that it needs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def phases(body: Body) -> list[Phase]:
 
 
 def reductions(body: Body) -> list[int]:
-    """Return the numbers of the steps that sum or find the largest."""
+    """Return the numbers of the steps that reduce: sums and maxima."""
     return [number for number, step in enumerate(body.steps) if _reduces(step)]
 
 
@@ -64,7 +64,7 @@ def needed(body: Body, roots: Iterable[int]) -> tuple[int, ...]:
 
 
 def stores_at(body: Body, *levels: Broadcast) -> tuple[Store, ...]:
-    """Return the stores that happen once for each element, row or column, or once in all.
+    """Return the stores of these broadcast kinds: once per element, row, column, or in all.
 
     A value that varies more than its store, such as the number of the only row, is stored as
     often as it is computed.
@@ -75,12 +75,12 @@ def stores_at(body: Body, *levels: Broadcast) -> tuple[Store, ...]:
 
 
 def as_one_row(kernel: Loop) -> Loop:
-    """Return the kernel of a single row with a column's values as its elements'."""
+    """Return a kernel of a single row with broadcast kind column replaced by each."""
     return _with_spans(kernel, {"column": "each"})
 
 
 def as_one_column(kernel: Loop) -> Loop:
-    """Return the kernel of a single column with a row's values as its elements'."""
+    """Return a kernel of a single column with broadcast kind row replaced by each."""
     return _with_spans(kernel, {"row": "each", "column": "one"})
 
 
@@ -95,7 +95,7 @@ def _with_spans(kernel: Loop, broadcasts: dict[Broadcast, Broadcast]) -> Loop:
 
 
 def _ready(body: Body) -> list[int]:
-    """Return for each step the first pass that can compute it: the reductions on its path."""
+    """Return each step's first possible pass: the most reductions on a path to the step."""
     ready: list[int] = []
     for step in body.steps:
         ready.append(max((ready[a] + _reduces(body.steps[a]) for a in step.args), default=0))
@@ -107,13 +107,13 @@ def _reduces(step: Step) -> bool:
 
 
 BLOCK = 64
-"""The unit of columns at which threads split, and which one call of Philox serves."""
+"""The columns of a block: threads share whole blocks, and a call of Philox serves one."""
 
 Masks = Sequence[Value | None]
 """For each vector of a block the mask of the lanes that exist; None if all do."""
 Carried = Sequence[tuple[str, Value]]
 Visit = Callable[[Value | int, Masks, list[Value]], Sequence[Value]]
-"""A writer of a block's code: from its first column, masks and carried values to the new ones."""
+"""An emitter of a block: from its first column, masks and carried values to the new ones."""
 
 
 def each_index(
@@ -136,7 +136,7 @@ def alone(function: Function, body: Callable[[], None]) -> None:
 
 
 def in_thread(function: Function, split: Partition, body: Callable[[], None]) -> None:
-    """Emit the body, for the first thread alone if nothing is split."""
+    """Emit the body, for the first thread alone if the thread partition is "none"."""
     if split == "none":
         alone(function, body)
     else:
@@ -166,9 +166,9 @@ def blocks(
     size: int = LANES,
     unit: int = 1,
 ) -> list[Value]:
-    """Visit the columns from `start` to `end` in blocks of `size`; return the last carried values.
+    """Emit the columns from `start` to `end` in blocks of `size`; return the last carried values.
 
-    The last block has masks, and no vectors at all past an `end` that is known.  `unit` divides
+    The last block has masks, and no vectors at all past an `end` that is a literal.  `unit` divides
     both `start` and `end`.
     """
     function = vectors.function

@@ -1,4 +1,4 @@
-"""The code of `Loop` kernels: the choice of a loop nest, loops over columns, stores across."""
+"""The code of `Loop` kernels: the choice of a loop nest, blocks of columns, remaining stores."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class LoopCode:
 def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> LoopCode:
     """Return the function of a kernel, added to the module unless it has an equal one.
 
-    `pitch` gives, for buffers with elements, the number of those from one row to the next; rows of
-    other buffers are contiguous.  Threads that call the function with the same arguments and
-    their own `tid` below `threads` compute the kernel together.
+    `pitch` has the elements from one row to the next, for each buffer whose rows are not
+    contiguous.  Threads that call the function with the same arguments and their own `tid` below
+    `threads` compute the kernel together.
 
-    The first thread writes single numbers, and values stored once for each column if threads split
-    the rows, or the other way round.  It does not wait for the other threads: such a store must not
-    write memory that the kernel reads.
+    The first thread writes single numbers, and values stored once for each column if threads share
+    the rows, or once for each row if they share the columns.  It does not wait for the others: such
+    a store must not write memory that the kernel reads.
     """
     names = tuple(dict.fromkeys((*kernel.body.loads, *kernel.body.written)))
     place = {name: f"b{number}" for number, name in enumerate(names)}
@@ -132,16 +132,16 @@ def _elements(function: Function, kernel: Loop, pitch: Mapping[str, int]) -> Ele
 
 
 def _hoisted(body: Body) -> list[int]:
-    """Return the steps of kind one that some store or reduction needs."""
+    """Return the steps of broadcast kind one that some store or reduction needs."""
     roots = [store.step for store in body.stores]
     roots += [body.steps[number].args[0] for number in reductions(body)]
     return [number for number in needed(body, roots) if body.steps[number].broadcast == "one"]
 
 
 def _hoists_columns(kernel: Loop) -> bool:
-    """Return whether to loop over rows within blocks of columns: a step is computed once a column.
+    """Return whether to loop over rows within blocks of columns, to hoist steps of kind column.
 
-    This needs a kernel without reductions, in which the order is free.
+    Without reductions the order of elements is free.
     """
     body = kernel.body
     computed = any(s.broadcast == "column" and s.op not in ("load", "index") for s in body.steps)
@@ -158,7 +158,7 @@ class _Block:
 
 
 class _Columns:
-    """The code of a kernel by blocks of columns.
+    """The emitter of a kernel by blocks of columns.
 
     Each block takes one pass over its rows per level of reductions, then `stores`, which happen
     once per column.

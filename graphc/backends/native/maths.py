@@ -1,4 +1,4 @@
-"""exp, log, tanh, sigmoid and erf of float vectors, as polynomials of our own.
+"""exp, log, tanh, sigmoid and erf of float vectors, computed by polynomials.
 
 Bounds are in units in the last place (ulp) of the result, against the exact value.  NaN gives
 NaN.  An operand or result too small for a normal float may count as 0: kernels run with
@@ -31,7 +31,7 @@ class _Format:
     ln2_low: float
     """The rest of ln(2): it is the sum of `ln2_high` and `ln2_low`."""
     largest_exp: float
-    """An x whose e**x is infinite, though 2**`bias` is not far below it."""
+    """An x whose e**x is infinite, though its power of two still fits in the exponent field."""
     smallest_exp: float
     """An x whose e**x counts as 0: below it the power of two would leave its exponent field."""
     smallest: float

@@ -1,4 +1,4 @@
-"""A loop of nothing but multiply-adds, by which the peak of a machine is measured."""
+"""A loop of nothing but multiply-adds, which measures the peak of a machine."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""The threads of this process that help its callers, the choice of their number, and the calls.
+"""The worker threads of this process, the choice of their number, and the calls of programs.
 
-They are Python's threads that stay inside one native call, without the interpreter's lock, and
+Workers are Python threads that stay inside one native call, without the interpreter's lock, and
 start when a program first wants several.  No caller waits for one that has not begun, so it does
-not matter when they arrive, nor if one is started twice.  After a fork the child starts its own.
+not matter when they arrive, or if one is started twice.  After a fork the child starts new ones.
 
 A program is called as a builtin made of machine code (see call_ir): a call costs a fifth of one
 through ctypes.  The number of threads is chosen at every call, by measured times; results do not
-depend on it.  A run is shared if that is faster by its own times, and cores are idle.  Now and then
-the other way is tried, so seldom that it costs under a hundredth.  A shared run that is late
-continues on its caller's thread alone.
+depend on it.  A run is shared if that was faster for this program, and cores are idle.  The other
+choice is tried so rarely that it costs less than a hundredth.  A shared run that is late continues
+on its caller's thread alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from graphc.base.usable_cores import SHARE, IdleCores
 from graphc.ir.op import Array
 
 PROBER = 0
-"""The number of the thread that reports an idle core: the caller's, who needs no thread."""
+"""The number of the thread that reports an idle core: the caller's, since it is no worker."""
 
 
 class Pool:
@@ -67,7 +67,7 @@ class Pool:
         return sum(thread.is_alive() for tid, thread in self._threads.items() if tid != PROBER)
 
     def start(self, threads: int) -> None:
-        """Start the workers for `threads` threads, as far as the system allows."""
+        """Start the workers for `threads` threads, or as many as the system allows."""
         wanted = range(1, min(threads, self.room))
         all(self._has(tid, f"graphc-{tid}", self._work) for tid in wanted)
 
@@ -82,7 +82,7 @@ class Pool:
 
     @property
     def answered(self) -> int | None:
-        """The time of the answer to the last question, by `time.monotonic_ns`; None before it."""
+        """The time of the answer to the last question, by `time.monotonic_ns`; None until then."""
         return int(self._answer_time[0]) if self._answered[0] == self._asked[0] else None
 
     def close(self) -> None:
@@ -103,8 +103,7 @@ class Pool:
     def _has(self, tid: int, name: str, work: Callable[[int], None]) -> bool:
         """Start a thread unless it is alive, and return whether it is.
 
-        It is in the dictionary before it starts.  If an interrupt leaves open whether it did,
-        another thread takes its number, which does no harm.
+        If an interrupt leaves open whether one started, another gets its number, which is harmless.
         """
         thread = self._threads.get(tid)
         if thread is not None and thread.is_alive():
@@ -115,7 +114,7 @@ class Pool:
         thread = self._threads.get(tid)
         if thread is None or not thread.is_alive():  # and no other caller started it meanwhile
             thread = threading.Thread(target=work, args=(tid,), name=name, daemon=True)
-            self._threads[tid] = thread
+            self._threads[tid] = thread  # before it starts, which an interrupt may end
             try:
                 thread.start()
             except RuntimeError:  # too many threads, or the interpreter is ending
@@ -184,8 +183,8 @@ def bind(
     """Return `run(n)`: it runs the program `symbol` on `table`, an array of addresses, and n rows.
 
     It uses up to `threads` threads; results must not depend on their number.  A program that is
-    not `long` runs on one thread and keeps the interpreter's lock: right up to some 20 us, the
-    time it takes to hand the lock over.  The callable keeps alive all that it needs.
+    not `long` runs on one thread and keeps the interpreter's lock: handing it over takes some
+    20 us.
     """
     workers = pool()
     frame = (ctypes.c_uint64 * len(WORDS))()
@@ -274,11 +273,11 @@ class Choice:
         self._next_trial = now + max(self._pause, int(SHARE * cost))
 
     def _pays(self) -> bool:
-        """Return whether a shared run is faster than one alone, as far as is known."""
+        """Return whether, by the measured times, a shared run is faster than one alone."""
         return self._gain() > 1 - PAYS
 
     def _gain(self) -> float:
-        """Return the share of the time alone that a shared run saves; 0 where not known."""
+        """Return the share of the time alone that a shared run saves; 0 if not measured."""
         alone, together = self._times
         return 1 - together / alone if together and alone else 0.0
 
@@ -309,5 +308,5 @@ class Choice:
 
 
 def _runs_in(span: int, time: float, least: int = 1) -> int:
-    """Return the number of runs of that time that fill a span, but not fewer than `least`."""
+    """Return how many runs of a time fill a span, at least `least`."""
     return max(least, int(span / max(1.0, time)))

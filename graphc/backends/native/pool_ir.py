@@ -2,18 +2,17 @@
 
 A program is `void (ptr table, i64 n, i64 part, i64 parts, i64 epoch)`: it computes one part of one
 epoch, or all epochs in order where `epoch` is negative.  An epoch is the code between two
-barriers.  Its parts do not depend on each other, so any thread may compute any of them.
+barriers.  Its parts are independent, so any thread may compute any of them.
 
 The caller publishes an epoch, and it and the workers claim parts, each its own first.  The caller
-computes the parts that no worker has begun, and waits only for claimed ones.  So a worker that the
-system does not run costs nothing, unless it stops in the middle of a part.
+computes the parts that no worker has begun, and waits only for claimed ones: a worker that the
+system does not run costs nothing, unless it stops amid a part.
 
 The pool's memory is zeroed, 64-byte aligned, and `offset_of(threads)` long: a `POOL`, and a
-`RECORD` for each thread, the caller first.  What different threads write lies in different cache
-lines.
+`RECORD` for each thread, the caller first.  Different threads write different cache lines.
 
-Numbers of epochs only grow.  Whoever claims a part of an epoch knows that it has not ended, so that
-the job in memory is its own.
+Numbers of epochs only grow.  An epoch cannot end before a thread that claimed a part of it is done,
+so the job in memory is that epoch's.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ POOL: Structure = {
     "asleep": ("i32", 196),  # whether the caller sleeps
     "slept": ("i32", 200),  # whether it did in this run
     "closing": ("i32", 256),  # whether workers must end
-    "asked": ("i32", 320),  # by the prober: questions,
-    "answered": ("i32", 324),  # answers,
-    "answer_time": ("i64", 328),  # and when it gave the last one, in nanoseconds
+    "asked": ("i32", 320),  # the number of questions to the prober,
+    "answered": ("i32", 324),  # the last one that it answered,
+    "answer_time": ("i64", 328),  # and when, in nanoseconds
 }
 RECORD: Structure = {
     "go": ("i32", 0),
@@ -85,9 +84,9 @@ _LIBC = ("declare i32 @sched_yield()", "declare i32 @clock_gettime(i32, ptr)")
 
 
 def machine_code(target: Target) -> tuple[Sequence[str], Mapping[str, object]]:
-    """Return declarations, and the code of a machine for what the text of functions names.
+    """Return a machine's declarations, and its code for `$pause` and so on in the text.
 
-    `pause` lets the processor know that this thread waits.  `save_mode` saves the float mode and
+    `pause` hints to the processor that this thread waits.  `save_mode` saves the float mode and
     sets ours: no traps, round to nearest, subnormal numbers are zero as operands and as results.
     `sleep` sleeps while the i32 at %word is %seen, and `wake` wakes its sleeper.
     """
@@ -96,6 +95,7 @@ def machine_code(target: Target) -> tuple[Sequence[str], Mapping[str, object]]:
         declared = [f"declare void @{hint}(i32)", f"declare i64 @{read}()"]
         declared.append(f"declare void @{write}(i64)")
         pause = f"call void @{hint}(i32 1)"
+        # Bit 24 of FPCR makes subnormal numbers zero.
         save = f"%mode = call i64 @{read}()\n  call void @{write}(i64 {1 << 24})"
         restore = f"call void @{write}(i64 %mode)"
     else:
@@ -103,6 +103,7 @@ def machine_code(target: Target) -> tuple[Sequence[str], Mapping[str, object]]:
         declared = [f"declare void @{name}(ptr)" for name in (read, write)]
         declared.append("declare void @llvm.x86.sse2.pause()")
         pause = "call void @llvm.x86.sse2.pause()"
+        # 0x1F80 masks traps; 0x8040 makes subnormal numbers zero.
         save = (
             "%mode = alloca i32, align 4\n  %ours = alloca i32, align 4\n"
             f"  call void @{read}(ptr %mode)\n  store i32 {0x1F80 | 0x8040}, ptr %ours\n"
@@ -116,6 +117,7 @@ def machine_code(target: Target) -> tuple[Sequence[str], Mapping[str, object]]:
         wake = "call i32 @__ulock_wake(i32 1, ptr %word, i64 0)"
     else:
         declared.append("declare i64 @syscall(i64, ...)")
+        # The system call is futex; 128 is a private wait, 129 a private wake.
         futex = f"call i64 (i64, ...) @syscall(i64 {98 if target.arm else 202}, ptr %word, "
         sleep, wake = f"{futex}i64 128, i64 %wide, ptr null)", f"{futex}i64 129, i64 1)"
     code = {

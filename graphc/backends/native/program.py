@@ -1,10 +1,10 @@
-"""A program as one module: a function for each run of kernels between other calls.
+"""A program as one LLVM module: a function for each run of kernels between other calls.
 
     void segment(ptr table, i64 n, i64 tid, i64 threads, i64 epoch)
 
 `table` holds the address of every block of memory that the program touches.  A call computes part
-`tid` of `threads` parts of one epoch, the kernels between two barriers, or of all epochs in order
-where `epoch` is negative: then there is one part.
+`tid` of `threads` of one epoch, the kernels between two barriers; or, if `epoch` is negative, all
+epochs in order as one part.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ def program_code(
 
 
 class _Emission:
+    """The module of a program under construction."""
+
     def __init__(self, program: Program, target: Target, skip: frozenset[int]) -> None:
         self.program, self.bits = program, target.bits
         self.module = Module()

@@ -42,7 +42,7 @@ def element_type(dtype: str) -> str:
 
 
 def literal(number: float, dtype: str) -> str:
-    """Return a scalar constant; floats as hexadecimal digits of the number rounded to the dtype."""
+    """Return a scalar constant; floats, rounded to the dtype, as a double's hexadecimal digits."""
     if dtype == "bool":
         return "true" if number else "false"
     if dtype not in FLOATS:
@@ -65,7 +65,7 @@ class Registers:
     """Instructions on vectors of `lanes` elements, appended to a function."""
 
     def __init__(self, function: Function, lanes: int) -> None:
-        """Begin; `lanes` is a power of two."""
+        """Append to `function`; `lanes` is a power of two."""
         self.function, self.lanes = function, lanes
         self._numbers: dict[tuple[Value, str], float] = {}
 
@@ -197,8 +197,7 @@ class Registers:
     def cast(self, x: Value, source: str, dtype: str) -> Value:
         """Return x in another dtype.
 
-        Floats become integers toward zero, the nearest integer beyond the range, NaN 0;
-        integers wrap.
+        Floats are truncated to integers and saturate, and NaN becomes 0; integers wrap.
         """
         before, after = self.type(source), self.type(dtype)
         if dtype == "bool":

@@ -37,11 +37,11 @@ class _Row:
     place: Place
     known: Known
     kept: Sequence[Known] | None
-    """For a row of few vectors the values of each, in all passes; else None."""
+    """The values of each vector, kept from pass to pass; None if a row has many vectors."""
 
 
 class RowLoops:
-    """The code of a kernel row by row: a pass over its columns for each level of reductions.
+    """The emitter of a kernel row by row: a pass over the columns per level of reductions.
 
     Then come `stores`, which happen once a row.
     """
@@ -111,7 +111,7 @@ class RowLoops:
     def _block(
         self, row: _Row, phase: Phase, column: Value | int, masks: Masks, sums: list[Value]
     ) -> list[Value]:
-        """Compute vector after vector, so that few values wait in registers."""
+        """Emit a block, vector after vector, so that few values occupy registers."""
         elements = self.elements
         vectors = row.kept or [ChainMap({}, row.known) for _ in masks]
         unknown = [number for number in phase.steps if number not in vectors[0]]
@@ -129,7 +129,7 @@ class RowLoops:
 
 
 def takes_lanes(kernel: Loop) -> bool:
-    """Return whether sixteen rows at once are best: they are reduced, and one fits in a vector."""
+    """Return whether to emit sixteen rows at once: they are reduced, and one fits in a vector."""
     few = isinstance(kernel.columns, int) and 1 < kernel.columns <= LANES
     many = not isinstance(kernel.rows, int) or kernel.rows >= LANES
     narrow = all(ITEMSIZE[dtype] == 4 for dtype in _moved(kernel.body))
@@ -144,7 +144,7 @@ def _moved(body: Body) -> Iterable[str]:
 
 
 class LaneRows:
-    """An emitter of the code for sixteen rows."""
+    """The emitter of sixteen rows at once, each in its own lane."""
 
     def __init__(
         self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]
@@ -173,7 +173,7 @@ class LaneRows:
             self._write_row(store, first, rows)
 
     def _pass(self, phase: Phase, first: Value | int, columns: Sequence[Known]) -> None:
-        """Compute the steps of each column that a phase needs."""
+        """Emit the steps that a phase needs, column by column."""
         for number in self.elements.of_span(phase.steps, "each"):
             step = self.body.steps[number]
             if step.op == "load" and number not in columns[0]:
@@ -188,7 +188,7 @@ class LaneRows:
     # ------------------------------------------------------------------ leaves
 
     def _of_rows(self, first: Value | int, step: Step) -> Value:
-        """Return a value that a row has once, for each lane its own."""
+        """Return a value of broadcast kind row or one, with each row's in its lane."""
         if step.op == "load" and step.broadcast == "row":
             return self.v.load(self._place(step.buffer, first, step.dtype), step.dtype)
         if step.op == "index" and step.broadcast == "row":
@@ -215,7 +215,7 @@ class LaneRows:
         return [self.f.address(start, step, element_type(dtype)) for step in steps]
 
     def _read(self, step: Step, first: Value | int) -> list[Value]:
-        """Return the columns of the rows."""
+        """Load sixteen rows, and return their columns."""
         lines = self._lines(step.buffer, first, step.dtype)
         rows = [self.v.load(line, step.dtype, self.mask) for line in lines]
         return self.v.transpose(rows, step.dtype)[: self.count]
@@ -233,7 +233,7 @@ class LaneRows:
         self.v.store(rows[store.step], self._place(store.buffer, first, dtype), dtype)
 
     def _reduced(self, number: int, columns: Sequence[Known]) -> Value:
-        """Reduce the columns in the order of a row's lanes: from 0 each, then halves are joined.
+        """Emit the columns' reduction in the order of a vector's lanes: each from 0, then halves.
 
         Lanes without a column would change nothing: they would add 0 to a sum that is not -0, or
         -inf to a maximum.
@@ -253,7 +253,7 @@ class LaneRows:
 
 
 def is_flat(kernel: Loop, elements: Elements) -> bool:
-    """Return whether the elements may be one row: nothing depends on where a row begins."""
+    """Return whether all elements may form one row: nothing depends on where a row begins."""
     body = kernel.body
     broadcasts = {step.broadcast for step in body.steps} | {
         store.broadcast for store in body.stores

@@ -1,4 +1,4 @@
-"""What of a program is native: its runs of kernels between other calls, their table, their key."""
+"""The native parts of a program: runs of kernels between other calls, their table, their key."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def layout(program: Program, skip: frozenset[int] = frozenset()) -> Layout:
 
 
 def kernels(program: Program, skip: frozenset[int]) -> Iterator[Instr]:
-    """Yield the instructions that are native code."""
+    """Yield the instructions that become native code."""
     for i, instr in enumerate(program.instrs):
         if instr.body is not None and i not in skip:
             yield instr
@@ -117,11 +117,11 @@ WRITERS = (
     "ir/access.py",
     "ir/forms.py",
 )
-"""The parts of the package that decide the text of a program."""
+"""The parts of the package that determine the text of a program."""
 
 
 def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None:
-    """Return a key: equal keys mean equal texts; None if the writers' source cannot be read."""
+    """Return a key whose equality means equal texts; None if `WRITERS` cannot be read."""
     writers = _writers()
     if writers is None:
         return None
@@ -129,13 +129,14 @@ def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None
         (instr.kind, None if i in skip else instr.body) for i, instr in enumerate(program.instrs)
     ]
     names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
+    # The text does not depend on live ranges.
     buffers = [program.buffers[name]._replace(first=0, last=0) for name in names]
     return repr((writers, bits, program.boundary, code, buffers))
 
 
 @lru_cache
 def _writers() -> str | None:
-    """Return a digest of the writers' own source, or None without it, as in an archive."""
+    """Return a digest of the source of `WRITERS`, or None without it, as in an archive."""
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     try:

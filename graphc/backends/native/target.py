@@ -74,7 +74,7 @@ def _unfit(triple: str, features: Mapping[str, bool]) -> str | None:
 def host() -> Target:
     """Return this machine, with vectors no wider than GRAPHC_VECTOR_BITS if that is set.
 
-    Call it if `available()` is None.  Raise GraphError for widths that this machine does not have.
+    Call it only if `available()` is None.  Raise GraphError for a width that this machine lacks.
     """
     return _host(os.environ.get("GRAPHC_VECTOR_BITS") or None)
 

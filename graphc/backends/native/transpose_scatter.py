@@ -1,8 +1,7 @@
 """Transposes, which copy a value with its axes permuted, and scatter-adds of rows.
 
 If the last axis is contiguous in the source too, a transpose copies its rows.  Else squares are
-read along the axis that is contiguous in the source, transposed in registers, and written along
-the last axis.
+read along the source's contiguous axis, transposed in registers, and written along the last one.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ WORD = {4: "int32", 8: "int64"}
 """The dtype as which elements are moved, by their bytes."""
 
 Body = Callable[[Value, Value, Value], None]
-"""A writer of a place's code: from its addresses in source and result, and a block's number."""
+"""An emitter of a copy: from the addresses in source and result, and the number of a block."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Axis:
 
 
 def emit_permuted(module: Module, kernel: Permutation) -> str:
-    """Return the copy `@permute(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
+    """Return a transpose's function, `(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
     dtype = WORD[ITEMSIZE[kernel.body.steps[0].dtype]]
     axes = _axes_of(kernel)
     return module.function(
@@ -56,7 +55,7 @@ def emit_permuted(module: Module, kernel: Permutation) -> str:
 
 
 def _axes_of(kernel: Permutation) -> tuple[Axis, ...]:
-    """Return the axes of the result longer than one; axes that stay together count as one."""
+    """Return the axes of the result longer than 1; axes that stay neighbours are merged."""
     sizes = [kernel.shape[axis] for axis in kernel.axes]
     found: list[Axis] = []
     for axis, (size, read) in enumerate(
@@ -72,7 +71,7 @@ def _axes_of(kernel: Permutation) -> tuple[Axis, ...]:
 
 
 class _Transpose:
-    """The writer of a copy's code."""
+    """The emitter of a transpose."""
 
     def __init__(self, v: Vectors, dtype: str, axes: Sequence[Axis]) -> None:
         self.v, self.f, self.dtype, self.axes = v, v.function, dtype, axes
@@ -99,7 +98,7 @@ class _Transpose:
         self._shared(others, [blocks], strip)
 
     def _shared(self, axes: Sequence[Axis], more: list[Value], body: Body) -> None:
-        """Emit a thread's part of all places in these axes, and of `more`."""
+        """Emit the body for a thread's part of the indices in these axes and in sizes `more`."""
         f = self.f
 
         def each(place: list[Value]) -> None:
@@ -127,7 +126,7 @@ class _Transpose:
     def _square(
         self, source: Value, target: Value, i: Value, inner: Axis, left: Value | None
     ) -> None:
-        """Copy SQUARE of both axes, from number i of the last one; masked if `left` is given."""
+        """Copy SQUARE of both axes, from index i of the last one; masked if `left` is given."""
         f, v, last = self.f, self.v, self.axes[-1]
         size, read = f.size(last.size), f.size(last.read)
         mask = None if left is None else v.mask_below(left)
@@ -167,7 +166,7 @@ def emit_scatter_add(module: Module, kernel: ScatterAdd) -> str:
 
 
 class _ScatterAdd:
-    """The code for a thread's columns: set them to zero, then add one row after the other."""
+    """The emitter for a thread's columns: set them to zero, then add all rows in order."""
 
     def __init__(self, v: Vectors, dtype: str, kernel: ScatterAdd) -> None:
         self.v, self.f, self.dtype, self.added = v, v.function, dtype, kernel

@@ -11,13 +11,13 @@ from graphc.ir.expr import COMPARISONS, Body, Step
 from graphc.ir.tensor_type import ITEMSIZE
 
 LEAVES = ("load", "fetch", "offset", "index", "size", "product", "sum", "max", "philox")
-"""The ops of the steps whose values the kernel around the body provides."""
+"""The ops of steps that the caller of `evaluate` emits."""
 
 Leaf = Callable[[Step], Value]
 
 
 class Vectors(Registers):
-    """Vectors to emit kernels with; see `Registers` for types, constants and arithmetic."""
+    """The emitter of a kernel's vectors; `Registers` has types, constants and arithmetic."""
 
     # ------------------------------------------------------------------ memory
 
@@ -114,7 +114,7 @@ class Vectors(Registers):
         self.each(count, piece)
 
     def clear(self, target: Value, count: Value | int, dtype: str) -> None:
-        """Write `count` zeros, rounded up to full vectors, from an address on."""
+        """Write `count` zeros to an address, rounded up to full vectors."""
         f, element = self.function, element_type(dtype)
 
         def zeros(i: Value, _: list[Value]) -> None:
@@ -177,7 +177,7 @@ class Vectors(Registers):
         return self._blocks_of_four(rows, dtype) if block == 4 else rows
 
     def _exchanged(self, rows: list[Value], distance: int, dtype: str) -> list[Value]:
-        """Transpose each square of 2 x 2 blocks of `distance` lanes, blocks taken whole."""
+        """Transpose each square of 2 x 2 blocks of `distance` lanes, which stay whole."""
         upper, lower = [], []
         for lane in range(self.lanes):
             odd = lane & distance
@@ -237,9 +237,9 @@ class Vectors(Registers):
     ) -> None:
         """Emit the steps with these numbers, in order, and add their vectors to `values`.
 
-        Arguments are found in `values`, as are steps already known.  `leaf` gets a step whose op is
-        in `LEAVES` and returns its vector.  Every step rounds by itself, so that the value of a
-        step does not depend on the other steps of the kernel.
+        Arguments and steps already known are in `values`.  `leaf` returns the vector of a step
+        whose op is in `LEAVES`.  Every step rounds by itself, so that its value does not depend on
+        the other steps of the kernel.
         """
         for number in numbers:
             if number in values:
@@ -322,7 +322,7 @@ def _floor_division(v: Registers, a: Value, b: Value, dtype: str) -> Value:
         by_zero = v.compare("equal", b, zero, dtype)
         quotient = v.binary("udiv", a, v.select(by_zero, one, b, dtype), dtype)
         return v.select(by_zero, zero, quotient, dtype)
-    # Division by 0, and of the smallest integer by -1, have no meaning in LLVM: divide by 1.
+    # Division by 0, and of the smallest integer by -1, is undefined in LLVM: divide by 1.
     by_minus_one = v.compare("equal", b, v.const(-1, dtype), dtype)
     by_zero = v.compare("equal", b, zero, dtype)
     divisor = v.select(v.binary("or", by_zero, by_minus_one, "bool"), one, b, dtype)

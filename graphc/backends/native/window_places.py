@@ -1,4 +1,4 @@
-"""The tiles of a window's product: neighbouring places of an image, by a panel of columns."""
+"""The tiles of a window's product: neighbouring places of an image times a panel of columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphc.kernels.kernel import CHUNK
 
 UNROLL = 2
 STRAIGHT = 160
-"""The most additions of a tile for which a run is unrolled without a loop."""
+"""The most additions of a tile for which a run is fully unrolled."""
 
 
 class PanelFunction:
@@ -34,13 +34,13 @@ class PanelFunction:
         self._epilogue = Epilogue(frame.elements(self.v), vectors, panel.masked)
 
     def row(self, number: Value) -> list[Value]:
-        """Return a row of the panel."""
+        """Load a row of the panel."""
         start = self.at("%v", self.f.mul(number, self.pitch))
         starts = range(0, self.pitch, self.v.lanes)
         return [self.v.load(self.at(start, i), self.dtype) for i in starts]
 
     def steps(self, offsets: Sequence[int]) -> Steps:
-        """Return the sums of places at these offsets."""
+        """Return the emitter of the sums of places at these offsets."""
         return Steps(self.v, self.dtype, self.vectors, list(offsets), "1")
 
     def finish(self, sums: Sequence[Value], row: Value, apart: int = 1) -> None:
@@ -54,7 +54,7 @@ class PanelFunction:
 
 
 class Places:
-    """The text of the tiles of an image."""
+    """The emitter of the tiles of an image."""
 
     def __init__(self, panel: PanelFunction, window: Window) -> None:
         self.panel, self.f, self.window = panel, panel.f, window
@@ -81,7 +81,7 @@ class Places:
             column += count * width
 
     def _tiles(self, s: Value, row: Value, column: int, count: int, width: int) -> None:
-        """Compute `count` tiles beside each other."""
+        """Emit `count` neighbouring tiles."""
         f = self.f
 
         def tile(i: Value, _: list[Value]) -> None:
@@ -97,11 +97,11 @@ class Places:
         self._tile(self.panel.at("%s", offset), f.add("%top", place), 1, 1)
 
     def _line(self, number: Value) -> Value:
-        """Return the offset at which a line of places begins."""
+        """Emit the offset at which a line of places begins."""
         return _offset_of(self.f, number, self.window.places[:-1], self.window.steps[:-1])
 
     def _tile(self, s: Value, row: Value, lines: int, width: int) -> None:
-        """Compute the tile of `lines` lines of `width` places."""
+        """Emit a tile of `lines` lines of `width` places."""
         above = self.window.steps[-2] if lines > 1 else 0
         offsets = [i * above + j * self.step for i in range(lines) for j in range(width)]
         panel, count = self.panel, len(offsets) * self.panel.vectors
@@ -114,7 +114,7 @@ class Places:
     def _runs(
         self, steps: Steps, unroll: int, axis: int, s: Value, carried: list[Value]
     ) -> list[Value]:
-        """Return b's panel past the runs of all offsets from an axis on, and the sums."""
+        """Emit the runs of all offsets from an axis on; return the next row of b, and the sums."""
         f, run, panel = self.f, self.window.run, self.panel
         if axis == len(self.window.reach):
             v, *sums = carried
@@ -149,7 +149,7 @@ def when_in_phases(
     phases: Sequence[Phase],
     body: Callable[[], None],
 ) -> None:
-    """Emit the body under the condition that places of these numbers are in these phases."""
+    """Emit the body, to run if a place with these indices is in these phases."""
     conditions = []
     for number, phase, apart in zip(numbers, phases, window.divisor, strict=False):
         if apart > 1:
@@ -178,7 +178,7 @@ def _lines(window: Window, most: int) -> int:
 
 
 def cuts(size: int, most: int) -> Iterator[tuple[int, int]]:
-    """Cut a size into nearly equal parts of at most `most`: yield counts and widths."""
+    """Yield the counts and widths of nearly equal parts of a size, each at most `most`."""
     parts = -(-size // most)
     width, wider = divmod(size, parts)
     for count, found in ((wider, width + 1), (parts - wider, width)):
@@ -187,7 +187,7 @@ def cuts(size: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 class SpreadPlaces:
-    """The code of the places [%low, %high) of an image: whole lines, single places around them."""
+    """The emitter of an image whose pixels are spread: whole lines, single places around them."""
 
     def __init__(self, panel: PanelFunction, window: Window) -> None:
         self.panel, self.f, self.window = panel, panel.f, window
@@ -201,7 +201,7 @@ class SpreadPlaces:
         in_blocks(self.f, self.across, self._line, self._single)
 
     def _line(self, place: Value) -> None:
-        """Compute a line of places: in each phase neighbours are `apart`."""
+        """Emit a line of places, phase by phase."""
         for outer in self.outer:
             body = partial(self._phases, place, outer)
             when_in_phases(self.f, self.window, self._numbers(place)[:-1], outer, body)
@@ -215,7 +215,7 @@ class SpreadPlaces:
                     column += width
 
     def _single(self, place: Value) -> None:
-        """Compute one place, in any phase."""
+        """Emit one place, in any phase."""
         numbers = self._numbers(place)
         for phases in product(self.outer, self.last):
             outer, last = phases
@@ -232,7 +232,7 @@ class SpreadPlaces:
         return self.f.indices(place, self.window.places[1:])
 
     def _tile(self, line: Value, phases: Sequence[Phase], column: Value | int, width: int) -> None:
-        """Compute `width` places of a line, from number `column` within the phase on."""
+        """Emit `width` places of a line, from number `column` within the phase on."""
         f, panel, window = self.f, self.panel, self.window
         channels, apart, step = window.channels, window.divisor[-1], self.pitches[-1]
         numbers = self._numbers(line)[:-1]
