@@ -10,7 +10,7 @@ from graphc.base.door import higher
 
 
 class Missing:
-    """A base of classes on which people look for the methods of other libraries."""
+    """A base of classes that answers the names of other libraries with a hint."""
 
     __slots__ = ()
 

@@ -57,7 +57,7 @@ def work_budget(file: str, *, nbytes: int, nodes: int, work: float | None = None
 
     `work` allows that many times as much; None means GRAPHC_WORK, or 1.  Within another budget this
     changes nothing.  Raise ModelFileError if the work exceeds the budget, even if code inside
-    turned that error into another.
+    caught it and raised another.
     """
     if _current.get() is not None:
         yield

@@ -44,8 +44,8 @@ class AxisMap(NamedTuple):
 class AccessMap:
     """An `AxisMap` for each dimension of the result, and the value of missing elements.
 
-    If it is `given`, the index of the first dimension is not that of the row, but a number that
-    the row has; it is one of the positions.
+    If `given`, the index of the first dimension is not that of the row, but a number stored for
+    the row, which always is a position.
     """
 
     axes: tuple[AxisMap, ...]
@@ -64,7 +64,7 @@ def dense_maps(shape: Sequence[Dim]) -> list[AxisMap]:
 
 
 def merged_axes(shape: Shape, maps: Sequence[AxisMap]) -> tuple[Shape, list[AxisMap]]:
-    """Merge neighbouring dimensions that are one in memory; the first stays by itself."""
+    """Merge adjacent dimensions that are contiguous in memory; the first stays separate."""
     sizes, found = [shape[0]], [maps[0]]
     for size, axis in zip(shape[1:], maps[1:], strict=True):
         one = _one(found[-1], sizes[-1], axis, size) if len(found) > 1 else None

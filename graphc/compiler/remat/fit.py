@@ -34,10 +34,10 @@ NEAR = 50
 
 
 def fitted(plan: Plan, budget: int) -> Plan | None:
-    """Return a plan that needs at most `budget` bytes, since its programs recompute values.
+    """Return the plan, changed to recompute values so that it needs at most `budget` bytes.
 
-    It is the plan itself if that fits as it is, and None if no such plan is found, or if its pass
-    list does not have the pass.
+    It is the plan itself if that fits, and None if no such plan is found or if its pass list lacks
+    `rematerialize`.
     """
     over = plan.memory.total - budget
     if over <= 0:
