@@ -1,4 +1,4 @@
-"""Zeros around images, and insides of images, that window products handle themselves.
+"""Pads and crops of images that products over windows handle themselves.
 
     padded = pad(x)           y = conv(padded, w)          y = conv(x, w), 0 around x
     dp = conv_dx(dy, w)       dx = dp[inside]              dx = conv_dx(dy, w), inside alone

@@ -33,7 +33,7 @@ class Function:
 
 
 def _call(ufunc: np.ufunc, out: Array, *ins: Array) -> Sequence[Call]:
-    if ufunc in (np.maximum, np.minimum):
+    if ufunc in (np.maximum, np.minimum):  # NumPy warns of a third positional argument
         return (partial(ufunc, *ins, out=out),)
     return (partial(ufunc, *ins, out),)  # quicker than with out=
 
