@@ -222,6 +222,7 @@ def take_rows(
     matrix = source.reshape(-1, first.pitch)
     start = column.shift + part.columns.start
     if (start, out.shape[-1]) == (0, first.pitch):
+        # with the mode "raise" NumPy would write to a buffer first, then copy that to `out`
         return (partial(matrix.take, rows.reshape(-1), 0, out, "clip"),)
     columns = matrix[:, start : start + out.shape[-1]]
     return (partial(columns.take, rows.reshape(-1), 0, out, "clip"),)
@@ -239,5 +240,6 @@ def scatter_add(
         partial(places.clip, number(0, "int64"), top, places),
         partial(np.multiply, places, number(columns, "int64"), places),
         partial(np.add, places, np.arange(columns), places),
+        # `out[places] += rows` would add only one of the rows with the same index
         partial(np.add.at, out.reshape(-1), places.reshape(-1), rows.reshape(-1)),
     )

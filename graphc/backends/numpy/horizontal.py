@@ -86,7 +86,7 @@ def horizontal(program: Program) -> Horizontal:
     found = _KNOWN.get(id(program))
     if found is None:
         found = _KNOWN[id(program)] = Horizontal(program)
-        finalize(program, _KNOWN.pop, id(program))
+        finalize(program, _KNOWN.pop, id(program))  # another program may get the id
     return found
 
 
