@@ -1,4 +1,4 @@
-"""Nodes that are differentiated by, which passes before Backward keep."""
+"""The nodes to differentiate by, which passes before Backward must keep."""
 
 from __future__ import annotations
 

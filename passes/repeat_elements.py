@@ -119,7 +119,7 @@ class _Elements:
         return any(reader.name not in self.forward for reader in self._readers(name))
 
     def _is_kept(self, name: str) -> bool:
-        """Return whether a value is in memory whatever the backward part reads of its elements."""
+        """Return whether a value is in memory in any case: a source, a root or read by a call."""
         known = self._kept.get(name)
         if known is None:
             known = self._kept[name] = self._must_be_kept(name)

@@ -73,7 +73,7 @@ class Runner(Protocol):
 
 
 class PeakWork(NamedTuple):
-    """Work that does next to nothing but multiply-adds, which shows the peak of a machine."""
+    """Work of almost only multiply-adds, which measures the peak of a machine."""
 
     name: str
     flops: int
@@ -83,7 +83,7 @@ class PeakWork(NamedTuple):
 
 
 class Backend(Protocol):
-    """A way to run programs."""
+    """The interface that each backend implements: a way to run programs."""
 
     name: str
     compiles: bool

@@ -87,7 +87,7 @@ class Timed(Protocol):
 
     @property
     def cost(self) -> Any:
-        """Its work: `flops` and `bytes`."""
+        """The work of the instruction: `flops` and `bytes`."""
 
     @property
     def roof(self) -> float:
@@ -95,7 +95,7 @@ class Timed(Protocol):
 
     @property
     def verdict(self) -> str:
-        """What it is bound by: compute, memory or overhead."""
+        """The limit that it is bound by: compute, memory or overhead."""
 
     @property
     def line(self) -> str:

@@ -53,7 +53,7 @@ _current: ContextVar[_Budget | None] = ContextVar("work", default=None)
 
 @contextmanager
 def work_budget(file: str, *, nbytes: int, nodes: int, work: float | None = None) -> Iterator[None]:
-    """Count the work inside for a file of `nbytes` bytes, whose graph makes `nodes` nodes.
+    """Count the work in the context for a file of `nbytes` bytes, whose graph makes `nodes` nodes.
 
     `work` allows that many times as much; None means GRAPHC_WORK, or 1.  Within another budget this
     changes nothing.  Raise ModelFileError if the work exceeds the budget, even if code inside

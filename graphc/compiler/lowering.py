@@ -119,7 +119,7 @@ class Lowering:
         self.instrs.append(kernel_instr(kernel, names))
 
     def _permute(self, node: Node, axes: tuple[int, ...]) -> None:
-        """Copy a value with its axes permuted."""
+        """Add a copy of a value with its axes permuted."""
         (source,) = node.inputs
         space = by_last(node.type.shape)
         builder = BodyBuilder()
@@ -130,7 +130,7 @@ class Lowering:
         self.instrs.append(kernel_instr(kernel, (node.name,)))
 
     def _scatter_add(self, node: Node) -> None:
-        """Scatter-add slices at their indices."""
+        """Add the kernel of a scatter-add."""
         indices, rows = node.inputs
         of_indices = self.graph[indices].type
         builder = BodyBuilder()
@@ -149,7 +149,7 @@ class Lowering:
         self.instrs.append(kernel_instr(kernel, (node.name,)))
 
     def _join(self, joined: Joined) -> None:
-        """Copy each part to its columns."""
+        """Add copies of the parts of a concatenation to its columns."""
         name, type = joined.node.name, joined.node.type
         width = joined.parts[-1].stop
         for number, part in enumerate(joined.parts):

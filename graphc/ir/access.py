@@ -10,7 +10,7 @@ from graphc.ir.tensor_type import Dim, Shape, count
 
 
 class AxisMap(NamedTuple):
-    """The map of an index of the result to a position in one dimension of the value that is read.
+    """An axis map: from an index of the result to a position in one dimension of the source.
 
     The position is (index * scale + shift) / divisor, which must be one of `size`
     positions, `pitch` elements from each other; otherwise nothing is read.  A fraction is not a

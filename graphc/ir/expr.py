@@ -70,7 +70,7 @@ class Store(NamedTuple):
 
 @dataclass(frozen=True)
 class Body:
-    """Steps in order, then stores.
+    """The body of a kernel: steps in order, then stores.
 
     No step reads a buffer that a store of the kernel changed before: a kernel loads all that it
     needs of an element before it stores that element.

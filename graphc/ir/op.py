@@ -115,7 +115,7 @@ class Op:
         raise NotImplementedError(f"op {self.name} has no reference rule")
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        """Return the result in training or in inference, which only a layer tells apart."""
+        """Return the result in training or in inference, which only layers distinguish."""
         return self.reference(ins)
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:

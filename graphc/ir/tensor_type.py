@@ -140,12 +140,12 @@ class TensorType(metaclass=_Shared):
 
     @property
     def is_float(self) -> bool:
-        """Return whether gradients can flow through a value of this type."""
+        """Whether gradients can flow through a value of this type."""
         return self.dtype in FLOATS
 
     @property
     def batched(self) -> bool:
-        """Return whether the size depends on the batch."""
+        """Whether the size depends on the batch."""
         return any(isinstance(dim, Batch) for dim in self.shape)
 
     def size(self, n: int) -> int:

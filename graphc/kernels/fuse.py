@@ -95,7 +95,7 @@ class Fuser:
         return Gemm(m, n, of.inner, a, b, *sides, product.type.dtype, body, partition, of.window)
 
     def _stack(self, group: Group, product: Node, of: Product, body: Body) -> Gemm:
-        """Return the kernel of many products."""
+        """Return the kernel of a stack of products."""
         grouping, sides = self._grouping, (of.trans_a, of.trans_b)
         a, b = (
             Factor(grouping.root(name), grouping.type(name).shape, grouping.strides.get(name), side)

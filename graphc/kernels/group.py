@@ -54,7 +54,7 @@ class Group:
         return axis is None or self.axis is None or axis == self.axis
 
     def takes_places(self, places: Sizes) -> bool:
-        """Return whether the rows may be those of several dimensions."""
+        """Return whether the group's rows may have these dimensions."""
         if self.product is not None or self.axis is not None:
             return False
         return self.places in (None, places) and not any(node.op.is_random for node in self.nodes)

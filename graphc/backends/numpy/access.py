@@ -34,7 +34,7 @@ class Run(NamedTuple):
 
     @property
     def cut(self) -> slice:
-        """The indices."""
+        """The indices as a slice."""
         return slice(self.start, self.start + (self.length - 1) * self.step + 1, self.step)
 
 

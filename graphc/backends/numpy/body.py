@@ -244,7 +244,7 @@ class _Planning:
             at = self._placeable_operand(at, store)
 
     def _shape(self, broadcast: Broadcast) -> tuple[bool, bool]:
-        """Return whether a value of a broadcast has several rows, and several columns."""
+        """Return whether a value of a broadcast kind has several rows, and several columns."""
         rows, columns = space(self.kernel)
         return (
             broadcast in ("each", "row") and rows != 1,

@@ -32,7 +32,7 @@ class Tail:
     shared: Shared
 
     def plan(self, elements: int) -> BodyPlan:
-        """Return the plan of the update of so many elements."""
+        """Return the plan of an update of `elements` elements."""
         return known_plan(Loop(1, elements, "columns", self.body, "none"), self.shared)
 
 
@@ -48,7 +48,7 @@ class Parts(NamedTuple):
 
 
 class Update(NamedTuple):
-    """A kernel of a program in its parts."""
+    """A kernel of a program, cut into head and tail."""
 
     parts: Parts
     kernel: Planned
@@ -85,7 +85,7 @@ class Update(NamedTuple):
 
 
 def update_of(program: Program, kernel: Planned) -> Update | None:
-    """Return a kernel in its parts, or None if it does not end in an update of a fixed size."""
+    """Return a kernel cut in two, or None if it does not end in an update of a fixed size."""
     if kernel.plan is None:
         return None
     buffers = [(place, program.buffers[name]) for place, name in kernel.names.items()]
@@ -105,7 +105,7 @@ def _has_neighbours(buffer: Buffer) -> bool:
 
 @lru_cache(maxsize=4096)
 def _parts(plan: BodyPlan, apart: frozenset[str]) -> Parts | None:
-    """Return the parts of a kernel, of whose buffers those in `apart` have neighbours."""
+    """Return the parts of a kernel; its buffers in `apart` have neighbours."""
     kernel = plan.kernel
     if isinstance(kernel, ScatterAdd) or (isinstance(kernel, Gemm) and kernel.stack is not None):
         return None
@@ -172,7 +172,7 @@ class _Cut:
         return self._size(step.broadcast) != 1
 
     def parts(self, shared: Shared) -> Parts:
-        """Return the head and the tail of a kernel, of whose buffers these share bytes."""
+        """Return the head and the tail; `shared` lists the buffers that share bytes."""
         order = self.tail if self.at is None else [self.at, *self.tail]
         number = {i: place for place, i in enumerate(order)}
         states: dict[str, str] = {}

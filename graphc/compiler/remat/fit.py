@@ -172,7 +172,7 @@ class Fitting:
 
     @cached_property
     def values(self) -> Values:
-        """The values to choose from."""
+        """The values that can be recomputed or kept."""
         return Values(self._head[-1].graph, self.plan.batch)
 
     @cached_property

@@ -44,7 +44,7 @@ class Change(NamedTuple):
 
 @dataclass(eq=False)
 class Move:
-    """One value to be recomputed, with all consequences."""
+    """One value to recompute, and what follows for memory and work."""
 
     value: Value
     time: int
@@ -101,7 +101,7 @@ class Choice:
         return move
 
     def _need(self, move: Move, value: Value) -> int:
-        """Add what recomputing a value at the time of the move needs of its operands.
+        """Add to a move what recomputing a value then needs of its operands.
 
         Return how many values were visited.
         """
@@ -143,7 +143,7 @@ class Choice:
         return int(np.maximum(before - limit, 0).sum() - np.maximum(after - limit, 0).sum())
 
     def apply(self, move: Move) -> None:
-        """Record that a move is made."""
+        """Apply a move to the choice."""
         for start, end, nbytes in move.changes:
             self.bytes[start:end] += nbytes
         for value in (*move.again, *move.pulled):

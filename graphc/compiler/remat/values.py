@@ -39,7 +39,7 @@ class Value:
 
     @property
     def saved(self) -> bool:
-        """Return whether the value is kept for the backward part."""
+        """Whether the value is kept for the backward part."""
         return bool(self.reads)
 
 
