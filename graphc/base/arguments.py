@@ -115,7 +115,7 @@ def checked_whole(
     hint: str = "",
     error: type[GraphError] = GraphError,
 ) -> int:
-    """Return a whole number from `least` up as an int; raise `error`, at the user's line, if not."""
+    """Return a whole number from `least` up as an int; else raise `error` at the user's line."""
     number = whole(given, least)
     if number is None:
         start = "" if least is None else f" from {least} up"
