@@ -111,7 +111,7 @@ FUNCTIONS = {
     "dataloader": "fit",
     "train": "fit",
 }
-"""From other libraries' names, in small letters without `_`, to graphc's."""
+"""For other libraries' names, in small letters without `_`, graphc's."""
 
 
 def no_attribute(name: str, known: Iterable[str]) -> AttributeError:

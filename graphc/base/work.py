@@ -17,15 +17,15 @@ from contextvars import ContextVar
 from graphc.base.errors import GraphError, ModelFileError
 
 NODES = 16_000
-"""The nodes that may be made for any file, besides those that its graph makes by itself."""
+"""The nodes that may be made for any file, besides those of its graph."""
 ELEMENTS = 1 << 25
 """The numbers that may be computed for any file."""
 ELEMENTS_EACH = 16
-"""The numbers that may be computed besides for each byte of the file."""
+"""The further numbers that may be computed for each byte of the file."""
 BYTES = 32 << 20
 """The bytes of arrays that may be made for any file."""
 BYTES_EACH = 16
-"""The bytes of arrays that may be made besides for each byte of the file."""
+"""The further bytes of arrays that may be made for each byte of the file."""
 
 VARIABLE = "GRAPHC_WORK"
 

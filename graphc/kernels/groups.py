@@ -95,7 +95,7 @@ class Grouping(GroupRules):
         self.group_of[node.name] = group
         for root in reads:
             readers = self._readers.setdefault(root, [])
-            if group not in readers[-4:]:
+            if group not in readers[-4:]:  # a search of all would be quadratic
                 readers.append(group)
 
     def _seal(self, node: Node, group: Group | None, reads: Iterable[str]) -> None:

@@ -105,7 +105,7 @@ class Horizontal:
         base = align(max((*own, *tails), default=0))
         slots = max((group.slot + 1 for group in self.groups), default=0)
         self.starts = [base]
-        """Where in the scratch each slot begins."""
+        """The offset of each slot in the scratch."""
         for slot in range(slots):
             most = max((g.room for g in self.groups if g.slot == slot), default=0)
             self.starts.append(self.starts[-1] + most)
