@@ -147,7 +147,7 @@ class _Planning:
             self.reads.setdefault(read.buffer, []).append(read)
         self.placed: dict[int, str] = {}
         self.kept: dict[int, Value] = {}
-        """The temporaries of values that are only loaded and stored, but overwritten between."""
+        """The temporaries of values that are only loaded and stored, but overwritten in between."""
         self.values: dict[int, Value] = {}
         self.temporaries: list[Value] = []
         self.free: dict[tuple[str, str], list[int]] = {}
