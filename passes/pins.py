@@ -1,4 +1,4 @@
-"""The nodes to differentiate by, which passes before Backward must keep."""
+"""The nodes to differentiate by, which earlier passes must keep."""
 
 from __future__ import annotations
 

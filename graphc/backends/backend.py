@@ -83,7 +83,7 @@ class PeakWork(NamedTuple):
 
 
 class Backend(Protocol):
-    """The interface that each backend implements: a way to run programs."""
+    """The interface that each backend implements."""
 
     name: str
     compiles: bool

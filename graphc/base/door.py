@@ -57,7 +57,7 @@ HIGHER = {
     "notebook": "graphc.view.render.notebook_bundle",
     "pickled": "graphc.files.serialize.pickled",
 }
-"""For each name that lower rooms ask for, the module and the object that implement it."""
+"""For each name that lower rooms ask for, the object that implements it."""
 
 
 def higher(name: str) -> Any:

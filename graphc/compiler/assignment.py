@@ -158,7 +158,7 @@ class Assignment:
         free: dict[TensorType, list[Slot]] = {}
         for i, instr in enumerate(self.instrs):
             if i and self.epochs[i] != self.epochs[i - 1]:
-                free = {}  # the arena gives these bytes to slots of later epochs
+                free = {}  # the arena shares bytes between epochs
             for name in instr.outs:
                 self._give_slot(name, instr, i, slots, free)
             for number in dict.fromkeys(self.root[name] for name in (*instr.ins, *instr.outs)):

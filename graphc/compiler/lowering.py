@@ -149,7 +149,7 @@ class Lowering:
         self.instrs.append(kernel_instr(kernel, (node.name,)))
 
     def _join(self, joined: Joined) -> None:
-        """Add copies of the parts of a concatenation to its columns."""
+        """Add a copy of each part to its columns."""
         name, type = joined.node.name, joined.node.type
         width = joined.parts[-1].stop
         for number, part in enumerate(joined.parts):

@@ -116,7 +116,7 @@ class Builder:
         return () if here is None else (here,)
 
     def insert(self, node: Node) -> Value:
-        """Add a node as it is; its operands must have been added before."""
+        """Add a node as it is, after its operands."""
         spend_nodes()
         self.nodes[node.name] = node
         return Value(self, node.name)

@@ -30,7 +30,7 @@ Attribute = int | float | bool | str | AccessMap | tuple[int, ...] | None
 
 
 class Step(NamedTuple):
-    """One value of a body: an op of earlier steps, which are given by number.
+    """One value of a body: an op of earlier steps, by their numbers.
 
     Besides the scalar functions (see `graphc.kernels.functions`) the ops are
 

@@ -74,7 +74,7 @@ class Op:
     is_random: ClassVar[bool] = False
     """Whether the op draws random numbers."""
     is_control: ClassVar[bool] = False
-    """Whether operands after the first are control dependencies, whose bytes it does not read."""
+    """Whether operands after the first are control dependencies, which it does not read."""
     is_linear: ClassVar[bool] = False
     """Whether the result of a sum of operands is the sum of their results, but for rounding."""
     only_moves: ClassVar[bool] = False

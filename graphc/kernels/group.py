@@ -41,7 +41,7 @@ class Group:
     forward: bool = True
     position: int = -1
     sealed: bool = False
-    """Whether the group takes no more nodes, since it may no longer be delayed."""
+    """Whether the group takes no more nodes."""
 
     def add(self, node: Node, placement: Placement) -> None:
         """Add a node."""

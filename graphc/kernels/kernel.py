@@ -26,7 +26,7 @@ first thread runs it)."""
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop that runs the body at each of `rows` x `columns` elements.
+    """The body, run at each of `rows` x `columns` elements.
 
     Sums and maxima reduce `axis`: "columns" reduces each row to a number, "rows" each
     column.  Steps that depend on a reduction read its final value.
@@ -84,7 +84,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Gemm:
-    """A matrix product, with the body run at each of its m x n elements.
+    """A matrix product, and the body, run at each of its m x n elements.
 
     product(i, j) = sum over p of a(i, p) * b(p, j)
 

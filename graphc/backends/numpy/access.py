@@ -40,7 +40,7 @@ class Run(NamedTuple):
 
 NO_RUN = Run(0, 1, 0, 0, 0)
 SHORT = 64
-"""NumPy is slow at many contiguous pieces of fewer elements than this."""
+"""NumPy is slow at many pieces of fewer elements."""
 
 
 def is_view(kernel: Loop, step: Step) -> bool:
@@ -222,7 +222,7 @@ def take_rows(
     matrix = source.reshape(-1, first.pitch)
     start = column.shift + part.columns.start
     if (start, out.shape[-1]) == (0, first.pitch):
-        # with the mode "raise" NumPy would write to a buffer first, then copy that to `out`
+        # in the mode "raise" NumPy would buffer `out`
         return (partial(matrix.take, rows.reshape(-1), 0, out, "clip"),)
     columns = matrix[:, start : start + out.shape[-1]]
     return (partial(columns.take, rows.reshape(-1), 0, out, "clip"),)
@@ -240,6 +240,6 @@ def scatter_add(
         partial(places.clip, number(0, "int64"), top, places),
         partial(np.multiply, places, number(columns, "int64"), places),
         partial(np.add, places, np.arange(columns), places),
-        # `out[places] += rows` would add only one of the rows with the same index
+        # `out[places] += rows` would add one row an index
         partial(np.add.at, out.reshape(-1), places.reshape(-1), rows.reshape(-1)),
     )

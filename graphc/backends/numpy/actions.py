@@ -19,7 +19,7 @@ from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.kernels.philox import fill_words, mask_scratch
 
 ONES = 4096
-"""The number of shared ones; a sum is computed as a product with ones."""
+"""The number of shared ones: sums are products with ones."""
 NARROW = 64
 """The most columns of a narrow kernel: NumPy is slow at many short rows."""
 
@@ -86,7 +86,7 @@ def _form_of_select(steps: Sequence[Step], step: Step, constants: Mapping[int, A
 
 
 def action_of(kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[Value]) -> Action:
-    """Return the action that writes the value of a step to `out`."""
+    """Return the action that writes a step to `out`."""
     if step.op in ("sum", "max"):
         return _reduction(kernel, step, out, ins[0])
     if step.op == "product":

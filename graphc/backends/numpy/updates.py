@@ -98,7 +98,7 @@ def update_of(program: Program, kernel: Planned) -> Update | None:
 
 
 def _has_neighbours(buffer: Buffer) -> bool:
-    """Return whether other buffers are adjacent to a buffer in memory, as to a state."""
+    """Return whether a buffer is adjacent to others in memory, as a state is."""
     given = buffer.space == "feed" and buffer.key.startswith("gradient:")
     return not buffer.pitch and (buffer.space == "state" or given)
 

@@ -34,7 +34,7 @@ NEAR = 50
 
 
 def fitted(plan: Plan, budget: int) -> Plan | None:
-    """Return the plan, changed to recompute values so that it needs at most `budget` bytes.
+    """Return the plan, with values recomputed so that it needs at most `budget` bytes.
 
     It is the plan itself if that fits, and None if no such plan is found or if its pass list lacks
     `rematerialize`.
@@ -172,7 +172,7 @@ class Fitting:
 
     @cached_property
     def values(self) -> Values:
-        """The values that can be recomputed or kept."""
+        """The values to recompute or keep."""
         return Values(self._head[-1].graph, self.plan.batch)
 
     @cached_property
