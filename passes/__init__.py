@@ -13,7 +13,7 @@ The order and its reasons:
 - `cse`, `fold_constants` and `dead_code` a second time: gradient rules and optimizers repeat each
   other's constants and leave parts unread.
 - Fusion only now, so that fused ops need no gradient rule.  `fold_batchnorm` goes first,
-  since the affine that it leaves may be fused with the relu behind it.
+  since the affine that it leaves may be fused with the relu after it.
 - `dead_code` then: the plan has an instruction for every node that is left.
 - `rematerialize` last, and only if a plan is over its budget: it has to know what is
   fused, and nothing may merge its clones.

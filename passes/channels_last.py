@@ -65,10 +65,10 @@ class _Walk:
         self.graph = graph
         self.b = Builder.like(graph)
         self.new: dict[str, str] = {}
-        """From a node that is left out to the one that replaces it."""
+        """For each node that is left out, the one that replaces it."""
         self.images: dict[str, _Image] = {}
         self.matrices: dict[str, Value] = {}
-        """From images with their channels last to the matrix that they are a reshape of."""
+        """For each image with channels last that is a reshape of a matrix, that matrix."""
         self.pins = pinned(graph)
         self.wanted = _wanted(graph)
         self.changed = False
@@ -94,7 +94,7 @@ class _Walk:
         self.b.insert(node)
 
     def _known(self, node: Node, inputs: Sequence[str]) -> Value | None:
-        """Return the value that a node which transposes an image back is equal to, or None."""
+        """Return the value that a node equals, as it transposes an image back, or None."""
         image = self.images.get(inputs[0]) if inputs else None
         if image is None or node.type != image.last.type:
             return None
@@ -102,7 +102,7 @@ class _Walk:
         return image.last if back or (isinstance(node.op, Reshape) and _free(node.type)) else None
 
     def _note(self, node: Node, inputs: Sequence[str]) -> None:
-        """Remember an image that is transposed to channels first, and a matrix that is an image."""
+        """Record an image that is transposed to channels first, or a matrix that is an image."""
         if not isinstance(node.op, (Transpose, Reshape)) or node.type.rank < 2:
             return
         x = self.b.value(inputs[0])
@@ -116,7 +116,7 @@ class _Walk:
             if made or x.name in self.matrices:
                 self.images[node.name] = _Image(x, self.matrices.get(x.name))
 
-    # ------------------------------------------------------------------ before it is turned
+    # ------------------------------------------------------------------ before the transpose
 
     def _moved(self, node: Node, inputs: Sequence[str]) -> bool:
         """Build the node before the transpose of its operands; return whether that is possible."""
@@ -135,7 +135,7 @@ class _Walk:
         return True
 
     def _of_pixels(self, node: Node, inputs: Sequence[str]) -> _Image | None:
-        """Return the node on matrices, or None if an operand depends on which pixel is which."""
+        """Return the node on matrices, or None if its op or an operand has no such form."""
         op = _on_matrix(node.op, node.type.rank)
         if op is None:
             return None
@@ -204,7 +204,7 @@ class _Walk:
 
 
 def _wanted(graph: Graph) -> set[str]:
-    """Return the values that are transposed to channels last, and those that they are made from."""
+    """Return the values that are transposed to channels last, and what they are computed from."""
     found: set[str] = set()
     for node in reversed(list(graph)):
         op = node.op
@@ -238,7 +238,7 @@ def _free(image: TensorType) -> bool:
 
 
 def _span(x: TensorType, image: TensorType) -> Shape | None:
-    """Return the shape of an operand beside a matrix of pixels, or None if it does not broadcast.
+    """Return the shape of an operand of a matrix of pixels, or None if it does not broadcast.
 
     It has all elements, a number for each channel, or one number.
     """

@@ -7,7 +7,7 @@
                                    gradients w: d_w.sum
 
 Gradients lie in one flat buffer in the order in which they are computed, the last layer's first.
-A bucket is a piece of it that is sent as soon as it is complete, while the backward pass goes on.
+A bucket is a piece of it that is sent as soon as it is complete, while the backward pass continues.
 The last bucket also holds the losses, and states that depend on rows, which are averaged.
 """
 
@@ -74,7 +74,7 @@ def _gradients(b: Builder) -> dict[str, Value]:
 
 
 def _advance_late(b: Builder, state: str, event: str) -> None:
-    """Let a counter keep its old value to the end: shards that run in step all read it."""
+    """Update a counter only at the end: shards that run in step all read its old value."""
     value = b.value(b.updates[state])
     with b.at(value.node.locs):
         late = b.apply(After(), value, b.value(event), name=b.unique(f"{value.name}.at_end"))
@@ -82,7 +82,7 @@ def _advance_late(b: Builder, state: str, event: str) -> None:
 
 
 def _split_totals(graph: Graph) -> Graph:
-    """Return the graph in which each sum that it goes on with is sent and awaited by itself."""
+    """Return the graph in which each total that later nodes read is exchanged by itself."""
     sends = [node.op for node in graph if isinstance(node.op, Send)]
     number = 1 + max((op.bucket for op in sends), default=-1)
     lying = (op.offset + align(n.type.nbytes(1)) for n in graph if isinstance(op := n.op, Send))

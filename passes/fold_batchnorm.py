@@ -35,7 +35,7 @@ from passes.pipeline import graph_pass
 
 @graph_pass(preserves="reassociated")
 def fold_batchnorm(graph: Graph) -> Graph:
-    """Return the graph in which affine maps and convolutions include the batchnorms behind them."""
+    """Return the graph in which affine maps and convolutions include the batchnorms after them."""
     folded: dict[str, list[Node]] = {}
     for node in graph:
         if isinstance(node.op, Normalize):

@@ -30,7 +30,7 @@ from passes.pins import pinned
 from passes.pipeline import graph_pass
 
 SMALL = 4096
-"""The bytes that a folded constant may always have."""
+"""A result of at most so many bytes is worth folding."""
 WORK, WORK_EACH = 1 << 26, 64
 """The operations that may be done for a graph, and for each byte of its constants."""
 

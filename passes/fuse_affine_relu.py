@@ -52,7 +52,7 @@ def _join(graph: Graph, node: Node) -> tuple[Node, Op, tuple[str, ...]] | None:
 
 
 def _read_elsewhere(graph: Graph, reader: Mapping[str, str]) -> set[str]:
-    """Return those of the nodes that others than their given reader read, roots included."""
+    """Return the nodes that anything but their given reader reads, roots included."""
     found = {name for name in graph.roots if name in reader}
     for node in graph:
         for operand in node.inputs:

@@ -1,11 +1,11 @@
-"""Keep of a step only what a shard sends, for all shards of a rank but its last.
+"""Keep only what a shard sends in a step, for all shards of a rank but its last.
 
     d_w.sent = send(d_w)                 d_w.sent = send(d_w)
     d_w.sum = receive(d_w.sent)   ->     output d_w.sent = d_w.sent
     updates w: w.next, ...
 
 The rank adds these up, and the last shard's program, which is whole, sends the sum.  The shard
-still receives the values that it needs in order to go on, such as a statistic of the whole batch.
+still receives the values that it needs to continue, such as a statistic of the whole batch.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@
 A value's clone, `<name>.again`, is placed before the first node of the backward part that reads
 the value, and all such nodes read the clone.  It reads clones itself if its operands are also
 recomputed.  Every clone has a control dependency, `after`, on a value of the backward part: so
-none is merged with the node that it repeats, and no order can move it ahead.
+none is merged with the node that it recomputes, and no order can move it ahead.
 
-graphc/compiler/remat chooses the values.  A clone computes the same from the same: when it reads a
-state, that is, as everywhere in a graph, the value from before the step.
+graphc/compiler/remat chooses the values.  A clone reads the same values as its
+original: a state's is that from before the step, as everywhere in a graph.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Cloning:
         self.boundary = boundary(graph, graph)
         self.clones: dict[str, str] = {}
         self.origins: dict[str, Node] = dict(graph.nodes)
-        """From each name, new ones included, to the node that it is or repeats."""
+        """For each name, new ones included, the node that it is or recomputes."""
 
     def walk(self) -> Iterator[Node]:
         """Yield the nodes of the new graph in order."""
@@ -106,9 +106,9 @@ class _Cloning:
         return max(computed, key=self.places.__getitem__, default=None)
 
     def _waiting(self, inputs: Sequence[str]) -> str | None:
-        """Return the operand that a clone waits with: a computed one, or else not a constant.
+        """Return the operand that gets a clone's control dependency: computed, or else no constant.
 
-        Not a state that changes, since that could not be written in place any more.
+        Never a state that changes, which could then not be written in place.
         """
         fixed = [name for name in inputs if name not in self.graph.updates]
         computed = [name for name in fixed if not self.origins[name].op.is_source]

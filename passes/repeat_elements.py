@@ -1,4 +1,4 @@
-"""Recompute elementwise functions in the backward part, where keeping them would take more.
+"""Recompute elementwise functions in the backward part, if fewer values are kept that way.
 
     b = sigmoid(a)             b = sigmoid(a)
     h = mul(a, b)       ->     h = mul(a, b)
@@ -37,7 +37,7 @@ def repeated_elements(graph: Graph) -> frozenset[str]:
 
 
 class _Elements:
-    """The values of a graph that are computed from elements at the same place."""
+    """The values of a graph that are computed from elements at the same index."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -51,14 +51,14 @@ class _Elements:
         self._kept: dict[str, bool] = {}
 
     def chosen(self) -> Iterator[str]:
-        """Yield, of each group of values that come from the same ones, all or none."""
+        """Yield all or none of each group of values with common origins."""
         for names, origins in self._groups():
             kept = [name for name in origins if not self._is_kept(name) and not self._is_late(name)]
             if len(kept) < len(names):
                 yield from self._between(names)
 
     def _groups(self) -> Iterator[tuple[set[str], set[str]]]:
-        """Yield values that only the backward part keeps, with the values that they come from."""
+        """Yield groups of values that only the backward part keeps, and their origins."""
         groups: list[tuple[set[str], set[str]]] = []
         come_from = self._all_origins()
         for node in self.graph:
@@ -119,7 +119,7 @@ class _Elements:
         return any(reader.name not in self.forward for reader in self._readers(name))
 
     def _is_kept(self, name: str) -> bool:
-        """Return whether a value is in memory whatever the backward part reads of its elements."""
+        """Return whether a value is in memory in any case: a source, a root or read by a call."""
         known = self._kept.get(name)
         if known is None:
             known = self._kept[name] = self._must_be_kept(name)
@@ -136,7 +136,7 @@ class _Elements:
 
 
 def _is_plain(graph: Graph, node: Node) -> bool:
-    """Return whether a node computes each element from those at the same place, and numbers."""
+    """Return whether a node computes each element from those at the same index, and numbers."""
     ins = [graph[name].type for name in node.inputs]
     if isinstance(node.op, Source) or node.type.rank < 2 or not node.type.is_float:
         return False

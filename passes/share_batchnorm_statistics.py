@@ -8,8 +8,8 @@
     d_g = batchnorm_dgamma(x, d_h)    ->    d_b = sum(d_h)
     d_b = sum(d_h)                          d_x = normalize_dx(x, m, v, g, d_h, d_g, d_b)
 
-Before this pass batchnorm_train is a function of x by all its paths, and its gradient is derived
-from that.  It stays as it is if no mean and variance of x come before it.
+Before this pass batchnorm_train computes the statistics itself, so that its gradient includes
+theirs.  It stays as it is if no mean and variance of x come before it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def share_batchnorm_statistics(graph: Graph) -> Graph:
 
 
 class _Sharing:
-    """One traversal of the graph: statistics are noted when they occur, and read from then on."""
+    """One traversal of the graph: it records statistics, and lets later nodes read them."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -108,7 +108,7 @@ class _Sharing:
         return made
 
     def _note(self, node: Node) -> None:
-        """Remember a node that is a variance: mean(power(sub(x, mean(x)), 2))."""
+        """Record a node that is a variance: mean(power(sub(x, mean(x)), 2))."""
         graph = self.graph
         if not (isinstance(node.op, Mean) and _over_features(graph, node, node.op)):
             return

@@ -5,8 +5,8 @@
 
 The last op keeps the layer's name, the others are `name.part`.  Training also advances the
 counter `draws`, which keys the next forward's masks.  A layer that is its operand, as dropout is in
-inference, is left out; if something is derived by it, it becomes a reshape, since the derivative by
-its operand is another.
+inference, is left out; if a derivative is taken by it, it becomes a reshape, since its operand has
+another derivative.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the rest of graphc knows of a backend."""
+"""The interface of a backend, and of what it runs on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Instr, Program
 
 Call = Callable[[], object]
-"""A part of a run, bound to its memory."""
+"""A step of a run, bound to its memory."""
 View = Callable[[str], Array]
-"""The array of a buffer."""
+"""A function from a buffer's name to its array."""
 ZeroCopy = Callable[[Mapping[str, Any]], int | None]
 """A check of arrays fed by name, which lets the next run read them where they lie.
 
@@ -20,7 +20,7 @@ It returns the number of rows, or None if an array is wrong or cannot be read as
 
 
 class Link(Protocol):
-    """A link that carries values to other shards."""
+    """A connection that exchanges values with other shards."""
 
     def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
         """Return the calls of an instruction that sends or receives these arrays."""
@@ -34,11 +34,11 @@ class Memory(Protocol):
 
     @property
     def arena(self) -> Array:
-        """The bytes that buffers use in turn."""
+        """The bytes that buffers share over time."""
 
     @property
     def scratch(self) -> Array:
-        """The bytes of all threads' scratch, one thread's after the other's."""
+        """The scratch of all threads, one after another."""
 
     @property
     def threads(self) -> int:
@@ -63,7 +63,7 @@ class Runner(Protocol):
         """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
 
     def feed_in_place(self) -> None:
-        """Let the next run read all feeds in the memory again: none is zero-copy."""
+        """Make the next run read all feeds from the memory: none is zero-copy."""
 
     def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
         """Return a check of feeds of these types, and the names of feeds that are to be copied.
@@ -73,30 +73,30 @@ class Runner(Protocol):
 
 
 class PeakWork(NamedTuple):
-    """Work that does next to nothing but multiply-adds, which shows the peak of a machine."""
+    """Work of almost only multiply-adds, which measures the peak of a machine."""
 
     name: str
     flops: int
     """The floating-point operations of a call; a multiply-add is two."""
     make: Callable[[], Call]
-    """Makes a call, on memory of its own; threads may run one each at the same time."""
+    """Makes a call with its own memory; threads may each run one at the same time."""
 
 
 class Backend(Protocol):
-    """A way to run programs."""
+    """The interface that each backend implements."""
 
     name: str
     compiles: bool
     """Whether a program is compiled to code, whose size is unknown before its first run."""
 
     def missing(self) -> str | None:
-        """Return why the backend cannot be had here, or None if it can."""
+        """Return why the backend is unavailable here, or None if it is available."""
 
     def threads(self, asked: int | None) -> int:
-        """Return how many threads a plan uses at most, if so many were asked for."""
+        """Return the most threads that a plan may use, given the number asked for."""
 
     def scratch(self, program: Program) -> Sequence[int]:
-        """Return the bytes that a thread needs besides the buffers in each instruction."""
+        """Return for each instruction the bytes of scratch that a thread needs."""
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

@@ -1,4 +1,4 @@
-"""The calls that every backend makes alike: of exchanges, and of ops' own rules."""
+"""Calls that all backends share: exchanges, and the reference rules of ops."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def bind_exchange(program: str, instr: Instr, view: View, link: Link | None) -> 
 
 
 def bind_reference(instr: Instr, n: int, view: View) -> Call:
-    """Return the call of an instruction that runs an op's own rule and copies its result."""
+    """Return the call that runs an op's reference rule and copies its result."""
     assert instr.op is not None, "the instruction is of an op"
     ins, (out,) = [view(name) for name in instr.ins], map(view, instr.outs)
     return partial(_referred, instr.op.at(n), ins, out)

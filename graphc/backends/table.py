@@ -12,7 +12,7 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 
 BACKENDS = ("native", "numpy")
-"""The names of all backends, the one to be preferred first; each is a folder of that name."""
+"""The names of all backends, the preferred one first; each is a folder of that name."""
 PORTABLE = "numpy"
 """The backend that is available everywhere."""
 
@@ -44,7 +44,7 @@ def chosen_backend(asked: str | None) -> str:
 
 
 def kept_backend(name: str) -> str:
-    """Return the backend that a plan was made for, or the choice here if that was the first one."""
+    """Return the backend of a saved plan; if that is the preferred one, choose anew here."""
     return chosen_backend(None if name == BACKENDS[0] or name not in BACKENDS else name)
 
 

@@ -44,7 +44,7 @@ def takes(example: str, **hints: str) -> Callable[[Callable[P, R]], Callable[P, 
 
 
 def options(example: str, **hints: str) -> Callable[[C], C]:
-    """Return the same decorator for a class and the arguments that it is made with."""
+    """Return the decorator `takes` for a class and the arguments of its `__init__`."""
 
     def decorate(made: C) -> C:
         made.__init__ = takes(example, **hints)(made.__init__)  # type: ignore[misc]
@@ -54,7 +54,7 @@ def options(example: str, **hints: str) -> Callable[[C], C]:
 
 
 def takes_one(function: Callable[..., object]) -> bool:
-    """Return whether a user's function can be called with one argument, as far as can be seen."""
+    """Return whether a user's function can be called with one argument; True if unknown."""
     try:
         inspect.signature(function).bind(None)
     except TypeError:
@@ -115,7 +115,7 @@ def checked_whole(
     hint: str = "",
     error: type[GraphError] = GraphError,
 ) -> int:
-    """Return `given` as an int; raise `error`, at the user's line, if it is not such a number."""
+    """Return a whole number from `least` up as an int; else raise `error` at the user's line."""
     number = whole(given, least)
     if number is None:
         start = "" if least is None else f" from {least} up"
@@ -154,7 +154,7 @@ def checked_number(
 def _range_text(
     above: float | None, least: float | None, below: float | None, most: float | None
 ) -> str:
-    """Return such as "above 0", "0 or more", "from 0 to below 1"."""
+    """Return a range in words: "above 0", "0 or more", "from 0 to below 1"."""
     end = f"below {below:g}" if below is not None else f"{most:g}" if most is not None else ""
     if above is not None:
         return f"above {above:g} and {end}" if end else f"above {above:g}"
@@ -199,7 +199,7 @@ def lost_in(dtype: Any, number: float) -> str:
 
 
 def call_text(made: object) -> str:
-    """Return such as SGD(lr=0.1, momentum=0.9), keyword-only fields last."""
+    """Return the call that makes an object: SGD(lr=0.1, momentum=0.9), keyword-only fields last."""
     of_all = fields(made)  # type: ignore[arg-type]
     given = (
         f"{field.name}={value.item() if isinstance(value, np.generic) else value!r}"

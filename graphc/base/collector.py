@@ -11,7 +11,7 @@ from contextlib import contextmanager
 def collector_paused() -> Iterator[None]:
     """Pause the search for reference cycles: a plan is many small objects that are all kept.
 
-    The search would take a third of the time for a large net, and grow faster than the net.
+    The search would take a third of the compile time of a large net, and grow faster than the net.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""The door upwards: what a class of a lower room offers and a higher room does.
+"""Late imports: methods of classes in lower rooms that higher rooms implement.
 
 A room imports only rooms below its own.  A method such as `plan.render` needs one above: it asks
 for the function here, by a name of this table, and the room is imported when it is first called.
@@ -34,7 +34,7 @@ OPERATORS = {
     "sub": "elementwise.sub",
     "xor": "logic.logical_xor",
 }
-"""From Python's operators on values to functions of graphc.ops."""
+"""The functions of graphc.ops that implement Python's operators on values."""
 
 HIGHER = {
     **{f"Value.{name}": f"graphc.ops.{path}" for name, path in OPERATORS.items()},
@@ -57,11 +57,11 @@ HIGHER = {
     "notebook": "graphc.view.render.notebook_bundle",
     "pickled": "graphc.files.serialize.pickled",
 }
-"""From what lower rooms ask for to what does it: a module and a name in it."""
+"""For each name that lower rooms ask for, the object that implements it."""
 
 
 def higher(name: str) -> Any:
-    """Return what stands in a higher room for a name of the table."""
+    """Import and return the object of a higher room that a name of the table means."""
     module, _, member = HIGHER[name].rpartition(".")
     return getattr(import_module(module), member)
 
@@ -87,7 +87,7 @@ class Timed(Protocol):
 
     @property
     def cost(self) -> Any:
-        """Its work: `flops` and `bytes`."""
+        """The work of the instruction: `flops` and `bytes`."""
 
     @property
     def roof(self) -> float:
@@ -95,7 +95,7 @@ class Timed(Protocol):
 
     @property
     def verdict(self) -> str:
-        """What it is bound by: compute, memory or overhead."""
+        """The limit that it is bound by: compute, memory or overhead."""
 
     @property
     def line(self) -> str:

@@ -18,7 +18,7 @@ def counted(number: int, word: str) -> str:
 
 
 def first_of(texts: Iterable[str], most: int = 8) -> str:
-    """Return the first texts in a list: `a, b, ...`."""
+    """Return at most `most` texts, joined by commas: `a, b, ...`."""
     known = list(texts)
     return ", ".join(known[:most]) + (", ..." if len(known) > most else "")
 

@@ -49,9 +49,9 @@ def answer_former_paths() -> None:
 
 
 class _Former:
-    """Find and load a module by its former name.
+    """The finder and loader of modules by their former names.
 
-    The bases are not those of importlib.abc, which takes time to import.
+    It does not inherit from importlib.abc, which takes time to import.
     """
 
     def find_spec(

@@ -62,7 +62,7 @@ def _place(frame: FrameType) -> tuple[str, int, str]:
 
 @lru_cache(maxsize=4096)
 def _line(file: str, line: int, function: str, caller: Loc | None = None) -> Loc:
-    """Return one object for all nodes that a loop declares in the line."""
+    """Return a Loc, one object for all nodes that a loop declares in the line."""
     return Loc(file, line, function, caller)
 
 

@@ -10,7 +10,7 @@ from graphc.base.door import higher
 
 
 class Missing:
-    """A base of classes on which people look for the methods of other libraries."""
+    """A base of classes that answers the names of other libraries with a hint."""
 
     __slots__ = ()
 
@@ -111,7 +111,7 @@ FUNCTIONS = {
     "dataloader": "fit",
     "train": "fit",
 }
-"""From other libraries' names, in small letters without `_`, to graphc's."""
+"""For other libraries' names, in small letters without `_`, graphc's."""
 
 
 def no_attribute(name: str, known: Iterable[str]) -> AttributeError:

@@ -43,7 +43,7 @@ class Scope:
 
     @property
     def entered(self) -> bool:
-        """Return whether a call is inside, of this thread or of another."""
+        """Whether a call is inside, of this thread or of another."""
         try:
             self.run(bool)
         except RuntimeError:
@@ -83,12 +83,12 @@ class ScopedLock(Scope):
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
-        """Return the scopes that a call of this object is inside of."""
+        """The scopes that a call of this object is inside of."""
         return (self,)
 
     @property
     def held_here(self) -> bool:
-        """Return whether this thread holds the lock, in an outer call."""
+        """Whether this thread holds the lock, in an outer call."""
         return any(scope is self for scope in _scopes_of_this_thread())
 
     def wait(self) -> None:

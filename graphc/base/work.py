@@ -17,15 +17,15 @@ from contextvars import ContextVar
 from graphc.base.errors import GraphError, ModelFileError
 
 NODES = 16_000
-"""The nodes that may be made for any file, besides those that its graph makes by itself."""
+"""The nodes that may be made for any file, besides those of its graph."""
 ELEMENTS = 1 << 25
 """The numbers that may be computed for any file."""
 ELEMENTS_EACH = 16
-"""The numbers that may be computed besides for each byte of the file."""
+"""The further numbers that may be computed for each byte of the file."""
 BYTES = 32 << 20
 """The bytes of arrays that may be made for any file."""
 BYTES_EACH = 16
-"""The bytes of arrays that may be made besides for each byte of the file."""
+"""The further bytes of arrays that may be made for each byte of the file."""
 
 VARIABLE = "GRAPHC_WORK"
 
@@ -53,11 +53,11 @@ _current: ContextVar[_Budget | None] = ContextVar("work", default=None)
 
 @contextmanager
 def work_budget(file: str, *, nbytes: int, nodes: int, work: float | None = None) -> Iterator[None]:
-    """Count the work inside for a file of `nbytes` bytes, whose graph makes `nodes` nodes.
+    """Count the work in the context for a file of `nbytes` bytes, whose graph makes `nodes` nodes.
 
     `work` allows that many times as much; None means GRAPHC_WORK, or 1.  Within another budget this
     changes nothing.  Raise ModelFileError if the work exceeds the budget, even if code inside
-    turned that error into another.
+    caught it and raised another.
     """
     if _current.get() is not None:
         yield

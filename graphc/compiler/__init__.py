@@ -1,4 +1,4 @@
-"""From a graph to a plan: passes, schedule, kernels, memory.  It needs graphc's own `passes`."""
+"""The compiler of plans: passes, schedule, kernels, memory.  It needs graphc's own `passes`."""
 
 from __future__ import annotations
 

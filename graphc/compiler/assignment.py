@@ -1,4 +1,4 @@
-"""The memory of each buffer of a lowered graph, whose live ranges are counted in epochs."""
+"""Memory assignment: buffers of a lowered graph, with live ranges counted in epochs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Slot:
 
 
 class Assignment:
-    """The buffers of a program whose kernels are shared by threads.
+    """The assignment of memory to the buffers of a program, whose kernels threads share.
 
     Two buffers have the same bytes only if a barrier separates their live ranges, or if each thread
     writes in the one exactly the bytes that it alone touched in the other.
@@ -54,7 +54,7 @@ class Assignment:
         self.types = [*(node.type for node in self.graph), *low.types.values()]
         self.spaces = list(map(self.space.get, self.names))
         self.root = {name: i for i, name in enumerate(self.names)}
-        """From each name to the number of the buffer whose bytes it shares."""
+        """For each name, the number of the buffer whose bytes it shares."""
         self.root.update([(alias, self.root[root]) for alias, root in low.roots.items()])
         self.first, self.last = self._lives()
         self.made: list[Slot] = []
@@ -158,7 +158,7 @@ class Assignment:
         free: dict[TensorType, list[Slot]] = {}
         for i, instr in enumerate(self.instrs):
             if i and self.epochs[i] != self.epochs[i - 1]:
-                free = {}
+                free = {}  # the arena shares bytes between epochs
             for name in instr.outs:
                 self._give_slot(name, instr, i, slots, free)
             for number in dict.fromkeys(self.root[name] for name in (*instr.ins, *instr.outs)):
@@ -180,7 +180,7 @@ class Assignment:
     ) -> None:
         number = self.root[name]
         if self.spaces[number] is not None or slots[number] is not None:
-            return  # a value joined of several has its slot from the first of them on
+            return  # a concatenation gets its slot with its first part
         if instr.body is None:
             slot = self._dying_operand(instr, number, i, slots)
         else:
@@ -201,7 +201,7 @@ class Assignment:
     def _dying_operand(
         self, instr: Instr, out: int, i: int, slots: list[Slot | None]
     ) -> Slot | None:
-        """Return the slot that a call's result may take over: of an operand that dies here."""
+        """Return the slot of a dying operand that the result of a call may overwrite, or None."""
         if instr.op is None:
             return None
         inplace, type = instr.op.inplace, self.types[out]

@@ -119,7 +119,7 @@ def _passes(given: PassList) -> PassList:
 
 
 def _limited(passes: PassList) -> PassList:
-    """Return the list as the environment limits it, which `graphc bisect` makes use of."""
+    """Return the pass list, limited by the variables that `graphc bisect` sets."""
     if "GRAPHC_PASS_LIMIT" not in os.environ and "GRAPHC_PASS_LOG" not in os.environ:
         return passes
     limited: PassList = higher("compile.limit")(passes)

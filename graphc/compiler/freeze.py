@@ -17,11 +17,11 @@ from passes.pipeline import run_passes
 from passes.specialize import Specialize
 
 Weights = Callable[[Sequence[str]], Mapping[str, Array]]
-"""Copies of the arrays of these names, of one moment; a KeyError with the first that is missing."""
+"""A function that copies arrays by name, at one moment; raises KeyError with a missing name."""
 
 
 def refreshed(plan: Plan, weights: Weights) -> Plan:
-    """Return a frozen plan with the constants that other weights give, otherwise unchanged."""
+    """Return a frozen plan whose constants are of other weights, otherwise unchanged."""
     if not any(isinstance(node.op, Constant) and node.op.label for node in plan.declared):
         raise GraphError(
             "refresh: this plan is not frozen",

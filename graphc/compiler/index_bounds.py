@@ -14,7 +14,7 @@ def index_bounds(graph: Graph) -> dict[str, int]:
 
 
 def indexed(graph: Graph) -> dict[str, tuple[int, Node]]:
-    """Return the same bounds, each with the node that sets it."""
+    """Return the bound of each feed of indices, with the node that sets it."""
     bounds: dict[str, tuple[int, Node]] = {}
     for node in graph:
         if type(node.op).index_bounds is Op.index_bounds:

@@ -1,4 +1,4 @@
-"""The combination of the losses of parts of a batch to the loss of the whole.
+"""The combination of the losses of parts of a batch to the loss of the batch.
 
     mean over rows                 each by its share of the rows
     mean weighted by row or class  each by its share of the mean's divisor

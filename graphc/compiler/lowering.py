@@ -1,4 +1,4 @@
-"""From nodes to instructions: fused kernels, and calls of what has no generated form."""
+"""Lowering: nodes become instructions, fused kernels or calls of reference rules."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Lowering:
         self.types: dict[str, TensorType] = {}
         """The types of the buffers that are not nodes."""
         self.flat: dict[str, int] = {}
-        """From an exchanged value to its offset in the buffer that holds all buckets."""
+        """For each exchanged value, its offset in the buffer of all buckets."""
         self.given = schedule.in_place.keys()
         """The values that are written to states."""
         self.boundary = -1
@@ -61,9 +61,9 @@ class Lowering:
         self._fuser = Fuser(self._grouping, capacity, forms.bodies)
         permuted = self._grouping.strides
         self.roots = {k: v for k, v in self._grouping.roots.items() if k not in permuted}
-        """From an alias to the buffer whose bytes it shares."""
+        """For each alias, the buffer whose bytes it shares."""
         self.views: dict[str, View] = dict(self._grouping.views)
-        """From an alias that is only some columns of its root to those columns."""
+        """For each alias that is some columns of its root, those columns."""
 
     def run(self, schedule: Schedule) -> Lowering:
         """Add the instructions of all units, in order; return itself."""
@@ -119,7 +119,7 @@ class Lowering:
         self.instrs.append(kernel_instr(kernel, names))
 
     def _permute(self, node: Node, axes: tuple[int, ...]) -> None:
-        """Copy a value with its axes permuted."""
+        """Add a copy of a value with its axes permuted."""
         (source,) = node.inputs
         space = by_last(node.type.shape)
         builder = BodyBuilder()
@@ -130,7 +130,7 @@ class Lowering:
         self.instrs.append(kernel_instr(kernel, (node.name,)))
 
     def _scatter_add(self, node: Node) -> None:
-        """Scatter-add slices at their indices."""
+        """Add the kernel of a scatter-add."""
         indices, rows = node.inputs
         of_indices = self.graph[indices].type
         builder = BodyBuilder()
@@ -149,7 +149,7 @@ class Lowering:
         self.instrs.append(kernel_instr(kernel, (node.name,)))
 
     def _join(self, joined: Joined) -> None:
-        """Copy each part to its columns."""
+        """Add a copy of each part to its columns."""
         name, type = joined.node.name, joined.node.type
         width = joined.parts[-1].stop
         for number, part in enumerate(joined.parts):

@@ -25,7 +25,7 @@ from graphc.kernels.program import Arena, LiveRange
 
 GREEDY_LIMIT = 4_000
 
-_WORK = GREEDY_LIMIT**2 // 2  # pairs of ranges looked at by the greedy orders of one call
+_WORK = GREEDY_LIMIT**2 // 2  # pairs of ranges that the greedy orders of one call compare
 _ATTEMPTS = 1_000  # greedy orders tried by one call
 _BRIEF = (6, 0, 16)  # ranges that live fewer epochs than this are taken from the high end
 
@@ -110,7 +110,7 @@ class _Search:
 
     @property
     def done(self) -> bool:
-        """Return whether no arena can be smaller than the one found."""
+        """Whether no arena can be smaller than the one found."""
         return self.nbytes == self.peak if self.offsets else not self.items
 
     def _keep(self, offsets: _Offsets) -> None:

@@ -245,9 +245,9 @@ class MemoryReport:
         )
 
     def table(self) -> str:
-        """Return a line for each arena buffer: offset, bytes, formula, life, name, user's line.
+        """Return a line for each arena buffer: offset, bytes, formula, epochs, name, user's line.
 
-        Lives are counted in epochs: from barrier to barrier.
+        An epoch lasts from one barrier to the next.
         """
         lines = [f"{'program':<10} {'offset':>10} {'bytes':>10} {'formula':>10}  epochs    buffer"]
         for b in self.buffers():

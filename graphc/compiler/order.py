@@ -1,4 +1,4 @@
-"""An order of the schedule's nodes that lets more of them run together.
+"""An order of the schedule's nodes that lets more of them fuse.
 
 Among the nodes that could run next, nodes that fit into a kernel come before matrix products
 and calls; counters, and sums that are only results, such as a mean loss, come last.  Values are
@@ -64,9 +64,9 @@ def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int
     if node.name in schedule.in_place and not node.type.rank:
         return 2  # a counter: whoever reads the old number may then still be moved
     if node.op.is_control:
-        return 1  # what is computed again waits for all that can run with the event
+        return 1  # recomputed values wait for all that can run with the event
     if node.op.alias or node.op.permutation is not None:
-        return 0  # no work, mostly, and those that fit into a kernel may wait for it
+        return 0  # mostly no work, and nodes that fit into a kernel may wait for it
     known = traits(node)
     if known.iteration == "all" and not graph.users[node.name]:
         return 2

@@ -1,4 +1,4 @@
-"""From a graph to a program: schedule, lower, assign each buffer its memory, place the arena."""
+"""The stages from graph to program: schedule, lower, assign memory, place the arena."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphc.kernels.program import Program
 from graphc.kernels.traits import Forms
 
 LOWERED = 2
-"""The number of nodes that are made in the time that one is scheduled, lowered and placed."""
+"""The work to schedule, lower and place a node, as a multiple of that to make one."""
 
 
 def build_program(
@@ -20,7 +20,7 @@ def build_program(
 ) -> Program:
     """Return the program of a graph in which every node is needed, for up to `capacity` rows.
 
-    `forms` has what other programs of the same plan have in common with it.
+    `forms` caches what the programs of a plan have in common.
     """
     spend_nodes(LOWERED * len(graph))
     graph = keep_old_states(graph)

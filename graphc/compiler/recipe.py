@@ -32,13 +32,13 @@ from passes.update import Update
 
 
 class Watch(Protocol):
-    """A callback around the passes of a compilation, such as that which validates them."""
+    """A callback after each pass of a compilation, such as its validation."""
 
     def __call__(self, step: Pass, before: Graph, made: Graph) -> None:
-        """Look at the graph that a pass made of another."""
+        """Examine the graph that a pass made of another."""
 
     def apply(self, parameters: Sequence[Node], optimizer: Optimizer, made: Graph) -> None:
-        """Look at the graph of an update alone."""
+        """Examine the graph of an update alone."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Recipe:
     def plan(self, watch: Watch | None = None) -> Plan:
         """Compile every program, and recompute values if that makes the plan fit its budget.
 
-        `watch` judges each pass.
+        `watch` is called after each pass.
         """
         records = {"infer": self._infer(watch)}
         if self.wrt:
@@ -137,7 +137,7 @@ class Recipe:
         return names
 
     def _trains(self, name: str) -> bool:
-        """Return whether there is no optimizer that has this parameter frozen."""
+        """Return whether a parameter is trained: no optimizer freezes it."""
         return self.optimizer is None or self.optimizer.trains(name)
 
     def _sharded(
@@ -194,7 +194,7 @@ class Recipe:
 
 
 def _repeating(rows: tuple[PassRecord, ...], watch: Watch | None) -> tuple[PassRecord, ...]:
-    """Return the passes of a program with kernels, with one more if it changes something."""
+    """Return the pass records, with that of repeat_elements if it changes something."""
     graph, more = run_passes(rows[-1].graph, (repeat_elements,), watch, verified=True)
     return rows if graph is rows[-1].graph else rows + more
 

@@ -168,7 +168,7 @@ def _waits(in_place: Mapping[str, str], readers: Mapping[str, list[Node]]) -> di
 def _list_schedule(
     graph: Graph, waits: Mapping[str, list[str]], backward: set[str], eager: set[str]
 ) -> tuple[list[Node], set[str]]:
-    """Return the nodes in order, and those that wait for each other for ever."""
+    """Return the nodes in order, and those that wait for each other in a cycle."""
     nodes = list(graph)
     ranks = _ranks(nodes, backward, eager)
     position = {node.name: i for i, node in enumerate(nodes) if not _is_given(node)}

@@ -1,1 +1,1 @@
-"""The language of graphs: types, contracts of ops, nodes, builders, derivatives, plans, text."""
+"""The intermediate representation: types, contracts of ops, nodes, builders, forms, text."""

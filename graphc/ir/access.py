@@ -10,7 +10,7 @@ from graphc.ir.tensor_type import Dim, Shape, count
 
 
 class AxisMap(NamedTuple):
-    """The map of an index of the result to a position in one dimension of the value that is read.
+    """An axis map: from an index of the result to a position in one dimension of the source.
 
     The position is (index * scale + shift) / divisor, which must be one of `size`
     positions, `pitch` elements from each other; otherwise nothing is read.  A fraction is not a
@@ -44,8 +44,8 @@ class AxisMap(NamedTuple):
 class AccessMap:
     """An `AxisMap` for each dimension of the result, and the value of missing elements.
 
-    If it is `given`, the index of the first dimension is not that of the row, but a number that
-    the row has; it is one of the positions.
+    If `given`, the index of the first dimension is not that of the row, but a number stored for
+    the row, which always is a position.
     """
 
     axes: tuple[AxisMap, ...]
@@ -64,7 +64,7 @@ def dense_maps(shape: Sequence[Dim]) -> list[AxisMap]:
 
 
 def merged_axes(shape: Shape, maps: Sequence[AxisMap]) -> tuple[Shape, list[AxisMap]]:
-    """Merge neighbouring dimensions that are one in memory; the first stays by itself."""
+    """Merge adjacent dimensions that are contiguous in memory; the first stays separate."""
     sizes, found = [shape[0]], [maps[0]]
     for size, axis in zip(shape[1:], maps[1:], strict=True):
         one = _one(found[-1], sizes[-1], axis, size) if len(found) > 1 else None

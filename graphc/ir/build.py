@@ -1,4 +1,4 @@
-"""Builder and Value: the only way a node is made.
+"""Builder and Value: how users, gradient rules and passes make nodes.
 
 The builder infers each node's type at once and records the user's line, so that the error about a
 mistake names the line that made it.
@@ -116,7 +116,7 @@ class Builder:
         return () if here is None else (here,)
 
     def insert(self, node: Node) -> Value:
-        """Add a node as it is; its operands must be here already."""
+        """Add a node as it is, after its operands."""
         spend_nodes()
         self.nodes[node.name] = node
         return Value(self, node.name)

@@ -1,8 +1,8 @@
 """The difference of two graphs: nodes removed, added, changed, or only renamed.
 
-Nodes of one name belong together.  Two others belong together if they are the same op over the
-same operands: then the node was renamed.  If only the op's attributes differ, as those of dropout
-do with its name, it was renamed and changed.
+Nodes of the same name match.  Two others match if they are the same op of the same operands: then
+the node was renamed.  If only the op's attributes differ, as those of dropout do with its name, it
+was renamed and changed.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class _Matching:
         return True
 
     def _pair(self, node: Node, old: str) -> None:
-        """Match the nodes, and with them the sources that only have other names."""
+        """Match two nodes, and their source operands that differ in name only."""
         self.known[node.name] = old
         self.taken.add(old)
         was = self.before[old]

@@ -30,14 +30,14 @@ Attribute = int | float | bool | str | AccessMap | tuple[int, ...] | None
 
 
 class Step(NamedTuple):
-    """One value: `op` of earlier steps, by their numbers.
+    """One value of a body: an op of earlier steps, by their numbers.
 
     Besides the scalar functions (see `graphc.kernels.functions`) the ops are
 
         load      the element of `buffer` at (i, j), (i), (j) or () by the broadcast kind
         fetch     a gathered element of `buffer`, by the access map `value`; see `Loop.places`.  Its
                   argument, if any, is the index of the first dimension (of kind row, int64)
-        offset    the place of a row modulo tiles of `value`, as a number, int32
+        offset    the offset of a row within its tile of sizes `value`, int32
         const     the number `value`
         index     the number of the row (kind row) or column (kind column), int64
         size      the number of rows or columns that the kernel runs over, by `value`
@@ -46,7 +46,7 @@ class Step(NamedTuple):
         scatter_add  the element of the sum of rows; only in a ScatterAdd, and only once
         sum, max  of the argument, with the reduction axis `value`
         philox    the random word of (i, j) of stream `value`; its arguments are seed and draws,
-                  and the place of row 0 in the batch where that is not 0
+                  and the number of row 0 in the batch if that is not 0
     """
 
     op: str
@@ -58,9 +58,9 @@ class Step(NamedTuple):
 
 
 class Store(NamedTuple):
-    """A write of the value of a step to a buffer, at the place that the broadcast kind gives.
+    """A write of the value of a step to a buffer, at the indices of the broadcast kind.
 
-    A value that varies over fewer indices is repeated.
+    A value that varies over fewer indices is broadcast.
     """
 
     buffer: str
@@ -70,7 +70,7 @@ class Store(NamedTuple):
 
 @dataclass(frozen=True)
 class Body:
-    """Steps in order, then stores.
+    """The body of a kernel: steps in order, then stores.
 
     No step reads a buffer that a store of the kernel changed before: a kernel loads all that it
     needs of an element before it stores that element.
@@ -91,7 +91,7 @@ class Body:
         return tuple(store.buffer for store in self.stores)
 
     def with_own_products(self, stored: Container[str]) -> Body:
-        """Return the body with a second computation of each product stored besides `stored`.
+        """Return the body in which products stored besides `stored` are computed once more.
 
         A product with one user is rounded together with the sum that uses it; a store would be
         another user, and the product would be rounded by itself.
@@ -135,7 +135,7 @@ class BodyBuilder:
         return self.step(Step("fetch", args, "each", dtype, buffer, at))
 
     def offset(self, tile: tuple[int, ...]) -> Expr:
-        """Return the place of the row within its tile of places, as a number."""
+        """Return the offset of the row within its tile of places."""
         return self.step(Step("offset", (), "row", "int32", value=tile))
 
     def const(self, value: Number, dtype: str) -> Expr:
@@ -304,13 +304,13 @@ def select(condition: Expr, a: Expr | Number, b: Expr | Number) -> Expr:
 
 
 def philox(seed: Expr, draws: Expr, stream: int, *first_row: Expr) -> Expr:
-    """Return the random word of an element, uint32; `first_row` is row 0's place, by default 0."""
+    """Return the random word of an element, uint32; `first_row` is row 0's number, by default 0."""
     args = (seed.number, draws.number, *(first.number for first in first_row))
     return seed.builder.step(Step("philox", args, "each", "uint32", value=stream))
 
 
 def join(*broadcasts: Broadcast) -> Broadcast:
-    """Return the broadcast of a value that depends on values of all these broadcasts."""
+    """Return the broadcast kind of a value that depends on values of these kinds."""
     found: Broadcast = "one"
     for broadcast in broadcasts:
         if broadcast not in ("one", found):

@@ -23,7 +23,7 @@ Sizes = tuple[int, ...]
 class Phase(NamedTuple):
     """Places of one dimension at which the same offsets meet pixels: the first, and their number.
 
-    `met` has, for each offset that meets pixels, the one that it meets at the first place.
+    `met` pairs each offset that meets pixels with the pixel it meets at the first place.
     """
 
     first: int
@@ -80,7 +80,7 @@ class Window:
 
     @property
     def is_direct(self) -> bool:
-        """Whether every position is a pixel, so that images are read where they lie."""
+        """Whether every position is a pixel, so that images are read without a copy."""
         inside = all(e <= size for e, size in zip(self.extent, self.space, strict=True))
         return inside and not any(self.before) and set(self.divisor) == {1}
 
@@ -105,7 +105,7 @@ class Window:
 
     @property
     def is_spread(self) -> bool:
-        """Whether pixels lie apart from each other, and places do not."""
+        """Whether there are zeros between pixels, and places have a stride of 1."""
         return max(self.divisor) > 1 and set(self.stride) == {1}
 
     def phases(self, axis: int) -> tuple[Phase, ...]:
@@ -131,7 +131,7 @@ class Window:
 
     @property
     def dense(self) -> Window:
-        """The window whose copies of images have the pixels of a spread one side by side."""
+        """The window of images copied without the zeros between spread pixels."""
         if not self.is_spread:
             return self
         before, held = [], []
@@ -178,7 +178,7 @@ class Product:
     trans_b: bool = False
     window: Window | None = None
     stacked: bool = False
-    """Whether the operands are many matrices, and not one."""
+    """Whether the operands are stacks of matrices."""
 
 
 def matrix_product(
@@ -196,13 +196,13 @@ def matrix_product(
 
 
 MOST = 64
-"""The most elements from which one of the result is computed: each is text in the kernel."""
+"""The most elements gathered for one of the result: each is code in the kernel."""
 
 
 class Read(Protocol):
-    """A reader of an element of an operand, by its number, through an access map.
+    """A function that reads an operand, given by position, through an access map.
 
-    Without a map it reads the operand's number for a row.
+    Without a map it reads the operand's one number of a row.
     """
 
     def __call__(self, operand: int, at: AccessMap | None, *index: Expr) -> Expr:
@@ -229,7 +229,7 @@ def moved(
 ) -> GatherRule | None:
     """Return the rule of an op that only moves elements, or None if it has no such kernel.
 
-    `map_axes` makes those of the result from the maps that read x in order.  The batch must stay
+    `map_axes` makes the maps of the result from those that read x in order.  The batch must stay
     first.
     """
     if not x or any(isinstance(dim, Batch) for dim in x[1:]):

@@ -245,7 +245,7 @@ def _ordered(nodes: Iterable[Node]) -> dict[str, Node]:
 
 
 def boundary(graph: Graph, order: Iterable[Node]) -> int:
-    """Return the place in this order of the last node that an output depends on."""
+    """Return the position in this order of the last node that an output depends on."""
     forward = graph.forward()
     return max((i for i, node in enumerate(order) if node.name in forward), default=-1)
 

@@ -243,7 +243,7 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 _ELSEWHERE = {"kaiming": "he", "he_": "he", "xavier": "glorot", "glorot_": "glorot"}
-"""From how names begin in other libraries to graphc's name."""
+"""The starts of other libraries' names, and graphc's names."""
 
 
 def _named(name: str) -> Initializer:

@@ -74,7 +74,7 @@ class Op:
     is_random: ClassVar[bool] = False
     """Whether the op draws random numbers."""
     is_control: ClassVar[bool] = False
-    """Whether operands after the first are only waited for, and none of their bytes are read."""
+    """Whether operands after the first are control dependencies, which it does not read."""
     is_linear: ClassVar[bool] = False
     """Whether the result of a sum of operands is the sum of their results, but for rounding."""
     only_moves: ClassVar[bool] = False
@@ -94,10 +94,10 @@ class Op:
     finite_hint: ClassVar[str] = ""
     """What to write where the result is not finite."""
     onnx: ClassVar[str] = ""
-    """The operator of ONNX that the op is, if it has no attributes and there is one."""
+    """The equivalent operator of ONNX, if there is one and the op has no attributes."""
 
     def __init_subclass__(cls, base: bool = False, **kwargs: Any) -> None:
-        """Name the op after its class, and note graphc's own; a `base` of ops is none itself."""
+        """Name the op after its class, and register graphc's own, except a `base` of ops."""
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = cls.__name__.lower()
@@ -115,11 +115,11 @@ class Op:
         raise NotImplementedError(f"op {self.name} has no reference rule")
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        """Return the result in training or in inference, which only a layer tells apart."""
+        """Return the result in training or in inference, which only layers distinguish."""
         return self.reference(ins)
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
-        """Return the distances of operands to where the derivative jumps; None for no such place.
+        """Return the distances of operands to where the derivative jumps; None if it never does.
 
         A place where the derivative is not finite counts too.  The operands are floats.
         """
@@ -161,7 +161,7 @@ class Op:
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         """Return the result as an expression of the operands, in the result's dtype.
 
-        `axis` is the reduction axis; reductions of all elements run along the columns of one row.
+        `axis` is the reduction axis; reductions of all elements run over the columns of one row.
         """
         raise NotImplementedError(f"op {self.name} has no scalar rule")
 
@@ -195,7 +195,7 @@ class Op:
         return None
 
     def box_start(self, x: TensorType) -> tuple[int, ...] | None:
-        """Return where the result starts in x, in each dimension, or None if it is no box of x.
+        """Return where the result starts in x, in each dimension, or None if it is not a box of x.
 
         A box is a part of x without gaps, or x with zeros around it: then it starts before x.
         """
@@ -204,7 +204,7 @@ class Op:
     def operand_starts(self, ins: Sequence[TensorType]) -> list[tuple[int, ...]] | None:
         """Return where each operand starts in the result, in each dimension, or None.
 
-        An op that has such places copies its operands there, and the rest of its result is zero.
+        An op that returns them copies its operands there; the rest of its result is zero.
         """
         return None
 

@@ -32,13 +32,13 @@ _REFLECTED = {
     "equal": "__eq__",
     "not_equal": "__ne__",
 }
-"""From NumPy's name of an operator to the method of a value on its right side."""
+"""For each operator of NumPy, the method of a value on its right side."""
 
 
 class Operators(Missing):
     """The operators of a Value.
 
-    They are functions of the ops, which stand higher than values.
+    They call functions of graphc.ops, a higher room, by `graphc.base.door`.
     """
 
     __slots__ = ()
@@ -159,6 +159,6 @@ class Operators(Missing):
 
 
 def _made(operator: str, *operands: Any) -> Value:
-    """Return the result of an operator, by its name in the table of the door."""
+    """Return the result of an operator, by its name in `graphc.base.door`."""
     made: Value = higher(f"Value.{operator}")(*operands)
     return made

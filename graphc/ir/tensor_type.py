@@ -140,12 +140,12 @@ class TensorType(metaclass=_Shared):
 
     @property
     def is_float(self) -> bool:
-        """Return whether gradients can flow through a value of this type."""
+        """Whether gradients can flow through a value of this type."""
         return self.dtype in FLOATS
 
     @property
     def batched(self) -> bool:
-        """Return whether the size depends on the batch."""
+        """Whether the size depends on the batch."""
         return any(isinstance(dim, Batch) for dim in self.shape)
 
     def size(self, n: int) -> int:
@@ -182,7 +182,7 @@ def _new_type(shape: Shape, dtype: str) -> TensorType:
 
 @lru_cache(maxsize=4096)
 def _known_type(shape: Shape, dtype: str, kinds: tuple[type, ...]) -> TensorType:
-    """Return the cached type of a shape; `kinds` keeps True apart from 1, which it equals."""
+    """Return the cached type of a shape; `kinds` distinguishes True from 1, which it equals."""
     sizes = tuple(map(plain, shape))
     if tuple(map(type, sizes)) != kinds:
         return TensorType(sizes, dtype)

@@ -31,7 +31,7 @@ class Part:
 
 
 class Aliases:
-    """The memory of each node, as far as nodes were visited in order."""
+    """The memory of the nodes visited so far, in the order of the schedule."""
 
     def __init__(self, graph: Graph, traits: TraitsOf, padding: Padding) -> None:
         self.graph, self.traits, self.padding = graph, traits, padding
@@ -78,7 +78,7 @@ class Aliases:
         return columns is not None or strides is not None
 
     def columns_of(self, node: Node) -> tuple[int, int] | None:
-        """Return the columns of its operand as which users can read a node, or None."""
+        """Return the columns of a node's operand that users can read in its place, or None."""
         x = self.type(node.inputs[0]) if len(node.inputs) == 1 else None
         columns = sliced_columns(node, x) if x is not None else None
         if columns is None or node.name in self.graph.roots:
@@ -97,7 +97,7 @@ class Aliases:
             self.views[node.name] = View(outer.root, outer.start + columns[0], outer.pitch)
 
     def _reads_each(self, user: Node, node: Node) -> bool:
-        """Return whether a node reads another element by element of its own matrix."""
+        """Return whether a node reads another at the same elements of its own matrix."""
         traits, flat = self.traits(user), user.type.rank == 2
         if traits.product is not None:
             return node.name in user.inputs[:2] and node.name not in user.inputs[2:] and flat
@@ -114,7 +114,7 @@ class Aliases:
         )
 
     def strides_of(self, node: Node) -> Shape | None:
-        """Return the strides by which users can read a node as its operand permuted, or None."""
+        """Return the strides by which users can read a node in its operand, or None."""
         axes = node.op.permutation
         if axes is None or node.name in self.graph.roots:
             return None
@@ -127,7 +127,7 @@ class Aliases:
         return strides if readable else None
 
     def is_splat(self, node: Node) -> bool:
-        """Return whether a node only repeats numbers, and only kernels read it."""
+        """Return whether a node only broadcasts numbers, and only kernels read it."""
         if not self.traits(node).repeats or node.name in self.graph.roots:
             return False
         return all(self._is_fusable(self.graph[user]) for user in self.graph.users[node.name])
@@ -143,7 +143,7 @@ class Aliases:
 
 
 def sliced_columns(node: Node, x: TensorType) -> tuple[int, int] | None:
-    """Return the first and the end of the neighbouring columns of x that a node is, or None."""
+    """Return the range of columns of x that a node is a slice of, or None."""
     start, width = node.op.box_start(x), count(x.shape[1:])
     columns = None if start is None else _columns(start, node.type.shape, x.shape)
     if columns is None or not isinstance(width, int):
@@ -152,7 +152,7 @@ def sliced_columns(node: Node, x: TensorType) -> tuple[int, int] | None:
 
 
 def joined_columns(node: Node, ins: list[TensorType]) -> list[Part] | None:
-    """Return the columns of a node's operands if it puts them side by side, and zeros, or None."""
+    """Return the columns of each operand that a node concatenates, and of zeros, or None."""
     starts, shape = node.op.operand_starts(ins), node.type.shape
     width = count(shape[1:])
     if starts is None or not isinstance(width, int):
@@ -170,7 +170,7 @@ def joined_columns(node: Node, ins: list[TensorType]) -> list[Part] | None:
 
 
 def _columns(start: tuple[int, ...], part: Shape, whole: Shape) -> tuple[int, int] | None:
-    """Return the first and the end of the columns of a matrix that a box is, or None."""
+    """Return the range of columns of a matrix that a box covers, or None."""
     if len(whole) < 2 or (part[0], *part[2:]) != (whole[0], *whole[2:]):
         return None
     size, rest = part[1], count(whole[2:])

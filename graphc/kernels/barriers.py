@@ -2,8 +2,8 @@
 
 Within an epoch threads run ahead of each other.  Two kernels of one epoch may touch the same
 memory only if each thread touches its own part of it in both: the same rows, or the same
-columns.  A kernel whose results nothing waits for moves to the next epoch rather than cost a
-barrier of its own, as long as little memory has to be kept for it.
+columns.  A kernel whose results nothing waits for moves to the next epoch rather than need
+another barrier, if little memory has to be kept for it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FIRST = Region("first thread")
 
 
 class Access(NamedTuple):
-    """A buffer that a kernel reads or writes."""
+    """A part of a buffer that a kernel reads or writes."""
 
     buffer: str
     writes: bool
@@ -67,7 +67,7 @@ def accesses(kernel: Kernel, memory: Callable[[str], str]) -> Iterator[Access]:
 
 
 def region(kernel: Kernel, broadcast: Broadcast) -> Region:
-    """Return the part of a buffer of that broadcast that a thread touches."""
+    """Return the part of a buffer of a broadcast kind that a thread touches."""
     if kernel.partition == "matrices":
         return ALL
     if kernel.partition == "none":

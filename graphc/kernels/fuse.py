@@ -1,4 +1,4 @@
-"""From a group of nodes to a kernel: it joins their expressions, and stores the values others read.
+"""Fusion of a group of nodes to a kernel, whose body stores the values that others read.
 
 Groups that differ only in names, such as the layers of a deep net, share one body; each gets a
 copy with its own names.
@@ -70,7 +70,7 @@ def stacked(
 class Fuser:
     """The maker of kernels from a grouping's groups, for up to `capacity` rows.
 
-    `bodies` has those made before, by signature.
+    `bodies` caches bodies by signature.
     """
 
     def __init__(self, grouping: Grouping, capacity: int, bodies: dict[object, Body]) -> None:
@@ -95,7 +95,7 @@ class Fuser:
         return Gemm(m, n, of.inner, a, b, *sides, product.type.dtype, body, partition, of.window)
 
     def _stack(self, group: Group, product: Node, of: Product, body: Body) -> Gemm:
-        """Return the kernel of many products."""
+        """Return the kernel of a stack of products."""
         grouping, sides = self._grouping, (of.trans_a, of.trans_b)
         a, b = (
             Factor(grouping.root(name), grouping.type(name).shape, grouping.strides.get(name), side)
@@ -125,8 +125,8 @@ def _named(body: Body, names: Mapping[str, str]) -> Body:
 class _Fusion:
     """The facts that the body of one group depends on, and the body itself.
 
-    `signature` is those facts without names: two groups with one signature have one body.  Buffers
-    count by their first appearance, nodes by their place in the group; `names` maps back.
+    `signature` has those facts without names: groups with equal signatures share a body.  Buffers
+    are numbered by first appearance, nodes by position in the group; `names` maps back.
     """
 
     def __init__(self, group: Group, grouping: Grouping) -> None:
@@ -160,7 +160,7 @@ class _Fusion:
         return place
 
     def body(self, stored: list[bool]) -> Body:
-        """Return the body, with places for names."""
+        """Return the body, with numbers for names."""
         self._builder = BodyBuilder()
         self._values: dict[str, Expr] = {}
         for node in self.group.nodes:
@@ -189,7 +189,7 @@ class _Fusion:
         self._values[node.name] = value
 
     def _free_axis(self, node: Node) -> Axis:
-        """Return the axis of a node's own counts if nothing is reduced."""
+        """Return the axis that a node's rule gets if the kernel reduces nothing."""
         return "columns" if matrix(node.type.shape)[0] == 1 else "rows"
 
     def _fetch(self, node: Node, operand: int, at: AccessMap | None, *index: Expr) -> Expr:

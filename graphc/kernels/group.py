@@ -1,7 +1,7 @@
 """The units that run: a fused kernel of several nodes, copies, or a node by itself.
 
-A node runs in a group if it has a placement in the group's iteration space, reads the members as
-they lie there, and overwrites nothing that they still read.
+A node runs in a group if it has a placement in the group's iteration space, reads the members by
+their broadcast kinds there, and overwrites nothing that they still read.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Group:
     forward: bool = True
     position: int = -1
     sealed: bool = False
-    """Whether the group may no longer be delayed."""
+    """Whether the group takes no more nodes."""
 
     def add(self, node: Node, placement: Placement) -> None:
         """Add a node."""
@@ -54,7 +54,7 @@ class Group:
         return axis is None or self.axis is None or axis == self.axis
 
     def takes_places(self, places: Sizes) -> bool:
-        """Return whether the rows may be those of several dimensions."""
+        """Return whether the group's rows may have these dimensions."""
         if self.product is not None or self.axis is not None:
             return False
         return self.places in (None, places) and not any(node.op.is_random for node in self.nodes)
@@ -115,7 +115,7 @@ class GroupRules(Aliases):
         yield self._as_vector(group, node, space)
 
     def _as_matrix(self, node: Node, space: Space) -> Placement | None:
-        """Return the placement of a node in a space if it has one there; a plain one has in any."""
+        """Return the placement of a node in a space, or None; a plain node fits any of its size."""
         traits = self.traits(node)
         if any(operand in self.views for operand in node.inputs):
             return traits.placement if traits.space == space else None
@@ -129,7 +129,7 @@ class GroupRules(Aliases):
         if traits.iteration != "elements" or group.product is not None:
             return None
         if any(operand in self.views for operand in node.inputs):
-            return None  # their rows have the distance of a wider matrix's
+            return None  # their rows have the pitch of a wider matrix
         kinds = {
             group.kinds[root]
             for root in map(self.root, node.inputs)
@@ -240,7 +240,7 @@ class GroupRules(Aliases):
     ) -> bool:
         """Return whether a member reads each element of the state that `writer` overwrites in time.
 
-        In time is just before it is written; `reads` are the ways in which it reads its operands.
+        That is just before it is written; `reads` are the ways in which it reads its operands.
         A factor of a product is read as a whole, and so are all operands of a stack of products:
         its threads share matrices, not rows.  A loop reads a single number before all else.
         """

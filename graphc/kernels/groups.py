@@ -1,8 +1,8 @@
 """The grouping of nodes that run together: each group becomes one fused kernel.
 
 Nodes are visited in the order of the schedule.  A node joins the group of an operand if their
-placements agree, and the group then runs at the place of its last node.  It may be delayed like
-that until a node outside reads its results, or writes a state that it reads.
+placements agree, and the group runs at the position of its last node.  It takes no more nodes
+once a node outside reads its results, or writes a state that it reads.
 """
 
 from __future__ import annotations
@@ -95,11 +95,11 @@ class Grouping(GroupRules):
         self.group_of[node.name] = group
         for root in reads:
             readers = self._readers.setdefault(root, [])
-            if group not in readers[-4:]:
+            if group not in readers[-4:]:  # a search of all would be quadratic
                 readers.append(group)
 
     def _seal(self, node: Node, group: Group | None, reads: Iterable[str]) -> None:
-        """Close the groups that cannot run after this node, which reads these values."""
+        """Seal the groups that cannot run after this node, which reads these values."""
         for root in reads:
             other = self.group_of.get(root)
             if other is not None and other is not group:
@@ -209,7 +209,7 @@ class Grouping(GroupRules):
         return all(node.type.rank == 1 for node in other.nodes)
 
     def _candidates(self, node: Node) -> list[Group]:
-        """Return the groups of the operands, the latest first, then others that read the same."""
+        """Return the groups of the operands, the latest first, then other readers of these."""
         roots = [self.root(operand) for operand in node.inputs]
         made = [self.group_of[root] for root in roots if root in self.group_of]
         made.sort(key=lambda group: -group.position)

@@ -241,7 +241,7 @@ def _grouped(kernel: Gemm, window: Window, a: Array, b: Array, n: int) -> Array:
 
 
 def window_matrix(window: Window, images: Array) -> Array:
-    """Return the pixels, or 0, that the filter meets: (images * places, offsets * channels)."""
+    """Return the pixels, or 0, that the filter reads: (images * places, offsets * channels)."""
     images = images.reshape(-1, *window.space, window.channels)
     found = np.zeros((len(images), *window.places, *window.kernel, window.channels), images.dtype)
     for place in np.ndindex(*window.places):

@@ -1,7 +1,7 @@
 """The iteration spaces of kernels, and how values vary over them.
 
-Every value is a matrix: rows are its first dimension, columns all the others.  Where values do not
-agree by that, rows are more of the first dimensions; for results of products all but the last.
+Every value is a matrix: rows are its first dimension, columns all the others.  If values do not
+broadcast so, rows are more of the first dimensions; for results of products all but the last.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def broadcast_kind(shape: Shape, result: Shape, lead: int = 1) -> Broadcast | No
 
 
 def dense_strides(shape: Shape) -> Shape:
-    """Return the elements from one to the next along each axis, in C order."""
+    """Return the strides, in elements, of a contiguous value in C order."""
     return tuple(count(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
@@ -96,7 +96,7 @@ def is_readable(strides: Shape) -> bool:
 def is_storable(shape: Shape, axes: tuple[int, ...]) -> bool:
     """Return whether a product can store its transpose of `shape`.
 
-    Rows must stay contiguous, and have one distance whatever the batch is.
+    Rows must stay contiguous, at a pitch that does not depend on the batch.
     """
     return axes[-1] == len(axes) - 1 and isinstance(stored_strides(shape, axes)[-2], int)
 

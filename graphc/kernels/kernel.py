@@ -15,7 +15,7 @@ from graphc.ir.tensor_type import Dim, Shape, count
 from graphc.kernels.iteration_space import dense_strides
 
 CHUNK = 16
-"""The rows at whose multiples threads split; a constant, so that results do not depend on it."""
+"""Threads share rows in chunks of so many; a constant, so that results are always the same."""
 LANES = 16
 """The number of partial sums of a sum over columns, whatever the machine's vectors hold."""
 
@@ -26,7 +26,7 @@ first thread runs it)."""
 
 @dataclass(frozen=True)
 class Loop:
-    """The body at each of `rows` x `columns` elements.
+    """The body, run at each of `rows` x `columns` elements.
 
     Sums and maxima reduce `axis`: "columns" reduces each row to a number, "rows" each
     column.  Steps that depend on a reduction read its final value.
@@ -84,7 +84,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Gemm:
-    """The matrix product, and the body at each of m x n elements.
+    """A matrix product, and the body, run at each of its m x n elements.
 
     product(i, j) = sum over p of a(i, p) * b(p, j)
 
@@ -118,7 +118,7 @@ Kernel = Loop | Gemm
 
 
 def stored(kernel: Gemm, stack: Stack, buffer: str) -> Shape:
-    """Return the strides of the matrices of a stack's result, as `Stack` has its factors'."""
+    """Return the strides of the matrices of a stack's result, in the form of `Stack.a`."""
     if buffer == stack.permuted:
         return stack.out
     return dense_strides((*stack.sizes, kernel.m, kernel.n))[:-1]

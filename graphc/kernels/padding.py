@@ -1,4 +1,4 @@
-"""Zeros around images, and insides of images, that window products handle themselves.
+"""Pads and crops of images that products over windows handle themselves.
 
     padded = pad(x)           y = conv(padded, w)          y = conv(x, w), 0 around x
     dp = conv_dx(dy, w)       dx = dp[inside]              dx = conv_dx(dy, w), inside alone
@@ -28,7 +28,7 @@ class Padding:
         self.pads: dict[str, Node] = {}
         """The pads that only windows read, by name."""
         self._cuts: dict[str, Sizes] = {}
-        """Where the result of a product that was joined with a cut starts in each dimension."""
+        """For each product joined with a cut, where its result starts in each dimension."""
 
     def is_pad(self, node: Node) -> bool:
         """Return whether a node is a pad that the windows over it can handle."""

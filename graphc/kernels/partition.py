@@ -10,16 +10,16 @@ from graphc.ir.tensor_type import ITEMSIZE, Dim, dim_at
 from graphc.kernels.kernel import CHUNK, Gemm, Kernel, Partition, ScatterAdd, space
 
 SHARED = 1 << 14
-"""Elements of the second operand from which on each thread had better read only its columns."""
+"""From this many elements of b on, each thread should read only its columns of b."""
 
 
 def gemm_partition(m: Dim, n: Dim, product: Product, capacity: int) -> Partition:
     """Return the thread partition of a product: by rows or by columns.
 
     By rows each thread reads all of b, by columns all of a.  By rows is the rule: layers then need
-    no barrier between them.  By columns are products whose rows are too few to share, and those
-    whose b is large, and larger than a.  The columns of a convolution are mostly fewer than a
-    panel: two chunks of rows are shared however short.  Sums over places in groups are by columns,
+    no barrier between them.  Products are by columns if their rows are too few to share, or if b
+    is large and larger than a.  A convolution mostly has fewer columns than a panel: two chunks of
+    rows are shared, however short.  Sums over places in groups are by columns,
     since few rows make a sum.
     """
     if product.window is not None and product.window.groups > 1 and product.trans_a:
@@ -47,11 +47,11 @@ OPERATIONS_A_MICROSECOND = 150_000
 BYTES_A_MICROSECOND = 30_000
 """The bytes that one core moves; like the operations above, in round numbers."""
 CALL = 0.1
-"""The microseconds that a kernel costs however little it does."""
+"""The fixed cost of a kernel in microseconds."""
 
 
 def kernel_microseconds(kernel: Kernel, n: int) -> float:
-    """Return the time of a kernel on one core, for a batch of `n` rows."""
+    """Estimate the time of a kernel on one core, for a batch of `n` rows."""
     if isinstance(kernel, Gemm):
         m, columns, k = (dim_at(dim, n) for dim in (*space(kernel), kernel.k))
         operations = m * columns * (2 * k + len(kernel.body.steps))

@@ -1,7 +1,7 @@
 """The random words of dropout masks: Philox4x32-10 in NumPy.
 
 Philox is counter-based: a word is a pure function of (counter, key), so a mask does not
-depend on how a batch is split, on threads, or on earlier draws.  Algorithm and
+depend on how a batch is cut, on threads, or on earlier draws.  Algorithm and
 constants: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as
 easy as 1, 2, 3", SC11, section 3.3 and table 2.
 

@@ -38,7 +38,7 @@ class Instr(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """A typed place in memory.
+    """A typed range of memory.
 
     `first` and `last` are the epochs of its live range.
     """
@@ -84,7 +84,7 @@ class Arena:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A part of the arena that buffers use one after another, or lie side by side in.
+    """A part of the arena that buffers use in turn, or in which they lie side by side.
 
     `parts` are the types that it must hold one after the other; a part that several buffers
     share in turn is listed once.

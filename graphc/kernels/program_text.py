@@ -1,4 +1,4 @@
-"""The text of programs: the instructions, and the place of every buffer."""
+"""The text of programs: the instructions, and the memory of every buffer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def program_text(program: Program) -> str:
     """Return the instructions in order, then the memory, one line a buffer.
 
     `a <- op(b, c)` says what is read and written; bytes are a formula in the rows N.  An epoch is
-    the part between two barriers; lives are counted in epochs, since threads run ahead of each
-    other within one.
+    the part between two barriers; live ranges are counted in epochs, since threads run ahead of
+    each other within one.
     """
     head = f"program {name_text(program.name)} for up to {program.capacity} rows"
     lines = [f"{head}, {program.backend}", *_instructions(program)]
@@ -74,7 +74,7 @@ def _instr_text(instr: Instr) -> str:
 
 
 def _row(buffer: Buffer) -> tuple[str, ...]:
-    """Return name, type, bytes, space and offset, life, and the buffer that it is a view of."""
+    """Return name, type, bytes, space and offset, live range, and the buffer that it views."""
     placed = buffer.space in ("arena", "gradient")
     place = f"{buffer.space} {buffer.offset}" if placed else buffer.space
     life = "" if buffer.last < buffer.first else f"{buffer.first}..{buffer.last}"
@@ -85,7 +85,7 @@ def _row(buffer: Buffer) -> tuple[str, ...]:
 
 
 def _columns(buffer: Buffer) -> str:
-    """Return the columns of a matrix that a buffer is, as Python slices them."""
+    """Return the columns of a matrix that a buffer views, as a slice of Python."""
     width = count(buffer.type.shape[1:])
     assert isinstance(width, int), "only columns that are counted are views"
     return f"{buffer.shift}:{buffer.shift + width} of {buffer.pitch}"

@@ -5,8 +5,8 @@
       relu_1 = select(0 > affine_1 - %1[j], 0, affine_1 - %1[j])
 
 A value with [i] is one number for each row, with [j] for each column; i and j themselves are the
-numbers of the row and the column.  A sum or max with [i] runs along the columns, and the
-reverse.  Loaded numbers are listed in the head; each other name is one element.
+numbers of the row and the column.  A sum or max with [i] reduces the columns, one with
+[j] the rows.  Loaded numbers are listed in the head; each other name is one element.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ALONE = (4, 8)
 PREFIX = {"not": (3, "not "), "neg": (7, "-")}
 ATOM = 9
 WIDTH = 80
-"""The length above which an expression gets a line of its own."""
+"""The length above which an expression gets its own line."""
 INDEX: dict[Broadcast, str] = {"each": "", "row": "[i]", "column": "[j]", "one": ""}
 
 

@@ -29,7 +29,7 @@ class Traits:
     form: tuple[object, ...]
     """All that a kernel's body depends on: nodes of several shapes mostly have one form."""
     op: Op
-    """The op of all these nodes, or the first of those that are equal."""
+    """The op, or the first op that equals it."""
     type: TensorType
     ins: list[TensorType]
     """The types of its operands."""
@@ -43,11 +43,11 @@ class Traits:
     plain: bool
     """Whether it computes the same in any matrix of as many elements."""
     repeats: bool
-    """Whether it only repeats numbers."""
+    """Whether it only broadcasts numbers."""
     space: Space | None
-    """The space of its choice."""
+    """The space of its first choice."""
     placement: Placement | None
-    """The placement in the space of its choice."""
+    """The placement in that space."""
 
 
 class Forms:
@@ -59,7 +59,7 @@ class Forms:
 
     def __init__(self) -> None:
         self.bodies: dict[object, Body] = {}
-        """From the signature of a group to its body, see `graphc.kernels.fuse`."""
+        """For each signature of a group, its body; see `graphc.kernels.fuse`."""
         self._equal: dict[Op, Op] = {}
         self._known: dict[int, tuple[Op, Op]] = {}
         self._traits: dict[tuple[int, ...], Traits] = {}

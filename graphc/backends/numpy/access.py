@@ -20,9 +20,10 @@ from graphc.kernels.kernel import Loop
 
 
 class Run(NamedTuple):
-    """Indices of one dimension that have a position: from `start`, `step` apart, `count` in all.
+    """Evenly spaced indices of one dimension that have a position in the source.
 
-    The position of the first is `first`, and from one to the next it grows by `grows`.
+    They are `length` indices from `start` in steps of `step`.  The position of the first is
+    `first`; from one to the next it grows by `grows`.
     """
 
     start: int
@@ -33,17 +34,17 @@ class Run(NamedTuple):
 
     @property
     def cut(self) -> slice:
-        """The indices."""
+        """The indices as a slice."""
         return slice(self.start, self.start + (self.length - 1) * self.step + 1, self.step)
 
 
 NO_RUN = Run(0, 1, 0, 0, 0)
 SHORT = 64
-"""The elements below which NumPy is slow at many pieces."""
+"""NumPy is slow at many pieces of fewer elements."""
 
 
 def is_view(kernel: Loop, step: Step) -> bool:
-    """Return whether gathered elements are best read where they are, whatever the batch."""
+    """Return whether a gather is best a view of the source, at any batch size."""
     assert isinstance(step.value, AccessMap), "the value is the access map"
     if step.value.given or 0 < _together(kernel, step.value.axes) < SHORT:
         return False
@@ -53,7 +54,7 @@ def is_view(kernel: Loop, step: Step) -> bool:
 
 
 def _together(kernel: Loop, axis_maps: Sequence[AxisMap]) -> int:
-    """Return how many elements lie together in a line of several rows; 0 if that is unknown."""
+    """Return how many elements of a line are contiguous in the source; 0 if that is unknown."""
     if not kernel.places or not isinstance(kernel.columns, int):
         return 0
     many = 1
@@ -92,7 +93,7 @@ def _ranges(sizes: Sizes, part: Part) -> list[range]:
 
 
 def _read(source: Array, axis_maps: Sequence[AxisMap], runs: Sequence[Run]) -> Array:
-    """Return the elements of a buffer at the positions of the runs."""
+    """Return a view of a buffer at the positions of the runs."""
     flat, item = source.reshape(-1), source.itemsize
     start = sum(run.first * axis_map.pitch for run, axis_map in zip(runs, axis_maps, strict=True))
     strides = [
@@ -102,7 +103,7 @@ def _read(source: Array, axis_maps: Sequence[AxisMap], runs: Sequence[Run]) -> A
 
 
 def fetch(step: Step, sizes: Sizes, part: Part, out: Array, source: Array) -> Sequence[Call]:
-    """Return calls that gather elements, and write the fill value where there are none."""
+    """Return calls that gather elements, and write the fill value where the map has none."""
     at = step.value
     assert isinstance(at, AccessMap), "the value is the access map"
     ranges = _ranges(sizes, part)
@@ -118,7 +119,7 @@ def fetch(step: Step, sizes: Sizes, part: Part, out: Array, source: Array) -> Se
 
 
 def runs_of(indices: range, axis_map: AxisMap, size: int) -> Sequence[Run] | None:
-    """Return the indices that have a position, or None if they are in no few evenly spaced runs."""
+    """Return the runs of indices that have a position, or None if these are not a few runs."""
     if axis_map.divisor > 1 and abs(axis_map.scale) != 1:
         return None
     begin, step = indices.start, axis_map.divisor
@@ -131,7 +132,7 @@ def runs_of(indices: range, axis_map: AxisMap, size: int) -> Sequence[Run] | Non
 
 
 def _inside(indices: range, axis_map: AxisMap, begin: int, size: int) -> Run:
-    """Return the run of an index and those that are a multiple of `apart` further."""
+    """Return the run of each `divisor`-th index from `begin` whose position is inside."""
     many = len(range(begin, indices.stop, axis_map.divisor))
     first, grows = (begin * axis_map.scale + axis_map.shift) // axis_map.divisor, axis_map.scale
     low, high = (0, size - 1) if grows > 0 else (size - 1, 0)
@@ -148,8 +149,8 @@ def _copies(
 ) -> Iterator[Call]:
     """Yield calls that copy the elements at the positions of all runs of each dimension.
 
-    What several indices of a dimension read, as in pixels made larger, is read for one of them, and
-    then copied in longer pieces.
+    An element that several indices of a dimension read, as in upsampling, is gathered for one of
+    them, then copied in longer pieces.
     """
     axis = next((i for i, runs in enumerate(found) if len(runs) > 1), None)
     if axis is None:
@@ -172,8 +173,8 @@ def _copies(
 def copied(to: Array, of: Array) -> Call:
     """Return the call that copies an array.
 
-    What lies together in both is copied as one element of many bytes, which takes a fraction of the
-    time of many small copies.
+    Axes that are contiguous in both are copied as one element of many bytes, which takes a fraction
+    of the time of many small copies.
     """
     size, axes = to.itemsize, to.ndim
     while axes and to.strides[axes - 1] == of.strides[axes - 1] == size:
@@ -185,7 +186,7 @@ def copied(to: Array, of: Array) -> Call:
 
 
 def _pieces(array: Array, axes: int, size: int) -> Array:
-    """Return the first axes of an array, whose elements are all bytes of the others."""
+    """Return an array of the first axes; an element is the `size` bytes of the others."""
     shape, strides = (*array.shape[:axes], size // array.itemsize), array.strides[:axes]
     whole = as_strided(array, shape, (*strides, array.itemsize))
     return whole.view(np.dtype((np.void, size)))[..., 0]
@@ -194,7 +195,7 @@ def _pieces(array: Array, axes: int, size: int) -> Array:
 def _taken(
     at: AccessMap, ranges: Sequence[range], sizes: Sizes, out: Array, source: Array
 ) -> Sequence[Call]:
-    """Return calls that gather by the place of each element, computed once."""
+    """Return calls that gather by the flat index of each element, computed once."""
     index, there = np.zeros((1,) * out.ndim, np.int64), np.ones((1,) * out.ndim, bool)
     for axis, (indices, axis_map) in enumerate(zip(ranges, at.axes, strict=True)):
         shape = [-1 if i == axis else 1 for i in range(out.ndim)]
@@ -221,6 +222,7 @@ def take_rows(
     matrix = source.reshape(-1, first.pitch)
     start = column.shift + part.columns.start
     if (start, out.shape[-1]) == (0, first.pitch):
+        # in the mode "raise" NumPy would buffer `out`
         return (partial(matrix.take, rows.reshape(-1), 0, out, "clip"),)
     columns = matrix[:, start : start + out.shape[-1]]
     return (partial(columns.take, rows.reshape(-1), 0, out, "clip"),)
@@ -238,5 +240,6 @@ def scatter_add(
         partial(places.clip, number(0, "int64"), top, places),
         partial(np.multiply, places, number(columns, "int64"), places),
         partial(np.add, places, np.arange(columns), places),
+        # `out[places] += rows` would add one row an index
         partial(np.add.at, out.reshape(-1), places.reshape(-1), rows.reshape(-1)),
     )

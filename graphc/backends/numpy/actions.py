@@ -1,4 +1,4 @@
-"""The calls of a kernel's steps: for each step a rule that writes its value from its arguments'."""
+"""The actions of a kernel's steps: the calls of NumPy that write each step's value."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.kernels.philox import fill_words, mask_scratch
 
 ONES = 4096
-"""The most ones that are kept for sums."""
+"""The number of shared ones: sums are products with ones."""
 NARROW = 64
-"""The most columns for which the largest is found in a transposed copy."""
+"""The most columns of a narrow kernel: NumPy is slow at many short rows."""
 
 
 class Work(NamedTuple):
-    """Memory that an action alone needs: its dtype, and its shape for a part."""
+    """A temporary of one action: its dtype, and its shape for a part."""
 
     dtype: str
     shape: Callable[[Sizes, Part], tuple[int, ...]]
@@ -46,16 +46,16 @@ def copied(sizes: Sizes, part: Part, out: Array, value: Array) -> Sequence[Call]
 
 
 class Form(NamedTuple):
-    """The function of a step and its arguments, in a cheaper form where there is one."""
+    """The function and the arguments of a step, or of a cheaper equivalent."""
 
     name: str
     args: tuple[int, ...]
     rule: functions.Rule | None = None
-    """The rule of a form that has a constant in it."""
+    """The rule, if a constant is bound into it."""
 
 
 def form_of(steps: Sequence[Step], step: Step) -> Form:
-    """Return the form of a step."""
+    """Return the cheapest form of a step."""
     op, args = step.op, step.args
     constants = {at: steps[a].value for at, a in enumerate(args) if steps[a].op == "const"}
     if op == "select":
@@ -73,7 +73,7 @@ def form_of(steps: Sequence[Step], step: Step) -> Form:
 
 
 def _form_of_select(steps: Sequence[Step], step: Step, constants: Mapping[int, Attribute]) -> Form:
-    """Return the form of a choice: of a value or 0, or of the larger of a value and 0."""
+    """Return the form of a select; "a value or 0" and ReLU have cheaper ones."""
     condition, _, other = step.args
     if constants.get(2) == 0:
         return Form("select_or_zero", step.args[:2])
@@ -86,7 +86,7 @@ def _form_of_select(steps: Sequence[Step], step: Step, constants: Mapping[int, A
 
 
 def action_of(kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[Value]) -> Action:
-    """Return the action of a step."""
+    """Return the action that writes a step to `out`."""
     if step.op in ("sum", "max"):
         return _reduction(kernel, step, out, ins[0])
     if step.op == "product":
@@ -109,7 +109,7 @@ def action_of(kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[
 
 
 def _raw(buffer: str) -> Value:
-    """Return a buffer as it is, whatever the kernel's iteration space."""
+    """Return a whole buffer, in no iteration space."""
     return Value("buffer", buffer, "one", "")
 
 
@@ -134,7 +134,7 @@ def _elementwise(
 
 
 def _tile_shape(sizes: Sizes, part: Part) -> tuple[int, ...]:
-    """Return the shape of one line of rows if lines are long and many, else of nothing."""
+    """Return the shape of one line of rows if lines are long and many, else an empty one."""
     rows = prod(sizes.places)
     return (1, *sizes.places, part.width) if rows >= NARROW and part.height > 2 else (0,)
 
@@ -149,7 +149,7 @@ def _tiled(
 ) -> Sequence[Call]:
     """Return the calls of a rule that reads a number for each of few columns.
 
-    They copy these to all rows of a line first: NumPy is slow at many short rows.
+    They first copy these to all rows of a line: NumPy is slow at many short rows.
     """
     *ins, tile = arrays
     if not tile.size:
@@ -177,8 +177,8 @@ def _by_function(
 ) -> Sequence[Call]:
     """Return the calls of a rule.
 
-    NumPy takes less time to begin if arrays have no axis too many, and if memory that is both read
-    and written is one object.
+    NumPy starts faster if arrays have few axes, and if an operand that is overwritten is the same
+    object as the result.
     """
     arrays = list(operands)
     whole = [out, *(array for array in arrays if array.ndim)]
@@ -221,12 +221,12 @@ def _is_narrow(kernel: Kernel) -> bool:
 
 
 def _many_summed(axis: str, sizes: Sizes, part: Part) -> int:
-    """Return how many numbers make a sum."""
+    """Return how many numbers are added to a sum."""
     return part.width if axis == "columns" else part.height * prod(sizes.places)
 
 
 def _ones_shape(axis: str, sizes: Sizes, part: Part) -> tuple[int]:
-    """Return the shape of the ones that a sum is a product with, if they are written each time."""
+    """Return the shape of the ones of a sum that is longer than the shared ones."""
     many = _many_summed(axis, sizes, part)
     return (many if many > ONES and not _is_line(sizes, part) else 0,)
 
@@ -247,7 +247,7 @@ def _summed(
 ) -> Sequence[Call]:
     """Return the calls that sum over an axis: a product with ones, which is quicker.
 
-    A long line of numbers is added by halves, which is more exact.
+    NumPy adds a long line of numbers pairwise, which is more exact.
     """
     whole = np.broadcast_to(x, sizes.shape("each", part))
     many = _many_summed(axis, sizes, part)
@@ -276,7 +276,7 @@ def _narrow_shape(sizes: Sizes, part: Part) -> tuple[int, ...]:
 
 
 def _largest(sizes: Sizes, part: Part, out: Array, x: Array, turned: Array) -> Sequence[Call]:
-    """Return the calls for the largest of few columns: NumPy is slow at many short rows."""
+    """Return the calls for the maximum of few columns, by a transposed copy."""
     source = x.reshape(turned.shape[::-1]).T
     largest = partial(np.maximum.reduce, turned, 0, None, out.reshape(-1))
     return partial(np.copyto, turned, source), largest

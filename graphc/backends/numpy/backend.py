@@ -24,7 +24,7 @@ class NumpyBackend:
     compiles = False
 
     def missing(self) -> str | None:
-        """Return None: it is always there."""
+        """Return None: NumPy is always available."""
         return None
 
     def threads(self, asked: int | None) -> int:

@@ -1,8 +1,8 @@
 """The plan of a kernel's body: its steps as actions in order, and the memory of each value.
 
-Steps that do not depend on elements are computed once, the others part by part, so that what is
-between them stays in the cache.  A value lies in the buffer that it is stored to if that is not
-read later, else in a temporary that several values use in turn.
+Steps that do not depend on elements are computed once, the others part by part, so that
+intermediate values stay in the cache.  A value is computed in the buffer that it is stored to if
+nothing reads that later, else in a temporary that several values use in turn.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ PART = 1 << 15
 PRODUCT_PART = 1 << 16
 """The elements of a part of a product."""
 PRODUCT_ROWS = 256
-"""The rows of a part of a product are at least so many."""
+"""The fewest rows of a part of a product."""
 NOT_COMPUTED = ("load", "const", "size", "index", "offset")
-"""The steps whose values are there without a call."""
+"""The steps whose values need no call."""
 Shared = tuple[tuple[str, str, str], ...]
-"""Buffers that share bytes with one that is written: the two, and "same" or "part"."""
+"""Pairs of buffers that share bytes, the second of them written, and "same" or "part"."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BodyPlan:
-    """What a kernel computes once, what part by part, what it stores last, and its temporaries.
+    """The actions of a kernel that run once, part by part and last, and its temporaries.
 
-    A temporary is a value's broadcast kind and dtype; those from `whole` on hold parts.
+    The first `whole` temporaries hold whole values, the others parts.
     """
 
     kernel: Kernel
@@ -70,7 +70,7 @@ class BodyPlan:
 def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) -> Iterator[Part]:
     """Yield the parts of an iteration space, cut along an axis that is not reduced.
 
-    How it is cut depends on the most rows alone: fewer never need more memory.
+    The cut depends on the most rows alone, so that fewer rows never need more memory.
     """
     whole = sizes.whole
     limit = PRODUCT_PART if isinstance(kernel, Gemm) else PART
@@ -91,7 +91,7 @@ def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) 
 
 
 def _fewest_lines(kernel: Kernel) -> int:
-    """Return the lines that a part has at least: few rows of a product take as long to prepare."""
+    """Return the fewest lines of a part: a product of few rows takes as long to start."""
     return PRODUCT_ROWS if isinstance(kernel, Gemm) and kernel.window is None else 1
 
 
@@ -103,14 +103,15 @@ def _may_cut(kernel: Kernel) -> bool:
 
 
 def plan_body(kernel: Kernel, shared: Shared) -> BodyPlan:
-    """Return the plan of a kernel, of whose buffers some share bytes."""
+    """Return the plan of a kernel; `shared` lists its buffers that share bytes."""
     return _Planning(kernel, shared).plan()
 
 
 class Read(NamedTuple):
-    """A read of a buffer: when, and how: by its broadcast kind, or None at other places too.
+    """A read of a buffer: its position in the order, and its broadcast kind.
 
-    `over` is whether the step that reads it may write its result there.
+    The kind is None if a step reads other elements than its own.  `over` says whether the step may
+    overwrite what it reads.
     """
 
     position: int
@@ -125,7 +126,7 @@ class _Planning:
     def __init__(self, kernel: Kernel, shared: Shared) -> None:
         self.kernel, self.shared = kernel, shared
         self.overlaps: dict[str, dict[str, str]] = {}
-        """For each buffer that is written, those that share bytes with it: "same" or in "part"."""
+        """For each written buffer, those that share bytes with it: "same" or "part"."""
         for one, written, how in shared:
             self.overlaps.setdefault(written, {})[one] = how
         self.steps, self.stores = kernel.body.steps, kernel.body.stores
@@ -146,7 +147,7 @@ class _Planning:
             self.reads.setdefault(read.buffer, []).append(read)
         self.placed: dict[int, str] = {}
         self.kept: dict[int, Value] = {}
-        """The temporaries of values that are only read and stored, and are overwritten before."""
+        """The temporaries of values that are only loaded and stored, but overwritten in between."""
         self.values: dict[int, Value] = {}
         self.temporaries: list[Value] = []
         self.free: dict[tuple[str, str], list[int]] = {}
@@ -169,7 +170,7 @@ class _Planning:
         last, temporaries = tuple(self.actions), tuple(self.temporaries)
         return BodyPlan(self.kernel, self.shared, once, parts, last, temporaries, whole)
 
-    # ------------------------------------------------------------------ when
+    # ------------------------------------------------------------------ order
 
     def _inner_steps(self) -> set[int]:
         """Return the steps that are computed part by part: those that depend on elements."""
@@ -218,10 +219,10 @@ class _Planning:
                 yield Read(self.end, self.steps[store.step].buffer)
 
     def _whole_reads(self, step: Step) -> Sequence[str]:
-        """Return the buffers that a step reads at other places than its own."""
+        """Return the buffers that a step reads at other elements than its own."""
         kernel = self.kernel
         if step.op == "fetch":
-            return (step.buffer,)  # of a view when it is used, too
+            return (step.buffer,)  # users of a view read it once more
         if step.op == "product":
             assert isinstance(kernel, Gemm), "only a Gemm has a product"
             return kernel.a, kernel.b
@@ -230,10 +231,10 @@ class _Planning:
             return kernel.source, kernel.indices
         return ()
 
-    # ------------------------------------------------------------------ where
+    # ------------------------------------------------------------------ placement
 
     def _place(self, i: int, store: Store) -> None:
-        """Let a value be computed where it is stored, and the operands that die there, too."""
+        """Place a value in the buffer it is stored to, and its dying operands, if possible."""
         alike = self._shape(self.steps[i].broadcast) == self._shape(store.broadcast)
         if not alike or i in self.placed or not self._may_lie(i, store):
             return
@@ -243,7 +244,7 @@ class _Planning:
             at = self._placeable_operand(at, store)
 
     def _shape(self, broadcast: Broadcast) -> tuple[bool, bool]:
-        """Return whether a value of a broadcast has several rows, and several columns."""
+        """Return whether a value of a broadcast kind has several rows, and several columns."""
         rows, columns = space(self.kernel)
         return (
             broadcast in ("each", "row") and rows != 1,
@@ -251,7 +252,7 @@ class _Planning:
         )
 
     def _placeable_operand(self, i: int, store: Store) -> int | None:
-        """Return an operand that a step may overwrite, the last to use it, or None."""
+        """Return an operand that a step, its last user, may overwrite, or None."""
         args = self.forms[i].args
         for at in self._over(i):
             if at >= len(args) or args.count(args[at]) > 1:
@@ -271,7 +272,7 @@ class _Planning:
         return () if function is None or one else function.over
 
     def _may_lie(self, i: int, store: Store) -> bool:
-        """Return whether a value may be computed in a buffer: nothing reads what it overwrites.
+        """Return whether a value may be computed in a buffer: nothing reads that later.
 
         What earlier steps of the same parts read must be the very elements that are overwritten.
         """
@@ -316,7 +317,7 @@ class _Planning:
         return self._temporary(step)
 
     def _dies(self, arg: int, i: int) -> bool:
-        """Return whether a temporary, of parts where the step is of parts, has its last use."""
+        """Return whether a step is the last use of a temporary of its own phase."""
         here = self._is_inner(arg) == self._is_inner(i)
         dies = self.last[arg] == self.position[i]
         return here and dies and self.values[arg].memory == "temporary"
@@ -337,7 +338,7 @@ class _Planning:
     # ------------------------------------------------------------------ actions
 
     def _compute(self, i: int) -> None:
-        """Add the action of a step."""
+        """Record where a step's value is, and add its action if it needs one."""
         step, form = self.steps[i], self.forms[i]
         source = self._source(i)
         if source is not None:
@@ -362,7 +363,7 @@ class _Planning:
                     self.free.setdefault(key, []).append(self._number(arg))
 
     def _keep_what_is_overwritten(self) -> None:
-        """Copy to temporaries what is only read and stored, where another store overwrites it."""
+        """Copy to temporaries what is only loaded and stored, if another store overwrites it."""
         for store in self.stores:
             source = self._source(store.step)
             written = [other.buffer for other in self.stores if other is not store]
@@ -373,7 +374,7 @@ class _Planning:
                 self.actions.append(Action(copied, out, (source,)))
 
     def _span_of_users(self, i: int) -> Broadcast:
-        """Return "each" if only steps of that broadcast use a value that is quicker to read so."""
+        """Return the broadcast kind of an offset: "each" if all users have it and it is quicker."""
         users = {
             s.broadcast for k in self.order for s in [self.steps[k]] if i in self.forms[k].args
         }
@@ -383,7 +384,7 @@ class _Planning:
         return "each" if few and users == {"each"} and not stored else self.steps[i].broadcast
 
     def _source(self, i: int) -> Value | None:
-        """Return where a step only reads its value, or None if it computes it."""
+        """Return the memory of a value that is only loaded or viewed; None if it is computed."""
         step = self.steps[i]
         if i in self.views:
             return Value("gathered", step, step.broadcast, step.dtype)

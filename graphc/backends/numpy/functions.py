@@ -24,7 +24,7 @@ Rule = Callable[..., Sequence[Call]]
 class Function:
     """A rule, the dtypes of its work ("" is that of `out`), and the arguments it may overwrite.
 
-    `over` are the positions of the arguments whose memory `out` may be.
+    `over` are the positions of the arguments that may share memory with `out`.
     """
 
     rule: Rule
@@ -33,7 +33,7 @@ class Function:
 
 
 def _call(ufunc: np.ufunc, out: Array, *ins: Array) -> Sequence[Call]:
-    if ufunc in (np.maximum, np.minimum):
+    if ufunc in (np.maximum, np.minimum):  # NumPy warns of a third positional argument
         return (partial(ufunc, *ins, out=out),)
     return (partial(ufunc, *ins, out),)  # quicker than with out=
 
@@ -51,7 +51,7 @@ def _sigmoid(out: Array, x: Array) -> Sequence[Call]:
 
 
 FEW = 512
-"""The elements up to which fewer calls are quicker than quick ones."""
+"""Up to this many elements, two slow calls are quicker than four fast ones."""
 
 
 def _select(
@@ -59,8 +59,8 @@ def _select(
 ) -> Sequence[Call]:
     """Return calls that write a where the condition holds, else b.
 
-    They write b + (a - b) * 1 or 0 on the bits, as integers, which is exact: `where=` takes thirty
-    times as long if the condition changes from element to element.
+    They compute b + (a - b) * condition on the bits, as integers, which is exact: `where=` takes
+    thirty times as long if the condition changes from element to element.
     """
     if out.size <= FEW:
         chosen = partial(np.copyto, out, a, where=condition)
@@ -91,7 +91,7 @@ def select_or_zero(out: Array, condition: Array, a: Array) -> Sequence[Call]:
 
 
 def clip(out: Array, x: Array, low: float, high: float) -> Sequence[Call]:
-    """Return a call for x between two numbers; unlike np.maximum it has a vector loop for them."""
+    """Return a call that clips x to two numbers, by a vector loop that np.maximum lacks."""
     return (partial(x.clip, number(low, x.dtype), number(high, x.dtype), out),)
 
 
@@ -101,7 +101,7 @@ def cast(out: Array, x: Array) -> Sequence[Call]:
 
 
 _LARGEST = {"float32": 4.0, "float64": 6.0}
-"""The bound from which on erf is 1 but for rounding."""
+"""The x from which erf(x) rounds to 1."""
 
 
 def _erf(out: Array, x: Array, t: Array, u: Array, inner: Array, small: Array) -> Sequence[Call]:

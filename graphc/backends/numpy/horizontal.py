@@ -1,7 +1,7 @@
-"""Horizontal fusion: equal updates of states that lie side by side are one loop.
+"""Horizontal fusion: like updates of states that are adjacent in memory run as one loop.
 
-For small parameters calls of NumPy take longer than the work that they do.  The heads of a group of
-updates write to scratch, and their tails wait for the last of them.
+For small parameters a call of NumPy takes longer than its work.  The heads of a group of updates
+write to scratch; after the last of them one tail updates all states.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MOST = 1 << 18
 
 @dataclass(slots=True)
 class Group:
-    """Updates with one tail, by the number of the instruction.
+    """Updates with the same tail, by the number of the instruction.
 
-    `slot` is the part of the scratch that its heads write to, `room` the bytes of all.
+    `slot` is the part of the scratch that the heads write to, `room` the bytes of all.
     """
 
     tail: Tail
@@ -46,7 +46,7 @@ class Group:
     writes: set[object] = field(default_factory=set)
 
     def add(self, program: Program, i: int, update: Update) -> None:
-        """Add an instruction, which is this update."""
+        """Add the update that an instruction makes."""
         self.updates[i] = update
         self.room += update.room
         for name in (*update.states, *update.numbers):
@@ -55,7 +55,7 @@ class Group:
         self.writes.update(program.buffers[name][2:4] for name in program.instrs[i].outs)
 
     def tail_bytes(self, capacity: int) -> int:
-        """Return the bytes of the temporaries of all tails as one."""
+        """Return the bytes of the temporaries of the one loop of all tails."""
         itemsize = next(iter(self.updates.values())).itemsize
         elements = sum(align(update.nbytes) // itemsize for update in self.updates.values())
         return plan_bytes(self.tail.plan(elements), capacity)
@@ -82,11 +82,11 @@ _KNOWN: dict[int, Horizontal] = {}
 
 
 def horizontal(program: Program) -> Horizontal:
-    """Return the groups of a program, found when they are first needed."""
+    """Return the groups of a program, computed once."""
     found = _KNOWN.get(id(program))
     if found is None:
         found = _KNOWN[id(program)] = Horizontal(program)
-        finalize(program, _KNOWN.pop, id(program))
+        finalize(program, _KNOWN.pop, id(program))  # another program may get the id
     return found
 
 
@@ -105,7 +105,7 @@ class Horizontal:
         base = align(max((*own, *tails), default=0))
         slots = max((group.slot + 1 for group in self.groups), default=0)
         self.starts = [base]
-        """Where in the scratch each slot begins."""
+        """The offset of each slot in the scratch."""
         for slot in range(slots):
             most = max((g.room for g in self.groups if g.slot == slot), default=0)
             self.starts.append(self.starts[-1] + most)
@@ -127,7 +127,7 @@ class Horizontal:
 
 
 class _Run:
-    """Updates of a group whose states lie side by side, and the memory that they run on."""
+    """Updates of a group whose states are adjacent, and the memory that they run on."""
 
     def __init__(
         self, members: Sequence[Member], n: int, view: View, scratch: Array, heads: Array
@@ -138,7 +138,7 @@ class _Run:
         self.start, self.nbytes = members[0].start, members[-1].stop - members[0].start
 
     def calls(self) -> dict[int, list[Call]]:
-        """Return the calls of each instruction: of the last one also the tail of all."""
+        """Return the calls of each instruction; those of the last include the tail of all."""
         found = {one.i: list(self._head(one)) for one in self.members}
         found[max(found)].extend([*self._padding(), *self._tail()])
         return found
@@ -155,7 +155,7 @@ class _Run:
         return bind_plan(parts.head, kernel.capacity, self.n, view, self.scratch)
 
     def _padding(self) -> Iterator[Call]:
-        """Yield calls that clear what lies between the heads: tails of padding are of zeros."""
+        """Yield calls that zero the padding between the heads, which the tail reads too."""
         for one, other in pairwise(self.members if self.first.room else ()):
             between = self.heads[one.stop - self.start : other.start - self.start]
             if between.size:
@@ -173,7 +173,7 @@ class _Run:
 
 
 def _groups(program: Program, kernels: Sequence[Planned | None]) -> list[Group]:
-    """Return the updates of a program that may wait for each other."""
+    """Return the groups of updates whose tails may run together after the last of them."""
     made: list[Group] = []
     waiting: dict[object, Group] = {}
     for i, (instr, kernel) in enumerate(zip(program.instrs, kernels, strict=True)):
@@ -194,7 +194,7 @@ def _groups(program: Program, kernels: Sequence[Planned | None]) -> list[Group]:
 
 
 class Member(NamedTuple):
-    """An update with the addresses of its states; the first one's is from `start` to `stop`."""
+    """An update with the addresses of its states; the first is from `start` to `stop`."""
 
     addresses: tuple[int, ...]
     i: int
@@ -211,13 +211,13 @@ class Member(NamedTuple):
         return self.start + self.update.nbytes
 
     def is_followed_by(self, other: Member) -> bool:
-        """Return whether all states of another one begin where these end, but for padding."""
+        """Return whether all states of another update begin after these and their padding."""
         size = align(self.stop - self.start)
         return other.addresses == tuple(address + size for address in self.addresses)
 
 
 def _runs(group: Group, view: View, skip: frozenset[int]) -> Iterator[list[Member]]:
-    """Yield the updates of a group whose states lie side by side, if there are several."""
+    """Yield each run of two or more updates of a group whose states are adjacent."""
     members = sorted(
         Member(tuple(_address(view(name)) for name in update.states), i, update)
         for i, update in group.updates.items()
@@ -240,5 +240,5 @@ def _address(array: Array) -> int:
 
 
 def _flat(array: Array, size: int) -> Array:
-    """Return so many bytes from an array's first on, as elements in a line."""
+    """Return `size` bytes from the start of an array, as a vector."""
     return as_strided(array.reshape(-1), (size // array.itemsize,), (array.itemsize,))

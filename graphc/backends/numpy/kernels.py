@@ -43,7 +43,7 @@ def bind_kernel(
 
 
 def bind_plan(plan: BodyPlan, capacity: int, n: int, view: View, scratch: Array) -> Sequence[Call]:
-    """Return the calls of a planned kernel, of whose buffers `view` gives the arrays."""
+    """Return the calls of a planned kernel; `view` gives the arrays of its buffers."""
     most = Sizes.of(plan.kernel, capacity)
     return list(_Binding(plan, n, most, view, scratch).calls())
 
@@ -52,7 +52,7 @@ class Planned(NamedTuple):
     """A kernel of a program, ready to be bound for any number of rows.
 
     Kernels that differ only in names, such as those of the layers of a deep net, share a plan;
-    `names` are those of the buffers that it numbers.  A permutation needs none.
+    `names` maps its buffers to those of the kernel.  A permutation needs no plan.
     """
 
     kernel: Kernel
@@ -89,7 +89,7 @@ class Planned(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def known_plan(kernel: Kernel, shared: Shared) -> BodyPlan:
-    """Return the plan of a kernel, of whose buffers some share bytes, made when first needed."""
+    """Return the plan of a kernel, computed once for kernels that are equal."""
     return plan_body(kernel, shared)
 
 
@@ -153,7 +153,7 @@ class _Binding:
         return action.rule(self.sizes, part, out, *ins, *work)
 
     def _array(self, value: Value, part: Part) -> Array:
-        """Return the part of a value; of one number an array without axes, which is quicker."""
+        """Return the part of a value; one number is an array without axes, which is quicker."""
         array = self._in_axes(value, part)
         return array.reshape(()) if value.broadcast == "one" and value.dtype else array
 
@@ -198,7 +198,7 @@ class _Binding:
         return numbers.reshape(self.sizes.shape(value.broadcast, part))
 
     def _offsets(self, step: Step, value: Value) -> Array:
-        """Return the place of each row within its tile of places, the same in all lines."""
+        """Return the offset of each row within its tile of places, equal in all lines."""
         assert isinstance(step.value, tuple), "the value is the tile"
         places = self.sizes.places
         found = np.zeros((1,) * len(places), np.int64)
@@ -222,10 +222,10 @@ class _Binding:
 def overlaps(
     program: Program, names: Iterable[str], written: Iterable[str]
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield the buffers of a kernel that share bytes with one it writes: the two, and how.
+    """Yield the pairs of a kernel's buffers that share bytes, the second written, and how.
 
-    They lie "same" if each element has its own place in both, else one has a "part" of the other.
-    What a kernel touches lives at the same time, so that only buffers of one storage share bytes.
+    They are "same" if each element has the same address in both, else "part".  All buffers of a
+    kernel are live at the same time, so only those of one storage share bytes.
     """
     blocks: dict[tuple[str, str], list[str]] = {}
     for name in names:
@@ -239,12 +239,12 @@ def overlaps(
 
 
 def _alike(a: Buffer, b: Buffer) -> bool:
-    """Return whether each element of a buffer has the place that it has in another."""
+    """Return whether each element has the same address in both buffers."""
     return (a.type.dtype, a.offset, a.shift, a.pitch) == (b.type.dtype, b.offset, b.shift, b.pitch)
 
 
 def bytes_of(program: Program, buffer: Buffer) -> range:
-    """Return the places of a buffer's bytes in the memory that it is in."""
+    """Return the range of a buffer's bytes in its memory."""
     nbytes = buffer.type.nbytes(program.capacity)
     if buffer.pitch:
         nbytes = (

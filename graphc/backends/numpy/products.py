@@ -1,6 +1,6 @@
 """Matrix products and convolutions as calls of NumPy.
 
-A convolution copies the pixels that a block of images meets as columns, and multiplies them.
+A convolution copies the windows of a block of images to columns (im2col) and multiplies them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from graphc.ir.tensor_type import Shape, dim_at, shape_at
 from graphc.kernels.kernel import Gemm, Stack
 
 BLOCK = 1 << 16
-"""The elements of columns that are copied at a time, unless an image has more."""
+"""The most elements of columns of a block, unless one image has more."""
 
 
 def works(kernel: Gemm) -> list[tuple[str, Callable[[Sizes, Part], tuple[int, ...]]]]:
@@ -51,8 +51,8 @@ def multiply(
 def _dot(left: Array, right: Array, out: Array) -> Call:
     """Return the call of a product.
 
-    `dot` takes less time to begin and passes transposes to BLAS as they are, but copies parts of
-    rows; matmul does not.
+    `dot` starts faster and passes transposes to BLAS as they are, but copies a view of some
+    columns; matmul does not.
     """
     whole = all(array.flags.forc for array in (left, right))
     if whole and out.flags.c_contiguous:
@@ -90,12 +90,12 @@ def _is_depthwise(kernel: Gemm, window: Window) -> bool:
 
 
 def _at_once(window: Window, images: int) -> int:
-    """Return how many images are worked on at a time."""
+    """Return how many images a block has."""
     return max(1, min(images, BLOCK // max(window.count * window.depth, 1)))
 
 
 def _images(kernel: Gemm, window: Window, sizes: Sizes, part: Part) -> int:
-    """Return the images of a part: rows of the result, or of the sum."""
+    """Return the number of images of a part; a weight gradient sums over all images."""
     if kernel.trans_a:
         return dim_at(kernel.k, sizes.n) // window.count
     return part.height
@@ -110,7 +110,7 @@ def _padded(kernel: Gemm, window: Window, sizes: Sizes, part: Part) -> tuple[int
 
 
 def _columns(kernel: Gemm, window: Window, sizes: Sizes, part: Part) -> tuple[int, ...]:
-    """Return the shape of the columns of a block of images; of products if that is depthwise."""
+    """Return the shape of the columns of a block, or of its products if it is depthwise."""
     images = _at_once(window, _images(kernel, window, sizes, part))
     if _is_depthwise(kernel, window):
         return (images, *window.places, window.groups)
@@ -188,7 +188,7 @@ def _spread(window: Window, images: Array, held: Array) -> Call:
 
 @lru_cache(maxsize=256)
 def _positions(window: Window) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the positions among zeros, and the pixels that have one."""
+    """Return the positions among zeros, and the pixels that are copied there."""
     to, of = [slice(None)], [slice(None)]
     axes = zip(window.space, window.before, window.divisor, window.extent, strict=True)
     for size, before, apart, extent in axes:
@@ -202,7 +202,7 @@ def _positions(window: Window) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
 
 
 def _met(window: Window, held: Array, group: int) -> Array:
-    """Return a view of the pixels that each place meets: (images, *places, *kernel, channels)."""
+    """Return a view of the window of each place: (images, *places, *filter, channels)."""
     image, *steps, item = held.strides
     places = [s * step for s, step in zip(window.stride, steps, strict=True)]
     offsets = [d * step for d, step in zip(window.dilation, steps, strict=True)]
@@ -212,7 +212,7 @@ def _met(window: Window, held: Array, group: int) -> Array:
 
 
 def _gathered(window: Window, held: Array, group: int, columns: Array) -> tuple[Call, Array]:
-    """Return the call that copies columns, and them as a matrix.
+    """Return the call that copies windows to columns, and the columns as a matrix.
 
     Neighbouring pixels are copied as one element of many bytes, which takes a fraction of the time
     of many small copies.
@@ -258,7 +258,7 @@ def _result(
 
 
 def _factor(kernel: Gemm, window: Window, b: Array, group: int, units: int) -> Array:
-    """Return the weight of a group, (offsets, channels, units)."""
+    """Return the weight of a group, (offsets, channels, units); a transposed one is flipped."""
     offsets = prod(window.kernel)
     if kernel.trans_b:
         stored = b.reshape(offsets, units, window.groups, window.channels)
@@ -267,7 +267,7 @@ def _factor(kernel: Gemm, window: Window, b: Array, group: int, units: int) -> A
 
 
 def _offset_views(window: Window, held: Array) -> Iterator[Array]:
-    """Yield for each offset of the filter the pixels that the places meet."""
+    """Yield for each offset of the filter a view of the pixels that the places read."""
     for offset in positions(*map(range, window.kernel)):
         axes = zip(offset, window.dilation, window.places, window.stride, strict=True)
         cuts = (slice(o * d, o * d + (p - 1) * s + 1, s) for o, d, p, s in axes)

@@ -1,6 +1,6 @@
 """Kernels that end in an update of states: the head computes the gradient, the tail updates.
 
-Tails are elementwise, so that those of states that lie side by side can be one loop.
+Tails are elementwise, so that those of adjacent states can run as one loop.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from graphc.kernels.program import Buffer, Program
 HEAD = "%head"
 """The buffer that a head writes and its tail reads."""
 HEADS = ("product", "sum", "load")
-"""The steps that a kernel is cut behind."""
+"""The steps after which a kernel is cut."""
 
 
 @dataclass(frozen=True)
 class Tail:
-    """An update of any states: "state0", ... in the body, with the numbers "number0", ..."""
+    """An elementwise update of buffers "state0", ... that reads numbers "number0", ..."""
 
     body: Body
     shared: Shared
 
     def plan(self, elements: int) -> BodyPlan:
-        """Return the plan of the update of so many elements."""
+        """Return the plan of an update of `elements` elements."""
         return known_plan(Loop(1, elements, "columns", self.body, "none"), self.shared)
 
 
@@ -48,7 +48,7 @@ class Parts(NamedTuple):
 
 
 class Update(NamedTuple):
-    """A kernel of a program in its parts."""
+    """A kernel of a program, cut into head and tail."""
 
     parts: Parts
     kernel: Planned
@@ -65,7 +65,7 @@ class Update(NamedTuple):
 
     @property
     def kind(self) -> object:
-        """What is equal for all updates that can be one."""
+        """A key that is equal for all updates that can be fused."""
         return id(self.parts.tail), *self.numbers
 
     @property
@@ -85,7 +85,7 @@ class Update(NamedTuple):
 
 
 def update_of(program: Program, kernel: Planned) -> Update | None:
-    """Return a kernel in its parts, or None if it does not end in an update of a fixed size."""
+    """Return a kernel cut in two, or None if it does not end in an update of a fixed size."""
     if kernel.plan is None:
         return None
     buffers = [(place, program.buffers[name]) for place, name in kernel.names.items()]
@@ -98,14 +98,14 @@ def update_of(program: Program, kernel: Planned) -> Update | None:
 
 
 def _has_neighbours(buffer: Buffer) -> bool:
-    """Return whether a buffer lies in memory as states do."""
+    """Return whether a buffer is adjacent to others in memory, as a state is."""
     given = buffer.space == "feed" and buffer.key.startswith("gradient:")
     return not buffer.pitch and (buffer.space == "state" or given)
 
 
 @lru_cache(maxsize=4096)
 def _parts(plan: BodyPlan, apart: frozenset[str]) -> Parts | None:
-    """Return the parts of a kernel, of whose buffers those in `apart` have neighbours."""
+    """Return the parts of a kernel; its buffers in `apart` have neighbours."""
     kernel = plan.kernel
     if isinstance(kernel, ScatterAdd) or (isinstance(kernel, Gemm) and kernel.stack is not None):
         return None
@@ -115,14 +115,14 @@ def _parts(plan: BodyPlan, apart: frozenset[str]) -> Parts | None:
 
 @lru_cache(maxsize=4096)
 def _known(tail: Tail) -> Tail:
-    """Return the one tail that is equal to this."""
+    """Return one object for all equal tails."""
     return tail
 
 
 class _Cut:
-    """A kernel that is cut behind the step `at`: a product, a sum, or the load of a gradient.
+    """A kernel that is cut after the step `at`: a product, a sum, or the load of a gradient.
 
-    It is None if all that the kernel reads has neighbours.
+    `at` is None if all buffers that the kernel reads have neighbours.
     """
 
     def __init__(self, kernel: Kernel, apart: frozenset[str]) -> None:
@@ -172,7 +172,7 @@ class _Cut:
         return self._size(step.broadcast) != 1
 
     def parts(self, shared: Shared) -> Parts:
-        """Return the head and the tail of a kernel, of whose buffers these share bytes."""
+        """Return the head and the tail; `shared` lists the buffers that share bytes."""
         order = self.tail if self.at is None else [self.at, *self.tail]
         number = {i: place for place, i in enumerate(order)}
         states: dict[str, str] = {}
@@ -201,7 +201,7 @@ class _Cut:
         return Parts(self._head(), tail, tuple(states), tuple(numbers), self.elements, dtype)
 
     def _head(self) -> BodyPlan | None:
-        """Return the kernel that computes what the tail begins with."""
+        """Return the plan of the kernel that computes the input of the tail."""
         if self.at is None:
             return None
         order = _needed(self.steps, [self.at])
@@ -215,7 +215,7 @@ class _Cut:
 
 
 def _needed(steps: Sequence[Step], of: Sequence[int], behind: int | None = None) -> list[int]:
-    """Return the steps that some need, in order, and these themselves; only those behind one."""
+    """Return the steps `of` and those they need, in order, up to and without `behind`."""
     found: set[int] = set()
     todo = list(of)
     while todo:

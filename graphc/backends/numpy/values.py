@@ -16,7 +16,7 @@ from graphc.kernels.kernel import Kernel, Loop, space
 
 
 class Value(NamedTuple):
-    """A value of a kernel: where it is, and which.
+    """A value of a kernel: its kind of memory, and its key there.
 
     The key is a buffer's name, the number of a temporary, a number, what a size is of (see `Step`),
     or the step that gathers elements which are a view of a buffer.
@@ -32,8 +32,8 @@ class Value(NamedTuple):
 class Part:
     """A part of a kernel's iteration space: some of its rows, or of its columns.
 
-    A row that counts here is a line of several rows where the kernel has more dimensions: all
-    places of an image are one line.
+    If the kernel has more dimensions, `rows` counts lines of several rows: all places of an image
+    are one line.
     """
 
     rows: slice
@@ -100,7 +100,7 @@ class Sizes:
 
 
 def matrix_of(array: Array, shape: tuple[int, ...]) -> Array:
-    """Return a buffer in another shape; of some columns of a matrix the rows stay apart."""
+    """Return a buffer in another shape; a view of some columns keeps its row pitch."""
     if array.flags.c_contiguous:
         return array.reshape(shape)
     rows = shape[:-1]

@@ -34,10 +34,10 @@ NEAR = 50
 
 
 def fitted(plan: Plan, budget: int) -> Plan | None:
-    """Return a plan that needs at most `budget` bytes, since its programs recompute values.
+    """Return the plan, with values recomputed so that it needs at most `budget` bytes.
 
-    It is the plan itself if that fits as it is, and None if no such plan is found, or if its pass
-    list does not have the pass.
+    It is the plan itself if that fits, and None if no such plan is found or if its pass list lacks
+    `rematerialize`.
     """
     over = plan.memory.total - budget
     if over <= 0:
@@ -172,7 +172,7 @@ class Fitting:
 
     @cached_property
     def values(self) -> Values:
-        """The values to choose from."""
+        """The values to recompute or keep."""
         return Values(self._head[-1].graph, self.plan.batch)
 
     @cached_property

@@ -1,13 +1,13 @@
 """The choice of values to recompute, so that no moment of a step needs more than a limit.
 
 A value that is recomputed frees its bytes from its last reader in the forward part to its
-first one in the backward part.  Its cost is its FLOPs, those of operands that are not in memory
-any more, and memory: operands that are recomputed have to be in memory as early as it.
+first one in the backward part.  Its cost is its FLOPs, those of operands that are no longer in
+memory, and memory: recomputed operands have to be in memory as early as it.
 
 The choice is greedy: each step takes the value whose loss removes the most bytes above
 the limit, summed over time, for the least work.  Elementwise results therefore come before
-products, and of equal layers those that are kept the longest; if a pile of clones would
-itself come above the limit, the value before it loses its merit and stays, as a checkpoint.
+products, and of equal layers those that are kept the longest; if many clones would
+themselves exceed the limit, the value before them loses its merit and stays, as a checkpoint.
 Each value is computed at most twice: see Chen et al. 2016 (arXiv:1604.06174) for the idea,
 Kirisame et al. 2021 (arXiv:2006.09616) for bytes by time by cost as the measure.
 """
@@ -27,7 +27,7 @@ from graphc.compiler.remat.values import SMALL, Value, Values
 from graphc.ir.op import Array
 
 FOLLOWED = 16
-"""The number of operands that are followed in the time that a node is made."""
+"""The number of operands whose visits count as the work of making one node."""
 CLOSE = 0.98
 """The share of the best value's merit at which another is as good: equal layers differ by less."""
 CHECKPOINTS = (0, 4, 8, 16)
@@ -44,14 +44,14 @@ class Change(NamedTuple):
 
 @dataclass(eq=False)
 class Move:
-    """One value to be recomputed, with all consequences."""
+    """One value to recompute, and what follows for memory and work."""
 
     value: Value
     time: int
     again: list[Value] = field(default_factory=list)
     """The values to recompute for it that are not yet recomputed, itself included."""
     pulled: list[Value] = field(default_factory=list)
-    """The values that are already recomputed and have to be so earlier now."""
+    """The recomputed values that have to be recomputed earlier now."""
     kept: list[Value] = field(default_factory=list)
     """The values that have to be kept for longer."""
     changes: list[Change] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Choice:
         return int(np.maximum(self.bytes - limit, 0).sum())
 
     def names(self) -> frozenset[str]:
-        """Return the nodes that are recomputed, other names of values included."""
+        """Return the nodes that are recomputed, aliases included."""
         return frozenset(name for value in self.again for name in value.names)
 
     def move(self, value: Value) -> Move:
@@ -101,9 +101,9 @@ class Choice:
         return move
 
     def _need(self, move: Move, value: Value) -> int:
-        """Follow the operands of a value that is recomputed at the time of the move.
+        """Add to a move what recomputing a value then needs of its operands.
 
-        Return how many there are.
+        Return how many values were visited.
         """
         found, stack = {value}, [value]
         move.again.append(value)
@@ -143,7 +143,7 @@ class Choice:
         return int(np.maximum(before - limit, 0).sum() - np.maximum(after - limit, 0).sum())
 
     def apply(self, move: Move) -> None:
-        """Apply the move."""
+        """Apply a move to the choice."""
         for start, end, nbytes in move.changes:
             self.bytes[start:end] += nbytes
         for value in (*move.again, *move.pulled):

@@ -38,7 +38,7 @@ class Repeated:
 
     @property
     def share(self) -> float:
-        """The FLOPs that are added, as a share of those without."""
+        """The added FLOPs, as a share of those without recomputation."""
         return self.flops / self.flops_kept - 1
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
 """The values of a training graph: bytes, FLOPs, and their forward and backward readers.
 
-Times are places in the order of the schedule.  The last node that an output depends on is the
+Times are positions in the schedule.  The last node that an output depends on is the
 forward/backward boundary; the backward part runs after it.
 """
 
@@ -19,7 +19,7 @@ SMALL = 8
 
 @dataclass(eq=False, slots=True)
 class Value:
-    """A computed value, with all nodes that are other names for its bytes."""
+    """A computed value, with all nodes that are aliases of its bytes."""
 
     name: str
     time: int
@@ -27,7 +27,7 @@ class Value:
     """The bytes in the arena: 0 if it is written to a state or returned as a gradient."""
     flops: int
     work: int
-    """The FLOPs, and a share for the bytes, so that moving numbers has a cost, too."""
+    """The FLOPs, and a share for the bytes, so that copies have a cost, too."""
     may_repeat: bool
     names: list[str]
     operands: list[Value] = field(default_factory=list, repr=False)
@@ -39,7 +39,7 @@ class Value:
 
     @property
     def saved(self) -> bool:
-        """Return whether the value is kept for the backward part."""
+        """Whether the value is kept for the backward part."""
         return bool(self.reads)
 
 
@@ -51,7 +51,7 @@ class Values:
         order = schedule(graph).order
         self.boundary = boundary(graph, order)
         self.of: dict[str, Value] = {}
-        """From each node that is not a source to its value; other names for bytes share one."""
+        """For each node that is not a source, its value, which aliases share."""
         self.all: list[Value] = []
         self._outside = {*graph.updates.values(), *graph.gradients.values()}
         for time, node in enumerate(order):
