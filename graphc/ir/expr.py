@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass
+from math import copysign
 from typing import Literal, NamedTuple
 
 from graphc.ir.access import AccessMap
@@ -140,7 +141,10 @@ class BodyBuilder:
 
     def const(self, value: Number, dtype: str) -> Expr:
         """Return a number as a value."""
-        return self.step(Step("const", (), "one", dtype, value=_in_kind(value, dtype)))
+        number = _in_kind(value, dtype)
+        if number == 0 and copysign(1, number) < 0:  # it equals 0.0: they would be one constant
+            return call("neg", self.const(0.0, dtype))
+        return self.step(Step("const", (), "one", dtype, value=number))
 
     def product(self, dtype: str) -> Expr:
         """Return the element of the matrix product."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import copysign
 from typing import Any, Literal
 
 import numpy as np
@@ -75,9 +76,18 @@ class Pad(Op):
         return tuple(slice(before, before + size) for (before, _), size in sizes)
 
     def box_start(self, x: TensorType) -> tuple[int, ...] | None:
-        return tuple(-before for before, _ in self.pads) if self.value == 0 else None
+        if self.value != 0 or self._is_negative_zero:
+            return None
+        return tuple(-before for before, _ in self.pads)
+
+    @property
+    def _is_negative_zero(self) -> bool:
+        """Whether the value is -0.0, which a kernel cannot tell from 0.0."""
+        return self.value == 0 and copysign(1, self.value) < 0
 
     def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
+        if self._is_negative_zero:
+            return None
         return moved(ins[0].shape, result, self._maps, self.value)
 
     def _maps(self, axis_maps: list[AxisMap]) -> list[AxisMap]:

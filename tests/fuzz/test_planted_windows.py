@@ -50,7 +50,7 @@ FAULTS = (
     Fault("what is cut away is the end", strided, f"{BORDERS}.product",
           "b - at for b", "b for b", "wrong: "),
     Fault("a border of halves counts as one of zeros", strided, "graphc.ops.pad:Pad.box_start",
-          "if self.value == 0 else None", "", "wrong: "),
+          "self.value != 0 or", "", "wrong: "),
 )
 # fmt: on
 
