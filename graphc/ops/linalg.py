@@ -37,7 +37,7 @@ __all__ = ["affine", "matmul"]
 
 
 class MatrixProduct(Op, base=True):
-    """The base of products of the first two operands, with or without an epilogue."""
+    """The base of matrix products of the first two operands, with or without an epilogue."""
 
     operations = 0
     trans_a = False
@@ -87,7 +87,7 @@ class MatMul(MatrixProduct):
         else:
             dx = b.apply(MatMul(False, not self.trans_b), dout, y)
         if y.type.rank == 2 and x.type.rank > 2 and not self.trans_a:
-            x, dout = _rows(x), _rows(dout)  # one product sums over all matrices
+            x, dout = _rows(x), _rows(dout)  # one product that sums over all matrices
         if self.trans_b:
             dy = b.apply(MatMul(True, self.trans_a), dout, x)
         else:
@@ -105,7 +105,7 @@ class MatMul(MatrixProduct):
 
 
 def _rows(x: Value) -> Value:
-    """Return the matrices of a value stacked into one."""
+    """Return the matrices of a value as one, with the rows of all."""
     return reshape(x, (count(x.shape[:-1]), x.shape[-1]))
 
 

@@ -1,6 +1,6 @@
-"""The learning rate of this update: a scalar times a factor that depends on the update count.
+"""Ops of schedules: a learning rate times a factor that depends on the update count.
 
-u is the number of updates made since update number `start`, and 0 before that.
+u is the number of updates since update number `start`, and 0 before that.
 """
 
 from __future__ import annotations
