@@ -78,7 +78,7 @@ class Net(Missing):
         return value
 
     def loss(self, name: str, value: Value) -> Value:
-        """Make a scalar an output that training minimises; it minimises the sum of all losses."""
+        """Make a scalar an output that training minimises: the sum, if there are several."""
         self._check_public(name, value)
         if value.shape != () or not value.type.is_float:
             raise GraphError(

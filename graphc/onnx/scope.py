@@ -302,7 +302,7 @@ def described(node: NodeProto) -> str:
 def renamed(
     b: Builder, before: int, results: Sequence[tuple[Held | None, str]]
 ) -> Callable[[Sequence[Held | None]], list[Held | None]]:
-    """Rename results among nodes after the first `before`; return a map of values."""
+    """Rename results among nodes after the first `before`; return the function that maps values."""
     made = list(islice(reversed(b.nodes), len(b.nodes) - before))[::-1]
     new: dict[str, str] = {}
     for result, name in results:

@@ -78,7 +78,7 @@ class Convolution(Op, base=True):
         return 2 * prod(shape_at(y.shape, n)) * prod(shape_at(w.shape[:-1], n))
 
     def is_pointwise(self, kernel: Sizes) -> bool:
-        """Return whether this is a product of matrices: a filter of one pixel, without strides."""
+        """Return whether this is a product of matrices: one pixel, no stride, no groups."""
         return self.groups == 1 and set(kernel) == set(self.stride) == {1}
 
     def parts(self, array: Array) -> Array:

@@ -246,7 +246,7 @@ def _whole_power(x: Expr, exponent: int) -> Expr:
 
 
 def unbroadcast(value: Value, operand: Value) -> Value:
-    """Sum a cotangent over the axes over which `operand` was broadcast."""
+    """Sum a cotangent over the axes that `operand` was broadcast over."""
     if value.shape == operand.shape:
         return value
     from graphc.ops.reduce import sum_

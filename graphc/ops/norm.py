@@ -175,7 +175,7 @@ def _xhat_value(x: Value, eps: float) -> Value:
 
 
 def _centred_and_std(x: Expr, eps: float, axis: Axis) -> tuple[Expr, Expr]:
-    centred = x - x.mean(axis)
+    centred = x - x.mean(axis)  # mean(x * x) - mean(x)**2 would lose digits
     return centred, call("sqrt", (centred * centred).mean(axis) + eps)
 
 

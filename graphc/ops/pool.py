@@ -73,7 +73,7 @@ class Pooling(Op, base=True):
     def maps_back(self, y: Shape) -> Iterator[AccessMap]:
         """Yield for each offset, in order, the access map from a pixel to the window with it there.
 
-        There may be no such window.
+        That window may not exist.
         """
         first, *places, last = dense_maps(y)
         for offset in product(*map(range, self.kernel)):

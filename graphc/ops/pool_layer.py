@@ -120,7 +120,6 @@ class MaxPoolLayer(PoolLayer):
         return -float("inf")
 
     def pool(self) -> Pooling:
-        """Return a max pool."""
         return MaxPool(self.kernel, self.stride, self.dilation)
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
@@ -147,7 +146,6 @@ class AvgPoolLayer(PoolLayer):
     count_include_pad: bool = False
 
     def pool(self) -> Pooling:
-        """Return a sum pool."""
         return SumPool(self.kernel, self.stride, self.dilation)
 
     def sizes(self, y: Shape, space: Shape, dtype: np.dtype[Any]) -> Array:

@@ -56,7 +56,7 @@ def rnn(
     `rnn_cell` computes each, from `initial` (N, width), or 0.  The parameters `<node>.weight_ih`,
     `.weight_hh`, `.bias_ih` and `.bias_hh` are shared by all steps, and start uniform within
     1 / sqrt(width), as PyTorch's do, unless `init` is given.  With `reverse` the last step comes
-    first.  `bidirectional` joins a layer in each direction, the second is `<node>.reverse`, to
+    first.  `bidirectional` adds the layer `<node>.reverse` in the other direction, and joins both:
     (N, T, 2 * width) and (N, 2 * width).  Raise GraphError if the shapes do not fit.
     """
 

@@ -148,7 +148,7 @@ class NAdam(TwoMoments):
         self._number("momentum_decay", hint="0.004 is usual", usual="0.004")
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
-        """Add the update of p, its slots `.mean` and `.square`, and the state M_t of all."""
+        """Add the update of p, its slots `.mean` and `.square`, and M_t, a state of all."""
         b, decay = p.builder, self.decay_of(p.node)
         m, s = self.means(p, g, decay)
         now, ahead = self._shares(b, rate, updates)

@@ -1,8 +1,8 @@
 """The base of all optimizers: frozen descriptions of how a parameter follows its gradient.
 
 An optimizer holds no state.  It adds update nodes to a graph (see passes/update.py).  Its slots are
-states named after the parameter, its rates states named `hyper.`; an optimizer with a name adds it:
-`w.velocity:critic`.
+states named after the parameter, its rates states such as `hyper.lr`.  An optimizer that has a name
+appends it: `w.velocity:critic`.
 """
 
 from __future__ import annotations

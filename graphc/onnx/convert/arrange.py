@@ -42,7 +42,7 @@ def _not_negative(call: Call, position: int, sizes: int | Array) -> Value:
 
 
 def _reduction(call: Call) -> Any:
-    """Return the reduction of a scatter: how it combines an update with an element."""
+    """Return the reduction of a scatter; raise NotSupported for an unknown one."""
     reduction = call.attribute("reduction", "none")
     if reduction not in ("none", "add", "max", "min"):
         raise NotSupported(f"reduction={reduction!r}")

@@ -68,7 +68,7 @@ class NllLoss(RowLoss):
 
     @property
     def counts_by(self) -> tuple[int, ...]:
-        """The labels, if one class is ignored."""
+        """The labels, if some are ignored."""
         return () if self.ignore is None else (1,)
 
     def counts(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
@@ -118,7 +118,6 @@ class WeightedNllLoss(NllLoss):
 
     @property
     def counts_by(self) -> tuple[int, ...]:
-        """The labels and the class weights."""
         return 1, 2
 
     def counts(self, b: Builder, ins: Sequence[Value], name: str) -> Value:

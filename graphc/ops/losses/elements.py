@@ -67,7 +67,7 @@ class HuberLoss(ElementLoss):
 
 
 class LogCoshLoss(ElementLoss):
-    """log(cosh(e)) = e + log(1 + exp(-2 e)) - log 2 of each error: without overflow for any e."""
+    """log(cosh(e)) = e + log(1 + exp(-2 e)) - log 2 of each error e, without overflow."""
 
     name = "log_cosh_loss"
 
