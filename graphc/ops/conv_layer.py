@@ -216,7 +216,7 @@ def conv(
 
     As in PyTorch and ONNX the filter is not flipped.  There are 1 to 3 dimensions of space; `b`
     (o,) is added.  `padding` is a number, one for each dimension, pairs (before, after), or "same":
-    size / stride places, rounded up.  Raise GraphError if channels or sizes do not fit.
+    out is size / stride, rounded up.  Raise GraphError if channels or sizes do not fit.
     """
     x, w = as_value("conv", x), as_value("conv", w)
     space = _dimensions(ConvLayer((), (), ()), x, w)

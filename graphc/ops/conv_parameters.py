@@ -81,7 +81,7 @@ def conv2d(
     The result is (N, channels, *out).  `<node>.weight` (channels, c / groups, *kernel) and, unless
     `bias=False`, `<node>.bias` (channels,) are as in PyTorch.  `kernel`, `stride` and `dilation`
     are a number or one for each dimension; `padding` also pairs (before, after), or "same":
-    size / stride places, rounded up.  With groups, each part of the channels is convolved by
+    out is size / stride, rounded up.  With groups, each part of the channels is convolved by
     itself.  Raise GraphError if channels or sizes do not fit.
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}

@@ -116,8 +116,8 @@ def _matrix(shape: Shape, transposed: bool) -> tuple[Dim, Dim]:
 def matmul(a: Any, b: Any, *, name: str | None = None) -> Value:
     """Return a @ b over the last two axes; leading axes broadcast.
 
-    A vector is one row on the left and one column on the right, as in `numpy.matmul`, and the
-    result has no axis for it.
+    As in `numpy.matmul`, a vector is one row on the left and one column on the right, and the
+    result does not have that axis.
     """
     left, right = pair("matmul", a, b)
     vectors = left.type.rank == 1, right.type.rank == 1

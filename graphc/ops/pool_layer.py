@@ -149,7 +149,7 @@ class AvgPoolLayer(PoolLayer):
         return SumPool(self.kernel, self.stride, self.dilation)
 
     def sizes(self, y: Shape, space: Shape, dtype: np.dtype[Any]) -> Array:
-        """Return the count of numbers in each mean: one count, or (*out, channels)."""
+        """Return how many numbers each mean has: one count, or (*out, channels)."""
         along = [self._met(i, count, space, dtype) for i, count in enumerate(_fixed(y[1:-1]))]
         if all((counts == counts[0]).all() for counts in along):
             return np.asarray(prod(counts[0] for counts in along))
@@ -158,7 +158,7 @@ class AvgPoolLayer(PoolLayer):
         return np.array(np.broadcast_to(found[..., None], _fixed(y[1:])))
 
     def _met(self, i: int, count: int, space: Shape, dtype: np.dtype[Any]) -> Array:
-        """Return the count of numbers in each window of one dimension."""
+        """Return how many numbers each window of one dimension has."""
         spend_array(PLACED * count)
         return met(count, *self._along(i), self._inside(i, space, self.count_include_pad)).astype(
             dtype

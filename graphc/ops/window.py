@@ -31,7 +31,7 @@ def reach(kernel: Sequence[int], dilation: Sequence[int]) -> Sizes:
 
 
 def places(space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes:
-    """Return how many places a window has in an image; raise ValueError if it has none."""
+    """Return how many positions a window has in an image; raise ValueError if it has none."""
     found = []
     for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
         if not isinstance(size, int):
@@ -153,9 +153,9 @@ def pads(op: str, given: Any, rank: int) -> Pads:
 
 
 def same_pads(op: str, space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
-    """Return padding that gives size / stride places, rounded up.
+    """Return padding for size / stride windows, rounded up.
 
-    An odd one is at the end.
+    An odd pixel of it is at the end.
     """
     pairs = []
     for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):

@@ -291,7 +291,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
                     )
 
     def _columns(self, classes: Sequence[str]) -> Columns | None:
-        """Return the names of features and classes, or None if a file can keep none."""
+        """Return the names of features and classes, or None if no model file can store them."""
         features = tuple(getattr(self, "feature_names_in_", ()))
         try:
             return Columns(features, "", tuple(classes)) if features or classes else None
