@@ -1,8 +1,8 @@
 """The layers of Stanford's CS231n course, as functions on arrays.
 
 The functions have the names and signatures of the course's assignments, so that a graph
-can be read beside the code it grew from.  They contain no mathematics of their own: a forward is
-the reference rule of the op or layer in `graphc.ops`, a backward its gradient rule.
+can be read beside the code it grew from.  They contain no mathematics: a forward calls the
+reference rule of the op or layer in `graphc.ops`, a backward its gradient rule.
 
 Arrays are float32 or float64, whole numbers count as float64.  A cache holds the arrays that
 it was given, not copies; neither forward nor backward writes to one, nor to an argument
@@ -109,7 +109,7 @@ def batchnorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
 
 
 batchnorm_backward_alt = batchnorm_backward
-"""The course asks for a second, shorter derivation; here both names are the closed form."""
+"""The course's name for a second, shorter derivation; here both are the closed form."""
 
 
 def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
@@ -148,7 +148,7 @@ def dropout_backward(dout: Array, cache: Cache) -> Array:
         return np.array(reference.floats(dout)[0])
     mask, dout = reference.floats(mask, dout)
     _check_dout("dropout_backward", dout, mask.shape)
-    return reference.backward(Mul(), [mask, mask], dout, ("a",))[0]
+    return reference.backward(Mul(), [mask, mask], dout, ("a",))[0]  # dx does not read x
 
 
 def svm_loss(x: Array, y: Array) -> tuple[float, Array]:

@@ -1,4 +1,4 @@
-"""Data to train on: digits, data sets of other packages, tables in files, and a split."""
+"""Data to train on: digits, data sets of other packages, arrays in files, a stratified split."""
 
 from __future__ import annotations
 

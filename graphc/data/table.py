@@ -20,7 +20,7 @@ from graphc.files.disk import shown, system_path
 LABEL_NAMES = ("y", "label", "target")
 
 EXACT = 2.0**53
-"""The bound below which integers are exact as floats; a larger one may be read as this one."""
+"""The bound below which integers are exact as float64; 2**53 + 1 would be read as 2**53."""
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -135,14 +135,14 @@ def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[
 
 
 def _whole_or_float(table: Table, at: int) -> NDArray[Any]:
-    """Return labels as int64 if all are integers known to the last digit, else as float32."""
+    """Return labels as int64 if all are integers without rounding, else as float32."""
     y = table.values[:, at]
     if not np.all(np.rint(y) == y):
         return y.astype(np.float32)
     if np.all(np.abs(y) < EXACT):
         return y.astype(np.int64)
     if not all(word.lstrip("+-").isdecimal() for word in table.words):
-        return y.astype(np.float32)  # 1e30 is a measurement
+        return y.astype(np.float32)  # 1e30 is a measurement, not a class
     try:
         return np.array([int(word) for word in table.words], np.int64)
     except OverflowError:
@@ -264,7 +264,7 @@ def _alike(names: Sequence[str], second: Sequence[str]) -> bool:
 
 
 def _other_separator(names: Sequence[str], second: Sequence[str]) -> str | None:
-    """Return a separator that is not a comma: more frequent, and as often in each line, or None."""
+    """Return a separator that is more frequent than commas, equally often in each line, or None."""
     first, line = ",".join(names), ",".join(second)
     for mark in ";\t|":
         count = first.count(mark)
@@ -274,7 +274,7 @@ def _other_separator(names: Sequence[str], second: Sequence[str]) -> str | None:
 
 
 def _numbers(header: Header, read: Read, line: int, cells: list[str]) -> list[float]:
-    """Return the cells of a line, NaN if not read; raise DataError for the first misfit."""
+    """Return a line's numbers, NaN where none is read; raise DataError for the first misfit."""
     if len(cells) != len(header.header):
         raise DataError(
             f"{header.path}, line {line}: {len(cells)} value{'' if len(cells) == 1 else 's'}, but "
@@ -307,7 +307,7 @@ def no_number(header: Header, line: int, column: int, text: str) -> DataError:
 
 
 def _number(text: str) -> float | None:
-    """Return the number that a cell spells, or None; digit separators are refused."""
+    """Return the number that a cell spells, or None; `1_000`, which Python reads, is none."""
     try:
         return None if "_" in text else float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The declaration API: a graph in progress, with its outputs and losses; and `mlp`, in one line."""
+"""The declaration API: `Net`, a graph under construction, and `mlp`, a perceptron in one call."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Net(Missing):
         return value
 
     def loss(self, name: str, value: Value) -> Value:
-        """Make a scalar an output that training minimises; several losses are added."""
+        """Make a scalar an output that training minimises: the sum, if there are several."""
         self._check_public(name, value)
         if value.shape != () or not value.type.is_float:
             raise GraphError(
@@ -132,7 +132,7 @@ class Net(Missing):
         return f"<Net {self.name!r}: {len(self.builder.nodes)} nodes>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Return the picture for a notebook, or the text alone if nothing here can draw it."""
+        """Return text and, if a renderer is installed, the picture for a notebook."""
         bundle: dict[str, str] = higher("notebook")(self.graph(), str(self))
         return bundle
 
@@ -160,7 +160,7 @@ class Net(Missing):
 
 
 def _found_instead(name: str, b: Builder) -> str:
-    """Return the hint about a missing value: an output of that name, or similar names."""
+    """Return the hint for a missing value: an output of that name, or similar names."""
     if name in b.outputs:
         return f"the output of that name is the value {b.outputs[name]!r}"
     close = close_names(name, b.nodes)

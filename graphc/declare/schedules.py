@@ -28,9 +28,9 @@ class Schedule:
         raise NotImplementedError(f"{type(self).__name__} has no rate")
 
     def reference(self, updates: int) -> float:
-        """Return the factor after that many updates, in plain Python; below 0 it is that at 0.
+        """Return the factor after that many updates, in plain Python; counts below 0 mean 0.
 
-        Validation compares `rate` with it; a class without one of its own is not validated.
+        Validation compares `rate` with it; a class without it is not validated.
         """
         raise NotImplementedError(f"{type(self).__name__} has no reference rule")
 

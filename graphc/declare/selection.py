@@ -25,7 +25,7 @@ def select_outputs(graph: Graph, losses: Names, outputs: Names) -> Graph:
 
 
 def select_wrt(graph: Graph, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names to differentiate by, and those of them that were asked for by exact name."""
+    """Return the names to differentiate by, and those of them that `wrt` gives without patterns."""
     parameters = [node.name for node in graph if node.op.is_parameter]
     if wrt is None:
         if parameters:
@@ -69,7 +69,7 @@ def _listed(names: Names) -> list[str]:
 
 
 def _matching(wanted: Names, known: Iterable[str], what: str) -> list[str]:
-    """Return the known names that the wanted ones and their patterns match, in known order."""
+    """Return the known names that wanted names or patterns match, in the order of `known`."""
     pool = list(known)
     chosen: set[str] = set()
     for pattern in _listed(wanted):

@@ -25,7 +25,7 @@ MOST_KEPT = 16
 
 
 class GraphcRep(BackendRep):
-    """A model that is ready to run; it is compiled when it first meets a set of shapes."""
+    """A model that is ready to run; it is compiled once for each set of input shapes."""
 
     def __init__(self, model: ModelProto, backend: str | None = None) -> None:
         self._model = model
@@ -46,7 +46,7 @@ class GraphcRep(BackendRep):
             known = {name: feeds[name] for name in self._needed}
             try:
                 run = self._compiled(feeds, known)
-            except NeedsInputs as error:
+            except NeedsInputs as error:  # shapes depend on these: fix them, and import once more
                 self._needed |= set(error.names)
                 continue
             if len(self._runs) >= MOST_KEPT:

@@ -1,4 +1,4 @@
-"""A node to convert: its attributes, and its operands, which are values or numbers that are known.
+"""A node to convert: its attributes, and its operands, which are values or known arrays.
 
 Shapes are static, so values that a model computes from shapes alone are known when it is read: they
 are computed at once and never become nodes.  A shape with the open batch dimension is known too, as
@@ -87,7 +87,7 @@ def checked_dtype(array: Array) -> str:
 
 def dtype_of(number: Any) -> str:
     """Return the dtype for a number of ONNX's; raise NotSupported if graphc does not have it."""
-    if isinstance(number, str):  # before opset 6
+    if isinstance(number, str):  # a name before opset 6
         number = TensorProto.DataType.Value(number)
     try:
         name = str(helper.tensor_dtype_to_np_dtype(number).name)

@@ -1,6 +1,6 @@
 """Constant folding at import: a node whose operands are all known is computed at once.
 
-Shapes that contain the batch dimension are arrays of objects, with rules of their own.
+Shapes that contain the batch dimension are arrays of objects, which follow the rules in SYMBOLIC.
 """
 
 from __future__ import annotations
@@ -133,14 +133,14 @@ SYMBOLIC: dict[str, Callable[[Call], Array]] = {
     "Where": _where,
     "ReduceProd": _reduce_prod,
 }
-"""The computations by the name of the ONNX op."""
+"""The rules for arrays of dimensions, by the name of the ONNX op."""
 
 PRODUCTS = 8
 """The number of matrix-product operations that take the time of one other operation."""
 
 
 def folded(call: Call, converter: Converter) -> Result:
-    """Return the results of a node computed now."""
+    """Compute a node whose operands are known, and return its results."""
     symbolic = any(isinstance(o, np.ndarray) and is_symbolic(o) for o in call.operands)
     if symbolic and call.op in SYMBOLIC:
         spend_array(ITEM * _most(call))
@@ -179,7 +179,7 @@ def _evaluated(b: Builder, results: Sequence[Held]) -> list[Held]:
 
 
 def _numbers(graph: Graph, node: Node) -> int:
-    """Return the numbers computed for a node, products counted less since BLAS is faster."""
+    """Return the count of numbers computed for a node; products count less, since BLAS is fast."""
     operands = [graph[name].type for name in node.inputs]
     plain, products = node.op.flops(operands, node.type, 1)
     return node.type.size(1) + plain + products // PRODUCTS

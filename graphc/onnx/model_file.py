@@ -71,7 +71,7 @@ def check_name(name: str | bytes) -> None:
 
 def check_sizes(tensor: TensorProto) -> None:
     """Raise ModelFileError for an impossible shape."""
-    sizes, nbytes = list(tensor.dims), 16
+    sizes, nbytes = list(tensor.dims), 16  # complex128 is the widest dtype
     for size in sizes:
         nbytes *= max(size, 1)
         if size < 0 or nbytes > LARGEST or len(sizes) > MOST_DIMENSIONS:
@@ -188,7 +188,7 @@ def array_of(tensor: TensorProto) -> Array:
 
 
 def _take_external(model: ModelProto, folder: Path | None) -> None:
-    """Read tensor data that lie in other files, if a folder is given for them."""
+    """Read tensor data in other files; raise ModelFileError for any if no folder is given."""
     for tensor in _all_tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL:
             if folder is None:

@@ -163,7 +163,7 @@ class Functions:
     def write(
         self, w: Writer, op: Op, ins: tuple[str, ...], out: str, node: Node | None = None
     ) -> None:
-        """Write an op as a node of ONNX's own, or as a call of a function."""
+        """Write an op as a node of ONNX, or as a call of a function."""
         if isinstance(op, Constant):
             w.constant(op.array(), out=out)
         elif op.is_source:

@@ -70,7 +70,7 @@ class Reading:
     states: frozenset[str] = frozenset()
     """The initializers that graphc wrote as states: no optimizer trains them."""
     as_written: bool = False
-    """Whether nodes act as written; otherwise those that train become layers of both modes."""
+    """Whether nodes act as written; if not, dropout and batch norm become layers of both modes."""
     made: dict[int, Value] = field(default_factory=dict)
     """The initializers and constants that have become values of the net, by id."""
     flattened: dict[str, Value] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class Scope:
     """The names that nodes read, or that are results of the graph."""
 
     def scratch(self) -> Scope:
-        """Return a scope of a net of its own, in which a node is computed at once."""
+        """Return a scope with a new net, in which a node is computed at once."""
         reading = self.reading
         net = Net("constants")
         net.builder.locs = reading.net.builder.locs

@@ -1,7 +1,7 @@
-"""All ops and layers of graphc: each file of this folder is a family of them.
+"""All ops and layers of graphc, one family a file.
 
-An op notes itself in `OPS` when its file is imported.  What `__all__` of a file lists are functions
-of `graphc` itself; a name that Python has already ends in `_` here: `max_` is `graphc.max`.
+An op registers itself in `OPS` when its file is imported.  `graphc` exports the functions in
+`__all__` of each file; a name that would hide a builtin ends in `_` here: `max_` is `graphc.max`.
 """
 
 from __future__ import annotations
@@ -20,4 +20,4 @@ FUNCTIONS = {
     for file in _FILES
     for name in getattr(file, "__all__", ())
 }
-"""The functions of values by their names in `graphc`."""
+"""The functions that `graphc` exports from here, by their names there."""

@@ -1,4 +1,4 @@
-"""Activations: functions of one number, each a layer of one op."""
+"""Activation functions: elementwise layers, which expand to other ops."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = [
 
 
 class Activation(Layer, base=True):
-    """A function of each element of floats of any shape."""
+    """The base of activations: an elementwise layer on floats of any shape."""
 
     roles: ClassVar[tuple[str, ...]] = ("x",)
 
@@ -69,7 +69,7 @@ class Activation(Layer, base=True):
 
 
 def above_zero(function: str, role: str, given: float) -> float:
-    """Return the number; raise GraphError unless it is above 0."""
+    """Return `given` as a float; raise GraphError unless it is above 0."""
     if not given > 0:
         raise GraphError(f"{function}: {role} is {given!r}, it must be above 0", loc=caller_loc())
     return float(given)
@@ -80,7 +80,7 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 @dataclass(frozen=True)
 class Elu(Activation):
-    """x above 0, else alpha * (e**x - 1) (Clevert et al. 2015, arXiv:1511.07289)."""
+    """x where x > 0, else alpha * (e**x - 1) (Clevert et al. 2015, arXiv:1511.07289)."""
 
     name = "elu"
     alpha: float = 1.0
@@ -94,7 +94,7 @@ class Elu(Activation):
 
 
 class Selu(Activation):
-    """scale * elu(x, alpha) with the numbers that keep mean 0 and variance 1.
+    """scale * elu(x, alpha), with constants that keep mean 0 and variance 1.
 
     Klambauer et al. 2017 (arXiv:1706.02515).
     """
@@ -111,7 +111,7 @@ class Selu(Activation):
 
 @dataclass(frozen=True)
 class Celu(Activation):
-    """x above 0, else alpha * (e**(x / alpha) - 1) (Barron 2017, arXiv:1704.07483)."""
+    """x where x > 0, else alpha * (e**(x / alpha) - 1) (Barron 2017, arXiv:1704.07483)."""
 
     name = "celu"
     alpha: float = 1.0
@@ -125,9 +125,9 @@ class Celu(Activation):
 
 
 def _expm1_below(x: Value) -> Value:
-    """Return e**x - 1 for x up to 0, with all digits near 0, where e**x - 1 would lose them.
+    """Return e**x - 1 for x up to 0, with all digits near 0.
 
-    With t = tanh(x / 2), e**x = (1 + t) / (1 - t).
+    With t = tanh(x / 2), e**x = (1 + t) / (1 - t); kernels have a tanh, but no expm1.
     """
     t = tanh(mul(x, 0.5))
     return div(mul(t, 2.0), sub(1.0, t))
@@ -139,9 +139,9 @@ def elu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
 
 
 def selu(x: Value, *, name: str | None = None) -> Value:
-    """Return elu with the numbers that keep mean 0 and variance 1.
+    """Return scale * elu(x, alpha), with constants that keep mean 0 and variance 1.
 
-    This is for weights that start with variance 1 / inputs.
+    The weights must start with variance 1 / inputs.
     """
     return apply(Selu(), x, name=name)
 
@@ -230,7 +230,7 @@ def mish(x: Value, *, name: str | None = None) -> Value:
 
 @dataclass(frozen=True)
 class LeakyRelu(Activation):
-    """x above 0, else slope * x."""
+    """x where x > 0, else slope * x."""
 
     name = "leaky_relu"
     slope: float = 0.01
@@ -243,7 +243,7 @@ class LeakyRelu(Activation):
 
 
 class PRelu(Activation):
-    """x above 0, else slope * x with a trained slope for each feature."""
+    """x where x > 0, else slope * x with a trained slope for each feature."""
 
     name = "prelu"
     roles = ("x", "slope")
@@ -267,7 +267,7 @@ class PRelu(Activation):
 
 @dataclass(frozen=True)
 class ThresholdedRelu(Activation):
-    """x above alpha, else 0 (Konda et al. 2014, arXiv:1402.3337)."""
+    """x where x > alpha, else 0 (Konda et al. 2014, arXiv:1402.3337)."""
 
     name = "thresholded_relu"
     alpha: float = 1.0
@@ -281,7 +281,7 @@ class ThresholdedRelu(Activation):
 
 @dataclass(frozen=True)
 class Shrink(Activation):
-    """x - bias above threshold, x + bias below -threshold, else 0."""
+    """x - bias where x > threshold, x + bias where x < -threshold, else 0."""
 
     name = "shrink"
     threshold: float = 0.5
@@ -329,8 +329,8 @@ def leaky_relu(x: Value, slope: float = 0.01, *, name: str | None = None) -> Val
 def prelu(x: Value, *, start: float = 0.25, name: str | None = None) -> Value:
     """Return x where it is above 0, else slope * x: x (N, features, ...).
 
-    The slopes `<node>.slope` (features,) are trained from `start`.  Raise GraphError if x does not
-    have features.
+    The slopes `<node>.slope` (features,) are trained and start at `start`.  Raise GraphError if x
+    does not have features.
     """
     b = as_value("prelu", x).builder
     features = x.shape[1] if x.type.rank > 1 else None

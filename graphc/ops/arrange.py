@@ -1,4 +1,4 @@
-"""Values split, joined, repeated, reversed and cut to triangles, made of other ops."""
+"""Functions that split, join, repeat, reverse and mask values, built from other ops."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 MASKS = 3
-"""The bytes that are made for each entry of a triangle's mask."""
+"""The bytes that building a triangle's mask takes for each entry."""
 
 Axes = SupportsIndex | Iterable[SupportsIndex]
 
@@ -47,7 +47,7 @@ def split(
     *,
     name: str | None = None,
 ) -> list[Value]:
-    """Return x cut along an axis into so many equal parts, or into parts of these lengths.
+    """Split x along an axis into a number of equal parts, or into parts of given lengths.
 
     The parts are named `<name>.0`, `<name>.1`, ...  Raise GraphError if they do not fill the axis,
     or it is the batch axis.
@@ -110,7 +110,7 @@ def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> V
 
 
 def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
-    """Return x with new axes of size 1, at these places of the result."""
+    """Return x with new axes of size 1, at these positions of the result."""
     x = as_value("unsqueeze", x)
     axis = plain(axis)
     more = len(tuple(axis)) if isinstance(axis, Iterable) else 1
@@ -121,7 +121,7 @@ def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
 
 
 def expand(x: Value, shape: Sequence[Dim], *, name: str | None = None) -> Value:
-    """Broadcast x with a shape: like `broadcast_to`, but x may have the larger sizes, too."""
+    """Broadcast x and a shape with each other: unlike in `broadcast_to`, x may be the larger."""
     x, wanted = as_value("expand", x), tuple(map(plain, shape))
     try:
         both = broadcast(x.shape, wanted)
@@ -146,7 +146,7 @@ def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -
 def repeat(
     x: Value, times: SupportsIndex, axis: SupportsIndex, *, name: str | None = None
 ) -> Value:
-    """Repeat each entry of an axis so many times in a row."""
+    """Repeat each entry of an axis `times` times in a row."""
     x = as_value("repeat", x)
     (n,) = _counts(x, [times])
     (place,) = axes_of(BroadcastTo(()), x, axis)
@@ -169,7 +169,7 @@ def _repeated(x: Value, apart: Shape, spread: Shape, whole: Shape, name: str | N
 
 
 def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Value:
-    """Return x in the opposite order along an axis, several, or all."""
+    """Reverse x along an axis, several axes, or all."""
     op = Slice(())
     x = as_value("flip", x)
     chosen = range(x.type.rank) if axis is None else axis
@@ -181,13 +181,13 @@ def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Valu
 def roll(
     x: Value, shift: SupportsIndex, axis: SupportsIndex = -1, *, name: str | None = None
 ) -> Value:
-    """Shift x along an axis; entries that leave at one end come in at the other."""
+    """Shift x along an axis; entries that leave at one end enter at the other."""
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
     start = -plain(shift) % size if size else 0
     with x.builder.all_or_nothing():
         if not start:
-            return reshape(x, x.shape, name=name)
+            return reshape(x, x.shape, name=name)  # only names the result
         cuts: tuple[Cut, Cut] = (place, start, size, 1), (place, 0, start, 1)
         return concat([x.builder.apply(Slice((cut,)), x) for cut in cuts], place, name=name)
 
@@ -203,7 +203,7 @@ def triu(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> V
 
 
 def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:
-    """Return the entries up to a diagonal, or beyond it; 0 elsewhere."""
+    """Return the entries up to a diagonal, or those beyond it, and 0 for all others."""
     op = Where()
     x = as_value("tril" if lower else "triu", x)
     if x.type.rank < 2:
@@ -217,7 +217,7 @@ def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:
 
 
 def axes_of(op: Op, x: Value, axis: Axes, more: int = 0) -> tuple[int, ...]:
-    """Return axes of x, or of a value with `more` further axes, from the front and in order."""
+    """Return axes of x, or of a value of `more` axes more, counted from the front and sorted."""
     try:
         return normal_axes(axis, as_value(op.name, x).type.rank + more)
     except ValueError as error:
@@ -225,7 +225,7 @@ def axes_of(op: Op, x: Value, axis: Axes, more: int = 0) -> tuple[int, ...]:
 
 
 def fixed_sizes(op: Op, x: Value, axis: Axes) -> tuple[int, ...]:
-    """Return the sizes of axes; raise GraphError if one is the batch."""
+    """Return the sizes of axes; raise GraphError if one depends on the batch."""
     sizes = [x.shape[i] for i in axes_of(op, x, axis)]
     if any(isinstance(size, Batch) for size in sizes):
         message = "the batch dimension is taken whole\nits length is known only when the plan runs"

@@ -1,6 +1,6 @@
 """Attention: for each query a mean of values, weighted by how well their keys match it.
 
-Beside it what tells positions apart: sinusoidal, rotary and learned.
+Positions are encoded by sines, by rotation, or by learned rows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 PERIOD = 10000.0
-"""The longest wavelength in both papers, in units of 2 pi."""
+"""The longest wavelength of both fixed encodings, in units of 2 pi."""
 NORMAL = Normal(0.02)
 """The initial values of learned positions, as in GPT-2."""
 
@@ -89,7 +89,7 @@ def rotary_positions(x: Value, *, name: str | None = None) -> Value:
 
 
 def _angles(steps: int, width: int) -> Array:
-    """Return the angle of each position and wave: (steps, width / 2)."""
+    """Return the angle of each position and frequency: (steps, width / 2)."""
     waves = PERIOD ** (-np.arange(0, width, 2) / width)
     return np.asarray(np.arange(steps)[:, None] * waves)
 
@@ -110,9 +110,9 @@ def _sizes(what: str, x: Value, *, even: bool = True) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class CausalSoftmax(Op):
-    """Softmax over the last axis, of the first i + 1 numbers of row i; the others become 0.
+    """Softmax over the first i + 1 entries of row i; the others become 0.
 
-    Rows are those of the last two axes, `queries` of them.
+    The last two axes are (queries, keys); row i is query i.
     """
 
     name = "causal_softmax"
@@ -149,6 +149,7 @@ class CausalSoftmax(Op):
         (x,) = ins
         row, key = x.builder.index("rows"), x.builder.index("columns")
         if isinstance(self.queries, int):
+            # The rows of all leading axes are one axis of the iteration space.
             row = row - call("floor_div", row, self.queries) * self.queries
         x = select(key <= row, x, -np.inf)
         e = call("exp", x - x.max(axis))

@@ -1,7 +1,7 @@
-"""Reverse mode: build the nodes of a derivative next to the nodes that are differentiated.
+"""Reverse-mode differentiation: cotangents are new nodes of the graph that they differentiate.
 
-`vjp` serves the Backward pass, derivatives inside a net, and gradient rules that are
-written as the derivative of a composition.
+`vjp` serves the Backward pass and derivatives inside a net, `pullback` the gradient rules that
+differentiate a composition of ops.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from graphc.ops.elementwise import Add
 from graphc.ops.slicing import Concat, joined_axis, slice_start
 
 WALKED = 16
-"""The number of nodes that are visited in the time that one is made."""
+"""The number of nodes that are visited in the time in which one is made."""
 
 
 def vjp(
     b: Builder, cotangents: Mapping[str, Value], wrt: Iterable[str], prefix: str = "d_"
 ) -> dict[str, Value]:
-    """Return the cotangent of each `wrt` node, by name, given those of some of its dependents.
+    """Return the cotangent of each `wrt` node, by name, from those of nodes that depend on it.
 
     Nodes without a gradient are left out.  New nodes are named `<prefix><node>` and take
     the lines of the node that they differentiate.
@@ -36,7 +36,7 @@ def pullback(of: Value, dout: Value, ins: Sequence[Value]) -> list[Value | None]
     """
     b, leaves = of.builder, frozenset(v.name for v in ins)
     found = _Reverse(b, {of.name: dout}, leaves, f"{b.prefix}pull_", leaves).run()
-    return [found.pop(v.name, None) for v in ins]  # a value listed twice gets all of it once
+    return [found.pop(v.name, None) for v in ins]  # a value listed twice gets it once
 
 
 class _Reverse:
@@ -93,7 +93,7 @@ class _Reverse:
         return total
 
     def _side_by_side(self, parts: list[Value]) -> list[Value]:
-        """Join gradients of slices that make up the whole, instead of padding and adding them."""
+        """Concatenate the gradients of slices that tile a value: no padding, no sums."""
         axis = joined_axis([part.node for part in parts]) if len(parts) > 1 else None
         if axis is None:
             return parts
@@ -123,7 +123,7 @@ class _Reverse:
         self._collect(node, contributions, before)
 
     def _collect(self, node: Node, contributions: Sequence[Value | None], before: int) -> None:
-        new = self._pop_new(before)
+        new = self._pop_new(before)  # inserted below, if needed, as gradients of the operands
         names: dict[str, str] = {}
         pairs = [
             (operand, part.name)
@@ -161,7 +161,7 @@ class _Reverse:
 def _upstream(
     nodes: Mapping[str, Node], names: Iterable[str], leaves: frozenset[str]
 ) -> list[Node]:
-    """Return the named nodes and all they depend on down to the leaves, in the builder's order."""
+    """Return the named nodes and all that they depend on, up to the leaves, in graph order."""
     seen: set[str] = set()
     stack = list(names)
     while stack:
@@ -181,7 +181,7 @@ def _upstream(
 
 
 def _depend_on(nodes: Iterable[Node], wrt: frozenset[str]) -> set[str]:
-    """Return the float nodes whose value depends on one of `wrt`, those included."""
+    """Return the float nodes that depend on one of `wrt`, which are included."""
     active: set[str] = set()
     for node in nodes:
         reached = node.name in wrt or any(operand in active for operand in node.inputs)

@@ -1,7 +1,7 @@
 """Convolution over channels-last images, and its two gradients.
 
-The three are closed under differentiation: the gradient of each is made of the others.  None pads:
-that is an op of its own.  An image has 1, 2 or 3 dimensions of space.
+The gradient of each of the three ops consists of the two others.  None pads: `Pad` does.  An image
+has 1, 2 or 3 dimensions of space.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from graphc.ops.window import Sizes, Window, places, windows
 class Convolution(Op, base=True):
     """The base of the three: x (n, *space, c), w (*kernel, c / groups, o), y (n, *out, o).
 
-    y[n, p] = sum over offsets k of x[n, p * stride + k * dilation] @ w[k].  With groups, the
-    channels of x and y are cut into as many neighbouring parts, each convolved by itself.
+    y[n, p] = sum over offsets k of x[n, p * stride + k * dilation] @ w[k].  Each group, a
+    contiguous part of the channels of x and of y, is convolved by itself.
     """
 
     stride: Sizes
@@ -67,30 +67,30 @@ class Convolution(Op, base=True):
             )
 
     def met(self, x: Shape, kernel: Sizes, y: Shape) -> Met:
-        """Return the pixels that the filter meets."""
+        """Return the windows of x that the filter is multiplied with."""
         none, one = (0,) * len(kernel), (1,) * len(kernel)
         (channels,) = _sizes(x[-1:])
         how = kernel, _sizes(y[1:-1]), self.stride, self.dilation, none, one, self.groups
         return Met(_sizes(x[1:-1]), channels // self.groups, *how)
 
     def multiplied(self, w: TensorType, y: TensorType, n: int) -> int:
-        """Return the operations: each number of y sums as many products as a unit has weights."""
+        """Return the operations: a multiply-add for each number of y and weight of its unit."""
         return 2 * prod(shape_at(y.shape, n)) * prod(shape_at(w.shape[:-1], n))
 
     def is_pointwise(self, kernel: Sizes) -> bool:
-        """Return whether the filter is one pixel, met by each place: then it is of matrices."""
+        """Return whether this is a product of matrices: one pixel, no stride, no groups."""
         return self.groups == 1 and set(kernel) == set(self.stride) == {1}
 
     def parts(self, array: Array) -> Array:
-        """Return a matrix for each group: its part of the last axis, by all other axes."""
+        """Return a matrix for each group: (groups, all other axes, channels of a group)."""
         return array.reshape(-1, self.groups, array.shape[-1] // self.groups).swapaxes(0, 1)
 
     def joined(self, parts: Array) -> Array:
-        """Return the matrices of the groups side by side."""
+        """Return the groups' matrices as one, with their columns side by side."""
         return parts.swapaxes(0, 1).reshape(parts.shape[1], -1)
 
     def windows(self, kernel: Sequence[int], out: Sequence[int]) -> Iterator[tuple[Sizes, Window]]:
-        """Yield each offset of the filter, with the pixels that it meets."""
+        """Yield each offset in the filter, with the index of its pixels in x."""
         return windows(tuple(kernel), self.stride, self.dilation, out)
 
 
@@ -135,7 +135,7 @@ class Conv(Convolution):
 
 @dataclass(frozen=True)
 class ConvDx(Convolution):
-    """The cotangent of x, of `shape`, from that of y: each y is spread over its pixels.
+    """The cotangent of x, of `shape`, from that of y: each y is scattered to its pixels.
 
     By itself this is the transposed convolution.
     """
@@ -172,9 +172,9 @@ class ConvDx(Convolution):
         return Product(window.depth, trans_b=True, window=window)
 
     def _spread(self, dy: Shape, kernel: Sizes) -> Met:
-        """Return the places whose filters reach a pixel.
+        """Return the windows of dy that reach each pixel of x.
 
-        It is a convolution of results that lie `stride` apart, with the filter in reverse.
+        This is a convolution of dy, dilated by the stride, with the flipped filter.
         """
         one = (1,) * len(kernel)
         before = tuple((k - 1) * d for k, d in zip(kernel, self.dilation, strict=True))

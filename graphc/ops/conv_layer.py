@@ -33,7 +33,7 @@ __all__ = ["conv", "conv_transpose"]
 
 
 class ConvolutionLayer(Layer, base=True):
-    """The base of both: x (n, c, *space), weight of x's rank, bias a number a channel."""
+    """The base of both layers: x (n, c, *space), weight of x's rank, bias (channels of y,)."""
 
     roles = ("x", "weight", "bias")
     optional = 1
@@ -60,7 +60,7 @@ class ConvolutionLayer(Layer, base=True):
             raise ValueError(f"bias is {ins[2]}, the result has {channels} channels")
 
     def finished(self, y: Value, ins: Sequence[Value], name: str) -> Value:
-        """Add the bias to each pixel, and put the channels first."""
+        """Add the bias to y, which has its channels last, and transpose to channels first."""
         if len(ins) == 3:
             rows = add(pixels(y), ins[2], name=f"{name}.biased")
             y = reshape(rows, y.shape)
@@ -94,12 +94,12 @@ class ConvLayer(ConvolutionLayer):
 
     @property
     def op(self) -> Conv:
-        """The convolution that remains once x is padded and has its channels last."""
+        """The convolution of the padded, channels-last image."""
         return Conv(self.stride, self.dilation, self.groups)
 
     @property
     def pad(self) -> Pad:
-        """The op that puts zeros around the image."""
+        """The op that pads the channels-last image with zeros."""
         return Pad(((0, 0), *self.padding, (0, 0)))
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -126,8 +126,8 @@ class ConvLayer(ConvolutionLayer):
 class ConvTransposeLayer(ConvolutionLayer):
     """y (n, o, *out) of x (n, c, *space) and weight (c, o / groups, *kernel).
 
-    Each pixel of x is spread over as many of y as the filter has; `padding` is cut off, and `more`
-    zeros and pixels remain at the end.  out = (space - 1) * stride + span - padding + more.
+    Each pixel of x is scattered to as many of y as the filter has.  `padding` is cut off, and
+    `more` pixels or zeros added at the end.  out = (space - 1) * stride + span - padding + more.
     """
 
     name = "conv_transpose"
@@ -138,7 +138,7 @@ class ConvTransposeLayer(ConvolutionLayer):
     groups: int = 1
 
     def whole(self, x: TensorType, weight: TensorType) -> TensorType:
-        """Return the type of the spread pixels, channels last, before the cut."""
+        """Return the type before the padding is cut off, channels last."""
         n, c, *space = x.shape
         if weight.shape[0] != c:
             raise ValueError(f"x has {c} channels, weight takes {weight.shape[0]}")
@@ -150,11 +150,11 @@ class ConvTransposeLayer(ConvolutionLayer):
         return x.with_shape((n, *sizes, part * self.groups))
 
     def op(self, whole: TensorType) -> ConvDx:
-        """Return the op that spreads the pixels."""
+        """Return the transposed convolution whose result has the type `whole`."""
         return ConvDx(whole.shape, self.stride, self.dilation, self.groups)
 
     def ends(self) -> tuple[Pads, tuple[slice, ...]]:
-        """Return the pads to add at the end, and the slices that remain after the cut."""
+        """Return the pads to add at the end, and the slices that cut the padding off."""
         pairs = list(zip(self.padding, self.more, strict=True))
         added = tuple((0, max(0, more - behind)) for (_, behind), more in pairs)
         cuts = tuple(
@@ -216,7 +216,7 @@ def conv(
 
     As in PyTorch and ONNX the filter is not flipped.  There are 1 to 3 dimensions of space; `b`
     (o,) is added.  `padding` is a number, one for each dimension, pairs (before, after), or "same":
-    size / stride places, rounded up.  Raise GraphError if channels or sizes do not fit.
+    out is size / stride, rounded up.  Raise GraphError if channels or sizes do not fit.
     """
     x, w = as_value("conv", x), as_value("conv", w)
     space = _dimensions(ConvLayer((), (), ()), x, w)

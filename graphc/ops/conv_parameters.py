@@ -1,4 +1,4 @@
-"""Convolution layers that make their own weights."""
+"""Convolution layers that declare their parameters."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def conv2d(
     The result is (N, channels, *out).  `<node>.weight` (channels, c / groups, *kernel) and, unless
     `bias=False`, `<node>.bias` (channels,) are as in PyTorch.  `kernel`, `stride` and `dilation`
     are a number or one for each dimension; `padding` also pairs (before, after), or "same":
-    size / stride places, rounded up.  With groups, each part of the channels is convolved by
+    out is size / stride, rounded up.  With groups, each part of the channels is convolved by
     itself.  Raise GraphError if channels or sizes do not fit.
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
@@ -175,7 +175,7 @@ def _trained(
     init: Any,
     name: str | None,
 ) -> Value:
-    """Return the layer with new parameters; `how` has its other arguments."""
+    """Apply a layer with new parameters; `how` has its other arguments."""
     op = f"{layer.name}{space}d"
     given, units = _channels(op, layer, x, space), checked_whole(f"{op}: channels", channels)
     groups = checked_whole(f"{op}: groups", how["groups"])
@@ -193,7 +193,7 @@ def _trained(
 
 
 def _channels(op: str, layer: ConvLayer | ConvTransposeLayer, x: Value, space: int) -> int:
-    """Return the channels of x, which must be images with so many dimensions of space."""
+    """Return the channels of x; raise GraphError unless x is images of `space` dimensions."""
     x = as_value(op, x)
     channels = x.shape[1] if x.type.rank == space + 2 else None
     if not isinstance(channels, int) or not x.type.is_float:
@@ -216,7 +216,7 @@ def _check_groups(op: str, groups: int, given: int, units: int) -> None:
 
 
 def _weight(like: Value, name: str, shape: tuple[int, ...], init: Any, out: int) -> Value:
-    """Return a parameter; its axis `out` is the axis of the layer's output channels."""
+    """Return a new weight, whose axis `out` has the output channels."""
     try:
         found = resolve(init, shape)
         op = Parameter(shape, like.dtype, found if _placed(found) else OutAt(found, out))
@@ -227,5 +227,5 @@ def _weight(like: Value, name: str, shape: tuple[int, ...], init: Any, out: int)
 
 
 def _placed(init: Initializer) -> bool:
-    """Return whether the initializer's values do not depend on which axis is the output's."""
+    """Return whether an initializer ignores which axis has the output channels."""
     return isinstance(init, (FromArray, Constant, Zeros, Ones, Normal, Uniform))

@@ -1,4 +1,4 @@
-"""Reductions made of other ops, and running sums and products."""
+"""Reductions built from other ops, and cumulative sums and products."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ __all__ = ["cumprod", "cumsum", "l1_norm", "l2_norm", "logsumexp", "prod", "sum_
 def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
     """Return the product over an axis, several, or all, which have fixed sizes.
 
-    Halves are multiplied with halves, so that gradients of any order are right at 0, too.
+    Halves are multiplied with halves, and nothing is divided, so that gradients of any order are
+    right at 0.
     """
     x = as_value("prod", x)
     chosen = range(x.type.rank) if axis is None else axis
@@ -57,8 +58,8 @@ def logsumexp(
     """Return log(sum(exp(x))) over an axis, several, or all, without overflow for any x."""
     x = as_value("logsumexp", x)
     with x.builder.all_or_nothing():
-        largest = stop_gradient(max_(x, axis, keepdims=True))
-        shift = where(isfinite(largest), largest, 0.0)
+        largest = stop_gradient(max_(x, axis, keepdims=True))  # the shift has no gradient
+        shift = where(isfinite(largest), largest, 0.0)  # inf - inf would be NaN
         total = sum_(exp(sub(x, shift)), axis, keepdims=keepdims)
         return add(log(total), reshape(shift, total.shape), name=name)
 
@@ -86,7 +87,7 @@ def l2_norm(
     """
     with as_value("l2_norm", x).builder.all_or_nothing():
         total = sum_squares(x, axis, keepdims)
-        some = not_equal(total, 0.0)
+        some = not_equal(total, 0.0)  # sqrt has no finite slope at 0
         return where(some, sqrt(where(some, total, 1.0)), 0.0, name=name)
 
 
@@ -99,9 +100,9 @@ def _of_each(
 
 @dataclass(frozen=True)
 class Cumsum(Op):
-    """The sums of the entries up to each one along `axis`, itself included unless `exclusive`.
+    """The cumulative sum over `axis`; without the entry itself if `exclusive`.
 
-    With `reverse`, the sums are of the entries from each one on.
+    With `reverse`, it runs from the end.
     """
 
     roles = ("x",)
@@ -143,7 +144,7 @@ def cumsum(
     reverse: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the sums of the entries up to each one along an axis.
+    """Return the cumulative sum over an axis.
 
     `exclusive` leaves the entry itself out, `reverse` begins at the end.
     """
@@ -159,9 +160,9 @@ def cumprod(
     reverse: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the products of the entries up to each one along an axis, of fixed size.
+    """Return the cumulative product over an axis of fixed size.
 
-    This takes log2(size) steps, each of which multiplies by the entry 1, 2, 4, ... places before
+    It takes log2(size) steps, each of which multiplies by the entry 1, 2, 4, ... places before
     (Hillis and Steele 1986), so that gradients are right at 0, too.  Options as in `cumsum`.
     """
     x = as_value("cumprod", x)

@@ -59,9 +59,9 @@ class Dropout(Layer):
 class DropoutMask(Op):
     """1/keep_prob where an element is kept, else 0; keyed by seed, draws, layer and position.
 
-    Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC11), so that a mask depends neither on the order
-    of computation nor on the batch that a row is in.  Where a batch is cut into shards, `first_row`
-    is the place of row 0 in the whole batch.
+    The random words are those of Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC11), so that the
+    order of computation does not matter.  In a shard of a batch, `first_row` is the index of row 0
+    in the whole batch.
     """
 
     is_exact = True
@@ -98,6 +98,7 @@ class DropoutMask(Op):
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         key, counter, *first = ins
+        # threshold(1) is 2**32, which no word holds.
         kept = philox(key, counter, self.stream, *first) <= threshold(self.keep_prob) - 1
         scale = np.dtype(self.dtype).type(1) / np.dtype(self.dtype).type(self.keep_prob)
         return select(kept, key.builder.const(float(scale), self.dtype), 0)
@@ -132,13 +133,13 @@ def dropout(
 
 
 def _check_kept(keep_prob: float) -> None:
-    """Raise ValueError for a probability that `dropout` would have refused."""
+    """Raise ValueError for a probability out of (0, 1]."""
     if not 0 < keep_prob <= 1:
         raise ValueError(f"keep_prob is {keep_prob}, it must lie in (0, 1]")
 
 
 def _check_keys(keys: Sequence[TensorType]) -> None:
-    """Raise ValueError for keys of a mask that are not single whole numbers."""
+    """Raise ValueError unless each key of a mask is one whole number."""
     for role, key in zip(DropoutMask.roles, keys, strict=False):
         if key.shape or np.dtype(key.dtype).kind not in "iu":
             raise ValueError(f"{role} is {key}, a mask is keyed by single whole numbers")

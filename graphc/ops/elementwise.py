@@ -23,7 +23,7 @@ Operand = Value | float
 
 
 class Unary(Op, base=True):
-    """An op on one value of any shape."""
+    """The base of elementwise ops on one value."""
 
     roles = ("x",)
     inplace: ClassVar[tuple[int, ...]] = (0,)
@@ -44,7 +44,7 @@ class Unary(Op, base=True):
 
 
 class ByUfunc(Unary, base=True):
-    """A function of each element that NumPy has."""
+    """The base of elementwise ops that are ufuncs of NumPy."""
 
     ufunc: ClassVar[np.ufunc]
 
@@ -53,14 +53,14 @@ class ByUfunc(Unary, base=True):
 
 
 class Function(ByUfunc, base=True):
-    """A function that kernels have, too, by the op's name."""
+    """The base of ufuncs that kernels call by the op's name."""
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call(self.name, ins[0])
 
 
 class Binary(Op, base=True):
-    """An op on two values whose shapes broadcast."""
+    """The base of elementwise ops on two values whose shapes broadcast."""
 
     roles = ("a", "b")
     inplace: ClassVar[tuple[int, ...]] = (0, 1)
@@ -78,12 +78,12 @@ class Binary(Op, base=True):
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         if ins[0].dtype == "bool":
-            return "call"  # NumPy's arithmetic with bools is logic
+            return "call"  # in NumPy + of bools is or, * is and
         return elements(ins, self.infer(ins))
 
 
 class BinaryFunction(Binary, base=True):
-    """A function of two values that NumPy has, and kernels by the op's name."""
+    """The base of ufuncs of two values that kernels call by the op's name."""
 
     ufunc: ClassVar[np.ufunc]
 
@@ -227,9 +227,9 @@ class Power(Unary):
 
 
 def elements(ins: Sequence[TensorType], result: TensorType) -> Iteration:
-    """Return "elements" for an op on each element, or "call" if its operands do not allow it.
+    """Return "elements" for an elementwise op, or "call" if no kernel can compute it.
 
-    They allow it if they broadcast as rows, columns and numbers of a matrix of the result.
+    A kernel computes a matrix; every operand must broadcast to it by a broadcast kind.
     """
     fits = any(
         all(broadcast_kind(x.shape, result.shape, lead) is not None for x in ins)
@@ -246,7 +246,7 @@ def _whole_power(x: Expr, exponent: int) -> Expr:
 
 
 def unbroadcast(value: Value, operand: Value) -> Value:
-    """Sum a cotangent over the axes that broadcasting made out of `operand`."""
+    """Sum a cotangent over the axes that `operand` was broadcast over."""
     if value.shape == operand.shape:
         return value
     from graphc.ops.reduce import sum_
@@ -267,7 +267,7 @@ def binary(op: Op, a: Operand, b: Operand, name: str | None = None) -> Value:
 
 
 def pair(op_name: str, a: Any, b: Any) -> tuple[Value, Value]:
-    """Return both operands as values."""
+    """Return both operands as values; raise GraphError if both are numbers."""
     if isinstance(a, Value):
         return a, lift(op_name, b, a)
     if isinstance(b, Value):
@@ -295,7 +295,7 @@ def lift(op_name: str, number: Any, like: Value) -> Value:
 
 
 def _fits(number: Any, type: TensorType) -> bool:
-    """Return whether the dtype holds the number, but for rounding of floats."""
+    """Return whether the dtype can represent the number; floats may be rounded."""
     try:
         with np.errstate(all="ignore"):
             held = np.asarray(number).astype(type.dtype)

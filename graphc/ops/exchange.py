@@ -1,8 +1,8 @@
 """Sums over the shards of a batch: the ops that send, receive, and feed a shard.
 
-A batch is cut into shards, which run one after the other or on ranks of their own.  A value of each
-shard is sent, and the sum over all of them is received in its place.  Values that are sent together
-make a bucket, which is one contiguous piece of memory.
+The shards of a batch run one after another, or on several ranks.  Each shard sends a value, and
+receives the sum over all shards in its place.  Values that are sent together form a bucket, which
+is one contiguous buffer.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from graphc.ops.source import Input
 
 
 class ShardInput(Input):
-    """A number about the running shard, fed by the executor; not an input of the user's."""
+    """A number that the executor feeds for each shard, such as the index of its first row."""
 
     name = "shard_input"
     is_of_shard = True
 
 
 class Total(Op):
-    """The sum of x over all shards, in the middle of a graph that computes on with it.
+    """The sum of x over all shards, for nodes of each shard that read the sum.
 
     The pass `data_parallel` replaces it by a send and a receive.
     """
@@ -47,10 +47,10 @@ class Total(Op):
 
 @dataclass(frozen=True)
 class Send(Fused):
-    """x on its way to all shards; only `receive` may read it.
+    """x, sent to all shards; only `receive` may read it.
 
-    It is one of the `members` values of a bucket, and is at `offset` bytes from the start of the
-    buffer that holds all buckets.
+    It is one of the `members` values of a bucket, at `offset` bytes from the start of the buffer of
+    all buckets.
     """
 
     name = "send"

@@ -1,4 +1,4 @@
-"""Functions of each element, exp to expm1, and softmax."""
+"""Elementwise functions such as exp, tanh and erf, and softmax."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Sigmoid(Unary):
 
 @dataclass(frozen=True)
 class AlongAxis(Op, base=True):
-    """A normalisation over one axis; the result has the shape of x."""
+    """The base of softmax and its logarithm: an op over one axis that keeps the shape of x."""
 
     roles = ("x",)
     inplace = (0,)
@@ -186,7 +186,7 @@ class Softmax(AlongAxis):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         (x,) = ins
         e = call("exp", x - x.max(axis))
-        return e * (1 / e.sum(axis))
+        return e * (1 / e.sum(axis))  # one division a row
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         weighted = mul(dout, out)

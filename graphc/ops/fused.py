@@ -1,6 +1,6 @@
-"""Ops that passes make after Backward, so that none is differentiated.
+"""Ops that passes make after Backward, so that none needs a gradient rule.
 
-Each does the work of several; `after` only waits.
+Each does the work of several ops; `after` is a control dependency.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class MatMulReluGrad(Fused, MatrixProduct):
 
 @dataclass(frozen=True)
 class NormalizeDgamma(Fused):
-    """batchnorm_dgamma from known batch statistics: sum(dout * xhat) for each feature.
+    """batchnorm_dgamma for given batch statistics: sum(dout * xhat) for each feature.
 
     xhat = (x - mean) / sqrt(var + eps).
     """
@@ -110,7 +110,7 @@ class NormalizeDgamma(Fused):
 
 @dataclass(frozen=True)
 class NormalizeDx(Fused):
-    """batchnorm_dx from known batch statistics and both sums.
+    """batchnorm_dx for given batch statistics and both sums.
 
     gamma / std * (dout - dbeta / M - xhat * dgamma / M), for M numbers a feature.
     """
@@ -157,8 +157,8 @@ def _xhat_and_std(x: Array, average: Array, variance: Array, eps: float) -> tupl
 class After(Fused):
     """x itself, for users that must not run before `event`: a control dependency, without work.
 
-    This keeps recomputed nodes late.  Their operands have other names than those of the original
-    nodes, so the two are not merged, and no order can put them before the event.
+    It delays nodes that are recomputed.  They read other names than the original nodes, so that the
+    two are not merged, and no order can place them before the event.
     """
 
     name = "after"
@@ -176,10 +176,10 @@ class After(Fused):
 
 
 def is_clone(name: str) -> bool:
-    """Return whether the name of a node of the backward part is that of a clone."""
+    """Return whether the name of a backward node is that of a recomputed one or its operand."""
     return name.rpartition(".")[2].rstrip("_") in ("again", "late")
 
 
 def is_event_of(name: str, reader: Node) -> bool:
-    """Return whether a node only waits for that value, and reads none of its bytes."""
+    """Return whether a node waits for the value `name` without reading it."""
     return reader.op.is_control and reader.inputs[0] != name

@@ -1,6 +1,6 @@
-"""Slices of a value chosen by indices, and the scatter-add that is the gradient.
+"""Gathers by indices into an axis, and the scatter-add that is their gradient.
 
-The embedding layer is such a choice: rows of a parameter.
+The embedding layer gathers rows of a parameter.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ __all__ = ["embedding", "gather"]
 
 
 class ByPlace(Op, base=True):
-    """An op that converts indices into an axis to places in a flat array.
+    """The base of ops that index one axis.
 
-    An array is seen as (outer, size, inner) around the axis.  Indices that are computed in the net
-    are clipped to the range 0 to size - 1.
+    Indices that are computed in the net are clipped to the range 0 to size - 1.
     """
 
     axis: int
@@ -77,7 +76,7 @@ def entries(x: TensorType, axis: int) -> int:
 
 @dataclass(frozen=True)
 class Gather(ByPlace):
-    """The slices of x that indices into `axis` name; the axis becomes the indices' shape."""
+    """The slices of x at indices of `axis`, which becomes the indices' shape."""
 
     is_exact = True
     roles = ("x", "indices")
@@ -120,7 +119,7 @@ class Gather(ByPlace):
 
 @dataclass(frozen=True)
 class GatherGrad(ByPlace):
-    """Zeros of `shape`, with the slices of dout added at their indices, in order."""
+    """The scatter-add of the slices of dout into zeros of `shape`, in the order of the indices."""
 
     name = "gather_grad"
     roles = ("indices", "dout")
@@ -157,12 +156,12 @@ class GatherGrad(ByPlace):
 
 
 def gather(x: Value, indices: Any, axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Return the slices of x that indices into an axis name, as `numpy.take` does.
+    """Return the slices of x at indices of an axis, as `numpy.take` does.
 
     The indices, whole numbers from 0 up, are a value or an array of any shape, which replaces the
     axis in the result.  Indices that are fed are checked; indices computed in the net are clipped
-    to the range of the axis.  Raise GraphError if the axis is the batch's, or an array names a
-    slice that does not exist.
+    to the range of the axis.  Raise GraphError if the axis is the batch's, or an index of an array
+    is out of range.
     """
     return by_index(Gather(plain(axis)), x, indices, name=name)
 

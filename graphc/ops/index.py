@@ -1,4 +1,4 @@
-"""Indices of an axis: of the largest, of all in order, and numbers picked by index."""
+"""Ops that find indices of an axis, such as argmax and topk, or read one index a row."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["argmax", "argmin", "argsort", "one_hot", "pick", "sort", "topk"]
 
 @dataclass(frozen=True)
 class ExtremeIndex(NoGradient, base=True):
-    """The index of an extreme over an axis, the first of equals; int64, no gradient."""
+    """The base of argmax and argmin: int64 indices without a gradient."""
 
     roles = ("x",)
     axis: int = -1
@@ -45,7 +45,7 @@ class ExtremeIndex(NoGradient, base=True):
 
 
 class Argmax(ExtremeIndex):
-    """The index of the largest over an axis, the first of equals; int64, no gradient."""
+    """The index of the largest entry over an axis; of equal ones the first."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0].argmax(axis=self.axis))
@@ -55,7 +55,7 @@ class Argmax(ExtremeIndex):
 
 
 class Argmin(ExtremeIndex):
-    """The index of the smallest over an axis, the first of equals; int64, no gradient."""
+    """The index of the smallest entry over an axis; of equal ones the first."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0].argmin(axis=self.axis))
@@ -65,7 +65,7 @@ class Argmin(ExtremeIndex):
 
 
 class ByIndex(Op, base=True):
-    """An op with one operand that holds an index for each row."""
+    """The base of ops with an operand that holds an index for each row."""
 
     def check_indices(self, rows: Shape, indices: TensorType) -> None:
         """Raise ValueError unless there is one whole number for each row."""
@@ -113,7 +113,7 @@ class OneHot(NoGradient, ByIndex):
 
 
 class Pick(ByIndex):
-    """From each row of scores, the score at the row's index."""
+    """The score of each row at the row's index."""
 
     is_exact = True
     roles = ("scores", "indices")
@@ -154,7 +154,7 @@ class Pick(ByIndex):
 
 
 def hit(indices: Expr) -> Expr:
-    """Return whether the column is the one that the row's index names."""
+    """Return an expression that is true in the column of the row's index."""
     return indices.builder.index("columns").equals(indices.cast("int64"))
 
 
@@ -166,7 +166,7 @@ def argmax(
     last: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the index of the largest over an axis, as int64; of equals the first, or `last`."""
+    """Return the index (int64) of the largest over an axis; of equal ones the first, or `last`."""
     return _index_of(Argmax(plain(axis)), x, keepdims, last, name)
 
 
@@ -178,7 +178,7 @@ def argmin(
     last: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the index of the smallest over an axis, as int64; of equals the first, or `last`."""
+    """Return the index (int64) of the smallest over an axis; of equal ones the first, or `last`."""
     return _index_of(Argmin(plain(axis)), x, keepdims, last, name)
 
 
@@ -215,9 +215,9 @@ _WIDE = ("int64", "uint64")
 
 @dataclass(frozen=True)
 class TopK(NoGradient):
-    """The indices of the `k` largest over `axis` in order, or of the smallest.
+    """The indices (int64) of the `k` largest over `axis` in order, or of the smallest.
 
-    Of equals the first comes first, and NaN is last.  int64, no gradient.
+    Equal numbers keep their order, and NaN is last.
     """
 
     name = "topk"
@@ -243,7 +243,7 @@ class TopK(NoGradient):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
-        keys = x if x.dtype.kind == "f" else x.astype(np.float64)
+        keys = x if x.dtype.kind == "f" else x.astype(np.float64)  # -x of integers may wrap
         order = np.argsort(-keys if self.largest else keys, axis=self.axis, kind="stable")
         return np.take(order, range(self.k), axis=self.axis)
 
@@ -261,9 +261,9 @@ def topk(
 ) -> tuple[Value, Value]:
     """Return the k largest over an axis, or the smallest, in order, and their indices (int64).
 
-    Of equal numbers the first comes first; NaN counts as less than any, or with `largest=False` as
-    more.  Gradients flow to the numbers that are chosen.  The indices are named `<name>.indices`.
-    Raise GraphError if there are not so many, or the axis is the batch's.
+    Equal numbers keep their order; NaN counts as less than any, or with `largest=False` as more.
+    Gradients flow to the numbers that are chosen.  The indices are named `<name>.indices`.  Raise
+    GraphError if the axis has fewer than k entries, or is the batch's.
     """
     x = as_value("topk", x)
     op = TopK(plain(k), plain(axis), bool(largest))
@@ -280,7 +280,7 @@ def sort(
 def argsort(
     x: Value, axis: SupportsIndex = -1, *, descending: bool = False, name: str | None = None
 ) -> Value:
-    """Return the indices (int64) that sort the numbers of an axis; of equals the first is first."""
+    """Return the indices (int64) that sort the numbers of an axis; equal ones keep their order."""
     return as_value("argsort", x).builder.apply(_all(x, axis, descending), x, name=name)
 
 

@@ -37,7 +37,7 @@ __all__ = ["affine", "matmul"]
 
 
 class MatrixProduct(Op, base=True):
-    """The base of products of the first two operands, with or without an epilogue."""
+    """The base of matrix products of the first two operands, with or without an epilogue."""
 
     operations = 0
     trans_a = False
@@ -87,7 +87,7 @@ class MatMul(MatrixProduct):
         else:
             dx = b.apply(MatMul(False, not self.trans_b), dout, y)
         if y.type.rank == 2 and x.type.rank > 2 and not self.trans_a:
-            x, dout = _rows(x), _rows(dout)  # one product sums over all matrices
+            x, dout = _rows(x), _rows(dout)  # one product that sums over all matrices
         if self.trans_b:
             dy = b.apply(MatMul(True, self.trans_a), dout, x)
         else:
@@ -105,7 +105,7 @@ class MatMul(MatrixProduct):
 
 
 def _rows(x: Value) -> Value:
-    """Return the matrices of a value stacked into one."""
+    """Return the matrices of a value as one, with the rows of all."""
     return reshape(x, (count(x.shape[:-1]), x.shape[-1]))
 
 
@@ -116,8 +116,8 @@ def _matrix(shape: Shape, transposed: bool) -> tuple[Dim, Dim]:
 def matmul(a: Any, b: Any, *, name: str | None = None) -> Value:
     """Return a @ b over the last two axes; leading axes broadcast.
 
-    A vector is one row on the left and one column on the right, as in `numpy.matmul`, and the
-    result has no axis for it.
+    As in `numpy.matmul`, a vector is one row on the left and one column on the right, and the
+    result does not have that axis.
     """
     left, right = pair("matmul", a, b)
     vectors = left.type.rank == 1, right.type.rank == 1

@@ -1,4 +1,4 @@
-"""Logic of bools, and of the bits of whole numbers."""
+"""Logical ops on bools, bitwise on whole numbers; tests for NaN and infinity."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_bits(op: Op, x: TensorType, role: str) -> None:
 
 
 class Logic(NoGradient, BinaryFunction, base=True):
-    """An operation on bools, or on each bit of whole numbers; no gradient flows through it."""
+    """The base of binary logical ops, on bools or on each bit of whole numbers."""
 
     gradient_text = ("", "")
 
@@ -102,7 +102,7 @@ def logical_not(x: Value, *, name: str | None = None) -> Value:
 
 def isnan(x: Value, *, name: str | None = None) -> Value:
     """Return whether x is not a number, as bool."""
-    return not_equal(_floats(NotEqual(), x), x, name=name)
+    return not_equal(_floats(NotEqual(), x), x, name=name)  # only NaN differs from itself
 
 
 def isinf(x: Value, *, name: str | None = None) -> Value:

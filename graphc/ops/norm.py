@@ -32,7 +32,7 @@ def feature_axes(rank: int) -> tuple[int, ...]:
 
 
 def columns(array: Array, rank: int) -> Array:
-    """Return a vector of one number a feature, shaped to broadcast over x."""
+    """Reshape a vector (features,) so that it broadcasts over x of that rank."""
     return array.reshape((1, -1) + (1,) * (rank - 2))
 
 
@@ -52,7 +52,7 @@ def check_features(x: TensorType, vectors: Sequence[TensorType], layer: str = "b
 
 @dataclass(frozen=True)
 class BatchNorm(Layer):
-    """gamma * xhat + beta; xhat by batch statistics in training, else by running ones.
+    """gamma * xhat + beta, with xhat by batch statistics in training, else by running ones.
 
     running = running_decay * running + (1 - running_decay) * batch, with the uncorrected variance.
     If frozen, it uses the running ones in training too and leaves them unchanged.
@@ -117,7 +117,7 @@ def _statistics(x: Value, name: str) -> tuple[Value, Value]:
 
 @dataclass(frozen=True)
 class BatchNormTrain(Op):
-    """gamma * (x - mean(x)) / sqrt(var(x) + eps) + beta, a function of x by all its paths.
+    """gamma * (x - mean(x)) / sqrt(var(x) + eps) + beta, differentiated through mean and var.
 
     The gradient is the closed form, which needs two sums a feature:
     dx = gamma / std * (dout - dbeta / M - xhat * dgamma / M).
@@ -175,7 +175,7 @@ def _xhat_value(x: Value, eps: float) -> Value:
 
 
 def _centred_and_std(x: Expr, eps: float, axis: Axis) -> tuple[Expr, Expr]:
-    centred = x - x.mean(axis)
+    centred = x - x.mean(axis)  # mean(x * x) - mean(x)**2 would lose digits
     return centred, call("sqrt", (centred * centred).mean(axis) + eps)
 
 
@@ -218,7 +218,7 @@ class BatchNormDgamma(Op):
 
 @dataclass(frozen=True)
 class BatchNormDx(Op):
-    """The closed form of the cotangent of x."""
+    """The cotangent of x, in closed form; see `BatchNormTrain`."""
 
     name = "batchnorm_dx"
     roles = ("x", "gamma", "dout")

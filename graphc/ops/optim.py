@@ -1,4 +1,4 @@
-"""The steps of optimizers: each makes the next value of one parameter or of one of its slots.
+"""Ops of optimizers: each computes the next value of a parameter or of one of its slots.
 
 The first operand is the old value, whose memory the result may take.  A `decay` d that is not 0
 means L2 decay: the gradient g becomes g + d*p, and the ops that would not read the parameter p
@@ -24,7 +24,7 @@ _COUNT = TensorType((), "int64")
 
 
 class UpdateOp(Op, base=True):
-    """The base of elementwise ops on arrays of one type, followed by scalars."""
+    """The base of update ops: elementwise, on arrays of one type, then on scalars."""
 
     inplace = (0,)
     arrays: ClassVar[int]
@@ -69,7 +69,7 @@ class SlotOp(UpdateOp, base=True):
 
 
 def _decayed(decay: float, g: Number, p: Sequence[Number]) -> Number:
-    """Return the gradient with that of the decay, of arrays or of expressions."""
+    """Return g + decay * p, for arrays or expressions; g if there is no decay."""
     return g + decay * p[0] if decay else g
 
 
@@ -304,7 +304,7 @@ class ClipScale(Op):
 
 
 class Cleared(UpdateOp):
-    """Zeros in the place of the accumulated gradient."""
+    """Zeros that replace the accumulated gradient after an update."""
 
     name = "cleared"
     roles = ("accumulated",)

@@ -71,7 +71,7 @@ class Pad(Op):
         return out
 
     def inside(self, shape: Sequence[int]) -> tuple[slice, ...]:
-        """Return the index of x, which has that shape, in the result."""
+        """Return the index in the result of x, which has that shape."""
         sizes = zip(self.pads, shape, strict=True)
         return tuple(slice(before, before + size) for (before, _), size in sizes)
 
@@ -137,11 +137,11 @@ def pad(
 
 
 def _from_inside(x: Value, pairs: Pads, mode: Mode, name: str | None) -> Value:
-    """Put entries of x itself around it, axis by axis."""
+    """Pad x with its own entries, axis by axis: each is a gather."""
     with x.builder.all_or_nothing():
         for axis, (pair, dim) in enumerate(zip(pairs, x.shape, strict=True)):
             if any(pair):
                 assert isinstance(dim, int), "infer lets no batch pass"
                 spend_array(dim + sum(pair))
                 x = gather(x, np.pad(np.arange(dim), pair, mode), axis)
-        return reshape(x, x.shape, name=name)
+        return reshape(x, x.shape, name=name)  # only names the result

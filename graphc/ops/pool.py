@@ -22,7 +22,7 @@ from graphc.ops.window import Sizes, Window, dimensions, places, windows
 
 
 class Pooling(Op, base=True):
-    """The base of pools: x (n, *space, c), y (n, *out, c), and a window for each place of y."""
+    """The base of pools: x (n, *space, c), y (n, *out, c); a window of x for each pixel of y."""
 
     free: ClassVar[int] = 1
     """The pixels of a window that cost no operation."""
@@ -45,7 +45,7 @@ class Pooling(Op, base=True):
         return x.with_shape((x.shape[0], *out, x.shape[-1]))
 
     def windows(self, out: Sequence[int]) -> Iterator[Window]:
-        """Yield the pixels that each offset in the window meets, in order, as an index."""
+        """Yield the index of the pixels at each offset in the windows, in order."""
         places = windows(self.kernel, self.stride, self.dilation, out)
         return (window for _, window in places)
 
@@ -71,9 +71,9 @@ class Pooling(Op, base=True):
         return found
 
     def maps_back(self, y: Shape) -> Iterator[AccessMap]:
-        """Yield for each offset, in order, the map to the place whose window has a pixel there.
+        """Yield for each offset, in order, the access map from a pixel to the window with it there.
 
-        The place may not exist.
+        That window may not exist.
         """
         first, *places, last = dense_maps(y)
         for offset in product(*map(range, self.kernel)):
@@ -88,7 +88,7 @@ class Pooling(Op, base=True):
         return dense and whole == space
 
     def tile_map(self, y: Shape) -> AccessMap:
-        """Return the map from a pixel to the place of the only window that it is in."""
+        """Return the access map from a pixel to the only window that it is in."""
         first, *places, last = dense_maps(y)
         axis_maps = (
             w._replace(divisor=k, floor=True) for w, k in zip(places, self.kernel, strict=True)
@@ -96,7 +96,7 @@ class Pooling(Op, base=True):
         return AccessMap((first, *axis_maps, last))
 
     def met(self, x: Array) -> list[Array]:
-        """Return the pixels of x that each offset in the window meets, in order."""
+        """Return the pixels of x at each offset in the windows, in order."""
         out = places(x.shape[1:-1], self.kernel, self.stride, self.dilation)
         return [x[window] for window in self.windows(out)]
 
@@ -143,7 +143,7 @@ class MaxPool(Pooling):
 
 @dataclass(frozen=True)
 class MaxPoolIndex(NoGradient, Pooling):
-    """The number of the offset in each window that has the first of its largest pixels."""
+    """The offset, as a number, of the first largest pixel in each window."""
 
     name = "max_pool_index"
     roles = ("x",)

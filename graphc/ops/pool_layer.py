@@ -35,14 +35,14 @@ from graphc.ops.window import Sizes, covering, met, misses, pads, sizes
 __all__ = ["adaptive_avg_pool", "avg_pool", "global_avg_pool", "global_max_pool", "max_pool"]
 
 PLACED = 5
-"""The number of arrays of whole numbers that counting the pixels of windows takes."""
+"""The number of integer arrays that counting the pixels of windows takes."""
 
 
 class PoolLayer(Layer, base=True):
-    """One number for each window of each channel: x (n, c, *space), y (n, c, *out).
+    """The base of pooling layers: a number for each window, x (n, c, *space), y (n, c, *out).
 
-    With `ceil`, a window that begins inside the image or before it counts also if it ends beyond
-    the padding at the end.
+    With `ceil`, a window that begins in the image or before it also counts if it ends beyond the
+    padding.
     """
 
     roles = ("x",)
@@ -53,11 +53,11 @@ class PoolLayer(Layer, base=True):
     ceil: bool
 
     def pool(self) -> Pooling:
-        """Return the pool that remains once x is padded and has its channels last."""
+        """Return the op on the padded, channels-last image."""
         raise NotImplementedError
 
     def pad(self, space: Shape) -> Pad:
-        """Return the padding of an image of that size, and of all that the last windows reach.
+        """Return the padding of an image of that size, up to the end of the last windows.
 
         Raise ValueError if the size is not fixed.
         """
@@ -105,7 +105,7 @@ class PoolLayer(Layer, base=True):
 
 @dataclass(frozen=True)
 class MaxPoolLayer(PoolLayer):
-    """The largest number of each window; the first of equals has the gradient."""
+    """The largest number of each window; the gradient goes to the first of equal ones."""
 
     name = "max_pool"
     kernel: Sizes
@@ -120,7 +120,6 @@ class MaxPoolLayer(PoolLayer):
         return -float("inf")
 
     def pool(self) -> Pooling:
-        """Return a max pool."""
         return MaxPool(self.kernel, self.stride, self.dilation)
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
@@ -147,11 +146,10 @@ class AvgPoolLayer(PoolLayer):
     count_include_pad: bool = False
 
     def pool(self) -> Pooling:
-        """Return a sum pool."""
         return SumPool(self.kernel, self.stride, self.dilation)
 
     def sizes(self, y: Shape, space: Shape, dtype: np.dtype[Any]) -> Array:
-        """Return the count of numbers in each mean: one count, or (*out, channels)."""
+        """Return how many numbers each mean has: one count, or (*out, channels)."""
         along = [self._met(i, count, space, dtype) for i, count in enumerate(_fixed(y[1:-1]))]
         if all((counts == counts[0]).all() for counts in along):
             return np.asarray(prod(counts[0] for counts in along))
@@ -160,7 +158,7 @@ class AvgPoolLayer(PoolLayer):
         return np.array(np.broadcast_to(found[..., None], _fixed(y[1:])))
 
     def _met(self, i: int, count: int, space: Shape, dtype: np.dtype[Any]) -> Array:
-        """Return the count of numbers in each window of one dimension."""
+        """Return how many numbers each window of one dimension has."""
         spend_array(PLACED * count)
         return met(count, *self._along(i), self._inside(i, space, self.count_include_pad)).astype(
             dtype
@@ -230,8 +228,8 @@ def max_pool(
     `kernel`, `stride` (the kernel's size unless given) and `dilation` are a number or one for each
     of 1 to 3 dimensions of space; `padding`, which is never the largest, also pairs
     (before, after).  With `ceil`, pixels that no window reaches get one more window, cut at the
-    edge.  Of several that are the largest, the first has the gradient.  Raise GraphError if a
-    window does not fit, or would hold only padding.
+    edge.  The gradient goes to the first of several largest.  Raise GraphError if a window does not
+    fit, or would hold only padding.
     """
     how = _arguments("max_pool", x, kernel, stride, padding, dilation)
     return x.builder.apply(MaxPoolLayer(*how, bool(ceil)), x, name=name)
@@ -314,7 +312,7 @@ def _arguments(
 
 
 def _dimensions(op: str, x: Value) -> int:
-    """Return the number of dimensions of space of x, which must be images."""
+    """Return how many dimensions of space x has; raise GraphError unless it is images."""
     x = as_value(op, x)
     if not 3 <= x.type.rank <= 5 or not x.type.is_float:
         message = (

@@ -43,7 +43,7 @@ class Pow(Binary):
         base, exponent = ins
         slope = mul(exponent, b.apply(Pow(), base, sub(exponent, 1.0)))
         da = where(equal(exponent, 0.0), 0.0, mul(dout, slope))
-        db = mul(dout, mul(out, log(where(equal(base, 0.0), 1.0, base))))
+        db = mul(dout, mul(out, log(where(equal(base, 0.0), 1.0, base))))  # 0, not 0 * log(0)
         return unbroadcast(da, base), unbroadcast(db, exponent)
 
 

@@ -1,6 +1,6 @@
-"""The learning rate of this update: a scalar times a factor that depends on the update count.
+"""Ops of schedules: a learning rate times a factor that depends on the update count.
 
-u is the number of updates made since update number `start`, and 0 before that.
+u is the number of updates since update number `start`, and 0 before that.
 """
 
 from __future__ import annotations
@@ -67,12 +67,10 @@ class CosineRate(RateOp):
     start: int = 0
 
     def factor(self, u: int) -> float:
-        """Return `floor` plus the remaining part of the cosine."""
         done = min(u / self.total, 1.0)
         return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + cos(pi * done))
 
     def factor_of(self, u: Expr) -> Expr:
-        """Return `factor` as an expression of u."""
         done = call("minimum", u.cast("float64") / self.total, 1)
         return self.floor + (1 - self.floor) * 0.5 * (1 + call("cos", pi * done))
 
@@ -87,11 +85,9 @@ class StepRate(RateOp):
     start: int = 0
 
     def factor(self, u: int) -> float:
-        """Return a power of `by`."""
         return float(self.by ** (u // self.every))
 
     def factor_of(self, u: Expr) -> Expr:
-        """Return `factor` as an expression of u."""
         times = call("floor_div", u, self.every).cast("float64")
         return call("pow", times.lift(self.by), times)
 
@@ -105,11 +101,9 @@ class WarmUpRate(RateOp):
     start: int = 0
 
     def factor(self, u: int) -> float:
-        """Return the factor, at most 1."""
         return min((u + 1) / self.steps, 1.0)
 
     def factor_of(self, u: Expr) -> Expr:
-        """Return `factor` as an expression of u."""
         return call("minimum", (u.cast("float64") + 1) / self.steps, 1)
 
 
@@ -121,11 +115,9 @@ class Corrected(RateOp):
     start: int = 0
 
     def factor(self, u: int) -> float:
-        """Return the factor, at least 1."""
         return float(1.0 / (1.0 - self.beta ** (u + 1)))
 
     def factor_of(self, u: Expr) -> Expr:
-        """Return `factor` as an expression of u."""
         t = u.cast("float64") + 1
         return 1 / (1 - call("pow", t.lift(self.beta), t))
 
@@ -144,11 +136,9 @@ class NadamMomentum(RateOp):
     start: int = 0
 
     def factor(self, u: int) -> float:
-        """Return the factor, below `beta`."""
         t = u + 1 + self.ahead
         return float(self.beta * (1.0 - 0.5 * 0.96 ** (t * self.decay)))
 
     def factor_of(self, u: Expr) -> Expr:
-        """Return `factor` as an expression of u."""
         t = (u.cast("float64") + (1 + self.ahead)) * self.decay
         return self.beta * (1 - 0.5 * call("pow", t.lift(0.96), t))

@@ -1,4 +1,4 @@
-"""Recurrent layers over sequences, unrolled: nodes for each step, one set of weights."""
+"""Recurrent layers over sequences, unrolled: the nodes of all steps share the weights."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def rnn(
     `rnn_cell` computes each, from `initial` (N, width), or 0.  The parameters `<node>.weight_ih`,
     `.weight_hh`, `.bias_ih` and `.bias_hh` are shared by all steps, and start uniform within
     1 / sqrt(width), as PyTorch's do, unless `init` is given.  With `reverse` the last step comes
-    first.  `bidirectional` is one layer in each direction, `<node>.reverse` the other, side by side
-    in (N, T, 2 * width) and (N, 2 * width).  Raise GraphError if the shapes do not fit.
+    first.  `bidirectional` adds the layer `<node>.reverse` in the other direction, and joins both:
+    (N, T, 2 * width) and (N, 2 * width).  Raise GraphError if the shapes do not fit.
     """
 
     def layer(node: str, start: Value | None, back: bool) -> tuple[Value, Value]:
@@ -144,7 +144,7 @@ def lstm(
 
 
 class _Sequence:
-    """A layer being built: its weights, and what each step of x adds to the gates."""
+    """A layer that is being built: its weights, and the loop over its steps."""
 
     def __init__(
         self, kind: str, node: str, x: Value, width: object, gates: int, bias: bool, init: Any
@@ -163,7 +163,7 @@ class _Sequence:
         self.weights: Weights = (ih, hh, biases[0], biases[1])
 
     def state(self, given: Value | None) -> Value:
-        """Return the state before the first step."""
+        """Return the state before the first step: the given one, or zeros."""
         rows = self.x.shape[0]
         if given is None:
             return broadcast_to(constant(self.b, 0.0, self.x.dtype), (rows, self.width))
@@ -185,7 +185,7 @@ class _Sequence:
         size, rows = weight.shape[1], self.x.shape[0]
         assert isinstance(size, int)
         flat = reshape(self.x, (rows * self.steps, self.x.shape[2]))
-        fed = product(self.kind, flat, weight, bias)
+        fed = product(self.kind, flat, weight, bias)  # one product for the inputs of all steps
         beside = reshape(fed, (rows, self.steps * size), name=f"{self.node}.fed")
         found: list[Value] = []
         order = range(self.steps)

@@ -70,7 +70,7 @@ class Reduction(Op, base=True):
         return x.with_shape(reduced_shape(x.shape, self.axes, self.keepdims))
 
     def by_numpy(self, function: Callable[..., Any], ins: Sequence[Array]) -> Array:
-        """Return the result of that reduction of NumPy's."""
+        """Reduce x by a function of NumPy."""
         return np.asarray(function(ins[0], axis=self.axes, keepdims=self.keepdims))
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
@@ -87,7 +87,7 @@ class Reduction(Op, base=True):
         return self._lead(ins[0].shape) or 1
 
     def _lead(self, shape: Shape) -> int | None:
-        """Return how many dimensions are rows of the matrix whose rows, or columns, are summed.
+        """Return how many leading axes are the rows of a matrix that is reduced over one axis.
 
         Return None if there is no such matrix.
         """
@@ -100,7 +100,7 @@ class Reduction(Op, base=True):
         return ("each",)
 
     def spread(self, value: Value, ins: Sequence[Value]) -> Value:
-        """Return a reduced value with its axes back as size 1, ready to broadcast."""
+        """Return a reduced value with reduction axes of size 1, ready to broadcast."""
         kept = reduced_shape(ins[0].shape, self.axes, keepdims=True)
         return value if value.shape == kept else reshape(value, kept)
 
@@ -179,7 +179,7 @@ class MeanGrad(Op):
 
 
 class Extreme(Reduction, base=True):
-    """The largest or the smallest; elements that are equally extreme share the gradient evenly."""
+    """The base of max and min; equally extreme elements share the gradient evenly."""
 
     is_exact = True
     gradient_text = ("(x == spread(out)) * spread(d_out) / sum(x == spread(out), axes)",)

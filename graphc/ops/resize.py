@@ -1,4 +1,4 @@
-"""Values interpolated to other sizes, made of slices chosen by constant indices."""
+"""Interpolation to other sizes, built from gathers with constant indices."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def resize(
 
     With s the scale, entry i of the result is at (i + 0.5) / s - 0.5 of x ("half_pixel"), at i / s
     ("asymmetric"), or so that first and last entries meet ("align_corners").  Beyond the edges of x
-    its edge entries are used.  `rounding` chooses the nearest: at a half the lower or the upper
-    one, or always.  PyTorch's "nearest" is "asymmetric" with "floor".  Raise GraphError if an axis
-    is the batch's, or the sizes are not whole numbers from 1 up.
+    its edge entries are used.  `rounding` rounds to the nearest entry, up or down at a half, or
+    always up or down.  PyTorch's "nearest" is "asymmetric" with "floor".  Raise GraphError if an
+    axis is the batch's, or the sizes are not whole numbers from 1 up.
     """
     x = as_value("resize", x)
     for what, given in (("mode", mode), ("places", places), ("rounding", rounding)):
@@ -65,7 +65,7 @@ def resize(
             scale = new[i] / old[i] if scales is None else float(scales[i])
             at = _places(old[i], new[i], scale, places)
             x = _along(x, axis, at, mode, rounding)
-        return reshape(x, x.shape, name=name)
+        return reshape(x, x.shape, name=name)  # only names the result
 
 
 def _check_choice(what: str, given: str) -> None:
@@ -91,7 +91,7 @@ def _new_sizes(x: Value, old: list[int], sizes: Any, scales: Any) -> list[int]:
 
 
 def _places(old: int, new: int, scale: float, places: Places) -> Array:
-    """Return the position of each new entry among the old ones."""
+    """Return the coordinate in x of each entry of the result."""
     numbers = np.arange(new)
     if places == "half_pixel":
         return np.asarray((numbers + 0.5) / scale - 0.5)
@@ -118,7 +118,7 @@ def _along(x: Value, axis: int, at: Array, mode: Mode, rounding: Rounding) -> Va
 
 
 def _taken(x: Value, axis: int, entries: Array) -> Value:
-    """Return entries of an axis; if each is taken equally often, repeat them: a sum backwards."""
+    """Return entries of an axis; if possible by `repeat`, whose gradient is a sum."""
     (size,) = fixed_sizes(Gather(), x, axis)
     times = len(entries) // size
     if times and np.array_equal(entries, np.arange(size).repeat(times)):
@@ -135,7 +135,7 @@ def _rounded(at: Array, rounding: Rounding) -> Array:
 
 
 def _weights(past: Array, mode: Mode) -> list[tuple[int, Array]]:
-    """Return the entries around, counted from the one before, with their shares.
+    """Return the entries around a coordinate, as offsets from the one before, and their weights.
 
     `past` is the distance from the one before, in 0..1.
     """

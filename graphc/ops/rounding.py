@@ -32,7 +32,7 @@ def distances_to_whole(x: Array) -> Array:
 
 
 class Rounding(NoGradient, Function, base=True):
-    """A whole number near x, in x's dtype."""
+    """The base of roundings to a whole number, in x's dtype."""
 
     is_exact = True
 
@@ -75,12 +75,12 @@ def ceil(x: Value, *, name: str | None = None) -> Value:
 
 
 def round_(x: Value, *, name: str | None = None) -> Value:
-    """Return the nearest whole number, of two the even one; its gradient is zero."""
+    """Return the nearest whole number, the even one of two; its gradient is zero."""
     return apply(Round(), x, name=name)
 
 
 class WholeQuotient(NoGradient, BinaryFunction, base=True):
-    """A quotient of whole numbers, rounded to one; 0 where b is 0."""
+    """The base of quotients of whole numbers; 0 where b is 0."""
 
     gradient_text = ("", "")
 
@@ -117,7 +117,7 @@ class TruncDiv(WholeQuotient):
 
 
 class Remainder(BinaryFunction, base=True):
-    """The rest of a after a multiple of b is subtracted; 0 for whole numbers where b is 0."""
+    """The base of remainders of a / b; 0 for whole numbers where b is 0."""
 
     gradient_text = ("d_out", "-d_out * (a - out) / b")
 

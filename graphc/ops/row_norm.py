@@ -1,4 +1,4 @@
-"""Normalisations other than by batch: of rows, of groups of channels, by fixed numbers."""
+"""Normalisation of rows and of groups of channels, and by fixed statistics."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Standardize(Layer):
 
 
 def standardize(x: Value, *, name: str | None = None) -> Value:
-    """Return (x - mean) / scale for an input x (N, ...), entry by entry of a row.
+    """Return (x - mean) / scale for an input x (N, ...), with both for each entry of a row.
 
     The statistics are the states `<node>.mean` and `<node>.scale`, 0 and 1 until they are fitted to
     the training set, which `gc.fit` does first and `gc.fit_standardize` alone.  They are saved with
@@ -85,7 +85,7 @@ def _sizes(row: TensorType) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class RowNorm(Layer, base=True):
-    """A normalisation over the last axis, scaled by gamma; the same in training and inference."""
+    """The base of normalisations over the last axis; the same in training and inference."""
 
     roles: ClassVar[tuple[str, ...]] = ("x", "gamma", "beta")
     eps: float = 1e-5
@@ -148,7 +148,7 @@ def by_spread(x: Value, eps: float, name: str) -> Value:
 
 
 def layernorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
-    """Return x (N, ..., features) with mean 0 and variance 1 in each row, scaled and moved.
+    """Return x (N, ..., features) with mean 0 and variance 1 in each row, scaled and shifted.
 
     `<node>.gamma` and `<node>.beta` (features,) are trained, from 1 and 0.  Raise GraphError unless
     x has floats with a last axis of fixed size.
@@ -165,7 +165,7 @@ def rmsnorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
 
 
 def checked(layer: str, eps: float) -> float:
-    """Return eps; raise GraphError unless it is above 0."""
+    """Return eps as a float; raise GraphError unless it is above 0."""
     if not eps > 0:
         raise GraphError(
             f"{layer}: eps is {eps!r}, it must be above 0",
@@ -184,7 +184,7 @@ def _of_rows(layer: LayerNorm | RmsNorm, x: Value, name: str | None) -> Value:
 def _scaled(
     layer: Layer, x: Value, function: str, size: Dim | None, shape: str, name: str | None
 ) -> Value:
-    """Apply a layer, with as many trained numbers of each role but x as there are features."""
+    """Apply a layer, with a new parameter (size,) for each role but x."""
     b = x.builder
     if not isinstance(size, int) or not x.type.is_float:
         raise b.error(layer, f"x is {x.type}, {function} takes floats of shape {shape}", (x,))
@@ -202,8 +202,8 @@ def _scaled(
 class GroupNorm(Layer):
     """gamma * (x - mean) / sqrt(var + eps) + beta, by the statistics of a sample's group.
 
-    A group is a number of neighbouring channels with all their pixels; gamma and beta have a number
-    a channel.  Training and inference compute the same.
+    A group is contiguous channels with all their pixels; gamma and beta have a number a channel.
+    Training and inference compute the same.
     """
 
     name = "groupnorm"
@@ -240,7 +240,7 @@ class GroupNorm(Layer):
 
 
 def _at_pixels(vector: Value, x: Value, name: str) -> Value:
-    """Return a number a channel, repeated for each of its pixels: columns of x as a matrix."""
+    """Repeat the number of each channel over its pixels, so that its broadcast kind is column."""
     channels, *space = x.shape[1:]
     column = reshape(vector, (channels, *(1 for _ in space)))
     return broadcast_to(column, (channels, *space)) if space else vector
@@ -249,7 +249,7 @@ def _at_pixels(vector: Value, x: Value, name: str) -> Value:
 def groupnorm(x: Value, groups: int, *, eps: float = 1e-5, name: str | None = None) -> Value:
     """Return x (N, c, ...) with mean 0 and variance 1 in each group of a sample's channels.
 
-    There are `groups` of them.  `<node>.gamma` and `<node>.beta` (c,) scale and move each channel,
+    There are `groups` of them.  `<node>.gamma` and `<node>.beta` (c,) scale and shift each channel,
     from 1 and 0.  Raise GraphError if the groups do not divide the channels.
     """
     x, number = as_value("groupnorm", x), checked_whole("groupnorm: groups", groups)
@@ -259,7 +259,7 @@ def groupnorm(x: Value, groups: int, *, eps: float = 1e-5, name: str | None = No
 def instancenorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
     """Return x (N, c, ...) with mean 0 and variance 1 in each channel of each sample.
 
-    Ulyanov et al. 2016 (arXiv:1607.08022).  `<node>.gamma` and `<node>.beta` (c,) scale and move
+    Ulyanov et al. 2016 (arXiv:1607.08022).  `<node>.gamma` and `<node>.beta` (c,) scale and shift
     each channel, from 1 and 0.
     """
     x = as_value("instancenorm", x)

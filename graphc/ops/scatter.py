@@ -1,4 +1,4 @@
-"""Elements read and written by indices into an axis, and slices by several indices each."""
+"""Gathers and scatters of elements by indices into an axis, and of slices by index tuples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REDUCTIONS: tuple[Reduction, ...] = ("none", "add", "max", "min")
 
 
 class ElementsByIndex(ByPlace, base=True):
-    """An op with indices of the shape of x, but for the length of the axis."""
+    """The base of ops whose indices have the shape of x in all but `axis`."""
 
     def check_elements(self, x: TensorType, indices: TensorType) -> None:
         """Raise ValueError unless the indices fit x."""
@@ -46,7 +46,7 @@ def _without(shape: Shape, axis: int) -> Shape:
 
 @dataclass(frozen=True)
 class GatherElements(ElementsByIndex):
-    """For each index the element of x at that place in `axis`, and at its own in the others."""
+    """The element of x at each index into `axis`, and at the index's position in other axes."""
 
     is_exact = True
     name = "gather_elements"
@@ -77,9 +77,9 @@ class GatherElements(ElementsByIndex):
 
 @dataclass(frozen=True)
 class ScatterElements(ElementsByIndex):
-    """x with updates written to, added to, or compared with the elements at the indices.
+    """x with updates written, or combined by add, max or min, at the indices into `axis`.
 
-    This is done in order: of several that are written to one place the last stays.
+    This is done in order: of several writes to an element the last stays.
     """
 
     name = "scatter_elements"
@@ -111,7 +111,7 @@ class ScatterElements(ElementsByIndex):
         out = self.reference(ins)
         chosen = GatherElements(self.axis).reference([out, ins[1]])
         gaps = np.concatenate([(out - ins[0]).ravel(), (chosen - ins[2]).ravel()])
-        return np.asarray(gaps[gaps != 0])  # each element is one of those that are compared
+        return np.asarray(gaps[gaps != 0])  # 0 at the extreme itself
 
     @property
     def gradient_text(self) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ class ScatterElements(ElementsByIndex):
 
 @dataclass(frozen=True)
 class LastWrite(NoGradient, ElementsByIndex):
-    """Whether each index has no equal later in its slice of `axis`, which has `size` entries."""
+    """Whether an index into `axis`, of `size` entries, is the last equal one in its slice."""
 
     is_exact = True
     name = "last_write"
@@ -165,7 +165,7 @@ class LastWrite(NoGradient, ElementsByIndex):
         return indices.with_dtype("bool")
 
     def written(self, indices: TensorType) -> TensorType:
-        """Return the type of the array written to, as whole numbers."""
+        """Return a type with the shape of the array that is written to."""
         axis = normal_axis(self.axis, indices.rank)
         shape: list[Dim] = list(indices.shape)
         shape[axis] = self.size
@@ -182,7 +182,7 @@ class LastWrite(NoGradient, ElementsByIndex):
 
 
 def scatter_at(reduction: Reduction, out: Array, index: Any, updates: Array) -> None:
-    """Write the updates to the places of an array, or combine them with its numbers there."""
+    """Write the updates into an array at an index, or combine them with its elements."""
     if reduction == "none":
         out[index] = updates
     else:
@@ -214,9 +214,8 @@ def scatter_elements(
 ) -> Value:
     """Return x after out[i, indices[i, j, ...], ...] = updates[i, j, ...], in order.
 
-    Of several updates of one place the last stays.  `reduction` is "none", "add", "max" or "min":
-    all but "none" combine the updates with the numbers there.  See `gather` for what indices may
-    be.
+    Of several writes to an element the last stays.  `reduction` is "none", "add", "max" or "min":
+    all but "none" combine the updates with the elements.  See `gather` for what indices may be.
     """
     check_reduction("scatter_elements", reduction)
     return by_index(ScatterElements(plain(axis), reduction), x, indices, updates, name=name)
@@ -234,7 +233,7 @@ def check_reduction(function: str, reduction: str) -> None:
 
 @dataclass(frozen=True)
 class FlatIndex(NoGradient):
-    """The place, in C order over axes of `sizes`, that each row of the last axis names.
+    """The flat index, in C order over axes of `sizes`, of each index tuple in the last axis.
 
     Each index is clipped to its axis.
     """
@@ -261,7 +260,7 @@ class FlatIndex(NoGradient):
 
 
 def gather_nd(x: Value, indices: Any, batch_dims: int = 0, *, name: str | None = None) -> Value:
-    """Return slices of x, each named by the indices in a row of the last axis.
+    """Return the slices of x at the index tuples in the last axis of `indices`.
 
     x (B..., d1, ..., dk, rest...), indices (B..., more..., k) -> (B..., more..., rest...).  The
     first `batch_dims` axes are common to both.  Raise GraphError if the shapes do not fit, or an
@@ -291,7 +290,7 @@ def scatter_nd(
     reduction: Reduction = "none",
     name: str | None = None,
 ) -> Value:
-    """Return x with slices written, in order.
+    """Return x with slices written at index tuples, in order.
 
     x (d1, ..., dk, rest...), indices (more..., k), updates (more..., rest...); `reduction` as in
     `scatter_elements`.  Raise GraphError if the shapes do not fit.
@@ -318,7 +317,7 @@ def _check_updates(op: Op, x: Value, updates: Value, shape: Shape) -> None:
 
 
 def _axes(op: Op, x: Value, indices: Value, batch_dims: int) -> tuple[int, int]:
-    """Return the number of common axes, and of indexed ones."""
+    """Return how many axes are common, and how many are indexed."""
     shared, k = plain(batch_dims), indices.shape[-1] if indices.type.rank else None
     if not isinstance(k, int) or not 1 <= k <= x.type.rank - shared:
         message = f"x is {x.type}, indices are {indices.type}: their last axis indexes x's first"

@@ -52,7 +52,7 @@ class Relu(Unary):
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         (x,) = ins
-        return select(x.lift(0) > x, 0, x)
+        return select(x.lift(0) > x, 0, x)  # the other way round NaN would become 0
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(shared(ReluGrad), out, dout),)
@@ -189,7 +189,7 @@ class Where(Op):
 
 
 class Comparison(NoGradient, BinaryFunction, base=True):
-    """A comparison of each element; its result is bool and carries no gradient."""
+    """The base of elementwise comparisons; the result is bool and has no gradient."""
 
     result = "bool"
     inplace: ClassVar[tuple[int, ...]] = ()

@@ -1,6 +1,6 @@
-"""Other shapes, dtypes and orders of the same numbers.
+"""Reshapes, transposes and casts.
 
-Users have images with their channels first, kernels read them with their channels last.
+Images of users have their channels first; kernels read them with their channels last.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Reshape(Op):
 
 @dataclass(frozen=True)
 class Transpose(Op):
-    """x with its axes in another order."""
+    """x with its axes permuted."""
 
     is_linear = True
     is_exact = True
@@ -99,7 +99,7 @@ class Transpose(Op):
         return [axis_maps[axis] for axis in self.axes]
 
     def _keeps_rows(self, x: Shape) -> bool:
-        """Return whether the batch stays first and rows contiguous; others are not gathered."""
+        """Return whether the batch stays first and rows contiguous, as a gather needs it."""
         axes = self.axes
         return bool(x) and axes[-1] == len(x) - 1 and not (isinstance(x[0], Batch) and axes[0])
 
@@ -110,7 +110,7 @@ class Transpose(Op):
 
 @dataclass(frozen=True)
 class Cast(Op):
-    """The same numbers in another dtype; gradients are cast back, and end at whole numbers."""
+    """The same numbers in another dtype; gradients are cast back, and stop at whole numbers."""
 
     is_linear = True
     is_exact = True
@@ -192,7 +192,7 @@ def flatten(x: Value, *, name: str | None = None) -> Value:
 
 
 def transpose(x: Value, axes: Sequence[int] | None = None, *, name: str | None = None) -> Value:
-    """Return x with its axes in another order; reversed if none is given."""
+    """Return x with its axes permuted, or reversed if no order is given."""
     x = as_value("transpose", x)
     order = tuple(map(plain, axes)) if axes is not None else tuple(reversed(range(x.type.rank)))
     return apply(Transpose(order), x, name=name)
@@ -205,7 +205,7 @@ def cast(x: Value, dtype: Any, *, name: str | None = None) -> Value:
 
 
 def as_dtype(x: Value, dtype: str) -> Value:
-    """Return x cast to a dtype, or x itself if it has it: for values that no user is given."""
+    """Return x cast to a dtype, or x itself if it has it; a user's `cast` always adds a node."""
     return x if x.dtype == dtype else cast(x, dtype)
 
 

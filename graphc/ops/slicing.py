@@ -22,15 +22,15 @@ from graphc.ops.shape import reshape
 __all__ = ["concat"]
 
 Cut = tuple[int, Dim, Dim, int]
-"""An axis with start, stop (both from the front) and step.
+"""An axis, and the start, stop (both from the front) and step of its slice.
 
-A stop of -1 stops a step backwards before the first entry.
+With a negative step, a stop of -1 includes the first entry.
 """
 
 
 @dataclass(frozen=True)
 class Slice(Op):
-    """A regular part of x: `cuts` has start, stop and step for each axis that is cut."""
+    """A slice of x: `cuts` has start, stop and step for each axis that is cut."""
 
     is_linear = True
     is_exact = True
@@ -78,7 +78,7 @@ class Slice(Op):
 
 @dataclass(frozen=True)
 class SliceGrad(Op):
-    """Zeros of `shape`, with dout at the place of the cuts."""
+    """The gradient of a slice: zeros of `shape`, with dout at the cuts."""
 
     is_exact = True
     name = "slice_grad"
@@ -112,7 +112,7 @@ class SliceGrad(Op):
             for axis, start, _, step in self.cuts:
                 if not isinstance(start, int) or isinstance(dout.shape[axis], Batch):
                     return None
-                on = 1 if step > 0 else -1
+                on = 1 if step > 0 else -1  # divisors of axis maps are positive
                 axis_maps[axis] = axis_maps[axis]._replace(
                     scale=on, shift=-on * start, divisor=on * step
                 )
@@ -125,7 +125,7 @@ class SliceGrad(Op):
 
 
 def joined_axis(nodes: Sequence[Node]) -> int | None:
-    """Return the axis on which gradients of slices are side by side without a gap, or None."""
+    """Return the axis that slices with these gradients tile without a gap, or None."""
     grads = [node.op for node in nodes if isinstance(node.op, SliceGrad)]
     cuts = [op.cuts[0] for op in grads if len(op.cuts) == 1]
     axes = {axis for axis, *_ in cuts}
@@ -148,7 +148,7 @@ def slice_start(op: Op) -> int:
 
 
 def _starts(cuts: Sequence[Cut], rank: int) -> tuple[int, ...] | None:
-    """Return the start of the cuts in each dimension, or None unless they are whole and dense."""
+    """Return the start of the cuts in each dimension, or None for a step or a batch dimension."""
     starts = [0] * rank
     for axis, start, _, step in cuts:
         if not isinstance(start, int) or step != 1:
@@ -228,7 +228,7 @@ def _cut(x: Value, axis: int, part: Any) -> Cut | None:
 
 
 def _index_text(part: Any) -> str:
-    """Return an index as it was written."""
+    """Return an index as the user wrote it."""
     if not isinstance(part, slice):
         return "..." if part is Ellipsis else str(part)
     ends = ["" if end is None else str(end) for end in (part.start, part.stop)]

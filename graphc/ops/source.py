@@ -76,12 +76,12 @@ class Constant(Source):
         return self.array()
 
     def array(self) -> Array:
-        """Return the value, read-only."""
+        """Return the array, read-only."""
         return np.frombuffer(self.data, self.dtype).reshape(self.shape)
 
 
 def start_of(op: Op) -> FromArray | None:
-    """Return the array that a parameter or state starts at, or None if it starts otherwise."""
+    """Return the array that a parameter or state starts at, or None if a rule fills it."""
     start = getattr(op, "init" if op.is_parameter else "start", None)
     return start if isinstance(start, FromArray) else None
 
@@ -112,7 +112,7 @@ def constant(b: Builder, value: Any, dtype: str | None = None, name: str | None 
 
 
 def state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:
-    """Return the state of that name, made if it does not exist yet."""
+    """Return the state of that name, which is added if it does not exist."""
     if name in b.nodes:
         return b.value(name)
     shape = tuple(dim for dim in type.shape if isinstance(dim, int))
@@ -140,7 +140,7 @@ def updates(b: Builder) -> Value:
 
 
 def global_state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:
-    """Return a state outside all blocks, without a line of the user's."""
+    """Return a state outside all blocks, without a source line."""
     if name in b.nodes:
         return b.value(name)
     prefix, locs = b.prefix, b.locs

@@ -1,4 +1,4 @@
-"""The sizes of windows, as users give them, and their places in an image.
+"""Windows of convolution and pooling: their sizes and padding, and their places in an image.
 
 An image has 1, 2 or 3 dimensions of space.
 """
@@ -22,7 +22,7 @@ Sizes = tuple[int, ...]
 """A number for each dimension of space."""
 Window = tuple[slice, ...]
 MOST_PLACES = 1 << 20
-"""The most places of a window whose pixels are further apart than the image is long."""
+"""The most places of a window that are counted, if its dilation exceeds the image."""
 
 
 def reach(kernel: Sequence[int], dilation: Sequence[int]) -> Sizes:
@@ -31,7 +31,7 @@ def reach(kernel: Sequence[int], dilation: Sequence[int]) -> Sizes:
 
 
 def places(space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes:
-    """Return how many places a window has in an image; raise ValueError if it has none."""
+    """Return how many positions a window has in an image; raise ValueError if it has none."""
     found = []
     for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
         if not isinstance(size, int):
@@ -52,14 +52,14 @@ def by(sizes: Sequence[object]) -> str:
 
 
 def dimensions(rank: int) -> str:
-    """Return the names of so many dimensions of space."""
+    """Return the names of `rank` dimensions of space."""
     return ", ".join(("length",) if rank == 1 else ("depth", "height", "width")[3 - rank :])
 
 
 def windows(
     kernel: Sizes, stride: Sizes, dilation: Sizes, out: Sequence[int]
 ) -> Iterator[tuple[Sizes, Window]]:
-    """Yield each offset in a window, in order, and the pixels it meets, as an index of (n, ...)."""
+    """Yield each offset in a window, in order, and the index of its pixels in (n, ...)."""
     for offset in product(*map(range, kernel)):
         cuts = (
             slice(at * step, at * step + (count - 1) * pace + 1, pace)
@@ -75,7 +75,7 @@ def covering(
     dilation: Sizes,
     pads: Sequence[tuple[int, int]],
 ) -> tuple[tuple[int, int], ...]:
-    """Return pads with enough more at the end for one more window over pixels that none reaches.
+    """Return pads, extended at the end for one more window over pixels that none reaches.
 
     There is no such window if it would begin in the padding at the end.
     """
@@ -90,10 +90,9 @@ def covering(
 
 
 def misses(count: int, kernel: int, stride: int, dilation: int, inside: range) -> bool:
-    """Return whether one of `count` places has no pixel inside.
+    """Return whether one of `count` windows has no pixel inside.
 
-    Raise ValueError for more places than can be looked at if pixels are further apart than the
-    inside is long.
+    Raise ValueError for more than MOST_PLACES windows if the dilation exceeds the inside.
     """
     if dilation <= len(inside):  # no window steps over the inside
         last = (count - 1) * stride
@@ -107,7 +106,7 @@ def misses(count: int, kernel: int, stride: int, dilation: int, inside: range) -
 
 
 def met(count: int, kernel: int, stride: int, dilation: int, inside: range) -> Array:
-    """Return how many pixels of each of `count` places in one dimension are inside.
+    """Return how many pixels of each of `count` windows are inside, in one dimension.
 
     Pixels are `dilation` apart, so those inside lie between two quotients.
     """
@@ -154,9 +153,9 @@ def pads(op: str, given: Any, rank: int) -> Pads:
 
 
 def same_pads(op: str, space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
-    """Return padding that gives size / stride places, rounded up.
+    """Return padding for size / stride windows, rounded up.
 
-    An odd one is at the end.
+    An odd pixel of it is at the end.
     """
     pairs = []
     for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):

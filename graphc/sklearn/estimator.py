@@ -94,7 +94,7 @@ class RegressorNet(Perceptron):
 
 
 def _checked(net: Any, units: int, output: str) -> Net:
-    """Return the net; raise GraphError unless it has what an estimator feeds and reads."""
+    """Return the net; raise GraphError unless it has the inputs and output of an estimator."""
     if not isinstance(net, Net):
         raise GraphError(
             f"the function given as net returned {type(net).__name__}, not a Net",
@@ -174,7 +174,7 @@ class Rows(NamedTuple):
 
 
 class GraphEstimator(BaseEstimator):  # type: ignore[misc]
-    """A net compiled by graphc; `GraphClassifier` and `GraphRegressor` document it."""
+    """The base of `GraphClassifier` and `GraphRegressor`, which document it."""
 
     _output: str
     _perceptron: type[Perceptron]
@@ -206,8 +206,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         net: a function (features, outputs) -> gc.Net, in the place of the four above, which may
         not be given then.
         lr, weight_decay: of Adam.
-        optimizer: another one of graphc, which has a rate and a decay of its own: these two may
-        not be given then.
+        optimizer: another one of graphc, in the place of these two, which may not be given then.
         batch: the rows of a step, or all rows if there are fewer.
         epochs: how many at most.
         tol, patience: training ends when the loss was not `tol` better than its best for
@@ -292,7 +291,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
                     )
 
     def _columns(self, classes: Sequence[str]) -> Columns | None:
-        """Return the names of features and classes, or None if a file can keep none."""
+        """Return the names of features and classes, or None if no model file can store them."""
         features = tuple(getattr(self, "feature_names_in_", ()))
         try:
             return Columns(features, "", tuple(classes)) if features or classes else None

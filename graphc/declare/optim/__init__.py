@@ -1,7 +1,7 @@
 """Optimizers, one family a file; `Optimizer` is their common base.
 
-All files are imported when an optimizer is first asked for by name.  `__all__` of a file lists
-those that are names of `graphc` itself.
+All files are imported when an optimizer is first asked for by name.  `graphc` exports the names in
+`__all__` of each file.
 """
 
 from __future__ import annotations

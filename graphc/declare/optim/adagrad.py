@@ -57,7 +57,7 @@ class Adagrad(Optimizer):
 @made_with("gc.Adadelta()")
 @dataclass(frozen=True, repr=False)
 class Adadelta(Optimizer):
-    """Adadelta: steps scaled by running sizes of the gradients and of earlier steps.
+    """Adadelta: steps scaled by running mean squares of the gradients and of earlier steps.
 
     s = rho*s + (1 - rho)*g*g, d = g*sqrt(a + eps)/sqrt(s + eps), p = p - lr*d, and
     a = rho*a + (1 - rho)*d*d.

@@ -48,7 +48,7 @@ class TwoMoments(Optimizer):
         return mixed(u.slot("mean"), g, self.beta1), square
 
     def adam_step(self, u: Update, mean: Array, square: Array) -> Array:
-        """Return what Adam's algorithm 1 takes from the parameter, in plain NumPy."""
+        """Return the step that Adam's algorithm 1 subtracts from p, in plain NumPy."""
         unbiased = mean / (1 - self.beta1**u.t), square / (1 - self.beta2**u.t)
         return np.asarray(u.rate * unbiased[0] / (np.sqrt(unbiased[1]) + self.eps))
 
@@ -148,7 +148,7 @@ class NAdam(TwoMoments):
         self._number("momentum_decay", hint="0.004 is usual", usual="0.004")
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
-        """Add the update of p, its slots `.mean` and `.square`, and M_t, which all share."""
+        """Add the update of p, its slots `.mean` and `.square`, and M_t, a state of all."""
         b, decay = p.builder, self.decay_of(p.node)
         m, s = self.means(p, g, decay)
         now, ahead = self._shares(b, rate, updates)
@@ -158,7 +158,7 @@ class NAdam(TwoMoments):
         b.update(p, sub(p, moved, name=next_name(p)))
 
     def _shares(self, b: Builder, rate: Value, updates: Value) -> tuple[Value, Value]:
-        """Return the factors of the gradient and of the mean."""
+        """Return the factors of the gradient and of the mean, times the rate."""
         product = global_state(b, f"momenta.{rate.dtype}", TensorType((), rate.dtype), 1.0)
         mu = NadamMomentum(self.beta1, self.momentum_decay)
         after = NadamMomentum(self.beta1, self.momentum_decay, ahead=1)

@@ -1,8 +1,8 @@
 """The base of all optimizers: frozen descriptions of how a parameter follows its gradient.
 
-An optimizer holds no state.  It adds update nodes to a graph (see passes/update.py); its slots and
-the learning rate are states of the graph, named after the parameter and `hyper.`, and after the
-optimizer where that has a name: `w.velocity:critic`.
+An optimizer holds no state.  It adds update nodes to a graph (see passes/update.py).  Its slots are
+states named after the parameter, its rates states such as `hyper.lr`.  An optimizer that has a name
+appends it: `w.velocity:critic`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from graphc.ir.op import Array
 __all__ = ["Group"]
 
 AVERAGE = "ema"
-"""The last part of the name of the slot for the moving average of a parameter."""
+"""The kind of the slot that holds the moving average of a parameter."""
 AVERAGES_MADE = "ema_updates"
 """The name of the state that counts the averages made so far."""
 
@@ -44,7 +44,7 @@ class Checked:
     def _number(
         self, name: str, *, above: bool = False, below: float | None = None, hint: str, usual: str
     ) -> None:
-        """Store a finite number as a float if it is 0 or more, or above 0 with `above`.
+        """Store a field as a finite float of 0 or more, or above 0 with `above`.
 
         It must be less than `below`; `usual` is such a number, for the hint.
         """
@@ -71,7 +71,7 @@ class Checked:
         self._keep(name, checked_whole(what, getattr(self, name), hint=hint))
 
     def check_held(self, dtypes: Collection[str]) -> None:
-        """Raise GraphError for a number that one of these dtypes makes infinite, or 0."""
+        """Raise GraphError for a field that one of these dtypes makes infinite, or 0."""
         for each in fields(self):  # type: ignore[arg-type]
             number = getattr(self, each.name)
             for dtype in dtypes if isinstance(number, float) else ():
@@ -132,7 +132,7 @@ class Group(Checked):
             )
 
     def holds(self, name: str) -> bool:
-        """Return whether a parameter is in the group."""
+        """Return whether a parameter of that name is in the group."""
         return any(fnmatchcase(name, pattern) for pattern in self.names)
 
     @property
@@ -175,7 +175,7 @@ class Update:
 
     @property
     def g(self) -> Array:
-        """The gradient, with that of the weight decay."""
+        """The gradient plus that of the weight decay."""
         return self.gradient + self.decay * self.p
 
     def slot(self, name: str) -> Array:
@@ -188,7 +188,7 @@ class Update:
 
 
 def mixed(old: Array, new: Array, keep: float) -> Array:
-    """Return the running mean that keeps that share of the old value."""
+    """Return the next running mean, which keeps that share of the old one."""
     return keep * old + (1 - keep) * new
 
 
@@ -291,8 +291,7 @@ class Optimizer(Checked):
     def reference(self, u: Update) -> dict[str, Array]:
         """Return the next values of a parameter and its slots, in plain NumPy.
 
-        This defines what the optimizer means: it is written from the paper, shares no code with
-        `update`, and is what validation compares `update` with.  A class without one of its own
-        is not validated.
+        This defines the optimizer: it is written from the paper, shares no code with `update`, and
+        validation compares `update` with it.  A class without it is not validated.
         """
         raise NotImplementedError(f"{type(self).__name__} has no reference rule")

@@ -1,4 +1,4 @@
-"""The parts of update rules: slots and their next values, averages, names, limits of gradients."""
+"""The parts of update rules: slots, next values, averages, clipped gradients, names of states."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def next_name(target: Value) -> str:
 
 
 def operands_with_decay(decay: float, p: Value) -> Sequence[Value]:
-    """Return the parameter as an operand, for ops that read it only if there is decay."""
+    """Return the parameter as the last operand of ops that read it only if there is decay."""
     return (p,) if decay else ()
 
 
 def decayed(p: Value, g: Value, decay: float) -> Value:
-    """Return the gradient with the gradient of the L2 norm added."""
+    """Return g + decay * p, the gradient with weight decay."""
     return add(g, mul(p, decay), name=p.builder.unique(f"{p.name}.decayed")) if decay else g
 
 
@@ -84,7 +84,7 @@ def count_average(b: Builder) -> None:
 
 
 def bounded(b: Builder, gradients: Mapping[str, Value], most: float) -> dict[str, Value]:
-    """Return the gradients with each number from -most to most."""
+    """Clip each number of the gradients to the range -most to most."""
     return {
         name: clip(gradient, -most, most, name=b.unique(f"{name}.bounded"))
         for name, gradient in gradients.items()
@@ -120,7 +120,7 @@ def clipped(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[st
 
 
 def _largest(b: Builder, gradients: Mapping[str, Value]) -> Value:
-    """Return the largest absolute value of all gradients; finite, and not 0."""
+    """Return the largest absolute value of all gradients, clipped to finite numbers above 0."""
     most: Value | None = None
     for name, gradient in gradients.items():
         if 0 in gradient.shape:

@@ -42,7 +42,7 @@ def _not_negative(call: Call, position: int, sizes: int | Array) -> Value:
 
 
 def _reduction(call: Call) -> Any:
-    """Return how a scatter joins numbers at one place."""
+    """Return the reduction of a scatter; raise NotSupported for an unknown one."""
     reduction = call.attribute("reduction", "none")
     if reduction not in ("none", "add", "max", "min"):
         raise NotSupported(f"reduction={reduction!r}")
@@ -94,7 +94,7 @@ def _scatter_nd(call: Call) -> Value:
 
 
 def _one_hot(call: Call) -> Value:
-    """Return 1 at each index, which may be negative, else 0; all 0 if it is out of range."""
+    """Return the on-value at each index, which may be negative, and the off-value at all others."""
     depth, axis = int(call.number(1)), call.attribute("axis", -1)
     indices = call.value(0)
     if call.scope.reading.own and axis == -1 and call.array(2).tolist() == [0, 1]:

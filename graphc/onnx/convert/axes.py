@@ -1,4 +1,4 @@
-"""Converters of ops over axes: reductions, softmax and its like, reshapes, slices and joins."""
+"""Converters of ops over axes: reductions, softmax, reshapes, slices and joins."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _slice(call: Call) -> Value:
 
 
 def _cut(dim: Dim, start: int, end: Dim, step: int) -> slice:
-    if isinstance(dim, Batch):
+    if isinstance(dim, Batch):  # ONNX advises the largest integer as an end that is not known
         if start == 0 and step == 1 and (end == dim or (isinstance(end, int) and end > 2**30)):
             return slice(None)
         raise NotSupported("the batch dimension is sliced")
@@ -254,7 +254,7 @@ def _of_floats(function: Callable[..., Value]) -> Reduce:
 
 
 def _softmax_axis(call: Call) -> int:
-    """Return the axis of softmax and its like; before opset 13 all axes from it on are merged."""
+    """Return the axis of a softmax; before opset 13 all axes from it on are merged."""
     return int(call.attribute("axis", 1 if call.version < 13 else -1))
 
 

@@ -110,7 +110,7 @@ def _conv_transpose(call: Call) -> Value:
 
 
 def _spread_padding(call: Call, sizes: Sizes, stride: Sizes, spans: Sizes, more: Sizes) -> Pads:
-    """Return the padding that is cut off: as the node gives it, or as its output size requires."""
+    """Return the padding to cut off: as the node gives it, or as its output size requires."""
     rank, auto = len(sizes), call.attribute("auto_pad", "NOTSET")
     wanted = call.attribute("output_shape")
     if wanted is not None:

@@ -141,7 +141,7 @@ def _is_inf(call: Call) -> Value:
         for part, kind in ((up, "detect_positive"), (down, "detect_negative"))
         if call.attribute(kind, 1)
     ]
-    return reduce(gc.maximum, found) if found else gc.less(x, x)
+    return reduce(gc.maximum, found) if found else gc.less(x, x)  # all false
 
 
 def _cast_like(call: Call) -> Value | Array:

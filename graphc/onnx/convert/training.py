@@ -1,4 +1,4 @@
-"""Converters of what training consists of: normalisation, dropout, losses, optimizer steps."""
+"""Converters of normalisation, dropout, losses and optimizer steps."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _trains(call: Call) -> bool:
 def _layer(call: Call, x: Value, gamma: Value, beta: Value, op: BatchNorm) -> Value | None:
     """Return a layer with running statistics as states, or None if the node needs other ops.
 
-    None if the node is run as written, if a result besides the first is read, or if the statistics
-    are not initializers or constants, or are parameters already.
+    A node needs them if it is run as written, if a result besides the first is read, or if the
+    statistics are not initializers or constants, or are parameters already.
     """
     statistics = [call.operand(i) for i in (3, 4)]
     if call.scope.reading.as_written or any(call.asks(i) for i in range(1, 5)):

@@ -1,6 +1,6 @@
-"""Converters of what is unrolled: branches, loops, recurrent layers, and sequences of tensors.
+"""Converters that unroll: branches, loops, recurrent layers, and sequences of tensors.
 
-The course of branches and loops, and the lengths of sequences, are known at import.
+Conditions, trip counts and the lengths of sequences are known at import.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _affine(x: Value, weight: Value, bias: Value | None) -> Value:
 
 
 def _inside(cell: Cell, x: Value, h: Value) -> Value:
-    """Return the sum of both products, which the activations are applied to."""
+    """Return the numbers before the activations: the sum of both products."""
     from_input = _affine(x, cell.input, cell.input_bias)
     return from_input + _affine(h, cell.hidden, cell.hidden_bias)
 
@@ -332,7 +332,7 @@ UNFOLDED: dict[str, Converter] = {
     "SequenceLength": lambda call: np.array(len(call.parts(0)), np.int64),
     "SplitToSequence": _split,
 }
-"""The converters that keep known numbers known by themselves: constant folding leaves them out."""
+"""The converters that constant folding skips, since they keep known numbers known."""
 
 CONVERTERS: dict[str, Converter] = {
     "GRU": _layer(("Sigmoid", "Tanh"), 1, _gru_step),

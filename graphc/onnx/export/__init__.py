@@ -72,7 +72,7 @@ IR_VERSION = 10
 
 
 class Writer:
-    """A list of ONNX nodes being written; `types` holds those of all values of the graph."""
+    """A writer of ONNX nodes; `types` holds the types of all values of the graph."""
 
     def __init__(
         self,
@@ -216,7 +216,7 @@ class Writer:
 
     def reshape(self, x: str, shape: Shape, out: str | None = None) -> str:
         """Write x with another shape, in which the batch dimension follows from the others."""
-        if 0 in shape:  # without any element nothing follows from the others
+        if 0 in shape:  # -1 cannot be inferred if there are no elements
             return self.emit("Reshape", [x, self.dims(shape)], out, allowzero=1)
         sizes = [-1 if isinstance(dim, Batch) else dim for dim in shape]
         return self.emit("Reshape", [x, self.ints(sizes)], out)

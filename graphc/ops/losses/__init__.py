@@ -1,1 +1,1 @@
-"""Losses; `row_loss` has their common base."""
+"""Losses; `base` has their base classes."""

@@ -1,4 +1,4 @@
-"""The bases of losses, of elements or of scores: one number a row, then a reduction of the rows."""
+"""The bases of losses: a number for each row, then a weighted reduction over the rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RowLoss(Layer, base=True):
     """A loss with one number a row, weighted and reduced.
 
     mean: the mean over the rows, weighted by `weight` (sum(weight * rows) / sum(weight));
-    sum: sum(weight * rows); none: weight * rows.  Where a row counts other than 1, the mean is
+    sum: sum(weight * rows); none: weight * rows.  If rows have counts other than 1, the mean is
     sum(weight * rows) / sum(weight * counts).
     """
 
@@ -44,12 +44,12 @@ class RowLoss(Layer, base=True):
         raise NotImplementedError
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return the type of the rows; raise ValueError in the loss's words."""
+        """Return the type of the rows' losses; raise ValueError if the operands do not fit."""
         raise NotImplementedError
 
     @property
     def counts_by(self) -> tuple[int, ...]:
-        """The positions of the operands that give each row's count; none if it is 1."""
+        """The positions of the operands that give the rows' counts; empty if all are 1."""
         return ()
 
     def counts(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
@@ -63,8 +63,8 @@ class RowLoss(Layer, base=True):
     def divided_by(self, operands: int) -> tuple[int, ...]:
         """Return the positions of the operands that make up the divisor of a mean.
 
-        `operands` is the number of operands.  There are none if the divisor is the number of rows,
-        or if the reduction is not a mean.
+        `operands` is the number of operands.  The result is empty if the divisor is the number of
+        rows, or the reduction is not a mean.
         """
         weights = range(self.operands, operands)
         return (*self.counts_by, *weights) if self.reduction == "mean" else ()
@@ -138,7 +138,7 @@ def apply_loss(
 
 
 class ElementLoss(RowLoss, base=True):
-    """A loss of each element; a row's is the mean over its features."""
+    """The base of losses of each element; a row's loss is the mean over its features."""
 
     roles = ("prediction", "target", "weight")
 
@@ -173,7 +173,7 @@ class ElementLoss(RowLoss, base=True):
 
 
 class Rows(NamedTuple):
-    """Scores (M, C), labels (M,) or targets (M, C), and weights (M,)."""
+    """The operands of a loss: scores (M, C), labels (M,) or targets (M, C), weights (M,)."""
 
     scores: Value
     labels: Value

@@ -31,7 +31,7 @@ __all__ = ["hinge_loss", "nll_loss", "softmax_loss", "svm_loss"]
 
 @dataclass(frozen=True)
 class NllLoss(RowLoss):
-    """-l_y of each row of logarithms of probabilities, and 0 where the label is ignored.
+    """-l_y of each row of log-probabilities l; 0 where the label y is ignored.
 
     With smoothing, (1 - smoothing) * l_y + smoothing * mean(l) replaces l_y.  A row counts 1 in a
     mean, and 0 where its label is ignored.
@@ -68,7 +68,7 @@ class NllLoss(RowLoss):
 
     @property
     def counts_by(self) -> tuple[int, ...]:
-        """The labels, if one of them is ignored."""
+        """The labels, if some are ignored."""
         return () if self.ignore is None else (1,)
 
     def counts(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
@@ -92,7 +92,7 @@ class NllLoss(RowLoss):
 
 
 class WeightedNllLoss(NllLoss):
-    """NllLoss of l * class_weight; in a mean a row counts the weight of its class."""
+    """NllLoss of l * class_weight; a row's count in a mean is the weight of its class."""
 
     name = "weighted_nll_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "labels", "class_weight", "weight")
@@ -118,7 +118,6 @@ class WeightedNllLoss(NllLoss):
 
     @property
     def counts_by(self) -> tuple[int, ...]:
-        """The labels and the weights of classes."""
         return 1, 2
 
     def counts(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
@@ -141,11 +140,11 @@ def nll_loss(
     ignore: int | None = None,
     name: str | None = None,
 ) -> Value:
-    """Return -log_probs at the label: log_probs (N, C) or (N, C, d1, ...).
+    """Return the negative log-likelihood: -log_probs at the label.
 
-    Labels are (N,) or (N, d1, ...).  `class_weight` has a number for each class: a value (C,), or
-    numbers.  Labels equal to `ignore`, which need not be a class, count nothing.  "mean" divides by
-    the total count: the sum of weight * class_weight[label] over the labels that are not ignored.
+    log_probs are (N, C) or (N, C, d1, ...), labels (N,) or (N, d1, ...).  `class_weight` has a
+    number for each class.  Rows whose label is `ignore`, which need not be a class, are left out.
+    "mean" divides by the sum of weight * class_weight[label] over the other rows.
     """
     b = as_value("nll_loss", log_probs).builder
     node = b.free_name("nll_loss", name)
@@ -163,7 +162,7 @@ def labelled(
     ignore: int | None,
     node: str,
 ) -> Value:
-    """Return the loss of logarithms of probabilities; its last node is named `node`."""
+    """Return `nll_loss` with label smoothing; its last node is named `node`."""
     as_value("nll_loss", labels)
     kind = NllLoss if class_weight is None else WeightedNllLoss
     label = None if ignore is None else checked_whole(f"{node}: ignore", ignore, None)
@@ -177,7 +176,7 @@ def labelled(
 
 
 def class_weights(logs: Value, given: Any, node: str) -> Value:
-    """Return weights of classes as a value; numbers become a constant."""
+    """Return class weights as a value; numbers become a constant."""
     if isinstance(given, Value):
         return given
     return constant(logs.builder, np.asarray(given, float), logs.dtype, f"{node}.class_weight")
@@ -185,7 +184,7 @@ def class_weights(logs: Value, given: Any, node: str) -> Value:
 
 @dataclass(frozen=True)
 class SoftmaxLoss(RowLoss):
-    """logsumexp(s) - s_y of each row: cross-entropy of softmax, stable for any finite s.
+    """logsumexp(s) - s_y of each row: the cross-entropy of softmax, stable for any finite s.
 
     With smoothing, (1 - smoothing) * s_y + smoothing * mean(s) replaces s_y.
     """

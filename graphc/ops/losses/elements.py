@@ -61,12 +61,13 @@ class HuberLoss(ElementLoss):
 
     def each(self, prediction: Value, target: Value, node: str, name: str) -> Value:
         error = sub(prediction, target, name=f"{node}.error")
+        # near is e up to delta and +-delta beyond, so one formula serves both cases.
         near = clip(error, -self.delta, self.delta, name=f"{node}.near")
         return mul(near, sub(error, mul(near, 0.5)), name=name)
 
 
 class LogCoshLoss(ElementLoss):
-    """log(cosh(e)) = e + log(1 + exp(-2 e)) - log 2 of each error: e**2 / 2, then |e| - log 2."""
+    """log(cosh(e)) = e + log(1 + exp(-2 e)) - log 2 of each error e, without overflow."""
 
     name = "log_cosh_loss"
 
@@ -81,7 +82,7 @@ class LogCoshLoss(ElementLoss):
 
 
 class PoissonLoss(ElementLoss):
-    """exp(s) - t * s of each logarithm of a rate and each count."""
+    """exp(s) - t * s of each log-rate s and count t."""
 
     name = "poisson_loss"
     roles = ("log_rate", "target", "weight")
@@ -179,9 +180,9 @@ def poisson_loss(
 
 @dataclass(frozen=True)
 class SigmoidLoss(ElementLoss):
-    """log(1 + e**s) - t * s of each score and target: cross-entropy of sigmoid, stable.
+    """log(1 + e**s) - t * s of each score s and target t: the cross-entropy of sigmoid.
 
-    The part for t = 1 counts `pos_weight` times: with p it is
+    With p = `pos_weight`, which multiplies the part for t = 1, it is
     (1 - t) * s + (1 + (p - 1) * t) * log(1 + e**-s).
     """
 
@@ -228,9 +229,9 @@ def sigmoid_loss(
     """Return the cross-entropy of sigmoid, for labels that do not exclude each other.
 
     Both are (N, ...).  Scores are taken before the sigmoid; targets are floats from 0 to 1.  A
-    row's loss is the mean over its labels.  `pos_weight` is the weight of the part for a label,
-    relative to the part against it: one number, or one for each of the labels (N, labels).  Raise
-    GraphError unless it is above 0.
+    row's loss is the mean over its labels.  `pos_weight` is the weight of positive labels relative
+    to negative ones: one number, or one for each of the labels (N, labels).  Raise GraphError
+    unless it is above 0.
     """
     given = np.asarray(pos_weight, float)
     if given.ndim > 1 or not (given > 0).all() or not np.isfinite(given).all():

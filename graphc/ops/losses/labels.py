@@ -1,4 +1,4 @@
-"""Rows of scores with a label each: their fused losses, which are hit, and metrics."""
+"""Ops on rows of scores with a label each: softmax and hinge losses, label masks, metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["accuracy", "mean_absolute_error"]
 
 
 def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
-    """Return the type of one number a row.
+    """Return the type (N,) of one number a row.
 
     Raise ValueError unless scores (N, C) and labels (N,) fit.
     """
@@ -68,7 +68,7 @@ class LabelledRows(Op, base=True):
 
 
 class LabelledGrad(Op, base=True):
-    """The cotangent of scores (N, C) from the cotangent of one number a row."""
+    """The base of their gradients: the cotangent of scores (N, C) from that of the rows (N,)."""
 
     roles = ("scores", "labels", "drows")
 
@@ -226,7 +226,7 @@ class LabelHit(NoGradient, ByIndex):
         return TensorType((*labels.shape, self.classes), "bool")
 
     def numbers(self) -> Array:
-        """Return the classes' numbers; the ignored class has one that no label has."""
+        """Return the classes' numbers; that of the ignored class is one that no label has."""
         found = np.arange(self.classes)
         if self.ignore is not None and 0 <= self.ignore < self.classes:
             found[self.ignore] = np.iinfo(np.int32).min

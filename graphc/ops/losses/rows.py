@@ -1,4 +1,4 @@
-"""Losses of rows of numbers against rows of numbers."""
+"""Losses between two rows of numbers: cosine, divergence, soft targets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _cosine(a: Value, b: Value, axis: int, eps: float, node: str) -> Value:
 def _norm(x: Value, axis: int, eps: float, name: str) -> Value:
     """Return the norm of x, at least eps.
 
-    The root is taken of no less than eps**2, so that its slope at 0 is a number.
+    The limit is under the root, so that the gradient at 0 is finite.
     """
     return sqrt(maximum(sum_(mul(x, x), axis), eps * eps), name=name)
 
@@ -111,7 +111,7 @@ def cosine_loss(
 
 
 class KlLoss(RowLoss):
-    """sum(t * (log t - l)) of each row of logarithms l and probabilities t; 0 where t is 0.
+    """sum(t * (log t - l)) of each row of log-probabilities l and targets t; 0 where t is 0.
 
     S. Kullback, R. Leibler, "On information and sufficiency", 1951.
     """
@@ -157,7 +157,7 @@ def kl_loss(
 
 
 class SoftNllLoss(RowLoss):
-    """-sum(t * l) of each row of logarithms of probabilities l and targets t."""
+    """-sum(t * l) of each row of log-probabilities l and targets t."""
 
     name = "soft_nll_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
