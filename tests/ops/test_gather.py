@@ -217,3 +217,14 @@ def test_mistakes_are_told() -> None:
         with pytest.raises(GraphError, match=message):
             wrong()
         assert len(net.builder.nodes) == before, message
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", [(gc.N,), (gc.N, 2)])
+def test_a_computed_index_of_no_class_is_a_row_of_zeros(shape: Any, backend: str) -> None:
+    net = gc.Net("classes")
+    ids = net.input("ids", shape, dtype="int64")
+    net.output("hot", gc.one_hot(ids - 1, 3))
+    given = np.array([[0, 1], [3, 4]])[:, : len(shape)].reshape(2, *shape[1:])
+    hot = gc.Executor(gc.compile(net, batch=2, backend=backend)).forward(ids=given)["hot"]
+    assert np.array_equal(hot, (given - 1)[..., None] == np.arange(3))
