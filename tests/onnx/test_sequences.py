@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 import graphc as gc
 from graphc.onnx import load
@@ -61,3 +62,25 @@ def test_places_in_a_sequence() -> None:
     nodes = [nodes[0], node("SequenceErase", "none", "z")]
     with pytest.raises(gc.GraphError, match="entry -1 of a sequence of 0"):
         load(model(nodes, {"x": ("N", 2)}, ["z"]))
+
+
+def test_a_loop_with_many_results_of_each_iteration() -> None:
+    """More than anybody writes by hand: as many as the body has."""
+    count = 70
+    kept = [f"s{i}" for i in range(count)]
+    body = helper.make_graph(
+        [node("Identity", "going", "again"), *(node("Relu", "x", name) for name in kept)],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+        ],
+        [helper.make_empty_tensor_value_info(name) for name in ("again", *kept)],
+    )
+    results = [f"o{i}" for i in range(count)]
+    loop = [
+        node("Constant", "", "trips", value_int=2),
+        node("Loop", "trips -", " ".join(results), body=body),
+    ]
+    found = run(load(model(loop, {"x": ("N", 3)}, [results[-1]])), x=numbers(4, 3))
+    np.testing.assert_array_equal(found[results[-1]], np.stack([np.maximum(numbers(4, 3), 0)] * 2))

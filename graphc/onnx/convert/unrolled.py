@@ -5,8 +5,9 @@ Conditions, trip counts and the lengths of sequences are known at import.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from math import inf
 
 import numpy as np
@@ -41,7 +42,7 @@ def _loop(call: Call) -> Result:
         going = bool(condition)
         carried, row = results[: len(carried)], results[len(carried) :]
         rows.append(row)
-    return [*carried, *_stacked(call, rows, [0] * 64)]
+    return [*carried, *_stacked(call, rows, repeat(0))]
 
 
 def _scan(call: Call) -> Result:
@@ -84,7 +85,7 @@ def _part(call: Call, x: Operand, axis: int, place: int) -> Operand:
     return value[(*(slice(None),) * axis, place)]
 
 
-def _stacked(call: Call, rows: Sequence[Sequence[Operand]], axes: Sequence[int]) -> list[Operand]:
+def _stacked(call: Call, rows: Sequence[Sequence[Operand]], axes: Iterable[int]) -> list[Operand]:
     """Return the results of all iterations, stacked along a new axis."""
     found: list[Operand] = []
     for parts, axis in zip(zip(*rows, strict=True), axes, strict=False):
