@@ -43,11 +43,11 @@ def channels_last(graph: Graph) -> Graph:
     """Return the graph in which images keep their layout from one convolution to the next."""
     if not any(isinstance(node.op, (Convolution, Pooling)) for node in graph):
         return graph
-    walk = _Walk(graph)
+    rewriter = _Rewriter(graph)
     for node in graph:
-        walk.take(node)
-    walk.b.take_roots(graph, walk.new)
-    return walk.b.graph() if walk.changed else graph
+        rewriter.take(node)
+    rewriter.b.take_roots(graph, rewriter.new)
+    return rewriter.b.graph() if rewriter.changed else graph
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _Image:
     matrix: Value | None
 
 
-class _Walk:
+class _Rewriter:
     """One traversal of the graph, which builds the new one."""
 
     def __init__(self, graph: Graph) -> None:
@@ -129,8 +129,8 @@ class _Walk:
         made = self._of_pixels(node, inputs) or self._of_image(node, inputs)
         if made is None:
             return False
-        turned = shape.channels_first(made.last, name=node.name)
-        self.images[turned.name] = made
+        first = shape.channels_first(made.last, name=node.name)
+        self.images[first.name] = made
         self.changed = True
         return True
 

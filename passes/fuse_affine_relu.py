@@ -27,7 +27,7 @@ def fuse_affine_relu(graph: Graph) -> Graph:
     """Return the graph with affine and relu joined, forward and backward."""
     changed: dict[str, Node | None] = {}
     pairs = [(node, joined) for node in graph if (joined := _join(graph, node)) is not None]
-    shared = _read_elsewhere(graph, {first.name: node.name for node, (first, _, _) in pairs})
+    shared = _read_by_others(graph, {first.name: node.name for node, (first, _, _) in pairs})
     for node, (first, op, inputs) in pairs:
         if first.name not in shared:
             locs = tuple(dict.fromkeys((*first.locs, *node.locs)))
@@ -51,7 +51,7 @@ def _join(graph: Graph, node: Node) -> tuple[Node, Op, tuple[str, ...]] | None:
     return None
 
 
-def _read_elsewhere(graph: Graph, reader: Mapping[str, str]) -> set[str]:
+def _read_by_others(graph: Graph, reader: Mapping[str, str]) -> set[str]:
     """Return the nodes that anything but their given reader reads, roots included."""
     found = {name for name in graph.roots if name in reader}
     for node in graph:

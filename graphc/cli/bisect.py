@@ -103,7 +103,7 @@ def _symptom(args: argparse.Namespace) -> Symptom:
 
 def _text(found: Found) -> str:
     lines = [
-        f"with all passes {found.told}",
+        f"with all passes {found.report}",
         f"first bad pass: {found.name!r}, number {found.position} of {found.count}",
         *(f"first bad rewrite: {text}" for text in found.rewrite),
         f"GRAPHC_PASS_LIMIT={found.bad} shows it, GRAPHC_PASS_LIMIT={found.good} does not",

@@ -15,7 +15,7 @@ from graphc.cli.arguments import Command, Parser, nbytes, positive, print_json
 from graphc.cli.model import compiled, load_model, random_feeds
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.fit import largest_batch, largest_batch_kept
-from graphc.compiler.remat.told import computes_again, keeping_all, repeated
+from graphc.compiler.remat.recomputation import computes_again, keeping_all, repeated
 from graphc.files.disk import write_file
 from graphc.ir.graph import Graph
 from graphc.kernels.program import Program

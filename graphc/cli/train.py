@@ -43,7 +43,7 @@ from graphc.runtime.distributed.communicator import LIMIT, Communicator
 from graphc.runtime.distributed.mpi import joined, threads_of_rank
 from graphc.runtime.executor import Executor
 from graphc.train import Checkpoints, History, fit
-from graphc.train.run import StepBorder
+from graphc.train.run import StepBoundary
 from graphc.train.standardize import fit_new
 from graphc.view.plots import confusion_matrix, histograms, learning_curve, new_figure
 
@@ -153,7 +153,7 @@ def _trained(
     except KeyboardInterrupt:
         if first:
             done = int(ex.state["updates"]) - before
-            StepBorder().run(_keep, ex, saved, checkpoints, done)
+            StepBoundary().run(_keep, ex, saved, checkpoints, done)
         raise
     if not first:
         return 0
@@ -206,8 +206,8 @@ def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Ex
             hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
         )
     saved = model.saved
-    goes_on = saved is not None and saved.plan.optimizer is not None and not args.optimizer
-    chosen = None if goes_on else optimizer(args.optimizer or "adam", args.lr)
+    resumes = saved is not None and saved.plan.optimizer is not None and not args.optimizer
+    chosen = None if resumes else optimizer(args.optimizer or "adam", args.lr)
     if saved is not None:
         saved = load(args.model, batch=args.batch, optimizer=chosen)
         chosen = saved.plan.optimizer

@@ -214,8 +214,8 @@ class Assignment:
             if slot is None or slot.last != i or root in self.flat or self.types[root] != type:
                 continue
             others = (self.root[o] for p, o in enumerate(instr.ins) if p not in inplace)
-            elsewhere = any(slots[other] is slot for other in others)
-            if self.low.type(operand) == type and not elsewhere:
+            shared = any(slots[other] is slot for other in others)
+            if self.low.type(operand) == type and not shared:
                 return slot
         return None
 

@@ -242,13 +242,13 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     return max(math.prod(shape[:-1]), 1), max(shape[-1], 1)
 
 
-_ELSEWHERE = {"kaiming": "he", "he_": "he", "xavier": "glorot", "glorot_": "glorot"}
+_OTHER_NAMES = {"kaiming": "he", "he_": "he", "xavier": "glorot", "glorot_": "glorot"}
 """The starts of other libraries' names, and graphc's names."""
 
 
 def _named(name: str) -> Initializer:
     if name not in NAMED:
-        here = next((h for other, h in _ELSEWHERE.items() if name.startswith(other)), None)
+        here = next((h for other, h in _OTHER_NAMES.items() if name.startswith(other)), None)
         known = ", ".join(NAMED) + (f"; you may mean {here!r}" if here else "")
         raise ValueError(f"init {name!r} is not one of {known}")
     return NAMED[name]()

@@ -83,9 +83,9 @@ def rotary_positions(x: Value, *, name: str | None = None) -> Value:
     b, half = x.builder, width // 2
     angles = np.tile(_angles(steps, width), 2)
     with b.all_or_nothing():
-        turned = concat([neg(x[..., half:]), x[..., :half]], axis=-1)
+        rotated = concat([neg(x[..., half:]), x[..., :half]], axis=-1)
         cos, sin = (constant(b, part, x.dtype) for part in (np.cos(angles), np.sin(angles)))
-        return add(mul(x, cos), mul(turned, sin), name=name)
+        return add(mul(x, cos), mul(rotated, sin), name=name)
 
 
 def _angles(steps: int, width: int) -> Array:

@@ -286,10 +286,10 @@ def adaptive_avg_pool(x: Value, size: Any, *, name: str | None = None) -> Value:
             last = i == rank - 1
             shares = constant(b, _shares(s, n, x.dtype), name=f"{node}.shares{i}")
             axes = tuple(range(x.type.rank))
-            turned = (*axes[: 2 + i], *axes[3 + i :], 2 + i)
-            moved = x if last else transpose(x, turned)
+            permuted = (*axes[: 2 + i], *axes[3 + i :], 2 + i)
+            moved = x if last else transpose(x, permuted)
             x = matmul(moved, shares, name=node if last else None)
-            x = x if last else transpose(x, tuple(turned.index(axis) for axis in axes))
+            x = x if last else transpose(x, tuple(permuted.index(axis) for axis in axes))
         return x
 
 

@@ -32,7 +32,7 @@ from graphc.train.user_data import check_losses_fed
 T = TypeVar("T")
 
 
-class StepBorder:
+class StepBoundary:
     """Holds an interrupt back until `check` or the end of `run`.
 
     An interrupt within a step would leave a count of steps that does not match the state.  Only
@@ -152,13 +152,13 @@ class Run:
         begin(self.callbacks, self.history, self._saved)
         progress = progress if self.ranks.first else False
         shown = Progress(progress, self.epochs, self.source.rows, self.at.epoch, self.at.rows)
-        interrupts = StepBorder()
+        interrupts = StepBoundary()
         try:
             with shown:
                 interrupts.run(self._epochs, shown, interrupts)
         except KeyboardInterrupt:
             if self.checkpoints is not None and self._agree:
-                StepBorder().run(self._save, self.checkpoints)
+                StepBoundary().run(self._save, self.checkpoints)
             raise
         if self.record is not None:
             self.record.end(self.at)
@@ -168,11 +168,11 @@ class Run:
                 callback.finish(self.ex)
         return self.history
 
-    def _epochs(self, shown: Progress, interrupts: StepBorder) -> None:
+    def _epochs(self, shown: Progress, interrupts: StepBoundary) -> None:
         while self.at.epoch <= self.epochs and not self.history.stopped:
             self._epoch(shown, interrupts)
 
-    def _epoch(self, shown: Progress, interrupts: StepBorder) -> None:
+    def _epoch(self, shown: Progress, interrupts: StepBoundary) -> None:
         """Run the steps of an epoch that are left, and its end."""
         at, held = self.at, self.held
         before = perf_counter() - at.seconds
@@ -194,7 +194,7 @@ class Run:
         self._end()
         interrupts.check()
 
-    def _steps(self, shown: Progress, interrupts: StepBorder) -> None:
+    def _steps(self, shown: Progress, interrupts: StepBoundary) -> None:
         ex, at, guard, count, record = self.ex, self.at, self.guard, self._count, self.record
         every = self.checkpoints.every if self.checkpoints is not None else None
         for rows, feeds in self.source.batches(at.epoch, at.step):
@@ -258,7 +258,7 @@ class Run:
 
 
 def validated(
-    ex: Executor, held: Source, interrupts: StepBorder, ranks: Communicator
+    ex: Executor, held: Source, interrupts: StepBoundary, ranks: Communicator
 ) -> tuple[float, dict[str, float]]:
     """Return the sum of the losses, and the other scalar outputs, as means over all rows.
 

@@ -58,11 +58,11 @@ def test_a_certificate_is_proved_or_refuted(
     assert main(["verify", str(path)]) == 1
     out = capsys.readouterr().out
     assert out.startswith("plan of 'shell': REFUTED\n")
-    assert "the arena is as large as told" in out
+    assert "the arena is as large as reported" in out
     assert main(["verify", str(path), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["ok"] is False
-    assert found["programs"][0]["counterexample"]["rule"] == "the arena is as large as told"
+    assert found["programs"][0]["counterexample"]["rule"] == "the arena is as large as reported"
 
 
 @pytest.mark.parametrize("text", [None, "{}", "not JSON"])

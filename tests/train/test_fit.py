@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.train.run import StepBorder
+from graphc.train.run import StepBoundary
 from graphc.train.source import Batches
 from graphc.view import plots
 from tests.extras import needs
@@ -278,15 +278,15 @@ def test_an_error_inside_is_not_hidden_by_an_interrupt():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        StepBorder().run(fails)
+        StepBoundary().run(fails)
 
 
 def test_a_border_that_an_exception_left_installed_holds_nothing_back(monkeypatch):
-    before, border = signal.getsignal(signal.SIGINT), StepBorder()
+    before, boundary = signal.getsignal(signal.SIGINT), StepBoundary()
     with monkeypatch.context() as context:
         context.setattr(signal, "signal", lambda *_: None)  # the handler is not exchanged again
-        border.run(lambda: None)
-    signal.signal(signal.SIGINT, border._hold)
+        boundary.run(lambda: None)
+    signal.signal(signal.SIGINT, boundary._hold)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before

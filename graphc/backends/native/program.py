@@ -73,8 +73,8 @@ class _Emission:
                 assert instr.body is not None, "epochs are of kernels"
                 self._kernel(function, instr, instr.body)
             if i + 1 in later:
-                goes_on = function.value("icmp slt i64 %epoch, 0")
-                function.do(f"br i1 {goes_on}, label %epoch{i + 1}, label %end")
+                continues = function.value("icmp slt i64 %epoch, 0")
+                function.do(f"br i1 {continues}, label %epoch{i + 1}, label %end")
         function.do("br label %end\nend:")
         function.ret()
         self.module.add(function)

@@ -275,11 +275,11 @@ def _narrow_shape(sizes: Sizes, part: Part) -> tuple[int, ...]:
     return part.width, part.height * prod(sizes.places)
 
 
-def _largest(sizes: Sizes, part: Part, out: Array, x: Array, turned: Array) -> Sequence[Call]:
+def _largest(sizes: Sizes, part: Part, out: Array, x: Array, transposed: Array) -> Sequence[Call]:
     """Return the calls for the maximum of few columns, by a transposed copy."""
-    source = x.reshape(turned.shape[::-1]).T
-    largest = partial(np.maximum.reduce, turned, 0, None, out.reshape(-1))
-    return partial(np.copyto, turned, source), largest
+    source = x.reshape(transposed.shape[::-1]).T
+    largest = partial(np.maximum.reduce, transposed, 0, None, out.reshape(-1))
+    return partial(np.copyto, transposed, source), largest
 
 
 def _places_shape(added: ScatterAdd, sizes: Sizes, part: Part) -> tuple[int, int]:

@@ -110,8 +110,7 @@ def plan_body(kernel: Kernel, shared: Shared) -> BodyPlan:
 class Read(NamedTuple):
     """A read of a buffer: its position in the order, and its broadcast kind.
 
-    The kind is None if a step reads other elements than its own.  `over` says whether the step may
-    overwrite what it reads.
+    The kind is None if a step reads other elements than its own; `over`: whether it may overwrite.
     """
 
     position: int

@@ -148,7 +148,7 @@ class ProgramTables:
     name: str
     backend: str
     capacity: int
-    border: int
+    boundary: int
     """The forward/backward boundary: the steps before it are the forward pass."""
     arena: int
     peak: int

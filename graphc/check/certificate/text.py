@@ -137,7 +137,7 @@ STEP: Columns = (
     *((name, name, 0, 0) for name in ("by_columns", "copies", "scratch")),
 )
 KERNEL = ("split", "rows", "columns")
-WORDS, NUMBERS = ("name", "backend"), ("capacity", "border", "arena", "peak")
+WORDS, NUMBERS = ("name", "backend"), ("capacity", "boundary", "arena", "peak")
 """The fields of a program that are one word, and one number."""
 MEMORY = tables.MemoryClaims.__slots__
 OF_KERNEL = {tables.LOOP: KERNEL, tables.GEMM: (*KERNEL, "depth", "item")}

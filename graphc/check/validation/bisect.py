@@ -125,7 +125,7 @@ class Tried:
     """The result of one try."""
 
     bad: bool
-    told: str
+    report: str
     """The symptom, or that there is none, in a sentence."""
     passes: Sequence[str] = ()
     """The passes that can be left out, in order."""
@@ -161,7 +161,7 @@ class Symptom(Protocol):
 class Found:
     """The pass and the rewrite with which a symptom begins."""
 
-    told: str
+    report: str
     name: str
     position: int
     """The number of the pass among those that can be left out, from 1."""
@@ -185,13 +185,13 @@ def bisect(symptom: Symptom) -> Found | None:
     names = everything.passes
     if not names:
         raise NotThePasses(
-            f"{everything.told}, but no pass was run that can be left out",
+            f"{everything.report}, but no pass was run that can be left out",
             hint="the command must compile a net with graphc",
         )
     without = symptom("0")
     if without.bad:
         raise NotThePasses(
-            f"without passes it is the same: {without.told}",
+            f"without passes it is the same: {without.report}",
             hint="the passes that can be left out are not the cause",
         )
     position = halved(lambda count: symptom(str(count)).bad, len(names))
@@ -202,7 +202,7 @@ def bisect(symptom: Symptom) -> Found | None:
         number = halved(lambda count: symptom(f"{position - 1}.{count}").bad, whole.rewrites)
         good, bad = f"{position - 1}.{number - 1}", f"{position - 1}.{number}"
         rewrite = tuple(dict.fromkeys(symptom(bad).last))
-    return Found(everything.told, names[position - 1], position, len(names), good, bad, rewrite)
+    return Found(everything.report, names[position - 1], position, len(names), good, bad, rewrite)
 
 
 # ------------------------------------------------------------------ symptoms

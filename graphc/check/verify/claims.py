@@ -19,9 +19,9 @@ from graphc.check.certificate import (
 from graphc.check.verify.facts import ALIGNMENT, ARENA, STATE, Counterexample, Facts, aligned, at
 from graphc.check.verify.sharing import Rectangles, sharing
 
-LIVES = "the life of a buffer is as told"
+LIVES = "the live range of a buffer is as reported"
 SLOTS = "slots hold their buffers and share nothing at one time"
-SIZES = "the arena is as large as told"
+SIZES = "the arena is as large as reported"
 TOTALS = "the memory report adds up"
 SMALL = 4096
 """The most bytes of a bucket that ranks exchange whole, not by halves."""

@@ -139,8 +139,8 @@ class Facts:
         kind = self.steps.kind
         alone = (kind != LOOP) & (kind != GEMM) & (kind != BARRIER)
         before = alone.astype(np.int64)
-        if self.tables.border < self.end:
-            before[self.tables.border] += 1
+        if self.tables.boundary < self.end:
+            before[self.tables.boundary] += 1
         after = (alone | (kind == BARRIER)).astype(np.int64)
         found = np.cumsum(before) + np.cumsum(after) - after
         return np.append(found, found[-1] + 1 if self.end else 0)

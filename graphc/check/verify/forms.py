@@ -216,7 +216,7 @@ def defined(f: Facts) -> Iterator[Counterexample]:
         yield Counterexample(
             DEFINED,
             f"{f.words.step(step)} reads {f.words.buffer_of(i)} before it is written",
-            (writer, *_border(f, step, int(first[v]))),
+            (writer, *_boundary(f, step, int(first[v]))),
         )
     for named in (f.tables.outputs, f.tables.gradients):
         found = f.buffers.root[named.buffer]
@@ -225,10 +225,10 @@ def defined(f: Facts) -> Iterator[Counterexample]:
             yield Counterexample(DEFINED, f"{name!r} is {f.words.buffer(v)}, which no step writes")
 
 
-def _border(f: Facts, reader: int, writer: int) -> tuple[str, ...]:
-    border = f.tables.border
-    if reader < border <= writer < f.end:
-        return (f"the reader is in the forward pass, which ends before step {border}",)
+def _boundary(f: Facts, reader: int, writer: int) -> tuple[str, ...]:
+    boundary = f.tables.boundary
+    if reader < boundary <= writer < f.end:
+        return (f"the reader is in the forward pass, which ends before step {boundary}",)
     return ()
 
 
@@ -304,7 +304,7 @@ def states(f: Facts) -> Iterator[Counterexample]:
             f"{f.words.step_of(i)} writes {f.words.buffer_of(i)}, "
             "which is not the next value of that state",
         )
-    late = a.step[into] >= f.tables.border
+    late = a.step[into] >= f.tables.boundary
     for i in into[late].tolist():
         yield Counterexample(
             STATES,

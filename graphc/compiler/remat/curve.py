@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from graphc.base.door import higher
 from graphc.compiler.cost import program_cost
 from graphc.compiler.remat.fit import fitted, smallest
-from graphc.compiler.remat.told import clones, keeping_all
+from graphc.compiler.remat.recomputation import clones, keeping_all
 
 if TYPE_CHECKING:
     from graphc.compiler.plan import Plan

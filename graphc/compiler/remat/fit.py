@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from graphc.compiler.cost import program_cost
 from graphc.compiler.program import build_program
+from graphc.compiler.remat.recomputation import SLOT
 from graphc.compiler.remat.search import Choice, choose, least
-from graphc.compiler.remat.told import SLOT
 from graphc.compiler.remat.values import Values
 from graphc.kernels.program import Program
 from graphc.kernels.traits import Forms

@@ -43,7 +43,7 @@ this process.
 
 _IS_STOPPED = "is stopped, for example by SIGSTOP, so the job is ended"
 
-WAITS, GOES_ON, DONE = b"(", b")", b"."
+WAITS, CONTINUES, DONE = b"(", b")", b"."
 
 
 class Watcher:
@@ -65,7 +65,7 @@ class Watcher:
         try:
             yield
         finally:
-            self._say(GOES_ON)
+            self._say(CONTINUES)
 
     def _say(self, word: bytes) -> None:
         if self._process is not None and self._process.stdin is not None:
@@ -158,7 +158,7 @@ def watch(rank: Rank, limit: float) -> None:
 
 def _waits(said: bytes, before: bool) -> bool:
     """Return whether the rank waits, by its last message."""
-    return said.rfind(WAITS) > said.rfind(GOES_ON) or (before and GOES_ON not in said)
+    return said.rfind(WAITS) > said.rfind(CONTINUES) or (before and CONTINUES not in said)
 
 
 def _said() -> bytes:

@@ -99,7 +99,7 @@ def test_a_number_that_is_not_finite_is_found() -> None:
     found_ = found("nonfinite", gc.passes.after("cse", overflows), made)
     assert found_ is not None
     assert (found_.name, found_.bad) == ("overflows", "1.1")
-    assert found_.told == "output out (infer) is not finite"
+    assert found_.report == "output out (infer) is not finite"
 
 
 def test_what_passes_are_not_the_cause_of() -> None:
@@ -147,7 +147,7 @@ def test_a_command_is_run_with_the_limit(tmp_path: Path) -> None:
     made = bisect(Command.of(f"python {script}"))
     assert made is not None
     assert (made.name, made.position, made.bad) == ("wrong", 4, "3.1")
-    assert made.told == "the exit status is 1: AssertionError: another result"
+    assert made.report == "the exit status is 1: AssertionError: another result"
     assert made.rewrite[0].startswith("tanh_3: float32[N, 4] = tanh(sub_3)  ->  ")
 
 

@@ -84,11 +84,11 @@ class Claims:
     def insert(self, i: int, step: Data) -> None:
         """One more step, in the pass of the step before it."""
         self.steps.insert(i, step)
-        self.program["border"] += i <= self.program["border"]
+        self.program["boundary"] += i <= self.program["boundary"]
 
     def remove(self, i: int) -> Data:
         """Take a step out."""
-        self.program["border"] -= i < self.program["border"]
+        self.program["boundary"] -= i < self.program["boundary"]
         return self.steps.pop(i)
 
     def access(self, step: Data, name: str) -> Data:

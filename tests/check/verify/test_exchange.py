@@ -63,7 +63,7 @@ def awaited_in_another_order(c: Claims) -> None:
 def read_under_way(c: Claims) -> None:
     name = c.steps[c.at("send")]["writes"][0]["buffer"]
     c.steps.insert(c.at("send") + 1, {"step": "call", "node": "odd", "reads": [{"buffer": name}]})
-    c.program["border"] += 1
+    c.program["boundary"] += 1
 
 
 def sent_from_elsewhere(c: Claims) -> None:

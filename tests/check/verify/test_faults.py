@@ -361,9 +361,9 @@ STATES = "a state is written by its update alone"
 PLACE = "a result takes the place of an operand element by element"
 THREADS = "between barriers a byte is one thread's"
 SPLIT = "threads split no sum"
-LIVES = "the life of a buffer is as told"
+LIVES = "the live range of a buffer is as reported"
 SLOTS = "slots hold their buffers and share nothing at one time"
-SIZES = "the arena is as large as told"
+SIZES = "the arena is as large as reported"
 TOTALS = "the memory report adds up"
 
 #     the fault, as a function above        backend   program caught by   the counterexample names

@@ -69,7 +69,7 @@ def test_a_barrier_before_a_window_is_missed() -> None:
         data = copy.deepcopy(_data())
         changed = step_of(data)
         del changed["steps"][i - 1]
-        changed["border"] -= i - 1 < changed["border"]
+        changed["boundary"] -= i - 1 < changed["boundary"]
         found = report(data).counterexample
         assert found is not None and step["node"] in str(found), found
         missed += 1

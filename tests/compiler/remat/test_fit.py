@@ -20,7 +20,7 @@ from graphc.compiler.remat.fit import (
     least_total,
     smallest,
 )
-from graphc.compiler.remat.told import clones, keeping_all, repeated
+from graphc.compiler.remat.recomputation import clones, keeping_all, repeated
 from tests.compiler.remat.nets import (
     BACKENDS,
     SGD,
