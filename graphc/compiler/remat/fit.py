@@ -186,6 +186,7 @@ class Fitting:
             return self.kept
         target = limit - (arena - Choice(self.values).peak)
         best: Made | None = None
+        low = high = 0  # the last targets that led to a program within the limit, and above it
         for left in reversed(range(TRIES)):
             choice = choose(self.values, target) if left else None
             if best is not None and (choice is None or best.names == choice.names()):
@@ -194,9 +195,10 @@ class Fitting:
             spare = limit - made.program.arena.nbytes
             if spare >= 0 and (best is None or made.flops < best.flops):
                 best = made
-            if choice is None or 0 <= spare <= limit // NEAR or (best is not None and spare < 0):
+            if choice is None or 0 <= spare <= limit // NEAR:
                 break
-            target = choice.peak + spare
+            low, high = (target, high) if spare >= 0 else (low, target)
+            target = (low + high) // 2 if low and high else choice.peak + spare
         return best
 
     def smallest(self) -> Made:
