@@ -92,8 +92,8 @@ def update_of(program: Program, kernel: Planned) -> Update | None:
     spaces = {place: buffer.space for place, buffer in buffers}
     if any(spaces[store.buffer] != "state" for store in kernel.plan.kernel.body.stores):
         return None
-    apart = frozenset(place for place, buffer in buffers if _has_neighbours(buffer))
-    parts = _parts(kernel.plan, apart)
+    packed = frozenset(place for place, buffer in buffers if _has_neighbours(buffer))
+    parts = _parts(kernel.plan, packed)
     return None if parts is None else Update(parts, kernel)
 
 
@@ -104,12 +104,12 @@ def _has_neighbours(buffer: Buffer) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _parts(plan: BodyPlan, apart: frozenset[str]) -> Parts | None:
-    """Return the parts of a kernel; its buffers in `apart` have neighbours."""
+def _parts(plan: BodyPlan, packed: frozenset[str]) -> Parts | None:
+    """Return the parts of a kernel; its buffers in `packed` lie side by side with others."""
     kernel = plan.kernel
     if isinstance(kernel, ScatterAdd) or (isinstance(kernel, Gemm) and kernel.stack is not None):
         return None
-    cut = _Cut(kernel, apart)
+    cut = _Cut(kernel, packed)
     return cut.parts(plan.shared) if cut.is_possible() else None
 
 
@@ -125,8 +125,8 @@ class _Cut:
     `at` is None if all buffers that the kernel reads have neighbours.
     """
 
-    def __init__(self, kernel: Kernel, apart: frozenset[str]) -> None:
-        self.kernel, self.divisor = kernel, apart
+    def __init__(self, kernel: Kernel, packed: frozenset[str]) -> None:
+        self.kernel, self.packed = kernel, packed
         self.steps, self.stores = kernel.body.steps, kernel.body.stores
         self.rows, self.columns = space(kernel)
         own = (*FUNCTIONS, "load", "const")
@@ -143,7 +143,7 @@ class _Cut:
 
     def _may_load(self, step: Step) -> bool:
         """Return whether a step loads one number, elements that have neighbours, or nothing."""
-        return step.op != "load" or step.buffer in self.divisor or self._size(step.broadcast) == 1
+        return step.op != "load" or step.buffer in self.packed or self._size(step.broadcast) == 1
 
     def _size(self, broadcast: Broadcast) -> int:
         """Return the number of elements of a value, or 0 if it depends on the batch."""

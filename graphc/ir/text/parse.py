@@ -61,10 +61,6 @@ def check_count(op: Op, count: int) -> None:
         raise ValueError(f"it has {count} operands, {op.name} takes at least {least}")
 
 
-def _is_own(op: Op) -> bool:
-    return type(op).__module__.partition(".")[0] == "graphc"
-
-
 class _Parser:
     """The nodes and roots read so far."""
 
