@@ -123,7 +123,7 @@ FAULTS = (
           "nodes[x.inputs[0]] if isinstance(x.op, Neg)", "x if isinstance(x.op, Neg)",
           "fold_constants: output"),
     # Fusing.
-    Fault("fusion does not count the readers", layers, "passes.fuse_affine_relu:_read_elsewhere",
+    Fault("fusion does not count the readers", layers, "passes.fuse_affine_relu:_read_by_others",
           "return found", "return set()", "verify: "),
     Fault("the fused mask is the gradient's", layers, "passes.fuse_affine_relu:_join",
           "(*first.inputs, out)", "(*first.inputs, first.inputs[0] if graph[first.inputs[0]].type"
@@ -150,7 +150,7 @@ FAULTS = (
           "dgamma.name, dbeta.name)", "dbeta.name, dgamma.name)",
           "share_batchnorm_statistics: gradient"),
     # Images.
-    Fault("a turn of any kind counts as one back", images, f"{CHANNELS}:_Walk._known",
+    Fault("a turn of any kind counts as one back", images, f"{CHANNELS}:_Rewriter._known",
           "isinstance(node.op, Transpose) and node.op.axes == _last_axes(node.type.rank)",
           "isinstance(node.op, Transpose)", "channels_last: output"),
     Fault("a number for each line counts as one a channel", images, f"{CHANNELS}:_span",
