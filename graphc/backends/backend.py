@@ -57,7 +57,7 @@ class Runner(Protocol):
 
     @property
     def uninterrupted(self) -> bool:
-        """Whether no call warns, and no interrupt comes between two of them."""
+        """True if no call warns, and no interrupt comes between two of them."""
 
     def calls(self, n: int, view: View) -> tuple[list[Call], int]:
         """Return the calls of a run with `n` rows, and how many of them are the forward pass."""

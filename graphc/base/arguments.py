@@ -151,6 +151,13 @@ def checked_number(
     return number
 
 
+def checked_real(what: str, given: Any) -> float:
+    """Return a number, infinity and NaN too, as a float; raise GraphError for anything else."""
+    if not isinstance(given, Real) or isinstance(given, bool):
+        raise GraphError(f"{what} is {given!r}, it must be a number")
+    return float(given)
+
+
 def _range_text(
     above: float | None, least: float | None, below: float | None, most: float | None
 ) -> str:

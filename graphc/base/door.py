@@ -71,7 +71,7 @@ class Proof(Protocol):
 
     @property
     def ok(self) -> bool:
-        """Whether everything holds."""
+        """True if everything holds."""
 
     @property
     def counterexample(self) -> object | None:

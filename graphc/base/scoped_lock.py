@@ -43,7 +43,7 @@ class Scope:
 
     @property
     def entered(self) -> bool:
-        """Whether a call is inside, of this thread or of another."""
+        """True if a call is inside, of this thread or of another."""
         try:
             self.run(bool)
         except RuntimeError:
@@ -88,7 +88,7 @@ class ScopedLock(Scope):
 
     @property
     def held_here(self) -> bool:
-        """Whether this thread holds the lock, in an outer call."""
+        """True if this thread holds the lock, in an outer call."""
         return any(scope is self for scope in _scopes_of_this_thread())
 
     def wait(self) -> None:

@@ -248,7 +248,7 @@ class Function:
 
     @property
     def is_on_kink(self) -> bool:
-        """Whether a recomputed node is at a kink, where differences prove nothing."""
+        """True if a recomputed node is at a kink, where differences prove nothing."""
         return any(
             is_on_kink(node.op, [self.values[name] for name in node.inputs]) for node in self.nodes
         )

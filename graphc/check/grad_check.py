@@ -47,7 +47,7 @@ class Checked:
 
     @property
     def sampled(self) -> bool:
-        """Whether only a sample of the entries was checked."""
+        """True if only a sample of the entries was checked."""
         return len(self.entries) < self.size
 
 

@@ -110,7 +110,7 @@ class _Search:
 
     @property
     def done(self) -> bool:
-        """Whether no arena can be smaller than the one found."""
+        """True if no arena can be smaller than the one found."""
         return self.nbytes == self.peak if self.offsets else not self.items
 
     def _keep(self, offsets: _Offsets) -> None:

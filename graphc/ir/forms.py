@@ -80,7 +80,7 @@ class Window:
 
     @property
     def is_direct(self) -> bool:
-        """Whether every position is a pixel, so that images are read without a copy."""
+        """True if every position is a pixel, so that images are read without a copy."""
         inside = all(e <= size for e, size in zip(self.extent, self.space, strict=True))
         return inside and not any(self.before) and set(self.divisor) == {1}
 
@@ -105,7 +105,7 @@ class Window:
 
     @property
     def is_spread(self) -> bool:
-        """Whether there are zeros between pixels, and places have a stride of 1."""
+        """True if there are zeros between pixels, and places have a stride of 1."""
         return max(self.divisor) > 1 and set(self.stride) == {1}
 
     def phases(self, axis: int) -> tuple[Phase, ...]:
@@ -151,7 +151,7 @@ class Window:
 
     @property
     def _runs_end(self) -> bool:
-        """Whether the next pixel of a line of the filter is not a neighbour."""
+        """True if the next pixel of a line of the filter is not a neighbour."""
         return self.dilation[-1] > 1 or (self.groups > 1 and self.is_direct)
 
     @property

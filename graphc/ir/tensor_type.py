@@ -140,12 +140,12 @@ class TensorType(metaclass=_Shared):
 
     @property
     def is_float(self) -> bool:
-        """Whether gradients can flow through a value of this type."""
+        """True if gradients can flow through a value of this type."""
         return self.dtype in FLOATS
 
     @property
     def batched(self) -> bool:
-        """Whether the size depends on the batch."""
+        """True if the size depends on the batch."""
         return any(isinstance(dim, Batch) for dim in self.shape)
 
     def size(self, n: int) -> int:

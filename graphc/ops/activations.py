@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from graphc.base.arguments import checked_number
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, apply, as_value
@@ -66,13 +67,6 @@ class Activation(Layer, base=True):
     def build(self, x: Value, name: str) -> Value:
         """Build the function from ops."""
         raise NotImplementedError
-
-
-def above_zero(function: str, role: str, given: float) -> float:
-    """Return `given` as a float; raise GraphError unless it is above 0."""
-    if not given > 0:
-        raise GraphError(f"{function}: {role} is {given!r}, it must be above 0", loc=caller_loc())
-    return float(given)
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -135,7 +129,7 @@ def _expm1_below(x: Value) -> Value:
 
 def elu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
     """Return x where it is above 0, else alpha * (e**x - 1)."""
-    return apply(Elu(float(alpha)), x, name=name)
+    return apply(Elu(checked_number("elu: alpha", alpha)), x, name=name)
 
 
 def selu(x: Value, *, name: str | None = None) -> Value:
@@ -148,7 +142,7 @@ def selu(x: Value, *, name: str | None = None) -> Value:
 
 def celu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
     """Return x where it is above 0, else alpha * (e**(x / alpha) - 1); alpha is above 0."""
-    return apply(Celu(above_zero("celu", "alpha", alpha)), x, name=name)
+    return apply(Celu(checked_number("celu: alpha", alpha, above=0)), x, name=name)
 
 
 GeluForm = Literal["erf", "tanh"]
@@ -323,7 +317,7 @@ class HardSwish(Activation):
 
 def leaky_relu(x: Value, slope: float = 0.01, *, name: str | None = None) -> Value:
     """Return x where it is above 0, else slope * x."""
-    return apply(LeakyRelu(float(slope)), x, name=name)
+    return apply(LeakyRelu(checked_number("leaky_relu: slope", slope)), x, name=name)
 
 
 def prelu(x: Value, *, start: float = 0.25, name: str | None = None) -> Value:
@@ -345,7 +339,7 @@ def prelu(x: Value, *, start: float = 0.25, name: str | None = None) -> Value:
 
 def thresholded_relu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
     """Return x where it is above alpha, else 0."""
-    return apply(ThresholdedRelu(float(alpha)), x, name=name)
+    return apply(ThresholdedRelu(checked_number("thresholded_relu: alpha", alpha)), x, name=name)
 
 
 def shrink(
@@ -355,7 +349,8 @@ def shrink(
 
     With bias 0 this is hard shrinkage, with bias equal to threshold soft shrinkage.
     """
-    return apply(Shrink(above_zero("shrink", "threshold", threshold), float(bias)), x, name=name)
+    threshold = checked_number("shrink: threshold", threshold, above=0)
+    return apply(Shrink(threshold, checked_number("shrink: bias", bias)), x, name=name)
 
 
 def relu6(x: Value, *, name: str | None = None) -> Value:

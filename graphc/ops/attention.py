@@ -12,7 +12,7 @@ from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 
-from graphc.base.arguments import whole
+from graphc.base.arguments import checked_number, whole
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
@@ -183,7 +183,7 @@ def attention(
     b = as_value("attention", q).builder
     width = _checked(b, q, k, v)
     node = b.free_name("attention", name)
-    factor = 1 / sqrt(width) if scale is None else float(scale)
+    factor = 1 / sqrt(width) if scale is None else checked_number("attention: scale", scale)
     with b.all_or_nothing():
         products = b.apply(shared(MatMul, False, True), q, k, name=f"{node}.products")
         scores = mul(products, factor, name=f"{node}.scores")

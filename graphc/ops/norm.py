@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.base.arguments import takes
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.arguments import checked_number, takes
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr, call
 from graphc.ir.init import Ones, Zeros
@@ -332,16 +330,13 @@ def batchnorm(
     GraphError if x does not have a feature axis.
     """
     b = as_value("batchnorm", x).builder
+    eps = checked_number("batchnorm: eps", eps, above=0)
+    running_decay = checked_number("batchnorm: running_decay", running_decay, least=0, most=1)
     layer = BatchNorm(eps, running_decay, bool(frozen))
     features = x.shape[1] if x.type.rank > 1 else None
     if not isinstance(features, int) or not x.type.is_float:
         message = f"x is {x.type}, batchnorm takes floats of shape (N, features, ...)"
         raise b.error(layer, message, (x,))
-    if not 0 <= running_decay <= 1 or not eps > 0:
-        raise GraphError(
-            f"batchnorm: running_decay {running_decay} and eps {eps} must be in [0, 1] and above 0",
-            loc=caller_loc(),
-        )
     node = b.free_name("batchnorm", name)
     with b.all_or_nothing():
         return b.apply(layer, x, *_parameters(b, node, (features,), x.dtype), name=node)

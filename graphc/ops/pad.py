@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphc.base.arguments import listed, plain
+from graphc.base.arguments import checked_real, listed, plain
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.base.work import spend_array
@@ -82,7 +82,7 @@ class Pad(Op):
 
     @property
     def _is_negative_zero(self) -> bool:
-        """Whether the value is -0.0, which a kernel cannot tell from 0.0."""
+        """True if the value is -0.0, which a kernel cannot tell from 0.0."""
         return self.value == 0 and copysign(1, self.value) < 0
 
     def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
@@ -126,7 +126,7 @@ def pad(
             hint="'edge' repeats the outermost entries, 'reflect' mirrors at them",
         )
     pairs = tuple(listed(pair) or (plain(pair),) * 2 for pair in pads)
-    op = Pad(pairs, float(value))
+    op = Pad(pairs, checked_real("pad: value", value))
     if mode == "constant":
         return x.builder.apply(op, x, name=name)
     try:

@@ -8,9 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.base.arguments import checked_whole
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.arguments import checked_number, checked_whole
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Ones, Zeros
 from graphc.ir.op import Array, Layer
@@ -166,13 +164,8 @@ def rmsnorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
 
 def checked(layer: str, eps: float) -> float:
     """Return eps as a float; raise GraphError unless it is above 0."""
-    if not eps > 0:
-        raise GraphError(
-            f"{layer}: eps is {eps!r}, it must be above 0",
-            loc=caller_loc(),
-            hint="a row of equal numbers would be divided by 0",
-        )
-    return float(eps)
+    hint = "a row of equal numbers would be divided by 0"
+    return checked_number(f"{layer}: eps", eps, above=0, hint=hint)
 
 
 def _of_rows(layer: LayerNorm | RmsNorm, x: Value, name: str | None) -> Value:

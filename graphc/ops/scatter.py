@@ -151,7 +151,7 @@ class ScatterElements(ElementsByIndex):
 
 @dataclass(frozen=True)
 class LastWrite(NoGradient, ElementsByIndex):
-    """Whether an index into `axis`, of `size` entries, is the last equal one in its slice."""
+    """The mask of indices into `axis`, of `size` entries, that are the last equal of a slice."""
 
     is_exact = True
     name = "last_write"

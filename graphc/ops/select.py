@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphc.base.arguments import checked_real
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op, shared
@@ -262,7 +263,10 @@ def clip(x: Value, low: float | None, high: float | None, *, name: str | None = 
     """Clip x to the range between two numbers; None leaves a side open."""
     if not as_value("clip", x).type.is_float:
         return _clip_whole(x, low, high, name)
-    bounds = Clip(-np.inf if low is None else float(low), np.inf if high is None else float(high))
+    bounds = Clip(
+        -np.inf if low is None else checked_real("clip: low", low),
+        np.inf if high is None else checked_real("clip: high", high),
+    )
     return apply(bounds, x, name=name)
 
 

@@ -47,7 +47,7 @@ class Feed:
 
     @property
     def is_label(self) -> bool:
-        """Whether the input takes the numbers of classes."""
+        """True if the input takes the numbers of classes."""
         return self.bound is not None and not self.indexed
 
 

@@ -197,7 +197,7 @@ class State(Mapping[str, Array]):
 
     @property
     def broken(self) -> bool:
-        """Whether a run that writes failed half-way, so that no number here can be trusted."""
+        """True if a run that writes failed half-way, so that no number here can be trusted."""
         return self.lock.broken
 
     @property

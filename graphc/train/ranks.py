@@ -29,7 +29,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this rank writes the files and shows the progress."""
+        """True if this rank writes the files and shows the progress."""
         return self.all.rank == 0
 
     def from_first(self, make: Callable[[], T]) -> T | None:

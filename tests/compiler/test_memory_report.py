@@ -18,7 +18,7 @@ from graphc.backends.native import target
 from graphc.backends.native.backend import NativeProgram
 from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.numpy.bind import bind
-from graphc.backends.numpy.kernels import scratch_bytes
+from graphc.backends.numpy.kernels import Planned
 from graphc.base import usable_cores
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import block_bytes
@@ -152,9 +152,10 @@ def test_scratch_is_what_the_largest_product_needs_of_each_thread(
 def test_numpy_has_the_temporaries_of_the_kernel_that_needs_most() -> None:
     plan = planned(32, None, "numpy")
     needs = [
-        scratch_bytes(program, instr)
+        Planned.of(program, instr.body).nbytes
         for program in plan.programs.values()
         for instr in program.instrs
+        if instr.body is not None
     ]
     assert plan.memory.scratch == block_bytes(max(needs))
     assert f"{max(needs):,}" in str(plan.memory)

@@ -95,7 +95,7 @@ class NativeProgram:
 
     @property
     def uninterrupted(self) -> bool:
-        """Whether all calls are native: such calls do not warn, nor can they be interrupted."""
+        """True if all calls are native: such calls do not warn, nor can they be interrupted."""
         return all(segment.symbol is not None for segment in self.layout.segments)
 
     def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:

@@ -18,6 +18,9 @@ from graphc.ir.expr import Body, Broadcast, Step, Store, join
 from graphc.kernels.kernel import CHUNK, Partition
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 
+ROWS_TOGETHER = 8
+"""The rows shorter than a vector that are read before any is written: if they are updated in place,
+a load would wait for a store just before it that it partly overlaps."""
 GROUP = 64
 """The number of columns in a group: sixteen counters of four words."""
 _COUNTERS = 16

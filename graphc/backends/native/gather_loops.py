@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from math import prod
 
-from graphc.backends.native.elements import Elements, Known, Place
+from graphc.backends.native.elements import ROWS_TOGETHER, Elements, Known, Place
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.loop_structure import Masks, blocks, in_thread, phases
 from graphc.backends.native.registers import element_type
@@ -193,11 +193,6 @@ def _both(f: Function, a: Value | None, b: Value | None) -> Value | None:
     if a is None or b is None:
         return a or b
     return f.value(f"and i1 {a}, {b}")
-
-
-ROWS_TOGETHER = 8
-"""The rows shorter than a vector that are read before any is written: if they are updated in place,
-a load would wait for a store just before it that it partly overlaps."""
 
 
 def fetches(kernel: Loop) -> bool:

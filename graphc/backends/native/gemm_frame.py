@@ -145,7 +145,7 @@ class Panel:
 
     @property
     def masked(self) -> bool:
-        """Whether its last vector is not full."""
+        """True if its last vector is not full."""
         return self.rest % self.frame.tile.lanes != 0
 
     def pack(self, source: Value, target: Value, k: Value | int) -> None:

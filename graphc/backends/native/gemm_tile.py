@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from graphc.backends.native.elements import Elements, Known, Place, matrices
+from graphc.backends.native.elements import ROWS_TOGETHER, Elements, Known, Place, matrices
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.target import host
@@ -110,7 +110,7 @@ class Scratch:
 
     @property
     def across_groups(self) -> bool:
-        """Whether vectors run over the columns of several groups, each of few."""
+        """True if vectors run over the columns of several groups, each of few."""
         window, lanes = self.kernel.window, self.tile.lanes
         if window is None or window.groups == 1:
             return False
@@ -126,7 +126,7 @@ class Scratch:
 
     @property
     def in_blocks(self) -> bool:
-        """Whether the product is added up in blocks of k."""
+        """True if the product is added up in blocks of k."""
         kernel = self.kernel
         if kernel.window is not None:
             return False
@@ -304,9 +304,6 @@ OF_PANEL = "i64 %column, i64 %columns, i64 %m, i64 %n"
 """The last arguments of functions that run the body: the first column of a panel, how many of its
 columns exist, the rows of the whole product, and those of the batch."""
 
-ROWS_TOGETHER = 8
-"""The rows shorter than a vector that are read before any is written: if they are updated in place,
-a load would wait for a store just before it that it partly overlaps."""
 
 Products = Callable[[int, int], Value]
 """A function that returns one vector of products, by row (counted from the first) and vector."""

@@ -33,12 +33,12 @@ class Target:
 
     @property
     def arm(self) -> bool:
-        """Whether this is a 64-bit ARM; otherwise it is an x86-64."""
+        """True if this is a 64-bit ARM; otherwise it is an x86-64."""
         return self.triple.startswith(("aarch64", "arm64"))
 
     @property
     def apple(self) -> bool:
-        """Whether the system is macOS; otherwise it is Linux."""
+        """True if the system is macOS; otherwise it is Linux."""
         return "apple" in self.triple
 
 

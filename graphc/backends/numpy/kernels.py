@@ -21,25 +21,13 @@ from graphc.ir.expr import Body, Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, align, shape_at
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, stored
-from graphc.kernels.program import Buffer, Instr, Program
-
-
-def scratch_bytes(program: Program, instr: Instr) -> int:
-    """Return the bytes that an instruction needs for temporaries."""
-    return 0 if instr.body is None else Planned.of(program, instr.body).nbytes
+from graphc.kernels.program import Buffer, Program
 
 
 def plan_bytes(plan: BodyPlan, capacity: int) -> int:
     """Return the bytes of the temporaries of a kernel."""
     most = Sizes.of(plan.kernel, capacity)
     return plan.layout(most, most)[1]
-
-
-def bind_kernel(
-    program: Program, kernel: Kernel, n: int, view: View, scratch: Array
-) -> Sequence[Call]:
-    """Return the calls of a kernel for `n` rows; `scratch` is memory for its temporaries."""
-    return Planned.of(program, kernel).bind(n, view, scratch)
 
 
 def bind_plan(plan: BodyPlan, capacity: int, n: int, view: View, scratch: Array) -> Sequence[Call]:

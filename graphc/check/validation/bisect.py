@@ -274,7 +274,7 @@ class Values:
 
     @property
     def nonfinite(self) -> bool:
-        """Whether numbers that are not finite are the symptom."""
+        """True if numbers that are not finite are the symptom."""
         return self.what == "nonfinite"
 
     def _results(self, passes: PassList) -> dict[str, Array]:

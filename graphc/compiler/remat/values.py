@@ -39,7 +39,7 @@ class Value:
 
     @property
     def saved(self) -> bool:
-        """Whether the value is kept for the backward part."""
+        """True if the value is kept for the backward part."""
         return bool(self.reads)
 
 

@@ -8,9 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from graphc.base.arguments import checked_whole
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.arguments import checked_number, checked_whole
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
@@ -231,13 +229,10 @@ def softmax_loss(
     """
     b = as_value("softmax_loss", scores).builder
     as_value("softmax_loss", labels)
-    if not 0 <= label_smoothing <= 1:
-        raise GraphError(
-            f"softmax_loss: label_smoothing is {label_smoothing!r}, it must be from 0 to 1",
-            loc=caller_loc(),
-            hint="0.1 leaves 90 % of the target to the label",
-        )
-    share, loss = float(label_smoothing), SoftmaxLoss(reduction, float(label_smoothing))
+    hint = "0.1 leaves 90 % of the target to the label"
+    what = "softmax_loss: label_smoothing"
+    share = checked_number(what, label_smoothing, least=0, most=1, hint=hint)
+    loss = SoftmaxLoss(reduction, share)
     soft = labels.type.is_float and labels.shape == scores.shape
     if soft and ignore is not None:
         message = "ignore is a label, the labels are probabilities\ngive such a row the weight 0"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphc.base.arguments import checked_number
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Value
@@ -140,13 +141,8 @@ def huber_loss(
 
     Raise GraphError for a delta that is not above 0.
     """
-    if not delta > 0:
-        raise GraphError(
-            f"huber_loss: delta is {delta!r}, it must be above 0",
-            loc=caller_loc(),
-            hint="it is the error from which the loss grows no faster than the error",
-        )
-    loss = HuberLoss(reduction, float(delta))
+    hint = "it is the error from which the loss grows no faster than the error"
+    loss = HuberLoss(reduction, checked_number("huber_loss: delta", delta, above=0, hint=hint))
     return apply_loss(loss, prediction, target, weight=weight, name=name)
 
 
@@ -233,7 +229,10 @@ def sigmoid_loss(
     to negative ones: one number, or one for each of the labels (N, labels).  Raise GraphError
     unless it is above 0.
     """
-    given = np.asarray(pos_weight, float)
+    try:
+        given = np.asarray(pos_weight, float)
+    except (TypeError, ValueError):  # no numbers, or lists of several lengths
+        given = np.zeros(())
     if given.ndim > 1 or not (given > 0).all() or not np.isfinite(given).all():
         raise GraphError(
             f"sigmoid_loss: pos_weight is {pos_weight!r}, it must be above 0",

@@ -8,8 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.arguments import checked_number
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
@@ -101,13 +100,9 @@ def cosine_loss(
     a and b are (N, features), the target is (N,).  Raise GraphError for a margin that is not in
     -1..1.
     """
-    if not -1 <= margin <= 1:
-        raise GraphError(
-            f"cosine_loss: margin is {margin!r}, it must be from -1 to 1",
-            loc=caller_loc(),
-            hint="it is a cosine; 0 to 0.5 is usual",
-        )
-    return apply_loss(CosineLoss(reduction, float(margin)), a, b, target, weight=weight, name=name)
+    hint = "it is a cosine; 0 to 0.5 is usual"
+    margin = checked_number("cosine_loss: margin", margin, least=-1, most=1, hint=hint)
+    return apply_loss(CosineLoss(reduction, margin), a, b, target, weight=weight, name=name)
 
 
 class KlLoss(RowLoss):

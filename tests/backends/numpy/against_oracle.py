@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from graphc.backends.calls import bind_reference
-from graphc.backends.numpy.kernels import bind_kernel, scratch_bytes
+from graphc.backends.numpy.kernels import Planned
 from graphc.ir.op import Array
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
@@ -48,9 +48,10 @@ class Compared(Interpreted):
         arrays = {name: self._copied(name) for name in names}
         run(kernel, arrays, self.n)
         before = self._memory()
-        nbytes = scratch_bytes(self.program, instr)
+        planned = Planned.of(self.program, kernel)
+        nbytes = planned.nbytes
         scratch = np.full(nbytes + GUARD, 0xFF, np.uint8)
-        for call in bind_kernel(self.program, kernel, self.n, self.view, scratch[:nbytes]):
+        for call in planned.bind(self.n, self.view, scratch[:nbytes]):
             call()
         assert (scratch[nbytes:] == 0xFF).all(), f"{instr.nodes} writes beyond its scratch"
         for name in kernel.body.written:
