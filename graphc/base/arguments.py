@@ -153,9 +153,10 @@ def checked_number(
 
 def checked_real(what: str, given: Any) -> float:
     """Return a number, infinity and NaN too, as a float; raise GraphError for anything else."""
-    if not isinstance(given, Real) or isinstance(given, bool):
+    number = _real(given)
+    if number is None:
         raise GraphError(f"{what} is {given!r}, it must be a number")
-    return float(given)
+    return float(number)
 
 
 def _range_text(
@@ -187,13 +188,24 @@ def sizes_of(shape: Any) -> tuple[Any, ...]:
 
 def finite(given: Any) -> float | None:
     """Return a finite number of any library as Python's own float; None for anything else."""
-    if not isinstance(given, Real) or isinstance(given, bool):
+    real = _real(given)
+    if real is None:
         return None
     try:
-        number = float(given)
+        number = float(real)
     except OverflowError:  # a whole number larger than any float
         return None
     return number if math.isfinite(number) else None
+
+
+def _real(given: Any) -> Real | int | float | None:
+    """Return a number of any library, or an array of one without axes; None for anything else."""
+    number = plain(given)
+    if isinstance(number, Real) and not isinstance(number, bool):
+        return number
+    if isinstance(given, np.ndarray) and given.ndim == 0 and given.dtype.kind == "f":
+        return float(given)
+    return None
 
 
 def lost_in(dtype: Any, number: float) -> str:

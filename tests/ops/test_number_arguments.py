@@ -45,7 +45,7 @@ def test_what_is_no_number_is_refused(what: str, given: object) -> None:
     assert "test_number_arguments.py" in str(caught.value)
 
 
-@pytest.mark.parametrize("number", [1, 1.0, np.float32(1), np.int64(1)])
+@pytest.mark.parametrize("number", [1, 1.0, np.float32(1), np.int64(1), np.array(1), np.array(1.0)])
 @pytest.mark.parametrize("what", CALLS)
 def test_numbers_of_any_kind_are_taken(what: str, number: Any) -> None:
     CALLS[what](number)
