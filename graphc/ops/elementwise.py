@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,22 +20,36 @@ from graphc.ops.source import constant
 __all__ = ["add", "div", "mul", "neg", "sub"]
 
 Operand = Value | float
+F = TypeVar("F", bound=Callable[..., Value])
 
 
-class Unary(Op, base=True):
+class Elementwise(Op, base=True):
+    """The base of ops on each element: a ufunc in NumPy, and in kernels the function of their name.
+
+    An op that is neither has rules of its own.
+    """
+
+    ufunc: ClassVar[np.ufunc]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(self.ufunc(*ins))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call(self.name, *ins)
+
+
+class Unary(Elementwise, base=True):
     """The base of elementwise ops on one value."""
 
-    roles = ("x",)
+    roles: ClassVar[tuple[str, ...]] = ("x",)
     inplace: ClassVar[tuple[int, ...]] = (0,)
     floats_only: ClassVar[bool] = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
-        if self.floats_only and not x.is_float:
-            raise ValueError(
-                f"x is {x.dtype}, {self.name} takes floats\ncast it: gc.cast(x, 'float32')"
-            )
-        if x.dtype == "bool":
+        if self.floats_only:
+            check_float(self, "x", x)
+        elif x.dtype == "bool":
             raise ValueError(f"x is bool, {self.name} takes numbers")
         return x
 
@@ -43,23 +57,14 @@ class Unary(Op, base=True):
         return "elements"
 
 
-class ByUfunc(Unary, base=True):
-    """The base of elementwise ops that are ufuncs of NumPy."""
+class Called(Unary, base=True):
+    """The base of functions of one value that NumPy computes on every backend."""
 
-    ufunc: ClassVar[np.ufunc]
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(self.ufunc(ins[0]))
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        return "call"
 
 
-class Function(ByUfunc, base=True):
-    """The base of ufuncs that kernels call by the op's name."""
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call(self.name, ins[0])
-
-
-class Binary(Op, base=True):
+class Binary(Elementwise, base=True):
     """The base of elementwise ops on two values whose shapes broadcast."""
 
     roles = ("a", "b")
@@ -82,30 +87,21 @@ class Binary(Op, base=True):
         return elements(ins, self.infer(ins))
 
 
-class BinaryFunction(Binary, base=True):
-    """The base of ufuncs of two values that kernels call by the op's name."""
-
-    ufunc: ClassVar[np.ufunc]
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(self.ufunc(*ins))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call(self.name, *ins)
+def check_float(op: Op, role: str, x: TensorType) -> None:
+    """Raise ValueError unless an operand is of floats."""
+    if not x.is_float:
+        raise ValueError(
+            f"{role} is {x.dtype}, {op.name} takes floats\ncast it: gc.cast({role}, 'float32')"
+        )
 
 
 class Add(Binary):
     """The sum a + b."""
 
+    ufunc = np.add
     is_linear = True
     onnx = "Add"
     gradient_text = ("d_out", "d_out")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] + ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0] + ins[1]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(dout, ins[0]), unbroadcast(dout, ins[1])
@@ -114,15 +110,10 @@ class Add(Binary):
 class Sub(Binary):
     """The difference a - b."""
 
+    ufunc = np.subtract
     is_linear = True
     onnx = "Sub"
     gradient_text = ("d_out", "-d_out")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] - ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0] - ins[1]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(dout, ins[0]), neg(unbroadcast(dout, ins[1]))
@@ -131,14 +122,9 @@ class Sub(Binary):
 class Mul(Binary):
     """The product a * b."""
 
+    ufunc = np.multiply
     onnx = "Mul"
     gradient_text = ("d_out * b", "d_out * a")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] * ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0] * ins[1]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(mul(dout, ins[1]), ins[0]), unbroadcast(mul(dout, ins[0]), ins[1])
@@ -147,25 +133,17 @@ class Mul(Binary):
 class Div(Binary):
     """The quotient a / b; floats only."""
 
+    ufunc = np.divide
     finite_hint = "keep the divisor away from 0: x / gc.maximum(y, 1e-12)"
     onnx = "Div"
     gradient_text = ("d_out / b", "-d_out * out / b")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        if not ins[0].is_float:
-            raise ValueError(
-                f"a is {ins[0].dtype}, div takes floats\ncast it: gc.cast(a, 'float32')"
-            )
+        check_float(self, "a", ins[0])
         return super().infer(ins)
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] / ins[1])
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return ins[1]
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0] / ins[1]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         da = div(dout, ins[1])
@@ -175,17 +153,12 @@ class Div(Binary):
 class Neg(Unary):
     """The negative -x."""
 
+    ufunc = np.negative
     is_linear = True
     is_exact = True
     floats_only = False
     onnx = "Neg"
     gradient_text = ("-d_out",)
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(-ins[0])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return -ins[0]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (neg(dout),)
@@ -307,26 +280,49 @@ def _fits(number: Any, type: TensorType) -> bool:
     return exact
 
 
-def add(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a + b, broadcast."""
-    return binary(Add(), a, b, name)
+class FunctionOfOne(Protocol):
+    """A function that applies an op to one value."""
+
+    def __call__(self, x: Value, *, name: str | None = None) -> Value:
+        """Return the op's result for `x`, as a node of that name."""
 
 
-def sub(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a - b, broadcast."""
-    return binary(Sub(), a, b, name)
+class FunctionOfTwo(Protocol):
+    """A function that applies an op to two values, one of which may be a number."""
+
+    def __call__(self, a: Operand, b: Operand, *, name: str | None = None) -> Value:
+        """Return the op's result for `a` and `b`, as a node of that name."""
 
 
-def mul(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a * b, broadcast."""
-    return binary(Mul(), a, b, name)
+def function_of_one(op: Op, summary: str, known_as: str = "") -> FunctionOfOne:
+    """Return the function that applies an op without attributes, with `summary` as docstring.
+
+    It has the op's name, unless it is `known_as` another.
+    """
+
+    def function(x: Value, *, name: str | None = None) -> Value:
+        return apply(op, x, name=name)
+
+    return _documented(function, op, summary, known_as)
 
 
-def div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a / b, broadcast; floats only."""
-    return binary(Div(), a, b, name)
+def function_of_two(op: Op, summary: str, known_as: str = "") -> FunctionOfTwo:
+    """Return the function that applies an op without attributes to two values that broadcast."""
+
+    def function(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+        return binary(op, a, b, name)
+
+    return _documented(function, op, summary, known_as)
 
 
-def neg(x: Value, *, name: str | None = None) -> Value:
-    """Return -x."""
-    return apply(Neg(), x, name=name)
+def _documented(function: F, op: Op, summary: str, known_as: str) -> F:
+    function.__name__ = function.__qualname__ = known_as or op.name
+    function.__module__, function.__doc__ = type(op).__module__, summary
+    return function
+
+
+add = function_of_two(Add(), "Return a + b, broadcast.")
+sub = function_of_two(Sub(), "Return a - b, broadcast.")
+mul = function_of_two(Mul(), "Return a * b, broadcast.")
+div = function_of_two(Div(), "Return a / b, broadcast; floats only.")
+neg = function_of_one(Neg(), "Return -x.")

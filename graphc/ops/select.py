@@ -13,15 +13,7 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
-from graphc.ops.elementwise import (
-    BinaryFunction,
-    Operand,
-    Unary,
-    binary,
-    elements,
-    pair,
-    unbroadcast,
-)
+from graphc.ops.elementwise import Binary, Operand, Unary, binary, elements, pair, unbroadcast
 
 __all__ = [
     "clip",
@@ -89,7 +81,7 @@ class ReluGrad(Op):
         return None, b.apply(ReluGrad(), ins[0], dout)
 
 
-class Maximum(BinaryFunction):
+class Maximum(Binary):
     """The larger of a and b; at a tie the gradient goes to a."""
 
     ufunc = np.maximum
@@ -104,7 +96,7 @@ class Maximum(BinaryFunction):
         return _chosen(greater_equal(ins[0], ins[1]), ins, dout)
 
 
-class Minimum(BinaryFunction):
+class Minimum(Binary):
     """The smaller of a and b; at a tie the gradient goes to a."""
 
     ufunc = np.minimum
@@ -189,7 +181,7 @@ class Where(Op):
         return None, da, unbroadcast(where(condition, 0.0, dout), ins[2])
 
 
-class Comparison(NoGradient, BinaryFunction, base=True):
+class Comparison(NoGradient, Binary, base=True):
     """The base of elementwise comparisons; the result is bool and has no gradient."""
 
     result = "bool"
