@@ -16,7 +16,7 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.init import Constant
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import add, check_float, div, function_of_one, mul, sub
+from graphc.ops.elementwise import add, check_float, div, mul, of_one, sub
 from graphc.ops.functions import abs_, erf, sigmoid, softplus, tanh
 from graphc.ops.select import clip, where
 from graphc.ops.shape import reshape
@@ -84,9 +84,9 @@ class Elu(Activation):
 
 
 class Selu(Activation):
-    """scale * elu(x, alpha), with constants that keep mean 0 and variance 1.
+    """The product scale * elu(x, alpha), with constants that keep mean 0 and variance 1.
 
-    Klambauer et al. 2017 (arXiv:1706.02515).
+    The weights must start with variance 1 / inputs (Klambauer et al. 2017, arXiv:1706.02515).
     """
 
     name = "selu"
@@ -162,7 +162,7 @@ class Gelu(Activation):
 
 
 class Silu(Activation):
-    """x * sigmoid(x), also called swish."""
+    """The product x * sigmoid(x), also called swish."""
 
     name = "silu"
 
@@ -174,7 +174,7 @@ class Silu(Activation):
 
 
 class Mish(Activation):
-    """x * tanh(softplus(x)) (Misra 2019, arXiv:1908.08681)."""
+    """The product x * tanh(softplus(x)) (Misra 2019, arXiv:1908.08681)."""
 
     name = "mish"
     onnx = "Mish"
@@ -269,7 +269,7 @@ class Shrink(Activation):
 
 
 class HardSigmoid(Activation):
-    """x / 6 + 1 / 2, clipped to the range 0 to 1."""
+    """The sum x / 6 + 1 / 2, clipped to the range 0 to 1."""
 
     name = "hard_sigmoid"
 
@@ -281,7 +281,7 @@ class HardSigmoid(Activation):
 
 
 class HardSwish(Activation):
-    """x * hard_sigmoid(x) (Howard et al. 2019, arXiv:1905.02244)."""
+    """The product x * hard_sigmoid(x) (Howard et al. 2019, arXiv:1905.02244)."""
 
     name = "hard_swish"
     onnx = "HardSwish"
@@ -342,7 +342,7 @@ def hard_tanh(x: Value, *, name: str | None = None) -> Value:
 
 
 class Softsign(Activation):
-    """x / (1 + |x|)."""
+    """The quotient x / (1 + |x|)."""
 
     name = "softsign"
     onnx = "Softsign"
@@ -354,11 +354,9 @@ class Softsign(Activation):
         return div(x, add(abs_(x), 1.0), name=name)
 
 
-selu = function_of_one(
-    Selu(), "Return scale * elu(x, alpha), with constants that keep mean 0 and variance 1."
-)
-silu = function_of_one(Silu(), "Return x * sigmoid(x), also called swish.")
-mish = function_of_one(Mish(), "Return x * tanh(softplus(x)).")
-hard_sigmoid = function_of_one(HardSigmoid(), "Return x / 6 + 1 / 2, clipped to the range 0 to 1.")
-hard_swish = function_of_one(HardSwish(), "Return x * hard_sigmoid(x).")
-softsign = function_of_one(Softsign(), "Return x / (1 + |x|).")
+selu = of_one(Selu())
+silu = of_one(Silu())
+mish = of_one(Mish())
+hard_sigmoid = of_one(HardSigmoid())
+hard_swish = of_one(HardSwish())
+softsign = of_one(Softsign())

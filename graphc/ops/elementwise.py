@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -20,7 +20,6 @@ from graphc.ops.source import constant
 __all__ = ["add", "div", "mul", "neg", "sub"]
 
 Operand = Value | float
-F = TypeVar("F", bound=Callable[..., Value])
 
 
 class Elementwise(Op, base=True):
@@ -87,6 +86,11 @@ class Binary(Elementwise, base=True):
         return elements(ins, self.infer(ins))
 
 
+ByUfunc = Unary
+Function = Unary
+BinaryFunction = Binary
+
+
 def check_float(op: Op, role: str, x: TensorType) -> None:
     """Raise ValueError unless an operand is of floats."""
     if not x.is_float:
@@ -96,7 +100,7 @@ def check_float(op: Op, role: str, x: TensorType) -> None:
 
 
 class Add(Binary):
-    """The sum a + b."""
+    """The sum a + b, broadcast."""
 
     ufunc = np.add
     is_linear = True
@@ -108,7 +112,7 @@ class Add(Binary):
 
 
 class Sub(Binary):
-    """The difference a - b."""
+    """The difference a - b, broadcast."""
 
     ufunc = np.subtract
     is_linear = True
@@ -120,7 +124,7 @@ class Sub(Binary):
 
 
 class Mul(Binary):
-    """The product a * b."""
+    """The product a * b, broadcast."""
 
     ufunc = np.multiply
     onnx = "Mul"
@@ -131,7 +135,7 @@ class Mul(Binary):
 
 
 class Div(Binary):
-    """The quotient a / b; floats only."""
+    """The quotient a / b, broadcast; floats only."""
 
     ufunc = np.divide
     finite_hint = "keep the divisor away from 0: x / gc.maximum(y, 1e-12)"
@@ -239,6 +243,49 @@ def binary(op: Op, a: Operand, b: Operand, name: str | None = None) -> Value:
     return left.builder.apply(op, left, right, name=name)
 
 
+class OfOne(Protocol):
+    """A function of `graphc` that applies an op without attributes to one value."""
+
+    def __call__(self, x: Value, *, name: str | None = None) -> Value: ...
+
+
+class OfTwo(Protocol):
+    """A function of `graphc` that applies an op without attributes to two values."""
+
+    def __call__(self, a: Operand, b: Operand, *, name: str | None = None) -> Value: ...
+
+
+def of_one(op: Op, called: str = "") -> OfOne:
+    """Return the function that applies an op to a value; its name is by default the op's."""
+
+    def function(x: Value, *, name: str | None = None) -> Value:
+        return apply(op, x, name=name)
+
+    return _described(function, op, called)
+
+
+def of_two(op: Op, called: str = "") -> OfTwo:
+    """Return the function that applies an op to two values, of which one may be a number."""
+
+    def function(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+        return binary(op, a, b, name)
+
+    return _described(function, op, called)
+
+
+F = TypeVar("F", OfOne, OfTwo)
+
+
+def _described(function: F, op: Op, called: str) -> F:
+    """Name a function, and say in the words of its op what it returns."""
+    made: Any = function
+    made.__name__ = made.__qualname__ = called or op.name
+    made.__module__ = type(op).__module__
+    result = type(op).__doc__ or ""
+    made.__doc__ = f"Return {result[:1].lower()}{result[1:]}"
+    return function
+
+
 def pair(op_name: str, a: Any, b: Any) -> tuple[Value, Value]:
     """Return both operands as values; raise GraphError if both are numbers."""
     if isinstance(a, Value):
@@ -280,49 +327,8 @@ def _fits(number: Any, type: TensorType) -> bool:
     return exact
 
 
-class FunctionOfOne(Protocol):
-    """A function that applies an op to one value."""
-
-    def __call__(self, x: Value, *, name: str | None = None) -> Value:
-        """Return the op's result for `x`, as a node of that name."""
-
-
-class FunctionOfTwo(Protocol):
-    """A function that applies an op to two values, one of which may be a number."""
-
-    def __call__(self, a: Operand, b: Operand, *, name: str | None = None) -> Value:
-        """Return the op's result for `a` and `b`, as a node of that name."""
-
-
-def function_of_one(op: Op, summary: str, known_as: str = "") -> FunctionOfOne:
-    """Return the function that applies an op without attributes, with `summary` as docstring.
-
-    It has the op's name, unless it is `known_as` another.
-    """
-
-    def function(x: Value, *, name: str | None = None) -> Value:
-        return apply(op, x, name=name)
-
-    return _documented(function, op, summary, known_as)
-
-
-def function_of_two(op: Op, summary: str, known_as: str = "") -> FunctionOfTwo:
-    """Return the function that applies an op without attributes to two values that broadcast."""
-
-    def function(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-        return binary(op, a, b, name)
-
-    return _documented(function, op, summary, known_as)
-
-
-def _documented(function: F, op: Op, summary: str, known_as: str) -> F:
-    function.__name__ = function.__qualname__ = known_as or op.name
-    function.__module__, function.__doc__ = type(op).__module__, summary
-    return function
-
-
-add = function_of_two(Add(), "Return a + b, broadcast.")
-sub = function_of_two(Sub(), "Return a - b, broadcast.")
-mul = function_of_two(Mul(), "Return a * b, broadcast.")
-div = function_of_two(Div(), "Return a / b, broadcast; floats only.")
-neg = function_of_one(Neg(), "Return -x.")
+add = of_two(Add())
+sub = of_two(Sub())
+mul = of_two(Mul())
+div = of_two(Div())
+neg = of_one(Neg())

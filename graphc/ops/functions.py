@@ -14,7 +14,7 @@ from graphc.ir.build import Builder, Value, apply
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType, check_entries, normal_axis
-from graphc.ops.elementwise import Called, Unary, add, div, function_of_one, mul, neg, sub
+from graphc.ops.elementwise import Called, Unary, add, div, mul, neg, of_one, sub
 from graphc.ops.reduce import sum_
 
 __all__ = [
@@ -261,7 +261,7 @@ class Softplus(Unary):
 
 
 class Log1p(Called):
-    """log(1 + x), with all digits near 0; NumPy computes it on every backend."""
+    """The logarithm of 1 + x, with all digits near 0."""
 
     ufunc = np.log1p
     gradient_text = ("d_out / (1 + x)",)
@@ -271,7 +271,7 @@ class Log1p(Called):
 
 
 class Expm1(Called):
-    """e ** x - 1, with all digits near 0; NumPy computes it on every backend."""
+    """The exponential of x less 1, e ** x - 1, with all digits near 0."""
 
     ufunc = np.expm1
     gradient_text = ("d_out * (out + 1)",)
@@ -280,14 +280,14 @@ class Expm1(Called):
         return (mul(dout, add(out, 1.0)),)
 
 
-exp = function_of_one(Exp(), "Return e ** x.")
-log = function_of_one(Log(), "Return the natural logarithm of x.")
-sqrt = function_of_one(Sqrt(), "Return the square root of x.")
-abs_ = function_of_one(Abs(), "Return the absolute value of x; the gradient is 0 at 0.", "abs_")
-sign = function_of_one(Sign(), "Return the sign of x: -1, 0 or 1; its gradient is zero.")
-tanh = function_of_one(Tanh(), "Return the hyperbolic tangent of x.")
-sigmoid = function_of_one(Sigmoid(), "Return 1 / (1 + e**-x).")
-log1p = function_of_one(Log1p(), "Return log(1 + x), with all digits near 0.")
-expm1 = function_of_one(Expm1(), "Return e ** x - 1, with all digits near 0.")
-erf = function_of_one(Erf(), "Return the error function of x.")
-softplus = function_of_one(Softplus(), "Return log(1 + e**x).")
+exp = of_one(Exp())
+log = of_one(Log())
+sqrt = of_one(Sqrt())
+abs_ = of_one(Abs(), "abs_")
+sign = of_one(Sign())
+tanh = of_one(Tanh())
+sigmoid = of_one(Sigmoid())
+log1p = of_one(Log1p())
+expm1 = of_one(Expm1())
+erf = of_one(Erf())
+softplus = of_one(Softplus())

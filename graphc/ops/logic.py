@@ -10,7 +10,13 @@ from graphc.ir.build import Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import Binary, Operand, Unary, binary, elements
+from graphc.ops.elementwise import (
+    BinaryFunction,
+    Function,
+    Operand,
+    binary,
+    elements,
+)
 from graphc.ops.functions import abs_
 from graphc.ops.select import Equal, NotEqual, equal, less, not_equal
 
@@ -26,7 +32,7 @@ def check_bits(op: Op, x: TensorType, role: str) -> None:
         )
 
 
-class Logic(NoGradient, Binary, base=True):
+class Logic(NoGradient, BinaryFunction, base=True):
     """The base of binary logical ops, on bools or on each bit of whole numbers."""
 
     gradient_text = ("", "")
@@ -61,7 +67,7 @@ class Xor(Logic):
         return call("not_equal", ins[0], ins[1])
 
 
-class Not(NoGradient, Unary):
+class Not(NoGradient, Function):
     """The negation: not x, or each bit of it inverted."""
 
     ufunc = np.invert

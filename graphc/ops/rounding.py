@@ -11,9 +11,9 @@ from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import (
-    Binary,
+    BinaryFunction,
+    Function,
     Operand,
-    Unary,
     binary,
     div,
     mul,
@@ -31,7 +31,7 @@ def distances_to_whole(x: Array) -> Array:
     return np.asarray(x - np.rint(x))
 
 
-class Rounding(NoGradient, Unary, base=True):
+class Rounding(NoGradient, Function, base=True):
     """The base of roundings to a whole number, in x's dtype."""
 
     is_exact = True
@@ -79,7 +79,7 @@ def round_(x: Value, *, name: str | None = None) -> Value:
     return apply(Round(), x, name=name)
 
 
-class WholeQuotient(NoGradient, Binary, base=True):
+class WholeQuotient(NoGradient, BinaryFunction, base=True):
     """The base of quotients of whole numbers; 0 where b is 0."""
 
     gradient_text = ("", "")
@@ -116,7 +116,7 @@ class TruncDiv(WholeQuotient):
         return floor + call("and", uneven, floor < 0).cast(floor.dtype)
 
 
-class Remainder(Binary, base=True):
+class Remainder(BinaryFunction, base=True):
     """The base of remainders of a / b; 0 for whole numbers where b is 0."""
 
     gradient_text = ("d_out", "-d_out * (a - out) / b")

@@ -13,7 +13,15 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
-from graphc.ops.elementwise import Binary, Operand, Unary, binary, elements, pair, unbroadcast
+from graphc.ops.elementwise import (
+    BinaryFunction,
+    Operand,
+    Unary,
+    binary,
+    elements,
+    pair,
+    unbroadcast,
+)
 
 __all__ = [
     "clip",
@@ -81,7 +89,7 @@ class ReluGrad(Op):
         return None, b.apply(ReluGrad(), ins[0], dout)
 
 
-class Maximum(Binary):
+class Maximum(BinaryFunction):
     """The larger of a and b; at a tie the gradient goes to a."""
 
     ufunc = np.maximum
@@ -96,7 +104,7 @@ class Maximum(Binary):
         return _chosen(greater_equal(ins[0], ins[1]), ins, dout)
 
 
-class Minimum(Binary):
+class Minimum(BinaryFunction):
     """The smaller of a and b; at a tie the gradient goes to a."""
 
     ufunc = np.minimum
@@ -181,7 +189,7 @@ class Where(Op):
         return None, da, unbroadcast(where(condition, 0.0, dout), ins[2])
 
 
-class Comparison(NoGradient, Binary, base=True):
+class Comparison(NoGradient, BinaryFunction, base=True):
     """The base of elementwise comparisons; the result is bool and has no gradient."""
 
     result = "bool"
