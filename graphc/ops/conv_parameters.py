@@ -9,20 +9,9 @@ from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Value, as_value
-from graphc.ir.init import (
-    Constant,
-    FromArray,
-    Initializer,
-    Normal,
-    Ones,
-    OutAt,
-    Uniform,
-    Zeros,
-    resolve,
-)
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.init import Zeros
 from graphc.ops.conv_layer import conv, conv_transpose
-from graphc.ops.source import Parameter
+from graphc.ops.source import parameter
 from graphc.ops.window import dimensions, sizes
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"]
@@ -189,9 +178,9 @@ def _trained(
     transposed = function is conv_transpose
     pair = (given, units // groups) if transposed else (units, given // groups)
     with b.all_or_nothing():
-        weight = _weight(x, f"{node}.weight", (*pair, *window), init, int(transposed))
-        vector = Parameter((units,), x.dtype, Zeros())
-        offset = b.apply(vector, name=f"{node}.bias") if bias else None
+        out, shape = int(transposed), (*pair, *window)
+        weight = parameter(b, f"{node}.weight", shape, x.dtype, init, out)
+        offset = parameter(b, f"{node}.bias", (units,), x.dtype, Zeros()) if bias else None
         return function(x, weight, offset, **how, name=node)
 
 
@@ -209,19 +198,3 @@ def _channels(function: str, x: Value, space: int) -> int:
         loc=caller_loc(),
         hint="images of one channel have a dimension for it: gc.unsqueeze(x, 1)" if flat else "",
     )
-
-
-def _weight(like: Value, name: str, shape: tuple[int, ...], init: Any, out: int) -> Value:
-    """Return a new weight, whose axis `out` has the output channels."""
-    try:
-        found = resolve(init, shape)
-        op = Parameter(shape, like.dtype, found if _placed(found) else OutAt(found, out))
-        TensorType(op.shape, op.dtype)
-    except ValueError as error:
-        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
-    return like.builder.apply(op, name=name)
-
-
-def _placed(init: Initializer) -> bool:
-    """Return whether an initializer ignores which axis has the output channels."""
-    return isinstance(init, (FromArray, Constant, Zeros, Ones, Normal, Uniform))
