@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from graphc.ops.activations import *
     from graphc.ops.arrange import *
     from graphc.ops.attention import *
+    from graphc.ops.autodiff import *
     from graphc.ops.conv_layer import *
     from graphc.ops.conv_parameters import *
     from graphc.ops.cumulative import *
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from graphc.ops.elementwise import *
     from graphc.ops.functions import *
     from graphc.ops.gather import *
-    from graphc.ops.gradient import *
     from graphc.ops.index import *
     from graphc.ops.linalg import *
     from graphc.ops.logic import *

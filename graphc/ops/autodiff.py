@@ -1,18 +1,26 @@
 """Reverse-mode differentiation: cotangents are new nodes of the graph that they differentiate.
 
-`vjp` serves the Backward pass and derivatives inside a net, `pullback` the gradient rules that
-differentiate a composition of ops.
+`vjp` serves the Backward pass and derivatives inside a net, which `grad` declares; `pullback` the
+gradient rules that differentiate a composition of ops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
 from graphc.base.work import spend_nodes
-from graphc.ir.build import Builder, Value
+from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.graph import Node
+from graphc.ir.op import Layer
+from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.ops.elementwise import Add
+from graphc.ops.reduce import broadcast_to
 from graphc.ops.slicing import Concat, joined_axis, slice_start
+from graphc.ops.source import constant
+
+__all__ = ["grad"]
 
 WALKED = 16
 """The number of nodes that are visited in the time in which one is made."""
@@ -162,20 +170,13 @@ def _upstream(
     nodes: Mapping[str, Node], names: Iterable[str], leaves: frozenset[str]
 ) -> list[Node]:
     """Return the named nodes and all that they depend on, up to the leaves, in graph order."""
-    seen: set[str] = set()
-    stack = list(names)
-    while stack:
-        name = stack.pop()
-        if name not in seen:
-            seen.add(name)
-            if name not in leaves:
-                stack.extend(nodes[name].inputs)
-    spend_nodes(len(seen) // WALKED)
+    needed = _needed(nodes, names, leaves)
+    spend_nodes(len(needed) // WALKED)
     found: list[Node] = []
     for node in reversed(nodes.values()):  # type: ignore[call-overload]
-        if node.name in seen:
+        if node.name in needed:
             found.append(node)
-            if len(found) == len(seen):
+            if len(found) == len(needed):
                 break
     return found[::-1]
 
@@ -190,13 +191,73 @@ def _depend_on(nodes: Iterable[Node], wrt: frozenset[str]) -> set[str]:
     return active
 
 
-def _needed(new: Mapping[str, Node], names: Iterable[str]) -> set[str]:
-    """Return the new nodes that the contributions are computed from."""
+def _needed(
+    nodes: Mapping[str, Node], names: Iterable[str], leaves: frozenset[str] = frozenset()
+) -> set[str]:
+    """Return the names of those `nodes` that the named ones are computed from, up to the leaves."""
     seen: set[str] = set()
-    stack = [name for name in names if name in new]
+    stack = list(names)
     while stack:
         name = stack.pop()
-        if name not in seen:
+        if name in nodes and name not in seen:
             seen.add(name)
-            stack.extend(operand for operand in new[name].inputs if operand in new)
+            if name not in leaves:
+                stack.extend(nodes[name].inputs)
     return seen
+
+
+class Gradient(Layer):
+    """The derivative of a scalar with respect to another value of the net."""
+
+    name = "grad"
+    needs_expansion = True
+    roles = ("of", "wrt")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        of, wrt = ins
+        if of.rank != 0 or not of.is_float:
+            raise ValueError(
+                f"of has shape {shape_text(of.shape)}, a gradient is taken of a scalar\n"
+                "reduce it first: gc.sum(value)"
+            )
+        if not wrt.is_float:
+            raise ValueError(f"wrt is {wrt.dtype}, gradients flow to floats")
+        return wrt
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        of, wrt = ins
+        one = constant(b, 1.0, of.dtype, name=f"{name}.one")
+        found = vjp(b, {of.name: one}, [wrt.name], prefix=f"{name}.d_")
+        if wrt.name in found:
+            return found[wrt.name]
+        zero = constant(b, 0.0, wrt.dtype, name=f"{name}.zero")
+        return broadcast_to(zero, wrt.shape, name=name)
+
+
+def grad(value: Value, wrt: Value | Sequence[Value]) -> Value | list[Value]:
+    """Return the derivative of a scalar value: one Value for each of `wrt`, of its shape.
+
+    Gradients are values like any other, so they can be differentiated again.  Where none flows, as
+    through argmax, they are 0.  Raise GraphError for a `wrt` that the value does not depend on at
+    all.
+    """
+    targets = [wrt] if isinstance(wrt, Value) else list(wrt)
+    for target in targets:
+        _check_depends(as_value("grad", value), as_value("grad", target))
+    found = [apply(Gradient(), value, target) for target in targets]
+    return found[0] if isinstance(wrt, Value) else found
+
+
+def _check_depends(value: Value, target: Value) -> None:
+    """Raise GraphError if no path leads from the target to the value, both of one net."""
+    if target.builder is not value.builder:
+        return  # refused when the node is made
+    if 0 in target.shape:
+        return  # it has no number to depend on
+    if target.name not in _needed(value.builder.nodes, [value.name]):
+        raise GraphError(
+            f"grad: {value.name!r} does not depend on {target.name!r}",
+            operands=[value.node.described("of"), target.node.described("wrt")],
+            loc=caller_loc(),
+            hint="compute the value from it, or leave it out: its derivative is 0",
+        )

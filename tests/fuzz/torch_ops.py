@@ -28,6 +28,7 @@ from graphc.ops.activations import (
     ThresholdedRelu,
 )
 from graphc.ops.attention import CausalSoftmax
+from graphc.ops.autodiff import Gradient
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.dropout import Dropout, DropoutMask
@@ -48,7 +49,6 @@ from graphc.ops.functions import (
     Tanh,
 )
 from graphc.ops.gather import Embedding, Gather
-from graphc.ops.gradient import Gradient
 from graphc.ops.index import Argmax, Argmin, OneHot, Pick, TopK
 from graphc.ops.linalg import AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor

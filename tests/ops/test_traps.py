@@ -10,9 +10,8 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import N, TensorType
-from graphc.ops.autodiff import vjp
+from graphc.ops.autodiff import grad, vjp
 from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.ops.gradient import grad
 from graphc.ops.linalg import AffineLayer, affine
 from graphc.ops.losses.classes import SoftmaxLoss, SvmLoss
 from graphc.ops.losses.elements import mse_loss
