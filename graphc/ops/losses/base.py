@@ -12,7 +12,7 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.op import Array, Layer
-from graphc.ir.tensor_type import TensorType, count, shape_text
+from graphc.ir.tensor_type import Shape, TensorType, count, shape_text
 from graphc.ops.elementwise import div, mul
 from graphc.ops.reduce import mean, sum_
 from graphc.ops.shape import reshape, transpose
@@ -31,9 +31,12 @@ class RowLoss(Layer, base=True):
 
     roles: ClassVar[tuple[str, ...]] = ("scores", "labels", "weight")
     optional: ClassVar[int] = 1
-    operands: ClassVar[int] = 2
-    """The number of operands before the weight."""
     reduction: str = "mean"
+
+    @property
+    def operands(self) -> int:
+        """The number of operands before the weight."""
+        return len(self.roles) - 1
 
     def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
         """Return the loss of each row."""
@@ -44,8 +47,11 @@ class RowLoss(Layer, base=True):
         raise NotImplementedError
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return the type of the rows' losses; raise ValueError if the operands do not fit."""
-        raise NotImplementedError
+        """Return the type of the rows' losses; raise ValueError if the operands do not fit.
+
+        This is for scores and labels.
+        """
+        return check_scores(ins, self.name)
 
     @property
     def counts_by(self) -> tuple[int, ...]:
@@ -137,6 +143,30 @@ def apply_loss(
     return apply(loss, *operands, *weights, name=name)
 
 
+def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
+    """Return the type (N,) of one number a row.
+
+    Raise ValueError unless scores (N, C) and labels (N,) fit.
+    """
+    scores, labels = ins
+    if scores.rank != 2 or not scores.is_float:
+        swapped = labels.rank == 2 and labels.is_float
+        hint = f"the scores come first: gc.{what}(scores, labels)" if swapped else ""
+        raise ValueError(f"scores are {scores}, {what} takes floats of shape (N, classes)\n{hint}")
+    if labels.is_float or labels.dtype == "bool":
+        raise ValueError(
+            f"labels are {labels.dtype}, {what} takes class numbers\n"
+            "declare them as net.input('y', (gc.N,), dtype='int64')"
+        )
+    if labels.shape != scores.shape[:1]:
+        raise ValueError(
+            f"labels have shape {shape_text(labels.shape)}, "
+            f"{what} takes one class number a row: {shape_text(scores.shape[:1])}\n"
+            "for one-hot rows write gc.argmax(labels, axis=1)"
+        )
+    return scores.with_shape(scores.shape[:1])
+
+
 class ElementLoss(RowLoss, base=True):
     """The base of losses of each element; a row's loss is the mean over its features."""
 
@@ -181,23 +211,18 @@ class Rows(NamedTuple):
 
 
 def by_class(
-    loss: RowLoss,
-    scores: Value,
-    labels: Value,
-    weight: Value | None,
-    node: str,
-    apply_to: Callable[[Rows, str], Value],
+    loss: RowLoss, given: Rows, node: str, apply_to: Callable[[Rows, str], Value]
 ) -> Value:
     """Apply a loss to the rows of scores (N, C, d1, ...) with labels (N, d1, ...).
 
     Labels of the scores' own shape are targets with a class axis too.  With reduction "none" the
     result has the labels' shape.  Raise GraphError if shapes do not fit.
     """
-    b = scores.builder
+    scores, labels, weight = given
     if scores.type.rank <= 2:
-        return apply_to(Rows(scores, labels, weight), node)
+        return apply_to(given, node)
     places = (scores.shape[0], *scores.shape[2:])
-    _check(b, loss, scores, labels, weight)
+    _check(loss, given, places)
     rows, classes = count(places), scores.shape[1]
 
     def flat(value: Value, part: str) -> Value:
@@ -214,8 +239,9 @@ def by_class(
     return reshape(apply_to(found, f"{node}.each"), places, name=node)
 
 
-def _check(b: Builder, loss: RowLoss, scores: Value, labels: Value, weight: Value | None) -> None:
-    places = (scores.shape[0], *scores.shape[2:])
+def _check(loss: RowLoss, given: Rows, places: Shape) -> None:
+    """Raise GraphError unless labels and weight have a number for each of the places."""
+    scores, labels, weight = given
     fits = labels.shape == scores.shape if labels.type.is_float else labels.shape == places
     if not fits:
         message = (
@@ -225,7 +251,7 @@ def _check(b: Builder, loss: RowLoss, scores: Value, labels: Value, weight: Valu
         if labels.shape == scores.shape[:-1]:
             axes = (0, scores.type.rank - 1, *range(1, scores.type.rank - 1))
             message += f"; classes come second: gc.transpose(scores, {axes})"
-        raise b.error(loss, message, (scores, labels))
+        raise scores.builder.error(loss, message, (scores, labels))
     if weight is not None and weight.shape != places:
         message = f"weight is {weight.type}, there must be one for each label: {shape_text(places)}"
-        raise b.error(loss, message, (scores, labels, weight))
+        raise scores.builder.error(loss, message, (scores, labels, weight))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from graphc.ops.elementwise import add, mul, neg, sub
 from graphc.ops.functions import log_softmax
 from graphc.ops.index import pick
 from graphc.ops.losses.base import ElementLoss, RowLoss, Rows, apply_loss, by_class
-from graphc.ops.losses.labels import LabelHit, SoftmaxRows, SvmRows, check_scores
+from graphc.ops.losses.labels import LabelHit, SoftmaxRows, SvmRows
 from graphc.ops.losses.rows import SoftNllLoss
 from graphc.ops.pow import power
 from graphc.ops.reduce import mean, sum_
@@ -39,9 +39,6 @@ class NllLoss(RowLoss):
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "labels", "weight")
     label_smoothing: float = 0.0
     ignore: int | None = None
-
-    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        return check_scores(ins[:2], self.name)
 
     def reference_rows(self, ins: Sequence[Array]) -> Array:
         logs, labels = ins
@@ -94,11 +91,10 @@ class WeightedNllLoss(NllLoss):
 
     name = "weighted_nll_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "labels", "class_weight", "weight")
-    operands = 3
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
         logs, class_weight = ins[0], ins[2]
-        rows = super().infer_rows(ins)
+        rows = super().infer_rows(ins[:2])
         if class_weight != logs.with_shape(logs.shape[1:]):
             raise ValueError(
                 f"class_weight is {class_weight}, log_probs are {logs}\n"
@@ -145,36 +141,51 @@ def nll_loss(
     "mean" divides by the sum of weight * class_weight[label] over the other rows.
     """
     b = as_value("nll_loss", log_probs).builder
-    node = b.free_name("nll_loss", name)
-    with b.all_or_nothing():
-        return labelled(log_probs, labels, weight, reduction, 0.0, class_weight, ignore, node)
-
-
-def labelled(
-    logs: Value,
-    labels: Value,
-    weight: Value | None,
-    reduction: str,
-    label_smoothing: float,
-    class_weight: Any,
-    ignore: int | None,
-    node: str,
-) -> Value:
-    """Return `nll_loss` with label smoothing; its last node is named `node`."""
     as_value("nll_loss", labels)
-    kind = NllLoss if class_weight is None else WeightedNllLoss
-    label = None if ignore is None else checked_whole(f"{node}: ignore", ignore, None)
-    loss = kind(reduction, label_smoothing, label)
-    more = () if class_weight is None else (class_weights(logs, class_weight, node),)
+    node = b.free_name("nll_loss", name)
+    how = Options(reduction, class_weight, ignore)
+    with b.all_or_nothing():
+        return _nll(Rows(log_probs, labels, weight), how, node)
+
+
+class Options(NamedTuple):
+    """How losses by labels are reduced, weighted and smoothed."""
+
+    reduction: str
+    class_weight: Any
+    ignore: int | None
+    smoothing: float = 0.0
+
+
+def _nll(given: Rows, how: Options, node: str) -> Value:
+    """Return `nll_loss` with label smoothing; its last node is named `node`."""
+    ignore = None if how.ignore is None else checked_whole(f"{node}: ignore", how.ignore, None)
+    kind = NllLoss if how.class_weight is None else WeightedNllLoss
+    loss = kind(how.reduction, how.smoothing, ignore)
+    more = [] if how.class_weight is None else [_class_weights(given.scores, how, node)]
 
     def apply_to(rows: Rows, name: str) -> Value:
         return apply_loss(loss, rows.scores, rows.labels, *more, weight=rows.weight, name=name)
 
-    return by_class(loss, logs, labels, weight, node, apply_to)
+    return by_class(loss, given, node, apply_to)
 
 
-def class_weights(logs: Value, given: Any, node: str) -> Value:
-    """Return class weights as a value; numbers become a constant."""
+def _soft_nll(rows: Rows, how: Options, node: str) -> Value:
+    """Return `nll_loss` for labels that are probabilities; its last node is named `node`."""
+    logs, target, weight = rows
+    if how.class_weight is not None:
+        logs = mul(logs, _class_weights(logs, how, node), name=f"{node}.scaled")
+    if how.smoothing:
+        classes = target.shape[1]
+        assert isinstance(classes, int)
+        kept = mul(target, 1 - how.smoothing)
+        target = add(kept, how.smoothing / classes, name=f"{node}.smoothed")
+    return apply_loss(SoftNllLoss(how.reduction), logs, target, weight=weight, name=node)
+
+
+def _class_weights(logs: Value, how: Options, node: str) -> Value:
+    """Return the class weights as a value; numbers become a constant."""
+    given = how.class_weight
     if isinstance(given, Value):
         return given
     return constant(logs.builder, np.asarray(given, float), logs.dtype, f"{node}.class_weight")
@@ -189,9 +200,6 @@ class SoftmaxLoss(RowLoss):
 
     name = "softmax_loss"
     label_smoothing: float = 0.0
-
-    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        return check_scores(ins, self.name)
 
     def reference_rows(self, ins: Sequence[Array]) -> Array:
         rows, (scores, labels) = SoftmaxRows().reference(ins), ins
@@ -232,45 +240,30 @@ def softmax_loss(
     hint = "0.1 leaves 90 % of the target to the label"
     what = "softmax_loss: label_smoothing"
     share = checked_number(what, label_smoothing, least=0, most=1, hint=hint)
-    loss = SoftmaxLoss(reduction, share)
+    loss, how = SoftmaxLoss(reduction, share), Options(reduction, class_weight, ignore, share)
     soft = labels.type.is_float and labels.shape == scores.shape
     if soft and ignore is not None:
         message = "ignore is a label, the labels are probabilities\ngive such a row the weight 0"
         raise b.error(loss, message, (scores, labels))
-    if scores.type.rank <= 2 and class_weight is None and ignore is None and not soft:
+    plain = class_weight is None and ignore is None and not soft
+    if scores.type.rank <= 2 and plain:
         return apply_loss(loss, scores, labels, weight=weight, name=name)
     node = b.free_name("softmax_loss", name)
 
     def apply_to(rows: Rows, last: str) -> Value:
-        if not soft and class_weight is None and ignore is None:
+        if plain:
             return apply_loss(loss, rows.scores, rows.labels, weight=rows.weight, name=last)
         rows = rows._replace(scores=log_softmax(rows.scores, name=f"{last}.log"))
-        if soft:
-            return _soft(rows, reduction, share, class_weight, last)
-        return labelled(*rows, reduction, share, class_weight, ignore, last)
+        return _soft_nll(rows, how, last) if soft else _nll(rows, how, last)
 
     with b.all_or_nothing():
-        return by_class(loss, scores, labels, weight, node, apply_to)
-
-
-def _soft(rows: Rows, reduction: str, share: float, class_weight: Any, node: str) -> Value:
-    logs, target, weight = rows
-    if class_weight is not None:
-        logs = mul(logs, class_weights(logs, class_weight, node), name=f"{node}.scaled")
-    if share:
-        classes = target.shape[1]
-        assert isinstance(classes, int)
-        target = add(mul(target, 1 - share), share / classes, name=f"{node}.smoothed")
-    return apply_loss(SoftNllLoss(reduction), logs, target, weight=weight, name=node)
+        return by_class(loss, Rows(scores, labels, weight), node, apply_to)
 
 
 class SvmLoss(RowLoss):
     """sum over j != y of max(0, s_j - s_y + 1) of each row; not divided by the classes."""
 
     name = "svm_loss"
-
-    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        return check_scores(ins, self.name)
 
     def reference_rows(self, ins: Sequence[Array]) -> Array:
         return SvmRows().reference(ins)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,10 +13,11 @@ from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
-from graphc.ir.tensor_type import TensorType, shape_text
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import mul, sub
 from graphc.ops.functions import Softmax, abs_, softmax
 from graphc.ops.index import ByIndex, OneHot, argmax, hit
+from graphc.ops.losses.base import check_scores
 from graphc.ops.reduce import broadcast_to, mean, sum_
 from graphc.ops.select import equal
 from graphc.ops.shape import as_dtype, cast, reshape
@@ -24,34 +26,10 @@ from graphc.ops.source import constant
 __all__ = ["accuracy", "mean_absolute_error"]
 
 
-def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
-    """Return the type (N,) of one number a row.
-
-    Raise ValueError unless scores (N, C) and labels (N,) fit.
-    """
-    scores, labels = ins
-    if scores.rank != 2 or not scores.is_float:
-        swapped = labels.rank == 2 and labels.is_float
-        hint = f"the scores come first: gc.{what}(scores, labels)" if swapped else ""
-        raise ValueError(f"scores are {scores}, {what} takes floats of shape (N, classes)\n{hint}")
-    if labels.is_float or labels.dtype == "bool":
-        raise ValueError(
-            f"labels are {labels.dtype}, {what} takes class numbers\n"
-            "declare them as net.input('y', (gc.N,), dtype='int64')"
-        )
-    if labels.shape != scores.shape[:1]:
-        raise ValueError(
-            f"labels have shape {shape_text(labels.shape)}, "
-            f"{what} takes one class number a row: {shape_text(scores.shape[:1])}\n"
-            "for one-hot rows write gc.argmax(labels, axis=1)"
-        )
-    return scores.with_shape(scores.shape[:1])
-
-
 class LabelledRows(Op, base=True):
     """The base of losses with one number a row, of scores (N, C) with labels (N,)."""
 
-    roles = ("scores", "labels")
+    roles: ClassVar[tuple[str, ...]] = ("scores", "labels")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return check_scores(ins, self.name)
@@ -67,7 +45,7 @@ class LabelledRows(Op, base=True):
         return {1: classes} if isinstance(classes, int) else {}
 
 
-class LabelledGrad(Op, base=True):
+class LabelledGrad(LabelledRows, base=True):
     """The base of their gradients: the cotangent of scores (N, C) from that of the rows (N,)."""
 
     roles = ("scores", "labels", "drows")
@@ -78,15 +56,8 @@ class LabelledGrad(Op, base=True):
             raise ValueError(f"drows are {drows}, scores are {scores}")
         return scores
 
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "columns"
-
     def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "row", "row"
-
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        classes = ins[0].shape[1]
-        return {1: classes} if isinstance(classes, int) else {}
 
 
 class SoftmaxRows(LabelledRows):

@@ -57,7 +57,6 @@ class CosineLoss(RowLoss):
 
     name = "cosine_loss"
     roles: ClassVar[tuple[str, ...]] = ("a", "b", "target", "weight")
-    operands = 3
     margin: float = 0.0
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
