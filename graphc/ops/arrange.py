@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -17,7 +18,7 @@ from graphc.ir.tensor_type import Batch, Dim, Shape, broadcast, normal_axes, sha
 from graphc.ops.reduce import BroadcastTo, broadcast_to
 from graphc.ops.select import Where
 from graphc.ops.shape import Reshape, reshape
-from graphc.ops.slicing import Concat, Cut, Slice, concat
+from graphc.ops.slicing import Concat, Slice, concat
 from graphc.ops.source import constant
 
 __all__ = [
@@ -54,15 +55,12 @@ def split(
     """
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
-    lengths = _lengths(op, x, size, parts)
-    found: list[Value] = []
+    ends = [0, *accumulate(_lengths(op, x, size, parts))]
     with x.builder.all_or_nothing():
-        for i, length in enumerate(lengths):
-            start = sum(lengths[:i])
-            cut: Cut = (place, start, start + length, 1)
-            part = None if name is None else f"{name}.{i}"
-            found.append(x.builder.apply(Slice((cut,)), x, name=part))
-    return found
+        return [
+            cut(x, place, start, stop, None if name is None else f"{name}.{i}")
+            for i, (start, stop) in enumerate(pairwise(ends))
+        ]
 
 
 def _lengths(op: Op, x: Value, size: int, parts: Any) -> list[int]:
@@ -174,7 +172,7 @@ def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Valu
     x = as_value("flip", x)
     chosen = range(x.type.rank) if axis is None else axis
     sizes = zip(axes_of(op, x, chosen), fixed_sizes(op, x, chosen), strict=True)
-    cuts: tuple[Cut, ...] = tuple((place, size - 1, -1, -1) for place, size in sizes)
+    cuts = tuple((place, size - 1, -1, -1) for place, size in sizes)
     return x.builder.apply(Slice(cuts), x, name=name)
 
 
@@ -188,8 +186,7 @@ def roll(
     with x.builder.all_or_nothing():
         if not start:
             return reshape(x, x.shape, name=name)  # only names the result
-        cuts: tuple[Cut, Cut] = (place, start, size, 1), (place, 0, start, 1)
-        return concat([x.builder.apply(Slice((cut,)), x) for cut in cuts], place, name=name)
+        return concat([cut(x, place, start, size), cut(x, place, 0, start)], place, name=name)
 
 
 def tril(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
@@ -214,6 +211,11 @@ def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:
     with x.builder.all_or_nothing():
         inside = constant(x.builder, np.tri(rows, columns, diagonal, dtype=bool) == lower)
         return x.builder.apply(op, inside, x, constant(x.builder, 0, x.dtype), name=name)
+
+
+def cut(x: Value, axis: int, start: int, stop: int, name: str | None = None) -> Value:
+    """Return the entries of x from `start` up to `stop` along an axis of fixed size."""
+    return x.builder.apply(Slice(((axis, start, stop, 1),)), x, name=name)
 
 
 def axes_of(op: Op, x: Value, axis: Axes, more: int = 0) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex
@@ -12,14 +13,14 @@ from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType, normal_axis
-from graphc.ops.arrange import axes_of, fixed_sizes, flip
+from graphc.ops.arrange import axes_of, cut, fixed_sizes, flip
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import abs_, exp, log, sqrt
 from graphc.ops.logic import isfinite
 from graphc.ops.reduce import Axes, broadcast_to, max_, reduced_shape, sum_
 from graphc.ops.select import not_equal, where
 from graphc.ops.shape import reshape, stop_gradient, transpose
-from graphc.ops.slicing import Cut, Slice, concat
+from graphc.ops.slicing import Slice, concat
 from graphc.ops.source import constant
 
 __all__ = ["cumprod", "cumsum", "l1_norm", "l2_norm", "logsumexp", "prod", "sum_squares"]
@@ -32,9 +33,8 @@ def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | Non
     right at 0.
     """
     x = as_value("prod", x)
-    chosen = range(x.type.rank) if axis is None else axis
-    axes, op = axes_of(Slice(()), x, chosen), Slice(())
-    size = int(np.prod(fixed_sizes(op, x, chosen)))
+    op, chosen = Slice(()), range(x.type.rank) if axis is None else axis
+    axes, size = axes_of(op, x, chosen), math.prod(fixed_sizes(op, x, chosen))
     rest = tuple(i for i in range(x.type.rank) if i not in axes)
     kept = tuple(x.shape[i] for i in rest)
     if size == 0:
@@ -46,8 +46,8 @@ def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | Non
         flat, last = reshape(moved, (*kept, size)), len(kept)
         while size > 1:
             half = size // 2
-            halves = mul(_along(flat, last, 0, half), _along(flat, last, half, 2 * half))
-            flat = concat([halves, _along(flat, last, size - 1, size)]) if size % 2 else halves
+            halves = mul(cut(flat, last, 0, half), cut(flat, last, half, 2 * half))
+            flat = concat([halves, cut(flat, last, size - 1, size)]) if size % 2 else halves
             size -= half
         return reshape(flat, reduced_shape(x.shape, axes, keepdims), name=name)
 
@@ -174,8 +174,8 @@ def cumprod(
             found = _shifted(found, place, size)
         distance = 1
         while distance < size:
-            start, rest = _along(found, place, 0, distance), _along(found, place, distance, size)
-            before = _along(found, place, 0, size - distance)
+            start, rest = cut(found, place, 0, distance), cut(found, place, distance, size)
+            before = cut(found, place, 0, size - distance)
             found = concat([start, mul(rest, before)], place)
             distance *= 2
         found = flip(found, place) if reverse else found
@@ -186,9 +186,4 @@ def _shifted(x: Value, axis: int, size: int) -> Value:
     """Return a 1, followed by all entries but the last."""
     shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
     ones = broadcast_to(constant(x.builder, 1, x.dtype), shape)
-    return concat([ones, _along(x, axis, 0, size - 1)], axis) if size > 1 else ones
-
-
-def _along(x: Value, axis: int, start: int, stop: int) -> Value:
-    cut: Cut = (axis, start, stop, 1)
-    return x.builder.apply(Slice((cut,)), x)
+    return concat([ones, cut(x, axis, 0, size - 1)], axis) if size > 1 else ones
