@@ -13,16 +13,14 @@ from typing import Any, ClassVar, SupportsIndex
 import numpy as np
 
 from graphc.base.arguments import checked_number, whole
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.init import Normal
 from graphc.ir.op import Array, Cotangents, Iteration, Op, shared
 from graphc.ir.tensor_type import Dim, TensorType, shape_text
 from graphc.ops.dropout import dropout as dropout_layer
 from graphc.ops.elementwise import add, mul, neg, sub
-from graphc.ops.functions import softmax
+from graphc.ops.functions import Softmax
 from graphc.ops.linalg import MatMul, affine
 from graphc.ops.reduce import sum_
 from graphc.ops.select import where
@@ -92,12 +90,8 @@ def _sizes(what: str, x: Value, *, even: bool = True) -> tuple[int, int]:
     fits = x.type.is_float and isinstance(width, int) and not (even and width % 2)
     if fits and isinstance(steps, int) and isinstance(width, int):
         return steps, width
-    raise GraphError(
-        f"{what}: x is {x.type}",
-        operands=[x.node.described("x")],
-        loc=caller_loc(),
-        hint=f"it must be floats of shape (..., T, C){' with an even C' if even else ''}",
-    )
+    hint = f"it must be floats of shape (..., T, C){' with an even C' if even else ''}"
+    raise misfit(f"{what}: x is {x.type}\n{hint}", x=x)
 
 
 @dataclass(frozen=True)
@@ -173,7 +167,7 @@ def attention(
     fit.
     """
     b = as_value("attention", q).builder
-    width = _checked(b, q, k, v)
+    width = _checked(q, k, v)
     node = b.free_name("attention", name)
     factor = 1 / sqrt(width) if scale is None else checked_number("attention: scale", scale)
     with b.all_or_nothing():
@@ -181,13 +175,14 @@ def attention(
         scores = mul(products, factor, name=f"{node}.scores")
         if mask is not None:
             scores = _masked(scores, mask, f"{node}.masked")
-        weights = _weights(b, scores, causal, f"{node}.weights")
+        op = CausalSoftmax(scores.shape[-2]) if causal else Softmax()
+        weights = b.apply(op, scores, name=f"{node}.weights")
         if dropout:
             weights = dropout_layer(weights, drop_prob=dropout, name=f"{node}.dropped")
         return b.apply(shared(MatMul), weights, v, name=node)
 
 
-def _checked(b: Builder, q: Value, k: Value, v: Value) -> int:
+def _checked(q: Value, k: Value, v: Value) -> int:
     """Return the width of a key; raise GraphError if the shapes do not fit."""
     ranks = all(value.type.rank >= 2 for value in (q, k, v))
     width = q.shape[-1] if q.type.rank else None
@@ -195,24 +190,14 @@ def _checked(b: Builder, q: Value, k: Value, v: Value) -> int:
     if fits and isinstance(width, int):
         return width
     shapes = ", ".join(shape_text(value.shape) for value in (q, k, v))
-    raise GraphError(
-        f"attention: q, k, v have shapes {shapes}",
-        operands=[value.node.described(role) for role, value in zip("qkv", (q, k, v), strict=True)],
-        loc=caller_loc(),
-        hint="they must be (..., T, D), (..., S, D) and (..., S, E)",
-    )
+    hint = "they must be (..., T, D), (..., S, D) and (..., S, E)"
+    raise misfit(f"attention: q, k, v have shapes {shapes}\n{hint}", q=q, k=k, v=v)
 
 
 def _masked(scores: Value, mask: Value, name: str) -> Value:
     if mask.dtype == "bool":
         return where(mask, scores, -np.inf, name=name)
     return add(scores, mask, name=name)
-
-
-def _weights(b: Builder, scores: Value, causal: bool, name: str) -> Value:
-    if causal:
-        return b.apply(CausalSoftmax(scores.shape[-2]), scores, name=name)
-    return softmax(scores, -1, name=name)
 
 
 def multi_head_attention(
@@ -235,14 +220,14 @@ def multi_head_attention(
     multiple of `heads`.
     """
     b = as_value("multi_head_attention", x).builder
-    count = _heads(b, x, heads)
+    count, width = _heads(x, heads)
     node = b.free_name("multi_head_attention", name)
     source = x if context is None else context
     with b.all_or_nothing():
 
         def part(value: Value, role: str) -> Value:
-            layer = affine(value, _width(x), bias=bias, axis=-1, init=init, name=f"{node}.{role}")
-            apart = reshape(layer, (*layer.shape[:2], count, _width(x) // count))
+            layer = affine(value, width, bias=bias, axis=-1, init=init, name=f"{node}.{role}")
+            apart = reshape(layer, (*layer.shape[:2], count, width // count))
             return transpose(apart, (0, 2, 1, 3), name=f"{node}.{role}.heads")
 
         q, k, v = part(x, "q"), part(source, "k"), part(source, "v")
@@ -250,22 +235,16 @@ def multi_head_attention(
             q, k, v, mask=mask, causal=causal, dropout=dropout, name=f"{node}.attention"
         )
         joined = reshape(transpose(seen, (0, 2, 1, 3)), x.shape, name=f"{node}.joined")
-        return affine(joined, _width(x), bias=bias, axis=-1, init=init, name=node)
+        return affine(joined, width, bias=bias, axis=-1, init=init, name=node)
 
 
-def _width(x: Value) -> int:
-    width = x.shape[-1]
-    assert isinstance(width, int), "it has been checked"
-    return width
-
-
-def _heads(b: Builder, x: Value, heads: object) -> int:
+def _heads(x: Value, heads: object) -> tuple[int, int]:
+    """Return the number of heads and the width of x; raise GraphError if they do not fit."""
     count, width = whole(heads, 1), x.shape[-1] if x.type.rank == 3 else None
     if count is not None and isinstance(width, int) and width % count == 0:
-        return count
-    raise GraphError(
-        f"multi_head_attention: x has shape {shape_text(x.shape)}, heads is {heads!r}",
-        operands=[x.node.described("x")],
-        loc=caller_loc(),
-        hint="x must be (N, T, C), and C a multiple of heads",
+        return count, width
+    raise misfit(
+        f"multi_head_attention: x has shape {shape_text(x.shape)}, heads is {heads!r}\n"
+        "x must be (N, T, C), and C a multiple of heads",
+        x=x,
     )

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.base.work import spend_nodes
-from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.build import Builder, Value, apply, as_value, misfit
 from graphc.ir.graph import Node
 from graphc.ir.op import Layer
 from graphc.ir.tensor_type import TensorType, shape_text
@@ -255,9 +253,9 @@ def _check_depends(value: Value, target: Value) -> None:
     if 0 in target.shape:
         return  # it has no number to depend on
     if target.name not in _needed(value.builder.nodes, [value.name]):
-        raise GraphError(
-            f"grad: {value.name!r} does not depend on {target.name!r}",
-            operands=[value.node.described("of"), target.node.described("wrt")],
-            loc=caller_loc(),
-            hint="compute the value from it, or leave it out: its derivative is 0",
+        raise misfit(
+            f"grad: {value.name!r} does not depend on {target.name!r}\n"
+            "compute the value from it, or leave it out: its derivative is 0",
+            of=value,
+            wrt=target,
         )

@@ -8,7 +8,7 @@ from typing import Any
 from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.ir.build import Value, as_value
+from graphc.ir.build import Value, as_value, misfit
 from graphc.ir.init import Zeros
 from graphc.ops.conv_layer import conv, conv_transpose
 from graphc.ops.source import parameter
@@ -191,10 +191,7 @@ def _channels(function: str, x: Value, space: int) -> int:
     channels = x.shape[1] if x.type.rank == space + 2 else None
     if isinstance(channels, int) and x.type.is_float:
         return channels
-    flat = x.type.rank == space + 1
-    raise GraphError(
-        f"{function}: x is {x.type}, {op} takes floats of shape (N, channels, {dimensions(space)})",
-        operands=[x.node.described("x")],
-        loc=caller_loc(),
-        hint="images of one channel have a dimension for it: gc.unsqueeze(x, 1)" if flat else "",
-    )
+    message = f"x is {x.type}, {op} takes floats of shape (N, channels, {dimensions(space)})"
+    if x.type.rank == space + 1:
+        message += "\nimages of one channel have a dimension for it: gc.unsqueeze(x, 1)"
+    raise misfit(f"{function}: {message}", x=x)

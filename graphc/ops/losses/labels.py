@@ -8,9 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType
@@ -232,7 +230,7 @@ def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
     try:
         check_scores((scores.type, labels.type), "accuracy")
     except ValueError as error:
-        raise _misfit("accuracy", str(error), scores=scores, labels=labels) from None
+        raise misfit(f"accuracy: {error}", scores=scores, labels=labels) from None
     hits = equal(argmax(scores, 1), as_dtype(labels, "int64"))
     return mean(cast(hits, scores.dtype), name=name)
 
@@ -245,19 +243,9 @@ def mean_absolute_error(prediction: Value, target: Value, *, name: str | None = 
     prediction = as_value("mean_absolute_error", prediction)
     target = as_value("mean_absolute_error", target)
     if prediction.type != target.type or not prediction.type.is_float:
-        sentence = f"prediction is {prediction.type}, target is {target.type}; they must be equal"
+        message = f"prediction is {prediction.type}, target is {target.type}; they must be equal"
         hint = "a silent broadcast would compare every row with every other"
-        raise _misfit(
-            "mean_absolute_error", f"{sentence}\n{hint}", prediction=prediction, target=target
+        raise misfit(
+            f"mean_absolute_error: {message}\n{hint}", prediction=prediction, target=target
         )
     return mean(abs_(prediction - target), name=name)
-
-
-def _misfit(what: str, text: str, **operands: Value) -> GraphError:
-    sentence, _, hint = text.partition("\n")
-    return GraphError(
-        f"{what}: {sentence}",
-        operands=[value.node.described(role) for role, value in operands.items()],
-        loc=caller_loc(),
-        hint=hint,
-    )
