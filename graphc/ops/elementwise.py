@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -264,6 +264,49 @@ def binary(op: Op, a: Operand, b: Operand, name: str | None = None) -> Value:
     """Apply a binary op; a Python number takes the dtype of the other operand."""
     left, right = pair(op.name, a, b)
     return left.builder.apply(op, left, right, name=name)
+
+
+class OfOne(Protocol):
+    """A function of `graphc` that applies an op without attributes to one value."""
+
+    def __call__(self, x: Value, *, name: str | None = None) -> Value: ...
+
+
+class OfTwo(Protocol):
+    """A function of `graphc` that applies an op without attributes to two values."""
+
+    def __call__(self, a: Operand, b: Operand, *, name: str | None = None) -> Value: ...
+
+
+def of_one(op: Op, called: str = "") -> OfOne:
+    """Return the function that applies an op to a value; its name is by default the op's."""
+
+    def function(x: Value, *, name: str | None = None) -> Value:
+        return apply(op, x, name=name)
+
+    return _described(function, op, called)
+
+
+def of_two(op: Op, called: str = "") -> OfTwo:
+    """Return the function that applies an op to two values, of which one may be a number."""
+
+    def function(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+        return binary(op, a, b, name)
+
+    return _described(function, op, called)
+
+
+F = TypeVar("F", OfOne, OfTwo)
+
+
+def _described(function: F, op: Op, called: str) -> F:
+    """Name a function, and say in the words of its op what it returns."""
+    made: Any = function
+    made.__name__ = made.__qualname__ = called or op.name
+    made.__module__ = type(op).__module__
+    result = type(op).__doc__ or ""
+    made.__doc__ = f"Return {result[:1].lower()}{result[1:]}"
+    return function
 
 
 def pair(op_name: str, a: Any, b: Any) -> tuple[Value, Value]:

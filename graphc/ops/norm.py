@@ -13,10 +13,10 @@ from graphc.ir.expr import Axis, Broadcast, Expr, call
 from graphc.ir.init import Ones, Zeros
 from graphc.ir.op import Array, Cotangents, Iteration, Layer, Op
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.arithmetic import power
 from graphc.ops.autodiff import pullback
 from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import sqrt
-from graphc.ops.pow import power
 from graphc.ops.reduce import mean, sum_
 from graphc.ops.shape import channels_first, channels_last, pixels, reshape
 from graphc.ops.source import Parameter, State

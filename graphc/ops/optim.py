@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import TensorType
-
-Number = TypeVar("Number", Array, Expr)
 
 _COUNT = TensorType((), "int64")
 
@@ -55,6 +53,17 @@ class UpdateOp(Op, base=True):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"
 
+    def next(self, ins: Sequence[Any]) -> Any:
+        """Return the next value, of arrays or of expressions, where one formula serves both."""
+        raise NotImplementedError(f"op {self.name} has no formula")
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(self.next(ins))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        result: Expr = self.next(ins)
+        return result
+
 
 class SlotOp(UpdateOp, base=True):
     """The next value of a slot, from the old one, the gradient, and with decay the parameter."""
@@ -68,7 +77,7 @@ class SlotOp(UpdateOp, base=True):
         return 3 if self.decay else 2
 
 
-def _decayed(decay: float, g: Number, p: Sequence[Number]) -> Number:
+def _decayed(decay: float, g: Any, p: Sequence[Any]) -> Any:
     """Return g + decay * p, for arrays or expressions; g if there is no decay."""
     return g + decay * p[0] if decay else g
 
@@ -84,11 +93,7 @@ class Momentum(SlotOp):
     mu: float
     decay: float = 0.0
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        v, g, *p = ins
-        return np.asarray(self.mu * v + _decayed(self.decay, g, p))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
         v, g, *p = ins
         return self.mu * v + _decayed(self.decay, g, p)
 
@@ -103,11 +108,7 @@ class SgdStep(UpdateOp):
     operations = 2
     decay: float = 0.0
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        p, g, rate = ins
-        return np.asarray(p - rate * _decayed(self.decay, g, [p]))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
         p, g, rate = ins
         return p - rate * _decayed(self.decay, g, [p])
 
@@ -132,11 +133,7 @@ class NesterovStep(UpdateOp):
             raise ValueError(f"mu is {self.mu}, it must be above 0")
         return super().infer(ins)
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        p, v, g, rate = ins
-        return np.asarray(p - rate * (_decayed(self.decay, g, [p]) + self.mu * v))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
         p, v, g, rate = ins
         return p - rate * (_decayed(self.decay, g, [p]) + self.mu * v)
 
@@ -152,11 +149,7 @@ class AdamMean(SlotOp):
     beta1: float
     decay: float = 0.0
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        m, g, *p = ins
-        return np.asarray(self.beta1 * m + (1 - self.beta1) * _decayed(self.decay, g, p))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
         m, g, *p = ins
         return self.beta1 * m + (1 - self.beta1) * _decayed(self.decay, g, p)
 
@@ -172,12 +165,7 @@ class AdamSquare(SlotOp):
     beta2: float
     decay: float = 0.0
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        s, g, *p = ins
-        g = _decayed(self.decay, g, p)
-        return np.asarray(self.beta2 * s + (1 - self.beta2) * (g * g))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
         s, g, *p = ins
         g = _decayed(self.decay, g, p)
         return self.beta2 * s + (1 - self.beta2) * (g * g)

@@ -13,10 +13,10 @@ from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Ones, Zeros
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import Batch, Dim, TensorType, count
+from graphc.ops.arithmetic import power
 from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import sqrt
 from graphc.ops.norm import check_features, columns
-from graphc.ops.pow import power
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter, State

@@ -17,8 +17,9 @@ from graphc.ops.elementwise import (
     BinaryFunction,
     Operand,
     Unary,
-    binary,
     elements,
+    of_one,
+    of_two,
     pair,
     unbroadcast,
 )
@@ -39,7 +40,7 @@ __all__ = [
 
 
 class Relu(Unary):
-    """The relu max(x, 0); NaN stays NaN.  The gradient reads the output and is 0 at x <= 0."""
+    """The relu max(x, 0); NaN stays NaN, and the gradient is 0 at x <= 0."""
 
     is_exact = True
     onnx = "Relu"
@@ -90,7 +91,7 @@ class ReluGrad(Op):
 
 
 class Maximum(BinaryFunction):
-    """The larger of a and b; at a tie the gradient goes to a."""
+    """The larger of a and b, broadcast; at a tie the gradient goes to a."""
 
     ufunc = np.maximum
     is_exact = True
@@ -105,7 +106,7 @@ class Maximum(BinaryFunction):
 
 
 class Minimum(BinaryFunction):
-    """The smaller of a and b; at a tie the gradient goes to a."""
+    """The smaller of a and b, broadcast; at a tie the gradient goes to a."""
 
     ufunc = np.minimum
     is_exact = True
@@ -201,14 +202,14 @@ class Comparison(NoGradient, BinaryFunction, base=True):
 
 
 class Less(Comparison):
-    """The comparison a < b."""
+    """Whether a < b, as bool."""
 
     ufunc = np.less
     onnx = "Less"
 
 
 class LessEqual(Comparison):
-    """The comparison a <= b."""
+    """Whether a <= b, as bool."""
 
     name = "less_equal"
     ufunc = np.less_equal
@@ -216,14 +217,14 @@ class LessEqual(Comparison):
 
 
 class Greater(Comparison):
-    """The comparison a > b."""
+    """Whether a > b, as bool."""
 
     ufunc = np.greater
     onnx = "Greater"
 
 
 class GreaterEqual(Comparison):
-    """The comparison a >= b."""
+    """Whether a >= b, as bool."""
 
     name = "greater_equal"
     ufunc = np.greater_equal
@@ -231,32 +232,22 @@ class GreaterEqual(Comparison):
 
 
 class Equal(Comparison):
-    """The comparison a == b."""
+    """Whether a == b, as bool."""
 
     ufunc = np.equal
     onnx = "Equal"
 
 
 class NotEqual(Comparison):
-    """The comparison a != b."""
+    """Whether a != b, as bool."""
 
     name = "not_equal"
     ufunc = np.not_equal
 
 
-def relu(x: Value, *, name: str | None = None) -> Value:
-    """Return max(x, 0) for x of any shape."""
-    return apply(shared(Relu), x, name=name)
-
-
-def maximum(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return the larger of two values, broadcast."""
-    return binary(Maximum(), a, b, name)
-
-
-def minimum(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return the smaller of two values, broadcast."""
-    return binary(Minimum(), a, b, name)
+relu = of_one(Relu())
+maximum = of_two(Maximum())
+minimum = of_two(Minimum())
 
 
 def clip(x: Value, low: float | None, high: float | None, *, name: str | None = None) -> Value:
@@ -282,31 +273,9 @@ def where(condition: Value, a: Operand, b: Operand, *, name: str | None = None) 
     return left.builder.apply(Where(), condition, left, right, name=name)
 
 
-def less(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a < b, as bool."""
-    return binary(Less(), a, b, name)
-
-
-def less_equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a <= b, as bool."""
-    return binary(LessEqual(), a, b, name)
-
-
-def greater(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a > b, as bool."""
-    return binary(Greater(), a, b, name)
-
-
-def greater_equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a >= b, as bool."""
-    return binary(GreaterEqual(), a, b, name)
-
-
-def equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a == b, as bool."""
-    return binary(Equal(), a, b, name)
-
-
-def not_equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a != b, as bool."""
-    return binary(NotEqual(), a, b, name)
+less = of_two(Less())
+less_equal = of_two(LessEqual())
+greater = of_two(Greater())
+greater_equal = of_two(GreaterEqual())
+equal = of_two(Equal())
+not_equal = of_two(NotEqual())

@@ -27,6 +27,20 @@ from graphc.ops.activations import (
     Softsign,
     ThresholdedRelu,
 )
+from graphc.ops.arithmetic import (
+    And,
+    Ceil,
+    Floor,
+    FloorDiv,
+    Fmod,
+    Mod,
+    Not,
+    Or,
+    Pow,
+    Round,
+    TruncDiv,
+    Xor,
+)
 from graphc.ops.attention import CausalSoftmax
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
@@ -51,7 +65,6 @@ from graphc.ops.gather import Embedding, Gather
 from graphc.ops.gradient import Gradient
 from graphc.ops.index import Argmax, Argmin, OneHot, Pick, TopK
 from graphc.ops.linalg import AffineLayer, MatMul
-from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.losses.base import RowLoss
 from graphc.ops.losses.classes import HingeLoss, NllLoss, SoftmaxLoss, SvmLoss, WeightedNllLoss
 from graphc.ops.losses.elements import (
@@ -66,9 +79,7 @@ from graphc.ops.losses.rows import CosineLoss, KlLoss, SoftNllLoss
 from graphc.ops.norm import BatchNorm
 from graphc.ops.pad import Pad
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer, PoolLayer
-from graphc.ops.pow import Pow
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Sum
-from graphc.ops.rounding import Ceil, Floor, FloorDiv, Fmod, Mod, Round, TruncDiv
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
 from graphc.ops.scatter import FlatIndex, GatherElements, ScatterElements
 from graphc.ops.select import (
