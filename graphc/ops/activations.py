@@ -16,7 +16,7 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.init import Constant
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import add, div, mul, sub
+from graphc.ops.elementwise import add, check_float, div, mul, of_one, sub
 from graphc.ops.functions import abs_, erf, sigmoid, softplus, tanh
 from graphc.ops.select import clip, where
 from graphc.ops.shape import reshape
@@ -47,12 +47,8 @@ class Activation(Layer, base=True):
     roles: ClassVar[tuple[str, ...]] = ("x",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        x = ins[0]
-        if not x.is_float:
-            raise ValueError(
-                f"x is {x.dtype}, {self.name} takes floats\ncast it: gc.cast(x, 'float32')"
-            )
-        return x
+        check_float(self, "x", ins[0])
+        return ins[0]
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         return np.asarray(self.of(ins[0].astype(np.float64))).astype(ins[0].dtype)
@@ -88,9 +84,9 @@ class Elu(Activation):
 
 
 class Selu(Activation):
-    """scale * elu(x, alpha), with constants that keep mean 0 and variance 1.
+    """The product scale * elu(x, alpha), with constants that keep mean 0 and variance 1.
 
-    Klambauer et al. 2017 (arXiv:1706.02515).
+    The weights must start with variance 1 / inputs (Klambauer et al. 2017, arXiv:1706.02515).
     """
 
     name = "selu"
@@ -132,14 +128,6 @@ def elu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
     return apply(Elu(checked_number("elu: alpha", alpha)), x, name=name)
 
 
-def selu(x: Value, *, name: str | None = None) -> Value:
-    """Return scale * elu(x, alpha), with constants that keep mean 0 and variance 1.
-
-    The weights must start with variance 1 / inputs.
-    """
-    return apply(Selu(), x, name=name)
-
-
 def celu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
     """Return x where it is above 0, else alpha * (e**(x / alpha) - 1); alpha is above 0."""
     return apply(Celu(checked_number("celu: alpha", alpha, above=0)), x, name=name)
@@ -174,7 +162,7 @@ class Gelu(Activation):
 
 
 class Silu(Activation):
-    """x * sigmoid(x), also called swish."""
+    """The product x * sigmoid(x), also called swish."""
 
     name = "silu"
 
@@ -186,7 +174,7 @@ class Silu(Activation):
 
 
 class Mish(Activation):
-    """x * tanh(softplus(x)) (Misra 2019, arXiv:1908.08681)."""
+    """The product x * tanh(softplus(x)) (Misra 2019, arXiv:1908.08681)."""
 
     name = "mish"
     onnx = "Mish"
@@ -210,16 +198,6 @@ def gelu(x: Value, form: GeluForm = "erf", *, name: str | None = None) -> Value:
             hint="'erf' is exact; 'tanh' is what torch calls approximate='tanh'",
         )
     return apply(Gelu(form), x, name=name)
-
-
-def silu(x: Value, *, name: str | None = None) -> Value:
-    """Return x * sigmoid(x), also called swish."""
-    return apply(Silu(), x, name=name)
-
-
-def mish(x: Value, *, name: str | None = None) -> Value:
-    """Return x * tanh(softplus(x))."""
-    return apply(Mish(), x, name=name)
 
 
 @dataclass(frozen=True)
@@ -291,7 +269,7 @@ class Shrink(Activation):
 
 
 class HardSigmoid(Activation):
-    """x / 6 + 1 / 2, clipped to the range 0 to 1."""
+    """The sum x / 6 + 1 / 2, clipped to the range 0 to 1."""
 
     name = "hard_sigmoid"
 
@@ -303,7 +281,7 @@ class HardSigmoid(Activation):
 
 
 class HardSwish(Activation):
-    """x * hard_sigmoid(x) (Howard et al. 2019, arXiv:1905.02244)."""
+    """The product x * hard_sigmoid(x) (Howard et al. 2019, arXiv:1905.02244)."""
 
     name = "hard_swish"
     onnx = "HardSwish"
@@ -363,18 +341,8 @@ def hard_tanh(x: Value, *, name: str | None = None) -> Value:
     return clip(x, -1.0, 1.0, name=name)
 
 
-def hard_sigmoid(x: Value, *, name: str | None = None) -> Value:
-    """Return x / 6 + 1 / 2, clipped to the range 0 to 1."""
-    return apply(HardSigmoid(), x, name=name)
-
-
-def hard_swish(x: Value, *, name: str | None = None) -> Value:
-    """Return x * hard_sigmoid(x)."""
-    return apply(HardSwish(), x, name=name)
-
-
 class Softsign(Activation):
-    """x / (1 + |x|)."""
+    """The quotient x / (1 + |x|)."""
 
     name = "softsign"
     onnx = "Softsign"
@@ -386,6 +354,9 @@ class Softsign(Activation):
         return div(x, add(abs_(x), 1.0), name=name)
 
 
-def softsign(x: Value, *, name: str | None = None) -> Value:
-    """Return x / (1 + |x|)."""
-    return apply(Softsign(), x, name=name)
+selu = of_one(Selu())
+silu = of_one(Silu())
+mish = of_one(Mish())
+hard_sigmoid = of_one(HardSigmoid())
+hard_swish = of_one(HardSwish())
+softsign = of_one(Softsign())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from graphc.base.arguments import takes
+from graphc.base.arguments import finite, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
@@ -133,8 +132,9 @@ def dropout(
 
 
 def _check_kept(keep_prob: float) -> None:
-    """Raise ValueError for a probability out of (0, 1]."""
-    if not 0 < keep_prob <= 1:
+    """Raise ValueError for anything but a probability in (0, 1]."""
+    number = finite(keep_prob)
+    if number is None or not 0 < number <= 1:
         raise ValueError(f"keep_prob is {keep_prob}, it must lie in (0, 1]")
 
 
@@ -147,20 +147,20 @@ def _check_keys(keys: Sequence[TensorType]) -> None:
 
 def _keep_prob(keep_prob: float | None, drop_prob: float | None) -> float:
     if (keep_prob is None) == (drop_prob is None):
-        given = "none was" if keep_prob is None else "both were"
+        both = "none was" if keep_prob is None else "both were"
         raise GraphError(
-            f"dropout takes exactly one of keep_prob and drop_prob, {given} given",
+            f"dropout takes exactly one of keep_prob and drop_prob, {both} given",
             loc=caller_loc(),
             hint="keep_prob=0.8 and drop_prob=0.2 mean the same",
         )
-    word = "drop_prob" if keep_prob is None else "keep_prob"
-    value: Any = drop_prob if keep_prob is None else keep_prob
-    numbers = isinstance(value, (int, float, np.integer, np.floating))
-    if not numbers or not (0 < value <= 1 if word == "keep_prob" else 0 <= value < 1):
-        bounds = "0 < keep_prob <= 1" if word == "keep_prob" else "0 <= drop_prob < 1"
+    word, given = ("keep_prob", keep_prob) if drop_prob is None else ("drop_prob", drop_prob)
+    number = finite(given)
+    keeps = word == "keep_prob"
+    if number is None or not (0 < number <= 1 if keeps else 0 <= number < 1):
+        bounds = "0 < keep_prob <= 1" if keeps else "0 <= drop_prob < 1"
         raise GraphError(
-            f"dropout: {word}={value!r} is out of range",
+            f"dropout: {word}={given!r} is out of range",
             loc=caller_loc(),
             hint=f"{bounds}; keep_prob=0.8 and drop_prob=0.2 mean the same",
         )
-    return float(value) if word == "keep_prob" else 1.0 - float(value)
+    return number if keeps else 1.0 - number

@@ -22,20 +22,33 @@ __all__ = ["add", "div", "mul", "neg", "sub"]
 Operand = Value | float
 
 
-class Unary(Op, base=True):
+class Elementwise(Op, base=True):
+    """The base of ops on each element: a ufunc in NumPy, and in kernels the function of their name.
+
+    An op that is neither has rules of its own.
+    """
+
+    ufunc: ClassVar[np.ufunc]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(self.ufunc(*ins))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call(self.name, *ins)
+
+
+class Unary(Elementwise, base=True):
     """The base of elementwise ops on one value."""
 
-    roles = ("x",)
+    roles: ClassVar[tuple[str, ...]] = ("x",)
     inplace: ClassVar[tuple[int, ...]] = (0,)
     floats_only: ClassVar[bool] = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
-        if self.floats_only and not x.is_float:
-            raise ValueError(
-                f"x is {x.dtype}, {self.name} takes floats\ncast it: gc.cast(x, 'float32')"
-            )
-        if x.dtype == "bool":
+        if self.floats_only:
+            check_float(self, "x", x)
+        elif x.dtype == "bool":
             raise ValueError(f"x is bool, {self.name} takes numbers")
         return x
 
@@ -43,23 +56,14 @@ class Unary(Op, base=True):
         return "elements"
 
 
-class ByUfunc(Unary, base=True):
-    """The base of elementwise ops that are ufuncs of NumPy."""
+class Called(Unary, base=True):
+    """The base of functions of one value that NumPy computes on every backend."""
 
-    ufunc: ClassVar[np.ufunc]
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(self.ufunc(ins[0]))
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        return "call"
 
 
-class Function(ByUfunc, base=True):
-    """The base of ufuncs that kernels call by the op's name."""
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call(self.name, ins[0])
-
-
-class Binary(Op, base=True):
+class Binary(Elementwise, base=True):
     """The base of elementwise ops on two values whose shapes broadcast."""
 
     roles = ("a", "b")
@@ -82,90 +86,68 @@ class Binary(Op, base=True):
         return elements(ins, self.infer(ins))
 
 
-class BinaryFunction(Binary, base=True):
-    """The base of ufuncs of two values that kernels call by the op's name."""
+ByUfunc = Unary
+Function = Unary
+BinaryFunction = Binary
 
-    ufunc: ClassVar[np.ufunc]
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(self.ufunc(*ins))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call(self.name, *ins)
+def check_float(op: Op, role: str, x: TensorType) -> None:
+    """Raise ValueError unless an operand is of floats."""
+    if not x.is_float:
+        raise ValueError(
+            f"{role} is {x.dtype}, {op.name} takes floats\ncast it: gc.cast({role}, 'float32')"
+        )
 
 
 class Add(Binary):
-    """The sum a + b."""
+    """The sum a + b, broadcast."""
 
+    ufunc = np.add
     is_linear = True
     onnx = "Add"
     gradient_text = ("d_out", "d_out")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] + ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0] + ins[1]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(dout, ins[0]), unbroadcast(dout, ins[1])
 
 
 class Sub(Binary):
-    """The difference a - b."""
+    """The difference a - b, broadcast."""
 
+    ufunc = np.subtract
     is_linear = True
     onnx = "Sub"
     gradient_text = ("d_out", "-d_out")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] - ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0] - ins[1]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(dout, ins[0]), neg(unbroadcast(dout, ins[1]))
 
 
 class Mul(Binary):
-    """The product a * b."""
+    """The product a * b, broadcast."""
 
+    ufunc = np.multiply
     onnx = "Mul"
     gradient_text = ("d_out * b", "d_out * a")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] * ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0] * ins[1]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(mul(dout, ins[1]), ins[0]), unbroadcast(mul(dout, ins[0]), ins[1])
 
 
 class Div(Binary):
-    """The quotient a / b; floats only."""
+    """The quotient a / b, broadcast; floats only."""
 
+    ufunc = np.divide
     finite_hint = "keep the divisor away from 0: x / gc.maximum(y, 1e-12)"
     onnx = "Div"
     gradient_text = ("d_out / b", "-d_out * out / b")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        if not ins[0].is_float:
-            raise ValueError(
-                f"a is {ins[0].dtype}, div takes floats\ncast it: gc.cast(a, 'float32')"
-            )
+        check_float(self, "a", ins[0])
         return super().infer(ins)
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] / ins[1])
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return ins[1]
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0] / ins[1]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         da = div(dout, ins[1])
@@ -175,17 +157,12 @@ class Div(Binary):
 class Neg(Unary):
     """The negative -x."""
 
+    ufunc = np.negative
     is_linear = True
     is_exact = True
     floats_only = False
     onnx = "Neg"
     gradient_text = ("-d_out",)
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(-ins[0])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return -ins[0]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (neg(dout),)
@@ -350,26 +327,8 @@ def _fits(number: Any, type: TensorType) -> bool:
     return exact
 
 
-def add(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a + b, broadcast."""
-    return binary(Add(), a, b, name)
-
-
-def sub(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a - b, broadcast."""
-    return binary(Sub(), a, b, name)
-
-
-def mul(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a * b, broadcast."""
-    return binary(Mul(), a, b, name)
-
-
-def div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a / b, broadcast; floats only."""
-    return binary(Div(), a, b, name)
-
-
-def neg(x: Value, *, name: str | None = None) -> Value:
-    """Return -x."""
-    return apply(Neg(), x, name=name)
+add = of_two(Add())
+sub = of_two(Sub())
+mul = of_two(Mul())
+div = of_two(Div())
+neg = of_one(Neg())
