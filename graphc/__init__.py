@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from graphc.ops.pad import *
     from graphc.ops.pool_layer import *
     from graphc.ops.recurrent import *
-    from graphc.ops.recurrent_cells import *
     from graphc.ops.reduce import *
     from graphc.ops.resize import *
     from graphc.ops.row_norm import *

@@ -16,11 +16,11 @@ from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import (
     Binary,
-    BinaryFunction,
-    Function,
     Operand,
     Power,
+    Unary,
     binary,
+    check_float,
     div,
     elements,
     mul,
@@ -57,6 +57,7 @@ __all__ = [
 class Pow(Binary):
     """The power a ** b of floats; NaN where a is below 0 and b is not a whole number."""
 
+    ufunc = np.power
     onnx = "Pow"
     gradient_text = (
         "where(b == 0, 0, d_out * b * a ** (b - 1))",
@@ -64,17 +65,8 @@ class Pow(Binary):
     )
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        if not ins[0].is_float:
-            raise ValueError(
-                f"a is {ins[0].dtype}, pow takes floats\ncast it: gc.cast(a, 'float32')"
-            )
+        check_float(self, "a", ins[0])
         return super().infer(ins)
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] ** ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("pow", ins[0], ins[1])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         base, exponent = ins
@@ -101,7 +93,7 @@ def distances_to_whole(x: Array) -> Array:
     return np.asarray(x - np.rint(x))
 
 
-class Rounding(NoGradient, Function, base=True):
+class Rounding(NoGradient, Unary, base=True):
     """The base of roundings to a whole number, in x's dtype."""
 
     is_exact = True
@@ -134,7 +126,7 @@ class Round(Rounding):
         return distances_to_whole(ins[0] - 0.5)
 
 
-class WholeQuotient(NoGradient, BinaryFunction, base=True):
+class WholeQuotient(NoGradient, Binary, base=True):
     """The base of quotients of whole numbers; 0 where b is 0."""
 
     gradient_text = ("", "")
@@ -171,7 +163,7 @@ class TruncDiv(WholeQuotient):
         return floor + call("and", uneven, floor < 0).cast(floor.dtype)
 
 
-class Remainder(BinaryFunction, base=True):
+class Remainder(Binary, base=True):
     """The base of remainders of a / b; 0 for whole numbers where b is 0."""
 
     gradient_text = ("d_out", "-d_out * (a - out) / b")
@@ -232,7 +224,7 @@ def check_bits(op: Op, x: TensorType, role: str) -> None:
         )
 
 
-class Logic(NoGradient, BinaryFunction, base=True):
+class Logic(NoGradient, Binary, base=True):
     """The base of binary logical ops, on bools or on each bit of whole numbers."""
 
     gradient_text = ("", "")
@@ -267,7 +259,7 @@ class Xor(Logic):
         return call("not_equal", ins[0], ins[1])
 
 
-class Not(NoGradient, Function):
+class Not(NoGradient, Unary):
     """The negation ~x: of bools, or of each bit of whole numbers."""
 
     ufunc = np.invert

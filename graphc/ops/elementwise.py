@@ -86,11 +86,6 @@ class Binary(Elementwise, base=True):
         return elements(ins, self.infer(ins))
 
 
-ByUfunc = Unary
-Function = Unary
-BinaryFunction = Binary
-
-
 def check_float(op: Op, role: str, x: TensorType) -> None:
     """Raise ValueError unless an operand is of floats."""
     if not x.is_float:

@@ -14,7 +14,7 @@ from graphc.ir.expr import Axis, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.ops.elementwise import (
-    BinaryFunction,
+    Binary,
     Operand,
     Unary,
     elements,
@@ -90,7 +90,7 @@ class ReluGrad(Op):
         return None, b.apply(ReluGrad(), ins[0], dout)
 
 
-class Maximum(BinaryFunction):
+class Maximum(Binary):
     """The larger of a and b, broadcast; at a tie the gradient goes to a."""
 
     ufunc = np.maximum
@@ -105,7 +105,7 @@ class Maximum(BinaryFunction):
         return _chosen(greater_equal(ins[0], ins[1]), ins, dout)
 
 
-class Minimum(BinaryFunction):
+class Minimum(Binary):
     """The smaller of a and b, broadcast; at a tie the gradient goes to a."""
 
     ufunc = np.minimum
@@ -190,7 +190,7 @@ class Where(Op):
         return None, da, unbroadcast(where(condition, 0.0, dout), ins[2])
 
 
-class Comparison(NoGradient, BinaryFunction, base=True):
+class Comparison(NoGradient, Binary, base=True):
     """The base of elementwise comparisons; the result is bool and has no gradient."""
 
     result = "bool"

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value
-from graphc.ir.init import FromArray, Initializer, Zeros
+from graphc.ir.init import FromArray, Initializer, Zeros, resolve
 from graphc.ir.op import Array, Op, Source
 from graphc.ir.tensor_type import Shape, TensorType
 
@@ -109,6 +111,20 @@ def constant_op(value: Any, dtype: str | None = None, floats: str = "float32") -
 def constant(b: Builder, value: Any, dtype: str | None = None, name: str | None = None) -> Value:
     """Return a fixed value in the graph."""
     return b.apply(constant_op(value, dtype, b.dtype), name=name)
+
+
+def parameter(b: Builder, name: str, shape: Shape, dtype: str, init: Any) -> Value:
+    """Add a trainable array of fixed shape; `init` is an initializer, its name, a number, an array.
+
+    Raise GraphError, with the parameter's name, if one does not fit the other.
+    """
+    sizes = tuple(dim for dim in shape if isinstance(dim, int))
+    try:
+        op = Parameter(sizes, dtype, resolve(init, sizes))
+        op.infer(())
+    except ValueError as error:
+        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
+    return b.apply(op, name=name)
 
 
 def state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:

@@ -10,19 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Cotangents, Iteration
-from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import ByUfunc, add, div, mul, neg, of_one, sub
+from graphc.ir.op import Cotangents
+from graphc.ops.elementwise import Called, add, div, mul, neg, of_one, sub
 from graphc.ops.functions import sqrt
 
 __all__ = ["acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "sin", "sinh", "tan"]
-
-
-class Called(ByUfunc, base=True):
-    """A function that NumPy computes on every backend."""
-
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "call"
 
 
 class Sin(Called):

@@ -45,7 +45,7 @@ from graphc.ops.attention import CausalSoftmax
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
+from graphc.ops.elementwise import Add, Called, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import (
     Abs,
     Erf,
@@ -97,7 +97,6 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Concat, Slice
-from graphc.ops.trigonometry import ByUfunc
 
 Tensor = torch.Tensor
 Rule = Callable[[Any, Sequence[Tensor], bool], Tensor]
@@ -407,7 +406,7 @@ RULES: Mapping[type[Op], Rule] = {
     Round: _plain(torch.round),
     Log1p: _plain(torch.log1p),
     Expm1: _plain(torch.expm1),
-    **{kind: _plain(getattr(torch, kind.name)) for kind in ByUfunc.__subclasses__()},
+    **{kind: _plain(getattr(torch, kind.name)) for kind in Called.__subclasses__()},
     Pow: _plain(torch.pow),
     FloorDiv: lambda op, ins, train: torch.div(*ins, rounding_mode="floor"),
     TruncDiv: lambda op, ins, train: torch.div(*ins, rounding_mode="trunc"),
