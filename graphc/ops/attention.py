@@ -17,7 +17,7 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
-from graphc.ir.init import Normal, resolve
+from graphc.ir.init import Normal
 from graphc.ir.op import Array, Cotangents, Iteration, Op, shared
 from graphc.ir.tensor_type import Dim, TensorType, shape_text
 from graphc.ops.dropout import dropout as dropout_layer
@@ -28,7 +28,7 @@ from graphc.ops.reduce import sum_
 from graphc.ops.select import where
 from graphc.ops.shape import reshape, transpose
 from graphc.ops.slicing import concat
-from graphc.ops.source import Parameter, constant
+from graphc.ops.source import constant, parameter
 
 __all__ = [
     "attention",
@@ -61,15 +61,7 @@ def learned_positions(x: Value, *, init: Any = NORMAL, name: str | None = None) 
     steps, width = _sizes("learned_positions", x, even=False)
     node = b.free_name("learned_positions", name)
     with b.all_or_nothing():
-        table = _table(f"{node}.weight", (steps, width), x.dtype, init)
-        return add(x, b.apply(table, name=f"{node}.weight"), name=node)
-
-
-def _table(name: str, sizes: tuple[int, int], dtype: str, init: Any) -> Parameter:
-    try:
-        return Parameter(sizes, dtype, resolve(init, sizes))
-    except ValueError as error:
-        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
+        return add(x, parameter(b, f"{node}.weight", (steps, width), x.dtype, init), name=node)
 
 
 def rotary_positions(x: Value, *, name: str | None = None) -> Value:

@@ -6,7 +6,7 @@ has 1, 2 or 3 dimensions of space.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -18,7 +18,7 @@ from graphc.ir.forms import Window as Met
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, shape_at
 from graphc.kernels.iteration_space import by_last
-from graphc.ops.window import Sizes, Window, places, windows
+from graphc.ops.window import Sizes, places, windows
 
 
 class Convolution(Op, base=True):
@@ -31,6 +31,16 @@ class Convolution(Op, base=True):
     stride: Sizes
     dilation: Sizes
     groups: int
+
+    @property
+    def how(self) -> tuple[Sizes, Sizes, int]:
+        """The attributes that the three ops of one convolution share."""
+        return self.stride, self.dilation, self.groups
+
+    def check_result(self, x: TensorType, w: TensorType, dy: TensorType) -> None:
+        """Raise ValueError unless dy has the type of the convolution of x and w."""
+        if self.result(x, w) != dy:
+            raise ValueError(f"dy is {dy}, the convolution of {x} gives {self.result(x, w)}")
 
     def result(self, x: TensorType, w: TensorType) -> TensorType:
         """Return the type of y; raise ValueError if x and w do not fit."""
@@ -73,9 +83,9 @@ class Convolution(Op, base=True):
         how = kernel, _sizes(y[1:-1]), self.stride, self.dilation, none, one, self.groups
         return Met(_sizes(x[1:-1]), channels // self.groups, *how)
 
-    def multiplied(self, w: TensorType, y: TensorType, n: int) -> int:
-        """Return the operations: a multiply-add for each number of y and weight of its unit."""
-        return 2 * prod(shape_at(y.shape, n)) * prod(shape_at(w.shape[:-1], n))
+    def multiplied(self, w: TensorType, y: TensorType, n: int) -> tuple[int, int]:
+        """Return the `flops`: a multiply-add for each number of y and weight of its channel."""
+        return 0, 2 * prod(shape_at(y.shape, n)) * prod(shape_at(w.shape[:-1], n))
 
     def is_pointwise(self, kernel: Sizes) -> bool:
         """Return whether this is a product of matrices: one pixel, no stride, no groups."""
@@ -88,10 +98,6 @@ class Convolution(Op, base=True):
     def joined(self, parts: Array) -> Array:
         """Return the groups' matrices as one, with their columns side by side."""
         return parts.swapaxes(0, 1).reshape(parts.shape[1], -1)
-
-    def windows(self, kernel: Sequence[int], out: Sequence[int]) -> Iterator[tuple[Sizes, Window]]:
-        """Yield each offset in the filter, with the index of its pixels in x."""
-        return windows(tuple(kernel), self.stride, self.dilation, out)
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class Conv(Convolution):
         x, w = ins
         out = places(x.shape[1:-1], w.shape[:-2], self.stride, self.dilation)
         y = np.zeros((len(x), *out, w.shape[-1]), x.dtype)
-        for offset, window in self.windows(w.shape[:-2], y.shape[1:-1]):
+        for offset, window in windows(w.shape[:-2], *self.how[:2], y.shape[1:-1]):
             y += self.joined(self.parts(x[window]) @ self.parts(w[offset])).reshape(y.shape)
         return y
 
@@ -124,12 +130,11 @@ class Conv(Convolution):
         return Product(window.depth, window=window)
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
-        return 0, self.multiplied(ins[1], out, n)
+        return self.multiplied(ins[1], out, n)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, w = ins
-        dx = ConvDx(x.shape, self.stride, self.dilation, self.groups)
-        dw = ConvDw(w.shape, self.stride, self.dilation, self.groups)
+        dx, dw = ConvDx(x.shape, *self.how), ConvDw(w.shape, *self.how)
         return b.apply(dx, dout, w), b.apply(dw, x, dout)
 
 
@@ -151,14 +156,13 @@ class ConvDx(Convolution):
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         dy, w = ins
         x = dy.with_shape(self.shape)
-        if self.result(x, w) != dy:
-            raise ValueError(f"dy is {dy}, the convolution of {x} gives {self.result(x, w)}")
+        self.check_result(x, w, dy)
         return x
 
     def reference(self, ins: Sequence[Array]) -> Array:
         dy, w = ins
         dx = np.zeros((len(dy), *shape_at(self.shape[1:], 0)), dy.dtype)
-        for offset, window in self.windows(w.shape[:-2], dy.shape[1:-1]):
+        for offset, window in windows(w.shape[:-2], *self.how[:2], dy.shape[1:-1]):
             part = self.joined(self.parts(dy) @ self.parts(w[offset]).swapaxes(1, 2))
             dx[window] += part.reshape(dx[window].shape)
         return dx
@@ -184,15 +188,12 @@ class ConvDx(Convolution):
         return Met(_sizes(dy[1:-1]), channels // self.groups, *how)
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
-        return 0, self.multiplied(ins[1], ins[0], n)
+        return self.multiplied(ins[1], ins[0], n)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         dy, w = ins
-        dw = ConvDw(w.shape, self.stride, self.dilation, self.groups)
-        return (
-            b.apply(Conv(self.stride, self.dilation, self.groups), dout, w),
-            b.apply(dw, dout, dy),
-        )
+        dw = ConvDw(w.shape, *self.how)
+        return b.apply(Conv(*self.how), dout, w), b.apply(dw, dout, dy)
 
 
 @dataclass(frozen=True)
@@ -210,15 +211,14 @@ class ConvDw(Convolution):
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         x, dy = ins
         w = x.with_shape(self.shape)
-        if self.result(x, w) != dy:
-            raise ValueError(f"dy is {dy}, the convolution of {x} gives {self.result(x, w)}")
+        self.check_result(x, w, dy)
         return w
 
     def reference(self, ins: Sequence[Array]) -> Array:
         x, dy = ins
         shape = shape_at(self.shape, 0)
         dw = np.zeros(shape, x.dtype)
-        for offset, window in self.windows(shape[:-2], dy.shape[1:-1]):
+        for offset, window in windows(_sizes(shape[:-2]), *self.how[:2], dy.shape[1:-1]):
             met = self.parts(x[window]).swapaxes(1, 2)
             dw[offset] = self.joined(met @ self.parts(dy))
         return dw
@@ -231,15 +231,12 @@ class ConvDw(Convolution):
         return Product(rows, trans_a=True, window=self.met(x.shape, kernel, dy.shape))
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
-        return 0, self.multiplied(out, ins[1], n)
+        return self.multiplied(out, ins[1], n)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, dy = ins
-        dx = ConvDx(x.shape, self.stride, self.dilation, self.groups)
-        return (
-            b.apply(dx, dy, dout),
-            b.apply(Conv(self.stride, self.dilation, self.groups), x, dout),
-        )
+        dx = ConvDx(x.shape, *self.how)
+        return b.apply(dx, dy, dout), b.apply(Conv(*self.how), x, dout)
 
 
 def _sizes(dims: Sequence[Dim]) -> Sizes:

@@ -11,7 +11,7 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Layer
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import Shape, TensorType
 from graphc.ops.conv import Conv, ConvDx
 from graphc.ops.elementwise import add
 from graphc.ops.pad import Pad, Pads, pad
@@ -42,9 +42,8 @@ class ConvolutionLayer(Layer, base=True):
     dilation: Sizes
     groups: int
 
-    def check(self, ins: Sequence[TensorType]) -> None:
-        """Raise ValueError unless x and weight have the ranks of images and of their filters."""
-        x, weight = ins[:2]
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, weight, *bias = ins
         rank = len(self.stride) + 2
         if x.rank != rank or weight.rank != rank or not x.is_float:
             raise ValueError(
@@ -53,11 +52,23 @@ class ConvolutionLayer(Layer, base=True):
             )
         if weight.batched:
             raise ValueError(f"weight is {weight}, it may not depend on the batch")
+        y = self.result(x, weight)
+        if bias and bias[0] != x.with_shape(y.shape[1:2]):
+            raise ValueError(f"bias is {bias[0]}, the result has {y.shape[1]} channels")
+        return y
 
-    def check_bias(self, ins: Sequence[TensorType], channels: object) -> None:
-        """Raise ValueError unless a bias has a number for each channel of the result."""
-        if len(ins) == 3 and ins[2] != ins[0].with_shape((channels,)):  # type: ignore[arg-type]
-            raise ValueError(f"bias is {ins[2]}, the result has {channels} channels")
+    def result(self, x: TensorType, weight: TensorType) -> TensorType:
+        """Return the type of y; raise ValueError if x and weight do not fit."""
+        raise NotImplementedError
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        kernel = ins[1].transpose(*range(2, ins[1].ndim), 1, 0)
+        y = self.reference_last(last_array(ins[0]), kernel)
+        return first_array(y + ins[2] if len(ins) == 3 else y)
+
+    def reference_last(self, x: Array, kernel: Array) -> Array:
+        """Compute y without the bias, from x and to y with channels last."""
+        raise NotImplementedError
 
     def finished(self, y: Value, ins: Sequence[Value], name: str) -> Value:
         """Add the bias to y, which has its channels last, and transpose to channels first."""
@@ -67,7 +78,7 @@ class ConvolutionLayer(Layer, base=True):
         return channels_first(y, name=name)
 
 
-def kernel_last(weight: TensorType) -> TensorType:
+def _kernel_last(weight: TensorType) -> TensorType:
     """Return the type (*kernel, b, a) for weights (a, b, *kernel)."""
     a, b, *kernel = weight.shape
     return weight.with_shape((*kernel, b, a))
@@ -76,10 +87,6 @@ def kernel_last(weight: TensorType) -> TensorType:
 def _kernel_first(weight: Value, name: str) -> Value:
     axes = (*range(2, weight.type.rank), 1, 0)
     return transpose(weight, axes, name=f"{name}.kernel")
-
-
-def _kernel_array(weight: Array) -> Array:
-    return weight.transpose(*range(2, weight.ndim), 1, 0)
 
 
 @dataclass(frozen=True)
@@ -102,17 +109,11 @@ class ConvLayer(ConvolutionLayer):
         """The op that pads the channels-last image with zeros."""
         return Pad(((0, 0), *self.padding, (0, 0)))
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        self.check(ins)
-        padded = self.pad.infer([last(ins[0])])
-        y = first(self.op.infer([padded, kernel_last(ins[1])]))
-        self.check_bias(ins, y.shape[1])
-        return y
+    def result(self, x: TensorType, weight: TensorType) -> TensorType:
+        return first(self.op.infer([self.pad.infer([last(x)]), _kernel_last(weight)]))
 
-    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        padded = self.pad.reference([last_array(ins[0])])
-        y = self.op.reference([padded, _kernel_array(ins[1])])
-        return first_array(y + ins[2] if len(ins) == 3 else y)
+    def reference_last(self, x: Array, kernel: Array) -> Array:
+        return self.op.reference([self.pad.reference([x]), kernel])
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         x = channels_last(ins[0], name=f"{name}.channels_last")
@@ -137,21 +138,20 @@ class ConvTransposeLayer(ConvolutionLayer):
     more: Sizes
     groups: int = 1
 
-    def whole(self, x: TensorType, weight: TensorType) -> TensorType:
-        """Return the type before the padding is cut off, channels last."""
-        n, c, *space = x.shape
-        if weight.shape[0] != c:
-            raise ValueError(f"x has {c} channels, weight takes {weight.shape[0]}")
-        kernel = [size for size in weight.shape[2:] if isinstance(size, int)]
-        spans = zip(space, self.stride, reach(kernel, self.dilation), strict=True)
-        sizes = [_spread(size, stride, span) for size, stride, span in spans]
-        part = weight.shape[1]
-        assert isinstance(part, int)
-        return x.with_shape((n, *sizes, part * self.groups))
-
-    def op(self, whole: TensorType) -> ConvDx:
-        """Return the transposed convolution whose result has the type `whole`."""
-        return ConvDx(whole.shape, self.stride, self.dilation, self.groups)
+    def op(self, x: Shape, kernel: Shape) -> ConvDx:
+        """Return the transposed convolution of shapes with channels last, before padding is cut."""
+        n, *space, c = x
+        *window, part, given = (size for size in kernel if isinstance(size, int))
+        if given != c:
+            raise ValueError(f"x has {c} channels, weight takes {given}")
+        sizes = []
+        spans = reach(window, self.dilation)
+        for size, stride, span in zip(space, self.stride, spans, strict=True):
+            if not isinstance(size, int):
+                raise ValueError("an image that depends on the batch has no fixed size")
+            sizes.append((size - 1) * stride + span)
+        shape = (n, *sizes, part * self.groups)
+        return ConvDx(shape, self.stride, self.dilation, self.groups)
 
     def ends(self) -> tuple[Pads, tuple[slice, ...]]:
         """Return the pads to add at the end, and the slices that cut the padding off."""
@@ -163,42 +163,32 @@ class ConvTransposeLayer(ConvolutionLayer):
         )
         return ((0, 0), *added, (0, 0)), (slice(None), *cuts)
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        self.check(ins)
-        whole = self.whole(*ins[:2])
-        n, *space, channels = self.op(whole).infer([last(ins[0]), kernel_last(ins[1])]).shape
+    def result(self, x: TensorType, weight: TensorType) -> TensorType:
+        images, kernel = last(x), _kernel_last(weight)
+        n, *space, channels = self.op(images.shape, kernel.shape).infer([images, kernel]).shape
         sizes = []
         for size, (before, behind), more in zip(space, self.padding, self.more, strict=True):
             assert isinstance(size, int)
             if before + behind >= size + more:
                 raise ValueError(f"padding {before} and {behind} leaves nothing of {size} pixels")
             sizes.append(size - before - behind + more)
-        self.check_bias(ins, channels)
-        return ins[0].with_shape((n, channels, *sizes))
+        return x.with_shape((n, channels, *sizes))
 
-    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        types = [TensorType(a.shape, "float64") for a in ins]  # TensorType has no longdouble
-        y = self.op(self.whole(*types[:2])).reference([last_array(ins[0]), _kernel_array(ins[1])])
+    def reference_last(self, x: Array, kernel: Array) -> Array:
         added, cuts = self.ends()
-        y = Pad(added).reference([y])[cuts]
-        return first_array(y + ins[2] if len(ins) == 3 else y)
+        whole = self.op(x.shape, kernel.shape).reference([x, kernel])
+        return Pad(added).reference([whole])[cuts]
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         x = channels_last(ins[0], name=f"{name}.channels_last")
-        op = self.op(self.whole(ins[0].type, ins[1].type))
-        y = b.apply(op, x, _kernel_first(ins[1], name), name=f"{name}.spread")
+        kernel = _kernel_first(ins[1], name)
+        y = b.apply(self.op(x.shape, kernel.shape), x, kernel, name=f"{name}.spread")
         added, cuts = self.ends()
         if any(map(any, added)):
             y = pad(y, added, name=f"{name}.padded")
         if any(cut != slice(0, None) for cut in cuts[1:]):
             y = slice_(y, cuts, name=f"{name}.cut")
         return self.finished(y, ins, name)
-
-
-def _spread(size: object, stride: int, span: int) -> int:
-    if not isinstance(size, int):
-        raise ValueError("an image that depends on the batch has no fixed size")
-    return (size - 1) * stride + span
 
 
 def conv(
@@ -267,6 +257,7 @@ def conv_transpose(
 
 
 def _dimensions(layer: ConvolutionLayer, x: Value, w: Value) -> int:
+    """Return how many dimensions of space images have; raise GraphError if w is not of theirs."""
     space = x.type.rank - 2
     if not 1 <= space <= 3 or w.type.rank != x.type.rank:
         message = (

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Value, as_value
-from graphc.ir.init import (
-    Constant,
-    FromArray,
-    Initializer,
-    Normal,
-    Ones,
-    OutAt,
-    Uniform,
-    Zeros,
-    resolve,
-)
-from graphc.ir.tensor_type import TensorType
-from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer, conv, conv_transpose
-from graphc.ops.source import Parameter
+from graphc.ir.init import Zeros
+from graphc.ops.conv_layer import conv, conv_transpose
+from graphc.ops.source import parameter
 from graphc.ops.window import dimensions, sizes
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"]
@@ -59,7 +49,7 @@ def conv1d(
     As `conv2d`, with one dimension of space.
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return _trained(ConvLayer((), (), ()), 1, x, channels, kernel, how, bias, init, name)
+    return _trained(conv, 1, x, channels, kernel, how, bias, init, name)
 
 
 @_CONV
@@ -85,7 +75,7 @@ def conv2d(
     itself.  Raise GraphError if channels or sizes do not fit.
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return _trained(ConvLayer((), (), ()), 2, x, channels, kernel, how, bias, init, name)
+    return _trained(conv, 2, x, channels, kernel, how, bias, init, name)
 
 
 @_CONV
@@ -107,7 +97,7 @@ def conv3d(
     As `conv2d`, with three dimensions of space: (N, channels, *out).
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return _trained(ConvLayer((), (), ()), 3, x, channels, kernel, how, bias, init, name)
+    return _trained(conv, 3, x, channels, kernel, how, bias, init, name)
 
 
 @_CONV
@@ -130,10 +120,8 @@ def conv_transpose1d(
     As `conv_transpose2d`, with one dimension of space: (N, channels, out).
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    layer = ConvTransposeLayer((), (), (), ())
-    return _trained(
-        layer, 1, x, channels, kernel, how | {"output_padding": output_padding}, bias, init, name
-    )
+    how |= {"output_padding": output_padding}
+    return _trained(conv_transpose, 1, x, channels, kernel, how, bias, init, name)
 
 
 @_CONV
@@ -158,14 +146,12 @@ def conv_transpose2d(
     + 1 + output_padding.  Raise GraphError if channels or sizes do not fit.
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    layer = ConvTransposeLayer((), (), (), ())
-    return _trained(
-        layer, 2, x, channels, kernel, how | {"output_padding": output_padding}, bias, init, name
-    )
+    how |= {"output_padding": output_padding}
+    return _trained(conv_transpose, 2, x, channels, kernel, how, bias, init, name)
 
 
 def _trained(
-    layer: ConvLayer | ConvTransposeLayer,
+    function: Callable[..., Value],
     space: int,
     x: Value,
     channels: int,
@@ -175,37 +161,11 @@ def _trained(
     init: Any,
     name: str | None,
 ) -> Value:
-    """Apply a layer with new parameters; `how` has its other arguments."""
-    op = f"{layer.name}{space}d"
-    given, units = _channels(op, layer, x, space), checked_whole(f"{op}: channels", channels)
+    """Apply `conv` or `conv_transpose` with new parameters; `how` has its other arguments."""
+    op = f"{function.__name__}{space}d"
+    given = _channels(function.__name__, x, space)
+    units = checked_whole(f"{op}: channels", channels)
     groups = checked_whole(f"{op}: groups", how["groups"])
-    _check_groups(op, groups, given, units)
-    window = sizes(op, "kernel", kernel, space)
-    b, node = x.builder, x.builder.free_name(op, name)
-    transposed = isinstance(layer, ConvTransposeLayer)
-    pair = (given, units // groups) if transposed else (units, given // groups)
-    with b.all_or_nothing():
-        weight = _weight(x, f"{node}.weight", (*pair, *window), init, int(transposed))
-        vector = Parameter((units,), x.dtype, Zeros())
-        offset = b.apply(vector, name=f"{node}.bias") if bias else None
-        function = conv_transpose if transposed else conv
-        return function(x, weight, offset, **how, name=node)
-
-
-def _channels(op: str, layer: ConvLayer | ConvTransposeLayer, x: Value, space: int) -> int:
-    """Return the channels of x; raise GraphError unless x is images of `space` dimensions."""
-    x = as_value(op, x)
-    channels = x.shape[1] if x.type.rank == space + 2 else None
-    if not isinstance(channels, int) or not x.type.is_float:
-        shape = f"(N, channels, {dimensions(space)})"
-        message = f"x is {x.type}, {op} takes floats of shape {shape}"
-        if x.type.rank == space + 1:
-            message += "\nimages of one channel have a dimension for it: gc.unsqueeze(x, 1)"
-        raise x.builder.error(layer, message, (x,))
-    return channels
-
-
-def _check_groups(op: str, groups: int, given: int, units: int) -> None:
     if given % groups or units % groups:
         raise GraphError(
             f"{op}: groups is {groups}, it must divide the {given} channels of x and the {units} "
@@ -213,19 +173,28 @@ def _check_groups(op: str, groups: int, given: int, units: int) -> None:
             loc=caller_loc(),
             hint="each group reads its part of the channels and gives its part of the result's",
         )
+    window = sizes(op, "kernel", kernel, space)
+    b, node = x.builder, x.builder.free_name(op, name)
+    transposed = function is conv_transpose
+    pair = (given, units // groups) if transposed else (units, given // groups)
+    with b.all_or_nothing():
+        out, shape = int(transposed), (*pair, *window)
+        weight = parameter(b, f"{node}.weight", shape, x.dtype, init, out)
+        offset = parameter(b, f"{node}.bias", (units,), x.dtype, Zeros()) if bias else None
+        return function(x, weight, offset, **how, name=node)
 
 
-def _weight(like: Value, name: str, shape: tuple[int, ...], init: Any, out: int) -> Value:
-    """Return a new weight, whose axis `out` has the output channels."""
-    try:
-        found = resolve(init, shape)
-        op = Parameter(shape, like.dtype, found if _placed(found) else OutAt(found, out))
-        TensorType(op.shape, op.dtype)
-    except ValueError as error:
-        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
-    return like.builder.apply(op, name=name)
-
-
-def _placed(init: Initializer) -> bool:
-    """Return whether an initializer ignores which axis has the output channels."""
-    return isinstance(init, (FromArray, Constant, Zeros, Ones, Normal, Uniform))
+def _channels(function: str, x: Value, space: int) -> int:
+    """Return the channels of x; raise GraphError unless x is images of `space` dimensions."""
+    op = f"{function}{space}d"
+    x = as_value(op, x)
+    channels = x.shape[1] if x.type.rank == space + 2 else None
+    if isinstance(channels, int) and x.type.is_float:
+        return channels
+    flat = x.type.rank == space + 1
+    raise GraphError(
+        f"{function}: x is {x.type}, {op} takes floats of shape (N, channels, {dimensions(space)})",
+        operands=[x.node.described("x")],
+        loc=caller_loc(),
+        hint="images of one channel have a dimension for it: gc.unsqueeze(x, 1)" if flat else "",
+    )

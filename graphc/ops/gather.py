@@ -18,7 +18,7 @@ from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import BodyBuilder, Expr, call
 from graphc.ir.forms import GatherRule, Read
-from graphc.ir.init import Normal, resolve
+from graphc.ir.init import Normal
 from graphc.ir.op import Array, Cotangents, Layer, Op
 from graphc.ir.tensor_type import (
     Batch,
@@ -30,7 +30,7 @@ from graphc.ir.tensor_type import (
     shape_at,
     shape_text,
 )
-from graphc.ops.source import Constant, Parameter, constant
+from graphc.ops.source import Constant, constant, parameter
 
 __all__ = ["embedding", "gather"]
 
@@ -260,17 +260,8 @@ def embedding(
     with b.all_or_nothing():
         if weight is None:
             sizes = _size("count", count), _size("width", width)
-            weight = _rows(b, f"{node}.weight", sizes, dtype_name(dtype or b.dtype), init)
+            weight = parameter(b, f"{node}.weight", sizes, dtype_name(dtype or b.dtype), init)
         return checked(Embedding(), weight, ids, name=node)
-
-
-def _rows(b: Builder, name: str, sizes: tuple[int, int], dtype: str, init: Any) -> Value:
-    try:
-        op = Parameter(sizes, dtype, resolve(init, sizes))
-        TensorType(sizes, dtype)
-    except ValueError as error:
-        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
-    return b.apply(op, name=name)
 
 
 def _size(role: str, given: object) -> int:

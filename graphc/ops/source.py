@@ -10,10 +10,14 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
+from graphc.ir import init as initial
 from graphc.ir.build import Builder, Value
-from graphc.ir.init import FromArray, Initializer, Zeros, resolve
+from graphc.ir.init import FromArray, Initializer, OutAt, Zeros, resolve
 from graphc.ir.op import Array, Op, Source
 from graphc.ir.tensor_type import Shape, TensorType
+
+ANY_ORDER = FromArray, Zeros, initial.Ones, initial.Constant, initial.Normal, initial.Uniform
+"""The initializers that do not ask which axis is a weight's output."""
 
 
 @dataclass(frozen=True)
@@ -113,18 +117,22 @@ def constant(b: Builder, value: Any, dtype: str | None = None, name: str | None 
     return b.apply(constant_op(value, dtype, b.dtype), name=name)
 
 
-def parameter(b: Builder, name: str, shape: Shape, dtype: str, init: Any) -> Value:
-    """Add a trainable array of fixed shape; `init` is an initializer, its name, a number, an array.
+def parameter(
+    b: Builder, name: str, shape: Shape, dtype: str, init: Any, out: int | None = None
+) -> Value:
+    """Return a new parameter; raise GraphError if `init` does not fit.
 
-    Raise GraphError, with the parameter's name, if one does not fit the other.
+    `out` is the axis of the outputs, if it is not the last.
     """
     sizes = tuple(dim for dim in shape if isinstance(dim, int))
     try:
-        op = Parameter(sizes, dtype, resolve(init, sizes))
-        op.infer(())
+        found = resolve(init, sizes)
+        if out is not None and not isinstance(found, ANY_ORDER):
+            found = OutAt(found, out)
+        TensorType(sizes, dtype)
     except ValueError as error:
         raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
-    return b.apply(op, name=name)
+    return b.apply(Parameter(sizes, dtype, found), name=name)
 
 
 def state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:
