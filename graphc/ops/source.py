@@ -20,11 +20,9 @@ ANY_ORDER = FromArray, Zeros, initial.Ones, initial.Constant, initial.Normal, in
 """The initializers that do not ask which axis is a weight's output."""
 
 
-@dataclass(frozen=True)
-class Input(Source):
-    """An array fed at each run."""
+class TypedSource(Source, base=True):
+    """The base of sources whose attributes say their type."""
 
-    is_input: ClassVar[bool] = True
     shape: Shape
     dtype: str
 
@@ -33,7 +31,16 @@ class Input(Source):
 
 
 @dataclass(frozen=True)
-class Parameter(Source):
+class Input(TypedSource):
+    """An array fed at each run."""
+
+    is_input: ClassVar[bool] = True
+    shape: Shape
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Parameter(TypedSource):
     """A trainable array of the state, filled by `init` at the start."""
 
     shape: tuple[int, ...]
@@ -42,12 +49,9 @@ class Parameter(Source):
     is_parameter: ClassVar[bool] = True
     persistent: ClassVar[bool] = True
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
-
 
 @dataclass(frozen=True)
-class State(Source):
+class State(TypedSource):
     """An array of the state that no optimizer trains: a running mean, a counter, a slot.
 
     It starts at one number everywhere, or at an array.
@@ -59,12 +63,9 @@ class State(Source):
     is_state: ClassVar[bool] = True
     persistent: ClassVar[bool] = True
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
-
 
 @dataclass(frozen=True)
-class Constant(Source):
+class Constant(TypedSource):
     """An array fixed in the graph; the bytes are in C order."""
 
     is_exact = True
@@ -74,9 +75,6 @@ class Constant(Source):
     data: bytes = field(repr=False)
     label: str = ""
     """The name of the parameter or state frozen into it; such constants are never merged."""
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.array()
