@@ -14,9 +14,8 @@ from functools import partial
 from math import sqrt
 from typing import Any, Literal, SupportsIndex
 
-from graphc.base.arguments import checked_whole, takes
+from graphc.base.arguments import check_choice, checked_whole, takes
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Value, as_value
 from graphc.ir.init import Uniform
 from graphc.ir.tensor_type import shape_text
@@ -123,12 +122,8 @@ def _rnn_step(
     activation: str,
     name: str | None = None,
 ) -> States:
-    if activation not in ACTIVATIONS:
-        raise GraphError(
-            f"rnn: activation {activation!r} is not one of {', '.join(ACTIVATIONS)}",
-            loc=caller_loc(),
-            hint="gc.rnn_cell(..., activation='relu')",
-        )
+    hint = "gc.rnn_cell(..., activation='relu')"
+    check_choice("rnn: activation", activation, ACTIVATIONS, hint=hint)
     total = add(fed, _product("rnn_cell", states[0], weight, bias))
     return (ACTIVATIONS[activation](total, name=name),)
 
@@ -180,7 +175,6 @@ def _product(cell: str, x: Value, weight: Value, bias: Value | None) -> Value:
         raise GraphError(
             f"{cell}: {shape_text(x.shape)} does not fit a weight of {shape_text(weight.shape)}",
             operands=[x.node.described("x"), weight.node.described("weight")],
-            loc=caller_loc(),
             hint="x is (N, I), h is (N, H); weights are (I, gates * H) and (H, gates * H)",
         )
     return affine(x, weight=weight, bias=False if bias is None else bias)
@@ -300,7 +294,6 @@ class _Layer:
         if bidirectional and (reverse or any(state is not None for state in initial)):
             raise GraphError(
                 f"{self.kind}: bidirectional takes neither initial nor reverse",
-                loc=caller_loc(),
                 hint="declare a layer each way, and join them: gc.concat([ahead, back], axis=2)",
             )
         node = b.free_name(self.kind, name)
@@ -342,7 +335,6 @@ class _Layer:
         raise GraphError(
             f"{self.kind}: x is {x.type}",
             operands=[x.node.described("x")],
-            loc=caller_loc(),
             hint="it must be (N, T, I): T steps of I numbers each",
         )
 
@@ -371,6 +363,5 @@ class _Layer:
         raise GraphError(
             f"{self.kind}: a state of shape {shape_text(given.shape)} was given to begin with",
             operands=[given.node.described("initial")],
-            loc=caller_loc(),
             hint=f"it must be {shape_text(wanted)}",
         )

@@ -25,7 +25,7 @@ from graphc.ir.tensor_type import (
     shape_text,
 )
 from graphc.kernels.iteration_space import leads
-from graphc.ops.elementwise import div, elements, mul, unbroadcast
+from graphc.ops.elementwise import check_float, div, elements, mul, unbroadcast
 from graphc.ops.select import equal
 from graphc.ops.shape import cast, reshape
 
@@ -34,7 +34,7 @@ __all__ = ["broadcast_to", "max_", "mean", "min_", "sum_"]
 Axes = SupportsIndex | Iterable[SupportsIndex] | None
 
 
-def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Shape:
+def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool = False) -> Shape:
     """Return the shape after a reduction over `axes`."""
     if keepdims:
         return tuple(1 if i in axes else dim for i, dim in enumerate(shape))
@@ -61,10 +61,8 @@ class Reduction(Op, base=True):
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
-        if self.floats_only and not x.is_float:
-            raise ValueError(
-                f"x is {x.dtype}, {self.name} takes floats\ncast it: gc.cast(x, 'float32')"
-            )
+        if self.floats_only:
+            check_float(self, "x", x)
         if any(not 0 <= axis < x.rank for axis in self.axes):
             raise ValueError(f"axes {self.axes} do not exist in shape {shape_text(x.shape)}")
         return x.with_shape(reduced_shape(x.shape, self.axes, self.keepdims))

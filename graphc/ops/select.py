@@ -90,7 +90,14 @@ class ReluGrad(Op):
         return None, b.apply(ReluGrad(), ins[0], dout)
 
 
-class Maximum(Binary):
+class Compared(Binary, base=True):
+    """The base of ops whose result changes where a and b are equal."""
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return np.subtract(ins[0], ins[1], dtype=np.float64)
+
+
+class Maximum(Compared):
     """The larger of a and b, broadcast; at a tie the gradient goes to a."""
 
     ufunc = np.maximum
@@ -98,23 +105,17 @@ class Maximum(Binary):
     onnx = "Max"
     gradient_text = ("d_out * (a >= b)", "d_out * (a < b)")
 
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return np.subtract(ins[0], ins[1], dtype=np.float64)
-
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return _chosen(greater_equal(ins[0], ins[1]), ins, dout)
 
 
-class Minimum(Binary):
+class Minimum(Compared):
     """The smaller of a and b, broadcast; at a tie the gradient goes to a."""
 
     ufunc = np.minimum
     is_exact = True
     onnx = "Min"
     gradient_text = ("d_out * (a <= b)", "d_out * (a > b)")
-
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return np.subtract(ins[0], ins[1], dtype=np.float64)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return _chosen(less_equal(ins[0], ins[1]), ins, dout)
@@ -185,20 +186,16 @@ class Where(Op):
         return select(ins[0], ins[1], ins[2])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        condition = ins[0]
-        da = unbroadcast(where(condition, dout, 0.0), ins[1])
-        return None, da, unbroadcast(where(condition, 0.0, dout), ins[2])
+        condition, *chosen = ins
+        return None, *_chosen(condition, chosen, dout)
 
 
-class Comparison(NoGradient, Binary, base=True):
+class Comparison(NoGradient, Compared, base=True):
     """The base of elementwise comparisons; the result is bool and has no gradient."""
 
     result = "bool"
     inplace: ClassVar[tuple[int, ...]] = ()
     gradient_text = ("", "")
-
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return np.subtract(ins[0], ins[1], dtype=np.float64)
 
 
 class Less(Comparison):

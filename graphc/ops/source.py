@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir import init as initial
 from graphc.ir.build import Builder, Value
 from graphc.ir.init import FromArray, Initializer, OutAt, Zeros, resolve
@@ -129,7 +128,7 @@ def parameter(
             found = OutAt(found, out)
         TensorType(sizes, dtype)
     except ValueError as error:
-        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
+        raise GraphError(f"parameter {name!r}: {error}") from None
     return b.apply(Parameter(sizes, dtype, found), name=name)
 
 
