@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from graphc.compiler.compile import compile as compile
     from graphc.compiler.plan import Plan as Plan
     from graphc.declare import optim as optim
-    from graphc.declare.optim.adagrad import *
     from graphc.declare.optim.adam import *
     from graphc.declare.optim.optimizer import *
     from graphc.declare.optim.sgd import *

@@ -57,12 +57,14 @@ class Pooling(Op, base=True):
     def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
         if prod(self.kernel) > MOST or result.shape[0] == 0:
             return None
-        return GatherRule(result.shape, partial(self.write, ins, result))
+        shapes = [type.shape for type in (*ins, result)]
+        return GatherRule(result.shape, partial(self.write, shapes))
 
-    def write(
-        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
-    ) -> Expr:
-        """Return an element of the result from the elements that it reads."""
+    def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        """Return an element of the result from the elements that it reads.
+
+        The shapes are those of the operands and of the result.
+        """
         raise NotImplementedError(f"{self.name} has no kernel")
 
     def maps(self, x: Shape) -> list[AccessMap]:
@@ -151,11 +153,9 @@ class PoolGrad(Pooling, base=True):
             dx[window] += self.share(ins, number)
         return dx
 
-    def write(
-        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
-    ) -> Expr:
-        y = ins[-1].shape
-        if self.tiles(y[1:-1], result.shape[1:-1]):
+    def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        *_, y, x = shapes
+        if self.tiles(y[1:-1], x[1:-1]):
             return self.share_at(self.tile_map(y), None, b, read)
         parts = [self.share_at(at, i, b, read) for i, at in enumerate(self.maps_back(y))]
         return reduce(lambda a, x: a + x, parts)
@@ -182,10 +182,8 @@ class MaxPool(Pool):
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return below_largest(np.array(self.met(ins[0])), (0,))
 
-    def write(
-        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
-    ) -> Expr:
-        pixels = [read(0, at) for at in self.maps(ins[0].shape)]
+    def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        pixels = [read(0, at) for at in self.maps(shapes[0])]
         return reduce(lambda a, x: call("maximum", a, x), pixels)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -213,10 +211,8 @@ class MaxPoolIndex(NoGradient, Pool):
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return below_largest(np.array(self.met(ins[0])), (0,))
 
-    def write(
-        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
-    ) -> Expr:
-        first, *others = self.maps(ins[0].shape)
+    def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        first, *others = self.maps(shapes[0])
         largest, index = read(0, first), b.const(0, "int32")
         for number, at in enumerate(others, 1):
             pixel = read(0, at)
@@ -266,10 +262,9 @@ class MaxPoolPick(Pool):
             y[index == i] = x[window][index == i]
         return y
 
-    def write(
-        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
-    ) -> Expr:
-        own, (first, *others) = AccessMap(tuple(dense_maps(result.shape))), self.maps(ins[1].shape)
+    def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        _, x, y = shapes
+        own, (first, *others) = AccessMap(tuple(dense_maps(y))), self.maps(x)
         index, found = read(0, own), read(1, first)
         for number, at in enumerate(others, 1):
             found = select(index.equals(number), read(1, at), found)
@@ -292,10 +287,8 @@ class SumPool(Pool):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sum(self.met(ins[0]), axis=0))
 
-    def write(
-        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
-    ) -> Expr:
-        return reduce(lambda a, x: a + x, [read(0, at) for at in self.maps(ins[0].shape)])
+    def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        return reduce(lambda a, x: a + x, [read(0, at) for at in self.maps(shapes[0])])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (b.apply(SumPoolGrad(ins[0].shape, *self.window), dout),)

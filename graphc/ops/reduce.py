@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, ClassVar, SupportsIndex
+from typing import Any, ClassVar, Protocol, SupportsIndex
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from graphc.ir.tensor_type import (
     shape_text,
 )
 from graphc.kernels.iteration_space import leads
-from graphc.ops.elementwise import check_float, div, elements, mul, unbroadcast
+from graphc.ops.elementwise import check_float, described, div, elements, mul, unbroadcast
 from graphc.ops.select import equal
 from graphc.ops.shape import cast, reshape
 
@@ -104,7 +104,7 @@ class Reduction(Op, base=True):
 
 
 class Sum(Reduction):
-    """The sum over `axes`."""
+    """The sum over an axis, several, or all."""
 
     is_linear = True
     gradient_text = ("spread(d_out)",)
@@ -125,7 +125,7 @@ class Sum(Reduction):
 
 
 class Mean(Reduction):
-    """The mean over `axes`."""
+    """The mean over an axis, several, or all."""
 
     is_linear = True
     floats_only = True
@@ -194,7 +194,7 @@ class Extreme(Reduction, base=True):
 
 
 class Max(Extreme):
-    """The largest over `axes`; of bools, whether any is true."""
+    """The largest over an axis, several, or all; of bools, whether any is true."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.max, ins)
@@ -207,7 +207,7 @@ class Max(Extreme):
 
 
 class Min(Extreme):
-    """The smallest over `axes`; of bools, whether all are true."""
+    """The smallest over an axis, several, or all; of bools, whether all are true."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.min, ins)
@@ -255,46 +255,35 @@ class BroadcastTo(Op):
         return (unbroadcast(dout, ins[0]),)
 
 
-_ALONG = takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")
+class OverAxes(Protocol):
+    """A function of `graphc` that reduces an axis, several, or all."""
+
+    def __call__(
+        self, x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
+    ) -> Value: ...
 
 
-@_ALONG
-def sum_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """Return the sum over an axis, several, or all."""
-    return _reduce(Sum, x, axis, keepdims, name)
+def _over_axes(kind: type[Reduction]) -> OverAxes:
+    """Return the function that reduces a value by an op."""
+
+    def function(
+        x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
+    ) -> Value:
+        x = as_value(kind.name, x)
+        try:
+            axes = normal_axes(axis, x.type.rank)
+        except ValueError as error:
+            raise x.builder.error(kind((), keepdims), str(error), (x,), name) from None
+        return x.builder.apply(kind(axes, keepdims), x, name=name)
+
+    made = described(function, kind)
+    return takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")(made)
 
 
-@_ALONG
-def mean(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """Return the mean over an axis, several, or all."""
-    return _reduce(Mean, x, axis, keepdims, name)
-
-
-@_ALONG
-def max_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """Return the largest over an axis, several, or all; of bools, whether any is true."""
-    return _reduce(Max, x, axis, keepdims, name)
-
-
-@_ALONG
-def min_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """Return the smallest over an axis, several, or all; of bools, whether all are true."""
-    return _reduce(Min, x, axis, keepdims, name)
-
-
-def _reduce(
-    kind: type[Sum] | type[Mean] | type[Max] | type[Min],
-    x: Value,
-    axis: Axes,
-    keepdims: bool,
-    name: str | None,
-) -> Value:
-    x = as_value(kind.name, x)
-    try:
-        axes = normal_axes(axis, x.type.rank)
-    except ValueError as error:
-        raise x.builder.error(kind((), keepdims), str(error), (x,), name) from None
-    return x.builder.apply(kind(axes, keepdims), x, name=name)
+sum_ = _over_axes(Sum)
+mean = _over_axes(Mean)
+max_ = _over_axes(Max)
+min_ = _over_axes(Min)
 
 
 def broadcast_to(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
