@@ -182,11 +182,11 @@ def _xhat(x: Array, eps: float) -> Array:
     return np.asarray((x - average) / np.sqrt(variance + x.dtype.type(eps)))
 
 
-def _xhat_value(x: Value, eps: float) -> Value:
+def _centred_and_std_of(x: Value, eps: float) -> tuple[Value, Value]:
     axes = feature_axes(x.type.rank)
     centred = sub(x, mean(x, axes, keepdims=True))
     variance = mean(power(centred, 2), axes, keepdims=True)
-    return div(centred, sqrt(add(variance, eps)))
+    return centred, sqrt(add(variance, eps))
 
 
 def _centred_and_std(x: Expr, eps: float, axis: Axis) -> tuple[Expr, Expr]:
@@ -218,7 +218,8 @@ class BatchNormDgamma(ByFeature):
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, upper = ins
-        primitive = sum_(mul(upper, _xhat_value(x, self.eps)), feature_axes(x.type.rank))
+        xhat = div(*_centred_and_std_of(x, self.eps))
+        primitive = sum_(mul(upper, xhat), feature_axes(x.type.rank))
         return pullback(primitive, dout, ins)
 
 
@@ -254,9 +255,8 @@ class BatchNormDx(ByFeature):
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, gamma, upper = ins
         axes = feature_axes(x.type.rank)
-        xhat = _xhat_value(x, self.eps)
-        centred = sub(x, mean(x, axes, keepdims=True))
-        std = sqrt(add(mean(power(centred, 2), axes, keepdims=True), self.eps))
+        centred, std = _centred_and_std_of(x, self.eps)
+        xhat = div(centred, std)
         slope = sub(upper, mean(upper, axes, keepdims=True))
         slope = sub(slope, mul(xhat, mean(mul(upper, xhat), axes, keepdims=True)))
         return pullback(mul(div(_spread(gamma, x), std), slope), dout, ins)

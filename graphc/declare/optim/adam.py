@@ -11,6 +11,7 @@ from graphc.declare.optim.optimizer import (
     Update,
     made_with,
     mixed,
+    number,
     positive,
     share,
 )
