@@ -141,14 +141,12 @@ class WholeQuotient(NoGradient, Binary, base=True):
 class FloorDiv(WholeQuotient):
     """The quotient a / b rounded down."""
 
-    name = "floor_div"
     ufunc = np.floor_divide
 
 
 class TruncDiv(WholeQuotient):
     """The quotient a / b of whole numbers rounded toward zero, as in C; 0 where b is 0."""
 
-    name = "trunc_div"
     inplace = ()
 
     def reference(self, ins: Sequence[Array]) -> Array:

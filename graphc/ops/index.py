@@ -85,7 +85,6 @@ class OneHot(NoGradient, ByIndex):
     """A new last axis of `depth`, 1 at the index and 0 at all others."""
 
     is_exact = True
-    name = "one_hot"
     roles = ("indices",)
     operations = 0
     depth: int

@@ -86,7 +86,6 @@ def _decayed(decay: float, g: Any, p: Sequence[Any]) -> Any:
 class Momentum(SlotOp):
     """The next velocity mu*v + g, without dampening, as in torch.optim.SGD."""
 
-    name = "momentum"
     roles = ("velocity", "gradient", "parameter")
     optional = 1
     operations = 2
@@ -102,7 +101,6 @@ class Momentum(SlotOp):
 class SgdStep(UpdateOp):
     """The next parameter p - rate*g; after momentum, g is the next velocity."""
 
-    name = "sgd_step"
     roles = ("parameter", "gradient", "rate")
     arrays = 2
     operations = 2
@@ -121,7 +119,6 @@ class NesterovStep(UpdateOp):
     momentum in deep learning", ICML 2013, in the form that keeps the gradient at p.
     """
 
-    name = "nesterov_step"
     roles = ("parameter", "velocity", "gradient", "rate")
     arrays = 3
     operations = 4
@@ -142,7 +139,6 @@ class NesterovStep(UpdateOp):
 class AdamMean(SlotOp):
     """The next mean beta1*m + (1 - beta1)*g."""
 
-    name = "adam_mean"
     roles = ("mean", "gradient", "parameter")
     optional = 1
     operations = 3
@@ -158,7 +154,6 @@ class AdamMean(SlotOp):
 class AdamSquare(SlotOp):
     """The next mean square beta2*s + (1 - beta2)*g*g."""
 
-    name = "adam_square"
     roles = ("square", "gradient", "parameter")
     optional = 1
     operations = 4
@@ -181,7 +176,6 @@ class AdamStep(UpdateOp):
     ICLR 2019, multiplied by the rate as in torch.optim.AdamW.
     """
 
-    name = "adam_step"
     roles = ("parameter", "mean", "square", "rate", "updates")
     arrays = 3
     counted = True
@@ -237,7 +231,6 @@ class SquareSum(Op):
     Squares of float32 neither overflow nor underflow there.
     """
 
-    name = "square_sum"
     roles = ("gradient",)
     operations = 2
 
@@ -268,7 +261,6 @@ class ClipScale(Op):
     networks", ICML 2013, algorithm 1.
     """
 
-    name = "clip_scale"
     roles = ("total", "limit")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -294,7 +286,6 @@ class ClipScale(Op):
 class Cleared(UpdateOp):
     """Zeros that replace the accumulated gradient after an update."""
 
-    name = "cleared"
     roles = ("accumulated",)
     arrays = 1
     operations = 0

@@ -173,7 +173,6 @@ class MaxPool(Pool):
     """The largest number of each window."""
 
     is_exact = True
-    name = "max_pool"
     gradient_text = ("max_pool_grad(max_pool_index(x), d_out)",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -194,8 +193,6 @@ class MaxPool(Pool):
 
 class MaxPoolIndex(NoGradient, Pool):
     """The offset, as a number, of the first largest pixel in each window."""
-
-    name = "max_pool_index"
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return self.result(ins[0]).with_dtype("int32")
@@ -224,7 +221,6 @@ class MaxPoolIndex(NoGradient, Pool):
 class MaxPoolGrad(PoolGrad):
     """The cotangent of x, of `shape`: the sum of each window's cotangent at its index."""
 
-    name = "max_pool_grad"
     roles = ("index", "dout")
     gradient_text = ("", "max_pool_pick(index, d_out)")
 
@@ -245,7 +241,6 @@ class MaxPoolPick(Pool):
     """The pixel of x at the index of each window."""
 
     is_exact = True
-    name = "max_pool_pick"
     roles = ("index", "x")
     gradient_text = ("", "max_pool_grad(index, d_out)")
 
@@ -281,7 +276,6 @@ class MaxPoolPick(Pool):
 class SumPool(Pool):
     """The sum of each window."""
 
-    name = "sum_pool"
     gradient_text = ("sum_pool_grad(d_out)",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -297,7 +291,6 @@ class SumPool(Pool):
 class SumPoolGrad(PoolGrad):
     """The cotangent of x, of `shape`: the sum of each window's cotangent at all its pixels."""
 
-    name = "sum_pool_grad"
     roles = ("dout",)
     gradient_text = ("sum_pool(d_out)",)
 

@@ -165,7 +165,6 @@ def _fixed(shape: Shape) -> Sizes:
 class GlobalAvgPool(Layer):
     """The mean of each channel's pixels: (n, c, 1, ...)."""
 
-    name = "global_avg_pool"
     roles = ("x",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

@@ -145,7 +145,6 @@ class Mean(Reduction):
 class MeanGrad(Op):
     """dout spread over the averaged elements, in equal shares."""
 
-    name = "mean_grad"
     roles = ("dout",)
     gradient_text = ("sum(d_out, axes) / count",)
     operations = 0
@@ -224,7 +223,6 @@ class BroadcastTo(Op):
     """x repeated over its axes of size 1 until it has `shape`."""
 
     is_exact = True
-    name = "broadcast_to"
     broadcasts = True
     roles = ("x",)
     gradient_text = ("d_out",)

@@ -46,7 +46,6 @@ class ElementsByIndex(ByPlace, base=True):
 class GatherElements(Move, ElementsByIndex):
     """The element of x at each index into `axis`, and at the index's position in other axes."""
 
-    name = "gather_elements"
     roles = ("x", "indices")
     gradient_text = ("scatter('add', zeros(x.shape), indices, d_out, axis)", "")
     axis: int
@@ -74,7 +73,6 @@ class ScatterElements(ElementsByIndex):
     This is done in order: of several writes to an element the last stays.
     """
 
-    name = "scatter_elements"
     roles = ("x", "indices", "updates")
     inplace = (0,)
     axis: int
@@ -143,7 +141,6 @@ class LastWrite(NoGradient, ElementsByIndex):
     """The mask of indices into `axis`, of `size` entries, that are the last equal of a slice."""
 
     is_exact = True
-    name = "last_write"
     roles = ("indices",)
     size: int
     axis: int
@@ -223,7 +220,6 @@ class FlatIndex(NoGradient):
     """
 
     is_exact = True
-    name = "flat_index"
     roles = ("indices",)
     sizes: tuple[int, ...]
 

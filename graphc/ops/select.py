@@ -64,7 +64,6 @@ class ReluGrad(Op):
     """The gradient of relu: dout where out > 0, else 0."""
 
     is_exact = True
-    name = "relu_grad"
     roles = ("out", "dout")
     inplace = (0,)
     gradient_text = ("", "d_out * (out > 0)")
@@ -208,7 +207,6 @@ class Less(Comparison):
 class LessEqual(Comparison):
     """Whether a <= b, as bool."""
 
-    name = "less_equal"
     ufunc = np.less_equal
     onnx = "LessOrEqual"
 
@@ -223,7 +221,6 @@ class Greater(Comparison):
 class GreaterEqual(Comparison):
     """Whether a >= b, as bool."""
 
-    name = "greater_equal"
     ufunc = np.greater_equal
     onnx = "GreaterOrEqual"
 
@@ -238,7 +235,6 @@ class Equal(Comparison):
 class NotEqual(Comparison):
     """Whether a != b, as bool."""
 
-    name = "not_equal"
     ufunc = np.not_equal
 
 

@@ -146,7 +146,6 @@ class StopGradient(NoGradient, Move):
     is_linear = True
     alias = True
     stops_gradients = True
-    name = "stop_gradient"
     roles = ("x",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

@@ -76,7 +76,6 @@ class Slice(Move):
 class SliceGrad(Move):
     """The gradient of a slice: zeros of `shape`, with dout at the cuts."""
 
-    name = "slice_grad"
     roles = ("dout",)
     gradient_text = ("d_out[cuts]",)
     shape: Shape
