@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from numbers import Real
@@ -149,6 +149,12 @@ def checked_number(
         wanted = _range_text(above, least, below, most)
         raise error(f"{what} is {given!r}, it must be {wanted}", hint=hint)
     return number
+
+
+def check_choice(what: str, given: Any, choices: Collection[str], *, hint: str = "") -> None:
+    """Raise GraphError, at the user's line, unless a word is one of several."""
+    if given not in choices:
+        raise GraphError(f"{what} {given!r} is not one of {', '.join(choices)}", hint=hint)
 
 
 def checked_real(what: str, given: Any) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -84,11 +84,6 @@ class Binary(Elementwise, base=True):
         if ins[0].dtype == "bool":
             return "call"  # in NumPy + of bools is or, * is and
         return elements(ins, self.infer(ins))
-
-
-ByUfunc = Unary
-Function = Unary
-BinaryFunction = Binary
 
 
 def check_float(op: Op, role: str, x: TensorType) -> None:
@@ -261,7 +256,7 @@ def of_one(op: Op, called: str = "") -> OfOne:
     def function(x: Value, *, name: str | None = None) -> Value:
         return apply(op, x, name=name)
 
-    return _described(function, op, called)
+    return described(function, type(op), called)
 
 
 def of_two(op: Op, called: str = "") -> OfTwo:
@@ -270,18 +265,18 @@ def of_two(op: Op, called: str = "") -> OfTwo:
     def function(a: Operand, b: Operand, *, name: str | None = None) -> Value:
         return binary(op, a, b, name)
 
-    return _described(function, op, called)
+    return described(function, type(op), called)
 
 
-F = TypeVar("F", OfOne, OfTwo)
+F = TypeVar("F", bound=Callable[..., Value])
 
 
-def _described(function: F, op: Op, called: str) -> F:
+def described(function: F, kind: type[Op], called: str = "") -> F:
     """Name a function, and say in the words of its op what it returns."""
     made: Any = function
-    made.__name__ = made.__qualname__ = called or op.name
-    made.__module__ = type(op).__module__
-    result = type(op).__doc__ or ""
+    made.__name__ = made.__qualname__ = called or kind.name
+    made.__module__ = kind.__module__
+    result = kind.__doc__ or ""
     made.__doc__ = f"Return {result[:1].lower()}{result[1:]}"
     return function
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.expr import Axis, Broadcast, Expr, call
+from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.graph import Node
-from graphc.ir.op import Array, Cotangents, Iteration, Op
+from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.linalg import Affine, MatMul, MatrixProduct
-from graphc.ops.norm import check_features, columns, feature_axes
+from graphc.ops.norm import ByFeature, columns, feature_axes
 from graphc.ops.select import Relu, ReluGrad
 
 
@@ -73,8 +73,7 @@ class MatMulReluGrad(Fused, MatrixProduct):
         return ReluGrad().scalar([ins[0], product], "columns")
 
 
-@dataclass(frozen=True)
-class NormalizeDgamma(Fused):
+class NormalizeDgamma(Fused, ByFeature):
     """batchnorm_dgamma for given batch statistics: sum(dout * xhat) for each feature.
 
     xhat = (x - mean) / sqrt(var + eps).
@@ -83,33 +82,22 @@ class NormalizeDgamma(Fused):
     name = "normalize_dgamma"
     roles = ("x", "mean", "var", "dout")
     operations = 4
-    eps: float
+    kinds = ("each", "column", "column", "each")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        x, average, variance, dout = ins
-        check_features(x, [average, variance])
-        if x != dout:
-            raise ValueError(f"x is {x}, dout is {dout}")
-        return average
+        return super().infer(ins).with_shape(ins[1].shape)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         x, average, variance, dout = ins
         xhat, _ = _xhat_and_std(x, average, variance, self.eps)
         return np.asarray((dout * xhat).sum(axis=feature_axes(x.ndim)))
 
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "rows" if ins[0].rank == 2 else "call"
-
-    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
-        return "each", "column", "column", "each"
-
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         x, average, variance, dout = ins
         return (dout * (x - average)).sum(axis) / call("sqrt", variance + self.eps)
 
 
-@dataclass(frozen=True)
-class NormalizeDx(Fused):
+class NormalizeDx(Fused, ByFeature):
     """batchnorm_dx for given batch statistics and both sums.
 
     gamma / std * (dout - dbeta / M - xhat * dgamma / M), for M numbers a feature.
@@ -119,14 +107,8 @@ class NormalizeDx(Fused):
     roles = ("x", "mean", "var", "gamma", "dout", "dgamma", "dbeta")
     inplace = (0,)
     operations = 7
-    eps: float
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        x, average, variance, gamma, dout, dgamma, dbeta = ins
-        check_features(x, [average, variance, gamma, dgamma, dbeta])
-        if x != dout:
-            raise ValueError(f"x is {x}, dout is {dout}")
-        return x
+    kinds = ("each", "column", "column", "column", "each", "column", "column")
+    iterates = "elements"
 
     def reference(self, ins: Sequence[Array]) -> Array:
         x, average, variance, gamma, dout, dgamma, dbeta = ins
@@ -134,12 +116,6 @@ class NormalizeDx(Fused):
         share = x.dtype.type(x.size // x.shape[1])
         slope = dout - columns(dbeta / share, x.ndim) - xhat * columns(dgamma / share, x.ndim)
         return np.asarray(columns(gamma, x.ndim) / std * slope)
-
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "elements" if ins[0].rank == 2 else "call"
-
-    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
-        return "each", "column", "column", "column", "each", "column", "column"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         x, average, variance, gamma, dout, dgamma, dbeta = ins

@@ -85,7 +85,6 @@ class OneHot(NoGradient, ByIndex):
     """A new last axis of `depth`, 1 at the index and 0 at all others."""
 
     is_exact = True
-    name = "one_hot"
     roles = ("indices",)
     operations = 0
     depth: int
@@ -113,7 +112,7 @@ class OneHot(NoGradient, ByIndex):
 
 
 class Pick(ByIndex):
-    """The score of each row at the row's index."""
+    """The score of each row at the row's index; 0 for an index that is out of range."""
 
     is_exact = True
     roles = ("scores", "indices")
@@ -129,7 +128,8 @@ class Pick(ByIndex):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         scores, indices = ins
-        return np.asarray(scores[np.arange(len(indices)), indices])
+        hits = np.equal(indices[:, None], np.arange(scores.shape[1]))
+        return np.asarray(np.where(hits, scores, 0).sum(axis=1, dtype=scores.dtype))
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "columns"

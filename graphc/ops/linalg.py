@@ -10,12 +10,10 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from graphc.base.arguments import checked_whole, plain, takes
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Expr
 from graphc.ir.forms import Product, matrix_product
-from graphc.ir.init import Zeros, resolve
+from graphc.ir.init import Zeros
 from graphc.ir.op import Array, Cotangents, Layer, Op, shared
 from graphc.ir.tensor_type import (
     Batch,
@@ -31,7 +29,7 @@ from graphc.ir.tensor_type import (
 from graphc.ops.elementwise import pair, unbroadcast
 from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
-from graphc.ops.source import Parameter
+from graphc.ops.source import parameter
 
 __all__ = ["affine", "matmul"]
 
@@ -191,17 +189,21 @@ class AffineLayer(Layer):
         shape = (*x.shape[:-1], units) if self.last_axis else (x.shape[0], units)
         return x.with_shape(shape)
 
-    def _check(self, x: TensorType, weight: TensorType) -> None:
+    def features(self, x: TensorType) -> Dim:
+        """Return the number of features; raise ValueError if x has no axis of them."""
         if x.rank < 2:
             raise ValueError(
                 f"x has shape {shape_text(x.shape)}, affine takes (N, features)\n"
                 "give it a feature axis: gc.reshape(x, (gc.N, 1))"
             )
+        return x.shape[-1] if self.last_axis else count(x.shape[1:])
+
+    def _check(self, x: TensorType, weight: TensorType) -> None:
+        features = self.features(x)
         if not x.is_float or weight.dtype != x.dtype:
             raise ValueError(
                 f"x is {x.dtype}, weight is {weight.dtype}\ncast x: gc.cast(x, {weight.dtype!r})"
             )
-        features = x.shape[-1] if self.last_axis else count(x.shape[1:])
         if weight.rank != 2 or weight.shape[0] != features:
             takes = weight.shape[0] if weight.rank == 2 else shape_text(weight.shape)
             raise ValueError(
@@ -258,11 +260,11 @@ def affine(
     """
     b = as_value("affine", x).builder
     layer = AffineLayer(last_axis=_last_axis(x, axis))
-    node = b.free_name("affine", name)
+    node, dtype = b.free_name("affine", name), x.dtype if x.type.is_float else b.dtype
     with b.all_or_nothing():
         if weight is None:
             sizes = (_features(x, layer), _units(units))
-            weight = _parameter(b, f"{node}.weight", sizes, x, init)
+            weight = parameter(b, f"{node}.weight", sizes, dtype, init)
         elif units is not None and weight.shape[-1:] != (units,):
             message = f"weight gives {weight.shape[-1]} units, {units} were asked for"
             raise b.error(layer, message, (x, weight))
@@ -270,7 +272,7 @@ def affine(
         if isinstance(bias, Value):
             operands.append(bias)
         elif bias:
-            operands.append(_parameter(b, f"{node}.bias", weight.shape[1:], x, Zeros()))
+            operands.append(parameter(b, f"{node}.bias", weight.shape[1:], dtype, Zeros()))
         return b.apply(layer, *operands, name=node)
 
 
@@ -289,24 +291,10 @@ def _last_axis(x: Value, axis: int | None) -> bool:
 
 
 def _features(x: Value, layer: AffineLayer) -> int:
-    if x.type.rank < 2:
-        raise x.builder.error(
-            layer,
-            f"x has shape {shape_text(x.shape)}, affine takes (N, features)\n"
-            "give it a feature axis: gc.reshape(x, (gc.N, 1))",
-            (x,),
-        )
-    features = x.shape[-1] if layer.last_axis else count(x.shape[1:])
+    try:
+        features = layer.features(x.type)
+    except ValueError as error:
+        raise x.builder.error(layer, str(error), (x,)) from None
     if isinstance(features, Batch):
         raise x.builder.error(layer, "the features may not depend on the batch", (x,))
     return features
-
-
-def _parameter(b: Builder, name: str, shape: Shape, like: Value, init: Any) -> Value:
-    sizes = tuple(dim for dim in shape if isinstance(dim, int))
-    try:
-        op = Parameter(sizes, like.dtype if like.type.is_float else b.dtype, resolve(init))
-        TensorType(op.shape, op.dtype)
-    except ValueError as error:
-        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
-    return b.apply(op, name=name)

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import TensorType
-
-Number = TypeVar("Number", Array, Expr)
 
 _COUNT = TensorType((), "int64")
 
@@ -55,6 +53,17 @@ class UpdateOp(Op, base=True):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements"
 
+    def next(self, ins: Sequence[Any]) -> Any:
+        """Return the next value, of arrays or of expressions, where one formula serves both."""
+        raise NotImplementedError(f"op {self.name} has no formula")
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(self.next(ins))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        result: Expr = self.next(ins)
+        return result
+
 
 class SlotOp(UpdateOp, base=True):
     """The next value of a slot, from the old one, the gradient, and with decay the parameter."""
@@ -68,7 +77,7 @@ class SlotOp(UpdateOp, base=True):
         return 3 if self.decay else 2
 
 
-def _decayed(decay: float, g: Number, p: Sequence[Number]) -> Number:
+def _decayed(decay: float, g: Any, p: Sequence[Any]) -> Any:
     """Return g + decay * p, for arrays or expressions; g if there is no decay."""
     return g + decay * p[0] if decay else g
 
@@ -77,18 +86,13 @@ def _decayed(decay: float, g: Number, p: Sequence[Number]) -> Number:
 class Momentum(SlotOp):
     """The next velocity mu*v + g, without dampening, as in torch.optim.SGD."""
 
-    name = "momentum"
     roles = ("velocity", "gradient", "parameter")
     optional = 1
     operations = 2
     mu: float
     decay: float = 0.0
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        v, g, *p = ins
-        return np.asarray(self.mu * v + _decayed(self.decay, g, p))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
         v, g, *p = ins
         return self.mu * v + _decayed(self.decay, g, p)
 
@@ -97,17 +101,12 @@ class Momentum(SlotOp):
 class SgdStep(UpdateOp):
     """The next parameter p - rate*g; after momentum, g is the next velocity."""
 
-    name = "sgd_step"
     roles = ("parameter", "gradient", "rate")
     arrays = 2
     operations = 2
     decay: float = 0.0
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        p, g, rate = ins
-        return np.asarray(p - rate * _decayed(self.decay, g, [p]))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
         p, g, rate = ins
         return p - rate * _decayed(self.decay, g, [p])
 
@@ -120,7 +119,6 @@ class NesterovStep(UpdateOp):
     momentum in deep learning", ICML 2013, in the form that keeps the gradient at p.
     """
 
-    name = "nesterov_step"
     roles = ("parameter", "velocity", "gradient", "rate")
     arrays = 3
     operations = 4
@@ -132,11 +130,7 @@ class NesterovStep(UpdateOp):
             raise ValueError(f"mu is {self.mu}, it must be above 0")
         return super().infer(ins)
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        p, v, g, rate = ins
-        return np.asarray(p - rate * (_decayed(self.decay, g, [p]) + self.mu * v))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
         p, v, g, rate = ins
         return p - rate * (_decayed(self.decay, g, [p]) + self.mu * v)
 
@@ -145,18 +139,13 @@ class NesterovStep(UpdateOp):
 class AdamMean(SlotOp):
     """The next mean beta1*m + (1 - beta1)*g."""
 
-    name = "adam_mean"
     roles = ("mean", "gradient", "parameter")
     optional = 1
     operations = 3
     beta1: float
     decay: float = 0.0
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        m, g, *p = ins
-        return np.asarray(self.beta1 * m + (1 - self.beta1) * _decayed(self.decay, g, p))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
         m, g, *p = ins
         return self.beta1 * m + (1 - self.beta1) * _decayed(self.decay, g, p)
 
@@ -165,19 +154,13 @@ class AdamMean(SlotOp):
 class AdamSquare(SlotOp):
     """The next mean square beta2*s + (1 - beta2)*g*g."""
 
-    name = "adam_square"
     roles = ("square", "gradient", "parameter")
     optional = 1
     operations = 4
     beta2: float
     decay: float = 0.0
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        s, g, *p = ins
-        g = _decayed(self.decay, g, p)
-        return np.asarray(self.beta2 * s + (1 - self.beta2) * (g * g))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
         s, g, *p = ins
         g = _decayed(self.decay, g, p)
         return self.beta2 * s + (1 - self.beta2) * (g * g)
@@ -193,7 +176,6 @@ class AdamStep(UpdateOp):
     ICLR 2019, multiplied by the rate as in torch.optim.AdamW.
     """
 
-    name = "adam_step"
     roles = ("parameter", "mean", "square", "rate", "updates")
     arrays = 3
     counted = True
@@ -249,7 +231,6 @@ class SquareSum(Op):
     Squares of float32 neither overflow nor underflow there.
     """
 
-    name = "square_sum"
     roles = ("gradient",)
     operations = 2
 
@@ -280,7 +261,6 @@ class ClipScale(Op):
     networks", ICML 2013, algorithm 1.
     """
 
-    name = "clip_scale"
     roles = ("total", "limit")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -306,7 +286,6 @@ class ClipScale(Op):
 class Cleared(UpdateOp):
     """Zeros that replace the accumulated gradient after an update."""
 
-    name = "cleared"
     roles = ("accumulated",)
     arrays = 1
     operations = 0

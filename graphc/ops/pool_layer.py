@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from graphc.ir.tensor_type import Shape, TensorType, shape_text
 from graphc.ops.elementwise import div
 from graphc.ops.linalg import matmul
 from graphc.ops.pad import Pad, Pads, pad
-from graphc.ops.pool import MaxPool, Pooling, SumPool
+from graphc.ops.pool import MaxPool, Pool, SumPool
 from graphc.ops.reduce import mean
 from graphc.ops.shape import (
     channels_first,
@@ -38,6 +38,7 @@ PLACED = 5
 """The number of integer arrays that counting the pixels of windows takes."""
 
 
+@dataclass(frozen=True)
 class PoolLayer(Layer, base=True):
     """The base of pooling layers: a number for each window, x (n, c, *space), y (n, c, *out).
 
@@ -46,15 +47,19 @@ class PoolLayer(Layer, base=True):
     """
 
     roles = ("x",)
+    kind: ClassVar[type[Pool]]
+    """The op on the padded, channels-last image."""
+    outside: ClassVar[float] = 0.0
+    """The number that fills the padding."""
     kernel: Sizes
     stride: Sizes
     padding: Pads
     dilation: Sizes
-    ceil: bool
+    ceil: bool = False
 
-    def pool(self) -> Pooling:
+    def pool(self) -> Pool:
         """Return the op on the padded, channels-last image."""
-        raise NotImplementedError
+        return self.kind(self.kernel, self.stride, self.dilation)
 
     def pad(self, space: Shape) -> Pad:
         """Return the padding of an image of that size, up to the end of the last windows.
@@ -67,11 +72,6 @@ class PoolLayer(Layer, base=True):
         if self.ceil:
             around = covering(_fixed(space), self.kernel, self.stride, self.dilation, self.padding)
         return Pad(((0, 0), *around, (0, 0)), self.outside)
-
-    @property
-    def outside(self) -> float:
-        """The number that fills the padding."""
-        return 0.0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
@@ -94,6 +94,10 @@ class PoolLayer(Layer, base=True):
         (before, after), size = self.padding[i], _fixed(space)[i]
         return range(before + size + after) if padding else range(before, before + size)
 
+    def padded_array(self, x: Array) -> Array:
+        """Return an array x with its channels last and its padding."""
+        return self.pad(x.shape[2:]).reference([last_array(x)])
+
     def padded(self, x: Value, name: str) -> Value:
         """Return x with its channels last and its padding."""
         around = self.pad(x.shape[2:])
@@ -103,30 +107,15 @@ class PoolLayer(Layer, base=True):
         return x
 
 
-@dataclass(frozen=True)
 class MaxPoolLayer(PoolLayer):
     """The largest number of each window; the gradient goes to the first of equal ones."""
 
     name = "max_pool"
-    kernel: Sizes
-    stride: Sizes
-    padding: Pads
-    dilation: Sizes
-    ceil: bool = False
-
-    @property
-    def outside(self) -> float:
-        """Minus infinity, which is never the largest."""
-        return -float("inf")
-
-    def pool(self) -> Pooling:
-        return MaxPool(self.kernel, self.stride, self.dilation)
+    kind = MaxPool
+    outside = -float("inf")  # never the largest
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        (x,) = ins
-        return first_array(
-            self.pool().reference([self.pad(x.shape[2:]).reference([last_array(x)])])
-        )
+        return first_array(self.pool().reference([self.padded_array(ins[0])]))
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         y = b.apply(self.pool(), self.padded(ins[0], name), name=f"{name}.largest")
@@ -138,15 +127,8 @@ class AvgPoolLayer(PoolLayer):
     """The mean of each window: of its pixels, or with `count_include_pad` of the padding too."""
 
     name = "avg_pool"
-    kernel: Sizes
-    stride: Sizes
-    padding: Pads
-    dilation: Sizes
-    ceil: bool = False
+    kind = SumPool
     count_include_pad: bool = False
-
-    def pool(self) -> Pooling:
-        return SumPool(self.kernel, self.stride, self.dilation)
 
     def sizes(self, y: Shape, space: Shape, dtype: np.dtype[Any]) -> Array:
         """Return how many numbers each mean has: one count, or (*out, channels)."""
@@ -166,8 +148,7 @@ class AvgPoolLayer(PoolLayer):
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         (x,) = ins
-        padded = self.pad(x.shape[2:]).reference([last_array(x)])
-        total = self.pool().reference([padded])
+        total = self.pool().reference([self.padded_array(x)])
         return first_array(total / self.sizes(total.shape, x.shape[2:], np.dtype(x.dtype)))
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
@@ -184,7 +165,6 @@ def _fixed(shape: Shape) -> Sizes:
 class GlobalAvgPool(Layer):
     """The mean of each channel's pixels: (n, c, 1, ...)."""
 
-    name = "global_avg_pool"
     roles = ("x",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

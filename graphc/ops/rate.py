@@ -61,7 +61,6 @@ class CosineRate(RateOp):
     2017, equation 5, without restarts.
     """
 
-    name = "cosine_rate"
     total: int
     floor: float = 0.0
     start: int = 0
@@ -79,7 +78,6 @@ class CosineRate(RateOp):
 class StepRate(RateOp):
     """The factor by^k after k times `every` updates."""
 
-    name = "step_rate"
     every: int
     by: float
     start: int = 0
@@ -96,7 +94,6 @@ class StepRate(RateOp):
 class WarmUpRate(RateOp):
     """The linear factor (u + 1)/steps for the first `steps` updates, then 1."""
 
-    name = "warm_up_rate"
     steps: int
     start: int = 0
 
@@ -129,7 +126,6 @@ class NadamMomentum(RateOp):
     T. Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop.
     """
 
-    name = "nadam_momentum"
     beta: float
     decay: float
     ahead: int = 0

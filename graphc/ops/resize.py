@@ -8,9 +8,7 @@ from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 
-from graphc.base.arguments import plain
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.arguments import check_choice, plain
 from graphc.ir.build import Value, as_value
 from graphc.ir.op import Array
 from graphc.ops.arrange import axes_of, fixed_sizes, repeat
@@ -54,7 +52,7 @@ def resize(
     """
     x = as_value("resize", x)
     for what, given in (("mode", mode), ("places", places), ("rounding", rounding)):
-        _check_choice(what, given)
+        check_choice(f"resize: {what}", given, _CHOICES[what])
     wanted = sizes if sizes is not None else scales if scales is not None else ()
     chosen = tuple(range(-len(wanted), 0)) if axes is None else tuple(map(plain, axes))
     axis_of = [axes_of(Gather(), x, axis)[0] for axis in chosen]
@@ -66,14 +64,6 @@ def resize(
             at = _places(old[i], new[i], scale, places)
             x = _along(x, axis, at, mode, rounding)
         return reshape(x, x.shape, name=name)  # only names the result
-
-
-def _check_choice(what: str, given: str) -> None:
-    if given not in _CHOICES[what]:
-        raise GraphError(
-            f"resize: {what} {given!r} is not one of {', '.join(_CHOICES[what])}",
-            loc=caller_loc(),
-        )
 
 
 def _new_sizes(x: Value, old: list[int], sizes: Any, scales: Any) -> list[int]:

@@ -10,16 +10,15 @@ import numpy as np
 
 from graphc.base.arguments import checked_number, checked_whole
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.init import Ones, Zeros
 from graphc.ir.op import Array, Layer
-from graphc.ir.tensor_type import Batch, Dim, TensorType, count
+from graphc.ir.tensor_type import Batch, TensorType, count
+from graphc.ops.arithmetic import power
 from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import sqrt
-from graphc.ops.norm import check_features, columns
-from graphc.ops.pow import power
+from graphc.ops.norm import check_features, columns, with_vectors
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.shape import reshape
-from graphc.ops.source import Parameter, State
+from graphc.ops.source import State
 
 __all__ = ["groupnorm", "instancenorm", "layernorm", "rmsnorm", "standardize"]
 
@@ -151,7 +150,8 @@ def layernorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
     `<node>.gamma` and `<node>.beta` (features,) are trained, from 1 and 0.  Raise GraphError unless
     x has floats with a last axis of fixed size.
     """
-    return _of_rows(LayerNorm(checked("layernorm", eps)), x, name)
+    layer = LayerNorm(checked("layernorm", eps))
+    return with_vectors(layer, "layernorm", x, -1, "(N, ..., features)", name)
 
 
 def rmsnorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
@@ -159,36 +159,14 @@ def rmsnorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
 
     gamma is (features,).  Raise GraphError unless x has floats with a last axis of fixed size.
     """
-    return _of_rows(RmsNorm(checked("rmsnorm", eps)), x, name)
+    layer = RmsNorm(checked("rmsnorm", eps))
+    return with_vectors(layer, "rmsnorm", x, -1, "(N, ..., features)", name)
 
 
 def checked(layer: str, eps: float) -> float:
     """Return eps as a float; raise GraphError unless it is above 0."""
     hint = "a row of equal numbers would be divided by 0"
     return checked_number(f"{layer}: eps", eps, above=0, hint=hint)
-
-
-def _of_rows(layer: LayerNorm | RmsNorm, x: Value, name: str | None) -> Value:
-    x = as_value(layer.name, x)
-    size = x.shape[-1] if x.type.rank else None
-    return _scaled(layer, x, layer.name, size, "(N, ..., features)", name)
-
-
-def _scaled(
-    layer: Layer, x: Value, function: str, size: Dim | None, shape: str, name: str | None
-) -> Value:
-    """Apply a layer, with a new parameter (size,) for each role but x."""
-    b = x.builder
-    if not isinstance(size, int) or not x.type.is_float:
-        raise b.error(layer, f"x is {x.type}, {function} takes floats of shape {shape}", (x,))
-    node = b.free_name(function, name)
-    starts = {"gamma": Ones(), "beta": Zeros()}
-    with b.all_or_nothing():
-        vectors = [
-            b.apply(Parameter((size,), x.dtype, starts[role]), name=f"{node}.{role}")
-            for role in layer.roles[1:]
-        ]
-        return b.apply(layer, x, *vectors, name=node)
 
 
 @dataclass(frozen=True)
@@ -245,8 +223,8 @@ def groupnorm(x: Value, groups: int, *, eps: float = 1e-5, name: str | None = No
     There are `groups` of them.  `<node>.gamma` and `<node>.beta` (c,) scale and shift each channel,
     from 1 and 0.  Raise GraphError if the groups do not divide the channels.
     """
-    x, number = as_value("groupnorm", x), checked_whole("groupnorm: groups", groups)
-    return _of_channels(GroupNorm(number, checked("groupnorm", eps)), x, "groupnorm", name)
+    layer = GroupNorm(checked_whole("groupnorm: groups", groups), checked("groupnorm", eps))
+    return with_vectors(layer, "groupnorm", x, 1, "(N, channels, ...)", name)
 
 
 def instancenorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
@@ -258,9 +236,5 @@ def instancenorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Val
     x = as_value("instancenorm", x)
     channels = x.shape[1] if x.type.rank > 1 else None
     number = channels if isinstance(channels, int) else 1
-    return _of_channels(GroupNorm(number, checked("instancenorm", eps)), x, "instancenorm", name)
-
-
-def _of_channels(layer: GroupNorm, x: Value, function: str, name: str | None) -> Value:
-    size = x.shape[1] if x.type.rank > 1 else None
-    return _scaled(layer, x, function, size, "(N, channels, ...)", name)
+    layer = GroupNorm(number, checked("instancenorm", eps))
+    return with_vectors(layer, "instancenorm", x, 1, "(N, channels, ...)", name)

@@ -8,17 +8,15 @@ from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 
-from graphc.base.arguments import plain
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.arguments import check_choice, plain
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Cotangents, NoGradient, Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, count, normal_axis, shape_text
 from graphc.ops.elementwise import div, mul
 from graphc.ops.gather import ByPlace, Gather, by_index, check_whole, checked, entries, indices_of
-from graphc.ops.reduce import broadcast_to
+from graphc.ops.reduce import broadcast_to, reduced_shape
 from graphc.ops.select import equal, where
-from graphc.ops.shape import cast, reshape
+from graphc.ops.shape import Move, cast, reshape
 from graphc.ops.source import constant
 
 __all__ = ["gather_elements", "gather_nd", "scatter_elements", "scatter_nd"]
@@ -33,27 +31,23 @@ class ElementsByIndex(ByPlace, base=True):
     def check_elements(self, x: TensorType, indices: TensorType) -> None:
         """Raise ValueError unless the indices fit x."""
         axis = self.check_indices(x, indices)
-        if indices.rank != x.rank or _without(indices.shape, axis) != _without(x.shape, axis):
+        others, wanted = (reduced_shape(type.shape, (axis,)) for type in (indices, x))
+        if indices.rank != x.rank or others != wanted:
             raise ValueError(
                 f"x has shape {shape_text(x.shape)}, the indices {shape_text(indices.shape)}\n"
                 f"they agree in all but axis {axis}: slice or broadcast one of them"
             )
 
-
-def _without(shape: Shape, axis: int) -> Shape:
-    return shape[:axis] + shape[axis + 1 :]
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        return {1: entries(ins[0], self.axis)}
 
 
 @dataclass(frozen=True)
-class GatherElements(ElementsByIndex):
+class GatherElements(Move, ElementsByIndex):
     """The element of x at each index into `axis`, and at the index's position in other axes."""
 
-    is_exact = True
-    name = "gather_elements"
     roles = ("x", "indices")
     gradient_text = ("scatter('add', zeros(x.shape), indices, d_out, axis)", "")
-    only_moves = True
-    operations = 0
     axis: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -71,9 +65,6 @@ class GatherElements(ElementsByIndex):
         zeros = _full(b, 0.0, x)
         return b.apply(ScatterElements(self.axis, "add"), zeros, indices, dout), None
 
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        return {1: entries(ins[0], self.axis)}
-
 
 @dataclass(frozen=True)
 class ScatterElements(ElementsByIndex):
@@ -82,7 +73,6 @@ class ScatterElements(ElementsByIndex):
     This is done in order: of several writes to an element the last stays.
     """
 
-    name = "scatter_elements"
     roles = ("x", "indices", "updates")
     inplace = (0,)
     axis: int
@@ -145,16 +135,12 @@ class ScatterElements(ElementsByIndex):
     def _chosen(self, b: Builder, value: Value, indices: Value) -> Value:
         return b.apply(GatherElements(self.axis), value, indices)
 
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        return {1: entries(ins[0], self.axis)}
-
 
 @dataclass(frozen=True)
 class LastWrite(NoGradient, ElementsByIndex):
     """The mask of indices into `axis`, of `size` entries, that are the last equal of a slice."""
 
     is_exact = True
-    name = "last_write"
     roles = ("indices",)
     size: int
     axis: int
@@ -217,18 +203,13 @@ def scatter_elements(
     Of several writes to an element the last stays.  `reduction` is "none", "add", "max" or "min":
     all but "none" combine the updates with the elements.  See `gather` for what indices may be.
     """
-    check_reduction("scatter_elements", reduction)
+    _check_reduction("scatter_elements", reduction)
     return by_index(ScatterElements(plain(axis), reduction), x, indices, updates, name=name)
 
 
-def check_reduction(function: str, reduction: str) -> None:
-    """Raise GraphError for a reduction that does not exist."""
-    if reduction not in REDUCTIONS:
-        raise GraphError(
-            f"{function}: reduction {reduction!r} is not one of {', '.join(REDUCTIONS)}",
-            loc=caller_loc(),
-            hint="'none' writes, 'add' adds to what is there",
-        )
+def _check_reduction(function: str, reduction: str) -> None:
+    hint = "'none' writes, 'add' adds to what is there"
+    check_choice(f"{function}: reduction", reduction, REDUCTIONS, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -239,7 +220,6 @@ class FlatIndex(NoGradient):
     """
 
     is_exact = True
-    name = "flat_index"
     roles = ("indices",)
     sizes: tuple[int, ...]
 
@@ -295,7 +275,7 @@ def scatter_nd(
     x (d1, ..., dk, rest...), indices (more..., k), updates (more..., rest...); `reduction` as in
     `scatter_elements`.  Raise GraphError if the shapes do not fit.
     """
-    check_reduction("scatter_nd", reduction)
+    _check_reduction("scatter_nd", reduction)
     op = ScatterElements(0, reduction)
     with as_value(op.name, x).builder.all_or_nothing():
         where = indices_of(op, x, indices)

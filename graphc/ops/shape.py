@@ -32,17 +32,22 @@ from graphc.ir.tensor_type import (
 __all__ = ["cast", "flatten", "reshape", "stop_gradient", "transpose"]
 
 
+class Move(Op, base=True):
+    """The base of ops that move numbers and compute none."""
+
+    is_exact = True
+    only_moves = True
+    operations = 0
+
+
 @dataclass(frozen=True)
-class Reshape(Op):
+class Reshape(Move):
     """The same elements in C order under another shape; no copy is made."""
 
     is_linear = True
-    is_exact = True
     alias = True
     roles = ("x",)
     gradient_text = ("reshape(d_out, x.shape)",)
-    only_moves = True
-    operations = 0
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -62,15 +67,12 @@ class Reshape(Op):
 
 
 @dataclass(frozen=True)
-class Transpose(Op):
+class Transpose(Move):
     """x with its axes permuted."""
 
     is_linear = True
-    is_exact = True
     roles = ("x",)
     gradient_text = ("d_out.transpose(argsort(axes))",)
-    only_moves = True
-    operations = 0
     axes: tuple[int, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -138,17 +140,13 @@ class Cast(Op):
         return (cast(dout, ins[0].dtype) if ins[0].type.is_float else None,)
 
 
-class StopGradient(NoGradient):
+class StopGradient(NoGradient, Move):
     """x itself, through which no gradient flows."""
 
     is_linear = True
-    is_exact = True
     alias = True
     stops_gradients = True
-    name = "stop_gradient"
     roles = ("x",)
-    only_moves = True
-    operations = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]

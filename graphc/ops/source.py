@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir import init as initial
 from graphc.ir.build import Builder, Value
 from graphc.ir.init import FromArray, Initializer, OutAt, Zeros, resolve
@@ -20,11 +19,9 @@ ANY_ORDER = FromArray, Zeros, initial.Ones, initial.Constant, initial.Normal, in
 """The initializers that do not ask which axis is a weight's output."""
 
 
-@dataclass(frozen=True)
-class Input(Source):
-    """An array fed at each run."""
+class TypedSource(Source, base=True):
+    """The base of sources whose attributes say their type."""
 
-    is_input: ClassVar[bool] = True
     shape: Shape
     dtype: str
 
@@ -33,7 +30,16 @@ class Input(Source):
 
 
 @dataclass(frozen=True)
-class Parameter(Source):
+class Input(TypedSource):
+    """An array fed at each run."""
+
+    is_input: ClassVar[bool] = True
+    shape: Shape
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Parameter(TypedSource):
     """A trainable array of the state, filled by `init` at the start."""
 
     shape: tuple[int, ...]
@@ -42,12 +48,9 @@ class Parameter(Source):
     is_parameter: ClassVar[bool] = True
     persistent: ClassVar[bool] = True
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
-
 
 @dataclass(frozen=True)
-class State(Source):
+class State(TypedSource):
     """An array of the state that no optimizer trains: a running mean, a counter, a slot.
 
     It starts at one number everywhere, or at an array.
@@ -59,12 +62,9 @@ class State(Source):
     is_state: ClassVar[bool] = True
     persistent: ClassVar[bool] = True
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
-
 
 @dataclass(frozen=True)
-class Constant(Source):
+class Constant(TypedSource):
     """An array fixed in the graph; the bytes are in C order."""
 
     is_exact = True
@@ -74,9 +74,6 @@ class Constant(Source):
     data: bytes = field(repr=False)
     label: str = ""
     """The name of the parameter or state frozen into it; such constants are never merged."""
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.array()
@@ -131,7 +128,7 @@ def parameter(
             found = OutAt(found, out)
         TensorType(sizes, dtype)
     except ValueError as error:
-        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
+        raise GraphError(f"parameter {name!r}: {error}") from None
     return b.apply(Parameter(sizes, dtype, found), name=name)
 
 

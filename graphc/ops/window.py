@@ -13,7 +13,6 @@ import numpy as np
 
 from graphc.base.arguments import listed, plain, whole
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Shape, shape_text
 from graphc.ops.pad import Pads
@@ -127,7 +126,6 @@ def sizes(op: str, word: str, given: Any, rank: int, least: int = 1) -> Sizes:
         raise GraphError(
             f"{op}: {word} is {given!r}, it must be a whole number from {least} up, "
             f"or {rank} of them",
-            loc=caller_loc(),
             hint=f"one for each dimension of space: {word}={(least or 1,) * rank}",
         )
     return numbers
@@ -146,7 +144,6 @@ def pads(op: str, given: Any, rank: int) -> Pads:
         raise GraphError(
             f"{op}: padding is {given!r}, it must be a whole number from 0 up, "
             f"{rank} of them, or {rank} pairs of them",
-            loc=caller_loc(),
             hint=f"a pair says how much goes before and after: padding={((0, 1),) * rank}",
         )
     return tuple((pair[0], pair[1]) for pair in pairs)
@@ -160,7 +157,7 @@ def same_pads(op: str, space: Shape, kernel: Sizes, stride: Sizes, dilation: Siz
     pairs = []
     for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
         if not isinstance(size, int):
-            raise GraphError(f"{op}: padding 'same' needs an image of fixed size", loc=caller_loc())
+            raise GraphError(f"{op}: padding 'same' needs an image of fixed size")
         total = max((-(-size // step) - 1) * step + span - size, 0)
         pairs.append((total // 2, total - total // 2))
     return tuple(pairs)

@@ -23,6 +23,20 @@ from graphc.ops.activations import (
     Softsign,
     ThresholdedRelu,
 )
+from graphc.ops.arithmetic import (
+    And,
+    Ceil,
+    Floor,
+    FloorDiv,
+    Fmod,
+    Mod,
+    Not,
+    Or,
+    Pow,
+    Round,
+    TruncDiv,
+    Xor,
+)
 from graphc.ops.attention import CausalSoftmax
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
@@ -49,7 +63,6 @@ from graphc.ops.fused import AffineRelu, After, MatMulReluGrad, NormalizeDgamma,
 from graphc.ops.gather import Embedding, Gather, GatherGrad
 from graphc.ops.index import Argmax, Argmin, OneHot, Pick, TopK
 from graphc.ops.linalg import Affine, AffineLayer, MatMul
-from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.losses.classes import HingeLoss, NllLoss, SoftmaxLoss, SvmLoss, WeightedNllLoss
 from graphc.ops.losses.elements import (
     HuberLoss,
@@ -84,10 +97,8 @@ from graphc.ops.pool import (
     SumPoolGrad,
 )
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
-from graphc.ops.pow import Pow
 from graphc.ops.rate import Corrected, CosineRate, NadamMomentum, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
-from graphc.ops.rounding import Ceil, Floor, FloorDiv, Fmod, Mod, Round, TruncDiv
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
 from graphc.ops.scatter import REDUCTIONS, FlatIndex, GatherElements, LastWrite, ScatterElements
 from graphc.ops.select import (

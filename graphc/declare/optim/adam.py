@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from graphc.declare.optim.optimizer import Optimizer, Update, made_with, mixed
+from graphc.declare.optim.optimizer import (
+    Optimizer,
+    Update,
+    made_with,
+    mixed,
+    number,
+    positive,
+    share,
+)
 from graphc.declare.optim.slots import decayed, next_name, next_value, operands_with_decay, slot
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, shared
@@ -26,15 +34,9 @@ class TwoMoments(Optimizer):
     """The base of optimizers with a mean of the gradient (`beta1`) and of its size (`beta2`)."""
 
     lr: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._share("beta1", "0.9")
-        self._share("beta2", "0.999")
-        self._above_0("eps", "1e-8")
+    beta1: float = share(0.9)
+    beta2: float = share(0.999)
+    eps: float = positive(1e-8)
 
     def means(self, p: Value, g: Value, l2: float) -> tuple[Value, Value]:
         """Add the next values of the slots `<parameter>.mean` and `.square`, and return them."""
@@ -141,11 +143,7 @@ class NAdam(TwoMoments):
     """
 
     lr: float = 2e-3
-    momentum_decay: float = 4e-3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._number("momentum_decay", hint="0.004 is usual", usual="0.004")
+    momentum_decay: float = number(4e-3)
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add the update of p, its slots `.mean` and `.square`, and M_t, a state of all."""
@@ -196,13 +194,8 @@ class Lion(Optimizer):
     """
 
     lr: float = 1e-4
-    beta1: float = 0.9
-    beta2: float = 0.99
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._share("beta1", "0.9")
-        self._share("beta2", "0.99")
+    beta1: float = share(0.9)
+    beta2: float = share(0.99)
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add the update of p, and the slot `<parameter>.mean`."""

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import Any
 
 from graphc.base.arguments import (
     call_text,
@@ -36,6 +37,21 @@ AVERAGES_MADE = "ema_updates"
 """The name of the state that counts the averages made so far."""
 
 
+def number(default: float, usual: str = "", **limits: float) -> Any:
+    """Return a field of an optimizer for a finite number of 0 or more; see `Checked._number`.
+
+    `usual` is such a number, for hints, if it is not the default.
+    """
+    usual = usual or f"{default:g}".replace("e-0", "e-")
+    return field(default=default, metadata=limits | {"hint": f"{usual} is usual", "usual": usual})
+
+
+share = partial(number, below=1.0)
+"""The field of an optimizer for a number from 0 to below 1."""
+positive = partial(number, above=True)
+"""The field of an optimizer for a number above 0."""
+
+
 class Checked:
     """The base of frozen dataclasses that raise GraphError, at the user's line, for a bad field."""
 
@@ -56,14 +72,6 @@ class Checked:
         self._keep(
             name, checked_number(what, given, above=over, least=least, below=below, hint=hint)
         )
-
-    def _share(self, name: str, usual: str) -> None:
-        """Store a number from 0 to below 1."""
-        self._number(name, below=1.0, hint=f"{usual} is usual", usual=usual)
-
-    def _above_0(self, name: str, usual: str) -> None:
-        """Store a number above 0."""
-        self._number(name, above=True, hint=f"{usual} is usual", usual=usual)
 
     def _whole(self, name: str, hint: str) -> None:
         """Store a whole number from 1 up."""
@@ -237,6 +245,9 @@ class Optimizer(Checked):
         if not plain:
             raise self._error("name", "it must be letters, digits, _, - and .", 'name="critic"')
         self._check_groups()
+        for each in fields(self):
+            if each.metadata:
+                self._number(each.name, **each.metadata)
 
     def _check_groups(self) -> None:
         given: object = (self.groups,) if isinstance(self.groups, Group) else self.groups

@@ -19,6 +19,7 @@ from graphc.ops.activations import (
     Shrink,
     ThresholdedRelu,
 )
+from graphc.ops.arithmetic import And, Fmod, Mod, Not, Or, TruncDiv, Xor
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.dropout import Dropout
@@ -27,12 +28,10 @@ from graphc.ops.functions import LogSoftmax, Softmax
 from graphc.ops.gather import Embedding, Gather
 from graphc.ops.index import Argmax, Argmin, OneHot, TopK
 from graphc.ops.linalg import AffineLayer, MatMul
-from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.norm import BatchNorm
 from graphc.ops.pad import Pad, Pads
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Reduction, Sum
-from graphc.ops.rounding import Fmod, Mod, TruncDiv
 from graphc.ops.row_norm import GroupNorm, LayerNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (

@@ -12,13 +12,13 @@ from graphc.base.arguments import checked_number, checked_whole
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.arithmetic import power
 from graphc.ops.elementwise import add, mul, neg, sub
 from graphc.ops.functions import log_softmax
 from graphc.ops.index import pick
 from graphc.ops.losses.base import ElementLoss, RowLoss, Rows, apply_loss, by_class
 from graphc.ops.losses.labels import LabelHit, SoftmaxRows, SvmRows
 from graphc.ops.losses.rows import SoftNllLoss
-from graphc.ops.pow import power
 from graphc.ops.reduce import mean, sum_
 from graphc.ops.select import not_equal, relu, where
 from graphc.ops.shape import cast

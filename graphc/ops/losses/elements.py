@@ -14,10 +14,10 @@ from graphc.base.loc import caller_loc
 from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.arithmetic import power
 from graphc.ops.elementwise import add, mul, neg, sub
 from graphc.ops.functions import abs_, exp, softplus
 from graphc.ops.losses.base import ElementLoss, apply_loss
-from graphc.ops.pow import power
 from graphc.ops.select import clip
 from graphc.ops.source import constant
 
