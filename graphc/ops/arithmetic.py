@@ -77,14 +77,62 @@ class Pow(Binary):
 
 
 def power(x: Operand, exponent: Operand, *, name: str | None = None) -> Value:
-    """Return x ** exponent, broadcast; floats only.  One of the two may be a number."""
+    """Return x ** exponent, broadcast.
+
+    Parameters
+    ----------
+    x, exponent
+        Floats of one dtype; one of the two may be a number.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the broadcast shape; NaN where x is below 0 and the exponent is not whole.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not broadcast, or the operands are not floats.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.power(net.input("x", (gc.N, 3)), 2).shape
+    (N, 3)
+    """
     if isinstance(exponent, (int, float, np.integer, np.floating)):
         return apply(Power(float(exponent)), as_value("power", x), name=name)
     return binary(Pow(), x, exponent, name)
 
 
 def reciprocal(x: Value, *, name: str | None = None) -> Value:
-    """Return 1 / x; floats only."""
+    """Return 1 / x.
+
+    Parameters
+    ----------
+    x
+        Floats of any shape.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.reciprocal(net.input("x", (gc.N, 3))).shape
+    (N, 3)
+    """
     return power(x, -1.0, name=name)
 
 
@@ -204,9 +252,32 @@ fmod = of_two(Fmod())
 
 
 def floor_div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a / b rounded down, broadcast; for whole numbers 0 where b is 0.
+    """Return a / b rounded down, broadcast.
 
-    Floats are divided as floor(a / b).
+    Floats are divided as floor(a / b), whole numbers exactly.
+
+    Parameters
+    ----------
+    a, b
+        Numbers of one dtype; one of the two may be a Python number.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the broadcast shape; for whole numbers 0 where b is 0.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not broadcast, or the dtypes differ.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.floor_div(net.input("x", (gc.N, 3)), 2).shape
+    (N, 3)
     """
     left, right = pair("floor_div", a, b)
     if left.type.is_float:
@@ -280,17 +351,89 @@ logical_not = of_one(Not(), "logical_not")
 
 
 def isnan(x: Value, *, name: str | None = None) -> Value:
-    """Return whether x is not a number, as bool."""
+    """Return whether x is not a number (NaN).
+
+    Parameters
+    ----------
+    x
+        Floats of any shape.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape, bool.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats: other numbers are always finite.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.isnan(net.input("x", (gc.N, 3))).dtype
+    'bool'
+    """
     return not_equal(_floats(NotEqual(), x), x, name=name)  # only NaN differs from itself
 
 
 def isinf(x: Value, *, name: str | None = None) -> Value:
-    """Return whether x is infinite, with either sign, as bool."""
+    """Return whether x is infinite, with either sign.
+
+    Parameters
+    ----------
+    x
+        Floats of any shape.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape, bool.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats: other numbers are always finite.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.isinf(net.input("x", (gc.N, 3))).dtype
+    'bool'
+    """
     return equal(abs_(_floats(Equal(), x)), np.inf, name=name)
 
 
 def isfinite(x: Value, *, name: str | None = None) -> Value:
-    """Return whether x is neither infinite nor NaN, as bool."""
+    """Return whether x is neither infinite nor NaN.
+
+    Parameters
+    ----------
+    x
+        Floats of any shape.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape, bool.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats: other numbers are always finite.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.isfinite(net.input("x", (gc.N, 3))).dtype
+    'bool'
+    """
     return less(abs_(_floats(Equal(), x)), np.inf, name=name)
 
 

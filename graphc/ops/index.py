@@ -166,7 +166,37 @@ def argmax(
     last: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the index (int64) of the largest over an axis; of equal ones the first, or `last`."""
+    """Return the index of the largest number of an axis; of equal ones the first.
+
+    Parameters
+    ----------
+    x
+        Numbers of any shape.
+    axis
+        The axis; numbers below 0 count from the last.
+    keepdims
+        Whether the result keeps the axis with size 1.
+    last
+        Whether to return the last of equal numbers in place of the first.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of int64, without the axis.  No gradient flows through it.
+
+    Raises
+    ------
+    GraphError
+        If x does not have the axis, or the axis has no entries.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.argmax(net.input("x", (gc.N, 10))).shape
+    (N,)
+    """
     return _index_of(Argmax(plain(axis)), x, keepdims, last, name)
 
 
@@ -178,7 +208,37 @@ def argmin(
     last: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the index (int64) of the smallest over an axis; of equal ones the first, or `last`."""
+    """Return the index of the smallest number of an axis; of equal ones the first.
+
+    Parameters
+    ----------
+    x
+        Numbers of any shape.
+    axis
+        The axis; numbers below 0 count from the last.
+    keepdims
+        Whether the result keeps the axis with size 1.
+    last
+        Whether to return the last of equal numbers in place of the first.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of int64, without the axis.  No gradient flows through it.
+
+    Raises
+    ------
+    GraphError
+        If x does not have the axis, or the axis has no entries.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.argmin(net.input("x", (gc.N, 10))).shape
+    (N,)
+    """
     return _index_of(Argmin(plain(axis)), x, keepdims, last, name)
 
 
@@ -197,16 +257,68 @@ def _index_of(op: Argmax | Argmin, x: Value, keepdims: bool, last: bool, name: s
 def one_hot(
     indices: Value, depth: int, *, dtype: str | None = None, name: str | None = None
 ) -> Value:
-    """Return a new last axis of `depth`, 1 at the index and 0 at all others.
+    """Return a new last axis with 1 at each index and 0 elsewhere.
 
-    It is in the net's dtype or in `dtype`.
+    Parameters
+    ----------
+    indices
+        Whole numbers of any shape.
+    depth
+        The size of the new axis.
+    dtype
+        The dtype of the result; by default the net's.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the indices' shape with `depth` after it; rows of 0 for indices out of range.
+
+    Raises
+    ------
+    GraphError
+        If the indices are not whole numbers.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.one_hot(net.input("y", (gc.N,), dtype="int64"), 10).shape
+    (N, 10)
     """
     b = as_value("one_hot", indices).builder
     return b.apply(OneHot(plain(depth), dtype_name(dtype or b.dtype)), indices, name=name)
 
 
 def pick(scores: Value, indices: Value, *, name: str | None = None) -> Value:
-    """Return one score from each row: scores (N, C), indices (N,) -> (N,)."""
+    """Return one score of each row.
+
+    Parameters
+    ----------
+    scores
+        A matrix (N, C).
+    indices
+        For each row a whole number (N,), the column.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of shape (N,); 0 for indices out of range.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or the indices are not whole numbers.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> scores, y = net.input("x", (gc.N, 10)), net.input("y", (gc.N,), dtype="int64")
+    >>> gc.pick(scores, y).shape
+    (N,)
+    """
     return apply(Pick(), scores, indices, name=name)
 
 
@@ -259,11 +371,40 @@ def topk(
     largest: bool = True,
     name: str | None = None,
 ) -> tuple[Value, Value]:
-    """Return the k largest over an axis, or the smallest, in order, and their indices (int64).
+    """Return the largest numbers of an axis in order, or the smallest, and their indices.
 
-    Equal numbers keep their order; NaN counts as less than any, or with `largest=False` as more.
-    Gradients flow to the numbers that are chosen.  The indices are named `<name>.indices`.  Raise
-    GraphError if the axis has fewer than k entries, or is the batch's.
+    Equal numbers keep their order; NaN counts as less than any number, or with
+    `largest=False` as more.  Gradients flow to the chosen numbers.
+
+    Parameters
+    ----------
+    x
+        Floats, or whole numbers of at most 32 bits.
+    k
+        How many.
+    axis
+        The axis; numbers below 0 count from the last.
+    largest
+        Whether the largest are wanted.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value, Value
+        The numbers, with `k` entries in `axis`, and their int64 indices, named `<name>.indices`.
+
+    Raises
+    ------
+    GraphError
+        If the axis has fewer than k entries, or is the batch's.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> values, indices = gc.topk(net.input("x", (gc.N, 10)), 3)
+    >>> values.shape, indices.dtype
+    ((N, 3), 'int64')
     """
     x = as_value("topk", x)
     op = TopK(plain(k), plain(axis), bool(largest))
@@ -273,14 +414,74 @@ def topk(
 def sort(
     x: Value, axis: SupportsIndex = -1, *, descending: bool = False, name: str | None = None
 ) -> Value:
-    """Sort the numbers of an axis from the smallest up, or from the largest down; NaN is last."""
+    """Return x with the numbers of an axis in ascending order.
+
+    NaN comes last.
+
+    Parameters
+    ----------
+    x
+        Floats, or whole numbers of at most 32 bits.
+    axis
+        The axis; numbers below 0 count from the last.
+    descending
+        Whether the largest come first.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape and dtype.
+
+    Raises
+    ------
+    GraphError
+        If the axis is the batch's.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.sort(net.input("x", (gc.N, 10))).shape
+    (N, 10)
+    """
     return _ordered(as_value("sort", x), _all(x, axis, descending), name)[0]
 
 
 def argsort(
     x: Value, axis: SupportsIndex = -1, *, descending: bool = False, name: str | None = None
 ) -> Value:
-    """Return the indices (int64) that sort the numbers of an axis; equal ones keep their order."""
+    """Return the indices that sort the numbers of an axis.
+
+    Equal numbers keep their order; NaN comes last.
+
+    Parameters
+    ----------
+    x
+        Floats, or whole numbers of at most 32 bits.
+    axis
+        The axis; numbers below 0 count from the last.
+    descending
+        Whether the largest come first.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape, int64.
+
+    Raises
+    ------
+    GraphError
+        If the axis is the batch's.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.argsort(net.input("x", (gc.N, 10))).dtype
+    'int64'
+    """
     return as_value("argsort", x).builder.apply(_all(x, axis, descending), x, name=name)
 
 

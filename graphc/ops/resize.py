@@ -42,13 +42,47 @@ def resize(
     rounding: Rounding = "round_prefer_floor",
     name: str | None = None,
 ) -> Value:
-    """Interpolate x to `sizes`, or to its own sizes times `scales`, in `axes`: by default the last.
+    """Return x interpolated to other sizes.
 
-    With s the scale, entry i of the result is at (i + 0.5) / s - 0.5 of x ("half_pixel"), at i / s
-    ("asymmetric"), or so that first and last entries meet ("align_corners").  Beyond the edges of x
-    its edge entries are used.  `rounding` rounds to the nearest entry, up or down at a half, or
-    always up or down.  PyTorch's "nearest" is "asymmetric" with "floor".  Raise GraphError if an
-    axis is the batch's, or the sizes are not whole numbers from 1 up.
+    With s the scale, entry i of the result lies at (i + 0.5) / s - 0.5 of x ("half_pixel"), at
+    i / s ("asymmetric"), or so that the first and the last entries of both meet ("align_corners").
+    Beyond the edges of x its edge entries are used.  PyTorch's "nearest" is "asymmetric" with
+    "floor".  The cubic filter is that of Keys 1981 (doi:10.1109/TASSP.1981.1163711) with a slope
+    of -0.75.
+
+    Parameters
+    ----------
+    x
+        A value.
+    sizes, scales
+        The new size of each axis, or its factor: one of the two.
+    axes
+        The axes to resize; by default the last ones.
+    mode
+        "nearest", "linear" or "cubic".
+    places
+        Where entries lie in x: "half_pixel", "align_corners" or "asymmetric".
+    rounding
+        How "nearest" rounds: "round_prefer_floor" and "round_prefer_ceil" to the nearest entry, at
+        a half down or up; "floor" and "ceil" always down or up.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's dtype.
+
+    Raises
+    ------
+    GraphError
+        If an axis is the batch's, a new size is not a whole number from 1 up, or a word is unknown.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.resize(net.input("x", (gc.N, 3, 4, 4)), (8, 8)).shape
+    (N, 3, 8, 8)
     """
     x = as_value("resize", x)
     for what, given in (("mode", mode), ("places", places), ("rounding", rounding)):

@@ -182,9 +182,38 @@ def _full(b: Builder, number: float, like: Value) -> Value:
 def gather_elements(
     x: Value, indices: Any, axis: SupportsIndex = -1, *, name: str | None = None
 ) -> Value:
-    """Return out[i, j, ...] = x[i, indices[i, j, ...], ...], as `numpy.take_along_axis` does.
+    """Return out[i, j, ...] = x[i, indices[i, j, ...], ...] for axis 1, and so for any axis.
 
-    x and the indices agree in all but `axis`.  See `gather` for what indices may be.
+    As `numpy.take_along_axis`.
+
+    Parameters
+    ----------
+    x
+        A value.
+    indices
+        Whole numbers: a value or an array, which may count from the end; computed ones are clipped.
+        They agree with x in all but `axis`.
+    axis
+        The axis that is indexed, of fixed size.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the indices' shape and x's dtype.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or the axis is the batch's.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x, i = net.input("x", (gc.N, 5)), net.input("i", (gc.N, 2), dtype="int64")
+    >>> gc.gather_elements(x, i).shape
+    (N, 2)
     """
     return by_index(GatherElements(plain(axis)), x, indices, name=name)
 
@@ -198,10 +227,43 @@ def scatter_elements(
     reduction: Reduction = "none",
     name: str | None = None,
 ) -> Value:
-    """Return x after out[i, indices[i, j, ...], ...] = updates[i, j, ...], in order.
+    """Return x with updates written at indices of an axis.
 
-    Of several writes to an element the last stays.  `reduction` is "none", "add", "max" or "min":
-    all but "none" combine the updates with the elements.  See `gather` for what indices may be.
+    For axis 1: out[i, indices[i, j, ...], ...] = updates[i, j, ...], in order, so that of several
+    writes to an element the last stays.
+
+    Parameters
+    ----------
+    x
+        A value.
+    indices
+        Whole numbers: a value or an array, which may count from the end; computed ones are clipped.
+        They agree with x in all but `axis`.
+    updates
+        A value of the indices' shape and x's dtype.
+    axis
+        The axis that is indexed, of fixed size.
+    reduction
+        How an update joins the element: "none" replaces it, or "add", "max" or "min".
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape and dtype.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or there is no such reduction.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x, i = net.input("x", (gc.N, 5)), net.input("i", (gc.N, 2), dtype="int64")
+    >>> gc.scatter_elements(x, i, x[:, :2]).shape
+    (N, 5)
     """
     _check_reduction("scatter_elements", reduction)
     return by_index(ScatterElements(plain(axis), reduction), x, indices, updates, name=name)
@@ -240,11 +302,35 @@ class FlatIndex(NoGradient):
 
 
 def gather_nd(x: Value, indices: Any, batch_dims: int = 0, *, name: str | None = None) -> Value:
-    """Return the slices of x at the index tuples in the last axis of `indices`.
+    """Return the slices of x at index tuples.
 
-    x (B..., d1, ..., dk, rest...), indices (B..., more..., k) -> (B..., more..., rest...).  The
-    first `batch_dims` axes are common to both.  Raise GraphError if the shapes do not fit, or an
-    axis that is indexed is the batch's.
+    Parameters
+    ----------
+    x
+        A value of shape (B..., d1, ..., dk, rest...).
+    indices
+        Whole numbers (B..., more..., k): tuples in the last axis.
+    batch_dims
+        How many of the first axes, B, are common to both.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of shape (B..., more..., rest...).
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or an axis that is indexed is the batch's.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x, i = net.input("x", (4, 5, 6)), net.input("i", (gc.N, 2), dtype="int64")
+    >>> gc.gather_nd(x, i).shape
+    (N, 6)
     """
     op = Gather()
     with as_value(op.name, x).builder.all_or_nothing():
@@ -272,8 +358,35 @@ def scatter_nd(
 ) -> Value:
     """Return x with slices written at index tuples, in order.
 
-    x (d1, ..., dk, rest...), indices (more..., k), updates (more..., rest...); `reduction` as in
-    `scatter_elements`.  Raise GraphError if the shapes do not fit.
+    Parameters
+    ----------
+    x
+        A value of shape (d1, ..., dk, rest...).
+    indices
+        Whole numbers (more..., k): tuples in the last axis.
+    updates
+        The slices (more..., rest...).
+    reduction
+        As in `scatter_elements`.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape and dtype.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or there is no such reduction.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x, i = net.input("x", (4, 5)), net.input("i", (gc.N, 1), dtype="int64")
+    >>> gc.scatter_nd(x, i, net.input("u", (gc.N, 5))).shape
+    (4, 5)
     """
     _check_reduction("scatter_nd", reduction)
     op = ScatterElements(0, reduction)
