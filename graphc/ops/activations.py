@@ -72,7 +72,6 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 class Elu(Activation):
     """x where x > 0, else alpha * (e**x - 1) (Clevert et al. 2015, arXiv:1511.07289)."""
 
-    name = "elu"
     alpha: float = 1.0
 
     def of(self, x: Array) -> Array:
@@ -89,7 +88,6 @@ class Selu(Activation):
     The weights must start with variance 1 / inputs (Klambauer et al. 2017, arXiv:1706.02515).
     """
 
-    name = "selu"
     onnx = "Selu"
 
     def of(self, x: Array) -> Array:
@@ -103,7 +101,6 @@ class Selu(Activation):
 class Celu(Activation):
     """x where x > 0, else alpha * (e**(x / alpha) - 1) (Barron 2017, arXiv:1704.07483)."""
 
-    name = "celu"
     alpha: float = 1.0
 
     def of(self, x: Array) -> Array:
@@ -145,7 +142,6 @@ class Gelu(Activation):
     Hendrycks and Gimpel 2016 (arXiv:1606.08415).
     """
 
-    name = "gelu"
     form: GeluForm = "erf"
 
     def of(self, x: Array) -> Array:
@@ -164,8 +160,6 @@ class Gelu(Activation):
 class Silu(Activation):
     """The product x * sigmoid(x), also called swish."""
 
-    name = "silu"
-
     def of(self, x: Array) -> Array:
         return np.asarray(x * np.exp(-np.logaddexp(0, -x)))
 
@@ -176,7 +170,6 @@ class Silu(Activation):
 class Mish(Activation):
     """The product x * tanh(softplus(x)) (Misra 2019, arXiv:1908.08681)."""
 
-    name = "mish"
     onnx = "Mish"
 
     def of(self, x: Array) -> Array:
@@ -204,7 +197,6 @@ def gelu(x: Value, form: GeluForm = "erf", *, name: str | None = None) -> Value:
 class LeakyRelu(Activation):
     """x where x > 0, else slope * x."""
 
-    name = "leaky_relu"
     slope: float = 0.01
 
     def of(self, x: Array) -> Array:
@@ -217,7 +209,6 @@ class LeakyRelu(Activation):
 class PRelu(Activation):
     """x where x > 0, else slope * x with a trained slope for each feature."""
 
-    name = "prelu"
     roles = ("x", "slope")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -241,7 +232,6 @@ class PRelu(Activation):
 class ThresholdedRelu(Activation):
     """x where x > alpha, else 0 (Konda et al. 2014, arXiv:1402.3337)."""
 
-    name = "thresholded_relu"
     alpha: float = 1.0
 
     def of(self, x: Array) -> Array:
@@ -255,7 +245,6 @@ class ThresholdedRelu(Activation):
 class Shrink(Activation):
     """x - bias where x > threshold, x + bias where x < -threshold, else 0."""
 
-    name = "shrink"
     threshold: float = 0.5
     bias: float = 0.0
 
@@ -271,8 +260,6 @@ class Shrink(Activation):
 class HardSigmoid(Activation):
     """The sum x / 6 + 1 / 2, clipped to the range 0 to 1."""
 
-    name = "hard_sigmoid"
-
     def of(self, x: Array) -> Array:
         return np.clip(x / 6 + 0.5, 0, 1)
 
@@ -283,7 +270,6 @@ class HardSigmoid(Activation):
 class HardSwish(Activation):
     """The product x * hard_sigmoid(x) (Howard et al. 2019, arXiv:1905.02244)."""
 
-    name = "hard_swish"
     onnx = "HardSwish"
 
     def of(self, x: Array) -> Array:
@@ -344,7 +330,6 @@ def hard_tanh(x: Value, *, name: str | None = None) -> Value:
 class Softsign(Activation):
     """The quotient x / (1 + |x|)."""
 
-    name = "softsign"
     onnx = "Softsign"
 
     def of(self, x: Array) -> Array:

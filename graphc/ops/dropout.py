@@ -65,7 +65,6 @@ class DropoutMask(Op):
 
     is_exact = True
     is_random = True
-    name = "dropout_mask"
     roles = ("seed", "draws", "first_row")
     optional = 1
     gradient_text = ("", "", "")

@@ -121,7 +121,6 @@ class Gather(ByPlace):
 class GatherGrad(ByPlace):
     """The scatter-add of the slices of dout into zeros of `shape`, in the order of the indices."""
 
-    name = "gather_grad"
     roles = ("indices", "dout")
     gradient_text = ("", "take(d_out, indices, axis)")
     shape: Shape

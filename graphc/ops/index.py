@@ -1,4 +1,4 @@
-"""Ops that find indices of an axis, such as argmax and topk, or read one index a row."""
+"""Ops that find the index of an extreme, or read an index for each row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import (
-    Batch,
     Shape,
     TensorType,
     check_entries,
@@ -24,10 +23,9 @@ from graphc.ir.tensor_type import (
 from graphc.ops.arrange import fixed_sizes, flip
 from graphc.ops.elementwise import mul
 from graphc.ops.reduce import below_largest, reduced_shape
-from graphc.ops.scatter import GatherElements
 from graphc.ops.shape import reshape
 
-__all__ = ["argmax", "argmin", "argsort", "one_hot", "pick", "sort", "topk"]
+__all__ = ["argmax", "argmin", "one_hot", "pick"]
 
 
 @dataclass(frozen=True)
@@ -193,8 +191,7 @@ def argmax(
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> gc.argmax(net.input("x", (gc.N, 10))).shape
+    >>> gc.argmax(gc.Net().input("x", (gc.N, 10))).shape
     (N,)
     """
     return _index_of(Argmax(plain(axis)), x, keepdims, last, name)
@@ -235,8 +232,7 @@ def argmin(
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> gc.argmin(net.input("x", (gc.N, 10))).shape
+    >>> gc.argmin(gc.Net().input("x", (gc.N, 10))).shape
     (N,)
     """
     return _index_of(Argmin(plain(axis)), x, keepdims, last, name)
@@ -282,8 +278,7 @@ def one_hot(
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> gc.one_hot(net.input("y", (gc.N,), dtype="int64"), 10).shape
+    >>> gc.one_hot(gc.Net().input("y", (gc.N,), dtype="int64"), 10).shape
     (N, 10)
     """
     b = as_value("one_hot", indices).builder
@@ -320,179 +315,3 @@ def pick(scores: Value, indices: Value, *, name: str | None = None) -> Value:
     (N,)
     """
     return apply(Pick(), scores, indices, name=name)
-
-
-_WIDE = ("int64", "uint64")
-
-
-@dataclass(frozen=True)
-class TopK(NoGradient):
-    """The indices (int64) of the `k` largest over `axis` in order, or of the smallest.
-
-    Equal numbers keep their order, and NaN is last.
-    """
-
-    name = "topk"
-    roles = ("x",)
-    k: int
-    axis: int = -1
-    largest: bool = True
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        (x,) = ins
-        axis = normal_axis(self.axis, x.rank)
-        size = x.shape[axis]
-        if isinstance(size, Batch):
-            raise ValueError(f"axis {axis} of {shape_text(x.shape)} is the batch's")
-        if x.dtype in _WIDE:
-            raise ValueError(
-                f"x is {x.dtype}, topk takes floats and smaller whole numbers\n"
-                "cast it: gc.cast(x, 'float64') tells numbers up to 2**53 apart"
-            )
-        if not 1 <= self.k <= size:
-            raise ValueError(f"k is {self.k}, axis {axis} has {size} entries")
-        return TensorType((*x.shape[:axis], self.k, *x.shape[axis + 1 :]), "int64")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        (x,) = ins
-        keys = x if x.dtype.kind == "f" else x.astype(np.float64)  # -x of integers may wrap
-        order = np.argsort(-keys if self.largest else keys, axis=self.axis, kind="stable")
-        return np.take(order, range(self.k), axis=self.axis)
-
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return np.diff(np.sort(ins[0], axis=self.axis), axis=self.axis)
-
-
-def topk(
-    x: Value,
-    k: SupportsIndex,
-    axis: SupportsIndex = -1,
-    *,
-    largest: bool = True,
-    name: str | None = None,
-) -> tuple[Value, Value]:
-    """Return the largest numbers of an axis in order, or the smallest, and their indices.
-
-    Equal numbers keep their order; NaN counts as less than any number, or with
-    `largest=False` as more.  Gradients flow to the chosen numbers.
-
-    Parameters
-    ----------
-    x
-        Floats, or whole numbers of at most 32 bits.
-    k
-        How many.
-    axis
-        The axis; numbers below 0 count from the last.
-    largest
-        Whether the largest are wanted.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value, Value
-        The numbers, with `k` entries in `axis`, and their int64 indices, named `<name>.indices`.
-
-    Raises
-    ------
-    GraphError
-        If the axis has fewer than k entries, or is the batch's.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> values, indices = gc.topk(net.input("x", (gc.N, 10)), 3)
-    >>> values.shape, indices.dtype
-    ((N, 3), 'int64')
-    """
-    x = as_value("topk", x)
-    op = TopK(plain(k), plain(axis), bool(largest))
-    return _ordered(x, op, name)
-
-
-def sort(
-    x: Value, axis: SupportsIndex = -1, *, descending: bool = False, name: str | None = None
-) -> Value:
-    """Return x with the numbers of an axis in ascending order.
-
-    NaN comes last.
-
-    Parameters
-    ----------
-    x
-        Floats, or whole numbers of at most 32 bits.
-    axis
-        The axis; numbers below 0 count from the last.
-    descending
-        Whether the largest come first.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's shape and dtype.
-
-    Raises
-    ------
-    GraphError
-        If the axis is the batch's.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> gc.sort(net.input("x", (gc.N, 10))).shape
-    (N, 10)
-    """
-    return _ordered(as_value("sort", x), _all(x, axis, descending), name)[0]
-
-
-def argsort(
-    x: Value, axis: SupportsIndex = -1, *, descending: bool = False, name: str | None = None
-) -> Value:
-    """Return the indices that sort the numbers of an axis.
-
-    Equal numbers keep their order; NaN comes last.
-
-    Parameters
-    ----------
-    x
-        Floats, or whole numbers of at most 32 bits.
-    axis
-        The axis; numbers below 0 count from the last.
-    descending
-        Whether the largest come first.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's shape, int64.
-
-    Raises
-    ------
-    GraphError
-        If the axis is the batch's.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> gc.argsort(net.input("x", (gc.N, 10))).dtype
-    'int64'
-    """
-    return as_value("argsort", x).builder.apply(_all(x, axis, descending), x, name=name)
-
-
-def _all(x: Value, axis: SupportsIndex, descending: bool) -> TopK:
-    (size,) = fixed_sizes(TopK(1), x, axis)
-    return TopK(size, plain(axis), bool(descending))
-
-
-def _ordered(x: Value, op: Op, name: str | None) -> tuple[Value, Value]:
-    assert isinstance(op, TopK)
-    with x.builder.all_or_nothing():
-        indices = x.builder.apply(op, x, name=None if name is None else f"{name}.indices")
-        values = x.builder.apply(GatherElements(op.axis), x, indices, name=name)
-    return values, indices

@@ -135,8 +135,7 @@ def pad(
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> gc.pad(net.input("x", (gc.N, 3)), [0, (1, 2)]).shape
+    >>> gc.pad(gc.Net().input("x", (gc.N, 3)), [0, (1, 2)]).shape
     (N, 6)
     """
     x = as_value("pad", x)

@@ -338,8 +338,7 @@ def broadcast_to(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = Non
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> gc.broadcast_to(net.input("x", (gc.N, 1)), (gc.N, 5)).shape
+    >>> gc.broadcast_to(gc.Net().input("x", (gc.N, 1)), (gc.N, 5)).shape
     (N, 5)
     """
     x = as_value("broadcast_to", x)

@@ -269,8 +269,7 @@ def clip(x: Value, low: float | None, high: float | None, *, name: str | None = 
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> gc.clip(net.input("x", (gc.N, 3)), 0, 6).shape
+    >>> gc.clip(gc.Net().input("x", (gc.N, 3)), 0, 6).shape
     (N, 3)
     """
     if not as_value("clip", x).type.is_float:
@@ -312,8 +311,7 @@ def where(condition: Value, a: Operand, b: Operand, *, name: str | None = None) 
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> x = net.input("x", (gc.N, 3))
+    >>> x = gc.Net().input("x", (gc.N, 3))
     >>> gc.where(x > 0, x, 0).shape
     (N, 3)
     """

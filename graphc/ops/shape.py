@@ -179,8 +179,7 @@ def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) ->
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> gc.reshape(net.input("x", (gc.N, 6)), (gc.N, 2, 3)).shape
+    >>> gc.reshape(gc.Net().input("x", (gc.N, 6)), (gc.N, 2, 3)).shape
     (N, 2, 3)
     """
     x = as_value("reshape", x)
@@ -228,8 +227,7 @@ def flatten(x: Value, *, name: str | None = None) -> Value:
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> gc.flatten(net.input("x", (gc.N, 2, 3))).shape
+    >>> gc.flatten(gc.Net().input("x", (gc.N, 2, 3))).shape
     (N, 6)
     """
     x = as_value("flatten", x)
@@ -263,8 +261,7 @@ def transpose(x: Value, axes: Sequence[int] | None = None, *, name: str | None =
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> gc.transpose(net.input("x", (gc.N, 2, 3)), (0, 2, 1)).shape
+    >>> gc.transpose(gc.Net().input("x", (gc.N, 2, 3)), (0, 2, 1)).shape
     (N, 3, 2)
     """
     x = as_value("transpose", x)
@@ -298,8 +295,7 @@ def cast(x: Value, dtype: Any, *, name: str | None = None) -> Value:
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> gc.cast(net.input("x", (gc.N, 3)), "float64").dtype
+    >>> gc.cast(gc.Net().input("x", (gc.N, 3)), "float64").dtype
     'float64'
     """
     x = as_value("cast", x)
@@ -328,8 +324,7 @@ def stop_gradient(x: Value, *, name: str | None = None) -> Value:
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> gc.stop_gradient(net.input("x", (gc.N, 3))).shape
+    >>> gc.stop_gradient(gc.Net().input("x", (gc.N, 3))).shape
     (N, 3)
     """
     return apply(StopGradient(), x, name=name)

@@ -308,8 +308,7 @@ def concat(values: Sequence[Value], axis: int = -1, *, name: str | None = None) 
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> x = net.input("x", (gc.N, 3))
+    >>> x = gc.Net().input("x", (gc.N, 3))
     >>> gc.concat([x, x, x], axis=1).shape
     (N, 9)
     """
