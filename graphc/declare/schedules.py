@@ -140,12 +140,12 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Step(Schedule):
-    """A factor that is multiplied by a number again and again.
+    """A factor that falls in steps: it is multiplied by a number after each so many updates.
 
     Parameters
     ----------
     every
-        After how many updates.
+        The number of updates of a step.
     factor
         The number, above 0.
 
