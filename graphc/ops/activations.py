@@ -11,7 +11,6 @@ import numpy as np
 
 from graphc.base.arguments import checked_number
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.init import Constant
 from graphc.ir.op import Array, Layer
@@ -72,7 +71,6 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 class Elu(Activation):
     """x where x > 0, else alpha * (e**x - 1) (Clevert et al. 2015, arXiv:1511.07289)."""
 
-    name = "elu"
     alpha: float = 1.0
 
     def of(self, x: Array) -> Array:
@@ -89,7 +87,6 @@ class Selu(Activation):
     The weights must start with variance 1 / inputs (Klambauer et al. 2017, arXiv:1706.02515).
     """
 
-    name = "selu"
     onnx = "Selu"
 
     def of(self, x: Array) -> Array:
@@ -103,7 +100,6 @@ class Selu(Activation):
 class Celu(Activation):
     """x where x > 0, else alpha * (e**(x / alpha) - 1) (Barron 2017, arXiv:1704.07483)."""
 
-    name = "celu"
     alpha: float = 1.0
 
     def of(self, x: Array) -> Array:
@@ -145,7 +141,6 @@ class Gelu(Activation):
     Hendrycks and Gimpel 2016 (arXiv:1606.08415).
     """
 
-    name = "gelu"
     form: GeluForm = "erf"
 
     def of(self, x: Array) -> Array:
@@ -164,8 +159,6 @@ class Gelu(Activation):
 class Silu(Activation):
     """The product x * sigmoid(x), also called swish."""
 
-    name = "silu"
-
     def of(self, x: Array) -> Array:
         return np.asarray(x * np.exp(-np.logaddexp(0, -x)))
 
@@ -176,7 +169,6 @@ class Silu(Activation):
 class Mish(Activation):
     """The product x * tanh(softplus(x)) (Misra 2019, arXiv:1908.08681)."""
 
-    name = "mish"
     onnx = "Mish"
 
     def of(self, x: Array) -> Array:
@@ -194,7 +186,6 @@ def gelu(x: Value, form: GeluForm = "erf", *, name: str | None = None) -> Value:
     if form not in ("erf", "tanh"):
         raise GraphError(
             f"gelu: form {form!r} is not one of erf, tanh",
-            loc=caller_loc(),
             hint="'erf' is exact; 'tanh' is what torch calls approximate='tanh'",
         )
     return apply(Gelu(form), x, name=name)
@@ -204,7 +195,6 @@ def gelu(x: Value, form: GeluForm = "erf", *, name: str | None = None) -> Value:
 class LeakyRelu(Activation):
     """x where x > 0, else slope * x."""
 
-    name = "leaky_relu"
     slope: float = 0.01
 
     def of(self, x: Array) -> Array:
@@ -217,7 +207,6 @@ class LeakyRelu(Activation):
 class PRelu(Activation):
     """x where x > 0, else slope * x with a trained slope for each feature."""
 
-    name = "prelu"
     roles = ("x", "slope")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -241,7 +230,6 @@ class PRelu(Activation):
 class ThresholdedRelu(Activation):
     """x where x > alpha, else 0 (Konda et al. 2014, arXiv:1402.3337)."""
 
-    name = "thresholded_relu"
     alpha: float = 1.0
 
     def of(self, x: Array) -> Array:
@@ -255,7 +243,6 @@ class ThresholdedRelu(Activation):
 class Shrink(Activation):
     """x - bias where x > threshold, x + bias where x < -threshold, else 0."""
 
-    name = "shrink"
     threshold: float = 0.5
     bias: float = 0.0
 
@@ -271,8 +258,6 @@ class Shrink(Activation):
 class HardSigmoid(Activation):
     """The sum x / 6 + 1 / 2, clipped to the range 0 to 1."""
 
-    name = "hard_sigmoid"
-
     def of(self, x: Array) -> Array:
         return np.clip(x / 6 + 0.5, 0, 1)
 
@@ -283,7 +268,6 @@ class HardSigmoid(Activation):
 class HardSwish(Activation):
     """The product x * hard_sigmoid(x) (Howard et al. 2019, arXiv:1905.02244)."""
 
-    name = "hard_swish"
     onnx = "HardSwish"
 
     def of(self, x: Array) -> Array:
@@ -344,7 +328,6 @@ def hard_tanh(x: Value, *, name: str | None = None) -> Value:
 class Softsign(Activation):
     """The quotient x / (1 + |x|)."""
 
-    name = "softsign"
     onnx = "Softsign"
 
     def of(self, x: Array) -> Array:

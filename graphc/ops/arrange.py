@@ -10,7 +10,6 @@ import numpy as np
 
 from graphc.base.arguments import listed, plain, whole
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.base.work import spend_bytes, spend_elements
 from graphc.ir.build import Value, as_value
 from graphc.ir.op import Op
@@ -81,7 +80,7 @@ def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None 
     """Join values of one shape along a new axis."""
     values = tuple(values)
     if not values:
-        raise GraphError("stack: there is nothing to join", loc=caller_loc())
+        raise GraphError("stack: there is nothing to join")
     first = as_value("stack", values[0])
     for other in values:
         if as_value("stack", other).type != first.type:

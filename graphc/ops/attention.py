@@ -101,7 +101,6 @@ class CausalSoftmax(Op):
     The last two axes are (queries, keys); row i is query i.
     """
 
-    name = "causal_softmax"
     roles = ("x",)
     inplace: ClassVar[tuple[int, ...]] = (0,)
     gradient_text = ("out * (d_out - sum(d_out * out, -1))",)

@@ -145,7 +145,6 @@ class ConvDx(Convolution):
     By itself this is the transposed convolution.
     """
 
-    name = "conv_dx"
     roles = ("dy", "w")
     gradient_text = ("conv(d_out, w)", "conv_dw(d_out, dy)")
     shape: Shape
@@ -200,7 +199,6 @@ class ConvDx(Convolution):
 class ConvDw(Convolution):
     """The cotangent of w, of `shape`, from that of y."""
 
-    name = "conv_dw"
     roles = ("x", "dy")
     gradient_text = ("conv_dx(dy, d_out)", "conv(x, d_out)")
     shape: Shape

@@ -8,7 +8,6 @@ from typing import Any
 
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import Shape, TensorType
@@ -217,7 +216,6 @@ def conv(
     elif isinstance(padding, str):
         raise GraphError(
             f"conv: padding is {padding!r}, in words it can only be 'same'",
-            loc=caller_loc(),
             hint="what other libraries call 'valid' is padding=0",
         )
     else:

@@ -7,7 +7,6 @@ from typing import Any
 
 from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Value, as_value, misfit
 from graphc.ir.init import Zeros
 from graphc.ops.conv_layer import conv, conv_transpose
@@ -170,7 +169,6 @@ def _trained(
         raise GraphError(
             f"{op}: groups is {groups}, it must divide the {given} channels of x and the {units} "
             "of the result",
-            loc=caller_loc(),
             hint="each group reads its part of the channels and gives its part of the result's",
         )
     window = sizes(op, "kernel", kernel, space)

@@ -9,7 +9,6 @@ import numpy as np
 
 from graphc.base.arguments import finite, takes
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr, philox, select
 from graphc.ir.op import Array, Cotangents, Iteration, Layer, Op
@@ -65,7 +64,6 @@ class DropoutMask(Op):
 
     is_exact = True
     is_random = True
-    name = "dropout_mask"
     roles = ("seed", "draws", "first_row")
     optional = 1
     gradient_text = ("", "", "")
@@ -150,7 +148,6 @@ def _keep_prob(keep_prob: float | None, drop_prob: float | None) -> float:
         both = "none was" if keep_prob is None else "both were"
         raise GraphError(
             f"dropout takes exactly one of keep_prob and drop_prob, {both} given",
-            loc=caller_loc(),
             hint="keep_prob=0.8 and drop_prob=0.2 mean the same",
         )
     word, given = ("keep_prob", keep_prob) if drop_prob is None else ("drop_prob", drop_prob)
@@ -160,7 +157,6 @@ def _keep_prob(keep_prob: float | None, drop_prob: float | None) -> float:
         bounds = "0 < keep_prob <= 1" if keeps else "0 <= drop_prob < 1"
         raise GraphError(
             f"dropout: {word}={given!r} is out of range",
-            loc=caller_loc(),
             hint=f"{bounds}; keep_prob=0.8 and drop_prob=0.2 mean the same",
         )
     return number if keeps else 1.0 - number

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, apply, not_a_value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array, Cotangents, Iteration, Op
@@ -289,7 +288,6 @@ def pair(op_name: str, a: Any, b: Any) -> tuple[Value, Value]:
         return lift(op_name, a, b), b
     raise GraphError(
         f"{op_name}: neither operand is a value of the net",
-        loc=caller_loc(),
         hint="numbers alone become values by net.constant(1.0)",
     )
 
@@ -302,11 +300,10 @@ def lift(op_name: str, number: Any, like: Value) -> Value:
         if not _fits(number, like.type):
             raise GraphError(
                 f"{op_name}: {number!r} does not fit {like.name!r}, which is {like.dtype}",
-                loc=caller_loc(),
                 hint="" if like.type.is_float else f"cast it: gc.cast({like.name}, 'float32')",
             )
         return constant(like.builder, number, like.dtype)
-    raise not_a_value(op_name, number, caller_loc())
+    raise not_a_value(op_name, number)
 
 
 def _fits(number: Any, type: TensorType) -> bool:

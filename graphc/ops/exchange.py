@@ -20,7 +20,6 @@ from graphc.ops.source import Input
 class ShardInput(Input):
     """A number that the executor feeds for each shard, such as the index of its first row."""
 
-    name = "shard_input"
     is_of_shard = True
 
 
@@ -53,7 +52,6 @@ class Send(Fused):
     all buckets.
     """
 
-    name = "send"
     roles = ("x",)
     inplace = (0,)
     bucket: int
@@ -77,7 +75,6 @@ class Send(Fused):
 class Receive(Fused):
     """The sum over all shards of the value that each of them sent."""
 
-    name = "receive"
     roles = ("sent",)
     inplace = (0,)
     bucket: int

@@ -194,7 +194,6 @@ class Softmax(AlongAxis):
 class LogSoftmax(AlongAxis):
     """The logarithm of softmax, without the logarithm of a number that underflowed."""
 
-    name = "log_softmax"
     gradient_text = ("d_out - exp(out) * sum(d_out, axis)",)
     operations = 5
 

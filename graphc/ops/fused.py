@@ -36,7 +36,6 @@ class Fused(Op, base=True):
 class AffineRelu(Fused, MatrixProduct):
     """The relu of an affine map: max(x @ weight + bias, 0)."""
 
-    name = "affine_relu"
     roles = ("x", "weight", "bias")
     operations = 2
 
@@ -79,7 +78,6 @@ class NormalizeDgamma(Fused, ByFeature):
     xhat = (x - mean) / sqrt(var + eps).
     """
 
-    name = "normalize_dgamma"
     roles = ("x", "mean", "var", "dout")
     operations = 4
     kinds = ("each", "column", "column", "each")
@@ -103,7 +101,6 @@ class NormalizeDx(Fused, ByFeature):
     gamma / std * (dout - dbeta / M - xhat * dgamma / M), for M numbers a feature.
     """
 
-    name = "normalize_dx"
     roles = ("x", "mean", "var", "gamma", "dout", "dgamma", "dbeta")
     inplace = (0,)
     operations = 7
@@ -137,7 +134,6 @@ class After(Fused):
     two are not merged, and no order can place them before the event.
     """
 
-    name = "after"
     alias = True
     is_control = True
     roles = ("x", "event")

@@ -13,7 +13,6 @@ import numpy as np
 
 from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import BodyBuilder, Expr, call
@@ -121,7 +120,6 @@ class Gather(ByPlace):
 class GatherGrad(ByPlace):
     """The scatter-add of the slices of dout into zeros of `shape`, in the order of the indices."""
 
-    name = "gather_grad"
     roles = ("indices", "dout")
     gradient_text = ("", "take(d_out, indices, axis)")
     shape: Shape
@@ -200,7 +198,6 @@ def indices_of(op: Op, x: Value, indices: Any) -> Value:
     if array.dtype.kind not in "iu":
         raise GraphError(
             f"{op.name}: the indices are {array.dtype}, not whole numbers",
-            loc=caller_loc(),
             hint="give a value of the net, or an array or list of whole numbers",
         )
     return constant(as_value(op.name, x).builder, array.astype(np.int64))

@@ -9,7 +9,6 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import Shape, TensorType, count, shape_text
@@ -136,7 +135,6 @@ def apply_loss(
     if loss.reduction not in REDUCTIONS:
         raise GraphError(
             f"{loss.name}: reduction {loss.reduction!r} is not one of mean, sum, none",
-            loc=caller_loc(),
             hint="'none' gives one loss a row, to be weighted or masked",
         )
     weights = () if weight is None else (weight,)

@@ -35,7 +35,6 @@ class NllLoss(RowLoss):
     mean, and 0 where its label is ignored.
     """
 
-    name = "nll_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "labels", "weight")
     label_smoothing: float = 0.0
     ignore: int | None = None
@@ -89,7 +88,6 @@ class NllLoss(RowLoss):
 class WeightedNllLoss(NllLoss):
     """NllLoss of l * class_weight; a row's count in a mean is the weight of its class."""
 
-    name = "weighted_nll_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "labels", "class_weight", "weight")
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
@@ -198,7 +196,6 @@ class SoftmaxLoss(RowLoss):
     With smoothing, (1 - smoothing) * s_y + smoothing * mean(s) replaces s_y.
     """
 
-    name = "softmax_loss"
     label_smoothing: float = 0.0
 
     def reference_rows(self, ins: Sequence[Array]) -> Array:
@@ -263,8 +260,6 @@ def softmax_loss(
 class SvmLoss(RowLoss):
     """sum over j != y of max(0, s_j - s_y + 1) of each row; not divided by the classes."""
 
-    name = "svm_loss"
-
     def reference_rows(self, ins: Sequence[Array]) -> Array:
         return SvmRows().reference(ins)
 
@@ -276,7 +271,6 @@ class SvmLoss(RowLoss):
 class HingeLoss(ElementLoss):
     """max(0, 1 - t * s) of each score and target, or its square."""
 
-    name = "hinge_loss"
     roles = ("scores", "target", "weight")
     squared: bool = False
 

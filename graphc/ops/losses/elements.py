@@ -10,7 +10,6 @@ import numpy as np
 
 from graphc.base.arguments import checked_number
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
@@ -27,8 +26,6 @@ __all__ = ["huber_loss", "log_cosh_loss", "mae_loss", "mse_loss", "poisson_loss"
 class MseLoss(ElementLoss):
     """The mean of (prediction - target)**2 over the features of each row."""
 
-    name = "mse_loss"
-
     def reference_each(self, prediction: Array, target: Array) -> Array:
         return np.asarray((prediction - target) ** 2)
 
@@ -38,8 +35,6 @@ class MseLoss(ElementLoss):
 
 class MaeLoss(ElementLoss):
     """The mean of |prediction - target| over the features of each row."""
-
-    name = "mae_loss"
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
         return np.asarray(np.abs(prediction - target))
@@ -52,7 +47,6 @@ class MaeLoss(ElementLoss):
 class HuberLoss(ElementLoss):
     """e**2 / 2 where |e| <= delta, else delta * (|e| - delta / 2) (Huber 1964)."""
 
-    name = "huber_loss"
     delta: float = 1.0
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
@@ -70,8 +64,6 @@ class HuberLoss(ElementLoss):
 class LogCoshLoss(ElementLoss):
     """log(cosh(e)) = e + log(1 + exp(-2 e)) - log 2 of each error e, without overflow."""
 
-    name = "log_cosh_loss"
-
     def reference_each(self, prediction: Array, target: Array) -> Array:
         size = np.abs(prediction - target)
         return np.asarray(size + np.log1p(np.exp(-2 * size)) - size.dtype.type(math.log(2.0)))
@@ -85,7 +77,6 @@ class LogCoshLoss(ElementLoss):
 class PoissonLoss(ElementLoss):
     """exp(s) - t * s of each log-rate s and count t."""
 
-    name = "poisson_loss"
     roles = ("log_rate", "target", "weight")
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
@@ -182,7 +173,6 @@ class SigmoidLoss(ElementLoss):
     (1 - t) * s + (1 + (p - 1) * t) * log(1 + e**-s).
     """
 
-    name = "sigmoid_loss"
     roles = ("scores", "target", "weight")
     pos_weight: float | tuple[float, ...] = 1.0
 
@@ -236,7 +226,6 @@ def sigmoid_loss(
     if given.ndim > 1 or not (given > 0).all() or not np.isfinite(given).all():
         raise GraphError(
             f"sigmoid_loss: pos_weight is {pos_weight!r}, it must be above 0",
-            loc=caller_loc(),
             hint="the number of rows without a label by that of the rows with it balances both",
         )
     chosen = float(given) if given.ndim == 0 else tuple(map(float, given))

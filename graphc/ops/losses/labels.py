@@ -61,7 +61,6 @@ class LabelledGrad(LabelledRows, base=True):
 class SoftmaxRows(LabelledRows):
     """The softmax loss logsumexp(s) - s_y of each row."""
 
-    name = "softmax_rows"
     gradient_text = ("(softmax(scores) - onehot(labels)) * column(d_out)", "")
     operations = 4
 
@@ -84,7 +83,6 @@ class SoftmaxRows(LabelledRows):
 class SoftmaxRowsGrad(LabelledGrad):
     """The gradient of `SoftmaxRows`: (softmax(s) - onehot(y)) * drows."""
 
-    name = "softmax_rows_grad"
     gradient_text = (
         "column(drows) * softmax(scores) * (d_out - sum(softmax(scores) * d_out, 1))",
         "",
@@ -131,7 +129,6 @@ def _margins_of(scores: Expr, labels: Expr, axis: Axis) -> Expr:
 class SvmRows(LabelledRows):
     """The multiclass hinge loss of each row (Weston and Watkins 1999)."""
 
-    name = "svm_rows"
     gradient_text = ("violations(scores, labels) * column(d_out)", "")
     operations = 4
 
@@ -154,7 +151,6 @@ class SvmRows(LabelledRows):
 class SvmRowsGrad(LabelledGrad):
     """The gradient of `SvmRows`: drows where a margin is violated, minus their sum at the label."""
 
-    name = "svm_rows_grad"
     gradient_text = ("", "", "sum(violations(scores, labels) * d_out, 1)")
     operations = 4
 
@@ -182,7 +178,6 @@ class SvmRowsGrad(LabelledGrad):
 class LabelHit(NoGradient, ByIndex):
     """labels (N,) -> (N, classes), true at the label; a row of the ignored label is all false."""
 
-    name = "label_hit"
     roles = ("labels",)
     classes: int
     ignore: int | None = None

@@ -55,7 +55,6 @@ def _norm(x: Value, axis: int, eps: float, name: str) -> Value:
 class CosineLoss(RowLoss):
     """1 - cos of two rows whose target is above 0, else max(0, cos - margin)."""
 
-    name = "cosine_loss"
     roles: ClassVar[tuple[str, ...]] = ("a", "b", "target", "weight")
     margin: float = 0.0
 
@@ -110,7 +109,6 @@ class KlLoss(RowLoss):
     S. Kullback, R. Leibler, "On information and sufficiency", 1951.
     """
 
-    name = "kl_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
@@ -153,7 +151,6 @@ def kl_loss(
 class SoftNllLoss(RowLoss):
     """-sum(t * l) of each row of log-probabilities l and targets t."""
 
-    name = "soft_nll_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
