@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from graphc.base.arguments import checked_number
-from graphc.base.errors import GraphError
+from graphc.base.arguments import check_choice, checked_number
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.init import Constant
 from graphc.ir.op import Array, Layer
@@ -183,11 +182,8 @@ def gelu(x: Value, form: GeluForm = "erf", *, name: str | None = None) -> Value:
 
     `form` is "erf", exact, or "tanh", the approximation that some trained models used.
     """
-    if form not in ("erf", "tanh"):
-        raise GraphError(
-            f"gelu: form {form!r} is not one of erf, tanh",
-            hint="'erf' is exact; 'tanh' is what torch calls approximate='tanh'",
-        )
+    hint = "'erf' is exact; 'tanh' is what torch calls approximate='tanh'"
+    check_choice("gelu: form", form, ("erf", "tanh"), hint=hint)
     return apply(Gelu(form), x, name=name)
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from graphc.base.errors import GraphError
+from graphc.base.arguments import check_choice
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import Shape, TensorType, count, shape_text
@@ -132,11 +132,8 @@ def apply_loss(
     loss: RowLoss, *operands: Value, weight: Value | None = None, name: str | None = None
 ) -> Value:
     """Apply a loss to its operands; raise GraphError for a reduction that does not exist."""
-    if loss.reduction not in REDUCTIONS:
-        raise GraphError(
-            f"{loss.name}: reduction {loss.reduction!r} is not one of mean, sum, none",
-            hint="'none' gives one loss a row, to be weighted or masked",
-        )
+    hint = "'none' gives one loss a row, to be weighted or masked"
+    check_choice(f"{loss.name}: reduction", loss.reduction, REDUCTIONS, hint=hint)
     weights = () if weight is None else (weight,)
     return apply(loss, *operands, *weights, name=name)
 
