@@ -129,6 +129,7 @@ class Round(Rounding):
 class WholeQuotient(NoGradient, Binary, base=True):
     """The base of quotients of whole numbers; 0 where b is 0."""
 
+    whole_only = True
     gradient_text = ("", "")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -225,6 +226,7 @@ def check_bits(op: Op, x: TensorType, role: str) -> None:
 class Logic(NoGradient, Binary, base=True):
     """The base of binary logical ops, on bools or on each bit of whole numbers."""
 
+    whole_only = True
     gradient_text = ("", "")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -261,6 +263,7 @@ class Not(NoGradient, Unary):
     """The negation ~x: of bools, or of each bit of whole numbers."""
 
     ufunc = np.invert
+    whole_only = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         check_bits(self, ins[0], "x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import cleandoc
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -28,6 +29,8 @@ class Elementwise(Op, base=True):
     """
 
     ufunc: ClassVar[np.ufunc]
+    whole_only: ClassVar[bool] = False
+    """Whether it takes bools or whole numbers, and no floats."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(self.ufunc(*ins))
@@ -255,7 +258,7 @@ def of_one(op: Op, called: str = "") -> OfOne:
     def function(x: Value, *, name: str | None = None) -> Value:
         return apply(op, x, name=name)
 
-    return described(function, type(op), called)
+    return described(function, type(op), _OF_ONE, called)
 
 
 def of_two(op: Op, called: str = "") -> OfTwo:
@@ -264,19 +267,78 @@ def of_two(op: Op, called: str = "") -> OfTwo:
     def function(a: Operand, b: Operand, *, name: str | None = None) -> Value:
         return binary(op, a, b, name)
 
-    return described(function, type(op), called)
+    return described(function, type(op), _OF_TWO, called)
 
+
+_OF_ONE = """
+Parameters
+----------
+x
+    A value of any shape.
+name
+    The name of the node.
+
+Returns
+-------
+Value
+    Of x's shape and dtype.
+
+Raises
+------
+GraphError
+    If the op does not take x's dtype.
+
+Examples
+--------
+>>> net = gc.Net("example")
+>>> x = net.input("x", (gc.N, 3){dtype})
+>>> gc.{public}(x).shape
+(N, 3)
+"""
+
+_OF_TWO = """
+Parameters
+----------
+a, b
+    Values of one dtype whose shapes broadcast.  One may be a number, which takes the other's dtype.
+name
+    The name of the node.
+
+Returns
+-------
+Value
+    Of the broadcast shape, and of {result}.
+
+Raises
+------
+GraphError
+    If the shapes do not broadcast, the dtypes differ, or the op does not take them.
+
+Examples
+--------
+>>> net = gc.Net("example")
+>>> x = net.input("x", (gc.N, 3){dtype})
+>>> gc.{public}(x, 2).shape
+(N, 3)
+"""
 
 F = TypeVar("F", bound=Callable[..., Value])
 
 
-def described(function: F, kind: type[Op], called: str = "") -> F:
-    """Name a function, and say in the words of its op what it returns."""
+def described(function: F, kind: type[Op], sections: str, called: str = "") -> F:
+    """Name a function, and say in the words of its op what it returns.
+
+    `sections` are those of the docstring after that.
+    """
     made: Any = function
     made.__name__ = made.__qualname__ = called or kind.name
     made.__module__ = kind.__module__
-    result = kind.__doc__ or ""
-    made.__doc__ = f"Return {result[:1].lower()}{result[1:]}"
+    said = cleandoc(kind.__doc__ or "")
+    made.__doc__ = f"Return {said[:1].lower()}{said[1:]}\n" + sections.format(
+        public=made.__name__.rstrip("_"),
+        result=getattr(kind, "result", "") or "the operands' dtype",
+        dtype=', dtype="int64"' if getattr(kind, "whole_only", False) else "",
+    )
     return function
 
 

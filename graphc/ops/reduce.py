@@ -261,6 +261,36 @@ class OverAxes(Protocol):
     ) -> Value: ...
 
 
+_SECTIONS = """
+Parameters
+----------
+x
+    A value of any shape.
+axis
+    A whole number, several, or None for all axes; numbers below 0 count from the last axis.
+keepdims
+    Whether the result keeps these axes with size 1.
+name
+    The name of the node.
+
+Returns
+-------
+Value
+    Of x's dtype, without these axes.
+
+Raises
+------
+GraphError
+    If x does not have such an axis, or the op does not take x's dtype.
+
+Examples
+--------
+>>> net = gc.Net("example")
+>>> gc.{public}(net.input("x", (gc.N, 3, 5)), axis=1).shape
+(N, 5)
+"""
+
+
 def _over_axes(kind: type[Reduction]) -> OverAxes:
     """Return the function that reduces a value by an op."""
 
@@ -274,7 +304,7 @@ def _over_axes(kind: type[Reduction]) -> OverAxes:
             raise x.builder.error(kind((), keepdims), str(error), (x,), name) from None
         return x.builder.apply(kind(axes, keepdims), x, name=name)
 
-    made = described(function, kind)
+    made = described(function, kind, _SECTIONS)
     return takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")(made)
 
 
