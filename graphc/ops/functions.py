@@ -14,7 +14,8 @@ from graphc.ir.build import Builder, Value, apply
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType, check_entries, normal_axis
-from graphc.ops.elementwise import Called, Unary, add, div, mul, neg, of_one, sub
+from graphc.ops.apply import of_one
+from graphc.ops.elementwise import Called, Unary, add, div, mul, neg, sub
 from graphc.ops.reduce import sum_
 
 __all__ = [

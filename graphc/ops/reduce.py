@@ -25,7 +25,8 @@ from graphc.ir.tensor_type import (
     shape_text,
 )
 from graphc.kernels.iteration_space import leads
-from graphc.ops.elementwise import check_float, described, div, elements, mul, unbroadcast
+from graphc.ops.apply import described
+from graphc.ops.elementwise import check_float, div, elements, mul, unbroadcast
 from graphc.ops.select import equal
 from graphc.ops.shape import cast, reshape
 
