@@ -61,7 +61,7 @@ _OF_ONE = """
 Parameters
 ----------
 x
-    A value of any shape.
+    {x}
 {attributes}name
     The name of the node.
 
@@ -78,10 +78,11 @@ GraphError
 Examples
 --------
 >>> net = gc.Net("example")
->>> x = net.input("x", (gc.N, 3){dtype})
+>>> x = net.input("x", (gc.{shape}{dtype})
 >>> gc.{public}(x).shape
-(N, 3)
+({shape}
 """
+_ANY = "A value of any shape."
 
 _OF_TWO = """
 Parameters
@@ -125,29 +126,38 @@ def described(function: F, kind: type[Op], sections: str, called: str = "") -> F
         public=made.__name__.rstrip("_"),
         result=getattr(kind, "result", "") or "the operands' dtype",
         dtype=', dtype="int64"' if getattr(kind, "whole_only", False) else "",
+        x=_ANY,
         attributes="",
         or_attributes="",
+        shape="N, 3)",
     )
     return function
 
 
-def with_attributes(**attributes: str) -> Callable[[F], F]:
-    """Return a decorator for functions of one value: it describes parameters between x and name."""
+def with_sections(sections: str, **fields: str) -> Callable[[F], F]:
+    """Return a decorator that adds sections to a docstring; {public} is the function's name."""
 
     def decorate(function: F) -> F:
-        listed = "".join(f"{name}\n    {text}\n" for name, text in attributes.items())
-        refused = ", or {} is out of range".format(" or ".join(attributes)) if attributes else ""
         made: Any = function
-        made.__doc__ = (
-            cleandoc(made.__doc__)
-            + "\n"
-            + _OF_ONE.format(
-                public=made.__name__, attributes=listed, or_attributes=refused, dtype=""
-            )
-        )
+        added = sections.format(public=made.__name__, **fields)
+        made.__doc__ = f"{cleandoc(made.__doc__)}\n{added}"
         return function
 
     return decorate
+
+
+def with_attributes(shape: str = "(N, 3)", /, **attributes: str) -> Callable[[F], F]:
+    """Return the decorator for functions of one value that keep its shape.
+
+    `attributes` describes the parameters between x and the name, and x if that is not any value;
+    `shape` is that of the example.
+    """
+    x = attributes.pop("x", _ANY)
+    listed = "".join(f"{name}\n    {text}\n" for name, text in attributes.items())
+    refused = ", or a number is out of range" if attributes else ""
+    return with_sections(
+        _OF_ONE, x=x, attributes=listed, or_attributes=refused, shape=shape[1:], dtype=""
+    )
 
 
 def pair(op_name: str, a: Any, b: Any) -> tuple[Value, Value]:

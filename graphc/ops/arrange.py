@@ -14,6 +14,7 @@ from graphc.base.work import spend_bytes, spend_elements
 from graphc.ir.build import Value, as_value
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, broadcast, normal_axes, shape_text
+from graphc.ops.apply import with_attributes
 from graphc.ops.reduce import BroadcastTo, broadcast_to
 from graphc.ops.select import Where
 from graphc.ops.shape import Reshape, reshape
@@ -188,13 +189,23 @@ def roll(
         return concat([cut(x, place, start, size), cut(x, place, 0, start)], place, name=name)
 
 
+@with_attributes(
+    "(N, 3, 3)",
+    x="Matrices (..., rows, columns) of fixed sizes.",
+    diagonal="The last diagonal that is kept: 0 is the main one, those above it are positive.",
+)
 def tril(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Return the lower triangle of matrices (..., rows, columns), up to `diagonal`; 0 above."""
+    """Return the lower triangles of matrices, up to a diagonal, and 0 above it."""
     return _triangle(x, plain(diagonal), True, name)
 
 
+@with_attributes(
+    "(N, 3, 3)",
+    x="Matrices (..., rows, columns) of fixed sizes.",
+    diagonal="The first diagonal that is kept: 0 is the main one, those above it are positive.",
+)
 def triu(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Return the upper triangle of matrices (..., rows, columns), from `diagonal` on; 0 below."""
+    """Return the upper triangles of matrices, from a diagonal on, and 0 below it."""
     return _triangle(x, plain(diagonal) - 1, False, name)
 
 

@@ -25,7 +25,7 @@ from graphc.ir.tensor_type import (
     shape_text,
 )
 from graphc.kernels.iteration_space import leads
-from graphc.ops.apply import described
+from graphc.ops.apply import described, with_sections
 from graphc.ops.elementwise import check_float, div, elements, mul, unbroadcast
 from graphc.ops.select import equal
 from graphc.ops.shape import cast, reshape
@@ -290,6 +290,10 @@ Examples
 >>> gc.{public}(net.input("x", (gc.N, 3, 5)), axis=1).shape
 (N, 5)
 """
+
+
+over_axes = with_sections(_SECTIONS)
+"""The decorator for other functions that reduce axes."""
 
 
 def _over_axes(kind: type[Reduction]) -> OverAxes:

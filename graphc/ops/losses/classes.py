@@ -16,7 +16,7 @@ from graphc.ops.arithmetic import power
 from graphc.ops.elementwise import add, mul, neg, sub
 from graphc.ops.functions import log_softmax
 from graphc.ops.index import pick
-from graphc.ops.losses.base import ElementLoss, RowLoss, Rows, apply_loss, by_class
+from graphc.ops.losses.base import ElementLoss, RowLoss, Rows, apply_loss, by_class, loss_function
 from graphc.ops.losses.labels import LabelHit, SoftmaxRows, SvmRows
 from graphc.ops.losses.rows import SoftNllLoss
 from graphc.ops.reduce import mean, sum_
@@ -285,6 +285,12 @@ class HingeLoss(ElementLoss):
         return power(relu(short, name=f"{node}.missed"), 2, name=name)
 
 
+@loss_function(
+    "x",
+    "y",
+    scores="Floats (N, C).",
+    labels="The class number of each row, whole numbers (N,).",
+)
 def svm_loss(
     scores: Value,
     labels: Value,
@@ -293,10 +299,20 @@ def svm_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return the multiclass hinge loss with margin 1: scores (N, C), labels and weight (N,)."""
+    """Return the multiclass hinge loss with margin 1: sum over j != y of max(0, s_j - s_y + 1).
+
+    J. Weston, C. Watkins, "Support vector machines for multi-class pattern recognition", 1999.
+    """
     return apply_loss(SvmLoss(reduction), scores, labels, weight=weight, name=name)
 
 
+@loss_function(
+    "x",
+    "t",
+    scores="Floats (N, ...); a row's loss is the mean over its scores.",
+    target="-1 or 1 for each score, as floats.",
+    squared="Whether the result is squared.",
+)
 def hinge_loss(
     scores: Value,
     target: Value,
@@ -306,8 +322,5 @@ def hinge_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return max(0, 1 - target * score), or with `squared` its square.
-
-    Both are (N, ...), targets -1 or 1.  A row's loss is the mean over its scores.
-    """
+    """Return the hinge loss max(0, 1 - target * score) of two classes, or its square."""
     return apply_loss(HingeLoss(reduction, squared), scores, target, weight=weight, name=name)

@@ -14,7 +14,7 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import div, mul, neg, sub
 from graphc.ops.functions import log, sqrt
-from graphc.ops.losses.base import RowLoss, apply_loss
+from graphc.ops.losses.base import RowLoss, apply_loss, loss_function
 from graphc.ops.reduce import sum_
 from graphc.ops.select import greater, maximum, relu, where
 
@@ -83,6 +83,15 @@ class CosineLoss(RowLoss):
         return where(greater(target, 0.0), sub(1.0, cosine), apart, name=name)
 
 
+@loss_function(
+    "x",
+    "t",
+    "sign",
+    a="Floats (N, features).",
+    b="Floats of the same shape.",
+    target="1 for rows that are alike, -1 for others: floats (N,).",
+    margin="The cosine, from -1 to 1, up to which rows that are not alike have no loss.",
+)
 def cosine_loss(
     a: Value,
     b: Value,
@@ -93,21 +102,14 @@ def cosine_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return 1 - cos(a, b) where the target is 1, max(0, cos(a, b) - margin) where it is -1.
-
-    a and b are (N, features), the target is (N,).  Raise GraphError for a margin that is not in
-    -1..1.
-    """
+    """Return 1 - cos(a, b) where the target is 1, max(0, cos(a, b) - margin) where it is -1."""
     hint = "it is a cosine; 0 to 0.5 is usual"
     margin = checked_number("cosine_loss: margin", margin, least=-1, most=1, hint=hint)
     return apply_loss(CosineLoss(reduction, margin), a, b, target, weight=weight, name=name)
 
 
 class KlLoss(RowLoss):
-    """sum(t * (log t - l)) of each row of log-probabilities l and targets t; 0 where t is 0.
-
-    S. Kullback, R. Leibler, "On information and sufficiency", 1951.
-    """
+    """sum(t * (log t - l)) of each row of log-probabilities l and targets t; 0 where t is 0."""
 
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
 
@@ -132,6 +134,12 @@ class KlLoss(RowLoss):
         return sum_(each, tuple(range(1, logs.type.rank)), name=name)
 
 
+@loss_function(
+    "x",
+    "t",
+    log_probs="The logarithms of predicted probabilities: floats (N, ...).",
+    target="Probabilities, of the same shape; a row's loss is the sum over its elements.",
+)
 def kl_loss(
     log_probs: Value,
     target: Value,
@@ -140,10 +148,10 @@ def kl_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return the Kullback-Leibler divergence of the target from a prediction, both (N, ...).
+    """Return the Kullback-Leibler divergence of the target from a prediction.
 
-    The target has probabilities, the prediction their logarithms.  A row's loss is the sum over its
-    features; "mean" is the mean over the rows, which PyTorch calls batchmean.
+    S. Kullback, R. Leibler, "On information and sufficiency", 1951 (doi:10.1214/aoms/1177729694).
+    "mean" is what PyTorch calls batchmean.
     """
     return apply_loss(KlLoss(reduction), log_probs, target, weight=weight, name=name)
 
