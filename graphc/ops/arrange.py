@@ -48,10 +48,34 @@ def split(
     *,
     name: str | None = None,
 ) -> list[Value]:
-    """Split x along an axis into a number of equal parts, or into parts of given lengths.
+    """Split x along an axis into equal parts, or into parts of given lengths.
 
-    The parts are named `<name>.0`, `<name>.1`, ...  Raise GraphError if they do not fill the axis,
-    or it is the batch axis.
+    Parameters
+    ----------
+    x
+        A value with at least one axis.
+    parts
+        The number of equal parts, or the length of each part.
+    axis
+        The axis, of fixed size; numbers below 0 count from the last one.
+    name
+        The start of the names of the parts: `<name>.0`, `<name>.1`, ...
+
+    Returns
+    -------
+    list of Value
+        The parts in order.
+
+    Raises
+    ------
+    GraphError
+        If the parts do not fill the axis, or it is the batch axis.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 6))
+    >>> [part.shape for part in gc.split(x, [4, 2])]
+    [(N, 4), (N, 2)]
     """
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
@@ -78,7 +102,33 @@ def _lengths(op: Op, x: Value, size: int, parts: Any) -> list[int]:
 
 
 def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Join values of one shape along a new axis."""
+    """Join values of one shape along a new axis.
+
+    Parameters
+    ----------
+    values
+        At least one value; all have one shape and dtype.
+    axis
+        The position of the new axis in the result.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the values' shape with one axis more.
+
+    Raises
+    ------
+    GraphError
+        If there is no value, their types differ, or there is no such axis.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3))
+    >>> gc.stack([x, x], axis=1).shape
+    (N, 2, 3)
+    """
     values = tuple(values)
     if not values:
         raise GraphError("stack: there is nothing to join")
@@ -94,7 +144,32 @@ def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None 
 
 
 def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Value:
-    """Return x without axes of size 1: those named, or all."""
+    """Return x without axes of size 1.
+
+    Parameters
+    ----------
+    x
+        A value of any shape.
+    axis
+        The axes to leave out; by default all of size 1.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        The same numbers in fewer axes.
+
+    Raises
+    ------
+    GraphError
+        If a named axis does not exist or does not have size 1.
+
+    Examples
+    --------
+    >>> gc.squeeze(gc.Net("example").input("x", (gc.N, 1, 3))).shape
+    (N, 3)
+    """
     x = as_value("squeeze", x)
     if axis is None:
         axis = tuple(i for i, dim in enumerate(x.shape) if dim == 1)
@@ -108,7 +183,32 @@ def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> V
 
 
 def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
-    """Return x with new axes of size 1, at these positions of the result."""
+    """Return x with new axes of size 1.
+
+    Parameters
+    ----------
+    x
+        A value of any shape.
+    axis
+        The positions of the new axes in the result.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        The same numbers in more axes.
+
+    Raises
+    ------
+    GraphError
+        If the result does not have such an axis.
+
+    Examples
+    --------
+    >>> gc.unsqueeze(gc.Net("example").input("x", (gc.N, 3)), 1).shape
+    (N, 1, 3)
+    """
     x = as_value("unsqueeze", x)
     axis = plain(axis)
     more = len(tuple(axis)) if isinstance(axis, Iterable) else 1
@@ -119,7 +219,32 @@ def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
 
 
 def expand(x: Value, shape: Sequence[Dim], *, name: str | None = None) -> Value:
-    """Broadcast x and a shape with each other: unlike in `broadcast_to`, x may be the larger."""
+    """Broadcast x and a shape with each other: unlike in `broadcast_to`, x may be the larger.
+
+    Parameters
+    ----------
+    x
+        A value of any shape.
+    shape
+        The other shape; `gc.N` is the batch dimension.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        The numbers of x, repeated along its axes of size 1.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not broadcast.
+
+    Examples
+    --------
+    >>> gc.expand(gc.Net("example").input("x", (gc.N, 3)), (2, 1, 1)).shape
+    (2, N, 3)
+    """
     x, wanted = as_value("expand", x), tuple(map(plain, shape))
     try:
         both = broadcast(x.shape, wanted)
@@ -129,7 +254,32 @@ def expand(x: Value, shape: Sequence[Dim], *, name: str | None = None) -> Value:
 
 
 def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -> Value:
-    """Repeat x as a whole, `times[i]` times along axis i."""
+    """Repeat x as a whole, `times[i]` times along axis i.
+
+    Parameters
+    ----------
+    x
+        A value of any shape.
+    times
+        A whole number from 1 up for each axis.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the shape of x, each dimension times its number.
+
+    Raises
+    ------
+    GraphError
+        If the numbers do not fit the axes of x.
+
+    Examples
+    --------
+    >>> gc.tile(gc.Net("example").input("x", (gc.N, 3)), (1, 2)).shape
+    (N, 6)
+    """
     x = as_value("tile", x)
     counts = _counts(x, times)
     if len(counts) != x.type.rank:
@@ -144,7 +294,34 @@ def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -
 def repeat(
     x: Value, times: SupportsIndex, axis: SupportsIndex, *, name: str | None = None
 ) -> Value:
-    """Repeat each entry of an axis `times` times in a row."""
+    """Repeat each entry of an axis several times in a row.
+
+    Parameters
+    ----------
+    x
+        A value with at least one axis.
+    times
+        How often, a whole number from 1 up.
+    axis
+        The axis; numbers below 0 count from the last one.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the shape of x, with `times` as many entries of the axis.
+
+    Raises
+    ------
+    GraphError
+        If `times` is not such a number, or there is no such axis.
+
+    Examples
+    --------
+    >>> gc.repeat(gc.Net("example").input("x", (gc.N, 3)), 2, axis=1).shape
+    (N, 6)
+    """
     x = as_value("repeat", x)
     (n,) = _counts(x, [times])
     (place,) = axes_of(BroadcastTo(()), x, axis)
@@ -167,7 +344,32 @@ def _repeated(x: Value, apart: Shape, spread: Shape, whole: Shape, name: str | N
 
 
 def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Value:
-    """Reverse x along an axis, several axes, or all."""
+    """Return x reversed along an axis, several axes, or all.
+
+    Parameters
+    ----------
+    x
+        A value of fixed size along these axes.
+    axis
+        The axes; by default all.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the type of x.
+
+    Raises
+    ------
+    GraphError
+        If there is no such axis, or it is the batch axis.
+
+    Examples
+    --------
+    >>> gc.flip(gc.Net("example").input("x", (gc.N, 3)), 1).shape
+    (N, 3)
+    """
     op = Slice(())
     x = as_value("flip", x)
     chosen = range(x.type.rank) if axis is None else axis
@@ -179,7 +381,34 @@ def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Valu
 def roll(
     x: Value, shift: SupportsIndex, axis: SupportsIndex = -1, *, name: str | None = None
 ) -> Value:
-    """Shift x along an axis; entries that leave at one end enter at the other."""
+    """Return x shifted along an axis; entries that leave at one end enter at the other.
+
+    Parameters
+    ----------
+    x
+        A value of fixed size along the axis.
+    shift
+        By how many places, toward the end of the axis; below 0 toward its start.
+    axis
+        The axis; numbers below 0 count from the last one.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the type of x.
+
+    Raises
+    ------
+    GraphError
+        If there is no such axis, or it is the batch axis.
+
+    Examples
+    --------
+    >>> gc.roll(gc.Net("example").input("x", (gc.N, 3)), 1).shape
+    (N, 3)
+    """
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
     start = -plain(shift) % size if size else 0

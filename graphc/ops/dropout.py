@@ -116,11 +116,36 @@ def dropout(
     drop_prob: float | None = None,
     name: str | None = None,
 ) -> Value:
-    """Apply inverted dropout: give exactly one of `keep_prob` and `drop_prob`.
+    """Return x with random elements set to 0 in training, and x itself in inference.
 
-    `keep_prob` is in (0, 1], `drop_prob` in [0, 1).  The mask is keyed by the seed, the counter of
-    training forwards, the layer's name and the element's row and column.  Raise GraphError for
-    none, both, or a probability out of range.
+    This is inverted dropout: the others are divided by the share that is kept (Srivastava et al.
+    2014, JMLR 15).  The mask is keyed by the seed, the counter of training forwards, the layer's
+    name and the element's row and column.
+
+    Parameters
+    ----------
+    x
+        Floats (N, ...).
+    keep_prob, drop_prob
+        The share of elements to keep, in (0, 1], or to drop, in [0, 1): give exactly one.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        Of the type of x.
+
+    Raises
+    ------
+    GraphError
+        If none or both of the shares are given, one is out of range, or x does not fit.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3))
+    >>> gc.dropout(x, keep_prob=0.8)
+    <dropout_1: float32[N, 3]>
     """
     b = as_value("dropout", x).builder
     keep = _keep_prob(keep_prob, drop_prob)

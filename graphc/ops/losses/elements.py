@@ -113,7 +113,6 @@ def huber_loss(
 
     P. J. Huber, "Robust estimation of a location parameter", 1964 (doi:10.1214/aoms/1177703732).
     PyTorch's smooth_l1_loss is this divided by `delta`, which it calls beta.
-
     """
     hint = "it is the error from which the loss grows no faster than the error"
     loss = HuberLoss(reduction, checked_number("huber_loss: delta", delta, above=0, hint=hint))
@@ -138,7 +137,6 @@ def poisson_loss(
 
     This is the negative log-likelihood of Poisson's distribution without the part that depends only
     on the target.
-
     """
     return apply_loss(PoissonLoss(reduction), log_rate, target, weight=weight, name=name)
 
