@@ -27,139 +27,6 @@ def binary(op: Op, a: Operand, b: Operand, name: str | None = None) -> Value:
     return left.builder.apply(op, left, right, name=name)
 
 
-class OfOne(Protocol):
-    """A function of `graphc` that applies an op without attributes to one value."""
-
-    def __call__(self, x: Value, *, name: str | None = None) -> Value: ...
-
-
-class OfTwo(Protocol):
-    """A function of `graphc` that applies an op without attributes to two values."""
-
-    def __call__(self, a: Operand, b: Operand, *, name: str | None = None) -> Value: ...
-
-
-def of_one(op: Op, called: str = "") -> OfOne:
-    """Return the function that applies an op to a value; its name is by default the op's."""
-
-    def function(x: Value, *, name: str | None = None) -> Value:
-        return apply(op, x, name=name)
-
-    return described(function, type(op), _OF_ONE, called)
-
-
-def of_two(op: Op, called: str = "") -> OfTwo:
-    """Return the function that applies an op to two values, of which one may be a number."""
-
-    def function(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-        return binary(op, a, b, name)
-
-    return described(function, type(op), _OF_TWO, called)
-
-
-_OF_ONE = """
-Parameters
-----------
-x
-    {x}
-{attributes}name
-    The name of the node.
-
-Returns
--------
-Value
-    Of x's shape and dtype.
-
-Raises
-------
-GraphError
-    If the op does not take x's dtype{or_attributes}.
-
-Examples
---------
->>> net = gc.Net("example")
->>> x = net.input("x", (gc.{shape}{dtype})
->>> gc.{public}(x).shape
-({shape}
-"""
-_ANY = "A value of any shape."
-
-_OF_TWO = """
-Parameters
-----------
-a, b
-    Values of one dtype whose shapes broadcast.  One may be a number, which takes the other's dtype.
-name
-    The name of the node.
-
-Returns
--------
-Value
-    Of the broadcast shape, and of {result}.
-
-Raises
-------
-GraphError
-    If the shapes do not broadcast, the dtypes differ, or the op does not take them.
-
-Examples
---------
->>> net = gc.Net("example")
->>> x = net.input("x", (gc.N, 3){dtype})
->>> gc.{public}(x, 2).shape
-(N, 3)
-"""
-
-F = TypeVar("F", bound=Callable[..., Value])
-
-
-def described(function: F, kind: type[Op], sections: str, called: str = "") -> F:
-    """Name a function, and say in the words of its op what it returns.
-
-    `sections` are those of the docstring after that.
-    """
-    made: Any = function
-    made.__name__ = made.__qualname__ = called or kind.name
-    made.__module__ = kind.__module__
-    said = cleandoc(kind.__doc__ or "")
-    made.__doc__ = f"Return {said[:1].lower()}{said[1:]}\n" + sections.format(
-        public=made.__name__.rstrip("_"),
-        result=getattr(kind, "result", "") or "the operands' dtype",
-        dtype=', dtype="int64"' if getattr(kind, "whole_only", False) else "",
-        x=_ANY,
-        attributes="",
-        or_attributes="",
-        shape="N, 3)",
-    )
-    return function
-
-
-def with_sections(sections: str, **fields: str) -> Callable[[F], F]:
-    """Return a decorator that adds sections to a docstring; {public} is the function's name."""
-
-    def decorate(function: F) -> F:
-        made: Any = function
-        added = sections.format(public=made.__name__, **fields)
-        made.__doc__ = f"{cleandoc(made.__doc__)}\n{added}"
-        return function
-
-    return decorate
-
-
-def with_attributes(shape: str = "(N, 3)", /, **attributes: str) -> Callable[[F], F]:
-    """Return the decorator for functions of one value that keep its shape.
-
-    `attributes` describes the parameters between x and the name, and x if that is not any value;
-    `shape` is that of the example.
-    """
-    x = attributes.pop("x", _ANY)
-    listed = "".join(f"{name}\n    {text}\n" for name, text in attributes.items())
-    refused = ", or a number is out of range" if attributes else ""
-    return with_sections(
-        _OF_ONE, x=x, attributes=listed, or_attributes=refused, shape=shape[1:], dtype=""
-    )
-
-
 def pair(op_name: str, a: Any, b: Any) -> tuple[Value, Value]:
     """Return both operands as values; raise GraphError if both are numbers."""
     if isinstance(a, Value):
@@ -197,3 +64,143 @@ def _fits(number: Any, type: TensorType) -> bool:
     if type.is_float:
         return bool(np.isfinite(held)) or not np.isfinite(number)
     return exact
+
+
+class OfOne(Protocol):
+    """A function of `graphc` that applies an op without attributes to one value."""
+
+    def __call__(self, x: Value, *, name: str | None = None) -> Value: ...
+
+
+class OfTwo(Protocol):
+    """A function of `graphc` that applies an op without attributes to two values."""
+
+    def __call__(self, a: Operand, b: Operand, *, name: str | None = None) -> Value: ...
+
+
+def of_one(op: Op, called: str = "") -> OfOne:
+    """Return the function that applies an op to a value; its name is by default the op's."""
+
+    def function(x: Value, *, name: str | None = None) -> Value:
+        return apply(op, x, name=name)
+
+    dtype = "int64" if getattr(op, "whole_only", False) else "float32"
+    return with_attributes(dtype=dtype)(described(function, type(op), called))
+
+
+def of_two(op: Op, called: str = "") -> OfTwo:
+    """Return the function that applies an op to two values, of which one may be a number."""
+
+    def function(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+        return binary(op, a, b, name)
+
+    sections = with_sections(
+        _OF_TWO,
+        result=getattr(op, "result", "") or "the operands' dtype",
+        dtype="int64" if getattr(op, "whole_only", False) else "float32",
+    )
+    return sections(described(function, type(op), called))
+
+
+F = TypeVar("F", bound=Callable[..., Value])
+
+
+def described(function: F, kind: type[Op], called: str = "") -> F:
+    """Name a function after its op, and say in the op's words what it returns."""
+    made: Any = function
+    made.__name__ = made.__qualname__ = called or kind.name
+    made.__module__ = kind.__module__
+    said = cleandoc(kind.__doc__ or "")
+    made.__doc__ = f"Return {said[:1].lower()}{said[1:]}"
+    return function
+
+
+def with_sections(sections: str, **fields: str) -> Callable[[F], F]:
+    """Return a decorator that adds sections to a docstring; {public} is the function's name."""
+
+    def decorate(function: F) -> F:
+        made: Any = function
+        added = sections.format(public=made.__name__.rstrip("_"), **fields)
+        made.__doc__ = f"{cleandoc(made.__doc__)}\n{added}"
+        return function
+
+    return decorate
+
+
+def with_attributes(
+    *,
+    example: tuple[str, str, str] = ("(N, 3)", "x", "(N, 3)"),
+    dtype: str = "float32",
+    returns: str = "Of x's shape and dtype.",
+    **attributes: str,
+) -> Callable[[F], F]:
+    """Return the decorator for functions of one value.
+
+    `attributes` describes the parameters between x and the name, and x if that is not any value;
+    `example` has the shape of x, the arguments of a call and the shape of its result.
+    """
+    given, arguments, found = example
+    return with_sections(
+        _OF_ONE,
+        x=attributes.pop("x", "A value of any shape."),
+        attributes="".join(f"{name}\n    {text}\n" for name, text in attributes.items()),
+        returns=returns,
+        attribute=", or a number is out of range" if attributes else "",
+        given=given.replace("N", "gc.N"),
+        dtype=dtype,
+        arguments=arguments,
+        found=found,
+    )
+
+
+_OF_ONE = """
+Parameters
+----------
+x
+    {x}
+{attributes}name
+    The name of the node.
+
+Returns
+-------
+Value
+    {returns}
+
+Raises
+------
+GraphError
+    If x has a type that the function does not take{attribute}.
+
+Examples
+--------
+>>> net = gc.Net("example")
+>>> x = net.input("x", {given}, dtype="{dtype}")
+>>> gc.{public}({arguments}).shape
+{found}
+"""
+
+_OF_TWO = """
+Parameters
+----------
+a, b
+    Values of one dtype whose shapes broadcast.  One may be a number, which takes the other's dtype.
+name
+    The name of the node.
+
+Returns
+-------
+Value
+    Of the broadcast shape, and of {result}.
+
+Raises
+------
+GraphError
+    If the shapes do not broadcast, the dtypes differ, or the function does not take them.
+
+Examples
+--------
+>>> net = gc.Net("example")
+>>> x = net.input("x", (gc.N, 3), dtype="{dtype}")
+>>> gc.{public}(x, 2).shape
+(N, 3)
+"""

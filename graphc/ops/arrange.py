@@ -143,33 +143,13 @@ def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None 
         return concat([reshape(value, shape) for value in values], place, name=name)
 
 
+@with_attributes(
+    example=("(N, 1, 3)", "x", "(N, 3)"),
+    returns="The same numbers in fewer axes.",
+    axis="The axes to leave out; by default all of size 1.",
+)
 def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Value:
-    """Return x without axes of size 1.
-
-    Parameters
-    ----------
-    x
-        A value of any shape.
-    axis
-        The axes to leave out; by default all of size 1.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        The same numbers in fewer axes.
-
-    Raises
-    ------
-    GraphError
-        If a named axis does not exist or does not have size 1.
-
-    Examples
-    --------
-    >>> gc.squeeze(gc.Net("example").input("x", (gc.N, 1, 3))).shape
-    (N, 3)
-    """
+    """Return x without axes of size 1."""
     x = as_value("squeeze", x)
     if axis is None:
         axis = tuple(i for i, dim in enumerate(x.shape) if dim == 1)
@@ -182,33 +162,13 @@ def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> V
     return reshape(x, kept, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 1", "(N, 1, 3)"),
+    returns="The same numbers in more axes.",
+    axis="The positions of the new axes in the result.",
+)
 def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
-    """Return x with new axes of size 1.
-
-    Parameters
-    ----------
-    x
-        A value of any shape.
-    axis
-        The positions of the new axes in the result.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        The same numbers in more axes.
-
-    Raises
-    ------
-    GraphError
-        If the result does not have such an axis.
-
-    Examples
-    --------
-    >>> gc.unsqueeze(gc.Net("example").input("x", (gc.N, 3)), 1).shape
-    (N, 1, 3)
-    """
+    """Return x with new axes of size 1."""
     x = as_value("unsqueeze", x)
     axis = plain(axis)
     more = len(tuple(axis)) if isinstance(axis, Iterable) else 1
@@ -218,33 +178,13 @@ def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
     return reshape(x, shape, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, (2, 1, 1)", "(2, N, 3)"),
+    returns="The numbers of x, repeated along its axes of size 1.",
+    shape="The other shape; `gc.N` is the batch dimension.",
+)
 def expand(x: Value, shape: Sequence[Dim], *, name: str | None = None) -> Value:
-    """Broadcast x and a shape with each other: unlike in `broadcast_to`, x may be the larger.
-
-    Parameters
-    ----------
-    x
-        A value of any shape.
-    shape
-        The other shape; `gc.N` is the batch dimension.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        The numbers of x, repeated along its axes of size 1.
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not broadcast.
-
-    Examples
-    --------
-    >>> gc.expand(gc.Net("example").input("x", (gc.N, 3)), (2, 1, 1)).shape
-    (2, N, 3)
-    """
+    """Broadcast x and a shape with each other: unlike in `broadcast_to`, x may be the larger."""
     x, wanted = as_value("expand", x), tuple(map(plain, shape))
     try:
         both = broadcast(x.shape, wanted)
@@ -253,33 +193,13 @@ def expand(x: Value, shape: Sequence[Dim], *, name: str | None = None) -> Value:
     return broadcast_to(x, both, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, (1, 2)", "(N, 6)"),
+    returns="Of the shape of x, each dimension times its number.",
+    times="A whole number from 1 up for each axis.",
+)
 def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -> Value:
-    """Repeat x as a whole, `times[i]` times along axis i.
-
-    Parameters
-    ----------
-    x
-        A value of any shape.
-    times
-        A whole number from 1 up for each axis.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of the shape of x, each dimension times its number.
-
-    Raises
-    ------
-    GraphError
-        If the numbers do not fit the axes of x.
-
-    Examples
-    --------
-    >>> gc.tile(gc.Net("example").input("x", (gc.N, 3)), (1, 2)).shape
-    (N, 6)
-    """
+    """Repeat x as a whole, `times[i]` times along axis i."""
     x = as_value("tile", x)
     counts = _counts(x, times)
     if len(counts) != x.type.rank:
@@ -291,37 +211,16 @@ def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -
     return _repeated(x, tuple(apart), tuple(spread), whole, name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 2, axis=1", "(N, 6)"),
+    returns="Of the shape of x, with `times` as many entries of the axis.",
+    times="A whole number from 1 up.",
+    axis="The axis; numbers below 0 count from the last one.",
+)
 def repeat(
     x: Value, times: SupportsIndex, axis: SupportsIndex, *, name: str | None = None
 ) -> Value:
-    """Repeat each entry of an axis several times in a row.
-
-    Parameters
-    ----------
-    x
-        A value with at least one axis.
-    times
-        How often, a whole number from 1 up.
-    axis
-        The axis; numbers below 0 count from the last one.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of the shape of x, with `times` as many entries of the axis.
-
-    Raises
-    ------
-    GraphError
-        If `times` is not such a number, or there is no such axis.
-
-    Examples
-    --------
-    >>> gc.repeat(gc.Net("example").input("x", (gc.N, 3)), 2, axis=1).shape
-    (N, 6)
-    """
+    """Repeat each entry of an axis `times` times in a row."""
     x = as_value("repeat", x)
     (n,) = _counts(x, [times])
     (place,) = axes_of(BroadcastTo(()), x, axis)
@@ -343,33 +242,12 @@ def _repeated(x: Value, apart: Shape, spread: Shape, whole: Shape, name: str | N
         return reshape(broadcast_to(reshape(x, apart), spread), whole, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 1", "(N, 3)"),
+    axis="The axes, of fixed size; by default all.",
+)
 def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Value:
-    """Return x reversed along an axis, several axes, or all.
-
-    Parameters
-    ----------
-    x
-        A value of fixed size along these axes.
-    axis
-        The axes; by default all.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of the type of x.
-
-    Raises
-    ------
-    GraphError
-        If there is no such axis, or it is the batch axis.
-
-    Examples
-    --------
-    >>> gc.flip(gc.Net("example").input("x", (gc.N, 3)), 1).shape
-    (N, 3)
-    """
+    """Return x reversed along an axis, several axes, or all."""
     op = Slice(())
     x = as_value("flip", x)
     chosen = range(x.type.rank) if axis is None else axis
@@ -378,37 +256,15 @@ def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Valu
     return x.builder.apply(Slice(cuts), x, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 1", "(N, 3)"),
+    shift="By how many places toward the end of the axis; below 0 toward its start.",
+    axis="The axis, of fixed size; numbers below 0 count from the last one.",
+)
 def roll(
     x: Value, shift: SupportsIndex, axis: SupportsIndex = -1, *, name: str | None = None
 ) -> Value:
-    """Return x shifted along an axis; entries that leave at one end enter at the other.
-
-    Parameters
-    ----------
-    x
-        A value of fixed size along the axis.
-    shift
-        By how many places, toward the end of the axis; below 0 toward its start.
-    axis
-        The axis; numbers below 0 count from the last one.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of the type of x.
-
-    Raises
-    ------
-    GraphError
-        If there is no such axis, or it is the batch axis.
-
-    Examples
-    --------
-    >>> gc.roll(gc.Net("example").input("x", (gc.N, 3)), 1).shape
-    (N, 3)
-    """
+    """Return x shifted along an axis; entries that leave at one end enter at the other."""
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
     start = -plain(shift) % size if size else 0
@@ -419,7 +275,7 @@ def roll(
 
 
 @with_attributes(
-    "(N, 3, 3)",
+    example=("(N, 3, 3)", "x", "(N, 3, 3)"),
     x="Matrices (..., rows, columns) of fixed sizes.",
     diagonal="The last diagonal that is kept: 0 is the main one, those above it are positive.",
 )
@@ -429,7 +285,7 @@ def tril(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> V
 
 
 @with_attributes(
-    "(N, 3, 3)",
+    example=("(N, 3, 3)", "x", "(N, 3, 3)"),
     x="Matrices (..., rows, columns) of fixed sizes.",
     diagonal="The first diagonal that is kept: 0 is the main one, those above it are positive.",
 )

@@ -44,7 +44,7 @@ NORMAL = Normal(0.02)
 
 
 @with_attributes(
-    "(N, 5, 8)",
+    example=("(N, 5, 8)", "x", "(N, 5, 8)"),
     x="Floats (..., T, C), for T positions of fixed number and an even C.",
 )
 def sinusoidal_positions(x: Value, *, name: str | None = None) -> Value:
@@ -59,7 +59,7 @@ def sinusoidal_positions(x: Value, *, name: str | None = None) -> Value:
 
 
 @with_attributes(
-    "(N, 5, 8)",
+    example=("(N, 5, 8)", "x", "(N, 5, 8)"),
     x="Floats (..., T, C), for T positions of fixed number.",
     init="The initial values of `<node>.weight`.",
 )
@@ -73,7 +73,7 @@ def learned_positions(x: Value, *, init: Any = NORMAL, name: str | None = None) 
 
 
 @with_attributes(
-    "(N, 5, 8)",
+    example=("(N, 5, 8)", "x", "(N, 5, 8)"),
     x="Floats (..., T, C), for T positions of fixed number and an even C.",
 )
 def rotary_positions(x: Value, *, name: str | None = None) -> Value:

@@ -309,7 +309,7 @@ def _over_axes(kind: type[Reduction]) -> OverAxes:
             raise x.builder.error(kind((), keepdims), str(error), (x,), name) from None
         return x.builder.apply(kind(axes, keepdims), x, name=name)
 
-    made = described(function, kind, _SECTIONS)
+    made = over_axes(described(function, kind))
     return takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")(made)
 
 

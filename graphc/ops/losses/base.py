@@ -271,7 +271,7 @@ def of_errors(kind: type[ElementLoss]) -> OfErrors:
     documented = loss_function(
         "x", "t", prediction="Floats (N, ...).", target="What they should be, of the same shape."
     )
-    return documented(described(function, kind, ""))
+    return documented(described(function, kind))
 
 
 class Rows(NamedTuple):

@@ -27,9 +27,36 @@ EPS = 1e-8
 def cosine_similarity(
     a: Value, b: Value, axis: int = -1, *, eps: float = EPS, name: str | None = None
 ) -> Value:
-    """Return sum(a*b) / (max(|a|, eps) * max(|b|, eps)) over an axis.
+    """Return the cosine of the angle between a and b along an axis.
 
-    The result does not have that axis.
+    It is sum(a * b) / (max(|a|, eps) * max(|b|, eps)).
+
+    Parameters
+    ----------
+    a, b
+        Floats whose shapes broadcast.
+    axis
+        The axis; numbers below 0 count from the last one.
+    eps
+        The lower limit of each norm, so that the cosine with a vector of zeros is 0.
+    name
+        The name of the result; the other nodes are named `<name>.part`.
+
+    Returns
+    -------
+    Value
+        Of the broadcast shape without the axis.
+
+    Raises
+    ------
+    GraphError
+        If the operands do not fit each other, or there is no such axis.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.cosine_similarity(net.input("a", (gc.N, 3)), net.input("b", (gc.N, 3))).shape
+    (N,)
     """
     builder = as_value("cosine_similarity", a).builder
     node = builder.free_name("cosine_similarity", name)
