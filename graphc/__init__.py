@@ -57,7 +57,9 @@ if TYPE_CHECKING:
     from graphc.ops.functions import *
     from graphc.ops.gather import *
     from graphc.ops.index import *
+    from graphc.ops.index_tuples import *
     from graphc.ops.linalg import *
+    from graphc.ops.logic import *
     from graphc.ops.losses.classes import *
     from graphc.ops.losses.elements import *
     from graphc.ops.losses.labels import *
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from graphc.ops.pad import *
     from graphc.ops.pool_layer import *
     from graphc.ops.recurrent import *
+    from graphc.ops.recurrent_cells import *
     from graphc.ops.reduce import *
     from graphc.ops.resize import *
     from graphc.ops.row_norm import *
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
     from graphc.ops.select import *
     from graphc.ops.shape import *
     from graphc.ops.slicing import *
+    from graphc.ops.sorting import *
     from graphc.ops.trigonometry import *
     from graphc.runtime.executor import Executor as Executor
     from graphc.runtime.freeze import freeze as freeze

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 OPERATORS = {
     "abs": "functions.abs_",
     "add": "elementwise.add",
-    "and": "arithmetic.logical_and",
+    "and": "logic.logical_and",
     "div": "elementwise.div",
     "equal": "select.equal",
     "floor_div": "arithmetic.floor_div",
@@ -26,13 +26,13 @@ OPERATORS = {
     "mod": "arithmetic.mod",
     "mul": "elementwise.mul",
     "neg": "elementwise.neg",
-    "not": "arithmetic.logical_not",
+    "not": "logic.logical_not",
     "not_equal": "select.not_equal",
-    "or": "arithmetic.logical_or",
+    "or": "logic.logical_or",
     "power": "arithmetic.power",
     "slice": "slicing.slice_",
     "sub": "elementwise.sub",
-    "xor": "arithmetic.logical_xor",
+    "xor": "logic.logical_xor",
 }
 """The functions of graphc.ops that implement Python's operators on values."""
 

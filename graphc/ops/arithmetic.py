@@ -1,8 +1,4 @@
-"""Arithmetic and logic beyond + - * /.
-
-Powers, roundings to whole numbers, whole quotients and remainders; logical ops on bools, bitwise on
-whole numbers; tests for NaN and infinity.
-"""
+"""Arithmetic beyond + - * /: powers, roundings to whole numbers, whole quotients, remainders."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call
-from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
+from graphc.ir.op import Array, Cotangents, Iteration, NoGradient
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.apply import Operand, binary, of_one, of_two, pair
 from graphc.ops.elementwise import (
@@ -21,27 +17,19 @@ from graphc.ops.elementwise import (
     Unary,
     check_float,
     div,
-    elements,
     mul,
     neg,
     sub,
     unbroadcast,
 )
-from graphc.ops.functions import abs_, log
-from graphc.ops.select import Equal, NotEqual, equal, less, not_equal, where
+from graphc.ops.functions import log
+from graphc.ops.select import equal, where
 
 __all__ = [
     "ceil",
     "floor",
     "floor_div",
     "fmod",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
     "mod",
     "power",
     "reciprocal",
@@ -73,14 +61,60 @@ class Pow(Binary):
 
 
 def power(x: Operand, exponent: Operand, *, name: str | None = None) -> Value:
-    """Return x ** exponent, broadcast; floats only.  One of the two may be a number."""
+    """Return x ** exponent, broadcast.
+
+    Parameters
+    ----------
+    x, exponent
+        Floats of one dtype; one of the two may be a number.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the broadcast shape; NaN where x is below 0 and the exponent is not whole.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not broadcast, or the operands are not floats.
+
+    Examples
+    --------
+    >>> gc.power(gc.Net().input("x", (gc.N, 3)), 2).shape
+    (N, 3)
+    """
     if isinstance(exponent, (int, float, np.integer, np.floating)):
         return apply(Power(float(exponent)), as_value("power", x), name=name)
     return binary(Pow(), x, exponent, name)
 
 
 def reciprocal(x: Value, *, name: str | None = None) -> Value:
-    """Return 1 / x; floats only."""
+    """Return 1 / x.
+
+    Parameters
+    ----------
+    x
+        Floats of any shape.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats.
+
+    Examples
+    --------
+    >>> gc.reciprocal(gc.Net().input("x", (gc.N, 3))).shape
+    (N, 3)
+    """
     return power(x, -1.0, name=name)
 
 
@@ -200,97 +234,33 @@ fmod = of_two(Fmod())
 
 
 def floor_div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a / b rounded down, broadcast; for whole numbers 0 where b is 0.
+    """Return a / b rounded down, broadcast.
 
-    Floats are divided as floor(a / b).
+    Floats are divided as floor(a / b), whole numbers exactly.
+
+    Parameters
+    ----------
+    a, b
+        Numbers of one dtype; one of the two may be a Python number.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the broadcast shape; for whole numbers 0 where b is 0.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not broadcast, or the dtypes differ.
+
+    Examples
+    --------
+    >>> gc.floor_div(gc.Net().input("x", (gc.N, 3)), 2).shape
+    (N, 3)
     """
     left, right = pair("floor_div", a, b)
     if left.type.is_float:
         return floor(div(left, right), name=name)
     return left.builder.apply(FloorDiv(), left, right, name=name)
-
-
-def check_bits(op: Op, x: TensorType, role: str) -> None:
-    """Raise ValueError unless x is bool or whole numbers."""
-    if x.is_float:
-        raise ValueError(
-            f"{role} is {x.dtype}, {op.name} takes bools or whole numbers\n"
-            "compare it first: x > 0, or gc.not_equal(x, 0)"
-        )
-
-
-class Logic(NoGradient, Binary, base=True):
-    """The base of binary logical ops, on bools or on each bit of whole numbers."""
-
-    whole_only = True
-    gradient_text = ("", "")
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        for role, type in zip(self.roles, ins, strict=True):
-            check_bits(self, type, role)
-        return super().infer(ins)
-
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return elements(ins, self.infer(ins)) if ins[0].dtype == "bool" else "call"
-
-
-class And(Logic):
-    """The conjunction a & b: of bools, or of each bit of whole numbers."""
-
-    ufunc = np.bitwise_and
-
-
-class Or(Logic):
-    """The disjunction a | b: of bools, or of each bit of whole numbers."""
-
-    ufunc = np.bitwise_or
-
-
-class Xor(Logic):
-    """The exclusive or a ^ b: of bools, or of each bit of whole numbers."""
-
-    ufunc = np.bitwise_xor
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("not_equal", ins[0], ins[1])
-
-
-class Not(NoGradient, Unary):
-    """The negation ~x: of bools, or of each bit of whole numbers."""
-
-    ufunc = np.invert
-    whole_only = True
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        check_bits(self, ins[0], "x")
-        return ins[0]
-
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "elements" if ins[0].dtype == "bool" else "call"
-
-
-logical_and = of_two(And(), "logical_and")
-logical_or = of_two(Or(), "logical_or")
-logical_xor = of_two(Xor(), "logical_xor")
-logical_not = of_one(Not(), "logical_not")
-
-
-def isnan(x: Value, *, name: str | None = None) -> Value:
-    """Return whether x is not a number, as bool."""
-    return not_equal(_floats(NotEqual(), x), x, name=name)  # only NaN differs from itself
-
-
-def isinf(x: Value, *, name: str | None = None) -> Value:
-    """Return whether x is infinite, with either sign, as bool."""
-    return equal(abs_(_floats(Equal(), x)), np.inf, name=name)
-
-
-def isfinite(x: Value, *, name: str | None = None) -> Value:
-    """Return whether x is neither infinite nor NaN, as bool."""
-    return less(abs_(_floats(Equal(), x)), np.inf, name=name)
-
-
-def _floats(op: Op, x: Value) -> Value:
-    if not as_value(op.name, x).type.is_float:
-        raise x.builder.error(op, f"x is {x.dtype}, integers and bools are always finite", (x,))
-    return x

@@ -14,10 +14,10 @@ from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType, normal_axis
 from graphc.ops.apply import with_attributes
-from graphc.ops.arithmetic import isfinite
 from graphc.ops.arrange import axes_of, cut, fixed_sizes, flip
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import abs_, exp, log, sqrt
+from graphc.ops.logic import isfinite
 from graphc.ops.reduce import Axes, broadcast_to, max_, over_axes, reduced_shape, sum_
 from graphc.ops.select import not_equal, where
 from graphc.ops.shape import reshape, stop_gradient, transpose

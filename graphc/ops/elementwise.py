@@ -26,7 +26,7 @@ class Elementwise(Op, base=True):
 
     ufunc: ClassVar[np.ufunc]
     whole_only: ClassVar[bool] = False
-    """Whether it takes bools or whole numbers, and no floats."""
+    """True for ops that take bools or whole numbers, and no floats."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(self.ufunc(*ins))

@@ -113,10 +113,33 @@ def _matrix(shape: Shape, transposed: bool) -> tuple[Dim, Dim]:
 
 
 def matmul(a: Any, b: Any, *, name: str | None = None) -> Value:
-    """Return a @ b over the last two axes; leading axes broadcast.
+    """Return the matrix product a @ b over the last two axes; leading axes broadcast.
 
     As in `numpy.matmul`, a vector is one row on the left and one column on the right, and the
     result does not have that axis.
+
+    Parameters
+    ----------
+    a, b
+        Floats of one dtype: (..., n, k) and (..., k, m), or vectors.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of shape (..., n, m).
+
+    Raises
+    ------
+    GraphError
+        If the shapes or dtypes do not fit.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.matmul(net.input("a", (gc.N, 3)), net.input("b", (3, 5))).shape
+    (N, 5)
     """
     left, right = pair("matmul", a, b)
     vectors = left.type.rank == 1, right.type.rank == 1
@@ -253,11 +276,47 @@ def affine(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """Return x @ weight + bias: x (N, d1, ..., dk) is flattened to (N, D); weight (D, units).
+    """Return x @ weight + bias: a dense layer.
 
-    With `axis=-1` the layer acts on the last axis instead and keeps the others.  `weight=` and
-    `bias=` share existing parameters; `bias=False` omits the bias.  Raise GraphError if the
-    features do not fit.
+    x (N, d1, ..., dk) is flattened to (N, D).  `<node>.weight` is (D, units), `<node>.bias`
+    (units,).
+
+    Parameters
+    ----------
+    x
+        Floats with an axis of features.
+    units
+        The number of features of the result; read off `weight` if that is given.
+    weight
+        An existing weight to share, in place of a new parameter.
+    bias
+        Whether to add a bias, or an existing bias to share.
+    axis
+        -1 to map the last axis and to keep the others; by default samples are flattened.
+    init
+        The start of the weight: an initializer, its name, a number or an array; see `gc.He`.  The
+        bias starts at 0.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value
+        Of shape (N, units), or (..., units) with `axis=-1`.
+
+    Raises
+    ------
+    GraphError
+        If the features do not fit the weight, or depend on the batch.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x = net.input("x", (gc.N, 4))
+    >>> gc.affine(x, 10, name="scores").shape
+    (N, 10)
+    >>> net["scores.weight"].shape
+    (4, 10)
     """
     b = as_value("affine", x).builder
     layer = AffineLayer(last_axis=_last_axis(x, axis))

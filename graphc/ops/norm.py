@@ -305,13 +305,41 @@ def batchnorm(
     frozen: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Normalise (N, F) over N, or images (N, C, H, W) over N, H and W.
+    """Return x with mean 0 and variance 1 in each feature, scaled and shifted.
 
-    `running_decay` is the share of the old value that the running statistics keep: the complement
-    of PyTorch's `momentum`.  Training divides by the uncorrected batch standard deviation,
-    inference by the running one.  With `frozen`, for fine-tuning, training too uses the running
-    statistics, as constants, and leaves them unchanged; gamma and beta are still trained.  Raise
-    GraphError if x does not have a feature axis.
+    Ioffe and Szegedy 2015 (arXiv:1502.03167).  Rows (N, F) are normalised over N, images (N, C, H,
+    W) over N, H and W.  Training divides by the uncorrected batch standard deviation, inference by
+    the running one.  `<node>.gamma` and `<node>.beta` (F,) are trained, from 1 and 0.  The states
+    `<node>.running_mean` and `<node>.running_var` follow the batches.
+
+    Parameters
+    ----------
+    x
+        Floats of shape (N, F, ...).
+    eps
+        A number above 0 that is added to the variance.
+    running_decay
+        The share of the old value that the running statistics keep: 1 minus PyTorch's `momentum`.
+    frozen
+        Whether training uses the running statistics as well, as constants, and leaves them
+        unchanged: for fine-tuning.  gamma and beta are still trained.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value
+        Of x's shape.
+
+    Raises
+    ------
+    GraphError
+        If x does not have an axis of features, or a number is out of range.
+
+    Examples
+    --------
+    >>> gc.batchnorm(gc.Net().input("x", (gc.N, 3, 8, 8))).shape
+    (N, 3, 8, 8)
     """
     eps = checked_number("batchnorm: eps", eps, above=0)
     running_decay = checked_number("batchnorm: running_decay", running_decay, least=0, most=1)

@@ -107,11 +107,36 @@ def pad(
     mode: Mode = "constant",
     name: str | None = None,
 ) -> Value:
-    """Return x with more entries around it: `pads` has a pair (before, after) for each dimension.
+    """Return x with more entries around it.
 
-    A whole number means a pair of it.  `mode` chooses the entries: "constant" `value`; "edge" the
-    outermost entry; "reflect" the entry as far inside, the outermost left out; "wrap" the entry at
-    the other end.  Raise GraphError if the pads do not fit x.
+    Parameters
+    ----------
+    x
+        A value.
+    pads
+        A pair (before, after) for each dimension, or a whole number for both.
+    value
+        The number that fills the padding in mode "constant".
+    mode
+        What fills the padding: "constant" `value`; "edge" the outermost entry; "reflect" the entry
+        as far inside, the outermost left out; "wrap" the entry at the other end.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's dtype.
+
+    Raises
+    ------
+    GraphError
+        If the pads do not fit x, or there is no such mode.
+
+    Examples
+    --------
+    >>> gc.pad(gc.Net().input("x", (gc.N, 3)), [0, (1, 2)]).shape
+    (N, 6)
     """
     x = as_value("pad", x)
     hint = "'edge' repeats the outermost entries, 'reflect' mirrors at them"

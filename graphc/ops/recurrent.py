@@ -1,193 +1,25 @@
-"""Recurrent layers over sequences, unrolled, and single steps of them.
-
-The gates and weights are PyTorch's.  A cell reads x (N, I), a state h (N, H) and weights stored
-(in, out), gates side by side: `weight_ih` (I, G * H), `weight_hh` (H, G * H), `bias_ih` and
-`bias_hh` (G * H,).  They are PyTorch's, transposed; ONNX has other orders of gates.  The nodes of
-all steps of a layer share the weights.
-"""
+"""Recurrent layers over sequences, unrolled: the nodes of all steps share the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import sqrt
 from typing import Any, Literal, SupportsIndex
 
-from graphc.base.arguments import check_choice, checked_whole, takes
+from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import GraphError
 from graphc.ir.build import Value, as_value
 from graphc.ir.init import Uniform
 from graphc.ir.tensor_type import shape_text
-from graphc.ops.apply import OfOne
-from graphc.ops.elementwise import add, mul, sub
-from graphc.ops.functions import sigmoid, tanh
-from graphc.ops.linalg import affine
+from graphc.ops.recurrent_cells import States, Step, gru_step, lstm_step, product, rnn_step
 from graphc.ops.reduce import broadcast_to
-from graphc.ops.select import relu
 from graphc.ops.shape import reshape
-from graphc.ops.slicing import concat, slice_
+from graphc.ops.slicing import concat
 from graphc.ops.source import constant, parameter
 
-__all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn", "rnn_cell"]
-
-ACTIVATIONS: dict[str, OfOne] = {"tanh": tanh, "relu": relu}
-
-States = tuple[Value, ...]
-"""The state between steps, (N, H) each: h, and c of an LSTM."""
-Step = Callable[[Value, States, Value, Value | None], States]
-"""One step: from x @ weight_ih + bias_ih, the states, weight_hh and bias_hh to the next states."""
-
-
-def rnn_cell(
-    x: Value,
-    h: Value,
-    weight_ih: Value,
-    weight_hh: Value,
-    bias_ih: Value | None = None,
-    bias_hh: Value | None = None,
-    *,
-    activation: Literal["tanh", "relu"] = "tanh",
-    name: str | None = None,
-) -> Value:
-    """Return the next state, (N, H).
-
-    It is activation(x @ weight_ih + bias_ih + h @ weight_hh + bias_hh).  Elman 1990.  Raise
-    GraphError if the shapes do not fit.
-    """
-    step = partial(_rnn_step, activation=activation, name=name)
-    return _cell("rnn_cell", step, x, (h,), (weight_ih, bias_ih), (weight_hh, bias_hh))[0]
-
-
-def lstm_cell(
-    x: Value,
-    h: Value,
-    c: Value,
-    weight_ih: Value,
-    weight_hh: Value,
-    bias_ih: Value | None = None,
-    bias_hh: Value | None = None,
-    *,
-    name: str | None = None,
-) -> tuple[Value, Value]:
-    """Return the next h and c, (N, H) each, by the gates input, forget, cell, output (G = 4).
-
-    c' = f * c + i * g, h' = o * tanh(c') (Hochreiter and Schmidhuber 1997, with forget gates of
-    Gers et al. 2000).  h' is named `name`, c' `name.c`.  Raise GraphError if the shapes do not fit.
-    """
-    step = partial(_lstm_step, name=name)
-    h, c = _cell("lstm_cell", step, x, (h, c), (weight_ih, bias_ih), (weight_hh, bias_hh))
-    return h, c
-
-
-def gru_cell(
-    x: Value,
-    h: Value,
-    weight_ih: Value,
-    weight_hh: Value,
-    bias_ih: Value | None = None,
-    bias_hh: Value | None = None,
-    *,
-    reset_after: bool = True,
-    name: str | None = None,
-) -> Value:
-    """Return the next state (N, H), by the gates reset, update, new (G = 3).
-
-    h' = (1 - z) * n + z * h (Cho et al. 2014, arXiv:1406.1078).  The reset gate scales
-    h @ weight_hh + bias_hh of n, as in PyTorch, or without `reset_after` h itself, as in the paper.
-    Raise GraphError if the shapes do not fit.
-    """
-    step = partial(_gru_step, reset_after=reset_after, name=name)
-    return _cell("gru_cell", step, x, (h,), (weight_ih, bias_ih), (weight_hh, bias_hh))[0]
-
-
-def _cell(
-    kind: str,
-    step: Step,
-    x: Value,
-    states: States,
-    own: tuple[Value, Value | None],
-    back: tuple[Value, Value | None],
-) -> States:
-    """Add one step by the weights and biases of the input (`own`) and of the state (`back`)."""
-    with as_value(kind, x).builder.all_or_nothing():
-        return step(_product(kind, x, *own), states, *back)
-
-
-def _rnn_step(
-    fed: Value,
-    states: States,
-    weight: Value,
-    bias: Value | None,
-    *,
-    activation: str,
-    name: str | None = None,
-) -> States:
-    hint = "gc.rnn_cell(..., activation='relu')"
-    check_choice("rnn: activation", activation, ACTIVATIONS, hint=hint)
-    total = add(fed, _product("rnn_cell", states[0], weight, bias))
-    return (ACTIVATIONS[activation](total, name=name),)
-
-
-def _lstm_step(
-    fed: Value, states: States, weight: Value, bias: Value | None, *, name: str | None = None
-) -> States:
-    h, c = states
-    i, f, g, o = _gates(add(fed, _product("lstm_cell", h, weight, bias)), 4)
-    cell = None if name is None else f"{name}.c"
-    c = add(mul(sigmoid(f), c), mul(sigmoid(i), tanh(g)), name=cell)
-    return mul(sigmoid(o), tanh(c), name=name), c
-
-
-def _gru_step(
-    fed: Value,
-    states: States,
-    weight: Value,
-    bias: Value | None,
-    *,
-    reset_after: bool,
-    name: str | None = None,
-) -> States:
-    (h,) = states
-    if reset_after:
-        back = _product("gru_cell", h, weight, bias)
-        (x_r, x_z, x_n), (h_r, h_z, h_n) = _gates(fed, 3), _gates(back, 3)
-        r, z = sigmoid(add(x_r, h_r)), sigmoid(add(x_z, h_z))
-        n = tanh(add(x_n, mul(r, h_n)))
-    else:
-        two = 2 * _width(h)
-        parts = [slice_(weight, (slice(None), part)) for part in (slice(two), slice(two, None))]
-        biases = [None, None] if bias is None else [bias[:two], bias[two:]]
-        both = add(fed[:, :two], _product("gru_cell", h, parts[0], biases[0]))
-        r, z = map(sigmoid, _gates(both, 2))
-        n = tanh(add(fed[:, two:], _product("gru_cell", mul(r, h), parts[1], biases[1])))
-    return (add(mul(sub(1.0, z), n), mul(z, h), name=name),)
-
-
-def _gates(x: Value, count: int) -> Sequence[Value]:
-    """Return the gates, which are side by side in x (N, count * H)."""
-    width = _width(x) // count
-    return [x[:, k * width : (k + 1) * width] for k in range(count)]
-
-
-def _product(cell: str, x: Value, weight: Value, bias: Value | None) -> Value:
-    """Return x @ weight + bias; raise GraphError, with the cell's name, if they do not fit."""
-    if x.type.rank != 2 or weight.type.rank != 2 or x.shape[1] != weight.shape[0]:
-        raise GraphError(
-            f"{cell}: {shape_text(x.shape)} does not fit a weight of {shape_text(weight.shape)}",
-            operands=[x.node.described("x"), weight.node.described("weight")],
-            hint="x is (N, I), h is (N, H); weights are (I, gates * H) and (H, gates * H)",
-        )
-    return affine(x, weight=weight, bias=False if bias is None else bias)
-
-
-def _width(x: Value) -> int:
-    width = x.shape[-1]
-    assert isinstance(width, int), "a product has columns"
-    return width
-
-
-# ---------------------------------------------------------------------------- layers of all steps
+__all__ = ["gru", "lstm", "rnn"]
 
 _RECURRENT = takes(
     "states, last = gc.gru(x, width)",
@@ -215,15 +47,49 @@ def rnn(
     init: Any = None,
     name: str | None = None,
 ) -> tuple[Value, Value]:
-    """Return the states of all steps (N, T, width) of x (N, T, I), and the last one (N, width).
+    """Return the states of a simple recurrent network after each step, and after the last.
 
-    `rnn_cell` computes each, from `initial` (N, width), or 0.  The parameters `<node>.weight_ih`,
-    `.weight_hh`, `.bias_ih` and `.bias_hh` are shared by all steps, and start uniform within
-    1 / sqrt(width), as PyTorch's do, unless `init` is given.  With `reverse` the last step comes
-    first.  `bidirectional` adds the layer `<node>.reverse` in the other direction, and joins both:
-    (N, T, 2 * width) and (N, 2 * width).  Raise GraphError if the shapes do not fit.
+    `gc.rnn_cell` computes each step.  The parameters `<node>.weight_ih`, `.weight_hh`, `.bias_ih`
+    and `.bias_hh` are shared by all steps.
+
+    Parameters
+    ----------
+    x
+        The sequence, floats of shape (N, T, I): T steps of I numbers.
+    width
+        The size of the state.
+    initial
+        The state (N, width) before the first step; by default 0.
+    activation
+        "tanh" or "relu".
+    bias
+        Whether there are biases.
+    reverse
+        Whether the last step comes first.
+    bidirectional
+        Whether to add the layer `<node>.reverse` in the other direction, and to join both.
+    init
+        The start of the parameters; by default uniform within 1 / sqrt(width), as in PyTorch.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value, Value
+        All states, (N, T, width), and the last one, (N, width); twice as wide with `bidirectional`.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or `bidirectional` comes with `initial` or `reverse`.
+
+    Examples
+    --------
+    >>> states, last = gc.rnn(gc.Net().input("x", (gc.N, 7, 4)), 5)
+    >>> states.shape, last.shape
+    ((N, 7, 5), (N, 5))
     """
-    step = partial(_rnn_step, activation=activation)
+    step = partial(rnn_step, activation=activation)
     layer = _Layer("rnn", step, 1, x, width, bias, init)
     states, (last,) = layer.declared((initial,), reverse, bidirectional, name)
     return states, last
@@ -242,11 +108,49 @@ def gru(
     init: Any = None,
     name: str | None = None,
 ) -> tuple[Value, Value]:
-    """Return the states of all steps (N, T, width) of x (N, T, I), and the last one (N, width).
+    """Return the states of gated recurrent units after each step, and after the last.
 
-    `gru_cell` computes each; all else is as in `rnn`.
+    `gc.gru_cell` computes each step.  The parameters `<node>.weight_ih`, `.weight_hh`, `.bias_ih`
+    and `.bias_hh` are shared by all steps.
+
+    Parameters
+    ----------
+    x
+        The sequence, floats of shape (N, T, I): T steps of I numbers.
+    width
+        The size of the state.
+    initial
+        The state (N, width) before the first step; by default 0.
+    reset_after
+        Which product the reset gate scales; see `gc.gru_cell`.
+    bias
+        Whether there are biases.
+    reverse
+        Whether the last step comes first.
+    bidirectional
+        Whether to add the layer `<node>.reverse` in the other direction, and to join both.
+    init
+        The start of the parameters; by default uniform within 1 / sqrt(width), as in PyTorch.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value, Value
+        All states, (N, T, width), and the last one, (N, width); twice as wide with `bidirectional`.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or `bidirectional` comes with `initial` or `reverse`.
+
+    Examples
+    --------
+    >>> states, last = gc.gru(gc.Net().input("x", (gc.N, 7, 4)), 5, bidirectional=True)
+    >>> states.shape, last.shape
+    ((N, 7, 10), (N, 10))
     """
-    step = partial(_gru_step, reset_after=reset_after)
+    step = partial(gru_step, reset_after=reset_after)
     layer = _Layer("gru", step, 3, x, width, bias, init)
     states, (last,) = layer.declared((initial,), reverse, bidirectional, name)
     return states, last
@@ -264,12 +168,48 @@ def lstm(
     init: Any = None,
     name: str | None = None,
 ) -> tuple[Value, tuple[Value, Value]]:
-    """Return the states h of all steps (N, T, width) of x (N, T, I), and the last h and c.
+    """Return the states of an LSTM after each step, and after the last.
 
-    Both last ones are (N, width).  `lstm_cell` computes each, from `initial` h and c, or 0; all
-    else is as in `rnn`.
+    `gc.lstm_cell` computes each step.  The parameters `<node>.weight_ih`, `.weight_hh`, `.bias_ih`
+    and `.bias_hh` are shared by all steps.
+
+    Parameters
+    ----------
+    x
+        The sequence, floats of shape (N, T, I): T steps of I numbers.
+    width
+        The size of the state.
+    initial
+        The states h and c (N, width) before the first step; by default 0.
+    bias
+        Whether there are biases.
+    reverse
+        Whether the last step comes first.
+    bidirectional
+        Whether to add the layer `<node>.reverse` in the other direction, and to join both.
+    init
+        The start of the parameters; by default uniform within 1 / sqrt(width), as in PyTorch.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value, (Value, Value)
+        The states h of all steps, (N, T, width), and the last h and c, (N, width) each; twice as
+        wide with `bidirectional`.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or `bidirectional` comes with `initial` or `reverse`.
+
+    Examples
+    --------
+    >>> states, (h, c) = gc.lstm(gc.Net().input("x", (gc.N, 7, 4)), 5)
+    >>> states.shape, c.shape
+    ((N, 7, 5), (N, 5))
     """
-    layer = _Layer("lstm", _lstm_step, 4, x, width, bias, init)
+    layer = _Layer("lstm", lstm_step, 4, x, width, bias, init)
     start = (None, None) if initial is None else initial
     states, (h, c) = layer.declared(start, reverse, bidirectional, name)
     return states, (h, c)
@@ -317,7 +257,7 @@ class _Layer:
         weights, biases = self._parameters(node, (features, width), size)
         states = tuple(self._state(given, width) for given in initial)
         flat = reshape(x, (rows * steps, features))
-        fed = _product(self.kind, flat, weights[0], biases[0])  # the inputs of all steps at once
+        fed = product(self.kind, flat, weights[0], biases[0])  # the inputs of all steps at once
         beside = reshape(fed, (rows, steps * size), name=f"{node}.fed")
         found: list[Value] = []
         order = range(steps)

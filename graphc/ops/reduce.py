@@ -320,6 +320,31 @@ min_ = _over_axes(Min)
 
 
 def broadcast_to(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
-    """Repeat x over its axes of size 1 until it has `shape`."""
+    """Return x repeated over its axes of size 1 until it has a shape.
+
+    Parameters
+    ----------
+    x
+        A value.
+    shape
+        The wanted shape; new axes come before those of x.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of `shape` and x's dtype.
+
+    Raises
+    ------
+    GraphError
+        If x does not broadcast to the shape.
+
+    Examples
+    --------
+    >>> gc.broadcast_to(gc.Net().input("x", (gc.N, 1)), (gc.N, 5)).shape
+    (N, 5)
+    """
     x = as_value("broadcast_to", x)
     return x.builder.apply(BroadcastTo(sizes_of(shape)), x, name=name)

@@ -190,42 +190,42 @@ class Comparison(NoGradient, Compared, base=True):
 
 
 class Less(Comparison):
-    """Whether a < b, as bool."""
+    """The comparison a < b, as bool."""
 
     ufunc = np.less
     onnx = "Less"
 
 
 class LessEqual(Comparison):
-    """Whether a <= b, as bool."""
+    """The comparison a <= b, as bool."""
 
     ufunc = np.less_equal
     onnx = "LessOrEqual"
 
 
 class Greater(Comparison):
-    """Whether a > b, as bool."""
+    """The comparison a > b, as bool."""
 
     ufunc = np.greater
     onnx = "Greater"
 
 
 class GreaterEqual(Comparison):
-    """Whether a >= b, as bool."""
+    """The comparison a >= b, as bool."""
 
     ufunc = np.greater_equal
     onnx = "GreaterOrEqual"
 
 
 class Equal(Comparison):
-    """Whether a == b, as bool."""
+    """The comparison a == b, as bool."""
 
     ufunc = np.equal
     onnx = "Equal"
 
 
 class NotEqual(Comparison):
-    """Whether a != b, as bool."""
+    """The comparison a != b, as bool."""
 
     ufunc = np.not_equal
 
@@ -236,7 +236,34 @@ minimum = of_two(Minimum())
 
 
 def clip(x: Value, low: float | None, high: float | None, *, name: str | None = None) -> Value:
-    """Clip x to the range between two numbers; None leaves a side open."""
+    """Return x clipped to the range between two numbers.
+
+    The gradient passes where low <= x <= high.
+
+    Parameters
+    ----------
+    x
+        Numbers of any shape.
+    low, high
+        The ends of the range; None leaves a side open.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape and dtype.
+
+    Raises
+    ------
+    GraphError
+        If an end is not a number, or low is above high.
+
+    Examples
+    --------
+    >>> gc.clip(gc.Net().input("x", (gc.N, 3)), 0, 6).shape
+    (N, 3)
+    """
     if not as_value("clip", x).type.is_float:
         return _clip_whole(x, low, high, name)
     bounds = Clip(
@@ -253,7 +280,33 @@ def _clip_whole(x: Value, low: float | None, high: float | None, name: str | Non
 
 
 def where(condition: Value, a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a where the condition is true, else b; all three broadcast."""
+    """Return a where the condition is true, else b; all three broadcast.
+
+    Parameters
+    ----------
+    condition
+        A bool value.
+    a, b
+        Values of one dtype; one of the two may be a number.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the broadcast shape, and the dtype of a and b.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not broadcast, the condition is not bool, or the dtypes of a and b differ.
+
+    Examples
+    --------
+    >>> x = gc.Net().input("x", (gc.N, 3))
+    >>> gc.where(x > 0, x, 0).shape
+    (N, 3)
+    """
     left, right = pair("where", a, b)
     return left.builder.apply(Where(), condition, left, right, name=name)
 

@@ -285,7 +285,33 @@ def _total(dims: Sequence[Dim]) -> Dim:
 
 @takes("gc.concat([a, b], axis=1)", dim="it is axis")
 def concat(values: Sequence[Value], axis: int = -1, *, name: str | None = None) -> Value:
-    """Join values along an axis; all other dimensions agree."""
+    """Return values joined along an axis.
+
+    Parameters
+    ----------
+    values
+        A list of values that agree in dtype and in all other dimensions.
+    axis
+        The axis; numbers below 0 count from the last.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        With the sum of the sizes in `axis`.
+
+    Raises
+    ------
+    GraphError
+        If the list is empty, or the values do not fit.
+
+    Examples
+    --------
+    >>> x = gc.Net().input("x", (gc.N, 3))
+    >>> gc.concat([x, x, x], axis=1).shape
+    (N, 9)
+    """
     if isinstance(values, Value):
         raise GraphError(
             "concat takes several values as one list",

@@ -22,7 +22,7 @@ from graphc.kernels.program import Program
 from graphc.kernels.traits import counts_rows
 from graphc.ops.exchange import ShardInput
 from graphc.ops.gather import ByPlace
-from graphc.ops.scatter import FlatIndex
+from graphc.ops.index_tuples import FlatIndex
 from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
 from graphc.runtime.errors import FeedErrors, accumulates
 

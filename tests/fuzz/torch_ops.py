@@ -27,20 +27,7 @@ from graphc.ops.activations import (
     Softsign,
     ThresholdedRelu,
 )
-from graphc.ops.arithmetic import (
-    And,
-    Ceil,
-    Floor,
-    FloorDiv,
-    Fmod,
-    Mod,
-    Not,
-    Or,
-    Pow,
-    Round,
-    TruncDiv,
-    Xor,
-)
+from graphc.ops.arithmetic import Ceil, Floor, FloorDiv, Fmod, Mod, Pow, Round, TruncDiv
 from graphc.ops.attention import CausalSoftmax
 from graphc.ops.autodiff import Gradient
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
@@ -63,8 +50,10 @@ from graphc.ops.functions import (
     Tanh,
 )
 from graphc.ops.gather import Embedding, Gather
-from graphc.ops.index import Argmax, Argmin, OneHot, Pick, TopK
+from graphc.ops.index import Argmax, Argmin, OneHot, Pick
+from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.linalg import AffineLayer, MatMul
+from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.losses.base import RowLoss
 from graphc.ops.losses.classes import HingeLoss, NllLoss, SoftmaxLoss, SvmLoss, WeightedNllLoss
 from graphc.ops.losses.elements import (
@@ -81,7 +70,7 @@ from graphc.ops.pad import Pad
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer, PoolLayer
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Sum
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
-from graphc.ops.scatter import FlatIndex, GatherElements, ScatterElements
+from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -97,6 +86,7 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Concat, Slice
+from graphc.ops.sorting import TopK
 
 Tensor = torch.Tensor
 Rule = Callable[[Any, Sequence[Tensor], bool], Tensor]

@@ -23,20 +23,7 @@ from graphc.ops.activations import (
     Softsign,
     ThresholdedRelu,
 )
-from graphc.ops.arithmetic import (
-    And,
-    Ceil,
-    Floor,
-    FloorDiv,
-    Fmod,
-    Mod,
-    Not,
-    Or,
-    Pow,
-    Round,
-    TruncDiv,
-    Xor,
-)
+from graphc.ops.arithmetic import Ceil, Floor, FloorDiv, Fmod, Mod, Pow, Round, TruncDiv
 from graphc.ops.attention import CausalSoftmax
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
@@ -61,8 +48,10 @@ from graphc.ops.functions import (
 )
 from graphc.ops.fused import AffineRelu, After, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gather import Embedding, Gather, GatherGrad
-from graphc.ops.index import Argmax, Argmin, OneHot, Pick, TopK
+from graphc.ops.index import Argmax, Argmin, OneHot, Pick
+from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.linalg import Affine, AffineLayer, MatMul
+from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.losses.classes import HingeLoss, NllLoss, SoftmaxLoss, SvmLoss, WeightedNllLoss
 from graphc.ops.losses.elements import (
     HuberLoss,
@@ -100,7 +89,7 @@ from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.rate import Corrected, CosineRate, NadamMomentum, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
-from graphc.ops.scatter import REDUCTIONS, FlatIndex, GatherElements, LastWrite, ScatterElements
+from graphc.ops.scatter import REDUCTIONS, GatherElements, LastWrite, ScatterElements
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -117,6 +106,7 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Concat, Slice, SliceGrad
+from graphc.ops.sorting import TopK
 from graphc.ops.trigonometry import Acos, Acosh, Asin, Asinh, Atan, Atanh, Cos, Cosh, Sin, Sinh, Tan
 from tests.ops.example import (
     ABOVE,

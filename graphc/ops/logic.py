@@ -1,0 +1,173 @@
+"""Logical ops on bools, bitwise on whole numbers; tests for NaN and infinity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphc.ir.build import Value, as_value
+from graphc.ir.expr import Axis, Expr, call
+from graphc.ir.op import Iteration, NoGradient, Op
+from graphc.ir.tensor_type import TensorType
+from graphc.ops.apply import of_one, of_two
+from graphc.ops.elementwise import Binary, Unary, elements
+from graphc.ops.functions import abs_
+from graphc.ops.select import Equal, NotEqual, equal, less, not_equal
+
+__all__ = ["isfinite", "isinf", "isnan", "logical_and", "logical_not", "logical_or", "logical_xor"]
+
+
+def check_bits(op: Op, x: TensorType, role: str) -> None:
+    """Raise ValueError unless x is bool or whole numbers."""
+    if x.is_float:
+        raise ValueError(
+            f"{role} is {x.dtype}, {op.name} takes bools or whole numbers\n"
+            "compare it first: x > 0, or gc.not_equal(x, 0)"
+        )
+
+
+class Logic(NoGradient, Binary, base=True):
+    """The base of binary logical ops, on bools or on each bit of whole numbers."""
+
+    whole_only = True
+    gradient_text = ("", "")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        for role, type in zip(self.roles, ins, strict=True):
+            check_bits(self, type, role)
+        return super().infer(ins)
+
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        return elements(ins, self.infer(ins)) if ins[0].dtype == "bool" else "call"
+
+
+class And(Logic):
+    """The conjunction a & b: of bools, or of each bit of whole numbers."""
+
+    ufunc = np.bitwise_and
+
+
+class Or(Logic):
+    """The disjunction a | b: of bools, or of each bit of whole numbers."""
+
+    ufunc = np.bitwise_or
+
+
+class Xor(Logic):
+    """The exclusive or a ^ b: of bools, or of each bit of whole numbers."""
+
+    ufunc = np.bitwise_xor
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("not_equal", ins[0], ins[1])
+
+
+class Not(NoGradient, Unary):
+    """The negation ~x: of bools, or of each bit of whole numbers."""
+
+    ufunc = np.invert
+    whole_only = True
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        check_bits(self, ins[0], "x")
+        return ins[0]
+
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        return "elements" if ins[0].dtype == "bool" else "call"
+
+
+logical_and = of_two(And(), "logical_and")
+logical_or = of_two(Or(), "logical_or")
+logical_xor = of_two(Xor(), "logical_xor")
+logical_not = of_one(Not(), "logical_not")
+
+
+def isnan(x: Value, *, name: str | None = None) -> Value:
+    """Return whether x is not a number (NaN).
+
+    Parameters
+    ----------
+    x
+        Floats of any shape.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape, bool.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats: other numbers are always finite.
+
+    Examples
+    --------
+    >>> gc.isnan(gc.Net().input("x", (gc.N, 3))).dtype
+    'bool'
+    """
+    return not_equal(_floats(NotEqual(), x), x, name=name)  # only NaN differs from itself
+
+
+def isinf(x: Value, *, name: str | None = None) -> Value:
+    """Return whether x is infinite, with either sign.
+
+    Parameters
+    ----------
+    x
+        Floats of any shape.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape, bool.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats: other numbers are always finite.
+
+    Examples
+    --------
+    >>> gc.isinf(gc.Net().input("x", (gc.N, 3))).dtype
+    'bool'
+    """
+    return equal(abs_(_floats(Equal(), x)), np.inf, name=name)
+
+
+def isfinite(x: Value, *, name: str | None = None) -> Value:
+    """Return whether x is neither infinite nor NaN.
+
+    Parameters
+    ----------
+    x
+        Floats of any shape.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape, bool.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats: other numbers are always finite.
+
+    Examples
+    --------
+    >>> gc.isfinite(gc.Net().input("x", (gc.N, 3))).dtype
+    'bool'
+    """
+    return less(abs_(_floats(Equal(), x)), np.inf, name=name)
+
+
+def _floats(op: Op, x: Value) -> Value:
+    if not as_value(op.name, x).type.is_float:
+        raise x.builder.error(op, f"x is {x.dtype}, integers and bools are always finite", (x,))
+    return x
