@@ -9,14 +9,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from graphc.base.arguments import checked_number
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.arguments import check_choice, checked_number
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.init import Constant
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import add, check_float, div, mul, of_one, sub
+from graphc.ops.apply import of_one, with_attributes
+from graphc.ops.elementwise import add, check_float, div, mul, sub
 from graphc.ops.functions import abs_, erf, sigmoid, softplus, tanh
 from graphc.ops.select import clip, where
 from graphc.ops.shape import reshape
@@ -120,13 +119,15 @@ def _expm1_below(x: Value) -> Value:
     return div(mul(t, 2.0), sub(1.0, t))
 
 
+@with_attributes(alpha="The limit far below 0 is -alpha.")
 def elu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
     """Return x where it is above 0, else alpha * (e**x - 1)."""
     return apply(Elu(checked_number("elu: alpha", alpha)), x, name=name)
 
 
+@with_attributes(alpha="The limit far below 0 is -alpha; it is above 0.")
 def celu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
-    """Return x where it is above 0, else alpha * (e**(x / alpha) - 1); alpha is above 0."""
+    """Return x where it is above 0, else alpha * (e**(x / alpha) - 1)."""
     return apply(Celu(checked_number("celu: alpha", alpha, above=0)), x, name=name)
 
 
@@ -179,17 +180,11 @@ class Mish(Activation):
         return mul(x, tanh(softplus(x)), name=name)
 
 
+@with_attributes(form='"erf" is exact; "tanh" is the approximation that some trained models used.')
 def gelu(x: Value, form: GeluForm = "erf", *, name: str | None = None) -> Value:
-    """Return x times the share of a standard normal distribution below x.
-
-    `form` is "erf", exact, or "tanh", the approximation that some trained models used.
-    """
-    if form not in ("erf", "tanh"):
-        raise GraphError(
-            f"gelu: form {form!r} is not one of erf, tanh",
-            loc=caller_loc(),
-            hint="'erf' is exact; 'tanh' is what torch calls approximate='tanh'",
-        )
+    """Return x times the share of a standard normal distribution below x."""
+    hint = "'erf' is exact; 'tanh' is what torch calls approximate='tanh'"
+    check_choice("gelu: form", form, ("erf", "tanh"), hint=hint)
     return apply(Gelu(form), x, name=name)
 
 
@@ -279,16 +274,17 @@ class HardSwish(Activation):
         return mul(x, HardSigmoid().build(x, f"{name}.gate"), name=name)
 
 
+@with_attributes(slope="The slope below 0.")
 def leaky_relu(x: Value, slope: float = 0.01, *, name: str | None = None) -> Value:
     """Return x where it is above 0, else slope * x."""
     return apply(LeakyRelu(checked_number("leaky_relu: slope", slope)), x, name=name)
 
 
+@with_attributes(start="The first value of each slope.")
 def prelu(x: Value, *, start: float = 0.25, name: str | None = None) -> Value:
-    """Return x where it is above 0, else slope * x: x (N, features, ...).
+    """Return x where it is above 0, else slope * x, for x (N, features, ...).
 
-    The slopes `<node>.slope` (features,) are trained and start at `start`.  Raise GraphError if x
-    does not have features.
+    The slopes `<node>.slope` (features,) are trained (He et al. 2015, arXiv:1502.01852).
     """
     b = as_value("prelu", x).builder
     features = x.shape[1] if x.type.rank > 1 else None
@@ -301,15 +297,19 @@ def prelu(x: Value, *, start: float = 0.25, name: str | None = None) -> Value:
         return b.apply(PRelu(), x, slope, name=node)
 
 
+@with_attributes(alpha="The largest x that becomes 0.")
 def thresholded_relu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
     """Return x where it is above alpha, else 0."""
     return apply(ThresholdedRelu(checked_number("thresholded_relu: alpha", alpha)), x, name=name)
 
 
+@with_attributes(
+    threshold="From -threshold to threshold x becomes 0.", bias="How far other x move toward 0."
+)
 def shrink(
     x: Value, threshold: float = 0.5, bias: float = 0.0, *, name: str | None = None
 ) -> Value:
-    """Move x by bias toward 0, and return 0 from -threshold to threshold.
+    """Return x moved by `bias` toward 0, and 0 from -threshold to threshold.
 
     With bias 0 this is hard shrinkage, with bias equal to threshold soft shrinkage.
     """
@@ -317,13 +317,15 @@ def shrink(
     return apply(Shrink(threshold, checked_number("shrink: bias", bias)), x, name=name)
 
 
+@with_attributes()
 def relu6(x: Value, *, name: str | None = None) -> Value:
-    """Clip x to the range 0 to 6."""
+    """Return x clipped to the range 0 to 6."""
     return clip(x, 0.0, 6.0, name=name)
 
 
+@with_attributes()
 def hard_tanh(x: Value, *, name: str | None = None) -> Value:
-    """Clip x to the range -1 to 1."""
+    """Return x clipped to the range -1 to 1."""
     return clip(x, -1.0, 1.0, name=name)
 
 

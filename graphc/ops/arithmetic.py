@@ -10,19 +10,15 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.apply import Operand, binary, of_one, of_two, pair
 from graphc.ops.elementwise import (
     Binary,
-    Operand,
     Power,
     Unary,
-    binary,
     check_float,
     div,
     mul,
     neg,
-    of_one,
-    of_two,
-    pair,
     sub,
     unbroadcast,
 )

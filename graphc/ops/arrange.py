@@ -10,11 +10,11 @@ import numpy as np
 
 from graphc.base.arguments import listed, plain, whole
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.base.work import spend_bytes, spend_elements
 from graphc.ir.build import Value, as_value
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, broadcast, normal_axes, shape_text
+from graphc.ops.apply import with_attributes
 from graphc.ops.reduce import BroadcastTo, broadcast_to
 from graphc.ops.select import Where
 from graphc.ops.shape import Reshape, reshape
@@ -48,10 +48,34 @@ def split(
     *,
     name: str | None = None,
 ) -> list[Value]:
-    """Split x along an axis into a number of equal parts, or into parts of given lengths.
+    """Split x along an axis into equal parts, or into parts of given lengths.
 
-    The parts are named `<name>.0`, `<name>.1`, ...  Raise GraphError if they do not fill the axis,
-    or it is the batch axis.
+    Parameters
+    ----------
+    x
+        A value with at least one axis.
+    parts
+        The number of equal parts, or the length of each part.
+    axis
+        The axis, of fixed size; numbers below 0 count from the last one.
+    name
+        The start of the names of the parts: `<name>.0`, `<name>.1`, ...
+
+    Returns
+    -------
+    list of Value
+        The parts in order.
+
+    Raises
+    ------
+    GraphError
+        If the parts do not fill the axis, or it is the batch axis.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 6))
+    >>> [part.shape for part in gc.split(x, [4, 2])]
+    [(N, 4), (N, 2)]
     """
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
@@ -78,10 +102,36 @@ def _lengths(op: Op, x: Value, size: int, parts: Any) -> list[int]:
 
 
 def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Join values of one shape along a new axis."""
+    """Join values of one shape along a new axis.
+
+    Parameters
+    ----------
+    values
+        At least one value; all have one shape and dtype.
+    axis
+        The position of the new axis in the result.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the values' shape with one axis more.
+
+    Raises
+    ------
+    GraphError
+        If there is no value, their types differ, or there is no such axis.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3))
+    >>> gc.stack([x, x], axis=1).shape
+    (N, 2, 3)
+    """
     values = tuple(values)
     if not values:
-        raise GraphError("stack: there is nothing to join", loc=caller_loc())
+        raise GraphError("stack: there is nothing to join")
     first = as_value("stack", values[0])
     for other in values:
         if as_value("stack", other).type != first.type:
@@ -93,8 +143,13 @@ def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None 
         return concat([reshape(value, shape) for value in values], place, name=name)
 
 
+@with_attributes(
+    example=("(N, 1, 3)", "x", "(N, 3)"),
+    returns="The same numbers in fewer axes.",
+    axis="The axes to leave out; by default all of size 1.",
+)
 def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Value:
-    """Return x without axes of size 1: those named, or all."""
+    """Return x without axes of size 1."""
     x = as_value("squeeze", x)
     if axis is None:
         axis = tuple(i for i, dim in enumerate(x.shape) if dim == 1)
@@ -107,8 +162,13 @@ def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> V
     return reshape(x, kept, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 1", "(N, 1, 3)"),
+    returns="The same numbers in more axes.",
+    axis="The positions of the new axes in the result.",
+)
 def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
-    """Return x with new axes of size 1, at these positions of the result."""
+    """Return x with new axes of size 1."""
     x = as_value("unsqueeze", x)
     axis = plain(axis)
     more = len(tuple(axis)) if isinstance(axis, Iterable) else 1
@@ -118,6 +178,11 @@ def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
     return reshape(x, shape, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, (2, 1, 1)", "(2, N, 3)"),
+    returns="The numbers of x, repeated along its axes of size 1.",
+    shape="The other shape; `gc.N` is the batch dimension.",
+)
 def expand(x: Value, shape: Sequence[Dim], *, name: str | None = None) -> Value:
     """Broadcast x and a shape with each other: unlike in `broadcast_to`, x may be the larger."""
     x, wanted = as_value("expand", x), tuple(map(plain, shape))
@@ -128,6 +193,11 @@ def expand(x: Value, shape: Sequence[Dim], *, name: str | None = None) -> Value:
     return broadcast_to(x, both, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, (1, 2)", "(N, 6)"),
+    returns="Of the shape of x, each dimension times its number.",
+    times="A whole number from 1 up for each axis.",
+)
 def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -> Value:
     """Repeat x as a whole, `times[i]` times along axis i."""
     x = as_value("tile", x)
@@ -141,6 +211,12 @@ def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -
     return _repeated(x, tuple(apart), tuple(spread), whole, name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 2, axis=1", "(N, 6)"),
+    returns="Of the shape of x, with `times` as many entries of the axis.",
+    times="A whole number from 1 up.",
+    axis="The axis; numbers below 0 count from the last one.",
+)
 def repeat(
     x: Value, times: SupportsIndex, axis: SupportsIndex, *, name: str | None = None
 ) -> Value:
@@ -166,8 +242,12 @@ def _repeated(x: Value, apart: Shape, spread: Shape, whole: Shape, name: str | N
         return reshape(broadcast_to(reshape(x, apart), spread), whole, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 1", "(N, 3)"),
+    axis="The axes, of fixed size; by default all.",
+)
 def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Value:
-    """Reverse x along an axis, several axes, or all."""
+    """Return x reversed along an axis, several axes, or all."""
     op = Slice(())
     x = as_value("flip", x)
     chosen = range(x.type.rank) if axis is None else axis
@@ -176,10 +256,15 @@ def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Valu
     return x.builder.apply(Slice(cuts), x, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 1", "(N, 3)"),
+    shift="By how many places toward the end of the axis; below 0 toward its start.",
+    axis="The axis, of fixed size; numbers below 0 count from the last one.",
+)
 def roll(
     x: Value, shift: SupportsIndex, axis: SupportsIndex = -1, *, name: str | None = None
 ) -> Value:
-    """Shift x along an axis; entries that leave at one end enter at the other."""
+    """Return x shifted along an axis; entries that leave at one end enter at the other."""
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
     start = -plain(shift) % size if size else 0
@@ -189,13 +274,23 @@ def roll(
         return concat([cut(x, place, start, size), cut(x, place, 0, start)], place, name=name)
 
 
+@with_attributes(
+    example=("(N, 3, 3)", "x", "(N, 3, 3)"),
+    x="Matrices (..., rows, columns) of fixed sizes.",
+    diagonal="The last diagonal that is kept: 0 is the main one, those above it are positive.",
+)
 def tril(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Return the lower triangle of matrices (..., rows, columns), up to `diagonal`; 0 above."""
+    """Return the lower triangles of matrices, up to a diagonal, and 0 above it."""
     return _triangle(x, plain(diagonal), True, name)
 
 
+@with_attributes(
+    example=("(N, 3, 3)", "x", "(N, 3, 3)"),
+    x="Matrices (..., rows, columns) of fixed sizes.",
+    diagonal="The first diagonal that is kept: 0 is the main one, those above it are positive.",
+)
 def triu(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Return the upper triangle of matrices (..., rows, columns), from `diagonal` on; 0 below."""
+    """Return the upper triangles of matrices, from a diagonal on, and 0 below it."""
     return _triangle(x, plain(diagonal) - 1, False, name)
 
 

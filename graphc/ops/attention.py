@@ -18,6 +18,7 @@ from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.init import Normal
 from graphc.ir.op import Array, Cotangents, Iteration, Op, shared
 from graphc.ir.tensor_type import Dim, TensorType, shape_text
+from graphc.ops.apply import with_attributes
 from graphc.ops.dropout import dropout as dropout_layer
 from graphc.ops.elementwise import add, mul, neg, sub
 from graphc.ops.functions import Softmax
@@ -42,10 +43,14 @@ NORMAL = Normal(0.02)
 """The initial values of learned positions, as in GPT-2."""
 
 
+@with_attributes(
+    example=("(N, 5, 8)", "x", "(N, 5, 8)"),
+    x="Floats (..., T, C), for T positions of fixed number and an even C.",
+)
 def sinusoidal_positions(x: Value, *, name: str | None = None) -> Value:
-    """Add sin(t / 10000**(2i / C)) to columns 2i of x (..., T, C), and cos to columns 2i + 1.
+    """Add sin(t / 10000**(2i / C)) to the columns 2i of x, and the cosine to the columns 2i + 1.
 
-    Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.  Raise GraphError unless C is even.
+    Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.
     """
     steps, width = _sizes("sinusoidal_positions", x)
     angles = _angles(steps, width)
@@ -53,8 +58,13 @@ def sinusoidal_positions(x: Value, *, name: str | None = None) -> Value:
     return add(x, constant(x.builder, table, x.dtype), name=name)
 
 
+@with_attributes(
+    example=("(N, 5, 8)", "x", "(N, 5, 8)"),
+    x="Floats (..., T, C), for T positions of fixed number.",
+    init="The initial values of `<node>.weight`.",
+)
 def learned_positions(x: Value, *, init: Any = NORMAL, name: str | None = None) -> Value:
-    """Add `<node>.weight` (T, C), a trained row for each position, to x (..., T, C)."""
+    """Add `<node>.weight` (T, C), a trained row for each position, to x."""
     b = as_value("learned_positions", x).builder
     steps, width = _sizes("learned_positions", x, even=False)
     node = b.free_name("learned_positions", name)
@@ -62,12 +72,15 @@ def learned_positions(x: Value, *, init: Any = NORMAL, name: str | None = None) 
         return add(x, parameter(b, f"{node}.weight", (steps, width), x.dtype, init), name=node)
 
 
+@with_attributes(
+    example=("(N, 5, 8)", "x", "(N, 5, 8)"),
+    x="Floats (..., T, C), for T positions of fixed number and an even C.",
+)
 def rotary_positions(x: Value, *, name: str | None = None) -> Value:
-    """Rotate each pair of columns (i, i + C/2) of x (..., T, C) by t / 10000**(2i / C).
+    """Rotate each pair of columns (i, i + C/2) of x by the angle t / 10000**(2i / C).
 
     For queries and keys of each head: their products then depend only on the distance of positions
-    (Su et al. 2021, arXiv:2104.09864; halves as pairs, as in GPT-NeoX and Llama).  Raise GraphError
-    unless C is even.
+    (Su et al. 2021, arXiv:2104.09864; halves as pairs, as in GPT-NeoX and Llama).
     """
     steps, width = _sizes("rotary_positions", x)
     b, half = x.builder, width // 2
@@ -156,14 +169,41 @@ def attention(
     dropout: float = 0.0,
     name: str | None = None,
 ) -> Value:
-    """Compute softmax(q @ k.T * scale) @ v, (..., T, E).
+    """Return softmax(q @ k.T * scale) @ v: for each query a mean of values.
 
-    The shapes are q (..., T, D), k (..., S, D), v (..., S, E).  Vaswani et al. 2017
-    (arXiv:1706.03762), equation 1; `scale` is 1 / sqrt(D) unless given.  Leading axes broadcast.  A
-    `mask` that broadcasts to (..., T, S) is added to the scores; a mask of bools marks the keys
-    that a query sees, at least one for each query.  With `causal` query i sees the keys up to i.
-    `dropout` is the share of weights that training drops.  Raise GraphError if the shapes do not
-    fit.
+    Vaswani et al. 2017 (arXiv:1706.03762), equation 1.
+
+    Parameters
+    ----------
+    q, k, v
+        Queries (..., T, D), keys (..., S, D) and values (..., S, E); leading axes broadcast.
+    mask
+        Broadcasts to (..., T, S).  Floats are added to the scores; bools mark the keys that a query
+        sees, at least one for each.
+    causal
+        Whether query i sees only the keys up to i.
+    scale
+        The factor of the scores; by default 1 / sqrt(D).
+    dropout
+        The share of weights that training drops.
+    name
+        The name of the result; the other nodes are named `<name>.part`.
+
+    Returns
+    -------
+    Value
+        Of the shape (..., T, E).
+
+    Raises
+    ------
+    GraphError
+        If shapes do not fit, or a number is out of range.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 5, 8))
+    >>> gc.attention(x, x, x, causal=True).shape
+    (N, 5, 8)
     """
     b = as_value("attention", q).builder
     width = _checked(q, k, v)
@@ -211,12 +251,43 @@ def multi_head_attention(
     init: Any = "glorot",
     name: str | None = None,
 ) -> Value:
-    """Attend from x (N, T, C) to itself, or to `context` (N, S, C), in heads of C / heads.
+    """Return the attention of x to itself, or to a context, in several heads.
 
     `<node>.q`, `<node>.k` and `<node>.v` make queries, keys and values, and `<node>` joins the
-    results of the heads: affine layers of width C on the last axis.  `mask`, `causal` and `dropout`
-    are those of `attention`; a mask broadcasts to (N, heads, T, S).  Raise GraphError if C is not a
-    multiple of `heads`.
+    results of the heads: affine layers of width C on the last axis.
+
+    Parameters
+    ----------
+    x
+        Floats (N, T, C).
+    heads
+        The number of heads, which divides C.
+    context
+        Floats (N, S, C), from which keys and values are made; by default x.
+    mask, causal, dropout
+        As of `attention`; a mask broadcasts to (N, heads, T, S).
+    bias
+        Whether the affine layers have biases.
+    init
+        The initial values of their weights.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        Of the shape of x.
+
+    Raises
+    ------
+    GraphError
+        If shapes do not fit, or C is not a multiple of `heads`.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 5, 8))
+    >>> gc.multi_head_attention(x, 2).shape
+    (N, 5, 8)
     """
     b = as_value("multi_head_attention", x).builder
     count, width = _heads(x, heads)

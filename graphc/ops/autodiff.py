@@ -233,11 +233,32 @@ class Gradient(Layer):
 
 
 def grad(value: Value, wrt: Value | Sequence[Value]) -> Value | list[Value]:
-    """Return the derivative of a scalar value: one Value for each of `wrt`, of its shape.
+    """Return the derivative of a scalar value with respect to others.
 
-    Gradients are values like any other, so they can be differentiated again.  Where none flows, as
-    through argmax, they are 0.  Raise GraphError for a `wrt` that the value does not depend on at
-    all.
+    Gradients are values like any other, so they can be differentiated again.
+
+    Parameters
+    ----------
+    value
+        Floats of the shape ().
+    wrt
+        A value, or several, that `value` depends on.
+
+    Returns
+    -------
+    Value or list of Value
+        One for each of `wrt`, of its shape; 0 where no gradient flows, as through argmax.
+
+    Raises
+    ------
+    GraphError
+        If `value` is not a scalar of floats, or does not depend on a `wrt` at all.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3))
+    >>> gc.grad(gc.sum(x**2), x).shape
+    (N, 3)
     """
     targets = [wrt] if isinstance(wrt, Value) else list(wrt)
     for target in targets:

@@ -8,7 +8,6 @@ from typing import Any
 
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import Shape, TensorType
@@ -202,11 +201,45 @@ def conv(
     groups: int = 1,
     name: str | None = None,
 ) -> Value:
-    """Return the convolution of x (N, c, *space) with w (o, c / groups, *kernel): (N, o, *out).
+    """Return the convolution of x with filters w that are given.
 
-    As in PyTorch and ONNX the filter is not flipped.  There are 1 to 3 dimensions of space; `b`
-    (o,) is added.  `padding` is a number, one for each dimension, pairs (before, after), or "same":
-    out is size / stride, rounded up.  Raise GraphError if channels or sizes do not fit.
+    As in PyTorch and ONNX the filter is not flipped.  There are 1 to 3 dimensions of space.
+
+    Parameters
+    ----------
+    x
+        Images: floats (N, c, *space).
+    w
+        Filters (o, c / groups, *kernel).
+    b
+        A number (o,) to add to each channel of the result.
+    stride, dilation
+        A whole number, or one for each dimension of space.
+    padding
+        A whole number, one for each dimension, pairs (before, after), or "same": the result has
+        size / stride pixels, rounded up.
+    groups
+        The number of parts of the channels; each is convolved by itself.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, o, *out), with out = (space + padding before and after
+        - dilation * (kernel - 1) - 1) // stride + 1.
+
+    Raises
+    ------
+    GraphError
+        If channels or sizes do not fit.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> w = net.parameter("w", (16, 3, 5, 5))
+    >>> gc.conv(net.input("x", (gc.N, 3, 8, 8)), w, padding=2).shape
+    (N, 16, 8, 8)
     """
     x, w = as_value("conv", x), as_value("conv", w)
     space = _dimensions(ConvLayer((), (), ()), x, w)
@@ -217,7 +250,6 @@ def conv(
     elif isinstance(padding, str):
         raise GraphError(
             f"conv: padding is {padding!r}, in words it can only be 'same'",
-            loc=caller_loc(),
             hint="what other libraries call 'valid' is padding=0",
         )
     else:
@@ -238,10 +270,44 @@ def conv_transpose(
     groups: int = 1,
     name: str | None = None,
 ) -> Value:
-    """Return the transposed convolution of x (N, c, *space) with w: (N, o, *out).
+    """Return the transposed convolution of x with filters w that are given.
 
-    w is (c, o / groups, *kernel).  out = (space - 1) * stride - padding before and after +
-    dilation * (kernel - 1) + 1 + output_padding.  Raise GraphError if channels or sizes do not fit.
+    Parameters
+    ----------
+    x
+        Images: floats (N, c, *space).
+    w
+        Filters (c, o / groups, *kernel).
+    b
+        A number (o,) to add to each channel of the result.
+    stride, dilation
+        A whole number, or one for each dimension of space.
+    padding
+        The pixels to cut off: a whole number, one for each dimension, or pairs (before, after).
+    output_padding
+        The pixels to add at the end of each dimension: a whole number, or one for each.
+    groups
+        The number of parts of the channels; each is convolved by itself.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, o, *out), with out = (space - 1) * stride - padding before and after
+        + dilation * (kernel - 1) + 1 + output_padding.
+
+    Raises
+    ------
+    GraphError
+        If channels or sizes do not fit.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> w = net.parameter("w", (16, 3, 2, 2))
+    >>> gc.conv_transpose(net.input("x", (gc.N, 16, 4, 4)), w, stride=2).shape
+    (N, 3, 8, 8)
     """
     x, w = as_value("conv_transpose", x), as_value("conv_transpose", w)
     op = "conv_transpose"

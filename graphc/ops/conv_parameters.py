@@ -7,7 +7,6 @@ from typing import Any
 
 from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Value, as_value, misfit
 from graphc.ir.init import Zeros
 from graphc.ops.conv_layer import conv, conv_transpose
@@ -44,9 +43,25 @@ def conv1d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """Return the convolution of x (N, c, length) by trained weights: (N, channels, out).
+    """Return the convolution of x (N, c, length) by trained weights.
 
-    As `conv2d`, with one dimension of space.
+    Parameters
+    ----------
+    x
+        Floats (N, c, length).
+    channels, kernel, stride, padding, dilation, groups, bias, init, name
+        As of `conv2d`, with one dimension of space.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, channels, out).
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3, 8))
+    >>> gc.conv1d(x, 16, 3).shape
+    (N, 16, 6)
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return _trained(conv, 1, x, channels, kernel, how, bias, init, name)
@@ -66,13 +81,42 @@ def conv2d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """Return the convolution of x (N, c, height, width) by trained weights.
+    """Return the convolution of images x by trained weights.
 
-    The result is (N, channels, *out).  `<node>.weight` (channels, c / groups, *kernel) and, unless
-    `bias=False`, `<node>.bias` (channels,) are as in PyTorch.  `kernel`, `stride` and `dilation`
-    are a number or one for each dimension; `padding` also pairs (before, after), or "same":
-    out is size / stride, rounded up.  With groups, each part of the channels is convolved by
-    itself.  Raise GraphError if channels or sizes do not fit.
+    `<node>.weight` (channels, c / groups, *kernel) and `<node>.bias` (channels,) are as in PyTorch.
+
+    Parameters
+    ----------
+    x
+        Floats (N, c, height, width).
+    channels
+        The channels of the result.
+    kernel
+        The size of a filter: a whole number, or one for each dimension of space.
+    stride, padding, dilation, groups
+        As of `conv`.
+    bias
+        Whether there is a bias.
+    init
+        The weight's initial values: an initializer, its name, a number or an array.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, channels, *out).
+
+    Raises
+    ------
+    GraphError
+        If channels or sizes do not fit.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3, 8, 8))
+    >>> gc.conv2d(x, 16, 3, padding="same").shape
+    (N, 16, 8, 8)
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return _trained(conv, 2, x, channels, kernel, how, bias, init, name)
@@ -94,7 +138,23 @@ def conv3d(
 ) -> Value:
     """Return the convolution of x (N, c, depth, height, width) by trained weights.
 
-    As `conv2d`, with three dimensions of space: (N, channels, *out).
+    Parameters
+    ----------
+    x
+        Floats (N, c, depth, height, width).
+    channels, kernel, stride, padding, dilation, groups, bias, init, name
+        As of `conv2d`, with three dimensions of space.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, channels, *out).
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3, 8, 8, 8))
+    >>> gc.conv3d(x, 16, 3).shape
+    (N, 16, 6, 6, 6)
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return _trained(conv, 3, x, channels, kernel, how, bias, init, name)
@@ -117,7 +177,23 @@ def conv_transpose1d(
 ) -> Value:
     """Return the transposed convolution of x (N, c, length) by trained weights.
 
-    As `conv_transpose2d`, with one dimension of space: (N, channels, out).
+    Parameters
+    ----------
+    x
+        Floats (N, c, length).
+    channels, kernel, stride, padding, output_padding, dilation, groups, bias, init, name
+        As of `conv_transpose2d`, with one dimension of space.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, channels, out).
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 16, 4))
+    >>> gc.conv_transpose1d(x, 3, 2, stride=2).shape
+    (N, 3, 8)
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     how |= {"output_padding": output_padding}
@@ -139,11 +215,34 @@ def conv_transpose2d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """Return the transposed convolution of x (N, c, height, width) by trained weights.
+    """Return the transposed convolution of images x by trained weights.
 
     `<node>.weight` (c, channels / groups, *kernel) and `<node>.bias` (channels,) are as in PyTorch.
-    In each dimension out = (size - 1) * stride - padding before and after + dilation * (kernel - 1)
-    + 1 + output_padding.  Raise GraphError if channels or sizes do not fit.
+
+    Parameters
+    ----------
+    x
+        Floats (N, c, height, width).
+    channels, kernel, bias, init, name
+        As of `conv2d`.
+    stride, padding, output_padding, dilation, groups
+        As of `conv_transpose`.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, channels, *out).
+
+    Raises
+    ------
+    GraphError
+        If channels or sizes do not fit.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 16, 4, 4))
+    >>> gc.conv_transpose2d(x, 3, 2, stride=2).shape
+    (N, 3, 8, 8)
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     how |= {"output_padding": output_padding}
@@ -170,7 +269,6 @@ def _trained(
         raise GraphError(
             f"{op}: groups is {groups}, it must divide the {given} channels of x and the {units} "
             "of the result",
-            loc=caller_loc(),
             hint="each group reads its part of the channels and gives its part of the result's",
         )
     window = sizes(op, "kernel", kernel, space)

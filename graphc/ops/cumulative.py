@@ -13,11 +13,12 @@ from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType, normal_axis
+from graphc.ops.apply import with_attributes
 from graphc.ops.arrange import axes_of, cut, fixed_sizes, flip
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import abs_, exp, log, sqrt
 from graphc.ops.logic import isfinite
-from graphc.ops.reduce import Axes, broadcast_to, max_, reduced_shape, sum_
+from graphc.ops.reduce import Axes, broadcast_to, max_, over_axes, reduced_shape, sum_
 from graphc.ops.select import not_equal, where
 from graphc.ops.shape import reshape, stop_gradient, transpose
 from graphc.ops.slicing import Slice, concat
@@ -26,8 +27,9 @@ from graphc.ops.source import constant
 __all__ = ["cumprod", "cumsum", "l1_norm", "l2_norm", "logsumexp", "prod", "sum_squares"]
 
 
+@over_axes
 def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """Return the product over an axis, several, or all, which have fixed sizes.
+    """Return the product over axes of fixed sizes.
 
     Halves are multiplied with halves, and nothing is divided, so that gradients of any order are
     right at 0.
@@ -52,6 +54,7 @@ def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | Non
         return reshape(flat, reduced_shape(x.shape, axes, keepdims), name=name)
 
 
+@over_axes
 def logsumexp(
     x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
 ) -> Value:
@@ -64,6 +67,7 @@ def logsumexp(
         return add(log(total), reshape(shift, total.shape), name=name)
 
 
+@over_axes
 def sum_squares(
     x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
 ) -> Value:
@@ -71,6 +75,7 @@ def sum_squares(
     return _of_each(lambda v: mul(v, v), x, axis, keepdims, name)
 
 
+@over_axes
 def l1_norm(
     x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
 ) -> Value:
@@ -78,6 +83,7 @@ def l1_norm(
     return _of_each(abs_, x, axis, keepdims, name)
 
 
+@over_axes
 def l2_norm(
     x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
 ) -> Value:
@@ -136,6 +142,11 @@ class Cumsum(Op):
         return (b.apply(Cumsum(self.axis, self.exclusive, not self.reverse), dout),)
 
 
+@with_attributes(
+    axis="The axis; numbers below 0 count from the last one.",
+    exclusive="Whether the entry itself is left out.",
+    reverse="Whether the sums begin at the end of the axis.",
+)
 def cumsum(
     x: Value,
     axis: SupportsIndex = -1,
@@ -144,14 +155,16 @@ def cumsum(
     reverse: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the cumulative sum over an axis.
-
-    `exclusive` leaves the entry itself out, `reverse` begins at the end.
-    """
+    """Return the cumulative sum over an axis."""
     x = as_value("cumsum", x)
     return x.builder.apply(Cumsum(plain(axis), bool(exclusive), bool(reverse)), x, name=name)
 
 
+@with_attributes(
+    axis="The axis, of fixed size; numbers below 0 count from the last one.",
+    exclusive="Whether the entry itself is left out.",
+    reverse="Whether the products begin at the end of the axis.",
+)
 def cumprod(
     x: Value,
     axis: SupportsIndex = -1,
@@ -160,10 +173,10 @@ def cumprod(
     reverse: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the cumulative product over an axis of fixed size.
+    """Return the cumulative product over an axis.
 
     It takes log2(size) steps, each of which multiplies by the entry 1, 2, 4, ... places before
-    (Hillis and Steele 1986), so that gradients are right at 0, too.  Options as in `cumsum`.
+    (Hillis and Steele 1986, doi:10.1145/7902.7903), so that gradients are right at 0, too.
     """
     x = as_value("cumprod", x)
     (size,) = fixed_sizes(Slice(()), x, axis)

@@ -9,7 +9,6 @@ import numpy as np
 
 from graphc.base.arguments import finite, takes
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr, philox, select
 from graphc.ir.op import Array, Cotangents, Iteration, Layer, Op
@@ -117,11 +116,36 @@ def dropout(
     drop_prob: float | None = None,
     name: str | None = None,
 ) -> Value:
-    """Apply inverted dropout: give exactly one of `keep_prob` and `drop_prob`.
+    """Return x with random elements set to 0 in training, and x itself in inference.
 
-    `keep_prob` is in (0, 1], `drop_prob` in [0, 1).  The mask is keyed by the seed, the counter of
-    training forwards, the layer's name and the element's row and column.  Raise GraphError for
-    none, both, or a probability out of range.
+    This is inverted dropout: the others are divided by the share that is kept (Srivastava et al.
+    2014, JMLR 15).  The mask is keyed by the seed, the counter of training forwards, the layer's
+    name and the element's row and column.
+
+    Parameters
+    ----------
+    x
+        Floats (N, ...).
+    keep_prob, drop_prob
+        The share of elements to keep, in (0, 1], or to drop, in [0, 1): give exactly one.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        Of the type of x.
+
+    Raises
+    ------
+    GraphError
+        If none or both of the shares are given, one is out of range, or x does not fit.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3))
+    >>> gc.dropout(x, keep_prob=0.8)
+    <dropout_1: float32[N, 3]>
     """
     b = as_value("dropout", x).builder
     keep = _keep_prob(keep_prob, drop_prob)
@@ -149,7 +173,6 @@ def _keep_prob(keep_prob: float | None, drop_prob: float | None) -> float:
         both = "none was" if keep_prob is None else "both were"
         raise GraphError(
             f"dropout takes exactly one of keep_prob and drop_prob, {both} given",
-            loc=caller_loc(),
             hint="keep_prob=0.8 and drop_prob=0.2 mean the same",
         )
     word, given = ("keep_prob", keep_prob) if drop_prob is None else ("drop_prob", drop_prob)
@@ -159,7 +182,6 @@ def _keep_prob(keep_prob: float | None, drop_prob: float | None) -> float:
         bounds = "0 < keep_prob <= 1" if keeps else "0 <= drop_prob < 1"
         raise GraphError(
             f"dropout: {word}={given!r} is out of range",
-            loc=caller_loc(),
             hint=f"{bounds}; keep_prob=0.8 and drop_prob=0.2 mean the same",
         )
     return number if keeps else 1.0 - number

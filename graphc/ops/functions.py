@@ -14,7 +14,8 @@ from graphc.ir.build import Builder, Value, apply
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType, check_entries, normal_axis
-from graphc.ops.elementwise import Called, Unary, add, div, mul, neg, of_one, sub
+from graphc.ops.apply import of_one, with_attributes
+from graphc.ops.elementwise import Called, Unary, add, div, mul, neg, sub
 from graphc.ops.reduce import sum_
 
 __all__ = [
@@ -211,14 +212,16 @@ class LogSoftmax(AlongAxis):
 
 
 @takes("gc.softmax(x, axis=-1)", dim="it is axis")
+@with_attributes(axis="The axis; numbers below 0 count from the last one.")
 def softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
-    """Return the probabilities e**x, scaled to sum to 1 over an axis."""
+    """Return e**x, scaled to sum to 1 over an axis; stable for any finite x."""
     return apply(Softmax(plain(axis)), x, name=name)
 
 
 @takes("gc.log_softmax(x, axis=-1)", dim="it is axis")
+@with_attributes(axis="The axis; numbers below 0 count from the last one.")
 def log_softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
-    """Return the logarithms of the probabilities over an axis."""
+    """Return the logarithm of `softmax` over an axis, exact also where that underflows."""
     return apply(LogSoftmax(plain(axis)), x, name=name)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import BodyBuilder, Expr, call
@@ -157,10 +156,36 @@ class GatherGrad(ByPlace):
 def gather(x: Value, indices: Any, axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
     """Return the slices of x at indices of an axis, as `numpy.take` does.
 
-    The indices, whole numbers from 0 up, are a value or an array of any shape, which replaces the
-    axis in the result.  Indices that are fed are checked; indices computed in the net are clipped
-    to the range of the axis.  Raise GraphError if the axis is the batch's, or an index of an array
-    is out of range.
+    Indices that are fed are checked; indices computed in the net are clipped to the range of the
+    axis.
+
+    Parameters
+    ----------
+    x
+        A value of fixed size along the axis.
+    indices
+        Whole numbers from 0 up: a value or an array of any shape.
+    axis
+        The axis; numbers below 0 count from the last one.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the shape of x with the indices' shape in place of the axis.
+
+    Raises
+    ------
+    GraphError
+        If the axis is the batch's, or indices are not whole numbers, or one in an array is out of
+        range.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 5))
+    >>> gc.gather(x, [0, 3], axis=1).shape
+    (N, 2)
     """
     return by_index(Gather(plain(axis)), x, indices, name=name)
 
@@ -199,7 +224,6 @@ def indices_of(op: Op, x: Value, indices: Any) -> Value:
     if array.dtype.kind not in "iu":
         raise GraphError(
             f"{op.name}: the indices are {array.dtype}, not whole numbers",
-            loc=caller_loc(),
             hint="give a value of the net, or an array or list of whole numbers",
         )
     return constant(as_value(op.name, x).builder, array.astype(np.int64))
@@ -247,12 +271,42 @@ def embedding(
     dtype: str | None = None,
     name: str | None = None,
 ) -> Value:
-    """Return the row of `<node>.weight` (count, width) for each id: (*ids.shape, width).
+    """Return a trained row for each id.
 
-    `ids`, of any shape, are whole numbers from 0 to count - 1.  The rows are trained, in the net's
-    dtype or in `dtype`, from normal numbers of standard deviation 1, or from `init`; `weight=`
-    shares existing ones.  A row that several ids name gets the sum of their gradients, in the order
-    of the ids whatever the number of threads.  Raise GraphError if the ids are not whole numbers.
+    A row that several ids name gets the sum of their gradients, in the order of the ids whatever
+    the number of threads.
+
+    Parameters
+    ----------
+    ids
+        Whole numbers from 0 to count - 1, of any shape.
+    count, width
+        The numbers of rows and of columns of `<node>.weight`; not needed with `weight`.
+    weight
+        An existing weight (count, width) to share.
+    init
+        The rows' initial values: an initializer, its name, a number or an array; by default normal
+        numbers of standard deviation 1.
+    dtype
+        The dtype of the rows; by default the net's.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        Of the shape (*ids.shape, width).
+
+    Raises
+    ------
+    GraphError
+        If the ids are not whole numbers, or the sizes or `init` do not fit.
+
+    Examples
+    --------
+    >>> ids = gc.Net("example").input("ids", (gc.N, 6), dtype="int64")
+    >>> gc.embedding(ids, 1000, 32).shape
+    (N, 6, 32)
     """
     b = as_value("embedding", ids).builder
     node = b.free_name("embedding", name)

@@ -26,7 +26,8 @@ from graphc.ir.tensor_type import (
     shape_at,
     shape_text,
 )
-from graphc.ops.elementwise import pair, unbroadcast
+from graphc.ops.apply import pair
+from graphc.ops.elementwise import unbroadcast
 from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
 from graphc.ops.source import parameter

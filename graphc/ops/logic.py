@@ -10,7 +10,8 @@ from graphc.ir.build import Value, as_value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import Binary, Unary, elements, of_one, of_two
+from graphc.ops.apply import of_one, of_two
+from graphc.ops.elementwise import Binary, Unary, elements
 from graphc.ops.functions import abs_
 from graphc.ops.select import Equal, NotEqual, equal, less, not_equal
 

@@ -15,7 +15,8 @@ from graphc.base.arguments import check_choice
 from graphc.base.errors import GraphError
 from graphc.ir.build import Value, as_value
 from graphc.ir.tensor_type import shape_text
-from graphc.ops.elementwise import OfOne, add, mul, sub
+from graphc.ops.apply import OfOne
+from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import sigmoid, tanh
 from graphc.ops.linalg import affine
 from graphc.ops.select import relu

@@ -25,7 +25,8 @@ from graphc.ir.tensor_type import (
     shape_text,
 )
 from graphc.kernels.iteration_space import leads
-from graphc.ops.elementwise import check_float, described, div, elements, mul, unbroadcast
+from graphc.ops.apply import described, with_sections
+from graphc.ops.elementwise import check_float, div, elements, mul, unbroadcast
 from graphc.ops.select import equal
 from graphc.ops.shape import cast, reshape
 
@@ -291,6 +292,10 @@ Examples
 """
 
 
+over_axes = with_sections(_SECTIONS)
+"""The decorator for other functions that reduce axes."""
+
+
 def _over_axes(kind: type[Reduction]) -> OverAxes:
     """Return the function that reduces a value by an op."""
 
@@ -304,7 +309,7 @@ def _over_axes(kind: type[Reduction]) -> OverAxes:
             raise x.builder.error(kind((), keepdims), str(error), (x,), name) from None
         return x.builder.apply(kind(axes, keepdims), x, name=name)
 
-    made = described(function, kind, _SECTIONS)
+    made = over_axes(described(function, kind))
     return takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")(made)
 
 

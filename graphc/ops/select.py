@@ -13,16 +13,8 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
-from graphc.ops.elementwise import (
-    Binary,
-    Operand,
-    Unary,
-    elements,
-    of_one,
-    of_two,
-    pair,
-    unbroadcast,
-)
+from graphc.ops.apply import Operand, of_one, of_two, pair
+from graphc.ops.elementwise import Binary, Unary, elements, unbroadcast
 
 __all__ = [
     "clip",

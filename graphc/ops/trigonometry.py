@@ -11,7 +11,8 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Cotangents
-from graphc.ops.elementwise import Called, add, div, mul, neg, of_one, sub
+from graphc.ops.apply import of_one
+from graphc.ops.elementwise import Called, add, div, mul, neg, sub
 from graphc.ops.functions import sqrt
 
 __all__ = ["acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "sin", "sinh", "tan"]

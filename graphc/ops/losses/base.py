@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.arguments import check_choice
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import Shape, TensorType, count, shape_text
+from graphc.ops.apply import F, described, with_sections
 from graphc.ops.elementwise import div, mul
 from graphc.ops.reduce import mean, sum_
 from graphc.ops.shape import reshape, transpose
@@ -133,14 +133,53 @@ def apply_loss(
     loss: RowLoss, *operands: Value, weight: Value | None = None, name: str | None = None
 ) -> Value:
     """Apply a loss to its operands; raise GraphError for a reduction that does not exist."""
-    if loss.reduction not in REDUCTIONS:
-        raise GraphError(
-            f"{loss.name}: reduction {loss.reduction!r} is not one of mean, sum, none",
-            loc=caller_loc(),
-            hint="'none' gives one loss a row, to be weighted or masked",
-        )
+    hint = "'none' gives one loss a row, to be weighted or masked"
+    check_choice(f"{loss.name}: reduction", loss.reduction, REDUCTIONS, hint=hint)
     weights = () if weight is None else (weight,)
     return apply(loss, *operands, *weights, name=name)
+
+
+_EXAMPLES = {"x": "(gc.N, 3)", "t": "(gc.N, 3)", "y": 'gc.N, dtype="int64"', "sign": "gc.N"}
+"""Inputs that examples in docstrings read, by name."""
+_SECTIONS = """
+Parameters
+----------{own}
+weight
+    A number for each row, which its loss is multiplied with.
+reduction
+    "mean" divides the sum of all rows' losses by their number, or by the sum of their weights;
+    "sum" is that sum; "none" leaves a loss for each row.
+name
+    The name of the node.
+
+Returns
+-------
+Value
+    A scalar, or with "none" the losses (N,).
+
+Raises
+------
+GraphError
+    If operands do not fit each other, or an option is out of range.
+
+Examples
+--------
+>>> net = gc.Net("example")
+{inputs}
+>>> gc.{public}({operands})
+<{public}_1: float32[]>
+"""
+
+
+def loss_function(*example: str, **parameters: str) -> Callable[[F], F]:
+    """Return a decorator that adds sections to the docstring of a loss.
+
+    `parameters` describes its own parameters, which come before the weight; `example` names the
+    inputs for an example.
+    """
+    own = "".join(f"\n{name}\n    {text}" for name, text in parameters.items())
+    inputs = "\n".join(f'>>> {name} = net.input("{name}", {_EXAMPLES[name]})' for name in example)
+    return with_sections(_SECTIONS, own=own, inputs=inputs, operands=", ".join(example))
 
 
 def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
@@ -200,6 +239,39 @@ class ElementLoss(RowLoss, base=True):
             return self.each(prediction, target, name, name)
         each = self.each(prediction, target, name, f"{name}.each")
         return mean(each, tuple(range(1, prediction.type.rank)), name=name)
+
+
+class OfErrors(Protocol):
+    """A loss of the differences between predictions and targets."""
+
+    def __call__(
+        self,
+        prediction: Value,
+        target: Value,
+        *,
+        weight: Value | None = None,
+        reduction: str = "mean",
+        name: str | None = None,
+    ) -> Value: ...
+
+
+def of_errors(kind: type[ElementLoss]) -> OfErrors:
+    """Return the function that applies such a loss, if it has no options of its own."""
+
+    def function(
+        prediction: Value,
+        target: Value,
+        *,
+        weight: Value | None = None,
+        reduction: str = "mean",
+        name: str | None = None,
+    ) -> Value:
+        return apply_loss(kind(reduction), prediction, target, weight=weight, name=name)
+
+    documented = loss_function(
+        "x", "t", prediction="Floats (N, ...).", target="What they should be, of the same shape."
+    )
+    return documented(described(function, kind))
 
 
 class Rows(NamedTuple):

@@ -16,7 +16,7 @@ from graphc.ops.arithmetic import power
 from graphc.ops.elementwise import add, mul, neg, sub
 from graphc.ops.functions import log_softmax
 from graphc.ops.index import pick
-from graphc.ops.losses.base import ElementLoss, RowLoss, Rows, apply_loss, by_class
+from graphc.ops.losses.base import ElementLoss, RowLoss, Rows, apply_loss, by_class, loss_function
 from graphc.ops.losses.labels import LabelHit, SoftmaxRows, SvmRows
 from graphc.ops.losses.rows import SoftNllLoss
 from graphc.ops.reduce import mean, sum_
@@ -132,11 +132,38 @@ def nll_loss(
     ignore: int | None = None,
     name: str | None = None,
 ) -> Value:
-    """Return the negative log-likelihood: -log_probs at the label.
+    """Return the negative log-likelihood of labels: -log_probs at the label.
 
-    log_probs are (N, C) or (N, C, d1, ...), labels (N,) or (N, d1, ...).  `class_weight` has a
-    number for each class.  Rows whose label is `ignore`, which need not be a class, are left out.
-    "mean" divides by the sum of weight * class_weight[label] over the other rows.
+    Parameters
+    ----------
+    log_probs
+        Logarithms of probabilities (N, C) or (N, C, d1, ...), such as those of `log_softmax`.
+    labels
+        Class numbers (N,) or (N, d1, ...).
+    weight, reduction, name
+        As of `softmax_loss`.
+    class_weight
+        A number for each class, which the losses of its labels are multiplied with; "mean" divides
+        by the sum of weight * class_weight[label].
+    ignore
+        The label of places to leave out; it need not be a class.
+
+    Returns
+    -------
+    Value
+        A scalar, or with "none" a loss for each label.
+
+    Raises
+    ------
+    GraphError
+        If operands do not fit each other, or an option is out of range.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> logs, y = net.input("logs", (gc.N, 10)), net.input("y", (gc.N,), dtype="int64")
+    >>> gc.nll_loss(logs, y, ignore=-1)
+    <nll_loss_1: float32[]>
     """
     b = as_value("nll_loss", log_probs).builder
     as_value("nll_loss", labels)
@@ -223,14 +250,45 @@ def softmax_loss(
     ignore: int | None = None,
     name: str | None = None,
 ) -> Value:
-    """Return the cross-entropy of softmax of scores (N, C) or (N, C, d1, ...).
+    """Return the cross-entropy of the softmax of scores: `log_softmax` and `nll_loss` in one.
 
-    Labels are class numbers (N,) or (N, d1, ...), or probabilities of the scores' shape; `weight`
-    has one number a label.  `reduction` is "mean" (weighted by `weight`), "sum" or "none" (one loss
-    a label).  With `label_smoothing` that share of each row's target is spread evenly over all
-    classes (Szegedy et al. 2016, arXiv:1512.00567).  `class_weight` and `ignore` are those of
-    `nll_loss`; this function is log_softmax and nll_loss in one.  Raise GraphError for a share that
-    is not in 0..1.
+    It is exact for any finite scores.
+
+    Parameters
+    ----------
+    scores
+        Floats (N, C) or (N, C, d1, ...).
+    labels
+        Class numbers (N,) or (N, d1, ...), or probabilities of the scores' shape.
+    weight
+        A number for each label, which its loss is multiplied with.
+    reduction
+        "mean" divides the sum of all losses by their number, or by the sum of their weights; "sum"
+        is that sum; "none" leaves a loss for each label.
+    label_smoothing
+        The share, from 0 to 1, of each target that is spread evenly over all classes (Szegedy et
+        al. 2016, arXiv:1512.00567).
+    class_weight, ignore
+        As of `nll_loss`.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        A scalar, or with "none" a loss for each label.
+
+    Raises
+    ------
+    GraphError
+        If operands do not fit each other, or an option is out of range.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> scores, y = net.input("scores", (gc.N, 10)), net.input("y", (gc.N,), dtype="int64")
+    >>> gc.softmax_loss(scores, y, label_smoothing=0.1)
+    <softmax_loss_1: float32[]>
     """
     b = as_value("softmax_loss", scores).builder
     as_value("softmax_loss", labels)
@@ -285,6 +343,12 @@ class HingeLoss(ElementLoss):
         return power(relu(short, name=f"{node}.missed"), 2, name=name)
 
 
+@loss_function(
+    "x",
+    "y",
+    scores="Floats (N, C).",
+    labels="The class number of each row, whole numbers (N,).",
+)
 def svm_loss(
     scores: Value,
     labels: Value,
@@ -293,10 +357,20 @@ def svm_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return the multiclass hinge loss with margin 1: scores (N, C), labels and weight (N,)."""
+    """Return the multiclass hinge loss with margin 1: sum over j != y of max(0, s_j - s_y + 1).
+
+    J. Weston, C. Watkins, "Support vector machines for multi-class pattern recognition", 1999.
+    """
     return apply_loss(SvmLoss(reduction), scores, labels, weight=weight, name=name)
 
 
+@loss_function(
+    "x",
+    "t",
+    scores="Floats (N, ...); a row's loss is the mean over its scores.",
+    target="-1 or 1 for each score, as floats.",
+    squared="Whether the result is squared.",
+)
 def hinge_loss(
     scores: Value,
     target: Value,
@@ -306,8 +380,5 @@ def hinge_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return max(0, 1 - target * score), or with `squared` its square.
-
-    Both are (N, ...), targets -1 or 1.  A row's loss is the mean over its scores.
-    """
+    """Return the hinge loss max(0, 1 - target * score) of two classes, or its square."""
     return apply_loss(HingeLoss(reduction, squared), scores, target, weight=weight, name=name)

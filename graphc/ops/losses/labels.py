@@ -218,8 +218,33 @@ class LabelHit(NoGradient, ByIndex):
 def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
     """Return the share of rows whose largest score is their label's.
 
-    scores (N, C), labels (N,).  Of equal scores the first counts.  Raise GraphError for other
-    shapes, or labels that are not whole numbers.
+    Of equal scores the first counts.
+
+    Parameters
+    ----------
+    scores
+        Floats (N, C).
+    labels
+        The class number of each row: whole numbers (N,).
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        A scalar of the scores' dtype.
+
+    Raises
+    ------
+    GraphError
+        If the operands do not fit each other.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> scores, y = net.input("scores", (gc.N, 10)), net.input("y", (gc.N,), dtype="int64")
+    >>> gc.accuracy(scores, y, name="accuracy")
+    <accuracy: float32[]>
     """
     scores, labels = as_value("accuracy", scores), as_value("accuracy", labels)
     try:
@@ -233,7 +258,29 @@ def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
 def mean_absolute_error(prediction: Value, target: Value, *, name: str | None = None) -> Value:
     """Return the mean of abs(prediction - target) over rows and features.
 
-    Both are (N, ...) of one type.
+    Parameters
+    ----------
+    prediction, target
+        Floats of one shape (N, ...).
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        A scalar.
+
+    Raises
+    ------
+    GraphError
+        If the types differ, or are not floats.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x, t = net.input("x", (gc.N, 3)), net.input("t", (gc.N, 3))
+    >>> gc.mean_absolute_error(x, t, name="error")
+    <error: float32[]>
     """
     prediction = as_value("mean_absolute_error", prediction)
     target = as_value("mean_absolute_error", target)
