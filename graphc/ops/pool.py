@@ -142,7 +142,7 @@ class PoolGrad(Pooling, base=True):
     dilation: Sizes
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return the type of x; raise ValueError if the cotangent or the index is not of its pool."""
+        """Return the type of x; raise ValueError if an operand is not of its pool."""
         *index, dout = ins
         x = dout.with_shape(self.shape)
         _check_y(dout, self.result(x), "dout", x)

@@ -24,7 +24,7 @@ class RateOp(Op, base=True):
     start: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return the type of the rate; raise ValueError unless it is one float and the count int64."""
+        """Return the type of the rate; raise ValueError unless it is a float, the count int64."""
         rate, updates = ins
         if rate.rank != 0 or not rate.is_float:
             raise ValueError(f"rate is {rate}, it must be one float")
