@@ -118,7 +118,7 @@ class Net(Missing):
         if any(isinstance(size, Batch) for size in sizes):
             raise GraphError(
                 f"parameter {name!r}: its shape has the batch dimension, {shape_text(sizes)}",
-                hint="a parameter is the same for all rows; what has rows is an input",
+                hint="a parameter is the same for all rows; declare an array with rows as an input",
             )
         try:
             op = Parameter(sizes, dtype_name(dtype or self.dtype), resolve(init, sizes))

@@ -278,13 +278,11 @@ def affine(
 ) -> Value:
     """Return x @ weight + bias: a dense layer.
 
-    x (N, d1, ..., dk) is flattened to (N, D); `<node>.weight` is (D, units), `<node>.bias`
-    (units,).
-
     Parameters
     ----------
     x
-        Floats with an axis of features.
+        Floats (N, d1, ..., dk), flattened to (N, D).  `<node>.weight` is (D, units), `<node>.bias`
+        (units,).
     units
         The number of features of the result.
     weight, bias

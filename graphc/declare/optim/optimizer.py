@@ -1,4 +1,4 @@
-"""The base of all optimizers: frozen descriptions of how a parameter follows its gradient.
+"""The base of all optimizers: frozen descriptions of an update rule.
 
 An optimizer holds no state.  It adds update nodes to a graph (see passes/update.py).  Its slots are
 states named after the parameter, its rates states such as `hyper.lr`.  An optimizer that has a name
@@ -148,9 +148,9 @@ class Group(Checked):
             self._number("weight_decay", hint="0 means no decay", usual="0.01")
         given = self.lr is not None or self.weight_decay is not None
         if given == bool(self.frozen):
-            said = "is frozen, but has numbers to train by" if given else "changes nothing"
+            problem = "is frozen, but has numbers to train by" if given else "changes nothing"
             raise GraphError(
-                f"Group: {self} {said}",
+                f"Group: {self} {problem}",
                 hint='gc.Group("head.*", lr=1.0) or gc.Group("body.*", frozen=True)',
             )
 
