@@ -171,7 +171,7 @@ class PoolGrad(Pooling, base=True):
         return ins[-1]
 
     def share_at(self, at: AccessMap, number: int | None, b: BodyBuilder, read: Read) -> Expr:
-        """Return the share of a window for its pixel at that offset; None is the offset in a tile."""
+        """Return the share of a window for its pixel at an offset; None: the offset in a tile."""
         return read(0, at)
 
 
