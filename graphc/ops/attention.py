@@ -266,10 +266,8 @@ def multi_head_attention(
         Floats (N, S, C), from which keys and values are made; by default x.
     mask, causal, dropout
         As of `attention`; a mask broadcasts to (N, heads, T, S).
-    bias
-        Whether the affine layers have biases.
-    init
-        The initial values of their weights.
+    bias, init
+        As of `affine`.
     name
         The name of the layer.
 

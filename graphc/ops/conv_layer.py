@@ -244,18 +244,22 @@ def conv(
     x, w = as_value("conv", x), as_value("conv", w)
     space = _dimensions(ConvLayer((), (), ()), x, w)
     steps = sizes("conv", "stride", stride, space), sizes("conv", "dilation", dilation, space)
-    if isinstance(padding, str) and padding == SAME:
-        kernel = tuple(size for size in w.shape[2:] if isinstance(size, int))
-        pairs = same_pads("conv", x.shape[2:], kernel, *steps)
-    elif isinstance(padding, str):
+    pairs = _pads(x.shape[2:], w.shape[2:], steps, padding)
+    layer = ConvLayer(steps[0], pairs, steps[1], checked_whole("conv: groups", groups))
+    return x.builder.apply(layer, x, w, *(() if b is None else (b,)), name=name)
+
+
+def _pads(space: Shape, kernel: Shape, steps: tuple[Sizes, Sizes], padding: Any) -> Pads:
+    """Return the padding of a convolution of such stride and dilation; "same" is a number too."""
+    if not isinstance(padding, str):
+        return pads("conv", padding, len(space))
+    if padding != SAME:
         raise GraphError(
             f"conv: padding is {padding!r}, in words it can only be 'same'",
             hint="what other libraries call 'valid' is padding=0",
         )
-    else:
-        pairs = pads("conv", padding, space)
-    layer = ConvLayer(steps[0], pairs, steps[1], checked_whole("conv: groups", groups))
-    return x.builder.apply(layer, x, w, *(() if b is None else (b,)), name=name)
+    window = tuple(size for size in kernel if isinstance(size, int))
+    return same_pads("conv", space, window, *steps)
 
 
 def conv_transpose(
@@ -309,8 +313,8 @@ def conv_transpose(
     >>> gc.conv_transpose(net.input("x", (gc.N, 16, 4, 4)), w, stride=2).shape
     (N, 3, 8, 8)
     """
-    x, w = as_value("conv_transpose", x), as_value("conv_transpose", w)
     op = "conv_transpose"
+    x, w = as_value(op, x), as_value(op, w)
     space = _dimensions(ConvTransposeLayer((), (), (), ()), x, w)
     layer = ConvTransposeLayer(
         sizes(op, "stride", stride, space),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -141,21 +142,21 @@ def apply_loss(
 
 _EXAMPLES = {"x": "(gc.N, 3)", "t": "(gc.N, 3)", "y": 'gc.N, dtype="int64"', "sign": "gc.N"}
 """Inputs that examples in docstrings read, by name."""
+_PARAMETERS = {
+    "weight": "A number for each row, which its loss is multiplied with.",
+    "reduction": '"mean" divides the sum of the losses by their number, or by the sum of their '
+    'weights; "sum" is that sum; "none" leaves a loss for each row.',
+    "name": "The name of the node.",
+}
 _SECTIONS = """
 Parameters
-----------{own}
-weight
-    A number for each row, which its loss is multiplied with.
-reduction
-    "mean" divides the sum of all rows' losses by their number, or by the sum of their weights;
-    "sum" is that sum; "none" leaves a loss for each row.
-name
-    The name of the node.
+----------
+{parameters}
 
 Returns
 -------
 Value
-    A scalar, or with "none" the losses (N,).
+    A scalar, or with "none" the losses of the rows.
 
 Raises
 ------
@@ -174,12 +175,20 @@ Examples
 def loss_function(*example: str, **parameters: str) -> Callable[[F], F]:
     """Return a decorator that adds sections to the docstring of a loss.
 
-    `parameters` describes its own parameters, which come before the weight; `example` names the
-    inputs for an example.
+    `parameters` describes the parameters that not all losses have; `example` names the inputs for
+    an example.
     """
-    own = "".join(f"\n{name}\n    {text}" for name, text in parameters.items())
+    texts = _PARAMETERS | parameters
     inputs = "\n".join(f'>>> {name} = net.input("{name}", {_EXAMPLES[name]})' for name in example)
-    return with_sections(_SECTIONS, own=own, inputs=inputs, operands=", ".join(example))
+
+    def decorate(function: F) -> F:
+        names = signature(function).parameters
+        listed = "\n".join(f"{name}\n    {texts[name]}" for name in names)
+        operands = ", ".join(example)
+        add = with_sections(_SECTIONS, parameters=listed, inputs=inputs, operands=operands)
+        return add(function)
+
+    return decorate
 
 
 def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
