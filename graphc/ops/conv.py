@@ -111,9 +111,11 @@ class Conv(Convolution):
     groups: int = 1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of y."""
         return self.result(*ins)
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the sum, over the offsets in the filter, of a product of matrices each."""
         x, w = ins
         out = places(x.shape[1:-1], w.shape[:-2], self.stride, self.dilation)
         y = np.zeros((len(x), *out, w.shape[-1]), x.dtype)
@@ -122,6 +124,7 @@ class Conv(Convolution):
         return y
 
     def product(self, ins: Sequence[TensorType]) -> Product | None:
+        """Return the product of the windows of x and the filters."""
         x, w = ins
         kernel = _sizes(w.shape[:-2])
         if self.is_pointwise(kernel):
@@ -130,9 +133,11 @@ class Conv(Convolution):
         return Product(window.depth, window=window)
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        """Return a multiply-add for each number of y and weight of its channel."""
         return self.multiplied(ins[1], out, n)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the cotangents of x and w, each of which is a convolution too."""
         x, w = ins
         dx, dw = ConvDx(x.shape, *self.how), ConvDw(w.shape, *self.how)
         return b.apply(dx, dout, w), b.apply(dw, x, dout)
@@ -153,12 +158,14 @@ class ConvDx(Convolution):
     groups: int = 1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of x; raise ValueError if its convolution is not of the type of dy."""
         dy, w = ins
         x = dy.with_shape(self.shape)
         self.check_result(x, w, dy)
         return x
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Add each product of dy and a filter offset to the pixels that it was read from."""
         dy, w = ins
         dx = np.zeros((len(dy), *shape_at(self.shape[1:], 0)), dy.dtype)
         for offset, window in windows(w.shape[:-2], *self.how[:2], dy.shape[1:-1]):
@@ -167,6 +174,7 @@ class ConvDx(Convolution):
         return dx
 
     def product(self, ins: Sequence[TensorType]) -> Product | None:
+        """Return the product of the windows of dy and the transposed filters."""
         dy, w = ins
         kernel = _sizes(w.shape[:-2])
         if self.is_pointwise(kernel):
@@ -187,9 +195,11 @@ class ConvDx(Convolution):
         return Met(_sizes(dy[1:-1]), channels // self.groups, *how)
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        """Return the operations of the convolution itself."""
         return self.multiplied(ins[1], ins[0], n)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the cotangents of dy and w."""
         dy, w = ins
         dw = ConvDw(w.shape, *self.how)
         return b.apply(Conv(*self.how), dout, w), b.apply(dw, dout, dy)
@@ -207,12 +217,14 @@ class ConvDw(Convolution):
     groups: int = 1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of w; raise ValueError if its convolution is not of the type of dy."""
         x, dy = ins
         w = x.with_shape(self.shape)
         self.check_result(x, w, dy)
         return w
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return, for each offset in the filter, the product of the pixels that it meets and dy."""
         x, dy = ins
         shape = shape_at(self.shape, 0)
         dw = np.zeros(shape, x.dtype)
@@ -222,6 +234,7 @@ class ConvDw(Convolution):
         return dw
 
     def product(self, ins: Sequence[TensorType]) -> Product | None:
+        """Return the product of the transposed windows of x and dy."""
         x, dy = ins
         rows, kernel = by_last(dy.shape)[0], _sizes(self.shape[:-2])
         if self.is_pointwise(kernel):
@@ -229,9 +242,11 @@ class ConvDw(Convolution):
         return Product(rows, trans_a=True, window=self.met(x.shape, kernel, dy.shape))
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        """Return the operations of the convolution itself."""
         return self.multiplied(out, ins[1], n)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the cotangents of x and dy."""
         x, dy = ins
         dx = ConvDx(x.shape, *self.how)
         return b.apply(dx, dy, dout), b.apply(Conv(*self.how), x, dout)

@@ -24,6 +24,7 @@ class Fused(Op, base=True):
     """The base of ops that a pass makes from several others."""
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Raise GraphError: a pass makes these ops once all gradients are there."""
         raise b.error(
             self,
             "a fused op is not differentiated\nplace passes that fuse after 'backward'",
@@ -40,12 +41,15 @@ class AffineRelu(Fused, MatrixProduct):
     operations = 2
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the affine map."""
         return Affine().infer(ins)
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the affine map, with 0 in place of what is below."""
         return np.asarray(np.maximum(Affine().reference(ins), 0))
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
+        """Return an element of the product with its bias, after the relu."""
         return Relu().scalar([Affine().epilogue(product, ins)], "columns")
 
 
@@ -61,14 +65,17 @@ class MatMulReluGrad(Fused, MatrixProduct):
     trans_b: bool = False
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the product, which is that of `out`."""
         product = MatMul(self.trans_a, self.trans_b).infer(ins[:2])
         return ReluGrad().infer([ins[2], product])
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the product where `out` is above 0."""
         product = MatMul(self.trans_a, self.trans_b).reference(ins[:2])
         return ReluGrad().reference([ins[2], product])
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
+        """Return an element of the product where that of `out` is above 0, else 0."""
         return ReluGrad().scalar([ins[0], product], "columns")
 
 
@@ -83,14 +90,17 @@ class NormalizeDgamma(Fused, ByFeature):
     kinds = ("each", "column", "column", "each")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of a vector with a number for each feature."""
         return super().infer(ins).with_shape(ins[1].shape)
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the sum of dout * xhat over all axes but that of the features."""
         x, average, variance, dout = ins
         xhat, _ = _xhat_and_std(x, average, variance, self.eps)
         return np.asarray((dout * xhat).sum(axis=feature_axes(x.ndim)))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return the sum over the rows, divided once by the standard deviation."""
         x, average, variance, dout = ins
         return (dout * (x - average)).sum(axis) / call("sqrt", variance + self.eps)
 
@@ -108,6 +118,7 @@ class NormalizeDx(Fused, ByFeature):
     iterates = "elements"
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the cotangent of x by the formula."""
         x, average, variance, gamma, dout, dgamma, dbeta = ins
         xhat, std = _xhat_and_std(x, average, variance, self.eps)
         share = x.dtype.type(x.size // x.shape[1])
@@ -115,6 +126,7 @@ class NormalizeDx(Fused, ByFeature):
         return np.asarray(columns(gamma, x.ndim) / std * slope)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return an element of it from that of x and dout and the vectors of its feature."""
         x, average, variance, gamma, dout, dgamma, dbeta = ins
         rows = x.builder.size("rows", x.dtype)
         std = call("sqrt", variance + self.eps)
@@ -141,9 +153,11 @@ class After(Fused):
     operations = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of x."""
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return x."""
         return ins[0]
 
 

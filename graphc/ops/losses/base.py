@@ -88,6 +88,7 @@ class RowLoss(Layer, base=True):
         return f"{name}.weight"
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the reduced loss; raise ValueError if an operand does not fit."""
         if not self.operands <= len(ins) <= self.operands + 1:
             raise ValueError(f"it takes {', '.join(self.roles)}, not {len(ins)} operands")
         rows = self.infer_rows(ins[: self.operands])
@@ -97,6 +98,7 @@ class RowLoss(Layer, base=True):
         return rows if self.reduction == "none" else rows.with_shape(())
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        """Compute the loss in plain NumPy; training and inference are the same."""
         own, weights = ins[: self.operands], ins[self.operands :]
         rows = self.reference_rows(own)
         weight = weights[0] if weights else np.ones_like(rows)
@@ -111,6 +113,7 @@ class RowLoss(Layer, base=True):
         return np.asarray(total / self.reference_divisor(counting).astype(rows.dtype))
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        """Build the rows' losses, their weighting and their reduction."""
         own, weights = ins[: self.operands], ins[self.operands :]
         alone = self.reduction == "none"
         rows = self.rows(b, own, name if alone and not weights else f"{name}.rows")
@@ -229,6 +232,7 @@ class ElementLoss(RowLoss, base=True):
         raise NotImplementedError
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type (N,); raise ValueError unless both operands have one type."""
         a, b = ins
         if a != b or not a.is_float or a.rank < 1:
             first, second, _ = self.roles
@@ -239,10 +243,12 @@ class ElementLoss(RowLoss, base=True):
         return a.with_shape(a.shape[:1])
 
     def reference_rows(self, ins: Sequence[Array]) -> Array:
+        """Compute the mean over each row's elements in plain NumPy."""
         each = self.reference_each(*ins)
         return np.asarray(each.mean(axis=tuple(range(1, each.ndim))))
 
     def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
+        """Return the mean over each row's elements."""
         prediction, target = ins
         if prediction.type.rank == 1:
             return self.each(prediction, target, name, name)
@@ -261,7 +267,8 @@ class OfErrors(Protocol):
         weight: Value | None = None,
         reduction: str = "mean",
         name: str | None = None,
-    ) -> Value: ...
+    ) -> Value:
+        """Return the loss, as a node of that name."""
 
 
 def of_errors(kind: type[ElementLoss]) -> OfErrors:
