@@ -234,6 +234,7 @@ def _checked(q: Value, k: Value, v: Value) -> int:
 
 
 def _masked(scores: Value, mask: Value, name: str) -> Value:
+    """Return the scores with a mask: of bools, or of numbers to add."""
     if mask.dtype == "bool":
         return where(mask, scores, -np.inf, name=name)
     return add(scores, mask, name=name)

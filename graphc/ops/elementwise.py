@@ -209,6 +209,7 @@ def elements(ins: Sequence[TensorType], result: TensorType) -> Iteration:
 
 
 def _whole_power(x: Expr, exponent: int) -> Expr:
+    """Return x to a power from 0 up, as products."""
     if exponent < 2:
         return x if exponent else x.builder.const(1, x.dtype)
     half = _whole_power(x, exponent // 2)

@@ -45,7 +45,7 @@ class AffineRelu(Fused, MatrixProduct):
         return Affine().infer(ins)
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        """Return the affine map, with 0 in place of what is below."""
+        """Return max(x @ weight + bias, 0)."""
         return np.asarray(np.maximum(Affine().reference(ins), 0))
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
@@ -135,6 +135,7 @@ class NormalizeDx(Fused, ByFeature):
 
 
 def _xhat_and_std(x: Array, average: Array, variance: Array, eps: float) -> tuple[Array, Array]:
+    """Return x, normalised, and the standard deviations as columns."""
     std = np.sqrt(columns(variance, x.ndim) + x.dtype.type(eps))
     return (x - columns(average, x.ndim)) / std, std
 

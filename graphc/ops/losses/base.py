@@ -272,7 +272,7 @@ class OfErrors(Protocol):
 
 
 def of_errors(kind: type[ElementLoss]) -> OfErrors:
-    """Return the function that applies such a loss, if it has no options of its own."""
+    """Return the function that applies a loss of elements without options."""
 
     def function(
         prediction: Value,

@@ -31,7 +31,7 @@ _BY_CLASS = {
     "class_weight": "A number for each class, which the losses of its labels are multiplied with.",
     "ignore": "The label of rows to leave out; it need not be a class.",
 }
-"""What the options are that losses of labels share."""
+"""The descriptions of the options that losses of labels share."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,20 @@ class NllLoss(RowLoss):
         return self._kept_of(ins[0])
 
     def _kept(self, labels: Value, dtype: str, name: str | None = None) -> Value:
+        """Return 1 for rows whose label counts, 0 for those whose label is ignored."""
         assert self.ignore is not None
         return cast(not_equal(labels, self.ignore), dtype, name=name)
 
     def _kept_of(self, labels: Array) -> Array:
+        """Compute `_kept` in plain NumPy."""
         return np.asarray(np.ones(labels.shape) if self.ignore is None else labels != self.ignore)
 
     def _hit(self, classes: Any) -> LabelHit:
+        """Return the op that marks each row's label."""
         return LabelHit(classes, self.ignore)
 
     def _hit_of(self, b: Builder, logs: Value, labels: Value, name: str) -> Value:
+        """Return a mask of the rows and classes, true at each row's label."""
         return b.apply(self._hit(logs.shape[1]), labels, name=f"{name}.hit")
 
 
