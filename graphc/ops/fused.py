@@ -100,7 +100,7 @@ class NormalizeDgamma(Fused, ByFeature):
         return np.asarray((dout * xhat).sum(axis=feature_axes(x.ndim)))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        """Return the sum over the rows, divided once by the standard deviation."""
+        """Return the sum over the rows, which is divided by the standard deviation once."""
         x, average, variance, dout = ins
         return (dout * (x - average)).sum(axis) / call("sqrt", variance + self.eps)
 
@@ -126,7 +126,7 @@ class NormalizeDx(Fused, ByFeature):
         return np.asarray(columns(gamma, x.ndim) / std * slope)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        """Return an element of it from that of x and dout and the vectors of its feature."""
+        """Return an element of the cotangent from those of x and dout, and the feature's numbers."""
         x, average, variance, gamma, dout, dgamma, dbeta = ins
         rows = x.builder.size("rows", x.dtype)
         std = call("sqrt", variance + self.eps)
@@ -141,7 +141,7 @@ def _xhat_and_std(x: Array, average: Array, variance: Array, eps: float) -> tupl
 
 
 class After(Fused):
-    """x itself, for users that must not run before `event`: a control dependency, without work.
+    """x itself, which its users may read only once `event` has run: a control dependency.
 
     It delays nodes that are recomputed.  They read other names than the original nodes, so that the
     two are not merged, and no order can place them before the event.
@@ -163,7 +163,7 @@ class After(Fused):
 
 
 def is_clone(name: str) -> bool:
-    """Return whether the name of a backward node is that of a recomputed one or its operand."""
+    """Return whether a backward node is named as a recomputed one, or as an operand of one."""
     return name.rpartition(".")[2].rstrip("_") in ("again", "late")
 
 

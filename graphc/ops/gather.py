@@ -1,4 +1,4 @@
-"""Gathers by indices into an axis, and the scatter-add that is their gradient.
+"""Gathers by indices of an axis, and the scatter-add that is their gradient.
 
 The embedding layer gathers rows of a parameter.
 """
@@ -34,7 +34,7 @@ from graphc.ops.source import Constant, constant, parameter
 __all__ = ["embedding", "gather"]
 
 
-class ByPlace(Op, base=True):
+class AxisIndexed(Op, base=True):
     """The base of ops that index one axis.
 
     Indices that are computed in the net are clipped to the range 0 to size - 1.
@@ -74,7 +74,7 @@ def entries(x: TensorType, axis: int) -> int:
 
 
 @dataclass(frozen=True)
-class Gather(ByPlace):
+class Gather(AxisIndexed):
     """The slices of x at indices of `axis`, which becomes the indices' shape."""
 
     is_exact = True
@@ -117,7 +117,7 @@ class Gather(ByPlace):
 
 
 @dataclass(frozen=True)
-class GatherGrad(ByPlace):
+class GatherGrad(AxisIndexed):
     """The scatter-add of the slices of dout into zeros of `shape`, in the order of the indices."""
 
     roles = ("indices", "dout")

@@ -12,7 +12,7 @@ from graphc.ir.op import Array, Layer, Op, attributes
 from graphc.ir.tensor_type import shape_at
 from graphc.ops import OPS
 from graphc.ops.conv import Convolution
-from graphc.ops.gather import ByPlace, GatherGrad
+from graphc.ops.gather import AxisIndexed, GatherGrad
 from graphc.ops.pool import Pooling
 from graphc.ops.select import Comparison
 from graphc.ops.slicing import cut_index
@@ -170,7 +170,7 @@ def by_index(op: Op, ins: list[Array], cotangent: Array) -> dict[str, Any]:
 
     words = {"take": take, "scatter": scatter, "last": last, "add_at": add_at, "zeros": np.zeros}
     operands = dict(zip(op.roles, ins, strict=False)) | {"d_out": cotangent}
-    return words | operands if isinstance(op, ByPlace) else {}
+    return words | operands if isinstance(op, AxisIndexed) else {}
 
 
 def spaced(array: Array, x: Array) -> Array:
