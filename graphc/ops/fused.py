@@ -126,7 +126,7 @@ class NormalizeDx(Fused, ByFeature):
         return np.asarray(columns(gamma, x.ndim) / std * slope)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        """Return an element of the cotangent from those of x and dout, and the feature's numbers."""
+        """Return an element of the cotangent from those of x and dout and its feature's numbers."""
         x, average, variance, gamma, dout, dgamma, dbeta = ins
         rows = x.builder.size("rows", x.dtype)
         std = call("sqrt", variance + self.eps)

@@ -1,4 +1,4 @@
-"""The formula beside each gradient rule, evaluated as it is written, is what the rule computes."""
+"""Each formula in `gradient_text`, evaluated as it is written, equals what `grad` computes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def formula(op: Op, position: int) -> str:
 
 
 def summed(value: Array, shape: tuple[int, ...]) -> Array:
-    """Down to the operand's shape, over what broadcasting made of it."""
+    """The gradient, summed to the operand's shape over the axes that were broadcast."""
     if value.size == int(np.prod(shape)):
         return value.reshape(shape)
     value = value.sum(axis=tuple(range(value.ndim - len(shape))))
@@ -89,7 +89,7 @@ class Matrix(np.ndarray[Any, Any]):
 def vocabulary(
     example: Example, ins: list[Array], out: Array, cotangent: Array, position: int
 ) -> Mapping[str, Any]:
-    """What the names in a formula mean, written out in NumPy."""
+    """The meaning of the names in formulas, in NumPy."""
     op, x = example.concrete(ROWS), ins[0]
     rows = tuple(axis for axis in range(x.ndim) if axis != 1)
     own = attributes(op)
@@ -137,7 +137,7 @@ def vocabulary(
 
 
 def by_index(op: Op, ins: list[Array], cotangent: Array) -> dict[str, Any]:
-    """What reads and writes by indices, one after the other."""
+    """Reads and writes by indices, one after the other."""
 
     def grid(indices: Array, axis: int) -> tuple[Array, ...]:
         places = list(np.indices(indices.shape))
