@@ -69,13 +69,15 @@ def _fits(number: Any, type: TensorType) -> bool:
 class OfOne(Protocol):
     """A function of `graphc` that applies an op without attributes to one value."""
 
-    def __call__(self, x: Value, *, name: str | None = None) -> Value: ...
+    def __call__(self, x: Value, *, name: str | None = None) -> Value:
+        """Return the result for x, as a node of that name."""
 
 
 class OfTwo(Protocol):
     """A function of `graphc` that applies an op without attributes to two values."""
 
-    def __call__(self, a: Operand, b: Operand, *, name: str | None = None) -> Value: ...
+    def __call__(self, a: Operand, b: Operand, *, name: str | None = None) -> Value:
+        """Return the result for a and b, as a node of that name."""
 
 
 def of_one(op: Op, called: str = "") -> OfOne:

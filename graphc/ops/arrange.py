@@ -88,6 +88,7 @@ def split(
 
 
 def _lengths(op: Op, x: Value, size: int, parts: Any) -> list[int]:
+    """Return the lengths of the parts; raise GraphError if they do not fill the axis."""
     lengths = listed(parts)
     if lengths is not None:
         if sum(lengths) != size or min(lengths, default=0) < 1:
@@ -230,6 +231,7 @@ def repeat(
 
 
 def _counts(x: Value, times: Sequence[SupportsIndex]) -> list[int]:
+    """Return whole numbers from 1 up; raise GraphError for anything else."""
     counts = [plain(n) for n in times]
     if any(whole(n, 1) is None for n in counts):
         message = f"{counts} are not whole numbers from 1 up"
@@ -238,6 +240,7 @@ def _counts(x: Value, times: Sequence[SupportsIndex]) -> list[int]:
 
 
 def _repeated(x: Value, apart: Shape, spread: Shape, whole: Shape, name: str | None) -> Value:
+    """Broadcast x from the shape `apart` to `spread`, and return it in the shape `whole`."""
     with x.builder.all_or_nothing():
         return reshape(broadcast_to(reshape(x, apart), spread), whole, name=name)
 

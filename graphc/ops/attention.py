@@ -234,6 +234,7 @@ def _checked(q: Value, k: Value, v: Value) -> int:
 
 
 def _masked(scores: Value, mask: Value, name: str) -> Value:
+    """Return the scores with a mask: of bools, or of numbers to add."""
     if mask.dtype == "bool":
         return where(mask, scores, -np.inf, name=name)
     return add(scores, mask, name=name)
@@ -266,10 +267,8 @@ def multi_head_attention(
         Floats (N, S, C), from which keys and values are made; by default x.
     mask, causal, dropout
         As of `attention`; a mask broadcasts to (N, heads, T, S).
-    bias
-        Whether the affine layers have biases.
-    init
-        The initial values of their weights.
+    bias, init
+        As of `affine`.
     name
         The name of the layer.
 

@@ -20,7 +20,7 @@ from graphc.ops.source import constant
 
 __all__ = ["grad"]
 
-WALKED = 16
+VISITED = 16
 """The number of nodes that are visited in the time in which one is made."""
 
 
@@ -64,6 +64,7 @@ class _Reverse:
         self.parts: dict[str, list[Value]] = {name: [v] for name, v in cotangents.items()}
 
     def _count_contributions(self, cotangents: Mapping[str, Value]) -> dict[str, int]:
+        """Return how many cotangents each node gets, by name."""
         counts = dict.fromkeys(cotangents, 1)
         for node in reversed(self.order):
             if node.name in counts and node.name not in self.leaves:
@@ -89,7 +90,8 @@ class _Reverse:
         return found
 
     def _sum(self, node: Node, parts: list[Value]) -> Value:
-        parts = self._side_by_side(parts)
+        """Return the sum of the cotangents of a node."""
+        parts = self._concatenated(parts)
         total = parts[0]
         for i, part in enumerate(parts[1:], 2):
             last = i == len(parts)
@@ -98,8 +100,8 @@ class _Reverse:
             total = self.b.apply(Add(), total, part, name=self.b.unique(base))
         return total
 
-    def _side_by_side(self, parts: list[Value]) -> list[Value]:
-        """Concatenate the gradients of slices that tile a value: no padding, no sums."""
+    def _concatenated(self, parts: list[Value]) -> list[Value]:
+        """Return the gradients of slices that tile a value as one concatenation, without sums."""
         axis = joined_axis([part.node for part in parts]) if len(parts) > 1 else None
         if axis is None:
             return parts
@@ -109,6 +111,7 @@ class _Reverse:
         return [self.b.apply(Concat(axis), *found, name=self.b.unique(f"{parts[0].name}.joined"))]
 
     def _differentiate(self, node: Node, dout: Value) -> None:
+        """Add the node's contributions to the cotangents of its operands."""
         if node.name in self.leaves or self.active.isdisjoint(node.inputs):
             return
         b = self.b
@@ -129,6 +132,7 @@ class _Reverse:
         self._collect(node, contributions, before)
 
     def _collect(self, node: Node, contributions: Sequence[Value | None], before: int) -> None:
+        """Keep those new nodes that the contributions need, under the names of gradients."""
         new = self._pop_new(before)  # inserted below, if needed, as gradients of the operands
         names: dict[str, str] = {}
         pairs = [
@@ -150,6 +154,7 @@ class _Reverse:
             self.parts.setdefault(operand, []).append(Value(self.b, names.get(part, part)))
 
     def _pop_new(self, before: int) -> dict[str, Node]:
+        """Remove and return the nodes that were made after the first `before`."""
         nodes = self.b.nodes
         new: dict[str, Node] = {}
         while len(nodes) > before:
@@ -158,6 +163,7 @@ class _Reverse:
         return dict(reversed(new.items()))
 
     def _gradient_name(self, operand: str, nth: int) -> str:
+        """Return a free name for the nth contribution of a node to the cotangent of an operand."""
         base = f"{self.prefix}{operand}"
         if self.expected.get(operand, 1) > 1:
             base = f"{base}.{len(self.parts.get(operand, ())) + nth}"
@@ -169,7 +175,7 @@ def _upstream(
 ) -> list[Node]:
     """Return the named nodes and all that they depend on, up to the leaves, in graph order."""
     needed = _needed(nodes, names, leaves)
-    spend_nodes(len(needed) // WALKED)
+    spend_nodes(len(needed) // VISITED)
     found: list[Node] = []
     for node in reversed(nodes.values()):  # type: ignore[call-overload]
         if node.name in needed:

@@ -61,11 +61,11 @@ class ConvolutionLayer(Layer, base=True):
         raise NotImplementedError
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        kernel = ins[1].transpose(*range(2, ins[1].ndim), 1, 0)
-        y = self.reference_last(last_array(ins[0]), kernel)
+        filters = ins[1].transpose(*range(2, ins[1].ndim), 1, 0)
+        y = self.reference_last(last_array(ins[0]), filters)
         return first_array(y + ins[2] if len(ins) == 3 else y)
 
-    def reference_last(self, x: Array, kernel: Array) -> Array:
+    def reference_last(self, x: Array, filters: Array) -> Array:
         """Compute y without the bias, from x and to y with channels last."""
         raise NotImplementedError
 
@@ -77,13 +77,14 @@ class ConvolutionLayer(Layer, base=True):
         return channels_first(y, name=name)
 
 
-def _kernel_last(weight: TensorType) -> TensorType:
+def _space_first_type(weight: TensorType) -> TensorType:
     """Return the type (*kernel, b, a) for weights (a, b, *kernel)."""
     a, b, *kernel = weight.shape
     return weight.with_shape((*kernel, b, a))
 
 
-def _kernel_first(weight: Value, name: str) -> Value:
+def _space_first(weight: Value, name: str) -> Value:
+    """Return weights (a, b, *kernel) as (*kernel, b, a)."""
     axes = (*range(2, weight.type.rank), 1, 0)
     return transpose(weight, axes, name=f"{name}.kernel")
 
@@ -109,17 +110,17 @@ class ConvLayer(ConvolutionLayer):
         return Pad(((0, 0), *self.padding, (0, 0)))
 
     def result(self, x: TensorType, weight: TensorType) -> TensorType:
-        return first(self.op.infer([self.pad.infer([last(x)]), _kernel_last(weight)]))
+        return first(self.op.infer([self.pad.infer([last(x)]), _space_first_type(weight)]))
 
-    def reference_last(self, x: Array, kernel: Array) -> Array:
-        return self.op.reference([self.pad.reference([x]), kernel])
+    def reference_last(self, x: Array, filters: Array) -> Array:
+        return self.op.reference([self.pad.reference([x]), filters])
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         x = channels_last(ins[0], name=f"{name}.channels_last")
         if any(map(any, self.padding)):
             x = pad(x, self.pad.pads, name=f"{name}.padded")
-        kernel = _kernel_first(ins[1], name)
-        return self.finished(b.apply(self.op, x, kernel, name=f"{name}.conv"), ins, name)
+        filters = _space_first(ins[1], name)
+        return self.finished(b.apply(self.op, x, filters, name=f"{name}.conv"), ins, name)
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,10 @@ class ConvTransposeLayer(ConvolutionLayer):
     more: Sizes
     groups: int = 1
 
-    def op(self, x: Shape, kernel: Shape) -> ConvDx:
+    def op(self, x: Shape, filters: Shape) -> ConvDx:
         """Return the transposed convolution of shapes with channels last, before padding is cut."""
         n, *space, c = x
-        *window, part, given = (size for size in kernel if isinstance(size, int))
+        *window, part, given = (size for size in filters if isinstance(size, int))
         if given != c:
             raise ValueError(f"x has {c} channels, weight takes {given}")
         sizes = []
@@ -163,8 +164,8 @@ class ConvTransposeLayer(ConvolutionLayer):
         return ((0, 0), *added, (0, 0)), (slice(None), *cuts)
 
     def result(self, x: TensorType, weight: TensorType) -> TensorType:
-        images, kernel = last(x), _kernel_last(weight)
-        n, *space, channels = self.op(images.shape, kernel.shape).infer([images, kernel]).shape
+        images, filters = last(x), _space_first_type(weight)
+        n, *space, channels = self.op(images.shape, filters.shape).infer([images, filters]).shape
         sizes = []
         for size, (before, behind), more in zip(space, self.padding, self.more, strict=True):
             assert isinstance(size, int)
@@ -173,15 +174,15 @@ class ConvTransposeLayer(ConvolutionLayer):
             sizes.append(size - before - behind + more)
         return x.with_shape((n, channels, *sizes))
 
-    def reference_last(self, x: Array, kernel: Array) -> Array:
+    def reference_last(self, x: Array, filters: Array) -> Array:
         added, cuts = self.ends()
-        whole = self.op(x.shape, kernel.shape).reference([x, kernel])
+        whole = self.op(x.shape, filters.shape).reference([x, filters])
         return Pad(added).reference([whole])[cuts]
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         x = channels_last(ins[0], name=f"{name}.channels_last")
-        kernel = _kernel_first(ins[1], name)
-        y = b.apply(self.op(x.shape, kernel.shape), x, kernel, name=f"{name}.spread")
+        filters = _space_first(ins[1], name)
+        y = b.apply(self.op(x.shape, filters.shape), x, filters, name=f"{name}.spread")
         added, cuts = self.ends()
         if any(map(any, added)):
             y = pad(y, added, name=f"{name}.padded")
@@ -244,18 +245,22 @@ def conv(
     x, w = as_value("conv", x), as_value("conv", w)
     space = _dimensions(ConvLayer((), (), ()), x, w)
     steps = sizes("conv", "stride", stride, space), sizes("conv", "dilation", dilation, space)
-    if isinstance(padding, str) and padding == SAME:
-        kernel = tuple(size for size in w.shape[2:] if isinstance(size, int))
-        pairs = same_pads("conv", x.shape[2:], kernel, *steps)
-    elif isinstance(padding, str):
+    pairs = _pads(x.shape[2:], w.shape[2:], steps, padding)
+    layer = ConvLayer(steps[0], pairs, steps[1], checked_whole("conv: groups", groups))
+    return x.builder.apply(layer, x, w, *(() if b is None else (b,)), name=name)
+
+
+def _pads(space: Shape, filter_size: Shape, steps: tuple[Sizes, Sizes], padding: Any) -> Pads:
+    """Return the padding in pairs; `steps` are the stride and the dilation."""
+    if not isinstance(padding, str):
+        return pads("conv", padding, len(space))
+    if padding != SAME:
         raise GraphError(
             f"conv: padding is {padding!r}, in words it can only be 'same'",
             hint="what other libraries call 'valid' is padding=0",
         )
-    else:
-        pairs = pads("conv", padding, space)
-    layer = ConvLayer(steps[0], pairs, steps[1], checked_whole("conv: groups", groups))
-    return x.builder.apply(layer, x, w, *(() if b is None else (b,)), name=name)
+    window = tuple(size for size in filter_size if isinstance(size, int))
+    return same_pads("conv", space, window, *steps)
 
 
 def conv_transpose(
@@ -309,8 +314,8 @@ def conv_transpose(
     >>> gc.conv_transpose(net.input("x", (gc.N, 16, 4, 4)), w, stride=2).shape
     (N, 3, 8, 8)
     """
-    x, w = as_value("conv_transpose", x), as_value("conv_transpose", w)
     op = "conv_transpose"
+    x, w = as_value(op, x), as_value(op, w)
     space = _dimensions(ConvTransposeLayer((), (), (), ()), x, w)
     layer = ConvTransposeLayer(
         sizes(op, "stride", stride, space),

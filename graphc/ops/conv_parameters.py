@@ -24,7 +24,7 @@ _CONV = takes(
     strides="it is stride",
     dilation_rate="it is dilation",
     use_bias="it is bias",
-    activation="it is a function of its own: gc.relu(gc.conv2d(x, 8, 3))",
+    activation="it is a separate function: gc.relu(gc.conv2d(x, 8, 3))",
     data_format="channels come first: (N, channels, height, width)",
 )
 

@@ -100,6 +100,7 @@ def l2_norm(
 def _of_each(
     function: Callable[[Value], Value], x: Value, axis: Axes, keepdims: bool, name: str | None
 ) -> Value:
+    """Return the sum of a function of each element."""
     with as_value("sum", x).builder.all_or_nothing():
         return sum_(function(x), axis, keepdims, name=name)
 

@@ -169,6 +169,7 @@ def _check_keys(keys: Sequence[TensorType]) -> None:
 
 
 def _keep_prob(keep_prob: float | None, drop_prob: float | None) -> float:
+    """Return the share to keep; raise GraphError unless one share is given, in its range."""
     if (keep_prob is None) == (drop_prob is None):
         both = "none was" if keep_prob is None else "both were"
         raise GraphError(

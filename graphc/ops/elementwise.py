@@ -21,7 +21,7 @@ __all__ = ["add", "div", "mul", "neg", "sub"]
 class Elementwise(Op, base=True):
     """The base of ops on each element: a ufunc in NumPy, and in kernels the function of their name.
 
-    An op that is neither has rules of its own.
+    Other ops override one rule or both.
     """
 
     ufunc: ClassVar[np.ufunc]
@@ -85,7 +85,7 @@ class Binary(Elementwise, base=True):
 
 
 def check_float(op: Op, role: str, x: TensorType) -> None:
-    """Raise ValueError unless an operand is of floats."""
+    """Raise ValueError unless the operand of that role has floats."""
     if not x.is_float:
         raise ValueError(
             f"{role} is {x.dtype}, {op.name} takes floats\ncast it: gc.cast({role}, 'float32')"
@@ -209,6 +209,7 @@ def elements(ins: Sequence[TensorType], result: TensorType) -> Iteration:
 
 
 def _whole_power(x: Expr, exponent: int) -> Expr:
+    """Return x to a power from 0 up, as products."""
     if exponent < 2:
         return x if exponent else x.builder.const(1, x.dtype)
     half = _whole_power(x, exponent // 2)

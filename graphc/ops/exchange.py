@@ -33,6 +33,7 @@ class Total(Op):
     gradient_text = ("d_out",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of x."""
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -59,6 +60,7 @@ class Send(Fused):
     offset: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of x; raise ValueError for whole numbers, rows or a misaligned offset."""
         (x,) = ins
         if not x.is_float or x.batched:
             raise ValueError(f"x is {x}; shards add up floats of a fixed shape")
@@ -81,6 +83,7 @@ class Receive(Fused):
     members: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the value sent."""
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:

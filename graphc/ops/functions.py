@@ -38,7 +38,7 @@ __all__ = [
 class Exp(Unary):
     """The exponential e ** x."""
 
-    finite_hint = "keep what it reads small: gc.exp(gc.minimum(x, 80))"
+    finite_hint = "keep its operand small: gc.exp(gc.minimum(x, 80))"
     ufunc = np.exp
     onnx = "Exp"
     gradient_text = ("d_out * out",)
@@ -50,7 +50,7 @@ class Exp(Unary):
 class Log(Unary):
     """The natural logarithm of x."""
 
-    finite_hint = "keep what it reads above 0: gc.log(gc.maximum(x, 1e-12))"
+    finite_hint = "keep its operand above 0: gc.log(gc.maximum(x, 1e-12))"
     ufunc = np.log
     onnx = "Log"
     gradient_text = ("d_out / x",)
@@ -65,7 +65,7 @@ class Log(Unary):
 class Sqrt(Unary):
     """The square root of x."""
 
-    finite_hint = "keep what it reads above 0: gc.sqrt(gc.maximum(x, 1e-12))"
+    finite_hint = "keep its operand above 0: gc.sqrt(gc.maximum(x, 1e-12))"
     ufunc = np.sqrt
     onnx = "Sqrt"
     gradient_text = ("d_out / (2 * out)",)

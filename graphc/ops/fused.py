@@ -24,6 +24,7 @@ class Fused(Op, base=True):
     """The base of ops that a pass makes from several others."""
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Raise GraphError: a pass makes these ops once all gradients are there."""
         raise b.error(
             self,
             "a fused op is not differentiated\nplace passes that fuse after 'backward'",
@@ -40,12 +41,15 @@ class AffineRelu(Fused, MatrixProduct):
     operations = 2
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the affine map."""
         return Affine().infer(ins)
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return max(x @ weight + bias, 0)."""
         return np.asarray(np.maximum(Affine().reference(ins), 0))
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
+        """Return an element of the product with its bias, after the relu."""
         return Relu().scalar([Affine().epilogue(product, ins)], "columns")
 
 
@@ -61,14 +65,17 @@ class MatMulReluGrad(Fused, MatrixProduct):
     trans_b: bool = False
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the product, which is that of `out`."""
         product = MatMul(self.trans_a, self.trans_b).infer(ins[:2])
         return ReluGrad().infer([ins[2], product])
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the product where `out` is above 0."""
         product = MatMul(self.trans_a, self.trans_b).reference(ins[:2])
         return ReluGrad().reference([ins[2], product])
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
+        """Return an element of the product where that of `out` is above 0, else 0."""
         return ReluGrad().scalar([ins[0], product], "columns")
 
 
@@ -83,14 +90,17 @@ class NormalizeDgamma(Fused, ByFeature):
     kinds = ("each", "column", "column", "each")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of a vector with a number for each feature."""
         return super().infer(ins).with_shape(ins[1].shape)
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the sum of dout * xhat over all axes but that of the features."""
         x, average, variance, dout = ins
         xhat, _ = _xhat_and_std(x, average, variance, self.eps)
         return np.asarray((dout * xhat).sum(axis=feature_axes(x.ndim)))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return the sum over the rows, which is divided by the standard deviation once."""
         x, average, variance, dout = ins
         return (dout * (x - average)).sum(axis) / call("sqrt", variance + self.eps)
 
@@ -108,6 +118,7 @@ class NormalizeDx(Fused, ByFeature):
     iterates = "elements"
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the cotangent of x by the formula."""
         x, average, variance, gamma, dout, dgamma, dbeta = ins
         xhat, std = _xhat_and_std(x, average, variance, self.eps)
         share = x.dtype.type(x.size // x.shape[1])
@@ -115,6 +126,7 @@ class NormalizeDx(Fused, ByFeature):
         return np.asarray(columns(gamma, x.ndim) / std * slope)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return an element of the cotangent from those of x and dout and its feature's numbers."""
         x, average, variance, gamma, dout, dgamma, dbeta = ins
         rows = x.builder.size("rows", x.dtype)
         std = call("sqrt", variance + self.eps)
@@ -123,12 +135,13 @@ class NormalizeDx(Fused, ByFeature):
 
 
 def _xhat_and_std(x: Array, average: Array, variance: Array, eps: float) -> tuple[Array, Array]:
+    """Return x, normalised, and the standard deviations as columns."""
     std = np.sqrt(columns(variance, x.ndim) + x.dtype.type(eps))
     return (x - columns(average, x.ndim)) / std, std
 
 
 class After(Fused):
-    """x itself, for users that must not run before `event`: a control dependency, without work.
+    """x itself, which its users may read only once `event` has run: a control dependency.
 
     It delays nodes that are recomputed.  They read other names than the original nodes, so that the
     two are not merged, and no order can place them before the event.
@@ -141,14 +154,16 @@ class After(Fused):
     operations = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of x."""
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return x."""
         return ins[0]
 
 
 def is_clone(name: str) -> bool:
-    """Return whether the name of a backward node is that of a recomputed one or its operand."""
+    """Return whether a backward node is named as a recomputed one, or as an operand of one."""
     return name.rpartition(".")[2].rstrip("_") in ("again", "late")
 
 

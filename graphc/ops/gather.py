@@ -1,4 +1,4 @@
-"""Gathers by indices into an axis, and the scatter-add that is their gradient.
+"""Gathers by indices of an axis, and the scatter-add that is their gradient.
 
 The embedding layer gathers rows of a parameter.
 """
@@ -34,7 +34,7 @@ from graphc.ops.source import Constant, constant, parameter
 __all__ = ["embedding", "gather"]
 
 
-class ByPlace(Op, base=True):
+class AxisIndexed(Op, base=True):
     """The base of ops that index one axis.
 
     Indices that are computed in the net are clipped to the range 0 to size - 1.
@@ -74,7 +74,7 @@ def entries(x: TensorType, axis: int) -> int:
 
 
 @dataclass(frozen=True)
-class Gather(ByPlace):
+class Gather(AxisIndexed):
     """The slices of x at indices of `axis`, which becomes the indices' shape."""
 
     is_exact = True
@@ -117,7 +117,7 @@ class Gather(ByPlace):
 
 
 @dataclass(frozen=True)
-class GatherGrad(ByPlace):
+class GatherGrad(AxisIndexed):
     """The scatter-add of the slices of dout into zeros of `shape`, in the order of the indices."""
 
     roles = ("indices", "dout")
@@ -129,7 +129,7 @@ class GatherGrad(ByPlace):
         indices, dout = ins
         part = Gather(self.axis).infer([dout.with_shape(self.shape), indices])
         if part != dout:
-            raise ValueError(f"dout is {dout}, what the indices name is {part}")
+            raise ValueError(f"dout is {dout}, the indices select {part}")
         return dout.with_shape(self.shape)
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -205,6 +205,7 @@ def checked(op: Op, *operands: Value, name: str | None = None) -> Value:
 
 
 def _check_bounds(op: Op, operands: Sequence[Value], position: int, limit: int) -> None:
+    """Raise GraphError if an operand is a constant with an index out of bounds."""
     source = operands[position].node.op
     if not isinstance(source, Constant):
         return
@@ -318,5 +319,6 @@ def embedding(
 
 
 def _size(role: str, given: object) -> int:
+    """Return a size from 1 up as an int; raise GraphError for anything else."""
     hint = "so many ids, each with so many numbers: gc.embedding(ids, 1000, 32)"
     return checked_whole(f"embedding: {role}", given, hint=hint)

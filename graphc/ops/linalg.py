@@ -260,7 +260,7 @@ def _flat(x: Value, last_axis: bool, name: str) -> Value:
 
 @takes(
     "gc.affine(x, 10)",
-    activation="it is a function of its own: gc.relu(gc.affine(x, 10))",
+    activation="it is a separate function: gc.relu(gc.affine(x, 10))",
     out_features="it is units",
     in_features="it is read off x: gc.affine(x, 10)",
     use_bias="it is bias",

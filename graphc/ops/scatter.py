@@ -13,7 +13,7 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, Cotangents, NoGradient
 from graphc.ir.tensor_type import Dim, TensorType, normal_axis, shape_text
 from graphc.ops.elementwise import div, mul
-from graphc.ops.gather import ByPlace, by_index, entries
+from graphc.ops.gather import AxisIndexed, by_index, entries
 from graphc.ops.reduce import broadcast_to, reduced_shape
 from graphc.ops.select import equal, where
 from graphc.ops.shape import Move, cast
@@ -25,7 +25,7 @@ Reduction = Literal["none", "add", "max", "min"]
 REDUCTIONS: tuple[Reduction, ...] = ("none", "add", "max", "min")
 
 
-class ElementsByIndex(ByPlace, base=True):
+class ElementsByIndex(AxisIndexed, base=True):
     """The base of ops whose indices have the shape of x in all but `axis`."""
 
     def check_elements(self, x: TensorType, indices: TensorType) -> None:

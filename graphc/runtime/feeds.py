@@ -21,7 +21,7 @@ from graphc.ir.tensor_type import Batch, TensorType
 from graphc.kernels.program import Program
 from graphc.kernels.traits import counts_rows
 from graphc.ops.exchange import ShardInput
-from graphc.ops.gather import ByPlace
+from graphc.ops.gather import AxisIndexed
 from graphc.ops.index_tuples import FlatIndex
 from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
 from graphc.runtime.errors import FeedErrors, accumulates
@@ -290,7 +290,7 @@ def program_check(program: Program, plan: Plan) -> FeedCheck:
 def _feed(node: Node, limit: tuple[int, Node] | None, ignored: int | None) -> Feed:
     """Return the feed that an input accepts; losses and the like have labels, not indices."""
     bound, by = limit or (None, None)
-    indexed = (by,) if by and isinstance(by.op, (ByPlace, FlatIndex)) else ()
+    indexed = (by,) if by and isinstance(by.op, (AxisIndexed, FlatIndex)) else ()
     return Feed(node, bound, indexed, ignored)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -87,6 +88,7 @@ class RowLoss(Layer, base=True):
         return f"{name}.weight"
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the reduced loss; raise ValueError if an operand does not fit."""
         if not self.operands <= len(ins) <= self.operands + 1:
             raise ValueError(f"it takes {', '.join(self.roles)}, not {len(ins)} operands")
         rows = self.infer_rows(ins[: self.operands])
@@ -96,6 +98,7 @@ class RowLoss(Layer, base=True):
         return rows if self.reduction == "none" else rows.with_shape(())
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        """Compute the loss in plain NumPy; training and inference are the same."""
         own, weights = ins[: self.operands], ins[self.operands :]
         rows = self.reference_rows(own)
         weight = weights[0] if weights else np.ones_like(rows)
@@ -110,6 +113,7 @@ class RowLoss(Layer, base=True):
         return np.asarray(total / self.reference_divisor(counting).astype(rows.dtype))
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        """Build the rows' losses, their weighting and their reduction."""
         own, weights = ins[: self.operands], ins[self.operands :]
         alone = self.reduction == "none"
         rows = self.rows(b, own, name if alone and not weights else f"{name}.rows")
@@ -141,21 +145,21 @@ def apply_loss(
 
 _EXAMPLES = {"x": "(gc.N, 3)", "t": "(gc.N, 3)", "y": 'gc.N, dtype="int64"', "sign": "gc.N"}
 """Inputs that examples in docstrings read, by name."""
+_PARAMETERS = {
+    "weight": "A number for each row, which its loss is multiplied with.",
+    "reduction": '"mean" divides the sum of the losses by their number, or by the sum of their '
+    'weights; "sum" is that sum; "none" leaves a loss for each row.',
+    "name": "The name of the node.",
+}
 _SECTIONS = """
 Parameters
-----------{own}
-weight
-    A number for each row, which its loss is multiplied with.
-reduction
-    "mean" divides the sum of all rows' losses by their number, or by the sum of their weights;
-    "sum" is that sum; "none" leaves a loss for each row.
-name
-    The name of the node.
+----------
+{parameters}
 
 Returns
 -------
 Value
-    A scalar, or with "none" the losses (N,).
+    A scalar, or with "none" the losses of the rows.
 
 Raises
 ------
@@ -174,12 +178,20 @@ Examples
 def loss_function(*example: str, **parameters: str) -> Callable[[F], F]:
     """Return a decorator that adds sections to the docstring of a loss.
 
-    `parameters` describes its own parameters, which come before the weight; `example` names the
-    inputs for an example.
+    `parameters` describes the parameters that not all losses have; `example` names the inputs for
+    an example.
     """
-    own = "".join(f"\n{name}\n    {text}" for name, text in parameters.items())
+    texts = _PARAMETERS | parameters
     inputs = "\n".join(f'>>> {name} = net.input("{name}", {_EXAMPLES[name]})' for name in example)
-    return with_sections(_SECTIONS, own=own, inputs=inputs, operands=", ".join(example))
+
+    def decorate(function: F) -> F:
+        names = signature(function).parameters
+        listed = "\n".join(f"{name}\n    {texts[name]}" for name in names)
+        operands = ", ".join(example)
+        add = with_sections(_SECTIONS, parameters=listed, inputs=inputs, operands=operands)
+        return add(function)
+
+    return decorate
 
 
 def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
@@ -220,6 +232,7 @@ class ElementLoss(RowLoss, base=True):
         raise NotImplementedError
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type (N,); raise ValueError unless both operands have one type."""
         a, b = ins
         if a != b or not a.is_float or a.rank < 1:
             first, second, _ = self.roles
@@ -230,10 +243,12 @@ class ElementLoss(RowLoss, base=True):
         return a.with_shape(a.shape[:1])
 
     def reference_rows(self, ins: Sequence[Array]) -> Array:
+        """Compute the mean over each row's elements in plain NumPy."""
         each = self.reference_each(*ins)
         return np.asarray(each.mean(axis=tuple(range(1, each.ndim))))
 
     def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
+        """Return the mean over each row's elements."""
         prediction, target = ins
         if prediction.type.rank == 1:
             return self.each(prediction, target, name, name)
@@ -252,11 +267,12 @@ class OfErrors(Protocol):
         weight: Value | None = None,
         reduction: str = "mean",
         name: str | None = None,
-    ) -> Value: ...
+    ) -> Value:
+        """Return the loss, as a node of that name."""
 
 
 def of_errors(kind: type[ElementLoss]) -> OfErrors:
-    """Return the function that applies such a loss, if it has no options of its own."""
+    """Return the function that applies a loss of elements without options."""
 
     def function(
         prediction: Value,

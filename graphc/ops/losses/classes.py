@@ -27,6 +27,13 @@ from graphc.ops.source import constant
 __all__ = ["hinge_loss", "nll_loss", "softmax_loss", "svm_loss"]
 
 
+_BY_CLASS = {
+    "class_weight": "A number for each class, which the losses of its labels are multiplied with.",
+    "ignore": "The label of rows to leave out; it need not be a class.",
+}
+"""The descriptions of the options that losses of labels share."""
+
+
 @dataclass(frozen=True)
 class NllLoss(RowLoss):
     """-l_y of each row of log-probabilities l; 0 where the label y is ignored.
@@ -72,16 +79,20 @@ class NllLoss(RowLoss):
         return self._kept_of(ins[0])
 
     def _kept(self, labels: Value, dtype: str, name: str | None = None) -> Value:
+        """Return 1 for rows whose label counts, 0 for those whose label is ignored."""
         assert self.ignore is not None
         return cast(not_equal(labels, self.ignore), dtype, name=name)
 
     def _kept_of(self, labels: Array) -> Array:
+        """Compute `_kept` in plain NumPy."""
         return np.asarray(np.ones(labels.shape) if self.ignore is None else labels != self.ignore)
 
     def _hit(self, classes: Any) -> LabelHit:
+        """Return the op that marks each row's label."""
         return LabelHit(classes, self.ignore)
 
     def _hit_of(self, b: Builder, logs: Value, labels: Value, name: str) -> Value:
+        """Return a mask of the rows and classes, true at each row's label."""
         return b.apply(self._hit(logs.shape[1]), labels, name=f"{name}.hit")
 
 
@@ -122,6 +133,13 @@ class WeightedNllLoss(NllLoss):
         return np.asarray(np.where(hit, class_weight, 0).sum(axis=1))
 
 
+@loss_function(
+    "x",
+    "y",
+    log_probs="Logarithms of probabilities: floats (N, C) or (N, C, d1, ...).",
+    labels="Class numbers (N,) or (N, d1, ...).",
+    **_BY_CLASS,
+)
 def nll_loss(
     log_probs: Value,
     labels: Value,
@@ -134,36 +152,7 @@ def nll_loss(
 ) -> Value:
     """Return the negative log-likelihood of labels: -log_probs at the label.
 
-    Parameters
-    ----------
-    log_probs
-        Logarithms of probabilities (N, C) or (N, C, d1, ...), such as those of `log_softmax`.
-    labels
-        Class numbers (N,) or (N, d1, ...).
-    weight, reduction, name
-        As of `softmax_loss`.
-    class_weight
-        A number for each class, which the losses of its labels are multiplied with; "mean" divides
-        by the sum of weight * class_weight[label].
-    ignore
-        The label of places to leave out; it need not be a class.
-
-    Returns
-    -------
-    Value
-        A scalar, or with "none" a loss for each label.
-
-    Raises
-    ------
-    GraphError
-        If operands do not fit each other, or an option is out of range.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> logs, y = net.input("logs", (gc.N, 10)), net.input("y", (gc.N,), dtype="int64")
-    >>> gc.nll_loss(logs, y, ignore=-1)
-    <nll_loss_1: float32[]>
+    With weights of classes "mean" divides by the sum of weight * class_weight[label].
     """
     b = as_value("nll_loss", log_probs).builder
     as_value("nll_loss", labels)
@@ -239,6 +228,15 @@ class SoftmaxLoss(RowLoss):
         return add(sharp, mul(more, self.label_smoothing), name=name)
 
 
+@loss_function(
+    "x",
+    "y",
+    scores="Floats (N, C) or (N, C, d1, ...).",
+    labels="Class numbers (N,) or (N, d1, ...), or probabilities of the scores' shape.",
+    label_smoothing="The share, from 0 to 1, of each target that is spread evenly over all classes "
+    "(Szegedy et al. 2016, arXiv:1512.00567).",
+    **_BY_CLASS,
+)
 def softmax_loss(
     scores: Value,
     labels: Value,
@@ -253,42 +251,6 @@ def softmax_loss(
     """Return the cross-entropy of the softmax of scores: `log_softmax` and `nll_loss` in one.
 
     It is exact for any finite scores.
-
-    Parameters
-    ----------
-    scores
-        Floats (N, C) or (N, C, d1, ...).
-    labels
-        Class numbers (N,) or (N, d1, ...), or probabilities of the scores' shape.
-    weight
-        A number for each label, which its loss is multiplied with.
-    reduction
-        "mean" divides the sum of all losses by their number, or by the sum of their weights; "sum"
-        is that sum; "none" leaves a loss for each label.
-    label_smoothing
-        The share, from 0 to 1, of each target that is spread evenly over all classes (Szegedy et
-        al. 2016, arXiv:1512.00567).
-    class_weight, ignore
-        As of `nll_loss`.
-    name
-        The name of the layer.
-
-    Returns
-    -------
-    Value
-        A scalar, or with "none" a loss for each label.
-
-    Raises
-    ------
-    GraphError
-        If operands do not fit each other, or an option is out of range.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> scores, y = net.input("scores", (gc.N, 10)), net.input("y", (gc.N,), dtype="int64")
-    >>> gc.softmax_loss(scores, y, label_smoothing=0.1)
-    <softmax_loss_1: float32[]>
     """
     b = as_value("softmax_loss", scores).builder
     as_value("softmax_loss", labels)

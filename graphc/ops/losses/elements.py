@@ -109,7 +109,7 @@ def huber_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return half the squared error up to `delta`, and what grows as the error does beyond.
+    """Return the Huber loss: half the squared error up to `delta`, linear beyond.
 
     P. J. Huber, "Robust estimation of a location parameter", 1964 (doi:10.1214/aoms/1177703732).
     PyTorch's smooth_l1_loss is this divided by `delta`, which it calls beta.

@@ -115,6 +115,7 @@ class SoftmaxRowsGrad(LabelledGrad):
 
 
 def _margins(scores: Array, labels: Array) -> Array:
+    """Return max(0, s - s_y + 1), and 0 at the label itself."""
     rows = np.arange(len(labels))
     margins = np.maximum(scores - scores[rows, labels][:, None] + 1, 0)
     margins[rows, labels] = 0

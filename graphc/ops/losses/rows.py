@@ -65,6 +65,7 @@ def cosine_similarity(
 
 
 def _cosine(a: Value, b: Value, axis: int, eps: float, node: str) -> Value:
+    """Return the cosine of a and b along an axis."""
     product = sum_(mul(a, b), axis, name=f"{node}.product")
     norm_a, norm_b = _norm(a, axis, eps, f"{node}.norm_a"), _norm(b, axis, eps, f"{node}.norm_b")
     return div(product, mul(norm_a, norm_b), name=node)

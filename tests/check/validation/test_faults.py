@@ -162,7 +162,7 @@ FAULTS = (
     Fault("an image is padded along the axis that it was", images, f"{CHANNELS}:_on_image",
           "tuple(op.pads[axis] for axis in _last_axes(rank))", "op.pads", "verify: "),
     Fault("channels are last, and weights are not turned", images,
-          "graphc.ops.conv_layer:_kernel_first", "(*range(2, weight.type.rank), 1, 0)",
+          "graphc.ops.conv_layer:_space_first", "(*range(2, weight.type.rank), 1, 0)",
           "(*range(2, weight.type.rank), 0, 1)", "specialize: output"),
     Fault("the bias is left out", images, "graphc.ops.conv_layer:ConvolutionLayer.finished",
           "add(pixels(y), ins[2],", "add(pixels(y), 0.0,", "specialize: output"),

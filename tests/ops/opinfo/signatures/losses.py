@@ -1,8 +1,8 @@
 """PyTorch's losses, by graphc.
 
 A loss of graphc is of rows (N, ...): its "mean" is a mean of means, its "sum" is the sum of
-the rows' own means, and its "none" gives one number a row.  What PyTorch counts each element for is
-therefore told as rows of one element.
+the rows' own means, and its "none" gives one number a row.  To count each element as PyTorch does,
+they become rows of one element.
 """
 
 from __future__ import annotations
