@@ -110,6 +110,7 @@ class Pooling(Op, base=True):
 
 
 def _check_y(y: TensorType, wanted: TensorType, role: str, x: TensorType) -> None:
+    """Raise ValueError unless an operand has the type that the pool of x has."""
     if y != wanted:
         raise ValueError(f"{role} is {y}, the pool of {x} gives {wanted}")
 
@@ -130,7 +131,7 @@ class Pool(Pooling, base=True):
 
 @dataclass(frozen=True)
 class PoolGrad(Pooling, base=True):
-    """The base of cotangents of x, of `shape`: pixels sum the shares that windows pass back.
+    """The base of cotangents of x, of `shape`: a pixel sums the shares of its windows.
 
     The last operand is the cotangent of y; an index for each window may be the first.
     """
@@ -159,7 +160,7 @@ class PoolGrad(Pooling, base=True):
         return dx
 
     def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
-        """Return the sum of the shares that all windows of a pixel pass back to it."""
+        """Return the sum of a pixel's shares of all windows that contain it."""
         *_, y, x = shapes
         if self.tiles(y[1:-1], x[1:-1]):
             return self.share_at(self.tile_map(y), None, b, read)
@@ -167,11 +168,11 @@ class PoolGrad(Pooling, base=True):
         return reduce(lambda a, x: a + x, parts)
 
     def share(self, ins: Sequence[Array], number: int) -> Array:
-        """Return the share of each window for its pixel at offset `number`."""
+        """Return the share that each window gives to its pixel at offset `number`."""
         return ins[-1]
 
     def share_at(self, at: AccessMap, number: int | None, b: BodyBuilder, read: Read) -> Expr:
-        """Return the share of a window for its pixel at an offset; None: the offset in a tile."""
+        """Return the share of one window for its pixel at an offset; None: the offset in a tile."""
         return read(0, at)
 
 

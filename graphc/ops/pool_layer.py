@@ -28,7 +28,7 @@ from graphc.ops.shape import (
     last_array,
 )
 from graphc.ops.source import constant
-from graphc.ops.window import Sizes, covering, misses, pads, pixels_inside, sizes
+from graphc.ops.window import Sizes, covering_pads, has_empty_window, pads, pixels_inside, sizes
 
 __all__ = ["avg_pool", "global_avg_pool", "global_max_pool", "max_pool"]
 
@@ -68,7 +68,9 @@ class PoolLayer(Layer, base=True):
             raise ValueError(f"an image of {shape_text(space)} pixels has no fixed size")
         around = self.padding
         if self.ceil:
-            around = covering(fixed(space), self.kernel, self.stride, self.dilation, self.padding)
+            around = covering_pads(
+                fixed(space), self.kernel, self.stride, self.dilation, self.padding
+            )
         return Pad(((0, 0), *around, (0, 0)), self.outside)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -77,7 +79,9 @@ class PoolLayer(Layer, base=True):
             raise ValueError(f"x is {x}, {self.name} takes floats of shape (n, channels, *space)")
         y = first(self.pool().infer([self.pad(x.shape[2:]).infer([last(x)])]))
         for i, out in enumerate(fixed(y.shape[2:])):
-            if misses(out, *self._window_along(i), self._inside(i, x.shape[2:], padding=False)):
+            if has_empty_window(
+                out, *self._window_along(i), self._inside(i, x.shape[2:], padding=False)
+            ):
                 raise ValueError(
                     f"padding {self.padding} leaves a window without a pixel\n"
                     "the padding must be less than the window"
@@ -85,6 +89,7 @@ class PoolLayer(Layer, base=True):
         return y
 
     def _window_along(self, i: int) -> tuple[int, int, int]:
+        """Return size, stride and dilation of the window in one dimension."""
         return self.kernel[i], self.stride[i], self.dilation[i]
 
     def _inside(self, i: int, space: Shape, padding: bool) -> range:
@@ -350,6 +355,7 @@ def global_max_pool(x: Value, *, name: str | None = None) -> Value:
 def _arguments(
     op: str, x: Value, kernel: Any, stride: Any, padding: Any, dilation: Any
 ) -> tuple[Sizes, Sizes, Pads, Sizes]:
+    """Return kernel, stride, padding and dilation in each dimension, checked."""
     rank = dimensions_of(op, x)
     window = sizes(op, "kernel", kernel, rank)
     steps = window if stride is None else sizes(op, "stride", stride, rank)

@@ -86,9 +86,9 @@ class Reduction(Op, base=True):
         return self._lead(ins[0].shape) or 1
 
     def _lead(self, shape: Shape) -> int | None:
-        """Return the number of leading axes that are the rows of a matrix, reduced over one axis.
+        """Return the number of leading axes that form the rows of a matrix, or None.
 
-        Return None if there is no such matrix.
+        The matrix is reduced over its rows or over its columns.
         """
         for lead in leads(shape):
             if self.axes in (tuple(range(lead)), tuple(range(lead, len(shape)))):

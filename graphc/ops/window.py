@@ -67,7 +67,7 @@ def windows(
         yield offset, (slice(None), *cuts)
 
 
-def covering(
+def covering_pads(
     space: Sizes,
     kernel: Sizes,
     stride: Sizes,
@@ -88,7 +88,7 @@ def covering(
     return tuple(pairs)
 
 
-def misses(count: int, kernel: int, stride: int, dilation: int, inside: range) -> bool:
+def has_empty_window(count: int, kernel: int, stride: int, dilation: int, inside: range) -> bool:
     """Return whether one of `count` windows has no pixel inside.
 
     Raise ValueError for more than MOST_PLACES windows if the dilation exceeds the inside.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphc.ops.window import misses, pixels_inside
+from graphc.ops.window import has_empty_window, pixels_inside
 
 
 @given(
@@ -26,12 +26,12 @@ def test_pixels_are_counted(
     ]
     assert pixels_inside(count, kernel, stride, dilation, inside).tolist() == found
     if count:
-        assert misses(count, kernel, stride, dilation, inside) == (0 in found)
+        assert has_empty_window(count, kernel, stride, dilation, inside) == (0 in found)
 
 
 def test_no_window_is_too_large() -> None:
     huge = 2**40
-    assert not misses(huge, huge, 1, 1, range(huge - 1, huge + 3))
-    assert misses(huge + 4, huge, 1, 1, range(huge - 1, huge + 3))
+    assert not has_empty_window(huge, huge, 1, 1, range(huge - 1, huge + 3))
+    assert has_empty_window(huge + 4, huge, 1, 1, range(huge - 1, huge + 3))
     with pytest.raises(ValueError, match="too many"):
-        misses(huge, 2, 1, huge, range(4))
+        has_empty_window(huge, 2, 1, huge, range(4))

@@ -210,7 +210,7 @@ class Update:
         return {f"{self.name}.{name}": value for name, value in slots.items()} | {self.name: p}
 
 
-def mixed(old: Array, new: Array, keep: float) -> Array:
+def running_mean(old: Array, new: Array, keep: float) -> Array:
     """Return the next running mean, which keeps that share of the old one."""
     return keep * old + (1 - keep) * new
 
@@ -289,6 +289,7 @@ class Optimizer(Checked):
                 self._number(each.name, **each.metadata)
 
     def _check_groups(self) -> None:
+        """Store the groups as a tuple; raise GraphError for anything else."""
         given: object = (self.groups,) if isinstance(self.groups, Group) else self.groups
         if not isinstance(given, Sequence) or not all(isinstance(one, Group) for one in given):
             hint = 'groups=[gc.Group("head.*", lr=1.0)]'

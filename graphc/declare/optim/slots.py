@@ -83,7 +83,7 @@ def count_average(b: Builder) -> None:
     b.update(count, add(count, 1, name=next_name(count)))
 
 
-def bounded(b: Builder, gradients: Mapping[str, Value], most: float) -> dict[str, Value]:
+def clipped_by_value(b: Builder, gradients: Mapping[str, Value], most: float) -> dict[str, Value]:
     """Clip each number of the gradients to the range -most to most."""
     return {
         name: clip(gradient, -most, most, name=b.unique(f"{name}.bounded"))
@@ -91,7 +91,7 @@ def bounded(b: Builder, gradients: Mapping[str, Value], most: float) -> dict[str
     }
 
 
-def clipped(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[str, Value]:
+def clipped_by_norm(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[str, Value]:
     """Scale the gradients by min(1, limit/norm), with the norm over all of them together.
 
     Squares are summed in float64, because squares of float32 overflow and underflow;
@@ -164,6 +164,7 @@ def without_own_states(graph: Graph, optimizer: Optimizer) -> Graph:
 
 
 def _renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
+    """Return the graph with some of its nodes renamed."""
     if not names:
         return graph
 
