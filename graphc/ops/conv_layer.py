@@ -256,8 +256,8 @@ def _pads(space: Shape, filter_size: Shape, steps: tuple[Sizes, Sizes], padding:
         return pads("conv", padding, len(space))
     if padding != SAME:
         raise GraphError(
-            f"conv: padding is {padding!r}, in words it can only be 'same'",
-            hint="what other libraries call 'valid' is padding=0",
+            f"conv: padding is {padding!r}, as text it can only be 'same'",
+            hint="for what other libraries call 'valid', write padding=0",
         )
     window = tuple(size for size in filter_size if isinstance(size, int))
     return same_pads("conv", space, window, *steps)

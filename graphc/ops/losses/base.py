@@ -137,7 +137,7 @@ def apply_loss(
     loss: RowLoss, *operands: Value, weight: Value | None = None, name: str | None = None
 ) -> Value:
     """Apply a loss to its operands; raise GraphError for a reduction that does not exist."""
-    hint = "'none' gives one loss a row, to be weighted or masked"
+    hint = "'none' returns one loss per row, which you can weight or mask"
     check_choice(f"{loss.name}: reduction", loss.reduction, REDUCTIONS, hint=hint)
     weights = () if weight is None else (weight,)
     return apply(loss, *operands, *weights, name=name)
@@ -238,7 +238,7 @@ class ElementLoss(RowLoss, base=True):
             first, second, _ = self.roles
             raise ValueError(
                 f"{first} is {a}, {second} is {b}; they must be equal\n"
-                "a silent broadcast would compare every row with every other"
+                "broadcasting would compare every row with every other"
             )
         return a.with_shape(a.shape[:1])
 
