@@ -25,7 +25,7 @@ def select_outputs(graph: Graph, losses: Names, outputs: Names) -> Graph:
 
 
 def select_wrt(graph: Graph, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names to differentiate by, and those of them that `wrt` gives without patterns."""
+    """Return the names to differentiate by, and the ones that `wrt` gives without patterns."""
     parameters = [node.name for node in graph if node.op.is_parameter]
     if wrt is None:
         if parameters:
@@ -54,7 +54,7 @@ def _check_some_loss(graph: Graph, names: Sequence[str]) -> None:
     losses = [graph[graph.outputs[loss]] for loss in graph.losses]
     if losses and graph.upstream(node.name for node in losses).isdisjoint(names):
         raise GraphError(
-            f"no loss depends on what wrt names: {first_of(names) or 'none'}",
+            f"no loss depends on the values of wrt: {first_of(names) or 'none'}",
             operands=[node.described("loss") for node in losses],
             hint="choose losses= and wrt= that belong together",
         )

@@ -152,7 +152,7 @@ def _check_updates(op: Op, x: Value, updates: Value, shape: Shape) -> None:
 
 
 def _axes(op: Op, x: Value, indices: Value, batch_dims: int) -> tuple[int, int]:
-    """Return how many axes are common, and how many are indexed."""
+    """Return the numbers of common and of indexed axes."""
     shared, k = plain(batch_dims), indices.shape[-1] if indices.type.rank else None
     if not isinstance(k, int) or not 1 <= k <= x.type.rank - shared:
         message = f"x is {x.type}, indices are {indices.type}: their last axis indexes x's first"

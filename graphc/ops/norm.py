@@ -64,7 +64,7 @@ class BatchNorm(Layer):
     frozen: bool = False
 
     def by_batch(self, train: bool) -> bool:
-        """Return whether the statistics are those of the batch."""
+        """Return whether to normalise by the statistics of the batch."""
         return train and not self.frozen
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -353,7 +353,7 @@ _STARTS: dict[str, tuple[Callable[..., Op], object]] = {
     "running_mean": (State, 0.0),
     "running_var": (State, 1.0),
 }
-"""The operands of normalisations besides x, and what they start at."""
+"""The further operands of normalisations: the kind and the start of each."""
 
 
 def with_vectors(

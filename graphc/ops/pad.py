@@ -118,8 +118,8 @@ def pad(
     value
         The number that fills the padding in mode "constant".
     mode
-        What fills the padding: "constant" `value`; "edge" the outermost entry; "reflect" the entry
-        as far inside, the outermost left out; "wrap" the entry at the other end.
+        The source of the padding: "constant" `value`; "edge" the outermost entry; "reflect" the
+        entry as far inside, the outermost left out; "wrap" the entry at the other end.
     name
         The name of the node.
 

@@ -43,7 +43,7 @@ def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool = False) -
 
 
 def below_largest(x: Array, axes: tuple[int, ...]) -> Array:
-    """Return how far each slice's other numbers are below its largest; finite distances only."""
+    """Return the finite distances between each slice's largest number and its others."""
     last = np.moveaxis(x, axes, range(-len(axes), 0))
     lead = last.shape[: x.ndim - len(axes)]
     ordered = np.sort(last.reshape(*lead, x.size // max(prod(lead), 1)), axis=-1)
@@ -86,7 +86,7 @@ class Reduction(Op, base=True):
         return self._lead(ins[0].shape) or 1
 
     def _lead(self, shape: Shape) -> int | None:
-        """Return how many leading axes are the rows of a matrix that is reduced over one axis.
+        """Return the number of leading axes that are the rows of a matrix, reduced over one axis.
 
         Return None if there is no such matrix.
         """

@@ -50,24 +50,17 @@ def resize(
     With s the scale, entry i of the result lies at (i + 0.5) / s - 0.5 of x ("half_pixel"), at
     i / s ("asymmetric"), or so that the first and the last entries of both meet ("align_corners").
     Beyond the edges of x its edge entries are used.  PyTorch's "nearest" is "asymmetric" with
-    "floor".  The cubic filter is that of Keys 1981 (doi:10.1109/TASSP.1981.1163711) with a slope
-    of -0.75.
+    "floor"; the cubic filter is that of Keys 1981 (doi:10.1109/TASSP.1981.1163711).
 
     Parameters
     ----------
     x
         A value.
-    sizes, scales
-        The new size of each axis, or its factor: one of the two.
-    axes
-        The axes to resize; by default the last ones.
-    mode
-        "nearest", "linear" or "cubic".
-    places
-        Where entries lie in x: "half_pixel", "align_corners" or "asymmetric".
-    rounding
-        How "nearest" rounds: "round_prefer_floor" and "round_prefer_ceil" to the nearest entry, at
-        a half down or up; "floor" and "ceil" always down or up.
+    sizes, scales, axes
+        The new size of each axis, or its factor; and these axes, by default the last.
+    mode, places, rounding
+        "nearest", "linear" or "cubic"; "half_pixel", "align_corners" or "asymmetric"; for "nearest"
+        "round_prefer_floor", "round_prefer_ceil", "floor" or "ceil".
     name
         The name of the node.
 
@@ -79,7 +72,7 @@ def resize(
     Raises
     ------
     GraphError
-        If an axis is the batch's, a new size is not a whole number from 1 up, or a word is unknown.
+        If an axis is the batch's, a size is not a whole number from 1 up, or a word is unknown.
 
     Examples
     --------
@@ -98,7 +91,7 @@ def resize(
         for i, axis in enumerate(axis_of):
             scale = new[i] / old[i] if scales is None else float(scales[i])
             at = _places(old[i], new[i], scale, places)
-            x = _along(x, axis, at, mode, rounding)
+            x = _interpolated(x, axis, at, mode, rounding)
         return reshape(x, x.shape, name=name)  # only names the result
 
 
@@ -126,7 +119,7 @@ def _places(old: int, new: int, scale: float, places: Places) -> Array:
     return np.asarray(numbers * ((old - 1) / (new - 1) if new > 1 else 0.0))
 
 
-def _along(x: Value, axis: int, at: Array, mode: Mode, rounding: Rounding) -> Value:
+def _interpolated(x: Value, axis: int, at: Array, mode: Mode, rounding: Rounding) -> Value:
     (size,) = fixed_sizes(Gather(), x, axis)
     if mode == "nearest":
         return _taken(x, axis, _rounded(at, rounding).clip(0, size - 1).astype(np.int64))

@@ -271,5 +271,5 @@ def scatter_elements(
 
 def check_reduction(function: str, reduction: str) -> None:
     """Raise GraphError unless there is a reduction of that name."""
-    hint = "'none' writes, 'add' adds to what is there"
+    hint = "'none' replaces elements, 'add' adds to them"
     check_choice(f"{function}: reduction", reduction, REDUCTIONS, hint=hint)

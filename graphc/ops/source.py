@@ -16,7 +16,7 @@ from graphc.ir.op import Array, Op, Source
 from graphc.ir.tensor_type import Shape, TensorType
 
 ANY_ORDER = FromArray, Zeros, initial.Ones, initial.Constant, initial.Normal, initial.Uniform
-"""The initializers that do not ask which axis is a weight's output."""
+"""The initializers that do not depend on the axis of a weight's outputs."""
 
 
 class TypedSource(Source, base=True):
@@ -26,6 +26,7 @@ class TypedSource(Source, base=True):
     dtype: str
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type that the attributes say."""
         return TensorType(self.shape, self.dtype)
 
 
@@ -76,6 +77,7 @@ class Constant(TypedSource):
     """The name of the parameter or state frozen into it; such constants are never merged."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the array."""
         return self.array()
 
     def array(self) -> Array:

@@ -379,7 +379,7 @@ def text_for_an_output() -> None:
     """
     parameter 'w': its shape has the batch dimension, (N, 3)
       at {here}
-      hint: a parameter is the same for all rows; what has rows is an input
+      hint: a parameter is the same for all rows; declare an array with rows as an input
     """
 )
 def a_parameter_with_rows() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphc.ops.window import met, misses
+from graphc.ops.window import misses, pixels_inside
 
 
 @given(
@@ -24,7 +24,7 @@ def test_pixels_are_counted(
     found = [
         sum(at * stride + k * dilation in inside for k in range(kernel)) for at in range(count)
     ]
-    assert met(count, kernel, stride, dilation, inside).tolist() == found
+    assert pixels_inside(count, kernel, stride, dilation, inside).tolist() == found
     if count:
         assert misses(count, kernel, stride, dilation, inside) == (0 in found)
 

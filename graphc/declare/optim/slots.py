@@ -94,7 +94,7 @@ def bounded(b: Builder, gradients: Mapping[str, Value], most: float) -> dict[str
 def clipped(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[str, Value]:
     """Scale the gradients by min(1, limit/norm), with the norm over all of them together.
 
-    Squares are summed in float64, where those of float32 neither overflow nor underflow;
+    Squares are summed in float64, because squares of float32 overflow and underflow;
     gradients of float64 are divided by the largest number first.
     """
     scaled = gradients
