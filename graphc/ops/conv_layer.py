@@ -285,16 +285,12 @@ def conv_transpose(
         Filters (c, o / groups, *kernel).
     b
         A number (o,) to add to each channel of the result.
-    stride, dilation
-        A whole number, or one for each dimension of space.
+    stride, dilation, groups, name
+        As of `conv`.
     padding
         The pixels to cut off: a whole number, one for each dimension, or pairs (before, after).
     output_padding
         The pixels to add at the end of each dimension: a whole number, or one for each.
-    groups
-        The number of parts of the channels; each is convolved by itself.
-    name
-        The name of the layer.
 
     Returns
     -------
