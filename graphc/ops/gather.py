@@ -320,7 +320,5 @@ def embedding(
 
 def _size(role: str, given: object) -> int:
     """Return a size from 1 up as an int; raise GraphError for anything else."""
-    hint = (
-        "count is the number of ids, width that of the numbers of each: gc.embedding(ids, 1000, 32)"
-    )
+    hint = "count rows of width numbers each: gc.embedding(ids, 1000, 32)"
     return checked_whole(f"embedding: {role}", given, hint=hint)

@@ -23,11 +23,10 @@ REDUCTIONS = ("mean", "sum", "none")
 
 @dataclass(frozen=True)
 class RowLoss(Layer, base=True):
-    """A loss with one number a row, weighted and reduced.
+    """The base of losses with one number per row, which are weighted and reduced.
 
-    mean: the mean over the rows, weighted by `weight` (sum(weight * rows) / sum(weight));
-    sum: sum(weight * rows); none: weight * rows.  If rows have counts other than 1, the mean is
-    sum(weight * rows) / sum(weight * counts).
+    "mean" is sum(weight * rows) / sum(weight * counts), where most losses count each row as 1;
+    "sum" is sum(weight * rows), and "none" weight * rows.
     """
 
     roles: ClassVar[tuple[str, ...]] = ("scores", "labels", "weight")
@@ -48,9 +47,9 @@ class RowLoss(Layer, base=True):
         raise NotImplementedError
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return the type of the rows' losses; raise ValueError if the operands do not fit.
+        """Return the type of the rows' losses, here of scores and labels.
 
-        This is for scores and labels.
+        Raise ValueError if the operands do not fit.
         """
         return check_scores(ins, self.name)
 
