@@ -132,7 +132,7 @@ def the_pool_size() -> None:
     conv: x is float32[N, 8, 8], conv2d takes floats of shape (N, channels, height, width)
       x  image float32[N, 8, 8]  declared at {image}
       at {here}
-      hint: images of one channel have a dimension for it: gc.unsqueeze(x, 1)
+      hint: add a dimension for the one channel: gc.unsqueeze(x, 1)
     """
 )
 def images_without_channels() -> None:
