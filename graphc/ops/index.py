@@ -253,7 +253,7 @@ def _index_of(op: Argmax | Argmin, x: Value, keepdims: bool, last: bool, name: s
 def one_hot(
     indices: Value, depth: int, *, dtype: str | None = None, name: str | None = None
 ) -> Value:
-    """Return a new last axis with 1 at each index and 0 elsewhere.
+    """Return a new last axis with 1 at each index and 0 at all others.
 
     Parameters
     ----------

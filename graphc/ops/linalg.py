@@ -278,7 +278,7 @@ def affine(
 ) -> Value:
     """Return x @ weight + bias: a dense layer.
 
-    x (N, d1, ..., dk) is flattened to (N, D).  `<node>.weight` is (D, units), `<node>.bias`
+    x (N, d1, ..., dk) is flattened to (N, D); `<node>.weight` is (D, units), `<node>.bias`
     (units,).
 
     Parameters
@@ -286,16 +286,13 @@ def affine(
     x
         Floats with an axis of features.
     units
-        The number of features of the result; read off `weight` if that is given.
-    weight
-        An existing weight to share, in place of a new parameter.
-    bias
-        Whether to add a bias, or an existing bias to share.
+        The number of features of the result.
+    weight, bias
+        Existing parameters to share.  `bias=False` leaves the bias out.
     axis
-        -1 to map the last axis and to keep the others; by default samples are flattened.
+        -1 to map the last axis and to keep the others.
     init
-        The start of the weight: an initializer, its name, a number or an array; see `gc.He`.  The
-        bias starts at 0.
+        The start of the weight; see `gc.He`.  The bias starts at 0.
     name
         The name of the node, and the start of the names of its parameters.
 
@@ -311,12 +308,8 @@ def affine(
 
     Examples
     --------
-    >>> net = gc.Net("example")
-    >>> x = net.input("x", (gc.N, 4))
-    >>> gc.affine(x, 10, name="scores").shape
+    >>> gc.affine(gc.Net().input("x", (gc.N, 4)), 10).shape
     (N, 10)
-    >>> net["scores.weight"].shape
-    (4, 10)
     """
     b = as_value("affine", x).builder
     layer = AffineLayer(last_axis=_last_axis(x, axis))

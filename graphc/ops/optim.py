@@ -28,7 +28,7 @@ class UpdateOp(Op, base=True):
     arrays: ClassVar[int]
     """The number of operands, from the front, that have the type of the result."""
     counted: ClassVar[bool] = False
-    """Whether the last operand is the counter of updates."""
+    """True if the last operand is the counter of updates."""
 
     @property
     def operands(self) -> int:
@@ -36,6 +36,7 @@ class UpdateOp(Op, base=True):
         return len(self.roles)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the first operand; raise ValueError unless the others go with it."""
         roles, first = self.roles[: self.operands], ins[0]
         if len(ins) != len(roles):
             raise ValueError(f"it takes {', '.join(roles)}, not {len(ins)} operands")
@@ -51,6 +52,7 @@ class UpdateOp(Op, base=True):
         return first
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        """Return that each element is computed by itself."""
         return "elements"
 
     def next(self, ins: Sequence[Any]) -> Any:
@@ -58,9 +60,11 @@ class UpdateOp(Op, base=True):
         raise NotImplementedError(f"op {self.name} has no formula")
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the next value of arrays."""
         return np.asarray(self.next(ins))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return the next value of one element."""
         result: Expr = self.next(ins)
         return result
 
@@ -93,6 +97,7 @@ class Momentum(SlotOp):
     decay: float = 0.0
 
     def next(self, ins: Sequence[Any]) -> Any:
+        """Return mu*v + g."""
         v, g, *p = ins
         return self.mu * v + _decayed(self.decay, g, p)
 
@@ -107,6 +112,7 @@ class SgdStep(UpdateOp):
     decay: float = 0.0
 
     def next(self, ins: Sequence[Any]) -> Any:
+        """Return p - rate*g."""
         p, g, rate = ins
         return p - rate * _decayed(self.decay, g, [p])
 
@@ -126,11 +132,13 @@ class NesterovStep(UpdateOp):
     decay: float = 0.0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the parameter; raise ValueError unless mu is above 0."""
         if not self.mu > 0:
             raise ValueError(f"mu is {self.mu}, it must be above 0")
         return super().infer(ins)
 
     def next(self, ins: Sequence[Any]) -> Any:
+        """Return p - rate*(g + mu*v)."""
         p, v, g, rate = ins
         return p - rate * (_decayed(self.decay, g, [p]) + self.mu * v)
 
@@ -146,6 +154,7 @@ class AdamMean(SlotOp):
     decay: float = 0.0
 
     def next(self, ins: Sequence[Any]) -> Any:
+        """Return beta1*m + (1 - beta1)*g."""
         m, g, *p = ins
         return self.beta1 * m + (1 - self.beta1) * _decayed(self.decay, g, p)
 
@@ -161,6 +170,7 @@ class AdamSquare(SlotOp):
     decay: float = 0.0
 
     def next(self, ins: Sequence[Any]) -> Any:
+        """Return beta2*s + (1 - beta2)*g*g."""
         s, g, *p = ins
         g = _decayed(self.decay, g, p)
         return self.beta2 * s + (1 - self.beta2) * (g * g)
@@ -186,6 +196,7 @@ class AdamStep(UpdateOp):
     decay: float = 0.0
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the next parameter, with both corrections applied to the slots."""
         p, m, s, rate, updates = ins
         t = int(updates) + 1
         mean, square = m / (1.0 - self.beta1**t), s / (1.0 - self.beta2**t)
@@ -215,11 +226,13 @@ class Average(UpdateOp):
     decay: float
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the next average of arrays."""
         average, weight, averages = ins
         kept = self.decay if averages > 0 else 0.0
         return np.asarray(kept * average + (1.0 - kept) * weight)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return the next average of one element."""
         average, weight, averages = ins
         mixed = self.decay * average + (1 - self.decay) * weight
         return select(averages > 0, mixed, weight)
@@ -235,21 +248,26 @@ class SquareSum(Op):
     operations = 2
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return one float64; raise ValueError unless the gradient is of floats."""
         (g,) = ins
         if not g.is_float:
             raise ValueError(f"gradient is {g}, it must be of floats")
         return TensorType((), "float64")
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the sum of the squares in float64."""
         return np.asarray(np.sum(np.square(ins[0], dtype=np.float64)))
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        """Return that all elements are reduced to one number."""
         return "all"
 
     def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+        """Return that the gradient is read element by element."""
         return ("each",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return the sum of the squares, as a reduction."""
         wide = ins[0].cast("float64")
         return (wide * wide).sum(axis)
 
@@ -264,20 +282,24 @@ class ClipScale(Op):
     roles = ("total", "limit")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the limit; raise ValueError unless both are one float."""
         total, limit = ins
         if any(x.rank != 0 or not x.is_float for x in (total, limit)):
             raise ValueError(f"total is {total}, limit is {limit}; both are one float")
         return limit
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the factor in float64; NaN if the total is."""
         total, limit = ins
         norm = sqrt(max(float(total), 0.0)) if total == total else float("nan")
         return np.asarray(1.0 if norm <= limit else float(limit) / norm, limit.dtype)
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        """Return that each element is computed by itself."""
         return "elements"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return the factor as an expression in float64."""
         total, limit = (x.cast("float64") for x in ins)
         norm = call("sqrt", call("maximum", total, 0))
         return select(norm <= limit, 1, limit / norm).cast(ins[1].dtype)
@@ -291,10 +313,13 @@ class Cleared(UpdateOp):
     operations = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the accumulated gradient."""
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return zeros."""
         return np.zeros_like(ins[0])
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return zero."""
         return ins[0].builder.const(0, ins[0].dtype)

@@ -36,6 +36,7 @@ class Pooling(Op, base=True):
         return self.kernel, self.stride, self.dilation
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        """Return one operation for each pixel of each window but `free` ones."""
         places = min(prod(shape_at(x.shape, n)) for x in (out, *ins))
         return (prod(self.kernel) - self.free) * places, 0
 
@@ -55,6 +56,7 @@ class Pooling(Op, base=True):
         return (window for _, window in places)
 
     def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
+        """Return the rule of a kernel, or None for a window with too many pixels."""
         if prod(self.kernel) > MOST or result.shape[0] == 0:
             return None
         shapes = [type.shape for type in (*ins, result)]
@@ -122,6 +124,7 @@ class Pool(Pooling, base=True):
     dilation: Sizes
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of y; raise ValueError if the window does not fit."""
         return self.result(ins[0])
 
 
@@ -139,6 +142,7 @@ class PoolGrad(Pooling, base=True):
     dilation: Sizes
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of x; raise ValueError if an operand is not of its pool."""
         *index, dout = ins
         x = dout.with_shape(self.shape)
         _check_y(dout, self.result(x), "dout", x)
@@ -147,6 +151,7 @@ class PoolGrad(Pooling, base=True):
         return x
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the sums, window by window."""
         dout = ins[-1]
         dx = np.zeros((len(dout), *shape_at(self.shape[1:], 0)), dout.dtype)
         for number, window in enumerate(self.windows(dout.shape[1:-1])):
@@ -154,6 +159,7 @@ class PoolGrad(Pooling, base=True):
         return dx
 
     def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        """Return what a pixel gets of all windows that it is in."""
         *_, y, x = shapes
         if self.tiles(y[1:-1], x[1:-1]):
             return self.share_at(self.tile_map(y), None, b, read)
@@ -176,16 +182,20 @@ class MaxPool(Pool):
     gradient_text = ("max_pool_grad(max_pool_index(x), d_out)",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the largest number of each window."""
         return np.asarray(np.max(self.met(ins[0]), axis=0))
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
+        """Return how far the other pixels of a window are below its largest."""
         return below_largest(np.array(self.met(ins[0])), (0,))
 
     def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        """Return the largest of the pixels that are read."""
         pixels = [read(0, at) for at in self.maps(shapes[0])]
         return reduce(lambda a, x: call("maximum", a, x), pixels)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the cotangent of x, by the index of the largest pixel."""
         (x,) = ins
         index = b.apply(MaxPoolIndex(*self.window), x)
         return (b.apply(MaxPoolGrad(x.shape, *self.window), index, dout),)
@@ -195,9 +205,11 @@ class MaxPoolIndex(NoGradient, Pool):
     """The offset, as a number, of the first largest pixel in each window."""
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of y with the dtype int32."""
         return self.result(ins[0]).with_dtype("int32")
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the index of the first largest pixel."""
         met = self.met(ins[0])
         largest, index = met[0], np.zeros(met[0].shape, "int32")
         for i, pixels in enumerate(met):
@@ -206,9 +218,11 @@ class MaxPoolIndex(NoGradient, Pool):
         return index
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
+        """Return how far the other pixels of a window are below its largest."""
         return below_largest(np.array(self.met(ins[0])), (0,))
 
     def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        """Return the index, compared pixel by pixel."""
         first, *others = self.maps(shapes[0])
         largest, index = read(0, first), b.const(0, "int32")
         for number, at in enumerate(others, 1):
@@ -225,15 +239,18 @@ class MaxPoolGrad(PoolGrad):
     gradient_text = ("", "max_pool_pick(index, d_out)")
 
     def share(self, ins: Sequence[Array], number: int) -> Array:
+        """Return the cotangents of the windows whose largest pixel is at the offset."""
         index, dout = ins
         return np.where(index == number, dout, 0)
 
     def share_at(self, at: AccessMap, number: int | None, b: BodyBuilder, read: Read) -> Expr:
+        """Return the cotangent of the window if its largest pixel is at the offset, else 0."""
         dout = read(1, at)
         here = read(0, at).equals(b.offset(self.kernel) if number is None else number)
         return select(here, dout, b.const(0, dout.dtype))
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the cotangent of the second operand: what the index picks."""
         return None, b.apply(MaxPoolPick(*self.window), ins[0], dout)
 
 
@@ -245,12 +262,14 @@ class MaxPoolPick(Pool):
     gradient_text = ("", "max_pool_grad(index, d_out)")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of y; raise ValueError if the index is not of its pool."""
         index, x = ins
         y = self.result(x)
         _check_y(index, y.with_dtype("int32"), "index", x)
         return y
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the picked pixels."""
         index, x = ins
         y = np.zeros(index.shape, x.dtype)
         for i, window in enumerate(self.windows(index.shape[1:-1])):
@@ -258,6 +277,7 @@ class MaxPoolPick(Pool):
         return y
 
     def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        """Return the pixel at the index, chosen among all of the window."""
         _, x, y = shapes
         own, (first, *others) = AccessMap(tuple(dense_maps(y))), self.maps(x)
         index, found = read(0, own), read(1, first)
@@ -266,9 +286,11 @@ class MaxPoolPick(Pool):
         return found
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        """Return 0: pixels are only moved."""
         return 0, 0
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the cotangent of x."""
         index, x = ins
         return None, b.apply(MaxPoolGrad(x.shape, *self.window), index, dout)
 
@@ -279,12 +301,15 @@ class SumPool(Pool):
     gradient_text = ("sum_pool_grad(d_out)",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the sum of each window, pixel by pixel."""
         return np.asarray(np.sum(self.met(ins[0]), axis=0))
 
     def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        """Return the sum of the pixels that are read."""
         return reduce(lambda a, x: a + x, [read(0, at) for at in self.maps(shapes[0])])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the cotangent of x."""
         return (b.apply(SumPoolGrad(ins[0].shape, *self.window), dout),)
 
 
@@ -295,4 +320,5 @@ class SumPoolGrad(PoolGrad):
     gradient_text = ("sum_pool(d_out)",)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the cotangent of the cotangent: its sum pool."""
         return (b.apply(SumPool(*self.window), dout),)

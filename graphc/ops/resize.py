@@ -50,8 +50,7 @@ def resize(
     With s the scale, entry i of the result lies at (i + 0.5) / s - 0.5 of x ("half_pixel"), at
     i / s ("asymmetric"), or so that the first and the last entries of both meet ("align_corners").
     Beyond the edges of x its edge entries are used.  PyTorch's "nearest" is "asymmetric" with
-    "floor".  The cubic filter is that of Keys 1981 (doi:10.1109/TASSP.1981.1163711) with a slope
-    of -0.75.
+    "floor"; the cubic filter is that of Keys 1981 (doi:10.1109/TASSP.1981.1163711).
 
     Parameters
     ----------
@@ -64,10 +63,9 @@ def resize(
     mode
         "nearest", "linear" or "cubic".
     places
-        Where entries lie in x: "half_pixel", "align_corners" or "asymmetric".
+        The places of entries in x: "half_pixel", "align_corners" or "asymmetric".
     rounding
-        How "nearest" rounds: "round_prefer_floor" and "round_prefer_ceil" to the nearest entry, at
-        a half down or up; "floor" and "ceil" always down or up.
+        For "nearest": "round_prefer_floor", "round_prefer_ceil", "floor" or "ceil".
     name
         The name of the node.
 
@@ -79,7 +77,7 @@ def resize(
     Raises
     ------
     GraphError
-        If an axis is the batch's, a new size is not a whole number from 1 up, or a word is unknown.
+        If an axis is the batch's, a size is not a whole number from 1 up, or a word is unknown.
 
     Examples
     --------

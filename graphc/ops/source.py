@@ -26,6 +26,7 @@ class TypedSource(Source, base=True):
     dtype: str
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type that the attributes say."""
         return TensorType(self.shape, self.dtype)
 
 
@@ -76,6 +77,7 @@ class Constant(TypedSource):
     """The name of the parameter or state frozen into it; such constants are never merged."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the array."""
         return self.array()
 
     def array(self) -> Array:

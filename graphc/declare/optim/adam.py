@@ -58,9 +58,32 @@ class TwoMoments(Optimizer):
 @made_with("gc.Adam()")
 @dataclass(frozen=True, repr=False)
 class Adam(TwoMoments):
-    """Adam with bias correction; weight decay is added to the gradient, as in torch.optim.Adam.
+    """Adam with bias correction.
 
-    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015 (arXiv:1412.6980),
+    algorithm 1, as in torch.optim.Adam; weight decay is added to the gradient.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    beta1, beta2
+        The shares of the mean of the gradient, and of its square, that each update keeps, from 0 to
+        below 1.
+    eps
+        The number that keeps the divisor above 0.
+    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.Adam(lr=0.01)
+    Adam(lr=0.01)
     """
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
@@ -85,8 +108,32 @@ class Adam(TwoMoments):
 class AdamW(Adam):
     """Adam with decoupled weight decay: p shrinks by lr*weight_decay*p beside Adam's step.
 
-    I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, as in
-    torch.optim.AdamW.
+    I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019 (arXiv:1711.05101),
+    as in torch.optim.AdamW.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    beta1, beta2
+        The shares of the mean of the gradient, and of its square, that each update keeps, from 0 to
+        below 1.
+    eps
+        The number that keeps the divisor above 0.
+    weight_decay
+        The decay of an update, times the rate.
+    decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.AdamW(weight_decay=0.1)
+    AdamW(weight_decay=0.1)
     """
 
     weight_decay: float = field(default=0.01, kw_only=True)
@@ -107,8 +154,30 @@ class AdamW(Adam):
 class Adamax(TwoMoments):
     """AdaMax: u = max(beta2*u, |g| + eps), p = p - lr/(1 - beta1^t)*m/u, m being Adam's mean.
 
-    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 2, as in
-    torch.optim.Adamax; weight decay is added to the gradient.
+    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015 (arXiv:1412.6980),
+    algorithm 2, as in torch.optim.Adamax; weight decay is added to the gradient.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    beta1, beta2
+        The shares of the mean of the gradient, and of its largest size, that each update keeps,
+        from 0 to below 1.
+    eps
+        The number that keeps the divisor above 0.
+    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.Adamax(lr=0.01)
+    Adamax(lr=0.01)
     """
 
     lr: float = 2e-3
@@ -135,11 +204,36 @@ class Adamax(TwoMoments):
 @made_with("gc.NAdam()")
 @dataclass(frozen=True, repr=False)
 class NAdam(TwoMoments):
-    """NAdam: p = p - lr*((1 - mu_t)/(1 - M_t)*g + mu_t+1/(1 - M_t+1)*m)/(sqrt(shat) + eps).
+    """NAdam: Adam with the momentum of Nesterov.
 
-    mu_t = beta1*(1 - 0.96^(t*momentum_decay)/2), M_t is the product of all up to mu_t, m and s are
+    p = p - lr*((1 - mu_t)/(1 - M_t)*g + mu_t+1/(1 - M_t+1)*m)/(sqrt(shat) + eps) with
+    mu_t = beta1*(1 - 0.96^(t*momentum_decay)/2); M_t is the product of all up to mu_t, m and s are
     Adam's means and shat = s/(1 - beta2^t).  T. Dozat, "Incorporating Nesterov momentum into
     Adam", ICLR 2016 workshop, as in torch.optim.NAdam; weight decay is added to the gradient.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    beta1, beta2
+        The shares of the mean of the gradient, and of its square, that each update keeps, from 0 to
+        below 1.
+    eps
+        The number that keeps the divisor above 0.
+    momentum_decay
+        How fast mu_t comes near beta1: a number from 0 up.
+    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.NAdam(lr=0.01)
+    NAdam(lr=0.01)
     """
 
     lr: float = 2e-3
@@ -191,6 +285,25 @@ class Lion(Optimizer):
 
     X. Chen et al., "Symbolic discovery of optimization algorithms", 2023 (arXiv:2302.06675),
     algorithm 2; weight decay is decoupled.  Its lr is usually a tenth of Adam's.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    beta1, beta2
+        The shares of the mean in the direction, and in the next mean, from 0 to below 1.
+    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.Lion(weight_decay=0.1)
+    Lion(weight_decay=0.1)
     """
 
     lr: float = 1e-4

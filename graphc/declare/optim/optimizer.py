@@ -109,12 +109,27 @@ class Checked:
 class Group(Checked):
     """Settings for the parameters that name patterns match, in place of the optimizer's own.
 
-    `lr` is their learning rate, `ex.hyper["lr." + patterns]`, which the schedule's factor
-    multiplies as well.  `weight_decay` applies to each parameter of the group, those of rank 1 too.
-    With `frozen` they are not trained: there are no slots for them, and no gradient is computed.
+    Parameters
+    ----------
+    names
+        One pattern, or several, such as "head.*".
+    lr
+        Their learning rate, `ex.hyper["lr." + patterns]`, which the schedule's factor multiplies as
+        well.
+    weight_decay
+        Their weight decay, which applies to parameters of rank 1 too.
+    frozen
+        Whether they are not trained: there are no slots for them, and no gradient is computed.
 
-    Raises GraphError, at the user's line, for a field that makes no sense, or a group that changes
-    nothing.
+    Raises
+    ------
+    GraphError
+        At your line, for a field that is not valid, or a group that changes nothing.
+
+    Examples
+    --------
+    >>> gc.SGD(lr=0.1, groups=[gc.Group("head.*", lr=1.0)])
+    SGD(lr=0.1, groups=(Group(names=('head.*',), lr=1.0),))
     """
 
     names: tuple[str, ...] | str
@@ -204,16 +219,40 @@ def mixed(old: Array, new: Array, keep: float) -> Array:
 class Optimizer(Checked):
     """The base of all optimizers, with the options that they share.
 
-    `decay` has patterns of the names of the parameters that `weight_decay` applies to; None means
-    those of rank 2 and more.  `clip_value` limits each number of a gradient, then `clip_norm` the
-    norm over all gradients; `schedule` gives a factor on `lr` by the number of updates;
-    `accumulate` is how many steps one update averages.  The first of `groups` that matches a
-    parameter applies to it.  With `ema` the weights are averaged:
-    average = ema*average + (1 - ema)*weight after each update, starting with the weights after the
-    first; see `Executor.averaged`.  An optimizer with a `name` has rates, counters and slots of its
-    own in a state that several plans share.
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    weight_decay
+        The share of a parameter that an update subtracts, times the rate.
+    decay
+        Patterns of the names of the parameters that decay; by default those of rank 2 and more.
+    schedule
+        A factor on `lr` by the number of updates, such as `gc.Cosine(total=10_000)`.
+    clip_norm
+        The largest norm over all gradients; larger ones are scaled down.
+    clip_value
+        The largest size of a number in a gradient; it is applied first.
+    accumulate
+        How many steps one update averages.
+    groups
+        Settings for some of the parameters; the first group that matches one applies to it.
+    ema
+        The share that averages of the weights keep: after each update
+        average = ema*average + (1 - ema)*weight, from the weights after the first on; see
+        `Executor.averaged`.
+    name
+        A name for the rates, counters and slots in a state that several plans share.
 
-    Raises GraphError, at the user's line, for a number that makes no sense.
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range, or an option that is not valid.
+
+    Examples
+    --------
+    >>> gc.AdamW(lr=0.001, clip_norm=1.0)
+    AdamW(clip_norm=1.0)
     """
 
     lr: float

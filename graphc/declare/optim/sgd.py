@@ -30,8 +30,30 @@ __all__ = ["SGD", "Adadelta", "Adagrad", "RMSprop"]
 class SGD(Optimizer):
     """Gradient descent: v = momentum*v + g, p = p - lr*v.
 
-    Conventions are those of torch.optim.SGD: the rate multiplies the velocity when it is used,
-    there is no dampening, weight decay is added to the gradient.
+    As in torch.optim.SGD, the rate multiplies the velocity when it is used, there is no dampening,
+    and weight decay is added to the gradient.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    momentum
+        The share of the velocity that each update keeps, from 0 to below 1.
+    nesterov
+        Whether to step along g + momentum*v: I. Sutskever et al., "On the importance of
+        initialization and momentum in deep learning", ICML 2013.
+    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.SGD(lr=0.1, momentum=0.9)
+    SGD(lr=0.1, momentum=0.9)
     """
 
     momentum: float = share(0.0, "0.9")
@@ -75,6 +97,25 @@ class Adagrad(Optimizer):
 
     J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and stochastic
     optimization", JMLR 2011, as in torch.optim.Adagrad; weight decay is added to the gradient.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    eps
+        The number that keeps the divisor above 0.
+    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.Adagrad(lr=0.1)
+    Adagrad(lr=0.1)
     """
 
     lr: float = 0.01
@@ -104,6 +145,27 @@ class Adadelta(Optimizer):
 
     M. Zeiler, "ADADELTA: an adaptive learning rate method", 2012 (arXiv:1212.5701), as in
     torch.optim.Adadelta; weight decay is added to the gradient.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    rho
+        The share of both means that each update keeps, from 0 to below 1.
+    eps
+        The number that keeps the divisor above 0.
+    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.Adadelta(rho=0.95)
+    Adadelta(rho=0.95)
     """
 
     lr: float = 1.0
@@ -138,6 +200,29 @@ class RMSprop(Optimizer):
 
     G. Hinton, "Neural networks for machine learning", lecture 6e, 2012, as in torch.optim.RMSprop;
     weight decay is added to the gradient.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    alpha
+        The share of the mean square that each update keeps, from 0 to below 1.
+    eps
+        The number that keeps the divisor above 0.
+    momentum
+        The share of the velocity that each update keeps, from 0 to below 1.
+    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.RMSprop(lr=0.001)
+    RMSprop(lr=0.001)
     """
 
     lr: float = 0.01
