@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequenc
 from dataclasses import dataclass, field
 
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.registers import Registers, element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.maths import apply
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import Body, Broadcast, Step, Store, join
 from graphc.kernels.kernel import CHUNK, Partition
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
@@ -29,14 +29,14 @@ _State = tuple[Value, Value, Value, Value]
 
 
 def group_words(
-    v: Registers, seed: Value, draws: Value, stream: int, row: Value, group: Value
+    v: Vectors, seed: Value, draws: Value, stream: int, row: Value, group: Value
 ) -> list[Value]:
     """Emit the words of columns 64 * group + (0..63) of a row: four `<16 x i32>`, in order.
 
     `seed`, `draws`, `row` and `group` are scalars (i64).  The words are those of
     `graphc.kernels.philox.keep_words`, whatever the lanes of `v`.
     """
-    w = Registers(v.function, _COUNTERS)
+    w = Vectors(v.function, _COUNTERS)
     first = w.splat(w.function.mul(group, _COUNTERS), "uint64")
     state = (
         w.add(first, w.lane_numbers("uint64"), "uint64"),
@@ -52,26 +52,26 @@ def group_words(
     return [w.cast(word, "uint64", "uint32") for word in state]
 
 
-def _round(w: Registers, state: _State, keys: tuple[Value, Value]) -> _State:
+def _round(w: Vectors, state: _State, keys: tuple[Value, Value]) -> _State:
     x0, x1, x2, x3 = state
     p0, p1 = _product(w, x0, MULTIPLIERS[0]), _product(w, x2, MULTIPLIERS[1])
     return (_mixed(w, _high(w, p1), x1, keys[0]), p1, _mixed(w, _high(w, p0), x3, keys[1]), p0)
 
 
-def _product(w: Registers, x: Value, multiplier: int) -> Value:
+def _product(w: Vectors, x: Value, multiplier: int) -> Value:
     low = w.binary("and", x, w.const(_LOW, "uint64"), "uint64")
     return w.mul(low, w.const(multiplier, "uint64"), "uint64")
 
 
-def _high(w: Registers, x: Value) -> Value:
+def _high(w: Vectors, x: Value) -> Value:
     return w.binary("lshr", x, w.const(32, "uint64"), "uint64")
 
 
-def _mixed(w: Registers, a: Value, b: Value, c: Value) -> Value:
+def _mixed(w: Vectors, a: Value, b: Value, c: Value) -> Value:
     return w.binary("xor", w.binary("xor", a, b, "uint64"), c, "uint64")
 
 
-def _next(w: Registers, key: Value, step: int) -> Value:
+def _next(w: Vectors, key: Value, step: int) -> Value:
     return w.add(key, w.const(step, "uint64"), "uint64")
 
 
@@ -79,6 +79,9 @@ Bounds = tuple[Value | int, Value | int]
 """The first and end of a range of rows or columns."""
 Known = MutableMapping[int, Value]
 """The emitted values of steps, by the steps' numbers."""
+LEAVES = ("load", "fetch", "offset", "index", "size", "product", "sum", "max", "philox")
+"""The ops of steps that the caller of `evaluate` emits."""
+Leaf = Callable[[Step], Value]
 
 _LOWEST = {"int64": -(2**63), "int32": -(2**31)}
 
@@ -124,7 +127,7 @@ class Elements:
 
     def evaluate(self, steps: Iterable[int], known: Known, place: Place) -> None:
         """Emit the steps, given in order, whose values are not known yet, and add those values."""
-        self.vectors.evaluate(self.body, steps, known, lambda step: self._leaf(step, place))
+        evaluate(self.vectors, self.body, steps, known, lambda step: self._leaf(step, place))
 
     def of_span(self, steps: Iterable[int], *broadcasts: Broadcast) -> list[int]:
         """Return the steps of these broadcast kinds."""
@@ -237,6 +240,28 @@ class Elements:
         if not str(place.column).startswith("%"):
             return f.address(base, f.add(place.column, place.lane), type)
         return f.address(f.address(base, place.column, type), place.lane, type)
+
+
+def evaluate(v: Vectors, body: Body, numbers: Iterable[int], known: Known, leaf: Leaf) -> None:
+    """Emit the steps with these numbers, in order, unless known, and add their vectors to `known`.
+
+    Their arguments are known or among them.  `leaf` returns the vector of a step whose op is in
+    `LEAVES`.  Every step rounds by itself, so that its value does not depend on the kernel's other
+    steps.
+    """
+    for number in numbers:
+        if number in known:
+            continue
+        step = body.steps[number]
+        if step.op == "const":
+            assert isinstance(step.value, int | float), "a constant is a number"
+            known[number] = v.const(step.value, step.dtype)
+        elif step.op in LEAVES:
+            known[number] = leaf(step)
+        else:
+            args = [known[a] for a in step.args]
+            dtypes = [body.steps[a].dtype for a in step.args]
+            known[number] = apply(v, step.op, args, dtypes, step.dtype)
 
 
 def elements_of(

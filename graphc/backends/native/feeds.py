@@ -25,9 +25,8 @@ from graphc.backends.backend import ZeroCopy
 from graphc.backends.native.ir import Function, Module, Structure, Value, structure, written_out
 from graphc.backends.native.jit import builtin, load
 from graphc.backends.native.loop_structure import Masks, blocks
-from graphc.backends.native.registers import element_type
 from graphc.backends.native.target import host
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType
 from graphc.kernels.kernel import LANES

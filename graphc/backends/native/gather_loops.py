@@ -11,8 +11,8 @@ from math import prod
 from graphc.backends.native.elements import ROWS_TOGETHER, Elements, Known, Place
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.loop_structure import Masks, blocks, in_thread, phases
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.maths import apply
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.expr import Step
 from graphc.ir.tensor_type import Batch, Dim
@@ -152,7 +152,7 @@ class _Gathers:
         positions = v.add(v.splat(start, "int64"), numbers, "int64")
         if axis.divisor == 1:
             return positions
-        return v.apply("floor_div", [positions, self._all(axis.divisor)], ["int64"] * 2, "int64")
+        return apply(v, "floor_div", [positions, self._all(axis.divisor)], ["int64"] * 2, "int64")
 
     def _inside(self, axis: AxisMap, first: Value) -> Value:
         v, positions = self.v, self._positions(axis, first)

@@ -14,7 +14,7 @@ from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_windows import Windows, WindowSums
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
-from graphc.backends.native.registers import element_type
+from graphc.backends.native.vectors import element_type
 from graphc.ir.expr import Body
 from graphc.ir.tensor_type import Dim, Shape
 from graphc.kernels.iteration_space import dense_strides

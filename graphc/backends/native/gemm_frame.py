@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from graphc.backends.native.elements import Elements, elements_of
 from graphc.backends.native.gemm_tile import OF_PANEL, Epilogue, Scratch, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.loop_structure import each_vector
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.kernels.kernel import Gemm, factor_columns
 
 
@@ -223,7 +223,7 @@ def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
         def groups(p: Value, mask: Value | None) -> None:
             f.loop(0, width, tile.lanes, lambda group, _: square(p, group, mask))
 
-        v.each("%k", groups)
+        each_vector(v, "%k", groups)
 
     key = ("transpose", tile.dtype, tile.lanes, vectors)
     return module.function("pack", _PACKING.format("%rows"), emit, key)

@@ -21,6 +21,8 @@ from graphc.backends.native.group_places import (
     line_arguments,
 )
 from graphc.backends.native.ir import Function, Range, Value
+from graphc.backends.native.loop_structure import clear
+from graphc.backends.native.maths import apply
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.native.window_places import PanelFunction, when_in_phases
 from graphc.ir.forms import Phase, Window
@@ -66,7 +68,7 @@ def _stored(v: Vectors, first: Value, units: int, window: Window) -> Value:
     """Emit the position of each column's first channel within an offset of the weight."""
     whole, unit = ["int64", "int64"], v.const(units, "int64")
     columns = v.numbers_from(first)
-    group = v.apply("floor_div", [columns, unit], whole, "int64")
+    group = apply(v, "floor_div", [columns, unit], whole, "int64")
     number = v.sub(columns, v.mul(group, unit, "int64"), "int64")
     far = v.mul(number, v.const(window.pixel, "int64"), "int64")
     return v.add(far, v.mul(group, v.const(window.channels, "int64"), "int64"), "int64")
@@ -92,7 +94,7 @@ class _Lines:
     def clear(self) -> None:
         """Emit the zeros that offsets outside an image read."""
         v = Vectors(self.f, self.frame.tile.lanes)
-        v.clear(self.zeros, self.frame.scratch.image, self.frame.tile.dtype)
+        clear(v, self.zeros, self.frame.scratch.image, self.frame.tile.dtype)
 
     def each_panel(self, panels: Range, body: Callable[[Panel], None]) -> None:
         """Emit the code of each panel; the last one has vectors as wide as all others."""
@@ -208,7 +210,7 @@ class GroupWindowSums(_Lines):
     def _clear_sums(self, panel: Panel) -> None:
         v = Vectors(self.f, self.frame.tile.lanes)
         size = self.window.depth * panel.vectors * v.lanes
-        v.clear(self.of_panel(panel.column), size, self.frame.tile.dtype)
+        clear(v, self.of_panel(panel.column), size, self.frame.tile.dtype)
 
     def _line(self, panels: Range, image: Value, numbers: Sequence[Value], place: Value) -> None:
         frame = self.frame

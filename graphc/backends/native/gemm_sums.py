@@ -12,8 +12,8 @@ from functools import partial
 from graphc.backends.native.gemm_frame import Frame, Panel
 from graphc.backends.native.gemm_tile import FEW, LINE, Steps, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.loop_structure import clear, each_vector
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.tensor_type import ITEMSIZE, dim_at
 
 AT_ONCE = 8
@@ -62,10 +62,10 @@ class Sweeps:
         self.columns, self.rows, self.sums = (start, count), rows, Sums(frame, rows[0])
         v, even = Vectors(f, frame.tile.lanes), f.even(frame.k, AT_ONCE)
 
-        def clear(i: Value, _: list[Value]) -> None:
-            v.clear(self.sums.place(i, start), count, frame.tile.dtype)
+        def clear_row(i: Value, _: list[Value]) -> None:
+            clear(v, self.sums.place(i, start), count, frame.tile.dtype)
 
-        f.loop(*rows, 1, clear)
+        f.loop(*rows, 1, clear_row)
         f.loop(0, even, AT_ONCE, lambda p, _: self._sweep(p, AT_ONCE))
         f.loop(even, frame.k, 1, lambda p, _: self._sweep(p, 1))
         self.sums.finish(rows, panels)
@@ -112,7 +112,7 @@ def emit_sweep(module: Module, tile: Tile, rows: int, ahead: int) -> str:
                 total = v.fma(scalar, x, total, dtype)
             v.store(total, place, dtype)
 
-        v.each("%columns", vector)
+        each_vector(v, "%columns", vector)
 
     key = ("sweep", tile.dtype, tile.lanes, rows, ahead)
     arguments = "ptr %s, ptr %v, i64 %pitch, i64 %columns, ptr %out"
@@ -228,7 +228,7 @@ class Blocks:
         count, full = f.sub(rows[1], rows[0]), self.k // size * size
         height, width = tile.height(panel.vectors), panel.vectors * tile.lanes
         tiles = f.mul(f.ceiling(count, height), height * width)
-        Vectors(f, tile.lanes).clear(self.sums, tiles, tile.dtype)
+        clear(Vectors(f, tile.lanes), self.sums, tiles, tile.dtype)
         f.loop(0, full, size, lambda p, _: self._block(rows[0], count, p, size, panel))
         if full < self.k:
             self._block(rows[0], count, str(full), self.k - full, panel)

@@ -11,9 +11,8 @@ from math import prod
 
 from graphc.backends.native.elements import ROWS_TOGETHER, Elements, Known, Place, matrices
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.registers import element_type
 from graphc.backends.native.target import host
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import Broadcast, Step
 from graphc.ir.tensor_type import ITEMSIZE, align, dim_at
 from graphc.kernels.kernel import LANES, Gemm, Kernel

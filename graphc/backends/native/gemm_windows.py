@@ -13,8 +13,8 @@ from functools import partial
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
 from graphc.backends.native.gemm_tile import OF_PANEL, Steps
 from graphc.backends.native.ir import Function, Range, Value
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.loop_structure import clear, copy
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.backends.native.window_places import UNROLL, PanelFunction, Places, SpreadPlaces
 from graphc.ir.forms import Window
 from graphc.kernels.kernel import CHUNK
@@ -31,7 +31,7 @@ class Images:
         """Emit the zeros of the copy, if there is one, for the positions that no image writes."""
         if not self.window.is_direct:
             v = Vectors(self.f, self.frame.tile.lanes)
-            v.clear(self.copy, self.frame.scratch.image, self.frame.tile.dtype)
+            clear(v, self.copy, self.frame.scratch.image, self.frame.tile.dtype)
 
     def each_panel(self, rows: Range, panels: Range, body: Callable[[Panel], None]) -> None:
         """Emit the code of each panel for a thread that has rows."""
@@ -93,14 +93,14 @@ class _Copy:
         source = f.address(source, first * inner, self.element)
         target = f.address(target, start, self.element)
         if axis == len(window.space) - 1 and window.divisor[axis] == window.groups == 1:
-            self.v.copy(source, target, (end - first) * inner, self.dtype)
+            copy(self.v, source, target, (end - first) * inner, self.dtype)
             return
 
         def pixel(i: Value, _: list[Value]) -> None:
             place = f.address(source, f.mul(i, inner), self.element)
             to = f.address(target, f.mul(i, step), self.element)
             if axis == len(window.space) - 1:
-                self.v.copy(place, to, window.channels, self.dtype)
+                copy(self.v, place, to, window.channels, self.dtype)
             else:
                 self._axis(axis + 1, place, to, inner)
 
@@ -210,7 +210,7 @@ class WindowSums:
         width = panel.vectors * frame.tile.lanes
         sums = frame.address(self.sums, f.mul(rows[0], width))
         size = f.mul(f.sub(rows[1], rows[0]), width)
-        Vectors(f, frame.tile.lanes).clear(sums, size, frame.tile.dtype)
+        clear(Vectors(f, frame.tile.lanes), sums, size, frame.tile.dtype)
 
         def image(number: Value, _: list[Value]) -> None:
             s = self.images.at(number, panel.column)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.maths import apply
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.backends.native.window_places import PanelFunction, cuts
 from graphc.ir.forms import Phase, Sizes, Window
 
@@ -168,7 +168,7 @@ class GroupChannels:
         """Emit the offset of the first channel of each column's group in the pixel."""
         v = self.v
         columns, units = v.numbers_from(first), v.const(self.units, "int64")
-        group = v.apply("floor_div", [columns, units], ["int64", "int64"], "int64")
+        group = apply(v, "floor_div", [columns, units], ["int64", "int64"], "int64")
         return v.mul(group, v.const(self.channels, "int64"), "int64")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import Body, Broadcast, Step, Store, join
 from graphc.kernels.kernel import LANES, Loop, Partition
 
@@ -197,3 +197,38 @@ def static_masks(vectors: Vectors, columns: int) -> list[Value | None]:
     if columns % LANES:
         masks.append(vectors.mask_below(columns % LANES))
     return masks
+
+
+def each_vector(
+    v: Vectors, count: Value | int, visit: Callable[[Value, Value | None], None]
+) -> None:
+    """Emit `visit(first, mask)` for each vector of `count` elements; the last may be masked."""
+    f = v.function
+    full = f.even(count, v.lanes)
+    f.loop(0, full, v.lanes, lambda i, _: visit(i, None))
+    rest = f.sub(count, full)
+    if rest.startswith("%"):
+        f.when(f.less(0, rest), lambda: visit(full, v.mask_below(rest)))
+    elif rest != "0":
+        visit(full, v.mask_below(rest))
+
+
+def copy(v: Vectors, source: Value, target: Value, count: Value | int, dtype: str) -> None:
+    """Emit the copy of `count` neighbours in memory, which do not overlap the target."""
+    f, element = v.function, element_type(dtype)
+
+    def piece(i: Value, mask: Value | None) -> None:
+        x = v.load(f.address(source, i, element), dtype, mask)
+        v.store(x, f.address(target, i, element), dtype, mask)
+
+    each_vector(v, count, piece)
+
+
+def clear(v: Vectors, target: Value, count: Value | int, dtype: str) -> None:
+    """Emit `count` zeros at an address, rounded up to full vectors."""
+    f, element = v.function, element_type(dtype)
+
+    def zeros(i: Value, _: list[Value]) -> None:
+        v.store(v.const(0, dtype), f.address(target, i, element), dtype)
+
+    f.loop(0, count, v.lanes, zeros)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import gcd
 
-from graphc.backends.native.elements import Bounds, Elements, Known, Place
+from graphc.backends.native.elements import Bounds, Elements, Known, Leaf, Place, evaluate
 from graphc.backends.native.ir import Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
@@ -23,8 +23,7 @@ from graphc.backends.native.loop_structure import (
     reductions,
     static_masks,
 )
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Leaf
+from graphc.backends.native.vectors import element_type
 from graphc.ir.expr import Body, Step, Store
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import LANES, Loop
@@ -183,7 +182,7 @@ class LaneRows:
             self._evaluate(phase.steps, known, partial(self._of_column, first, j))
 
     def _evaluate(self, steps: Iterable[int], known: Known, leaf: Leaf) -> None:
-        self.v.evaluate(self.body, steps, known, leaf)
+        evaluate(self.v, self.body, steps, known, leaf)
 
     # ------------------------------------------------------------------ leaves
 

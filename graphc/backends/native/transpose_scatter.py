@@ -16,10 +16,10 @@ from graphc.backends.native.loop_structure import (
     THREAD_ARGUMENTS,
     Masks,
     blocks,
+    copy,
     each_index,
 )
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.tensor_type import ITEMSIZE, Dim, count
 from graphc.kernels.iteration_space import permuted_strides
 from graphc.kernels.kernel import LANES, Permutation, ScatterAdd
@@ -112,7 +112,7 @@ class _Transpose:
 
     def _row(self, source: Value, target: Value) -> None:
         """Copy a row as it is."""
-        self.v.copy(source, target, self.f.size(self.axes[-1].size), self.dtype)
+        copy(self.v, source, target, self.f.size(self.axes[-1].size), self.dtype)
 
     def _strip(self, source: Value, target: Value, left: Value, inner: Axis) -> None:
         """Copy up to SQUARE neighbours in the source, or `left`, for the whole last axis."""

@@ -9,8 +9,7 @@ from itertools import product
 from graphc.backends.native.gemm_frame import Panel
 from graphc.backends.native.gemm_tile import Epilogue, Steps
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.forms import Phase, Window
 from graphc.kernels.kernel import CHUNK
 
