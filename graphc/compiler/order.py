@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from graphc.compiler.schedule import Schedule, arrivals, by_rank, dependencies, readers
 from graphc.ir.graph import Graph, Node
-from graphc.kernels.traits import TraitsOf
+from graphc.kernels.iteration_space import TraitsOf
 from graphc.ops.exchange import Receive, Send
 
 KINDS = 4

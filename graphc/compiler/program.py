@@ -8,8 +8,8 @@ from graphc.compiler.lowering import Lowering
 from graphc.compiler.old_states import keep_old_states
 from graphc.compiler.schedule import schedule
 from graphc.ir.graph import Graph
+from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Program
-from graphc.kernels.traits import Forms
 
 LOWERED = 2
 """The work to schedule, lower and place a node, as a multiple of that to make one."""

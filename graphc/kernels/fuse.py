@@ -18,8 +18,7 @@ from graphc.ir.tensor_type import Dim, Shape, TensorType
 from graphc.kernels.group import Group
 from graphc.kernels.groups import Grouping
 from graphc.kernels.iteration_space import Access, dense_strides, matrix, stored_strides
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Stack
-from graphc.kernels.partition import gemm_partition, loop_partition
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Stack, gemm_partition, loop_partition
 
 
 @dataclass(frozen=True)

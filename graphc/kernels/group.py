@@ -13,10 +13,16 @@ from graphc.ir.expr import Axis, Broadcast
 from graphc.ir.forms import Sizes, places_of
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Dim, count
-from graphc.kernels.aliases import Aliases, Part
-from graphc.kernels.iteration_space import Access, Placement, Space, by_last, is_number, is_of_kind
-from graphc.kernels.padding import Padding
-from graphc.kernels.traits import TraitsOf
+from graphc.kernels.aliases import Aliases, Padding, Part
+from graphc.kernels.iteration_space import (
+    Access,
+    Placement,
+    Space,
+    TraitsOf,
+    by_last,
+    is_number,
+    is_of_kind,
+)
 
 
 @dataclass(eq=False)

@@ -13,17 +13,17 @@ from graphc.ir.expr import Axis, Broadcast
 from graphc.ir.forms import places_of
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import count
-from graphc.kernels.aliases import joined_columns
+from graphc.kernels.aliases import Padding, joined_columns
 from graphc.kernels.group import Group, GroupRules, Joined, Unit
 from graphc.kernels.iteration_space import (
     Access,
     Placement,
+    TraitsOf,
     by_last,
+    feed_masks,
     is_storable,
     product_placement,
 )
-from graphc.kernels.padding import Padding
-from graphc.kernels.traits import TraitsOf, feed_masks
 
 
 class Grouping(GroupRules):

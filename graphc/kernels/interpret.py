@@ -6,7 +6,8 @@ one row after the other, and in a product one inner index after the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,6 @@ from graphc.ir.access import AccessMap
 from graphc.ir.expr import Broadcast, Step
 from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import Shape, dim_at, shape_at
-from graphc.kernels.functions import FUNCTIONS
 from graphc.kernels.kernel import (
     LANES,
     Gemm,
@@ -33,6 +33,43 @@ from graphc.kernels.kernel import (
 from graphc.kernels.philox import keep_words
 
 Array = NDArray[Any]
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "neg": np.negative,
+    "abs": np.abs,
+    "sqrt": np.sqrt,
+    "exp": np.exp,
+    "log": np.log,
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "erf": np.vectorize(math.erf, otypes=[np.float64]),
+    "pow": np.power,
+    "cos": np.cos,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.rint,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "equal": np.equal,
+    "not_equal": np.not_equal,
+    "and": np.logical_and,
+    "or": np.logical_or,
+    "not": np.logical_not,
+    "floor_div": np.floor_divide,
+    "select": np.where,
+    "cast": lambda x: x,
+}
+"""The scalar functions of a kernel's steps, as NumPy computes them: the vocabulary of all backends.
+
+select(condition, a, b); cast converts to the step's dtype, toward zero for integers."""
 
 
 def run(kernel: Kernel, arrays: Mapping[str, Array], n: int) -> None:

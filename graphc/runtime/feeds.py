@@ -18,8 +18,8 @@ from graphc.compiler.plan import Plan
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, TensorType
+from graphc.kernels.iteration_space import counts_rows
 from graphc.kernels.program import Program
-from graphc.kernels.traits import counts_rows
 from graphc.ops.exchange import ShardInput
 from graphc.ops.gather import ByPlace
 from graphc.ops.scatter import FlatIndex

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import prod
 
 import numpy as np
 
@@ -29,12 +30,18 @@ from graphc.backends.native.segments import (
 from graphc.backends.native.target import available, host
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import TensorType
-from graphc.kernels.partition import kernel_microseconds
+from graphc.ir.tensor_type import ITEMSIZE, TensorType, dim_at
+from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.kernels.program import Instr, Program
 
 LONG = 20
 """A run of this many microseconds or more releases the interpreter's lock, and may use threads."""
+
+OPERATIONS_A_MICROSECOND = 150_000
+BYTES_A_MICROSECOND = 30_000
+"""The bytes that one core moves; like the operations above, in round numbers."""
+CALL = 0.1
+"""The fixed cost of a kernel in microseconds."""
 
 
 class NativeProgram:
@@ -141,6 +148,23 @@ class NativeProgram:
         if instr.kind in ("send", "receive"):
             return bind_exchange(self.program.name, instr, view, self._link)
         return (bind_reference(instr, n, view),)
+
+
+def kernel_microseconds(kernel: Kernel, n: int) -> float:
+    """Estimate the time of a kernel on one core, for a batch of `n` rows."""
+    if isinstance(kernel, Gemm):
+        m, columns, k = (dim_at(dim, n) for dim in (*space(kernel), kernel.k))
+        operations = m * columns * (2 * k + len(kernel.body.steps))
+        moved = (m * k + k * columns + m * columns) * ITEMSIZE[kernel.dtype]
+        if kernel.window is not None:
+            moved //= prod(kernel.window.kernel)
+    else:
+        size = dim_at(kernel.rows, n) * dim_at(kernel.columns, n)
+        operations = size * len(kernel.body.steps)
+        moved = size * 4 * len(set((*kernel.body.loads, *kernel.body.written)))
+        if isinstance(kernel, ScatterAdd):
+            moved += dim_at(kernel.count, n) * dim_at(kernel.columns, n) * 8
+    return CALL + max(operations / OPERATIONS_A_MICROSECOND, moved / BYTES_A_MICROSECOND)
 
 
 def _library(

@@ -17,8 +17,8 @@ from graphc.compiler.program import build_program
 from graphc.compiler.remat.recomputation import SLOT
 from graphc.compiler.remat.search import Choice, choose, least
 from graphc.compiler.remat.values import Values
+from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Program
-from graphc.kernels.traits import Forms
 from passes.pipeline import Pass, PassRecord, run_passes
 from passes.rematerialize import Rematerialize
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from graphc.backends.native.maths import apply
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import BOOLEANS
-from graphc.kernels.functions import FUNCTIONS
+from graphc.kernels.interpret import FUNCTIONS
 from tests.backends.native.jit_function import TARGETS, function_of, map_of
 
 SMALL = ("int16", "int8", "uint16", "uint8")
