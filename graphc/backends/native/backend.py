@@ -5,6 +5,7 @@ Reference rules, sends and receives are Python calls between the native function
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import prod
@@ -16,7 +17,8 @@ from graphc.backends.calls import bind_exchange, bind_reference
 from graphc.backends.native import pool
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_tile import instr_scratch
-from graphc.backends.native.jit import Library, load, load_by_key
+from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.jit import Library, load, load_by_key, program_key
 from graphc.backends.native.segments import (
     ARENA,
     SCRATCH,
@@ -24,10 +26,10 @@ from graphc.backends.native.segments import (
     Segment,
     layout,
     place_of,
-    program_key,
     table_index,
 )
-from graphc.backends.native.target import available, host
+from graphc.backends.native.target import Target, available, host
+from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, TensorType, dim_at
@@ -57,7 +59,10 @@ class NativeProgram:
         self.program, self.layout, self.memory = program, layout(program, skip), memory
         self.threads = memory.threads
         scratch = len(memory.scratch) // self.threads
-        self.library = _library(program, skip, self.layout.symbols, scratch)
+        target = host()
+        key = program_key(program, target.bits, skip)
+        write = partial(_text, program, target, skip)
+        self.library = load_by_key(key, write, self.layout.symbols, target)
         sends = any(instr.kind == "send" for instr in program.instrs)
         self._link = link if sends else None
         self.table = np.zeros(len(self.layout.places) + 1, np.uint64)
@@ -167,23 +172,36 @@ def kernel_microseconds(kernel: Kernel, n: int) -> float:
     return CALL + max(operations / OPERATIONS_A_MICROSECOND, moved / BYTES_A_MICROSECOND)
 
 
-def _library(
-    program: Program, skip: frozenset[int], symbols: Sequence[str], scratch: int
-) -> Library:
-    """Load the functions of a program; generate their IR only if no compiled object is cached."""
-    target = host()
+def _text(program: Program, target: Target, skip: frozenset[int]) -> str:
+    """Return the IR of a program; what writes it is imported only if no object is cached."""
+    from graphc.backends.native.program import program_ir
 
-    def write() -> str:
-        from graphc.backends.native.program import program_code
+    return program_ir(program, target, skip)
 
-        code = program_code(program, target, skip)
-        assert code.scratch <= scratch, "what the memory report said is enough"
-        return code.ir
 
-    known = program_key(program, target.bits, skip)
-    if known is None:
-        return load(write(), symbols, target)
-    return load_by_key(known, write, symbols, target)
+CHAINS = 12
+"""The number of independent sums of the loop that runs at the machine's peak: enough to hide the
+latency of two multiply-adds a cycle, and few enough for the registers of every machine."""
+ROUNDS = 20_000
+"""The rounds of one call: about 0.1 ms, long compared with the call itself."""
+
+
+def fma_loop(lanes: int) -> str:
+    """Return LLVM IR of CHAINS sums of `lanes` floats each: x = x * 0.5 + 1, `rounds` times."""
+    module = Module()
+    f = Function(module, "fma_loop", "ptr %sink, i64 %rounds", linkage="")
+    v = Vectors(f, lanes)
+    half, one = v.const(0.5, "float32"), v.const(1, "float32")
+
+    def again(_: Value, sums: list[Value]) -> list[Value]:
+        return [v.fma(x, half, one, "float32") for x in sums]
+
+    sums = f.loop(0, "%rounds", 1, again, [(v.type("float32"), one)] * CHAINS)
+    for i, x in enumerate(sums):
+        v.store(x, f.address("%sink", i * lanes, "float"), "float32")
+    f.ret()
+    module.add(f)
+    return module.text()
 
 
 class NativeBackend:
@@ -212,9 +230,17 @@ class NativeBackend:
 
     def peak_work(self) -> PeakWork:
         """Return a loop of independent multiply-adds, which runs at the machine's peak."""
-        from graphc.backends.native.peak import peak_work
+        lanes = host().bits // 32
+        library = load(fma_loop(lanes), ("fma_loop",), host())
+        code = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(library.address("fma_loop"))
 
-        return peak_work()
+        def run(sink: Array, library: Library = library) -> None:  # keeps the code in memory
+            code(sink.ctypes.data, ROUNDS)
+
+        def make() -> Call:
+            return partial(run, np.zeros(CHAINS * lanes, np.float32))
+
+        return PeakWork("native multiply-adds", 2 * lanes * CHAINS * ROUNDS, make)
 
 
 BACKEND = NativeBackend()

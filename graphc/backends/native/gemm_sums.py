@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel
-from graphc.backends.native.gemm_tile import FEW, LINE, Steps, Tile
+from graphc.backends.native.gemm_tile import FEW, LINE, UNROLL, Steps, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import clear, each_vector
 from graphc.backends.native.vectors import Vectors, element_type
@@ -22,7 +22,6 @@ FAR = 1 << 23
 """If b has this many bytes, no cache holds it until the next run: its rows are prefetched."""
 AHEAD = 128
 """The prefetch distance in columns: processors do not prefetch rows far apart by themselves."""
-UNROLL = 2
 
 
 class Sums:

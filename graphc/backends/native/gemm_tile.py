@@ -25,6 +25,8 @@ K_BLOCK = 256
 the panel of a block stays in the second-level cache."""
 WIDEST = 64
 """The bytes of the widest vectors."""
+UNROLL = 2
+"""The values of k that a long loop of a tile takes at a time."""
 FEW = 3
 """The most rows that are too few for tiles: b is then read in place, once."""
 

@@ -15,6 +15,7 @@ from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
 from graphc.backends.native.gemm_tile import (
     LINE,
     OF_PANEL,
+    UNROLL,
     Epilogue,
     Scratch,
     Steps,
@@ -28,7 +29,6 @@ from graphc.kernels.kernel import CHUNK, Gemm
 
 NEAR = 1 << 18
 """The most bytes of the operand of fixed size for which a product's data counts as near."""
-UNROLL = 2
 
 
 def _emit_strip(panel: Panel, strides: Strides, packed: bool) -> str:

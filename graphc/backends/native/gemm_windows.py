@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
-from graphc.backends.native.gemm_tile import OF_PANEL, Steps
+from graphc.backends.native.gemm_tile import OF_PANEL, UNROLL, Steps
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.loop_structure import clear, copy
 from graphc.backends.native.vectors import Vectors, element_type
-from graphc.backends.native.window_places import UNROLL, PanelFunction, Places, SpreadPlaces
+from graphc.backends.native.window_places import PanelFunction, Places, SpreadPlaces
 from graphc.ir.forms import Window
 from graphc.kernels.kernel import CHUNK
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from itertools import count
+from typing import NamedTuple
 
 from graphc.ir.tensor_type import Batch, Dim
 
@@ -16,6 +17,13 @@ Value = str
 """The SSA name or the literal of a value, without its type."""
 Range = tuple[Value, Value]
 """The first value of a range and the first one after it."""
+
+
+class Callee(NamedTuple):
+    """A kernel's function of the module, and the buffers that it is called with, in order."""
+
+    name: str
+    buffers: tuple[str, ...]
 
 
 class Function:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from graphc.backends.native.elements import Elements, Known, Place, elements_of
 from graphc.backends.native.gather_loops import GatherLoops, fetches
-from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
     THREAD_ARGUMENTS,
@@ -32,17 +32,10 @@ from graphc.ir.tensor_type import Batch
 from graphc.kernels.kernel import LANES, Loop
 
 
-@dataclass(frozen=True)
-class LoopCode:
-    """A generated function: `void @name(ptr for each buffer, i64 %n, i64 %tid, i64 %threads)`."""
-
-    name: str
-    buffers: tuple[str, ...]
-    """The buffers of the kernel, in the order of the function's arguments."""
-
-
-def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> LoopCode:
+def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> Callee:
     """Return the function of a kernel, added to the module unless it has an equal one.
+
+    `void @loop(ptr buffers..., i64 %n, i64 %tid, i64 %threads)`.
 
     `pitch` has the elements from one row to the next, for each buffer whose rows are not
     contiguous.  Threads that call the function with the same arguments and their own `tid` below
@@ -62,7 +55,7 @@ def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> LoopCod
         lambda function: _emit(function, kernel, pitches),
         ("loop", kernel, tuple(sorted(pitches.items()))),
     )
-    return LoopCode(name, names)
+    return Callee(name, names)
 
 
 def _renamed(body: Body, names: Mapping[str, str]) -> Body:

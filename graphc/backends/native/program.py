@@ -9,10 +9,8 @@ epochs in order as one part.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from graphc.backends.native.gemm import GemmCode, emit_gemm, emit_stack
-from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.gemm import emit_gemm, emit_stack
+from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.loops import emit_loop
 from graphc.backends.native.segments import (
     SCRATCH,
@@ -25,23 +23,13 @@ from graphc.backends.native.segments import (
 from graphc.backends.native.target import Target
 from graphc.backends.native.transpose_scatter import emit_permuted, emit_scatter_add
 from graphc.ir.tensor_type import ITEMSIZE
-from graphc.kernels.kernel import Gemm, Kernel, Permutation, ScatterAdd, factor_columns
-from graphc.kernels.program import Buffer, Instr, Program
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, factor_columns
+from graphc.kernels.program import Buffer, Program
 
 
-@dataclass(frozen=True)
-class ProgramCode:
-    """The text of a program, and the bytes of scratch that each thread needs for it."""
-
-    ir: str
-    scratch: int
-
-
-def program_code(
-    program: Program, target: Target, skip: frozenset[int] = frozenset()
-) -> ProgramCode:
-    """Return the module of a program without the instructions in `skip`."""
-    return _Emission(program, target, skip).code()
+def program_ir(program: Program, target: Target, skip: frozenset[int] = frozenset()) -> str:
+    """Return the text of a program's module, without the instructions in `skip`."""
+    return _Emission(program, target, skip).text()
 
 
 class _Emission:
@@ -52,13 +40,12 @@ class _Emission:
         self.module = Module()
         self.layout = layout(program, skip)
         self.slots = {place: slot for slot, place in enumerate(self.layout.places)}
-        self.scratch = 0
 
-    def code(self) -> ProgramCode:
+    def text(self) -> str:
         for segment in self.layout.segments:
             if segment.symbol is not None:
                 self._segment(segment, segment.symbol)
-        return ProgramCode(self.module.text(), self.scratch)
+        return self.module.text()
 
     def _segment(self, segment: Segment, symbol: str) -> None:
         arguments = "ptr %table, i64 %n, i64 %tid, i64 %threads, i64 %epoch"
@@ -69,9 +56,9 @@ class _Emission:
         for i, epoch in enumerate(segment.epochs):
             function.do(f"\nepoch{i}:")
             for number in epoch:
-                instr = self.program.instrs[number]
-                assert instr.body is not None, "epochs are of kernels"
-                self._kernel(function, instr, instr.body)
+                kernel = self.program.instrs[number].body
+                assert kernel is not None, "epochs are of kernels"
+                self._kernel(function, kernel)
             if i + 1 in later:
                 continues = function.value("icmp slt i64 %epoch, 0")
                 function.do(f"br i1 {continues}, label %epoch{i + 1}, label %end")
@@ -79,28 +66,20 @@ class _Emission:
         function.ret()
         self.module.add(function)
 
-    def _kernel(self, function: Function, instr: Instr, kernel: Kernel) -> None:
+    def _kernel(self, function: Function, kernel: Kernel) -> None:
+        callee = self._callee(kernel)
+        pointers = [self._pointer(function, name) for name in callee.buffers]
         if isinstance(kernel, Gemm):
-            code = self._gemm(kernel)
-            per_thread = -(-code.scratch(self.program.capacity) // 64) * 64
-            self.scratch = max(self.scratch, per_thread)
-            pointers = [self._pointer(function, name) for name in code.buffers]
             pointers.append(self._scratch(function))
-            name = code.name
-        elif isinstance(kernel, Permutation):
-            pointers = [self._pointer(function, name) for name in (*instr.ins, *instr.outs)]
-            name = emit_permuted(self.module, kernel)
-        elif isinstance(kernel, ScatterAdd):
-            names = (kernel.source, kernel.indices, *instr.outs)
-            pointers = [self._pointer(function, name) for name in names]
-            name = emit_scatter_add(self.module, kernel)
-        else:
-            loop = emit_loop(self.module, kernel, self._pitches(kernel))
-            pointers = [self._pointer(function, name) for name in loop.buffers]
-            name = loop.name
-        function.call(name, *pointers, "%n", "%tid", "%threads")
+        function.call(callee.name, *pointers, "%n", "%tid", "%threads")
 
-    def _gemm(self, kernel: Gemm) -> GemmCode:
+    def _callee(self, kernel: Kernel) -> Callee:
+        if isinstance(kernel, Permutation):
+            return emit_permuted(self.module, kernel)
+        if isinstance(kernel, ScatterAdd):
+            return emit_scatter_add(self.module, kernel)
+        if isinstance(kernel, Loop):
+            return emit_loop(self.module, kernel, self._pitches(kernel))
         if kernel.stack is not None:
             return emit_stack(self.module, kernel, self.bits)
         return emit_gemm(self.module, kernel, self._pitches(kernel), self.bits)

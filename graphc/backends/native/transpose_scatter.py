@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphc.backends.native.elements import Bounds
-from graphc.backends.native.ir import Module, Value
+from graphc.backends.native.ir import Callee, Module, Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
     THREAD_ARGUMENTS,
@@ -42,16 +42,17 @@ class Axis:
     written: Dim
 
 
-def emit_permuted(module: Module, kernel: Permutation) -> str:
+def emit_permuted(module: Module, kernel: Permutation) -> Callee:
     """Return a transpose's function, `(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
     dtype = WORD[ITEMSIZE[kernel.body.steps[0].dtype]]
     axes = _axes_of(kernel)
-    return module.function(
+    name = module.function(
         "permute",
         f"ptr %from, ptr %to, {THREAD_ARGUMENTS}",
         lambda f: _Transpose(Vectors(f, SQUARE), dtype, axes).emit(),
         ("permute", dtype, axes),
     )
+    return Callee(name, (*kernel.body.loads, *kernel.body.written))
 
 
 def _axes_of(kernel: Permutation) -> tuple[Axis, ...]:
@@ -150,19 +151,20 @@ class _Transpose:
         return self.f.address(base, index, self.element)
 
 
-def emit_scatter_add(module: Module, kernel: ScatterAdd) -> str:
-    """Emit the function of a scatter-add of rows unless the module has it; return its name.
+def emit_scatter_add(module: Module, kernel: ScatterAdd) -> Callee:
+    """Return the function of a scatter-add of rows, added to the module unless it has it.
 
     `void @add(ptr %rows, ptr %indices, ptr %out, i64 %n, i64 %tid, i64 %threads)`
     """
     (step,) = kernel.body.steps
     sizes = kernel.rows, kernel.columns, kernel.count
-    return module.function(
+    name = module.function(
         "add",
         f"ptr %rows, ptr %indices, ptr %out, {THREAD_ARGUMENTS}",
         lambda f: _ScatterAdd(Vectors(f, LANES), step.dtype, kernel).emit(),
         ("add rows", step.dtype, kernel.index_dtype, sizes, kernel.partition),
     )
+    return Callee(name, (kernel.source, kernel.indices, *kernel.body.written))
 
 
 class _ScatterAdd:

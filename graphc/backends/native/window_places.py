@@ -7,13 +7,12 @@ from functools import partial
 from itertools import product
 
 from graphc.backends.native.gemm_frame import Panel
-from graphc.backends.native.gemm_tile import Epilogue, Steps
+from graphc.backends.native.gemm_tile import UNROLL, Epilogue, Steps
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.forms import Phase, Window
 from graphc.kernels.kernel import CHUNK
 
-UNROLL = 2
 STRAIGHT = 160
 """The most additions of a tile for which a run is fully unrolled."""
 
