@@ -9,7 +9,7 @@ them anyway.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.maths import apply
@@ -287,3 +287,66 @@ def matrices(body: Body) -> dict[str, str]:
 def _stream(step: Step) -> int:
     assert isinstance(step.value, int), "a stream is a number"
     return step.value
+
+
+Products = Callable[[int, int], Value]
+"""A function that returns one vector of products, by row (counted from the first) and vector."""
+
+
+class Epilogue:
+    """The emitter of the body on rows of a panel of columns, in a function with `%column`."""
+
+    def __init__(self, elements: Elements, vectors: int, masked: bool) -> None:
+        """Emit the steps that do not depend on the row.
+
+        The panel has `vectors` vectors.  If `masked`, only its first `%columns` columns exist.
+        """
+        v = elements.vectors
+        self.elements, self.f, self.body = elements, v.function, elements.body
+        self.dtypes, numbers = matrices(self.body), range(len(self.body.steps))
+        broadcasts: tuple[Broadcast, ...] = ("one", "column", "row", "each")
+        self.steps = {broadcast: elements.of_span(numbers, broadcast) for broadcast in broadcasts}
+        self.ones: Known = {}
+        elements.evaluate(self.steps["one"], self.ones, Place())
+        self.places: list[Place] = []
+        self.columns: list[dict[int, Value]] = []
+        for lane in range(0, vectors * v.lanes, v.lanes):
+            mask = v.mask_below(self.f.sub("%columns", lane)) if masked else None
+            place, values = Place(first="%column", lane=lane, mask=mask), dict(self.ones)
+            elements.evaluate(self.steps["column"], values, place)
+            self.places.append(place)
+            self.columns.append(values)
+
+    @property
+    def together(self) -> int:
+        """The number of rows that are read before the first of them is written."""
+        reads = any(s.op == "load" and s.broadcast == "each" for s in self.body.steps)
+        return ROWS_TOGETHER if reads and self.places[-1].mask is not None else 1
+
+    def rows(self, first: Value, count: int, product: Products, apart: int = 1) -> None:
+        """Emit the body on `count` rows, each `apart` from the one before, and then the stores."""
+        elements, done = self.elements, []
+        start = elements.lines(first, "%column")
+        for i in range(count):
+            row = Place(self.f.add(first, i * apart), self._lines(start, i * apart))
+            of_row = dict(self.ones)
+            elements.evaluate(self.steps["row"], of_row, row)
+            for j, (at, of_column) in enumerate(zip(self.places, self.columns, strict=True)):
+                values = of_column | of_row
+                place = replace(at, row=row.row, lines=row.lines, special=_product(product, i, j))
+                elements.evaluate(self.steps["each"], values, place)
+                done.append((values, place))
+        for values, place in done:
+            elements.store(self.body.stores, values, place)
+
+    def _lines(self, start: Mapping[str, Value], rows: int) -> dict[str, Value]:
+        """Emit the addresses `rows` rows below `start`: at fixed distances, which are free."""
+        pitch = self.elements.pitch
+        return {
+            buffer: self.f.address(line, self.f.mul(rows, pitch[buffer]), element_type(dtype))
+            for (buffer, dtype), line in zip(self.dtypes.items(), start.values(), strict=True)
+        }
+
+
+def _product(product: Products, i: int, j: int) -> Callable[[Step, Place], Value]:
+    return lambda step, place: product(i, j)

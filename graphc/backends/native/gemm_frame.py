@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
 
-from graphc.backends.native.elements import Elements, elements_of
-from graphc.backends.native.gemm_tile import OF_PANEL, Epilogue, Scratch, Tile
+from graphc.backends.native.elements import Elements, Epilogue, elements_of
+from graphc.backends.native.gemm_tile import OF_PANEL, Scratch, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import each_vector
 from graphc.backends.native.vectors import Vectors, element_type

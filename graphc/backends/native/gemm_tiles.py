@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from math import gcd
 
-from graphc.backends.native.elements import matrices
+from graphc.backends.native.elements import Epilogue, matrices
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
 from graphc.backends.native.gemm_tile import (
     LINE,
     OF_PANEL,
     UNROLL,
-    Epilogue,
     Scratch,
     Steps,
     Strides,

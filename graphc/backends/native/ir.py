@@ -80,6 +80,11 @@ class Function:
             return base
         return self.value(f"getelementptr inbounds {type}, ptr {base}, i64 {index}")
 
+    def field(self, base: Value, structure: Structure, name: str) -> Value:
+        """Append the load of a field of the structure at `base`."""
+        type, offset = structure[name]
+        return self.value(f"load {type}, ptr {self.address(base, offset, 'i8')}")
+
     def add(self, a: Value | int, b: Value | int) -> Value:
         """Append a + b in i64; two literals yield a literal."""
         return self._integer("add", a, b)

@@ -25,7 +25,7 @@ from graphc.backends.native.loop_structure import (
     reductions,
     stores_at,
 )
-from graphc.backends.native.row_loops import RowLoops, emit_flat, is_flat
+from graphc.backends.native.row_loops import RowLoops, is_flat
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.expr import Body, Broadcast, Store
 from graphc.ir.tensor_type import Batch
@@ -82,7 +82,7 @@ def _emit_loops(elements: Elements, kernel: Loop, known: Known) -> list[Store]:
     if fetches(kernel):
         GatherLoops(elements, kernel, known).emit()
     elif is_flat(kernel, elements):
-        emit_flat(elements, kernel, known)
+        RowLoops(elements, kernel, known, ()).emit_flat()
     elif _hoists_columns(kernel) or (kernel.axis == "rows" and kernel.partition != "rows"):
         once = stores_at(body, "column") if kernel.partition != "rows" else ()
         _Columns(elements, kernel, known, once).emit()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import gcd
 
-from graphc.backends.native.elements import Bounds, Elements, Known, Leaf, Place, evaluate
+from graphc.backends.native.elements import Elements, Known, Leaf, Place, evaluate
 from graphc.backends.native.ir import Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
@@ -56,6 +56,20 @@ class RowLoops:
     def emit(self) -> None:
         """Emit the loop over the rows of a thread."""
         in_thread(self.function, self.kernel.partition, self._rows)
+
+    def emit_flat(self) -> None:
+        """Emit all elements as one row."""
+        in_thread(self.function, self.kernel.partition, self._flat)
+
+    def _flat(self) -> None:
+        elements = self.elements
+        rows, bounds = elements.of_thread(self.kernel.partition)
+        if self.kernel.partition != "columns":
+            first, last = (self.function.mul(end, elements.columns) for end in rows)
+            bounds = first, last
+        row = _Row(Place(0, elements.buffers), self.known, None)
+        for phase in self.phases:  # one at most
+            self._pass(row, phase, *bounds)
 
     def _rows(self) -> None:
         split, columns = self.kernel.partition, self.elements.columns
@@ -125,6 +139,16 @@ class RowLoops:
             ]
             elements.store(phase.stores, known, place)
         return sums
+
+
+def is_flat(kernel: Loop, elements: Elements) -> bool:
+    """Return whether all elements may form one row: nothing depends on where a row begins."""
+    body = kernel.body
+    kinds = {step.broadcast for step in body.steps} | {store.broadcast for store in body.stores}
+    if reductions(body) or not kinds <= {"each", "one"}:
+        return False
+    dense = all(pitch == elements.columns for pitch in elements.pitch.values())
+    return kernel.rows == 1 or (dense and not draws(body) and kernel.partition != "columns")
 
 
 def takes_lanes(kernel: Loop) -> bool:
@@ -249,47 +273,3 @@ class LaneRows:
             met = [join(a, b, step.dtype) for a, b in zip(low, high, strict=False)]
             parts, half = met + low[len(met) :], half // 2
         return parts[0]
-
-
-def is_flat(kernel: Loop, elements: Elements) -> bool:
-    """Return whether all elements may form one row: nothing depends on where a row begins."""
-    body = kernel.body
-    broadcasts = {step.broadcast for step in body.steps} | {
-        store.broadcast for store in body.stores
-    }
-    if reductions(body) or not broadcasts <= {"each", "one"}:
-        return False
-    dense = all(pitch == elements.columns for pitch in elements.pitch.values())
-    return kernel.rows == 1 or (dense and not draws(body) and kernel.partition != "columns")
-
-
-def emit_flat(elements: Elements, kernel: Loop, known: Known) -> None:
-    """Emit the kernel as one row."""
-    for phase in phases(kernel.body):  # one at most
-        in_thread(
-            elements.function, kernel.partition, partial(_emit, elements, kernel, known, phase)
-        )
-
-
-def _emit(elements: Elements, kernel: Loop, known: Known, phase: Phase) -> None:
-    def visit(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
-        words = elements.words(phase.steps, known, 0, column)
-        for i, mask in enumerate(masks):
-            values: Known = ChainMap({n: found[i] for n, found in words.items()}, dict(known))
-            place = Place(0, elements.buffers, column, LANES * i, mask)
-            elements.evaluate(phase.steps, values, place)
-            elements.store(phase.stores, values, place)
-        return []
-
-    unit = gcd(BLOCK, kernel.columns) if isinstance(kernel.columns, int) else 1
-    size = block_size(kernel.body)
-    blocks(elements.vectors, *_range(elements, kernel), visit, size=size, unit=unit)
-
-
-def _range(elements: Elements, kernel: Loop) -> Bounds:
-    """Emit the range of a thread's elements, which are whole rows if threads share rows."""
-    rows, columns = elements.of_thread(kernel.partition)
-    if kernel.partition == "columns":
-        return columns
-    first, last = (elements.function.mul(end, elements.columns) for end in rows)
-    return first, last

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 
+from graphc.backends.native.elements import Epilogue
 from graphc.backends.native.gemm_frame import Panel
-from graphc.backends.native.gemm_tile import UNROLL, Epilogue, Steps
+from graphc.backends.native.gemm_tile import UNROLL, Steps
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.forms import Phase, Window
