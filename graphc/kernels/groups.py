@@ -22,7 +22,6 @@ from graphc.kernels.iteration_space import (
     by_last,
     feed_masks,
     is_storable,
-    product_placement,
 )
 
 
@@ -229,7 +228,7 @@ class Grouping(GroupRules):
         traits, feeds = self.traits(node), self._feeds.get(node.name, 0)
         if traits.product is not None and self.one_pitch(node, node):
             group = Group(by_last(node.type.shape), None, node, feeds=feeds, forward=forward)
-            self._add(group, node, product_placement(node, traits.ins))
+            self._add(group, node, traits.as_product)
             return group
         if traits.placement is None or traits.space is None:
             return None

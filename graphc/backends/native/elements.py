@@ -54,11 +54,11 @@ def group_words(
 
 def _round(w: Vectors, state: _State, keys: tuple[Value, Value]) -> _State:
     x0, x1, x2, x3 = state
-    p0, p1 = _product(w, x0, MULTIPLIERS[0]), _product(w, x2, MULTIPLIERS[1])
+    p0, p1 = _times(w, x0, MULTIPLIERS[0]), _times(w, x2, MULTIPLIERS[1])
     return (_mixed(w, _high(w, p1), x1, keys[0]), p1, _mixed(w, _high(w, p0), x3, keys[1]), p0)
 
 
-def _product(w: Vectors, x: Value, multiplier: int) -> Value:
+def _times(w: Vectors, x: Value, multiplier: int) -> Value:
     low = w.binary("and", x, w.const(_LOW, "uint64"), "uint64")
     return w.mul(low, w.const(multiplier, "uint64"), "uint64")
 
