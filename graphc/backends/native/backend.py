@@ -16,19 +16,20 @@ from graphc.backends.backend import Call, Link, Memory, PeakWork, View, ZeroCopy
 from graphc.backends.calls import bind_exchange, bind_reference
 from graphc.backends.native import pool
 from graphc.backends.native.feeds import bind_feeds, readable
-from graphc.backends.native.gemm_tile import instr_scratch
+from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.jit import Library, load, load_by_key, program_key
-from graphc.backends.native.segments import (
+from graphc.backends.native.program import (
     ARENA,
     SCRATCH,
     Place,
     Segment,
     layout,
     place_of,
+    program_ir,
     table_index,
 )
-from graphc.backends.native.target import Target, available, host
+from graphc.backends.native.target import available, host
 from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
@@ -61,7 +62,7 @@ class NativeProgram:
         scratch = len(memory.scratch) // self.threads
         target = host()
         key = program_key(program, target.bits, skip)
-        write = partial(_text, program, target, skip)
+        write = partial(program_ir, program, target, skip)
         self.library = load_by_key(key, write, self.layout.symbols, target)
         sends = any(instr.kind == "send" for instr in program.instrs)
         self._link = link if sends else None
@@ -172,13 +173,6 @@ def kernel_microseconds(kernel: Kernel, n: int) -> float:
     return CALL + max(operations / OPERATIONS_A_MICROSECOND, moved / BYTES_A_MICROSECOND)
 
 
-def _text(program: Program, target: Target, skip: frozenset[int]) -> str:
-    """Return the IR of a program; what writes it is imported only if no object is cached."""
-    from graphc.backends.native.program import program_ir
-
-    return program_ir(program, target, skip)
-
-
 CHAINS = 12
 """The number of independent sums of the loop that runs at the machine's peak: enough to hide the
 latency of two multiply-adds a cycle, and few enough for the registers of every machine."""
@@ -220,7 +214,9 @@ class NativeBackend:
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that a thread needs in each instruction."""
-        return instr_scratch(program)
+        bits, n = host().bits, program.capacity
+        bodies = (instr.body for instr in program.instrs)
+        return [kernel_scratch(x, bits, n) if isinstance(x, Gemm) else 0 for x in bodies]
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.target import host
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.tensor_type import ITEMSIZE, align, dim_at
-from graphc.kernels.kernel import LANES, Gemm, Kernel
-from graphc.kernels.program import Program
+from graphc.kernels.kernel import LANES, Gemm
 
 LINE = 64
 """The bytes of a cache line."""
@@ -176,28 +174,12 @@ class Scratch:
         else:
             tiles = self.panel(k) + (self.block(k) if self.kernel.trans_a else 0)
         elements = self.products + max(tiles, FEW * self.row)
-        return -(-elements * ITEMSIZE[self.tile.dtype] // LINE) * LINE
-
-
-def instr_scratch(program: Program) -> list[int]:
-    """Return the scratch bytes of a thread in each instruction, by this machine's vectors."""
-    bits, known = host().bits, dict[tuple[object, ...], int]()
-
-    def needs(kernel: Kernel | None) -> int:
-        if not isinstance(kernel, Gemm):
-            return 0
-        key = kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.dtype, kernel.window
-        if key not in known:
-            known[key] = kernel_scratch(kernel, bits, program.capacity)
-        return known[key]
-
-    return [needs(instr.body) for instr in program.instrs]
+        return align(elements * ITEMSIZE[self.tile.dtype])
 
 
 def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:
-    """Return the scratch bytes of one product, for batches of up to `n` rows."""
-    tile = choose_tile(kernel.dtype, bits)
-    return align(Scratch(kernel, tile).size(n))
+    """Return the scratch bytes that a thread needs for a product, in batches of up to `n` rows."""
+    return Scratch(kernel, choose_tile(kernel.dtype, bits)).size(n)
 
 
 Strides = tuple[int, int]

@@ -9,22 +9,111 @@ epochs in order as one part.
 
 from __future__ import annotations
 
-from graphc.backends.native.gemm import emit_gemm, emit_stack
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from graphc.backends.native.ir import Callee, Function, Module, Value
-from graphc.backends.native.loops import emit_loop
-from graphc.backends.native.segments import (
-    SCRATCH,
-    Place,
-    Segment,
-    layout,
-    place_of,
-    table_index,
-)
 from graphc.backends.native.target import Target
-from graphc.backends.native.transpose_scatter import emit_permuted, emit_scatter_add
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, factor_columns
-from graphc.kernels.program import Buffer, Program
+from graphc.kernels.program import Buffer, Instr, Program
+
+Place = tuple[str, str]
+"""A block of memory: the space, and the key in it if it has several blocks."""
+
+ARENA: Place = ("arena", "")
+SCRATCH: Place = ("scratch", "")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Instructions from `start` to before `end`: kernels in one function, or one other call."""
+
+    start: int
+    end: int
+    symbol: str | None
+    epochs: tuple[tuple[int, ...], ...] = ()
+    """The numbers of the instructions that are kernels, one tuple for each epoch."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The segments of a program, and the blocks of memory that its table holds."""
+
+    segments: tuple[Segment, ...]
+    places: tuple[Place, ...]
+
+    @property
+    def symbols(self) -> list[str]:
+        """The functions to call, in order."""
+        return [segment.symbol for segment in self.segments if segment.symbol is not None]
+
+
+def layout(program: Program, skip: frozenset[int] = frozenset()) -> Layout:
+    """Return the segments and blocks of memory of a program without the instructions in `skip`."""
+    found: list[Segment] = []
+    for start, end, native in _runs(program, skip):
+        symbol = f"segment{len(found)}" if native else None
+        epochs = _epochs(program, start, end, skip) if native else ()
+        found.append(Segment(start, end, symbol, epochs))
+    return Layout(tuple(found), tuple(_places(program, skip)))
+
+
+def kernels(program: Program, skip: frozenset[int]) -> Iterator[Instr]:
+    """Yield the instructions that become native code."""
+    for i, instr in enumerate(program.instrs):
+        if instr.body is not None and i not in skip:
+            yield instr
+
+
+def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bool]]:
+    """Yield runs of kernels as (start, end, is native).
+
+    A reference rule, a send or a receive ends a run, and so does the forward/backward boundary.
+    """
+    start = 0
+    for i, instr in enumerate((*program.instrs, None)):
+        native = instr is not None and instr.kind in ("kernel", "barrier")
+        if native and i != program.boundary:
+            continue
+        if any(program.instrs[j].body is not None and j not in skip for j in range(start, i)):
+            yield start, i, True
+        start = i
+        if instr is not None and not native:
+            if i not in skip:
+                yield i, i + 1, False
+            start = i + 1
+
+
+def _epochs(
+    program: Program, start: int, end: int, skip: frozenset[int]
+) -> tuple[tuple[int, ...], ...]:
+    """Return the kernels between barriers; parts left without kernels are dropped."""
+    found: list[tuple[int, ...]] = []
+    epoch: list[int] = []
+    for i in range(start, end):
+        if program.instrs[i].body is None:
+            found.append(tuple(epoch))
+            epoch = []
+        elif i not in skip:
+            epoch.append(i)
+    return tuple(kept for kept in (*found, tuple(epoch)) if kept)
+
+
+def _places(program: Program, skip: frozenset[int]) -> dict[Place, None]:
+    names = (name for instr in kernels(program, skip) for name in (*instr.ins, *instr.outs))
+    used = (place_of(program.buffers[name]) for name in names)
+    return dict.fromkeys((ARENA, SCRATCH, *used))
+
+
+def table_index(slot: int) -> int:
+    """Return the index of a block's address in the table; entry 2 is a thread's scratch size."""
+    return slot if slot < 2 else slot + 1
+
+
+def place_of(buffer: Buffer) -> Place:
+    """Return the block that a buffer lies in."""
+    return ARENA if buffer.space == "arena" else (buffer.space, buffer.key)
 
 
 def program_ir(program: Program, target: Target, skip: frozenset[int] = frozenset()) -> str:
@@ -74,15 +163,18 @@ class _Emission:
         function.call(callee.name, *pointers, "%n", "%tid", "%threads")
 
     def _callee(self, kernel: Kernel) -> Callee:
+        # Programs with a cached object never import these.
+        from graphc.backends.native import gemm, loops, transpose_scatter
+
         if isinstance(kernel, Permutation):
-            return emit_permuted(self.module, kernel)
+            return transpose_scatter.emit_permuted(self.module, kernel)
         if isinstance(kernel, ScatterAdd):
-            return emit_scatter_add(self.module, kernel)
+            return transpose_scatter.emit_scatter_add(self.module, kernel)
         if isinstance(kernel, Loop):
-            return emit_loop(self.module, kernel, self._pitches(kernel))
+            return loops.emit_loop(self.module, kernel, self._pitches(kernel))
         if kernel.stack is not None:
-            return emit_stack(self.module, kernel, self.bits)
-        return emit_gemm(self.module, kernel, self._pitches(kernel), self.bits)
+            return gemm.emit_stack(self.module, kernel, self.bits)
+        return gemm.emit_gemm(self.module, kernel, self._pitches(kernel), self.bits)
 
     def _pitches(self, kernel: Kernel) -> dict[str, int]:
         """Return the number of elements from row to row of each buffer that has rows."""
