@@ -104,7 +104,9 @@ class Barriers:
         self._touched: dict[str, list[Access]] = {}
         self._late: list[Instr] = []
         self._known: dict[int, tuple[Access, ...]] = {}
-        self._last_reader = self._readers(instrs)
+        self._last_reader = {
+            memory(name): i for i, instr in enumerate(instrs) for name in instr.ins
+        }
         for i, instr in enumerate(instrs):
             if i == boundary:
                 self._end_of_forward()
@@ -112,9 +114,6 @@ class Barriers:
         self._flush()
         if boundary >= len(instrs):
             self.boundary = len(self.instrs)
-
-    def _readers(self, instrs: Sequence[Instr]) -> dict[str, int]:
-        return {self._memory(name): i for i, instr in enumerate(instrs) for name in instr.ins}
 
     def _end_of_forward(self) -> None:
         self._flush()

@@ -94,7 +94,7 @@ class GroupRules(Aliases):
     def placed(self, group: Group, node: Node) -> tuple[Space, Placement] | None:
         """Return the space in which a node and a group run together, and its placement there."""
         for space in self._spaces(group, node):
-            for placement in self._placements(group, node, space):
+            for placement in (self._as_matrix(node, space), self._as_vector(group, node, space)):
                 if placement is not None and self._may_run(group, node, space, placement):
                     return space, placement
         return None
@@ -115,10 +115,6 @@ class GroupRules(Aliases):
             self.traits(node).plain and not any(operand in self.views for operand in node.inputs)
             for node in group.nodes
         )
-
-    def _placements(self, group: Group, node: Node, space: Space) -> Iterator[Placement | None]:
-        yield self._as_matrix(node, space)
-        yield self._as_vector(group, node, space)
 
     def _as_matrix(self, node: Node, space: Space) -> Placement | None:
         """Return the placement of a node in a space, or None; a plain node fits any of its size."""
