@@ -231,7 +231,7 @@ class Aliases:
 
     def is_splat(self, node: Node) -> bool:
         """Return whether a node only broadcasts numbers, and only kernels read it."""
-        if not self.traits(node).repeats or node.name in self.graph.roots:
+        if not self.traits(node).broadcasts_numbers or node.name in self.graph.roots:
             return False
         return all(self._is_fusable(self.graph[user]) for user in self.graph.users[node.name])
 

@@ -102,7 +102,7 @@ class Barriers:
         self._memory, self._nbytes = memory, nbytes
         self._epoch = 0
         self._touched: dict[str, list[Access]] = {}
-        self._late: list[Instr] = []
+        self._waiting: list[Instr] = []
         self._known: dict[int, tuple[Access, ...]] = {}
         self._last_reader = {
             memory(name): i for i, instr in enumerate(instrs) for name in instr.ins
@@ -127,11 +127,11 @@ class Barriers:
             self._emit(instr)
             self._next_epoch()
             return
-        if self._late and self._touches_late(instr):
+        if self._waiting and self._touches_waiting(instr):
             self._flush()
         if self._conflicts(instr):
             if self._may_wait(i, instr):
-                self._late.append(instr)
+                self._waiting.append(instr)
                 return
             self._barrier()
         self._emit(instr)
@@ -139,12 +139,12 @@ class Barriers:
     def _may_wait(self, i: int, instr: Instr) -> bool:
         if any(self._last_reader.get(self._memory(out), -1) > i for out in instr.outs):
             return False
-        kept = {name for late in (*self._late, instr) for name in late.ins}
+        kept = {name for waiting in (*self._waiting, instr) for name in waiting.ins}
         return sum(map(self._nbytes, kept)) <= WAITING_BYTES
 
-    def _touches_late(self, instr: Instr) -> bool:
-        written = {self._memory(out) for late in self._late for out in late.outs}
-        read = {self._memory(name) for late in self._late for name in late.ins}
+    def _touches_waiting(self, instr: Instr) -> bool:
+        written = {self._memory(out) for waiting in self._waiting for out in waiting.outs}
+        read = {self._memory(name) for waiting in self._waiting for name in waiting.ins}
         mine = {self._memory(name) for name in instr.ins}
         outs = {self._memory(out) for out in instr.outs}
         return bool(written & (mine | outs) or read & outs)
@@ -178,14 +178,14 @@ class Barriers:
         self.instrs.append(BARRIER)
         self.epochs.append(self._epoch)
         self._next_epoch()
-        late, self._late = self._late, []
-        for instr in late:
+        waiting, self._waiting = self._waiting, []
+        for instr in waiting:
             if self._conflicts(instr):
                 self._barrier()
             self._emit(instr)
 
     def _flush(self) -> None:
-        if self._late:
+        if self._waiting:
             self._barrier()
 
     def _next_epoch(self) -> None:

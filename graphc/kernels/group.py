@@ -59,7 +59,7 @@ class Group:
         """Return whether nothing in the group is reduced over another axis."""
         return axis is None or self.axis is None or axis == self.axis
 
-    def takes_places(self, places: Sizes) -> bool:
+    def accepts_places(self, places: Sizes) -> bool:
         """Return whether the group's rows may have these dimensions."""
         if self.product is not None or self.axis is not None:
             return False
@@ -100,28 +100,28 @@ class GroupRules(Aliases):
         return None
 
     def _spaces(self, group: Group, node: Node) -> Iterator[Space]:
-        """Yield the spaces that a group can run in: its own, and if it is plain the node's."""
+        """Yield the spaces that a group can run in: its own, and if it is reshapable the node's."""
         yield group.space
-        if self.is_plain(group):
+        if self.is_reshapable(group):
             for space in self.traits(node).placements:
                 if space != group.space and count(space) == count(group.space):
                     yield space
 
-    def is_plain(self, group: Group) -> bool:
+    def is_reshapable(self, group: Group) -> bool:
         """Return whether a group computes the same in any matrix of as many elements."""
         if group.product is not None or group.axis is not None:
             return False
         return all(
-            self.traits(node).plain and not any(operand in self.views for operand in node.inputs)
+            self.traits(node).reshapable and self.views.keys().isdisjoint(node.inputs)
             for node in group.nodes
         )
 
     def _as_matrix(self, node: Node, space: Space) -> Placement | None:
-        """Return the placement of a node in a space, or None; a plain node fits any of its size."""
+        """Return the placement of a node in a space, or None: any of its size if reshapable."""
         traits = self.traits(node)
         if any(operand in self.views for operand in node.inputs):
             return traits.placement if traits.space == space else None
-        if traits.plain and count(space) == count(node.type.shape):
+        if traits.reshapable and count(space) == count(node.type.shape):
             return traits.placement
         return traits.placements.get(space)
 
@@ -170,7 +170,7 @@ class GroupRules(Aliases):
         """
         gather = self.traits(node).gather
         if gather is not None:
-            return group.takes_places(places_of(gather.shape))
+            return group.accepts_places(places_of(gather.shape))
         return group.places is None or (placement.axis is None and not node.op.is_random)
 
     def one_pitch(self, product: Node, node: Node) -> bool:

@@ -162,12 +162,12 @@ class Grouping(GroupRules):
         if other.forward != group.forward or other.feeds != group.feeds:
             return
         if other.places is not None and (
-            node.name in self.in_place or not group.takes_places(other.places)
+            node.name in self.in_place or not group.accepts_places(other.places)
         ):
             return
         if group.places is not None and any(node.op.is_random for node in other.nodes):
             return
-        alike = self.is_plain(other) and count(other.space) == count(group.space)
+        alike = self.is_reshapable(other) and count(other.space) == count(group.space)
         if other.space == group.space or alike:
             if not all(self._in_epilogue_of(group.product, node) for node in other.nodes):
                 return

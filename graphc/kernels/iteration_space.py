@@ -226,7 +226,7 @@ class Traits:
         return Placement("each", ("each", "each", *(kind or "each" for kind in found)), None)
 
     @cached_property
-    def plain(self) -> bool:
+    def reshapable(self) -> bool:
         """Whether it computes the same in any matrix of as many elements.
 
         It then has rank 3 or more, and reads only elements and numbers.
@@ -237,7 +237,7 @@ class Traits:
         return at.kind == "each" and set(at.operands) <= {"each", "one"}
 
     @cached_property
-    def repeats(self) -> bool:
+    def broadcasts_numbers(self) -> bool:
         """Whether it only broadcasts numbers."""
         small = bool(self.ins) and all(map(is_number, self.ins)) and not is_number(self.type)
         elements = self.iteration == "elements" and self.gather is None

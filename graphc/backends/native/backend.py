@@ -22,10 +22,10 @@ from graphc.backends.native.jit import Library, load, load_by_key, program_key
 from graphc.backends.native.program import (
     ARENA,
     SCRATCH,
-    Place,
+    Block,
     Segment,
+    block_of,
     layout,
-    place_of,
     program_ir,
     table_index,
 )
@@ -66,7 +66,7 @@ class NativeProgram:
         self.library = load_by_key(key, write, self.layout.symbols, target)
         sends = any(instr.kind == "send" for instr in program.instrs)
         self._link = link if sends else None
-        self.table = np.zeros(len(self.layout.places) + 1, np.uint64)
+        self.table = np.zeros(len(self.layout.blocks) + 1, np.uint64)
         self.table[0] = memory.arena.ctypes.data
         self.table[1] = memory.scratch.ctypes.data
         self.table[2] = scratch
@@ -78,18 +78,18 @@ class NativeProgram:
         self._addresses = self.table.copy()
 
     def _fill(self) -> None:
-        names: dict[Place, str] = {}
+        names: dict[Block, str] = {}
         for buffer in self.program.buffers.values():
-            names.setdefault(place_of(buffer), buffer.name)
+            names.setdefault(block_of(buffer), buffer.name)
         fixed = self._fixed_feeds()
-        for slot, place in enumerate(self.layout.places):
-            if place in (ARENA, SCRATCH):
+        for slot, block in enumerate(self.layout.blocks):
+            if block in (ARENA, SCRATCH):
                 continue
-            array = self.memory.view(self.program, names[place], self.program.capacity)
+            array = self.memory.view(self.program, names[block], self.program.capacity)
             self._kept.append(array)
             self.table[table_index(slot)] = array.ctypes.data
-            if place[0] == "feed" and place[1] not in fixed:
-                self.feeds[place[1]] = table_index(slot)
+            if block[0] == "feed" and block[1] not in fixed:
+                self.feeds[block[1]] = table_index(slot)
 
     def _fixed_feeds(self) -> set[str]:
         """Return the feeds whose address is fixed: other calls read them, or they are results."""

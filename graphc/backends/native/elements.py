@@ -119,17 +119,17 @@ class Elements:
         """The function that code is emitted to."""
         return self.vectors.function
 
-    def of_thread(self, split: Partition) -> tuple[Bounds, Bounds]:
+    def of_thread(self, partition: Partition) -> tuple[Bounds, Bounds]:
         """Emit the rows and the columns that a thread runs: its part of one, all of the other."""
         part = self.function.thread_part
-        rows = part(self.rows, CHUNK) if split == "rows" else (0, self.rows)
-        return rows, part(self.columns, GROUP) if split == "columns" else (0, self.columns)
+        rows = part(self.rows, CHUNK) if partition == "rows" else (0, self.rows)
+        return rows, part(self.columns, GROUP) if partition == "columns" else (0, self.columns)
 
     def evaluate(self, steps: Iterable[int], known: Known, place: Place) -> None:
         """Emit the steps, given in order, whose values are not known yet, and add those values."""
         evaluate(self.vectors, self.body, steps, known, lambda step: self._leaf(step, place))
 
-    def of_span(self, steps: Iterable[int], *broadcasts: Broadcast) -> list[int]:
+    def of_kinds(self, steps: Iterable[int], *broadcasts: Broadcast) -> list[int]:
         """Return the steps of these broadcast kinds."""
         return [number for number in steps if self.body.steps[number].broadcast in broadcasts]
 
@@ -184,7 +184,7 @@ class Elements:
             return self.vectors.maximum(so_far, x, step.dtype)
         return self.vectors.add(so_far, x, step.dtype)
 
-    def across(self, reduction: int, accumulator: Value) -> Value:
+    def reduce_lanes(self, reduction: int, accumulator: Value) -> Value:
         """Emit the reduction of an accumulator's lanes to one number, in all lanes."""
         step = self.body.steps[reduction]
         reduced = self.vectors.sum if step.op == "sum" else self.vectors.max
@@ -305,7 +305,7 @@ class Epilogue:
         self.elements, self.f, self.body = elements, v.function, elements.body
         self.dtypes, numbers = matrices(self.body), range(len(self.body.steps))
         broadcasts: tuple[Broadcast, ...] = ("one", "column", "row", "each")
-        self.steps = {broadcast: elements.of_span(numbers, broadcast) for broadcast in broadcasts}
+        self.steps = {broadcast: elements.of_kinds(numbers, broadcast) for broadcast in broadcasts}
         self.ones: Known = {}
         elements.evaluate(self.steps["one"], self.ones, Place())
         self.places: list[Place] = []
@@ -323,12 +323,12 @@ class Epilogue:
         reads = any(s.op == "load" and s.broadcast == "each" for s in self.body.steps)
         return ROWS_TOGETHER if reads and self.places[-1].mask is not None else 1
 
-    def rows(self, first: Value, count: int, product: Products, apart: int = 1) -> None:
-        """Emit the body on `count` rows, each `apart` from the one before, and then the stores."""
+    def rows(self, first: Value, count: int, product: Products, spacing: int = 1) -> None:
+        """Emit the body on `count` rows, `spacing` apart, and then the stores."""
         elements, done = self.elements, []
         start = elements.lines(first, "%column")
         for i in range(count):
-            row = Place(self.f.add(first, i * apart), self._lines(start, i * apart))
+            row = Place(self.f.add(first, i * spacing), self._lines(start, i * spacing))
             of_row = dict(self.ones)
             elements.evaluate(self.steps["row"], of_row, row)
             for j, (at, of_column) in enumerate(zip(self.places, self.columns, strict=True)):

@@ -91,7 +91,7 @@ def feeds_ir() -> str:
 
 
 class _Check:
-    """The emitter of `check_feeds`, which looks at all arrays even if one of them is wrong."""
+    """The emitter of `check_feeds`, which looks at all arrays even if one is wrong."""
 
     def __init__(self, f: Function) -> None:
         self.f = f

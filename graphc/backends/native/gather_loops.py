@@ -10,7 +10,7 @@ from math import prod
 
 from graphc.backends.native.elements import ROWS_TOGETHER, Elements, Known, Place
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.loop_structure import Masks, blocks, in_thread, phases
+from graphc.backends.native.loop_structure import Masks, blocks, on_threads, phases
 from graphc.backends.native.maths import apply
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.access import AccessMap, AxisMap
@@ -216,7 +216,7 @@ class GatherLoops:
 
     def emit(self) -> None:
         """Emit the loop over the rows of a thread, and in it the loop over columns."""
-        in_thread(self.f, self.kernel.partition, self._all)
+        on_threads(self.f, self.kernel.partition, self._all)
 
     def _all(self) -> None:
         (start, end), self.bounds = self.elements.of_thread(self.kernel.partition)
@@ -239,7 +239,7 @@ class GatherLoops:
     def _even(self, start: Value | int, end: Value | int) -> Value:
         """Return the end of the rows that are computed several at once."""
         count = self.f.sub(end, start)
-        return self.f.add(start, self.f.even(count, self.together))
+        return self.f.add(start, self.f.round_down(count, self.together))
 
     def _rows(self, first: Value, indices: list[Value], count: int) -> list[Value]:
         rows: list[tuple[Place, Known]] = []
@@ -260,7 +260,7 @@ class GatherLoops:
         known: Known = ChainMap({}, dict(self.known))
         gathers = _Gathers(elements.vectors, elements.buffers, self.shape, self.columns, indices)
         place = Place(number, elements.lines(number), special=gathers.load)
-        elements.evaluate(elements.of_span(self.phase.steps, "row"), known, place)
+        elements.evaluate(elements.of_kinds(self.phase.steps, "row"), known, place)
         gathers.prepare(self.steps, known)
         return place, known
 

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import product
 
 from graphc.backends.native.gemm_frame import Frame, Panel
-from graphc.backends.native.gemm_tile import OF_PANEL
+from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS
 from graphc.backends.native.gemm_windows import places_of
 from graphc.backends.native.group_places import (
     GroupChannels,
@@ -171,7 +171,7 @@ class GroupWindows(_Lines):
             GroupPlaces(function, window, phases, channels).emit()
 
         line = f"{line_arguments(len(window.space))}, ptr %v, i64 %top, i64 %from, i64 %to"
-        return frame.module.function("line", f"{frame.typed}, {line}, {OF_PANEL}", emit)
+        return frame.module.function("line", f"{frame.typed}, {line}, {PANEL_ARGUMENTS}", emit)
 
 
 class GroupWindowSums(_Lines):
@@ -196,7 +196,7 @@ class GroupWindowSums(_Lines):
 
         lines = window.count // self.across
         f.loop(0, f.quotient(frame.k, window.count), 1, image)
-        self.each_panel(panels, partial(self._finish, rows))
+        self.each_panel(panels, partial(self._run_body, rows))
 
     def _clear_sums(self, panel: Panel) -> None:
         v = Vectors(self.f, self.frame.tile.lanes)
@@ -214,7 +214,7 @@ class GroupWindowSums(_Lines):
 
         self.each_panel(panels, body)
 
-    def _finish(self, rows: Range, panel: Panel) -> None:
+    def _run_body(self, rows: Range, panel: Panel) -> None:
         width = panel.vectors * self.frame.tile.lanes
         sums = self.frame.address(self.of_panel(panel.column), self.f.mul(rows[0], width))
-        panel.finish(sums, rows[0], self.f.sub(rows[1], rows[0]))
+        panel.run_body(sums, rows[0], self.f.sub(rows[1], rows[0]))

@@ -55,7 +55,7 @@ class Tile:
         """Return the number of vectors that hold `columns` columns."""
         return -(-columns // self.lanes)
 
-    def for_rest(self, columns: int) -> Tile:
+    def for_last_panel(self, columns: int) -> Tile:
         """Return the tile for the columns beyond full panels.
 
         Its vectors are half as wide if that fills them better: 512 bits take some processors twice
@@ -254,12 +254,12 @@ class Steps:
             for _ in range(int(k)):
                 carried = self._step(carried, pitch)
             return carried[2:]
-        even: Value = "0"
+        full: Value = "0"
         if unroll > 1:
-            even, state = f.even(k, unroll), list(zip(types, carried, strict=True))
-            carried = f.loop(0, even, unroll, several, state)
+            full, state = f.round_down(k, unroll), list(zip(types, carried, strict=True))
+            carried = f.loop(0, full, unroll, several, state)
         state = list(zip(types, carried, strict=True))
-        return f.loop(even, k, 1, lambda _, x: self._step(x, pitch), state)[2:]
+        return f.loop(full, k, 1, lambda _, x: self._step(x, pitch), state)[2:]
 
     def _step(self, carried: list[Value], pitch: Value) -> list[Value]:
         """Emit one p: each vector times each scalar."""
@@ -281,6 +281,6 @@ class Steps:
         return following + sums
 
 
-OF_PANEL = "i64 %column, i64 %columns, i64 %m, i64 %n"
+PANEL_ARGUMENTS = "i64 %column, i64 %columns, i64 %m, i64 %n"
 """The last arguments of functions that run the body: the first column of a panel, how many of its
 columns exist, the rows of the whole product, and those of the batch."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
-from graphc.backends.native.gemm_tile import OF_PANEL, UNROLL, Steps
+from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, UNROLL, Steps
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.loop_structure import clear, copy
 from graphc.backends.native.vectors import Vectors, element_type
@@ -109,9 +109,9 @@ class _Copy:
 
 def _met(window: Window, axis: int) -> tuple[int, int]:
     """Return the first and end pixel of a dimension that have a position in the copy."""
-    before, apart, size = window.before[axis], window.divisor[axis], window.held[axis]
-    first = max(-(before // apart), 0)
-    end = min((size - 1 - before) // apart + 1, window.space[axis])
+    before, divisor, size = window.before[axis], window.divisor[axis], window.held[axis]
+    first = max(-(before // divisor), 0)
+    end = min((size - 1 - before) // divisor + 1, window.space[axis])
     return first, max(end, first)
 
 
@@ -188,7 +188,7 @@ def _emit_places(panel: Panel, window: Window) -> str:
     places = SpreadPlaces if window.is_spread else Places
     return panel.frame.module.function(
         "places",
-        f"{panel.frame.typed}, ptr %s, ptr %v, i64 %top, i64 %low, i64 %high, {OF_PANEL}",
+        f"{panel.frame.typed}, ptr %s, ptr %v, i64 %top, i64 %low, i64 %high, {PANEL_ARGUMENTS}",
         lambda f: places(PanelFunction(panel, f), window).emit(),
     )
 
@@ -221,7 +221,7 @@ class WindowSums:
                 f.when(mine, partial(self._chunk, panel, s, v, start))
 
         f.loop(0, f.quotient(frame.k, self.window.count), 1, image)
-        panel.finish(sums, rows[0], f.sub(rows[1], rows[0]))
+        panel.run_body(sums, rows[0], f.sub(rows[1], rows[0]))
 
     def _has(self, rows: Range, start: int) -> Value:
         """Emit the condition that a chunk of rows belongs to this thread."""

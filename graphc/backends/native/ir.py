@@ -113,7 +113,7 @@ class Function:
         x, y = _literal(a), _literal(b)
         return self.value(f"urem i64 {a}, {b}") if x is None or y is None else str(x % y)
 
-    def even(self, a: Value | int, unit: int) -> Value:
+    def round_down(self, a: Value | int, unit: int) -> Value:
         """Append the largest multiple of `unit`, a power of two, that is not above a."""
         x = _literal(a)
         return self.value(f"and i64 {a}, {-unit}") if x is None else str(x & -unit)

@@ -76,15 +76,15 @@ def stores_at(body: Body, *levels: Broadcast) -> tuple[Store, ...]:
 
 def as_one_row(kernel: Loop) -> Loop:
     """Return a kernel of a single row with broadcast kind column replaced by each."""
-    return _with_spans(kernel, {"column": "each"})
+    return _with_kinds(kernel, {"column": "each"})
 
 
 def as_one_column(kernel: Loop) -> Loop:
     """Return a kernel of a single column with broadcast kind row replaced by each."""
-    return _with_spans(kernel, {"row": "each", "column": "one"})
+    return _with_kinds(kernel, {"row": "each", "column": "one"})
 
 
-def _with_spans(kernel: Loop, broadcasts: dict[Broadcast, Broadcast]) -> Loop:
+def _with_kinds(kernel: Loop, broadcasts: dict[Broadcast, Broadcast]) -> Loop:
     steps = tuple(
         s._replace(broadcast=broadcasts.get(s.broadcast, s.broadcast)) for s in kernel.body.steps
     )
@@ -130,15 +130,15 @@ def each_index(
     function.loop(*function.thread_part(total), 1, each)
 
 
-def alone(function: Function, body: Callable[[], None]) -> None:
+def on_first_thread(function: Function, body: Callable[[], None]) -> None:
     """Emit code that only the first thread runs."""
     function.when(function.value("icmp eq i64 %tid, 0"), body)
 
 
-def in_thread(function: Function, split: Partition, body: Callable[[], None]) -> None:
+def on_threads(function: Function, partition: Partition, body: Callable[[], None]) -> None:
     """Emit the body, for the first thread alone if the thread partition is "none"."""
-    if split == "none":
-        alone(function, body)
+    if partition == "none":
+        on_first_thread(function, body)
     else:
         body()
 
@@ -173,8 +173,8 @@ def blocks(
     """
     function = vectors.function
     inner: Masks = [None] * (size // LANES)
-    even = unit % size == 0
-    rest = 0 if even else function.remainder(function.sub(end, start), size)
+    divides = unit % size == 0
+    rest = 0 if divides else function.remainder(function.sub(end, start), size)
     full = function.sub(end, rest)
     values = function.loop(start, full, size, lambda c, v: visit(c, inner, v), carried)
 
@@ -185,7 +185,7 @@ def blocks(
         masks = [vectors.mask_below(function.sub(left, lane)) for lane in range(0, size, LANES)]
         return visit(column, masks, values)
 
-    if even:
+    if divides:
         return values
     types = [type for type, _ in carried]
     return function.loop(full, end, size, last, list(zip(types, values, strict=True)))
@@ -204,7 +204,7 @@ def each_vector(
 ) -> None:
     """Emit `visit(first, mask)` for each vector of `count` elements; the last may be masked."""
     f = v.function
-    full = f.even(count, v.lanes)
+    full = f.round_down(count, v.lanes)
     f.loop(0, full, v.lanes, lambda i, _: visit(i, None))
     rest = f.sub(count, full)
     if rest.startswith("%"):

@@ -14,13 +14,13 @@ from graphc.backends.native.loop_structure import (
     THREAD_ARGUMENTS,
     Masks,
     Phase,
-    alone,
     as_one_column,
     as_one_row,
     blocks,
     draws,
-    in_thread,
     needed,
+    on_first_thread,
+    on_threads,
     phases,
     reductions,
     stores_at,
@@ -166,12 +166,12 @@ class _Columns:
 
     def emit(self) -> None:
         """Emit the loop over the blocks of a thread."""
-        in_thread(self.function, self.kernel.partition, self._blocks)
+        on_threads(self.function, self.kernel.partition, self._blocks)
 
     def _blocks(self) -> None:
-        elements, split = self.elements, self.kernel.partition
-        self.rows, (first, last) = elements.of_thread(split)
-        if split == "columns" and isinstance(elements.columns, int):
+        elements, partition = self.elements, self.kernel.partition
+        self.rows, (first, last) = elements.of_thread(partition)
+        if partition == "columns" and isinstance(elements.columns, int):
             self._static_share(first, last, elements.columns)
         else:
             blocks(elements.vectors, first, last, self._block, size=BLOCK)
@@ -209,7 +209,7 @@ class _Columns:
 
     def _pass(self, block: _Block, phase: Phase) -> None:
         elements = self.elements
-        columns = elements.of_span(phase.steps, "column")
+        columns = elements.of_kinds(phase.steps, "column")
         for place, known in zip(block.places, block.known, strict=True):
             elements.evaluate(columns, known, place)
         starts = [elements.start(r) for _ in block.places for r in phase.reductions]
@@ -225,7 +225,7 @@ class _Columns:
         elements = self.elements
         row: Known = ChainMap({}, dict(self.known))
         lines = elements.lines(number)
-        elements.evaluate(elements.of_span(phase.steps, "row"), row, Place(number, lines))
+        elements.evaluate(elements.of_kinds(phase.steps, "row"), row, Place(number, lines))
         words = elements.words(phase.steps, row, number, block.column)
         results: list[Value] = []
         before = iter(sums)
@@ -267,4 +267,4 @@ def _emit_rest(elements: Elements, known: Known, stores: Sequence[Store]) -> Non
         elements.store(numbers, known, Place())
 
     if stores:
-        alone(elements.function, emit)
+        on_first_thread(elements.function, emit)

@@ -18,11 +18,11 @@ from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, factor_columns
 from graphc.kernels.program import Buffer, Instr, Program
 
-Place = tuple[str, str]
+Block = tuple[str, str]
 """A block of memory: the space, and the key in it if it has several blocks."""
 
-ARENA: Place = ("arena", "")
-SCRATCH: Place = ("scratch", "")
+ARENA: Block = ("arena", "")
+SCRATCH: Block = ("scratch", "")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Layout:
     """The segments of a program, and the blocks of memory that its table holds."""
 
     segments: tuple[Segment, ...]
-    places: tuple[Place, ...]
+    blocks: tuple[Block, ...]
 
     @property
     def symbols(self) -> list[str]:
@@ -56,7 +56,7 @@ def layout(program: Program, skip: frozenset[int] = frozenset()) -> Layout:
         symbol = f"segment{len(found)}" if native else None
         epochs = _epochs(program, start, end, skip) if native else ()
         found.append(Segment(start, end, symbol, epochs))
-    return Layout(tuple(found), tuple(_places(program, skip)))
+    return Layout(tuple(found), tuple(_blocks(program, skip)))
 
 
 def kernels(program: Program, skip: frozenset[int]) -> Iterator[Instr]:
@@ -100,9 +100,9 @@ def _epochs(
     return tuple(kept for kept in (*found, tuple(epoch)) if kept)
 
 
-def _places(program: Program, skip: frozenset[int]) -> dict[Place, None]:
+def _blocks(program: Program, skip: frozenset[int]) -> dict[Block, None]:
     names = (name for instr in kernels(program, skip) for name in (*instr.ins, *instr.outs))
-    used = (place_of(program.buffers[name]) for name in names)
+    used = (block_of(program.buffers[name]) for name in names)
     return dict.fromkeys((ARENA, SCRATCH, *used))
 
 
@@ -111,7 +111,7 @@ def table_index(slot: int) -> int:
     return slot if slot < 2 else slot + 1
 
 
-def place_of(buffer: Buffer) -> Place:
+def block_of(buffer: Buffer) -> Block:
     """Return the block that a buffer lies in."""
     return ARENA if buffer.space == "arena" else (buffer.space, buffer.key)
 
@@ -128,7 +128,7 @@ class _Emission:
         self.program, self.bits = program, target.bits
         self.module = Module()
         self.layout = layout(program, skip)
-        self.slots = {place: slot for slot, place in enumerate(self.layout.places)}
+        self.slots = {block: slot for slot, block in enumerate(self.layout.blocks)}
 
     def text(self) -> str:
         for segment in self.layout.segments:
@@ -193,7 +193,7 @@ class _Emission:
 
     def _pointer(self, function: Function, name: str) -> Value:
         buffer = self.program.buffers[name]
-        base = self._block(function, place_of(buffer))
+        base = self._block(function, block_of(buffer))
         return function.address(base, _offset(buffer), "i8")
 
     def _scratch(self, function: Function) -> Value:
@@ -206,8 +206,8 @@ class _Emission:
         size = function.value(f"load i64, ptr {pointer}")
         return function.address(base, function.mul("%tid", size), "i8")
 
-    def _block(self, function: Function, place: Place) -> Value:
-        pointer = function.address("%table", table_index(self.slots[place]), "ptr")
+    def _block(self, function: Function, block: Block) -> Value:
+        pointer = function.address("%table", table_index(self.slots[block]), "ptr")
         return function.value(f"load ptr, ptr {pointer}")
 
 

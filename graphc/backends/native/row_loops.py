@@ -17,8 +17,8 @@ from graphc.backends.native.loop_structure import (
     block_size,
     blocks,
     draws,
-    in_thread,
     needed,
+    on_threads,
     phases,
     reductions,
     static_masks,
@@ -55,11 +55,11 @@ class RowLoops:
 
     def emit(self) -> None:
         """Emit the loop over the rows of a thread."""
-        in_thread(self.function, self.kernel.partition, self._rows)
+        on_threads(self.function, self.kernel.partition, self._rows)
 
     def emit_flat(self) -> None:
         """Emit all elements as one row."""
-        in_thread(self.function, self.kernel.partition, self._flat)
+        on_threads(self.function, self.kernel.partition, self._flat)
 
     def _flat(self) -> None:
         elements = self.elements
@@ -72,16 +72,16 @@ class RowLoops:
             self._pass(row, phase, *bounds)
 
     def _rows(self) -> None:
-        split, columns = self.kernel.partition, self.elements.columns
-        (start, end), (first, last) = self.elements.of_thread(split)
+        partition, columns = self.kernel.partition, self.elements.columns
+        (start, end), (first, last) = self.elements.of_thread(partition)
         small = isinstance(columns, int) and columns <= BLOCK
 
         def rows() -> None:
             bounds = (0, columns) if small else (first, last)
-            alone = self._by_lanes(start, end) if takes_lanes(self.kernel) else start
-            self.function.loop(alone, end, 1, lambda row, _: self._row(row, *bounds))
+            rest = self._by_lanes(start, end) if rows_fit_lanes(self.kernel) else start
+            self.function.loop(rest, end, 1, lambda row, _: self._row(row, *bounds))
 
-        if small and split == "columns":
+        if small and partition == "columns":
             self.function.when(self.function.less(first, last), rows)
         else:
             rows()
@@ -89,8 +89,9 @@ class RowLoops:
     def _by_lanes(self, start: Value | int, end: Value | int) -> Value:
         """Emit sixteen rows at a time, and return the first of the rows that are left."""
         lanes = LaneRows(self.elements, self.kernel, self.known, self.stores)
-        full = self.function.add(start, self.function.even(self.function.sub(end, start), LANES))
-        self.function.loop(start, full, LANES, lambda row, _: lanes.emit(row))
+        f = self.function
+        full = f.add(start, f.round_down(f.sub(end, start), LANES))
+        f.loop(start, full, LANES, lambda row, _: lanes.emit(row))
         return full
 
     def _row(self, number: Value, first: Value | int, last: Value | int) -> None:
@@ -108,7 +109,7 @@ class RowLoops:
 
     def _pass(self, row: _Row, phase: Phase, first: Value | int, last: Value | int) -> None:
         elements = self.elements
-        elements.evaluate(elements.of_span(phase.steps, "row"), row.known, row.place)
+        elements.evaluate(elements.of_kinds(phase.steps, "row"), row.known, row.place)
 
         def visit(column: Value | int, masks: Masks, sums: list[Value]) -> list[Value]:
             return self._block(row, phase, column, masks, sums)
@@ -119,7 +120,7 @@ class RowLoops:
             elements.vectors, first, last, visit, starts, size=size, unit=gcd(self.unit, BLOCK)
         )
         for reduction, total in zip(phase.reductions, sums, strict=True):
-            row.known[reduction] = elements.across(reduction, total)
+            row.known[reduction] = elements.reduce_lanes(reduction, total)
 
     def _block(
         self, row: _Row, phase: Phase, column: Value | int, masks: Masks, sums: list[Value]
@@ -151,7 +152,7 @@ def is_flat(kernel: Loop, elements: Elements) -> bool:
     return kernel.rows == 1 or (dense and not draws(body) and kernel.partition != "columns")
 
 
-def takes_lanes(kernel: Loop) -> bool:
+def rows_fit_lanes(kernel: Loop) -> bool:
     """Return whether to emit sixteen rows at once: they are reduced, and one fits in a vector."""
     few = isinstance(kernel.columns, int) and 1 < kernel.columns <= LANES
     many = not isinstance(kernel.rows, int) or kernel.rows >= LANES
@@ -173,7 +174,7 @@ class LaneRows:
         self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]
     ) -> None:
         """Prepare for a kernel; `stores` happen once a row."""
-        assert isinstance(kernel.columns, int), "see takes_lanes"
+        assert isinstance(kernel.columns, int), "see rows_fit_lanes"
         self.elements, self.body, self.stores = elements, kernel.body, stores
         self.known, self.count = known, kernel.columns
         self.v, self.f = elements.vectors, elements.function
@@ -186,7 +187,7 @@ class LaneRows:
         columns: list[Known] = [ChainMap({}, rows) for _ in range(self.count)]
         of_rows = partial(self._of_rows, first)
         for phase in self.phases:
-            self._evaluate(self.elements.of_span(phase.steps, "row"), rows, of_rows)
+            self._evaluate(self.elements.of_kinds(phase.steps, "row"), rows, of_rows)
             self._pass(phase, first, columns)
             rows.update({number: self._reduced(number, columns) for number in phase.reductions})
             for store in phase.stores:
@@ -197,7 +198,7 @@ class LaneRows:
 
     def _pass(self, phase: Phase, first: Value | int, columns: Sequence[Known]) -> None:
         """Emit the steps that a phase needs, column by column."""
-        for number in self.elements.of_span(phase.steps, "each"):
+        for number in self.elements.of_kinds(phase.steps, "each"):
             step = self.body.steps[number]
             if step.op == "load" and number not in columns[0]:
                 for known, x in zip(columns, self._read(step, first), strict=True):

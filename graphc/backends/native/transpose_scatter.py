@@ -120,7 +120,7 @@ class _Transpose:
         f, last = self.f, self.axes[-1]
         size = f.size(last.size)
         full = f.value(f"icmp sge i64 {left}, {SQUARE}")
-        end = f.value(f"select i1 {full}, i64 {f.even(size, SQUARE)}, i64 0")
+        end = f.value(f"select i1 {full}, i64 {f.round_down(size, SQUARE)}, i64 0")
         f.loop(0, end, SQUARE, lambda i, _: self._square(source, target, i, inner, None))
         f.loop(end, size, SQUARE, lambda i, _: self._square(source, target, i, inner, left))
 
