@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from graphc.compiler.order import fusing_order
-from graphc.compiler.schedule import Schedule
+from graphc.compiler.schedule import Schedule, fusing_order
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
@@ -64,9 +63,10 @@ class Lowering:
         """For each alias, the buffer whose bytes it shares."""
         self.views: dict[str, View] = dict(self._grouping.views)
         """For each alias that is some columns of its root, those columns."""
+        self._lower_all(schedule)
 
-    def run(self, schedule: Schedule) -> Lowering:
-        """Add the instructions of all units, in order; return itself."""
+    def _lower_all(self, schedule: Schedule) -> None:
+        """Add the instructions of all units, in order."""
         backward = {node.name for node in schedule.order[schedule.boundary :]}
         for unit in self._grouping:
             last = unit if isinstance(unit, Node) else _last(unit)
@@ -75,7 +75,6 @@ class Lowering:
             self._lower(unit)
         if self.boundary < 0:
             self._end_forward(schedule)
-        return self
 
     def _lower(self, unit: Unit) -> None:
         if isinstance(unit, Group):

@@ -53,6 +53,10 @@ class Aliases:
         name = self.padding.source(name)
         return name if name in self.views else self.roots.get(name, name)
 
+    def reads_views(self, node: Node) -> bool:
+        """Return whether a node reads only some columns of an operand's root."""
+        return not self.views.keys().isdisjoint(node.inputs)
+
     def type(self, name: str) -> TensorType:
         """Return the type of a node."""
         return self.graph[name].type

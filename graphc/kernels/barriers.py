@@ -8,7 +8,7 @@ another barrier, if little memory has to be kept for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from graphc.ir.expr import Broadcast
@@ -44,26 +44,29 @@ class Access(NamedTuple):
     region: Region
 
 
-def accesses(kernel: Kernel, memory: Callable[[str], str]) -> Iterator[Access]:
-    """Yield the part of each memory that a thread touches; `memory` names that of a buffer."""
-    body = kernel.body
-    broadcasts = {step.broadcast for step in body.steps if step.op == "load"}
-    broadcasts.update(store.broadcast for store in body.stores)
-    regions = {broadcast: region(kernel, broadcast) for broadcast in broadcasts}
+def accesses(kernel: Kernel, memory: Callable[[str], str]) -> tuple[Access, ...]:
+    """Return the part of each memory that a thread touches; `memory` names that of a buffer."""
+    body, found = kernel.body, []
     if isinstance(kernel, Gemm):
         rows = kernel.partition == "rows" and not kernel.trans_a and kernel.window is None
-        yield Access(memory(kernel.a), False, Region("rows", kernel.m) if rows else ALL)
-        yield Access(memory(kernel.b), False, ALL)
+        found.append(Access(memory(kernel.a), False, Region("rows", kernel.m) if rows else ALL))
+        found.append(Access(memory(kernel.b), False, ALL))
     elif isinstance(kernel, ScatterAdd):
-        yield Access(memory(kernel.source), False, ALL)
-        yield Access(memory(kernel.indices), False, ALL)
-    for step in body.steps:
-        if step.op == "load":
-            yield Access(memory(step.buffer), False, regions[step.broadcast])
-        elif step.op == "fetch":
-            yield Access(memory(step.buffer), False, ALL)
-    for store in body.stores:
-        yield Access(memory(store.buffer), True, regions[store.broadcast])
+        found.append(Access(memory(kernel.source), False, ALL))
+        found.append(Access(memory(kernel.indices), False, ALL))
+    regions: dict[Broadcast, Region] = {}
+    for op, _, broadcast, _, buffer, _ in body.steps:
+        if op == "load":
+            part = regions.get(broadcast)
+            if part is None:
+                part = regions[broadcast] = region(kernel, broadcast)
+            found.append(Access(memory(buffer), False, part))
+        elif op == "fetch":
+            found.append(Access(memory(buffer), False, ALL))
+    for buffer, _, broadcast in body.stores:
+        part = regions.get(broadcast) or region(kernel, broadcast)
+        found.append(Access(memory(buffer), True, part))
+    return tuple(found)
 
 
 def region(kernel: Kernel, broadcast: Broadcast) -> Region:
@@ -100,8 +103,8 @@ class Barriers:
         self.epochs: list[int] = []
         self.boundary = len(instrs)
         self._memory, self._nbytes = memory, nbytes
-        self._epoch = 0
-        self._touched: dict[str, list[Access]] = {}
+        self.touched: list[dict[str, list[Access]]] = [{}]
+        """For each epoch the accesses to each memory, each once."""
         self._late: list[Instr] = []
         self._known: dict[int, tuple[Access, ...]] = {}
         self._last_reader = self._readers(instrs)
@@ -151,8 +154,9 @@ class Barriers:
         return bool(written & (mine | outs) or read & outs)
 
     def _conflicts(self, instr: Instr) -> bool:
+        touched = self.touched[-1]
         for memory, mine, part in self.accesses(instr):
-            for _, writes, region in self._touched.get(memory, ()):
+            for _, writes, region in touched.get(memory, ()):
                 if (writes or mine) and (region != part or region.kind == "all"):
                     return True
         return False
@@ -162,22 +166,24 @@ class Barriers:
         found = self._known.get(id(instr.body))
         if found is None:
             assert instr.body is not None
-            found = self._known[id(instr.body)] = tuple(accesses(instr.body, self._memory))
+            found = self._known[id(instr.body)] = accesses(instr.body, self._memory)
         return found
 
     def _emit(self, instr: Instr) -> None:
         self.instrs.append(instr)
-        self.epochs.append(self._epoch)
+        self.epochs.append(len(self.touched) - 1)
         if instr.body is not None:
+            now = self.touched[-1]
             for access in self.accesses(instr):
-                touched = self._touched.setdefault(access.buffer, [])
-                if access not in touched:
+                touched = now.get(access.buffer)
+                if touched is None:
+                    now[access.buffer] = [access]
+                elif access not in touched:
                     touched.append(access)
 
     def _barrier(self) -> None:
         """Add a barrier, then the instructions that waited for it."""
-        self.instrs.append(BARRIER)
-        self.epochs.append(self._epoch)
+        self._emit(BARRIER)
         self._next_epoch()
         late, self._late = self._late, []
         for instr in late:
@@ -190,5 +196,4 @@ class Barriers:
             self._barrier()
 
     def _next_epoch(self) -> None:
-        self._epoch += 1
-        self._touched = {}
+        self.touched.append({})

@@ -131,18 +131,17 @@ class _Fusion:
 
     def __init__(self, group: Group, grouping: Grouping) -> None:
         self.group, self.grouping = group, grouping
-        self.names: dict[str, str] = {}
         self._buffers: dict[str, str] = {}
         self._members = {node.name: f"node{i}" for i, node in enumerate(group.nodes)}
-        self.names.update((place, name) for name, place in self._members.items())
-        nodes = tuple(map(self._node_signature, group.nodes))
+        self.names = {place: name for name, place in self._members.items()}
+        nodes = tuple([self._node_signature(node) for node in group.nodes])
         self.signature = group.space[0] == 1, group.axis, group.product is not None, nodes
 
     def _node_signature(self, node: Node) -> object:
         name = node.name
-        broadcasts = self.group.operands[name]
         reads = tuple([self._operand_signature(operand) for operand in node.inputs])
-        return self.grouping.traits(node).form, self.group.kinds[name], broadcasts, reads
+        form = self.grouping.traits(node).form
+        return form, self.group.kinds[name], self.group.operands[name], reads
 
     def _operand_signature(self, name: str) -> object:
         if name in self.grouping.inlined:

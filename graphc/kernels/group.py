@@ -16,7 +16,7 @@ from graphc.ir.tensor_type import Dim, count
 from graphc.kernels.aliases import Aliases, Part
 from graphc.kernels.iteration_space import Access, Placement, Space, by_last, is_number, is_of_kind
 from graphc.kernels.padding import Padding
-from graphc.kernels.traits import TraitsOf
+from graphc.kernels.traits import Traits, TraitsOf
 
 
 @dataclass(eq=False)
@@ -83,14 +83,18 @@ class GroupRules(Aliases):
     ) -> None:
         super().__init__(graph, traits, padding)
         self.in_place = in_place
-        self._pitches: dict[str, tuple[dict[str, Dim], Dim, bool]] = {}
+        self._odd: dict[str, set[str]] = {}
+        """For products, the factors with other columns than the result."""
 
     def placed(self, group: Group, node: Node) -> tuple[Space, Placement] | None:
         """Return the space in which a node and a group run together, and its placement there."""
         for space in self._spaces(group, node):
-            for placement in self._placements(group, node, space):
-                if placement is not None and self._may_run(group, node, space, placement):
-                    return space, placement
+            placement = self._as_matrix(node, space)
+            if placement is None or not self._may_run(group, node, space, placement):
+                placement = self._as_vector(group, node, space)
+                if placement is None or not self._may_run(group, node, space, placement):
+                    continue
+            return space, placement
         return None
 
     def _spaces(self, group: Group, node: Node) -> Iterator[Space]:
@@ -105,19 +109,12 @@ class GroupRules(Aliases):
         """Return whether a group computes the same in any matrix of as many elements."""
         if group.product is not None or group.axis is not None:
             return False
-        return all(
-            self.traits(node).plain and not any(operand in self.views for operand in node.inputs)
-            for node in group.nodes
-        )
-
-    def _placements(self, group: Group, node: Node, space: Space) -> Iterator[Placement | None]:
-        yield self._as_matrix(node, space)
-        yield self._as_vector(group, node, space)
+        return all(self.traits(node).plain and not self.reads_views(node) for node in group.nodes)
 
     def _as_matrix(self, node: Node, space: Space) -> Placement | None:
         """Return the placement of a node in a space, or None; a plain node fits any of its size."""
         traits = self.traits(node)
-        if any(operand in self.views for operand in node.inputs):
+        if self.reads_views(node):
             return traits.placement if traits.space == space else None
         if traits.plain and count(space) == count(node.type.shape):
             return traits.placement
@@ -128,7 +125,7 @@ class GroupRules(Aliases):
         traits = self.traits(node)
         if traits.iteration != "elements" or group.product is not None:
             return None
-        if any(operand in self.views for operand in node.inputs):
+        if self.reads_views(node):
             return None  # their rows have the pitch of a wider matrix
         kinds = {
             group.kinds[root]
@@ -177,33 +174,29 @@ class GroupRules(Aliases):
         The same bytes may be matrices of several shapes, and a kernel reads them in only one,
         except in a stack of products.
         """
-        if self.reads_stacks(product):
+        traits = self.traits(product)
+        if traits.product is not None and traits.product.stacked:
             return node is product or node.op.broadcast_kinds(self.traits(node).ins) is None
-        pitches = self._pitches.get(product.name)
-        if pitches is None:
-            pitches = self._pitches[product.name] = self._pitches_of(product)
-        columns, own, agree = pitches
-        if not agree:
-            return False
+        if not traits.pitches:
+            return True
+        odd = self._odd.get(product.name)
+        if odd is None:
+            odd = self._odd[product.name] = self._odd_factors(product, traits)
         others = node.inputs[2:] if node is product else node.inputs
         read = [self.bytes_of(operand) for operand in others if self.type(operand).rank > 1]
-        return all([columns.get(name, own) == own for name in read])
+        return "" not in odd and odd.isdisjoint(read)
 
-    def _pitches_of(self, product: Node) -> tuple[dict[str, Dim], Dim, bool]:
-        """Return the columns of a product's factors and of its result, and whether they agree."""
-        widths = [(self.bytes_of(name), width) for name, width in self._widths(product)]
-        columns = dict(widths)
-        agree = all(columns[name] == width for name, width in widths)
-        return columns, by_last(product.type.shape)[1], agree
-
-    def _widths(self, product: Node) -> Iterator[tuple[str, Dim]]:
-        """Yield the factors of a product that it reads as matrices, with their columns."""
-        (a, b), traits = product.inputs[:2], self.traits(product)
-        if traits.product is None or traits.product.window is None:
-            yield a, by_last(self.type(a).shape)[1]
-            yield b, by_last(self.type(b).shape)[1]
-        elif not traits.product.trans_b:
-            yield b, by_last(self.type(b).shape)[1]
+    def _odd_factors(self, product: Node, traits: Traits) -> set[str]:
+        """Return the factors with other columns than the result, and "" if two factors disagree."""
+        columns: dict[str, Dim] = {}
+        odd: set[str] = set()
+        for position, width in traits.pitches:
+            name = self.bytes_of(product.inputs[position])
+            if columns.setdefault(name, width) != width:
+                odd.add("")
+            if width != by_last(product.type.shape)[1]:
+                odd.add(name)
+        return odd
 
     def _members_agree(self, group: Group, node: Node, space: Space, placement: Placement) -> bool:
         """Return whether the node reads each member of the group by the member's kind."""

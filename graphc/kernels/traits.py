@@ -9,7 +9,7 @@ from graphc.ir.expr import Body
 from graphc.ir.forms import GatherRule, Product
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Iteration, Op
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import Dim, TensorType
 from graphc.kernels.iteration_space import (
     Placement,
     Space,
@@ -19,6 +19,7 @@ from graphc.kernels.iteration_space import (
     is_plain,
     matrix,
     placements_of,
+    product_placement,
 )
 
 
@@ -40,6 +41,12 @@ class Traits:
     """Its placement in each of its own spaces, its first choice first; empty without a kernel."""
     gather: GatherRule | None
     """The rule of an op that gathers its operands, else None."""
+    moves: bool
+    """Whether it only permutes the axes of its operand, or cuts or pads it."""
+    epilogue: tuple[Space, Placement] | None
+    """The space and the placement of a matrix product and its epilogue, else None."""
+    pitches: tuple[tuple[int, Dim], ...]
+    """The columns of the factors that a product reads as matrices; empty if as the result's."""
     plain: bool
     """Whether it computes the same in any matrix of as many elements."""
     repeats: bool
@@ -119,8 +126,25 @@ def _traits(op: Op, node: Node, ins: list[TensorType]) -> Traits:
     form = (id(op), node.type.dtype, one_row, None if gather is None else id(gather))
     small = bool(ins) and all(map(is_number, ins)) and not is_number(node.type)
     repeats = small and iteration == "elements" and not op.is_random and gather is None
+    moves = len(ins) == 1 and (op.permutation or op.box_start(ins[0])) is not None
     kind = form, op, node.type, ins, iteration, product
-    return Traits(*kind, placements, gather, plain, repeats, *choice)
+    as_product = moves, *_of_product(node, ins, product)
+    return Traits(*kind, placements, gather, *as_product, plain, repeats, *choice)
+
+
+def _of_product(
+    node: Node, ins: list[TensorType], product: Product | None
+) -> tuple[tuple[Space, Placement] | None, tuple[tuple[int, Dim], ...]]:
+    """Return the `epilogue` and the `pitches` of a node."""
+    if product is None:
+        return None, ()
+    space = by_last(node.type.shape)
+    read = (0, 1)
+    if product.window is not None:
+        read = () if product.trans_b else (1,)
+    pitches = tuple((i, by_last(ins[i].shape)[1]) for i in read)
+    odd = any(width != space[1] for _, width in pitches)
+    return (space, product_placement(node, ins)), pitches if odd else ()
 
 
 ROWS = 1
