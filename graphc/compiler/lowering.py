@@ -110,11 +110,14 @@ class Lowering:
     # ------------------------------------------------------------------ kernels
 
     def _kernel(self, group: Group) -> None:
-        names = tuple(node.name for node in group.nodes)
-        stored = {name for name in names if self._is_stored(group, name)}
-        kernel = self._fuser.kernel(group, lambda name: self.keeps or name in stored)
+        names = tuple([node.name for node in group.nodes])
+        stored = [self._is_stored(group, name) for name in names]
         if self.keeps:
-            kernel = replace(kernel, body=kernel.body.with_own_products(stored))
+            kernel = self._fuser.kernel(group, [True for _ in names])
+            read = {name for name, one in zip(names, stored, strict=True) if one}
+            kernel = replace(kernel, body=kernel.body.with_own_products(read))
+        else:
+            kernel = self._fuser.kernel(group, stored)
         self.instrs.append(kernel_instr(kernel, names))
 
     def _permute(self, node: Node, axes: tuple[int, ...]) -> None:

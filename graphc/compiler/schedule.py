@@ -58,8 +58,8 @@ def keep_old_states(graph: Graph) -> Graph:
     """
     if not graph.updates:
         return graph
-    backward = backward_nodes(graph)
-    late = {name: _late_readers(graph, name, backward) for name in graph.updates}
+    late_or_view = backward_nodes(graph).union(_views(graph))
+    late = {name: late_or_view.intersection(graph.users[name]) for name in graph.updates}
     ends = {*graph.outputs.values(), *graph.gradients.values()}
     kept = {name: _free_name(graph, name) for name in graph.updates if late[name] or name in ends}
     if not kept:
@@ -89,12 +89,6 @@ def _free_name(graph: Graph, state: str) -> str:
     while name in graph:
         name += "_"
     return name
-
-
-def _late_readers(graph: Graph, state: str, backward: set[str]) -> set[str]:
-    """Return the readers in the backward pass, and all that may be a view of the state's bytes."""
-    users = graph.users.get(state, ())
-    return {user for user in users if user in backward or may_be_view(graph, graph[user])}
 
 
 def schedule(graph: Graph) -> Schedule:
@@ -161,7 +155,7 @@ def arrivals(graph: Graph) -> dict[str, list[str]]:
 
 
 def _writers(
-    graph: Graph, readers: Mapping[str, list[Node]]
+    graph: Graph, readers: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Return the update nodes that may write their state's memory, and the updates to copy."""
     in_place: dict[str, str] = {}
@@ -174,42 +168,38 @@ def _writers(
     return in_place, commits
 
 
-def _readers(graph: Graph, backward: Collection[str]) -> dict[str, list[Node]]:
+def _readers(graph: Graph, backward: Collection[str]) -> dict[str, list[str]]:
     """Return, for each updated state and its next value, the nodes that read it.
 
-    Nodes of a backward pass are left out: the old states that they read have been copied.
-    """
-    return {
-        name: [graph[reader] for reader in readers(graph, name) if reader not in backward]
-        for state, value in graph.updates.items()
-        for name in (state, value)
-    }
-
-
-def readers(graph: Graph, name: str) -> tuple[str, ...]:
-    """Return the nodes that read a value, directly or through a view.
-
     It is decided later whether kernels read a transpose, some columns or a repeated number from the
-    bytes of the value itself, so all readers of such a node count.
+    bytes of the value itself, so all readers of such a node count.  Nodes of a backward pass are
+    left out: the old states that they read have been copied.
     """
-    found: dict[str, None] = dict.fromkeys(graph.users[name])
-    views = [user for user in found if may_be_view(graph, graph[user])]
-    while views:
-        for user in graph.users[views.pop()]:
-            if user not in found:
-                found[user] = None
-                views += [user] if may_be_view(graph, graph[user]) else []
-    return tuple(found)
+    views = _views(graph)
+    found: dict[str, list[str]] = {}
+    for name in (*graph.updates, *graph.updates.values()):
+        readers = dict.fromkeys(graph.users[name])
+        seen = views.intersection(readers)
+        while seen:
+            more = [user for user in graph.users[seen.pop()] if user not in readers]
+            readers.update(dict.fromkeys(more))
+            seen.update(views.intersection(more))
+        found[name] = [reader for reader in readers if reader not in backward]
+    return found
 
 
-def may_be_view(graph: Graph, node: Node) -> bool:
-    """Return whether kernels may read a node's result from the bytes of its operand."""
+def _views(graph: Graph) -> set[str]:
+    """Return the nodes whose results kernels may read from the bytes of their operands."""
+    return {node.name for node in graph if _may_be_view(graph, node)}
+
+
+def _may_be_view(graph: Graph, node: Node) -> bool:
     if type(node.op).may_be_view is Op.may_be_view:
         return node.op.alias  # as for most ops, without their operands' types
     return node.op.may_be_view([graph[name].type for name in node.inputs])
 
 
-def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[Node]]) -> bool:
+def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, Sequence[str]]) -> bool:
     node = graph[value]
     if isinstance(node.op, (Source, Receive)) or node.op.alias:
         return False
@@ -217,19 +207,22 @@ def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[
         return False
     if state in graph.roots or any(graph[user].op.alias for user in graph.users[state]):
         return False
-    others = [reader for reader in readers[state] if reader is not node]
-    return not readers[value] or not _reaches(graph, value, {reader.name for reader in others})
+    if not readers[value]:
+        return True
+    return not _reaches(graph, value, {reader for reader in readers[state] if reader != value})
 
 
 def _reaches(graph: Graph, start: str, targets: set[str]) -> bool:
     return bool(targets) and not targets.isdisjoint(graph.downstream([start]))
 
 
-def _waits(in_place: Mapping[str, str], readers: Mapping[str, list[Node]]) -> dict[str, list[str]]:
+def _waits(
+    in_place: Mapping[str, str], readers: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
     """Return, for each node that overwrites a state, the other readers it waits for."""
     waits: dict[str, list[str]] = {}
     for value, state in in_place.items():
-        others = [reader.name for reader in readers[state] if reader.name != value]
+        others = [reader for reader in readers[state] if reader != value]
         if others:
             waits[value] = others
     return waits

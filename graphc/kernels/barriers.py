@@ -105,9 +105,15 @@ class Barriers:
         self._memory, self._nbytes = memory, nbytes
         self.touched: list[dict[str, list[Access]]] = [{}]
         """For each epoch the accesses to each memory, each once."""
-        self._late: list[Instr] = []
-        self._known: dict[int, tuple[Access, ...]] = {}
-        self._last_reader = self._readers(instrs)
+        self._late: list[tuple[Instr, Sequence[Access]]] = []
+        """The instructions that wait for the next barrier."""
+        self._late_ins: set[str] = set()
+        """The buffers that they read."""
+        self._late_writes: dict[str, bool] = {}
+        """The memory that they touch, and whether one of them writes it."""
+        self._last_reader = {
+            memory(name): i for i, instr in enumerate(instrs) for name in instr.ins
+        }
         for i, instr in enumerate(instrs):
             if i == boundary:
                 self._end_of_forward()
@@ -115,9 +121,6 @@ class Barriers:
         self._flush()
         if boundary >= len(instrs):
             self.boundary = len(self.instrs)
-
-    def _readers(self, instrs: Sequence[Instr]) -> dict[str, int]:
-        return {self._memory(name): i for i, instr in enumerate(instrs) for name in instr.ins}
 
     def _end_of_forward(self) -> None:
         self._flush()
@@ -131,65 +134,62 @@ class Barriers:
             self._emit(instr)
             self._next_epoch()
             return
-        if self._late and self._touches_late(instr):
+        found = accesses(instr.body, self._memory)
+        if self._late and self._touches_late(found):
             self._flush()
-        if self._conflicts(instr):
+        if self._conflicts(found):
             if self._may_wait(i, instr):
-                self._late.append(instr)
+                self._delay(instr, found)
                 return
             self._barrier()
-        self._emit(instr)
+        self._emit(instr, found)
 
     def _may_wait(self, i: int, instr: Instr) -> bool:
         if any(self._last_reader.get(self._memory(out), -1) > i for out in instr.outs):
             return False
-        kept = {name for late in (*self._late, instr) for name in late.ins}
-        return sum(map(self._nbytes, kept)) <= WAITING_BYTES
+        return sum(map(self._nbytes, self._late_ins.union(instr.ins))) <= WAITING_BYTES
 
-    def _touches_late(self, instr: Instr) -> bool:
-        written = {self._memory(out) for late in self._late for out in late.outs}
-        read = {self._memory(name) for late in self._late for name in late.ins}
-        mine = {self._memory(name) for name in instr.ins}
-        outs = {self._memory(out) for out in instr.outs}
-        return bool(written & (mine | outs) or read & outs)
+    def _delay(self, instr: Instr, found: Sequence[Access]) -> None:
+        """Let an instruction wait for the next barrier."""
+        self._late.append((instr, found))
+        self._late_ins.update(instr.ins)
+        for memory, writes, _ in found:
+            self._late_writes[memory] = writes or self._late_writes.get(memory, False)
 
-    def _conflicts(self, instr: Instr) -> bool:
+    def _touches_late(self, found: Sequence[Access]) -> bool:
+        """Return whether accesses must come after those of an instruction that waits."""
+        late = self._late_writes
+        return any([memory in late and (writes or late[memory]) for memory, writes, _ in found])
+
+    def _conflicts(self, found: Sequence[Access]) -> bool:
+        """Return whether another thread may touch the same memory in this epoch, and one writes."""
         touched = self.touched[-1]
-        for memory, mine, part in self.accesses(instr):
+        for memory, mine, part in found:
             for _, writes, region in touched.get(memory, ()):
                 if (writes or mine) and (region != part or region.kind == "all"):
                     return True
         return False
 
-    def accesses(self, instr: Instr) -> tuple[Access, ...]:
-        """Return the accesses of a kernel, each with its buffer's memory in place of the buffer."""
-        found = self._known.get(id(instr.body))
-        if found is None:
-            assert instr.body is not None
-            found = self._known[id(instr.body)] = accesses(instr.body, self._memory)
-        return found
-
-    def _emit(self, instr: Instr) -> None:
+    def _emit(self, instr: Instr, found: Sequence[Access] = ()) -> None:
         self.instrs.append(instr)
         self.epochs.append(len(self.touched) - 1)
-        if instr.body is not None:
-            now = self.touched[-1]
-            for access in self.accesses(instr):
-                touched = now.get(access.buffer)
-                if touched is None:
-                    now[access.buffer] = [access]
-                elif access not in touched:
-                    touched.append(access)
+        now = self.touched[-1]
+        for access in found:
+            touched = now.get(access.buffer)
+            if touched is None:
+                now[access.buffer] = [access]
+            elif access not in touched:
+                touched.append(access)
 
     def _barrier(self) -> None:
         """Add a barrier, then the instructions that waited for it."""
         self._emit(BARRIER)
         self._next_epoch()
-        late, self._late = self._late, []
-        for instr in late:
-            if self._conflicts(instr):
+        late, self._late, self._late_ins, self._late_writes = self._late, [], set(), {}
+        for instr, found in late:
+            if self._conflicts(found):
                 self._barrier()
-            self._emit(instr)
+            self._emit(instr, found)
 
     def _flush(self) -> None:
         if self._late:

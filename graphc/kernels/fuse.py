@@ -6,7 +6,7 @@ copy with its own names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -77,9 +77,9 @@ class Fuser:
         self._grouping, self._capacity = grouping, capacity
         self._bodies = bodies
 
-    def kernel(self, group: Group, stored: Callable[[str], bool]) -> Kernel:
-        """Return the kernel of a group; `stored` says of a node whether others read it."""
-        body = self._body(group, [stored(node.name) for node in group.nodes])
+    def kernel(self, group: Group, stored: Sequence[bool]) -> Kernel:
+        """Return the kernel of a group; `stored` says of each node whether others read it."""
+        body = self._body(group, stored)
         if group.product is None:
             axis: Axis = group.axis or "columns"
             partition = loop_partition(*group.space, axis, body, self._capacity)
@@ -103,7 +103,7 @@ class Fuser:
         )
         return stacked(product.type, of.inner, a, b, group.permuted, body)
 
-    def _body(self, group: Group, stored: list[bool]) -> Body:
+    def _body(self, group: Group, stored: Sequence[bool]) -> Body:
         fusion = _Fusion(group, self._grouping)
         key = fusion.signature, tuple(stored)
         body = self._bodies.get(key)
@@ -158,7 +158,7 @@ class _Fusion:
             self.names[place] = root
         return place
 
-    def body(self, stored: list[bool]) -> Body:
+    def body(self, stored: Sequence[bool]) -> Body:
         """Return the body, with numbers for names."""
         self._builder = BodyBuilder()
         self._values: dict[str, Expr] = {}

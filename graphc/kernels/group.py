@@ -72,6 +72,16 @@ Unit = Group | Joined | Node
 """A unit that runs: a fused kernel, copies, or a single node that the backend itself implements."""
 
 
+def _may_gather(group: Group, traits: Traits, placement: Placement) -> bool:
+    """Return whether a gathering node finds the dimensions that it needs in a group.
+
+    In a group that gathers, nothing may be reduced or drawn.
+    """
+    if traits.gather is not None:
+        return group.takes_places(places_of(traits.gather.shape))
+    return group.places is None or (placement.axis is None and not traits.op.is_random)
+
+
 class GroupRules(Aliases):
     """The rules by which nodes run in a group.
 
@@ -88,20 +98,21 @@ class GroupRules(Aliases):
 
     def placed(self, group: Group, node: Node) -> tuple[Space, Placement] | None:
         """Return the space in which a node and a group run together, and its placement there."""
-        for space in self._spaces(group, node):
-            placement = self._as_matrix(node, space)
-            if placement is None or not self._may_run(group, node, space, placement):
-                placement = self._as_vector(group, node, space)
-                if placement is None or not self._may_run(group, node, space, placement):
+        traits = self.traits(node)
+        for space in self._spaces(group, traits):
+            placement = self._as_matrix(node, traits, space)
+            if placement is None or not self._may_run(group, node, traits, space, placement):
+                placement = self._as_vector(group, node, traits, space)
+                if placement is None or not self._may_run(group, node, traits, space, placement):
                     continue
             return space, placement
         return None
 
-    def _spaces(self, group: Group, node: Node) -> Iterator[Space]:
-        """Yield the spaces that a group can run in: its own, and if it is plain the node's."""
+    def _spaces(self, group: Group, traits: Traits) -> Iterator[Space]:
+        """Yield the spaces that a group can run in: its own, and if it is plain a node's."""
         yield group.space
         if self.is_plain(group):
-            for space in self.traits(node).placements:
+            for space in traits.placements:
                 if space != group.space and count(space) == count(group.space):
                     yield space
 
@@ -111,18 +122,18 @@ class GroupRules(Aliases):
             return False
         return all(self.traits(node).plain and not self.reads_views(node) for node in group.nodes)
 
-    def _as_matrix(self, node: Node, space: Space) -> Placement | None:
+    def _as_matrix(self, node: Node, traits: Traits, space: Space) -> Placement | None:
         """Return the placement of a node in a space, or None; a plain node fits any of its size."""
-        traits = self.traits(node)
         if self.reads_views(node):
             return traits.placement if traits.space == space else None
         if traits.plain and count(space) == count(node.type.shape):
             return traits.placement
         return traits.placements.get(space)
 
-    def _as_vector(self, group: Group, node: Node, space: Space) -> Placement | None:
+    def _as_vector(
+        self, group: Group, node: Node, traits: Traits, space: Space
+    ) -> Placement | None:
         """Return the placement of a vector or number among the rows or columns of the group."""
-        traits = self.traits(node)
         if traits.iteration != "elements" or group.product is not None:
             return None
         if self.reads_views(node):
@@ -147,9 +158,11 @@ class GroupRules(Aliases):
                 return None
         return Placement(kind, tuple(operands), "columns" if kind == "row" else "rows")
 
-    def _may_run(self, group: Group, node: Node, space: Space, placement: Placement) -> bool:
+    def _may_run(
+        self, group: Group, node: Node, traits: Traits, space: Space, placement: Placement
+    ) -> bool:
         """Return whether a node may run in a group at a placement in a space."""
-        if not group.axes_agree(placement.axis) or not self._may_read(group, node, placement):
+        if not group.axes_agree(placement.axis) or not _may_gather(group, traits, placement):
             return False
         if group.product is not None:
             reduces = placement.kind != "each" or placement.axis is not None
@@ -157,16 +170,6 @@ class GroupRules(Aliases):
                 return False
         agree = self._members_agree(group, node, space, placement)
         return agree and self._may_write(group, node, placement)
-
-    def _may_read(self, group: Group, node: Node, placement: Placement) -> bool:
-        """Return whether a gathering node finds the dimensions that it needs in a group.
-
-        In a group that gathers, nothing may be reduced or drawn.
-        """
-        gather = self.traits(node).gather
-        if gather is not None:
-            return group.takes_places(places_of(gather.shape))
-        return group.places is None or (placement.axis is None and not node.op.is_random)
 
     def one_pitch(self, product: Node, node: Node) -> bool:
         """Return whether a node reads the factors of a product as matrices of as many columns.
@@ -240,13 +243,13 @@ class GroupRules(Aliases):
         state = self.in_place.get(writer.name)
         if state is None:
             return True
-        number = product is None and is_number(self.type(state))
-        stacked = product is not None and self.reads_stacks(product)
         for i, operand in enumerate(member.inputs):
             if self.root(operand) != state:
                 continue
+            stacked = product is not None and self.reads_stacks(product)
             if stacked or operand in self.views or (member is product and i < 2):
                 return False
-            if reads[i] != kind and not (number and reads[i] != "gathered"):
+            number = product is None and reads[i] != "gathered" and is_number(self.type(state))
+            if reads[i] != kind and not number:
                 return False
         return True

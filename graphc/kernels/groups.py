@@ -212,13 +212,13 @@ class Grouping(GroupRules):
             return False
         return all(node.type.rank == 1 for node in other.nodes)
 
-    def _candidates(self, node: Node) -> Iterable[Group]:
-        """Return the groups of the operands, the latest first, then other readers of these."""
+    def _candidates(self, node: Node) -> Iterator[Group]:
+        """Yield the groups of the operands, the latest first, then other readers of these."""
         roots = [self.root(operand) for operand in node.inputs]
-        made = [self.group_of[root] for root in roots if root in self.group_of]
-        made.sort(key=lambda group: -group.position)
-        beside = [g for root in reversed(roots) for g in reversed(self._readers.get(root, ())[-4:])]
-        return dict.fromkeys([*made, *beside])
+        made = dict.fromkeys([self.group_of[root] for root in roots if root in self.group_of])
+        yield from made if len(made) < 2 else sorted(made, key=lambda group: -group.position)
+        for root in reversed(roots):
+            yield from [group for group in self._readers.get(root, ())[:-5:-1] if group not in made]
 
     def _same_feeds(self, group: Group, node: Node) -> bool:
         """Return whether a node needs the feeds of a group; in training always.

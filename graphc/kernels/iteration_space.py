@@ -7,8 +7,7 @@ broadcast so, rows are more of the first dimensions; for results of products all
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from graphc.ir.expr import Axis, Broadcast
 from graphc.ir.graph import Node
@@ -55,6 +54,8 @@ def broadcast_kind(shape: Shape, result: Shape, lead: int = 1) -> Broadcast | No
     The first `lead` dimensions of the result are rows.  Return None unless the operand is a whole
     matrix, a row, a column or a number.
     """
+    if shape and shape == result:
+        return "each"
     padded = (1,) * (len(result) - len(shape)) + shape
     if all(dim == 1 for dim in padded):
         return "one" if result != padded or not result else "each"
@@ -105,8 +106,7 @@ Access = Broadcast | Literal["gathered"]
 """The way a node reads an operand: by its broadcast kind, or by a gather."""
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(NamedTuple):
     """The way a node runs in an iteration space.
 
     These are the broadcast kinds of its value and of its operands, and its reduction axis.

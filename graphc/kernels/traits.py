@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from graphc.ir.expr import Body
 from graphc.ir.forms import GatherRule, Product
@@ -23,8 +23,7 @@ from graphc.kernels.iteration_space import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(NamedTuple):
     """The form of a node in kernels, which does not depend on its name and its operands' names."""
 
     form: tuple[object, ...]
