@@ -9,14 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphc.backends.table import backend
+from graphc.backends.backend import backend
 from graphc.base.arguments import checked_whole
 from graphc.base.door import higher
 from graphc.base.errors import BudgetError, Operand
 from graphc.base.loc import Loc, caller_loc
 from graphc.compiler.program import build_program
-from graphc.compiler.remat.curve import Curve, curve
 from graphc.compiler.remat.fit import largest_batch, largest_batch_kept, least_total
+from graphc.compiler.remat.recomputation import Curve, curve
 from graphc.compiler.sizes import (
     ScratchSize,
     block_bytes,

@@ -11,16 +11,18 @@ from functools import cache
 from itertools import chain
 
 from graphc.base.work import spend_nodes
-from graphc.compiler.index_bounds import index_bounds
 from graphc.compiler.lowering import Lowering
 from graphc.compiler.memory import place
 from graphc.compiler.schedule import Schedule, keep_old_states, schedule
-from graphc.ir.graph import Graph
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op
 from graphc.ir.tensor_type import ITEMSIZE, TensorType, align
 from graphc.kernels.barriers import ALL, Barriers, Region
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Buffer, Instr, Program, Space, Storage
 from graphc.kernels.traits import Forms
+from graphc.ops.losses.labels import LabelHit
+from graphc.ops.shape import Cast
 
 FLAT = "%exchange"
 """The storage that holds all buckets in a row."""
@@ -343,3 +345,40 @@ class Assignment:
             part = (view.start, view.pitch) if view is not None else ()
             buffers[name] = Buffer(name, self.types[number], *home, *life, *part)
         return buffers
+
+
+def index_bounds(graph: Graph) -> dict[str, int]:
+    """Return, for each integer feed that is used as indices, how many entries it may index."""
+    return {name: limit for name, (limit, _) in indexed(graph).items()}
+
+
+def indexed(graph: Graph) -> dict[str, tuple[int, Node]]:
+    """Return the bound of each feed of indices, with the node that sets it."""
+    bounds: dict[str, tuple[int, Node]] = {}
+    for node in graph:
+        if type(node.op).index_bounds is Op.index_bounds:
+            continue  # most ops index nothing
+        limits = node.op.index_bounds([graph[operand].type for operand in node.inputs])
+        for position, limit in limits.items():
+            name = _through_aliases(graph, node.inputs[position])
+            if graph[name].op.is_input and limit < bounds.get(name, (limit + 1,))[0]:
+                bounds[name] = limit, node
+    return bounds
+
+
+def ignored_labels(graph: Graph) -> dict[str, int]:
+    """Return, for integer feeds that are only labels of losses, the label that all these ignore."""
+    found: dict[str, set[int | None]] = {}
+    for node in graph:
+        for position in node.op.index_bounds([graph[operand].type for operand in node.inputs]):
+            name = _through_aliases(graph, node.inputs[position])
+            ignored = node.op.ignore if isinstance(node.op, LabelHit) else None
+            found.setdefault(name, set()).add(ignored)
+    single = {name: one for name, (one, *others) in found.items() if not others}
+    return {name: one for name, one in single.items() if one is not None}
+
+
+def _through_aliases(graph: Graph, name: str) -> str:
+    while graph[name].op.alias or isinstance(graph[name].op, Cast):
+        name = graph[name].inputs[0]
+    return name

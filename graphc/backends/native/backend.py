@@ -10,8 +10,16 @@ from functools import partial
 
 import numpy as np
 
-from graphc.backends.backend import Call, Link, Memory, PeakWork, View, ZeroCopy
-from graphc.backends.calls import bind_exchange, bind_reference
+from graphc.backends.backend import (
+    Call,
+    Link,
+    Memory,
+    PeakWork,
+    View,
+    ZeroCopy,
+    bind_exchange,
+    bind_reference,
+)
 from graphc.backends.native import pool
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_tile import instr_scratch
