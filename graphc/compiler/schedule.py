@@ -74,13 +74,10 @@ def keep_old_states(graph: Graph) -> Graph:
         if node.name in kept:
             copy = Cast(node.type.dtype)
             nodes.append(Node(kept[node.name], copy, (node.name,), node.type, node.locs))
-    return Graph(
-        graph.name,
+    return graph.with_roots(
         nodes,
         outputs={name: kept.get(value, value) for name, value in graph.outputs.items()},
-        losses=graph.losses,
         gradients={name: kept.get(value, value) for name, value in graph.gradients.items()},
-        updates=graph.updates,
     )
 
 

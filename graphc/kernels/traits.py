@@ -138,7 +138,7 @@ def _of_product(
     if product is None:
         return None, ()
     space = by_last(node.type.shape)
-    read = (0, 1)
+    read: tuple[int, ...] = (0, 1)
     if product.window is not None:
         read = () if product.trans_b else (1,)
     pitches = tuple((i, by_last(ins[i].shape)[1]) for i in read)
