@@ -54,7 +54,7 @@ class Grouping(GroupRules):
 
     def _place(self, position: int, node: Node) -> None:
         if node.op.alias:
-            self.roots[node.name] = self.root(node.inputs[0])
+            self.add_alias(node)
             if node.op.is_control and self.root(node.name) in self.group_of:
                 self.group_of[self.root(node.name)].sealed = True  # nothing later may join it
             return
@@ -62,7 +62,7 @@ class Grouping(GroupRules):
             return
         traits = self.traits(node)
         if traits.moves and self.padding.is_pad(node):
-            self.padding.pads[node.name] = node
+            self.add_pad(node)
             return
         if traits.product is not None:
             cut = self.padding.cut_of(node)
@@ -78,7 +78,7 @@ class Grouping(GroupRules):
         """Add a node to a group, or make a unit of it."""
         forward, traits = position < self._boundary, self.traits(node)
         group = self._joined(node, traits, forward) or self._opened(node, traits, forward)
-        reads = tuple(self.reads(node))
+        reads = self.reads(node)
         self._seal(node, group, reads)
         if group is None:
             parts = joined_columns(node, traits.ins)

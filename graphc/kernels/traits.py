@@ -66,7 +66,7 @@ class Forms:
     def __init__(self) -> None:
         self.bodies: dict[object, Body] = {}
         """For each signature of a group, its body; see `graphc.kernels.fuse`."""
-        self._equal: dict[Op, Op] = {}
+        self._equal: dict[tuple[type[Op], Op], Op] = {}
         self._known: dict[int, tuple[Op, Op]] = {}
         self._traits: dict[tuple[int, ...], Traits] = {}
 
@@ -88,7 +88,7 @@ class Forms:
 
     def _first(self, op: Op) -> Op:
         try:
-            first = self._equal.setdefault(op, op)
+            first = self._equal.setdefault((type(op), op), op)  # ops without fields hash alike
         except TypeError:
             return op  # an attribute has no hash
         alike = first is op or not op.__dict__ or repr(first) == repr(op)  # 0.0 equals -0.0
