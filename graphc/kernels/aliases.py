@@ -10,7 +10,7 @@ The padded value then needs no memory, and elements that would be cut away are n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from graphc.ir.forms import Product, Sizes
@@ -144,6 +144,8 @@ class Aliases:
         """For an alias of only some columns of its root, those columns."""
         self.strides: dict[str, Shape] = {}
         """For an alias that permutes the axes of its root, its strides in elements."""
+        self._buffers: dict[str, str] = {}
+        """For a node that kernels do not read by its name, the buffer that they read."""
         self.inlined: set[str] = set()
         """The broadcast numbers, which each user recomputes."""
 
@@ -153,22 +155,34 @@ class Aliases:
 
     def bytes_of(self, name: str) -> str:
         """Return the buffer that a kernel reads for `name`: its root, or its view of columns."""
-        name = self.padding.source(name)
-        return name if name in self.views else self.roots.get(name, name)
+        return self._buffers.get(name, name)
+
+    def reads_views(self, node: Node) -> bool:
+        """Return whether a node reads only some columns of an operand's root."""
+        return not self.views.keys().isdisjoint(node.inputs)
 
     def type(self, name: str) -> TensorType:
         """Return the type of a node."""
         return self.graph[name].type
 
-    def reads(self, node: Node) -> Iterator[str]:
-        """Yield the nodes whose bytes a node reads when it runs in a kernel."""
-        roots, pads = self.roots, self.padding.pads
+    def reads(self, node: Node) -> list[str]:
+        """Return the nodes whose bytes a node reads when it runs in a kernel."""
+        found: list[str] = []
         for operand in node.inputs:
             if operand in self.inlined:
-                yield from map(self.root, self.graph[operand].inputs)
+                found.extend(map(self.root, self.graph[operand].inputs))
             else:
-                name = pads[operand].inputs[0] if operand in pads else operand
-                yield roots.get(name, name)
+                found.append(self.root(self.padding.source(operand)))
+        return found
+
+    def add_alias(self, node: Node) -> None:
+        """Record a node that shares the bytes of its operand."""
+        self.roots[node.name] = self._buffers[node.name] = self.root(node.inputs[0])
+
+    def add_pad(self, node: Node) -> None:
+        """Record a pad that the windows which read it handle."""
+        self.padding.pads[node.name] = node
+        self._buffers[node.name] = self.bytes_of(node.inputs[0])
 
     def add_view(self, node: Node) -> bool:
         """Record a node that users can read from its operand's bytes; return whether it is one."""
@@ -177,7 +191,7 @@ class Aliases:
             self._add_columns(node, columns)
         elif strides is not None:
             self.strides[node.name] = strides
-            self.roots[node.name] = self.root(node.inputs[0])
+            self.add_alias(node)
         return columns is not None or strides is not None
 
     def columns_of(self, node: Node) -> tuple[int, int] | None:
@@ -193,11 +207,12 @@ class Aliases:
         source = node.inputs[0]
         width = count(self.type(source).shape[1:])
         assert isinstance(width, int), "sliced columns are counted"
-        self.roots[node.name] = self.root(source)
+        self.add_alias(node)
         outer = self.views.get(source)
         if outer is not None or columns != (0, width):  # all columns are the value itself
             outer = outer or View(self.root(source), 0, width)
             self.views[node.name] = View(outer.root, outer.start + columns[0], outer.pitch)
+            self._buffers[node.name] = node.name
 
     def _reads_each(self, user: Node, node: Node) -> bool:
         """Return whether a node reads another at the same elements of its own matrix."""

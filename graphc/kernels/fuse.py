@@ -6,7 +6,7 @@ copy with its own names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -58,9 +58,9 @@ class Fuser:
         self._grouping, self._capacity = grouping, capacity
         self._bodies = bodies
 
-    def kernel(self, group: Group, stored: Callable[[str], bool]) -> Kernel:
-        """Return the kernel of a group; `stored` says of a node whether others read it."""
-        body = self._body(group, [stored(node.name) for node in group.nodes])
+    def kernel(self, group: Group, stored: Sequence[bool]) -> Kernel:
+        """Return the kernel of a group; `stored` says of each node whether others read it."""
+        body = self._body(group, stored)
         if group.product is None:
             axis: Axis = group.axis or "columns"
             partition = loop_partition(*group.space, axis, body, self._capacity)
@@ -93,7 +93,7 @@ class Fuser:
         names, sides = (a.buffer, b.buffer), (trans_a, trans_b)
         return Gemm(m, n, of.inner, *names, *sides, result.dtype, body, "matrices", stack=stack)
 
-    def _body(self, group: Group, stored: list[bool]) -> Body:
+    def _body(self, group: Group, stored: Sequence[bool]) -> Body:
         fusion = _Fusion(group, self._grouping)
         key = fusion.signature, tuple(stored)
         body = self._bodies.get(key)
@@ -121,18 +121,17 @@ class _Fusion:
 
     def __init__(self, group: Group, grouping: Grouping) -> None:
         self.group, self.grouping = group, grouping
-        self.names: dict[str, str] = {}
         self._buffers: dict[str, str] = {}
         self._members = {node.name: f"node{i}" for i, node in enumerate(group.nodes)}
-        self.names.update((place, name) for name, place in self._members.items())
-        nodes = tuple(map(self._node_signature, group.nodes))
+        self.names = {place: name for name, place in self._members.items()}
+        nodes = tuple([self._node_signature(node) for node in group.nodes])
         self.signature = group.space[0] == 1, group.axis, group.product is not None, nodes
 
     def _node_signature(self, node: Node) -> object:
         name = node.name
-        broadcasts = self.group.operands[name]
         reads = tuple([self._operand_signature(operand) for operand in node.inputs])
-        return self.grouping.traits(node).form, self.group.kinds[name], broadcasts, reads
+        form = self.grouping.traits(node).form
+        return form, self.group.kinds[name], self.group.operands[name], reads
 
     def _operand_signature(self, name: str) -> object:
         if name in self.grouping.inlined:
@@ -149,7 +148,7 @@ class _Fusion:
             self.names[place] = root
         return place
 
-    def body(self, stored: list[bool]) -> Body:
+    def body(self, stored: Sequence[bool]) -> Body:
         """Return the body, with numbers for names."""
         self._builder = BodyBuilder()
         self._values: dict[str, Expr] = {}

@@ -6,10 +6,8 @@ broadcast so, rows are more of the first dimensions; for results of products all
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from graphc.ir.expr import Axis, Body, Broadcast
 from graphc.ir.forms import GatherRule, Product
@@ -58,6 +56,8 @@ def broadcast_kind(shape: Shape, result: Shape, lead: int = 1) -> Broadcast | No
     The first `lead` dimensions of the result are rows.  Return None unless the operand is a whole
     matrix, a row, a column or a number.
     """
+    if shape and shape == result:
+        return "each"
     padded = (1,) * (len(result) - len(shape)) + shape
     if all(dim == 1 for dim in padded):
         return "one" if result != padded or not result else "each"
@@ -108,8 +108,7 @@ Access = Broadcast | Literal["gathered"]
 """The way a node reads an operand: by its broadcast kind, or by a gather."""
 
 
-@dataclass(frozen=True)
-class Placement:
+class Placement(NamedTuple):
     """The way a node runs in an iteration space.
 
     These are the broadcast kinds of its value and of its operands, and its reduction axis.
@@ -118,6 +117,68 @@ class Placement:
     kind: Broadcast
     operands: tuple[Access, ...]
     axis: Axis | None
+
+
+def placements_of(node: Node, ins: list[TensorType]) -> dict[Space, Placement]:
+    """Return the placements of a node in the spaces that it can run over by itself.
+
+    An op on elements runs over the matrix of its first dimension by all others, or over that of all
+    dimensions by the last; the first one found is its choice.  Without a kernel there are none.
+    """
+    iteration = node.op.iteration(ins)
+    if iteration == "call":
+        return {}
+    if iteration == "all":
+        whole: list[Broadcast] = ["each" for _ in ins]
+        return {flat(ins[0].shape): Placement("row", tuple(whole), "columns")}
+    if iteration == "elements":
+        return _of_elements(node, ins)
+    broadcasts = node.op.broadcast_kinds(ins)
+    assert broadcasts is not None, f"{node.op.name} says how its operands broadcast"
+    space = by_lead(ins[0].shape, node.op.lead(ins))
+    axis: Axis = "rows" if iteration == "rows" else "columns"
+    kind: Broadcast = "row" if axis == "columns" else "column"
+    if node.type.rank >= 2 and node.type.shape == ins[0].shape:
+        kind = "each"
+    return {space: Placement(kind, broadcasts, axis)}
+
+
+def _of_elements(node: Node, ins: list[TensorType]) -> dict[Space, Placement]:
+    shape, broadcasts = node.type.shape, node.op.broadcast_kinds(ins)
+    kind: Broadcast = "each" if shape else "row"
+    if broadcasts is not None:
+        return {by_lead(shape, node.op.lead(ins)): Placement(kind, broadcasts, None)}
+    found: dict[Space, Placement] = {}
+    for lead in leads(shape):
+        kinds = [broadcast_kind(type.shape, shape, lead) for type in ins]
+        known = tuple(broadcast for broadcast in kinds if broadcast is not None)
+        if len(known) == len(kinds):
+            found.setdefault(by_lead(shape, lead), Placement(kind, known, None))
+    return found
+
+
+def gather_placement(ins: Sequence[TensorType]) -> Placement:
+    """Return the placement of an op that gathers its operands."""
+    operands: list[Access] = ["gathered" for _ in ins]
+    return Placement("each", tuple(operands), None)
+
+
+def product_placement(node: Node, ins: list[TensorType]) -> Placement:
+    """Return the placement of a matrix product and its epilogue in the result's matrix."""
+    found = (broadcast_kind(type.shape, node.type.shape) for type in ins[2:])
+    extra: tuple[Broadcast, ...] = tuple(broadcast or "each" for broadcast in found)
+    return Placement("each", ("each", "each", *extra), None)
+
+
+def is_reshapable(node: Node, placements: Mapping[Space, Placement]) -> bool:
+    """Return whether a node computes the same in any matrix of as many elements.
+
+    It then has rank 3 or more, and reads only elements and numbers.
+    """
+    placement = next(iter(placements.values()), None)
+    if placement is None or node.type.rank < 3 or node.op.is_random or placement.axis is not None:
+        return False
+    return placement.kind == "each" and set(placement.operands) <= {"each", "one"}
 
 
 def is_number(type: TensorType) -> bool:
@@ -139,109 +200,37 @@ def is_of_kind(type: TensorType, kind: Broadcast, space: Space) -> bool:
     return False
 
 
-@dataclass(frozen=True, eq=False)
-class Traits:
+class Traits(NamedTuple):
     """The form of a node in kernels, which does not depend on its name and its operands' names."""
 
+    form: tuple[object, ...]
+    """All that a kernel's body depends on: nodes of several shapes mostly have one form."""
     op: Op
     """The op, or the first op that equals it."""
     type: TensorType
     ins: list[TensorType]
     """The types of its operands."""
-
-    @cached_property
-    def gather(self) -> GatherRule | None:
-        """The rule of an op that gathers its operands, else None."""
-        return self.op.gather(self.ins, self.type)
-
-    @cached_property
-    def product(self) -> Product | None:
-        """The form of a matrix product that has a kernel, else None."""
-        return self.op.product(self.ins)
-
-    @cached_property
-    def iteration(self) -> Iteration:
-        """The elements that the op runs over; "call" without a kernel."""
-        return self.op.iteration(self.ins) if self.gather is None else "elements"
-
-    @cached_property
-    def form(self) -> tuple[object, ...]:
-        """All that a kernel's body depends on: nodes of several shapes mostly have one form."""
-        gather = None if self.gather is None else id(self.gather)
-        return id(self.op), self.type.dtype, matrix(self.type.shape)[0] == 1, gather
-
-    @cached_property
-    def placements(self) -> dict[Space, Placement]:
-        """The placement in each space that it can run over by itself, its first choice first.
-
-        An op on elements runs over the matrix of its first dimension by all others, or over that of
-        all dimensions by the last.  Without a kernel there are none.
-        """
-        ins, iteration = self.ins, self.iteration
-        if self.gather is not None:
-            gathered: list[Access] = ["gathered" for _ in ins]
-            return {by_last(self.gather.shape): Placement("each", tuple(gathered), None)}
-        if iteration == "call":
-            return {}
-        if iteration == "all":
-            whole: list[Access] = ["each" for _ in ins]
-            return {flat(ins[0].shape): Placement("row", tuple(whole), "columns")}
-        if iteration == "elements":
-            return self._of_elements()
-        broadcasts = self.op.broadcast_kinds(ins)
-        assert broadcasts is not None, f"{self.op.name} says how its operands broadcast"
-        axis: Axis = "rows" if iteration == "rows" else "columns"
-        kind: Broadcast = "row" if axis == "columns" else "column"
-        if self.type.rank >= 2 and self.type.shape == ins[0].shape:
-            kind = "each"
-        return {by_lead(ins[0].shape, self.op.lead(ins)): Placement(kind, broadcasts, axis)}
-
-    def _of_elements(self) -> dict[Space, Placement]:
-        shape, broadcasts = self.type.shape, self.op.broadcast_kinds(self.ins)
-        kind: Broadcast = "each" if shape else "row"
-        if broadcasts is not None:
-            return {by_lead(shape, self.op.lead(self.ins)): Placement(kind, broadcasts, None)}
-        found: dict[Space, Placement] = {}
-        for lead in leads(shape):
-            kinds = [broadcast_kind(type.shape, shape, lead) for type in self.ins]
-            known = tuple(broadcast for broadcast in kinds if broadcast is not None)
-            if len(known) == len(kinds):
-                found.setdefault(by_lead(shape, lead), Placement(kind, known, None))
-        return found
-
-    @cached_property
-    def space(self) -> Space | None:
-        """The space of its first choice."""
-        return next(iter(self.placements), None)
-
-    @cached_property
-    def placement(self) -> Placement | None:
-        """The placement in that space."""
-        return next(iter(self.placements.values()), None)
-
-    @property
-    def as_product(self) -> Placement:
-        """The placement of a matrix product and its epilogue in the result's matrix."""
-        found = (broadcast_kind(type.shape, self.type.shape) for type in self.ins[2:])
-        return Placement("each", ("each", "each", *(kind or "each" for kind in found)), None)
-
-    @cached_property
-    def reshapable(self) -> bool:
-        """Whether it computes the same in any matrix of as many elements.
-
-        It then has rank 3 or more, and reads only elements and numbers.
-        """
-        at = self.placement
-        if at is None or self.type.rank < 3 or self.op.is_random or at.axis is not None:
-            return False
-        return at.kind == "each" and set(at.operands) <= {"each", "one"}
-
-    @cached_property
-    def broadcasts_numbers(self) -> bool:
-        """Whether it only broadcasts numbers."""
-        small = bool(self.ins) and all(map(is_number, self.ins)) and not is_number(self.type)
-        elements = self.iteration == "elements" and self.gather is None
-        return small and elements and not self.op.is_random
+    iteration: Iteration
+    product: Product | None
+    """The form of a matrix product that has a kernel, else None."""
+    placements: dict[Space, Placement]
+    """Its placement in each of its own spaces, its first choice first; empty without a kernel."""
+    gather: GatherRule | None
+    """The rule of an op that gathers its operands, else None."""
+    moves: bool
+    """Whether it only permutes the axes of its operand, or cuts or pads it."""
+    epilogue: tuple[Space, Placement] | None
+    """The space and the placement of a matrix product and its epilogue, else None."""
+    pitches: tuple[tuple[int, Dim], ...]
+    """The columns of the factors that a product reads as matrices; empty if as the result's."""
+    reshapable: bool
+    """Whether it computes the same in any matrix of as many elements."""
+    broadcasts_numbers: bool
+    """Whether it only broadcasts numbers."""
+    space: Space | None
+    """The space of its first choice."""
+    placement: Placement | None
+    """The placement in that space."""
 
 
 class Forms:
@@ -254,7 +243,7 @@ class Forms:
     def __init__(self) -> None:
         self.bodies: dict[object, Body] = {}
         """For each signature of a group, its body; see `graphc.kernels.fuse`."""
-        self._equal: dict[Op, Op] = {}
+        self._equal: dict[tuple[type[Op], Op], Op] = {}
         self._known: dict[int, tuple[Op, Op]] = {}
         self._traits: dict[tuple[int, ...], Traits] = {}
 
@@ -264,7 +253,7 @@ class Forms:
         key = (id(op), id(node.type), *map(id, ins))
         known = self._traits.get(key)
         if known is None:
-            known = self._traits[key] = Traits(op, node.type, ins)
+            known = self._traits[key] = _traits(op, node, ins)
         return known
 
     def _op(self, op: Op) -> Op:
@@ -276,7 +265,7 @@ class Forms:
 
     def _first(self, op: Op) -> Op:
         try:
-            first = self._equal.setdefault(op, op)
+            first = self._equal.setdefault((type(op), op), op)  # ops without fields hash alike
         except TypeError:
             return op  # an attribute has no hash
         alike = first is op or not op.__dict__ or repr(first) == repr(op)  # 0.0 equals -0.0
@@ -300,6 +289,41 @@ class TraitsOf:
             ins = [self._graph[operand].type for operand in node.inputs]
             known = self._known[node.name] = node.op, self._forms.traits(node, ins)
         return known[1]
+
+
+def _traits(op: Op, node: Node, ins: list[TensorType]) -> Traits:
+    gather, product = op.gather(ins, node.type), op.product(ins)
+    if gather is None:
+        iteration, placements = op.iteration(ins), placements_of(node, ins)
+    else:
+        iteration, placements = "elements", {by_last(gather.shape): gather_placement(ins)}
+    reshapable, choice = (
+        is_reshapable(node, placements),
+        next(iter(placements.items()), (None, None)),
+    )
+    one_row = matrix(node.type.shape)[0] == 1
+    form = (id(op), node.type.dtype, one_row, None if gather is None else id(gather))
+    small = bool(ins) and all(map(is_number, ins)) and not is_number(node.type)
+    broadcasts_numbers = small and iteration == "elements" and not op.is_random and gather is None
+    moves = len(ins) == 1 and (op.permutation or op.box_start(ins[0])) is not None
+    kind = form, op, node.type, ins, iteration, product
+    as_product = moves, *_of_product(node, ins, product)
+    return Traits(*kind, placements, gather, *as_product, reshapable, broadcasts_numbers, *choice)
+
+
+def _of_product(
+    node: Node, ins: list[TensorType], product: Product | None
+) -> tuple[tuple[Space, Placement] | None, tuple[tuple[int, Dim], ...]]:
+    """Return the `epilogue` and the `pitches` of a node."""
+    if product is None:
+        return None, ()
+    space = by_last(node.type.shape)
+    read: tuple[int, ...] = (0, 1)
+    if product.window is not None:
+        read = () if product.trans_b else (1,)
+    pitches = tuple((i, by_last(ins[i].shape)[1]) for i in read)
+    odd = any(width != space[1] for _, width in pitches)
+    return (space, product_placement(node, ins)), pitches if odd else ()
 
 
 ROWS = 1

@@ -17,7 +17,7 @@ import graphc as gc
 from graphc.backends.native import target
 from graphc.backends.native.backend import NativeProgram
 from graphc.backends.native.gemm_tile import kernel_scratch
-from graphc.backends.numpy.bind import bind
+from graphc.backends.numpy.backend import bind
 from graphc.backends.numpy.kernels import Planned
 from graphc.base import usable_cores
 from graphc.compiler.plan import Plan
@@ -336,3 +336,12 @@ def test_a_budget_below_the_parameters_fits_no_batch(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("graphc.runtime.workspace.block", lambda nbytes: pytest.fail("allocates"))
     with pytest.raises(gc.BudgetError, match="not even batch=1 fits"):
         compiled(1000)
+
+
+def test_at_another_batch_counts_the_gradients_of_its_inputs() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 1000))
+    net.loss("loss", gc.mean(gc.relu(gc.affine(x, 3))))
+    plan, small = (gc.compile(net, batch=n, wrt=["x"], backend="numpy") for n in (64, 4))
+    assert plan.memory.at(4).gradients == small.memory.gradients
+    assert plan.memory.at(4).total == small.memory.total

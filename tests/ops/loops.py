@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.expr import Axis, BodyBuilder, Broadcast, Expr
+from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.kernels.interpret import run
-from graphc.kernels.iteration_space import Traits
+from graphc.kernels.iteration_space import placements_of
 from graphc.kernels.kernel import Loop
 from tests.ops.example import Example
 
@@ -26,7 +27,8 @@ def loops_of(op: Op, ins: Sequence[TensorType]) -> Iterator[tuple[Loop, Expr]]:
     """The op over each matrix that it can run over."""
     result, iteration = op.infer(ins), op.iteration(ins)
     axis: Axis = "rows" if iteration == "rows" else "columns"
-    for space, placement in Traits(op, result, list(ins)).placements.items():
+    node = Node("out", op, tuple(f"in{i}" for i in range(len(ins))), result)
+    for space, placement in placements_of(node, list(ins)).items():
         b = BodyBuilder()
         operands = [b.load(f"in{i}", placement.operands[i], x.dtype) for i, x in enumerate(ins)]
         value = op.scalar(operands, axis)

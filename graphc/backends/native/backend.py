@@ -12,8 +12,16 @@ from math import prod
 
 import numpy as np
 
-from graphc.backends.backend import Call, Link, Memory, PeakWork, View, ZeroCopy
-from graphc.backends.calls import bind_exchange, bind_reference
+from graphc.backends.backend import (
+    Call,
+    Link,
+    Memory,
+    PeakWork,
+    View,
+    ZeroCopy,
+    bind_exchange,
+    bind_reference,
+)
 from graphc.backends.native import pool
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_tile import kernel_scratch

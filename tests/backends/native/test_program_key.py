@@ -113,7 +113,6 @@ def test_the_key_knows_all_that_writes_programs() -> None:
         "graphc.base.door": "what graphs are printed by",
         "graphc.base.work": "how long a file may take",
         "graphc.ir.text.graph": "the text of graphs",
-        "graphc.ir.text.values": "the same",
         "graphc.base.scoped_lock": "one caller of LLVM at a time",
     }
     missing = {

@@ -13,8 +13,7 @@ from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
 from graphc.ir.tensor_type import count, shape_text
-from graphc.ir.text.graph import FROM_TYPE
-from graphc.ir.text.values import value_text
+from graphc.ir.text.graph import FROM_TYPE, value_text
 from graphc.kernels.program import Instr, Program
 from graphc.ops.source import Constant
 from graphc.view.render.derivation import Rows, derivation
