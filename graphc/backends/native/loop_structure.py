@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from graphc.backends.native.elements import Elements, Known
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import Body, Broadcast, Step, Store, join
-from graphc.kernels.kernel import LANES, Loop, Partition
+from graphc.kernels.kernel import LANES, Loop
 
 REDUCTIONS = ("sum", "max")
 THREAD_ARGUMENTS = "i64 %n, i64 %tid, i64 %threads"
@@ -135,12 +136,27 @@ def on_first_thread(function: Function, body: Callable[[], None]) -> None:
     function.when(function.value("icmp eq i64 %tid, 0"), body)
 
 
-def on_threads(function: Function, partition: Partition, body: Callable[[], None]) -> None:
-    """Emit the body, for the first thread alone if the thread partition is "none"."""
-    if partition == "none":
-        on_first_thread(function, body)
-    else:
-        body()
+class LoopNest:
+    """The base of the emitters of loops; `stores` happen once for each row, or each column."""
+
+    def __init__(
+        self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store] = ()
+    ) -> None:
+        """Prepare; `known` has the values that are the same for all elements."""
+        self.elements, self.kernel, self.known, self.stores = elements, kernel, known, stores
+        self.function = elements.function
+        self.phases = phases(kernel.body)
+
+    def emit(self) -> None:
+        """Emit the loops of a thread; of the first one alone if the thread partition is "none"."""
+        if self.kernel.partition == "none":
+            on_first_thread(self.function, self.loops)
+        else:
+            self.loops()
+
+    def loops(self) -> None:
+        """Emit the loops over the thread's part of the rows or columns."""
+        raise NotImplementedError
 
 
 def block_size(body: Body) -> int:

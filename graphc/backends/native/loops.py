@@ -12,6 +12,7 @@ from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
     THREAD_ARGUMENTS,
+    LoopNest,
     Masks,
     Phase,
     as_one_column,
@@ -20,12 +21,10 @@ from graphc.backends.native.loop_structure import (
     draws,
     needed,
     on_first_thread,
-    on_threads,
-    phases,
     reductions,
     stores_at,
 )
-from graphc.backends.native.row_loops import RowLoops, is_flat
+from graphc.backends.native.row_loops import FlatLoop, RowLoops, is_flat
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.expr import Body, Broadcast, Store
 from graphc.ir.tensor_type import Batch
@@ -82,7 +81,7 @@ def _emit_loops(elements: Elements, kernel: Loop, known: Known) -> list[Store]:
     if fetches(kernel):
         GatherLoops(elements, kernel, known).emit()
     elif is_flat(kernel, elements):
-        RowLoops(elements, kernel, known, ()).emit_flat()
+        FlatLoop(elements, kernel, known).emit()
     elif _hoists_columns(kernel) or (kernel.axis == "rows" and kernel.partition != "rows"):
         once = stores_at(body, "column") if kernel.partition != "rows" else ()
         _Columns(elements, kernel, known, once).emit()
@@ -150,25 +149,15 @@ class _Block:
     known: Sequence[Known]
 
 
-class _Columns:
+class _Columns(LoopNest):
     """The emitter of a kernel by blocks of columns.
 
     Each block takes one pass over its rows per level of reductions, then `stores`, which happen
     once per column.
     """
 
-    def __init__(
-        self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]
-    ) -> None:
-        self.elements, self.kernel, self.known, self.stores = elements, kernel, known, stores
-        self.function = elements.function
-        self.phases = phases(kernel.body)
-
-    def emit(self) -> None:
+    def loops(self) -> None:
         """Emit the loop over the blocks of a thread."""
-        on_threads(self.function, self.kernel.partition, self._blocks)
-
-    def _blocks(self) -> None:
         elements, partition = self.elements, self.kernel.partition
         self.rows, (first, last) = elements.of_thread(partition)
         if partition == "columns" and isinstance(elements.columns, int):

@@ -12,13 +12,13 @@ from graphc.backends.native.elements import Elements, Known, Leaf, Place, evalua
 from graphc.backends.native.ir import Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
+    LoopNest,
     Masks,
     Phase,
     block_size,
     blocks,
     draws,
     needed,
-    on_threads,
     phases,
     reductions,
     static_masks,
@@ -39,39 +39,14 @@ class _Row:
     """The values of each vector, kept from pass to pass; None if a row has many vectors."""
 
 
-class RowLoops:
+class RowLoops(LoopNest):
     """The emitter of a kernel row by row: a pass over the columns per level of reductions.
 
     Then come `stores`, which happen once a row.
     """
 
-    def __init__(
-        self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]
-    ) -> None:
-        self.elements, self.kernel, self.known, self.stores = elements, kernel, known, stores
-        self.function = elements.function
-        self.phases = phases(kernel.body)
-        self.unit = kernel.columns if isinstance(kernel.columns, int) else 1
-
-    def emit(self) -> None:
+    def loops(self) -> None:
         """Emit the loop over the rows of a thread."""
-        on_threads(self.function, self.kernel.partition, self._rows)
-
-    def emit_flat(self) -> None:
-        """Emit all elements as one row."""
-        on_threads(self.function, self.kernel.partition, self._flat)
-
-    def _flat(self) -> None:
-        elements = self.elements
-        rows, bounds = elements.of_thread(self.kernel.partition)
-        if self.kernel.partition != "columns":
-            first, last = (self.function.mul(end, elements.columns) for end in rows)
-            bounds = first, last
-        row = _Row(Place(0, elements.buffers), self.known, None)
-        for phase in self.phases:  # one at most
-            self._pass(row, phase, *bounds)
-
-    def _rows(self) -> None:
         partition, columns = self.kernel.partition, self.elements.columns
         (start, end), (first, last) = self.elements.of_thread(partition)
         small = isinstance(columns, int) and columns <= BLOCK
@@ -116,9 +91,9 @@ class RowLoops:
 
         starts = [elements.start(r) for r in phase.reductions]
         size = BLOCK if row.kept else block_size(self.kernel.body)
-        sums = blocks(
-            elements.vectors, first, last, visit, starts, size=size, unit=gcd(self.unit, BLOCK)
-        )
+        columns = self.kernel.columns
+        unit = gcd(columns, BLOCK) if isinstance(columns, int) else 1
+        sums = blocks(elements.vectors, first, last, visit, starts, size=size, unit=unit)
         for reduction, total in zip(phase.reductions, sums, strict=True):
             row.known[reduction] = elements.reduce_lanes(reduction, total)
 
@@ -140,6 +115,21 @@ class RowLoops:
             ]
             elements.store(phase.stores, known, place)
         return sums
+
+
+class FlatLoop(RowLoops):
+    """The emitter of all elements as one row, without reductions."""
+
+    def loops(self) -> None:
+        """Emit the loop over the elements of a thread."""
+        elements = self.elements
+        rows, bounds = elements.of_thread(self.kernel.partition)
+        if self.kernel.partition != "columns":
+            first, last = (self.function.mul(end, elements.columns) for end in rows)
+            bounds = first, last
+        row = _Row(Place(0, elements.buffers), self.known, None)
+        for phase in self.phases:  # one at most
+            self._pass(row, phase, *bounds)
 
 
 def is_flat(kernel: Loop, elements: Elements) -> bool:
