@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from numbers import Real
-from typing import Any, ParamSpec, SupportsIndex, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -91,8 +91,8 @@ def close_names(name: str, known: Iterable[str], n: int = 3, cutoff: float = 0.6
 
 def plain(number: Any) -> Any:
     """Return a whole number of any library as Python's own int; anything else as it is."""
-    if type(number) is int or isinstance(number, bool) or not isinstance(number, SupportsIndex):
-        return number
+    if type(number) is int or isinstance(number, bool) or not hasattr(number, "__index__"):
+        return number  # isinstance(number, SupportsIndex) would take ten times as long
     try:
         return number.__index__()
     except TypeError:  # an array of several elements

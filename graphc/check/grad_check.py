@@ -19,7 +19,7 @@ from graphc.check.central_differences import (
     indices,
     wrong_entries,
 )
-from graphc.compiler.index_bounds import index_bounds
+from graphc.compiler.program import index_bounds
 from graphc.declare.net import Net
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph, Node

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.backends.table import BACKENDS
+from graphc.backends.backend import BACKENDS
 from graphc.base.import_paths import own_passes
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from graphc.backends.table import BACKENDS
+from graphc.backends.backend import BACKENDS
 from graphc.base.errors import GraphError
 from graphc.base.usable_cores import thread_count
 from graphc.cli.arguments import Command, Parser, optimizer, positive, print_json

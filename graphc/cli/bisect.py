@@ -6,7 +6,7 @@ import argparse
 import sys
 from dataclasses import asdict
 
-from graphc.backends.table import PORTABLE
+from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
 from graphc.check.validation.bisect import Command as Shell

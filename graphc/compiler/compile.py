@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from graphc.backends.table import chosen_backend
+from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.collector import collector_paused
 from graphc.base.door import higher
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.plan import Plan
-from graphc.compiler.recipe import Recipe, Watch
-from graphc.compiler.sharding import sharding
+from graphc.compiler.recipe import Recipe, Watch, sharding
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
 from graphc.declare.selection import Names, select_outputs, select_wrt

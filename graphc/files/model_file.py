@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from graphc.backends.table import kept_backend
+from graphc.backends.backend import kept_backend
 from graphc.base.arguments import plain
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.work import spend_bytes, spend_elements, work_budget
 from graphc.compiler.compile import check_losses, check_options
 from graphc.compiler.plan import Plan
-from graphc.compiler.recipe import Recipe
-from graphc.compiler.sharding import Sharding, sharding
+from graphc.compiler.recipe import Recipe, Sharding, sharding
 from graphc.compiler.sizes import constant_types, region_bytes, state_nodes
 from graphc.declare.net import Net
 from graphc.declare.optim import Group, Optimizer, every_kind
@@ -28,8 +27,8 @@ from graphc.files.container import parsed, single, unpack
 from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
+from graphc.ir.text.graph import value_text
 from graphc.ir.text.tokens import Reader
-from graphc.ir.text.values import value_text
 from graphc.runtime.executor import Executor
 from graphc.runtime.state import COLUMNS_KEY, Columns
 from passes import DEFAULT

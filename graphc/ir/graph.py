@@ -182,25 +182,24 @@ class Graph:
 
     def with_nodes(self, nodes: Iterable[Node]) -> Graph:
         """Return the same roots over other nodes."""
-        return Graph(
-            self.name,
-            nodes,
-            outputs=self.outputs,
-            losses=self.losses,
-            gradients=self.gradients,
-            updates=self.updates,
-        )
+        return self.with_roots(nodes)
+
+    def with_roots(
+        self, nodes: Iterable[Node] | None = None, **changed: Mapping[str, str]
+    ) -> Graph:
+        """Return the graph, or other nodes, with some of the roots changed."""
+        roots = {"outputs": self.outputs, "gradients": self.gradients, "updates": self.updates}
+        nodes = self if nodes is None else nodes
+        return Graph(self.name, nodes, losses=self.losses, **{**roots, **changed})
 
     def rename_reads(self, new: Mapping[str, str]) -> Graph:
         """Return a new graph in which readers of each key, roots included, read its value."""
         return self._renamed(self, new) if new else self
 
     def _renamed(self, nodes: Iterable[Node], new: Mapping[str, str]) -> Graph:
-        return Graph(
-            self.name,
+        return self.with_roots(
             (_reading(node, new) for node in nodes),
             outputs={k: new.get(v, v) for k, v in self.outputs.items()},
-            losses=self.losses,
             gradients={k: new.get(v, v) for k, v in self.gradients.items()},
             updates={k: new.get(v, v) for k, v in self.updates.items()},
         )

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.base.errors import FeedError
-from graphc.compiler.index_bounds import ignored_labels, indexed
 from graphc.compiler.plan import Plan
+from graphc.compiler.program import ignored_labels, indexed
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, TensorType
+from graphc.kernels.iteration_space import counts_rows
 from graphc.kernels.program import Program
-from graphc.kernels.traits import counts_rows
 from graphc.ops.exchange import ShardInput
 from graphc.ops.gather import AxisIndexed
 from graphc.ops.index_tuples import FlatIndex

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from graphc.backends.table import chosen_backend
+from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import plain, whole
 from graphc.base.errors import GraphError
 from graphc.compiler.compile import compile

@@ -19,12 +19,10 @@ from graphc.files.disk import FolderLock, make_folder, remove_temporaries, shown
 from graphc.files.graph_file import UnknownOp, user_ops
 from graphc.files.model_file import Model, damage, optimizer_of
 from graphc.files.serialize import CheckpointFile, read_checkpoint, save, write_checkpoint
-from graphc.ir.difference import Difference, Pair, difference
+from graphc.ir.difference import LONGEST, Difference, Pair, difference
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ir.text.difference import LONGEST
-from graphc.ir.text.graph import name_text, node_text, word_of
-from graphc.ir.text.values import value_text
+from graphc.ir.text.graph import name_text, node_text, value_text, word_of
 from graphc.ops.source import with_start
 from graphc.runtime.executor import Executor
 from graphc.train.history import Best, History

@@ -17,7 +17,7 @@ from graphc.files.disk import shown, write_file
 from graphc.ir.op import Array
 
 if TYPE_CHECKING:
-    from graphc.compiler.remat.curve import Curve
+    from graphc.compiler.remat.recomputation import Curve
     from graphc.train.history import History
 
     _Path = Path

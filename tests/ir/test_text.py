@@ -18,7 +18,7 @@ from graphc.ir.init import FromArray
 from graphc.ir.op import Op, attributes
 from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ir.text import graph_text, op_text, parse_graph
-from graphc.kernels.program_text import program_text
+from graphc.kernels.text import program_text
 from graphc.ops import OPS
 from graphc.ops.source import Constant
 from passes.pipeline import run_passes

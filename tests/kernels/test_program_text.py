@@ -5,7 +5,7 @@ from __future__ import annotations
 import graphc as gc
 from graphc.compiler.program import build_program
 from graphc.kernels.program import Program
-from graphc.kernels.program_text import epochs, program_text
+from graphc.kernels.text import program_text
 
 
 def native(net: gc.Net, name: str, optimizer: gc.optim.Optimizer | None = None) -> Program:
@@ -166,7 +166,7 @@ def test_lives_are_the_epochs_that_are_printed() -> None:
 def check_lives(program: Program) -> None:
     """A buffer of its own lives from the epoch of who writes it to that of who reads it last."""
     found: dict[str, list[int]] = {}
-    for instr, epoch in zip(program.instrs, epochs(program), strict=True):
+    for instr, epoch in zip(program.instrs, program.epochs, strict=True):
         for name in (*instr.ins, *instr.outs):
             found.setdefault(name, []).append(epoch)
     views = {buffer.key for buffer in program.buffers.values() if buffer.pitch}

@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from graphc.backends.table import backend
+from graphc.backends.backend import backend
 from graphc.check import certificate as tables
 from graphc.check.certificate import Certificate, Ints
 from graphc.compiler.plan import Plan

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from graphc.backends.table import PORTABLE
+from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64
 from graphc.check.validation.explain import between, halved, rewrites

@@ -13,7 +13,7 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64, kinks_of
-from graphc.compiler.index_bounds import index_bounds
+from graphc.compiler.program import index_bounds
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret

@@ -17,9 +17,7 @@ import numpy as np
 
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.compiler.assignment import Assignment
-from graphc.compiler.lowering import Lowering
-from graphc.compiler.schedule import schedule
+from graphc.compiler.program import build_program
 from graphc.files.serialize import load
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
@@ -124,9 +122,7 @@ def _run(
 
 def keeping(program: Program) -> Program:
     """Return the program with a separate buffer for each value."""
-    graph, order = program.graph, schedule(program.graph)
-    low = Lowering(graph, order, program.capacity, keeps=True).run(order)
-    return Assignment(program.name, low, order, program.backend).program()
+    return build_program(program.name, program.graph, program.capacity, program.backend, keeps=True)
 
 
 class Rerun:

@@ -11,7 +11,6 @@ from graphc.base.loc import Loc
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import ITEMSIZE, align
 from graphc.kernels.program import Buffer, Program
-from graphc.kernels.program_text import epochs
 from graphc.ops.fused import is_clone
 from graphc.view.render.layers import known_prefix
 from graphc.view.render.style import listed, shown
@@ -114,9 +113,8 @@ class ArenaMap:
     def running(self) -> tuple[str, ...]:
         """The nodes that the instructions of the peak step compute."""
         instrs = self.program.instrs
-        numbered = epochs(self.program)
         found: dict[str, None] = {}
-        for instr, step in zip(instrs, numbered, strict=True):
+        for instr, step in zip(instrs, self.program.epochs, strict=True):
             if step == self.peak_step and instr.kind != "barrier":
                 found.update(dict.fromkeys((instr.node, *instr.nodes)))
         return tuple(found)

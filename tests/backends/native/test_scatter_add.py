@@ -35,7 +35,7 @@ def kernel(rows: int, columns: int, dtype: str = "float32", indices: str = "int6
 def run(loop: ScatterAdd, arrays: dict[str, Array], n: int, threads: int) -> Array:
     """The result by generated code, between guards."""
     module = Module()
-    name = emit_scatter_add(module, loop)
+    name = emit_scatter_add(module, loop).name
     arguments = "ptr %rows, ptr %indices, ptr %out, i64 %n, i64 %tid, i64 %threads"
     f = Function(module, "entry", arguments, linkage="")
     f.do(f"call void @{name}({arguments})")
