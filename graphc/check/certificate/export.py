@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.backends.table import backend
 from graphc.check import certificate as tables
-from graphc.check.certificate import Certificate, Ints
+from graphc.check.certificate import Axis, Certificate, Ints, Kind, Space, Span, Use
 from graphc.compiler.plan import Plan
 from graphc.compiler.sizes import layout, workspaces
 from graphc.ir.access import AccessMap
@@ -109,7 +109,7 @@ def _results(named: Mapping[str, str], number: Mapping[str, int]) -> tables.Resu
 def _blocks(program: Program) -> tuple[tables.Blocks, dict[tuple[str, str], int]]:
     """Return the blocks (arena, gradients, each state, feed, constant) and their numbers."""
     names = ["arena", "gradients"]
-    space = [tables.SPACES.index("arena"), tables.SPACES.index("gradient")]
+    space = [Space.ARENA, Space.GRADIENT]
     size = [(program.arena.nbytes, 0), (program.gradient_bytes, 0)]
     found: dict[tuple[str, str], int] = {}
     for buffer in program.buffers.values():
@@ -119,7 +119,7 @@ def _blocks(program: Program) -> tuple[tables.Blocks, dict[tuple[str, str], int]
         elif where not in found:
             found[where] = len(names)
             names.append(buffer.key)
-            space.append(tables.SPACES.index(buffer.space))
+            space.append(Space.of(buffer.space))
             size.append(_bytes(_owner(program, buffer)))
     return tables.Blocks(names, column(space), pairs(size)), found
 
@@ -192,13 +192,11 @@ def _matrix(type: TensorType) -> tuple[int, ...]:
 
 # ------------------------------------------------------------------ steps
 
-SPAN = {"each": tables.EACH, "row": tables.ROW, "column": tables.COLUMN, "one": tables.ONE}
-DEPENDS = {tables.EACH: 3, tables.ROW: 1, tables.COLUMN: 2, tables.ONE: 0}
+DEPENDS = {Span.EACH: 3, Span.ROW: 1, Span.COLUMN: 2, Span.ONE: 0}
 """Bits for what a span depends on: the row (1) and the column (2)."""
 BY_DEPENDENCE = {number: span for span, number in DEPENDS.items()}
 Touched = tuple[int, int, int, int, int]
 """Use, span, whether in place, and reach of an access."""
-AXIS = {"rows": tables.ROWS, "columns": tables.COLUMNS}
 
 
 def steps_of(program: Program) -> tables.Steps:
@@ -218,18 +216,18 @@ def steps_of(program: Program) -> tables.Steps:
 def _step(instr: Instr) -> tuple[int, ...]:
     kernel = instr.body
     if kernel is None:
-        kind = tables.KINDS.index(instr.kind)
-        return kind, tables.NONE, 1, 0, 1, 0, 1, 0, 0, tables.NONE, 0, 0, 0
-    split = tables.SPLITS.index(kernel.partition)
+        kind = Kind.of(instr.kind)
+        return kind, Axis.NONE, 1, 0, 1, 0, 1, 0, 0, Axis.NONE, 0, 0, 0
+    split = Axis.of(kernel.partition)
     if isinstance(kernel, Gemm):
         rows, columns = space(kernel)
         sizes = (*pair(rows), *pair(columns), *pair(kernel.k))
         item = ITEMSIZE[kernel.dtype]
         transposed = kernel.trans_a + 2 * kernel.trans_b
-        return tables.GEMM, split, *sizes, transposed, tables.NONE, 0, item, 0
+        return Kind.GEMM, split, *sizes, transposed, Axis.NONE, 0, item, 0
     sizes = (*pair(kernel.rows), *pair(kernel.columns), 1, 0)
     reduced, by_columns, copies = _traits(kernel)
-    return tables.LOOP, split, *sizes, 0, reduced, by_columns, 0, copies
+    return Kind.LOOP, split, *sizes, 0, reduced, by_columns, 0, copies
 
 
 def _images(kernel: Gemm) -> Pair:
@@ -261,7 +259,7 @@ def _reach(kernel: Kernel, at: object) -> Pair:
 def _traits(kernel: Loop) -> tuple[int, int, int]:
     """Return the reduction axis, whether columns come first, and whether the loop only copies."""
     steps = kernel.body.steps
-    reduced = [AXIS[str(step.value)] for step in steps if step.op in ("sum", "max")]
+    reduced = [Axis.of(str(step.value)) for step in steps if step.op in ("sum", "max")]
     computes = any(s.broadcast == "column" and s.op not in ("load", "index") for s in steps)
     by_columns = computes and not reduced and kernel.rows != 1
     copies = (
@@ -269,7 +267,7 @@ def _traits(kernel: Loop) -> tuple[int, int, int]:
         and len(steps) == len(kernel.body.stores) == 1
         and steps[0].op == "load"
     )
-    return (reduced[0] if reduced else tables.NONE), int(by_columns), int(copies)
+    return (reduced[0] if reduced else Axis.NONE), int(by_columns), int(copies)
 
 
 # ------------------------------------------------------------------ accesses
@@ -299,36 +297,33 @@ def _of_call(instr: Instr, buffer: list[str], rest: list[Touched]) -> None:
     exchanged = instr.kind in ("send", "receive")  # all of a bucket, in place
     in_place = instr.op.inplace if instr.op is not None else ()
     rest += [
-        (tables.READ, tables.WHOLE, int(exchanged or i in in_place), 0, 0)
-        for i in range(len(instr.ins))
+        (Use.READ, Span.WHOLE, int(exchanged or i in in_place), 0, 0) for i in range(len(instr.ins))
     ]
-    rest += [(tables.WRITE, tables.WHOLE, 0, 0, 0)] * len(instr.outs)
+    rest += [(Use.WRITE, Span.WHOLE, 0, 0, 0)] * len(instr.outs)
 
 
 def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
     if isinstance(kernel, Gemm):
         buffer += (kernel.a, kernel.b)
-        left = tables.LEFT if kernel.window is None else tables.WINDOW
-        left, right = (left, tables.RIGHT) if kernel.stack is None else (tables.WHOLE, tables.WHOLE)
-        rest += ((tables.READ, left, 0, *_images(kernel)), (tables.READ, right, 0, 0, 0))
+        left = Span.LEFT if kernel.window is None else Span.WINDOW
+        left, right = (left, Span.RIGHT) if kernel.stack is None else (Span.WHOLE, Span.WHOLE)
+        rest += ((Use.READ, left, 0, *_images(kernel)), (Use.READ, right, 0, 0, 0))
     elif isinstance(kernel, ScatterAdd):
         buffer += (kernel.source, kernel.indices)
         columns, (fixed, per_row) = pair(kernel.columns)[0], pair(kernel.count)
-        rest += ((tables.READ, tables.WINDOW, 0, fixed * columns, per_row * columns),)
-        rest += ((tables.READ, tables.WINDOW, 0, fixed, per_row),)
+        rest += ((Use.READ, Span.WINDOW, 0, fixed * columns, per_row * columns),)
+        rest += ((Use.READ, Span.WINDOW, 0, fixed, per_row),)
     body = kernel.body
     permuted = isinstance(kernel, Permutation)
     for name, span in dict.fromkeys((s.buffer, s.broadcast) for s in body.steps if s.op == "load"):
         buffer.append(name)
-        rest.append(
-            (tables.READ, tables.WHOLE if permuted else SPAN[span], int(not permuted), 0, 0)
-        )
+        rest.append((Use.READ, Span.WHOLE if permuted else Span.of(span), int(not permuted), 0, 0))
     for name, at in dict.fromkeys((s.buffer, s.value) for s in body.steps if s.op == "fetch"):
         buffer.append(name)
-        rest.append((tables.READ, tables.WINDOW, 0, *_reach(kernel, at)))
+        rest.append((Use.READ, Span.WINDOW, 0, *_reach(kernel, at)))
     for store in body.stores:
         buffer.append(store.buffer)
-        rest.append((tables.WRITE, _level(body, SPAN[store.broadcast], store.step), 0, 0, 0))
+        rest.append((Use.WRITE, _level(body, Span.of(store.broadcast), store.step), 0, 0, 0))
 
 
 def _level(body: Body, span: int, step: int) -> int:
@@ -336,4 +331,4 @@ def _level(body: Body, span: int, step: int) -> int:
 
     A value that depends on more than its place is stored where it is computed.
     """
-    return BY_DEPENDENCE[DEPENDS[span] | DEPENDS[SPAN[body.steps[step].broadcast]]]
+    return BY_DEPENDENCE[DEPENDS[span] | DEPENDS[Span.of(body.steps[step].broadcast)]]

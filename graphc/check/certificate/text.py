@@ -18,7 +18,17 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.check import certificate as tables
-from graphc.check.certificate import Certificate, Ints, ProgramTables
+from graphc.check.certificate import (
+    Axis,
+    Certificate,
+    Ints,
+    Kind,
+    ProgramTables,
+    Space,
+    Span,
+    Use,
+    Word,
+)
 
 FORMAT = "graphc certificate 2"
 """The format and its version, which is raised when a file of before is not read any more."""
@@ -57,7 +67,8 @@ def _holder(value: Any, kind: type[list[Any] | dict[str, Any]]) -> Any:
     return value
 
 
-def _word(words: Sequence[str], value: Any) -> int:
+def _word(kind: type[Word], value: Any) -> int:
+    words = [each.word for each in kind]
     if value not in words:
         raise _wrong(f"{value!r} is not one of {', '.join(words)}")
     return words.index(value)
@@ -102,14 +113,14 @@ def _wrong(what: str) -> CertificateError:
     return CertificateError(f"this is not a certificate of a plan: {what}", hint=HINT)
 
 
-Kind = Literal["text", "size"] | int | tuple[str, ...]
+Values = Literal["text", "size"] | int | type[Word]
 """What the values of a column are: text, sizes, whole numbers from that one up, or words."""
-Columns = tuple[tuple[str, str, Kind, Any], ...]
-"""Columns of a table: each has its field, its key in JSON, its kind, and the value in JSON that may
-be left out, if there is one.  "life" holds the values of two columns."""
+Columns = tuple[tuple[str, str, Values, Any], ...]
+"""Columns of a table: each has its field, its key in JSON, its values, and the value in JSON that
+may be left out, if there is one.  "life" holds the values of two columns."""
 
 BLOCK: Columns = (
-    ("space", "space", tables.SPACES, None),
+    ("space", "space", Space, None),
     ("names", "name", "text", None),
     ("size", "bytes", "size", None),
 )
@@ -128,19 +139,19 @@ MATRIX: Columns = (
     ("last", "life", -1, None),
 )
 STEP: Columns = (
-    ("kind", "step", tables.KINDS, None),
+    ("kind", "step", Kind, None),
     ("nodes", "node", "text", None),
-    ("split", "split", tables.SPLITS, "none"),
+    ("split", "split", Axis, "none"),
     *((name, name, "size", "1") for name in ("rows", "columns", "depth")),
     *((name, name, 0, 0) for name in ("item", "transposed")),
-    ("reduced", "reduced", tables.SPLITS, "none"),
+    ("reduced", "reduced", Axis, "none"),
     *((name, name, 0, 0) for name in ("by_columns", "copies", "scratch")),
 )
 KERNEL = ("split", "rows", "columns")
 WORDS, NUMBERS = ("name", "backend"), ("capacity", "boundary", "arena", "peak")
 """The fields of a program that are one word, and one number."""
 MEMORY = tables.MemoryClaims.__slots__
-OF_KERNEL = {tables.LOOP: KERNEL, tables.GEMM: (*KERNEL, "depth", "item")}
+OF_KERNEL = {Kind.LOOP: KERNEL, Kind.GEMM: (*KERNEL, "depth", "item")}
 """What is written of a kernel even if it is usual."""
 
 
@@ -152,7 +163,7 @@ def _entries(table: Any, columns: Columns) -> list[dict[str, Any]]:
         always = OF_KERNEL.get(row[0], ()) if columns is STEP else ()
         line: dict[str, Any] = {}
         for (_, key, kind, usual), value in zip(columns, row, strict=True):
-            word = kind[value] if isinstance(kind, tuple) else value
+            word = kind(value).word if isinstance(kind, type) else value
             text = _size_text(value) if kind == "size" else word
             if key == "life":
                 line.setdefault(key, []).append(text)
@@ -167,7 +178,7 @@ def _columns(entries: Sequence[Any], columns: Columns) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field, key, kind, usual in columns:
         read: Callable[[Any], Any] = _text if kind == "text" else _size
-        if isinstance(kind, int | tuple):
+        if isinstance(kind, int | type):
             read = partial(_whole, least=kind) if isinstance(kind, int) else partial(_word, kind)
         held = [entry[key] if usual is None else entry.get(key, usual) for entry in entries]
         if key == "life":
@@ -218,7 +229,7 @@ def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
         block = int(b.block[i])
         line: dict[str, Any] = {
             "name": b.names[i],
-            "at": [tables.SPACES[blocks.space[block]], blocks.names[block], int(b.offset[i])],
+            "at": [Space(blocks.space[block]).word, blocks.names[block], int(b.offset[i])],
             **matrix,
         }
         if b.slot[i] >= 0:
@@ -234,14 +245,14 @@ def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
 def _steps(t: ProgramTables) -> list[dict[str, Any]]:
     """Return the steps, each with what it reads and what it writes."""
     a, found = t.accesses, _entries(t.steps, STEP)
-    for use, word in ((tables.READ, "reads"), (tables.WRITE, "writes")):
+    for use, word in ((Use.READ, "reads"), (Use.WRITE, "writes")):
         for i in np.flatnonzero(a.use == use).tolist():
             item: dict[str, Any] = {"buffer": t.buffers.names[a.buffer[i]]}
-            if a.span[i] != tables.WHOLE:
-                item["by"] = tables.SPANS[a.span[i]]
+            if a.span[i] != Span.WHOLE:
+                item["by"] = Span(a.span[i]).word
             if a.in_place[i]:
                 item["in_place"] = 1
-            if a.span[i] == tables.WINDOW:
+            if a.span[i] == Span.WINDOW:
                 item["reach"] = _size_text(a.reach[i].tolist())
             found[a.step[i]].setdefault(word, []).append(item)
     return found
@@ -377,12 +388,12 @@ def _accesses(steps: Sequence[Any], number: Mapping[str, int]) -> tables.Accesse
             i,
             _known(number, item["buffer"]),
             use,
-            _word(tables.SPANS, item.get("by", "whole")),
+            _word(Span, item.get("by", "whole")),
             _whole(item.get("in_place", 0)),
             *_size(item.get("reach", "0")),
         )
         for i, step in enumerate(steps)
-        for word, use in (("reads", tables.READ), ("writes", tables.WRITE))
+        for word, use in (("reads", Use.READ), ("writes", Use.WRITE))
         for item in _holder(step.get(word, []), list)
     ]
     table = np.array(rows, np.int64).reshape(-1, 7)

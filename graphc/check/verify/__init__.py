@@ -12,7 +12,7 @@ from itertools import chain
 
 import numpy as np
 
-from graphc.check.certificate import BARRIER, READ, Certificate, ProgramTables
+from graphc.check.certificate import Certificate, Kind, ProgramTables, Use
 from graphc.check.verify import claims, forms
 from graphc.check.verify import sharing as share
 from graphc.check.verify.facts import Counterexample, Facts
@@ -118,7 +118,7 @@ def _together(f: Facts, near: share.Neighbours) -> Iterator[Counterexample]:
 
 
 def _counts(f: Facts, near: share.Neighbours) -> dict[str, int]:
-    reads = int(np.count_nonzero(f.accesses.use == READ))
+    reads = int(np.count_nonzero(f.accesses.use == Use.READ))
     before, after = near.pairs
     return {
         "steps": f.end,
@@ -126,5 +126,5 @@ def _counts(f: Facts, near: share.Neighbours) -> dict[str, int]:
         "writes": len(f.accesses.use) - reads,
         "handovers": len(before),
         "in place": int(np.count_nonzero(near.end[before] // 2 == near.start[after] // 2)),
-        "barriers": int(np.count_nonzero(f.steps.kind == BARRIER)),
+        "barriers": int(np.count_nonzero(f.steps.kind == Kind.BARRIER)),
     }

@@ -6,17 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from graphc.check.certificate import (
-    READ,
-    RECEIVE,
-    SEND,
-    SPACES,
-    WRITE,
-    Certificate,
-    Ints,
-    ProgramTables,
-)
-from graphc.check.verify.facts import ALIGNMENT, ARENA, STATE, Counterexample, Facts, aligned, at
+from graphc.check.certificate import Certificate, Ints, Kind, ProgramTables, Space, Use
+from graphc.check.verify.facts import ALIGNMENT, Counterexample, Facts, aligned, at
 from graphc.check.verify.sharing import Rectangles, sharing
 
 LIVES = "the live range of a buffer is as reported"
@@ -30,7 +21,7 @@ SMALL = 4096
 def lives(f: Facts) -> Iterator[Counterexample]:
     """Yield values in the arena whose first or last use differs from the planner's claim."""
     b = f.buffers
-    mine = np.flatnonzero((f.space == ARENA) & (b.root == np.arange(len(b.root))))
+    mine = np.flatnonzero((f.space == Space.ARENA) & (b.root == np.arange(len(b.root))))
     start, end = f.life
     first = f.epochs[np.clip(start[mine] // 2, 0, f.end)]
     last = f.epochs[np.clip(end[mine] // 2, 0, f.end)]
@@ -40,7 +31,7 @@ def lives(f: Facts) -> Iterator[Counterexample]:
         i = int(mine[k])
         yield Counterexample(
             LIVES,
-            f"{f.words.buffer(i)} is said to live in epochs {b.first[i]}..{b.last[i]}",
+            f"{f.buffer_text(i)} is said to live in epochs {b.first[i]}..{b.last[i]}",
             (f"it is used in epochs {first[k]}..{last[k]}",),
         )
 
@@ -48,7 +39,7 @@ def lives(f: Facts) -> Iterator[Counterexample]:
 def slots(f: Facts) -> Iterator[Counterexample]:
     """Yield buffers outside their arena slot, in bytes or in time, and slots that overlap."""
     b, s = f.buffers, f.slots
-    mine = np.flatnonzero((f.space == ARENA) & (b.first <= b.last))
+    mine = np.flatnonzero((f.space == Space.ARENA) & (b.first <= b.last))
     slot = b.slot[mine]
     low = b.offset[mine] + b.shift[mine] * b.item[mine]
     size = at(s.size, f.capacity)
@@ -58,7 +49,7 @@ def slots(f: Facts) -> Iterator[Counterexample]:
         j = int(slot[k])
         yield Counterexample(
             SLOTS,
-            f"{f.words.buffer(int(mine[k]))} is not in its slot {s.names[j]!r}",
+            f"{f.buffer_text(int(mine[k]))} is not in its slot {s.names[j]!r}",
             (
                 f"that has bytes {s.offset[j]:,}..{s.offset[j] + size[j]:,} "
                 f"from {s.first[j]} to {s.last[j]}",
@@ -141,7 +132,7 @@ def _layout(c: Certificate) -> Iterator[Counterexample]:
     held = {
         (p.blocks.names[i], int(p.blocks.size[i, 0]))
         for p in c.programs
-        for i in np.flatnonzero(p.blocks.space == STATE).tolist()
+        for i in np.flatnonzero(p.blocks.space == Space.STATE).tolist()
     }
     for name, size in sorted(held):
         if c.state_layout.get(name, (0, -1))[1] != size:
@@ -154,7 +145,7 @@ def _region(c: Certificate, space: str) -> int:
     for p in c.programs:
         b = p.blocks
         sizes: Ints = at(b.size, c.batch)
-        for i in np.flatnonzero(b.space == SPACES.index(space)).tolist():
+        for i in np.flatnonzero(b.space == Space.of(space)).tolist():
             name = b.names[i] if space == "feed" else f"{p.name}:{b.names[i]}"
             if not (space == "feed" and name.startswith("gradient:")):
                 found[name] = aligned(int(sizes[i]))
@@ -165,8 +156,8 @@ def _exchange(p: ProgramTables, lanes: int, ranks: int) -> int:
     """Return the bytes of sums held back, and of those from another rank in a stage of a tree."""
     f, total = Facts(p), 0
     tree = ranks > 1 and ranks & (ranks - 1) == 0
-    for step in np.flatnonzero(p.steps.kind == SEND).tolist():
-        sent = f.value[(p.accesses.step == step) & (p.accesses.use == WRITE)]
+    for step in np.flatnonzero(p.steps.kind == Kind.SEND).tolist():
+        sent = f.value[(p.accesses.step == step) & (p.accesses.use == Use.WRITE)]
         size, item = int(f.high[sent].max() - f.low[sent].min()), int(p.buffers.item[sent[0]])
         half = size if size <= SMALL else size - size // item // 2 * item
         total += size * (lanes - 1).bit_length() + half * tree
@@ -183,23 +174,25 @@ HOLDS = "shard"
 
 def exchange(f: Facts) -> Iterator[Counterexample]:
     """Yield buckets in pieces, not awaited exactly once, or touched by others before arrival."""
-    sends = np.flatnonzero(f.steps.kind == SEND).tolist()
-    awaited = {i: _values(f, i, READ) for i in np.flatnonzero(f.steps.kind == RECEIVE).tolist()}
+    sends = np.flatnonzero(f.steps.kind == Kind.SEND).tolist()
+    awaited = {
+        i: _values(f, i, Use.READ) for i in np.flatnonzero(f.steps.kind == Kind.RECEIVE).tolist()
+    }
     for step in [*sends, *awaited]:
         yield from _in_place(f, step)
     for send in sends:
-        sent = _values(f, send, WRITE)
+        sent = _values(f, send, Use.WRITE)
         yield from _in_one_piece(f, send, sent)
         arrivals = [i for i, values in awaited.items() if np.isin(values, sent).any()]
         if awaited and [awaited.pop(i).tolist() for i in arrivals] != [sent.tolist()]:
             yield Counterexample(
-                EXCHANGE, f"{f.words.step(send)} sends what no step awaits, once and as a whole"
+                EXCHANGE, f"{f.step_text(send)} sends what no step awaits, once and as a whole"
             )
             return
         end = arrivals[0] if arrivals else f.end
         yield from _left_alone(f, send, end, sent)
     for step in awaited:
-        yield Counterexample(EXCHANGE, f"{f.words.step(step)} awaits what no step sends")
+        yield Counterexample(EXCHANGE, f"{f.step_text(step)} awaits what no step sends")
 
 
 def meetings(c: Certificate) -> Iterator[Counterexample]:
@@ -226,8 +219,8 @@ def meetings(c: Certificate) -> Iterator[Counterexample]:
 def _awaited(p: ProgramTables) -> list[str]:
     """Return the first value of each sum that a program awaits, in its order."""
     a = p.accesses
-    steps = np.flatnonzero(p.steps.kind == RECEIVE).tolist()
-    firsts = [a.buffer[(a.step == step) & (a.use == WRITE)][0] for step in steps]
+    steps = np.flatnonzero(p.steps.kind == Kind.RECEIVE).tolist()
+    firsts = [a.buffer[(a.step == step) & (a.use == Use.WRITE)][0] for step in steps]
     return [p.buffers.names[first] for first in firsts]
 
 
@@ -239,13 +232,13 @@ def _values(f: Facts, step: int, use: int) -> Ints:
 
 def _in_place(f: Facts, step: int) -> Iterator[Counterexample]:
     """Yield a step whose results are not at its operands: the exchange must not move values."""
-    read, written = _values(f, step, READ), _values(f, step, WRITE)
+    read, written = _values(f, step, Use.READ), _values(f, step, Use.WRITE)
     same = len(read) == len(written) and all(
         (table[read] == table[written]).all() for table in (f.low, f.high)
     )
     if not same:
         yield Counterexample(
-            EXCHANGE, f"{f.words.step(step)} does not leave its results where its operands are"
+            EXCHANGE, f"{f.step_text(step)} does not leave its results where its operands are"
         )
 
 
@@ -256,9 +249,9 @@ def _in_one_piece(f: Facts, send: int, sent: Ints) -> Iterator[Counterexample]:
     """
     low, high = f.low[sent], f.high[sent]
     ends = aligned(high - f.base[0]) + f.base[0]
-    good = bool((f.space[sent] == ARENA).all() and (ends[:-1] == low[1:]).all())
+    good = bool((f.space[sent] == Space.ARENA).all() and (ends[:-1] == low[1:]).all())
     if not good or (f.buffers.item[sent] != f.buffers.item[sent[0]]).any():
-        yield Counterexample(EXCHANGE, f"{f.words.step(send)} sends what is not in one piece")
+        yield Counterexample(EXCHANGE, f"{f.step_text(send)} sends what is not in one piece")
 
 
 def _left_alone(f: Facts, send: int, end: int, sent: Ints) -> Iterator[Counterexample]:
@@ -271,13 +264,13 @@ def _left_alone(f: Facts, send: int, end: int, sent: Ints) -> Iterator[Counterex
     for i in np.flatnonzero(between)[touched].tolist():
         yield Counterexample(
             EXCHANGE,
-            f"{f.words.step_of(i)} touches {f.words.buffer_of(i)} between "
-            f"{f.words.step(send)} and {f.words.step(end)}",
+            f"{f.step_of(i)} touches {f.buffer_of(i)} between "
+            f"{f.step_text(send)} and {f.step_text(end)}",
         )
     start, last = f.life
     alive = (start <= 2 * send) & (last > 2 * send) & (f.low < high) & (f.high > low)
     alive[sent] = False
     for v in np.flatnonzero(alive & (start <= last)).tolist():
         yield Counterexample(
-            EXCHANGE, f"{f.words.buffer(v)} is needed while {f.words.step(send)} is under way"
+            EXCHANGE, f"{f.buffer_text(v)} is needed while {f.step_text(send)} is under way"
         )

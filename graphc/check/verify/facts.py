@@ -18,22 +18,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.check.certificate import (
-    BARRIER,
-    GEMM,
-    KINDS,
-    LOOP,
-    READ,
-    SPACES,
-    SPLITS,
-    WRITE,
-    Ints,
-    ProgramTables,
-)
+from graphc.check.certificate import Axis, Ints, Kind, ProgramTables, Space, Use
 
 ALIGNMENT = 64
-FEED, CONSTANT, STATE = SPACES.index("feed"), SPACES.index("constant"), SPACES.index("state")
-ARENA, GRADIENT = SPACES.index("arena"), SPACES.index("gradient")
 
 
 Bools = NDArray[np.bool_]
@@ -73,6 +60,21 @@ def times(a: Ints, b: Ints) -> Ints:
     return np.stack((a[..., 0] * b[..., 0], cross), axis=-1)
 
 
+@dataclass(frozen=True)
+class Counterexample:
+    """A violation of a rule by a program."""
+
+    rule: str
+    """The invariant, in a few words."""
+    sentence: str
+    """The fault, with names."""
+    details: tuple[str, ...] = ()
+    """The steps, buffers, bytes, epochs and threads involved."""
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.rule}: {self.sentence}", *(f"  {d}" for d in self.details)])
+
+
 class Facts:
     """A program's tables, with everything computed from them once."""
 
@@ -83,11 +85,6 @@ class Facts:
         self.buffers, self.steps, self.accesses = tables.buffers, tables.steps, tables.accesses
         self.end = len(self.steps.kind)
         """The number of steps, which is the step after the last."""
-
-    @property
-    def words(self) -> Words:
-        """Names for its numbers, for counterexamples."""
-        return Words(self)
 
     # ------------------------------------------------------------------ bytes
 
@@ -137,11 +134,11 @@ class Facts:
         itself.
         """
         kind = self.steps.kind
-        alone = (kind != LOOP) & (kind != GEMM) & (kind != BARRIER)
+        alone = (kind != Kind.LOOP) & (kind != Kind.GEMM) & (kind != Kind.BARRIER)
         before = alone.astype(np.int64)
         if self.tables.boundary < self.end:
             before[self.tables.boundary] += 1
-        after = (alone | (kind == BARRIER)).astype(np.int64)
+        after = (alone | (kind == Kind.BARRIER)).astype(np.int64)
         found = np.cumsum(before) + np.cumsum(after) - after
         return np.append(found, found[-1] + 1 if self.end else 0)
 
@@ -153,7 +150,7 @@ class Facts:
     @cached_property
     def writes(self) -> Ints:
         """The accesses that write results, by number."""
-        return np.flatnonzero(self.accesses.use == WRITE)
+        return np.flatnonzero(self.accesses.use == Use.WRITE)
 
     @cached_property
     def initial(self) -> Bools:
@@ -162,8 +159,8 @@ class Facts:
         They are feeds, constants, and of each state the values that no step writes.
         """
         space, root = self.space, self.buffers.root
-        given = (space == FEED) | (space == CONSTANT)
-        held = (space == STATE) & (self.written[1] < 0)
+        given = (space == Space.FEED) | (space == Space.CONSTANT)
+        held = (space == Space.STATE) & (self.written[1] < 0)
         return np.asarray((given | held) & (root == np.arange(len(root))))
 
     @cached_property
@@ -209,9 +206,9 @@ class Facts:
         a, b = self.accesses, self.buffers
         found: dict[tuple[int, int], int] = {}
         mine = np.flatnonzero(self.steps.copies[a.step] == 1)
-        reads = {int(a.step[i]): int(self.value[i]) for i in mine if a.use[i] == READ}
+        reads = {int(a.step[i]): int(self.value[i]) for i in mine if a.use[i] == Use.READ}
         for i in mine.tolist():
-            if a.use[i] == WRITE and self.space[a.buffer[i]] == STATE:
+            if a.use[i] == Use.WRITE and self.space[a.buffer[i]] == Space.STATE:
                 source = reads.get(int(a.step[i]), -1)
                 found[int(b.block[a.buffer[i]]), source] = int(self.value[i])
         return found
@@ -222,7 +219,7 @@ class Facts:
         a, count = self.accesses, len(self.buffers.root)
         start = np.full(count, 2 * self.end + 2)
         end = np.full(count, -2)
-        reads = np.flatnonzero(a.use == READ)
+        reads = np.flatnonzero(a.use == Use.READ)
         times_read = 2 * a.step[reads]
         np.minimum.at(start, self.value[reads], times_read)
         np.maximum.at(end, self.value[reads], times_read)
@@ -233,73 +230,45 @@ class Facts:
         start[self.initial] = -1
         return start, end
 
+    # ------------------------------------------------------------------ words
 
-# ------------------------------------------------------------------ words
-
-
-class Words:
-    """The names of a program's steps, buffers and bytes."""
-
-    def __init__(self, facts: Facts) -> None:
-        self.facts = facts
-
-    def step(self, i: int) -> str:
+    def step_text(self, i: int) -> str:
         """Return the name of a step, `step 7 (gemm 'scores')`, or of the start or the end."""
-        f = self.facts
-        if i >= f.end:
+        if i >= self.end:
             return "the end of the program"
         if i < 0:
             return "the start of the program"
-        kind = KINDS[f.steps.kind[i]]
-        return f"step {i} ({kind} {f.steps.nodes[i]!r})"
-
-    def split(self, i: int) -> str:
-        """Return the thread partition of a step, in words."""
-        split = SPLITS[self.facts.steps.split[i]]
-        return "run by the first thread" if split == "none" else f"split by {split}"
-
-    def epoch(self, i: int) -> str:
-        """Return the epoch of a step."""
-        return f" in epoch {self.facts.epochs[min(max(i, 0), self.facts.end)]}"
-
-    def buffer(self, i: int) -> str:
-        """Return the name of a buffer, `'h' (arena bytes 0..64)`; the end is not included."""
-        f = self.facts
-        name = f.buffers.names[i]
-        return f"{name!r} ({self.place(int(f.buffers.block[i]), int(f.low[i]), int(f.high[i]))})"
+        return f"step {i} ({Kind(self.steps.kind[i]).word} {self.steps.nodes[i]!r})"
 
     def step_of(self, access: int) -> str:
         """Return the name of the step of an access."""
-        return self.step(int(self.facts.accesses.step[access]))
+        return self.step_text(int(self.accesses.step[access]))
+
+    def split_text(self, i: int) -> str:
+        """Return the thread partition of a step, in words."""
+        split = Axis(self.steps.split[i])
+        return "run by the first thread" if split == Axis.NONE else f"split by {split.word}"
+
+    def buffer_text(self, i: int) -> str:
+        """Return the name of a buffer, `'h' (arena bytes 0..64)`; the end is not included."""
+        place = self._place(int(self.buffers.block[i]), int(self.low[i]), int(self.high[i]))
+        return f"{self.buffers.names[i]!r} ({place})"
 
     def buffer_of(self, access: int) -> str:
         """Return the name of the buffer of an access."""
-        return self.buffer(int(self.facts.accesses.buffer[access]))
+        return self.buffer_text(int(self.accesses.buffer[access]))
 
-    def bytes(self, i: int, j: int) -> str:
-        """Return the bytes that two buffers share, in words."""
-        f = self.facts
-        low, high = max(f.low[i], f.low[j]), min(f.high[i], f.high[j])
-        return self.place(int(f.buffers.block[i]), int(low), int(high))
+    def shared(self, i: int, j: int) -> str:
+        """Return a sentence with the bytes that two buffers share."""
+        low, high = max(self.low[i], self.low[j]), min(self.high[i], self.high[j])
+        return f"they share {self._place(int(self.buffers.block[i]), int(low), int(high))}"
 
-    def place(self, block: int, low: int, high: int) -> str:
+    def epoch_text(self, i: int) -> str:
+        """Return the epoch of a step, in words."""
+        return f"in epoch {self.epochs[min(max(i, 0), self.end)]}"
+
+    def _place(self, block: int, low: int, high: int) -> str:
         """Return bytes of a block, given by address, in words."""
-        f = self.facts
-        space, base = f.blocks.space[block], int(f.base[block])
-        whose = "" if space in (ARENA, GRADIENT) else f" {f.blocks.names[block]!r}"
-        return f"{SPACES[space]}{whose} bytes {low - base:,}..{high - base:,}"
-
-
-@dataclass(frozen=True)
-class Counterexample:
-    """A violation of a rule by a program."""
-
-    rule: str
-    """The invariant, in a few words."""
-    sentence: str
-    """The fault, with names."""
-    details: tuple[str, ...] = ()
-    """The steps, buffers, bytes, epochs and threads involved."""
-
-    def __str__(self) -> str:
-        return "\n".join([f"{self.rule}: {self.sentence}", *(f"  {d}" for d in self.details)])
+        space, base = Space(self.blocks.space[block]), int(self.base[block])
+        whose = "" if space in (Space.ARENA, Space.GRADIENT) else f" {self.blocks.names[block]!r}"
+        return f"{space.word}{whose} bytes {low - base:,}..{high - base:,}"

@@ -22,7 +22,7 @@ from functools import cached_property
 
 import numpy as np
 
-from graphc.check.certificate import READ, SPANS, WHOLE, WRITE, Ints
+from graphc.check.certificate import Ints, Span, Use
 from graphc.check.verify.facts import Bools, Counterexample, Facts, at, distinct, ordering
 from graphc.check.verify.threads import WAYS, Threads
 
@@ -147,7 +147,7 @@ class Neighbours:
         """For each value, the access that writes it first; -1 if none does."""
         a = self.f.accesses
         found = np.full(len(self.f.buffers.root), -1)
-        made = np.flatnonzero(a.use == WRITE)[::-1]
+        made = np.flatnonzero(a.use == Use.WRITE)[::-1]
         found[self.f.value[made]] = made
         return found
 
@@ -173,26 +173,24 @@ def live(f: Facts, near: Neighbours) -> Iterator[Counterexample]:
         return
     old, new = (int(near.used[i]) for i in near.sharing.conflict)
     step, reader = max(int(near.start[new]), 0) // 2, int(near.end[old]) // 2
-    share = f"they share {f.words.bytes(old, new)}{f.words.epoch(step)}"
+    share = f"{f.shared(old, new)} {f.epoch_text(step)}"
     if near.start[new] < 0:
         yield Counterexample(
             LIVE,
-            f"{f.words.buffer(old)} and {f.words.buffer(new)} are both there from the start",
+            f"{f.buffer_text(old)} and {f.buffer_text(new)} are both there from the start",
             (share,),
         )
         return
     if reader == step:
-        sentence = (
-            f"{f.words.step(step)} needs both {f.words.buffer(old)} and {f.words.buffer(new)}"
-        )
+        sentence = f"{f.step_text(step)} needs both {f.buffer_text(old)} and {f.buffer_text(new)}"
         yield Counterexample(LIVE, sentence, (share,))
         return
     start = int(near.start[old])
-    made = f"written by {f.words.step(start // 2)}" if start >= 0 else "there from the start"
-    needed = "needed at the end" if reader >= f.end else f"read by {f.words.step(reader)}"
+    made = f"written by {f.step_text(start // 2)}" if start >= 0 else "there from the start"
+    needed = "needed at the end" if reader >= f.end else f"read by {f.step_text(reader)}"
     yield Counterexample(
         LIVE,
-        f"{f.words.step(step)} writes {f.words.buffer(new)} over {f.words.buffer(old)}",
+        f"{f.step_text(step)} writes {f.buffer_text(new)} over {f.buffer_text(old)}",
         (f"that is {made}, and {needed}", share),
     )
 
@@ -205,7 +203,7 @@ def in_place(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterex
     same = (near.end[before] // 2 == step) & (near.start[after] >= 0)
     before, after, step = before[same], after[same], step[same]
     position, access = near.accesses_of(before)
-    here = (a.step[access] == step[position]) & (a.use[access] == READ)
+    here = (a.step[access] == step[position]) & (a.use[access] == Use.READ)
     position, access = position[here], access[here]
     writer = near.writer[after[position]]
     good = (a.in_place[access] == 1) & threads.same_element(access, writer)
@@ -213,18 +211,17 @@ def in_place(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterex
         old, new = int(a.buffer[i]), int(a.buffer[j])
         yield Counterexample(
             PLACE,
-            f"{f.words.step_of(j)} writes {f.words.buffer(new)} over "
-            f"{f.words.buffer(old)}, which it reads",
+            f"{f.step_of(j)} writes {f.buffer_text(new)} over {f.buffer_text(old)}, which it reads",
             (
                 f"it reads {_how(f, i)} and writes {_how(f, j)}",
-                f"they share {f.words.bytes(old, new)}",
+                f.shared(old, new),
             ),
         )
 
 
 def _how(f: Facts, access: int) -> str:
     span = int(f.accesses.span[access])
-    return "it as a whole" if span == WHOLE else f"{SPANS[span]!r}"
+    return "it as a whole" if span == Span.WHOLE else f"{Span(span).word!r}"
 
 
 def epochs(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
@@ -238,13 +235,13 @@ def _within_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Cou
     a, epoch = f.accesses, f.epochs[f.accesses.step]
     count = np.bincount(f.value[f.writes], minlength=len(f.buffers.root))
     writer = near.writer[f.value]
-    once = (count[f.value] == 1) & (epoch == epoch[writer]) & (a.use == READ)
+    once = (count[f.value] == 1) & (epoch == epoch[writer]) & (a.use == Use.READ)
     read = np.flatnonzero(once)
     for i in read[~threads.agree(read, writer[read])].tolist():
         yield _race(f, threads, int(writer[i]), i)
     for v in np.flatnonzero(count > 1).tolist():
         touched = near.accesses_of(np.array([v]))[1]
-        made = touched[a.use[touched] == WRITE]
+        made = touched[a.use[touched] == Use.WRITE]
         i, j = np.repeat(touched, len(made)), np.tile(made, len(touched))
         met = (i != j) & (epoch[i] == epoch[j]) & ~_apart(f, i, j)
         i, j = i[met], j[met]
@@ -284,11 +281,11 @@ def _race(f: Facts, threads: Threads, write: int, other: int) -> Counterexample:
     a = f.accesses
     new, old = int(a.buffer[write]), int(a.buffer[other])
     first, second = int(a.step[write]), int(a.step[other])
-    does = "reads" if a.use[other] == READ else "writes"
+    does = "reads" if a.use[other] == Use.READ else "writes"
     details = [
-        f"{f.words.step(first)}, {f.words.split(first)}: {WAYS[threads.way[write]]}",
-        f"{f.words.step(second)}, {f.words.split(second)}: {WAYS[threads.way[other]]}",
-        f"they share {f.words.bytes(new, old)}{f.words.epoch(first)}; no barrier is between them",
+        f"{f.step_text(first)}, {f.split_text(first)}: {WAYS[threads.way[write]]}",
+        f"{f.step_text(second)}, {f.split_text(second)}: {WAYS[threads.way[other]]}",
+        f"{f.shared(new, old)} {f.epoch_text(first)}; no barrier is between them",
     ]
     found = threads.example(write, other)
     if found is not None:
@@ -298,7 +295,7 @@ def _race(f: Facts, threads: Threads, write: int, other: int) -> Counterexample:
         details.append(f"of {count} threads, {one} writes {byte} and {two} {does} it")
     return Counterexample(
         THREADS,
-        f"{f.words.step(first)} writes {f.words.buffer(new)} while {f.words.step(second)} {does} "
-        f"{f.words.buffer(old)}",
+        f"{f.step_text(first)} writes {f.buffer_text(new)} while {f.step_text(second)} {does} "
+        f"{f.buffer_text(old)}",
         tuple(details),
     )

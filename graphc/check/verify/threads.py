@@ -14,24 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from graphc.check.certificate import (
-    COLUMN,
-    COLUMNS,
-    EACH,
-    GEMM,
-    LEFT,
-    LOOP,
-    NONE,
-    ONE,
-    READ,
-    ROW,
-    ROWS,
-    SPANS,
-    SPLITS,
-    WHOLE,
-    WRITE,
-    Ints,
-)
+from graphc.check.certificate import Axis, Ints, Kind, Span, Use
 from graphc.check.verify.facts import Bools, Facts, at
 
 ALL, FIRST, BY_ROWS, BY_COLUMNS, BY_PANELS = range(5)
@@ -59,12 +42,12 @@ def _shared() -> Ints:
 
     It is indexed by kernel (loop, product, product of a transposed left factor), split and span.
     """
-    found = np.full((3, len(SPLITS), len(SPANS)), ALL)
-    found[:, NONE] = FIRST
-    found[:, ROWS, [EACH, ROW]] = BY_ROWS
-    found[1, ROWS, LEFT] = BY_ROWS
-    found[0, COLUMNS, [EACH, COLUMN]] = BY_COLUMNS
-    found[1:, COLUMNS, [EACH]] = found[1:, COLUMNS, [COLUMN]] = BY_PANELS
+    found = np.full((3, len(Axis), len(Span)), ALL)
+    found[:, Axis.NONE] = FIRST
+    found[:, Axis.ROWS, [Span.EACH, Span.ROW]] = BY_ROWS
+    found[1, Axis.ROWS, Span.LEFT] = BY_ROWS
+    found[0, Axis.COLUMNS, [Span.EACH, Span.COLUMN]] = BY_COLUMNS
+    found[1:, Axis.COLUMNS, [Span.EACH]] = found[1:, Axis.COLUMNS, [Span.COLUMN]] = BY_PANELS
     return found
 
 
@@ -92,8 +75,8 @@ class Threads:
         It follows the loops of the native backend; a step without a kernel is one thread's.
         """
         a, s = self.f.accesses, self.f.steps
-        kernel = np.where(s.kind == GEMM, 1 + (s.transposed & 1), 0)
-        way = np.where(s.kind < LOOP, NONE, s.split)
+        kernel = np.where(s.kind == Kind.GEMM, 1 + (s.transposed & 1), 0)
+        way = np.where(s.kind < Kind.LOOP, Axis.NONE, s.split)
         found = np.asarray(SHARED[kernel[a.step], way[a.step], a.span])
         across = self._across()
         if len(across):
@@ -104,13 +87,13 @@ class Threads:
     def _across(self) -> Ints:
         """Return the stores across a loop's direction: the first thread makes them, afterwards."""
         a, s = self.f.accesses, self.f.steps
-        some = np.flatnonzero((a.use == WRITE) & (a.span != EACH) & (a.span != WHOLE))
+        some = np.flatnonzero((a.use == Use.WRITE) & (a.span != Span.EACH) & (a.span != Span.WHOLE))
         step, span = a.step[some], a.span[some]
         split = s.split[step]
-        down = (s.by_columns[step] == 1) | ((s.reduced[step] == ROWS) & (split != ROWS))
-        row = (span == ROW) & ((split != ROWS) | down)
-        column = (span == COLUMN) & ((split != COLUMNS) | ~down) & ~_is_one(s.rows[step])
-        return np.asarray(some[row | column | (span == ONE)])
+        down = (s.by_columns[step] == 1) | ((s.reduced[step] == Axis.ROWS) & (split != Axis.ROWS))
+        row = (span == Span.ROW) & ((split != Axis.ROWS) | down)
+        column = (span == Span.COLUMN) & ((split != Axis.COLUMNS) | ~down) & ~_is_one(s.rows[step])
+        return np.asarray(some[row | column | (span == Span.ONE)])
 
     def _repeated(self, across: Ints) -> Bools:
         """Return the loads of rows or columns that the first thread repeats for such a store.
@@ -119,9 +102,9 @@ class Threads:
         """
         a = self.f.accesses
         repeated = np.zeros(self.f.end + 1, bool)
-        repeated[a.step[across[a.span[across] != ONE]]] = True
-        repeated[:-1][self.f.steps.split == NONE] = False
-        loads = (a.use == READ) & ((a.span == ROW) | (a.span == COLUMN))
+        repeated[a.step[across[a.span[across] != Span.ONE]]] = True
+        repeated[:-1][self.f.steps.split == Axis.NONE] = False
+        loads = (a.use == Use.READ) & ((a.span == Span.ROW) | (a.span == Span.COLUMN))
         return np.asarray(repeated[a.step] & loads)
 
     def key(self, i: Ints) -> tuple[Ints, ...]:
@@ -136,7 +119,7 @@ class Threads:
         size = np.where(by_rows[:, None], s.rows[step], s.columns[step])
         item = b.item[buffer]
         start = f.low[buffer] - np.where(by_rows, b.shift[buffer] * item, 0)
-        apart = np.where(~by_rows & ((a.span[i] == COLUMN) | _is_one(s.rows[step])), 0, item)
+        apart = np.where(~by_rows & ((a.span[i] == Span.COLUMN) | _is_one(s.rows[step])), 0, item)
         strides = (apart * self.pitch(i, 1), apart * self.pitch(i, f.capacity))
         unit = np.where(by_rows, 0, item)
         panel = np.where(way == BY_PANELS, s.item[step], 0)
@@ -147,8 +130,8 @@ class Threads:
         f, a = self.f, self.f.accesses
         step, span = a.step[i], a.span[i]
         columns = at(f.steps.columns, n)[step]
-        columns = np.where(span == LEFT, at(f.steps.depth, n)[step], columns)
-        columns = np.where(span == ROW, 1, columns)
+        columns = np.where(span == Span.LEFT, at(f.steps.depth, n)[step], columns)
+        columns = np.where(span == Span.ROW, 1, columns)
         pitch = f.buffers.pitch[a.buffer[i]]
         return np.asarray(np.where(pitch > 0, pitch, columns))
 
@@ -167,16 +150,16 @@ class Threads:
         ordered = np.ones(len(load), bool)
         for x, y in zip(self._order(load), self._order(store), strict=True):
             ordered &= x == y
-        loop = f.steps.kind[a.step[load]] == LOOP
-        return np.asarray(same & (ordered | (loop & (a.span[load] == ONE))))
+        loop = f.steps.kind[a.step[load]] == Kind.LOOP
+        return np.asarray(same & (ordered | (loop & (a.span[load] == Span.ONE))))
 
     def _order(self, i: Ints) -> tuple[Ints, ...]:
         """Return whether accesses depend on row and column, and the elements between rows."""
         a, s = self.f.accesses, self.f.steps
         step, span = a.step[i], a.span[i]
-        loop, reduced = s.kind[step] == LOOP, s.reduced[step]
-        one_row = loop & (reduced != COLUMNS) & _is_one(s.rows[step])
-        one_column = loop & (reduced != ROWS) & _is_one(s.columns[step])
+        loop, reduced = s.kind[step] == Kind.LOOP, s.reduced[step]
+        one_row = loop & (reduced != Axis.COLUMNS) & _is_one(s.rows[step])
+        one_column = loop & (reduced != Axis.ROWS) & _is_one(s.columns[step])
         down = np.where(one_row, 0, DEPENDS[span, 0])
         across = np.where(one_column, 0, DEPENDS[span, 1])
         pitches = (self.pitch(i, n) for n in (1, self.f.capacity))
