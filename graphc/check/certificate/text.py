@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
 from typing import Any, Literal
@@ -21,7 +21,6 @@ from graphc.check import certificate as tables
 from graphc.check.certificate import (
     Axis,
     Certificate,
-    Ints,
     Kind,
     ProgramTables,
     Space,
@@ -147,7 +146,13 @@ STEP: Columns = (
     ("reduced", "reduced", Axis, "none"),
     *((name, name, 0, 0) for name in ("by_columns", "copies", "scratch")),
 )
+ACCESS: Columns = (
+    ("span", "by", Span, "whole"),
+    ("in_place", "in_place", 0, 0),
+    ("reach", "reach", "size", "0"),
+)
 KERNEL = ("split", "rows", "columns")
+USES = {Use.READ: "reads", Use.WRITE: "writes"}
 WORDS, NUMBERS = ("name", "backend"), ("capacity", "boundary", "arena", "peak")
 """The fields of a program that are one word, and one number."""
 MEMORY = tables.MemoryClaims.__slots__
@@ -245,16 +250,9 @@ def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
 def _steps(t: ProgramTables) -> list[dict[str, Any]]:
     """Return the steps, each with what it reads and what it writes."""
     a, found = t.accesses, _entries(t.steps, STEP)
-    for use, word in ((Use.READ, "reads"), (Use.WRITE, "writes")):
-        for i in np.flatnonzero(a.use == use).tolist():
-            item: dict[str, Any] = {"buffer": t.buffers.names[a.buffer[i]]}
-            if a.span[i] != Span.WHOLE:
-                item["by"] = Span(a.span[i]).word
-            if a.in_place[i]:
-                item["in_place"] = 1
-            if a.span[i] == Span.WINDOW:
-                item["reach"] = _size_text(a.reach[i].tolist())
-            found[a.step[i]].setdefault(word, []).append(item)
+    for i, item in enumerate(_entries(a, ACCESS)):
+        uses = found[a.step[i]].setdefault(USES[a.use[i]], [])
+        uses.append({"buffer": t.buffers.names[a.buffer[i]], **item})
     return found
 
 
@@ -350,14 +348,15 @@ def _buffers_of(
     places: Mapping[tuple[str, str], int],
     slot: Mapping[str, int],
 ) -> tables.Buffers:
+    cuts = [line.get("cut", (0, 0)) for line in lines]
     return tables.Buffers(
         names=list(number),
         block=_column([_place(places, line["at"][0], line["at"][1]) for line in lines]),
-        offset=_wholes(line["at"][2] for line in lines),
+        offset=_column([_whole(line["at"][2]) for line in lines]),
         **_columns(lines, MATRIX),
         root=_column([_known(number, line.get("shows", line["name"])) for line in lines]),
-        shift=_wholes(line.get("cut", (0, 0))[0] for line in lines),
-        pitch=_wholes(line.get("cut", (0, 0))[1] for line in lines),
+        shift=_column([_whole(cut[0]) for cut in cuts]),
+        pitch=_column([_whole(cut[1]) for cut in cuts]),
         slot=_column([_known(slot, line["slot"]) if "slot" in line else -1 for line in lines]),
     )
 
@@ -383,28 +382,20 @@ def _countable(capacity: int, *sizes: Sequence[int]) -> None:
 
 
 def _accesses(steps: Sequence[Any], number: Mapping[str, int]) -> tables.Accesses:
-    rows = [
-        (
-            i,
-            _known(number, item["buffer"]),
-            use,
-            _word(Span, item.get("by", "whole")),
-            _whole(item.get("in_place", 0)),
-            *_size(item.get("reach", "0")),
-        )
+    items = [
+        (i, use, item)
         for i, step in enumerate(steps)
-        for word, use in (("reads", Use.READ), ("writes", Use.WRITE))
+        for use, word in USES.items()
         for item in _holder(step.get(word, []), list)
     ]
-    table = np.array(rows, np.int64).reshape(-1, 7)
-    step, buffer, use, span, in_place = table[:, :5].T
-    return tables.Accesses(step, buffer, use, span, in_place, table[:, 5:])
+    return tables.Accesses(
+        step=_column([i for i, _, _ in items]),
+        buffer=_column([_known(number, item["buffer"]) for _, _, item in items]),
+        use=_column([use for _, use, _ in items]),
+        **_columns([item for _, _, item in items], ACCESS),
+    )
 
 
 def _results(named: Any, number: Mapping[str, int]) -> tables.Results:
     values = [_known(number, value) for value in _holder(named, dict).values()]
     return tables.Results(list(named), _column(values))
-
-
-def _wholes(values: Iterable[Any]) -> Ints:
-    return np.array(list(map(_whole, values)), np.int64)

@@ -17,7 +17,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,10 +37,18 @@ from passes.pass_list import PassList
 from passes.pipeline import Pass, Preserves, name_of, preserves_of
 
 LIMIT, LOG = "GRAPHC_PASS_LIMIT", "GRAPHC_PASS_LOG"
-Records = list[dict[str, Any]]
+Record = dict[str, Any]
 
 
 # ------------------------------------------------------------------ limits
+
+
+def _log(record: Record) -> None:
+    """Append a record to the file that GRAPHC_PASS_LOG names, if it is set."""
+    path = os.environ.get(LOG)
+    if path is not None:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ class FirstRewrites:
 
     step: Pass
     count: int
-    log: str | None = None
+    note: Callable[[Record], object] = _log
+    """Called with the number of rewrites, and the last that was made, each time the pass runs."""
 
     @property
     def name(self) -> str:
@@ -66,16 +75,15 @@ class FirstRewrites:
         made = self.step(graph)
         changes = rewrites(graph, made)
         last = str(changes[self.count - 1]) if 0 < self.count <= len(changes) else None
-        _write(self.log, {"rewrites": len(changes), "last": last})
+        self.note({"rewrites": len(changes), "last": last})
         return between(graph, made, self.count) if self.count < len(changes) else made
 
 
 def from_environment(passes: PassList) -> PassList:
     """Return the list as GRAPHC_PASS_LIMIT limits it; raise GraphError if that is not a limit."""
-    log = os.environ.get(LOG)
-    _write(log, {"passes": optional(passes)})
+    _log({"passes": optional(passes)})
     text = os.environ.get(LIMIT)
-    return passes if text is None else limited(passes, text, log)
+    return passes if text is None else limited(passes, text)
 
 
 def optional(passes: PassList) -> list[str]:
@@ -83,7 +91,7 @@ def optional(passes: PassList) -> list[str]:
     return [name for name in passes.names if name not in passes.required]
 
 
-def limited(passes: PassList, limit: str, log: str | None = None) -> PassList:
+def limited(passes: PassList, limit: str, note: Callable[[Record], object] = _log) -> PassList:
     """Return the list up to a limit such as "3" or "3.17"; raise GraphError for another text."""
     whole, _, part = limit.partition(".")
     if not whole.isdecimal() or not (part.isdecimal() or part == ""):
@@ -100,21 +108,9 @@ def limited(passes: PassList, limit: str, log: str | None = None) -> PassList:
         if number < int(whole):
             entries.append(entry)
         elif number == int(whole) and part and not isinstance(entry, str):
-            entries.append(FirstRewrites(entry, int(part), log))
+            entries.append(FirstRewrites(entry, int(part), note))
         number += 1
     return PassList(tuple(entries), passes.required)
-
-
-def _write(path: str | None, record: Mapping[str, Any]) -> None:
-    if path is not None:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-
-
-def _records(log: Path) -> Records:
-    return (
-        [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
-    )
 
 
 # ------------------------------------------------------------------ bisection
@@ -135,7 +131,9 @@ class Tried:
     """The last rewrite that was made, in each program."""
 
 
-def _tried(symptom: str | None, well: str, passes: Sequence[str], records: Records) -> Tried:
+def _tried(
+    symptom: str | None, well: str, passes: Sequence[str], records: Sequence[Record]
+) -> Tried:
     """Return the result of a try, with what its compilations logged about the cut pass."""
     return Tried(
         symptom is not None,
@@ -235,7 +233,8 @@ class Command:
                 )
             except OSError as error:
                 raise GraphError(f"cannot run {self.words[0]!r}: {error.strerror}") from None
-            records = _records(log)
+            lines = log.read_text("utf-8").splitlines() if log.exists() else []
+        records = [json.loads(line) for line in lines]
         passes = max((record.get("passes", ()) for record in records), key=len, default=())
         last = (done.stderr or done.stdout).strip().rpartition("\n")[2]
         text = f"the exit status is {done.returncode}{': ' if last else ''}{last}"
@@ -263,11 +262,9 @@ class Values:
 
     def __call__(self, limit: str | None) -> Tried:
         """Compile with that many passes, run, and compare."""
-        with tempfile.TemporaryDirectory() as folder:
-            log = Path(folder) / "log"
-            passes = self.passes if limit is None else limited(self.passes, limit, str(log))
-            found = self._results(passes)
-            records = _records(log)
+        records: list[Record] = []
+        passes = self.passes if limit is None else limited(self.passes, limit, records.append)
+        found = self._results(passes)
         if not self.base:
             self.base.update(found if limit == "0" else self._results(limited(self.passes, "0")))
         return _tried(self._fault(found), "nothing is wrong", optional(self.passes), records)

@@ -142,51 +142,43 @@ class ValidationError(GraphError):
     it, `smallest` a small graph on which the pass still fails, `path` the test that was written.
     """
 
-    mismatch: Mismatch
-    rewrite: str = ""
-    smallest: Graph | None = None
-    path: Path | None = None
+    def __init__(
+        self,
+        name: str,
+        mismatch: Mismatch,
+        blame: Blame,
+        smallest: Graph | None = None,
+        path: Path | None = None,
+        hint: str = "",
+    ) -> None:
+        culprit, self.rewrite = blame
+        self.mismatch, self.smallest, self.path = mismatch, smallest, path
+        lines = [f"pass {name!r}: {mismatch}"]
+        if self.rewrite:
+            lines.append(f"  first rewrite that shows it: {self.rewrite}")
+        if smallest is not None:
+            lines.append(f"  smallest graph that still fails: {len(smallest)} nodes")
+            lines.extend(f"    {node_text(node)}" for node in list(smallest)[-SHOWN:])
+        super().__init__("\n".join(lines), loc=culprit.loc if culprit else None, hint=hint)
 
 
 Blame = tuple[Node | None, str]
 """The node at fault, and the change that shows it, in words."""
 
 
-def validation_error(
-    name: str,
-    mismatch: Mismatch,
-    blame: Blame,
-    smallest: Graph | None = None,
-    path: Path | None = None,
-    hint: str = "",
-) -> ValidationError:
-    """Return the error, with a message in the user's words."""
-    culprit, rewrite = blame
-    lines = [f"pass {name!r}: {mismatch}"]
-    if rewrite:
-        lines.append(f"  first rewrite that shows it: {rewrite}")
-    if smallest is not None:
-        lines.append(f"  smallest graph that still fails: {len(smallest)} nodes")
-        lines.extend(f"    {node_text(node)}" for node in list(smallest)[-SHOWN:])
-    loc = culprit.loc if culprit is not None else None
-    error = ValidationError("\n".join(lines), loc=loc, hint=hint)
-    error.mismatch, error.rewrite, error.smallest, error.path = mismatch, rewrite, smallest, path
-    return error
-
-
 def explained(step: Pass, before: Graph, failure: Failure, folder: Path | None) -> ValidationError:
     """Return the error for a failed pass; write a test file if there is a folder for it."""
     name, mismatch, blame = name_of(step), failure.mismatch, _blame(step, failure)
     if folder is None:
-        return validation_error(name, mismatch, blame)
+        return ValidationError(name, mismatch, blame)
     found = _smallest(step, before, failure)
     if found is None:
         hint = "only these numbers show it: no smaller graph was searched for, no test written"
-        return validation_error(name, mismatch, blame, hint=hint)
+        return ValidationError(name, mismatch, blame, hint=hint)
     step, smallest, rows = found
     call = f"validate_pass({{step}}, graph, batches=({rows},), seed={failure.draw.seed})"
     written = _written(folder, name, step, smallest, mismatch, call)
-    return validation_error(name, mismatch, blame, smallest, *written)
+    return ValidationError(name, mismatch, blame, smallest, *written)
 
 
 def explained_update(
@@ -200,7 +192,7 @@ def explained_update(
     """Return the error for a wrong update alone; its test has one parameter if that suffices."""
     name, blame = "apply_update", _addition(made.nodes.get(mismatch.node))
     if folder is None:
-        return validation_error(name, mismatch, blame)
+        return ValidationError(name, mismatch, blame)
     smallest = list(parameters)
     for each in parameters:
         alone = in_float64(apply_graph([each], optimizer))
@@ -209,7 +201,7 @@ def explained_update(
             break
     call = f"validate_apply(graph, {{step}}, seed={draw.seed})"
     written = _written(folder, name, optimizer, Graph(name, smallest), mismatch, call)
-    return validation_error(name, mismatch, blame, None, *written)
+    return ValidationError(name, mismatch, blame, None, *written)
 
 
 def _written(

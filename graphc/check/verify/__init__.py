@@ -13,10 +13,8 @@ from itertools import chain
 import numpy as np
 
 from graphc.check.certificate import Certificate, Kind, ProgramTables, Use
-from graphc.check.verify import claims, forms
-from graphc.check.verify import sharing as share
+from graphc.check.verify import claims, forms, sharing
 from graphc.check.verify.facts import Counterexample, Facts
-from graphc.check.verify.threads import Threads
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,10 @@ ALONE = (
     *(forms.given, forms.defined, forms.writers, forms.states, claims.exchange),
 )
 """The rules of buffers and steps by themselves."""
+TOGETHER = sharing.live, sharing.in_place, sharing.epochs
+"""The rules of buffers that share bytes."""
+CLAIMS = claims.lives, claims.slots, claims.arena
+"""The rules of what the planner says."""
 
 
 def verify(certificate: Certificate) -> Report:
@@ -100,24 +102,14 @@ def verify_program(tables: ProgramTables) -> ProgramProof:
     found = next(chain.from_iterable(rule(f) for rule in ALONE), None)
     counts: dict[str, int] = {}
     if found is None:
-        near = share.Neighbours(f)
-        found = next(_together(f, near), None)
-        counts = _counts(f, near) if found is None else {}
+        near = sharing.Neighbours(f)
+        found = next(chain(*(rule(near) for rule in TOGETHER), *(rule(f) for rule in CLAIMS)), None)
+        counts = _counts(near) if found is None else {}
     return ProgramProof(tables.name, tables.backend, tables.capacity, counts, found)
 
 
-def _together(f: Facts, near: share.Neighbours) -> Iterator[Counterexample]:
-    """Yield the faults between buffers that share bytes, and in the planner's claims."""
-    threads = Threads(f)
-    yield from share.live(f, near)
-    yield from share.in_place(f, near, threads)
-    yield from share.epochs(f, near, threads)
-    yield from claims.lives(f)
-    yield from claims.slots(f)
-    yield from claims.arena(f)
-
-
-def _counts(f: Facts, near: share.Neighbours) -> dict[str, int]:
+def _counts(near: sharing.Neighbours) -> dict[str, int]:
+    f = near.f
     reads = int(np.count_nonzero(f.accesses.use == Use.READ))
     before, after = near.pairs
     return {

@@ -19,6 +19,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
@@ -127,7 +128,7 @@ class Neighbours:
     """The values in the order in which they have bytes."""
 
     def __init__(self, f: Facts) -> None:
-        self.f = f
+        self.f, self.threads = f, Threads(f)
         self.start, self.end = f.life
         self.used = np.flatnonzero(self.start <= self.end)
         low, high = f.low[self.used], f.high[self.used]
@@ -167,8 +168,9 @@ class Neighbours:
         return position, order[starts[values][position] + inside]
 
 
-def live(f: Facts, near: Neighbours) -> Iterator[Counterexample]:
+def live(near: Neighbours) -> Iterator[Counterexample]:
     """Yield two values that share bytes and are needed at the same time."""
+    f = near.f
     if near.sharing.conflict is None:
         return
     old, new = (int(near.used[i]) for i in near.sharing.conflict)
@@ -195,9 +197,9 @@ def live(f: Facts, near: Neighbours) -> Iterator[Counterexample]:
     )
 
 
-def in_place(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
+def in_place(near: Neighbours) -> Iterator[Counterexample]:
     """Yield steps that write over an operand other than element by element."""
-    a = f.accesses
+    f, a = near.f, near.f.accesses
     before, after = near.pairs
     step = near.start[after] // 2
     same = (near.end[before] // 2 == step) & (near.start[after] >= 0)
@@ -206,16 +208,13 @@ def in_place(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterex
     here = (a.step[access] == step[position]) & (a.use[access] == Use.READ)
     position, access = position[here], access[here]
     writer = near.writer[after[position]]
-    good = (a.in_place[access] == 1) & threads.same_element(access, writer)
+    good = (a.in_place[access] == 1) & near.threads.same_element(access, writer)
     for i, j in zip(access[~good].tolist(), writer[~good].tolist(), strict=True):
         old, new = int(a.buffer[i]), int(a.buffer[j])
         yield Counterexample(
             PLACE,
             f"{f.step_of(j)} writes {f.buffer_text(new)} over {f.buffer_text(old)}, which it reads",
-            (
-                f"it reads {_how(f, i)} and writes {_how(f, j)}",
-                f.shared(old, new),
-            ),
+            (f"it reads {_how(f, i)} and writes {_how(f, j)}", f.shared(old, new)),
         )
 
 
@@ -224,21 +223,25 @@ def _how(f: Facts, access: int) -> str:
     return "it as a whole" if span == Span.WHOLE else f"{Span(span).word!r}"
 
 
-def epochs(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
+def epochs(near: Neighbours) -> Iterator[Counterexample]:
     """Yield bytes that different threads touch in one epoch, where one of them writes."""
-    yield from _within_values(f, near, threads)
-    yield from _between_values(f, near, threads)
+    for written, other in chain(_within_values(near), _between_values(near)):
+        yield _race(near, written, other)
 
 
-def _within_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
-    """Yield races on values written and read in one epoch, or written in parts by several steps."""
+def _within_values(near: Neighbours) -> Iterator[tuple[int, int]]:
+    """Yield races on values written and read in one epoch, or written in parts by several steps.
+
+    They are two accesses, of which the first writes.
+    """
+    f, threads = near.f, near.threads
     a, epoch = f.accesses, f.epochs[f.accesses.step]
     count = np.bincount(f.value[f.writes], minlength=len(f.buffers.root))
     writer = near.writer[f.value]
     once = (count[f.value] == 1) & (epoch == epoch[writer]) & (a.use == Use.READ)
     read = np.flatnonzero(once)
     for i in read[~threads.agree(read, writer[read])].tolist():
-        yield _race(f, threads, int(writer[i]), i)
+        yield int(writer[i]), i
     for v in np.flatnonzero(count > 1).tolist():
         touched = near.accesses_of(np.array([v]))[1]
         made = touched[a.use[touched] == Use.WRITE]
@@ -246,7 +249,7 @@ def _within_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Cou
         met = (i != j) & (epoch[i] == epoch[j]) & ~_apart(f, i, j)
         i, j = i[met], j[met]
         for k in np.flatnonzero(~threads.agree(i, j)).tolist():
-            yield _race(f, threads, int(j[k]), int(i[k]))
+            yield int(j[k]), int(i[k])
 
 
 def _apart(f: Facts, i: Ints, j: Ints) -> Bools:
@@ -259,8 +262,9 @@ def _apart(f: Facts, i: Ints, j: Ints) -> Bools:
     return np.asarray(one & (before | (b.shift[y] + columns[y] <= b.shift[x])))
 
 
-def _between_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
+def _between_values(near: Neighbours) -> Iterator[tuple[int, int]]:
     """Yield races on bytes that pass from one value to another within an epoch."""
+    f = near.f
     epoch = f.epochs[f.accesses.step]
     before, after = near.pairs
     last = f.epochs[np.clip(near.end[before] // 2, 0, f.end)]
@@ -271,13 +275,13 @@ def _between_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Co
         here = epoch[access] == last[position]
         position, access = position[here], access[here]
         taker = near.writer[after[position]]
-        bad = np.flatnonzero(~threads.agree(access, taker))
-        for k in bad.tolist():
-            yield _race(f, threads, int(taker[k]), int(access[k]))
+        for k in np.flatnonzero(~near.threads.agree(access, taker)).tolist():
+            yield int(taker[k]), int(access[k])
 
 
-def _race(f: Facts, threads: Threads, write: int, other: int) -> Counterexample:
+def _race(near: Neighbours, write: int, other: int) -> Counterexample:
     """Return the counterexample of two accesses of a byte in one epoch; the first writes."""
+    f, threads = near.f, near.threads
     a = f.accesses
     new, old = int(a.buffer[write]), int(a.buffer[other])
     first, second = int(a.step[write]), int(a.step[other])
