@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,6 +176,22 @@ def wrong_entries(
             worst = max(entries, key=lambda entry: entry.error, default=None)
             if worst is not None and worst.error > tolerance:
                 yield WrongEntry(name, worst, name in flows)
+
+
+def first_wrong_rule(
+    nodes: Iterable[Node], values: Mapping[str, Array], rows: int
+) -> tuple[Node, WrongEntry] | None:
+    """Return the first node whose gradient rule is wrong for its operands' values, if any."""
+    for node in nodes:
+        ins = [values[name] for name in node.inputs]
+        if any(array.dtype == np.float64 for array in ins) and not node.op.stops_gradients:
+            try:
+                wrong = next(wrong_entries(node.op.at(rows), ins, limit=10), None)
+            except Exception:  # a rule that cannot be run by itself
+                continue
+            if wrong is not None:
+                return node, wrong
+    return None
 
 
 def rule_mistakes(op: Op, types: Sequence[TensorType]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.check.layer_cases import SPECS, Case, Spec, close, likely_cause, matches, numbers
+from graphc.check.layer_cases import SPECS, Case, Spec, close, first_match, likely_cause, numbers
 from graphc.ir.op import Array
 
 Function = Callable[..., Any]
@@ -221,11 +221,8 @@ def dropout_findings(student: Student) -> Iterator[Finding]:
         yield difference("out", out, case.x, str(case)) or student.finding("out", "")
         return
     array = array.copy()
-    if case.param["mode"] == "train":
-        found = list(_mask(student, array / case.x))
-    else:
-        found = list(_identity(student, array))
-    yield from found
+    train = case.param["mode"] == "train"
+    yield from _mask(student, array / case.x) if train else _identity(student, array)
     if student.has_backward:
         yield from _backward(student, cache, array / case.x)
 
@@ -235,14 +232,10 @@ def _identity(student: Student, out: Array) -> Iterator[Finding]:
     finding = difference("out", out, x, str(student.case))
     if finding is None:
         return
-    cause = ""
-    if matches(out, x * p):
-        cause = "x is scaled by p at test; inverted dropout scales in training only"
-    elif matches(out, x / p):
-        cause = "x is scaled by 1/p at test; inverted dropout scales in training only"
-    elif (out == 0).any():
-        cause = "elements are dropped in test mode"
-    yield student.finding("out", finding.text, cause)
+    only = "at test; inverted dropout scales in training only"
+    mistakes = ((f"x is scaled by p {only}", x * p), (f"x is scaled by 1/p {only}", x / p))
+    dropped = "elements are dropped in test mode" if (out == 0).any() else ""
+    yield student.finding("out", finding.text, first_match(out, mistakes) or dropped)
 
 
 _DROPS = "p is used as the probability to drop; it is the probability to keep"
@@ -261,22 +254,18 @@ def _mask(student: Student, ratio: Array) -> Iterator[Finding]:
     if wrong.any():
         is_, wanted = f"{values[wrong][0]:.6g}", f"{1 / p:.6g}"
         text = f"out / x is {is_} where an element is kept, it should be {wanted}"
-        yield student.finding("mask", text, _scale_cause(values, p))
+        causes = (
+            ("mask not scaled: divide it by p in training", 1.0),
+            (_DROPS, 1 / (1 - p)),
+            ("the mask is multiplied by p; divide it by p", p),
+        )
+        scales = ((cause, np.full_like(values, scale)) for cause, scale in causes)
+        yield student.finding("mask", text, first_match(values, scales))
     elif kept.size > COUNTED and abs(share - p) > slack:
         text = f"{share:.3f} of the elements are kept, it should be about {p:.3f}"
         yield student.finding("mask", text, _DROPS if abs(share - (1 - p)) <= slack else "")
     elif kept.size > COUNTED:
         yield from _dependence(student, kept)
-
-
-def _scale_cause(values: Array, p: float) -> str:
-    if matches(values, np.ones_like(values)):
-        return "mask not scaled: divide it by p in training"
-    if matches(values, np.full_like(values, 1 / (1 - p))):
-        return _DROPS
-    if matches(values, np.full_like(values, p)):
-        return "the mask is multiplied by p; divide it by p"
-    return ""
 
 
 def _dependence(student: Student, kept: Array) -> Iterator[Finding]:
@@ -308,11 +297,13 @@ def _dx_cause(theirs: Array | None, case: Case, mask: Array) -> str:
         return ""
     if case.param["mode"] == "test":
         return "in test mode dx is dout" if (theirs == 0).any() else ""
-    if matches(theirs, case.dout * (mask != 0)):
-        return "mask not scaled: dx is dout times the same mask as in forward, 1/p included"
-    if matches(theirs, case.dout):
-        return "the mask is left out of the backward pass"
-    return "the mask is not the one of forward; keep that in the cache"
+    unscaled = "mask not scaled: dx is dout times the same mask as in forward, 1/p included"
+    mistakes = (
+        (unscaled, case.dout * (mask != 0)),
+        ("the mask is left out of the backward pass", case.dout),
+    )
+    other = "the mask is not the one of forward; keep that in the cache"
+    return first_match(theirs, mistakes) or other
 
 
 # ---------------------------------------------------------------- the comparison

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, counted
 from graphc.base.loc import caller_loc
 from graphc.check.central_differences import rule_mistakes, widened, wrong_entries
 from graphc.ir.graph import Graph
@@ -45,8 +45,8 @@ class OpReport:
             return f"check_op {self.op}: wrong{''.join(lines)}"
         rules = "infer, reference and grad" if self.differentiable else "infer and reference"
         without = "" if self.differentiable else "; it has no gradient rule"
-        plural = "example" if self.examples == 1 else "examples"
-        return f"check_op {self.op}: ok, {rules} agree on {self.examples} {plural}{without}"
+        examples = counted(self.examples, "example")
+        return f"check_op {self.op}: ok, {rules} agree on {examples}{without}"
 
 
 def check_op(

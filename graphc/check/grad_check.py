@@ -15,9 +15,9 @@ from graphc.check.central_differences import (
     Function,
     WrongEntry,
     compare,
+    first_wrong_rule,
     in_float64,
     indices,
-    wrong_entries,
 )
 from graphc.compiler.index_bounds import index_bounds
 from graphc.declare.net import Net
@@ -170,7 +170,11 @@ def grad_check(
     )
     unreached = tuple(name for name in names if name not in reached)
     report = GradReport(declared.name, checked, unreached, h, tolerance)
-    return report if report.ok else replace(report, suspect=_suspect(graph, values, rows))
+    if report.ok:
+        return report
+    needed = graph.upstream(graph.outputs[name] for name in graph.losses)
+    found = first_wrong_rule((node for node in graph if node.name in needed), values, rows)
+    return replace(report, suspect=found and Suspect(*found))
 
 
 def _targets(graph: Graph, wrt: Sequence[str | Value] | None) -> tuple[str, ...]:
@@ -226,15 +230,3 @@ def _check(graph: Graph, loss: Function, h: float, tolerance: float) -> Checked:
     )
     kind = "input" if node.op.is_input else "parameter"
     return Checked(node.name, kind, node.loc, x.size, entries)
-
-
-def _suspect(graph: Graph, values: Mapping[str, Array], rows: int) -> Suspect | None:
-    """Return the first op before the losses whose rule is wrong for its operands' values."""
-    needed = graph.upstream(graph.outputs[name] for name in graph.losses)
-    for node in graph:
-        ins = [values[name] for name in node.inputs]
-        judged = node.name in needed and not node.op.stops_gradients
-        if judged and any(array.dtype == np.float64 for array in ins):
-            for wrong in wrong_entries(node.op.at(rows), ins, limit=10):
-                return Suspect(node, wrong)
-    return None

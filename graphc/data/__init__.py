@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graphc.base.errors import DataError
-from graphc.data.table import load_table, reason
-from graphc.files.disk import check_plain, shown
+from graphc.data.table import load_table
+from graphc.files.disk import check_plain, reason, shown
 from graphc.ir.init import generator
 
 __all__ = [

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.base.errors import DataError
-from graphc.files.disk import shown, system_path
+from graphc.base.errors import DataError, counted
+from graphc.files.disk import reason, shown, system_path
 
 LABEL_NAMES = ("y", "label", "target")
 
@@ -277,8 +277,8 @@ def _numbers(header: Header, read: Read, line: int, cells: list[str]) -> list[fl
     """Return a line's numbers, NaN where none is read; raise DataError for the first misfit."""
     if len(cells) != len(header.header):
         raise DataError(
-            f"{header.path}, line {line}: {len(cells)} value{'' if len(cells) == 1 else 's'}, but "
-            f"the header names {len(header.header)} columns",
+            f"{header.path}, line {line}: {counted(len(cells), 'value')}, but the header names "
+            f"{len(header.header)} columns",
             hint="give every line one value for each column, separated by commas",
         )
     found = [math.nan] * len(cells)
@@ -312,9 +312,3 @@ def _number(text: str) -> float | None:
         return None if "_" in text else float(text)
     except ValueError:
         return None
-
-
-def reason(error: BaseException) -> str:
-    """Return the message of an exception, on one line, without repeating the path."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join((text or type(error).__name__).split())

@@ -59,9 +59,10 @@ def shown(path: AnyPath) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def reason(error: OSError) -> str:
-    """Return the message of an error, without numbers and names of files."""
-    return error.strerror or str(error)
+def reason(error: BaseException) -> str:
+    """Return the message of an error, on one line, without numbers and names of files."""
+    text = error.strerror if isinstance(error, OSError) else None
+    return " ".join((text or str(error) or type(error).__name__).split())
 
 
 def check_plain(path: AnyPath) -> None:

@@ -44,6 +44,8 @@ LARGEST_PLAN = 1 << 40
 
 STATE = "state/"
 """The prefix of the names of the state's arrays."""
+RUN = "run"
+"""The key of the notes of a training run, and the start of the names of its arrays."""
 
 HINT = "restore it from a backup, or save the model again"
 
@@ -116,11 +118,15 @@ class Model:
     """The number of bytes of the file."""
     columns: str | None = None
     """The names of a table's columns, as JSON, if there are any."""
+    run: str | None = None
+    """The notes of a training run, as JSON, in a checkpoint."""
+    what: str = "model"
+    """What the file is read as, for errors."""
 
     @classmethod
-    def read(cls, data: bytes, where: str) -> Model:
+    def read(cls, data: bytes, where: str, what: str = "model") -> Model:
         """Unpack the container; raise ModelFileError unless it is a whole one of this version."""
-        model = cls(where, "", {}, {})
+        model = cls(where, "", {}, {}, what=what)
         try:
             metadata, tensors = unpack(data)
         except ValueError as error:
@@ -133,13 +139,15 @@ class Model:
             )
         with damage(model, "a model"):
             notes = parsed(metadata["model"])
-            columns = metadata.get(COLUMNS_KEY)
-            return cls(where, metadata["graph"], notes, tensors, len(data), columns)
+            columns, run = metadata.get(COLUMNS_KEY), metadata.get(RUN)
+            return cls(where, metadata["graph"], notes, tensors, len(data), columns, run, what)
 
     def error(self, sentence: str, hint: str) -> ModelFileError:
         """Return the error for this file, at the user's line."""
         hint = _OTHERS.get(Path(self.where).suffix.lower(), hint)
-        return ModelFileError(f"{self.where} cannot be read as a model: {sentence}", hint=hint)
+        return ModelFileError(
+            f"{self.where} cannot be read as a {self.what}: {sentence}", hint=hint
+        )
 
     def budget(self, work: float | None) -> AbstractContextManager[None]:
         """Return the work budget for making a net or a plan of the file; see base/work.py."""

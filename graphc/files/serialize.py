@@ -15,23 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.plan import Plan
 from graphc.compiler.recipe import Recipe
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
-from graphc.files.container import pack, parsed, read_file, single, unpack
+from graphc.files.container import pack, read_file, single
 from graphc.files.disk import write_file
 from graphc.files.graph_file import graph_file, tensors_named, user_ops
-from graphc.files.model_file import (
-    FORMAT,
-    HINT,
-    STATE,
-    Model,
-    is_onnx,
-    optimizer_text,
-)
+from graphc.files.model_file import FORMAT, HINT, RUN, STATE, Model, damage, is_onnx, optimizer_text
 from graphc.ir.op import Array, Op
 from graphc.runtime.executor import Executor
 from passes import DEFAULT
@@ -187,9 +180,6 @@ def _warn(message: str) -> None:
         warnings.warn_explicit(message, UserWarning, loc.file, loc.line)
 
 
-_RUN = "run/"
-
-
 @dataclass(frozen=True)
 class CheckpointFile:
     """A model, its state, and the progress of a run: notes for JSON, and arrays."""
@@ -204,22 +194,16 @@ def write_checkpoint(
     path: Path, ex: Executor, notes: Mapping[str, Any], arrays: Mapping[str, Array]
 ) -> None:
     """Write an executor and a run's notes, all or nothing; raise ModelFileError if that fails."""
-    tensors = {_RUN + name: array for name, array in arrays.items()}
-    write_model(path, ex, {"run": json.dumps(notes)}, tensors)
+    tensors = {f"{RUN}/{name}": array for name, array in arrays.items()}
+    write_model(path, ex, {RUN: json.dumps(notes)}, tensors)
 
 
 def read_checkpoint(path: Path) -> CheckpointFile:
     """Read a checkpoint; raise ModelFileError unless it is a whole one of this version."""
-    data = read_file(path)
-    try:
-        metadata, tensors = unpack(data)
-        if metadata.get("format") != f"graphc {FORMAT}" or not {"run", "model"} <= metadata.keys():
-            raise ValueError("it is a model, but not a checkpoint of this version of graphc")
-        notes = json.loads(metadata["run"], object_pairs_hook=single)
-        description = parsed(metadata["model"])
-    except ValueError as error:
-        raise ModelFileError(
-            f"{path} cannot be read as a checkpoint: {error}", hint=HINT
-        ) from error
-    model = Model(str(path), metadata["graph"], description, tensors, len(data))
-    return CheckpointFile(model, tensors_named(tensors, STATE), notes, tensors_named(tensors, _RUN))
+    model = Model.read(read_file(path), str(path), "checkpoint")
+    if model.run is None:
+        raise model.error("it is a model, but not a checkpoint of this version of graphc", HINT)
+    with damage(model, "a checkpoint"):
+        notes = json.loads(model.run, object_pairs_hook=single)
+    state, arrays = (tensors_named(model.tensors, prefix) for prefix in (STATE, f"{RUN}/"))
+    return CheckpointFile(model, state, notes, arrays)

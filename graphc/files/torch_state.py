@@ -136,16 +136,8 @@ def save_torch_state(
     StateError for a name that does not exist, ModelFileError if the file cannot be written.
     """
     layers = _torch_layers(ex.plan.declared)
-    known = ", ".join(map(repr, list(layers)[:_SHOWN]))
+    _check_names(names or {}, layers)
     modules = {layer: module for module, layer in (names or {}).items()}
-    unknown = next((layer for layer in modules if layer not in layers), None)
-    if unknown is not None or len(modules) < len(names or {}):
-        raise StateError(
-            f"names: there is no layer {unknown!r} with parameters in the net"
-            if unknown is not None
-            else "names: a layer appears twice",
-            hint=f"there are {known}; names={{module: layer}}",
-        )
     state = ex.snapshot()
     tensors: dict[str, Array] = {}
     for layer in layers.values():
@@ -245,7 +237,7 @@ def _pairs(
     Raise StateError if given names do not exist, or if the order cannot be known.
     """
     if names is not None:
-        _check_names(names, modules, layers)
+        _check_names(names, layers, modules)
     chosen = dict(names or {})
     equal = {_torch_name(layer): layer for layer in layers}
     found = chosen | {m: equal[m] for m in modules if m in equal and m not in chosen}
@@ -267,9 +259,12 @@ def _torch_name(layer: str) -> str:
     return layer.replace("/", ".")
 
 
-def _check_names(names: Mapping[str, str], modules: _Modules, layers: Mapping[str, _Layer]) -> None:
+def _check_names(
+    names: Mapping[str, str], layers: Mapping[str, _Layer], modules: _Modules | None = None
+) -> None:
+    """Raise StateError for a layer or a module that does not exist, or a layer named twice."""
     for module, layer in names.items():
-        if module not in modules:
+        if modules is not None and module not in modules:
             what, known = f"module {module!r} in the weights", _listed(modules)
         elif layer not in layers:
             what, known = f"layer {layer!r} with parameters in the net", _listed(layers)

@@ -18,16 +18,7 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.check import certificate as tables
-from graphc.check.certificate import (
-    Axis,
-    Certificate,
-    Kind,
-    ProgramTables,
-    Space,
-    Span,
-    Use,
-    Word,
-)
+from graphc.check.certificate import Axis, Certificate, Kind, ProgramTables, Space, Span, Use, Word
 
 FORMAT = "graphc certificate 2"
 """The format and its version, which is raised when a file of before is not read any more."""

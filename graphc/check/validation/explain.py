@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from graphc.base.errors import GraphError
-from graphc.check.central_differences import in_float64, wrong_entries
+from graphc.check.central_differences import first_wrong_rule, in_float64
 from graphc.check.validation.judge import Failure, judge
 from graphc.check.validation.reproduce import KINDS, shrunk, write_test
 from graphc.check.validation.run import Draw, Mismatch, draws_for, values_of
@@ -107,21 +108,17 @@ def halved(bad: Callable[[int], bool], count: int) -> int:
 
 def _sorted(nodes: Mapping[str, Node], names: Iterable[str]) -> list[Node]:
     """Return the named nodes and their operands, operands first; raise GraphError for a cycle."""
-    found: dict[str, Node] = {}
-    for name in names:
-        stack, open_ = [name], set[str]()
-        while stack:
-            last = stack[-1]
-            missing = [i for i in nodes[last].inputs if i not in found] if last not in found else []
-            if not missing:
-                found.setdefault(last, nodes[last])
-                open_.discard(stack.pop())
-            elif last in open_:
-                raise GraphError(f"{last!r} depends on itself")
-            else:
-                open_.add(last)
-                stack.extend(missing)
-    return list(found.values())
+    needed: dict[str, tuple[str, ...]] = {}
+    stack = list(names)
+    while stack:
+        name = stack.pop()
+        if name not in needed:
+            needed[name] = nodes[name].inputs
+            stack.extend(nodes[name].inputs)
+    try:
+        return [nodes[name] for name in TopologicalSorter(needed).static_order()]
+    except CycleError as error:
+        raise GraphError(f"{error.args[1][0]!r} depends on itself") from None
 
 
 def _read(kind: str, key: str, roots: Mapping[str, str]) -> str:
@@ -235,16 +232,10 @@ def _addition(node: Node | None) -> Blame:
 def _wrong_rule(failure: Failure) -> Blame:
     """Return the first op whose own gradient rule differences do not confirm."""
     graph, draw = failure.old, failure.draw
-    values = values_of(graph, draw)
-    for node in graph:
-        ins = [values[name] for name in node.inputs]
-        if any(array.dtype.name == "float64" for array in ins):
-            try:
-                wrong = next(wrong_entries(node.op.at(draw.rows), ins, limit=10), None)
-            except Exception:  # a rule that cannot be run by itself
-                continue
-            if wrong is not None:
-                return node, f"the rule of {node.op.name} {node.name!r}: {wrong}"
+    found = first_wrong_rule(graph, values_of(graph, draw), draw.rows)
+    if found is not None:
+        node, wrong = found
+        return node, f"the rule of {node.op.name} {node.name!r}: {wrong}"
     kind, _, name = failure.mismatch.what.partition(" ")
     gradient = failure.new.gradients.get(name, "") if kind == "gradient" else ""
     return _addition(failure.new.nodes.get(gradient))

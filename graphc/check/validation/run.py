@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, counted
 from graphc.check.central_differences import in_float64, kinks_of
 from graphc.compiler.index_bounds import index_bounds
 from graphc.ir.graph import Graph, Node
@@ -314,9 +314,8 @@ class Mismatch:
     def __str__(self) -> str:
         kind, _, name = self.what.partition(" ")
         what = f"{kind} {name!r}" if kind in ("output", "gradient", "update") else self.what
-        rows = f"{self.rows} row" + "s" * (self.rows != 1)
         end = f"; {self.allowed}" if self.allowed else ""
-        return f"{what} {self.fault}, with {rows}{end}"
+        return f"{what} {self.fault}, with {counted(self.rows, 'row')}{end}"
 
 
 def first_mismatch(
