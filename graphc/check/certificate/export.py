@@ -5,7 +5,7 @@ Nothing is decided here: names become numbers, and the kernels' own words become
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -194,6 +194,7 @@ def _matrix(type: TensorType) -> tuple[int, ...]:
 
 DEPENDS = {Span.EACH: 3, Span.ROW: 1, Span.COLUMN: 2, Span.ONE: 0}
 """Bits for what a span depends on: the row (1) and the column (2)."""
+SPAN = {span.word: span for span in DEPENDS}
 BY_DEPENDENCE = {number: span for span, number in DEPENDS.items()}
 Touched = tuple[int, int, int, int, int]
 """Use, span, whether in place, and reach of an access."""
@@ -275,55 +276,43 @@ def _traits(kernel: Loop) -> tuple[int, int, int]:
 
 def accesses_of(instrs: Iterable[Instr], number: Mapping[str, int]) -> tables.Accesses:
     """Return the table of what the instructions touch; `number` numbers the buffers."""
-    step: list[int] = []
-    buffer: list[str] = []
-    rest: list[Touched] = []
-    for i, instr in enumerate(instrs):
-        before = len(buffer)
-        if instr.body is not None:
-            _of_kernel(instr.body, buffer, rest)
-        else:
-            _of_call(instr, buffer, rest)
-        step.extend([i] * (len(buffer) - before))
-    table = np.array(rest, np.int64).reshape(-1, 5)
-    names = column([number[name] for name in buffer])
-    use, span, in_place = table[:, :3].T
-    return tables.Accesses(column(step), names, use, span, in_place, table[:, 3:])
+    rows = [
+        (i, number[name], *touched)
+        for i, instr in enumerate(instrs)
+        for name, touched in (_of_call(instr) if instr.body is None else _of_kernel(instr.body))
+    ]
+    table = np.array(rows, np.int64).reshape(-1, 7)
+    step, buffer, use, span, in_place = np.ascontiguousarray(table[:, :5].T)
+    return tables.Accesses(step, buffer, use, span, in_place, table[:, 5:])
 
 
-def _of_call(instr: Instr, buffer: list[str], rest: list[Touched]) -> None:
-    buffer += instr.ins
-    buffer += instr.outs
+def _of_call(instr: Instr) -> Iterator[tuple[str, Touched]]:
     exchanged = instr.kind in ("send", "receive")  # all of a bucket, in place
     in_place = instr.op.inplace if instr.op is not None else ()
-    rest += [
-        (Use.READ, Span.WHOLE, int(exchanged or i in in_place), 0, 0) for i in range(len(instr.ins))
-    ]
-    rest += [(Use.WRITE, Span.WHOLE, 0, 0, 0)] * len(instr.outs)
+    for i, name in enumerate(instr.ins):
+        yield name, (Use.READ, Span.WHOLE, int(exchanged or i in in_place), 0, 0)
+    for name in instr.outs:
+        yield name, (Use.WRITE, Span.WHOLE, 0, 0, 0)
 
 
-def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
+def _of_kernel(kernel: Kernel) -> Iterator[tuple[str, Touched]]:
     if isinstance(kernel, Gemm):
-        buffer += (kernel.a, kernel.b)
         left = Span.LEFT if kernel.window is None else Span.WINDOW
         left, right = (left, Span.RIGHT) if kernel.stack is None else (Span.WHOLE, Span.WHOLE)
-        rest += ((Use.READ, left, 0, *_images(kernel)), (Use.READ, right, 0, 0, 0))
+        yield kernel.a, (Use.READ, left, 0, *_images(kernel))
+        yield kernel.b, (Use.READ, right, 0, 0, 0)
     elif isinstance(kernel, ScatterAdd):
-        buffer += (kernel.source, kernel.indices)
         columns, (fixed, per_row) = pair(kernel.columns)[0], pair(kernel.count)
-        rest += ((Use.READ, Span.WINDOW, 0, fixed * columns, per_row * columns),)
-        rest += ((Use.READ, Span.WINDOW, 0, fixed, per_row),)
+        yield kernel.source, (Use.READ, Span.WINDOW, 0, fixed * columns, per_row * columns)
+        yield kernel.indices, (Use.READ, Span.WINDOW, 0, fixed, per_row)
     body = kernel.body
     permuted = isinstance(kernel, Permutation)
     for name, span in dict.fromkeys((s.buffer, s.broadcast) for s in body.steps if s.op == "load"):
-        buffer.append(name)
-        rest.append((Use.READ, Span.WHOLE if permuted else Span.of(span), int(not permuted), 0, 0))
+        yield name, (Use.READ, Span.WHOLE if permuted else SPAN[span], int(not permuted), 0, 0)
     for name, at in dict.fromkeys((s.buffer, s.value) for s in body.steps if s.op == "fetch"):
-        buffer.append(name)
-        rest.append((Use.READ, Span.WINDOW, 0, *_reach(kernel, at)))
+        yield name, (Use.READ, Span.WINDOW, 0, *_reach(kernel, at))
     for store in body.stores:
-        buffer.append(store.buffer)
-        rest.append((Use.WRITE, _level(body, Span.of(store.broadcast), store.step), 0, 0, 0))
+        yield store.buffer, (Use.WRITE, _level(body, SPAN[store.broadcast], store.step), 0, 0, 0)
 
 
 def _level(body: Body, span: int, step: int) -> int:
@@ -331,4 +320,4 @@ def _level(body: Body, span: int, step: int) -> int:
 
     A value that depends on more than its place is stored where it is computed.
     """
-    return BY_DEPENDENCE[DEPENDS[span] | DEPENDS[Span.of(body.steps[step].broadcast)]]
+    return BY_DEPENDENCE[DEPENDS[span] | DEPENDS[SPAN[body.steps[step].broadcast]]]
