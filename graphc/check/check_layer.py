@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.check.layer_cases import SPECS, Case, Spec, close, first_match, likely_cause, numbers
 from graphc.ir.op import Array
 
@@ -322,14 +321,12 @@ def check_layer(
     """
     if layer not in SPECS:
         raise GraphError(
-            f"check_layer: there is no layer {layer!r}",
-            loc=caller_loc(),
-            hint=f"there are {', '.join(SPECS)}",
+            f"check_layer: there is no layer {layer!r}", hint=f"there are {', '.join(SPECS)}"
         )
     spec = SPECS[layer]
     if spec.backward is None and backward is not None:
         text = f"check_layer: {layer} is one function that returns (loss, dx)"
-        raise GraphError(text, loc=caller_loc())
+        raise GraphError(text)
     found: dict[str, Finding] = {}
     cases = list(spec.cases(np.random.Generator(np.random.Philox(seed))))
     for case in cases:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import GraphError, counted
-from graphc.base.loc import caller_loc
 from graphc.check.central_differences import rule_mistakes, widened, wrong_entries
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Op, attributes
@@ -61,7 +60,7 @@ def check_op(
     differences in float64.  Raise GraphError without examples.
     """
     if not examples:
-        raise GraphError(f"check_op {op.name}: there are no examples", loc=caller_loc())
+        raise GraphError(f"check_op {op.name}: there are no examples")
     cases = [tuple(np.array(array) for array in example) for example in examples]
     findings = list(_fields(op)) or [*_name(op), *_first_wrong(op, cases, h, tolerance)]
     return OpReport(op.name, len(cases), tuple(findings), _differentiable(op))

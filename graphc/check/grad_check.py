@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import Loc, caller_loc
+from graphc.base.loc import Loc
 from graphc.check.central_differences import (
     Entry,
     Function,
@@ -149,7 +149,6 @@ def grad_check(
     if not declared.losses:
         raise GraphError(
             f"grad_check: net {declared.name!r} has no loss",
-            loc=caller_loc(),
             hint="declare one: net.loss('loss', value)",
         )
     graph = Specialize(train=True)(in_float64(declared))
@@ -158,9 +157,7 @@ def grad_check(
     reached = _reached(graph, names)
     if not reached:
         what = ", ".join(names) or "anything that could be checked"
-        raise GraphError(
-            f"grad_check: no loss of net {declared.name!r} depends on {what}", loc=caller_loc()
-        )
+        raise GraphError(f"grad_check: no loss of net {declared.name!r} depends on {what}")
     graph = Backward(losses=graph.losses, wrt=reached)(graph)
     values = evaluate(graph, arrays, arrays, rows)
     weights = [(graph.outputs[name], 1.0) for name in graph.losses]
@@ -187,7 +184,6 @@ def _targets(graph: Graph, wrt: Sequence[str | Value] | None) -> tuple[str, ...]
         if name not in able:
             raise GraphError(
                 f"grad_check: {name!r} is not a float parameter or input",
-                loc=caller_loc(),
                 hint=f"there are {', '.join(able)}",
             )
     return names
