@@ -36,12 +36,24 @@ class Finding:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """The result of `check_layer`; `str(report)` is for reading."""
+    """The result of `check_layer`, whose text lists each wrong result with its likely cause.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> report = gc.check_layer("relu", layers.relu_forward, layers.relu_backward)
+    >>> report.ok, report.compared
+    (True, ('out', 'dx'))
+    """
 
     layer: str
+    """The name of the layer."""
     findings: tuple[Finding, ...]
+    """The faults, one for each result that is wrong."""
     compared: tuple[str, ...]
+    """The results that were compared."""
     cases: int
+    """The number of inputs on which they were compared."""
 
     @property
     def ok(self) -> bool:
@@ -311,13 +323,44 @@ def _dx_cause(theirs: Array | None, case: Case, mask: Array) -> str:
 def check_layer(
     layer: str, forward: Function, backward: Function | None = None, *, seed: int = 0
 ) -> LayerReport:
-    """Try a layer with the course's signatures on random inputs and compare it with ours.
+    """Compare your layer, with the course's signatures, with that of graphc on random inputs.
 
-    `layer` is affine, relu, affine_relu, batchnorm, dropout (a forward, and a backward if there is
-    one yet), svm_loss or softmax_loss (one function that returns loss and dx).  The inputs have
-    several sizes, one row, more than two dimensions and whole numbers; the same `seed` gives the
-    same.  Overwritten arguments and caches are found too.  Dropout's own masks are accepted and
-    tested for the properties that they must have.  Raise GraphError for another name.
+    The inputs have several sizes, one row, more than two dimensions, and whole numbers.  Arguments
+    and caches that a function overwrites are reported too.  Any mask of dropout is accepted that
+    has the right scale and share of kept elements.
+
+    Parameters
+    ----------
+    layer
+        One of affine, relu, affine_relu, batchnorm, dropout, svm_loss and softmax_loss.
+    forward
+        The forward function.  Of a loss, the one function, which returns (loss, dx).
+    backward
+        The backward function, or None if you have none yet.
+    seed
+        The seed of the inputs.
+
+    Returns
+    -------
+    LayerReport
+        Its text says which results are wrong, where, by how much, and the likely cause.
+
+    Raises
+    ------
+    GraphError
+        If there is no such layer, or if a backward function is given for a loss.
+
+    Examples
+    --------
+    >>> def forward(x):
+    ...     return np.maximum(x, 0), x
+    >>> def backward(dout, x):
+    ...     return dout * (x >= 0)
+    >>> print(gc.check_layer("relu", forward, backward))
+    check_layer relu: wrong in dx
+      dx[3, 5] is -1.17655, it should be 0 (off by 1.18)
+        for x (5, 6), whole numbers
+        likely cause: the gradient at exactly 0 is 0; the mask is x > 0, not x >= 0
     """
     if layer not in SPECS:
         raise GraphError(

@@ -67,13 +67,27 @@ class Suspect:
 
 @dataclass(frozen=True)
 class GradReport:
-    """The result of `grad_check`; `str(report)` is for reading."""
+    """The result of `grad_check`, whose text is a table with a line for each array.
+
+    Examples
+    --------
+    >>> net = gc.Net("small")
+    >>> _ = net.loss("loss", gc.mean(gc.affine(net.input("x", (gc.N, 3)), 2)))
+    >>> report = gc.grad_check(net, {"x": np.ones((4, 3))}, wrt=["x"])
+    >>> report.ok, report.worst.name
+    (True, 'x')
+    """
 
     net: str
+    """The name of the net."""
     checked: tuple[Checked, ...]
+    """The findings about each parameter and input that was checked."""
     unreached: tuple[str, ...]
+    """The names on which no loss depends."""
     h: float
+    """The step of the differences."""
     tolerance: float
+    """The largest relative error that passes."""
     suspect: Suspect | None = None
     """If gradients disagree, the first op whose own rule is wrong for its operands' values."""
 
@@ -136,14 +150,51 @@ def grad_check(
     state: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> GradReport:
-    """Compare the gradients of the net's losses with central differences, in training mode.
+    """Compare the gradients of a net's losses with central differences, in training mode.
 
-    Every parameter and float input is checked, or those named by `wrt`: all entries of arrays up to
-    50, and 50 of a larger one, always the same.  The graph is rebuilt in float64, whatever the
-    net's dtype; dropout masks stay fixed.  Parameters have their initial values for `seed`,
-    replaced by those in `state` (`ex.state` of a trained executor, for instance).  Raise GraphError
-    if the net has no loss, if a name in `wrt` is not a float parameter or input, or if no loss
-    depends on any of them.
+    The graph is rebuilt in float64, whatever the net's dtype.  Dropout masks stay fixed.
+
+    Parameters
+    ----------
+    net
+        A net or a graph with at least one loss.
+    feeds
+        An array for each input, by name.
+    h
+        The step of the differences, relative to entries above 1.
+    tolerance
+        The largest relative error of an entry that passes.
+    wrt
+        The parameters and float inputs to check, or their names; all by default.  Of an array
+        with more than 50 entries, 50 are checked, always the same.
+    state
+        Values that replace initial values of parameters and states, such as `ex.state`.
+    seed
+        The seed of the initial values.
+
+    Returns
+    -------
+    GradReport
+        Its text names the worst entry and the op whose rule is wrong.
+
+    Raises
+    ------
+    GraphError
+        If the net has no loss, if `wrt` names something other than a float parameter or input, or
+        if no loss depends on any of them.
+    FeedError
+        If an array of `feeds` does not fit its input.
+
+    Examples
+    --------
+    >>> net = gc.Net("small")
+    >>> h = gc.tanh(gc.affine(net.input("x", (gc.N, 3)), 2))
+    >>> _ = net.loss("loss", gc.mean(h * h))
+    >>> print(gc.grad_check(net, {"x": np.ones((4, 3))}))
+    grad_check 'small': ok, 3 gradients agree with central differences in float64, h = 1e-05
+      x                within rounding  all entries
+      affine_1.weight  within rounding  all entries
+      affine_1.bias    within rounding  all entries
     """
     declared = net if isinstance(net, Graph) else net.graph()
     if not declared.losses:

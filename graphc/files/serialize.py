@@ -31,13 +31,41 @@ from passes import DEFAULT
 
 
 def save(path: str | Path, ex: Executor) -> Path:
-    """Write an executor to a file, all or nothing: a failure leaves an old file as it was.
+    """Write an executor to a file; if that fails, an old file stays as it was.
 
-    The file holds the declared graph, the options of compile(), every array of the state, so that
-    training continues as if it had not been interrupted, and `ex.state.columns`.  Passes of the
-    user's own are left out, with a warning.  Raise StateError for an executor that failed half-way,
-    GraphError for what a file cannot hold and for the name of an ONNX model, ModelFileError if it
-    cannot be written.
+    The file holds the declared graph, the options of `compile`, `ex.state.columns`, and every array
+    of the state, so that training continues as if it had not been interrupted.  Your own passes
+    are left out, with a warning.
+
+    Parameters
+    ----------
+    path
+        The path of the file; any suffix but `.onnx`.
+    ex
+        The executor.
+
+    Returns
+    -------
+    Path
+        The path of the file.
+
+    Raises
+    ------
+    GraphError
+        If `ex` is not an executor, if the path is that of an ONNX model, or if text cannot hold an
+        attribute of an op.
+    StateError
+        If a step of the executor failed half-way.
+    ModelFileError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> net = gc.Net("one")
+    >>> _ = net.output("y", gc.affine(net.input("x", (gc.N, 3)), 2))
+    >>> path = gc.save("one.graphc", gc.Executor(gc.compile(net, batch=8)))
+    >>> gc.load(path).plan.batch
+    8
     """
     if not isinstance(ex, Executor):
         raise GraphError(
@@ -71,12 +99,42 @@ def load(
     ops: Sequence[type[Op]] = (),
     work: float | None = None,
 ) -> Executor:
-    """Return the saved executor, compiled anew; `ops` are the classes of the user's own ops.
+    """Return a saved executor, compiled anew.
 
-    With another `batch` the plan is for that many rows.  With another `optimizer` its
-    hyper-parameters hold; slots and counters are kept if it is of the same class as before, and
-    start from their initial values otherwise.  `work` multiplies the work that a file may take (see
-    docs/files.md).  Raise ModelFileError for a file that is not a whole model.
+    Parameters
+    ----------
+    path
+        The path that `gc.save` was given.
+    batch
+        The number of rows of the plan; as saved by default.
+    optimizer
+        An optimizer instead of the saved one.  If both are of the same class, slots and counters
+        are kept; otherwise they have their initial values.
+    ops
+        The classes of your own ops in the net.
+    work
+        A factor for the work that reading the file may take; see docs/files.md.
+
+    Returns
+    -------
+    Executor
+        With the saved state.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged or of another format, uses an op that is not in `ops`, or takes more
+        work than allowed.
+    GraphError
+        If an argument does not fit.
+
+    Examples
+    --------
+    >>> net = gc.Net("one")
+    >>> _ = net.output("y", gc.affine(net.input("x", (gc.N, 3)), 2))
+    >>> path = gc.save("one.graphc", gc.Executor(gc.compile(net, batch=8)))
+    >>> gc.load(path, batch=32).plan.batch
+    32
     """
     _check_ops(ops)
     model = Model.read(read_file(path, "give the path that gc.save was given"), str(path))

@@ -36,14 +36,27 @@ _Modules = Mapping[str, Mapping[str, Array]]
 
 
 class TorchState(NamedTuple):
-    """The arrays that were loaded, and those that were not."""
+    """The result of `load_torch_state`.
+
+    Parameters
+    ----------
+    names
+        The layer of each module, as the argument `names` takes it.
+    missing
+        The states of the net for which there was no array.
+    unexpected
+        The arrays that no layer takes.
+
+    Examples
+    --------
+    >>> from graphc.files.torch_state import TorchState
+    >>> TorchState({"0": "affine_1"}, missing=("affine_1.bias",), unexpected=()).missing
+    ('affine_1.bias',)
+    """
 
     names: dict[str, str]
-    """The layer by module, as `names=` takes it."""
     missing: tuple[str, ...]
-    """The states of the net for which there was no array."""
     unexpected: tuple[str, ...]
-    """The arrays that no layer takes."""
 
 
 class _Tensor(NamedTuple):
@@ -76,14 +89,45 @@ def load_torch_state(
     names: Mapping[str, str] | None = None,
     strict: bool = True,
 ) -> TorchState:
-    """Set parameters and running statistics from PyTorch's: a safetensors file or a state_dict.
+    """Set parameters and running statistics from those of a PyTorch module.
 
-    Modules are assigned to layers as `names={"0": "affine_1"}` says; else by equal names, if any
-    are equal (`body.one` is the layer `body/one`); else in their order, which a file contains only
-    for numbered modules.  With `strict` nothing may be left over on either side.
+    If anything does not fit, nothing is changed.
 
-    Raise ModelFileError for a file that cannot be read, StateError for what does not fit, shapes
-    included; then nothing is changed.
+    Parameters
+    ----------
+    ex
+        The executor whose state is set.
+    source
+        The path of a safetensors file, or a state_dict.
+    names
+        The layer of each module, such as {"0": "affine_1"}.  By default, modules belong to layers
+        of the same name (`body.one` to `body/one`); if no names are equal, they belong to layers
+        in order, which a file has only for numbered modules.
+    strict
+        Whether every array must have a layer, and every parameter and statistic an array.
+
+    Returns
+    -------
+    TorchState
+        The layers by module, and what was left over.
+
+    Raises
+    ------
+    GraphError
+        If `ex` is not an executor.
+    ModelFileError
+        If the file cannot be read.
+    StateError
+        If names or shapes do not fit, or something is left over with `strict`.
+
+    Examples
+    --------
+    >>> net = gc.Net("one")
+    >>> _ = net.output("y", gc.affine(net.input("x", (gc.N, 3)), 2))
+    >>> ex = gc.Executor(gc.compile(net, batch=8))
+    >>> state = {"0.weight": np.ones((2, 3), np.float32), "0.bias": np.zeros(2, np.float32)}
+    >>> gc.load_torch_state(ex, state).names
+    {'0': 'affine_1'}
     """
     if not isinstance(ex, Executor):
         raise GraphError(
@@ -129,11 +173,40 @@ def _fitted(
 def save_torch_state(
     path: str | Path, ex: Executor, *, names: Mapping[str, str] | None = None
 ) -> Path:
-    """Write parameters and running statistics as PyTorch's, a safetensors file, all or nothing.
+    """Write parameters and running statistics as a safetensors file for PyTorch.
 
-    Modules are named as `names={"0": "affine_1"}` says, such as `load_torch_state` returns; others
-    as their layers.  `module.load_state_dict(safetensors.torch.load_file(path))` reads it.  Raise
-    StateError for a name that does not exist, ModelFileError if the file cannot be written.
+    There, `module.load_state_dict(safetensors.torch.load_file(path))` reads it.
+
+    Parameters
+    ----------
+    path
+        The path of the file.
+    ex
+        The executor.
+    names
+        The layer of each module, such as {"0": "affine_1"} or the `names` that `load_torch_state`
+        returned.  Other modules have the names of their layers.
+
+    Returns
+    -------
+    Path
+        The path of the file.
+
+    Raises
+    ------
+    StateError
+        If there is no such layer, or a layer is named twice.
+    ModelFileError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> net = gc.Net("one")
+    >>> _ = net.output("y", gc.affine(net.input("x", (gc.N, 3)), 2))
+    >>> ex = gc.Executor(gc.compile(net, batch=8))
+    >>> path = gc.save_torch_state("weights.safetensors", ex, names={"0": "affine_1"})
+    >>> gc.load_torch_state(ex, path, names={"0": "affine_1"}).missing
+    ()
     """
     layers = _torch_layers(ex.plan.declared)
     _check_names(names or {}, layers)

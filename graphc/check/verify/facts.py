@@ -62,7 +62,15 @@ def times(a: Ints, b: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class Counterexample:
-    """A violation of a rule by a program."""
+    """A violation of a rule by a program, in words.
+
+    Examples
+    --------
+    >>> from graphc.check.verify.facts import Counterexample
+    >>> print(Counterexample("buffers are aligned", "'h' starts at byte 4", ("step 0 writes it",)))
+    buffers are aligned: 'h' starts at byte 4
+      step 0 writes it
+    """
 
     rule: str
     """The invariant, in a few words."""
