@@ -113,12 +113,35 @@ def _all_numbers(header: Header) -> Read:
 
 
 def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[Any]]:
-    """Return a `.csv` file of numbers with a header as x float32 (N, D), and y (N,).
+    """Return the features and labels of a `.csv` file of numbers with a header.
 
-    y is the column called `label`; without it the first of y, label, target (in any case) that
-    exists, else the last column.  It is int64 if every value is an integer, else float32.  Raise
-    DataError, with line and column, if the file is missing, ragged, or not all finite numbers, and
-    for columns of the same name.
+    Parameters
+    ----------
+    path
+        The path of the file.
+    label
+        The name of the column that becomes y.  By default the first of y, label and target (in
+        any case) that exists, or else the last column.
+
+    Returns
+    -------
+    dict
+        x, float32 of the shape (N, D), and y of the shape (N,): int64 if every label is an integer,
+        float32 otherwise.
+
+    Raises
+    ------
+    DataError
+        With line and column, if the file is missing, a line is too short or long, a value is not a
+        finite number, or two columns have one name.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from graphc.data import load_table
+    >>> _ = Path("flats.csv").write_text("size,rooms,rent\\n40,2,700\\n60,3,900\\n")
+    >>> load_table("flats.csv", label="rent")["y"]
+    array([700, 900])
     """
     table = read_table(path, lambda header: Read(range(len(header.header)), header.column(label)))
     table.check_distinct(range(len(table.header)))
