@@ -78,7 +78,8 @@ def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
     """Return a finding about the worst entry that differs, or None if they agree."""
     mine, array = np.asarray(ours, np.float64), numbers(theirs)
     if array is None:
-        return Finding(what, f"{what} is {_kind(theirs)}, it should be an array", case)
+        kind = "None" if theirs is None else f"a {type(theirs).__name__}"
+        return Finding(what, f"{what} is {kind}, it should be an array", case)
     if array.shape != mine.shape:
         text = f"{what} has shape {array.shape}, it should have {mine.shape}"
         return Finding(what, text, case)
@@ -91,10 +92,6 @@ def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
     place = f"[{', '.join(map(str, index))}]" if index else ""
     text = f"{what}{place} is {a:.6g}, it should be {b:.6g} (off by {abs(a - b):.3g})"
     return Finding(what, text, case, "", index, a, b)
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
 
 
 class Raised(Exception):
@@ -144,11 +141,8 @@ class Student:
         out, cache = self.forward()
         if self.spec.backward is None:
             return {"loss": out, "dx": cache}
-        found = {"out": out}
-        for name in ("running_mean", "running_var"):
-            if name in self.case.param:
-                found[name] = self.param.get(name)
-        found = {name: copy.deepcopy(value) for name, value in found.items()}
+        names = [name for name in ("running_mean", "running_var") if name in self.case.param]
+        found = copy.deepcopy({"out": out, **{name: self.param.get(name) for name in names}})
         return found | (self.backward(cache) if self.has_backward else {})
 
     def finding(self, what: str, text: str, cause: str = "") -> Finding:
@@ -265,12 +259,12 @@ def _mask(student: Student, ratio: Array) -> Iterator[Finding]:
     if wrong.any():
         is_, wanted = f"{values[wrong][0]:.6g}", f"{1 / p:.6g}"
         text = f"out / x is {is_} where an element is kept, it should be {wanted}"
-        causes = (
-            ("mask not scaled: divide it by p in training", 1.0),
-            (_DROPS, 1 / (1 - p)),
-            ("the mask is multiplied by p; divide it by p", p),
-        )
-        scales = ((cause, np.full_like(values, scale)) for cause, scale in causes)
+        causes = {
+            "mask not scaled: divide it by p in training": 1.0,
+            _DROPS: 1 / (1 - p),
+            "the mask is multiplied by p; divide it by p": p,
+        }
+        scales = ((cause, np.full_like(values, scale)) for cause, scale in causes.items())
         yield student.finding("mask", text, first_match(values, scales))
     elif kept.size > COUNTED and abs(share - p) > slack:
         text = f"{share:.3f} of the elements are kept, it should be about {p:.3f}"
@@ -293,8 +287,7 @@ def _dependence(student: Student, kept: Array) -> Iterator[Finding]:
 
 
 def _backward(student: Student, cache: Any, mask: Array) -> Iterator[Finding]:
-    case = student.case
-    dout = case.dout.copy()
+    case, dout = student.case, student.case.dout.copy()
     theirs = student.backward(cache, dout)["dx"]
     right = case.dout * mask if case.param["mode"] == "train" else case.dout
     finding = difference("dx", theirs, right, str(case))
@@ -309,10 +302,8 @@ def _dx_cause(theirs: Array | None, case: Case, mask: Array) -> str:
     if case.param["mode"] == "test":
         return "in test mode dx is dout" if (theirs == 0).any() else ""
     unscaled = "mask not scaled: dx is dout times the same mask as in forward, 1/p included"
-    mistakes = (
-        (unscaled, case.dout * (mask != 0)),
-        ("the mask is left out of the backward pass", case.dout),
-    )
+    left_out = "the mask is left out of the backward pass"
+    mistakes = (unscaled, case.dout * (mask != 0)), (left_out, case.dout)
     other = "the mask is not the one of forward; keep that in the cache"
     return first_match(theirs, mistakes) or other
 
@@ -368,8 +359,7 @@ def check_layer(
         )
     spec = SPECS[layer]
     if spec.backward is None and backward is not None:
-        text = f"check_layer: {layer} is one function that returns (loss, dx)"
-        raise GraphError(text)
+        raise GraphError(f"check_layer: {layer} is one function that returns (loss, dx)")
     found: dict[str, Finding] = {}
     cases = list(spec.cases(np.random.Generator(np.random.Philox(seed))))
     for case in cases:
@@ -404,10 +394,6 @@ def _findings(
                 yield replace(finding, cause=cause)
         yield from student.overwritten()
     except Raised as raised:
-        yield Finding(raised.what, str(raised), str(case), _form_cause(case, raised))
-
-
-def _form_cause(case: Case, raised: Raised) -> str:
-    if case.x.ndim > 2 and "raised" in str(raised):
-        return "x has more than two dimensions; flatten it: x.reshape(len(x), -1)"
-    return ""
+        flatten = "x has more than two dimensions; flatten it: x.reshape(len(x), -1)"
+        cause = flatten if case.x.ndim > 2 and "raised" in str(raised) else ""
+        yield Finding(raised.what, str(raised), str(case), cause)

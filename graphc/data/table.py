@@ -113,7 +113,7 @@ def _all_numbers(header: Header) -> Read:
 
 
 def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[Any]]:
-    """Return the features and labels of a `.csv` file of numbers with a header.
+    r"""Return the features and labels of a `.csv` file of numbers with a header.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[
     --------
     >>> from pathlib import Path
     >>> from graphc.data import load_table
-    >>> _ = Path("flats.csv").write_text("size,rooms,rent\\n40,2,700\\n60,3,900\\n")
+    >>> _ = Path("flats.csv").write_text("size,rooms,rent\n40,2,700\n60,3,900\n")
     >>> load_table("flats.csv", label="rent")["y"]
     array([700, 900])
     """

@@ -124,7 +124,7 @@ class Steps:
 
     nodes: Sequence[str]
     kind: Ints
-    split: Ints
+    partition: Ints
     rows: Ints
     columns: Ints
     depth: Ints

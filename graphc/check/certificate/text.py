@@ -131,7 +131,7 @@ MATRIX: Columns = (
 STEP: Columns = (
     ("kind", "step", Kind, None),
     ("nodes", "node", "text", None),
-    ("split", "split", Axis, "none"),
+    ("partition", "split", Axis, "none"),
     *((name, name, "size", "1") for name in ("rows", "columns", "depth")),
     *((name, name, 0, 0) for name in ("item", "transposed")),
     ("reduced", "reduced", Axis, "none"),

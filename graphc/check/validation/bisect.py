@@ -28,7 +28,13 @@ from graphc.backends.table import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64
 from graphc.check.validation.explain import between, halved, rewrites
-from graphc.check.validation.run import draws_for, given_of, largest, results_of, values_of_arrays
+from graphc.check.validation.run import (
+    draws_for,
+    largest,
+    results_of,
+    source_arrays,
+    values_of_arrays,
+)
 from graphc.compiler.compile import compile
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
@@ -288,7 +294,7 @@ class Values:
         found: dict[str, Array] = {}
         for program, records in plan.graphs.items():
             made = records[-1].graph
-            values = values_of_arrays(made, self.rows, given_of(made, draw))
+            values = values_of_arrays(made, self.rows, source_arrays(made, draw))
             results = results_of(made, values)
             found |= {f"{name} ({program})": value for name, value in results.items()}
         chosen = {name: value for name, value in found.items() if self._asked(name)}

@@ -17,11 +17,11 @@ from graphc.check.validation.run import (
     Results,
     expanded,
     first_mismatch,
-    given_of,
     largest,
     results_of,
+    rounding_bounds,
+    source_arrays,
     special,
-    spread,
     values_of,
     values_of_arrays,
     without_gradients,
@@ -183,7 +183,9 @@ def _reassociated(scale: float, before: Graph, made: Graph, draw: Draw) -> Misma
     """Return a result that differs by more than rounding in the graph itself may move it."""
     old = _results(before, draw)
     moved = draw.once(
-        "spread", before, lambda: spread(before, draw.rows, given_of(before, draw), old)
+        "bounds",
+        before,
+        lambda: rounding_bounds(before, draw.rows, source_arrays(before, draw), old),
     )
     bounds = {name: scale * bound for name, bound in moved.items()}
     new = _results(made, draw)
@@ -264,7 +266,7 @@ class _Expansion:
 
     def __init__(self, train: bool, old: Graph, new: Graph, draw: Draw) -> None:
         self.train, self.old, self.new, self.draw = train, old, new, draw
-        arrays = given_of(new, draw) | given_of(old, draw)
+        arrays = source_arrays(new, draw) | source_arrays(old, draw)
         self.values = values_of_arrays(new, draw.rows, arrays, train=train)
         self.known = arrays
         """The values given to the layers' graph: sources, and derivatives that were confirmed."""
@@ -305,7 +307,7 @@ class _Expansion:
         if self.train:
             expected |= _updates(old, meant, self.values)
         after = results_of(self.new, self.values)
-        bounds = spread(self.new, draw.rows, given_of(self.new, draw), after)
+        bounds = rounding_bounds(self.new, draw.rows, source_arrays(self.new, draw), after)
         limits = {name: scale * bounds.get(name, 0.0) for name in expected}
         unjudged = _states_of_users(old)
         after = {

@@ -83,7 +83,7 @@ def without_gradients(results: Results) -> Results:
     return {name: value for name, value in results.items() if not name.startswith("gradient ")}
 
 
-def spread(
+def rounding_bounds(
     graph: Graph, rows: int, arrays: Mapping[str, Array], plain: Results, runs: int = 2
 ) -> dict[str, float]:
     """Return how far rounding may move each result: the bound for a reassociated one.
@@ -220,7 +220,7 @@ def _state(node: Node, rng: np.random.Generator) -> Array:
     return np.asarray(rng.integers(1, 9, shape))
 
 
-def given_of(graph: Graph, draw: Draw) -> dict[str, Array]:
+def source_arrays(graph: Graph, draw: Draw) -> dict[str, Array]:
     """Return the arrays of every input, parameter and state of the graph."""
     sources = (node for node in graph if node.op.is_input or node.op.persistent)
     return {node.name: draw.array(node) for node in sources}
@@ -228,7 +228,7 @@ def given_of(graph: Graph, draw: Draw) -> dict[str, Array]:
 
 def values_of(graph: Graph, draw: Draw) -> dict[str, Array]:
     """Return the value of every node for the draw's numbers."""
-    return values_of_arrays(graph, draw.rows, given_of(graph, draw))
+    return values_of_arrays(graph, draw.rows, source_arrays(graph, draw))
 
 
 def special(draw: Draw) -> Draw:

@@ -14,11 +14,11 @@ from graphc.check.validation.run import (
     Mismatch,
     Results,
     first_mismatch,
-    given_of,
     largest,
     result_names,
     results_of,
-    spread,
+    rounding_bounds,
+    source_arrays,
     value_of,
     values_of,
 )
@@ -58,10 +58,10 @@ def share(kind: str, part: Part, rows: int) -> float:
     return 1.0 if kind == SUM else (part[1] - part[0]) / rows
 
 
-def given_in_step(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[Values]:
+def arrays_by_shard(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[Values]:
     """Return for each shard its rows of every input, all of each state, and its numbers."""
     numbers = [node for node in graph if node.op.is_of_shard]
-    whole = given_of(graph, draw)
+    whole = source_arrays(graph, draw)
     return [
         {name: rows_of(graph[name].type, array, part) for name, array in whole.items()}
         | {node.name: _number(node, part, draw.rows) for node in numbers}
@@ -79,7 +79,7 @@ def _number(node: Node, part: Part, rows: int) -> Array:
     return np.asarray(number, node.type.dtype)
 
 
-def values_in_step(
+def values_by_shard(
     graph: Graph, parts: Sequence[Part], given: Sequence[Values], whole: Collection[str] = ()
 ) -> list[Values]:
     """Return the value of every node on each shard; sums over shards are the same on all.
@@ -143,19 +143,19 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
     """
     parts = parts_of(draw.rows)
     whole = values_of(old, draw)
-    given = given_in_step(old, draw, parts)
+    given = arrays_by_shard(old, draw, parts)
     for node in old:
         if node.op.is_random:
             for arrays, part in zip(given, parts, strict=True):
                 arrays[node.name] = rows_of(node.type, whole[node.name], part)
     together = _normalised(old) if step.synchronise else ()
-    fed = given_in_step(new, draw, parts)
-    divisors = _divisors(step, old, parts, values_in_step(old, parts, given, together))
+    fed = arrays_by_shard(new, draw, parts)
+    divisors = _divisors(step, old, parts, values_by_shard(old, parts, given, together))
     for arrays, given_after, numbers in zip(given, fed, divisors, strict=True):
         arrays.update(numbers)
         given_after.update((k, v) for k, v in numbers.items() if new[k].op.is_of_shard)
-    alone = values_in_step(old, parts, given, together)
-    after = values_in_step(new, parts, fed)
+    alone = values_by_shard(old, parts, given, together)
+    after = values_by_shard(new, parts, fed)
     expected, found = joined_results(old, alone), joined_results(new, after)
     counted = dict(step.counted)
     of_rows = old.downstream(n.name for n in old if n.op.is_input and n.type.batched)
@@ -168,7 +168,7 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
         expected[f"output {name}"] = _total(terms, ways, whole[old.outputs[name]])
         found[f"output {name}"] = np.asarray(sum(values[new.outputs[name]] for values in after))
     plain = results_of(old, whole)
-    moved = spread(old, draw.rows, given_of(old, draw), plain)
+    moved = rounding_bounds(old, draw.rows, source_arrays(old, draw), plain)
     bounds = {k: moved.get(k, 0.0) + 64 * EPS * largest(v) for k, v in expected.items()}
     return first_mismatch(expected, found, bounds, draw.rows, "parts of a batch make it up")
 
@@ -220,8 +220,8 @@ def summed_derivative_mismatch(
     losses.
     """
     parts = parts_of(draw.rows)
-    given = given_in_step(new, draw, parts)
-    plain = values_in_step(new, parts, given)
+    given = arrays_by_shard(new, draw, parts)
+    plain = values_by_shard(new, parts, given)
     for arrays, values in zip(given, plain, strict=True):
         arrays.update((n.name, values[n.name]) for n in old if n.op.stops_gradients)
     for name, gradient in new.gradients.items():
@@ -243,7 +243,7 @@ def _loss_of(
     x: Array,
 ) -> float:
     """Return the losses of all shards if the parameter of that name is x."""
-    run = values_in_step(graph, parts, [{**arrays, name: x} for arrays in given])
+    run = values_by_shard(graph, parts, [{**arrays, name: x} for arrays in given])
     losses = [graph.outputs[loss] for loss in step.losses]
     return float(sum(values[loss].sum() for values in run for loss in losses))
 
@@ -254,8 +254,8 @@ def _loss_of(
 def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """Return a gradient or loss that is not the shards' sum, or a state that is not their mean."""
     parts = parts_of(draw.rows)
-    before = values_in_step(old, parts, given_in_step(old, draw, parts))
-    after = values_in_step(new, parts, given_in_step(new, draw, parts))
+    before = values_by_shard(old, parts, arrays_by_shard(old, draw, parts))
+    after = values_by_shard(new, parts, arrays_by_shard(new, draw, parts))
     expected, found = joined_results(old, before), joined_results(new, after)
     sizes = dict.fromkeys(expected, 0.0)
 
@@ -323,7 +323,7 @@ def held_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
         if node.name in kept and node.name not in alive:
             return Mismatch(f"send {node.name}", draw.rows, "is sent", "nobody awaits it")
     parts = parts_of(draw.rows)
-    runs = [values_in_step(g, parts, given_in_step(g, draw, parts)) for g in (old, new)]
+    runs = [values_by_shard(g, parts, arrays_by_shard(g, draw, parts)) for g in (old, new)]
     before, after = (
         {f"send {n}": np.stack([values[n] for values in run]) for n in sends} for run in runs
     )

@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 
 from graphc.check.certificate import Certificate, Kind, ProgramTables, Use
-from graphc.check.verify import claims, forms, sharing
+from graphc.check.verify import claims, invariants, sharing
 from graphc.check.verify.facts import Counterexample, Facts
 
 
@@ -103,8 +103,14 @@ def _counted(n: int, what: str) -> str:
 
 
 ALONE = (
-    *(forms.inside, forms.alignment, forms.aliases, forms.kernels, forms.splits),
-    *(forms.given, forms.defined, forms.writers, forms.states, claims.exchange),
+    *(
+        invariants.inside,
+        invariants.alignment,
+        invariants.aliases,
+        invariants.kernels,
+        invariants.partitions,
+    ),
+    *(invariants.given, invariants.defined, invariants.writers, invariants.states, claims.exchange),
 )
 """The rules of buffers and steps by themselves."""
 TOGETHER = sharing.live, sharing.in_place, sharing.epochs

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from graphc.check.certificate import Certificate, Ints, Kind, ProgramTables, Space, Use
-from graphc.check.verify.facts import ALIGNMENT, Counterexample, Facts, aligned, at
+from graphc.check.verify.facts import ALIGNMENT, Counterexample, Facts, aligned, size_at
 from graphc.check.verify.sharing import Rectangles, sharing
 
 LIVES = "the live range of a buffer is as reported"
@@ -22,7 +22,7 @@ def lives(f: Facts) -> Iterator[Counterexample]:
     """Yield values in the arena whose first or last use differs from the planner's claim."""
     b = f.buffers
     mine = np.flatnonzero((f.space == Space.ARENA) & (b.root == np.arange(len(b.root))))
-    start, end = f.life
+    start, end = f.live_range
     first = f.epochs[np.clip(start[mine] // 2, 0, f.end)]
     last = f.epochs[np.clip(end[mine] // 2, 0, f.end)]
     used = start[mine] <= end[mine]
@@ -42,7 +42,7 @@ def slots(f: Facts) -> Iterator[Counterexample]:
     mine = np.flatnonzero((f.space == Space.ARENA) & (b.first <= b.last))
     slot = b.slot[mine]
     low = b.offset[mine] + b.shift[mine] * b.item[mine]
-    size = at(s.size, f.capacity)
+    size = size_at(s.size, f.capacity)
     fits = (low >= s.offset[slot]) & (low + f.span[mine] <= s.offset[slot] + size[slot])
     fits &= (b.first[mine] >= s.first[slot]) & (b.last[mine] <= s.last[slot])
     for k in np.flatnonzero(~fits).tolist():
@@ -71,7 +71,7 @@ def arena(f: Facts) -> Iterator[Counterexample]:
     The arena ends with its last slot, and its peak is the most that is live at once.
     """
     s, t = f.slots, f.tables
-    size = aligned(at(s.size, f.capacity))
+    size = aligned(size_at(s.size, f.capacity))
     end = int(np.max(s.offset + size, initial=0))
     if end != t.arena:
         yield Counterexample(
@@ -106,7 +106,7 @@ def report(c: Certificate) -> Iterator[Counterexample]:
         "exchange": (m.workspaces - 1) * (m.arena + m.scratch + m.feeds + m.constants)
         + max((_exchange(p, m.lanes, m.ranks) for p in c.programs), default=0),
         "gradients": max(
-            (int(at(p.blocks.size, p.capacity)[1]) for p in c.programs if p.name == "grad"),
+            (int(size_at(p.blocks.size, p.capacity)[1]) for p in c.programs if p.name == "grad"),
             default=0,
         ),
     }
@@ -144,7 +144,7 @@ def _region(c: Certificate, space: str) -> int:
     found: dict[str, int] = {}
     for p in c.programs:
         b = p.blocks
-        sizes: Ints = at(b.size, c.batch)
+        sizes: Ints = size_at(b.size, c.batch)
         for i in np.flatnonzero(b.space == Space.of(space)).tolist():
             name = b.names[i] if space == "feed" else f"{p.name}:{b.names[i]}"
             if not (space == "feed" and name.startswith("gradient:")):
@@ -168,7 +168,7 @@ def _exchange(p: ProgramTables, lanes: int, ranks: int) -> int:
 
 EXCHANGE = "what is under way is left alone until it has arrived"
 MEETINGS = "shards come to the sums that they need in one order"
-HOLDS = "shard"
+EARLIER = "shard"
 """The program of the shards before the last of a rank."""
 
 
@@ -196,12 +196,12 @@ def exchange(f: Facts) -> Iterator[Counterexample]:
 
 
 def meetings(c: Certificate) -> Iterator[Counterexample]:
-    """Yield programs that await sums in another order than the program `HOLDS`.
+    """Yield programs that await sums in another order than the program `EARLIER`.
 
     All shards await together each sum that they continue with, so their orders must not cross.
     """
     orders = {p.name: _awaited(p) for p in c.programs}
-    wanted = orders.pop(HOLDS, [])
+    wanted = orders.pop(EARLIER, [])
     for name, order in orders.items():
         common = [each for each in order if each in wanted]
         if order and common != wanted:
@@ -213,7 +213,7 @@ def meetings(c: Certificate) -> Iterator[Counterexample]:
                 if common
                 else f"program {name!r} awaits none"
             )
-            yield Counterexample(MEETINGS, f"{here} where {HOLDS!r} awaits {wanted[i]!r}")
+            yield Counterexample(MEETINGS, f"{here} where {EARLIER!r} awaits {wanted[i]!r}")
 
 
 def _awaited(p: ProgramTables) -> list[str]:
@@ -267,7 +267,7 @@ def _left_alone(f: Facts, send: int, end: int, sent: Ints) -> Iterator[Counterex
             f"{f.step_of(i)} touches {f.buffer_of(i)} between "
             f"{f.step_text(send)} and {f.step_text(end)}",
         )
-    start, last = f.life
+    start, last = f.live_range
     alive = (start <= 2 * send) & (last > 2 * send) & (f.low < high) & (f.high > low)
     alive[sent] = False
     for v in np.flatnonzero(alive & (start <= last)).tolist():

@@ -27,7 +27,7 @@ Bools = NDArray[np.bool_]
 Size = TypeVar("Size", int, Ints)
 
 
-def ordering(numbers: Ints) -> Ints:
+def stable_order(numbers: Ints) -> Ints:
     """Return the stable order of numbers: by 16 bits at a time, which NumPy sorts by counting."""
     if not len(numbers):
         return np.arange(0)
@@ -38,9 +38,9 @@ def ordering(numbers: Ints) -> Ints:
     return order
 
 
-def distinct(numbers: Ints) -> Ints:
+def sorted_unique(numbers: Ints) -> Ints:
     """Return each number once, in order."""
-    ordered = numbers[ordering(numbers)]
+    ordered = numbers[stable_order(numbers)]
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 
@@ -49,12 +49,12 @@ def aligned(sizes: Size) -> Size:
     return -(-sizes // ALIGNMENT) * ALIGNMENT
 
 
-def at(sizes: Ints, n: int) -> Ints:
+def size_at(sizes: Ints, n: int) -> Ints:
     """Return sizes a + b*N for n rows."""
     return np.asarray(sizes[..., 0] + sizes[..., 1] * n)
 
 
-def times(a: Ints, b: Ints) -> Ints:
+def size_product(a: Ints, b: Ints) -> Ints:
     """Return the product of sizes, of which one at most depends on N."""
     cross = a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]
     return np.stack((a[..., 0] * b[..., 0], cross), axis=-1)
@@ -99,21 +99,21 @@ class Facts:
     @cached_property
     def elements(self) -> Ints:
         """The elements of each buffer, as a + b*N."""
-        return times(self.buffers.rows, self.buffers.columns)
+        return size_product(self.buffers.rows, self.buffers.columns)
 
     @cached_property
     def span(self) -> Ints:
         """The bytes from first to past last of each buffer, with those between rows of a view."""
         b = self.buffers
-        dense = at(self.elements, self.capacity)
-        rows, columns = at(b.rows, self.capacity), at(b.columns, self.capacity)
+        dense = size_at(self.elements, self.capacity)
+        rows, columns = size_at(b.rows, self.capacity), size_at(b.columns, self.capacity)
         wide = np.where(dense > 0, (rows - 1) * b.pitch + columns, 0)
         return np.asarray(np.where(b.pitch > 0, wide, dense) * b.item)
 
     @cached_property
     def base(self) -> Ints:
         """The start of each block, as if all blocks lay one after the other."""
-        sizes = aligned(at(self.blocks.size, self.capacity)) + ALIGNMENT
+        sizes = aligned(size_at(self.blocks.size, self.capacity)) + ALIGNMENT
         return np.cumsum(sizes) - sizes
 
     @cached_property
@@ -182,7 +182,7 @@ class Facts:
         return first, last
 
     @cached_property
-    def finals(self) -> Ints:
+    def read_at_end(self) -> Ints:
         """The values that are read when the program is over.
 
         They are outputs, gradients, next states, and states that stay as they are.
@@ -222,7 +222,7 @@ class Facts:
         return found
 
     @cached_property
-    def life(self) -> tuple[Ints, Ints]:
+    def live_range(self) -> tuple[Ints, Ints]:
         """The first and last time at which each value's bytes must be its own; empty if unused."""
         a, count = self.accesses, len(self.buffers.root)
         start = np.full(count, 2 * self.end + 2)
@@ -234,7 +234,7 @@ class Facts:
         written = 2 * a.step[self.writes] + 1
         np.minimum.at(start, self.value[self.writes], written)
         np.maximum.at(end, self.value[self.writes], written)
-        end[self.finals] = 2 * self.end
+        end[self.read_at_end] = 2 * self.end
         start[self.initial] = -1
         return start, end
 
@@ -252,9 +252,9 @@ class Facts:
         """Return the name of the step of an access."""
         return self.step_text(int(self.accesses.step[access]))
 
-    def split_text(self, i: int) -> str:
+    def partition_text(self, i: int) -> str:
         """Return the thread partition of a step, in words."""
-        split = Axis(self.steps.split[i])
+        split = Axis(self.steps.partition[i])
         return "run by the first thread" if split == Axis.NONE else f"split by {split.word}"
 
     def buffer_text(self, i: int) -> str:

@@ -24,7 +24,14 @@ from itertools import chain
 import numpy as np
 
 from graphc.check.certificate import Ints, Span, Use
-from graphc.check.verify.facts import Bools, Counterexample, Facts, at, distinct, ordering
+from graphc.check.verify.facts import (
+    Bools,
+    Counterexample,
+    Facts,
+    size_at,
+    sorted_unique,
+    stable_order,
+)
 from graphc.check.verify.threads import WAYS, Threads
 
 DENSE = 64
@@ -63,7 +70,7 @@ def sharing(r: Rectangles) -> Sharing:
     order = order[np.lexsort((r.end[order], r.start[order]))]
     if not len(order):
         return Sharing(None, order, order)
-    cuts = distinct(np.concatenate((r.low[order], r.high[order])))
+    cuts = sorted_unique(np.concatenate((r.low[order], r.high[order])))
     first = np.searchsorted(cuts, r.low[order])
     cells = np.searchsorted(cuts, r.high[order]) - first
     if int(cells.sum()) > DENSE * len(order):
@@ -71,7 +78,7 @@ def sharing(r: Rectangles) -> Sharing:
     owner = np.repeat(np.arange(len(order)), cells)
     inside = np.arange(len(owner)) - np.repeat(np.cumsum(cells) - cells, cells)
     cell = first[owner] + inside
-    by_cell = ordering(cell)  # within a cell they stay in order of time
+    by_cell = stable_order(cell)  # within a cell they stay in order of time
     owner, cell = owner[by_cell], cell[by_cell]
     same = np.flatnonzero(cell[1:] == cell[:-1])
     before, after = order[owner[same]], order[owner[same + 1]]
@@ -129,7 +136,7 @@ class Neighbours:
 
     def __init__(self, f: Facts) -> None:
         self.f, self.threads = f, Threads(f)
-        self.start, self.end = f.life
+        self.start, self.end = f.live_range
         self.used = np.flatnonzero(self.start <= self.end)
         low, high = f.low[self.used], f.high[self.used]
         rectangles = Rectangles(low, high, self.start[self.used], self.end[self.used])
@@ -140,7 +147,7 @@ class Neighbours:
         """Each earlier and later value that share bytes, once."""
         count = len(self.f.buffers.root)
         before, after = self.used[self.sharing.before], self.used[self.sharing.after]
-        both = distinct(before * count + after)
+        both = sorted_unique(before * count + after)
         return both // count, both % count
 
     @cached_property
@@ -155,7 +162,7 @@ class Neighbours:
     @cached_property
     def _by_value(self) -> tuple[Ints, Ints]:
         """The accesses in order of their values, and the start of each value's."""
-        order = ordering(self.f.value)
+        order = stable_order(self.f.value)
         count = np.bincount(self.f.value, minlength=len(self.f.buffers.root))
         return order, np.append(0, np.cumsum(count))
 
@@ -256,7 +263,7 @@ def _apart(f: Facts, i: Ints, j: Ints) -> Bools:
     """Return whether accesses are of different columns of one matrix."""
     b, buffers = f.buffers, f.accesses.buffer
     x, y = buffers[i], buffers[j]
-    columns = at(b.columns, f.capacity)
+    columns = size_at(b.columns, f.capacity)
     one = (b.pitch[x] > 0) & (b.pitch[x] == b.pitch[y])
     before = b.shift[x] + columns[x] <= b.shift[y]
     return np.asarray(one & (before | (b.shift[y] + columns[y] <= b.shift[x])))
@@ -287,8 +294,8 @@ def _race(near: Neighbours, write: int, other: int) -> Counterexample:
     first, second = int(a.step[write]), int(a.step[other])
     does = "reads" if a.use[other] == Use.READ else "writes"
     details = [
-        f"{f.step_text(first)}, {f.split_text(first)}: {WAYS[threads.way[write]]}",
-        f"{f.step_text(second)}, {f.split_text(second)}: {WAYS[threads.way[other]]}",
+        f"{f.step_text(first)}, {f.partition_text(first)}: {WAYS[threads.way[write]]}",
+        f"{f.step_text(second)}, {f.partition_text(second)}: {WAYS[threads.way[other]]}",
         f"{f.shared(new, old)} {f.epoch_text(first)}; no barrier is between them",
     ]
     found = threads.example(write, other)

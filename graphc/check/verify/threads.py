@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from graphc.check.certificate import Axis, Ints, Kind, Span, Use
-from graphc.check.verify.facts import Bools, Facts, at
+from graphc.check.verify.facts import Bools, Facts, size_at
 
 ALL, FIRST, BY_ROWS, BY_COLUMNS, BY_PANELS = range(5)
 UNITS = {BY_ROWS: 16, BY_COLUMNS: 64}
@@ -76,7 +76,7 @@ class Threads:
         """
         a, s = self.f.accesses, self.f.steps
         kernel = np.where(s.kind == Kind.GEMM, 1 + (s.transposed & 1), 0)
-        way = np.where(s.kind < Kind.LOOP, Axis.NONE, s.split)
+        way = np.where(s.kind < Kind.LOOP, Axis.NONE, s.partition)
         found = np.asarray(SHARED[kernel[a.step], way[a.step], a.span])
         across = self._across()
         if len(across):
@@ -89,7 +89,7 @@ class Threads:
         a, s = self.f.accesses, self.f.steps
         some = np.flatnonzero((a.use == Use.WRITE) & (a.span != Span.EACH) & (a.span != Span.WHOLE))
         step, span = a.step[some], a.span[some]
-        split = s.split[step]
+        split = s.partition[step]
         down = (s.by_columns[step] == 1) | ((s.reduced[step] == Axis.ROWS) & (split != Axis.ROWS))
         row = (span == Span.ROW) & ((split != Axis.ROWS) | down)
         column = (span == Span.COLUMN) & ((split != Axis.COLUMNS) | ~down) & ~_is_one(s.rows[step])
@@ -103,7 +103,7 @@ class Threads:
         a = self.f.accesses
         repeated = np.zeros(self.f.end + 1, bool)
         repeated[a.step[across[a.span[across] != Span.ONE]]] = True
-        repeated[:-1][self.f.steps.split == Axis.NONE] = False
+        repeated[:-1][self.f.steps.partition == Axis.NONE] = False
         loads = (a.use == Use.READ) & ((a.span == Span.ROW) | (a.span == Span.COLUMN))
         return np.asarray(repeated[a.step] & loads)
 
@@ -129,8 +129,8 @@ class Threads:
         """Return the elements from row to row of accesses, with n rows."""
         f, a = self.f, self.f.accesses
         step, span = a.step[i], a.span[i]
-        columns = at(f.steps.columns, n)[step]
-        columns = np.where(span == Span.LEFT, at(f.steps.depth, n)[step], columns)
+        columns = size_at(f.steps.columns, n)[step]
+        columns = np.where(span == Span.LEFT, size_at(f.steps.depth, n)[step], columns)
         columns = np.where(span == Span.ROW, 1, columns)
         pitch = f.buffers.pitch[a.buffer[i]]
         return np.asarray(np.where(pitch > 0, pitch, columns))

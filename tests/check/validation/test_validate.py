@@ -425,7 +425,7 @@ def test_what_is_exactly_on_a_kink(op: Any, x: Any, on: bool) -> None:
 
 
 def test_draws_are_kept_away_from_kinks() -> None:
-    from graphc.check.validation.run import draws_for, given_of, values_of_arrays
+    from graphc.check.validation.run import draws_for, source_arrays, values_of_arrays
 
     net = gc.Net("kinks", dtype="float64")
     x = net.input("x", (gc.N, 100))
@@ -434,7 +434,7 @@ def test_draws_are_kept_away_from_kinks() -> None:
     (draw,) = draws_for(graph, [50])
     assert draw.redrawn > 0
     assert not draw.near
-    values = values_of_arrays(graph, 50, given_of(graph, draw))
+    values = values_of_arrays(graph, 50, source_arrays(graph, draw))
     assert np.abs(values["mul_1"]).min() >= 1e-6
     net.output("log", gc.log(-gc.abs(x)))
     (draw,) = draws_for(net.graph(), [2])
@@ -442,13 +442,13 @@ def test_draws_are_kept_away_from_kinks() -> None:
 
 
 def test_labels_are_in_range() -> None:
-    from graphc.check.validation.run import draws_for, given_of
+    from graphc.check.validation.run import draws_for, source_arrays
 
     net = gc.Net("labels")
     y = net.input("y", (gc.N,), dtype="int64")
     net.loss("loss", gc.softmax_loss(net.input("x", (gc.N, 11)), y))
     (draw,) = draws_for(net.graph(), [500])
-    labels = given_of(net.graph(), draw)["y"]
+    labels = source_arrays(net.graph(), draw)["y"]
     assert labels.min() == 0
     assert labels.max() == 10
 

@@ -13,7 +13,7 @@ from graphc.check.certificate.export import certify
 from graphc.check.certificate.text import certificate_data, certificate_of
 from graphc.check.verify import Report, verify
 from graphc.check.verify.claims import EXCHANGE, TOTALS
-from graphc.check.verify.forms import DEFINED
+from graphc.check.verify.invariants import DEFINED
 from graphc.compiler.lowering import Lowering
 from tests.runtime.distributed.nets import classes
 

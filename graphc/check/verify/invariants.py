@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from graphc.check.certificate import Axis, Ints, Kind, Space, Span, Use
-from graphc.check.verify.facts import ALIGNMENT, Bools, Counterexample, Facts, at, times
+from graphc.check.verify.facts import ALIGNMENT, Bools, Counterexample, Facts, size_at, size_product
 
 INSIDE = "every buffer lies within its memory"
 ALIGNED = "buffers are aligned"
@@ -19,12 +19,12 @@ SPLITTING = "threads split no sum"
 def inside(f: Facts) -> Iterator[Counterexample]:
     """Yield buffers that reach outside the arena, the gradients, a state, a feed or a constant."""
     b = f.buffers
-    limit = f.base + at(f.blocks.size, f.capacity)
+    limit = f.base + size_at(f.blocks.size, f.capacity)
     out = (f.high > limit[b.block]) | (b.offset < 0) | (b.shift < 0)
     for i in np.flatnonzero(out).tolist():
         size = int(limit[b.block[i]] - f.base[b.block[i]])
         yield Counterexample(INSIDE, f"{f.buffer_text(i)} ends past byte {size:,}")
-    columns = at(b.columns, f.capacity)
+    columns = size_at(b.columns, f.capacity)
     wide = (b.pitch > 0) & (b.shift + columns > b.pitch)
     for i in np.flatnonzero(wide).tolist():
         yield Counterexample(
@@ -57,8 +57,8 @@ def aliases(f: Facts) -> Iterator[Counterexample]:
     root = b.root
     fits = (b.block == b.block[root]) & (b.offset == b.offset[root]) & (b.item == b.item[root])
     for n in {1, f.capacity}:  # sizes are linear in N: what holds at both ends holds between
-        long = at(f.elements, n)
-        wide = b.shift + (at(b.rows, n) - 1) * b.pitch + at(b.columns, n)
+        long = size_at(f.elements, n)
+        wide = b.shift + (size_at(b.rows, n) - 1) * b.pitch + size_at(b.columns, n)
         fits &= np.where(b.pitch > 0, wide, long) <= long[root]
     dense = _same(b.rows * b.pitch[:, None], f.elements[root])  # the matrix that a view is cut of
     fits &= (root[root] == root) & ((b.pitch == 0) | dense)
@@ -80,7 +80,7 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
     must be within it.
     """
     a, s = f.accesses, f.steps
-    stacked = (s.split[a.step] == Axis.MATRICES) & (a.use == Use.READ)
+    stacked = (s.partition[a.step] == Axis.MATRICES) & (a.use == Use.READ)
     misplaced = (s.kind[a.step] < Kind.LOOP) != (a.span == Span.WHOLE)
     misplaced = (s.kind[a.step] == Kind.BARRIER) | (misplaced & ~(stacked & (a.span == Span.WHOLE)))
     misplaced |= (s.kind[a.step] == Kind.GEMM) & (a.use == Use.WRITE) & (a.span != Span.EACH)
@@ -91,7 +91,7 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
     wanted, has = _touched(f), f.elements[a.buffer]
     bad = ~_same(wanted, has) & (a.span != Span.WHOLE) & (a.span != Span.WINDOW)
     for n in {1, f.capacity}:  # sizes are linear in N: what holds at both ends holds between
-        bad |= (a.span == Span.WINDOW) & (at(wanted, n) > at(has, n))
+        bad |= (a.span == Span.WINDOW) & (size_at(wanted, n) > size_at(has, n))
     for i in [*np.flatnonzero(bad).tolist(), *_of_other_width(f)]:
         yield Counterexample(
             KERNELS,
@@ -106,8 +106,11 @@ def _touched(f: Facts) -> Ints:
     sizes = np.ones((len(Span), f.end, 2), np.int64)
     sizes[Span.ONE] = 1, 0
     sizes[Span.ROW], sizes[Span.COLUMN] = s.rows, s.columns
-    sizes[Span.EACH] = times(s.rows, s.columns)
-    sizes[Span.LEFT], sizes[Span.RIGHT] = times(s.rows, s.depth), times(s.depth, s.columns)
+    sizes[Span.EACH] = size_product(s.rows, s.columns)
+    sizes[Span.LEFT], sizes[Span.RIGHT] = (
+        size_product(s.rows, s.depth),
+        size_product(s.depth, s.columns),
+    )
     found = sizes[a.span, a.step]
     through = a.span == Span.WINDOW
     found[through] = a.reach[through]
@@ -130,13 +133,13 @@ def _of_other_width(f: Facts) -> list[int]:
     return [int(i) for i in cut[~_same(width, b.columns[a.buffer[cut]])]]
 
 
-def splits(f: Facts) -> Iterator[Counterexample]:
+def partitions(f: Facts) -> Iterator[Counterexample]:
     """Yield loops that split their reduction axis between threads.
 
     A sum over an axis must be one thread's; a gemm is split by rows or columns.
     """
     s = f.steps
-    bad = (s.kind == Kind.LOOP) & (s.reduced != Axis.NONE) & (s.split == s.reduced)
+    bad = (s.kind == Kind.LOOP) & (s.reduced != Axis.NONE) & (s.partition == s.reduced)
     for i in np.flatnonzero(bad).tolist():
         axis = "rows" if s.reduced[i] == Axis.ROWS else "columns"
         yield Counterexample(
@@ -224,7 +227,7 @@ def _parts(f: Facts, v: int, found: list[int]) -> Iterator[Counterexample]:
     a, b = f.accesses, f.buffers
     found.sort(key=lambda i: (int(b.shift[a.buffer[i]]), int(a.step[i])))
     pitch = int(b.pitch[a.buffer[found[0]]])
-    width, end = pitch or int(at(b.columns[v], f.capacity)), 0
+    width, end = pitch or int(size_at(b.columns[v], f.capacity)), 0
     for i, before in zip(found, [-1, *found], strict=False):
         view = int(a.buffer[i])
         start = int(b.shift[view])
@@ -244,7 +247,7 @@ def _parts(f: Facts, v: int, found: list[int]) -> Iterator[Counterexample]:
             )
         if start > end:
             yield _gap(f, v, end, start)
-        end = start + int(at(b.columns[view], f.capacity))
+        end = start + int(size_at(b.columns[view], f.capacity))
     if end < width:
         yield _gap(f, v, end, width)
 
