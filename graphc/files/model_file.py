@@ -94,6 +94,12 @@ def is_onnx(path: str | Path) -> bool:
     return str(path).lower().endswith(".onnx")
 
 
+def check_executor(call: str, given: object, hint: str) -> None:
+    """Raise GraphError for an argument that is not an executor."""
+    if not isinstance(given, Executor):
+        raise GraphError(f"{call} takes an executor, not {type(given).__name__}", hint=hint)
+
+
 @contextmanager
 def damage(model: Model, what: str) -> Iterator[None]:
     """Raise ModelFileError in place of any error that damaged content causes."""

@@ -24,7 +24,17 @@ from graphc.declare.optim import Optimizer
 from graphc.files.container import pack, read_file, single
 from graphc.files.disk import write_file
 from graphc.files.graph_file import graph_file, tensors_named, user_ops
-from graphc.files.model_file import FORMAT, HINT, RUN, STATE, Model, damage, is_onnx, optimizer_text
+from graphc.files.model_file import (
+    FORMAT,
+    HINT,
+    RUN,
+    STATE,
+    Model,
+    check_executor,
+    damage,
+    is_onnx,
+    optimizer_text,
+)
 from graphc.ir.op import Array, Op
 from graphc.runtime.executor import Executor
 from passes import DEFAULT
@@ -67,11 +77,7 @@ def save(path: str | Path, ex: Executor) -> Path:
     >>> gc.load(path).plan.batch
     8
     """
-    if not isinstance(ex, Executor):
-        raise GraphError(
-            f"save takes an executor, not {type(ex).__name__}",
-            hint="gc.save(path, ex) with ex = gc.Executor(plan)",
-        )
+    check_executor("save", ex, "gc.save(path, ex) with ex = gc.Executor(plan)")
     if is_onnx(path):
         raise GraphError(
             f"save writes graphc's own files, {path} is the name of an ONNX model",

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphc.base.errors import GraphError, ModelFileError, StateError, first_of
+from graphc.base.errors import ModelFileError, StateError, first_of
 from graphc.files.container import NAMES, pack, read_file, read_tensors
 from graphc.files.disk import write_file
+from graphc.files.model_file import check_executor
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ops.linalg import AffineLayer
@@ -89,9 +90,7 @@ def load_torch_state(
     names: Mapping[str, str] | None = None,
     strict: bool = True,
 ) -> TorchState:
-    """Set parameters and running statistics from those of a PyTorch module.
-
-    If anything does not fit, nothing is changed.
+    """Set parameters and running statistics from those of a PyTorch module, or change nothing.
 
     Parameters
     ----------
@@ -100,9 +99,8 @@ def load_torch_state(
     source
         The path of a safetensors file, or a state_dict.
     names
-        The layer of each module, such as {"0": "affine_1"}.  By default, modules belong to layers
-        of the same name (`body.one` to `body/one`); if no names are equal, they belong to layers
-        in order, which a file has only for numbered modules.
+        The layer of each module, such as {"0": "affine_1"}.  By default, those of equal names
+        (`body.one` and `body/one`), or, if there are none, those of equal positions.
     strict
         Whether every array must have a layer, and every parameter and statistic an array.
 
@@ -129,11 +127,7 @@ def load_torch_state(
     >>> gc.load_torch_state(ex, state).names
     {'0': 'affine_1'}
     """
-    if not isinstance(ex, Executor):
-        raise GraphError(
-            f"load_torch_state takes an executor, not {type(ex).__name__}",
-            hint="gc.load_torch_state(ex, 'weights.safetensors')",
-        )
+    check_executor("load_torch_state", ex, "gc.load_torch_state(ex, 'weights.safetensors')")
     ordered = isinstance(source, Mapping)
     where = "the state" if isinstance(source, Mapping) else str(source)
     tensors = _given(source) if isinstance(source, Mapping) else _read(source)
