@@ -1,7 +1,7 @@
-"""Late imports: methods of classes in lower rooms that higher rooms implement.
+"""Late imports: the table of functions that implement methods of classes in lower packages.
 
-A room imports only rooms below its own.  A method such as `plan.render` needs one above: it asks
-for the function here, by a name of this table, and the room is imported when it is first called.
+A package of graphc imports only packages below its own.  A method such as `plan.render` needs one
+above: it gets the function here by name, and its package is imported at the first call.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ HIGHER = {
     "notebook": "graphc.view.render.notebook_bundle",
     "pickled": "graphc.files.serialize.pickled",
 }
-"""For each name that lower rooms ask for, the object that implements it."""
+"""The path of the object behind each name."""
 
 
 def higher(name: str) -> Any:
-    """Import and return the object of a higher room that a name of the table means."""
+    """Import and return the object with this name in the table."""
     module, _, member = HIGHER[name].rpartition(".")
     return getattr(import_module(module), member)
 

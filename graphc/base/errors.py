@@ -71,7 +71,7 @@ class GraphError(ValueError):
 def _again(
     kind: type[GraphError], text: str, sentence: str, loc: Loc | None, hint: str
 ) -> GraphError:
-    """Return the error as another process raised it."""
+    """Rebuild an unpickled error with the text that it had."""
     error = kind.__new__(kind, text)
     error.sentence, error.loc, error.hint = sentence, loc, hint
     return error

@@ -1,4 +1,4 @@
-"""The comparison of a student's layer with ours: each wrong result, its place, size and cause."""
+"""`check_layer`: compares a student's layer with that of graphc, and reports likely causes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault: its place (`out`, `dw`, `cache`, ...), text, input, and perhaps its cause."""
+    """A fault of a layer: the wrong result (`out`, `dw`, ...), the input, and a likely cause."""
 
     what: str
     text: str
@@ -95,7 +95,7 @@ def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
 
 
 class Raised(Exception):
-    """The error for a student's function that raised, or returned the wrong number of values."""
+    """Raised if a student's function raises, or returns the wrong number of values."""
 
     def __init__(self, what: str, text: str) -> None:
         super().__init__(text)
@@ -217,7 +217,7 @@ COUNTED = 1000
 
 
 def dropout_findings(student: Student) -> Iterator[Finding]:
-    """Yield the faults of out, mask and dx on the student's case: any mask is accepted."""
+    """Yield the faults of dropout's out, mask and dx; the mask itself is random."""
     case = student.case
     out, cache = student.forward()
     yield from student.overwritten_arguments()

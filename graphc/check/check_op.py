@@ -1,4 +1,4 @@
-"""The contract test of an op: whether `infer`, `reference`, `expand` and `grad` agree."""
+"""`check_op`: tests whether `infer`, `reference`, `expand` and `grad` of an op agree."""
 
 from __future__ import annotations
 

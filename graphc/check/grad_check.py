@@ -1,4 +1,4 @@
-"""The check of every gradient of a net against central differences, in float64."""
+"""`grad_check`: compares all gradients of a net with central differences in float64."""
 
 from __future__ import annotations
 

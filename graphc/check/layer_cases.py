@@ -1,4 +1,4 @@
-"""The inputs on which a student's layer is checked, our own layers, and the usual mistakes."""
+"""The inputs for `check_layer`, the layers to compare with, and the results of usual mistakes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Spec:
-    """A layer of the course: our pair, its gradients' names, its cases, and the usual mistakes."""
+    """A layer of the course: its functions, the names of its gradients, inputs, usual mistakes."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any] | None

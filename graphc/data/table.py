@@ -158,7 +158,7 @@ def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[
 
 
 def _whole_or_float(table: Table, at: int) -> NDArray[Any]:
-    """Return labels as int64 if all are integers without rounding, else as float32."""
+    """Return labels as int64 if all are exact integers, or else as float32."""
     y = table.values[:, at]
     if not np.all(np.rint(y) == y):
         return y.astype(np.float32)
@@ -297,7 +297,7 @@ def _other_separator(names: Sequence[str], second: Sequence[str]) -> str | None:
 
 
 def _numbers(header: Header, read: Read, line: int, cells: list[str]) -> list[float]:
-    """Return a line's numbers, NaN where none is read; raise DataError for the first misfit."""
+    """Return the numbers of a line, NaN where none is read; raise DataError for a wrong cell."""
     if len(cells) != len(header.header):
         raise DataError(
             f"{header.path}, line {line}: {counted(len(cells), 'value')}, but the header names "
@@ -330,7 +330,7 @@ def no_number(header: Header, line: int, column: int, text: str) -> DataError:
 
 
 def _number(text: str) -> float | None:
-    """Return the number that a cell spells, or None; `1_000`, which Python reads, is none."""
+    """Return the number in a cell, or None; `1_000`, which Python reads, does not count."""
     try:
         return None if "_" in text else float(text)
     except ValueError:

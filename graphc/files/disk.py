@@ -1,4 +1,4 @@
-"""Paths, locks, and files that are written whole or not at all.
+"""Paths, locks of folders, and atomic writes of files.
 
 Locks end with the process that holds them, however it ends: the system releases the lock of a file
 when it closes the file, so nothing has to find out whether a recorded process is still alive.
@@ -202,7 +202,7 @@ _LOCKS: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
 
 def _forget() -> None:
-    """Close a forked child's copies of the locks, which belong to the parent."""
+    """Close the copies of locks in a child process after a fork; the parent process holds them."""
     for lock in list(_LOCKS):
         lock._close()
 
@@ -243,7 +243,7 @@ def write_atomically(path: AnyPath, pieces: Iterable[bytes | bytearray | memoryv
 
 @contextmanager
 def new_file(path: AnyPath) -> Iterator[BinaryIO]:
-    """Open a file to write, which replaces the one at the path if all went well.
+    """Open a new file that replaces the one at the path when it has been written.
 
     Links are followed, and the new file has the mode of the old one.  A path that is not a plain
     file, such as a device or a pipe, is written into.  Raise OSError if that fails.
@@ -286,7 +286,7 @@ def _remove_abandoned(path: str) -> None:
 
 
 def _status(name: str) -> os.stat_result | None:
-    """Return the status of a path, or None if nothing is there."""
+    """Return the status of a path, or None if it does not exist."""
     try:
         return os.stat(name)
     except FileNotFoundError:
@@ -342,7 +342,7 @@ def _beside(target: Path, old: os.stat_result | None) -> Iterator[BinaryIO]:
 
 
 def _claimed(file: BinaryIO, path: Path) -> bool:
-    """Lock a new file; return False if another writer took it for abandoned before that."""
+    """Lock a new file; return False if another writer has removed it as abandoned."""
     try:
         return try_lock(file) and path.exists()
     except OSError:  # without locks nobody can take it for abandoned

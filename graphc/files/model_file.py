@@ -77,7 +77,7 @@ _DAMAGE = (
 
 
 def columns_of(text: str) -> Columns:
-    """Return a model file's columns; raise ValueError or RecursionError for other text."""
+    """Parse the column names of a model file; raise ValueError or RecursionError on failure."""
     found = json.loads(text, object_pairs_hook=single)
     if not isinstance(found, dict) or found.keys() != {"features", "label", "classes"}:
         raise ValueError("they are not written as graphc writes them")
@@ -102,7 +102,7 @@ def check_executor(call: str, given: object, hint: str) -> None:
 
 @contextmanager
 def damage(model: Model, what: str) -> Iterator[None]:
-    """Raise ModelFileError in place of any error that damaged content causes."""
+    """Raise ModelFileError in place of any error that damaged content may cause."""
     try:
         yield
     except (ModelFileError, UnknownOp):
@@ -114,7 +114,7 @@ def damage(model: Model, what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Model:
-    """The content of a model file, checked as a container but not yet otherwise."""
+    """The content of a model file, of which only the container has been checked."""
 
     where: str
     text: str
@@ -131,7 +131,7 @@ class Model:
 
     @classmethod
     def read(cls, data: bytes, where: str, what: str = "model") -> Model:
-        """Unpack the container; raise ModelFileError unless it is a whole one of this version."""
+        """Unpack the container; raise ModelFileError if it is damaged or of another version."""
         model = cls(where, "", {}, {}, what=what)
         try:
             metadata, tensors = unpack(data)
@@ -256,7 +256,7 @@ class Model:
 
 
 def _sharding(options: Mapping[str, Any]) -> Sharding | None:
-    """Return the sharding of a step that the file describes, for any batch."""
+    """Return the sharding that the file describes, whatever the batch."""
     sync = bool(options.get("sync_batchnorm"))
     return sharding(options.get("shards"), 1, sync, 2**62, options.get("budget"))
 
@@ -273,7 +273,7 @@ def optimizer_text(optimizer: Optimizer) -> str:
 
 
 def optimizer_of(text: str) -> Optimizer:
-    """Return the optimizer that a text names; raise ValueError or similar if it names none."""
+    """Return the optimizer of a text; raise ValueError or a similar error for another text."""
     every_kind()
     bases = (Schedule, Group, Optimizer)
     classes = {cls.__name__: cls for base in bases for cls in _descendants(base)}

@@ -158,7 +158,7 @@ def to_bytes(thing: Net | Plan | Executor) -> bytes:
 def from_bytes(
     data: bytes, ops: Sequence[type[Op]] = (), work: float | None = None
 ) -> Net | Plan | Executor:
-    """Return what `to_bytes` was given; raise ModelFileError if the bytes are damaged."""
+    """Return the net, plan or executor of bytes; raise ModelFileError if they are damaged."""
     model = Model.read(data, "the bytes of the model")
     with model.budget(work):
         graph = model.graph(ops)
@@ -169,7 +169,7 @@ def from_bytes(
 
 
 def pickled(thing: Net | Plan | Executor) -> tuple[Any, ...]:
-    """Return pickle's recipe to rebuild it: the bytes, and the classes of the user's own ops."""
+    """Return the function and the arguments with which pickle rebuilds a net, plan or executor."""
     graph = thing.graph() if isinstance(thing, Net) else _plan_of(thing).declared
     return from_bytes, (to_bytes(thing), user_ops(graph), math.inf)
 
@@ -263,7 +263,7 @@ def write_checkpoint(
 
 
 def read_checkpoint(path: Path) -> CheckpointFile:
-    """Read a checkpoint; raise ModelFileError unless it is a whole one of this version."""
+    """Read a checkpoint; raise ModelFileError if it is damaged or of another version."""
     model = Model.read(read_file(path), str(path), "checkpoint")
     if model.run is None:
         raise model.error("it is a model, but not a checkpoint of this version of graphc", HINT)

@@ -236,7 +236,7 @@ def _read(path: str | Path) -> dict[str, Array]:
 
 
 def _given(source: Mapping[str, Any]) -> dict[str, Array]:
-    """Return the arrays of a state_dict, whose tensors are PyTorch's or NumPy's."""
+    """Return the arrays of a state_dict of PyTorch tensors or NumPy arrays."""
     found: dict[str, Array] = {}
     for name, value in source.items():
         try:
@@ -322,7 +322,7 @@ def _pairs(
 
 
 def _torch_name(layer: str) -> str:
-    """Return the module name for a layer: a block's slash is a point there."""
+    """Return the PyTorch name of a layer: `body/one` is `body.one` there."""
     return layer.replace("/", ".")
 
 

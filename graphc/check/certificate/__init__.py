@@ -1,4 +1,4 @@
-"""A plan's claims as plain tables of numbers and names, readable without the rest of graphc.
+"""The tables of a certificate: what a plan says about its steps and its memory, as numbers.
 
 A size is a pair (a, b) that means a + b*N, where N is the rows of a run.  Bytes of a buffer are
 those of a dense matrix of `rows` by `columns`, or, if it has a pitch, of some columns of a wider
@@ -19,16 +19,16 @@ Ints = NDArray[np.int64]
 
 
 class Word(IntEnum):
-    """A number in a table that has a word in text."""
+    """A number of a table that is a word in a file."""
 
     @property
     def word(self) -> str:
-        """The word for it."""
+        """The word in a file."""
         return self.name.lower()
 
     @classmethod
     def of(cls, word: str) -> Self:
-        """Return the number for a word; raise KeyError for another word."""
+        """Return the member with a word; raise KeyError if there is none."""
         return cls[word.upper()]
 
 

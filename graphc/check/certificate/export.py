@@ -1,6 +1,6 @@
-"""From a plan to its certificate: what each step touches, and where all of it lies.
+"""Makes the certificate of a plan: the buffers that each step touches, and their places.
 
-Nothing is decided here: names become numbers, and the kernels' own words become spans.
+It copies what the plan says: names become numbers, and broadcast kinds become spans.
 """
 
 from __future__ import annotations
@@ -182,9 +182,9 @@ def _buffers(
 
 
 def _matrix(type: TensorType) -> tuple[int, ...]:
-    """Return rows, columns and bytes of an element, of a value as a matrix.
+    """Return rows, columns and item size of a value as a matrix.
 
-    That is its first dimension by all others; a vector is one row.
+    Its rows are the first dimension; a vector is one row.
     """
     shape = type.shape if len(type.shape) > 1 else (1, *type.shape)
     return *pair(shape[0]), *pair(count(shape[1:])), ITEMSIZE[type.dtype]
@@ -232,7 +232,7 @@ def _step(instr: Instr) -> tuple[int, ...]:
 
 
 def _images(kernel: Gemm) -> Pair:
-    """Return the elements of the images under a window."""
+    """Return the number of elements of the images that a convolution reads."""
     if kernel.window is None:
         return 0, 0
     fixed, per_row = pair(kernel.k if kernel.trans_a else kernel.m)
@@ -241,7 +241,7 @@ def _images(kernel: Gemm) -> Pair:
 
 
 def _reach(kernel: Kernel, at: object) -> Pair:
-    """Return the most elements from a buffer's first to the last that a fetch meets."""
+    """Return the number of elements from the first of a buffer to the last that is fetched."""
     assert isinstance(kernel, Loop), "a product fetches nothing"
     assert isinstance(at, AccessMap), "the value of a fetch is where"
     inner, per_row = 1, 0
@@ -315,9 +315,9 @@ def _of_kernel(kernel: Kernel) -> Iterator[tuple[str, Touched]]:
         yield store.buffer, (Use.WRITE, _level(body, SPAN[store.broadcast], store.step), 0, 0, 0)
 
 
-def _level(body: Body, span: int, step: int) -> int:
-    """Return the span by which a value is stored.
+def _level(body: Body, span: Span, step: int) -> int:
+    """Return the span of a store.
 
-    A value that depends on more than its place is stored where it is computed.
+    A value that varies over more dimensions than its buffer is stored where it is computed.
     """
     return BY_DEPENDENCE[DEPENDS[span] | DEPENDS[SPAN[body.steps[step].broadcast]]]

@@ -1,8 +1,8 @@
 """Certificates as JSON: a line for each buffer and each step, to be read, kept and compared.
 
-A size is text such as `64`, `N` or `64+8*N`.  Usual values are left out: an alias names what it
-`shows`, columns of a wider matrix are `cut` from it, an operand may be taken `in_place`.  What is
-read may be any file: content that does not fit raises CertificateError.
+A size is text such as `64`, `N` or `64+8*N`.  Usual values are left out.  An alias `shows`
+another buffer, columns of a wider matrix are `cut` from it, and an operand may be overwritten
+`in_place`.  Any file may be read: content that does not fit raises CertificateError.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
 
 
 def _steps(t: ProgramTables) -> list[dict[str, Any]]:
-    """Return the steps, each with what it reads and what it writes."""
+    """Return the steps, each with its reads and writes."""
     a, found = t.accesses, _entries(t.steps, STEP)
     for i, item in enumerate(_entries(a, ACCESS)):
         uses = found[a.step[i]].setdefault(USES[a.use[i]], [])
@@ -367,7 +367,7 @@ def _check_sizes(t: ProgramTables, capacity: int) -> None:
 
 
 def _countable(capacity: int, *sizes: Sequence[int]) -> None:
-    """Raise CertificateError if a product of sizes is too large to add up many in 64 bits."""
+    """Raise CertificateError if a product of sizes is so large that sums may overflow 64 bits."""
     if prod(fixed + per_row * capacity for fixed, per_row in sizes) >= MOST:
         raise _wrong("something is larger than any memory")
 

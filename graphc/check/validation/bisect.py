@@ -124,7 +124,7 @@ def limited(passes: PassList, limit: str, note: Callable[[Record], object] = _lo
 
 @dataclass(frozen=True)
 class Tried:
-    """The result of one try."""
+    """What was seen with some passes."""
 
     bad: bool
     report: str
@@ -155,10 +155,10 @@ class NotThePasses(GraphError):
 
 
 class Symptom(Protocol):
-    """A test that tries a limit of passes; None is all of them."""
+    """A test of the first passes; without a limit, of all."""
 
     def __call__(self, limit: str | None) -> Tried:
-        """Return what is seen with that many passes."""
+        """Compile with that many passes, and say whether the symptom shows."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Found:
     report: str
     name: str
     position: int
-    """The number of the pass among those that can be left out, from 1."""
+    """The number of the pass, from 1, among passes that can be left out."""
     count: int
     good: str
     """The last limit without the symptom, for GRAPHC_PASS_LIMIT."""

@@ -1,4 +1,4 @@
-"""Turns a failure into a report: the first rewrite, the smallest graph, the test file.
+"""Explains a failed pass: finds the first rewrite that shows it, and the smallest graph.
 
 A pass returns one new graph.  Its changes are the nodes that both graphs have and that differ, in
 the order of the new graph, then the roots that read another node.  Graphs between the two have the
@@ -95,7 +95,7 @@ def first_rewrite(before: Graph, made: Graph, shows: Callable[[Graph], bool]) ->
 
 
 def halved(bad: Callable[[int], bool], count: int) -> int:
-    """Return a number up to `count`, which is bad, that is bad while the one before it is not."""
+    """Return the first bad number by bisection; 0 is good and `count` is bad."""
     good = 0
     while count - good > 1:
         middle = (good + count) // 2
@@ -186,7 +186,7 @@ def explained_update(
     draw: Draw,
     folder: Path | None,
 ) -> ValidationError:
-    """Return the error for a wrong update alone; its test has one parameter if that suffices."""
+    """Return the error for a wrong update; its test has a single parameter if that shows it."""
     name, blame = "apply_update", _addition(made.nodes.get(mismatch.node))
     if folder is None:
         return ValidationError(name, mismatch, blame)
@@ -230,7 +230,7 @@ def _addition(node: Node | None) -> Blame:
 
 
 def _wrong_rule(failure: Failure) -> Blame:
-    """Return the first op whose own gradient rule differences do not confirm."""
+    """Return the first node whose gradient rule disagrees with differences."""
     graph, draw = failure.old, failure.draw
     found = first_wrong_rule(graph, values_of(graph, draw), draw.rows)
     if found is not None:

@@ -1,4 +1,4 @@
-"""Chooses what is compared for each pass, and by which measure."""
+"""Judges passes: chooses the comparison that fits a pass, and runs it on random numbers."""
 
 from __future__ import annotations
 
@@ -69,9 +69,8 @@ class Failure:
 def judge(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Failure | None:
     """Return the first comparison that shows a change beyond what the pass declares, or None.
 
-    specialize, backward, update and accumulate add results, and shard, data_parallel and hold_back
-    change what a run computes on; they have separate checks, which know what must be there
-    afterwards.
+    The passes that expand layers, add gradients or updates, or work on shards do not keep all
+    results; they have comparisons of their own, by the mathematics of their results.
     """
     for old, new, check, chosen in _comparisons(step, before, made, draws):
         for draw in chosen:
@@ -143,7 +142,7 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
 
 
 def _runnable(before: Graph, made: Graph) -> list[tuple[Graph, Graph]]:
-    """Return both graphs; those with layers as expanded for training and for inference."""
+    """Return the pair of graphs, or, if they have layers, a pair for training and for inference."""
     if not any(node.op.is_layer for node in before):
         return [(before, made)]
     return [(expanded(before, train), expanded(made, train)) for train in (True, False)]
@@ -169,7 +168,7 @@ def _in_float64(
 
 
 def _results(graph: Graph, draw: Draw) -> Results:
-    """Return the results of the graph; those of the last graph are kept."""
+    """Return the results of a graph, which are kept until the next graph."""
     return draw.once("results", graph, lambda: results_of(graph, values_of(graph, draw)))
 
 
@@ -286,7 +285,7 @@ class _Expansion:
         ours, x, rows = self.values[own], self.values[wrt], self.draw.rows
         self.known[node.name] = ours
         if ours.shape != x.shape:
-            wanted = f"what it is taken with respect to has {list(x.shape)}"
+            wanted = f"the value it is taken with respect to has {list(x.shape)}"
             fault = f"has shape {list(ours.shape)}, {wanted}"
             return Mismatch(f"grad {node.name}", rows, fault, node=node.name)
         f = Function(self.new, self.values, rows, wrt, [(of, 1.0)])

@@ -1,4 +1,4 @@
-"""Checks the passes for shards of a batch: together they must compute what the whole batch does."""
+"""Judges passes for shards of a batch, which together must compute the results of the batch."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def share(kind: str, part: Part, rows: int) -> float:
 
 
 def arrays_by_shard(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[Values]:
-    """Return for each shard its rows of every input, all of each state, and its numbers."""
+    """Return for each shard its rows of the inputs, all states, and its own constants."""
     numbers = [node for node in graph if node.op.is_of_shard]
     whole = source_arrays(graph, draw)
     return [

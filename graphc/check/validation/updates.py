@@ -1,4 +1,4 @@
-"""Checks update, accumulate and apply against the optimizers' rules in plain NumPy.
+"""Judges updates by the optimizers' rules in plain NumPy.
 
 The rules, `reference` of an optimizer and of a schedule, are written from their papers and from
 PyTorch's conventions.  They share no code with the update rules, for which they are the oracle.
@@ -96,7 +96,7 @@ def apply_mismatch(
 def _by_rule(
     optimizer: Optimizer, gradients: Mapping[str, Array], others: Results, new: Graph, draw: Draw
 ) -> Mismatch | None:
-    """Compare the states with the rule's; if clipping is asked for, both with and without it."""
+    """Compare states with those of the rule; with a norm limit both above and below the norm."""
     limits: tuple[float | None, ...] = (None,)
     if optimizer.clip_norm is not None:
         norm = float(np.sqrt(sum(float((g * g).sum()) for g in gradients.values())))

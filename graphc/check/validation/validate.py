@@ -1,4 +1,4 @@
-"""Judges passes: one by itself, each of a compilation, or each that a model may need."""
+"""Validates a single pass, each pass of a compilation, or all passes on a model."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _check(
 
 
 class Watch:
-    """Judges each pass of a compilation when it has run."""
+    """Judges each pass of a compilation after it has run."""
 
     def __init__(self, declared: Graph, capacity: int, folder: str | Path = FOLDER) -> None:
         self.declared, self.capacity, self.folder = declared, capacity, Path(folder)

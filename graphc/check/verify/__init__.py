@@ -127,7 +127,7 @@ def verify(certificate: Certificate) -> Report:
 
 
 def verify_program(tables: ProgramTables) -> ProgramProof:
-    """Verify one program in the time of sorting its buffers."""
+    """Verify one program; this takes about as long as sorting its buffers."""
     f = Facts(tables)
     found = next(chain.from_iterable(rule(f) for rule in ALONE), None)
     counts: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The check that the planner's claims, and the data between shards, agree with what is found."""
+"""Rules about the claims of the planner, and about the exchange between shards."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _region(c: Certificate, space: str) -> int:
 
 
 def _exchange(p: ProgramTables, lanes: int, ranks: int) -> int:
-    """Return the bytes of sums held back, and of those from another rank in a stage of a tree."""
+    """Return the bytes for sums of earlier shards, and for one sum from another rank."""
     f, total = Facts(p), 0
     tree = ranks > 1 and ranks & (ranks - 1) == 0
     for step in np.flatnonzero(p.steps.kind == Kind.SEND).tolist():
@@ -173,7 +173,7 @@ EARLIER = "shard"
 
 
 def exchange(f: Facts) -> Iterator[Counterexample]:
-    """Yield buckets in pieces, not awaited exactly once, or touched by others before arrival."""
+    """Yield buckets that are not one piece, are not awaited once, or are touched before arrival."""
     sends = np.flatnonzero(f.steps.kind == Kind.SEND).tolist()
     awaited = {
         i: _values(f, i, Use.READ) for i in np.flatnonzero(f.steps.kind == Kind.RECEIVE).tolist()
@@ -198,7 +198,7 @@ def exchange(f: Facts) -> Iterator[Counterexample]:
 def meetings(c: Certificate) -> Iterator[Counterexample]:
     """Yield programs that await sums in another order than the program `EARLIER`.
 
-    All shards await together each sum that they continue with, so their orders must not cross.
+    Shards wait for each other at each sum, so two orders would be a deadlock.
     """
     orders = {p.name: _awaited(p) for p in c.programs}
     wanted = orders.pop(EARLIER, [])
@@ -255,7 +255,7 @@ def _in_one_piece(f: Facts, send: int, sent: Ints) -> Iterator[Counterexample]:
 
 
 def _left_alone(f: Facts, send: int, end: int, sent: Ints) -> Iterator[Counterexample]:
-    """Yield other steps that touch the piece, and values that live in it, from send to arrival."""
+    """Yield steps that touch the bytes between send and arrival, and values that live there."""
     a = f.accesses
     low, high = f.low[sent].min(), f.high[sent].max()
     between = (a.step > send) & (a.step < end)

@@ -1,4 +1,4 @@
-"""Facts that follow from the tables by arithmetic: addresses, epochs, and live ranges of values.
+"""Addresses, epochs and live ranges, computed from the tables of a program.
 
 Time runs in half steps: step s reads at 2s and writes at 2s + 1.  A value from before the program
 has time -1, and a value read when it is over is read at twice the number of steps.
@@ -28,7 +28,10 @@ Size = TypeVar("Size", int, Ints)
 
 
 def stable_order(numbers: Ints) -> Ints:
-    """Return the stable order of numbers: by 16 bits at a time, which NumPy sorts by counting."""
+    """Return the indices that sort numbers, stably.
+
+    It sorts by 16 bits at a time, for which NumPy has a radix sort: that is five times as fast.
+    """
     if not len(numbers):
         return np.arange(0)
     above = numbers - numbers.min()
@@ -39,7 +42,7 @@ def stable_order(numbers: Ints) -> Ints:
 
 
 def sorted_unique(numbers: Ints) -> Ints:
-    """Return each number once, in order."""
+    """Return the distinct numbers, sorted."""
     ordered = numbers[stable_order(numbers)]
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
@@ -84,7 +87,7 @@ class Counterexample:
 
 
 class Facts:
-    """A program's tables, with everything computed from them once."""
+    """The tables of a program, and arrays that are computed from them once."""
 
     def __init__(self, tables: ProgramTables) -> None:
         self.tables = tables
@@ -103,7 +106,7 @@ class Facts:
 
     @cached_property
     def span(self) -> Ints:
-        """The bytes from first to past last of each buffer, with those between rows of a view."""
+        """The bytes from the first of each buffer to past its last, with gaps between rows."""
         b = self.buffers
         dense = size_at(self.elements, self.capacity)
         rows, columns = size_at(b.rows, self.capacity), size_at(b.columns, self.capacity)
@@ -152,7 +155,7 @@ class Facts:
 
     @cached_property
     def value(self) -> Ints:
-        """For each access, the buffer whose value it is: the root of the buffer named."""
+        """For each access, the buffer that owns the value: the root of the accessed buffer."""
         return self.buffers.root[self.accesses.buffer]
 
     @cached_property
@@ -223,7 +226,7 @@ class Facts:
 
     @cached_property
     def live_range(self) -> tuple[Ints, Ints]:
-        """The first and last time at which each value's bytes must be its own; empty if unused."""
+        """The first and the last time at which each value needs its bytes; empty if unused."""
         a, count = self.accesses, len(self.buffers.root)
         start = np.full(count, 2 * self.end + 2)
         end = np.full(count, -2)

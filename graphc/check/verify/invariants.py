@@ -1,4 +1,4 @@
-"""The check that buffers lie where they may, and that every read finds a value written whole."""
+"""Rules about single buffers and steps: bounds, alignment, and one whole write before each read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLITTING = "threads split no sum"
 
 
 def inside(f: Facts) -> Iterator[Counterexample]:
-    """Yield buffers that reach outside the arena, the gradients, a state, a feed or a constant."""
+    """Yield buffers that reach outside their block, such as the arena, a state or a feed."""
     b = f.buffers
     limit = f.base + size_at(f.blocks.size, f.capacity)
     out = (f.high > limit[b.block]) | (b.offset < 0) | (b.shift < 0)
@@ -51,7 +51,7 @@ def alignment(f: Facts) -> Iterator[Counterexample]:
 
 
 def aliases(f: Facts) -> Iterator[Counterexample]:
-    """Yield aliases that are not within their value, for every batch, in its units."""
+    """Yield aliases that, for some batch, reach outside their value or have another item size."""
     b = f.buffers
     own = np.arange(len(b.root))
     root = b.root
@@ -74,10 +74,10 @@ def aliases(f: Facts) -> Iterator[Counterexample]:
 
 
 def kernels(f: Facts) -> Iterator[Counterexample]:
-    """Yield accesses of a kernel that do not fit their buffer, for some batch.
+    """Yield accesses of kernels that for some batch do not fit their buffer.
 
-    The part that a kernel touches by its sizes must be its buffer; a part read through a window
-    must be within it.
+    The elements that follow from the sizes of a kernel must be all elements of the buffer; those
+    read through a window must be some of them.
     """
     a, s = f.accesses, f.steps
     stacked = (s.partition[a.step] == Axis.MATRICES) & (a.use == Use.READ)
@@ -118,7 +118,7 @@ def _touched(f: Facts) -> Ints:
 
 
 def _of_other_width(f: Facts) -> list[int]:
-    """Return accesses to columns of a wider matrix whose kernel assumes more or fewer columns."""
+    """Return accesses to some columns of a matrix by kernels with another number of columns."""
     a, b, s = f.accesses, f.buffers, f.steps
     cut = np.flatnonzero((b.pitch[a.buffer] > 0) & (a.span != Span.WHOLE))
     step, span = a.step[cut], a.span[cut]
@@ -178,7 +178,7 @@ def given(f: Facts) -> Iterator[Counterexample]:
 
 
 def defined(f: Facts) -> Iterator[Counterexample]:
-    """Yield reads that are not after all writes of their value, and results that no step writes."""
+    """Yield reads that precede a write of their value, and results that no step writes."""
     a = f.accesses
     first, last = f.written
     reads = np.flatnonzero(a.use == Use.READ)
@@ -223,7 +223,7 @@ def writers(f: Facts) -> Iterator[Counterexample]:
 
 
 def _parts(f: Facts, v: int, found: list[int]) -> Iterator[Counterexample]:
-    """Yield the faults in writes of the columns of one value, each of all rows."""
+    """Yield the faults of the writes of one value, of which each may have some of its columns."""
     a, b = f.accesses, f.buffers
     found.sort(key=lambda i: (int(b.shift[a.buffer[i]]), int(a.step[i])))
     pitch = int(b.pitch[a.buffer[found[0]]])
@@ -258,7 +258,7 @@ def _gap(f: Facts, v: int, start: int, end: int) -> Counterexample:
 
 
 def states(f: Facts) -> Iterator[Counterexample]:
-    """Yield states without their next value at the end, and writes of other values to states."""
+    """Yield states that end without their next value, and writes of other values to states."""
     a = f.accesses
     ends, updates = f.next_states, f.tables.updates
     for i in np.flatnonzero(ends < 0).tolist():

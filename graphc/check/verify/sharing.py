@@ -1,4 +1,4 @@
-"""The check of bytes that pass from one value to another: live ranges, in-place results, threads.
+"""Rules about bytes that pass from one value to another: live ranges, in-place results, threads.
 
 Three things are proved of any two values that share a byte.
 
@@ -49,7 +49,7 @@ class Rectangles:
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """Shared bytes: the first two rectangles that overlap in time, or pairs in succession."""
+    """The result of `sharing`: two rectangles that overlap, or all successive pairs."""
 
     conflict: tuple[int, int] | None
     before: Ints
@@ -132,7 +132,7 @@ THREADS = "between barriers a byte is one thread's"
 
 
 class Neighbours:
-    """The values in the order in which they have bytes."""
+    """The pairs of values that have a byte one after the other."""
 
     def __init__(self, f: Facts) -> None:
         self.f, self.threads = f, Threads(f)
@@ -205,7 +205,7 @@ def live(near: Neighbours) -> Iterator[Counterexample]:
 
 
 def in_place(near: Neighbours) -> Iterator[Counterexample]:
-    """Yield steps that write over an operand other than element by element."""
+    """Yield steps that write over an operand, but not element by element."""
     f, a = near.f, near.f.accesses
     before, after = near.pairs
     step = near.start[after] // 2
@@ -231,7 +231,7 @@ def _how(f: Facts, access: int) -> str:
 
 
 def epochs(near: Neighbours) -> Iterator[Counterexample]:
-    """Yield bytes that different threads touch in one epoch, where one of them writes."""
+    """Yield races: bytes that two threads touch in one epoch, of which one writes."""
     for written, other in chain(_within_values(near), _between_values(near)):
         yield _race(near, written, other)
 

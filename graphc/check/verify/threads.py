@@ -1,4 +1,4 @@
-"""The bytes that each thread touches.
+"""The thread partition of kernels: which thread touches which bytes.
 
 The thread partition of a dimension is a function of its size alone: rows in chunks of 16, columns
 in blocks of 64, the columns of a matrix product in panels; a thread gets the units from
@@ -55,13 +55,13 @@ SHARED = _shared()
 
 
 class Threads:
-    """The thread that touches each byte of each access; see the module."""
+    """The threads of the accesses of a program."""
 
     def __init__(self, f: Facts) -> None:
         self.f = f
 
     def agree(self, i: Ints, j: Ints) -> Bools:
-        """Return whether accesses i and j are by the same thread, byte for byte."""
+        """Return for pairs of accesses whether the same thread makes both, for every byte."""
         same = (self.way[i] == self.way[j]) & (self.way[i] != ALL)
         shared = np.flatnonzero(same & (self.way[i] != FIRST))
         for x, y in zip(self.key(i[shared]), self.key(j[shared]), strict=True):
@@ -70,9 +70,9 @@ class Threads:
 
     @cached_property
     def way(self) -> Ints:
-        """ALL, FIRST, BY_ROWS, BY_COLUMNS or BY_PANELS for each access.
+        """How threads share each access: ALL, FIRST, BY_ROWS, BY_COLUMNS or BY_PANELS.
 
-        It follows the loops of the native backend; a step without a kernel is one thread's.
+        This mirrors the loops of the native backend.  A step without a kernel runs on one thread.
         """
         a, s = self.f.accesses, self.f.steps
         kernel = np.where(s.kind == Kind.GEMM, 1 + (s.transposed & 1), 0)
@@ -85,7 +85,7 @@ class Threads:
         return found
 
     def _across(self) -> Ints:
-        """Return the stores across a loop's direction: the first thread makes them, afterwards."""
+        """Return stores across the direction of a loop: the first thread makes them at the end."""
         a, s = self.f.accesses, self.f.steps
         some = np.flatnonzero((a.use == Use.WRITE) & (a.span != Span.EACH) & (a.span != Span.WHOLE))
         step, span = a.step[some], a.span[some]
@@ -96,10 +96,7 @@ class Threads:
         return np.asarray(some[row | column | (span == Span.ONE)])
 
     def _repeated(self, across: Ints) -> Bools:
-        """Return the loads of rows or columns that the first thread repeats for such a store.
-
-        The other threads make them too.
-        """
+        """Return the loads that the first thread repeats for stores across, besides all others."""
         a = self.f.accesses
         repeated = np.zeros(self.f.end + 1, bool)
         repeated[a.step[across[a.span[across] != Span.ONE]]] = True
