@@ -41,9 +41,26 @@ class Operand:
 
 
 class GraphError(ValueError):
-    """A mistake in a graph, a feed or a file, worded for its author.
+    """A mistake in a graph, a feed or a file.
 
-    `loc` is the line at fault; left out, it is the user's line that led here.
+    Parameters
+    ----------
+    sentence
+        What is wrong.
+    operands
+        Operands that the text lists with their shapes and the lines that declared them.
+    loc
+        The line at fault; by default the innermost line outside graphc.
+    hint
+        What to do.
+
+    Examples
+    --------
+    >>> try:
+    ...     gc.affine(gc.Net("one").input("x", (gc.N, 3)), 0)
+    ... except gc.GraphError as error:
+    ...     print(error.sentence)
+    affine: units is 0, it must be a whole number from 1 up
     """
 
     def __init__(

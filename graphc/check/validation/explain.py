@@ -133,10 +133,18 @@ SHOWN = 8
 
 
 class ValidationError(GraphError):
-    """The error of a pass that changed a result, or computes a wrong one.
+    """The error for a pass that changed a result or made a wrong one.
 
-    `mismatch` has the result and the numbers, `rewrite` the first change of the pass that shows
-    it, `smallest` a small graph on which the pass still fails, `path` the test that was written.
+    Attributes
+    ----------
+    mismatch
+        The wrong result and its numbers.
+    rewrite
+        The first change of the pass that shows it, as text.
+    smallest
+        The smallest graph found on which the pass still fails, or None.
+    path
+        The path of the test that was written, or None.
     """
 
     def __init__(
