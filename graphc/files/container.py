@@ -90,7 +90,7 @@ def unpack(data: bytes) -> tuple[dict[str, str], dict[str, Array]]:
     tensors = {}
     for name, array in _arrays(data, start, entries, DTYPES):
         if array.dtype == np.bool_ and array.view(np.uint8).max(initial=0) > 1:
-            raise ValueError(f"{name!r} holds bytes that are neither true nor false")
+            raise ValueError(f"{name!r} has booleans other than 0 and 1")
         tensors[name] = array
     _check_digest(data, metadata.pop("sha256"), start)
     return metadata, tensors

@@ -172,7 +172,9 @@ class FolderLock:
         try:
             return try_lock(file)
         except OSError as error:
-            LOG.warning("%s cannot be kept to one run: %s", shown(self.folder), reason(error))
+            LOG.warning(
+                "%s cannot be locked against other runs: %s", shown(self.folder), reason(error)
+            )
             return True
 
     def _busy(self, file: BinaryIO) -> GraphError:
@@ -181,7 +183,7 @@ class FolderLock:
         return GraphError(
             f"{shown(self.folder)} is in use by "
             f"{owner if owner and owner.isprintable() else 'another process'}",
-            hint="wait until that run has ended, or end it, or take another folder",
+            hint="wait for that run, stop it, or use another folder",
         )
 
 

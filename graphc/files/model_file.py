@@ -58,8 +58,8 @@ _OTHERS = {
     ".pt": _TORCH,
     ".pth": _TORCH,
     ".safetensors": "weights are read by gc.load_torch_state(ex, path)",
-    ".h5": "models of Keras come over as ONNX: gc.onnx.load(path)",
-    ".keras": "models of Keras come over as ONNX: gc.onnx.load(path)",
+    ".h5": "convert models of Keras to ONNX, then gc.onnx.load(path)",
+    ".keras": "convert models of Keras to ONNX, then gc.onnx.load(path)",
 }
 """Hints for files of other tools, by their suffixes."""
 

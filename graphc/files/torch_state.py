@@ -272,7 +272,7 @@ def _misfit(
                 parts.append(f"{what} {', '.join(listed[:_SHOWN])}{more}")
     return StateError(
         f"{where} does not fit net {net!r}: {'; '.join(parts)}",
-        hint="names={module: layer} says what belongs together"
+        hint="assign modules to layers: names={module: layer}"
         + ("; strict=False takes what fits" if strict and not misfits else "")
         + "; nothing was changed",
     )

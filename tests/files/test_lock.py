@@ -28,7 +28,7 @@ def test_the_second_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
         FolderLock(tmp_path, "other").take()
     words = f"{tmp_path} is in use by process {os.getpid()} on {platform.node()} since 20"
     assert words in str(caught.value)
-    assert "hint: wait until that run has ended" in str(caught.value)
+    assert "hint: wait for that run" in str(caught.value)
     assert caught.value.loc is not None
     assert caught.value.loc.file == __file__
 
@@ -114,7 +114,7 @@ def test_where_there_are_no_locks_a_run_is_warned(tmp_path: Path, monkeypatch, c
 
     monkeypatch.setattr(disk, "try_lock", missing)
     with FolderLock(tmp_path, "run"):
-        assert "cannot be kept to one run" in caplog.text
+        assert "cannot be locked against other runs" in caplog.text
 
 
 TAKE = """

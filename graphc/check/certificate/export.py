@@ -243,7 +243,7 @@ def _images(kernel: Gemm) -> Pair:
 def _reach(kernel: Kernel, at: object) -> Pair:
     """Return the number of elements from the first of a buffer to the last that is fetched."""
     assert isinstance(kernel, Loop), "a product fetches nothing"
-    assert isinstance(at, AccessMap), "the value of a fetch is where"
+    assert isinstance(at, AccessMap), "a fetch has an access map"
     inner, per_row = 1, 0
     outer = [size // prod(kernel.places) for size in pair(kernel.rows)]
     first = pair(at.axes[0].size) if at.given else tuple(outer)

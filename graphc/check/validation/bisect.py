@@ -333,5 +333,5 @@ class Values:
             gap = np.abs(found[name].astype(np.float64) - value.astype(np.float64))
             worst = float(np.max(gap, initial=0.0))
             if not worst <= self.tolerance * max(largest(value), 1e-300):
-                return f"{name} is off by {worst:.3g}, of at most {largest(value):.3g}"
+                return f"{name} differs by {worst:.3g}; its largest number is {largest(value):.3g}"
         return None

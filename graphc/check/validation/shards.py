@@ -170,7 +170,9 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
     plain = results_of(old, whole)
     moved = rounding_bounds(old, draw.rows, source_arrays(old, draw), plain)
     bounds = {k: moved.get(k, 0.0) + 64 * EPS * largest(v) for k, v in expected.items()}
-    return first_mismatch(expected, found, bounds, draw.rows, "parts of a batch make it up")
+    return first_mismatch(
+        expected, found, bounds, draw.rows, "the shards of a batch must add up to it"
+    )
 
 
 def _normalised(graph: Graph) -> set[str]:
@@ -276,7 +278,7 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
         if old[value].type.is_float:
             total(f"update {name}", value, ROWS)
     bounds = {name: 64 * EPS * (size + largest(expected[name])) for name, size in sizes.items()}
-    return first_mismatch(expected, found, bounds, draw.rows, "shards add up what they find")
+    return first_mismatch(expected, found, bounds, draw.rows, "it must be the sum over the shards")
 
 
 def bucket_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
@@ -295,7 +297,7 @@ def bucket_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     end = 0
     for node, op in sorted(sent, key=lambda pair: pair[1].offset):
         if op.offset < end:
-            fault = "lies in another's place"
+            fault = "overlaps another value"
             return Mismatch(f"send {node.name}", draw.rows, fault, node=node.name)
         end = op.offset + align(node.type.nbytes(1))
     return None
@@ -321,10 +323,10 @@ def held_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
             return Mismatch(f"send {name}", draw.rows, "is gone", "all shards send it")
     for node, _ in _sends(new):
         if node.name in kept and node.name not in alive:
-            return Mismatch(f"send {node.name}", draw.rows, "is sent", "nobody awaits it")
+            return Mismatch(f"send {node.name}", draw.rows, "is sent", "no shard awaits it")
     parts = parts_of(draw.rows)
     runs = [values_by_shard(g, parts, arrays_by_shard(g, draw, parts)) for g in (old, new)]
     before, after = (
         {f"send {n}": np.stack([values[n] for values in run]) for n in sends} for run in runs
     )
-    return first_mismatch(before, after, None, draw.rows, "all shards send the same way")
+    return first_mismatch(before, after, None, draw.rows, "all shards must send the same")

@@ -204,7 +204,7 @@ class Judged:
         text = f"ok, {len(self.passes)} runs judged with {rows} rows"
         redrawn = sum(draw.redrawn for draw in self.draws)
         if redrawn:
-            text += f"; numbers were drawn again {redrawn} times, for kinks"
+            text += f"; numbers were redrawn {redrawn} times because of kinks"
         if any(draw.near for draw in self.draws):
             text += ", and some stayed near one"
         return text

@@ -31,7 +31,7 @@ def lives(f: Facts) -> Iterator[Counterexample]:
         i = int(mine[k])
         yield Counterexample(
             LIVES,
-            f"{f.buffer_text(i)} is said to live in epochs {b.first[i]}..{b.last[i]}",
+            f"{f.buffer_text(i)} is reported as live in epochs {b.first[i]}..{b.last[i]}",
             (f"it is used in epochs {first[k]}..{last[k]}",),
         )
 
@@ -75,14 +75,16 @@ def arena(f: Facts) -> Iterator[Counterexample]:
     end = int(np.max(s.offset + size, initial=0))
     if end != t.arena:
         yield Counterexample(
-            SIZES, f"it is said to have {t.arena:,} bytes", (f"slots end at {end:,}",)
+            SIZES, f"it is reported as {t.arena:,} bytes", (f"slots end at {end:,}",)
         )
     when = np.concatenate((s.last + 1, s.first))  # at equal times, ends come first
     change = np.concatenate((-size, size))[np.argsort(when, kind="stable")]
     peak = int(np.max(np.cumsum(change), initial=0))
     if peak != t.peak:
         yield Counterexample(
-            SIZES, f"{t.peak:,} bytes are said to live at once", (f"the slots say {peak:,}",)
+            SIZES,
+            f"the peak is reported as {t.peak:,} bytes",
+            (f"the slots that are live at once have {peak:,}",),
         )
 
 
@@ -114,10 +116,10 @@ def report(c: Certificate) -> Iterator[Counterexample]:
         padding = ALIGNMENT if size and name != "exchange" else 0
         said, found = getattr(m, name), size + padding
         if said != found:
-            yield Counterexample(TOTALS, f"{name} is said to be {said:,} bytes, it is {found:,}")
+            yield Counterexample(TOTALS, f"{name} is reported as {said:,} bytes, it has {found:,}")
     total = sum(int(getattr(m, name)) for name in parts)
     if total != m.total:
-        yield Counterexample(TOTALS, f"the total is said to be {m.total:,} bytes, it is {total:,}")
+        yield Counterexample(TOTALS, f"the total is reported as {m.total:,} bytes, it is {total:,}")
 
 
 def _layout(c: Certificate) -> Iterator[Counterexample]:
@@ -166,8 +168,8 @@ def _exchange(p: ProgramTables, lanes: int, ranks: int) -> int:
 
 # ------------------------------------------------------------------ between shards
 
-EXCHANGE = "what is under way is left alone until it has arrived"
-MEETINGS = "shards come to the sums that they need in one order"
+EXCHANGE = "data that is exchanged is left alone until it has arrived"
+MEETINGS = "shards await their sums in one order"
 EARLIER = "shard"
 """The program of the shards before the last of a rank."""
 
@@ -186,13 +188,13 @@ def exchange(f: Facts) -> Iterator[Counterexample]:
         arrivals = [i for i, values in awaited.items() if np.isin(values, sent).any()]
         if awaited and [awaited.pop(i).tolist() for i in arrivals] != [sent.tolist()]:
             yield Counterexample(
-                EXCHANGE, f"{f.step_text(send)} sends what no step awaits, once and as a whole"
+                EXCHANGE, f"{f.step_text(send)} sends data that no step awaits once and as a whole"
             )
             return
         end = arrivals[0] if arrivals else f.end
         yield from _left_alone(f, send, end, sent)
     for step in awaited:
-        yield Counterexample(EXCHANGE, f"{f.step_text(step)} awaits what no step sends")
+        yield Counterexample(EXCHANGE, f"{f.step_text(step)} awaits data that no step sends")
 
 
 def meetings(c: Certificate) -> Iterator[Counterexample]:
@@ -251,7 +253,9 @@ def _in_one_piece(f: Facts, send: int, sent: Ints) -> Iterator[Counterexample]:
     ends = aligned(high - f.base[0]) + f.base[0]
     good = bool((f.space[sent] == Space.ARENA).all() and (ends[:-1] == low[1:]).all())
     if not good or (f.buffers.item[sent] != f.buffers.item[sent[0]]).any():
-        yield Counterexample(EXCHANGE, f"{f.step_text(send)} sends what is not in one piece")
+        yield Counterexample(
+            EXCHANGE, f"{f.step_text(send)} sends values that are not in one piece"
+        )
 
 
 def _left_alone(f: Facts, send: int, end: int, sent: Ints) -> Iterator[Counterexample]:
@@ -272,5 +276,5 @@ def _left_alone(f: Facts, send: int, end: int, sent: Ints) -> Iterator[Counterex
     alive[sent] = False
     for v in np.flatnonzero(alive & (start <= last)).tolist():
         yield Counterexample(
-            EXCHANGE, f"{f.buffer_text(v)} is needed while {f.step_text(send)} is under way"
+            EXCHANGE, f"{f.buffer_text(v)} is needed while {f.step_text(send)} is not received"
         )

@@ -65,7 +65,7 @@ def aliases(f: Facts) -> Iterator[Counterexample]:
     for i in np.flatnonzero(~fits & (root != own)).tolist():
         yield Counterexample(
             ALIASES,
-            f"{f.buffer_text(i)} is said to show {f.buffer_text(int(root[i]))}",
+            f"{f.buffer_text(i)} is an alias of {f.buffer_text(int(root[i]))}",
             (
                 f"it has {_size(f.elements[i])} elements of {b.item[i]} bytes, "
                 f"that has {_size(f.elements[root[i]])} of {b.item[root[i]]}",
@@ -144,7 +144,7 @@ def partitions(f: Facts) -> Iterator[Counterexample]:
         axis = "rows" if s.reduced[i] == Axis.ROWS else "columns"
         yield Counterexample(
             SPLITTING,
-            f"{f.step_text(i)} sums along {axis}, and threads split its {axis}",
+            f"{f.step_text(i)} sums over {axis}, and threads split its {axis}",
             ("each thread would have the sum of its own part only",),
         )
 

@@ -111,7 +111,7 @@ def test_memory_told_wrongly_is_found(name: str) -> None:
     found = claims.verify().counterexample
     assert found is not None
     assert found.rule == TOTALS
-    assert "exchange is said to be" in str(found)
+    assert "exchange is reported as" in str(found)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "native"])
@@ -122,7 +122,7 @@ def test_a_planner_that_sends_what_others_read_is_found(
     monkeypatch.setattr("passes.data_parallel.BUCKET_BYTES", 64)
     assert plan(backend).verify().ok
     monkeypatch.setattr(Lowering, "_sendable", lambda self, name, node: name)
-    with pytest.raises(AssertionError, match="what is under way is left alone"):
+    with pytest.raises(AssertionError, match="data that is exchanged is left alone"):
         proof = plan(backend).verify()  # unless building proved some of its programs
         assert proof.ok, proof.counterexample
 

@@ -407,7 +407,7 @@ TABLE: tuple[tuple[Plant, str, str, str, tuple[str, ...]], ...] = (
     (factor_overwritten, "native", "step", LIVE, ("'scores'", "'both'")),
     (barrier_missing, "native", "step", THREADS, ("'first'", "no barrier is between them")),
     (wrong_split, "native", "step", THREADS, ("'scores'", "split by columns")),
-    (sum_split, "native", "step", SPLIT, ("sums along rows",)),
+    (sum_split, "native", "step", SPLIT, ("sums over rows",)),
     (split_of_other_rows, "native", "step", THREADS, ("'scores'", "of 3 threads")),
     (run_by_the_first_thread, "native", "step", THREADS, ("the first thread has all of it",)),
     (stored_by_the_first_thread, "native", "grad", THREADS, ("'softmax_loss_1.rows'",)),
