@@ -1,4 +1,4 @@
-"""Passes are judged by what they declare; what fails is told, made small and written down."""
+"""Passes are judged by what they declare; failures are reported, made small and written to a file."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def test_gradients_of_outputs_with_fed_cotangents_are_judged(
             validate_pass(step, graph)
 
 
-def test_a_reference_rule_that_fails_is_told_with_the_pass() -> None:
+def test_a_reference_rule_that_fails_is_reported_with_the_pass() -> None:
     class Broken(Wrong):
         name = "broken"
 
@@ -323,7 +323,7 @@ def test_a_reference_rule_that_fails_is_told_with_the_pass() -> None:
     assert caught.value.__notes__ == ["when pass 'breaks' was validated"]
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValidationError) as caught:
         validate_pass(swapped, three(), folder=tmp_path / "file")
@@ -401,7 +401,7 @@ def test_a_wrong_update_alone_is_written_down(
 @pytest.mark.parametrize(
     "bent", [gc.relu, lambda v: gc.max_pool(gc.reshape(v, (gc.N, 1, 6)), 3)], ids=["relu", "pool"]
 )
-def test_a_derivative_on_a_kink_is_no_mistake(bent: Any) -> None:
+def test_a_derivative_on_a_kink_is_not_a_mistake(bent: Any) -> None:
     """Dropout puts zeros where relu and the larger of two jump: differences say nothing there."""
     net = gc.Net("on_kinks", dtype="float64")
     h = gc.dropout(net.input("x", (gc.N, 6)), keep_prob=0.5)

@@ -66,7 +66,7 @@ def read_under_way(c: Claims) -> None:
     c.program["boundary"] += 1
 
 
-def sent_from_elsewhere(c: Claims) -> None:
+def sent_from_another_place(c: Claims) -> None:
     step = c.steps[c.at("send")]
     step["reads"] = [dict(step["reads"][0]) for _ in step["reads"]]
 
@@ -82,7 +82,7 @@ FAULTS: dict[Callable[[Claims], None], tuple[str, str]] = {
     half_a_bucket_is_awaited: (DEFINED, "before it is written"),
     awaited_in_another_order: (EXCHANGE, "does not leave its results where its operands are"),
     read_under_way: (EXCHANGE, "between step"),
-    sent_from_elsewhere: (EXCHANGE, "does not leave its results where its operands are"),
+    sent_from_another_place: (EXCHANGE, "does not leave its results where its operands are"),
     not_in_one_piece: (EXCHANGE, ""),
 }
 
@@ -105,7 +105,7 @@ def test_a_fault_is_found(
 
 
 @pytest.mark.parametrize("name", ["exchange", "lanes", "ranks", "workspaces"])
-def test_memory_told_wrongly_is_found(name: str) -> None:
+def test_a_wrong_memory_report_is_found(name: str) -> None:
     claims = Claims("numpy")
     claims.data["memory"][name] *= 2
     found = claims.verify().counterexample

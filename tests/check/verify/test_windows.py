@@ -1,4 +1,4 @@
-"""Windows over images, and elements elsewhere, in certificates: faults are found, and threads
+"""Windows over images, and gathered elements, in certificates: faults are found, and threads
 write what the verifier says."""
 
 from __future__ import annotations
