@@ -1,4 +1,4 @@
-"""Passes are judged by what they declare; failures are reported, made small and written to a file."""
+"""Passes are judged by what they declare; failures are reported, made small and saved as tests."""
 
 from __future__ import annotations
 
