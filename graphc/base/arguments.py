@@ -127,10 +127,10 @@ def checked_number(
     what: str,
     given: Any,
     *,
-    above: float | None = None,
-    least: float | None = None,
-    below: float | None = None,
-    most: float | None = None,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
     hint: str = "",
     error: type[GraphError] = GraphError,
 ) -> float:
@@ -139,13 +139,7 @@ def checked_number(
     It must be above `above`, at least `least`, below `below` and at most `most`.
     """
     number = finite(given)
-    if (
-        number is None
-        or (above is not None and number <= above)
-        or (least is not None and number < least)
-        or (below is not None and number >= below)
-        or (most is not None and number > most)
-    ):
+    if number is None or not (above < number < below and least <= number <= most):
         wanted = _range_text(above, least, below, most)
         raise error(f"{what} is {given!r}, it must be {wanted}", hint=hint)
     return number
@@ -159,14 +153,12 @@ def checked_real(what: str, given: Any) -> float:
     return float(number)
 
 
-def _range_text(
-    above: float | None, least: float | None, below: float | None, most: float | None
-) -> str:
+def _range_text(above: float, least: float, below: float, most: float) -> str:
     """Return a range in words: "above 0", "0 or more", "from 0 to below 1"."""
-    end = f"below {below:g}" if below is not None else f"{most:g}" if most is not None else ""
-    if above is not None:
+    end = f"below {below:g}" if below < math.inf else f"{most:g}" if most < math.inf else ""
+    if above > -math.inf:
         return f"above {above:g} and {end}" if end else f"above {above:g}"
-    if least is not None:
+    if least > -math.inf:
         return f"from {least:g} to {end}" if end else f"{least:g} or more"
     return "a finite number"
 
