@@ -28,8 +28,8 @@ from graphc.cli.data import (
 from graphc.cli.model import Classes, Model, classes_of, load_model
 from graphc.compiler.plan import Plan
 from graphc.data import load_data
-from graphc.data.table import Header, Read, read_blocks, reason
-from graphc.files.disk import cannot_write, check_plain, new_file
+from graphc.data.table import Header, Read, read_blocks
+from graphc.files.disk import cannot_write, check_plain, new_file, reason
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import N, TensorType, shape_text
 from graphc.runtime.executor import Executor

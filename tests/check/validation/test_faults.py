@@ -161,7 +161,7 @@ FAULTS = (
           "(to[axis], *rest)", "(axis, *rest)", "verify: "),
     Fault("an image is padded along the axis that it was", images, f"{CHANNELS}:_on_image",
           "tuple(op.pads[axis] for axis in _last_axes(rank))", "op.pads", "verify: "),
-    Fault("channels are last, and weights are not turned", images,
+    Fault("channels are last, and weights are not transposed", images,
           "graphc.ops.conv_layer:_space_first", "(*range(2, weight.type.rank), 1, 0)",
           "(*range(2, weight.type.rank), 0, 1)", "specialize: output"),
     Fault("the bias is left out", images, "graphc.ops.conv_layer:ConvolutionLayer.finished",
