@@ -10,12 +10,11 @@ import numpy as np
 import graphc as gc
 from graphc.base.work import spend_array
 from graphc.ir.build import Value
-from graphc.ir.tensor_type import Shape
 from graphc.onnx.call import Call, Converter, NotSupported, Result
 from graphc.ops.pad import Pads
 from graphc.ops.pool import MaxPoolIndex
 from graphc.ops.pool_layer import AvgPoolLayer, MaxPoolLayer
-from graphc.ops.window import Sizes, reach
+from graphc.ops.window import Sizes, reach, same_pads
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ def _padding(call: Call, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
         return _pairs(tuple(call.attribute("pads") or (0,) * 2 * rank), rank)
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
         raise NotSupported(f"auto_pad={auto!r}")
-    return _same(call.type(0).shape[2:], reach(kernel, dilation), stride, auto == "SAME_LOWER")
+    pads = same_pads(call.op, call.type(0).shape[2:], kernel, stride, dilation)
+    return pads if auto == "SAME_UPPER" else tuple(pair[::-1] for pair in pads)
 
 
 def _pairs(pads: Sizes, rank: int) -> Pads:
@@ -55,16 +55,6 @@ def _pairs(pads: Sizes, rank: int) -> Pads:
     if len(pads) != 2 * rank:
         raise NotSupported(f"pads {pads} for {rank} dimensions")
     return tuple(zip(pads[:rank], pads[rank:], strict=True))
-
-
-def _same(space: Shape, spans: Sizes, stride: Sizes, lower: bool) -> Pads:
-    """Return paddings for ceil(size / stride) windows; an odd one goes last, with `lower` first."""
-    found = []
-    for size, span, step in zip(space, spans, stride, strict=True):
-        if not isinstance(size, int):
-            raise NotSupported("an image whose size depends on the batch")
-        found.append(_halves(max((-(-size // step) - 1) * step + span - size, 0), lower))
-    return tuple(found)
 
 
 def _halves(total: int, lower: bool) -> tuple[int, int]:
@@ -212,7 +202,6 @@ CONVERTERS: dict[str, Converter] = {
     ),
     "Conv": lambda call: convolved(call, call.value(0), call.value(1), call.maybe(2)),
     "ConvTranspose": _conv_transpose,
-    "GlobalAveragePool": lambda call: gc.global_avg_pool(call.value(0)),
     "GlobalLpPool": _global_lp_pool,
     "GlobalMaxPool": lambda call: gc.global_max_pool(call.value(0)),
     "LRN": _lrn,

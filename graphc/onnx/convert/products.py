@@ -6,7 +6,6 @@ Quantized numbers are few-bit integers with a scale: x = (q - zero) * scale.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import count as numbers
 
 import numpy as np
 
@@ -17,22 +16,6 @@ from graphc.onnx.call import Call, Converter, NotSupported, dtype_of
 from graphc.onnx.convert.conv import convolved
 from graphc.ops.linalg import MatMul
 from graphc.ops.shape import as_dtype
-
-
-def _matmul(call: Call) -> Value:
-    a, b = call.value(0), call.value(1)
-    left, right = a.type.rank == 1, b.type.rank == 1
-    if left:
-        a = gc.reshape(a, (1, *a.shape))
-    if right:
-        b = gc.reshape(b, (*b.shape, 1))
-    out = gc.matmul(a, b)
-    shape = out.shape
-    if left:
-        shape = (*shape[:-2], shape[-1])
-    if right:
-        shape = shape[:-1]
-    return out if shape == out.shape else gc.reshape(out, shape)
 
 
 def _gemm(call: Call) -> Value:
@@ -119,13 +102,9 @@ def _names(part: str, most: int, own: int) -> list[str]:
 
 def _single(value: Value, names: list[str]) -> tuple[Value, list[str]]:
     """Return the diagonal over axes of the same name, and the names that remain."""
-    for position in numbers():
-        if position >= len(names):
-            return value, names
-        name = names[position]
-        if names.count(name) == 1:
-            continue
-        second = names.index(name, position + 1)
+    while repeated := [name for name in names if names.count(name) > 1]:
+        position = names.index(repeated[0])
+        second = names.index(repeated[0], position + 1)
         size = value.shape[position]
         if not isinstance(size, int) or value.shape[second] != size:
             raise NotSupported(f"a diagonal of axes {position} and {second} of {value.type}")
@@ -133,8 +112,8 @@ def _single(value: Value, names: list[str]) -> tuple[Value, list[str]]:
         moved = gc.transpose(value, [*order, position, second])
         flat = gc.reshape(moved, (*moved.shape[:-2], size * size))
         value = flat[..., :: size + 1]
-        names = [*(names[i] for i in order), name]
-    raise AssertionError
+        names = [*(names[i] for i in order), repeated[0]]
+    return value, names
 
 
 def _contracted(
@@ -248,7 +227,7 @@ CONVERTERS: dict[str, Converter] = {
     "DequantizeLinear": _dequantize,
     "Einsum": _einsum,
     "Gemm": _gemm,
-    "MatMul": _matmul,
+    "MatMul": lambda call: gc.matmul(*call.values()),
     "MatMulInteger": _matmul_integer,
     "QLinearConv": _qlinear_conv,
     "QLinearMatMul": _qlinear_matmul,

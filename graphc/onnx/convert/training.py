@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log, prod
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from graphc.base.work import spend_array
 from graphc.ir.build import Value
 from graphc.ir.init import FromArray
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Dim, count
+from graphc.ir.tensor_type import Dim
 from graphc.onnx.call import Call, Converter, NotSupported, Operand, Result, Weight, shortest
 from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize, feature_axes
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm
@@ -183,48 +184,19 @@ def _mean_variance(call: Call) -> Value:
 
 def _softmax_cross_entropy(call: Call) -> Result:
     scores = call.value(0)
-    plain = scores.type.rank == 2 and not call.has(2) and "ignore_index" not in call.attributes
-    if plain and not call.asks(1):
-        reduction = call.attribute("reduction", "mean")
-        return gc.softmax_loss(scores, call.value(1), reduction=reduction)
+    if not call.asks(1):
+        return gc.softmax_loss(scores, call.value(1), **_loss(call))
     log_prob = gc.log_softmax(scores, 1)
-    return [_picked(call, log_prob), log_prob]
+    return [gc.nll_loss(log_prob, call.value(1), **_loss(call)), log_prob]
 
 
-def _picked(call: Call, log_prob: Value) -> Value:
-    """Return the reduced loss of the labels, weighted by class, without the ignored labels."""
-    labels, rows = call.value(1), _rows(log_prob)
-    classes = rows.shape[1]
-    assert isinstance(classes, int)
-    each = gc.reshape(labels, rows.shape[:1])
-    ignored = call.attribute("ignore_index")
-    hit = None if ignored is None else gc.not_equal(each, int(ignored))
-    if hit is not None:
-        each = gc.where(hit, each, 0)
-    loss = -gc.pick(rows, each)
-    weight = None
-    if call.has(2):
-        row = gc.reshape(call.value(2), (1, classes))
-        weight = gc.pick(gc.broadcast_to(row, rows.shape), each)
-    if hit is not None:
-        counted = gc.cast(hit, loss.dtype)
-        weight = counted if weight is None else weight * counted
-    reduction = call.attribute("reduction", "mean")
-    weighted = loss if weight is None else loss * weight
-    if reduction == "none":
-        return gc.reshape(weighted, labels.shape)
-    if reduction == "sum":
-        return gc.sum(weighted)
-    return gc.mean(loss) if weight is None else gc.sum(weighted) / gc.sum(weight)
-
-
-def _rows(x: Value) -> Value:
-    """Return (N, C, d1, ..., dk) as (N*d1*...*dk, C)."""
-    if x.type.rank == 2:
-        return x
-    order = (0, *range(2, x.type.rank), 1)
-    moved = gc.transpose(x, order)
-    return gc.reshape(moved, (count(moved.shape[:-1]), x.shape[1]))
+def _loss(call: Call) -> dict[str, Any]:
+    """Return the options of a loss of labels."""
+    return {
+        "class_weight": call.maybe(2),
+        "ignore": call.attribute("ignore_index"),
+        "reduction": call.attribute("reduction", "mean"),
+    }
 
 
 def _groups(call: Call, kinds: int) -> list[tuple[Value, ...]]:
@@ -306,7 +278,9 @@ CONVERTERS: dict[str, Converter] = {
     "LayerNormalization": _layernorm,
     "LpNormalization": _lp_normalization,
     "MeanVarianceNormalization": _mean_variance,
-    "NegativeLogLikelihoodLoss": lambda call: _picked(call, call.value(0)),
+    "NegativeLogLikelihoodLoss": lambda call: gc.nll_loss(
+        call.value(0), call.value(1), **_loss(call)
+    ),
     "RMSNormalization": _rmsnorm,
     "SoftmaxCrossEntropyLoss": _softmax_cross_entropy,
 }

@@ -245,13 +245,20 @@ def _softmax_loss(w: Writer, op: Op, ins: Sequence[str], out: str) -> str | None
     return w.emit("SoftmaxCrossEntropyLoss", ins, out, reduction=reduction)
 
 
+ONE_TO_ONE: dict[type[Op], tuple[str, dict[str, str]]] = {
+    **{op: (op.onnx, {}) for op in OPS.values() if op.onnx},
+    Celu: ("Celu", {"alpha": "alpha"}),
+    Elu: ("Elu", {"alpha": "alpha"}),
+    GlobalAvgPool: ("GlobalAveragePool", {}),
+    LeakyRelu: ("LeakyRelu", {"alpha": "slope"}),
+    Shrink: ("Shrink", {"lambd": "threshold", "bias": "bias"}),
+    ThresholdedRelu: ("ThresholdedRelu", {"alpha": "alpha"}),
+}
+"""The ONNX op that an op is, and its field for each ONNX attribute; import and export read it."""
+
 STANDARD: dict[type[Op], Emit] = {
-    **{op: node(op.onnx) for op in OPS.values() if op.onnx},
+    **{op: node(name, **fields) for op, (name, fields) in ONE_TO_ONE.items()},
     **dict.fromkeys((And, Or, Xor, Not), _logic),
-    Elu: node("Elu", alpha="alpha"),
-    ThresholdedRelu: node("ThresholdedRelu", alpha="alpha"),
-    LeakyRelu: node("LeakyRelu", alpha="slope"),
-    Shrink: node("Shrink", lambd="threshold", bias="bias"),
     Softmax: node("Softmax", axis="axis"),
     LogSoftmax: node("LogSoftmax", axis="axis"),
     Concat: node("Concat", axis="axis"),
@@ -305,7 +312,6 @@ STANDARD: dict[type[Op], Emit] = {
         w, op, ins, out, "MaxPool", dilations=list(op.dilation)
     ),
     AvgPoolLayer: _avg_pool,
-    GlobalAvgPool: node("GlobalAveragePool"),
     GroupNorm: _groupnorm,
     Pad: _pad,
 }
