@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -28,7 +29,6 @@ from graphc.onnx.call import (
     plain_array,
     several,
 )
-from graphc.onnx.convert.axes import axes_of
 from graphc.runtime.reference import evaluate
 from passes.specialize import Specialize
 
@@ -42,11 +42,14 @@ def expanded(graph: Graph, train: bool) -> Graph:
 
 def _gather(call: Call) -> Array:
     found = np.take(call.array(0), call.array(1), axis=call.attribute("axis", 0))
-    if isinstance(found, np.ndarray):
-        return plain_array(found)
-    single = np.empty((), object)  # np.take returned a bare object, not an array
-    single[()] = found
-    return plain_array(single)
+    # Of one object np.take returns the object itself, not an array.
+    return plain_array(found if isinstance(found, np.ndarray) else _single(found))
+
+
+def _single(dim: Any) -> Array:
+    array = np.empty((), object)
+    array[()] = dim
+    return array
 
 
 def _slice(call: Call) -> Array:
@@ -110,10 +113,7 @@ def _where(call: Call) -> Array:
 
 
 def _reduce_prod(call: Call) -> Array:
-    array = np.empty((), object)
-    array[()] = 1
-    for item in call.array(0).reshape(-1):
-        array[()] = _product(array[()], item)
+    array = _single(reduce(_product, call.array(0).flat, 1))
     return array.reshape(1) if call.attribute("keepdims", 1) else array
 
 
@@ -121,11 +121,7 @@ SYMBOLIC: dict[str, Callable[[Call], Array]] = {
     "Gather": _gather,
     "Slice": _slice,
     "Concat": _concat,
-    "Unsqueeze": lambda call: np.expand_dims(call.array(0), axes_of(call) or ()),
-    "Squeeze": lambda call: np.squeeze(call.array(0), axes_of(call)),
-    "Identity": lambda call: call.array(0),
     "Cast": lambda call: call.array(0),
-    "Reshape": lambda call: call.array(0).reshape(call.ints(1)),
     "Mul": _elementwise(_product),
     "Div": _elementwise(_quotient),
     "Add": _elementwise(_sum),
@@ -157,7 +153,7 @@ def folded(call: Call, converter: Converter) -> Result:
 def _most(call: Call) -> int:
     """Return the largest number of items that an op on shapes can produce or read."""
     arrays = [operand for operand in call.operands if isinstance(operand, np.ndarray)]
-    if call.op in ("Concat", "Reshape", "Slice"):
+    if call.op in ("Concat", "Slice"):
         return sum(array.size for array in arrays)
     if call.op == "Gather":
         return prod(array.size for array in arrays)

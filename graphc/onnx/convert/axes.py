@@ -75,7 +75,7 @@ def _concat(call: Call) -> Value:
     return gc.concat(values, axis)
 
 
-def axes_of(call: Call) -> tuple[int, ...] | None:
+def _axes_of(call: Call) -> tuple[int, ...] | None:
     """Return the axes of a node: an operand, in earlier opsets an attribute, or None."""
     if call.has(1):
         return call.ints(1)
@@ -86,7 +86,7 @@ def axes_of(call: Call) -> tuple[int, ...] | None:
 def _squeeze(call: Call) -> Operand:
     x = call.operand(0)
     shape = type_of(x).shape
-    axes = axes_of(call)
+    axes = _axes_of(call)
     if axes is None:
         dropped = {i for i, dim in enumerate(shape) if dim == 1}
     else:
@@ -98,7 +98,7 @@ def _squeeze(call: Call) -> Operand:
 
 def _unsqueeze(call: Call) -> Operand:
     x = call.operand(0)
-    shape, axes = type_of(x).shape, axes_of(call) or ()
+    shape, axes = type_of(x).shape, _axes_of(call) or ()
     rank = len(shape) + len(axes)
     new = {axis % rank for axis in axes}
     if len(new) != len(axes):
