@@ -23,7 +23,8 @@ from graphc.view.render.difference import (
     pass_text,
 )
 from graphc.view.render.page import Step, View
-from graphc.view.render.sheet import Arrow, Box, Look, Sheet, sheet_svg
+from graphc.view.render.renderer import svg_of
+from graphc.view.render.sheet import Arrow, Box, Look, Sheet
 from graphc.view.render.style import Line, Run, muted, sentence, short
 
 MOST_OPS = 6
@@ -50,13 +51,13 @@ def _steps(plan: Plan, times: bool, dot: str | Path | None) -> Iterator[Step]:
         words = list(changed_totals(known, after))
         title = f"{number} {record.name}"
         took = f", {record.seconds * 1e3:.1f} ms" if times else ""
-        svg = sheet_svg(pass_sheet(title, made, words), dot=dot)
+        svg = svg_of(pass_sheet(title, made, words), dot)
         yield Step(title, svg, f"{title}{took}: {pass_text(made, words)}")
         before, known = record.graph, after
     program = plan.programs.get(name)
     if program is not None:
         title = f"{len(plan.graphs[name]) + 1} kernels"
-        svg = sheet_svg(kernels_sheet(program), dot=dot)
+        svg = svg_of(kernels_sheet(program), dot)
         yield Step(title, svg, f"{title}: {', '.join(kernel_words(program))}")
 
 

@@ -17,8 +17,8 @@ from graphc.ir.difference import Difference, difference
 from graphc.ir.op import Source
 from graphc.view.render.difference import MOST_BOXES, difference_sheet, render_difference
 from graphc.view.render.passes_view import kernels_sheet, pass_view
-from graphc.view.render.renderer import LayoutTooSlow
-from graphc.view.render.sheet import Box, Sheet, sheet_dot, sheet_svg
+from graphc.view.render.renderer import LayoutTooSlow, svg_of
+from graphc.view.render.sheet import Box, Sheet
 from graphc.view.render.style import shown
 from tests.told import told
 from tests.view.render.graphs import compiled, deep, digits, hostile
@@ -59,11 +59,11 @@ def test_what_fusing_changes_is_marked_in_words_and_lines() -> None:
     assert text(boxes["d_relu_1"])[0] == "mul d_relu_1"
     looks = {box.look for box in sheet.boxes}
     assert looks == {"removed", "changed", "equal"}
-    assert sheet.words() == (
+    assert sheet.words == (
         "2 removed, 2 changed",
         "- removed (dashed)   + added (thick)   ~ changed (double)",
     )
-    dot = sheet_dot(sheet)
+    dot = sheet.dot()
     (removed,) = (line for line in dot.splitlines() if "affine_1</font>" in line and "<s>" in line)
     assert "dashed" in removed and 'class="op removed"' in removed
     (changed,) = (line for line in dot.splitlines() if "relu_1</font>" in line and "~" in line)
@@ -119,12 +119,12 @@ def test_many_nodes_are_folded_by_equal_change() -> None:
     assert "~ relu_grad matmul_relu_grad x 199" in heads
     folded = next(box for box in sheet.boxes if text(box)[0] == "- affine x 200")
     assert text(folded)[2] == "affine_1 ... affine_200" and folded.node == ""
-    assert any(word.startswith("not drawn: ") for word in sheet.words())
+    assert any(word.startswith("not drawn: ") for word in sheet.words)
 
 
 def test_the_svg_names_nodes_and_themes_colours() -> None:
     made = of_pass(digits(normed=False), "fuse_affine_relu")
-    root = ElementTree.fromstring(sheet_svg(difference_sheet("fuse", made)))
+    root = ElementTree.fromstring(svg_of(difference_sheet("fuse", made)))
     groups = {g.get("data-node"): g for g in root.iter(f"{SVG}g") if g.get("data-node")}
     assert set(groups) == {box.node for box in difference_sheet("fuse", made).boxes}
     assert "op" in groups["affine_1"].get("class", "").split()
@@ -138,7 +138,7 @@ def test_the_svg_names_nodes_and_themes_colours() -> None:
 def test_hostile_names_are_only_text() -> None:
     declared, graph = compiled(hostile())
     made = difference(declared, graph)
-    root = ElementTree.fromstring(sheet_svg(difference_sheet(declared.name, made)))
+    root = ElementTree.fromstring(svg_of(difference_sheet(declared.name, made)))
     assert not [e for e in root.iter() if e.tag.endswith(("script", "}a", "foreignObject"))]
     names = {g.get("data-node") for g in root.iter(f"{SVG}g")}
     assert {shown(n.name) for n in declared if n.op.name == "relu"} <= names
@@ -200,7 +200,6 @@ def test_files_are_the_same_bytes_again(suffix: str, tmp_path: Path) -> None:
 def test_the_page_without_a_renderer_has_the_difference_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphc.view.render.difference.find_renderer", lambda dot=None: None)
     monkeypatch.setattr("graphc.view.render.renderer.find_renderer", lambda dot=None: None)
     made = of_pass(digits(normed=False), "fuse_affine_relu")
     page = render_difference(made, tmp_path / "a.html", name="fuse").read_text()
@@ -239,7 +238,7 @@ def test_what_is_too_tangled_is_drawn_in_a_simpler_form(monkeypatch: pytest.Monk
             raise LayoutTooSlow("dot took longer")
         return b'<svg xmlns="http://www.w3.org/2000/svg"/>'
 
-    monkeypatch.setattr("graphc.view.render.sheet.run", slow)
+    monkeypatch.setattr("graphc.view.render.renderer.run", slow)
     made = of_pass(deep(5), "fuse_affine_relu")
-    sheet_svg(difference_sheet("fuse", made))
+    svg_of(difference_sheet("fuse", made))
     assert "x 5" not in sources[0] and "x 5" in sources[1]

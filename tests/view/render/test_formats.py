@@ -13,11 +13,11 @@ import pytest
 
 import graphc as gc
 from graphc.base.errors import GraphError, RendererMissing
-from graphc.view.render import notebook_bundle, render_graph, render_plan, renderer
+from graphc.view.render import notebook_bundle, render_plan, renderer
 from graphc.view.render.draw import picture
 from tests.extras import needs_renderer
 from tests.told import told
-from tests.view.render.graphs import digits
+from tests.view.render.graphs import digits, render_graph
 
 INSTALL = """\
   hint: install one of these:
@@ -114,7 +114,9 @@ def test_without_a_renderer_a_notebook_shows_text(bare: Path) -> None:
 def test_nothing_is_drawn_before_the_renderer_is_known(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphc.view.render.picture", lambda *args: pytest.fail("work was done"))
+    monkeypatch.setattr(
+        "graphc.view.render.layer_drawing.picture", lambda *args: pytest.fail("work was done")
+    )
     with pytest.raises(RendererMissing):
         render_graph(digits().graph(), bare / "net.svg")
 
@@ -200,7 +202,7 @@ def test_a_graph_too_tangled_to_lay_out_shows_its_ends(
             raise renderer.LayoutTooSlow("too slow")
         return real(own, source, "svg")
 
-    monkeypatch.setattr("graphc.view.render.run", slow_once)
+    monkeypatch.setattr("graphc.view.render.renderer.run", slow_once)
     text = render_graph(net.graph(), tmp_path / "net.svg", fold=False).read_text()
     assert calls == [whole, 41]
     assert "not drawn one by one: 21 of 61 layers, in the middle" in text

@@ -14,11 +14,11 @@ import pytest
 
 import graphc as gc
 from graphc.compiler.plan import Plan
-from graphc.view.render import html_text, plan_graph
+from graphc.view.render import plan_graph
 from graphc.view.render.renderer import slim
 from graphc.view.render.style import shown
 from tests.extras import needs_renderer
-from tests.view.render.graphs import HOSTILE, deep, digits, hostile, residual
+from tests.view.render.graphs import HOSTILE, deep, digits, hostile, html_text, residual
 
 NAME, OP, TYPE, LINE, ROWS, DERIVED, OPERANDS, READERS, CARD = range(9)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.view.render import html_text, plan_graph
+from graphc.view.render import plan_graph
 from tests.extras import needs
-from tests.view.render.graphs import deep, digits, hostile, residual
+from tests.view.render.graphs import deep, digits, hostile, html_text, residual
 
 sync_api = needs("playwright.sync_api")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -12,11 +12,18 @@ from xml.etree import ElementTree
 import pytest
 
 import graphc as gc
-from graphc.view.render import html_text, render_graph, svg_text
 from graphc.view.render.dot import dot_text
 from graphc.view.render.draw import picture
 from graphc.view.render.style import DARK, LIGHT, short, shown
-from tests.view.render.graphs import HOSTILE, compiled, digits, hostile
+from tests.view.render.graphs import (
+    HOSTILE,
+    compiled,
+    digits,
+    hostile,
+    html_text,
+    render_graph,
+    svg_text,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -151,7 +158,7 @@ def test_hostile_names_stay_text_in_the_page(
     dot: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if dot is not None:
-        monkeypatch.setattr("graphc.view.render.find_renderer", lambda dot=None: None)
+        monkeypatch.setattr("graphc.view.render.renderer.find_renderer", lambda dot=None: None)
     graph, backward = compiled(hostile())
     page = _Page()
     page.feed(html_text(graph, backward=backward))
