@@ -37,7 +37,6 @@ class Part:
     """A buffer: its place, and the time during which it is the newest value of its bytes."""
 
     name: str
-    node: str
     role: Role
     nbytes: int
     formula: str
@@ -167,14 +166,22 @@ def _slots(program: Program) -> Iterator[Slot]:
         ends = [*begins[1:], buffers[-1].last + 1.0]
         parts = []
         for buffer, begin, end in zip(buffers, begins, ends, strict=True):
-            name = buffer.name
-            role: Role = known.get(name, "sent")
-            node = program.graph.nodes.get(name)
-            loc = node.loc if node is not None else None
-            size = buffer.type.nbytes(program.capacity)
-            life = buffer.first, buffer.last, begin, max(begin, end)
-            text = buffer.type.bytes_text()
-            parts.append(Part(buffer.name, name, role, size, text, offset, height, *life, loc))
+            node = program.graph.nodes.get(buffer.name)
+            parts.append(
+                Part(
+                    buffer.name,
+                    known.get(buffer.name, "sent"),
+                    buffer.type.nbytes(program.capacity),
+                    buffer.type.bytes_text(),
+                    offset,
+                    height,
+                    buffer.first,
+                    buffer.last,
+                    begin,
+                    max(begin, end),
+                    node.loc if node is not None else None,
+                )
+            )
         last = max(part.last for part in parts)
         slots.append(Slot(offset, height, parts[0].first, last, tuple(parts)))
     return iter(sorted(slots, key=lambda s: (s.first, s.offset, s.last)))

@@ -193,14 +193,14 @@ class _Drawing:
                     yield rect(left, bottom - size, right - left, size, "", "muted")
         for part, box in self.single:
             drawn = [_filled(box, part.role), *_label(box, part)]
-            yield about(part.node, part.role, self._title(part), drawn)
+            yield about(part.name, part.role, self._title(part), drawn)
         for parts, box in self.together:
             yield self._cluster(parts, box)
 
     def _cluster(self, parts: Sequence[Part], box: Box) -> str:
         if len(parts) == 1:
             drawn = [_filled(box, parts[0].role)]
-            return about(parts[0].node, parts[0].role, self._title(parts[0]), drawn)
+            return about(parts[0].name, parts[0].role, self._title(parts[0]), drawn)
         more = f"\nand {len(parts) - NAMES:,} more" if len(parts) > NAMES else ""
         lines = [f"{p.name}: {p.nbytes:,} bytes, epoch {p.life}" for p in parts]
         head = f"{len(parts):,} buffers thinner than a pixel: {ROLES[parts[0].role]}"
@@ -247,7 +247,7 @@ class _Drawing:
         y = top + 8
         for part in arena.at_peak[:MOST_ROWS]:
             y += ROW
-            yield about(part.node, part.role, self._title(part), self._row(part, y))
+            yield about(part.name, part.role, self._title(part), self._row(part, y))
         rest = arena.at_peak[MOST_ROWS:]
         if rest:
             text = f"{sum(p.nbytes for p in rest):>12,}  {len(rest)} more, none larger"

@@ -187,6 +187,10 @@ def paint(attribute: str, colour: str) -> tuple[str, str]:
     return f'{attribute}="{LIGHT[colour]}"', f"{kind}-{colour}"
 
 
+def _numbers(**values: float) -> str:
+    return " ".join(f'{key}="{number(value)}"' for key, value in values.items())
+
+
 def rect(
     x: float, y: float, width: float, height: float, fill: str, line: str = "", more: str = "",
     mark: str = "",
@@ -198,18 +202,15 @@ def rect(
     fills, filled = paint("fill", fill) if fill else ('fill="none"', "")
     strokes, lined = paint("stroke", line) if line else ("", "")
     names = " ".join(filter(None, (mark, filled, lined)))
-    places = zip(("x", "y", "width", "height"), map(number, (x, y, width, height)), strict=True)
-    place = " ".join(f'{key}="{value}"' for key, value in places)
     classes = f'class="{names}"' if names else ""
+    place = _numbers(x=x, y=y, width=width, height=height)
     return f"<rect {' '.join(filter(None, (classes, place, fills, strokes, more)))}/>"
 
 
-def line(x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "") -> str:
+def line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
     """Return a straight line."""
     strokes, name = paint("stroke", colour)
-    ends = zip(("x1", "y1", "x2", "y2"), map(number, (x1, y1, x2, y2)), strict=True)
-    place = " ".join(f'{key}="{value}"' for key, value in ends)
-    return f'<line class="{name}" {place} {strokes}{" " * bool(more)}{more}/>'
+    return f'<line class="{name}" {_numbers(x1=x1, y1=y1, x2=x2, y2=y2)} {strokes}/>'
 
 
 def words(
@@ -218,12 +219,9 @@ def words(
 ) -> str:  # fmt: skip
     """Return one line of text with its base line at `y`."""
     fills, name = paint("fill", colour)
-    where = f'x="{number(x)}" y="{number(y)}"' + (
-        f' text-anchor="{anchor}"' if anchor != "start" else ""
-    )
-    weight = ' font-weight="bold"' if bold else ""
-    font = f'font-size="{number(size)}"'
-    return f'<text class="{name}" {where} {font}{weight} {fills}>{escape(text)}</text>'
+    where = _numbers(x=x, y=y) + (f' text-anchor="{anchor}"' if anchor != "start" else "")
+    font = f'font-size="{number(size)}"' + (' font-weight="bold"' if bold else "")
+    return f'<text class="{name}" {where} {font} {fills}>{escape(text)}</text>'
 
 
 def about(node: str, role: str, title: str, drawn: Iterable[str]) -> str:
