@@ -173,12 +173,18 @@ def sliced(call: Call, x: Value, cuts: Sequence[slice]) -> Value:
     return x[tuple(cuts)]
 
 
-def _split(call: Call) -> list[Value]:
+def split_axis(call: Call) -> tuple[Value, int, int]:
+    """Return the operand to split, the axis, and the size of that."""
     x = call.value(0)
     axis = call.attribute("axis", 0) % x.type.rank
     dim = x.shape[axis]
     if not isinstance(dim, int):
         raise NotSupported("the batch dimension is split")
+    return x, axis, dim
+
+
+def _split(call: Call) -> list[Value]:
+    x, axis, dim = split_axis(call)
     sizes = call.ints(1) if call.has(1) else call.attribute("split")
     if sizes is None:
         parts = call.attribute("num_outputs", len(call.outputs))

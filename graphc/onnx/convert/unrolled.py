@@ -18,7 +18,7 @@ from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim
 from graphc.onnx.call import Call, Converter, NotSupported, Operand, Parts, Result, type_of
-from graphc.onnx.convert.axes import reshaped, split_at
+from graphc.onnx.convert.axes import reshaped, split_at, split_axis
 
 
 def _if(call: Call) -> Result:
@@ -258,11 +258,7 @@ def _construct(call: Call) -> Parts:
 
 def _split(call: Call) -> Parts:
     """Split along an axis into single entries, parts of one size, or parts of given sizes."""
-    x = call.value(0)
-    axis = call.attribute("axis", 0) % x.type.rank
-    dim = x.shape[axis]
-    if not isinstance(dim, int):
-        raise NotSupported("the batch dimension is split")
+    x, axis, dim = split_axis(call)
     single = not call.has(1)
     spend_nodes(dim if single or call.array(1).ndim else dim // max(int(call.array(1)), 1))
     sizes = (1,) * dim if single else _sizes(call.array(1), dim)
