@@ -196,20 +196,45 @@ def load(
     external_data: bool = False,
     work: float | None = None,
 ) -> Net:
-    """Return a net from the model: a path, or an `onnx.ModelProto`.
+    """Read an ONNX model as a net.
 
     Initializers of floats become parameters under their names, with their numbers as initial
     values.  BatchNormalization and Dropout become layers, which act differently in inference and in
-    training.  Values that the model computes from shapes alone are computed now.
+    training.  Values that the model computes from shapes alone are computed now.  The first
+    dimension of an input becomes `gc.N` if it has no fixed size.
 
-    The first dimension of inputs stays open if it has a name or none: it is `gc.N`.  `dims` gives
-    sizes to dimensions by their names: `{"sequence": 128}`; `{"batch": gc.N}` says which one is the
-    batch.  `inputs` fixes the arrays of inputs on which shapes depend.  Tensor data in other files
-    are read only with `external_data=True`, and only from the model's own folder.  `work`
-    multiplies the work that a file may take (see docs/files.md).
+    Parameters
+    ----------
+    source
+        A path, or an `onnx.ModelProto`.
+    dims
+        Sizes for other dimensions, by name: `{"sequence": 128}`; `{"batch": gc.N}` says which
+        dimension is the batch.
+    inputs
+        Arrays for inputs whose numbers determine shapes, by name.
+    external_data
+        Whether to read tensor data in other files, from the model's own folder only.
+    work
+        A factor for the work that a file may take (see docs/files.md); by default 1.
 
-    Raise ModelFileError for a file that is not a model or does not fit its own description,
-    GraphError, naming the node, if graphc cannot express it.
+    Returns
+    -------
+    Net
+        The net, with the model's inputs and outputs under their names.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not a model, or does not fit its own description.
+    GraphError
+        If graphc cannot express the model; the error names the node.
+
+    Examples
+    --------
+    >>> net = gc.Net("small")
+    >>> y = net.output("y", gc.relu(gc.affine(net.input("x", (gc.N, 4)), 8), name="hidden"))
+    >>> gc.onnx.load(gc.onnx.to_proto(net))["hidden"]
+    <hidden: float32[N, 8]>
     """
     model, file = read_model(source, external_data)
     dims, inputs = _mapping("dims", dims), _mapping("inputs", inputs)

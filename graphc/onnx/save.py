@@ -40,16 +40,40 @@ def save(
 ) -> Path:
     """Write an ONNX model, all or nothing; the same net and weights give the same bytes.
 
-    An executor is written with its weights, a net or plan with its initial ones.  The model has all
-    outputs, losses among them, the inputs that they need, and the batch as the dimension `N`;
-    `losses=False` omits the losses, and so the inputs that only they need.  The model is for
-    inference; with `train` it is the forward part of a training step: batch statistics, whose next
-    running values become additional outputs, and dropout.  An op that ONNX does not have becomes a
-    function of the domain `graphc`, whose body consists of ONNX's ops; `load` makes the same layer
-    from it.
+    The model has all outputs, losses among them, the inputs that they need, and the batch as the
+    dimension `N`.  An op that ONNX does not have becomes a function of the domain `graphc`, whose
+    body consists of ONNX's ops; `load` makes the same layer from it.
 
-    Raise GraphError for an op of your own, or a gradient inside the net, ModelFileError when the
-    file cannot be written.
+    Parameters
+    ----------
+    thing
+        An executor, written with its weights, or a net or plan, with its initial ones.
+    path
+        The file to write.
+    train
+        Whether to write the forward part of a training step: batch statistics, whose next running
+        values become additional outputs, and dropout.  By default the model is for inference.
+    losses
+        Whether to write the losses, and the inputs that only they need.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    GraphError
+        If the net has an op of your own, a gradient, or no output.
+    ModelFileError
+        If the file cannot be written, or would be larger than 2 GB.
+
+    Examples
+    --------
+    >>> net = gc.Net("small")
+    >>> y = net.output("y", gc.relu(gc.affine(net.input("x", (gc.N, 4)), 8)))
+    >>> gc.onnx.save(net, "small.onnx").name
+    'small.onnx'
     """
     path = path_of("save", path, SAVE)
     model = to_proto(thing, train=train, losses=losses)
@@ -62,7 +86,25 @@ def save(
 def to_proto(
     thing: Net | Plan | Executor, *, train: bool = False, losses: bool = True
 ) -> ModelProto:
-    """Return the model that `save` writes, as an `onnx.ModelProto`."""
+    """Return the model that `save` writes.
+
+    Parameters
+    ----------
+    thing, train, losses
+        As for `save`, whose errors it raises.
+
+    Returns
+    -------
+    ModelProto
+        The model, which `onnx.checker` has accepted.
+
+    Examples
+    --------
+    >>> net = gc.Net("small")
+    >>> y = net.output("y", gc.relu(gc.affine(net.input("x", (gc.N, 4)), 8)))
+    >>> [node.op_type for node in gc.onnx.to_proto(net).graph.node]
+    ['Gemm', 'Relu', 'Identity']
+    """
     if isinstance(thing, Executor):
         graph, state = thing.plan.declared, dict(thing.state)
         state = initial_state(graph, thing.state.seed) | state

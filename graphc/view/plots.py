@@ -92,8 +92,28 @@ def save_figure(figure: Any, path: Path) -> Path:
 def learning_curve(history: History, path: str | Path) -> Path:
     """Draw the losses in one panel and, if there are any, the metrics in another below.
 
-    The suffix names the format.  Raise GraphError without matplotlib, or for a file that cannot be
-    drawn to.
+    Parameters
+    ----------
+    history
+        What `gc.fit` returned; `history.plot(path)` does the same.
+    path
+        The file to write; its suffix names the format, and is .png by default.
+
+    Returns
+    -------
+    Path
+        The file; a notebook shows its picture.
+
+    Raises
+    ------
+    GraphError
+        Without matplotlib, or if the file cannot be drawn to.
+
+    Examples
+    --------
+    >>> history = gc.History(loss=[1.5, 0.9], val_loss=[1.6, 1.1])
+    >>> gc.plots.learning_curve(history, "curve.svg").name
+    'curve.svg'
     """
     losses: dict[str, Sequence[float]] = {"training": history.loss}
     if history.val_loss:
@@ -134,10 +154,24 @@ def _curves(axis: Any, label: str, curves: Mapping[str, Sequence[float]]) -> Non
 
 
 def memory_curve(curve: Curve, path: str | Path) -> Path:
-    """Draw the bytes of each point over the FLOPs that it adds to a training step.
+    """Draw the memory of a training step over the FLOPs that recomputing values adds to it.
 
-    The suffix names the format.  Raise GraphError without matplotlib, or for a file that cannot be
-    drawn to.
+    Parameters
+    ----------
+    curve
+        What `plan.memory.curve()` returns; `curve.plot(path)` does the same.
+    path
+        The file to write; its suffix names the format, and is .png by default.
+
+    Returns
+    -------
+    Path
+        The file; a notebook shows its picture.
+
+    Raises
+    ------
+    GraphError
+        Without matplotlib, or if the file cannot be drawn to.
     """
     figure = new_figure("a memory curve", 6.0, 3.6)
     axis = figure.subplots()
@@ -157,8 +191,28 @@ def confusion_counts(
 ) -> NDArray[np.int64]:
     """Return how many rows of each true class (first axis) were predicted as each (second axis).
 
-    `truth` and `predicted` (N,) are class numbers from 0; `classes` is their count, by default one
-    more than the largest.  Raise GraphError for anything else.
+    Parameters
+    ----------
+    truth, predicted
+        Class numbers from 0, of the shape (N,).
+    classes
+        The number of classes; by default one more than the largest number.
+
+    Returns
+    -------
+    ndarray
+        Counts (int64) of the shape (classes, classes).
+
+    Raises
+    ------
+    GraphError
+        If these are not class numbers below `classes`, or not equally many.
+
+    Examples
+    --------
+    >>> gc.plots.confusion_counts([0, 1, 1], [0, 1, 0])
+    array([[1, 0],
+           [1, 1]])
     """
     a, b = _labels("truth", truth), _labels("predicted", predicted)
     if a.size != b.size:
@@ -186,9 +240,33 @@ def confusion_matrix(
 ) -> Path:
     """Draw how many rows of each true class (down) were predicted as each class (across).
 
-    Colours are shares of the true class.  `truth`, `predicted` (N,) and `classes` are as for
-    `confusion_counts`; `names` are those of all classes.  Raise GraphError for other arrays,
-    without matplotlib, or for a file that cannot be drawn to.
+    The colour of a cell is its share of the true class.
+
+    Parameters
+    ----------
+    truth, predicted
+        Class numbers from 0, of the shape (N,).
+    path
+        The file to write; its suffix names the format, and is .png by default.
+    names
+        The names of all classes, in order; by default their numbers.
+    classes
+        The number of classes; by default that of `names`, or one more than the largest number.
+
+    Returns
+    -------
+    Path
+        The file; a notebook shows its picture.
+
+    Raises
+    ------
+    GraphError
+        Without matplotlib, if the file cannot be drawn to, or if numbers or names do not fit.
+
+    Examples
+    --------
+    >>> gc.plots.confusion_matrix([0, 1, 1], [0, 1, 0], "confusion.svg", names=["cat", "dog"]).name
+    'confusion.svg'
     """
     if names is not None and classes is None:
         classes = len(names)
@@ -253,13 +331,38 @@ def histograms(
     before: Mapping[str, Array] | None = None,
     magnitudes: bool = False,
 ) -> Path:
-    """Draw a histogram of each array, such as `ex.parameters` or what `ex.backward()` returns.
+    """Draw a histogram of each array, such as the parameters or the gradients of an executor.
 
-    `before` holds the arrays as they were earlier, drawn as a grey outline.  With `magnitudes` the
-    histograms are of the absolute values on a logarithmic axis, which suits gradients: they shrink
-    by orders of magnitude while a net learns.  Zeros, of which relu makes many in gradients, and
-    values that are not finite are left out and counted in the panel's title.  Raise GraphError
-    without arrays, without matplotlib, or for a file that cannot be drawn to.
+    Zeros, of which relu makes many in gradients, and values that are not finite are left out and
+    counted in the panel's title.
+
+    Parameters
+    ----------
+    arrays
+        Arrays of any shape by name: `ex.parameters`, or the result of `ex.backward()`.
+    path
+        The file to write; its suffix names the format, and is .png by default.
+    before
+        The same arrays at an earlier time, drawn as a grey outline.
+    magnitudes
+        Whether to draw absolute values on a logarithmic axis.  This suits gradients, which shrink
+        by orders of magnitude while a net learns.
+
+    Returns
+    -------
+    Path
+        The file; a notebook shows its picture.
+
+    Raises
+    ------
+    GraphError
+        Without matplotlib, or if the file cannot be drawn to, or if there are no arrays.
+
+    Examples
+    --------
+    >>> weights = np.random.default_rng(0).standard_normal((64, 100))
+    >>> gc.plots.histograms({"affine_1.weight": weights}, "weights.svg").name
+    'weights.svg'
     """
     if not arrays:
         raise GraphError("histograms were given no arrays", loc=caller_loc())
