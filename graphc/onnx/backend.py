@@ -10,7 +10,6 @@ from onnx import ModelProto, NodeProto, helper
 from onnx.backend.base import Backend, BackendRep
 
 from graphc.base.errors import FeedError, GraphError
-from graphc.base.loc import caller_loc
 from graphc.compiler.compile import compile
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
@@ -59,7 +58,7 @@ class GraphcRep(BackendRep):
             inputs = dict(zip(self._inputs, inputs, strict=False))
         missing = [name for name in self._inputs if name not in inputs]
         if missing:
-            raise FeedError(f"input {missing[0]!r} is missing", loc=caller_loc())
+            raise FeedError(f"input {missing[0]!r} is missing")
         return {name: _array(name, inputs[name]) for name in self._inputs}
 
     def _compiled(self, feeds: Mapping[str, Array], known: Mapping[str, Array]) -> _Run:
@@ -69,7 +68,7 @@ class GraphcRep(BackendRep):
                 try:
                     types[name] = TensorType(array.shape, checked_dtype(array))
                 except (NotSupported, ValueError) as error:
-                    raise FeedError(f"input {name!r}: {error}", loc=caller_loc()) from None
+                    raise FeedError(f"input {name!r}: {error}") from None
         name = self._model.graph.name or "model"
         with budget_of(self._model, name, None):
             imported = import_model(self._model, name, types, known, as_written=True)
@@ -80,7 +79,7 @@ def _array(name: str, given: Any) -> Array:
     try:
         return np.asarray(given)
     except ValueError:
-        raise FeedError(f"input {name!r} is not an array", loc=caller_loc()) from None
+        raise FeedError(f"input {name!r} is not an array") from None
 
 
 class _Run:
@@ -135,7 +134,7 @@ class GraphcBackend(Backend):
         (array([[2., 2.]], dtype=float32),)
         """
         if not cls.supports_device(device):
-            raise GraphError(f"graphc runs on CPU, not on {device}", loc=caller_loc())
+            raise GraphError(f"graphc runs on CPU, not on {device}")
         check_limits(model)
         check_ops(model)
         return GraphcRep(model, kwargs.get("backend"))

@@ -13,7 +13,6 @@ import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.loc import caller_loc
 from graphc.base.work import spend_bytes, work_budget
 from graphc.declare.net import Net
 from graphc.ir.build import Value
@@ -51,10 +50,7 @@ def opsets_of(model: ModelProto) -> dict[str, int]:
     found = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
     version = found.setdefault("", 1)
     if not OLDEST <= version <= NEWEST:
-        raise GraphError(
-            f"the model asks for opset {version}, graphc reads {OLDEST} to {NEWEST}",
-            loc=caller_loc(),
-        )
+        raise GraphError(f"the model asks for opset {version}, graphc reads {OLDEST} to {NEWEST}")
     return found
 
 
@@ -73,8 +69,7 @@ def check_ops(model: ModelProto) -> None:
     if missing:
         ops = ", ".join(f"{op} ({count}x)" for op, count in sorted(missing.items()))
         raise GraphError(
-            f"the model {model.graph.name!r} has ops that graphc does not import: {ops}",
-            loc=caller_loc(),
+            f"the model {model.graph.name!r} has ops that graphc does not import: {ops}"
         )
 
 
@@ -84,8 +79,7 @@ def _check_tensors(model: ModelProto) -> None:
         if kind != "tensor_type":
             raise GraphError(
                 f"{value.name!r} of the model {model.graph.name!r} is not a tensor but of the kind "
-                f"{kind[:-5]!r}, which graphc does not have",
-                loc=caller_loc(),
+                f"{kind[:-5]!r}, which graphc does not have"
             )
 
 
@@ -252,7 +246,6 @@ def load(
         names = " and ".join(map(repr, error.names))
         raise GraphError(
             f"shapes in {file} depend on the numbers of input {names}",
-            loc=caller_loc(),
             hint=f"give them now: load(path, inputs={{{error.names[0]!r}: ...}})",
         ) from None
 
@@ -260,10 +253,7 @@ def load(
 def _mapping(name: str, given: object) -> Mapping[str, Any]:
     if given is None or isinstance(given, Mapping):
         return given or {}
-    raise GraphError(
-        f"load: {name} is a {type(given).__name__}, it must be a dictionary by names",
-        loc=caller_loc(),
-    )
+    raise GraphError(f"load: {name} is a {type(given).__name__}, it must be a dictionary by names")
 
 
 def _check_names(kind: str, given: Iterable[str], there: Sequence[str]) -> None:
@@ -271,7 +261,6 @@ def _check_names(kind: str, given: Iterable[str], there: Sequence[str]) -> None:
         if name not in there:
             raise GraphError(
                 f"the model has no {kind} {name!r}",
-                loc=caller_loc(),
                 hint=f"it has {', '.join(there)}" if there else "it has none with a name",
             )
 
@@ -290,14 +279,13 @@ def _known_input(model: ModelProto, name: str, given: Any) -> Array:
     try:
         array = np.asarray(given)
     except ValueError:
-        raise GraphError(f"input {name!r} is given no array", loc=caller_loc()) from None
+        raise GraphError(f"input {name!r} is given no array") from None
     fits = not info.type.tensor_type.HasField("shape") or len(sizes) == array.ndim
     fits &= all(isinstance(a, str) or a == b for a, b in zip(sizes, array.shape, strict=False))
     if not fits or not np.can_cast(array.dtype, dtype, "same_kind"):
         raise GraphError(
             f"input {name!r} takes {dtype}[{', '.join(map(str, sizes))}], the array given for it "
-            f"is {array.dtype}{list(array.shape)}",
-            loc=caller_loc(),
+            f"is {array.dtype}{list(array.shape)}"
         )
     return array.astype(dtype)
 
@@ -327,9 +315,9 @@ def _batch_name(model: ModelProto, dims: Mapping[str, Dim]) -> str | None:
 def _type(info: ValueInfoProto, dims: Mapping[str, Dim], batch: str | None) -> TensorType:
     tensor = info.type.tensor_type
     if not info.type.HasField("tensor_type"):
-        raise GraphError(f"input {info.name!r} is not a tensor", loc=caller_loc())
+        raise GraphError(f"input {info.name!r} is not a tensor")
     if not tensor.HasField("shape"):
-        raise GraphError(f"input {info.name!r} has no shape", loc=caller_loc())
+        raise GraphError(f"input {info.name!r} has no shape")
     shape = tuple(
         _dim(info.name, axis, dim, dims, batch) for axis, dim in enumerate(tensor.shape.dim)
     )
@@ -348,7 +336,7 @@ def _dtype(info: ValueInfoProto) -> str:
 
 def _unfit(info: ValueInfoProto, error: ValueError) -> GraphError:
     sentence, _, hint = str(error).partition("\n")
-    return GraphError(f"input {info.name!r}: {sentence}", loc=caller_loc(), hint=hint)
+    return GraphError(f"input {info.name!r}: {sentence}", hint=hint)
 
 
 def _dim(name: str, axis: int, dim: Any, dims: Mapping[str, Dim], batch: str | None) -> Dim:
@@ -365,6 +353,5 @@ def _dim(name: str, axis: int, dim: Any, dims: Mapping[str, Dim], batch: str | N
     what = f"dimension {called!r}" if called else f"dimension {axis}"
     raise GraphError(
         f"{what} of input {name!r} has no size; only the batch stays open",
-        loc=caller_loc(),
         hint=f"give it: load(path, dims={{{called or 'name'!r}: 128}})",
     )

@@ -13,7 +13,6 @@ from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.loc import caller_loc
 from graphc.files.container import read_whole, unpack
 from graphc.files.disk import check_plain, reason, shown
 from graphc.ir.op import Array
@@ -129,25 +128,21 @@ def path_of(call: str, given: object, hint: str) -> Path:
     """Return the path that a call was given; raise GraphError if it is not a path."""
     if isinstance(given, (str, os.PathLike)):
         return Path(given)
-    raise GraphError(f"{call}: {type(given).__name__} is not a path", loc=caller_loc(), hint=hint)
+    raise GraphError(f"{call}: {type(given).__name__} is not a path", hint=hint)
 
 
 def _parsed(path: Path) -> ModelProto:
     try:
         check_plain(path)
         if os.path.getsize(path) >= LARGEST_FILE:
-            raise ModelFileError(f"{path} is larger than 2 GB", loc=caller_loc())
+            raise ModelFileError(f"{path} is larger than 2 GB")
         data = read_whole(path)
     except OSError as error:
-        raise ModelFileError(
-            f"cannot read {shown(path)}: {reason(error)}", loc=caller_loc(), hint=HINT
-        ) from None
+        raise ModelFileError(f"cannot read {shown(path)}: {reason(error)}", hint=HINT) from None
     model = ModelProto()
     if not _parse(model, data) or not model.HasField("graph"):
         hint = OURS if _is_ours(data) else HINT
-        raise ModelFileError(
-            f"{path} is not an ONNX model, or is damaged", loc=caller_loc(), hint=hint
-        )
+        raise ModelFileError(f"{path} is not an ONNX model, or is damaged", hint=hint)
     return model
 
 
@@ -194,7 +189,6 @@ def _take_external(model: ModelProto, folder: Path | None) -> None:
             if folder is None:
                 raise ModelFileError(
                     f"the data of tensor {tensor.name!r} are in another file",
-                    loc=caller_loc(),
                     hint="for a file that you trust: load(path, external_data=True)",
                 )
             check_sizes(tensor)

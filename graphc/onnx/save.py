@@ -11,7 +11,6 @@ from onnx import FunctionProto, ModelProto, checker, helper
 
 from graphc.base import __version__
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.loc import caller_loc
 from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
 from graphc.declare.selection import select_outputs
@@ -113,14 +112,12 @@ def to_proto(
         state = initial_state(graph, 0)
     else:
         raise GraphError(
-            f"save takes a net, a plan or an executor, not {type(thing).__name__}",
-            loc=caller_loc(),
-            hint=SAVE,
+            f"save takes a net, a plan or an executor, not {type(thing).__name__}", hint=SAVE
         )
     if not losses:
         graph = select_outputs(graph, [], None)
     if not graph.outputs:
-        raise GraphError(f"net {graph.name!r} has no output to export", loc=caller_loc())
+        raise GraphError(f"net {graph.name!r} has no output to export")
     model = export(graph, state, train)
     checker.check_model(model, full_check=True)
     return model

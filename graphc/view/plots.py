@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graphc.base.errors import GraphError, counted
-from graphc.base.loc import caller_loc
 from graphc.files.disk import shown, write_file
 from graphc.ir.op import Array
 
@@ -59,7 +58,6 @@ def new_figure(what: str, width: float, height: float) -> Any:
     except ImportError:
         raise GraphError(
             f"{what} is drawn by matplotlib, which is not installed",
-            loc=caller_loc(),
             hint="pip install 'graphc-nn[plot]'",
         ) from None
     return Figure(figsize=(width, height), layout="constrained")
@@ -82,9 +80,7 @@ def save_figure(figure: Any, path: Path) -> Path:
     except ValueError as error:
         said = str(error).partition("\n")[0]
         raise GraphError(
-            f"cannot draw {shown(path)}: {said}",
-            loc=caller_loc(),
-            hint=f"{path.stem}.png is a good name",
+            f"cannot draw {shown(path)}: {said}", hint=f"{path.stem}.png is a good name"
         ) from error
     return PictureFile(write_file(path, [drawn.getbuffer()], GraphError))
 
@@ -216,7 +212,7 @@ def confusion_counts(
     """
     a, b = _labels("truth", truth), _labels("predicted", predicted)
     if a.size != b.size:
-        raise GraphError(f"truth has {a.size} rows, predicted has {b.size}", loc=caller_loc())
+        raise GraphError(f"truth has {a.size} rows, predicted has {b.size}")
     largest = int(max(a.max(initial=-1), b.max(initial=-1)))
     count = largest + 1 if classes is None else classes
     if largest >= count or count < 1:
@@ -224,7 +220,6 @@ def confusion_counts(
             f"the class {largest} occurs, but there are only {count} classes"
             if largest >= 0
             else "there are no rows and no classes",
-            loc=caller_loc(),
             hint=f"classes go from 0 to {count - 1}" if count > 0 else "",
         )
     return np.bincount(a * count + b, minlength=count * count).reshape(count, count)
@@ -272,7 +267,7 @@ def confusion_matrix(
         classes = len(names)
     counts = confusion_counts(truth, predicted, classes)
     if names is not None and len(names) != len(counts):
-        raise GraphError(f"{len(counts)} classes have {len(names)} names", loc=caller_loc())
+        raise GraphError(f"{len(counts)} classes have {len(names)} names")
     side = 2.0 + 0.42 * min(len(counts), NUMBERED)
     figure = new_figure("a confusion matrix", side + 0.9, side)
     axis = figure.subplots()
@@ -292,11 +287,10 @@ def _labels(what: str, values: ArrayLike) -> Array:
     if labels.ndim != 1 or (labels.dtype.kind not in "iu" and labels.size):
         raise GraphError(
             f"{what} is {labels.dtype} of shape {labels.shape}, not a vector of class numbers",
-            loc=caller_loc(),
             hint="for scores take the largest: scores.argmax(axis=1)",
         )
     if labels.min(initial=0) < 0:
-        raise GraphError(f"{what} holds the class {labels.min()}", loc=caller_loc())
+        raise GraphError(f"{what} holds the class {labels.min()}")
     return labels.astype(np.int64)
 
 
@@ -365,7 +359,7 @@ def histograms(
     'weights.svg'
     """
     if not arrays:
-        raise GraphError("histograms were given no arrays", loc=caller_loc())
+        raise GraphError("histograms were given no arrays")
     columns = min(COLUMNS, len(arrays))
     rows = math.ceil(len(arrays) / columns)
     figure = new_figure("a histogram", max(3.0 * columns, 4.0), 0.4 + 2.3 * rows)
