@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -90,9 +91,8 @@ class Scope:
     prefix: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     depth: int = 0
-    around: Scope | None = None
-    """The scope of the graph whose node contains this graph."""
-    values: dict[str, Held | None] = field(default_factory=lambda: {"": None})
+    values: ChainMap[str, Held | None] = field(default_factory=lambda: ChainMap({"": None}))
+    """The values by name; those of the graphs around this one come after its own."""
     read: set[str] = field(default_factory=set)
     """The names that nodes read, or that are results of the graph."""
 
@@ -117,37 +117,29 @@ class Scope:
 
     def look_up(self, name: str, node: NodeProto) -> Held | None:
         """Return the value of a name; raise ModelFileError if no node before makes it."""
-        if not self.knows(name):
+        if name not in self.values:
             raise ModelFileError(f"{described(node)} reads {name!r}, which no earlier node makes")
-        return self.found(name)
+        return self.values[name]
 
     def reads(self, result: str) -> bool:
         """Return whether anything reads a result, whose name has the prefix."""
         return bool(result) and result.removeprefix(self.prefix) in self.read
-
-    def knows(self, name: str) -> bool:
-        """Return whether a name is defined, if only as a missing operand."""
-        return name in self.values or (self.around is not None and self.around.knows(name))
-
-    def found(self, name: str) -> Held | None:
-        """Return the value of a name in this scope or an enclosing one, or None."""
-        if name in self.values or self.around is None:
-            return self.values.get(name)
-        return self.around.found(name)
 
     def inner(self, graph: GraphProto, operands: Sequence[Operand], name: str) -> list[Operand]:
         """Return the results of a graph inside a node, which may read the names around it."""
         if self.depth >= DEEPEST:
             raise ModelFileError(f"graphs nested {DEEPEST} deep")
         spend_nodes(READ)
-        scope = Scope(self.reading, self.opsets, f"{name}/", self.attributes, self.depth + 1, self)
+        values = self.values.new_child()
+        prefix, depth = f"{name}/", self.depth + 1
+        scope = Scope(self.reading, self.opsets, prefix, self.attributes, depth, values)
         for tensor in graph.initializer:
             scope.define(tensor.name, array_of(tensor))
         for formal, operand in zip(graph.input, operands, strict=False):
             scope.define(formal.name, operand)
         names = [value.name for value in graph.output]
         scope.run(graph.node, names)
-        found = [scope.found(name) for name in names]
+        found = [values.get(name) for name in names]
         if any(operand is None for operand in found):
             raise NotSupported("a graph inside it does not make all of its results")
         if any(isinstance(operand, Parts) for operand in found):
@@ -158,7 +150,7 @@ class Scope:
         """Define the value of a name; raise ModelFileError if it is defined already."""
         if not name:
             return
-        if name in self.values:
+        if name in self.values.maps[0]:
             raise ModelFileError(f"{self.reading.file} makes {name!r} twice")
         self.values[name] = operand
         if isinstance(operand, np.ndarray):
@@ -276,7 +268,7 @@ class Scope:
         for position, name in enumerate(body.inputs):
             inner.define(name, call.operands[position] if position < len(call) else None)
         inner.run(body.nodes, [name for i, name in enumerate(body.outputs) if call.asks(i)])
-        results = [inner.found(name) for name in body.outputs]
+        results = [inner.values.get(name) for name in body.outputs]
         if any(result is None and call.asks(i) for i, result in enumerate(results)):
             raise NotSupported("its function does not make all of its results")
         return results
