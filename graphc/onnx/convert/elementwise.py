@@ -151,7 +151,7 @@ def _cast_like(call: Call) -> Value | Array:
     return gc.cast(call.value(0), dtype)
 
 
-LOGIC = {
+LOGIC: dict[str, Callable[..., Value]] = {
     "And": gc.logical_and,
     "Not": gc.logical_not,
     "Or": gc.logical_or,

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from graphc.view.render.layer_drawing import LayerDrawing
     from graphc.view.render.sheet import Sheet
 
-    Drawing = LayerDrawing | Sheet
-
 D = TypeVar("D", "LayerDrawing", "Sheet")
 
 FORMATS = ("svg", "png", "pdf", "dot", "html")
@@ -163,13 +161,13 @@ def lay_out(drawing: D, format: str, dot: str | Path | None = None) -> tuple[D, 
     return drawing, _finished(data, drawing).encode() if format == "svg" else data
 
 
-def svg_of(drawing: Drawing, dot: str | Path | None = None) -> str:
+def svg_of(drawing: D, dot: str | Path | None = None) -> str:
     """Return the laid-out drawing as SVG text, themed for light and dark."""
     return lay_out(drawing, "svg", dot)[1].decode()
 
 
 def write_drawing(
-    drawing: Drawing, path: str | Path, dot: str | Path | None, page: Callable[[], str]
+    drawing: D, path: str | Path, dot: str | Path | None, page: Callable[[], str]
 ) -> Path:
     """Write a drawing in the format that the suffix names; `page` makes that of .html."""
     target = Path(path)
@@ -188,7 +186,7 @@ def missing_note(dot: str | Path | None) -> str:
     return f"No picture: no Graphviz renderer was found. To have one, {INSTALL}"
 
 
-def dot_section(drawing: Drawing) -> str:
+def dot_section(drawing: D) -> str:
     """Return the DOT text as a part of a page, to lay out on another machine."""
     return f"\n<h2>DOT</h2>\n<pre>{html.escape(drawing.dot())}</pre>"
 
@@ -206,7 +204,7 @@ _PLACE = re.compile(r"\d{2,}\.\d{2,}")
 """Coordinates; a number below ten may be an opacity or the width of a line."""
 
 
-def _finished(raw: bytes, drawing: Drawing) -> str:
+def _finished(raw: bytes, drawing: D) -> str:
     """Return the SVG for a file, a page or a notebook.
 
     Comments, which name the renderer's version, are removed.  Generated ids become readable titles.
