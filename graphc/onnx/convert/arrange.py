@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,28 +15,20 @@ from graphc.onnx.call import Call, Converter, NotSupported, Operand, Weight, dty
 from graphc.ops.shape import as_dtype
 
 
-def _from_front(call: Call, position: int, size: Dim) -> Value:
-    """Return indices into an axis, which may be negative, as indices from the front."""
-    if not isinstance(size, int):
-        raise NotSupported("the batch dimension is indexed")
-    return call.value(position) if call.scope.reading.own else _not_negative(call, position, size)
-
-
-def _all_from_front(call: Call, position: int, sizes: Sequence[Dim]) -> Value:
-    """Return indices into several axes, which may be negative, as indices from the front."""
+def _from_front(call: Call, position: int, *sizes: Dim) -> Value:
+    """Return indices into axes of these sizes, which may be negative, as indices from the front."""
     if not all(isinstance(size, int) for size in sizes):
         raise NotSupported("the batch dimension is indexed")
-    return _not_negative(call, position, np.array(sizes, np.int64))
-
-
-def _not_negative(call: Call, position: int, sizes: int | Array) -> Value:
+    if call.scope.reading.own:
+        return call.value(position)
+    size = sizes[0] if len(sizes) == 1 else np.array(sizes, np.int64)
     operand = call.operand(position)
     if isinstance(operand, np.ndarray):
         spend_array(operand.size)
-        return call.constant(np.where(operand < 0, operand + sizes, operand).astype(np.int64))
+        return call.constant(np.where(operand < 0, operand + size, operand).astype(np.int64))
     indices = as_dtype(call.value(position), "int64")
     negative = indices < 0
-    from_end = indices + (sizes if isinstance(sizes, int) else call.constant(sizes))
+    from_end = indices + (call.constant(size) if isinstance(size, np.ndarray) else size)
     return gc.where(negative, from_end, indices)
 
 
@@ -81,7 +72,7 @@ def _gather_nd(call: Call) -> Value:
     x, batch = call.value(0), call.attribute("batch_dims", 0)
     depth = call.type(1).shape[-1]
     assert isinstance(depth, int)
-    indices = _all_from_front(call, 1, x.shape[batch : batch + depth])
+    indices = _from_front(call, 1, *x.shape[batch : batch + depth])
     return gc.gather_nd(x, indices, batch)
 
 
@@ -89,7 +80,7 @@ def _scatter_nd(call: Call) -> Value:
     x = call.value(0)
     depth = call.type(1).shape[-1]
     assert isinstance(depth, int)
-    indices = _all_from_front(call, 1, x.shape[:depth])
+    indices = _from_front(call, 1, *x.shape[:depth])
     return gc.scatter_nd(x, indices, call.value(2), reduction=_reduction(call))
 
 
