@@ -20,14 +20,14 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch
 from graphc.onnx.call import (
     ITEM,
+    Binding,
     Call,
     Converter,
-    Held,
     NotSupported,
     Result,
+    as_results,
     is_symbolic,
     plain_array,
-    several,
 )
 from graphc.runtime.reference import evaluate
 from passes.specialize import Specialize
@@ -139,18 +139,18 @@ def folded(call: Call, converter: Converter) -> Result:
     """Compute a node whose operands are known, and return its results."""
     symbolic = any(isinstance(o, np.ndarray) and is_symbolic(o) for o in call.operands)
     if symbolic and call.op in SYMBOLIC:
-        spend_array(ITEM * _most(call))
+        spend_array(ITEM * _size_bound(call))
         return SYMBOLIC[call.op](call)
     if symbolic:
         return converter(call)
     scratch = call.scope.scratch()
-    results = several(converter(replace(call, scope=scratch)))
+    results = as_results(converter(replace(call, scope=scratch)))
     if not any(isinstance(result, Value) for result in results):
         return results
     return _evaluated(scratch.reading.net.builder, results)
 
 
-def _most(call: Call) -> int:
+def _size_bound(call: Call) -> int:
     """Return the largest number of items that an op on shapes can produce or read."""
     arrays = [operand for operand in call.operands if isinstance(operand, np.ndarray)]
     if call.op in ("Concat", "Slice"):
@@ -160,21 +160,21 @@ def _most(call: Call) -> int:
     return prod(np.broadcast_shapes(*(array.shape for array in arrays)))
 
 
-def _evaluated(b: Builder, results: Sequence[Held]) -> list[Held]:
+def _evaluated(b: Builder, results: Sequence[Binding]) -> list[Binding]:
     for value in results:
         if isinstance(value, Value):
             b.outputs[value.name] = value.name
     graph = expanded(b.graph(), train=False)  # the cost of ops is known, not that of layers
     if any(node.op.is_input for node in graph):
         raise NotSupported("its constants depend on an input")
-    spend_elements(sum(_numbers(graph, node) for node in graph))
+    spend_elements(sum(_cost(graph, node) for node in graph))
     spend_bytes(sum(node.type.nbytes(1) for node in graph if node.inputs))
     values = evaluate(graph, {}, {}, 1)
     found = {name: np.asarray(values[node]) for name, node in graph.outputs.items()}
     return [found[r.name] if isinstance(r, Value) else r for r in results]
 
 
-def _numbers(graph: Graph, node: Node) -> int:
+def _cost(graph: Graph, node: Node) -> int:
     """Return the count of numbers computed for a node; products count less, since BLAS is fast."""
     operands = [graph[name].type for name in node.inputs]
     plain, products = node.op.flops(operands, node.type, 1)

@@ -19,12 +19,12 @@ from graphc.ir.build import Value
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import FLOATS, Batch, Dim, N, TensorType
-from graphc.onnx.call import NeedsInputs, NotSupported, Operand, Parts, Weight, dtype_of
+from graphc.onnx.call import KnownSequence, NeedsInputs, NotSupported, Operand, Weight, dtype_of
 from graphc.onnx.convert import CONVERTERS
 from graphc.onnx.folding import expanded
 from graphc.onnx.function import has_function
 from graphc.onnx.model_file import array_of, graphs_of, read_model
-from graphc.onnx.scope import OWN, Reading, Scope
+from graphc.onnx.scope import DOMAIN, Reading, Scope
 from graphc.ops.source import Input
 
 OLDEST, NEWEST = 1, 28
@@ -62,7 +62,7 @@ def check_ops(model: ModelProto) -> None:
     for node in model.graph.node:
         domain = "" if node.domain == "ai.onnx" else node.domain
         key = domain, node.op_type
-        known = domain == OWN or key in CONVERTERS or (node.domain, node.op_type) in own
+        known = domain == DOMAIN or key in CONVERTERS or (node.domain, node.op_type) in own
         if not known and not has_function(*key, opsets.get(domain, 1)):
             missing[f"{domain}.{node.op_type}" if domain else node.op_type] += 1
     _check_tensors(model)
@@ -95,7 +95,7 @@ def import_model(
     name = model.graph.name if model.graph.name.isprintable() and model.graph.name else "onnx"
     net = Net(name, next((t.dtype for t in types.values() if t.dtype in FLOATS), "float32"))
     functions = {(f.domain, f.name): f for f in model.functions}
-    own = model.producer_name == OWN
+    own = model.producer_name == DOMAIN
     states = frozenset(metadata_of(model, STATES)) if own else frozenset()
     reading = Reading(net, file, functions, own, states, as_written)
     scope = Scope(reading, opsets_of(model))
@@ -139,7 +139,7 @@ def _initializers(model: ModelProto) -> dict[str, Operand]:
     formula.
     """
     readers = Counter(name for nodes in graphs_of(model) for node in nodes for name in node.input)
-    own = model.producer_name == OWN
+    own = model.producer_name == DOMAIN
     found: dict[str, Operand] = {}
     for tensor in model.graph.initializer:
         array = array_of(tensor)
@@ -156,7 +156,7 @@ def _output(scope: Scope, name: str) -> Operand:
     found = scope.values.get(name)
     if found is None:
         raise ModelFileError(f"no node of the model makes its output {name!r}")
-    if isinstance(found, Parts):
+    if isinstance(found, KnownSequence):
         raise ModelFileError(f"the model's output {name!r} is a sequence, not a tensor")
     return scope.value(found) if isinstance(found, Weight) else found
 
@@ -296,7 +296,7 @@ def _types_of_inputs(
     """Return the types of free inputs by name; raise GraphError for a dimension without a size."""
     free = [name for name in free_inputs(model) if name not in known]
     infos = {value.name: value for value in model.graph.input}
-    batch = "N" if model.producer_name == OWN else _batch_name(model, dims)
+    batch = "N" if model.producer_name == DOMAIN else _batch_name(model, dims)
     return {name: _type(infos[name], dims, batch) for name in free}
 
 

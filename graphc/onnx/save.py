@@ -24,7 +24,7 @@ from graphc.onnx.export.functions import BODIES
 from graphc.onnx.export.standard import STANDARD
 from graphc.onnx.load import LOSSES, STATES, UPDATES
 from graphc.onnx.model_file import LARGEST_FILE, path_of
-from graphc.onnx.scope import OWN
+from graphc.onnx.scope import DOMAIN
 from graphc.ops import OPS
 from graphc.ops.gradient import Gradient
 from graphc.ops.source import Constant
@@ -143,17 +143,17 @@ def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
     ]
     for public, name in graph.outputs.items():
         if public != name:
-            _public(w, public, name)
-    _check_moved(w)
+            _write_output(w, public, name)
+    _check_updated(w)
     needed = [node for node in graph if node.op.is_input and node.name in kept | read]
     inputs = [value_info(node.name, node.type) for node in needed]
     outputs = [value_info(public, graph[name].type) for public, name in graph.outputs.items()]
-    outputs += [value_info(next_of(name), graph[name].type) for name in w.moved]
+    outputs += [value_info(next_of(name), graph[name].type) for name in w.updated]
     made = helper.make_graph(w.nodes, graph.name, inputs, outputs, initializers)
-    return _model(made, functions, graph, w.moved)
+    return _model(made, functions, graph, w.updated)
 
 
-def _public(w: Writer, public: str, name: str) -> None:
+def _write_output(w: Writer, public: str, name: str) -> None:
     """Write an output whose name is not its node's; raise GraphError if another node has it."""
     if public in w.types:
         raise GraphError(
@@ -164,8 +164,8 @@ def _public(w: Writer, public: str, name: str) -> None:
     w.emit("Identity", [name], public)
 
 
-def _check_moved(w: Writer) -> None:
-    for name in w.moved:
+def _check_updated(w: Writer) -> None:
+    for name in w.updated:
         if next_of(name) in w.taken:
             raise GraphError(
                 f"the next value of {name!r} is called {next_of(name)!r} in ONNX; the net has a "
@@ -177,12 +177,12 @@ def _check_moved(w: Writer) -> None:
 def _model(made: Any, functions: Functions, graph: Graph, moved: Sequence[str]) -> ModelProto:
     opsets = [helper.make_opsetid("", OPSET)]
     if functions.made:
-        opsets.append(helper.make_opsetid(OWN, 1))
+        opsets.append(helper.make_opsetid(DOMAIN, 1))
     model: ModelProto = helper.make_model(
         made, opset_imports=opsets, functions=list(functions.made.values())
     )
     model.ir_version = IR_VERSION
-    model.producer_name, model.producer_version = OWN, __version__
+    model.producer_name, model.producer_version = DOMAIN, __version__
     states = [t.name for t in made.initializer if graph[t.name].op.is_state]
     names_of = {LOSSES: graph.losses, STATES: states, UPDATES: [next_of(name) for name in moved]}
     helper.set_model_props(
@@ -211,7 +211,7 @@ class Functions:
             self._check(op, node)
             text = op_text(op)
             function = self._function(w, op, ins, text)
-            w.emit(function.name, ins, out, domain=OWN, graphc=text)
+            w.emit(function.name, ins, out, domain=DOMAIN, graphc=text)
 
     def _check(self, op: Op, node: Node | None) -> None:
         own = type(op) in OPS.values()
@@ -233,13 +233,13 @@ class Functions:
             self._count[op.name] += 1
             same = self._count[op.name]
             self.made[key] = helper.make_function(
-                OWN,
+                DOMAIN,
                 f"{op.name}_{same}" if same > 1 else op.name,
                 list(operand_names(op, len(types))),
                 ["result"],
                 body.nodes,
-                [helper.make_opsetid("", OPSET), helper.make_opsetid(OWN, 1)],
-                attributes=[OWN],
+                [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
+                attributes=[DOMAIN],
             )
         return self.made[key]
 

@@ -19,7 +19,7 @@ def _from_front(call: Call, position: int, *sizes: Dim) -> Value:
     """Return indices into axes of these sizes, which may be negative, as indices from the front."""
     if not all(isinstance(size, int) for size in sizes):
         raise NotSupported("the batch dimension is indexed")
-    if call.scope.reading.own:
+    if call.scope.reading.by_graphc:
         return call.value(position)
     size = sizes[0] if len(sizes) == 1 else np.array(sizes, np.int64)
     operand = call.operand(position)
@@ -50,7 +50,7 @@ def _gather(call: Call) -> Operand:
         if isinstance(size, int) and -size <= int(known) < size:
             return call.value(0)[(*(slice(None),) * axis, int(known) % size)]
     value = call.value(0)
-    if call.scope.reading.own and isinstance(x, Weight) and axis == 0 and rank == 2:
+    if call.scope.reading.by_graphc and isinstance(x, Weight) and axis == 0 and rank == 2:
         return gc.embedding(call.value(1), weight=value)
     return gc.gather(value, _from_front(call, 1, value.shape[axis]), axis)
 
@@ -88,7 +88,7 @@ def _one_hot(call: Call) -> Value:
     """Return the on-value at each index, which may be negative, and the off-value at all others."""
     depth, axis = int(call.number(1)), call.attribute("axis", -1)
     indices = call.value(0)
-    if call.scope.reading.own and axis == -1 and call.array(2).tolist() == [0, 1]:
+    if call.scope.reading.by_graphc and axis == -1 and call.array(2).tolist() == [0, 1]:
         return gc.one_hot(indices, depth, dtype=call.type(2).dtype)
     off, on = (call.value(2)[i] for i in (0, 1))
     rank = indices.type.rank + 1

@@ -46,7 +46,7 @@ def reshaped(call: Call, x: Operand, shape: Sequence[Dim]) -> Operand:
         return gc.reshape(call.scope.value(x), tuple(shape))
     if isinstance(x, np.ndarray):
         return x.reshape([dim for dim in shape if isinstance(dim, int)])
-    same = x.shape == tuple(shape) and not call.scope.reading.own
+    same = x.shape == tuple(shape) and not call.scope.reading.by_graphc
     return x if same else gc.reshape(x, tuple(shape))
 
 
@@ -67,7 +67,7 @@ def _flatten(call: Call) -> Operand:
 
 def _concat(call: Call) -> Value:
     axis = call.attribute("axis", 1)
-    if call.scope.reading.own:
+    if call.scope.reading.by_graphc:
         return gc.concat(call.values(), axis)
     values = [value for value in call.values() if value.shape != (0,)]
     if len(values) < 2:
@@ -221,23 +221,23 @@ def _reduction(function: Reduce) -> Converter:
     def convert(call: Call) -> Value:
         x = call.value(0)
         axes = _axes(call, x.type.rank)
-        if any(x.shape[axis] == 0 for axis in axes) and call.op in OF_NOTHING:
-            return _of_nothing(call, x, axes)
-        if not axes and call.op not in EACH:
+        if any(x.shape[axis] == 0 for axis in axes) and call.op in EMPTY_RESULTS:
+            return _reduced_empty(call, x, axes)
+        if not axes and call.op not in CHANGES_ELEMENTS:
             return x
         return function(x, axes, bool(call.attribute("keepdims", 1)))
 
     return convert
 
 
-OF_NOTHING = {"ReduceMax": -inf, "ReduceMin": inf, "ReduceLogSumExp": -inf, "ReduceProd": 1}
+EMPTY_RESULTS = {"ReduceMax": -inf, "ReduceMin": inf, "ReduceLogSumExp": -inf, "ReduceProd": 1}
 """The results of reductions over no elements."""
-EACH = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
+CHANGES_ELEMENTS = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
 """The ops that change an element even if no axis is reduced."""
 
 
-def _of_nothing(call: Call, x: Value, axes: tuple[int, ...]) -> Value:
-    number: Any = OF_NOTHING[call.op]
+def _reduced_empty(call: Call, x: Value, axes: tuple[int, ...]) -> Value:
+    number: Any = EMPTY_RESULTS[call.op]
     if x.dtype == "bool":
         number = number > 0
     elif not x.type.is_float:
@@ -248,7 +248,7 @@ def _of_nothing(call: Call, x: Value, axes: tuple[int, ...]) -> Value:
     return gc.broadcast_to(call.constant(number, x.dtype), shape)
 
 
-def _of_floats(function: Callable[..., Value]) -> Reduce:
+def _in_floats(function: Callable[..., Value]) -> Reduce:
     """Return a reduction with roots or logarithms that computes integers as floats."""
 
     def reduce(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
@@ -264,7 +264,7 @@ def _softmax_axis(call: Call) -> int:
     return int(call.attribute("axis", 1 if call.version < 13 else -1))
 
 
-def _along_axis(function: Callable[[Value, int], Value]) -> Converter:
+def _over_axis(function: Callable[[Value, int], Value]) -> Converter:
     def convert(call: Call) -> Value:
         x, axis = call.value(0), _softmax_axis(call)
         if call.version >= 13 or axis in (x.type.rank - 1, -1):
@@ -326,14 +326,14 @@ CONVERTERS: dict[str, Converter] = {
     ),
     "Flatten": _flatten,
     "Hardmax": _hardmax,
-    "LogSoftmax": _along_axis(gc.log_softmax),
+    "LogSoftmax": _over_axis(gc.log_softmax),
     "Range": _range,
     "ReduceL1": _reduction(gc.l1_norm),
-    "ReduceL2": _reduction(_of_floats(gc.l2_norm)),
-    "ReduceLogSum": _reduction(_of_floats(lambda *given: gc.log(gc.sum(*given)))),
-    "ReduceLogSumExp": _reduction(_of_floats(gc.logsumexp)),
+    "ReduceL2": _reduction(_in_floats(gc.l2_norm)),
+    "ReduceLogSum": _reduction(_in_floats(lambda *given: gc.log(gc.sum(*given)))),
+    "ReduceLogSumExp": _reduction(_in_floats(gc.logsumexp)),
     "ReduceMax": _reduction(gc.max),
-    "ReduceMean": _reduction(_of_floats(gc.mean)),
+    "ReduceMean": _reduction(_in_floats(gc.mean)),
     "ReduceMin": _reduction(gc.min),
     "ReduceProd": _reduction(gc.prod),
     "ReduceSum": _reduction(gc.sum),
@@ -342,7 +342,7 @@ CONVERTERS: dict[str, Converter] = {
     "Shape": _shape,
     "Size": lambda call: dims_array([count(call.type(0).shape)]).reshape(()),
     "Slice": _slice,
-    "Softmax": _along_axis(gc.softmax),
+    "Softmax": _over_axis(gc.softmax),
     "Split": _split,
     "Squeeze": _squeeze,
     "TopK": _top_k,

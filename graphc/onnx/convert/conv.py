@@ -70,7 +70,7 @@ def _kernel_of(weight: Value, call: Call) -> Sizes:
     return sizes
 
 
-def convolved(call: Call, x: Value, weight: Value, bias: Value | None = None) -> Value:
+def convolution(call: Call, x: Value, weight: Value, bias: Value | None = None) -> Value:
     """Return the convolution that the attributes of a node describe."""
     w = _windows(call, _kernel_of(weight, call))
     groups = call.attribute("group", 1)
@@ -90,7 +90,7 @@ def _conv_transpose(call: Call) -> Value:
     return gc.conv_transpose(
         x,
         weight,
-        call.maybe(2),
+        call.optional(2),
         stride,
         padding=[(max(a, 0), max(b, 0)) for a, b in padding],
         output_padding=[m + max(-b, 0) for m, (_, b) in zip(more, padding, strict=True)],
@@ -126,7 +126,7 @@ def _max_pool(call: Call) -> Result:
     if not x.type.is_float:  # floats hold all numbers of 8 bits
         return [gc.cast(gc.apply(layer, gc.cast(x, "float32")), x.dtype)]
     largest = gc.apply(layer, x)
-    return [largest, _places(call, x, layer)] if call.asks(1) else [largest]
+    return [largest, _places(call, x, layer)] if call.is_read(1) else [largest]
 
 
 def _places(call: Call, x: Value, layer: MaxPoolLayer) -> Value:
@@ -200,7 +200,7 @@ CONVERTERS: dict[str, Converter] = {
     "AveragePool": lambda call: _averaged(
         call, call.value(0), bool(call.attribute("count_include_pad", 0))
     ),
-    "Conv": lambda call: convolved(call, call.value(0), call.value(1), call.maybe(2)),
+    "Conv": lambda call: convolution(call, call.value(0), call.value(1), call.optional(2)),
     "ConvTranspose": _conv_transpose,
     "GlobalLpPool": _global_lp_pool,
     "GlobalMaxPool": lambda call: gc.global_max_pool(call.value(0)),

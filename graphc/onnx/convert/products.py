@@ -13,7 +13,7 @@ import graphc as gc
 from graphc.ir.build import Value
 from graphc.ir.tensor_type import Shape, broadcast, count
 from graphc.onnx.call import Call, Converter, NotSupported, dtype_of
-from graphc.onnx.convert.conv import convolved
+from graphc.onnx.convert.conv import convolution
 from graphc.ops.linalg import MatMul
 from graphc.ops.shape import as_dtype
 
@@ -23,7 +23,7 @@ def _gemm(call: Call) -> Value:
     x = call.value(0)
     alpha, beta = call.attribute("alpha", 1.0), call.attribute("beta", 1.0)
     weight = _matrix(call)
-    bias = call.maybe(2)
+    bias = call.optional(2)
     plain = alpha == beta == 1 and not call.attribute("transA", 0)
     if plain and bias is not None and bias.shape == weight.shape[1:]:
         return gc.affine(_unflattened(call, x), weight=weight, bias=bias)
@@ -56,7 +56,7 @@ def _matrix(call: Call) -> Value:
 def _einsum(call: Call) -> Value:
     values = call.values()
     terms, result = _terms(call.required("equation"), [v.type.rank for v in values])
-    left = [_single(v, t) for v, t in zip(values, terms, strict=True)]
+    left = [_diagonal(v, t) for v, t in zip(values, terms, strict=True)]
     value, names = left.pop(0)
     while left:
         other, its = left.pop(0)
@@ -100,7 +100,7 @@ def _names(part: str, most: int, own: int) -> list[str]:
     return [*before, *between, *behind]
 
 
-def _single(value: Value, names: list[str]) -> tuple[Value, list[str]]:
+def _diagonal(value: Value, names: list[str]) -> tuple[Value, list[str]]:
     """Return the diagonal over axes of the same name, and the names that remain."""
     while repeated := [name for name in names if names.count(name) > 1]:
         position = names.index(repeated[0])
@@ -125,14 +125,17 @@ def _contracted(
     summed = [name for name in both if name not in later]
     rows = [name for name in names if name not in its]
     columns = [name for name in its if name not in names]
-    left, right = _ordered(a, names, kept, rows, summed), _ordered(b, its, kept, summed, columns)
+    left, right = (
+        _grouped_axes(a, names, kept, rows, summed),
+        _grouped_axes(b, its, kept, summed, columns),
+    )
     product = gc.matmul(left, right)
     sizes = dict(zip([*its, *names], [*b.shape, *a.shape], strict=True))
     result = [*kept, *rows, *columns]
     return gc.reshape(product, tuple(sizes[name] for name in result)), result
 
 
-def _ordered(x: Value, names: list[str], *groups: list[str]) -> Value:
+def _grouped_axes(x: Value, names: list[str], *groups: list[str]) -> Value:
     """Return x permuted and reshaped so that each group of axes is one dimension."""
     order = [names.index(name) for group in groups for name in group]
     moved = x if order == list(range(len(order))) else gc.transpose(x, order)
@@ -141,7 +144,7 @@ def _ordered(x: Value, names: list[str], *groups: list[str]) -> Value:
     return moved if moved.shape == shape else gc.reshape(moved, shape)
 
 
-def _spread(call: Call, position: int, x: Value, axis: int) -> Value:
+def _broadcast_scale(call: Call, position: int, x: Value, axis: int) -> Value:
     """Return a scale or a zero point, shaped to broadcast along the axis of x."""
     value = call.value(position)
     if value.type.rank == 0 or value.shape == (1,):
@@ -153,7 +156,7 @@ def _spread(call: Call, position: int, x: Value, axis: int) -> Value:
     return gc.reshape(value, (*shape[:axis], value.shape[0], *shape[axis + 1 :]))
 
 
-def _rounded(exact: Value, zero: Value | None, dtype: str) -> Value:
+def _quantized(exact: Value, zero: Value | None, dtype: str) -> Value:
     """Round to the nearest integer, ties to even, and saturate to the range of the dtype."""
     if not dtype.startswith(("int", "uint")):
         raise NotSupported(f"quantized to {dtype}")
@@ -167,53 +170,53 @@ def _rounded(exact: Value, zero: Value | None, dtype: str) -> Value:
 def _quantize(call: Call) -> Value:
     call.unless(block_size=0)
     x, axis = call.value(0), call.attribute("axis", 1)
-    scale = _spread(call, 1, x, axis)
-    zero = _spread(call, 2, x, axis) if call.has(2) else None
+    scale = _broadcast_scale(call, 1, x, axis)
+    zero = _broadcast_scale(call, 2, x, axis) if call.has(2) else None
     number = call.attribute("output_dtype", 0)
     dtype = zero.dtype if zero is not None else dtype_of(number) if number else "uint8"
-    return _rounded(x / as_dtype(scale, x.dtype), zero, dtype)
+    return _quantized(x / as_dtype(scale, x.dtype), zero, dtype)
 
 
 def _dequantize(call: Call) -> Value:
     call.unless(block_size=0)
     x, axis = call.value(0), call.attribute("axis", 1)
-    scale = _spread(call, 1, x, axis)
+    scale = _broadcast_scale(call, 1, x, axis)
     exact = as_dtype(x, scale.dtype)
     if call.has(2):
-        exact = exact - as_dtype(_spread(call, 2, x, axis), scale.dtype)
+        exact = exact - as_dtype(_broadcast_scale(call, 2, x, axis), scale.dtype)
     return exact * scale
 
 
-def _whole(call: Call, position: int, zero: int, axis: int) -> Value:
+def _minus_zero_point(call: Call, position: int, zero: int, axis: int) -> Value:
     """Return the numbers minus their zero point, as floats that hold all sums of them exactly."""
     x = gc.cast(call.value(position), "float64")
     if not call.has(zero):
         return x
-    return x - gc.cast(_spread(call, zero, x, axis), "float64")
+    return x - gc.cast(_broadcast_scale(call, zero, x, axis), "float64")
 
 
 def _requantized(call: Call, exact: Value, axes: Sequence[int]) -> Value:
     """Return a product, scaled and rounded; `axes` are those of both scales and the result's."""
     scales = [
-        gc.cast(_spread(call, i, exact, axis), "float64")
+        gc.cast(_broadcast_scale(call, i, exact, axis), "float64")
         for i, axis in zip((1, 4, 6), axes, strict=True)
     ]
     scaled = exact * (scales[0] * scales[1] / scales[2])
-    return _rounded(scaled, _spread(call, 7, exact, axes[2]), call.type(7).dtype)
+    return _quantized(scaled, _broadcast_scale(call, 7, exact, axes[2]), call.type(7).dtype)
 
 
 def _matmul_integer(call: Call) -> Value:
-    product = gc.matmul(_whole(call, 0, 2, -2), _whole(call, 1, 3, -1))
+    product = gc.matmul(_minus_zero_point(call, 0, 2, -2), _minus_zero_point(call, 1, 3, -1))
     return gc.cast(product, "int32")
 
 
 def _qlinear_matmul(call: Call) -> Value:
-    product = gc.matmul(_whole(call, 0, 2, -2), _whole(call, 3, 5, -1))
+    product = gc.matmul(_minus_zero_point(call, 0, 2, -2), _minus_zero_point(call, 3, 5, -1))
     return _requantized(call, product, (-2, -1, -1))
 
 
 def _qlinear_conv(call: Call) -> Value:
-    total = convolved(call, _whole(call, 0, 2, 1), _whole(call, 3, 5, 0))
+    total = convolution(call, _minus_zero_point(call, 0, 2, 1), _minus_zero_point(call, 3, 5, 0))
     if call.has(8):
         bias = gc.cast(call.value(8), "float64")
         total = total + gc.reshape(bias, (bias.shape[0], *(1,) * (total.type.rank - 2)))
@@ -222,7 +225,8 @@ def _qlinear_conv(call: Call) -> Value:
 
 CONVERTERS: dict[str, Converter] = {
     "ConvInteger": lambda call: gc.cast(
-        convolved(call, _whole(call, 0, 2, 1), _whole(call, 1, 3, 0)), "int32"
+        convolution(call, _minus_zero_point(call, 0, 2, 1), _minus_zero_point(call, 1, 3, 0)),
+        "int32",
     ),
     "DequantizeLinear": _dequantize,
     "Einsum": _einsum,

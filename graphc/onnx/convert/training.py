@@ -54,7 +54,7 @@ def _layer(call: Call, x: Value, gamma: Value, beta: Value, op: BatchNorm) -> Va
     statistics are not initializers or constants, or are parameters already.
     """
     statistics = [call.operand(i) for i in (3, 4)]
-    if call.scope.reading.as_written or any(call.asks(i) for i in range(1, 5)):
+    if call.scope.reading.as_written or any(call.is_read(i) for i in range(1, 5)):
         return None
     if not all(isinstance(s, (Weight, np.ndarray)) for s in statistics):
         return None
@@ -84,7 +84,7 @@ def _dropout(call: Call) -> Result:
     trains = bool(call.number(2, False)) if call.version >= 12 else False
     if call.scope.reading.as_written:
         return _as_written(call, x, float(ratio), trains)
-    if not ratio and not call.scope.reading.own:
+    if not ratio and not call.scope.reading.by_graphc:
         return [x, *_all_true(call, x)]
     return [gc.dropout(x, drop_prob=shortest(ratio), name=call.free_name()), *_all_true(call, x)]
 
@@ -103,7 +103,7 @@ def _as_written(call: Call, x: Value, ratio: float, trains: bool) -> Result:
 
 
 def _all_true(call: Call, x: Value) -> list[Value]:
-    if not call.asks(1):
+    if not call.is_read(1):
         return []
     true = call.constant(1, x.dtype) if call.version < 10 else call.constant(True)
     return [gc.broadcast_to(true, x.shape)]
@@ -113,10 +113,10 @@ def _layernorm(call: Call) -> Result:
     x = call.value(0)
     eps = call.attribute("epsilon", 1e-5)
     axis = call.attribute("axis", -1) % x.type.rank
-    gamma, beta = call.value(1), call.maybe(2)
+    gamma, beta = call.value(1), call.optional(2)
     vector = x.shape[-1:]
-    simple = axis == x.type.rank - 1 and gamma.shape == vector and not call.asks(1)
-    if simple and not call.asks(2) and beta is not None and beta.shape == vector:
+    simple = axis == x.type.rank - 1 and gamma.shape == vector and not call.is_read(1)
+    if simple and not call.is_read(2) and beta is not None and beta.shape == vector:
         return x.builder.apply(LayerNorm(eps), x, gamma, beta)
     axes = tuple(range(axis, x.type.rank))
     average = gc.mean(x, axes, keepdims=True)
@@ -184,7 +184,7 @@ def _mean_variance(call: Call) -> Value:
 
 def _softmax_cross_entropy(call: Call) -> Result:
     scores = call.value(0)
-    if not call.asks(1):
+    if not call.is_read(1):
         return gc.softmax_loss(scores, call.value(1), **_loss(call))
     log_prob = gc.log_softmax(scores, 1)
     return [gc.nll_loss(log_prob, call.value(1), **_loss(call)), log_prob]
@@ -193,7 +193,7 @@ def _softmax_cross_entropy(call: Call) -> Result:
 def _loss(call: Call) -> dict[str, Any]:
     """Return the options of a loss of labels."""
     return {
-        "class_weight": call.maybe(2),
+        "class_weight": call.optional(2),
         "ignore": call.attribute("ignore_index"),
         "reduction": call.attribute("reduction", "mean"),
     }

@@ -82,7 +82,7 @@ class Writer:
         """The arrays that were written as constant nodes."""
         self.train = train
         """Whether layers are written as they act in training."""
-        self.moved: list[str] = []
+        self.updated: list[str] = []
         """The running statistics whose next values were written."""
         self.nodes: list[NodeProto] = []
         self.prefix = ""
@@ -104,7 +104,7 @@ class Writer:
         If ONNX's op does not accept an integer dtype, operands are cast to a wider one, and results
         back.
         """
-        names = [out] if isinstance(out, str) else list(out or [self.fresh(op.lower())])
+        names = [out] if isinstance(out, str) else list(out or [self.fresh_name(op.lower())])
         if domain:
             return self._write(op, inputs, names, domain, attributes)
         operands, results = formals(op, len(inputs), len(names))
@@ -114,7 +114,7 @@ class Writer:
             if name in self.dtypes
         ]
         wide = {f.variable: dtype for f, own in known if (dtype := wider(own, f.dtypes))}
-        self._note({f.variable: dtype for f, dtype in known}, results, names)
+        self._infer_dtypes({f.variable: dtype for f, dtype in known}, results, names)
         if "to" in attributes:
             self.dtypes[names[0]] = helper.tensor_dtype_to_np_dtype(attributes["to"]).name
         cast = [
@@ -122,7 +122,7 @@ class Writer:
             for formal, name in zip(operands, inputs, strict=True)
         ]
         found = [
-            self.fresh(op.lower()) if formal.variable in wide else name
+            self.fresh_name(op.lower()) if formal.variable in wide else name
             for formal, name in zip(results, names, strict=True)
         ]
         self._write(op, cast, found, domain, attributes)
@@ -148,7 +148,7 @@ class Writer:
     def _cast(self, name: str, dtype: str, out: str | None = None) -> str:
         return self.emit("Cast", [name], out, to=onnx_dtype(dtype))
 
-    def _note(
+    def _infer_dtypes(
         self, known: Mapping[str, str], results: Sequence[Formal], names: Sequence[str]
     ) -> None:
         """Record the dtypes of results that follow from those of type variables."""
@@ -161,11 +161,11 @@ class Writer:
     def constant(self, array: Any, dtype: str | None = None, out: str | None = None) -> str:
         """Write an array as a constant node and return its name."""
         value = np.array(array, dtype, order="C")
-        name = out or self.fresh("constant")
+        name = out or self.fresh_name("constant")
         self.dtypes[name], self.constants[name] = value.dtype.name, value
         return self.emit("Constant", [], name, value=numpy_helper.from_array(value, name))
 
-    def fresh(self, word: str) -> str:
+    def fresh_name(self, word: str) -> str:
         """Return a name that is not in use, and reserve it."""
         base = f"{self.prefix}.{word}" if self.prefix else word
         name, number = base, 1

@@ -78,7 +78,7 @@ def _avg_pool(w: Writer, op: AvgPoolLayer, ins: Sequence[str], out: str) -> str 
 def _pool(
     w: Writer, op: MaxPoolLayer | AvgPoolLayer, ins: Sequence[str], out: str, name: str, **more: Any
 ) -> str | None:
-    found = _ends(w, op, ins)
+    found = _matching_padding(w, op, ins)
     if found is None:
         return None
     padding, ceil = found
@@ -94,7 +94,7 @@ def _pool(
     )
 
 
-def _ends(
+def _matching_padding(
     w: Writer, op: MaxPoolLayer | AvgPoolLayer, ins: Sequence[str]
 ) -> tuple[Pads, bool] | None:
     """Return padding and ceil mode that make ONNX count as many windows, or None if none do.
@@ -127,12 +127,12 @@ def _groupnorm(w: Writer, op: GroupNorm, ins: Sequence[str], out: str) -> str | 
 
 
 def _pad(w: Writer, op: Pad, ins: Sequence[str], out: str) -> str:
-    return w.emit("Pad", [*ins, w.ints(_pads(op.pads)), _like(w, ins[0], op.value)], out)
+    return w.emit("Pad", [*ins, w.ints(_pads(op.pads)), _scalar_like(w, ins[0], op.value)], out)
 
 
 def _clip(w: Writer, op: Clip, ins: Sequence[str], out: str) -> str:
-    low = _like(w, ins[0], op.low) if op.low > -inf else ""
-    high = _like(w, ins[0], op.high) if op.high < inf else ""
+    low = _scalar_like(w, ins[0], op.low) if op.low > -inf else ""
+    high = _scalar_like(w, ins[0], op.high) if op.high < inf else ""
     return w.emit("Clip", [*ins, low, high], out)
 
 
@@ -150,7 +150,7 @@ def _divided(w: Writer, ins: Sequence[str], name: str, out: str, **how: Any) -> 
     return w.emit(name, ins, out, **how)
 
 
-def _like(w: Writer, x: str, number: float) -> str:
+def _scalar_like(w: Writer, x: str, number: float) -> str:
     """Write a number in the dtype of x."""
     return w.constant(number, w.types[x].dtype)
 
@@ -189,7 +189,7 @@ def _cumsum(w: Writer, op: Cumsum, ins: Sequence[str], out: str) -> str:
 
 def _top_k(w: Writer, op: TopK, ins: Sequence[str], out: str) -> str:
     """Write the indices of the top k; another node gathers their values."""
-    names = [w.fresh("values"), out]
+    names = [w.fresh_name("values"), out]
     return w.emit("TopK", [*ins, w.ints([op.k])], names, axis=op.axis, largest=int(op.largest))
 
 
@@ -226,7 +226,7 @@ def _batchnorm(w: Writer, op: BatchNorm, ins: Sequence[str], out: str) -> str | 
         return None
     how: dict[str, Any] = {"epsilon": op.eps, "momentum": op.running_decay}
     if w.train:
-        w.moved.extend(ins[3:])
+        w.updated.extend(ins[3:])
         outs = [out, *map(next_of, ins[3:])]
         return w.emit("BatchNormalization", ins, outs, training_mode=1, **how)
     return w.emit("BatchNormalization", ins, out, **how)
@@ -270,7 +270,7 @@ STANDARD: dict[type[Op], Emit] = {
     Mean: _reduction("ReduceMean"),
     Max: _reduction("ReduceMax"),
     Min: _reduction("ReduceMin"),
-    Power: lambda w, op, ins, out: w.emit("Pow", [*ins, _like(w, ins[0], op.exponent)], out),
+    Power: lambda w, op, ins, out: w.emit("Pow", [*ins, _scalar_like(w, ins[0], op.exponent)], out),
     Clip: _clip,
     TruncDiv: lambda w, op, ins, out: _divided(w, ins, "Div", out),
     # ONNX has no remainder of floats with the sign of the divisor.

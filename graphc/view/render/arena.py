@@ -14,15 +14,15 @@ from graphc.kernels.program import Buffer, Program
 from graphc.kernels.program_text import epochs
 from graphc.ops.fused import is_clone
 from graphc.view.render.layers import known_prefix
-from graphc.view.render.style import listed, shown
+from graphc.view.render.style import listed, printable
 
-Role = Literal["forward", "kept", "backward", "wrt", "again", "update", "sent"]
+Role = Literal["forward", "kept", "backward", "wrt", "recomputed", "update", "sent"]
 ROLES: Mapping[Role, str] = {
     "forward": "values",
     "kept": "values kept for backward",
     "backward": "gradients",
     "wrt": "gradients of parameters",
-    "again": "values computed again",
+    "recomputed": "values computed again",
     "update": "updates of states",
     "sent": "copies of values that are sent",
 }
@@ -50,7 +50,7 @@ class Part:
     loc: Loc | None
 
     @property
-    def life(self) -> str:
+    def live_range(self) -> str:
         """The steps of its live range, as the plan counts them."""
         return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
 
@@ -127,21 +127,21 @@ def roles(graph: Graph) -> dict[str, Role]:
     found: dict[str, Role] = {}
     for node in graph:
         known = node.name in forward
-        found[node.name] = "forward" if known else _later_role(node.name, graph, forward)
+        found[node.name] = "forward" if known else _backward_role(node.name, graph, forward)
     for name in forward:
-        if any(found[user] in ("backward", "wrt", "again") for user in graph.users[name]):
+        if any(found[user] in ("backward", "wrt", "recomputed") for user in graph.users[name]):
             found[name] = "kept"
     return found
 
 
-def _later_role(name: str, graph: Graph, forward: Container[str]) -> Role:
+def _backward_role(name: str, graph: Graph, forward: Container[str]) -> Role:
     """Return the role of a node outside the forward part, judged by its name.
 
     A clone is a recomputed value.  A gradient is named `d_` and the name of its value.  All other
     nodes update states.
     """
     if is_clone(name):
-        return "again"
+        return "recomputed"
     owner = known_prefix(name.rpartition(".")[0], graph)
     given = owner and (owner in forward or graph[owner].op.persistent)
     if given or not name.startswith("d_"):
@@ -215,7 +215,7 @@ def arena_text(arena: ArenaMap) -> str:
     lines = [
         f"{program.name}: an arena of {arena.nbytes:,} bytes at {program.capacity} rows; at most "
         f"{most:,} of them are in use at once, at epoch {arena.peak_step} of "
-        f"{arena.steps}, which computes {listed(list(map(shown, arena.running)), 3) or 'nothing'}.",
+        f"{arena.steps}, which computes {listed(list(map(printable, arena.running)), 3) or 'nothing'}.",
         "Alive there:",
     ]
     lines += [f"  {_described(part, arena)}" for part in arena.at_peak[:MOST_NAMED]]
@@ -227,7 +227,7 @@ def arena_text(arena: ArenaMap) -> str:
 
 def _described(part: Part, arena: ArenaMap) -> str:
     where = f", {part.loc}" if part.loc else ""
-    return shown(
+    return printable(
         f"{part.name}: {part.nbytes:,} bytes ({part.formula}), {ROLES[part.role]}, "
-        f"epoch {part.life}{where}"
+        f"epoch {part.live_range}{where}"
     )

@@ -87,7 +87,7 @@ class _Drawing:
         if partly:
             self._keep(changed)
         self.sources = self._sources()
-        self.drawn.update({name: self.pairs[name] for name in self._alone(changed)})
+        self.drawn.update({name: self.pairs[name] for name in self._unmentioned(changed)})
         self.folded = len(self.drawn) > most
         self.backward = backward_names(shown.before, shown.after)
 
@@ -99,7 +99,7 @@ class _Drawing:
                 found.setdefault(edge.target, []).append(edge)
         return found
 
-    def _alone(self, changed: Iterable[str]) -> list[str]:
+    def _unmentioned(self, changed: Iterable[str]) -> list[str]:
         """Return the parameters, states and constants that differ and that no box mentions."""
         mentioned = {
             edge.source

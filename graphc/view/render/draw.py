@@ -157,7 +157,7 @@ class _Drawing:
         self.sides = {n.name: self._side(n) for n in graph if n.name in reached and self._drawn(n)}
         self.layers = {name: self.index.layer(name) for name in self.sides}
         self.order = _layer_order(declared, self.layers.values())
-        self.idle = [] if declared is graph else _idle(declared, self.order, self.index)
+        self.omitted = [] if declared is graph else _omitted(declared, self.order, self.index)
         self.parts = self._parts(fold, most_layers)
         self.places = {n: i for i, part in enumerate(self.parts) for n in _layers_of(part)}
         single = sum(isinstance(self._part(layer), str) for layer in self.layers.values())
@@ -281,8 +281,8 @@ class _Drawing:
         yield counted(sum(parameters), "parameter")
         if self.unreached:
             yield f"not drawn: {counted(self.unreached, 'node')} that only update states"
-        if self.idle:
-            yield f"nothing left to do: {listed([short(name, 24) for name in self.idle], 3)}"
+        if self.omitted:
+            yield f"nothing left to do: {listed([short(name, 24) for name in self.omitted], 3)}"
         yield from self._hidden()
         if self.summed:
             yield f"{counted(self.summed, 'node')} summed up, one card a layer and direction"
@@ -303,7 +303,7 @@ def _layers_of(part: str | Fold) -> Sequence[str]:
     return (part,) if isinstance(part, str) else part.layers
 
 
-def _idle(declared: Graph, drawn: Iterable[str], index: LayerIndex) -> list[str]:
+def _omitted(declared: Graph, drawn: Iterable[str], index: LayerIndex) -> list[str]:
     """Return the declared layers that the compiled graph omits, such as dropout in inference."""
     present = {*drawn, *index.merged}
     return [n.name for n in declared if n.name not in present and not n.op.is_source]

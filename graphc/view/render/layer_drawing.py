@@ -12,7 +12,7 @@ from graphc.ir.graph import Graph
 from graphc.view.render.dot import ADVANCE, Owned, bytes_text, card_lines, dot_text
 from graphc.view.render.draw import ENDS, LAYER_LIMIT, Card, LayerBox, Link, Picture, picture
 from graphc.view.render.renderer import SVG, Element
-from graphc.view.render.style import END, sentence, shown
+from graphc.view.render.style import END, printable, sentence
 
 MOST_LINES = 12
 """The most nodes that a title names."""
@@ -87,19 +87,19 @@ class LayerDrawing:
         hidden = len(lines) - MOST_WORDS
         if hidden > 0:
             lines[MOST_WORDS:] = [f"... {hidden:,} more lines"]
-        return "\n".join(map(shown, lines))
+        return "\n".join(map(printable, lines))
 
 
 def _titles(picture: Picture) -> Iterator[tuple[str, str]]:
     layer_of = {c.id: c.fold.text if c.fold else c.layer for c in picture.cards}
     for index, box in enumerate(picture.layers):
         nodes = [node for card in box.cards for node in card.nodes][:MOST_LINES]
-        lines = [shown(box.text)] if box.fold else [sentence(node) for node in nodes]
+        lines = [printable(box.text)] if box.fold else [sentence(node) for node in nodes]
         yield f"r{index}", "\n".join(lines)
     for index, link in enumerate(picture.links):
         ways = f"{layer_of[link.source]} to {layer_of[link.target]}{_WAYS[link.kind]}: "
         values = ", ".join(f"{node.name} {node.type}" for node in link.values[:MOST_LINES])
-        yield f"e{index}", shown(f"{ways}{values}, {bytes_text(link.values)}")
+        yield f"e{index}", printable(f"{ways}{values}, {bytes_text(link.values)}")
 
 
 def _heading(group: Element) -> Element:
@@ -155,7 +155,7 @@ def _ending_in(texts: list[Element], wanted: str) -> list[Element]:
 
 def _pointed(card: Card, name: str, lines: Sequence[list[Element]], wide: int) -> Element:
     role = "op fold" if card.fold else f"op {card.side}"
-    pointed = ElementTree.Element(f"{{{SVG}}}g", {"class": role, "data-node": shown(name)})
+    pointed = ElementTree.Element(f"{{{SVG}}}g", {"class": role, "data-node": printable(name)})
     title = ElementTree.SubElement(pointed, f"{{{SVG}}}title")
     title.text = _title(card, name)
     left = min(float(text.get("x", "0")) for line in lines for text in line) - 3
@@ -176,7 +176,7 @@ def _title(card: Card, name: str) -> str:
     found = next((node for node in card.nodes if node.name == name), None)
     if found is not None:
         return sentence(found)
-    return shown(next(f"{r.name}: {r.kind}, {r.what}" for r in card.rows if r.name == name))
+    return printable(next(f"{r.name}: {r.kind}, {r.what}" for r in card.rows if r.name == name))
 
 
 def _words(picture: Picture) -> Iterator[str]:

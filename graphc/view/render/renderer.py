@@ -21,7 +21,7 @@ from graphviz.backend import dot_command, execute
 
 from graphc.base.errors import GraphError, RendererMissing
 from graphc.files.disk import write_file
-from graphc.view.render.style import LIGHT, shown, stylesheet
+from graphc.view.render.style import LIGHT, printable, stylesheet
 
 if TYPE_CHECKING:
     from graphc.view.render.layer_drawing import LayerDrawing
@@ -247,7 +247,7 @@ def _name(element: ElementTree.Element, titles: Mapping[str, str]) -> None:
 
 def _describe(root: ElementTree.Element, name: str, caption: Sequence[str]) -> None:
     title = ElementTree.Element(f"{{{SVG}}}title")
-    title.text = shown(name)
+    title.text = printable(name)
     style = ElementTree.Element(f"{{{SVG}}}style")
     style.text = stylesheet()
     root.insert(0, title)
@@ -255,7 +255,7 @@ def _describe(root: ElementTree.Element, name: str, caption: Sequence[str]) -> N
     title.tail = style.tail = "\n"
     root.set("class", "graphc")
     root.set("role", "img")
-    root.set("aria-label", shown(f"{name}: {', '.join(caption)}"))
+    root.set("aria-label", printable(f"{name}: {', '.join(caption)}"))
     # Wide pictures scroll rather than shrink to text that nobody can read.
     natural = float(root.get("width", "0").removesuffix("pt")) * 4 / 3
     root.set("style", f"min-width: {SMALLEST * natural:.0f}px")

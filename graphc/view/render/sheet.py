@@ -15,7 +15,7 @@ import graphviz
 
 from graphc.view.render.dot import graph_attributes, heading_label
 from graphc.view.render.renderer import SVG, Element
-from graphc.view.render.style import FONT, LIGHT, Line, Run, lines_markup, short, shown
+from graphc.view.render.style import FONT, LIGHT, Line, Run, lines_markup, printable, short
 
 Look = Literal["equal", "removed", "added", "changed", "renamed", "forward", "backward", "bar"]
 """The style of a box or an arrow; looks never differ by colour alone."""
@@ -114,7 +114,7 @@ class Sheet:
 
     def titles(self) -> Mapping[str, str]:
         """Return the words in place of each generated id."""
-        return {box.id: shown(box.title) for box in self.boxes}
+        return {box.id: printable(box.title) for box in self.boxes}
 
     def point(self, root: Element) -> None:
         """Mark each box that is about a single node by the node's name."""
@@ -122,7 +122,7 @@ class Sheet:
         for group in root.iter(f"{{{SVG}}}g"):
             name = nodes.get(group.get("id", ""))
             if name is not None:
-                group.set("data-node", shown(name))
+                group.set("data-node", printable(name))
 
 
 def _write_box(g: Any, box: Box) -> None:

@@ -79,7 +79,7 @@ def stylesheet() -> str:
     )
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """Return the text with characters unfit for a line (controls, direction marks) escaped."""
     if text.isascii() and text.isprintable():
         return text
@@ -88,7 +88,7 @@ def shown(text: str) -> str:
 
 def short(text: str, width: int = SHORT) -> str:
     """Return the shown text, without its middle if it is too long."""
-    line = shown(text)
+    line = printable(text)
     if len(line) > width:
         half = (width - 1) // 2
         line = f"{line[:half]}~{line[-half:]}"
@@ -103,7 +103,7 @@ def listed(names: Sequence[str], most: int) -> str:
 
 def escape(text: str) -> str:
     """Return the shown text for markup: HTML, SVG, or DOT's HTML-like labels."""
-    return html.escape(shown(text))
+    return html.escape(printable(text))
 
 
 END = 14
@@ -157,7 +157,7 @@ def lines_markup(lines: Sequence[Line]) -> str:
 def sentence(node: Node) -> str:
     """Return a node in one line: name, op, type, and the user's line."""
     where = f", declared at {node.loc}" if node.loc else ""
-    return shown(f"{node.name}: {node.op.name}, {node.type}{where}")
+    return printable(f"{node.name}: {node.op.name}, {node.type}{where}")
 
 
 @cache
@@ -224,7 +224,7 @@ def words(
     return f'<text class="{name}" {where} {font} {fills}>{escape(text)}</text>'
 
 
-def about(node: str, role: str, title: str, drawn: Iterable[str]) -> str:
+def node_group(node: str, role: str, title: str, drawn: Iterable[str]) -> str:
     """Return a group about one node, for pages to point at; `title` may have several lines."""
     return _group(f'class="op {role}" data-node="{escape(node)}"', title, drawn)
 

@@ -19,7 +19,7 @@ from graphc.view.render.difference import MOST_BOXES, difference_sheet, render_d
 from graphc.view.render.passes_view import kernels_sheet, pass_view
 from graphc.view.render.renderer import LayoutTooSlow, svg_of
 from graphc.view.render.sheet import Box, Sheet
-from graphc.view.render.style import shown
+from graphc.view.render.style import printable
 from tests.told import told
 from tests.view.render.graphs import compiled, deep, digits, hostile
 
@@ -141,7 +141,7 @@ def test_hostile_names_are_only_text() -> None:
     root = ElementTree.fromstring(svg_of(difference_sheet(declared.name, made)))
     assert not [e for e in root.iter() if e.tag.endswith(("script", "}a", "foreignObject"))]
     names = {g.get("data-node") for g in root.iter(f"{SVG}g")}
-    assert {shown(n.name) for n in declared if n.op.name == "relu"} <= names
+    assert {printable(n.name) for n in declared if n.op.name == "relu"} <= names
 
 
 def test_the_slider_has_a_step_for_every_pass() -> None:

@@ -119,13 +119,13 @@ def test_roles_are_told_from_the_graph_not_from_names() -> None:
 
 
 def test_values_computed_again_are_told_from_the_one_that_is_kept_for_them() -> None:
-    net = gc.Net("again")
+    net = gc.Net("recomputed")
     h = gc.affine(net.input("x", (gc.N, 4)), 4, name="d_kept")
     net.loss("loss", gc.mean(gc.tanh(gc.sigmoid(h, name="first"), name="second")))
     found = roles(plan(net).programs["grad"].graph)
     assert found["d_kept"] == "kept"
     assert found["first"] == found["second"] == "forward"
-    assert found["first.again"] == found["second.again"] == "again"
+    assert found["first.again"] == found["second.again"] == "recomputed"
 
 
 @both

@@ -16,7 +16,7 @@ import graphc as gc
 from graphc.compiler.plan import Plan
 from graphc.view.render import plan_graph
 from graphc.view.render.renderer import slim
-from graphc.view.render.style import shown
+from graphc.view.render.style import printable
 from tests.extras import needs_renderer
 from tests.view.render.graphs import HOSTILE, deep, digits, hostile, html_text, residual
 
@@ -134,7 +134,7 @@ def test_hostile_names_stay_text_in_the_whole_page() -> None:
     data = re.search(r'id="data">(.*?)</script>', text, re.S)
     assert data is not None and not set("<>&") & set(data[1])
     names = {node[NAME] for node in json.loads(data[1])["nodes"]}
-    assert {shown(name) for name in HOSTILE} <= names
+    assert {printable(name) for name in HOSTILE} <= names
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 import graphc as gc
 from graphc.view.render.dot import dot_text
 from graphc.view.render.draw import picture
-from graphc.view.render.style import DARK, LIGHT, short, shown
+from graphc.view.render.style import DARK, LIGHT, printable, short
 from tests.view.render.graphs import (
     HOSTILE,
     compiled,
@@ -167,7 +167,7 @@ def test_hostile_names_stay_text_in_the_page(
     assert not any(key.startswith("on") or "href" in key or key == "src" for key in page.keys)
     words = "".join(page.words)
     for name in HOSTILE:
-        assert shown(name) in words
+        assert printable(name) in words
 
 
 def test_the_page_holds_the_layers_as_a_table() -> None:
@@ -186,7 +186,7 @@ def test_the_page_holds_the_layers_as_a_table() -> None:
 
 
 def test_names_are_shown_on_one_line_of_bounded_width() -> None:
-    assert shown("a\nb\t\x00\u202e\ud800") == "a\\nb\\t\\x00\\u202e\\ud800"
+    assert printable("a\nb\t\x00\u202e\ud800") == "a\\nb\\t\\x00\\u202e\\ud800"
     assert len(short("x" * 500)) <= 36
     assert short("affine_1") == "affine_1"
 
