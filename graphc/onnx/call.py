@@ -1,4 +1,4 @@
-"""A node to convert: its attributes, and its operands, which are values or known arrays.
+"""An ONNX node that is being converted: its attributes, and its values or known arrays.
 
 Shapes are static, so values that a model computes from shapes alone are known when it is read: they
 are computed at once and never become nodes.  A shape with the open batch dimension is known too, as
@@ -48,7 +48,7 @@ class KnownSequence:
 
 
 Binding = Operand | KnownSequence
-"""Anything that a name of a model can refer to."""
+"""What a name in a model can refer to."""
 
 
 class NotSupported(ValueError):
@@ -64,7 +64,7 @@ class NeedsInputs(Exception):
 
 
 def is_known(operand: Binding | None) -> TypeGuard[Array | None]:
-    """Return whether the numbers are known and training does not change them."""
+    """Return whether an operand is missing, or its numbers are known and constant."""
     return operand is None or isinstance(operand, np.ndarray)
 
 
@@ -86,7 +86,7 @@ def checked_dtype(array: Array) -> str:
 
 
 def dtype_of(number: Any) -> str:
-    """Return the dtype for a number of ONNX's; raise NotSupported if graphc does not have it."""
+    """Return the dtype of an ONNX type code; raise NotSupported if graphc does not have it."""
     if isinstance(number, str):  # a name before opset 6
         number = TensorProto.DataType.Value(number)
     try:
@@ -193,7 +193,7 @@ Converter = Callable[["Call"], Result]
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A node with its operands.  A missing optional operand is None."""
+    """An ONNX node that is being converted; a missing optional operand is None."""
 
     scope: Scope
     op: str
@@ -309,7 +309,7 @@ class Call:
         return self.scope.reading.net.builder.unique(self.name)
 
     def unless(self, **defaults: Any) -> None:
-        """Raise NotSupported if one of these attributes is given with another value."""
+        """Check that attributes have these values, if given; raise NotSupported otherwise."""
         for name, default in defaults.items():
             if self.attribute(name, default) != default:
                 raise NotSupported(f"{name}={self.attributes[name]!r} is not supported")

@@ -136,7 +136,7 @@ PRODUCTS = 8
 
 
 def folded(call: Call, converter: Converter) -> Result:
-    """Compute a node whose operands are known, and return its results."""
+    """Compute a node whose operands are all known; return its results as arrays."""
     symbolic = any(isinstance(o, np.ndarray) and is_symbolic(o) for o in call.operands)
     if symbolic and call.op in SYMBOLIC:
         spend_array(ITEM * _size_bound(call))
@@ -151,7 +151,7 @@ def folded(call: Call, converter: Converter) -> Result:
 
 
 def _size_bound(call: Call) -> int:
-    """Return the largest number of items that an op on shapes can produce or read."""
+    """Return an upper bound of the elements that an op on shapes reads or produces."""
     arrays = [operand for operand in call.operands if isinstance(operand, np.ndarray)]
     if call.op in ("Concat", "Slice"):
         return sum(array.size for array in arrays)
@@ -175,7 +175,7 @@ def _evaluated(b: Builder, results: Sequence[Binding]) -> list[Binding]:
 
 
 def _cost(graph: Graph, node: Node) -> int:
-    """Return the count of numbers computed for a node; products count less, since BLAS is fast."""
+    """Return the cost of a node in elements; products cost less, since BLAS is fast."""
     operands = [graph[name].type for name in node.inputs]
     plain, products = node.op.flops(operands, node.type, 1)
     return node.type.size(1) + plain + products // PRODUCTS

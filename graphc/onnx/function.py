@@ -1,4 +1,4 @@
-"""Ops that the model itself or ONNX defines as functions of other ops."""
+"""The bodies of ops that a model, or ONNX itself, defines as functions of other ops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import: a checked model becomes a net, by its initializers, inputs, nodes and outputs."""
+"""`gc.onnx.load`: make a net from a checked model."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def opsets_of(model: ModelProto) -> dict[str, int]:
 
 
 def check_ops(model: ModelProto) -> None:
-    """Raise GraphError that names all ops of the model without a converter."""
+    """Check that all ops of a model can be read; raise one GraphError that names the others."""
     opsets = opsets_of(model)
     own = {(function.domain, function.name) for function in model.functions}
     missing: Counter[str] = Counter()
@@ -78,7 +78,7 @@ def _check_tensors(model: ModelProto) -> None:
         kind = value.type.WhichOneof("value") or "tensor_type"
         if kind != "tensor_type":
             raise GraphError(
-                f"{value.name!r} of the model {model.graph.name!r} is not a tensor but of the kind "
+                f"{value.name!r} of the model {model.graph.name!r} is not an array but of the kind "
                 f"{kind[:-5]!r}, which graphc does not have"
             )
 
@@ -157,12 +157,12 @@ def _output(scope: Scope, name: str) -> Operand:
     if found is None:
         raise ModelFileError(f"no node of the model makes its output {name!r}")
     if isinstance(found, KnownSequence):
-        raise ModelFileError(f"the model's output {name!r} is a sequence, not a tensor")
+        raise ModelFileError(f"the model's output {name!r} is a sequence, not an array")
     return scope.value(found) if isinstance(found, Weight) else found
 
 
 def as_net(imported: Imported, losses: tuple[str, ...]) -> Net:
-    """Return the net with its outputs; known ones become constants of it."""
+    """Return the net of an imported model; outputs that are known arrays become constants."""
     net = imported.net
     for name, operand in imported.outputs.items():
         value = operand if isinstance(operand, Value) else net.constant(np.asarray(operand))
@@ -174,7 +174,7 @@ def as_net(imported: Imported, losses: tuple[str, ...]) -> Net:
 
 
 def _needed(graph: Graph) -> Graph:
-    """Return the graph without the nodes that nothing reads."""
+    """Return the graph without dead nodes."""
     needed = graph.forward()
     updates = {state: value for state, value in graph.updates.items() if state in needed}
     needed |= graph.upstream(updates.values())
@@ -207,7 +207,7 @@ def load(
     inputs
         Arrays for inputs whose numbers determine shapes, by name.
     external_data
-        Whether to read tensor data in other files, from the model's own folder only.
+        Whether to read data in other files, from the model's own folder only.
     work
         A factor for the work that a file may take (see docs/files.md); by default 1.
 
@@ -315,7 +315,7 @@ def _batch_name(model: ModelProto, dims: Mapping[str, Dim]) -> str | None:
 def _type(info: ValueInfoProto, dims: Mapping[str, Dim], batch: str | None) -> TensorType:
     tensor = info.type.tensor_type
     if not info.type.HasField("tensor_type"):
-        raise GraphError(f"input {info.name!r} is not a tensor")
+        raise GraphError(f"input {info.name!r} is not an array")
     if not tensor.HasField("shape"):
         raise GraphError(f"input {info.name!r} has no shape")
     shape = tuple(

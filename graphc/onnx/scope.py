@@ -1,4 +1,4 @@
-"""The values by name of one graph or function while its nodes are read."""
+"""The reading of the nodes of one graph or function: a scope maps their names to values."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Reading:
 
 @dataclass(eq=False)
 class Scope:
-    """The values by name of one graph or of one call of a function."""
+    """The names of one graph, or of one call of a function, and their values."""
 
     reading: Reading
     opsets: Mapping[str, int]
@@ -170,7 +170,7 @@ class Scope:
         return made[id(operand)]
 
     def transposed(self, matrix: Array | Weight) -> Value:
-        """Return a matrix transposed; an initializer read by one node is transposed at import."""
+        """Transpose a matrix, at import if it is an initializer that only one node reads."""
         if isinstance(matrix, np.ndarray):
             return self.value(matrix.T)
         if matrix.shared:

@@ -34,7 +34,7 @@ class Bytes:
 
 
 def value_bytes(nodes: Iterable[Node]) -> Bytes:
-    """Return the bytes of the values of nodes, without reuse of memory."""
+    """Return the sum of the bytes of the values of nodes, without sharing memory."""
     rows = fixed = 0
     for node in nodes:
         size = count(node.type.shape)

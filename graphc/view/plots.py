@@ -64,7 +64,7 @@ def new_figure(what: str, width: float, height: float) -> Any:
 
 
 def bare(axis: Any) -> None:
-    """Remove the frame above and to the right."""
+    """Remove the upper and right edge of the frame of a plot."""
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -290,7 +290,7 @@ def _labels(what: str, values: ArrayLike) -> Array:
             hint="for scores take the largest: scores.argmax(axis=1)",
         )
     if labels.min(initial=0) < 0:
-        raise GraphError(f"{what} holds the class {labels.min()}")
+        raise GraphError(f"{what} contains the class {labels.min()}")
     return labels.astype(np.int64)
 
 
@@ -401,7 +401,7 @@ def _histogram(axis: Any, name: str, array: Array, before: Array | None, magnitu
 
 
 def _counted(array: Array, magnitudes: bool) -> NDArray[np.float64]:
-    """Return the counted values, or the decimal logarithms of their magnitudes."""
+    """Return the finite values other than 0, or the decimal logarithms of their magnitudes."""
     flat = array.astype(np.float64).ravel()
     found: NDArray[np.float64] = flat[np.isfinite(flat) & (flat != 0)]
     return np.log10(np.abs(found)) if magnitudes else found

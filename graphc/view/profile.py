@@ -1,4 +1,4 @@
-"""`ex.profile(...)`: the time of each instruction, as text, as pictures and as a trace."""
+"""`ex.profile(...)`: the time of each instruction, as a table, as pictures and as a trace."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def trace(profile: Profile) -> dict[str, Any]:
-    """Return the JSON Object Format: metadata, then a complete event ("X") for each instruction.
+    """Return a trace in Chrome's JSON format, with a complete event ("X") for each instruction.
 
     `ts` and `dur` are microseconds; events follow each other without gaps.
     """

@@ -47,7 +47,7 @@ def inside(tmp_path: Path) -> Path:
 
 def test_external_data_are_off_unless_asked_for(inside: Path) -> None:
     onnx.save(with_external("data", offset="4"), inside / "model.onnx")
-    with pytest.raises(gc.ModelFileError, match="are in another file"):
+    with pytest.raises(gc.ModelFileError, match="is in another file"):
         load(inside / "model.onnx")
     net = load(inside / "model.onnx", external_data=True)
     x = numbers(4, seed=1)
@@ -64,7 +64,7 @@ def test_external_data_are_off_unless_asked_for(inside: Path) -> None:
 )
 def test_external_data_come_from_plain_files_of_the_folder(inside: Path, location: str) -> None:
     onnx.save(with_external(location, length="99"), inside / "model.onnx")
-    with pytest.raises(gc.ModelFileError, match="data of tensor 'w' cannot be read"):
+    with pytest.raises(gc.ModelFileError, match="data of ONNX tensor 'w' cannot be read"):
         load(inside / "model.onnx", external_data=True)
 
 
@@ -75,9 +75,9 @@ def test_an_absolute_path_is_none(inside: Path) -> None:
 
 
 def test_a_model_in_memory_has_no_folder() -> None:
-    with pytest.raises(gc.ModelFileError, match="are in another file"):
+    with pytest.raises(gc.ModelFileError, match="is in another file"):
         load(with_external("/etc/hostname"), external_data=True)
-    with pytest.raises(gc.ModelFileError, match="are in another file"):
+    with pytest.raises(gc.ModelFileError, match="is in another file"):
         prepare(with_external("/etc/hostname")).run([numbers(4)])
 
 
@@ -131,7 +131,7 @@ WRONG: dict[str, tuple[Callable[[ModelProto], object], str]] = {
     "a long name": (_long, "has 2,000 characters"),
     "no such output": (_lost, "no node of the model makes its output 'nobody'"),
     "two of one name": (_two, "two initializers 'fc1.weight'"),
-    "text": (_text, "holds text, not numbers"),
+    "text": (_text, "contains text, not numbers"),
     "opset": (_opset, "asks for opset 99"),
 }
 

@@ -41,7 +41,7 @@ def _reshape(call: Call) -> Operand:
 
 
 def reshaped(call: Call, x: Operand, shape: Sequence[Dim]) -> Operand:
-    """Return the operand with another shape; known numbers stay known."""
+    """Reshape an operand; a known array stays a known array."""
     if isinstance(x, Weight):
         return gc.reshape(call.scope.value(x), tuple(shape))
     if isinstance(x, np.ndarray):
@@ -163,7 +163,7 @@ def _cut(dim: Dim, start: int, end: Dim, step: int) -> slice:
 
 
 def sliced(call: Call, x: Value, cuts: Sequence[slice]) -> Value:
-    """Return x[cuts], which may be empty."""
+    """Slice x by one slice for each axis; the result may be empty."""
     for axis, cut in enumerate(cuts):
         dim = x.shape[axis]
         if isinstance(dim, int) and cut != slice(None) and not range(dim)[cut]:
@@ -174,7 +174,7 @@ def sliced(call: Call, x: Value, cuts: Sequence[slice]) -> Value:
 
 
 def split_axis(call: Call) -> tuple[Value, int, int]:
-    """Return the operand to split, the axis, and the size of that."""
+    """Return the operand to split, the axis, and the size of the axis."""
     x = call.value(0)
     axis = call.attribute("axis", 0) % x.type.rank
     dim = x.shape[axis]
@@ -231,7 +231,7 @@ def _reduction(function: Reduce) -> Converter:
 
 
 EMPTY_RESULTS = {"ReduceMax": -inf, "ReduceMin": inf, "ReduceLogSumExp": -inf, "ReduceProd": 1}
-"""The results of reductions over no elements."""
+"""The results of reductions of an empty axis."""
 CHANGES_ELEMENTS = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
 """The ops that change an element even if no axis is reduced."""
 

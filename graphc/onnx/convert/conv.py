@@ -58,7 +58,7 @@ def _pairs(pads: Sizes, rank: int) -> Pads:
 
 
 def _halves(total: int, lower: bool) -> tuple[int, int]:
-    """Return padding in two halves; the larger is the second, or the first if `lower`."""
+    """Split padding in halves; the second is the larger one, or with `lower` the first."""
     small, large = total // 2, total - total // 2
     return (large, small) if lower else (small, large)
 

@@ -71,7 +71,7 @@ def _einsum(call: Call) -> Value:
 
 
 def _terms(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
-    """Return the axis names of each operand and of the result; axes of an ellipsis are digits."""
+    """Parse an einsum equation to the axis names of operands and result; "..." gives digits."""
     text = equation.replace(" ", "")
     inputs, arrow, output = text.partition("->")
     parts = inputs.split(",")
@@ -188,7 +188,7 @@ def _dequantize(call: Call) -> Value:
 
 
 def _minus_zero_point(call: Call, position: int, zero: int, axis: int) -> Value:
-    """Return the numbers minus their zero point, as floats that hold all sums of them exactly."""
+    """Subtract the zero point, in float64, which represents all sums of such numbers exactly."""
     x = gc.cast(call.value(position), "float64")
     if not call.has(zero):
         return x

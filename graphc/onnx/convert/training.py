@@ -65,7 +65,7 @@ def _layer(call: Call, x: Value, gamma: Value, beta: Value, op: BatchNorm) -> Va
 
 
 def _state(call: Call, position: int, operand: Operand) -> Value:
-    """Return running statistics as a state, which other nodes may read, too."""
+    """Return running statistics as a state of the net, which other nodes may read as well."""
     reading = call.scope.reading
     if id(operand) not in reading.made:
         array: Array = operand.array if isinstance(operand, Weight) else np.asarray(operand)
@@ -191,7 +191,7 @@ def _softmax_cross_entropy(call: Call) -> Result:
 
 
 def _loss(call: Call) -> dict[str, Any]:
-    """Return the options of a loss of labels."""
+    """Return the options of a loss of labels as graphc's functions take them."""
     return {
         "class_weight": call.optional(2),
         "ignore": call.attribute("ignore_index"),

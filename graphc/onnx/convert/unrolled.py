@@ -1,4 +1,4 @@
-"""Converters that unroll: branches, loops, recurrent layers, and sequences of tensors.
+"""Converters of branches, loops and recurrent layers, which are unrolled, and of sequences.
 
 Conditions, trip counts and the lengths of sequences are known at import.
 """
@@ -60,7 +60,7 @@ def _scan(call: Call) -> Result:
     back = call.attribute("scan_input_directions", (0,) * inputs)
     count = type_of(scanned[0]).shape[axes[0]]
     if not isinstance(count, int):
-        raise NotSupported(f"a scan of {count} turns")
+        raise NotSupported(f"a scan of {count} iterations")
     rows: list[list[Operand]] = []
     for step in range(count):
         parts = [
@@ -132,7 +132,7 @@ def _affine(x: Value, weight: Value, bias: Value | None) -> Value:
 
 
 def _preactivation(cell: Cell, x: Value, h: Value) -> Value:
-    """Return the numbers before the activations: the sum of both products."""
+    """Return what the activations are applied to: the sum of both products."""
     from_input = _affine(x, cell.input, cell.input_bias)
     return from_input + _affine(h, cell.hidden, cell.hidden_bias)
 

@@ -18,7 +18,7 @@ WIDER = {
     **dict.fromkeys(("bool", "int8", "int16", "uint8", "uint16"), ("int32", "int64")),
     "int32": ("int64",),
 }
-"""The wider dtypes that hold all numbers of a dtype."""
+"""The dtypes that can represent all numbers of a dtype."""
 _ONNX = {"float": "float32", "double": "float64"}
 
 
@@ -52,21 +52,21 @@ def _dtype(text: str) -> str:
 
 
 def formals(op: str, inputs: int, outputs: int) -> tuple[list[Formal], list[Formal]]:
-    """Return as many operands and results of an op; its last one stands for any further ones."""
+    """Return the declared operands and results of a node; the last one declared may repeat."""
     pairs = zip(_schema(op), (inputs, outputs), strict=True)
     operands, results = (list(islice(chain(f, repeat(f[-1])), n)) if n else [] for f, n in pairs)
     return operands, results
 
 
 def wider(dtype: str, allowed: Collection[str]) -> str:
-    """Return an allowed dtype that holds all numbers of a forbidden one; "" if there is none."""
+    """Return an allowed dtype that can replace a forbidden one; "" if none is needed or found."""
     if dtype in allowed:
         return ""
     return next((found for found in WIDER.get(dtype, ()) if found in allowed), "")
 
 
 class Writer:
-    """A writer of ONNX nodes; `types` holds the types of all values of the graph."""
+    """A list of ONNX nodes that is being written; `types` are those of all values of the graph."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The contents of an arena's picture before any drawing: which buffer has which bytes and when."""
+"""What a picture of an arena shows: which buffer occupies which bytes, and in which epochs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Bytes of the arena that several buffers use in turn, each overwriting the one before."""
+    """Bytes of the arena that several buffers occupy, one after the other."""
 
     offset: int
     nbytes: int
@@ -102,7 +102,7 @@ class ArenaMap:
 
     @cached_property
     def at_peak(self) -> tuple[Part, ...]:
-        """The buffers live at the peak, largest first; of those that share bytes, the newest."""
+        """The buffers live at the peak, largest first; of buffers that share bytes, the newest."""
         found: dict[tuple[int, int], Part] = {}
         for part in self.parts:
             if part.first <= self.peak_step <= part.last:
@@ -197,7 +197,7 @@ def _place(buffer: Buffer, whole: Buffer, n: int) -> tuple[int, int]:
 
 
 def _begins(buffers: Iterable[Buffer]) -> list[float]:
-    """Return when each buffer becomes the newest; those that start in one step share it evenly."""
+    """Return when each buffer becomes the newest; several of one epoch share it evenly."""
     together: dict[int, int] = {}
     for buffer in buffers:
         together[buffer.first] = together.get(buffer.first, 0) + 1
@@ -212,10 +212,11 @@ def _begins(buffers: Iterable[Buffer]) -> list[float]:
 def arena_text(arena: ArenaMap) -> str:
     """Return the picture in words: the peak, its epoch, and the buffers live there."""
     program, most = arena.program, max(arena.live)
+    running = listed([printable(name) for name in arena.running], 3) or "nothing"
     lines = [
         f"{program.name}: an arena of {arena.nbytes:,} bytes at {program.capacity} rows; at most "
         f"{most:,} of them are in use at once, at epoch {arena.peak_step} of "
-        f"{arena.steps}, which computes {listed(list(map(printable, arena.running)), 3) or 'nothing'}.",
+        f"{arena.steps}, which computes {running}.",
         "Alive there:",
     ]
     lines += [f"  {_described(part, arena)}" for part in arena.at_peak[:MOST_NAMED]]

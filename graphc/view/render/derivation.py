@@ -21,7 +21,7 @@ WORDS = {
     "column": "column(v): v as a column, one number a row",
     "count": "count: how many elements are averaged",
     "onehot": "onehot(y): 1 at the index y of each row, else 0",
-    "part": "part: where the operand stands in the joined value",
+    "part": "part: the place of the operand in the joined value",
     "place": "place(v, cuts): zeros, with v where the cuts point",
     "project": "project(v): v - mean(v) - xhat(x) * mean(v * xhat(x))",
     "rows": "rows: all axes but the features'",
@@ -54,7 +54,7 @@ def derivation(source: Plan | Graph, names: Iterable[str] | None = None) -> dict
 
 
 def _later(name: str, before: Graph, final: Graph) -> Iterator[tuple[str, str]]:
-    """Yield what happened to the node in later passes."""
+    """Yield whether a later pass removed or replaced the node."""
     was, now = before[name], final.nodes.get(name)
     if now is None:
         users = [user for user in before.users[name] if user in final]

@@ -42,7 +42,7 @@ _LEGEND: Mapping[Look, Run] = {
 
 
 class Edge(NamedTuple):
-    """One node's read of another: before, after, or in both graphs."""
+    """A read of one node by another, in the graph before, after, or in both."""
 
     source: str
     target: str
@@ -194,7 +194,7 @@ def backward_names(*graphs: Graph) -> frozenset[str]:
 
 
 def grouped(items: Iterable[Item], signature: Callable[[Item, bool], object]) -> list[list[Item]]:
-    """Return the items in groups of equal signatures.
+    """Group the items by equal signatures.
 
     The signatures are those with sizes, or if these are too many kinds, those without.
     """
@@ -270,7 +270,7 @@ def _attributes(before: Node, after: Node) -> Iterator[Line]:
 
 
 def _sources(pair: Pair, sources: Sequence[tuple[Pair, Look]]) -> Iterator[Line]:
-    """Yield operands without boxes: all of an added or removed node, else those that differ."""
+    """Yield operands without boxes: of an added or removed node all, else the changed ones."""
     whole = pair.kind in ("removed", "added")
     some = [s for s in sources if whole or s[1] != "equal" or s[0].kind != "equal"]
     for source, look in some[:MOST]:

@@ -1,4 +1,4 @@
-"""From graphs to a picture: its layers, the cards in them, and the links between the cards."""
+"""The contents of a picture of a graph: layers, cards in the layers, and links between cards."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class LayerBox:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """All that is drawn, in an order that depends on the graph alone."""
+    """The contents of a drawing, in an order that depends on the graph alone."""
 
     name: str
     layers: tuple[LayerBox, ...]
@@ -310,7 +310,7 @@ def _omitted(declared: Graph, drawn: Iterable[str], index: LayerIndex) -> list[s
 
 
 def _layer_order(declared: Graph, used: Iterable[str]) -> list[str]:
-    """Return the layers in declared order, then those that only the compiled graph has."""
+    """Return the layers in declared order, then the layers that only the compiled graph has."""
     found = dict.fromkeys(used)
     known = [node.name for node in declared if node.name in found]
     return [*known, *(name for name in found if name not in declared)]

@@ -1,4 +1,4 @@
-"""The layers of a compiled graph: the layer of each node, and blocks of layers that repeat."""
+"""Which layer each node of a compiled graph belongs to, and which blocks of layers repeat."""
 
 from __future__ import annotations
 

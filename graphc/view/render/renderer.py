@@ -1,4 +1,4 @@
-"""The renderer, which lays out DOT text: its runs, file formats, and its SVG in our form.
+"""Run the renderer (Graphviz), which lays out DOT text, and bring its SVG into our form.
 
 The SVG has classes for colours, words for readers, and groups for nodes.
 """
@@ -180,7 +180,7 @@ def write_drawing(
 
 
 def missing_note(dot: str | Path | None) -> str:
-    """Return what a page says if there is no renderer; "" if there is one."""
+    """Return the note of a page without pictures; "" if there is a renderer."""
     if find_renderer(dot) is not None:
         return ""
     return f"No picture: no Graphviz renderer was found. To have one, {INSTALL}"
@@ -275,7 +275,7 @@ def slim(svg: str) -> str:
 
 
 def _slim_tag(tag: str) -> str:
-    if tag.startswith(("<svg", "<g")):  # these hold names, and too few colours to matter
+    if tag.startswith(("<svg", "<g")):  # these contain names, and too few colours to matter
         return tag
     tag = _COLOUR.sub("", _FONT.sub("", tag)).replace(' font-size="11.00"', "")
     return _PLACE.sub(lambda number: f"{float(number[0]):.1f}", tag).replace(" />", "/>")

@@ -80,14 +80,14 @@ def stylesheet() -> str:
 
 
 def printable(text: str) -> str:
-    """Return the text with characters unfit for a line (controls, direction marks) escaped."""
+    """Escape characters that do not fit in a line, such as controls and direction marks."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if _is_plain(char) else _escaped(char) for char in text)
 
 
 def short(text: str, width: int = SHORT) -> str:
-    """Return the shown text, without its middle if it is too long."""
+    """Return the printable text, without its middle if it is too long."""
     line = printable(text)
     if len(line) > width:
         half = (width - 1) // 2
@@ -102,7 +102,7 @@ def listed(names: Sequence[str], most: int) -> str:
 
 
 def escape(text: str) -> str:
-    """Return the shown text for markup: HTML, SVG, or DOT's HTML-like labels."""
+    """Return the printable text for markup: HTML, SVG, or DOT's HTML-like labels."""
     return html.escape(printable(text))
 
 
@@ -139,7 +139,7 @@ def width(line: Line) -> int:
 
 
 def muted(text: str) -> Run:
-    """Return a piece of text in the colour for what matters less."""
+    """Return text in the colour for secondary information."""
     return Run(text, "muted")
 
 
@@ -225,7 +225,7 @@ def words(
 
 
 def node_group(node: str, role: str, title: str, drawn: Iterable[str]) -> str:
-    """Return a group about one node, for pages to point at; `title` may have several lines."""
+    """Return an SVG group about one node, which a page can select; `title` may have lines."""
     return _group(f'class="op {role}" data-node="{escape(node)}"', title, drawn)
 
 

@@ -15,7 +15,7 @@ from graphc.view.render.style import DARK, FAMILY, LIGHT, escape, stylesheet, va
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One picture, and the same in plain words.
+    """One picture, and its description in words.
 
     In `svg` everything about one node is in `<g class="op ..." data-node="its name">`.
     """
@@ -151,7 +151,7 @@ def _figure(step: Step, index: int) -> str:
 
 
 def simple_page(name: str, steps: Sequence[Step]) -> str:
-    """Return a page of pictures one below the other, each with its words; it holds no script."""
+    """Return a page of pictures one below the other, each with its words, without a script."""
     title = escape(name)
     parts = "\n".join(
         f"<section>\n<h2>{escape(step.title)}</h2>\n<figure>\n{step.svg}</figure>\n"

@@ -30,9 +30,9 @@ MOST = 5000
 """The most nodes that can be searched for; above it, only the drawn ones and the first others."""
 _INERT = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026", 0x7F: "\\u007f"}
 MOST_ROWS = 1000
-"""The most layers in the table; of more it holds the first and the last."""
+"""The most layers in the table; of more layers it has the first and the last."""
 LONGEST = 200
-"""The length at which an attribute's text is cut: constants may hold thousands of numbers."""
+"""The length at which an attribute's text is cut: constants may have thousands of numbers."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _attributes(node: Node) -> Iterator[tuple[str, str]]:
 def _value(value: object) -> str:
     try:
         return value_text(value)
-    except GraphError:  # a user's op may hold anything
+    except GraphError:  # a user's op may have attributes of any kind
         return f"a {type(value).__name__}"
 
 
