@@ -46,7 +46,7 @@ def text(box: Box) -> list[str]:
     return ["".join(run.text for run in line) for line in box.lines]
 
 
-def test_what_fusing_changes_is_marked_in_words_and_lines() -> None:
+def test_changes_of_a_fusion_are_marked_in_words_and_lines() -> None:
     sheet = difference_sheet("fuse", of_pass(digits(normed=False), "fuse_affine_relu"))
     boxes = drawn(sheet)
     assert text(boxes["affine_1"])[0] == "- affine affine_1"
@@ -70,7 +70,7 @@ def test_what_fusing_changes_is_marked_in_words_and_lines() -> None:
     assert "peripheries=2" in changed
 
 
-def test_arrows_are_what_is_read_before_and_after() -> None:
+def test_arrows_are_the_reads_before_and_after() -> None:
     made = of_pass(digits(normed=False), "fuse_affine_relu")
     sheet = difference_sheet("fuse", made)
     names = {box.id: box.node for box in sheet.boxes}
@@ -98,7 +98,7 @@ def test_every_op_of_either_graph_is_drawn_once() -> None:
     assert len(nodes) == len(set(nodes)) and ops <= set(nodes)
 
 
-def test_a_source_that_no_change_tells_of_is_a_box() -> None:
+def test_a_source_that_no_change_mentions_is_a_box() -> None:
     net = gc.Net("a")
     net.output("y", gc.relu(net.input("x", (gc.N, 2)), name="y"))
     before = net.graph()
@@ -156,7 +156,7 @@ def test_the_slider_has_a_step_for_every_pass() -> None:
     assert view == pass_view(again)
 
 
-def test_times_are_told_where_they_are_asked_for() -> None:
+def test_times_are_shown_on_request() -> None:
     *passes, kernels = pass_view(plan(digits(normed=False)), times=True).steps
     assert all(re.match(r"\d+ \w+, \d+\.\d ms: ", step.text) for step in passes)
     assert kernels.text.startswith(f"{kernels.title}: ")
@@ -218,7 +218,7 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_of_more_boxes_only_what_changed_is_drawn_with_its_neighbours() -> None:
+def test_of_many_boxes_only_changes_and_their_neighbours_are_drawn() -> None:
     made = of_pass(digits(normed=False), "fuse_affine_relu")
     whole = difference_sheet("fuse", made)
     part = difference_sheet("fuse", made, most=len(whole.boxes) - 1)
@@ -229,7 +229,7 @@ def test_of_more_boxes_only_what_changed_is_drawn_with_its_neighbours() -> None:
     assert all(box.node for box in part.boxes)
 
 
-def test_what_is_too_tangled_is_drawn_in_a_simpler_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tangled_drawing_is_replaced_by_a_simpler_one(monkeypatch: pytest.MonkeyPatch) -> None:
     sources: list[str] = []
 
     def slow(renderer: object, source: str, format: str, seconds: float) -> bytes:

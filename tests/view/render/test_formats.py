@@ -71,7 +71,7 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "net.dot"
     with pytest.raises(GraphError) as caught:
         render_graph(digits().graph(), path)
@@ -168,7 +168,7 @@ def test_a_renderer_that_is_asked_for_and_not_there(
     assert told(caught.value) == f"{who}'nodot' does not name a program that runs\n{INSTALL}"
 
 
-def test_what_a_failing_renderer_says_is_kept(bare: Path) -> None:
+def test_the_message_of_a_failing_renderer_is_kept(bare: Path) -> None:
     broken = _program(bare / "dot", "echo 'no such font' >&2; exit 3")
     with pytest.raises(GraphError) as caught:
         render_graph(digits().graph(), bare / "net.png", dot=broken)

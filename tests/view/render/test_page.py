@@ -101,7 +101,7 @@ def test_the_facts_are_those_of_the_plan(page: str) -> None:
     assert by_name.keys() == {*everywhere, *plan.declared.nodes}
 
 
-def test_a_node_tells_the_line_of_the_user_with_its_text(page: str) -> None:
+def test_a_node_shows_the_line_of_the_user_with_its_text(page: str) -> None:
     (told,) = (node for node in _data(page)["nodes"] if node[NAME] == "scores")
     assert re.match(r"graphs\.py:\d+ in digits, called at test_page\.py:\d+", told[LINE])
     assert '\n    scores = gc.affine(h, 10, name="scores")' in told[LINE]
@@ -109,7 +109,7 @@ def test_a_node_tells_the_line_of_the_user_with_its_text(page: str) -> None:
     assert rows["output"] == "scores" and rows["bytes"] == "40*N (160 at N = 4)"
 
 
-def test_a_backward_node_tells_its_rule(page: str) -> None:
+def test_a_backward_node_shows_its_rule(page: str) -> None:
     nodes = {node[NAME]: node for node in _data(page)["nodes"]}
     derived = dict(nodes["d_affine_2.weight"][DERIVED])
     assert derived["rule"] == "d_weight = xᵀ · d_out"
@@ -163,7 +163,7 @@ def test_a_page_has_the_folded_picture_and_the_opened_one() -> None:
 
 
 @pytest.mark.slow
-def test_a_card_that_is_summed_up_stands_for_its_nodes() -> None:
+def test_a_summary_card_represents_its_nodes() -> None:
     text = _page(_plan(deep(251)))
     nodes = _data(text)["nodes"]
     summed = [node for node in nodes if node[CARD] >= 0]

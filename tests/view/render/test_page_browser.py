@@ -141,7 +141,7 @@ def test_search_finds_a_name_before_names_that_have_it(browser: Any, folder: Pat
             assert _text(page, "#panel h2") == name
 
 
-def test_the_keys_are_told_by_a_key(browser: Any, folder: Path) -> None:
+def test_a_key_shows_the_list_of_keys(browser: Any, folder: Path) -> None:
     with Opened(browser, folder / "digits.html", WIDE) as page:
         assert "keys (?)" in page.get_attribute("#search", "placeholder")
         page.keyboard.press("?")

@@ -170,7 +170,7 @@ def test_hostile_names_stay_text_in_the_page(
         assert printable(name) in words
 
 
-def test_the_page_holds_the_layers_as_a_table() -> None:
+def test_the_page_has_the_layers_as_a_table() -> None:
     page = html_text(digits().graph())
     assert page.startswith("<!DOCTYPE html>")
     row = re.search(r'<tr[^>]*><th scope="row">affine_1</th>(.*?)</tr>', page)
