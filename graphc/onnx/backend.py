@@ -11,10 +11,11 @@ from onnx.backend.base import Backend, BackendRep
 
 from graphc.base.errors import FeedError, GraphError
 from graphc.compiler.compile import compile
+from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.onnx.call import NeedsInputs, NotSupported, checked_dtype
-from graphc.onnx.load import Imported, as_net, budget_of, check_ops, free_inputs, import_model
+from graphc.onnx.load import Imported, budget_of, check_ops, free_inputs, import_model
 from graphc.onnx.model_file import check_limits
 from graphc.runtime.executor import Executor
 
@@ -83,17 +84,32 @@ def _array(name: str, given: Any) -> Array:
 
 
 class _Run:
-    """One compiled net; outputs that are known without running it are its constants."""
+    """One compiled net, and the outputs that are known without running it."""
 
     def __init__(self, imported: Imported, backend: str | None) -> None:
-        plan = compile(as_net(imported, ()).graph(), batch=1, backend=backend)
-        self._executor = Executor(plan)
-        self._inputs = set(plan.programs["infer"].feeds)
         self._names = list(imported.outputs)
+        self._known = {
+            name: operand
+            for name, operand in imported.outputs.items()
+            if not isinstance(operand, Value)
+        }
+        net = imported.net
+        self._executor: Executor | None = None
+        self._inputs: set[str] = set()
+        for name, operand in imported.outputs.items():
+            if isinstance(operand, Value):
+                net.output(name, operand)
+        if len(self._known) < len(self._names):
+            graph = net.graph()
+            plan = compile(graph, batch=1, backend=backend)
+            self._executor = Executor(plan)
+            self._inputs = set(plan.programs["infer"].feeds)
 
     def __call__(self, feeds: Mapping[str, Array]) -> tuple[Any, ...]:
-        given = {name: array for name, array in feeds.items() if name in self._inputs}
-        found = self._executor.forward(given)
+        found: dict[str, Any] = dict(self._known)
+        if self._executor is not None:
+            given = {name: array for name, array in feeds.items() if name in self._inputs}
+            found.update(self._executor.forward(given))
         return tuple(np.array(found[name]) for name in self._names)
 
 
