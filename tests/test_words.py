@@ -40,6 +40,23 @@ WORDS = {
     r"those that": (),
 }
 
+# Parts of names that are not used, and the names that may have them.
+NAMES = {
+    "vertex": (),
+    "tape": (),
+    "lifetime": (),
+    "elsewhere": (),
+    "walk": (),
+    "spot": (),
+    "turned": (),
+    "stands": (),
+    "border": ("border",),  # of a box in a picture
+    "told": (),
+    "naive": (),
+    "snapshot": (),
+    "recipe": (),
+}
+
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """The docstrings and the other strings of more than a word, with their lines."""
@@ -64,5 +81,28 @@ def test_a_word_is_used_in_its_plain_sense_only(word: str) -> None:
         for path in FILES
         for line, text in texts(path)
         for place in found(word, WORDS[word], text)
+    ]
+    assert not places, "\n".join(places)
+
+
+def names(path: Path) -> Iterator[tuple[int, str]]:
+    """The names that a file defines, with their lines."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+
+
+@pytest.mark.parametrize("part", NAMES)
+def test_a_word_is_not_part_of_a_name(part: str) -> None:
+    places = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in FILES
+        for line, name in [*names(path), (1, path.stem)]
+        if part in re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().split("_")
+        and name not in NAMES[part]
     ]
     assert not places, "\n".join(places)
