@@ -265,11 +265,11 @@ def _split(passes: tuple[Pass, ...], last: Pass) -> tuple[tuple[Pass, ...], tupl
 
 def _asking(graph: Graph, names: Iterable[str]) -> Graph:
     """Return the graph in which passes before Backward keep these nodes (see passes/pins.py)."""
-    return graph.with_roots(gradients={name: name for name in names})
+    return graph.with_nodes(graph, gradients={name: name for name in names})
 
 
 def _only_losses(graph: Graph) -> Graph:
     """Return the graph without the outputs that no loss depends on."""
     needed = graph.upstream(graph.outputs[name] for name in graph.losses)
     outputs = {name: value for name, value in graph.outputs.items() if value in needed}
-    return graph.with_roots(outputs=outputs)
+    return graph.with_nodes(graph, outputs=outputs)

@@ -74,7 +74,7 @@ def keep_old_states(graph: Graph) -> Graph:
         if node.name in kept:
             copy = Cast(node.type.dtype)
             nodes.append(Node(kept[node.name], copy, (node.name,), node.type, node.locs))
-    return graph.with_roots(
+    return graph.with_nodes(
         nodes,
         outputs={name: kept.get(value, value) for name, value in graph.outputs.items()},
         gradients={name: kept.get(value, value) for name, value in graph.gradients.items()},
