@@ -16,6 +16,7 @@ from graphc.declare.optim import Optimizer
 from graphc.declare.optim.slots import with_own_states
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Role
 from graphc.ops.elementwise import div
 from graphc.ops.optim import Cleared
 from graphc.ops.shape import cast
@@ -42,7 +43,7 @@ def _fed(b: Builder, parameters: dict[str, Value]) -> dict[str, Value]:
     gradients: dict[str, Value] = {}
     for name, p in parameters.items():
         with b.at(p.node.locs):
-            op = Input(p.shape, p.dtype)
+            op = Input(p.shape, p.dtype, Role("gradient", name))
             gradients[name] = b.apply(op, name=f"gradient:{name}")
     return gradients
 

@@ -18,6 +18,7 @@ from typing import ClassVar, Literal
 from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Role
 from graphc.ops.autodiff import vjp
 from graphc.ops.source import Input, constant
 
@@ -59,7 +60,8 @@ class Backward:
         type = b.nodes[value].type
         if self.fed:
             with b.at(b.nodes[value].locs):
-                return b.apply(Input(type.shape, type.dtype), name=f"cotangent:{name}")
+                op = Input(type.shape, type.dtype, Role("cotangent", name))
+                return b.apply(op, name=f"cotangent:{name}")
         return constant(b, 1.0, type.dtype, name=b.unique(f"d_{value}"))
 
 

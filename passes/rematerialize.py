@@ -121,7 +121,7 @@ class _Cloning:
         while name in self.origins:
             name += "_"
         self.origins[name] = node
-        return Node(name, op, tuple(inputs), node.type, node.locs)
+        return Node(name, op, tuple(inputs), node.type, node.locs, recomputes=node.name)
 
 
 def _reading(node: Node, clones: dict[str, str]) -> Node:

@@ -26,9 +26,8 @@ from graphc.declare.optim.slots import (
 )
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
-from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import add
-from graphc.ops.source import global_state, updates
+from graphc.ops.source import hyper, updates
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def add_updates(b: Builder, optimizer: Optimizer, gradients: Mapping[str, Value]
     if optimizer.clip_value is not None:
         gradients = bounded(b, gradients, optimizer.clip_value)
     if optimizer.clip_norm is not None:
-        limit = global_state(b, "hyper.clip_norm", TensorType((), dtype), optimizer.clip_norm)
+        limit = hyper(b, "clip_norm", dtype, optimizer.clip_norm)
         gradients = clipped(b, gradients, limit)
     for name, gradient in gradients.items():
         p = b.value(name)
@@ -85,20 +84,20 @@ class _Rates:
 
     def __init__(self, b: Builder, optimizer: Optimizer, counter: Value, dtype: str) -> None:
         self._b, self._optimizer, self._counter = b, optimizer, counter
-        self._type = TensorType((), dtype)
+        self._dtype = dtype
         self._known: dict[str, Casts] = {}
-        self._named("hyper.lr", optimizer.lr)
+        self._named("lr", optimizer.lr)
 
     def of(self, p: Value) -> Value:
         """Return the rate of a parameter, in its dtype."""
         group = self._optimizer.group_of(p.name)
         if group is None or group.lr is None:
-            return self._named("hyper.lr", self._optimizer.lr).to(p.dtype)
-        return self._named(f"hyper.lr.{group.title}", group.lr).to(p.dtype)
+            return self._named("lr", self._optimizer.lr).to(p.dtype)
+        return self._named(f"lr.{group.title}", group.lr).to(p.dtype)
 
     def _named(self, name: str, start: float) -> Casts:
         if name not in self._known:
-            lr, schedule = global_state(self._b, name, self._type, start), self._optimizer.schedule
+            lr, schedule = hyper(self._b, name, self._dtype, start), self._optimizer.schedule
             with self._b.at(()):
                 rate = lr if schedule is None else schedule.rate(lr, self._counter)
             self._known[name] = Casts(rate)

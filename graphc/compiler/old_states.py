@@ -12,6 +12,8 @@ before.  A cast to the same dtype copies it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from graphc.compiler.schedule import backward_nodes, may_be_view
 from graphc.ir.graph import Graph, Node
 from graphc.ops.shape import Cast
@@ -32,7 +34,7 @@ def keep_old_states(graph: Graph) -> Graph:
         old = {name for name in node.inputs if name in kept and node.name in late[name]}
         if old:
             inputs = tuple(kept[name] if name in old else name for name in node.inputs)
-            node = Node(node.name, node.op, inputs, node.type, node.locs)
+            node = replace(node, inputs=inputs)
         nodes.append(node)
         if node.name in kept:
             copy = Cast(node.type.dtype)

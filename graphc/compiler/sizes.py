@@ -12,7 +12,6 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import ALIGNMENT, ITEMSIZE, TensorType, align
 from graphc.kernels.program import Instr, Program
 from graphc.ops.exchange import Receive, Send
-from graphc.ops.source import Parameter
 
 if TYPE_CHECKING:
     from graphc.compiler.plan import Plan
@@ -30,14 +29,15 @@ def state_nodes(graphs: Iterable[Graph]) -> dict[str, Node]:
         for node in graph:
             if node.op.persistent:
                 found.setdefault(node.name, node)
-    parameters = {name for name, node in found.items() if isinstance(node.op, Parameter)}
     place = {name: i for i, name in enumerate(found)}
 
-    def rank(name: str) -> tuple[int, str, int]:
-        owner, _, kind = name.rpartition(".")
-        if name in parameters:
-            return 0, "", place[name]
-        return (1, kind, place[owner]) if owner in parameters else (2, "", place[name])
+    def rank(name: str) -> tuple[int, str, str, int]:
+        op = found[name].op
+        if op.is_parameter:
+            return 0, "", "", place[name]
+        if op.role.kind == "slot":
+            return 1, op.role.part, op.role.optimizer, place[op.role.of]
+        return 2, "", "", place[name]
 
     return {name: found[name] for name in sorted(found, key=rank)}
 
@@ -77,7 +77,8 @@ def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
     """Return the types of the inputs of all programs, without gradients given to the update."""
     found: dict[str, TensorType] = {}
     for program in programs.values():
-        found.update({k: t for k, t in program.feeds.items() if not k.startswith("gradient:")})
+        given = program.fed_gradients
+        found.update({name: type for name, type in program.feeds.items() if name not in given})
     return found
 
 

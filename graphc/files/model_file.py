@@ -290,7 +290,7 @@ def _kept(
 ) -> dict[str, Array]:
     """Return the states that stay valid under another optimizer."""
     same = before is not None and before.partition("(")[0] == type(optimizer).__name__
-    own = {name for name in plan.state_nodes if not name.startswith("hyper.")}
+    own = {name for name, node in plan.state_nodes.items() if node.op.role.kind != "hyper"}
     names = own if same else _model_states(plan)
     return {name: array for name, array in found.items() if name in names}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -26,6 +26,8 @@ class Node:
     inputs: tuple[str, ...]
     type: TensorType
     locs: tuple[Loc, ...] = ()
+    recomputes: str = field(default="", compare=False)
+    """The node whose value it computes again, or delays for nodes that do."""
 
     @property
     def loc(self) -> Loc | None:
@@ -226,7 +228,7 @@ def _reading(node: Node, new: Mapping[str, str]) -> Node:
     else:
         return node
     inputs = tuple(new.get(operand, operand) for operand in node.inputs)
-    return Node(node.name, node.op, inputs, node.type, node.locs)
+    return Node(node.name, node.op, inputs, node.type, node.locs, node.recomputes)
 
 
 def _ordered(nodes: Iterable[Node]) -> dict[str, Node]:

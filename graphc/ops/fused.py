@@ -175,11 +175,6 @@ class After(Fused):
         return ins[0]
 
 
-def is_clone(name: str) -> bool:
-    """Return whether the name of a backward node is that of a recomputed one or its operand."""
-    return name.rpartition(".")[2].rstrip("_") in ("again", "late")
-
-
 def is_event_of(name: str, reader: Node) -> bool:
     """Return whether a node waits for the value `name` without reading it."""
     return reader.op.is_control and reader.inputs[0] != name

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.ir.build import Builder, Value
 from graphc.ir.init import FromArray, Initializer, Zeros
-from graphc.ir.op import Array, Op, Source
+from graphc.ir.op import PLAIN, Array, Op, Role, Source
 from graphc.ir.tensor_type import Shape, TensorType
 
 
@@ -21,6 +21,14 @@ class Input(Source):
     is_input: ClassVar[bool] = True
     shape: Shape
     dtype: str
+    role: Role = field(default=PLAIN, compare=False, repr=False)
+
+    def named(self, name: str) -> Input:
+        """Return the input with the role that its name says."""
+        kind, colon, of = name.partition(":")
+        if colon and (kind == "gradient" or kind == "cotangent"):
+            return replace(self, role=Role(kind, of))
+        return self
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return TensorType(self.shape, self.dtype)
@@ -50,8 +58,18 @@ class State(Source):
     shape: tuple[int, ...]
     dtype: str
     start: float | FromArray = 0.0
+    role: Role = field(default=PLAIN, compare=False, repr=False)
     is_state: ClassVar[bool] = True
     persistent: ClassVar[bool] = True
+
+    def named(self, name: str) -> State:
+        """Return the state with the role that its name says; that of a slot only orders a plan."""
+        if name == "seed":
+            return replace(self, role=Role("seed"))
+        if name.startswith(HYPER):
+            part, _, optimizer = name.removeprefix(HYPER).partition(":")
+            return replace(self, role=Role("hyper", part=part, optimizer=optimizer))
+        return self
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return TensorType(self.shape, self.dtype)
@@ -111,22 +129,23 @@ def constant(b: Builder, value: Any, dtype: str | None = None, name: str | None 
     return b.apply(constant_op(value, dtype, b.dtype), name=name)
 
 
-def state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:
+def state(b: Builder, name: str, type: TensorType, start: float = 0.0, role: Role = PLAIN) -> Value:
     """Return the state of that name, which is added if it does not exist."""
     if name in b.nodes:
         return b.value(name)
     shape = tuple(dim for dim in type.shape if isinstance(dim, int))
-    op = State(shape, type.dtype, start)
-    return b.apply(op, name=name)
+    return b.apply(State(shape, type.dtype, start, role), name=name)
 
 
+HYPER = "hyper."
+"""The beginning of the names of states that are hyper-parameters."""
 SEED = TensorType((), "uint64")
 COUNTER = TensorType((), "int64")
 
 
 def seed(b: Builder) -> Value:
     """Return the seed of all random numbers."""
-    return global_state(b, "seed", SEED)
+    return global_state(b, "seed", SEED, role=Role("seed"))
 
 
 def draws(b: Builder) -> Value:
@@ -139,13 +158,21 @@ def updates(b: Builder) -> Value:
     return global_state(b, "updates", COUNTER)
 
 
-def global_state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:
+def hyper(b: Builder, name: str, dtype: str, start: float) -> Value:
+    """Return the state that holds a hyper-parameter, which `ex.hyper[name]` reads and sets."""
+    role = Role("hyper", part=name)
+    return global_state(b, f"{HYPER}{name}", TensorType((), dtype), start, role)
+
+
+def global_state(
+    b: Builder, name: str, type: TensorType, start: float = 0.0, role: Role = PLAIN
+) -> Value:
     """Return a state outside all blocks, without a source line."""
     if name in b.nodes:
         return b.value(name)
     prefix, locs = b.prefix, b.locs
     b.prefix, b.locs = "", ()
     try:
-        return state(b, name, type, start)
+        return state(b, name, type, start, role)
     finally:
         b.prefix, b.locs = prefix, locs

@@ -41,8 +41,8 @@ class CotangentRun:
             raise FeedError(f"the cotangents have {n} rows, the forward pass had {saved.n}")
         bound = self._binder.bound(self.program, saved.n)
         for name, array in bound.feeds.items():
-            output = name.removeprefix("cotangent:")
-            np.copyto(array, saved.feeds[name] if output == name else arrays[output])
+            role = self.program.graph[name].op.role
+            np.copyto(array, arrays[role.of] if role.kind == "cotangent" else saved.feeds[name])
         return bound
 
 

@@ -301,7 +301,7 @@ def gradient_arrays(apply: Program, plan: Plan, gradients: Mapping[str, Any]) ->
     """
     if plan.accumulate > 1:
         raise accumulates()
-    feeds = {name.removeprefix("gradient:"): name for name in apply.feeds}
+    feeds = {wrt: name for name, wrt in apply.fed_gradients.items()}
     known = {name: Feed(apply.graph[feed], None) for name, feed in feeds.items()}
     arrays, _ = FeedCheck(known, {*known, *plan.wrt}, 1, "gradient").arrays(gradients)
     return {feeds[name]: array for name, array in arrays.items()}

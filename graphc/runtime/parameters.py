@@ -15,7 +15,7 @@ import numpy as np
 from graphc.base.arguments import checked_number, lost_in
 from graphc.base.errors import StateError, UnknownName
 from graphc.compiler.plan import Plan
-from graphc.declare.optim.optimizer import AVERAGE, AVERAGES_MADE
+from graphc.declare.optim.optimizer import AVERAGE, AVERAGES_MADE, owned_by
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import align
 from graphc.runtime.state import State, readonly
@@ -228,17 +228,27 @@ class Hyper(_ByName[float]):
     def __init__(self, plan: Plan, state: State) -> None:
         """Find the names of a plan's optimizer; without one, of all plans that share the state."""
         self._state = state
-        optimizer = plan.optimizer
-        states = state.arrays if optimizer is None else plan.state_nodes
-        end = "" if optimizer is None else optimizer.state("")
-        found = (name for name in states if name.startswith("hyper."))
-        self._names: dict[str, str] = {name[6:].removesuffix(end): name for name in found}
+        alone = plan.optimizer is not None
+        own = {name: node.op.role for name, node in plan.state_nodes.items()}
+        roles = own if alone else state.roles
+        self._names: dict[str, str] = {
+            role.part if alone else owned_by(role.optimizer, role.part): name
+            for name, role in roles.items()
+            if role.kind == "hyper"
+        }
+
+    def state_of(self, name: str) -> str:
+        """Return the state that holds a hyper-parameter; raise UnknownName if there is none."""
+        if name not in self._names:
+            known = ", ".join(self._names) or "none, since no plan of this state has an optimizer"
+            raise UnknownName(f"there is no hyper-parameter {name!r}", hint=f"there are: {known}")
+        return self._names[name]
 
     def __getitem__(self, name: str) -> float:
-        return float(self._state.arrays[self._known(name)])
+        return float(self._state.arrays[self.state_of(name)])
 
     def __setitem__(self, name: str, value: float) -> None:
-        state = self._known(name)
+        state = self.state_of(name)
         hint = "to change it over time give the optimizer a schedule"
         number = checked_number(f"hyper-parameter {name!r}", value, hint=hint, error=StateError)
         held = self._state.arrays[state]
@@ -248,12 +258,6 @@ class Hyper(_ByName[float]):
                 hint="nothing was changed",
             )
         self._state.lock(held.__setitem__, ..., number)
-
-    def _known(self, name: str) -> str:
-        if name not in self._names:
-            known = ", ".join(self._names) or "none, since no plan of this state has an optimizer"
-            raise UnknownName(f"there is no hyper-parameter {name!r}", hint=f"there are: {known}")
-        return self._names[name]
 
     def __delitem__(self, name: str) -> None:
         raise StateError(

@@ -13,13 +13,10 @@ from graphc.compiler.loss_share import SUM, divisors
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
-from graphc.ops.exchange import ShardInput
 from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.exchange import HOLDS, Exchange, Pause
 from graphc.runtime.feeds import FeedCheck
 from graphc.runtime.rows import rows_of
-
-SHARE = "shard.share."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,8 @@ class Shards:
         self._plan, self._check, self._shards = plan, check, plan.shards or 1
         self._mine = range(rank * plan.lanes, (rank + 1) * plan.lanes)
         self._types = {name: plan.declared[name].type for name in plan.input_names}
-        self._numbers = [node.name for node in program.graph if isinstance(node.op, ShardInput)]
+        shard_inputs = [node for node in program.graph if node.op.is_of_shard]
+        self._numbers = {node.name: node.op.role for node in shard_inputs}
         self._divisors = {d.name: d for d in divisors(plan.declared) if d.name in self._numbers}
 
     def parts(self, feeds: Mapping[str, Any]) -> Iterator[Part]:
@@ -84,13 +82,12 @@ class Shards:
 
         The share of a sum is 1, or 0 if the shard has no rows.
         """
-        start, stop = rows
-        if name in divisors:
+        (start, stop), role = rows, self._numbers[name]
+        if role.kind == "divisor":
             return divisors[name] * (stop - start) / n if stop > start else 1.0
-        if not name.startswith(SHARE):
+        if role.kind == "first_row":
             return start
-        kind = name.removeprefix(SHARE).rpartition(".")[0]
-        return float(stop > start) if kind == SUM else (stop - start) / n
+        return float(stop > start) if role.part == SUM else (stop - start) / n
 
 
 def rank_rows(plan: Plan, rank: int, n: int) -> tuple[int, int]:

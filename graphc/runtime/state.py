@@ -26,7 +26,7 @@ from graphc.compiler.sizes import block_bytes, layout
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Node
 from graphc.ir.init import FromArray, generator
-from graphc.ir.op import Array
+from graphc.ir.op import Array, Role
 from graphc.ir.tensor_type import ALIGNMENT, TensorType
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
@@ -152,6 +152,8 @@ class State(Mapping[str, Array]):
     def __init__(self, nodes: Mapping[str, Node], seed: int = 0) -> None:
         self.lock = StateLock()
         self.arrays: dict[str, Array] = {}
+        self.roles: dict[str, Role] = {}
+        """What each array is for."""
         self.seed = seed
         self.owners: list[Owner] = []
         """The optimizers whose rates, counters and slots are in this state."""
@@ -185,6 +187,7 @@ class State(Mapping[str, Array]):
             made[name] = array
         self.blocks.append(memory)
         self.arrays.update(made)
+        self.roles.update((name, node.op.role) for name, node in missing.items())
 
     def _check(self, name: str, type: TensorType) -> None:
         have = self.arrays[name]
@@ -301,7 +304,7 @@ def _converted(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
 
 def initial_value(node: Node, seed: int) -> Array:
     """Return the initial value of a parameter or state."""
-    if node.name == "seed":
+    if node.op.role.kind == "seed":
         return np.asarray(seed % 2**64, np.uint64)
     if isinstance(node.op, Parameter):
         rng = generator(seed, node.name)

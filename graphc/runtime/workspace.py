@@ -83,8 +83,8 @@ class Workspace:
             return self._state.arrays[buffer.key].reshape(shape)
         if buffer.space == "constant":
             return self.constants.view(f"{program.name}:{buffer.key}", buffer.type, n)
-        if buffer.space == "feed" and buffer.key.startswith("gradient:"):
-            return self._gradient_feed(buffer, n)
+        if buffer.key in program.fed_gradients:
+            return self._gradient_feed(buffer, program.fed_gradients[buffer.key], n)
         if buffer.space == "feed":
             return self.feeds.view(buffer.key, buffer.type, n)
         memory = self._gradient_block(program) if buffer.space == "gradient" else self.arena
@@ -115,10 +115,9 @@ class Workspace:
             }
         return self._gradients
 
-    def _gradient_feed(self, buffer: Buffer, n: int) -> Array:
+    def _gradient_feed(self, buffer: Buffer, wrt: str, n: int) -> Array:
         assert self._gradients is not None
-        offset = self._gradient_offsets[buffer.key.removeprefix("gradient:")]
-        return _typed(self._gradients, offset, buffer.type, n)
+        return _typed(self._gradients, self._gradient_offsets[wrt], buffer.type, n)
 
 
 class _Region:

@@ -70,12 +70,12 @@ def given_in_step(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[Value
 
 
 def _number(node: Node, part: Part, rows: int) -> Array:
-    """Return the number that a node's name asks for: `shard.first_row` or `shard.share.KIND.DTYPE`.
+    """Return the number that an input of the shard takes.
 
     The divisor of a mean may be any number, the same for each row.
     """
-    what, _, kind = node.name.removeprefix("shard.").partition(".")
-    number = part[0] if what == "first_row" else share(kind.rpartition(".")[0], part, rows)
+    role = node.op.role
+    number = part[0] if role.kind == "first_row" else share(role.part, part, rows)
     return np.asarray(number, node.type.dtype)
 
 

@@ -191,4 +191,4 @@ def field_names(cls: type) -> tuple[str, ...]:
     """Return the fields that an object of the class is made of; none if it is not a dataclass."""
     if not dataclasses.is_dataclass(cls):
         return ()
-    return tuple(field.name for field in dataclasses.fields(cls) if field.init)
+    return tuple(f.name for f in dataclasses.fields(cls) if f.init and f.compare)

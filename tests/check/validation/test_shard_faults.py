@@ -99,7 +99,7 @@ FAULTS = (
 )
 SYNCHRONISED = (
     Fault("only the mean is that of the batch", net, f"{SHARD}:Shard.__call__",
-          "part in STATISTICS", "part == 'mean'", "shard: output"),
+          "in STATISTICS}", "in ('mean',)}", "shard: output"),
     Fault("a statistic is the part of the shard", net, f"{SHARD}:_totalled",
           "b.apply(Total(), part, name=node.name)", "__import__('graphc').reshape(part, part.shape,"
           " name=node.name)", "shard: output"),
