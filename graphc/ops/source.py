@@ -25,10 +25,10 @@ class Input(Source):
 
     def named(self, name: str) -> Input:
         """Return the input with the role that its name says."""
-        kind, colon, of = name.partition(":")
-        if colon and (kind == "gradient" or kind == "cotangent"):
-            return replace(self, role=Role(kind, of))
-        return self
+        kind, _, of = name.partition(":")
+        if of and kind == "gradient":
+            return replace(self, role=Role("gradient", of))
+        return replace(self, role=Role("cotangent", of)) if of and kind == "cotangent" else self
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return TensorType(self.shape, self.dtype)

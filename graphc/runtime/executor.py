@@ -15,22 +15,13 @@ from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
 from graphc.runtime import errors
-from graphc.runtime.bound import NOTHING, Binder, Bound, Outcome
+from graphc.runtime.bound import NOTHING, Binder, Bound, Outcome, ZeroCopyPrograms
 from graphc.runtime.cotangents import CotangentRuns
+from graphc.runtime.distributed.step import sharded_step
 from graphc.runtime.entry import Entry, quiet_context, run_all
-from graphc.runtime.exchange import HOLDS, Exchange, made_exchange
-from graphc.runtime.feeds import (
-    FeedCheck,
-    Feeds,
-    ZeroCopyProgram,
-    ZeroCopyPrograms,
-    gradient_arrays,
-    merged,
-    program_check,
-)
+from graphc.runtime.feeds import FeedCheck, Feeds, gradient_arrays, merged, program_check
 from graphc.runtime.parameters import Hyper, Parameters, averaged
 from graphc.runtime.rows import by_position, evaluate, predict
-from graphc.runtime.shards import ShardedStep
 from graphc.runtime.state import State
 from graphc.runtime.workspace import memory_of
 
@@ -57,18 +48,20 @@ class Executor(Missing):
             raise errors.no_plan(plan)
         self.plan = plan
         self._state, self._workspace = memory_of(plan, errors.checked_seed(seed), state)
-        self.exchange = made_exchange(plan, communicator, self._state)
-        """The sums over shards and ranks; None if the plan has no shards."""
-        self._binder = Binder(self._workspace, self.exchange)
+        self.sharded = sharded_step(plan, communicator, self._state)
+        """The step as the shards of this rank; None if the plan has no shards."""
+        link = None if self.sharded is None else self.sharded.exchange
+        self._binder = Binder(self._workspace, link)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents = CotangentRuns(plan, self._state)
         self._entry, self._lock = Entry(self._state.lock), self._state.lock
         self._quiet = quiet_context()
-        self._sharded: ShardedStep | None = None
         self._outcome = NOTHING
         self._parameters = Parameters(self._state, plan.parameter_names)
         self._step_name = "accumulate" if plan.accumulate > 1 else "step"
-        self._zero_copy = {name: ZeroCopyPrograms() for name in ("infer", self._step_name, HOLDS)}
+        self._zero_copy = {
+            name: ZeroCopyPrograms() for name in plan.programs if name not in ("grad", "apply")
+        }
 
     # ------------------------------------------------------------------ state
 
@@ -100,8 +93,8 @@ class Executor(Missing):
     @property
     def nbytes(self) -> int:
         """The bytes that this executor holds, its state included."""
-        extra = 0 if self.exchange is None else self.exchange.nbytes
-        return self._workspace.nbytes + self._cotangents.nbytes + extra + self._state.nbytes
+        parts = self._workspace, self._cotangents, self._state, self.sharded
+        return sum(part.nbytes for part in parts if part is not None)
 
     def snapshot(self) -> dict[str, Array]:
         """Return copies of all that lasts between steps and that the plan needs, of one moment.
@@ -144,40 +137,23 @@ class Executor(Missing):
         Raise FeedError if an array does not fit.
         """
         given = by_name if feeds is None else merged(feeds, by_name)
-        if not train and (fast := self._zero_copy["infer"].get(tuple(given))) is not None:
-            found = self._entry(self._forward_zero_copy, fast, given, copy)
-            if found is not None:
-                return found
-        program = self._program("grad" if train else "infer")
-        ready = self._check(program).feeds(given, optional=not train)
-        return self._entry(self._forward, program, ready, train, copy)
+        return self._entry(self._forward, given, train, copy)
 
-    def _forward_zero_copy(
-        self, fast: ZeroCopyProgram, feeds: Mapping[str, Any], copy: bool
-    ) -> dict[str, Array] | None:
-        """Run inference on zero-copy feeds; return None, with nothing run, if impossible."""
-        self._lock.begin(writes=False)
-        bound = fast.ready(feeds)
-        return None if bound is None else self._infer(bound, copy)
-
-    def _infer(self, bound: Bound, copy: bool) -> dict[str, Array]:
-        self._outcome = NOTHING
-        call = bound.only_call
-        if call is not None:
-            call()
-        else:
-            self._run(bound.calls)
-        self._outcome = bound.outcome
-        return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
-
-    def _forward(self, program: Program, feeds: Feeds, train: bool, copy: bool) -> dict[str, Array]:
+    def _forward(self, feeds: Mapping[str, Any], train: bool, copy: bool) -> dict[str, Array]:
         self._lock.begin(writes=train)
-        bound = self._load(program, feeds)
-        if not train:
-            return self._infer(bound, copy)
-        self._cotangents.note()
-        self._write(bound.calls[: bound.forward_calls])
-        self._outcome = Outcome(bound.outputs, bound)
+        bound = self._ready("grad" if train else "infer", feeds, optional=not train)
+        self._outcome = NOTHING
+        if train:
+            self._cotangents.note()
+            self._write(bound.calls[: bound.forward_calls])
+            self._outcome = Outcome(bound.outputs, bound)
+        else:
+            call = bound.only_call
+            if call is not None:
+                call()
+            else:
+                self._run(bound.calls)
+            self._outcome = bound.outcome
         return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
 
     def backward(self, **cotangents: Any) -> dict[str, Array]:
@@ -239,21 +215,14 @@ class Executor(Missing):
         Raise StateError if the plan has no optimizer, FeedError if an array does not fit.
         """
         given = by_name if feeds is None else merged(feeds, by_name)
-        if self.exchange is not None:
-            return self._entry(self._sharded_step, self.exchange, given)
-        if (fast := self._zero_copy[self._step_name].get(tuple(given))) is not None:
-            loss = self._entry(self._step_zero_copy, fast, given)
-            if loss is not None:
-                return loss
-        program = self._program(self._step_name)
-        return self._entry(self._step, program, self._check(program).feeds(given))
+        return self._entry(self._step, given)
 
-    def _step_zero_copy(self, fast: ZeroCopyProgram, feeds: Mapping[str, Any]) -> float | None:
-        """Run a step on zero-copy feeds; return None, with nothing run, if impossible."""
+    def _step(self, feeds: Mapping[str, Any]) -> float:
         self._lock.begin(writes=True)
-        bound = fast.ready(feeds)
-        if bound is None:
-            return None
+        if self.sharded is not None:
+            self._outcome = NOTHING
+            return self._complete(*self.sharded(feeds, self._ready, self._run))
+        bound = self._ready(self._step_name, feeds)
         call = bound.only_call
         if call is None or self._step_name == "accumulate":
             return self._complete(bound, bound.calls)
@@ -261,22 +230,6 @@ class Executor(Missing):
         call()
         self._outcome = bound.outcome
         return bound.loss
-
-    def _step(self, program: Program, feeds: Feeds) -> float:
-        self._lock.begin(writes=True)
-        bound = self._load(program, feeds)
-        return self._complete(bound, bound.calls)
-
-    def _sharded_step(self, exchange: Exchange, feeds: Mapping[str, Any]) -> float:
-        """Run the shards of this rank; the last one updates."""
-        self._lock.begin(writes=True)
-        exchange.drop()
-        if self._sharded is None:
-            last = self._program(self._step_name)
-            check = self._check(last)
-            self._sharded = ShardedStep(self.plan, last, check, exchange, self._ready, self._run)
-        self._outcome = NOTHING
-        return self._complete(*self._sharded(feeds))
 
     def _complete(self, bound: Bound, calls: Iterable[Call]) -> float:
         """Make the last calls of a step, an update included if it is due; return the loss."""
@@ -369,6 +322,15 @@ class Executor(Missing):
             check = self._checks[program.name] = program_check(program, self.plan)
         return check
 
+    def _ready(self, name: str, feeds: Mapping[str, Any], optional: bool = False) -> Bound:
+        """Return a program bound to zero-copy feeds if possible, or else to copies of them."""
+        known = self._zero_copy.get(name)
+        bound = None if known is None else known.ready(feeds)
+        if bound is None:
+            program = self._program(name)
+            bound = self._load(program, self._check(program).feeds(feeds, optional=optional))
+        return bound
+
     def _load(self, program: Program, feeds: Feeds) -> Bound:
         """Return a program with its feeds copied in."""
         bound = self._binder.bound(program, feeds.n, feeds.missing)
@@ -380,12 +342,6 @@ class Executor(Missing):
             types = {name: self.plan.declared[name].type for name in feeds.names}
             self._zero_copy[program.name].add(self._binder, bound, types, feeds.missing)
         return bound
-
-    def _ready(self, program: Program, feeds: Mapping[str, Any]) -> Bound:
-        """Return a program bound to zero-copy feeds if possible, or else to copies of them."""
-        fast = self._zero_copy[program.name].get(tuple(feeds))
-        ready = None if fast is None else fast.ready(feeds)
-        return ready or self._load(program, self._check(program).feeds(feeds))
 
     def _accumulated(self) -> int:
         return int(self._state.arrays[self.plan.step_counter])

@@ -1,14 +1,13 @@
-"""The checking and copying of a user's feeds.  Every check precedes the first write.
+"""The check of a user's feeds, which converts or refuses them.  It precedes the first write.
 
-Arrays that native code can read where they lie are not copied (zero-copy feeds).  All others take
-the check, which converts or refuses them.
+Arrays that native code can read where they lie skip it: see `ZeroCopyPrograms`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +22,7 @@ from graphc.kernels.traits import counts_rows
 from graphc.ops.exchange import ShardInput
 from graphc.ops.gather import ByPlace
 from graphc.ops.scatter import FlatIndex
-from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
 from graphc.runtime.errors import FeedErrors, accumulates
-
-if TYPE_CHECKING:
-    from graphc.backends.backend import ZeroCopy
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,61 +300,3 @@ def gradient_arrays(apply: Program, plan: Plan, gradients: Mapping[str, Any]) ->
     known = {name: Feed(apply.graph[feed], None) for name, feed in feeds.items()}
     arrays, _ = FeedCheck(known, {*known, *plan.wrt}, 1, "gradient").arrays(gradients)
     return {feeds[name]: array for name, array in arrays.items()}
-
-
-KNOWN_FEEDS = 64
-"""The number of sets of inputs of a program that may be fed without a copy."""
-
-
-class ZeroCopyProgram:
-    """A native program for zero-copy feeds of certain names."""
-
-    __slots__ = ("_bind", "_bounds", "_check", "_copied")
-
-    def __init__(
-        self, check: ZeroCopy, copied: tuple[str, ...], bind: Callable[[int], Bound]
-    ) -> None:
-        self._check, self._copied, self._bind = check, copied, bind
-        self._bounds: dict[int, Bound] = {}
-
-    def ready(self, feeds: Mapping[str, Any]) -> Bound | None:
-        """Return the program, set to read these arrays in its next run; None for unusual ones."""
-        n = self._check(feeds)
-        if n is None:
-            return None
-        bound = self._bounds.get(n)
-        if bound is None:
-            bound = self._bound(n)
-        for name in self._copied:
-            np.copyto(bound.feeds[name], feeds[name])
-        return bound
-
-    def _bound(self, n: int) -> Bound:
-        if len(self._bounds) >= BOUND_BATCHES:
-            self._bounds.clear()
-        self._bounds[n] = bound = self._bind(n)
-        return bound
-
-
-class ZeroCopyPrograms(dict[tuple[str, ...], ZeroCopyProgram]):
-    """The zero-copy variants of one program, by the names of their feeds."""
-
-    def add(
-        self,
-        binder: Binder,
-        bound: Bound,
-        types: Mapping[str, TensorType],
-        missing: frozenset[str],
-    ) -> None:
-        """Let later runs read feeds of these names without a copy, if that is possible.
-
-        The types are those declared, also of inputs that the program does not read: they have
-        rows, too.
-        """
-        names = tuple(types)
-        if names in self or len(self) >= KNOWN_FEEDS:
-            return
-        if (found := bound.runner.zero_copy(types)) is None:
-            return
-        program = bound.program
-        self[names] = ZeroCopyProgram(*found, lambda n: binder.layout(program, n, missing))

@@ -27,7 +27,7 @@ from graphc.kernels.program import LiveRange, Storage
 from graphc.ops.functions import Tanh
 from graphc.ops.linalg import MatMul
 from graphc.ops.source import Constant
-from graphc.runtime.shards import Shards
+from graphc.runtime.distributed.step import Shards
 from passes.cse import cse
 from tests.fuzz.campaign import collected_rarely
 from tests.fuzz.check import Verdict, judge

@@ -5,28 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Call
 from graphc.base.arguments import is_power_of_two
-from graphc.base.errors import StateError
 from graphc.compiler.plan import Plan
-from graphc.compiler.sizes import bucket_of, buckets, workspaces
+from graphc.compiler.sizes import bucket_of, buckets
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ALIGNMENT
 from graphc.kernels.program import Instr
-from graphc.runtime.distributed.communicator import (
-    Communicator,
-    Request,
-    Solo,
-    TreeSum,
-    wait,
-)
-from graphc.runtime.state import State
-from graphc.runtime.workspace import Workspace
+from graphc.runtime.distributed.communicator import Communicator, Request, TreeSum, wait
+
+HOLDS = "shard"
+"""The name of the program whose sums are held for later shards."""
 
 
 class Pause:
@@ -44,28 +37,22 @@ class Pause:
         raise AssertionError("a shard that needs others cannot run alone")
 
 
-HOLDS = "shard"
-"""The name of the program whose sums are held for later shards."""
-
-
 class Exchange:
-    """The sums over shards of an executor.
+    """The sums over shards of an executor, and the link of its programs.
 
     A rank runs its `lanes` shards one after the other.  Their sums are added like the carries of
     a binary counter, in the order of a balanced tree; the last shard's program sends the sum.
     """
 
-    def __init__(self, communicator: Communicator, lanes: int) -> None:
-        self.communicator, self.lanes = communicator, lanes
-        self.lane = lanes - 1
+    def __init__(self, plan: Plan, communicator: Communicator) -> None:
+        """Allocate the memory for the buckets of a step, on all ranks together."""
+        self.communicator, self.lanes = communicator, plan.lanes
+        self.lane = plan.lanes - 1
         """The index, on this rank, of the shard that runs."""
         self.seconds = 0.0
         """The seconds spent so far on starting, advancing and awaiting exchanges."""
-        self._held: dict[int, list[Array]] = {}
-        self._scratch: dict[int, Array] = {}
-        self.workspaces: list[Workspace] = []
-        """Memory for all shards of a rank but the last, if they run in step."""
-        self._totals: frozenset[int] = frozenset()
+        held = plan.programs[HOLDS].instrs if HOLDS in plan.programs else ()
+        self._totals = frozenset(bucket_of(instr) for instr in held if instr.kind == "receive")
         """The buckets whose sum a shard needs to continue."""
         self._complete: set[int] = set()
         """The buckets for which all shards of this rank but the last have held their sums."""
@@ -73,41 +60,29 @@ class Exchange:
         """The buckets that the last shard, in step, sent before the others."""
         self._under_way: dict[int, Request] = {}
         self._ordered = is_power_of_two(communicator.size)
-
-    def prepare(self, plan: Plan, state: State) -> None:
-        """Allocate the memory for the buckets of a step."""
-        held = plan.programs[HOLDS].instrs if HOLDS in plan.programs else ()
-        self._totals = frozenset(bucket_of(instr) for instr in held if instr.kind == "receive")
-        for _ in range(workspaces(plan) - 1):
-            threads = plan.recipe.threads
-            self.workspaces.append(Workspace(plan.programs, plan.batch, state, threads))
         found = sorted(buckets(plan), key=lambda bucket: bucket.number)  # tags are these numbers
-        self.communicator.expect([bucket.nbytes for bucket in found])
-        for bucket in buckets(plan):
-            levels, room = bucket.held(plan.lanes), bucket.room(plan.ranks)
-            made = [np.zeros(bucket.elements, bucket.dtype) for _ in range(levels)]
-            self._held[bucket.number] = made
-            self._scratch[bucket.number] = np.zeros(room, bucket.dtype)
+        communicator.expect([bucket.nbytes for bucket in found])
+        self._held = {
+            b.number: [np.zeros(b.elements, b.dtype) for _ in range(b.held(plan.lanes))]
+            for b in found
+        }
+        self._scratch = {b.number: np.zeros(b.room(plan.ranks), b.dtype) for b in found}
 
     def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
         """Return the calls that send or receive these arrays, the values of an instruction."""
-        if bucket_of(instr) in self._totals:
-            awaits = instr.kind == "receive"
-            return (Pause(bucket_of(instr), joined(arrays)),) if awaits else ()
-        if instr.kind == "receive":
-            return (partial(self._receive, bucket_of(instr)),)
+        bucket, awaits = bucket_of(instr), instr.kind == "receive"
+        if bucket in self._totals:
+            return (Pause(bucket, joined(arrays)),) if awaits else ()
+        if awaits:
+            return (partial(self._receive, bucket),)
         way = self._hold if program == HOLDS else self._send
-        return (partial(way, bucket_of(instr), joined(arrays)),)
+        return (partial(way, bucket, joined(arrays)),)
 
     @property
     def nbytes(self) -> int:
-        """The bytes of sums held back, of scratch for other ranks' sums, and of workspaces."""
-        held = sum(array.nbytes for arrays in self._held.values() for array in arrays)
-        return (
-            held
-            + sum(array.nbytes for array in self._scratch.values())
-            + sum(workspace.nbytes for workspace in self.workspaces)
-        )
+        """The bytes of sums held back, and of scratch for other ranks' sums."""
+        arrays = [*self._scratch.values(), *(a for held in self._held.values() for a in held)]
+        return sum(array.nbytes for array in arrays)
 
     def poke(self) -> None:
         """Advance the requests in progress."""
@@ -150,14 +125,15 @@ class Exchange:
             return
         self._complete.discard(bucket)
         self._added(bucket, buffer)
-        start = perf_counter()
         comm = self.communicator
         if comm.size > 1:
-            if self._ordered:
-                self._under_way[bucket] = TreeSum(comm, buffer, self._scratch[bucket], bucket)
-            else:
-                self._under_way[bucket] = comm.total(buffer, bucket)
-        self.seconds += perf_counter() - start
+            start = perf_counter()
+            self._under_way[bucket] = (
+                TreeSum(comm, buffer, self._scratch[bucket], bucket)
+                if self._ordered
+                else comm.total(buffer, bucket)
+            )
+            self.seconds += perf_counter() - start
 
     def _added(self, bucket: int, buffer: Array) -> int:
         """Add to the buffer the held sums that it completes; return its level in the counter."""
@@ -169,37 +145,17 @@ class Exchange:
 
     def _receive(self, bucket: int) -> None:
         assert bucket not in self._early, "the other shards of this rank are done before"
-        start = perf_counter()
-        request: Any = self._under_way.get(bucket)
+        request = self._under_way.get(bucket)
         if request is not None:
+            start = perf_counter()
             wait(request, self.communicator.limit)
+            self.seconds += perf_counter() - start
             del self._under_way[bucket]
-        self.seconds += perf_counter() - start
-
-
-def made_exchange(plan: Plan, communicator: Communicator | None, state: State) -> Exchange | None:
-    """Return a plan's exchange, None without shards; raise StateError if ranks differ."""
-    ranks = plan.ranks
-    size = 1 if communicator is None else communicator.size
-    if size != ranks:
-        raise StateError(
-            f"the plan is for {ranks} rank{'s' if ranks > 1 else ''}, the communicator has {size}",
-            hint="gc.compile(net, ..., ranks=n) and gc.Executor(plan, communicator=c) go together",
-        )
-    if plan.shards is None:
-        return None
-    exchange = Exchange(communicator or Solo(), plan.lanes)
-    exchange.prepare(plan, state)
-    return exchange
 
 
 def joined(arrays: Sequence[Array]) -> Array:
     """Return one flat view from the first of several arrays to the end of the last."""
     first, last = arrays[0], arrays[-1]
-    start, end = _address(first), _address(last) + last.nbytes
+    start, end = first.ctypes.data, last.ctypes.data + last.nbytes
     assert start % ALIGNMENT == 0, "buckets start where slots do"
     return as_strided(first.reshape(-1), ((end - start) // first.itemsize,), (first.itemsize,))
-
-
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])
