@@ -62,7 +62,7 @@ class _Cloning:
                 yield node
             else:
                 yield from self._clones_for(node, event)
-                yield _reading(node, self.clones)
+                yield node.reading(self.clones)
             if not node.op.is_source and node.name not in self.graph.updates.values():
                 event = node.name
 
@@ -122,10 +122,3 @@ class _Cloning:
             name += "_"
         self.origins[name] = node
         return Node(name, op, tuple(inputs), node.type, node.locs, recomputes=node.name)
-
-
-def _reading(node: Node, clones: dict[str, str]) -> Node:
-    if clones.keys().isdisjoint(node.inputs):
-        return node
-    inputs = tuple(clones.get(name, name) for name in node.inputs)
-    return Node(node.name, node.op, inputs, node.type, node.locs)

@@ -17,8 +17,6 @@ from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph, Node
 from graphc.kernels.program import Program
 from graphc.kernels.traits import Forms
-from passes.accumulate import Accumulate
-from passes.apply_update import apply_graph
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.dead_code import dead_code
@@ -28,7 +26,7 @@ from passes.pipeline import Pass, PassRecord, run_passes
 from passes.repeat_elements import repeat_elements
 from passes.shard import Shard
 from passes.specialize import Specialize
-from passes.update import Update
+from passes.update import Update, apply_graph
 
 
 class Watch(Protocol):
@@ -106,9 +104,8 @@ class Recipe:
         records = {"grad": first + run_passes(common, tail, watch, verified=True)[1]}
         if self.optimizer is None:
             return records
-        many = self.optimizer.accumulate > 1
-        slots["update"] = Accumulate(self.optimizer) if many else Update(self.optimizer)
-        name = "accumulate" if many else "step"
+        slots["update"] = Update(self.optimizer)
+        name = "accumulate" if self.optimizer.accumulate > 1 else "step"
         if self.sharding is None:
             trained = common if self.all_outputs else _only_losses(common)
             _, tail = _split(self._passes(**slots), backward)
@@ -206,7 +203,7 @@ def _split(passes: tuple[Pass, ...], last: Pass) -> tuple[tuple[Pass, ...], tupl
 
 
 def _asking(graph: Graph, names: Iterable[str]) -> Graph:
-    """Return the graph in which passes before Backward keep these nodes (see passes/pins.py)."""
+    """Return the graph in which passes before Backward keep these nodes (see `pinned`)."""
     gradients = {name: name for name in names}
     return Graph(
         graph.name,

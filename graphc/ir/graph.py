@@ -34,6 +34,14 @@ class Node:
         """The line that declared it, if one did."""
         return self.locs[0] if self.locs else None
 
+    def reading(self, new: Mapping[str, str]) -> Node:
+        """Return the node with the operands that `new` has other names for; itself if none."""
+        for operand in self.inputs:
+            if operand in new:
+                inputs = tuple(new.get(name, name) for name in self.inputs)
+                return Node(self.name, self.op, inputs, self.type, self.locs, self.recomputes)
+        return self
+
     def described(self, role: str) -> Operand:
         """Return the node as an error shows it."""
         return Operand(role, self.name, str(self.type), self.loc)
@@ -200,7 +208,7 @@ class Graph:
     def _renamed(self, nodes: Iterable[Node], new: Mapping[str, str]) -> Graph:
         return Graph(
             self.name,
-            (_reading(node, new) for node in nodes),
+            (node.reading(new) for node in nodes),
             outputs={k: new.get(v, v) for k, v in self.outputs.items()},
             losses=self.losses,
             gradients={k: new.get(v, v) for k, v in self.gradients.items()},
@@ -219,16 +227,6 @@ class Graph:
         for loss in self.losses:
             if loss not in self.outputs:
                 raise GraphError(f"loss {loss!r} is not an output of the graph")
-
-
-def _reading(node: Node, new: Mapping[str, str]) -> Node:
-    for operand in node.inputs:
-        if operand in new:
-            break
-    else:
-        return node
-    inputs = tuple(new.get(operand, operand) for operand in node.inputs)
-    return Node(node.name, node.op, inputs, node.type, node.locs, node.recomputes)
 
 
 def _ordered(nodes: Iterable[Node]) -> dict[str, Node]:

@@ -220,6 +220,7 @@ class Executor(Missing):
     def _step(self, feeds: Mapping[str, Any]) -> float:
         self._lock.begin(writes=True)
         if self.sharded is not None:
+            self._program(self._step_name)  # refuses a plan without an optimizer
             self._outcome = NOTHING
             return self._complete(*self.sharded(feeds, self._ready, self._run))
         bound = self._ready(self._step_name, feeds)

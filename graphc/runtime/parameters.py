@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import repeat
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-KNOWN_LAYOUTS = 64
-"""The most sets of parameters whose layouts are kept."""
+KNOWN_SETS = 64
+"""The most sets of parameters whose vectors are kept."""
 
 
 class _ByName(MutableMapping[str, T]):
@@ -44,62 +43,21 @@ class _ByName(MutableMapping[str, T]):
         return len(self._names)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Arrays of one dtype that are adjacent, but for padding, in a block of a state's memory."""
+def vectors(state: State, names: Sequence[str]) -> list[Array]:
+    """Return the memory of some arrays as few vectors, so that few NumPy calls mix them.
 
-    block: int
-    start: int
-    stop: int
-    dtype: np.dtype[Any]
-
-    def ends_at(self, other: Span) -> bool:
-        """Return whether another span of the same dtype begins where this one ends."""
-        end = self.block, align(self.stop), self.dtype
-        return end == (other.block, other.start, other.dtype)
-
-    def within(self, state: State) -> Array:
-        """Return the arrays as one vector, padding included."""
-        return state.blocks[self.block][self.start : self.stop].view(self.dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The places of some arrays in a state, as few spans, so that few NumPy calls mix them."""
-
-    shapes: tuple[tuple[int, ...], ...]
-    spans: tuple[Span, ...]
-
-    @classmethod
-    def of(cls, state: State, names: Sequence[str]) -> Layout:
-        """Return the layout of these arrays."""
-        spans: list[Span] = []
-        for name in names:
-            array = state.arrays[name]
-            block = next(i for i, b in enumerate(state.blocks) if np.may_share_memory(array, b))
-            start = array.ctypes.data - state.blocks[block].ctypes.data
-            span = Span(block, start, start + array.nbytes, array.dtype)
-            if spans and spans[-1].ends_at(span):
-                spans[-1] = replace(spans[-1], stop=span.stop)
-            else:
-                spans.append(span)
-        return cls(tuple(state.arrays[name].shape for name in names), tuple(spans))
-
-    def is_like(self, other: Layout) -> bool:
-        """Return whether both have equal shapes and spans, and can be mixed span by span."""
-        sizes, theirs = ([(s.stop - s.start, s.dtype) for s in x.spans] for x in (self, other))
-        return self.shapes == other.shapes and sizes == theirs
-
-    def copies(self, state: State) -> list[Array]:
-        """Return copies of the spans; under the state's lock they are all of one moment."""
-        return [span.within(state).copy() for span in self.spans]
-
-    def move(self, state: State, values: Sequence[Array], mix: float) -> None:
-        """Write (1 - mix) * own + mix * value into all spans, under the state's lock."""
-        owns = [span.within(state) for span in self.spans]
-        mixed = values if mix == 1.0 else map(_mixed, owns, values, repeat(mix))
-        writes = [partial(o.__setitem__, ..., v) for o, v in zip(owns, mixed, strict=True)]
-        state.write(writes)
+    Arrays of one dtype that are adjacent, but for padding, are one vector, padding included.
+    """
+    runs: list[tuple[int, int, int, np.dtype[Any]]] = []
+    for name in names:
+        array = state.arrays[name]
+        block = next(i for i, b in enumerate(state.blocks) if np.may_share_memory(array, b))
+        start = array.ctypes.data - state.blocks[block].ctypes.data
+        stop = start + array.nbytes
+        if runs and (block, start, array.dtype) == (runs[-1][0], align(runs[-1][2]), runs[-1][3]):
+            start = runs.pop()[1]
+        runs.append((block, start, stop, array.dtype))
+    return [state.blocks[block][start:stop].view(dtype) for block, start, stop, dtype in runs]
 
 
 class Parameters(_ByName[Array]):
@@ -108,7 +66,7 @@ class Parameters(_ByName[Array]):
     def __init__(self, state: State, names: Sequence[str]) -> None:
         self._state = state
         self._names: tuple[str, ...] = tuple(names)
-        self._layouts: dict[tuple[str, ...], Layout] = {}
+        self._vectors: dict[tuple[str, ...], list[Array]] = {}
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
@@ -171,23 +129,32 @@ class Parameters(_ByName[Array]):
             new = {name: np.asarray(other[name]) for name in shared}
             self._state.lock(self._mixed_in, new, mix)
             return
-        own, theirs = self._layout(shared), other._layout(shared)
-        if own.is_like(theirs):
-            values = other._state.lock(theirs.copies, other._state)
-            self._state.lock(own.move, self._state, values, mix)
+        own, theirs = self._vectors_of(shared), other._vectors_of(shared)
+        if self._shapes(shared) == other._shapes(shared) and _sizes(own) == _sizes(theirs):
+            values = other._state.lock(_copies, theirs)
+            self._state.lock(self._mix_vectors, own, values, mix)
         else:
-            self._state.lock(self._mixed_in, other._state.lock(other._copies, shared), mix)
+            self._state.lock(self._mixed_in, other._state.lock(other._named_copies, shared), mix)
 
-    def _layout(self, names: tuple[str, ...]) -> Layout:
-        """Return the layout of some parameters, which never changes."""
-        found = self._layouts.get(names)
+    def _vectors_of(self, names: tuple[str, ...]) -> list[Array]:
+        """Return some parameters as vectors, which never move."""
+        found = self._vectors.get(names)
         if found is None:
-            if len(self._layouts) >= KNOWN_LAYOUTS:
-                self._layouts.clear()
-            found = self._layouts[names] = Layout.of(self._state, names)
+            if len(self._vectors) >= KNOWN_SETS:
+                self._vectors.clear()
+            found = self._vectors[names] = vectors(self._state, names)
         return found
 
-    def _copies(self, names: Sequence[str]) -> dict[str, Array]:
+    def _shapes(self, names: Sequence[str]) -> list[tuple[int, ...]]:
+        return [self._state.arrays[name].shape for name in names]
+
+    def _mix_vectors(self, owns: Sequence[Array], values: Sequence[Array], mix: float) -> None:
+        """Write (1 - mix) * own + mix * value into all vectors, under the state's lock."""
+        mixed = values if mix == 1.0 else map(_mixed, owns, values, repeat(mix))
+        writes = [partial(o.__setitem__, ..., v) for o, v in zip(owns, mixed, strict=True)]
+        self._state.write(writes)
+
+    def _named_copies(self, names: Sequence[str]) -> dict[str, Array]:
         """Return copies of some parameters; under the lock they are all of one moment."""
         return {name: self._state.arrays[name].copy() for name in names}
 
@@ -214,6 +181,14 @@ class Parameters(_ByName[Array]):
                 f"no parameter matches {', '.join(patterns)}", hint=f"there are: {self._shown()}"
             )
         return shared
+
+
+def _sizes(vectors: Sequence[Array]) -> list[tuple[int, np.dtype[Any]]]:
+    return [(vector.size, vector.dtype) for vector in vectors]
+
+
+def _copies(vectors: Sequence[Array]) -> list[Array]:
+    return [vector.copy() for vector in vectors]
 
 
 def _mixed(own: Array, other: Array, mix: float) -> Array:
