@@ -32,7 +32,7 @@ class CotangentRun:
         self._binder = Binder(self.workspace)
         feeds = {o: Feed(_cotangent(plan, o), None) for o in outputs}
         self._has_rows = any(feed.type.batched for feed in feeds.values())
-        self._check = FeedCheck(feeds, feeds, plan.batch, "cotangent")
+        self._check = FeedCheck(feeds, plan.batch, "cotangent")
 
     def bind(self, saved: Bound, cotangents: Mapping[str, Any]) -> Bound:
         """Return the program with the saved feeds and cotangents; raise FeedError for a misfit."""

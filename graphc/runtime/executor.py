@@ -252,8 +252,7 @@ class Executor(Missing):
         For training every input that a step reads is needed, otherwise those for the losses.
         Raise FeedError if an array does not fit.
         """
-        step = "accumulate" if self.plan.accumulate > 1 else "step"
-        check = self._check(self._program(step if train else "infer"))
+        check = self._check(self._program(self._step_name if train else "infer"))
         feeds = by_position(self.plan.input_names, (data,), {})
         return check.arrays(feeds, optional=not train, limit=False)
 
