@@ -17,16 +17,15 @@ from graphc.base.loc import Loc, caller_loc
 from graphc.compiler.program import build_program
 from graphc.compiler.remat.curve import Curve, curve
 from graphc.compiler.remat.fit import largest_batch, largest_batch_kept, least_total
+from graphc.compiler.sharding import exchange_bytes, workspaces
 from graphc.compiler.sizes import (
     ScratchSize,
     block_bytes,
     constant_types,
-    exchange_bytes,
     feed_types,
     layout,
     region_bytes,
     scratch_size,
-    workspaces,
 )
 from graphc.kernels.program import Program
 

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 from graphc.backends.backend import Call
 from graphc.base.arguments import is_power_of_two
 from graphc.compiler.plan import Plan
-from graphc.compiler.sizes import bucket_of, buckets
+from graphc.compiler.sharding import bucket_of, buckets
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ALIGNMENT
 from graphc.kernels.program import Instr

@@ -23,7 +23,7 @@ import numpy as np
 
 from graphc.backends.backend import Call
 from graphc.compiler.plan import Plan, program_name
-from graphc.compiler.sizes import SMALL
+from graphc.compiler.sharding import SMALL
 from graphc.ir.op import Array
 from graphc.kernels.program import Instr
 from graphc.runtime.bound import Binder

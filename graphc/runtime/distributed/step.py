@@ -10,7 +10,7 @@ from graphc.backends.backend import Call
 from graphc.base.errors import FeedError, StateError
 from graphc.compiler.loss_share import SUM, divisors
 from graphc.compiler.plan import Plan, program_name
-from graphc.compiler.sizes import workspaces
+from graphc.compiler.sharding import workspaces
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
 from graphc.runtime.bound import Binder, Bound

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
-from graphc.compiler.sizes import room
+from graphc.compiler.sharding import room
 from graphc.runtime.distributed.communicator import Solo, TreeSum, wait
 from graphc.runtime.distributed.exchange import Exchange
 from graphc.runtime.distributed.loopback import Loopback, run_ranks
