@@ -141,12 +141,10 @@ class _Rewriter:
             for v in values
         ]
         matrix = self.b.apply(op, *operands, name=self._free_name(f"{node.name}.pixels"))
-        image = self._image(node, shape.last(node.type).shape, matrix)
+        last = self._free_name(f"{node.name}.channels_last")
+        image = reshape(matrix, shape.last(node.type).shape, name=last)
         self.matrices[image.name] = matrix
         return _Image(image, matrix)
-
-    def _image(self, node: Node, shape: Shape, matrix: Value) -> Value:
-        return reshape(matrix, shape, name=self._free_name(f"{node.name}.channels_last"))
 
     def _of_image(self, node: Node) -> _Image | None:
         """Return the node on images with their channels last, or None."""

@@ -97,17 +97,14 @@ class Workspace:
         strides = (buffer.pitch * root.itemsize, root.itemsize)
         return as_strided(root[buffer.shift :], (shape[0], prod(shape[1:])), strides)
 
-    def attach_gradients(self, program: Program) -> None:
-        """Allocate the block for a program's gradients, unless it exists."""
-        self._gradient_block(program)
-
     def put_gradients(self, grad: Program, apply: Program, arrays: Mapping[str, Array]) -> None:
         """Write a user's gradients to the buffers of `grad`, where `apply` reads them."""
-        self.attach_gradients(grad)
+        self._gradient_block(grad)
         for name, array in arrays.items():
             np.copyto(self.view(apply, name, 1), array)
 
     def _gradient_block(self, program: Program) -> Array:
+        """Return the block for a program's gradients, made at its first use."""
         if self._gradients is None:
             self._gradients = block(program.gradient_bytes)
             self._gradient_offsets = {

@@ -109,7 +109,7 @@ def factors_dropped(patch: pytest.MonkeyPatch) -> None:
 def fused_though_read(patch: pytest.MonkeyPatch) -> None:
     """An affine map is fused with a relu, whoever else reads it."""
     module = importlib.import_module("passes.fuse_affine_relu")
-    patch.setattr(module, "_read_by_others", lambda graph, reader: set())
+    patch.setattr(module.Graph, "feeds_only", lambda graph, name, user: True)
 
 
 def wrong_rule(patch: pytest.MonkeyPatch) -> None:

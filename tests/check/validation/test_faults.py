@@ -123,8 +123,8 @@ FAULTS = (
           "nodes[x.inputs[0]] if isinstance(x.op, Neg)", "x if isinstance(x.op, Neg)",
           "fold_constants: output"),
     # Fusing.
-    Fault("fusion does not count the readers", layers, "passes.fuse_affine_relu:_read_by_others",
-          "return found", "return set()", "verify: "),
+    Fault("fusion does not count the readers", layers, "passes.fuse_affine_relu:fuse_affine_relu",
+          "graph.feeds_only(first.name, node.name)", "True", "verify: "),
     Fault("the fused mask is the gradient's", layers, "passes.fuse_affine_relu:_join",
           "(*first.inputs, out)", "(*first.inputs, first.inputs[0] if graph[first.inputs[0]].type"
           " == graph[out].type else out)", "fuse_affine_relu: gradient"),
@@ -140,7 +140,7 @@ FAULTS = (
           " * np.resize(scale, (graph[first.inputs[1]].type.shape[0], 1))",
           "fold_batchnorm: output"),
     Fault("fold_batchnorm takes what others read", frozen, "passes.fold_batchnorm:_folds",
-          "graph.feeds_only(first.name, node.name)", "True", "verify: "),
+          "graph.feeds_only(one.name, user.name)", "True", "verify: "),
     Fault("shared statistics are of another value", layers,
           "passes.share_batchnorm_statistics:_Sharing._rewrite",
           "(x, *found, gamma, beta)", "(x, found[1], found[0], gamma, beta)",
