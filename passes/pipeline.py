@@ -1,4 +1,4 @@
-"""The type of a pass, and the loop that runs them: verify, time, record, name the pass in errors.
+"""Passes, their order, and the loop that runs them: verify, time, record, name them in errors.
 
 A pass is a function `Graph -> Graph`, or a frozen dataclass with `__call__` if it has
 options.  It returns the same object if it changes nothing.
@@ -6,7 +6,7 @@ options.  It returns the same object if it changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, cast
@@ -62,6 +62,71 @@ def bound_of(step: Pass) -> float | None:
     """Return the bound that an approximate pass declares, or None if it declares none."""
     bound = getattr(step, "bound", None)
     return None if bound is None else float(bound)
+
+
+@dataclass(frozen=True)
+class PassList:
+    """Passes in order; a string is a slot for the pass of that name, made with its options."""
+
+    entries: tuple[Pass | str, ...]
+    required: frozenset[str] = frozenset()
+    """The names of passes that a plan needs."""
+
+    def __iter__(self) -> Iterator[Pass | str]:
+        return iter(self.entries)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in order; a pass that runs twice is listed twice."""
+        return tuple(map(_entry_name, self.entries))
+
+    def without(self, *names: str) -> PassList:
+        """Return the list without passes of these names; raise GraphError for a required one."""
+        for name in names:
+            self._check_known(name)
+            if name in self.required:
+                optional = dict.fromkeys(n for n in self.names if n not in self.required)
+                raise GraphError(
+                    f"pass {name!r} is required",
+                    hint=f"these can be left out: {', '.join(optional)}",
+                )
+        kept = tuple(entry for entry in self.entries if _entry_name(entry) not in names)
+        return PassList(kept, self.required)
+
+    def after(self, name: str, step: Pass) -> PassList:
+        """Return the list with a user's pass right after the first of that name."""
+        return self._insert(self._position(name) + 1, step)
+
+    def before(self, name: str, step: Pass) -> PassList:
+        """Return the list with a user's pass right before the first of that name."""
+        return self._insert(self._position(name), step)
+
+    def fill(self, slots: Mapping[str, Pass | None]) -> tuple[Pass, ...]:
+        """Return the passes, with each slot filled; a slot not given, or None, is left out."""
+        filled = (slots.get(entry) if isinstance(entry, str) else entry for entry in self.entries)
+        return tuple(step for step in filled if step is not None)
+
+    def _insert(self, position: int, step: Pass) -> PassList:
+        if not callable(step):
+            raise GraphError(
+                f"{step!r} is not a pass",
+                hint="a pass is a function that takes and returns a Graph",
+            )
+        entries = (*self.entries[:position], step, *self.entries[position:])
+        return PassList(entries, self.required)
+
+    def _position(self, name: str) -> int:
+        self._check_known(name)
+        return self.names.index(name)
+
+    def _check_known(self, name: str) -> None:
+        if name not in self.names:
+            known = ", ".join(dict.fromkeys(self.names))
+            raise GraphError(f"there is no pass {name!r}", hint=f"the passes are {known}")
+
+
+def _entry_name(entry: Pass | str) -> str:
+    return entry if isinstance(entry, str) else name_of(entry)
 
 
 @dataclass(frozen=True)

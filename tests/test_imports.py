@@ -39,7 +39,7 @@ LAYERS = (
         "graphc.cli",
         "graphc.view.render",
         "graphc.view.plots",
-        "graphc.runtime.freeze",
+        "graphc.runtime.executor",
         "graphc.check.validation",
         "graphc.sklearn",
         "graphc.onnx",

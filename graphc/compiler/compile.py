@@ -19,7 +19,7 @@ from graphc.declare.optim import Optimizer
 from graphc.declare.selection import Names, select_outputs, select_wrt
 from graphc.ir.graph import Graph
 from passes import DEFAULT
-from passes.pass_list import PassList
+from passes.pipeline import PassList
 
 
 @takes(

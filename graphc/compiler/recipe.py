@@ -21,8 +21,7 @@ from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.dead_code import dead_code
 from passes.hold_back import hold_back
-from passes.pass_list import PassList
-from passes.pipeline import Pass, PassRecord, run_passes
+from passes.pipeline import Pass, PassList, PassRecord, run_passes
 from passes.repeat_elements import repeat_elements
 from passes.shard import Shard
 from passes.specialize import Specialize

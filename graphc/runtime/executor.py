@@ -8,9 +8,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from graphc.backends.backend import Call
+from graphc.base.arguments import takes
 from graphc.base.door import Profile, higher
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
 from graphc.base.other_names import Missing
-from graphc.compiler.freeze import refreshed
+from graphc.compiler.compile import compile
+from graphc.compiler.freeze import frozen_graph, refreshed
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
@@ -351,3 +355,31 @@ class Executor(Missing):
 
     def _write(self, calls: Iterable[Call]) -> None:
         self._quiet.run(self._lock.write, calls)
+
+
+@takes("gc.freeze(ex, batch=1)")
+def freeze(ex: Executor, *, batch: int) -> Executor:
+    """Return an executor for inference with the weights of `ex` built in and batchnorm folded.
+
+    Losses are left out.  `frozen.refresh(ex)` takes new weights without compiling.
+    """
+    if not isinstance(ex, Executor):
+        raise GraphError(
+            f"freeze takes an executor, not {type(ex).__name__}",
+            loc=caller_loc(),
+            hint="gc.freeze(ex, batch=1) with ex = gc.Executor(plan)",
+        )
+    declared = ex.plan.declared
+    names = [node.name for node in declared if node.op.persistent]
+    graph = frozen_graph(declared, ex.state.read(names))
+    recipe = ex.plan.recipe
+    plan = compile(
+        graph,
+        batch=batch,
+        backend=recipe.backend,
+        threads=recipe.threads,
+        passes=recipe.passes,
+    )
+    frozen = Executor(plan)
+    frozen.state.columns = ex.state.columns
+    return frozen
