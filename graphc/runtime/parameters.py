@@ -92,13 +92,13 @@ class Parameters(_ByName[Array]):
 
     def flat(self) -> Array:
         """Return a copy of all parameters in one vector, in declared order."""
-        arrays = [self._state.arrays[name].reshape(-1) for name in self._names]
+        arrays = [array.reshape(-1) for array in self._arrays(self._names)]
         return self._state.lock(np.concatenate, arrays) if arrays else np.empty(0, np.float32)
 
     def load_flat(self, vector: Any) -> None:
         """Set all parameters from one vector in the order of `flat`."""
         values = np.asarray(vector)
-        sizes = [self._state.arrays[name].size for name in self._names]
+        sizes = [array.size for array in self._arrays(self._names)]
         if values.shape != (sum(sizes),):
             raise StateError(
                 f"the vector has shape {values.shape}, the parameters take ({sum(sizes)},)",
@@ -125,16 +125,16 @@ class Parameters(_ByName[Array]):
                 hint="ex.parameters.copy_from(other.parameters)",
             )
         shared = tuple(self._shared(other, names))
-        if not isinstance(other, Parameters):
-            new = {name: np.asarray(other[name]) for name in shared}
-            self._state.lock(self._mixed_in, new, mix)
-            return
-        own, theirs = self._vectors_of(shared), other._vectors_of(shared)
-        if self._shapes(shared) == other._shapes(shared) and _sizes(own) == _sizes(theirs):
-            values = other._state.lock(_copies, theirs)
-            self._state.lock(self._mix_vectors, own, values, mix)
+        if isinstance(other, Parameters):
+            own, theirs = self._vectors_of(shared), other._vectors_of(shared)
+            if self._shapes(shared) == other._shapes(shared) and _sizes(own) == _sizes(theirs):
+                values = other._state.lock(_copies, theirs)
+                self._state.lock(self._mix_vectors, own, values, mix)
+                return
+            new = dict(zip(shared, other._state.lock(_copies, other._arrays(shared)), strict=True))
         else:
-            self._state.lock(self._mixed_in, other._state.lock(other._named_copies, shared), mix)
+            new = {name: np.asarray(other[name]) for name in shared}
+        self._state.lock(self._mixed_in, new, mix)
 
     def _vectors_of(self, names: tuple[str, ...]) -> list[Array]:
         """Return some parameters as vectors, which never move."""
@@ -145,18 +145,17 @@ class Parameters(_ByName[Array]):
             found = self._vectors[names] = vectors(self._state, names)
         return found
 
+    def _arrays(self, names: Sequence[str]) -> list[Array]:
+        return [self._state.arrays[name] for name in names]
+
     def _shapes(self, names: Sequence[str]) -> list[tuple[int, ...]]:
-        return [self._state.arrays[name].shape for name in names]
+        return [array.shape for array in self._arrays(names)]
 
     def _mix_vectors(self, owns: Sequence[Array], values: Sequence[Array], mix: float) -> None:
         """Write (1 - mix) * own + mix * value into all vectors, under the state's lock."""
         mixed = values if mix == 1.0 else map(_mixed, owns, values, repeat(mix))
         writes = [partial(o.__setitem__, ..., v) for o, v in zip(owns, mixed, strict=True)]
         self._state.write(writes)
-
-    def _named_copies(self, names: Sequence[str]) -> dict[str, Array]:
-        """Return copies of some parameters; under the lock they are all of one moment."""
-        return {name: self._state.arrays[name].copy() for name in names}
 
     def _mixed_in(self, new: Mapping[str, Array], mix: float) -> None:
         if mix != 1.0:
@@ -187,8 +186,9 @@ def _sizes(vectors: Sequence[Array]) -> list[tuple[int, np.dtype[Any]]]:
     return [(vector.size, vector.dtype) for vector in vectors]
 
 
-def _copies(vectors: Sequence[Array]) -> list[Array]:
-    return [vector.copy() for vector in vectors]
+def _copies(arrays: Sequence[Array]) -> list[Array]:
+    """Return copies; under the lock of a state they are all of one moment."""
+    return [array.copy() for array in arrays]
 
 
 def _mixed(own: Array, other: Array, mix: float) -> Array:
