@@ -1,20 +1,18 @@
-"""Programs bound to memory, once for each batch size that is run, and to zero-copy feeds."""
+"""Programs bound to memory, once for each batch size that is run."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from types import MappingProxyType
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphc.backends.backend import Call, Link, Runner, ZeroCopy
+from graphc.backends.backend import Call, Link, Runner
 from graphc.backends.table import backend
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Program
 from graphc.runtime.state import readonly
 from graphc.runtime.workspace import Workspace
@@ -155,59 +153,6 @@ class Binder:
             found = made.bind(program, skip, self._workspace, self._link)
             self._runners[program.name, skip] = found
         return found
-
-
-KNOWN_FEEDS = 64
-"""The number of sets of inputs of a program that may be fed without a copy."""
-
-
-class ZeroCopyProgram(NamedTuple):
-    """A program for zero-copy feeds of certain names, bound for the numbers of rows so far."""
-
-    check: ZeroCopy
-    copied: tuple[str, ...]
-    bind: Callable[[int], Bound]
-    known: dict[int, Bound]
-
-
-class ZeroCopyPrograms(dict[tuple[str, ...], ZeroCopyProgram]):
-    """The variants of one program that read feeds where they lie, by the names of the feeds."""
-
-    def ready(self, feeds: Mapping[str, Any]) -> Bound | None:
-        """Return the program, set to read these arrays in its next run; None for unusual ones."""
-        found = self.get(tuple(feeds))
-        if found is None:
-            return None
-        check, copied, bind, known = found
-        n = check(feeds)
-        if n is None:
-            return None
-        bound = known.get(n)
-        if bound is None:
-            if len(known) >= BOUND_BATCHES:
-                known.clear()
-            bound = known[n] = bind(n)
-        for name in copied:
-            np.copyto(bound.feeds[name], feeds[name])
-        return bound
-
-    def add(
-        self,
-        binder: Binder,
-        bound: Bound,
-        types: Mapping[str, TensorType],
-        missing: frozenset[str],
-    ) -> None:
-        """Let later runs read feeds of these names without a copy, if that is possible.
-
-        The types are those declared, also of inputs that the program does not read: they have
-        rows, too.
-        """
-        names, program = tuple(types), bound.program
-        if names in self or len(self) >= KNOWN_FEEDS:
-            return
-        if (found := bound.runner.zero_copy(types)) is not None:
-            self[names] = ZeroCopyProgram(*found, lambda n: binder.layout(program, n, missing), {})
 
 
 def _fixed(array: Array) -> Array:
