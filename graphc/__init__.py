@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from graphc.ops.slicing import *
     from graphc.ops.trigonometry import *
     from graphc.runtime.executor import Executor as Executor
-    from graphc.runtime.executor import freeze as freeze
+    from graphc.runtime.freeze import freeze as freeze
     from graphc.runtime.state import State as State
     from graphc.train import (
         Callback,
@@ -100,7 +100,8 @@ if TYPE_CHECKING:
 _FIRST_USE = {
     "graphc.compiler.compile": ("compile",),
     "graphc.compiler.plan": ("Plan",),
-    "graphc.runtime.executor": ("Executor", "freeze"),
+    "graphc.runtime.executor": ("Executor",),
+    "graphc.runtime.freeze": ("freeze",),
     "graphc.runtime.state": ("State",),
     "graphc.layers": ("layers",),
     "graphc.onnx": ("onnx",),

@@ -39,22 +39,73 @@ class FunctionPass:
 
 
 def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pass], FunctionPass]:
-    """Return a decorator that declares what a function from graph to graph preserves.
+    """Return a decorator that makes a pass of a function from graph to graph.
 
-    An approximate pass states a `bound`: no number of a result moves by more than that part of
-    the result's largest number.
+    Parameters
+    ----------
+    preserves
+        Whether results keep every bit ("bitwise"), are rounded otherwise ("reassociated"), or are
+        only close ("approximate").
+    bound
+        For an approximate pass: the most that a number of a result may change, as a part of the
+        result's largest number.
+
+    Returns
+    -------
+    Callable
+        The decorator.
+
+    Examples
+    --------
+    >>> @gc.passes.graph_pass("bitwise")
+    ... def unchanged(graph):
+    ...     return graph
+    >>> unchanged.name
+    'unchanged'
     """
     return lambda run: FunctionPass(run, preserves, bound)
 
 
 def name_of(step: Pass) -> str:
-    """Return the pass's `name`, or else the name of the function or class."""
+    """Return the `name` of a pass, or else the name of the function or class.
+
+    Parameters
+    ----------
+    step
+        The pass.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Examples
+    --------
+    >>> gc.passes.name_of(lambda graph: graph)
+    '<lambda>'
+    """
     name = getattr(step, "name", None) or getattr(step, "__name__", None)
     return str(name or type(step).__name__)
 
 
 def preserves_of(step: Pass) -> Preserves:
-    """Return what the pass declares to preserve; a plain function is taken to be approximate."""
+    """Return what a pass declares to preserve.
+
+    Parameters
+    ----------
+    step
+        The pass; a plain function counts as approximate.
+
+    Returns
+    -------
+    str
+        "bitwise", "reassociated" or "approximate".
+
+    Examples
+    --------
+    >>> gc.passes.preserves_of(lambda graph: graph)
+    'approximate'
+    """
     return cast(Preserves, getattr(step, "preserves", "approximate"))
 
 
@@ -66,11 +117,23 @@ def bound_of(step: Pass) -> float | None:
 
 @dataclass(frozen=True)
 class PassList:
-    """Passes in order; a string is a slot for the pass of that name, made with its options."""
+    """Passes in order, for `gc.compile(..., passes=...)`.
+
+    Parameters
+    ----------
+    entries
+        The passes; a string is a slot for the pass of that name, which compiling makes.
+    required
+        The names of passes that a plan needs.
+
+    Examples
+    --------
+    >>> gc.passes.DEFAULT.without("cse").names[:3]
+    ('specialize', 'shard', 'channels_last')
+    """
 
     entries: tuple[Pass | str, ...]
     required: frozenset[str] = frozenset()
-    """The names of passes that a plan needs."""
 
     def __iter__(self) -> Iterator[Pass | str]:
         return iter(self.entries)
@@ -81,7 +144,28 @@ class PassList:
         return tuple(map(_entry_name, self.entries))
 
     def without(self, *names: str) -> PassList:
-        """Return the list without passes of these names; raise GraphError for a required one."""
+        """Return the list without some passes.
+
+        Parameters
+        ----------
+        *names
+            The names of the passes.
+
+        Returns
+        -------
+        PassList
+            The shorter list.
+
+        Raises
+        ------
+        GraphError
+            If there is no pass of a name, or if a plan needs it.
+
+        Examples
+        --------
+        >>> "cse" in gc.passes.without("cse").names
+        False
+        """
         for name in names:
             self._check_known(name)
             if name in self.required:
@@ -94,15 +178,72 @@ class PassList:
         return PassList(kept, self.required)
 
     def after(self, name: str, step: Pass) -> PassList:
-        """Return the list with a user's pass right after the first of that name."""
+        """Return the list with a user's pass right after the first of that name.
+
+        Parameters
+        ----------
+        name
+            The name of a pass of the list.
+        step
+            The pass to insert.
+
+        Returns
+        -------
+        PassList
+            The longer list.
+
+        Raises
+        ------
+        GraphError
+            If there is no pass of that name, or `step` is not callable.
+
+        Examples
+        --------
+        >>> gc.passes.after("cse", lambda graph: graph).names[2:4]
+        ('cse', '<lambda>')
+        """
         return self._insert(self._position(name) + 1, step)
 
     def before(self, name: str, step: Pass) -> PassList:
-        """Return the list with a user's pass right before the first of that name."""
+        """Return the list with a user's pass right before the first of that name.
+
+        Parameters
+        ----------
+        name
+            The name of a pass of the list.
+        step
+            The pass to insert.
+
+        Returns
+        -------
+        PassList
+            The longer list.
+
+        Raises
+        ------
+        GraphError
+            If there is no pass of that name, or `step` is not callable.
+
+        Examples
+        --------
+        >>> gc.passes.before("cse", lambda graph: graph).names[2:4]
+        ('<lambda>', 'cse')
+        """
         return self._insert(self._position(name), step)
 
     def fill(self, slots: Mapping[str, Pass | None]) -> tuple[Pass, ...]:
-        """Return the passes, with each slot filled; a slot not given, or None, is left out."""
+        """Return the passes with the slots filled.
+
+        Parameters
+        ----------
+        slots
+            The passes by the names of slots; a slot that is missing or None is left out.
+
+        Returns
+        -------
+        tuple
+            The passes in order.
+        """
         filled = (slots.get(entry) if isinstance(entry, str) else entry for entry in self.entries)
         return tuple(step for step in filled if step is not None)
 
@@ -131,7 +272,24 @@ def _entry_name(entry: Pass | str) -> str:
 
 @dataclass(frozen=True)
 class PassRecord:
-    """The graph that one pass made, and the seconds that it took."""
+    """The graph that one pass made.
+
+    Parameters
+    ----------
+    name
+        The name of the pass.
+    graph
+        The graph after the pass.
+    seconds
+        The time that the pass took.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> line = net.output("line", gc.affine(net.input("x", (gc.N, 2)), 3))
+    >>> gc.compile(net, batch=32).graphs["infer"][0].name
+    'specialize'
+    """
 
     name: str
     graph: Graph
@@ -145,11 +303,38 @@ def run_passes(
     *,
     verified: bool = False,
 ) -> tuple[Graph, tuple[PassRecord, ...]]:
-    """Run the passes in order; call `after(step, before, made)` for each that changed the graph.
+    """Run passes in order, and verify the nodes that each of them changed.
 
-    The whole graph is verified first, unless it is `verified` because passes made it, and the nodes
-    that a pass changed right after it.  An exception keeps its type and gets the pass's name as a
-    note.
+    An exception keeps its type and gets the pass's name as a note.
+
+    Parameters
+    ----------
+    graph
+        The graph to begin with.
+    passes
+        The passes.
+    after
+        Called as `after(step, before, made)` for each pass that changed the graph.
+    verified
+        Whether the first graph is known to be right; otherwise it is verified as a whole.
+
+    Returns
+    -------
+    tuple
+        The last graph, and a `PassRecord` for each pass.
+
+    Raises
+    ------
+    GraphError
+        If a graph is wrong, or a pass does not return one.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> line = net.output("line", gc.affine(net.input("x", (gc.N, 2)), 3))
+    >>> graph, records = gc.passes.run_passes(net.graph(), [lambda graph: graph])
+    >>> [record.name for record in records]
+    ['<lambda>']
     """
     if not verified:
         verify(graph)

@@ -39,7 +39,7 @@ LAYERS = (
         "graphc.cli",
         "graphc.view.render",
         "graphc.view.plots",
-        "graphc.runtime.executor",
+        "graphc.runtime.freeze",
         "graphc.check.validation",
         "graphc.sklearn",
         "graphc.onnx",

@@ -30,8 +30,8 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
 from graphc.ir.text.tokens import Reader
 from graphc.ir.text.values import value_text
+from graphc.runtime.columns import COLUMNS_KEY, Columns
 from graphc.runtime.executor import Executor
-from graphc.runtime.state import COLUMNS_KEY, Columns
 from passes import DEFAULT
 
 FORMAT = 1

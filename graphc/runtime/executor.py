@@ -6,13 +6,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from graphc.base.arguments import takes
 from graphc.base.door import Profile, higher
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.base.other_names import Missing
-from graphc.compiler.compile import compile
-from graphc.compiler.freeze import frozen_graph, refreshed
+from graphc.compiler.freeze import refreshed
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
 from graphc.runtime import errors
@@ -29,10 +25,43 @@ if TYPE_CHECKING:
 
 
 class Executor(Runs, Missing):
-    """The owner of state and buffers, which runs the programs of a plan.
+    """Owns state and buffers, and runs the programs of a plan.
 
-    One call at a time: a second thread is refused.  Executors of one plan are independent;
-    those that share a state take turns.
+    It makes one call at a time and refuses a second thread.  Executors of one plan are
+    independent; those that share a state take turns.
+
+    Parameters
+    ----------
+    plan
+        What `gc.compile` returned.
+    seed
+        A whole number that determines initial parameters and random masks.
+    state
+        The state of another executor, to share it: `gc.Executor(plan, state=ex.state)`.
+    communicator
+        The ranks that train together, if the plan is for several.
+
+    Raises
+    ------
+    StateError
+        If an argument is of another kind, if the plan is for another number of ranks, or if the
+        state belongs to an optimizer with other settings.
+    OutOfMemoryError
+        If there is not enough memory.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> x, y = net.input("x", (gc.N, 1)), net.input("y", (gc.N, 1))
+    >>> line = net.output("line", gc.affine(x, 1, name="line"))
+    >>> loss = net.loss("loss", gc.mse_loss(line, y))
+    >>> ex = gc.Executor(gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1)))
+    >>> xs = np.arange(4.0)[:, None]
+    >>> losses = [ex.step(x=xs, y=2 * xs) for _ in range(50)]
+    >>> losses[-1] < losses[0]
+    True
+    >>> ex.predict(xs).shape
+    (4, 1)
     """
 
     def __init__(
@@ -83,9 +112,17 @@ class Executor(Runs, Missing):
         return sum(part.nbytes for part in parts if part is not None)
 
     def snapshot(self) -> dict[str, Array]:
-        """Return copies of all that lasts between steps and that the plan needs, of one moment.
+        """Return copies of all arrays that last between steps and that the plan needs.
 
-        Raise StateError if an earlier step failed half-way or another thread is running.
+        Returns
+        -------
+        dict
+            The arrays by name, all of one moment; `ex.state = saved` restores them.
+
+        Raises
+        ------
+        StateError
+            If an earlier step failed half-way, or another thread is running.
         """
         return self._entry(self._state.copies, self.plan.state_nodes)
 
@@ -113,43 +150,99 @@ class Executor(Runs, Missing):
         copy: bool = True,
         **by_name: Any,
     ) -> dict[str, Array]:
-        """Return every output and loss that the feeds determine, by name.
+        """Compute every output and loss that the feeds determine.
 
-        Inference leaves dropout out and uses running statistics; inputs that only a loss
-        needs may be missing.  With `train=True` batch statistics and masks are used, running
-        statistics and the counter of draws advance, and `backward` may follow.  Results are
-        copies; with `copy=False` they are read-only views that the next run overwrites.
+        Parameters
+        ----------
+        feeds, **by_name
+            Arrays by the names of inputs, with 1 to `batch` rows.  Inference does not need the
+            inputs that only a loss reads.
+        train
+            False leaves dropout out and uses running statistics.  True draws masks, uses and
+            accumulates batch statistics, and lets `backward` follow.
+        copy
+            False returns read-only views that the next run overwrites.
 
-        Raise FeedError if an array does not fit.
+        Returns
+        -------
+        dict
+            The arrays of outputs and losses by name.
+
+        Raises
+        ------
+        FeedError
+            If an array does not fit its input.
+        StateError
+            If an earlier step failed half-way, or another thread is running.
         """
         given = by_name if feeds is None else merged(feeds, by_name)
         return self._entry(self._forward, given, train, copy)
 
     def backward(self, **cotangents: Any) -> dict[str, Array]:
-        """Return the gradients of the sum of the losses, by name of parameter; copies.
+        """Differentiate the last `forward(train=True)`.
 
-        Follows `forward(train=True)`; further calls return the same.  With cotangents by output
-        name (of the outputs' shapes) those are differentiated.  Raise StateError if nothing is
-        saved.
+        Parameters
+        ----------
+        **cotangents
+            Gradients by the names of outputs, of their shapes, from which the chain rule starts.
+            Without any, the sum of the losses is differentiated.
+
+        Returns
+        -------
+        dict
+            Copies of the gradients, by the names of parameters; a second call returns the same.
+
+        Raises
+        ------
+        StateError
+            If no forward pass is saved, or the plan has no gradients.
+        FeedError
+            If a cotangent does not fit its output.
         """
         return self._entry(self._backward, cotangents)
 
     def update(self, gradients: Mapping[str, Any] | None = None) -> None:
         """Let the optimizer update the parameters.
 
-        It takes the gradients of the last `backward`, or those given by name; an optimizer that
-        accumulates takes those of the steps so far, and no others.  Raise StateError if the plan
-        has no optimizer or if there are no gradients.
+        Parameters
+        ----------
+        gradients
+            Arrays by the names of parameters; by default those of the last `backward`.  An
+            optimizer that accumulates takes only the gradients of its own steps.
+
+        Raises
+        ------
+        StateError
+            If the plan has no optimizer, or there are no gradients.
+        FeedError
+            If a gradient does not fit its parameter.
         """
         program = self._program("apply")
         given = None if gradients is None else gradient_arrays(program, self.plan, gradients)
         self._entry(self._update, program, given)
 
     def step(self, feeds: Mapping[str, Any] | None = None, /, **by_name: Any) -> float:
-        """Run forward, backward and update on one batch; return the sum of the losses.
+        """Run forward, backward and update on one batch.
 
         With `accumulate=k` in the optimizer the update follows every k-th step.
-        Raise StateError if the plan has no optimizer, FeedError if an array does not fit.
+
+        Parameters
+        ----------
+        feeds, **by_name
+            Arrays by the names of inputs, with 1 to `batch` rows.
+
+        Returns
+        -------
+        float
+            The sum of the losses, from before the update.
+
+        Raises
+        ------
+        StateError
+            If the plan has no optimizer, if an earlier step failed half-way, or if another thread
+            is running.
+        FeedError
+            If an array does not fit its input.
         """
         given = by_name if feeds is None else merged(feeds, by_name)
         return self._entry(self._step, given)
@@ -157,40 +250,93 @@ class Executor(Runs, Missing):
     # ------------------------------------------------------------------ many rows
 
     def rows(self, data: Any, *, train: bool) -> tuple[dict[str, Array], int]:
-        """Return checked and converted arrays by input, and their number of rows, without a limit.
+        """Check and convert data of any number of rows.
 
-        `data` is an array, a tuple in the order of the declared inputs, or a mapping by name.
-        For training every input that a step reads is needed, otherwise those for the losses.
-        Raise FeedError if an array does not fit.
+        Parameters
+        ----------
+        data
+            An array, a tuple of arrays in the order of the declared inputs, or a mapping by name.
+        train
+            Whether every input that a step reads is required.
+
+        Returns
+        -------
+        tuple
+            The converted arrays by input, and their number of rows.
+
+        Raises
+        ------
+        FeedError
+            If an array does not fit its input.
         """
         check = self._check(self._program(self._step_name if train else "infer"))
         feeds = by_position(self.plan.input_names, (data,), {})
         return check.arrays(feeds, optional=not train, limit=False)
 
     def predict(self, *arrays: Any, **by_name: Any) -> Any:
-        """Return the outputs for any number of rows: an array, or a dict if there are several.
+        """Compute the outputs for any number of rows, in pieces of at most `batch` rows.
 
-        Arrays by position are those of the inputs in declared order.  Losses are left out, and in
-        a net with a batch also outputs without the batch dimension.  Raise FeedError if an array
-        does not fit.
+        Parameters
+        ----------
+        *arrays, **by_name
+            The inputs, in declared order or by name.
+
+        Returns
+        -------
+        ndarray or dict
+            The output, or several by name.  Losses are left out, and in a net with a batch also
+            outputs without the batch dimension.
+
+        Raises
+        ------
+        FeedError
+            If an array does not fit its input.
         """
         return predict(self, arrays, by_name)
 
     def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
-        """Return each loss and scalar output, by name, of all rows together.
+        """Compute the losses and scalar outputs of any number of rows together.
 
-        Means over batches are weighted by rows or weights, sums are added.  The data are arrays
-        as for `predict`, or a folder of `.npz` part files.  Raise FeedError if an array does not
-        fit.
+        Means over batches are weighted by rows or by the rows' weights; sums are added.
+
+        Parameters
+        ----------
+        *arrays, **by_name
+            The inputs, in declared order or by name; or the path of a folder of `.npz` part files.
+
+        Returns
+        -------
+        dict
+            The numbers by name.
+
+        Raises
+        ------
+        FeedError
+            If an array does not fit its input, or if there are no rows.
         """
         return evaluate(self, arrays, by_name)
 
     def profile(
         self, feeds: Mapping[str, Any] | None = None, /, *, rounds: int = 20, **by_name: Any
     ) -> Profile:
-        """Measure the time of each instruction of a step, or of inference.
+        """Measure the time of each instruction of a step; without an optimizer, of inference.
 
-        Raise FeedError if an array does not fit.
+        Parameters
+        ----------
+        feeds, **by_name
+            Arrays by the names of inputs, with 1 to `batch` rows.
+        rounds
+            The number of runs that are measured.
+
+        Returns
+        -------
+        Profile
+            The times, which `print` shows as a table.
+
+        Raises
+        ------
+        FeedError
+            If an array does not fit its input.
         """
         given = by_name if feeds is None else merged(feeds, by_name)
         profile: Profile = higher("Executor.profile")(self, given, rounds)
@@ -199,45 +345,34 @@ class Executor(Runs, Missing):
     # ------------------------------------------------------------------ other weights
 
     def averaged(self) -> Executor:
-        """Return a copy, with a separate state, whose parameters are their moving averages.
+        """Return a copy whose parameters are the moving averages of this executor's parameters.
 
-        They are kept by an optimizer with `ema=`; before its first update they are the parameters.
-        Raise StateError if none are kept.
+        An optimizer with `ema=` keeps them; before its first update they are the parameters.
+
+        Returns
+        -------
+        Executor
+            The copy, which shares no state with this one.
+
+        Raises
+        ------
+        StateError
+            If the optimizer keeps no averages.
         """
         return averaged(self)
 
     def refresh(self, other: Executor) -> None:
-        """Copy the parameters of another executor of the net; for frozen plans.
+        """Take the weights of another executor into this frozen one, without compiling.
 
-        Nothing is scheduled or planned anew: only the constants are computed from the new weights.
+        Parameters
+        ----------
+        other
+            An executor of the net that was frozen.
+
+        Raises
+        ------
+        GraphError
+            If this executor is not frozen, or of another net.
         """
         plan = refreshed(self.plan, other.state.read)
         self._entry(self._take_over, plan)
-
-
-@takes("gc.freeze(ex, batch=1)")
-def freeze(ex: Executor, *, batch: int) -> Executor:
-    """Return an executor for inference with the weights of `ex` built in and batchnorm folded.
-
-    Losses are left out.  `frozen.refresh(ex)` takes new weights without compiling.
-    """
-    if not isinstance(ex, Executor):
-        raise GraphError(
-            f"freeze takes an executor, not {type(ex).__name__}",
-            loc=caller_loc(),
-            hint="gc.freeze(ex, batch=1) with ex = gc.Executor(plan)",
-        )
-    declared = ex.plan.declared
-    names = [node.name for node in declared if node.op.persistent]
-    graph = frozen_graph(declared, ex.state.read(names))
-    recipe = ex.plan.recipe
-    plan = compile(
-        graph,
-        batch=batch,
-        backend=recipe.backend,
-        threads=recipe.threads,
-        passes=recipe.passes,
-    )
-    frozen = Executor(plan)
-    frozen.state.columns = ex.state.columns
-    return frozen

@@ -61,7 +61,26 @@ def vectors(state: State, names: Sequence[str]) -> list[Array]:
 
 
 class Parameters(_ByName[Array]):
-    """The parameters of a net by name.  Reading one copies it; assigning checks, then sets."""
+    """The parameters of a net by name; `ex.parameters` makes it.
+
+    Reading one copies it; assigning checks the value, then sets it.
+
+    Parameters
+    ----------
+    state
+        The state that holds them.
+    names
+        Their names, in declared order.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> line = net.output("line", gc.affine(net.input("x", (gc.N, 2)), 3, name="line"))
+    >>> ex = gc.Executor(gc.compile(net, batch=32))
+    >>> ex.parameters["line.bias"] = [1.0, 2.0, 3.0]
+    >>> ex.parameters["line.bias"]
+    array([1., 2., 3.], dtype=float32)
+    """
 
     def __init__(self, state: State, names: Sequence[str]) -> None:
         self._state = state
@@ -91,12 +110,29 @@ class Parameters(_ByName[Array]):
         return ", ".join(self._names[:6]) + (", ..." if len(self._names) > 6 else "")
 
     def flat(self) -> Array:
-        """Return a copy of all parameters in one vector, in declared order."""
+        """Copy all parameters into one vector.
+
+        Returns
+        -------
+        ndarray
+            The numbers in declared order, each parameter in C order.
+        """
         arrays = [array.reshape(-1) for array in self._arrays(self._names)]
         return self._state.lock(np.concatenate, arrays) if arrays else np.empty(0, np.float32)
 
     def load_flat(self, vector: Any) -> None:
-        """Set all parameters from one vector in the order of `flat`."""
+        """Set all parameters from one vector.
+
+        Parameters
+        ----------
+        vector
+            The numbers in the order of `flat`.
+
+        Raises
+        ------
+        StateError
+            If the vector has another length, or its numbers do not fit; then nothing is set.
+        """
         values = np.asarray(vector)
         sizes = [array.size for array in self._arrays(self._names)]
         if values.shape != (sum(sizes),):
@@ -115,9 +151,21 @@ class Parameters(_ByName[Array]):
     def copy_from(
         self, other: Mapping[str, Any], mix: float = 1.0, names: str | Sequence[str] | None = None
     ) -> None:
-        """Move towards another's parameters: new = (1 - mix) * own + mix * other.
+        """Move towards other parameters: new = (1 - mix) * own + mix * other.
 
-        `names` are patterns such as "actor/*"; by default all names that both have.
+        Parameters
+        ----------
+        other
+            The parameters of another executor, or arrays by name.
+        mix
+            The weight of the others; 1 copies them.
+        names
+            A pattern such as "actor/*", or several; by default all names that both have.
+
+        Raises
+        ------
+        StateError
+            If no parameter matches, or an array does not fit.
         """
         if not isinstance(other, Mapping):
             raise StateError(
@@ -198,10 +246,28 @@ def _mixed(own: Array, other: Array, mix: float) -> Array:
 
 
 class Hyper(_ByName[float]):
-    """The hyper-parameters of the optimizer; a new value is used from the next step on."""
+    """The hyper-parameters of an optimizer by name; `ex.hyper` makes it.
+
+    A new value is used from the next step on.
+
+    Parameters
+    ----------
+    plan
+        The plan whose optimizer it is; if it has none, all optimizers of the state are meant.
+    state
+        The state that holds the numbers.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> loss = net.loss("loss", gc.mean(gc.affine(net.input("x", (gc.N, 2)), 1)))
+    >>> ex = gc.Executor(gc.compile(net, batch=32, optimizer=gc.SGD(lr=0.5)))
+    >>> ex.hyper["lr"] /= 2
+    >>> dict(ex.hyper)
+    {'lr': 0.25}
+    """
 
     def __init__(self, plan: Plan, state: State) -> None:
-        """Find the names of a plan's optimizer; without one, of all plans that share the state."""
         self._state = state
         alone = plan.optimizer is not None
         own = {name: node.op.role for name, node in plan.state_nodes.items()}
@@ -213,7 +279,23 @@ class Hyper(_ByName[float]):
         }
 
     def state_of(self, name: str) -> str:
-        """Return the state that holds a hyper-parameter; raise UnknownName if there is none."""
+        """Return the name of the state that holds a hyper-parameter.
+
+        Parameters
+        ----------
+        name
+            The name of the hyper-parameter, such as "lr".
+
+        Returns
+        -------
+        str
+            The name in `ex.state`, such as "hyper.lr".
+
+        Raises
+        ------
+        UnknownName
+            If there is no such hyper-parameter.
+        """
         if name not in self._names:
             known = ", ".join(self._names) or "none, since no plan of this state has an optimizer"
             raise UnknownName(f"there is no hyper-parameter {name!r}", hint=f"there are: {known}")
