@@ -16,7 +16,7 @@ from graphc.data import load_data, stratified_split
 from graphc.data.table import Header, Read, Table, no_number, read_table
 from graphc.ir.init import generator
 from graphc.ir.tensor_type import N, TensorType, shape_at, shape_text
-from graphc.runtime.state import Columns
+from graphc.runtime.columns import Columns
 
 Feeds = dict[str, NDArray[Any]]
 

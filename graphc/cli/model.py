@@ -28,9 +28,9 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType, dim_at, shape_at
 from graphc.ops.functions import LogSoftmax
 from graphc.ops.losses.classes import NllLoss, SoftmaxLoss, SvmLoss
+from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from graphc.runtime.state import Columns
-from passes.pass_list import PassList
+from passes.pipeline import PassList
 
 ROWS = 6
 """The number of rows that a net is checked on."""

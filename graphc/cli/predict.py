@@ -32,9 +32,9 @@ from graphc.data.table import Header, Read, read_blocks
 from graphc.files.disk import cannot_write, check_plain, new_file, reason
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import N, TensorType, shape_text
+from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
 from graphc.runtime.rows import RowAxis, predictions
-from graphc.runtime.state import Columns
 
 BLOCK = 16384
 """The number of rows of a .csv file that are held in memory at once."""

@@ -14,13 +14,14 @@ from graphc.base.door import higher
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.plan import Plan
-from graphc.compiler.recipe import Recipe, Watch, sharding
+from graphc.compiler.recipe import Recipe, Watch
+from graphc.compiler.sharding import sharding
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
 from graphc.declare.selection import Names, select_outputs, select_wrt
 from graphc.ir.graph import Graph
 from passes import DEFAULT
-from passes.pass_list import PassList
+from passes.pipeline import PassList
 
 
 @takes(

@@ -18,7 +18,8 @@ from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.work import spend_bytes, spend_elements, work_budget
 from graphc.compiler.compile import check_losses, check_options
 from graphc.compiler.plan import Plan
-from graphc.compiler.recipe import Recipe, Sharding, sharding
+from graphc.compiler.recipe import Recipe
+from graphc.compiler.sharding import Sharding, sharding
 from graphc.compiler.sizes import constant_types, region_bytes, state_nodes
 from graphc.declare.net import Net
 from graphc.declare.optim import Group, Optimizer, every_kind
@@ -29,8 +30,8 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
 from graphc.ir.text.graph import value_text
 from graphc.ir.text.tokens import Reader
+from graphc.runtime.columns import COLUMNS_KEY, Columns
 from graphc.runtime.executor import Executor
-from graphc.runtime.state import COLUMNS_KEY, Columns
 from passes import DEFAULT
 
 FORMAT = 1
@@ -303,7 +304,7 @@ def _kept(
 ) -> dict[str, Array]:
     """Return the states that stay valid under another optimizer."""
     same = before is not None and before.partition("(")[0] == type(optimizer).__name__
-    own = {name for name in plan.state_nodes if not name.startswith("hyper.")}
+    own = {name for name, node in plan.state_nodes.items() if node.op.role.kind != "hyper"}
     names = own if same else _model_states(plan)
     return {name: array for name, array in found.items() if name in names}
 

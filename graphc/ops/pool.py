@@ -118,7 +118,7 @@ def _check_y(y: TensorType, wanted: TensorType, role: str, x: TensorType) -> Non
 class Pool(Pooling, base=True):
     """The base of pools that compute a number from each window of x."""
 
-    roles = ("x",)
+    roles: ClassVar[tuple[str, ...]] = ("x",)
     kernel: Sizes
     stride: Sizes
     dilation: Sizes

@@ -30,8 +30,8 @@ from graphc.ir.tensor_type import N, TensorType
 from graphc.ops.losses.classes import softmax_loss
 from graphc.ops.losses.elements import mse_loss
 from graphc.ops.row_norm import standardize
+from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from graphc.runtime.state import Columns
 from graphc.train.callbacks import Callback, EarlyStopping
 from graphc.train.history import History
 from graphc.train.run import Run

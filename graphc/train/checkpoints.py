@@ -265,7 +265,7 @@ def _unlike_optimizer(file: CheckpointFile, ex: Executor) -> Unlike | None:
     if type(before) is not type(now):
         was = options["optimizer"].partition("(")[0] if options["optimizer"] else "none"
         return Unlike(f"had the optimizer {was}, now it is {type(now).__name__}")
-    hyper = _hyper(file, before)
+    hyper = _hyper(file, before, ex)
     for name, value in ex.hyper.items():
         if name in hyper and value not in hyper[name]:
             return Unlike(f"had {name} {hyper[name][0]:.6g}, now it is {value:.6g}")
@@ -284,15 +284,18 @@ def _optimizer(text: str | None) -> Optimizer | None:
         return None
 
 
-def _hyper(file: CheckpointFile, before: Optimizer | None) -> dict[str, tuple[float, float]]:
+def _hyper(
+    file: CheckpointFile, before: Optimizer | None, ex: Executor
+) -> dict[str, tuple[float, float]]:
     """Return the hyper-parameters that the run began with, and its present ones."""
     begun = file.notes["choices"].get("hyper", {})
     found = {}
-    for name, array in file.state.items():
-        if name.startswith("hyper."):
-            key, now = name.removeprefix("hyper."), float(array)
-            own = begun.get(key, getattr(before, key, now))
-            found[key] = float(np.asarray(own, array.dtype)), now
+    for name in ex.hyper:
+        array = file.state.get(ex.hyper.state_of(name))
+        if array is not None:
+            now = float(array)
+            own = begun.get(name, getattr(before, name, now))
+            found[name] = float(np.asarray(own, array.dtype)), now
     return found
 
 

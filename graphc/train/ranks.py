@@ -23,8 +23,7 @@ class Ranks:
 
     def __init__(self, ex: Executor) -> None:
         self._ex = ex
-        exchange = ex.exchange
-        self.all: Communicator = Solo() if exchange is None else exchange.communicator
+        self.all: Communicator = Solo() if ex.sharded is None else ex.sharded.communicator
         self.several = self.all.size > 1
 
     @property

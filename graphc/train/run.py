@@ -19,7 +19,7 @@ from graphc.files.serialize import CheckpointFile
 from graphc.ir.op import Array
 from graphc.runtime.distributed.communicator import Communicator
 from graphc.runtime.executor import Executor
-from graphc.runtime.means import Count, Means, Numbers
+from graphc.runtime.rows import Count, Means, Numbers
 from graphc.train.callbacks import Callback, Called, Epoch, begin, saved_arrays
 from graphc.train.checkpoints import Checkpoints, check_same_run
 from graphc.train.history import History, Position, Progress

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,7 @@ from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.runtime.executor import Executor
-from graphc.runtime.means import weight_input
-from graphc.runtime.rows import Pages, RowAxis, by_position
-from graphc.runtime.shards import rank_rows
+from graphc.runtime.rows import Pages, RowAxis, by_position, weight_input
 
 Batch = tuple[int, dict[str, Any]]
 """The number of rows, and the feeds by name of input; the next batch may overwrite them."""
@@ -150,8 +147,8 @@ class ArraySource(Source):
         self.names, self.rows, self.arrays = frozenset(arrays), rows, arrays
         self._batches, self._seed = Batches(arrays, types, rows, batch), seed
         self._own: Callable[[int], tuple[int, int]] | None = None
-        if train and ex.exchange is not None:
-            self._own = partial(rank_rows, ex.plan, ex.exchange.communicator.rank)
+        if train and ex.sharded is not None:
+            self._own = ex.sharded.rank_rows
             weighted = divisors(ex.plan.declared)
             self._batches.counting = {name for divisor in weighted for name in divisor.inputs}
         self.whole = False

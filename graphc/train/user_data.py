@@ -18,8 +18,7 @@ from graphc.files.disk import check_plain
 from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.runtime.means import WeightInput, weight_input
-from graphc.runtime.rows import Piece, RowAxis, by_position
+from graphc.runtime.rows import Piece, RowAxis, WeightInput, by_position, weight_input
 from graphc.train.source import (
     ArraySource,
     Batch,

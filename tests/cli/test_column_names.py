@@ -17,7 +17,7 @@ import graphc as gc
 from graphc.cli import main
 from graphc.cli import predict as command
 from graphc.files.serialize import write_model
-from graphc.runtime.state import COLUMNS_KEY, LONGEST_NAME, MOST_NAMES, Columns
+from graphc.runtime.columns import COLUMNS_KEY, LONGEST_NAME, MOST_NAMES, Columns
 from tests.cli.test_mistakes import said
 from tests.cli.test_tables import NET
 

@@ -247,6 +247,14 @@ def test_a_rate_that_is_set_by_hand_is_told(folder: Path) -> None:
     assert "had lr 0.01, now it is 0.25" in refused(ex, folder)
 
 
+def test_a_rate_of_an_optimizer_with_a_name_is_compared_as_well(tmp_path: Path) -> None:
+    named = gc.Adam(lr=0.01, name="second")
+    train(executor(optimizer=named), tmp_path)
+    ex = executor(optimizer=named)
+    ex.hyper["lr"] = 0.25
+    assert "had lr 0.01, now it is 0.25" in refused(ex, tmp_path)
+
+
 def test_the_way_to_another_rate_that_the_error_names(folder: Path, tmp_path: Path) -> None:
     said = refused(executor(optimizer=gc.Adam(lr=0.5)), folder)
     newest = gc.Checkpoints(folder).last

@@ -21,9 +21,8 @@ from graphc.declare.net import Net
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 from graphc.declare.schedules import Cosine
 from graphc.ir.graph import Graph, Node, verify
-from passes.apply_update import apply_graph
-from passes.pass_list import PassList
-from passes.pipeline import Pass, name_of
+from passes.pipeline import Pass, PassList, name_of
+from passes.update import apply_graph
 
 FOLDER = "graphc-failures"
 """The folder where tests are written, in the current folder."""

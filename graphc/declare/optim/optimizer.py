@@ -216,6 +216,11 @@ def mixed(old: Array, new: Array, keep: float) -> Array:
     return keep * old + (1 - keep) * new
 
 
+def owned_by(optimizer: str, name: str) -> str:
+    """Return the full name of what an optimizer calls `name`."""
+    return f"{name}:{optimizer}" if optimizer else name
+
+
 @dataclass(frozen=True, repr=False)
 class Optimizer(Checked):
     """The base of all optimizers, with the options that they share.
@@ -298,7 +303,7 @@ class Optimizer(Checked):
 
     def state(self, name: str) -> str:
         """Return the full name of a state that the optimizer itself calls `name`."""
-        return f"{name}:{self.name}" if self.name else name
+        return owned_by(self.name, name)
 
     def group_of(self, name: str) -> Group | None:
         """Return the first group that matches a parameter, or None."""

@@ -25,8 +25,8 @@ from graphc.kernels.program import Program
 from graphc.runtime.bound import Binder
 from graphc.runtime.entry import quiet_context, run_all
 from graphc.runtime.executor import Executor
-from graphc.runtime.means import Count
 from graphc.runtime.reference import evaluate
+from graphc.runtime.rows import Count
 from graphc.runtime.workspace import Workspace
 from graphc.train.history import Position
 from graphc.train.nonfinite import graph_after, part_of_step, step_program
