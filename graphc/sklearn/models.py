@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -12,12 +13,12 @@ from sklearn.utils import Tags
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from graphc.declare.optim import Optimizer
 from graphc.ir.op import Array
 from graphc.ops.functions import Softmax
-from graphc.sklearn.estimator import ClassifierNet, Declare, GraphEstimator, RegressorNet, Rows
+from graphc.sklearn.estimator import ClassifierNet, GraphEstimator, RegressorNet, Rows
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     """A classifier by a net that graphc compiles, trained by the cross-entropy of softmax.
 
@@ -35,49 +36,7 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     _output = "scores"
     _perceptron = ClassifierNet
 
-    def __init__(
-        self,
-        hidden: tuple[int, ...] = (100,),
-        *,
-        batchnorm: bool = False,
-        dropout: float = 0.0,
-        standardize: bool = True,
-        net: Declare | None = None,
-        lr: float = 1e-3,
-        weight_decay: float = 3e-3,
-        optimizer: Optimizer | None = None,
-        batch: int = 200,
-        epochs: int = 200,
-        tol: float = 1e-4,
-        patience: int = 10,
-        class_weight: Mapping[Any, float] | str | None = None,
-        backend: str | None = None,
-        threads: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        """Store the options; `fit` checks them.
-
-        class_weight: a mapping from class to weight, or "balanced"; see above.  All others are
-        those of GraphRegressor.
-        """
-        super().__init__(
-            hidden,
-            batchnorm=batchnorm,
-            dropout=dropout,
-            standardize=standardize,
-            net=net,
-            lr=lr,
-            weight_decay=weight_decay,
-            optimizer=optimizer,
-            batch=batch,
-            epochs=epochs,
-            tol=tol,
-            patience=patience,
-            backend=backend,
-            threads=threads,
-            random_state=random_state,
-        )
-        self.class_weight = class_weight
+    class_weight: Mapping[Any, float] | str | None = None
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train from scratch on X (N, features) and y (N,).
