@@ -42,7 +42,7 @@ def declare(parser: Parser) -> None:
     add(
         "--data",
         metavar="FILE",
-        help="what was trained on, if the run does not hold it: .npz or a folder of shards",
+        help="what was trained on, if the run does not hold it: .npz or a folder of part files",
     )
     parser.add_json()
 

@@ -307,9 +307,11 @@ def unlike_choices(before: Mapping[str, Any], now: Mapping[str, Any]) -> Unlike 
         was = before.get(name, value)
         if was == value or name == "hyper":
             continue
-        if name in _DATA:
+        if name not in _DATA:
+            return Unlike(f"had {name} {was}, now it is {value}")
+        # The description is for people: an older version may have worded it in another way.
+        if not (was and value and all(was[key] == value[key] for key in ("kind", "digest"))):
             return Unlike(_other_data(_DATA[name], was, value))
-        return Unlike(f"had {name} {was}, now it is {value}")
     return None
 
 

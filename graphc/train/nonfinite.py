@@ -20,7 +20,7 @@ from graphc.runtime.executor import Executor
 from graphc.runtime.reference import evaluate, next_state
 from graphc.runtime.rows import RowAxis
 from graphc.train.history import Position
-from graphc.train.source import ArraySource, Batch, Source
+from graphc.train.source import Batch, Source
 
 EVERY = 256
 """The number of steps between two copies.  A step reads and writes every trained number that a copy
@@ -58,9 +58,7 @@ class Guard:
         The executor is left as it was before the step at fault.
         """
         ex, last = self._ex, replace(at)
-        inner = self._source.unweighted
-        if isinstance(inner, ArraySource):
-            inner.whole = True  # a trace reads the rows of all ranks
+        self._source.whole = True  # a trace reads the rows of all ranks
         ex.state = self._copy
         for epoch, step, (rows, feeds) in self._steps_up_to(last):
             before = ex.snapshot()

@@ -16,7 +16,7 @@ import pytest
 
 import graphc as gc
 from graphc.train.run import StepBoundary
-from graphc.train.source import Batches
+from graphc.train.source import ArraySource
 from graphc.view import plots
 from tests.extras import needs
 
@@ -147,7 +147,7 @@ def test_inputs_by_row_groups_other_axes_and_scalars():
         "scale": np.float64(2.0),
     }
     types = {name: ex.plan.declared[name].type for name in feeds}
-    got = list(_copied(Batches(feeds, types, 10, 4).since(0)))
+    got = list(_copied(ArraySource(feeds, types, 10, 4).batches(0)))
     assert [n for n, _ in got] == [4, 4, 2]
     np.testing.assert_array_equal(np.concatenate([f["pairs"] for _, f in got]), feeds["pairs"])
     np.testing.assert_array_equal(np.hstack([f["across"] for _, f in got]), feeds["across"])
@@ -161,11 +161,11 @@ def _copied(batches):
 
 def test_batches_make_no_arrays():
     x = np.zeros((4096, 64))
-    batches = Batches({"x": x}, {"x": gc.TensorType((gc.N, 64), "float64")}, 4096, 1000)
+    types = {"x": gc.TensorType((gc.N, 64), "float64")}
+    source = ArraySource({"x": x}, types, 4096, 1000, seed=0)
 
     def epoch(number: int) -> None:
-        batches.shuffle(0, number)
-        for _ in batches.since(0):
+        for _ in source.batches(number):
             pass
 
     epoch(0)

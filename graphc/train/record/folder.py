@@ -36,6 +36,7 @@ from graphc.train.source import ArraySource, Source
 from graphc.train.user_data import PartFileSource
 
 Kind = Literal["arrays", "shards", "function"]
+"""What data are, in the words of the file format: "shards" are part files."""
 
 _WHOLE = 256 * 2**20
 """The most bytes of an array that is read in full; larger ones are read at _PIECES places."""
@@ -54,13 +55,12 @@ class Identity:
 
 def identity(source: Source) -> Identity:
     """Return the identity of the data that a source takes its rows from."""
-    inner = source.unweighted
-    if isinstance(inner, ArraySource):
-        text = ", ".join(f"{k} {a.dtype.name}{list(a.shape)}" for k, a in inner.arrays.items())
-        return Identity("arrays", _digest(_of_arrays(inner.arrays)), text)
-    if isinstance(inner, PartFileSource):
-        count = len(inner.files)
-        return Identity("shards", _digest(_of_shards(inner.files)), f"{count} shards")
+    if isinstance(source, ArraySource):
+        text = ", ".join(f"{k} {a.dtype.name}{list(a.shape)}" for k, a in source.arrays.items())
+        return Identity("arrays", _digest(_of_arrays(source.arrays)), text)
+    if isinstance(source, PartFileSource):
+        text = f"{len(source.files)} part files"
+        return Identity("shards", _digest(_of_part_files(source.files)), text)
     return Identity("function", "", "batches that code of the user's makes")
 
 
@@ -89,7 +89,7 @@ def _piece(array: Array, start: int) -> bytes:
     return array.flat[first:end].tobytes()[skipped : skipped + _PIECE]
 
 
-def _of_shards(files: Iterable[Path]) -> Iterator[bytes]:
+def _of_part_files(files: Iterable[Path]) -> Iterator[bytes]:
     """Yield the names, sizes and checksums of the arrays in each archive."""
     for file in files:
         with zipfile.ZipFile(file) as archive:

@@ -139,8 +139,7 @@ class Recorder:
     # ------------------------------------------------------------------ inside
 
     def _describe(self) -> None:
-        inner = self._source.unweighted
-        arrays = inner.arrays if isinstance(inner, ArraySource) else {}
+        arrays = self._source.arrays if isinstance(self._source, ArraySource) else {}
         nbytes = sum(array.nbytes for array in arrays.values())
         known = all(array.dtype.name in NAMES for array in arrays.values())
         if arrays and known and nbytes <= LARGEST_DATA:

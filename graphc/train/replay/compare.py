@@ -101,7 +101,7 @@ def _recorded_run(run: str | Path, data: Any, ops: Sequence[type[Op]]) -> Record
     folder = RunFolder(run)
     alone = data is None and not ops and folder.data_path.is_file()
     if alone and folder.about().made_with.variables != variables():
-        return SeparateRun(run)
+        return SeparateRun(folder)
     return LocalRun(run, data, ops)
 
 
@@ -117,7 +117,7 @@ def _first_unlike(one: RecordedRun, two: RecordedRun, first: int, last: int) -> 
 
 def _end_equal(one: RecordedRun, two: RecordedRun, last: int) -> bool:
     """Return whether both have kept the state after the last step, and it is the same."""
-    paths = [RunFolder(run.path).state_path(last) for run in (one, two)]
+    paths = [run.folder.state_path(last) for run in (one, two)]
     if not all(path.is_file() for path in paths):
         return False
     a, b = (read_checkpoint(path).state for path in paths)
@@ -151,7 +151,7 @@ def _why(run: RecordedRun, step: int) -> str:
     before = run.about.made_with
     other = "; ".join(before.differences(made_with(before.backend)))
     return (
-        f"{run.path} does not give at step {step} what it gave when it was recorded, so its nodes "
+        f"{run.folder.path} does not give at step {step} what it gave when it was recorded, so its nodes "
         f"cannot be compared ({'then and now: ' + other if other else 'its code has changed'})"
     )
 
@@ -235,43 +235,23 @@ Digests = tuple[Sequence[int], int | None]
 result differs from the record."""
 
 
-class RecordedRun:
-    """A recorded run whose steps can be repeated."""
-
-    def __init__(self, run: str | Path) -> None:
-        folder = RunFolder(run)
-        self.path, self.about, self.journal = folder.path, folder.about(), folder.journal()
-
-    def digests(self, start: int, stop: int) -> Digests:
-        """Return the digests of the steps after `start`, up to `stop`."""
-        raise NotImplementedError
-
-    def nodes_of(self, step: int) -> StepNodes:
-        """Return the nodes of a step."""
-        raise NotImplementedError
-
-
-class LocalRun(RecordedRun):
+class LocalRun(Rerun):
     """A recorded run that is repeated in this process."""
 
-    def __init__(self, run: str | Path, data: Any = None, ops: Sequence[type[Op]] = ()) -> None:
-        super().__init__(run)
-        self._rerun = Rerun(run, data, ops)
-
     def digests(self, start: int, stop: int) -> Digests:
         """Return the digests of the steps after `start`, up to `stop`."""
-        rerun, found = self._rerun, []
-        rerun.to(start + 1)
+        found = []
+        self.to(start + 1)
         for _ in range(start, stop):
-            rows, feeds = rerun.batch()
-            loss = rerun.ex.step(feeds)
-            rerun.done(rows, feeds, loss)
-            found.append(digest([np.float64(loss).tobytes(), *rerun.digest.parts]))
-        return found, rerun.unlike
+            rows, feeds = self.batch()
+            loss = self.ex.step(feeds)
+            self.done(rows, feeds, loss)
+            found.append(digest([np.float64(loss).tobytes(), *self.digest.parts]))
+        return found, self.unlike
 
     def nodes_of(self, step: int) -> StepNodes:
         """Return the nodes of a step."""
-        replay = Replay(self._rerun, step)
+        replay = Replay(self, step)
         nodes = [node for node in replay.nodes if not node.op.is_constant]
         return StepNodes(
             replay.epoch,
@@ -281,8 +261,11 @@ class LocalRun(RecordedRun):
         )
 
 
-class SeparateRun(RecordedRun):
+class SeparateRun:
     """A recorded run that is repeated in separate processes."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder, self.about, self.journal = folder, folder.about(), folder.journal()
 
     def digests(self, start: int, stop: int) -> Digests:
         """Return the digests of the steps after `start`, up to `stop`."""
@@ -303,15 +286,18 @@ class SeparateRun(RecordedRun):
         env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         with tempfile.TemporaryDirectory() as folder:
             answer = Path(folder, "answer")
-            words = (str(self.path.resolve()), str(answer), *words)
+            words = (str(self.folder.path.resolve()), str(answer), *words)
             command = [sys.executable, "-c", _CODE, *map(str, words)]
             done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
             if not answer.exists():
                 lines = done.stderr.strip().splitlines() or ["it ended without an answer"]
                 raise GraphError(
-                    f"{self.path} could not be run again under its own variables: {lines[-1]}"
+                    f"{self.folder.path} could not be run again under its own variables: {lines[-1]}"
                 )
             return answer.read_bytes()
+
+
+RecordedRun = LocalRun | SeparateRun
 
 
 def child() -> None:

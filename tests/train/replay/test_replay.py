@@ -103,7 +103,7 @@ def test_from_the_nearest_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert len(taken) == step - 1 - before
 
 
-def shards(folder: Path) -> Path:
+def part_files(folder: Path) -> Path:
     folder.mkdir()
     for number, rows in enumerate((slice(0, 11), slice(11, 40), slice(40, 45))):
         np.savez(folder / f"{number}.npz", x=X[rows], y=Y[rows])
@@ -117,11 +117,11 @@ def made(epoch: int) -> Any:
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.parametrize("kind", ["shards", "function", "mapped"])
+@pytest.mark.parametrize("kind", ["part files", "function", "mapped"])
 def test_other_kinds_of_data(tmp_path: Path, kind: str) -> None:
     data: Any = made
-    if kind == "shards":
-        data = shards(tmp_path / "shards")
+    if kind == "part files":
+        data = part_files(tmp_path / "part files")
     if kind == "mapped":
         np.save(tmp_path / "x.npy", X)
         data = (np.load(tmp_path / "x.npy", mmap_mode="r"), Y)
