@@ -116,14 +116,11 @@ def _traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) 
     gradients, and the updates.
     """
     arrays, n = ex.rows(feeds, train=True)
-    name = step_program(ex.plan)
-    graph = graph_after(ex.plan, "update")
-    arrays |= _shard_inputs(ex, graph, arrays, state, n)
+    graph, values = step_by_reference(ex.plan, arrays, state, n)
+    runs = [(graph, values)]
     with np.errstate(all="ignore"):
-        values = evaluate(graph, arrays, _of(graph, state), n)
-        runs = [(graph, values)]
         after = {**state, **next_state(graph, values, _of(graph, state))}
-        if name == "accumulate" and int(after[ex.plan.step_counter]) >= ex.plan.accumulate:
+        if ex.plan.accumulate > 1 and int(after[ex.plan.step_counter]) >= ex.plan.accumulate:
             apply = ex.plan.graphs["apply"][0].graph
             runs.append((apply, evaluate(apply, {}, _of(apply, after), 1)))
     for made, known in runs:
@@ -134,16 +131,22 @@ def _traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) 
     return Origin(graph, node, part_of_step(ex.plan, node.name), values, sure=False)
 
 
-def _shard_inputs(
-    ex: Executor, graph: Graph, arrays: Mapping[str, Array], state: Mapping[str, Array], n: int
-) -> dict[str, Array]:
-    """Return the shard inputs of a whole batch: its row 0, and the divisors of weighted means."""
+def step_by_reference(
+    plan: Plan, arrays: Mapping[str, Array], state: Mapping[str, Array], n: int
+) -> tuple[Graph, dict[str, Array]]:
+    """Return the graph of a step from before fusion, and its values by reference rules.
+
+    The rows are one shard: its first row is 0, and its divisors are those of weighted means.
+    """
+    graph = graph_after(plan, "update")
     types = {node.name: node.type for node in graph if node.op.is_of_shard}
-    found = {name: np.asarray(type.is_float, type.dtype) for name, type in types.items()}
-    for divisor in divisors(ex.plan.declared):
+    feeds = dict(arrays)
+    feeds |= {name: np.asarray(type.is_float, type.dtype) for name, type in types.items()}
+    for divisor in divisors(plan.declared) if types else ():
         if divisor.name in types:
-            found[divisor.name] = np.asarray(divisor(arrays, n, state), types[divisor.name].dtype)
-    return found
+            feeds[divisor.name] = np.asarray(divisor(arrays, n, state), types[divisor.name].dtype)
+    with np.errstate(all="ignore"):
+        return graph, evaluate(graph, feeds, _of(graph, state), n)
 
 
 def _first_bad(graph: Graph, values: Mapping[str, Array]) -> Node | None:

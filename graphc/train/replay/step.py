@@ -31,7 +31,7 @@ from graphc.runtime.means import Count
 from graphc.runtime.reference import evaluate
 from graphc.runtime.workspace import Workspace
 from graphc.train.history import Position
-from graphc.train.nonfinite import graph_after, part_of_step, step_program
+from graphc.train.nonfinite import part_of_step, step_by_reference, step_program
 from graphc.train.record.folder import RunFolder, identity, made_with
 from graphc.train.record.journal import StateDigest
 from graphc.train.source import Batch, Source
@@ -55,6 +55,11 @@ class StepValues:
         self.nodes: dict[str, Node] = {}
         self._values: dict[str, Array] = {}
         self._written: set[str] = set()
+        if ex.plan.shards is not None:  # no single program has the values of a batch
+            graph, self._values = self._before_fusing
+            self.nodes.update(graph.nodes)
+            self.loss = ex.step(feeds)
+            return
         self.loss = self._run(ex, self.name, self.arrays, self.rows)
         if self.name == "accumulate" and ex._accumulated() >= ex.plan.accumulate:
             self._run(ex, "apply", {}, 1)
@@ -82,7 +87,8 @@ class StepValues:
         """Return whether the value has the bits of the step.
 
         Nodes that were fused into others have no separate value in it, nor do a few numbers that
-        are computed where they are used.  Their values are computed by reference rules.
+        are computed where they are used, nor any node of a batch that was cut into shards.  Their
+        values are computed by reference rules.
         """
         if name not in self.nodes:
             return False
@@ -101,10 +107,7 @@ class StepValues:
 
     @cached_property
     def _before_fusing(self) -> tuple[Graph, dict[str, Array]]:
-        graph = graph_after(self.plan, "update")
-        state = {name: array for name, array in self.before.items() if name in graph}
-        with np.errstate(all="ignore"):
-            return graph, evaluate(graph, self.arrays, state, self.rows)
+        return step_by_reference(self.plan, self.arrays, self.before, self.rows)
 
 
 def _run(
@@ -291,8 +294,8 @@ class Replay:
     def exact(self, name: str) -> bool:
         """Return whether `value` has the very bits of the step.
 
-        It does not for nodes that were fused into others, which it computes by reference rules, and
-        for a few numbers that are computed where they are used.
+        It does not for nodes that were fused into others, which it computes by reference rules, for
+        a few numbers that are computed where they are used, and for all nodes with `shards`.
         """
         return self._checked(name).exact(name)
 

@@ -77,6 +77,20 @@ def test_any_step(tmp_path: Path, optimizer: str, backend: str | None) -> None:
         assert np.array_equal(X[found.data_rows], found.feeds["x"])
 
 
+@pytest.mark.parametrize("optimizer", [gc.Adam(lr=0.01), gc.SGD(lr=0.1, accumulate=2)])
+def test_a_batch_cut_into_shards(tmp_path: Path, optimizer: Any) -> None:
+    plan = executor(classes(weighted=True), optimizer=optimizer, shards=2).plan
+    data = (X, Y, np.linspace(0.5, 2.0, len(X)))
+    wanted = seen(plan, data)
+    recorded(plan, tmp_path, data)
+    found = check(tmp_path, wanted, 7)
+    by_hand = found.feeds["x"] @ found.before["hidden.weight"] + found.before["hidden.bias"]
+    np.testing.assert_allclose(found.value("hidden"), by_hand, rtol=1e-5)
+    assert not found.exact("hidden")
+    assert found.part("d_hidden.weight") == "backward"
+    assert gc.compare_runs(tmp_path, tmp_path) is None
+
+
 def test_from_the_nearest_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """States are written on the way and thinned out; replays begin at the newest before a step."""
     monkeypatch.setattr(recorder, "SECONDS", 0.0)
