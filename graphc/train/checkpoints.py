@@ -84,7 +84,8 @@ class Checkpoints:
         """
         make_folder(self.folder, ModelFileError)
         lock.take()
-        remove_temporaries(self.folder, lambda name: name == "best.gc" or bool(_number(name)))
+        ours = re.compile(f"best.gc|{_NAME.pattern}")
+        remove_temporaries(self.folder, lambda name: bool(ours.fullmatch(name)))
         found = self._found()
         if found and not resume:
             raise GraphError(
@@ -110,8 +111,7 @@ class Checkpoints:
 
     def _found(self) -> list[Path]:
         """Return the checkpoints, oldest first."""
-        paths = [path for path in self.folder.glob("step-*.gc") if _number(path.name)]
-        return sorted(paths, key=lambda path: int(_number(path.name)))
+        return list(numbered(self.folder, _NAME).values())
 
     def _newest(self, found: list[Path]) -> CheckpointFile | None:
         error: ModelFileError | None = None
@@ -126,10 +126,10 @@ class Checkpoints:
         return None
 
 
-def _number(name: str) -> str:
-    """Return the digits of a checkpoint's name, or "" for another file."""
-    match = _NAME.fullmatch(name)
-    return match[1] if match else ""
+def numbered(folder: Path, name: re.Pattern[str]) -> dict[int, Path]:
+    """Return the plain files of a folder with such a name by the number in it, ascending."""
+    matches = ((name.fullmatch(path.name), path) for path in folder.glob("*-*.gc"))
+    return dict(sorted((int(m[1]), path) for m, path in matches if m and path.is_file()))
 
 
 _DATA = {"data": "data", "validation": "validation data"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,31 +86,18 @@ def fit(
     choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
     recorder = _recorder(record, ex, source, choices, class_weight, resume)
     run = Run(ex, source, epochs, called, held=held, record=recorder)
-    begin = partial(_begin, run, kept, choices, class_weight, resume)
-    return _trained(run, data, begin, progress)
-
-
-def _trained(run: Run, data: Any, begin: Callable[[], None], progress: bool | None) -> History:
-    """Begin a run, train, and close its files, also after an error."""
     try:
-        begin()
-        _standardise(run.ex, data)
+        if kept is not None or run.ranks.several:
+            choices |= _kind_of_run(ex, source, held, class_weight)
+        if run.ranks.several:
+            files = {"checkpoint": kept is not None, "resume": resume}
+            run.ranks.agree({"epochs": epochs, **choices, **files})
+        if kept is not None:
+            run.keep(kept, choices, resume)
+        _standardise(ex, data)
         return run.train(progress)
     finally:
         run.close()
-
-
-def _begin(
-    run: Run, kept: Checkpoints | None, choices: dict[str, Any], class_weight: Any, resume: bool
-) -> None:
-    """Check that all ranks train the same, and resume the run or begin its checkpoints."""
-    if kept is not None or run.ranks.several:
-        choices |= _kind_of_run(run.ex, run.source, run.held, class_weight)
-    if run.ranks.several:
-        files = {"checkpoint": kept is not None, "resume": resume}
-        run.ranks.agree({"epochs": run.epochs, **choices, **files})
-    if kept is not None:
-        run.keep(kept, choices, resume)
 
 
 def _wrong(sentence: str, hint: str = "") -> GraphError:

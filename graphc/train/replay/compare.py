@@ -150,9 +150,10 @@ def _otherwise(one: RecordedRun, two: RecordedRun) -> list[str]:
 def _why(run: RecordedRun, step: int) -> str:
     before = run.about.made_with
     other = "; ".join(before.differences(made_with(before.backend)))
+    cause = f"then and now: {other}" if other else "its code has changed"
     return (
-        f"{run.folder.path} does not give at step {step} what it gave when it was recorded, so its nodes "
-        f"cannot be compared ({'then and now: ' + other if other else 'its code has changed'})"
+        f"{run.folder.path} does not give at step {step} what it gave when it was recorded, so its "
+        f"nodes cannot be compared ({cause})"
     )
 
 
@@ -292,7 +293,8 @@ class SeparateRun:
             if not answer.exists():
                 lines = done.stderr.strip().splitlines() or ["it ended without an answer"]
                 raise GraphError(
-                    f"{self.folder.path} could not be run again under its own variables: {lines[-1]}"
+                    f"{self.folder.path} could not be run again under its own variables: "
+                    f"{lines[-1]}"
                 )
             return answer.read_bytes()
 
