@@ -45,6 +45,10 @@ class Parser(argparse.ArgumentParser):
             "last)",
         )
 
+    def add_batch(self) -> None:
+        """Add the option --batch."""
+        self.add_argument("--batch", type=positive, default=128, help="rows (default: 128)")
+
     def add_json(self) -> None:
         """Add the option --json."""
         self.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -154,6 +158,14 @@ def optimizer(name: str | None, lr: float | None = None) -> Optimizer | None:
 def file_name(name: str) -> str:
     """Return a net's name as a safe file name in the current folder; models are not trusted."""
     return re.sub(r"[^\w.+-]", "_", name).lstrip(".")[:100] or "net"
+
+
+def show(args: argparse.Namespace, data: Mapping[str, Any], text: object) -> None:
+    """Print data as JSON if the option --json is given, else the text."""
+    if args.json:
+        print_json(data)
+    else:
+        print(text)
 
 
 def print_json(found: Mapping[str, Any]) -> None:

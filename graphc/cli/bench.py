@@ -38,7 +38,7 @@ def declare(parser: Parser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     parser.add_model()
-    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    parser.add_batch()
     parser.add_threads()
     add("--rounds", type=positive, default=15, help="how often each backend is timed (default: 15)")
     add("--backend", choices=BACKENDS, help="whose instructions to show (default: the faster one)")

@@ -10,7 +10,7 @@ from typing import Any
 
 from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
-from graphc.cli.arguments import Command, Parser, positive, print_json
+from graphc.cli.arguments import Command, Parser, print_json
 from graphc.cli.model import compiled, load_model
 from graphc.compiler.plan import Plan
 from graphc.ir.difference import Difference, difference
@@ -51,7 +51,7 @@ def declare(parser: Parser) -> None:
     add("models", metavar="MODEL", nargs="+", help="two models; with --pass one")
     add("--pass", dest="step", metavar="NAME", help="compare before and after this pass")
     add("-o", "--out", metavar="FILE", help="draw it; .svg, .png, .pdf, .dot or .html")
-    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    parser.add_batch()
     parser.add_backend()
     parser.add_optimizer()
     parser.add_json()

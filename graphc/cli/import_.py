@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from graphc.cli.arguments import Command, Parser, positive, print_json
+from graphc.cli.arguments import Command, Parser, print_json
 from graphc.cli.model import compiled
 from graphc.files.serialize import save
 from graphc.runtime.executor import Executor
@@ -26,7 +26,7 @@ def declare(parser: Parser) -> None:
     add = parser.add_argument
     add("file", metavar="FILE", help="the .onnx file")
     add("-o", "--out", metavar="MODEL", help="where to (default: FILE as .gc)")
-    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    parser.add_batch()
     add(
         "--dim",
         action="append",

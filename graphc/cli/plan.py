@@ -39,7 +39,7 @@ def declare(parser: Parser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     parser.add_model()
-    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    parser.add_batch()
     add("--memory", action="store_true", help="also show a line for each buffer")
     add(
         "--picture",

@@ -12,7 +12,7 @@ from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify, certify_program
 from graphc.check.certificate.text import parse_certificate
 from graphc.check.verify import ProgramProof, Report, verify, verify_program
-from graphc.cli.arguments import Command, Parser, positive, print_json
+from graphc.cli.arguments import Command, Parser, print_json
 from graphc.cli.model import compiled, load_model
 from graphc.compiler.plan import Plan
 from graphc.files.container import read_whole
@@ -38,7 +38,7 @@ def declare(parser: Parser) -> None:
         metavar="SOURCE",
         help="file.py:function, a saved model, or a certificate that `graphc plan` wrote (.json)",
     )
-    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    parser.add_batch()
     parser.add_backend()
     parser.add_optimizer()
     parser.add_json()
