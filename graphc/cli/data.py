@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -300,6 +301,16 @@ def feeds_of(
         text = ", ".join(f"{name!r} has {count}" for name, count in rows.items())
         raise DataError(f"the arrays of {source} differ in their number of rows: {text}")
     return feeds, known
+
+
+def first_rows(
+    plan: Plan, args: argparse.Namespace, rows: int, known: Columns | None = None
+) -> Feeds | None:
+    """Return the first rows of the data that --data names, or None without that option."""
+    if not args.data:
+        return None
+    feeds, _ = feeds_of(plan, args.data, args.label, known)
+    return {name: array[:rows] for name, array in feeds.items()}
 
 
 def is_table(source: str) -> bool:

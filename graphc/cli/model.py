@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from graphc.base.errors import GraphError
 from graphc.cli.arguments import optimizer
-from graphc.cli.data import Feeds
+from graphc.cli.data import Feeds, index_bounds
 from graphc.compiler.compile import compile
 from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
@@ -173,8 +173,7 @@ def _functions(module: ModuleType) -> str:
 def random_feeds(plan: Plan, rows: int = ROWS) -> dict[str, NDArray[Any]]:
     """Return random arrays for every input of a plan, the same each time; labels are in range."""
     rng = np.random.default_rng(0)
-    program = plan.programs["grad" if "grad" in plan.programs else "infer"]
-    bounds = program.index_bounds
+    bounds = index_bounds(plan)
     types = {name: plan.declared[name].type for name in plan.input_names}
     return {name: _random(rng, type, bounds.get(name, 2), rows) for name, type in types.items()}
 

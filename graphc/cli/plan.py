@@ -11,7 +11,7 @@ from typing import Any
 from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify
 from graphc.check.certificate.text import certificate_text
-from graphc.cli.arguments import Command, Parser, nbytes, positive, print_json
+from graphc.cli.arguments import Command, Parser, nbytes, positive, print_json, show
 from graphc.cli.model import compiled, load_model, random_feeds
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.fit import largest_batch, largest_batch_kept
@@ -196,14 +196,12 @@ def _scaling(graph: Graph, args: argparse.Namespace) -> int:
     types = {name: alone.declared[name].type.dtype for name in alone.input_names}
     feeds = {k: a.astype(types[k]) for k, a in random_feeds(alone, args.batch).items()}
     found = predict(make, feeds, network, counts(args.ranks))
-    if args.json:
-        rows = {
-            way: [{**asdict(each), "hidden": each.hidden} for each in some]
-            for way, some in found.items()
-        }
-        print_json({"net": graph.name, "batch": args.batch, "network": asdict(network), **rows})
-    else:
-        print(_scaling_table(graph.name, args.batch, network, found))
+    rows = {
+        way: [{**asdict(each), "hidden": each.hidden} for each in some]
+        for way, some in found.items()
+    }
+    data = {"net": graph.name, "batch": args.batch, "network": asdict(network), **rows}
+    show(args, data, _scaling_table(graph.name, args.batch, network, found))
     return 0
 
 

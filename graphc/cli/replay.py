@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.cli.arguments import Command, Parser, positive, print_json
+from graphc.cli.arguments import Command, Parser, positive, show
 from graphc.data import load_data
 from graphc.files.disk import write_file
 from graphc.ir.graph import Node
@@ -65,29 +66,26 @@ def run(args: argparse.Namespace) -> int:
         data = BytesIO()
         np.save(data, found.value(args.node), allow_pickle=False)
         write_file(args.out, [data.getbuffer()], GraphError)
-    if args.json:
-        print_json({**_data(found), "nodes": shown, "file": args.out})
-        return int(found.unlike is not None)
-    print(_heading(found))
-    named = {name_text(name): node for name, node in shown.items()}
-    width = max(map(len, named), default=0)
-    for name, node in named.items():
-        note = "" if node["exact"] else "  (by reference rules)"
-        print(f"{node['part']:<9} {name:<{width}}  {node['value']}{note}")
-    if args.out is not None:
+    show(args, {**_data(found), "nodes": shown, "file": args.out}, "\n".join(_lines(found, shown)))
+    if args.out is not None and not args.json:
         print(f"wrote {args.out}")
     return int(found.unlike is not None)
 
 
-def _heading(found: Replay) -> str:
-    lines = [
+def _lines(found: Replay, shown: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines about the step, then one for each node."""
+    yield (
         f"step {found.step}: epoch {found.epoch}, batch {found.batch}, {found.rows} rows, "
         f"loss {found.loss:.6g}, {'as' if found.unlike is None else 'NOT as'} recorded"
-    ]
+    )
     if found.unlike is not None:
-        lines.append(f"  the first step that is not as recorded is {found.unlike}")
-        lines.extend(f"  recorded and now: {text}" for text in found.made_otherwise)
-    return "\n".join(lines)
+        yield f"  the first step that is not as recorded is {found.unlike}"
+        yield from (f"  recorded and now: {text}" for text in found.made_otherwise)
+    named = {name_text(name): node for name, node in shown.items()}
+    width = max(map(len, named), default=0)
+    for name, node in named.items():
+        note = "" if node["exact"] else "  (by reference rules)"
+        yield f"{node['part']:<9} {name:<{width}}  {node['value']}{note}"
 
 
 def _shown(found: Replay, node: Node) -> dict[str, Any]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,13 +16,13 @@ from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
 from graphc.cli.arguments import (
     Command,
-    ListPasses,
     Parser,
     file_name,
     fraction,
     optimizer,
+    passes_text,
     positive,
-    print_json,
+    show,
     whole,
 )
 from graphc.cli.data import Feeds, feeds_of, split
@@ -73,7 +72,12 @@ def declare(parser: Parser) -> None:
     add("--lr", type=float, help="learning rate (default: the optimizer's usual one)")
     add("--seed", type=whole, default=0, help="seed of weights, shuffling and masks (default: 0)")
     parser.add_backend()
-    add("--passes", action=ListPasses, help="list the compiler's passes, and stop")
+    add(
+        "--passes",
+        action="version",
+        version=passes_text(),
+        help="list the compiler's passes, and stop",
+    )
     add("--without", metavar="PASS,...", default="", help="leave these passes out")
     add("--out", default="graphc-run", metavar="DIR", help="(default: graphc-run)")
     add(
@@ -163,12 +167,17 @@ def _trained(
         files.extend(pictures.draw(out, history, ex, train if held is None else held))
     parts = {"training": train, "validation": held}
     found = {name: metrics(ex, part) for name, part in parts.items() if part is not None}
-    if args.json:
-        print_json(_data(ex, found, history, files))
-        return 0
-    for name, numbers in found.items():
-        print(f"{name}:", ", ".join(f"{key} {value:.4f}" for key, value in numbers.items()))
-    print("wrote", *files, sep="\n  ")
+    lines = [
+        f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in numbers.items())
+        for name, numbers in found.items()
+    ]
+    data = {
+        "net": ex.plan.declared.name,
+        **found,
+        "history": {key: getattr(history, key) for key in HISTORY},
+        "files": list(map(str, files)),
+    }
+    show(args, data, "\n".join([*lines, "wrote", *(f"  {file}" for file in files)]))
     return 0
 
 
@@ -184,18 +193,6 @@ def _keep(ex: Executor, path: Path, checkpoints: Checkpoints | None, updates: in
 
 
 HISTORY = ("epochs", "loss", "val_loss", "metrics", "seconds")
-
-
-def _data(
-    ex: Executor, found: Mapping[str, Mapping[str, float]], history: History, files: Sequence[Path]
-) -> dict[str, Any]:
-    """Return the report as data for programs: the final numbers, and those of each epoch."""
-    return {
-        "net": ex.plan.declared.name,
-        **found,
-        "history": {key: getattr(history, key) for key in HISTORY},
-        "files": [str(path) for path in files],
-    }
 
 
 def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Executor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -12,7 +11,7 @@ from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify, certify_program
 from graphc.check.certificate.text import parse_certificate
 from graphc.check.verify import ProgramProof, Report, verify, verify_program
-from graphc.cli.arguments import Command, Parser, print_json
+from graphc.cli.arguments import Command, Parser, show
 from graphc.cli.model import compiled, load_model
 from graphc.compiler.plan import Plan
 from graphc.files.container import read_whole
@@ -27,6 +26,7 @@ COMMAND = Command(
     "fails.  Exit status 0 when all is proved, 1 when something is refuted, 2 when there is no "
     "plan.",
     example="graphc verify net.py:net --batch 32 --optimizer adam",
+    mistake=2,
 )
 
 
@@ -46,15 +46,8 @@ def declare(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the proof, or the counterexamples."""
-    try:
-        report = _report(args)
-    except GraphError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if args.json:
-        print_json(_data(report))
-    else:
-        print(report)
+    report = _report(args)
+    show(args, _data(report), report)
     return 0 if report.ok else 1
 
 
