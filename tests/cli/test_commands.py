@@ -257,7 +257,7 @@ def test_plan_shows_native_kernels(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, *argv)
     assert lines[0] == "plan of 'no_loss' for up to 7 rows on native"
     assert "program infer for up to 7 rows, native" in lines
-    assert any(line.startswith("  0  gemm N x 3  float32 split=") for line in lines)
+    assert any(line.startswith("  0  gemm N x 3  float32 partition=") for line in lines)
     assert any(line.startswith("  scratch") and "1 here" in line for line in lines)
 
 
