@@ -9,7 +9,8 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -182,8 +183,17 @@ def print_json(found: Mapping[str, Any]) -> None:
     print("{" + ",\n ".join(lines) + "}")
 
 
+def picked(value: object, *names: str) -> dict[str, Any]:
+    """Return these attributes of a value by name."""
+    return {name: getattr(value, name) for name in names}
+
+
 def _plain(value: Any) -> Any:
-    """Return the value in types that JSON has."""
+    """Return the value in types that JSON has; fields of a dataclass by name."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

@@ -12,7 +12,7 @@ from typing import Any
 from graphc.backends.table import BACKENDS
 from graphc.base.errors import GraphError
 from graphc.base.usable_cores import thread_count
-from graphc.cli.arguments import Command, Parser, optimizer, positive, print_json
+from graphc.cli.arguments import Command, Parser, optimizer, picked, positive, print_json
 from graphc.cli.model import compiled, load_model, random_feeds
 from graphc.compiler.cost import program_cost
 from graphc.compiler.plan import Plan, program_name
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     found = Profile(plans[chosen], name, args.batch, args.rounds, seconds, peak)
     if args.json:
         files = _files(args, found)
-        print_json({**_data(found, times), "missing": missing, "files": list(map(str, files))})
+        print_json({**_data(found, times), "missing": missing, "files": list(files)})
         return 0
     print(_whole(plans, times, name, args.batch, peak))
     print(f"\neach instruction of {name!r} on {chosen}, called by itself:\n")
@@ -88,21 +88,18 @@ def _files(args: argparse.Namespace, found: Profile) -> Iterator[Path]:
 
 def _data(found: Profile, times: Mapping[str, float]) -> dict[str, Any]:
     """Return the report as data for programs, in seconds, operations and bytes."""
-    work = program_cost(found.program, found.n)
     return {
         "net": found.plan.declared.name,
         "program": found.name,
         "rows": found.n,
         "seconds": dict(times),
-        "work": asdict(work),
-        "peak": asdict(found.peak),
+        "work": program_cost(found.program, found.n),
+        "peak": found.peak,
         "backend": found.plan.backend,
         "instructions": [
             {
-                "node": timed.instr.node,
-                "kernel": timed.instr.kernel,
-                "nodes": timed.nodes,
-                "seconds": timed.seconds,
+                **picked(timed.instr, "node", "kernel"),
+                **picked(timed, "nodes", "seconds"),
                 **asdict(timed.cost),
                 "roof": timed.roof,
                 "bound": timed.verdict,

@@ -66,10 +66,7 @@ def _check_passes(args: argparse.Namespace, graph: Graph) -> int:
     except ValidationError as error:
         if not args.json:
             raise
-        failed = {
-            "error": error.sentence.partition("\n")[0],
-            "test": error.path and str(error.path),
-        }
+        failed = {"error": error.sentence.partition("\n")[0], "test": error.path}
         print_json({"net": graph.name, "ok": False, **failed, "rewrite": error.rewrite})
         return 1
     counts = Counter(judged.passes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 
 from graphc.cli.arguments import Command, Parser, show
 from graphc.cli.replay import run_data
@@ -36,6 +35,6 @@ def run(args: argparse.Namespace) -> int:
     data = run_data(args.data)
     other = data if args.data2 is None else run_data(args.data2)
     found = compare_runs(args.run_1, args.run_2, data=data, other_data=other)
-    data = {"equal": found is None, "difference": None if found is None else asdict(found)}
+    data = {"equal": found is None, "difference": found}
     show(args, data, "the runs are equal, as far as both go" if found is None else found)
     return int(found is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             drawn.made, args.out, name=drawn.name, words=drawn.saved, declared=drawn.declared
         )
     if args.json:
-        print_json({"differences": [_data(one) for one in shown], "file": path and str(path)})
+        print_json({"differences": [_data(one) for one in shown], "file": path})
     elif path is not None:
         print(f"wrote {path}")
     return 0
@@ -93,8 +93,7 @@ def _data(one: Shown) -> dict[str, Any]:
         }
         for pair in one.made.changes
     ]
-    roots = [asdict(root) for root in one.made.roots]
-    return {"name": one.name, "changes": changes, "roots": roots, "totals": one.saved}
+    return {"name": one.name, "changes": changes, "roots": one.made.roots, "totals": one.saved}
 
 
 def _of_models(args: argparse.Namespace) -> Iterator[Shown]:

@@ -45,5 +45,5 @@ def run(args: argparse.Namespace) -> int:
     losses = not args.no_losses
     path = save(model.saved or model.net, out, train=args.training, losses=losses)
     size = path.stat().st_size
-    show(args, {"wrote": str(path), "bytes": size}, f"wrote {path}: {size:,} bytes")
+    show(args, {"wrote": path, "bytes": size}, f"wrote {path}: {size:,} bytes")
     return 0

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     inputs = {node.name: str(node.type) for node in graph if node.op.is_input}
     outputs = {name: str(graph[value].type) for name, value in graph.outputs.items()}
     numbers = sum(node.type.size(1) for node in graph if node.op.is_parameter)
-    data = {"wrote": str(path), "inputs": inputs, "outputs": outputs, "parameters": numbers}
+    data = {"wrote": path, "inputs": inputs, "outputs": outputs, "parameters": numbers}
     lines = [f"wrote {path}: {numbers:,} numbers to train"]
     lines.extend(f"  input  {name} {type}" for name, type in inputs.items())
     lines.extend(f"  output {name} {type}" for name, type in outputs.items())

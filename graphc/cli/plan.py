@@ -11,7 +11,7 @@ from typing import Any
 from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify
 from graphc.check.certificate.text import certificate_text
-from graphc.cli.arguments import Command, Parser, nbytes, positive, print_json, show
+from graphc.cli.arguments import Command, Parser, nbytes, picked, positive, print_json, show
 from graphc.cli.model import compiled, load_model, random_feeds
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.fit import largest_batch, largest_batch_kept
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if args.certificate:
         write_file(args.certificate, [certificate_text(certify(plan)).encode()], GraphError)
     if args.json:
-        print_json({**_data(plan, args.memory), "picture": picture and str(picture)})
+        print_json({**_data(plan, args.memory), "picture": picture})
         return 0
     print(plan.report(), plan, plan.memory, sep="\n\n")
     if args.memory:
@@ -109,7 +109,7 @@ def _curve(plan: Plan, args: argparse.Namespace) -> int:
     if args.json:
         found = {"net": curve.name, "batch": curve.batch, "program": curve.program}
         points = [{**asdict(point), "more": curve.more(point)} for point in curve.points]
-        more = {"largest_batch": batches, "picture": picture and str(picture)}
+        more = {"largest_batch": batches, "picture": picture}
         print_json({**found, "points": points, **more})
         return 0
     print(curve)
@@ -131,7 +131,7 @@ def _data(plan: Plan, buffers: bool) -> dict[str, Any]:
         "net": plan.declared.name,
         "batch": plan.batch,
         "backend": plan.backend,
-        "memory": {part: getattr(memory, part) for part in parts},
+        "memory": picked(memory, *parts),
         "programs": {name: _program(program) for name, program in plan.programs.items()},
     }
     if computes_again(plan):
@@ -150,7 +150,7 @@ def _program(program: Program) -> dict[str, Any]:
         "arena": program.arena.nbytes,
         "peak": program.arena.peak,
         "instructions": [
-            {key: getattr(instr, key) for key in ("kind", "kernel", "node", "nodes", "ins", "outs")}
+            picked(instr, "kind", "kernel", "node", "nodes", "ins", "outs")
             for instr in program.instrs
         ],
     }
@@ -200,7 +200,7 @@ def _scaling(graph: Graph, args: argparse.Namespace) -> int:
         way: [{**asdict(each), "hidden": each.hidden} for each in some]
         for way, some in found.items()
     }
-    data = {"net": graph.name, "batch": args.batch, "network": asdict(network), **rows}
+    data = {"net": graph.name, "batch": args.batch, "network": network, **rows}
     show(args, data, _scaling_table(graph.name, args.batch, network, found))
     return 0
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.cli.arguments import Command, Parser, positive, show
+from graphc.cli.arguments import Command, Parser, picked, positive, show
 from graphc.data import load_data
 from graphc.files.disk import write_file
 from graphc.ir.graph import Node
@@ -97,7 +97,8 @@ def _shown(found: Replay, node: Node) -> dict[str, Any]:
 
 
 def _data(found: Replay) -> dict[str, Any]:
-    keys = ("step", "epoch", "batch", "rows", "data_rows", "loss")
-    recorded = {"as_recorded": found.unlike is None, "unlike": found.unlike}
-    values = {key: getattr(found, key) for key in keys}
-    return values | recorded | {"made_otherwise": found.made_otherwise}
+    return {
+        **picked(found, "step", "epoch", "batch", "rows", "data_rows", "loss"),
+        "as_recorded": found.unlike is None,
+        **picked(found, "unlike", "made_otherwise"),
+    }

@@ -21,6 +21,7 @@ from graphc.cli.arguments import (
     fraction,
     optimizer,
     passes_text,
+    picked,
     positive,
     show,
     whole,
@@ -174,8 +175,8 @@ def _trained(
     data = {
         "net": ex.plan.declared.name,
         **found,
-        "history": {key: getattr(history, key) for key in HISTORY},
-        "files": list(map(str, files)),
+        "history": picked(history, "epochs", "loss", "val_loss", "metrics", "seconds"),
+        "files": files,
     }
     show(args, data, "\n".join([*lines, "wrote", *(f"  {file}" for file in files)]))
     return 0
@@ -190,9 +191,6 @@ def _keep(ex: Executor, path: Path, checkpoints: Checkpoints | None, updates: in
         save(path, ex)
         said = f"wrote {path}, from which graphc train continues"
     print(f"interrupted after {updates:,} updates: {said}", file=sys.stderr)
-
-
-HISTORY = ("epochs", "loss", "val_loss", "metrics", "seconds")
 
 
 def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Executor:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify, certify_program
 from graphc.check.certificate.text import parse_certificate
 from graphc.check.verify import ProgramProof, Report, verify, verify_program
-from graphc.cli.arguments import Command, Parser, show
+from graphc.cli.arguments import Command, Parser, picked, show
 from graphc.cli.model import compiled, load_model
 from graphc.compiler.plan import Plan
 from graphc.files.container import read_whole
@@ -81,19 +81,6 @@ def _cotangents(plan: Plan) -> Iterator[ProgramProof]:
 
 def _data(report: Report) -> dict[str, Any]:
     """Return the report as data for programs."""
-    return {
-        "net": report.net,
-        "ok": report.ok,
-        "programs": [
-            {
-                "name": proof.name,
-                "backend": proof.backend,
-                "capacity": proof.capacity,
-                "ok": proof.ok,
-                "counts": proof.counts,
-                "counterexample": proof.counterexample and asdict(proof.counterexample),
-            }
-            for proof in report.programs
-        ],
-        "plan": report.plan and asdict(report.plan),
-    }
+    names = ("name", "backend", "capacity", "ok", "counts", "counterexample")
+    programs = [picked(proof, *names) for proof in report.programs]
+    return {"net": report.net, "ok": report.ok, "programs": programs, "plan": report.plan}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -45,18 +44,14 @@ WEIGHT = "weight"
 
 
 @dataclass(frozen=True)
-class Perceptron(ABC):
-    """A declaration of a multilayer perceptron with its loss, in which each row has a weight."""
+class Perceptron:
+    """The options of a multilayer perceptron in which each row has a weight."""
 
     hidden: tuple[int, ...]
     batchnorm: bool
     dropout: float
     standardize: bool
     dtype: str
-
-    @abstractmethod
-    def __call__(self, features: int, units: int) -> Net:
-        """Return the net for these numbers of features and outputs."""
 
     def _scores(self, x: Value, units: int) -> Value:
         h = standardize(x, name="features") if self.standardize else x
@@ -127,7 +122,7 @@ def _checked(net: Any, units: int, output: str) -> Net:
 
 
 @lru_cache(maxsize=16)
-def _perceptron_plan(declare: Perceptron, features: int, units: int, **options: Any) -> Plan:
+def _perceptron_plan(declare: Declare, features: int, units: int, **options: Any) -> Plan:
     """Return a plan for a perceptron; they are cached, since a search asks for equal ones."""
     return compile(declare(features, units), **options)
 
@@ -178,7 +173,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     """The base of `GraphClassifier` and `GraphRegressor`; its fields are their common options."""
 
     _output: ClassVar[str]
-    _perceptron: ClassVar[type[Perceptron]]
+    _perceptron: ClassVar[type[ClassifierNet] | type[RegressorNet]]
 
     hidden: tuple[int, ...] = field(default=(100,), kw_only=False)
     batchnorm: bool = False
@@ -261,7 +256,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         except ValueError:
             return None
 
-    def _layers(self, dtype: str) -> Perceptron:
+    def _layers(self, dtype: str) -> Declare:
         hidden = self.hidden
         try:
             widths = tuple(hidden)

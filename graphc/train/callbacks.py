@@ -75,26 +75,32 @@ class Callback:
         """Handle the end of training: all epochs are done, or a callback has stopped it."""
 
 
-Called = Callable[[Epoch], Any]
+class Function(Callback):
+    """A plain function of an Epoch as a callback."""
+
+    def __init__(self, function: Callable[[Epoch], Any]) -> None:
+        self._function = function
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Call the function."""
+        self._function(epoch)
 
 
-def saved_arrays(callbacks: tuple[Called, ...]) -> dict[str, Array]:
+def saved_arrays(callbacks: tuple[Callback, ...]) -> dict[str, Array]:
     """Return the arrays of all callbacks, prefixed by the number of each callback."""
     return {
         f"{number}/{name}": array
         for number, callback in enumerate(callbacks)
-        if isinstance(callback, Callback)
         for name, array in callback.saved().items()
     }
 
 
-def begin(callbacks: tuple[Called, ...], history: History, arrays: Mapping[str, Array]) -> None:
+def begin(callbacks: tuple[Callback, ...], history: History, arrays: Mapping[str, Array]) -> None:
     """Call `begin` of all callbacks, each with its own saved arrays."""
     for number, callback in enumerate(callbacks):
-        if isinstance(callback, Callback):
-            start = f"{number}/"
-            own = {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
-            callback.begin(history, own)
+        start = f"{number}/"
+        own = {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
+        callback.begin(history, own)
 
 
 class EarlyStopping(Callback):

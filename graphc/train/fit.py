@@ -10,7 +10,7 @@ from typing import Any
 from graphc.base.arguments import checked_whole, plain, takes, takes_one, whole
 from graphc.base.errors import GraphError
 from graphc.runtime.executor import Executor
-from graphc.train.callbacks import Called, EarlyStopping, Epoch
+from graphc.train.callbacks import Callback, EarlyStopping, Epoch, Function
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.history import History
 from graphc.train.record.folder import identity
@@ -195,7 +195,7 @@ def _recorder(
     return recorder
 
 
-def _callbacks(given: Sequence[Called]) -> tuple[Called, ...]:
+def _callbacks(given: Sequence[Callable[[Epoch], Any]]) -> tuple[Callback, ...]:
     listed = given if isinstance(given, Sequence) else (given,)
     for callback in listed:
         if not callable(callback):
@@ -209,7 +209,7 @@ def _callbacks(given: Sequence[Called]) -> tuple[Called, ...]:
                 f"the callback {name!r} does not take an Epoch",
                 "def callback(epoch): print(epoch.number, epoch.numbers)",
             )
-    return tuple(listed)
+    return tuple(one if isinstance(one, Callback) else Function(one) for one in listed)
 
 
 def _check_watched(ex: Executor, held: bool, watching: Sequence[Any]) -> None:

@@ -20,7 +20,7 @@ from graphc.ir.op import Array
 from graphc.runtime.distributed.communicator import Communicator
 from graphc.runtime.executor import Executor
 from graphc.runtime.means import Count, Means, Numbers
-from graphc.train.callbacks import Callback, Called, Epoch, begin, saved_arrays
+from graphc.train.callbacks import Callback, Epoch, begin, saved_arrays
 from graphc.train.checkpoints import Checkpoints, check_same_run
 from graphc.train.history import History, Position, Progress
 from graphc.train.nonfinite import EVERY, Guard
@@ -86,7 +86,7 @@ class Run:
         ex: Executor,
         source: Source,
         epochs: int,
-        callbacks: tuple[Called, ...] = (),
+        callbacks: tuple[Callback, ...] = (),
         *,
         held: Source | None = None,
         history: History | None = None,
@@ -94,7 +94,7 @@ class Run:
     ) -> None:
         self.ex, self.source, self.held, self.epochs = ex, source, held, epochs
         self.ranks = Ranks(ex)
-        self.callbacks = tuple(called for called in callbacks if self._has(called))
+        self.callbacks = tuple(c for c in callbacks if self.ranks.first or not c.writes_files)
         self.record = record
         self.history = History() if history is None else history
         self.history.stopped = ""
@@ -106,13 +106,7 @@ class Run:
         self._count = Count.of_steps(ex.plan)
         self._agree = True
         """Whether state, position and history belong to one moment, so that they can be saved."""
-        self._touched = not all(
-            isinstance(called, Callback) and called.only_reads_numbers for called in callbacks
-        )
-
-    def _has(self, called: Called) -> bool:
-        """Return whether this rank runs a callback: only rank 0 writes files."""
-        return self.ranks.first or not getattr(called, "writes_files", False)
+        self._touched = not all(callback.only_reads_numbers for callback in callbacks)
 
     def keep(self, checkpoints: Checkpoints, choices: Mapping[str, Any], resume: bool) -> None:
         """Write checkpoints; with `resume` continue from the last one, if there is one.
@@ -164,8 +158,7 @@ class Run:
             self.record.end(self.at)
         self.ranks.check(self.at)
         for callback in self.callbacks:
-            if isinstance(callback, Callback):
-                callback.finish(self.ex)
+            callback.finish(self.ex)
         return self.history
 
     def _epochs(self, shown: Progress, interrupts: StepBoundary) -> None:
