@@ -39,11 +39,30 @@ _NAME = re.compile(r"step-(\d{9,})\.gc")
 class Checkpoints:
     """The folder where `fit` writes checkpoints, and how often it does.
 
-    `folder` is made if it does not exist.  A checkpoint, `step-<steps>.gc`, is written after
-    each epoch, or with `every` after that many steps; the last two are kept.  `best.gc` is the
-    model of the epoch with the smallest `watch`, or with `largest` the greatest; `watch` None is
-    "val_loss" if there are validation data, and else "loss".  All of them are models
-    that `gc.load` reads, written whole or not at all, with a checksum.
+    The last two checkpoints, `step-<steps>.gc`, are kept, and the model of the best epoch,
+    `best.gc`.  All are models that `gc.load` reads, written whole or not at all, with a checksum.
+
+    Parameters
+    ----------
+    folder
+        The folder, which is made if it does not exist.
+    every
+        The steps from one checkpoint to the next, by default those of an epoch.
+    watch
+        The number that is smallest in the best epoch, by default "val_loss" with validation data,
+        else "loss".
+    largest
+        Whether the best epoch is the one with the greatest number.
+
+    Raises
+    ------
+    GraphError
+        If `every` is not a whole number from 1 up.
+
+    Examples
+    --------
+    >>> gc.Checkpoints("run", every=1000).best.name
+    'best.gc'
     """
 
     def __init__(

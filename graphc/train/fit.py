@@ -46,36 +46,77 @@ def fit(
     record: str | Path | None = None,
     progress: bool | None = None,
 ) -> History:
-    """Train for some epochs over all rows of `data`, in batches of `batch` (default the plan's).
+    """Train for some epochs over all rows of `data`.
 
-    `data` and `validation` are
+    Statistics of inputs that the net standardises are fitted to `data` first if it has none.
+    Ctrl-C takes effect between two steps.  Several ranks call `fit` with the same arguments; rank 0
+    alone writes files, see docs/distributed.md.
 
-    - arrays: a tuple in the order of the inputs, a mapping by name, or one alone; those from
-      `np.load(path, mmap_mode="r")` are read as they are needed;
-    - the path of a folder of `.npz` part files, of which one at a time is in memory;
-    - a function from an epoch's number to its batches, as tuples or mappings of at most the plan's
-      rows; or, for one epoch, a generator, of which the last 256 batches are kept.
+    Parameters
+    ----------
+    ex
+        The executor to train.
+    data, validation
+        The data to train on, and to evaluate on after each epoch:
 
-    Rows, except those of functions, are shuffled by `seed` and the number of the epoch, from 1 on.
-    The last batch of an epoch may be smaller; nothing is compiled for it.  `sample_weight` (N,) and
-    `class_weight`, a mapping from class to weight, are fed to the input that a loss takes as
-    `weight=`; a row's weight is their product, or 1 without them.  The history has losses and, of
-    the validation data, every scalar output, averaged by rows, weighted losses by weights.
-    `callbacks` are called with an Epoch after each.  Statistics of inputs that the net standardises
-    are fitted to `data` first if it has none.  `progress` forces the bar on or off; it is shown in
-    terminals and notebooks, and otherwise each epoch is logged to "graphc".
+        - arrays: a tuple in the order of the inputs, a mapping by name, or one alone; those from
+          `np.load(path, mmap_mode="r")` are read as they are needed;
+        - the path of a folder of `.npz` part files, of which one at a time is in memory;
+        - a function from an epoch's number to its batches, as tuples or mappings of at most the
+          plan's rows; or, for one epoch, a generator, of which the last 256 batches are kept.
+    epochs
+        The number of epochs, those of the run that is resumed included.
+    batch
+        The rows of a step, by default those of the plan.  The last batch may be smaller.
+    shuffle, seed
+        Whether rows, except those of functions, are shuffled, by the seed and the number of the
+        epoch.
+    sample_weight, class_weight
+        A number for each row (N,), and a mapping from class to number.  Their product, 1 by
+        default, is fed to the input that a loss takes as `weight=`.
+    callbacks
+        Functions of an Epoch, or Callbacks, which are called after each epoch.
+    checkpoint
+        A folder, or Checkpoints, to save the run in, also when it is interrupted.  One run at a
+        time uses a folder.
+    resume
+        Whether to continue from the last checkpoint, to the bits of a run that never stopped.
+    record
+        A folder for a digest of each step, some states, and arrays up to 256 MB, with which
+        `gc.replay` repeats any step.
+    progress
+        Whether to show a bar; by default in terminals and notebooks.  Without one, each epoch is
+        logged to "graphc".
 
-    With `checkpoint`, a folder or Checkpoints, the run is saved there, also when it is interrupted;
-    a folder is used by one run at a time.  With `resume` it continues from the last one, to the
-    same bits as if it had never stopped; `epochs` counts the earlier ones, too.  With `record`, a
-    folder, `gc.replay` can repeat any step: it keeps a digest of each step, some states, and
-    arrays up to 256 MB.  Several ranks call it with the same arguments; rank 0 alone writes files,
-    see docs/distributed.md.  Ctrl-C takes effect between two steps.
+    Returns
+    -------
+    History
+        The losses of each epoch and, of the validation data, every scalar output: means over rows,
+        weighted losses by their weights.
 
-    Raise FeedError for data that does not fit, StateError for a plan without optimizer, GraphError
-    for options that make no sense, or saying what differs in a run that cannot be resumed, before
-    anything is trained; NotFiniteError, which names node and line, with the executor as before the
-    step; ModelFileError for a checkpoint that cannot be written or read.
+    Raises
+    ------
+    FeedError
+        If data do not fit.
+    StateError
+        If the plan has no optimizer.
+    GraphError
+        If options make no sense, or the run to resume differs; nothing is trained then.
+    NotFiniteError
+        If a number is not finite.  It names node and line; the executor is as before the step.
+    ModelFileError
+        If a checkpoint cannot be written or read.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> x, y = net.input("x", (gc.N, 1)), net.input("y", (gc.N, 1))
+    >>> loss = net.loss("loss", gc.mse_loss(gc.affine(x, 1), y))
+    >>> ex = gc.Executor(gc.compile(net, batch=10, optimizer=gc.SGD(lr=0.1)))
+    >>> x = np.linspace(-1.0, 1.0, 50).reshape(50, 1)
+    >>> history = gc.fit(ex, (x, 2.0 * x), epochs=20)
+    >>> history.loss[-1] < 0.01
+    True
     """
     epochs, seed = plain(epochs), plain(seed)
     rows = _check(ex, data, epochs, batch, seed)

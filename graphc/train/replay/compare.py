@@ -34,22 +34,40 @@ _CODE = "from graphc.train.replay.compare import child; child()"
 
 @dataclass(frozen=True)
 class RunDifference:
-    """The first difference of two runs.  If `node` is None it was not found, and `why` says why."""
+    """The first difference of two runs, which `gc.compare_runs` returns.
+
+    Parameters
+    ----------
+    step, epoch
+        The step, and its epoch.
+    node, part
+        The first node that differs, and its part of the step; None if it was not found.
+    described
+        The size of the difference of the values.
+    texts
+        The node in each run, if they differ.
+    rows, data_rows
+        For data: the rows of the batch that differ, and their indices in the data of the first run.
+    otherwise
+        Other differences of the runs: choices of `fit`, versions, settings.
+    why
+        The reason why no node was found.
+
+    Examples
+    --------
+    >>> print(gc.RunDifference(step=3, epoch=1, node="scores", part="forward"))
+    the runs differ from step 3 (epoch 1) on, first in forward 'scores'
+    """
 
     step: int
     epoch: int | None = None
     node: str | None = None
     part: Part | None = None
     described: str = ""
-    """The size of the difference of the values."""
     texts: tuple[str, str] | None = None
-    """The node in each run, if they differ."""
     rows: tuple[int, ...] = ()
-    """For data: the rows of the batch that differ."""
     data_rows: tuple[int | None, ...] = ()
-    """For data: the same rows by their indices in the data of the first run."""
     otherwise: tuple[str, ...] = ()
-    """Other differences of the runs: choices of fit, versions, settings."""
     why: str = ""
 
     def __str__(self) -> str:
@@ -73,16 +91,37 @@ def compare_runs(
     other_data: Any = None,
     ops: Sequence[type[Op]] = (),
 ) -> RunDifference | None:
-    """Return where two recorded runs first differ; None if all common steps are equal.
+    """Return where two recorded runs first differ.
 
     The digests of their steps bracket the difference; both repeat the steps in between, and the
     whole states are compared after each.  The nodes of the step found are compared in the order
     of the plan, bit by bit.  A run that was made under other variables, such as the number of
     BLAS threads, is repeated in a separate process under those, if it has kept its data.
-    `data`, `other_data` and `ops` are as in `replay`.
 
-    Raise ModelFileError for a folder that does not hold a whole run, GraphError for runs that have
-    no step in common or for other data.
+    Parameters
+    ----------
+    run, other
+        The folders of the runs.
+    data, other_data
+        The data given to `fit`, needed if a run has not kept them.
+    ops
+        The classes of your own ops.
+
+    Returns
+    -------
+    RunDifference or None
+        The first difference; None if all common steps are equal.
+
+    Raises
+    ------
+    ModelFileError
+        If a folder does not hold a whole run.
+    GraphError
+        If the runs have no step in common, or were trained on other data.
+
+    Examples
+    --------
+    >>> gc.compare_runs("run", "other")  # doctest: +SKIP
     """
     one, two = _recorded_run(run, data, ops), _recorded_run(other, other_data, ops)
     first = max(one.journal.first, two.journal.first)

@@ -242,11 +242,22 @@ class Rerun:
 
 
 class Replay:
-    """A repeated step of a recorded run.
+    """A repeated step of a recorded run, which `gc.replay` returns.
 
     `ex` is as it was after the step, `before` the state before it, `feeds` its rows as they were
     fed.  `unlike` is the first repeated step whose loss or state is not the recorded one; None
     if there is none, so that every bit is as it was.
+
+    Parameters
+    ----------
+    rerun
+        The recorded run, with an executor.
+    step
+        The number of the step, from 1.
+
+    Examples
+    --------
+    >>> gc.replay("run", step=7).value("d_scores")  # doctest: +SKIP
     """
 
     def __init__(self, rerun: Rerun, step: int) -> None:
@@ -280,22 +291,70 @@ class Replay:
         return tuple(self._values.nodes.values())
 
     def value(self, name: str) -> Array:
-        """Return the value of a node; raise GraphError for an unknown name."""
+        """Return the value of a node.
+
+        Parameters
+        ----------
+        name
+            The name of a node of the step, or of one that was fused into others.
+
+        Returns
+        -------
+        array
+            The value, with the bits of the step if `exact(name)`.
+
+        Raises
+        ------
+        GraphError
+            If there is no node of that name.
+        """
         return self._checked(name)[name]
 
     def node(self, name: str) -> Node:
-        """Return the node of that name; raise GraphError for an unknown name."""
+        """Return a node.
+
+        Parameters
+        ----------
+        name
+            The name, as in `value`.
+
+        Returns
+        -------
+        Node
+            The node of that name.
+        """
         return self._checked(name).node(name)
 
     def part(self, name: str) -> Part:
-        """Return a node's part: data, state, constant, forward, backward or update."""
+        """Return the part of the step that a node belongs to.
+
+        Parameters
+        ----------
+        name
+            The name, as in `value`.
+
+        Returns
+        -------
+        str
+            "data", "state", "constant", "forward", "backward" or "update".
+        """
         return self._checked(name).part(name)
 
     def exact(self, name: str) -> bool:
         """Return whether `value` has the very bits of the step.
 
-        It does not for nodes that were fused into others, which it computes by reference rules, for
-        a few numbers that are computed where they are used, and for all nodes with `shards`.
+        Values that the step did not store are computed by reference rules: those of nodes that were
+        fused into others, a few numbers, and all values of a batch that was cut into shards.
+
+        Parameters
+        ----------
+        name
+            The name, as in `value`.
+
+        Returns
+        -------
+        bool
+            True if the step stored the value.
         """
         return self._checked(name).exact(name)
 
@@ -311,14 +370,45 @@ class Replay:
 
 
 def replay(run: str | Path, *, step: int, data: Any = None, ops: Sequence[type[Op]] = ()) -> Replay:
-    """Repeat a step of a recorded run, with the same bits.  Steps count from 1.
+    """Repeat a step of a recorded run, with the same bits.
 
-    It starts at the newest state before the step that the run has kept, and continues from there
-    on the same rows in the same order.  `data` are those given to `fit`, needed if the run has
-    not kept them; `ops` are the classes of the user's own ops.
+    The run starts at the newest state before the step that it has kept, and continues from there
+    on the same rows in the same order.
 
-    Raise ModelFileError for a folder that does not hold a whole run, GraphError for a step that it
-    does not have or for other data.
+    Parameters
+    ----------
+    run
+        The folder of the run.
+    step
+        The number of the step, from 1.
+    data
+        The data given to `fit`, needed if the run has not kept them.
+    ops
+        The classes of your own ops.
+
+    Returns
+    -------
+    Replay
+        The step with the value of every node.
+
+    Raises
+    ------
+    ModelFileError
+        If the folder does not hold a whole run.
+    GraphError
+        If the run has no such step, or was trained on other data.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> net = gc.Net("small")
+    >>> loss = net.loss("loss", gc.mean(gc.affine(net.input("x", (gc.N, 2)), 1)))
+    >>> ex = gc.Executor(gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1)))
+    >>> with tempfile.TemporaryDirectory() as run:
+    ...     history = gc.fit(ex, np.ones((8, 2)), record=run)
+    ...     found = gc.replay(run, step=2)
+    >>> found.value("affine_1").shape
+    (4, 1)
     """
     number = checked_whole("replay: step", step)
     return Replay(Rerun(run, data, ops), number)
