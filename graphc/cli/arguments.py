@@ -208,7 +208,7 @@ def _plain(value: Any) -> Any:
 
 
 def passes_text() -> str:
-    """Return a line for each pass: its name, what it preserves, and what it does."""
+    """Return a line for each pass of the compiler: its name, guarantee and purpose."""
     passes, lines = own_passes(), []
     for name in dict.fromkeys(passes.DEFAULT.names):
         module = importlib.import_module(f"passes.{name}")

@@ -333,17 +333,18 @@ def split(feeds: Feeds, part: float, seed: int) -> tuple[Feeds, Feeds]:
     """Return training and validation rows, stratified by class if there is one vector of labels."""
     labels = [array for array in feeds.values() if array.ndim == 1 and array.dtype.kind in "iu"]
     if len(labels) == 1:
-        train, held = stratified_split(labels[0], part, seed)
+        train, validation = stratified_split(labels[0], part, seed)
     else:
         order = generator(seed, "validation").permutation(len(next(iter(feeds.values()))))
         count = round(part * len(order))
-        train, held = np.sort(order[count:]), np.sort(order[:count])
-    if not len(train) or not len(held):
+        train, validation = np.sort(order[count:]), np.sort(order[:count])
+    if not len(train) or not len(validation):
         raise DataError(
-            f"a fraction of {part:g} of {len(train) + len(held)} rows leaves nothing on one side",
+            f"a fraction of {part:g} of {len(train) + len(validation)} rows leaves nothing on one "
+            "side",
             hint="give more rows, another --validation, or --validation 0",
         )
     return (
         {name: array[train] for name, array in feeds.items()},
-        {name: array[held] for name, array in feeds.items()},
+        {name: array[validation] for name, array in feeds.items()},
     )

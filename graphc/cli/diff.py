@@ -1,4 +1,4 @@
-"""`graphc diff`: the differences between two models, or those that one pass makes in a model."""
+"""`graphc diff`: the differences between two models, or between before and after a pass."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ COMMAND = Command(
     "train",
     order=20,
     help="train a model",
-    description="Train a model on a file of data, hold a part of it back for validation, and save "
+    description="Train a model on a file of data, keep a part of it for validation, and save "
     "the model in a folder. A saved model continues where it stopped. In a .csv file, whose first "
     "line names the columns, one column is the label: a number, or the name of a class. The names "
     "are saved with the model. A .npz file has an array for each input. Ctrl-C saves the model as "
@@ -122,21 +122,23 @@ def _run(args: argparse.Namespace, ranks: Communicator) -> int:
         ex = _executor(args, model, ranks)
         feeds, ex.state.columns = feeds_of(ex.plan, args.data, args.label, model.columns)
         feeds |= ex.rows(feeds, train=True)[0]
-        train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
+        train, validation = (
+            split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
+        )
         lock = FolderLock(Path(args.out), "run")
         if ranks.rank == 0:
             make_folder(Path(args.out))
             lock.take()
     try:
-        return _trained(args, ex, train, held, ranks.rank == 0)
+        return _trained(args, ex, train, validation, ranks.rank == 0)
     finally:
         lock.release()
 
 
 def _trained(
-    args: argparse.Namespace, ex: Executor, train: Feeds, held: Feeds | None, first: bool
+    args: argparse.Namespace, ex: Executor, train: Feeds, validation: Feeds | None, first: bool
 ) -> int:
-    """Train, some rows held back for validation; the first rank writes the files, and prints."""
+    """Train; the first rank also writes the files and prints the metrics."""
     out, checkpoints, before = Path(args.out), None, int(ex.state["updates"])
     if args.checkpoint is not None or args.resume:
         checkpoints = Checkpoints(out / "checkpoints", every=args.checkpoint or None)
@@ -148,7 +150,7 @@ def _trained(
         history = fit(
             ex,
             train,
-            validation=held,
+            validation=validation,
             epochs=args.epochs,
             seed=args.seed,
             checkpoint=checkpoints,
@@ -165,8 +167,8 @@ def _trained(
     files = [saved] if record is None else [record, saved]
     save(saved, ex)
     if pictures is not None:
-        files.extend(pictures.draw(out, history, ex, train if held is None else held))
-    parts = {"training": train, "validation": held}
+        files.extend(pictures.draw(out, history, ex, train if validation is None else validation))
+    parts = {"training": train, "validation": validation}
     found = {name: metrics(ex, part) for name, part in parts.items() if part is not None}
     lines = [
         f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in numbers.items())

@@ -230,7 +230,7 @@ def class_factors(
 ) -> NDArray[np.float64]:
     """Return the factor of each class (K,), for rows of these codes and weights (N,).
 
-    A mapping gives factors by label, 1 for those that it omits.  "balanced" gives every class the
+    A mapping gives factors by label, 1 for labels that it omits.  "balanced" gives every class the
     same total weight: the factor is N / (K * count) if all rows weigh 1.  Raise ValueError for
     anything else, and for a mapping with other labels or with weights below 0.
     """

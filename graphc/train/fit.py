@@ -18,7 +18,7 @@ from graphc.train.record.recorder import Recorder
 from graphc.train.run import Run
 from graphc.train.source import Source, checked_arrays
 from graphc.train.standardize import fit_new, unfitted
-from graphc.train.user_data import held_out_source, streamed, training_source
+from graphc.train.user_data import streamed, training_source, validation_source
 
 
 @takes(
@@ -121,15 +121,15 @@ def fit(
     epochs, seed = plain(epochs), plain(seed)
     rows = _check(ex, data, epochs, batch, seed)
     source = training_source(ex, data, rows, seed if shuffle else None, sample_weight, class_weight)
-    held = None if validation is None else held_out_source(ex, validation)
+    held_out = None if validation is None else validation_source(ex, validation)
     kept, called = _checkpoints(checkpoint, resume), _callbacks(callbacks)
-    _check_watched(ex, held is not None, [kept, *called])
+    _check_watched(ex, held_out is not None, [kept, *called])
     choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
     recorder = _recorder(record, ex, source, choices, class_weight, resume)
-    run = Run(ex, source, epochs, called, held=held, record=recorder)
+    run = Run(ex, source, epochs, called, validation=held_out, record=recorder)
     try:
         if kept is not None or run.ranks.several:
-            choices |= _kind_of_run(ex, source, held, class_weight)
+            choices |= _kind_of_run(ex, source, held_out, class_weight)
         if run.ranks.several:
             files = {"checkpoint": kept is not None, "resume": resume}
             run.ranks.agree({"epochs": epochs, **choices, **files})
@@ -147,7 +147,7 @@ def _wrong(sentence: str, hint: str = "") -> GraphError:
 
 
 def _kind_of_run(
-    ex: Executor, source: Source, held: Source | None, class_weight: Any
+    ex: Executor, source: Source, validation: Source | None, class_weight: Any
 ) -> dict[str, Any]:
     """Return, for JSON, the options and data that a resumed run must share with this one.
 
@@ -157,7 +157,7 @@ def _kind_of_run(
     return {
         "class_weight": weights,
         "data": asdict(identity(source)),
-        "validation": None if held is None else asdict(identity(held)),
+        "validation": None if validation is None else asdict(identity(validation)),
         "hyper": dict(ex.hyper),
     }
 
@@ -253,17 +253,17 @@ def _callbacks(given: Sequence[Callable[[Epoch], Any]]) -> tuple[Callback, ...]:
     return tuple(one if isinstance(one, Callback) else Function(one) for one in listed)
 
 
-def _check_watched(ex: Executor, held: bool, watching: Sequence[Any]) -> None:
+def _check_watched(ex: Executor, validated: bool, watching: Sequence[Any]) -> None:
     """Raise GraphError for a number that the history will not have."""
     program = ex.plan.programs["infer"]
     scalars = [k for k, out in program.outputs.items() if not program.buffers[out].type.rank]
     metrics = [name for name in scalars if name not in ex.plan.losses]
-    known = ["loss", *(["val_loss", *metrics] if held else [])]
+    known = ["loss", *(["val_loss", *metrics] if validated else [])]
     for one in watching:
         watch = one.watch if isinstance(one, (EarlyStopping, Checkpoints)) else None
         if watch is not None and watch not in known:
             hint = f"there are: {', '.join(known)}"
-            if not held and watch in ("val_loss", *metrics):
+            if not validated and watch in ("val_loss", *metrics):
                 hint = f"{watch!r} is of validation data: give validation=, or watch='loss'"
             raise GraphError(
                 f"{type(one).__name__}: there will be no {watch!r} to watch", hint=hint

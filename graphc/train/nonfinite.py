@@ -150,7 +150,7 @@ def step_by_reference(
 
 
 def _first_bad(graph: Graph, values: Mapping[str, Array]) -> Node | None:
-    """Return the first node that is not finite, of those that a loss or an update depends on.
+    """Return the first node with a value that is not finite and reaches a loss or an update.
 
     An infinity from a constant of the net, such as that of a mask, is intended, and so are the
     values that follow from it, until they become NaN.

@@ -113,7 +113,7 @@ def _flat(choices: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _differences(theirs: Mapping[str, Any], first: Mapping[str, Any]) -> str:
-    """Return the differences of a rank from rank 0, without those that follow from others."""
+    """Return the differences of a rank from rank 0, without consequences of others."""
     names = [name for name in {**first, **theirs} if theirs.get(name) != first.get(name)]
     implied = {_NUMBERS + name for name in names}
     causes = [name for name in names if name not in implied and name != _PROGRAM] or names

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class StepBoundary:
-    """Holds an interrupt back until `check` or the end of `run`.
+    """Delays an interrupt until `check` or the end of `run`.
 
     An interrupt within a step would leave a count of steps that does not match the state.  Only
     the main thread gets signals, so in another one this does nothing.
@@ -41,7 +41,7 @@ class StepBoundary:
 
     def __init__(self) -> None:
         self._scope = Scope()
-        self._held: tuple[int, FrameType | None] | None = None
+        self._pending: tuple[int, FrameType | None] | None = None
         self._before: Any = None
 
     def run(self, work: Callable[..., T], *args: Any) -> T:
@@ -62,14 +62,14 @@ class StepBoundary:
         return made
 
     def check(self) -> None:
-        """Deliver an interrupt that was held back: usually raise KeyboardInterrupt."""
-        if self._held is not None:
-            (number, frame), self._held = self._held, None
+        """Deliver a pending interrupt: usually raise KeyboardInterrupt."""
+        if self._pending is not None:
+            (number, frame), self._pending = self._pending, None
             self._before(number, frame)
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
         if self._scope.entered:
-            self._held = number, frame
+            self._pending = number, frame
         else:  # an exception came before the old handler was restored
             signal.signal(signal.SIGINT, self._before)
             self._before(number, frame)
@@ -88,11 +88,11 @@ class Run:
         epochs: int,
         callbacks: tuple[Callback, ...] = (),
         *,
-        held: Source | None = None,
+        validation: Source | None = None,
         history: History | None = None,
         record: Recorder | None = None,
     ) -> None:
-        self.ex, self.source, self.held, self.epochs = ex, source, held, epochs
+        self.ex, self.source, self.validation, self.epochs = ex, source, validation, epochs
         self.ranks = Ranks(ex)
         self.callbacks = tuple(c for c in callbacks if self.ranks.first or not c.writes_files)
         self.record = record
@@ -167,15 +167,15 @@ class Run:
 
     def _epoch(self, shown: Progress, interrupts: StepBoundary) -> None:
         """Run the steps of an epoch that are left, and its end."""
-        at, held = self.at, self.held
+        at, validation = self.at, self.validation
         before = perf_counter() - at.seconds
         try:
             self._steps(shown, interrupts)
             if not at.rows:
                 raise FeedError(f"the data of epoch {at.epoch} are empty")
             val_loss, metrics = None, dict[str, float]()
-            if held is not None:
-                val_loss, metrics = validated(self.ex, held, interrupts, self.ranks.all)
+            if validation is not None:
+                val_loss, metrics = validated(self.ex, validation, interrupts, self.ranks.all)
             if at.epoch == self.epochs or not isfinite(val_loss or 0.0):
                 self.guard.check_state(at)
         finally:
@@ -215,7 +215,7 @@ class Run:
         if checkpoints is not None or self._touched:
             self.guard.check_state(self.at)
         if checkpoints is not None:
-            watch = checkpoints.watch or ("loss" if self.held is None else "val_loss")
+            watch = checkpoints.watch or ("loss" if self.validation is None else "val_loss")
             if self.ranks.first:
                 checkpoints.write_best(self.ex, self.history, watch)
         self._call()
@@ -251,7 +251,7 @@ class Run:
 
 
 def validated(
-    ex: Executor, held: Source, interrupts: StepBoundary, ranks: Communicator
+    ex: Executor, validation: Source, interrupts: StepBoundary, ranks: Communicator
 ) -> tuple[float, dict[str, float]]:
     """Return the sum of the losses, and the other scalar outputs, as means over all rows.
 
@@ -259,7 +259,7 @@ def validated(
     FeedError if the batches determine no loss.
     """
     totals, mine = Means(ex.plan, ex.state.arrays), list[Numbers]()
-    for number, (rows, feeds) in enumerate(held.batches(0)):
+    for number, (rows, feeds) in enumerate(validation.batches(0)):
         if not number:
             check_losses_fed(ex, frozenset(feeds))
         if number % ranks.size == ranks.rank:

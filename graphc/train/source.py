@@ -31,7 +31,7 @@ class Source:
     weigh: Callable[[Batch], Batch] | None = None
     """A function that adds the weights of its rows to a batch, if they are not in the data."""
     whole = False
-    """Whether all rows of a batch are needed, not only those that this rank trains on."""
+    """Whether all rows of a batch are needed, not only the rows that this rank trains on."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on."""
@@ -51,7 +51,7 @@ class Source:
 
 
 class FunctionSource(Source):
-    """A source of batches by a function that takes the epoch's number and yields its batches."""
+    """A source whose batches a function of the epoch's number yields."""
 
     def __init__(self, ex: Executor, make: Callable[[int], Iterable[Any]], train: bool) -> None:
         if not takes_one(make):
@@ -75,7 +75,7 @@ class FunctionSource(Source):
 
 
 class IteratorSource(Source):
-    """A source of batches from a generator; it keeps copies of those that may be repeated."""
+    """A source whose batches a generator yields; it copies batches that a trace may repeat."""
 
     def __init__(self, ex: Executor, items: Iterator[Any], train: bool) -> None:
         self._new = (_as_batch(ex, item, train) for item in items)

@@ -202,7 +202,7 @@ def training_source(
     return _weighted(ex, _source(ex, data, batch, seed, train=True), class_weight)
 
 
-def held_out_source(ex: Executor, data: Any) -> Source:
+def validation_source(ex: Executor, data: Any) -> Source:
     """Return a source of batches to evaluate on, in order; raise FeedError if a loss needs more."""
     if isinstance(data, Iterator):
         raise FeedError(

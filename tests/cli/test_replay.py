@@ -101,6 +101,6 @@ def test_mistakes(run: str, capsys: Capture) -> None:
     assert "name it with --node" in refused(capsys, "replay", run, "--step", "1", "--out", "x.npy")
     argv = ("replay", run, "--step", "1", "--node", "x", "--out", "nix/x.npy")
     assert "No such file" in refused(capsys, *argv)
-    assert "the data are not those" in refused(
+    assert "the data are not the data of the run" in refused(
         capsys, "replay", run, "--step", "1", "--data", "digits"
     )

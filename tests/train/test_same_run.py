@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.train.checkpoints import unlike_choices
+from graphc.train.checkpoints import choices_mismatch
 from tests.train.nets import bits, table
 
 X, Y = table(45)
@@ -368,10 +368,10 @@ def interrupted_at(count: int, folder: Path) -> bool:
 def test_data_are_the_same_by_their_digest_however_they_are_described() -> None:
     was = {"kind": "shards", "digest": "0a", "described": "3 shards"}
     now = {**was, "described": "3 part files"}
-    assert unlike_choices({"data": was}, {"data": now}) is None
-    unlike = unlike_choices({"data": was}, {"data": {**now, "digest": "0b"}})
-    assert unlike is not None
-    assert unlike.words == "had other data: 3 shards, now 3 part files"
+    assert choices_mismatch({"data": was}, {"data": now}) is None
+    mismatch = choices_mismatch({"data": was}, {"data": {**now, "digest": "0b"}})
+    assert mismatch is not None
+    assert mismatch.words == "had other data: 3 shards, now 3 part files"
 
 
 @pytest.mark.slow

@@ -127,9 +127,9 @@ class MadeWith:
         known = isinstance(self.variables, dict) and type(self.cores) is int
         texts += self.variables.values() if known else ()
         if not known or not all(isinstance(text, str) for text in texts):
-            raise ValueError("what it was made with is not described as expected")
+            raise ValueError("its versions and settings are not described as expected")
         if not self.variables.keys() <= set(VARIABLES):
-            raise ValueError("it names variables that no run depends on")
+            raise ValueError("it names environment variables that no run depends on")
 
     def differences(self, other: MadeWith) -> list[str]:
         """Return texts about all settings that differ from the other's."""

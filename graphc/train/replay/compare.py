@@ -26,10 +26,11 @@ from graphc.ir.op import Array, Op
 from graphc.ir.text.graph import node_text
 from graphc.train.record.folder import VARIABLES, RunFolder, made_with, variables
 from graphc.train.record.journal import WHOLE, digest
-from graphc.train.replay.step import Part, Replay, Rerun
+from graphc.train.replay.step import Replay, Rerun
+from graphc.train.replay.values import Part
 
 _CHUNK = 1 << 16
-_CODE = "from graphc.train.replay.compare import child; child()"
+_CODE = "from graphc.train.replay.compare import answer_question; answer_question()"
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,8 @@ def _why(run: RecordedRun, step: int) -> str:
     other = "; ".join(before.differences(made_with(before.backend)))
     cause = f"then and now: {other}" if other else "its code has changed"
     return (
-        f"{run.folder.path} does not give at step {step} what it gave when it was recorded, so its "
-        f"nodes cannot be compared ({cause})"
+        f"step {step} of {run.folder.path} does not give the recorded result, so its nodes cannot "
+        f"be compared ({cause})"
     )
 
 
@@ -341,8 +342,8 @@ class SeparateRun:
 RecordedRun = LocalRun | SeparateRun
 
 
-def child() -> None:
-    """Run in the new process: write the answer for the run, file and question in sys.argv."""
+def answer_question() -> None:
+    """Write the answer about a run, in a new process whose arguments are run, file and question."""
     path, answer, question, *numbers = sys.argv[1:]
     run = LocalRun(path)
     if question == "digests":

@@ -188,7 +188,7 @@ def test_any_bytes_changed_anywhere(copied: Path, data: st.DataObject) -> None:
 def test_other_data(whole: Path) -> None:
     x = X.copy()
     x[0, 0] += 1
-    refused(whole, "the data are not those that the run was trained on", data=(x, Y))
+    refused(whole, "the data are not the data of the run", data=(x, Y))
     assert gc.replay(whole, step=3, data=(X, Y)).unlike is None
 
 
