@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--backend",
             choices=BACKENDS,
-            help="what runs it (default: GRAPHC_BACKEND, or native where it is available)",
+            help="the backend (default: GRAPHC_BACKEND, or native where it is available)",
         )
         self.add_threads()
 

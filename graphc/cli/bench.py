@@ -149,7 +149,7 @@ def _in_turns(
 def _whole(
     plans: Mapping[str, Plan], times: Mapping[str, float], name: str, n: int, peak: Peak
 ) -> str:
-    """Return the whole program's time on each backend, and the least that its products need."""
+    """Return lines about the time of the whole program, and the least time of its products."""
     plan = next(iter(plans.values()))
     work = program_cost(plan.programs[name], n)
     bound = work.products / peak.flops

@@ -13,7 +13,7 @@ COMMAND = Command(
     order=130,
     help="find where two recorded runs differ",
     description="Find the first step where two recorded runs differ, and in it the first node, in "
-    "the order of the plan. Both are run again around that step.\n\n"
+    "the order of the plan. Both runs repeat the steps around it.\n\n"
     "The exit status is 0 when the runs are equal, 1 when they differ, 2 for a mistake.",
     example="graphc compare graphc-run/record graphc-run/record",
     mistake=2,
@@ -25,7 +25,7 @@ def declare(parser: Parser) -> None:
     add = parser.add_argument
     add("run_1", metavar="RUN1", help="the folder of a recorded run")
     add("run_2", metavar="RUN2", help="the folder of another recorded run")
-    add("--data", metavar="FILE", help="what RUN1 was trained on, if the run does not hold it")
+    add("--data", metavar="FILE", help="the training data of RUN1, if it does not hold them")
     add("--data2", metavar="FILE", help="the same for RUN2 (default: as --data)")
     parser.add_json()
 

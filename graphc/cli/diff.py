@@ -23,7 +23,7 @@ from graphc.view.render.renderer import format_of
 
 @dataclass(frozen=True)
 class Shown:
-    """A difference with its heading, and lines that say how much it saves."""
+    """A difference with its heading, and lines about the work and memory that it saves."""
 
     name: str
     made: Difference

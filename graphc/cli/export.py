@@ -22,7 +22,7 @@ def declare(parser: Parser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     parser.add_model()
-    add("-o", "--out", metavar="FILE", help="where to (default: the net's name and .onnx)")
+    add("-o", "--out", metavar="FILE", help="the file to write (default: the net's name and .onnx)")
     add(
         "--training",
         action="store_true",

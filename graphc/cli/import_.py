@@ -25,7 +25,7 @@ def declare(parser: Parser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     add("file", metavar="FILE", help="the .onnx file")
-    add("-o", "--out", metavar="MODEL", help="where to (default: FILE as .gc)")
+    add("-o", "--out", metavar="MODEL", help="the file to write (default: FILE as .gc)")
     parser.add_batch()
     add(
         "--dim",

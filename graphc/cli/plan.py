@@ -25,10 +25,10 @@ COMMAND = Command(
     "plan",
     order=60,
     help="show instructions and memory",
-    description="Show the instructions of a model, and the memory they need. With a budget, "
-    "values are computed again where that makes the plan fit, and the cost is printed; the curve "
-    "shows the cost of each budget. For several ranks, the plan of one of them is shown; with the "
-    "bandwidth of a network, the time of a step is predicted instead.",
+    description="Show the instructions of a model, and the memory they need. With a budget, the "
+    "plan recomputes values where that makes it fit, and the cost is printed; the curve shows the "
+    "cost of each budget. For several ranks, the plan of one of them is shown; with the bandwidth "
+    "of a network, the time of a step is predicted instead.",
     example="graphc plan net.py:net --batch 32 --memory --optimizer adam\n"
     "graphc plan net.py:net --batch 512 --optimizer adam --curve --budget 8MB\n"
     "graphc plan net.py:net --optimizer adam --ranks 2 --bandwidth 10Gb/s",
@@ -68,7 +68,7 @@ def declare(parser: Parser) -> None:
     add(
         "--certificate",
         metavar="FILE",
-        help="also write what the plan claims, as JSON that `graphc verify` reads",
+        help="also write the plan's certificate, as JSON that `graphc verify` reads",
     )
     parser.add_backend()
     parser.add_optimizer()
@@ -116,7 +116,7 @@ def _curve(plan: Plan, args: argparse.Namespace) -> int:
     if batches is not None:
         print(
             f"\nlargest batch within {args.budget:,} bytes: {batches['kept']:,}, or "
-            f"{batches['computed_again']:,} by computing values again"
+            f"{batches['computed_again']:,} by recomputing values"
         )
     if picture is not None:
         print(f"\nwrote {picture}")
@@ -179,7 +179,7 @@ def latency(text: str) -> float:
 
 
 def _scaling(graph: Graph, args: argparse.Namespace) -> int:
-    """Measure, predict and print."""
+    """Print the predicted time of a step for each number of ranks."""
     if args.optimizer is None:
         raise GraphError("ranks train, so there must be an optimizer", hint="--optimizer momentum")
     if args.ranks > args.batch:

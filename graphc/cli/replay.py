@@ -22,9 +22,9 @@ from graphc.train.replay import Replay, replay
 COMMAND = Command(
     "replay",
     order=120,
-    help="run a step of a recorded run again",
-    description="Run one step of a recorded run again, from the newest state before it, on the "
-    "same rows in the same order, and show the value of every node in it, or of one node.\n\n"
+    help="repeat a step of a recorded run",
+    description="Repeat one step of a recorded run, from the newest state before it, on the same "
+    "rows in the same order, and show the value of every node in it, or of one node.\n\n"
     "The exit status is 0 when loss and state are as they were recorded, to the bit, 1 when they "
     "are not, 2 for a mistake.",
     example="graphc replay graphc-run/record --step 2\n"
@@ -37,19 +37,19 @@ def declare(parser: Parser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     add("folder", metavar="RUN", help="the folder of a recorded run")
-    add("--step", type=positive, required=True, help="which step, from 1")
+    add("--step", type=positive, required=True, help="the number of the step, from 1")
     add("--node", metavar="NAME", help="a value, gradient (d_NAME) or update (NAME.next)")
     add("--out", metavar="FILE.npy", help="save the value of --node")
     add(
         "--data",
         metavar="FILE",
-        help="what was trained on, if the run does not hold it: .npz or a folder of part files",
+        help="the training data, if the run does not hold them: .npz or a folder of part files",
     )
     parser.add_json()
 
 
 def run_data(source: str | None) -> Any:
-    """Return the data that --data names, or None for the run's own; raise DataError if unusable."""
+    """Return the data that --data names, or None for the data in the record of the run."""
     if source is None:
         return None
     return source if Path(source).is_dir() else load_data(source)

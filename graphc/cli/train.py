@@ -229,7 +229,7 @@ def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Ex
 
 
 class Pictures:
-    """Pictures that compare weights and gradients before training with those after it.
+    """Pictures of a training: its curve, and weights and gradients before and after it.
 
     Gradients are those of as many rows as the plan takes, spread evenly over the training data.
     """
@@ -242,7 +242,7 @@ class Pictures:
         self._gradients = _gradients(ex, self._rows)
 
     def draw(self, out: Path, history: History, ex: Executor, judged: Feeds) -> Iterator[Path]:
-        """Draw all pictures and yield their paths; the confusion matrix is that of `judged`."""
+        """Draw all pictures and yield their paths; the confusion matrix is of the rows `judged`."""
         yield learning_curve(history, out / "learning_curve.png")
         classes = classes_of(ex.plan.declared)
         if classes is not None:

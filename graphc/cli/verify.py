@@ -21,10 +21,10 @@ COMMAND = Command(
     "verify",
     order=100,
     help="prove that a plan is sound on its memory",
-    description="Prove from what a plan says about itself that every read finds its value, that "
-    "no write touches a live buffer, and that threads do not meet; or show where one of these "
-    "fails.  Exit status 0 when all is proved, 1 when something is refuted, 2 when there is no "
-    "plan.",
+    description="Prove, from the certificate of a plan alone, that every read finds its value, "
+    "that no write touches a live buffer, and that threads do not race; or show a "
+    "counterexample.\n\n"
+    "The exit status is 0 when all is proved, 1 when a proof fails, and 2 when there is no plan.",
     example="graphc verify net.py:net --batch 32 --optimizer adam",
     mistake=2,
 )

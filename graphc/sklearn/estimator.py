@@ -1,4 +1,4 @@
-"""The common part of classifier and regressor: options, the nets, fit and partial_fit."""
+"""The common part of classifier and regressor: their options, nets and training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fit(): trains an executor, epoch by epoch."""
+"""`gc.fit`: train an executor, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -132,9 +132,9 @@ def fit(
             choices |= _kind_of_run(ex, source, held_out, class_weight)
         if run.ranks.several:
             files = {"checkpoint": kept is not None, "resume": resume}
-            run.ranks.agree({"epochs": epochs, **choices, **files})
+            run.ranks.check_equal_runs({"epochs": epochs, **choices, **files})
         if kept is not None:
-            run.keep(kept, choices, resume)
+            run.use_checkpoints(kept, choices, resume)
         _standardise(ex, data)
         return run.train(progress)
     finally:

@@ -201,7 +201,7 @@ class Best:
 
 
 class Progress:
-    """A bar over all rows of all epochs; or, if it is not shown, a log line for each epoch.
+    """A progress bar over all rows of all epochs; without a bar, a log line for each epoch.
 
     With `shown` None it is shown in a terminal or a notebook.  `rows` is the number of rows of an
     epoch if it is known, `done` the number that were trained on in an earlier run.

@@ -1,4 +1,4 @@
-"""The training loop: steps, the end of an epoch, checkpoints; and Ctrl-C between two steps."""
+"""The training loop: steps, the end of an epoch, checkpoints; Ctrl-C ends it between two steps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class StepBoundary:
-    """Delays an interrupt until `check` or the end of `run`.
+    """A call in which an interrupt waits until `check` or the end of `run`.
 
     An interrupt within a step would leave a count of steps that does not match the state.  Only
     the main thread gets signals, so in another one this does nothing.
@@ -104,11 +104,13 @@ class Run:
         self.choices: dict[str, Any] = {}
         self._saved: Mapping[str, Array] = {}
         self._count = Count.of_steps(ex.plan)
-        self._agree = True
+        self._consistent = True
         """Whether state, position and history belong to one moment, so that they can be saved."""
-        self._touched = not all(callback.only_reads_numbers for callback in callbacks)
+        self._callbacks_may_write = not all(callback.only_reads_numbers for callback in callbacks)
 
-    def keep(self, checkpoints: Checkpoints, choices: Mapping[str, Any], resume: bool) -> None:
+    def use_checkpoints(
+        self, checkpoints: Checkpoints, choices: Mapping[str, Any], resume: bool
+    ) -> None:
         """Write checkpoints; with `resume` continue from the last one, if there is one.
 
         `choices` determine the order of rows.  Raise GraphError, with nothing changed, if the
@@ -151,7 +153,7 @@ class Run:
             with shown:
                 interrupts.run(self._epochs, shown, interrupts)
         except KeyboardInterrupt:
-            if self.checkpoints is not None and self._agree:
+            if self.checkpoints is not None and self._consistent:
                 StepBoundary().run(self._save, self.checkpoints)
             raise
         if self.record is not None:
@@ -180,54 +182,54 @@ class Run:
                 self.guard.check_state(at)
         finally:
             at.seconds = perf_counter() - before
-        self._agree = False
+        self._consistent = False
         self.history.add(at.loss, at.seconds, val_loss, metrics)
         if self.ranks.first:
             shown.epoch(self.history)
-        self._end()
+        self._end_epoch()
         interrupts.check()
 
     def _steps(self, shown: Progress, interrupts: StepBoundary) -> None:
         ex, at, guard, count, record = self.ex, self.at, self.guard, self._count, self.record
         every = self.checkpoints.every if self.checkpoints is not None else None
         for rows, feeds in self.source.batches(at.epoch, at.step):
-            self._agree = False
+            self._consistent = False
             loss = ex.step(feeds)
             if not isfinite(loss):
                 raise guard.trace(at, loss)
             at.count(rows, loss, count(feeds, rows, ex.state.arrays))
-            self._agree = True
+            self._consistent = True
             if record is not None:
                 record.step(at, loss)
             shown.rows(rows)
             if at.steps % EVERY == 0:
                 guard.check_state(at)
-                guard.mark(at)
+                guard.copy_state(at)
                 self.ranks.check(at)
             if every and at.steps % every == 0:
                 assert self.checkpoints is not None
                 self._save(self.checkpoints)
             interrupts.check()
 
-    def _end(self) -> None:
+    def _end_epoch(self) -> None:
         """End an epoch: write the best model, run callbacks, write a checkpoint."""
         checkpoints = self.checkpoints
-        if checkpoints is not None or self._touched:
+        if checkpoints is not None or self._callbacks_may_write:
             self.guard.check_state(self.at)
         if checkpoints is not None:
             watch = checkpoints.watch or ("loss" if self.validation is None else "val_loss")
             if self.ranks.first:
                 checkpoints.write_best(self.ex, self.history, watch)
-        self._call()
+        self._run_callbacks()
         self.at.next_epoch()
-        self._agree = True
-        if self._touched:
-            self.guard.mark(self.at)
+        self._consistent = True
+        if self._callbacks_may_write:
+            self.guard.copy_state(self.at)
         last = self.at.epoch > self.epochs or bool(self.history.stopped)
         if checkpoints is not None and (checkpoints.every is None or last):
             self._save(checkpoints)
 
-    def _call(self) -> None:
+    def _run_callbacks(self) -> None:
         """Run the callbacks."""
         before = self.ex.snapshot() if self.record is not None and self.callbacks else {}
         epoch = Epoch(self.ex, self.history, self.at.steps)

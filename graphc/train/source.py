@@ -86,11 +86,11 @@ class IteratorSource(Source):
     def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """Yield kept batches, then new ones; batches before `start` are dropped."""
         number = max(start, self._first)
-        while self._has(number):
+        while self._copied_up_to(number):
             yield self._kept[number - self._first]
             number += 1
 
-    def _has(self, number: int) -> bool:
+    def _copied_up_to(self, number: int) -> bool:
         """Copy new batches up to this number, and return whether there are so many."""
         while number >= self._first + len(self._kept):
             new = next(self._new, None)
@@ -213,7 +213,7 @@ class ArraySource(Source):
         seed: int | None = None,
     ) -> None:
         self.names, self.rows, self.arrays = frozenset(arrays), rows, arrays
-        self.own: Callable[[int], tuple[int, int]] | None = None
+        self.rank_range: Callable[[int], tuple[int, int]] | None = None
         """A function from a batch's number of rows to the range of rows needed here; the other rows
         may hold those of earlier batches.  None for all rows."""
         self.counting: Collection[str] = ()
@@ -224,7 +224,7 @@ class ArraySource(Source):
         self._axes = {name: axis.axis for name, axis in axes.items()}
         self._sources = {name: axis.split(arrays[name]) for name, axis in axes.items()}
         mapped = [name for name in axes if isinstance(arrays[name], np.memmap)]
-        self._ahead = Ahead({name: self._sources.pop(name) for name in mapped}, self._axes)
+        self._ahead = ReadAhead({name: self._sources.pop(name) for name in mapped}, self._axes)
         self._window = self._batch * max(1, min(self._ahead.rows, rows) // self._batch)
         self._sizes = {n: _Buffers() for n in {self._batch, rows % self._batch} - {0}}
         """The buffers by the rows of a batch, which is smaller at the end of an epoch."""
@@ -253,9 +253,9 @@ class ArraySource(Source):
             buffers = self._sizes[len(chosen)]
             for name, source in self._sources.items():
                 rows, out = chosen, buffers.read[name]
-                if self.own is not None and not self.whole and self._takes_own(name):
-                    own = slice(*self.own(len(chosen)))
-                    rows, out = chosen[own], out[own]
+                if self.rank_range is not None and not self.whole and self._reads_rank_range(name):
+                    kept = slice(*self.rank_range(len(chosen)))
+                    rows, out = chosen[kept], out[kept]
                 # Any mode but "raise" writes straight into `out`; the rows are all in range.
                 np.take(source, rows, self._axes[name], out, "clip")
             offset = (start - begin) % self._window
@@ -267,7 +267,7 @@ class ArraySource(Source):
                 np.copyto(cast, buffers.read[name], casting="unsafe")
             yield len(chosen), buffers.feeds
 
-    def _takes_own(self, name: str) -> bool:
+    def _reads_rank_range(self, name: str) -> bool:
         """Return whether only the rows needed here are taken of an array.
 
         All rows are taken of arrays with one number per row, of arrays by which means are
@@ -307,7 +307,7 @@ _PIECE = 1024
 """
 
 
-class Ahead:
+class ReadAhead:
     """Rows of memory-mapped arrays for the next batches, read in the order of the file.
 
     Rows in a random order lie anywhere in a file, and each would cost a separate access.

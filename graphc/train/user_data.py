@@ -256,7 +256,7 @@ def _source(ex: Executor, data: Any, batch: int, seed: int | None, train: bool) 
     types = {name: ex.plan.declared[name].type for name in arrays}
     source = ArraySource(arrays, types, rows, batch, seed)
     if train and ex.exchange is not None:
-        source.own = partial(rank_rows, ex.plan, ex.exchange.communicator.rank)
+        source.rank_range = partial(rank_rows, ex.plan, ex.exchange.communicator.rank)
         weighted = divisors(ex.plan.declared)
         source.counting = {name for divisor in weighted for name in divisor.inputs}
     return source

@@ -267,7 +267,7 @@ def test_plan_within_a_budget(deep: str, capsys: pytest.CaptureFixture[str]) -> 
     assert curve[0] == "memory and FLOPs of 'deep' at N = 256, step"
     assert curve[2].endswith("+0.0%          0 nodes")
     assert re.fullmatch(
-        r"largest batch within 600,000 bytes: \d+, or \d+ by computing values again", curve[-1]
+        r"largest batch within 600,000 bytes: \d+, or \d+ by recomputing values", curve[-1]
     )
     total = next(int(line.split()[0].replace(",", "")) for line in curve[4:])
     lines = printed(capsys, *argv, "--budget", str(total))

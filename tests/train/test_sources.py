@@ -13,7 +13,7 @@ import pytest
 
 import graphc as gc
 from graphc.runtime.rows import Pages
-from graphc.train.source import Ahead
+from graphc.train.source import ReadAhead
 from graphc.train.user_data import training_source
 from tests.train.nets import BATCH, bits, executor, table
 
@@ -62,7 +62,7 @@ def test_mapped_rows_are_read_in_order_and_their_pages_given_back(
     monkeypatch.setattr(Pages, "give_back", lambda pages: given_back.append(pages))
     monkeypatch.setattr("graphc.train.source._PIECE", 4)
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
-    ahead = Ahead({"x": x, "across": x.T}, {"x": 0, "across": 1})
+    ahead = ReadAhead({"x": x, "across": x.T}, {"x": 0, "across": 1})
     rows = np.random.default_rng(0).permutation(20)[:10]
     read: list[int] = []
     take = np.take

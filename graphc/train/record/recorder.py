@@ -1,4 +1,4 @@
-"""Writes the record of a run while it is trained."""
+"""The recorder of a run, which writes while the run trains."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _writes(
 
 
 class Recorder:
-    """Records a run of `fit` in a folder, whose files folder.py describes.
+    """A recorder of a run of `fit`; folder.py describes the files that it writes.
 
     A state is written every `WHOLE` steps, but not sooner than SECONDS after another; when there
     are more than KEPT, the number of steps doubles.  So a record takes as much room as that many

@@ -1,4 +1,4 @@
-"""compare_runs(): finds the first step, and in it the first node, where two runs differ.
+"""`gc.compare_runs`: find the first step, and in it the first node, where two runs differ.
 
 A run is repeated in this process, or in a separate one under the variables that it was made with:
 NumPy's products depend on variables that are read when a process begins, such as the number of
@@ -77,8 +77,8 @@ class RunDifference:
         lines = [f"the runs differ from {place} on{first}"]
         lines[0] += f": {self.described}" if self.described else ""
         if self.rows:
-            lines.append(f"  rows of the batch: {_listed(self.rows)}")
-            lines.append(f"  rows of the data: {_listed(self.data_rows)}")
+            lines.append(f"  rows of the batch: {_row_list(self.rows)}")
+            lines.append(f"  rows of the data: {_row_list(self.data_rows)}")
         lines.extend(f"  {i}  {text}" for i, text in enumerate(self.texts or (), 1))
         lines.extend(f"  not the same: {text}" for text in self.otherwise)
         return "\n".join([*lines, *([f"  {self.why}"] if self.why else [])])
@@ -166,12 +166,12 @@ def _end_equal(one: RecordedRun, two: RecordedRun, last: int) -> bool:
 
 def _found(one: RecordedRun, two: RecordedRun, start: int, stop: int) -> RunDifference | None:
     """Return the first difference in the steps after `start`, up to `stop`, or None."""
-    otherwise = tuple(_otherwise(one, two))
+    otherwise = tuple(_other_differences(one, two))
     digests = []
     for run in (one, two):
         found, unlike = run.digests(start, stop)
         if unlike is not None:
-            return RunDifference(stop, otherwise=otherwise, why=_why(run, unlike))
+            return RunDifference(stop, otherwise=otherwise, why=_unrepeatable(run, unlike))
         digests.append(found)
     pairs = enumerate(zip(*digests, strict=True), start + 1)
     step = next((number for number, (a, b) in pairs if a != b), None)
@@ -180,14 +180,14 @@ def _found(one: RecordedRun, two: RecordedRun, start: int, stop: int) -> RunDiff
     return _first_node(step, one.nodes_of(step), two.nodes_of(step), otherwise)
 
 
-def _otherwise(one: RecordedRun, two: RecordedRun) -> list[str]:
+def _other_differences(one: RecordedRun, two: RecordedRun) -> list[str]:
     """Return the differences of the runs' options, versions and settings."""
     a, b = ({**run.about.choices, "data": run.about.data.described} for run in (one, two))
     found = [f"{name} {a[name]} and {b.get(name)}" for name in a if a[name] != b.get(name)]
     return found + one.about.made_with.differences(two.about.made_with)
 
 
-def _why(run: RecordedRun, step: int) -> str:
+def _unrepeatable(run: RecordedRun, step: int) -> str:
     before = run.about.made_with
     other = "; ".join(before.differences(made_with(before.backend)))
     cause = f"then and now: {other}" if other else "its code has changed"
@@ -210,7 +210,7 @@ def _first_node(
             one.epoch,
             name,
             part,
-            _how(a, b),
+            _described(a, b),
             (text, other) if text != other else None,
             rows,
             tuple(one.data_rows[row] for row in rows),
@@ -221,7 +221,7 @@ def _first_node(
     return RunDifference(step, one.epoch, otherwise=otherwise, why=why)
 
 
-def _how(a: Array, b: Array) -> str:
+def _described(a: Array, b: Array) -> str:
     if a.shape != b.shape or a.dtype != b.dtype:
         return f"{a.dtype.name}{list(a.shape)} and {b.dtype.name}{list(b.shape)}"
     if a.size == 1:
@@ -254,7 +254,7 @@ def _same(a: Array, b: Array) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
-def _listed(rows: Sequence[int | None]) -> str:
+def _row_list(rows: Sequence[int | None]) -> str:
     return ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
 
 
@@ -282,11 +282,11 @@ class LocalRun(Rerun):
     def digests(self, start: int, stop: int) -> Digests:
         """Return the digests of the steps after `start`, up to `stop`."""
         found = []
-        self.to(start + 1)
+        self.move_before(start + 1)
         for _ in range(start, stop):
             rows, feeds = self.batch()
             loss = self.ex.step(feeds)
-            self.done(rows, feeds, loss)
+            self.check_step(rows, feeds, loss)
             found.append(digest([np.float64(loss).tobytes(), *self.digest.parts]))
         return found, self.unlike
 

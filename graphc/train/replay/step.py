@@ -1,4 +1,4 @@
-"""replay(): repeats steps of a recorded run, to inspect the value of every node in one."""
+"""`gc.replay`: repeat a step of a recorded run, to inspect the value of every node in it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Rerun:
 
     # ------------------------------------------------------------------ moving
 
-    def to(self, step: int) -> None:
+    def move_before(self, step: int) -> None:
         """Move to the position just before the step of this number.
 
         It starts from the newest state before it.  Raise GraphError if the run does not have it.
@@ -101,7 +101,7 @@ class Rerun:
         self._batches = self._all_batches()
         while self.at.steps < step - 1:
             rows, feeds = self.batch()
-            self.done(rows, feeds, self.ex.step(feeds))
+            self.check_step(rows, feeds, self.ex.step(feeds))
 
     def batch(self) -> Batch:
         """Return the rows and feeds of the next step, which the caller has to run.
@@ -110,8 +110,8 @@ class Rerun:
         """
         return next(self._batches)
 
-    def done(self, rows: int, feeds: Mapping[str, Array], loss: float) -> None:
-        """Count a step that has been run, and compare it with the record."""
+    def check_step(self, rows: int, feeds: Mapping[str, Array], loss: float) -> None:
+        """Compare the result of a step that has been run with the record, and count the step."""
         self.at.count(rows, loss, self._count(feeds, rows, self.ex.state.arrays))
         number = self.at.steps
         made = loss, self.digest.after(number)
@@ -153,7 +153,7 @@ class Replay:
     """
 
     def __init__(self, rerun: Rerun, step: int) -> None:
-        rerun.to(step)
+        rerun.move_before(step)
         rows, feeds = rerun.batch()
         self.run, self.step, self.rows = rerun.folder.path, step, rows
         self.epoch, self.batch = rerun.at.epoch, rerun.at.step + 1
@@ -162,7 +162,7 @@ class Replay:
         """The index in the data of each row, or None if it is unknown."""
         self._values = StepValues(rerun.ex, self.feeds)
         self.loss = self._values.loss
-        rerun.done(rows, self.feeds, self.loss)
+        rerun.check_step(rows, self.feeds, self.loss)
         self.ex: Executor = rerun.ex
         self.unlike = rerun.unlike
         now = made_with(rerun.ex.plan.backend)
@@ -200,7 +200,7 @@ class Replay:
         GraphError
             If there is no node of that name.
         """
-        return self._checked(name)[name]
+        return self._values_with(name)[name]
 
     def node(self, name: str) -> Node:
         """Return a node.
@@ -215,7 +215,7 @@ class Replay:
         Node
             The node of that name.
         """
-        return self._checked(name).node(name)
+        return self._values_with(name).node(name)
 
     def part(self, name: str) -> Part:
         """Return the part of the step that a node belongs to.
@@ -230,7 +230,7 @@ class Replay:
         str
             "data", "state", "constant", "forward", "backward" or "update".
         """
-        return self._checked(name).part(name)
+        return self._values_with(name).part(name)
 
     def exact(self, name: str) -> bool:
         """Return whether `value` has the very bits of the step.
@@ -248,9 +248,9 @@ class Replay:
         bool
             True if the step stored the value.
         """
-        return self._checked(name).exact(name)
+        return self._values_with(name).exact(name)
 
-    def _checked(self, name: str) -> StepValues:
+    def _values_with(self, name: str) -> StepValues:
         """Return the values of the step; raise GraphError if they have none of that name."""
         if name not in self._values:
             close = get_close_matches(name, list(self._values.nodes), 3)
