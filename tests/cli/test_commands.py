@@ -294,7 +294,7 @@ def test_sizes(text: str, bytes: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "MB", "-1", "8 bytes", "1e6", "8kiB"])
-def test_what_is_no_size(text: str) -> None:
+def test_invalid_sizes(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a size"):
         nbytes(text)
 

@@ -114,7 +114,7 @@ def test_blocks_are_the_table_cut(folder: Path) -> None:
     assert none.values.shape == (0, 2)
 
 
-def test_a_row_of_a_later_block_is_told_by_its_line() -> None:
+def test_a_row_of_a_later_block_is_reported_by_its_line() -> None:
     net = gc.Net("whole")
     net.output("out", gc.one_hot(net.input("k", (gc.N,), dtype="int64"), 3))
     blocks = list(read_blocks(write("k\n0\n1\n\n2\n3\n"), 2))
@@ -229,8 +229,8 @@ TABLES = {
 def test_what_is_wrong_in_a_table(
     command: str, text: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = said(capsys, command, "net.py:flowers", "--data", write(text))
-    assert told == f"error: {TABLES[text]}"
+    shown = said(capsys, command, "net.py:flowers", "--data", write(text))
+    assert shown == f"error: {TABLES[text]}"
     assert not (folder / "graphc-run").exists()
 
 
@@ -257,7 +257,7 @@ def test_options(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> 
     assert text == f"error: {OPTIONS[words]}"
 
 
-def test_a_label_of_arrays_is_told_by_its_row_in_the_file(
+def test_a_label_of_arrays_is_reported_by_its_row_in_the_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kinds = np.zeros(50, int)

@@ -202,7 +202,7 @@ X, Y = table()
         (gc.GraphError, (X, Y), {"seed": "a"}, "seed is 'a'"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_trained(kind, data, options, words):
+def test_mistakes_are_reported_before_anything_is_trained(kind, data, options, words):
     ex = executor()
     with pytest.raises(kind) as caught:
         gc.fit(ex, data, **options)
@@ -217,7 +217,7 @@ def test_a_plan_without_optimizer():
         gc.fit(executor(optimizer=None), (X, Y))
 
 
-def test_what_is_no_executor():
+def test_something_other_than_an_executor():
     with pytest.raises(gc.GraphError, match="fit trains an executor, not Net"):
         gc.fit(declare(), (X, Y))
 
@@ -281,7 +281,7 @@ def test_an_error_inside_is_not_hidden_by_an_interrupt():
         StepBoundary().run(fails)
 
 
-def test_a_border_that_an_exception_left_installed_holds_nothing_back(monkeypatch):
+def test_a_boundary_that_an_exception_left_installed_delays_nothing(monkeypatch):
     before, boundary = signal.getsignal(signal.SIGINT), StepBoundary()
     with monkeypatch.context() as context:
         context.setattr(signal, "signal", lambda *_: None)  # the handler is not exchanged again
@@ -340,9 +340,9 @@ from tests.train.nets import executor, table
 gc.fit(executor(), table(), epochs=2)"""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     nbclient.NotebookClient(notebook, timeout=600).execute()
-    told = "".join(out.text for out in notebook.cells[0].outputs if out.output_type == "stream")
-    assert "epoch 2/2: 100%" in told
-    assert "Warning" not in told
+    shown = "".join(out.text for out in notebook.cells[0].outputs if out.output_type == "stream")
+    assert "epoch 2/2: 100%" in shown
+    assert "Warning" not in shown
 
 
 def test_history_as_a_table():

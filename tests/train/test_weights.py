@@ -120,7 +120,7 @@ def test_a_net_that_takes_no_weights() -> None:
         )
 
 
-def test_classes_of_what_is_no_input_or_no_class() -> None:
+def test_classes_of_values_that_are_not_labels() -> None:
     for hot in (True, False):
         net = gc.Net("hot")
         x, w = net.input("x", (gc.N, 3)), net.input("w", (gc.N,))

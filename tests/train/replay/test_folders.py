@@ -123,7 +123,7 @@ HOSTILE: dict[str, Any] = {
     "choices": {"choices": []},
     "a batch below one": {"choices": {"seed": 0, "shuffle": True, "batch": 0, "rows": 45}},
     "a batch beyond the plan": {"choices": {"seed": 0, "shuffle": True, "batch": 99, "rows": 45}},
-    "a seed that is no number": {"choices": {"seed": "0", "shuffle": True, "batch": 8}},
+    "a seed that is not a number": {"choices": {"seed": "0", "shuffle": True, "batch": 8}},
     "a boolean for a number": {"choices": {"seed": True, "shuffle": True, "batch": 8}},
     "weights that are none": {"class_weight": [[1]]},
     "weights of no class": {"class_weight": [["a", 1.0]]},

@@ -269,8 +269,8 @@ class Twice(gc.Op):
         return (2 * dout,)
 
 
-def test_another_machine_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an op does has changed since: the first step that is not as recorded is told."""
+def test_another_machine_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result of an op has changed since: the first step that is not as recorded is reported."""
     from graphc.backends.numpy import functions, kernels
 
     plan = executor(backend="numpy").plan
@@ -288,5 +288,5 @@ def test_another_machine_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert gc.replay(tmp_path, step=4).unlike == 1
     text = RunFolder(tmp_path).about_path.read_text()
     RunFolder(tmp_path).about_path.write_text(text.replace('"numpy": "', '"numpy": "0'))
-    (told,) = gc.replay(tmp_path, step=4).made_otherwise
-    assert told == f"numpy 0{np.__version__} and {np.__version__}"
+    (shown,) = gc.replay(tmp_path, step=4).made_otherwise
+    assert shown == f"numpy 0{np.__version__} and {np.__version__}"
