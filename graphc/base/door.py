@@ -50,7 +50,7 @@ HIGHER = {
     "MemoryReport.pictures": "graphc.view.render.memory_view.arena_steps",
     "MemoryReport.render": "graphc.view.render.memory_view.render_arena",
     "Executor.profile": "graphc.view.profile.profile",
-    "Executor.evaluate": "graphc.train.user_data.shard_batches",
+    "Executor.evaluate": "graphc.train.user_data.part_file_batches",
     "History.plot": "graphc.view.plots.learning_curve",
     "compile.validate": "graphc.check.validation.validate.Watch",
     "compile.limit": "graphc.check.validation.bisect.from_environment",

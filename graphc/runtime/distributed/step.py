@@ -141,9 +141,7 @@ class ShardedStep:
         """
         self.exchange.drop()
         parts = self._shards.parts(feeds)
-        return (
-            self._in_lockstep(parts, load) if self._binders else self._serially(parts, load, run)
-        )
+        return self._in_lockstep(parts, load) if self._binders else self._serially(parts, load, run)
 
     def _serially(
         self, parts: Iterator[Part], load: Load, run: Run
