@@ -29,6 +29,7 @@ FORMER = {
     "init": "ir.init",
     "ir.plan": "compiler.plan",
     "kernels.expr": "ir.expr",
+    "kernels.functions": "kernels.interpret",
     "loc": "base.loc",
     "optim": "declare.optim",
     "plots": "view.plots",

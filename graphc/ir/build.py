@@ -20,7 +20,24 @@ from graphc.ir.tensor_type import Shape, TensorType
 
 
 class Value(Operators):
-    """The result of a node, as users and gradient rules handle it; it holds no numbers."""
+    """The result of a node, which you pass on to layers and operators.  It holds no numbers.
+
+    Functions such as `gc.relu` and methods of a net return it.
+
+    Parameters
+    ----------
+    builder
+        The graph under construction.
+    name
+        The name of the node.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> x = net.input("x", (gc.N, 3))
+    >>> (2 * x + 1).shape
+    (N, 3)
+    """
 
     __slots__ = ("builder", "name")
 
@@ -279,7 +296,34 @@ class Builder:
 
 
 def apply(op: Op, *values: Value, name: str | None = None) -> Value:
-    """Apply an op, which may be a user's own, to values of a net."""
+    """Apply an op, which may be your own, to values of a net.
+
+    Parameters
+    ----------
+    op
+        The op with its attributes.
+    *values
+        The operands, at least one.
+    name
+        The name of the node; None makes one up from the op's name.
+
+    Returns
+    -------
+    Value
+        The result.
+
+    Raises
+    ------
+    GraphError
+        If `op` is not an op, or the operands do not fit it.
+
+    Examples
+    --------
+    >>> from graphc.ops.functions import Tanh
+    >>> net = gc.Net("net")
+    >>> gc.apply(Tanh(), net.input("x", (gc.N, 3))).shape
+    (N, 3)
+    """
     if not isinstance(op, Op):
         raise GraphError(
             f"apply takes an op, not {type(op).__name__}",

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -38,6 +38,27 @@ Iteration = Literal["elements", "rows", "columns", "all", "call"]
 
 A value of rank 2 and more is the matrix of its first dimensions by all others.
 """
+
+
+class Role(NamedTuple):
+    """The purpose of the array of an input or a state, if the program and the executor need it.
+
+    The text of a graph shows it by the name of the node alone; `Op.named` reads it from there.
+    """
+
+    kind: Literal[
+        "", "seed", "hyper", "slot", "gradient", "cotangent", "first_row", "share", "divisor"
+    ] = ""
+    of: str = ""
+    """The parameter or output that it belongs to."""
+    part: str = ""
+    """The name of the slot or of the hyper-parameter, or the kind of the share."""
+    optimizer: str = ""
+    """The name of the optimizer whose state it is, if that has a name."""
+
+
+PLAIN = Role()
+"""The role of an ordinary input or state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +132,15 @@ class Op:
             BUILT_IN[f"layer {cls.name}" if issubclass(cls, Layer) else cls.name] = cls
         if "along" in cls.__dict__:  # the former name, in ops that users wrote
             cls.iteration = cls.__dict__["along"]  # type: ignore[method-assign]
+
+    @property
+    def role(self) -> Role:
+        """The purpose of the array of an input or a state."""
+        return PLAIN
+
+    def named(self, name: str) -> Op:
+        """Return the op as the node of that name has it, after it was read from text."""
+        return self
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of the result; raise ValueError, in the op's words, for bad operands."""
@@ -280,14 +310,14 @@ class Layer(Op):
 
 
 def attributes(op: Op) -> dict[str, Any]:
-    """Return the op's attributes by name."""
+    """Return the op's attributes by name: the fields by which it equals another op."""
     kind: type = type(op)
     return {name: getattr(op, name) for name in _field_names(kind)}
 
 
 @lru_cache(maxsize=1024)
 def _field_names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))
+    return tuple(field.name for field in dataclasses.fields(kind) if field.compare)
 
 
 def _is_batched(value: object) -> bool:

@@ -8,19 +8,32 @@ is one contiguous buffer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Array, Cotangents, Op
+from graphc.ir.op import Array, Cotangents, Op, Role
 from graphc.ir.tensor_type import ALIGNMENT, TensorType
 from graphc.ops.fused import Fused
 from graphc.ops.source import Input
+
+FIRST_ROW = "shard.first_row"
+SHARE = "shard.share."
+"""The name of the index of a shard's first row, and the beginning of those of its shares."""
 
 
 class ShardInput(Input):
     """A number that the executor feeds for each shard, such as the index of its first row."""
 
     is_of_shard = True
+
+    def named(self, name: str) -> ShardInput:
+        """Return the input with the role that its name says; divisors have other names."""
+        if name == FIRST_ROW:
+            return replace(self, role=Role("first_row"))
+        if name.startswith(SHARE):
+            kind = name.removeprefix(SHARE).rpartition(".")[0]
+            return replace(self, role=Role("share", part=kind))
+        return replace(self, role=Role("divisor"))
 
 
 class Total(Op):

@@ -162,11 +162,6 @@ class After(Fused):
         return ins[0]
 
 
-def is_clone(name: str) -> bool:
-    """Return whether a backward node is named as a recomputed one, or as an operand of one."""
-    return name.rpartition(".")[2].rstrip("_") in ("again", "late")
-
-
 def is_event_of(name: str, reader: Node) -> bool:
     """Return whether a node waits for the value `name` without reading it."""
     return reader.op.is_control and reader.inputs[0] != name

@@ -12,7 +12,7 @@ from graphc.base.errors import GraphError
 from graphc.ir import init as initial
 from graphc.ir.build import Builder, Value
 from graphc.ir.init import FromArray, Initializer, OutAt, Zeros, resolve
-from graphc.ir.op import Array, Op, Source
+from graphc.ir.op import PLAIN, Array, Op, Role, Source
 from graphc.ir.tensor_type import Shape, TensorType
 
 ANY_ORDER = FromArray, Zeros, initial.Ones, initial.Constant, initial.Normal, initial.Uniform
@@ -37,6 +37,14 @@ class Input(TypedSource):
     is_input: ClassVar[bool] = True
     shape: Shape
     dtype: str
+    role: Role = field(default=PLAIN, compare=False, repr=False)
+
+    def named(self, name: str) -> Input:
+        """Return the input with the role that its name says."""
+        kind, _, of = name.partition(":")
+        if of and kind == "gradient":
+            return replace(self, role=Role("gradient", of))
+        return replace(self, role=Role("cotangent", of)) if of and kind == "cotangent" else self
 
 
 @dataclass(frozen=True)
@@ -60,8 +68,18 @@ class State(TypedSource):
     shape: tuple[int, ...]
     dtype: str
     start: float | FromArray = 0.0
+    role: Role = field(default=PLAIN, compare=False, repr=False)
     is_state: ClassVar[bool] = True
     persistent: ClassVar[bool] = True
+
+    def named(self, name: str) -> State:
+        """Return the state with the role that its name says; that of a slot only orders a plan."""
+        if name == "seed":
+            return replace(self, role=Role("seed"))
+        if name.startswith(HYPER):
+            part, _, optimizer = name.removeprefix(HYPER).partition(":")
+            return replace(self, role=Role("hyper", part=part, optimizer=optimizer))
+        return self
 
 
 @dataclass(frozen=True)
@@ -134,22 +152,23 @@ def parameter(
     return b.apply(Parameter(sizes, dtype, found), name=name)
 
 
-def state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:
+def state(b: Builder, name: str, type: TensorType, start: float = 0.0, role: Role = PLAIN) -> Value:
     """Return the state of that name, which is added if it does not exist."""
     if name in b.nodes:
         return b.value(name)
     shape = tuple(dim for dim in type.shape if isinstance(dim, int))
-    op = State(shape, type.dtype, start)
-    return b.apply(op, name=name)
+    return b.apply(State(shape, type.dtype, start, role), name=name)
 
 
+HYPER = "hyper."
+"""The beginning of the names of states that are hyper-parameters."""
 SEED = TensorType((), "uint64")
 COUNTER = TensorType((), "int64")
 
 
 def seed(b: Builder) -> Value:
     """Return the seed of all random numbers."""
-    return global_state(b, "seed", SEED)
+    return global_state(b, "seed", SEED, role=Role("seed"))
 
 
 def draws(b: Builder) -> Value:
@@ -162,13 +181,21 @@ def updates(b: Builder) -> Value:
     return global_state(b, "updates", COUNTER)
 
 
-def global_state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:
+def hyper(b: Builder, name: str, dtype: str, start: float) -> Value:
+    """Return the state that holds a hyper-parameter, which `ex.hyper[name]` reads and sets."""
+    role = Role("hyper", part=name)
+    return global_state(b, f"{HYPER}{name}", TensorType((), dtype), start, role)
+
+
+def global_state(
+    b: Builder, name: str, type: TensorType, start: float = 0.0, role: Role = PLAIN
+) -> Value:
     """Return a state outside all blocks, without a source line."""
     if name in b.nodes:
         return b.value(name)
     prefix, locs = b.prefix, b.locs
     b.prefix, b.locs = "", ()
     try:
-        return state(b, name, type, start)
+        return state(b, name, type, start, role)
     finally:
         b.prefix, b.locs = prefix, locs

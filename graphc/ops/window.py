@@ -25,12 +25,23 @@ MOST_PLACES = 1 << 20
 
 
 def reach(kernel: Sequence[int], dilation: Sequence[int]) -> Sizes:
-    """Return the number of pixels that a dilated window spans in each dimension."""
+    """Return the number of pixels that a dilated window spans in each dimension.
+
+    Raise ValueError if a number is below 1.
+    """
+    _check_positive("kernel", kernel)
+    _check_positive("dilation", dilation)
     return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+
+
+def _check_positive(word: str, numbers: Sequence[int]) -> None:
+    if min(numbers, default=1) < 1:
+        raise ValueError(f"{word} is {tuple(numbers)}, its numbers must be 1 or more")
 
 
 def places(space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes:
     """Return the numbers of positions of a window in an image; raise ValueError if one is 0."""
+    _check_positive("stride", stride)
     found = []
     for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
         if not isinstance(size, int):
@@ -78,6 +89,7 @@ def covering_pads(
 
     There is no such window if it would begin in the padding at the end.
     """
+    _check_positive("stride", stride)
     pairs = []
     spans = reach(kernel, dilation)
     for size, span, step, (before, after) in zip(space, spans, stride, pads, strict=True):
@@ -152,8 +164,9 @@ def pads(op: str, given: Any, rank: int) -> Pads:
 def same_pads(op: str, space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
     """Return padding for size / stride windows, rounded up.
 
-    An odd pixel of it is at the end.
+    An odd pixel of it is at the end.  Raise ValueError if a stride is below 1.
     """
+    _check_positive("stride", stride)
     pairs = []
     for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
         if not isinstance(size, int):

@@ -142,7 +142,7 @@ def test_stop_gradient_and_penalties() -> None:
     assert report.ok, str(report)
 
 
-def test_a_kink_is_no_mistake() -> None:
+def test_a_kink_is_not_a_mistake() -> None:
     net = Net("kink", dtype="float64")
     net.loss("loss", sum_(relu(net.input("x", (N,)))))
     assert grad_check(net, {"x": np.array([3e-6, -2e-6, 1.0])}).ok

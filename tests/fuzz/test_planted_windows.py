@@ -23,7 +23,7 @@ def strided() -> gc.Net:
     return net
 
 
-CONV, BORDERS = "graphc.ops.conv", "graphc.kernels.padding:Padding"
+CONV, BORDERS = "graphc.ops.conv", "graphc.kernels.aliases:Padding"
 
 # fmt: off
 FAULTS = (

@@ -73,7 +73,7 @@ def _parsed(text: str) -> Graph:
 
 
 def change_plan(plan: dict[str, Any], rng: Random) -> None:
-    """Another choice of what compile() was told."""
+    """Another choice of a compile option."""
     key = rng.choice(("batch", "budget", "shards", "threads", "optimizer", "without", "backend"))
     text = str(plan.get("optimizer"))
     plan[key] = {
@@ -238,7 +238,7 @@ class Draft:
                 return
 
     def attribute(self) -> None:
-        """Another number, or other numbers, in what an op is told."""
+        """Another number, or other numbers, in the attributes of an op."""
         nodes = [node for node in self.nodes.values() if attributes(node.op)]
         if not nodes:
             return

@@ -72,7 +72,8 @@ def test_rows_by_indices_as_text() -> None:
     """What is held within bounds is the index, not the row."""
     x, indices = TensorType((5, 2, 3), "float32"), TensorType((N, 4), "int32")
     assert kernel_text(gather_loop(Example(Gather(), (x, indices)))) == (
-        "loop 4*N x 6  float32 split=none\n  out = in0[minimum(maximum(int64(in1[i]), 0), 4), p1]\n"
+        "loop 4*N x 6  float32 partition=none\n"
+        "  out = in0[minimum(maximum(int64(in1[i]), 0), 4), p1]\n"
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import partial
+from math import inf
 from typing import Any
 
 from graphc.base.arguments import (
@@ -58,7 +59,7 @@ class Checked:
     __repr__ = call_text
 
     def _number(
-        self, name: str, *, above: bool = False, below: float | None = None, hint: str, usual: str
+        self, name: str, *, above: bool = False, below: float = inf, hint: str, usual: str
     ) -> None:
         """Store a field as a finite float of 0 or more, or above 0 with `above`.
 
@@ -67,7 +68,7 @@ class Checked:
         given = getattr(self, name)
         if finite(given) is None:
             hint = f"give a finite number, such as {name}={usual}"
-        over, least = (0.0, None) if above else (None, 0.0)
+        over, least = (0.0, -inf) if above else (-inf, 0.0)
         what = f"{type(self).__name__}: {name}"
         self._keep(
             name, checked_number(what, given, above=over, least=least, below=below, hint=hint)
@@ -215,6 +216,11 @@ def running_mean(old: Array, new: Array, keep: float) -> Array:
     return keep * old + (1 - keep) * new
 
 
+def owned_by(optimizer: str, name: str) -> str:
+    """Return the full name of what an optimizer calls `name`."""
+    return f"{name}:{optimizer}" if optimizer else name
+
+
 @dataclass(frozen=True, repr=False)
 class Optimizer(Checked):
     """The base of all optimizers, with the options that they share.
@@ -298,7 +304,7 @@ class Optimizer(Checked):
 
     def state(self, name: str) -> str:
         """Return the full name of a state that the optimizer itself calls `name`."""
-        return f"{name}:{self.name}" if self.name else name
+        return owned_by(self.name, name)
 
     def group_of(self, name: str) -> Group | None:
         """Return the first group that matches a parameter, or None."""
