@@ -243,8 +243,8 @@ class _Layer:
             if not bidirectional:
                 return ahead, last
             back, first = self._unrolled(f"{node}.reverse", initial, True)
-        states = (concat([a, z], axis=1) for a, z in zip(last, first, strict=True))
-        return concat([ahead, back], axis=2), tuple(states)
+        states = tuple(concat([a, z], axis=1) for a, z in zip(last, first, strict=True))
+        return concat([ahead, back], axis=2), states
 
     def _unrolled(
         self, node: str, initial: Sequence[Value | None], back: bool
