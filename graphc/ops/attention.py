@@ -180,7 +180,7 @@ def attention(
     mask
         Floats (..., T, S) to add to the scores, or bools that mark the keys that a query sees.
     causal
-        Whether query i sees only the keys up to i.
+        True if query i sees only the keys up to i.
     scale
         The factor of the scores; by default 1 / sqrt(D).
     dropout
@@ -245,9 +245,9 @@ def _masked(scores: Value, mask: Value, name: str) -> Value:
     heads="The number of heads, which divides C.",
     context="Floats (N, S, C), from which keys and values are made; by default x.",
     mask="As of `attention`, of a shape that broadcasts to (N, heads, T, S).",
-    causal="Whether position i sees only the positions up to i.",
+    causal="True if position i sees only the positions up to i.",
     dropout="The share of weights that training drops.",
-    bias="Whether the affine layers have biases.",
+    bias="True if the affine layers have biases.",
     init="The initial values of their weights.",
 )
 def multi_head_attention(

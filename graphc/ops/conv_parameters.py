@@ -96,7 +96,7 @@ def conv2d(
     stride, padding, dilation, groups
         As of `conv`.
     bias
-        Whether there is a bias.
+        True to add a trained bias.
     init
         The weight's initial values: an initializer, its name, a number or an array.
     name

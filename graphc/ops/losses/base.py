@@ -284,7 +284,7 @@ def of_errors(kind: type[ElementLoss]) -> OfErrors:
         return apply_loss(kind(reduction), prediction, target, weight=weight, name=name)
 
     documented = loss_function(
-        "x", "t", prediction="Floats (N, ...).", target="What they should be, of the same shape."
+        "x", "t", prediction="Floats (N, ...).", target="The right numbers, of the same shape."
     )
     return documented(described(function, kind))
 

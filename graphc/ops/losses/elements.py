@@ -97,7 +97,7 @@ class PoissonLoss(ElementLoss):
     "x",
     "t",
     prediction="Floats (N, ...); a row's loss is the mean over its elements.",
-    target="What they should be, of the same shape.",
+    target="The right numbers, of the same shape.",
     delta="The error, above 0, from which the loss is linear.",
 )
 def huber_loss(
