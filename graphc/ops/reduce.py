@@ -296,8 +296,8 @@ over_axes = with_sections(_SECTIONS)
 """The decorator for other functions that reduce axes."""
 
 
-def _over_axes(kind: type[Reduction]) -> OverAxes:
-    """Return the function that reduces a value by an op."""
+def _over_axes(kind: type[Reduction], called: str = "") -> OverAxes:
+    """Return the function that reduces a value by an op; its name is by default the op's."""
 
     def function(
         x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
@@ -309,14 +309,14 @@ def _over_axes(kind: type[Reduction]) -> OverAxes:
             raise x.builder.error(kind((), keepdims), str(error), (x,), name) from None
         return x.builder.apply(kind(axes, keepdims), x, name=name)
 
-    made = over_axes(described(function, kind))
+    made = over_axes(described(function, kind, called))
     return takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")(made)
 
 
-sum_ = _over_axes(Sum)
+sum_ = _over_axes(Sum, "sum_")
 mean = _over_axes(Mean)
-max_ = _over_axes(Max)
-min_ = _over_axes(Min)
+max_ = _over_axes(Max, "max_")
+min_ = _over_axes(Min, "min_")
 
 
 def broadcast_to(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
