@@ -177,26 +177,26 @@ def _reduced(v: Vectors, x: Value, dtype: str) -> tuple[Value, Value]:
 def _power_of_two(v: Vectors, anchored: Value, more: int, dtype: str) -> Value:
     """Compute 2**(n + more) from n + anchor: move n from the last bits to the exponent."""
     form = _FORMATS[dtype]
-    bits = v.bits(anchored, dtype, form.integer)
+    bits = v.bitcast(anchored, dtype, form.integer)
     shift = v.const(form.mantissa, form.integer)
     moved = v.binary("shl", bits, shift, form.integer)
     start = v.const((form.bias + more) << form.mantissa, form.integer)
-    return v.bits(v.add(moved, start, form.integer), form.integer, dtype)
+    return v.bitcast(v.add(moved, start, form.integer), form.integer, dtype)
 
 
 def _split(v: Vectors, x: Value, dtype: str) -> tuple[Value, Value]:
     """Return m and e, both floats, where x = m * 2**e and m lies in sqrt(1/2)..sqrt(2)."""
     form = _FORMATS[dtype]
     integer, shift = form.integer, v.const(form.mantissa, form.integer)
-    bits = v.bits(x, dtype, integer)
+    bits = v.bitcast(x, dtype, integer)
     above = v.sub(bits, v.const(form.bits(0.5**0.5), integer), integer)
     exponent = v.binary("ashr", above, shift, integer)
     mantissa = v.sub(bits, v.binary("shl", exponent, shift, integer), integer)
     # Added to the last bits of the anchor, an integer becomes a float on machines without the
     # conversion too.
     anchored = v.add(exponent, v.const(form.bits(form.anchor), integer), integer)
-    e = v.sub(v.bits(anchored, integer, dtype), v.const(form.anchor, dtype), dtype)
-    return v.bits(mantissa, integer, dtype), e
+    e = v.sub(v.bitcast(anchored, integer, dtype), v.const(form.anchor, dtype), dtype)
+    return v.bitcast(mantissa, integer, dtype), e
 
 
 def _log_edges(v: Vectors, x: Value, result: Value, dtype: str) -> Value:
