@@ -109,13 +109,12 @@ class _Strip:
 
         def tile(i: Value) -> None:
             following = self.elements.lines(f.add(i, height), "%column")
-            prefetches = [self._prefetch_panel(i, share)]
-            prefetches += [
+            ahead = [self._prefetch_panel(i, share)]
+            ahead += [
                 partial(self._prefetch_matrix, b, following[b], of_rows) for b in self.matrices
             ]
-            for number, x in enumerate(
-                self._sums(i, lambda p: [prefetch(p) for prefetch in prefetches])
-            ):
+            sums = self._sums(i, lambda p: [prefetch(p) for prefetch in ahead])
+            for number, x in enumerate(sums):
                 self.v.store(x, self._at("%products", number * self.v.lanes), frame.tile.dtype)
             of_panel = ("%column", "%columns", "%m", "%n")
             f.call(epilogue, *buffers.values(), "%products", i, height, *of_panel)
