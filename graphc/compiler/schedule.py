@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, Source
@@ -69,12 +69,12 @@ def keep_old_states(graph: Graph) -> Graph:
         old = {name for name in node.inputs if name in kept and node.name in late[name]}
         if old:
             inputs = tuple(kept[name] if name in old else name for name in node.inputs)
-            node = Node(node.name, node.op, inputs, node.type, node.locs)
+            node = replace(node, inputs=inputs)
         nodes.append(node)
         if node.name in kept:
             copy = Cast(node.type.dtype)
             nodes.append(Node(kept[node.name], copy, (node.name,), node.type, node.locs))
-    return graph.with_roots(
+    return graph.with_nodes(
         nodes,
         outputs={name: kept.get(value, value) for name, value in graph.outputs.items()},
         gradients={name: kept.get(value, value) for name, value in graph.gradients.items()},

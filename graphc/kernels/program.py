@@ -131,6 +131,12 @@ class Program:
         }
 
     @cached_property
+    def fed_gradients(self) -> Mapping[str, str]:
+        """The feeds that are gradients of parameters, and those parameters' names."""
+        roles = {name: self.graph[name].op.role for name in self.feeds}
+        return {name: role.of for name, role in roles.items() if role.kind == "gradient"}
+
+    @cached_property
     def constants(self) -> Mapping[str, Buffer]:
         """The constants of the program by name."""
         found = (b for b in self.buffers.values() if b.space == "constant")

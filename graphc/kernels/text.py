@@ -1,6 +1,6 @@
 """The text of programs and of fused kernels: expressions as one writes them on paper.
 
-    loop N x 100  float32 along=rows split=columns
+    loop N x 100  float32 reduction=rows partition=columns
       %1[j] = sum(affine_1) / N
       relu_1 = select(0 > affine_1 - %1[j], 0, affine_1 - %1[j])
 
@@ -72,18 +72,18 @@ def _head(kernel: Kernel) -> str:
         sizes = f"{kernel.m} x {kernel.n}"
         if kernel.stack is not None:
             sizes = f"{' x '.join(map(str, kernel.stack.sizes))} of {sizes}"
-        place = f"gemm {sizes}  {kernel.dtype} split={kernel.partition}"
+        place = f"gemm {sizes}  {kernel.dtype} partition={kernel.partition}"
         return f"{place}  product = {factors} over {kernel.k}{given}"
     place = f"loop {kernel.rows} x {kernel.columns}  {_dtypes(kernel.body)}"
     if kernel.places:
         place += f" places={_by(kernel.places)}"
     reduces = any(step.op in ("sum", "max") for step in kernel.body.steps)
-    along = f" along={kernel.axis}" if reduces else ""
+    reduction = f" reduction={kernel.axis}" if reduces else ""
     source = f"  read in order {kernel.axes}" if isinstance(kernel, Permutation) else ""
     if isinstance(kernel, ScatterAdd):
         rows, indices = map(name_text, (kernel.source, kernel.indices))
         source = f"  scatter_add = {kernel.count} rows of {rows} by {indices}"
-    return f"{place}{along} split={kernel.partition}{source}{given}"
+    return f"{place}{reduction} partition={kernel.partition}{source}{given}"
 
 
 def _window(window: Window) -> str:

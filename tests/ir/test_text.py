@@ -222,7 +222,7 @@ def test_program_text_has_instructions_and_memory() -> None:
     assert text == str(program)
     assert text.startswith("program infer for up to 8 rows, numpy\n")
     assert text.splitlines()[1:4] == [
-        "  0  gemm N x 3  float32 split=columns  product = x @ h.weight over 4",
+        "  0  gemm N x 3  float32 partition=columns  product = x @ h.weight over 4",
         "       %1 = product + h.bias[j]",
         "       y = select(0 > %1, 0, %1)",
     ]

@@ -69,7 +69,7 @@ def test_a_plan_says_what_runs_by_its_reference_rule_and_why(backend: str) -> No
 
 
 @both
-def test_what_is_all_kernels_says_no_more(backend: str) -> None:
+def test_a_plan_of_kernels_alone_lists_no_calls(backend: str) -> None:
     net = gc.Net("net")
     net.output("out", gc.relu(gc.affine(net.input("x", (gc.N, 4)), 3)))
     plan = gc.compile(net, batch=8, backend=backend)
