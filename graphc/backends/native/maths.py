@@ -1,8 +1,8 @@
 """The scalar functions of a kernel's steps, for vectors; exp, log, tanh, sigmoid, erf: polynomials.
 
 Bounds are in units in the last place (ulp) of the result, against the exact value.  NaN gives
-NaN.  An operand or result too small for a normal float may count as 0: kernels run with
-denormals off.  Every fused multiply-add is requested explicitly, so all machines give the same
+NaN.  A subnormal operand or result may count as 0, since kernels run with subnormal numbers
+switched off.  Every fused multiply-add is requested explicitly, so all machines give the same
 bits.
 """
 
@@ -95,7 +95,7 @@ def exp(v: Vectors, x: Value, dtype: str) -> Value:
 
 
 def log(v: Vectors, x: Value, dtype: str) -> Value:
-    """Compute the natural logarithm, within 1 ulp; NaN below 0; -inf at 0 and at denormals.
+    """Compute the natural logarithm, within 1 ulp; NaN below 0; -inf at 0 and at subnormal numbers.
 
     x = m * 2**e with m in sqrt(1/2)..sqrt(2), f = m - 1, s = f / (2 + f), and
     ln(m) = f - (f**2 / 2 - s * (f**2 / 2 + s**2 * LOG(s**2))), as fdlibm sums it.
