@@ -25,9 +25,31 @@ if TYPE_CHECKING:
 class Plan:
     """All that an executor needs; immutable, and shared by threads.
 
-    `declared` is the graph of the user's layers, restricted to the chosen losses and outputs.
-    `programs`: `infer`; with losses `grad`; with an optimizer `step` and `apply`, or with
-    accumulation `accumulate` and `apply`.  `graphs` has the graph after every pass.
+    Parameters
+    ----------
+    declared
+        The graph of the user's layers, restricted to the chosen losses and outputs.
+    batch
+        The largest number of rows of a run, of one shard if a step cuts its batch into shards.
+    optimizer
+        The optimizer, if the plan trains.
+    programs
+        The program `infer`; with losses `grad`; with an optimizer `step` and `apply`, or with
+        accumulation `accumulate` and `apply`.
+    graphs
+        For each program the graph after every pass.
+    wrt
+        The names that gradients are computed of.
+    recipe
+        The compile options.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> y = net.output("y", gc.relu(net.input("x", (gc.N, 3))))
+    >>> plan = gc.compile(net, batch=8, backend="numpy")
+    >>> plan
+    <Plan of 'net', batch 8: infer>
     """
 
     declared: Graph
@@ -100,13 +122,40 @@ class Plan:
         return MemoryReport(self)
 
     def cotangent_program(self, outputs: tuple[str, ...]) -> Program:
-        """Compile the program that differentiates outputs by cotangents that are fed."""
+        """Compile the program that differentiates outputs by cotangents that are fed.
+
+        Parameters
+        ----------
+        outputs
+            The names of the outputs.
+
+        Returns
+        -------
+        Program
+            The program; its feeds include a cotangent for each output.
+        """
         return self.recipe.cotangent_program(outputs)
 
     def render(self, path: str | Path, *, fold: bool = True) -> Path:
-        """Draw forward and backward side by side, in the suffix's format: svg, png, pdf, dot, html.
+        """Draw forward and backward side by side.
 
-        With `fold` a block of layers that is repeated is drawn once.  A page has both pictures.
+        Parameters
+        ----------
+        path
+            The file; its suffix chooses the format: svg, png, pdf, dot or html.
+        fold
+            Whether a block of layers that is repeated is drawn once.  A page has both pictures.
+
+        Returns
+        -------
+        Path
+            The file that was written.
+
+        Examples
+        --------
+        >>> net = gc.Net("net")
+        >>> y = net.output("y", gc.relu(net.input("x", (gc.N, 3))))
+        >>> gc.compile(net, batch=8).render("net.svg")  # doctest: +SKIP
         """
         drawn: Path = higher("Plan.render")(self, path, fold=fold)
         return drawn
@@ -114,14 +163,24 @@ class Plan:
     def verify(self) -> Proof:
         """Prove, from the plan's own description, that every program is sound on its memory.
 
-        The report's `ok` is whether it is, its `counterexample` why not, its text says both.  It
-        covers the programs of the plan; those of `cotangent_program` verify themselves.
+        It covers the programs of the plan; those of `cotangent_program` verify themselves.
+
+        Returns
+        -------
+        Proof
+            Its `ok` is whether the plan is sound, its `counterexample` why not; its text says both.
         """
         proof: Proof = higher("verify")(higher("certify")(self))
         return proof
 
     def report(self) -> str:
-        """Return what was compiled: programs, what is not native and why, what is not trained."""
+        """Describe what was compiled.
+
+        Returns
+        -------
+        str
+            The programs, what is not native and why, and what is not trained.
+        """
         text: str = higher("Plan.report")(self)
         return text
 

@@ -11,41 +11,43 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from numpy.typing import NDArray
 
+from graphc.ir.kernel_rules import Iteration as Iteration
+from graphc.ir.kernel_rules import KernelRules
 from graphc.ir.tensor_type import Batch, TensorType, dim_at, shape_at
 
 if TYPE_CHECKING:
     from graphc.ir.build import Builder, Value
-    from graphc.ir.expr import Axis, Broadcast, Expr
-    from graphc.ir.forms import GatherRule, Product
 
 Array = NDArray[Any]
 Cotangents: TypeAlias = "Sequence[Value | None]"
 """One for each operand, or None for an operand without a gradient."""
 
-Iteration = Literal["elements", "rows", "columns", "all", "call"]
-"""The iteration of an op over its values in a fused kernel of rows and columns:
-
-    elements  each element of the result by itself
-    rows      the rows are its reduction axis: each column of its first operand by itself
-    columns   the columns are its reduction axis: each row of its first operand by itself
-    all       it reduces all elements to one number
-    call      not in such a kernel
-
-A value of rank 2 and more is the matrix of its first dimensions by all others.
-"""
-
 
 @dataclasses.dataclass(frozen=True)
-class Op:
+class Op(KernelRules):
     """The computation of a node: an op's attributes are its fields, its rules are its methods.
 
     `infer` and `reference` are enough to run anywhere; `grad` is called only if the op is
     differentiated.  An op becomes a kernel by one rule: `scalar` (with `iteration` and
     `broadcast_kinds`), `product`, or `gather`; without one it is a call of `reference`.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Scale(gc.Op):
+    ...     factor: float
+    ...     def infer(self, ins):
+    ...         return ins[0]
+    ...     def reference(self, ins):
+    ...         return ins[0] * np.float32(self.factor)
+    >>> net = gc.Net("net")
+    >>> gc.apply(Scale(2.0), net.input("x", (gc.N, 3)))
+    <scale_1: float32[N, 3]>
     """
 
     name: ClassVar[str] = ""
@@ -67,8 +69,6 @@ class Op:
     """Whether it is a user's declaration, which expands to other ops."""
     inplace: ClassVar[tuple[int, ...]] = ()
     """The positions of the operands whose memory the kernel may write its result to."""
-    alias: ClassVar[bool] = False
-    """Whether the result is the first operand itself: the same bytes."""
     is_exact: ClassVar[bool] = False
     """Whether no result is rounded, because the op only moves, selects or negates numbers."""
     is_random: ClassVar[bool] = False
@@ -107,26 +107,101 @@ class Op:
             cls.iteration = cls.__dict__["along"]  # type: ignore[method-assign]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return the type of the result; raise ValueError, in the op's words, for bad operands."""
+        """Return the type of the result.
+
+        Parameters
+        ----------
+        ins
+            The types of the operands.
+
+        Returns
+        -------
+        TensorType
+            Its shape and dtype.
+
+        Raises
+        ------
+        ValueError
+            If the operands do not fit; the first line says why, a second one may be a hint.
+        NotImplementedError
+            If the op has no such rule.
+        """
         raise NotImplementedError(f"op {self.name} has no infer rule")
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        """Return the result in plain allocating NumPy, which defines what the op means."""
+        """Compute the result in plain allocating NumPy, which defines what the op means.
+
+        Parameters
+        ----------
+        ins
+            The operands.
+
+        Returns
+        -------
+        ndarray
+            A new array of the type that `infer` returns.
+
+        Raises
+        ------
+        NotImplementedError
+            If the op has no such rule.
+        """
         raise NotImplementedError(f"op {self.name} has no reference rule")
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        """Return the result in training or in inference, which only layers distinguish."""
+        """Compute the result in training or in inference, which only layers distinguish.
+
+        Parameters
+        ----------
+        ins
+            The operands.
+        train
+            Whether the net is trained.
+
+        Returns
+        -------
+        ndarray
+            By default that of `reference`.
+        """
         return self.reference(ins)
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
-        """Return the distances of operands to where the derivative jumps; None if it never does.
+        """Return the distances of the operands to where the derivative jumps or is not finite.
 
-        A place where the derivative is not finite counts too.  The operands are floats.
+        Parameters
+        ----------
+        ins
+            The operands, which are floats.
+
+        Returns
+        -------
+        ndarray or None
+            None if the derivative never jumps.
         """
         return None
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        """Return one cotangent for each operand, or None for an operand without a gradient."""
+        """Build the gradient rule.
+
+        Parameters
+        ----------
+        b
+            The builder of the graph, for nodes that no operator makes.
+        ins, out
+            The operands and the result of the node.
+        dout
+            The cotangent of the result.
+
+        Returns
+        -------
+        sequence of Value or None
+            A cotangent for each operand, None for an operand without a gradient.
+
+        Raises
+        ------
+        NotImplementedError
+            If the op has no gradient.
+        """
         raise NotImplementedError(f"op {self.name} has no gradient")
 
     @property
@@ -139,81 +214,56 @@ class Op:
         """
         return ()
 
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        """Return how the op iterates over operands of these types in a fused kernel."""
-        return "call"
-
-    def may_be_view(self, ins: Sequence[TensorType]) -> bool:
-        """Return whether kernels may read the result from the bytes of the first operand."""
-        return self.alias
-
-    def lead(self, ins: Sequence[TensorType]) -> int:
-        """Return how many of the first dimensions are the rows of the op's matrix."""
-        return 1
-
-    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
-        """Return the broadcast kind of each operand, or None if each broadcasts to the result.
-
-        An op on elements that returns kinds can only be fused in the matrix of its own result.
-        """
-        return None
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        """Return the result as an expression of the operands, in the result's dtype.
-
-        `axis` is the reduction axis; reductions of all elements run over the columns of one row.
-        """
-        raise NotImplementedError(f"op {self.name} has no scalar rule")
-
-    def product(self, ins: Sequence[TensorType]) -> Product | None:
-        """Return the op as a matrix product of its first two operands, or None."""
-        return None
-
-    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """Return the result from an element of the product; `ins` are the other operands'."""
-        return product
-
-    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
-        """Return how the op computes its result by indexed reads, or None."""
-        return None
-
-    def is_scatter_add(self, result: TensorType) -> bool:
-        """Return whether the op adds rows of its second operand at the indices in its first."""
-        return False
-
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
-        """Return the operations besides matrix products, and those of matrix products.
+        """Return how many operations the op takes.
 
-        They are those of the mathematics for a batch of `n` rows: a multiply-add is two, any other
-        function of an element, whether exp or max, is one.
+        They are those of the mathematics: a multiply-add is two, any other function of an element,
+        whether exp or max, is one.
+
+        Parameters
+        ----------
+        ins
+            The types of the operands.
+        out
+            The type of the result.
+        n
+            The rows of the batch.
+
+        Returns
+        -------
+        tuple of two int
+            The operations besides matrix products, and those of matrix products.
         """
         return self.operations * max(prod(shape_at(x.shape, n)) for x in (out, *ins)), 0
 
-    @property
-    def permutation(self) -> tuple[int, ...] | None:
-        """The order of its operand's axes in the result, if the op only permutes them."""
-        return None
-
-    def box_start(self, x: TensorType) -> tuple[int, ...] | None:
-        """Return where the result starts in x, in each dimension, or None if it is not a box of x.
-
-        A box is a part of x without gaps, or x with zeros around it: then it starts before x.
-        """
-        return None
-
-    def operand_starts(self, ins: Sequence[TensorType]) -> list[tuple[int, ...]] | None:
-        """Return where each operand starts in the result, in each dimension, or None.
-
-        An op that returns them copies its operands there; the rest of its result is zero.
-        """
-        return None
-
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        """Return, for operands that are indices, how many entries they may index."""
+        """Return how many entries the operands that are indices may index.
+
+        Parameters
+        ----------
+        ins
+            The types of the operands.
+
+        Returns
+        -------
+        mapping
+            From the position of such an operand to the number of entries.
+        """
         return {}
 
     def at(self, n: int) -> Op:
-        """Return the op with every open dimension of its attributes made concrete."""
+        """Return the op with every open dimension of its attributes made concrete.
+
+        Parameters
+        ----------
+        n
+            The rows of the batch.
+
+        Returns
+        -------
+        Op
+            The op itself if it has no such attribute.
+        """
         fields = attributes(self).items()
         sizes = {name: _concrete(value, n) for name, value in fields if _is_batched(value)}
         return dataclasses.replace(self, **sizes) if sizes else self
@@ -260,16 +310,69 @@ class NoGradient(Op):
 
 
 class Layer(Op):
-    """A user's declaration, which expands to ops that may differ in training and inference."""
+    """A user's declaration, which expands to ops that may differ in training and inference.
+
+    Examples
+    --------
+    >>> from graphc.ops.elementwise import Add
+    >>> class Twice(gc.Layer):
+    ...     def infer(self, ins):
+    ...         return ins[0]
+    ...     def expand(self, b, name, ins, train):
+    ...         return b.apply(Add(), ins[0], ins[0], name=name)
+    >>> net = gc.Net("net")
+    >>> gc.apply(Twice(), net.input("x", (gc.N, 3)))
+    <twice_1: float32[N, 3]>
+    """
 
     is_layer = True
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
-        """Build the ops of the layer; the last is named `name`, the others `name.part`."""
+        """Build the ops of the layer; the last is named `name`, the others `name.part`.
+
+        Parameters
+        ----------
+        b
+            The builder of the graph.
+        name
+            The name of the layer's node.
+        ins
+            The operands.
+        train
+            Whether the net is trained.
+
+        Returns
+        -------
+        Value
+            The result of the last op.
+
+        Raises
+        ------
+        NotImplementedError
+            If the layer has no such rule.
+        """
         raise NotImplementedError(f"layer {self.name} has no expansion")
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        """Return the result in training or in inference, which defines what the layer means."""
+        """Compute the result in training or in inference, which defines what the layer means.
+
+        Parameters
+        ----------
+        ins
+            The operands.
+        train
+            Whether the net is trained.
+
+        Returns
+        -------
+        ndarray
+            A new array.
+
+        Raises
+        ------
+        NotImplementedError
+            If the layer has no such rule.
+        """
         raise NotImplementedError(f"layer {self.name} has no reference rule")
 
 
