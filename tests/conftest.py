@@ -96,9 +96,14 @@ def programs_are_verified(request: pytest.FixtureRequest) -> Iterator[None]:
     unverified = program.build_program
 
     def build_program(
-        name: str, graph: Graph, capacity: int, backend: str, forms: Forms | None = None
+        name: str,
+        graph: Graph,
+        capacity: int,
+        backend: str,
+        forms: Forms | None = None,
+        keeps: bool = False,
     ) -> Program:
-        built = unverified(name, graph, capacity, backend, forms)
+        built = unverified(name, graph, capacity, backend, forms, keeps)
         if capacity >= NOBODYS or (len(graph) + capacity) % among:
             return built
         proof = built.verify()

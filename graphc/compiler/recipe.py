@@ -38,7 +38,7 @@ class Sharding:
     shards: int
     ranks: int = 1
     sync_batchnorm: bool = False
-    """Whether batch normalisation takes the statistics of the whole batch, not of a shard."""
+    """True if batch normalisation takes the statistics of the whole batch, not of a shard."""
 
     @property
     def lanes(self) -> int:
@@ -110,7 +110,7 @@ class Recipe:
     optimizer: Optimizer | None
     passes: PassList
     all_outputs: bool
-    """Whether a training step also computes outputs that no loss depends on."""
+    """True if a training step also computes outputs that no loss depends on."""
     backend: str
     threads: int | None = None
     budget: int | None = None

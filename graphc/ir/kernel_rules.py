@@ -39,7 +39,7 @@ class KernelRules:
 
     name: ClassVar[str] = ""
     alias: ClassVar[bool] = False
-    """Whether the result is the first operand itself: the same bytes."""
+    """True if the result is the first operand itself: the same bytes."""
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         """Return how the op iterates over its operands in a fused kernel.

@@ -56,43 +56,43 @@ class Op(KernelRules):
     optional: ClassVar[int] = 0
     """The number of the last operands that may be missing."""
     is_source: ClassVar[bool] = False
-    """Whether the op has no operands, and its value exists before the program runs."""
+    """True if the op has no operands, and its value exists before the program runs."""
     is_input: ClassVar[bool] = False
-    """Whether its value is fed at each run."""
+    """True if its value is fed at each run."""
     is_parameter: ClassVar[bool] = False
-    """Whether its value is an array that optimizers train."""
+    """True if its value is an array that optimizers train."""
     is_state: ClassVar[bool] = False
-    """Whether its value lasts between runs without being trained."""
+    """True if its value lasts between runs without being trained."""
     is_constant: ClassVar[bool] = False
-    """Whether its value is fixed in the graph."""
+    """True if its value is fixed in the graph."""
     is_layer: ClassVar[bool] = False
-    """Whether it is a user's declaration, which expands to other ops."""
+    """True if it is a user's declaration, which expands to other ops."""
     inplace: ClassVar[tuple[int, ...]] = ()
     """The positions of the operands whose memory the kernel may write its result to."""
     is_exact: ClassVar[bool] = False
-    """Whether no result is rounded, because the op only moves, selects or negates numbers."""
+    """True if no result is rounded, because the op only moves, selects or negates numbers."""
     is_random: ClassVar[bool] = False
-    """Whether the op draws random numbers."""
+    """True if the op draws random numbers."""
     is_control: ClassVar[bool] = False
-    """Whether operands after the first are control dependencies, which it does not read."""
+    """True if operands after the first are control dependencies, which it does not read."""
     is_linear: ClassVar[bool] = False
-    """Whether the result of a sum of operands is the sum of their results, but for rounding."""
+    """True if the result of a sum of operands is the sum of their results, but for rounding."""
     only_moves: ClassVar[bool] = False
-    """Whether it computes no number: its result has the bits of its operands."""
+    """True if it computes no number: its result has the bits of its operands."""
     persistent: ClassVar[bool] = False
-    """Whether its value lasts between runs, in the state of an executor."""
+    """True if its value lasts between runs, in the state of an executor."""
     operations: ClassVar[int] = 1
     """The operations for each element of its largest operand or result, whichever is larger."""
     is_of_shard: ClassVar[bool] = False
-    """Whether it is a number about the running shard, which the executor feeds."""
+    """True if it is a number about the running shard, which the executor feeds."""
     needs_expansion: ClassVar[bool] = False
-    """Whether it is a layer that only its expansion can compute."""
+    """True if it is a layer that only its expansion can compute."""
     stops_gradients: ClassVar[bool] = False
-    """Whether a derivative treats its result as constant."""
+    """True if a derivative treats its result as constant."""
     broadcasts: ClassVar[bool] = False
-    """Whether its operands broadcast, so that gradients are summed to an operand's shape."""
+    """True if its operands broadcast, so that gradients are summed to an operand's shape."""
     finite_hint: ClassVar[str] = ""
-    """What to write where the result is not finite."""
+    """The advice for a result that is not finite."""
     onnx: ClassVar[str] = ""
     """The equivalent operator of ONNX, if there is one and the op has no attributes."""
 
