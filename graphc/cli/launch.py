@@ -37,7 +37,7 @@ def declare(parser: Parser) -> None:
         metavar="R",
         help="restart from the last checkpoint after at most this many failures (default: 0)",
     )
-    add("command", choices=("train",), help="what to run")
+    add("command", choices=("train",), help="the command to run")
     add("arguments", nargs=argparse.REMAINDER, help="its arguments: graphc train --help")
 
 

@@ -21,16 +21,15 @@ from graphc.compiler.remat.fit import (
     least_total,
 )
 from graphc.compiler.remat.recomputation import Curve, curve
+from graphc.compiler.sharding import exchange_bytes, workspaces
 from graphc.compiler.sizes import (
     ScratchSize,
     block_bytes,
     constant_types,
-    exchange_bytes,
     feed_types,
     layout,
     region_bytes,
     scratch_size,
-    workspaces,
 )
 from graphc.kernels.program import Program
 

@@ -6,87 +6,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from graphc.base.arguments import checked_whole, is_power_of_two
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.loss_share import divisors, loss_shares
 from graphc.compiler.plan import Plan
 from graphc.compiler.program import build_program
 from graphc.compiler.remat.fit import fitted
+from graphc.compiler.sharding import Sharding
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph, Node
+from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Program
-from graphc.kernels.traits import Forms
-from passes.accumulate import Accumulate
-from passes.apply_update import apply_graph
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.dead_code import dead_code
-from passes.hold_back import hold_back
-from passes.pass_list import PassList
-from passes.pipeline import Pass, PassRecord, run_passes
+from passes.keep_sends import keep_sends
+from passes.pipeline import Pass, PassList, PassRecord, run_passes
 from passes.repeat_elements import repeat_elements
 from passes.shard import Shard
 from passes.specialize import Specialize
-from passes.update import Update
-
-
-@dataclass(frozen=True, slots=True)
-class Sharding:
-    """The number of shards of each batch, and of the ranks that share them."""
-
-    shards: int
-    ranks: int = 1
-    sync_batchnorm: bool = False
-    """True if batch normalisation takes the statistics of the whole batch, not of a shard."""
-
-    @property
-    def lanes(self) -> int:
-        """The number of shards of each rank."""
-        return self.shards // self.ranks
-
-    def rows(self, batch: int) -> int:
-        """Return the largest number of rows of a shard."""
-        return -(-batch // self.shards)
-
-    @property
-    def alone(self) -> Sharding | None:
-        """The same shards on one process, or None if one process cannot run all of them."""
-        whole = is_power_of_two(self.shards)
-        return Sharding(self.shards, 1, self.sync_batchnorm) if whole else None
-
-
-def sharding(
-    shards: int | None, ranks: int, sync_batchnorm: bool, batch: int, budget: int | None = None
-) -> Sharding | None:
-    """Return the sharding that these options of `compile` ask for, or None if a step is not cut.
-
-    Raise GraphError if the batch cannot be cut so, or if the ranks cannot share the shards.
-    """
-    for name, number in (("shards", 1 if shards is None else shards), ("ranks", ranks)):
-        checked_whole(name, number)
-    if shards is None and ranks == 1:
-        return None
-    found = Sharding(ranks if shards is None else shards, ranks, sync_batchnorm)
-    why, hint = _problem(found, batch, budget)
-    if why:
-        raise GraphError(why, loc=caller_loc(), hint=hint)
-    return found
-
-
-def _problem(found: Sharding, batch: int, budget: int | None) -> tuple[str, str]:
-    """Return why the sharding is impossible and what would help; both empty if it is possible."""
-    shards, ranks = found.shards, found.ranks
-    if batch < shards:
-        return f"a batch of {batch} rows is too small to be cut into {shards} shards", ""
-    if shards != ranks and not (is_power_of_two(shards) and is_power_of_two(ranks)):
-        hint = "sums are added in pairs, so that their order is the same on any number of ranks"
-        return f"{shards} shards on {ranks} ranks: both must be powers of two, or equal", hint
-    if shards < ranks:
-        return f"{ranks} ranks cannot share {shards} shards", "take as many shards as ranks"
-    if budget is not None:
-        return "a plan with shards takes no budget yet", "compile without budget="
-    return "", ""
+from passes.update import Update, apply_graph
 
 
 class Watch(Protocol):
@@ -164,9 +103,8 @@ class Recipe:
         records = {"grad": first + run_passes(common, tail, watch, verified=True)[1]}
         if self.optimizer is None:
             return records
-        many = self.optimizer.accumulate > 1
-        slots["update"] = Accumulate(self.optimizer) if many else Update(self.optimizer)
-        name = "accumulate" if many else "step"
+        slots["update"] = Update(self.optimizer)
+        name = "accumulate" if self.optimizer.accumulate > 1 else "step"
         if self.sharding is None:
             trained = common if self.all_outputs else _only_losses(common)
             _, tail = _split(self._passes(**slots), backward)
@@ -213,7 +151,7 @@ class Recipe:
         trained = _only_losses(common)
         records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
         if cut.lanes > 1:
-            _, tail = _split(self._passes(**(slots | {"update": hold_back})), backward)
+            _, tail = _split(self._passes(**(slots | {"update": keep_sends})), backward)
             records["shard"] = first + run_passes(trained, tail, watch, verified=True)[1]
         return records
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, Source
-from graphc.kernels.traits import TraitsOf
+from graphc.kernels.iteration_space import TraitsOf
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.shape import Cast
 
@@ -69,7 +69,7 @@ def keep_old_states(graph: Graph) -> Graph:
         old = {name for name in node.inputs if name in kept and node.name in late[name]}
         if old:
             inputs = tuple(kept[name] if name in old else name for name in node.inputs)
-            node = Node(node.name, node.op, inputs, node.type, node.locs)
+            node = replace(node, inputs=inputs)
         nodes.append(node)
         if node.name in kept:
             copy = Cast(node.type.dtype)

@@ -339,10 +339,17 @@ def as_value(op_name: str, value: object) -> Value:
     """Return the value itself; raise GraphError for anything else."""
     if isinstance(value, Value):
         return value
-    raise not_a_value(op_name, value, caller_loc())
+    raise not_a_value(op_name, value)
 
 
-def not_a_value(op_name: str, given: object, loc: Loc | None) -> GraphError:
+def misfit(message: str, **operands: Value) -> GraphError:
+    """Return the error about operands, by their roles; what follows a newline is the hint."""
+    sentence, _, hint = message.partition("\n")
+    described = [value.node.described(role) for role, value in operands.items()]
+    return GraphError(sentence, operands=described, hint=hint)
+
+
+def not_a_value(op_name: str, given: object, loc: Loc | None = None) -> GraphError:
     """Return the error for an array, a number or anything else in the place of a value."""
     hint = "make the array a value by net.constant(array), or feed it to a net.input"
     if isinstance(given, tuple) and any(isinstance(one, Value) for one in given):

@@ -33,7 +33,7 @@ Attribute = int | float | bool | str | AccessMap | tuple[int, ...] | None
 class Step(NamedTuple):
     """One value of a body: an op of earlier steps, by their numbers.
 
-    Besides the scalar functions (see `graphc.kernels.functions`) the ops are
+    Besides the scalar functions (see `graphc.kernels.interpret`) the ops are
 
         load      the element of `buffer` at (i, j), (i), (j) or () by the broadcast kind
         fetch     a gathered element of `buffer`, by the access map `value`; see `Loop.places`.  Its

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -46,11 +46,21 @@ class Node:
     inputs: tuple[str, ...]
     type: TensorType
     locs: tuple[Loc, ...] = ()
+    recomputes: str = field(default="", compare=False)
+    """The node whose value it computes again, or delays for nodes that do."""
 
     @property
     def loc(self) -> Loc | None:
         """The line that declared it, if one did."""
         return self.locs[0] if self.locs else None
+
+    def reading(self, new: Mapping[str, str]) -> Node:
+        """Return the node with the operands that `new` has other names for; itself if none."""
+        for operand in self.inputs:
+            if operand in new:
+                inputs = tuple(new.get(name, name) for name in self.inputs)
+                return Node(self.name, self.op, inputs, self.type, self.locs, self.recomputes)
+        return self
 
     def described(self, role: str) -> Operand:
         """Return the node as an error shows it.
@@ -329,7 +339,7 @@ class Graph:
 
     def _renamed(self, nodes: Iterable[Node], new: Mapping[str, str]) -> Graph:
         return self.with_nodes(
-            (_reading(node, new) for node in nodes),
+            (node.reading(new) for node in nodes),
             outputs={k: new.get(v, v) for k, v in self.outputs.items()},
             gradients={k: new.get(v, v) for k, v in self.gradients.items()},
             updates={k: new.get(v, v) for k, v in self.updates.items()},
@@ -347,16 +357,6 @@ class Graph:
         for loss in self.losses:
             if loss not in self.outputs:
                 raise GraphError(f"loss {loss!r} is not an output of the graph")
-
-
-def _reading(node: Node, new: Mapping[str, str]) -> Node:
-    for operand in node.inputs:
-        if operand in new:
-            break
-    else:
-        return node
-    inputs = tuple(new.get(operand, operand) for operand in node.inputs)
-    return Node(node.name, node.op, inputs, node.type, node.locs)
 
 
 def _ordered(nodes: Iterable[Node]) -> dict[str, Node]:

@@ -1,11 +1,12 @@
-"""The rules by which an op becomes a kernel: its iteration, expression, product or gather."""
+"""The rules by which an op becomes a kernel: iteration, expression, product, gather, cost."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import TensorType, shape_at
 
 if TYPE_CHECKING:
     from graphc.ir.expr import Axis, Broadcast, Expr
@@ -25,7 +26,7 @@ A value of rank 2 and more is the matrix of its first dimensions by all others.
 
 
 class KernelRules:
-    """The rules of an op for kernels, and what kernels may know of its result.
+    """The rules of an op for kernels, and the facts about its result and its cost.
 
     An op has a kernel by one rule: `scalar` (with `iteration` and `broadcast_kinds`), `product`, or
     `gather`.  By default it has none, and is a call of its `reference`.
@@ -40,6 +41,10 @@ class KernelRules:
     name: ClassVar[str] = ""
     alias: ClassVar[bool] = False
     """True if the result is the first operand itself: the same bytes."""
+    inplace: ClassVar[tuple[int, ...]] = ()
+    """The positions of the operands whose memory the kernel may write its result to."""
+    operations: ClassVar[int] = 1
+    """The operations for each element of its largest operand or result, whichever is larger."""
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         """Return how the op iterates over its operands in a fused kernel.
@@ -225,3 +230,40 @@ class KernelRules:
             The starts in each dimension; the rest of the result is zero.
         """
         return None
+
+    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        """Return how many operations the op takes.
+
+        They are those of the mathematics: a multiply-add is two, any other function of an element,
+        whether exp or max, is one.
+
+        Parameters
+        ----------
+        ins
+            The types of the operands.
+        out
+            The type of the result.
+        n
+            The rows of the batch.
+
+        Returns
+        -------
+        tuple of two int
+            The operations besides matrix products, and those of matrix products.
+        """
+        return self.operations * max(prod(shape_at(x.shape, n)) for x in (out, *ins)), 0
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        """Return how many entries the operands that are indices may index.
+
+        Parameters
+        ----------
+        ins
+            The types of the operands.
+
+        Returns
+        -------
+        mapping
+            From the position of such an operand to the number of entries.
+        """
+        return {}

@@ -8,16 +8,16 @@ would only cost time at import.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from numpy.typing import NDArray
 
 from graphc.ir.kernel_rules import Iteration as Iteration
 from graphc.ir.kernel_rules import KernelRules
-from graphc.ir.tensor_type import Batch, TensorType, dim_at, shape_at
+from graphc.ir.tensor_type import Batch, TensorType, dim_at
 
 if TYPE_CHECKING:
     from graphc.ir.build import Builder, Value
@@ -25,6 +25,27 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Cotangents: TypeAlias = "Sequence[Value | None]"
 """One for each operand, or None for an operand without a gradient."""
+
+
+class Role(NamedTuple):
+    """The purpose of the array of an input or a state, if the program and the executor need it.
+
+    The text of a graph shows it by the name of the node alone; `Op.named` reads it from there.
+    """
+
+    kind: Literal[
+        "", "seed", "hyper", "slot", "gradient", "cotangent", "first_row", "share", "divisor"
+    ] = ""
+    of: str = ""
+    """The parameter or output that it belongs to."""
+    part: str = ""
+    """The name of the slot or of the hyper-parameter, or the kind of the share."""
+    optimizer: str = ""
+    """The name of the optimizer whose state it is, if that has a name."""
+
+
+PLAIN = Role()
+"""The role of an ordinary input or state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +88,6 @@ class Op(KernelRules):
     """True if its value is fixed in the graph."""
     is_layer: ClassVar[bool] = False
     """True if it is a user's declaration, which expands to other ops."""
-    inplace: ClassVar[tuple[int, ...]] = ()
-    """The positions of the operands whose memory the kernel may write its result to."""
     is_exact: ClassVar[bool] = False
     """True if no result is rounded, because the op only moves, selects or negates numbers."""
     is_random: ClassVar[bool] = False
@@ -81,8 +100,6 @@ class Op(KernelRules):
     """True if it computes no number: its result has the bits of its operands."""
     persistent: ClassVar[bool] = False
     """True if its value lasts between runs, in the state of an executor."""
-    operations: ClassVar[int] = 1
-    """The operations for each element of its largest operand or result, whichever is larger."""
     is_of_shard: ClassVar[bool] = False
     """True if it is a number about the running shard, which the executor feeds."""
     needs_expansion: ClassVar[bool] = False
@@ -97,14 +114,28 @@ class Op(KernelRules):
     """The equivalent operator of ONNX, if there is one and the op has no attributes."""
 
     def __init_subclass__(cls, base: bool = False, **kwargs: Any) -> None:
-        """Name the op after its class, and register graphc's own, except a `base` of ops."""
+        """Name the op after its class, and register graphc's own, except a `base` of ops.
+
+        The words of graphc's names are joined by underscores: `SgdStep` is `sgd_step`.
+        """
         super().__init_subclass__(**kwargs)
+        own = cls.__module__.startswith("graphc.ops.")
         if "name" not in cls.__dict__:
-            cls.name = cls.__name__.lower()
-        if not base and cls.__module__.startswith("graphc.ops."):
+            words = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__) if own else cls.__name__
+            cls.name = words.lower()
+        if not base and own:
             BUILT_IN[f"layer {cls.name}" if issubclass(cls, Layer) else cls.name] = cls
         if "along" in cls.__dict__:  # the former name, in ops that users wrote
             cls.iteration = cls.__dict__["along"]  # type: ignore[method-assign]
+
+    @property
+    def role(self) -> Role:
+        """The purpose of the array of an input or a state."""
+        return PLAIN
+
+    def named(self, name: str) -> Op:
+        """Return the op as the node of that name has it, after it was read from text."""
+        return self
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of the result.
@@ -213,43 +244,6 @@ class Op(KernelRules):
         is for all further operands, too.
         """
         return ()
-
-    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
-        """Return how many operations the op takes.
-
-        They are those of the mathematics: a multiply-add is two, any other function of an element,
-        whether exp or max, is one.
-
-        Parameters
-        ----------
-        ins
-            The types of the operands.
-        out
-            The type of the result.
-        n
-            The rows of the batch.
-
-        Returns
-        -------
-        tuple of two int
-            The operations besides matrix products, and those of matrix products.
-        """
-        return self.operations * max(prod(shape_at(x.shape, n)) for x in (out, *ins)), 0
-
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        """Return how many entries the operands that are indices may index.
-
-        Parameters
-        ----------
-        ins
-            The types of the operands.
-
-        Returns
-        -------
-        mapping
-            From the position of such an operand to the number of entries.
-        """
-        return {}
 
     def at(self, n: int) -> Op:
         """Return the op with every open dimension of its attributes made concrete.
@@ -377,14 +371,14 @@ class Layer(Op):
 
 
 def attributes(op: Op) -> dict[str, Any]:
-    """Return the op's attributes by name."""
+    """Return the op's attributes by name: the fields by which it equals another op."""
     kind: type = type(op)
     return {name: getattr(op, name) for name in _field_names(kind)}
 
 
 @lru_cache(maxsize=1024)
 def _field_names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))
+    return tuple(field.name for field in dataclasses.fields(kind) if field.compare)
 
 
 def _is_batched(value: object) -> bool:

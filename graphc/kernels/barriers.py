@@ -105,11 +105,11 @@ class Barriers:
         self._memory, self._nbytes = memory, nbytes
         self.touched: list[dict[str, list[Access]]] = [{}]
         """For each epoch the accesses to each memory, each once."""
-        self._late: list[tuple[Instr, Sequence[Access]]] = []
+        self._waiting: list[tuple[Instr, Sequence[Access]]] = []
         """The instructions that wait for the next barrier."""
-        self._late_ins: set[str] = set()
+        self._waiting_ins: set[str] = set()
         """The buffers that they read."""
-        self._late_writes: dict[str, bool] = {}
+        self._waiting_writes: dict[str, bool] = {}
         """The memory that they touch, and whether one of them writes it."""
         self._last_reader = {
             memory(name): i for i, instr in enumerate(instrs) for name in instr.ins
@@ -135,7 +135,7 @@ class Barriers:
             self._next_epoch()
             return
         found = accesses(instr.body, self._memory)
-        if self._late and self._touches_late(found):
+        if self._waiting and self._touches_waiting(found):
             self._flush()
         if self._conflicts(found):
             if self._may_wait(i, instr):
@@ -147,19 +147,21 @@ class Barriers:
     def _may_wait(self, i: int, instr: Instr) -> bool:
         if any(self._last_reader.get(self._memory(out), -1) > i for out in instr.outs):
             return False
-        return sum(map(self._nbytes, self._late_ins.union(instr.ins))) <= WAITING_BYTES
+        return sum(map(self._nbytes, self._waiting_ins.union(instr.ins))) <= WAITING_BYTES
 
     def _delay(self, instr: Instr, found: Sequence[Access]) -> None:
         """Let an instruction wait for the next barrier."""
-        self._late.append((instr, found))
-        self._late_ins.update(instr.ins)
+        self._waiting.append((instr, found))
+        self._waiting_ins.update(instr.ins)
         for memory, writes, _ in found:
-            self._late_writes[memory] = writes or self._late_writes.get(memory, False)
+            self._waiting_writes[memory] = writes or self._waiting_writes.get(memory, False)
 
-    def _touches_late(self, found: Sequence[Access]) -> bool:
+    def _touches_waiting(self, found: Sequence[Access]) -> bool:
         """Return whether accesses must come after those of an instruction that waits."""
-        late = self._late_writes
-        return any([memory in late and (writes or late[memory]) for memory, writes, _ in found])
+        waiting = self._waiting_writes
+        return any(
+            [memory in waiting and (writes or waiting[memory]) for memory, writes, _ in found]
+        )
 
     def _conflicts(self, found: Sequence[Access]) -> bool:
         """Return whether another thread may touch the same memory in this epoch, and one writes."""
@@ -185,14 +187,19 @@ class Barriers:
         """Add a barrier, then the instructions that waited for it."""
         self._emit(BARRIER)
         self._next_epoch()
-        late, self._late, self._late_ins, self._late_writes = self._late, [], set(), {}
-        for instr, found in late:
+        waiting, self._waiting, self._waiting_ins, self._waiting_writes = (
+            self._waiting,
+            [],
+            set(),
+            {},
+        )
+        for instr, found in waiting:
             if self._conflicts(found):
                 self._barrier()
             self._emit(instr, found)
 
     def _flush(self) -> None:
-        if self._late:
+        if self._waiting:
             self._barrier()
 
     def _next_epoch(self) -> None:

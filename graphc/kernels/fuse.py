@@ -14,12 +14,11 @@ from graphc.ir.access import AccessMap
 from graphc.ir.expr import Axis, Body, BodyBuilder, Expr, Step, Store
 from graphc.ir.forms import Product
 from graphc.ir.graph import Node
-from graphc.ir.tensor_type import Dim, Shape, TensorType
+from graphc.ir.tensor_type import Shape
 from graphc.kernels.group import Group
 from graphc.kernels.groups import Grouping
 from graphc.kernels.iteration_space import Access, dense_strides, matrix, stored_strides
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Stack
-from graphc.kernels.partition import gemm_partition, loop_partition
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Stack, gemm_partition, loop_partition
 
 
 @dataclass(frozen=True)
@@ -47,24 +46,6 @@ class Factor:
         by_columns = column != 1
         pitch = column if by_columns else rows[0]
         return (*[0] * missing, *steps[:-2], pitch), self.transposed != by_columns
-
-
-def stacked(
-    result: TensorType, inner: Dim, a: Factor, b: Factor, permuted: Node | None, body: Body
-) -> Gemm:
-    """Return the kernel of a @ b; the node `permuted`, if any, stores the transpose."""
-    sizes, (m, n) = result.shape[:-2], result.shape[-2:]
-    of_a, trans_a = a.strides_in(sizes)
-    of_b, trans_b = b.strides_in(sizes)
-    stack = Stack(sizes, of_a, of_b)
-    if permuted is not None:
-        axes = permuted.op.permutation
-        assert axes is not None, "only a permutation is stored like that"
-        out = stored_strides(permuted.type.shape, axes)[:-1]
-        stack = replace(stack, permuted=permuted.name, out=out)
-    names = (a.buffer, b.buffer)
-    dtype = result.dtype
-    return Gemm(m, n, inner, *names, trans_a, trans_b, dtype, body, "matrices", stack=stack)
 
 
 class Fuser:
@@ -96,12 +77,21 @@ class Fuser:
 
     def _stack(self, group: Group, product: Node, of: Product, body: Body) -> Gemm:
         """Return the kernel of a stack of products."""
-        grouping, sides = self._grouping, (of.trans_a, of.trans_b)
+        grouping, result = self._grouping, product.type
+        sizes, (m, n) = result.shape[:-2], result.shape[-2:]
         a, b = (
             Factor(grouping.root(name), grouping.type(name).shape, grouping.strides.get(name), side)
-            for name, side in zip(product.inputs, sides, strict=True)
+            for name, side in zip(product.inputs, (of.trans_a, of.trans_b), strict=True)
         )
-        return stacked(product.type, of.inner, a, b, group.permuted, body)
+        (of_a, trans_a), (of_b, trans_b) = a.strides_in(sizes), b.strides_in(sizes)
+        stack = Stack(sizes, of_a, of_b)
+        if group.permuted is not None:
+            axes = group.permuted.op.permutation
+            assert axes is not None, "only a permutation is stored like that"
+            out = stored_strides(group.permuted.type.shape, axes)[:-1]
+            stack = replace(stack, permuted=group.permuted.name, out=out)
+        names, sides = (a.buffer, b.buffer), (trans_a, trans_b)
+        return Gemm(m, n, of.inner, *names, *sides, result.dtype, body, "matrices", stack=stack)
 
     def _body(self, group: Group, stored: Sequence[bool]) -> Body:
         fusion = _Fusion(group, self._grouping)

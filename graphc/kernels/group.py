@@ -13,10 +13,17 @@ from graphc.ir.expr import Axis, Broadcast
 from graphc.ir.forms import Sizes, places_of
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Dim, count
-from graphc.kernels.aliases import Aliases, Part
-from graphc.kernels.iteration_space import Access, Placement, Space, by_last, is_number, is_of_kind
-from graphc.kernels.padding import Padding
-from graphc.kernels.traits import Traits, TraitsOf
+from graphc.kernels.aliases import Aliases, Padding, Part
+from graphc.kernels.iteration_space import (
+    Access,
+    Placement,
+    Space,
+    Traits,
+    TraitsOf,
+    by_last,
+    is_number,
+    is_of_kind,
+)
 
 
 @dataclass(eq=False)
@@ -53,7 +60,7 @@ class Group:
         """Return whether nothing in the group is reduced over another axis."""
         return axis is None or self.axis is None or axis == self.axis
 
-    def takes_places(self, places: Sizes) -> bool:
+    def accepts_places(self, places: Sizes) -> bool:
         """Return whether the group's rows may have these dimensions."""
         if self.product is not None or self.axis is not None:
             return False
@@ -78,7 +85,7 @@ def _may_gather(group: Group, traits: Traits, placement: Placement) -> bool:
     In a group that gathers, nothing may be reduced or drawn.
     """
     if traits.gather is not None:
-        return group.takes_places(places_of(traits.gather.shape))
+        return group.accepts_places(places_of(traits.gather.shape))
     return group.places is None or (placement.axis is None and not traits.op.is_random)
 
 
@@ -109,24 +116,26 @@ class GroupRules(Aliases):
         return None
 
     def _spaces(self, group: Group, traits: Traits) -> Iterator[Space]:
-        """Yield the spaces that a group can run in: its own, and if it is plain a node's."""
+        """Yield the spaces that a group can run in: its own, and if it is reshapable a node's."""
         yield group.space
-        if self.is_plain(group):
+        if self.is_reshapable(group):
             for space in traits.placements:
                 if space != group.space and count(space) == count(group.space):
                     yield space
 
-    def is_plain(self, group: Group) -> bool:
+    def is_reshapable(self, group: Group) -> bool:
         """Return whether a group computes the same in any matrix of as many elements."""
         if group.product is not None or group.axis is not None:
             return False
-        return all(self.traits(node).plain and not self.reads_views(node) for node in group.nodes)
+        return all(
+            self.traits(node).reshapable and not self.reads_views(node) for node in group.nodes
+        )
 
     def _as_matrix(self, node: Node, traits: Traits, space: Space) -> Placement | None:
-        """Return the placement of a node in a space, or None; a plain node fits any of its size."""
+        """Return the placement of a node in a space, or None: any of its size if reshapable."""
         if self.reads_views(node):
             return traits.placement if traits.space == space else None
-        if traits.plain and count(space) == count(node.type.shape):
+        if traits.reshapable and count(space) == count(node.type.shape):
             return traits.placement
         return traits.placements.get(space)
 

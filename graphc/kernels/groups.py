@@ -13,11 +13,16 @@ from graphc.ir.expr import Axis, Broadcast
 from graphc.ir.forms import places_of
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import count
-from graphc.kernels.aliases import joined_columns
+from graphc.kernels.aliases import Padding, joined_columns
 from graphc.kernels.group import Group, GroupRules, Joined, Unit
-from graphc.kernels.iteration_space import Access, Placement, is_storable
-from graphc.kernels.padding import Padding
-from graphc.kernels.traits import Traits, TraitsOf, feed_masks
+from graphc.kernels.iteration_space import (
+    Access,
+    Placement,
+    Traits,
+    TraitsOf,
+    feed_masks,
+    is_storable,
+)
 
 
 class Grouping(GroupRules):
@@ -167,12 +172,12 @@ class Grouping(GroupRules):
         if other.forward != group.forward or other.feeds != group.feeds:
             return
         if other.places is not None and (
-            node.name in self.in_place or not group.takes_places(other.places)
+            node.name in self.in_place or not group.accepts_places(other.places)
         ):
             return
         if group.places is not None and any(node.op.is_random for node in other.nodes):
             return
-        alike = self.is_plain(other) and count(other.space) == count(group.space)
+        alike = self.is_reshapable(other) and count(other.space) == count(group.space)
         if other.space == group.space or alike:
             if not all(self._in_epilogue_of(group.product, node) for node in other.nodes):
                 return

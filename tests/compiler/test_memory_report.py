@@ -25,7 +25,6 @@ from graphc.compiler.sizes import block_bytes
 from graphc.declare.optim import Optimizer
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Program
-from graphc.kernels.program_text import epochs
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
 
@@ -255,7 +254,7 @@ def run_poisoned(plan: Plan, name: str, n: int, state: State, feeds: dict[str, A
 
     for feed_name in program.feeds:
         view(feed_name)[...] = feeds[feed_name]
-    for instr, epoch in zip(program.instrs, epochs(program), strict=True):
+    for instr, epoch in zip(program.instrs, program.epochs, strict=True):
         workspace.arena[~owned(program, epoch, len(workspace.arena))] = 0xFF
         workspace.scratch[:] = 0xFF
         for call in bind(replace(program, instrs=(instr,)), n, view, workspace.scratch)[0]:

@@ -13,7 +13,7 @@ from graphc.compiler.schedule import schedule
 from graphc.declare.optim import Optimizer
 from graphc.ops import optim as ops
 from graphc.runtime.reference import evaluate, initial_state, next_state
-from passes.apply_update import apply_graph
+from passes.update import apply_graph
 from tests.updates import Array, parameters, run, update
 
 RNG = np.random.default_rng(7)

@@ -112,7 +112,7 @@ def value_text(value: Any) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(value_text, value))}{',' if len(value) == 1 else ''})"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [f.name for f in dataclasses.fields(value) if f.init]
+        fields = [f.name for f in dataclasses.fields(value) if f.init and f.compare]
         inside = ", ".join(f"{name}={value_text(getattr(value, name))}" for name in fields)
         return f"{type(value).__name__}({inside})"
     raise GraphError(

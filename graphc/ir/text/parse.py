@@ -116,7 +116,7 @@ class _Parser:
         cls = self.op_class(r)
         r.expect("(")
         inputs = tuple(r.until(")", lambda: self._known(r.name())))
-        op = _op(cls, type, _attributes(r))
+        op = _op(cls, type, _attributes(r)).named(name)
         self._check(op, inputs, type)
         self.nodes[name] = Node(name, op, inputs, type)
 

@@ -193,7 +193,7 @@ def field_names(cls: type) -> tuple[str, ...]:
     """Return the fields that an object of the class is made of; none if it is not a dataclass."""
     if not dataclasses.is_dataclass(cls):
         return ()
-    return tuple(field.name for field in dataclasses.fields(cls) if field.init)
+    return tuple(field.name for field in dataclasses.fields(cls) if field.init and field.compare)
 
 
 def misfit(cls: type, name: str, value: Any) -> str | None:
