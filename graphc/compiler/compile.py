@@ -13,8 +13,8 @@ from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.door import higher
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
+from graphc.compiler.options import CompileOptions, Watch
 from graphc.compiler.plan import Plan
-from graphc.compiler.recipe import Recipe, Watch
 from graphc.compiler.sharding import sharding
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
@@ -71,7 +71,7 @@ def compile(
     passes
         The passes to run; None means `gc.passes.DEFAULT`.
     budget
-        The most bytes of the plan.  A plan that needs more computes values again.
+        The most bytes of the plan.  A plan that needs more recomputes values.
     shards
         The number of shards into which a step cuts its batch.  Their results are added up in a
         fixed order, so results depend on this number, but not on `ranks`.
@@ -122,8 +122,8 @@ def compile(
         rows = cut.rows(batch) if cut else batch
         run = backend, threads, budget, batch, cut
         full = outputs is not None
-        recipe = Recipe(graph, rows, trained, required, optimizer, chosen, full, *run)
-        plan = recipe.plan(_watch(graph, batch, validate))
+        options = CompileOptions(graph, rows, trained, required, optimizer, chosen, full, *run)
+        plan = options.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
     return plan

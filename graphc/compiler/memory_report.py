@@ -148,7 +148,7 @@ class MemoryReport:
 
     @cached_property
     def _scratch(self) -> ScratchSize:
-        return scratch_size(self._programs, self._plan.recipe.threads)
+        return scratch_size(self._programs, self._plan.options.threads)
 
     @property
     def feeds(self) -> int:
@@ -264,11 +264,11 @@ class MemoryReport:
         if least == self.total:
             hint = f"batch={kept} fits" if kept else "not even batch=1 fits: make the net smaller"
             return [], hint
-        operand = Operand("least", f"{least:,}", "bytes, by computing values again", None)
+        operand = Operand("least", f"{least:,}", "bytes, with recomputation", None)
         fits = largest_batch(self._plan, budget)
         if not fits:
             return [operand], "not even batch=1 fits: make the net smaller"
-        more = f"batch={fits} fits, by computing values again"
+        more = f"batch={fits} fits with recomputation"
         return [operand], f"{more}; batch={kept} without" if kept else more
 
     def curve(self) -> Curve:

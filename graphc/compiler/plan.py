@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from graphc.ops.source import Input, Parameter
 from passes.pipeline import PassRecord
 
 if TYPE_CHECKING:
-    from graphc.compiler.recipe import Recipe
+    from graphc.compiler.options import CompileOptions
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Plan:
         For each program the graph after every pass.
     wrt
         The names that gradients are computed of.
-    recipe
+    options
         The compile options.
 
     Examples
@@ -58,7 +59,7 @@ class Plan:
     programs: Mapping[str, Program]
     graphs: Mapping[str, tuple[PassRecord, ...]]
     wrt: tuple[str, ...]
-    recipe: Recipe
+    options: CompileOptions
 
     @cached_property
     def input_names(self) -> tuple[str, ...]:
@@ -73,27 +74,27 @@ class Plan:
     @property
     def backend(self) -> str:
         """The backend that runs the programs: "native" or "numpy"."""
-        return self.recipe.backend
+        return self.options.backend
 
     @property
     def rows(self) -> int:
         """The most rows of a step: `batch`, or those of all shards together."""
-        return self.recipe.rows or self.batch
+        return self.options.rows or self.batch
 
     @property
     def shards(self) -> int | None:
         """The number of shards that a step cuts its batch into; None if it does not."""
-        return None if self.recipe.sharding is None else self.recipe.sharding.shards
+        return None if self.options.sharding is None else self.options.sharding.shards
 
     @property
     def ranks(self) -> int:
         """The number of processes that share the shards."""
-        return 1 if self.recipe.sharding is None else self.recipe.sharding.ranks
+        return 1 if self.options.sharding is None else self.options.sharding.ranks
 
     @property
     def lanes(self) -> int:
         """The number of shards of each rank."""
-        return 1 if self.recipe.sharding is None else self.recipe.sharding.lanes
+        return 1 if self.options.sharding is None else self.options.sharding.lanes
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -134,7 +135,7 @@ class Plan:
         Program
             The program; its feeds include a cotangent for each output.
         """
-        return self.recipe.cotangent_program(outputs)
+        return self.options.cotangent_program(outputs)
 
     def render(self, path: str | Path, *, fold: bool = True) -> Path:
         """Draw forward and backward side by side.
@@ -183,6 +184,13 @@ class Plan:
         """
         text: str = higher("Plan.report")(self)
         return text
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "recipe":
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}", name=name)
+        text = "this attribute of a plan is deprecated: its name is options now"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return self.options
 
     def __reduce__(self) -> tuple[Any, ...]:
         pickled: tuple[Any, ...] = higher("pickled")(self)

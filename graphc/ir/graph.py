@@ -55,7 +55,18 @@ class Node:
         return self.locs[0] if self.locs else None
 
     def reading(self, new: Mapping[str, str]) -> Node:
-        """Return the node with the operands that `new` has other names for; itself if none."""
+        """Return the node with other names in place of some of its operands.
+
+        Parameters
+        ----------
+        new
+            For names of operands, the names to read instead.
+
+        Returns
+        -------
+        Node
+            The node itself if it reads none of them.
+        """
         for operand in self.inputs:
             if operand in new:
                 inputs = tuple(new.get(name, name) for name in self.inputs)

@@ -41,6 +41,10 @@ class KernelRules:
     name: ClassVar[str] = ""
     alias: ClassVar[bool] = False
     """True if the result is the first operand itself: the same bytes."""
+    is_random: ClassVar[bool] = False
+    """True if the op draws random numbers."""
+    is_control: ClassVar[bool] = False
+    """True if operands after the first are control dependencies, which it does not read."""
     inplace: ClassVar[tuple[int, ...]] = ()
     """The positions of the operands whose memory the kernel may write its result to."""
     operations: ClassVar[int] = 1

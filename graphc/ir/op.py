@@ -90,10 +90,6 @@ class Op(KernelRules):
     """True if it is a user's declaration, which expands to other ops."""
     is_exact: ClassVar[bool] = False
     """True if no result is rounded, because the op only moves, selects or negates numbers."""
-    is_random: ClassVar[bool] = False
-    """True if the op draws random numbers."""
-    is_control: ClassVar[bool] = False
-    """True if operands after the first are control dependencies, which it does not read."""
     is_linear: ClassVar[bool] = False
     """True if the result of a sum of operands is the sum of their results, but for rounding."""
     only_moves: ClassVar[bool] = False
@@ -134,7 +130,18 @@ class Op(KernelRules):
         return PLAIN
 
     def named(self, name: str) -> Op:
-        """Return the op as the node of that name has it, after it was read from text."""
+        """Return the op as the node of that name has it, after it was read from text.
+
+        Parameters
+        ----------
+        name
+            The name of the node.
+
+        Returns
+        -------
+        Op
+            By default the op itself.
+        """
         return self
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

@@ -63,7 +63,7 @@ def test_bytes_are_counted_as_moves_are_made(net: gc.Net, share: float) -> None:
     assert choice.peak <= limit
     assert counted_again(values, choice) <= limit + transient(values, choice)
     for value, time in choice.again.items():
-        assert value.may_repeat
+        assert value.may_recompute
         assert value.time <= values.boundary < time
         assert all(choice.again.get(o, o.time) <= time for o in value.operands)
 
@@ -80,7 +80,7 @@ SMALL_NETS = {"deep": deep(6, 32), "residual": residual(1, 32), "dropped": dropp
 def tried(name: str) -> dict[frozenset[str], tuple[int, int]]:
     """The arena and the FLOPs of the real program for every set of saved values."""
     graph = step_graph(SMALL_NETS[name])
-    may = [v for v in Values(graph, ROWS).all if v.may_repeat and v.saved]
+    may = [v for v in Values(graph, ROWS).all if v.may_recompute and v.saved]
     assert 4 <= len(may) <= 8
     subsets = chain.from_iterable(combinations(may, k) for k in range(len(may) + 1))
     return {names: arena_and_flops(graph, names) for names in map(with_operands, subsets)}
@@ -91,7 +91,7 @@ def with_operands(some: tuple[Value, ...]) -> frozenset[str]:
     found, stack = set(some), list(some)
     while stack:
         for operand in stack.pop().operands:
-            if operand.may_repeat and not operand.saved and operand not in found:
+            if operand.may_recompute and not operand.saved and operand not in found:
                 found.add(operand)
                 stack.append(operand)
     return frozenset(name for value in found for name in value.names)
@@ -130,8 +130,8 @@ def test_small_values_and_states_that_change_are_kept() -> None:
     values = Values(step_graph(residual(2, 32)), ROWS)
     statistics = [v for v in values.all if v.name.endswith((".mean", ".var"))]
     assert statistics
-    assert not any(v.may_repeat for v in statistics)
-    assert not any(v.may_repeat for v in values.all if v.name in values.graph.roots)
+    assert not any(v.may_recompute for v in statistics)
+    assert not any(v.may_recompute for v in values.all if v.name in values.graph.roots)
 
 
 def test_other_names_for_bytes_are_one_value() -> None:

@@ -39,7 +39,7 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CompileOptions:
     """The compile options of a plan: the declared graph and the choices of compile()."""
 
     graph: Graph
@@ -57,7 +57,7 @@ class Recipe:
     """The rows of a step: those of all its shards; 0 means those of a run."""
     sharding: Sharding | None = None
 
-    def of_rows(self, rows: int) -> Recipe:
+    def of_rows(self, rows: int) -> CompileOptions:
         """Return the options for steps of `rows` rows."""
         cut = self.sharding
         return replace(self, rows=rows, batch=rows if cut is None else cut.rows(rows))
