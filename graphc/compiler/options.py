@@ -97,7 +97,7 @@ class CompileOptions:
         backward = Backward(self.graph.losses, self._differentiated(), required)
         slots: dict[str, Pass] = {"specialize": Specialize(train=True), "backward": backward}
         head, tail = _split(self._passes(**slots), backward)
-        common, first = run_passes(_asking(self.graph, self.required), head, watch)
+        common, first = run_passes(_keeping(self.graph, self.required), head, watch)
         if self.graph.losses and not common.gradients:
             raise self._no_gradient()
         records = {"grad": first + run_passes(common, tail, watch, verified=True)[1]}
@@ -147,7 +147,7 @@ class CompileOptions:
             "data_parallel": DataParallel(),
         }
         head, tail = _split(self._passes(**slots), backward)
-        common, first = run_passes(_asking(self.graph, self.required), head, watch)
+        common, first = run_passes(_keeping(self.graph, self.required), head, watch)
         trained = _only_losses(common)
         records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
         if cut.lanes > 1:
@@ -179,7 +179,7 @@ class CompileOptions:
                     hint=f"there are {known}",
                 )
         chosen = {name: self.graph.outputs[name] for name in outputs}
-        graph = _asking(Graph(self.graph.name, self.graph, outputs=chosen), self.required)
+        graph = _keeping(Graph(self.graph.name, self.graph, outputs=chosen), self.required)
         passes = self._passes(
             specialize=Specialize(train=True),
             backward=Backward(outputs, self.wrt, fed=True),
@@ -201,7 +201,7 @@ def _split(passes: tuple[Pass, ...], last: Pass) -> tuple[tuple[Pass, ...], tupl
     return passes[:position], passes[position:]
 
 
-def _asking(graph: Graph, names: Iterable[str]) -> Graph:
+def _keeping(graph: Graph, names: Iterable[str]) -> Graph:
     """Return the graph in which passes before Backward keep these nodes (see passes/pins.py)."""
     return graph.with_nodes(graph, gradients={name: name for name in names})
 
