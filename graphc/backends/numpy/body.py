@@ -363,7 +363,7 @@ class _Planning:
                     self.free.setdefault(key, []).append(self._number(arg))
 
     def _keep_overwritten_values(self) -> None:
-        """Copy to temporaries the loaded values that are stored, if another store overwrites them."""
+        """Copy loaded values to temporaries if stores overwrite them before they are stored."""
         for store in self.stores:
             source = self._source(store.step)
             written = [other.buffer for other in self.stores if other is not store]

@@ -36,16 +36,16 @@ def counted_again(values: Values, choice: Choice) -> int:
     """The peak of a choice, counted from nothing but the times of clones."""
     first = {v: min(v.reads, default=None) for v in values.all}
     last = {v: max([v.last, *v.reads]) for v in values.all}
-    for value, time in choice.again.items():
+    for value, time in choice.recomputed.items():
         for operand in value.operands:
             first[operand] = min(time, first[operand] or time)
             last[operand] = max(time, last[operand])
     live = np.zeros(len(values.graph) + 2, np.int64)
     for value in values.all:
-        if value in choice.again:
+        if value in choice.recomputed:
             live[value.time : value.last + 1] += value.nbytes
-            if value.saved or last[value] > choice.again[value]:
-                live[choice.again[value] : last[value] + 1] += value.nbytes
+            if value.saved or last[value] > choice.recomputed[value]:
+                live[choice.recomputed[value] : last[value] + 1] += value.nbytes
         else:
             live[value.time : last[value] + 1] += value.nbytes
     return int(live.max())
@@ -62,15 +62,15 @@ def test_bytes_are_counted_as_moves_are_made(net: gc.Net, share: float) -> None:
         return
     assert choice.peak <= limit
     assert counted_again(values, choice) <= limit + transient(values, choice)
-    for value, time in choice.again.items():
+    for value, time in choice.recomputed.items():
         assert value.may_recompute
         assert value.time <= values.boundary < time
-        assert all(choice.again.get(o, o.time) <= time for o in value.operands)
+        assert all(choice.recomputed.get(o, o.time) <= time for o in value.operands)
 
 
 def transient(values: Values, choice: Choice) -> int:
     """What only other clones of the same moment read is there for a part of it."""
-    return sum(value.nbytes for value in choice.again if not value.saved)
+    return sum(value.nbytes for value in choice.recomputed if not value.saved)
 
 
 SMALL_NETS = {"deep": deep(6, 32), "residual": residual(1, 32), "dropped": dropped(1, 32)}
@@ -122,7 +122,7 @@ def test_cheap_values_go_first() -> None:
     values = Values(step_graph(residual(8, 32)), ROWS)
     choice = choose(values, Choice(values).peak * 4 // 5)
     assert choice is not None
-    ops = {values.graph[value.name].op.name for value in choice.again}
+    ops = {values.graph[value.name].op.name for value in choice.recomputed}
     assert ops <= {"relu", "normalize", "add"}
 
 
