@@ -12,7 +12,8 @@ from time import perf_counter
 from typing import Literal, cast
 
 from graphc.base.errors import GraphError
-from graphc.ir.graph import Graph, verify
+from graphc.ir.graph import Graph
+from graphc.ir.verify import verify
 
 Pass = Callable[[Graph], Graph]
 Preserves = Literal["bitwise", "reassociated", "approximate"]

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from graphc.compiler import program, recipe
+from graphc.compiler import options, program
 from graphc.ir.graph import Graph
 from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Program
@@ -112,5 +112,5 @@ def programs_are_verified(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "build_program", build_program)
-        patch.setattr(recipe, "build_program", build_program)
+        patch.setattr(options, "build_program", build_program)
         yield

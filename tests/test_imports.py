@@ -31,7 +31,7 @@ LAYERS = (
     (
         "graphc.declare.net",
         "graphc.compiler.plan",
-        "graphc.compiler.recipe",
+        "graphc.compiler.options",
         "graphc.compiler.compile",
     ),
     (

@@ -293,7 +293,7 @@ def test_a_planted_import_upwards_is_found(text: str) -> None:
 def test_a_planted_import_of_passes_is_found() -> None:
     text = "from passes.cse import cse"
     assert upward(planted("graphc/ops/fused.py", text)) == {("ops", "passes"): 1}
-    assert not upward(planted("graphc/compiler/recipe.py", text))
+    assert not upward(planted("graphc/compiler/options.py", text))
     assert upward(planted("passes/cse.py", "from graphc.compiler.plan import Plan"))
 
 

@@ -95,7 +95,7 @@ class Backend(Protocol):
 
     name: str
     compiles: bool
-    """Whether a program is compiled to code, whose size is unknown before its first run."""
+    """True if a program is compiled to code, whose size is unknown before its first run."""
 
     def missing(self) -> str | None:
         """Return why the backend is unavailable here, or None if it is available."""

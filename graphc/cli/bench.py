@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     sides = {backend: _call(plan, feeds) for backend, plan in plans.items()}
     times = _in_turns(sides, instructions, args.rounds)
     await_idle()
-    peak = measure_peak(thread_count(plans[chosen].recipe.threads))
+    peak = measure_peak(thread_count(plans[chosen].options.threads))
     seconds = tuple(instructions.medians)
     found = Profile(plans[chosen], name, args.batch, args.rounds, seconds, peak)
     if args.json:

@@ -13,7 +13,8 @@ from graphc.cli.arguments import Command, Parser, print_json, show
 from graphc.cli.data import first_rows
 from graphc.cli.model import ROWS, load_model, load_passes, random_feeds
 from graphc.compiler.compile import compile
-from graphc.ir.graph import Graph, verify
+from graphc.ir.graph import Graph
+from graphc.ir.verify import verify
 
 COMMAND = Command(
     "check",

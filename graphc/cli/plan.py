@@ -15,7 +15,7 @@ from graphc.cli.arguments import Command, Parser, nbytes, picked, positive, prin
 from graphc.cli.model import compiled, load_model, random_feeds
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.fit import largest_batch, largest_batch_kept
-from graphc.compiler.remat.recomputation import computes_again, keeping_all, repeated
+from graphc.compiler.remat.recomputation import keeping_all, recomputes, repeated
 from graphc.files.disk import write_file
 from graphc.ir.graph import Graph
 from graphc.kernels.program import Program
@@ -134,7 +134,7 @@ def _data(plan: Plan, buffers: bool) -> dict[str, Any]:
         "memory": picked(memory, *parts),
         "programs": {name: _program(program) for name, program in plan.programs.items()},
     }
-    if computes_again(plan):
+    if recomputes(plan):
         values = repeated(plan, keeping_all(plan))
         found["computed_again"] = [{**asdict(each), "share": each.share} for each in values]
     if buffers:

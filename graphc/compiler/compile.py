@@ -13,8 +13,8 @@ from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.door import higher
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
+from graphc.compiler.options import CompileOptions, Watch
 from graphc.compiler.plan import Plan
-from graphc.compiler.recipe import Recipe, Watch
 from graphc.compiler.sharding import sharding
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
@@ -49,25 +49,65 @@ def compile(
 ) -> Plan:
     """Compile a net for any batch from 1 to `batch` rows.
 
-    `losses`, `outputs` and `wrt` are names, values or patterns such as "actor/*": the losses
-    to minimise (default all), the outputs to return (default all), the values to differentiate by
-    and train (default every parameter that a loss depends on).  `budget` is in bytes.
+    Parameters
+    ----------
+    net
+        A `gc.Net`, or the graph of one.
+    batch
+        The largest number of rows of a run.
+    optimizer
+        The optimizer, for a plan that trains.
+    losses
+        The losses to minimise, by name, value or pattern such as "actor/*"; None means all.
+    outputs
+        The outputs to return; None means all.
+    wrt
+        The values to differentiate by and train; None means every parameter that a loss depends on.
+    backend
+        "native" or "numpy"; None means native if it is available.
+    threads
+        The most threads of the native backend; None means all that the process may run on, or
+        GRAPHC_THREADS or OMP_NUM_THREADS.  Results do not depend on it.
+    passes
+        The passes to run; None means `gc.passes.DEFAULT`.
+    budget
+        The most bytes of the plan.  A plan that needs more recomputes values.
+    shards
+        The number of shards into which a step cuts its batch.  Their results are added up in a
+        fixed order, so results depend on this number, but not on `ranks`.
+    ranks
+        The number of processes that share the shards; each executor has a communicator.  See
+        docs/distributed.md.
+    sync_batchnorm
+        Whether batch normalisation takes the statistics of the whole batch, not of a shard.
+    validate
+        Whether every pass is judged on random inputs by what it declares to preserve.  A test of
+        one that fails is written to the folder `graphc-failures`, or to the one named here; see
+        docs/validation.md.
 
-    `backend` is "native" or "numpy"; None is native if it is available.  `threads` is how many
-    the native backend may use, at most those that the process may run on (default all of them,
-    or GRAPHC_THREADS or OMP_NUM_THREADS); results do not depend on it.
+    Returns
+    -------
+    Plan
+        The plan, for any number of executors.
 
-    With `shards` a step cuts its batch into that many shards, and adds up their results in a fixed
-    order; `ranks` processes share them, and each executor has a communicator.  Results depend
-    on the number of shards, but not on that of ranks.  Batch normalisation takes the statistics of
-    a shard, or with `sync_batchnorm` those of the whole batch.  See docs/distributed.md.
+    Raises
+    ------
+    GraphError
+        If the graph, a name or an option does not fit.
+    BudgetError
+        If the plan needs more bytes than `budget`.
+    ValidationError
+        If a pass is wrong.
 
-    With `validate` every pass is judged on random inputs by what it declares to preserve, and a
-    test of one that fails is written to the folder `graphc-failures`, or to the one named; see
-    docs/validation.md.
-
-    Raise GraphError if the graph, a name or an option does not fit, BudgetError if the
-    plan needs more than `budget`, ValidationError if a pass is wrong.
+    Examples
+    --------
+    >>> net = gc.Net("digits")
+    >>> h = gc.relu(gc.affine(net.input("x", (gc.N, 64)), 32))
+    >>> y = net.input("y", (gc.N,), dtype="int64")
+    >>> loss = net.loss("loss", gc.softmax_loss(gc.affine(h, 10), y))
+    >>> plan = gc.compile(net, batch=128, optimizer=gc.Adam())
+    >>> list(plan.programs)
+    ['infer', 'grad', 'step', 'apply']
     """
     batch, threads, budget, shards, ranks = map(plain, (batch, threads, budget, shards, ranks))
     with collector_paused():
@@ -82,8 +122,8 @@ def compile(
         rows = cut.rows(batch) if cut else batch
         run = backend, threads, budget, batch, cut
         full = outputs is not None
-        recipe = Recipe(graph, rows, trained, required, optimizer, chosen, full, *run)
-        plan = recipe.plan(_watch(graph, batch, validate))
+        options = CompileOptions(graph, rows, trained, required, optimizer, chosen, full, *run)
+        plan = options.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
     return plan

@@ -30,7 +30,7 @@ def refreshed(plan: Plan, weights: Weights) -> Plan:
         )
     graph = _thaw(plan.declared, weights)
     slots = {"specialize": Specialize(train=False), "backward": None, "update": None}
-    passes = plan.recipe.passes.fill(slots)
+    passes = plan.options.passes.fill(slots)
     result = run_passes(graph, passes)[0]
     program = plan.programs["infer"]
     if [(n.name, n.inputs, n.type) for n in result] != [
@@ -38,8 +38,8 @@ def refreshed(plan: Plan, weights: Weights) -> Plan:
     ]:
         raise GraphError("refresh: the executor belongs to another net", loc=caller_loc())
     programs = {**plan.programs, "infer": replace(program, graph=result)}
-    recipe = replace(plan.recipe, graph=graph)
-    return replace(plan, declared=graph, programs=programs, recipe=recipe)
+    options = replace(plan.options, graph=graph)
+    return replace(plan, declared=graph, programs=programs, options=options)
 
 
 def frozen_graph(graph: Graph, state: Mapping[str, Array]) -> Graph:

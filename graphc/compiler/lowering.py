@@ -39,7 +39,7 @@ class Lowering:
         self.graph = graph
         self.capacity = capacity
         self.keeps = keeps
-        """Whether every value is stored, with the same bits, and lives to the end of the run."""
+        """True if every value is stored, with the same bits, and lives to the end of the run."""
         self.instrs: list[Instr] = []
         self.types: dict[str, TensorType] = {}
         """The types of the buffers that are not nodes."""

@@ -27,7 +27,7 @@ GREEDY_LIMIT = 4_000
 
 _WORK = GREEDY_LIMIT**2 // 2  # pairs of ranges that the greedy orders of one call compare
 _ATTEMPTS = 1_000  # greedy orders tried by one call
-_BRIEF = (6, 0, 16)  # ranges that live fewer epochs than this are taken from the high end
+_BRIEF = (6, 0, 16)  # ranges that live fewer epochs are placed at the high end of a free block
 
 _Offsets = list[int]  # by position in the canonical order
 _Span = tuple[int, int]  # start, end

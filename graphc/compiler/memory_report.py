@@ -39,7 +39,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BufferLine:
-    """One buffer of an arena: its program, its bytes at N rows and as a formula, its live range."""
+    """One buffer of an arena.
+
+    Parameters
+    ----------
+    program
+        The name of the program.
+    name
+        The name of the buffer: that of its node, if it has one.
+    nbytes, formula
+        Its bytes, and a formula of them in N.
+    offset
+        Where it starts in the arena, in bytes.
+    first, last
+        The epochs of its live range.
+    loc
+        The line of your code that declared it, if one did.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> y = net.output("y", gc.relu(net.input("x", (gc.N, 3)), name="y"))
+    >>> [line.formula for line in gc.compile(net, batch=8).memory.buffers()]
+    ['12*N']
+    """
 
     program: str
     name: str
@@ -52,13 +75,26 @@ class BufferLine:
 
 
 class MemoryReport:
-    """The exact bytes of a plan for `n` rows.
+    """The exact bytes of a plan.
 
     `feeds`, `constants`, `arena`, `scratch`, `exchange` and `gradients` belong to each executor,
     `state` may be shared; `total` is their sum, alignment included.  The gradient block is made by
     the first `forward(train=True)` or `update(gradients)`, all else when the executor is made.
     Not included are `backward` with cotangents, which is compiled when first asked for, and native
     code, whose size is unknown until the first run of a program compiles it.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> y = net.output("y", gc.relu(net.input("x", (gc.N, 16))))
+    >>> report = gc.compile(net, batch=8, backend="numpy").memory
+    >>> report.arenas, report.at(2).arenas
+    ({'infer': 512}, {'infer': 128})
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -66,7 +102,18 @@ class MemoryReport:
         self._programs: Mapping[str, Program] = plan.programs
 
     def at(self, n: int) -> MemoryReport:
-        """Return the report of the plan for `n` rows."""
+        """Return the report of the same plan for another batch.
+
+        Parameters
+        ----------
+        n
+            The largest number of rows of a run.
+
+        Returns
+        -------
+        MemoryReport
+            That of a plan which recomputes the same values.
+        """
         return MemoryReport(at_batch(self._plan, checked_whole("memory.at: n", n)))
 
     @cached_property
@@ -101,7 +148,7 @@ class MemoryReport:
 
     @cached_property
     def _scratch(self) -> ScratchSize:
-        return scratch_size(self._programs, self._plan.recipe.threads)
+        return scratch_size(self._programs, self._plan.options.threads)
 
     @property
     def feeds(self) -> int:
@@ -145,7 +192,13 @@ class MemoryReport:
         return self.workspace + self.gradients + self.state
 
     def buffers(self) -> Iterator[BufferLine]:
-        """Yield every arena buffer of every program, ordered by the start of its live range."""
+        """Yield every arena buffer of every program.
+
+        Yields
+        ------
+        BufferLine
+            Within a program in the order in which live ranges start.
+        """
         for name, program in self._programs.items():
             rows = [b for b in program.buffers.values() if b.space == "arena"]
             for b in sorted(rows, key=lambda b: (b.first, b.name)):
@@ -162,7 +215,18 @@ class MemoryReport:
                 )
 
     def check_budget(self, budget: int) -> None:
-        """Raise BudgetError if the plan needs more than `budget` bytes."""
+        """Raise an error if the plan needs more than a budget.
+
+        Parameters
+        ----------
+        budget
+            The most bytes.
+
+        Raises
+        ------
+        BudgetError
+            Which parts need how many bytes, and which batch would fit.
+        """
         if self.total <= budget:
             return
         parts = {"state": self.state, "arena": self.arena, "scratch": self.scratch}
@@ -200,15 +264,21 @@ class MemoryReport:
         if least == self.total:
             hint = f"batch={kept} fits" if kept else "not even batch=1 fits: make the net smaller"
             return [], hint
-        operand = Operand("least", f"{least:,}", "bytes, by computing values again", None)
+        operand = Operand("least", f"{least:,}", "bytes, with recomputation", None)
         fits = largest_batch(self._plan, budget)
         if not fits:
             return [operand], "not even batch=1 fits: make the net smaller"
-        more = f"batch={fits} fits, by computing values again"
+        more = f"batch={fits} fits with recomputation"
         return [operand], f"{more}; batch={kept} without" if kept else more
 
     def curve(self) -> Curve:
-        """Return memory against FLOPs, from keeping all values to the most useful recomputation."""
+        """Return memory against FLOPs, from keeping all values to the most useful recomputation.
+
+        Returns
+        -------
+        Curve
+            The points; its text is a table, and its `plot` draws it.
+        """
         return curve(self._plan)
 
     def __str__(self) -> str:
@@ -241,7 +311,10 @@ class MemoryReport:
     def table(self) -> str:
         """Return a line for each arena buffer: offset, bytes, formula, epochs, name, user's line.
 
-        An epoch lasts from one barrier to the next.
+        Returns
+        -------
+        str
+            The table.  An epoch lasts from one barrier to the next.
         """
         lines = [f"{'program':<10} {'offset':>10} {'bytes':>10} {'formula':>10}  epochs    buffer"]
         for b in self.buffers():
@@ -259,10 +332,31 @@ class MemoryReport:
         return bundle
 
     def render(self, path: str | Path) -> Path:
-        """Draw the arena, offsets over time: a step's as .svg, those of all programs as .html.
+        """Draw the arena, offsets over time.
 
-        Each rectangle is a buffer, coloured by its purpose; the peak is marked, with all buffers
-        that are live there.  Raise GraphError for another suffix.
+        Each rectangle is a buffer, coloured by its purpose.  The peak is marked, with all buffers
+        that are live there.
+
+        Parameters
+        ----------
+        path
+            A .svg file for the arena of a step, or a .html file for those of all programs.
+
+        Returns
+        -------
+        Path
+            The file that was written.
+
+        Raises
+        ------
+        GraphError
+            If the suffix is another one.
+
+        Examples
+        --------
+        >>> net = gc.Net("net")
+        >>> y = net.output("y", gc.relu(net.input("x", (gc.N, 3))))
+        >>> gc.compile(net, batch=8).memory.render("arena.svg")  # doctest: +SKIP
         """
         drawn: Path = higher("MemoryReport.render")(self._programs, self._plan.declared.name, path)
         return drawn

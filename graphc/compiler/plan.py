@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,16 +19,38 @@ from graphc.ops.source import Input, Parameter
 from passes.pipeline import PassRecord
 
 if TYPE_CHECKING:
-    from graphc.compiler.recipe import Recipe
+    from graphc.compiler.options import CompileOptions
 
 
 @dataclass(frozen=True)
 class Plan:
     """All that an executor needs; immutable, and shared by threads.
 
-    `declared` is the graph of the user's layers, restricted to the chosen losses and outputs.
-    `programs`: `infer`; with losses `grad`; with an optimizer `step` and `apply`, or with
-    accumulation `accumulate` and `apply`.  `graphs` has the graph after every pass.
+    Parameters
+    ----------
+    declared
+        The graph of the user's layers, restricted to the chosen losses and outputs.
+    batch
+        The largest number of rows of a run, of one shard if a step cuts its batch into shards.
+    optimizer
+        The optimizer, if the plan trains.
+    programs
+        The program `infer`; with losses `grad`; with an optimizer `step` and `apply`, or with
+        accumulation `accumulate` and `apply`.
+    graphs
+        For each program the graph after every pass.
+    wrt
+        The names that gradients are computed of.
+    options
+        The compile options.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> y = net.output("y", gc.relu(net.input("x", (gc.N, 3))))
+    >>> plan = gc.compile(net, batch=8, backend="numpy")
+    >>> plan
+    <Plan of 'net', batch 8: infer>
     """
 
     declared: Graph
@@ -36,7 +59,7 @@ class Plan:
     programs: Mapping[str, Program]
     graphs: Mapping[str, tuple[PassRecord, ...]]
     wrt: tuple[str, ...]
-    recipe: Recipe
+    options: CompileOptions
 
     @cached_property
     def input_names(self) -> tuple[str, ...]:
@@ -51,27 +74,27 @@ class Plan:
     @property
     def backend(self) -> str:
         """The backend that runs the programs: "native" or "numpy"."""
-        return self.recipe.backend
+        return self.options.backend
 
     @property
     def rows(self) -> int:
         """The most rows of a step: `batch`, or those of all shards together."""
-        return self.recipe.rows or self.batch
+        return self.options.rows or self.batch
 
     @property
     def shards(self) -> int | None:
         """The number of shards that a step cuts its batch into; None if it does not."""
-        return None if self.recipe.sharding is None else self.recipe.sharding.shards
+        return None if self.options.sharding is None else self.options.sharding.shards
 
     @property
     def ranks(self) -> int:
         """The number of processes that share the shards."""
-        return 1 if self.recipe.sharding is None else self.recipe.sharding.ranks
+        return 1 if self.options.sharding is None else self.options.sharding.ranks
 
     @property
     def lanes(self) -> int:
         """The number of shards of each rank."""
-        return 1 if self.recipe.sharding is None else self.recipe.sharding.lanes
+        return 1 if self.options.sharding is None else self.options.sharding.lanes
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -100,13 +123,40 @@ class Plan:
         return MemoryReport(self)
 
     def cotangent_program(self, outputs: tuple[str, ...]) -> Program:
-        """Compile the program that differentiates outputs by cotangents that are fed."""
-        return self.recipe.cotangent_program(outputs)
+        """Compile the program that differentiates outputs by cotangents that are fed.
+
+        Parameters
+        ----------
+        outputs
+            The names of the outputs.
+
+        Returns
+        -------
+        Program
+            The program; its feeds include a cotangent for each output.
+        """
+        return self.options.cotangent_program(outputs)
 
     def render(self, path: str | Path, *, fold: bool = True) -> Path:
-        """Draw forward and backward side by side, in the suffix's format: svg, png, pdf, dot, html.
+        """Draw forward and backward side by side.
 
-        With `fold` a block of layers that is repeated is drawn once.  A page has both pictures.
+        Parameters
+        ----------
+        path
+            The file; its suffix chooses the format: svg, png, pdf, dot or html.
+        fold
+            Whether a block of layers that is repeated is drawn once.  A page has both pictures.
+
+        Returns
+        -------
+        Path
+            The file that was written.
+
+        Examples
+        --------
+        >>> net = gc.Net("net")
+        >>> y = net.output("y", gc.relu(net.input("x", (gc.N, 3))))
+        >>> gc.compile(net, batch=8).render("net.svg")  # doctest: +SKIP
         """
         drawn: Path = higher("Plan.render")(self, path, fold=fold)
         return drawn
@@ -114,16 +164,33 @@ class Plan:
     def verify(self) -> Proof:
         """Prove, from the plan's own description, that every program is sound on its memory.
 
-        The report's `ok` is whether it is, its `counterexample` why not, its text says both.  It
-        covers the programs of the plan; those of `cotangent_program` verify themselves.
+        It covers the programs of the plan; those of `cotangent_program` verify themselves.
+
+        Returns
+        -------
+        Proof
+            Its `ok` is whether the plan is sound, its `counterexample` why not; its text says both.
         """
         proof: Proof = higher("verify")(higher("certify")(self))
         return proof
 
     def report(self) -> str:
-        """Return what was compiled: programs, what is not native and why, what is not trained."""
+        """Describe what was compiled.
+
+        Returns
+        -------
+        str
+            The programs, what is not native and why, and what is not trained.
+        """
         text: str = higher("Plan.report")(self)
         return text
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "recipe":
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}", name=name)
+        text = "this attribute of a plan is deprecated: its name is options now"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return self.options
 
     def __reduce__(self) -> tuple[Any, ...]:
         pickled: tuple[Any, ...] = higher("pickled")(self)

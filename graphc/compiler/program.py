@@ -277,12 +277,12 @@ class Assignment:
             if step.op == "fetch":
                 found.setdefault(self.root[step.buffer], set()).add("gathered")
             if step.op == "load":
-                span = "columns" if step.buffer in self.low.views else step.broadcast
-                found.setdefault(self.root[step.buffer], set()).add(span)
+                kind = "columns" if step.buffer in self.low.views else step.broadcast
+                found.setdefault(self.root[step.buffer], set()).add(kind)
         if isinstance(instr.body, Gemm):
             for factor in (instr.body.a, instr.body.b):
                 found.setdefault(self.root[factor], set()).add("factor")
-        return [root for root, spans in found.items() if spans == {"each"}]
+        return [root for root, kinds in found.items() if kinds == {"each"}]
 
     # ------------------------------------------------------------------ the program
 

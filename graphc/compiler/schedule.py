@@ -318,6 +318,7 @@ def fusing_order(
 
 
 def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int:
+    """Return the rank of a node among those that could run next: the lowest runs first."""
     if isinstance(node.op, (Send, Receive)):
         return 0 if isinstance(node.op, Send) else 3
     if node.name in schedule.in_place and not node.type.rank:

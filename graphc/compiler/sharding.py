@@ -24,7 +24,7 @@ class Sharding:
     shards: int
     ranks: int = 1
     sync_batchnorm: bool = False
-    """Whether batch normalisation takes the statistics of the whole batch, not of a shard."""
+    """True if batch normalisation takes the statistics of the whole batch, not of a shard."""
 
     @property
     def lanes(self) -> int:
@@ -115,7 +115,7 @@ def buckets(plan: Plan) -> Iterator[Bucket]:
 
 def workspaces(plan: Plan) -> int:
     """Return how many workspaces an executor needs: one per shard of a rank if they run in step."""
-    cut = plan.recipe.sharding
+    cut = plan.options.sharding
     return 1 if cut is None or not cut.sync_batchnorm else cut.lanes
 
 

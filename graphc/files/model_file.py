@@ -17,8 +17,8 @@ from graphc.base.arguments import plain
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.work import spend_bytes, spend_elements, work_budget
 from graphc.compiler.compile import check_losses, check_options
+from graphc.compiler.options import CompileOptions
 from graphc.compiler.plan import Plan
-from graphc.compiler.recipe import Recipe
 from graphc.compiler.sharding import Sharding, sharding
 from graphc.compiler.sizes import constant_types, region_bytes, state_nodes
 from graphc.declare.net import Net
@@ -198,10 +198,10 @@ class Model:
             check_options(graph, 1 if batch is None else batch, optimizer)
             check_losses(graph, optimizer)
         with damage(self, "a plan"):
-            recipe = self._recipe(graph, self.notes["plan"], optimizer)
-            recipe = recipe.of_rows(batch or recipe.rows)
-            check_options(graph, recipe.rows, recipe.optimizer, recipe.threads)
-            plan = recipe.plan()
+            options = self._compile_options(graph, self.notes["plan"], optimizer)
+            options = options.of_rows(batch or options.rows)
+            check_options(graph, options.rows, options.optimizer, options.threads)
+            plan = options.plan()
         if batch is None:
             self._check_memory(plan)
             spend_bytes(region_bytes(constant_types(plan.programs), plan.batch))
@@ -219,10 +219,12 @@ class Model:
                 "if that is intended, say so: gc.load(path, batch=...)",
             )
 
-    def _recipe(self, graph: Graph, options: Mapping[str, Any], other: Optimizer | None) -> Recipe:
+    def _compile_options(
+        self, graph: Graph, options: Mapping[str, Any], other: Optimizer | None
+    ) -> CompileOptions:
         without = [name for name in options["without"] if name in DEFAULT.names]
         text = options["optimizer"]
-        return Recipe(
+        return CompileOptions(
             graph=graph,
             batch=0,
             rows=options["batch"],

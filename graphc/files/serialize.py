@@ -17,8 +17,8 @@ from typing import Any
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
+from graphc.compiler.options import CompileOptions
 from graphc.compiler.plan import Plan
-from graphc.compiler.recipe import Recipe
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
 from graphc.files.container import pack, read_file, single
@@ -190,7 +190,7 @@ def _pieces(
     else:
         plan = _plan_of(thing)
         file = graph_file(plan.declared)
-        model = {"kind": "plan", "plan": _choices(plan.recipe)}
+        model = {"kind": "plan", "plan": _choices(plan.options)}
     if isinstance(thing, Executor):
         tensors.update({STATE + name: array for name, array in thing.snapshot().items()})
         model.update(kind="executor", seed=thing.state.seed)
@@ -201,27 +201,27 @@ def _pieces(
     return pack({**metadata, **(more or {})}, {**tensors, **file.tensors})
 
 
-def _choices(recipe: Recipe) -> dict[str, Any]:
+def _choices(options: CompileOptions) -> dict[str, Any]:
     """Return the options of compile(), for JSON; warn about passes of the user's own."""
-    own, used = DEFAULT.names, recipe.passes.names
+    own, used = DEFAULT.names, options.passes.names
     foreign = [name for name in dict.fromkeys(used) if name not in own]
     if foreign:
         _warn(
             f"passes of your own are not saved: {', '.join(foreign)}; a loaded model is "
             "compiled without them"
         )
-    optimizer = recipe.optimizer
-    alone = recipe.sharding and recipe.sharding.alone
+    optimizer = options.optimizer
+    alone = options.sharding and options.sharding.alone
     return {
-        "batch": recipe.rows or recipe.batch,
+        "batch": options.rows or options.batch,
         "shards": alone and alone.shards,
         "sync_batchnorm": bool(alone and alone.sync_batchnorm),
-        "wrt": recipe.wrt,
-        "required": recipe.required,
-        "all_outputs": recipe.all_outputs,
-        "backend": recipe.backend,
-        "threads": recipe.threads,
-        "budget": recipe.budget,
+        "wrt": options.wrt,
+        "required": options.required,
+        "all_outputs": options.all_outputs,
+        "backend": options.backend,
+        "threads": options.threads,
+        "budget": options.budget,
         "optimizer": None if optimizer is None else optimizer_text(optimizer),
         "without": [name for name in dict.fromkeys(own) if name not in used],
     }

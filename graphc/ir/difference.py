@@ -102,7 +102,7 @@ def matched(before: Graph, after: Graph) -> Mapping[str, str]:
 
 
 class _Matching:
-    """The nodes of `after` matched with those of `before`; each belongs to at most one."""
+    """The matching of the nodes of `after` with those of `before`; each matches at most one."""
 
     def __init__(self, before: Graph, after: Graph) -> None:
         self.before, self.after = before, after

@@ -178,7 +178,7 @@ class Product:
     trans_b: bool = False
     window: Window | None = None
     stacked: bool = False
-    """Whether the operands are stacks of matrices."""
+    """True if the operands are stacks of matrices."""
 
 
 def matrix_product(

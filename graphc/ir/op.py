@@ -9,35 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from numpy.typing import NDArray
 
-from graphc.ir.tensor_type import Batch, TensorType, dim_at, shape_at
+from graphc.ir.kernel_rules import Iteration as Iteration
+from graphc.ir.kernel_rules import KernelRules
+from graphc.ir.tensor_type import Batch, TensorType, dim_at
 
 if TYPE_CHECKING:
     from graphc.ir.build import Builder, Value
-    from graphc.ir.expr import Axis, Broadcast, Expr
-    from graphc.ir.forms import GatherRule, Product
 
 Array = NDArray[Any]
 Cotangents: TypeAlias = "Sequence[Value | None]"
 """One for each operand, or None for an operand without a gradient."""
-
-Iteration = Literal["elements", "rows", "columns", "all", "call"]
-"""The iteration of an op over its values in a fused kernel of rows and columns:
-
-    elements  each element of the result by itself
-    rows      the rows are its reduction axis: each column of its first operand by itself
-    columns   the columns are its reduction axis: each row of its first operand by itself
-    all       it reduces all elements to one number
-    call      not in such a kernel
-
-A value of rank 2 and more is the matrix of its first dimensions by all others.
-"""
 
 
 class Role(NamedTuple):
@@ -62,12 +49,26 @@ PLAIN = Role()
 
 
 @dataclasses.dataclass(frozen=True)
-class Op:
+class Op(KernelRules):
     """The computation of a node: an op's attributes are its fields, its rules are its methods.
 
     `infer` and `reference` are enough to run anywhere; `grad` is called only if the op is
     differentiated.  An op becomes a kernel by one rule: `scalar` (with `iteration` and
     `broadcast_kinds`), `product`, or `gather`; without one it is a call of `reference`.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Scale(gc.Op):
+    ...     factor: float
+    ...     def infer(self, ins):
+    ...         return ins[0]
+    ...     def reference(self, ins):
+    ...         return ins[0] * np.float32(self.factor)
+    >>> net = gc.Net("net")
+    >>> gc.apply(Scale(2.0), net.input("x", (gc.N, 3)))
+    <scale_1: float32[N, 3]>
     """
 
     name: ClassVar[str] = ""
@@ -76,45 +77,35 @@ class Op:
     optional: ClassVar[int] = 0
     """The number of the last operands that may be missing."""
     is_source: ClassVar[bool] = False
-    """Whether the op has no operands, and its value exists before the program runs."""
+    """True if the op has no operands, and its value exists before the program runs."""
     is_input: ClassVar[bool] = False
-    """Whether its value is fed at each run."""
+    """True if its value is fed at each run."""
     is_parameter: ClassVar[bool] = False
-    """Whether its value is an array that optimizers train."""
+    """True if its value is an array that optimizers train."""
     is_state: ClassVar[bool] = False
-    """Whether its value lasts between runs without being trained."""
+    """True if its value lasts between runs without being trained."""
     is_constant: ClassVar[bool] = False
-    """Whether its value is fixed in the graph."""
+    """True if its value is fixed in the graph."""
     is_layer: ClassVar[bool] = False
-    """Whether it is a user's declaration, which expands to other ops."""
-    inplace: ClassVar[tuple[int, ...]] = ()
-    """The positions of the operands whose memory the kernel may write its result to."""
-    alias: ClassVar[bool] = False
-    """Whether the result is the first operand itself: the same bytes."""
+    """True if it is a user's declaration, which expands to other ops."""
     is_exact: ClassVar[bool] = False
-    """Whether no result is rounded, because the op only moves, selects or negates numbers."""
-    is_random: ClassVar[bool] = False
-    """Whether the op draws random numbers."""
-    is_control: ClassVar[bool] = False
-    """Whether operands after the first are control dependencies, which it does not read."""
+    """True if no result is rounded, because the op only moves, selects or negates numbers."""
     is_linear: ClassVar[bool] = False
-    """Whether the result of a sum of operands is the sum of their results, but for rounding."""
+    """True if the result of a sum of operands is the sum of their results, but for rounding."""
     only_moves: ClassVar[bool] = False
-    """Whether it computes no number: its result has the bits of its operands."""
+    """True if it computes no number: its result has the bits of its operands."""
     persistent: ClassVar[bool] = False
-    """Whether its value lasts between runs, in the state of an executor."""
-    operations: ClassVar[int] = 1
-    """The operations for each element of its largest operand or result, whichever is larger."""
+    """True if its value lasts between runs, in the state of an executor."""
     is_of_shard: ClassVar[bool] = False
-    """Whether it is a number about the running shard, which the executor feeds."""
+    """True if it is a number about the running shard, which the executor feeds."""
     needs_expansion: ClassVar[bool] = False
-    """Whether it is a layer that only its expansion can compute."""
+    """True if it is a layer that only its expansion can compute."""
     stops_gradients: ClassVar[bool] = False
-    """Whether a derivative treats its result as constant."""
+    """True if a derivative treats its result as constant."""
     broadcasts: ClassVar[bool] = False
-    """Whether its operands broadcast, so that gradients are summed to an operand's shape."""
+    """True if its operands broadcast, so that gradients are summed to an operand's shape."""
     finite_hint: ClassVar[str] = ""
-    """What to write where the result is not finite."""
+    """The advice for a result that is not finite."""
     onnx: ClassVar[str] = ""
     """The equivalent operator of ONNX, if there is one and the op has no attributes."""
 
@@ -139,30 +130,116 @@ class Op:
         return PLAIN
 
     def named(self, name: str) -> Op:
-        """Return the op as the node of that name has it, after it was read from text."""
+        """Return the op as the node of that name has it, after it was read from text.
+
+        Parameters
+        ----------
+        name
+            The name of the node.
+
+        Returns
+        -------
+        Op
+            By default the op itself.
+        """
         return self
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return the type of the result; raise ValueError, in the op's words, for bad operands."""
+        """Return the type of the result.
+
+        Parameters
+        ----------
+        ins
+            The types of the operands.
+
+        Returns
+        -------
+        TensorType
+            Its shape and dtype.
+
+        Raises
+        ------
+        ValueError
+            If the operands do not fit; the first line says why, a second one may be a hint.
+        NotImplementedError
+            If the op has no such rule.
+        """
         raise NotImplementedError(f"op {self.name} has no infer rule")
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        """Return the result in plain allocating NumPy, which defines what the op means."""
+        """Compute the result in plain allocating NumPy, which defines what the op means.
+
+        Parameters
+        ----------
+        ins
+            The operands.
+
+        Returns
+        -------
+        ndarray
+            A new array of the type that `infer` returns.
+
+        Raises
+        ------
+        NotImplementedError
+            If the op has no such rule.
+        """
         raise NotImplementedError(f"op {self.name} has no reference rule")
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        """Return the result in training or in inference, which only layers distinguish."""
+        """Compute the result in training or in inference, which only layers distinguish.
+
+        Parameters
+        ----------
+        ins
+            The operands.
+        train
+            Whether the net is trained.
+
+        Returns
+        -------
+        ndarray
+            By default that of `reference`.
+        """
         return self.reference(ins)
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
-        """Return the distances of operands to where the derivative jumps; None if it never does.
+        """Return the distances of the operands to where the derivative jumps or is not finite.
 
-        A place where the derivative is not finite counts too.  The operands are floats.
+        Parameters
+        ----------
+        ins
+            The operands, which are floats.
+
+        Returns
+        -------
+        ndarray or None
+            None if the derivative never jumps.
         """
         return None
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        """Return one cotangent for each operand, or None for an operand without a gradient."""
+        """Build the gradient rule.
+
+        Parameters
+        ----------
+        b
+            The builder of the graph, for nodes that no operator makes.
+        ins, out
+            The operands and the result of the node.
+        dout
+            The cotangent of the result.
+
+        Returns
+        -------
+        sequence of Value or None
+            A cotangent for each operand, None for an operand without a gradient.
+
+        Raises
+        ------
+        NotImplementedError
+            If the op has no gradient.
+        """
         raise NotImplementedError(f"op {self.name} has no gradient")
 
     @property
@@ -175,81 +252,19 @@ class Op:
         """
         return ()
 
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        """Return how the op iterates over operands of these types in a fused kernel."""
-        return "call"
-
-    def may_be_view(self, ins: Sequence[TensorType]) -> bool:
-        """Return whether kernels may read the result from the bytes of the first operand."""
-        return self.alias
-
-    def lead(self, ins: Sequence[TensorType]) -> int:
-        """Return how many of the first dimensions are the rows of the op's matrix."""
-        return 1
-
-    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
-        """Return the broadcast kind of each operand, or None if each broadcasts to the result.
-
-        An op on elements that returns kinds can only be fused in the matrix of its own result.
-        """
-        return None
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        """Return the result as an expression of the operands, in the result's dtype.
-
-        `axis` is the reduction axis; reductions of all elements run over the columns of one row.
-        """
-        raise NotImplementedError(f"op {self.name} has no scalar rule")
-
-    def product(self, ins: Sequence[TensorType]) -> Product | None:
-        """Return the op as a matrix product of its first two operands, or None."""
-        return None
-
-    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """Return the result from an element of the product; `ins` are the other operands'."""
-        return product
-
-    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
-        """Return how the op computes its result by indexed reads, or None."""
-        return None
-
-    def is_scatter_add(self, result: TensorType) -> bool:
-        """Return whether the op adds rows of its second operand at the indices in its first."""
-        return False
-
-    def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
-        """Return the operations besides matrix products, and those of matrix products.
-
-        They are those of the mathematics for a batch of `n` rows: a multiply-add is two, any other
-        function of an element, whether exp or max, is one.
-        """
-        return self.operations * max(prod(shape_at(x.shape, n)) for x in (out, *ins)), 0
-
-    @property
-    def permutation(self) -> tuple[int, ...] | None:
-        """The order of its operand's axes in the result, if the op only permutes them."""
-        return None
-
-    def box_start(self, x: TensorType) -> tuple[int, ...] | None:
-        """Return where the result starts in x, in each dimension, or None if it is not a box of x.
-
-        A box is a part of x without gaps, or x with zeros around it: then it starts before x.
-        """
-        return None
-
-    def operand_starts(self, ins: Sequence[TensorType]) -> list[tuple[int, ...]] | None:
-        """Return where each operand starts in the result, in each dimension, or None.
-
-        An op that returns them copies its operands there; the rest of its result is zero.
-        """
-        return None
-
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        """Return, for operands that are indices, how many entries they may index."""
-        return {}
-
     def at(self, n: int) -> Op:
-        """Return the op with every open dimension of its attributes made concrete."""
+        """Return the op with every open dimension of its attributes made concrete.
+
+        Parameters
+        ----------
+        n
+            The rows of the batch.
+
+        Returns
+        -------
+        Op
+            The op itself if it has no such attribute.
+        """
         fields = attributes(self).items()
         sizes = {name: _concrete(value, n) for name, value in fields if _is_batched(value)}
         return dataclasses.replace(self, **sizes) if sizes else self
@@ -296,16 +311,69 @@ class NoGradient(Op):
 
 
 class Layer(Op):
-    """A user's declaration, which expands to ops that may differ in training and inference."""
+    """A user's declaration, which expands to ops that may differ in training and inference.
+
+    Examples
+    --------
+    >>> from graphc.ops.elementwise import Add
+    >>> class Twice(gc.Layer):
+    ...     def infer(self, ins):
+    ...         return ins[0]
+    ...     def expand(self, b, name, ins, train):
+    ...         return b.apply(Add(), ins[0], ins[0], name=name)
+    >>> net = gc.Net("net")
+    >>> gc.apply(Twice(), net.input("x", (gc.N, 3)))
+    <twice_1: float32[N, 3]>
+    """
 
     is_layer = True
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
-        """Build the ops of the layer; the last is named `name`, the others `name.part`."""
+        """Build the ops of the layer; the last is named `name`, the others `name.part`.
+
+        Parameters
+        ----------
+        b
+            The builder of the graph.
+        name
+            The name of the layer's node.
+        ins
+            The operands.
+        train
+            Whether the net is trained.
+
+        Returns
+        -------
+        Value
+            The result of the last op.
+
+        Raises
+        ------
+        NotImplementedError
+            If the layer has no such rule.
+        """
         raise NotImplementedError(f"layer {self.name} has no expansion")
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        """Return the result in training or in inference, which defines what the layer means."""
+        """Compute the result in training or in inference, which defines what the layer means.
+
+        Parameters
+        ----------
+        ins
+            The operands.
+        train
+            Whether the net is trained.
+
+        Returns
+        -------
+        ndarray
+            A new array.
+
+        Raises
+        ------
+        NotImplementedError
+            If the layer has no such rule.
+        """
         raise NotImplementedError(f"layer {self.name} has no reference rule")
 
 

@@ -27,7 +27,7 @@ class CotangentRun:
     def __init__(self, plan: Plan, outputs: tuple[str, ...], state: State) -> None:
         self.program = plan.cotangent_program(outputs)
         self.workspace = Workspace(
-            {self.program.name: self.program}, plan.batch, state, plan.recipe.threads
+            {self.program.name: self.program}, plan.batch, state, plan.options.threads
         )
         self._binder = Binder(self.workspace)
         feeds = {o: Feed(_cotangent(plan, o), None) for o in outputs}

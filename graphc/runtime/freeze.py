@@ -51,7 +51,7 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
     declared = ex.plan.declared
     names = [node.name for node in declared if node.op.persistent]
     graph = frozen_graph(declared, ex.state.read(names))
-    options = ex.plan.recipe
+    options = ex.plan.options
     plan = compile(
         graph,
         batch=batch,

@@ -145,7 +145,7 @@ def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Worksp
     try:
         if plan.memory.total > LARGEST:
             raise MemoryError
-        workspace = Workspace(plan.programs, plan.batch, own, plan.recipe.threads)
+        workspace = Workspace(plan.programs, plan.batch, own, plan.options.threads)
         own.extend(plan.state_nodes)
     except MemoryError:
         raise OutOfMemoryError(

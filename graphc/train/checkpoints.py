@@ -211,7 +211,7 @@ def net_mismatch(model: Model, ex: Executor) -> Mismatch | None:
     if made.roots:
         return _root_mismatch(made)
     trained = model.notes["plan"]["wrt"]
-    odd = sorted({*trained} ^ {*ex.plan.recipe.wrt})
+    odd = sorted({*trained} ^ {*ex.plan.options.wrt})
     if odd:
         name = odd[0]
         verb = "trained" if name in trained else "did not train"

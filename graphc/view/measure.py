@@ -139,7 +139,7 @@ class Instructions:
         state = State(plan.state_nodes)
         if values is not None:
             state.assign(values)
-        self._workspace = Workspace(plan.programs, plan.batch, state, plan.recipe.threads)
+        self._workspace = Workspace(plan.programs, plan.batch, state, plan.options.threads)
         for feed, array in feeds.items():
             if feed in self.program.feeds:
                 self._view(feed, n)[...] = array

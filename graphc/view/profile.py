@@ -204,7 +204,7 @@ def profile(ex: Executor, feeds: Mapping[str, Any], rounds: int) -> Profile:
     await_idle()
     for _ in range(count):
         instructions.run(0)
-    threads = thread_count(ex.plan.recipe.threads)
+    threads = thread_count(ex.plan.options.threads)
     medians = tuple(instructions.medians)
     return Profile(ex.plan, name, n, count, medians, measure_peak(threads))
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from graphc.compiler.plan import Plan
-from graphc.compiler.remat.recomputation import computes_again, keeping_all, repeated
+from graphc.compiler.remat.recomputation import keeping_all, recomputes, repeated
 from graphc.compiler.sharding import buckets
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import shape_text
@@ -73,7 +73,7 @@ def plan_report(plan: Plan) -> str:
         counts = _instructions(program)
         lines.append(f"  {name}: {len(program.graph)} nodes, {counts}")
     lines.extend(_called(plan))
-    if computes_again(plan):
+    if recomputes(plan):
         lines.extend(f"  {again}" for again in repeated(plan, keeping_all(plan)))
     idle = [name for name in plan.parameter_names if name not in plan.wrt]
     if idle and plan.losses:

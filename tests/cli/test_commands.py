@@ -247,7 +247,7 @@ def test_train_on_so_many_threads(
     argv = ["train", "model.py:net", "--data", "digits", "--epochs", "1", "--backend", "native"]
     printed(capsys, *argv, "--threads", "1")
     plan = gc.load("graphc-run/small.gc").plan
-    assert (plan.backend, plan.recipe.threads) == ("native", 1)
+    assert (plan.backend, plan.options.threads) == ("native", 1)
 
 
 @native
@@ -270,11 +270,9 @@ def test_plan_within_a_budget(deep: str, capsys: pytest.CaptureFixture[str]) -> 
     )
     total = next(int(line.split()[0].replace(",", "")) for line in curve[4:])
     lines = printed(capsys, *argv, "--budget", str(total))
-    assert any(
-        re.match(r"  step: \d nodes computed again \(\d affine_relu\), \+", w) for w in lines
-    )
+    assert any(re.match(r"  step: \d nodes recomputed \(\d affine_relu\), \+", w) for w in lines)
     assert main([*argv, "--budget", "100kB"]) == 1
-    assert "bytes, by computing values again" in capsys.readouterr().err
+    assert "bytes, with recomputation" in capsys.readouterr().err
 
 
 def test_the_curve_is_drawn(folder: Path, deep: str, capsys: pytest.CaptureFixture[str]) -> None:

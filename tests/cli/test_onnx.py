@@ -30,7 +30,7 @@ def test_there_and_back(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
         "  output loss float32[]",
     ]
     ex = gc.load(folder / "small.gc")
-    assert ex.plan.recipe.batch == 16
+    assert ex.plan.options.batch == 16
     assert ex.plan.declared.losses == ("loss",)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.ir.graph import verify
+from graphc.ir.verify import verify
 from tests.benchmarks.compile_scale import declare
 
 SGD = gc.SGD(lr=1e-3, momentum=0.9)

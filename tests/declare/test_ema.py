@@ -68,7 +68,7 @@ def test_torch_averages_the_same() -> None:
 
 def test_the_average_is_part_of_the_product_that_computes_the_gradient() -> None:
     plan = gc.compile(net(), batch=6, optimizer=gc.SGD(0.1, ema=0.9), backend="native")
-    if plan.recipe.backend != "native":
+    if plan.options.backend != "native":
         pytest.skip("no native backend here")
     text = str(plan.programs["step"])
     gemm = text[: text.index("two.weight.ema.next =")].rpartition("gemm")[2]

@@ -133,7 +133,7 @@ def test_choices_of_compile_come_back(tmp_path):
     again = gc.load(tmp_path / "m.gc")
     assert again.plan.wrt == ex.plan.wrt == ("scores.weight", "scores.bias")
     assert set(again.plan.declared.outputs) == {"scores", "relu_1", "loss"}
-    assert again.plan.recipe.passes.names == passes.names
+    assert again.plan.options.passes.names == passes.names
     assert str(again.plan) == str(ex.plan)
     assert_go_on_alike(ex, again)
 

@@ -22,7 +22,7 @@ def computing_again(plan: Plan, seed: int) -> Plan:
         if name in programs:
             fitting = Fitting(plan, name)
             choice = _drawn(r, Choice(fitting.values))
-            if choice.again:
+            if choice.recomputed:
                 made = fitting.made(choice)
                 programs[name], graphs[name] = made.program, made.records
     return replace(plan, programs=programs, graphs=graphs)
@@ -31,6 +31,6 @@ def computing_again(plan: Plan, seed: int) -> Plan:
 def _drawn(r: random.Random, choice: Choice) -> Choice:
     share = r.choice(SHARES)
     for value in choice.values.all:
-        if value.may_repeat and value.saved and r.random() < share:
-            choice.again[value] = choice.first[value]
+        if value.may_recompute and value.saved and r.random() < share:
+            choice.recomputed[value] = choice.first[value]
     return choice

@@ -53,9 +53,9 @@ class Meaning:
     @cached_property
     def train(self) -> Graph:
         """Forward in training, and the gradients of all losses."""
-        recipe = self.case.plan.recipe
-        required = recipe.required if self.declared.losses else ()
-        backward = Backward(self.declared.losses, recipe.wrt, required)
+        options = self.case.plan.options
+        required = options.required if self.declared.losses else ()
+        backward = Backward(self.declared.losses, options.wrt, required)
         return backward(Specialize(True)(self._asking()))
 
     @cached_property
@@ -66,11 +66,11 @@ class Meaning:
 
     def cotangents(self, output: str) -> Graph:
         """Forward in training, and the gradients of one output by fed cotangents."""
-        wrt = self.case.plan.recipe.wrt
+        wrt = self.case.plan.options.wrt
         return Backward((output,), wrt, fed=True)(Specialize(True)(self._asking()))
 
     def _asking(self) -> Graph:
-        names = {name: name for name in self.case.plan.recipe.required}
+        names = {name: name for name in self.case.plan.options.required}
         d = self.declared
         return Graph(
             d.name, d, outputs=d.outputs, losses=d.losses, gradients=names, updates=d.updates
@@ -87,7 +87,7 @@ class Meaning:
         graph, divided = Specialize(True)(declared), {d.name for d in divisors(declared)}
         counted = loss_shares(declared)
         cut = of_shards(graph, n, case.shards, case.synchronised, counted, divided)
-        trained = [n for n in case.plan.recipe.wrt if isinstance(declared[n].op, Parameter)]
+        trained = [n for n in case.plan.options.wrt if isinstance(declared[n].op, Parameter)]
         return self._updated(Backward(declared.losses, tuple(trained))(cut))
 
     @cached_property

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 
 import graphc as gc
 from graphc.base.errors import GraphError
-from graphc.ir.graph import Graph, Node, verify
+from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import N, TensorType
 from graphc.ir.text import parse_graph
+from graphc.ir.verify import verify
 from graphc.ops.elementwise import Add, Neg
 from graphc.ops.functions import Exp
 from graphc.ops.source import Input, State

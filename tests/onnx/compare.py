@@ -56,7 +56,7 @@ def comes_back(ex: gc.Executor, path: Path, feeds: Mapping[str, Array], train: b
         np.testing.assert_array_equal(state[name], ex.state[name], err_msg=name)
     written = path.read_bytes()
     assert save(net, path, train=train).read_bytes() == written
-    again = gc.Executor(gc.compile(net, batch=ex.plan.recipe.batch, backend=ex.plan.backend))
+    again = gc.Executor(gc.compile(net, batch=ex.plan.options.batch, backend=ex.plan.backend))
     wanted, found = ex.forward(feeds), again.forward(feeds)
     for name, array in wanted.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)

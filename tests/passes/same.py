@@ -8,7 +8,8 @@ import numpy as np
 
 import graphc as gc
 import passes
-from graphc.ir.graph import Graph, verify
+from graphc.ir.graph import Graph
+from graphc.ir.verify import verify
 from graphc.ops.source import Constant, Parameter, State
 from graphc.runtime.reference import evaluate
 from passes.backward import Backward

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import graphc as gc
 from graphc.ir.build import Builder
-from graphc.ir.graph import Graph, verify
+from graphc.ir.graph import Graph
+from graphc.ir.verify import verify
 from graphc.ops.reduce import Mean
 from graphc.ops.source import Input
 from graphc.runtime.reference import evaluate

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from graphc.ir.graph import Graph, verify
+from graphc.ir.graph import Graph
 from graphc.ir.text import graph_text, parse_graph
+from graphc.ir.verify import verify
 from graphc.ops import OPS
 from passes.channels_last import channels_last
 from passes.dead_code import dead_code

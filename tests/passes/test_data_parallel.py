@@ -7,9 +7,10 @@ import pytest
 
 import graphc as gc
 from graphc.compiler.loss_share import loss_shares
-from graphc.ir.graph import Graph, verify
+from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import TensorType, align
 from graphc.ir.text import graph_text, parse_graph
+from graphc.ir.verify import verify
 from graphc.ops import OPS
 from graphc.ops.exchange import Receive, Send, Total
 from graphc.ops.source import state as state_of

@@ -104,7 +104,7 @@ def test_names_that_are_taken_are_left_alone() -> None:
 def chosen(graph: Graph, seed: int) -> frozenset[str]:
     """Some of what may be computed again, and the other names of it."""
     r = random.Random(seed)
-    values = [value for value in Values(graph, 3).all if value.may_repeat and r.random() < 0.6]
+    values = [value for value in Values(graph, 3).all if value.may_recompute and r.random() < 0.6]
     return frozenset(name for value in values for name in value.names)
 
 

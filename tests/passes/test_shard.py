@@ -9,8 +9,9 @@ import pytest
 
 import graphc as gc
 from graphc.compiler.loss_share import divisors, loss_shares
-from graphc.ir.graph import Graph, verify
+from graphc.ir.graph import Graph
 from graphc.ir.text import graph_text, parse_graph
+from graphc.ir.verify import verify
 from graphc.ops import OPS
 from graphc.ops.exchange import ShardInput, Total
 from graphc.runtime.reference import evaluate

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 
 import graphc as gc
-from graphc.ir.graph import verify
 from graphc.ir.op import Layer
+from graphc.ir.verify import verify
 from graphc.runtime.reference import evaluate
 from passes.specialize import Specialize
 from tests.generate import nets, random_feeds, random_state

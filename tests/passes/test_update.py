@@ -8,8 +8,9 @@ from hypothesis import given, settings
 
 import graphc as gc
 from graphc.declare.optim import Optimizer
-from graphc.ir.graph import Graph, verify
+from graphc.ir.graph import Graph
 from graphc.ir.text import parse_graph
+from graphc.ir.verify import verify
 from graphc.ops import OPS
 from graphc.runtime.reference import evaluate, initial_state, next_state
 from passes.backward import Backward

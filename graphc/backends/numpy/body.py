@@ -68,7 +68,7 @@ class BodyPlan:
 
 
 def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) -> Iterator[Part]:
-    """Yield the parts of an iteration space, cut along an axis that is not reduced.
+    """Yield the parts of an iteration space, cut on an axis that is not reduced.
 
     The cut depends on the most rows alone, so that fewer rows never need more memory.
     """
@@ -110,7 +110,8 @@ def plan_body(kernel: Kernel, shared: Shared) -> BodyPlan:
 class Read(NamedTuple):
     """A read of a buffer: its position in the order, and its broadcast kind.
 
-    The kind is None if a step reads other elements than its own; `over`: whether it may overwrite.
+    The kind is None if a step reads other elements than its own; `over` is true if it may overwrite
+    the buffer.
     """
 
     position: int
@@ -158,7 +159,7 @@ class _Planning:
             self._place(store.step, store)
         for i in self.order[: self.inner]:
             self._compute(i)
-        self._keep_what_is_overwritten()
+        self._keep_overwritten_values()
         once, whole = tuple(self.actions), len(self.temporaries)
         self.actions, self.free = [], {}
         for i in self.order[self.inner :]:
@@ -235,7 +236,7 @@ class _Planning:
     def _place(self, i: int, store: Store) -> None:
         """Place a value in the buffer it is stored to, and its dying operands, if possible."""
         alike = self._shape(self.steps[i].broadcast) == self._shape(store.broadcast)
-        if not alike or i in self.placed or not self._may_lie(i, store):
+        if not alike or i in self.placed or not self._may_compute_in(i, store):
             return
         at: int | None = i
         while at is not None:
@@ -260,7 +261,7 @@ class _Planning:
             alike = (arg.broadcast, arg.dtype) == (mine.broadcast, mine.dtype)
             together = self._is_inner(args[at]) == self._is_inner(i)
             dies = self.last[args[at]] == self.position[i] and args[at] not in self.placed
-            if alike and together and dies and self._may_lie(args[at], store):
+            if alike and together and dies and self._may_compute_in(args[at], store):
                 return args[at]
         return None
 
@@ -270,10 +271,10 @@ class _Planning:
         one = not any(self._shape(self.steps[i].broadcast))
         return () if function is None or one else function.over
 
-    def _may_lie(self, i: int, store: Store) -> bool:
-        """Return whether a value may be computed in a buffer: nothing reads that later.
+    def _may_compute_in(self, i: int, store: Store) -> bool:
+        """Return whether a value may be computed in a buffer, because nothing reads that later.
 
-        What earlier steps of the same parts read must be the very elements that are overwritten.
+        Earlier steps of the same parts may read only the elements that are overwritten.
         """
         own, inner = self.position[i], self._is_inner(i)
         if self.steps[i].op in NOT_COMPUTED or i in self.views:
@@ -351,7 +352,7 @@ class _Planning:
         elif step.op == "index":
             self.values[i] = Value("index", "", step.broadcast, step.dtype)
         elif step.op == "offset":
-            self.values[i] = Value("index", step, self._span_of_users(i), step.dtype)
+            self.values[i] = Value("index", step, self._kind_of_users(i), step.dtype)
         else:
             ins = [self.values[arg] for arg in form.args]
             out = self.values[i] = self._out(i)
@@ -361,8 +362,8 @@ class _Planning:
                     key = self.values[arg].broadcast, self.values[arg].dtype
                     self.free.setdefault(key, []).append(self._number(arg))
 
-    def _keep_what_is_overwritten(self) -> None:
-        """Copy to temporaries what is only loaded and stored, if another store overwrites it."""
+    def _keep_overwritten_values(self) -> None:
+        """Copy loaded values to temporaries if stores overwrite them before they are stored."""
         for store in self.stores:
             source = self._source(store.step)
             written = [other.buffer for other in self.stores if other is not store]
@@ -372,7 +373,7 @@ class _Planning:
                 out = self.kept[store.step] = self._temporary(self.steps[store.step])
                 self.actions.append(Action(copied, out, (source,)))
 
-    def _span_of_users(self, i: int) -> Broadcast:
+    def _kind_of_users(self, i: int) -> Broadcast:
         """Return the broadcast kind of an offset: "each" if all users have it and it is quicker."""
         users = {
             s.broadcast for k in self.order for s in [self.steps[k]] if i in self.forms[k].args
@@ -392,7 +393,7 @@ class _Planning:
         return None
 
     def _store_copies(self, inner: bool) -> None:
-        """Add copies of the values that do not lie where they are stored."""
+        """Copy the values that were not computed in the buffer that they are stored to."""
         for store in self.stores:
             if self._is_inner(store.step) == inner and self.placed.get(store.step) != store.buffer:
                 value = self.kept.get(store.step) or self.values[store.step]

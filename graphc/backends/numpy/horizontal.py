@@ -60,8 +60,8 @@ class Group:
         elements = sum(align(update.nbytes) // itemsize for update in self.updates.values())
         return plan_bytes(self.tail.plan(elements), capacity)
 
-    def lets_pass(self, program: Program, instr: Instr) -> bool:
-        """Return whether an instruction may run before the tails, which follow it in the program.
+    def may_run_before(self, program: Program, instr: Instr) -> bool:
+        """Return whether an instruction may run before the tails, which are delayed.
 
         It must not read what they write, nor write what they read.
         """
@@ -179,7 +179,7 @@ def _groups(program: Program, kernels: Sequence[Planned | None]) -> list[Group]:
     for i, (instr, kernel) in enumerate(zip(program.instrs, kernels, strict=True)):
         if i == program.boundary:
             waiting = {}
-        waiting = {kind: one for kind, one in waiting.items() if one.lets_pass(program, instr)}
+        waiting = {kind: one for kind, one in waiting.items() if one.may_run_before(program, instr)}
         update = None if kernel is None else update_of(program, kernel)
         if update is None or update.room > MOST:
             continue

@@ -21,8 +21,9 @@ from graphc.check.validation.run import Draw, Mismatch, draws_for, values_of
 from graphc.check.validation.updates import apply_mismatch
 from graphc.declare.optim import Optimizer
 from graphc.files.disk import reason
-from graphc.ir.graph import Graph, Node, verify
+from graphc.ir.graph import Graph, Node
 from graphc.ir.text.graph import name_text, node_text
+from graphc.ir.verify import verify
 from passes.backward import Backward
 from passes.pipeline import Pass, name_of
 from passes.shard import Shard

@@ -26,8 +26,9 @@ from graphc.check.validation.run import (
     values_of_arrays,
     without_gradients,
 )
-from graphc.ir.graph import Graph, Node, verify
+from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
+from graphc.ir.verify import verify
 from graphc.ops.exchange import Total
 from graphc.ops.norm import BatchNorm, feature_axes
 from passes import keep_sends

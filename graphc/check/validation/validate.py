@@ -20,7 +20,8 @@ from graphc.compiler.freeze import frozen_graph
 from graphc.declare.net import Net
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 from graphc.declare.schedules import Cosine
-from graphc.ir.graph import Graph, Node, verify
+from graphc.ir.graph import Graph, Node
+from graphc.ir.verify import verify
 from passes.pipeline import Pass, PassList, name_of
 from passes.update import apply_graph
 

@@ -43,7 +43,7 @@ def fitted(plan: Plan, budget: int) -> Plan | None:
     over = plan.memory.total - budget
     if over <= 0:
         return plan
-    if SLOT not in plan.recipe.passes.names or plan.memory.total - plan.memory.arena > budget:
+    if SLOT not in plan.options.passes.names or plan.memory.total - plan.memory.arena > budget:
         return None
     fittings = _fittings(plan)
     limit = max(plan.memory.arenas.values()) - over
@@ -63,7 +63,7 @@ def smallest(plan: Plan) -> Plan:
 
 def least_total(plan: Plan) -> int:
     """Return the fewest bytes that are found for a plan, with recomputation."""
-    if SLOT not in plan.recipe.passes.names:
+    if SLOT not in plan.options.passes.names:
         return plan.memory.total
     return min(plan.memory.total, _smallest(plan, _fittings(plan)).memory.total)
 
@@ -80,7 +80,7 @@ def at_batch(plan: Plan, n: int) -> Plan:
     """Return the same plan made for `n` rows."""
     known = plan.programs.items()
     programs = {name: build_program(name, p.graph, n, p.backend) for name, p in known}
-    return replace(plan, batch=n, programs=programs, recipe=plan.recipe.of_rows(n))
+    return replace(plan, batch=n, programs=programs, options=plan.options.of_rows(n))
 
 
 def largest_batch(plan: Plan, budget: int) -> int:
@@ -165,7 +165,7 @@ class Fitting:
         self._forms = Forms()
         self.kept = Made(plan.programs[name], plan.graphs[name])
         """The program as it is, in which nothing is recomputed."""
-        passes = plan.recipe.passes
+        passes = plan.options.passes
         rest = list(passes)[passes.names.index(SLOT) + 1 :]
         self._tail = tuple(step for step in rest if not isinstance(step, str))
         records = tuple(row for row in self.kept.records if row.name != REPEATS)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Repeated:
+class Recomputed:
     """The recomputed nodes of one program, and how it compares with keeping everything.
 
     `flops` and `arena`, in bytes, are those of the program, `flops_kept` and `arena_kept` those
@@ -45,25 +45,25 @@ class Repeated:
         count = f"{len(self.nodes):,} node{'' if len(self.nodes) == 1 else 's'}"
         ops = ", ".join(f"{number:,} {op}" for op, number in self.ops)
         return (
-            f"{self.program}: {count} computed again ({ops}), {self.share:+.1%} FLOPs "
+            f"{self.program}: {count} recomputed ({ops}), {self.share:+.1%} FLOPs "
             f"({self.flops_kept:,} -> {self.flops:,}), "
             f"arena {self.arena_kept:,} -> {self.arena:,} bytes"
         )
 
 
-def computes_again(plan: Plan) -> bool:
+def recomputes(plan: Plan) -> bool:
     """Return whether any program of a plan recomputes values."""
     return any(record.name == SLOT for rows in plan.graphs.values() for record in rows)
 
 
 def keeping_all(plan: Plan) -> Plan:
     """Return the plan as it would be without a budget."""
-    if not computes_again(plan):
+    if not recomputes(plan):
         return plan
-    return replace(plan.recipe, budget=None).of_rows(plan.batch).plan()
+    return replace(plan.options, budget=None).of_rows(plan.batch).plan()
 
 
-def repeated(plan: Plan, kept: Plan) -> Iterator[Repeated]:
+def repeated(plan: Plan, kept: Plan) -> Iterator[Recomputed]:
     """Yield the programs that recompute values, compared with those that keep everything."""
     for name in plan.programs:
         nodes = clones(plan, name)
@@ -71,7 +71,7 @@ def repeated(plan: Plan, kept: Plan) -> Iterator[Repeated]:
             continue
         ops = Counter(node.op.name for node in nodes)
         mine, other = plan.programs[name], kept.programs[name]
-        yield Repeated(
+        yield Recomputed(
             name,
             tuple(node.name for node in nodes),
             tuple(ops.most_common()),
@@ -119,14 +119,13 @@ class Curve:
 
     def __str__(self) -> str:
         lines = [f"memory and FLOPs of {self.name!r} at N = {self.batch}, {self.program}"]
-        head = ("total bytes", "of them arena", "FLOPs", "more", "computed again")
+        head = ("total bytes", "of them arena", "FLOPs", "more", "recomputed")
         lines.append("  {:>16} {:>16} {:>18} {:>8} {:>16}".format(*head))
         for point in self.points:
             more = f"{self.more(point):+.1%}"
-            again = f"{point.nodes:,} node{'' if point.nodes == 1 else 's'}"
-            lines.append(
-                f"  {point.total:>16,} {point.arena:>16,} {point.flops:>18,} {more:>8} {again:>16}"
-            )
+            clones = f"{point.nodes:,} node{'' if point.nodes == 1 else 's'}"
+            bytes_and_flops = f"{point.total:>16,} {point.arena:>16,} {point.flops:>18,}"
+            lines.append(f"  {bytes_and_flops} {more:>8} {clones:>16}")
         return "\n".join(lines)
 
     def more(self, point: Point) -> float:

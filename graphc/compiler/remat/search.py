@@ -47,9 +47,9 @@ class Move:
 
     value: Value
     time: int
-    again: list[Value] = field(default_factory=list)
+    recomputed: list[Value] = field(default_factory=list)
     """The values to recompute for it that are not yet recomputed, itself included."""
-    pulled: list[Value] = field(default_factory=list)
+    advanced: list[Value] = field(default_factory=list)
     """The recomputed values that have to be recomputed earlier now."""
     kept: list[Value] = field(default_factory=list)
     """The values that have to be kept for longer."""
@@ -58,7 +58,7 @@ class Move:
     @property
     def work(self) -> int:
         """The cost of the move."""
-        return sum(value.work if value.last > value.time else 1 for value in self.again)
+        return sum(value.work if value.last > value.time else 1 for value in self.recomputed)
 
 
 class Choice:
@@ -66,7 +66,7 @@ class Choice:
 
     def __init__(self, values: Values) -> None:
         self.values = values
-        self.again: dict[Value, int] = {}
+        self.recomputed: dict[Value, int] = {}
         """The time at which each value is recomputed."""
         self.until = {value: max([value.last, *value.reads]) for value in values.all}
         """The time of the last read of each value, by clones as well."""
@@ -89,7 +89,7 @@ class Choice:
 
     def names(self) -> frozenset[str]:
         """Return the nodes that are recomputed, aliases included."""
-        return frozenset(name for value in self.again for name in value.names)
+        return frozenset(name for value in self.recomputed for name in value.names)
 
     def move(self, value: Value) -> Move:
         """Return the move that recomputes a value."""
@@ -105,20 +105,20 @@ class Choice:
         Return how many values were visited.
         """
         found, stack = {value}, [value]
-        move.again.append(value)
+        move.recomputed.append(value)
         while stack:
             for operand in stack.pop().operands:
                 if operand in found:
                     continue
                 found.add(operand)
-                if operand in self.again:
-                    if self.again[operand] > move.time:
-                        move.pulled.append(operand)
-                        end = self.again[operand]
+                if operand in self.recomputed:
+                    if self.recomputed[operand] > move.time:
+                        move.advanced.append(operand)
+                        end = self.recomputed[operand]
                         move.changes.append(Change(move.time, end, operand.nbytes))
                         stack.append(operand)
-                elif self._is_repeated(operand, value):
-                    move.again.append(operand)
+                elif self._is_recomputed(operand, value):
+                    move.recomputed.append(operand)
                     stack.append(operand)
                 elif self.until[operand] < move.time:
                     move.kept.append(operand)
@@ -126,10 +126,10 @@ class Choice:
                     move.changes.append(Change(end + 1, move.time + 1, operand.nbytes))
         return len(found)
 
-    def _is_repeated(self, operand: Value, value: Value) -> bool:
+    def _is_recomputed(self, operand: Value, value: Value) -> bool:
         """Return whether an operand that is not kept is recomputed rather than kept for longer."""
         small = operand.nbytes * SMALL <= value.nbytes
-        return operand not in self.first and operand.may_repeat and not small
+        return operand not in self.first and operand.may_recompute and not small
 
     def removed(self, move: Move, limit: int) -> int:
         """Return by how much a move makes the excess smaller."""
@@ -145,8 +145,8 @@ class Choice:
         """Apply a move to the choice."""
         for start, end, nbytes in move.changes:
             self.bytes[start:end] += nbytes
-        for value in (*move.again, *move.pulled):
-            self.again[value] = move.time
+        for value in (*move.recomputed, *move.advanced):
+            self.recomputed[value] = move.time
             for operand in value.operands:
                 self.first[operand] = min(self.first.get(operand, move.time), move.time)
                 self.until[operand] = max(self.until[operand], move.time)
@@ -179,7 +179,7 @@ def _greedy(values: Values, limit: int, count: int) -> Choice | None:
     choice = Choice(values)
     queue = _Queue(choice, limit)
     excess = choice.excess(limit)
-    queue.push(v for v in values.all if v.saved and v.may_repeat and v not in kept)
+    queue.push(v for v in values.all if v.saved and v.may_recompute and v not in kept)
     while excess > 0:
         move = queue.pop()
         if move is None:
@@ -192,8 +192,12 @@ def _greedy(values: Values, limit: int, count: int) -> Choice | None:
 
 def _cheaper(move: Move, choice: Choice) -> Iterable[Value]:
     """Return the values whose recomputation a move may have made cheaper."""
-    users = dict.fromkeys(user for value in move.again for user in value.users)
-    return [user for user in users if user.saved and user.may_repeat and user not in choice.again]
+    users = dict.fromkeys(user for value in move.recomputed for user in value.users)
+    return [
+        user
+        for user in users
+        if user.saved and user.may_recompute and user not in choice.recomputed
+    ]
 
 
 class _Queue:
@@ -214,7 +218,7 @@ class _Queue:
         while self._heap:
             _, time = heapq.heappop(self._heap)
             value = self._at[time]
-            if value in self._choice.again:
+            if value in self._choice.recomputed:
                 continue
             move = self._choice.move(value)
             merit = self._merit(move)

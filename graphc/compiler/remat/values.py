@@ -31,7 +31,7 @@ class Value:
     flops: int
     work: int
     """The FLOPs, and a share for the bytes, so that copies have a cost, too."""
-    may_repeat: bool
+    may_recompute: bool
     names: list[str]
     operands: list[Value] = field(default_factory=list, repr=False)
     users: list[Value] = field(default_factory=list, repr=False)
@@ -63,7 +63,7 @@ class Values:
         for name in graph.outputs.values():
             if name in self.of:  # outputs are read when the run is over
                 self.of[name].reads.append(len(graph))
-                self.of[name].may_repeat = False
+                self.of[name].may_recompute = False
 
     def _add(self, time: int, node: Node) -> None:
         operands = [self.of[name] for name in dict.fromkeys(node.inputs) if name in self.of]

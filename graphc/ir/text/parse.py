@@ -41,8 +41,8 @@ def parse_op(text: str, ops: Mapping[str, type[Op]]) -> Op:
         assert isinstance(op, Op)
         hash(op)
     except (ValueError, TypeError) as error:
-        told = str(error).partition("\n")[0]
-        raise GraphError(f"an op cannot be read: {told}", hint=_shown(text)) from None
+        reason = str(error).partition("\n")[0]
+        raise GraphError(f"an op cannot be read: {reason}", hint=_shown(text)) from None
     return op
 
 
@@ -76,8 +76,8 @@ class _Parser:
             try:
                 self._line(line)
             except (ValueError, TypeError) as error:  # a value's own class may raise TypeError
-                told = str(error).partition("\n")[0]
-                raise GraphError(f"line {number}: {told}", hint=_shown(line)) from None
+                reason = str(error).partition("\n")[0]
+                raise GraphError(f"line {number}: {reason}", hint=_shown(line)) from None
         if self.name is None:
             raise GraphError("line 1: the text is empty", hint="it begins with: graph NAME")
         outputs, gradients, updates = (self.roots[kind] for kind in ROOTS)

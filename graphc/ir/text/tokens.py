@@ -1,4 +1,7 @@
-"""One line of text as tokens, and the reader that takes names, types and values from them."""
+"""One line of text as tokens, and the reader of names, types and values.
+
+A value must have the declared type of the field that it is read for.
+"""
 
 from __future__ import annotations
 

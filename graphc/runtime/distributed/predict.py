@@ -168,7 +168,7 @@ def _spans(plan: Plan, feeds: Mapping[str, Any], marks: _Marks, seconds: float) 
     """Return the medians of the times from the start to each mark, and from the last to the end."""
     program = plan.programs[program_name(plan)]
     state = State(plan.state_nodes)
-    workspace = Workspace(plan.programs, plan.batch, state, plan.recipe.threads)
+    workspace = Workspace(plan.programs, plan.batch, state, plan.options.threads)
     check = program_check(program, plan)
     part = next(Shards(plan, program, check, 0).parts(feeds))
     arrays, n = check.arrays(part.feeds)

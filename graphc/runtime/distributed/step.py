@@ -114,7 +114,7 @@ class ShardedStep:
         self._shards = Shards(plan, last, self._check, communicator.rank)
         self._programs = [*[SHARD] * (plan.lanes - 1), name]
         self._workspaces = [
-            Workspace(plan.programs, plan.batch, state, plan.recipe.threads)
+            Workspace(plan.programs, plan.batch, state, plan.options.threads)
             for _ in range(workspaces(plan) - 1)
         ]
         """The memory of all shards of a rank but the last, if they run in lockstep."""

@@ -1,4 +1,4 @@
-"""A program's key stands for the text of its code, which is only written where none is kept."""
+"""Programs of equal keys have equal code, which is only written if no object is cached."""
 
 from __future__ import annotations
 
@@ -109,6 +109,7 @@ def test_the_key_knows_all_that_writes_programs() -> None:
         "graphc.base.errors": "what is refused",
         "graphc.ir.graph": "programs are made of it, and said in the key",
         "graphc.ir.op": "the same",
+        "graphc.ir.kernel_rules": "the same",
         "graphc.base.loc": "where a node was declared",
         "graphc.base.door": "what graphs are printed by",
         "graphc.base.work": "how long a file may take",

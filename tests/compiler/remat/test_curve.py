@@ -48,7 +48,7 @@ def test_a_plan_that_computes_no_gradients_is_one_point() -> None:
 
 GOLDEN = """\
 memory and FLOPs of 'deep' at N = 512, step
-       total bytes    of them arena              FLOPs     more   computed again
+       total bytes    of them arena              FLOPs     more       recomputed
          2,961,536        1,857,600        150,376,728    +0.0%          0 nodes
          2,830,464        1,726,528        154,669,336    +2.9%           1 node
          2,699,392        1,595,456        158,961,944    +5.7%          2 nodes

@@ -36,16 +36,16 @@ def counted_again(values: Values, choice: Choice) -> int:
     """The peak of a choice, counted from nothing but the times of clones."""
     first = {v: min(v.reads, default=None) for v in values.all}
     last = {v: max([v.last, *v.reads]) for v in values.all}
-    for value, time in choice.again.items():
+    for value, time in choice.recomputed.items():
         for operand in value.operands:
             first[operand] = min(time, first[operand] or time)
             last[operand] = max(time, last[operand])
     live = np.zeros(len(values.graph) + 2, np.int64)
     for value in values.all:
-        if value in choice.again:
+        if value in choice.recomputed:
             live[value.time : value.last + 1] += value.nbytes
-            if value.saved or last[value] > choice.again[value]:
-                live[choice.again[value] : last[value] + 1] += value.nbytes
+            if value.saved or last[value] > choice.recomputed[value]:
+                live[choice.recomputed[value] : last[value] + 1] += value.nbytes
         else:
             live[value.time : last[value] + 1] += value.nbytes
     return int(live.max())
@@ -62,15 +62,15 @@ def test_bytes_are_counted_as_moves_are_made(net: gc.Net, share: float) -> None:
         return
     assert choice.peak <= limit
     assert counted_again(values, choice) <= limit + transient(values, choice)
-    for value, time in choice.again.items():
-        assert value.may_repeat
+    for value, time in choice.recomputed.items():
+        assert value.may_recompute
         assert value.time <= values.boundary < time
-        assert all(choice.again.get(o, o.time) <= time for o in value.operands)
+        assert all(choice.recomputed.get(o, o.time) <= time for o in value.operands)
 
 
 def transient(values: Values, choice: Choice) -> int:
     """What only other clones of the same moment read is there for a part of it."""
-    return sum(value.nbytes for value in choice.again if not value.saved)
+    return sum(value.nbytes for value in choice.recomputed if not value.saved)
 
 
 SMALL_NETS = {"deep": deep(6, 32), "residual": residual(1, 32), "dropped": dropped(1, 32)}
@@ -80,7 +80,7 @@ SMALL_NETS = {"deep": deep(6, 32), "residual": residual(1, 32), "dropped": dropp
 def tried(name: str) -> dict[frozenset[str], tuple[int, int]]:
     """The arena and the FLOPs of the real program for every set of saved values."""
     graph = step_graph(SMALL_NETS[name])
-    may = [v for v in Values(graph, ROWS).all if v.may_repeat and v.saved]
+    may = [v for v in Values(graph, ROWS).all if v.may_recompute and v.saved]
     assert 4 <= len(may) <= 8
     subsets = chain.from_iterable(combinations(may, k) for k in range(len(may) + 1))
     return {names: arena_and_flops(graph, names) for names in map(with_operands, subsets)}
@@ -91,7 +91,7 @@ def with_operands(some: tuple[Value, ...]) -> frozenset[str]:
     found, stack = set(some), list(some)
     while stack:
         for operand in stack.pop().operands:
-            if operand.may_repeat and not operand.saved and operand not in found:
+            if operand.may_recompute and not operand.saved and operand not in found:
                 found.add(operand)
                 stack.append(operand)
     return frozenset(name for value in found for name in value.names)
@@ -122,7 +122,7 @@ def test_cheap_values_go_first() -> None:
     values = Values(step_graph(residual(8, 32)), ROWS)
     choice = choose(values, Choice(values).peak * 4 // 5)
     assert choice is not None
-    ops = {values.graph[value.name].op.name for value in choice.again}
+    ops = {values.graph[value.name].op.name for value in choice.recomputed}
     assert ops <= {"relu", "normalize", "add"}
 
 
@@ -130,8 +130,8 @@ def test_small_values_and_states_that_change_are_kept() -> None:
     values = Values(step_graph(residual(2, 32)), ROWS)
     statistics = [v for v in values.all if v.name.endswith((".mean", ".var"))]
     assert statistics
-    assert not any(v.may_repeat for v in statistics)
-    assert not any(v.may_repeat for v in values.all if v.name in values.graph.roots)
+    assert not any(v.may_recompute for v in statistics)
+    assert not any(v.may_recompute for v in values.all if v.name in values.graph.roots)
 
 
 def test_other_names_for_bytes_are_one_value() -> None:

@@ -39,7 +39,7 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CompileOptions:
     """The compile options of a plan: the declared graph and the choices of compile()."""
 
     graph: Graph
@@ -49,7 +49,7 @@ class Recipe:
     optimizer: Optimizer | None
     passes: PassList
     all_outputs: bool
-    """Whether a training step also computes outputs that no loss depends on."""
+    """True if a training step also computes outputs that no loss depends on."""
     backend: str
     threads: int | None = None
     budget: int | None = None
@@ -57,7 +57,7 @@ class Recipe:
     """The rows of a step: those of all its shards; 0 means those of a run."""
     sharding: Sharding | None = None
 
-    def of_rows(self, rows: int) -> Recipe:
+    def of_rows(self, rows: int) -> CompileOptions:
         """Return the options for steps of `rows` rows."""
         cut = self.sharding
         return replace(self, rows=rows, batch=rows if cut is None else cut.rows(rows))
@@ -97,7 +97,7 @@ class Recipe:
         backward = Backward(self.graph.losses, self._differentiated(), required)
         slots: dict[str, Pass] = {"specialize": Specialize(train=True), "backward": backward}
         head, tail = _split(self._passes(**slots), backward)
-        common, first = run_passes(_asking(self.graph, self.required), head, watch)
+        common, first = run_passes(_keeping(self.graph, self.required), head, watch)
         if self.graph.losses and not common.gradients:
             raise self._no_gradient()
         records = {"grad": first + run_passes(common, tail, watch, verified=True)[1]}
@@ -147,7 +147,7 @@ class Recipe:
             "data_parallel": DataParallel(),
         }
         head, tail = _split(self._passes(**slots), backward)
-        common, first = run_passes(_asking(self.graph, self.required), head, watch)
+        common, first = run_passes(_keeping(self.graph, self.required), head, watch)
         trained = _only_losses(common)
         records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
         if cut.lanes > 1:
@@ -179,7 +179,7 @@ class Recipe:
                     hint=f"there are {known}",
                 )
         chosen = {name: self.graph.outputs[name] for name in outputs}
-        graph = _asking(Graph(self.graph.name, self.graph, outputs=chosen), self.required)
+        graph = _keeping(Graph(self.graph.name, self.graph, outputs=chosen), self.required)
         passes = self._passes(
             specialize=Specialize(train=True),
             backward=Backward(outputs, self.wrt, fed=True),
@@ -201,7 +201,7 @@ def _split(passes: tuple[Pass, ...], last: Pass) -> tuple[tuple[Pass, ...], tupl
     return passes[:position], passes[position:]
 
 
-def _asking(graph: Graph, names: Iterable[str]) -> Graph:
+def _keeping(graph: Graph, names: Iterable[str]) -> Graph:
     """Return the graph in which passes before Backward keep these nodes (see passes/pins.py)."""
     return graph.with_nodes(graph, gradients={name: name for name in names})
 
