@@ -196,7 +196,7 @@ def image(op: str, *values: Any, known: bool = False, **more: Any) -> bytes:
     return m.bytes(m.add(op, x, *names, **more), ("N", 16))
 
 
-def again(op: str, start: Any, times: int, **more: Any) -> bytes:
+def repeated(op: str, start: Any, times: int, **more: Any) -> bytes:
     """A node over what it made, twice, again and again."""
     m = Model()
     last = "x" if start is None else m.known(start, np.float32)
