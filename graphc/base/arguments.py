@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from numbers import Real
-from typing import Any, ParamSpec, SupportsIndex, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -91,8 +91,8 @@ def close_names(name: str, known: Iterable[str], n: int = 3, cutoff: float = 0.6
 
 def plain(number: Any) -> Any:
     """Return an integer of any library as an int, and anything else unchanged."""
-    if type(number) is int or isinstance(number, bool) or not isinstance(number, SupportsIndex):
-        return number
+    if type(number) is int or isinstance(number, bool) or not hasattr(number, "__index__"):
+        return number  # isinstance(number, SupportsIndex) would take ten times as long
     try:
         return number.__index__()
     except TypeError:  # an array of several elements
@@ -143,6 +143,12 @@ def checked_number(
         wanted = _range_text(above, least, below, most)
         raise error(f"{what} is {given!r}, it must be {wanted}", hint=hint)
     return number
+
+
+def check_choice(what: str, given: Any, choices: Collection[str], *, hint: str = "") -> None:
+    """Raise GraphError, at the user's line, unless a word is one of several."""
+    if given not in choices:
+        raise GraphError(f"{what} {given!r} is not one of {', '.join(choices)}", hint=hint)
 
 
 def checked_real(what: str, given: Any) -> float:

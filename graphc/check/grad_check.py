@@ -19,7 +19,7 @@ from graphc.check.central_differences import (
     in_float64,
     indices,
 )
-from graphc.compiler.index_bounds import index_bounds
+from graphc.compiler.program import index_bounds
 from graphc.declare.net import Net
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph, Node
@@ -271,6 +271,6 @@ def _arrays(
         arrays[name] = np.array(state[name], graph[name].type.dtype)
     bounds = index_bounds(graph)
     inputs = {node.name: Feed(node, bounds.get(node.name)) for node in graph if node.op.is_input}
-    fed, rows = FeedCheck(inputs, frozenset(inputs), 1).arrays(feeds, limit=False)
+    fed, rows = FeedCheck(inputs, 1).arrays(feeds, limit=False)
     arrays.update({name: np.array(array) for name, array in fed.items()})
     return arrays, rows

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from graphc.backends.table import chosen_backend
+from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.door import higher
 from graphc.base.errors import GraphError
@@ -21,7 +21,7 @@ from graphc.declare.optim import Optimizer
 from graphc.declare.selection import Names, select_outputs, select_wrt
 from graphc.ir.graph import Graph
 from passes import DEFAULT
-from passes.pass_list import PassList
+from passes.pipeline import PassList
 
 
 @takes(

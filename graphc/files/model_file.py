@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from graphc.backends.table import kept_backend
+from graphc.backends.backend import kept_backend
 from graphc.base.arguments import plain
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.work import spend_bytes, spend_elements, work_budget
@@ -28,10 +28,10 @@ from graphc.files.container import parsed, single, unpack
 from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
+from graphc.ir.text.graph import value_text
 from graphc.ir.text.tokens import Reader
-from graphc.ir.text.values import value_text
+from graphc.runtime.columns import COLUMNS_KEY, Columns
 from graphc.runtime.executor import Executor
-from graphc.runtime.state import COLUMNS_KEY, Columns
 from passes import DEFAULT
 
 FORMAT = 1
@@ -304,7 +304,7 @@ def _kept(
 ) -> dict[str, Array]:
     """Return the states that stay valid under another optimizer."""
     same = before is not None and before.partition("(")[0] == type(optimizer).__name__
-    own = {name for name in plan.state_nodes if not name.startswith("hyper.")}
+    own = {name for name, node in plan.state_nodes.items() if node.op.role.kind != "hyper"}
     names = own if same else _model_states(plan)
     return {name: array for name, array in found.items() if name in names}
 

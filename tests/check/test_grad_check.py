@@ -16,9 +16,9 @@ from graphc.declare.net import Net
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.op import Array, Cotangents
 from graphc.ir.tensor_type import N
+from graphc.ops.autodiff import grad
 from graphc.ops.dropout import dropout
 from graphc.ops.elementwise import Unary
-from graphc.ops.gradient import grad
 from graphc.ops.index import one_hot
 from graphc.ops.linalg import affine
 from graphc.ops.losses.classes import softmax_loss, svm_loss

@@ -21,7 +21,7 @@ from graphc.cli import main
 from graphc.files import model_file
 from graphc.files.serialize import from_bytes, to_bytes
 from graphc.ir.text import parse_graph
-from graphc.ir.text.values import bytes_value
+from graphc.ir.text.graph import bytes_value
 from tests.extras import needs_renderer
 from tests.fuzz_files.mutate import assembled
 from tests.fuzz_files.read import checkpoint

@@ -18,8 +18,8 @@ from graphc.ir.tensor_type import Batch, N, TensorType
 from graphc.ir.text import graph_text, parse_graph
 from graphc.ir.text.graph import word_of
 from graphc.ops import OPS
+from graphc.ops.autodiff import Gradient
 from graphc.ops.elementwise import Mul
-from graphc.ops.gradient import Gradient
 from graphc.ops.reduce import Sum
 from graphc.ops.shape import Reshape
 from graphc.ops.slicing import Concat

@@ -10,11 +10,12 @@ from math import prod
 
 import numpy as np
 
-from graphc.backends.table import backend
+from graphc.backends.backend import backend
 from graphc.check import certificate as tables
 from graphc.check.certificate import Axis, Certificate, Ints, Kind, Space, Span, Use
 from graphc.compiler.plan import Plan
-from graphc.compiler.sizes import layout, workspaces
+from graphc.compiler.sharding import workspaces
+from graphc.compiler.sizes import layout
 from graphc.ir.access import AccessMap
 from graphc.ir.expr import Body
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, TensorType, count

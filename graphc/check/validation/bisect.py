@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from graphc.backends.table import PORTABLE
+from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64
 from graphc.check.validation.explain import between, halved, rewrites
@@ -39,8 +39,7 @@ from graphc.compiler.compile import compile
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-from passes.pass_list import PassList
-from passes.pipeline import Pass, Preserves, name_of, preserves_of
+from passes.pipeline import Pass, PassList, Preserves, name_of, preserves_of
 
 LIMIT, LOG = "GRAPHC_PASS_LIMIT", "GRAPHC_PASS_LOG"
 Record = dict[str, Any]

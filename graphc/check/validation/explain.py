@@ -23,10 +23,10 @@ from graphc.declare.optim import Optimizer
 from graphc.files.disk import reason
 from graphc.ir.graph import Graph, Node, verify
 from graphc.ir.text.graph import name_text, node_text
-from passes.apply_update import apply_graph
 from passes.backward import Backward
 from passes.pipeline import Pass, name_of
 from passes.shard import Shard
+from passes.update import apply_graph
 
 
 @dataclass(frozen=True)

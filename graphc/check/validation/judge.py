@@ -30,8 +30,7 @@ from graphc.ir.graph import Graph, Node, verify
 from graphc.ir.op import Array
 from graphc.ops.exchange import Total
 from graphc.ops.norm import BatchNorm, feature_axes
-from passes import hold_back
-from passes.accumulate import Accumulate
+from passes import keep_sends
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.pipeline import Pass, bound_of, name_of, preserves_of
@@ -90,7 +89,7 @@ def _comparisons(
         wide = in_float64(before)
         for new, scale in _in_float64(step, before, wide, made):
             yield wide, new, partial(layer_mismatch, step.train, scale), draws
-    elif step is hold_back.hold_back:
+    elif step is keep_sends.keep_sends:
         yield before, made, shards.held_mismatch, draws
     elif checks := _checks(step, before):
         if shards.exchange_mismatch in checks:
@@ -108,9 +107,9 @@ def _checks(step: Pass, before: Graph) -> list[Check]:
         more = [partial(shards.summed_derivative_mismatch, step)] if summed else []
         return [partial(derivative_mismatch, step), *more]
     if isinstance(step, Update):
-        return [partial(updates.update_mismatch, step.optimizer)]
-    if isinstance(step, Accumulate):
-        return [partial(updates.accumulation_mismatch, step.optimizer)]
+        sums = step.optimizer.accumulate > 1
+        mismatch = updates.accumulation_mismatch if sums else updates.update_mismatch
+        return [partial(mismatch, step.optimizer)]
     if isinstance(step, Shard):
         return [partial(shards.shard_mismatch, step)]
     return [shards.exchange_mismatch] if isinstance(step, DataParallel) else []

@@ -13,7 +13,7 @@ import numpy as np
 
 from graphc.base.errors import GraphError, counted
 from graphc.check.central_differences import in_float64, kinks_of
-from graphc.compiler.index_bounds import index_bounds
+from graphc.compiler.program import index_bounds
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret
@@ -216,7 +216,7 @@ def _state(node: Node, rng: np.random.Generator) -> Array:
     shape, start = node.op.shape, initial_value(node, 0)
     if node.type.is_float:
         noise = rng.uniform(0.1, 0.9, shape)
-        return np.asarray(start * noise + 0.01 if node.name.startswith("hyper.") else start + noise)
+        return np.asarray(start * noise + 0.01 if node.op.role.kind == "hyper" else start + noise)
     return np.asarray(rng.integers(1, 9, shape))
 
 

@@ -78,18 +78,18 @@ class Batch:
         ]
         for node in graph:
             if node.op.is_of_shard:
-                for arrays, number in zip(found, self._numbers(node.name), strict=True):
+                for arrays, number in zip(found, self._numbers(node), strict=True):
                     arrays[node.name] = np.asarray(number, node.type.dtype)
         return found
 
-    def _numbers(self, name: str) -> Sequence[float]:
-        """Return a constant for each shard: `shard.first_row` or `shard.share.KIND.DTYPE`.
+    def _numbers(self, node: Node) -> Sequence[float]:
+        """Return the number that an input of the shard takes, for each shard.
 
         The divisor of a mean may be any number, the same for each row.
         """
-        what, _, kind = name.removeprefix("shard.").partition(".")
+        role = node.op.role
         firsts = [start for start, _ in self.shards]
-        return firsts if what == "first_row" else self.shares(kind.rpartition(".")[0])
+        return firsts if role.kind == "first_row" else self.shares(role.part)
 
     def values(
         self, graph: Graph, given: Sequence[Values] | None = None, whole: Collection[str] = ()

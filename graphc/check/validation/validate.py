@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from graphc.backends.table import PORTABLE
+from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64
 from graphc.check.validation.explain import explained, explained_update
@@ -21,9 +21,8 @@ from graphc.declare.net import Net
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 from graphc.declare.schedules import Cosine
 from graphc.ir.graph import Graph, Node, verify
-from passes.apply_update import apply_graph
-from passes.pass_list import PassList
-from passes.pipeline import Pass, name_of
+from passes.pipeline import Pass, PassList, name_of
+from passes.update import apply_graph
 
 FOLDER = "graphc-failures"
 """The folder where tests are written, in the current folder."""

@@ -11,7 +11,6 @@ import graphviz
 
 from graphc.ir.graph import Node
 from graphc.ir.tensor_type import shape_text
-from graphc.ops.fused import is_clone
 from graphc.view.cost import value_bytes
 from graphc.view.render.draw import Card, LayerBox, Link, Picture, Row, Side
 from graphc.view.render.style import FONT, LIGHT, Line, Run, lines_markup, muted, short, width
@@ -76,7 +75,7 @@ def _nodes(card: Card) -> Iterator[Cells]:
 
 def _op(card: Card, node: Node) -> Run:
     """Return the op's name, in the forward part's colour if the backward part recomputes it."""
-    colour = "forward" if card.side == "backward" and is_clone(node.name) else "ink"
+    colour = "forward" if card.side == "backward" and node.recomputes else "ink"
     return Run(short(node.op.name, NAME_WIDTH), colour, bold=True)
 
 
@@ -143,11 +142,7 @@ def _table(rows: Iterable[Cells], *, right: bool) -> Iterator[Owned]:
 
 def bytes_text(values: Sequence[Node]) -> str:
     """Return the bytes of several values as one formula: `400*N + 40 bytes`."""
-    size = value_bytes(values)
-    terms = [f"{size.rows}*N"] if size.rows else []
-    if size.fixed or not terms:
-        terms.append(str(size.fixed))
-    return f"{' + '.join(terms)} bytes"
+    return f"{value_bytes(values)} bytes".replace(",", "")
 
 
 _LINES = {

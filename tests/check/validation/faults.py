@@ -19,8 +19,7 @@ import pytest
 
 import graphc as gc
 from graphc.ops.source import Parameter, State, constant_op
-from passes.pass_list import PassList
-from passes.pipeline import FunctionPass
+from passes.pipeline import FunctionPass, PassList
 from tests.generate import random_state
 
 

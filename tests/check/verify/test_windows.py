@@ -117,7 +117,7 @@ def test_threads_write_what_is_said(kind: int, split: Any) -> None:
         for thread in range(count):
             c = np.full_like(arrays["c"], np.nan)
             mine = {**arrays, "c": c}
-            scratch = np.full(product.code.scratch(n) // 8 + 8, np.nan)
+            scratch = np.full(product.scratch(n) // 8 + 8, np.nan)
             start = -scratch.ctypes.data % 64 // 8
             buffers = [mine[name] for name in product.code.buffers]
             product._compiled(*buffers, scratch[start:], n, thread, count)
