@@ -27,7 +27,7 @@ _FILES = {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)}
 def thread_count(asked: int | None = None) -> int:
     """Return `asked`, or GRAPHC_THREADS, or OMP_NUM_THREADS, or every usable core; never more.
 
-    A child process of multiprocessing gets one by default, since others use the other cores.
+    A child of multiprocessing gets one by default, since its siblings use the other cores.
     Raise GraphError if the number is not positive.
     """
     if asked is None:
@@ -125,7 +125,7 @@ def _number(name: str, value: str) -> int:
 
 
 def _among_siblings() -> bool:
-    """Return whether this is a child process of multiprocessing."""
+    """Return whether this process is a child of multiprocessing."""
     process = sys.modules.get("multiprocessing.process")
     return process is not None and process.parent_process() is not None
 

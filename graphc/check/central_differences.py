@@ -130,7 +130,7 @@ class WrongEntry:
     role: str
     entry: Entry
     flows: bool
-    """Whether the rule gives the operand a cotangent at all."""
+    """False if the rule gives the operand no cotangent."""
 
     def __str__(self) -> str:
         at = f"at {list(self.entry.index)}" if self.entry.index else "of the scalar"

@@ -80,7 +80,7 @@ class _Layer(NamedTuple):
     name: str
     tensors: tuple[_Tensor, ...]
     has_statistics: bool = False
-    """Whether the layer has running statistics."""
+    """True for a layer with running statistics."""
 
 
 def load_torch_state(
@@ -236,7 +236,7 @@ def _read(path: str | Path) -> dict[str, Array]:
 
 
 def _given(source: Mapping[str, Any]) -> dict[str, Array]:
-    """Return the arrays of a state_dict of PyTorch tensors or NumPy arrays."""
+    """Return the arrays of a state_dict, of PyTorch or of NumPy."""
     found: dict[str, Array] = {}
     for name, value in source.items():
         try:

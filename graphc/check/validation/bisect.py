@@ -123,7 +123,7 @@ def limited(passes: PassList, limit: str, note: Callable[[Record], object] = _lo
 
 @dataclass(frozen=True)
 class Tried:
-    """What was seen with some passes."""
+    """The observation with some passes."""
 
     bad: bool
     report: str

@@ -158,7 +158,7 @@ class Draw:
     redrawn: int = 0
     """The number of draws before this one that were too near to a kink, or not finite."""
     near: bool = False
-    """Whether this one is, too, because no better one was found."""
+    """True if this one is, too, because no better one was found."""
     known: dict[tuple[str, Any], Array] = field(default_factory=dict, compare=False, repr=False)
     found: dict[str, tuple[Graph, Any]] = field(default_factory=dict, compare=False, repr=False)
 

@@ -59,7 +59,7 @@ def accumulation_mismatch(
 
 
 def _before(optimizer: Optimizer, graph: Graph, draw: Draw) -> tuple[dict[str, Array], Results]:
-    """Return the gradients of trained parameters, and all results that are no gradients."""
+    """Return the gradients of trained parameters, and all other results."""
     values = values_of(graph, draw)
     gradients = {
         name: values[gradient]

@@ -43,7 +43,7 @@ class ProgramProof:
 
     @property
     def ok(self) -> bool:
-        """Whether every rule holds."""
+        """True if every rule holds."""
         return self.counterexample is None
 
 
@@ -69,7 +69,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every rule holds, for each program and for all of them together."""
+        """True if every rule holds, for each program and for all of them together."""
         return self.plan is None and all(proof.ok for proof in self.programs)
 
     @property
