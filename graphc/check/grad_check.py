@@ -160,13 +160,17 @@ def grad_check(
         A net or a graph with at least one loss.
     feeds
         An array for each input, by name.
-    h, tolerance
-        The step of the differences, relative to entries above 1, and the largest relative error.
+    h
+        The step of the differences, relative to entries above 1.
+    tolerance
+        The largest relative error of an entry that passes.
     wrt
         The parameters and float inputs to check, or their names; all by default.  Of an array
         with more than 50 entries, 50 are checked, always the same.
-    state, seed
-        Values of parameters and states, such as `ex.state`; the seed of those not given.
+    state
+        Values of parameters and states, such as `ex.state`; others have their initial values.
+    seed
+        The seed of the initial values.
 
     Returns
     -------

@@ -31,7 +31,7 @@ class ProgramProof:
     """
 
     name: str
-    """The name of the program: infer, grad, step, ..."""
+    """The name of the program, such as infer, grad or step."""
     backend: str
     """The name of the backend that it was planned for."""
     capacity: int
