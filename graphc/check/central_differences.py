@@ -96,6 +96,7 @@ def compare(
 
 
 def _difference(f: Callable[[], float], x: Array, index: Index, ours: float, h: float) -> Entry:
+    """Return the derivative at one entry by a symmetric difference with step `h`."""
     kept = x[index]
     step = h * max(1.0, abs(float(kept)))
     x[index] = kept + step

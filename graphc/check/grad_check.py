@@ -114,6 +114,7 @@ class GradReport:
         return "\n".join(lines)
 
     def _headline(self) -> str:
+        """Return the first lines: whether all agree, or the worst entry."""
         how = f"central differences in float64, h = {self.h:g}"
         if self.ok:
             return f"grad_check {self.net!r}: ok, {len(self.checked)} gradients agree with {how}"

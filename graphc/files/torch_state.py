@@ -214,6 +214,7 @@ def save_torch_state(
 
 
 def _arrays_of(module: str, layer: _Layer, state: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays of a layer by their names in PyTorch."""
     found = {
         _full_name(module, tensor.leaf): tensor.converted(state[tensor.state])
         for tensor in layer.tensors
@@ -225,6 +226,7 @@ def _arrays_of(module: str, layer: _Layer, state: Mapping[str, Array]) -> dict[s
 
 
 def _read(path: str | Path) -> dict[str, Array]:
+    """Return the arrays of a safetensors file; raise ModelFileError for other files."""
     data = read_file(path)
     try:
         return read_tensors(data)
@@ -263,6 +265,7 @@ def _misfit(
     unexpected: Iterable[str],
     strict: bool,
 ) -> StateError:
+    """Return the error for arrays that do not fit the net."""
     parts = misfits[:_SHOWN]
     if strict:
         for names, what in ((missing, "nothing for"), (unexpected, "no layer for")):

@@ -219,6 +219,7 @@ def program_data(t: ProgramTables) -> dict[str, Any]:
 
 
 def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
+    """Return the entries of the buffers."""
     b, blocks = t.buffers, t.blocks
     found = []
     for i, matrix in enumerate(_entries(b, MATRIX)):
@@ -339,6 +340,7 @@ def _buffers_of(
     places: Mapping[tuple[str, str], int],
     slot: Mapping[str, int],
 ) -> tables.Buffers:
+    """Return the table of buffers for its entries."""
     cuts = [line.get("cut", (0, 0)) for line in lines]
     return tables.Buffers(
         names=list(number),
@@ -373,6 +375,7 @@ def _countable(capacity: int, *sizes: Sequence[int]) -> None:
 
 
 def _accesses(steps: Sequence[Any], number: Mapping[str, int]) -> tables.Accesses:
+    """Return the table of accesses for the entries of steps."""
     items = [
         (i, use, item)
         for i, step in enumerate(steps)

@@ -121,6 +121,7 @@ def _by_rule(
 def _found(
     expected: Results, new: Graph, arrays: Mapping[str, Array], draw: Draw, allowed: str
 ) -> Mismatch | None:
+    """Compare the next states of the graph with the expected ones."""
     after = results_of(new, values_of_arrays(new, draw.rows, arrays))
     bounds = rounding_bounds(new, draw.rows, arrays, after)
     limits = {name: bounds.get(name, 0.0) for name in expected}

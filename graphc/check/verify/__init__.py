@@ -139,6 +139,7 @@ def verify_program(tables: ProgramTables) -> ProgramProof:
 
 
 def _counts(near: sharing.Neighbours) -> dict[str, int]:
+    """Return the numbers of steps, accesses and barriers that a proof reports."""
     f = near.f
     reads = int(np.count_nonzero(f.accesses.use == Use.READ))
     before, after = near.pairs
