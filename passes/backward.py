@@ -34,7 +34,7 @@ class Backward:
     required: tuple[str, ...] = ()
     """The names in `wrt` that must have a gradient; others without one are left out."""
     fed: bool = False
-    """Whether the cotangents are fed, as inputs `cotangent:<output>`, instead of being 1."""
+    """True if the cotangents are inputs named `cotangent:<output>`, instead of being 1."""
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph with gradients; raise GraphError if a required one reaches no loss."""

@@ -16,7 +16,7 @@ from graphc.ir.graph import Graph, verify
 
 Pass = Callable[[Graph], Graph]
 Preserves = Literal["bitwise", "reassociated", "approximate"]
-"""Whether results keep every bit, are the same mathematics with other rounding, or are close."""
+"""Results that keep every bit, are the same mathematics with other rounding, or are close."""
 
 
 @dataclass(frozen=True)

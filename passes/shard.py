@@ -53,7 +53,7 @@ class Shard:
     divisors: tuple[str, ...] = ()
     """The nodes that weighted means are divided by."""
     synchronise: bool = False
-    """Whether batch normalisation takes the statistics of the whole batch."""
+    """True if batch normalisation takes the statistics of the whole batch."""
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph with inputs that the executor feeds for each shard.

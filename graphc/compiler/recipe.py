@@ -20,7 +20,7 @@ from graphc.kernels.traits import Forms
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.dead_code import dead_code
-from passes.hold_back import hold_back
+from passes.keep_sends import keep_sends
 from passes.pipeline import Pass, PassList, PassRecord, run_passes
 from passes.repeat_elements import repeat_elements
 from passes.shard import Shard
@@ -151,7 +151,7 @@ class Recipe:
         trained = _only_losses(common)
         records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
         if cut.lanes > 1:
-            _, tail = _split(self._passes(**(slots | {"update": hold_back})), backward)
+            _, tail = _split(self._passes(**(slots | {"update": keep_sends})), backward)
             records["shard"] = first + run_passes(trained, tail, watch, verified=True)[1]
         return records
 

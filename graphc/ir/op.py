@@ -40,7 +40,7 @@ A value of rank 2 and more is the matrix of its first dimensions by all others.
 
 
 class Role(NamedTuple):
-    """What the array of an input or a state is for, if the program and the executor care.
+    """The purpose of the array of an input or a state, if the program and the executor need it.
 
     The text of a graph shows it by the name of the node alone; `Op.named` reads it from there.
     """
@@ -57,7 +57,7 @@ class Role(NamedTuple):
 
 
 PLAIN = Role()
-"""The role of what is nothing but an input or a state."""
+"""The role of an ordinary input or state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Op:
 
     @property
     def role(self) -> Role:
-        """What the array of an input or a state is for."""
+        """The purpose of the array of an input or a state."""
         return PLAIN
 
     def named(self, name: str) -> Op:
@@ -304,7 +304,7 @@ class Layer(Op):
 
 
 def attributes(op: Op) -> dict[str, Any]:
-    """Return the op's attributes by name: the fields that make it equal to another op or not."""
+    """Return the op's attributes by name: the fields by which it equals another op."""
     kind: type = type(op)
     return {name: getattr(op, name) for name in _field_names(kind)}
 

@@ -75,7 +75,7 @@ class Feeds:
     missing: frozenset[str]
     """Inputs that were not given, and nodes that have no rows without them."""
     optional: bool
-    """Whether inputs may be missing."""
+    """True if inputs may be missing."""
 
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}

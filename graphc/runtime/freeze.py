@@ -51,13 +51,13 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
     declared = ex.plan.declared
     names = [node.name for node in declared if node.op.persistent]
     graph = frozen_graph(declared, ex.state.read(names))
-    recipe = ex.plan.recipe
+    options = ex.plan.recipe
     plan = compile(
         graph,
         batch=batch,
-        backend=recipe.backend,
-        threads=recipe.threads,
-        passes=recipe.passes,
+        backend=options.backend,
+        threads=options.threads,
+        passes=options.passes,
     )
     frozen = Executor(plan)
     frozen.state.columns = ex.state.columns

@@ -133,7 +133,7 @@ class State(Mapping[str, Array]):
         self.lock = StateLock()
         self.arrays: dict[str, Array] = {}
         self.roles: dict[str, Role] = {}
-        """What each array is for."""
+        """The role of each array."""
         self.seed = seed
         self.owners: list[Owner] = []
         """The optimizers whose rates, counters and slots are in this state."""

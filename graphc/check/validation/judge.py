@@ -30,7 +30,7 @@ from graphc.ir.graph import Graph, Node, verify
 from graphc.ir.op import Array
 from graphc.ops.exchange import Total
 from graphc.ops.norm import BatchNorm, feature_axes
-from passes import hold_back
+from passes import keep_sends
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.pipeline import Pass, bound_of, name_of, preserves_of
@@ -68,7 +68,7 @@ class Failure:
 def judge(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Failure | None:
     """Return the first comparison that shows a change beyond what the pass declares, or None.
 
-    specialize, backward, update and accumulate add results, and shard, data_parallel and hold_back
+    specialize, backward, update and accumulate add results, and shard, data_parallel and keep_sends
     change what a run computes on; they have separate checks, which know what must be there
     afterwards.
     """
@@ -90,7 +90,7 @@ def _comparisons(
         wide = in_float64(before)
         for new, scale in _in_float64(step, before, wide, made):
             yield wide, new, partial(layer_mismatch, step.train, scale), draws
-    elif step is hold_back.hold_back:
+    elif step is keep_sends.keep_sends:
         yield before, made, shards.held_mismatch, draws
     elif checks := _checks(step, before):
         if shards.exchange_mismatch in checks:

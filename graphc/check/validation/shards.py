@@ -248,7 +248,7 @@ def _loss_of(
     return float(sum(values[loss].sum() for values in run for loss in losses))
 
 
-# ---------------------------------------------------------------- data_parallel and hold_back
+# ---------------------------------------------------------------- data_parallel and keep_sends
 
 
 def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:

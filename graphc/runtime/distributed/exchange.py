@@ -18,22 +18,22 @@ from graphc.ir.tensor_type import ALIGNMENT
 from graphc.kernels.program import Instr
 from graphc.runtime.distributed.communicator import Communicator, Request, TreeSum, wait
 
-HOLDS = "shard"
-"""The name of the program whose sums are held for later shards."""
+SHARD = "shard"
+"""The name of the program of all shards of a rank but the last; it updates nothing."""
 
 
 class Pause:
-    """A mark in the place of a call where a shard needs the sum over all shards to continue.
+    """The place in a shard's calls where it needs the sum over all shards to continue.
 
-    It marks where the sum is awaited.  Sends, which happen as soon as their values are there, may
-    come in another order in the program of the last shard, which has more to do.
+    It is the place of the receive.  The sends, each of which is made once its value is computed,
+    may be in another order in the program of the last shard, which does more.
     """
 
     def __init__(self, bucket: int, buffer: Array) -> None:
         self.bucket, self.buffer = bucket, buffer
 
     def __call__(self) -> None:
-        """Raise AssertionError: shards that run in step stop here, and never call it."""
+        """Raise AssertionError: shards that run in lockstep stop here, and never call it."""
         raise AssertionError("a shard that needs others cannot run alone")
 
 
@@ -50,67 +50,67 @@ class Exchange:
         self.lane = plan.lanes - 1
         """The index, on this rank, of the shard that runs."""
         self.seconds = 0.0
-        """The seconds spent so far on starting, advancing and awaiting exchanges."""
-        held = plan.programs[HOLDS].instrs if HOLDS in plan.programs else ()
+        """The seconds spent so far to start, advance and await exchanges."""
+        held = plan.programs[SHARD].instrs if SHARD in plan.programs else ()
         self._totals = frozenset(bucket_of(instr) for instr in held if instr.kind == "receive")
         """The buckets whose sum a shard needs to continue."""
         self._complete: set[int] = set()
-        """The buckets for which all shards of this rank but the last have held their sums."""
+        """The buckets whose sum over all shards of this rank but the last is complete."""
         self._early: dict[int, Array] = {}
-        """The buckets that the last shard, in step, sent before the others."""
-        self._under_way: dict[int, Request] = {}
+        """The buckets that the last shard, in lockstep with the others, sent before them."""
+        self._requests: dict[int, Request] = {}
         self._ordered = is_power_of_two(communicator.size)
         found = sorted(buckets(plan), key=lambda bucket: bucket.number)  # tags are these numbers
         communicator.expect([bucket.nbytes for bucket in found])
-        self._held = {
+        self._kept = {
             b.number: [np.zeros(b.elements, b.dtype) for _ in range(b.held(plan.lanes))]
             for b in found
         }
         self._scratch = {b.number: np.zeros(b.room(plan.ranks), b.dtype) for b in found}
 
     def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
-        """Return the calls that send or receive these arrays, the values of an instruction."""
+        """Return the calls of an instruction that sends or receives these arrays."""
         bucket, awaits = bucket_of(instr), instr.kind == "receive"
         if bucket in self._totals:
             return (Pause(bucket, joined(arrays)),) if awaits else ()
         if awaits:
             return (partial(self._receive, bucket),)
-        way = self._hold if program == HOLDS else self._send
-        return (partial(way, bucket, joined(arrays)),)
+        exchange = self._keep if program == SHARD else self._send
+        return (partial(exchange, bucket, joined(arrays)),)
 
     @property
     def nbytes(self) -> int:
-        """The bytes of sums held back, and of scratch for other ranks' sums."""
-        arrays = [*self._scratch.values(), *(a for held in self._held.values() for a in held)]
+        """The bytes of the sums that are kept, and of scratch for the sums of other ranks."""
+        arrays = [*self._scratch.values(), *(a for held in self._kept.values() for a in held)]
         return sum(array.nbytes for array in arrays)
 
     def poke(self) -> None:
         """Advance the requests in progress."""
-        if self._under_way:
+        if self._requests:
             start = perf_counter()
-            for request in self._under_way.values():
+            for request in self._requests.values():
                 request.test()
             self.seconds += perf_counter() - start
 
     def total(self, pauses: Sequence[Pause]) -> None:
         """Replace the ready buffers of all of this rank's shards by the sum over all shards."""
         for self.lane, pause in enumerate(pauses):
-            way = self._send if self.lane == self.lanes - 1 else self._hold
-            way(pause.bucket, pause.buffer)
+            exchange = self._send if self.lane == self.lanes - 1 else self._keep
+            exchange(pause.bucket, pause.buffer)
         self._receive(pauses[-1].bucket)
         for pause in pauses[:-1]:
             np.copyto(pause.buffer, pauses[-1].buffer)
 
     def drop(self) -> None:
         """Forget the requests of a run that failed."""
-        self._under_way.clear()
+        self._requests.clear()
         self._complete.clear()
         self._early.clear()
 
-    def _hold(self, bucket: int, buffer: Array) -> None:
-        """Keep a shard's sum of a bucket; send the last shard's if it came too early."""
-        level = self._added(bucket, buffer)
-        np.copyto(self._held[bucket][level], buffer)
+    def _keep(self, bucket: int, buffer: Array) -> None:
+        """Keep a shard's sum of a bucket; send that of the last shard if it came too early."""
+        level = self._add_kept(bucket, buffer)
+        np.copyto(self._kept[bucket][level], buffer)
         if self.lane == self.lanes - 2:
             self._complete.add(bucket)
             if bucket in self._early:
@@ -119,38 +119,38 @@ class Exchange:
                 self.lane = lane
 
     def _send(self, bucket: int, buffer: Array) -> None:
-        """Start the sum over ranks of a bucket once it has the sums of all shards here."""
+        """Start the sum over ranks of a bucket, once all shards of this rank have added theirs."""
         if self.lanes > 1 and bucket not in self._complete:
             self._early[bucket] = buffer
             return
         self._complete.discard(bucket)
-        self._added(bucket, buffer)
+        self._add_kept(bucket, buffer)
         comm = self.communicator
         if comm.size > 1:
             start = perf_counter()
-            self._under_way[bucket] = (
+            self._requests[bucket] = (
                 TreeSum(comm, buffer, self._scratch[bucket], bucket)
                 if self._ordered
                 else comm.total(buffer, bucket)
             )
             self.seconds += perf_counter() - start
 
-    def _added(self, bucket: int, buffer: Array) -> int:
-        """Add to the buffer the held sums that it completes; return its level in the counter."""
+    def _add_kept(self, bucket: int, buffer: Array) -> int:
+        """Add to the buffer the kept sums that it completes; return its level in the counter."""
         level = 0
         while self.lane >> level & 1:
-            np.add(self._held[bucket][level], buffer, out=buffer)
+            np.add(self._kept[bucket][level], buffer, out=buffer)
             level += 1
         return level
 
     def _receive(self, bucket: int) -> None:
         assert bucket not in self._early, "the other shards of this rank are done before"
-        request = self._under_way.get(bucket)
+        request = self._requests.get(bucket)
         if request is not None:
             start = perf_counter()
             wait(request, self.communicator.limit)
             self.seconds += perf_counter() - start
-            del self._under_way[bucket]
+            del self._requests[bucket]
 
 
 def joined(arrays: Sequence[Array]) -> Array:

@@ -1,4 +1,4 @@
-"""A step cut into shards: the rows of each, and how a rank runs its shards, in turn or in step."""
+"""A step cut into shards: the rows of each, and how a rank runs its shards."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from graphc.ir.op import Array
 from graphc.kernels.program import Program
 from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.distributed.communicator import Communicator, Solo
-from graphc.runtime.distributed.exchange import HOLDS, Exchange, Pause
+from graphc.runtime.distributed.exchange import SHARD, Exchange, Pause
 from graphc.runtime.feeds import FeedCheck, program_check
 from graphc.runtime.rows import rows_of
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
 
 Load = Callable[[str, Mapping[str, Any]], Bound]
-"""Feeds the program of that name in the executor's own memory."""
+"""A function that feeds the program of that name in the executor's memory."""
 Run = Callable[[list[Call]], None]
 
 
@@ -112,12 +112,12 @@ class ShardedStep:
         self.exchange = Exchange(plan, communicator)
         self._check = program_check(last, plan)
         self._shards = Shards(plan, last, self._check, communicator.rank)
-        self._programs = [*[HOLDS] * (plan.lanes - 1), name]
+        self._programs = [*[SHARD] * (plan.lanes - 1), name]
         self._workspaces = [
             Workspace(plan.programs, plan.batch, state, plan.recipe.threads)
             for _ in range(workspaces(plan) - 1)
         ]
-        """Memory for all shards of a rank but the last, if they run in step."""
+        """The memory of all shards of a rank but the last, if they run in lockstep."""
         self._binders = [Binder(workspace, self.exchange) for workspace in self._workspaces]
 
     @property
@@ -141,10 +141,12 @@ class ShardedStep:
         """
         self.exchange.drop()
         parts = self._shards.parts(feeds)
-        return self._in_step(parts, load) if self._binders else self._in_turn(parts, load, run)
+        return self._in_lockstep(parts, load) if self._binders else self._serially(parts, load, run)
 
-    def _in_turn(self, parts: Iterator[Part], load: Load, run: Run) -> tuple[Bound, Iterable[Call]]:
-        """Run the shards one after the other, each in the memory of the one before."""
+    def _serially(
+        self, parts: Iterator[Part], load: Load, run: Run
+    ) -> tuple[Bound, Iterable[Call]]:
+        """Run the shards one after the other, all in the memory of the executor."""
         last = len(self._programs) - 1
         for lane, (program, part) in enumerate(zip(self._programs, parts, strict=True)):
             bound = load(program, part.feeds)
@@ -154,8 +156,8 @@ class ShardedStep:
                 run(bound.calls)
         return bound, bound.calls
 
-    def _in_step(self, parts: Iterator[Part], load: Load) -> tuple[Bound, Iterable[Call]]:
-        """Run each shard in its own memory; all wait wherever one needs a sum over all of them."""
+    def _in_lockstep(self, parts: Iterator[Part], load: Load) -> tuple[Bound, Iterable[Call]]:
+        """Run each shard in separate memory; all wait where one needs a sum over all of them."""
         given = list(parts)
         bounds = [self._bound(*each) for each in zip(self._binders, given, strict=False)]
         bounds.append(load(self._programs[-1], given[-1].feeds))
@@ -165,7 +167,7 @@ class ShardedStep:
 
     def _bound(self, binder: Binder, part: Part) -> Bound:
         arrays, n = self._check.arrays(part.feeds)
-        bound = binder.bound(self._plan.programs[HOLDS], n)
+        bound = binder.bound(self._plan.programs[SHARD], n)
         bound.feed(arrays)
         return bound
 
@@ -189,7 +191,7 @@ class ShardedStep:
 
 
 def sharded_step(plan: Plan, communicator: Communicator | None, state: State) -> ShardedStep | None:
-    """Return how a plan's step is cut, None without shards; raise StateError if ranks differ."""
+    """Return the step of a plan with shards, else None; raise StateError if the ranks differ."""
     ranks = plan.ranks
     size = 1 if communicator is None else communicator.size
     if size != ranks:

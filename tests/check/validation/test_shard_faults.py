@@ -12,7 +12,7 @@ from graphc.check.validation import ValidationError, validate_pass
 from graphc.check.validation.validate import Watch
 from graphc.compiler.loss_share import divisors, loss_shares
 from graphc.ops.source import Parameter
-from passes import hold_back
+from passes import keep_sends
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.shard import Shard
@@ -93,10 +93,10 @@ FAULTS = (
     Fault("another bucket is awaited", net, f"{EXCHANGE}:_received",
           "Receive(op.bucket, op.members)", "Receive(op.bucket + 1, op.members)",
           "data_parallel: bucket 1"),
-    Fault("a shard before the last keeps its loss", net, "passes.hold_back:hold_back",
-          "for name in last}", "for name in last[1:]}", "hold_back: send"),
-    Fault("a shard before the last changes states", net, "passes.hold_back:hold_back",
-          "for name in last}", "for name in last}, updates=graph.updates", "hold_back: update"),
+    Fault("a shard before the last keeps its loss", net, "passes.keep_sends:keep_sends",
+          "for name in last}", "for name in last[1:]}", "keep_sends: send"),
+    Fault("a shard before the last changes states", net, "passes.keep_sends:keep_sends",
+          "for name in last}", "for name in last}, updates=graph.updates", "keep_sends: update"),
 )
 SYNCHRONISED = (
     Fault("only the mean is that of the batch", net, f"{SHARD}:Shard.__call__",
@@ -130,7 +130,7 @@ def validated(made: gc.Net, synchronise: bool) -> None:
         Shard(loss_shares(made.graph()), divided, synchronise),
         Backward(graph.losses, names),
         DataParallel(),
-        hold_back.hold_back,
+        keep_sends.keep_sends,
     ):
         graph = validate_pass(step, graph, batches=(7,))
 
@@ -161,7 +161,7 @@ def test_compiling_judges_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     options = {"batch": 7, "shards": 4, "optimizer": gc.SGD(lr=0.1), "backend": "numpy"}
     watch = Watch(plain().graph(), 7, tmp_path)
     gc.compile(plain(), **options, validate=watch)
-    assert {"shard", "data_parallel", "hold_back"} <= {*watch.judged}
+    assert {"shard", "data_parallel", "keep_sends"} <= {*watch.judged}
     plant(FAULTS[4], monkeypatch)
     with pytest.raises(ValidationError) as caught:
         gc.compile(plain(), **options, validate=tmp_path)

@@ -52,10 +52,10 @@ def test_every_rank_has_the_sum_of_the_tree(size: int, elements: int, seed: int)
 def test_shards_of_one_rank_are_added_in_the_same_order(lanes: int) -> None:
     parts = numbers(lanes, 40, 0)
     exchange = Exchange(SimpleNamespace(programs={}, lanes=lanes, ranks=1), Solo())
-    exchange._held[0] = [np.zeros(40, np.float32) for _ in range((lanes - 1).bit_length())]
+    exchange._kept[0] = [np.zeros(40, np.float32) for _ in range((lanes - 1).bit_length())]
     for exchange.lane, part in enumerate(parts):
         buffer = part.copy()
-        (exchange._send if exchange.lane == lanes - 1 else exchange._hold)(0, buffer)
+        (exchange._send if exchange.lane == lanes - 1 else exchange._keep)(0, buffer)
     assert buffer.tobytes() == tree(parts).tobytes()
 
 
