@@ -49,7 +49,7 @@ class DataParallel:
         b.gradients.clear()
         values = [value for _, value in gradients]
         values += [b.value(graph.outputs[loss]) for loss in graph.losses]
-        states = list(_of_rows(graph))
+        states = list(_row_dependent(graph))
         values += [_averaged(b, graph.updates[state]) for state in states]
         sent = _sent(b, values)
         sums = [_received(b, *each).name for each in sent]
@@ -101,7 +101,7 @@ def _split_totals(graph: Graph, number: int, offset: int) -> Graph:
     return b.graph()
 
 
-def _of_rows(graph: Graph) -> Iterator[str]:
+def _row_dependent(graph: Graph) -> Iterator[str]:
     """Yield the states whose next value depends on the rows of the batch."""
     fed = [node.name for node in graph if node.op.is_input and not node.op.is_of_shard]
     reached = graph.downstream(fed)
