@@ -50,7 +50,7 @@ def channels_last(graph: Graph) -> Graph:
 
 @dataclass(frozen=True)
 class _Image:
-    """A value with its channels first: `last` has them last, `matrix` a row for each pixel."""
+    """An image in other layouts: `last` has its channels last, `matrix` a row for each pixel."""
 
     last: Value
     matrix: Value | None
@@ -63,10 +63,10 @@ class _Rewriter:
         self.graph = graph
         self.b = Builder.like(graph)
         self.new: dict[str, str] = {}
-        """For each node that is left out, the one that replaces it."""
+        """The replacement of each node that is left out, by name."""
         self.images: dict[str, _Image] = {}
         self.matrices: dict[str, Value] = {}
-        """For each image with channels last that is a reshape of a matrix, that matrix."""
+        """The matrix of each image with channels last that is a reshape of a matrix."""
         self.pins = pinned(graph)
         self.wanted = _wanted(graph)
         self.changed = False
@@ -87,7 +87,7 @@ class _Rewriter:
                 self._note(node)
 
     def _known(self, node: Node) -> Value | None:
-        """Return the value that a node equals, as it transposes an image back, or None."""
+        """Return the value that a node equals if it transposes an image back, or None."""
         image = self.images.get(node.inputs[0]) if node.inputs else None
         if image is None or node.type != image.last.type:
             return None

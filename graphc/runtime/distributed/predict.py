@@ -147,7 +147,7 @@ def _whole(plan: Plan, feeds: Mapping[str, Any], seconds: float) -> float:
 
 
 class _Marks:
-    """A stand-in for the exchange that records when each bucket is sent and awaited."""
+    """A substitute for the exchange that records when each bucket is sent and awaited."""
 
     def __init__(self) -> None:
         self.found: list[tuple[str, int, int, float]] = []
