@@ -18,8 +18,8 @@ from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Layer
+from graphc.ops.autodiff import Gradient
 from graphc.ops.elementwise import add
-from graphc.ops.gradient import Gradient
 from graphc.ops.shape import Reshape
 from graphc.ops.source import draws
 from passes.pipeline import pinned

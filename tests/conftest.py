@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, settings
 
 from graphc.compiler import program, recipe
 from graphc.ir.graph import Graph
+from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Program
-from graphc.kernels.traits import Forms
 from tests.extras import skipped_without_extras
 
 settings.register_profile(
@@ -96,9 +96,14 @@ def programs_are_verified(request: pytest.FixtureRequest) -> Iterator[None]:
     unverified = program.build_program
 
     def build_program(
-        name: str, graph: Graph, capacity: int, backend: str, forms: Forms | None = None
+        name: str,
+        graph: Graph,
+        capacity: int,
+        backend: str,
+        forms: Forms | None = None,
+        **options: bool,
     ) -> Program:
-        built = unverified(name, graph, capacity, backend, forms)
+        built = unverified(name, graph, capacity, backend, forms, **options)
         if capacity >= NOBODYS or (len(graph) + capacity) % among:
             return built
         proof = built.verify()

@@ -186,8 +186,18 @@ def test_a_heavy_library_is_imported_at_first_use(library: str) -> None:
 
 
 def test_no_file_surprises_by_its_size() -> None:
+    """Docstrings, which have the sections of the public API, do not count."""
     for path in FILES:
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
+        source = path.read_text(encoding="utf-8")
+        assert len(source.splitlines()) - docstring_lines(source) <= 400, path
+
+
+def docstring_lines(source: str) -> int:
+    """The lines of all docstrings."""
+    kinds = ast.Module, ast.ClassDef, ast.FunctionDef
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
+    firsts = [node.body[0] for node in nodes if ast.get_docstring(node, clean=False) is not None]
+    return sum((first.end_lineno or 0) - first.lineno + 1 for first in firsts)
 
 
 def test_the_verifier_shares_nothing_with_what_makes_plans() -> None:

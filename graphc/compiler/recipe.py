@@ -15,8 +15,8 @@ from graphc.compiler.remat.fit import fitted
 from graphc.compiler.sharding import Sharding
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph, Node
+from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Program
-from graphc.kernels.traits import Forms
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.dead_code import dead_code
@@ -202,27 +202,12 @@ def _split(passes: tuple[Pass, ...], last: Pass) -> tuple[tuple[Pass, ...], tupl
 
 
 def _asking(graph: Graph, names: Iterable[str]) -> Graph:
-    """Return the graph in which passes before Backward keep these nodes (see `pinned`)."""
-    gradients = {name: name for name in names}
-    return Graph(
-        graph.name,
-        graph,
-        outputs=graph.outputs,
-        losses=graph.losses,
-        gradients=gradients,
-        updates=graph.updates,
-    )
+    """Return the graph in which passes before Backward keep these nodes (see passes/pins.py)."""
+    return graph.with_nodes(graph, gradients={name: name for name in names})
 
 
 def _only_losses(graph: Graph) -> Graph:
     """Return the graph without the outputs that no loss depends on."""
     needed = graph.upstream(graph.outputs[name] for name in graph.losses)
     outputs = {name: value for name, value in graph.outputs.items() if value in needed}
-    return Graph(
-        graph.name,
-        graph,
-        outputs=outputs,
-        losses=graph.losses,
-        gradients=graph.gradients,
-        updates=graph.updates,
-    )
+    return graph.with_nodes(graph, outputs=outputs)

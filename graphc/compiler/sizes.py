@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphc.backends.table import backend
+from graphc.backends.backend import backend
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import ALIGNMENT, TensorType, align
 from graphc.kernels.program import Program

@@ -8,6 +8,7 @@ would only cost time at import.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
@@ -118,11 +119,16 @@ class Op:
     """The equivalent operator of ONNX, if there is one and the op has no attributes."""
 
     def __init_subclass__(cls, base: bool = False, **kwargs: Any) -> None:
-        """Name the op after its class, and register graphc's own, except a `base` of ops."""
+        """Name the op after its class, and register graphc's own, except a `base` of ops.
+
+        The words of graphc's names are joined by underscores: `SgdStep` is `sgd_step`.
+        """
         super().__init_subclass__(**kwargs)
+        own = cls.__module__.startswith("graphc.ops.")
         if "name" not in cls.__dict__:
-            cls.name = cls.__name__.lower()
-        if not base and cls.__module__.startswith("graphc.ops."):
+            words = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__) if own else cls.__name__
+            cls.name = words.lower()
+        if not base and own:
             BUILT_IN[f"layer {cls.name}" if issubclass(cls, Layer) else cls.name] = cls
         if "along" in cls.__dict__:  # the former name, in ops that users wrote
             cls.iteration = cls.__dict__["along"]  # type: ignore[method-assign]

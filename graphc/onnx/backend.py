@@ -10,7 +10,6 @@ from onnx import ModelProto, NodeProto, helper
 from onnx.backend.base import Backend, BackendRep
 
 from graphc.base.errors import FeedError, GraphError
-from graphc.base.loc import caller_loc
 from graphc.compiler.compile import compile
 from graphc.ir.build import Value
 from graphc.ir.op import Array
@@ -36,7 +35,7 @@ class GraphcRep(BackendRep):
         self._runs: dict[Any, _Run] = {}
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Return the outputs in the model's order for a sequence or mapping of arrays."""
+        """Return the outputs, in the model's order, for a sequence or mapping of arrays."""
         feeds = self._feeds(inputs)
         key = tuple((name, a.shape, a.dtype.name) for name, a in feeds.items())
         while True:
@@ -60,7 +59,7 @@ class GraphcRep(BackendRep):
             inputs = dict(zip(self._inputs, inputs, strict=False))
         missing = [name for name in self._inputs if name not in inputs]
         if missing:
-            raise FeedError(f"input {missing[0]!r} is missing", loc=caller_loc())
+            raise FeedError(f"input {missing[0]!r} is missing")
         return {name: _array(name, inputs[name]) for name in self._inputs}
 
     def _compiled(self, feeds: Mapping[str, Array], known: Mapping[str, Array]) -> _Run:
@@ -70,7 +69,7 @@ class GraphcRep(BackendRep):
                 try:
                     types[name] = TensorType(array.shape, checked_dtype(array))
                 except (NotSupported, ValueError) as error:
-                    raise FeedError(f"input {name!r}: {error}", loc=caller_loc()) from None
+                    raise FeedError(f"input {name!r}: {error}") from None
         name = self._model.graph.name or "model"
         with budget_of(self._model, name, None):
             imported = import_model(self._model, name, types, known, as_written=True)
@@ -81,7 +80,7 @@ def _array(name: str, given: Any) -> Array:
     try:
         return np.asarray(given)
     except ValueError:
-        raise FeedError(f"input {name!r} is not an array", loc=caller_loc()) from None
+        raise FeedError(f"input {name!r} is not an array") from None
 
 
 class _Run:
@@ -119,13 +118,39 @@ class GraphcBackend(Backend):
 
     @classmethod
     def prepare(cls, model: ModelProto, device: str = "CPU", **kwargs: Any) -> GraphcRep:
-        """Return the model, checked and ready to run; `backend=` is "native" or "numpy".
+        """Check a model and return it ready to run.
 
-        Raise ModelFileError if it is not a valid model, GraphError for ops that graphc does not
-        have.
+        Parameters
+        ----------
+        model
+            The model; it is compiled for each set of input shapes when it first runs with them.
+        device
+            "CPU".
+        **kwargs
+            `backend` is "native" or "numpy", by default the best that this machine has.
+
+        Returns
+        -------
+        GraphcRep
+            The model; its method `run` takes a sequence or mapping of arrays.
+
+        Raises
+        ------
+        ModelFileError
+            If the model is not valid.
+        GraphError
+            If the device is not the CPU, or the model has ops that graphc does not have.
+
+        Examples
+        --------
+        >>> net = gc.Net("double")
+        >>> y = net.output("y", net.input("x", (gc.N, 2)) * 2.0)
+        >>> rep = gc.onnx.prepare(gc.onnx.to_proto(net))
+        >>> rep.run([np.ones((1, 2), np.float32)])
+        (array([[2., 2.]], dtype=float32),)
         """
         if not cls.supports_device(device):
-            raise GraphError(f"graphc runs on CPU, not on {device}", loc=caller_loc())
+            raise GraphError(f"graphc runs on CPU, not on {device}")
         check_limits(model)
         check_ops(model)
         return GraphcRep(model, kwargs.get("backend"))
@@ -134,7 +159,27 @@ class GraphcBackend(Backend):
     def run_model(
         cls, model: ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any
     ) -> tuple[Any, ...]:
-        """Return the outputs of a model for these inputs."""
+        """Run a model once.
+
+        Parameters
+        ----------
+        model, device, **kwargs
+            As for `prepare`, whose errors it raises.
+        inputs
+            The arrays, in the model's order or by name.
+
+        Returns
+        -------
+        tuple
+            The outputs in the model's order.
+
+        Examples
+        --------
+        >>> net = gc.Net("double")
+        >>> y = net.output("y", net.input("x", (gc.N, 2)) * 2.0)
+        >>> gc.onnx.run_model(gc.onnx.to_proto(net), [np.ones((1, 2), np.float32)])
+        (array([[2., 2.]], dtype=float32),)
+        """
         return cls.prepare(model, device, **kwargs).run(inputs)
 
     @classmethod
@@ -146,7 +191,33 @@ class GraphcBackend(Backend):
         outputs_info: Sequence[tuple[np.dtype[Any], tuple[int, ...]]] | None = None,
         **kwargs: Any,
     ) -> tuple[Any, ...]:
-        """Return the outputs of one node; `opset_version` selects its operator set."""
+        """Run one node.
+
+        Parameters
+        ----------
+        node
+            The node.
+        inputs
+            The arrays, in the order of its operands or by name.
+        device
+            "CPU".
+        outputs_info
+            Ignored; a part of ONNX's interface.
+        **kwargs
+            `opset_version` selects the operator set; the others are as for `prepare`, whose errors
+            it raises.
+
+        Returns
+        -------
+        tuple
+            The results in the node's order.
+
+        Examples
+        --------
+        >>> import onnx
+        >>> gc.onnx.run_node(onnx.helper.make_node("Neg", ["x"], ["y"]), [np.ones(2)])
+        (array([-1., -1.]),)
+        """
         version = kwargs.pop("opset_version", None)
         names = [name for name in node.input if name]
         arrays = inputs if isinstance(inputs, Mapping) else dict(zip(names, inputs, strict=False))
@@ -164,7 +235,23 @@ class GraphcBackend(Backend):
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        """Return whether the device is the CPU."""
+        """Return whether graphc runs on a device.
+
+        Parameters
+        ----------
+        device
+            Its name in ONNX, such as "CPU" or "CUDA:1".
+
+        Returns
+        -------
+        bool
+            Whether it is the CPU.
+
+        Examples
+        --------
+        >>> gc.onnx.supports_device("CPU"), gc.onnx.supports_device("CUDA:1")
+        (True, False)
+        """
         return device.split(":")[0] == "CPU"
 
 

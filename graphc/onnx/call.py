@@ -1,4 +1,4 @@
-"""A node to convert: its attributes, and its operands, which are values or known arrays.
+"""An ONNX node that is being converted: its attributes, and its values or known arrays.
 
 Shapes are static, so values that a model computes from shapes alone are known when it is read: they
 are computed at once and never become nodes.  A shape with the open batch dimension is known too, as
@@ -33,7 +33,7 @@ class Weight:
     name: str
     array: Array
     shared: bool = False
-    """Whether several nodes read it."""
+    """Whether as_results nodes read it."""
 
 
 Operand = Value | Array | Weight
@@ -41,14 +41,14 @@ Operand = Value | Array | Weight
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parts:
+class KnownSequence:
     """A sequence whose length is known now."""
 
     entries: tuple[Operand, ...]
 
 
-Held = Operand | Parts
-"""Anything that a name of a model can refer to."""
+Binding = Operand | KnownSequence
+"""What a name in a model can refer to."""
 
 
 class NotSupported(ValueError):
@@ -63,16 +63,16 @@ class NeedsInputs(Exception):
         self.names = names
 
 
-def is_known(operand: Held | None) -> TypeGuard[Array | None]:
-    """Return whether the numbers are known and training does not change them."""
+def is_known(operand: Binding | None) -> TypeGuard[Array | None]:
+    """Return whether an operand is missing, or its numbers are known and constant."""
     return operand is None or isinstance(operand, np.ndarray)
 
 
-def type_of(operand: Held) -> TensorType:
+def type_of(operand: Binding) -> TensorType:
     """Return shape and dtype; raise NotSupported for a dtype that graphc does not have."""
     if isinstance(operand, Value):
         return operand.type
-    if isinstance(operand, Parts):
+    if isinstance(operand, KnownSequence):
         raise NotSupported("a sequence has no type of its own")
     array = operand.array if isinstance(operand, Weight) else operand
     return TensorType(array.shape, "int64" if is_symbolic(array) else checked_dtype(array))
@@ -86,7 +86,7 @@ def checked_dtype(array: Array) -> str:
 
 
 def dtype_of(number: Any) -> str:
-    """Return the dtype for a number of ONNX's; raise NotSupported if graphc does not have it."""
+    """Return the dtype of an ONNX type code; raise NotSupported if graphc does not have it."""
     if isinstance(number, str):  # a name before opset 6
         number = TensorProto.DataType.Value(number)
     try:
@@ -185,7 +185,7 @@ _VALUES: dict[int, Callable[[AttributeProto], Any]] = {
 """The Python value of an attribute, by the attribute's kind."""
 ITEM = 16
 """The number of elements that NumPy computes in the time in which Python computes one."""
-Result = Held | Sequence[Held]
+Result = Binding | Sequence[Binding]
 """The result of a converter: one value, or as many as the node has outputs."""
 Converter = Callable[["Call"], Result]
 """The rule that makes values of the net, or known arrays, from a node."""
@@ -193,13 +193,13 @@ Converter = Callable[["Call"], Result]
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A node with its operands.  A missing optional operand is None."""
+    """An ONNX node that is being converted; a missing optional operand is None."""
 
     scope: Scope
     op: str
     version: int
     """The version of the operator set that the model asks for."""
-    operands: tuple[Held | None, ...]
+    operands: tuple[Binding | None, ...]
     attributes: Mapping[str, Any]
     outputs: tuple[str, ...]
 
@@ -211,7 +211,7 @@ class Call:
         """The name of the first result."""
         return next(filter(None, self.outputs), self.op)
 
-    def asks(self, position: int) -> bool:
+    def is_read(self, position: int) -> bool:
         """Return whether the model reads the result at `position`."""
         return position < len(self.outputs) and self.scope.reads(self.outputs[position])
 
@@ -219,7 +219,7 @@ class Call:
         """Return whether the operand at `position` is given."""
         return self._given(position) is not None
 
-    def _given(self, position: int) -> Held | None:
+    def _given(self, position: int) -> Binding | None:
         return self.operands[position] if position < len(self.operands) else None
 
     def operand(self, position: int) -> Operand:
@@ -227,14 +227,14 @@ class Call:
         operand = self._given(position)
         if operand is None:
             raise NotSupported(f"operand {position} is missing")
-        if isinstance(operand, Parts):
+        if isinstance(operand, KnownSequence):
             raise NotSupported(f"operand {position} is a sequence")
         return operand
 
-    def parts(self, position: int) -> tuple[Operand, ...]:
+    def entries(self, position: int) -> tuple[Operand, ...]:
         """Return the entries of a sequence operand; raise NotSupported if it is not a sequence."""
         operand = self._given(position)
-        if not isinstance(operand, Parts):
+        if not isinstance(operand, KnownSequence):
             raise NotSupported(f"operand {position} is not a sequence")
         return operand.entries
 
@@ -246,7 +246,7 @@ class Call:
         """Return all operands as values of the net."""
         return [self.value(i) for i in range(len(self.operands))]
 
-    def maybe(self, position: int) -> Value | None:
+    def optional(self, position: int) -> Value | None:
         """Return the operand as a value of the net, or None if it is not given."""
         return self.value(position) if self.has(position) else None
 
@@ -309,7 +309,7 @@ class Call:
         return self.scope.reading.net.builder.unique(self.name)
 
     def unless(self, **defaults: Any) -> None:
-        """Raise NotSupported if one of these attributes is given with another value."""
+        """Check that attributes have these values, if given; raise NotSupported otherwise."""
         for name, default in defaults.items():
             if self.attribute(name, default) != default:
                 raise NotSupported(f"{name}={self.attributes[name]!r} is not supported")
@@ -324,6 +324,6 @@ class Call:
         return NotSupported(f"operand {position} must be known when the model is read")
 
 
-def several(result: Result) -> Sequence[Held]:
+def as_results(result: Result) -> Sequence[Binding]:
     """Return the result of a converter as a sequence."""
     return result if isinstance(result, (list, tuple)) else [result]  # type: ignore[list-item]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -19,16 +20,15 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch
 from graphc.onnx.call import (
     ITEM,
+    Binding,
     Call,
     Converter,
-    Held,
     NotSupported,
     Result,
+    as_results,
     is_symbolic,
     plain_array,
-    several,
 )
-from graphc.onnx.convert.axes import axes_of
 from graphc.runtime.reference import evaluate
 from passes.specialize import Specialize
 
@@ -42,11 +42,14 @@ def expanded(graph: Graph, train: bool) -> Graph:
 
 def _gather(call: Call) -> Array:
     found = np.take(call.array(0), call.array(1), axis=call.attribute("axis", 0))
-    if isinstance(found, np.ndarray):
-        return plain_array(found)
-    single = np.empty((), object)  # np.take returned a bare object, not an array
-    single[()] = found
-    return plain_array(single)
+    # Of one object np.take returns the object itself, not an array.
+    return plain_array(found if isinstance(found, np.ndarray) else _single(found))
+
+
+def _single(dim: Any) -> Array:
+    array = np.empty((), object)
+    array[()] = dim
+    return array
 
 
 def _slice(call: Call) -> Array:
@@ -110,10 +113,7 @@ def _where(call: Call) -> Array:
 
 
 def _reduce_prod(call: Call) -> Array:
-    array = np.empty((), object)
-    array[()] = 1
-    for item in call.array(0).reshape(-1):
-        array[()] = _product(array[()], item)
+    array = _single(reduce(_product, call.array(0).flat, 1))
     return array.reshape(1) if call.attribute("keepdims", 1) else array
 
 
@@ -121,11 +121,7 @@ SYMBOLIC: dict[str, Callable[[Call], Array]] = {
     "Gather": _gather,
     "Slice": _slice,
     "Concat": _concat,
-    "Unsqueeze": lambda call: np.expand_dims(call.array(0), axes_of(call) or ()),
-    "Squeeze": lambda call: np.squeeze(call.array(0), axes_of(call)),
-    "Identity": lambda call: call.array(0),
     "Cast": lambda call: call.array(0),
-    "Reshape": lambda call: call.array(0).reshape(call.ints(1)),
     "Mul": _elementwise(_product),
     "Div": _elementwise(_quotient),
     "Add": _elementwise(_sum),
@@ -140,46 +136,46 @@ PRODUCTS = 8
 
 
 def folded(call: Call, converter: Converter) -> Result:
-    """Compute a node whose operands are known, and return its results."""
+    """Compute a node whose operands are all known; return its results as arrays."""
     symbolic = any(isinstance(o, np.ndarray) and is_symbolic(o) for o in call.operands)
     if symbolic and call.op in SYMBOLIC:
-        spend_array(ITEM * _most(call))
+        spend_array(ITEM * _size_bound(call))
         return SYMBOLIC[call.op](call)
     if symbolic:
         return converter(call)
     scratch = call.scope.scratch()
-    results = several(converter(replace(call, scope=scratch)))
+    results = as_results(converter(replace(call, scope=scratch)))
     if not any(isinstance(result, Value) for result in results):
         return results
     return _evaluated(scratch.reading.net.builder, results)
 
 
-def _most(call: Call) -> int:
-    """Return the largest number of items that an op on shapes can produce or read."""
+def _size_bound(call: Call) -> int:
+    """Return an upper bound of the elements that an op on shapes reads or produces."""
     arrays = [operand for operand in call.operands if isinstance(operand, np.ndarray)]
-    if call.op in ("Concat", "Reshape", "Slice"):
+    if call.op in ("Concat", "Slice"):
         return sum(array.size for array in arrays)
     if call.op == "Gather":
         return prod(array.size for array in arrays)
     return prod(np.broadcast_shapes(*(array.shape for array in arrays)))
 
 
-def _evaluated(b: Builder, results: Sequence[Held]) -> list[Held]:
+def _evaluated(b: Builder, results: Sequence[Binding]) -> list[Binding]:
     for value in results:
         if isinstance(value, Value):
             b.outputs[value.name] = value.name
     graph = expanded(b.graph(), train=False)  # the cost of ops is known, not that of layers
     if any(node.op.is_input for node in graph):
         raise NotSupported("its constants depend on an input")
-    spend_elements(sum(_numbers(graph, node) for node in graph))
+    spend_elements(sum(_cost(graph, node) for node in graph))
     spend_bytes(sum(node.type.nbytes(1) for node in graph if node.inputs))
     values = evaluate(graph, {}, {}, 1)
     found = {name: np.asarray(values[node]) for name, node in graph.outputs.items()}
     return [found[r.name] if isinstance(r, Value) else r for r in results]
 
 
-def _numbers(graph: Graph, node: Node) -> int:
-    """Return the count of numbers computed for a node; products count less, since BLAS is fast."""
+def _cost(graph: Graph, node: Node) -> int:
+    """Return the cost of a node in elements; products cost less, since BLAS is fast."""
     operands = [graph[name].type for name in node.inputs]
     plain, products = node.op.flops(operands, node.type, 1)
     return node.type.size(1) + plain + products // PRODUCTS

@@ -1,4 +1,4 @@
-"""Ops that the model itself or ONNX defines as functions of other ops."""
+"""The bodies of ops that a model, or ONNX itself, defines as functions of other ops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import FunctionProto, NodeProto, defs, helper
 
-from graphc.onnx.call import Call, Held, NotSupported, attributes_of, type_of
+from graphc.onnx.call import Binding, Call, NotSupported, attributes_of, type_of
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _from_onnx(node: NodeProto, call: Call) -> FunctionProto | None:
     return function if function.node else None
 
 
-def _type_proto(operand: Held | None) -> bytes:
+def _type_proto(operand: Binding | None) -> bytes:
     if operand is None:
         return b""
     found = type_of(operand)

@@ -1,4 +1,4 @@
-"""Import: a checked model becomes a net, by its initializers, inputs, nodes and outputs."""
+"""`gc.onnx.load`: make a net from a checked model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.loc import caller_loc
 from graphc.base.work import spend_bytes, work_budget
 from graphc.declare.net import Net
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import FLOATS, Batch, Dim, N, TensorType
-from graphc.onnx.call import NeedsInputs, NotSupported, Operand, Parts, Weight, dtype_of
+from graphc.onnx.call import KnownSequence, NeedsInputs, NotSupported, Operand, Weight, dtype_of
 from graphc.onnx.convert import CONVERTERS
 from graphc.onnx.folding import expanded
 from graphc.onnx.function import has_function
 from graphc.onnx.model_file import array_of, graphs_of, read_model
-from graphc.onnx.scope import OWN, Reading, Scope
+from graphc.onnx.scope import DOMAIN, Reading, Scope
 from graphc.ops.source import Input
 
 OLDEST, NEWEST = 1, 28
@@ -51,30 +50,26 @@ def opsets_of(model: ModelProto) -> dict[str, int]:
     found = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
     version = found.setdefault("", 1)
     if not OLDEST <= version <= NEWEST:
-        raise GraphError(
-            f"the model asks for opset {version}, graphc reads {OLDEST} to {NEWEST}",
-            loc=caller_loc(),
-        )
+        raise GraphError(f"the model asks for opset {version}, graphc reads {OLDEST} to {NEWEST}")
     return found
 
 
 def check_ops(model: ModelProto) -> None:
-    """Raise GraphError that names all ops of the model without a converter."""
+    """Check that all ops of a model can be read; raise one GraphError that names the others."""
     opsets = opsets_of(model)
     own = {(function.domain, function.name) for function in model.functions}
     missing: Counter[str] = Counter()
     for node in model.graph.node:
         domain = "" if node.domain == "ai.onnx" else node.domain
         key = domain, node.op_type
-        known = domain == OWN or key in CONVERTERS or (node.domain, node.op_type) in own
+        known = domain == DOMAIN or key in CONVERTERS or (node.domain, node.op_type) in own
         if not known and not has_function(*key, opsets.get(domain, 1)):
             missing[f"{domain}.{node.op_type}" if domain else node.op_type] += 1
     _check_tensors(model)
     if missing:
         ops = ", ".join(f"{op} ({count}x)" for op, count in sorted(missing.items()))
         raise GraphError(
-            f"the model {model.graph.name!r} has ops that graphc does not import: {ops}",
-            loc=caller_loc(),
+            f"the model {model.graph.name!r} has ops that graphc does not import: {ops}"
         )
 
 
@@ -83,9 +78,8 @@ def _check_tensors(model: ModelProto) -> None:
         kind = value.type.WhichOneof("value") or "tensor_type"
         if kind != "tensor_type":
             raise GraphError(
-                f"{value.name!r} of the model {model.graph.name!r} is not a tensor but of the kind "
-                f"{kind[:-5]!r}, which graphc does not have",
-                loc=caller_loc(),
+                f"{value.name!r} of the model {model.graph.name!r} is not an array but of the kind "
+                f"{kind[:-5]!r}, which graphc does not have"
             )
 
 
@@ -101,7 +95,7 @@ def import_model(
     name = model.graph.name if model.graph.name.isprintable() and model.graph.name else "onnx"
     net = Net(name, next((t.dtype for t in types.values() if t.dtype in FLOATS), "float32"))
     functions = {(f.domain, f.name): f for f in model.functions}
-    own = model.producer_name == OWN
+    own = model.producer_name == DOMAIN
     states = frozenset(metadata_of(model, STATES)) if own else frozenset()
     reading = Reading(net, file, functions, own, states, as_written)
     scope = Scope(reading, opsets_of(model))
@@ -145,7 +139,7 @@ def _initializers(model: ModelProto) -> dict[str, Operand]:
     formula.
     """
     readers = Counter(name for nodes in graphs_of(model) for node in nodes for name in node.input)
-    own = model.producer_name == OWN
+    own = model.producer_name == DOMAIN
     found: dict[str, Operand] = {}
     for tensor in model.graph.initializer:
         array = array_of(tensor)
@@ -162,13 +156,13 @@ def _output(scope: Scope, name: str) -> Operand:
     found = scope.values.get(name)
     if found is None:
         raise ModelFileError(f"no node of the model makes its output {name!r}")
-    if isinstance(found, Parts):
-        raise ModelFileError(f"the model's output {name!r} is a sequence, not a tensor")
+    if isinstance(found, KnownSequence):
+        raise ModelFileError(f"the model's output {name!r} is a sequence, not an array")
     return scope.value(found) if isinstance(found, Weight) else found
 
 
 def as_net(imported: Imported, losses: tuple[str, ...]) -> Net:
-    """Return the net with its outputs; known ones become constants of it."""
+    """Return the net of an imported model; outputs that are known arrays become constants."""
     net = imported.net
     for name, operand in imported.outputs.items():
         value = operand if isinstance(operand, Value) else net.constant(np.asarray(operand))
@@ -180,7 +174,7 @@ def as_net(imported: Imported, losses: tuple[str, ...]) -> Net:
 
 
 def _needed(graph: Graph) -> Graph:
-    """Return the graph without the nodes that nothing reads."""
+    """Return the graph without dead nodes."""
     needed = graph.forward()
     updates = {state: value for state, value in graph.updates.items() if state in needed}
     needed |= graph.upstream(updates.values())
@@ -196,20 +190,45 @@ def load(
     external_data: bool = False,
     work: float | None = None,
 ) -> Net:
-    """Return a net from the model: a path, or an `onnx.ModelProto`.
+    """Read an ONNX model as a net.
 
     Initializers of floats become parameters under their names, with their numbers as initial
     values.  BatchNormalization and Dropout become layers, which act differently in inference and in
-    training.  Values that the model computes from shapes alone are computed now.
+    training.  Values that the model computes from shapes alone are computed now.  The first
+    dimension of an input becomes `gc.N` if it has no fixed size.
 
-    The first dimension of inputs stays open if it has a name or none: it is `gc.N`.  `dims` gives
-    sizes to dimensions by their names: `{"sequence": 128}`; `{"batch": gc.N}` says which one is the
-    batch.  `inputs` fixes the arrays of inputs on which shapes depend.  Tensor data in other files
-    are read only with `external_data=True`, and only from the model's own folder.  `work`
-    multiplies the work that a file may take (see docs/files.md).
+    Parameters
+    ----------
+    source
+        A path, or an `onnx.ModelProto`.
+    dims
+        Sizes for other dimensions, by name: `{"sequence": 128}`; `{"batch": gc.N}` says which
+        dimension is the batch.
+    inputs
+        Arrays for inputs whose numbers determine shapes, by name.
+    external_data
+        Whether to read data in other files, from the model's own folder only.
+    work
+        A factor for the work that a file may take (see docs/files.md); by default 1.
 
-    Raise ModelFileError for a file that is not a model or does not fit its own description,
-    GraphError, naming the node, if graphc cannot express it.
+    Returns
+    -------
+    Net
+        The net, with the model's inputs and outputs under their names.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not a model, or does not fit its own description.
+    GraphError
+        If graphc cannot express the model; the error names the node.
+
+    Examples
+    --------
+    >>> net = gc.Net("small")
+    >>> y = net.output("y", gc.relu(gc.affine(net.input("x", (gc.N, 4)), 8), name="hidden"))
+    >>> gc.onnx.load(gc.onnx.to_proto(net))["hidden"]
+    <hidden: float32[N, 8]>
     """
     model, file = read_model(source, external_data)
     dims, inputs = _mapping("dims", dims), _mapping("inputs", inputs)
@@ -227,7 +246,6 @@ def load(
         names = " and ".join(map(repr, error.names))
         raise GraphError(
             f"shapes in {file} depend on the numbers of input {names}",
-            loc=caller_loc(),
             hint=f"give them now: load(path, inputs={{{error.names[0]!r}: ...}})",
         ) from None
 
@@ -235,10 +253,7 @@ def load(
 def _mapping(name: str, given: object) -> Mapping[str, Any]:
     if given is None or isinstance(given, Mapping):
         return given or {}
-    raise GraphError(
-        f"load: {name} is a {type(given).__name__}, it must be a dictionary by names",
-        loc=caller_loc(),
-    )
+    raise GraphError(f"load: {name} is a {type(given).__name__}, it must be a dictionary by names")
 
 
 def _check_names(kind: str, given: Iterable[str], there: Sequence[str]) -> None:
@@ -246,7 +261,6 @@ def _check_names(kind: str, given: Iterable[str], there: Sequence[str]) -> None:
         if name not in there:
             raise GraphError(
                 f"the model has no {kind} {name!r}",
-                loc=caller_loc(),
                 hint=f"it has {', '.join(there)}" if there else "it has none with a name",
             )
 
@@ -265,14 +279,13 @@ def _known_input(model: ModelProto, name: str, given: Any) -> Array:
     try:
         array = np.asarray(given)
     except ValueError:
-        raise GraphError(f"input {name!r} is given no array", loc=caller_loc()) from None
+        raise GraphError(f"input {name!r} is given no array") from None
     fits = not info.type.tensor_type.HasField("shape") or len(sizes) == array.ndim
     fits &= all(isinstance(a, str) or a == b for a, b in zip(sizes, array.shape, strict=False))
     if not fits or not np.can_cast(array.dtype, dtype, "same_kind"):
         raise GraphError(
             f"input {name!r} takes {dtype}[{', '.join(map(str, sizes))}], the array given for it "
-            f"is {array.dtype}{list(array.shape)}",
-            loc=caller_loc(),
+            f"is {array.dtype}{list(array.shape)}"
         )
     return array.astype(dtype)
 
@@ -283,7 +296,7 @@ def _types_of_inputs(
     """Return the types of free inputs by name; raise GraphError for a dimension without a size."""
     free = [name for name in free_inputs(model) if name not in known]
     infos = {value.name: value for value in model.graph.input}
-    batch = "N" if model.producer_name == OWN else _batch_name(model, dims)
+    batch = "N" if model.producer_name == DOMAIN else _batch_name(model, dims)
     return {name: _type(infos[name], dims, batch) for name in free}
 
 
@@ -302,9 +315,9 @@ def _batch_name(model: ModelProto, dims: Mapping[str, Dim]) -> str | None:
 def _type(info: ValueInfoProto, dims: Mapping[str, Dim], batch: str | None) -> TensorType:
     tensor = info.type.tensor_type
     if not info.type.HasField("tensor_type"):
-        raise GraphError(f"input {info.name!r} is not a tensor", loc=caller_loc())
+        raise GraphError(f"input {info.name!r} is not an array")
     if not tensor.HasField("shape"):
-        raise GraphError(f"input {info.name!r} has no shape", loc=caller_loc())
+        raise GraphError(f"input {info.name!r} has no shape")
     shape = tuple(
         _dim(info.name, axis, dim, dims, batch) for axis, dim in enumerate(tensor.shape.dim)
     )
@@ -323,7 +336,7 @@ def _dtype(info: ValueInfoProto) -> str:
 
 def _unfit(info: ValueInfoProto, error: ValueError) -> GraphError:
     sentence, _, hint = str(error).partition("\n")
-    return GraphError(f"input {info.name!r}: {sentence}", loc=caller_loc(), hint=hint)
+    return GraphError(f"input {info.name!r}: {sentence}", hint=hint)
 
 
 def _dim(name: str, axis: int, dim: Any, dims: Mapping[str, Dim], batch: str | None) -> Dim:
@@ -340,6 +353,5 @@ def _dim(name: str, axis: int, dim: Any, dims: Mapping[str, Dim], batch: str | N
     what = f"dimension {called!r}" if called else f"dimension {axis}"
     raise GraphError(
         f"{what} of input {name!r} has no size; only the batch stays open",
-        loc=caller_loc(),
         hint=f"give it: load(path, dims={{{called or 'name'!r}: 128}})",
     )

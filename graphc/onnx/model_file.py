@@ -1,4 +1,4 @@
-"""Reading of a file or a ModelProto as a model whose parts have been checked."""
+"""Read a file or a ModelProto as a model, and check its names, shapes and data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.loc import caller_loc
 from graphc.files.container import read_whole, unpack
 from graphc.files.disk import check_plain, reason, shown
 from graphc.ir.op import Array
@@ -21,11 +20,11 @@ from graphc.ir.op import Array
 LONGEST_NAME = 1000
 MOST_DIMENSIONS = 32
 LARGEST = 2**63 - 1
-"""The largest byte count that a tensor's shape may imply, before it is compared with its data."""
+"""The most bytes that a shape in a model may imply, before they are compared with its data."""
 
 
 def check_limits(model: ModelProto) -> None:
-    """Raise ModelFileError for names that no valid model has."""
+    """Check all names in a model; raise ModelFileError for a very long or unprintable one."""
     for graph in graphs_of(model):
         for node in graph:
             for name in _names(node):
@@ -70,12 +69,12 @@ def check_name(name: str | bytes) -> None:
 
 
 def check_sizes(tensor: TensorProto) -> None:
-    """Raise ModelFileError for an impossible shape."""
+    """Check the shape of an ONNX tensor; raise ModelFileError if it is impossible."""
     sizes, nbytes = list(tensor.dims), 16  # complex128 is the widest dtype
     for size in sizes:
         nbytes *= max(size, 1)
         if size < 0 or nbytes > LARGEST or len(sizes) > MOST_DIMENSIONS:
-            raise ModelFileError(f"tensor {tensor.name!r} has the shape {tuple(sizes[:8])}")
+            raise ModelFileError(f"ONNX tensor {tensor.name!r} has the shape {tuple(sizes[:8])}")
 
 
 def _names(node: NodeProto) -> Iterator[str]:
@@ -110,7 +109,7 @@ OURS = "gc.save wrote it: gc.load reads it"
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """Flags that do not follow links and do not wait for a pipe."""
 LARGEST_FILE = 2**31
-"""A size that protocol buffers cannot hold."""
+"""The size from which on protocol buffers cannot represent a model."""
 
 
 def read_model(source: str | Path | ModelProto, external_data: bool) -> tuple[ModelProto, str]:
@@ -129,25 +128,21 @@ def path_of(call: str, given: object, hint: str) -> Path:
     """Return the path that a call was given; raise GraphError if it is not a path."""
     if isinstance(given, (str, os.PathLike)):
         return Path(given)
-    raise GraphError(f"{call}: {type(given).__name__} is not a path", loc=caller_loc(), hint=hint)
+    raise GraphError(f"{call}: {type(given).__name__} is not a path", hint=hint)
 
 
 def _parsed(path: Path) -> ModelProto:
     try:
         check_plain(path)
         if os.path.getsize(path) >= LARGEST_FILE:
-            raise ModelFileError(f"{path} is larger than 2 GB", loc=caller_loc())
+            raise ModelFileError(f"{path} is larger than 2 GB")
         data = read_whole(path)
     except OSError as error:
-        raise ModelFileError(
-            f"cannot read {shown(path)}: {reason(error)}", loc=caller_loc(), hint=HINT
-        ) from None
+        raise ModelFileError(f"cannot read {shown(path)}: {reason(error)}", hint=HINT) from None
     model = ModelProto()
     if not _parse(model, data) or not model.HasField("graph"):
         hint = OURS if _is_ours(data) else HINT
-        raise ModelFileError(
-            f"{path} is not an ONNX model, or is damaged", loc=caller_loc(), hint=hint
-        )
+        raise ModelFileError(f"{path} is not an ONNX model, or is damaged", hint=hint)
     return model
 
 
@@ -169,32 +164,31 @@ def _parse(message: Message, data: bytes) -> bool:
 
 
 def array_of(tensor: TensorProto) -> Array:
-    """Return the tensor's array; raise ModelFileError if its shape and data do not fit."""
+    """Return an ONNX tensor as an array; raise ModelFileError if shape and data do not fit."""
     check_sizes(tensor)
     if tensor.data_type == TensorProto.STRING:
-        raise ModelFileError(f"tensor {tensor.name!r} holds text, not numbers")
+        raise ModelFileError(f"ONNX tensor {tensor.name!r} contains text, not numbers")
     if tensor.data_location == TensorProto.EXTERNAL:
-        raise ModelFileError(f"the data of tensor {tensor.name!r} are in another file")
+        raise ModelFileError(f"the data of ONNX tensor {tensor.name!r} is in another file")
     try:
         array = np.asarray(numpy_helper.to_array(tensor))
     except Exception as error:  # the library lets any exception of its parts through
         sentence = str(error).partition("\n")[0]
-        raise ModelFileError(f"tensor {tensor.name!r} cannot be read: {sentence}") from None
+        raise ModelFileError(f"ONNX tensor {tensor.name!r} cannot be read: {sentence}") from None
     if array.shape != tuple(tensor.dims):
         raise ModelFileError(
-            f"tensor {tensor.name!r} does not have the data that its shape requires"
+            f"ONNX tensor {tensor.name!r} does not have the data that its shape requires"
         )
     return array
 
 
 def _take_external(model: ModelProto, folder: Path | None) -> None:
-    """Read tensor data in other files; raise ModelFileError for any if no folder is given."""
+    """Read data that is in other files; raise ModelFileError for any if no folder is given."""
     for tensor in _all_tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL:
             if folder is None:
                 raise ModelFileError(
-                    f"the data of tensor {tensor.name!r} are in another file",
-                    loc=caller_loc(),
+                    f"the data of ONNX tensor {tensor.name!r} is in another file",
                     hint="for a file that you trust: load(path, external_data=True)",
                 )
             check_sizes(tensor)
@@ -239,7 +233,7 @@ def _inside(folder: Path, name: str, tensor: TensorProto) -> Path:
 
 
 def _refused(tensor: TensorProto, why: str) -> ModelFileError:
-    return ModelFileError(f"the data of tensor {tensor.name!r} cannot be read: {why}")
+    return ModelFileError(f"the data of ONNX tensor {tensor.name!r} cannot be read: {why}")
 
 
 def _all_tensors(model: ModelProto) -> Iterable[Any]:

@@ -11,7 +11,6 @@ from onnx import FunctionProto, ModelProto, checker, helper
 
 from graphc.base import __version__
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.loc import caller_loc
 from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
 from graphc.declare.selection import select_outputs
@@ -25,9 +24,9 @@ from graphc.onnx.export.functions import BODIES
 from graphc.onnx.export.standard import STANDARD
 from graphc.onnx.load import LOSSES, STATES, UPDATES
 from graphc.onnx.model_file import LARGEST_FILE, path_of
-from graphc.onnx.scope import OWN
+from graphc.onnx.scope import DOMAIN
 from graphc.ops import OPS
-from graphc.ops.gradient import Gradient
+from graphc.ops.autodiff import Gradient
 from graphc.ops.source import Constant
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import expanded, initial_state, operand_names
@@ -40,16 +39,40 @@ def save(
 ) -> Path:
     """Write an ONNX model, all or nothing; the same net and weights give the same bytes.
 
-    An executor is written with its weights, a net or plan with its initial ones.  The model has all
-    outputs, losses among them, the inputs that they need, and the batch as the dimension `N`;
-    `losses=False` omits the losses, and so the inputs that only they need.  The model is for
-    inference; with `train` it is the forward part of a training step: batch statistics, whose next
-    running values become additional outputs, and dropout.  An op that ONNX does not have becomes a
-    function of the domain `graphc`, whose body consists of ONNX's ops; `load` makes the same layer
-    from it.
+    The model has all outputs, losses among them, the inputs that they need, and the batch as the
+    dimension `N`.  An op that ONNX does not have becomes a function of the domain `graphc`, whose
+    body consists of ONNX's ops; `load` makes the same layer from it.
 
-    Raise GraphError for an op of your own, or a gradient inside the net, ModelFileError when the
-    file cannot be written.
+    Parameters
+    ----------
+    thing
+        An executor, written with its weights, or a net or plan, with its initial ones.
+    path
+        The file to write.
+    train
+        Whether to write the forward part of a training step: batch statistics, whose next running
+        values become additional outputs, and dropout.  By default the model is for inference.
+    losses
+        Whether to write the losses, and the inputs that only they need.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    GraphError
+        If the net has an op of your own, a gradient, or no output.
+    ModelFileError
+        If the file cannot be written, or would be larger than 2 GB.
+
+    Examples
+    --------
+    >>> net = gc.Net("small")
+    >>> y = net.output("y", gc.relu(gc.affine(net.input("x", (gc.N, 4)), 8)))
+    >>> gc.onnx.save(net, "small.onnx").name
+    'small.onnx'
     """
     path = path_of("save", path, SAVE)
     model = to_proto(thing, train=train, losses=losses)
@@ -62,7 +85,25 @@ def save(
 def to_proto(
     thing: Net | Plan | Executor, *, train: bool = False, losses: bool = True
 ) -> ModelProto:
-    """Return the model that `save` writes, as an `onnx.ModelProto`."""
+    """Return the model that `save` writes.
+
+    Parameters
+    ----------
+    thing, train, losses
+        As for `save`, whose errors it raises.
+
+    Returns
+    -------
+    ModelProto
+        The model, which `onnx.checker` has accepted.
+
+    Examples
+    --------
+    >>> net = gc.Net("small")
+    >>> y = net.output("y", gc.relu(gc.affine(net.input("x", (gc.N, 4)), 8)))
+    >>> [node.op_type for node in gc.onnx.to_proto(net).graph.node]
+    ['Gemm', 'Relu', 'Identity']
+    """
     if isinstance(thing, Executor):
         graph, state = thing.plan.declared, dict(thing.state)
         state = initial_state(graph, thing.state.seed) | state
@@ -71,14 +112,12 @@ def to_proto(
         state = initial_state(graph, 0)
     else:
         raise GraphError(
-            f"save takes a net, a plan or an executor, not {type(thing).__name__}",
-            loc=caller_loc(),
-            hint=SAVE,
+            f"save takes a net, a plan or an executor, not {type(thing).__name__}", hint=SAVE
         )
     if not losses:
         graph = select_outputs(graph, [], None)
     if not graph.outputs:
-        raise GraphError(f"net {graph.name!r} has no output to export", loc=caller_loc())
+        raise GraphError(f"net {graph.name!r} has no output to export")
     model = export(graph, state, train)
     checker.check_model(model, full_check=True)
     return model
@@ -104,17 +143,17 @@ def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
     ]
     for public, name in graph.outputs.items():
         if public != name:
-            _public(w, public, name)
-    _check_moved(w)
+            _write_output(w, public, name)
+    _check_updated(w)
     needed = [node for node in graph if node.op.is_input and node.name in kept | read]
     inputs = [value_info(node.name, node.type) for node in needed]
     outputs = [value_info(public, graph[name].type) for public, name in graph.outputs.items()]
-    outputs += [value_info(next_of(name), graph[name].type) for name in w.moved]
+    outputs += [value_info(next_of(name), graph[name].type) for name in w.updated]
     made = helper.make_graph(w.nodes, graph.name, inputs, outputs, initializers)
-    return _model(made, functions, graph, w.moved)
+    return _model(made, functions, graph, w.updated)
 
 
-def _public(w: Writer, public: str, name: str) -> None:
+def _write_output(w: Writer, public: str, name: str) -> None:
     """Write an output whose name is not its node's; raise GraphError if another node has it."""
     if public in w.types:
         raise GraphError(
@@ -125,8 +164,8 @@ def _public(w: Writer, public: str, name: str) -> None:
     w.emit("Identity", [name], public)
 
 
-def _check_moved(w: Writer) -> None:
-    for name in w.moved:
+def _check_updated(w: Writer) -> None:
+    for name in w.updated:
         if next_of(name) in w.taken:
             raise GraphError(
                 f"the next value of {name!r} is called {next_of(name)!r} in ONNX; the net has a "
@@ -138,12 +177,12 @@ def _check_moved(w: Writer) -> None:
 def _model(made: Any, functions: Functions, graph: Graph, moved: Sequence[str]) -> ModelProto:
     opsets = [helper.make_opsetid("", OPSET)]
     if functions.made:
-        opsets.append(helper.make_opsetid(OWN, 1))
+        opsets.append(helper.make_opsetid(DOMAIN, 1))
     model: ModelProto = helper.make_model(
         made, opset_imports=opsets, functions=list(functions.made.values())
     )
     model.ir_version = IR_VERSION
-    model.producer_name, model.producer_version = OWN, __version__
+    model.producer_name, model.producer_version = DOMAIN, __version__
     states = [t.name for t in made.initializer if graph[t.name].op.is_state]
     names_of = {LOSSES: graph.losses, STATES: states, UPDATES: [next_of(name) for name in moved]}
     helper.set_model_props(
@@ -172,7 +211,7 @@ class Functions:
             self._check(op, node)
             text = op_text(op)
             function = self._function(w, op, ins, text)
-            w.emit(function.name, ins, out, domain=OWN, graphc=text)
+            w.emit(function.name, ins, out, domain=DOMAIN, graphc=text)
 
     def _check(self, op: Op, node: Node | None) -> None:
         own = type(op) in OPS.values()
@@ -194,13 +233,13 @@ class Functions:
             self._count[op.name] += 1
             same = self._count[op.name]
             self.made[key] = helper.make_function(
-                OWN,
+                DOMAIN,
                 f"{op.name}_{same}" if same > 1 else op.name,
                 list(operand_names(op, len(types))),
                 ["result"],
                 body.nodes,
-                [helper.make_opsetid("", OPSET), helper.make_opsetid(OWN, 1)],
-                attributes=[OWN],
+                [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
+                attributes=[DOMAIN],
             )
         return self.made[key]
 

@@ -1,7 +1,8 @@
-"""The values by name of one graph or function while its nodes are read."""
+"""The reading of the nodes of one graph or function: a scope maps their names to values."""
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -19,17 +20,17 @@ from graphc.ir.init import FromArray
 from graphc.ir.op import Array
 from graphc.ir.text.parse import check_count, parse_op
 from graphc.onnx.call import (
+    Binding,
     Call,
-    Held,
+    KnownSequence,
     NotSupported,
     Operand,
-    Parts,
     Weight,
+    as_results,
     attributes_of,
     checked_dtype,
     is_known,
     is_symbolic,
-    several,
     type_of,
 )
 from graphc.onnx.convert import CONVERTERS
@@ -42,7 +43,7 @@ from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
 from graphc.ops.source import Constant, Parameter, State, constant_op
 
-OWN = "graphc"
+DOMAIN = "graphc"
 """The domain of functions that represent ops of graphc, and the producer of its files."""
 UNFIT = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError),
@@ -65,7 +66,7 @@ class Reading:
     file: str
     """The model's name in errors."""
     functions: Mapping[tuple[str, str], FunctionProto]
-    own: bool = False
+    by_graphc: bool = False
     """Whether graphc wrote the model."""
     states: frozenset[str] = frozenset()
     """The initializers that graphc wrote as states: no optimizer trains them."""
@@ -83,16 +84,15 @@ class Reading:
 
 @dataclass(eq=False)
 class Scope:
-    """The values by name of one graph or of one call of a function."""
+    """The names of one graph, or of one call of a function, and their values."""
 
     reading: Reading
     opsets: Mapping[str, int]
     prefix: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     depth: int = 0
-    around: Scope | None = None
-    """The scope of the graph whose node contains this graph."""
-    values: dict[str, Held | None] = field(default_factory=lambda: {"": None})
+    values: ChainMap[str, Binding | None] = field(default_factory=lambda: ChainMap({"": None}))
+    """The values by name; those of the graphs around this one come after its own."""
     read: set[str] = field(default_factory=set)
     """The names that nodes read, or that are results of the graph."""
 
@@ -115,59 +115,51 @@ class Scope:
             spend_nodes(READ)
             self._run(node, number)
 
-    def look_up(self, name: str, node: NodeProto) -> Held | None:
+    def look_up(self, name: str, node: NodeProto) -> Binding | None:
         """Return the value of a name; raise ModelFileError if no node before makes it."""
-        if not self.knows(name):
+        if name not in self.values:
             raise ModelFileError(f"{described(node)} reads {name!r}, which no earlier node makes")
-        return self.found(name)
+        return self.values[name]
 
     def reads(self, result: str) -> bool:
         """Return whether anything reads a result, whose name has the prefix."""
         return bool(result) and result.removeprefix(self.prefix) in self.read
-
-    def knows(self, name: str) -> bool:
-        """Return whether a name is defined, if only as a missing operand."""
-        return name in self.values or (self.around is not None and self.around.knows(name))
-
-    def found(self, name: str) -> Held | None:
-        """Return the value of a name in this scope or an enclosing one, or None."""
-        if name in self.values or self.around is None:
-            return self.values.get(name)
-        return self.around.found(name)
 
     def inner(self, graph: GraphProto, operands: Sequence[Operand], name: str) -> list[Operand]:
         """Return the results of a graph inside a node, which may read the names around it."""
         if self.depth >= DEEPEST:
             raise ModelFileError(f"graphs nested {DEEPEST} deep")
         spend_nodes(READ)
-        scope = Scope(self.reading, self.opsets, f"{name}/", self.attributes, self.depth + 1, self)
+        values = self.values.new_child()
+        prefix, depth = f"{name}/", self.depth + 1
+        scope = Scope(self.reading, self.opsets, prefix, self.attributes, depth, values)
         for tensor in graph.initializer:
             scope.define(tensor.name, array_of(tensor))
         for formal, operand in zip(graph.input, operands, strict=False):
             scope.define(formal.name, operand)
         names = [value.name for value in graph.output]
         scope.run(graph.node, names)
-        found = [scope.found(name) for name in names]
+        found = [values.get(name) for name in names]
         if any(operand is None for operand in found):
             raise NotSupported("a graph inside it does not make all of its results")
-        if any(isinstance(operand, Parts) for operand in found):
+        if any(isinstance(operand, KnownSequence) for operand in found):
             raise NotSupported("a graph inside it makes a sequence")
-        return [o for o in found if o is not None and not isinstance(o, Parts)]
+        return [o for o in found if o is not None and not isinstance(o, KnownSequence)]
 
-    def define(self, name: str, operand: Held | None) -> None:
+    def define(self, name: str, operand: Binding | None) -> None:
         """Define the value of a name; raise ModelFileError if it is defined already."""
         if not name:
             return
-        if name in self.values:
+        if name in self.values.maps[0]:
             raise ModelFileError(f"{self.reading.file} makes {name!r} twice")
         self.values[name] = operand
         if isinstance(operand, np.ndarray):
             self.reading.names.setdefault(id(operand), self.prefix + name)
             self.reading.kept.append(operand)
 
-    def value(self, operand: Held) -> Value:
+    def value(self, operand: Binding) -> Value:
         """Return the operand as a value of the net; raise NotSupported for a sequence."""
-        if isinstance(operand, Parts):
+        if isinstance(operand, KnownSequence):
             raise NotSupported("a sequence is not a value of the net")
         if isinstance(operand, Value):
             return operand
@@ -178,7 +170,7 @@ class Scope:
         return made[id(operand)]
 
     def transposed(self, matrix: Array | Weight) -> Value:
-        """Return a matrix transposed; an initializer read by one node is transposed at import."""
+        """Transpose a matrix, at import if it is an initializer that only one node reads."""
         if isinstance(matrix, np.ndarray):
             return self.value(matrix.T)
         if matrix.shared:
@@ -236,8 +228,8 @@ class Scope:
             raise GraphError(f"{described(node)} cannot be imported: it has no {missing[0]!r}")
 
     def _results(
-        self, node: NodeProto, operands: Sequence[Held | None], names: Sequence[str]
-    ) -> Sequence[Held | None]:
+        self, node: NodeProto, operands: Sequence[Binding | None], names: Sequence[str]
+    ) -> Sequence[Binding | None]:
         attributes = attributes_of(node, self.attributes)
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self.opsets.get(domain, 1)
@@ -245,11 +237,11 @@ class Scope:
         converter = CONVERTERS.get((domain, node.op_type))
         if converter is not None:
             if self._folds(call):
-                return several(folded(call, converter))
-            return several(converter(call))
-        if domain == OWN and OWN in attributes:
+                return as_results(folded(call, converter))
+            return as_results(converter(call))
+        if domain == DOMAIN and DOMAIN in attributes:
             values = [self.value(operand) for operand in operands if operand is not None]
-            op = parse_op(str(attributes[OWN]), OPS)
+            op = parse_op(str(attributes[DOMAIN]), OPS)
             check_count(op, len(values))
             return [apply(op, *values, name=call.free_name())]
         body = body_of(node, call, self.reading.functions)
@@ -265,9 +257,9 @@ class Scope:
         if call.op in UNFOLDED or not all(map(is_known, call.operands)):
             return False
         arrays = [o for o in call.operands if isinstance(o, np.ndarray)]
-        return not self.reading.own or not arrays or any(map(is_symbolic, arrays))
+        return not self.reading.by_graphc or not arrays or any(map(is_symbolic, arrays))
 
-    def _called(self, body: Body, call: Call) -> Sequence[Held | None]:
+    def _called(self, body: Body, call: Call) -> Sequence[Binding | None]:
         """Return the results of a function: run its nodes on the operands of the call."""
         if self.depth >= DEEPEST:
             raise ModelFileError(f"functions call each other {DEEPEST} deep")
@@ -275,14 +267,14 @@ class Scope:
         inner = Scope(self.reading, body.opsets, f"{call.name}/", attributes, self.depth + 1)
         for position, name in enumerate(body.inputs):
             inner.define(name, call.operands[position] if position < len(call) else None)
-        inner.run(body.nodes, [name for i, name in enumerate(body.outputs) if call.asks(i)])
-        results = [inner.found(name) for name in body.outputs]
-        if any(result is None and call.asks(i) for i, result in enumerate(results)):
+        inner.run(body.nodes, [name for i, name in enumerate(body.outputs) if call.is_read(i)])
+        results = [inner.values.get(name) for name in body.outputs]
+        if any(result is None and call.is_read(i) for i, result in enumerate(results)):
             raise NotSupported("its function does not make all of its results")
         return results
 
 
-def _types(operands: Sequence[Held | None]) -> str:
+def _types(operands: Sequence[Binding | None]) -> str:
     types = []
     for operand in operands:
         try:
@@ -300,8 +292,8 @@ def described(node: NodeProto) -> str:
 
 
 def renamed(
-    b: Builder, before: int, results: Sequence[tuple[Held | None, str]]
-) -> Callable[[Sequence[Held | None]], list[Held | None]]:
+    b: Builder, before: int, results: Sequence[tuple[Binding | None, str]]
+) -> Callable[[Sequence[Binding | None]], list[Binding | None]]:
     """Rename results among nodes after the first `before`; return the function that maps values."""
     made = list(islice(reversed(b.nodes), len(b.nodes) - before))[::-1]
     new: dict[str, str] = {}
@@ -316,7 +308,7 @@ def renamed(
             inputs = tuple(new.get(operand, operand) for operand in node.inputs)
             b.insert(replace(node, name=new.get(old, old), inputs=inputs))
 
-    def current(operands: Sequence[Held | None]) -> list[Held | None]:
+    def current(operands: Sequence[Binding | None]) -> list[Binding | None]:
         return [
             Value(b, new[o.name]) if isinstance(o, Value) and o.name in new else o for o in operands
         ]

@@ -24,7 +24,6 @@ SHARE = "shard.share."
 class ShardInput(Input):
     """A number that the executor feeds for each shard, such as the index of its first row."""
 
-    name = "shard_input"
     is_of_shard = True
 
     def named(self, name: str) -> ShardInput:
@@ -47,6 +46,7 @@ class Total(Op):
     gradient_text = ("d_out",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of x."""
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -66,7 +66,6 @@ class Send(Fused):
     all buckets.
     """
 
-    name = "send"
     roles = ("x",)
     inplace = (0,)
     bucket: int
@@ -74,6 +73,7 @@ class Send(Fused):
     offset: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of x; raise ValueError for whole numbers, rows or a misaligned offset."""
         (x,) = ins
         if not x.is_float or x.batched:
             raise ValueError(f"x is {x}; shards add up floats of a fixed shape")
@@ -90,13 +90,13 @@ class Send(Fused):
 class Receive(Fused):
     """The sum over all shards of the value that each of them sent."""
 
-    name = "receive"
     roles = ("sent",)
     inplace = (0,)
     bucket: int
     members: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the value sent."""
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:

@@ -8,14 +8,30 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from graphc.base.errors import GraphError
+from graphc.ir import init as initial
 from graphc.ir.build import Builder, Value
-from graphc.ir.init import FromArray, Initializer, Zeros
+from graphc.ir.init import FromArray, Initializer, OutAt, Zeros, resolve
 from graphc.ir.op import PLAIN, Array, Op, Role, Source
 from graphc.ir.tensor_type import Shape, TensorType
 
+ANY_ORDER = FromArray, Zeros, initial.Ones, initial.Constant, initial.Normal, initial.Uniform
+"""The initializers that do not ask which axis is a weight's output."""
+
+
+class TypedSource(Source, base=True):
+    """The base of sources whose attributes say their type."""
+
+    shape: Shape
+    dtype: str
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type that the attributes say."""
+        return TensorType(self.shape, self.dtype)
+
 
 @dataclass(frozen=True)
-class Input(Source):
+class Input(TypedSource):
     """An array fed at each run."""
 
     is_input: ClassVar[bool] = True
@@ -30,12 +46,9 @@ class Input(Source):
             return replace(self, role=Role("gradient", of))
         return replace(self, role=Role("cotangent", of)) if of and kind == "cotangent" else self
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
-
 
 @dataclass(frozen=True)
-class Parameter(Source):
+class Parameter(TypedSource):
     """A trainable array of the state, filled by `init` at the start."""
 
     shape: tuple[int, ...]
@@ -44,12 +57,9 @@ class Parameter(Source):
     is_parameter: ClassVar[bool] = True
     persistent: ClassVar[bool] = True
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
-
 
 @dataclass(frozen=True)
-class State(Source):
+class State(TypedSource):
     """An array of the state that no optimizer trains: a running mean, a counter, a slot.
 
     It starts at one number everywhere, or at an array.
@@ -71,12 +81,9 @@ class State(Source):
             return replace(self, role=Role("hyper", part=part, optimizer=optimizer))
         return self
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
-
 
 @dataclass(frozen=True)
-class Constant(Source):
+class Constant(TypedSource):
     """An array fixed in the graph; the bytes are in C order."""
 
     is_exact = True
@@ -87,10 +94,8 @@ class Constant(Source):
     label: str = ""
     """The name of the parameter or state frozen into it; such constants are never merged."""
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
-
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the array."""
         return self.array()
 
     def array(self) -> Array:
@@ -127,6 +132,24 @@ def constant_op(value: Any, dtype: str | None = None, floats: str = "float32") -
 def constant(b: Builder, value: Any, dtype: str | None = None, name: str | None = None) -> Value:
     """Return a fixed value in the graph."""
     return b.apply(constant_op(value, dtype, b.dtype), name=name)
+
+
+def parameter(
+    b: Builder, name: str, shape: Shape, dtype: str, init: Any, out: int | None = None
+) -> Value:
+    """Return a new parameter; raise GraphError if `init` does not fit.
+
+    `out` is the axis of the outputs, if it is not the last.
+    """
+    sizes = tuple(dim for dim in shape if isinstance(dim, int))
+    try:
+        found = resolve(init, sizes)
+        if out is not None and not isinstance(found, ANY_ORDER):
+            found = OutAt(found, out)
+        TensorType(sizes, dtype)
+    except ValueError as error:
+        raise GraphError(f"parameter {name!r}: {error}") from None
+    return b.apply(Parameter(sizes, dtype, found), name=name)
 
 
 def state(b: Builder, name: str, type: TensorType, start: float = 0.0, role: Role = PLAIN) -> Value:

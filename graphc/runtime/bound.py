@@ -10,8 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from graphc.backends.backend import Call, Link, Runner
-from graphc.backends.table import backend
+from graphc.backends.backend import Call, Link, Runner, backend
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
 from graphc.runtime.state import readonly

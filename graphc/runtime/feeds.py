@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import FeedError
-from graphc.compiler.index_bounds import ignored_labels, indexed
 from graphc.compiler.plan import Plan
+from graphc.compiler.program import ignored_labels, indexed
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, TensorType
+from graphc.kernels.iteration_space import counts_rows
 from graphc.kernels.program import Program
-from graphc.kernels.traits import counts_rows
-from graphc.ops.gather import ByPlace
-from graphc.ops.scatter import FlatIndex
+from graphc.ops.gather import AxisIndexed
+from graphc.ops.index_tuples import FlatIndex
 from graphc.runtime.errors import FeedErrors, accumulates
 
 
@@ -282,7 +282,7 @@ def program_check(program: Program, plan: Plan) -> FeedCheck:
 def _feed(node: Node, limit: tuple[int, Node] | None, ignored: int | None) -> Feed:
     """Return the feed that an input accepts; losses and the like have labels, not indices."""
     bound, by = limit or (None, None)
-    indexed = (by,) if by and isinstance(by.op, (ByPlace, FlatIndex)) else ()
+    indexed = (by,) if by and isinstance(by.op, (AxisIndexed, FlatIndex)) else ()
     return Feed(node, bound, indexed, ignored)
 
 

@@ -34,7 +34,7 @@ class Bytes:
 
 
 def value_bytes(nodes: Iterable[Node]) -> Bytes:
-    """Return the bytes of the values of nodes, without reuse of memory."""
+    """Return the sum of the bytes of the values of nodes, without sharing memory."""
     rows = fixed = 0
     for node in nodes:
         size = count(node.type.shape)
@@ -119,8 +119,9 @@ def changed_totals(before: Totals, after: Totals) -> Iterator[str]:
     yield from _line("parameters", before.parameters, after.parameters)
     old, new = before.values, after.values
     if old != new:
-        gap = _terms(((new - old).rows, "*N"), ((new - old).fixed, ""))
-        yield f"bytes of values {old} -> {new} ({gap})"
+        more = new - old
+        terms = [f"{more.rows:+,}*N"] * bool(more.rows) + [f"{more.fixed:+,}"] * bool(more.fixed)
+        yield f"bytes of values {old} -> {new} ({' '.join(terms)})"
     rows = f"FLOPs of {counted(after.batch, 'row')}"
     yield from _line(rows, before.flops, after.flops)
     yield from _line("instructions", before.instructions, after.instructions)
@@ -130,8 +131,3 @@ def changed_totals(before: Totals, after: Totals) -> Iterator[str]:
 def _line(what: str, before: int | None, after: int | None) -> Iterator[str]:
     if before is not None and after is not None and before != after:
         yield f"{what} {before:,} -> {after:,} ({after - before:+,})"
-
-
-def _terms(*terms: tuple[int, str]) -> str:
-    """Return signed terms as text: `-600*N +8`."""
-    return " ".join(f"{number:+,}{unit}" for number, unit in terms if number)

@@ -16,8 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphc.backends.backend import Backend, Call
-from graphc.backends.table import BACKENDS, backend
+from graphc.backends.backend import BACKENDS, Backend, Call, backend
 from graphc.compiler.cost import Cost
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
@@ -26,7 +25,7 @@ from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
 
 STREAM = 1 << 23
-"""The floats of each of three arrays: more than caches hold."""
+"""The floats of each of three arrays, which are larger than caches."""
 
 Verdict = Literal["compute", "memory", "overhead"]
 EXPLAINED = 0.25
@@ -67,7 +66,7 @@ def measure_peak(threads: int, seconds: float = 0.2) -> Peak:
 
 
 def how() -> str:
-    """Return in a few words what `flop_rate` times."""
+    """Return the name of the work that `flop_rate` measures."""
     return _fastest().peak_work().name
 
 
@@ -79,7 +78,7 @@ def flop_rate(threads: int, seconds: float) -> float:
 
 
 def stream_rate(threads: int, seconds: float) -> float:
-    """Return the bytes a second of c = a + b on arrays that no cache holds."""
+    """Return the bytes a second of c = a + b on arrays that are larger than caches."""
 
     def make() -> Call:
         a, b, c = (np.ones(STREAM, np.float32) for _ in range(3))

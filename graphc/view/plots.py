@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graphc.base.errors import GraphError, counted
-from graphc.base.loc import caller_loc
 from graphc.files.disk import shown, write_file
 from graphc.ir.op import Array
 
 if TYPE_CHECKING:
-    from graphc.compiler.remat.curve import Curve
+    from graphc.compiler.remat.recomputation import Curve
     from graphc.train.history import History
 
     _Path = Path
@@ -59,14 +58,13 @@ def new_figure(what: str, width: float, height: float) -> Any:
     except ImportError:
         raise GraphError(
             f"{what} is drawn by matplotlib, which is not installed",
-            loc=caller_loc(),
             hint="pip install 'graphc-nn[plot]'",
         ) from None
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def bare(axis: Any) -> None:
-    """Remove the frame above and to the right."""
+    """Remove the upper and right edge of the frame of a plot."""
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -82,9 +80,7 @@ def save_figure(figure: Any, path: Path) -> Path:
     except ValueError as error:
         said = str(error).partition("\n")[0]
         raise GraphError(
-            f"cannot draw {shown(path)}: {said}",
-            loc=caller_loc(),
-            hint=f"{path.stem}.png is a good name",
+            f"cannot draw {shown(path)}: {said}", hint=f"{path.stem}.png is a good name"
         ) from error
     return PictureFile(write_file(path, [drawn.getbuffer()], GraphError))
 
@@ -92,8 +88,28 @@ def save_figure(figure: Any, path: Path) -> Path:
 def learning_curve(history: History, path: str | Path) -> Path:
     """Draw the losses in one panel and, if there are any, the metrics in another below.
 
-    The suffix names the format.  Raise GraphError without matplotlib, or for a file that cannot be
-    drawn to.
+    Parameters
+    ----------
+    history
+        What `gc.fit` returned; `history.plot(path)` does the same.
+    path
+        The file to write; its suffix names the format, and is .png by default.
+
+    Returns
+    -------
+    Path
+        The file; a notebook shows its picture.
+
+    Raises
+    ------
+    GraphError
+        Without matplotlib, or if the file cannot be drawn to.
+
+    Examples
+    --------
+    >>> history = gc.History(loss=[1.5, 0.9], val_loss=[1.6, 1.1])
+    >>> gc.plots.learning_curve(history, "curve.svg").name
+    'curve.svg'
     """
     losses: dict[str, Sequence[float]] = {"training": history.loss}
     if history.val_loss:
@@ -134,10 +150,24 @@ def _curves(axis: Any, label: str, curves: Mapping[str, Sequence[float]]) -> Non
 
 
 def memory_curve(curve: Curve, path: str | Path) -> Path:
-    """Draw the bytes of each point over the FLOPs that it adds to a training step.
+    """Draw the memory of a training step over the FLOPs that recomputing values adds to it.
 
-    The suffix names the format.  Raise GraphError without matplotlib, or for a file that cannot be
-    drawn to.
+    Parameters
+    ----------
+    curve
+        What `plan.memory.curve()` returns; `curve.plot(path)` does the same.
+    path
+        The file to write; its suffix names the format, and is .png by default.
+
+    Returns
+    -------
+    Path
+        The file; a notebook shows its picture.
+
+    Raises
+    ------
+    GraphError
+        Without matplotlib, or if the file cannot be drawn to.
     """
     figure = new_figure("a memory curve", 6.0, 3.6)
     axis = figure.subplots()
@@ -157,12 +187,32 @@ def confusion_counts(
 ) -> NDArray[np.int64]:
     """Return how many rows of each true class (first axis) were predicted as each (second axis).
 
-    `truth` and `predicted` (N,) are class numbers from 0; `classes` is their count, by default one
-    more than the largest.  Raise GraphError for anything else.
+    Parameters
+    ----------
+    truth, predicted
+        Class numbers from 0, of the shape (N,).
+    classes
+        The number of classes; by default one more than the largest number.
+
+    Returns
+    -------
+    ndarray
+        Counts (int64) of the shape (classes, classes).
+
+    Raises
+    ------
+    GraphError
+        If these are not class numbers below `classes`, or not equally many.
+
+    Examples
+    --------
+    >>> gc.plots.confusion_counts([0, 1, 1], [0, 1, 0])
+    array([[1, 0],
+           [1, 1]])
     """
     a, b = _labels("truth", truth), _labels("predicted", predicted)
     if a.size != b.size:
-        raise GraphError(f"truth has {a.size} rows, predicted has {b.size}", loc=caller_loc())
+        raise GraphError(f"truth has {a.size} rows, predicted has {b.size}")
     largest = int(max(a.max(initial=-1), b.max(initial=-1)))
     count = largest + 1 if classes is None else classes
     if largest >= count or count < 1:
@@ -170,7 +220,6 @@ def confusion_counts(
             f"the class {largest} occurs, but there are only {count} classes"
             if largest >= 0
             else "there are no rows and no classes",
-            loc=caller_loc(),
             hint=f"classes go from 0 to {count - 1}" if count > 0 else "",
         )
     return np.bincount(a * count + b, minlength=count * count).reshape(count, count)
@@ -186,15 +235,39 @@ def confusion_matrix(
 ) -> Path:
     """Draw how many rows of each true class (down) were predicted as each class (across).
 
-    Colours are shares of the true class.  `truth`, `predicted` (N,) and `classes` are as for
-    `confusion_counts`; `names` are those of all classes.  Raise GraphError for other arrays,
-    without matplotlib, or for a file that cannot be drawn to.
+    The colour of a cell is its share of the true class.
+
+    Parameters
+    ----------
+    truth, predicted
+        Class numbers from 0, of the shape (N,).
+    path
+        The file to write; its suffix names the format, and is .png by default.
+    names
+        The names of all classes, in order; by default their numbers.
+    classes
+        The number of classes; by default that of `names`, or one more than the largest number.
+
+    Returns
+    -------
+    Path
+        The file; a notebook shows its picture.
+
+    Raises
+    ------
+    GraphError
+        Without matplotlib, if the file cannot be drawn to, or if numbers or names do not fit.
+
+    Examples
+    --------
+    >>> gc.plots.confusion_matrix([0, 1, 1], [0, 1, 0], "confusion.svg", names=["cat", "dog"]).name
+    'confusion.svg'
     """
     if names is not None and classes is None:
         classes = len(names)
     counts = confusion_counts(truth, predicted, classes)
     if names is not None and len(names) != len(counts):
-        raise GraphError(f"{len(counts)} classes have {len(names)} names", loc=caller_loc())
+        raise GraphError(f"{len(counts)} classes have {len(names)} names")
     side = 2.0 + 0.42 * min(len(counts), NUMBERED)
     figure = new_figure("a confusion matrix", side + 0.9, side)
     axis = figure.subplots()
@@ -214,11 +287,10 @@ def _labels(what: str, values: ArrayLike) -> Array:
     if labels.ndim != 1 or (labels.dtype.kind not in "iu" and labels.size):
         raise GraphError(
             f"{what} is {labels.dtype} of shape {labels.shape}, not a vector of class numbers",
-            loc=caller_loc(),
             hint="for scores take the largest: scores.argmax(axis=1)",
         )
     if labels.min(initial=0) < 0:
-        raise GraphError(f"{what} holds the class {labels.min()}", loc=caller_loc())
+        raise GraphError(f"{what} contains the class {labels.min()}")
     return labels.astype(np.int64)
 
 
@@ -253,16 +325,41 @@ def histograms(
     before: Mapping[str, Array] | None = None,
     magnitudes: bool = False,
 ) -> Path:
-    """Draw a histogram of each array, such as `ex.parameters` or what `ex.backward()` returns.
+    """Draw a histogram of each array, such as the parameters or the gradients of an executor.
 
-    `before` holds the arrays as they were earlier, drawn as a grey outline.  With `magnitudes` the
-    histograms are of the absolute values on a logarithmic axis, which suits gradients: they shrink
-    by orders of magnitude while a net learns.  Zeros, of which relu makes many in gradients, and
-    values that are not finite are left out and counted in the panel's title.  Raise GraphError
-    without arrays, without matplotlib, or for a file that cannot be drawn to.
+    Zeros, of which relu makes many in gradients, and values that are not finite are left out and
+    counted in the panel's title.
+
+    Parameters
+    ----------
+    arrays
+        Arrays of any shape by name: `ex.parameters`, or the result of `ex.backward()`.
+    path
+        The file to write; its suffix names the format, and is .png by default.
+    before
+        The same arrays at an earlier time, drawn as a grey outline.
+    magnitudes
+        Whether to draw absolute values on a logarithmic axis.  This suits gradients, which shrink
+        by orders of magnitude while a net learns.
+
+    Returns
+    -------
+    Path
+        The file; a notebook shows its picture.
+
+    Raises
+    ------
+    GraphError
+        Without matplotlib, or if the file cannot be drawn to, or if there are no arrays.
+
+    Examples
+    --------
+    >>> weights = np.random.default_rng(0).standard_normal((64, 100))
+    >>> gc.plots.histograms({"affine_1.weight": weights}, "weights.svg").name
+    'weights.svg'
     """
     if not arrays:
-        raise GraphError("histograms were given no arrays", loc=caller_loc())
+        raise GraphError("histograms were given no arrays")
     columns = min(COLUMNS, len(arrays))
     rows = math.ceil(len(arrays) / columns)
     figure = new_figure("a histogram", max(3.0 * columns, 4.0), 0.4 + 2.3 * rows)
@@ -304,7 +401,7 @@ def _histogram(axis: Any, name: str, array: Array, before: Array | None, magnitu
 
 
 def _counted(array: Array, magnitudes: bool) -> NDArray[np.float64]:
-    """Return the counted values, or the decimal logarithms of their magnitudes."""
+    """Return the finite values other than 0, or the decimal logarithms of their magnitudes."""
     flat = array.astype(np.float64).ravel()
     found: NDArray[np.float64] = flat[np.isfinite(flat) & (flat != 0)]
     return np.log10(np.abs(found)) if magnitudes else found

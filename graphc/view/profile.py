@@ -1,4 +1,4 @@
-"""`ex.profile(...)`: the time of each instruction, as text, as pictures and as a trace."""
+"""`ex.profile(...)`: the time of each instruction, as a table, as pictures and as a trace."""
 
 from __future__ import annotations
 
@@ -59,9 +59,33 @@ class Timed:
 
 @dataclass(frozen=True)
 class Profile:
-    """Median seconds of each instruction of a program for `n` rows, on a machine with `peak`.
+    """The time of each instruction of a program, as `ex.profile` measures it.
 
-    Each instruction was called by itself, in the program's order.  Barriers have no time.
+    Each instruction was called by itself, in the program's order.  `print(profile)` shows them as a
+    table, a notebook as bars.
+
+    Parameters
+    ----------
+    plan
+        The plan of the executor.
+    name
+        The program: "step", or without an optimizer "infer".
+    n
+        The number of rows of the run.
+    rounds
+        The number of times that each instruction was called.
+    seconds
+        The median time of each instruction of the program; 0 for a barrier.
+    peak
+        The limits of this machine: `threads`, and `flops` and `bytes` a second.
+
+    Examples
+    --------
+    >>> net = gc.Net("small")
+    >>> y = net.output("y", gc.relu(gc.affine(net.input("x", (gc.N, 4)), 8)))
+    >>> ex = gc.Executor(gc.compile(net, batch=32))
+    >>> ex.profile(x=np.ones((32, 4))).rounds
+    20
     """
 
     plan: Plan
@@ -106,16 +130,45 @@ class Profile:
         return found
 
     def render(self, path: str | Path) -> Path:
-        """Draw the times: .svg has bars of the instructions, .html the plan's page with the times.
+        """Draw the times.
 
-        Raise GraphError for another suffix.
+        Parameters
+        ----------
+        path
+            The file to write: .svg for bars of the instructions, .html for the plan's page with
+            the times.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        GraphError
+            For another suffix, or if the file cannot be written.
         """
         return render_times(self, path)
 
     def chrome_trace(self, path: str | Path) -> Path:
-        """Write a trace for Perfetto or chrome://tracing: one event for each instruction.
+        """Write a trace for Perfetto or chrome://tracing, with one event for each instruction.
 
-        Times are the medians, one after the other; it is not a recording of one run.
+        The events are the medians, one after the other, and not a recording of one run.
+
+        Parameters
+        ----------
+        path
+            The JSON file to write.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        GraphError
+            If the file cannot be written.
         """
         text = json.dumps(trace(self), indent=1) + "\n"
         return write_file(Path(path), [text.encode()], GraphError)
@@ -202,7 +255,7 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def trace(profile: Profile) -> dict[str, Any]:
-    """Return the JSON Object Format: metadata, then a complete event ("X") for each instruction.
+    """Return a trace in Chrome's JSON format, with a complete event ("X") for each instruction.
 
     `ts` and `dur` are microseconds; events follow each other without gaps.
     """

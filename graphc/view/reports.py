@@ -1,4 +1,4 @@
-"""The reports of a net and of a plan: the layers of the one, the instructions of the other."""
+"""Reports in text: the layers of a net, and the instructions of a plan."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from graphc.compiler.remat.recomputation import computes_again, keeping_all, rep
 from graphc.compiler.sharding import buckets
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import shape_text
+from graphc.kernels.iteration_space import reason_for_call
 from graphc.kernels.program import Program
-from graphc.kernels.traits import reason_for_call
 
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
 
 
 def summary(graph: Graph) -> str:
-    """Return the table of layers and the totals: trainable numbers, and others such as statistics.
+    """Return the table of a net's layers, and the totals of its trainable and other numbers.
 
     A parameter that several layers share counts at its first user.  Counters and seeds do not
     count.

@@ -156,7 +156,7 @@ def test_a_table_shows_each_side_at_its_better_number_of_threads() -> None:
     ]
     assert [row[4] for row in cells] == ["0.50", "1.00", "3.00"]
     assert [row[5] for row in cells] == ["1.00", "2.00", "6.00"]
-    assert lines[-1] == "Not there: jax (jax is not installed)."
+    assert lines[-1] == "Left out: jax (jax is not installed)."
 
 
 def test_a_report_names_machine_and_versions() -> None:

@@ -15,13 +15,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-import graphc.compiler.order
 import graphc.compiler.program
+import graphc.compiler.schedule
 from graphc.backends.numpy import access, kernels, products
 from graphc.backends.numpy.functions import FUNCTIONS as _FUNCTIONS
 from graphc.backends.numpy.functions import Function
 from graphc.ir.build import Value
-from graphc.ir.graph import Node
 from graphc.kernels.program import LiveRange, Storage
 from graphc.ops.functions import Tanh
 from graphc.ops.linalg import MatMul
@@ -124,10 +123,7 @@ def wrong_rule(patch: pytest.MonkeyPatch) -> None:
 def written_too_early(patch: pytest.MonkeyPatch) -> None:
     """Updates do not wait for those that read the old value."""
 
-    def needs(graph: Any, schedule: Any, node: Node, backward: Any) -> Sequence[str]:
-        return node.inputs
-
-    patch.setattr(graphc.compiler.order, "_needs", needs)
+    patch.setattr(graphc.compiler.schedule, "_waits", lambda in_place, readers: {})
 
 
 def dead_too_early(patch: pytest.MonkeyPatch) -> None:

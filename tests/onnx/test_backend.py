@@ -67,7 +67,7 @@ def test_a_dropout_that_trains_draws_from_its_seed() -> None:
     np.testing.assert_allclose(y, np.where(kept, x / 0.75, 0), rtol=1e-6)
 
 
-def test_what_it_cannot_run_is_told() -> None:
+def test_unsupported_devices_and_dtypes_are_reported() -> None:
     assert supports_device("CPU")
     assert not supports_device("CUDA:1")
     with pytest.raises(gc.GraphError, match="runs on CPU, not on CUDA"):

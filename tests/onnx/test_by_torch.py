@@ -20,7 +20,7 @@ FOLDER = Path(__file__).with_name("by_torch")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.onnx"))
 QUICK = ("encoder_before", "images_now", "lstm_optimized", "upwards_before")
 OTHERS_TRAINED = tuple(f"{name}_optimized" for name in ("causal", "encoder", "images", "upwards"))
-"""Here PyTorch has made one of what it trains apart, or initializers of what it does not train."""
+"""Models in which PyTorch fused layers, or made initializers of numbers that are not trained."""
 
 
 def data(name: str) -> dict[str, Array]:

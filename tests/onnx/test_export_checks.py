@@ -81,12 +81,12 @@ def test_whole_numbers_divided_by_zero_are_zero(
         return made | {"mod": x % by, "fmod": gc.fmod(x, by)}
 
     same(tmp_path, declare, {"x": numbers} | ({"by": np.array(divisor)} if fed else {}))
-    elsewhere = pytest.importorskip("onnxruntime")
+    onnxruntime = pytest.importorskip("onnxruntime")
     net = gc.Net("divided")
     made = declare(net)
     for name, value in made.items():
         net.output(name, value)
-    session = elsewhere.InferenceSession(gc.onnx.to_proto(net).SerializeToString())
+    session = onnxruntime.InferenceSession(gc.onnx.to_proto(net).SerializeToString())
     feeds = {"x": numbers} | ({"by": np.array(divisor)} if fed else {})
     expected = gc.Executor(gc.compile(net, batch=2, backend="numpy")).forward(feeds)
     for name, found in zip(made, session.run(list(made), feeds), strict=True):
@@ -139,7 +139,7 @@ def test_rows_that_no_input_has_are_refused() -> None:
         ((3, 7), 2, 2, 1),
     ],
 )
-def test_pools_count_windows_as_elsewhere(
+def test_pools_count_windows_as_onnxruntime(
     pool: Callable[..., gc.Value],
     sizes: tuple[int, ...],
     kernel: Any,

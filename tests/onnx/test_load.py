@@ -1,4 +1,4 @@
-"""What becomes of a model: names, shapes, layers, folding, and what is told of what cannot be."""
+"""Models that are read: names, shapes, layers, folding, and errors."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_all_results_of_a_node_that_is_computed_now() -> None:
     np.testing.assert_array_equal(found["z"].ravel(), [5, 7, 13, 15])
 
 
-def test_what_is_computed_of_shapes_alone_is_no_node() -> None:
+def test_values_computed_from_shapes_alone_do_not_become_nodes() -> None:
     """The way in which PyTorch writes x.view(x.size(0), -1)."""
     net = load(
         model(
@@ -232,7 +232,7 @@ def test_an_input_that_shapes_depend_on_is_given() -> None:
     assert "inputs={'to': ...}" in str(told.value)
 
 
-def test_all_ops_that_are_not_known_are_told_at_once() -> None:
+def test_all_unknown_ops_are_reported_at_once() -> None:
     nodes = [node("Det", "x", "a"), node("Det", "a", "b"), node("NonZero", "b", "y")]
     with pytest.raises(gc.GraphError) as told:
         load(model(nodes, {"x": (2, 8, 2)}, ["y"], opset=18))
@@ -249,6 +249,19 @@ def test_an_error_names_the_node() -> None:
         load(model(nodes, {"x": (1, 1, 4, 4)}, ["y"], {"w": numbers(1, 1, 2, 2)}))
     assert "node 'the Conv' (Conv) cannot be imported: auto_pad='SOMEHOW'" in str(told.value)
     assert "its operands are float32[1, 1, 4, 4], float32[1, 1, 2, 2]" in str(told.value)
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool", "LpPool", "Conv", "ConvTranspose"])
+@pytest.mark.parametrize("pad", ["NOTSET", "SAME_UPPER", "VALID"])
+@pytest.mark.parametrize("word", ["strides", "dilations", "kernel_shape"])
+def test_windows_of_no_pixels_are_refused(op: str, pad: str, word: str) -> None:
+    attributes = {"kernel_shape": [2, 2], "auto_pad": pad, word: [0, 1]}
+    reads = "x w" if op.startswith("Conv") else "x"
+    made = model(
+        [node(op, reads, "y", **attributes)], {"x": (1, 1, 4, 4)}, ["y"], {"w": numbers(1, 1, 2, 2)}
+    )
+    with pytest.raises(gc.GraphError, match=r"from 1 up|must be 1 or more|weights have"):
+        load(made)
 
 
 def test_functions_of_the_model_are_written_out() -> None:

@@ -1,4 +1,4 @@
-"""Whole networks: those that ONNX's package brings, and what becomes of them by training."""
+"""The networks of ONNX's package: their outputs, and their training."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def fails(folder: Path) -> str | None:
 
 
 @pytest.mark.parametrize(("kind", "count"), [("pytorch-converted", 82), ("pytorch-operator", 35)])
-def test_what_pytorch_wrote(kind: str, count: int) -> None:
+def test_networks_exported_by_pytorch(kind: str, count: int) -> None:
     assert len(folders(kind)) == count
     assert not [told for folder in folders(kind) if (told := fails(folder))]
 

@@ -1,4 +1,4 @@
-"""ONNX's own cases of each op: every one passes, or stands in skipped.txt with a reason."""
+"""ONNX's own cases of each op: every one passes, or skipped.txt lists it with a reason."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_every_case_passes_unless_it_is_listed() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_listed_is_still_not_supported() -> None:
+def test_listed_cases_still_fail() -> None:
     assert skipped().keys() <= all_cases().keys()
     assert not [name for name in skipped() if fails(all_cases()[name], backend="numpy") is None]
 

@@ -1,4 +1,4 @@
-"""Exported nets: what they mean elsewhere, and that they come back as they were."""
+"""Exported nets: their results in other runtimes, and that reading them gives the same net."""
 
 from __future__ import annotations
 
@@ -276,7 +276,7 @@ def test_names_that_the_model_needs_for_itself() -> None:
     assert declared(load(to_proto(net))) == declared(net)
 
 
-def test_what_onnx_cannot_say_is_told(tmp_path: Path) -> None:
+def test_what_onnx_cannot_express_is_reported(tmp_path: Path) -> None:
     net = gc.Net("gradient")
     x = net.input("x", (3,))
     net.output("dx", gc.grad(gc.sum(x * x), x))  # type: ignore[arg-type]

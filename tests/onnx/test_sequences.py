@@ -38,7 +38,7 @@ def test_sequences_of_which_it_is_known_how_long_they_are() -> None:
         load(model(chunks, {"x": ("N", 5)}, ["y"]))
     with pytest.raises(gc.GraphError, match="operand 0 is a sequence"):
         load(model([*chunks[:2], node("Relu", "parts", "y")], {"x": ("N", 5)}, ["y"]))
-    with pytest.raises(gc.GraphError, match="output 'parts' is a sequence, not a tensor"):
+    with pytest.raises(gc.GraphError, match="output 'parts' is a sequence, not an array"):
         load(model(chunks[:2], {"x": ("N", 5)}, ["parts"]))
 
 

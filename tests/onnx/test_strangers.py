@@ -47,7 +47,7 @@ def inside(tmp_path: Path) -> Path:
 
 def test_external_data_are_off_unless_asked_for(inside: Path) -> None:
     onnx.save(with_external("data", offset="4"), inside / "model.onnx")
-    with pytest.raises(gc.ModelFileError, match="are in another file"):
+    with pytest.raises(gc.ModelFileError, match="is in another file"):
         load(inside / "model.onnx")
     net = load(inside / "model.onnx", external_data=True)
     x = numbers(4, seed=1)
@@ -64,7 +64,7 @@ def test_external_data_are_off_unless_asked_for(inside: Path) -> None:
 )
 def test_external_data_come_from_plain_files_of_the_folder(inside: Path, location: str) -> None:
     onnx.save(with_external(location, length="99"), inside / "model.onnx")
-    with pytest.raises(gc.ModelFileError, match="data of tensor 'w' cannot be read"):
+    with pytest.raises(gc.ModelFileError, match="data of ONNX tensor 'w' cannot be read"):
         load(inside / "model.onnx", external_data=True)
 
 
@@ -75,9 +75,9 @@ def test_an_absolute_path_is_none(inside: Path) -> None:
 
 
 def test_a_model_in_memory_has_no_folder() -> None:
-    with pytest.raises(gc.ModelFileError, match="are in another file"):
+    with pytest.raises(gc.ModelFileError, match="is in another file"):
         load(with_external("/etc/hostname"), external_data=True)
-    with pytest.raises(gc.ModelFileError, match="are in another file"):
+    with pytest.raises(gc.ModelFileError, match="is in another file"):
         prepare(with_external("/etc/hostname")).run([numbers(4)])
 
 
@@ -131,13 +131,13 @@ WRONG: dict[str, tuple[Callable[[ModelProto], object], str]] = {
     "a long name": (_long, "has 2,000 characters"),
     "no such output": (_lost, "no node of the model makes its output 'nobody'"),
     "two of one name": (_two, "two initializers 'fc1.weight'"),
-    "text": (_text, "holds text, not numbers"),
+    "text": (_text, "contains text, not numbers"),
     "opset": (_opset, "asks for opset 99"),
 }
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_does_not_fit_is_refused(what: str) -> None:
+def test_files_that_do_not_fit_are_refused(what: str) -> None:
     change, told = WRONG[what]
     made = perceptron()
     change(made)
@@ -182,7 +182,7 @@ def test_functions_that_call_themselves_end() -> None:
         load(made)
 
 
-def test_what_stands_for_an_op_of_graphc_is_no_code() -> None:
+def test_the_text_of_an_op_of_graphc_is_not_run() -> None:
     for text in (
         "__import__('os')",
         "layer nothing()",
@@ -197,7 +197,7 @@ def test_what_stands_for_an_op_of_graphc_is_no_code() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 100, b"\x08\x0a", b"nothing like it"])
-def test_what_is_no_model_is_told(tmp_path: Path, data: bytes) -> None:
+def test_files_that_are_not_models_are_reported(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(data)
     with pytest.raises(gc.ModelFileError, match="is not an ONNX model, or is damaged"):
         load(tmp_path / "model.onnx")
@@ -260,7 +260,7 @@ def test_many_damaged_models_are_read_or_refused(tmp_path: Path) -> None:
             read_or_refused(tmp_path / "model.onnx", damaged(data, rng))
 
 
-def test_what_is_told_of_long_lists_is_short() -> None:
+def test_errors_about_long_lists_are_short() -> None:
     many = model(
         [node("Split", "x s", "y")], {"x": ("N", 4)}, ["y"], {"s": np.ones(100_000, np.int64)}
     )

@@ -137,7 +137,7 @@ MISTAKES = {
         "predicted is float64 of shape (2, 3), not a vector of class numbers\n"
         "  hint: for scores take the largest: scores.argmax(axis=1)",
     ),
-    "negative": (lambda p: confusion_matrix([0, -1], [0, 0], p), "truth holds the class -1"),
+    "negative": (lambda p: confusion_matrix([0, -1], [0, 0], p), "truth contains the class -1"),
     "too many": (
         lambda p: confusion_matrix([0, 5], [0, 0], p, classes=3),
         "the class 5 occurs, but there are only 3 classes\n  hint: classes go from 0 to 2",

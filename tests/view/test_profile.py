@@ -54,7 +54,7 @@ def test_a_profile_has_a_time_for_each_instruction_and_leaves_the_executor_alone
     assert gc.Executor(plan(backend)).profile(**feeds(), rounds=1).name == "infer"
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     ex = gc.Executor(plan("numpy", SGD))
     with pytest.raises(FeedError, match="y"):
         ex.profile(x=feeds()["x"])
@@ -102,7 +102,7 @@ def test_the_text_is_the_table_of_bench_with_its_sum_and_the_rule() -> None:
 
 
 @both
-def test_the_trace_has_what_the_format_asks_for(backend: str, tmp_path: Path) -> None:
+def test_the_trace_has_the_fields_of_the_format(backend: str, tmp_path: Path) -> None:
     found = made(backend)
     read = json.loads(found.chrome_trace(tmp_path / "trace.json").read_text(encoding="utf-8"))
     assert read == json.loads(json.dumps(trace(found)))

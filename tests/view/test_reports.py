@@ -11,7 +11,7 @@ import pytest
 import graphc as gc
 from graphc.backends.native.target import available
 from graphc.ir.tensor_type import N, TensorType
-from graphc.kernels.traits import reason_for_call
+from graphc.kernels.iteration_space import reason_for_call
 from graphc.ops import OPS
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
@@ -69,7 +69,7 @@ def test_a_plan_says_what_runs_by_its_reference_rule_and_why(backend: str) -> No
 
 
 @both
-def test_what_is_all_kernels_says_no_more(backend: str) -> None:
+def test_a_plan_of_kernels_alone_lists_no_calls(backend: str) -> None:
     net = gc.Net("net")
     net.output("out", gc.relu(gc.affine(net.input("x", (gc.N, 4)), 3)))
     plan = gc.compile(net, batch=8, backend=backend)

@@ -14,7 +14,7 @@ from graphc.backends.numpy.body import BodyPlan, Shared
 from graphc.backends.numpy.kernels import Planned, known_plan
 from graphc.ir.expr import Body, Broadcast, Step, Store
 from graphc.ir.tensor_type import ITEMSIZE, align
-from graphc.kernels.functions import FUNCTIONS
+from graphc.kernels.interpret import FUNCTIONS
 from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd, space
 from graphc.kernels.program import Buffer, Program
 

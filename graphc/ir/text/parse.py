@@ -11,9 +11,8 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Initializer
 from graphc.ir.op import BUILT_IN, Op, attributes
 from graphc.ir.tensor_type import TensorType
-from graphc.ir.text.graph import FROM_TYPE, empty_values, name_text, word_of
+from graphc.ir.text.graph import FROM_TYPE, array_value, empty_values, name_text, word_of
 from graphc.ir.text.tokens import Reader, construct, field_names
-from graphc.ir.text.values import array_value
 
 ROOTS = ("output", "gradient", "update")
 

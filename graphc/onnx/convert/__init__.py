@@ -1,4 +1,4 @@
-"""The converters: one small function for each ONNX op, grouped by family."""
+"""The converters from nodes of ONNX to values of a net, one for each op, by family."""
 
 from __future__ import annotations
 

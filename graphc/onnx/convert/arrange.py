@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,28 +15,20 @@ from graphc.onnx.call import Call, Converter, NotSupported, Operand, Weight, dty
 from graphc.ops.shape import as_dtype
 
 
-def _from_front(call: Call, position: int, size: Dim) -> Value:
-    """Return indices into an axis, which may be negative, as indices from the front."""
-    if not isinstance(size, int):
-        raise NotSupported("the batch dimension is indexed")
-    return call.value(position) if call.scope.reading.own else _not_negative(call, position, size)
-
-
-def _all_from_front(call: Call, position: int, sizes: Sequence[Dim]) -> Value:
-    """Return indices into several axes, which may be negative, as indices from the front."""
+def _from_front(call: Call, position: int, *sizes: Dim) -> Value:
+    """Return indices into axes of these sizes, which may be negative, as indices from the front."""
     if not all(isinstance(size, int) for size in sizes):
         raise NotSupported("the batch dimension is indexed")
-    return _not_negative(call, position, np.array(sizes, np.int64))
-
-
-def _not_negative(call: Call, position: int, sizes: int | Array) -> Value:
+    if call.scope.reading.by_graphc:
+        return call.value(position)
+    size = sizes[0] if len(sizes) == 1 else np.array(sizes, np.int64)
     operand = call.operand(position)
     if isinstance(operand, np.ndarray):
         spend_array(operand.size)
-        return call.constant(np.where(operand < 0, operand + sizes, operand).astype(np.int64))
+        return call.constant(np.where(operand < 0, operand + size, operand).astype(np.int64))
     indices = as_dtype(call.value(position), "int64")
     negative = indices < 0
-    from_end = indices + (sizes if isinstance(sizes, int) else call.constant(sizes))
+    from_end = indices + (call.constant(size) if isinstance(size, np.ndarray) else size)
     return gc.where(negative, from_end, indices)
 
 
@@ -59,7 +50,7 @@ def _gather(call: Call) -> Operand:
         if isinstance(size, int) and -size <= int(known) < size:
             return call.value(0)[(*(slice(None),) * axis, int(known) % size)]
     value = call.value(0)
-    if call.scope.reading.own and isinstance(x, Weight) and axis == 0 and rank == 2:
+    if call.scope.reading.by_graphc and isinstance(x, Weight) and axis == 0 and rank == 2:
         return gc.embedding(call.value(1), weight=value)
     return gc.gather(value, _from_front(call, 1, value.shape[axis]), axis)
 
@@ -81,7 +72,7 @@ def _gather_nd(call: Call) -> Value:
     x, batch = call.value(0), call.attribute("batch_dims", 0)
     depth = call.type(1).shape[-1]
     assert isinstance(depth, int)
-    indices = _all_from_front(call, 1, x.shape[batch : batch + depth])
+    indices = _from_front(call, 1, *x.shape[batch : batch + depth])
     return gc.gather_nd(x, indices, batch)
 
 
@@ -89,7 +80,7 @@ def _scatter_nd(call: Call) -> Value:
     x = call.value(0)
     depth = call.type(1).shape[-1]
     assert isinstance(depth, int)
-    indices = _all_from_front(call, 1, x.shape[:depth])
+    indices = _from_front(call, 1, *x.shape[:depth])
     return gc.scatter_nd(x, indices, call.value(2), reduction=_reduction(call))
 
 
@@ -97,7 +88,7 @@ def _one_hot(call: Call) -> Value:
     """Return the on-value at each index, which may be negative, and the off-value at all others."""
     depth, axis = int(call.number(1)), call.attribute("axis", -1)
     indices = call.value(0)
-    if call.scope.reading.own and axis == -1 and call.array(2).tolist() == [0, 1]:
+    if call.scope.reading.by_graphc and axis == -1 and call.array(2).tolist() == [0, 1]:
         return gc.one_hot(indices, depth, dtype=call.type(2).dtype)
     off, on = (call.value(2)[i] for i in (0, 1))
     rank = indices.type.rank + 1

@@ -41,12 +41,12 @@ def _reshape(call: Call) -> Operand:
 
 
 def reshaped(call: Call, x: Operand, shape: Sequence[Dim]) -> Operand:
-    """Return the operand with another shape; known numbers stay known."""
+    """Reshape an operand; a known array stays a known array."""
     if isinstance(x, Weight):
         return gc.reshape(call.scope.value(x), tuple(shape))
     if isinstance(x, np.ndarray):
         return x.reshape([dim for dim in shape if isinstance(dim, int)])
-    same = x.shape == tuple(shape) and not call.scope.reading.own
+    same = x.shape == tuple(shape) and not call.scope.reading.by_graphc
     return x if same else gc.reshape(x, tuple(shape))
 
 
@@ -67,7 +67,7 @@ def _flatten(call: Call) -> Operand:
 
 def _concat(call: Call) -> Value:
     axis = call.attribute("axis", 1)
-    if call.scope.reading.own:
+    if call.scope.reading.by_graphc:
         return gc.concat(call.values(), axis)
     values = [value for value in call.values() if value.shape != (0,)]
     if len(values) < 2:
@@ -75,7 +75,7 @@ def _concat(call: Call) -> Value:
     return gc.concat(values, axis)
 
 
-def axes_of(call: Call) -> tuple[int, ...] | None:
+def _axes_of(call: Call) -> tuple[int, ...] | None:
     """Return the axes of a node: an operand, in earlier opsets an attribute, or None."""
     if call.has(1):
         return call.ints(1)
@@ -86,7 +86,7 @@ def axes_of(call: Call) -> tuple[int, ...] | None:
 def _squeeze(call: Call) -> Operand:
     x = call.operand(0)
     shape = type_of(x).shape
-    axes = axes_of(call)
+    axes = _axes_of(call)
     if axes is None:
         dropped = {i for i, dim in enumerate(shape) if dim == 1}
     else:
@@ -98,7 +98,7 @@ def _squeeze(call: Call) -> Operand:
 
 def _unsqueeze(call: Call) -> Operand:
     x = call.operand(0)
-    shape, axes = type_of(x).shape, axes_of(call) or ()
+    shape, axes = type_of(x).shape, _axes_of(call) or ()
     rank = len(shape) + len(axes)
     new = {axis % rank for axis in axes}
     if len(new) != len(axes):
@@ -163,7 +163,7 @@ def _cut(dim: Dim, start: int, end: Dim, step: int) -> slice:
 
 
 def sliced(call: Call, x: Value, cuts: Sequence[slice]) -> Value:
-    """Return x[cuts], which may be empty."""
+    """Slice x by one slice for each axis; the result may be empty."""
     for axis, cut in enumerate(cuts):
         dim = x.shape[axis]
         if isinstance(dim, int) and cut != slice(None) and not range(dim)[cut]:
@@ -173,12 +173,18 @@ def sliced(call: Call, x: Value, cuts: Sequence[slice]) -> Value:
     return x[tuple(cuts)]
 
 
-def _split(call: Call) -> list[Value]:
+def split_axis(call: Call) -> tuple[Value, int, int]:
+    """Return the operand to split, the axis, and the size of the axis."""
     x = call.value(0)
     axis = call.attribute("axis", 0) % x.type.rank
     dim = x.shape[axis]
     if not isinstance(dim, int):
         raise NotSupported("the batch dimension is split")
+    return x, axis, dim
+
+
+def _split(call: Call) -> list[Value]:
+    x, axis, dim = split_axis(call)
     sizes = call.ints(1) if call.has(1) else call.attribute("split")
     if sizes is None:
         parts = call.attribute("num_outputs", len(call.outputs))
@@ -215,23 +221,23 @@ def _reduction(function: Reduce) -> Converter:
     def convert(call: Call) -> Value:
         x = call.value(0)
         axes = _axes(call, x.type.rank)
-        if any(x.shape[axis] == 0 for axis in axes) and call.op in OF_NOTHING:
-            return _of_nothing(call, x, axes)
-        if not axes and call.op not in EACH:
+        if any(x.shape[axis] == 0 for axis in axes) and call.op in EMPTY_RESULTS:
+            return _reduced_empty(call, x, axes)
+        if not axes and call.op not in CHANGES_ELEMENTS:
             return x
         return function(x, axes, bool(call.attribute("keepdims", 1)))
 
     return convert
 
 
-OF_NOTHING = {"ReduceMax": -inf, "ReduceMin": inf, "ReduceLogSumExp": -inf, "ReduceProd": 1}
-"""The results of reductions over no elements."""
-EACH = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
+EMPTY_RESULTS = {"ReduceMax": -inf, "ReduceMin": inf, "ReduceLogSumExp": -inf, "ReduceProd": 1}
+"""The results of reductions of an empty axis."""
+CHANGES_ELEMENTS = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
 """The ops that change an element even if no axis is reduced."""
 
 
-def _of_nothing(call: Call, x: Value, axes: tuple[int, ...]) -> Value:
-    number: Any = OF_NOTHING[call.op]
+def _reduced_empty(call: Call, x: Value, axes: tuple[int, ...]) -> Value:
+    number: Any = EMPTY_RESULTS[call.op]
     if x.dtype == "bool":
         number = number > 0
     elif not x.type.is_float:
@@ -242,7 +248,7 @@ def _of_nothing(call: Call, x: Value, axes: tuple[int, ...]) -> Value:
     return gc.broadcast_to(call.constant(number, x.dtype), shape)
 
 
-def _of_floats(function: Callable[..., Value]) -> Reduce:
+def _in_floats(function: Callable[..., Value]) -> Reduce:
     """Return a reduction with roots or logarithms that computes integers as floats."""
 
     def reduce(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
@@ -258,7 +264,7 @@ def _softmax_axis(call: Call) -> int:
     return int(call.attribute("axis", 1 if call.version < 13 else -1))
 
 
-def _along_axis(function: Callable[[Value, int], Value]) -> Converter:
+def _over_axis(function: Callable[[Value, int], Value]) -> Converter:
     def convert(call: Call) -> Value:
         x, axis = call.value(0), _softmax_axis(call)
         if call.version >= 13 or axis in (x.type.rank - 1, -1):
@@ -320,14 +326,14 @@ CONVERTERS: dict[str, Converter] = {
     ),
     "Flatten": _flatten,
     "Hardmax": _hardmax,
-    "LogSoftmax": _along_axis(gc.log_softmax),
+    "LogSoftmax": _over_axis(gc.log_softmax),
     "Range": _range,
     "ReduceL1": _reduction(gc.l1_norm),
-    "ReduceL2": _reduction(_of_floats(gc.l2_norm)),
-    "ReduceLogSum": _reduction(_of_floats(lambda *given: gc.log(gc.sum(*given)))),
-    "ReduceLogSumExp": _reduction(_of_floats(gc.logsumexp)),
+    "ReduceL2": _reduction(_in_floats(gc.l2_norm)),
+    "ReduceLogSum": _reduction(_in_floats(lambda *given: gc.log(gc.sum(*given)))),
+    "ReduceLogSumExp": _reduction(_in_floats(gc.logsumexp)),
     "ReduceMax": _reduction(gc.max),
-    "ReduceMean": _reduction(_of_floats(gc.mean)),
+    "ReduceMean": _reduction(_in_floats(gc.mean)),
     "ReduceMin": _reduction(gc.min),
     "ReduceProd": _reduction(gc.prod),
     "ReduceSum": _reduction(gc.sum),
@@ -336,7 +342,7 @@ CONVERTERS: dict[str, Converter] = {
     "Shape": _shape,
     "Size": lambda call: dims_array([count(call.type(0).shape)]).reshape(()),
     "Slice": _slice,
-    "Softmax": _along_axis(gc.softmax),
+    "Softmax": _over_axis(gc.softmax),
     "Split": _split,
     "Squeeze": _squeeze,
     "TopK": _top_k,

@@ -10,12 +10,11 @@ import numpy as np
 import graphc as gc
 from graphc.base.work import spend_array
 from graphc.ir.build import Value
-from graphc.ir.tensor_type import Shape
 from graphc.onnx.call import Call, Converter, NotSupported, Result
 from graphc.ops.pad import Pads
 from graphc.ops.pool import MaxPoolIndex
 from graphc.ops.pool_layer import AvgPoolLayer, MaxPoolLayer
-from graphc.ops.window import Sizes, reach
+from graphc.ops.window import Sizes, reach, same_pads
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ def _padding(call: Call, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
         return _pairs(tuple(call.attribute("pads") or (0,) * 2 * rank), rank)
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
         raise NotSupported(f"auto_pad={auto!r}")
-    return _same(call.type(0).shape[2:], reach(kernel, dilation), stride, auto == "SAME_LOWER")
+    pads = same_pads(call.op, call.type(0).shape[2:], kernel, stride, dilation)
+    return pads if auto == "SAME_UPPER" else tuple(pair[::-1] for pair in pads)
 
 
 def _pairs(pads: Sizes, rank: int) -> Pads:
@@ -57,18 +57,8 @@ def _pairs(pads: Sizes, rank: int) -> Pads:
     return tuple(zip(pads[:rank], pads[rank:], strict=True))
 
 
-def _same(space: Shape, spans: Sizes, stride: Sizes, lower: bool) -> Pads:
-    """Return paddings for ceil(size / stride) windows; an odd one goes last, with `lower` first."""
-    found = []
-    for size, span, step in zip(space, spans, stride, strict=True):
-        if not isinstance(size, int):
-            raise NotSupported("an image whose size depends on the batch")
-        found.append(_halves(max((-(-size // step) - 1) * step + span - size, 0), lower))
-    return tuple(found)
-
-
 def _halves(total: int, lower: bool) -> tuple[int, int]:
-    """Return padding in two halves; the larger is the second, or the first if `lower`."""
+    """Split padding in halves; the second is the larger one, or with `lower` the first."""
     small, large = total // 2, total - total // 2
     return (large, small) if lower else (small, large)
 
@@ -80,7 +70,7 @@ def _kernel_of(weight: Value, call: Call) -> Sizes:
     return sizes
 
 
-def convolved(call: Call, x: Value, weight: Value, bias: Value | None = None) -> Value:
+def convolution(call: Call, x: Value, weight: Value, bias: Value | None = None) -> Value:
     """Return the convolution that the attributes of a node describe."""
     w = _windows(call, _kernel_of(weight, call))
     groups = call.attribute("group", 1)
@@ -100,7 +90,7 @@ def _conv_transpose(call: Call) -> Value:
     return gc.conv_transpose(
         x,
         weight,
-        call.maybe(2),
+        call.optional(2),
         stride,
         padding=[(max(a, 0), max(b, 0)) for a, b in padding],
         output_padding=[m + max(-b, 0) for m, (_, b) in zip(more, padding, strict=True)],
@@ -136,7 +126,7 @@ def _max_pool(call: Call) -> Result:
     if not x.type.is_float:  # floats hold all numbers of 8 bits
         return [gc.cast(gc.apply(layer, gc.cast(x, "float32")), x.dtype)]
     largest = gc.apply(layer, x)
-    return [largest, _places(call, x, layer)] if call.asks(1) else [largest]
+    return [largest, _places(call, x, layer)] if call.is_read(1) else [largest]
 
 
 def _places(call: Call, x: Value, layer: MaxPoolLayer) -> Value:
@@ -210,9 +200,8 @@ CONVERTERS: dict[str, Converter] = {
     "AveragePool": lambda call: _averaged(
         call, call.value(0), bool(call.attribute("count_include_pad", 0))
     ),
-    "Conv": lambda call: convolved(call, call.value(0), call.value(1), call.maybe(2)),
+    "Conv": lambda call: convolution(call, call.value(0), call.value(1), call.optional(2)),
     "ConvTranspose": _conv_transpose,
-    "GlobalAveragePool": lambda call: gc.global_avg_pool(call.value(0)),
     "GlobalLpPool": _global_lp_pool,
     "GlobalMaxPool": lambda call: gc.global_max_pool(call.value(0)),
     "LRN": _lrn,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 from math import inf
 
@@ -12,31 +12,32 @@ import graphc as gc
 from graphc.base.work import spend_array
 from graphc.ir.build import Value
 from graphc.ir.op import Array
-from graphc.onnx.call import Call, Converter, dtype_of, type_of
+from graphc.onnx.call import Call, Converter, dtype_of
+from graphc.onnx.export.standard import ONE_TO_ONE
 from graphc.ops.activations import PRelu
 from graphc.ops.shape import as_dtype
 
 
-def _unary(function: Callable[[Value], Value]) -> Converter:
-    return lambda call: function(call.value(0))
-
-
-def _aligned(call: Call) -> tuple[Value, Value]:
-    """Return both operands; before opset 7 the second is broadcast from the axis that is named."""
-    a, b = call.value(0), call.value(1)
+def _aligned(call: Call) -> list[Value]:
+    """Return all operands; before opset 7 the second is broadcast from the axis that is named."""
+    values = call.values()
     if call.version < 7 and call.attribute("broadcast", 0) and "axis" in call.attributes:
+        a, b = values
         axis = call.attributes["axis"] % max(a.type.rank, 1)
         behind = a.type.rank - axis - b.type.rank
-        b = gc.reshape(b, (*b.shape, *(1,) * max(behind, 0)))
-    return a, b
+        values[1] = gc.reshape(b, (*b.shape, *(1,) * max(behind, 0)))
+    return values
 
 
-def _binary(function: Callable[[Value, Value], Value]) -> Converter:
-    return lambda call: function(*_aligned(call))
+def _applied(function: Callable[..., Value], fields: Mapping[str, str] | None = None) -> Converter:
+    """Return a converter to a function of the operands, and of `fields` by ONNX attributes."""
 
+    def convert(call: Call) -> Value:
+        names = {name: field for name, field in (fields or {}).items() if name in call.attributes}
+        given = {field: call.attributes[name] for name, field in names.items()}
+        return function(*_aligned(call), **given)
 
-def _with_alpha(function: Callable[[Value, float], Value], default: float) -> Converter:
-    return lambda call: function(call.value(0), call.attribute("alpha", default))
+    return convert
 
 
 def _variadic(function: Callable[[Value, Value], Value]) -> Converter:
@@ -134,71 +135,55 @@ def _bit_shift(call: Call) -> Value:
 
 def _is_inf(call: Call) -> Value:
     x = call.value(0)
-    up = gc.equal(x, call.constant(inf, x.dtype))
-    down = gc.equal(x, call.constant(-inf, x.dtype))
-    found = [
-        part
-        for part, kind in ((up, "detect_positive"), (down, "detect_negative"))
-        if call.attribute(kind, 1)
-    ]
-    return reduce(gc.maximum, found) if found else gc.less(x, x)  # all false
+    found = gc.isinf(x)
+    if not call.attribute("detect_positive", 1):
+        found = gc.logical_and(found, x < 0)
+    if not call.attribute("detect_negative", 1):
+        found = gc.logical_and(found, x > 0)
+    return found
 
 
 def _cast_like(call: Call) -> Value | Array:
-    dtype = type_of(call.operand(1)).dtype
-    known = call.operand(0)
+    dtype, known = call.type(1).dtype, call.operand(0)
     if isinstance(known, np.ndarray):
         spend_array(known.size)
         return known.astype(dtype)
     return gc.cast(call.value(0), dtype)
 
 
-UNARY = (
-    *("abs", "ceil", "erf", "exp", "floor", "log", "mish", "neg", "reciprocal", "relu", "round"),
-    *("sigmoid", "sign", "softplus", "softsign", "sqrt", "tanh", "sin", "cos", "tan"),
-    *("asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"),
-)
-BINARY = ("add", "equal", "greater", "less", "mul", "sub")
+LOGIC: dict[str, Callable[..., Value]] = {
+    "And": gc.logical_and,
+    "Not": gc.logical_not,
+    "Or": gc.logical_or,
+    "Xor": gc.logical_xor,
+}
+"""The functions of bools, and of integers bit by bit."""
 
 CONVERTERS: dict[str, Converter] = {
-    **{name.capitalize(): _unary(getattr(gc, name)) for name in UNARY},
-    **{name.capitalize(): _binary(getattr(gc, name)) for name in BINARY},
-    "And": _binary(gc.logical_and),
+    **{
+        name: _applied(getattr(gc, op.name), fields)
+        for op, (name, fields) in ONE_TO_ONE.items()
+        if hasattr(gc, op.name)
+    },
+    **{f"{bits}{name}": _applied(f) for name, f in LOGIC.items() for bits in ("", "Bitwise")},
     "BitShift": _bit_shift,
-    "BitwiseAnd": _binary(gc.logical_and),
-    "BitwiseNot": _unary(gc.logical_not),
-    "BitwiseOr": _binary(gc.logical_or),
-    "BitwiseXor": _binary(gc.logical_xor),
     "Cast": lambda call: gc.cast(call.value(0), dtype_of(call.required("to"))),
     "CastLike": _cast_like,
-    "Celu": _with_alpha(gc.celu, 1.0),
     "Clip": _clip,
     "Div": _div,
-    "Elu": _with_alpha(gc.elu, 1.0),
     "Gelu": _gelu,
-    "GreaterOrEqual": _binary(gc.greater_equal),
     "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _unary(gc.hard_swish),
     "Identity": lambda call: call.operand(0),
     "IsInf": _is_inf,
-    "IsNaN": _unary(gc.isnan),
-    "LeakyRelu": _with_alpha(gc.leaky_relu, 0.01),
-    "LessOrEqual": _binary(gc.less_equal),
+    "IsNaN": _applied(gc.isnan),
     "Max": _variadic(gc.maximum),
     "Mean": lambda call: reduce(gc.add, call.values()) * (1 / len(call)),
     "Min": _variadic(gc.minimum),
     "Mod": lambda call: (gc.fmod if call.attribute("fmod", 0) else gc.mod)(*call.values()),
-    "Not": _unary(gc.logical_not),
-    "Or": _binary(gc.logical_or),
     "PRelu": _prelu,
     "Pow": _pow,
+    "Reciprocal": _applied(gc.reciprocal),
     "Selu": _selu,
-    "Shrink": lambda call: gc.shrink(
-        call.value(0), call.attribute("lambd", 0.5), call.attribute("bias", 0.0)
-    ),
     "Sum": _variadic(gc.add),
     "Swish": _swish,
-    "ThresholdedRelu": _with_alpha(gc.thresholded_relu, 1.0),
-    "Where": lambda call: gc.where(*call.values()),
-    "Xor": _binary(gc.logical_xor),
 }

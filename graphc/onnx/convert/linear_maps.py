@@ -204,7 +204,7 @@ def _dft(call: Call) -> Value:
 def _real_of_half(call: Call, x: Value, axis: int, length: int) -> Value:
     """Return the real signal whose transform has this first half; the other half mirrors it."""
     bins = length // 2 + 1
-    x = _of_length(x, axis, bins)
+    x = _cut_or_padded(x, axis, bins)
     twice = np.full(bins, 2.0)
     twice[0] = 1
     if length % 2 == 0:
@@ -222,7 +222,7 @@ def _transformed(call: Call, x: Value, axis: int, length: int, inverse: bool, ha
 
     The inverse has the opposite sign in the exponent, and divides by `length`.
     """
-    x = _of_length(x, axis, length)
+    x = _cut_or_padded(x, axis, length)
     count = x.shape[-1]
     if count not in (1, 2):
         raise NotSupported(f"numbers of {count} parts")
@@ -245,7 +245,7 @@ def _angles(rows: int, columns: int, length: int) -> Array:
     return np.asarray(2 * np.pi * np.outer(np.arange(rows), np.arange(columns)) / length)
 
 
-def _of_length(x: Value, axis: int, length: int) -> Value:
+def _cut_or_padded(x: Value, axis: int, length: int) -> Value:
     """Return the first `length` entries along an axis, padded with zeros if there are fewer."""
     size = x.shape[axis]
     if not isinstance(size, int):
@@ -263,7 +263,7 @@ def _stft(call: Call) -> Value:
     if x.type.rank == 2:
         x = gc.unsqueeze(x, 2)
     size = x.shape[1]
-    window = call.maybe(2)
+    window = call.optional(2)
     length = int(call.number(3)) if call.has(3) else call.type(2).shape[0]
     if not isinstance(size, int) or not isinstance(length, int) or not 0 < length <= size:
         raise NotSupported(f"frames of {length} of {size} numbers")

@@ -6,7 +6,6 @@ Quantized numbers are few-bit integers with a scale: x = (q - zero) * scale.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import count as numbers
 
 import numpy as np
 
@@ -14,25 +13,9 @@ import graphc as gc
 from graphc.ir.build import Value
 from graphc.ir.tensor_type import Shape, broadcast, count
 from graphc.onnx.call import Call, Converter, NotSupported, dtype_of
-from graphc.onnx.convert.conv import convolved
+from graphc.onnx.convert.conv import convolution
 from graphc.ops.linalg import MatMul
 from graphc.ops.shape import as_dtype
-
-
-def _matmul(call: Call) -> Value:
-    a, b = call.value(0), call.value(1)
-    left, right = a.type.rank == 1, b.type.rank == 1
-    if left:
-        a = gc.reshape(a, (1, *a.shape))
-    if right:
-        b = gc.reshape(b, (*b.shape, 1))
-    out = gc.matmul(a, b)
-    shape = out.shape
-    if left:
-        shape = (*shape[:-2], shape[-1])
-    if right:
-        shape = shape[:-1]
-    return out if shape == out.shape else gc.reshape(out, shape)
 
 
 def _gemm(call: Call) -> Value:
@@ -40,7 +23,7 @@ def _gemm(call: Call) -> Value:
     x = call.value(0)
     alpha, beta = call.attribute("alpha", 1.0), call.attribute("beta", 1.0)
     weight = _matrix(call)
-    bias = call.maybe(2)
+    bias = call.optional(2)
     plain = alpha == beta == 1 and not call.attribute("transA", 0)
     if plain and bias is not None and bias.shape == weight.shape[1:]:
         return gc.affine(_unflattened(call, x), weight=weight, bias=bias)
@@ -73,7 +56,7 @@ def _matrix(call: Call) -> Value:
 def _einsum(call: Call) -> Value:
     values = call.values()
     terms, result = _terms(call.required("equation"), [v.type.rank for v in values])
-    left = [_single(v, t) for v, t in zip(values, terms, strict=True)]
+    left = [_diagonal(v, t) for v, t in zip(values, terms, strict=True)]
     value, names = left.pop(0)
     while left:
         other, its = left.pop(0)
@@ -88,7 +71,7 @@ def _einsum(call: Call) -> Value:
 
 
 def _terms(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
-    """Return the axis names of each operand and of the result; axes of an ellipsis are digits."""
+    """Parse an einsum equation to the axis names of operands and result; "..." gives digits."""
     text = equation.replace(" ", "")
     inputs, arrow, output = text.partition("->")
     parts = inputs.split(",")
@@ -117,15 +100,11 @@ def _names(part: str, most: int, own: int) -> list[str]:
     return [*before, *between, *behind]
 
 
-def _single(value: Value, names: list[str]) -> tuple[Value, list[str]]:
+def _diagonal(value: Value, names: list[str]) -> tuple[Value, list[str]]:
     """Return the diagonal over axes of the same name, and the names that remain."""
-    for position in numbers():
-        if position >= len(names):
-            return value, names
-        name = names[position]
-        if names.count(name) == 1:
-            continue
-        second = names.index(name, position + 1)
+    while repeated := [name for name in names if names.count(name) > 1]:
+        position = names.index(repeated[0])
+        second = names.index(repeated[0], position + 1)
         size = value.shape[position]
         if not isinstance(size, int) or value.shape[second] != size:
             raise NotSupported(f"a diagonal of axes {position} and {second} of {value.type}")
@@ -133,8 +112,8 @@ def _single(value: Value, names: list[str]) -> tuple[Value, list[str]]:
         moved = gc.transpose(value, [*order, position, second])
         flat = gc.reshape(moved, (*moved.shape[:-2], size * size))
         value = flat[..., :: size + 1]
-        names = [*(names[i] for i in order), name]
-    raise AssertionError
+        names = [*(names[i] for i in order), repeated[0]]
+    return value, names
 
 
 def _contracted(
@@ -146,14 +125,17 @@ def _contracted(
     summed = [name for name in both if name not in later]
     rows = [name for name in names if name not in its]
     columns = [name for name in its if name not in names]
-    left, right = _ordered(a, names, kept, rows, summed), _ordered(b, its, kept, summed, columns)
+    left, right = (
+        _grouped_axes(a, names, kept, rows, summed),
+        _grouped_axes(b, its, kept, summed, columns),
+    )
     product = gc.matmul(left, right)
     sizes = dict(zip([*its, *names], [*b.shape, *a.shape], strict=True))
     result = [*kept, *rows, *columns]
     return gc.reshape(product, tuple(sizes[name] for name in result)), result
 
 
-def _ordered(x: Value, names: list[str], *groups: list[str]) -> Value:
+def _grouped_axes(x: Value, names: list[str], *groups: list[str]) -> Value:
     """Return x permuted and reshaped so that each group of axes is one dimension."""
     order = [names.index(name) for group in groups for name in group]
     moved = x if order == list(range(len(order))) else gc.transpose(x, order)
@@ -162,7 +144,7 @@ def _ordered(x: Value, names: list[str], *groups: list[str]) -> Value:
     return moved if moved.shape == shape else gc.reshape(moved, shape)
 
 
-def _spread(call: Call, position: int, x: Value, axis: int) -> Value:
+def _broadcast_scale(call: Call, position: int, x: Value, axis: int) -> Value:
     """Return a scale or a zero point, shaped to broadcast along the axis of x."""
     value = call.value(position)
     if value.type.rank == 0 or value.shape == (1,):
@@ -174,7 +156,7 @@ def _spread(call: Call, position: int, x: Value, axis: int) -> Value:
     return gc.reshape(value, (*shape[:axis], value.shape[0], *shape[axis + 1 :]))
 
 
-def _rounded(exact: Value, zero: Value | None, dtype: str) -> Value:
+def _quantized(exact: Value, zero: Value | None, dtype: str) -> Value:
     """Round to the nearest integer, ties to even, and saturate to the range of the dtype."""
     if not dtype.startswith(("int", "uint")):
         raise NotSupported(f"quantized to {dtype}")
@@ -188,53 +170,53 @@ def _rounded(exact: Value, zero: Value | None, dtype: str) -> Value:
 def _quantize(call: Call) -> Value:
     call.unless(block_size=0)
     x, axis = call.value(0), call.attribute("axis", 1)
-    scale = _spread(call, 1, x, axis)
-    zero = _spread(call, 2, x, axis) if call.has(2) else None
+    scale = _broadcast_scale(call, 1, x, axis)
+    zero = _broadcast_scale(call, 2, x, axis) if call.has(2) else None
     number = call.attribute("output_dtype", 0)
     dtype = zero.dtype if zero is not None else dtype_of(number) if number else "uint8"
-    return _rounded(x / as_dtype(scale, x.dtype), zero, dtype)
+    return _quantized(x / as_dtype(scale, x.dtype), zero, dtype)
 
 
 def _dequantize(call: Call) -> Value:
     call.unless(block_size=0)
     x, axis = call.value(0), call.attribute("axis", 1)
-    scale = _spread(call, 1, x, axis)
+    scale = _broadcast_scale(call, 1, x, axis)
     exact = as_dtype(x, scale.dtype)
     if call.has(2):
-        exact = exact - as_dtype(_spread(call, 2, x, axis), scale.dtype)
+        exact = exact - as_dtype(_broadcast_scale(call, 2, x, axis), scale.dtype)
     return exact * scale
 
 
-def _whole(call: Call, position: int, zero: int, axis: int) -> Value:
-    """Return the numbers minus their zero point, as floats that hold all sums of them exactly."""
+def _minus_zero_point(call: Call, position: int, zero: int, axis: int) -> Value:
+    """Subtract the zero point, in float64, which represents all sums of such numbers exactly."""
     x = gc.cast(call.value(position), "float64")
     if not call.has(zero):
         return x
-    return x - gc.cast(_spread(call, zero, x, axis), "float64")
+    return x - gc.cast(_broadcast_scale(call, zero, x, axis), "float64")
 
 
 def _requantized(call: Call, exact: Value, axes: Sequence[int]) -> Value:
     """Return a product, scaled and rounded; `axes` are those of both scales and the result's."""
     scales = [
-        gc.cast(_spread(call, i, exact, axis), "float64")
+        gc.cast(_broadcast_scale(call, i, exact, axis), "float64")
         for i, axis in zip((1, 4, 6), axes, strict=True)
     ]
     scaled = exact * (scales[0] * scales[1] / scales[2])
-    return _rounded(scaled, _spread(call, 7, exact, axes[2]), call.type(7).dtype)
+    return _quantized(scaled, _broadcast_scale(call, 7, exact, axes[2]), call.type(7).dtype)
 
 
 def _matmul_integer(call: Call) -> Value:
-    product = gc.matmul(_whole(call, 0, 2, -2), _whole(call, 1, 3, -1))
+    product = gc.matmul(_minus_zero_point(call, 0, 2, -2), _minus_zero_point(call, 1, 3, -1))
     return gc.cast(product, "int32")
 
 
 def _qlinear_matmul(call: Call) -> Value:
-    product = gc.matmul(_whole(call, 0, 2, -2), _whole(call, 3, 5, -1))
+    product = gc.matmul(_minus_zero_point(call, 0, 2, -2), _minus_zero_point(call, 3, 5, -1))
     return _requantized(call, product, (-2, -1, -1))
 
 
 def _qlinear_conv(call: Call) -> Value:
-    total = convolved(call, _whole(call, 0, 2, 1), _whole(call, 3, 5, 0))
+    total = convolution(call, _minus_zero_point(call, 0, 2, 1), _minus_zero_point(call, 3, 5, 0))
     if call.has(8):
         bias = gc.cast(call.value(8), "float64")
         total = total + gc.reshape(bias, (bias.shape[0], *(1,) * (total.type.rank - 2)))
@@ -243,12 +225,13 @@ def _qlinear_conv(call: Call) -> Value:
 
 CONVERTERS: dict[str, Converter] = {
     "ConvInteger": lambda call: gc.cast(
-        convolved(call, _whole(call, 0, 2, 1), _whole(call, 1, 3, 0)), "int32"
+        convolution(call, _minus_zero_point(call, 0, 2, 1), _minus_zero_point(call, 1, 3, 0)),
+        "int32",
     ),
     "DequantizeLinear": _dequantize,
     "Einsum": _einsum,
     "Gemm": _gemm,
-    "MatMul": _matmul,
+    "MatMul": lambda call: gc.matmul(*call.values()),
     "MatMulInteger": _matmul_integer,
     "QLinearConv": _qlinear_conv,
     "QLinearMatMul": _qlinear_matmul,

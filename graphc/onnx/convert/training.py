@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log, prod
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from graphc.base.work import spend_array
 from graphc.ir.build import Value
 from graphc.ir.init import FromArray
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Dim, count
+from graphc.ir.tensor_type import Dim
 from graphc.onnx.call import Call, Converter, NotSupported, Operand, Result, Weight, shortest
 from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize, feature_axes
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm
@@ -53,7 +54,7 @@ def _layer(call: Call, x: Value, gamma: Value, beta: Value, op: BatchNorm) -> Va
     statistics are not initializers or constants, or are parameters already.
     """
     statistics = [call.operand(i) for i in (3, 4)]
-    if call.scope.reading.as_written or any(call.asks(i) for i in range(1, 5)):
+    if call.scope.reading.as_written or any(call.is_read(i) for i in range(1, 5)):
         return None
     if not all(isinstance(s, (Weight, np.ndarray)) for s in statistics):
         return None
@@ -64,7 +65,7 @@ def _layer(call: Call, x: Value, gamma: Value, beta: Value, op: BatchNorm) -> Va
 
 
 def _state(call: Call, position: int, operand: Operand) -> Value:
-    """Return running statistics as a state, which other nodes may read, too."""
+    """Return running statistics as a state of the net, which other nodes may read as well."""
     reading = call.scope.reading
     if id(operand) not in reading.made:
         array: Array = operand.array if isinstance(operand, Weight) else np.asarray(operand)
@@ -83,7 +84,7 @@ def _dropout(call: Call) -> Result:
     trains = bool(call.number(2, False)) if call.version >= 12 else False
     if call.scope.reading.as_written:
         return _as_written(call, x, float(ratio), trains)
-    if not ratio and not call.scope.reading.own:
+    if not ratio and not call.scope.reading.by_graphc:
         return [x, *_all_true(call, x)]
     return [gc.dropout(x, drop_prob=shortest(ratio), name=call.free_name()), *_all_true(call, x)]
 
@@ -102,7 +103,7 @@ def _as_written(call: Call, x: Value, ratio: float, trains: bool) -> Result:
 
 
 def _all_true(call: Call, x: Value) -> list[Value]:
-    if not call.asks(1):
+    if not call.is_read(1):
         return []
     true = call.constant(1, x.dtype) if call.version < 10 else call.constant(True)
     return [gc.broadcast_to(true, x.shape)]
@@ -112,10 +113,10 @@ def _layernorm(call: Call) -> Result:
     x = call.value(0)
     eps = call.attribute("epsilon", 1e-5)
     axis = call.attribute("axis", -1) % x.type.rank
-    gamma, beta = call.value(1), call.maybe(2)
+    gamma, beta = call.value(1), call.optional(2)
     vector = x.shape[-1:]
-    simple = axis == x.type.rank - 1 and gamma.shape == vector and not call.asks(1)
-    if simple and not call.asks(2) and beta is not None and beta.shape == vector:
+    simple = axis == x.type.rank - 1 and gamma.shape == vector and not call.is_read(1)
+    if simple and not call.is_read(2) and beta is not None and beta.shape == vector:
         return x.builder.apply(LayerNorm(eps), x, gamma, beta)
     axes = tuple(range(axis, x.type.rank))
     average = gc.mean(x, axes, keepdims=True)
@@ -183,48 +184,19 @@ def _mean_variance(call: Call) -> Value:
 
 def _softmax_cross_entropy(call: Call) -> Result:
     scores = call.value(0)
-    plain = scores.type.rank == 2 and not call.has(2) and "ignore_index" not in call.attributes
-    if plain and not call.asks(1):
-        reduction = call.attribute("reduction", "mean")
-        return gc.softmax_loss(scores, call.value(1), reduction=reduction)
+    if not call.is_read(1):
+        return gc.softmax_loss(scores, call.value(1), **_loss(call))
     log_prob = gc.log_softmax(scores, 1)
-    return [_picked(call, log_prob), log_prob]
+    return [gc.nll_loss(log_prob, call.value(1), **_loss(call)), log_prob]
 
 
-def _picked(call: Call, log_prob: Value) -> Value:
-    """Return the reduced loss of the labels, weighted by class, without the ignored labels."""
-    labels, rows = call.value(1), _rows(log_prob)
-    classes = rows.shape[1]
-    assert isinstance(classes, int)
-    each = gc.reshape(labels, rows.shape[:1])
-    ignored = call.attribute("ignore_index")
-    hit = None if ignored is None else gc.not_equal(each, int(ignored))
-    if hit is not None:
-        each = gc.where(hit, each, 0)
-    loss = -gc.pick(rows, each)
-    weight = None
-    if call.has(2):
-        row = gc.reshape(call.value(2), (1, classes))
-        weight = gc.pick(gc.broadcast_to(row, rows.shape), each)
-    if hit is not None:
-        counted = gc.cast(hit, loss.dtype)
-        weight = counted if weight is None else weight * counted
-    reduction = call.attribute("reduction", "mean")
-    weighted = loss if weight is None else loss * weight
-    if reduction == "none":
-        return gc.reshape(weighted, labels.shape)
-    if reduction == "sum":
-        return gc.sum(weighted)
-    return gc.mean(loss) if weight is None else gc.sum(weighted) / gc.sum(weight)
-
-
-def _rows(x: Value) -> Value:
-    """Return (N, C, d1, ..., dk) as (N*d1*...*dk, C)."""
-    if x.type.rank == 2:
-        return x
-    order = (0, *range(2, x.type.rank), 1)
-    moved = gc.transpose(x, order)
-    return gc.reshape(moved, (count(moved.shape[:-1]), x.shape[1]))
+def _loss(call: Call) -> dict[str, Any]:
+    """Return the options of a loss of labels as graphc's functions take them."""
+    return {
+        "class_weight": call.optional(2),
+        "ignore": call.attribute("ignore_index"),
+        "reduction": call.attribute("reduction", "mean"),
+    }
 
 
 def _groups(call: Call, kinds: int) -> list[tuple[Value, ...]]:
@@ -306,7 +278,9 @@ CONVERTERS: dict[str, Converter] = {
     "LayerNormalization": _layernorm,
     "LpNormalization": _lp_normalization,
     "MeanVarianceNormalization": _mean_variance,
-    "NegativeLogLikelihoodLoss": lambda call: _picked(call, call.value(0)),
+    "NegativeLogLikelihoodLoss": lambda call: gc.nll_loss(
+        call.value(0), call.value(1), **_loss(call)
+    ),
     "RMSNormalization": _rmsnorm,
     "SoftmaxCrossEntropyLoss": _softmax_cross_entropy,
 }

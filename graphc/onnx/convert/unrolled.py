@@ -1,4 +1,4 @@
-"""Converters that unroll: branches, loops, recurrent layers, and sequences of tensors.
+"""Converters of branches, loops and recurrent layers, which are unrolled, and of sequences.
 
 Conditions, trip counts and the lengths of sequences are known at import.
 """
@@ -17,8 +17,8 @@ from graphc.base.work import spend_array, spend_nodes
 from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim
-from graphc.onnx.call import Call, Converter, NotSupported, Operand, Parts, Result, type_of
-from graphc.onnx.convert.axes import reshaped, split_at
+from graphc.onnx.call import Call, Converter, KnownSequence, NotSupported, Operand, Result, type_of
+from graphc.onnx.convert.axes import reshaped, split_at, split_axis
 
 
 def _if(call: Call) -> Result:
@@ -60,7 +60,7 @@ def _scan(call: Call) -> Result:
     back = call.attribute("scan_input_directions", (0,) * inputs)
     count = type_of(scanned[0]).shape[axes[0]]
     if not isinstance(count, int):
-        raise NotSupported(f"a scan of {count} turns")
+        raise NotSupported(f"a scan of {count} iterations")
     rows: list[list[Operand]] = []
     for step in range(count):
         parts = [
@@ -119,7 +119,7 @@ State = tuple[Value, ...]
 Step = Callable[[Cell, Value, State], State]
 
 
-def _parts(value: Value, units: int) -> list[Value]:
+def _gates(value: Value, units: int) -> list[Value]:
     """Return the columns of each gate."""
     size = value.shape[-1]
     assert isinstance(size, int)
@@ -131,8 +131,8 @@ def _affine(x: Value, weight: Value, bias: Value | None) -> Value:
     return out if bias is None else out + bias
 
 
-def _inside(cell: Cell, x: Value, h: Value) -> Value:
-    """Return the numbers before the activations: the sum of both products."""
+def _preactivation(cell: Cell, x: Value, h: Value) -> Value:
+    """Return what the activations are applied to: the sum of both products."""
     from_input = _affine(x, cell.input, cell.input_bias)
     return from_input + _affine(h, cell.hidden, cell.hidden_bias)
 
@@ -152,14 +152,14 @@ def _cell(call: Call, direction: int, units: int) -> Cell:
 def _rnn_step(cell: Cell, x: Value, state: State) -> State:
     """Return h = tanh(x W + h R + b)."""
     (h,) = state
-    return (gc.tanh(_inside(cell, x, h)),)
+    return (gc.tanh(_preactivation(cell, x, h)),)
 
 
 def _lstm_step(cell: Cell, x: Value, state: State) -> State:
     """Return h and c; gates: input, output, forget, cell; peepholes: input, output, forget."""
     h, c = state
-    i, o, f, g = _parts(_inside(cell, x, h), cell.units)
-    holes = _parts(cell.peephole, cell.units) if cell.peephole is not None else None
+    i, o, f, g = _gates(_preactivation(cell, x, h), cell.units)
+    holes = _gates(cell.peephole, cell.units) if cell.peephole is not None else None
     if holes is not None:
         i, f = i + holes[0] * c, f + holes[2] * c
     c = gc.sigmoid(f) * c + gc.sigmoid(i) * gc.tanh(g)
@@ -170,16 +170,16 @@ def _lstm_step(cell: Cell, x: Value, state: State) -> State:
 def _gru_step(cell: Cell, x: Value, state: State) -> State:
     """Return h; gates: update, reset, hidden, with the reset before or after the product."""
     (h,) = state
-    zx, rx, nx = _parts(_affine(x, cell.input, cell.input_bias), cell.units)
+    zx, rx, nx = _gates(_affine(x, cell.input, cell.input_bias), cell.units)
     weight, bias = cell.hidden, cell.hidden_bias
     if cell.linear_before_reset:
-        zh, rh, nh = _parts(_affine(h, weight, bias), cell.units)
+        zh, rh, nh = _gates(_affine(h, weight, bias), cell.units)
         z, r = gc.sigmoid(zx + zh), gc.sigmoid(rx + rh)
         n = gc.tanh(nx + r * nh)
     else:
         two = 2 * cell.units
         gates = _affine(h, weight[:, :two], None if bias is None else bias[:two])
-        z, r = (gc.sigmoid(a + b) for a, b in zip((zx, rx), _parts(gates, cell.units), strict=True))
+        z, r = (gc.sigmoid(a + b) for a, b in zip((zx, rx), _gates(gates, cell.units), strict=True))
         last = None if bias is None else bias[two:]
         n = gc.tanh(nx + _affine(r * h, weight[:, two:], last))
     return ((1.0 - z) * n + z * h,)
@@ -252,17 +252,13 @@ def _start(
     return tuple(found)
 
 
-def _construct(call: Call) -> Parts:
-    return Parts(tuple(call.operand(i) for i in range(len(call))))
+def _construct(call: Call) -> KnownSequence:
+    return KnownSequence(tuple(call.operand(i) for i in range(len(call))))
 
 
-def _split(call: Call) -> Parts:
+def _split(call: Call) -> KnownSequence:
     """Split along an axis into single entries, parts of one size, or parts of given sizes."""
-    x = call.value(0)
-    axis = call.attribute("axis", 0) % x.type.rank
-    dim = x.shape[axis]
-    if not isinstance(dim, int):
-        raise NotSupported("the batch dimension is split")
+    x, axis, dim = split_axis(call)
     single = not call.has(1)
     spend_nodes(dim if single or call.array(1).ndim else dim // max(int(call.array(1)), 1))
     sizes = (1,) * dim if single else _sizes(call.array(1), dim)
@@ -270,7 +266,7 @@ def _split(call: Call) -> Parts:
     if single and not call.attribute("keepdims", 1):
         shape = [*x.shape[:axis], *x.shape[axis + 1 :]]
         parts = [reshaped(call, part, shape) for part in parts]
-    return Parts(tuple(parts))
+    return KnownSequence(tuple(parts))
 
 
 def _sizes(split: Array, dim: int) -> tuple[int, ...]:
@@ -287,7 +283,7 @@ def _sizes(split: Array, dim: int) -> tuple[int, ...]:
 
 def _place(call: Call, position: int, end: int) -> int:
     """Return a position from 0 to before `end`; a negative one counts from the sequence's end."""
-    length = len(call.parts(0))
+    length = len(call.entries(0))
     place = int(call.number(position, end - 1))
     place += length if place < 0 else 0
     if not 0 <= place < end:
@@ -296,26 +292,26 @@ def _place(call: Call, position: int, end: int) -> int:
 
 
 def _at(call: Call) -> Operand:
-    entries = call.parts(0)
+    entries = call.entries(0)
     return entries[_place(call, 1, len(entries))]
 
 
-def _insert(call: Call) -> Parts:
+def _insert(call: Call) -> KnownSequence:
     """Insert an entry before a position, or after the last one."""
-    entries = call.parts(0)
+    entries = call.entries(0)
     place = _place(call, 2, len(entries) + 1)
-    return Parts((*entries[:place], call.operand(1), *entries[place:]))
+    return KnownSequence((*entries[:place], call.operand(1), *entries[place:]))
 
 
-def _erase(call: Call) -> Parts:
+def _erase(call: Call) -> KnownSequence:
     """Return the sequence without the entry at a position, or without the last one."""
-    entries = call.parts(0)
+    entries = call.entries(0)
     place = _place(call, 1, len(entries))
-    return Parts((*entries[:place], *entries[place + 1 :]))
+    return KnownSequence((*entries[:place], *entries[place + 1 :]))
 
 
 def _concat(call: Call) -> Value:
-    values = [call.scope.value(entry) for entry in call.parts(0)]
+    values = [call.scope.value(entry) for entry in call.entries(0)]
     axis = call.required("axis")
     return gc.stack(values, axis) if call.attribute("new_axis", 0) else gc.concat(values, axis)
 
@@ -330,7 +326,7 @@ UNFOLDED: dict[str, Converter] = {
     "SequenceEmpty": _construct,
     "SequenceErase": _erase,
     "SequenceInsert": _insert,
-    "SequenceLength": lambda call: np.array(len(call.parts(0)), np.int64),
+    "SequenceLength": lambda call: np.array(len(call.entries(0)), np.int64),
     "SplitToSequence": _split,
 }
 """The converters that constant folding skips, since they keep known numbers known."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import chain, islice, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ WIDER = {
     **dict.fromkeys(("bool", "int8", "int16", "uint8", "uint16"), ("int32", "int64")),
     "int32": ("int64",),
 }
-"""The wider dtypes that hold all numbers of a dtype."""
+"""The dtypes that can represent all numbers of a dtype."""
 _ONNX = {"float": "float32", "double": "float64"}
 
 
@@ -28,10 +29,13 @@ class Formal(NamedTuple):
     dtypes: frozenset[str]
 
 
+OPSET = 18
+IR_VERSION = 10
+
+
 @cache
-def formals(op: str, opset: int) -> tuple[tuple[Formal, ...], tuple[Formal, ...]]:
-    """Return the operands and results of an op; the last one also represents any further ones."""
-    schema = defs.get_schema(op, opset)
+def _schema(op: str) -> tuple[tuple[Formal, ...], tuple[Formal, ...]]:
+    schema = defs.get_schema(op, OPSET)
     allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
 
     def formal(text: str) -> Formal:
@@ -47,32 +51,22 @@ def _dtype(text: str) -> str:
     return _ONNX.get(name, name)
 
 
-def bound(
-    declared: Sequence[Formal], names: Sequence[str], dtypes: Mapping[str, str]
-) -> Iterator[tuple[Formal, str]]:
-    """Yield the declared operand and the dtype of each of these values whose dtype is known."""
-    for number, name in enumerate(names):
-        if name in dtypes and declared:
-            yield declared[min(number, len(declared) - 1)], dtypes[name]
+def formals(op: str, inputs: int, outputs: int) -> tuple[list[Formal], list[Formal]]:
+    """Return the declared operands and results of a node; the last one declared may repeat."""
+    pairs = zip(_schema(op), (inputs, outputs), strict=True)
+    operands, results = (list(islice(chain(f, repeat(f[-1])), n)) if n else [] for f, n in pairs)
+    return operands, results
 
 
-def wider(found: Sequence[tuple[Formal, str]]) -> dict[str, str]:
-    """Return for each type variable of a forbidden dtype an allowed one that holds its numbers."""
-    return {
-        formal.variable: dtype
-        for formal, own in found
-        if own not in formal.dtypes
-        for dtype in [next((w for w in WIDER.get(own, ()) if w in formal.dtypes), "")]
-        if dtype
-    }
-
-
-OPSET = 18
-IR_VERSION = 10
+def wider(dtype: str, allowed: Collection[str]) -> str:
+    """Return an allowed dtype that can replace a forbidden one; "" if none is needed or found."""
+    if dtype in allowed:
+        return ""
+    return next((found for found in WIDER.get(dtype, ()) if found in allowed), "")
 
 
 class Writer:
-    """A writer of ONNX nodes; `types` holds the types of all values of the graph."""
+    """A list of ONNX nodes that is being written; `types` are those of all values of the graph."""
 
     def __init__(
         self,
@@ -88,7 +82,7 @@ class Writer:
         """The arrays that were written as constant nodes."""
         self.train = train
         """Whether layers are written as they act in training."""
-        self.moved: list[str] = []
+        self.updated: list[str] = []
         """The running statistics whose next values were written."""
         self.nodes: list[NodeProto] = []
         self.prefix = ""
@@ -110,20 +104,26 @@ class Writer:
         If ONNX's op does not accept an integer dtype, operands are cast to a wider one, and results
         back.
         """
-        names = [out] if isinstance(out, str) else list(out or [self.fresh(op.lower())])
-        operands, results = ((), ()) if domain else formals(op, OPSET)
-        wide = wider([*bound(operands, inputs, self.dtypes)])
-        if not domain:
-            self._note(operands, results, inputs, names, attributes)
-        if not wide:
-            self._write(op, inputs, names, domain, attributes)
-            return names[0]
+        names = [out] if isinstance(out, str) else list(out or [self.fresh_name(op.lower())])
+        if domain:
+            return self._write(op, inputs, names, domain, attributes)
+        operands, results = formals(op, len(inputs), len(names))
+        known = [
+            (formal, self.dtypes[name])
+            for formal, name in zip(operands, inputs, strict=True)
+            if name in self.dtypes
+        ]
+        wide = {f.variable: dtype for f, own in known if (dtype := wider(own, f.dtypes))}
+        self._infer_dtypes({f.variable: dtype for f, dtype in known}, results, names)
+        if "to" in attributes:
+            self.dtypes[names[0]] = helper.tensor_dtype_to_np_dtype(attributes["to"]).name
         cast = [
-            self._cast(name, dtype) if (dtype := _of(operands, i, wide)) and name else name
-            for i, name in enumerate(inputs)
+            self._cast(name, wide[formal.variable]) if name and formal.variable in wide else name
+            for formal, name in zip(operands, inputs, strict=True)
         ]
         found = [
-            self.fresh(op.lower()) if _of(results, i, wide) else n for i, n in enumerate(names)
+            self.fresh_name(op.lower()) if formal.variable in wide else name
+            for formal, name in zip(results, names, strict=True)
         ]
         self._write(op, cast, found, domain, attributes)
         for own, name in zip(found, names, strict=True):
@@ -138,41 +138,34 @@ class Writer:
         names: Sequence[str],
         domain: str,
         attributes: Mapping[str, Any],
-    ) -> None:
+    ) -> str:
         said = {name: value for name, value in attributes.items() if value is not None}
         node = helper.make_node(op, list(inputs), list(names), name=names[0], **said)
         node.domain = domain
         self.nodes.append(node)
+        return names[0]
 
     def _cast(self, name: str, dtype: str, out: str | None = None) -> str:
         return self.emit("Cast", [name], out, to=onnx_dtype(dtype))
 
-    def _note(
-        self,
-        operands: Sequence[Formal],
-        results: Sequence[Formal],
-        inputs: Sequence[str],
-        names: Sequence[str],
-        attributes: Mapping[str, Any],
+    def _infer_dtypes(
+        self, known: Mapping[str, str], results: Sequence[Formal], names: Sequence[str]
     ) -> None:
-        """Record the dtypes of results that follow from those of operands."""
-        known = {formal.variable: dtype for formal, dtype in bound(operands, inputs, self.dtypes)}
-        for i, name in enumerate(names):
-            formal = results[min(i, len(results) - 1)]
-            dtype = known.get(formal.variable, next(iter(formal.dtypes), ""))
-            if name not in self.dtypes and (formal.variable in known or len(formal.dtypes) == 1):
-                self.dtypes[name] = dtype
-        if "to" in attributes:
-            self.dtypes[names[0]] = helper.tensor_dtype_to_np_dtype(attributes["to"]).name
+        """Record the dtypes of results that follow from those of type variables."""
+        for formal, name in zip(results, names, strict=True):
+            only = next(iter(formal.dtypes)) if len(formal.dtypes) == 1 else ""
+            dtype = known.get(formal.variable, only)
+            if dtype:
+                self.dtypes.setdefault(name, dtype)
 
     def constant(self, array: Any, dtype: str | None = None, out: str | None = None) -> str:
         """Write an array as a constant node and return its name."""
         value = np.array(array, dtype, order="C")
-        name = out or self.fresh("constant")
+        name = out or self.fresh_name("constant")
         self.dtypes[name], self.constants[name] = value.dtype.name, value
         return self.emit("Constant", [], name, value=numpy_helper.from_array(value, name))
 
-    def fresh(self, word: str) -> str:
+    def fresh_name(self, word: str) -> str:
         """Return a name that is not in use, and reserve it."""
         base = f"{self.prefix}.{word}" if self.prefix else word
         name, number = base, 1
@@ -240,11 +233,6 @@ def node(name: str, **attributes: str | float) -> Emit:
         return w.emit(name, ins, out, domain="", **values)
 
     return emit
-
-
-def _of(declared: Sequence[Formal], number: int, wide: Mapping[str, str]) -> str:
-    """Return the dtype that an operand or result of a node is cast to, or "" if it is not cast."""
-    return wide.get(declared[min(number, len(declared) - 1)].variable, "")
 
 
 def onnx_dtype(dtype: str) -> int:

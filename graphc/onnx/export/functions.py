@@ -13,10 +13,10 @@ import numpy as np
 from graphc.ir.op import Op, attributes
 from graphc.onnx.export import Emit, Writer, node, onnx_dtype
 from graphc.ops.index import OneHot
+from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import Normalize
 from graphc.ops.pool import SumPool
-from graphc.ops.scatter import FlatIndex
 from graphc.ops.slicing import Slice
 
 
@@ -32,7 +32,7 @@ def _matmul(w: Writer, op: MatMul, ins: Sequence[str], out: str) -> str:
     return w.emit("MatMul", sides, out)
 
 
-def _picked(w: Writer, scores: str, labels: str, out: str | None = None) -> str:
+def _pick(w: Writer, scores: str, labels: str, out: str | None = None) -> str:
     """Write the number at each row's label."""
     places = w.emit("Unsqueeze", [w.emit("Cast", [labels], to=_INT64), w.ints([1])])
     column = w.emit("GatherElements", [scores, places], axis=1)
@@ -68,7 +68,7 @@ def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     type = w.types[scores]
     classes = type.shape[1]
     assert isinstance(classes, int)
-    own = w.emit("Unsqueeze", [_picked(w, scores, labels), w.ints([1])])
+    own = w.emit("Unsqueeze", [_pick(w, scores, labels), w.ints([1])])
     above = w.emit("Add", [w.emit("Sub", [scores, own]), w.constant(1, type.dtype)])
     zero = w.constant(0, type.dtype)
     margins = w.emit("Where", [_is_class(w, labels, classes), zero, w.emit("Relu", [above])])
@@ -162,9 +162,9 @@ BODIES: dict[str, Emit] = {
     "matmul": _matmul,
     "gather": node("Gather", axis="axis"),
     "one_hot": _one_hot,
-    "pick": lambda w, op, ins, out: _picked(w, ins[0], ins[1], out),
+    "pick": lambda w, op, ins, out: _pick(w, ins[0], ins[1], out),
     "softmax_rows": lambda w, op, ins, out: w.emit(
-        "Neg", [_picked(w, w.emit("LogSoftmax", [ins[0]], axis=1), ins[1])], out
+        "Neg", [_pick(w, w.emit("LogSoftmax", [ins[0]], axis=1), ins[1])], out
     ),
     "svm_rows": _svm_rows,
     "label_hit": _label_hit,

@@ -19,20 +19,20 @@ from graphc.ops.activations import (
     Shrink,
     ThresholdedRelu,
 )
+from graphc.ops.arithmetic import Fmod, Mod, TruncDiv
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.dropout import Dropout
 from graphc.ops.elementwise import Power
 from graphc.ops.functions import LogSoftmax, Softmax
 from graphc.ops.gather import Embedding, Gather
-from graphc.ops.index import Argmax, Argmin, OneHot, TopK
+from graphc.ops.index import Argmax, Argmin, OneHot
 from graphc.ops.linalg import AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.norm import BatchNorm
 from graphc.ops.pad import Pad, Pads
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Reduction, Sum
-from graphc.ops.rounding import Fmod, Mod, TruncDiv
 from graphc.ops.row_norm import GroupNorm, LayerNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (
@@ -40,6 +40,7 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Concat, Slice
+from graphc.ops.sorting import TopK
 
 
 def _pads(pairs: Pads) -> list[int]:
@@ -78,7 +79,7 @@ def _avg_pool(w: Writer, op: AvgPoolLayer, ins: Sequence[str], out: str) -> str 
 def _pool(
     w: Writer, op: MaxPoolLayer | AvgPoolLayer, ins: Sequence[str], out: str, name: str, **more: Any
 ) -> str | None:
-    found = _ends(w, op, ins)
+    found = _matching_padding(w, op, ins)
     if found is None:
         return None
     padding, ceil = found
@@ -94,7 +95,7 @@ def _pool(
     )
 
 
-def _ends(
+def _matching_padding(
     w: Writer, op: MaxPoolLayer | AvgPoolLayer, ins: Sequence[str]
 ) -> tuple[Pads, bool] | None:
     """Return padding and ceil mode that make ONNX count as many windows, or None if none do.
@@ -127,12 +128,12 @@ def _groupnorm(w: Writer, op: GroupNorm, ins: Sequence[str], out: str) -> str | 
 
 
 def _pad(w: Writer, op: Pad, ins: Sequence[str], out: str) -> str:
-    return w.emit("Pad", [*ins, w.ints(_pads(op.pads)), _like(w, ins[0], op.value)], out)
+    return w.emit("Pad", [*ins, w.ints(_pads(op.pads)), _scalar_like(w, ins[0], op.value)], out)
 
 
 def _clip(w: Writer, op: Clip, ins: Sequence[str], out: str) -> str:
-    low = _like(w, ins[0], op.low) if op.low > -inf else ""
-    high = _like(w, ins[0], op.high) if op.high < inf else ""
+    low = _scalar_like(w, ins[0], op.low) if op.low > -inf else ""
+    high = _scalar_like(w, ins[0], op.high) if op.high < inf else ""
     return w.emit("Clip", [*ins, low, high], out)
 
 
@@ -150,7 +151,7 @@ def _divided(w: Writer, ins: Sequence[str], name: str, out: str, **how: Any) -> 
     return w.emit(name, ins, out, **how)
 
 
-def _like(w: Writer, x: str, number: float) -> str:
+def _scalar_like(w: Writer, x: str, number: float) -> str:
     """Write a number in the dtype of x."""
     return w.constant(number, w.types[x].dtype)
 
@@ -189,7 +190,7 @@ def _cumsum(w: Writer, op: Cumsum, ins: Sequence[str], out: str) -> str:
 
 def _top_k(w: Writer, op: TopK, ins: Sequence[str], out: str) -> str:
     """Write the indices of the top k; another node gathers their values."""
-    names = [w.fresh("values"), out]
+    names = [w.fresh_name("values"), out]
     return w.emit("TopK", [*ins, w.ints([op.k])], names, axis=op.axis, largest=int(op.largest))
 
 
@@ -226,7 +227,7 @@ def _batchnorm(w: Writer, op: BatchNorm, ins: Sequence[str], out: str) -> str | 
         return None
     how: dict[str, Any] = {"epsilon": op.eps, "momentum": op.running_decay}
     if w.train:
-        w.moved.extend(ins[3:])
+        w.updated.extend(ins[3:])
         outs = [out, *map(next_of, ins[3:])]
         return w.emit("BatchNormalization", ins, outs, training_mode=1, **how)
     return w.emit("BatchNormalization", ins, out, **how)
@@ -245,13 +246,20 @@ def _softmax_loss(w: Writer, op: Op, ins: Sequence[str], out: str) -> str | None
     return w.emit("SoftmaxCrossEntropyLoss", ins, out, reduction=reduction)
 
 
+ONE_TO_ONE: dict[type[Op], tuple[str, dict[str, str]]] = {
+    **{op: (op.onnx, {}) for op in OPS.values() if op.onnx},
+    Celu: ("Celu", {"alpha": "alpha"}),
+    Elu: ("Elu", {"alpha": "alpha"}),
+    GlobalAvgPool: ("GlobalAveragePool", {}),
+    LeakyRelu: ("LeakyRelu", {"alpha": "slope"}),
+    Shrink: ("Shrink", {"lambd": "threshold", "bias": "bias"}),
+    ThresholdedRelu: ("ThresholdedRelu", {"alpha": "alpha"}),
+}
+"""The ONNX op that an op is, and its field for each ONNX attribute; import and export read it."""
+
 STANDARD: dict[type[Op], Emit] = {
-    **{op: node(op.onnx) for op in OPS.values() if op.onnx},
+    **{op: node(name, **fields) for op, (name, fields) in ONE_TO_ONE.items()},
     **dict.fromkeys((And, Or, Xor, Not), _logic),
-    Elu: node("Elu", alpha="alpha"),
-    ThresholdedRelu: node("ThresholdedRelu", alpha="alpha"),
-    LeakyRelu: node("LeakyRelu", alpha="slope"),
-    Shrink: node("Shrink", lambd="threshold", bias="bias"),
     Softmax: node("Softmax", axis="axis"),
     LogSoftmax: node("LogSoftmax", axis="axis"),
     Concat: node("Concat", axis="axis"),
@@ -263,7 +271,7 @@ STANDARD: dict[type[Op], Emit] = {
     Mean: _reduction("ReduceMean"),
     Max: _reduction("ReduceMax"),
     Min: _reduction("ReduceMin"),
-    Power: lambda w, op, ins, out: w.emit("Pow", [*ins, _like(w, ins[0], op.exponent)], out),
+    Power: lambda w, op, ins, out: w.emit("Pow", [*ins, _scalar_like(w, ins[0], op.exponent)], out),
     Clip: _clip,
     TruncDiv: lambda w, op, ins, out: _divided(w, ins, "Div", out),
     # ONNX has no remainder of floats with the sign of the divisor.
@@ -305,7 +313,6 @@ STANDARD: dict[type[Op], Emit] = {
         w, op, ins, out, "MaxPool", dilations=list(op.dilation)
     ),
     AvgPoolLayer: _avg_pool,
-    GlobalAvgPool: node("GlobalAveragePool"),
     GroupNorm: _groupnorm,
     Pad: _pad,
 }

@@ -1,4 +1,4 @@
-"""The contents of an arena's picture before any drawing: which buffer has which bytes and when."""
+"""What a picture of an arena shows: which buffer occupies which bytes, and in which epochs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from graphc.base.loc import Loc
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import ITEMSIZE, align
 from graphc.kernels.program import Buffer, Program
-from graphc.kernels.program_text import epochs
 from graphc.view.render.layers import known_prefix
-from graphc.view.render.style import listed, shown
+from graphc.view.render.style import listed, printable
 
-Role = Literal["forward", "kept", "backward", "wrt", "again", "update", "sent"]
+Role = Literal["forward", "kept", "backward", "wrt", "recomputed", "update", "sent"]
 ROLES: Mapping[Role, str] = {
     "forward": "values",
     "kept": "values kept for backward",
     "backward": "gradients",
     "wrt": "gradients of parameters",
-    "again": "values computed again",
+    "recomputed": "values computed again",
     "update": "updates of states",
     "sent": "copies of values that are sent",
 }
@@ -36,7 +35,6 @@ class Part:
     """A buffer: its place, and the time during which it is the newest value of its bytes."""
 
     name: str
-    node: str
     role: Role
     nbytes: int
     formula: str
@@ -50,14 +48,14 @@ class Part:
     loc: Loc | None
 
     @property
-    def life(self) -> str:
+    def live_range(self) -> str:
         """The steps of its live range, as the plan counts them."""
         return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Bytes of the arena that several buffers use in turn, each overwriting the one before."""
+    """Bytes of the arena that several buffers occupy, one after the other."""
 
     offset: int
     nbytes: int
@@ -102,7 +100,7 @@ class ArenaMap:
 
     @cached_property
     def at_peak(self) -> tuple[Part, ...]:
-        """The buffers live at the peak, largest first; of those that share bytes, the newest."""
+        """The buffers live at the peak, largest first; of buffers that share bytes, the newest."""
         found: dict[tuple[int, int], Part] = {}
         for part in self.parts:
             if part.first <= self.peak_step <= part.last:
@@ -113,9 +111,8 @@ class ArenaMap:
     def running(self) -> tuple[str, ...]:
         """The nodes that the instructions of the peak step compute."""
         instrs = self.program.instrs
-        numbered = epochs(self.program)
         found: dict[str, None] = {}
-        for instr, step in zip(instrs, numbered, strict=True):
+        for instr, step in zip(instrs, self.program.epochs, strict=True):
             if step == self.peak_step and instr.kind != "barrier":
                 found.update(dict.fromkeys((instr.node, *instr.nodes)))
         return tuple(found)
@@ -127,21 +124,21 @@ def roles(graph: Graph) -> dict[str, Role]:
     found: dict[str, Role] = {}
     for node in graph:
         known = node.name in forward
-        found[node.name] = "forward" if known else _later_role(node.name, graph, forward)
+        found[node.name] = "forward" if known else _backward_role(node.name, graph, forward)
     for name in forward:
-        if any(found[user] in ("backward", "wrt", "again") for user in graph.users[name]):
+        if any(found[user] in ("backward", "wrt", "recomputed") for user in graph.users[name]):
             found[name] = "kept"
     return found
 
 
-def _later_role(name: str, graph: Graph, forward: Container[str]) -> Role:
+def _backward_role(name: str, graph: Graph, forward: Container[str]) -> Role:
     """Return the role of a node outside the forward part, judged by its name.
 
     A clone is a recomputed value.  A gradient is named `d_` and the name of its value.  All other
     nodes update states.
     """
     if graph[name].recomputes:
-        return "again"
+        return "recomputed"
     owner = known_prefix(name.rpartition(".")[0], graph)
     given = owner and (owner in forward or graph[owner].op.persistent)
     if given or not name.startswith("d_"):
@@ -166,14 +163,22 @@ def _slots(program: Program) -> Iterator[Slot]:
         ends = [*begins[1:], buffers[-1].last + 1.0]
         parts = []
         for buffer, begin, end in zip(buffers, begins, ends, strict=True):
-            name = buffer.name
-            role: Role = known.get(name, "sent")
-            node = program.graph.nodes.get(name)
-            loc = node.loc if node is not None else None
-            size = buffer.type.nbytes(program.capacity)
-            life = buffer.first, buffer.last, begin, max(begin, end)
-            text = buffer.type.bytes_text()
-            parts.append(Part(buffer.name, name, role, size, text, offset, height, *life, loc))
+            node = program.graph.nodes.get(buffer.name)
+            parts.append(
+                Part(
+                    buffer.name,
+                    known.get(buffer.name, "sent"),
+                    buffer.type.nbytes(program.capacity),
+                    buffer.type.bytes_text(),
+                    offset,
+                    height,
+                    buffer.first,
+                    buffer.last,
+                    begin,
+                    max(begin, end),
+                    node.loc if node is not None else None,
+                )
+            )
         last = max(part.last for part in parts)
         slots.append(Slot(offset, height, parts[0].first, last, tuple(parts)))
     return iter(sorted(slots, key=lambda s: (s.first, s.offset, s.last)))
@@ -189,7 +194,7 @@ def _place(buffer: Buffer, whole: Buffer, n: int) -> tuple[int, int]:
 
 
 def _begins(buffers: Iterable[Buffer]) -> list[float]:
-    """Return when each buffer becomes the newest; those that start in one step share it evenly."""
+    """Return when each buffer becomes the newest; several of one epoch share it evenly."""
     together: dict[int, int] = {}
     for buffer in buffers:
         together[buffer.first] = together.get(buffer.first, 0) + 1
@@ -204,10 +209,11 @@ def _begins(buffers: Iterable[Buffer]) -> list[float]:
 def arena_text(arena: ArenaMap) -> str:
     """Return the picture in words: the peak, its epoch, and the buffers live there."""
     program, most = arena.program, max(arena.live)
+    running = listed([printable(name) for name in arena.running], 3) or "nothing"
     lines = [
         f"{program.name}: an arena of {arena.nbytes:,} bytes at {program.capacity} rows; at most "
         f"{most:,} of them are in use at once, at epoch {arena.peak_step} of "
-        f"{arena.steps}, which computes {listed(list(map(shown, arena.running)), 3) or 'nothing'}.",
+        f"{arena.steps}, which computes {running}.",
         "Alive there:",
     ]
     lines += [f"  {_described(part, arena)}" for part in arena.at_peak[:MOST_NAMED]]
@@ -219,7 +225,7 @@ def arena_text(arena: ArenaMap) -> str:
 
 def _described(part: Part, arena: ArenaMap) -> str:
     where = f", {part.loc}" if part.loc else ""
-    return shown(
+    return printable(
         f"{part.name}: {part.nbytes:,} bytes ({part.formula}), {ROLES[part.role]}, "
-        f"epoch {part.life}{where}"
+        f"epoch {part.live_range}{where}"
     )

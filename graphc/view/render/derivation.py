@@ -10,9 +10,9 @@ from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
 from graphc.ir.tensor_type import Shape, shape_text
-from graphc.ir.text.values import value_text
+from graphc.ir.text.graph import value_text
 from graphc.ops.linalg import MatMul
-from graphc.view.render.style import shown
+from graphc.view.render.style import printable
 
 Rows = tuple[tuple[str, str], ...]
 NAME = re.compile(r"(?<![\w.])[A-Za-z_][A-Za-z0-9_]*")
@@ -21,7 +21,7 @@ WORDS = {
     "column": "column(v): v as a column, one number a row",
     "count": "count: how many elements are averaged",
     "onehot": "onehot(y): 1 at the index y of each row, else 0",
-    "part": "part: where the operand stands in the joined value",
+    "part": "part: the place of the operand in the joined value",
     "place": "place(v, cuts): zeros, with v where the cuts point",
     "project": "project(v): v - mean(v) - xhat(x) * mean(v * xhat(x))",
     "rows": "rows: all axes but the features'",
@@ -54,12 +54,12 @@ def derivation(source: Plan | Graph, names: Iterable[str] | None = None) -> dict
 
 
 def _later(name: str, before: Graph, final: Graph) -> Iterator[tuple[str, str]]:
-    """Yield what happened to the node in later passes."""
+    """Yield whether a later pass removed or replaced the node."""
     was, now = before[name], final.nodes.get(name)
     if now is None:
         users = [user for user in before.users[name] if user in final]
         into = f", part of {users[0]}" if users else ""
-        yield "then", shown(f"taken out by a later pass{into}")
+        yield "then", printable(f"taken out by a later pass{into}")
     elif now.op.name != was.op.name:
         yield "then", f"a later pass made {now.op.name} of {was.op.name}"
 
@@ -77,7 +77,7 @@ class _Derivation:
         for node in self.graph:
             name = node.name
             if name in wanted and name.startswith(PREFIX) and name not in self.forward:
-                rows = [(label, shown(text)) for label, text in self._rows(node)]
+                rows = [(label, printable(text)) for label, text in self._rows(node)]
                 if rows:
                     found[name] = tuple(dict.fromkeys(rows))
         return found

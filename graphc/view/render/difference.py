@@ -9,24 +9,15 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from graphc.ir.difference import Difference, Kind, Pair
+from graphc.ir.difference import Difference, Kind, Pair, change_lines, counts_text, pair_text
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
-from graphc.ir.text.difference import change_lines, counts_text, pair_text
 from graphc.ir.text.graph import word_of
 from graphc.view.render.draw import Picture
 from graphc.view.render.page import Step, View, page_text
 from graphc.view.render.page.facts import Facts, facts_json, layer_table
-from graphc.view.render.renderer import INSTALL, find_renderer, format_of, put
-from graphc.view.render.sheet import (
-    Arrow,
-    Box,
-    Look,
-    Sheet,
-    sheet_dot,
-    sheet_file,
-    sheet_svg,
-)
+from graphc.view.render.renderer import dot_section, missing_note, svg_of, write_drawing
+from graphc.view.render.sheet import Arrow, Box, Look, Sheet
 from graphc.view.render.style import Line, Run, muted, short, struck
 
 Item = TypeVar("Item")
@@ -50,7 +41,7 @@ _LEGEND: Mapping[Look, Run] = {
 
 
 class Edge(NamedTuple):
-    """One node's read of another: before, after, or in both graphs."""
+    """A read of one node by another, in the graph before, after, or in both."""
 
     source: str
     target: str
@@ -95,7 +86,7 @@ class _Drawing:
         if partly:
             self._keep(changed)
         self.sources = self._sources()
-        self.drawn.update({name: self.pairs[name] for name in self._alone(changed)})
+        self.drawn.update({name: self.pairs[name] for name in self._unmentioned(changed)})
         self.folded = len(self.drawn) > most
         self.backward = backward_names(shown.before, shown.after)
 
@@ -107,7 +98,7 @@ class _Drawing:
                 found.setdefault(edge.target, []).append(edge)
         return found
 
-    def _alone(self, changed: Iterable[str]) -> list[str]:
+    def _unmentioned(self, changed: Iterable[str]) -> list[str]:
         """Return the parameters, states and constants that differ and that no box mentions."""
         mentioned = {
             edge.source
@@ -202,7 +193,7 @@ def backward_names(*graphs: Graph) -> frozenset[str]:
 
 
 def grouped(items: Iterable[Item], signature: Callable[[Item, bool], object]) -> list[list[Item]]:
-    """Return the items in groups of equal signatures.
+    """Group the items by equal signatures.
 
     The signatures are those with sizes, or if these are too many kinds, those without.
     """
@@ -278,7 +269,7 @@ def _attributes(before: Node, after: Node) -> Iterator[Line]:
 
 
 def _sources(pair: Pair, sources: Sequence[tuple[Pair, Look]]) -> Iterator[Line]:
-    """Yield operands without boxes: all of an added or removed node, else those that differ."""
+    """Yield operands without boxes: of an added or removed node all, else the changed ones."""
     whole = pair.kind in ("removed", "added")
     some = [s for s in sources if whole or s[1] != "equal" or s[0].kind != "equal"]
     for source, look in some[:MOST]:
@@ -323,15 +314,9 @@ def render_difference(
     `words` are lines for its heading.  A page also has the table of the layers of `declared`, or
     else of the graph after.  Raise the errors that `render_graph` raises.
     """
-    target = Path(path)
-    format = format_of(target)
-    sheet = pass_sheet(name, made, words)
-    if format == "dot":
-        return put(target, sheet_dot(sheet).encode())
-    if format == "html":
-        step = pass_text(made, words)
-        return put(target, _page(sheet, made, step, declared or made.after, dot).encode())
-    return put(target, sheet_file(sheet, format, dot=dot))
+    sheet, text = pass_sheet(name, made, words), pass_text(made, words)
+    page = partial(_page, sheet, made, text, declared or made.after, dot)
+    return write_drawing(sheet, path, dot, page)
 
 
 def _page(
@@ -340,11 +325,9 @@ def _page(
     nothing = Picture(sheet.name, (), (), ())
     data = facts_json(Facts((made.after, made.before)), [nothing])
     table = layer_table(declared, nothing)
-    if find_renderer(dot) is None:
-        note = f"No picture: no Graphviz renderer was found. To have one, {INSTALL}"
-        words = f"<h2>Difference</h2>\n<pre>{html.escape(text)}</pre>"
-        source = f"<h2>DOT</h2>\n<pre>{html.escape(sheet_dot(sheet))}</pre>"
-        return page_text(sheet.name, (), f"{table}\n{words}\n{source}", data, note)
-    step = Step(sheet.name, sheet_svg(sheet, dot=dot), text)
-    view = View("difference", "Difference", (step,))
+    note = missing_note(dot)
+    if note:
+        words = f"\n<h2>Difference</h2>\n<pre>{html.escape(text)}</pre>"
+        return page_text(sheet.name, (), f"{table}{words}{dot_section(sheet)}", data, note)
+    view = View("difference", "Difference", (Step(sheet.name, svg_of(sheet, dot), text),))
     return page_text(sheet.name, (view,), table, data)

@@ -142,11 +142,7 @@ def _table(rows: Iterable[Cells], *, right: bool) -> Iterator[Owned]:
 
 def bytes_text(values: Sequence[Node]) -> str:
     """Return the bytes of several values as one formula: `400*N + 40 bytes`."""
-    size = value_bytes(values)
-    terms = [f"{size.rows}*N"] if size.rows else []
-    if size.fixed or not terms:
-        terms.append(str(size.fixed))
-    return f"{' + '.join(terms)} bytes"
+    return f"{value_bytes(values)} bytes".replace(",", "")
 
 
 _LINES = {

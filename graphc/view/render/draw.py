@@ -1,4 +1,4 @@
-"""From graphs to a picture: its layers, the cards in them, and the links between the cards."""
+"""The contents of a picture of a graph: layers, cards in the layers, and links between cards."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ Side = Literal["input", "forward", "backward", "wrt"]
 """The columns: inputs, forward values, their gradients, and gradients of parameters."""
 Kind = Literal["flow", "gradient", "saved"]
 
-Place = str | int
-"""A layer by its name, or a fold by its number."""
-Key = tuple[Place, Side]
+Key = tuple[int, Side]
+"""A card: the number of its layer or fold, from top to bottom, and its column."""
 COLUMNS: tuple[Side, ...] = ("input", "forward", "backward", "wrt")
 BACKWARD = ("backward", "wrt")
 
@@ -111,7 +110,7 @@ class LayerBox:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """All that is drawn, in an order that depends on the graph alone."""
+    """The contents of a drawing, in an order that depends on the graph alone."""
 
     name: str
     layers: tuple[LayerBox, ...]
@@ -158,10 +157,10 @@ class _Drawing:
         self.sides = {n.name: self._side(n) for n in graph if n.name in reached and self._drawn(n)}
         self.layers = {name: self.index.layer(name) for name in self.sides}
         self.order = _layer_order(declared, self.layers.values())
-        self.idle = [] if declared is graph else _idle(declared, self.order, self.index)
+        self.omitted = [] if declared is graph else _omitted(declared, self.order, self.index)
         self.parts = self._parts(fold, most_layers)
-        self.places = dict(_places(self.parts))
-        single = sum(isinstance(self.places[layer], str) for layer in self.layers.values())
+        self.places = {n: i for i, part in enumerate(self.parts) for n in _layers_of(part)}
+        single = sum(isinstance(self._part(layer), str) for layer in self.layers.values())
         self.summed = single if single > NODE_LIMIT else 0
 
     def _parts(self, fold: bool, most_layers: int) -> list[str | Fold]:
@@ -201,38 +200,36 @@ class _Drawing:
 
     def _key(self, name: str) -> Key:
         """Return the card that a node is on."""
-        place, side = self.places[self.layers[name]], self.sides[name]
-        if isinstance(place, str):
-            return place, side
-        return place, "backward" if side in BACKWARD else "forward"
+        layer, side = self.layers[name], self.sides[name]
+        if isinstance(self._part(layer), Fold):
+            side = "backward" if side in BACKWARD else "forward"
+        return self.places[layer], side
+
+    def _part(self, layer: str) -> str | Fold:
+        return self.parts[self.places[layer]]
 
     def picture(self) -> Picture:
         """Return the finished picture."""
         names: dict[Key, list[str]] = {}
         for name in self.sides:
             names.setdefault(self._key(name), []).append(name)
-        places = [part if isinstance(part, str) else i for i, part in enumerate(self.parts)]
-        keys = [(place, side) for place in places for side in COLUMNS if (place, side) in names]
+        keys = sorted(names, key=lambda key: (key[0], COLUMNS.index(key[1])))
         ids = {key: f"c{i}" for i, key in enumerate(keys)}
         shown: set[str] = set()
-        cards: dict[Place, list[Card]] = {}
+        cards: list[list[Card]] = [[] for _ in self.parts]
         for key in keys:
-            cards.setdefault(key[0], []).append(self._card(ids[key], key, names[key], shown))
-        boxes = tuple(self._box(place, tuple(cards[place])) for place in places)
+            cards[key[0]].append(self._card(ids[key], key, names[key], shown))
+        boxes = tuple(self._box(*pair) for pair in zip(self.parts, cards, strict=True))
         return Picture(self.graph.name, boxes, self._links(ids), tuple(self._caption()))
 
-    def _fold(self, place: Place) -> Fold | None:
-        part = self.parts[place] if isinstance(place, int) else None
-        return part if isinstance(part, Fold) else None
-
     def _card(self, id: str, key: Key, names: list[str], shown: set[str]) -> Card:
-        place, side = key
-        layer = place if isinstance(place, str) else ""
+        part, side = self.parts[key[0]], key[1]
+        layer, fold = (part, None) if isinstance(part, str) else ("", part)
         nodes = tuple(self.graph[name] for name in names)
         rows = tuple(self._sources(nodes, shown)) if side not in BACKWARD else ()
         summed = bool(self.summed) and side != "input"
         marks = tuple(self._marks(names))
-        return Card(id, side, layer, nodes, rows, marks, summed, self._fold(place))
+        return Card(id, side, layer, nodes, rows, marks, summed, fold)
 
     def _sources(self, nodes: Iterable[Node], shown: set[str]) -> Iterator[Row]:
         """Yield the sources that the nodes read; a parameter is counted where it is first read."""
@@ -272,20 +269,20 @@ class _Drawing:
         kept = tuple(node for node in nodes if values[node.name]) if kind == "saved" else ()
         return Link(source, target, kind, nodes, kept)
 
-    def _box(self, place: Place, cards: tuple[Card, ...]) -> LayerBox:
-        if isinstance(place, int):
-            return LayerBox("", "", (), cards, self._fold(place))
-        node = self.index.known.get(place) or self.graph.nodes.get(place)
+    def _box(self, part: str | Fold, cards: Sequence[Card]) -> LayerBox:
+        if isinstance(part, Fold):
+            return LayerBox("", "", (), tuple(cards), part)
+        node = self.index.known.get(part) or self.graph.nodes.get(part)
         op = node.op.name if node is not None else ""
-        return LayerBox(place, op, tuple(self.index.made_of(place)), cards)
+        return LayerBox(part, op, tuple(self.index.made_of(part)), tuple(cards))
 
     def _caption(self) -> Iterator[str]:
         parameters = [n.type.size(1) for n in self.graph if n.op.is_parameter]
         yield counted(sum(parameters), "parameter")
         if self.unreached:
             yield f"not drawn: {counted(self.unreached, 'node')} that only update states"
-        if self.idle:
-            yield f"nothing left to do: {listed([short(name, 24) for name in self.idle], 3)}"
+        if self.omitted:
+            yield f"nothing left to do: {listed([short(name, 24) for name in self.omitted], 3)}"
         yield from self._hidden()
         if self.summed:
             yield f"{counted(self.summed, 'node')} summed up, one card a layer and direction"
@@ -306,19 +303,14 @@ def _layers_of(part: str | Fold) -> Sequence[str]:
     return (part,) if isinstance(part, str) else part.layers
 
 
-def _places(parts: Sequence[str | Fold]) -> Iterator[tuple[str, Place]]:
-    for number, part in enumerate(parts):
-        yield from ((layer, part if layer == part else number) for layer in _layers_of(part))
-
-
-def _idle(declared: Graph, drawn: Iterable[str], index: LayerIndex) -> list[str]:
+def _omitted(declared: Graph, drawn: Iterable[str], index: LayerIndex) -> list[str]:
     """Return the declared layers that the compiled graph omits, such as dropout in inference."""
     present = {*drawn, *index.merged}
     return [n.name for n in declared if n.name not in present and not n.op.is_source]
 
 
 def _layer_order(declared: Graph, used: Iterable[str]) -> list[str]:
-    """Return the layers in declared order, then those that only the compiled graph has."""
+    """Return the layers in declared order, then the layers that only the compiled graph has."""
     found = dict.fromkeys(used)
     known = [node.name for node in declared if node.name in found]
     return [*known, *(name for name in found if name not in declared)]

@@ -1,4 +1,4 @@
-"""The layers of a compiled graph: the layer of each node, and blocks of layers that repeat."""
+"""Which layer each node of a compiled graph belongs to, and which blocks of layers repeat."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class LayerIndex:
     def __init__(self, declared: Graph, compiled: Graph, forward: Container[str]) -> None:
         self.known: Mapping[str, Node] = _declared_nodes(declared, compiled, forward)
         self.declared = declared
-        self.merged: dict[str, str] = {}  # `_working` reads it, before any merge
-        self.merged = _merged(declared, _working(self, compiled, forward))
+        self.merged: dict[str, str] = {}  # `_layers_with_nodes` reads it, before any merge
+        self.merged = _merged(declared, _layers_with_nodes(self, compiled, forward))
 
     def origin(self, name: str) -> str:
         """Return the declared node that a compiled node is a part or a gradient of, else `name`."""
@@ -82,7 +82,9 @@ def _declared_nodes(
     }
 
 
-def _working(index: LayerIndex, compiled: Graph, forward: Container[str]) -> dict[str, str]:
+def _layers_with_nodes(
+    index: LayerIndex, compiled: Graph, forward: Container[str]
+) -> dict[str, str]:
     """Return the layers that have forward nodes, each with the op of the node of its name."""
     found: dict[str, str] = {}
     for node in compiled:

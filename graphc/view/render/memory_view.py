@@ -16,17 +16,17 @@ from graphc.view.render.renderer import format_of, put
 from graphc.view.render.style import (
     ADVANCE,
     WIDTH,
-    about,
     document,
     group,
     human_bytes,
     line,
     listed,
+    node_group,
     number,
     paint,
+    printable,
     rect,
     short,
-    shown,
     ticks,
     words,
 )
@@ -55,7 +55,7 @@ _LOOKS: dict[Role, tuple[str, str, str]] = {
     "kept": ("saved", "saved", 'fill-opacity="0.2" stroke-dasharray="1.5 2" stroke-width="1.6"'),
     "backward": ("backward-fill", "backward", 'stroke-dasharray="6 3"'),
     "wrt": ("wrt-fill", "wrt", 'stroke-dasharray="10 2 2 2"'),
-    "again": ("forward-fill", "forward", 'fill-opacity="0.5" stroke-dasharray="3 1.5"'),
+    "recomputed": ("forward-fill", "forward", 'fill-opacity="0.5" stroke-dasharray="3 1.5"'),
     "update": ("input-fill", "input", 'stroke-dasharray="2 4"'),
     "sent": ("edge", "muted", 'stroke-width="0.6"'),
 }
@@ -65,7 +65,7 @@ _LEGEND: dict[Role, str] = {
     "kept": "kept for backward",
     "backward": "gradients",
     "wrt": "of parameters",
-    "again": "computed again",
+    "recomputed": "computed again",
     "update": "updates",
     "sent": "sent",
 }
@@ -125,7 +125,7 @@ class _Drawing:
         arena = self.arena
         rows = min(len(arena.at_peak), MOST_ROWS + 1)
         height = TOP + HEIGHT + GAP + STRIP + 58 + (rows + 1) * ROW
-        name = shown(f"{arena.program.graph.name}: memory of {arena.program.name!r}")
+        name = printable(f"{arena.program.graph.name}: memory of {arena.program.name!r}")
         parts = [*self._head(), *self._axes(), *self._rectangles(), *self._peak()]
         parts += [*self._strip(), *self._table(TOP + HEIGHT + GAP + STRIP + 46)]
         return document(name, f"{name}: {self._summary()}", height, parts)
@@ -193,16 +193,16 @@ class _Drawing:
                     yield rect(left, bottom - size, right - left, size, "", "muted")
         for part, box in self.single:
             drawn = [_filled(box, part.role), *_label(box, part)]
-            yield about(part.node, part.role, self._title(part), drawn)
+            yield node_group(part.name, part.role, self._title(part), drawn)
         for parts, box in self.together:
             yield self._cluster(parts, box)
 
     def _cluster(self, parts: Sequence[Part], box: Box) -> str:
         if len(parts) == 1:
             drawn = [_filled(box, parts[0].role)]
-            return about(parts[0].node, parts[0].role, self._title(parts[0]), drawn)
+            return node_group(parts[0].name, parts[0].role, self._title(parts[0]), drawn)
         more = f"\nand {len(parts) - NAMES:,} more" if len(parts) > NAMES else ""
-        lines = [f"{p.name}: {p.nbytes:,} bytes, epoch {p.life}" for p in parts]
+        lines = [f"{p.name}: {p.nbytes:,} bytes, epoch {p.live_range}" for p in parts]
         head = f"{len(parts):,} buffers thinner than a pixel: {ROLES[parts[0].role]}"
         title = "\n".join([head, *lines[:NAMES]]) + more
         return group(f"together {parts[0].role}", title, [_filled(box, parts[0].role)])
@@ -212,7 +212,7 @@ class _Drawing:
         source = f"\n    {part.loc.text}" if part.loc and part.loc.text else ""
         return (
             f"{part.name}: {ROLES[part.role]}\n{part.nbytes:,} bytes, {part.formula}\n"
-            f"offset {part.offset:,}, epoch {part.life}{where}{source}"
+            f"offset {part.offset:,}, epoch {part.live_range}{where}{source}"
         )
 
     def _peak(self) -> Iterator[str]:
@@ -247,7 +247,7 @@ class _Drawing:
         y = top + 8
         for part in arena.at_peak[:MOST_ROWS]:
             y += ROW
-            yield about(part.node, part.role, self._title(part), self._row(part, y))
+            yield node_group(part.name, part.role, self._title(part), self._row(part, y))
         rest = arena.at_peak[MOST_ROWS:]
         if rest:
             text = f"{sum(p.nbytes for p in rest):>12,}  {len(rest)} more, none larger"

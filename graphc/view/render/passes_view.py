@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from graphc.base.collector import collector_paused
+from graphc.compiler.compile import collector_paused
 from graphc.compiler.plan import Plan
 from graphc.ir.difference import difference
 from graphc.ir.graph import Graph, Node
@@ -23,7 +23,8 @@ from graphc.view.render.difference import (
     pass_text,
 )
 from graphc.view.render.page import Step, View
-from graphc.view.render.sheet import Arrow, Box, Look, Sheet, sheet_svg
+from graphc.view.render.renderer import svg_of
+from graphc.view.render.sheet import Arrow, Box, Look, Sheet
 from graphc.view.render.style import Line, Run, muted, sentence, short
 
 MOST_OPS = 6
@@ -50,33 +51,70 @@ def _steps(plan: Plan, times: bool, dot: str | Path | None) -> Iterator[Step]:
         words = list(changed_totals(known, after))
         title = f"{number} {record.name}"
         took = f", {record.seconds * 1e3:.1f} ms" if times else ""
-        svg = sheet_svg(pass_sheet(title, made, words), dot=dot)
+        svg = svg_of(pass_sheet(title, made, words), dot)
         yield Step(title, svg, f"{title}{took}: {pass_text(made, words)}")
         before, known = record.graph, after
     program = plan.programs.get(name)
     if program is not None:
         title = f"{len(plan.graphs[name]) + 1} kernels"
-        svg = sheet_svg(kernels_sheet(program), dot=dot)
+        svg = svg_of(kernels_sheet(program), dot)
         yield Step(title, svg, f"{title}: {', '.join(kernel_words(program))}")
 
 
 def kernels_sheet(program: Program) -> Sheet:
     """Return a frame for each kernel with a box for each node; if they are many, fold by kind."""
-    nodes = sum(len(_nodes(program, instr)) for instr in program.instrs)
-    if nodes > MOST_BOXES:
+    if sum(len(_nodes(program, instr)) for instr in program.instrs) > MOST_BOXES:
         return folded_sheet(program)
-    return replace(_sheet(program, _Kernels(program)), simpler=lambda: folded_sheet(program))
+    backward = backward_names(program.graph)
+    boxes: list[Box] = []
+    order: list[Arrow] = []
+    above: list[str] = []
+    here: list[str] = []
+    for number, instr in enumerate(program.instrs):
+        if instr.kind == "barrier":
+            bar = Box(f"n{len(boxes)}", (BARRIER,), "bar", "barrier")
+            boxes.append(bar)
+            order.extend(Arrow(id, bar.id, "bar") for id in here)
+            above, here = [bar.id], []
+            continue
+        for node in _nodes(program, instr):
+            id = f"n{len(boxes)}"
+            boxes.append(_box(id, node, f"{number}  {_head(instr)}", node.name in backward))
+            order.extend(Arrow(bar_id, id, "bar") for bar_id in above)
+            here.append(id)
+    ids = {box.node: box.id for box in boxes if box.node}
+    whole = _sheet(program, boxes, ids, order)
+    return replace(whole, simpler=lambda: folded_sheet(program))
 
 
 def folded_sheet(program: Program) -> Sheet:
     """Return a drawing with one box for each kind of kernel."""
-    return _sheet(program, _Folded(program))
+
+    def signature(instr: Instr, sized: bool) -> tuple[object, ...]:
+        ops = tuple(type(node.op) for node in _nodes(program, instr))
+        return (_head(instr) if sized else instr.kind, instr.kernel, ops)
+
+    groups = grouped((i for i in program.instrs if i.kind != "barrier"), signature)
+    ids = {
+        node.name: f"n{i}"
+        for i, instrs in enumerate(groups)
+        for instr in instrs
+        for node in _nodes(program, instr)
+    }
+    backward = backward_names(program.graph)
+    boxes = [_folded_box(f"n{i}", group, program, backward) for i, group in enumerate(groups)]
+    return _sheet(program, boxes, ids, words=["equal kernels are one box; barriers are not drawn"])
 
 
-def _sheet(program: Program, drawing: _Kernels | _Folded) -> Sheet:
-    caption = [(muted(text),) for text in (*kernel_words(program), *drawing.words)]
-    arrows = (*_reads(program, drawing.ids), *drawing.order)
-    return Sheet("kernels", tuple(caption), tuple(drawing.boxes), arrows)
+def _sheet(
+    program: Program,
+    boxes: Sequence[Box],
+    ids: Mapping[str, str],
+    order: Sequence[Arrow] = (),
+    words: Sequence[str] = (),
+) -> Sheet:
+    caption = [(muted(text),) for text in (*kernel_words(program), *words)]
+    return Sheet("kernels", tuple(caption), tuple(boxes), (*_reads(program, ids), *order))
 
 
 def _reads(program: Program, ids: Mapping[str, str]) -> Iterator[Arrow]:
@@ -117,75 +155,26 @@ def _head(instr: Instr) -> str:
     return f"{kind} {rows} x {columns}, {'one thread' if split == 'none' else f'split by {split}'}"
 
 
-class _Kernels:
-    """The drawing with a box for every node."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.words: list[str] = []
-        self.boxes: list[Box] = []
-        self.order: list[Arrow] = []
-        self.ids: dict[str, str] = {}
-        self.backward = backward_names(program.graph)
-        above: list[str] = []
-        here: list[str] = []
-        for number, instr in enumerate(program.instrs):
-            if instr.kind == "barrier":
-                above = self._barrier(here)
-                here = []
-                continue
-            made = self._kernel(number, instr)
-            self.order.extend(Arrow(bar, box, "bar") for bar in above for box in made)
-            here.extend(made)
-
-    def _barrier(self, before: Sequence[str]) -> list[str]:
-        id = f"n{len(self.boxes)}"
-        line: Line = (Run("- " * 20 + "barrier: all threads wait" + " -" * 20, "muted"),)
-        self.boxes.append(Box(id, (line,), "bar", "barrier"))
-        self.order.extend(Arrow(box, id, "bar") for box in before)
-        return [id]
-
-    def _kernel(self, number: int, instr: Instr) -> list[str]:
-        group = f"{number}  {_head(instr)}"
-        made = []
-        for node in _nodes(self.program, instr):
-            self.ids[node.name] = id = f"n{len(self.boxes)}"
-            head = (Run(short(node.op.name, WIDTH), bold=True), muted(f" {short(node.name)}"))
-            look: Look = "backward" if node.name in self.backward else "forward"
-            lines = (head, (muted(str(node.type)),))
-            self.boxes.append(Box(id, lines, look, sentence(node), node.name, group))
-            made.append(id)
-        return made
+BARRIER: Line = (Run("- " * 20 + "barrier: all threads wait" + " -" * 20, "muted"),)
 
 
-class _Folded:
-    """The drawing with one box for equal kernels."""
+def _box(id: str, node: Node, group: str, backward: bool) -> Box:
+    head = (Run(short(node.op.name, WIDTH), bold=True), muted(f" {short(node.name)}"))
+    lines = (head, (muted(str(node.type)),))
+    look: Look = "backward" if backward else "forward"
+    return Box(id, lines, look, sentence(node), node.name, group)
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.words = ["equal kernels are one box; barriers are not drawn"]
-        self.order: list[Arrow] = []
-        self.backward = backward_names(program.graph)
-        instrs = [instr for instr in program.instrs if instr.kind != "barrier"]
-        self.ids: dict[str, str] = {}
-        self.boxes = [
-            self._box(f"n{i}", group) for i, group in enumerate(grouped(instrs, self._signature))
-        ]
 
-    def _signature(self, instr: Instr, sized: bool) -> tuple[object, ...]:
-        ops = tuple(type(node.op) for node in _nodes(self.program, instr))
-        return (_head(instr) if sized else instr.kind, instr.kernel, ops)
-
-    def _box(self, id: str, instrs: Sequence[Instr]) -> Box:
-        for instr in instrs:
-            self.ids.update(dict.fromkeys((n.name for n in _nodes(self.program, instr)), id))
-        nodes = _nodes(self.program, instrs[0])
-        count = f" x {len(instrs):,}" if len(instrs) > 1 else ""
-        lines: list[Line] = [(Run(f"{_head(instrs[0])}{count}", bold=True),)]
-        lines.extend((Run(short(node.op.name, WIDTH)),) for node in nodes[:MOST_OPS])
-        if len(nodes) > MOST_OPS:
-            lines.append((muted(f"{len(nodes) - MOST_OPS} more"),))
-        first = nodes[0].name if nodes else instrs[0].node
-        look: Look = "backward" if first in self.backward else "forward"
-        lines.append((muted(f"first {short(first, WIDTH)}"),))
-        return Box(id, tuple(lines), look, f"{len(instrs):,} kernels like that of {first}")
+def _folded_box(
+    id: str, instrs: Sequence[Instr], program: Program, backward: Container[str]
+) -> Box:
+    nodes = _nodes(program, instrs[0])
+    count = f" x {len(instrs):,}" if len(instrs) > 1 else ""
+    lines: list[Line] = [(Run(f"{_head(instrs[0])}{count}", bold=True),)]
+    lines.extend((Run(short(node.op.name, WIDTH)),) for node in nodes[:MOST_OPS])
+    if len(nodes) > MOST_OPS:
+        lines.append((muted(f"{len(nodes) - MOST_OPS} more"),))
+    first = nodes[0].name if nodes else instrs[0].node
+    look: Look = "backward" if first in backward else "forward"
+    lines.append((muted(f"first {short(first, WIDTH)}"),))
+    return Box(id, tuple(lines), look, f"{len(instrs):,} kernels like that of {first}")

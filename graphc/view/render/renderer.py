@@ -1,4 +1,4 @@
-"""The renderer, which lays out DOT text: its runs, file formats, and its SVG in our form.
+"""Run the renderer (Graphviz), which lays out DOT text, and bring its SVG into our form.
 
 The SVG has classes for colours, words for readers, and groups for nodes.
 """
@@ -11,19 +11,23 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 from xml.etree import ElementTree
 
 from graphviz.backend import dot_command, execute
 
 from graphc.base.errors import GraphError, RendererMissing
 from graphc.files.disk import write_file
-from graphc.view.render.dot import ADVANCE, Owned, bytes_text, card_lines
-from graphc.view.render.draw import Card, LayerBox, Picture
-from graphc.view.render.style import END, LIGHT, sentence, shown, stylesheet
+from graphc.view.render.style import LIGHT, printable, stylesheet
+
+if TYPE_CHECKING:
+    from graphc.view.render.layer_drawing import LayerDrawing
+    from graphc.view.render.sheet import Sheet
+
+D = TypeVar("D", "LayerDrawing", "Sheet")
 
 FORMATS = ("svg", "png", "pdf", "dot", "html")
 PNG_DPI = 144
@@ -140,17 +144,58 @@ def run(renderer: Renderer, source: str, format: str, seconds: float = 10) -> by
     return bytes(done.stdout)
 
 
+def lay_out(drawing: D, format: str, dot: str | Path | None = None) -> tuple[D, bytes]:
+    """Return the drawing, or else its simpler form, with its file.
+
+    Raise RendererMissing if there is no renderer for the format.  Raise LayoutTooSlow if even the
+    simpler form is too tangled.
+    """
+    renderer = need_renderer(format, dot)
+    source = drawing.dot(dpi=PNG_DPI if format == "png" else None)
+    try:
+        data = run(renderer, source, format, drawing.seconds)
+    except LayoutTooSlow:
+        if drawing.simpler is None:
+            raise
+        return lay_out(drawing.simpler(), format, dot)
+    return drawing, _finished(data, drawing).encode() if format == "svg" else data
+
+
+def svg_of(drawing: D, dot: str | Path | None = None) -> str:
+    """Return the laid-out drawing as SVG text, themed for light and dark."""
+    return lay_out(drawing, "svg", dot)[1].decode()
+
+
+def write_drawing(
+    drawing: D, path: str | Path, dot: str | Path | None, page: Callable[[], str]
+) -> Path:
+    """Write a drawing in the format that the suffix names; `page` makes that of .html."""
+    target = Path(path)
+    format = format_of(target)
+    if format == "html":
+        return put(target, page().encode())
+    if format == "dot":
+        return put(target, drawing.dot().encode())
+    return put(target, lay_out(drawing, format, dot)[1])
+
+
+def missing_note(dot: str | Path | None) -> str:
+    """Return the note of a page without pictures; "" if there is a renderer."""
+    if find_renderer(dot) is not None:
+        return ""
+    return f"No picture: no Graphviz renderer was found. To have one, {INSTALL}"
+
+
+def dot_section(drawing: D) -> str:
+    """Return the DOT text as a part of a page, to lay out on another machine."""
+    return f"\n<h2>DOT</h2>\n<pre>{html.escape(drawing.dot())}</pre>"
+
+
 _NAMES = {colour: name for name, colour in LIGHT.items()}
 SMALLEST = 0.65
 """The smallest scale that a picture is shrunk to so that it fits its window."""
-MOST_LINES = 12
-"""The most nodes that a title names."""
-_WAYS = {"flow": "", "gradient": ", gradient", "saved": ", saved for backward"}
 
 SVG = "http://www.w3.org/2000/svg"
-ABOVE, BELOW = 11.0, 4.5
-"""The reach of a line's area above and below its base line."""
-
 Element = ElementTree.Element
 _FONT = re.compile(r' (?:font-family="Courier,monospace"|text-anchor="start"|xml:space="preserve")')
 _COLOUR = re.compile(r' (?:fill|stroke)="(?:' + "|".join(LIGHT.values()) + ')"')
@@ -159,30 +204,24 @@ _PLACE = re.compile(r"\d{2,}\.\d{2,}")
 """Coordinates; a number below ten may be an opacity or the width of a line."""
 
 
-def finish(raw: bytes, picture: Picture) -> str:
-    """Return a picture's SVG for a file, a page or a notebook; equal input gives equal text.
+def _finished(raw: bytes, drawing: D) -> str:
+    """Return the SVG for a file, a page or a notebook.
 
     Comments, which name the renderer's version, are removed.  Generated ids become readable titles.
     Every colour stays, for viewers without CSS, and gets the class that a theme changes.
     """
     root = ElementTree.fromstring(raw)
-    point(root, picture)
-    return dressed(root, dict(_titles(picture)), picture.name, picture.caption)
-
-
-def dressed(
-    root: ElementTree.Element, titles: Mapping[str, str], name: str, caption: Sequence[str]
-) -> str:
-    """Return the text of a renderer's SVG in our style; `titles` are by generated id."""
+    drawing.point(root)
+    titles = drawing.titles()
     ElementTree.register_namespace("", SVG)
     for element in list(root.iter()):
         _theme(element)
         _name(element, titles)
-    _describe(root, name, caption)
+    _describe(root, drawing.name, drawing.words)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _theme(element: ElementTree.Element) -> None:
+def _theme(element: Element) -> None:
     classes = element.get("class", "").split()
     for attribute, kind in (("fill", "fill"), ("stroke", "line")):
         colour = element.get(attribute)
@@ -208,7 +247,7 @@ def _name(element: ElementTree.Element, titles: Mapping[str, str]) -> None:
 
 def _describe(root: ElementTree.Element, name: str, caption: Sequence[str]) -> None:
     title = ElementTree.Element(f"{{{SVG}}}title")
-    title.text = shown(name)
+    title.text = printable(name)
     style = ElementTree.Element(f"{{{SVG}}}style")
     style.text = stylesheet()
     root.insert(0, title)
@@ -216,112 +255,10 @@ def _describe(root: ElementTree.Element, name: str, caption: Sequence[str]) -> N
     title.tail = style.tail = "\n"
     root.set("class", "graphc")
     root.set("role", "img")
-    root.set("aria-label", shown(f"{name}: {', '.join(caption)}"))
+    root.set("aria-label", printable(f"{name}: {', '.join(caption)}"))
     # Wide pictures scroll rather than shrink to text that nobody can read.
     natural = float(root.get("width", "0").removesuffix("pt")) * 4 / 3
     root.set("style", f"min-width: {SMALLEST * natural:.0f}px")
-
-
-def _titles(picture: Picture) -> Iterator[tuple[str, str]]:
-    layer_of = {c.id: c.fold.text if c.fold else c.layer for c in picture.cards}
-    for index, box in enumerate(picture.layers):
-        nodes = [node for card in box.cards for node in card.nodes][:MOST_LINES]
-        lines = [shown(box.text)] if box.fold else [sentence(node) for node in nodes]
-        yield f"r{index}", "\n".join(lines)
-    for index, link in enumerate(picture.links):
-        ways = f"{layer_of[link.source]} to {layer_of[link.target]}{_WAYS[link.kind]}: "
-        values = ", ".join(f"{node.name} {node.type}" for node in link.values[:MOST_LINES])
-        yield f"e{index}", shown(f"{ways}{values}, {bytes_text(link.values)}")
-
-
-def point(root: Element, picture: Picture) -> None:
-    """Put the lines about each node of the layers `r0`, `r1`, ... in a group with its name."""
-    graph = root.find(f"{{{SVG}}}g")
-    groups = {group.get("id"): group for group in root.iter(f"{{{SVG}}}g")}
-    for index, box in enumerate(picture.layers):
-        group = groups.get(f"r{index}")
-        if group is None or graph is None:
-            continue
-        if [card.side for card in box.cards] != ["input"]:
-            graph.append(_heading(group))
-        _point_layer(group, box)
-
-
-def _heading(group: Element) -> Element:
-    """Return a layer's first text, removed from its place to be drawn last, above any arrows."""
-    heading = ElementTree.Element(f"{{{SVG}}}g", {"class": "heading"})
-    text = group.find(f"{{{SVG}}}text")
-    if text is not None:
-        group.remove(text)
-        text.tail = ""
-        heading.append(text)
-    heading.tail = "\n"
-    return heading
-
-
-def _point_layer(group: Element, box: LayerBox) -> None:
-    drawn = _drawn_lines(group, [line for card in box.cards for line in card_lines(card)])
-    for card in box.cards:
-        lines = card_lines(card)
-        texts = [next(drawn, []) for _ in lines]
-        wide = max(sum(len(run.text) for run in line) for _, line in lines)
-        pairs = zip(lines, texts, strict=True)
-        for name, some in groupby(pairs, key=lambda pair: pair[0][0]):
-            found = [text for _, text in some]
-            if name and all(found):
-                group.append(_pointed(card, name, found, wide))
-                for text in found:
-                    for element in text:
-                        group.remove(element)
-
-
-def _drawn_lines(group: Element, lines: Sequence[Owned]) -> Iterator[list[Element]]:
-    """Yield the text elements of each line in order; an empty list if a line is not as written."""
-    before: list[Element] = []
-    expected = iter(lines)
-    for text in list(group.iter(f"{{{SVG}}}text")):
-        if float(text.get("font-size", "0")) != END:
-            before.append(text)
-            continue
-        wanted = "".join(run.text for run in next(expected, ("", ()))[1])
-        yield _ending_in(before, wanted.rstrip())
-        before = []
-
-
-def _ending_in(texts: list[Element], wanted: str) -> list[Element]:
-    """Return the last texts that together form the wanted text."""
-    said = ""
-    for start in range(len(texts) - 1, -1, -1):
-        said = (texts[start].text or "") + said
-        if said.replace("\xa0", " ").strip() == wanted.strip():
-            return texts[start:]
-    return []
-
-
-def _pointed(card: Card, name: str, lines: Sequence[list[Element]], wide: int) -> Element:
-    role = "op fold" if card.fold else f"op {card.side}"
-    pointed = ElementTree.Element(f"{{{SVG}}}g", {"class": role, "data-node": shown(name)})
-    title = ElementTree.SubElement(pointed, f"{{{SVG}}}title")
-    title.text = _title(card, name)
-    left = min(float(text.get("x", "0")) for line in lines for text in line) - 3
-    top = float(lines[0][0].get("y", "0")) - ABOVE
-    bottom = float(lines[-1][0].get("y", "0")) + BELOW
-    area = {"x": left, "y": top, "width": ADVANCE * wide + 10, "height": bottom - top}
-    numbers = {key: f"{value:.2f}" for key, value in area.items()}
-    ElementTree.SubElement(pointed, f"{{{SVG}}}rect", {"class": "area", "fill": "none", **numbers})
-    for line in lines:
-        pointed.extend(line)
-    pointed.tail = "\n"
-    return pointed
-
-
-def _title(card: Card, name: str) -> str:
-    if card.fold is not None:
-        return card.fold.text
-    found = next((node for node in card.nodes if node.name == name), None)
-    if found is not None:
-        return sentence(found)
-    return shown(next(f"{r.name}: {r.kind}, {r.what}" for r in card.rows if r.name == name))
 
 
 def slim(svg: str) -> str:
@@ -338,7 +275,7 @@ def slim(svg: str) -> str:
 
 
 def _slim_tag(tag: str) -> str:
-    if tag.startswith(("<svg", "<g")):  # these hold names, and too few colours to matter
+    if tag.startswith(("<svg", "<g")):  # these contain names, and too few colours to matter
         return tag
     tag = _COLOUR.sub("", _FONT.sub("", tag)).replace(' font-size="11.00"', "")
     return _PLACE.sub(lambda number: f"{float(number[0]):.1f}", tag).replace(" />", "/>")

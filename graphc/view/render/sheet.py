@@ -6,23 +6,19 @@ shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
-from xml.etree import ElementTree
 
 import graphviz
 
 from graphc.view.render.dot import graph_attributes, heading_label
-from graphc.view.render.renderer import PNG_DPI, SVG, LayoutTooSlow, dressed, need_renderer, run
-from graphc.view.render.style import FONT, LIGHT, Line, Run, lines_markup, short, shown
+from graphc.view.render.renderer import SVG, Element
+from graphc.view.render.style import FONT, LIGHT, Line, Run, lines_markup, printable, short
 
 Look = Literal["equal", "removed", "added", "changed", "renamed", "forward", "backward", "bar"]
 """The style of a box or an arrow; looks never differ by colour alone."""
-SECONDS = 3
-"""The time limit of a layout; a drawing takes a small part of it, unless it is tangled."""
-
 _BOXES: dict[Look, dict[str, str]] = {
     "equal": {"color": LIGHT["edge"], "fillcolor": LIGHT["card"], "style": "rounded,filled"},
     "removed": {"style": "rounded,filled,dashed", "penwidth": "1.6"},
@@ -86,43 +82,56 @@ class Sheet:
     simpler: Callable[[], Sheet] | None = None
     """The drawing to use instead if this is too tangled to lay out in time."""
 
+    seconds: float = 3
+    """The time limit of the layout; a drawing takes a small part of it, unless it is tangled."""
+
+    @property
     def words(self) -> tuple[str, ...]:
-        """Return the caption as plain text."""
+        """The caption as plain text."""
         return tuple("".join(part.text for part in line) for line in self.caption)
 
+    def dot(self, *, dpi: int | None = None) -> str:
+        """Return the DOT source; equal sheets give equal text."""
+        g = graphviz.Digraph("graphc")
+        rows = ["".join(part.markup() for part in line) for line in self.caption]
+        g.attr("graph", **graph_attributes(heading_label(self.name, rows), "0.25", "0.3", dpi))
+        ink, muted = LIGHT["ink"], LIGHT["muted"]
+        g.attr("node", shape="box", fontname=FONT, fontsize="11", fontcolor=ink, margin="0.1")
+        g.attr("edge", fontname=FONT, fontsize="10", fontcolor=muted, arrowsize="0.6")
+        groups: dict[str, list[Box]] = {}
+        for box in self.boxes:
+            groups.setdefault(box.group, []).append(box)
+        for number, (group, boxes) in enumerate(groups.items()):
+            with g.subgraph(name=f"cluster_{number}") if group else nullcontext(g) as frame:
+                if group:
+                    label = f"<{Run(short(group, 80), bold=True).markup()}>"
+                    frame.attr("graph", label=label, **_FRAME)
+                for box in boxes:
+                    _write_box(frame, box)
+        for number, arrow in enumerate(self.arrows):
+            _write_arrow(g, f"e{number}", arrow)
+        return str(g.source)
 
-def sheet_dot(sheet: Sheet, *, dpi: int | None = None) -> str:
-    """Return the DOT source; equal sheets give equal text."""
-    g = graphviz.Digraph("graphc")
-    rows = ["".join(part.markup() for part in line) for line in sheet.caption]
-    g.attr("graph", **graph_attributes(heading_label(sheet.name, rows), "0.25", "0.3", dpi))
-    g.attr("node", shape="box", fontname=FONT, fontsize="11", fontcolor=LIGHT["ink"], margin="0.1")
-    g.attr("edge", fontname=FONT, fontsize="10", fontcolor=LIGHT["muted"], arrowsize="0.6")
-    groups: dict[str, list[Box]] = {}
-    for box in sheet.boxes:
-        groups.setdefault(box.group, []).append(box)
-    for number, (group, boxes) in enumerate(groups.items()):
-        if group:
-            with g.subgraph(name=f"cluster_{number}") as frame:
-                frame.attr(
-                    "graph", label=f"<{Run(short(group, 80), bold=True).markup()}>", **_FRAME
-                )
-                _write_boxes(frame, boxes)
-        else:
-            _write_boxes(g, boxes)
-    for number, arrow in enumerate(sheet.arrows):
-        _write_arrow(g, f"e{number}", arrow)
-    return str(g.source)
+    def titles(self) -> Mapping[str, str]:
+        """Return the words in place of each generated id."""
+        return {box.id: printable(box.title) for box in self.boxes}
+
+    def point(self, root: Element) -> None:
+        """Mark each box that is about a single node by the node's name."""
+        nodes = {box.id: box.node for box in self.boxes if box.node}
+        for group in root.iter(f"{{{SVG}}}g"):
+            name = nodes.get(group.get("id", ""))
+            if name is not None:
+                group.set("data-node", printable(name))
 
 
-def _write_boxes(g: Any, boxes: list[Box]) -> None:
-    for box in boxes:
-        colours = {}
-        if box.look not in ("equal", "bar"):
-            colours = {"color": LIGHT[box.look], "fillcolor": LIGHT[f"{box.look}-fill"]}
-        label = f"<{lines_markup(box.lines)}>"
-        marks = {"id": box.id, "class": f"op {box.look}"}
-        g.node(box.id, label=label, **colours, **_BOXES[box.look], **marks)
+def _write_box(g: Any, box: Box) -> None:
+    colours = {}
+    if box.look not in ("equal", "bar"):
+        colours = {"color": LIGHT[box.look], "fillcolor": LIGHT[f"{box.look}-fill"]}
+    label = f"<{lines_markup(box.lines)}>"
+    marks = {"id": box.id, "class": f"op {box.look}"}
+    g.node(box.id, label=label, **colours, **_BOXES[box.look], **marks)
 
 
 def _write_arrow(g: Any, id: str, arrow: Arrow) -> None:
@@ -136,36 +145,3 @@ def _write_arrow(g: Any, id: str, arrow: Arrow) -> None:
     if arrow.label:
         attributes["label"] = arrow.label
     g.edge(*ends, **attributes)
-
-
-def sheet_file(sheet: Sheet, format: str, *, dot: str | Path | None = None) -> bytes:
-    """Return the drawing laid out, or else its simpler form.
-
-    Raise RendererMissing if there is no renderer for the format.  Raise LayoutTooSlow if even the
-    simpler form is too tangled.
-    """
-    renderer = need_renderer(format, dot)
-    source = sheet_dot(sheet, dpi=PNG_DPI if format == "png" else None)
-    try:
-        data = run(renderer, source, format, SECONDS)
-    except LayoutTooSlow:
-        if sheet.simpler is None:
-            raise
-        return sheet_file(sheet.simpler(), format, dot=dot)
-    return _finish(data, sheet).encode() if format == "svg" else data
-
-
-def sheet_svg(sheet: Sheet, *, dot: str | Path | None = None) -> str:
-    """Return the drawing as SVG text, themed for light and dark."""
-    return sheet_file(sheet, "svg", dot=dot).decode()
-
-
-def _finish(raw: bytes, sheet: Sheet) -> str:
-    root = ElementTree.fromstring(raw)
-    nodes = {box.id: box.node for box in sheet.boxes if box.node}
-    for group in root.iter(f"{{{SVG}}}g"):
-        name = nodes.get(group.get("id", ""))
-        if name is not None:
-            group.set("data-node", shown(name))
-    titles = {box.id: shown(box.title) for box in sheet.boxes}
-    return dressed(root, titles, sheet.name, sheet.words())

@@ -79,16 +79,16 @@ def stylesheet() -> str:
     )
 
 
-def shown(text: str) -> str:
-    """Return the text with characters unfit for a line (controls, direction marks) escaped."""
+def printable(text: str) -> str:
+    """Escape characters that do not fit in a line, such as controls and direction marks."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if _is_plain(char) else _escaped(char) for char in text)
 
 
 def short(text: str, width: int = SHORT) -> str:
-    """Return the shown text, without its middle if it is too long."""
-    line = shown(text)
+    """Return the printable text, without its middle if it is too long."""
+    line = printable(text)
     if len(line) > width:
         half = (width - 1) // 2
         line = f"{line[:half]}~{line[-half:]}"
@@ -102,8 +102,8 @@ def listed(names: Sequence[str], most: int) -> str:
 
 
 def escape(text: str) -> str:
-    """Return the shown text for markup: HTML, SVG, or DOT's HTML-like labels."""
-    return html.escape(shown(text))
+    """Return the printable text for markup: HTML, SVG, or DOT's HTML-like labels."""
+    return html.escape(printable(text))
 
 
 END = 14
@@ -139,7 +139,7 @@ def width(line: Line) -> int:
 
 
 def muted(text: str) -> Run:
-    """Return a piece of text in the colour for what matters less."""
+    """Return text in the colour for secondary information."""
     return Run(text, "muted")
 
 
@@ -157,7 +157,7 @@ def lines_markup(lines: Sequence[Line]) -> str:
 def sentence(node: Node) -> str:
     """Return a node in one line: name, op, type, and the user's line."""
     where = f", declared at {node.loc}" if node.loc else ""
-    return shown(f"{node.name}: {node.op.name}, {node.type}{where}")
+    return printable(f"{node.name}: {node.op.name}, {node.type}{where}")
 
 
 @cache
@@ -187,6 +187,10 @@ def paint(attribute: str, colour: str) -> tuple[str, str]:
     return f'{attribute}="{LIGHT[colour]}"', f"{kind}-{colour}"
 
 
+def _numbers(**values: float) -> str:
+    return " ".join(f'{key}="{number(value)}"' for key, value in values.items())
+
+
 def rect(
     x: float, y: float, width: float, height: float, fill: str, line: str = "", more: str = "",
     mark: str = "",
@@ -198,18 +202,15 @@ def rect(
     fills, filled = paint("fill", fill) if fill else ('fill="none"', "")
     strokes, lined = paint("stroke", line) if line else ("", "")
     names = " ".join(filter(None, (mark, filled, lined)))
-    places = zip(("x", "y", "width", "height"), map(number, (x, y, width, height)), strict=True)
-    place = " ".join(f'{key}="{value}"' for key, value in places)
     classes = f'class="{names}"' if names else ""
+    place = _numbers(x=x, y=y, width=width, height=height)
     return f"<rect {' '.join(filter(None, (classes, place, fills, strokes, more)))}/>"
 
 
-def line(x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "") -> str:
+def line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
     """Return a straight line."""
     strokes, name = paint("stroke", colour)
-    ends = zip(("x1", "y1", "x2", "y2"), map(number, (x1, y1, x2, y2)), strict=True)
-    place = " ".join(f'{key}="{value}"' for key, value in ends)
-    return f'<line class="{name}" {place} {strokes}{" " * bool(more)}{more}/>'
+    return f'<line class="{name}" {_numbers(x1=x1, y1=y1, x2=x2, y2=y2)} {strokes}/>'
 
 
 def words(
@@ -218,16 +219,13 @@ def words(
 ) -> str:  # fmt: skip
     """Return one line of text with its base line at `y`."""
     fills, name = paint("fill", colour)
-    where = f'x="{number(x)}" y="{number(y)}"' + (
-        f' text-anchor="{anchor}"' if anchor != "start" else ""
-    )
-    weight = ' font-weight="bold"' if bold else ""
-    font = f'font-size="{number(size)}"'
-    return f'<text class="{name}" {where} {font}{weight} {fills}>{escape(text)}</text>'
+    where = _numbers(x=x, y=y) + (f' text-anchor="{anchor}"' if anchor != "start" else "")
+    font = f'font-size="{number(size)}"' + (' font-weight="bold"' if bold else "")
+    return f'<text class="{name}" {where} {font} {fills}>{escape(text)}</text>'
 
 
-def about(node: str, role: str, title: str, drawn: Iterable[str]) -> str:
-    """Return a group about one node, for pages to point at; `title` may have several lines."""
+def node_group(node: str, role: str, title: str, drawn: Iterable[str]) -> str:
+    """Return an SVG group about one node, which a page can select; `title` may have lines."""
     return _group(f'class="op {role}" data-node="{escape(node)}"', title, drawn)
 
 

@@ -15,14 +15,14 @@ from graphc.view.render.renderer import SVG
 from graphc.view.render.style import (
     LIGHT,
     WIDTH,
-    about,
     document,
     group,
     human_seconds,
     line,
+    node_group,
+    printable,
     rect,
     short,
-    shown,
     ticks,
     words,
 )
@@ -89,7 +89,7 @@ def _bar(found: Timed, profile: Profile) -> Bar:
 
 def _label(found: Timed) -> str:
     others = len(found.nodes) - 1
-    return shown(found.instr.node) + (f" +{others}" if others else "")
+    return printable(found.instr.node) + (f" +{others}" if others else "")
 
 
 def _layers(profile: Profile) -> Step:
@@ -98,7 +98,7 @@ def _layers(profile: Profile) -> Step:
     for name, (seconds, least, verdicts) in found.items():
         share = seconds / (profile.total or 1.0)
         most = max(verdicts, key=lambda word: (verdicts[word], word))
-        label = shown(name) or "updates and counters"
+        label = printable(name) or "updates and counters"
         roof = least / seconds if seconds else 0.0
         title = f"{label}\n{human_seconds(seconds)}, {share:.1%} of {profile.name}"
         note = f"{roof:>5.0%} {most}"
@@ -148,7 +148,9 @@ class Bar:
 def bars_svg(name: str, caption: str, bars: Sequence[Bar], more: str) -> str:
     """Return one row for each bar, in the given order; `more` describes the bars left out."""
     height = TOP + ROW * len(bars) + 64 + LINE * len(_RULE)
-    return document(shown(name), f"{name}: {caption}", height, _drawn(name, caption, bars, more))
+    return document(
+        printable(name), f"{name}: {caption}", height, _drawn(name, caption, bars, more)
+    )
 
 
 def _drawn(name: str, caption: str, bars: Sequence[Bar], more: str) -> Iterator[str]:
@@ -165,7 +167,7 @@ def _drawn(name: str, caption: str, bars: Sequence[Bar], more: str) -> Iterator[
         yield words(x, bottom + 17, human_seconds(at * 1e-6) if at else "0", "muted", "middle")
     for i, bar in enumerate(bars):
         drawn = _row(bar, TOP + i * ROW, across)
-        named = about(bar.node, "time", bar.title, drawn) if bar.node else ""
+        named = node_group(bar.node, "time", bar.title, drawn) if bar.node else ""
         yield named or group("time", bar.title, drawn)
     if more:
         yield words(14, bottom + 40, more, "muted")
@@ -199,7 +201,7 @@ def heated(svg: str, profile: Profile) -> str:
     """
     ElementTree.register_namespace("", SVG)
     root = ElementTree.fromstring(svg)
-    timed = {shown(name): found for name, found in profile.by_node.items()}
+    timed = {printable(name): found for name, found in profile.by_node.items()}
     hottest = max((t.seconds for t in profile.timed), default=0.0) or 1.0
     numbered: dict[int, Element] = {}
     for element in root.iter(f"{{{SVG}}}g"):

@@ -18,10 +18,10 @@ COLUMNS = ("node", "kernel", "time", "share", "GFLOP/s", "GB/s", "roof", "bound"
 HEAD = """\
 ## Where the time goes
 
-Each instruction of a training step, called by itself, medians of rounds on all cores, those first
-that leave the most.  `roof` is the share of its time that the nearer limit of the machine asks for,
-`left` the rest of it, so what no better code could take away is not counted as left.  Data that
-caches hold may come faster than the memory's bandwidth; nothing is left there.
+Each instruction of a training step is called by itself, on all cores; times are medians of rounds.
+`roof` is the share of its time that the nearer limit of the machine requires, and `left` is the
+rest, which better code could save at most; the instruction with the most left is first.  Data in
+caches may come faster than the memory's bandwidth; then nothing is left.
 """
 
 

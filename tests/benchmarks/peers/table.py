@@ -14,12 +14,12 @@ BOUND = "bound"
 MOST_COLUMNS = 8
 
 HEAD = """\
-Medians over rounds in which all sides take turns, each in a process of its own, at the better of
-the numbers of threads.  A training step is forward, loss, backward and SGD with momentum in
-float32 on a batch that changes each time, with the loss read back; inference goes from NumPy
-arrays to a NumPy array.  Every side's losses or scores were compared with float64 first.  The
-bound is the time that the matrix products alone take at the peak of the machine, measured in the
-same rounds.
+The times are medians over rounds in which all sides take turns.  Each side runs in its own
+process, with the number of threads that is better for it.  A training step is forward, loss,
+backward and SGD with momentum in float32, on a new batch each time, and reads the loss back.
+Inference goes from NumPy arrays to a NumPy array.  Before the rounds, the losses or scores of every
+side are compared with float64.  The bound is the time that the matrix products alone take at the
+peak of the machine, measured in the same rounds.
 """
 
 
@@ -123,7 +123,7 @@ def _skipped(made: Comparison) -> Iterator[str]:
     if reasons:
         yield ""
         texts = (f"{', '.join(dict.fromkeys(t))} ({reason})" for reason, t in reasons.items())
-        yield f"Not there: {'; '.join(texts)}."
+        yield f"Left out: {'; '.join(texts)}."
 
 
 def line(*cells: str) -> str:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import graphc as gc
+from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph
+from graphc.view.render import page_of
+from graphc.view.render.layer_drawing import LayerDrawing
+from graphc.view.render.renderer import svg_of, write_drawing
 
 HOSTILE = (
     'a"b',
@@ -83,3 +89,26 @@ def compiled(net: gc.Net) -> tuple[Graph, Graph]:
     """The declared graph, and that with gradients after every pass."""
     plan = gc.compile(net, batch=4)
     return plan.declared, plan.graphs["grad"][-1].graph
+
+
+def render_graph(
+    graph: Graph,
+    path: Path,
+    *,
+    backward: Graph | None = None,
+    fold: bool = True,
+    dot: str | Path | None = None,
+) -> Path:
+    """Write the drawing of a graph in the format of the suffix."""
+    drawing = LayerDrawing(graph, backward, fold)
+    return write_drawing(drawing, path, dot, lambda: page_of(drawing, dot))
+
+
+def svg_text(graph: Graph, *, backward: Graph | None = None, fold: bool = True) -> str:
+    """The drawing of a graph as SVG."""
+    return svg_of(LayerDrawing(graph, backward, fold))
+
+
+def html_text(graph: Graph, *, backward: Graph | None = None, plan: Plan | None = None) -> str:
+    """The page of a graph."""
+    return page_of(LayerDrawing(graph, backward), plan=plan)

@@ -87,7 +87,7 @@ def _folds(layer: Callable[[gc.Value, int], gc.Value]) -> list[int]:
     return [fold.times for fold in picture(_chain(layer)).folds]
 
 
-def test_what_differs_is_not_folded() -> None:
+def test_different_layers_are_not_folded() -> None:
     assert _folds(lambda h, _: gc.dropout(h, keep_prob=0.5)) == [5]
     assert _folds(lambda h, i: gc.dropout(h, keep_prob=0.5 + 0.05 * i)) == []
     assert _folds(lambda h, _: gc.affine(h, 8)) == [5]
@@ -96,7 +96,7 @@ def test_what_differs_is_not_folded() -> None:
     assert _folds(lambda h, i: h * float(i + 2)) == []
 
 
-def test_a_shortcut_that_ends_elsewhere_is_no_repeat() -> None:
+def test_a_shortcut_with_another_end_does_not_repeat() -> None:
     first: list[gc.Value] = []
 
     def layer(h: gc.Value, number: int) -> gc.Value:

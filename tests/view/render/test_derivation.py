@@ -34,13 +34,13 @@ def test_the_gradient_of_a_weight() -> None:
     assert found["shapes"] == "(100, N) · (N, 50) → (100, 50)"
 
 
-def test_words_of_a_formula_are_explained_and_later_passes_told() -> None:
+def test_words_of_a_formula_are_explained_and_later_passes_named() -> None:
     found = dict(derivation(gc.compile(digits(), batch=4)))["d_affine_1"]
     assert ("where", "xhat(x): (x - mean(x)) / std(x)") in found
     assert ("then", "a later pass made normalize_dx of batchnorm_dx") in found
 
 
-def test_several_readers_are_told_apart_and_summed() -> None:
+def test_contributions_of_several_users_are_distinguished_and_summed() -> None:
     found = rows(residual())
     assert found["d_add_2"]["here"] == "d_add_2 = d_add_2.1 + d_add_2.2"
     assert found["d_add_2.2"]["from"] == "tanh_1 = tanh(x=add_2)"
@@ -50,7 +50,7 @@ def test_several_readers_are_told_apart_and_summed() -> None:
     assert found["d_mean_1"]["start"] == "d_mean_1 = 1: mean_1 is what is differentiated"
 
 
-def test_what_was_broadcast_is_summed() -> None:
+def test_a_gradient_is_summed_to_the_shape_of_a_broadcast_operand() -> None:
     net = gc.Net("broadcast")
     x = net.input("x", (gc.N, 3))
     shift = gc.reshape(gc.affine(gc.reshape(x, (gc.N * 3, 1)), 1), (gc.N, 3))

@@ -17,9 +17,9 @@ from graphc.ir.difference import Difference, difference
 from graphc.ir.op import Source
 from graphc.view.render.difference import MOST_BOXES, difference_sheet, render_difference
 from graphc.view.render.passes_view import kernels_sheet, pass_view
-from graphc.view.render.renderer import LayoutTooSlow
-from graphc.view.render.sheet import Box, Sheet, sheet_dot, sheet_svg
-from graphc.view.render.style import shown
+from graphc.view.render.renderer import LayoutTooSlow, svg_of
+from graphc.view.render.sheet import Box, Sheet
+from graphc.view.render.style import printable
 from tests.told import told
 from tests.view.render.graphs import compiled, deep, digits, hostile
 
@@ -46,7 +46,7 @@ def text(box: Box) -> list[str]:
     return ["".join(run.text for run in line) for line in box.lines]
 
 
-def test_what_fusing_changes_is_marked_in_words_and_lines() -> None:
+def test_changes_of_a_fusion_are_marked_in_words_and_lines() -> None:
     sheet = difference_sheet("fuse", of_pass(digits(normed=False), "fuse_affine_relu"))
     boxes = drawn(sheet)
     assert text(boxes["affine_1"])[0] == "- affine affine_1"
@@ -59,18 +59,18 @@ def test_what_fusing_changes_is_marked_in_words_and_lines() -> None:
     assert text(boxes["d_relu_1"])[0] == "mul d_relu_1"
     looks = {box.look for box in sheet.boxes}
     assert looks == {"removed", "changed", "equal"}
-    assert sheet.words() == (
+    assert sheet.words == (
         "2 removed, 2 changed",
         "- removed (dashed)   + added (thick)   ~ changed (double)",
     )
-    dot = sheet_dot(sheet)
+    dot = sheet.dot()
     (removed,) = (line for line in dot.splitlines() if "affine_1</font>" in line and "<s>" in line)
     assert "dashed" in removed and 'class="op removed"' in removed
     (changed,) = (line for line in dot.splitlines() if "relu_1</font>" in line and "~" in line)
     assert "peripheries=2" in changed
 
 
-def test_arrows_are_what_is_read_before_and_after() -> None:
+def test_arrows_are_the_reads_before_and_after() -> None:
     made = of_pass(digits(normed=False), "fuse_affine_relu")
     sheet = difference_sheet("fuse", made)
     names = {box.id: box.node for box in sheet.boxes}
@@ -98,7 +98,7 @@ def test_every_op_of_either_graph_is_drawn_once() -> None:
     assert len(nodes) == len(set(nodes)) and ops <= set(nodes)
 
 
-def test_a_source_that_no_change_tells_of_is_a_box() -> None:
+def test_a_source_that_no_change_mentions_is_a_box() -> None:
     net = gc.Net("a")
     net.output("y", gc.relu(net.input("x", (gc.N, 2)), name="y"))
     before = net.graph()
@@ -119,12 +119,12 @@ def test_many_nodes_are_folded_by_equal_change() -> None:
     assert "~ relu_grad matmul_relu_grad x 199" in heads
     folded = next(box for box in sheet.boxes if text(box)[0] == "- affine x 200")
     assert text(folded)[2] == "affine_1 ... affine_200" and folded.node == ""
-    assert any(word.startswith("not drawn: ") for word in sheet.words())
+    assert any(word.startswith("not drawn: ") for word in sheet.words)
 
 
 def test_the_svg_names_nodes_and_themes_colours() -> None:
     made = of_pass(digits(normed=False), "fuse_affine_relu")
-    root = ElementTree.fromstring(sheet_svg(difference_sheet("fuse", made)))
+    root = ElementTree.fromstring(svg_of(difference_sheet("fuse", made)))
     groups = {g.get("data-node"): g for g in root.iter(f"{SVG}g") if g.get("data-node")}
     assert set(groups) == {box.node for box in difference_sheet("fuse", made).boxes}
     assert "op" in groups["affine_1"].get("class", "").split()
@@ -138,10 +138,10 @@ def test_the_svg_names_nodes_and_themes_colours() -> None:
 def test_hostile_names_are_only_text() -> None:
     declared, graph = compiled(hostile())
     made = difference(declared, graph)
-    root = ElementTree.fromstring(sheet_svg(difference_sheet(declared.name, made)))
+    root = ElementTree.fromstring(svg_of(difference_sheet(declared.name, made)))
     assert not [e for e in root.iter() if e.tag.endswith(("script", "}a", "foreignObject"))]
     names = {g.get("data-node") for g in root.iter(f"{SVG}g")}
-    assert {shown(n.name) for n in declared if n.op.name == "relu"} <= names
+    assert {printable(n.name) for n in declared if n.op.name == "relu"} <= names
 
 
 def test_the_slider_has_a_step_for_every_pass() -> None:
@@ -156,7 +156,7 @@ def test_the_slider_has_a_step_for_every_pass() -> None:
     assert view == pass_view(again)
 
 
-def test_times_are_told_where_they_are_asked_for() -> None:
+def test_times_are_shown_on_request() -> None:
     *passes, kernels = pass_view(plan(digits(normed=False)), times=True).steps
     assert all(re.match(r"\d+ \w+, \d+\.\d ms: ", step.text) for step in passes)
     assert kernels.text.startswith(f"{kernels.title}: ")
@@ -200,7 +200,6 @@ def test_files_are_the_same_bytes_again(suffix: str, tmp_path: Path) -> None:
 def test_the_page_without_a_renderer_has_the_difference_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphc.view.render.difference.find_renderer", lambda dot=None: None)
     monkeypatch.setattr("graphc.view.render.renderer.find_renderer", lambda dot=None: None)
     made = of_pass(digits(normed=False), "fuse_affine_relu")
     page = render_difference(made, tmp_path / "a.html", name="fuse").read_text()
@@ -219,7 +218,7 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_of_more_boxes_only_what_changed_is_drawn_with_its_neighbours() -> None:
+def test_of_many_boxes_only_changes_and_their_neighbours_are_drawn() -> None:
     made = of_pass(digits(normed=False), "fuse_affine_relu")
     whole = difference_sheet("fuse", made)
     part = difference_sheet("fuse", made, most=len(whole.boxes) - 1)
@@ -230,7 +229,7 @@ def test_of_more_boxes_only_what_changed_is_drawn_with_its_neighbours() -> None:
     assert all(box.node for box in part.boxes)
 
 
-def test_what_is_too_tangled_is_drawn_in_a_simpler_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tangled_drawing_is_replaced_by_a_simpler_one(monkeypatch: pytest.MonkeyPatch) -> None:
     sources: list[str] = []
 
     def slow(renderer: object, source: str, format: str, seconds: float) -> bytes:
@@ -239,7 +238,7 @@ def test_what_is_too_tangled_is_drawn_in_a_simpler_form(monkeypatch: pytest.Monk
             raise LayoutTooSlow("dot took longer")
         return b'<svg xmlns="http://www.w3.org/2000/svg"/>'
 
-    monkeypatch.setattr("graphc.view.render.sheet.run", slow)
+    monkeypatch.setattr("graphc.view.render.renderer.run", slow)
     made = of_pass(deep(5), "fuse_affine_relu")
-    sheet_svg(difference_sheet("fuse", made))
+    svg_of(difference_sheet("fuse", made))
     assert "x 5" not in sources[0] and "x 5" in sources[1]

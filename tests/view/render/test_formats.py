@@ -13,11 +13,11 @@ import pytest
 
 import graphc as gc
 from graphc.base.errors import GraphError, RendererMissing
-from graphc.view.render import notebook_bundle, render_graph, render_plan, renderer
+from graphc.view.render import notebook_bundle, render_plan, renderer
 from graphc.view.render.draw import picture
 from tests.extras import needs_renderer
 from tests.told import told
-from tests.view.render.graphs import digits
+from tests.view.render.graphs import digits, render_graph
 
 INSTALL = """\
   hint: install one of these:
@@ -71,7 +71,7 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "net.dot"
     with pytest.raises(GraphError) as caught:
         render_graph(digits().graph(), path)
@@ -114,7 +114,9 @@ def test_without_a_renderer_a_notebook_shows_text(bare: Path) -> None:
 def test_nothing_is_drawn_before_the_renderer_is_known(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphc.view.render.picture", lambda *args: pytest.fail("work was done"))
+    monkeypatch.setattr(
+        "graphc.view.render.layer_drawing.picture", lambda *args: pytest.fail("work was done")
+    )
     with pytest.raises(RendererMissing):
         render_graph(digits().graph(), bare / "net.svg")
 
@@ -166,7 +168,7 @@ def test_a_renderer_that_is_asked_for_and_not_there(
     assert told(caught.value) == f"{who}'nodot' does not name a program that runs\n{INSTALL}"
 
 
-def test_what_a_failing_renderer_says_is_kept(bare: Path) -> None:
+def test_the_message_of_a_failing_renderer_is_kept(bare: Path) -> None:
     broken = _program(bare / "dot", "echo 'no such font' >&2; exit 3")
     with pytest.raises(GraphError) as caught:
         render_graph(digits().graph(), bare / "net.png", dot=broken)
@@ -200,7 +202,7 @@ def test_a_graph_too_tangled_to_lay_out_shows_its_ends(
             raise renderer.LayoutTooSlow("too slow")
         return real(own, source, "svg")
 
-    monkeypatch.setattr("graphc.view.render.run", slow_once)
+    monkeypatch.setattr("graphc.view.render.renderer.run", slow_once)
     text = render_graph(net.graph(), tmp_path / "net.svg", fold=False).read_text()
     assert calls == [whole, 41]
     assert "not drawn one by one: 21 of 61 layers, in the middle" in text

@@ -73,7 +73,7 @@ def test_only_copies_that_shards_send_are_of_no_node() -> None:
 
 
 @both
-def test_every_arena_buffer_is_a_part_once_and_parts_in_one_place_take_turns(
+def test_every_arena_buffer_is_a_part_once_and_parts_in_one_place_follow_each_other(
     backend: str,
 ) -> None:
     for program in plan(digits(), backend).programs.values():
@@ -104,7 +104,7 @@ def test_columns_of_a_joined_value_are_drawn_as_their_share() -> None:
             assert part.height == part.nbytes == program.buffers[part.name].type.nbytes(8)
 
 
-def test_roles_are_told_from_the_graph_not_from_names() -> None:
+def test_roles_are_derived_from_the_graph_not_from_names() -> None:
     net = gc.Net("named")
     x = net.input("x", (gc.N, 4))
     h = gc.affine(x, 4, name="d_forward")
@@ -118,14 +118,14 @@ def test_roles_are_told_from_the_graph_not_from_names() -> None:
     assert step["d_forward.weight.next"] == "update"
 
 
-def test_values_computed_again_are_told_from_the_one_that_is_kept_for_them() -> None:
-    net = gc.Net("again")
+def test_recomputed_values_differ_from_the_value_that_is_kept_for_them() -> None:
+    net = gc.Net("recomputed")
     h = gc.affine(net.input("x", (gc.N, 4)), 4, name="d_kept")
     net.loss("loss", gc.mean(gc.tanh(gc.sigmoid(h, name="first"), name="second")))
     found = roles(plan(net).programs["grad"].graph)
     assert found["d_kept"] == "kept"
     assert found["first"] == found["second"] == "forward"
-    assert found["first.again"] == found["second.again"] == "again"
+    assert found["first.again"] == found["second.again"] == "recomputed"
 
 
 @both
@@ -143,7 +143,7 @@ def test_the_picture_names_each_buffer_with_bytes_formula_life_and_line(backend:
     assert {"scores", "relu_1", "affine_1"} <= groups(steps[0].svg).keys()
 
 
-def test_the_peak_is_marked_and_told_in_words() -> None:
+def test_the_peak_is_marked_and_described() -> None:
     made = plan(digits())
     step = memory_view(made).steps[0]
     arena = ArenaMap(made.programs["step"])
@@ -175,7 +175,7 @@ def memory_view_svg(programs: object) -> str:
     return next(arena_steps(programs)).svg  # type: ignore[arg-type]
 
 
-def test_what_is_thinner_than_a_pixel_is_drawn_together_and_the_picture_says_so() -> None:
+def test_buffers_thinner_than_a_pixel_are_drawn_together_and_the_picture_says_so() -> None:
     made = plan(deep(450), batch=8)
     (svg, *_) = (step.svg for step in memory_view(made).steps)
     count = re.search(r"([\d,]+) buffers thinner than a pixel are drawn together", svg)

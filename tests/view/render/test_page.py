@@ -14,11 +14,11 @@ import pytest
 
 import graphc as gc
 from graphc.compiler.plan import Plan
-from graphc.view.render import html_text, plan_graph
+from graphc.view.render import plan_graph
 from graphc.view.render.renderer import slim
-from graphc.view.render.style import shown
+from graphc.view.render.style import printable
 from tests.extras import needs_renderer
-from tests.view.render.graphs import HOSTILE, deep, digits, hostile, residual
+from tests.view.render.graphs import HOSTILE, deep, digits, hostile, html_text, residual
 
 NAME, OP, TYPE, LINE, ROWS, DERIVED, OPERANDS, READERS, CARD = range(9)
 
@@ -101,7 +101,7 @@ def test_the_facts_are_those_of_the_plan(page: str) -> None:
     assert by_name.keys() == {*everywhere, *plan.declared.nodes}
 
 
-def test_a_node_tells_the_line_of_the_user_with_its_text(page: str) -> None:
+def test_a_node_shows_the_line_of_the_user_with_its_text(page: str) -> None:
     (told,) = (node for node in _data(page)["nodes"] if node[NAME] == "scores")
     assert re.match(r"graphs\.py:\d+ in digits, called at test_page\.py:\d+", told[LINE])
     assert '\n    scores = gc.affine(h, 10, name="scores")' in told[LINE]
@@ -109,7 +109,7 @@ def test_a_node_tells_the_line_of_the_user_with_its_text(page: str) -> None:
     assert rows["output"] == "scores" and rows["bytes"] == "40*N (160 at N = 4)"
 
 
-def test_a_backward_node_tells_its_rule(page: str) -> None:
+def test_a_backward_node_shows_its_rule(page: str) -> None:
     nodes = {node[NAME]: node for node in _data(page)["nodes"]}
     derived = dict(nodes["d_affine_2.weight"][DERIVED])
     assert derived["rule"] == "d_weight = xᵀ · d_out"
@@ -134,7 +134,7 @@ def test_hostile_names_stay_text_in_the_whole_page() -> None:
     data = re.search(r'id="data">(.*?)</script>', text, re.S)
     assert data is not None and not set("<>&") & set(data[1])
     names = {node[NAME] for node in json.loads(data[1])["nodes"]}
-    assert {shown(name) for name in HOSTILE} <= names
+    assert {printable(name) for name in HOSTILE} <= names
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_a_page_has_the_folded_picture_and_the_opened_one() -> None:
 
 
 @pytest.mark.slow
-def test_a_card_that_is_summed_up_stands_for_its_nodes() -> None:
+def test_a_summary_card_represents_its_nodes() -> None:
     text = _page(_plan(deep(251)))
     nodes = _data(text)["nodes"]
     summed = [node for node in nodes if node[CARD] >= 0]

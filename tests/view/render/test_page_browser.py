@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.view.render import html_text, plan_graph
+from graphc.view.render import plan_graph
 from tests.extras import needs
-from tests.view.render.graphs import deep, digits, hostile, residual
+from tests.view.render.graphs import deep, digits, hostile, html_text, residual
 
 sync_api = needs("playwright.sync_api")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -141,7 +141,7 @@ def test_search_finds_a_name_before_names_that_have_it(browser: Any, folder: Pat
             assert _text(page, "#panel h2") == name
 
 
-def test_the_keys_are_told_by_a_key(browser: Any, folder: Path) -> None:
+def test_a_key_shows_the_list_of_keys(browser: Any, folder: Path) -> None:
     with Opened(browser, folder / "digits.html", WIDE) as page:
         assert "keys (?)" in page.get_attribute("#search", "placeholder")
         page.keyboard.press("?")

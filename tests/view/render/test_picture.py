@@ -27,7 +27,7 @@ def _names(shown: Picture, layer: str) -> dict[str, list[str]]:
     return {card.side: [node.name for node in card.nodes] for card in box.cards}
 
 
-def test_parts_and_gradients_stand_in_the_layer_they_are_named_after() -> None:
+def test_parts_and_gradients_are_in_the_layer_they_are_named_after() -> None:
     shown = picture(*_unfused(digits()))
     assert _names(shown, "dropout_1") == {
         "forward": ["dropout_1.mask", "dropout_1"],
@@ -98,7 +98,7 @@ def test_fused_layers_share_a_frame() -> None:
     assert _names(shown, "relu_1")["wrt"] == ["d_affine_1.weight", "d_affine_1.bias"]
 
 
-def test_layers_that_inference_does_without_are_told() -> None:
+def test_layers_that_inference_omits_are_listed() -> None:
     plan = gc.compile(digits(normed=False), batch=4)
     shown = picture(plan.declared, plan.graphs["infer"][-1].graph)
     assert "nothing left to do: dropout_1, dropout_2" in shown.caption

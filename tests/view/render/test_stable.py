@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 
 import graphc as gc
-from graphc.view.render import html_text, plan_graph, svg_text
+from graphc.view.render import plan_graph
 from graphc.view.render.dot import dot_text
 from graphc.view.render.draw import picture
 from graphc.view.render.passes_view import pass_view
+from tests.view.render.graphs import html_text, svg_text
 
 NAMES = re.compile(r"lower|other|(?<![a-z])[lo]\w?~")
 """The two names, in full and as the memory picture cuts them where there is little room."""

@@ -12,11 +12,18 @@ from xml.etree import ElementTree
 import pytest
 
 import graphc as gc
-from graphc.view.render import html_text, render_graph, svg_text
 from graphc.view.render.dot import dot_text
 from graphc.view.render.draw import picture
-from graphc.view.render.style import DARK, LIGHT, short, shown
-from tests.view.render.graphs import HOSTILE, compiled, digits, hostile
+from graphc.view.render.style import DARK, LIGHT, printable, short
+from tests.view.render.graphs import (
+    HOSTILE,
+    compiled,
+    digits,
+    hostile,
+    html_text,
+    render_graph,
+    svg_text,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -151,7 +158,7 @@ def test_hostile_names_stay_text_in_the_page(
     dot: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if dot is not None:
-        monkeypatch.setattr("graphc.view.render.find_renderer", lambda dot=None: None)
+        monkeypatch.setattr("graphc.view.render.renderer.find_renderer", lambda dot=None: None)
     graph, backward = compiled(hostile())
     page = _Page()
     page.feed(html_text(graph, backward=backward))
@@ -160,10 +167,10 @@ def test_hostile_names_stay_text_in_the_page(
     assert not any(key.startswith("on") or "href" in key or key == "src" for key in page.keys)
     words = "".join(page.words)
     for name in HOSTILE:
-        assert shown(name) in words
+        assert printable(name) in words
 
 
-def test_the_page_holds_the_layers_as_a_table() -> None:
+def test_the_page_has_the_layers_as_a_table() -> None:
     page = html_text(digits().graph())
     assert page.startswith("<!DOCTYPE html>")
     row = re.search(r'<tr[^>]*><th scope="row">affine_1</th>(.*?)</tr>', page)
@@ -179,7 +186,7 @@ def test_the_page_holds_the_layers_as_a_table() -> None:
 
 
 def test_names_are_shown_on_one_line_of_bounded_width() -> None:
-    assert shown("a\nb\t\x00\u202e\ud800") == "a\\nb\\t\\x00\\u202e\\ud800"
+    assert printable("a\nb\t\x00\u202e\ud800") == "a\\nb\\t\\x00\\u202e\\ud800"
     assert len(short("x" * 500)) <= 36
     assert short("affine_1") == "affine_1"
 

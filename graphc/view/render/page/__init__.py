@@ -15,7 +15,7 @@ from graphc.view.render.style import DARK, FAMILY, LIGHT, escape, stylesheet, va
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One picture, and the same in plain words.
+    """One picture, and its description in words.
 
     In `svg` everything about one node is in `<g class="op ..." data-node="its name">`.
     """
@@ -47,9 +47,7 @@ def page_text(name: str, views: Sequence[View], table: str, data: str, note: str
     sections = [_section(view, i == 0) for i, view in enumerate(views)]
     sections.append(_panel("layers", f'<div class="port" tabindex="0">{table}</div>', not views))
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">\n'
+        f'{_HEAD}<meta http-equiv="Content-Security-Policy" content="{_policy(script)}">\n'
         f"<title>{title}</title>\n<style>\n{_styles()}</style>\n"
         f"<noscript><style>[hidden] {{ display: block !important }}</style></noscript>\n"
         f"</head>\n<body>\n<header>\n<h1>{title}</h1>\n{_tabs(tabs)}\n{_SEARCH}\n</header>\n"
@@ -58,6 +56,14 @@ def page_text(name: str, views: Sequence[View], table: str, data: str, note: str
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
 
+
+_HEAD = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+"""
 
 _SEARCH = """\
 <form role="search">
@@ -140,26 +146,27 @@ def _figure(step: Step, index: int) -> str:
     hidden = " hidden" if index else ""
     return (
         f'<figure data-title="{title}"{hidden}>\n{slim(step.svg)}'
-        f"<details><summary>In words</summary><pre>{html.escape(step.text)}</pre></details>"
-        "</figure>\n"
+        f"{_in_words(step, 'In words')}</figure>\n"
     )
 
 
-def simple_page(name: str, steps: list[Step]) -> str:
-    """Return a page of pictures one below the other, each with its words; it holds no script."""
+def simple_page(name: str, steps: Sequence[Step]) -> str:
+    """Return a page of pictures one below the other, each with its words, without a script."""
     title = escape(name)
     parts = "\n".join(
         f"<section>\n<h2>{escape(step.title)}</h2>\n<figure>\n{step.svg}</figure>\n"
-        f"<details><summary>The same in words</summary><pre>{html.escape(step.text)}</pre>"
-        "</details>\n</section>"
+        f"{_in_words(step, 'The same in words')}\n</section>"
         for step in steps
     )
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"{_HEAD}<title>{title}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n<main>\n"
         f"<h1>{title}</h1>\n{parts}\n</main>\n</body>\n</html>\n"
     )
+
+
+def _in_words(step: Step, summary: str) -> str:
+    text = html.escape(step.text)
+    return f"<details><summary>{summary}</summary><pre>{text}</pre></details>"
 
 
 _STYLE = """\

@@ -13,14 +13,12 @@ from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
 from graphc.ir.tensor_type import count, shape_text
-from graphc.ir.text.graph import FROM_TYPE
-from graphc.ir.text.values import value_text
+from graphc.ir.text.graph import FROM_TYPE, value_text
 from graphc.kernels.program import Instr, Program
-from graphc.kernels.program_text import epochs
 from graphc.ops.source import Constant
 from graphc.view.render.derivation import Rows, derivation
 from graphc.view.render.draw import Picture
-from graphc.view.render.style import escape, listed, shown
+from graphc.view.render.style import escape, listed, printable
 from graphc.view.render.time_view import time_lines
 
 if TYPE_CHECKING:
@@ -30,9 +28,9 @@ MOST = 5000
 """The most nodes that can be searched for; above it, only the drawn ones and the first others."""
 _INERT = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026", 0x7F: "\\u007f"}
 MOST_ROWS = 1000
-"""The most layers in the table; of more it holds the first and the last."""
+"""The most layers in the table; of more layers it has the first and the last."""
 LONGEST = 200
-"""The length at which an attribute's text is cut: constants may hold thousands of numbers."""
+"""The length at which an attribute's text is cut: constants may have thousands of numbers."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Facts:
     def rows(self, name: str) -> list[tuple[str, str]]:
         """Return the side panel's lines about a node in order, each with its name."""
         graph = self.graph_of[name]
-        return [(shown(key), shown(value)) for key, value in self._rows(graph, graph[name])]
+        return [(printable(key), printable(value)) for key, value in self._rows(graph, graph[name])]
 
     @classmethod
     def of_plan(cls, plan: Plan, first: Iterable[Graph], profile: Profile | None) -> Facts:
@@ -71,7 +69,7 @@ class Facts:
 
     def _rows(self, graph: Graph, node: Node) -> Iterator[tuple[str, str]]:
         name = node.name
-        yield from self._roots.get((id(graph), node.name), ())
+        yield from self._purposes.get((id(graph), node.name), ())
         yield from _attributes(node)
         yield "bytes", self._bytes(node)
         if self.profile is not None and name in self.profile.by_node:
@@ -79,7 +77,7 @@ class Facts:
             for line in time_lines(timed, self.profile):
                 yield "time", line
         for program in self._programs:
-            life = self._lives[program.name].get(node.name)
+            life = self._live_ranges[program.name].get(node.name)
             if life is not None and node.name in program.graph:
                 yield f"lives in {program.name}", life
             kernel = self._kernels[program.name].get(node.name)
@@ -95,7 +93,7 @@ class Facts:
         return f"{formula} ({node.type.nbytes(self.plan.batch):,} at N = {self.plan.batch})"
 
     @cached_property
-    def _roots(self) -> Mapping[tuple[int, str], list[tuple[str, str]]]:
+    def _purposes(self) -> Mapping[tuple[int, str], list[tuple[str, str]]]:
         """The purpose of each node that is an output, a gradient or an update, for each graph."""
         found: dict[tuple[int, str], list[tuple[str, str]]] = {}
         for graph in self.graphs:
@@ -111,8 +109,8 @@ class Facts:
         return tuple(programs[n] for n in dict.fromkeys((trains, "infer")) if n in programs)
 
     @cached_property
-    def _lives(self) -> Mapping[str, Mapping[str, str]]:
-        return {program.name: dict(_lives(program)) for program in self._programs}
+    def _live_ranges(self) -> Mapping[str, Mapping[str, str]]:
+        return {program.name: dict(_live_ranges(program)) for program in self._programs}
 
     @cached_property
     def _kernels(self) -> Mapping[str, Mapping[str, str]]:
@@ -122,9 +120,9 @@ class Facts:
 def _line(node: Node) -> Iterator[str]:
     """Yield the lines that declared the node, each with its text."""
     for loc in node.locs[:4]:
-        yield shown(str(loc))
+        yield printable(str(loc))
         if loc.text:
-            yield shown(f"    {loc.text}")
+            yield printable(f"    {loc.text}")
 
 
 def _uses(graph: Graph) -> Iterator[tuple[str, str, str]]:
@@ -151,11 +149,11 @@ def _attributes(node: Node) -> Iterator[tuple[str, str]]:
 def _value(value: object) -> str:
     try:
         return value_text(value)
-    except GraphError:  # a user's op may hold anything
+    except GraphError:  # a user's op may have attributes of any kind
         return f"a {type(value).__name__}"
 
 
-def _lives(program: Program) -> Iterator[tuple[str, str]]:
+def _live_ranges(program: Program) -> Iterator[tuple[str, str]]:
     for buffer in program.buffers.values():
         if buffer.space != "arena":
             kept = buffer.space == "state"
@@ -168,7 +166,7 @@ def _lives(program: Program) -> Iterator[tuple[str, str]]:
 
 
 def _kernels(program: Program) -> Iterator[tuple[str, str]]:
-    for index, (instr, epoch) in enumerate(zip(program.instrs, epochs(program), strict=True)):
+    for index, (instr, epoch) in enumerate(zip(program.instrs, program.epochs, strict=True)):
         if instr.kind == "barrier":
             continue
         for name in instr.nodes or (instr.node,):
@@ -230,8 +228,8 @@ def _node(
     node = graph[name]
     card = cards.get(name, name)
     return [
-        shown(name),
-        shown(f"layer {node.op.name}" if node.op.is_layer else node.op.name),
+        printable(name),
+        printable(f"layer {node.op.name}" if node.op.is_layer else node.op.name),
         str(node.type),
         "\n".join(dict.fromkeys(_line(node))),
         facts.rows(name),
@@ -244,7 +242,7 @@ def _node(
 
 def _numbers(names: Iterable[str], numbers: Mapping[str, int]) -> list[int | str]:
     """Return each node once, by its number, or by its name if the page has no facts of it."""
-    return [numbers.get(name, shown(name)) for name in dict.fromkeys(names)]
+    return [numbers.get(name, printable(name)) for name in dict.fromkeys(names)]
 
 
 def layer_table(declared: Graph, picture: Picture) -> str:

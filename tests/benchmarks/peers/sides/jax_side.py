@@ -176,11 +176,11 @@ class FastRandom(Jax):
 
     def train(self, workload: Workload, parameters: list[Array], dropout: bool) -> Step:
         if workload.keep is None:
-            raise Unsupported("it is as jax without dropout")
+            raise Unsupported("without dropout it is the same as jax")
         return super().train(workload, parameters, dropout)
 
     def infer(self, workload: Workload, parameters: list[Array], batch: int) -> Infer:
-        raise Unsupported("it is as jax without dropout")
+        raise Unsupported("without dropout it is the same as jax")
 
 
 def _running(workload: Workload) -> list[Any]:
