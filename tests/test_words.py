@@ -27,7 +27,7 @@ WORDS = {
     r"turned": ("turned (on|off|into)",),
     r"stands?": ("stands? (alone|still)",),
     r"border": (),
-    r"keep_sends": ("data_parallel and keep_sends",),  # a pass
+    r"hold_back": ("data_parallel and hold_back",),  # a pass
     r"told": (),
     r"recipe": ("pickle's recipe",),
     r"naive": (),
