@@ -488,11 +488,11 @@ def an_executor_for_its_parameters() -> None:
 
 @mistake(
     """
-    fit: the run to be resumed was of another net: input 'x' is another now
+    fit: the run to resume trained another net: input 'x' is different now
       before  x: float32[N, 3] = input()
       now     x: float32[N, 4] = input()  declared at {x}
       at {here}
-      hint: resume with what the run began with, or start a new run in another folder
+      hint: resume with the options of the run, or start a new run in another folder
     """
 )
 def the_checkpoint_of_another_net() -> None:
@@ -507,9 +507,9 @@ def the_checkpoint_of_another_net() -> None:
 
 @mistake(
     """
-    fit: the run to be resumed had lr 0.1, now it is 0.5
+    fit: the run to resume had lr 0.1, now it is 0.5
       at {here}
-      hint: resume with what the run began with, or start a new run in another folder; to train its weights otherwise: gc.load('run/step-000000002.gc', optimizer=...)
+      hint: resume with the options of the run, or start a new run in another folder; to train its weights in another way: gc.load('run/step-000000002.gc', optimizer=...)
     """  # noqa: E501
 )
 def the_checkpoint_of_another_rate() -> None:
