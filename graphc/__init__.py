@@ -39,15 +39,16 @@ if TYPE_CHECKING:
     from graphc.compiler.compile import compile as compile
     from graphc.compiler.plan import Plan as Plan
     from graphc.declare import optim as optim
-    from graphc.declare.optim.adagrad import *
     from graphc.declare.optim.adam import *
     from graphc.declare.optim.optimizer import *
     from graphc.declare.optim.sgd import *
     from graphc.files.serialize import load, save
     from graphc.files.torch_state import load_torch_state, save_torch_state
     from graphc.ops.activations import *
+    from graphc.ops.arithmetic import *
     from graphc.ops.arrange import *
     from graphc.ops.attention import *
+    from graphc.ops.autodiff import *
     from graphc.ops.conv_layer import *
     from graphc.ops.conv_parameters import *
     from graphc.ops.cumulative import *
@@ -55,8 +56,8 @@ if TYPE_CHECKING:
     from graphc.ops.elementwise import *
     from graphc.ops.functions import *
     from graphc.ops.gather import *
-    from graphc.ops.gradient import *
     from graphc.ops.index import *
+    from graphc.ops.index_tuples import *
     from graphc.ops.linalg import *
     from graphc.ops.logic import *
     from graphc.ops.losses.classes import *
@@ -66,17 +67,16 @@ if TYPE_CHECKING:
     from graphc.ops.norm import *
     from graphc.ops.pad import *
     from graphc.ops.pool_layer import *
-    from graphc.ops.pow import *
     from graphc.ops.recurrent import *
     from graphc.ops.recurrent_cells import *
     from graphc.ops.reduce import *
     from graphc.ops.resize import *
-    from graphc.ops.rounding import *
     from graphc.ops.row_norm import *
     from graphc.ops.scatter import *
     from graphc.ops.select import *
     from graphc.ops.shape import *
     from graphc.ops.slicing import *
+    from graphc.ops.sorting import *
     from graphc.ops.trigonometry import *
     from graphc.runtime.executor import Executor as Executor
     from graphc.runtime.freeze import freeze as freeze

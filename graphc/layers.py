@@ -36,13 +36,45 @@ _BATCHNORM = ("x", "gamma", "beta", "running_mean", "running_var")
 
 
 def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
-    """Return (out, cache): x (N, d1, ..., dk), flattened to (N, D), times w (D, M), plus b (M,)."""
+    """Return x @ w + b, with each sample flattened, and a cache.
+
+    Parameters
+    ----------
+    x
+        Samples (N, d1, ..., dk), flattened to (N, D).
+    w, b
+        The weight (D, M) and the bias (M,).
+
+    Returns
+    -------
+    Array, Cache
+        The output (N, M), and the arguments for `affine_backward`.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> x, w, b = np.ones((2, 3)), np.ones((3, 4)), np.zeros(4)
+    >>> out, cache = layers.affine_forward(x, w, b)
+    >>> out.shape
+    (2, 4)
+    """
     arrays = dict(zip("xwb", reference.floats(x, w, b), strict=True))
     return reference.forward("affine_forward", AffineLayer(), arrays), (x, w, b)
 
 
 def affine_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Return (dx, dw, db) from dout (N, M); dx has x's own shape."""
+    """Return the gradients of `affine_forward`.
+
+    Parameters
+    ----------
+    dout, cache
+        The gradient of the output, and the cache that the forward function returned.
+
+    Returns
+    -------
+    Array, Array, Array
+        dx in x's own shape, dw and db.
+    """
     x, w, b, dout = reference.floats(*_unpack("affine_backward", cache, 3), dout)
     _check_dout("affine_backward", dout, (len(x), w.shape[1]))
     dx, dw, db = reference.backward(AffineLayer(), [x, w, b], dout, ("x", "weight", "bias"))
@@ -50,37 +82,115 @@ def affine_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
 
 
 def relu_forward(x: Array) -> tuple[Array, Array]:
-    """Return (max(x, 0), cache) for any shape; the cache is x."""
+    """Return max(x, 0), and a cache.
+
+    Parameters
+    ----------
+    x
+        An array of any shape.
+
+    Returns
+    -------
+    Array, Array
+        The output, and x as the cache.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> layers.relu_forward(np.array([-1.0, 2.0]))[0]
+    array([0., 2.])
+    """
     (values,) = reference.floats(x)
     return reference.forward("relu_forward", Relu(), {"x": values}), x
 
 
 def relu_backward(dout: Array, cache: Array) -> Array:
-    """Return dout where x > 0, else 0."""
+    """Return the gradient of `relu_forward`: dout where x > 0, else 0.
+
+    Parameters
+    ----------
+    dout, cache
+        The gradient of the output, and the cache that the forward function returned.
+
+    Returns
+    -------
+    Array
+        dx.
+    """
     x, dout = reference.floats(cache, dout)
     _check_dout("relu_backward", dout, x.shape)
     return reference.backward(Relu(), [x], dout, ("x",))[0]
 
 
 def affine_relu_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
-    """Return affine, then relu, and the cache (affine's, relu's)."""
+    """Return the relu of an affine layer, and a cache.
+
+    Parameters
+    ----------
+    x, w, b
+        As in `affine_forward`.
+
+    Returns
+    -------
+    Array, Cache
+        The output (N, M), and the caches of both layers.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> x, w, b = np.ones((2, 3)), np.ones((3, 4)), np.zeros(4)
+    >>> out, cache = layers.affine_relu_forward(x, w, b)
+    >>> out.shape
+    (2, 4)
+    """
     hidden, affine_cache = affine_forward(x, w, b)
     out, relu_cache = relu_forward(hidden)
     return out, (affine_cache, relu_cache)
 
 
 def affine_relu_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Return (dx, dw, db) of affine_relu_forward."""
+    """Return the gradients of `affine_relu_forward`.
+
+    Parameters
+    ----------
+    dout, cache
+        The gradient of the output, and the cache that the forward function returned.
+
+    Returns
+    -------
+    Array, Array, Array
+        dx, dw and db.
+    """
     affine_cache, relu_cache = _unpack("affine_relu_backward", cache, 2)
     return affine_backward(relu_backward(dout, relu_cache), affine_cache)
 
 
 def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Param) -> tuple[Array, Cache]:
-    """Return (out, cache): x (N, D) normalised by each feature; gamma and beta are (D,).
+    """Return x normalised by each feature, and a cache.
 
-    `bn_param` holds `mode` ("train" or "test") and may hold `eps` (1e-5), `momentum` (0.9: the
-    share of the old value that the running statistics keep), `running_mean` and `running_var`
-    (zeros at first).  A training call writes the new running statistics back to it.
+    Parameters
+    ----------
+    x
+        Samples (N, D).
+    gamma, beta
+        The scale and the shift of each feature, (D,).
+    bn_param
+        `mode`, "train" or "test"; optional are `eps` (1e-5), `momentum` (0.9: the share of the old
+        value that the running statistics keep), `running_mean` and `running_var` (zeros at first).
+        A training call writes the new running statistics back to it.
+
+    Returns
+    -------
+    Array, Cache
+        The output (N, D), and the arguments for `batchnorm_backward`.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> x = np.array([[1.0], [3.0]])
+    >>> out, cache = layers.batchnorm_forward(x, np.ones(1), np.zeros(1), {"mode": "train"})
+    >>> out.round(3).ravel()
+    array([-1.,  1.])
     """
     mode = _mode("batchnorm_forward", bn_param)
     layer = BatchNorm(float(bn_param.get("eps", 1e-5)), float(bn_param.get("momentum", 0.9)))
@@ -100,7 +210,20 @@ def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Param) -> t
 
 
 def batchnorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Return (dx, dgamma, dbeta); in test mode the running statistics are constants."""
+    """Return the gradients of `batchnorm_forward`.
+
+    In test mode the running statistics are constants.
+
+    Parameters
+    ----------
+    dout, cache
+        The gradient of the output, and the cache that the forward function returned.
+
+    Returns
+    -------
+    Array, Array, Array
+        dx, dgamma and dbeta.
+    """
     layer, mode, *ins = _unpack("batchnorm_backward", cache, 7)
     *ins, dout = reference.floats(*ins, dout)
     _check_dout("batchnorm_backward", dout, ins[0].shape)
@@ -113,14 +236,32 @@ batchnorm_backward_alt = batchnorm_backward
 
 
 def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
-    """Return inverted dropout of x (N, ...), and the cache.
+    """Return inverted dropout of x, and a cache.
 
-    It is x * mask with mask = (u < p) / p in training, else x itself.  `dropout_param` holds `p`
-    (the probability to keep, 0 < p <= 1), `mode` ("train" or "test") and may hold `seed` and
-    `draws`.  Masks are Philox4x32-10 words keyed by both (see `graphc.kernels.philox`), never
-    NumPy's global generator.  With a `seed` a call can be repeated: the same seed and draws (0 by
-    default) give the same mask.  Without one the seed is 0 and each training call advances
-    `draws` in the dictionary, so that the next mask differs.
+    The output is x * mask with mask = (u < p) / p in training, else x itself.  Masks are
+    Philox4x32-10 words keyed by the seed and the number of draws (see `graphc.kernels.philox`),
+    never NumPy's global generator: equal ones give the same mask.
+
+    Parameters
+    ----------
+    x
+        Samples (N, ...).
+    dropout_param
+        `p`, the probability to keep, above 0 and at most 1; `mode`, "train" or "test"; optional are
+        `seed` and `draws` (0).  Without a seed it is 0, and each training call adds 1 to `draws` in
+        the dictionary, so that the next mask differs.
+
+    Returns
+    -------
+    Array, Cache
+        The output, and the mode and mask.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> out, cache = layers.dropout_forward(np.ones((2, 3)), {"p": 0.5, "mode": "test"})
+    >>> out.sum()
+    np.float64(6.0)
     """
     mode = _mode("dropout_forward", dropout_param)
     p = dropout_param.get("p")
@@ -142,7 +283,18 @@ def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
 
 
 def dropout_backward(dout: Array, cache: Cache) -> Array:
-    """Return dout * mask in training, dout in test mode."""
+    """Return the gradient of `dropout_forward`: dout * mask, or dout in test mode.
+
+    Parameters
+    ----------
+    dout, cache
+        The gradient of the output, and the cache that the forward function returned.
+
+    Returns
+    -------
+    Array
+        dx.
+    """
     mode, mask = _unpack("dropout_backward", cache, 2)
     if mode == "test":
         return np.array(reference.floats(dout)[0])
@@ -152,12 +304,52 @@ def dropout_backward(dout: Array, cache: Cache) -> Array:
 
 
 def svm_loss(x: Array, y: Array) -> tuple[float, Array]:
-    """Return (loss, dx) of the hinge loss: scores x (N, C), labels y (N,), mean over N."""
+    """Return the hinge loss of scores, and its gradient.
+
+    Parameters
+    ----------
+    x
+        Scores (N, C).
+    y
+        Labels (N,), whole numbers from 0 to C - 1.
+
+    Returns
+    -------
+    float, Array
+        The mean over N, and dx.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> loss, dx = layers.svm_loss(np.zeros((2, 3)), np.array([0, 2]))
+    >>> round(loss, 3)
+    2.0
+    """
     return _loss("svm_loss", SvmLoss(), x, y)
 
 
 def softmax_loss(x: Array, y: Array) -> tuple[float, Array]:
-    """Return (loss, dx) of softmax cross-entropy: scores x (N, C), labels y (N,), mean over N."""
+    """Return the softmax cross-entropy of scores, and its gradient.
+
+    Parameters
+    ----------
+    x
+        Scores (N, C).
+    y
+        Labels (N,), whole numbers from 0 to C - 1.
+
+    Returns
+    -------
+    float, Array
+        The mean over N, and dx.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> loss, dx = layers.softmax_loss(np.zeros((2, 3)), np.array([0, 2]))
+    >>> round(loss, 3)
+    1.099
+    """
     return _loss("softmax_loss", SoftmaxLoss(), x, y)
 
 

@@ -30,9 +30,9 @@ from passes.dead_code import dead_code
 from passes.fold_batchnorm import fold_batchnorm
 from passes.fold_constants import fold_constants
 from passes.fuse_affine_relu import fuse_affine_relu
-from passes.pass_list import PassList
 from passes.pipeline import (
     Pass,
+    PassList,
     PassRecord,
     Preserves,
     graph_pass,

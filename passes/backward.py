@@ -18,6 +18,7 @@ from typing import ClassVar, Literal
 from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Role
 from graphc.ops.autodiff import vjp
 from graphc.ops.source import Input, constant
 
@@ -33,7 +34,7 @@ class Backward:
     required: tuple[str, ...] = ()
     """The names in `wrt` that must have a gradient; others without one are left out."""
     fed: bool = False
-    """Whether the cotangents are fed, as inputs `cotangent:<output>`, instead of being 1."""
+    """True if the cotangents are inputs named `cotangent:<output>`, instead of being 1."""
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph with gradients; raise GraphError if a required one reaches no loss."""
@@ -59,7 +60,8 @@ class Backward:
         type = b.nodes[value].type
         if self.fed:
             with b.at(b.nodes[value].locs):
-                return b.apply(Input(type.shape, type.dtype), name=f"cotangent:{name}")
+                op = Input(type.shape, type.dtype, Role("cotangent", name))
+                return b.apply(op, name=f"cotangent:{name}")
         return constant(b, 1.0, type.dtype, name=b.unique(f"d_{value}"))
 
 

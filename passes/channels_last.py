@@ -17,7 +17,6 @@ order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphc.ir.build import Builder, Value
@@ -32,8 +31,7 @@ from graphc.ops.pool import Pooling
 from graphc.ops.select import ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose, reshape
 from graphc.ops.slicing import Concat, Slice
-from passes.pins import pinned
-from passes.pipeline import graph_pass
+from passes.pipeline import graph_pass, pinned
 
 ON_ELEMENTS = Unary, Binary, Where, ReluGrad, Cast, StopGradient
 
@@ -75,37 +73,32 @@ class _Rewriter:
 
     def take(self, node: Node) -> None:
         """Build the node, or its replacement."""
-        inputs = tuple(self.new.get(operand, operand) for operand in node.inputs)
+        node = node.reading(self.new)
         if node.name in self.pins:
-            self._keep(node, inputs)
+            self.b.insert(node)
             return
         with self.b.at(node.locs):
-            same = self._known(node, inputs)
+            same = self._known(node)
             if same is not None:
                 self.new[node.name] = same.name
                 self.changed = True
-            elif not self._moved(node, inputs):
-                self._keep(node, inputs)
-                self._note(node, inputs)
+            elif not self._moved(node):
+                self.b.insert(node)
+                self._note(node)
 
-    def _keep(self, node: Node, inputs: tuple[str, ...]) -> None:
-        if inputs != node.inputs:
-            node = Node(node.name, node.op, inputs, node.type, node.locs)
-        self.b.insert(node)
-
-    def _known(self, node: Node, inputs: Sequence[str]) -> Value | None:
+    def _known(self, node: Node) -> Value | None:
         """Return the value that a node equals, as it transposes an image back, or None."""
-        image = self.images.get(inputs[0]) if inputs else None
+        image = self.images.get(node.inputs[0]) if node.inputs else None
         if image is None or node.type != image.last.type:
             return None
         back = isinstance(node.op, Transpose) and node.op.axes == _last_axes(node.type.rank)
         return image.last if back or (isinstance(node.op, Reshape) and _free(node.type)) else None
 
-    def _note(self, node: Node, inputs: Sequence[str]) -> None:
+    def _note(self, node: Node) -> None:
         """Record an image that is transposed to channels first, or a matrix that is an image."""
         if not isinstance(node.op, (Transpose, Reshape)) or node.type.rank < 2:
             return
-        x = self.b.value(inputs[0])
+        x = self.b.value(node.inputs[0])
         if isinstance(node.op, Transpose):
             if node.type.rank > 2 and node.op.axes == _first_axes(node.type.rank):
                 self.images[node.name] = _Image(x, self.matrices.get(x.name))
@@ -118,15 +111,15 @@ class _Rewriter:
 
     # ------------------------------------------------------------------ before the transpose
 
-    def _moved(self, node: Node, inputs: Sequence[str]) -> bool:
+    def _moved(self, node: Node) -> bool:
         """Build the node before the transpose of its operands; return whether that is possible."""
-        whole = [name for name in inputs if self.b.value(name).shape == node.type.shape]
-        parts = inputs if isinstance(node.op, (Concat, Slice, Pad)) else whole
+        whole = [name for name in node.inputs if self.b.value(name).shape == node.type.shape]
+        parts = node.inputs if isinstance(node.op, (Concat, Slice, Pad)) else whole
         if node.type.rank < 3 or not any(name in self.images for name in parts):
             return False
         if node.name not in self.wanted and not all(name in self.images for name in parts):
             return False
-        made = self._of_pixels(node, inputs) or self._of_image(node, inputs)
+        made = self._of_pixels(node) or self._of_image(node)
         if made is None:
             return False
         first = shape.channels_first(made.last, name=node.name)
@@ -134,12 +127,12 @@ class _Rewriter:
         self.changed = True
         return True
 
-    def _of_pixels(self, node: Node, inputs: Sequence[str]) -> _Image | None:
+    def _of_pixels(self, node: Node) -> _Image | None:
         """Return the node on matrices, or None if its op or an operand has no such form."""
         op = _on_matrix(node.op, node.type.rank)
         if op is None:
             return None
-        values = [self.b.value(name) for name in inputs]
+        values = [self.b.value(name) for name in node.inputs]
         joins = isinstance(op, (Concat, Slice))
         if not joins and any(_span(v.type, node.type) is None for v in values):
             return None
@@ -148,19 +141,17 @@ class _Rewriter:
             for v in values
         ]
         matrix = self.b.apply(op, *operands, name=self._free_name(f"{node.name}.pixels"))
-        image = self._image(node, shape.last(node.type).shape, matrix)
+        last = self._free_name(f"{node.name}.channels_last")
+        image = reshape(matrix, shape.last(node.type).shape, name=last)
         self.matrices[image.name] = matrix
         return _Image(image, matrix)
 
-    def _image(self, node: Node, shape: Shape, matrix: Value) -> Value:
-        return reshape(matrix, shape, name=self._free_name(f"{node.name}.channels_last"))
-
-    def _of_image(self, node: Node, inputs: Sequence[str]) -> _Image | None:
+    def _of_image(self, node: Node) -> _Image | None:
         """Return the node on images with their channels last, or None."""
         op = _on_image(node.op, node.type.rank)
         if op is None:
             return None
-        operands = [self._last(self.b.value(name), node.type.rank) for name in inputs]
+        operands = [self._last(self.b.value(name), node.type.rank) for name in node.inputs]
         name = self._free_name(f"{node.name}.channels_last")
         return _Image(self.b.apply(op, *operands, name=name), None)
 

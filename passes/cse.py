@@ -17,8 +17,7 @@ from dataclasses import replace
 from graphc.base.loc import Loc
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
-from passes.pins import pinned
-from passes.pipeline import graph_pass
+from passes.pipeline import graph_pass, pinned
 
 Key = tuple[Op, tuple[str, ...]]
 

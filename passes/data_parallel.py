@@ -22,9 +22,8 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import align
 from graphc.ops.elementwise import mul
-from graphc.ops.exchange import Receive, Send, ShardInput, Total
+from graphc.ops.exchange import Receive, Send, Total
 from graphc.ops.fused import After
-from graphc.ops.source import Input, Parameter
 from passes.shard import share_of
 
 BUCKET_BYTES = 512 * 2**10
@@ -52,7 +51,8 @@ class DataParallel:
         values += [b.value(graph.outputs[loss]) for loss in graph.losses]
         states = list(_of_rows(graph))
         values += [_averaged(b, graph.updates[state]) for state in states]
-        sums = [arrived.name for arrived in _exchanged(b, values)]
+        sent = _sent(b, values)
+        sums = [_received(b, *each).name for each in sent]
         b.gradients.update({k: v for (k, _), v in zip(gradients, sums, strict=False)})
         others = iter(sums[len(gradients) :])
         b.outputs.update({loss: next(others) for loss in graph.losses})
@@ -61,7 +61,9 @@ class DataParallel:
             return b.graph()
         for state in sorted(graph.updates.keys() - set(states)):
             _advance_late(b, state, sums[-1])
-        return _split_totals(b.graph())
+        last = sent[-1][1]
+        end = last.offset + align(values[-1].type.nbytes(1))
+        return _split_totals(b.graph(), last.bucket + 1, end)
 
 
 def _gradients(b: Builder) -> dict[str, Value]:
@@ -69,7 +71,7 @@ def _gradients(b: Builder) -> dict[str, Value]:
     return {
         name: b.value(gradient)
         for name, gradient in b.gradients.items()
-        if isinstance(b.nodes[name].op, Parameter)
+        if b.nodes[name].op.is_parameter
     }
 
 
@@ -81,12 +83,11 @@ def _advance_late(b: Builder, state: str, event: str) -> None:
     b.updates[state] = late.name
 
 
-def _split_totals(graph: Graph) -> Graph:
-    """Return the graph in which each total that later nodes read is exchanged by itself."""
-    sends = [node.op for node in graph if isinstance(node.op, Send)]
-    number = 1 + max((op.bucket for op in sends), default=-1)
-    lying = (op.offset + align(n.type.nbytes(1)) for n in graph if isinstance(op := n.op, Send))
-    offset = max(lying, default=0)
+def _split_totals(graph: Graph, number: int, offset: int) -> Graph:
+    """Return the graph in which each total that later nodes read is exchanged by itself.
+
+    `number` and `offset` are those of the first bucket that is free.
+    """
     b = Builder.like(graph)
     for node in graph:
         if not isinstance(node.op, Total):
@@ -102,7 +103,7 @@ def _split_totals(graph: Graph) -> Graph:
 
 def _of_rows(graph: Graph) -> Iterator[str]:
     """Yield the states whose next value depends on the rows of the batch."""
-    fed = [node.name for node in graph if _is_of_rows(node.op)]
+    fed = [node.name for node in graph if node.op.is_input and not node.op.is_of_shard]
     reached = graph.downstream(fed)
     for state, value in graph.updates.items():
         if value in reached:
@@ -114,10 +115,6 @@ def _of_rows(graph: Graph) -> Iterator[str]:
             yield state
 
 
-def _is_of_rows(op: object) -> bool:
-    return isinstance(op, Input) and not isinstance(op, ShardInput)
-
-
 def _averaged(b: Builder, name: str) -> Value:
     """Return a state's next value times the share of the rows that it was computed from."""
     value = b.value(name)
@@ -126,24 +123,23 @@ def _averaged(b: Builder, name: str) -> Value:
         return mul(value, share, name=b.unique(f"{name}.part"))
 
 
-def _exchanged(b: Builder, values: Sequence[Value]) -> list[Value]:
-    """Return the sums of these values over all shards."""
-    sent: list[Value] = []
-    buckets = list(_buckets(values))
+def _sent(b: Builder, values: Sequence[Value]) -> list[tuple[Value, Send, Value]]:
+    """Add the sends of these values; return each value, the op and the node that sends it."""
+    found: list[tuple[Value, Send, Value]] = []
     offset = 0
-    for number, bucket in enumerate(buckets):
+    for number, bucket in enumerate(_buckets(values)):
         for value in bucket:
+            op = Send(number, len(bucket), offset)
             with b.at(value.node.locs):
-                op = Send(number, len(bucket), offset)
-                sent.append(b.apply(op, value, name=b.unique(f"{value.name}.sent")))
+                found.append((value, op, b.apply(op, value, name=b.unique(f"{value.name}.sent"))))
             offset += align(value.type.nbytes(1))
-    numbers = [(i, len(bucket)) for i, bucket in enumerate(buckets) for _ in bucket]
-    found: list[Value] = []
-    for value, way, (number, members) in zip(values, sent, numbers, strict=True):
-        with b.at(value.node.locs):
-            total = Receive(number, members)
-            found.append(b.apply(total, way, name=b.unique(f"{value.name}.sum")))
     return found
+
+
+def _received(b: Builder, value: Value, op: Send, sent: Value) -> Value:
+    """Return the sum of a value over all shards."""
+    with b.at(value.node.locs):
+        return b.apply(Receive(op.bucket, op.members), sent, name=b.unique(f"{value.name}.sum"))
 
 
 def _buckets(values: Sequence[Value]) -> Iterator[list[Value]]:

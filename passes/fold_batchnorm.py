@@ -17,6 +17,7 @@ computed from.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -39,70 +40,61 @@ def fold_batchnorm(graph: Graph) -> Graph:
     folded: dict[str, list[Node]] = {}
     for node in graph:
         if isinstance(node.op, Normalize):
-            first = graph[node.inputs[0]]
-            images = _convolution(graph, node)
-            if _folds(graph, first, node):
-                folded[first.name] = []
-                folded[node.name] = _fold(graph, first, node, node.op.eps)
-            elif images is not None:
-                folded.update((each.name, []) for each in images if each is not None)
-                folded[node.name] = _fold_convolution(graph, images, node, node.op.eps)
+            found = _match(graph, node)
+            if found is not None and _folds(graph, found, node):
+                folded.update((each.name, []) for each in (found.first, *found.between))
+                folded[node.name] = _fold(graph, found, node, node.op.eps)
     if not folded:
         return graph
     return graph.with_nodes(made for node in graph for made in folded.get(node.name, [node]))
 
 
-def _folds(graph: Graph, first: Node, node: Node) -> bool:
-    plain = isinstance(first.op, Affine) or (first.op == MatMul() and first.type.rank == 2)
-    fixed = (*first.inputs[1:], *node.inputs[1:])
-    return (
-        plain
-        and graph.feeds_only(first.name, node.name)
-        and graph[first.inputs[1]].type.rank == 2
-        and all(graph[name].op.is_constant for name in fixed)
-    )
+class _Match(NamedTuple):
+    """An affine map or a convolution, and the nodes from it to a batchnorm."""
+
+    first: Node
+    between: tuple[Node, ...]
+    """The rows of pixels of a convolution, and their sum with a bias if there is one."""
+    bias: str | None
 
 
-class _Images(NamedTuple):
-    """A convolution, its rows of pixels, and their sum with a bias if there is one."""
-
-    conv: Node
-    rows: Node
-    sum: Node | None
-
-
-def _convolution(graph: Graph, node: Node) -> _Images | None:
-    """Return the convolution that a batchnorm can be folded into, or None."""
+def _match(graph: Graph, node: Node) -> _Match | None:
+    """Return what a batchnorm follows, or None if it is neither affine nor a convolution."""
     last = graph[node.inputs[0]]
-    total = last if isinstance(last.op, Add) else None
-    rows = last if total is None else graph[total.inputs[0]]
+    if isinstance(last.op, Affine) or (last.op == MatMul() and last.type.rank == 2):
+        bias = last.inputs[2] if len(last.inputs) == 3 else None
+        return _Match(last, (), bias) if graph[last.inputs[1]].type.rank == 2 else None
+    added = isinstance(last.op, Add) and graph[last.inputs[1]].type.rank == 1
+    rows, bias = (graph[last.inputs[0]], last.inputs[1]) if added else (last, None)
     if not isinstance(rows.op, Reshape) or rows.type.rank != 2:
         return None
-    conv = graph[rows.inputs[0]]
-    users = [(conv, rows), (rows, node)] if total is None else []
-    if total is not None:
-        if graph[total.inputs[1]].type.rank != 1:
-            return None
-        users = [(conv, rows), (rows, total), (total, node)]
-    fixed = (*conv.inputs[1:], *node.inputs[1:], *(total.inputs[1:] if total else ()))
-    folds = (
-        isinstance(conv.op, Conv)
-        and all(graph.feeds_only(one.name, user.name) for one, user in users)
-        and all(graph[name].op.is_constant for name in fixed)
+    first, between = graph[rows.inputs[0]], (rows, last) if added else (rows,)
+    return _Match(first, between, bias) if isinstance(first.op, Conv) else None
+
+
+def _folds(graph: Graph, found: _Match, node: Node) -> bool:
+    """Return whether all that is folded is constant, and nothing else reads what is replaced."""
+    fixed = {found.first.inputs[1], *node.inputs[1:]} | ({found.bias} if found.bias else set())
+    return all(graph[name].op.is_constant for name in fixed) and all(
+        graph.feeds_only(one.name, user.name)
+        for one, user in pairwise((found.first, *found.between, node))
     )
-    return _Images(conv, rows, total) if folds else None
 
 
-def _fold_convolution(graph: Graph, images: _Images, node: Node, eps: float) -> list[Node]:
-    """Return the new filter and bias, the convolution, its rows and the sum."""
-    conv, rows, total = images
-    bias = _wide(graph, total.inputs[1]) if total else 0.0
-    kernel, offset = _scaled(graph, conv, bias, node, eps)
-    locs = tuple(dict.fromkeys((*conv.locs, *node.locs)))
+def _fold(graph: Graph, found: _Match, node: Node, eps: float) -> list[Node]:
+    """Return the new weight and bias, and the nodes that read them."""
+    first, between, _ = found
+    bias = _wide(graph, found.bias) if found.bias else 0.0
+    weight, offset = _scaled(graph, first, bias, node, eps)
+    locs = tuple(dict.fromkeys((*first.locs, *node.locs)))
+    if not between:
+        inputs = first.inputs[0], weight.name, offset.name
+        return [weight, offset, Node(node.name, Affine(), inputs, node.type, locs)]
+    rows = between[0]
     return [
-        kernel,
+        weight,
         offset,
-        Node(conv.name, conv.op, (conv.inputs[0], kernel.name), conv.type, locs),
+        Node(first.name, first.op, (first.inputs[0], weight.name), first.type, locs),
         rows,
         Node(node.name, Add(), (rows.name, offset.name), node.type, locs),
     ]
@@ -119,15 +111,6 @@ def _scaled(
         _constant(graph, f"{node.name}.folded_weight", weight, node),
         _constant(graph, f"{node.name}.folded_bias", (bias - average) * scale + beta, node),
     )
-
-
-def _fold(graph: Graph, first: Node, node: Node, eps: float) -> list[Node]:
-    """Return the new weight, the new bias, and the affine map that reads them."""
-    bias = _wide(graph, first.inputs[2]) if len(first.inputs) == 3 else 0.0
-    weight, offset = _scaled(graph, first, bias, node, eps)
-    locs = tuple(dict.fromkeys((*first.locs, *node.locs)))
-    inputs = first.inputs[0], weight.name, offset.name
-    return [weight, offset, Node(node.name, Affine(), inputs, node.type, locs)]
 
 
 def _wide(graph: Graph, name: str) -> Array:

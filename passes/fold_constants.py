@@ -16,19 +16,24 @@ here depends on their numbers, and what is computed from them has a label, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.elementwise import Div, Mul, Neg, Power, Sub
 from graphc.ops.exchange import Send
+from graphc.ops.reduce import BroadcastTo
+from graphc.ops.shape import Cast, Reshape, Transpose
+from graphc.ops.slicing import Concat, Slice
 from graphc.ops.source import Constant, constant_op
-from passes.identities import KINDS, simplify
-from passes.pins import pinned
-from passes.pipeline import graph_pass
+from passes.pipeline import graph_pass, pinned
 
+KINDS = Mul, Div, Sub, Neg, Power, Transpose, Slice, Reshape, BroadcastTo, Cast, Concat
+"""The ops for which `_simplified` has a rewrite."""
 SMALL = 4096
 """A result of at most so many bytes is worth folding."""
 WORK, WORK_EACH = 1 << 26, 64
@@ -45,7 +50,7 @@ def fold_constants(graph: Graph) -> Graph:
     sizes = (len(node.op.data) for node in graph if isinstance(node.op, Constant))
     left = WORK + WORK_EACH * sum(sizes)
     for node in graph:
-        made = _reading(node, same)
+        made = node.reading(same)
         if pins and (node.name in pins or not pins.isdisjoint(node.inputs)):
             pass  # Backward differentiates by it or by an operand
         elif isinstance(made.op, Send):
@@ -54,21 +59,13 @@ def fold_constants(graph: Graph) -> Graph:
             operands = [seen[operand] for operand in made.inputs]
             folded = _folded(made, operands, left)
             left -= 0 if folded is None else _work(made, operands)
-            made = folded or simplify(made, operands, seen)
+            made = folded or _simplified(made, operands, seen)
         if made.name != node.name:
             same[node.name] = made.name
         if made is not node:
             changed[node.name] = made if made.name == node.name else None
         seen[node.name] = made
     return graph.replace(changed, reads=same) if changed else graph
-
-
-def _reading(node: Node, same: Mapping[str, str]) -> Node:
-    """Return the node, or one that reads the nodes that its operands equal."""
-    if not same or not any(operand in same for operand in node.inputs):
-        return node
-    inputs = tuple(same.get(operand, operand) for operand in node.inputs)
-    return Node(node.name, node.op, inputs, node.type, node.locs)
 
 
 def _reads_constant(node: Node, seen: Mapping[str, Node]) -> bool:
@@ -107,3 +104,55 @@ def _work(node: Node, operands: list[Node]) -> int:
 def _worth_it(type: TensorType, operands: list[Node]) -> bool:
     limit = max(SMALL, sum(operand.type.nbytes(1) for operand in operands))
     return type.nbytes(1) <= limit
+
+
+# ------------------------------------------------------------------ identities
+
+
+def _simplified(node: Node, operands: Sequence[Node], nodes: Mapping[str, Node]) -> Node:
+    """Return the node, a simpler one of its name, or the earlier node that equals it."""
+    joined = _joined(node, operands[0])
+    read = operands if joined is node else [nodes[name] for name in joined.inputs]
+    equal = _equal_operand(joined.op, read, nodes)
+    return joined if equal is None or equal.type != node.type else equal
+
+
+def _equal_operand(op: Op, operands: Sequence[Node], nodes: Mapping[str, Node]) -> Node | None:
+    """Return the node that an op's result equals, provided that it also has the result's type."""
+    x = operands[0]
+    if isinstance(op, Mul):
+        return x if _is_all(operands[1], 1) else operands[1] if _is_all(x, 1) else None
+    if isinstance(op, Div):
+        return x if _is_all(operands[1], 1) else None
+    if isinstance(op, Sub):
+        return x if _is_all(operands[1], 0) else None
+    if isinstance(op, Neg):
+        return nodes[x.inputs[0]] if isinstance(x.op, Neg) else None
+    if isinstance(op, Power):
+        return x if op.exponent == 1 else None
+    if isinstance(op, Transpose):
+        return x if op.axes == tuple(range(x.type.rank)) else None
+    if isinstance(op, Slice):  # a slice of the operand's type is the operand, or reversed
+        return x if all(step > 0 for *_, step in op.cuts) else None
+    if isinstance(op, (Reshape, BroadcastTo, Cast)):
+        return x
+    return x if isinstance(op, Concat) and len(operands) == 1 else None
+
+
+def _is_all(node: Node, number: int) -> bool:
+    """Return whether a constant, not a frozen weight, is this number everywhere; -0.0 is not 0."""
+    if not isinstance(node.op, Constant) or node.op.label:
+        return False
+    array = node.op.array()
+    return array.size <= 4096 and bool(np.all(array == number) and not np.any(np.signbit(array)))
+
+
+def _joined(node: Node, x: Node) -> Node:
+    """Join two reshapes, or two transposes, into one; return other nodes as they are."""
+    op = node.op
+    if isinstance(op, Reshape) and isinstance(x.op, Reshape):
+        return Node(node.name, op, x.inputs, node.type, node.locs)
+    if isinstance(op, Transpose) and isinstance(x.op, Transpose):
+        axes = tuple(x.op.axes[axis] for axis in op.axes)
+        return Node(node.name, Transpose(axes), x.inputs, node.type, node.locs)
+    return node

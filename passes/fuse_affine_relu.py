@@ -12,8 +12,6 @@ anyway.  The joined node takes the name and place of the second and the lines of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, shared
 from graphc.ops.fused import AffineRelu, MatMulReluGrad
@@ -27,9 +25,8 @@ def fuse_affine_relu(graph: Graph) -> Graph:
     """Return the graph with affine and relu joined, forward and backward."""
     changed: dict[str, Node | None] = {}
     pairs = [(node, joined) for node in graph if (joined := _join(graph, node)) is not None]
-    shared = _read_by_others(graph, {first.name: node.name for node, (first, _, _) in pairs})
     for node, (first, op, inputs) in pairs:
-        if first.name not in shared:
+        if graph.feeds_only(first.name, node.name):
             locs = tuple(dict.fromkeys((*first.locs, *node.locs)))
             changed[first.name] = None
             changed[node.name] = Node(node.name, op, inputs, node.type, locs)
@@ -49,13 +46,3 @@ def _join(graph: Graph, node: Node) -> tuple[Node, Op, tuple[str, ...]] | None:
             fused = shared(MatMulReluGrad, first.op.trans_a, first.op.trans_b)
             return first, fused, (*first.inputs, out)
     return None
-
-
-def _read_by_others(graph: Graph, reader: Mapping[str, str]) -> set[str]:
-    """Return the nodes that anything but their given reader reads, roots included."""
-    found = {name for name in graph.roots if name in reader}
-    for node in graph:
-        for operand in node.inputs:
-            if operand in reader and reader[operand] != node.name:
-                found.add(operand)
-    return found

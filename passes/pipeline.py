@@ -1,4 +1,4 @@
-"""The type of a pass, and the loop that runs them: verify, time, record, name the pass in errors.
+"""Passes, their order, and the loop that runs them: verify, time, record, name them in errors.
 
 A pass is a function `Graph -> Graph`, or a frozen dataclass with `__call__` if it has
 options.  It returns the same object if it changes nothing.
@@ -6,7 +6,7 @@ options.  It returns the same object if it changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, cast
@@ -16,7 +16,7 @@ from graphc.ir.graph import Graph, verify
 
 Pass = Callable[[Graph], Graph]
 Preserves = Literal["bitwise", "reassociated", "approximate"]
-"""Whether results keep every bit, are the same mathematics with other rounding, or are close."""
+"""Results that keep every bit, are the same mathematics with other rounding, or are close."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,73 @@ class FunctionPass:
 
 
 def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pass], FunctionPass]:
-    """Return a decorator that declares what a function from graph to graph preserves.
+    """Return a decorator that makes a pass of a function from graph to graph.
 
-    An approximate pass states a `bound`: no number of a result moves by more than that part of
-    the result's largest number.
+    Parameters
+    ----------
+    preserves
+        Whether results keep every bit ("bitwise"), are rounded otherwise ("reassociated"), or are
+        only close ("approximate").
+    bound
+        For an approximate pass: the most that a number of a result may change, as a part of the
+        result's largest number.
+
+    Returns
+    -------
+    Callable
+        The decorator.
+
+    Examples
+    --------
+    >>> @gc.passes.graph_pass("bitwise")
+    ... def unchanged(graph):
+    ...     return graph
+    >>> unchanged.name
+    'unchanged'
     """
     return lambda run: FunctionPass(run, preserves, bound)
 
 
 def name_of(step: Pass) -> str:
-    """Return the pass's `name`, or else the name of the function or class."""
+    """Return the `name` of a pass, or else the name of the function or class.
+
+    Parameters
+    ----------
+    step
+        The pass.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Examples
+    --------
+    >>> gc.passes.name_of(lambda graph: graph)
+    '<lambda>'
+    """
     name = getattr(step, "name", None) or getattr(step, "__name__", None)
     return str(name or type(step).__name__)
 
 
 def preserves_of(step: Pass) -> Preserves:
-    """Return what the pass declares to preserve; a plain function is taken to be approximate."""
+    """Return what a pass declares to preserve.
+
+    Parameters
+    ----------
+    step
+        The pass; a plain function counts as approximate.
+
+    Returns
+    -------
+    str
+        "bitwise", "reassociated" or "approximate".
+
+    Examples
+    --------
+    >>> gc.passes.preserves_of(lambda graph: graph)
+    'approximate'
+    """
     return cast(Preserves, getattr(step, "preserves", "approximate"))
 
 
@@ -65,8 +116,180 @@ def bound_of(step: Pass) -> float | None:
 
 
 @dataclass(frozen=True)
+class PassList:
+    """Passes in order, for `gc.compile(..., passes=...)`.
+
+    Parameters
+    ----------
+    entries
+        The passes; a string is a slot for the pass of that name, which compiling makes.
+    required
+        The names of passes that a plan needs.
+
+    Examples
+    --------
+    >>> gc.passes.DEFAULT.without("cse").names[:3]
+    ('specialize', 'shard', 'channels_last')
+    """
+
+    entries: tuple[Pass | str, ...]
+    required: frozenset[str] = frozenset()
+
+    def __iter__(self) -> Iterator[Pass | str]:
+        return iter(self.entries)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in order; a pass that runs twice is listed twice."""
+        return tuple(map(_entry_name, self.entries))
+
+    def without(self, *names: str) -> PassList:
+        """Return the list without some passes.
+
+        Parameters
+        ----------
+        *names
+            The names of the passes.
+
+        Returns
+        -------
+        PassList
+            The shorter list.
+
+        Raises
+        ------
+        GraphError
+            If there is no pass of a name, or if a plan needs it.
+
+        Examples
+        --------
+        >>> "cse" in gc.passes.without("cse").names
+        False
+        """
+        for name in names:
+            self._check_known(name)
+            if name in self.required:
+                optional = dict.fromkeys(n for n in self.names if n not in self.required)
+                raise GraphError(
+                    f"pass {name!r} is required",
+                    hint=f"these can be left out: {', '.join(optional)}",
+                )
+        kept = tuple(entry for entry in self.entries if _entry_name(entry) not in names)
+        return PassList(kept, self.required)
+
+    def after(self, name: str, step: Pass) -> PassList:
+        """Return the list with a user's pass right after the first of that name.
+
+        Parameters
+        ----------
+        name
+            The name of a pass of the list.
+        step
+            The pass to insert.
+
+        Returns
+        -------
+        PassList
+            The longer list.
+
+        Raises
+        ------
+        GraphError
+            If there is no pass of that name, or `step` is not callable.
+
+        Examples
+        --------
+        >>> gc.passes.after("cse", lambda graph: graph).names[2:4]
+        ('cse', '<lambda>')
+        """
+        return self._insert(self._position(name) + 1, step)
+
+    def before(self, name: str, step: Pass) -> PassList:
+        """Return the list with a user's pass right before the first of that name.
+
+        Parameters
+        ----------
+        name
+            The name of a pass of the list.
+        step
+            The pass to insert.
+
+        Returns
+        -------
+        PassList
+            The longer list.
+
+        Raises
+        ------
+        GraphError
+            If there is no pass of that name, or `step` is not callable.
+
+        Examples
+        --------
+        >>> gc.passes.before("cse", lambda graph: graph).names[2:4]
+        ('<lambda>', 'cse')
+        """
+        return self._insert(self._position(name), step)
+
+    def fill(self, slots: Mapping[str, Pass | None]) -> tuple[Pass, ...]:
+        """Return the passes with the slots filled.
+
+        Parameters
+        ----------
+        slots
+            The passes by the names of slots; a slot that is missing or None is left out.
+
+        Returns
+        -------
+        tuple
+            The passes in order.
+        """
+        filled = (slots.get(entry) if isinstance(entry, str) else entry for entry in self.entries)
+        return tuple(step for step in filled if step is not None)
+
+    def _insert(self, position: int, step: Pass) -> PassList:
+        if not callable(step):
+            raise GraphError(
+                f"{step!r} is not a pass",
+                hint="a pass is a function that takes and returns a Graph",
+            )
+        entries = (*self.entries[:position], step, *self.entries[position:])
+        return PassList(entries, self.required)
+
+    def _position(self, name: str) -> int:
+        self._check_known(name)
+        return self.names.index(name)
+
+    def _check_known(self, name: str) -> None:
+        if name not in self.names:
+            known = ", ".join(dict.fromkeys(self.names))
+            raise GraphError(f"there is no pass {name!r}", hint=f"the passes are {known}")
+
+
+def _entry_name(entry: Pass | str) -> str:
+    return entry if isinstance(entry, str) else name_of(entry)
+
+
+@dataclass(frozen=True)
 class PassRecord:
-    """The graph that one pass made, and the seconds that it took."""
+    """The graph that one pass made.
+
+    Parameters
+    ----------
+    name
+        The name of the pass.
+    graph
+        The graph after the pass.
+    seconds
+        The time that the pass took.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> line = net.output("line", gc.affine(net.input("x", (gc.N, 2)), 3))
+    >>> gc.compile(net, batch=32).graphs["infer"][0].name
+    'specialize'
+    """
 
     name: str
     graph: Graph
@@ -80,11 +303,38 @@ def run_passes(
     *,
     verified: bool = False,
 ) -> tuple[Graph, tuple[PassRecord, ...]]:
-    """Run the passes in order; call `after(step, before, made)` for each that changed the graph.
+    """Run passes in order, and verify the nodes that each of them changed.
 
-    The whole graph is verified first, unless it is `verified` because passes made it, and the nodes
-    that a pass changed right after it.  An exception keeps its type and gets the pass's name as a
-    note.
+    An exception keeps its type and gets the pass's name as a note.
+
+    Parameters
+    ----------
+    graph
+        The graph to begin with.
+    passes
+        The passes.
+    after
+        Called as `after(step, before, made)` for each pass that changed the graph.
+    verified
+        Whether the first graph is known to be right; otherwise it is verified as a whole.
+
+    Returns
+    -------
+    tuple
+        The last graph, and a `PassRecord` for each pass.
+
+    Raises
+    ------
+    GraphError
+        If a graph is wrong, or a pass does not return one.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> line = net.output("line", gc.affine(net.input("x", (gc.N, 2)), 3))
+    >>> graph, records = gc.passes.run_passes(net.graph(), [lambda graph: graph])
+    >>> [record.name for record in records]
+    ['<lambda>']
     """
     if not verified:
         verify(graph)
@@ -116,3 +366,12 @@ def _run_one(step: Pass, name: str, graph: Graph) -> Graph:
     if made is not graph:
         verify(made, before=graph)
     return made
+
+
+def pinned(graph: Graph) -> frozenset[str]:
+    """Return the nodes that must stay as they are until Backward, which differentiates by them.
+
+    Before Backward, `graph.gradients` maps such a node to itself.  If the node were merged with
+    another, its gradient would be the sum of both; if readers read another, it would have none.
+    """
+    return frozenset(name for name, node in graph.gradients.items() if name == node)

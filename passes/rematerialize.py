@@ -39,30 +39,30 @@ class Rematerialize:
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph with clones, or as it was if the backward part reads no such node."""
         cloning = _Cloning(graph, self.nodes)
-        made = list(cloning.walk())
+        made = list(cloning.nodes())
         return graph.with_nodes(made).pruned() if cloning.clones else graph
 
 
 class _Cloning:
     """One traversal of a graph that makes a clone at its first reader in the backward part."""
 
-    def __init__(self, graph: Graph, repeated: frozenset[str]) -> None:
-        self.graph, self.repeated = graph, repeated
-        self.places = {node.name: i for i, node in enumerate(graph)}
+    def __init__(self, graph: Graph, recomputed: frozenset[str]) -> None:
+        self.graph, self.recomputed = graph, recomputed
+        self.positions = {node.name: i for i, node in enumerate(graph)}
         self.boundary = boundary(graph, graph)
         self.clones: dict[str, str] = {}
         self.origins: dict[str, Node] = dict(graph.nodes)
         """For each name, new ones included, the node that it is or recomputes."""
 
-    def walk(self) -> Iterator[Node]:
+    def nodes(self) -> Iterator[Node]:
         """Yield the nodes of the new graph in order."""
         event = ""
         for node in self.graph:
-            if self.places[node.name] <= self.boundary:
+            if self.positions[node.name] <= self.boundary:
                 yield node
             else:
                 yield from self._clones_for(node, event)
-                yield _reading(node, self.clones)
+                yield node.reading(self.clones)
             if not node.op.is_source and node.name not in self.graph.updates.values():
                 event = node.name
 
@@ -74,7 +74,7 @@ class _Cloning:
         event = self._event(reader) or before
         late: dict[str, str] = {}
         fresh: set[str] = set()
-        for name in sorted(wanted, key=self.places.__getitem__):
+        for name in sorted(wanted, key=self.positions.__getitem__):
             node = self.graph[name]
             inputs = [self.clones.get(operand, operand) for operand in node.inputs]
             waiting = self._waiting(inputs) if fresh.isdisjoint(inputs) else None
@@ -94,16 +94,16 @@ class _Cloning:
         stack = list(reader.inputs)
         while stack:
             name = stack.pop()
-            if name in self.repeated and name not in self.clones and name not in wanted:
+            if name in self.recomputed and name not in self.clones and name not in wanted:
                 wanted.add(name)
                 stack.extend(self.graph[name].inputs)
         return wanted
 
     def _event(self, reader: Node) -> str | None:
         """Return the last value of the backward part that a node reads."""
-        read = [name for name in reader.inputs if self.places[name] > self.boundary]
+        read = [name for name in reader.inputs if self.positions[name] > self.boundary]
         computed = (name for name in read if not self.graph[name].op.is_source)
-        return max(computed, key=self.places.__getitem__, default=None)
+        return max(computed, key=self.positions.__getitem__, default=None)
 
     def _waiting(self, inputs: Sequence[str]) -> str | None:
         """Return the operand that gets a clone's control dependency: computed, or else no constant.
@@ -121,11 +121,4 @@ class _Cloning:
         while name in self.origins:
             name += "_"
         self.origins[name] = node
-        return Node(name, op, tuple(inputs), node.type, node.locs)
-
-
-def _reading(node: Node, clones: dict[str, str]) -> Node:
-    if clones.keys().isdisjoint(node.inputs):
-        return node
-    inputs = tuple(clones.get(name, name) for name in node.inputs)
-    return Node(node.name, node.op, inputs, node.type, node.locs)
+        return Node(name, op, tuple(inputs), node.type, node.locs, recomputes=node.name)

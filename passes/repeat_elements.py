@@ -41,14 +41,11 @@ class _Elements:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        places = {node.name: i for i, node in enumerate(graph)}
-        end = boundary(graph, graph)
-        self.forward = {name for name, place in places.items() if place <= end}
-        self.plain = {
-            node.name for node in graph if node.name in self.forward and _is_plain(graph, node)
-        }
+        self.forward = {node.name for node in list(graph)[: boundary(graph, graph) + 1]}
         self.roots = {self._root(name) for name in graph.roots}
-        self._kept: dict[str, bool] = {}
+        plain = (n.name for n in graph if n.name in self.forward and _is_plain(graph, n))
+        self.repeated = {name for name in plain if not self._is_kept(name)}
+        """The values that kernels may compute again."""
 
     def chosen(self) -> Iterator[str]:
         """Yield all or none of each group of values with common origins."""
@@ -57,49 +54,37 @@ class _Elements:
             if len(kept) < len(names):
                 yield from self._between(names)
 
-    def _groups(self) -> Iterator[tuple[set[str], set[str]]]:
-        """Yield groups of values that only the backward part keeps, and their origins."""
+    def _groups(self) -> list[tuple[set[str], set[str]]]:
+        """Return groups of values that only the backward part keeps, and their origins."""
         groups: list[tuple[set[str], set[str]]] = []
-        come_from = self._all_origins()
-        for node in self.graph:
-            if node.name not in self.plain or not self._is_late(node.name):
+        for name, found in self._origins().items():
+            if not self._is_late(name):
                 continue
-            if self._is_kept(node.name):
-                continue
-            names, origins = {node.name}, set(come_from[node.name])
+            names, origins = {name}, set(found)
             for group in [group for group in groups if group[1] & origins]:
                 groups.remove(group)
                 names, origins = names | group[0], origins | group[1]
             groups.append((names, origins))
-        yield from groups
+        return groups
 
-    def _all_origins(self) -> dict[str, frozenset[str]]:
-        """Return the kept or non-plain values that each plain value is computed from."""
+    def _origins(self) -> dict[str, frozenset[str]]:
+        """Return the values in memory that each repeated value is computed from."""
         found: dict[str, frozenset[str]] = {}
         for node in self.graph:
-            if node.name not in self.plain:
-                continue
-            own = [found[operand] for operand in node.inputs if self._is_repeated(operand)]
-            roots = map(self._root, node.inputs)
-            given = (root for root in roots if not is_number(self.graph[root].type))
-            others = (root for root in given if not self._is_repeated(root))
-            found[node.name] = frozenset(others).union(*own)
+            if node.name in self.repeated:
+                own = [found[operand] for operand in node.inputs if operand in self.repeated]
+                roots = set(map(self._root, node.inputs)) - self.repeated
+                given = (root for root in roots if not is_number(self.graph[root].type))
+                found[node.name] = frozenset(given).union(*own)
         return found
 
     def _between(self, names: set[str]) -> set[str]:
         """Return these values and all that they are computed from which are not kept."""
-        seen: set[str] = set()
-        stack = list(names)
-        while stack:
-            name = stack.pop()
-            if name not in seen:
-                seen.add(name)
-                operands = self.graph[name].inputs
-                stack += [operand for operand in operands if self._is_repeated(operand)]
+        seen = set(names)
+        for node in reversed(list(self.graph)):  # operands precede their users
+            if node.name in seen:
+                seen.update(self.repeated.intersection(node.inputs))
         return seen
-
-    def _is_repeated(self, name: str) -> bool:
-        return name in self.plain and not self._is_kept(name)
 
     def _root(self, name: str) -> str:
         while self.graph[name].op.alias:
@@ -120,12 +105,6 @@ class _Elements:
 
     def _is_kept(self, name: str) -> bool:
         """Return whether a value is in memory in any case: a source, a root or read by a call."""
-        known = self._kept.get(name)
-        if known is None:
-            known = self._kept[name] = self._must_be_kept(name)
-        return known
-
-    def _must_be_kept(self, name: str) -> bool:
         if isinstance(self.graph[name].op, Source) or name in self.roots:
             return True
         types = self.graph

@@ -31,14 +31,14 @@ from typing import ClassVar, Literal
 from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Role
 from graphc.ir.tensor_type import Batch
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import mul
-from graphc.ops.exchange import ShardInput, Total
+from graphc.ops.exchange import FIRST_ROW, SHARE, ShardInput, Total
 from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.source import COUNTER, constant
 
-FIRST_ROW = "shard.first_row"
 STATISTICS = ("mean", "var")
 """The parts of batch normalisation that depend on all rows, as its layer names them."""
 
@@ -53,7 +53,7 @@ class Shard:
     divisors: tuple[str, ...] = ()
     """The nodes that weighted means are divided by."""
     synchronise: bool = False
-    """Whether batch normalisation takes the statistics of the whole batch."""
+    """True if batch normalisation takes the statistics of the whole batch."""
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph with inputs that the executor feeds for each shard.
@@ -69,15 +69,16 @@ class Shard:
             _check_derivatives(graph)
         b = Builder.like(graph)
         norms = {n.name for n in graph if self.synchronise and isinstance(n.op, BatchNormTrain)}
+        statistics = {f"{norm}.{part}" for norm in norms for part in STATISTICS}
         for node in graph:
-            owner, _, part = node.name.rpartition(".")
             if isinstance(node.op, DropoutMask):
                 b.insert(_keyed(b, node))
             elif node.name in norms:
                 b.insert(_normalised(node))
             elif node.name in self.divisors:
-                b.insert(Node(node.name, ShardInput((), node.type.dtype), (), node.type, node.locs))
-            elif owner in norms and part in STATISTICS:
+                op = ShardInput((), node.type.dtype, Role("divisor"))
+                b.insert(Node(node.name, op, (), node.type, node.locs))
+            elif node.name in statistics:
                 _totalled(b, node)
             else:
                 b.insert(node)
@@ -125,7 +126,8 @@ def _keyed(b: Builder, node: Node) -> Node:
 def _first_row(b: Builder, factor: int) -> str:
     """Return the index of the shard's first row, in arrays that have `factor` rows for each row."""
     if FIRST_ROW not in b.nodes:
-        b.insert(Node(FIRST_ROW, ShardInput(COUNTER.shape, COUNTER.dtype), (), COUNTER))
+        op = ShardInput(COUNTER.shape, COUNTER.dtype, Role("first_row"))
+        b.insert(Node(FIRST_ROW, op, (), COUNTER))
     name = FIRST_ROW if factor == 1 else f"{FIRST_ROW}.times_{factor}"
     if name not in b.nodes:
         with b.at(()):
@@ -153,8 +155,8 @@ def _normalised(node: Node) -> Node:
 
 def share_of(b: Builder, kind: str, dtype: str) -> Value:
     """Return the share of the batch that the shard has, as a number of that dtype."""
-    name = f"shard.share.{kind}.{dtype}"
+    name = f"{SHARE}{kind}.{dtype}"
     if name in b.nodes:
         return b.value(name)
     with b.at(()):
-        return b.apply(ShardInput((), dtype), name=name)
+        return b.apply(ShardInput((), dtype, Role("share", part=kind)), name=name)

@@ -62,7 +62,7 @@ class _Sharing:
         self.changed = False
         for node in graph:
             if isinstance(node.op, BatchNormDgamma):
-                self.dgammas[(*_two(node), node.op.eps)] = node
+                self.dgammas[node.inputs[0], node.inputs[1], node.op.eps] = node
             elif isinstance(node.op, Sum) and _over_features(graph, node, node.op):
                 self.dbetas.setdefault(node.inputs[0], node)
 
@@ -130,11 +130,6 @@ def _dgamma(node: Node, name: str, found: Statistics, eps: float) -> Node:
     x, dout = node.inputs[0], node.inputs[-1]
     type = node.type.with_shape((node.type.shape[1 if node.type.rank > 1 else 0],))
     return Node(name, NormalizeDgamma(eps), (x, *found, dout), type, node.locs)
-
-
-def _two(node: Node) -> tuple[str, str]:
-    first, second = node.inputs
-    return first, second
 
 
 def _over_features(graph: Graph, node: Node, op: Mean | Sum) -> bool:

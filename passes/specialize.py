@@ -18,11 +18,11 @@ from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Layer
+from graphc.ops.autodiff import Gradient
 from graphc.ops.elementwise import add
-from graphc.ops.gradient import Gradient
 from graphc.ops.shape import Reshape
 from graphc.ops.source import draws
-from passes.pins import pinned
+from passes.pipeline import pinned
 
 
 @dataclass(frozen=True)
@@ -38,29 +38,25 @@ class Specialize:
         b = Builder.like(graph)
         new: dict[str, str] = {}
         kept = _derived_by(graph)
-        for node in graph:
-            inputs = node.inputs
-            if new:
-                inputs = tuple([new.get(operand, operand) for operand in inputs])
+        for declared in graph:
+            node = declared.reading(new)
             if isinstance(node.op, Layer):
-                made = self._expand(b, node, node.op, inputs)
+                made = self._expand(b, node, node.op)
                 if made != node.name and node.name in kept:
                     op = Reshape(node.type.shape)
                     b.insert(Node(node.name, op, (made,), node.type, node.locs))
                 elif made != node.name:
                     new[node.name] = made
-            elif inputs == node.inputs:
-                b.insert(node)
             else:
-                b.insert(Node(node.name, node.op, inputs, node.type, node.locs))
+                b.insert(node)
         b.take_roots(graph, new)
         if self.train:
             counter = draws(b)
             b.update(counter, add(counter, 1, name="draws.next"))
         return b.graph()
 
-    def _expand(self, b: Builder, node: Node, layer: Layer, inputs: tuple[str, ...]) -> str:
-        operands = [Value(b, operand) for operand in inputs]
+    def _expand(self, b: Builder, node: Node, layer: Layer) -> str:
+        operands = [Value(b, operand) for operand in node.inputs]
         b.scope, b.locs = f"{node.name}.", node.locs
         made = layer.expand(b, node.name, operands, self.train)
         b.scope, b.locs = "", ()

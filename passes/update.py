@@ -7,11 +7,23 @@
 
 The result asks for no gradients, so that each is freed after its update.  Gradients by values
 that are not parameters are left to dead code.  Update nodes carry the lines of their parameter.
+
+An optimizer that accumulates adds the gradients to those of the steps so far instead:
+
+    gradients w: d_w      ->     w.accumulated.next = add(w.accumulated, d_w)
+                                 updates w.accumulated: w.accumulated.next, accumulated: ...
+
+Every k-th step then runs the graph of an update alone, `apply_graph`.  Its gradients are the sums,
+divided by the number of steps that the state `accumulated` counts; both become 0.  Without
+accumulation the same graph serves `ex.update()` after `ex.backward()`, by gradients that are fed:
+
+    w.velocity.next = momentum(w.velocity, gradient:w)
+    w.next = sgd_step(w, w.velocity.next, hyper.lr)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -22,18 +34,21 @@ from graphc.declare.optim.slots import (
     bounded,
     clipped,
     count_average,
+    slot,
     with_own_states,
 )
 from graphc.ir.build import Builder, Value
-from graphc.ir.graph import Graph
-from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import add
-from graphc.ops.source import global_state, updates
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Role
+from graphc.ops.elementwise import add, div
+from graphc.ops.optim import Cleared
+from graphc.ops.shape import cast
+from graphc.ops.source import COUNTER, Input, global_state, hyper, updates
 
 
 @dataclass(frozen=True)
 class Update:
-    """The pass that adds update nodes for every parameter that has a gradient."""
+    """The pass that updates every parameter that has a gradient, or accumulates the gradients."""
 
     name: ClassVar[str] = "update"
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
@@ -42,24 +57,36 @@ class Update:
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph that steps, or the graph as it was if no parameter has a gradient."""
         b = Builder.extending(graph)
-        gradients = parameter_gradients(b, self.optimizer)
+        gradients = {
+            name: b.value(gradient)
+            for name, gradient in b.gradients.items()
+            if b.nodes[name].op.is_parameter and self.optimizer.trains(name)
+        }
         if not gradients:
             return graph
         b.gradients.clear()
-        add_updates(b, self.optimizer, gradients)
+        if self.optimizer.accumulate > 1:
+            _add_sums(b, gradients)
+        else:
+            _add_updates(b, self.optimizer, gradients)
         return with_own_states(b.graph(), self.optimizer, graph.nodes)
 
 
-def parameter_gradients(b: Builder, optimizer: Optimizer) -> dict[str, Value]:
-    """Return the gradients in the builder that belong to parameters which are not frozen."""
-    return {
-        name: b.value(gradient)
-        for name, gradient in b.gradients.items()
-        if b.nodes[name].op.is_parameter and optimizer.trains(name)
-    }
+def apply_graph(parameters: Iterable[Node], optimizer: Optimizer, name: str = "apply") -> Graph:
+    """Return the update of these parameters by gradients that are fed or have been accumulated."""
+    b = Builder(name)
+    b.locs = ()
+    values = {node.name: b.insert(node) for node in parameters}
+    accumulated = optimizer.accumulate > 1
+    gradients = _means(b, values) if accumulated else _fed(b, values)
+    if gradients:
+        _add_updates(b, optimizer, gradients)
+    if accumulated:
+        _clear(b, [*map(_sum_of, values.values()), _step_counter(b)])
+    return with_own_states(b.graph(), optimizer)
 
 
-def add_updates(b: Builder, optimizer: Optimizer, gradients: Mapping[str, Value]) -> None:
+def _add_updates(b: Builder, optimizer: Optimizer, gradients: Mapping[str, Value]) -> None:
     """Clip the gradients, find the rates, update each parameter, and count the update."""
     dtype = b.nodes[next(iter(gradients))].type.dtype
     counter = updates(b)
@@ -67,7 +94,7 @@ def add_updates(b: Builder, optimizer: Optimizer, gradients: Mapping[str, Value]
     if optimizer.clip_value is not None:
         gradients = bounded(b, gradients, optimizer.clip_value)
     if optimizer.clip_norm is not None:
-        limit = global_state(b, "hyper.clip_norm", TensorType((), dtype), optimizer.clip_norm)
+        limit = hyper(b, "clip_norm", dtype, optimizer.clip_norm)
         gradients = clipped(b, gradients, limit)
     for name, gradient in gradients.items():
         p = b.value(name)
@@ -85,21 +112,71 @@ class _Rates:
 
     def __init__(self, b: Builder, optimizer: Optimizer, counter: Value, dtype: str) -> None:
         self._b, self._optimizer, self._counter = b, optimizer, counter
-        self._type = TensorType((), dtype)
+        self._dtype = dtype
         self._known: dict[str, Casts] = {}
-        self._named("hyper.lr", optimizer.lr)
+        self._named("lr", optimizer.lr)
 
     def of(self, p: Value) -> Value:
         """Return the rate of a parameter, in its dtype."""
         group = self._optimizer.group_of(p.name)
         if group is None or group.lr is None:
-            return self._named("hyper.lr", self._optimizer.lr).to(p.dtype)
-        return self._named(f"hyper.lr.{group.title}", group.lr).to(p.dtype)
+            return self._named("lr", self._optimizer.lr).to(p.dtype)
+        return self._named(f"lr.{group.title}", group.lr).to(p.dtype)
 
     def _named(self, name: str, start: float) -> Casts:
         if name not in self._known:
-            lr, schedule = global_state(self._b, name, self._type, start), self._optimizer.schedule
+            lr, schedule = hyper(self._b, name, self._dtype, start), self._optimizer.schedule
             with self._b.at(()):
                 rate = lr if schedule is None else schedule.rate(lr, self._counter)
             self._known[name] = Casts(rate)
         return self._known[name]
+
+
+# ------------------------------------------------------------------ accumulation
+
+
+def _sum_of(p: Value) -> Value:
+    """Return the state in which a parameter's gradients are summed."""
+    return slot(p, "accumulated")
+
+
+def _step_counter(b: Builder) -> Value:
+    """Return the state that counts accumulated steps."""
+    return global_state(b, "accumulated", COUNTER)
+
+
+def _add_sums(b: Builder, gradients: Mapping[str, Value]) -> None:
+    """Add the gradients to the sums, and count the step."""
+    for name, gradient in gradients.items():
+        p = b.value(name)
+        with b.at(p.node.locs):
+            total = _sum_of(p)
+            b.update(total, add(total, gradient, name=b.unique(f"{total.name}.next")))
+    steps = _step_counter(b)
+    b.update(steps, add(steps, 1, name=b.unique("accumulated.next")))
+
+
+def _fed(b: Builder, parameters: Mapping[str, Value]) -> dict[str, Value]:
+    gradients: dict[str, Value] = {}
+    for name, p in parameters.items():
+        with b.at(p.node.locs):
+            op = Input(p.shape, p.dtype, Role("gradient", name))
+            gradients[name] = b.apply(op, name=f"gradient:{name}")
+    return gradients
+
+
+def _means(b: Builder, parameters: Mapping[str, Value]) -> dict[str, Value]:
+    steps = _step_counter(b)
+    counts = {dtype: cast(steps, dtype) for dtype in {p.dtype: None for p in parameters.values()}}
+    gradients: dict[str, Value] = {}
+    for name, p in parameters.items():
+        with b.at(p.node.locs):
+            mean = b.unique(f"{name}.gradient")
+            gradients[name] = div(_sum_of(p), counts[p.dtype], name=mean)
+    return gradients
+
+
+def _clear(b: Builder, states: Iterable[Value]) -> None:
+    for state in states:
+        with b.at(state.node.locs):
+            b.update(state, b.apply(Cleared(), state, name=b.unique(f"{state.name}.next")))

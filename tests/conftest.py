@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, settings
 
 from graphc.compiler import program, recipe
 from graphc.ir.graph import Graph
+from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Program
-from graphc.kernels.traits import Forms
 from tests.extras import skipped_without_extras
 
 settings.register_profile(

@@ -20,6 +20,7 @@ EXTRAS = {
     "matplotlib": "plot",
     "nbclient": "notebook",
     "nbformat": "notebook",
+    "numpydoc": "docs",
     "onnx": "onnx",
     "onnxruntime": "test",
     "playwright": "browser",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.table import BACKENDS
+from graphc.backends.backend import BACKENDS
 from graphc.base.door import HIGHER
 from graphc.ops import OPS
 
@@ -55,7 +55,7 @@ LEFT: Counter[tuple[str, str]] = Counter()
 
 IMPORTERS = (
     "graphc/__init__.py",
-    "graphc/backends/table.py",
+    "graphc/backends/backend.py",
     "graphc/base/door.py",
     "graphc/base/import_paths.py",
     "graphc/cli/",
@@ -190,7 +190,8 @@ def named_backends(files: Tree) -> Iterator[str]:
         texts = docstrings(file)
         for backend in BACKENDS:
             own = (
-                name.startswith(f"graphc/backends/{backend}/") or name == "graphc/backends/table.py"
+                name.startswith(f"graphc/backends/{backend}/")
+                or name == "graphc/backends/backend.py"
             )
             if own or NAMED_BACKENDS.get(name) == backend:
                 continue

@@ -11,7 +11,7 @@ import graphc as gc
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph, Node
 from graphc.runtime.reference import evaluate, initial_state, next_state
-from passes.apply_update import apply_graph
+from passes.update import apply_graph
 
 Array = Any
 State = dict[str, Array]

@@ -1,4 +1,4 @@
-"""Docstrings as graphc writes them: plain text, code in single backticks, lists with dashes.
+"""Docstrings as graphc writes them: plain text, code in single backticks, NumPy's sections.
 
 To reStructuredText, `*`, `|` and a `_` that ends a word are markup; here they mean themselves.
 Lines such as `lr, decay: what they are` are made a list, and `gc.name` leads to its description,
@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_CODE = re.compile(r"(`[^`]*`)")
+_CODE = re.compile(r"(`[^`]*`|^ *>>>(?:.+\n?)+)", re.M)
+"""Code in backticks, and an example with what it prints."""
 _MARKUP = re.compile(r"([*|]|_\b(?!\w)|^[A-Z](?=\. ))", re.M)
 """Also an initial that begins a line, which would number a list."""
 _PAGE = re.compile(r"docs/(\w+)\.md")

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from numbers import Real
-from typing import Any, ParamSpec, SupportsIndex, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -90,9 +90,9 @@ def close_names(name: str, known: Iterable[str], n: int = 3, cutoff: float = 0.6
 
 
 def plain(number: Any) -> Any:
-    """Return a whole number of any library as Python's own int; anything else as it is."""
-    if type(number) is int or isinstance(number, bool) or not isinstance(number, SupportsIndex):
-        return number
+    """Return an integer of any library as an int, and anything else unchanged."""
+    if type(number) is int or isinstance(number, bool) or not hasattr(number, "__index__"):
+        return number  # isinstance(number, SupportsIndex) would take ten times as long
     try:
         return number.__index__()
     except TypeError:  # an array of several elements
@@ -100,7 +100,7 @@ def plain(number: Any) -> Any:
 
 
 def whole(given: Any, least: int | None = None) -> int | None:
-    """Return a whole number from `least` up as Python's own int; None for anything else."""
+    """Return an integer of at least `least` as an int, or None for anything else."""
     number = plain(given)
     if type(number) is not int or (least is not None and number < least):
         return None
@@ -115,7 +115,7 @@ def checked_whole(
     hint: str = "",
     error: type[GraphError] = GraphError,
 ) -> int:
-    """Return a whole number from `least` up as an int; else raise `error` at the user's line."""
+    """Return an integer of at least `least` as an int; raise `error` for anything else."""
     number = whole(given, least)
     if number is None:
         start = "" if least is None else f" from {least} up"
@@ -127,52 +127,50 @@ def checked_number(
     what: str,
     given: Any,
     *,
-    above: float | None = None,
-    least: float | None = None,
-    below: float | None = None,
-    most: float | None = None,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
     hint: str = "",
     error: type[GraphError] = GraphError,
 ) -> float:
-    """Return a finite number as a float; raise `error`, at the user's line, for anything else.
+    """Return a finite number in a range as a float; raise `error` for anything else.
 
     It must be above `above`, at least `least`, below `below` and at most `most`.
     """
     number = finite(given)
-    if (
-        number is None
-        or (above is not None and number <= above)
-        or (least is not None and number < least)
-        or (below is not None and number >= below)
-        or (most is not None and number > most)
-    ):
+    if number is None or not (above < number < below and least <= number <= most):
         wanted = _range_text(above, least, below, most)
         raise error(f"{what} is {given!r}, it must be {wanted}", hint=hint)
     return number
 
 
+def check_choice(what: str, given: Any, choices: Collection[str], *, hint: str = "") -> None:
+    """Raise GraphError, at the user's line, unless a word is one of several."""
+    if given not in choices:
+        raise GraphError(f"{what} {given!r} is not one of {', '.join(choices)}", hint=hint)
+
+
 def checked_real(what: str, given: Any) -> float:
-    """Return a number, infinity and NaN too, as a float; raise GraphError for anything else."""
+    """Return a number, which may be infinite or NaN, as a float; raise GraphError otherwise."""
     number = _real(given)
     if number is None:
         raise GraphError(f"{what} is {given!r}, it must be a number")
     return float(number)
 
 
-def _range_text(
-    above: float | None, least: float | None, below: float | None, most: float | None
-) -> str:
+def _range_text(above: float, least: float, below: float, most: float) -> str:
     """Return a range in words: "above 0", "0 or more", "from 0 to below 1"."""
-    end = f"below {below:g}" if below is not None else f"{most:g}" if most is not None else ""
-    if above is not None:
+    end = f"below {below:g}" if below < math.inf else f"{most:g}" if most < math.inf else ""
+    if above > -math.inf:
         return f"above {above:g} and {end}" if end else f"above {above:g}"
-    if least is not None:
+    if least > -math.inf:
         return f"from {least:g} to {end}" if end else f"{least:g} or more"
     return "a finite number"
 
 
 def listed(given: Any) -> tuple[Any, ...] | None:
-    """Return the members of a list, a tuple or an array, whole numbers as ints; None otherwise."""
+    """Return the members of a list, tuple or array, integers as ints; None for anything else."""
     if isinstance(given, np.ndarray) and given.ndim:
         return tuple(given.tolist())
     if isinstance(given, Sequence) and not isinstance(given, str):
@@ -209,7 +207,7 @@ def _real(given: Any) -> Real | int | float | None:
 
 
 def lost_in(dtype: Any, number: float) -> str:
-    """Return what a finite number would become in a float dtype that cannot hold it, or ""."""
+    """Return "infinite" or "0" if a number overflows or underflows in a float dtype, or else ""."""
     with np.errstate(over="ignore", under="ignore"):
         held = np.dtype(dtype).type(number)
     if not np.isfinite(held):

@@ -1,7 +1,7 @@
-"""Late imports: methods of classes in lower rooms that higher rooms implement.
+"""Late imports: the table of functions that implement methods of classes in lower packages.
 
-A room imports only rooms below its own.  A method such as `plan.render` needs one above: it asks
-for the function here, by a name of this table, and the room is imported when it is first called.
+A package of graphc imports only packages below its own.  A method such as `plan.render` needs one
+above: it gets the function here by name, and its package is imported at the first call.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ OPERATORS = {
     "and": "logic.logical_and",
     "div": "elementwise.div",
     "equal": "select.equal",
-    "floor_div": "rounding.floor_div",
+    "floor_div": "arithmetic.floor_div",
     "greater": "select.greater",
     "greater_equal": "select.greater_equal",
     "less": "select.less",
     "less_equal": "select.less_equal",
     "matmul": "linalg.matmul",
-    "mod": "rounding.mod",
+    "mod": "arithmetic.mod",
     "mul": "elementwise.mul",
     "neg": "elementwise.neg",
     "not": "logic.logical_not",
     "not_equal": "select.not_equal",
     "or": "logic.logical_or",
-    "power": "pow.power",
+    "power": "arithmetic.power",
     "slice": "slicing.slice_",
     "sub": "elementwise.sub",
     "xor": "logic.logical_xor",
@@ -50,18 +50,18 @@ HIGHER = {
     "MemoryReport.pictures": "graphc.view.render.memory_view.arena_steps",
     "MemoryReport.render": "graphc.view.render.memory_view.render_arena",
     "Executor.profile": "graphc.view.profile.profile",
-    "Executor.evaluate": "graphc.train.user_data.shard_batches",
+    "Executor.evaluate": "graphc.train.user_data.part_file_batches",
     "History.plot": "graphc.view.plots.learning_curve",
     "compile.validate": "graphc.check.validation.validate.Watch",
     "compile.limit": "graphc.check.validation.bisect.from_environment",
     "notebook": "graphc.view.render.notebook_bundle",
     "pickled": "graphc.files.serialize.pickled",
 }
-"""For each name that lower rooms ask for, the object that implements it."""
+"""The path of the object behind each name."""
 
 
 def higher(name: str) -> Any:
-    """Import and return the object of a higher room that a name of the table means."""
+    """Import and return the object with this name in the table."""
     module, _, member = HIGHER[name].rpartition(".")
     return getattr(import_module(module), member)
 
@@ -69,81 +69,33 @@ def higher(name: str) -> Any:
 class Proof(Protocol):
     """The verification of a program or of a plan; its text says what was counted or is wrong."""
 
-    @property
-    def ok(self) -> bool:
-        """True if everything holds."""
-
-    @property
-    def counterexample(self) -> object | None:
-        """The first counterexample, or None."""
+    ok: bool
+    counterexample: object | None
 
 
 class Timed(Protocol):
-    """An instruction of a profile, with the cost and the limit that it is bound by."""
+    """An instruction of a profile: see `graphc.view.profile.Timed`."""
 
-    @property
-    def seconds(self) -> float:
-        """The median of its times."""
-
-    @property
-    def cost(self) -> Any:
-        """The work of the instruction: `flops` and `bytes`."""
-
-    @property
-    def roof(self) -> float:
-        """The share of its time that the machine's nearer limit needs at least."""
-
-    @property
-    def verdict(self) -> str:
-        """The limit that it is bound by: compute, memory or overhead."""
-
-    @property
-    def line(self) -> str:
-        """The user's line."""
-
-    @property
-    def kernel(self) -> str:
-        """The kernel's name, with the number of nodes that it computes at once."""
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """The nodes that it computes."""
+    seconds: float
+    cost: Any
+    roof: float
+    verdict: str
+    line: str
+    kernel: str
+    nodes: tuple[str, ...]
 
 
 class Profile(Protocol):
-    """The times of a program's instructions; its text is their table."""
+    """The times of a program's instructions: see `graphc.view.profile.Profile`."""
 
-    @property
-    def name(self) -> str:
-        """The name of the program."""
-
-    @property
-    def n(self) -> int:
-        """The number of rows."""
-
-    @property
-    def rounds(self) -> int:
-        """The number of times that each instruction was called."""
-
-    @property
-    def seconds(self) -> tuple[float, ...]:
-        """The median seconds of each instruction."""
-
-    @property
-    def total(self) -> float:
-        """The sum of the seconds of all instructions."""
-
-    @property
-    def timed(self) -> Sequence[Timed]:
-        """Every instruction but barriers, in order."""
-
-    @property
-    def by_node(self) -> Mapping[str, Timed]:
-        """For each node, the instruction that computes it, alone or with others."""
-
-    @property
-    def peak(self) -> Any:
-        """The limits of this machine: `threads`, `flops` and `bytes` a second."""
+    name: str
+    n: int
+    rounds: int
+    seconds: tuple[float, ...]
+    total: float
+    timed: Sequence[Timed]
+    by_node: Mapping[str, Timed]
+    peak: Any
 
     def render(self, path: str | Path) -> Path:
         """Draw the times: .svg has bars of the instructions, .html the plan's page with them."""

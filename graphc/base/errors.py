@@ -41,9 +41,26 @@ class Operand:
 
 
 class GraphError(ValueError):
-    """A mistake in a graph, a feed or a file, worded for its author.
+    """A mistake in a graph, a feed or a file.
 
-    `loc` is the line at fault; left out, it is the user's line that led here.
+    Parameters
+    ----------
+    sentence
+        What is wrong.
+    operands
+        Operands that the text lists with their shapes and the lines that declared them.
+    loc
+        The line at fault; by default the innermost line outside graphc.
+    hint
+        What to do.
+
+    Examples
+    --------
+    >>> try:
+    ...     gc.affine(gc.Net("one").input("x", (gc.N, 3)), 0)
+    ... except gc.GraphError as error:
+    ...     print(error.sentence)
+    affine: units is 0, it must be a whole number from 1 up
     """
 
     def __init__(
@@ -71,7 +88,7 @@ class GraphError(ValueError):
 def _again(
     kind: type[GraphError], text: str, sentence: str, loc: Loc | None, hint: str
 ) -> GraphError:
-    """Return the error as another process raised it."""
+    """Rebuild an unpickled error with the text that it had."""
     error = kind.__new__(kind, text)
     error.sentence, error.loc, error.hint = sentence, loc, hint
     return error

@@ -35,9 +35,9 @@ VALUE = {
     "detach": "gc.stop_gradient(x)",
     "pow": "x ** y",
     "backward": "net.loss(name, x); compiling derives its gradients",
-    "item": "a value holds no numbers, a run of gc.Executor gives them",
-    "numpy": "a value holds no numbers, a run of gc.Executor gives them",
-    "tolist": "a value holds no numbers, a run of gc.Executor gives them",
+    "item": "a value has no numbers before the net runs; see gc.Executor",
+    "numpy": "a value has no numbers before the net runs; see gc.Executor",
+    "tolist": "a value has no numbers before the net runs; see gc.Executor",
 }
 EXECUTOR = {
     "fit": "gc.fit(ex, (x, y), epochs=...)",

@@ -1,4 +1,4 @@
-"""Locks that no exception can leave held, wherever it is raised.
+"""Locks that are released whatever exception is raised, and wherever.
 
 Between `lock.acquire()` and `try`, or in a `finally`, an interrupt leaves one of Python's locks
 held for ever.  The interpreter itself leaves a context when the call that entered it ends, and
@@ -29,7 +29,7 @@ HANDOVER = 5e-5
 class Scope:
     """A scope that at most one call is inside of.
 
-    `run(work, *args)` makes a call inside; it raises RuntimeError if one is inside already.
+    `run(work, *args)` makes a call inside; it raises RuntimeError if there is one already.
     """
 
     __slots__ = ("__weakref__", "_context", "run")

@@ -27,7 +27,7 @@ _FILES = {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)}
 def thread_count(asked: int | None = None) -> int:
     """Return `asked`, or GRAPHC_THREADS, or OMP_NUM_THREADS, or every usable core; never more.
 
-    A child of multiprocessing gets one by default: its siblings use the other cores.
+    A child process of multiprocessing gets one by default, since others use the other cores.
     Raise GraphError if the number is not positive.
     """
     if asked is None:
@@ -55,7 +55,7 @@ def _quota(second: int) -> int:
 def _groups() -> tuple[Group, ...]:
     """Return the control groups of this process that can have quotas, looked up once.
 
-    Looking for files that do not exist takes longer than reading those that do.
+    Looking for missing files takes longer than reading files.
     """
     try:
         membership = Path("/proc/self/cgroup").read_text()
@@ -114,7 +114,7 @@ def _from_environment() -> int | None:
 
 
 def _number(name: str, value: str) -> int:
-    """Return the first number: OpenMP allows one for each level of nesting: "4,2"."""
+    """Return the first number; OpenMP allows one for each level of nesting: "4,2"."""
     first = value.split(",")[0].strip() if name == "OMP_NUM_THREADS" else value
     if not (first.isascii() and first.isdigit() and int(first)):
         raise GraphError(
@@ -125,7 +125,7 @@ def _number(name: str, value: str) -> int:
 
 
 def _among_siblings() -> bool:
-    """Return whether this is a child of multiprocessing, which then has been imported."""
+    """Return whether this is a child process of multiprocessing."""
     process = sys.modules.get("multiprocessing.process")
     return process is not None and process.parent_process() is not None
 

@@ -80,6 +80,12 @@ def work_budget(file: str, *, nbytes: int, nodes: int, work: float | None = None
         _current.reset(token)
 
 
+def _spend(kind: str, count: int) -> None:
+    budget = _current.get()
+    if budget is not None:
+        budget.spend(kind, count)
+
+
 def spend_nodes(count: int = 1) -> None:
     """Count nodes that are about to be made, or steps that take as long as one."""
     _spend("nodes", count)
@@ -93,12 +99,6 @@ def spend_elements(count: int) -> None:
 def spend_bytes(count: int) -> None:
     """Count bytes of arrays that are about to be made."""
     _spend("bytes", count)
-
-
-def _spend(kind: str, count: int) -> None:
-    budget = _current.get()
-    if budget is not None:
-        budget.spend(kind, count)
 
 
 def spend_array(count: int) -> None:

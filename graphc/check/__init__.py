@@ -1,1 +1,1 @@
-"""The tests of rules, gradients, passes and plans: checks, validation, proofs."""
+"""Checks of ops, layers, gradients, passes and plans."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ def widened(op: Op) -> Op:
 
 
 def _wide(array: Array) -> Array:
-    """Return an array in float64; a scalar as it was written, 0.999 for 0.99900001."""
+    """Return an array in float64; a scalar as its shortest decimal: 0.999, not 0.99900001."""
     return np.asarray(float(str(array[()]))) if array.ndim == 0 else array.astype("float64")
 
 
@@ -110,7 +110,7 @@ def _difference(f: Callable[[], float], x: Array, index: Index, ours: float, h: 
 
 
 def indices(shape: tuple[int, ...], name: str, limit: int, seed: int = 0) -> Iterator[Index]:
-    """Yield every index of a small array, or `limit` random ones, equal for equal names."""
+    """Yield all indices of a small array, or `limit` random ones, the same for the same name."""
     size = int(np.prod(shape))
     flat = np.arange(size)
     if size > limit:
@@ -178,8 +178,24 @@ def wrong_entries(
                 yield WrongEntry(name, worst, name in flows)
 
 
+def first_wrong_rule(
+    nodes: Iterable[Node], values: Mapping[str, Array], rows: int
+) -> tuple[Node, WrongEntry] | None:
+    """Return the first node whose gradient rule is wrong for its operands' values, if any."""
+    for node in nodes:
+        ins = [values[name] for name in node.inputs]
+        if any(array.dtype == np.float64 for array in ins) and not node.op.stops_gradients:
+            try:
+                wrong = next(wrong_entries(node.op.at(rows), ins, limit=10), None)
+            except Exception:  # a rule that cannot be run by itself
+                continue
+            if wrong is not None:
+                return node, wrong
+    return None
+
+
 def rule_mistakes(op: Op, types: Sequence[TensorType]) -> Iterator[str]:
-    """Yield the faults in the form of the gradient rule's result, before any number is computed."""
+    """Yield wrong numbers, kinds and types of cotangents, before any of them is computed."""
     found = apply_rule(op, types)
     if len(found) != len(types):
         yield f"gives {len(found)} cotangents for {len(types)} operands"
@@ -209,12 +225,12 @@ SHRINKS = 1.0, 1 / 32, 32.0, 1 / 1024
 
 
 def kinks_of(op: Op, ins: Sequence[Array]) -> Array | None:
-    """Return the signed distances to the kinks of an op on floats; None if it has no kinks."""
+    """Return the signed distance of each operand to a kink of an op; None if it has none."""
     return op.kinks(ins) if ins and ins[0].dtype.kind == "f" else None
 
 
 def is_on_kink(op: Op, ins: Sequence[Array]) -> bool:
-    """Return whether an operand is at a kink, where the op's derivative jumps, as of a tied max."""
+    """Return whether an operand is at a kink, such as a relu at 0, where the derivative jumps."""
     gaps = kinks_of(op, ins)
     return gaps is not None and bool((gaps == 0).any())
 

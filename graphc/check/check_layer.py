@@ -1,4 +1,4 @@
-"""The comparison of a student's layer with ours: each wrong result, its place, size and cause."""
+"""`check_layer`: compares a student's layer with that of graphc, and reports likely causes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.check.layer_cases import SPECS, Case, Spec, close, likely_cause, matches, numbers
+from graphc.check.layer_cases import SPECS, Case, Spec, close, first_match, likely_cause, numbers
 from graphc.ir.op import Array
 
 Function = Callable[..., Any]
@@ -20,7 +19,7 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault: its place (`out`, `dw`, `cache`, ...), text, input, and perhaps its cause."""
+    """A fault of a layer: the wrong result (`out`, `dw`, ...), the input, and a likely cause."""
 
     what: str
     text: str
@@ -37,12 +36,24 @@ class Finding:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """The result of `check_layer`; `str(report)` is for reading."""
+    """The result of `check_layer`, whose text lists each wrong result with its likely cause.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> report = gc.check_layer("relu", layers.relu_forward, layers.relu_backward)
+    >>> report.ok, report.compared
+    (True, ('out', 'dx'))
+    """
 
     layer: str
+    """The name of the layer."""
     findings: tuple[Finding, ...]
+    """The faults, one for each result that is wrong."""
     compared: tuple[str, ...]
+    """The results that were compared."""
     cases: int
+    """The number of inputs on which they were compared."""
 
     @property
     def ok(self) -> bool:
@@ -67,7 +78,8 @@ def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
     """Return a finding about the worst entry that differs, or None if they agree."""
     mine, array = np.asarray(ours, np.float64), numbers(theirs)
     if array is None:
-        return Finding(what, f"{what} is {_kind(theirs)}, it should be an array", case)
+        kind = "None" if theirs is None else f"a {type(theirs).__name__}"
+        return Finding(what, f"{what} is {kind}, it should be an array", case)
     if array.shape != mine.shape:
         text = f"{what} has shape {array.shape}, it should have {mine.shape}"
         return Finding(what, text, case)
@@ -82,12 +94,8 @@ def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
     return Finding(what, text, case, "", index, a, b)
 
 
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
 class Raised(Exception):
-    """The error for a student's function that raised, or returned the wrong number of values."""
+    """Raised if a student's function raises, or returns the wrong number of values."""
 
     def __init__(self, what: str, text: str) -> None:
         super().__init__(text)
@@ -133,11 +141,8 @@ class Student:
         out, cache = self.forward()
         if self.spec.backward is None:
             return {"loss": out, "dx": cache}
-        found = {"out": out}
-        for name in ("running_mean", "running_var"):
-            if name in self.case.param:
-                found[name] = self.param.get(name)
-        found = {name: copy.deepcopy(value) for name, value in found.items()}
+        names = [name for name in ("running_mean", "running_var") if name in self.case.param]
+        found = copy.deepcopy({"out": out, **{name: self.param.get(name) for name in names}})
         return found | (self.backward(cache) if self.has_backward else {})
 
     def finding(self, what: str, text: str, cause: str = "") -> Finding:
@@ -212,7 +217,7 @@ COUNTED = 1000
 
 
 def dropout_findings(student: Student) -> Iterator[Finding]:
-    """Yield the faults of out, mask and dx on the student's case: any mask is accepted."""
+    """Yield the faults of dropout's out, mask and dx; the mask itself is random."""
     case = student.case
     out, cache = student.forward()
     yield from student.overwritten_arguments()
@@ -221,11 +226,8 @@ def dropout_findings(student: Student) -> Iterator[Finding]:
         yield difference("out", out, case.x, str(case)) or student.finding("out", "")
         return
     array = array.copy()
-    if case.param["mode"] == "train":
-        found = list(_mask(student, array / case.x))
-    else:
-        found = list(_identity(student, array))
-    yield from found
+    train = case.param["mode"] == "train"
+    yield from _mask(student, array / case.x) if train else _identity(student, array)
     if student.has_backward:
         yield from _backward(student, cache, array / case.x)
 
@@ -235,14 +237,10 @@ def _identity(student: Student, out: Array) -> Iterator[Finding]:
     finding = difference("out", out, x, str(student.case))
     if finding is None:
         return
-    cause = ""
-    if matches(out, x * p):
-        cause = "x is scaled by p at test; inverted dropout scales in training only"
-    elif matches(out, x / p):
-        cause = "x is scaled by 1/p at test; inverted dropout scales in training only"
-    elif (out == 0).any():
-        cause = "elements are dropped in test mode"
-    yield student.finding("out", finding.text, cause)
+    only = "at test; inverted dropout scales in training only"
+    mistakes = ((f"x is scaled by p {only}", x * p), (f"x is scaled by 1/p {only}", x / p))
+    dropped = "elements are dropped in test mode" if (out == 0).any() else ""
+    yield student.finding("out", finding.text, first_match(out, mistakes) or dropped)
 
 
 _DROPS = "p is used as the probability to drop; it is the probability to keep"
@@ -261,22 +259,18 @@ def _mask(student: Student, ratio: Array) -> Iterator[Finding]:
     if wrong.any():
         is_, wanted = f"{values[wrong][0]:.6g}", f"{1 / p:.6g}"
         text = f"out / x is {is_} where an element is kept, it should be {wanted}"
-        yield student.finding("mask", text, _scale_cause(values, p))
+        causes = {
+            "mask not scaled: divide it by p in training": 1.0,
+            _DROPS: 1 / (1 - p),
+            "the mask is multiplied by p; divide it by p": p,
+        }
+        scales = ((cause, np.full_like(values, scale)) for cause, scale in causes.items())
+        yield student.finding("mask", text, first_match(values, scales))
     elif kept.size > COUNTED and abs(share - p) > slack:
         text = f"{share:.3f} of the elements are kept, it should be about {p:.3f}"
         yield student.finding("mask", text, _DROPS if abs(share - (1 - p)) <= slack else "")
     elif kept.size > COUNTED:
         yield from _dependence(student, kept)
-
-
-def _scale_cause(values: Array, p: float) -> str:
-    if matches(values, np.ones_like(values)):
-        return "mask not scaled: divide it by p in training"
-    if matches(values, np.full_like(values, 1 / (1 - p))):
-        return _DROPS
-    if matches(values, np.full_like(values, p)):
-        return "the mask is multiplied by p; divide it by p"
-    return ""
 
 
 def _dependence(student: Student, kept: Array) -> Iterator[Finding]:
@@ -293,8 +287,7 @@ def _dependence(student: Student, kept: Array) -> Iterator[Finding]:
 
 
 def _backward(student: Student, cache: Any, mask: Array) -> Iterator[Finding]:
-    case = student.case
-    dout = case.dout.copy()
+    case, dout = student.case, student.case.dout.copy()
     theirs = student.backward(cache, dout)["dx"]
     right = case.dout * mask if case.param["mode"] == "train" else case.dout
     finding = difference("dx", theirs, right, str(case))
@@ -308,11 +301,11 @@ def _dx_cause(theirs: Array | None, case: Case, mask: Array) -> str:
         return ""
     if case.param["mode"] == "test":
         return "in test mode dx is dout" if (theirs == 0).any() else ""
-    if matches(theirs, case.dout * (mask != 0)):
-        return "mask not scaled: dx is dout times the same mask as in forward, 1/p included"
-    if matches(theirs, case.dout):
-        return "the mask is left out of the backward pass"
-    return "the mask is not the one of forward; keep that in the cache"
+    unscaled = "mask not scaled: dx is dout times the same mask as in forward, 1/p included"
+    left_out = "the mask is left out of the backward pass"
+    mistakes = (unscaled, case.dout * (mask != 0)), (left_out, case.dout)
+    other = "the mask is not the one of forward; keep that in the cache"
+    return first_match(theirs, mistakes) or other
 
 
 # ---------------------------------------------------------------- the comparison
@@ -321,24 +314,52 @@ def _dx_cause(theirs: Array | None, case: Case, mask: Array) -> str:
 def check_layer(
     layer: str, forward: Function, backward: Function | None = None, *, seed: int = 0
 ) -> LayerReport:
-    """Try a layer with the course's signatures on random inputs and compare it with ours.
+    """Compare your layer, with the course's signatures, with that of graphc on random inputs.
 
-    `layer` is affine, relu, affine_relu, batchnorm, dropout (a forward, and a backward if there is
-    one yet), svm_loss or softmax_loss (one function that returns loss and dx).  The inputs have
-    several sizes, one row, more than two dimensions and whole numbers; the same `seed` gives the
-    same.  Overwritten arguments and caches are found too.  Dropout's own masks are accepted and
-    tested for the properties that they must have.  Raise GraphError for another name.
+    The inputs have several sizes, one row, more than two dimensions, and whole numbers.  Arguments
+    and caches that a function overwrites are reported too.  Any mask of dropout is accepted that
+    has the right scale and share of kept elements.
+
+    Parameters
+    ----------
+    layer
+        One of affine, relu, affine_relu, batchnorm, dropout, svm_loss and softmax_loss.
+    forward
+        The forward function.  Of a loss, the one function, which returns (loss, dx).
+    backward
+        The backward function, or None if you have none yet.
+    seed
+        The seed of the inputs.
+
+    Returns
+    -------
+    LayerReport
+        Its text says which results are wrong, where, by how much, and the likely cause.
+
+    Raises
+    ------
+    GraphError
+        If there is no such layer, or if a backward function is given for a loss.
+
+    Examples
+    --------
+    >>> def forward(x):
+    ...     return np.maximum(x, 0), x
+    >>> def backward(dout, x):
+    ...     return dout * (x >= 0)
+    >>> print(gc.check_layer("relu", forward, backward))
+    check_layer relu: wrong in dx
+      dx[3, 5] is -1.17655, it should be 0 (off by 1.18)
+        for x (5, 6), whole numbers
+        likely cause: the gradient at exactly 0 is 0; the mask is x > 0, not x >= 0
     """
     if layer not in SPECS:
         raise GraphError(
-            f"check_layer: there is no layer {layer!r}",
-            loc=caller_loc(),
-            hint=f"there are {', '.join(SPECS)}",
+            f"check_layer: there is no layer {layer!r}", hint=f"there are {', '.join(SPECS)}"
         )
     spec = SPECS[layer]
     if spec.backward is None and backward is not None:
-        text = f"check_layer: {layer} is one function that returns (loss, dx)"
-        raise GraphError(text, loc=caller_loc())
+        raise GraphError(f"check_layer: {layer} is one function that returns (loss, dx)")
     found: dict[str, Finding] = {}
     cases = list(spec.cases(np.random.Generator(np.random.Philox(seed))))
     for case in cases:
@@ -373,10 +394,6 @@ def _findings(
                 yield replace(finding, cause=cause)
         yield from student.overwritten()
     except Raised as raised:
-        yield Finding(raised.what, str(raised), str(case), _form_cause(case, raised))
-
-
-def _form_cause(case: Case, raised: Raised) -> str:
-    if case.x.ndim > 2 and "raised" in str(raised):
-        return "x has more than two dimensions; flatten it: x.reshape(len(x), -1)"
-    return ""
+        flatten = "x has more than two dimensions; flatten it: x.reshape(len(x), -1)"
+        cause = flatten if case.x.ndim > 2 and "raised" in str(raised) else ""
+        yield Finding(raised.what, str(raised), str(case), cause)

@@ -1,4 +1,4 @@
-"""The contract test of an op: whether `infer`, `reference`, `expand` and `grad` agree."""
+"""`check_op`: tests whether `infer`, `reference`, `expand` and `grad` of an op agree."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.errors import GraphError, counted
 from graphc.check.central_differences import rule_mistakes, widened, wrong_entries
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Op, attributes
@@ -27,7 +26,7 @@ Finding = tuple[str, str]
 
 @dataclass(frozen=True)
 class OpReport:
-    """The result of `check_op`; `str(report)` is for reading."""
+    """The result of `check_op`, whose text lists the rules that are wrong."""
 
     op: str
     examples: int
@@ -45,23 +44,50 @@ class OpReport:
             return f"check_op {self.op}: wrong{''.join(lines)}"
         rules = "infer, reference and grad" if self.differentiable else "infer and reference"
         without = "" if self.differentiable else "; it has no gradient rule"
-        plural = "example" if self.examples == 1 else "examples"
-        return f"check_op {self.op}: ok, {rules} agree on {self.examples} {plural}{without}"
+        examples = counted(self.examples, "example")
+        return f"check_op {self.op}: ok, {rules} agree on {examples}{without}"
 
 
 def check_op(
     op: Op, examples: Sequence[Sequence[Any]], *, h: float = 1e-5, tolerance: float = 1e-6
 ) -> OpReport:
-    """Check a user's op on examples, each a tuple of operand arrays.
+    """Check that the rules of an op agree with each other on examples.
 
-    Ops with equal attributes must be equal and have equal hashes; the name must not be that of a
-    built-in op; `infer` must give the type of what `reference` computes, for the example and for an
-    open batch in its place; `reference` must write to no operand and not depend on memory order; a
-    layer's expansion must compute its reference; `grad`, if there is one, must agree with central
-    differences in float64.  Raise GraphError without examples.
+    Ops with equal attributes must be equal and have equal hashes.  The name must differ from those
+    of built-in ops.  `infer` must give the type that `reference` computes, also with an open
+    batch.  `reference` must not write to operands or depend on their memory order.  The expansion
+    of a layer must compute its reference.  `grad`, if there is one, must agree with central
+    differences in float64.
+
+    Parameters
+    ----------
+    op
+        The op or layer, with its attributes.
+    examples
+        Tuples with an array for each operand.
+    h
+        The step of the differences, relative to entries above 1.
+    tolerance
+        The largest relative error of a derivative that passes.
+
+    Returns
+    -------
+    OpReport
+        Its text says which rule is wrong, and for which operands; `ok` whether none is.
+
+    Raises
+    ------
+    GraphError
+        If there are no examples.
+
+    Examples
+    --------
+    >>> from graphc.ops.functions import Tanh
+    >>> print(gc.check_op(Tanh(), [(np.linspace(-1, 1, 6),)]))
+    check_op tanh: ok, infer, reference and grad agree on 1 example
     """
     if not examples:
-        raise GraphError(f"check_op {op.name}: there are no examples", loc=caller_loc())
+        raise GraphError(f"check_op {op.name}: there are no examples")
     cases = [tuple(np.array(array) for array in example) for example in examples]
     findings = list(_fields(op)) or [*_name(op), *_first_wrong(op, cases, h, tolerance)]
     return OpReport(op.name, len(cases), tuple(findings), _differentiable(op))

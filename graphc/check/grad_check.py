@@ -1,4 +1,4 @@
-"""The check of every gradient of a net against central differences, in float64."""
+"""`grad_check`: compares all gradients of a net with central differences in float64."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import Loc, caller_loc
+from graphc.base.loc import Loc
 from graphc.check.central_differences import (
     Entry,
     Function,
     WrongEntry,
     compare,
+    first_wrong_rule,
     in_float64,
     indices,
-    wrong_entries,
 )
-from graphc.compiler.index_bounds import index_bounds
+from graphc.compiler.program import index_bounds
 from graphc.declare.net import Net
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph, Node
@@ -67,13 +67,27 @@ class Suspect:
 
 @dataclass(frozen=True)
 class GradReport:
-    """The result of `grad_check`; `str(report)` is for reading."""
+    """The result of `grad_check`, whose text is a table with a line for each array.
+
+    Examples
+    --------
+    >>> net = gc.Net("small")
+    >>> _ = net.loss("loss", gc.mean(gc.affine(net.input("x", (gc.N, 3)), 2)))
+    >>> report = gc.grad_check(net, {"x": np.ones((4, 3))}, wrt=["x"])
+    >>> report.ok, report.worst.name
+    (True, 'x')
+    """
 
     net: str
+    """The name of the net."""
     checked: tuple[Checked, ...]
+    """The findings about each parameter and input that was checked."""
     unreached: tuple[str, ...]
+    """The names on which no loss depends."""
     h: float
+    """The step of the differences."""
     tolerance: float
+    """The largest relative error that passes."""
     suspect: Suspect | None = None
     """If gradients disagree, the first op whose own rule is wrong for its operands' values."""
 
@@ -136,44 +150,87 @@ def grad_check(
     state: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> GradReport:
-    """Compare the gradients of the net's losses with central differences, in training mode.
+    """Compare the gradients of a net's losses with central differences, in training mode.
 
-    Every parameter and float input is checked, or those named by `wrt`: all entries of arrays up to
-    50, and 50 of a larger one, always the same.  The graph is rebuilt in float64, whatever the
-    net's dtype; dropout masks stay fixed.  Parameters have their initial values for `seed`,
-    replaced by those in `state` (`ex.state` of a trained executor, for instance).  Raise GraphError
-    if the net has no loss, if a name in `wrt` is not a float parameter or input, or if no loss
-    depends on any of them.
+    The graph is rebuilt in float64, whatever the net's dtype.  Dropout masks stay fixed.
+
+    Parameters
+    ----------
+    net
+        A net or a graph with at least one loss.
+    feeds
+        An array for each input, by name.
+    h, tolerance
+        The step of the differences, relative to entries above 1, and the largest relative error.
+    wrt
+        The parameters and float inputs to check, or their names; all by default.  Of an array
+        with more than 50 entries, 50 are checked, always the same.
+    state, seed
+        Values of parameters and states, such as `ex.state`; the seed of those not given.
+
+    Returns
+    -------
+    GradReport
+        Its text names the worst entry and the op whose rule is wrong.
+
+    Raises
+    ------
+    GraphError
+        If the net has no loss, if `wrt` names something other than a float parameter or input, or
+        if no loss depends on any of them.
+    FeedError
+        If an array of `feeds` does not fit its input.
+
+    Examples
+    --------
+    >>> net = gc.Net("small")
+    >>> _ = net.loss("loss", gc.mean(gc.tanh(gc.affine(net.input("x", (gc.N, 3)), 2))))
+    >>> print(gc.grad_check(net, {"x": np.ones((4, 3))}, wrt=["x"]))
+    grad_check 'small': ok, 1 gradients agree with central differences in float64, h = 1e-05
+      x  within rounding  all entries
     """
     declared = net if isinstance(net, Graph) else net.graph()
-    if not declared.losses:
-        raise GraphError(
-            f"grad_check: net {declared.name!r} has no loss",
-            loc=caller_loc(),
-            hint="declare one: net.loss('loss', value)",
-        )
     graph = Specialize(train=True)(in_float64(declared))
     names = _targets(graph, wrt)
     arrays, rows = _arrays(graph, feeds, state or {}, seed)
     reached = _reached(graph, names)
-    if not reached:
-        what = ", ".join(names) or "anything that could be checked"
-        raise GraphError(
-            f"grad_check: no loss of net {declared.name!r} depends on {what}", loc=caller_loc()
-        )
     graph = Backward(losses=graph.losses, wrt=reached)(graph)
     values = evaluate(graph, arrays, arrays, rows)
-    weights = [(graph.outputs[name], 1.0) for name in graph.losses]
-    checked = tuple(
-        _check(graph, Function(graph, values, rows, name, weights), h, tolerance)
-        for name in reached
-    )
+    checked = tuple(_check(graph, name, values, rows, h, tolerance) for name in reached)
     unreached = tuple(name for name in names if name not in reached)
     report = GradReport(declared.name, checked, unreached, h, tolerance)
     return report if report.ok else replace(report, suspect=_suspect(graph, values, rows))
 
 
+def _check(
+    graph: Graph, name: str, values: Mapping[str, Array], rows: int, h: float, tolerance: float
+) -> Checked:
+    """Compare the gradient of the sum of the losses by one array with differences."""
+    weights = [(graph.outputs[loss], 1.0) for loss in graph.losses]
+    loss = Function(graph, values, rows, name, weights)
+    node, x, gradient = graph[name], np.array(values[name]), values[graph.gradients[name]]
+    entries = tuple(
+        compare(lambda: loss(x), x, index, float(gradient[index]), h, tolerance)
+        for index in indices(x.shape, name, LIMIT)
+    )
+    kind = "input" if node.op.is_input else "parameter"
+    return Checked(name, kind, node.loc, x.size, entries)
+
+
+def _suspect(graph: Graph, values: Mapping[str, Array], rows: int) -> Suspect | None:
+    """Return the first op before the losses whose own rule is wrong."""
+    needed = graph.upstream(graph.outputs[name] for name in graph.losses)
+    found = first_wrong_rule((node for node in graph if node.name in needed), values, rows)
+    return found and Suspect(*found)
+
+
 def _targets(graph: Graph, wrt: Sequence[str | Value] | None) -> tuple[str, ...]:
+    """Return the names to check; raise GraphError without a loss, or for other names."""
+    if not graph.losses:
+        raise GraphError(
+            f"grad_check: net {graph.name!r} has no loss",
+            hint="declare one: net.loss('loss', value)",
+        )
     floats = (node for node in graph if node.type.is_float)
     able = [node.name for node in floats if (node.op.is_parameter or node.op.is_input)]
     if wrt is None:
@@ -183,7 +240,6 @@ def _targets(graph: Graph, wrt: Sequence[str | Value] | None) -> tuple[str, ...]
         if name not in able:
             raise GraphError(
                 f"grad_check: {name!r} is not a float parameter or input",
-                loc=caller_loc(),
                 hint=f"there are {', '.join(able)}",
             )
     return names
@@ -199,7 +255,11 @@ def _reached(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
             seen.add(node.name)
             if not node.op.stops_gradients:
                 stack.extend(node.inputs)
-    return tuple(name for name in names if name in seen)
+    found = tuple(name for name in names if name in seen)
+    if not found:
+        what = ", ".join(names) or "anything that could be checked"
+        raise GraphError(f"grad_check: no loss of net {graph.name!r} depends on {what}")
+    return found
 
 
 def _arrays(
@@ -211,30 +271,6 @@ def _arrays(
         arrays[name] = np.array(state[name], graph[name].type.dtype)
     bounds = index_bounds(graph)
     inputs = {node.name: Feed(node, bounds.get(node.name)) for node in graph if node.op.is_input}
-    fed, rows = FeedCheck(inputs, frozenset(inputs), 1).arrays(feeds, limit=False)
+    fed, rows = FeedCheck(inputs, 1).arrays(feeds, limit=False)
     arrays.update({name: np.array(array) for name, array in fed.items()})
     return arrays, rows
-
-
-def _check(graph: Graph, loss: Function, h: float, tolerance: float) -> Checked:
-    """Compare the gradient of the loss by its target with differences."""
-    node = graph[loss.target]
-    x, gradient = np.array(loss.values[node.name]), loss.values[graph.gradients[node.name]]
-    entries = tuple(
-        compare(lambda: loss(x), x, index, float(gradient[index]), h, tolerance)
-        for index in indices(x.shape, node.name, LIMIT)
-    )
-    kind = "input" if node.op.is_input else "parameter"
-    return Checked(node.name, kind, node.loc, x.size, entries)
-
-
-def _suspect(graph: Graph, values: Mapping[str, Array], rows: int) -> Suspect | None:
-    """Return the first op before the losses whose rule is wrong for its operands' values."""
-    needed = graph.upstream(graph.outputs[name] for name in graph.losses)
-    for node in graph:
-        ins = [values[name] for name in node.inputs]
-        judged = node.name in needed and not node.op.stops_gradients
-        if judged and any(array.dtype == np.float64 for array in ins):
-            for wrong in wrong_entries(node.op.at(rows), ins, limit=10):
-                return Suspect(node, wrong)
-    return None

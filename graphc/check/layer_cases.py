@@ -1,9 +1,12 @@
-"""The inputs on which a student's layer is checked, our own layers, and the usual mistakes."""
+"""The inputs for `check_layer`, the layers to compare with, and the results of usual mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -41,7 +44,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Spec:
-    """A layer of the course: our pair, its gradients' names, its cases, and the usual mistakes."""
+    """A layer of the course: its functions, the names of its gradients, inputs, usual mistakes."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any] | None
@@ -51,25 +54,12 @@ class Spec:
 
 
 def _affine(rng: Rng) -> Iterator[Case]:
-    for shape, units in (((5, 4), 3), ((1, 4), 3), ((2, 3, 4), 5), ((3, 3), 3)):
-        width = int(np.prod(shape[1:]))
-        yield _affine_case(rng.standard_normal, shape, width, units, "")
-
-    def whole(shape: tuple[int, ...]) -> Array:
-        return np.asarray(rng.integers(-4, 5, shape), np.float64)
-
-    yield _affine_case(whole, (4, 3), 3, 2, "whole numbers")
-
-
-def _affine_case(
-    draw: Callable[[tuple[int, ...]], Array],
-    shape: tuple[int, ...],
-    width: int,
-    units: int,
-    note: str,
-) -> Case:
-    arrays = {"x": draw(shape), "w": draw((width, units)), "b": draw((units,))}
-    return Case(arrays, draw((shape[0], units)), note=note)
+    for shape, units in (((5, 4), 3), ((1, 4), 3), ((2, 3, 4), 5), ((3, 3), 3), ((4, 3), 2)):
+        whole = shape == (4, 3)
+        draw = partial(rng.integers, -4, 5) if whole else rng.standard_normal
+        sizes = (shape, (prod(shape[1:]), units), (units,), (shape[0], units))
+        x, w, b, dout = (np.asarray(draw(size), np.float64) for size in sizes)
+        yield Case({"x": x, "w": w, "b": b}, dout, note="whole numbers" if whole else "")
 
 
 def _relu(rng: Rng) -> Iterator[Case]:
@@ -130,13 +120,9 @@ def close(theirs: Array, ours: Array) -> Array:
     return np.asarray(np.isclose(theirs, ours, rtol=1e-6, atol=1e-9 * scale, equal_nan=False))
 
 
-def matches(theirs: Any, candidate: Array) -> bool:
+def matches(theirs: Array, candidate: Array) -> bool:
     """Return whether an array is the candidate, up to rounding."""
-    return (
-        isinstance(theirs, np.ndarray)
-        and theirs.shape == candidate.shape
-        and bool(close(theirs, candidate).all())
-    )
+    return theirs.shape == candidate.shape and bool(close(theirs, candidate).all())
 
 
 def numbers(value: Any) -> Array | None:
@@ -160,10 +146,12 @@ def likely_cause(layer: str, what: str, theirs: Any, case: Case, ours: Results) 
         return _not_finite(array)
     right = np.asarray(ours[what])
     with np.errstate(all="ignore"):
-        for text, candidate in (*SPECS[layer].mistakes(what, case, ours), *_general(right)):
-            if matches(array, np.asarray(candidate)):
-                return text
-    return ""
+        return first_match(array, chain(SPECS[layer].mistakes(what, case, ours), _general(right)))
+
+
+def first_match(theirs: Array, mistakes: Iterable[Candidate]) -> str:
+    """Return the first of the mistakes whose result equals `theirs`, or ""."""
+    return next((text for text, result in mistakes if matches(theirs, np.asarray(result))), "")
 
 
 def _not_finite(array: Array) -> str:

@@ -8,21 +8,19 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.backends.table import BACKENDS
+from graphc.backends.backend import BACKENDS
 from graphc.base.import_paths import own_passes
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["Parser"]
-
-
-OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,6 +43,10 @@ class Parser(argparse.ArgumentParser):
             "last)",
         )
 
+    def add_batch(self) -> None:
+        """Add the option --batch."""
+        self.add_argument("--batch", type=positive, default=128, help="rows (default: 128)")
+
     def add_json(self) -> None:
         """Add the option --json."""
         self.add_argument("--json", action="store_true", help="print JSON, for programs")
@@ -60,7 +62,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--backend",
             choices=BACKENDS,
-            help="what runs it (default: GRAPHC_BACKEND, or native where it is available)",
+            help="the backend (default: GRAPHC_BACKEND, or native where it is available)",
         )
         self.add_threads()
 
@@ -103,18 +105,18 @@ def add_command(commands: Commands, module: Any) -> None:
     parser.set_defaults(run=module.run, mistake=command.mistake)
 
 
-def positive(text: str) -> int:
-    """Return an integer of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
-    return int(text)
+def from_up(least: int) -> Callable[[str], int]:
+    """Return the type of an option that takes a whole number from `least` up."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} up")
+        return int(text)
+
+    return number
 
 
-def whole(text: str) -> int:
-    """Return an integer of 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
-    return int(text)
+positive, whole = from_up(1), from_up(0)
 
 
 def nbytes(text: str) -> int:
@@ -140,20 +142,33 @@ def fraction(text: str) -> float:
     return value
 
 
+OPTIMIZERS: Mapping[str, Optimizer] = {
+    "sgd": SGD(lr=0.1),
+    "momentum": SGD(lr=0.01, momentum=0.9),
+    "adam": Adam(lr=0.001),
+    "adamw": AdamW(lr=0.001),
+}
+"""The optimizers by name, with their usual learning rates."""
+
+
 def optimizer(name: str | None, lr: float | None = None) -> Optimizer | None:
     """Return the optimizer of that name, if any, with its usual learning rate if none is given."""
-    if name is None:
-        return None
-    if name in ("adam", "adamw"):
-        return (Adam if name == "adam" else AdamW)(lr=0.001 if lr is None else lr)
-    if name == "momentum":
-        return SGD(lr=0.01 if lr is None else lr, momentum=0.9)
-    return SGD(lr=0.1 if lr is None else lr)
+    if name is None or lr is None:
+        return None if name is None else OPTIMIZERS[name]
+    return replace(OPTIMIZERS[name], lr=lr)
 
 
 def file_name(name: str) -> str:
     """Return a net's name as a safe file name in the current folder; models are not trusted."""
     return re.sub(r"[^\w.+-]", "_", name).lstrip(".")[:100] or "net"
+
+
+def show(args: argparse.Namespace, data: Mapping[str, Any], text: object) -> None:
+    """Print data as JSON if the option --json is given, else the text."""
+    if args.json:
+        print_json(data)
+    else:
+        print(text)
 
 
 def print_json(found: Mapping[str, Any]) -> None:
@@ -168,8 +183,17 @@ def print_json(found: Mapping[str, Any]) -> None:
     print("{" + ",\n ".join(lines) + "}")
 
 
+def picked(value: object, *names: str) -> dict[str, Any]:
+    """Return these attributes of a value by name."""
+    return {name: getattr(value, name) for name in names}
+
+
 def _plain(value: Any) -> Any:
-    """Return the value in types that JSON has."""
+    """Return the value in types that JSON has; fields of a dataclass by name."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -183,25 +207,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-class ListPasses(argparse.Action):
-    """An option that prints the passes and exits, as --help does."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(nargs=0, **kwargs)
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Print a line for each pass: its name, what it preserves, what it does; exit with 0."""
-        passes = own_passes()
-        for name in dict.fromkeys(passes.DEFAULT.names):
-            module = importlib.import_module(f"passes.{name}")
-            made = getattr(module, name, None) or getattr(module, name.title().replace("_", ""))
-            what = (module.__doc__ or "").strip().partition("\n")[0]
-            need = "  (required)" if name in passes.REQUIRED else ""
-            print(f"{name:<28} {passes.preserves_of(made):<13} {what}{need}")
-        parser.exit()
+def passes_text() -> str:
+    """Return a line for each pass of the compiler: its name, guarantee and purpose."""
+    passes, lines = own_passes(), []
+    for name in dict.fromkeys(passes.DEFAULT.names):
+        module = importlib.import_module(f"passes.{name}")
+        made = getattr(module, name, None) or getattr(module, name.title().replace("_", ""))
+        what = (module.__doc__ or "").strip().partition("\n")[0]
+        need = "  (required)" if name in passes.REQUIRED else ""
+        lines.append(f"{name:<28} {passes.preserves_of(made):<13} {what}{need}")
+    return "\n".join(lines)

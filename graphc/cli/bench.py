@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from graphc.backends.table import BACKENDS
+from graphc.backends.backend import BACKENDS
 from graphc.base.errors import GraphError
 from graphc.base.usable_cores import thread_count
-from graphc.cli.arguments import Command, Parser, optimizer, positive, print_json
+from graphc.cli.arguments import Command, Parser, optimizer, picked, positive, print_json
 from graphc.cli.model import compiled, load_model, random_feeds
 from graphc.compiler.cost import program_cost
 from graphc.compiler.plan import Plan, program_name
@@ -38,7 +38,7 @@ def declare(parser: Parser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     parser.add_model()
-    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    parser.add_batch()
     parser.add_threads()
     add("--rounds", type=positive, default=15, help="how often each backend is timed (default: 15)")
     add("--backend", choices=BACKENDS, help="whose instructions to show (default: the faster one)")
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     found = Profile(plans[chosen], name, args.batch, args.rounds, seconds, peak)
     if args.json:
         files = _files(args, found)
-        print_json({**_data(found, times), "missing": missing, "files": list(map(str, files))})
+        print_json({**_data(found, times), "missing": missing, "files": list(files)})
         return 0
     print(_whole(plans, times, name, args.batch, peak))
     print(f"\neach instruction of {name!r} on {chosen}, called by itself:\n")
@@ -88,21 +88,18 @@ def _files(args: argparse.Namespace, found: Profile) -> Iterator[Path]:
 
 def _data(found: Profile, times: Mapping[str, float]) -> dict[str, Any]:
     """Return the report as data for programs, in seconds, operations and bytes."""
-    work = program_cost(found.program, found.n)
     return {
         "net": found.plan.declared.name,
         "program": found.name,
         "rows": found.n,
         "seconds": dict(times),
-        "work": asdict(work),
-        "peak": asdict(found.peak),
+        "work": program_cost(found.program, found.n),
+        "peak": found.peak,
         "backend": found.plan.backend,
         "instructions": [
             {
-                "node": timed.instr.node,
-                "kernel": timed.instr.kernel,
-                "nodes": timed.nodes,
-                "seconds": timed.seconds,
+                **picked(timed.instr, "node", "kernel"),
+                **picked(timed, "nodes", "seconds"),
                 **asdict(timed.cost),
                 "roof": timed.roof,
                 "bound": timed.verdict,
@@ -152,7 +149,7 @@ def _in_turns(
 def _whole(
     plans: Mapping[str, Plan], times: Mapping[str, float], name: str, n: int, peak: Peak
 ) -> str:
-    """Return the whole program's time on each backend, and the least that its products need."""
+    """Return lines about the time of the whole program, and the least time of its products."""
     plan = next(iter(plans.values()))
     work = program_cost(plan.programs[name], n)
     bound = work.products / peak.flops

@@ -6,13 +6,13 @@ import argparse
 import sys
 from dataclasses import asdict
 
-from graphc.backends.table import PORTABLE
+from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
 from graphc.check.validation.bisect import Command as Shell
 from graphc.check.validation.bisect import Found, NotThePasses, Symptom, Values, bisect
-from graphc.cli.arguments import Command, Parser, optimizer, positive, print_json
-from graphc.cli.data import feeds_of
+from graphc.cli.arguments import Command, Parser, optimizer, positive, show
+from graphc.cli.data import first_rows
 from graphc.cli.model import ROWS, load_model, load_passes
 from graphc.compiler.compile import compile
 
@@ -67,12 +67,8 @@ def run(args: argparse.Namespace) -> int:
     except NotThePasses as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if args.json:
-        print_json({"found": found is not None, **(asdict(found) if found else {})})
-    elif found is None:
-        print("the symptom does not occur with all passes")
-    else:
-        print(_text(found))
+    data = {"found": found is not None, **(asdict(found) if found else {})}
+    show(args, data, _text(found) if found else "the symptom does not occur with all passes")
     return 0 if found is None else 1
 
 
@@ -84,14 +80,13 @@ def _symptom(args: argparse.Namespace) -> Symptom:
         )
     if args.command is not None:
         return Shell.of(args.command)
-    graph = load_model(args.model).graph
+    model = load_model(args.model)
     feeds = None
     if args.data:
-        plan = compile(graph, batch=args.rows, backend=PORTABLE)
-        found, _ = feeds_of(plan, args.data, args.label)
-        feeds = {name: array[: args.rows] for name, array in found.items()}
+        plan = compile(model.graph, batch=args.rows, backend=PORTABLE)
+        feeds = first_rows(plan, args, args.rows, model.columns)
     return Values(
-        graph,
+        model.graph,
         args.rows,
         load_passes(args.passes) if args.passes else own_passes().DEFAULT,
         optimizer(args.optimizer),

@@ -9,8 +9,8 @@ from typing import Any
 from graphc.check.grad_check import GradReport, grad_check
 from graphc.check.validation.explain import ValidationError
 from graphc.check.validation.validate import validate_model
-from graphc.cli.arguments import Command, Parser, print_json
-from graphc.cli.data import feeds_of
+from graphc.cli.arguments import Command, Parser, print_json, show
+from graphc.cli.data import first_rows
 from graphc.cli.model import ROWS, load_model, load_passes, random_feeds
 from graphc.compiler.compile import compile
 from graphc.ir.graph import Graph, verify
@@ -50,19 +50,12 @@ def run(args: argparse.Namespace) -> int:
     if args.passes is not None:
         return _check_passes(args, graph)
     plan = compile(graph, batch=ROWS)
-    if args.data:
-        found, _ = feeds_of(plan, args.data, args.label, model.columns)
-        feeds = {name: array[:ROWS] for name, array in found.items()}
-    else:
-        feeds = random_feeds(plan)
+    feeds = first_rows(plan, args, ROWS, model.columns) or random_feeds(plan)
     if not args.json:
         print(f"graph {graph.name!r}: ok, {len(graph)} nodes; it compiles")
     state = model.saved.state if model.saved is not None else None
     report = grad_check(model.net, feeds, wrt=plan.parameter_names, state=state)
-    if args.json:
-        print_json(_data(graph, report))
-    else:
-        print(report)
+    show(args, _data(graph, report), report)
     return 0 if report.ok else 1
 
 
@@ -73,20 +66,15 @@ def _check_passes(args: argparse.Namespace, graph: Graph) -> int:
     except ValidationError as error:
         if not args.json:
             raise
-        failed = {
-            "error": error.sentence.partition("\n")[0],
-            "test": error.path and str(error.path),
-        }
+        failed = {"error": error.sentence.partition("\n")[0], "test": error.path}
         print_json({"net": graph.name, "ok": False, **failed, "rewrite": error.rewrite})
         return 1
     counts = Counter(judged.passes)
-    if args.json:
-        redrawn = sum(draw.redrawn for draw in judged.draws)
-        print_json({"net": graph.name, "ok": True, "judged": counts, "redrawn": redrawn})
-        return 0
-    print(f"passes of {graph.name!r}: {judged}")
-    for name, count in counts.items():
-        print(f"  {name:<28} {count}")
+    redrawn = sum(draw.redrawn for draw in judged.draws)
+    lines = [f"passes of {graph.name!r}: {judged}"]
+    lines.extend(f"  {name:<28} {count}" for name, count in counts.items())
+    data = {"net": graph.name, "ok": True, "judged": counts, "redrawn": redrawn}
+    show(args, data, "\n".join(lines))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The command line: from arguments to a command, and from its errors to an exit status."""
+"""The command line: find the command, run it, and make exit statuses of errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graphc.cli.model import UsersError
 
 
 def find_commands() -> list[Any]:
-    """Return the modules of graphc.cli that declare a command, in the order of the help."""
+    """Return the modules of graphc.cli that have a COMMAND, in the order of the help."""
     names = (module.name for module in iter_modules(sys.modules["graphc.cli"].__path__))
     modules = [import_module(f"graphc.cli.{name}") for name in names if name != "command_line"]
     commands: list[Any] = [module for module in modules if hasattr(module, "COMMAND")]

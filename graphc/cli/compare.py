@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 
-from graphc.cli.arguments import Command, Parser, print_json
+from graphc.cli.arguments import Command, Parser, show
 from graphc.cli.replay import run_data
 from graphc.train.replay import compare_runs
 
@@ -14,7 +13,7 @@ COMMAND = Command(
     order=130,
     help="find where two recorded runs differ",
     description="Find the first step where two recorded runs differ, and in it the first node, in "
-    "the order of the plan. Both are run again around that step.\n\n"
+    "the order of the plan. Both runs repeat the steps around it.\n\n"
     "The exit status is 0 when the runs are equal, 1 when they differ, 2 for a mistake.",
     example="graphc compare graphc-run/record graphc-run/record",
     mistake=2,
@@ -26,7 +25,7 @@ def declare(parser: Parser) -> None:
     add = parser.add_argument
     add("run_1", metavar="RUN1", help="the folder of a recorded run")
     add("run_2", metavar="RUN2", help="the folder of another recorded run")
-    add("--data", metavar="FILE", help="what RUN1 was trained on, if the run does not hold it")
+    add("--data", metavar="FILE", help="the training data of RUN1, if it does not hold them")
     add("--data2", metavar="FILE", help="the same for RUN2 (default: as --data)")
     parser.add_json()
 
@@ -36,8 +35,6 @@ def run(args: argparse.Namespace) -> int:
     data = run_data(args.data)
     other = data if args.data2 is None else run_data(args.data2)
     found = compare_runs(args.run_1, args.run_2, data=data, other_data=other)
-    if args.json:
-        print_json({"equal": found is None, "difference": None if found is None else asdict(found)})
-    else:
-        print("the runs are equal, as far as both go" if found is None else found)
+    data = {"equal": found is None, "difference": found}
+    show(args, data, "the runs are equal, as far as both go" if found is None else found)
     return int(found is not None)

@@ -1,16 +1,16 @@
-"""`graphc diff`: the differences between two models, or those that one pass makes in a model."""
+"""`graphc diff`: the differences between two models, or between before and after a pass."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
-from graphc.cli.arguments import Command, Parser, positive, print_json
+from graphc.cli.arguments import Command, Parser, print_json
 from graphc.cli.model import compiled, load_model
 from graphc.compiler.plan import Plan
 from graphc.ir.difference import Difference, difference
@@ -23,7 +23,7 @@ from graphc.view.render.renderer import format_of
 
 @dataclass(frozen=True)
 class Shown:
-    """A difference with its heading, and lines that say how much it saves."""
+    """A difference with its heading, and lines about the work and memory that it saves."""
 
     name: str
     made: Difference
@@ -51,7 +51,7 @@ def declare(parser: Parser) -> None:
     add("models", metavar="MODEL", nargs="+", help="two models; with --pass one")
     add("--pass", dest="step", metavar="NAME", help="compare before and after this pass")
     add("-o", "--out", metavar="FILE", help="draw it; .svg, .png, .pdf, .dot or .html")
-    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    parser.add_batch()
     parser.add_backend()
     parser.add_optimizer()
     parser.add_json()
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             drawn.made, args.out, name=drawn.name, words=drawn.saved, declared=drawn.declared
         )
     if args.json:
-        print_json({"differences": [_data(one) for one in shown], "file": path and str(path)})
+        print_json({"differences": [_data(one) for one in shown], "file": path})
     elif path is not None:
         print(f"wrote {path}")
     return 0
@@ -93,8 +93,7 @@ def _data(one: Shown) -> dict[str, Any]:
         }
         for pair in one.made.changes
     ]
-    roots = [asdict(root) for root in one.made.roots]
-    return {"name": one.name, "changes": changes, "roots": roots, "totals": one.saved}
+    return {"name": one.name, "changes": changes, "roots": one.made.roots, "totals": one.saved}
 
 
 def _of_models(args: argparse.Namespace) -> Iterator[Shown]:

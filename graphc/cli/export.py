@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from graphc.cli.arguments import Command, Parser, file_name, print_json
+from graphc.cli.arguments import Command, Parser, file_name, show
 from graphc.cli.model import load_model
 
 COMMAND = Command(
@@ -22,7 +22,7 @@ def declare(parser: Parser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     parser.add_model()
-    add("-o", "--out", metavar="FILE", help="where to (default: the net's name and .onnx)")
+    add("-o", "--out", metavar="FILE", help="the file to write (default: the net's name and .onnx)")
     add(
         "--training",
         action="store_true",
@@ -44,8 +44,6 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or f"{file_name(model.graph.name)}.onnx"
     losses = not args.no_losses
     path = save(model.saved or model.net, out, train=args.training, losses=losses)
-    if args.json:
-        print_json({"wrote": str(path), "bytes": path.stat().st_size})
-        return 0
-    print(f"wrote {path}: {path.stat().st_size:,} bytes")
+    size = path.stat().st_size
+    show(args, {"wrote": path, "bytes": size}, f"wrote {path}: {size:,} bytes")
     return 0

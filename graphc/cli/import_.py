@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from graphc.cli.arguments import Command, Parser, positive, print_json
+from graphc.cli.arguments import Command, Parser, show
 from graphc.cli.model import compiled
 from graphc.files.serialize import save
 from graphc.runtime.executor import Executor
@@ -25,8 +25,8 @@ def declare(parser: Parser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     add("file", metavar="FILE", help="the .onnx file")
-    add("-o", "--out", metavar="MODEL", help="where to (default: FILE as .gc)")
-    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    add("-o", "--out", metavar="MODEL", help="the file to write (default: FILE as .gc)")
+    parser.add_batch()
     add(
         "--dim",
         action="append",
@@ -62,12 +62,9 @@ def run(args: argparse.Namespace) -> int:
     inputs = {node.name: str(node.type) for node in graph if node.op.is_input}
     outputs = {name: str(graph[value].type) for name, value in graph.outputs.items()}
     numbers = sum(node.type.size(1) for node in graph if node.op.is_parameter)
-    if args.json:
-        found = {"inputs": inputs, "outputs": outputs, "parameters": numbers}
-        print_json({"wrote": str(path), **found})
-        return 0
-    print(f"wrote {path}: {numbers:,} numbers to train")
-    for kind, types in (("input", inputs), ("output", outputs)):
-        for name, type in types.items():
-            print(f"  {kind:<6} {name} {type}")
+    data = {"wrote": path, "inputs": inputs, "outputs": outputs, "parameters": numbers}
+    lines = [f"wrote {path}: {numbers:,} numbers to train"]
+    lines.extend(f"  input  {name} {type}" for name, type in inputs.items())
+    lines.extend(f"  output {name} {type}" for name, type in outputs.items())
+    show(args, data, "\n".join(lines))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from graphc.backends.table import PORTABLE
+from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.cli import train
 from graphc.cli.arguments import Command, Parser, add_command, positive, whole
@@ -37,7 +37,7 @@ def declare(parser: Parser) -> None:
         metavar="R",
         help="restart from the last checkpoint after at most this many failures (default: 0)",
     )
-    add("command", choices=("train",), help="what to run")
+    add("command", choices=("train",), help="the command to run")
     add("arguments", nargs=argparse.REMAINDER, help="its arguments: graphc train --help")
 
 

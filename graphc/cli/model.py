@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from graphc.base.errors import GraphError
 from graphc.cli.arguments import optimizer
-from graphc.cli.data import Feeds
+from graphc.cli.data import Feeds, index_bounds
 from graphc.compiler.compile import compile
 from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
@@ -28,9 +29,9 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType, dim_at, shape_at
 from graphc.ops.functions import LogSoftmax
 from graphc.ops.losses.classes import NllLoss, SoftmaxLoss, SvmLoss
+from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from graphc.runtime.state import Columns
-from passes.pass_list import PassList
+from passes.pipeline import PassList
 
 ROWS = 6
 """The number of rows that a net is checked on."""
@@ -87,20 +88,17 @@ def load_passes(source: str) -> PassList:
         raise GraphError(
             f"{source!r} does not name a list of passes", hint="file.py:name, of a gc.passes list"
         )
-    _check_file(Path(path))
-    found = getattr(_run(Path(path), lambda: _module(Path(path))), name, None)
+    found = getattr(_module(Path(path)), name, None)
     if not isinstance(found, PassList):
         raise GraphError(
             f"{path} has no list of passes {name!r}",
             hint=f'{name} = gc.passes.after("cse", my_pass)',
         )
-    passes: PassList = found
-    return passes
+    return found
 
 
 def _net(path: Path, function: str) -> Net:
-    _check_file(path)
-    module = _run(path, lambda: _module(path))
+    module = _module(path)
     make = getattr(module, function, None)
     if not callable(make):
         raise GraphError(f"{path} has no function {function!r}", hint=_functions(module))
@@ -127,6 +125,7 @@ def _check_file(path: Path) -> None:
 
 def _module(path: Path) -> ModuleType:
     """Return the file as a module; as for a script, its folder comes first on the import path."""
+    _check_file(path)
     name = f"graphc_model_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -136,7 +135,7 @@ def _module(path: Path) -> ModuleType:
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    spec.loader.exec_module(module)
+    _run(path, partial(spec.loader.exec_module, module))
     return module
 
 
@@ -173,8 +172,7 @@ def _functions(module: ModuleType) -> str:
 def random_feeds(plan: Plan, rows: int = ROWS) -> dict[str, NDArray[Any]]:
     """Return random arrays for every input of a plan, the same each time; labels are in range."""
     rng = np.random.default_rng(0)
-    program = plan.programs["grad" if "grad" in plan.programs else "infer"]
-    bounds = program.index_bounds
+    bounds = index_bounds(plan)
     types = {name: plan.declared[name].type for name in plan.input_names}
     return {name: _random(rng, type, bounds.get(name, 2), rows) for name, type in types.items()}
 

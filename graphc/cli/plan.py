@@ -11,7 +11,7 @@ from typing import Any
 from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify
 from graphc.check.certificate.text import certificate_text
-from graphc.cli.arguments import Command, Parser, nbytes, positive, print_json
+from graphc.cli.arguments import Command, Parser, nbytes, picked, positive, print_json, show
 from graphc.cli.model import compiled, load_model, random_feeds
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.fit import largest_batch, largest_batch_kept
@@ -25,10 +25,10 @@ COMMAND = Command(
     "plan",
     order=60,
     help="show instructions and memory",
-    description="Show the instructions of a model, and the memory they need. With a budget, "
-    "values are computed again where that makes the plan fit, and the cost is printed; the curve "
-    "shows the cost of each budget. For several ranks, the plan of one of them is shown; with the "
-    "bandwidth of a network, the time of a step is predicted instead.",
+    description="Show the instructions of a model, and the memory they need. With a budget, the "
+    "plan recomputes values where that makes it fit, and the cost is printed; the curve shows the "
+    "cost of each budget. For several ranks, the plan of one of them is shown; with the bandwidth "
+    "of a network, the time of a step is predicted instead.",
     example="graphc plan net.py:net --batch 32 --memory --optimizer adam\n"
     "graphc plan net.py:net --batch 512 --optimizer adam --curve --budget 8MB\n"
     "graphc plan net.py:net --optimizer adam --ranks 2 --bandwidth 10Gb/s",
@@ -39,7 +39,7 @@ def declare(parser: Parser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     parser.add_model()
-    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    parser.add_batch()
     add("--memory", action="store_true", help="also show a line for each buffer")
     add(
         "--picture",
@@ -68,7 +68,7 @@ def declare(parser: Parser) -> None:
     add(
         "--certificate",
         metavar="FILE",
-        help="also write what the plan claims, as JSON that `graphc verify` reads",
+        help="also write the plan's certificate, as JSON that `graphc verify` reads",
     )
     parser.add_backend()
     parser.add_optimizer()
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if args.certificate:
         write_file(args.certificate, [certificate_text(certify(plan)).encode()], GraphError)
     if args.json:
-        print_json({**_data(plan, args.memory), "picture": picture and str(picture)})
+        print_json({**_data(plan, args.memory), "picture": picture})
         return 0
     print(plan.report(), plan, plan.memory, sep="\n\n")
     if args.memory:
@@ -109,14 +109,14 @@ def _curve(plan: Plan, args: argparse.Namespace) -> int:
     if args.json:
         found = {"net": curve.name, "batch": curve.batch, "program": curve.program}
         points = [{**asdict(point), "more": curve.more(point)} for point in curve.points]
-        more = {"largest_batch": batches, "picture": picture and str(picture)}
+        more = {"largest_batch": batches, "picture": picture}
         print_json({**found, "points": points, **more})
         return 0
     print(curve)
     if batches is not None:
         print(
             f"\nlargest batch within {args.budget:,} bytes: {batches['kept']:,}, or "
-            f"{batches['computed_again']:,} by computing values again"
+            f"{batches['computed_again']:,} by recomputing values"
         )
     if picture is not None:
         print(f"\nwrote {picture}")
@@ -131,7 +131,7 @@ def _data(plan: Plan, buffers: bool) -> dict[str, Any]:
         "net": plan.declared.name,
         "batch": plan.batch,
         "backend": plan.backend,
-        "memory": {part: getattr(memory, part) for part in parts},
+        "memory": picked(memory, *parts),
         "programs": {name: _program(program) for name, program in plan.programs.items()},
     }
     if computes_again(plan):
@@ -150,7 +150,7 @@ def _program(program: Program) -> dict[str, Any]:
         "arena": program.arena.nbytes,
         "peak": program.arena.peak,
         "instructions": [
-            {key: getattr(instr, key) for key in ("kind", "kernel", "node", "nodes", "ins", "outs")}
+            picked(instr, "kind", "kernel", "node", "nodes", "ins", "outs")
             for instr in program.instrs
         ],
     }
@@ -179,7 +179,7 @@ def latency(text: str) -> float:
 
 
 def _scaling(graph: Graph, args: argparse.Namespace) -> int:
-    """Measure, predict and print."""
+    """Print the predicted time of a step for each number of ranks."""
     if args.optimizer is None:
         raise GraphError("ranks train, so there must be an optimizer", hint="--optimizer momentum")
     if args.ranks > args.batch:
@@ -196,14 +196,12 @@ def _scaling(graph: Graph, args: argparse.Namespace) -> int:
     types = {name: alone.declared[name].type.dtype for name in alone.input_names}
     feeds = {k: a.astype(types[k]) for k, a in random_feeds(alone, args.batch).items()}
     found = predict(make, feeds, network, counts(args.ranks))
-    if args.json:
-        rows = {
-            way: [{**asdict(each), "hidden": each.hidden} for each in some]
-            for way, some in found.items()
-        }
-        print_json({"net": graph.name, "batch": args.batch, "network": asdict(network), **rows})
-    else:
-        print(_scaling_table(graph.name, args.batch, network, found))
+    rows = {
+        way: [{**asdict(each), "hidden": each.hidden} for each in some]
+        for way, some in found.items()
+    }
+    data = {"net": graph.name, "batch": args.batch, "network": network, **rows}
+    show(args, data, _scaling_table(graph.name, args.batch, network, found))
     return 0
 
 

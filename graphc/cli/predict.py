@@ -6,7 +6,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,25 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.base.errors import DataError, GraphError, counted
-from graphc.cli.arguments import Command, Parser, print_json
-from graphc.cli.data import (
-    Feeds,
-    is_table,
-    named,
-    predicting_feeds,
-    predicting_inputs,
-    predicting_read,
-)
-from graphc.cli.model import Classes, Model, classes_of, load_model
+from graphc.cli.arguments import Command, Parser, print_json, show
+from graphc.cli.data import Feeds, TableInputs, is_table, named, predicting_inputs
+from graphc.cli.model import Classes, classes_of, load_model
 from graphc.compiler.plan import Plan
 from graphc.data import load_data
-from graphc.data.table import Header, Read, read_blocks, reason
-from graphc.files.disk import cannot_write, check_plain, new_file
+from graphc.data.table import read_blocks
+from graphc.files.disk import cannot_write, check_plain, new_file, reason
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import N, TensorType, shape_text
-from graphc.runtime.executor import Executor
+from graphc.runtime.columns import Columns
 from graphc.runtime.rows import RowAxis, predictions
-from graphc.runtime.state import Columns
 
 BLOCK = 16384
 """The number of rows of a .csv file that are held in memory at once."""
@@ -72,75 +64,39 @@ def run(args: argparse.Namespace) -> int:
     """Predict piece by piece; a file is written whole or not at all."""
     kind = format_of(args.out) if args.out is not None else "csv"
     model = load_model(args.model)
-    ex = _trained(args.model, model)
+    if model.saved is None:
+        raise GraphError(
+            f"{args.model} declares a net, it has no trained weights",
+            hint="graphc train writes a model that can predict: graphc-run/NAME.gc",
+        )
+    ex = model.saved
     shown = Predicted.of(ex.plan, model.columns)
-    scores = None if shown.classes is None else shown.classes.scores
-    pieces = _Counted(_pieces(ex, args.data, args.label, model.columns), scores)
+    pieces = shown.counted(
+        piece
+        for feeds in _feeds(ex.plan, args.data, args.label, model.columns)
+        for piece in predictions(ex, (feeds,), {})[1]
+    )
     if args.out is not None:
-        _write(Path(args.out), shown, kind, pieces)
+        try:
+            with new_file(args.out) as file:
+                shown.write(file, kind, pieces)
+        except OSError as error:
+            raise cannot_write(args.out, error, GraphError) from None
+        data = {"net": shown.net, "rows": shown.rows, "file": args.out}
+        show(args, data, f"wrote {args.out}: {counted(shown.rows, 'row')}")
     elif args.json:
         print_json({"net": shown.net, "predictions": shown.joined(pieces)})
-        return 0
     else:
         for text in shown.csv(pieces):
             sys.stdout.write(text)
-        return 0
-    if args.json:
-        print_json({"net": shown.net, "rows": pieces.rows, "file": args.out})
-    else:
-        print(f"wrote {args.out}: {counted(pieces.rows, 'row')}")
     return 0
-
-
-class _Counted:
-    """Pieces of outputs with a count of their rows; DataError for a row that has no class."""
-
-    def __init__(self, pieces: Iterator[tuple[int, Feeds]], scores: str | None) -> None:
-        self._pieces, self._scores, self.rows = pieces, scores, 0
-
-    def __iter__(self) -> Iterator[Feeds]:
-        for rows, outputs in self._pieces:
-            if self._scores in outputs:
-                self._check(outputs[self._scores])
-            self.rows += rows
-            yield outputs
-
-    def _check(self, scores: NDArray[Any]) -> None:
-        odd = np.flatnonzero(np.isnan(scores).any(axis=1))
-        if len(odd):
-            raise DataError(
-                f"row {self.rows + odd[0]}, counted from 0, has no class: its scores are not "
-                "numbers",
-                hint="its data, or the model's parameters, have values that are not finite",
-            )
-
-
-def _trained(source: str, model: Model) -> Executor:
-    if model.saved is None:
-        raise GraphError(
-            f"{source} declares a net, it has no trained weights",
-            hint="graphc train writes a model that can predict: graphc-run/NAME.gc",
-        )
-    return model.saved
-
-
-def _pieces(
-    ex: Executor, source: str, label: str | None, known: Columns | None
-) -> Iterator[tuple[int, Feeds]]:
-    """Yield pieces of the data: their number of rows, and their outputs."""
-    for feeds in _feeds(ex.plan, source, label, known):
-        _, pieces = predictions(ex, (feeds,), {})
-        yield from pieces
 
 
 def _feeds(plan: Plan, source: str, label: str | None, known: Columns | None) -> Iterator[Feeds]:
     if is_table(source):
-
-        def choose(header: Header) -> Read:
-            return predicting_read(plan, header, label, known)
-
-        for table in read_blocks(source, BLOCK, choose):
-            yield predicting_feeds(plan, table, choose(table))
+        columns = TableInputs(plan, source, label, known)
+        for table in read_blocks(source, BLOCK, columns.predicting_read):
+            yield columns.predicting_feeds(table, columns.predicting_read(table))
         return
     inputs = predicting_inputs(plan)
     if Path(source).suffix.lower() != ".npy":
@@ -169,27 +125,21 @@ def _mapped(source: str) -> NDArray[Any]:
     return array
 
 
-def _write(path: Path, shown: Predicted, kind: str, pieces: Iterable[Feeds]) -> None:
-    try:
-        with new_file(path) as file:
-            shown.write(file, kind, pieces)
-    except OSError as error:
-        raise cannot_write(path, error, GraphError) from None
-
-
 CLASS = "class"
 """The name of the column with the class of the largest score."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Predicted:
     """The predictions of a net: its outputs by name, and which of them scores classes."""
 
     net: str
-    types: dict[str, TensorType]
+    types: Mapping[str, TensorType]
     classes: Classes | None
     words: tuple[str, ...] = ()
     """The names of the classes; empty if they are numbers."""
+    rows: int = 0
+    """The number of rows that are predicted so far."""
 
     @classmethod
     def of(cls, plan: Plan, columns: Columns | None = None) -> Predicted:
@@ -205,6 +155,20 @@ class Predicted:
             )
         return cls(plan.declared.name, types, classes, words)
 
+    def counted(self, pieces: Iterable[tuple[int, Feeds]]) -> Iterator[Feeds]:
+        """Yield outputs and count their rows; raise DataError for a row that has no class."""
+        for rows, outputs in pieces:
+            if self.classes is not None and self.classes.scores in outputs:
+                odd = np.flatnonzero(np.isnan(outputs[self.classes.scores]).any(axis=1))
+                if len(odd):
+                    raise DataError(
+                        f"row {self.rows + odd[0]}, counted from 0, has no class: its scores are "
+                        "not numbers",
+                        hint="its data, or the model's parameters, have values that are not finite",
+                    )
+            self.rows += rows
+            yield outputs
+
     def write(self, file: BinaryIO, kind: str, pieces: Iterable[Feeds]) -> None:
         """Write a file; write .csv and most .npy files piece by piece, without keeping pieces."""
         if kind == "csv":
@@ -219,7 +183,13 @@ class Predicted:
         """Write the only output; the header comes first, and gets the number of rows at the end."""
         left = iter(pieces)
         first = next(left)
-        name = self._single(first)
+        own = [name for name in first if name in self.types]
+        if len(own) != 1:
+            raise GraphError(
+                f"a .npy file holds one array, the net has the outputs {', '.join(own)}",
+                hint="write a .npz file",
+            )
+        (name,) = own
         every: Iterable[Feeds] = chain((first,), left)
         if self._axis(name) != 0:
             every = (self.joined(every),)
@@ -232,15 +202,6 @@ class Predicted:
             rows += len(array)
         file.seek(0)
         file.write(_npy_header(array, rows))
-
-    def _single(self, piece: Feeds) -> str:
-        own = [name for name in piece if name in self.types]
-        if len(own) != 1:
-            raise GraphError(
-                f"a .npy file holds one array, the net has the outputs {', '.join(own)}",
-                hint="write a .npz file",
-            )
-        return own[0]
 
     def joined(self, pieces: Iterable[Feeds]) -> Feeds:
         """Return the arrays of all rows, the classes first."""
@@ -259,7 +220,11 @@ class Predicted:
             writer = csv.writer(text, lineterminator="\n")
             columns = {name: self._columns(name, array) for name, array in found.items()}
             if first:
-                writer.writerow(h for n, c in columns.items() for h in _header(n, found[n], c))
+                writer.writerow(
+                    name if found[name].ndim == 1 else f"{name}_{number}"
+                    for name, rows in columns.items()
+                    for number in range(rows.shape[1])
+                )
             writer.writerows(np.concatenate([c.astype(str) for c in columns.values()], 1).tolist())
             yield text.getvalue()
             first = False
@@ -286,13 +251,6 @@ class Predicted:
         """Return the axis of an output's rows."""
         axis = RowAxis.of(self.types[name]) if name in self.types else None
         return 0 if axis is None else axis.axis
-
-
-def _header(name: str, array: Array, columns: Array) -> list[str]:
-    """Return column names: `guess` for one number a row, else `scores_0`, `scores_1`, ..."""
-    if array.ndim == 1:
-        return [name]
-    return [f"{name}_{number}" for number in range(columns.shape[1])]
 
 
 def _npy_header(array: Array, rows: int) -> bytes:

@@ -25,7 +25,7 @@ def declare(parser: Parser) -> None:
         "-o",
         "--out",
         metavar="FILE",
-        help="where to; .svg, .png, .pdf, .dot or .html (default: the net's name and .svg)",
+        help="the file: .svg, .png, .pdf, .dot or .html (default: the net's name and .svg)",
     )
     add(
         "--unfold",

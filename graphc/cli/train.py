@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,13 +16,14 @@ from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
 from graphc.cli.arguments import (
     Command,
-    ListPasses,
     Parser,
     file_name,
     fraction,
     optimizer,
+    passes_text,
+    picked,
     positive,
-    print_json,
+    show,
     whole,
 )
 from graphc.cli.data import Feeds, feeds_of, split
@@ -52,7 +52,7 @@ COMMAND = Command(
     "train",
     order=20,
     help="train a model",
-    description="Train a model on a file of data, hold a part of it back for validation, and save "
+    description="Train a model on a file of data, keep a part of it for validation, and save "
     "the model in a folder. A saved model continues where it stopped. In a .csv file, whose first "
     "line names the columns, one column is the label: a number, or the name of a class. The names "
     "are saved with the model. A .npz file has an array for each input. Ctrl-C saves the model as "
@@ -74,7 +74,12 @@ def declare(parser: Parser) -> None:
     add("--lr", type=float, help="learning rate (default: the optimizer's usual one)")
     add("--seed", type=whole, default=0, help="seed of weights, shuffling and masks (default: 0)")
     parser.add_backend()
-    add("--passes", action=ListPasses, help="list the compiler's passes, and stop")
+    add(
+        "--passes",
+        action="version",
+        version=passes_text(),
+        help="list the compiler's passes, and stop",
+    )
     add("--without", metavar="PASS,...", default="", help="leave these passes out")
     add("--out", default="graphc-run", metavar="DIR", help="(default: graphc-run)")
     add(
@@ -118,21 +123,23 @@ def _run(args: argparse.Namespace, ranks: Communicator) -> int:
         ex = _executor(args, model, ranks)
         feeds, ex.state.columns = feeds_of(ex.plan, args.data, args.label, model.columns)
         feeds |= ex.rows(feeds, train=True)[0]
-        train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
+        train, validation = (
+            split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
+        )
         lock = FolderLock(Path(args.out), "run")
         if ranks.rank == 0:
             make_folder(Path(args.out))
             lock.take()
     try:
-        return _trained(args, ex, train, held, ranks.rank == 0)
+        return _trained(args, ex, train, validation, ranks.rank == 0)
     finally:
         lock.release()
 
 
 def _trained(
-    args: argparse.Namespace, ex: Executor, train: Feeds, held: Feeds | None, first: bool
+    args: argparse.Namespace, ex: Executor, train: Feeds, validation: Feeds | None, first: bool
 ) -> int:
-    """Train, some rows held back for validation; the first rank writes the files, and prints."""
+    """Train; the first rank also writes the files and prints the metrics."""
     out, checkpoints, before = Path(args.out), None, int(ex.state["updates"])
     if args.checkpoint is not None or args.resume:
         checkpoints = Checkpoints(out / "checkpoints", every=args.checkpoint or None)
@@ -144,7 +151,7 @@ def _trained(
         history = fit(
             ex,
             train,
-            validation=held,
+            validation=validation,
             epochs=args.epochs,
             seed=args.seed,
             checkpoint=checkpoints,
@@ -161,15 +168,20 @@ def _trained(
     files = [saved] if record is None else [record, saved]
     save(saved, ex)
     if pictures is not None:
-        files.extend(pictures.draw(out, history, ex, train if held is None else held))
-    parts = {"training": train, "validation": held}
+        files.extend(pictures.draw(out, history, ex, train if validation is None else validation))
+    parts = {"training": train, "validation": validation}
     found = {name: metrics(ex, part) for name, part in parts.items() if part is not None}
-    if args.json:
-        print_json(_data(ex, found, history, files))
-        return 0
-    for name, numbers in found.items():
-        print(f"{name}:", ", ".join(f"{key} {value:.4f}" for key, value in numbers.items()))
-    print("wrote", *files, sep="\n  ")
+    lines = [
+        f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in numbers.items())
+        for name, numbers in found.items()
+    ]
+    data = {
+        "net": ex.plan.declared.name,
+        **found,
+        "history": picked(history, "epochs", "loss", "val_loss", "metrics", "seconds"),
+        "files": files,
+    }
+    show(args, data, "\n".join([*lines, "wrote", *(f"  {file}" for file in files)]))
     return 0
 
 
@@ -182,21 +194,6 @@ def _keep(ex: Executor, path: Path, checkpoints: Checkpoints | None, updates: in
         save(path, ex)
         said = f"wrote {path}, from which graphc train continues"
     print(f"interrupted after {updates:,} updates: {said}", file=sys.stderr)
-
-
-HISTORY = ("epochs", "loss", "val_loss", "metrics", "seconds")
-
-
-def _data(
-    ex: Executor, found: Mapping[str, Mapping[str, float]], history: History, files: Sequence[Path]
-) -> dict[str, Any]:
-    """Return the report as data for programs: the final numbers, and those of each epoch."""
-    return {
-        "net": ex.plan.declared.name,
-        **found,
-        "history": {key: getattr(history, key) for key in HISTORY},
-        "files": [str(path) for path in files],
-    }
 
 
 def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Executor:
@@ -233,7 +230,7 @@ def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Ex
 
 
 class Pictures:
-    """Pictures that compare weights and gradients before training with those after it.
+    """Pictures of a training: its curve, and weights and gradients before and after it.
 
     Gradients are those of as many rows as the plan takes, spread evenly over the training data.
     """
@@ -246,7 +243,7 @@ class Pictures:
         self._gradients = _gradients(ex, self._rows)
 
     def draw(self, out: Path, history: History, ex: Executor, judged: Feeds) -> Iterator[Path]:
-        """Draw all pictures and yield their paths; the confusion matrix is that of `judged`."""
+        """Draw all pictures and yield their paths; the confusion matrix is of the rows `judged`."""
         yield learning_curve(history, out / "learning_curve.png")
         classes = classes_of(ex.plan.declared)
         if classes is not None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify, certify_program
 from graphc.check.certificate.text import parse_certificate
 from graphc.check.verify import ProgramProof, Report, verify, verify_program
-from graphc.cli.arguments import Command, Parser, positive, print_json
+from graphc.cli.arguments import Command, Parser, picked, show
 from graphc.cli.model import compiled, load_model
 from graphc.compiler.plan import Plan
 from graphc.files.container import read_whole
@@ -22,11 +21,12 @@ COMMAND = Command(
     "verify",
     order=100,
     help="prove that a plan is sound on its memory",
-    description="Prove from what a plan says about itself that every read finds its value, that "
-    "no write touches a live buffer, and that threads do not meet; or show where one of these "
-    "fails.  Exit status 0 when all is proved, 1 when something is refuted, 2 when there is no "
-    "plan.",
+    description="Prove, from the certificate of a plan alone, that every read finds its value, "
+    "that no write touches a live buffer, and that threads do not race; or show a "
+    "counterexample.\n\n"
+    "The exit status is 0 when all is proved, 1 when a proof fails, and 2 when there is no plan.",
     example="graphc verify net.py:net --batch 32 --optimizer adam",
+    mistake=2,
 )
 
 
@@ -38,7 +38,7 @@ def declare(parser: Parser) -> None:
         metavar="SOURCE",
         help="file.py:function, a saved model, or a certificate that `graphc plan` wrote (.json)",
     )
-    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    parser.add_batch()
     parser.add_backend()
     parser.add_optimizer()
     parser.add_json()
@@ -46,15 +46,8 @@ def declare(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the proof, or the counterexamples."""
-    try:
-        report = _report(args)
-    except GraphError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if args.json:
-        print_json(_data(report))
-    else:
-        print(report)
+    report = _report(args)
+    show(args, _data(report), report)
     return 0 if report.ok else 1
 
 
@@ -88,19 +81,6 @@ def _cotangents(plan: Plan) -> Iterator[ProgramProof]:
 
 def _data(report: Report) -> dict[str, Any]:
     """Return the report as data for programs."""
-    return {
-        "net": report.net,
-        "ok": report.ok,
-        "programs": [
-            {
-                "name": proof.name,
-                "backend": proof.backend,
-                "capacity": proof.capacity,
-                "ok": proof.ok,
-                "counts": proof.counts,
-                "counterexample": proof.counterexample and asdict(proof.counterexample),
-            }
-            for proof in report.programs
-        ],
-        "plan": report.plan and asdict(report.plan),
-    }
+    names = ("name", "backend", "capacity", "ok", "counts", "counterexample")
+    programs = [picked(proof, *names) for proof in report.programs]
+    return {"net": report.net, "ok": report.ok, "programs": programs, "plan": report.plan}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from graphc.backends.table import chosen_backend
+from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import checked_whole, plain, takes
-from graphc.base.collector import collector_paused
 from graphc.base.door import higher
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
@@ -19,7 +21,7 @@ from graphc.declare.optim import Optimizer
 from graphc.declare.selection import Names, select_outputs, select_wrt
 from graphc.ir.graph import Graph
 from passes import DEFAULT
-from passes.pass_list import PassList
+from passes.pipeline import PassList
 
 
 @takes(
@@ -174,3 +176,21 @@ def check_options(
             loc=caller_loc(),
             hint='declare one: net.output("scores", scores)',
         )
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pause the search for reference cycles: a plan is many small objects that are all kept.
+
+    The search would take a third of the compile time of a large net, and grow faster than the net.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            if not gc.get_freeze_count():
+                gc.freeze()  # all objects count as old: enabling would search the new ones at once
+                gc.unfreeze()
+            gc.enable()

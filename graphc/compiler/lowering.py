@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from graphc.compiler.order import fusing_order
-from graphc.compiler.schedule import Schedule
+from graphc.compiler.schedule import Schedule, fusing_order
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
@@ -16,11 +15,9 @@ from graphc.kernels.aliases import View
 from graphc.kernels.fuse import Fuser
 from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.groups import Grouping
-from graphc.kernels.iteration_space import Space, by_last, flat, matrix
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd
-from graphc.kernels.partition import loop_partition
+from graphc.kernels.iteration_space import Forms, Space, TraitsOf, by_last, flat, matrix
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, loop_partition
 from graphc.kernels.program import Instr
-from graphc.kernels.traits import Forms, TraitsOf
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.fused import is_event_of
 
@@ -64,9 +61,10 @@ class Lowering:
         """For each alias, the buffer whose bytes it shares."""
         self.views: dict[str, View] = dict(self._grouping.views)
         """For each alias that is some columns of its root, those columns."""
+        self._lower_all(schedule)
 
-    def run(self, schedule: Schedule) -> Lowering:
-        """Add the instructions of all units, in order; return itself."""
+    def _lower_all(self, schedule: Schedule) -> None:
+        """Add the instructions of all units, in order."""
         backward = {node.name for node in schedule.order[schedule.boundary :]}
         for unit in self._grouping:
             last = unit if isinstance(unit, Node) else _last(unit)
@@ -75,7 +73,6 @@ class Lowering:
             self._lower(unit)
         if self.boundary < 0:
             self._end_forward(schedule)
-        return self
 
     def _lower(self, unit: Unit) -> None:
         if isinstance(unit, Group):
@@ -111,11 +108,14 @@ class Lowering:
     # ------------------------------------------------------------------ kernels
 
     def _kernel(self, group: Group) -> None:
-        names = tuple(node.name for node in group.nodes)
-        stored = {name for name in names if self._is_stored(group, name)}
-        kernel = self._fuser.kernel(group, lambda name: self.keeps or name in stored)
+        names = tuple([node.name for node in group.nodes])
+        stored = [self._is_stored(group, name) for name in names]
         if self.keeps:
-            kernel = replace(kernel, body=kernel.body.with_own_products(stored))
+            kernel = self._fuser.kernel(group, [True for _ in names])
+            read = {name for name, one in zip(names, stored, strict=True) if one}
+            kernel = replace(kernel, body=kernel.body.with_own_products(read))
+        else:
+            kernel = self._fuser.kernel(group, stored)
         self.instrs.append(kernel_instr(kernel, names))
 
     def _permute(self, node: Node, axes: tuple[int, ...]) -> None:

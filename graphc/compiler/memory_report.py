@@ -9,24 +9,27 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphc.backends.table import backend
+from graphc.backends.backend import backend
 from graphc.base.arguments import checked_whole
 from graphc.base.door import higher
 from graphc.base.errors import BudgetError, Operand
 from graphc.base.loc import Loc, caller_loc
-from graphc.compiler.program import build_program
-from graphc.compiler.remat.curve import Curve, curve
-from graphc.compiler.remat.fit import largest_batch, largest_batch_kept, least_total
+from graphc.compiler.remat.fit import (
+    at_batch,
+    largest_batch,
+    largest_batch_kept,
+    least_total,
+)
+from graphc.compiler.remat.recomputation import Curve, curve
+from graphc.compiler.sharding import exchange_bytes, workspaces
 from graphc.compiler.sizes import (
     ScratchSize,
     block_bytes,
     constant_types,
-    exchange_bytes,
     feed_types,
     layout,
     region_bytes,
     scratch_size,
-    workspaces,
 )
 from graphc.kernels.program import Program
 
@@ -58,19 +61,13 @@ class MemoryReport:
     code, whose size is unknown until the first run of a program compiles it.
     """
 
-    def __init__(self, plan: Plan, n: int) -> None:
-        self._plan, self.n = plan, n
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self.n = plan, plan.batch
+        self._programs: Mapping[str, Program] = plan.programs
 
     def at(self, n: int) -> MemoryReport:
         """Return the report of the plan for `n` rows."""
-        return MemoryReport(self._plan, checked_whole("memory.at: n", n))
-
-    @cached_property
-    def _programs(self) -> Mapping[str, Program]:
-        if self.n == self._plan.batch:
-            return self._plan.programs
-        known = self._plan.programs.items()
-        return {name: build_program(name, p.graph, self.n, p.backend) for name, p in known}
+        return MemoryReport(at_batch(self._plan, checked_whole("memory.at: n", n)))
 
     @cached_property
     def arenas(self) -> dict[str, int]:
@@ -119,7 +116,7 @@ class MemoryReport:
     @property
     def gradients(self) -> int:
         """The bytes of the block in which `backward` leaves gradients; `step` does not use it."""
-        grad = self._plan.programs.get("grad")
+        grad = self._programs.get("grad")
         return block_bytes(grad.gradient_bytes) if grad is not None else 0
 
     @property
@@ -226,16 +223,13 @@ class MemoryReport:
         if self.exchange:
             rows.insert(5, ("exchange", self.exchange, "sums of shards, and of other ranks"))
         if self.scratch:
-            rows.insert(4, ("scratch", self.scratch, self._scratch_text()))
+            each = f"{self.thread_scratch:,} a thread, {self.threads} here"
+            rows.insert(4, ("scratch", self.scratch, each))
         if backend(self._plan.backend).compiles:
             rows[-1] = ("total", self.total, "without native code, made at the first run")
         lines = [f"memory of {self._plan.declared.name!r} at N = {self.n}, bytes"]
         lines += [f"  {name:<10} {size:>14,}  {what}".rstrip() for name, size, what in rows]
         return "\n".join(lines)
-
-    def _scratch_text(self) -> str:
-        each = self._scratch
-        return f"{each.thread:,} a thread, {each.threads} here"
 
     def _arenas_text(self) -> str:
         return ", ".join(

@@ -97,7 +97,7 @@ class Plan:
     @cached_property
     def memory(self) -> MemoryReport:
         """The exact memory that the plan needs, before anything runs."""
-        return MemoryReport(self, self.batch)
+        return MemoryReport(self)
 
     def cotangent_program(self, outputs: tuple[str, ...]) -> Program:
         """Compile the program that differentiates outputs by cotangents that are fed."""

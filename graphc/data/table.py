@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.base.errors import DataError
-from graphc.files.disk import shown, system_path
+from graphc.base.errors import DataError, counted
+from graphc.files.disk import reason, shown, system_path
 
 LABEL_NAMES = ("y", "label", "target")
 
@@ -113,12 +113,35 @@ def _all_numbers(header: Header) -> Read:
 
 
 def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[Any]]:
-    """Return a `.csv` file of numbers with a header as x float32 (N, D), and y (N,).
+    r"""Return the features and labels of a `.csv` file of numbers with a header.
 
-    y is the column called `label`; without it the first of y, label, target (in any case) that
-    exists, else the last column.  It is int64 if every value is an integer, else float32.  Raise
-    DataError, with line and column, if the file is missing, ragged, or not all finite numbers, and
-    for columns of the same name.
+    Parameters
+    ----------
+    path
+        The path of the file.
+    label
+        The name of the column that becomes y.  By default the first of y, label and target (in
+        any case) that exists, or else the last column.
+
+    Returns
+    -------
+    dict
+        x, float32 of the shape (N, D), and y of the shape (N,): int64 if every label is an integer,
+        float32 otherwise.
+
+    Raises
+    ------
+    DataError
+        With line and column, if the file is missing, a line is too short or long, a value is not a
+        finite number, or two columns have one name.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from graphc.data import load_table
+    >>> _ = Path("flats.csv").write_text("size,rooms,rent\n40,2,700\n60,3,900\n")
+    >>> load_table("flats.csv", label="rent")["y"]
+    array([700, 900])
     """
     table = read_table(path, lambda header: Read(range(len(header.header)), header.column(label)))
     table.check_distinct(range(len(table.header)))
@@ -135,7 +158,7 @@ def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[
 
 
 def _whole_or_float(table: Table, at: int) -> NDArray[Any]:
-    """Return labels as int64 if all are integers without rounding, else as float32."""
+    """Return labels as int64 if all are exact integers, or else as float32."""
     y = table.values[:, at]
     if not np.all(np.rint(y) == y):
         return y.astype(np.float32)
@@ -274,11 +297,11 @@ def _other_separator(names: Sequence[str], second: Sequence[str]) -> str | None:
 
 
 def _numbers(header: Header, read: Read, line: int, cells: list[str]) -> list[float]:
-    """Return a line's numbers, NaN where none is read; raise DataError for the first misfit."""
+    """Return the numbers of a line, NaN where none is read; raise DataError for a wrong cell."""
     if len(cells) != len(header.header):
         raise DataError(
-            f"{header.path}, line {line}: {len(cells)} value{'' if len(cells) == 1 else 's'}, but "
-            f"the header names {len(header.header)} columns",
+            f"{header.path}, line {line}: {counted(len(cells), 'value')}, but the header names "
+            f"{len(header.header)} columns",
             hint="give every line one value for each column, separated by commas",
         )
     found = [math.nan] * len(cells)
@@ -307,14 +330,8 @@ def no_number(header: Header, line: int, column: int, text: str) -> DataError:
 
 
 def _number(text: str) -> float | None:
-    """Return the number that a cell spells, or None; `1_000`, which Python reads, is none."""
+    """Return the number in a cell, or None; `1_000`, which Python reads, does not count."""
     try:
         return None if "_" in text else float(text)
     except ValueError:
         return None
-
-
-def reason(error: BaseException) -> str:
-    """Return the message of an exception, on one line, without repeating the path."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join((text or type(error).__name__).split())

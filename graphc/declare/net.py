@@ -23,7 +23,31 @@ from graphc.ops.source import Constant, Input, Parameter, constant_op
 
 
 class Net(Missing):
-    """A network being declared; `dtype` is the default of inputs and parameters."""
+    """A network being declared.
+
+    Functions such as `gc.affine` add nodes to the net of the values that they take.  `net["name"]`
+    is the value of that name.
+
+    Parameters
+    ----------
+    name
+        The name in pictures, texts and errors.
+    dtype
+        The dtype of inputs and parameters unless they are given another: "float32" or "float64".
+
+    Raises
+    ------
+    GraphError
+        If a float dtype of that name does not exist.
+
+    Examples
+    --------
+    >>> net = gc.Net("digits")
+    >>> x = net.input("x", (gc.N, 64))
+    >>> scores = net.output("scores", gc.affine(x, 10))
+    >>> print(net)  # doctest: +ELLIPSIS
+    graph digits...
+    """
 
     def __init__(self, name: str = "net", dtype: str = "float32") -> None:
         if dtype not in FLOATS:
@@ -41,13 +65,55 @@ class Net(Missing):
         self.builder.dtype = name
 
     def input(self, name: str, shape: Sequence[Dim] | Dim, *, dtype: str | None = None) -> Value:
-        """Declare an array to be fed; `gc.N` in the shape is the batch, shape `()` a scalar."""
+        """Declare an array to be fed.
+
+        Parameters
+        ----------
+        name
+            The name to feed it by.
+        shape
+            The dimensions; `gc.N` is the batch, `()` a scalar.
+        dtype
+            The dtype; by default the net's.
+
+        Returns
+        -------
+        Value
+            The array, for functions such as `gc.affine`.
+
+        Raises
+        ------
+        GraphError
+            If the name is taken, or the shape or dtype is not valid.
+        """
         return self._source(Input(sizes_of(shape), dtype_name(dtype or self.dtype)), name)
 
     def parameter(
         self, name: str, shape: Sequence[int] | int, init: Any = "he", *, dtype: str | None = None
     ) -> Value:
-        """Declare a trainable array; `init` is an initialiser, its name, a number or an array."""
+        """Declare a trainable array.
+
+        Parameters
+        ----------
+        name
+            The name in the state.
+        shape
+            The dimensions, without the batch.
+        init
+            The start: an initializer such as `gc.He()`, its name, a number or an array.
+        dtype
+            The dtype; by default the net's.
+
+        Returns
+        -------
+        Value
+            The array.
+
+        Raises
+        ------
+        GraphError
+            If the shape has the batch dimension, or `init` does not fit it.
+        """
         sizes = sizes_of(shape)
         if any(isinstance(size, Batch) for size in sizes):
             raise GraphError(
@@ -64,7 +130,27 @@ class Net(Missing):
         return self._source(op, name)
 
     def constant(self, array: Any, *, name: str | None = None, dtype: str | None = None) -> Value:
-        """Declare a fixed array; Python floats, also in lists, take the net's dtype."""
+        """Declare a fixed array.
+
+        Parameters
+        ----------
+        array
+            An array or a number; Python floats, also in lists, take the net's dtype.
+        name
+            The name of the node.
+        dtype
+            The dtype; by default that of the array.
+
+        Returns
+        -------
+        Value
+            The array.
+
+        Raises
+        ------
+        GraphError
+            If graphc does not have the dtype.
+        """
         try:
             op: Constant = constant_op(array, dtype, self.dtype)
         except (ValueError, TypeError) as error:
@@ -72,13 +158,51 @@ class Net(Missing):
         return self.builder.apply(op, name=name)
 
     def output(self, name: str, value: Value) -> Value:
-        """Make a value public under a name, and return the value."""
+        """Make a value public under a name.
+
+        Parameters
+        ----------
+        name
+            The name, by which `forward` returns it.
+        value
+            A value of this net.
+
+        Returns
+        -------
+        Value
+            The value itself.
+
+        Raises
+        ------
+        GraphError
+            If the value is of another net, or an output has that name already.
+        """
         self._check_public(name, value)
         self.builder.outputs[name] = value.name
         return value
 
     def loss(self, name: str, value: Value) -> Value:
-        """Make a scalar an output that training minimises: the sum, if there are several."""
+        """Make a scalar an output that training minimises.
+
+        Several losses add up.
+
+        Parameters
+        ----------
+        name
+            The name, by which `forward` returns it.
+        value
+            One float of this net.
+
+        Returns
+        -------
+        Value
+            The value itself.
+
+        Raises
+        ------
+        GraphError
+            If the value is not one float of this net, or an output has that name already.
+        """
         self._check_public(name, value)
         if value.shape != () or not value.type.is_float:
             raise GraphError(
@@ -91,7 +215,18 @@ class Net(Missing):
         return value
 
     def block(self, name: str) -> AbstractContextManager[None]:
-        """Group the nodes declared inside, in names (`name/...`) and in pictures."""
+        """Group the nodes declared inside, in names (`name/...`) and in pictures.
+
+        Parameters
+        ----------
+        name
+            The name of the block.
+
+        Returns
+        -------
+        AbstractContextManager
+            A context: `with net.block("encoder"): ...`.
+        """
         return self.builder.block(name)
 
     def __getitem__(self, name: str) -> Value:
@@ -103,7 +238,13 @@ class Net(Missing):
             ) from None
 
     def graph(self) -> Graph:
-        """Return the immutable graph of all declarations so far."""
+        """Return the immutable graph of all declarations so far.
+
+        Returns
+        -------
+        Graph
+            The graph; the net can be extended further.
+        """
         return self.builder.graph()
 
     def summary(self) -> None:
@@ -112,7 +253,20 @@ class Net(Missing):
 
     @classmethod
     def of(cls, graph: Graph, dtype: str = "float32") -> Net:
-        """Return a net with all declarations of the graph, to which more can be added."""
+        """Return a net with all declarations of a graph, to which more can be added.
+
+        Parameters
+        ----------
+        graph
+            A graph, such as that of a plan or of a model file.
+        dtype
+            The dtype of new inputs and parameters.
+
+        Returns
+        -------
+        Net
+            A new net.
+        """
         net = cls(graph.name, dtype)
         net.builder = Builder.extending(graph)
         net.builder.dtype, net.builder.locs = dtype, None
@@ -176,12 +330,40 @@ def mlp(
     dropout: float = 0.0,
     name: str | None = None,
 ) -> Value:
-    """Return `x` (N, ...) after hidden layers of these widths and an affine layer: (N, units).
+    """Return x after hidden layers and an affine layer: a perceptron.
 
-    A hidden layer is affine, batchnorm if asked for, relu, and dropout of the share `dropout`
-    of the values, from 0 to below 1.  The last layer starts with weights of 0, so that no output
-    is favoured before the first step; `name` is its name.  Raise GraphError if a width is not a
-    whole number from 1 up, or if `dropout` is not such a share.
+    A hidden layer is affine, batchnorm if asked for, relu, and dropout.  The last layer starts with
+    weights of 0, so that no output is favoured before the first step.
+
+    Parameters
+    ----------
+    x
+        Floats of shape (N, ...).
+    hidden
+        The widths of the hidden layers.
+    units
+        The number of features of the result.
+    batchnorm
+        Whether hidden layers normalise their features.
+    dropout
+        The share of values that each hidden layer drops in training, from 0 to below 1.
+    name
+        The name of the last layer.
+
+    Returns
+    -------
+    Value
+        Of shape (N, units).
+
+    Raises
+    ------
+    GraphError
+        If a width is not a whole number from 1 up, or `dropout` is out of range.
+
+    Examples
+    --------
+    >>> gc.mlp(gc.Net().input("x", (gc.N, 64)), [100, 50], 10).shape
+    (N, 10)
     """
     b = as_value("mlp", x).builder
     widths = _widths(hidden)

@@ -37,9 +37,25 @@ class Schedule:
 
 @dataclass(frozen=True, repr=False)
 class WarmUp(Schedule):
-    """A linear factor (u + 1)/steps for the first `steps` updates; then 1, or the factor of `then`.
+    """A linear factor (u + 1)/steps for the first updates; then 1, or the factor of a schedule.
 
-    `then` counts its updates from the end of the warm-up.
+    Parameters
+    ----------
+    steps
+        The number of these updates.
+    then
+        A schedule for after them, which counts its updates from there.
+
+    Raises
+    ------
+    GraphError
+        If `steps` is not a whole number from 1 up, or `then` is not a schedule.
+
+    Examples
+    --------
+    >>> schedule = gc.WarmUp(100, then=gc.Step(every=1000, factor=0.5))
+    >>> schedule.reference(49), schedule.reference(1100)
+    (0.5, 0.5)
     """
 
     steps: int
@@ -66,9 +82,29 @@ class WarmUp(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Cosine(Schedule):
-    """A factor that falls by half a cosine from 1 to `floor` at `total` updates, and stays there.
+    """A factor that falls by half a cosine from 1, and then stays.
 
-    The first `warmup` updates of the total are a linear warm-up.
+    I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017
+    (arXiv:1608.03983), equation 5, without restarts.
+
+    Parameters
+    ----------
+    total
+        The number of updates until the factor stays.
+    floor
+        The last factor, from 0 to 1.
+    warmup
+        How many of the updates are a linear warm-up.
+
+    Raises
+    ------
+    GraphError
+        If a number is out of range, or `warmup` is not below `total`.
+
+    Examples
+    --------
+    >>> gc.Cosine(total=1000, floor=0.1).reference(500)
+    0.55
     """
 
     total: int
@@ -104,7 +140,25 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Step(Schedule):
-    """A factor that is multiplied by `factor` after each `every` updates."""
+    """A factor that falls in steps: it is multiplied by a number after each so many updates.
+
+    Parameters
+    ----------
+    every
+        The number of updates of a step.
+    factor
+        The number, above 0.
+
+    Raises
+    ------
+    GraphError
+        If a number is out of range.
+
+    Examples
+    --------
+    >>> gc.Step(every=1000, factor=0.5).reference(2000)
+    0.25
+    """
 
     every: int
     factor: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, first_of
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph
 
@@ -54,7 +54,7 @@ def _check_some_loss(graph: Graph, names: Sequence[str]) -> None:
     losses = [graph[graph.outputs[loss]] for loss in graph.losses]
     if losses and graph.upstream(node.name for node in losses).isdisjoint(names):
         raise GraphError(
-            f"no loss depends on what wrt names: {_shown(names)}",
+            f"no loss depends on what wrt names: {first_of(names) or 'none'}",
             operands=[node.described("loss") for node in losses],
             hint="choose losses= and wrt= that belong together",
         )
@@ -75,10 +75,8 @@ def _matching(wanted: Names, known: Iterable[str], what: str) -> list[str]:
     for pattern in _listed(wanted):
         hits = [pattern] if pattern in pool else [k for k in pool if fnmatchcase(k, pattern)]
         if not hits:
-            raise GraphError(f"no {what} matches {pattern!r}", hint=f"there are {_shown(pool)}")
+            raise GraphError(
+                f"no {what} matches {pattern!r}", hint=f"there are {first_of(pool) or 'none'}"
+            )
         chosen.update(hits)
     return [name for name in pool if name in chosen]
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "none"

@@ -1,1 +1,1 @@
-"""Model files: their container, the graph and the model in them, save and load."""
+"""Model files: their format, save and load, weights of PyTorch."""

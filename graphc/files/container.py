@@ -90,7 +90,7 @@ def unpack(data: bytes) -> tuple[dict[str, str], dict[str, Array]]:
     tensors = {}
     for name, array in _arrays(data, start, entries, DTYPES):
         if array.dtype == np.bool_ and array.view(np.uint8).max(initial=0) > 1:
-            raise ValueError(f"{name!r} holds bytes that are neither true nor false")
+            raise ValueError(f"{name!r} has booleans other than 0 and 1")
         tensors[name] = array
     _check_digest(data, metadata.pop("sha256"), start)
     return metadata, tensors
@@ -155,13 +155,13 @@ def _header_entries(data: bytes) -> tuple[dict[str, Any], int]:
 
 
 def read_whole(path: str | Path) -> bytes:
-    """Return the bytes of a plain file; raise OSError, also for others such as a device or pipe."""
+    """Return the bytes of a file; raise OSError, also for a device, pipe or socket."""
     check_plain(path)
     return Path(path).read_bytes()
 
 
 def read_file(path: str | Path, hint: str = "") -> bytes:
-    """Return the bytes of a plain file; raise ModelFileError, with the hint, for others."""
+    """Return the bytes of a file; raise ModelFileError if it cannot be read."""
     try:
         return read_whole(path)
     except OSError as error:
@@ -169,7 +169,7 @@ def read_file(path: str | Path, hint: str = "") -> bytes:
 
 
 def parsed(text: str | bytes) -> Any:
-    """Return parsed JSON; raise ValueError for duplicate keys and for NaN or infinity."""
+    """Parse JSON; raise ValueError for duplicate keys, NaN and infinity."""
     return json.loads(text, object_pairs_hook=single, parse_constant=_no_number)
 
 

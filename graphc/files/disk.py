@@ -1,4 +1,4 @@
-"""Paths, locks, and files that are written whole or not at all.
+"""Paths, locks of folders, and atomic writes of files.
 
 Locks end with the process that holds them, however it ends: the system releases the lock of a file
 when it closes the file, so nothing has to find out whether a recorded process is still alive.
@@ -59,9 +59,10 @@ def shown(path: AnyPath) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def reason(error: OSError) -> str:
-    """Return the message of an error, without numbers and names of files."""
-    return error.strerror or str(error)
+def reason(error: BaseException) -> str:
+    """Return the message of an error, on one line, without numbers and names of files."""
+    text = error.strerror if isinstance(error, OSError) else None
+    return " ".join((text or str(error) or type(error).__name__).split())
 
 
 def check_plain(path: AnyPath) -> None:
@@ -171,7 +172,9 @@ class FolderLock:
         try:
             return try_lock(file)
         except OSError as error:
-            LOG.warning("%s cannot be kept to one run: %s", shown(self.folder), reason(error))
+            LOG.warning(
+                "%s cannot be locked against other runs: %s", shown(self.folder), reason(error)
+            )
             return True
 
     def _busy(self, file: BinaryIO) -> GraphError:
@@ -180,7 +183,7 @@ class FolderLock:
         return GraphError(
             f"{shown(self.folder)} is in use by "
             f"{owner if owner and owner.isprintable() else 'another process'}",
-            hint="wait until that run has ended, or end it, or take another folder",
+            hint="wait for that run, stop it, or use another folder",
         )
 
 
@@ -201,7 +204,7 @@ _LOCKS: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
 
 def _forget() -> None:
-    """Close a forked child's copies of the locks, which belong to the parent."""
+    """Close the copies of locks in a child process after a fork; the parent process holds them."""
     for lock in list(_LOCKS):
         lock._close()
 
@@ -242,7 +245,7 @@ def write_atomically(path: AnyPath, pieces: Iterable[bytes | bytearray | memoryv
 
 @contextmanager
 def new_file(path: AnyPath) -> Iterator[BinaryIO]:
-    """Open a file to write, which replaces the one at the path if all went well.
+    """Open a new file that replaces the one at the path when it has been written.
 
     Links are followed, and the new file has the mode of the old one.  A path that is not a plain
     file, such as a device or a pipe, is written into.  Raise OSError if that fails.
@@ -285,7 +288,7 @@ def _remove_abandoned(path: str) -> None:
 
 
 def _status(name: str) -> os.stat_result | None:
-    """Return the status of a path, or None if nothing is there."""
+    """Return the status of a path, or None if it does not exist."""
     try:
         return os.stat(name)
     except FileNotFoundError:
@@ -341,7 +344,7 @@ def _beside(target: Path, old: os.stat_result | None) -> Iterator[BinaryIO]:
 
 
 def _claimed(file: BinaryIO, path: Path) -> bool:
-    """Lock a new file; return False if another writer took it for abandoned before that."""
+    """Lock a new file; return False if another writer has removed it as abandoned."""
     try:
         return try_lock(file) and path.exists()
     except OSError:  # without locks nobody can take it for abandoned

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from graphc.backends.table import kept_backend
+from graphc.backends.backend import kept_backend
 from graphc.base.arguments import plain
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.work import spend_bytes, spend_elements, work_budget
@@ -28,10 +28,10 @@ from graphc.files.container import parsed, single, unpack
 from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
+from graphc.ir.text.graph import value_text
 from graphc.ir.text.tokens import Reader
-from graphc.ir.text.values import value_text
+from graphc.runtime.columns import COLUMNS_KEY, Columns
 from graphc.runtime.executor import Executor
-from graphc.runtime.state import COLUMNS_KEY, Columns
 from passes import DEFAULT
 
 FORMAT = 1
@@ -44,6 +44,8 @@ LARGEST_PLAN = 1 << 40
 
 STATE = "state/"
 """The prefix of the names of the state's arrays."""
+RUN = "run"
+"""The key of the notes of a training run, and the start of the names of its arrays."""
 
 HINT = "restore it from a backup, or save the model again"
 
@@ -56,8 +58,8 @@ _OTHERS = {
     ".pt": _TORCH,
     ".pth": _TORCH,
     ".safetensors": "weights are read by gc.load_torch_state(ex, path)",
-    ".h5": "models of Keras come over as ONNX: gc.onnx.load(path)",
-    ".keras": "models of Keras come over as ONNX: gc.onnx.load(path)",
+    ".h5": "convert models of Keras to ONNX, then gc.onnx.load(path)",
+    ".keras": "convert models of Keras to ONNX, then gc.onnx.load(path)",
 }
 """Hints for files of other tools, by their suffixes."""
 
@@ -75,7 +77,7 @@ _DAMAGE = (
 
 
 def columns_of(text: str) -> Columns:
-    """Return a model file's columns; raise ValueError or RecursionError for other text."""
+    """Parse the column names of a model file; raise ValueError or RecursionError on failure."""
     found = json.loads(text, object_pairs_hook=single)
     if not isinstance(found, dict) or found.keys() != {"features", "label", "classes"}:
         raise ValueError("they are not written as graphc writes them")
@@ -92,9 +94,15 @@ def is_onnx(path: str | Path) -> bool:
     return str(path).lower().endswith(".onnx")
 
 
+def check_executor(call: str, given: object, hint: str) -> None:
+    """Raise GraphError for an argument that is not an executor."""
+    if not isinstance(given, Executor):
+        raise GraphError(f"{call} takes an executor, not {type(given).__name__}", hint=hint)
+
+
 @contextmanager
 def damage(model: Model, what: str) -> Iterator[None]:
-    """Raise ModelFileError in place of any error that damaged content causes."""
+    """Raise ModelFileError in place of any error that damaged content may cause."""
     try:
         yield
     except (ModelFileError, UnknownOp):
@@ -106,7 +114,7 @@ def damage(model: Model, what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Model:
-    """The content of a model file, checked as a container but not yet otherwise."""
+    """The content of a model file, of which only the container has been checked."""
 
     where: str
     text: str
@@ -116,11 +124,15 @@ class Model:
     """The number of bytes of the file."""
     columns: str | None = None
     """The names of a table's columns, as JSON, if there are any."""
+    run: str | None = None
+    """The notes of a training run, as JSON, in a checkpoint."""
+    what: str = "model"
+    """What the file is read as, for errors."""
 
     @classmethod
-    def read(cls, data: bytes, where: str) -> Model:
-        """Unpack the container; raise ModelFileError unless it is a whole one of this version."""
-        model = cls(where, "", {}, {})
+    def read(cls, data: bytes, where: str, what: str = "model") -> Model:
+        """Unpack the container; raise ModelFileError if it is damaged or of another version."""
+        model = cls(where, "", {}, {}, what=what)
         try:
             metadata, tensors = unpack(data)
         except ValueError as error:
@@ -133,13 +145,15 @@ class Model:
             )
         with damage(model, "a model"):
             notes = parsed(metadata["model"])
-            columns = metadata.get(COLUMNS_KEY)
-            return cls(where, metadata["graph"], notes, tensors, len(data), columns)
+            columns, run = metadata.get(COLUMNS_KEY), metadata.get(RUN)
+            return cls(where, metadata["graph"], notes, tensors, len(data), columns, run, what)
 
     def error(self, sentence: str, hint: str) -> ModelFileError:
         """Return the error for this file, at the user's line."""
         hint = _OTHERS.get(Path(self.where).suffix.lower(), hint)
-        return ModelFileError(f"{self.where} cannot be read as a model: {sentence}", hint=hint)
+        return ModelFileError(
+            f"{self.where} cannot be read as a {self.what}: {sentence}", hint=hint
+        )
 
     def budget(self, work: float | None) -> AbstractContextManager[None]:
         """Return the work budget for making a net or a plan of the file; see base/work.py."""
@@ -242,7 +256,7 @@ class Model:
 
 
 def _sharding(options: Mapping[str, Any]) -> Sharding | None:
-    """Return the sharding of a step that the file describes, for any batch."""
+    """Return the sharding that the file describes, whatever the batch."""
     sync = bool(options.get("sync_batchnorm"))
     return sharding(options.get("shards"), 1, sync, 2**62, options.get("budget"))
 
@@ -259,7 +273,7 @@ def optimizer_text(optimizer: Optimizer) -> str:
 
 
 def optimizer_of(text: str) -> Optimizer:
-    """Return the optimizer that a text names; raise ValueError or similar if it names none."""
+    """Return the optimizer of a text; raise ValueError or a similar error for another text."""
     every_kind()
     bases = (Schedule, Group, Optimizer)
     classes = {cls.__name__: cls for base in bases for cls in _descendants(base)}
@@ -290,7 +304,7 @@ def _kept(
 ) -> dict[str, Array]:
     """Return the states that stay valid under another optimizer."""
     same = before is not None and before.partition("(")[0] == type(optimizer).__name__
-    own = {name for name in plan.state_nodes if not name.startswith("hyper.")}
+    own = {name for name, node in plan.state_nodes.items() if node.op.role.kind != "hyper"}
     names = own if same else _model_states(plan)
     return {name: array for name, array in found.items() if name in names}
 

@@ -15,20 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.plan import Plan
 from graphc.compiler.recipe import Recipe
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
-from graphc.files.container import pack, parsed, read_file, single, unpack
+from graphc.files.container import pack, read_file, single
 from graphc.files.disk import write_file
 from graphc.files.graph_file import graph_file, tensors_named, user_ops
 from graphc.files.model_file import (
     FORMAT,
     HINT,
+    RUN,
     STATE,
     Model,
+    check_executor,
+    damage,
     is_onnx,
     optimizer_text,
 )
@@ -38,19 +41,43 @@ from passes import DEFAULT
 
 
 def save(path: str | Path, ex: Executor) -> Path:
-    """Write an executor to a file, all or nothing: a failure leaves an old file as it was.
+    """Write an executor to a file; if that fails, an old file stays as it was.
 
-    The file holds the declared graph, the options of compile(), every array of the state, so that
-    training continues as if it had not been interrupted, and `ex.state.columns`.  Passes of the
-    user's own are left out, with a warning.  Raise StateError for an executor that failed half-way,
-    GraphError for what a file cannot hold and for the name of an ONNX model, ModelFileError if it
-    cannot be written.
+    The file holds the declared graph, the options of `compile`, `ex.state.columns`, and every array
+    of the state, so that training continues as if it had not been interrupted.  Your own passes
+    are left out, with a warning.
+
+    Parameters
+    ----------
+    path
+        The path of the file; any suffix but `.onnx`.
+    ex
+        The executor.
+
+    Returns
+    -------
+    Path
+        The path of the file.
+
+    Raises
+    ------
+    GraphError
+        If `ex` is not an executor, if the path is that of an ONNX model, or if text cannot hold an
+        attribute of an op.
+    StateError
+        If a step of the executor failed half-way.
+    ModelFileError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> net = gc.Net("one")
+    >>> _ = net.output("y", gc.affine(net.input("x", (gc.N, 3)), 2))
+    >>> path = gc.save("one.graphc", gc.Executor(gc.compile(net, batch=8)))
+    >>> gc.load(path).plan.batch
+    8
     """
-    if not isinstance(ex, Executor):
-        raise GraphError(
-            f"save takes an executor, not {type(ex).__name__}",
-            hint="gc.save(path, ex) with ex = gc.Executor(plan)",
-        )
+    check_executor("save", ex, "gc.save(path, ex) with ex = gc.Executor(plan)")
     if is_onnx(path):
         raise GraphError(
             f"save writes graphc's own files, {path} is the name of an ONNX model",
@@ -78,12 +105,42 @@ def load(
     ops: Sequence[type[Op]] = (),
     work: float | None = None,
 ) -> Executor:
-    """Return the saved executor, compiled anew; `ops` are the classes of the user's own ops.
+    """Return a saved executor, compiled anew.
 
-    With another `batch` the plan is for that many rows.  With another `optimizer` its
-    hyper-parameters hold; slots and counters are kept if it is of the same class as before, and
-    start from their initial values otherwise.  `work` multiplies the work that a file may take (see
-    docs/files.md).  Raise ModelFileError for a file that is not a whole model.
+    Parameters
+    ----------
+    path
+        The path that `gc.save` was given.
+    batch
+        The number of rows of the plan; as saved by default.
+    optimizer
+        An optimizer instead of the saved one.  If both are of the same class, slots and counters
+        are kept; otherwise they have their initial values.
+    ops
+        The classes of your own ops in the net.
+    work
+        A factor for the work that reading the file may take; see docs/files.md.
+
+    Returns
+    -------
+    Executor
+        With the saved state.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is damaged or of another format, uses an op that is not in `ops`, or takes more
+        work than allowed.
+    GraphError
+        If an argument does not fit.
+
+    Examples
+    --------
+    >>> net = gc.Net("one")
+    >>> _ = net.output("y", gc.affine(net.input("x", (gc.N, 3)), 2))
+    >>> path = gc.save("one.graphc", gc.Executor(gc.compile(net, batch=8)))
+    >>> gc.load(path, batch=32).plan.batch
+    32
     """
     _check_ops(ops)
     model = Model.read(read_file(path, "give the path that gc.save was given"), str(path))
@@ -101,7 +158,7 @@ def to_bytes(thing: Net | Plan | Executor) -> bytes:
 def from_bytes(
     data: bytes, ops: Sequence[type[Op]] = (), work: float | None = None
 ) -> Net | Plan | Executor:
-    """Return what `to_bytes` was given; raise ModelFileError if the bytes are damaged."""
+    """Return the net, plan or executor of bytes; raise ModelFileError if they are damaged."""
     model = Model.read(data, "the bytes of the model")
     with model.budget(work):
         graph = model.graph(ops)
@@ -112,7 +169,7 @@ def from_bytes(
 
 
 def pickled(thing: Net | Plan | Executor) -> tuple[Any, ...]:
-    """Return pickle's recipe to rebuild it: the bytes, and the classes of the user's own ops."""
+    """Return the function and the arguments with which pickle rebuilds a net, plan or executor."""
     graph = thing.graph() if isinstance(thing, Net) else _plan_of(thing).declared
     return from_bytes, (to_bytes(thing), user_ops(graph), math.inf)
 
@@ -187,9 +244,6 @@ def _warn(message: str) -> None:
         warnings.warn_explicit(message, UserWarning, loc.file, loc.line)
 
 
-_RUN = "run/"
-
-
 @dataclass(frozen=True)
 class CheckpointFile:
     """A model, its state, and the progress of a run: notes for JSON, and arrays."""
@@ -204,22 +258,16 @@ def write_checkpoint(
     path: Path, ex: Executor, notes: Mapping[str, Any], arrays: Mapping[str, Array]
 ) -> None:
     """Write an executor and a run's notes, all or nothing; raise ModelFileError if that fails."""
-    tensors = {_RUN + name: array for name, array in arrays.items()}
-    write_model(path, ex, {"run": json.dumps(notes)}, tensors)
+    tensors = {f"{RUN}/{name}": array for name, array in arrays.items()}
+    write_model(path, ex, {RUN: json.dumps(notes)}, tensors)
 
 
 def read_checkpoint(path: Path) -> CheckpointFile:
-    """Read a checkpoint; raise ModelFileError unless it is a whole one of this version."""
-    data = read_file(path)
-    try:
-        metadata, tensors = unpack(data)
-        if metadata.get("format") != f"graphc {FORMAT}" or not {"run", "model"} <= metadata.keys():
-            raise ValueError("it is a model, but not a checkpoint of this version of graphc")
-        notes = json.loads(metadata["run"], object_pairs_hook=single)
-        description = parsed(metadata["model"])
-    except ValueError as error:
-        raise ModelFileError(
-            f"{path} cannot be read as a checkpoint: {error}", hint=HINT
-        ) from error
-    model = Model(str(path), metadata["graph"], description, tensors, len(data))
-    return CheckpointFile(model, tensors_named(tensors, STATE), notes, tensors_named(tensors, _RUN))
+    """Read a checkpoint; raise ModelFileError if it is damaged or of another version."""
+    model = Model.read(read_file(path), str(path), "checkpoint")
+    if model.run is None:
+        raise model.error("it is a model, but not a checkpoint of this version of graphc", HINT)
+    with damage(model, "a checkpoint"):
+        notes = json.loads(model.run, object_pairs_hook=single)
+    state, arrays = (tensors_named(model.tensors, prefix) for prefix in (STATE, f"{RUN}/"))
+    return CheckpointFile(model, state, notes, arrays)

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphc.base.errors import GraphError, ModelFileError, StateError, first_of
+from graphc.base.errors import ModelFileError, StateError, first_of
 from graphc.files.container import NAMES, pack, read_file, read_tensors
 from graphc.files.disk import write_file
+from graphc.files.model_file import check_executor
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ops.linalg import AffineLayer
@@ -36,14 +37,27 @@ _Modules = Mapping[str, Mapping[str, Array]]
 
 
 class TorchState(NamedTuple):
-    """The arrays that were loaded, and those that were not."""
+    """The result of `load_torch_state`.
+
+    Parameters
+    ----------
+    names
+        The layer of each module, as the argument `names` takes it.
+    missing
+        The states of the net for which there was no array.
+    unexpected
+        The arrays that no layer takes.
+
+    Examples
+    --------
+    >>> from graphc.files.torch_state import TorchState
+    >>> TorchState({"0": "affine_1"}, missing=("affine_1.bias",), unexpected=()).missing
+    ('affine_1.bias',)
+    """
 
     names: dict[str, str]
-    """The layer by module, as `names=` takes it."""
     missing: tuple[str, ...]
-    """The states of the net for which there was no array."""
     unexpected: tuple[str, ...]
-    """The arrays that no layer takes."""
 
 
 class _Tensor(NamedTuple):
@@ -76,20 +90,44 @@ def load_torch_state(
     names: Mapping[str, str] | None = None,
     strict: bool = True,
 ) -> TorchState:
-    """Set parameters and running statistics from PyTorch's: a safetensors file or a state_dict.
+    """Set parameters and running statistics from those of a PyTorch module, or change nothing.
 
-    Modules are assigned to layers as `names={"0": "affine_1"}` says; else by equal names, if any
-    are equal (`body.one` is the layer `body/one`); else in their order, which a file contains only
-    for numbered modules.  With `strict` nothing may be left over on either side.
+    Parameters
+    ----------
+    ex
+        The executor whose state is set.
+    source
+        The path of a safetensors file, or a state_dict.
+    names
+        The layer of each module, such as {"0": "affine_1"}.  By default, those of equal names
+        (`body.one` and `body/one`), or, if there are none, those of equal positions.
+    strict
+        Whether every array must have a layer, and every parameter and statistic an array.
 
-    Raise ModelFileError for a file that cannot be read, StateError for what does not fit, shapes
-    included; then nothing is changed.
+    Returns
+    -------
+    TorchState
+        The layers by module, and what was left over.
+
+    Raises
+    ------
+    GraphError
+        If `ex` is not an executor.
+    ModelFileError
+        If the file cannot be read.
+    StateError
+        If names or shapes do not fit, or something is left over with `strict`.
+
+    Examples
+    --------
+    >>> net = gc.Net("one")
+    >>> _ = net.output("y", gc.affine(net.input("x", (gc.N, 3)), 2))
+    >>> ex = gc.Executor(gc.compile(net, batch=8))
+    >>> state = {"0.weight": np.ones((2, 3), np.float32), "0.bias": np.zeros(2, np.float32)}
+    >>> gc.load_torch_state(ex, state).names
+    {'0': 'affine_1'}
     """
-    if not isinstance(ex, Executor):
-        raise GraphError(
-            f"load_torch_state takes an executor, not {type(ex).__name__}",
-            hint="gc.load_torch_state(ex, 'weights.safetensors')",
-        )
+    check_executor("load_torch_state", ex, "gc.load_torch_state(ex, 'weights.safetensors')")
     ordered = isinstance(source, Mapping)
     where = "the state" if isinstance(source, Mapping) else str(source)
     tensors = _given(source) if isinstance(source, Mapping) else _read(source)
@@ -129,23 +167,44 @@ def _fitted(
 def save_torch_state(
     path: str | Path, ex: Executor, *, names: Mapping[str, str] | None = None
 ) -> Path:
-    """Write parameters and running statistics as PyTorch's, a safetensors file, all or nothing.
+    """Write parameters and running statistics as a safetensors file for PyTorch.
 
-    Modules are named as `names={"0": "affine_1"}` says, such as `load_torch_state` returns; others
-    as their layers.  `module.load_state_dict(safetensors.torch.load_file(path))` reads it.  Raise
-    StateError for a name that does not exist, ModelFileError if the file cannot be written.
+    There, `module.load_state_dict(safetensors.torch.load_file(path))` reads it.
+
+    Parameters
+    ----------
+    path
+        The path of the file.
+    ex
+        The executor.
+    names
+        The layer of each module, such as {"0": "affine_1"} or the `names` that `load_torch_state`
+        returned.  Other modules have the names of their layers.
+
+    Returns
+    -------
+    Path
+        The path of the file.
+
+    Raises
+    ------
+    StateError
+        If there is no such layer, or a layer is named twice.
+    ModelFileError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> net = gc.Net("one")
+    >>> _ = net.output("y", gc.affine(net.input("x", (gc.N, 3)), 2))
+    >>> ex = gc.Executor(gc.compile(net, batch=8))
+    >>> path = gc.save_torch_state("weights.safetensors", ex, names={"0": "affine_1"})
+    >>> gc.load_torch_state(ex, path, names={"0": "affine_1"}).missing
+    ()
     """
     layers = _torch_layers(ex.plan.declared)
-    known = ", ".join(map(repr, list(layers)[:_SHOWN]))
+    _check_names(names or {}, layers)
     modules = {layer: module for module, layer in (names or {}).items()}
-    unknown = next((layer for layer in modules if layer not in layers), None)
-    if unknown is not None or len(modules) < len(names or {}):
-        raise StateError(
-            f"names: there is no layer {unknown!r} with parameters in the net"
-            if unknown is not None
-            else "names: a layer appears twice",
-            hint=f"there are {known}; names={{module: layer}}",
-        )
     state = ex.snapshot()
     tensors: dict[str, Array] = {}
     for layer in layers.values():
@@ -177,7 +236,7 @@ def _read(path: str | Path) -> dict[str, Array]:
 
 
 def _given(source: Mapping[str, Any]) -> dict[str, Array]:
-    """Return the arrays of a state_dict, whose tensors are PyTorch's or NumPy's."""
+    """Return the arrays of a state_dict of PyTorch tensors or NumPy arrays."""
     found: dict[str, Array] = {}
     for name, value in source.items():
         try:
@@ -213,7 +272,7 @@ def _misfit(
                 parts.append(f"{what} {', '.join(listed[:_SHOWN])}{more}")
     return StateError(
         f"{where} does not fit net {net!r}: {'; '.join(parts)}",
-        hint="names={module: layer} says what belongs together"
+        hint="assign modules to layers: names={module: layer}"
         + ("; strict=False takes what fits" if strict and not misfits else "")
         + "; nothing was changed",
     )
@@ -245,7 +304,7 @@ def _pairs(
     Raise StateError if given names do not exist, or if the order cannot be known.
     """
     if names is not None:
-        _check_names(names, modules, layers)
+        _check_names(names, layers, modules)
     chosen = dict(names or {})
     equal = {_torch_name(layer): layer for layer in layers}
     found = chosen | {m: equal[m] for m in modules if m in equal and m not in chosen}
@@ -263,13 +322,16 @@ def _pairs(
 
 
 def _torch_name(layer: str) -> str:
-    """Return the module name for a layer: a block's slash is a point there."""
+    """Return the PyTorch name of a layer: `body/one` is `body.one` there."""
     return layer.replace("/", ".")
 
 
-def _check_names(names: Mapping[str, str], modules: _Modules, layers: Mapping[str, _Layer]) -> None:
+def _check_names(
+    names: Mapping[str, str], layers: Mapping[str, _Layer], modules: _Modules | None = None
+) -> None:
+    """Raise StateError for a layer or a module that does not exist, or a layer named twice."""
     for module, layer in names.items():
-        if module not in modules:
+        if modules is not None and module not in modules:
             what, known = f"module {module!r} in the weights", _listed(modules)
         elif layer not in layers:
             what, known = f"layer {layer!r} with parameters in the net", _listed(layers)

@@ -20,7 +20,24 @@ from graphc.ir.tensor_type import Shape, TensorType
 
 
 class Value(Operators):
-    """The result of a node, as users and gradient rules handle it; it holds no numbers."""
+    """The result of a node, which you pass on to layers and operators.  It holds no numbers.
+
+    Functions such as `gc.relu` and methods of a net return it.
+
+    Parameters
+    ----------
+    builder
+        The graph under construction.
+    name
+        The name of the node.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> x = net.input("x", (gc.N, 3))
+    >>> (2 * x + 1).shape
+    (N, 3)
+    """
 
     __slots__ = ("builder", "name")
 
@@ -279,7 +296,34 @@ class Builder:
 
 
 def apply(op: Op, *values: Value, name: str | None = None) -> Value:
-    """Apply an op, which may be a user's own, to values of a net."""
+    """Apply an op, which may be your own, to values of a net.
+
+    Parameters
+    ----------
+    op
+        The op with its attributes.
+    *values
+        The operands, at least one.
+    name
+        The name of the node; None makes one up from the op's name.
+
+    Returns
+    -------
+    Value
+        The result.
+
+    Raises
+    ------
+    GraphError
+        If `op` is not an op, or the operands do not fit it.
+
+    Examples
+    --------
+    >>> from graphc.ops.functions import Tanh
+    >>> net = gc.Net("net")
+    >>> gc.apply(Tanh(), net.input("x", (gc.N, 3))).shape
+    (N, 3)
+    """
     if not isinstance(op, Op):
         raise GraphError(
             f"apply takes an op, not {type(op).__name__}",
@@ -295,10 +339,17 @@ def as_value(op_name: str, value: object) -> Value:
     """Return the value itself; raise GraphError for anything else."""
     if isinstance(value, Value):
         return value
-    raise not_a_value(op_name, value, caller_loc())
+    raise not_a_value(op_name, value)
 
 
-def not_a_value(op_name: str, given: object, loc: Loc | None) -> GraphError:
+def misfit(message: str, **operands: Value) -> GraphError:
+    """Return the error about operands, by their roles; what follows a newline is the hint."""
+    sentence, _, hint = message.partition("\n")
+    described = [value.node.described(role) for role, value in operands.items()]
+    return GraphError(sentence, operands=described, hint=hint)
+
+
+def not_a_value(op_name: str, given: object, loc: Loc | None = None) -> GraphError:
     """Return the error for an array, a number or anything else in the place of a value."""
     hint = "make the array a value by net.constant(array), or feed it to a net.input"
     if isinstance(given, tuple) and any(isinstance(one, Value) for one in given):

@@ -3,6 +3,14 @@
 Nodes of the same name match.  Two others match if they are the same op of the same operands: then
 the node was renamed.  If only the op's attributes differ, as those of dropout do with its name, it
 was renamed and changed.
+
+As text a line starts with - for a removed item, + for an added one, ~ for a changed one, with the
+new form below it, and = for one that only has another name:
+
+    fuse_affine_relu: 1 removed, 1 changed
+    - affine_1: float32[N, 3] = affine(x, w, b)
+    ~ relu_1: float32[N, 3] = relu(affine_1)
+      relu_1: float32[N, 3] = affine_relu(x, w, b)
 """
 
 from __future__ import annotations
@@ -14,6 +22,7 @@ from functools import cached_property
 from typing import Literal
 
 from graphc.ir.graph import Graph, Node
+from graphc.ir.text.graph import name_text, node_text
 
 Kind = Literal["equal", "removed", "added", "changed", "renamed"]
 KINDS: tuple[Kind, ...] = ("removed", "added", "changed", "renamed")
@@ -73,7 +82,7 @@ class Difference:
         return bool(self.changes or self.roots)
 
     def __str__(self) -> str:
-        from graphc.ir.text.difference import difference_text
+        from graphc.ir.difference import difference_text
 
         return difference_text(self)
 
@@ -222,3 +231,59 @@ def _roots(before: Graph, after: Graph, known: Mapping[str, str]) -> Iterator[Ro
 def _named(graph: Graph, what: RootKind) -> Mapping[str, str]:
     roots: Mapping[str, str] = getattr(graph, f"{what}s")
     return roots
+
+
+LONGEST = 240
+"""A line is cut after this many characters: constants may hold many numbers."""
+
+
+def difference_text(difference: Difference) -> str:
+    """Return a line of counts and one or two a change; equal differences give equal text."""
+    return "\n".join([counts_text(difference), *change_lines(difference)]) + "\n"
+
+
+def counts_text(difference: Difference) -> str:
+    """Return `1 removed, 2 added`, or `no difference`."""
+    counts = ((difference.count(kind), kind) for kind in KINDS)
+    words = [f"{count:,} {kind}" for count, kind in counts if count]
+    if difference.roots and not words:
+        return "the same nodes, other roots"
+    return ", ".join(words) or "no difference"
+
+
+def change_lines(difference: Difference) -> Iterator[str]:
+    """Yield the lines of the changes alone, nodes first."""
+    for pair in difference.changes:
+        yield from pair_text(pair)
+    for root in difference.roots:
+        yield from _root_lines(root)
+
+
+def pair_text(pair: Pair) -> Iterator[str]:
+    """Yield the lines of a changed node as in `graph_text`, with a mark."""
+    before, after = pair.before, pair.after
+    if before is None or after is None:
+        yield f"{'-' if after is None else '+'} {_line(pair.node)}"
+    elif pair.kind == "renamed":
+        yield f"= {name_text(before.name)} -> {name_text(after.name)}"
+    else:
+        yield f"~ {_line(before)}"
+        yield f"  {_line(after)}"
+
+
+def _line(node: Node) -> str:
+    text = node_text(node)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..."
+
+
+def _root_lines(root: RootChange) -> Iterator[str]:
+    name = f"{root.what} {name_text(root.name)}" if root.name else root.what
+    sign = " = " if root.name else " "
+    if root.before:
+        yield f"- {name}{sign}{_value(root, root.before)}"
+    if root.after:
+        yield f"+ {name}{sign}{_value(root, root.after)}"
+
+
+def _value(root: RootChange, value: str) -> str:
+    return name_text(value) if root.name else ", ".join(map(name_text, value.split(", ")))

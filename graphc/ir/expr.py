@@ -24,7 +24,7 @@ Broadcast = Literal["each", "row", "column", "one"]
 Axis = Literal["rows", "columns"]
 
 COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
-BOOLEANS = (*COMPARISONS, "and", "or", "not")
+BOOLEANS = frozenset((*COMPARISONS, "and", "or", "not"))
 """The functions whose values are bools."""
 
 Attribute = int | float | bool | str | AccessMap | tuple[int, ...] | None
@@ -33,7 +33,7 @@ Attribute = int | float | bool | str | AccessMap | tuple[int, ...] | None
 class Step(NamedTuple):
     """One value of a body: an op of earlier steps, by their numbers.
 
-    Besides the scalar functions (see `graphc.kernels.functions`) the ops are
+    Besides the scalar functions (see `graphc.kernels.interpret`) the ops are
 
         load      the element of `buffer` at (i, j), (i), (j) or () by the broadcast kind
         fetch     a gathered element of `buffer`, by the access map `value`; see `Loop.places`.  Its
@@ -83,13 +83,12 @@ class Body:
     @property
     def loads(self) -> tuple[str, ...]:
         """The buffers that are read, each once."""
-        read = ("load", "fetch")
-        return tuple(dict.fromkeys(step.buffer for step in self.steps if step.op in read))
+        return tuple(dict.fromkeys([step.buffer for step in self.steps if step.buffer]))
 
     @property
     def written(self) -> tuple[str, ...]:
         """The buffers that are written."""
-        return tuple(store.buffer for store in self.stores)
+        return tuple([store.buffer for store in self.stores])
 
     def with_own_products(self, stored: Container[str]) -> Body:
         """Return the body in which products stored besides `stored` are computed once more.
@@ -174,6 +173,9 @@ class BodyBuilder:
 
     def body(self) -> Body:
         """Return the body without the steps that no store needs."""
+        read = {store.step for store in self.stores}.union(*[step.args for step in self.steps])
+        if len(read) == len(self.steps):  # the last step that is not needed would not be read
+            return Body(tuple(self.steps), tuple(self.stores))
         needed: set[int] = set()
         todo = [store.step for store in self.stores]
         while todo:
@@ -181,8 +183,6 @@ class BodyBuilder:
             if number not in needed:
                 needed.add(number)
                 todo.extend(self.steps[number].args)
-        if len(needed) == len(self.steps):
-            return Body(tuple(self.steps), tuple(self.stores))
         order = sorted(needed)
         place = {old: new for new, old in enumerate(order)}
         steps = tuple(_renumbered(self.steps[old], place) for old in order)
@@ -295,8 +295,10 @@ def call(function: str, *args: Expr | Number, value: Attribute = None) -> Expr:
     first = args[0] if isinstance(args[0], Expr) else next(a for a in args if isinstance(a, Expr))
     builder, own = first.builder, first.step.dtype
     exprs = [a if isinstance(a, Expr) else builder.const(a, own) for a in args]
+    numbers = tuple([e.number for e in exprs])
     dtype = "bool" if function in BOOLEANS else exprs[-1].step.dtype
-    numbers, broadcast = tuple([e.number for e in exprs]), join(*[e.step.broadcast for e in exprs])
+    kinds = {e.step.broadcast for e in exprs}
+    broadcast = kinds.pop() if len(kinds) == 1 else join(*kinds)
     return builder.step(Step(function, numbers, broadcast, dtype, "", value))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -19,29 +19,96 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One application of an op; it yields one value, known by the node's name."""
+    """One application of an op.  It yields one value, which has the node's name.
+
+    Parameters
+    ----------
+    name
+        The name, unique in a graph.
+    op
+        The op with its attributes.
+    inputs
+        The names of the operands, in the op's order.
+    type
+        The type of the value.
+    locs
+        The lines of your code that declared it, the first one first; empty if none did.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> net.input("x", (gc.N, 3)).node.type
+    TensorType(shape=(N, 3), dtype='float32')
+    """
 
     name: str
     op: Op
     inputs: tuple[str, ...]
     type: TensorType
     locs: tuple[Loc, ...] = ()
+    recomputes: str = field(default="", compare=False)
+    """The node whose value it computes again, or delays for nodes that do."""
 
     @property
     def loc(self) -> Loc | None:
         """The line that declared it, if one did."""
         return self.locs[0] if self.locs else None
 
+    def reading(self, new: Mapping[str, str]) -> Node:
+        """Return the node with the operands that `new` has other names for; itself if none."""
+        for operand in self.inputs:
+            if operand in new:
+                inputs = tuple(new.get(name, name) for name in self.inputs)
+                return Node(self.name, self.op, inputs, self.type, self.locs, self.recomputes)
+        return self
+
     def described(self, role: str) -> Operand:
-        """Return the node as an error shows it."""
+        """Return the node as an error shows it.
+
+        Parameters
+        ----------
+        role
+            What the node is to the op that fails, such as `x` or `operand 1`.
+
+        Returns
+        -------
+        Operand
+            The role, the name, the type and the line of the node.
+        """
         return Operand(role, self.name, str(self.type), self.loc)
 
 
 class Graph:
-    """Nodes by name, and the roots: outputs, losses, gradients and state updates.
+    """An immutable graph: nodes in an order in which operands precede their users, and the roots.
 
-    `outputs` and `gradients` map a public name to a node, `losses` names those outputs that
-    training minimises (their sum), `updates` maps a state or parameter to its next value.
+    Parameters
+    ----------
+    name
+        The name of the net.
+    nodes
+        The nodes in order, or another graph with the nodes to take.
+    outputs
+        The node of each public output.
+    losses
+        The outputs that training minimises; it minimises their sum.
+    gradients
+        The node of each gradient, by the name of what it is the gradient of.
+    updates
+        The next value of each parameter and state.
+
+    Raises
+    ------
+    GraphError
+        If names are not unique, a node precedes its operand, or a root is not in the graph.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> x = net.input("x", (gc.N, 3))
+    >>> y = net.output("y", gc.relu(x, name="positive"))
+    >>> graph = net.graph()
+    >>> graph["positive"].inputs, graph.users["x"]
+    (('x',), ('positive',))
     """
 
     __slots__ = ("__dict__", "gradients", "losses", "name", "nodes", "outputs", "updates")
@@ -119,11 +186,35 @@ class Graph:
         return view
 
     def feeds_only(self, name: str, user: str) -> bool:
-        """Return whether `user` alone reads `name`, once, and nothing outside the graph does."""
+        """Return whether one node alone reads another, once, and nothing outside the graph does.
+
+        Parameters
+        ----------
+        name
+            The node that is read.
+        user
+            The node that reads it.
+
+        Returns
+        -------
+        bool
+            False also if `user` reads it twice.
+        """
         return self.users[name] == (user,) and name not in self.roots
 
     def upstream(self, names: Iterable[str]) -> set[str]:
-        """Return the named nodes and all that they depend on."""
+        """Return the named nodes and all that they depend on.
+
+        Parameters
+        ----------
+        names
+            Names of nodes.
+
+        Returns
+        -------
+        set
+            Names.
+        """
         seen = set(names)
         for node in reversed(list(self)):  # operands precede their users
             if node.name in seen:
@@ -131,7 +222,18 @@ class Graph:
         return seen
 
     def downstream(self, names: Iterable[str]) -> set[str]:
-        """Return the named nodes and all that depend on them."""
+        """Return the named nodes and all that depend on them.
+
+        Parameters
+        ----------
+        names
+            Names of nodes.
+
+        Returns
+        -------
+        set
+            Names.
+        """
         seen: set[str] = set()
         stack = list(names)
         while stack:
@@ -142,22 +244,44 @@ class Graph:
         return seen
 
     def forward(self) -> set[str]:
-        """Return the nodes that the outputs need."""
+        """Return the nodes that the outputs need.
+
+        Returns
+        -------
+        set
+            Names; none in a graph without outputs.
+        """
         return self.upstream(self.outputs.values()) if self.outputs else set()
 
     def replace(
         self, changed: Mapping[str, Node | None], reads: Mapping[str, str] | None = None
     ) -> Graph:
-        """Return a new graph with some nodes exchanged, in place, and those mapped to None removed.
+        """Return a new graph in which some nodes are exchanged or removed.
 
-        Readers of each key of `reads`, roots included, read its value instead.
+        Parameters
+        ----------
+        changed
+            For names of nodes, the nodes to put in their place, or None to remove them.
+        reads
+            For names of nodes, those that their readers, roots included, read instead.
+
+        Returns
+        -------
+        Graph
+            The nodes keep their order.
         """
         nodes = (changed.get(node.name, node) for node in self)
         kept = (node for node in nodes if node is not None)
         return self._renamed(kept, reads) if reads else self.with_nodes(kept)
 
     def pruned(self) -> Graph:
-        """Return the graph of the nodes that roots and updates need; itself if those are all."""
+        """Return the graph of the nodes that roots and updates need.
+
+        Returns
+        -------
+        Graph
+            The graph itself if it needs all of its nodes.
+        """
         live = {*self.roots, *self.updates}
         dead: list[str] = []
         for node in reversed(list(self)):  # operands precede their users
@@ -180,27 +304,43 @@ class Graph:
         made.gradients, made.updates = self.gradients, self.updates
         return made
 
-    def with_nodes(self, nodes: Iterable[Node]) -> Graph:
-        """Return the same roots over other nodes."""
-        return Graph(
-            self.name,
-            nodes,
-            outputs=self.outputs,
-            losses=self.losses,
-            gradients=self.gradients,
-            updates=self.updates,
-        )
+    def with_nodes(self, nodes: Iterable[Node], **roots: Mapping[str, str]) -> Graph:
+        """Return the graph over other nodes.
+
+        Parameters
+        ----------
+        nodes
+            The nodes in order.
+        **roots
+            New `outputs`, `gradients` or `updates`; the others stay.
+
+        Returns
+        -------
+        Graph
+            A new graph with the same losses.
+        """
+        kept = {"outputs": self.outputs, "gradients": self.gradients, "updates": self.updates}
+        return Graph(self.name, nodes, losses=self.losses, **{**kept, **roots})
 
     def rename_reads(self, new: Mapping[str, str]) -> Graph:
-        """Return a new graph in which readers of each key, roots included, read its value."""
+        """Return a new graph in which readers of some nodes, roots included, read others instead.
+
+        Parameters
+        ----------
+        new
+            For names of nodes, the names to read instead.
+
+        Returns
+        -------
+        Graph
+            The graph itself if `new` is empty.
+        """
         return self._renamed(self, new) if new else self
 
     def _renamed(self, nodes: Iterable[Node], new: Mapping[str, str]) -> Graph:
-        return Graph(
-            self.name,
-            (_reading(node, new) for node in nodes),
+        return self.with_nodes(
+            (node.reading(new) for node in nodes),
             outputs={k: new.get(v, v) for k, v in self.outputs.items()},
-            losses=self.losses,
             gradients={k: new.get(v, v) for k, v in self.gradients.items()},
             updates={k: new.get(v, v) for k, v in self.updates.items()},
         )
@@ -217,16 +357,6 @@ class Graph:
         for loss in self.losses:
             if loss not in self.outputs:
                 raise GraphError(f"loss {loss!r} is not an output of the graph")
-
-
-def _reading(node: Node, new: Mapping[str, str]) -> Node:
-    for operand in node.inputs:
-        if operand in new:
-            break
-    else:
-        return node
-    inputs = tuple(new.get(operand, operand) for operand in node.inputs)
-    return Node(node.name, node.op, inputs, node.type, node.locs)
 
 
 def _ordered(nodes: Iterable[Node]) -> dict[str, Node]:

@@ -29,9 +29,15 @@ class Initializer(ABC):
 
 @dataclass(frozen=True, slots=True)
 class He(Initializer):
-    """Normal values with mean 0 and std sqrt(2 / fan_in), for layers before a relu.
+    """Normal values with mean 0 and standard deviation sqrt(2 / fan_in), for layers before a relu.
 
-    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, equation 10.
+    fan_in is the product of all dimensions but the last.  K. He, X. Zhang, S. Ren, J. Sun, "Delving
+    deep into rectifiers", ICCV 2015, equation 10.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> weight = net.parameter("weight", (64, 10), init=gc.He())
     """
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -44,8 +50,14 @@ class He(Initializer):
 class Glorot(Initializer):
     """Uniform values between -b and b, where b = sqrt(6 / (fan_in + fan_out)).
 
-    X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
-    networks", AISTATS 2010, equation 16.
+    fan_out is the last dimension, fan_in the product of the others.  X. Glorot, Y. Bengio,
+    "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010,
+    equation 16.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> weight = net.parameter("weight", (64, 10), init=gc.Glorot())
     """
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -56,7 +68,25 @@ class Glorot(Initializer):
 
 @dataclass(frozen=True, slots=True)
 class Normal(Initializer):
-    """Normal values with the given standard deviation and mean."""
+    """Normal values.
+
+    Parameters
+    ----------
+    std
+        The standard deviation, from 0 up.
+    mean
+        The mean.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite, or `std` is negative.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> weight = net.parameter("weight", (64, 10), init=gc.Normal(std=0.02))
+    """
 
     std: float = 0.01
     mean: float = 0.0
@@ -73,7 +103,23 @@ class Normal(Initializer):
 
 @dataclass(frozen=True, slots=True)
 class Uniform(Initializer):
-    """Uniform values from `low` up to `high`."""
+    """Uniform values.
+
+    Parameters
+    ----------
+    low, high
+        The ends of the interval.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite, or `low` is larger than `high`.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> weight = net.parameter("weight", (64, 10), init=gc.Uniform(-0.1, 0.1))
+    """
 
     low: float = -0.05
     high: float = 0.05
@@ -92,9 +138,24 @@ class Uniform(Initializer):
 class Orthogonal(Initializer):
     """A matrix with orthonormal rows or columns, whichever are fewer, times `gain`.
 
-    A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of learning
-    in deep linear neural networks", ICLR 2014.  Uniform over such matrices: the QR factor with
-    the signs of R's diagonal moved into Q (F. Mezzadri, Notices of the AMS 54, 2007).
+    A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in
+    deep linear neural networks", ICLR 2014.  Uniform over such matrices: the QR factor with the
+    signs of R's diagonal moved into Q (F. Mezzadri, Notices of the AMS 54, 2007).
+
+    Parameters
+    ----------
+    gain
+        The length of each of those rows or columns.
+
+    Raises
+    ------
+    ValueError
+        If `gain` is not finite, or the shape has fewer than two dimensions.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> weight = net.parameter("weight", (64, 64), init=gc.Orthogonal())
     """
 
     gain: float = 1.0
@@ -116,7 +177,18 @@ class Orthogonal(Initializer):
 
 @dataclass(frozen=True, slots=True)
 class Constant(Initializer):
-    """The same value for every element."""
+    """The same value for every element.
+
+    Parameters
+    ----------
+    value
+        The value.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> scale = net.parameter("scale", (10,), init=gc.Constant(0.5))
+    """
 
     value: float
 
@@ -127,7 +199,13 @@ class Constant(Initializer):
 
 @dataclass(frozen=True, slots=True)
 class Zeros(Initializer):
-    """The value 0 for every element."""
+    """The value 0 for every element.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> bias = net.parameter("bias", (10,), init=gc.Zeros())
+    """
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Fill any shape, without drawing."""
@@ -136,7 +214,13 @@ class Zeros(Initializer):
 
 @dataclass(frozen=True, slots=True)
 class Ones(Initializer):
-    """The value 1 for every element."""
+    """The value 1 for every element.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> scale = net.parameter("scale", (10,), init=gc.Ones())
+    """
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Fill any shape, without drawing."""

@@ -8,10 +8,11 @@ would only cost time at import.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -37,6 +38,27 @@ Iteration = Literal["elements", "rows", "columns", "all", "call"]
 
 A value of rank 2 and more is the matrix of its first dimensions by all others.
 """
+
+
+class Role(NamedTuple):
+    """The purpose of the array of an input or a state, if the program and the executor need it.
+
+    The text of a graph shows it by the name of the node alone; `Op.named` reads it from there.
+    """
+
+    kind: Literal[
+        "", "seed", "hyper", "slot", "gradient", "cotangent", "first_row", "share", "divisor"
+    ] = ""
+    of: str = ""
+    """The parameter or output that it belongs to."""
+    part: str = ""
+    """The name of the slot or of the hyper-parameter, or the kind of the share."""
+    optimizer: str = ""
+    """The name of the optimizer whose state it is, if that has a name."""
+
+
+PLAIN = Role()
+"""The role of an ordinary input or state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,14 +119,28 @@ class Op:
     """The equivalent operator of ONNX, if there is one and the op has no attributes."""
 
     def __init_subclass__(cls, base: bool = False, **kwargs: Any) -> None:
-        """Name the op after its class, and register graphc's own, except a `base` of ops."""
+        """Name the op after its class, and register graphc's own, except a `base` of ops.
+
+        The words of graphc's names are joined by underscores: `SgdStep` is `sgd_step`.
+        """
         super().__init_subclass__(**kwargs)
+        own = cls.__module__.startswith("graphc.ops.")
         if "name" not in cls.__dict__:
-            cls.name = cls.__name__.lower()
-        if not base and cls.__module__.startswith("graphc.ops."):
+            words = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__) if own else cls.__name__
+            cls.name = words.lower()
+        if not base and own:
             BUILT_IN[f"layer {cls.name}" if issubclass(cls, Layer) else cls.name] = cls
         if "along" in cls.__dict__:  # the former name, in ops that users wrote
             cls.iteration = cls.__dict__["along"]  # type: ignore[method-assign]
+
+    @property
+    def role(self) -> Role:
+        """The purpose of the array of an input or a state."""
+        return PLAIN
+
+    def named(self, name: str) -> Op:
+        """Return the op as the node of that name has it, after it was read from text."""
+        return self
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         """Return the type of the result; raise ValueError, in the op's words, for bad operands."""
@@ -274,14 +310,14 @@ class Layer(Op):
 
 
 def attributes(op: Op) -> dict[str, Any]:
-    """Return the op's attributes by name."""
+    """Return the op's attributes by name: the fields by which it equals another op."""
     kind: type = type(op)
     return {name: getattr(op, name) for name in _field_names(kind)}
 
 
 @lru_cache(maxsize=1024)
 def _field_names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))
+    return tuple(field.name for field in dataclasses.fields(kind) if field.compare)
 
 
 def _is_batched(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Number
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,19 @@ _REFLECTED = {
 """For each operator of NumPy, the method of a value on its right side."""
 
 
+def _made(operator: str, *operands: Any) -> Value:
+    """Return the result of an operator, by its name in `graphc.base.door`."""
+    made: Value = higher(f"Value.{operator}")(*operands)
+    return made
+
+
+def _of_value(operator: str, reflected: bool = False) -> Callable[[Any, Any], Value]:
+    """Return the method of an operator; with `reflected` the value is its right operand."""
+    if reflected:
+        return lambda value, left: _made(operator, left, value)
+    return lambda value, right: _made(operator, value, right)
+
+
 class Operators(Missing):
     """The operators of a Value.
 
@@ -57,95 +71,42 @@ class Operators(Missing):
             hint="use graphc's own functions: gc.exp(x), gc.maximum(x, 0)",
         )
 
-    def __add__(self, other: Any) -> Value:
-        return _made("add", self, other)
-
-    def __radd__(self, other: Any) -> Value:
-        return _made("add", other, self)
-
-    def __sub__(self, other: Any) -> Value:
-        return _made("sub", self, other)
-
-    def __rsub__(self, other: Any) -> Value:
-        return _made("sub", other, self)
-
-    def __mul__(self, other: Any) -> Value:
-        return _made("mul", self, other)
-
-    def __rmul__(self, other: Any) -> Value:
-        return _made("mul", other, self)
-
-    def __truediv__(self, other: Any) -> Value:
-        return _made("div", self, other)
-
-    def __rtruediv__(self, other: Any) -> Value:
-        return _made("div", other, self)
+    __add__ = _of_value("add")
+    __radd__ = _of_value("add", reflected=True)
+    __sub__ = _of_value("sub")
+    __rsub__ = _of_value("sub", reflected=True)
+    __mul__ = _of_value("mul")
+    __rmul__ = _of_value("mul", reflected=True)
+    __truediv__ = _of_value("div")
+    __rtruediv__ = _of_value("div", reflected=True)
+    __floordiv__ = _of_value("floor_div")
+    __rfloordiv__ = _of_value("floor_div", reflected=True)
+    __mod__ = _of_value("mod")
+    __rmod__ = _of_value("mod", reflected=True)
+    __pow__ = _of_value("power")
+    __rpow__ = _of_value("power", reflected=True)
+    __matmul__ = _of_value("matmul")
+    __rmatmul__ = _of_value("matmul", reflected=True)
+    __and__ = _of_value("and")
+    __rand__ = _of_value("and", reflected=True)
+    __or__ = _of_value("or")
+    __ror__ = _of_value("or", reflected=True)
+    __xor__ = _of_value("xor")
+    __rxor__ = _of_value("xor", reflected=True)
+    __lt__ = _of_value("less")
+    __le__ = _of_value("less_equal")
+    __gt__ = _of_value("greater")
+    __ge__ = _of_value("greater_equal")
+    __getitem__ = _of_value("slice")
 
     def __neg__(self) -> Value:
         return _made("neg", self)
 
-    def __pow__(self, exponent: float) -> Value:
-        return _made("power", self, exponent)
-
-    def __rpow__(self, other: Any) -> Value:
-        return _made("power", other, self)
-
-    def __mod__(self, other: Any) -> Value:
-        return _made("mod", self, other)
-
-    def __rmod__(self, other: Any) -> Value:
-        return _made("mod", other, self)
-
-    def __floordiv__(self, other: Any) -> Value:
-        return _made("floor_div", self, other)
-
-    def __rfloordiv__(self, other: Any) -> Value:
-        return _made("floor_div", other, self)
-
-    def __and__(self, other: Any) -> Value:
-        return _made("and", self, other)
-
-    def __rand__(self, other: Any) -> Value:
-        return _made("and", other, self)
-
-    def __or__(self, other: Any) -> Value:
-        return _made("or", self, other)
-
-    def __ror__(self, other: Any) -> Value:
-        return _made("or", other, self)
-
-    def __xor__(self, other: Any) -> Value:
-        return _made("xor", self, other)
-
-    def __rxor__(self, other: Any) -> Value:
-        return _made("xor", other, self)
-
-    def __invert__(self) -> Value:
-        return _made("not", self)
-
     def __abs__(self) -> Value:
         return _made("abs", self)
 
-    def __matmul__(self, other: Any) -> Value:
-        return _made("matmul", self, other)
-
-    def __rmatmul__(self, other: Any) -> Value:
-        return _made("matmul", other, self)
-
-    def __getitem__(self, key: Any) -> Value:
-        return _made("slice", self, key)
-
-    def __lt__(self, other: Any) -> Value:
-        return _made("less", self, other)
-
-    def __le__(self, other: Any) -> Value:
-        return _made("less_equal", self, other)
-
-    def __gt__(self, other: Any) -> Value:
-        return _made("greater", self, other)
-
-    def __ge__(self, other: Any) -> Value:
-        return _made("greater_equal", self, other)
+    def __invert__(self) -> Value:
+        return _made("not", self)
 
     def __eq__(self, other: object) -> Any:
         if self is other or not isinstance(other, (Operators, Number)):
@@ -156,9 +117,3 @@ class Operators(Missing):
         if self is other or not isinstance(other, (Operators, Number)):
             return self is not other
         return _made("not_equal", self, other)
-
-
-def _made(operator: str, *operands: Any) -> Value:
-    """Return the result of an operator, by its name in `graphc.base.door`."""
-    made: Value = higher(f"Value.{operator}")(*operands)
-    return made

@@ -98,7 +98,26 @@ class _Shared(type):
 
 @dataclass(frozen=True, slots=True)
 class TensorType(metaclass=_Shared):
-    """Shape and dtype of a value; equal types are interchangeable."""
+    """The shape and the dtype of a value.  Equal types are one object.
+
+    Parameters
+    ----------
+    shape
+        The dimensions: whole numbers, and at most one multiple of `gc.N`, the rows of the batch.
+    dtype
+        The name of the dtype, such as "float32" or "int64".
+
+    Raises
+    ------
+    ValueError
+        If a dimension or the dtype is unknown, or one row of the batch needs 2**47 bytes or more.
+
+    Examples
+    --------
+    >>> images = gc.TensorType((gc.N, 28, 28), "float32")
+    >>> images.rank, images.nbytes(10)
+    (3, 31360)
+    """
 
     shape: Shape
     dtype: str
@@ -149,26 +168,76 @@ class TensorType(metaclass=_Shared):
         return any(isinstance(dim, Batch) for dim in self.shape)
 
     def size(self, n: int) -> int:
-        """Return the number of elements for a batch of `n` rows."""
+        """Return the number of elements.
+
+        Parameters
+        ----------
+        n
+            The rows of the batch.
+
+        Returns
+        -------
+        int
+            The product of the dimensions.
+        """
         return prod(shape_at(self.shape, n))
 
     def nbytes(self, n: int) -> int:
-        """Return the exact bytes of a contiguous array for a batch of `n` rows."""
+        """Return the exact bytes of a contiguous array.
+
+        Parameters
+        ----------
+        n
+            The rows of the batch.
+
+        Returns
+        -------
+        int
+            The number of elements times the bytes of one.
+        """
         return self.size(n) * ITEMSIZE[self.dtype]
 
     def bytes_text(self) -> str:
-        """Return the bytes as a formula in N: `400*N` or `25600`."""
+        """Return the bytes as a formula in N.
+
+        Returns
+        -------
+        str
+            Such as `400*N`, or `25600` without a batch dimension.
+        """
         size = count(self.shape)
         if isinstance(size, Batch):
             return f"{size.factor * ITEMSIZE[self.dtype]}*N"
         return str(size * ITEMSIZE[self.dtype])
 
     def with_shape(self, shape: Shape) -> TensorType:
-        """Return the same dtype in another shape."""
+        """Return the same dtype in another shape.
+
+        Parameters
+        ----------
+        shape
+            The dimensions.
+
+        Returns
+        -------
+        TensorType
+            The type of that shape.
+        """
         return TensorType(shape, self.dtype)
 
     def with_dtype(self, dtype: str) -> TensorType:
-        """Return the same shape in another dtype."""
+        """Return the same shape in another dtype.
+
+        Parameters
+        ----------
+        dtype
+            The name of the dtype.
+
+        Returns
+        -------
+        TensorType
+            The type of that dtype.
+        """
         return TensorType(self.shape, dtype)
 
     def __str__(self) -> str:

@@ -1,15 +1,118 @@
-"""Values without memory of their own: users read another value's bytes, or recompute them."""
+"""Values without memory of their own: users read another value's bytes, or recompute them.
+
+Products over windows handle pads and crops of images themselves:
+
+    padded = pad(x)           y = conv(padded, w)          y = conv(x, w), 0 around x
+    dp = conv_dx(dy, w)       dx = dp[inside]              dx = conv_dx(dy, w), inside alone
+
+The padded value then needs no memory, and elements that would be cut away are not computed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
+from graphc.ir.forms import Product, Sizes
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Shape, TensorType, count
-from graphc.kernels.iteration_space import is_readable, matrix, permuted_strides
-from graphc.kernels.padding import Padding
-from graphc.kernels.traits import TraitsOf
+from graphc.kernels.iteration_space import TraitsOf, is_readable, matrix, permuted_strides
+
+
+class Padding:
+    """The pads and cuts of a graph that became part of its window products.
+
+    `forward` are the nodes of the forward part.
+    """
+
+    def __init__(self, graph: Graph, traits: TraitsOf, forward: Collection[str]) -> None:
+        self._graph, self._traits, self._forward = graph, traits, forward
+        self.pads: dict[str, Node] = {}
+        """The pads that only windows read, by name."""
+        self._cuts: dict[str, Sizes] = {}
+        """For each product joined with a cut, where its result starts in each dimension."""
+
+    def is_pad(self, node: Node) -> bool:
+        """Return whether a node is a pad that the windows over it can handle."""
+        start = self._image_start(node)
+        users = self._graph.users[node.name]
+        if start is None or not users or node.name in self._graph.roots:
+            return False
+        if not all(self._looks_at(self._graph[user], node.name) for user in users):
+            return False
+        x = self._graph[node.inputs[0]].type
+        return _is_inside(tuple(-at for at in start), x.shape, node.type.shape)
+
+    def cut_of(self, node: Node) -> Node | None:
+        """Return the cut that alone reads a window product, if the product can make it itself."""
+        product, users = self._traits(node).product, self._graph.users[node.name]
+        if product is None or product.window is None or product.trans_a or len(users) != 1:
+            return None
+        user = self._graph[next(iter(users))]
+        start = self._image_start(user)
+        if start is None or node.name in self._graph.roots:
+            return None
+        together = (node.name in self._forward) == (user.name in self._forward)
+        return user if together and _is_inside(start, user.type.shape, node.type.shape) else None
+
+    def joined(self, node: Node, cut: Node) -> Node:
+        """Return a product that makes the cut of its result itself; it has the name of the cut."""
+        start = self._image_start(cut)
+        assert start is not None, "it was found by cut_of"
+        self._cuts[cut.name] = start
+        locs = tuple(dict.fromkeys((*node.locs, *cut.locs)))
+        return Node(cut.name, node.op, node.inputs, cut.type, locs)
+
+    def product(self, node: Node) -> Product | None:
+        """Return a node's form as a product, padding included, or None if it is not a product."""
+        product = self._traits(node).product
+        if product is None or product.window is None:
+            return product
+        window, pad, cut = product.window, self.pads.get(node.inputs[0]), self._cuts.get(node.name)
+        if pad is not None:
+            start = self._image_start(pad)
+            assert start is not None, "it was found by is_pad"
+            space = _counted(self._graph[pad.inputs[0]].type.shape[1:-1])
+            terms = zip(window.before, start[1:-1], window.divisor, strict=True)
+            before = tuple(b - at * divisor for b, at, divisor in terms)
+            window = replace(window, space=space, before=before)
+        if cut is not None:
+            before = tuple(b - at for b, at in zip(window.before, cut[1:-1], strict=True))
+            window = replace(window, places=_counted(node.type.shape[1:-1]), before=before)
+        return replace(product, window=window)
+
+    def source(self, name: str) -> str:
+        """Return the operand of a pad that windows handle, or the name itself."""
+        pad = self.pads.get(name)
+        return name if pad is None else pad.inputs[0]
+
+    def _image_start(self, node: Node) -> Sizes | None:
+        """Return where a box of whole images and channels starts, or None for other nodes."""
+        if len(node.inputs) != 1 or node.type.rank < 3:
+            return None
+        x = self._graph[node.inputs[0]].type
+        start = node.op.box_start(x)
+        if start is None or start[0] or start[-1]:
+            return None
+        whole = (x.shape[0], x.shape[-1]) == (node.type.shape[0], node.type.shape[-1])
+        return start if whole else None
+
+    def _looks_at(self, user: Node, name: str) -> bool:
+        product = self._traits(user).product
+        windowed = product is not None and product.window is not None
+        return windowed and user.inputs.index(name) == 0 and name not in user.inputs[1:]
+
+
+def _is_inside(start: Sizes, part: Shape, whole: Shape) -> bool:
+    """Return whether a box of shape `part` lies in `whole` if it starts there."""
+    sizes = zip(start[1:-1], _counted(part[1:-1]), _counted(whole[1:-1]), strict=True)
+    return all(at >= 0 and at + size <= space for at, size, space in sizes)
+
+
+def _counted(dims: Shape) -> Sizes:
+    sizes = tuple(dim for dim in dims if isinstance(dim, int))
+    assert len(sizes) == len(dims), "the dimensions of space are counted"
+    return sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +144,8 @@ class Aliases:
         """For an alias of only some columns of its root, those columns."""
         self.strides: dict[str, Shape] = {}
         """For an alias that permutes the axes of its root, its strides in elements."""
+        self._buffers: dict[str, str] = {}
+        """For a node that kernels do not read by its name, the buffer that they read."""
         self.inlined: set[str] = set()
         """The broadcast numbers, which each user recomputes."""
 
@@ -50,22 +155,34 @@ class Aliases:
 
     def bytes_of(self, name: str) -> str:
         """Return the buffer that a kernel reads for `name`: its root, or its view of columns."""
-        name = self.padding.source(name)
-        return name if name in self.views else self.roots.get(name, name)
+        return self._buffers.get(name, name)
+
+    def reads_views(self, node: Node) -> bool:
+        """Return whether a node reads only some columns of an operand's root."""
+        return not self.views.keys().isdisjoint(node.inputs)
 
     def type(self, name: str) -> TensorType:
         """Return the type of a node."""
         return self.graph[name].type
 
-    def reads(self, node: Node) -> Iterator[str]:
-        """Yield the nodes whose bytes a node reads when it runs in a kernel."""
-        roots, pads = self.roots, self.padding.pads
+    def reads(self, node: Node) -> list[str]:
+        """Return the nodes whose bytes a node reads when it runs in a kernel."""
+        found: list[str] = []
         for operand in node.inputs:
             if operand in self.inlined:
-                yield from map(self.root, self.graph[operand].inputs)
+                found.extend(map(self.root, self.graph[operand].inputs))
             else:
-                name = pads[operand].inputs[0] if operand in pads else operand
-                yield roots.get(name, name)
+                found.append(self.root(self.padding.source(operand)))
+        return found
+
+    def add_alias(self, node: Node) -> None:
+        """Record a node that shares the bytes of its operand."""
+        self.roots[node.name] = self._buffers[node.name] = self.root(node.inputs[0])
+
+    def add_pad(self, node: Node) -> None:
+        """Record a pad that the windows which read it handle."""
+        self.padding.pads[node.name] = node
+        self._buffers[node.name] = self.bytes_of(node.inputs[0])
 
     def add_view(self, node: Node) -> bool:
         """Record a node that users can read from its operand's bytes; return whether it is one."""
@@ -74,7 +191,7 @@ class Aliases:
             self._add_columns(node, columns)
         elif strides is not None:
             self.strides[node.name] = strides
-            self.roots[node.name] = self.root(node.inputs[0])
+            self.add_alias(node)
         return columns is not None or strides is not None
 
     def columns_of(self, node: Node) -> tuple[int, int] | None:
@@ -90,11 +207,12 @@ class Aliases:
         source = node.inputs[0]
         width = count(self.type(source).shape[1:])
         assert isinstance(width, int), "sliced columns are counted"
-        self.roots[node.name] = self.root(source)
+        self.add_alias(node)
         outer = self.views.get(source)
         if outer is not None or columns != (0, width):  # all columns are the value itself
             outer = outer or View(self.root(source), 0, width)
             self.views[node.name] = View(outer.root, outer.start + columns[0], outer.pitch)
+            self._buffers[node.name] = node.name
 
     def _reads_each(self, user: Node, node: Node) -> bool:
         """Return whether a node reads another at the same elements of its own matrix."""
@@ -128,7 +246,7 @@ class Aliases:
 
     def is_splat(self, node: Node) -> bool:
         """Return whether a node only broadcasts numbers, and only kernels read it."""
-        if not self.traits(node).repeats or node.name in self.graph.roots:
+        if not self.traits(node).broadcasts_numbers or node.name in self.graph.roots:
             return False
         return all(self._is_fusable(self.graph[user]) for user in self.graph.users[node.name])
 

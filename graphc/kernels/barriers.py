@@ -8,7 +8,7 @@ another barrier, if little memory has to be kept for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from graphc.ir.expr import Broadcast
@@ -44,26 +44,29 @@ class Access(NamedTuple):
     region: Region
 
 
-def accesses(kernel: Kernel, memory: Callable[[str], str]) -> Iterator[Access]:
-    """Yield the part of each memory that a thread touches; `memory` names that of a buffer."""
-    body = kernel.body
-    broadcasts = {step.broadcast for step in body.steps if step.op == "load"}
-    broadcasts.update(store.broadcast for store in body.stores)
-    regions = {broadcast: region(kernel, broadcast) for broadcast in broadcasts}
+def accesses(kernel: Kernel, memory: Callable[[str], str]) -> tuple[Access, ...]:
+    """Return the part of each memory that a thread touches; `memory` names that of a buffer."""
+    body, found = kernel.body, []
     if isinstance(kernel, Gemm):
         rows = kernel.partition == "rows" and not kernel.trans_a and kernel.window is None
-        yield Access(memory(kernel.a), False, Region("rows", kernel.m) if rows else ALL)
-        yield Access(memory(kernel.b), False, ALL)
+        found.append(Access(memory(kernel.a), False, Region("rows", kernel.m) if rows else ALL))
+        found.append(Access(memory(kernel.b), False, ALL))
     elif isinstance(kernel, ScatterAdd):
-        yield Access(memory(kernel.source), False, ALL)
-        yield Access(memory(kernel.indices), False, ALL)
-    for step in body.steps:
-        if step.op == "load":
-            yield Access(memory(step.buffer), False, regions[step.broadcast])
-        elif step.op == "fetch":
-            yield Access(memory(step.buffer), False, ALL)
-    for store in body.stores:
-        yield Access(memory(store.buffer), True, regions[store.broadcast])
+        found.append(Access(memory(kernel.source), False, ALL))
+        found.append(Access(memory(kernel.indices), False, ALL))
+    regions: dict[Broadcast, Region] = {}
+    for op, _, broadcast, _, buffer, _ in body.steps:
+        if op == "load":
+            part = regions.get(broadcast)
+            if part is None:
+                part = regions[broadcast] = region(kernel, broadcast)
+            found.append(Access(memory(buffer), False, part))
+        elif op == "fetch":
+            found.append(Access(memory(buffer), False, ALL))
+    for buffer, _, broadcast in body.stores:
+        part = regions.get(broadcast) or region(kernel, broadcast)
+        found.append(Access(memory(buffer), True, part))
+    return tuple(found)
 
 
 def region(kernel: Kernel, broadcast: Broadcast) -> Region:
@@ -100,11 +103,17 @@ class Barriers:
         self.epochs: list[int] = []
         self.boundary = len(instrs)
         self._memory, self._nbytes = memory, nbytes
-        self._epoch = 0
-        self._touched: dict[str, list[Access]] = {}
-        self._late: list[Instr] = []
-        self._known: dict[int, tuple[Access, ...]] = {}
-        self._last_reader = self._readers(instrs)
+        self.touched: list[dict[str, list[Access]]] = [{}]
+        """For each epoch the accesses to each memory, each once."""
+        self._waiting: list[tuple[Instr, Sequence[Access]]] = []
+        """The instructions that wait for the next barrier."""
+        self._waiting_ins: set[str] = set()
+        """The buffers that they read."""
+        self._waiting_writes: dict[str, bool] = {}
+        """The memory that they touch, and whether one of them writes it."""
+        self._last_reader = {
+            memory(name): i for i, instr in enumerate(instrs) for name in instr.ins
+        }
         for i, instr in enumerate(instrs):
             if i == boundary:
                 self._end_of_forward()
@@ -112,9 +121,6 @@ class Barriers:
         self._flush()
         if boundary >= len(instrs):
             self.boundary = len(self.instrs)
-
-    def _readers(self, instrs: Sequence[Instr]) -> dict[str, int]:
-        return {self._memory(name): i for i, instr in enumerate(instrs) for name in instr.ins}
 
     def _end_of_forward(self) -> None:
         self._flush()
@@ -128,67 +134,73 @@ class Barriers:
             self._emit(instr)
             self._next_epoch()
             return
-        if self._late and self._touches_late(instr):
+        found = accesses(instr.body, self._memory)
+        if self._waiting and self._touches_waiting(found):
             self._flush()
-        if self._conflicts(instr):
+        if self._conflicts(found):
             if self._may_wait(i, instr):
-                self._late.append(instr)
+                self._delay(instr, found)
                 return
             self._barrier()
-        self._emit(instr)
+        self._emit(instr, found)
 
     def _may_wait(self, i: int, instr: Instr) -> bool:
         if any(self._last_reader.get(self._memory(out), -1) > i for out in instr.outs):
             return False
-        kept = {name for late in (*self._late, instr) for name in late.ins}
-        return sum(map(self._nbytes, kept)) <= WAITING_BYTES
+        return sum(map(self._nbytes, self._waiting_ins.union(instr.ins))) <= WAITING_BYTES
 
-    def _touches_late(self, instr: Instr) -> bool:
-        written = {self._memory(out) for late in self._late for out in late.outs}
-        read = {self._memory(name) for late in self._late for name in late.ins}
-        mine = {self._memory(name) for name in instr.ins}
-        outs = {self._memory(out) for out in instr.outs}
-        return bool(written & (mine | outs) or read & outs)
+    def _delay(self, instr: Instr, found: Sequence[Access]) -> None:
+        """Let an instruction wait for the next barrier."""
+        self._waiting.append((instr, found))
+        self._waiting_ins.update(instr.ins)
+        for memory, writes, _ in found:
+            self._waiting_writes[memory] = writes or self._waiting_writes.get(memory, False)
 
-    def _conflicts(self, instr: Instr) -> bool:
-        for memory, mine, part in self.accesses(instr):
-            for _, writes, region in self._touched.get(memory, ()):
+    def _touches_waiting(self, found: Sequence[Access]) -> bool:
+        """Return whether accesses must come after those of an instruction that waits."""
+        waiting = self._waiting_writes
+        return any(
+            [memory in waiting and (writes or waiting[memory]) for memory, writes, _ in found]
+        )
+
+    def _conflicts(self, found: Sequence[Access]) -> bool:
+        """Return whether another thread may touch the same memory in this epoch, and one writes."""
+        touched = self.touched[-1]
+        for memory, mine, part in found:
+            for _, writes, region in touched.get(memory, ()):
                 if (writes or mine) and (region != part or region.kind == "all"):
                     return True
         return False
 
-    def accesses(self, instr: Instr) -> tuple[Access, ...]:
-        """Return the accesses of a kernel, each with its buffer's memory in place of the buffer."""
-        found = self._known.get(id(instr.body))
-        if found is None:
-            assert instr.body is not None
-            found = self._known[id(instr.body)] = tuple(accesses(instr.body, self._memory))
-        return found
-
-    def _emit(self, instr: Instr) -> None:
+    def _emit(self, instr: Instr, found: Sequence[Access] = ()) -> None:
         self.instrs.append(instr)
-        self.epochs.append(self._epoch)
-        if instr.body is not None:
-            for access in self.accesses(instr):
-                touched = self._touched.setdefault(access.buffer, [])
-                if access not in touched:
-                    touched.append(access)
+        self.epochs.append(len(self.touched) - 1)
+        now = self.touched[-1]
+        for access in found:
+            touched = now.get(access.buffer)
+            if touched is None:
+                now[access.buffer] = [access]
+            elif access not in touched:
+                touched.append(access)
 
     def _barrier(self) -> None:
         """Add a barrier, then the instructions that waited for it."""
-        self.instrs.append(BARRIER)
-        self.epochs.append(self._epoch)
+        self._emit(BARRIER)
         self._next_epoch()
-        late, self._late = self._late, []
-        for instr in late:
-            if self._conflicts(instr):
+        waiting, self._waiting, self._waiting_ins, self._waiting_writes = (
+            self._waiting,
+            [],
+            set(),
+            {},
+        )
+        for instr, found in waiting:
+            if self._conflicts(found):
                 self._barrier()
-            self._emit(instr)
+            self._emit(instr, found)
 
     def _flush(self) -> None:
-        if self._late:
+        if self._waiting:
             self._barrier()
 
     def _next_epoch(self) -> None:
-        self._epoch += 1
-        self._touched = {}
+        self.touched.append({})

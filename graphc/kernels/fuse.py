@@ -6,7 +6,7 @@ copy with its own names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,12 +14,11 @@ from graphc.ir.access import AccessMap
 from graphc.ir.expr import Axis, Body, BodyBuilder, Expr, Step, Store
 from graphc.ir.forms import Product
 from graphc.ir.graph import Node
-from graphc.ir.tensor_type import Dim, Shape, TensorType
+from graphc.ir.tensor_type import Shape
 from graphc.kernels.group import Group
 from graphc.kernels.groups import Grouping
 from graphc.kernels.iteration_space import Access, dense_strides, matrix, stored_strides
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Stack
-from graphc.kernels.partition import gemm_partition, loop_partition
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Stack, gemm_partition, loop_partition
 
 
 @dataclass(frozen=True)
@@ -49,24 +48,6 @@ class Factor:
         return (*[0] * missing, *steps[:-2], pitch), self.transposed != by_columns
 
 
-def stacked(
-    result: TensorType, inner: Dim, a: Factor, b: Factor, permuted: Node | None, body: Body
-) -> Gemm:
-    """Return the kernel of a @ b; the node `permuted`, if any, stores the transpose."""
-    sizes, (m, n) = result.shape[:-2], result.shape[-2:]
-    of_a, trans_a = a.strides_in(sizes)
-    of_b, trans_b = b.strides_in(sizes)
-    stack = Stack(sizes, of_a, of_b)
-    if permuted is not None:
-        axes = permuted.op.permutation
-        assert axes is not None, "only a permutation is stored like that"
-        out = stored_strides(permuted.type.shape, axes)[:-1]
-        stack = replace(stack, permuted=permuted.name, out=out)
-    names = (a.buffer, b.buffer)
-    dtype = result.dtype
-    return Gemm(m, n, inner, *names, trans_a, trans_b, dtype, body, "matrices", stack=stack)
-
-
 class Fuser:
     """The maker of kernels from a grouping's groups, for up to `capacity` rows.
 
@@ -77,9 +58,9 @@ class Fuser:
         self._grouping, self._capacity = grouping, capacity
         self._bodies = bodies
 
-    def kernel(self, group: Group, stored: Callable[[str], bool]) -> Kernel:
-        """Return the kernel of a group; `stored` says of a node whether others read it."""
-        body = self._body(group, [stored(node.name) for node in group.nodes])
+    def kernel(self, group: Group, stored: Sequence[bool]) -> Kernel:
+        """Return the kernel of a group; `stored` says of each node whether others read it."""
+        body = self._body(group, stored)
         if group.product is None:
             axis: Axis = group.axis or "columns"
             partition = loop_partition(*group.space, axis, body, self._capacity)
@@ -96,14 +77,23 @@ class Fuser:
 
     def _stack(self, group: Group, product: Node, of: Product, body: Body) -> Gemm:
         """Return the kernel of a stack of products."""
-        grouping, sides = self._grouping, (of.trans_a, of.trans_b)
+        grouping, result = self._grouping, product.type
+        sizes, (m, n) = result.shape[:-2], result.shape[-2:]
         a, b = (
             Factor(grouping.root(name), grouping.type(name).shape, grouping.strides.get(name), side)
-            for name, side in zip(product.inputs, sides, strict=True)
+            for name, side in zip(product.inputs, (of.trans_a, of.trans_b), strict=True)
         )
-        return stacked(product.type, of.inner, a, b, group.permuted, body)
+        (of_a, trans_a), (of_b, trans_b) = a.strides_in(sizes), b.strides_in(sizes)
+        stack = Stack(sizes, of_a, of_b)
+        if group.permuted is not None:
+            axes = group.permuted.op.permutation
+            assert axes is not None, "only a permutation is stored like that"
+            out = stored_strides(group.permuted.type.shape, axes)[:-1]
+            stack = replace(stack, permuted=group.permuted.name, out=out)
+        names, sides = (a.buffer, b.buffer), (trans_a, trans_b)
+        return Gemm(m, n, of.inner, *names, *sides, result.dtype, body, "matrices", stack=stack)
 
-    def _body(self, group: Group, stored: list[bool]) -> Body:
+    def _body(self, group: Group, stored: Sequence[bool]) -> Body:
         fusion = _Fusion(group, self._grouping)
         key = fusion.signature, tuple(stored)
         body = self._bodies.get(key)
@@ -131,18 +121,17 @@ class _Fusion:
 
     def __init__(self, group: Group, grouping: Grouping) -> None:
         self.group, self.grouping = group, grouping
-        self.names: dict[str, str] = {}
         self._buffers: dict[str, str] = {}
         self._members = {node.name: f"node{i}" for i, node in enumerate(group.nodes)}
-        self.names.update((place, name) for name, place in self._members.items())
-        nodes = tuple(map(self._node_signature, group.nodes))
+        self.names = {place: name for name, place in self._members.items()}
+        nodes = tuple([self._node_signature(node) for node in group.nodes])
         self.signature = group.space[0] == 1, group.axis, group.product is not None, nodes
 
     def _node_signature(self, node: Node) -> object:
         name = node.name
-        broadcasts = self.group.operands[name]
         reads = tuple([self._operand_signature(operand) for operand in node.inputs])
-        return self.grouping.traits(node).form, self.group.kinds[name], broadcasts, reads
+        form = self.grouping.traits(node).form
+        return form, self.group.kinds[name], self.group.operands[name], reads
 
     def _operand_signature(self, name: str) -> object:
         if name in self.grouping.inlined:
@@ -159,7 +148,7 @@ class _Fusion:
             self.names[place] = root
         return place
 
-    def body(self, stored: list[bool]) -> Body:
+    def body(self, stored: Sequence[bool]) -> Body:
         """Return the body, with numbers for names."""
         self._builder = BodyBuilder()
         self._values: dict[str, Expr] = {}

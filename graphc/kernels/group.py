@@ -13,10 +13,17 @@ from graphc.ir.expr import Axis, Broadcast
 from graphc.ir.forms import Sizes, places_of
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Dim, count
-from graphc.kernels.aliases import Aliases, Part
-from graphc.kernels.iteration_space import Access, Placement, Space, by_last, is_number, is_of_kind
-from graphc.kernels.padding import Padding
-from graphc.kernels.traits import TraitsOf
+from graphc.kernels.aliases import Aliases, Padding, Part
+from graphc.kernels.iteration_space import (
+    Access,
+    Placement,
+    Space,
+    Traits,
+    TraitsOf,
+    by_last,
+    is_number,
+    is_of_kind,
+)
 
 
 @dataclass(eq=False)
@@ -53,7 +60,7 @@ class Group:
         """Return whether nothing in the group is reduced over another axis."""
         return axis is None or self.axis is None or axis == self.axis
 
-    def takes_places(self, places: Sizes) -> bool:
+    def accepts_places(self, places: Sizes) -> bool:
         """Return whether the group's rows may have these dimensions."""
         if self.product is not None or self.axis is not None:
             return False
@@ -72,6 +79,16 @@ Unit = Group | Joined | Node
 """A unit that runs: a fused kernel, copies, or a single node that the backend itself implements."""
 
 
+def _may_gather(group: Group, traits: Traits, placement: Placement) -> bool:
+    """Return whether a gathering node finds the dimensions that it needs in a group.
+
+    In a group that gathers, nothing may be reduced or drawn.
+    """
+    if traits.gather is not None:
+        return group.accepts_places(places_of(traits.gather.shape))
+    return group.places is None or (placement.axis is None and not traits.op.is_random)
+
+
 class GroupRules(Aliases):
     """The rules by which nodes run in a group.
 
@@ -83,52 +100,52 @@ class GroupRules(Aliases):
     ) -> None:
         super().__init__(graph, traits, padding)
         self.in_place = in_place
-        self._pitches: dict[str, tuple[dict[str, Dim], Dim, bool]] = {}
+        self._odd: dict[str, set[str]] = {}
+        """For products, the factors with other columns than the result."""
 
     def placed(self, group: Group, node: Node) -> tuple[Space, Placement] | None:
         """Return the space in which a node and a group run together, and its placement there."""
-        for space in self._spaces(group, node):
-            for placement in self._placements(group, node, space):
-                if placement is not None and self._may_run(group, node, space, placement):
-                    return space, placement
+        traits = self.traits(node)
+        for space in self._spaces(group, traits):
+            placement = self._as_matrix(node, traits, space)
+            if placement is None or not self._may_run(group, node, traits, space, placement):
+                placement = self._as_vector(group, node, traits, space)
+                if placement is None or not self._may_run(group, node, traits, space, placement):
+                    continue
+            return space, placement
         return None
 
-    def _spaces(self, group: Group, node: Node) -> Iterator[Space]:
-        """Yield the spaces that a group can run in: its own, and if it is plain the node's."""
+    def _spaces(self, group: Group, traits: Traits) -> Iterator[Space]:
+        """Yield the spaces that a group can run in: its own, and if it is reshapable a node's."""
         yield group.space
-        if self.is_plain(group):
-            for space in self.traits(node).placements:
+        if self.is_reshapable(group):
+            for space in traits.placements:
                 if space != group.space and count(space) == count(group.space):
                     yield space
 
-    def is_plain(self, group: Group) -> bool:
+    def is_reshapable(self, group: Group) -> bool:
         """Return whether a group computes the same in any matrix of as many elements."""
         if group.product is not None or group.axis is not None:
             return False
         return all(
-            self.traits(node).plain and not any(operand in self.views for operand in node.inputs)
-            for node in group.nodes
+            self.traits(node).reshapable and not self.reads_views(node) for node in group.nodes
         )
 
-    def _placements(self, group: Group, node: Node, space: Space) -> Iterator[Placement | None]:
-        yield self._as_matrix(node, space)
-        yield self._as_vector(group, node, space)
-
-    def _as_matrix(self, node: Node, space: Space) -> Placement | None:
-        """Return the placement of a node in a space, or None; a plain node fits any of its size."""
-        traits = self.traits(node)
-        if any(operand in self.views for operand in node.inputs):
+    def _as_matrix(self, node: Node, traits: Traits, space: Space) -> Placement | None:
+        """Return the placement of a node in a space, or None: any of its size if reshapable."""
+        if self.reads_views(node):
             return traits.placement if traits.space == space else None
-        if traits.plain and count(space) == count(node.type.shape):
+        if traits.reshapable and count(space) == count(node.type.shape):
             return traits.placement
         return traits.placements.get(space)
 
-    def _as_vector(self, group: Group, node: Node, space: Space) -> Placement | None:
+    def _as_vector(
+        self, group: Group, node: Node, traits: Traits, space: Space
+    ) -> Placement | None:
         """Return the placement of a vector or number among the rows or columns of the group."""
-        traits = self.traits(node)
         if traits.iteration != "elements" or group.product is not None:
             return None
-        if any(operand in self.views for operand in node.inputs):
+        if self.reads_views(node):
             return None  # their rows have the pitch of a wider matrix
         kinds = {
             group.kinds[root]
@@ -150,9 +167,11 @@ class GroupRules(Aliases):
                 return None
         return Placement(kind, tuple(operands), "columns" if kind == "row" else "rows")
 
-    def _may_run(self, group: Group, node: Node, space: Space, placement: Placement) -> bool:
+    def _may_run(
+        self, group: Group, node: Node, traits: Traits, space: Space, placement: Placement
+    ) -> bool:
         """Return whether a node may run in a group at a placement in a space."""
-        if not group.axes_agree(placement.axis) or not self._may_read(group, node, placement):
+        if not group.axes_agree(placement.axis) or not _may_gather(group, traits, placement):
             return False
         if group.product is not None:
             reduces = placement.kind != "each" or placement.axis is not None
@@ -161,49 +180,35 @@ class GroupRules(Aliases):
         agree = self._members_agree(group, node, space, placement)
         return agree and self._may_write(group, node, placement)
 
-    def _may_read(self, group: Group, node: Node, placement: Placement) -> bool:
-        """Return whether a gathering node finds the dimensions that it needs in a group.
-
-        In a group that gathers, nothing may be reduced or drawn.
-        """
-        gather = self.traits(node).gather
-        if gather is not None:
-            return group.takes_places(places_of(gather.shape))
-        return group.places is None or (placement.axis is None and not node.op.is_random)
-
     def one_pitch(self, product: Node, node: Node) -> bool:
         """Return whether a node reads the factors of a product as matrices of as many columns.
 
         The same bytes may be matrices of several shapes, and a kernel reads them in only one,
         except in a stack of products.
         """
-        if self.reads_stacks(product):
+        traits = self.traits(product)
+        if traits.product is not None and traits.product.stacked:
             return node is product or node.op.broadcast_kinds(self.traits(node).ins) is None
-        pitches = self._pitches.get(product.name)
-        if pitches is None:
-            pitches = self._pitches[product.name] = self._pitches_of(product)
-        columns, own, agree = pitches
-        if not agree:
-            return False
+        if not traits.pitches:
+            return True
+        odd = self._odd.get(product.name)
+        if odd is None:
+            odd = self._odd[product.name] = self._odd_factors(product, traits)
         others = node.inputs[2:] if node is product else node.inputs
         read = [self.bytes_of(operand) for operand in others if self.type(operand).rank > 1]
-        return all([columns.get(name, own) == own for name in read])
+        return "" not in odd and odd.isdisjoint(read)
 
-    def _pitches_of(self, product: Node) -> tuple[dict[str, Dim], Dim, bool]:
-        """Return the columns of a product's factors and of its result, and whether they agree."""
-        widths = [(self.bytes_of(name), width) for name, width in self._widths(product)]
-        columns = dict(widths)
-        agree = all(columns[name] == width for name, width in widths)
-        return columns, by_last(product.type.shape)[1], agree
-
-    def _widths(self, product: Node) -> Iterator[tuple[str, Dim]]:
-        """Yield the factors of a product that it reads as matrices, with their columns."""
-        (a, b), traits = product.inputs[:2], self.traits(product)
-        if traits.product is None or traits.product.window is None:
-            yield a, by_last(self.type(a).shape)[1]
-            yield b, by_last(self.type(b).shape)[1]
-        elif not traits.product.trans_b:
-            yield b, by_last(self.type(b).shape)[1]
+    def _odd_factors(self, product: Node, traits: Traits) -> set[str]:
+        """Return the factors with other columns than the result, and "" if two factors disagree."""
+        columns: dict[str, Dim] = {}
+        odd: set[str] = set()
+        for position, width in traits.pitches:
+            name = self.bytes_of(product.inputs[position])
+            if columns.setdefault(name, width) != width:
+                odd.add("")
+            if width != by_last(product.type.shape)[1]:
+                odd.add(name)
+        return odd
 
     def _members_agree(self, group: Group, node: Node, space: Space, placement: Placement) -> bool:
         """Return whether the node reads each member of the group by the member's kind."""
@@ -247,13 +252,13 @@ class GroupRules(Aliases):
         state = self.in_place.get(writer.name)
         if state is None:
             return True
-        number = product is None and is_number(self.type(state))
-        stacked = product is not None and self.reads_stacks(product)
         for i, operand in enumerate(member.inputs):
             if self.root(operand) != state:
                 continue
+            stacked = product is not None and self.reads_stacks(product)
             if stacked or operand in self.views or (member is product and i < 2):
                 return False
-            if reads[i] != kind and not (number and reads[i] != "gathered"):
+            number = product is None and reads[i] != "gathered" and is_number(self.type(state))
+            if reads[i] != kind and not number:
                 return False
         return True

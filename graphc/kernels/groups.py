@@ -13,17 +13,16 @@ from graphc.ir.expr import Axis, Broadcast
 from graphc.ir.forms import places_of
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import count
-from graphc.kernels.aliases import joined_columns
+from graphc.kernels.aliases import Padding, joined_columns
 from graphc.kernels.group import Group, GroupRules, Joined, Unit
 from graphc.kernels.iteration_space import (
     Access,
     Placement,
-    by_last,
+    Traits,
+    TraitsOf,
+    feed_masks,
     is_storable,
-    product_placement,
 )
-from graphc.kernels.padding import Padding
-from graphc.kernels.traits import TraitsOf, feed_masks
 
 
 class Grouping(GroupRules):
@@ -60,29 +59,34 @@ class Grouping(GroupRules):
 
     def _place(self, position: int, node: Node) -> None:
         if node.op.alias:
-            self.roots[node.name] = self.root(node.inputs[0])
+            self.add_alias(node)
             if node.op.is_control and self.root(node.name) in self.group_of:
                 self.group_of[self.root(node.name)].sealed = True  # nothing later may join it
             return
         if node.name in self.group_of:
             return
-        if self.padding.is_pad(node):
-            self.padding.pads[node.name] = node
+        traits = self.traits(node)
+        if traits.moves and self.padding.is_pad(node):
+            self.add_pad(node)
             return
-        cut = self.padding.cut_of(node)
-        if cut is not None:
-            node = self.padding.joined(node, cut)
-        if self.is_splat(node):
+        if traits.product is not None:
+            cut = self.padding.cut_of(node)
+            node = node if cut is None else self.padding.joined(node, cut)
+        elif self.is_splat(node):
             self.inlined.add(node.name)
             return
-        if self.add_view(node):
+        if traits.moves and self.add_view(node):
             return
-        forward = position < self._boundary
-        group = self._joined(node, forward) or self._opened(node, forward)
-        reads = tuple(self.reads(node))
+        self._run(position, node)
+
+    def _run(self, position: int, node: Node) -> None:
+        """Add a node to a group, or make a unit of it."""
+        forward, traits = position < self._boundary, self.traits(node)
+        group = self._joined(node, traits, forward) or self._opened(node, traits, forward)
+        reads = self.reads(node)
         self._seal(node, group, reads)
         if group is None:
-            parts = joined_columns(node, self.traits(node).ins)
+            parts = joined_columns(node, traits.ins)
             self._units[position] = node if parts is None else Joined(node, parts)
             return
         self._register(node, group, reads)
@@ -112,10 +116,10 @@ class Grouping(GroupRules):
 
     # ------------------------------------------------------------------ joining
 
-    def _joined(self, node: Node, forward: bool) -> Group | None:
-        if node.op.permutation is not None:
-            return self._with_permuted(node, forward)
-        if self.traits(node).iteration == "call":
+    def _joined(self, node: Node, traits: Traits, forward: bool) -> Group | None:
+        if traits.moves and node.op.permutation is not None:
+            return self._with_permuted(node, traits, forward)
+        if traits.iteration == "call":
             return None
         for group in self._candidates(node):
             if group.sealed or group.forward != forward or not self._same_feeds(group, node):
@@ -124,13 +128,12 @@ class Grouping(GroupRules):
             if found is not None:
                 group.space, placement = found
                 group.axis = group.axis or placement.axis
-                for operand, broadcast in zip(node.inputs, placement.operands, strict=True):
-                    self._absorb(group, node, self.root(operand), broadcast, placement.kind)
-                self._add(group, node, placement)
+                self._absorb_operands(group, node, placement)
+                self._add(group, node, traits, placement)
                 return group
         return None
 
-    def _with_permuted(self, node: Node, forward: bool) -> Group | None:
+    def _with_permuted(self, node: Node, traits: Traits, forward: bool) -> Group | None:
         """Return the stack of products whose result a node stores permuted, with the node added."""
         axes, (source,) = node.op.permutation, node.inputs
         group = self.group_of.get(source)
@@ -144,31 +147,37 @@ class Grouping(GroupRules):
         kept = any(member.name in self.graph.roots for member in group.nodes)
         if read or kept or group.nodes[-1].name != source or not self._same_feeds(group, node):
             return None
-        self._add(group, node, Placement("each", ("each",), None))
+        self._add(group, node, traits, Placement("each", ("each",), None))
         group.permuted, group.sealed = node, True
         return group
 
+    def _absorb_operands(self, group: Group, node: Node, placement: Placement) -> None:
+        """Merge the groups of the operands of a joining node into its group where they can be."""
+        for operand, broadcast in zip(node.inputs, placement.operands, strict=True):
+            other = self.group_of.get(self.root(operand))
+            if other is not None and other is not group:
+                self._absorb(group, node, other, broadcast, placement.kind)
+
     def _absorb(
-        self, group: Group, node: Node, operand: str, broadcast: Access, kind: Broadcast
+        self, group: Group, node: Node, other: Group, broadcast: Access, kind: Broadcast
     ) -> None:
         """Merge the group of an operand of a joining node into this one, if it can run in it.
 
         `kind` is the node's broadcast kind there.
         """
-        other = self.group_of.get(operand)
-        if other is None or other is group or other.sealed or other.product or other.axis:
+        if other.sealed or other.product or other.axis:
             return
         if broadcast == "gathered":
             return
         if other.forward != group.forward or other.feeds != group.feeds:
             return
         if other.places is not None and (
-            node.name in self.in_place or not group.takes_places(other.places)
+            node.name in self.in_place or not group.accepts_places(other.places)
         ):
             return
         if group.places is not None and any(node.op.is_random for node in other.nodes):
             return
-        alike = self.is_plain(other) and count(other.space) == count(group.space)
+        alike = self.is_reshapable(other) and count(other.space) == count(group.space)
         if other.space == group.space or alike:
             if not all(self._in_epilogue_of(group.product, node) for node in other.nodes):
                 return
@@ -193,7 +202,7 @@ class Grouping(GroupRules):
         del self._units[other.position]
         other.sealed = True  # no longer a group, but still recorded as a reader of its operands
         for member, placement in taken:
-            self._add(group, member, placement)
+            self._add(group, member, self.traits(member), placement)
             self._register(member, group, self.reads(member))
 
     def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
@@ -208,13 +217,13 @@ class Grouping(GroupRules):
             return False
         return all(node.type.rank == 1 for node in other.nodes)
 
-    def _candidates(self, node: Node) -> list[Group]:
-        """Return the groups of the operands, the latest first, then other readers of these."""
+    def _candidates(self, node: Node) -> Iterator[Group]:
+        """Yield the groups of the operands, the latest first, then other readers of these."""
         roots = [self.root(operand) for operand in node.inputs]
-        made = [self.group_of[root] for root in roots if root in self.group_of]
-        made.sort(key=lambda group: -group.position)
-        beside = [g for root in reversed(roots) for g in reversed(self._readers.get(root, ())[-4:])]
-        return list(dict.fromkeys([*made, *beside]))
+        made = dict.fromkeys([self.group_of[root] for root in roots if root in self.group_of])
+        yield from made if len(made) < 2 else sorted(made, key=lambda group: -group.position)
+        for root in reversed(roots):
+            yield from [group for group in self._readers.get(root, ())[:-5:-1] if group not in made]
 
     def _same_feeds(self, group: Group, node: Node) -> bool:
         """Return whether a node needs the feeds of a group; in training always.
@@ -225,20 +234,20 @@ class Grouping(GroupRules):
 
     # ------------------------------------------------------------------ new groups
 
-    def _opened(self, node: Node, forward: bool) -> Group | None:
-        traits, feeds = self.traits(node), self._feeds.get(node.name, 0)
-        if traits.product is not None and self.one_pitch(node, node):
-            group = Group(by_last(node.type.shape), None, node, feeds=feeds, forward=forward)
-            self._add(group, node, product_placement(node, traits.ins))
-            return group
-        if traits.placement is None or traits.space is None:
+    def _opened(self, node: Node, traits: Traits, forward: bool) -> Group | None:
+        feeds = self._feeds.get(node.name, 0)
+        if traits.epilogue is not None and self.one_pitch(node, node):
+            space, placement = traits.epilogue
+            group = Group(space, None, node, feeds=feeds, forward=forward)
+        elif traits.placement is not None and traits.space is not None:
+            placement = traits.placement
+            group = Group(traits.space, placement.axis, feeds=feeds, forward=forward)
+        else:
             return None
-        group = Group(traits.space, traits.placement.axis, feeds=feeds, forward=forward)
-        self._add(group, node, traits.placement)
+        self._add(group, node, traits, placement)
         return group
 
-    def _add(self, group: Group, node: Node, placement: Placement) -> None:
-        gather = self.traits(node).gather
-        if gather is not None:
-            group.places = places_of(gather.shape)
+    def _add(self, group: Group, node: Node, traits: Traits, placement: Placement) -> None:
+        if traits.gather is not None:
+            group.places = places_of(traits.gather.shape)
         group.add(node, placement)

@@ -6,7 +6,8 @@ one row after the other, and in a product one inner index after the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,6 @@ from graphc.ir.access import AccessMap
 from graphc.ir.expr import Broadcast, Step
 from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import Shape, dim_at, shape_at
-from graphc.kernels.functions import FUNCTIONS
 from graphc.kernels.kernel import (
     LANES,
     Gemm,
@@ -26,13 +26,49 @@ from graphc.kernels.kernel import (
     Loop,
     Permutation,
     ScatterAdd,
-    Stack,
     space,
     stored,
 )
 from graphc.kernels.philox import keep_words
 
 Array = NDArray[Any]
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "neg": np.negative,
+    "abs": np.abs,
+    "sqrt": np.sqrt,
+    "exp": np.exp,
+    "log": np.log,
+    "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "erf": np.vectorize(math.erf, otypes=[np.float64]),
+    "pow": np.power,
+    "cos": np.cos,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.rint,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "equal": np.equal,
+    "not_equal": np.not_equal,
+    "and": np.logical_and,
+    "or": np.logical_or,
+    "not": np.logical_not,
+    "floor_div": np.floor_divide,
+    "select": np.where,
+    "cast": lambda x: x,
+}
+"""The scalar functions of a kernel's steps, as NumPy computes them: the vocabulary of all backends.
+
+select(condition, a, b); cast converts to the step's dtype, toward zero for integers."""
 
 
 def run(kernel: Kernel, arrays: Mapping[str, Array], n: int) -> None:
@@ -190,40 +226,38 @@ def matrices(buffer: Array, sizes: Shape, strides: Shape, matrix: Shape, n: int)
     return as_strided(buffer, shape_at((*sizes, *matrix), n), in_bytes)
 
 
-def _stacked(kernel: Gemm, stack: Stack, arrays: Mapping[str, Array], n: int) -> Array:
-    """Return the products of a stack below each other, (matrices * m, n)."""
-    of_a = (kernel.k, kernel.m) if kernel.trans_a else (kernel.m, kernel.k)
-    of_b = (kernel.n, kernel.k) if kernel.trans_b else (kernel.k, kernel.n)
-    a = matrices(arrays[kernel.a], stack.sizes, stack.a, of_a, n)
-    b = matrices(arrays[kernel.b], stack.sizes, stack.b, of_b, n)
-    a = a.swapaxes(-1, -2) if kernel.trans_a else a
-    b = b.swapaxes(-1, -2) if kernel.trans_b else b
+def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
+    """Return the product, (m, n), its terms added one inner index after the other.
+
+    The products of a stack lie below each other.
+    """
+    if kernel.window is not None and kernel.window.groups > 1:
+        return _grouped(kernel, kernel.window, arrays[kernel.a], arrays[kernel.b], n)
+    a, b = _factors(kernel, arrays[kernel.a], arrays[kernel.b], n)
     total = np.zeros((*a.shape[:-1], b.shape[-1]), kernel.dtype)
     for p in range(a.shape[-1]):
         total += a[..., :, p : p + 1] * b[..., p : p + 1, :]
     return total.reshape(-1, total.shape[-1])
 
 
-def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
-    """Return the product, (m, n), its terms added one inner index after the other."""
-    if kernel.stack is not None:
-        return _stacked(kernel, kernel.stack, arrays, n)
-    rows, columns, inner = (dim_at(dim, n) for dim in (kernel.m, kernel.n, kernel.k))
-    a, b = arrays[kernel.a], arrays[kernel.b]
-    if kernel.window is not None and kernel.window.groups > 1:
-        return _grouped(kernel, kernel.window, a, b, n)
-    if kernel.window is None:
-        a = a.reshape((inner, rows) if kernel.trans_a else (rows, inner))
-        b = b.reshape((columns, inner) if kernel.trans_b else (inner, columns))
-        b = b.T if kernel.trans_b else b
-    else:
+def _factors(kernel: Gemm, a: Array, b: Array, n: int) -> tuple[Array, Array]:
+    """Return the factors as matrices (..., m, k) and (..., k, n)."""
+    of_a = (kernel.k, kernel.m) if kernel.trans_a else (kernel.m, kernel.k)
+    of_b = (kernel.n, kernel.k) if kernel.trans_b else (kernel.k, kernel.n)
+    if kernel.window is not None:
         a = window_matrix(kernel.window, a)
-        b = reversed_filter(kernel.window, b) if kernel.trans_b else b.reshape(inner, columns)
-    a = a.T if kernel.trans_a else a
-    total = np.zeros((rows, columns), kernel.dtype)
-    for p in range(inner):
-        total += a[:, p : p + 1] * b[p : p + 1, :]
-    return total
+    elif kernel.stack is not None:
+        a = matrices(a, kernel.stack.sizes, kernel.stack.a, of_a, n)
+        b = matrices(b, kernel.stack.sizes, kernel.stack.b, of_b, n)
+    else:
+        a, b = a.reshape(shape_at(of_a, n)), b.reshape(shape_at(of_b, n))
+    if kernel.window is not None and kernel.trans_b:
+        b = reversed_filter(kernel.window, b)
+    elif kernel.window is not None:
+        b = b.reshape(shape_at(of_b, n))
+    elif kernel.trans_b:
+        b = b.swapaxes(-1, -2)
+    return a.swapaxes(-1, -2) if kernel.trans_a else a, b
 
 
 def _grouped(kernel: Gemm, window: Window, a: Array, b: Array, n: int) -> Array:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from graphc.ir.expr import Axis, Body
-from graphc.ir.forms import Sizes, Window
-from graphc.ir.tensor_type import Dim, Shape, count
+from graphc.ir.forms import Product, Sizes, Window
+from graphc.ir.tensor_type import Dim, Shape, count, dim_at
 from graphc.kernels.iteration_space import dense_strides
 
 CHUNK = 16
@@ -140,3 +140,37 @@ def factor_columns(kernel: Gemm) -> dict[str, Dim]:
         kernel.a: kernel.m if kernel.trans_a else kernel.k,
         kernel.b: kernel.k if kernel.trans_b else kernel.n,
     }
+
+
+SHARED = 1 << 14
+"""From this many elements of b on, each thread should read only its columns of b."""
+
+
+def gemm_partition(m: Dim, n: Dim, product: Product, capacity: int) -> Partition:
+    """Return the thread partition of a product: by rows or by columns.
+
+    By rows each thread reads all of b, by columns all of a.  By rows is the rule: layers then need
+    no barrier between them.  Products are by columns if their rows are too few to share, or if b
+    is large and larger than a.  A convolution mostly has fewer columns than a panel: two chunks of
+    rows are shared, however short.  Sums over places in groups are by columns,
+    since few rows make a sum.
+    """
+    if product.window is not None and product.window.groups > 1 and product.trans_a:
+        return "columns"
+    rows, columns, inner = (dim_at(dim, capacity) for dim in (m, n, product.inner))
+    by_columns = columns > rows and columns * inner >= SHARED
+    few = 2 * CHUNK if product.window is None else CHUNK + 1
+    return "columns" if by_columns or rows < few else "rows"
+
+
+def loop_partition(rows: Dim, columns: Dim, axis: Axis, body: Body, capacity: int) -> Partition:
+    """Return the partition by an axis that the kernel does not reduce."""
+    reduces = any(step.op in ("sum", "max") for step in body.steps)
+    stored = {store.broadcast for store in body.stores}
+    if axis == "rows" and (reduces or "column" in stored):
+        return "columns"
+    if dim_at(rows, capacity) >= 2 * CHUNK and stored <= {"each", "row"}:
+        return "rows"
+    if rows == 1 and stored == {"each"} and not reduces and dim_at(columns, capacity) > 1:
+        return "columns"
+    return "none"

@@ -12,7 +12,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import TensorType, align
 from graphc.kernels.kernel import Kernel
-from graphc.kernels.program_text import program_text
+from graphc.kernels.text import program_text
 
 Space = Literal["arena", "state", "feed", "constant", "gradient"]
 """The memory of a buffer: only arena and gradient buffers have offsets."""
@@ -131,6 +131,12 @@ class Program:
         }
 
     @cached_property
+    def fed_gradients(self) -> Mapping[str, str]:
+        """The feeds that are gradients of parameters, and those parameters' names."""
+        roles = {name: self.graph[name].op.role for name in self.feeds}
+        return {name: role.of for name, role in roles.items() if role.kind == "gradient"}
+
+    @cached_property
     def constants(self) -> Mapping[str, Buffer]:
         """The constants of the program by name."""
         found = (b for b in self.buffers.values() if b.space == "constant")
@@ -145,6 +151,20 @@ class Program:
             if b.space == "gradient"
         ]
         return max(ends, default=0)
+
+    @cached_property
+    def epochs(self) -> tuple[int, ...]:
+        """The epoch of each instruction.
+
+        An epoch ends at a barrier and at the forward/backward boundary; a call has its own.
+        """
+        found, epoch = [], 0
+        for i, instr in enumerate(self.instrs):
+            alone = instr.kind not in ("kernel", "barrier")
+            epoch += (i == self.boundary) + alone
+            found.append(epoch)
+            epoch += alone or instr.kind == "barrier"
+        return tuple(found)
 
     def verify(self) -> Proof:
         """Prove that no step reads or overwrites what it must not; see `graphc.check.verify`."""

@@ -1,6 +1,6 @@
-"""The text of fused kernels: expressions as one writes them on paper.
+"""The text of programs and of fused kernels: expressions as one writes them on paper.
 
-    loop N x 100  float32 along=rows split=columns
+    loop N x 100  float32 reduction=rows partition=columns
       %1[j] = sum(affine_1) / N
       relu_1 = select(0 > affine_1 - %1[j], 0, affine_1 - %1[j])
 
@@ -12,16 +12,21 @@ numbers of the row and the column.  A sum or max with [i] reduces the columns, o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.expr import Body, Broadcast, Step
 from graphc.ir.forms import Sizes, Window
-from graphc.ir.tensor_type import FLOATS, Dim, N
-from graphc.ir.text.graph import name_text
+from graphc.ir.tensor_type import FLOATS, Dim, N, count
+from graphc.ir.text.graph import name_text, op_text
 from graphc.kernels.kernel import Gemm, Kernel, Permutation, ScatterAdd, space
+
+if TYPE_CHECKING:
+    from graphc.kernels.program import Buffer, Instr, Program
+
 
 INFIX = {
     "or": (1, "or"),
@@ -67,18 +72,18 @@ def _head(kernel: Kernel) -> str:
         sizes = f"{kernel.m} x {kernel.n}"
         if kernel.stack is not None:
             sizes = f"{' x '.join(map(str, kernel.stack.sizes))} of {sizes}"
-        place = f"gemm {sizes}  {kernel.dtype} split={kernel.partition}"
+        place = f"gemm {sizes}  {kernel.dtype} partition={kernel.partition}"
         return f"{place}  product = {factors} over {kernel.k}{given}"
     place = f"loop {kernel.rows} x {kernel.columns}  {_dtypes(kernel.body)}"
     if kernel.places:
         place += f" places={_by(kernel.places)}"
     reduces = any(step.op in ("sum", "max") for step in kernel.body.steps)
-    along = f" along={kernel.axis}" if reduces else ""
+    reduction = f" reduction={kernel.axis}" if reduces else ""
     source = f"  read in order {kernel.axes}" if isinstance(kernel, Permutation) else ""
     if isinstance(kernel, ScatterAdd):
         rows, indices = map(name_text, (kernel.source, kernel.indices))
         source = f"  scatter_add = {kernel.count} rows of {rows} by {indices}"
-    return f"{place}{along} split={kernel.partition}{source}{given}"
+    return f"{place}{reduction} partition={kernel.partition}{source}{given}"
 
 
 def _window(window: Window) -> str:
@@ -225,3 +230,76 @@ def _number(step: Step) -> str:
         return str(step.value).lower()
     text = str(np.dtype(step.dtype).type(step.value)).removesuffix(".0")
     return f"({text})" if text.startswith("-") else text
+
+
+def program_text(program: Program) -> str:
+    """Return the instructions in order, then the memory, one line a buffer.
+
+    `a <- op(b, c)` says what is read and written; bytes are a formula in the rows N.  An epoch is
+    the part between two barriers; live ranges are counted in epochs, since threads run ahead of
+    each other within one.
+    """
+    head = f"program {name_text(program.name)} for up to {program.capacity} rows"
+    lines = [f"{head}, {program.backend}", *_instructions(program)]
+    arena = program.arena
+    lines.append(f"memory: arena {arena.nbytes} bytes, {arena.peak} live at once; lives are epochs")
+    lines.extend(_table(_row(buffer) for buffer in program.buffers.values()))
+    return "\n".join(lines) + "\n"
+
+
+def _instructions(program: Program) -> Iterator[str]:
+    width = len(str(len(program.instrs)))
+    blank = " " * (width + 4)
+    epoch = 0
+    for i, (instr, now) in enumerate(zip(program.instrs, program.epochs, strict=True)):
+        if i == program.boundary and i:
+            yield "  backward:"
+        if instr.kind == "barrier":
+            epoch = now + 1
+            yield f"  {i:>{width}}  ---- barrier ---- epoch {epoch}"
+            continue
+        if now != epoch:
+            epoch = now
+            yield f"{blank}---- epoch {epoch}"
+        text = _instr_text(instr) if instr.body is None else kernel_text(instr.body)
+        first, *rest = text.splitlines()
+        yield f"  {i:>{width}}  {first}"
+        yield from (blank + line for line in rest)
+
+
+def _instr_text(instr: Instr) -> str:
+    def names(some: Sequence[str]) -> str:
+        return ", ".join(map(name_text, some))
+
+    if instr.kind in ("send", "receive"):
+        return f"{instr.kind} bucket {getattr(instr.op, 'bucket', 0)}: {names(instr.ins)}"
+    text = f"{names(instr.outs)} <- {instr.kernel}({names(instr.ins)})"
+    if instr.op is not None and "(" in op_text(instr.op):
+        return f"{text}  {op_text(instr.op)}"
+    return text
+
+
+def _row(buffer: Buffer) -> tuple[str, ...]:
+    """Return name, type, bytes, space and offset, live range, and the buffer that it views."""
+    placed = buffer.space in ("arena", "gradient")
+    place = f"{buffer.space} {buffer.offset}" if placed else buffer.space
+    life = "" if buffer.last < buffer.first else f"{buffer.first}..{buffer.last}"
+    view = "" if buffer.key == buffer.name else f"of {name_text(buffer.key)}"
+    if buffer.pitch:
+        view = f"columns {_columns(buffer)} {view}"
+    return name_text(buffer.name), str(buffer.type), buffer.type.bytes_text(), place, life, view
+
+
+def _columns(buffer: Buffer) -> str:
+    """Return the columns of a matrix that a buffer views, as a slice of Python."""
+    width = count(buffer.type.shape[1:])
+    assert isinstance(width, int), "only columns that are counted are views"
+    return f"{buffer.shift}:{buffer.shift + width} of {buffer.pitch}"
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    lines = list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+        yield f"  {'  '.join(cells)}".rstrip()

@@ -26,7 +26,7 @@ from graphc.onnx.load import LOSSES, STATES, UPDATES
 from graphc.onnx.model_file import LARGEST_FILE, path_of
 from graphc.onnx.scope import DOMAIN
 from graphc.ops import OPS
-from graphc.ops.gradient import Gradient
+from graphc.ops.autodiff import Gradient
 from graphc.ops.source import Constant
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import expanded, initial_state, operand_names

@@ -9,14 +9,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from graphc.base.arguments import checked_number
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.arguments import check_choice, checked_number
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.init import Constant
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import add, div, mul, sub
+from graphc.ops.apply import of_one, with_attributes
+from graphc.ops.elementwise import add, check_float, div, mul, sub
 from graphc.ops.functions import abs_, erf, sigmoid, softplus, tanh
 from graphc.ops.select import clip, where
 from graphc.ops.shape import reshape
@@ -47,12 +46,8 @@ class Activation(Layer, base=True):
     roles: ClassVar[tuple[str, ...]] = ("x",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        x = ins[0]
-        if not x.is_float:
-            raise ValueError(
-                f"x is {x.dtype}, {self.name} takes floats\ncast it: gc.cast(x, 'float32')"
-            )
-        return x
+        check_float(self, "x", ins[0])
+        return ins[0]
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         return np.asarray(self.of(ins[0].astype(np.float64))).astype(ins[0].dtype)
@@ -76,7 +71,6 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 class Elu(Activation):
     """x where x > 0, else alpha * (e**x - 1) (Clevert et al. 2015, arXiv:1511.07289)."""
 
-    name = "elu"
     alpha: float = 1.0
 
     def of(self, x: Array) -> Array:
@@ -88,12 +82,11 @@ class Elu(Activation):
 
 
 class Selu(Activation):
-    """scale * elu(x, alpha), with constants that keep mean 0 and variance 1.
+    """The product scale * elu(x, alpha), with constants that keep mean 0 and variance 1.
 
-    Klambauer et al. 2017 (arXiv:1706.02515).
+    The weights must start with variance 1 / inputs (Klambauer et al. 2017, arXiv:1706.02515).
     """
 
-    name = "selu"
     onnx = "Selu"
 
     def of(self, x: Array) -> Array:
@@ -107,7 +100,6 @@ class Selu(Activation):
 class Celu(Activation):
     """x where x > 0, else alpha * (e**(x / alpha) - 1) (Barron 2017, arXiv:1704.07483)."""
 
-    name = "celu"
     alpha: float = 1.0
 
     def of(self, x: Array) -> Array:
@@ -127,21 +119,15 @@ def _expm1_below(x: Value) -> Value:
     return div(mul(t, 2.0), sub(1.0, t))
 
 
+@with_attributes(alpha="The limit far below 0 is -alpha.")
 def elu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
     """Return x where it is above 0, else alpha * (e**x - 1)."""
     return apply(Elu(checked_number("elu: alpha", alpha)), x, name=name)
 
 
-def selu(x: Value, *, name: str | None = None) -> Value:
-    """Return scale * elu(x, alpha), with constants that keep mean 0 and variance 1.
-
-    The weights must start with variance 1 / inputs.
-    """
-    return apply(Selu(), x, name=name)
-
-
+@with_attributes(alpha="The limit far below 0 is -alpha; it is above 0.")
 def celu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
-    """Return x where it is above 0, else alpha * (e**(x / alpha) - 1); alpha is above 0."""
+    """Return x where it is above 0, else alpha * (e**(x / alpha) - 1)."""
     return apply(Celu(checked_number("celu: alpha", alpha, above=0)), x, name=name)
 
 
@@ -157,7 +143,6 @@ class Gelu(Activation):
     Hendrycks and Gimpel 2016 (arXiv:1606.08415).
     """
 
-    name = "gelu"
     form: GeluForm = "erf"
 
     def of(self, x: Array) -> Array:
@@ -174,9 +159,7 @@ class Gelu(Activation):
 
 
 class Silu(Activation):
-    """x * sigmoid(x), also called swish."""
-
-    name = "silu"
+    """The product x * sigmoid(x), also called swish."""
 
     def of(self, x: Array) -> Array:
         return np.asarray(x * np.exp(-np.logaddexp(0, -x)))
@@ -186,9 +169,8 @@ class Silu(Activation):
 
 
 class Mish(Activation):
-    """x * tanh(softplus(x)) (Misra 2019, arXiv:1908.08681)."""
+    """The product x * tanh(softplus(x)) (Misra 2019, arXiv:1908.08681)."""
 
-    name = "mish"
     onnx = "Mish"
 
     def of(self, x: Array) -> Array:
@@ -198,35 +180,18 @@ class Mish(Activation):
         return mul(x, tanh(softplus(x)), name=name)
 
 
+@with_attributes(form='"erf" is exact; "tanh" is the approximation that some trained models used.')
 def gelu(x: Value, form: GeluForm = "erf", *, name: str | None = None) -> Value:
-    """Return x times the share of a standard normal distribution below x.
-
-    `form` is "erf", exact, or "tanh", the approximation that some trained models used.
-    """
-    if form not in ("erf", "tanh"):
-        raise GraphError(
-            f"gelu: form {form!r} is not one of erf, tanh",
-            loc=caller_loc(),
-            hint="'erf' is exact; 'tanh' is what torch calls approximate='tanh'",
-        )
+    """Return x times the share of a standard normal distribution below x."""
+    hint = "'erf' is exact; 'tanh' is what torch calls approximate='tanh'"
+    check_choice("gelu: form", form, ("erf", "tanh"), hint=hint)
     return apply(Gelu(form), x, name=name)
-
-
-def silu(x: Value, *, name: str | None = None) -> Value:
-    """Return x * sigmoid(x), also called swish."""
-    return apply(Silu(), x, name=name)
-
-
-def mish(x: Value, *, name: str | None = None) -> Value:
-    """Return x * tanh(softplus(x))."""
-    return apply(Mish(), x, name=name)
 
 
 @dataclass(frozen=True)
 class LeakyRelu(Activation):
     """x where x > 0, else slope * x."""
 
-    name = "leaky_relu"
     slope: float = 0.01
 
     def of(self, x: Array) -> Array:
@@ -239,7 +204,6 @@ class LeakyRelu(Activation):
 class PRelu(Activation):
     """x where x > 0, else slope * x with a trained slope for each feature."""
 
-    name = "prelu"
     roles = ("x", "slope")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -263,7 +227,6 @@ class PRelu(Activation):
 class ThresholdedRelu(Activation):
     """x where x > alpha, else 0 (Konda et al. 2014, arXiv:1402.3337)."""
 
-    name = "thresholded_relu"
     alpha: float = 1.0
 
     def of(self, x: Array) -> Array:
@@ -277,7 +240,6 @@ class ThresholdedRelu(Activation):
 class Shrink(Activation):
     """x - bias where x > threshold, x + bias where x < -threshold, else 0."""
 
-    name = "shrink"
     threshold: float = 0.5
     bias: float = 0.0
 
@@ -291,9 +253,7 @@ class Shrink(Activation):
 
 
 class HardSigmoid(Activation):
-    """x / 6 + 1 / 2, clipped to the range 0 to 1."""
-
-    name = "hard_sigmoid"
+    """The sum x / 6 + 1 / 2, clipped to the range 0 to 1."""
 
     def of(self, x: Array) -> Array:
         return np.clip(x / 6 + 0.5, 0, 1)
@@ -303,9 +263,8 @@ class HardSigmoid(Activation):
 
 
 class HardSwish(Activation):
-    """x * hard_sigmoid(x) (Howard et al. 2019, arXiv:1905.02244)."""
+    """The product x * hard_sigmoid(x) (Howard et al. 2019, arXiv:1905.02244)."""
 
-    name = "hard_swish"
     onnx = "HardSwish"
 
     def of(self, x: Array) -> Array:
@@ -315,16 +274,17 @@ class HardSwish(Activation):
         return mul(x, HardSigmoid().build(x, f"{name}.gate"), name=name)
 
 
+@with_attributes(slope="The slope below 0.")
 def leaky_relu(x: Value, slope: float = 0.01, *, name: str | None = None) -> Value:
     """Return x where it is above 0, else slope * x."""
     return apply(LeakyRelu(checked_number("leaky_relu: slope", slope)), x, name=name)
 
 
+@with_attributes(start="The first value of each slope.")
 def prelu(x: Value, *, start: float = 0.25, name: str | None = None) -> Value:
-    """Return x where it is above 0, else slope * x: x (N, features, ...).
+    """Return x where it is above 0, else slope * x, for x (N, features, ...).
 
-    The slopes `<node>.slope` (features,) are trained and start at `start`.  Raise GraphError if x
-    does not have features.
+    The slopes `<node>.slope` (features,) are trained (He et al. 2015, arXiv:1502.01852).
     """
     b = as_value("prelu", x).builder
     features = x.shape[1] if x.type.rank > 1 else None
@@ -337,15 +297,19 @@ def prelu(x: Value, *, start: float = 0.25, name: str | None = None) -> Value:
         return b.apply(PRelu(), x, slope, name=node)
 
 
+@with_attributes(alpha="The largest x that becomes 0.")
 def thresholded_relu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
     """Return x where it is above alpha, else 0."""
     return apply(ThresholdedRelu(checked_number("thresholded_relu: alpha", alpha)), x, name=name)
 
 
+@with_attributes(
+    threshold="From -threshold to threshold x becomes 0.", bias="How far other x move toward 0."
+)
 def shrink(
     x: Value, threshold: float = 0.5, bias: float = 0.0, *, name: str | None = None
 ) -> Value:
-    """Move x by bias toward 0, and return 0 from -threshold to threshold.
+    """Return x moved by `bias` toward 0, and 0 from -threshold to threshold.
 
     With bias 0 this is hard shrinkage, with bias equal to threshold soft shrinkage.
     """
@@ -353,30 +317,21 @@ def shrink(
     return apply(Shrink(threshold, checked_number("shrink: bias", bias)), x, name=name)
 
 
+@with_attributes()
 def relu6(x: Value, *, name: str | None = None) -> Value:
-    """Clip x to the range 0 to 6."""
+    """Return x clipped to the range 0 to 6."""
     return clip(x, 0.0, 6.0, name=name)
 
 
+@with_attributes()
 def hard_tanh(x: Value, *, name: str | None = None) -> Value:
-    """Clip x to the range -1 to 1."""
+    """Return x clipped to the range -1 to 1."""
     return clip(x, -1.0, 1.0, name=name)
 
 
-def hard_sigmoid(x: Value, *, name: str | None = None) -> Value:
-    """Return x / 6 + 1 / 2, clipped to the range 0 to 1."""
-    return apply(HardSigmoid(), x, name=name)
-
-
-def hard_swish(x: Value, *, name: str | None = None) -> Value:
-    """Return x * hard_sigmoid(x)."""
-    return apply(HardSwish(), x, name=name)
-
-
 class Softsign(Activation):
-    """x / (1 + |x|)."""
+    """The quotient x / (1 + |x|)."""
 
-    name = "softsign"
     onnx = "Softsign"
 
     def of(self, x: Array) -> Array:
@@ -386,6 +341,9 @@ class Softsign(Activation):
         return div(x, add(abs_(x), 1.0), name=name)
 
 
-def softsign(x: Value, *, name: str | None = None) -> Value:
-    """Return x / (1 + |x|)."""
-    return apply(Softsign(), x, name=name)
+selu = of_one(Selu())
+silu = of_one(Silu())
+mish = of_one(Mish())
+hard_sigmoid = of_one(HardSigmoid())
+hard_swish = of_one(HardSwish())
+softsign = of_one(Softsign())

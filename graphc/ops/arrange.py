@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, SupportsIndex
 
 import numpy as np
 
 from graphc.base.arguments import listed, plain, whole
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.base.work import spend_bytes, spend_elements
 from graphc.ir.build import Value, as_value
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, broadcast, normal_axes, shape_text
+from graphc.ops.apply import with_attributes
 from graphc.ops.reduce import BroadcastTo, broadcast_to
 from graphc.ops.select import Where
 from graphc.ops.shape import Reshape, reshape
-from graphc.ops.slicing import Concat, Cut, Slice, concat
+from graphc.ops.slicing import Concat, Slice, concat
 from graphc.ops.source import constant
 
 __all__ = [
@@ -47,25 +48,47 @@ def split(
     *,
     name: str | None = None,
 ) -> list[Value]:
-    """Split x along an axis into a number of equal parts, or into parts of given lengths.
+    """Split x along an axis into equal parts, or into parts of given lengths.
 
-    The parts are named `<name>.0`, `<name>.1`, ...  Raise GraphError if they do not fill the axis,
-    or it is the batch axis.
+    Parameters
+    ----------
+    x
+        A value with at least one axis.
+    parts
+        The number of equal parts, or the length of each part.
+    axis
+        The axis, of fixed size; numbers below 0 count from the last one.
+    name
+        The start of the names of the parts: `<name>.0`, `<name>.1`, ...
+
+    Returns
+    -------
+    list of Value
+        The parts in order.
+
+    Raises
+    ------
+    GraphError
+        If the parts do not fill the axis, or it is the batch axis.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 6))
+    >>> [part.shape for part in gc.split(x, [4, 2])]
+    [(N, 4), (N, 2)]
     """
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
-    lengths = _lengths(op, x, size, parts)
-    found: list[Value] = []
+    ends = [0, *accumulate(_lengths(op, x, size, parts))]
     with x.builder.all_or_nothing():
-        for i, length in enumerate(lengths):
-            start = sum(lengths[:i])
-            cut: Cut = (place, start, start + length, 1)
-            part = None if name is None else f"{name}.{i}"
-            found.append(x.builder.apply(Slice((cut,)), x, name=part))
-    return found
+        return [
+            cut(x, place, start, stop, None if name is None else f"{name}.{i}")
+            for i, (start, stop) in enumerate(pairwise(ends))
+        ]
 
 
 def _lengths(op: Op, x: Value, size: int, parts: Any) -> list[int]:
+    """Return the lengths of the parts; raise GraphError if they do not fill the axis."""
     lengths = listed(parts)
     if lengths is not None:
         if sum(lengths) != size or min(lengths, default=0) < 1:
@@ -80,10 +103,36 @@ def _lengths(op: Op, x: Value, size: int, parts: Any) -> list[int]:
 
 
 def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Join values of one shape along a new axis."""
+    """Join values of one shape along a new axis.
+
+    Parameters
+    ----------
+    values
+        At least one value; all have one shape and dtype.
+    axis
+        The position of the new axis in the result.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the values' shape with one axis more.
+
+    Raises
+    ------
+    GraphError
+        If there is no value, their types differ, or there is no such axis.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3))
+    >>> gc.stack([x, x], axis=1).shape
+    (N, 2, 3)
+    """
     values = tuple(values)
     if not values:
-        raise GraphError("stack: there is nothing to join", loc=caller_loc())
+        raise GraphError("stack: there is nothing to join")
     first = as_value("stack", values[0])
     for other in values:
         if as_value("stack", other).type != first.type:
@@ -95,8 +144,13 @@ def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None 
         return concat([reshape(value, shape) for value in values], place, name=name)
 
 
+@with_attributes(
+    example=("(N, 1, 3)", "x", "(N, 3)"),
+    returns="The same numbers in fewer axes.",
+    axis="The axes to leave out; by default all of size 1.",
+)
 def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Value:
-    """Return x without axes of size 1: those named, or all."""
+    """Return x without axes of size 1."""
     x = as_value("squeeze", x)
     if axis is None:
         axis = tuple(i for i, dim in enumerate(x.shape) if dim == 1)
@@ -109,8 +163,13 @@ def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> V
     return reshape(x, kept, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 1", "(N, 1, 3)"),
+    returns="The same numbers in more axes.",
+    axis="The positions of the new axes in the result.",
+)
 def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
-    """Return x with new axes of size 1, at these positions of the result."""
+    """Return x with new axes of size 1."""
     x = as_value("unsqueeze", x)
     axis = plain(axis)
     more = len(tuple(axis)) if isinstance(axis, Iterable) else 1
@@ -120,6 +179,11 @@ def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
     return reshape(x, shape, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, (2, 1, 1)", "(2, N, 3)"),
+    returns="The numbers of x, repeated along its axes of size 1.",
+    shape="The other shape; `gc.N` is the batch dimension.",
+)
 def expand(x: Value, shape: Sequence[Dim], *, name: str | None = None) -> Value:
     """Broadcast x and a shape with each other: unlike in `broadcast_to`, x may be the larger."""
     x, wanted = as_value("expand", x), tuple(map(plain, shape))
@@ -130,6 +194,11 @@ def expand(x: Value, shape: Sequence[Dim], *, name: str | None = None) -> Value:
     return broadcast_to(x, both, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, (1, 2)", "(N, 6)"),
+    returns="Of the shape of x, each dimension times its number.",
+    times="A whole number from 1 up for each axis.",
+)
 def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -> Value:
     """Repeat x as a whole, `times[i]` times along axis i."""
     x = as_value("tile", x)
@@ -143,6 +212,12 @@ def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -
     return _repeated(x, tuple(apart), tuple(spread), whole, name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 2, axis=1", "(N, 6)"),
+    returns="Of the shape of x, with `times` as many entries of the axis.",
+    times="A whole number from 1 up.",
+    axis="The axis; numbers below 0 count from the last one.",
+)
 def repeat(
     x: Value, times: SupportsIndex, axis: SupportsIndex, *, name: str | None = None
 ) -> Value:
@@ -156,6 +231,7 @@ def repeat(
 
 
 def _counts(x: Value, times: Sequence[SupportsIndex]) -> list[int]:
+    """Return whole numbers from 1 up; raise GraphError for anything else."""
     counts = [plain(n) for n in times]
     if any(whole(n, 1) is None for n in counts):
         message = f"{counts} are not whole numbers from 1 up"
@@ -164,41 +240,60 @@ def _counts(x: Value, times: Sequence[SupportsIndex]) -> list[int]:
 
 
 def _repeated(x: Value, apart: Shape, spread: Shape, whole: Shape, name: str | None) -> Value:
+    """Broadcast x from the shape `apart` to `spread`, and return it in the shape `whole`."""
     with x.builder.all_or_nothing():
         return reshape(broadcast_to(reshape(x, apart), spread), whole, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 1", "(N, 3)"),
+    axis="The axes, of fixed size; by default all.",
+)
 def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Value:
-    """Reverse x along an axis, several axes, or all."""
+    """Return x reversed along an axis, several axes, or all."""
     op = Slice(())
     x = as_value("flip", x)
     chosen = range(x.type.rank) if axis is None else axis
     sizes = zip(axes_of(op, x, chosen), fixed_sizes(op, x, chosen), strict=True)
-    cuts: tuple[Cut, ...] = tuple((place, size - 1, -1, -1) for place, size in sizes)
+    cuts = tuple((place, size - 1, -1, -1) for place, size in sizes)
     return x.builder.apply(Slice(cuts), x, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 1", "(N, 3)"),
+    shift="By how many places toward the end of the axis; below 0 toward its start.",
+    axis="The axis, of fixed size; numbers below 0 count from the last one.",
+)
 def roll(
     x: Value, shift: SupportsIndex, axis: SupportsIndex = -1, *, name: str | None = None
 ) -> Value:
-    """Shift x along an axis; entries that leave at one end enter at the other."""
+    """Return x shifted along an axis; entries that leave at one end enter at the other."""
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
     start = -plain(shift) % size if size else 0
     with x.builder.all_or_nothing():
         if not start:
             return reshape(x, x.shape, name=name)  # only names the result
-        cuts: tuple[Cut, Cut] = (place, start, size, 1), (place, 0, start, 1)
-        return concat([x.builder.apply(Slice((cut,)), x) for cut in cuts], place, name=name)
+        return concat([cut(x, place, start, size), cut(x, place, 0, start)], place, name=name)
 
 
+@with_attributes(
+    example=("(N, 3, 3)", "x", "(N, 3, 3)"),
+    x="Matrices (..., rows, columns) of fixed sizes.",
+    diagonal="The last diagonal that is kept: 0 is the main one, those above it are positive.",
+)
 def tril(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Return the lower triangle of matrices (..., rows, columns), up to `diagonal`; 0 above."""
+    """Return the lower triangles of matrices, up to a diagonal, and 0 above it."""
     return _triangle(x, plain(diagonal), True, name)
 
 
+@with_attributes(
+    example=("(N, 3, 3)", "x", "(N, 3, 3)"),
+    x="Matrices (..., rows, columns) of fixed sizes.",
+    diagonal="The first diagonal that is kept: 0 is the main one, those above it are positive.",
+)
 def triu(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Return the upper triangle of matrices (..., rows, columns), from `diagonal` on; 0 below."""
+    """Return the upper triangles of matrices, from a diagonal on, and 0 below it."""
     return _triangle(x, plain(diagonal) - 1, False, name)
 
 
@@ -214,6 +309,11 @@ def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:
     with x.builder.all_or_nothing():
         inside = constant(x.builder, np.tri(rows, columns, diagonal, dtype=bool) == lower)
         return x.builder.apply(op, inside, x, constant(x.builder, 0, x.dtype), name=name)
+
+
+def cut(x: Value, axis: int, start: int, stop: int, name: str | None = None) -> Value:
+    """Return the entries of x from `start` up to `stop` along an axis of fixed size."""
+    return x.builder.apply(Slice(((axis, start, stop, 1),)), x, name=name)
 
 
 def axes_of(op: Op, x: Value, axis: Axes, more: int = 0) -> tuple[int, ...]:

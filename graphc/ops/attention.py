@@ -13,22 +13,21 @@ from typing import Any, ClassVar, SupportsIndex
 import numpy as np
 
 from graphc.base.arguments import checked_number, whole
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
-from graphc.ir.init import Normal, resolve
+from graphc.ir.init import Normal
 from graphc.ir.op import Array, Cotangents, Iteration, Op, shared
 from graphc.ir.tensor_type import Dim, TensorType, shape_text
+from graphc.ops.apply import with_attributes
 from graphc.ops.dropout import dropout as dropout_layer
 from graphc.ops.elementwise import add, mul, neg, sub
-from graphc.ops.functions import softmax
+from graphc.ops.functions import Softmax
 from graphc.ops.linalg import MatMul, affine
 from graphc.ops.reduce import sum_
 from graphc.ops.select import where
 from graphc.ops.shape import reshape, transpose
 from graphc.ops.slicing import concat
-from graphc.ops.source import Parameter, constant
+from graphc.ops.source import constant, parameter
 
 __all__ = [
     "attention",
@@ -44,10 +43,14 @@ NORMAL = Normal(0.02)
 """The initial values of learned positions, as in GPT-2."""
 
 
+@with_attributes(
+    example=("(N, 5, 8)", "x", "(N, 5, 8)"),
+    x="Floats (..., T, C), for T positions of fixed number and an even C.",
+)
 def sinusoidal_positions(x: Value, *, name: str | None = None) -> Value:
-    """Add sin(t / 10000**(2i / C)) to columns 2i of x (..., T, C), and cos to columns 2i + 1.
+    """Add sin(t / 10000**(2i / C)) to the columns 2i of x, and the cosine to the columns 2i + 1.
 
-    Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.  Raise GraphError unless C is even.
+    Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.
     """
     steps, width = _sizes("sinusoidal_positions", x)
     angles = _angles(steps, width)
@@ -55,29 +58,29 @@ def sinusoidal_positions(x: Value, *, name: str | None = None) -> Value:
     return add(x, constant(x.builder, table, x.dtype), name=name)
 
 
+@with_attributes(
+    example=("(N, 5, 8)", "x", "(N, 5, 8)"),
+    x="Floats (..., T, C), for T positions of fixed number.",
+    init="The initial values of `<node>.weight`.",
+)
 def learned_positions(x: Value, *, init: Any = NORMAL, name: str | None = None) -> Value:
-    """Add `<node>.weight` (T, C), a trained row for each position, to x (..., T, C)."""
+    """Add `<node>.weight` (T, C), a trained row for each position, to x."""
     b = as_value("learned_positions", x).builder
     steps, width = _sizes("learned_positions", x, even=False)
     node = b.free_name("learned_positions", name)
     with b.all_or_nothing():
-        table = _table(f"{node}.weight", (steps, width), x.dtype, init)
-        return add(x, b.apply(table, name=f"{node}.weight"), name=node)
+        return add(x, parameter(b, f"{node}.weight", (steps, width), x.dtype, init), name=node)
 
 
-def _table(name: str, sizes: tuple[int, int], dtype: str, init: Any) -> Parameter:
-    try:
-        return Parameter(sizes, dtype, resolve(init, sizes))
-    except ValueError as error:
-        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
-
-
+@with_attributes(
+    example=("(N, 5, 8)", "x", "(N, 5, 8)"),
+    x="Floats (..., T, C), for T positions of fixed number and an even C.",
+)
 def rotary_positions(x: Value, *, name: str | None = None) -> Value:
-    """Rotate each pair of columns (i, i + C/2) of x (..., T, C) by t / 10000**(2i / C).
+    """Rotate each pair of columns (i, i + C/2) of x by the angle t / 10000**(2i / C).
 
     For queries and keys of each head: their products then depend only on the distance of positions
-    (Su et al. 2021, arXiv:2104.09864; halves as pairs, as in GPT-NeoX and Llama).  Raise GraphError
-    unless C is even.
+    (Su et al. 2021, arXiv:2104.09864; halves as pairs, as in GPT-NeoX and Llama).
     """
     steps, width = _sizes("rotary_positions", x)
     b, half = x.builder, width // 2
@@ -100,12 +103,8 @@ def _sizes(what: str, x: Value, *, even: bool = True) -> tuple[int, int]:
     fits = x.type.is_float and isinstance(width, int) and not (even and width % 2)
     if fits and isinstance(steps, int) and isinstance(width, int):
         return steps, width
-    raise GraphError(
-        f"{what}: x is {x.type}",
-        operands=[x.node.described("x")],
-        loc=caller_loc(),
-        hint=f"it must be floats of shape (..., T, C){' with an even C' if even else ''}",
-    )
+    hint = f"it must be floats of shape (..., T, C){' with an even C' if even else ''}"
+    raise misfit(f"{what}: x is {x.type}\n{hint}", x=x)
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,6 @@ class CausalSoftmax(Op):
     The last two axes are (queries, keys); row i is query i.
     """
 
-    name = "causal_softmax"
     roles = ("x",)
     inplace: ClassVar[tuple[int, ...]] = (0,)
     gradient_text = ("out * (d_out - sum(d_out * out, -1))",)
@@ -171,17 +169,44 @@ def attention(
     dropout: float = 0.0,
     name: str | None = None,
 ) -> Value:
-    """Compute softmax(q @ k.T * scale) @ v, (..., T, E).
+    """Return softmax(q @ k.T * scale) @ v: for each query a mean of values.
 
-    The shapes are q (..., T, D), k (..., S, D), v (..., S, E).  Vaswani et al. 2017
-    (arXiv:1706.03762), equation 1; `scale` is 1 / sqrt(D) unless given.  Leading axes broadcast.  A
-    `mask` that broadcasts to (..., T, S) is added to the scores; a mask of bools marks the keys
-    that a query sees, at least one for each query.  With `causal` query i sees the keys up to i.
-    `dropout` is the share of weights that training drops.  Raise GraphError if the shapes do not
-    fit.
+    Vaswani et al. 2017 (arXiv:1706.03762), equation 1.
+
+    Parameters
+    ----------
+    q, k, v
+        Queries (..., T, D), keys (..., S, D) and values (..., S, E); leading axes broadcast.
+    mask
+        Broadcasts to (..., T, S).  Floats are added to the scores; bools mark the keys that a query
+        sees, at least one for each.
+    causal
+        Whether query i sees only the keys up to i.
+    scale
+        The factor of the scores; by default 1 / sqrt(D).
+    dropout
+        The share of weights that training drops.
+    name
+        The name of the result; the other nodes are named `<name>.part`.
+
+    Returns
+    -------
+    Value
+        Of the shape (..., T, E).
+
+    Raises
+    ------
+    GraphError
+        If shapes do not fit, or a number is out of range.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 5, 8))
+    >>> gc.attention(x, x, x, causal=True).shape
+    (N, 5, 8)
     """
     b = as_value("attention", q).builder
-    width = _checked(b, q, k, v)
+    width = _checked(q, k, v)
     node = b.free_name("attention", name)
     factor = 1 / sqrt(width) if scale is None else checked_number("attention: scale", scale)
     with b.all_or_nothing():
@@ -189,13 +214,14 @@ def attention(
         scores = mul(products, factor, name=f"{node}.scores")
         if mask is not None:
             scores = _masked(scores, mask, f"{node}.masked")
-        weights = _weights(b, scores, causal, f"{node}.weights")
+        op = CausalSoftmax(scores.shape[-2]) if causal else Softmax()
+        weights = b.apply(op, scores, name=f"{node}.weights")
         if dropout:
             weights = dropout_layer(weights, drop_prob=dropout, name=f"{node}.dropped")
         return b.apply(shared(MatMul), weights, v, name=node)
 
 
-def _checked(b: Builder, q: Value, k: Value, v: Value) -> int:
+def _checked(q: Value, k: Value, v: Value) -> int:
     """Return the width of a key; raise GraphError if the shapes do not fit."""
     ranks = all(value.type.rank >= 2 for value in (q, k, v))
     width = q.shape[-1] if q.type.rank else None
@@ -203,24 +229,15 @@ def _checked(b: Builder, q: Value, k: Value, v: Value) -> int:
     if fits and isinstance(width, int):
         return width
     shapes = ", ".join(shape_text(value.shape) for value in (q, k, v))
-    raise GraphError(
-        f"attention: q, k, v have shapes {shapes}",
-        operands=[value.node.described(role) for role, value in zip("qkv", (q, k, v), strict=True)],
-        loc=caller_loc(),
-        hint="they must be (..., T, D), (..., S, D) and (..., S, E)",
-    )
+    hint = "they must be (..., T, D), (..., S, D) and (..., S, E)"
+    raise misfit(f"attention: q, k, v have shapes {shapes}\n{hint}", q=q, k=k, v=v)
 
 
 def _masked(scores: Value, mask: Value, name: str) -> Value:
+    """Return the scores with a mask: of bools, or of numbers to add."""
     if mask.dtype == "bool":
         return where(mask, scores, -np.inf, name=name)
     return add(scores, mask, name=name)
-
-
-def _weights(b: Builder, scores: Value, causal: bool, name: str) -> Value:
-    if causal:
-        return b.apply(CausalSoftmax(scores.shape[-2]), scores, name=name)
-    return softmax(scores, -1, name=name)
 
 
 def multi_head_attention(
@@ -235,22 +252,51 @@ def multi_head_attention(
     init: Any = "glorot",
     name: str | None = None,
 ) -> Value:
-    """Attend from x (N, T, C) to itself, or to `context` (N, S, C), in heads of C / heads.
+    """Return the attention of x to itself, or to a context, in several heads.
 
     `<node>.q`, `<node>.k` and `<node>.v` make queries, keys and values, and `<node>` joins the
-    results of the heads: affine layers of width C on the last axis.  `mask`, `causal` and `dropout`
-    are those of `attention`; a mask broadcasts to (N, heads, T, S).  Raise GraphError if C is not a
-    multiple of `heads`.
+    results of the heads: affine layers of width C on the last axis.
+
+    Parameters
+    ----------
+    x
+        Floats (N, T, C).
+    heads
+        The number of heads, which divides C.
+    context
+        Floats (N, S, C), from which keys and values are made; by default x.
+    mask, causal, dropout
+        As of `attention`; a mask broadcasts to (N, heads, T, S).
+    bias, init
+        As of `affine`.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        Of the shape of x.
+
+    Raises
+    ------
+    GraphError
+        If shapes do not fit, or C is not a multiple of `heads`.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 5, 8))
+    >>> gc.multi_head_attention(x, 2).shape
+    (N, 5, 8)
     """
     b = as_value("multi_head_attention", x).builder
-    count = _heads(b, x, heads)
+    count, width = _heads(x, heads)
     node = b.free_name("multi_head_attention", name)
     source = x if context is None else context
     with b.all_or_nothing():
 
         def part(value: Value, role: str) -> Value:
-            layer = affine(value, _width(x), bias=bias, axis=-1, init=init, name=f"{node}.{role}")
-            apart = reshape(layer, (*layer.shape[:2], count, _width(x) // count))
+            layer = affine(value, width, bias=bias, axis=-1, init=init, name=f"{node}.{role}")
+            apart = reshape(layer, (*layer.shape[:2], count, width // count))
             return transpose(apart, (0, 2, 1, 3), name=f"{node}.{role}.heads")
 
         q, k, v = part(x, "q"), part(source, "k"), part(source, "v")
@@ -258,22 +304,16 @@ def multi_head_attention(
             q, k, v, mask=mask, causal=causal, dropout=dropout, name=f"{node}.attention"
         )
         joined = reshape(transpose(seen, (0, 2, 1, 3)), x.shape, name=f"{node}.joined")
-        return affine(joined, _width(x), bias=bias, axis=-1, init=init, name=node)
+        return affine(joined, width, bias=bias, axis=-1, init=init, name=node)
 
 
-def _width(x: Value) -> int:
-    width = x.shape[-1]
-    assert isinstance(width, int), "it has been checked"
-    return width
-
-
-def _heads(b: Builder, x: Value, heads: object) -> int:
+def _heads(x: Value, heads: object) -> tuple[int, int]:
+    """Return the number of heads and the width of x; raise GraphError if they do not fit."""
     count, width = whole(heads, 1), x.shape[-1] if x.type.rank == 3 else None
     if count is not None and isinstance(width, int) and width % count == 0:
-        return count
-    raise GraphError(
-        f"multi_head_attention: x has shape {shape_text(x.shape)}, heads is {heads!r}",
-        operands=[x.node.described("x")],
-        loc=caller_loc(),
-        hint="x must be (N, T, C), and C a multiple of heads",
+        return count, width
+    raise misfit(
+        f"multi_head_attention: x has shape {shape_text(x.shape)}, heads is {heads!r}\n"
+        "x must be (N, T, C), and C a multiple of heads",
+        x=x,
     )

@@ -1,7 +1,7 @@
 """Reverse-mode differentiation: cotangents are new nodes of the graph that they differentiate.
 
-`vjp` serves the Backward pass and derivatives inside a net, `pullback` the gradient rules that
-differentiate a composition of ops.
+`vjp` serves the Backward pass and derivatives inside a net, which `grad` declares; `pullback` the
+gradient rules that differentiate a composition of ops.
 """
 
 from __future__ import annotations
@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from graphc.base.work import spend_nodes
-from graphc.ir.build import Builder, Value
+from graphc.ir.build import Builder, Value, apply, as_value, misfit
 from graphc.ir.graph import Node
+from graphc.ir.op import Layer
+from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.ops.elementwise import Add
+from graphc.ops.reduce import broadcast_to
 from graphc.ops.slicing import Concat, joined_axis, slice_start
+from graphc.ops.source import constant
 
-WALKED = 16
+__all__ = ["grad"]
+
+VISITED = 16
 """The number of nodes that are visited in the time in which one is made."""
 
 
@@ -58,6 +64,7 @@ class _Reverse:
         self.parts: dict[str, list[Value]] = {name: [v] for name, v in cotangents.items()}
 
     def _count_contributions(self, cotangents: Mapping[str, Value]) -> dict[str, int]:
+        """Return how many cotangents each node gets, by name."""
         counts = dict.fromkeys(cotangents, 1)
         for node in reversed(self.order):
             if node.name in counts and node.name not in self.leaves:
@@ -83,7 +90,8 @@ class _Reverse:
         return found
 
     def _sum(self, node: Node, parts: list[Value]) -> Value:
-        parts = self._side_by_side(parts)
+        """Return the sum of the cotangents of a node."""
+        parts = self._concatenated(parts)
         total = parts[0]
         for i, part in enumerate(parts[1:], 2):
             last = i == len(parts)
@@ -92,8 +100,8 @@ class _Reverse:
             total = self.b.apply(Add(), total, part, name=self.b.unique(base))
         return total
 
-    def _side_by_side(self, parts: list[Value]) -> list[Value]:
-        """Concatenate the gradients of slices that tile a value: no padding, no sums."""
+    def _concatenated(self, parts: list[Value]) -> list[Value]:
+        """Return the gradients of slices that tile a value as one concatenation, without sums."""
         axis = joined_axis([part.node for part in parts]) if len(parts) > 1 else None
         if axis is None:
             return parts
@@ -103,6 +111,7 @@ class _Reverse:
         return [self.b.apply(Concat(axis), *found, name=self.b.unique(f"{parts[0].name}.joined"))]
 
     def _differentiate(self, node: Node, dout: Value) -> None:
+        """Add the node's contributions to the cotangents of its operands."""
         if node.name in self.leaves or self.active.isdisjoint(node.inputs):
             return
         b = self.b
@@ -123,6 +132,7 @@ class _Reverse:
         self._collect(node, contributions, before)
 
     def _collect(self, node: Node, contributions: Sequence[Value | None], before: int) -> None:
+        """Keep those new nodes that the contributions need, under the names of gradients."""
         new = self._pop_new(before)  # inserted below, if needed, as gradients of the operands
         names: dict[str, str] = {}
         pairs = [
@@ -144,6 +154,7 @@ class _Reverse:
             self.parts.setdefault(operand, []).append(Value(self.b, names.get(part, part)))
 
     def _pop_new(self, before: int) -> dict[str, Node]:
+        """Remove and return the nodes that were made after the first `before`."""
         nodes = self.b.nodes
         new: dict[str, Node] = {}
         while len(nodes) > before:
@@ -152,6 +163,7 @@ class _Reverse:
         return dict(reversed(new.items()))
 
     def _gradient_name(self, operand: str, nth: int) -> str:
+        """Return a free name for the nth contribution of a node to the cotangent of an operand."""
         base = f"{self.prefix}{operand}"
         if self.expected.get(operand, 1) > 1:
             base = f"{base}.{len(self.parts.get(operand, ())) + nth}"
@@ -162,20 +174,13 @@ def _upstream(
     nodes: Mapping[str, Node], names: Iterable[str], leaves: frozenset[str]
 ) -> list[Node]:
     """Return the named nodes and all that they depend on, up to the leaves, in graph order."""
-    seen: set[str] = set()
-    stack = list(names)
-    while stack:
-        name = stack.pop()
-        if name not in seen:
-            seen.add(name)
-            if name not in leaves:
-                stack.extend(nodes[name].inputs)
-    spend_nodes(len(seen) // WALKED)
+    needed = _needed(nodes, names, leaves)
+    spend_nodes(len(needed) // VISITED)
     found: list[Node] = []
     for node in reversed(nodes.values()):  # type: ignore[call-overload]
-        if node.name in seen:
+        if node.name in needed:
             found.append(node)
-            if len(found) == len(seen):
+            if len(found) == len(needed):
                 break
     return found[::-1]
 
@@ -190,13 +195,94 @@ def _depend_on(nodes: Iterable[Node], wrt: frozenset[str]) -> set[str]:
     return active
 
 
-def _needed(new: Mapping[str, Node], names: Iterable[str]) -> set[str]:
-    """Return the new nodes that the contributions are computed from."""
+def _needed(
+    nodes: Mapping[str, Node], names: Iterable[str], leaves: frozenset[str] = frozenset()
+) -> set[str]:
+    """Return the names of those `nodes` that the named ones are computed from, up to the leaves."""
     seen: set[str] = set()
-    stack = [name for name in names if name in new]
+    stack = list(names)
     while stack:
         name = stack.pop()
-        if name not in seen:
+        if name in nodes and name not in seen:
             seen.add(name)
-            stack.extend(operand for operand in new[name].inputs if operand in new)
+            if name not in leaves:
+                stack.extend(nodes[name].inputs)
     return seen
+
+
+class Gradient(Layer):
+    """The derivative of a scalar with respect to another value of the net."""
+
+    name = "grad"
+    needs_expansion = True
+    roles = ("of", "wrt")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        of, wrt = ins
+        if of.rank != 0 or not of.is_float:
+            raise ValueError(
+                f"of has shape {shape_text(of.shape)}, a gradient is taken of a scalar\n"
+                "reduce it first: gc.sum(value)"
+            )
+        if not wrt.is_float:
+            raise ValueError(f"wrt is {wrt.dtype}, gradients flow to floats")
+        return wrt
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        of, wrt = ins
+        one = constant(b, 1.0, of.dtype, name=f"{name}.one")
+        found = vjp(b, {of.name: one}, [wrt.name], prefix=f"{name}.d_")
+        if wrt.name in found:
+            return found[wrt.name]
+        zero = constant(b, 0.0, wrt.dtype, name=f"{name}.zero")
+        return broadcast_to(zero, wrt.shape, name=name)
+
+
+def grad(value: Value, wrt: Value | Sequence[Value]) -> Value | list[Value]:
+    """Return the derivative of a scalar value with respect to others.
+
+    Gradients are values like any other, so they can be differentiated again.
+
+    Parameters
+    ----------
+    value
+        Floats of the shape ().
+    wrt
+        A value, or several, that `value` depends on.
+
+    Returns
+    -------
+    Value or list of Value
+        One for each of `wrt`, of its shape; 0 where no gradient flows, as through argmax.
+
+    Raises
+    ------
+    GraphError
+        If `value` is not a scalar of floats, or does not depend on a `wrt` at all.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3))
+    >>> gc.grad(gc.sum(x**2), x).shape
+    (N, 3)
+    """
+    targets = [wrt] if isinstance(wrt, Value) else list(wrt)
+    for target in targets:
+        _check_depends(as_value("grad", value), as_value("grad", target))
+    found = [apply(Gradient(), value, target) for target in targets]
+    return found[0] if isinstance(wrt, Value) else found
+
+
+def _check_depends(value: Value, target: Value) -> None:
+    """Raise GraphError if no path leads from the target to the value, both of one net."""
+    if target.builder is not value.builder:
+        return  # refused when the node is made
+    if 0 in target.shape:
+        return  # it has no number to depend on
+    if target.name not in _needed(value.builder.nodes, [value.name]):
+        raise misfit(
+            f"grad: {value.name!r} does not depend on {target.name!r}\n"
+            "compute the value from it, or leave it out: its derivative is 0",
+            of=value,
+            wrt=target,
+        )

@@ -1,24 +1,23 @@
 """Convolution over channels-last images, and its two gradients.
 
-The gradient of each of the three ops consists of the two others.  None pads: `Pad` does.  An image
-has 1, 2 or 3 dimensions of space.
+The gradient of each of the three ops consists of the two others.  They do not pad: `Pad` does.  An
+image has 1, 2 or 3 dimensions of space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.forms import Product
-from graphc.ir.forms import Window as Met
+from graphc.ir.forms import Product, Window
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, shape_at
 from graphc.kernels.iteration_space import by_last
-from graphc.ops.window import Sizes, Window, places, windows
+from graphc.ops.window import Sizes, places, windows
 
 
 class Convolution(Op, base=True):
@@ -32,6 +31,16 @@ class Convolution(Op, base=True):
     dilation: Sizes
     groups: int
 
+    @property
+    def attributes(self) -> tuple[Sizes, Sizes, int]:
+        """The attributes that the three ops of one convolution share."""
+        return self.stride, self.dilation, self.groups
+
+    def check_result(self, x: TensorType, w: TensorType, dy: TensorType) -> None:
+        """Raise ValueError unless dy has the type of the convolution of x and w."""
+        if self.result(x, w) != dy:
+            raise ValueError(f"dy is {dy}, the convolution of {x} gives {self.result(x, w)}")
+
     def result(self, x: TensorType, w: TensorType) -> TensorType:
         """Return the type of y; raise ValueError if x and w do not fit."""
         rank = len(self.stride)
@@ -44,14 +53,15 @@ class Convolution(Op, base=True):
         *kernel, part, channels = w.shape
         sizes = tuple(size for size in kernel if isinstance(size, int))
         if 0 in (*w.shape, x.shape[-1]):
-            raise ValueError(f"x is {x}, w is {w}: no kernel and no channels are left")
+            raise ValueError(f"x is {x}, w is {w}: the filter and the channels may not be empty")
         if w.batched or not isinstance(x.shape[-1], int):
-            raise ValueError("kernels and channels may not depend on the batch")
+            raise ValueError("filters and channels may not depend on the batch")
         self._check_channels(x.shape[-1], part, channels)
         out = places(x.shape[1:-1], sizes, self.stride, self.dilation)
         return x.with_shape((x.shape[0], *out, channels))
 
     def _check_channels(self, given: int, part: object, channels: object) -> None:
+        """Raise ValueError unless the channels of x, w and y fit the groups."""
         assert isinstance(part, int)
         assert isinstance(channels, int)
         if self.groups < 1 or given % self.groups or channels % self.groups:
@@ -63,23 +73,23 @@ class Convolution(Op, base=True):
             takes = f"{part} in each of {self.groups} groups" if self.groups > 1 else str(part)
             raise ValueError(
                 f"x has {given} channels, w takes {takes}\n"
-                "a kernel has the channels of x, with groups those of one group"
+                "a filter has the channels of x, with groups those of one group"
             )
 
-    def met(self, x: Shape, kernel: Sizes, y: Shape) -> Met:
-        """Return the windows of x that the filter is multiplied with."""
-        none, one = (0,) * len(kernel), (1,) * len(kernel)
+    def window(self, x: Shape, filter_size: Sizes, y: Shape) -> Window:
+        """Return the matrix of windows of x, which the matrix of the filters is multiplied by."""
+        none, one = (0,) * len(filter_size), (1,) * len(filter_size)
         (channels,) = _sizes(x[-1:])
-        how = kernel, _sizes(y[1:-1]), self.stride, self.dilation, none, one, self.groups
-        return Met(_sizes(x[1:-1]), channels // self.groups, *how)
+        rest = filter_size, _sizes(y[1:-1]), self.stride, self.dilation, none, one, self.groups
+        return Window(_sizes(x[1:-1]), channels // self.groups, *rest)
 
-    def multiplied(self, w: TensorType, y: TensorType, n: int) -> int:
-        """Return the operations: a multiply-add for each number of y and weight of its unit."""
-        return 2 * prod(shape_at(y.shape, n)) * prod(shape_at(w.shape[:-1], n))
+    def multiplied(self, w: TensorType, y: TensorType, n: int) -> tuple[int, int]:
+        """Return the `flops`: a multiply-add for each number of y and weight of its channel."""
+        return 0, 2 * prod(shape_at(y.shape, n)) * prod(shape_at(w.shape[:-1], n))
 
-    def is_pointwise(self, kernel: Sizes) -> bool:
+    def is_pointwise(self, filter_size: Sizes) -> bool:
         """Return whether this is a product of matrices: one pixel, no stride, no groups."""
-        return self.groups == 1 and set(kernel) == set(self.stride) == {1}
+        return self.groups == 1 and set(filter_size) == set(self.stride) == {1}
 
     def parts(self, array: Array) -> Array:
         """Return a matrix for each group: (groups, all other axes, channels of a group)."""
@@ -88,10 +98,6 @@ class Convolution(Op, base=True):
     def joined(self, parts: Array) -> Array:
         """Return the groups' matrices as one, with their columns side by side."""
         return parts.swapaxes(0, 1).reshape(parts.shape[1], -1)
-
-    def windows(self, kernel: Sequence[int], out: Sequence[int]) -> Iterator[tuple[Sizes, Window]]:
-        """Yield each offset in the filter, with the index of its pixels in x."""
-        return windows(tuple(kernel), self.stride, self.dilation, out)
 
 
 @dataclass(frozen=True)
@@ -105,31 +111,35 @@ class Conv(Convolution):
     groups: int = 1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of y."""
         return self.result(*ins)
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the sum, over the offsets in the filter, of a product of matrices each."""
         x, w = ins
         out = places(x.shape[1:-1], w.shape[:-2], self.stride, self.dilation)
         y = np.zeros((len(x), *out, w.shape[-1]), x.dtype)
-        for offset, window in self.windows(w.shape[:-2], y.shape[1:-1]):
+        for offset, window in windows(w.shape[:-2], *self.attributes[:2], y.shape[1:-1]):
             y += self.joined(self.parts(x[window]) @ self.parts(w[offset])).reshape(y.shape)
         return y
 
     def product(self, ins: Sequence[TensorType]) -> Product | None:
+        """Return the product of the windows of x and the filters."""
         x, w = ins
-        kernel = _sizes(w.shape[:-2])
-        if self.is_pointwise(kernel):
+        filter_size = _sizes(w.shape[:-2])
+        if self.is_pointwise(filter_size):
             return Product(w.shape[-2])
-        window = self.met(x.shape, kernel, self.infer(ins).shape)
+        window = self.window(x.shape, filter_size, self.infer(ins).shape)
         return Product(window.depth, window=window)
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
-        return 0, self.multiplied(ins[1], out, n)
+        """Return a multiply-add for each number of y and weight of its channel."""
+        return self.multiplied(ins[1], out, n)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the cotangents of x and w, each of which is a convolution too."""
         x, w = ins
-        dx = ConvDx(x.shape, self.stride, self.dilation, self.groups)
-        dw = ConvDw(w.shape, self.stride, self.dilation, self.groups)
+        dx, dw = ConvDx(x.shape, *self.attributes), ConvDw(w.shape, *self.attributes)
         return b.apply(dx, dout, w), b.apply(dw, x, dout)
 
 
@@ -140,7 +150,6 @@ class ConvDx(Convolution):
     By itself this is the transposed convolution.
     """
 
-    name = "conv_dx"
     roles = ("dy", "w")
     gradient_text = ("conv(d_out, w)", "conv_dw(d_out, dy)")
     shape: Shape
@@ -149,57 +158,57 @@ class ConvDx(Convolution):
     groups: int = 1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of x; raise ValueError if its convolution is not of the type of dy."""
         dy, w = ins
         x = dy.with_shape(self.shape)
-        if self.result(x, w) != dy:
-            raise ValueError(f"dy is {dy}, the convolution of {x} gives {self.result(x, w)}")
+        self.check_result(x, w, dy)
         return x
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Add each product of dy and a filter offset to the pixels that it was read from."""
         dy, w = ins
         dx = np.zeros((len(dy), *shape_at(self.shape[1:], 0)), dy.dtype)
-        for offset, window in self.windows(w.shape[:-2], dy.shape[1:-1]):
+        for offset, window in windows(w.shape[:-2], *self.attributes[:2], dy.shape[1:-1]):
             part = self.joined(self.parts(dy) @ self.parts(w[offset]).swapaxes(1, 2))
             dx[window] += part.reshape(dx[window].shape)
         return dx
 
     def product(self, ins: Sequence[TensorType]) -> Product | None:
+        """Return the product of the windows of dy and the transposed filters."""
         dy, w = ins
-        kernel = _sizes(w.shape[:-2])
-        if self.is_pointwise(kernel):
+        filter_size = _sizes(w.shape[:-2])
+        if self.is_pointwise(filter_size):
             return Product(dy.shape[-1], trans_b=True)
-        window = self._spread(dy.shape, kernel)
+        window = self._window_of_dy(dy.shape, filter_size)
         return Product(window.depth, trans_b=True, window=window)
 
-    def _spread(self, dy: Shape, kernel: Sizes) -> Met:
-        """Return the windows of dy that reach each pixel of x.
+    def _window_of_dy(self, dy: Shape, filter_size: Sizes) -> Window:
+        """Return the matrix of windows of dy that contribute to each pixel of x.
 
         This is a convolution of dy, dilated by the stride, with the flipped filter.
         """
-        one = (1,) * len(kernel)
-        before = tuple((k - 1) * d for k, d in zip(kernel, self.dilation, strict=True))
+        one = (1,) * len(filter_size)
+        before = tuple((k - 1) * d for k, d in zip(filter_size, self.dilation, strict=True))
         (channels,) = _sizes(dy[-1:])
         space = _sizes(self.shape[1:-1])
-        how = kernel, space, one, self.dilation, before, self.stride, self.groups
-        return Met(_sizes(dy[1:-1]), channels // self.groups, *how)
+        rest = filter_size, space, one, self.dilation, before, self.stride, self.groups
+        return Window(_sizes(dy[1:-1]), channels // self.groups, *rest)
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
-        return 0, self.multiplied(ins[1], ins[0], n)
+        """Return the operations of the convolution itself."""
+        return self.multiplied(ins[1], ins[0], n)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the cotangents of dy and w."""
         dy, w = ins
-        dw = ConvDw(w.shape, self.stride, self.dilation, self.groups)
-        return (
-            b.apply(Conv(self.stride, self.dilation, self.groups), dout, w),
-            b.apply(dw, dout, dy),
-        )
+        dw = ConvDw(w.shape, *self.attributes)
+        return b.apply(Conv(*self.attributes), dout, w), b.apply(dw, dout, dy)
 
 
 @dataclass(frozen=True)
 class ConvDw(Convolution):
     """The cotangent of w, of `shape`, from that of y."""
 
-    name = "conv_dw"
     roles = ("x", "dy")
     gradient_text = ("conv_dx(dy, d_out)", "conv(x, d_out)")
     shape: Shape
@@ -208,39 +217,41 @@ class ConvDw(Convolution):
     groups: int = 1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of w; raise ValueError if its convolution is not of the type of dy."""
         x, dy = ins
         w = x.with_shape(self.shape)
-        if self.result(x, w) != dy:
-            raise ValueError(f"dy is {dy}, the convolution of {x} gives {self.result(x, w)}")
+        self.check_result(x, w, dy)
         return w
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return, for each offset in the filter, the product of the pixels that it meets and dy."""
         x, dy = ins
         shape = shape_at(self.shape, 0)
         dw = np.zeros(shape, x.dtype)
-        for offset, window in self.windows(shape[:-2], dy.shape[1:-1]):
-            met = self.parts(x[window]).swapaxes(1, 2)
-            dw[offset] = self.joined(met @ self.parts(dy))
+        for offset, window in windows(_sizes(shape[:-2]), *self.attributes[:2], dy.shape[1:-1]):
+            pixels = self.parts(x[window]).swapaxes(1, 2)
+            dw[offset] = self.joined(pixels @ self.parts(dy))
         return dw
 
     def product(self, ins: Sequence[TensorType]) -> Product | None:
+        """Return the product of the transposed windows of x and dy."""
         x, dy = ins
-        rows, kernel = by_last(dy.shape)[0], _sizes(self.shape[:-2])
-        if self.is_pointwise(kernel):
+        rows, filter_size = by_last(dy.shape)[0], _sizes(self.shape[:-2])
+        if self.is_pointwise(filter_size):
             return Product(rows, trans_a=True)
-        return Product(rows, trans_a=True, window=self.met(x.shape, kernel, dy.shape))
+        return Product(rows, trans_a=True, window=self.window(x.shape, filter_size, dy.shape))
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
-        return 0, self.multiplied(out, ins[1], n)
+        """Return the operations of the convolution itself."""
+        return self.multiplied(out, ins[1], n)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the cotangents of x and dy."""
         x, dy = ins
-        dx = ConvDx(x.shape, self.stride, self.dilation, self.groups)
-        return (
-            b.apply(dx, dy, dout),
-            b.apply(Conv(self.stride, self.dilation, self.groups), x, dout),
-        )
+        dx = ConvDx(x.shape, *self.attributes)
+        return b.apply(dx, dy, dout), b.apply(Conv(*self.attributes), x, dout)
 
 
 def _sizes(dims: Sequence[Dim]) -> Sizes:
+    """Return the dimensions that do not depend on the batch."""
     return tuple(dim for dim in dims if isinstance(dim, int))

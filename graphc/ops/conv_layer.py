@@ -8,10 +8,9 @@ from typing import Any
 
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Layer
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import Shape, TensorType
 from graphc.ops.conv import Conv, ConvDx
 from graphc.ops.elementwise import add
 from graphc.ops.pad import Pad, Pads, pad
@@ -42,9 +41,8 @@ class ConvolutionLayer(Layer, base=True):
     dilation: Sizes
     groups: int
 
-    def check(self, ins: Sequence[TensorType]) -> None:
-        """Raise ValueError unless x and weight have the ranks of images and of their filters."""
-        x, weight = ins[:2]
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, weight, *bias = ins
         rank = len(self.stride) + 2
         if x.rank != rank or weight.rank != rank or not x.is_float:
             raise ValueError(
@@ -53,11 +51,23 @@ class ConvolutionLayer(Layer, base=True):
             )
         if weight.batched:
             raise ValueError(f"weight is {weight}, it may not depend on the batch")
+        y = self.result(x, weight)
+        if bias and bias[0] != x.with_shape(y.shape[1:2]):
+            raise ValueError(f"bias is {bias[0]}, the result has {y.shape[1]} channels")
+        return y
 
-    def check_bias(self, ins: Sequence[TensorType], channels: object) -> None:
-        """Raise ValueError unless a bias has a number for each channel of the result."""
-        if len(ins) == 3 and ins[2] != ins[0].with_shape((channels,)):  # type: ignore[arg-type]
-            raise ValueError(f"bias is {ins[2]}, the result has {channels} channels")
+    def result(self, x: TensorType, weight: TensorType) -> TensorType:
+        """Return the type of y; raise ValueError if x and weight do not fit."""
+        raise NotImplementedError
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        filters = ins[1].transpose(*range(2, ins[1].ndim), 1, 0)
+        y = self.reference_last(last_array(ins[0]), filters)
+        return first_array(y + ins[2] if len(ins) == 3 else y)
+
+    def reference_last(self, x: Array, filters: Array) -> Array:
+        """Compute y without the bias, from x and to y with channels last."""
+        raise NotImplementedError
 
     def finished(self, y: Value, ins: Sequence[Value], name: str) -> Value:
         """Add the bias to y, which has its channels last, and transpose to channels first."""
@@ -67,19 +77,16 @@ class ConvolutionLayer(Layer, base=True):
         return channels_first(y, name=name)
 
 
-def kernel_last(weight: TensorType) -> TensorType:
+def _space_first_type(weight: TensorType) -> TensorType:
     """Return the type (*kernel, b, a) for weights (a, b, *kernel)."""
     a, b, *kernel = weight.shape
     return weight.with_shape((*kernel, b, a))
 
 
-def _kernel_first(weight: Value, name: str) -> Value:
+def _space_first(weight: Value, name: str) -> Value:
+    """Return weights (a, b, *kernel) as (*kernel, b, a)."""
     axes = (*range(2, weight.type.rank), 1, 0)
     return transpose(weight, axes, name=f"{name}.kernel")
-
-
-def _kernel_array(weight: Array) -> Array:
-    return weight.transpose(*range(2, weight.ndim), 1, 0)
 
 
 @dataclass(frozen=True)
@@ -102,24 +109,18 @@ class ConvLayer(ConvolutionLayer):
         """The op that pads the channels-last image with zeros."""
         return Pad(((0, 0), *self.padding, (0, 0)))
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        self.check(ins)
-        padded = self.pad.infer([last(ins[0])])
-        y = first(self.op.infer([padded, kernel_last(ins[1])]))
-        self.check_bias(ins, y.shape[1])
-        return y
+    def result(self, x: TensorType, weight: TensorType) -> TensorType:
+        return first(self.op.infer([self.pad.infer([last(x)]), _space_first_type(weight)]))
 
-    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        padded = self.pad.reference([last_array(ins[0])])
-        y = self.op.reference([padded, _kernel_array(ins[1])])
-        return first_array(y + ins[2] if len(ins) == 3 else y)
+    def reference_last(self, x: Array, filters: Array) -> Array:
+        return self.op.reference([self.pad.reference([x]), filters])
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         x = channels_last(ins[0], name=f"{name}.channels_last")
         if any(map(any, self.padding)):
             x = pad(x, self.pad.pads, name=f"{name}.padded")
-        kernel = _kernel_first(ins[1], name)
-        return self.finished(b.apply(self.op, x, kernel, name=f"{name}.conv"), ins, name)
+        filters = _space_first(ins[1], name)
+        return self.finished(b.apply(self.op, x, filters, name=f"{name}.conv"), ins, name)
 
 
 @dataclass(frozen=True)
@@ -137,21 +138,20 @@ class ConvTransposeLayer(ConvolutionLayer):
     more: Sizes
     groups: int = 1
 
-    def whole(self, x: TensorType, weight: TensorType) -> TensorType:
-        """Return the type before the padding is cut off, channels last."""
-        n, c, *space = x.shape
-        if weight.shape[0] != c:
-            raise ValueError(f"x has {c} channels, weight takes {weight.shape[0]}")
-        kernel = [size for size in weight.shape[2:] if isinstance(size, int)]
-        spans = zip(space, self.stride, reach(kernel, self.dilation), strict=True)
-        sizes = [_spread(size, stride, span) for size, stride, span in spans]
-        part = weight.shape[1]
-        assert isinstance(part, int)
-        return x.with_shape((n, *sizes, part * self.groups))
-
-    def op(self, whole: TensorType) -> ConvDx:
-        """Return the transposed convolution whose result has the type `whole`."""
-        return ConvDx(whole.shape, self.stride, self.dilation, self.groups)
+    def op(self, x: Shape, filters: Shape) -> ConvDx:
+        """Return the transposed convolution of shapes with channels last, before padding is cut."""
+        n, *space, c = x
+        *window, part, given = (size for size in filters if isinstance(size, int))
+        if given != c:
+            raise ValueError(f"x has {c} channels, weight takes {given}")
+        sizes = []
+        spans = reach(window, self.dilation)
+        for size, stride, span in zip(space, self.stride, spans, strict=True):
+            if not isinstance(size, int):
+                raise ValueError("an image that depends on the batch has no fixed size")
+            sizes.append((size - 1) * stride + span)
+        shape = (n, *sizes, part * self.groups)
+        return ConvDx(shape, self.stride, self.dilation, self.groups)
 
     def ends(self) -> tuple[Pads, tuple[slice, ...]]:
         """Return the pads to add at the end, and the slices that cut the padding off."""
@@ -163,42 +163,32 @@ class ConvTransposeLayer(ConvolutionLayer):
         )
         return ((0, 0), *added, (0, 0)), (slice(None), *cuts)
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        self.check(ins)
-        whole = self.whole(*ins[:2])
-        n, *space, channels = self.op(whole).infer([last(ins[0]), kernel_last(ins[1])]).shape
+    def result(self, x: TensorType, weight: TensorType) -> TensorType:
+        images, filters = last(x), _space_first_type(weight)
+        n, *space, channels = self.op(images.shape, filters.shape).infer([images, filters]).shape
         sizes = []
         for size, (before, behind), more in zip(space, self.padding, self.more, strict=True):
             assert isinstance(size, int)
             if before + behind >= size + more:
                 raise ValueError(f"padding {before} and {behind} leaves nothing of {size} pixels")
             sizes.append(size - before - behind + more)
-        self.check_bias(ins, channels)
-        return ins[0].with_shape((n, channels, *sizes))
+        return x.with_shape((n, channels, *sizes))
 
-    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        types = [TensorType(a.shape, "float64") for a in ins]  # TensorType has no longdouble
-        y = self.op(self.whole(*types[:2])).reference([last_array(ins[0]), _kernel_array(ins[1])])
+    def reference_last(self, x: Array, filters: Array) -> Array:
         added, cuts = self.ends()
-        y = Pad(added).reference([y])[cuts]
-        return first_array(y + ins[2] if len(ins) == 3 else y)
+        whole = self.op(x.shape, filters.shape).reference([x, filters])
+        return Pad(added).reference([whole])[cuts]
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         x = channels_last(ins[0], name=f"{name}.channels_last")
-        op = self.op(self.whole(ins[0].type, ins[1].type))
-        y = b.apply(op, x, _kernel_first(ins[1], name), name=f"{name}.spread")
+        filters = _space_first(ins[1], name)
+        y = b.apply(self.op(x.shape, filters.shape), x, filters, name=f"{name}.spread")
         added, cuts = self.ends()
         if any(map(any, added)):
             y = pad(y, added, name=f"{name}.padded")
         if any(cut != slice(0, None) for cut in cuts[1:]):
             y = slice_(y, cuts, name=f"{name}.cut")
         return self.finished(y, ins, name)
-
-
-def _spread(size: object, stride: int, span: int) -> int:
-    if not isinstance(size, int):
-        raise ValueError("an image that depends on the batch has no fixed size")
-    return (size - 1) * stride + span
 
 
 def conv(
@@ -212,28 +202,65 @@ def conv(
     groups: int = 1,
     name: str | None = None,
 ) -> Value:
-    """Return the convolution of x (N, c, *space) with w (o, c / groups, *kernel): (N, o, *out).
+    """Return the convolution of x with filters w that are given.
 
-    As in PyTorch and ONNX the filter is not flipped.  There are 1 to 3 dimensions of space; `b`
-    (o,) is added.  `padding` is a number, one for each dimension, pairs (before, after), or "same":
-    out is size / stride, rounded up.  Raise GraphError if channels or sizes do not fit.
+    As in PyTorch and ONNX the filter is not flipped.  There are 1 to 3 dimensions of space.
+
+    Parameters
+    ----------
+    x
+        Images: floats (N, c, *space).
+    w
+        Filters (o, c / groups, *kernel).
+    b
+        A number (o,) to add to each channel of the result.
+    stride, dilation
+        A whole number, or one for each dimension of space.
+    padding
+        A whole number, one for each dimension, pairs (before, after), or "same": the result has
+        size / stride pixels, rounded up.
+    groups
+        The number of parts of the channels; each is convolved by itself.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, o, *out), with out = (space + padding before and after
+        - dilation * (kernel - 1) - 1) // stride + 1.
+
+    Raises
+    ------
+    GraphError
+        If channels or sizes do not fit.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> w = net.parameter("w", (16, 3, 5, 5))
+    >>> gc.conv(net.input("x", (gc.N, 3, 8, 8)), w, padding=2).shape
+    (N, 16, 8, 8)
     """
     x, w = as_value("conv", x), as_value("conv", w)
     space = _dimensions(ConvLayer((), (), ()), x, w)
     steps = sizes("conv", "stride", stride, space), sizes("conv", "dilation", dilation, space)
-    if isinstance(padding, str) and padding == SAME:
-        kernel = tuple(size for size in w.shape[2:] if isinstance(size, int))
-        pairs = same_pads("conv", x.shape[2:], kernel, *steps)
-    elif isinstance(padding, str):
-        raise GraphError(
-            f"conv: padding is {padding!r}, in words it can only be 'same'",
-            loc=caller_loc(),
-            hint="what other libraries call 'valid' is padding=0",
-        )
-    else:
-        pairs = pads("conv", padding, space)
+    pairs = _pads(x.shape[2:], w.shape[2:], steps, padding)
     layer = ConvLayer(steps[0], pairs, steps[1], checked_whole("conv: groups", groups))
     return x.builder.apply(layer, x, w, *(() if b is None else (b,)), name=name)
+
+
+def _pads(space: Shape, filter_size: Shape, steps: tuple[Sizes, Sizes], padding: Any) -> Pads:
+    """Return the padding in pairs; `steps` are the stride and the dilation."""
+    if not isinstance(padding, str):
+        return pads("conv", padding, len(space))
+    if padding != SAME:
+        raise GraphError(
+            f"conv: padding is {padding!r}, in words it can only be 'same'",
+            hint="what other libraries call 'valid' is padding=0",
+        )
+    window = tuple(size for size in filter_size if isinstance(size, int))
+    return same_pads("conv", space, window, *steps)
 
 
 def conv_transpose(
@@ -248,13 +275,47 @@ def conv_transpose(
     groups: int = 1,
     name: str | None = None,
 ) -> Value:
-    """Return the transposed convolution of x (N, c, *space) with w: (N, o, *out).
+    """Return the transposed convolution of x with filters w that are given.
 
-    w is (c, o / groups, *kernel).  out = (space - 1) * stride - padding before and after +
-    dilation * (kernel - 1) + 1 + output_padding.  Raise GraphError if channels or sizes do not fit.
+    Parameters
+    ----------
+    x
+        Images: floats (N, c, *space).
+    w
+        Filters (c, o / groups, *kernel).
+    b
+        A number (o,) to add to each channel of the result.
+    stride, dilation
+        A whole number, or one for each dimension of space.
+    padding
+        The pixels to cut off: a whole number, one for each dimension, or pairs (before, after).
+    output_padding
+        The pixels to add at the end of each dimension: a whole number, or one for each.
+    groups
+        The number of parts of the channels; each is convolved by itself.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, o, *out), with out = (space - 1) * stride - padding before and after
+        + dilation * (kernel - 1) + 1 + output_padding.
+
+    Raises
+    ------
+    GraphError
+        If channels or sizes do not fit.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> w = net.parameter("w", (16, 3, 2, 2))
+    >>> gc.conv_transpose(net.input("x", (gc.N, 16, 4, 4)), w, stride=2).shape
+    (N, 3, 8, 8)
     """
-    x, w = as_value("conv_transpose", x), as_value("conv_transpose", w)
     op = "conv_transpose"
+    x, w = as_value(op, x), as_value(op, w)
     space = _dimensions(ConvTransposeLayer((), (), (), ()), x, w)
     layer = ConvTransposeLayer(
         sizes(op, "stride", stride, space),
@@ -267,6 +328,7 @@ def conv_transpose(
 
 
 def _dimensions(layer: ConvolutionLayer, x: Value, w: Value) -> int:
+    """Return how many dimensions of space images have; raise GraphError if w is not of theirs."""
     space = x.type.rank - 2
     if not 1 <= space <= 3 or w.type.rank != x.type.rank:
         message = (

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.ir.build import Value, as_value
-from graphc.ir.init import (
-    Constant,
-    FromArray,
-    Initializer,
-    Normal,
-    Ones,
-    OutAt,
-    Uniform,
-    Zeros,
-    resolve,
-)
-from graphc.ir.tensor_type import TensorType
-from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer, conv, conv_transpose
-from graphc.ops.source import Parameter
+from graphc.ir.build import Value, as_value, misfit
+from graphc.ir.init import Zeros
+from graphc.ops.conv_layer import conv, conv_transpose
+from graphc.ops.source import parameter
 from graphc.ops.window import dimensions, sizes
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"]
@@ -35,7 +24,7 @@ _CONV = takes(
     strides="it is stride",
     dilation_rate="it is dilation",
     use_bias="it is bias",
-    activation="it is a function of its own: gc.relu(gc.conv2d(x, 8, 3))",
+    activation="it is a separate function: gc.relu(gc.conv2d(x, 8, 3))",
     data_format="channels come first: (N, channels, height, width)",
 )
 
@@ -54,12 +43,28 @@ def conv1d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """Return the convolution of x (N, c, length) by trained weights: (N, channels, out).
+    """Return the convolution of x (N, c, length) by trained weights.
 
-    As `conv2d`, with one dimension of space.
+    Parameters
+    ----------
+    x
+        Floats (N, c, length).
+    channels, kernel, stride, padding, dilation, groups, bias, init, name
+        As of `conv2d`, with one dimension of space.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, channels, out).
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3, 8))
+    >>> gc.conv1d(x, 16, 3).shape
+    (N, 16, 6)
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return _trained(ConvLayer((), (), ()), 1, x, channels, kernel, how, bias, init, name)
+    return _trained(conv, 1, x, channels, kernel, how, bias, init, name)
 
 
 @_CONV
@@ -76,16 +81,45 @@ def conv2d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """Return the convolution of x (N, c, height, width) by trained weights.
+    """Return the convolution of images x by trained weights.
 
-    The result is (N, channels, *out).  `<node>.weight` (channels, c / groups, *kernel) and, unless
-    `bias=False`, `<node>.bias` (channels,) are as in PyTorch.  `kernel`, `stride` and `dilation`
-    are a number or one for each dimension; `padding` also pairs (before, after), or "same":
-    out is size / stride, rounded up.  With groups, each part of the channels is convolved by
-    itself.  Raise GraphError if channels or sizes do not fit.
+    `<node>.weight` (channels, c / groups, *kernel) and `<node>.bias` (channels,) are as in PyTorch.
+
+    Parameters
+    ----------
+    x
+        Floats (N, c, height, width).
+    channels
+        The channels of the result.
+    kernel
+        The size of a filter: a whole number, or one for each dimension of space.
+    stride, padding, dilation, groups
+        As of `conv`.
+    bias
+        Whether there is a bias.
+    init
+        The weight's initial values: an initializer, its name, a number or an array.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, channels, *out).
+
+    Raises
+    ------
+    GraphError
+        If channels or sizes do not fit.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3, 8, 8))
+    >>> gc.conv2d(x, 16, 3, padding="same").shape
+    (N, 16, 8, 8)
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return _trained(ConvLayer((), (), ()), 2, x, channels, kernel, how, bias, init, name)
+    return _trained(conv, 2, x, channels, kernel, how, bias, init, name)
 
 
 @_CONV
@@ -104,10 +138,26 @@ def conv3d(
 ) -> Value:
     """Return the convolution of x (N, c, depth, height, width) by trained weights.
 
-    As `conv2d`, with three dimensions of space: (N, channels, *out).
+    Parameters
+    ----------
+    x
+        Floats (N, c, depth, height, width).
+    channels, kernel, stride, padding, dilation, groups, bias, init, name
+        As of `conv2d`, with three dimensions of space.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, channels, *out).
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3, 8, 8, 8))
+    >>> gc.conv3d(x, 16, 3).shape
+    (N, 16, 6, 6, 6)
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return _trained(ConvLayer((), (), ()), 3, x, channels, kernel, how, bias, init, name)
+    return _trained(conv, 3, x, channels, kernel, how, bias, init, name)
 
 
 @_CONV
@@ -127,13 +177,27 @@ def conv_transpose1d(
 ) -> Value:
     """Return the transposed convolution of x (N, c, length) by trained weights.
 
-    As `conv_transpose2d`, with one dimension of space: (N, channels, out).
+    Parameters
+    ----------
+    x
+        Floats (N, c, length).
+    channels, kernel, stride, padding, output_padding, dilation, groups, bias, init, name
+        As of `conv_transpose2d`, with one dimension of space.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, channels, out).
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 16, 4))
+    >>> gc.conv_transpose1d(x, 3, 2, stride=2).shape
+    (N, 3, 8)
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    layer = ConvTransposeLayer((), (), (), ())
-    return _trained(
-        layer, 1, x, channels, kernel, how | {"output_padding": output_padding}, bias, init, name
-    )
+    how |= {"output_padding": output_padding}
+    return _trained(conv_transpose, 1, x, channels, kernel, how, bias, init, name)
 
 
 @_CONV
@@ -151,21 +215,42 @@ def conv_transpose2d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """Return the transposed convolution of x (N, c, height, width) by trained weights.
+    """Return the transposed convolution of images x by trained weights.
 
     `<node>.weight` (c, channels / groups, *kernel) and `<node>.bias` (channels,) are as in PyTorch.
-    In each dimension out = (size - 1) * stride - padding before and after + dilation * (kernel - 1)
-    + 1 + output_padding.  Raise GraphError if channels or sizes do not fit.
+
+    Parameters
+    ----------
+    x
+        Floats (N, c, height, width).
+    channels, kernel, bias, init, name
+        As of `conv2d`.
+    stride, padding, output_padding, dilation, groups
+        As of `conv_transpose`.
+
+    Returns
+    -------
+    Value
+        Of the shape (N, channels, *out).
+
+    Raises
+    ------
+    GraphError
+        If channels or sizes do not fit.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 16, 4, 4))
+    >>> gc.conv_transpose2d(x, 3, 2, stride=2).shape
+    (N, 3, 8, 8)
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    layer = ConvTransposeLayer((), (), (), ())
-    return _trained(
-        layer, 2, x, channels, kernel, how | {"output_padding": output_padding}, bias, init, name
-    )
+    how |= {"output_padding": output_padding}
+    return _trained(conv_transpose, 2, x, channels, kernel, how, bias, init, name)
 
 
 def _trained(
-    layer: ConvLayer | ConvTransposeLayer,
+    function: Callable[..., Value],
     space: int,
     x: Value,
     channels: int,
@@ -175,57 +260,36 @@ def _trained(
     init: Any,
     name: str | None,
 ) -> Value:
-    """Apply a layer with new parameters; `how` has its other arguments."""
-    op = f"{layer.name}{space}d"
-    given, units = _channels(op, layer, x, space), checked_whole(f"{op}: channels", channels)
+    """Apply `conv` or `conv_transpose` with new parameters; `how` has its other arguments."""
+    op = f"{function.__name__}{space}d"
+    given = _channels(function.__name__, x, space)
+    units = checked_whole(f"{op}: channels", channels)
     groups = checked_whole(f"{op}: groups", how["groups"])
-    _check_groups(op, groups, given, units)
-    window = sizes(op, "kernel", kernel, space)
-    b, node = x.builder, x.builder.free_name(op, name)
-    transposed = isinstance(layer, ConvTransposeLayer)
-    pair = (given, units // groups) if transposed else (units, given // groups)
-    with b.all_or_nothing():
-        weight = _weight(x, f"{node}.weight", (*pair, *window), init, int(transposed))
-        vector = Parameter((units,), x.dtype, Zeros())
-        offset = b.apply(vector, name=f"{node}.bias") if bias else None
-        function = conv_transpose if transposed else conv
-        return function(x, weight, offset, **how, name=node)
-
-
-def _channels(op: str, layer: ConvLayer | ConvTransposeLayer, x: Value, space: int) -> int:
-    """Return the channels of x; raise GraphError unless x is images of `space` dimensions."""
-    x = as_value(op, x)
-    channels = x.shape[1] if x.type.rank == space + 2 else None
-    if not isinstance(channels, int) or not x.type.is_float:
-        shape = f"(N, channels, {dimensions(space)})"
-        message = f"x is {x.type}, {op} takes floats of shape {shape}"
-        if x.type.rank == space + 1:
-            message += "\nimages of one channel have a dimension for it: gc.unsqueeze(x, 1)"
-        raise x.builder.error(layer, message, (x,))
-    return channels
-
-
-def _check_groups(op: str, groups: int, given: int, units: int) -> None:
     if given % groups or units % groups:
         raise GraphError(
             f"{op}: groups is {groups}, it must divide the {given} channels of x and the {units} "
             "of the result",
-            loc=caller_loc(),
             hint="each group reads its part of the channels and gives its part of the result's",
         )
+    window = sizes(op, "kernel", kernel, space)
+    b, node = x.builder, x.builder.free_name(op, name)
+    transposed = function is conv_transpose
+    pair = (given, units // groups) if transposed else (units, given // groups)
+    with b.all_or_nothing():
+        out, shape = int(transposed), (*pair, *window)
+        weight = parameter(b, f"{node}.weight", shape, x.dtype, init, out)
+        offset = parameter(b, f"{node}.bias", (units,), x.dtype, Zeros()) if bias else None
+        return function(x, weight, offset, **how, name=node)
 
 
-def _weight(like: Value, name: str, shape: tuple[int, ...], init: Any, out: int) -> Value:
-    """Return a new weight, whose axis `out` has the output channels."""
-    try:
-        found = resolve(init, shape)
-        op = Parameter(shape, like.dtype, found if _placed(found) else OutAt(found, out))
-        TensorType(op.shape, op.dtype)
-    except ValueError as error:
-        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
-    return like.builder.apply(op, name=name)
-
-
-def _placed(init: Initializer) -> bool:
-    """Return whether an initializer ignores which axis has the output channels."""
-    return isinstance(init, (FromArray, Constant, Zeros, Ones, Normal, Uniform))
+def _channels(function: str, x: Value, space: int) -> int:
+    """Return the channels of x; raise GraphError unless x is images of `space` dimensions."""
+    op = f"{function}{space}d"
+    x = as_value(op, x)
+    channels = x.shape[1] if x.type.rank == space + 2 else None
+    if isinstance(channels, int) and x.type.is_float:
+        return channels
+    message = f"x is {x.type}, {op} takes floats of shape (N, channels, {dimensions(space)})"
+    if x.type.rank == space + 1:
+        message += "\nimages of one channel have a dimension for it: gc.unsqueeze(x, 1)"
+    raise misfit(f"{function}: {message}", x=x)

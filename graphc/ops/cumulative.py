@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex
@@ -12,29 +13,30 @@ from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import TensorType, normal_axis
-from graphc.ops.arrange import axes_of, fixed_sizes, flip
+from graphc.ops.apply import with_attributes
+from graphc.ops.arrange import axes_of, cut, fixed_sizes, flip
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import abs_, exp, log, sqrt
 from graphc.ops.logic import isfinite
-from graphc.ops.reduce import Axes, broadcast_to, max_, reduced_shape, sum_
+from graphc.ops.reduce import Axes, broadcast_to, max_, over_axes, reduced_shape, sum_
 from graphc.ops.select import not_equal, where
 from graphc.ops.shape import reshape, stop_gradient, transpose
-from graphc.ops.slicing import Cut, Slice, concat
+from graphc.ops.slicing import Slice, concat
 from graphc.ops.source import constant
 
 __all__ = ["cumprod", "cumsum", "l1_norm", "l2_norm", "logsumexp", "prod", "sum_squares"]
 
 
+@over_axes
 def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """Return the product over an axis, several, or all, which have fixed sizes.
+    """Return the product over axes of fixed sizes.
 
     Halves are multiplied with halves, and nothing is divided, so that gradients of any order are
     right at 0.
     """
     x = as_value("prod", x)
-    chosen = range(x.type.rank) if axis is None else axis
-    axes, op = axes_of(Slice(()), x, chosen), Slice(())
-    size = int(np.prod(fixed_sizes(op, x, chosen)))
+    op, chosen = Slice(()), range(x.type.rank) if axis is None else axis
+    axes, size = axes_of(op, x, chosen), math.prod(fixed_sizes(op, x, chosen))
     rest = tuple(i for i in range(x.type.rank) if i not in axes)
     kept = tuple(x.shape[i] for i in rest)
     if size == 0:
@@ -46,12 +48,13 @@ def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | Non
         flat, last = reshape(moved, (*kept, size)), len(kept)
         while size > 1:
             half = size // 2
-            halves = mul(_along(flat, last, 0, half), _along(flat, last, half, 2 * half))
-            flat = concat([halves, _along(flat, last, size - 1, size)]) if size % 2 else halves
+            halves = mul(cut(flat, last, 0, half), cut(flat, last, half, 2 * half))
+            flat = concat([halves, cut(flat, last, size - 1, size)]) if size % 2 else halves
             size -= half
         return reshape(flat, reduced_shape(x.shape, axes, keepdims), name=name)
 
 
+@over_axes
 def logsumexp(
     x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
 ) -> Value:
@@ -64,6 +67,7 @@ def logsumexp(
         return add(log(total), reshape(shift, total.shape), name=name)
 
 
+@over_axes
 def sum_squares(
     x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
 ) -> Value:
@@ -71,6 +75,7 @@ def sum_squares(
     return _of_each(lambda v: mul(v, v), x, axis, keepdims, name)
 
 
+@over_axes
 def l1_norm(
     x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
 ) -> Value:
@@ -78,6 +83,7 @@ def l1_norm(
     return _of_each(abs_, x, axis, keepdims, name)
 
 
+@over_axes
 def l2_norm(
     x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
 ) -> Value:
@@ -94,6 +100,7 @@ def l2_norm(
 def _of_each(
     function: Callable[[Value], Value], x: Value, axis: Axes, keepdims: bool, name: str | None
 ) -> Value:
+    """Return the sum of a function of each element."""
     with as_value("sum", x).builder.all_or_nothing():
         return sum_(function(x), axis, keepdims, name=name)
 
@@ -136,6 +143,11 @@ class Cumsum(Op):
         return (b.apply(Cumsum(self.axis, self.exclusive, not self.reverse), dout),)
 
 
+@with_attributes(
+    axis="The axis; numbers below 0 count from the last one.",
+    exclusive="Whether the entry itself is left out.",
+    reverse="Whether the sums begin at the end of the axis.",
+)
 def cumsum(
     x: Value,
     axis: SupportsIndex = -1,
@@ -144,14 +156,16 @@ def cumsum(
     reverse: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the cumulative sum over an axis.
-
-    `exclusive` leaves the entry itself out, `reverse` begins at the end.
-    """
+    """Return the cumulative sum over an axis."""
     x = as_value("cumsum", x)
     return x.builder.apply(Cumsum(plain(axis), bool(exclusive), bool(reverse)), x, name=name)
 
 
+@with_attributes(
+    axis="The axis, of fixed size; numbers below 0 count from the last one.",
+    exclusive="Whether the entry itself is left out.",
+    reverse="Whether the products begin at the end of the axis.",
+)
 def cumprod(
     x: Value,
     axis: SupportsIndex = -1,
@@ -160,10 +174,10 @@ def cumprod(
     reverse: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the cumulative product over an axis of fixed size.
+    """Return the cumulative product over an axis.
 
     It takes log2(size) steps, each of which multiplies by the entry 1, 2, 4, ... places before
-    (Hillis and Steele 1986), so that gradients are right at 0, too.  Options as in `cumsum`.
+    (Hillis and Steele 1986, doi:10.1145/7902.7903), so that gradients are right at 0, too.
     """
     x = as_value("cumprod", x)
     (size,) = fixed_sizes(Slice(()), x, axis)
@@ -174,8 +188,8 @@ def cumprod(
             found = _shifted(found, place, size)
         distance = 1
         while distance < size:
-            start, rest = _along(found, place, 0, distance), _along(found, place, distance, size)
-            before = _along(found, place, 0, size - distance)
+            start, rest = cut(found, place, 0, distance), cut(found, place, distance, size)
+            before = cut(found, place, 0, size - distance)
             found = concat([start, mul(rest, before)], place)
             distance *= 2
         found = flip(found, place) if reverse else found
@@ -186,9 +200,4 @@ def _shifted(x: Value, axis: int, size: int) -> Value:
     """Return a 1, followed by all entries but the last."""
     shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
     ones = broadcast_to(constant(x.builder, 1, x.dtype), shape)
-    return concat([ones, _along(x, axis, 0, size - 1)], axis) if size > 1 else ones
-
-
-def _along(x: Value, axis: int, start: int, stop: int) -> Value:
-    cut: Cut = (axis, start, stop, 1)
-    return x.builder.apply(Slice((cut,)), x)
+    return concat([ones, cut(x, axis, 0, size - 1)], axis) if size > 1 else ones

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from graphc.base.arguments import takes
+from graphc.base.arguments import finite, takes
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr, philox, select
 from graphc.ir.op import Array, Cotangents, Iteration, Layer, Op
@@ -66,7 +64,6 @@ class DropoutMask(Op):
 
     is_exact = True
     is_random = True
-    name = "dropout_mask"
     roles = ("seed", "draws", "first_row")
     optional = 1
     gradient_text = ("", "", "")
@@ -119,11 +116,36 @@ def dropout(
     drop_prob: float | None = None,
     name: str | None = None,
 ) -> Value:
-    """Apply inverted dropout: give exactly one of `keep_prob` and `drop_prob`.
+    """Return x with random elements set to 0 in training, and x itself in inference.
 
-    `keep_prob` is in (0, 1], `drop_prob` in [0, 1).  The mask is keyed by the seed, the counter of
-    training forwards, the layer's name and the element's row and column.  Raise GraphError for
-    none, both, or a probability out of range.
+    This is inverted dropout: the others are divided by the share that is kept (Srivastava et al.
+    2014, JMLR 15).  The mask is keyed by the seed, the counter of training forwards, the layer's
+    name and the element's row and column.
+
+    Parameters
+    ----------
+    x
+        Floats (N, ...).
+    keep_prob, drop_prob
+        The share of elements to keep, in (0, 1], or to drop, in [0, 1): give exactly one.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        Of the type of x.
+
+    Raises
+    ------
+    GraphError
+        If none or both of the shares are given, one is out of range, or x does not fit.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 3))
+    >>> gc.dropout(x, keep_prob=0.8)
+    <dropout_1: float32[N, 3]>
     """
     b = as_value("dropout", x).builder
     keep = _keep_prob(keep_prob, drop_prob)
@@ -133,8 +155,9 @@ def dropout(
 
 
 def _check_kept(keep_prob: float) -> None:
-    """Raise ValueError for a probability out of (0, 1]."""
-    if not 0 < keep_prob <= 1:
+    """Raise ValueError for anything but a probability in (0, 1]."""
+    number = finite(keep_prob)
+    if number is None or not 0 < number <= 1:
         raise ValueError(f"keep_prob is {keep_prob}, it must lie in (0, 1]")
 
 
@@ -146,21 +169,20 @@ def _check_keys(keys: Sequence[TensorType]) -> None:
 
 
 def _keep_prob(keep_prob: float | None, drop_prob: float | None) -> float:
+    """Return the share to keep; raise GraphError unless one share is given, in its range."""
     if (keep_prob is None) == (drop_prob is None):
-        given = "none was" if keep_prob is None else "both were"
+        both = "none was" if keep_prob is None else "both were"
         raise GraphError(
-            f"dropout takes exactly one of keep_prob and drop_prob, {given} given",
-            loc=caller_loc(),
+            f"dropout takes exactly one of keep_prob and drop_prob, {both} given",
             hint="keep_prob=0.8 and drop_prob=0.2 mean the same",
         )
-    word = "drop_prob" if keep_prob is None else "keep_prob"
-    value: Any = drop_prob if keep_prob is None else keep_prob
-    numbers = isinstance(value, (int, float, np.integer, np.floating))
-    if not numbers or not (0 < value <= 1 if word == "keep_prob" else 0 <= value < 1):
-        bounds = "0 < keep_prob <= 1" if word == "keep_prob" else "0 <= drop_prob < 1"
+    word, given = ("keep_prob", keep_prob) if drop_prob is None else ("drop_prob", drop_prob)
+    number = finite(given)
+    keeps = word == "keep_prob"
+    if number is None or not (0 < number <= 1 if keeps else 0 <= number < 1):
+        bounds = "0 < keep_prob <= 1" if keeps else "0 <= drop_prob < 1"
         raise GraphError(
-            f"dropout: {word}={value!r} is out of range",
-            loc=caller_loc(),
+            f"dropout: {word}={given!r} is out of range",
             hint=f"{bounds}; keep_prob=0.8 and drop_prob=0.2 mean the same",
         )
-    return float(value) if word == "keep_prob" else 1.0 - float(value)
+    return number if keeps else 1.0 - number

@@ -4,38 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.ir.build import Builder, Value, apply, not_a_value
+from graphc.ir.build import Builder, Value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array, Cotangents, Iteration, Op
 from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.kernels.iteration_space import broadcast_kind, leads
-from graphc.ops.source import constant
+from graphc.ops.apply import of_one, of_two
 
 __all__ = ["add", "div", "mul", "neg", "sub"]
 
-Operand = Value | float
+
+class Elementwise(Op, base=True):
+    """The base of ops on each element: a ufunc in NumPy, and in kernels the function of their name.
+
+    Other ops override one rule or both.
+    """
+
+    ufunc: ClassVar[np.ufunc]
+    whole_only: ClassVar[bool] = False
+    """True for ops that take bools or whole numbers, and no floats."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(self.ufunc(*ins))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call(self.name, *ins)
 
 
-class Unary(Op, base=True):
+class Unary(Elementwise, base=True):
     """The base of elementwise ops on one value."""
 
-    roles = ("x",)
+    roles: ClassVar[tuple[str, ...]] = ("x",)
     inplace: ClassVar[tuple[int, ...]] = (0,)
     floats_only: ClassVar[bool] = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
-        if self.floats_only and not x.is_float:
-            raise ValueError(
-                f"x is {x.dtype}, {self.name} takes floats\ncast it: gc.cast(x, 'float32')"
-            )
-        if x.dtype == "bool":
+        if self.floats_only:
+            check_float(self, "x", x)
+        elif x.dtype == "bool":
             raise ValueError(f"x is bool, {self.name} takes numbers")
         return x
 
@@ -43,23 +54,14 @@ class Unary(Op, base=True):
         return "elements"
 
 
-class ByUfunc(Unary, base=True):
-    """The base of elementwise ops that are ufuncs of NumPy."""
+class Called(Unary, base=True):
+    """The base of functions of one value that NumPy computes on every backend."""
 
-    ufunc: ClassVar[np.ufunc]
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(self.ufunc(ins[0]))
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        return "call"
 
 
-class Function(ByUfunc, base=True):
-    """The base of ufuncs that kernels call by the op's name."""
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call(self.name, ins[0])
-
-
-class Binary(Op, base=True):
+class Binary(Elementwise, base=True):
     """The base of elementwise ops on two values whose shapes broadcast."""
 
     roles = ("a", "b")
@@ -82,90 +84,63 @@ class Binary(Op, base=True):
         return elements(ins, self.infer(ins))
 
 
-class BinaryFunction(Binary, base=True):
-    """The base of ufuncs of two values that kernels call by the op's name."""
-
-    ufunc: ClassVar[np.ufunc]
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(self.ufunc(*ins))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call(self.name, *ins)
+def check_float(op: Op, role: str, x: TensorType) -> None:
+    """Raise ValueError unless the operand of that role has floats."""
+    if not x.is_float:
+        raise ValueError(
+            f"{role} is {x.dtype}, {op.name} takes floats\ncast it: gc.cast({role}, 'float32')"
+        )
 
 
 class Add(Binary):
-    """The sum a + b."""
+    """The sum a + b, broadcast."""
 
+    ufunc = np.add
     is_linear = True
     onnx = "Add"
     gradient_text = ("d_out", "d_out")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] + ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0] + ins[1]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(dout, ins[0]), unbroadcast(dout, ins[1])
 
 
 class Sub(Binary):
-    """The difference a - b."""
+    """The difference a - b, broadcast."""
 
+    ufunc = np.subtract
     is_linear = True
     onnx = "Sub"
     gradient_text = ("d_out", "-d_out")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] - ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0] - ins[1]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(dout, ins[0]), neg(unbroadcast(dout, ins[1]))
 
 
 class Mul(Binary):
-    """The product a * b."""
+    """The product a * b, broadcast."""
 
+    ufunc = np.multiply
     onnx = "Mul"
     gradient_text = ("d_out * b", "d_out * a")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] * ins[1])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0] * ins[1]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return unbroadcast(mul(dout, ins[1]), ins[0]), unbroadcast(mul(dout, ins[0]), ins[1])
 
 
 class Div(Binary):
-    """The quotient a / b; floats only."""
+    """The quotient a / b, broadcast; floats only."""
 
+    ufunc = np.divide
     finite_hint = "keep the divisor away from 0: x / gc.maximum(y, 1e-12)"
     onnx = "Div"
     gradient_text = ("d_out / b", "-d_out * out / b")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        if not ins[0].is_float:
-            raise ValueError(
-                f"a is {ins[0].dtype}, div takes floats\ncast it: gc.cast(a, 'float32')"
-            )
+        check_float(self, "a", ins[0])
         return super().infer(ins)
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0] / ins[1])
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return ins[1]
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0] / ins[1]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         da = div(dout, ins[1])
@@ -175,17 +150,12 @@ class Div(Binary):
 class Neg(Unary):
     """The negative -x."""
 
+    ufunc = np.negative
     is_linear = True
     is_exact = True
     floats_only = False
     onnx = "Neg"
     gradient_text = ("-d_out",)
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(-ins[0])
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return -ins[0]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (neg(dout),)
@@ -239,6 +209,7 @@ def elements(ins: Sequence[TensorType], result: TensorType) -> Iteration:
 
 
 def _whole_power(x: Expr, exponent: int) -> Expr:
+    """Return x to a power from 0 up, as products."""
     if exponent < 2:
         return x if exponent else x.builder.const(1, x.dtype)
     half = _whole_power(x, exponent // 2)
@@ -260,73 +231,8 @@ def unbroadcast(value: Value, operand: Value) -> Value:
     return value if value.shape == operand.shape else reshape(value, operand.shape)
 
 
-def binary(op: Op, a: Operand, b: Operand, name: str | None = None) -> Value:
-    """Apply a binary op; a Python number takes the dtype of the other operand."""
-    left, right = pair(op.name, a, b)
-    return left.builder.apply(op, left, right, name=name)
-
-
-def pair(op_name: str, a: Any, b: Any) -> tuple[Value, Value]:
-    """Return both operands as values; raise GraphError if both are numbers."""
-    if isinstance(a, Value):
-        return a, lift(op_name, b, a)
-    if isinstance(b, Value):
-        return lift(op_name, a, b), b
-    raise GraphError(
-        f"{op_name}: neither operand is a value of the net",
-        loc=caller_loc(),
-        hint="numbers alone become values by net.constant(1.0)",
-    )
-
-
-def lift(op_name: str, number: Any, like: Value) -> Value:
-    """Return a Python number as a constant of `like`'s dtype; return a value unchanged."""
-    if isinstance(number, Value):
-        return number
-    if isinstance(number, (bool, int, float, np.number, np.bool_)):
-        if not _fits(number, like.type):
-            raise GraphError(
-                f"{op_name}: {number!r} does not fit {like.name!r}, which is {like.dtype}",
-                loc=caller_loc(),
-                hint="" if like.type.is_float else f"cast it: gc.cast({like.name}, 'float32')",
-            )
-        return constant(like.builder, number, like.dtype)
-    raise not_a_value(op_name, number, caller_loc())
-
-
-def _fits(number: Any, type: TensorType) -> bool:
-    """Return whether the dtype can represent the number; floats may be rounded."""
-    try:
-        with np.errstate(all="ignore"):
-            held = np.asarray(number).astype(type.dtype)
-            exact = bool(held == number)
-    except (OverflowError, TypeError):
-        return False
-    if type.is_float:
-        return bool(np.isfinite(held)) or not np.isfinite(number)
-    return exact
-
-
-def add(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a + b, broadcast."""
-    return binary(Add(), a, b, name)
-
-
-def sub(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a - b, broadcast."""
-    return binary(Sub(), a, b, name)
-
-
-def mul(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a * b, broadcast."""
-    return binary(Mul(), a, b, name)
-
-
-def div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a / b, broadcast; floats only."""
-    return binary(Div(), a, b, name)
-
-
-def neg(x: Value, *, name: str | None = None) -> Value:
-    """Return -x."""
-    return apply(Neg(), x, name=name)
+add = of_two(Add())
+sub = of_two(Sub())
+mul = of_two(Mul())
+div = of_two(Div())
+neg = of_one(Neg())

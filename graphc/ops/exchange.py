@@ -8,20 +8,32 @@ is one contiguous buffer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Array, Cotangents, Op
+from graphc.ir.op import Array, Cotangents, Op, Role
 from graphc.ir.tensor_type import ALIGNMENT, TensorType
 from graphc.ops.fused import Fused
 from graphc.ops.source import Input
+
+FIRST_ROW = "shard.first_row"
+SHARE = "shard.share."
+"""The name of the index of a shard's first row, and the beginning of those of its shares."""
 
 
 class ShardInput(Input):
     """A number that the executor feeds for each shard, such as the index of its first row."""
 
-    name = "shard_input"
     is_of_shard = True
+
+    def named(self, name: str) -> ShardInput:
+        """Return the input with the role that its name says; divisors have other names."""
+        if name == FIRST_ROW:
+            return replace(self, role=Role("first_row"))
+        if name.startswith(SHARE):
+            kind = name.removeprefix(SHARE).rpartition(".")[0]
+            return replace(self, role=Role("share", part=kind))
+        return replace(self, role=Role("divisor"))
 
 
 class Total(Op):
@@ -34,6 +46,7 @@ class Total(Op):
     gradient_text = ("d_out",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of x."""
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -53,7 +66,6 @@ class Send(Fused):
     all buckets.
     """
 
-    name = "send"
     roles = ("x",)
     inplace = (0,)
     bucket: int
@@ -61,6 +73,7 @@ class Send(Fused):
     offset: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of x; raise ValueError for whole numbers, rows or a misaligned offset."""
         (x,) = ins
         if not x.is_float or x.batched:
             raise ValueError(f"x is {x}; shards add up floats of a fixed shape")
@@ -77,13 +90,13 @@ class Send(Fused):
 class Receive(Fused):
     """The sum over all shards of the value that each of them sent."""
 
-    name = "receive"
     roles = ("sent",)
     inplace = (0,)
     bucket: int
     members: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the value sent."""
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:

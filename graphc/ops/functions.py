@@ -14,7 +14,8 @@ from graphc.ir.build import Builder, Value, apply
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType, check_entries, normal_axis
-from graphc.ops.elementwise import ByUfunc, Function, Unary, add, div, mul, neg, sub
+from graphc.ops.apply import of_one, with_attributes
+from graphc.ops.elementwise import Called, Unary, add, div, mul, neg, sub
 from graphc.ops.reduce import sum_
 
 __all__ = [
@@ -34,10 +35,10 @@ __all__ = [
 ]
 
 
-class Exp(Function):
+class Exp(Unary):
     """The exponential e ** x."""
 
-    finite_hint = "keep what it reads small: gc.exp(gc.minimum(x, 80))"
+    finite_hint = "keep its operand small: gc.exp(gc.minimum(x, 80))"
     ufunc = np.exp
     onnx = "Exp"
     gradient_text = ("d_out * out",)
@@ -46,10 +47,10 @@ class Exp(Function):
         return (mul(dout, out),)
 
 
-class Log(Function):
+class Log(Unary):
     """The natural logarithm of x."""
 
-    finite_hint = "keep what it reads above 0: gc.log(gc.maximum(x, 1e-12))"
+    finite_hint = "keep its operand above 0: gc.log(gc.maximum(x, 1e-12))"
     ufunc = np.log
     onnx = "Log"
     gradient_text = ("d_out / x",)
@@ -61,10 +62,10 @@ class Log(Function):
         return (div(dout, ins[0]),)
 
 
-class Sqrt(Function):
+class Sqrt(Unary):
     """The square root of x."""
 
-    finite_hint = "keep what it reads above 0: gc.sqrt(gc.maximum(x, 1e-12))"
+    finite_hint = "keep its operand above 0: gc.sqrt(gc.maximum(x, 1e-12))"
     ufunc = np.sqrt
     onnx = "Sqrt"
     gradient_text = ("d_out / (2 * out)",)
@@ -76,7 +77,7 @@ class Sqrt(Function):
         return (div(mul(dout, 0.5), out),)
 
 
-class Abs(Function):
+class Abs(Unary):
     """The absolute value of x; the gradient is 0 at 0."""
 
     ufunc = np.absolute
@@ -95,15 +96,13 @@ class Abs(Function):
 class Sign(NoGradient, Unary):
     """The sign of x: -1, 0 or 1; its gradient is zero."""
 
+    ufunc = np.sign
     is_exact = True
     floats_only = False
     onnx = "Sign"
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "call" if ins[0].dtype.startswith("uint") else "elements"  # uints have no -1
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.sign(ins[0]))
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return ins[0]
@@ -113,7 +112,7 @@ class Sign(NoGradient, Unary):
         return select(x > 0, 1, select(x < 0, -1, x))  # x is 0 or NaN there
 
 
-class Tanh(Function):
+class Tanh(Unary):
     """The hyperbolic tangent of x."""
 
     ufunc = np.tanh
@@ -196,7 +195,6 @@ class Softmax(AlongAxis):
 class LogSoftmax(AlongAxis):
     """The logarithm of softmax, without the logarithm of a number that underflowed."""
 
-    name = "log_softmax"
     gradient_text = ("d_out - exp(out) * sum(d_out, axis)",)
     operations = 5
 
@@ -213,50 +211,17 @@ class LogSoftmax(AlongAxis):
         return (sub(dout, mul(exp(out), sum_(dout, self.axis, keepdims=True))),)
 
 
-def exp(x: Value, *, name: str | None = None) -> Value:
-    """Return e ** x."""
-    return apply(Exp(), x, name=name)
-
-
-def log(x: Value, *, name: str | None = None) -> Value:
-    """Return the natural logarithm of x."""
-    return apply(Log(), x, name=name)
-
-
-def sqrt(x: Value, *, name: str | None = None) -> Value:
-    """Return the square root of x."""
-    return apply(Sqrt(), x, name=name)
-
-
-def abs_(x: Value, *, name: str | None = None) -> Value:
-    """Return the absolute value of x; the gradient is 0 at 0."""
-    return apply(Abs(), x, name=name)
-
-
-def sign(x: Value, *, name: str | None = None) -> Value:
-    """Return the sign of x: -1, 0 or 1; its gradient is zero."""
-    return apply(Sign(), x, name=name)
-
-
-def tanh(x: Value, *, name: str | None = None) -> Value:
-    """Return the hyperbolic tangent of x."""
-    return apply(Tanh(), x, name=name)
-
-
-def sigmoid(x: Value, *, name: str | None = None) -> Value:
-    """Return 1 / (1 + e**-x)."""
-    return apply(Sigmoid(), x, name=name)
-
-
 @takes("gc.softmax(x, axis=-1)", dim="it is axis")
+@with_attributes(axis="The axis; numbers below 0 count from the last one.")
 def softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
-    """Return the probabilities e**x, scaled to sum to 1 over an axis."""
+    """Return e**x, scaled to sum to 1 over an axis; stable for any finite x."""
     return apply(Softmax(plain(axis)), x, name=name)
 
 
 @takes("gc.log_softmax(x, axis=-1)", dim="it is axis")
+@with_attributes(axis="The axis; numbers below 0 count from the last one.")
 def log_softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
-    """Return the logarithms of the probabilities over an axis."""
+    """Return the logarithm of `softmax` over an axis, exact also where that underflows."""
     return apply(LogSoftmax(plain(axis)), x, name=name)
 
 
@@ -272,9 +237,6 @@ class Erf(Unary):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(_erf(ins[0])).astype(ins[0].dtype)
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return call("erf", ins[0])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         (x,) = ins
@@ -300,47 +262,34 @@ class Softplus(Unary):
         return (mul(dout, sigmoid(ins[0])),)
 
 
-class Log1p(ByUfunc):
-    """log(1 + x), with all digits near 0; NumPy computes it on every backend."""
+class Log1p(Called):
+    """The logarithm of 1 + x, with all digits near 0."""
 
     ufunc = np.log1p
     gradient_text = ("d_out / (1 + x)",)
-
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "call"
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (div(dout, add(ins[0], 1.0)),)
 
 
-class Expm1(ByUfunc):
-    """e ** x - 1, with all digits near 0; NumPy computes it on every backend."""
+class Expm1(Called):
+    """The exponential of x less 1, e ** x - 1, with all digits near 0."""
 
     ufunc = np.expm1
     gradient_text = ("d_out * (out + 1)",)
-
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "call"
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (mul(dout, add(out, 1.0)),)
 
 
-def log1p(x: Value, *, name: str | None = None) -> Value:
-    """Return log(1 + x), with all digits near 0."""
-    return apply(Log1p(), x, name=name)
-
-
-def expm1(x: Value, *, name: str | None = None) -> Value:
-    """Return e ** x - 1, with all digits near 0."""
-    return apply(Expm1(), x, name=name)
-
-
-def erf(x: Value, *, name: str | None = None) -> Value:
-    """Return the error function of x."""
-    return apply(Erf(), x, name=name)
-
-
-def softplus(x: Value, *, name: str | None = None) -> Value:
-    """Return log(1 + e**x)."""
-    return apply(Softplus(), x, name=name)
+exp = of_one(Exp())
+log = of_one(Log())
+sqrt = of_one(Sqrt())
+abs_ = of_one(Abs(), "abs_")
+sign = of_one(Sign())
+tanh = of_one(Tanh())
+sigmoid = of_one(Sigmoid())
+log1p = of_one(Log1p())
+expm1 = of_one(Expm1())
+erf = of_one(Erf())
+softplus = of_one(Softplus())

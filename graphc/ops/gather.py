@@ -1,4 +1,4 @@
-"""Gathers by indices into an axis, and the scatter-add that is their gradient.
+"""Gathers by indices of an axis, and the scatter-add that is their gradient.
 
 The embedding layer gathers rows of a parameter.
 """
@@ -13,12 +13,11 @@ import numpy as np
 
 from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import BodyBuilder, Expr, call
 from graphc.ir.forms import GatherRule, Read
-from graphc.ir.init import Normal, resolve
+from graphc.ir.init import Normal
 from graphc.ir.op import Array, Cotangents, Layer, Op
 from graphc.ir.tensor_type import (
     Batch,
@@ -30,12 +29,12 @@ from graphc.ir.tensor_type import (
     shape_at,
     shape_text,
 )
-from graphc.ops.source import Constant, Parameter, constant
+from graphc.ops.source import Constant, constant, parameter
 
 __all__ = ["embedding", "gather"]
 
 
-class ByPlace(Op, base=True):
+class AxisIndexed(Op, base=True):
     """The base of ops that index one axis.
 
     Indices that are computed in the net are clipped to the range 0 to size - 1.
@@ -75,7 +74,7 @@ def entries(x: TensorType, axis: int) -> int:
 
 
 @dataclass(frozen=True)
-class Gather(ByPlace):
+class Gather(AxisIndexed):
     """The slices of x at indices of `axis`, which becomes the indices' shape."""
 
     is_exact = True
@@ -118,10 +117,9 @@ class Gather(ByPlace):
 
 
 @dataclass(frozen=True)
-class GatherGrad(ByPlace):
+class GatherGrad(AxisIndexed):
     """The scatter-add of the slices of dout into zeros of `shape`, in the order of the indices."""
 
-    name = "gather_grad"
     roles = ("indices", "dout")
     gradient_text = ("", "take(d_out, indices, axis)")
     shape: Shape
@@ -131,7 +129,7 @@ class GatherGrad(ByPlace):
         indices, dout = ins
         part = Gather(self.axis).infer([dout.with_shape(self.shape), indices])
         if part != dout:
-            raise ValueError(f"dout is {dout}, what the indices name is {part}")
+            raise ValueError(f"dout is {dout}, the indices select {part}")
         return dout.with_shape(self.shape)
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -158,10 +156,36 @@ class GatherGrad(ByPlace):
 def gather(x: Value, indices: Any, axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
     """Return the slices of x at indices of an axis, as `numpy.take` does.
 
-    The indices, whole numbers from 0 up, are a value or an array of any shape, which replaces the
-    axis in the result.  Indices that are fed are checked; indices computed in the net are clipped
-    to the range of the axis.  Raise GraphError if the axis is the batch's, or an index of an array
-    is out of range.
+    Indices that are fed are checked; indices computed in the net are clipped to the range of the
+    axis.
+
+    Parameters
+    ----------
+    x
+        A value of fixed size along the axis.
+    indices
+        Whole numbers from 0 up: a value or an array of any shape.
+    axis
+        The axis; numbers below 0 count from the last one.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the shape of x with the indices' shape in place of the axis.
+
+    Raises
+    ------
+    GraphError
+        If the axis is the batch's, or indices are not whole numbers, or one in an array is out of
+        range.
+
+    Examples
+    --------
+    >>> x = gc.Net("example").input("x", (gc.N, 5))
+    >>> gc.gather(x, [0, 3], axis=1).shape
+    (N, 2)
     """
     return by_index(Gather(plain(axis)), x, indices, name=name)
 
@@ -181,6 +205,7 @@ def checked(op: Op, *operands: Value, name: str | None = None) -> Value:
 
 
 def _check_bounds(op: Op, operands: Sequence[Value], position: int, limit: int) -> None:
+    """Raise GraphError if an operand is a constant with an index out of bounds."""
     source = operands[position].node.op
     if not isinstance(source, Constant):
         return
@@ -200,7 +225,6 @@ def indices_of(op: Op, x: Value, indices: Any) -> Value:
     if array.dtype.kind not in "iu":
         raise GraphError(
             f"{op.name}: the indices are {array.dtype}, not whole numbers",
-            loc=caller_loc(),
             hint="give a value of the net, or an array or list of whole numbers",
         )
     return constant(as_value(op.name, x).builder, array.astype(np.int64))
@@ -248,31 +272,53 @@ def embedding(
     dtype: str | None = None,
     name: str | None = None,
 ) -> Value:
-    """Return the row of `<node>.weight` (count, width) for each id: (*ids.shape, width).
+    """Return a trained row for each id.
 
-    `ids`, of any shape, are whole numbers from 0 to count - 1.  The rows are trained, in the net's
-    dtype or in `dtype`, from normal numbers of standard deviation 1, or from `init`; `weight=`
-    shares existing ones.  A row that several ids name gets the sum of their gradients, in the order
-    of the ids whatever the number of threads.  Raise GraphError if the ids are not whole numbers.
+    A row that several ids name gets the sum of their gradients, in the order of the ids whatever
+    the number of threads.
+
+    Parameters
+    ----------
+    ids
+        Whole numbers from 0 to count - 1, of any shape.
+    count, width
+        The numbers of rows and of columns of `<node>.weight`; not needed with `weight`.
+    weight
+        An existing weight (count, width) to share.
+    init
+        The rows' initial values: an initializer, its name, a number or an array; by default normal
+        numbers of standard deviation 1.
+    dtype
+        The dtype of the rows; by default the net's.
+    name
+        The name of the layer.
+
+    Returns
+    -------
+    Value
+        Of the shape (*ids.shape, width).
+
+    Raises
+    ------
+    GraphError
+        If the ids are not whole numbers, or the sizes or `init` do not fit.
+
+    Examples
+    --------
+    >>> ids = gc.Net("example").input("ids", (gc.N, 6), dtype="int64")
+    >>> gc.embedding(ids, 1000, 32).shape
+    (N, 6, 32)
     """
     b = as_value("embedding", ids).builder
     node = b.free_name("embedding", name)
     with b.all_or_nothing():
         if weight is None:
             sizes = _size("count", count), _size("width", width)
-            weight = _rows(b, f"{node}.weight", sizes, dtype_name(dtype or b.dtype), init)
+            weight = parameter(b, f"{node}.weight", sizes, dtype_name(dtype or b.dtype), init)
         return checked(Embedding(), weight, ids, name=node)
 
 
-def _rows(b: Builder, name: str, sizes: tuple[int, int], dtype: str, init: Any) -> Value:
-    try:
-        op = Parameter(sizes, dtype, resolve(init, sizes))
-        TensorType(sizes, dtype)
-    except ValueError as error:
-        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
-    return b.apply(op, name=name)
-
-
 def _size(role: str, given: object) -> int:
+    """Return a size from 1 up as an int; raise GraphError for anything else."""
     hint = "so many ids, each with so many numbers: gc.embedding(ids, 1000, 32)"
     return checked_whole(f"embedding: {role}", given, hint=hint)

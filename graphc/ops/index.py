@@ -1,4 +1,4 @@
-"""Ops that find indices of an axis, such as argmax and topk, or read one index a row."""
+"""Ops that find the index of an extreme, or read an index for each row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import (
-    Batch,
     Shape,
     TensorType,
     check_entries,
@@ -24,10 +23,9 @@ from graphc.ir.tensor_type import (
 from graphc.ops.arrange import fixed_sizes, flip
 from graphc.ops.elementwise import mul
 from graphc.ops.reduce import below_largest, reduced_shape
-from graphc.ops.scatter import GatherElements
 from graphc.ops.shape import reshape
 
-__all__ = ["argmax", "argmin", "argsort", "one_hot", "pick", "sort", "topk"]
+__all__ = ["argmax", "argmin", "one_hot", "pick"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,6 @@ class OneHot(NoGradient, ByIndex):
     """A new last axis of `depth`, 1 at the index and 0 at all others."""
 
     is_exact = True
-    name = "one_hot"
     roles = ("indices",)
     operations = 0
     depth: int
@@ -113,7 +110,7 @@ class OneHot(NoGradient, ByIndex):
 
 
 class Pick(ByIndex):
-    """The score of each row at the row's index."""
+    """The score of each row at the row's index; 0 for an index that is out of range."""
 
     is_exact = True
     roles = ("scores", "indices")
@@ -129,7 +126,8 @@ class Pick(ByIndex):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         scores, indices = ins
-        return np.asarray(scores[np.arange(len(indices)), indices])
+        hits = np.equal(indices[:, None], np.arange(scores.shape[1]))
+        return np.asarray(np.where(hits, scores, 0).sum(axis=1, dtype=scores.dtype))
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "columns"
@@ -166,7 +164,36 @@ def argmax(
     last: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the index (int64) of the largest over an axis; of equal ones the first, or `last`."""
+    """Return the index of the largest number of an axis; of equal ones the first.
+
+    Parameters
+    ----------
+    x
+        Numbers of any shape.
+    axis
+        The axis; numbers below 0 count from the last.
+    keepdims
+        Whether the result keeps the axis with size 1.
+    last
+        Whether to return the last of equal numbers in place of the first.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of int64, without the axis.  No gradient flows through it.
+
+    Raises
+    ------
+    GraphError
+        If x does not have the axis, or the axis has no entries.
+
+    Examples
+    --------
+    >>> gc.argmax(gc.Net().input("x", (gc.N, 10))).shape
+    (N,)
+    """
     return _index_of(Argmax(plain(axis)), x, keepdims, last, name)
 
 
@@ -178,7 +205,36 @@ def argmin(
     last: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the index (int64) of the smallest over an axis; of equal ones the first, or `last`."""
+    """Return the index of the smallest number of an axis; of equal ones the first.
+
+    Parameters
+    ----------
+    x
+        Numbers of any shape.
+    axis
+        The axis; numbers below 0 count from the last.
+    keepdims
+        Whether the result keeps the axis with size 1.
+    last
+        Whether to return the last of equal numbers in place of the first.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of int64, without the axis.  No gradient flows through it.
+
+    Raises
+    ------
+    GraphError
+        If x does not have the axis, or the axis has no entries.
+
+    Examples
+    --------
+    >>> gc.argmin(gc.Net().input("x", (gc.N, 10))).shape
+    (N,)
+    """
     return _index_of(Argmin(plain(axis)), x, keepdims, last, name)
 
 
@@ -197,101 +253,65 @@ def _index_of(op: Argmax | Argmin, x: Value, keepdims: bool, last: bool, name: s
 def one_hot(
     indices: Value, depth: int, *, dtype: str | None = None, name: str | None = None
 ) -> Value:
-    """Return a new last axis of `depth`, 1 at the index and 0 at all others.
+    """Return a new last axis with 1 at each index and 0 at all others.
 
-    It is in the net's dtype or in `dtype`.
+    Parameters
+    ----------
+    indices
+        Whole numbers of any shape.
+    depth
+        The size of the new axis.
+    dtype
+        The dtype of the result; by default the net's.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the indices' shape with `depth` after it; rows of 0 for indices out of range.
+
+    Raises
+    ------
+    GraphError
+        If the indices are not whole numbers.
+
+    Examples
+    --------
+    >>> gc.one_hot(gc.Net().input("y", (gc.N,), dtype="int64"), 10).shape
+    (N, 10)
     """
     b = as_value("one_hot", indices).builder
     return b.apply(OneHot(plain(depth), dtype_name(dtype or b.dtype)), indices, name=name)
 
 
 def pick(scores: Value, indices: Value, *, name: str | None = None) -> Value:
-    """Return one score from each row: scores (N, C), indices (N,) -> (N,)."""
+    """Return one score of each row.
+
+    Parameters
+    ----------
+    scores
+        A matrix (N, C).
+    indices
+        For each row a whole number (N,), the column.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of shape (N,); 0 for indices out of range.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or the indices are not whole numbers.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> scores, y = net.input("x", (gc.N, 10)), net.input("y", (gc.N,), dtype="int64")
+    >>> gc.pick(scores, y).shape
+    (N,)
+    """
     return apply(Pick(), scores, indices, name=name)
-
-
-_WIDE = ("int64", "uint64")
-
-
-@dataclass(frozen=True)
-class TopK(NoGradient):
-    """The indices (int64) of the `k` largest over `axis` in order, or of the smallest.
-
-    Equal numbers keep their order, and NaN is last.
-    """
-
-    name = "topk"
-    roles = ("x",)
-    k: int
-    axis: int = -1
-    largest: bool = True
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        (x,) = ins
-        axis = normal_axis(self.axis, x.rank)
-        size = x.shape[axis]
-        if isinstance(size, Batch):
-            raise ValueError(f"axis {axis} of {shape_text(x.shape)} is the batch's")
-        if x.dtype in _WIDE:
-            raise ValueError(
-                f"x is {x.dtype}, topk takes floats and smaller whole numbers\n"
-                "cast it: gc.cast(x, 'float64') tells numbers up to 2**53 apart"
-            )
-        if not 1 <= self.k <= size:
-            raise ValueError(f"k is {self.k}, axis {axis} has {size} entries")
-        return TensorType((*x.shape[:axis], self.k, *x.shape[axis + 1 :]), "int64")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        (x,) = ins
-        keys = x if x.dtype.kind == "f" else x.astype(np.float64)  # -x of integers may wrap
-        order = np.argsort(-keys if self.largest else keys, axis=self.axis, kind="stable")
-        return np.take(order, range(self.k), axis=self.axis)
-
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return np.diff(np.sort(ins[0], axis=self.axis), axis=self.axis)
-
-
-def topk(
-    x: Value,
-    k: SupportsIndex,
-    axis: SupportsIndex = -1,
-    *,
-    largest: bool = True,
-    name: str | None = None,
-) -> tuple[Value, Value]:
-    """Return the k largest over an axis, or the smallest, in order, and their indices (int64).
-
-    Equal numbers keep their order; NaN counts as less than any, or with `largest=False` as more.
-    Gradients flow to the numbers that are chosen.  The indices are named `<name>.indices`.  Raise
-    GraphError if the axis has fewer than k entries, or is the batch's.
-    """
-    x = as_value("topk", x)
-    op = TopK(plain(k), plain(axis), bool(largest))
-    return _ordered(x, op, name)
-
-
-def sort(
-    x: Value, axis: SupportsIndex = -1, *, descending: bool = False, name: str | None = None
-) -> Value:
-    """Sort the numbers of an axis from the smallest up, or from the largest down; NaN is last."""
-    return _ordered(as_value("sort", x), _all(x, axis, descending), name)[0]
-
-
-def argsort(
-    x: Value, axis: SupportsIndex = -1, *, descending: bool = False, name: str | None = None
-) -> Value:
-    """Return the indices (int64) that sort the numbers of an axis; equal ones keep their order."""
-    return as_value("argsort", x).builder.apply(_all(x, axis, descending), x, name=name)
-
-
-def _all(x: Value, axis: SupportsIndex, descending: bool) -> TopK:
-    (size,) = fixed_sizes(TopK(1), x, axis)
-    return TopK(size, plain(axis), bool(descending))
-
-
-def _ordered(x: Value, op: Op, name: str | None) -> tuple[Value, Value]:
-    assert isinstance(op, TopK)
-    with x.builder.all_or_nothing():
-        indices = x.builder.apply(op, x, name=None if name is None else f"{name}.indices")
-        values = x.builder.apply(GatherElements(op.axis), x, indices, name=name)
-    return values, indices

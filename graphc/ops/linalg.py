@@ -10,12 +10,10 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from graphc.base.arguments import checked_whole, plain, takes
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Expr
 from graphc.ir.forms import Product, matrix_product
-from graphc.ir.init import Zeros, resolve
+from graphc.ir.init import Zeros
 from graphc.ir.op import Array, Cotangents, Layer, Op, shared
 from graphc.ir.tensor_type import (
     Batch,
@@ -28,10 +26,11 @@ from graphc.ir.tensor_type import (
     shape_at,
     shape_text,
 )
-from graphc.ops.elementwise import pair, unbroadcast
+from graphc.ops.apply import pair
+from graphc.ops.elementwise import unbroadcast
 from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
-from graphc.ops.source import Parameter
+from graphc.ops.source import parameter
 
 __all__ = ["affine", "matmul"]
 
@@ -114,10 +113,33 @@ def _matrix(shape: Shape, transposed: bool) -> tuple[Dim, Dim]:
 
 
 def matmul(a: Any, b: Any, *, name: str | None = None) -> Value:
-    """Return a @ b over the last two axes; leading axes broadcast.
+    """Return the matrix product a @ b over the last two axes; leading axes broadcast.
 
     As in `numpy.matmul`, a vector is one row on the left and one column on the right, and the
     result does not have that axis.
+
+    Parameters
+    ----------
+    a, b
+        Floats of one dtype: (..., n, k) and (..., k, m), or vectors.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of shape (..., n, m).
+
+    Raises
+    ------
+    GraphError
+        If the shapes or dtypes do not fit.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.matmul(net.input("a", (gc.N, 3)), net.input("b", (3, 5))).shape
+    (N, 5)
     """
     left, right = pair("matmul", a, b)
     vectors = left.type.rank == 1, right.type.rank == 1
@@ -191,17 +213,21 @@ class AffineLayer(Layer):
         shape = (*x.shape[:-1], units) if self.last_axis else (x.shape[0], units)
         return x.with_shape(shape)
 
-    def _check(self, x: TensorType, weight: TensorType) -> None:
+    def features(self, x: TensorType) -> Dim:
+        """Return the number of features; raise ValueError if x has no axis of them."""
         if x.rank < 2:
             raise ValueError(
                 f"x has shape {shape_text(x.shape)}, affine takes (N, features)\n"
                 "give it a feature axis: gc.reshape(x, (gc.N, 1))"
             )
+        return x.shape[-1] if self.last_axis else count(x.shape[1:])
+
+    def _check(self, x: TensorType, weight: TensorType) -> None:
+        features = self.features(x)
         if not x.is_float or weight.dtype != x.dtype:
             raise ValueError(
                 f"x is {x.dtype}, weight is {weight.dtype}\ncast x: gc.cast(x, {weight.dtype!r})"
             )
-        features = x.shape[-1] if self.last_axis else count(x.shape[1:])
         if weight.rank != 2 or weight.shape[0] != features:
             takes = weight.shape[0] if weight.rank == 2 else shape_text(weight.shape)
             raise ValueError(
@@ -234,7 +260,7 @@ def _flat(x: Value, last_axis: bool, name: str) -> Value:
 
 @takes(
     "gc.affine(x, 10)",
-    activation="it is a function of its own: gc.relu(gc.affine(x, 10))",
+    activation="it is a separate function: gc.relu(gc.affine(x, 10))",
     out_features="it is units",
     in_features="it is read off x: gc.affine(x, 10)",
     use_bias="it is bias",
@@ -250,19 +276,48 @@ def affine(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """Return x @ weight + bias: x (N, d1, ..., dk) is flattened to (N, D); weight (D, units).
+    """Return x @ weight + bias: a dense layer.
 
-    With `axis=-1` the layer acts on the last axis instead and keeps the others.  `weight=` and
-    `bias=` share existing parameters; `bias=False` omits the bias.  Raise GraphError if the
-    features do not fit.
+    x (N, d1, ..., dk) is flattened to (N, D); `<node>.weight` is (D, units), `<node>.bias`
+    (units,).
+
+    Parameters
+    ----------
+    x
+        Floats with an axis of features.
+    units
+        The number of features of the result.
+    weight, bias
+        Existing parameters to share.  `bias=False` leaves the bias out.
+    axis
+        -1 to map the last axis and to keep the others.
+    init
+        The start of the weight; see `gc.He`.  The bias starts at 0.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value
+        Of shape (N, units), or (..., units) with `axis=-1`.
+
+    Raises
+    ------
+    GraphError
+        If the features do not fit the weight, or depend on the batch.
+
+    Examples
+    --------
+    >>> gc.affine(gc.Net().input("x", (gc.N, 4)), 10).shape
+    (N, 10)
     """
     b = as_value("affine", x).builder
     layer = AffineLayer(last_axis=_last_axis(x, axis))
-    node = b.free_name("affine", name)
+    node, dtype = b.free_name("affine", name), x.dtype if x.type.is_float else b.dtype
     with b.all_or_nothing():
         if weight is None:
             sizes = (_features(x, layer), _units(units))
-            weight = _parameter(b, f"{node}.weight", sizes, x, init)
+            weight = parameter(b, f"{node}.weight", sizes, dtype, init)
         elif units is not None and weight.shape[-1:] != (units,):
             message = f"weight gives {weight.shape[-1]} units, {units} were asked for"
             raise b.error(layer, message, (x, weight))
@@ -270,7 +325,7 @@ def affine(
         if isinstance(bias, Value):
             operands.append(bias)
         elif bias:
-            operands.append(_parameter(b, f"{node}.bias", weight.shape[1:], x, Zeros()))
+            operands.append(parameter(b, f"{node}.bias", weight.shape[1:], dtype, Zeros()))
         return b.apply(layer, *operands, name=node)
 
 
@@ -289,24 +344,10 @@ def _last_axis(x: Value, axis: int | None) -> bool:
 
 
 def _features(x: Value, layer: AffineLayer) -> int:
-    if x.type.rank < 2:
-        raise x.builder.error(
-            layer,
-            f"x has shape {shape_text(x.shape)}, affine takes (N, features)\n"
-            "give it a feature axis: gc.reshape(x, (gc.N, 1))",
-            (x,),
-        )
-    features = x.shape[-1] if layer.last_axis else count(x.shape[1:])
+    try:
+        features = layer.features(x.type)
+    except ValueError as error:
+        raise x.builder.error(layer, str(error), (x,)) from None
     if isinstance(features, Batch):
         raise x.builder.error(layer, "the features may not depend on the batch", (x,))
     return features
-
-
-def _parameter(b: Builder, name: str, shape: Shape, like: Value, init: Any) -> Value:
-    sizes = tuple(dim for dim in shape if isinstance(dim, int))
-    try:
-        op = Parameter(sizes, like.dtype if like.type.is_float else b.dtype, resolve(init))
-        TensorType(op.shape, op.dtype)
-    except ValueError as error:
-        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
-    return b.apply(op, name=name)

@@ -6,17 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.ir.build import Value, apply, as_value
+from graphc.ir.build import Value, as_value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import (
-    BinaryFunction,
-    Function,
-    Operand,
-    binary,
-    elements,
-)
+from graphc.ops.apply import of_one, of_two
+from graphc.ops.elementwise import Binary, Unary, elements
 from graphc.ops.functions import abs_
 from graphc.ops.select import Equal, NotEqual, equal, less, not_equal
 
@@ -32,9 +27,10 @@ def check_bits(op: Op, x: TensorType, role: str) -> None:
         )
 
 
-class Logic(NoGradient, BinaryFunction, base=True):
+class Logic(NoGradient, Binary, base=True):
     """The base of binary logical ops, on bools or on each bit of whole numbers."""
 
+    whole_only = True
     gradient_text = ("", "")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -47,19 +43,19 @@ class Logic(NoGradient, BinaryFunction, base=True):
 
 
 class And(Logic):
-    """The conjunction: a and b."""
+    """The conjunction a & b: of bools, or of each bit of whole numbers."""
 
     ufunc = np.bitwise_and
 
 
 class Or(Logic):
-    """The disjunction: a or b."""
+    """The disjunction a | b: of bools, or of each bit of whole numbers."""
 
     ufunc = np.bitwise_or
 
 
 class Xor(Logic):
-    """The exclusive or: either a or b, not both."""
+    """The exclusive or a ^ b: of bools, or of each bit of whole numbers."""
 
     ufunc = np.bitwise_xor
 
@@ -67,10 +63,11 @@ class Xor(Logic):
         return call("not_equal", ins[0], ins[1])
 
 
-class Not(NoGradient, Function):
-    """The negation: not x, or each bit of it inverted."""
+class Not(NoGradient, Unary):
+    """The negation ~x: of bools, or of each bit of whole numbers."""
 
     ufunc = np.invert
+    whole_only = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         check_bits(self, ins[0], "x")
@@ -80,38 +77,93 @@ class Not(NoGradient, Function):
         return "elements" if ins[0].dtype == "bool" else "call"
 
 
-def logical_and(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a and b of bools, or of each bit of whole numbers; also `a & b`."""
-    return binary(And(), a, b, name)
-
-
-def logical_or(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a or b of bools, or of each bit of whole numbers; also `a | b`."""
-    return binary(Or(), a, b, name)
-
-
-def logical_xor(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return either a or b of bools, or of each bit of whole numbers; also `a ^ b`."""
-    return binary(Xor(), a, b, name)
-
-
-def logical_not(x: Value, *, name: str | None = None) -> Value:
-    """Return not x of bools, or invert each bit of whole numbers; also `~x`."""
-    return apply(Not(), x, name=name)
+logical_and = of_two(And(), "logical_and")
+logical_or = of_two(Or(), "logical_or")
+logical_xor = of_two(Xor(), "logical_xor")
+logical_not = of_one(Not(), "logical_not")
 
 
 def isnan(x: Value, *, name: str | None = None) -> Value:
-    """Return whether x is not a number, as bool."""
+    """Return whether x is not a number (NaN).
+
+    Parameters
+    ----------
+    x
+        Floats of any shape.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape, bool.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats: other numbers are always finite.
+
+    Examples
+    --------
+    >>> gc.isnan(gc.Net().input("x", (gc.N, 3))).dtype
+    'bool'
+    """
     return not_equal(_floats(NotEqual(), x), x, name=name)  # only NaN differs from itself
 
 
 def isinf(x: Value, *, name: str | None = None) -> Value:
-    """Return whether x is infinite, with either sign, as bool."""
+    """Return whether x is infinite, with either sign.
+
+    Parameters
+    ----------
+    x
+        Floats of any shape.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape, bool.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats: other numbers are always finite.
+
+    Examples
+    --------
+    >>> gc.isinf(gc.Net().input("x", (gc.N, 3))).dtype
+    'bool'
+    """
     return equal(abs_(_floats(Equal(), x)), np.inf, name=name)
 
 
 def isfinite(x: Value, *, name: str | None = None) -> Value:
-    """Return whether x is neither infinite nor NaN, as bool."""
+    """Return whether x is neither infinite nor NaN.
+
+    Parameters
+    ----------
+    x
+        Floats of any shape.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape, bool.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats: other numbers are always finite.
+
+    Examples
+    --------
+    >>> gc.isfinite(gc.Net().input("x", (gc.N, 3))).dtype
+    'bool'
+    """
     return less(abs_(_floats(Equal(), x)), np.inf, name=name)
 
 

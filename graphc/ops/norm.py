@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from graphc.ir.expr import Axis, Broadcast, Expr, call
 from graphc.ir.init import Ones, Zeros
 from graphc.ir.op import Array, Cotangents, Iteration, Layer, Op
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.arithmetic import power
 from graphc.ops.autodiff import pullback
 from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import sqrt
-from graphc.ops.pow import power
 from graphc.ops.reduce import mean, sum_
 from graphc.ops.shape import channels_first, channels_last, pixels, reshape
 from graphc.ops.source import Parameter, State
@@ -114,7 +115,33 @@ def _statistics(x: Value, name: str) -> tuple[Value, Value]:
 
 
 @dataclass(frozen=True)
-class BatchNormTrain(Op):
+class ByFeature(Op, base=True):
+    """The base of ops on x (N, features, ...); in kernels x is a matrix.
+
+    Each further operand has x's type, or one number for each feature: `kinds` says which.
+    """
+
+    kinds: ClassVar[tuple[Broadcast, ...]]
+    """The broadcast kinds of the operands: each, or column for one number a feature."""
+    iterates: ClassVar[Iteration] = "rows"
+    eps: float
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, others = ins[0], list(zip(ins, self.kinds, strict=True))[1:]
+        check_features(x, [type for type, kind in others if kind == "column"])
+        for dout in (type for type, kind in others if kind == "each"):
+            if x != dout:
+                raise ValueError(f"x is {x}, dout is {dout}")
+        return x
+
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        return self.iterates if ins[0].rank == 2 else "call"
+
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+        return self.kinds
+
+
+class BatchNormTrain(ByFeature):
     """gamma * (x - mean(x)) / sqrt(var(x) + eps) + beta, differentiated through mean and var.
 
     The gradient is the closed form, which needs two sums a feature:
@@ -129,21 +156,11 @@ class BatchNormTrain(Op):
         "sum(d_out, rows)",
     )
     operations = 8
-    eps: float
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        check_features(ins[0], ins[1:])
-        return ins[0]
+    kinds = ("each", "column", "column")
 
     def reference(self, ins: Sequence[Array]) -> Array:
         x, gamma, beta = ins
         return np.asarray(columns(gamma, x.ndim) * _xhat(x, self.eps) + columns(beta, x.ndim))
-
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "rows" if ins[0].rank == 2 else "call"
-
-    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
-        return "each", "column", "column"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         x, gamma, beta = ins
@@ -165,11 +182,11 @@ def _xhat(x: Array, eps: float) -> Array:
     return np.asarray((x - average) / np.sqrt(variance + x.dtype.type(eps)))
 
 
-def _xhat_value(x: Value, eps: float) -> Value:
+def _centred_and_std_of(x: Value, eps: float) -> tuple[Value, Value]:
     axes = feature_axes(x.type.rank)
     centred = sub(x, mean(x, axes, keepdims=True))
     variance = mean(power(centred, 2), axes, keepdims=True)
-    return div(centred, sqrt(add(variance, eps)))
+    return centred, sqrt(add(variance, eps))
 
 
 def _centred_and_std(x: Expr, eps: float, axis: Axis) -> tuple[Expr, Expr]:
@@ -177,31 +194,22 @@ def _centred_and_std(x: Expr, eps: float, axis: Axis) -> tuple[Expr, Expr]:
     return centred, call("sqrt", (centred * centred).mean(axis) + eps)
 
 
-@dataclass(frozen=True)
-class BatchNormDgamma(Op):
+class BatchNormDgamma(ByFeature):
     """The cotangent of gamma: sum(dout * xhat) for each feature."""
 
     name = "batchnorm_dgamma"
     roles = ("x", "dout")
     gradient_text = ("d_out / std(x) * project(dout)", "d_out * xhat(x)")
     operations = 8
-    eps: float
+    kinds = ("each", "each")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        x, dout = ins
-        if x != dout:
-            raise ValueError(f"x is {x}, dout is {dout}")
+        x = super().infer(ins)
         return x.with_shape((x.shape[1],))
 
     def reference(self, ins: Sequence[Array]) -> Array:
         x, dout = ins
         return np.asarray((dout * _xhat(x, self.eps)).sum(axis=feature_axes(x.ndim)))
-
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "rows" if ins[0].rank == 2 else "call"
-
-    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
-        return "each", "each"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         x, dout = ins
@@ -210,12 +218,12 @@ class BatchNormDgamma(Op):
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, upper = ins
-        primitive = sum_(mul(upper, _xhat_value(x, self.eps)), feature_axes(x.type.rank))
+        xhat = div(*_centred_and_std_of(x, self.eps))
+        primitive = sum_(mul(upper, xhat), feature_axes(x.type.rank))
         return pullback(primitive, dout, ins)
 
 
-@dataclass(frozen=True)
-class BatchNormDx(Op):
+class BatchNormDx(ByFeature):
     """The cotangent of x, in closed form; see `BatchNormTrain`."""
 
     name = "batchnorm_dx"
@@ -227,14 +235,7 @@ class BatchNormDx(Op):
         "gamma / std(x) * project(d_out)",
     )
     operations = 12
-    eps: float
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        x, gamma, dout = ins
-        check_features(x, [gamma])
-        if x != dout:
-            raise ValueError(f"x is {x}, dout is {dout}")
-        return x
+    kinds = ("each", "column", "each")
 
     def reference(self, ins: Sequence[Array]) -> Array:
         x, gamma, dout = ins
@@ -245,12 +246,6 @@ class BatchNormDx(Op):
         slope = centred - xhat * (dout * xhat).mean(axis=axes, keepdims=True)
         return np.asarray(columns(gamma, x.ndim) / std * slope)
 
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "rows" if ins[0].rank == 2 else "call"
-
-    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
-        return "each", "column", "each"
-
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         x, gamma, dout = ins
         centred, std = _centred_and_std(x, self.eps, axis)
@@ -260,16 +255,14 @@ class BatchNormDx(Op):
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         x, gamma, upper = ins
         axes = feature_axes(x.type.rank)
-        xhat = _xhat_value(x, self.eps)
-        centred = sub(x, mean(x, axes, keepdims=True))
-        std = sqrt(add(mean(power(centred, 2), axes, keepdims=True), self.eps))
+        centred, std = _centred_and_std_of(x, self.eps)
+        xhat = div(centred, std)
         slope = sub(upper, mean(upper, axes, keepdims=True))
         slope = sub(slope, mul(xhat, mean(mul(upper, xhat), axes, keepdims=True)))
         return pullback(mul(div(_spread(gamma, x), std), slope), dout, ins)
 
 
-@dataclass(frozen=True)
-class Normalize(Op):
+class Normalize(ByFeature):
     """gamma * (x - mean) / sqrt(var + eps) + beta for given statistics."""
 
     roles = ("x", "mean", "var", "gamma", "beta")
@@ -282,21 +275,12 @@ class Normalize(Op):
         "sum(d_out, rows)",
     )
     operations = 4
-    eps: float
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        check_features(ins[0], ins[1:])
-        return ins[0]
+    kinds = ("each", "column", "column", "column", "column")
+    iterates = "elements"
 
     def reference(self, ins: Sequence[Array]) -> Array:
         x, average, variance, gamma, beta = (ins[0], *(columns(v, ins[0].ndim) for v in ins[1:]))
         return np.asarray((x - average) / np.sqrt(variance + x.dtype.type(self.eps)) * gamma + beta)
-
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "elements" if ins[0].rank == 2 else "call"
-
-    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
-        return "each", "column", "column", "column", "column"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         x, average, variance, gamma, beta = ins
@@ -321,31 +305,72 @@ def batchnorm(
     frozen: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Normalise (N, F) over N, or images (N, C, H, W) over N, H and W.
+    """Return x with mean 0 and variance 1 in each feature, scaled and shifted.
 
-    `running_decay` is the share of the old value that the running statistics keep: the complement
-    of PyTorch's `momentum`.  Training divides by the uncorrected batch standard deviation,
-    inference by the running one.  With `frozen`, for fine-tuning, training too uses the running
-    statistics, as constants, and leaves them unchanged; gamma and beta are still trained.  Raise
-    GraphError if x does not have a feature axis.
+    Ioffe and Szegedy 2015 (arXiv:1502.03167).  Rows (N, F) are normalised over N, images (N, C, H,
+    W) over N, H and W.  Training divides by the uncorrected batch standard deviation, inference by
+    the running one.  `<node>.gamma` and `<node>.beta` (F,) are trained, from 1 and 0.  The states
+    `<node>.running_mean` and `<node>.running_var` follow the batches.
+
+    Parameters
+    ----------
+    x
+        Floats of shape (N, F, ...).
+    eps
+        A number above 0 that is added to the variance.
+    running_decay
+        The share of the old value that the running statistics keep: 1 minus PyTorch's `momentum`.
+    frozen
+        Whether training uses the running statistics as well, as constants, and leaves them
+        unchanged: for fine-tuning.  gamma and beta are still trained.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value
+        Of x's shape.
+
+    Raises
+    ------
+    GraphError
+        If x does not have an axis of features, or a number is out of range.
+
+    Examples
+    --------
+    >>> gc.batchnorm(gc.Net().input("x", (gc.N, 3, 8, 8))).shape
+    (N, 3, 8, 8)
     """
-    b = as_value("batchnorm", x).builder
     eps = checked_number("batchnorm: eps", eps, above=0)
     running_decay = checked_number("batchnorm: running_decay", running_decay, least=0, most=1)
     layer = BatchNorm(eps, running_decay, bool(frozen))
-    features = x.shape[1] if x.type.rank > 1 else None
-    if not isinstance(features, int) or not x.type.is_float:
-        message = f"x is {x.type}, batchnorm takes floats of shape (N, features, ...)"
-        raise b.error(layer, message, (x,))
-    node = b.free_name("batchnorm", name)
+    return with_vectors(layer, "batchnorm", x, 1, "(N, features, ...)", name)
+
+
+_STARTS: dict[str, tuple[Callable[..., Op], object]] = {
+    "gamma": (Parameter, Ones()),
+    "beta": (Parameter, Zeros()),
+    "running_mean": (State, 0.0),
+    "running_var": (State, 1.0),
+}
+"""The operands of normalisations besides x, and what they start at."""
+
+
+def with_vectors(
+    layer: Layer, function: str, x: Value, axis: int, shape: str, name: str | None
+) -> Value:
+    """Apply a layer, with a new parameter or state of the size of `axis` for each operand but x.
+
+    Raise GraphError, with the function's name and the `shape` that x should have, if it has not.
+    """
+    b = as_value(function, x).builder
+    size = x.shape[axis] if x.type.rank > max(axis, 0) else None
+    if not isinstance(size, int) or not x.type.is_float:
+        raise b.error(layer, f"x is {x.type}, {function} takes floats of shape {shape}", (x,))
+    node = b.free_name(function, name)
     with b.all_or_nothing():
-        return b.apply(layer, x, *_parameters(b, node, (features,), x.dtype), name=node)
-
-
-def _parameters(b: Builder, node: str, shape: tuple[int, ...], dtype: str) -> tuple[Value, ...]:
-    return (
-        b.apply(Parameter(shape, dtype, Ones()), name=f"{node}.gamma"),
-        b.apply(Parameter(shape, dtype, Zeros()), name=f"{node}.beta"),
-        b.apply(State(shape, dtype, 0.0), name=f"{node}.running_mean"),
-        b.apply(State(shape, dtype, 1.0), name=f"{node}.running_var"),
-    )
+        vectors = []
+        for role in layer.roles[1:]:
+            kind, start = _STARTS[role]
+            vectors.append(b.apply(kind((size,), x.dtype, start), name=f"{node}.{role}"))
+        return b.apply(layer, x, *vectors, name=node)

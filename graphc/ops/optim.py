@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import TensorType
-
-Number = TypeVar("Number", Array, Expr)
 
 _COUNT = TensorType((), "int64")
 
@@ -30,7 +28,7 @@ class UpdateOp(Op, base=True):
     arrays: ClassVar[int]
     """The number of operands, from the front, that have the type of the result."""
     counted: ClassVar[bool] = False
-    """Whether the last operand is the counter of updates."""
+    """True if the last operand is the counter of updates."""
 
     @property
     def operands(self) -> int:
@@ -38,6 +36,7 @@ class UpdateOp(Op, base=True):
         return len(self.roles)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the first operand; raise ValueError unless the others go with it."""
         roles, first = self.roles[: self.operands], ins[0]
         if len(ins) != len(roles):
             raise ValueError(f"it takes {', '.join(roles)}, not {len(ins)} operands")
@@ -53,7 +52,21 @@ class UpdateOp(Op, base=True):
         return first
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        """Return that each element is computed by itself."""
         return "elements"
+
+    def next(self, ins: Sequence[Any]) -> Any:
+        """Return the next value, of arrays or of expressions, where one formula serves both."""
+        raise NotImplementedError(f"op {self.name} has no formula")
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the next value of arrays."""
+        return np.asarray(self.next(ins))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return the next value of one element."""
+        result: Expr = self.next(ins)
+        return result
 
 
 class SlotOp(UpdateOp, base=True):
@@ -68,7 +81,7 @@ class SlotOp(UpdateOp, base=True):
         return 3 if self.decay else 2
 
 
-def _decayed(decay: float, g: Number, p: Sequence[Number]) -> Number:
+def _decayed(decay: float, g: Any, p: Sequence[Any]) -> Any:
     """Return g + decay * p, for arrays or expressions; g if there is no decay."""
     return g + decay * p[0] if decay else g
 
@@ -77,18 +90,14 @@ def _decayed(decay: float, g: Number, p: Sequence[Number]) -> Number:
 class Momentum(SlotOp):
     """The next velocity mu*v + g, without dampening, as in torch.optim.SGD."""
 
-    name = "momentum"
     roles = ("velocity", "gradient", "parameter")
     optional = 1
     operations = 2
     mu: float
     decay: float = 0.0
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        v, g, *p = ins
-        return np.asarray(self.mu * v + _decayed(self.decay, g, p))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
+        """Return mu*v + g."""
         v, g, *p = ins
         return self.mu * v + _decayed(self.decay, g, p)
 
@@ -97,17 +106,13 @@ class Momentum(SlotOp):
 class SgdStep(UpdateOp):
     """The next parameter p - rate*g; after momentum, g is the next velocity."""
 
-    name = "sgd_step"
     roles = ("parameter", "gradient", "rate")
     arrays = 2
     operations = 2
     decay: float = 0.0
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        p, g, rate = ins
-        return np.asarray(p - rate * _decayed(self.decay, g, [p]))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
+        """Return p - rate*g."""
         p, g, rate = ins
         return p - rate * _decayed(self.decay, g, [p])
 
@@ -120,7 +125,6 @@ class NesterovStep(UpdateOp):
     momentum in deep learning", ICML 2013, in the form that keeps the gradient at p.
     """
 
-    name = "nesterov_step"
     roles = ("parameter", "velocity", "gradient", "rate")
     arrays = 3
     operations = 4
@@ -128,15 +132,13 @@ class NesterovStep(UpdateOp):
     decay: float = 0.0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the parameter; raise ValueError unless mu is above 0."""
         if not self.mu > 0:
             raise ValueError(f"mu is {self.mu}, it must be above 0")
         return super().infer(ins)
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        p, v, g, rate = ins
-        return np.asarray(p - rate * (_decayed(self.decay, g, [p]) + self.mu * v))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
+        """Return p - rate*(g + mu*v)."""
         p, v, g, rate = ins
         return p - rate * (_decayed(self.decay, g, [p]) + self.mu * v)
 
@@ -145,18 +147,14 @@ class NesterovStep(UpdateOp):
 class AdamMean(SlotOp):
     """The next mean beta1*m + (1 - beta1)*g."""
 
-    name = "adam_mean"
     roles = ("mean", "gradient", "parameter")
     optional = 1
     operations = 3
     beta1: float
     decay: float = 0.0
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        m, g, *p = ins
-        return np.asarray(self.beta1 * m + (1 - self.beta1) * _decayed(self.decay, g, p))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
+        """Return beta1*m + (1 - beta1)*g."""
         m, g, *p = ins
         return self.beta1 * m + (1 - self.beta1) * _decayed(self.decay, g, p)
 
@@ -165,19 +163,14 @@ class AdamMean(SlotOp):
 class AdamSquare(SlotOp):
     """The next mean square beta2*s + (1 - beta2)*g*g."""
 
-    name = "adam_square"
     roles = ("square", "gradient", "parameter")
     optional = 1
     operations = 4
     beta2: float
     decay: float = 0.0
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        s, g, *p = ins
-        g = _decayed(self.decay, g, p)
-        return np.asarray(self.beta2 * s + (1 - self.beta2) * (g * g))
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+    def next(self, ins: Sequence[Any]) -> Any:
+        """Return beta2*s + (1 - beta2)*g*g."""
         s, g, *p = ins
         g = _decayed(self.decay, g, p)
         return self.beta2 * s + (1 - self.beta2) * (g * g)
@@ -193,7 +186,6 @@ class AdamStep(UpdateOp):
     ICLR 2019, multiplied by the rate as in torch.optim.AdamW.
     """
 
-    name = "adam_step"
     roles = ("parameter", "mean", "square", "rate", "updates")
     arrays = 3
     counted = True
@@ -204,6 +196,7 @@ class AdamStep(UpdateOp):
     decay: float = 0.0
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the next parameter, with both corrections applied to the slots."""
         p, m, s, rate, updates = ins
         t = int(updates) + 1
         mean, square = m / (1.0 - self.beta1**t), s / (1.0 - self.beta2**t)
@@ -233,11 +226,13 @@ class Average(UpdateOp):
     decay: float
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the next average of arrays."""
         average, weight, averages = ins
         kept = self.decay if averages > 0 else 0.0
         return np.asarray(kept * average + (1.0 - kept) * weight)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return the next average of one element."""
         average, weight, averages = ins
         mixed = self.decay * average + (1 - self.decay) * weight
         return select(averages > 0, mixed, weight)
@@ -249,26 +244,30 @@ class SquareSum(Op):
     Squares of float32 neither overflow nor underflow there.
     """
 
-    name = "square_sum"
     roles = ("gradient",)
     operations = 2
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return one float64; raise ValueError unless the gradient is of floats."""
         (g,) = ins
         if not g.is_float:
             raise ValueError(f"gradient is {g}, it must be of floats")
         return TensorType((), "float64")
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the sum of the squares in float64."""
         return np.asarray(np.sum(np.square(ins[0], dtype=np.float64)))
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        """Return that all elements are reduced to one number."""
         return "all"
 
     def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+        """Return that the gradient is read element by element."""
         return ("each",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return the sum of the squares, as a reduction."""
         wide = ins[0].cast("float64")
         return (wide * wide).sum(axis)
 
@@ -280,24 +279,27 @@ class ClipScale(Op):
     networks", ICML 2013, algorithm 1.
     """
 
-    name = "clip_scale"
     roles = ("total", "limit")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the limit; raise ValueError unless both are one float."""
         total, limit = ins
         if any(x.rank != 0 or not x.is_float for x in (total, limit)):
             raise ValueError(f"total is {total}, limit is {limit}; both are one float")
         return limit
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the factor in float64; NaN if the total is."""
         total, limit = ins
         norm = sqrt(max(float(total), 0.0)) if total == total else float("nan")
         return np.asarray(1.0 if norm <= limit else float(limit) / norm, limit.dtype)
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        """Return that each element is computed by itself."""
         return "elements"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return the factor as an expression in float64."""
         total, limit = (x.cast("float64") for x in ins)
         norm = call("sqrt", call("maximum", total, 0))
         return select(norm <= limit, 1, limit / norm).cast(ins[1].dtype)
@@ -306,16 +308,18 @@ class ClipScale(Op):
 class Cleared(UpdateOp):
     """Zeros that replace the accumulated gradient after an update."""
 
-    name = "cleared"
     roles = ("accumulated",)
     arrays = 1
     operations = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the accumulated gradient."""
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return zeros."""
         return np.zeros_like(ins[0])
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return zero."""
         return ins[0].builder.const(0, ins[0].dtype)

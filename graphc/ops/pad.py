@@ -9,17 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphc.base.arguments import checked_real, listed, plain
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.arguments import check_choice, checked_real, listed, plain
 from graphc.base.work import spend_array
 from graphc.ir.access import AxisMap
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.forms import GatherRule, moved
-from graphc.ir.op import Array, Cotangents, Op
+from graphc.ir.op import Array, Cotangents
 from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ops.gather import gather
-from graphc.ops.shape import reshape
+from graphc.ops.shape import Move, reshape
 from graphc.ops.slicing import Slice
 
 __all__ = ["pad"]
@@ -31,14 +29,11 @@ Pads = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Pad(Op):
+class Pad(Move):
     """x with `value` before and after it in each dimension."""
 
-    is_exact = True
     roles = ("x",)
     gradient_text = ("d_out[inside]",)
-    only_moves = True
-    operations = 0
     pads: Pads
     value: float = 0.0
 
@@ -112,19 +107,40 @@ def pad(
     mode: Mode = "constant",
     name: str | None = None,
 ) -> Value:
-    """Return x with more entries around it: `pads` has a pair (before, after) for each dimension.
+    """Return x with more entries around it.
 
-    A whole number means a pair of it.  `mode` chooses the entries: "constant" `value`; "edge" the
-    outermost entry; "reflect" the entry as far inside, the outermost left out; "wrap" the entry at
-    the other end.  Raise GraphError if the pads do not fit x.
+    Parameters
+    ----------
+    x
+        A value.
+    pads
+        A pair (before, after) for each dimension, or a whole number for both.
+    value
+        The number that fills the padding in mode "constant".
+    mode
+        What fills the padding: "constant" `value`; "edge" the outermost entry; "reflect" the entry
+        as far inside, the outermost left out; "wrap" the entry at the other end.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's dtype.
+
+    Raises
+    ------
+    GraphError
+        If the pads do not fit x, or there is no such mode.
+
+    Examples
+    --------
+    >>> gc.pad(gc.Net().input("x", (gc.N, 3)), [0, (1, 2)]).shape
+    (N, 6)
     """
     x = as_value("pad", x)
-    if mode not in MODES:
-        raise GraphError(
-            f"pad: mode {mode!r} is not one of {', '.join(MODES)}",
-            loc=caller_loc(),
-            hint="'edge' repeats the outermost entries, 'reflect' mirrors at them",
-        )
+    hint = "'edge' repeats the outermost entries, 'reflect' mirrors at them"
+    check_choice("pad: mode", mode, MODES, hint=hint)
     pairs = tuple(listed(pair) or (plain(pair),) * 2 for pair in pads)
     op = Pad(pairs, checked_real("pad: value", value))
     if mode == "constant":

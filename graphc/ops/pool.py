@@ -30,7 +30,13 @@ class Pooling(Op, base=True):
     stride: Sizes
     dilation: Sizes
 
+    @property
+    def window(self) -> tuple[Sizes, Sizes, Sizes]:
+        """The attributes that all ops of one pool have in common."""
+        return self.kernel, self.stride, self.dilation
+
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        """Return one operation for each pixel of each window but `free` ones."""
         places = min(prod(shape_at(x.shape, n)) for x in (out, *ins))
         return (prod(self.kernel) - self.free) * places, 0
 
@@ -41,7 +47,7 @@ class Pooling(Op, base=True):
             raise ValueError(
                 f"x is {x}, {self.name} takes floats of shape (n, {dimensions(rank)}, channels)"
             )
-        out = places(x.shape[1:-1], self.kernel, self.stride, self.dilation)
+        out = places(x.shape[1:-1], *self.window)
         return x.with_shape((x.shape[0], *out, x.shape[-1]))
 
     def windows(self, out: Sequence[int]) -> Iterator[Window]:
@@ -50,14 +56,17 @@ class Pooling(Op, base=True):
         return (window for _, window in places)
 
     def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
+        """Return the rule of a kernel, or None for a window with too many pixels."""
         if prod(self.kernel) > MOST or result.shape[0] == 0:
             return None
-        return GatherRule(result.shape, partial(self.write, ins, result))
+        shapes = [type.shape for type in (*ins, result)]
+        return GatherRule(result.shape, partial(self.write, shapes))
 
-    def write(
-        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
-    ) -> Expr:
-        """Return an element of the result from the elements that it reads."""
+    def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        """Return an element of the result from the elements that it reads.
+
+        The shapes are those of the operands and of the result.
+        """
         raise NotImplementedError(f"{self.name} has no kernel")
 
     def maps(self, x: Shape) -> list[AccessMap]:
@@ -97,66 +106,111 @@ class Pooling(Op, base=True):
 
     def met(self, x: Array) -> list[Array]:
         """Return the pixels of x at each offset in the windows, in order."""
-        out = places(x.shape[1:-1], self.kernel, self.stride, self.dilation)
-        return [x[window] for window in self.windows(out)]
+        return [x[window] for window in self.windows(places(x.shape[1:-1], *self.window))]
 
 
-def _of_y(y: TensorType, wanted: TensorType, role: str, x: TensorType) -> None:
+def _check_y(y: TensorType, wanted: TensorType, role: str, x: TensorType) -> None:
     if y != wanted:
         raise ValueError(f"{role} is {y}, the pool of {x} gives {wanted}")
 
 
 @dataclass(frozen=True)
-class MaxPool(Pooling):
-    """The largest number of each window."""
+class Pool(Pooling, base=True):
+    """The base of pools that compute a number from each window of x."""
 
-    is_exact = True
-    name = "max_pool"
-    roles = ("x",)
-    gradient_text = ("max_pool_grad(max_pool_index(x), d_out)",)
+    roles: ClassVar[tuple[str, ...]] = ("x",)
     kernel: Sizes
     stride: Sizes
     dilation: Sizes
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of y; raise ValueError if the window does not fit."""
         return self.result(ins[0])
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        (x,) = ins
-        return np.asarray(np.max(self.met(x), axis=0))
-
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return below_largest(np.array(self.met(ins[0])), (0,))
-
-    def write(
-        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
-    ) -> Expr:
-        pixels = [read(0, at) for at in self.maps(ins[0].shape)]
-        return reduce(lambda a, x: call("maximum", a, x), pixels)
-
-    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        (x,) = ins
-        index = b.apply(MaxPoolIndex(self.kernel, self.stride, self.dilation), x)
-        back = MaxPoolGrad(x.shape, self.kernel, self.stride, self.dilation)
-        return (b.apply(back, index, dout),)
 
 
 @dataclass(frozen=True)
-class MaxPoolIndex(NoGradient, Pooling):
-    """The offset, as a number, of the first largest pixel in each window."""
+class PoolGrad(Pooling, base=True):
+    """The base of cotangents of x, of `shape`: the sums of what each pixel gets from its windows.
 
-    name = "max_pool_index"
-    roles = ("x",)
+    The last operand is the cotangent of y; an index for each window may be the first.
+    """
+
+    free = 0
+    shape: Shape
     kernel: Sizes
     stride: Sizes
     dilation: Sizes
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of x; raise ValueError if an operand is not of its pool."""
+        *index, dout = ins
+        x = dout.with_shape(self.shape)
+        _check_y(dout, self.result(x), "dout", x)
+        for type in index:
+            _check_y(type, dout.with_dtype("int32"), "index", x)
+        return x
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the sums, window by window."""
+        dout = ins[-1]
+        dx = np.zeros((len(dout), *shape_at(self.shape[1:], 0)), dout.dtype)
+        for number, window in enumerate(self.windows(dout.shape[1:-1])):
+            dx[window] += self.share(ins, number)
+        return dx
+
+    def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        """Return what a pixel gets of all windows that it is in."""
+        *_, y, x = shapes
+        if self.tiles(y[1:-1], x[1:-1]):
+            return self.share_at(self.tile_map(y), None, b, read)
+        parts = [self.share_at(at, i, b, read) for i, at in enumerate(self.maps_back(y))]
+        return reduce(lambda a, x: a + x, parts)
+
+    def share(self, ins: Sequence[Array], number: int) -> Array:
+        """Return the cotangents of all windows that the pixels at offset `number` in them get."""
+        return ins[-1]
+
+    def share_at(self, at: AccessMap, number: int | None, b: BodyBuilder, read: Read) -> Expr:
+        """Return what a pixel at that offset gets of a window; None is its offset in a tile."""
+        return read(0, at)
+
+
+class MaxPool(Pool):
+    """The largest number of each window."""
+
+    is_exact = True
+    gradient_text = ("max_pool_grad(max_pool_index(x), d_out)",)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the largest number of each window."""
+        return np.asarray(np.max(self.met(ins[0]), axis=0))
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        """Return how far the other pixels of a window are below its largest."""
+        return below_largest(np.array(self.met(ins[0])), (0,))
+
+    def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        """Return the largest of the pixels that are read."""
+        pixels = [read(0, at) for at in self.maps(shapes[0])]
+        return reduce(lambda a, x: call("maximum", a, x), pixels)
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the cotangent of x, by the index of the largest pixel."""
+        (x,) = ins
+        index = b.apply(MaxPoolIndex(*self.window), x)
+        return (b.apply(MaxPoolGrad(x.shape, *self.window), index, dout),)
+
+
+class MaxPoolIndex(NoGradient, Pool):
+    """The offset, as a number, of the first largest pixel in each window."""
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of y with the dtype int32."""
         return self.result(ins[0]).with_dtype("int32")
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        (x,) = ins
-        met = self.met(x)
+        """Return the index of the first largest pixel."""
+        met = self.met(ins[0])
         largest, index = met[0], np.zeros(met[0].shape, "int32")
         for i, pixels in enumerate(met):
             index[pixels > largest] = i
@@ -164,12 +218,12 @@ class MaxPoolIndex(NoGradient, Pooling):
         return index
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
+        """Return how far the other pixels of a window are below its largest."""
         return below_largest(np.array(self.met(ins[0])), (0,))
 
-    def write(
-        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
-    ) -> Expr:
-        first, *others = self.maps(ins[0].shape)
+    def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        """Return the index, compared pixel by pixel."""
+        first, *others = self.maps(shapes[0])
         largest, index = read(0, first), b.const(0, "int32")
         for number, at in enumerate(others, 1):
             pixel = read(0, at)
@@ -178,156 +232,93 @@ class MaxPoolIndex(NoGradient, Pooling):
         return index
 
 
-@dataclass(frozen=True)
-class MaxPoolGrad(Pooling):
+class MaxPoolGrad(PoolGrad):
     """The cotangent of x, of `shape`: the sum of each window's cotangent at its index."""
 
-    free = 0
-    name = "max_pool_grad"
     roles = ("index", "dout")
     gradient_text = ("", "max_pool_pick(index, d_out)")
-    shape: Shape
-    kernel: Sizes
-    stride: Sizes
-    dilation: Sizes
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+    def share(self, ins: Sequence[Array], number: int) -> Array:
+        """Return the cotangents of the windows whose largest pixel is at the offset."""
         index, dout = ins
-        x = dout.with_shape(self.shape)
-        _of_y(dout, self.result(x), "dout", x)
-        _of_y(index, dout.with_dtype("int32"), "index", x)
-        return x
+        return np.where(index == number, dout, 0)
 
-    def reference(self, ins: Sequence[Array]) -> Array:
-        index, dout = ins
-        dx = np.zeros((len(dout), *shape_at(self.shape[1:], 0)), dout.dtype)
-        for i, window in enumerate(self.windows(dout.shape[1:-1])):
-            dx[window] += np.where(index == i, dout, 0)
-        return dx
-
-    def write(
-        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
-    ) -> Expr:
-        y = ins[1].shape
-        if self.tiles(y[1:-1], result.shape[1:-1]):
-            at = self.tile_map(y)
-            dout = read(1, at)
-            here = read(0, at).equals(b.offset(self.kernel))
-            return select(here, dout, b.const(0, dout.dtype))
-        parts = []
-        for number, at in enumerate(self.maps_back(y)):
-            dout = read(1, at)
-            parts.append(select(read(0, at).equals(number), dout, b.const(0, dout.dtype)))
-        return reduce(lambda a, x: a + x, parts)
+    def share_at(self, at: AccessMap, number: int | None, b: BodyBuilder, read: Read) -> Expr:
+        """Return the cotangent of the window if its largest pixel is at the offset, else 0."""
+        dout = read(1, at)
+        here = read(0, at).equals(b.offset(self.kernel) if number is None else number)
+        return select(here, dout, b.const(0, dout.dtype))
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        pick = MaxPoolPick(self.kernel, self.stride, self.dilation)
-        return None, b.apply(pick, ins[0], dout)
+        """Return the cotangent of the second operand: what the index picks."""
+        return None, b.apply(MaxPoolPick(*self.window), ins[0], dout)
 
 
-@dataclass(frozen=True)
-class MaxPoolPick(Pooling):
+class MaxPoolPick(Pool):
     """The pixel of x at the index of each window."""
 
     is_exact = True
-    name = "max_pool_pick"
     roles = ("index", "x")
     gradient_text = ("", "max_pool_grad(index, d_out)")
-    kernel: Sizes
-    stride: Sizes
-    dilation: Sizes
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of y; raise ValueError if the index is not of its pool."""
         index, x = ins
         y = self.result(x)
-        _of_y(index, y.with_dtype("int32"), "index", x)
+        _check_y(index, y.with_dtype("int32"), "index", x)
         return y
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the picked pixels."""
         index, x = ins
         y = np.zeros(index.shape, x.dtype)
         for i, window in enumerate(self.windows(index.shape[1:-1])):
             y[index == i] = x[window][index == i]
         return y
 
-    def write(
-        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
-    ) -> Expr:
-        own, (first, *others) = AccessMap(tuple(dense_maps(result.shape))), self.maps(ins[1].shape)
+    def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        """Return the pixel at the index, chosen among all of the window."""
+        _, x, y = shapes
+        own, (first, *others) = AccessMap(tuple(dense_maps(y))), self.maps(x)
         index, found = read(0, own), read(1, first)
         for number, at in enumerate(others, 1):
             found = select(index.equals(number), read(1, at), found)
         return found
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+        """Return 0: pixels are only moved."""
         return 0, 0
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        back = MaxPoolGrad(ins[1].shape, self.kernel, self.stride, self.dilation)
-        return None, b.apply(back, ins[0], dout)
+        """Return the cotangent of x."""
+        index, x = ins
+        return None, b.apply(MaxPoolGrad(x.shape, *self.window), index, dout)
 
 
-@dataclass(frozen=True)
-class SumPool(Pooling):
+class SumPool(Pool):
     """The sum of each window."""
 
-    name = "sum_pool"
-    roles = ("x",)
     gradient_text = ("sum_pool_grad(d_out)",)
-    kernel: Sizes
-    stride: Sizes
-    dilation: Sizes
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return self.result(ins[0])
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        (x,) = ins
-        return np.asarray(np.sum(self.met(x), axis=0))
+        """Return the sum of each window, pixel by pixel."""
+        return np.asarray(np.sum(self.met(ins[0]), axis=0))
 
-    def write(
-        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
-    ) -> Expr:
-        return reduce(lambda a, x: a + x, [read(0, at) for at in self.maps(ins[0].shape)])
+    def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
+        """Return the sum of the pixels that are read."""
+        return reduce(lambda a, x: a + x, [read(0, at) for at in self.maps(shapes[0])])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        back = SumPoolGrad(ins[0].shape, self.kernel, self.stride, self.dilation)
-        return (b.apply(back, dout),)
+        """Return the cotangent of x."""
+        return (b.apply(SumPoolGrad(ins[0].shape, *self.window), dout),)
 
 
-@dataclass(frozen=True)
-class SumPoolGrad(Pooling):
+class SumPoolGrad(PoolGrad):
     """The cotangent of x, of `shape`: the sum of each window's cotangent at all its pixels."""
 
-    free = 0
-    name = "sum_pool_grad"
     roles = ("dout",)
     gradient_text = ("sum_pool(d_out)",)
-    shape: Shape
-    kernel: Sizes
-    stride: Sizes
-    dilation: Sizes
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        (dout,) = ins
-        x = dout.with_shape(self.shape)
-        _of_y(dout, self.result(x), "dout", x)
-        return x
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        (dout,) = ins
-        dx = np.zeros((len(dout), *shape_at(self.shape[1:], 0)), dout.dtype)
-        for window in self.windows(dout.shape[1:-1]):
-            dx[window] += dout
-        return dx
-
-    def write(
-        self, ins: Sequence[TensorType], result: TensorType, b: BodyBuilder, read: Read
-    ) -> Expr:
-        y = ins[0].shape
-        if self.tiles(y[1:-1], result.shape[1:-1]):
-            return read(0, self.tile_map(y))
-        return reduce(lambda a, x: a + x, [read(0, at) for at in self.maps_back(y)])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        return (b.apply(SumPool(self.kernel, self.stride, self.dilation), dout),)
+        """Return the cotangent of the cotangent: its sum pool."""
+        return (b.apply(SumPool(*self.window), dout),)

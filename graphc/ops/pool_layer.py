@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,9 +16,8 @@ from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import Shape, TensorType, shape_text
 from graphc.ops.elementwise import div
-from graphc.ops.linalg import matmul
 from graphc.ops.pad import Pad, Pads, pad
-from graphc.ops.pool import MaxPool, Pooling, SumPool
+from graphc.ops.pool import MaxPool, Pool, SumPool
 from graphc.ops.reduce import mean
 from graphc.ops.shape import (
     channels_first,
@@ -27,17 +26,17 @@ from graphc.ops.shape import (
     first_array,
     last,
     last_array,
-    transpose,
 )
 from graphc.ops.source import constant
 from graphc.ops.window import Sizes, covering, met, misses, pads, sizes
 
-__all__ = ["adaptive_avg_pool", "avg_pool", "global_avg_pool", "global_max_pool", "max_pool"]
+__all__ = ["avg_pool", "global_avg_pool", "global_max_pool", "max_pool"]
 
 PLACED = 5
 """The number of integer arrays that counting the pixels of windows takes."""
 
 
+@dataclass(frozen=True)
 class PoolLayer(Layer, base=True):
     """The base of pooling layers: a number for each window, x (n, c, *space), y (n, c, *out).
 
@@ -46,15 +45,19 @@ class PoolLayer(Layer, base=True):
     """
 
     roles = ("x",)
+    kind: ClassVar[type[Pool]]
+    """The op on the padded, channels-last image."""
+    outside: ClassVar[float] = 0.0
+    """The number that fills the padding."""
     kernel: Sizes
     stride: Sizes
     padding: Pads
     dilation: Sizes
-    ceil: bool
+    ceil: bool = False
 
-    def pool(self) -> Pooling:
+    def pool(self) -> Pool:
         """Return the op on the padded, channels-last image."""
-        raise NotImplementedError
+        return self.kind(self.kernel, self.stride, self.dilation)
 
     def pad(self, space: Shape) -> Pad:
         """Return the padding of an image of that size, up to the end of the last windows.
@@ -65,20 +68,15 @@ class PoolLayer(Layer, base=True):
             raise ValueError(f"an image of {shape_text(space)} pixels has no fixed size")
         around = self.padding
         if self.ceil:
-            around = covering(_fixed(space), self.kernel, self.stride, self.dilation, self.padding)
+            around = covering(fixed(space), self.kernel, self.stride, self.dilation, self.padding)
         return Pad(((0, 0), *around, (0, 0)), self.outside)
-
-    @property
-    def outside(self) -> float:
-        """The number that fills the padding."""
-        return 0.0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
         if x.rank != len(self.kernel) + 2 or not x.is_float:
             raise ValueError(f"x is {x}, {self.name} takes floats of shape (n, channels, *space)")
         y = first(self.pool().infer([self.pad(x.shape[2:]).infer([last(x)])]))
-        for i, out in enumerate(_fixed(y.shape[2:])):
+        for i, out in enumerate(fixed(y.shape[2:])):
             if misses(out, *self._along(i), self._inside(i, x.shape[2:], padding=False)):
                 raise ValueError(
                     f"padding {self.padding} leaves a window without a pixel\n"
@@ -91,8 +89,12 @@ class PoolLayer(Layer, base=True):
 
     def _inside(self, i: int, space: Shape, padding: bool) -> range:
         """Return the range of pixels that windows count in a dimension, with `padding` or not."""
-        (before, after), size = self.padding[i], _fixed(space)[i]
+        (before, after), size = self.padding[i], fixed(space)[i]
         return range(before + size + after) if padding else range(before, before + size)
+
+    def padded_array(self, x: Array) -> Array:
+        """Return an array x with its channels last and its padding."""
+        return self.pad(x.shape[2:]).reference([last_array(x)])
 
     def padded(self, x: Value, name: str) -> Value:
         """Return x with its channels last and its padding."""
@@ -103,30 +105,15 @@ class PoolLayer(Layer, base=True):
         return x
 
 
-@dataclass(frozen=True)
 class MaxPoolLayer(PoolLayer):
     """The largest number of each window; the gradient goes to the first of equal ones."""
 
     name = "max_pool"
-    kernel: Sizes
-    stride: Sizes
-    padding: Pads
-    dilation: Sizes
-    ceil: bool = False
-
-    @property
-    def outside(self) -> float:
-        """Minus infinity, which is never the largest."""
-        return -float("inf")
-
-    def pool(self) -> Pooling:
-        return MaxPool(self.kernel, self.stride, self.dilation)
+    kind = MaxPool
+    outside = -float("inf")  # never the largest
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        (x,) = ins
-        return first_array(
-            self.pool().reference([self.pad(x.shape[2:]).reference([last_array(x)])])
-        )
+        return first_array(self.pool().reference([self.padded_array(ins[0])]))
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         y = b.apply(self.pool(), self.padded(ins[0], name), name=f"{name}.largest")
@@ -138,24 +125,17 @@ class AvgPoolLayer(PoolLayer):
     """The mean of each window: of its pixels, or with `count_include_pad` of the padding too."""
 
     name = "avg_pool"
-    kernel: Sizes
-    stride: Sizes
-    padding: Pads
-    dilation: Sizes
-    ceil: bool = False
+    kind = SumPool
     count_include_pad: bool = False
-
-    def pool(self) -> Pooling:
-        return SumPool(self.kernel, self.stride, self.dilation)
 
     def sizes(self, y: Shape, space: Shape, dtype: np.dtype[Any]) -> Array:
         """Return how many numbers each mean has: one count, or (*out, channels)."""
-        along = [self._met(i, count, space, dtype) for i, count in enumerate(_fixed(y[1:-1]))]
+        along = [self._met(i, count, space, dtype) for i, count in enumerate(fixed(y[1:-1]))]
         if all((counts == counts[0]).all() for counts in along):
             return np.asarray(prod(counts[0] for counts in along))
-        spend_array(prod(_fixed(y[1:])))
+        spend_array(prod(fixed(y[1:])))
         found = reduce(np.multiply.outer, along)
-        return np.array(np.broadcast_to(found[..., None], _fixed(y[1:])))
+        return np.array(np.broadcast_to(found[..., None], fixed(y[1:])))
 
     def _met(self, i: int, count: int, space: Shape, dtype: np.dtype[Any]) -> Array:
         """Return how many numbers each window of one dimension has."""
@@ -166,8 +146,7 @@ class AvgPoolLayer(PoolLayer):
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         (x,) = ins
-        padded = self.pad(x.shape[2:]).reference([last_array(x)])
-        total = self.pool().reference([padded])
+        total = self.pool().reference([self.padded_array(x)])
         return first_array(total / self.sizes(total.shape, x.shape[2:], np.dtype(x.dtype)))
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
@@ -177,14 +156,14 @@ class AvgPoolLayer(PoolLayer):
         return channels_first(div(total, sizes, name=f"{name}.mean"), name=name)
 
 
-def _fixed(shape: Shape) -> Sizes:
+def fixed(shape: Shape) -> Sizes:
+    """Return the dimensions of a shape that are not the batch's."""
     return tuple(size for size in shape if isinstance(size, int))
 
 
 class GlobalAvgPool(Layer):
     """The mean of each channel's pixels: (n, c, 1, ...)."""
 
-    name = "global_avg_pool"
     roles = ("x",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -223,13 +202,40 @@ def max_pool(
     ceil: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the largest number of each window of x (N, c, *space): (N, c, *out).
+    """Return the largest number of each window of x.
 
-    `kernel`, `stride` (the kernel's size unless given) and `dilation` are a number or one for each
-    of 1 to 3 dimensions of space; `padding`, which is never the largest, also pairs
-    (before, after).  With `ceil`, pixels that no window reaches get one more window, cut at the
-    edge.  The gradient goes to the first of several largest.  Raise GraphError if a window does not
-    fit, or would hold only padding.
+    The gradient goes to the first of several largest.  The padding is never the largest.
+
+    Parameters
+    ----------
+    x
+        Floats of shape (N, c, *space), with 1 to 3 dimensions of space.
+    kernel, stride
+        The size of a window, and the distance of windows, by default that size: a whole number, or
+        one for each dimension of space.
+    padding
+        The pixels before and after the image, in the same form or as pairs (before, after).
+    dilation
+        The distance of the pixels of a window, in the same form.
+    ceil
+        Whether pixels that no window reaches get one more window, cut at the edge.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of shape (N, c, *out).
+
+    Raises
+    ------
+    GraphError
+        If a window does not fit, or would hold only padding.
+
+    Examples
+    --------
+    >>> gc.max_pool(gc.Net().input("x", (gc.N, 3, 8, 8)), 2).shape
+    (N, 3, 4, 4)
     """
     how = _arguments("max_pool", x, kernel, stride, padding, dilation)
     return x.builder.apply(MaxPoolLayer(*how, bool(ceil)), x, name=name)
@@ -247,10 +253,34 @@ def avg_pool(
     count_include_pad: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the mean of each window of x (N, c, *space): (N, c, *out).
+    """Return the mean of each window of x.
 
-    The arguments are those of `max_pool`.  With `count_include_pad` the zeros of the padding count
-    in the mean, as in PyTorch by default; pixels that `ceil` adds never do.
+    Parameters
+    ----------
+    x
+        Floats of shape (N, c, *space), with 1 to 3 dimensions of space.
+    kernel, stride, padding, dilation, ceil
+        As in `gc.max_pool`.
+    count_include_pad
+        Whether the zeros of the padding count in the mean, as in PyTorch by default; pixels that
+        `ceil` adds never do.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of shape (N, c, *out).
+
+    Raises
+    ------
+    GraphError
+        If a window does not fit, or would hold only padding.
+
+    Examples
+    --------
+    >>> gc.avg_pool(gc.Net().input("x", (gc.N, 3, 8, 8)), 2).shape
+    (N, 3, 4, 4)
     """
     how = _arguments("avg_pool", x, kernel, stride, padding, dilation)
     layer = AvgPoolLayer(*how, bool(ceil), bool(count_include_pad))
@@ -258,60 +288,73 @@ def avg_pool(
 
 
 def global_avg_pool(x: Value, *, name: str | None = None) -> Value:
-    """Return the mean of each channel of x (N, c, *space): (N, c, 1, ...)."""
+    """Return the mean of each channel of x.
+
+    Parameters
+    ----------
+    x
+        Floats of shape (N, c, *space).
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of shape (N, c, 1, ...).
+
+    Raises
+    ------
+    GraphError
+        If x is not images.
+
+    Examples
+    --------
+    >>> gc.global_avg_pool(gc.Net().input("x", (gc.N, 3, 8, 8))).shape
+    (N, 3, 1, 1)
+    """
     x = as_value("global_avg_pool", x)
     return x.builder.apply(GlobalAvgPool(), x, name=name)
 
 
 def global_max_pool(x: Value, *, name: str | None = None) -> Value:
-    """Return the largest number of each channel of x (N, c, *space): (N, c, 1, ...)."""
+    """Return the largest number of each channel of x.
+
+    Parameters
+    ----------
+    x
+        Floats of shape (N, c, *space), with 1 to 3 dimensions of space.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of shape (N, c, 1, ...).
+
+    Raises
+    ------
+    GraphError
+        If x is not images.
+
+    Examples
+    --------
+    >>> gc.global_max_pool(gc.Net().input("x", (gc.N, 3, 8, 8))).shape
+    (N, 3, 1, 1)
+    """
     x = as_value("global_max_pool", x)
     return max_pool(x, x.shape[2:], name=name or x.builder.free_name("global_max_pool", None))
-
-
-def adaptive_avg_pool(x: Value, size: Any, *, name: str | None = None) -> Value:
-    """Return the mean of each of `size` windows of nearly equal size: (N, c, *size).
-
-    Window i of n over s pixels runs from floor(i * s / n) to before ceil((i + 1) * s / n), as in
-    PyTorch.
-    """
-    x = as_value("adaptive_avg_pool", x)
-    rank = _dimensions("adaptive_avg_pool", x)
-    out, space = sizes("adaptive_avg_pool", "size", size, rank), _fixed(x.shape[2:])
-    if len(space) == rank and all(s % n == 0 for s, n in zip(space, out, strict=True)):
-        return avg_pool(x, tuple(s // n for s, n in zip(space, out, strict=True)), name=name)
-    b, node = x.builder, x.builder.free_name("adaptive_avg_pool", name)
-    with b.all_or_nothing():
-        for i, (s, n) in enumerate(zip(space, out, strict=True)):
-            last = i == rank - 1
-            shares = constant(b, _shares(s, n, x.dtype), name=f"{node}.shares{i}")
-            axes = tuple(range(x.type.rank))
-            permuted = (*axes[: 2 + i], *axes[3 + i :], 2 + i)
-            moved = x if last else transpose(x, permuted)
-            x = matmul(moved, shares, name=node if last else None)
-            x = x if last else transpose(x, tuple(permuted.index(axis) for axis in axes))
-        return x
-
-
-def _shares(pixels: int, windows: int, dtype: str) -> Array:
-    """Return the share of each pixel in each window's mean: (pixels, windows)."""
-    shares = np.zeros((pixels, windows), dtype)
-    for i in range(windows):
-        part = slice(i * pixels // windows, -(-(i + 1) * pixels // windows))
-        shares[part, i] = 1 / (part.stop - part.start)
-    return shares
 
 
 def _arguments(
     op: str, x: Value, kernel: Any, stride: Any, padding: Any, dilation: Any
 ) -> tuple[Sizes, Sizes, Pads, Sizes]:
-    rank = _dimensions(op, x)
+    rank = dimensions_of(op, x)
     window = sizes(op, "kernel", kernel, rank)
     steps = window if stride is None else sizes(op, "stride", stride, rank)
     return window, steps, pads(op, padding, rank), sizes(op, "dilation", dilation, rank)
 
 
-def _dimensions(op: str, x: Value) -> int:
+def dimensions_of(op: str, x: Value) -> int:
     """Return how many dimensions of space x has; raise GraphError unless it is images."""
     x = as_value(op, x)
     if not 3 <= x.type.rank <= 5 or not x.type.is_float:

@@ -24,6 +24,7 @@ class RateOp(Op, base=True):
     start: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the rate; raise ValueError unless it is a float, the count int64."""
         rate, updates = ins
         if rate.rank != 0 or not rate.is_float:
             raise ValueError(f"rate is {rate}, it must be one float")
@@ -40,14 +41,17 @@ class RateOp(Op, base=True):
         raise NotImplementedError(f"op {self.name} has no factor")
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the rate times the factor."""
         rate, updates = ins
         u = max(int(updates) - self.start, 0)
         return np.asarray(float(rate) * self.factor(u), rate.dtype)
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        """Return that each element is computed by itself."""
         return "elements"
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return the rate times the factor, computed in float64."""
         rate, updates = ins
         u = call("maximum", updates - self.start, 0)
         return (rate.cast("float64") * self.factor_of(u)).cast(rate.dtype)
@@ -61,16 +65,17 @@ class CosineRate(RateOp):
     2017, equation 5, without restarts.
     """
 
-    name = "cosine_rate"
     total: int
     floor: float = 0.0
     start: int = 0
 
     def factor(self, u: int) -> float:
+        """Return the factor after u updates."""
         done = min(u / self.total, 1.0)
         return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + cos(pi * done))
 
     def factor_of(self, u: Expr) -> Expr:
+        """Return the factor as an expression."""
         done = call("minimum", u.cast("float64") / self.total, 1)
         return self.floor + (1 - self.floor) * 0.5 * (1 + call("cos", pi * done))
 
@@ -79,15 +84,16 @@ class CosineRate(RateOp):
 class StepRate(RateOp):
     """The factor by^k after k times `every` updates."""
 
-    name = "step_rate"
     every: int
     by: float
     start: int = 0
 
     def factor(self, u: int) -> float:
+        """Return the factor after u updates."""
         return float(self.by ** (u // self.every))
 
     def factor_of(self, u: Expr) -> Expr:
+        """Return the factor as an expression."""
         times = call("floor_div", u, self.every).cast("float64")
         return call("pow", times.lift(self.by), times)
 
@@ -96,14 +102,15 @@ class StepRate(RateOp):
 class WarmUpRate(RateOp):
     """The linear factor (u + 1)/steps for the first `steps` updates, then 1."""
 
-    name = "warm_up_rate"
     steps: int
     start: int = 0
 
     def factor(self, u: int) -> float:
+        """Return the factor after u updates."""
         return min((u + 1) / self.steps, 1.0)
 
     def factor_of(self, u: Expr) -> Expr:
+        """Return the factor as an expression."""
         return call("minimum", (u.cast("float64") + 1) / self.steps, 1)
 
 
@@ -115,9 +122,11 @@ class Corrected(RateOp):
     start: int = 0
 
     def factor(self, u: int) -> float:
+        """Return the factor after u updates."""
         return float(1.0 / (1.0 - self.beta ** (u + 1)))
 
     def factor_of(self, u: Expr) -> Expr:
+        """Return the factor as an expression."""
         t = u.cast("float64") + 1
         return 1 / (1 - call("pow", t.lift(self.beta), t))
 
@@ -129,16 +138,17 @@ class NadamMomentum(RateOp):
     T. Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop.
     """
 
-    name = "nadam_momentum"
     beta: float
     decay: float
     ahead: int = 0
     start: int = 0
 
     def factor(self, u: int) -> float:
+        """Return the factor after u updates."""
         t = u + 1 + self.ahead
         return float(self.beta * (1.0 - 0.5 * 0.96 ** (t * self.decay)))
 
     def factor_of(self, u: Expr) -> Expr:
+        """Return the factor as an expression."""
         t = (u.cast("float64") + (1 + self.ahead)) * self.decay
         return self.beta * (1 - 0.5 * call("pow", t.lift(0.96), t))

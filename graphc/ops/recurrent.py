@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from math import sqrt
-from typing import Any, Literal, SupportsIndex, TypeVar
+from typing import Any, Literal, SupportsIndex
 
 from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.init import Uniform, resolve
-from graphc.ir.tensor_type import Dim, shape_text
-from graphc.ops.recurrent_cells import gru_step, lstm_step, product, rnn_step
+from graphc.ir.build import Value, as_value
+from graphc.ir.init import Uniform
+from graphc.ir.tensor_type import shape_text
+from graphc.ops.recurrent_cells import States, Step, gru_step, lstm_step, product, rnn_step
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import reshape
 from graphc.ops.slicing import concat
-from graphc.ops.source import Parameter, constant
+from graphc.ops.source import constant, parameter
 
 __all__ = ["gru", "lstm", "rnn"]
-
-S = TypeVar("S")
-Weights = tuple[Value, Value, Value | None, Value | None]
-"""The weights of a layer: weight_ih, weight_hh, bias_ih, bias_hh."""
-
 
 _RECURRENT = takes(
     "states, last = gc.gru(x, width)",
@@ -51,26 +47,52 @@ def rnn(
     init: Any = None,
     name: str | None = None,
 ) -> tuple[Value, Value]:
-    """Return the states of all steps (N, T, width) of x (N, T, I), and the last one (N, width).
+    """Return the states of a simple recurrent network after each step, and after the last.
 
-    `rnn_cell` computes each, from `initial` (N, width), or 0.  The parameters `<node>.weight_ih`,
-    `.weight_hh`, `.bias_ih` and `.bias_hh` are shared by all steps, and start uniform within
-    1 / sqrt(width), as PyTorch's do, unless `init` is given.  With `reverse` the last step comes
-    first.  `bidirectional` adds the layer `<node>.reverse` in the other direction, and joins both:
-    (N, T, 2 * width) and (N, 2 * width).  Raise GraphError if the shapes do not fit.
+    `gc.rnn_cell` computes each step.  The parameters `<node>.weight_ih`, `.weight_hh`, `.bias_ih`
+    and `.bias_hh` are shared by all steps.
+
+    Parameters
+    ----------
+    x
+        The sequence, floats of shape (N, T, I): T steps of I numbers.
+    width
+        The size of the state.
+    initial
+        The state (N, width) before the first step; by default 0.
+    activation
+        "tanh" or "relu".
+    bias
+        Whether there are biases.
+    reverse
+        Whether the last step comes first.
+    bidirectional
+        Whether to add the layer `<node>.reverse` in the other direction, and to join both.
+    init
+        The start of the parameters; by default uniform within 1 / sqrt(width), as in PyTorch.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value, Value
+        All states, (N, T, width), and the last one, (N, width); twice as wide with `bidirectional`.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or `bidirectional` comes with `initial` or `reverse`.
+
+    Examples
+    --------
+    >>> states, last = gc.rnn(gc.Net().input("x", (gc.N, 7, 4)), 5)
+    >>> states.shape, last.shape
+    ((N, 7, 5), (N, 5))
     """
-
-    def layer(node: str, start: Value | None, back: bool) -> tuple[Value, Value]:
-        sequence = _Sequence("rnn", node, x, width, 1, bias, init)
-        _, hh, _, bias_hh = sequence.weights
-
-        def step(fed: Value, h: Value) -> tuple[Value, Value]:
-            h = rnn_step(fed, h, hh, bias_hh, activation)
-            return h, h
-
-        return sequence.unrolled(step, sequence.state(start), back)
-
-    return _directions("rnn", x, name, layer, initial, reverse, bidirectional)
+    step = partial(rnn_step, activation=activation)
+    layer = _Layer("rnn", step, 1, x, width, bias, init)
+    states, (last,) = layer.declared((initial,), reverse, bidirectional, name)
+    return states, last
 
 
 @_RECURRENT
@@ -86,22 +108,52 @@ def gru(
     init: Any = None,
     name: str | None = None,
 ) -> tuple[Value, Value]:
-    """Return the states of all steps (N, T, width) of x (N, T, I), and the last one (N, width).
+    """Return the states of gated recurrent units after each step, and after the last.
 
-    `gru_cell` computes each; all else is as in `rnn`.
+    `gc.gru_cell` computes each step.  The parameters `<node>.weight_ih`, `.weight_hh`, `.bias_ih`
+    and `.bias_hh` are shared by all steps.
+
+    Parameters
+    ----------
+    x
+        The sequence, floats of shape (N, T, I): T steps of I numbers.
+    width
+        The size of the state.
+    initial
+        The state (N, width) before the first step; by default 0.
+    reset_after
+        Which product the reset gate scales; see `gc.gru_cell`.
+    bias
+        Whether there are biases.
+    reverse
+        Whether the last step comes first.
+    bidirectional
+        Whether to add the layer `<node>.reverse` in the other direction, and to join both.
+    init
+        The start of the parameters; by default uniform within 1 / sqrt(width), as in PyTorch.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value, Value
+        All states, (N, T, width), and the last one, (N, width); twice as wide with `bidirectional`.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or `bidirectional` comes with `initial` or `reverse`.
+
+    Examples
+    --------
+    >>> states, last = gc.gru(gc.Net().input("x", (gc.N, 7, 4)), 5, bidirectional=True)
+    >>> states.shape, last.shape
+    ((N, 7, 10), (N, 10))
     """
-
-    def layer(node: str, start: Value | None, back: bool) -> tuple[Value, Value]:
-        sequence = _Sequence("gru", node, x, width, 3, bias, init)
-        _, hh, _, bias_hh = sequence.weights
-
-        def step(fed: Value, h: Value) -> tuple[Value, Value]:
-            h = gru_step(fed, h, hh, bias_hh, reset_after)
-            return h, h
-
-        return sequence.unrolled(step, sequence.state(start), back)
-
-    return _directions("gru", x, name, layer, initial, reverse, bidirectional)
+    step = partial(gru_step, reset_after=reset_after)
+    layer = _Layer("gru", step, 3, x, width, bias, init)
+    states, (last,) = layer.declared((initial,), reverse, bidirectional, name)
+    return states, last
 
 
 @_RECURRENT
@@ -116,150 +168,141 @@ def lstm(
     init: Any = None,
     name: str | None = None,
 ) -> tuple[Value, tuple[Value, Value]]:
-    """Return the states h of all steps (N, T, width) of x (N, T, I), and the last h and c.
+    """Return the states of an LSTM after each step, and after the last.
 
-    Both last ones are (N, width).  `lstm_cell` computes each, from `initial` h and c, or 0; all
-    else is as in `rnn`.
+    `gc.lstm_cell` computes each step.  The parameters `<node>.weight_ih`, `.weight_hh`, `.bias_ih`
+    and `.bias_hh` are shared by all steps.
+
+    Parameters
+    ----------
+    x
+        The sequence, floats of shape (N, T, I): T steps of I numbers.
+    width
+        The size of the state.
+    initial
+        The states h and c (N, width) before the first step; by default 0.
+    bias
+        Whether there are biases.
+    reverse
+        Whether the last step comes first.
+    bidirectional
+        Whether to add the layer `<node>.reverse` in the other direction, and to join both.
+    init
+        The start of the parameters; by default uniform within 1 / sqrt(width), as in PyTorch.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value, (Value, Value)
+        The states h of all steps, (N, T, width), and the last h and c, (N, width) each; twice as
+        wide with `bidirectional`.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or `bidirectional` comes with `initial` or `reverse`.
+
+    Examples
+    --------
+    >>> states, (h, c) = gc.lstm(gc.Net().input("x", (gc.N, 7, 4)), 5)
+    >>> states.shape, c.shape
+    ((N, 7, 5), (N, 5))
     """
-
-    def layer(
-        node: str, start: tuple[Value, Value] | None, back: bool
-    ) -> tuple[Value, tuple[Value, Value]]:
-        sequence = _Sequence("lstm", node, x, width, 4, bias, init)
-        _, hh, _, bias_hh = sequence.weights
-
-        def step(fed: Value, states: tuple[Value, Value]) -> tuple[Value, tuple[Value, Value]]:
-            h, c = lstm_step(fed, states, hh, bias_hh)
-            return h, (h, c)
-
-        h, c = (None, None) if start is None else start
-        return sequence.unrolled(step, (sequence.state(h), sequence.state(c)), back)
-
-    if not bidirectional:
-        return _named_layer("lstm", x, name, lambda node: layer(node, initial, reverse))
-    both = _both_ways("lstm", x, name, layer, initial is not None or reverse)
-    (ahead, (h, c)), (back, (other_h, other_c)) = both
-    states = concat([h, other_h], axis=1), concat([c, other_c], axis=1)
-    return concat([ahead, back], axis=2), states
+    layer = _Layer("lstm", lstm_step, 4, x, width, bias, init)
+    start = (None, None) if initial is None else initial
+    states, (h, c) = layer.declared(start, reverse, bidirectional, name)
+    return states, (h, c)
 
 
-class _Sequence:
-    """A layer that is being built: its weights, and the loop over its steps."""
+@dataclass
+class _Layer:
+    """A layer to be declared: its step, and all of its arguments that both directions share."""
 
-    def __init__(
-        self, kind: str, node: str, x: Value, width: object, gates: int, bias: bool, init: Any
-    ) -> None:
-        self.kind, self.node, self.x, self.b = kind, node, x, x.builder
-        self.steps, features = _sizes(kind, x)
-        self.width = _checked_width(kind, width)
-        size = gates * self.width
-        start = Uniform(-1 / sqrt(self.width), 1 / sqrt(self.width)) if init is None else init
+    kind: str
+    step: Step
+    gates: int
+    x: Value
+    width: Any
+    bias: bool
+    init: Any
 
-        def parameter(role: str, *shape: int) -> Value:
-            return _parameter(self.b, f"{node}.{role}", shape, x.dtype, start)
+    def declared(
+        self, initial: Sequence[Value | None], reverse: bool, bidirectional: bool, name: str | None
+    ) -> tuple[Value, States]:
+        """Declare the nodes in one direction or both; return the results, and the last states."""
+        b = as_value(self.kind, self.x).builder
+        if bidirectional and (reverse or any(state is not None for state in initial)):
+            raise GraphError(
+                f"{self.kind}: bidirectional takes neither initial nor reverse",
+                hint="declare a layer each way, and join them: gc.concat([ahead, back], axis=2)",
+            )
+        node = b.free_name(self.kind, name)
+        with b.all_or_nothing():
+            ahead, last = self._unrolled(node, initial, reverse)
+            if not bidirectional:
+                return ahead, last
+            back, first = self._unrolled(f"{node}.reverse", initial, True)
+        states = (concat([a, z], axis=1) for a, z in zip(last, first, strict=True))
+        return concat([ahead, back], axis=2), tuple(states)
 
-        ih, hh = parameter("weight_ih", features, size), parameter("weight_hh", self.width, size)
-        biases = [parameter(f"bias_{side}", size) if bias else None for side in ("ih", "hh")]
-        self.weights: Weights = (ih, hh, biases[0], biases[1])
+    def _unrolled(
+        self, node: str, initial: Sequence[Value | None], back: bool
+    ) -> tuple[Value, States]:
+        """Add the weights and the nodes of all steps."""
+        x, steps, features = self.x, *self._sizes()
+        hint = f"it is the size of the state: gc.{self.kind}(x, 32)"
+        width = checked_whole(f"{self.kind}: width", self.width, hint=hint)
+        rows, size = x.shape[0], self.gates * width
+        weights, biases = self._parameters(node, (features, width), size)
+        states = tuple(self._state(given, width) for given in initial)
+        flat = reshape(x, (rows * steps, features))
+        fed = product(self.kind, flat, weights[0], biases[0])  # the inputs of all steps at once
+        beside = reshape(fed, (rows, steps * size), name=f"{node}.fed")
+        found: list[Value] = []
+        order = range(steps)
+        for t in reversed(order) if back else order:
+            states = self.step(beside[:, t * size : (t + 1) * size], states, weights[1], biases[1])
+            found.append(states[0])
+        joined = concat(found[::-1] if back else found, axis=1)
+        return reshape(joined, (rows, steps, width), name=node), states
 
-    def state(self, given: Value | None) -> Value:
+    def _sizes(self) -> tuple[int, int]:
+        """Return the number of steps, and of features in each; raise GraphError if x has none."""
+        x = self.x
+        _, steps, features = x.shape if x.type.rank == 3 else (None, None, None)
+        if isinstance(steps, int) and isinstance(features, int) and steps:
+            return steps, features
+        raise GraphError(
+            f"{self.kind}: x is {x.type}",
+            operands=[x.node.described("x")],
+            hint="it must be (N, T, I): T steps of I numbers each",
+        )
+
+    def _parameters(
+        self, node: str, rows: tuple[int, int], size: int
+    ) -> tuple[list[Value], list[Value | None]]:
+        """Add the weights and biases, or None without: those of the input, then the state's."""
+        bound = 1 / sqrt(rows[1])
+        start = Uniform(-bound, bound) if self.init is None else self.init
+
+        def added(role: str, *shape: int) -> Value:
+            return parameter(self.x.builder, f"{node}.{role}", shape, self.x.dtype, start)
+
+        sides = ("ih", "hh")
+        weights = [added(f"weight_{side}", n, size) for side, n in zip(sides, rows, strict=True)]
+        return weights, [added(f"bias_{side}", size) if self.bias else None for side in sides]
+
+    def _state(self, given: Value | None, width: int) -> Value:
         """Return the state before the first step: the given one, or zeros."""
-        rows = self.x.shape[0]
+        x, wanted = self.x, (self.x.shape[0], width)
         if given is None:
-            return broadcast_to(constant(self.b, 0.0, self.x.dtype), (rows, self.width))
+            return broadcast_to(constant(x.builder, 0.0, x.dtype), wanted)
         given = as_value(self.kind, given)
-        if given.shape == (rows, self.width):
+        if given.shape == wanted:
             return given
         raise GraphError(
             f"{self.kind}: a state of shape {shape_text(given.shape)} was given to begin with",
             operands=[given.node.described("initial")],
-            loc=caller_loc(),
-            hint=f"it must be {shape_text((rows, self.width))}",
+            hint=f"it must be {shape_text(wanted)}",
         )
-
-    def unrolled(
-        self, step: Callable[[Value, S], tuple[Value, S]], state: S, back: bool
-    ) -> tuple[Value, S]:
-        """Return the results of all steps, and the last state."""
-        weight, _, bias, _ = self.weights
-        size, rows = weight.shape[1], self.x.shape[0]
-        assert isinstance(size, int)
-        flat = reshape(self.x, (rows * self.steps, self.x.shape[2]))
-        fed = product(self.kind, flat, weight, bias)  # one product for the inputs of all steps
-        beside = reshape(fed, (rows, self.steps * size), name=f"{self.node}.fed")
-        found: list[Value] = []
-        order = range(self.steps)
-        for t in reversed(order) if back else order:
-            result, state = step(beside[:, t * size : (t + 1) * size], state)
-            found.append(result)
-        joined = concat(found[::-1] if back else found, axis=1)
-        shape = (rows, self.steps, self.width)
-        return reshape(joined, shape, name=self.node), state
-
-
-def _directions(
-    kind: str,
-    x: Value,
-    name: str | None,
-    layer: Callable[[str, Value | None, bool], tuple[Value, Value]],
-    initial: Value | None,
-    reverse: bool,
-    bidirectional: bool,
-) -> tuple[Value, Value]:
-    if not bidirectional:
-        return _named_layer(kind, x, name, lambda node: layer(node, initial, reverse))
-    both = _both_ways(kind, x, name, layer, initial is not None or reverse)
-    (ahead, last), (back, first) = both
-    return concat([ahead, back], axis=2), concat([last, first], axis=1)
-
-
-def _named_layer(kind: str, x: Value, name: str | None, layer: Callable[[str], S]) -> S:
-    b = as_value(kind, x).builder
-    node = b.free_name(kind, name)
-    with b.all_or_nothing():
-        return layer(node)
-
-
-def _both_ways(
-    kind: str,
-    x: Value,
-    name: str | None,
-    layer: Callable[[str, None, bool], S],
-    more: bool,
-) -> tuple[S, S]:
-    if more:
-        raise GraphError(
-            f"{kind}: bidirectional takes neither initial nor reverse",
-            loc=caller_loc(),
-            hint="declare a layer each way, and join them: gc.concat([ahead, back], axis=2)",
-        )
-    return _named_layer(
-        kind, x, name, lambda node: (layer(node, None, False), layer(f"{node}.reverse", None, True))
-    )
-
-
-def _parameter(b: Builder, name: str, shape: Sequence[int], dtype: str, init: Any) -> Value:
-    try:
-        op = Parameter(tuple(shape), dtype, resolve(init, tuple(shape)))
-    except ValueError as error:
-        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
-    return b.apply(op, name=name)
-
-
-def _sizes(kind: str, x: Value) -> tuple[int, int]:
-    """Return the number of steps, and of features in each; raise GraphError if x does not fit."""
-    rows: Dim | None
-    rows, steps, features = x.shape if x.type.rank == 3 else (None, None, None)
-    if rows is not None and isinstance(steps, int) and isinstance(features, int) and steps:
-        return steps, features
-    raise GraphError(
-        f"{kind}: x is {x.type}",
-        operands=[x.node.described("x")],
-        loc=caller_loc(),
-        hint="it must be (N, T, I): T steps of I numbers each",
-    )
-
-
-def _checked_width(kind: str, width: object) -> int:
-    hint = f"it is the size of the state: gc.{kind}(x, 32)"
-    return checked_whole(f"{kind}: width", width, hint=hint)

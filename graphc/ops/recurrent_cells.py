@@ -8,12 +8,14 @@ PyTorch's, transposed; ONNX has other orders of gates.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
+from graphc.base.arguments import check_choice
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Value, as_value
 from graphc.ir.tensor_type import shape_text
+from graphc.ops.apply import OfOne
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import sigmoid, tanh
 from graphc.ops.linalg import affine
@@ -22,7 +24,12 @@ from graphc.ops.slicing import slice_
 
 __all__ = ["gru_cell", "lstm_cell", "rnn_cell"]
 
-ACTIVATIONS: dict[str, Callable[[Value], Value]] = {"tanh": tanh, "relu": relu}
+ACTIVATIONS: dict[str, OfOne] = {"tanh": tanh, "relu": relu}
+
+States = tuple[Value, ...]
+"""The state between steps, (N, H) each: h, and c of an LSTM."""
+Step = Callable[[Value, States, Value, Value | None], States]
+"""One step: from x @ weight_ih + bias_ih, the states, weight_hh and bias_hh to the next states."""
 
 
 def rnn_cell(
@@ -36,14 +43,46 @@ def rnn_cell(
     activation: Literal["tanh", "relu"] = "tanh",
     name: str | None = None,
 ) -> Value:
-    """Return the next state, (N, H).
+    """Return the state after one step of a simple recurrent network.
 
-    It is activation(x @ weight_ih + bias_ih + h @ weight_hh + bias_hh).  Elman 1990.  Raise
-    GraphError if the shapes do not fit.
+    activation(x @ weight_ih + bias_ih + h @ weight_hh + bias_hh): Elman 1990
+    (doi:10.1207/s15516709cog1402_1).
+
+    Parameters
+    ----------
+    x
+        The input of the step, (N, I).
+    h
+        The state before the step, (N, H).
+    weight_ih, weight_hh
+        The weights of the input, (I, H), and of the state, (H, H).
+    bias_ih, bias_hh
+        Their biases, (H,), if there are any.
+    activation
+        "tanh" or "relu".
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of shape (N, H).
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x, h = net.input("x", (gc.N, 4)), net.input("h", (gc.N, 5))
+    >>> wi, wh = net.parameter("wi", (4, 5)), net.parameter("wh", (5, 5))
+    >>> gc.rnn_cell(x, h, wi, wh).shape
+    (N, 5)
     """
-    with as_value("rnn_cell", x).builder.all_or_nothing():
-        fed = product("rnn_cell", x, weight_ih, bias_ih)
-        return rnn_step(fed, h, weight_hh, bias_hh, activation, name)
+    step = partial(rnn_step, activation=activation, name=name)
+    return _cell("rnn_cell", step, x, (h,), (weight_ih, bias_ih), (weight_hh, bias_hh))[0]
 
 
 def lstm_cell(
@@ -57,14 +96,47 @@ def lstm_cell(
     *,
     name: str | None = None,
 ) -> tuple[Value, Value]:
-    """Return the next h and c, (N, H) each, by the gates input, forget, cell, output (G = 4).
+    """Return the states after one step of an LSTM.
 
-    c' = f * c + i * g, h' = o * tanh(c') (Hochreiter and Schmidhuber 1997, with forget gates of
-    Gers et al. 2000).  h' is named `name`, c' `name.c`.  Raise GraphError if the shapes do not fit.
+    c' = f * c + i * g, h' = o * tanh(c'), by the gates input, forget, cell, output, side by side in
+    the weights: Hochreiter and Schmidhuber 1997 (doi:10.1162/neco.1997.9.8.1735), with forget gates
+    of Gers et al. 2000 (doi:10.1162/089976600300015015).
+
+    Parameters
+    ----------
+    x
+        The input of the step, (N, I).
+    h, c
+        The states before the step, (N, H) each.
+    weight_ih, weight_hh
+        The weights of the input, (I, 4 * H), and of the state, (H, 4 * H).
+    bias_ih, bias_hh
+        Their biases, (4 * H,), if there are any.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value, Value
+        The next h, named `name`, and the next c, named `<name>.c`, of shape (N, H).
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x, h = net.input("x", (gc.N, 4)), net.input("h", (gc.N, 5))
+    >>> wi, wh = net.parameter("wi", (4, 20)), net.parameter("wh", (5, 20))
+    >>> h, c = gc.lstm_cell(x, h, h, wi, wh)
+    >>> c.shape
+    (N, 5)
     """
-    with as_value("lstm_cell", x).builder.all_or_nothing():
-        fed = product("lstm_cell", x, weight_ih, bias_ih)
-        return lstm_step(fed, (h, c), weight_hh, bias_hh, name)
+    step = partial(lstm_step, name=name)
+    h, c = _cell("lstm_cell", step, x, (h, c), (weight_ih, bias_ih), (weight_hh, bias_hh))
+    return h, c
 
 
 def gru_cell(
@@ -78,53 +150,82 @@ def gru_cell(
     reset_after: bool = True,
     name: str | None = None,
 ) -> Value:
-    """Return the next state (N, H), by the gates reset, update, new (G = 3).
+    """Return the state after one step of a gated recurrent unit.
 
-    h' = (1 - z) * n + z * h (Cho et al. 2014, arXiv:1406.1078).  The reset gate scales
-    h @ weight_hh + bias_hh of n, as in PyTorch, or without `reset_after` h itself, as in the paper.
-    Raise GraphError if the shapes do not fit.
+    h' = (1 - z) * n + z * h, by the gates reset, update, new, side by side in the weights: Cho et
+    al. 2014 (arXiv:1406.1078).
+
+    Parameters
+    ----------
+    x
+        The input of the step, (N, I).
+    h
+        The state before the step, (N, H).
+    weight_ih, weight_hh
+        The weights of the input, (I, 3 * H), and of the state, (H, 3 * H).
+    bias_ih, bias_hh
+        Their biases, (3 * H,), if there are any.
+    reset_after
+        Whether the reset gate scales h @ weight_hh + bias_hh, as in PyTorch, or h itself, as in the
+        paper.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of shape (N, H).
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x, h = net.input("x", (gc.N, 4)), net.input("h", (gc.N, 5))
+    >>> wi, wh = net.parameter("wi", (4, 15)), net.parameter("wh", (5, 15))
+    >>> gc.gru_cell(x, h, wi, wh).shape
+    (N, 5)
     """
-    with as_value("gru_cell", x).builder.all_or_nothing():
-        fed = product("gru_cell", x, weight_ih, bias_ih)
-        return gru_step(fed, h, weight_hh, bias_hh, reset_after, name)
+    step = partial(gru_step, reset_after=reset_after, name=name)
+    return _cell("gru_cell", step, x, (h,), (weight_ih, bias_ih), (weight_hh, bias_hh))[0]
 
 
-# ---------------------------------------------------------------------- with x @ weight_ih known
+def _cell(
+    kind: str,
+    step: Step,
+    x: Value,
+    states: States,
+    own: tuple[Value, Value | None],
+    back: tuple[Value, Value | None],
+) -> States:
+    """Add one step by the weights and biases of the input (`own`) and of the state (`back`)."""
+    with as_value(kind, x).builder.all_or_nothing():
+        return step(product(kind, x, *own), states, *back)
 
 
 def rnn_step(
     fed: Value,
-    h: Value,
+    states: States,
     weight: Value,
     bias: Value | None,
-    activation: str = "tanh",
+    *,
+    activation: str,
     name: str | None = None,
-) -> Value:
-    """Return the next state; `fed` is x @ weight_ih + bias_ih."""
-    if activation not in ACTIVATIONS:
-        raise GraphError(
-            f"rnn: activation {activation!r} is not one of {', '.join(ACTIVATIONS)}",
-            loc=caller_loc(),
-            hint="gc.rnn_cell(..., activation='relu')",
-        )
-    total = add(fed, product("rnn_cell", h, weight, bias))
-    return ACTIVATIONS[activation](total) if name is None else _named(activation, total, name)
-
-
-def _named(activation: str, x: Value, name: str) -> Value:
-    return relu(x, name=name) if activation == "relu" else tanh(x, name=name)
+) -> States:
+    hint = "gc.rnn_cell(..., activation='relu')"
+    check_choice("rnn: activation", activation, ACTIVATIONS, hint=hint)
+    total = add(fed, product("rnn_cell", states[0], weight, bias))
+    return (ACTIVATIONS[activation](total, name=name),)
 
 
 def lstm_step(
-    fed: Value,
-    states: tuple[Value, Value],
-    weight: Value,
-    bias: Value | None,
-    name: str | None = None,
-) -> tuple[Value, Value]:
-    """Return the next h and c; `fed` is x @ weight_ih + bias_ih."""
+    fed: Value, states: States, weight: Value, bias: Value | None, *, name: str | None = None
+) -> States:
     h, c = states
-    i, f, g, o = gates(add(fed, product("lstm_cell", h, weight, bias)), 4)
+    i, f, g, o = _gates(add(fed, product("lstm_cell", h, weight, bias)), 4)
     cell = None if name is None else f"{name}.c"
     c = add(mul(sigmoid(f), c), mul(sigmoid(i), tanh(g)), name=cell)
     return mul(sigmoid(o), tanh(c), name=name), c
@@ -132,30 +233,30 @@ def lstm_step(
 
 def gru_step(
     fed: Value,
-    h: Value,
+    states: States,
     weight: Value,
     bias: Value | None,
-    reset_after: bool = True,
+    *,
+    reset_after: bool,
     name: str | None = None,
-) -> Value:
-    """Return the next state; `fed` is x @ weight_ih + bias_ih."""
-    width = _width(h)
+) -> States:
+    (h,) = states
     if reset_after:
         back = product("gru_cell", h, weight, bias)
-        (x_r, x_z, x_n), (h_r, h_z, h_n) = gates(fed, 3), gates(back, 3)
+        (x_r, x_z, x_n), (h_r, h_z, h_n) = _gates(fed, 3), _gates(back, 3)
         r, z = sigmoid(add(x_r, h_r)), sigmoid(add(x_z, h_z))
         n = tanh(add(x_n, mul(r, h_n)))
     else:
-        two = 2 * width
+        two = 2 * _width(h)
         parts = [slice_(weight, (slice(None), part)) for part in (slice(two), slice(two, None))]
         biases = [None, None] if bias is None else [bias[:two], bias[two:]]
         both = add(fed[:, :two], product("gru_cell", h, parts[0], biases[0]))
-        r, z = map(sigmoid, gates(both, 2))
+        r, z = map(sigmoid, _gates(both, 2))
         n = tanh(add(fed[:, two:], product("gru_cell", mul(r, h), parts[1], biases[1])))
-    return add(mul(sub(1.0, z), n), mul(z, h), name=name)
+    return (add(mul(sub(1.0, z), n), mul(z, h), name=name),)
 
 
-def gates(x: Value, count: int) -> Sequence[Value]:
+def _gates(x: Value, count: int) -> Sequence[Value]:
     """Return the gates, which are side by side in x (N, count * H)."""
     width = _width(x) // count
     return [x[:, k * width : (k + 1) * width] for k in range(count)]
@@ -167,7 +268,6 @@ def product(cell: str, x: Value, weight: Value, bias: Value | None) -> Value:
         raise GraphError(
             f"{cell}: {shape_text(x.shape)} does not fit a weight of {shape_text(weight.shape)}",
             operands=[x.node.described("x"), weight.node.described("weight")],
-            loc=caller_loc(),
             hint="x is (N, I), h is (N, H); weights are (I, gates * H) and (H, gates * H)",
         )
     return affine(x, weight=weight, bias=False if bias is None else bias)

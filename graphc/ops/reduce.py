@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, ClassVar, SupportsIndex
+from typing import Any, ClassVar, Protocol, SupportsIndex
 
 import numpy as np
 
@@ -25,7 +25,8 @@ from graphc.ir.tensor_type import (
     shape_text,
 )
 from graphc.kernels.iteration_space import leads
-from graphc.ops.elementwise import div, elements, mul, unbroadcast
+from graphc.ops.apply import described, with_sections
+from graphc.ops.elementwise import check_float, div, elements, mul, unbroadcast
 from graphc.ops.select import equal
 from graphc.ops.shape import cast, reshape
 
@@ -34,7 +35,7 @@ __all__ = ["broadcast_to", "max_", "mean", "min_", "sum_"]
 Axes = SupportsIndex | Iterable[SupportsIndex] | None
 
 
-def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Shape:
+def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool = False) -> Shape:
     """Return the shape after a reduction over `axes`."""
     if keepdims:
         return tuple(1 if i in axes else dim for i, dim in enumerate(shape))
@@ -61,10 +62,8 @@ class Reduction(Op, base=True):
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
-        if self.floats_only and not x.is_float:
-            raise ValueError(
-                f"x is {x.dtype}, {self.name} takes floats\ncast it: gc.cast(x, 'float32')"
-            )
+        if self.floats_only:
+            check_float(self, "x", x)
         if any(not 0 <= axis < x.rank for axis in self.axes):
             raise ValueError(f"axes {self.axes} do not exist in shape {shape_text(x.shape)}")
         return x.with_shape(reduced_shape(x.shape, self.axes, self.keepdims))
@@ -106,7 +105,7 @@ class Reduction(Op, base=True):
 
 
 class Sum(Reduction):
-    """The sum over `axes`."""
+    """The sum over an axis, several, or all."""
 
     is_linear = True
     gradient_text = ("spread(d_out)",)
@@ -127,7 +126,7 @@ class Sum(Reduction):
 
 
 class Mean(Reduction):
-    """The mean over `axes`."""
+    """The mean over an axis, several, or all."""
 
     is_linear = True
     floats_only = True
@@ -147,7 +146,6 @@ class Mean(Reduction):
 class MeanGrad(Op):
     """dout spread over the averaged elements, in equal shares."""
 
-    name = "mean_grad"
     roles = ("dout",)
     gradient_text = ("sum(d_out, axes) / count",)
     operations = 0
@@ -196,7 +194,7 @@ class Extreme(Reduction, base=True):
 
 
 class Max(Extreme):
-    """The largest over `axes`; of bools, whether any is true."""
+    """The largest over an axis, several, or all; of bools, whether any is true."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.max, ins)
@@ -209,7 +207,7 @@ class Max(Extreme):
 
 
 class Min(Extreme):
-    """The smallest over `axes`; of bools, whether all are true."""
+    """The smallest over an axis, several, or all; of bools, whether all are true."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.min, ins)
@@ -226,7 +224,6 @@ class BroadcastTo(Op):
     """x repeated over its axes of size 1 until it has `shape`."""
 
     is_exact = True
-    name = "broadcast_to"
     broadcasts = True
     roles = ("x",)
     gradient_text = ("d_out",)
@@ -257,49 +254,97 @@ class BroadcastTo(Op):
         return (unbroadcast(dout, ins[0]),)
 
 
-_ALONG = takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")
+class OverAxes(Protocol):
+    """A function of `graphc` that reduces an axis, several, or all."""
+
+    def __call__(
+        self, x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
+    ) -> Value: ...
 
 
-@_ALONG
-def sum_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """Return the sum over an axis, several, or all."""
-    return _reduce(Sum, x, axis, keepdims, name)
+_SECTIONS = """
+Parameters
+----------
+x
+    A value of any shape.
+axis
+    A whole number, several, or None for all axes; numbers below 0 count from the last axis.
+keepdims
+    Whether the result keeps these axes with size 1.
+name
+    The name of the node.
+
+Returns
+-------
+Value
+    Of x's dtype, without these axes.
+
+Raises
+------
+GraphError
+    If x does not have such an axis, or the op does not take x's dtype.
+
+Examples
+--------
+>>> net = gc.Net("example")
+>>> gc.{public}(net.input("x", (gc.N, 3, 5)), axis=1).shape
+(N, 5)
+"""
 
 
-@_ALONG
-def mean(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """Return the mean over an axis, several, or all."""
-    return _reduce(Mean, x, axis, keepdims, name)
+over_axes = with_sections(_SECTIONS)
+"""The decorator for other functions that reduce axes."""
 
 
-@_ALONG
-def max_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """Return the largest over an axis, several, or all; of bools, whether any is true."""
-    return _reduce(Max, x, axis, keepdims, name)
+def _over_axes(kind: type[Reduction]) -> OverAxes:
+    """Return the function that reduces a value by an op."""
+
+    def function(
+        x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
+    ) -> Value:
+        x = as_value(kind.name, x)
+        try:
+            axes = normal_axes(axis, x.type.rank)
+        except ValueError as error:
+            raise x.builder.error(kind((), keepdims), str(error), (x,), name) from None
+        return x.builder.apply(kind(axes, keepdims), x, name=name)
+
+    made = over_axes(described(function, kind))
+    return takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")(made)
 
 
-@_ALONG
-def min_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """Return the smallest over an axis, several, or all; of bools, whether all are true."""
-    return _reduce(Min, x, axis, keepdims, name)
-
-
-def _reduce(
-    kind: type[Sum] | type[Mean] | type[Max] | type[Min],
-    x: Value,
-    axis: Axes,
-    keepdims: bool,
-    name: str | None,
-) -> Value:
-    x = as_value(kind.name, x)
-    try:
-        axes = normal_axes(axis, x.type.rank)
-    except ValueError as error:
-        raise x.builder.error(kind((), keepdims), str(error), (x,), name) from None
-    return x.builder.apply(kind(axes, keepdims), x, name=name)
+sum_ = _over_axes(Sum)
+mean = _over_axes(Mean)
+max_ = _over_axes(Max)
+min_ = _over_axes(Min)
 
 
 def broadcast_to(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
-    """Repeat x over its axes of size 1 until it has `shape`."""
+    """Return x repeated over its axes of size 1 until it has a shape.
+
+    Parameters
+    ----------
+    x
+        A value.
+    shape
+        The wanted shape; new axes come before those of x.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of `shape` and x's dtype.
+
+    Raises
+    ------
+    GraphError
+        If x does not broadcast to the shape.
+
+    Examples
+    --------
+    >>> gc.broadcast_to(gc.Net().input("x", (gc.N, 1)), (gc.N, 5)).shape
+    (N, 5)
+    """
     x = as_value("broadcast_to", x)
     return x.builder.apply(BroadcastTo(sizes_of(shape)), x, name=name)

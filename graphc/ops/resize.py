@@ -1,4 +1,4 @@
-"""Interpolation to other sizes, built from gathers with constant indices."""
+"""Changes of size: interpolation, by gathers with constant indices, and means of equal parts."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 
-from graphc.base.arguments import plain
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.arguments import check_choice, plain
 from graphc.ir.build import Value, as_value
 from graphc.ir.op import Array
 from graphc.ops.arrange import axes_of, fixed_sizes, repeat
 from graphc.ops.elementwise import add, mul
 from graphc.ops.gather import Gather, gather
-from graphc.ops.shape import reshape
+from graphc.ops.linalg import matmul
+from graphc.ops.pool_layer import avg_pool, dimensions_of, fixed
+from graphc.ops.shape import reshape, transpose
 from graphc.ops.source import constant
+from graphc.ops.window import sizes as sizes_of
 
-__all__ = ["resize"]
+__all__ = ["adaptive_avg_pool", "resize"]
 
 Mode = Literal["nearest", "linear", "cubic"]
 Places = Literal["half_pixel", "align_corners", "asymmetric"]
@@ -44,17 +45,48 @@ def resize(
     rounding: Rounding = "round_prefer_floor",
     name: str | None = None,
 ) -> Value:
-    """Interpolate x to `sizes`, or to its own sizes times `scales`, in `axes`: by default the last.
+    """Return x interpolated to other sizes.
 
-    With s the scale, entry i of the result is at (i + 0.5) / s - 0.5 of x ("half_pixel"), at i / s
-    ("asymmetric"), or so that first and last entries meet ("align_corners").  Beyond the edges of x
-    its edge entries are used.  `rounding` rounds to the nearest entry, up or down at a half, or
-    always up or down.  PyTorch's "nearest" is "asymmetric" with "floor".  Raise GraphError if an
-    axis is the batch's, or the sizes are not whole numbers from 1 up.
+    With s the scale, entry i of the result lies at (i + 0.5) / s - 0.5 of x ("half_pixel"), at
+    i / s ("asymmetric"), or so that the first and the last entries of both meet ("align_corners").
+    Beyond the edges of x its edge entries are used.  PyTorch's "nearest" is "asymmetric" with
+    "floor"; the cubic filter is that of Keys 1981 (doi:10.1109/TASSP.1981.1163711).
+
+    Parameters
+    ----------
+    x
+        A value.
+    sizes, scales
+        The new size of each axis, or its factor: one of the two.
+    axes
+        The axes to resize; by default the last ones.
+    mode
+        "nearest", "linear" or "cubic".
+    places
+        The places of entries in x: "half_pixel", "align_corners" or "asymmetric".
+    rounding
+        For "nearest": "round_prefer_floor", "round_prefer_ceil", "floor" or "ceil".
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's dtype.
+
+    Raises
+    ------
+    GraphError
+        If an axis is the batch's, a size is not a whole number from 1 up, or a word is unknown.
+
+    Examples
+    --------
+    >>> gc.resize(gc.Net().input("x", (gc.N, 3, 4, 4)), (8, 8)).shape
+    (N, 3, 8, 8)
     """
     x = as_value("resize", x)
     for what, given in (("mode", mode), ("places", places), ("rounding", rounding)):
-        _check_choice(what, given)
+        check_choice(f"resize: {what}", given, _CHOICES[what])
     wanted = sizes if sizes is not None else scales if scales is not None else ()
     chosen = tuple(range(-len(wanted), 0)) if axes is None else tuple(map(plain, axes))
     axis_of = [axes_of(Gather(), x, axis)[0] for axis in chosen]
@@ -66,14 +98,6 @@ def resize(
             at = _places(old[i], new[i], scale, places)
             x = _along(x, axis, at, mode, rounding)
         return reshape(x, x.shape, name=name)  # only names the result
-
-
-def _check_choice(what: str, given: str) -> None:
-    if given not in _CHOICES[what]:
-        raise GraphError(
-            f"resize: {what} {given!r} is not one of {', '.join(_CHOICES[what])}",
-            loc=caller_loc(),
-        )
 
 
 def _new_sizes(x: Value, old: list[int], sizes: Any, scales: Any) -> list[int]:
@@ -149,3 +173,60 @@ def _cubic(distance: Array) -> Array:
     near = ((_A + 2) * d - (_A + 3)) * d * d + 1
     far = ((_A * d - 5 * _A) * d + 8 * _A) * d - 4 * _A
     return np.where(d <= 1, near, far)
+
+
+def adaptive_avg_pool(x: Value, size: Any, *, name: str | None = None) -> Value:
+    """Return the mean of each of a given number of windows of nearly equal size.
+
+    Window i of n over s pixels runs from floor(i * s / n) to before ceil((i + 1) * s / n), as in
+    PyTorch.
+
+    Parameters
+    ----------
+    x
+        Floats of shape (N, c, *space), with 1 to 3 dimensions of space.
+    size
+        The number of windows: a whole number, or one for each dimension of space.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of shape (N, c, *size).
+
+    Raises
+    ------
+    GraphError
+        If x is not images, or `size` is not whole numbers.
+
+    Examples
+    --------
+    >>> gc.adaptive_avg_pool(gc.Net().input("x", (gc.N, 3, 7, 7)), 2).shape
+    (N, 3, 2, 2)
+    """
+    x = as_value("adaptive_avg_pool", x)
+    rank = dimensions_of("adaptive_avg_pool", x)
+    out, space = sizes_of("adaptive_avg_pool", "size", size, rank), fixed(x.shape[2:])
+    if len(space) == rank and all(s % n == 0 for s, n in zip(space, out, strict=True)):
+        return avg_pool(x, tuple(s // n for s, n in zip(space, out, strict=True)), name=name)
+    b, node = x.builder, x.builder.free_name("adaptive_avg_pool", name)
+    with b.all_or_nothing():
+        for i, (s, n) in enumerate(zip(space, out, strict=True)):
+            last = i == rank - 1
+            shares = constant(b, _shares(s, n, x.dtype), name=f"{node}.shares{i}")
+            axes = tuple(range(x.type.rank))
+            permuted = (*axes[: 2 + i], *axes[3 + i :], 2 + i)
+            moved = x if last else transpose(x, permuted)
+            x = matmul(moved, shares, name=node if last else None)
+            x = x if last else transpose(x, tuple(permuted.index(axis) for axis in axes))
+        return x
+
+
+def _shares(pixels: int, windows: int, dtype: str) -> Array:
+    """Return the share of each pixel in each window's mean: (pixels, windows)."""
+    shares = np.zeros((pixels, windows), dtype)
+    for i in range(windows):
+        part = slice(i * pixels // windows, -(-(i + 1) * pixels // windows))
+        shares[part, i] = 1 / (part.stop - part.start)
+    return shares

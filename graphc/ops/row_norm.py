@@ -10,16 +10,15 @@ import numpy as np
 
 from graphc.base.arguments import checked_number, checked_whole
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.init import Ones, Zeros
 from graphc.ir.op import Array, Layer
-from graphc.ir.tensor_type import Batch, Dim, TensorType, count
+from graphc.ir.tensor_type import Batch, TensorType, count
+from graphc.ops.arithmetic import power
 from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import sqrt
-from graphc.ops.norm import check_features, columns
-from graphc.ops.pow import power
+from graphc.ops.norm import check_features, columns, with_vectors
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.shape import reshape
-from graphc.ops.source import Parameter, State
+from graphc.ops.source import State
 
 __all__ = ["groupnorm", "instancenorm", "layernorm", "rmsnorm", "standardize"]
 
@@ -48,14 +47,36 @@ class Standardize(Layer):
 
 
 def standardize(x: Value, *, name: str | None = None) -> Value:
-    """Return (x - mean) / scale for an input x (N, ...), with both for each entry of a row.
+    """Return (x - mean) / scale for an input of the net, by statistics of the training set.
 
-    The statistics are the states `<node>.mean` and `<node>.scale`, 0 and 1 until they are fitted to
-    the training set, which `gc.fit` does first and `gc.fit_standardize` alone.  They are saved with
-    the model.  To predict in the units of a standardised target, undo it:
-    `prediction * net["t.scale"] + net["t.mean"]`.
+    The statistics have a number for each entry of a row.  They are the states `<node>.mean` and
+    `<node>.scale`, 0 and 1 until they are fitted, which `gc.fit` does first and
+    `gc.fit_standardize` alone.  They are saved with the model.  To predict in the units of a
+    standardised target, undo it: `prediction * net["t.scale"] + net["t.mean"]`.
 
-    Raise GraphError if x is not an input of the net, or not floats of shape (N, ...).
+    Parameters
+    ----------
+    x
+        An input of the net, floats of shape (N, ...).
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value
+        Of x's shape.
+
+    Raises
+    ------
+    GraphError
+        If x is not an input of the net, or not floats of shape (N, ...).
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x = gc.standardize(net.input("x", (gc.N, 4)), name="t")
+    >>> net["t.scale"].shape
+    (4,)
     """
     b = as_value("standardize", x).builder
     layer = Standardize()
@@ -146,49 +167,76 @@ def by_spread(x: Value, eps: float, name: str) -> Value:
 
 
 def layernorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
-    """Return x (N, ..., features) with mean 0 and variance 1 in each row, scaled and shifted.
+    """Return x with mean 0 and variance 1 in each row, scaled and shifted.
 
-    `<node>.gamma` and `<node>.beta` (features,) are trained, from 1 and 0.  Raise GraphError unless
-    x has floats with a last axis of fixed size.
+    Ba et al. 2016 (arXiv:1607.06450).  `<node>.gamma` and `<node>.beta` (features,) are trained,
+    from 1 and 0.
+
+    Parameters
+    ----------
+    x
+        Floats of shape (N, ..., features).
+    eps
+        A number above 0 that is added to the variance.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value
+        Of x's shape.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats with a last axis of fixed size, or `eps` is not above 0.
+
+    Examples
+    --------
+    >>> gc.layernorm(gc.Net().input("x", (gc.N, 5, 8))).shape
+    (N, 5, 8)
     """
-    return _of_rows(LayerNorm(checked("layernorm", eps)), x, name)
+    layer = LayerNorm(checked("layernorm", eps))
+    return with_vectors(layer, "layernorm", x, -1, "(N, ..., features)", name)
 
 
 def rmsnorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
-    """Return x (N, ..., features) with mean square 1 in each row, scaled by `<node>.gamma`.
+    """Return x with mean square 1 in each row, scaled.
 
-    gamma is (features,).  Raise GraphError unless x has floats with a last axis of fixed size.
+    Zhang and Sennrich 2019 (arXiv:1910.07467).  `<node>.gamma` (features,) is trained, from 1.
+
+    Parameters
+    ----------
+    x
+        Floats of shape (N, ..., features).
+    eps
+        A number above 0 that is added to the mean square.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value
+        Of x's shape.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats with a last axis of fixed size, or `eps` is not above 0.
+
+    Examples
+    --------
+    >>> gc.rmsnorm(gc.Net().input("x", (gc.N, 5, 8))).shape
+    (N, 5, 8)
     """
-    return _of_rows(RmsNorm(checked("rmsnorm", eps)), x, name)
+    layer = RmsNorm(checked("rmsnorm", eps))
+    return with_vectors(layer, "rmsnorm", x, -1, "(N, ..., features)", name)
 
 
 def checked(layer: str, eps: float) -> float:
     """Return eps as a float; raise GraphError unless it is above 0."""
     hint = "a row of equal numbers would be divided by 0"
     return checked_number(f"{layer}: eps", eps, above=0, hint=hint)
-
-
-def _of_rows(layer: LayerNorm | RmsNorm, x: Value, name: str | None) -> Value:
-    x = as_value(layer.name, x)
-    size = x.shape[-1] if x.type.rank else None
-    return _scaled(layer, x, layer.name, size, "(N, ..., features)", name)
-
-
-def _scaled(
-    layer: Layer, x: Value, function: str, size: Dim | None, shape: str, name: str | None
-) -> Value:
-    """Apply a layer, with a new parameter (size,) for each role but x."""
-    b = x.builder
-    if not isinstance(size, int) or not x.type.is_float:
-        raise b.error(layer, f"x is {x.type}, {function} takes floats of shape {shape}", (x,))
-    node = b.free_name(function, name)
-    starts = {"gamma": Ones(), "beta": Zeros()}
-    with b.all_or_nothing():
-        vectors = [
-            b.apply(Parameter((size,), x.dtype, starts[role]), name=f"{node}.{role}")
-            for role in layer.roles[1:]
-        ]
-        return b.apply(layer, x, *vectors, name=node)
 
 
 @dataclass(frozen=True)
@@ -240,27 +288,73 @@ def _at_pixels(vector: Value, x: Value, name: str) -> Value:
 
 
 def groupnorm(x: Value, groups: int, *, eps: float = 1e-5, name: str | None = None) -> Value:
-    """Return x (N, c, ...) with mean 0 and variance 1 in each group of a sample's channels.
+    """Return x with mean 0 and variance 1 in each group of a sample's channels.
 
-    There are `groups` of them.  `<node>.gamma` and `<node>.beta` (c,) scale and shift each channel,
-    from 1 and 0.  Raise GraphError if the groups do not divide the channels.
+    Wu and He 2018 (arXiv:1803.08494).  `<node>.gamma` and `<node>.beta` (c,) scale and shift each
+    channel; they are trained, from 1 and 0.
+
+    Parameters
+    ----------
+    x
+        Floats of shape (N, c, ...).
+    groups
+        The number of groups, which divides c; a group is contiguous channels.
+    eps
+        A number above 0 that is added to the variance.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value
+        Of x's shape.
+
+    Raises
+    ------
+    GraphError
+        If the groups do not divide the channels, or `eps` is not above 0.
+
+    Examples
+    --------
+    >>> gc.groupnorm(gc.Net().input("x", (gc.N, 6, 4, 4)), 2).shape
+    (N, 6, 4, 4)
     """
-    x, number = as_value("groupnorm", x), checked_whole("groupnorm: groups", groups)
-    return _of_channels(GroupNorm(number, checked("groupnorm", eps)), x, "groupnorm", name)
+    layer = GroupNorm(checked_whole("groupnorm: groups", groups), checked("groupnorm", eps))
+    return with_vectors(layer, "groupnorm", x, 1, "(N, channels, ...)", name)
 
 
 def instancenorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
-    """Return x (N, c, ...) with mean 0 and variance 1 in each channel of each sample.
+    """Return x with mean 0 and variance 1 in each channel of each sample.
 
     Ulyanov et al. 2016 (arXiv:1607.08022).  `<node>.gamma` and `<node>.beta` (c,) scale and shift
-    each channel, from 1 and 0.
+    each channel; they are trained, from 1 and 0.
+
+    Parameters
+    ----------
+    x
+        Floats of shape (N, c, ...).
+    eps
+        A number above 0 that is added to the variance.
+    name
+        The name of the node, and the start of the names of its parameters.
+
+    Returns
+    -------
+    Value
+        Of x's shape.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats with channels, or `eps` is not above 0.
+
+    Examples
+    --------
+    >>> gc.instancenorm(gc.Net().input("x", (gc.N, 6, 4, 4))).shape
+    (N, 6, 4, 4)
     """
     x = as_value("instancenorm", x)
     channels = x.shape[1] if x.type.rank > 1 else None
     number = channels if isinstance(channels, int) else 1
-    return _of_channels(GroupNorm(number, checked("instancenorm", eps)), x, "instancenorm", name)
-
-
-def _of_channels(layer: GroupNorm, x: Value, function: str, name: str | None) -> Value:
-    size = x.shape[1] if x.type.rank > 1 else None
-    return _scaled(layer, x, function, size, "(N, channels, ...)", name)
+    layer = GroupNorm(number, checked("instancenorm", eps))
+    return with_vectors(layer, "instancenorm", x, 1, "(N, channels, ...)", name)

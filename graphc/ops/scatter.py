@@ -1,4 +1,4 @@
-"""Gathers and scatters of elements by indices into an axis, and of slices by index tuples."""
+"""Gathers and scatters of elements by indices into an axis."""
 
 from __future__ import annotations
 
@@ -8,52 +8,46 @@ from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 
-from graphc.base.arguments import plain
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.op import Array, Cotangents, NoGradient, Op
-from graphc.ir.tensor_type import Dim, Shape, TensorType, count, normal_axis, shape_text
+from graphc.base.arguments import check_choice, plain
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Array, Cotangents, NoGradient
+from graphc.ir.tensor_type import Dim, TensorType, normal_axis, shape_text
 from graphc.ops.elementwise import div, mul
-from graphc.ops.gather import ByPlace, Gather, by_index, check_whole, checked, entries, indices_of
-from graphc.ops.reduce import broadcast_to
+from graphc.ops.gather import AxisIndexed, by_index, entries
+from graphc.ops.reduce import broadcast_to, reduced_shape
 from graphc.ops.select import equal, where
-from graphc.ops.shape import cast, reshape
+from graphc.ops.shape import Move, cast
 from graphc.ops.source import constant
 
-__all__ = ["gather_elements", "gather_nd", "scatter_elements", "scatter_nd"]
+__all__ = ["gather_elements", "scatter_elements"]
 
 Reduction = Literal["none", "add", "max", "min"]
 REDUCTIONS: tuple[Reduction, ...] = ("none", "add", "max", "min")
 
 
-class ElementsByIndex(ByPlace, base=True):
+class ElementsByIndex(AxisIndexed, base=True):
     """The base of ops whose indices have the shape of x in all but `axis`."""
 
     def check_elements(self, x: TensorType, indices: TensorType) -> None:
         """Raise ValueError unless the indices fit x."""
         axis = self.check_indices(x, indices)
-        if indices.rank != x.rank or _without(indices.shape, axis) != _without(x.shape, axis):
+        others, wanted = (reduced_shape(type.shape, (axis,)) for type in (indices, x))
+        if indices.rank != x.rank or others != wanted:
             raise ValueError(
                 f"x has shape {shape_text(x.shape)}, the indices {shape_text(indices.shape)}\n"
                 f"they agree in all but axis {axis}: slice or broadcast one of them"
             )
 
-
-def _without(shape: Shape, axis: int) -> Shape:
-    return shape[:axis] + shape[axis + 1 :]
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        return {1: entries(ins[0], self.axis)}
 
 
 @dataclass(frozen=True)
-class GatherElements(ElementsByIndex):
+class GatherElements(Move, ElementsByIndex):
     """The element of x at each index into `axis`, and at the index's position in other axes."""
 
-    is_exact = True
-    name = "gather_elements"
     roles = ("x", "indices")
     gradient_text = ("scatter('add', zeros(x.shape), indices, d_out, axis)", "")
-    only_moves = True
-    operations = 0
     axis: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -71,9 +65,6 @@ class GatherElements(ElementsByIndex):
         zeros = _full(b, 0.0, x)
         return b.apply(ScatterElements(self.axis, "add"), zeros, indices, dout), None
 
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        return {1: entries(ins[0], self.axis)}
-
 
 @dataclass(frozen=True)
 class ScatterElements(ElementsByIndex):
@@ -82,7 +73,6 @@ class ScatterElements(ElementsByIndex):
     This is done in order: of several writes to an element the last stays.
     """
 
-    name = "scatter_elements"
     roles = ("x", "indices", "updates")
     inplace = (0,)
     axis: int
@@ -145,16 +135,12 @@ class ScatterElements(ElementsByIndex):
     def _chosen(self, b: Builder, value: Value, indices: Value) -> Value:
         return b.apply(GatherElements(self.axis), value, indices)
 
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        return {1: entries(ins[0], self.axis)}
-
 
 @dataclass(frozen=True)
 class LastWrite(NoGradient, ElementsByIndex):
     """The mask of indices into `axis`, of `size` entries, that are the last equal of a slice."""
 
     is_exact = True
-    name = "last_write"
     roles = ("indices",)
     size: int
     axis: int
@@ -196,9 +182,38 @@ def _full(b: Builder, number: float, like: Value) -> Value:
 def gather_elements(
     x: Value, indices: Any, axis: SupportsIndex = -1, *, name: str | None = None
 ) -> Value:
-    """Return out[i, j, ...] = x[i, indices[i, j, ...], ...], as `numpy.take_along_axis` does.
+    """Return out[i, j, ...] = x[i, indices[i, j, ...], ...] for axis 1, and so for any axis.
 
-    x and the indices agree in all but `axis`.  See `gather` for what indices may be.
+    As `numpy.take_along_axis`.
+
+    Parameters
+    ----------
+    x
+        A value.
+    indices
+        Whole numbers: a value or an array, which may count from the end; computed ones are clipped.
+        They agree with x in all but `axis`.
+    axis
+        The axis that is indexed, of fixed size.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the indices' shape and x's dtype.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or the axis is the batch's.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x, i = net.input("x", (gc.N, 5)), net.input("i", (gc.N, 2), dtype="int64")
+    >>> gc.gather_elements(x, i).shape
+    (N, 2)
     """
     return by_index(GatherElements(plain(axis)), x, indices, name=name)
 
@@ -212,125 +227,49 @@ def scatter_elements(
     reduction: Reduction = "none",
     name: str | None = None,
 ) -> Value:
-    """Return x after out[i, indices[i, j, ...], ...] = updates[i, j, ...], in order.
+    """Return x with updates written at indices of an axis.
 
-    Of several writes to an element the last stays.  `reduction` is "none", "add", "max" or "min":
-    all but "none" combine the updates with the elements.  See `gather` for what indices may be.
+    For axis 1: out[i, indices[i, j, ...], ...] = updates[i, j, ...], in order, so that of several
+    writes to an element the last stays.
+
+    Parameters
+    ----------
+    x
+        A value.
+    indices
+        Whole numbers: a value or an array, which may count from the end; computed ones are clipped.
+        They agree with x in all but `axis`.
+    updates
+        A value of the indices' shape and x's dtype.
+    axis
+        The axis that is indexed, of fixed size.
+    reduction
+        How an update joins the element: "none" replaces it, or "add", "max" or "min".
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape and dtype.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not fit, or there is no such reduction.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x, i = net.input("x", (gc.N, 5)), net.input("i", (gc.N, 2), dtype="int64")
+    >>> gc.scatter_elements(x, i, x[:, :2]).shape
+    (N, 5)
     """
     check_reduction("scatter_elements", reduction)
     return by_index(ScatterElements(plain(axis), reduction), x, indices, updates, name=name)
 
 
 def check_reduction(function: str, reduction: str) -> None:
-    """Raise GraphError for a reduction that does not exist."""
-    if reduction not in REDUCTIONS:
-        raise GraphError(
-            f"{function}: reduction {reduction!r} is not one of {', '.join(REDUCTIONS)}",
-            loc=caller_loc(),
-            hint="'none' writes, 'add' adds to what is there",
-        )
-
-
-@dataclass(frozen=True)
-class FlatIndex(NoGradient):
-    """The flat index, in C order over axes of `sizes`, of each index tuple in the last axis.
-
-    Each index is clipped to its axis.
-    """
-
-    is_exact = True
-    name = "flat_index"
-    roles = ("indices",)
-    sizes: tuple[int, ...]
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        (indices,) = ins
-        check_whole(indices)
-        if indices.rank < 1 or indices.shape[-1] != len(self.sizes):
-            raise ValueError(f"indices are {indices}, there are {len(self.sizes)} axes")
-        return TensorType(indices.shape[:-1], "int64")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        parts = [np.asarray(ins[0][..., i], np.int64) for i in range(len(self.sizes))]
-        return np.asarray(np.ravel_multi_index(tuple(parts), self.sizes, mode="clip"))
-
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        """Return the largest size: one limit serves all axes."""
-        return {0: max(self.sizes)}
-
-
-def gather_nd(x: Value, indices: Any, batch_dims: int = 0, *, name: str | None = None) -> Value:
-    """Return the slices of x at the index tuples in the last axis of `indices`.
-
-    x (B..., d1, ..., dk, rest...), indices (B..., more..., k) -> (B..., more..., rest...).  The
-    first `batch_dims` axes are common to both.  Raise GraphError if the shapes do not fit, or an
-    axis that is indexed is the batch's.
-    """
-    op = Gather()
-    with as_value(op.name, x).builder.all_or_nothing():
-        where = indices_of(op, x, indices)
-        shared, k = _axes(op, x, where, batch_dims)
-        common, sizes, rest = x.shape[:shared], x.shape[shared : shared + k], x.shape[shared + k :]
-        flat = _flat_index(op, x, where, sizes)
-        table = reshape(x, (*common, count(sizes), *rest))
-        if not shared:
-            return x.builder.apply(op, table, flat, name=name)
-        rows = (*common, count(sizes), count(rest))
-        wide = (*common, count(flat.shape[shared:]), count(rest))
-        spread = broadcast_to(reshape(flat, (*wide[:-1], 1)), wide)
-        found = x.builder.apply(GatherElements(shared), reshape(table, rows), spread)
-        return reshape(found, (*flat.shape, *rest), name=name)
-
-
-def scatter_nd(
-    x: Value,
-    indices: Any,
-    updates: Value,
-    *,
-    reduction: Reduction = "none",
-    name: str | None = None,
-) -> Value:
-    """Return x with slices written at index tuples, in order.
-
-    x (d1, ..., dk, rest...), indices (more..., k), updates (more..., rest...); `reduction` as in
-    `scatter_elements`.  Raise GraphError if the shapes do not fit.
-    """
-    check_reduction("scatter_nd", reduction)
-    op = ScatterElements(0, reduction)
-    with as_value(op.name, x).builder.all_or_nothing():
-        where = indices_of(op, x, indices)
-        _, k = _axes(op, x, where, 0)
-        sizes, rest = x.shape[:k], x.shape[k:]
-        _check_updates(op, x, updates, (*where.shape[:-1], *rest))
-        flat = _flat_index(op, x, where, sizes)
-        wide = (count(flat.shape), count(rest))
-        spread = broadcast_to(reshape(flat, (wide[0], 1)), wide)
-        table = reshape(x, (count(sizes), wide[1]))
-        made = x.builder.apply(op, table, spread, reshape(updates, wide))
-        return reshape(made, x.shape, name=name)
-
-
-def _check_updates(op: Op, x: Value, updates: Value, shape: Shape) -> None:
-    if as_value(op.name, updates).shape != shape:
-        message = f"updates have shape {shape_text(updates.shape)}, one slice of x for each index"
-        raise x.builder.error(op, f"{message} is {shape_text(shape)}", (x,))
-
-
-def _axes(op: Op, x: Value, indices: Value, batch_dims: int) -> tuple[int, int]:
-    """Return how many axes are common, and how many are indexed."""
-    shared, k = plain(batch_dims), indices.shape[-1] if indices.type.rank else None
-    if not isinstance(k, int) or not 1 <= k <= x.type.rank - shared:
-        message = f"x is {x.type}, indices are {indices.type}: their last axis indexes x's first"
-        raise x.builder.error(op, message, (x, indices))
-    if x.shape[:shared] != indices.shape[:-1][:shared]:
-        message = f"x is {x.type}, indices are {indices.type}: the first {shared} axes differ"
-        raise x.builder.error(op, message, (x, indices))
-    return shared, k
-
-
-def _flat_index(op: Op, x: Value, indices: Value, sizes: Shape) -> Value:
-    fixed = tuple(size for size in sizes if isinstance(size, int))
-    if len(fixed) < len(sizes):
-        message = f"the indices name rows of the batch of {x.type}\nname the batch by batch_dims=1"
-        raise x.builder.error(op, message, (x, indices))
-    return checked(FlatIndex(fixed), indices)
+    """Raise GraphError unless there is a reduction of that name."""
+    hint = "'none' writes, 'add' adds to what is there"
+    check_choice(f"{function}: reduction", reduction, REDUCTIONS, hint=hint)

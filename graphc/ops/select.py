@@ -13,15 +13,8 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
-from graphc.ops.elementwise import (
-    BinaryFunction,
-    Operand,
-    Unary,
-    binary,
-    elements,
-    pair,
-    unbroadcast,
-)
+from graphc.ops.apply import Operand, of_one, of_two, pair
+from graphc.ops.elementwise import Binary, Unary, elements, unbroadcast
 
 __all__ = [
     "clip",
@@ -39,7 +32,7 @@ __all__ = [
 
 
 class Relu(Unary):
-    """The relu max(x, 0); NaN stays NaN.  The gradient reads the output and is 0 at x <= 0."""
+    """The relu max(x, 0); NaN stays NaN, and the gradient is 0 at x <= 0."""
 
     is_exact = True
     onnx = "Relu"
@@ -63,7 +56,6 @@ class ReluGrad(Op):
     """The gradient of relu: dout where out > 0, else 0."""
 
     is_exact = True
-    name = "relu_grad"
     roles = ("out", "dout")
     inplace = (0,)
     gradient_text = ("", "d_out * (out > 0)")
@@ -89,31 +81,32 @@ class ReluGrad(Op):
         return None, b.apply(ReluGrad(), ins[0], dout)
 
 
-class Maximum(BinaryFunction):
-    """The larger of a and b; at a tie the gradient goes to a."""
+class Compared(Binary, base=True):
+    """The base of ops whose result changes where a and b are equal."""
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return np.subtract(ins[0], ins[1], dtype=np.float64)
+
+
+class Maximum(Compared):
+    """The larger of a and b, broadcast; at a tie the gradient goes to a."""
 
     ufunc = np.maximum
     is_exact = True
     onnx = "Max"
     gradient_text = ("d_out * (a >= b)", "d_out * (a < b)")
 
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return np.subtract(ins[0], ins[1], dtype=np.float64)
-
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return _chosen(greater_equal(ins[0], ins[1]), ins, dout)
 
 
-class Minimum(BinaryFunction):
-    """The smaller of a and b; at a tie the gradient goes to a."""
+class Minimum(Compared):
+    """The smaller of a and b, broadcast; at a tie the gradient goes to a."""
 
     ufunc = np.minimum
     is_exact = True
     onnx = "Min"
     gradient_text = ("d_out * (a <= b)", "d_out * (a > b)")
-
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return np.subtract(ins[0], ins[1], dtype=np.float64)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return _chosen(less_equal(ins[0], ins[1]), ins, dout)
@@ -184,83 +177,93 @@ class Where(Op):
         return select(ins[0], ins[1], ins[2])
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        condition = ins[0]
-        da = unbroadcast(where(condition, dout, 0.0), ins[1])
-        return None, da, unbroadcast(where(condition, 0.0, dout), ins[2])
+        condition, *chosen = ins
+        return None, *_chosen(condition, chosen, dout)
 
 
-class Comparison(NoGradient, BinaryFunction, base=True):
+class Comparison(NoGradient, Compared, base=True):
     """The base of elementwise comparisons; the result is bool and has no gradient."""
 
     result = "bool"
     inplace: ClassVar[tuple[int, ...]] = ()
     gradient_text = ("", "")
 
-    def kinks(self, ins: Sequence[Array]) -> Array | None:
-        return np.subtract(ins[0], ins[1], dtype=np.float64)
-
 
 class Less(Comparison):
-    """The comparison a < b."""
+    """The comparison a < b, as bool."""
 
     ufunc = np.less
     onnx = "Less"
 
 
 class LessEqual(Comparison):
-    """The comparison a <= b."""
+    """The comparison a <= b, as bool."""
 
-    name = "less_equal"
     ufunc = np.less_equal
     onnx = "LessOrEqual"
 
 
 class Greater(Comparison):
-    """The comparison a > b."""
+    """The comparison a > b, as bool."""
 
     ufunc = np.greater
     onnx = "Greater"
 
 
 class GreaterEqual(Comparison):
-    """The comparison a >= b."""
+    """The comparison a >= b, as bool."""
 
-    name = "greater_equal"
     ufunc = np.greater_equal
     onnx = "GreaterOrEqual"
 
 
 class Equal(Comparison):
-    """The comparison a == b."""
+    """The comparison a == b, as bool."""
 
     ufunc = np.equal
     onnx = "Equal"
 
 
 class NotEqual(Comparison):
-    """The comparison a != b."""
+    """The comparison a != b, as bool."""
 
-    name = "not_equal"
     ufunc = np.not_equal
 
 
-def relu(x: Value, *, name: str | None = None) -> Value:
-    """Return max(x, 0) for x of any shape."""
-    return apply(shared(Relu), x, name=name)
-
-
-def maximum(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return the larger of two values, broadcast."""
-    return binary(Maximum(), a, b, name)
-
-
-def minimum(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return the smaller of two values, broadcast."""
-    return binary(Minimum(), a, b, name)
+relu = of_one(Relu())
+maximum = of_two(Maximum())
+minimum = of_two(Minimum())
 
 
 def clip(x: Value, low: float | None, high: float | None, *, name: str | None = None) -> Value:
-    """Clip x to the range between two numbers; None leaves a side open."""
+    """Return x clipped to the range between two numbers.
+
+    The gradient passes where low <= x <= high.
+
+    Parameters
+    ----------
+    x
+        Numbers of any shape.
+    low, high
+        The ends of the range; None leaves a side open.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape and dtype.
+
+    Raises
+    ------
+    GraphError
+        If an end is not a number, or low is above high.
+
+    Examples
+    --------
+    >>> gc.clip(gc.Net().input("x", (gc.N, 3)), 0, 6).shape
+    (N, 3)
+    """
     if not as_value("clip", x).type.is_float:
         return _clip_whole(x, low, high, name)
     bounds = Clip(
@@ -277,36 +280,40 @@ def _clip_whole(x: Value, low: float | None, high: float | None, name: str | Non
 
 
 def where(condition: Value, a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a where the condition is true, else b; all three broadcast."""
+    """Return a where the condition is true, else b; all three broadcast.
+
+    Parameters
+    ----------
+    condition
+        A bool value.
+    a, b
+        Values of one dtype; one of the two may be a number.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the broadcast shape, and the dtype of a and b.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not broadcast, the condition is not bool, or the dtypes of a and b differ.
+
+    Examples
+    --------
+    >>> x = gc.Net().input("x", (gc.N, 3))
+    >>> gc.where(x > 0, x, 0).shape
+    (N, 3)
+    """
     left, right = pair("where", a, b)
     return left.builder.apply(Where(), condition, left, right, name=name)
 
 
-def less(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a < b, as bool."""
-    return binary(Less(), a, b, name)
-
-
-def less_equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a <= b, as bool."""
-    return binary(LessEqual(), a, b, name)
-
-
-def greater(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a > b, as bool."""
-    return binary(Greater(), a, b, name)
-
-
-def greater_equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a >= b, as bool."""
-    return binary(GreaterEqual(), a, b, name)
-
-
-def equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a == b, as bool."""
-    return binary(Equal(), a, b, name)
-
-
-def not_equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a != b, as bool."""
-    return binary(NotEqual(), a, b, name)
+less = of_two(Less())
+less_equal = of_two(LessEqual())
+greater = of_two(Greater())
+greater_equal = of_two(GreaterEqual())
+equal = of_two(Equal())
+not_equal = of_two(NotEqual())

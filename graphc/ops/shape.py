@@ -32,17 +32,22 @@ from graphc.ir.tensor_type import (
 __all__ = ["cast", "flatten", "reshape", "stop_gradient", "transpose"]
 
 
+class Move(Op, base=True):
+    """The base of ops that move numbers and compute none."""
+
+    is_exact = True
+    only_moves = True
+    operations = 0
+
+
 @dataclass(frozen=True)
-class Reshape(Op):
+class Reshape(Move):
     """The same elements in C order under another shape; no copy is made."""
 
     is_linear = True
-    is_exact = True
     alias = True
     roles = ("x",)
     gradient_text = ("reshape(d_out, x.shape)",)
-    only_moves = True
-    operations = 0
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -62,15 +67,12 @@ class Reshape(Op):
 
 
 @dataclass(frozen=True)
-class Transpose(Op):
+class Transpose(Move):
     """x with its axes permuted."""
 
     is_linear = True
-    is_exact = True
     roles = ("x",)
     gradient_text = ("d_out.transpose(argsort(axes))",)
-    only_moves = True
-    operations = 0
     axes: tuple[int, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -138,17 +140,13 @@ class Cast(Op):
         return (cast(dout, ins[0].dtype) if ins[0].type.is_float else None,)
 
 
-class StopGradient(NoGradient):
+class StopGradient(NoGradient, Move):
     """x itself, through which no gradient flows."""
 
     is_linear = True
-    is_exact = True
     alias = True
     stops_gradients = True
-    name = "stop_gradient"
     roles = ("x",)
-    only_moves = True
-    operations = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]
@@ -158,7 +156,32 @@ class StopGradient(NoGradient):
 
 
 def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
-    """Return the same elements under another shape; one dimension may be -1."""
+    """Return the same elements, in C order, under another shape.
+
+    Parameters
+    ----------
+    x
+        A value.
+    shape
+        The new shape.  One dimension may be -1: it is computed from the others.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's dtype.  No copy is made.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not have the same number of elements, or several dimensions are -1.
+
+    Examples
+    --------
+    >>> gc.reshape(gc.Net().input("x", (gc.N, 6)), (gc.N, 2, 3)).shape
+    (N, 2, 3)
+    """
     x = as_value("reshape", x)
     wanted = sizes_of(shape)
     if wanted.count(-1) > 1:
@@ -183,7 +206,30 @@ def _solve(x: Value, shape: Shape) -> Shape:
 
 
 def flatten(x: Value, *, name: str | None = None) -> Value:
-    """Return x (N, d1, ..., dk) as (N, d1*...*dk)."""
+    """Return x with all axes but the first joined to one.
+
+    Parameters
+    ----------
+    x
+        A value of shape (N, d1, ..., dk).
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of shape (N, d1 * ... * dk).
+
+    Raises
+    ------
+    GraphError
+        If x is a scalar.
+
+    Examples
+    --------
+    >>> gc.flatten(gc.Net().input("x", (gc.N, 2, 3))).shape
+    (N, 6)
+    """
     x = as_value("flatten", x)
     if x.type.rank < 1:
         raise x.builder.error(Reshape(()), "a scalar has no rows to keep", (x,))
@@ -192,14 +238,66 @@ def flatten(x: Value, *, name: str | None = None) -> Value:
 
 
 def transpose(x: Value, axes: Sequence[int] | None = None, *, name: str | None = None) -> Value:
-    """Return x with its axes permuted, or reversed if no order is given."""
+    """Return x with its axes permuted.
+
+    Parameters
+    ----------
+    x
+        A value.
+    axes
+        For each axis of the result the axis of x; by default the order is reversed.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's dtype.
+
+    Raises
+    ------
+    GraphError
+        If `axes` is not an order of x's axes.
+
+    Examples
+    --------
+    >>> gc.transpose(gc.Net().input("x", (gc.N, 2, 3)), (0, 2, 1)).shape
+    (N, 3, 2)
+    """
     x = as_value("transpose", x)
     order = tuple(map(plain, axes)) if axes is not None else tuple(reversed(range(x.type.rank)))
     return apply(Transpose(order), x, name=name)
 
 
 def cast(x: Value, dtype: Any, *, name: str | None = None) -> Value:
-    """Return the same numbers in another dtype: its name, or NumPy's object for it."""
+    """Return the same numbers in another dtype.
+
+    Gradients are cast back, and stop at whole numbers.
+
+    Parameters
+    ----------
+    x
+        A value.
+    dtype
+        The name of a dtype, or NumPy's object for it.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape.
+
+    Raises
+    ------
+    GraphError
+        If graphc does not have the dtype.
+
+    Examples
+    --------
+    >>> gc.cast(gc.Net().input("x", (gc.N, 3)), "float64").dtype
+    'float64'
+    """
     x = as_value("cast", x)
     return x.builder.apply(Cast(dtype_name(dtype)), x, name=name)
 
@@ -210,7 +308,25 @@ def as_dtype(x: Value, dtype: str) -> Value:
 
 
 def stop_gradient(x: Value, *, name: str | None = None) -> Value:
-    """Return x itself, through which no gradient flows."""
+    """Return x itself, as a constant of derivatives: no gradient flows through it.
+
+    Parameters
+    ----------
+    x
+        A value.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        The same numbers, without a copy.
+
+    Examples
+    --------
+    >>> gc.stop_gradient(gc.Net().input("x", (gc.N, 3))).shape
+    (N, 3)
+    """
     return apply(StopGradient(), x, name=name)
 
 

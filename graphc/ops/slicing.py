@@ -10,14 +10,13 @@ import numpy as np
 
 from graphc.base.arguments import plain, takes
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.access import AxisMap
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.forms import GatherRule, moved
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, normal_axis, shape_at
-from graphc.ops.shape import reshape
+from graphc.ops.shape import Move, reshape
 
 __all__ = ["concat"]
 
@@ -29,15 +28,12 @@ With a negative step, a stop of -1 includes the first entry.
 
 
 @dataclass(frozen=True)
-class Slice(Op):
+class Slice(Move):
     """A slice of x: `cuts` has start, stop and step for each axis that is cut."""
 
     is_linear = True
-    is_exact = True
     roles = ("x",)
     gradient_text = ("place(d_out, cuts)",)
-    only_moves = True
-    operations = 0
     cuts: tuple[Cut, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -77,15 +73,11 @@ class Slice(Op):
 
 
 @dataclass(frozen=True)
-class SliceGrad(Op):
+class SliceGrad(Move):
     """The gradient of a slice: zeros of `shape`, with dout at the cuts."""
 
-    is_exact = True
-    name = "slice_grad"
     roles = ("dout",)
     gradient_text = ("d_out[cuts]",)
-    only_moves = True
-    operations = 0
     shape: Shape
     cuts: tuple[Cut, ...]
 
@@ -236,27 +228,21 @@ def _index_text(part: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Concat(Op):
+class Concat(Move):
     """Values joined along an axis."""
 
     is_linear = True
-    is_exact = True
     gradient_text = ("d_out[part]",)
-    only_moves = True
-    operations = 0
     axis: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         first = ins[0]
         axis = normal_axis(self.axis, first.rank)
+        rest = _with(first.shape, axis, 1)
         for other in ins[1:]:
-            if other.dtype != first.dtype or _without(other.shape, axis) != _without(
-                first.shape, axis
-            ):
+            if other.dtype != first.dtype or _with(other.shape, axis, 1) != rest:
                 raise ValueError(f"{first} and {other} do not join along axis {axis}")
-        return first.with_shape(
-            (*first.shape[:axis], _total([t.shape[axis] for t in ins]), *first.shape[axis + 1 :])
-        )
+        return first.with_shape(_with(first.shape, axis, _total([t.shape[axis] for t in ins])))
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.concatenate(ins, axis=self.axis)
@@ -283,8 +269,9 @@ class Concat(Op):
         return parts
 
 
-def _without(shape: Shape, axis: int) -> Shape:
-    return shape[:axis] + shape[axis + 1 :]
+def _with(shape: Shape, axis: int, dim: Dim) -> Shape:
+    """Return the shape with another size of one axis."""
+    return (*shape[:axis], dim, *shape[axis + 1 :])
 
 
 def _total(dims: Sequence[Dim]) -> Dim:
@@ -298,14 +285,39 @@ def _total(dims: Sequence[Dim]) -> Dim:
 
 @takes("gc.concat([a, b], axis=1)", dim="it is axis")
 def concat(values: Sequence[Value], axis: int = -1, *, name: str | None = None) -> Value:
-    """Join values along an axis; all other dimensions agree."""
+    """Return values joined along an axis.
+
+    Parameters
+    ----------
+    values
+        A list of values that agree in dtype and in all other dimensions.
+    axis
+        The axis; numbers below 0 count from the last.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        With the sum of the sizes in `axis`.
+
+    Raises
+    ------
+    GraphError
+        If the list is empty, or the values do not fit.
+
+    Examples
+    --------
+    >>> x = gc.Net().input("x", (gc.N, 3))
+    >>> gc.concat([x, x, x], axis=1).shape
+    (N, 9)
+    """
     if isinstance(values, Value):
         raise GraphError(
             "concat takes several values as one list",
-            loc=caller_loc(),
             hint="gc.concat([a, b], axis=1)",
         )
     values = tuple(values)
     if not values:
-        raise GraphError("concat: there is nothing to join", loc=caller_loc())
+        raise GraphError("concat: there is nothing to join")
     return apply(Concat(plain(axis)), *values, name=name)

@@ -8,26 +8,47 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from graphc.base.errors import GraphError
+from graphc.ir import init as initial
 from graphc.ir.build import Builder, Value
-from graphc.ir.init import FromArray, Initializer, Zeros
-from graphc.ir.op import Array, Op, Source
+from graphc.ir.init import FromArray, Initializer, OutAt, Zeros, resolve
+from graphc.ir.op import PLAIN, Array, Op, Role, Source
 from graphc.ir.tensor_type import Shape, TensorType
+
+ANY_ORDER = FromArray, Zeros, initial.Ones, initial.Constant, initial.Normal, initial.Uniform
+"""The initializers that do not ask which axis is a weight's output."""
+
+
+class TypedSource(Source, base=True):
+    """The base of sources whose attributes say their type."""
+
+    shape: Shape
+    dtype: str
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type that the attributes say."""
+        return TensorType(self.shape, self.dtype)
 
 
 @dataclass(frozen=True)
-class Input(Source):
+class Input(TypedSource):
     """An array fed at each run."""
 
     is_input: ClassVar[bool] = True
     shape: Shape
     dtype: str
+    role: Role = field(default=PLAIN, compare=False, repr=False)
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
+    def named(self, name: str) -> Input:
+        """Return the input with the role that its name says."""
+        kind, _, of = name.partition(":")
+        if of and kind == "gradient":
+            return replace(self, role=Role("gradient", of))
+        return replace(self, role=Role("cotangent", of)) if of and kind == "cotangent" else self
 
 
 @dataclass(frozen=True)
-class Parameter(Source):
+class Parameter(TypedSource):
     """A trainable array of the state, filled by `init` at the start."""
 
     shape: tuple[int, ...]
@@ -36,12 +57,9 @@ class Parameter(Source):
     is_parameter: ClassVar[bool] = True
     persistent: ClassVar[bool] = True
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
-
 
 @dataclass(frozen=True)
-class State(Source):
+class State(TypedSource):
     """An array of the state that no optimizer trains: a running mean, a counter, a slot.
 
     It starts at one number everywhere, or at an array.
@@ -50,15 +68,22 @@ class State(Source):
     shape: tuple[int, ...]
     dtype: str
     start: float | FromArray = 0.0
+    role: Role = field(default=PLAIN, compare=False, repr=False)
     is_state: ClassVar[bool] = True
     persistent: ClassVar[bool] = True
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
+    def named(self, name: str) -> State:
+        """Return the state with the role that its name says; that of a slot only orders a plan."""
+        if name == "seed":
+            return replace(self, role=Role("seed"))
+        if name.startswith(HYPER):
+            part, _, optimizer = name.removeprefix(HYPER).partition(":")
+            return replace(self, role=Role("hyper", part=part, optimizer=optimizer))
+        return self
 
 
 @dataclass(frozen=True)
-class Constant(Source):
+class Constant(TypedSource):
     """An array fixed in the graph; the bytes are in C order."""
 
     is_exact = True
@@ -69,10 +94,8 @@ class Constant(Source):
     label: str = ""
     """The name of the parameter or state frozen into it; such constants are never merged."""
 
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return TensorType(self.shape, self.dtype)
-
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the array."""
         return self.array()
 
     def array(self) -> Array:
@@ -111,22 +134,41 @@ def constant(b: Builder, value: Any, dtype: str | None = None, name: str | None 
     return b.apply(constant_op(value, dtype, b.dtype), name=name)
 
 
-def state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:
+def parameter(
+    b: Builder, name: str, shape: Shape, dtype: str, init: Any, out: int | None = None
+) -> Value:
+    """Return a new parameter; raise GraphError if `init` does not fit.
+
+    `out` is the axis of the outputs, if it is not the last.
+    """
+    sizes = tuple(dim for dim in shape if isinstance(dim, int))
+    try:
+        found = resolve(init, sizes)
+        if out is not None and not isinstance(found, ANY_ORDER):
+            found = OutAt(found, out)
+        TensorType(sizes, dtype)
+    except ValueError as error:
+        raise GraphError(f"parameter {name!r}: {error}") from None
+    return b.apply(Parameter(sizes, dtype, found), name=name)
+
+
+def state(b: Builder, name: str, type: TensorType, start: float = 0.0, role: Role = PLAIN) -> Value:
     """Return the state of that name, which is added if it does not exist."""
     if name in b.nodes:
         return b.value(name)
     shape = tuple(dim for dim in type.shape if isinstance(dim, int))
-    op = State(shape, type.dtype, start)
-    return b.apply(op, name=name)
+    return b.apply(State(shape, type.dtype, start, role), name=name)
 
 
+HYPER = "hyper."
+"""The beginning of the names of states that are hyper-parameters."""
 SEED = TensorType((), "uint64")
 COUNTER = TensorType((), "int64")
 
 
 def seed(b: Builder) -> Value:
     """Return the seed of all random numbers."""
-    return global_state(b, "seed", SEED)
+    return global_state(b, "seed", SEED, role=Role("seed"))
 
 
 def draws(b: Builder) -> Value:
@@ -139,13 +181,21 @@ def updates(b: Builder) -> Value:
     return global_state(b, "updates", COUNTER)
 
 
-def global_state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:
+def hyper(b: Builder, name: str, dtype: str, start: float) -> Value:
+    """Return the state that holds a hyper-parameter, which `ex.hyper[name]` reads and sets."""
+    role = Role("hyper", part=name)
+    return global_state(b, f"{HYPER}{name}", TensorType((), dtype), start, role)
+
+
+def global_state(
+    b: Builder, name: str, type: TensorType, start: float = 0.0, role: Role = PLAIN
+) -> Value:
     """Return a state outside all blocks, without a source line."""
     if name in b.nodes:
         return b.value(name)
     prefix, locs = b.prefix, b.locs
     b.prefix, b.locs = "", ()
     try:
-        return state(b, name, type, start)
+        return state(b, name, type, start, role)
     finally:
         b.prefix, b.locs = prefix, locs

@@ -9,24 +9,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.ir.build import Builder, Value, apply
-from graphc.ir.op import Cotangents, Iteration
-from graphc.ir.tensor_type import TensorType
-from graphc.ops.elementwise import ByUfunc, add, div, mul, neg, sub
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Cotangents
+from graphc.ops.apply import of_one
+from graphc.ops.elementwise import Called, add, div, mul, neg, sub
 from graphc.ops.functions import sqrt
 
 __all__ = ["acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "sin", "sinh", "tan"]
 
 
-class Called(ByUfunc, base=True):
-    """A function that NumPy computes on every backend."""
-
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "call"
-
-
 class Sin(Called):
-    """The sine of x."""
+    """The sine of an angle."""
 
     ufunc = np.sin
     onnx = "Sin"
@@ -37,7 +30,7 @@ class Sin(Called):
 
 
 class Cos(Called):
-    """The cosine of x."""
+    """The cosine of an angle."""
 
     ufunc = np.cos
     onnx = "Cos"
@@ -48,7 +41,7 @@ class Cos(Called):
 
 
 class Tan(Called):
-    """The tangent of x."""
+    """The tangent of an angle."""
 
     ufunc = np.tan
     onnx = "Tan"
@@ -59,7 +52,7 @@ class Tan(Called):
 
 
 class Asin(Called):
-    """The angle between -pi/2 and pi/2 whose sine is x."""
+    """The angle between -pi/2 and pi/2 whose sine is x, for x from -1 to 1."""
 
     ufunc = np.arcsin
     onnx = "Asin"
@@ -71,7 +64,7 @@ class Asin(Called):
 
 
 class Acos(Called):
-    """The angle between 0 and pi whose cosine is x."""
+    """The angle between 0 and pi whose cosine is x, for x from -1 to 1."""
 
     ufunc = np.arccos
     onnx = "Acos"
@@ -129,7 +122,7 @@ class Asinh(Called):
 
 
 class Acosh(Called):
-    """The number from 0 up whose hyperbolic cosine is x."""
+    """The number from 0 up whose hyperbolic cosine is x, for x from 1 up."""
 
     ufunc = np.arccosh
     onnx = "Acosh"
@@ -141,7 +134,7 @@ class Acosh(Called):
 
 
 class Atanh(Called):
-    """The number whose hyperbolic tangent is x."""
+    """The number whose hyperbolic tangent is x, for x between -1 and 1."""
 
     ufunc = np.arctanh
     onnx = "Atanh"
@@ -152,56 +145,14 @@ class Atanh(Called):
         return (div(dout, sub(1.0, mul(x, x))),)
 
 
-def sin(x: Value, *, name: str | None = None) -> Value:
-    """Return the sine of an angle."""
-    return apply(Sin(), x, name=name)
-
-
-def cos(x: Value, *, name: str | None = None) -> Value:
-    """Return the cosine of an angle."""
-    return apply(Cos(), x, name=name)
-
-
-def tan(x: Value, *, name: str | None = None) -> Value:
-    """Return the tangent of an angle."""
-    return apply(Tan(), x, name=name)
-
-
-def asin(x: Value, *, name: str | None = None) -> Value:
-    """Return the angle between -pi/2 and pi/2 whose sine is x, for x from -1 to 1."""
-    return apply(Asin(), x, name=name)
-
-
-def acos(x: Value, *, name: str | None = None) -> Value:
-    """Return the angle between 0 and pi whose cosine is x, for x from -1 to 1."""
-    return apply(Acos(), x, name=name)
-
-
-def atan(x: Value, *, name: str | None = None) -> Value:
-    """Return the angle between -pi/2 and pi/2 whose tangent is x."""
-    return apply(Atan(), x, name=name)
-
-
-def sinh(x: Value, *, name: str | None = None) -> Value:
-    """Return the hyperbolic sine of x."""
-    return apply(Sinh(), x, name=name)
-
-
-def cosh(x: Value, *, name: str | None = None) -> Value:
-    """Return the hyperbolic cosine of x."""
-    return apply(Cosh(), x, name=name)
-
-
-def asinh(x: Value, *, name: str | None = None) -> Value:
-    """Return the number whose hyperbolic sine is x."""
-    return apply(Asinh(), x, name=name)
-
-
-def acosh(x: Value, *, name: str | None = None) -> Value:
-    """Return the number from 0 up whose hyperbolic cosine is x, for x from 1 up."""
-    return apply(Acosh(), x, name=name)
-
-
-def atanh(x: Value, *, name: str | None = None) -> Value:
-    """Return the number whose hyperbolic tangent is x, for x between -1 and 1."""
-    return apply(Atanh(), x, name=name)
+sin = of_one(Sin())
+cos = of_one(Cos())
+tan = of_one(Tan())
+asin = of_one(Asin())
+acos = of_one(Acos())
+atan = of_one(Atan())
+sinh = of_one(Sinh())
+cosh = of_one(Cosh())
+asinh = of_one(Asinh())
+acosh = of_one(Acosh())
+atanh = of_one(Atanh())

@@ -13,7 +13,6 @@ import numpy as np
 
 from graphc.base.arguments import listed, plain, whole
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Shape, shape_text
 from graphc.ops.pad import Pads
@@ -26,12 +25,23 @@ MOST_PLACES = 1 << 20
 
 
 def reach(kernel: Sequence[int], dilation: Sequence[int]) -> Sizes:
-    """Return how many pixels a dilated window spans in each dimension."""
+    """Return how many pixels a dilated window spans in each dimension.
+
+    Raise ValueError if a number is below 1.
+    """
+    _check_positive("kernel", kernel)
+    _check_positive("dilation", dilation)
     return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+
+
+def _check_positive(word: str, numbers: Sequence[int]) -> None:
+    if min(numbers, default=1) < 1:
+        raise ValueError(f"{word} is {tuple(numbers)}, its numbers must be 1 or more")
 
 
 def places(space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes:
     """Return how many positions a window has in an image; raise ValueError if it has none."""
+    _check_positive("stride", stride)
     found = []
     for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
         if not isinstance(size, int):
@@ -79,6 +89,7 @@ def covering(
 
     There is no such window if it would begin in the padding at the end.
     """
+    _check_positive("stride", stride)
     pairs = []
     spans = reach(kernel, dilation)
     for size, span, step, (before, after) in zip(space, spans, stride, pads, strict=True):
@@ -127,7 +138,6 @@ def sizes(op: str, word: str, given: Any, rank: int, least: int = 1) -> Sizes:
         raise GraphError(
             f"{op}: {word} is {given!r}, it must be a whole number from {least} up, "
             f"or {rank} of them",
-            loc=caller_loc(),
             hint=f"one for each dimension of space: {word}={(least or 1,) * rank}",
         )
     return numbers
@@ -146,7 +156,6 @@ def pads(op: str, given: Any, rank: int) -> Pads:
         raise GraphError(
             f"{op}: padding is {given!r}, it must be a whole number from 0 up, "
             f"{rank} of them, or {rank} pairs of them",
-            loc=caller_loc(),
             hint=f"a pair says how much goes before and after: padding={((0, 1),) * rank}",
         )
     return tuple((pair[0], pair[1]) for pair in pairs)
@@ -155,12 +164,13 @@ def pads(op: str, given: Any, rank: int) -> Pads:
 def same_pads(op: str, space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
     """Return padding for size / stride windows, rounded up.
 
-    An odd pixel of it is at the end.
+    An odd pixel of it is at the end.  Raise ValueError if a stride is below 1.
     """
+    _check_positive("stride", stride)
     pairs = []
     for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
         if not isinstance(size, int):
-            raise GraphError(f"{op}: padding 'same' needs an image of fixed size", loc=caller_loc())
+            raise GraphError(f"{op}: padding 'same' needs an image of fixed size")
         total = max((-(-size // step) - 1) * step + span - size, 0)
         pairs.append((total // 2, total - total // 2))
     return tuple(pairs)

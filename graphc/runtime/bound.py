@@ -10,8 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from graphc.backends.backend import Call, Link, Runner
-from graphc.backends.table import backend
+from graphc.backends.backend import Call, Link, Runner, backend
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
 from graphc.runtime.state import readonly
@@ -38,7 +37,7 @@ class Bound:
     """The outcome of a run: its outputs."""
     runner: Runner
     uninterrupted: bool
-    """Whether no call warns, and no interrupt comes between two of them."""
+    """True if no call warns, and no interrupt can come between two calls."""
 
     def feed(self, arrays: Mapping[str, Array]) -> None:
         """Copy in the arrays that the program reads."""
@@ -83,7 +82,7 @@ class Outcome:
     saved: Bound | None = None
     """The forward pass that `backward` may follow."""
     differentiated: bool = False
-    """Whether the gradients have been computed."""
+    """True once the gradients have been computed."""
 
     def copies(self) -> Mapping[str, Array]:
         """Return copies of the outputs, which later runs do not overwrite."""

@@ -32,7 +32,7 @@ class CotangentRun:
         self._binder = Binder(self.workspace)
         feeds = {o: Feed(_cotangent(plan, o), None) for o in outputs}
         self._has_rows = any(feed.type.batched for feed in feeds.values())
-        self._check = FeedCheck(feeds, feeds, plan.batch, "cotangent")
+        self._check = FeedCheck(feeds, plan.batch, "cotangent")
 
     def bind(self, saved: Bound, cotangents: Mapping[str, Any]) -> Bound:
         """Return the program with the saved feeds and cotangents; raise FeedError for a misfit."""
@@ -41,8 +41,8 @@ class CotangentRun:
             raise FeedError(f"the cotangents have {n} rows, the forward pass had {saved.n}")
         bound = self._binder.bound(self.program, saved.n)
         for name, array in bound.feeds.items():
-            output = name.removeprefix("cotangent:")
-            np.copyto(array, saved.feeds[name] if output == name else arrays[output])
+            role = self.program.graph[name].op.role
+            np.copyto(array, arrays[role.of] if role.kind == "cotangent" else saved.feeds[name])
         return bound
 
 

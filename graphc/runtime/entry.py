@@ -1,4 +1,4 @@
-"""The entry to a run: one call at a time, no interrupt within a write, and no warnings of NumPy."""
+"""The lock around a run: one call at a time, no interrupt within a write, no NumPy warnings."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class StateLock(ScopedLock):
     def __init__(self) -> None:
         super().__init__()
         self.broken = False
-        """Whether a write has begun and not ended, so that no number of the state can be trusted.
+        """True if a write has begun and not ended, so that no number of the state can be trusted.
 
         It is set first, and reset after the last write, without code that handles exceptions.
         """
         self.writing = False
-        """Whether the call that holds the lock, or held it last, may write."""
+        """True if the call that holds the lock, or held it last, may write."""
 
     def begin(self, writes: bool) -> None:
         """Begin a call that may write or only reads; raise StateError if the state is broken."""

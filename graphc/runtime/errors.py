@@ -95,19 +95,18 @@ class FeedErrors:
         word: str,
         inputs: Mapping[str, Feed],
         unread: Mapping[str, Feed],
-        known: Collection[str],
         capacity: int,
     ) -> None:
-        """`word` says what the inputs are; there are `known` names, and rows up to `capacity`."""
+        """`word` says what the inputs are; there may be up to `capacity` rows."""
         self._word, self._inputs, self._unread = word, inputs, unread
-        self._known, self._capacity = known, capacity
+        self._capacity = capacity
 
     def _operands(self, *names: str) -> list[Operand]:
         return [replace(self._inputs[n].node.described(self._word), name=n) for n in names]
 
     def missing(self, name: str, feeds: Iterable[str]) -> FeedError:
         """Return the error for an input that was not fed, or fed with None."""
-        odd = [given for given in feeds if given not in self._known]
+        odd = [given for given in feeds if given not in self._inputs]
         hint = f"there is no {self._word} {odd[0]!r}; " if odd else ""
         how = f"feed it by name: {name}=..." if name.isidentifier() else f"{{{name!r}: array}}"
         return FeedError(
@@ -118,7 +117,7 @@ class FeedErrors:
 
     def unknown(self, name: str) -> FeedError:
         """Return the error for a name that is not that of an input."""
-        known = ", ".join(sorted(self._known)) or "none"
+        known = ", ".join(sorted(self._inputs)) or "none"
         return FeedError(f"there is no {self._word} {name!r}", hint=f"there are: {known}")
 
     def no_rows(self) -> FeedError:

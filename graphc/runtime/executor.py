@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from graphc.backends.backend import Call
 from graphc.base.door import Profile, higher
 from graphc.base.other_names import Missing
 from graphc.compiler.freeze import refreshed
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.kernels.program import Program
 from graphc.runtime import errors
-from graphc.runtime.bound import NOTHING, Binder, Bound, Outcome
-from graphc.runtime.cotangents import CotangentRuns
-from graphc.runtime.entry import Entry, quiet_context, run_all
-from graphc.runtime.exchange import HOLDS, Exchange, made_exchange
-from graphc.runtime.feeds import (
-    FeedCheck,
-    Feeds,
-    ZeroCopyProgram,
-    ZeroCopyPrograms,
-    gradient_arrays,
-    merged,
-    program_check,
-)
+from graphc.runtime.bound import NOTHING
+from graphc.runtime.entry import Entry
+from graphc.runtime.feeds import gradient_arrays, merged
 from graphc.runtime.parameters import Hyper, Parameters, averaged
 from graphc.runtime.rows import by_position, evaluate, predict
-from graphc.runtime.shards import ShardedStep
+from graphc.runtime.runs import Runs
 from graphc.runtime.state import State
-from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
     from graphc.runtime.distributed.communicator import Communicator
 
 
-class Executor(Missing):
-    """The owner of state and buffers, which runs the programs of a plan.
+class Executor(Runs, Missing):
+    """Owns state and buffers, and runs the programs of a plan.
 
-    One call at a time: a second thread is refused.  Executors of one plan are independent;
-    those that share a state take turns.
+    It makes one call at a time and refuses a second thread.  Executors of one plan are
+    independent; those that share a state take turns.
+
+    Parameters
+    ----------
+    plan
+        What `gc.compile` returned.
+    seed
+        A whole number that determines initial parameters and random masks.
+    state
+        The state of another executor, to share it: `gc.Executor(plan, state=ex.state)`.
+    communicator
+        The ranks that train together, if the plan is for several.
+
+    Raises
+    ------
+    StateError
+        If an argument is of another kind, if the plan is for another number of ranks, or if the
+        state belongs to an optimizer with other settings.
+    OutOfMemoryError
+        If there is not enough memory.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> x, y = net.input("x", (gc.N, 1)), net.input("y", (gc.N, 1))
+    >>> line = net.output("line", gc.affine(x, 1, name="line"))
+    >>> loss = net.loss("loss", gc.mse_loss(line, y))
+    >>> ex = gc.Executor(gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1)))
+    >>> xs = np.arange(4.0)[:, None]
+    >>> losses = [ex.step(x=xs, y=2 * xs) for _ in range(50)]
+    >>> losses[-1] < losses[0]
+    True
+    >>> ex.predict(xs).shape
+    (4, 1)
     """
 
     def __init__(
@@ -55,20 +74,9 @@ class Executor(Missing):
     ) -> None:
         if not isinstance(plan, Plan):
             raise errors.no_plan(plan)
-        self.plan = plan
-        self._state, self._workspace = memory_of(plan, errors.checked_seed(seed), state)
-        self.exchange = made_exchange(plan, communicator, self._state)
-        """The sums over shards and ranks; None if the plan has no shards."""
-        self._binder = Binder(self._workspace, self.exchange)
-        self._checks: dict[str, FeedCheck] = {}
-        self._cotangents = CotangentRuns(plan, self._state)
-        self._entry, self._lock = Entry(self._state.lock), self._state.lock
-        self._quiet = quiet_context()
-        self._sharded: ShardedStep | None = None
-        self._outcome = NOTHING
+        super().__init__(plan, errors.checked_seed(seed), state, communicator)
+        self._entry = Entry(self._state.lock)
         self._parameters = Parameters(self._state, plan.parameter_names)
-        self._step_name = "accumulate" if plan.accumulate > 1 else "step"
-        self._zero_copy = {name: ZeroCopyPrograms() for name in ("infer", self._step_name, HOLDS)}
 
     # ------------------------------------------------------------------ state
 
@@ -100,13 +108,21 @@ class Executor(Missing):
     @property
     def nbytes(self) -> int:
         """The bytes that this executor holds, its state included."""
-        extra = 0 if self.exchange is None else self.exchange.nbytes
-        return self._workspace.nbytes + self._cotangents.nbytes + extra + self._state.nbytes
+        parts = self._workspace, self._cotangents, self._state, self.sharded
+        return sum(part.nbytes for part in parts if part is not None)
 
     def snapshot(self) -> dict[str, Array]:
-        """Return copies of all that lasts between steps and that the plan needs, of one moment.
+        """Return copies of all arrays that last between steps and that the plan needs.
 
-        Raise StateError if an earlier step failed half-way or another thread is running.
+        Returns
+        -------
+        dict
+            The arrays by name, all of one moment; `ex.state = saved` restores them.
+
+        Raises
+        ------
+        StateError
+            If an earlier step failed half-way, or another thread is running.
         """
         return self._entry(self._state.copies, self.plan.state_nodes)
 
@@ -134,199 +150,193 @@ class Executor(Missing):
         copy: bool = True,
         **by_name: Any,
     ) -> dict[str, Array]:
-        """Return every output and loss that the feeds determine, by name.
+        """Compute every output and loss that the feeds determine.
 
-        Inference leaves dropout out and uses running statistics; inputs that only a loss
-        needs may be missing.  With `train=True` batch statistics and masks are used, running
-        statistics and the counter of draws advance, and `backward` may follow.  Results are
-        copies; with `copy=False` they are read-only views that the next run overwrites.
+        Parameters
+        ----------
+        feeds, **by_name
+            Arrays by the names of inputs, with 1 to `batch` rows.  Inference does not need the
+            inputs that only a loss reads.
+        train
+            False leaves dropout out and uses running statistics.  True draws masks, uses and
+            accumulates batch statistics, and lets `backward` follow.
+        copy
+            False returns read-only views that the next run overwrites.
 
-        Raise FeedError if an array does not fit.
+        Returns
+        -------
+        dict
+            The arrays of outputs and losses by name.
+
+        Raises
+        ------
+        FeedError
+            If an array does not fit its input.
+        StateError
+            If an earlier step failed half-way, or another thread is running.
         """
         given = by_name if feeds is None else merged(feeds, by_name)
-        if not train and (fast := self._zero_copy["infer"].get(tuple(given))) is not None:
-            found = self._entry(self._forward_zero_copy, fast, given, copy)
-            if found is not None:
-                return found
-        program = self._program("grad" if train else "infer")
-        ready = self._check(program).feeds(given, optional=not train)
-        return self._entry(self._forward, program, ready, train, copy)
-
-    def _forward_zero_copy(
-        self, fast: ZeroCopyProgram, feeds: Mapping[str, Any], copy: bool
-    ) -> dict[str, Array] | None:
-        """Run inference on zero-copy feeds; return None, with nothing run, if impossible."""
-        self._lock.begin(writes=False)
-        bound = fast.ready(feeds)
-        return None if bound is None else self._infer(bound, copy)
-
-    def _infer(self, bound: Bound, copy: bool) -> dict[str, Array]:
-        self._outcome = NOTHING
-        call = bound.only_call
-        if call is not None:
-            call()
-        else:
-            self._run(bound.calls)
-        self._outcome = bound.outcome
-        return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
-
-    def _forward(self, program: Program, feeds: Feeds, train: bool, copy: bool) -> dict[str, Array]:
-        self._lock.begin(writes=train)
-        bound = self._load(program, feeds)
-        if not train:
-            return self._infer(bound, copy)
-        self._cotangents.note()
-        self._write(bound.calls[: bound.forward_calls])
-        self._outcome = Outcome(bound.outputs, bound)
-        return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
+        return self._entry(self._forward, given, train, copy)
 
     def backward(self, **cotangents: Any) -> dict[str, Array]:
-        """Return the gradients of the sum of the losses, by name of parameter; copies.
+        """Differentiate the last `forward(train=True)`.
 
-        Follows `forward(train=True)`; further calls return the same.  With cotangents by output
-        name (of the outputs' shapes) those are differentiated.  Raise StateError if nothing is
-        saved.
+        Parameters
+        ----------
+        **cotangents
+            Gradients by the names of outputs, of their shapes, from which the chain rule starts.
+            Without any, the sum of the losses is differentiated.
+
+        Returns
+        -------
+        dict
+            Copies of the gradients, by the names of parameters; a second call returns the same.
+
+        Raises
+        ------
+        StateError
+            If no forward pass is saved, or the plan has no gradients.
+        FeedError
+            If a cotangent does not fit its output.
         """
         return self._entry(self._backward, cotangents)
-
-    def _backward(self, cotangents: Mapping[str, Any]) -> dict[str, Array]:
-        self._lock.begin(writes=False)
-        last = self._outcome
-        saved = last.saved
-        if saved is None:
-            raise errors.no_forward()
-        if cotangents:
-            saved = self._cotangents.bind(saved, cotangents)
-            self._run(saved.calls)
-            return {name: array.copy() for name, array in saved.gradients.items()}
-        if not saved.gradients:
-            raise errors.no_losses()
-        if not last.differentiated:  # only once: it overwrites the forward values
-            self._outcome = NOTHING
-            self._run(saved.calls[saved.forward_calls :])
-            self._outcome = Outcome(last.outputs, saved, differentiated=True)
-        return {name: array.copy() for name, array in saved.gradients.items()}
 
     def update(self, gradients: Mapping[str, Any] | None = None) -> None:
         """Let the optimizer update the parameters.
 
-        It takes the gradients of the last `backward`, or those given by name; an optimizer that
-        accumulates takes those of the steps so far, and no others.  Raise StateError if the plan
-        has no optimizer or if there are no gradients.
+        Parameters
+        ----------
+        gradients
+            Arrays by the names of parameters; by default those of the last `backward`.  An
+            optimizer that accumulates takes only the gradients of its own steps.
+
+        Raises
+        ------
+        StateError
+            If the plan has no optimizer, or there are no gradients.
+        FeedError
+            If a gradient does not fit its parameter.
         """
         program = self._program("apply")
         given = None if gradients is None else gradient_arrays(program, self.plan, gradients)
         self._entry(self._update, program, given)
 
-    def _update(self, program: Program, gradients: Mapping[str, Array] | None) -> None:
-        self._lock.begin(writes=True)
-        last = self._outcome
-        accumulates = self.plan.accumulate > 1
-        there = self._accumulated() if accumulates else last.differentiated
-        if gradients is None and not there:
-            raise errors.no_gradients(accumulates)
-        outputs = last.copies()
-        self._outcome = NOTHING
-        if gradients is not None:
-            self._workspace.put_gradients(self._program("grad"), program, gradients)
-        self._write(self._binder.bound(program, 1).calls)
-        self._outcome = Outcome(outputs)
-
     def step(self, feeds: Mapping[str, Any] | None = None, /, **by_name: Any) -> float:
-        """Run forward, backward and update on one batch; return the sum of the losses.
+        """Run forward, backward and update on one batch.
 
         With `accumulate=k` in the optimizer the update follows every k-th step.
-        Raise StateError if the plan has no optimizer, FeedError if an array does not fit.
+
+        Parameters
+        ----------
+        feeds, **by_name
+            Arrays by the names of inputs, with 1 to `batch` rows.
+
+        Returns
+        -------
+        float
+            The sum of the losses, from before the update.
+
+        Raises
+        ------
+        StateError
+            If the plan has no optimizer, if an earlier step failed half-way, or if another thread
+            is running.
+        FeedError
+            If an array does not fit its input.
         """
         given = by_name if feeds is None else merged(feeds, by_name)
-        if self.exchange is not None:
-            return self._entry(self._sharded_step, self.exchange, given)
-        if (fast := self._zero_copy[self._step_name].get(tuple(given))) is not None:
-            loss = self._entry(self._step_zero_copy, fast, given)
-            if loss is not None:
-                return loss
-        program = self._program(self._step_name)
-        return self._entry(self._step, program, self._check(program).feeds(given))
-
-    def _step_zero_copy(self, fast: ZeroCopyProgram, feeds: Mapping[str, Any]) -> float | None:
-        """Run a step on zero-copy feeds; return None, with nothing run, if impossible."""
-        self._lock.begin(writes=True)
-        bound = fast.ready(feeds)
-        if bound is None:
-            return None
-        call = bound.only_call
-        if call is None or self._step_name == "accumulate":
-            return self._complete(bound, bound.calls)
-        self._outcome = NOTHING
-        call()
-        self._outcome = bound.outcome
-        return bound.loss
-
-    def _step(self, program: Program, feeds: Feeds) -> float:
-        self._lock.begin(writes=True)
-        bound = self._load(program, feeds)
-        return self._complete(bound, bound.calls)
-
-    def _sharded_step(self, exchange: Exchange, feeds: Mapping[str, Any]) -> float:
-        """Run the shards of this rank; the last one updates."""
-        self._lock.begin(writes=True)
-        exchange.drop()
-        if self._sharded is None:
-            last = self._program(self._step_name)
-            check = self._check(last)
-            self._sharded = ShardedStep(self.plan, last, check, exchange, self._ready, self._run)
-        self._outcome = NOTHING
-        return self._complete(*self._sharded(feeds))
-
-    def _complete(self, bound: Bound, calls: Iterable[Call]) -> float:
-        """Make the last calls of a step, an update included if it is due; return the loss."""
-        self._outcome = NOTHING
-        if self._step_name == "accumulate" and self._accumulated() + 1 >= self.plan.accumulate:
-            apply = self._binder.bound(self._program("apply"), 1)
-            bound, keep = bound.kept()
-            calls = chain(calls, keep, apply.calls)
-        self._write(calls)
-        self._outcome = bound.outcome
-        return bound.loss
+        return self._entry(self._step, given)
 
     # ------------------------------------------------------------------ many rows
 
     def rows(self, data: Any, *, train: bool) -> tuple[dict[str, Array], int]:
-        """Return checked and converted arrays by input, and their number of rows, without a limit.
+        """Check and convert data of any number of rows.
 
-        `data` is an array, a tuple in the order of the declared inputs, or a mapping by name.
-        For training every input that a step reads is needed, otherwise those for the losses.
-        Raise FeedError if an array does not fit.
+        Parameters
+        ----------
+        data
+            An array, a tuple of arrays in the order of the declared inputs, or a mapping by name.
+        train
+            Whether every input that a step reads is required.
+
+        Returns
+        -------
+        tuple
+            The converted arrays by input, and their number of rows.
+
+        Raises
+        ------
+        FeedError
+            If an array does not fit its input.
         """
-        step = "accumulate" if self.plan.accumulate > 1 else "step"
-        check = self._check(self._program(step if train else "infer"))
+        check = self._check(self._program(self._step_name if train else "infer"))
         feeds = by_position(self.plan.input_names, (data,), {})
         return check.arrays(feeds, optional=not train, limit=False)
 
     def predict(self, *arrays: Any, **by_name: Any) -> Any:
-        """Return the outputs for any number of rows: an array, or a dict if there are several.
+        """Compute the outputs for any number of rows, in pieces of at most `batch` rows.
 
-        Arrays by position are those of the inputs in declared order.  Losses are left out, and in
-        a net with a batch also outputs without the batch dimension.  Raise FeedError if an array
-        does not fit.
+        Parameters
+        ----------
+        *arrays, **by_name
+            The inputs, in declared order or by name.
+
+        Returns
+        -------
+        ndarray or dict
+            The output, or several by name.  Losses are left out, and in a net with a batch also
+            outputs without the batch dimension.
+
+        Raises
+        ------
+        FeedError
+            If an array does not fit its input.
         """
         return predict(self, arrays, by_name)
 
     def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
-        """Return each loss and scalar output, by name, of all rows together.
+        """Compute the losses and scalar outputs of any number of rows together.
 
-        Means over batches are weighted by rows or weights, sums are added.  The data are arrays
-        as for `predict`, or a folder of `.npz` part files.  Raise FeedError if an array does not
-        fit.
+        Means over batches are weighted by rows or by the rows' weights; sums are added.
+
+        Parameters
+        ----------
+        *arrays, **by_name
+            The inputs, in declared order or by name; or the path of a folder of `.npz` part files.
+
+        Returns
+        -------
+        dict
+            The numbers by name.
+
+        Raises
+        ------
+        FeedError
+            If an array does not fit its input, or if there are no rows.
         """
         return evaluate(self, arrays, by_name)
 
     def profile(
         self, feeds: Mapping[str, Any] | None = None, /, *, rounds: int = 20, **by_name: Any
     ) -> Profile:
-        """Measure the time of each instruction of a step, or of inference.
+        """Measure the time of each instruction of a step; without an optimizer, of inference.
 
-        Raise FeedError if an array does not fit.
+        Parameters
+        ----------
+        feeds, **by_name
+            Arrays by the names of inputs, with 1 to `batch` rows.
+        rounds
+            The number of runs that are measured.
+
+        Returns
+        -------
+        Profile
+            The times, which `print` shows as a table.
+
+        Raises
+        ------
+        FeedError
+            If an array does not fit its input.
         """
         given = by_name if feeds is None else merged(feeds, by_name)
         profile: Profile = higher("Executor.profile")(self, given, rounds)
@@ -335,63 +345,34 @@ class Executor(Missing):
     # ------------------------------------------------------------------ other weights
 
     def averaged(self) -> Executor:
-        """Return a copy, with a separate state, whose parameters are their moving averages.
+        """Return a copy whose parameters are the moving averages of this executor's parameters.
 
-        They are kept by an optimizer with `ema=`; before its first update they are the parameters.
-        Raise StateError if none are kept.
+        An optimizer with `ema=` keeps them; before its first update they are the parameters.
+
+        Returns
+        -------
+        Executor
+            The copy, which shares no state with this one.
+
+        Raises
+        ------
+        StateError
+            If the optimizer keeps no averages.
         """
         return averaged(self)
 
     def refresh(self, other: Executor) -> None:
-        """Copy the parameters of another executor of the net; for frozen plans.
+        """Take the weights of another executor into this frozen one, without compiling.
 
-        Nothing is scheduled or planned anew: only the constants are computed from the new weights.
+        Parameters
+        ----------
+        other
+            An executor of the net that was frozen.
+
+        Raises
+        ------
+        GraphError
+            If this executor is not frozen, or of another net.
         """
         plan = refreshed(self.plan, other.state.read)
         self._entry(self._take_over, plan)
-
-    def _take_over(self, plan: Plan) -> None:
-        self._lock.begin(writes=False)
-        self._outcome = NOTHING
-        constants = self._workspace.constant_writes(plan.programs["infer"])
-        run_all([*constants, partial(setattr, self, "plan", plan)])
-
-    # ------------------------------------------------------------------ inside
-
-    def _program(self, name: str) -> Program:
-        if name in self.plan.programs:
-            return self.plan.programs[name]
-        raise errors.no_program(name)
-
-    def _check(self, program: Program) -> FeedCheck:
-        check = self._checks.get(program.name)
-        if check is None:
-            check = self._checks[program.name] = program_check(program, self.plan)
-        return check
-
-    def _load(self, program: Program, feeds: Feeds) -> Bound:
-        """Return a program with its feeds copied in."""
-        bound = self._binder.bound(program, feeds.n, feeds.missing)
-        if feeds.optional and not bound.outputs:
-            raise errors.no_output(feeds.missing & program.feeds.keys())
-        self._outcome = NOTHING
-        bound.feed(feeds.arrays)
-        if program.name in self._zero_copy:
-            types = {name: self.plan.declared[name].type for name in feeds.names}
-            self._zero_copy[program.name].add(self._binder, bound, types, feeds.missing)
-        return bound
-
-    def _ready(self, program: Program, feeds: Mapping[str, Any]) -> Bound:
-        """Return a program bound to zero-copy feeds if possible, or else to copies of them."""
-        fast = self._zero_copy[program.name].get(tuple(feeds))
-        ready = None if fast is None else fast.ready(feeds)
-        return ready or self._load(program, self._check(program).feeds(feeds))
-
-    def _accumulated(self) -> int:
-        return int(self._state.arrays[self.plan.step_counter])
-
-    def _run(self, calls: Iterable[Call]) -> None:
-        self._quiet.run(run_all, calls)
-
-    def _write(self, calls: Iterable[Call]) -> None:
-        self._quiet.run(self._lock.write, calls)

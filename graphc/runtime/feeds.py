@@ -1,36 +1,31 @@
-"""The checking and copying of a user's feeds.  Every check precedes the first write.
+"""The check of a user's feeds, which converts or refuses them.  It precedes the first write.
 
-Arrays that native code can read where they lie are not copied (zero-copy feeds).  All others take
-the check, which converts or refuses them.
+Arrays that native code can read where they lie skip it: see `ZeroCopyPrograms`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from graphc.base.errors import FeedError
-from graphc.compiler.index_bounds import ignored_labels, indexed
 from graphc.compiler.plan import Plan
+from graphc.compiler.program import ignored_labels, indexed
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, TensorType
+from graphc.kernels.iteration_space import counts_rows
 from graphc.kernels.program import Program
-from graphc.kernels.traits import counts_rows
-from graphc.ops.exchange import ShardInput
-from graphc.ops.gather import ByPlace
-from graphc.ops.scatter import FlatIndex
-from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
+from graphc.ops.gather import AxisIndexed
+from graphc.ops.index_tuples import FlatIndex
 from graphc.runtime.errors import FeedErrors, accumulates
 
-if TYPE_CHECKING:
-    from graphc.backends.backend import ZeroCopy
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Feed:
     """The feed that an input accepts; `bound` limits labels, or indices into `indexed`."""
 
@@ -44,6 +39,25 @@ class Feed:
     def type(self) -> TensorType:
         """The declared shape and dtype."""
         return self.node.type
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype that the array is converted to."""
+        return np.dtype(self.type.dtype)
+
+    @cached_property
+    def rows(self) -> tuple[int, int, tuple[int, ...]]:
+        """The batch axis, its factor (0 if there is none), and the other dimensions."""
+        rest = tuple(dim for dim in self.type.shape if isinstance(dim, int))
+        for axis, dim in enumerate(self.type.shape):
+            if isinstance(dim, Batch):
+                return axis, dim.factor, rest
+        return self.type.rank, 0, rest
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Return whether an array of this shape has the declared one, whatever its rows."""
+        axis, _, rest = self.rows
+        return len(shape) == self.type.rank and shape[:axis] + shape[axis + 1 :] == rest
 
     @property
     def is_label(self) -> bool:
@@ -61,7 +75,7 @@ class Feeds:
     missing: frozenset[str]
     """Inputs that were not given, and nodes that have no rows without them."""
     optional: bool
-    """Whether inputs may be missing."""
+    """True if inputs may be missing."""
 
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -73,26 +87,22 @@ class FeedCheck:
     def __init__(
         self,
         feeds: Mapping[str, Feed],
-        known: Collection[str],
         capacity: int,
         word: str = "input",
         unread: Mapping[str, Feed] | None = None,
         by_shape: Collection[str] = (),
     ) -> None:
         self._feeds = feeds
-        self.unread = unread or {}
+        self._unread = unread or {}
         """The inputs that the program does not read; they determine the number of rows, too."""
-        self._inputs = inputs = {**self.unread, **feeds}
+        self._inputs = inputs = {**self._unread, **feeds}
         self._with_rows = frozenset(name for name, feed in inputs.items() if feed.type.batched)
         self._by_shape = frozenset(by_shape if self._with_rows else ())
         """The nodes that have rows by their shape alone."""
-        self._known = frozenset(known)
         self._capacity = capacity
-        self._errors = FeedErrors(word, inputs, self.unread, self._known, capacity)
-        self._dtypes = {name: np.dtype(feed.type.dtype) for name, feed in feeds.items()}
-        self._bounds = {name: feed.bound for name, feed in feeds.items() if feed.bound is not None}
+        self._errors = FeedErrors(word, inputs, self._unread, capacity)
         self._specs = [
-            (name, self._dtypes[name], feed.type.rank, *_tail(feed.type), feed.bound)
+            (name, feed.dtype, feed.type.rank, *feed.rows, feed.bound)
             for name, feed in feeds.items()
         ]
         """One tuple per input, so that checking a small batch takes well under a microsecond."""
@@ -136,7 +146,7 @@ class FeedCheck:
             if factor and (not owner or shape[axis] != rows * factor):
                 rows, owner = self._rows(name, value, rows, owner), name
             if bound is not None and convert:
-                self._check_range(name, value, first)
+                self._check_range(name, value, bound, first)
             found[name] = value
         n = self._whole(feeds, found, rows, owner, optional)
         if convert and (not n or (limit and n > self._capacity)):
@@ -146,13 +156,10 @@ class FeedCheck:
     def feeds(self, feeds: Mapping[str, Any], *, optional: bool = False) -> Feeds:
         """Return the checked feeds of one run; raise FeedError as `arrays` does."""
         arrays, n = self.arrays(feeds, optional=optional)
-        missing = self.undetermined(arrays) if optional else frozenset[str]()
+        missing = frozenset(self._feeds.keys() - arrays) if optional else frozenset[str]()
+        if optional and self._with_rows.isdisjoint(arrays):
+            missing |= self._by_shape
         return Feeds(arrays, n, tuple(feeds), missing, optional)
-
-    def undetermined(self, given: Collection[str]) -> frozenset[str]:
-        """Return the missing inputs; without any rows, also nodes that have rows by shape alone."""
-        missing = frozenset(self._feeds.keys() - given)
-        return missing | self._by_shape if self._with_rows.isdisjoint(given) else missing
 
     def _whole(
         self,
@@ -167,8 +174,8 @@ class FeedCheck:
         The rows are unknown if no feed has any, but nodes have rows by their shapes.
         """
         if len(found) < len(feeds):
-            if not self._known.issuperset(feeds):
-                raise self._errors.unknown(next(name for name in feeds if name not in self._known))
+            if odd := [name for name in feeds if name not in self._inputs]:
+                raise self._errors.unknown(odd[0])
             rows, owner = self._count_unread(feeds, found, rows, owner)
         if owner:
             return rows
@@ -183,12 +190,12 @@ class FeedCheck:
 
         The first unread input that has rows is put among the arrays found, if none there has rows.
         """
-        for name, feed in self.unread.items():
-            axis, factor, tail = _tail(feed.type)
+        for name, feed in self._unread.items():
+            axis, factor, _ = feed.rows
             if not factor or feeds.get(name) is None:
                 continue
             value = self._array(name, feeds[name])
-            if value.ndim != feed.type.rank or value.shape[:axis] + value.shape[axis + 1 :] != tail:
+            if not feed.fits(value.shape):
                 raise self._errors.wrong_shape(name, value)
             if not owner:
                 found[name] = value
@@ -198,7 +205,7 @@ class FeedCheck:
 
     def _rows(self, name: str, value: Array, known: int, owner: str) -> int:
         """Return the array's number of rows; raise FeedError if that of the others differs."""
-        axis, factor, _ = _tail(self._inputs[name].type)
+        axis, factor, _ = self._inputs[name].rows
         size: int = value.shape[axis]
         n, rest = divmod(size, factor)
         if rest:
@@ -220,25 +227,20 @@ class FeedCheck:
         return array
 
     def _convert(self, name: str, value: Any) -> Array:
-        feed, dtype = self._feeds[name], self._dtypes[name]
-        array = self._array(name, value)
+        feed, array = self._feeds[name], self._array(name, value)
+        dtype = feed.dtype
         if array.dtype.kind in "fiub" and feed.type.is_float:
             return array.astype(dtype)
         if array.dtype.kind in "iu" and dtype.kind in "iu":
-            return self._to_integers(name, array)
+            info = np.iinfo(dtype)
+            if array.size and (array.min() < info.min or array.max() > info.max):
+                raise self._errors.too_large(name, dtype)
+            return array.astype(dtype)
         if array.dtype == dtype:
             return array.astype(dtype)
         raise self._errors.wrong_dtype(name, array)
 
-    def _to_integers(self, name: str, array: Array) -> Array:
-        dtype = self._dtypes[name]
-        info = np.iinfo(dtype)
-        if array.size and (array.min() < info.min or array.max() > info.max):
-            raise self._errors.too_large(name, dtype)
-        return array.astype(dtype)
-
-    def _check_range(self, name: str, value: Array, first: int) -> None:
-        bound = self._bounds[name]
+    def _check_range(self, name: str, value: Array, bound: int, first: int) -> None:
         unsigned = value.view(_UNSIGNED[value.itemsize]).reshape(-1)  # negative numbers are huge
         if value.size == 0 or unsigned[unsigned.argmax()] < bound:
             return
@@ -249,18 +251,9 @@ class FeedCheck:
             if not wrong.any():
                 return
         bad = np.argwhere(wrong)[0]
-        axis, factor, _ = _tail(self._feeds[name].type)
+        axis, factor, _ = self._feeds[name].rows
         row = f" at row {first + bad[axis] // factor}" if factor else ""
         raise self._errors.out_of_range(name, value[tuple(bad)], row)
-
-
-def _tail(type: TensorType) -> tuple[int, int, tuple[int, ...]]:
-    """Return the batch axis, its factor (0 if there is none), and the other dimensions."""
-    rest = tuple(dim for dim in type.shape if isinstance(dim, int))
-    for axis, dim in enumerate(type.shape):
-        if isinstance(dim, Batch):
-            return axis, dim.factor, rest
-    return type.rank, 0, rest
 
 
 def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,21 +269,20 @@ def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[
 
 def program_check(program: Program, plan: Plan) -> FeedCheck:
     """Return the check of a program's feeds; it knows all inputs of the net, also unread ones."""
-    limits, ignored = indexed(program.graph), ignored_labels(program.graph)
-    nodes = [program.graph[name] for name in program.feeds]
-    users = [node for node in nodes if not isinstance(node.op, ShardInput)]
+    graph = program.graph
+    limits, ignored = indexed(graph), ignored_labels(graph)
+    users = [graph[name] for name in program.feeds if not graph[name].op.is_of_shard]
     feeds = {n.name: _feed(n, limits.get(n.name), ignored.get(n.name)) for n in users}
     others = (name for name in plan.input_names if name not in feeds)
     unread = {name: Feed(plan.declared[name], None) for name in others}
-    known = {**unread, **feeds}
-    by_shape = [node.name for node in program.graph if counts_rows(program.graph, node)]
-    return FeedCheck(feeds, known, program.capacity, unread=unread, by_shape=by_shape)
+    by_shape = [node.name for node in graph if counts_rows(graph, node)]
+    return FeedCheck(feeds, program.capacity, unread=unread, by_shape=by_shape)
 
 
 def _feed(node: Node, limit: tuple[int, Node] | None, ignored: int | None) -> Feed:
     """Return the feed that an input accepts; losses and the like have labels, not indices."""
     bound, by = limit or (None, None)
-    indexed = (by,) if by and isinstance(by.op, (ByPlace, FlatIndex)) else ()
+    indexed = (by,) if by and isinstance(by.op, (AxisIndexed, FlatIndex)) else ()
     return Feed(node, bound, indexed, ignored)
 
 
@@ -301,65 +293,8 @@ def gradient_arrays(apply: Program, plan: Plan, gradients: Mapping[str, Any]) ->
     """
     if plan.accumulate > 1:
         raise accumulates()
-    feeds = {name.removeprefix("gradient:"): name for name in apply.feeds}
-    known = {name: Feed(apply.graph[feed], None) for name, feed in feeds.items()}
-    arrays, _ = FeedCheck(known, {*known, *plan.wrt}, 1, "gradient").arrays(gradients)
+    feeds = {wrt: name for name, wrt in apply.fed_gradients.items()}
+    read = {name: Feed(apply.graph[feed], None) for name, feed in feeds.items()}
+    unread = {name: Feed(plan.declared[name], None) for name in plan.wrt if name not in read}
+    arrays, _ = FeedCheck(read, 1, "gradient", unread).arrays(gradients)
     return {feeds[name]: array for name, array in arrays.items()}
-
-
-KNOWN_FEEDS = 64
-"""The number of sets of inputs of a program that may be fed without a copy."""
-
-
-class ZeroCopyProgram:
-    """A native program for zero-copy feeds of certain names."""
-
-    __slots__ = ("_bind", "_bounds", "_check", "_copied")
-
-    def __init__(
-        self, check: ZeroCopy, copied: tuple[str, ...], bind: Callable[[int], Bound]
-    ) -> None:
-        self._check, self._copied, self._bind = check, copied, bind
-        self._bounds: dict[int, Bound] = {}
-
-    def ready(self, feeds: Mapping[str, Any]) -> Bound | None:
-        """Return the program, set to read these arrays in its next run; None for unusual ones."""
-        n = self._check(feeds)
-        if n is None:
-            return None
-        bound = self._bounds.get(n)
-        if bound is None:
-            bound = self._bound(n)
-        for name in self._copied:
-            np.copyto(bound.feeds[name], feeds[name])
-        return bound
-
-    def _bound(self, n: int) -> Bound:
-        if len(self._bounds) >= BOUND_BATCHES:
-            self._bounds.clear()
-        self._bounds[n] = bound = self._bind(n)
-        return bound
-
-
-class ZeroCopyPrograms(dict[tuple[str, ...], ZeroCopyProgram]):
-    """The zero-copy variants of one program, by the names of their feeds."""
-
-    def add(
-        self,
-        binder: Binder,
-        bound: Bound,
-        types: Mapping[str, TensorType],
-        missing: frozenset[str],
-    ) -> None:
-        """Let later runs read feeds of these names without a copy, if that is possible.
-
-        The types are those declared, also of inputs that the program does not read: they have
-        rows, too.
-        """
-        names = tuple(types)
-        if names in self or len(self) >= KNOWN_FEEDS:
-            return
-        if (found := bound.runner.zero_copy(types)) is None:
-            return
-        program = bound.program
-        self[names] = ZeroCopyProgram(*found, lambda n: binder.layout(program, n, missing))

@@ -7,15 +7,40 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
-from graphc.ops.source import Parameter, State
 from graphc.runtime.executor import Executor
 
 
 @takes("gc.freeze(ex, batch=1)")
 def freeze(ex: Executor, *, batch: int) -> Executor:
-    """Return an executor for inference with the weights of `ex` built in and batchnorm folded.
+    """Build the weights of an executor into a new one that only infers.
 
-    Losses are left out.  `frozen.refresh(ex)` takes new weights without compiling.
+    Batch normalisation is folded into the layers before it, and losses are left out.
+    `frozen.refresh(ex)` takes new weights without compiling.
+
+    Parameters
+    ----------
+    ex
+        The trained executor, which stays as it is.
+    batch
+        The largest number of rows of one run.
+
+    Returns
+    -------
+    Executor
+        One whose plan has constants for weights.
+
+    Raises
+    ------
+    GraphError
+        If `ex` is not an executor, or `batch` not a whole number from 1 up.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> line = net.output("line", gc.affine(net.input("x", (gc.N, 2)), 3))
+    >>> frozen = gc.freeze(gc.Executor(gc.compile(net, batch=32)), batch=1)
+    >>> frozen.predict(np.ones((1, 2))).shape
+    (1, 3)
     """
     if not isinstance(ex, Executor):
         raise GraphError(
@@ -24,15 +49,15 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
             hint="gc.freeze(ex, batch=1) with ex = gc.Executor(plan)",
         )
     declared = ex.plan.declared
-    names = [node.name for node in declared if isinstance(node.op, (Parameter, State))]
+    names = [node.name for node in declared if node.op.persistent]
     graph = frozen_graph(declared, ex.state.read(names))
-    recipe = ex.plan.recipe
+    options = ex.plan.recipe
     plan = compile(
         graph,
         batch=batch,
-        backend=recipe.backend,
-        threads=recipe.threads,
-        passes=recipe.passes,
+        backend=options.backend,
+        threads=options.threads,
+        passes=options.passes,
     )
     frozen = Executor(plan)
     frozen.state.columns = ex.state.columns

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import repeat
@@ -15,7 +14,7 @@ import numpy as np
 from graphc.base.arguments import checked_number, lost_in
 from graphc.base.errors import StateError, UnknownName
 from graphc.compiler.plan import Plan
-from graphc.declare.optim.optimizer import AVERAGE, AVERAGES_MADE
+from graphc.declare.optim.optimizer import AVERAGE, AVERAGES_MADE, owned_by
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import align
 from graphc.runtime.state import State, readonly
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-KNOWN_LAYOUTS = 64
-"""The most sets of parameters whose layouts are kept."""
+KNOWN_SETS = 64
+"""The most sets of parameters whose vectors are kept."""
 
 
 class _ByName(MutableMapping[str, T]):
@@ -44,71 +43,49 @@ class _ByName(MutableMapping[str, T]):
         return len(self._names)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Arrays of one dtype that are adjacent, but for padding, in a block of a state's memory."""
+def vectors(state: State, names: Sequence[str]) -> list[Array]:
+    """Return the memory of some arrays as few vectors, so that few NumPy calls mix them.
 
-    block: int
-    start: int
-    stop: int
-    dtype: np.dtype[Any]
-
-    def ends_at(self, other: Span) -> bool:
-        """Return whether another span of the same dtype begins where this one ends."""
-        end = self.block, align(self.stop), self.dtype
-        return end == (other.block, other.start, other.dtype)
-
-    def within(self, state: State) -> Array:
-        """Return the arrays as one vector, padding included."""
-        return state.blocks[self.block][self.start : self.stop].view(self.dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The places of some arrays in a state, as few spans, so that few NumPy calls mix them."""
-
-    shapes: tuple[tuple[int, ...], ...]
-    spans: tuple[Span, ...]
-
-    @classmethod
-    def of(cls, state: State, names: Sequence[str]) -> Layout:
-        """Return the layout of these arrays."""
-        spans: list[Span] = []
-        for name in names:
-            array = state.arrays[name]
-            block = next(i for i, b in enumerate(state.blocks) if np.may_share_memory(array, b))
-            start = array.ctypes.data - state.blocks[block].ctypes.data
-            span = Span(block, start, start + array.nbytes, array.dtype)
-            if spans and spans[-1].ends_at(span):
-                spans[-1] = replace(spans[-1], stop=span.stop)
-            else:
-                spans.append(span)
-        return cls(tuple(state.arrays[name].shape for name in names), tuple(spans))
-
-    def is_like(self, other: Layout) -> bool:
-        """Return whether both have equal shapes and spans, and can be mixed span by span."""
-        sizes, theirs = ([(s.stop - s.start, s.dtype) for s in x.spans] for x in (self, other))
-        return self.shapes == other.shapes and sizes == theirs
-
-    def copies(self, state: State) -> list[Array]:
-        """Return copies of the spans; under the state's lock they are all of one moment."""
-        return [span.within(state).copy() for span in self.spans]
-
-    def move(self, state: State, values: Sequence[Array], mix: float) -> None:
-        """Write (1 - mix) * own + mix * value into all spans, under the state's lock."""
-        owns = [span.within(state) for span in self.spans]
-        mixed = values if mix == 1.0 else map(_mixed, owns, values, repeat(mix))
-        writes = [partial(o.__setitem__, ..., v) for o, v in zip(owns, mixed, strict=True)]
-        state.write(writes)
+    Arrays of one dtype that are adjacent, but for padding, are one vector, padding included.
+    """
+    runs: list[tuple[int, int, int, np.dtype[Any]]] = []
+    for name in names:
+        array = state.arrays[name]
+        block = next(i for i, b in enumerate(state.blocks) if np.may_share_memory(array, b))
+        start = array.ctypes.data - state.blocks[block].ctypes.data
+        stop = start + array.nbytes
+        if runs and (block, start, array.dtype) == (runs[-1][0], align(runs[-1][2]), runs[-1][3]):
+            start = runs.pop()[1]
+        runs.append((block, start, stop, array.dtype))
+    return [state.blocks[block][start:stop].view(dtype) for block, start, stop, dtype in runs]
 
 
 class Parameters(_ByName[Array]):
-    """The parameters of a net by name.  Reading one copies it; assigning checks, then sets."""
+    """The parameters of a net by name; `ex.parameters` makes it.
+
+    Reading one copies it; assigning checks the value, then sets it.
+
+    Parameters
+    ----------
+    state
+        The state that holds them.
+    names
+        Their names, in declared order.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> line = net.output("line", gc.affine(net.input("x", (gc.N, 2)), 3, name="line"))
+    >>> ex = gc.Executor(gc.compile(net, batch=32))
+    >>> ex.parameters["line.bias"] = [1.0, 2.0, 3.0]
+    >>> ex.parameters["line.bias"]
+    array([1., 2., 3.], dtype=float32)
+    """
 
     def __init__(self, state: State, names: Sequence[str]) -> None:
         self._state = state
         self._names: tuple[str, ...] = tuple(names)
-        self._layouts: dict[tuple[str, ...], Layout] = {}
+        self._vectors: dict[tuple[str, ...], list[Array]] = {}
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
@@ -133,14 +110,31 @@ class Parameters(_ByName[Array]):
         return ", ".join(self._names[:6]) + (", ..." if len(self._names) > 6 else "")
 
     def flat(self) -> Array:
-        """Return a copy of all parameters in one vector, in declared order."""
-        arrays = [self._state.arrays[name].reshape(-1) for name in self._names]
+        """Copy all parameters into one vector.
+
+        Returns
+        -------
+        ndarray
+            The numbers in declared order, each parameter in C order.
+        """
+        arrays = [array.reshape(-1) for array in self._arrays(self._names)]
         return self._state.lock(np.concatenate, arrays) if arrays else np.empty(0, np.float32)
 
     def load_flat(self, vector: Any) -> None:
-        """Set all parameters from one vector in the order of `flat`."""
+        """Set all parameters from one vector.
+
+        Parameters
+        ----------
+        vector
+            The numbers in the order of `flat`.
+
+        Raises
+        ------
+        StateError
+            If the vector has another length, or its numbers do not fit; then nothing is set.
+        """
         values = np.asarray(vector)
-        sizes = [self._state.arrays[name].size for name in self._names]
+        sizes = [array.size for array in self._arrays(self._names)]
         if values.shape != (sum(sizes),):
             raise StateError(
                 f"the vector has shape {values.shape}, the parameters take ({sum(sizes)},)",
@@ -157,9 +151,21 @@ class Parameters(_ByName[Array]):
     def copy_from(
         self, other: Mapping[str, Any], mix: float = 1.0, names: str | Sequence[str] | None = None
     ) -> None:
-        """Move towards another's parameters: new = (1 - mix) * own + mix * other.
+        """Move towards other parameters: new = (1 - mix) * own + mix * other.
 
-        `names` are patterns such as "actor/*"; by default all names that both have.
+        Parameters
+        ----------
+        other
+            The parameters of another executor, or arrays by name.
+        mix
+            The weight of the others; 1 copies them.
+        names
+            A pattern such as "actor/*", or several; by default all names that both have.
+
+        Raises
+        ------
+        StateError
+            If no parameter matches, or an array does not fit.
         """
         if not isinstance(other, Mapping):
             raise StateError(
@@ -167,29 +173,37 @@ class Parameters(_ByName[Array]):
                 hint="ex.parameters.copy_from(other.parameters)",
             )
         shared = tuple(self._shared(other, names))
-        if not isinstance(other, Parameters):
-            new = {name: np.asarray(other[name]) for name in shared}
-            self._state.lock(self._mixed_in, new, mix)
-            return
-        own, theirs = self._layout(shared), other._layout(shared)
-        if own.is_like(theirs):
-            values = other._state.lock(theirs.copies, other._state)
-            self._state.lock(own.move, self._state, values, mix)
+        if isinstance(other, Parameters):
+            own, theirs = self._vectors_of(shared), other._vectors_of(shared)
+            if self._shapes(shared) == other._shapes(shared) and _sizes(own) == _sizes(theirs):
+                values = other._state.lock(_copies, theirs)
+                self._state.lock(self._mix_vectors, own, values, mix)
+                return
+            new = dict(zip(shared, other._state.lock(_copies, other._arrays(shared)), strict=True))
         else:
-            self._state.lock(self._mixed_in, other._state.lock(other._copies, shared), mix)
+            new = {name: np.asarray(other[name]) for name in shared}
+        self._state.lock(self._mixed_in, new, mix)
 
-    def _layout(self, names: tuple[str, ...]) -> Layout:
-        """Return the layout of some parameters, which never changes."""
-        found = self._layouts.get(names)
+    def _vectors_of(self, names: tuple[str, ...]) -> list[Array]:
+        """Return some parameters as vectors, which never move."""
+        found = self._vectors.get(names)
         if found is None:
-            if len(self._layouts) >= KNOWN_LAYOUTS:
-                self._layouts.clear()
-            found = self._layouts[names] = Layout.of(self._state, names)
+            if len(self._vectors) >= KNOWN_SETS:
+                self._vectors.clear()
+            found = self._vectors[names] = vectors(self._state, names)
         return found
 
-    def _copies(self, names: Sequence[str]) -> dict[str, Array]:
-        """Return copies of some parameters; under the lock they are all of one moment."""
-        return {name: self._state.arrays[name].copy() for name in names}
+    def _arrays(self, names: Sequence[str]) -> list[Array]:
+        return [self._state.arrays[name] for name in names]
+
+    def _shapes(self, names: Sequence[str]) -> list[tuple[int, ...]]:
+        return [array.shape for array in self._arrays(names)]
+
+    def _mix_vectors(self, owns: Sequence[Array], values: Sequence[Array], mix: float) -> None:
+        """Write (1 - mix) * own + mix * value into all vectors, under the state's lock."""
+        mixed = values if mix == 1.0 else map(_mixed, owns, values, repeat(mix))
+        writes = [partial(o.__setitem__, ..., v) for o, v in zip(owns, mixed, strict=True)]
+        self._state.write(writes)
 
     def _mixed_in(self, new: Mapping[str, Array], mix: float) -> None:
         if mix != 1.0:
@@ -216,6 +230,15 @@ class Parameters(_ByName[Array]):
         return shared
 
 
+def _sizes(vectors: Sequence[Array]) -> list[tuple[int, np.dtype[Any]]]:
+    return [(vector.size, vector.dtype) for vector in vectors]
+
+
+def _copies(arrays: Sequence[Array]) -> list[Array]:
+    """Return copies; under the lock of a state they are all of one moment."""
+    return [array.copy() for array in arrays]
+
+
 def _mixed(own: Array, other: Array, mix: float) -> Array:
     """Return (1 - mix) * own + mix * other, in the dtype of `own`."""
     weight = own.dtype.type
@@ -223,22 +246,66 @@ def _mixed(own: Array, other: Array, mix: float) -> Array:
 
 
 class Hyper(_ByName[float]):
-    """The hyper-parameters of the optimizer; a new value is used from the next step on."""
+    """The hyper-parameters of an optimizer by name; `ex.hyper` makes it.
+
+    A new value is used from the next step on.
+
+    Parameters
+    ----------
+    plan
+        The plan whose optimizer it is; if it has none, all optimizers of the state are meant.
+    state
+        The state that holds the numbers.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> loss = net.loss("loss", gc.mean(gc.affine(net.input("x", (gc.N, 2)), 1)))
+    >>> ex = gc.Executor(gc.compile(net, batch=32, optimizer=gc.SGD(lr=0.5)))
+    >>> ex.hyper["lr"] /= 2
+    >>> dict(ex.hyper)
+    {'lr': 0.25}
+    """
 
     def __init__(self, plan: Plan, state: State) -> None:
-        """Find the names of a plan's optimizer; without one, of all plans that share the state."""
         self._state = state
-        optimizer = plan.optimizer
-        states = state.arrays if optimizer is None else plan.state_nodes
-        end = "" if optimizer is None else optimizer.state("")
-        found = (name for name in states if name.startswith("hyper."))
-        self._names: dict[str, str] = {name[6:].removesuffix(end): name for name in found}
+        alone = plan.optimizer is not None
+        own = {name: node.op.role for name, node in plan.state_nodes.items()}
+        roles = own if alone else state.roles
+        self._names: dict[str, str] = {
+            role.part if alone else owned_by(role.optimizer, role.part): name
+            for name, role in roles.items()
+            if role.kind == "hyper"
+        }
+
+    def state_of(self, name: str) -> str:
+        """Return the name of the state that holds a hyper-parameter.
+
+        Parameters
+        ----------
+        name
+            The name of the hyper-parameter, such as "lr".
+
+        Returns
+        -------
+        str
+            The name in `ex.state`, such as "hyper.lr".
+
+        Raises
+        ------
+        UnknownName
+            If there is no such hyper-parameter.
+        """
+        if name not in self._names:
+            known = ", ".join(self._names) or "none, since no plan of this state has an optimizer"
+            raise UnknownName(f"there is no hyper-parameter {name!r}", hint=f"there are: {known}")
+        return self._names[name]
 
     def __getitem__(self, name: str) -> float:
-        return float(self._state.arrays[self._known(name)])
+        return float(self._state.arrays[self.state_of(name)])
 
     def __setitem__(self, name: str, value: float) -> None:
-        state = self._known(name)
+        state = self.state_of(name)
         hint = "to change it over time give the optimizer a schedule"
         number = checked_number(f"hyper-parameter {name!r}", value, hint=hint, error=StateError)
         held = self._state.arrays[state]
@@ -248,12 +315,6 @@ class Hyper(_ByName[float]):
                 hint="nothing was changed",
             )
         self._state.lock(held.__setitem__, ..., number)
-
-    def _known(self, name: str) -> str:
-        if name not in self._names:
-            known = ", ".join(self._names) or "none, since no plan of this state has an optimizer"
-            raise UnknownName(f"there is no hyper-parameter {name!r}", hint=f"there are: {known}")
-        return self._names[name]
 
     def __delitem__(self, name: str) -> None:
         raise StateError(

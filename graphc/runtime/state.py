@@ -8,11 +8,10 @@ layout depends on nothing else, so that every plan of a net finds the same neigh
 from __future__ import annotations
 
 import ctypes
-import json
 import mmap
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -26,10 +25,11 @@ from graphc.compiler.sizes import block_bytes, layout
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Node
 from graphc.ir.init import FromArray, generator
-from graphc.ir.op import Array
+from graphc.ir.op import Array, Role
 from graphc.ir.tensor_type import ALIGNMENT, TensorType
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
+from graphc.runtime.columns import Columns
 from graphc.runtime.entry import StateLock
 
 LARGE = 2 << 20
@@ -102,56 +102,38 @@ class Owner:
         )
 
 
-COLUMNS_KEY = "columns"
-"""The metadata key of the columns in a model file, which need not have it."""
-MOST_NAMES, LONGEST_NAME = 100_000, 1_000
-"""The largest number of names of each kind, and their largest length."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The features in the order that the net takes, the label, and the words for the classes.
-
-    `label` is "" if the net takes none; `classes` has the word of each class by its number, and is
-    empty if labels are numbers.  Raise ValueError for duplicate names, and for names that are too
-    long or too many.
-    """
-
-    features: tuple[str, ...]
-    label: str = ""
-    classes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for names in (self.features, self.classes, (self.label,)):
-            if len(names) > MOST_NAMES:
-                raise ValueError(
-                    f"there are {len(names):,} names, at most {MOST_NAMES:,} can be kept"
-                )
-            long = next((name for name in names if len(name) > LONGEST_NAME), None)
-            if long is not None:
-                raise ValueError(f"{long[:40]!r}... has {len(long):,} characters")
-            if len(set(names)) != len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise ValueError(f"{twice!r} appears twice")
-
-    def metadata(self) -> dict[str, str]:
-        """Return the entry for a model file's metadata."""
-        return {COLUMNS_KEY: json.dumps(asdict(self))}
-
-
 MOST_COUNTED = 2**62
 """The number that counters stay below, so that they never wrap."""
 
 
 class State(Mapping[str, Array]):
-    """Named arrays; reading one gives a copy.  Executors write them in place.
+    """Named arrays that last between steps; reading one gives a copy.
 
-    `lock` is held by the executor that runs.
+    Executors write them in place, and hold the `lock` while they run.
+
+    Parameters
+    ----------
+    nodes
+        The parameters and states to make, by name.
+    seed
+        The seed of initial parameters and random masks.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> line = net.output("line", gc.affine(net.input("x", (gc.N, 2)), 3, name="line"))
+    >>> ex = gc.Executor(gc.compile(net, batch=32))
+    >>> list(ex.state)
+    ['line.weight', 'line.bias', 'draws']
+    >>> saved = dict(ex.state)
+    >>> ex.state = saved
     """
 
     def __init__(self, nodes: Mapping[str, Node], seed: int = 0) -> None:
         self.lock = StateLock()
         self.arrays: dict[str, Array] = {}
+        self.roles: dict[str, Role] = {}
+        """The role of each array."""
         self.seed = seed
         self.owners: list[Owner] = []
         """The optimizers whose rates, counters and slots are in this state."""
@@ -163,9 +145,17 @@ class State(Mapping[str, Array]):
         self.extend(nodes)
 
     def extend(self, nodes: Mapping[str, Node]) -> None:
-        """Make the states that do not exist yet, with their initial values.
+        """Make the arrays that do not exist yet, with their initial values.
 
-        Raise StateError if one exists in another shape or dtype, or MemoryError; then none is made.
+        Parameters
+        ----------
+        nodes
+            Parameters and states by name.
+
+        Raises
+        ------
+        StateError
+            If one exists in another shape or dtype; then none is made.
         """
         missing = {name: node for name, node in nodes.items() if name not in self.arrays}
         for name, node in nodes.items():
@@ -185,6 +175,7 @@ class State(Mapping[str, Array]):
             made[name] = array
         self.blocks.append(memory)
         self.arrays.update(made)
+        self.roles.update((name, node.op.role) for name, node in missing.items())
 
     def _check(self, name: str, type: TensorType) -> None:
         have = self.arrays[name]
@@ -220,22 +211,77 @@ class State(Mapping[str, Array]):
         return len(self.arrays)
 
     def copies(self, names: Iterable[str]) -> dict[str, Array]:
-        """Return copies of some arrays, under the lock; raise StateError if the state is broken."""
+        """Copy some arrays while the caller holds the lock.
+
+        Parameters
+        ----------
+        names
+            The names of the arrays.
+
+        Returns
+        -------
+        dict
+            The copies by name.
+
+        Raises
+        ------
+        StateError
+            If the state is broken.
+        """
         self.lock.begin(writes=False)
         return {name: self.arrays[name].copy() for name in names}
 
     def read(self, names: Iterable[str]) -> dict[str, Array]:
-        """Return copies of some arrays, of one moment; raise StateError if the state is broken."""
+        """Copy some arrays, all of one moment.
+
+        Parameters
+        ----------
+        names
+            The names of the arrays.
+
+        Returns
+        -------
+        dict
+            The copies by name.
+
+        Raises
+        ------
+        StateError
+            If the state is broken.
+        """
         return self.lock(self.copies, names)
 
     def assign(self, values: Mapping[str, Any]) -> None:
-        """Set some arrays by name; raise StateError, before anything is written, if one misfits."""
+        """Set some arrays.
+
+        Parameters
+        ----------
+        values
+            The new values by name.
+
+        Raises
+        ------
+        StateError
+            If a value does not fit; then nothing is written.
+        """
         self._write({name: self.fit(name, value) for name, value in values.items()})
 
     def restore(self, values: Mapping[str, Any], needed: Iterable[str], forget: Call) -> None:
-        """Set arrays by name; raise StateError if the state is broken and a needed one is missing.
+        """Set arrays, after which the state is not broken; an interrupt leaves all done or none.
 
-        Afterwards it is not broken.  `forget` comes first; an interrupt leaves all done or none.
+        Parameters
+        ----------
+        values
+            The new values by name.
+        needed
+            The names that must be given if the state is broken.
+        forget
+            The call to make before the first array is written.
+
+        Raises
+        ------
+        StateError
+            If a value does not fit, or a needed one is missing; then nothing is written.
         """
         lacking = sorted(set(needed) - values.keys()) if self.broken else []
         if lacking:
@@ -252,15 +298,40 @@ class State(Mapping[str, Array]):
         self.lock(self.write, [*before, *writes], mends)
 
     def write(self, writes: Iterable[Call], mends: bool = False) -> None:
-        """Make calls that write arrays, under the lock; the state is broken unless all are made."""
+        """Make calls that write arrays while the caller holds the lock.
+
+        The state is broken unless all calls return.
+
+        Parameters
+        ----------
+        writes
+            The calls, in order.
+        mends
+            Whether a state that was broken before is valid afterwards.
+        """
         lock = self.lock
         lock.writing = True
         lock.write(writes, broken=lock.broken and not mends)
 
     def fit(self, name: str, value: Any) -> Array:
-        """Return the value in the state's dtype; raise StateError if it does not fit the state.
+        """Convert a value to the dtype of an array of the state.
 
-        Reasons are a wrong name, shape or kind of numbers, and numbers out of range.
+        Parameters
+        ----------
+        name
+            The name of the array.
+        value
+            An array of its shape, or what NumPy converts to one.
+
+        Returns
+        -------
+        ndarray
+            The value, which may be a view of what was given.
+
+        Raises
+        ------
+        StateError
+            For an unknown name, another shape, another kind of numbers, or numbers out of range.
         """
         if name not in self.arrays:
             raise _unknown(name, self.arrays)
@@ -301,7 +372,7 @@ def _converted(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
 
 def initial_value(node: Node, seed: int) -> Array:
     """Return the initial value of a parameter or state."""
-    if node.name == "seed":
+    if node.op.role.kind == "seed":
         return np.asarray(seed % 2**64, np.uint64)
     if isinstance(node.op, Parameter):
         rng = generator(seed, node.name)

@@ -83,8 +83,8 @@ class Workspace:
             return self._state.arrays[buffer.key].reshape(shape)
         if buffer.space == "constant":
             return self.constants.view(f"{program.name}:{buffer.key}", buffer.type, n)
-        if buffer.space == "feed" and buffer.key.startswith("gradient:"):
-            return self._gradient_feed(buffer, n)
+        if buffer.key in program.fed_gradients:
+            return self._gradient_feed(buffer, program.fed_gradients[buffer.key], n)
         if buffer.space == "feed":
             return self.feeds.view(buffer.key, buffer.type, n)
         memory = self._gradient_block(program) if buffer.space == "gradient" else self.arena
@@ -97,17 +97,14 @@ class Workspace:
         strides = (buffer.pitch * root.itemsize, root.itemsize)
         return as_strided(root[buffer.shift :], (shape[0], prod(shape[1:])), strides)
 
-    def attach_gradients(self, program: Program) -> None:
-        """Allocate the block for a program's gradients, unless it exists."""
-        self._gradient_block(program)
-
     def put_gradients(self, grad: Program, apply: Program, arrays: Mapping[str, Array]) -> None:
         """Write a user's gradients to the buffers of `grad`, where `apply` reads them."""
-        self.attach_gradients(grad)
+        self._gradient_block(grad)
         for name, array in arrays.items():
             np.copyto(self.view(apply, name, 1), array)
 
     def _gradient_block(self, program: Program) -> Array:
+        """Return the block for a program's gradients, made at its first use."""
         if self._gradients is None:
             self._gradients = block(program.gradient_bytes)
             self._gradient_offsets = {
@@ -115,10 +112,9 @@ class Workspace:
             }
         return self._gradients
 
-    def _gradient_feed(self, buffer: Buffer, n: int) -> Array:
+    def _gradient_feed(self, buffer: Buffer, wrt: str, n: int) -> Array:
         assert self._gradients is not None
-        offset = self._gradient_offsets[buffer.key.removeprefix("gradient:")]
-        return _typed(self._gradients, offset, buffer.type, n)
+        return _typed(self._gradients, self._gradient_offsets[wrt], buffer.type, n)
 
 
 class _Region:

@@ -1,15 +1,14 @@
-"""The common part of classifier and regressor: options, the nets, fit and partial_fit."""
+"""The common part of classifier and regressor: their options, nets and training."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import signature
 from numbers import Real
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from graphc.backends.table import chosen_backend
+from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import plain, whole
 from graphc.base.errors import GraphError
 from graphc.compiler.compile import compile
@@ -30,8 +29,8 @@ from graphc.ir.tensor_type import N, TensorType
 from graphc.ops.losses.classes import softmax_loss
 from graphc.ops.losses.elements import mse_loss
 from graphc.ops.row_norm import standardize
+from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from graphc.runtime.state import Columns
 from graphc.train.callbacks import Callback, EarlyStopping
 from graphc.train.history import History
 from graphc.train.run import Run
@@ -45,18 +44,14 @@ WEIGHT = "weight"
 
 
 @dataclass(frozen=True)
-class Perceptron(ABC):
-    """A declaration of a multilayer perceptron with its loss, in which each row has a weight."""
+class Perceptron:
+    """The options of a multilayer perceptron in which each row has a weight."""
 
     hidden: tuple[int, ...]
     batchnorm: bool
     dropout: float
     standardize: bool
     dtype: str
-
-    @abstractmethod
-    def __call__(self, features: int, units: int) -> Net:
-        """Return the net for these numbers of features and outputs."""
 
     def _scores(self, x: Value, units: int) -> Value:
         h = standardize(x, name="features") if self.standardize else x
@@ -127,7 +122,7 @@ def _checked(net: Any, units: int, output: str) -> Net:
 
 
 @lru_cache(maxsize=16)
-def _perceptron_plan(declare: Perceptron, features: int, units: int, **options: Any) -> Plan:
+def _perceptron_plan(declare: Declare, features: int, units: int, **options: Any) -> Plan:
     """Return a plan for a perceptron; they are cached, since a search asks for equal ones."""
     return compile(declare(features, units), **options)
 
@@ -173,65 +168,28 @@ class Rows(NamedTuple):
         return found
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class GraphEstimator(BaseEstimator):  # type: ignore[misc]
-    """The base of `GraphClassifier` and `GraphRegressor`, which document it."""
+    """The base of `GraphClassifier` and `GraphRegressor`; its fields are their common options."""
 
-    _output: str
-    _perceptron: type[Perceptron]
+    _output: ClassVar[str]
+    _perceptron: ClassVar[type[ClassifierNet] | type[RegressorNet]]
 
-    def __init__(
-        self,
-        hidden: tuple[int, ...] = (100,),
-        *,
-        batchnorm: bool = False,
-        dropout: float = 0.0,
-        standardize: bool = True,
-        net: Declare | None = None,
-        lr: float = 1e-3,
-        weight_decay: float = 3e-3,
-        optimizer: Optimizer | None = None,
-        batch: int = 200,
-        epochs: int = 200,
-        tol: float = 1e-4,
-        patience: int = 10,
-        backend: str | None = None,
-        threads: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        """Store the options; `fit` checks them.
-
-        hidden: the widths of the hidden layers, each affine and relu.
-        batchnorm, dropout: batchnorm in each hidden layer; the share of its values to drop.
-        standardize: whether features are standardised inside the net by those of `fit`.
-        net: a function (features, outputs) -> gc.Net, in the place of the four above, which may
-        not be given then.
-        lr, weight_decay: of Adam.
-        optimizer: another one of graphc, in the place of these two, which may not be given then.
-        batch: the rows of a step, or all rows if there are fewer.
-        epochs: how many at most.
-        tol, patience: training ends when the loss was not `tol` better than its best for
-        `patience` epochs in a row.
-        backend, threads: as `gc.compile` takes them.
-        random_state: the seed of weights, shuffling and masks, or a generator that draws it.
-
-        The net computes in the dtype of X if that is float32 or float64, and in float64 otherwise.
-        float32 takes half the time.
-        """
-        self.hidden = hidden
-        self.batchnorm = batchnorm
-        self.dropout = dropout
-        self.standardize = standardize
-        self.net = net
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.optimizer = optimizer
-        self.batch = batch
-        self.epochs = epochs
-        self.tol = tol
-        self.patience = patience
-        self.backend = backend
-        self.threads = threads
-        self.random_state = random_state
+    hidden: tuple[int, ...] = field(default=(100,), kw_only=False)
+    batchnorm: bool = False
+    dropout: float = 0.0
+    standardize: bool = True
+    net: Declare | None = None
+    lr: float = 1e-3
+    weight_decay: float = 3e-3
+    optimizer: Optimizer | None = None
+    batch: int = 200
+    epochs: int = 200
+    tol: float = 1e-4
+    patience: int = 10
+    backend: str | None = None
+    threads: int | None = None
+    random_state: int | np.random.RandomState | None = None
 
     @property
     def n_iter_(self) -> int:
@@ -298,7 +256,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         except ValueError:
             return None
 
-    def _layers(self, dtype: str) -> Perceptron:
+    def _layers(self, dtype: str) -> Declare:
         hidden = self.hidden
         try:
             widths = tuple(hidden)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -12,78 +13,91 @@ from sklearn.utils import Tags
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from graphc.declare.optim import Optimizer
 from graphc.ir.op import Array
 from graphc.ops.functions import Softmax
-from graphc.sklearn.estimator import ClassifierNet, Declare, GraphEstimator, RegressorNet, Rows
+from graphc.sklearn.estimator import ClassifierNet, GraphEstimator, RegressorNet, Rows
 
 
+@dataclass(kw_only=True, repr=False, eq=False)
 class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     """A classifier by a net that graphc compiles, trained by the cross-entropy of softmax.
 
-    `class_weight` is a mapping from class to weight, 1 for those it omits, or "balanced", which
-    gives every class the same total weight; a row's weight is its class's times its own.  All other
-    options are those of GraphRegressor, too.
+    It computes in the dtype of X if that is float32 or float64, else in float64.  float32 takes
+    half the time.
 
-    A function given as `net` declares inputs x (N, features), y (N,) of int64 and, to take sample
-    weights, weight (N,); an output "scores" (N, classes); and a loss.
+    Parameters
+    ----------
+    hidden
+        The widths of the hidden layers, each of affine and relu.
+    batchnorm, dropout
+        Whether hidden layers have batchnorm, and the share of their values that is dropped.
+    standardize
+        Whether the net standardises features by the statistics of the rows in `fit`.
+    net
+        A function from the numbers of features and classes to a Net, in place of the four options
+        above.  The net has inputs x (N, features), y (N,) of int64 and, to take sample weights,
+        weight (N,), an output "scores" (N, classes), and a loss.
+    lr, weight_decay
+        The learning rate and the weight decay of Adam.
+    optimizer
+        Another optimizer of graphc, in place of these two options.
+    batch
+        The rows of a step, or all rows if there are fewer.
+    epochs
+        The most epochs.
+    tol, patience
+        Training ends when the loss was not `tol` better than its best for `patience` epochs.
+    class_weight
+        A mapping from class to weight, 1 for classes that it omits, or "balanced", which gives
+        every class the same total weight.  A row's weight is its class's times its own.
+    backend, threads
+        As in `gc.compile`.
+    random_state
+        The seed of weights, shuffling and masks, or a generator that draws it.
 
-    Attributes after `fit`: `classes_`, `executor_` (for `gc.save`, `gc.freeze` and all else),
-    `history_` with the loss of each epoch, `n_iter_`, `n_features_in_`.
+    Attributes
+    ----------
+    classes_
+        The classes in ascending order.
+    executor_
+        The trained Executor, for `gc.save`, `gc.freeze` and all else.
+    history_
+        The History with the loss of each epoch.
+
+    Examples
+    --------
+    >>> from graphc.sklearn import GraphClassifier
+    >>> x = np.arange(8.0).reshape(8, 1)
+    >>> model = GraphClassifier((8,), lr=0.05, random_state=0).fit(x, ["low"] * 4 + ["high"] * 4)
+    >>> model.predict([[1.0], [6.0]]).tolist()
+    ['low', 'high']
     """
 
     _output = "scores"
     _perceptron = ClassifierNet
 
-    def __init__(
-        self,
-        hidden: tuple[int, ...] = (100,),
-        *,
-        batchnorm: bool = False,
-        dropout: float = 0.0,
-        standardize: bool = True,
-        net: Declare | None = None,
-        lr: float = 1e-3,
-        weight_decay: float = 3e-3,
-        optimizer: Optimizer | None = None,
-        batch: int = 200,
-        epochs: int = 200,
-        tol: float = 1e-4,
-        patience: int = 10,
-        class_weight: Mapping[Any, float] | str | None = None,
-        backend: str | None = None,
-        threads: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        """Store the options; `fit` checks them.
-
-        class_weight: a mapping from class to weight, or "balanced"; see above.  All others are
-        those of GraphRegressor.
-        """
-        super().__init__(
-            hidden,
-            batchnorm=batchnorm,
-            dropout=dropout,
-            standardize=standardize,
-            net=net,
-            lr=lr,
-            weight_decay=weight_decay,
-            optimizer=optimizer,
-            batch=batch,
-            epochs=epochs,
-            tol=tol,
-            patience=patience,
-            backend=backend,
-            threads=threads,
-            random_state=random_state,
-        )
-        self.class_weight = class_weight
+    class_weight: Mapping[Any, float] | str | None = None
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train from scratch on X (N, features) and y (N,).
+        """Train from scratch.
 
-        A row of weight 0 counts as absent, and one of weight 2 as two rows.  Raise ValueError for
-        data that cannot be trained on.
+        Parameters
+        ----------
+        X, y
+            Features (N, features), and their classes (N,), of any type.
+        sample_weight
+            The weight of each row (N,), 1 by default.  A row of weight 0 counts as absent, and one
+            of weight 2 as two rows.
+
+        Returns
+        -------
+        Self
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the data cannot be trained on, or an option is out of range.
         """
         stopping = self._stopping()
         rows = self._rows(X, y, sample_weight, reset=True)
@@ -106,11 +120,30 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Train one more epoch, over these rows; `classes` lists all classes at the first call.
+        """Train one more epoch, over these rows.
 
-        Features are standardised by the rows of the first call.  Raise ValueError for data that
-        cannot be trained on, for a label that is not among the classes, and for balanced class
-        weights, which need all rows.
+        Features are standardised by the rows of the first call.
+
+        Parameters
+        ----------
+        X, y
+            Features (N, features), and their classes (N,).
+        classes
+            All classes, which the first call needs.
+        sample_weight
+            The weight of each row (N,), 1 by default.  A row of weight 0 counts as absent, and one
+            of weight 2 as two rows.
+
+        Returns
+        -------
+        Self
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the data cannot be trained on, if a label is not one of the classes, or if class
+            weights are "balanced", which needs all rows.
         """
         first = not hasattr(self, "executor_")
         if first and classes is None:
@@ -142,12 +175,34 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         return rows._replace(weight=weight).ready()
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the most probable class of each row: (N,)."""
+        """Return the most probable class of each row.
+
+        Parameters
+        ----------
+        X
+            Features (N, features).
+
+        Returns
+        -------
+        array
+            Classes (N,).
+        """
         best = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Return the probability of each of `classes_`: (N, classes)."""
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X
+            Features (N, features).
+
+        Returns
+        -------
+        array
+            Probabilities (N, classes), in the order of `classes_`.
+        """
         return Softmax().reference([self._predict(X)])
 
 
@@ -175,7 +230,7 @@ def class_factors(
 ) -> NDArray[np.float64]:
     """Return the factor of each class (K,), for rows of these codes and weights (N,).
 
-    A mapping gives factors by label, 1 for those that it omits.  "balanced" gives every class the
+    A mapping gives factors by label, 1 for labels that it omits.  "balanced" gives every class the
     same total weight: the factor is N / (K * count) if all rows weigh 1.  Raise ValueError for
     anything else, and for a mapping with other labels or with weights below 0.
     """
@@ -201,14 +256,51 @@ def class_factors(
 class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
     """A regressor by a net that graphc compiles, trained by the mean squared error.
 
-    The error is counted in standard deviations of the target, so that `lr` and `tol` suit
-    targets of any size; predictions are in the target's own units.
+    The error counts in standard deviations of the target, so that `lr` and `tol` suit targets of
+    any size; predictions are in the target's own units.  It computes in the dtype of X if that is
+    float32 or float64, else in float64.  float32 takes half the time.
 
-    A function given as `net` declares inputs x (N, features), y (N, targets) and, to take
-    sample weights, weight (N,); an output "prediction" (N, targets); and a loss.
+    Parameters
+    ----------
+    hidden
+        The widths of the hidden layers, each of affine and relu.
+    batchnorm, dropout
+        Whether hidden layers have batchnorm, and the share of their values that is dropped.
+    standardize
+        Whether the net standardises features by the statistics of the rows in `fit`.
+    net
+        A function from the numbers of features and targets to a Net, in place of the four options
+        above.  The net has inputs x (N, features), y (N, targets) and, to take sample weights,
+        weight (N,), an output "prediction" (N, targets), and a loss.
+    lr, weight_decay
+        The learning rate and the weight decay of Adam.
+    optimizer
+        Another optimizer of graphc, in place of these two options.
+    batch
+        The rows of a step, or all rows if there are fewer.
+    epochs
+        The most epochs.
+    tol, patience
+        Training ends when the loss was not `tol` better than its best for `patience` epochs.
+    backend, threads
+        As in `gc.compile`.
+    random_state
+        The seed of weights, shuffling and masks, or a generator that draws it.
 
-    Attributes after `fit`: `executor_` (for `gc.save`, `gc.freeze` and all else), `history_`
-    with the loss of each epoch, `n_iter_`, `n_features_in_`.
+    Attributes
+    ----------
+    executor_
+        The trained Executor, for `gc.save`, `gc.freeze` and all else.
+    history_
+        The History with the loss of each epoch.
+
+    Examples
+    --------
+    >>> from graphc.sklearn import GraphRegressor
+    >>> x = np.linspace(0.0, 1.0, 50).reshape(50, 1)
+    >>> model = GraphRegressor((16,), lr=0.02, random_state=0).fit(x, 3.0 * x[:, 0] + 1.0)
+    >>> bool(abs(model.predict([[0.5]])[0] - 2.5) < 0.1)
+    True
     """
 
     _output = "prediction"
@@ -221,10 +313,25 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         return tags
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train from scratch on X (N, features) and y, (N,) or (N, targets).
+        """Train from scratch.
 
-        A row of weight 0 counts as absent, and one of weight 2 as two rows.  Raise ValueError for
-        data that cannot be trained on.
+        Parameters
+        ----------
+        X, y
+            Features (N, features), and targets, (N,) or (N, targets).
+        sample_weight
+            The weight of each row (N,), 1 by default.  A row of weight 0 counts as absent, and one
+            of weight 2 as two rows.
+
+        Returns
+        -------
+        Self
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the data cannot be trained on, or an option is out of range.
         """
         stopping = self._stopping()
         rows, flat = self._targets(X, y, sample_weight, reset=True)
@@ -237,8 +344,25 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
     ) -> Self:
         """Train one more epoch, over these rows.
 
-        Features and targets are standardised by the rows of the first call.  Raise ValueError for
-        data that cannot be trained on.
+        Features and targets are standardised by the rows of the first call.
+
+        Parameters
+        ----------
+        X, y
+            Features (N, features), and targets, (N,) or (N, targets) as in the first call.
+        sample_weight
+            The weight of each row (N,), 1 by default.  A row of weight 0 counts as absent, and one
+            of weight 2 as two rows.
+
+        Returns
+        -------
+        Self
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the data cannot be trained on.
         """
         first = not hasattr(self, "executor_")
         rows, flat = self._targets(X, y, sample_weight, reset=first)
@@ -251,7 +375,18 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         return self._train(rows, 1)
 
     def predict(self, X: ArrayLike) -> Array:
-        """Return the prediction for each row, in the shape that y had."""
+        """Return the prediction for each row.
+
+        Parameters
+        ----------
+        X
+            Features (N, features).
+
+        Returns
+        -------
+        array
+            Predictions, (N,) or (N, targets) as y had in `fit`.
+        """
         found = self._predict(X)
         return found[:, 0] if self._flat else found
 

@@ -25,9 +25,22 @@ from graphc.train.history import Best, History
 
 @dataclass(frozen=True)
 class Epoch:
-    """A finished epoch: the executor, the history so far, and the number of steps so far.
+    """A finished epoch, which callbacks get.
 
-    A callback may read and change the executor, such as `epoch.ex.hyper["lr"]`.
+    Parameters
+    ----------
+    ex
+        The executor, which a callback may read and change.
+    history
+        The numbers of the epochs so far.
+    steps
+        The number of steps so far.
+
+    Examples
+    --------
+    >>> def halve_rate(epoch: gc.Epoch) -> None:
+    ...     if epoch.number % 10 == 0:
+    ...         epoch.ex.hyper["lr"] *= 0.5
     """
 
     ex: Executor
@@ -45,7 +58,13 @@ class Epoch:
         return self.history.last()
 
     def stop(self, why: str = "a callback asked for it") -> None:
-        """End training here, for the reason `why`."""
+        """End training here.
+
+        Parameters
+        ----------
+        why
+            The reason, which the history keeps.
+        """
         self.history.stopped = why
 
 
@@ -53,6 +72,14 @@ class Callback:
     """An object that `fit` calls after each epoch; plain functions of an Epoch are accepted, too.
 
     `saved` and `begin` carry the data that a resumed run needs besides the history.
+
+    Examples
+    --------
+    >>> class Print(gc.Callback):
+    ...     only_reads_numbers = True
+    ...
+    ...     def __call__(self, epoch):
+    ...         print(epoch.number, epoch.numbers)
     """
 
     only_reads_numbers = False
@@ -62,49 +89,94 @@ class Callback:
     """Whether only rank 0 runs it, if several ranks train."""
 
     def begin(self, history: History, saved: Mapping[str, Array]) -> None:
-        """Prepare for training, or for its continuation with the epochs and arrays saved so far."""
+        """Prepare for training, or for its continuation.
+
+        Parameters
+        ----------
+        history
+            The epochs so far.
+        saved
+            The arrays that `saved` returned for the checkpoint; empty for a new run.
+        """
 
     def __call__(self, epoch: Epoch) -> None:
         """Handle the end of an epoch."""
 
     def saved(self) -> Mapping[str, Array]:
-        """Return arrays by name that a checkpoint keeps."""
+        """Return what a checkpoint keeps.
+
+        Returns
+        -------
+        Mapping
+            Arrays by name.
+        """
         return {}
 
     def finish(self, ex: Executor) -> None:
-        """Handle the end of training: all epochs are done, or a callback has stopped it."""
+        """Handle the end of training: all epochs are done, or a callback has stopped it.
+
+        Parameters
+        ----------
+        ex
+            The executor.
+        """
 
 
-Called = Callable[[Epoch], Any]
+class Function(Callback):
+    """A plain function of an Epoch as a callback."""
+
+    def __init__(self, function: Callable[[Epoch], Any]) -> None:
+        self._function = function
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Call the function."""
+        self._function(epoch)
 
 
-def saved_arrays(callbacks: tuple[Called, ...]) -> dict[str, Array]:
+def saved_arrays(callbacks: tuple[Callback, ...]) -> dict[str, Array]:
     """Return the arrays of all callbacks, prefixed by the number of each callback."""
     return {
         f"{number}/{name}": array
         for number, callback in enumerate(callbacks)
-        if isinstance(callback, Callback)
         for name, array in callback.saved().items()
     }
 
 
-def begin(callbacks: tuple[Called, ...], history: History, arrays: Mapping[str, Array]) -> None:
+def begin(callbacks: tuple[Callback, ...], history: History, arrays: Mapping[str, Array]) -> None:
     """Call `begin` of all callbacks, each with its own saved arrays."""
     for number, callback in enumerate(callbacks):
-        if isinstance(callback, Callback):
-            start = f"{number}/"
-            own = {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
-            callback.begin(history, own)
+        start = f"{number}/"
+        own = {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
+        callback.begin(history, own)
 
 
 class EarlyStopping(Callback):
-    """Stops when `watch` was not better than its best before for `patience` epochs in a row.
+    """A callback that ends training when a number has stopped improving.
 
-    Better is smaller by more than `least`, or with `largest` greater by more.  `watch` is
-    "loss", "val_loss" or a metric.  With `restore` the executor has the state of the best epoch
-    once training is over, whether it was stopped or not; a copy of that state is kept for it.
+    Parameters
+    ----------
+    patience
+        The number of epochs in a row without a better number.
+    watch
+        "loss", "val_loss" or a metric.
+    largest
+        Whether greater numbers are better.
+    least
+        The least difference that counts as better.
+    restore
+        Whether the executor gets the state of the best epoch at the end, stopped or not.  A copy
+        of that state is kept.
 
-    Raise GraphError for options that make no sense.
+    Raises
+    ------
+    GraphError
+        If an option is out of range.
+
+    Examples
+    --------
+    >>> stopping = gc.EarlyStopping(patience=5, watch="accuracy", largest=True)
+    >>> stopping.patience
+    5
     """
 
     @takes(
@@ -156,10 +228,25 @@ class EarlyStopping(Callback):
 
 
 class CsvLog(Callback):
-    """Writes `path` with the columns epoch, losses, metrics and seconds.
+    """A callback that writes a table with the columns epoch, losses, metrics and seconds.
 
     Each epoch adds a line; a resumed run first writes the lines of the earlier epochs, so that
-    no line is repeated or cut.  Raise DataError if the file cannot be written.
+    no line is repeated or cut.
+
+    Parameters
+    ----------
+    path
+        The `.csv` file.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> gc.CsvLog("run.csv").path.name
+    'run.csv'
     """
 
     only_reads_numbers = True
@@ -202,10 +289,26 @@ def _row(cells: Sequence[object]) -> str:
 
 
 class TensorBoardLog(Callback):
-    """Writes losses and metrics into a folder that `tensorboard --logdir` shows, by epoch.
+    """A callback that writes losses and metrics by epoch for `tensorboard --logdir`.
 
-    A resumed run withdraws the numbers of the epochs that it repeats.  Raise GraphError
-    if tensorboardX is missing, DataError if the folder cannot be written.
+    A resumed run withdraws the numbers of the epochs that it repeats.
+
+    Parameters
+    ----------
+    folder
+        The folder to write into.
+
+    Raises
+    ------
+    GraphError
+        If tensorboardX is missing.
+    DataError
+        If the folder cannot be written.
+
+    Examples
+    --------
+    >>> gc.TensorBoardLog("logs").folder.name  # doctest: +SKIP
+    'logs'
     """
 
     only_reads_numbers = True

@@ -19,12 +19,10 @@ from graphc.files.disk import FolderLock, make_folder, remove_temporaries, shown
 from graphc.files.graph_file import UnknownOp, user_ops
 from graphc.files.model_file import Model, damage, optimizer_of
 from graphc.files.serialize import CheckpointFile, read_checkpoint, save, write_checkpoint
-from graphc.ir.difference import Difference, Pair, difference
+from graphc.ir.difference import LONGEST, Difference, Pair, difference
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ir.text.difference import LONGEST
-from graphc.ir.text.graph import name_text, node_text, word_of
-from graphc.ir.text.values import value_text
+from graphc.ir.text.graph import name_text, node_text, value_text, word_of
 from graphc.ops.source import with_start
 from graphc.runtime.executor import Executor
 from graphc.train.history import Best, History
@@ -39,11 +37,30 @@ _NAME = re.compile(r"step-(\d{9,})\.gc")
 class Checkpoints:
     """The folder where `fit` writes checkpoints, and how often it does.
 
-    `folder` is made if it does not exist.  A checkpoint, `step-<steps>.gc`, is written after
-    each epoch, or with `every` after that many steps; the last two are kept.  `best.gc` is the
-    model of the epoch with the smallest `watch`, or with `largest` the greatest; `watch` None is
-    "val_loss" if there are validation data, and else "loss".  All of them are models
-    that `gc.load` reads, written whole or not at all, with a checksum.
+    The last two checkpoints, `step-<steps>.gc`, are kept, and the model of the best epoch,
+    `best.gc`.  All are models that `gc.load` reads, written whole or not at all, with a checksum.
+
+    Parameters
+    ----------
+    folder
+        The folder, which is made if it does not exist.
+    every
+        The steps from one checkpoint to the next, by default those of an epoch.
+    watch
+        The number that is smallest in the best epoch, by default "val_loss" with validation data,
+        else "loss".
+    largest
+        Whether the best epoch is the one with the greatest number.
+
+    Raises
+    ------
+    GraphError
+        If `every` is not a whole number from 1 up.
+
+    Examples
+    --------
+    >>> gc.Checkpoints("run", every=1000).best.name
+    'best.gc'
     """
 
     def __init__(
@@ -84,7 +101,8 @@ class Checkpoints:
         """
         make_folder(self.folder, ModelFileError)
         lock.take()
-        remove_temporaries(self.folder, lambda name: name == "best.gc" or bool(_number(name)))
+        ours = re.compile(f"best.gc|{_NAME.pattern}")
+        remove_temporaries(self.folder, lambda name: bool(ours.fullmatch(name)))
         found = self._found()
         if found and not resume:
             raise GraphError(
@@ -110,8 +128,7 @@ class Checkpoints:
 
     def _found(self) -> list[Path]:
         """Return the checkpoints, oldest first."""
-        paths = [path for path in self.folder.glob("step-*.gc") if _number(path.name)]
-        return sorted(paths, key=lambda path: int(_number(path.name)))
+        return list(numbered(self.folder, _NAME).values())
 
     def _newest(self, found: list[Path]) -> CheckpointFile | None:
         error: ModelFileError | None = None
@@ -126,10 +143,10 @@ class Checkpoints:
         return None
 
 
-def _number(name: str) -> str:
-    """Return the digits of a checkpoint's name, or "" for another file."""
-    match = _NAME.fullmatch(name)
-    return match[1] if match else ""
+def numbered(folder: Path, name: re.Pattern[str]) -> dict[int, Path]:
+    """Return the plain files of a folder with such a name by the number in it, ascending."""
+    matches = ((name.fullmatch(path.name), path) for path in folder.glob("*-*.gc"))
+    return dict(sorted((int(m[1]), path) for m, path in matches if m and path.is_file()))
 
 
 _DATA = {"data": "data", "validation": "validation data"}
@@ -138,7 +155,7 @@ _BEGIN = "resume with what the run began with, or start a new run in another fol
 
 
 @dataclass(frozen=True)
-class Unlike:
+class Mismatch:
     """A difference from an earlier run: the end of a sentence about it, and lines that show it."""
 
     words: str
@@ -150,23 +167,23 @@ def check_same_run(
 ) -> None:
     """Raise GraphError if a checkpoint is of a different run, or has more epochs.
 
-    A checkpoint of an older version records less; only what it records is compared.
+    Choices that a checkpoint of an older version does not record are not compared.
     """
     optimizer = None
     with damage(file.model, "a run"):
-        unlike = (
-            unlike_net(file.model, ex)
-            or (optimizer := _unlike_optimizer(file, ex))
-            or unlike_choices(file.notes["choices"], choices)
-            or _unlike_state(file.state, ex)
+        mismatch = (
+            net_mismatch(file.model, ex)
+            or (optimizer := _optimizer_mismatch(file, ex))
+            or choices_mismatch(file.notes["choices"], choices)
+            or _state_mismatch(file.state, ex)
         )
         done = len(file.notes["history"]["epochs"])
-    if unlike is not None:
+    if mismatch is not None:
         raise GraphError(
-            f"fit: the run to be resumed {unlike.words}",
-            operands=unlike.shown,
+            f"fit: the run to be resumed {mismatch.words}",
+            operands=mismatch.shown,
             hint=_BEGIN
-            if unlike is not optimizer
+            if mismatch is not optimizer
             else f"{_BEGIN}; to train its weights otherwise: "
             f"gc.load({file.model.where!r}, optimizer=...)",
         )
@@ -180,25 +197,25 @@ def check_same_run(
 # ---------------------------------------------------------------------- the net
 
 
-def unlike_net(model: Model, ex: Executor) -> Unlike | None:
+def net_mismatch(model: Model, ex: Executor) -> Mismatch | None:
     """Return how the net of a file differs from the executor's, or None."""
     now = ex.plan.declared
     try:
         before = model.declared(user_ops(now))
     except UnknownOp as error:
-        return Unlike(f"was of another net, with your op {error.path}")
+        return Mismatch(f"was of another net, with your op {error.path}")
     made = difference(_without_values(before), _without_values(now))
     changed = [pair for pair in made.changes if pair.kind != "renamed"]
     if changed:
-        return _of_nodes(made, changed)
+        return _node_mismatch(made, changed)
     if made.roots:
-        return _of_roots(made)
+        return _root_mismatch(made)
     trained = model.notes["plan"]["wrt"]
     odd = sorted({*trained} ^ {*ex.plan.recipe.wrt})
     if odd:
         name = odd[0]
         verb = "trained" if name in trained else "did not train"
-        return Unlike(f"{verb} the parameter {name!r}, wrt says otherwise")
+        return Mismatch(f"{verb} the parameter {name!r}, wrt says otherwise")
     return None
 
 
@@ -208,7 +225,7 @@ def _without_values(graph: Graph) -> Graph:
     return graph.replace({n.name: replace(n, op=with_start(n.op, None)) for n in given})
 
 
-def _of_nodes(made: Difference, changed: Sequence[Pair]) -> Unlike:
+def _node_mismatch(made: Difference, changed: Sequence[Pair]) -> Mismatch:
     """Return the difference of the first node that differs and the node in its place."""
     layers = [pair for pair in changed if not pair.node.op.is_state] or list(changed)
     first = layers[0]
@@ -217,10 +234,12 @@ def _of_nodes(made: Difference, changed: Sequence[Pair]) -> Unlike:
         now = next((pair.after for pair in layers[1:2] if pair.kind == "added"), None)
     losses = [graph.outputs[name] for graph in (made.before, made.after) for name in graph.losses]
     what = "loss" if first.node.name in losses else "net"
-    return Unlike(f"was of another {what}: {_said(was, now)}", tuple(_lines(was, now)))
+    return Mismatch(
+        f"was of another {what}: {_change_text(was, now)}", tuple(_node_lines(was, now))
+    )
 
 
-def _said(was: Node | None, now: Node | None) -> str:
+def _change_text(was: Node | None, now: Node | None) -> str:
     if was is None or now is None:
         node = was or now
         assert node is not None
@@ -229,7 +248,7 @@ def _said(was: Node | None, now: Node | None) -> str:
     return f"{old} {was.name!r} is " + ("another" if old == new else f"{new} {now.name!r}") + " now"
 
 
-def _lines(was: Node | None, now: Node | None) -> Iterator[Operand]:
+def _node_lines(was: Node | None, now: Node | None) -> Iterator[Operand]:
     for role, node in (("before", was), ("now", now)):
         if node is not None:
             name, _, text = node_text(node).partition(" ")
@@ -237,44 +256,44 @@ def _lines(was: Node | None, now: Node | None) -> Iterator[Operand]:
             yield Operand(role, name, text, node.loc)
 
 
-def _of_roots(made: Difference) -> Unlike:
+def _root_mismatch(made: Difference) -> Mismatch:
     root = made.roots[0]
     if root.what == "losses":
-        return Unlike(f"was of other losses: {root.before or 'none'}, now {root.after or 'none'}")
+        return Mismatch(f"was of other losses: {root.before or 'none'}, now {root.after or 'none'}")
     was, now = ("nothing" if k is None else name_text(k) for k in (root.before, root.after))
-    return Unlike(f"was of another net: {root.what} {root.name!r} was {was}, it is {now} now")
+    return Mismatch(f"was of another net: {root.what} {root.name!r} was {was}, it is {now} now")
 
 
-def _unlike_state(before: Mapping[str, Array], ex: Executor) -> Unlike | None:
+def _state_mismatch(before: Mapping[str, Array], ex: Executor) -> Mismatch | None:
     """Return the difference if the plan's states have other names or shapes, or None."""
     nodes = ex.plan.state_nodes
     odd = sorted(before.keys() ^ nodes.keys())
     if odd:
-        return Unlike(f"was of another net or optimizer: {odd[0]!r} is not in both")
+        return Mismatch(f"was of another net or optimizer: {odd[0]!r} is not in both")
     for name, array in before.items():
         if array.shape != ex.state.arrays[name].shape:
-            return Unlike(f"was of another net: {name!r} had shape {array.shape}")
+            return Mismatch(f"was of another net: {name!r} had shape {array.shape}")
     return None
 
 
 # ---------------------------------------------------------------------- the optimizer
 
 
-def _unlike_optimizer(file: CheckpointFile, ex: Executor) -> Unlike | None:
+def _optimizer_mismatch(file: CheckpointFile, ex: Executor) -> Mismatch | None:
     options, now = file.model.notes["plan"], ex.plan.optimizer
     assert now is not None
     before = _optimizer(options["optimizer"])
     if type(before) is not type(now):
         was = options["optimizer"].partition("(")[0] if options["optimizer"] else "none"
-        return Unlike(f"had the optimizer {was}, now it is {type(now).__name__}")
-    hyper = _hyper(file, before)
+        return Mismatch(f"had the optimizer {was}, now it is {type(now).__name__}")
+    hyper = _hyper(file, before, ex)
     for name, value in ex.hyper.items():
         if name in hyper and value not in hyper[name]:
-            return Unlike(f"had {name} {hyper[name][0]:.6g}, now it is {value:.6g}")
+            return Mismatch(f"had {name} {hyper[name][0]:.6g}, now it is {value:.6g}")
     for each in fields(now):
         old, new = getattr(before, each.name), getattr(now, each.name)
         if old != new and each.name not in hyper:
-            return Unlike(f"had {each.name} {value_text(old)}, now it is {value_text(new)}")
+            return Mismatch(f"had {each.name} {value_text(old)}, now it is {value_text(new)}")
     return None
 
 
@@ -286,34 +305,39 @@ def _optimizer(text: str | None) -> Optimizer | None:
         return None
 
 
-def _hyper(file: CheckpointFile, before: Optimizer | None) -> dict[str, tuple[float, float]]:
+def _hyper(
+    file: CheckpointFile, before: Optimizer | None, ex: Executor
+) -> dict[str, tuple[float, float]]:
     """Return the hyper-parameters that the run began with, and its present ones."""
     begun = file.notes["choices"].get("hyper", {})
     found = {}
-    for name, array in file.state.items():
-        if name.startswith("hyper."):
-            key, now = name.removeprefix("hyper."), float(array)
-            own = begun.get(key, getattr(before, key, now))
-            found[key] = float(np.asarray(own, array.dtype)), now
+    for name in ex.hyper:
+        array = file.state.get(ex.hyper.state_of(name))
+        if array is not None:
+            now = float(array)
+            own = begun.get(name, getattr(before, name, now))
+            found[name] = float(np.asarray(own, array.dtype)), now
     return found
 
 
 # ---------------------------------------------------------------------- data and their order
 
 
-def unlike_choices(before: Mapping[str, Any], now: Mapping[str, Any]) -> Unlike | None:
+def choices_mismatch(before: Mapping[str, Any], now: Mapping[str, Any]) -> Mismatch | None:
     """Return how the data or the order of rows differ; compare only what both runs recorded."""
     for name, value in now.items():
         was = before.get(name, value)
         if was == value or name == "hyper":
             continue
-        if name in _DATA:
-            return Unlike(_other_data(_DATA[name], was, value))
-        return Unlike(f"had {name} {was}, now it is {value}")
+        if name not in _DATA:
+            return Mismatch(f"had {name} {was}, now it is {value}")
+        # The description is for people: an older version may have worded it in another way.
+        if not (was and value and all(was[key] == value[key] for key in ("kind", "digest"))):
+            return Mismatch(_data_mismatch(_DATA[name], was, value))
     return None
 
 
-def _other_data(what: str, was: Mapping[str, str] | None, now: Mapping[str, str] | None) -> str:
+def _data_mismatch(what: str, was: Mapping[str, str] | None, now: Mapping[str, str] | None) -> str:
     if was is None or now is None:
         return f"had no {what}, now it has" if was is None else f"had {what}, now it has none"
     if was["described"] != now["described"]:

@@ -1,17 +1,16 @@
-"""fit(): trains an executor, epoch by epoch."""
+"""`gc.fit`: train an executor, epoch by epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from graphc.base.arguments import checked_whole, plain, takes, takes_one, whole
 from graphc.base.errors import GraphError
 from graphc.runtime.executor import Executor
-from graphc.train.callbacks import Called, EarlyStopping, Epoch
+from graphc.train.callbacks import Callback, EarlyStopping, Epoch, Function
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.history import History
 from graphc.train.record.folder import identity
@@ -19,7 +18,7 @@ from graphc.train.record.recorder import Recorder
 from graphc.train.run import Run
 from graphc.train.source import Source, checked_arrays
 from graphc.train.standardize import fit_new, unfitted
-from graphc.train.user_data import held_out_source, streamed, training_source
+from graphc.train.user_data import streamed, training_source, validation_source
 
 
 @takes(
@@ -47,71 +46,99 @@ def fit(
     record: str | Path | None = None,
     progress: bool | None = None,
 ) -> History:
-    """Train for some epochs over all rows of `data`, in batches of `batch` (default the plan's).
+    """Train for some epochs over all rows of `data`.
 
-    `data` and `validation` are
+    Statistics of inputs that the net standardises are fitted to `data` first if it has none.
+    Ctrl-C takes effect between two steps.  Several ranks call `fit` with the same arguments; rank 0
+    alone writes files, see docs/distributed.md.
 
-    - arrays: a tuple in the order of the inputs, a mapping by name, or one alone; those from
-      `np.load(path, mmap_mode="r")` are read as they are needed;
-    - the path of a folder of `.npz` part files, of which one at a time is in memory;
-    - a function from an epoch's number to its batches, as tuples or mappings of at most the plan's
-      rows; or, for one epoch, a generator, of which the last 256 batches are kept.
+    Parameters
+    ----------
+    ex
+        The executor to train.
+    data, validation
+        The data to train on, and to evaluate on after each epoch:
 
-    Rows, except those of functions, are shuffled by `seed` and the number of the epoch, from 1 on.
-    The last batch of an epoch may be smaller; nothing is compiled for it.  `sample_weight` (N,) and
-    `class_weight`, a mapping from class to weight, are fed to the input that a loss takes as
-    `weight=`; a row's weight is their product, or 1 without them.  The history has losses and, of
-    the validation data, every scalar output, averaged by rows, weighted losses by weights.
-    `callbacks` are called with an Epoch after each.  Statistics of inputs that the net standardises
-    are fitted to `data` first if it has none.  `progress` forces the bar on or off; it is shown in
-    terminals and notebooks, and otherwise each epoch is logged to "graphc".
+        - arrays: a tuple in the order of the inputs, a mapping by name, or one alone; those from
+          `np.load(path, mmap_mode="r")` are read as they are needed;
+        - the path of a folder of `.npz` part files, of which one at a time is in memory;
+        - a function from an epoch's number to its batches, as tuples or mappings of at most the
+          plan's rows; or, for one epoch, a generator, of which the last 256 batches are kept.
+    epochs
+        The number of epochs, those of the run that is resumed included.
+    batch
+        The rows of a step, by default those of the plan.  The last batch may be smaller.
+    shuffle, seed
+        Whether rows, except those of functions, are shuffled, by the seed and the number of the
+        epoch.
+    sample_weight, class_weight
+        A number for each row (N,), and a mapping from class to number.  Their product, 1 by
+        default, is fed to the input that a loss takes as `weight=`.
+    callbacks
+        Functions of an Epoch, or Callbacks, which are called after each epoch.
+    checkpoint
+        A folder, or Checkpoints, to save the run in, also when it is interrupted.  One run at a
+        time uses a folder.
+    resume
+        Whether to continue from the last checkpoint, to the bits of a run that never stopped.
+    record
+        A folder for a digest of each step, some states, and arrays up to 256 MB, with which
+        `gc.replay` repeats any step.
+    progress
+        Whether to show a bar; by default in terminals and notebooks.  Without one, each epoch is
+        logged to "graphc".
 
-    With `checkpoint`, a folder or Checkpoints, the run is saved there, also when it is interrupted;
-    a folder is used by one run at a time.  With `resume` it continues from the last one, to the
-    same bits as if it had never stopped; `epochs` counts the earlier ones, too.  With `record`, a
-    folder, `gc.replay` can repeat any step: it keeps a digest of each step, some states, and
-    arrays up to 256 MB.  Several ranks call it with the same arguments; rank 0 alone writes files,
-    see docs/distributed.md.  Ctrl-C takes effect between two steps.
+    Returns
+    -------
+    History
+        The losses of each epoch and, of the validation data, every scalar output: means over rows,
+        weighted losses by their weights.
 
-    Raise FeedError for data that does not fit, StateError for a plan without optimizer, GraphError
-    for options that make no sense, or saying what differs in a run that cannot be resumed, before
-    anything is trained; NotFiniteError, which names node and line, with the executor as before the
-    step; ModelFileError for a checkpoint that cannot be written or read.
+    Raises
+    ------
+    FeedError
+        If data do not fit.
+    StateError
+        If the plan has no optimizer.
+    GraphError
+        If options make no sense, or the run to resume differs; nothing is trained then.
+    NotFiniteError
+        If a number is not finite.  It names node and line; the executor is as before the step.
+    ModelFileError
+        If a checkpoint cannot be written or read.
+
+    Examples
+    --------
+    >>> net = gc.Net("line")
+    >>> x, y = net.input("x", (gc.N, 1)), net.input("y", (gc.N, 1))
+    >>> loss = net.loss("loss", gc.mse_loss(gc.affine(x, 1), y))
+    >>> ex = gc.Executor(gc.compile(net, batch=10, optimizer=gc.SGD(lr=0.1)))
+    >>> x = np.linspace(-1.0, 1.0, 50).reshape(50, 1)
+    >>> history = gc.fit(ex, (x, 2.0 * x), epochs=20)
+    >>> history.loss[-1] < 0.01
+    True
     """
     epochs, seed = plain(epochs), plain(seed)
     rows = _check(ex, data, epochs, batch, seed)
     source = training_source(ex, data, rows, seed if shuffle else None, sample_weight, class_weight)
-    held = None if validation is None else held_out_source(ex, validation)
+    held_out = None if validation is None else validation_source(ex, validation)
     kept, called = _checkpoints(checkpoint, resume), _callbacks(callbacks)
-    _check_watched(ex, held is not None, [kept, *called])
+    _check_watched(ex, held_out is not None, [kept, *called])
     choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
     recorder = _recorder(record, ex, source, choices, class_weight, resume)
-    run = Run(ex, source, epochs, called, held=held, record=recorder)
-    begin = partial(_begin, run, kept, choices, class_weight, resume)
-    return _trained(run, data, begin, progress)
-
-
-def _trained(run: Run, data: Any, begin: Callable[[], None], progress: bool | None) -> History:
-    """Begin a run, train, and close its files, also after an error."""
+    run = Run(ex, source, epochs, called, validation=held_out, record=recorder)
     try:
-        begin()
-        _standardise(run.ex, data)
+        if kept is not None or run.ranks.several:
+            choices |= _kind_of_run(ex, source, held_out, class_weight)
+        if run.ranks.several:
+            files = {"checkpoint": kept is not None, "resume": resume}
+            run.ranks.check_equal_runs({"epochs": epochs, **choices, **files})
+        if kept is not None:
+            run.use_checkpoints(kept, choices, resume)
+        _standardise(ex, data)
         return run.train(progress)
     finally:
         run.close()
-
-
-def _begin(
-    run: Run, kept: Checkpoints | None, choices: dict[str, Any], class_weight: Any, resume: bool
-) -> None:
-    """Check that all ranks train the same, and resume the run or begin its checkpoints."""
-    if kept is not None or run.ranks.several:
-        choices |= _kind_of_run(run.ex, run.source, run.held, class_weight)
-    if run.ranks.several:
-        files = {"checkpoint": kept is not None, "resume": resume}
-        run.ranks.agree({"epochs": run.epochs, **choices, **files})
-    if kept is not None:
-        run.keep(kept, choices, resume)
 
 
 def _wrong(sentence: str, hint: str = "") -> GraphError:
@@ -120,7 +147,7 @@ def _wrong(sentence: str, hint: str = "") -> GraphError:
 
 
 def _kind_of_run(
-    ex: Executor, source: Source, held: Source | None, class_weight: Any
+    ex: Executor, source: Source, validation: Source | None, class_weight: Any
 ) -> dict[str, Any]:
     """Return, for JSON, the options and data that a resumed run must share with this one.
 
@@ -130,7 +157,7 @@ def _kind_of_run(
     return {
         "class_weight": weights,
         "data": asdict(identity(source)),
-        "validation": None if held is None else asdict(identity(held)),
+        "validation": None if validation is None else asdict(identity(validation)),
         "hyper": dict(ex.hyper),
     }
 
@@ -209,7 +236,7 @@ def _recorder(
     return recorder
 
 
-def _callbacks(given: Sequence[Called]) -> tuple[Called, ...]:
+def _callbacks(given: Sequence[Callable[[Epoch], Any]]) -> tuple[Callback, ...]:
     listed = given if isinstance(given, Sequence) else (given,)
     for callback in listed:
         if not callable(callback):
@@ -223,20 +250,20 @@ def _callbacks(given: Sequence[Called]) -> tuple[Called, ...]:
                 f"the callback {name!r} does not take an Epoch",
                 "def callback(epoch): print(epoch.number, epoch.numbers)",
             )
-    return tuple(listed)
+    return tuple(one if isinstance(one, Callback) else Function(one) for one in listed)
 
 
-def _check_watched(ex: Executor, held: bool, watching: Sequence[Any]) -> None:
+def _check_watched(ex: Executor, validated: bool, watching: Sequence[Any]) -> None:
     """Raise GraphError for a number that the history will not have."""
     program = ex.plan.programs["infer"]
     scalars = [k for k, out in program.outputs.items() if not program.buffers[out].type.rank]
     metrics = [name for name in scalars if name not in ex.plan.losses]
-    known = ["loss", *(["val_loss", *metrics] if held else [])]
+    known = ["loss", *(["val_loss", *metrics] if validated else [])]
     for one in watching:
         watch = one.watch if isinstance(one, (EarlyStopping, Checkpoints)) else None
         if watch is not None and watch not in known:
             hint = f"there are: {', '.join(known)}"
-            if not held and watch in ("val_loss", *metrics):
+            if not validated and watch in ("val_loss", *metrics):
                 hint = f"{watch!r} is of validation data: give validation=, or watch='loss'"
             raise GraphError(
                 f"{type(one).__name__}: there will be no {watch!r} to watch", hint=hint

@@ -20,10 +20,26 @@ LOG = logging.getLogger("graphc")
 class History:
     """The numbers of training: lists with one entry per epoch.
 
-    `loss` is the mean over the rows while the weights changed, masks included; `val_loss` and
-    `metrics`, the other scalar outputs, are those of the validation data after the epoch.
-    Without validation data they are empty.  If a loss is a mean by the weights of rows, so is
-    the mean over batches.  `seconds` counts an epoch and its validation.
+    Parameters
+    ----------
+    epochs
+        The numbers of the epochs, from 1.
+    loss
+        The mean over the rows while the weights changed, masks included.
+    val_loss, metrics
+        The loss and the other scalar outputs of the validation data after the epoch; empty without
+        validation data.  If a loss is a mean by weights of rows, so is the mean over batches.
+    seconds
+        The time of an epoch and its validation.
+    stopped
+        The reason why training ended before its last epoch, or "".
+
+    Examples
+    --------
+    >>> history = gc.History()
+    >>> history.add(loss=0.5, seconds=1.0, val_loss=0.75, metrics={"accuracy": 0.5})
+    >>> history.last()
+    {'loss': 0.5, 'val_loss': 0.75, 'accuracy': 0.5}
     """
 
     epochs: list[int] = field(default_factory=list)
@@ -32,12 +48,19 @@ class History:
     metrics: dict[str, list[float]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     stopped: str = ""
-    """The reason why training ended before its last epoch, or ""."""
 
     def add(
         self, loss: float, seconds: float, val_loss: float | None, metrics: dict[str, float]
     ) -> None:
-        """Add the numbers of an epoch."""
+        """Add the numbers of an epoch.
+
+        Parameters
+        ----------
+        loss, seconds
+            The loss of the training data, and the time.
+        val_loss, metrics
+            The numbers of the validation data; None and empty without.
+        """
         self.epochs.append(len(self.epochs) + 1)
         self.loss.append(loss)
         self.seconds.append(seconds)
@@ -47,17 +70,52 @@ class History:
             self.metrics.setdefault(name, []).append(value)
 
     def last(self) -> dict[str, float]:
-        """Return the numbers of the last epoch by name, without the time."""
+        """Return the numbers of the last epoch.
+
+        Returns
+        -------
+        dict
+            The numbers by name, without the time.
+        """
         return {name: values[-1] for name, values in self._columns() if values}
 
     def column(self, name: str) -> list[float]:
-        """Return the numbers of that name, one per epoch; raise KeyError if there are none."""
+        """Return the numbers of one name.
+
+        Parameters
+        ----------
+        name
+            "loss", "val_loss" or a metric.
+
+        Returns
+        -------
+        list
+            A number for each epoch.
+
+        Raises
+        ------
+        KeyError
+            If there are no numbers of that name.
+        """
         return dict(self._columns())[name]
 
     def plot(self, path: str | Path) -> Path:
-        """Draw the learning curve to a PNG file, or to the format of the suffix.
+        """Draw the learning curve.
 
-        Raise GraphError if matplotlib is missing or does not draw that format.
+        Parameters
+        ----------
+        path
+            The file to write, in the format of its suffix, or PNG without one.
+
+        Returns
+        -------
+        Path
+            The path of the file.
+
+        Raises
+        ------
+        GraphError
+            If matplotlib is missing or does not draw that format.
         """
         drawn: Path = higher("History.plot")(self, path)
         return drawn
@@ -143,7 +201,7 @@ class Best:
 
 
 class Progress:
-    """A bar over all rows of all epochs; or, if it is not shown, a log line for each epoch.
+    """A progress bar over all rows of all epochs; without a bar, a log line for each epoch.
 
     With `shown` None it is shown in a terminal or a notebook.  `rows` is the number of rows of an
     epoch if it is known, `done` the number that were trained on in an earlier run.

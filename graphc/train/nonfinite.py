@@ -1,4 +1,4 @@
-"""The guard against NaN and infinity, which repeats steps to trace the node that made one."""
+"""The guard against NaN and infinity: it repeats steps to find the node where one began."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from graphc.runtime.executor import Executor
 from graphc.runtime.reference import evaluate, next_state
 from graphc.runtime.rows import RowAxis
 from graphc.train.history import Position
-from graphc.train.source import ArraySource, Batch, Source
+from graphc.train.source import Batch, Source
 
 EVERY = 256
 """The number of steps between two copies.  A step reads and writes every trained number that a copy
@@ -29,18 +29,18 @@ all copies take less than 1 % of the time."""
 
 
 class Guard:
-    """Watches the arrays that were finite at the start, and keeps a copy of an earlier state."""
+    """A guard of the states that were finite at the start, with a copy of an earlier state."""
 
     def __init__(self, ex: Executor, source: Source, at: Position) -> None:
         self._ex, self._source = ex, source
         arrays = ex.snapshot()
         floats = {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
         with np.errstate(all="ignore"):
-            self._watched = [name for name, array in floats.items() if _good(array)]
+            self._watched = [name for name, array in floats.items() if _is_finite(array)]
         self._copy = arrays
         self._at = replace(at)
 
-    def mark(self, at: Position) -> None:
+    def copy_state(self, at: Position) -> None:
         """Copy the state at this position; it must be finite, for a trace starts there."""
         arrays = self._ex.state.arrays
         writes = [partial(copy.__setitem__, ..., arrays[k]) for k, copy in self._copy.items()]
@@ -49,7 +49,7 @@ class Guard:
 
     def check_state(self, at: Position) -> None:
         """Raise NotFiniteError, traced, if the state is not finite; `at` is after its last step."""
-        if not self._state_good():
+        if not self._state_is_finite():
             raise self.trace(at, float("nan"))
 
     def trace(self, at: Position, loss: float) -> NotFiniteError:
@@ -58,20 +58,18 @@ class Guard:
         The executor is left as it was before the step at fault.
         """
         ex, last = self._ex, replace(at)
-        inner = self._source.unweighted
-        if isinstance(inner, ArraySource):
-            inner.whole = True  # a trace reads the rows of all ranks
+        self._source.whole = True  # a trace reads the rows of all ranks
         ex.state = self._copy
         for epoch, step, (rows, feeds) in self._steps_up_to(last):
             before = ex.snapshot()
             made = ex.step(feeds)
-            if isfinite(made) and self._state_good():
+            if isfinite(made) and self._state_is_finite():
                 continue
             ex.state = before
             origin = _traced(ex, feeds, before)
-            return _found(ex, origin, Position(epoch, step), rows, made, self._source)
+            return _traced_error(ex, origin, Position(epoch, step), rows, made, self._source)
         ex.state = self._copy
-        return _not_repeated(at, loss)
+        return _unrepeatable_error(at, loss)
 
     def _steps_up_to(self, last: Position) -> Iterator[tuple[int, int, Batch]]:
         """Yield the steps from the copy on, the one at `last` included."""
@@ -82,13 +80,13 @@ class Guard:
                     return
                 yield epoch, step, batch
 
-    def _state_good(self) -> bool:
+    def _state_is_finite(self) -> bool:
         arrays = self._ex.state.arrays
         with np.errstate(all="ignore"):
-            return all(_good(arrays[name]) for name in self._watched)
+            return all(_is_finite(arrays[name]) for name in self._watched)
 
 
-def _good(array: Array) -> bool:
+def _is_finite(array: Array) -> bool:
     """Return whether all numbers are finite; then their sum is, too, unless it is too large."""
     return isfinite(np.add.reduce(array, axis=None)) or bool(np.isfinite(array).all())
 
@@ -118,16 +116,13 @@ def _traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) 
     gradients, and the updates.
     """
     arrays, n = ex.rows(feeds, train=True)
-    name = step_program(ex.plan)
-    graph = graph_after(ex.plan, "update")
-    arrays |= _shard_inputs(ex, graph, arrays, state, n)
+    graph, values = step_by_reference(ex.plan, arrays, state, n)
+    runs = [(graph, values)]
     with np.errstate(all="ignore"):
-        values = evaluate(graph, arrays, _of(graph, state), n)
-        runs = [(graph, values)]
-        after = {**state, **next_state(graph, values, _of(graph, state))}
-        if name == "accumulate" and int(after[ex.plan.step_counter]) >= ex.plan.accumulate:
+        after = {**state, **next_state(graph, values, _states_of(graph, state))}
+        if ex.plan.accumulate > 1 and int(after[ex.plan.step_counter]) >= ex.plan.accumulate:
             apply = ex.plan.graphs["apply"][0].graph
-            runs.append((apply, evaluate(apply, {}, _of(apply, after), 1)))
+            runs.append((apply, evaluate(apply, {}, _states_of(apply, after), 1)))
     for made, known in runs:
         node = _first_bad(made, known)
         if node is not None:
@@ -136,20 +131,26 @@ def _traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) 
     return Origin(graph, node, part_of_step(ex.plan, node.name), values, sure=False)
 
 
-def _shard_inputs(
-    ex: Executor, graph: Graph, arrays: Mapping[str, Array], state: Mapping[str, Array], n: int
-) -> dict[str, Array]:
-    """Return the shard inputs of a whole batch: its row 0, and the divisors of weighted means."""
+def step_by_reference(
+    plan: Plan, arrays: Mapping[str, Array], state: Mapping[str, Array], n: int
+) -> tuple[Graph, dict[str, Array]]:
+    """Return the graph of a step from before fusion, and its values by reference rules.
+
+    The rows are one shard: its first row is 0, and its divisors are those of weighted means.
+    """
+    graph = graph_after(plan, "update")
     types = {node.name: node.type for node in graph if node.op.is_of_shard}
-    found = {name: np.asarray(type.is_float, type.dtype) for name, type in types.items()}
-    for divisor in divisors(ex.plan.declared):
+    feeds = dict(arrays)
+    feeds |= {name: np.asarray(type.is_float, type.dtype) for name, type in types.items()}
+    for divisor in divisors(plan.declared) if types else ():
         if divisor.name in types:
-            found[divisor.name] = np.asarray(divisor(arrays, n, state), types[divisor.name].dtype)
-    return found
+            feeds[divisor.name] = np.asarray(divisor(arrays, n, state), types[divisor.name].dtype)
+    with np.errstate(all="ignore"):
+        return graph, evaluate(graph, feeds, _states_of(graph, state), n)
 
 
 def _first_bad(graph: Graph, values: Mapping[str, Array]) -> Node | None:
-    """Return the first node that is not finite, of those that a loss or an update depends on.
+    """Return the first node with a value that is not finite and reaches a loss or an update.
 
     An infinity from a constant of the net, such as that of a mask, is intended, and so are the
     values that follow from it, until they become NaN.
@@ -190,7 +191,7 @@ def part_of_step(plan: Plan, name: str) -> Part:
     return "backward" if name in graph_after(plan, "backward") else "update"
 
 
-def _of(graph: Graph, state: Mapping[str, Array]) -> dict[str, Array]:
+def _states_of(graph: Graph, state: Mapping[str, Array]) -> dict[str, Array]:
     return {name: array for name, array in state.items() if name in graph}
 
 
@@ -204,13 +205,13 @@ _GROWN = "numbers have grown too large: a smaller lr, or clip_norm= in the optim
 _SLOPE = "the derivative is infinite or undefined here: keep its operands away from that place"
 
 
-def _found(
+def _traced_error(
     ex: Executor, origin: Origin, at: Position, rows: int, loss: float, source: Source
 ) -> NotFiniteError:
     """Return the error for a repeated step: the node, its operands, the user's line."""
     node, values = origin.node, origin.values
     what = f"loss is {loss:g}" if not isfinite(loss) else "the state becomes bad"
-    begun = f"{what} in epoch {at.epoch}, step {at.step + 1}: {_named(origin)} "
+    begun = f"{what} in epoch {at.epoch}, step {at.step + 1}: {_node_phrase(origin)} "
     if origin.sure:
         array = values[node.name]
         begun += f"is the first value that is not finite, {_bad_text(array)} of {array.size}"
@@ -231,7 +232,7 @@ def _found(
     return NotFiniteError(begun + place, operands=operands, loc=loc, hint=_hint(origin))
 
 
-def _not_repeated(at: Position, loss: float) -> NotFiniteError:
+def _unrepeatable_error(at: Position, loss: float) -> NotFiniteError:
     """Return the error for steps that stay finite when repeated: their batches were different."""
     what = "the state" if isfinite(loss) else f"the loss {loss:g}"
     return NotFiniteError(
@@ -268,7 +269,7 @@ def _bad_text(array: Array) -> str:
     return " and ".join(f"{count} {word}" for word, count in counts.items() if count)
 
 
-def _named(origin: Origin) -> str:
+def _node_phrase(origin: Origin) -> str:
     node = origin.node
     text = f"{node.op.name} {node.name!r}"
     if node.op.is_input or node.op.persistent:

@@ -19,12 +19,11 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """Keeps the states of all ranks equal, and lets rank 0 alone do what only one may do."""
+    """The ranks of a run: their states stay equal, and rank 0 alone writes files."""
 
     def __init__(self, ex: Executor) -> None:
         self._ex = ex
-        exchange = ex.exchange
-        self.all: Communicator = Solo() if exchange is None else exchange.communicator
+        self.all: Communicator = Solo() if ex.sharded is None else ex.sharded.communicator
         self.several = self.all.size > 1
 
     @property
@@ -37,8 +36,8 @@ class Ranks:
         made = make() if self.first else None
         return self.all.gather(made)[0] if self.several else made
 
-    def agree(self, choices: Mapping[str, Any]) -> None:
-        """Raise RankError on all ranks if their runs differ; it says which ranks, and how.
+    def check_equal_runs(self, choices: Mapping[str, Any]) -> None:
+        """Raise RankError on all ranks if their runs differ, with the ranks and the differences.
 
         `choices` are the options of the run; the net and the program are compared with them.
         """
@@ -60,7 +59,7 @@ class Ranks:
                 groups.setdefault(_differences(theirs, gathered[0]), []).append(rank)
         if groups:
             raise RankError(
-                "; ".join(f"{_named(ranks)} {text}" for text, ranks in [*groups.items()][:3]),
+                "; ".join(f"{_rank_list(ranks)} {text}" for text, ranks in [*groups.items()][:3]),
                 hint="all ranks take the same model, data, options and version of graphc, on "
                 "processors of one kind",
             )
@@ -89,7 +88,7 @@ class Ranks:
         if odd:
             name = next(k for k, digest in gathered[0].items() if gathered[odd[0]][k] != digest)
             raise RankError(
-                f"after step {at.steps} {name!r} is not the same on {_named(odd)} as on rank 0",
+                f"after step {at.steps} {name!r} is not the same on {_rank_list(odd)} as on rank 0",
                 hint="resume from the last checkpoint; if it happens again, look at that machine",
             )
 
@@ -113,7 +112,7 @@ def _flat(choices: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _differences(theirs: Mapping[str, Any], first: Mapping[str, Any]) -> str:
-    """Return the differences of a rank from rank 0, without those that follow from others."""
+    """Return the differences of a rank from rank 0, without consequences of others."""
     names = [name for name in {**first, **theirs} if theirs.get(name) != first.get(name)]
     implied = {_NUMBERS + name for name in names}
     causes = [name for name in names if name not in implied and name != _PROGRAM] or names
@@ -131,5 +130,5 @@ def _digest(data: memoryview | bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 
-def _named(ranks: list[int]) -> str:
+def _rank_list(ranks: list[int]) -> str:
     return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"

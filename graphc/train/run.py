@@ -1,4 +1,4 @@
-"""The training loop: steps, the end of an epoch, checkpoints; and Ctrl-C between two steps."""
+"""The training loop: steps, the end of an epoch, checkpoints; Ctrl-C ends it between two steps."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from graphc.files.serialize import CheckpointFile
 from graphc.ir.op import Array
 from graphc.runtime.distributed.communicator import Communicator
 from graphc.runtime.executor import Executor
-from graphc.runtime.means import Count, Means, Numbers
-from graphc.train.callbacks import Callback, Called, Epoch, begin, saved_arrays
+from graphc.runtime.rows import Count, Means, Numbers
+from graphc.train.callbacks import Callback, Epoch, begin, saved_arrays
 from graphc.train.checkpoints import Checkpoints, check_same_run
 from graphc.train.history import History, Position, Progress
 from graphc.train.nonfinite import EVERY, Guard
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class StepBoundary:
-    """Holds an interrupt back until `check` or the end of `run`.
+    """A call in which an interrupt waits until `check` or the end of `run`.
 
     An interrupt within a step would leave a count of steps that does not match the state.  Only
     the main thread gets signals, so in another one this does nothing.
@@ -41,7 +41,7 @@ class StepBoundary:
 
     def __init__(self) -> None:
         self._scope = Scope()
-        self._held: tuple[int, FrameType | None] | None = None
+        self._pending: tuple[int, FrameType | None] | None = None
         self._before: Any = None
 
     def run(self, work: Callable[..., T], *args: Any) -> T:
@@ -62,14 +62,14 @@ class StepBoundary:
         return made
 
     def check(self) -> None:
-        """Deliver an interrupt that was held back: usually raise KeyboardInterrupt."""
-        if self._held is not None:
-            (number, frame), self._held = self._held, None
+        """Deliver a pending interrupt: usually raise KeyboardInterrupt."""
+        if self._pending is not None:
+            (number, frame), self._pending = self._pending, None
             self._before(number, frame)
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
         if self._scope.entered:
-            self._held = number, frame
+            self._pending = number, frame
         else:  # an exception came before the old handler was restored
             signal.signal(signal.SIGINT, self._before)
             self._before(number, frame)
@@ -86,15 +86,15 @@ class Run:
         ex: Executor,
         source: Source,
         epochs: int,
-        callbacks: tuple[Called, ...] = (),
+        callbacks: tuple[Callback, ...] = (),
         *,
-        held: Source | None = None,
+        validation: Source | None = None,
         history: History | None = None,
         record: Recorder | None = None,
     ) -> None:
-        self.ex, self.source, self.held, self.epochs = ex, source, held, epochs
+        self.ex, self.source, self.validation, self.epochs = ex, source, validation, epochs
         self.ranks = Ranks(ex)
-        self.callbacks = tuple(called for called in callbacks if self._has(called))
+        self.callbacks = tuple(c for c in callbacks if self.ranks.first or not c.writes_files)
         self.record = record
         self.history = History() if history is None else history
         self.history.stopped = ""
@@ -104,17 +104,13 @@ class Run:
         self.choices: dict[str, Any] = {}
         self._saved: Mapping[str, Array] = {}
         self._count = Count.of_steps(ex.plan)
-        self._agree = True
+        self._consistent = True
         """Whether state, position and history belong to one moment, so that they can be saved."""
-        self._touched = not all(
-            isinstance(called, Callback) and called.only_reads_numbers for called in callbacks
-        )
+        self._callbacks_may_write = not all(callback.only_reads_numbers for callback in callbacks)
 
-    def _has(self, called: Called) -> bool:
-        """Return whether this rank runs a callback: only rank 0 writes files."""
-        return self.ranks.first or not getattr(called, "writes_files", False)
-
-    def keep(self, checkpoints: Checkpoints, choices: Mapping[str, Any], resume: bool) -> None:
+    def use_checkpoints(
+        self, checkpoints: Checkpoints, choices: Mapping[str, Any], resume: bool
+    ) -> None:
         """Write checkpoints; with `resume` continue from the last one, if there is one.
 
         `choices` determine the order of rows.  Raise GraphError, with nothing changed, if the
@@ -157,15 +153,14 @@ class Run:
             with shown:
                 interrupts.run(self._epochs, shown, interrupts)
         except KeyboardInterrupt:
-            if self.checkpoints is not None and self._agree:
+            if self.checkpoints is not None and self._consistent:
                 StepBoundary().run(self._save, self.checkpoints)
             raise
         if self.record is not None:
             self.record.end(self.at)
         self.ranks.check(self.at)
         for callback in self.callbacks:
-            if isinstance(callback, Callback):
-                callback.finish(self.ex)
+            callback.finish(self.ex)
         return self.history
 
     def _epochs(self, shown: Progress, interrupts: StepBoundary) -> None:
@@ -174,67 +169,67 @@ class Run:
 
     def _epoch(self, shown: Progress, interrupts: StepBoundary) -> None:
         """Run the steps of an epoch that are left, and its end."""
-        at, held = self.at, self.held
+        at, validation = self.at, self.validation
         before = perf_counter() - at.seconds
         try:
             self._steps(shown, interrupts)
             if not at.rows:
                 raise FeedError(f"the data of epoch {at.epoch} are empty")
             val_loss, metrics = None, dict[str, float]()
-            if held is not None:
-                val_loss, metrics = validated(self.ex, held, interrupts, self.ranks.all)
+            if validation is not None:
+                val_loss, metrics = validated(self.ex, validation, interrupts, self.ranks.all)
             if at.epoch == self.epochs or not isfinite(val_loss or 0.0):
                 self.guard.check_state(at)
         finally:
             at.seconds = perf_counter() - before
-        self._agree = False
+        self._consistent = False
         self.history.add(at.loss, at.seconds, val_loss, metrics)
         if self.ranks.first:
             shown.epoch(self.history)
-        self._end()
+        self._end_epoch()
         interrupts.check()
 
     def _steps(self, shown: Progress, interrupts: StepBoundary) -> None:
         ex, at, guard, count, record = self.ex, self.at, self.guard, self._count, self.record
         every = self.checkpoints.every if self.checkpoints is not None else None
         for rows, feeds in self.source.batches(at.epoch, at.step):
-            self._agree = False
+            self._consistent = False
             loss = ex.step(feeds)
             if not isfinite(loss):
                 raise guard.trace(at, loss)
             at.count(rows, loss, count(feeds, rows, ex.state.arrays))
-            self._agree = True
+            self._consistent = True
             if record is not None:
                 record.step(at, loss)
             shown.rows(rows)
             if at.steps % EVERY == 0:
                 guard.check_state(at)
-                guard.mark(at)
+                guard.copy_state(at)
                 self.ranks.check(at)
             if every and at.steps % every == 0:
                 assert self.checkpoints is not None
                 self._save(self.checkpoints)
             interrupts.check()
 
-    def _end(self) -> None:
+    def _end_epoch(self) -> None:
         """End an epoch: write the best model, run callbacks, write a checkpoint."""
         checkpoints = self.checkpoints
-        if checkpoints is not None or self._touched:
+        if checkpoints is not None or self._callbacks_may_write:
             self.guard.check_state(self.at)
         if checkpoints is not None:
-            watch = checkpoints.watch or ("loss" if self.held is None else "val_loss")
+            watch = checkpoints.watch or ("loss" if self.validation is None else "val_loss")
             if self.ranks.first:
                 checkpoints.write_best(self.ex, self.history, watch)
-        self._call()
+        self._run_callbacks()
         self.at.next_epoch()
-        self._agree = True
-        if self._touched:
-            self.guard.mark(self.at)
+        self._consistent = True
+        if self._callbacks_may_write:
+            self.guard.copy_state(self.at)
         last = self.at.epoch > self.epochs or bool(self.history.stopped)
         if checkpoints is not None and (checkpoints.every is None or last):
             self._save(checkpoints)
 
-    def _call(self) -> None:
+    def _run_callbacks(self) -> None:
         """Run the callbacks."""
         before = self.ex.snapshot() if self.record is not None and self.callbacks else {}
         epoch = Epoch(self.ex, self.history, self.at.steps)
@@ -258,7 +253,7 @@ class Run:
 
 
 def validated(
-    ex: Executor, held: Source, interrupts: StepBoundary, ranks: Communicator
+    ex: Executor, validation: Source, interrupts: StepBoundary, ranks: Communicator
 ) -> tuple[float, dict[str, float]]:
     """Return the sum of the losses, and the other scalar outputs, as means over all rows.
 
@@ -266,7 +261,7 @@ def validated(
     FeedError if the batches determine no loss.
     """
     totals, mine = Means(ex.plan, ex.state.arrays), list[Numbers]()
-    for number, (rows, feeds) in enumerate(held.batches(0)):
+    for number, (rows, feeds) in enumerate(validation.batches(0)):
         if not number:
             check_losses_fed(ex, frozenset(feeds))
         if number % ranks.size == ranks.rank:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,11 @@ from numpy.typing import NDArray
 
 from graphc.base.arguments import takes_one
 from graphc.base.errors import FeedError
-from graphc.compiler.loss_share import divisors
 from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.runtime.executor import Executor
-from graphc.runtime.means import weight_input
-from graphc.runtime.rows import Pages, RowAxis, by_position
-from graphc.runtime.shards import rank_rows
+from graphc.runtime.rows import Pages, RowAxis, by_position, weight_input
 
 Batch = tuple[int, dict[str, Any]]
 """The number of rows, and the feeds by name of input; the next batch may overwrite them."""
@@ -31,14 +27,18 @@ class Source:
     """The inputs that are fed; None if only the batches show them."""
     rows: int | None = None
     """The number of rows of an epoch; None if it is known only at the end of the epoch."""
-
-    @property
-    def unweighted(self) -> Source:
-        """The source without the weights of rows that are fed beside its batches."""
-        return self
+    weigh: Callable[[Batch], Batch] | None = None
+    """A function that adds the weights of its rows to a batch, if they are not in the data."""
+    whole = False
+    """Whether all rows of a batch are needed, not only the rows that this rank trains on."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on."""
+        batches = self._batches(epoch, start)
+        return batches if self.weigh is None else map(self.weigh, batches)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """Yield the batches as they are in the data."""
         raise NotImplementedError
 
     def release(self, epoch: int, start: int) -> None:
@@ -50,7 +50,7 @@ class Source:
 
 
 class FunctionSource(Source):
-    """A source of batches by a function that takes the epoch's number and yields its batches."""
+    """A source whose batches a function of the epoch's number yields."""
 
     def __init__(self, ex: Executor, make: Callable[[int], Iterable[Any]], train: bool) -> None:
         if not takes_one(make):
@@ -60,7 +60,7 @@ class FunctionSource(Source):
             )
         self._ex, self._make, self._train = ex, make, train
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """Yield the batches of an epoch; batches before `start` are made and dropped."""
         made = self._make(epoch)
         if not isinstance(made, Iterable):
@@ -74,31 +74,30 @@ class FunctionSource(Source):
 
 
 class IteratorSource(Source):
-    """A source of batches from a generator; it keeps copies of those that may be repeated."""
+    """A source whose batches a generator yields; it copies batches that a trace may repeat."""
 
     def __init__(self, ex: Executor, items: Iterator[Any], train: bool) -> None:
-        self._ex, self._items, self._train = ex, items, train
+        self._new = (_as_batch(ex, item, train) for item in items)
         self._kept: list[Batch] = []
         self._first = 0
         """The number of the oldest batch that is kept."""
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
         """Yield kept batches, then new ones; batches before `start` are dropped."""
-        number = self._first
-        while True:
-            if number < self._first + len(self._kept):
-                batch = self._kept[number - self._first]
-            else:
-                try:
-                    item = next(self._items)
-                except StopIteration:
-                    return
-                n, feeds = _as_batch(self._ex, item, self._train)
-                batch = n, {name: np.array(array) for name, array in feeds.items()}
-                self._kept.append(batch)
-            if number >= start:
-                yield batch
+        number = max(start, self._first)
+        while self._copied_up_to(number):
+            yield self._kept[number - self._first]
             number += 1
+
+    def _copied_up_to(self, number: int) -> bool:
+        """Copy new batches up to this number, and return whether there are so many."""
+        while number >= self._first + len(self._kept):
+            new = next(self._new, None)
+            if new is None:
+                return False
+            rows, feeds = new
+            self._kept.append((rows, {name: np.array(array) for name, array in feeds.items()}))
+        return True
 
     def release(self, epoch: int, start: int) -> None:
         """Delete the copies of earlier batches."""
@@ -134,41 +133,6 @@ def filled(ex: Executor, feeds: dict[str, Any]) -> dict[str, Any]:
     return feeds
 
 
-class ArraySource(Source):
-    """Batches of rows of arrays, shuffled by the seed and the epoch unless `seed` is None."""
-
-    def __init__(
-        self,
-        ex: Executor,
-        arrays: Mapping[str, Array],
-        rows: int,
-        batch: int,
-        seed: int | None,
-        train: bool = False,
-    ) -> None:
-        types = {name: ex.plan.declared[name].type for name in arrays}
-        self.names, self.rows, self.arrays = frozenset(arrays), rows, arrays
-        self._batches, self._seed = Batches(arrays, types, rows, batch), seed
-        self._own: Callable[[int], tuple[int, int]] | None = None
-        if train and ex.exchange is not None:
-            self._own = partial(rank_rows, ex.plan, ex.exchange.communicator.rank)
-            weighted = divisors(ex.plan.declared)
-            self._batches.counting = {name for divisor in weighted for name in divisor.inputs}
-        self.whole = False
-        """Whether all rows of a batch are needed, not only those that this rank trains on."""
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from number `start` on."""
-        self._batches.own = None if self.whole else self._own
-        if self._seed is not None:
-            self._batches.shuffle(self._seed, epoch)
-        return self._batches.since(start)
-
-    def row(self, epoch: int, step: int, row: int) -> int | None:
-        """Return the index in the arrays of a row of a batch of the epoch that was begun last."""
-        return self._batches.place(step, row)
-
-
 def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, Array], int]:
     """Return arrays by input and their number of rows; arrays mapped from files are not read.
 
@@ -176,11 +140,17 @@ def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, A
     """
     given = filled(ex, by_position(ex.plan.input_names, (data,), {}))
     if train and not isinstance(data, Mapping):
-        _check_places(ex, given)
-    mapped = {name for name, array in given.items() if isinstance(array, np.memmap)}
+        _check_positions(ex, given)
+    mapped = [name for name, array in given.items() if isinstance(array, np.memmap)]
     if not mapped:
         return ex.rows(given, train=train)
-    check_order(given)
+    for name in mapped:
+        if not given[name].flags.c_contiguous:
+            raise FeedError(
+                f"the memory-mapped array of input {name!r} does not have its rows one after the "
+                "other, so that all of it would have to be read into memory",
+                hint="save it in C order: np.save(path, np.ascontiguousarray(array))",
+            )
     found, rows = check_layout(ex, given, mapped, train)
     return {k: given[k] if k in mapped else array for k, array in found.items()}, rows
 
@@ -198,7 +168,7 @@ def check_layout(
     return found
 
 
-def _check_places(ex: Executor, given: Mapping[str, Any]) -> None:
+def _check_positions(ex: Executor, given: Mapping[str, Any]) -> None:
     """Raise FeedError if arrays by position leave out an input that training needs."""
     program = ex.plan.programs.get("step") or ex.plan.programs.get("grad")
     needed = [name for name in ex.plan.input_names if program and name in program.feeds]
@@ -225,95 +195,107 @@ def _blank(ex: Executor, name: str, array: Array) -> Array:
     return np.broadcast_to(np.zeros((), dtype), array.shape)
 
 
-class Batches:
-    """Cuts arrays into batches; all memory is allocated here, none by an epoch.
+class ArraySource(Source):
+    """Batches of rows of arrays, shuffled by the seed and the epoch unless `seed` is None.
 
-    `arrays` have `rows` rows on the batch axis of their `types`; arrays without a batch axis are
-    fed as they are.  Arrays of another dtype are converted a batch at a time if that is safe, and
-    are otherwise left to the check of each step.
+    All memory is allocated here, none by an epoch.  `arrays` have `rows` rows on the batch axis of
+    their `types`; arrays without a batch axis are fed as they are.  Arrays of another dtype are
+    converted a batch at a time if that is safe, and are otherwise left to the check of each step.
     """
 
     def __init__(
-        self, arrays: Mapping[str, Array], types: Mapping[str, TensorType], rows: int, batch: int
+        self,
+        arrays: Mapping[str, Array],
+        types: Mapping[str, TensorType],
+        rows: int,
+        batch: int,
+        seed: int | None = None,
     ) -> None:
-        self._rows, self._batch = rows, min(batch, rows)
-        self._order = np.arange(rows, dtype=np.intp)
-        axes = {k: axis for k in arrays if (axis := RowAxis.of(types[k])) is not None}
-        fixed = {name: array for name, array in arrays.items() if name not in axes}
-        self._axes = {name: axis.axis for name, axis in axes.items()}
-        self._sources = {name: axis.split(arrays[name]) for name, axis in axes.items()}
-        self._sizes: dict[int, tuple[dict[str, Array], dict[str, Array], dict[str, Array]]] = {}
-        """By the rows of a batch: buffers, converted buffers and feeds."""
-        buffers = {name: axis.buffer(arrays[name], self._batch) for name, axis in axes.items()}
-        casts = {
-            k: np.empty(b.size, types[k].dtype)
-            for k, b in buffers.items()
-            if _is_converted(b, types[k])
-        }
-        for n in {self._batch, rows % self._batch} - {0}:
-            cut = {k: axis.cut(buffers[k], arrays[k], n) for k, axis in axes.items()}
-            cast = {k: axes[k].cut(casts[k], arrays[k], n) for k in casts}
-            feeds = {k: axis.join(cast.get(k, cut[k])) for k, axis in axes.items()}
-            self._sizes[n] = cut, cast, {**fixed, **feeds}
-        self._mapped = {k for k in self._sources if isinstance(arrays[k], np.memmap)}
-        ahead = {name: self._sources.pop(name) for name in self._mapped}
-        self._ahead = Ahead(ahead, self._axes)
-        self._window = self._batch * max(1, min(self._ahead.rows, rows) // self._batch)
-        self.own: Callable[[int], tuple[int, int]] | None = None
+        self.names, self.rows, self.arrays = frozenset(arrays), rows, arrays
+        self.rank_range: Callable[[int], tuple[int, int]] | None = None
         """A function from a batch's number of rows to the range of rows needed here; the other rows
         may hold those of earlier batches.  None for all rows."""
         self.counting: Collection[str] = ()
         """The arrays of which all rows are needed nevertheless."""
+        self._seed, self._batch = seed, min(batch, rows)
+        self._order = np.arange(rows, dtype=np.intp)
+        axes = {k: axis for k in arrays if (axis := RowAxis.of(types[k])) is not None}
+        self._axes = {name: axis.axis for name, axis in axes.items()}
+        self._sources = {name: axis.split(arrays[name]) for name, axis in axes.items()}
+        mapped = [name for name in axes if isinstance(arrays[name], np.memmap)]
+        self._ahead = ReadAhead({name: self._sources.pop(name) for name in mapped}, self._axes)
+        self._window = self._batch * max(1, min(self._ahead.rows, rows) // self._batch)
+        self._sizes = {n: _Buffers() for n in {self._batch, rows % self._batch} - {0}}
+        """The buffers by the rows of a batch, which is smaller at the end of an epoch."""
+        fixed = {name: array for name, array in arrays.items() if name not in axes}
+        for name, axis in axes.items():
+            array, type = arrays[name], types[name]
+            buffer = axis.buffer(array, self._batch)
+            converts = array.dtype != type.dtype and type.is_float and array.dtype.kind in "fiub"
+            cast = np.empty(buffer.size, type.dtype) if converts else None
+            for n, buffers in self._sizes.items():
+                buffers.add(name, axis, array, n, buffer, cast)
+        for buffers in self._sizes.values():
+            buffers.feeds.update(fixed)
 
-    def shuffle(self, seed: int, epoch: int) -> None:
-        """Put the rows into the order of this seed and epoch, from any order."""
-        self._order.sort()
-        generator(seed, f"epoch {epoch}").shuffle(self._order)
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """Shuffle the rows, from any order, and return the batches, all in the same memory."""
+        if self._seed is not None:
+            self._order.sort()
+            generator(self._seed, f"epoch {epoch}").shuffle(self._order)
+        return self._since(start * self._batch)
 
-    def place(self, step: int, row: int) -> int:
-        """Return the index in the arrays of a row of a batch, in the present order."""
-        return int(self._order[step * self._batch + row])
-
-    def since(self, first: int) -> Iterator[Batch]:
-        """Yield the rows and feeds of the batches from number `first` on, in the same memory."""
-        begin = first * self._batch
-        for start in range(begin, self._rows, self._batch):
+    def _since(self, begin: int) -> Iterator[Batch]:
+        """Yield the batches from the row at position `begin` on."""
+        for start in range(begin, len(self._order), self._batch):
             chosen = self._order[start : start + self._batch]
-            buffers, casts, feeds = self._sizes[len(chosen)]
+            buffers = self._sizes[len(chosen)]
             for name, source in self._sources.items():
-                rows, out = chosen, buffers[name]
-                if self.own is not None and self._takes_own(name):
-                    own = slice(*self.own(len(chosen)))
-                    rows, out = chosen[own], out[own]
+                rows, out = chosen, buffers.read[name]
+                if self.rank_range is not None and not self.whole and self._reads_rank_range(name):
+                    kept = slice(*self.rank_range(len(chosen)))
+                    rows, out = chosen[kept], out[kept]
                 # Any mode but "raise" writes straight into `out`; the rows are all in range.
                 np.take(source, rows, self._axes[name], out, "clip")
-            if self._mapped:
-                self._take_mapped((start - begin) % self._window, start, buffers)
-            for name, cast in casts.items():
-                np.copyto(cast, buffers[name], casting="unsafe")
-            yield len(chosen), feeds
+            offset = (start - begin) % self._window
+            if offset == 0:
+                self._ahead.read(self._order[start : start + self._window])
+            for name in self._ahead.names:
+                self._ahead.take(name, offset, offset + len(chosen), buffers.read[name])
+            for name, cast in buffers.cast.items():
+                np.copyto(cast, buffers.read[name], casting="unsafe")
+            yield len(chosen), buffers.feeds
 
-    def _takes_own(self, name: str) -> bool:
+    def _reads_rank_range(self, name: str) -> bool:
         """Return whether only the rows needed here are taken of an array.
 
         All rows are taken of arrays with one number per row, of arrays by which means are
         weighted, and of arrays whose rows are not on the first axis.
         """
-        many = self._axes[name] == 0 and self._sources[name].size > self._rows
+        many = self._axes[name] == 0 and self._sources[name].size > len(self._order)
         return many and name not in self.counting
 
-    def _take_mapped(self, offset: int, start: int, buffers: Mapping[str, Array]) -> None:
-        """Copy the rows of the batch at `start`, which is at `offset` in the rows read ahead."""
-        if offset == 0:
-            self._ahead.read(self._order[start : start + self._window])
-        stop = min(offset + self._batch, self._rows - start + offset)
-        for name in self._mapped:
-            self._ahead.take(name, offset, stop, buffers[name])
+    def row(self, epoch: int, step: int, row: int) -> int | None:
+        """Return the index in the arrays of a row of a batch of the epoch that was begun last."""
+        return int(self._order[step * self._batch + row])
 
 
-def _is_converted(buffer: Array, type: TensorType) -> bool:
-    """Return whether rows of the buffer's dtype are converted here."""
-    return buffer.dtype != type.dtype and type.is_float and buffer.dtype.kind in "fiub"
+class _Buffers:
+    """The memory of batches of one size: rows as they are read, those converted, and the feeds."""
+
+    def __init__(self) -> None:
+        self.read: dict[str, Array] = {}
+        self.cast: dict[str, Array] = {}
+        self.feeds: dict[str, Any] = {}
+
+    def add(
+        self, name: str, axis: RowAxis, array: Array, n: int, buffer: Array, cast: Array | None
+    ) -> None:
+        """Add `n` rows of the memory of an array, and of its memory for converted rows, if any."""
+        rows = self.read[name] = axis.cut(buffer, array, n)
+        if cast is not None:
+            rows = self.cast[name] = axis.cut(cast, array, n)
+        self.feeds[name] = axis.join(rows)
 
 
 _AHEAD = 128 * 2**20
@@ -324,7 +306,7 @@ _PIECE = 1024
 """
 
 
-class Ahead:
+class ReadAhead:
     """Rows of memory-mapped arrays for the next batches, read in the order of the file.
 
     Rows in a random order lie anywhere in a file, and each would cost a separate access.
@@ -333,6 +315,7 @@ class Ahead:
 
     def __init__(self, arrays: Mapping[str, Array], axes: Mapping[str, int]) -> None:
         self._arrays, self._axes, self._pages = arrays, axes, Pages(arrays.values())
+        self.names = tuple(arrays)
         count = max((a.shape[axes[name]] for name, a in arrays.items()), default=1)
         self.rows = max(1, _AHEAD * count // max(1, sum(a.nbytes for a in arrays.values())))
         """The number of rows that are read at a time."""
@@ -341,6 +324,8 @@ class Ahead:
 
     def read(self, rows: NDArray[np.intp]) -> None:
         """Read these rows; `take` then gives them by their number in this array."""
+        if not self.names:
+            return
         ascending = np.argsort(rows)
         self._places = np.empty(len(rows), np.intp)
         self._places[ascending] = np.arange(len(rows))
@@ -360,14 +345,3 @@ class Ahead:
     def take(self, name: str, start: int, stop: int, buffer: Array) -> None:
         """Copy rows that were read, by their numbers, into a buffer."""
         np.take(self._memory[name], self._places[start:stop], self._axes[name], buffer, "clip")
-
-
-def check_order(arrays: Mapping[str, Any]) -> None:
-    """Raise FeedError for a mapped array that is not in C order."""
-    for name, array in arrays.items():
-        if isinstance(array, np.memmap) and not array.flags.c_contiguous:
-            raise FeedError(
-                f"the memory-mapped array of input {name!r} does not have its rows one after the "
-                "other, so that all of it would have to be read into memory",
-                hint="save it in C order: np.save(path, np.ascontiguousarray(array))",
-            )

@@ -21,10 +21,32 @@ _PIECE = 1 << 20
 def fit_standardize(ex: Executor, data: Any, *, weight: ArrayLike | None = None) -> None:
     """Set the mean and scale of every `gc.standardize` of the net to those of `data`.
 
-    `data` are arrays as `gc.fit` takes them; inputs that are not standardised may be missing.
-    The scale is the standard deviation (divided by the sum of weights, not one less), and 1
-    where that is nothing but the rounding of a constant.  `weight` has a number of 0 or more
-    for each row.  Raise FeedError for arrays that do not fit; then nothing is changed.
+    The scale is the standard deviation (divided by the sum of weights, not one less), and 1 where
+    that is nothing but the rounding of a constant.
+
+    Parameters
+    ----------
+    ex
+        The executor whose statistics are set.
+    data
+        Arrays as `gc.fit` takes them; inputs that are not standardised may be missing.
+    weight
+        A number of 0 or more for each row (N,), 1 by default.
+
+    Raises
+    ------
+    FeedError
+        If the arrays do not fit; then nothing is changed.
+
+    Examples
+    --------
+    >>> net = gc.Net("scaled")
+    >>> h = gc.standardize(net.input("x", (gc.N, 1)), name="features")
+    >>> out = net.output("out", h)
+    >>> ex = gc.Executor(gc.compile(net, batch=4))
+    >>> gc.fit_standardize(ex, np.array([[1.0], [3.0]]))
+    >>> ex.predict(np.array([[5.0]])).tolist()
+    [[3.0]]
     """
     arrays, rows = ex.rows(data, train=False)
     layers = _layers(ex)

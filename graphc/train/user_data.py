@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from graphc.base.arguments import whole
 from graphc.base.errors import DataError, FeedError, GraphError
+from graphc.compiler.loss_share import divisors
 from graphc.files.disk import check_plain
 from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.runtime.means import WeightInput, weight_input
-from graphc.runtime.rows import Piece, RowAxis, by_position
+from graphc.runtime.rows import Piece, RowAxis, WeightInput, by_position, weight_input
 from graphc.train.source import (
     ArraySource,
     Batch,
@@ -43,46 +43,45 @@ class PartFileSource(Source):
     report what does not fit before anything is trained.
     """
 
-    names: frozenset[str]
-
     def __init__(
         self, ex: Executor, folder: Path, batch: int, seed: int | None, train: bool
     ) -> None:
         self.files = sorted(folder.glob("*.npz"))
         if not self.files:
             raise DataError(
-                f"{folder} holds no shards",
+                f"{folder} holds no part files",
                 hint="write some: np.savez(folder / 'part-000.npz', x=x, y=y)",
             )
         headers = [_checked(ex, file, train) for file in self.files]
         self._counts = [count for _, count in headers]
-        self.names, self.rows = headers[0][0], sum(self._counts)
+        self.names = self._stored = headers[0][0]
+        self.rows = sum(self._counts)
         self._check_names([names for names, _ in headers])
         self._batch, self._seed = batch, seed
-        types = {name: ex.plan.declared[name].type for name in self.names}
+        types = {name: ex.plan.declared[name].type for name in self._stored}
         axes = {name: RowAxis.of(type) for name, type in types.items()}
         self._axes = {name: axis for name, axis in axes.items() if axis is not None}
 
     def _check_names(self, found: list[frozenset[str]]) -> None:
         for file, names in zip(self.files, found, strict=True):
-            if names != self.names:
+            if names != self._stored:
                 raise DataError(
                     f"{file.name} holds {', '.join(sorted(names))}, "
-                    f"{self.files[0].name} holds {', '.join(sorted(self.names))}",
-                    hint="all shards of a folder must have the same arrays",
+                    f"{self.files[0].name} holds {', '.join(sorted(self._stored))}",
+                    hint="all part files of a folder must have the same arrays",
                 )
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from number `start` on; skip part files before it."""
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """Yield the batches; skip part files before the first one."""
         skip, pieces, have = start * self._batch, list[dict[str, Array]](), 0
-        for shard in self._order(epoch):
-            count = self._counts[shard]
+        for part in self._order(epoch):
+            count = self._counts[part]
             if skip >= count:
                 skip -= count
                 continue
             arrays: dict[str, Array] = {}  # free the part file before this one first
-            arrays = self._read(shard)
-            rows = self._rows_of(epoch, shard)[skip:]
+            arrays = self._read(part)
+            rows = self._rows_of(epoch, part)[skip:]
             skip = 0
             while len(rows):
                 taken, rows = rows[: self._batch - have], rows[self._batch - have :]
@@ -97,33 +96,34 @@ class PartFileSource(Source):
     def row(self, epoch: int, step: int, row: int) -> int | None:
         """Return the row's index over all part files in the order of their names."""
         position = step * self._batch + row
-        for shard in self._order(epoch):
-            if position < self._counts[shard]:
-                before = sum(self._counts[:shard])
-                return before + int(self._rows_of(epoch, shard)[position])
-            position -= self._counts[shard]
+        for part in self._order(epoch):
+            if position < self._counts[part]:
+                before = sum(self._counts[:part])
+                return before + int(self._rows_of(epoch, part)[position])
+            position -= self._counts[part]
         return None
 
     def _order(self, epoch: int) -> NDArray[np.intp]:
         """Return the order of the part files in an epoch."""
         return self._shuffled(f"epoch {epoch}", len(self.files))
 
-    def _rows_of(self, epoch: int, shard: int) -> NDArray[np.intp]:
+    def _rows_of(self, epoch: int, part: int) -> NDArray[np.intp]:
         """Return the order of a part file's rows in an epoch."""
-        return self._shuffled(f"epoch {epoch} shard {shard}", self._counts[shard])
+        # The name is a key of random numbers: another one would change the order of every run.
+        return self._shuffled(f"epoch {epoch} shard {part}", self._counts[part])
 
     def _shuffled(self, name: str, count: int) -> NDArray[np.intp]:
         if self._seed is None:
             return np.arange(count)
         return generator(self._seed, name).permutation(count)
 
-    def _read(self, shard: int) -> dict[str, Array]:
+    def _read(self, part: int) -> dict[str, Array]:
         """Return a part file's arrays, with one entry of the batch axis for each row."""
         try:
-            with np.load(self.files[shard], allow_pickle=False) as file:
-                arrays = {name: np.asarray(file[name]) for name in self.names}
+            with np.load(self.files[part], allow_pickle=False) as file:
+                arrays = {name: np.asarray(file[name]) for name in self._stored}
         except _UNREADABLE as error:
-            raise _unreadable(self.files[shard], error) from error
+            raise _unreadable(self.files[part], error) from error
         split = {name: axis.split(arrays[name]) for name, axis in self._axes.items()}
         return {**arrays, **split}
 
@@ -177,7 +177,8 @@ def _headers(file: Path) -> dict[str, Array]:
 def _unreadable(file: Path, error: Exception) -> DataError:
     reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
     return DataError(
-        f"cannot read {file.name}: {reason}", hint="shards are written by np.savez(path, x=x, y=y)"
+        f"cannot read {file.name}: {reason}",
+        hint="part files are written by np.savez(path, x=x, y=y)",
     )
 
 
@@ -193,18 +194,17 @@ def training_source(
 
     With `seed` None rows stay in their order.
     """
-    classes = None if class_weight is None else _ClassWeights(ex, class_weight)
     if sample_weight is not None:
         data = _with_weights(ex, data, sample_weight)
-    return _weighted(ex, _source(ex, data, batch, seed, train=True), classes)
+    return _weighted(ex, _source(ex, data, batch, seed, train=True), class_weight)
 
 
-def held_out_source(ex: Executor, data: Any) -> Source:
+def validation_source(ex: Executor, data: Any) -> Source:
     """Return a source of batches to evaluate on, in order; raise FeedError if a loss needs more."""
     if isinstance(data, Iterator):
         raise FeedError(
             "validation: a generator is used up after one epoch",
-            hint="give arrays, a folder of shards, or a function of the epoch's number",
+            hint="give arrays, a folder of part files, or a function of the epoch's number",
         )
     if isinstance(data, (int, float)):
         raise FeedError(
@@ -231,7 +231,7 @@ def check_losses_fed(ex: Executor, names: frozenset[str] | None) -> None:
         )
 
 
-def shard_batches(ex: Executor, folder: str | Path) -> Iterator[Piece]:
+def part_file_batches(ex: Executor, folder: str | Path) -> Iterator[Piece]:
     """Return inference on a folder's part files; raise FeedError or DataError for a misfit."""
     source = _weighted(ex, PartFileSource(ex, _folder(folder), ex.plan.batch, None, False))
     return ((n, feeds, ex.forward(feeds, copy=False)) for n, feeds in source.batches(0))
@@ -250,13 +250,19 @@ def _source(ex: Executor, data: Any, batch: int, seed: int | None, train: bool) 
     if callable(data):
         return FunctionSource(ex, data, train)
     arrays, rows = checked_arrays(ex, data, train=train)
-    return ArraySource(ex, arrays, rows, batch, seed, train)
+    types = {name: ex.plan.declared[name].type for name in arrays}
+    source = ArraySource(arrays, types, rows, batch, seed)
+    if train and ex.sharded is not None:
+        source.rank_range = ex.sharded.rank_rows
+        weighted = divisors(ex.plan.declared)
+        source.counting = {name for divisor in weighted for name in divisor.inputs}
+    return source
 
 
 def _folder(path: str | Path) -> Path:
     if not os.path.isdir(path):
         raise FeedError(
-            f"data is {str(path)!r}, which is not a folder of shards",
+            f"data is {str(path)!r}, which is not a folder of part files",
             hint="a file: np.load(path, mmap_mode='r') gives an array; gc.fit(ex, (x, y))",
         )
     return Path(path)
@@ -267,7 +273,7 @@ def _with_weights(ex: Executor, data: Any, weights: Any) -> dict[str, Any]:
     if streamed(data):
         raise GraphError(
             "fit: sample_weight is for arrays only",
-            hint=f"shards and generators give the weights themselves, as {name!r}",
+            hint=f"part files and generators give the weights themselves, as {name!r}",
         )
     feeds = by_position(ex.plan.input_names, (data,), {})
     if name in feeds:
@@ -278,84 +284,64 @@ def _with_weights(ex: Executor, data: Any, weights: Any) -> dict[str, Any]:
     return {**feeds, name: weights}
 
 
-_HINT = 'w = net.input("w", (gc.N,)), then gc.softmax_loss(scores, y, weight=w)'
-
-
-def _weighted(ex: Executor, source: Source, classes: _ClassWeights | None = None) -> Source:
+def _weighted(ex: Executor, source: Source, class_weight: Any = None) -> Source:
     """Return the source, with weights of rows added if a loss takes them and they are needed.
 
-    They are needed if the source does not have them, or if classes have weights.
+    They are needed if the source does not have them, or if classes have weights.  A row's weight is
+    what the source feeds, or 1, times that of its class.
     """
+    factors = None if class_weight is None else _class_factors(ex, class_weight)
     takes = weight_input(ex.plan)
     if takes is None:
         return source
+    name = takes.name
     # A source of unknown names, such as a function, fills the weights of its batches itself.
-    filled = source.names is None or takes.name in source.names
-    return source if filled and classes is None else _Weighted(ex, source, takes.name, classes)
+    if factors is None and (source.names is None or name in source.names):
+        return source
+    ones: NDArray[Any] = np.ones(ex.plan.rows, ex.plan.declared[name].type.dtype)
+
+    def weigh(batch: Batch) -> Batch:
+        n, feeds = batch
+        weight = feeds.get(name, ones[:n])
+        return n, {**feeds, name: weight if factors is None else weight * factors(feeds)}
+
+    source.weigh = weigh
+    source.names = None if source.names is None else source.names | {name}
+    return source
 
 
-class _Weighted(Source):
-    """A source whose batches also feed an input of weights.
+def _class_factors(ex: Executor, given: Any) -> Callable[[Mapping[str, Any]], NDArray[Any]]:
+    """Return the function from feeds to the weight of each row's class, 1 if none is given.
 
-    A row's weight is what the source feeds, or 1, times that of its class.
+    Raise GraphError for weights that make no sense.
     """
-
-    def __init__(
-        self, ex: Executor, inner: Source, name: str, classes: _ClassWeights | None
-    ) -> None:
-        self._inner, self._name, self._classes = inner, name, classes
-        self.names = None if inner.names is None else inner.names | {name}
-        self.rows = inner.rows
-        self._ones: NDArray[Any] = np.ones(ex.plan.rows, ex.plan.declared[name].type.dtype)
-
-    @property
-    def unweighted(self) -> Source:
-        """The source without the weights."""
-        return self._inner
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of the source with weights."""
-        for n, feeds in self._inner.batches(epoch, start):
-            weight = feeds.get(self._name, self._ones[:n])
-            if self._classes is not None:
-                weight = weight * self._classes.of(feeds)
-            yield n, {**feeds, self._name: weight}
-
-    def release(self, epoch: int, start: int) -> None:
-        """Release the batches of the source."""
-        self._inner.release(epoch, start)
-
-    def row(self, epoch: int, step: int, row: int) -> int | None:
-        """Return the index that the source gives."""
-        return self._inner.row(epoch, step, row)
-
-
-class _ClassWeights:
-    """The weight of each class of the labels that an input takes; 1 if none is given."""
-
-    def __init__(self, ex: Executor, given: Any) -> None:
-        """Check the weights given; raise GraphError if they make no sense."""
-        labels = self._labels = _needed_input(ex, "class_weight").labels
-        if not isinstance(given, Mapping):
+    labels = _needed_input(ex, "class_weight").labels
+    if not isinstance(given, Mapping):
+        raise GraphError(
+            f"fit: class_weight is {type(given).__name__}, not a mapping",
+            hint="class_weight={0: 1.0, 1: 5.0}",
+        )
+    node = ex.plan.declared[labels]
+    if node.type.is_float or not node.op.is_input:
+        raise GraphError(
+            f"fit: class_weight is given, but {labels!r} is not an input of class numbers",
+            hint="sample_weight= gives each row a weight of its own",
+        )
+    classes = ex.plan.programs["infer"].index_bounds.get(labels, 0)
+    table = np.ones(classes)
+    for label, weight in given.items():
+        number = whole(label, 0)
+        if number is None or number >= classes:
             raise GraphError(
-                f"fit: class_weight is {type(given).__name__}, not a mapping",
-                hint="class_weight={0: 1.0, 1: 5.0}",
+                f"fit: class_weight names the class {label!r}, there are 0 to {classes - 1}"
             )
-        node = ex.plan.declared[labels]
-        if node.type.is_float or not node.op.is_input:
+        if not (isinstance(weight, (int, float, np.number)) and 0 <= weight < np.inf):
             raise GraphError(
-                f"fit: class_weight is given, but {labels!r} is not an input of class numbers",
-                hint="sample_weight= gives each row a weight of its own",
+                f"fit: the weight of class {label} is {weight!r}, it must be a number from 0 up"
             )
-        classes = ex.plan.programs["infer"].index_bounds.get(labels, 0)
-        self._table = np.ones(classes)
-        for label, weight in given.items():
-            self._table[_class(label, classes)] = _weight(label, weight)
-
-    def of(self, feeds: Mapping[str, Any]) -> NDArray[Any]:
-        """Return the weights of a batch; a label out of range is left to the check of the step."""
-        labels = np.asarray(feeds[self._labels])
-        return np.take(self._table, labels, mode="clip")
+        table[number] = weight
+    # A label out of range is left to the check of the step.
+    return lambda feeds: np.take(table, np.asarray(feeds[labels]), mode="clip")
 
 
 def _needed_input(ex: Executor, option: str) -> WeightInput:
@@ -365,21 +351,6 @@ def _needed_input(ex: Executor, option: str) -> WeightInput:
         raise GraphError(
             f"fit: {option} is given, but the net does not have exactly one input that is the "
             "weight of a loss",
-            hint=_HINT,
+            hint='w = net.input("w", (gc.N,)), then gc.softmax_loss(scores, y, weight=w)',
         )
     return found
-
-
-def _class(label: Any, classes: int) -> int:
-    number = whole(label, 0)
-    if number is not None and number < classes:
-        return number
-    raise GraphError(f"fit: class_weight names the class {label!r}, there are 0 to {classes - 1}")
-
-
-def _weight(label: Any, weight: Any) -> float:
-    if isinstance(weight, (int, float, np.number)) and np.isfinite(weight) and weight >= 0:
-        return float(weight)
-    raise GraphError(
-        f"fit: the weight of class {label} is {weight!r}, it must be a number from 0 up"
-    )

@@ -16,8 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphc.backends.backend import Backend, Call
-from graphc.backends.table import BACKENDS, backend
+from graphc.backends.backend import BACKENDS, Backend, Call, backend
 from graphc.compiler.cost import Cost
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array

@@ -15,7 +15,7 @@ from graphc.ir.op import Array
 from graphc.view.figure import bare, new_figure, save_figure
 
 if TYPE_CHECKING:
-    from graphc.compiler.remat.curve import Curve
+    from graphc.compiler.remat.recomputation import Curve
     from graphc.train.history import History
 
 __all__ = ["confusion_counts", "confusion_matrix", "histograms", "learning_curve", "memory_curve"]

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from graphc.compiler.plan import Plan
 from graphc.compiler.remat.recomputation import computes_again, keeping_all, repeated
-from graphc.compiler.sizes import buckets
+from graphc.compiler.sharding import buckets
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import shape_text
+from graphc.kernels.iteration_space import reason_for_call
 from graphc.kernels.program import Program
-from graphc.kernels.traits import reason_for_call
 
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends import table
+from graphc.backends import backend as table
 from graphc.backends.backend import Backend, Call, Link, Memory, PeakWork, View, ZeroCopy
 from graphc.compiler.cost import kernel_flops, program_cost
 from graphc.ir.tensor_type import TensorType, dim_at
-from graphc.kernels.functions import FUNCTIONS
+from graphc.kernels.interpret import FUNCTIONS
 from graphc.kernels.kernel import Gemm, Kernel, space
 from graphc.kernels.program import Program
 

@@ -143,7 +143,9 @@ def test_training_takes_whole_numbers_of_any_library(kind: Whole, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["batch", "threads", "shards", "ranks", "budget"])
 @pytest.mark.parametrize("given", [np.bool_(True), True, 2.0, np.float64(2), "2", 0])
-def test_what_is_no_whole_number_is_refused_in_the_same_words(name: str, given: Any) -> None:
+def test_other_values_than_whole_numbers_are_refused_in_the_same_words(
+    name: str, given: Any
+) -> None:
     options: dict[str, Any] = {"batch": 4, "backend": "numpy", name: given}
     with pytest.raises(gc.GraphError) as refused:
         gc.compile(net(), **options)

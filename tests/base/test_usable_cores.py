@@ -48,11 +48,13 @@ def test_the_environment_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", usable_cores.VARIABLES)
-@pytest.mark.parametrize("told", ["0", "-2", "two", "1.5", "²", "0x2", "1_0"])
-def test_what_is_no_number(name: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, told)
+@pytest.mark.parametrize("value", ["0", "-2", "two", "1.5", "²", "0x2", "1_0"])
+def test_an_invalid_number_of_threads_is_refused(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
     with pytest.raises(
-        GraphError, match=f"{name} is '{told}', which is not a valid number of threads"
+        GraphError, match=f"{name} is '{value}', which is not a valid number of threads"
     ):
         thread_count()
 

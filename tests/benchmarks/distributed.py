@@ -80,8 +80,8 @@ def measure(name: str, ranks: Communicator, rounds: int) -> Found:
     }
     together = executor(name, ranks)
     alone = executor(name) if ranks.rank == 0 else None
-    exchange = together.exchange
-    assert exchange is not None
+    assert together.sharded is not None
+    exchange = together.sharded.exchange
     together.step(feeds)
     count = ranks.gather(0 if alone is None else _count(lambda: alone.step(feeds)))[0]
     times: list[tuple[float, float, float]] = []

@@ -121,7 +121,7 @@ def sides(shape: str, kind: str, bits: int) -> dict[str, Callable[[], object]]:
 
 def bound(product: Product, arrays: dict[str, NDArray[Any]]) -> Callable[[], object]:
     """A call of one thread with all arguments converted once."""
-    scratch = array(np.zeros(product.code.scratch(1) // 4 + 16, np.float32))
+    scratch = array(np.zeros(product.scratch(1) // 4 + 16, np.float32))
     pointers = [arrays[name].ctypes.data for name in product.code.buffers]
     kinds = [ctypes.c_void_p] * (len(pointers) + 1) + [ctypes.c_int64] * 3
     function = ctypes.CFUNCTYPE(None, *kinds)(product.address)

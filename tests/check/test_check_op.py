@@ -37,7 +37,7 @@ class Cube(Op):
         return (mul(dout, mul(3.0, mul(ins[0], ins[0]))),)
 
 
-def told(op: Op, *examples: tuple[Any, ...]) -> str:
+def checked(op: Op, *examples: tuple[Any, ...]) -> str:
     report = check_op(op, examples or [(X,)])
     assert not report.ok
     return str(report)
@@ -62,13 +62,13 @@ def test_an_op_needs_no_gradient_rule() -> None:
     )
 
 
-def test_a_wrong_gradient_is_told_with_both_numbers() -> None:
+def test_a_wrong_gradient_is_reported_with_both_numbers() -> None:
     @dataclass(frozen=True)
     class Wrong(Cube):
         def grad(self, b: Any, ins: Any, out: Any, dout: Any) -> Any:
             return (mul(dout, mul(ins[0], ins[0])),)
 
-    text = told(Wrong(), (np.array(2.0),))
+    text = checked(Wrong(), (np.array(2.0),))
     assert text.startswith("check_op wrong: wrong\n  grad: the gradient of x of the scalar is ")
     by_rule, by_differences = (float(part.split()[0]) for part in text.split(" is ")[1].split(", "))
     assert by_differences == pytest.approx(3 * by_rule, rel=1e-6)
@@ -80,7 +80,7 @@ def test_a_gradient_that_does_not_flow() -> None:
         def grad(self, b: Any, ins: Any, out: Any, dout: Any) -> Any:
             return (None,)
 
-    assert "is nothing by the rule, " in told(Wrong())
+    assert "is nothing by the rule, " in checked(Wrong())
 
 
 def test_the_form_of_a_gradient() -> None:
@@ -96,8 +96,8 @@ def test_the_form_of_a_gradient() -> None:
 
             return (sum_(dout, 0),)
 
-    assert told(Short()).endswith("grad: it gives 0 cotangents for 1 operands")
-    assert told(Reduced()).endswith(
+    assert checked(Short()).endswith("grad: it gives 0 cotangents for 1 operands")
+    assert checked(Reduced()).endswith(
         "grad: it gives x a cotangent of type float64[3]; x is float64[2, 3]"
     )
 
@@ -108,7 +108,7 @@ def test_infer_against_reference() -> None:
         def reference(self, ins: Sequence[Array]) -> Array:
             return np.asarray(ins[0].sum(axis=0))
 
-    assert told(Wrong()) == (
+    assert checked(Wrong()) == (
         "check_op wrong: wrong\n"
         "  infer: it says float64[2, 3] for float64[2, 3], reference gives float64[3]"
     )
@@ -120,7 +120,7 @@ def test_a_reference_that_promotes() -> None:
         def reference(self, ins: Sequence[Array]) -> Array:
             return np.asarray(ins[0] * np.ones(3))
 
-    assert "it says float32[2, 3] for float32[2, 3], reference gives float64[2, 3]" in told(
+    assert "it says float32[2, 3] for float32[2, 3], reference gives float64[2, 3]" in checked(
         Wrong(), (X.astype("float32"),), (X,)
     )
 
@@ -135,7 +135,7 @@ def test_an_infer_that_does_not_know_the_open_batch() -> None:
         def reference(self, ins: Sequence[Array]) -> Array:
             return ins[0].reshape(-1)
 
-    assert "infer: it fails when a dimension is the open batch: TypeError" in told(Counts())
+    assert "infer: it fails when a dimension is the open batch: TypeError" in checked(Counts())
 
 
 def test_an_infer_that_fixes_the_batch() -> None:
@@ -145,7 +145,7 @@ def test_an_infer_that_fixes_the_batch() -> None:
             rows = ins[0].shape[0] if isinstance(ins[0].shape[0], int) else 7
             return ins[0].with_shape((rows, *ins[0].shape[1:]))
 
-    assert told(Two()).endswith(
+    assert checked(Two()).endswith(
         "infer: with an open batch it says (7, 3), which is (7, 3) for N = 2; "
         "reference gives (2, 3)"
     )
@@ -158,7 +158,7 @@ def test_a_reference_that_writes_to_its_operand() -> None:
             ins[0][ins[0] < 0] = 0
             return ins[0]
 
-    assert told(Clips()).endswith("reference: it writes to operand 0, x; make a new array")
+    assert checked(Clips()).endswith("reference: it writes to operand 0, x; make a new array")
     assert X.min() < 0, "the example itself stays as it was"
 
 
@@ -168,7 +168,7 @@ def test_a_reference_that_depends_on_memory_order() -> None:
         def reference(self, ins: Sequence[Array]) -> Array:
             return ins[0].ravel(order="K").reshape(ins[0].shape).copy()
 
-    assert "it gives a different result when operands are in Fortran order" in told(Memory())
+    assert "it gives a different result when operands are in Fortran order" in checked(Memory())
 
 
 def test_attributes_that_cannot_be_compared() -> None:
@@ -176,7 +176,7 @@ def test_attributes_that_cannot_be_compared() -> None:
     class Table(Cube):
         table: Any = None
 
-    assert "attributes: two ops with equal attributes cannot be compared: unhashable" in told(
+    assert "attributes: two ops with equal attributes cannot be compared: unhashable" in checked(
         Table([1, 2])
     )
 
@@ -191,7 +191,7 @@ def test_attributes_that_cannot_be_compared() -> None:
         scale: float = 2.0
 
     words = "attributes: scale is not an attribute, since the class is not a dataclass"
-    assert words in told(Scaled())
+    assert words in checked(Scaled())
     with pytest.raises(FrozenInstanceError, match=r"put @dataclass.*before class Plain"):
         Plain(1)
 
@@ -201,7 +201,7 @@ def test_the_name_of_a_built_in_op() -> None:
     class Exp(Cube):
         pass
 
-    assert told(Exp()) == (
+    assert checked(Exp()) == (
         "check_op exp: wrong\n  name: 'exp' is the name of a built-in op; rename it"
     )
 
@@ -217,7 +217,7 @@ def test_layers_are_checked_in_both_modes() -> None:
         def expand(self, b: Any, name: str, ins: Any, train: bool) -> Value:
             return mul(ins[0], 1.0, name=name)
 
-    assert told(Wrong(0.5, 3), (x, np.uint64(7), np.int64(2))).endswith(
+    assert checked(Wrong(0.5, 3), (x, np.uint64(7), np.int64(2))).endswith(
         "expand: its result differs from that of reference_in in training"
     )
 

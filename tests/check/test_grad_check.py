@@ -16,9 +16,9 @@ from graphc.declare.net import Net
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.op import Array, Cotangents
 from graphc.ir.tensor_type import N
+from graphc.ops.autodiff import grad
 from graphc.ops.dropout import dropout
 from graphc.ops.elementwise import Unary
-from graphc.ops.gradient import grad
 from graphc.ops.index import one_hot
 from graphc.ops.linalg import affine
 from graphc.ops.losses.classes import softmax_loss, svm_loss
@@ -142,7 +142,7 @@ def test_stop_gradient_and_penalties() -> None:
     assert report.ok, str(report)
 
 
-def test_a_kink_is_no_mistake() -> None:
+def test_a_kink_is_not_a_mistake() -> None:
     net = Net("kink", dtype="float64")
     net.loss("loss", sum_(relu(net.input("x", (N,)))))
     assert grad_check(net, {"x": np.array([3e-6, -2e-6, 1.0])}).ok

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import graphc as gc
-from graphc.backends import table
+from graphc.backends import backend as table
 from graphc.backends.native.target import available
 from graphc.cli import main
 from graphc.cli.model import load_model

@@ -17,7 +17,7 @@ import graphc as gc
 from graphc.cli import main
 from graphc.cli import predict as command
 from graphc.files.serialize import write_model
-from graphc.runtime.state import COLUMNS_KEY, LONGEST_NAME, MOST_NAMES, Columns
+from graphc.runtime.columns import COLUMNS_KEY, LONGEST_NAME, MOST_NAMES, Columns
 from tests.cli.test_mistakes import said
 from tests.cli.test_tables import NET
 
@@ -130,8 +130,8 @@ def test_missing_columns_are_refused_by_name(table, capsys) -> None:
 
 
 def test_check_takes_the_columns_by_name_too(table, capsys) -> None:
-    turned = {name: table[name] for name in ("kind", "length", "width")}
-    assert main(["check", MODEL, "--data", write("t.csv", {"id": range(90), **turned})]) == 0
+    reordered = {name: table[name] for name in ("kind", "length", "width")}
+    assert main(["check", MODEL, "--data", write("t.csv", {"id": range(90), **reordered})]) == 0
     capsys.readouterr()
     assert main(["check", MODEL, "--data", write("t.csv", {"width": [1]})]) == 2
     assert "error: t.csv has no column 'kind', which the model was" in capsys.readouterr().err
@@ -139,8 +139,8 @@ def test_check_takes_the_columns_by_name_too(table, capsys) -> None:
 
 def test_training_goes_on_with_the_same_names(table, capsys) -> None:
     x = predicted(capsys, "flowers.csv")
-    turned = {name: table[name] for name in ("kind", "length", "width")}
-    rest = {name: column[:60:2] for name, column in turned.items()}
+    reordered = {name: table[name] for name in ("kind", "length", "width")}
+    rest = {name: column[:60:2] for name, column in reordered.items()}
     write("rest.csv", {**rest, "kind": [word for word in rest["kind"]]})
     argv = ["train", MODEL, "--data", "rest.csv", "--epochs", "1", "--validation", "0"]
     assert main([*argv, "--lr", "0", "--out", "again"]) == 0
@@ -235,8 +235,8 @@ def test_names_in_a_file_of_a_stranger(folder: Path, text: str, message: str, ca
         gc.load("odd.gc")
     assert message in str(caught.value)
     Path("t.csv").write_text("a,b\n1,2\n")
-    told = said(capsys, "predict", "odd.gc", "--data", "t.csv")
-    assert told.startswith("error: odd.gc cannot be read as a model: names of columns cannot")
+    shown = said(capsys, "predict", "odd.gc", "--data", "t.csv")
+    assert shown.startswith("error: odd.gc cannot be read as a model: names of columns cannot")
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ def test_plan_shows_native_kernels(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, *argv)
     assert lines[0] == "plan of 'no_loss' for up to 7 rows on native"
     assert "program infer for up to 7 rows, native" in lines
-    assert any(line.startswith("  0  gemm N x 3  float32 split=") for line in lines)
+    assert any(line.startswith("  0  gemm N x 3  float32 partition=") for line in lines)
     assert any(line.startswith("  scratch") and "1 here" in line for line in lines)
 
 
@@ -266,7 +266,7 @@ def test_plan_within_a_budget(deep: str, capsys: pytest.CaptureFixture[str]) -> 
     assert curve[0] == "memory and FLOPs of 'deep' at N = 256, step"
     assert curve[2].endswith("+0.0%          0 nodes")
     assert re.fullmatch(
-        r"largest batch within 600,000 bytes: \d+, or \d+ by computing values again", curve[-1]
+        r"largest batch within 600,000 bytes: \d+, or \d+ by recomputing values", curve[-1]
     )
     total = next(int(line.split()[0].replace(",", "")) for line in curve[4:])
     lines = printed(capsys, *argv, "--budget", str(total))
@@ -293,7 +293,7 @@ def test_sizes(text: str, bytes: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "MB", "-1", "8 bytes", "1e6", "8kiB"])
-def test_what_is_no_size(text: str) -> None:
+def test_invalid_sizes(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a size"):
         nbytes(text)
 

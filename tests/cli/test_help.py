@@ -129,16 +129,16 @@ def test_the_examples_run(
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "shown"),
     [
         (OSError(28, "No space left on device", "a/b"), "a/b: No space left on device"),
         (OSError("odd"), "odd"),
         (MemoryError("Unable to allocate 9 TiB"), "there is not enough memory: Unable to "),
     ],
 )
-def test_what_the_system_refuses_is_told_in_a_line(
+def test_what_the_system_refuses_is_reported_in_a_line(
     error: Exception,
-    told: str,
+    shown: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -149,5 +149,5 @@ def test_what_the_system_refuses_is_told_in_a_line(
     assert main(["plan", "model.py:net"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"error: {told}")
+    assert err.startswith(f"error: {shown}")
     assert err.count("\n") == 1

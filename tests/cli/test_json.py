@@ -62,9 +62,9 @@ def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert data["memory"].pop("total") == plan.memory.total == sum(data["memory"].values())
     assert data["programs"].keys() == plan.programs.keys()
     for name, program in plan.programs.items():
-        told = data["programs"][name]
-        assert (told["nodes"], told["arena"]) == (len(program.graph), program.arena.nbytes)
-        assert [i["node"] for i in told["instructions"]] == [i.node for i in program.instrs]
+        shown = data["programs"][name]
+        assert (shown["nodes"], shown["arena"]) == (len(program.graph), program.arena.nbytes)
+        assert [i["node"] for i in shown["instructions"]] == [i.node for i in program.instrs]
     lines = [(b["program"], b["name"], b["offset"], b["nbytes"]) for b in data["buffers"]]
     assert lines == [(b.program, b.name, b.offset, b.nbytes) for b in plan.memory.buffers()]
     assert any(b["loc"] == "model.py:8 in net" for b in data["buffers"])
@@ -136,7 +136,7 @@ def test_bisect(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "status", "told"),
+    ("argv", "status", "shown"),
     [
         ((), 1, "bisect takes either a model or a command"),
         (("model.py:net", "--run", "python x.py"), 1, "bisect takes either a model or a command"),
@@ -146,12 +146,12 @@ def test_bisect(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_mistakes_with_bisect(
-    argv: tuple[str, ...], status: int, told: str, capsys: pytest.CaptureFixture[str]
+    argv: tuple[str, ...], status: int, shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bisect", *argv]) == status
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"error: {told}")
+    assert err.startswith(f"error: {shown}")
 
 
 PASSES = """\
@@ -232,6 +232,6 @@ def test_plan_with_a_budget(deep: str, capsys: pytest.CaptureFixture[str]) -> No
     budget = curve["points"][1]["total"]
     data = found(capsys, *argv, "--budget", str(budget))
     assert data["memory"]["total"] <= budget
-    told = {each["program"]: each for each in data["computed_again"]}
-    assert told["step"]["flops"] == curve["points"][1]["flops"]
-    assert told["step"]["share"] == pytest.approx(curve["points"][1]["more"])
+    shown = {each["program"]: each for each in data["computed_again"]}
+    assert shown["step"]["flops"] == curve["points"][1]["flops"]
+    assert shown["step"]["share"] == pytest.approx(curve["points"][1]["more"])

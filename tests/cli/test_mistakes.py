@@ -192,7 +192,7 @@ def test_a_seed_below_0_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "shown"),
     [
         (("nix.py:net", "--data", "digits"), "error: nix.py does not exist\n" + HOW),
         (
@@ -214,14 +214,14 @@ def test_a_seed_below_0_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> No
 )
 def test_ranks_are_not_started_with_what_cannot_be(
     words: tuple[str, ...],
-    told: str,
+    shown: str,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (folder / "words.csv").write_text("a,b,y\n1,2,0\n3,red,1\n")
     monkeypatch.setattr("graphc.cli.launch.Launch", Unstarted)
-    assert said(capsys, "launch", "-n", "2", "train", *words) == told
+    assert said(capsys, "launch", "-n", "2", "train", *words) == shown
     with pytest.raises(SystemExit, match="2"):
         main(["launch", "train", "model.py:net"])
     assert "the following arguments are required: --data" in capsys.readouterr().err

@@ -159,7 +159,7 @@ def test_an_array_is_written_while_it_is_predicted(folder: Path) -> None:
 def test_an_array_whose_rows_are_not_first(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    net = gc.Net("turned")
+    net = gc.Net("transposed")
     net.output("out", gc.transpose(net.input("x", (gc.N, 2)), (1, 0)))
     gc.save("iris.gc", gc.Executor(gc.compile(net, batch=4)))
     np.save("in.npy", np.arange(22.0).reshape(11, 2))
@@ -219,11 +219,11 @@ def test_json(ex: gc.Executor, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_digits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["train", "model.py:net", "--data", "digits", "--epochs", "15", "--json"]
     assert main(argv) == 0
-    told = json.loads(capsys.readouterr().out)
+    shown = json.loads(capsys.readouterr().out)
     assert main(["predict", "graphc-run/small.gc", "--data", "digits"]) == 0
     _, values = read(capsys.readouterr().out)
     right = (values[:, 0] == load_digits()[1]).mean()
-    parts = [told["training"]["accuracy"], told["validation"]["accuracy"]]
+    parts = [shown["training"]["accuracy"], shown["validation"]["accuracy"]]
     assert min(parts) <= right <= max(parts)
 
 
@@ -329,7 +329,9 @@ def test_options(options: tuple[str, str], capsys: pytest.CaptureFixture[str]) -
     assert text == OPTIONS[options]
 
 
-def test_what_is_no_row_of_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_outputs_that_are_not_rows_of_a_table(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     net = gc.Net("across")
     x = net.input("x", (gc.N, 2))
     net.output("columns", gc.transpose(x, (1, 0)))
@@ -360,7 +362,7 @@ def test_a_net_of_two_inputs_takes_arrays_by_name(
     assert capsys.readouterr().out == "out_0,out_1\n" + "2.0,2.0\n" * 3
 
 
-def test_a_row_without_a_class_is_told(ex: gc.Executor, capsys) -> None:
+def test_a_row_without_a_class_is_reported(ex: gc.Executor, capsys) -> None:
     x = rows(40)
     x[37, 2] = np.nan
     np.save("in.npy", x)

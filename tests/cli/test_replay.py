@@ -43,11 +43,11 @@ def test_a_step(run: str, capsys: Capture) -> None:
     assert lines[0] == (
         f"step 3: epoch 1, batch 3, 128 rows, loss {replayed.loss:.6g}, as recorded"
     )
-    told = {line.split()[1] for line in lines[1:]}
-    assert told >= {"x", "y", "scores", "d_scores", "scores.weight", "scores.weight.next"}
+    shown = {line.split()[1] for line in lines[1:]}
+    assert shown >= {"x", "y", "scores", "d_scores", "scores.weight", "scores.weight.next"}
     data = json.loads(asked(capsys, "replay", run, "--step", "3", "--json"))
     assert (data["step"], data["loss"], data["as_recorded"]) == (3, replayed.loss, True)
-    assert data["nodes"].keys() == told
+    assert data["nodes"].keys() == shown
 
 
 def test_a_node_is_saved(run: str, capsys: Capture) -> None:
@@ -101,6 +101,6 @@ def test_mistakes(run: str, capsys: Capture) -> None:
     assert "name it with --node" in refused(capsys, "replay", run, "--step", "1", "--out", "x.npy")
     argv = ("replay", run, "--step", "1", "--node", "x", "--out", "nix/x.npy")
     assert "No such file" in refused(capsys, *argv)
-    assert "the data are not those" in refused(
+    assert "the data are not the data of the run" in refused(
         capsys, "replay", run, "--step", "1", "--data", "digits"
     )

@@ -9,7 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.cli import main
-from graphc.cli.data import predicting_feeds, predicting_read, training_feeds
+from graphc.cli.data import TableInputs
 from graphc.data.table import read_blocks, read_table
 from tests.cli.test_mistakes import said
 
@@ -80,7 +80,7 @@ def test_features_and_label(header: str, label: str | None, features: list[list[
         cells = list(map(str, row))
         cells.insert(at, str(kind))
         lines.append(",".join(cells))
-    feeds, names = training_feeds(plan("flowers"), write("\n".join(lines)), label)
+    feeds, names = TableInputs(plan("flowers"), write("\n".join(lines)), label).training_feeds()
     assert {name: array.dtype.name for name, array in feeds.items()} == {
         "size": "float32",
         "kind": "int32",
@@ -90,10 +90,12 @@ def test_features_and_label(header: str, label: str | None, features: list[list[
 
 
 def test_a_net_without_labels_takes_all_columns() -> None:
-    feeds, names = training_feeds(plan("both_ways"), write("a,b\n1,2\n3,4\n"), None)
+    feeds, names = TableInputs(plan("both_ways"), write("a,b\n1,2\n3,4\n")).training_feeds()
     assert {name: array.tolist() for name, array in feeds.items()} == {"signal": [[1, 2], [3, 4]]}
     assert (names.features, names.label, names.classes) == (("a", "b"), "", ())
-    feeds, names = training_feeds(plan("both_ways"), write("a,id,b\n1,seven,2\n"), "id")
+    feeds, names = TableInputs(
+        plan("both_ways"), write("a,id,b\n1,seven,2\n"), "id"
+    ).training_feeds()
     assert feeds["signal"].tolist() == [[1, 2]]
     assert names.features == ("a", "b")
     assert main(["train", "net.py:both_ways", "--data", write("a,b\n" + "1,2\n" * 9)]) == 0
@@ -112,15 +114,16 @@ def test_blocks_are_the_table_cut(folder: Path) -> None:
     assert none.values.shape == (0, 2)
 
 
-def test_a_row_of_a_later_block_is_told_by_its_line() -> None:
+def test_a_row_of_a_later_block_is_reported_by_its_line() -> None:
     net = gc.Net("whole")
     net.output("out", gc.one_hot(net.input("k", (gc.N,), dtype="int64"), 3))
     blocks = list(read_blocks(write("k\n0\n1\n\n2\n3\n"), 2))
     plan = gc.compile(net, batch=4)
-    read = predicting_read(plan, blocks[0], None)
-    assert predicting_feeds(plan, blocks[0], read)["k"].tolist() == [0, 1]
+    inputs = TableInputs(plan, "t.csv")
+    read = inputs.predicting_read(blocks[0])
+    assert inputs.predicting_feeds(blocks[0], read)["k"].tolist() == [0, 1]
     with pytest.raises(gc.DataError) as caught:
-        predicting_feeds(plan, blocks[1], read)
+        inputs.predicting_feeds(blocks[1], read)
     assert (
         caught.value.sentence == "t.csv, line 6, column 1 ('k'): there is no class 3, the net has 3"
     )
@@ -226,8 +229,8 @@ TABLES = {
 def test_what_is_wrong_in_a_table(
     command: str, text: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = said(capsys, command, "net.py:flowers", "--data", write(text))
-    assert told == f"error: {TABLES[text]}"
+    shown = said(capsys, command, "net.py:flowers", "--data", write(text))
+    assert shown == f"error: {TABLES[text]}"
     assert not (folder / "graphc-run").exists()
 
 
@@ -254,7 +257,7 @@ def test_options(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> 
     assert text == f"error: {OPTIONS[words]}"
 
 
-def test_a_label_of_arrays_is_told_by_its_row_in_the_file(
+def test_a_label_of_arrays_is_reported_by_its_row_in_the_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kinds = np.zeros(50, int)

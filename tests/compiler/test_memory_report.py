@@ -17,7 +17,7 @@ import graphc as gc
 from graphc.backends.native import target
 from graphc.backends.native.backend import NativeProgram
 from graphc.backends.native.gemm_tile import kernel_scratch
-from graphc.backends.numpy.bind import bind
+from graphc.backends.numpy.backend import bind
 from graphc.backends.numpy.kernels import Planned
 from graphc.base import usable_cores
 from graphc.compiler.plan import Plan
@@ -25,7 +25,6 @@ from graphc.compiler.sizes import block_bytes
 from graphc.declare.optim import Optimizer
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Program
-from graphc.kernels.program_text import epochs
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
 
@@ -255,7 +254,7 @@ def run_poisoned(plan: Plan, name: str, n: int, state: State, feeds: dict[str, A
 
     for feed_name in program.feeds:
         view(feed_name)[...] = feeds[feed_name]
-    for instr, epoch in zip(program.instrs, epochs(program), strict=True):
+    for instr, epoch in zip(program.instrs, program.epochs, strict=True):
         workspace.arena[~owned(program, epoch, len(workspace.arena))] = 0xFF
         workspace.scratch[:] = 0xFF
         for call in bind(replace(program, instrs=(instr,)), n, view, workspace.scratch)[0]:
@@ -337,3 +336,12 @@ def test_a_budget_below_the_parameters_fits_no_batch(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("graphc.runtime.workspace.block", lambda nbytes: pytest.fail("allocates"))
     with pytest.raises(gc.BudgetError, match="not even batch=1 fits"):
         compiled(1000)
+
+
+def test_at_another_batch_counts_the_gradients_of_its_inputs() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 1000))
+    net.loss("loss", gc.mean(gc.relu(gc.affine(x, 3))))
+    plan, small = (gc.compile(net, batch=n, wrt=["x"], backend="numpy") for n in (64, 4))
+    assert plan.memory.at(4).gradients == small.memory.gradients
+    assert plan.memory.at(4).total == small.memory.total

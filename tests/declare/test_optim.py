@@ -13,7 +13,7 @@ from graphc.compiler.schedule import schedule
 from graphc.declare.optim import Optimizer
 from graphc.ops import optim as ops
 from graphc.runtime.reference import evaluate, initial_state, next_state
-from passes.apply_update import apply_graph
+from passes.update import apply_graph
 from tests.updates import Array, parameters, run, update
 
 RNG = np.random.default_rng(7)
@@ -328,6 +328,6 @@ def test_every_update_is_written_in_place() -> None:
         graph = apply_graph(parameters(W), optimizer)
         order = schedule(graph)
         assert order.commits == ()
-        instrs = Lowering(graph, order, 1).run(order).instrs
+        instrs = Lowering(graph, order, 1).instrs
         assert {instr.kind for instr in instrs} == {"kernel"}, "a copy would be a node's"
         assert {out for instr in instrs for out in instr.outs} >= set(graph.updates.values())

@@ -11,7 +11,7 @@ import pytest
 import graphc as gc
 from graphc.declare.schedules import Schedule
 from graphc.runtime.reference import initial_state
-from passes.apply_update import apply_graph
+from passes.update import apply_graph
 from tests.updates import parameters, update
 
 

@@ -21,14 +21,14 @@ ROOT = Path(__file__).resolve().parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="there is no kill -9 here")
 
 
-def test_the_second_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
+def test_the_second_is_refused_and_learns_who_has_it(tmp_path: Path) -> None:
     with FolderLock(tmp_path, "run"):
         with pytest.raises(GraphError) as caught:
             FolderLock(tmp_path, "run").take()
         FolderLock(tmp_path, "other").take()
     words = f"{tmp_path} is in use by process {os.getpid()} on {platform.node()} since 20"
     assert words in str(caught.value)
-    assert "hint: wait until that run has ended" in str(caught.value)
+    assert "hint: wait for that run" in str(caught.value)
     assert caught.value.loc is not None
     assert caught.value.loc.file == __file__
 
@@ -42,7 +42,7 @@ def test_nothing_is_left_and_it_is_free_again(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_was_left_is_no_obstacle(tmp_path: Path) -> None:
+def test_an_abandoned_file_does_not_block(tmp_path: Path) -> None:
     owner = f"process {os.getpid()} on {platform.node()} since 2020-01-01 00:00:00"
     (tmp_path / ".run.lock").write_text(owner)
     with FolderLock(tmp_path, "run"):
@@ -60,7 +60,7 @@ def test_one_who_did_not_get_it_takes_nothing_away(tmp_path: Path) -> None:
 
 
 @posix
-def test_a_file_that_was_removed_by_hand_is_no_danger(tmp_path: Path) -> None:
+def test_a_lock_file_may_be_removed_by_hand(tmp_path: Path) -> None:
     first, second = FolderLock(tmp_path, "run"), FolderLock(tmp_path, "run")
     first.take()
     first.path.unlink()
@@ -114,7 +114,7 @@ def test_where_there_are_no_locks_a_run_is_warned(tmp_path: Path, monkeypatch, c
 
     monkeypatch.setattr(disk, "try_lock", missing)
     with FolderLock(tmp_path, "run"):
-        assert "cannot be kept to one run" in caplog.text
+        assert "cannot be locked against other runs" in caplog.text
 
 
 TAKE = """

@@ -1,4 +1,4 @@
-"""Wherever a path enters, one that cannot be is told in one sentence."""
+"""An impossible path is refused in one sentence, wherever it is given."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_curve_without_a_suffix_is_a_png_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", [None, 3, b"m.gc"])
-def test_what_is_no_path(given: Any) -> None:
+def test_other_types_than_paths_are_refused(given: Any) -> None:
     with pytest.raises(gc.GraphError, match="is not a path"):
         gc.save(given, small())
     with pytest.raises(gc.GraphError, match="is not a path"):

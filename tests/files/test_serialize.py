@@ -320,7 +320,7 @@ def test_a_link_is_followed(tmp_path):
     gc.load(tmp_path / "real" / "m.gc")
 
 
-def test_a_missing_folder_is_told(tmp_path):
+def test_a_missing_folder_is_reported(tmp_path):
     with pytest.raises(gc.ModelFileError, match="cannot write"):
         gc.save(tmp_path / "nowhere" / "m.gc", trained(1))
 

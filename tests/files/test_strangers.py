@@ -21,7 +21,7 @@ from graphc.cli import main
 from graphc.files import model_file
 from graphc.files.serialize import from_bytes, to_bytes
 from graphc.ir.text import parse_graph
-from graphc.ir.text.values import bytes_value
+from graphc.ir.text.graph import bytes_value
 from tests.extras import needs_renderer
 from tests.fuzz_files.mutate import assembled
 from tests.fuzz_files.read import checkpoint
@@ -132,7 +132,7 @@ def test_a_large_batch_may_be_asked_for(whole: bytes, tmp_path: Path) -> None:
 
 
 def test_memory_that_there_is_not(whole: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above all limits of graphc's own: the system refuses, and that is told."""
+    """Above all limits of graphc: the system refuses, and the error says so."""
 
     def refuses(plan: gc.Plan, **options: Any) -> gc.Executor:
         raise MemoryError("Unable to allocate 9 TiB")
@@ -198,7 +198,7 @@ def test_a_net_named_like_a_path_writes_where_it_should(
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
-def test_what_is_no_plain_file(tmp_path: Path) -> None:
+def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(gc.ModelFileError, match="it is not a regular file"):
@@ -212,5 +212,5 @@ def test_a_net_with_a_name_that_cannot_be_seen_is_not_saved(tmp_path: Path) -> N
         to_bytes(net)
 
 
-def test_a_model_is_no_checkpoint(whole: bytes) -> None:
+def test_a_model_is_not_a_checkpoint(whole: bytes) -> None:
     assert not checkpoint(whole)

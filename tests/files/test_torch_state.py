@@ -80,7 +80,7 @@ def test_layers_names_are_matched_before_the_order(tmp_path: Path) -> None:
 LEAVES = ("weight", "bias")
 
 
-def test_named_modules_of_a_file_have_to_be_told(tmp_path: Path) -> None:
+def test_named_modules_of_a_file_need_names(tmp_path: Path) -> None:
     arrays = load_file(FILE)
     named = {f"{WORDS[name[0]]}{name[1:]}": array for name, array in arrays.items()}
     path = tmp_path / "named.safetensors"
@@ -181,7 +181,7 @@ def test_without_strict_what_fits_is_taken() -> None:
         gc.load_torch_state(executor(hidden=5), FILE, strict=False)
 
 
-def test_wrong_names_are_told() -> None:
+def test_wrong_names_are_refused() -> None:
     for names, words in (
         ({"9": "affine_1"}, "no module '9' in the weights"),
         ({"0": "affine_9"}, "no layer 'affine_9' with parameters"),

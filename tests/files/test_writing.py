@@ -141,7 +141,7 @@ def test_links_are_followed_to_any_depth(tmp_path: Path) -> None:
         write_file(tmp_path / "loop", NEW)
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"cannot write .*: Is a directory"):
         write_file(tmp_path, NEW)
     assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphc.ir.op import Array
-from graphc.ops.gradient import Gradient
+from graphc.ops.autodiff import Gradient
 from graphc.runtime.reference import evaluate
 from tests.fuzz.bound import Meant
 

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.op import Array, Op
+from graphc.ops.arithmetic import Ceil, Floor, Fmod, Mod, Round
 from graphc.ops.functions import Abs, Sign
-from graphc.ops.index import Argmax, Argmin, TopK
+from graphc.ops.index import Argmax, Argmin
 from graphc.ops.losses.labels import SvmRows, SvmRowsGrad
 from graphc.ops.pool import MaxPool, MaxPoolIndex
 from graphc.ops.reduce import Max, Min
-from graphc.ops.rounding import Ceil, Floor, Fmod, Mod, Round
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
 from graphc.ops.shape import Cast
+from graphc.ops.sorting import TopK
 
 Distance = Callable[[Any, Sequence[Array]], Array]
 

@@ -15,11 +15,9 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ops.source import Parameter
 from graphc.runtime.reference import initial_state
-from passes.accumulate import Accumulate
-from passes.apply_update import apply_graph
 from passes.backward import Backward
 from passes.specialize import Specialize
-from passes.update import Update
+from passes.update import Update, apply_graph
 from tests.fuzz.case import Case
 from tests.fuzz.copies import of_shards
 from tests.fuzz.wide import Noise, Run, WideGraph
@@ -100,8 +98,7 @@ class Meaning:
     def _updated(self, graph: Graph, optimizer: Optimizer | None = None) -> Graph:
         optimizer = optimizer or self.case.optimizer
         assert optimizer is not None
-        many = optimizer.accumulate > 1
-        return Accumulate(optimizer)(graph) if many else Update(optimizer)(graph)
+        return Update(optimizer)(graph)
 
     @cached_property
     def apply(self) -> Graph:

@@ -15,19 +15,17 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-import graphc.compiler.order
 import graphc.compiler.program
-import passes.identities
+import graphc.compiler.schedule
 from graphc.backends.numpy import access, kernels, products
 from graphc.backends.numpy.functions import FUNCTIONS as _FUNCTIONS
 from graphc.backends.numpy.functions import Function
 from graphc.ir.build import Value
-from graphc.ir.graph import Node
 from graphc.kernels.program import LiveRange, Storage
 from graphc.ops.functions import Tanh
 from graphc.ops.linalg import MatMul
 from graphc.ops.source import Constant
-from graphc.runtime.shards import Shards
+from graphc.runtime.distributed.step import Shards
 from passes.cse import cse
 from tests.fuzz.campaign import collected_rarely
 from tests.fuzz.check import Verdict, judge
@@ -104,13 +102,13 @@ def factors_dropped(patch: pytest.MonkeyPatch) -> None:
     def is_all(node: Any, number: int) -> bool:
         return isinstance(node.op, Constant) and number == 1 and bool((node.op.array() > 0).all())
 
-    patch.setattr(passes.identities, "_is_all", is_all)
+    patch.setattr(importlib.import_module("passes.fold_constants"), "_is_all", is_all)
 
 
 def fused_though_read(patch: pytest.MonkeyPatch) -> None:
     """An affine map is fused with a relu, whoever else reads it."""
     module = importlib.import_module("passes.fuse_affine_relu")
-    patch.setattr(module, "_read_by_others", lambda graph, reader: set())
+    patch.setattr(module.Graph, "feeds_only", lambda graph, name, user: True)
 
 
 def wrong_rule(patch: pytest.MonkeyPatch) -> None:
@@ -125,10 +123,7 @@ def wrong_rule(patch: pytest.MonkeyPatch) -> None:
 def written_too_early(patch: pytest.MonkeyPatch) -> None:
     """Updates do not wait for those that read the old value."""
 
-    def needs(graph: Any, schedule: Any, node: Node, backward: Any) -> Sequence[str]:
-        return node.inputs
-
-    patch.setattr(graphc.compiler.order, "_needs", needs)
+    patch.setattr(graphc.compiler.schedule, "_waits", lambda in_place, readers: {})
 
 
 def dead_too_early(patch: pytest.MonkeyPatch) -> None:

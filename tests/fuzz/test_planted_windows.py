@@ -23,23 +23,23 @@ def strided() -> gc.Net:
     return net
 
 
-CONV, BORDERS = "graphc.ops.conv", "graphc.kernels.padding:Padding"
+CONV, BORDERS = "graphc.ops.conv", "graphc.kernels.aliases:Padding"
 
 # fmt: off
 FAULTS = (
     # the fault, a net that shows it, the function; what is right, what is wrong; the verdict
-    Fault("a window begins a pixel early", strided, f"{CONV}:Convolution.met",
+    Fault("a window begins a pixel early", strided, f"{CONV}:Convolution.window",
           "self.dilation, none, one,", "self.dilation, one, one,", "wrong: "),
-    Fault("a gradient's window begins a pixel early", strided, f"{CONV}:ConvDx._spread",
+    Fault("a gradient's window begins a pixel early", strided, f"{CONV}:ConvDx._window_of_dy",
           "(k - 1) * d", "(k - 1) * d + 1", "wrong: "),
-    Fault("a gradient's pixels lie side by side", strided, f"{CONV}:ConvDx._spread",
+    Fault("a gradient's pixels lie side by side", strided, f"{CONV}:ConvDx._window_of_dy",
           "before, self.stride,", "before, one,", "wrong: "),
-    Fault("stride and dilation change places", strided, f"{CONV}:Convolution.met",
+    Fault("stride and dilation change places", strided, f"{CONV}:Convolution.window",
           "self.stride, self.dilation", "self.dilation, self.stride", "wrong: "),
-    Fault("a weight is not turned", strided, f"{CONV}:ConvDx.product",
+    Fault("a filter is not transposed", strided, f"{CONV}:ConvDx.product",
           "Product(window.depth, trans_b=True, window=window)",
           "Product(window.depth, window=window)", "wrong: "),
-    Fault("a weight's gradient is of images that are not turned", strided,
+    Fault("a filter's gradient is of images that are not transposed", strided,
           f"{CONV}:ConvDw.product", "trans_a=True, window=", "window=",
           "raised: a kernel touches a whole buffer and no more"),
     Fault("a border is a pixel short", strided, f"{BORDERS}.product",

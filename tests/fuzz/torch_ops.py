@@ -27,11 +27,13 @@ from graphc.ops.activations import (
     Softsign,
     ThresholdedRelu,
 )
+from graphc.ops.arithmetic import Ceil, Floor, FloorDiv, Fmod, Mod, Pow, Round, TruncDiv
 from graphc.ops.attention import CausalSoftmax
+from graphc.ops.autodiff import Gradient
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
+from graphc.ops.elementwise import Add, Called, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import (
     Abs,
     Erf,
@@ -48,8 +50,8 @@ from graphc.ops.functions import (
     Tanh,
 )
 from graphc.ops.gather import Embedding, Gather
-from graphc.ops.gradient import Gradient
-from graphc.ops.index import Argmax, Argmin, OneHot, Pick, TopK
+from graphc.ops.index import Argmax, Argmin, OneHot, Pick
+from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.linalg import AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.losses.base import RowLoss
@@ -66,11 +68,9 @@ from graphc.ops.losses.rows import CosineLoss, KlLoss, SoftNllLoss
 from graphc.ops.norm import BatchNorm
 from graphc.ops.pad import Pad
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer, PoolLayer
-from graphc.ops.pow import Pow
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Sum
-from graphc.ops.rounding import Ceil, Floor, FloorDiv, Fmod, Mod, Round, TruncDiv
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
-from graphc.ops.scatter import FlatIndex, GatherElements, ScatterElements
+from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -86,7 +86,7 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Concat, Slice
-from graphc.ops.trigonometry import ByUfunc
+from graphc.ops.sorting import TopK
 
 Tensor = torch.Tensor
 Rule = Callable[[Any, Sequence[Tensor], bool], Tensor]
@@ -396,7 +396,7 @@ RULES: Mapping[type[Op], Rule] = {
     Round: _plain(torch.round),
     Log1p: _plain(torch.log1p),
     Expm1: _plain(torch.expm1),
-    **{kind: _plain(getattr(torch, kind.name)) for kind in ByUfunc.__subclasses__()},
+    **{kind: _plain(getattr(torch, kind.name)) for kind in Called.__subclasses__()},
     Pow: _plain(torch.pow),
     FloorDiv: lambda op, ins, train: torch.div(*ins, rounding_mode="floor"),
     TruncDiv: lambda op, ins, train: torch.div(*ins, rounding_mode="trunc"),

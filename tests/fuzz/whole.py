@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Batch, TensorType
+from graphc.ops.autodiff import Gradient
 from graphc.ops.elementwise import Mul, Neg
 from graphc.ops.gather import Gather
-from graphc.ops.gradient import Gradient
 from graphc.ops.losses.base import RowLoss
 from graphc.ops.reduce import Mean, Sum
 from graphc.ops.shape import Reshape

@@ -21,22 +21,24 @@ import numpy as np
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import FLOATS
+from graphc.ops.arithmetic import Ceil, Floor, Round, WholeQuotient
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Binary, Neg, Unary
 from graphc.ops.functions import Abs, Sign
 from graphc.ops.gather import Gather
-from graphc.ops.index import Argmax, Argmin, OneHot, Pick, TopK
+from graphc.ops.index import Argmax, Argmin, OneHot, Pick
+from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.logic import Logic, Not
 from graphc.ops.norm import BatchNormDx, columns, feature_axes
 from graphc.ops.optim import Cleared, UpdateOp
 from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, MaxPoolIndex, MaxPoolPick
 from graphc.ops.reduce import BroadcastTo, Max, Min
-from graphc.ops.rounding import Ceil, Floor, Round, WholeQuotient
-from graphc.ops.scatter import FlatIndex, GatherElements, LastWrite
+from graphc.ops.scatter import GatherElements, LastWrite
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu, ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Concat, Slice, SliceGrad
+from graphc.ops.sorting import TopK
 from graphc.ops.source import Constant, Input, Parameter, State
 from tests.fuzz.kinks import has_kinks, kink_distance
 

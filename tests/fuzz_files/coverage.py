@@ -20,7 +20,7 @@ READERS = (
     *("files/container.py", "files/graph_file.py", "files/model_file.py", "ir/text/parse.py"),
     *(
         "ir/text/tokens.py",
-        "ir/text/values.py",
+        "ir/text/graph.py",
         "train/record/folder.py",
         "train/record/journal.py",
     ),

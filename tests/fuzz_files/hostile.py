@@ -333,7 +333,7 @@ def _onnx() -> Iterator[tuple[str, Make]]:
 
 
 def repeated(op: str, size: int) -> bytes:
-    """A node over one number that stands for so many."""
+    """A node over one number that is broadcast to many."""
     m = Model()
     kind = TensorProto.INT64 if op in ("Gather", "Reshape") else TensorProto.FLOAT
     value = helper.make_tensor("v", kind, [1], [1])

@@ -60,7 +60,7 @@ def changed_bytes(data: bytes, rng: Random) -> bytes:
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(content) + 1)
         if rng.random() < 0.5:
-            at = min(at, rng.randrange(512))  # most of what is decided stands in the header
+            at = min(at, rng.randrange(512))  # most decisions depend on the header
         size = rng.choice((1, 1, 1, 2, 4, 8, 64))
         kind = rng.randrange(6)
         if kind == 0 and content:

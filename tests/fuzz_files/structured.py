@@ -18,8 +18,8 @@ from graphc.ir.tensor_type import Batch, N, TensorType
 from graphc.ir.text import graph_text, parse_graph
 from graphc.ir.text.graph import word_of
 from graphc.ops import OPS
+from graphc.ops.autodiff import Gradient
 from graphc.ops.elementwise import Mul
-from graphc.ops.gradient import Gradient
 from graphc.ops.reduce import Sum
 from graphc.ops.shape import Reshape
 from graphc.ops.slicing import Concat
@@ -73,7 +73,7 @@ def _parsed(text: str) -> Graph:
 
 
 def change_plan(plan: dict[str, Any], rng: Random) -> None:
-    """Another choice of what compile() was told."""
+    """Another choice of a compile option."""
     key = rng.choice(("batch", "budget", "shards", "threads", "optimizer", "without", "backend"))
     text = str(plan.get("optimizer"))
     plan[key] = {
@@ -238,7 +238,7 @@ class Draft:
                 return
 
     def attribute(self) -> None:
-        """Another number, or other numbers, in what an op is told."""
+        """Another number, or other numbers, in the attributes of an op."""
         nodes = [node for node in self.nodes.values() if attributes(node.op)]
         if not nodes:
             return

@@ -310,7 +310,7 @@ def _functions(model: ModelProto, rng: Random) -> None:
 
 
 def _large(model: ModelProto, rng: Random) -> None:
-    """An op that makes as much as it is told to."""
+    """An op that makes as much as its attributes ask for."""
     made = Large(model, rng)
     op = rng.choice(tuple(LARGE))
     inputs, more = LARGE[op](made)
@@ -324,7 +324,7 @@ Told = tuple[list[str], dict[str, Any]]
 
 
 class Large:
-    """What ops are told that make as much as they are told to."""
+    """The attributes of ops that make as much as these ask for."""
 
     def __init__(self, model: ModelProto, rng: Random) -> None:
         self.model, self.rng = model, rng

@@ -18,7 +18,7 @@ from graphc.ir.init import FromArray
 from graphc.ir.op import Op, attributes
 from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ir.text import graph_text, op_text, parse_graph
-from graphc.kernels.program_text import program_text
+from graphc.kernels.text import program_text
 from graphc.ops import OPS
 from graphc.ops.source import Constant
 from passes.pipeline import run_passes
@@ -222,7 +222,7 @@ def test_program_text_has_instructions_and_memory() -> None:
     assert text == str(program)
     assert text.startswith("program infer for up to 8 rows, numpy\n")
     assert text.splitlines()[1:4] == [
-        "  0  gemm N x 3  float32 split=columns  product = x @ h.weight over 4",
+        "  0  gemm N x 3  float32 partition=columns  product = x @ h.weight over 4",
         "       %1 = product + h.bias[j]",
         "       y = select(0 > %1, 0, %1)",
     ]

@@ -21,7 +21,7 @@ from graphc.ops.pool import MaxPool, SumPool
 from graphc.ops.shape import Transpose
 from graphc.ops.slicing import Slice, SliceGrad
 from tests.ops.example import Example
-from tests.ops.gathers import BY_OP, operands, reader_loop
+from tests.ops.gathers import BY_OP, gather_loop, operands
 from tests.ops.test_contract import close
 
 
@@ -30,7 +30,7 @@ def test_fetched_elements_equal_the_reference(examples: list[Example]) -> None:
     for example in examples:
         for n in (1, 4):
             arrays = operands(example, n)
-            run(reader_loop(example), arrays, n)
+            run(gather_loop(example), arrays, n)
             wanted = example.concrete(n).reference(example.operands(n))
             same = np.array_equal(arrays["out"], wanted)
             assert same or close(arrays["out"], np.asarray(wanted)), str(example)
@@ -61,7 +61,7 @@ def test_small_moves_equal_the_reference() -> None:
         if op.gather(example.types, result) is None:
             continue
         arrays = operands(example, 2)
-        run(reader_loop(example), arrays, 2)
+        run(gather_loop(example), arrays, 2)
         wanted = example.concrete(2).reference(example.operands(2))
         assert np.array_equal(arrays["out"], wanted), str(example)
         count += 1
@@ -71,8 +71,9 @@ def test_small_moves_equal_the_reference() -> None:
 def test_rows_by_indices_as_text() -> None:
     """What is held within bounds is the index, not the row."""
     x, indices = TensorType((5, 2, 3), "float32"), TensorType((N, 4), "int32")
-    assert kernel_text(reader_loop(Example(Gather(), (x, indices)))) == (
-        "loop 4*N x 6  float32 split=none\n  out = in0[minimum(maximum(int64(in1[i]), 0), 4), p1]\n"
+    assert kernel_text(gather_loop(Example(Gather(), (x, indices)))) == (
+        "loop 4*N x 6  float32 partition=none\n"
+        "  out = in0[minimum(maximum(int64(in1[i]), 0), 4), p1]\n"
     )
 
 

@@ -10,8 +10,7 @@ import pytest
 from graphc.ir.expr import Axis, BodyBuilder, Broadcast, Expr, call, philox, select
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, N
-from graphc.kernels.functions import FUNCTIONS
-from graphc.kernels.interpret import run
+from graphc.kernels.interpret import FUNCTIONS, run
 from graphc.kernels.kernel import Gemm, Loop
 from graphc.kernels.philox import keep_words
 

@@ -9,8 +9,7 @@ import pytest
 from graphc.ir.expr import Axis, Body, BodyBuilder, Broadcast, Expr
 from graphc.ir.forms import Product, Window
 from graphc.ir.tensor_type import Batch, Dim, N
-from graphc.kernels.kernel import Partition
-from graphc.kernels.partition import gemm_partition, loop_partition
+from graphc.kernels.kernel import Partition, gemm_partition, loop_partition
 
 Reduce = Callable[[Expr, Axis], Expr]
 IMAGE = Window((4, 4), 2, (3, 3), (2, 2), (1, 1), (1, 1), (0, 0), (1, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import graphc as gc
 from graphc.compiler.program import build_program
 from graphc.kernels.program import Program
-from graphc.kernels.program_text import epochs, program_text
+from graphc.kernels.text import program_text
 
 
 def native(net: gc.Net, name: str, optimizer: gc.optim.Optimizer | None = None) -> Program:
@@ -45,12 +45,12 @@ def joined() -> gc.Net:
 
 MLP_STEP = """\
 program step for up to 64 rows, native
-   0  gemm N x 3  float32 split=rows  product = x @ hidden.weight over 4
+   0  gemm N x 3  float32 partition=rows  product = x @ hidden.weight over 4
         %1 = product + hidden.bias[j]
         active = select(0 > %1, 0, %1)
-   1  gemm N x 2  float32 split=rows  product = active @ scores.weight over 3
+   1  gemm N x 2  float32 partition=rows  product = active @ scores.weight over 3
         scores = product + scores.bias[j]
-   2  loop N x 2  float32 along=columns split=rows  given d_cross.reshape_1
+   2  loop N x 2  float32 reduction=columns partition=rows  given d_cross.reshape_1
         %1[i] = max(scores)
         %2 = scores - %1[i]
         %3 = exp(%2)
@@ -59,34 +59,34 @@ program step for up to 64 rows, native
         %6[i] = sum(select(%5, %2, 0))
         cross.rows[i] = log(%4[i]) - %6[i]
         d_scores = (%3 * (1 / %4[i]) - float32(%5)) * (d_cross.reshape_1 / N)
-   3  gemm N x 3  float32 split=rows  product = d_scores @ scores.weight.T over 2
+   3  gemm N x 3  float32 partition=rows  product = d_scores @ scores.weight.T over 2
         d_hidden = select(active > 0, product, 0)
-   4  loop 1 x 1  int64 split=none  given draws, constant_1, updates
+   4  loop 1 x 1  int64 partition=none  given draws, constant_1, updates
         draws.next[i] = draws + constant_1
         updates.next[i] = updates + constant_1
    5  ---- barrier ---- epoch 1
-   6  loop N x 2  float32 along=rows split=columns  given hyper.lr
+   6  loop N x 2  float32 reduction=rows partition=columns  given hyper.lr
         %1[j] = sum(d_scores)
         scores.bias.velocity.next[j] = 0.9 * scores.bias.velocity[j] + %1[j]
         scores.bias.next[j] = scores.bias[j] - hyper.lr * scores.bias.velocity.next[j]
-   7  gemm 3 x 2  float32 split=columns  product = active.T @ d_scores over N  given hyper.lr
+   7  gemm 3 x 2  float32 partition=columns  product = active.T @ d_scores over N  given hyper.lr
         scores.weight.velocity.next = 0.9 * scores.weight.velocity + product
         scores.weight.next = scores.weight - hyper.lr * scores.weight.velocity.next
-   8  loop N x 3  float32 along=rows split=columns  given hyper.lr
+   8  loop N x 3  float32 reduction=rows partition=columns  given hyper.lr
         %1[j] = sum(d_hidden)
         hidden.bias.velocity.next[j] = 0.9 * hidden.bias.velocity[j] + %1[j]
         hidden.bias.next[j] = hidden.bias[j] - hyper.lr * hidden.bias.velocity.next[j]
-   9  gemm 4 x 3  float32 split=columns  product = x.T @ d_hidden over N  given hyper.lr
+   9  gemm 4 x 3  float32 partition=columns  product = x.T @ d_hidden over N  given hyper.lr
         hidden.weight.velocity.next = 0.9 * hidden.weight.velocity + product
         hidden.weight.next = hidden.weight - hyper.lr * hidden.weight.velocity.next
-  10  loop 1 x N  float32 along=columns split=none
+  10  loop 1 x N  float32 reduction=columns partition=none
         %1[i] = sum(cross.rows)
         cross[i] = %1[i] / N
 """
 
 NORM_GRAD = """\
 program grad for up to 64 rows, native
-  0  loop N x 20  float32 along=rows split=columns  given bn.constant_2, bn.constant_1
+  0  loop N x 20  float32 reduction=rows partition=columns  given bn.constant_2, bn.constant_1
        %1[j] = sum(x)
        bn.mean[j] = %1[j] / N
        %2 = x - bn.mean[j]
@@ -97,21 +97,21 @@ program grad for up to 64 rows, native
        bn.running_var.next[j] = bn.running_var[j] * bn.constant_1 + bn.var[j] * bn.constant_2
        active = select(0 > %4, 0, %4)
   1  ---- barrier ---- epoch 1
-  2  loop N x 20  float32 split=rows  given seed, draws
+  2  loop N x 20  float32 partition=rows  given seed, draws
        drop.mask = select(philox(seed, draws, stream=685911182) <= 3435973836, 1.25, 0)
        drop = active * drop.mask
        mul_1 = drop * bn.gamma[j]
   3  ---- barrier ---- epoch 2
-  4  loop 1 x 1  int64 split=none  given draws, constant_1
+  4  loop 1 x 1  int64 partition=none  given draws, constant_1
        draws.next[i] = draws + constant_1
-  5  loop 1 x 20*N  float32 along=columns split=none
+  5  loop 1 x 20*N  float32 reduction=columns partition=none
        %1[i] = sum(mul_1)
        loss[i] = %1[i] / (20*N)
   backward:
      ---- epoch 3
-  6  loop N x 20  float32 along=rows split=columns  given d_loss.reshape_1
+  6  loop N x 20  float32 reduction=rows partition=columns  given d_loss.reshape_1
        d_mul_1.sum_1[j] = sum(d_loss.reshape_1 / (20*N) * drop)
-  7  loop N x 20  float32 along=rows split=columns  given d_loss.reshape_1
+  7  loop N x 20  float32 reduction=rows partition=columns  given d_loss.reshape_1
        %1 = select(active > 0, d_loss.reshape_1 / (20*N) * bn.gamma[j] * drop.mask, 0)
        %2[j] = sum(%1 * (x - bn.mean[j]))
        d_bn.beta[j] = sum(%1)
@@ -120,13 +120,13 @@ program grad for up to 64 rows, native
 
 JOINED_INFER = """\
 program infer for up to 64 rows, native
-  0  gemm N x 5  float32 split=rows  product = slice_1 @ h.weight over 3
+  0  gemm N x 5  float32 partition=rows  product = slice_1 @ h.weight over 3
        h = product + h.bias[j]
-  1  loop N x 2  float32 split=rows
+  1  loop N x 2  float32 partition=rows
        t = tanh(slice_2)
-  2  loop N x 2  float32 split=rows
+  2  loop N x 2  float32 partition=rows
        both.columns0 = t
-  3  loop N x 5  float32 split=rows
+  3  loop N x 5  float32 partition=rows
        both.columns1 = h
      ---- epoch 1
   4  order <- argmax(both)  argmax(axis=1)
@@ -166,7 +166,7 @@ def test_lives_are_the_epochs_that_are_printed() -> None:
 def check_lives(program: Program) -> None:
     """A buffer of its own lives from the epoch of who writes it to that of who reads it last."""
     found: dict[str, list[int]] = {}
-    for instr, epoch in zip(program.instrs, epochs(program), strict=True):
+    for instr, epoch in zip(program.instrs, program.epochs, strict=True):
         for name in (*instr.ins, *instr.outs):
             found.setdefault(name, []).append(epoch)
     views = {buffer.key for buffer in program.buffers.values() if buffer.pitch}

@@ -35,7 +35,7 @@ def test_batchnorm_relu_dropout() -> None:
     b.store(kept, "relu_1", "each")
     b.store(given(Mul(), [kept, mask]), "dropout_1", "each")
     assert kernel_text(Loop(N, 100, "rows", b.body(), "columns")) == (
-        "loop N x 100  float32 along=rows split=columns  given seed, draws\n"
+        "loop N x 100  float32 reduction=rows partition=columns  given seed, draws\n"
         "  %1[j] = sum(affine_1)\n"
         "  bn_1.mean[j] = %1[j] / N\n"
         "  %2 = affine_1 - bn_1.mean[j]\n"
@@ -56,7 +56,7 @@ def test_the_update_after_a_product() -> None:
     assert kernel_text(
         Gemm(784, 512, N, "x", "dout", True, False, "float32", b.body(), "rows")
     ) == (
-        "gemm 784 x 512  float32 split=rows  product = x.T @ dout over N  given hyper.lr\n"
+        "gemm 784 x 512  float32 partition=rows  product = x.T @ dout over N  given hyper.lr\n"
         "  w.velocity.next = 0.9 * w.velocity + product\n"
         "  w.next = w.value - hyper.lr * w.velocity.next\n"
     )
@@ -69,7 +69,7 @@ def test_losses_of_rows() -> None:
     drows = b.load("d_rows", "row", "float32")
     b.store(given(SoftmaxRowsGrad(), [scores, labels, drows]), "d_scores", "each")
     assert kernel_text(Loop(N, 10, "columns", b.body(), "rows")) == (
-        "loop N x 10  float32 along=columns split=rows\n"
+        "loop N x 10  float32 reduction=columns partition=rows\n"
         "  %1[i] = max(scores)\n"
         "  %2 = scores - %1[i]\n"
         "  %3 = exp(%2)\n"
@@ -88,7 +88,7 @@ def test_a_buffer_that_is_read_is_not_renamed_before_the_end() -> None:
     b.store(new, "w", "each")
     b.store(new * w, "product", "each")
     assert kernel_text(Loop(1, 5, "columns", b.body(), "columns")) == (
-        "loop 1 x 5  float32 split=columns\n  %1 = w + 1\n  w = %1\n  product = %1 * w\n"
+        "loop 1 x 5  float32 partition=columns\n  %1 = w + 1\n  w = %1\n  product = %1 * w\n"
     )
 
 

@@ -76,11 +76,11 @@ def test_sizes() -> None:
 def test_text() -> None:
     y, dx, dw = (s.kernel() for s in specs((9, 9, 4), (3, 3, 4, 8), (2, 1), (1, 2)))
     assert kernel_text(y) == (
-        "gemm 20*N x 8  float32 split=rows  "
+        "gemm 20*N x 8  float32 partition=rows  "
         "product = 3x3 window stride 2x1 dilation 1x2(a) @ b over 36\n"
         "  c = product\n"
     )
-    head = "gemm 81*N x 4  float32 split=rows  "
+    head = "gemm 81*N x 4  float32 partition=rows  "
     assert kernel_text(dx).startswith(
         head + "product = 3x3 window dilation 1x2 before 2x4 apart 2x1(a) @ b.T over 72\n"
     )
@@ -90,11 +90,11 @@ def test_text() -> None:
 def test_text_of_groups() -> None:
     kernels = [s.kernel() for s in specs((9, 9, 4), (3, 3, 2, 8), (2, 1), (1, 1), groups=2)]
     assert [kernel_text(kernel).splitlines()[0] for kernel in kernels] == [
-        "gemm 28*N x 8  float32 split=rows  "
+        "gemm 28*N x 8  float32 partition=rows  "
         "product = 3x3 window stride 2x1 in 2 groups(a) @ b over 18",
-        "gemm 81*N x 4  float32 split=rows  "
+        "gemm 81*N x 4  float32 partition=rows  "
         "product = 3x3 window before 2x2 apart 2x1 in 2 groups(a) @ b.T over 36",
-        "gemm 18 x 8  float32 split=rows  "
+        "gemm 18 x 8  float32 partition=rows  "
         "product = 3x3 window stride 2x1 in 2 groups(a).T @ b over 28*N",
     ]
 

@@ -87,7 +87,7 @@ def no_rate() -> None:
     """
     affine has no option 'activation'
       at {here}
-      hint: it is a function of its own: gc.relu(gc.affine(x, 10))
+      hint: it is a separate function: gc.relu(gc.affine(x, 10))
     """
 )
 def an_activation_as_an_option() -> None:

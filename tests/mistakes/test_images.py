@@ -16,7 +16,7 @@ MISTAKES, mistake = collector()
       x       x float32[N, 3, 8, 8]  declared at {x}
       weight  w float32[6, 4, 3, 3]  declared at {w}
       at {here}
-      hint: a kernel has the channels of x, with groups those of one group
+      hint: a filter has the channels of x, with groups those of one group
     """
 )
 def wrong_channels() -> None:
@@ -60,7 +60,7 @@ def groups_that_do_not_divide() -> None:
       x       x float32[N, 4, 8, 8]  declared at {x}
       weight  w float32[6, 4, 3, 3]  declared at {w}
       at {here}
-      hint: a kernel has the channels of x, with groups those of one group
+      hint: a filter has the channels of x, with groups those of one group
     """
 )
 def groups_of_other_weights() -> None:

@@ -251,6 +251,19 @@ def test_an_error_names_the_node() -> None:
     assert "its operands are float32[1, 1, 4, 4], float32[1, 1, 2, 2]" in str(told.value)
 
 
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool", "LpPool", "Conv", "ConvTranspose"])
+@pytest.mark.parametrize("pad", ["NOTSET", "SAME_UPPER", "VALID"])
+@pytest.mark.parametrize("word", ["strides", "dilations", "kernel_shape"])
+def test_windows_of_no_pixels_are_refused(op: str, pad: str, word: str) -> None:
+    attributes = {"kernel_shape": [2, 2], "auto_pad": pad, word: [0, 1]}
+    reads = "x w" if op.startswith("Conv") else "x"
+    made = model(
+        [node(op, reads, "y", **attributes)], {"x": (1, 1, 4, 4)}, ["y"], {"w": numbers(1, 1, 2, 2)}
+    )
+    with pytest.raises(gc.GraphError, match=r"from 1 up|must be 1 or more|weights have"):
+        load(made)
+
+
 def test_functions_of_the_model_are_written_out() -> None:
     body = [node("Mul", "a a", "s"), node("Add", "s b", "out")]
     function = helper.make_function(

@@ -23,6 +23,7 @@ from graphc.ops.activations import (
     Softsign,
     ThresholdedRelu,
 )
+from graphc.ops.arithmetic import Ceil, Floor, FloorDiv, Fmod, Mod, Pow, Round, TruncDiv
 from graphc.ops.attention import CausalSoftmax
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
@@ -47,7 +48,8 @@ from graphc.ops.functions import (
 )
 from graphc.ops.fused import AffineRelu, After, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gather import Embedding, Gather, GatherGrad
-from graphc.ops.index import Argmax, Argmin, OneHot, Pick, TopK
+from graphc.ops.index import Argmax, Argmin, OneHot, Pick
+from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.linalg import Affine, AffineLayer, MatMul
 from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.losses.classes import HingeLoss, NllLoss, SoftmaxLoss, SvmLoss, WeightedNllLoss
@@ -84,12 +86,10 @@ from graphc.ops.pool import (
     SumPoolGrad,
 )
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
-from graphc.ops.pow import Pow
 from graphc.ops.rate import Corrected, CosineRate, NadamMomentum, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
-from graphc.ops.rounding import Ceil, Floor, FloorDiv, Fmod, Mod, Round, TruncDiv
 from graphc.ops.row_norm import GroupNorm, LayerNorm, RmsNorm, Standardize
-from graphc.ops.scatter import REDUCTIONS, FlatIndex, GatherElements, LastWrite, ScatterElements
+from graphc.ops.scatter import REDUCTIONS, GatherElements, LastWrite, ScatterElements
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -106,6 +106,7 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Concat, Slice, SliceGrad
+from graphc.ops.sorting import TopK
 from graphc.ops.trigonometry import Acos, Acosh, Asin, Asinh, Atan, Atanh, Cos, Cosh, Sin, Sinh, Tan
 from tests.ops.example import (
     ABOVE,

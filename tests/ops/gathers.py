@@ -1,4 +1,4 @@
-"""One op that gathers its operands as a fused kernel of its own."""
+"""One op that gathers its operands, alone in a fused kernel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def inferred(example: Example) -> TensorType:
     return example.op.infer(example.types)
 
 
-def reader_loop(example: Example, split: Partition = "none") -> Loop:
+def gather_loop(example: Example, split: Partition = "none") -> Loop:
     """The op of operands in0, in1, ... to `out`."""
     types = list(example.types)
     gather = example.op.gather(types, inferred(example))
@@ -90,5 +90,5 @@ def _more() -> Iterator[Example]:
     yield Example(SumPoolGrad((N, 6, 6, 17), (3, 3), (2, 2), (1, 1)), (t(N, 2, 2, 17),))
 
 
-READERS = list(_gathers())
-BY_OP = by_op(READERS)
+GATHERS = list(_gathers())
+BY_OP = by_op(GATHERS)

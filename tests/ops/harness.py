@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.backends.table import backend
+from graphc.backends.backend import backend
 from graphc.compiler.program import build_program
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op

@@ -1,4 +1,4 @@
-"""What the pages teach is enough: an op of graphc's own is one file, an optimizer another."""
+"""As the pages say, an op of graphc's own is one file, and an optimizer another."""
 
 from __future__ import annotations
 

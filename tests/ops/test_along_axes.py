@@ -178,7 +178,7 @@ def test_infinities_and_zeros_have_norms() -> None:
 
 @pytest.mark.parametrize("row", [[0.0, 0.0], [3.0, 4.0], [1.0, np.nan]])
 def test_slopes_of_a_norm_are_constant_where_it_is_zero(row: list[float]) -> None:
-    """Of second order, too; what is NaN has slopes that are."""
+    """Of second order, too; the slopes of NaNs are NaN."""
     net = gc.Net("net", dtype="float64")
     x = net.parameter("x", (2,), init=np.array(row))
     (slope,) = gc.grad(gc.l2_norm(x), [x])
@@ -196,7 +196,7 @@ def test_slopes_of_a_norm_are_constant_where_it_is_zero(row: list[float]) -> Non
         np.testing.assert_allclose(second, bent, rtol=1e-12)
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_raise_errors() -> None:
     net = gc.Net("net")
     x, k = net.input("x", (gc.N, 4)), net.input("k", (gc.N, 4), dtype="int64")
     wrong: dict[str, Callable[[], object]] = {

@@ -91,7 +91,7 @@ def test_each_number_has_the_gradient_of_where_it_goes(name: str) -> None:
     np.testing.assert_allclose(ex.backward()["x"].ravel(), sums, rtol=1e-12, atol=1e-14)
 
 
-def test_a_value_that_is_turned_twice_is_itself_and_once_is_not() -> None:
+def test_a_value_flipped_twice_is_itself_and_once_is_not() -> None:
     net = gc.Net("net", dtype="float64")
     x = net.input("x", (gc.N, 3))
     net.output("once", gc.flip(x, 1))
@@ -107,7 +107,7 @@ def test_parts_are_named() -> None:
     assert [part.name for part in gates] == ["gates.0", "gates.1"]
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_raise_errors() -> None:
     net = gc.Net("net")
     x = net.input("x", (gc.N, 4))
     wrong: dict[str, Callable[[], object]] = {

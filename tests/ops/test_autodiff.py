@@ -75,7 +75,7 @@ def test_a_derivative_that_is_cut_off_is_zero() -> None:
     net = gc.Net("cut")
     x = net.input("x", (gc.N, 3))
     net.output("slope", gc.grad(gc.sum(gc.stop_gradient(x) * 2.0), x))
-    second = gc.grad(gc.sum(gc.grad(gc.sum(x * 2.0), x)), x)  # of what is constant
+    second = gc.grad(gc.sum(gc.grad(gc.sum(x * 2.0), x)), x)  # of a constant
     net.output("second", second)
     found = gc.Executor(gc.compile(net, batch=2, backend="numpy")).forward(x=np.ones((2, 3)))
     assert not found["slope"].any() and not found["second"].any()

@@ -14,7 +14,7 @@ from graphc.ir.op import Array, Layer, Op, Source
 from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.ir.text.parse import check_count
 from graphc.ops import OPS
-from graphc.ops.gradient import Gradient
+from graphc.ops.autodiff import Gradient
 from tests.ops.example import Example
 from tests.ops.examples import DOUBLE, EXAMPLES
 from tests.ops.harness import Bound, program_of

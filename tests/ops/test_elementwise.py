@@ -69,7 +69,7 @@ OF_WHOLE: dict[str, tuple[Made, Callable[[Array], Any]]] = {
     "bits of both": (lambda x: x & 5, lambda x: x & 5),
     "bits of either": (lambda x: x | 5, lambda x: x | 5),
     "bits of one": (lambda x: x ^ 5, lambda x: x ^ 5),
-    "bits turned": (lambda x: ~x, lambda x: ~x),
+    "bits inverted": (lambda x: ~x, lambda x: ~x),
 }
 
 
@@ -127,7 +127,7 @@ def test_gradients_of_a_power_are_finite_at_zero() -> None:
     np.testing.assert_allclose(found["b"], [0, 0, 8 * np.log(2)])
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_raise_errors() -> None:
     net = gc.Net("net")
     x, k = net.input("x", gc.N), net.input("k", gc.N, dtype="int64")
     wrong: dict[str, Callable[[], object]] = {

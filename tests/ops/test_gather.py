@@ -1,4 +1,4 @@
-"""Reading and writing by indices: what users meet."""
+"""Reading and writing by indices, as users do it."""
 
 from __future__ import annotations
 
@@ -173,7 +173,9 @@ def test_weights_are_shared_and_rows_start_normal() -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("bad", [-1, 50])
-def test_an_id_that_is_fed_out_of_bounds_is_told_with_the_node(backend: str, bad: int) -> None:
+def test_an_id_fed_out_of_bounds_raises_an_error_that_names_the_node(
+    backend: str, bad: int
+) -> None:
     ex, rows = words(backend=backend), batch(8)
     before = ex.parameters.flat()
     rows["ids"][3, 2] = bad
@@ -191,7 +193,7 @@ def test_computed_indices_are_held_within_bounds(backend: str) -> None:
     np.testing.assert_array_equal(found, TABLE[[0, 1, 3, 3]])
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_raise_errors() -> None:
     net = gc.Net("net")
     x, k = net.input("x", (gc.N, 3)), net.input("k", (gc.N, 2), dtype="int64")
     flat = net.input("flat", gc.N, dtype="int64")

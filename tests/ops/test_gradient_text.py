@@ -1,4 +1,4 @@
-"""The formula beside each gradient rule, evaluated as it is written, is what the rule computes."""
+"""Each formula in `gradient_text`, evaluated as it is written, equals what `grad` computes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphc.ir.op import Array, Layer, Op, attributes
 from graphc.ir.tensor_type import shape_at
 from graphc.ops import OPS
 from graphc.ops.conv import Convolution
-from graphc.ops.gather import ByPlace, GatherGrad
+from graphc.ops.gather import AxisIndexed, GatherGrad
 from graphc.ops.pool import Pooling
 from graphc.ops.select import Comparison
 from graphc.ops.slicing import cut_index
@@ -68,7 +68,7 @@ def formula(op: Op, position: int) -> str:
 
 
 def summed(value: Array, shape: tuple[int, ...]) -> Array:
-    """Down to the operand's shape, over what broadcasting made of it."""
+    """The gradient, summed to the operand's shape over the axes that were broadcast."""
     if value.size == int(np.prod(shape)):
         return value.reshape(shape)
     value = value.sum(axis=tuple(range(value.ndim - len(shape))))
@@ -89,7 +89,7 @@ class Matrix(np.ndarray[Any, Any]):
 def vocabulary(
     example: Example, ins: list[Array], out: Array, cotangent: Array, position: int
 ) -> Mapping[str, Any]:
-    """What the names in a formula mean, written out in NumPy."""
+    """The meaning of the names in formulas, in NumPy."""
     op, x = example.concrete(ROWS), ins[0]
     rows = tuple(axis for axis in range(x.ndim) if axis != 1)
     own = attributes(op)
@@ -137,7 +137,7 @@ def vocabulary(
 
 
 def by_index(op: Op, ins: list[Array], cotangent: Array) -> dict[str, Any]:
-    """What reads and writes by indices, one after the other."""
+    """Reads and writes by indices, one after the other."""
 
     def grid(indices: Array, axis: int) -> tuple[Array, ...]:
         places = list(np.indices(indices.shape))
@@ -170,7 +170,7 @@ def by_index(op: Op, ins: list[Array], cotangent: Array) -> dict[str, Any]:
 
     words = {"take": take, "scatter": scatter, "last": last, "add_at": add_at, "zeros": np.zeros}
     operands = dict(zip(op.roles, ins, strict=False)) | {"d_out": cotangent}
-    return words | operands if isinstance(op, ByPlace) else {}
+    return words | operands if isinstance(op, AxisIndexed) else {}
 
 
 def spaced(array: Array, x: Array) -> Array:

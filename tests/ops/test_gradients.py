@@ -35,7 +35,7 @@ def has_gradient(op: Op | type[Op]) -> bool:
 
 
 def smooth_enough(example: Example) -> bool:
-    """Whether differences can tell: with many classes most probabilities are too small."""
+    """Whether differences are exact enough: of many classes most probabilities are too small."""
     sizes = (dim for type in example.types for dim in type.shape if isinstance(dim, int))
     return max(sizes, default=1) < 50 and not isinstance(example.op, StopGradient)
 
@@ -69,7 +69,7 @@ class Net:
 
 
 def run(graph: Graph, name: str, feeds: Mapping[str, Array]) -> Array:
-    """One node's value, without computing what it does not need."""
+    """One node's value, computed from the nodes that it depends on only."""
     needed = graph.upstream([name])
     part = Graph(graph.name, (node for node in graph if node.name in needed))
     return evaluate(part, feeds, {}, ROWS)[name]
@@ -78,7 +78,7 @@ def run(graph: Graph, name: str, feeds: Mapping[str, Array]) -> Array:
 def worst_slope(
     graph: Graph, of: str, cotangent: str, found: Mapping[str, Value], feeds: dict[str, Array]
 ) -> dict[str, float]:
-    """For each operand the worst error of its gradient; what is not found counts as zero."""
+    """For each operand the worst error of its gradient; a missing one counts as zero."""
     errors = {}
     for name, x in feeds.items():
         if x.dtype != np.float64 or name == cotangent:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import graphc as gc
 from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import N, TensorType
-from graphc.ops.autodiff import vjp
+from graphc.ops.autodiff import grad, vjp
 from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.ops.gradient import grad
+from graphc.ops.index import Pick
 from graphc.ops.linalg import AffineLayer, affine
 from graphc.ops.losses.classes import SoftmaxLoss, SvmLoss
 from graphc.ops.losses.elements import mse_loss
@@ -262,3 +263,18 @@ def test_layers_expand_to_what_they_mean() -> None:
                 values = evaluate(graph, dict(zip(names, ins, strict=True)), {}, 5)
                 wanted = example.op.reference_in(ins, train)
                 np.testing.assert_allclose(values[graph.outputs["out"]], wanted, rtol=1e-12)
+
+
+def test_pick_takes_0_for_indices_out_of_range() -> None:
+    scores = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [np.inf, np.nan]], "float32")
+    indices = np.array([1, -1, 2, 5])
+    picked = Pick().reference([scores, indices])
+    np.testing.assert_array_equal(picked, np.array([2, 0, 0, 0], "float32"), strict=True)
+
+    net = gc.Net("computed")
+    x, y = net.input("x", (gc.N, 2)), net.input("y", (gc.N, 7))
+    net.output("picked", gc.pick(x, gc.argmax(y) - 1))  # nothing checks computed indices
+    for backend in ("numpy", "native"):
+        ex = gc.Executor(gc.compile(net, batch=4, backend=backend), seed=0)
+        rows = np.eye(7, dtype="float32")[indices + 1]
+        np.testing.assert_array_equal(ex.forward(x=scores, y=rows)["picked"], picked)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import graphc as gc
+from graphc.ir.text import parse_graph
+from graphc.ops import OPS
 from graphc.ops.window import met, misses
 
 
@@ -35,3 +40,13 @@ def test_no_window_is_too_large() -> None:
     assert misses(huge + 4, huge, 1, 1, range(huge - 1, huge + 3))
     with pytest.raises(ValueError, match="too many"):
         misses(huge, 2, 1, huge, range(4))
+
+
+def test_files_and_texts_give_windows_of_whole_pixels() -> None:
+    net = gc.Net("pool")
+    net.output("y", gc.max_pool(net.input("x", (gc.N, 3, 8, 8)), 2, 2))
+    text = str(net.graph())
+    for word in ("kernel", "stride", "dilation"):
+        changed = re.sub(rf"{word}=\(\d, ", f"{word}=(0, ", text)
+        with pytest.raises(gc.GraphError, match=rf"{word} is \(0, \d\), its numbers must be 1 or"):
+            parse_graph(changed, OPS)

@@ -18,7 +18,7 @@ from passes import data_parallel
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.fold_constants import fold_constants
-from passes.hold_back import hold_back
+from passes.keep_sends import keep_sends
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update
@@ -218,7 +218,7 @@ def sharded_sum(made: gc.Net) -> Graph:
 
 def test_shards_before_the_last_only_send() -> None:
     step = Update(gc.SGD(0.1))(DataParallel()(sharded(net())))
-    held = hold_back(step).pruned()
+    held = keep_sends(step).pruned()
     verify(held)
     assert not held.updates
     assert held.name == step.name

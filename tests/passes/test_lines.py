@@ -10,8 +10,6 @@ from graphc.ir.tensor_type import TensorType
 from graphc.ops.fused import NormalizeDgamma, NormalizeDx
 from graphc.ops.norm import Normalize
 from graphc.ops.source import state
-from passes.accumulate import Accumulate
-from passes.apply_update import apply_graph
 from passes.backward import Backward
 from passes.channels_last import channels_last
 from passes.data_parallel import DataParallel
@@ -19,6 +17,7 @@ from passes.fold_batchnorm import fold_batchnorm
 from passes.fold_constants import fold_constants
 from passes.shard import Shard
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
+from passes.update import Update, apply_graph
 from tests.passes.same import differentiated, frozen, specialized
 
 
@@ -33,7 +32,7 @@ def net() -> gc.Net:
 
 
 def test_accumulation_carries_the_lines_of_its_parameter() -> None:
-    graph = Accumulate(gc.SGD(0.1))(differentiated(net()))
+    graph = Update(gc.SGD(0.1, accumulate=2))(differentiated(net()))
     for name in ("a.weight", "bn.gamma"):
         total = f"{name}.accumulated"
         assert graph[total].locs == graph[name].locs

@@ -10,7 +10,6 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Iteration
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.functions import Tanh
-from graphc.ops.fused import is_clone
 from passes.dead_code import dead_code
 from passes.repeat_elements import repeat_elements
 from tests.passes.same import assert_preserved, differentiated
@@ -29,7 +28,7 @@ def gated(dtype: str = "float32") -> gc.Net:
 
 
 def clones(graph: Graph) -> list[str]:
-    return [node.name for node in graph if is_clone(node.name)]
+    return [node.name for node in graph if node.recomputes]
 
 
 def test_several_values_give_way_to_the_one_that_they_come_from() -> None:

@@ -12,11 +12,9 @@ from graphc.ir.graph import Graph, verify
 from graphc.ir.text import parse_graph
 from graphc.ops import OPS
 from graphc.runtime.reference import evaluate, initial_state, next_state
-from passes.accumulate import Accumulate
-from passes.apply_update import apply_graph
 from passes.backward import Backward
 from passes.specialize import Specialize
-from passes.update import Update
+from passes.update import Update, apply_graph
 from tests.generate import nets, random_feeds, random_state
 
 FORWARD_AND_BACKWARD = """\
@@ -154,7 +152,7 @@ def test_golden() -> None:
     after = Update(optimizer)(graph)
     verify(after)
     assert str(after) == MOMENTUM
-    assert str(Accumulate(gc.SGD(0.1))(graph)) == ACCUMULATE
+    assert str(Update(gc.SGD(0.1, accumulate=2))(graph)) == ACCUMULATE
 
 
 def test_golden_apply() -> None:
@@ -178,7 +176,7 @@ def test_update_nodes_carry_the_lines_of_their_parameter() -> None:
     assert graph["updates.next"].locs == ()
 
 
-@pytest.mark.parametrize("step", [Update(gc.SGD(0.1)), Accumulate(gc.SGD(0.1))])
+@pytest.mark.parametrize("step", [Update(gc.SGD(0.1)), Update(gc.SGD(0.1, accumulate=2))])
 def test_without_a_parameter_s_gradient_nothing_changes(step: Any) -> None:
     net = gc.Net("net")
     x = net.input("x", (4, 2))

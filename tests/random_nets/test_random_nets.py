@@ -13,7 +13,7 @@ import pytest
 import graphc as gc
 from graphc.kernels.groups import Grouping
 from graphc.runtime.feeds import FeedCheck
-from graphc.runtime.means import Count
+from graphc.runtime.rows import Count
 from graphc.runtime.state import Owner
 
 from .__main__ import main

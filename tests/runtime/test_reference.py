@@ -13,9 +13,9 @@ from graphc.ir.build import apply
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import N
 from graphc.kernels.philox import keep_words, stream_of
+from graphc.ops.autodiff import grad
 from graphc.ops.dropout import dropout
 from graphc.ops.elementwise import Unary
-from graphc.ops.gradient import grad
 from graphc.ops.linalg import affine
 from graphc.ops.losses.classes import softmax_loss
 from graphc.ops.norm import batchnorm

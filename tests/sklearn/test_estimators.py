@@ -184,7 +184,7 @@ def test_a_linear_model_reaches_the_optimum() -> None:
     np.testing.assert_allclose(found.predict(x), wanted, atol=1e-3 * y.std())
 
 
-def test_a_loss_that_is_no_longer_finite_is_told() -> None:
+def test_a_loss_that_is_no_longer_finite_is_reported() -> None:
     x, y = make_regression(50, 4, random_state=0)
     with pytest.raises(gc.GraphError) as caught:
         GraphRegressor(optimizer=gc.SGD(1e6), random_state=0).fit(x, y)
@@ -207,7 +207,7 @@ def test_threads_may_predict_at_the_same_time(digits: list[Any]) -> None:
         np.testing.assert_array_equal(result, results[0])
 
 
-def test_nets_that_do_not_fit_are_told() -> None:
+def test_nets_that_do_not_fit_are_reported() -> None:
     x, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
 
     def without_y(features: int, units: int) -> gc.Net:

@@ -1,4 +1,4 @@
-"""What is told where scikit-learn is not installed."""
+"""The error where scikit-learn is not installed."""
 
 from __future__ import annotations
 

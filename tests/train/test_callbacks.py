@@ -88,7 +88,7 @@ def test_a_callback_serves_several_runs() -> None:
 
 def test_what_only_reads_numbers_needs_no_copy_of_the_state(monkeypatch, tmp_path) -> None:
     marks = []
-    monkeypatch.setattr(Guard, "mark", lambda guard, at: marks.append(at.epoch))
+    monkeypatch.setattr(Guard, "copy_state", lambda guard, at: marks.append(at.epoch))
     watching = [gc.EarlyStopping(9, watch="loss", restore=False), gc.CsvLog(tmp_path / "log.csv")]
     gc.fit(executor(), (X, Y), epochs=3, callbacks=watching)
     assert marks == []

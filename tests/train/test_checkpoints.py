@@ -99,7 +99,7 @@ def test_early_stopping_goes_on_with_the_best_state_from_before(tmp_path: Path) 
             assert bits(resumed) == bits(straight)
 
 
-def shards(folder: Path) -> Path:
+def part_files(folder: Path) -> Path:
     folder.mkdir()
     for number, rows in enumerate((slice(0, 11), slice(11, 40), slice(40, 45))):
         np.savez(folder / f"{number}.npz", x=X[rows], y=Y[rows])
@@ -113,9 +113,9 @@ def made(epoch: int):
         yield X[rows], Y[rows]
 
 
-@pytest.mark.parametrize("kind", ["shards", "function"])
+@pytest.mark.parametrize("kind", ["part files", "function"])
 def test_other_kinds_of_data(tmp_path: Path, kind: str) -> None:
-    data = shards(tmp_path / "shards") if kind == "shards" else made
+    data = part_files(tmp_path / "part files") if kind == "part files" else made
     plan = executor().plan
     straight = gc.Executor(plan)
     history = train(straight, None, data=data)

@@ -16,7 +16,7 @@ import pytest
 
 import graphc as gc
 from graphc.train.run import StepBoundary
-from graphc.train.source import Batches
+from graphc.train.source import ArraySource
 from graphc.view import plots
 from tests.extras import needs
 
@@ -147,7 +147,7 @@ def test_inputs_by_row_groups_other_axes_and_scalars():
         "scale": np.float64(2.0),
     }
     types = {name: ex.plan.declared[name].type for name in feeds}
-    got = list(_copied(Batches(feeds, types, 10, 4).since(0)))
+    got = list(_copied(ArraySource(feeds, types, 10, 4).batches(0)))
     assert [n for n, _ in got] == [4, 4, 2]
     np.testing.assert_array_equal(np.concatenate([f["pairs"] for _, f in got]), feeds["pairs"])
     np.testing.assert_array_equal(np.hstack([f["across"] for _, f in got]), feeds["across"])
@@ -161,11 +161,11 @@ def _copied(batches):
 
 def test_batches_make_no_arrays():
     x = np.zeros((4096, 64))
-    batches = Batches({"x": x}, {"x": gc.TensorType((gc.N, 64), "float64")}, 4096, 1000)
+    types = {"x": gc.TensorType((gc.N, 64), "float64")}
+    source = ArraySource({"x": x}, types, 4096, 1000, seed=0)
 
     def epoch(number: int) -> None:
-        batches.shuffle(0, number)
-        for _ in batches.since(0):
+        for _ in source.batches(number):
             pass
 
     epoch(0)
@@ -202,7 +202,7 @@ X, Y = table()
         (gc.GraphError, (X, Y), {"seed": "a"}, "seed is 'a'"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_trained(kind, data, options, words):
+def test_mistakes_are_reported_before_anything_is_trained(kind, data, options, words):
     ex = executor()
     with pytest.raises(kind) as caught:
         gc.fit(ex, data, **options)
@@ -217,7 +217,7 @@ def test_a_plan_without_optimizer():
         gc.fit(executor(optimizer=None), (X, Y))
 
 
-def test_what_is_no_executor():
+def test_something_other_than_an_executor():
     with pytest.raises(gc.GraphError, match="fit trains an executor, not Net"):
         gc.fit(declare(), (X, Y))
 
@@ -281,7 +281,7 @@ def test_an_error_inside_is_not_hidden_by_an_interrupt():
         StepBoundary().run(fails)
 
 
-def test_a_border_that_an_exception_left_installed_holds_nothing_back(monkeypatch):
+def test_a_boundary_that_an_exception_left_installed_delays_nothing(monkeypatch):
     before, boundary = signal.getsignal(signal.SIGINT), StepBoundary()
     with monkeypatch.context() as context:
         context.setattr(signal, "signal", lambda *_: None)  # the handler is not exchanged again
@@ -340,9 +340,9 @@ from tests.train.nets import executor, table
 gc.fit(executor(), table(), epochs=2)"""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     nbclient.NotebookClient(notebook, timeout=600).execute()
-    told = "".join(out.text for out in notebook.cells[0].outputs if out.output_type == "stream")
-    assert "epoch 2/2: 100%" in told
-    assert "Warning" not in told
+    shown = "".join(out.text for out in notebook.cells[0].outputs if out.output_type == "stream")
+    assert "epoch 2/2: 100%" in shown
+    assert "Warning" not in shown
 
 
 def test_history_as_a_table():

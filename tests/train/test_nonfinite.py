@@ -81,7 +81,7 @@ def test_log_of_zero_in_the_forward_pass(backend) -> None:
     assert error.loc.line == line_of(of_log, "logs = gc.log(size)")
     assert "x  abs_1 float32[8] from 0 to" in str(error)
     assert ", 1 zeros  declared at" in str(error)
-    assert error.hint == "keep what it reads above 0: gc.log(gc.maximum(x, 1e-12))"
+    assert error.hint == "keep its operand above 0: gc.log(gc.maximum(x, 1e-12))"
 
 
 def of_ratio() -> gc.Net:
@@ -190,7 +190,7 @@ def test_an_infinity_that_is_meant_is_not_blamed() -> None:
     x[3] = 1000.0
     error = failed(ex, (x, Y), shuffle=False)
     assert "exp 'exp_1' of the forward pass" in error.sentence
-    assert error.hint == "keep what it reads small: gc.exp(gc.minimum(x, 80))"
+    assert error.hint == "keep its operand small: gc.exp(gc.minimum(x, 80))"
 
 
 @pytest.mark.parametrize("every", [1, 4, 256])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.train.checkpoints import choices_mismatch
 from tests.train.nets import bits, table
 
 X, Y = table(45)
@@ -123,7 +124,7 @@ OTHER_NETS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", OTHER_NETS)
-def test_another_net_is_told_by_what_is_other(folder: Path, what: str) -> None:
+def test_another_net_is_reported_with_its_difference(folder: Path, what: str) -> None:
     changes, words = OTHER_NETS[what]
     said = refused(executor(declare(**changes)), folder)
     assert words in said
@@ -142,7 +143,7 @@ OTHER_OPTIMIZERS: dict[str, tuple[gc.optim.Optimizer, str]] = {
 
 
 @pytest.mark.parametrize("what", OTHER_OPTIMIZERS)
-def test_another_optimizer_is_told_by_what_is_other(folder: Path, what: str) -> None:
+def test_another_optimizer_is_reported_with_its_difference(folder: Path, what: str) -> None:
     optimizer, words = OTHER_OPTIMIZERS[what]
     assert words in refused(executor(optimizer=optimizer), folder)
 
@@ -170,17 +171,17 @@ OTHER_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", OTHER_OPTIONS)
-def test_other_data_and_options_are_told(folder: Path, what: str) -> None:
+def test_other_data_and_options_are_reported(folder: Path, what: str) -> None:
     options, words = OTHER_OPTIONS[what]
     assert words in refused(executor(), folder, **options)
 
 
-def test_validation_data_that_come_later_are_told(tmp_path: Path) -> None:
+def test_validation_data_that_come_later_are_reported(tmp_path: Path) -> None:
     train(executor(), tmp_path, validation=None)
     assert "had no validation data, now it has" in refused(executor(), tmp_path)
 
 
-def test_other_weights_of_classes_are_told(tmp_path: Path) -> None:
+def test_other_weights_of_classes_are_reported(tmp_path: Path) -> None:
     net = gc.Net("weighted")
     x, y, w = net.input("x", (gc.N, 4)), net.input("y", gc.N, dtype="int64"), net.input("w", gc.N)
     net.loss("loss", gc.softmax_loss(gc.affine(x, 3), y, weight=w))
@@ -190,7 +191,7 @@ def test_other_weights_of_classes_are_told(tmp_path: Path) -> None:
     assert "had class_weight {'0': 2.0, '1': 1.0, '2': 1.0}, now it is {'0': 3.0" in words
 
 
-def test_other_parameters_to_train_are_told(tmp_path: Path) -> None:
+def test_other_parameters_to_train_are_reported(tmp_path: Path) -> None:
     sgd = gc.SGD(0.1)
     train(executor(optimizer=sgd), tmp_path)
     words = refused(executor(optimizer=sgd, wrt=["scores.*"]), tmp_path)
@@ -241,10 +242,18 @@ def test_a_rate_that_callbacks_lowered_goes_on(tmp_path: Path) -> None:
     assert resumed(executor(), tmp_path / "run", callbacks=[Halve()]) == bits(straight)
 
 
-def test_a_rate_that_is_set_by_hand_is_told(folder: Path) -> None:
+def test_a_rate_that_is_set_by_hand_is_reported(folder: Path) -> None:
     ex = executor()
     ex.hyper["lr"] = 0.25
     assert "had lr 0.01, now it is 0.25" in refused(ex, folder)
+
+
+def test_a_rate_of_an_optimizer_with_a_name_is_compared_as_well(tmp_path: Path) -> None:
+    named = gc.Adam(lr=0.01, name="second")
+    train(executor(optimizer=named), tmp_path)
+    ex = executor(optimizer=named)
+    ex.hyper["lr"] = 0.25
+    assert "had lr 0.01, now it is 0.25" in refused(ex, tmp_path)
 
 
 def test_the_way_to_another_rate_that_the_error_names(folder: Path, tmp_path: Path) -> None:
@@ -362,6 +371,15 @@ def interrupted_at(count: int, folder: Path) -> bool:
     finally:
         sys.settrace(before)
     return False
+
+
+def test_data_are_the_same_by_their_digest_however_they_are_described() -> None:
+    was = {"kind": "shards", "digest": "0a", "described": "3 shards"}
+    now = {**was, "described": "3 part files"}
+    assert choices_mismatch({"data": was}, {"data": now}) is None
+    mismatch = choices_mismatch({"data": was}, {"data": {**now, "digest": "0b"}})
+    assert mismatch is not None
+    assert mismatch.words == "had other data: 3 shards, now 3 part files"
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 
 import graphc as gc
 from graphc.runtime.rows import Pages
-from graphc.train.source import Ahead
+from graphc.train.source import ReadAhead
 from graphc.train.user_data import training_source
 from tests.train.nets import BATCH, bits, executor, table
 
@@ -62,7 +62,7 @@ def test_mapped_rows_are_read_in_order_and_their_pages_given_back(
     monkeypatch.setattr(Pages, "give_back", lambda pages: given_back.append(pages))
     monkeypatch.setattr("graphc.train.source._PIECE", 4)
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
-    ahead = Ahead({"x": x, "across": x.T}, {"x": 0, "across": 1})
+    ahead = ReadAhead({"x": x, "across": x.T}, {"x": 0, "across": 1})
     rows = np.random.default_rng(0).permutation(20)[:10]
     read: list[int] = []
     take = np.take
@@ -97,7 +97,7 @@ def test_however_much_is_read_ahead(tmp_path: Path, monkeypatch, ahead: int) -> 
             np.testing.assert_array_equal(a["y"], b["y"])
 
 
-def shards(folder: Path, sizes: tuple[int, ...] = (17, 5, 23)) -> tuple[np.ndarray, np.ndarray]:
+def part_files(folder: Path, sizes: tuple[int, ...] = (17, 5, 23)) -> tuple[np.ndarray, np.ndarray]:
     x, y = table(sum(sizes))
     start = 0
     for number, size in enumerate(sizes):
@@ -107,8 +107,8 @@ def shards(folder: Path, sizes: tuple[int, ...] = (17, 5, 23)) -> tuple[np.ndarr
     return x, y
 
 
-def test_shards_in_order_train_as_one_array(tmp_path: Path) -> None:
-    arrays = shards(tmp_path)
+def test_part_files_in_order_train_as_one_array(tmp_path: Path) -> None:
+    arrays = part_files(tmp_path)
     a, b = executor(), executor()
     gc.fit(a, arrays, validation=arrays, epochs=2, shuffle=False)
     history = gc.fit(b, tmp_path, validation=str(tmp_path), epochs=2, shuffle=False)
@@ -116,8 +116,8 @@ def test_shards_in_order_train_as_one_array(tmp_path: Path) -> None:
     assert history.val_loss[-1] == pytest.approx(b.evaluate(*arrays)["loss"])
 
 
-def test_shuffled_shards_give_each_row_once_in_full_batches(tmp_path: Path) -> None:
-    x, _ = shards(tmp_path)
+def test_shuffled_part_files_give_each_row_once_in_full_batches(tmp_path: Path) -> None:
+    x, _ = part_files(tmp_path)
     source = training_source(executor(), tmp_path, BATCH, 0)
     epochs = []
     for epoch in (1, 2):
@@ -136,7 +136,7 @@ def test_shuffled_shards_give_each_row_once_in_full_batches(tmp_path: Path) -> N
     assert not np.array_equal(*epochs)
 
 
-def test_one_shard_at_a_time_is_in_memory(tmp_path: Path) -> None:
+def test_one_part_file_at_a_time_is_in_memory(tmp_path: Path) -> None:
     for number in range(8):
         rows = np.zeros((20_000, 4), np.float32)
         np.savez(tmp_path / f"{number}.npz", x=rows, y=np.zeros(20_000, np.int64))
@@ -150,14 +150,14 @@ def test_one_shard_at_a_time_is_in_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_shards_are_evaluated_one_at_a_time(tmp_path: Path) -> None:
-    x, y = shards(tmp_path)
+def test_part_files_are_evaluated_one_at_a_time(tmp_path: Path) -> None:
+    x, y = part_files(tmp_path)
     ex = executor()
     gc.fit(ex, (x, y))
     found = ex.evaluate(tmp_path)
     assert found == pytest.approx(ex.evaluate(x, y), rel=1e-6)
     assert ex.evaluate(str(tmp_path)) == found
-    with pytest.raises(gc.FeedError, match="which is not a folder of shards"):
+    with pytest.raises(gc.FeedError, match="which is not a folder of part files"):
         ex.evaluate(tmp_path / "nowhere")
     (tmp_path / "many").mkdir()
     for number in range(8):
@@ -174,7 +174,7 @@ def test_shards_are_evaluated_one_at_a_time(tmp_path: Path) -> None:
     assert peak < 3 * 20_000 * 24
 
 
-def test_shards_without_labels_are_told(tmp_path: Path) -> None:
+def test_part_files_without_labels_are_refused(tmp_path: Path) -> None:
     x, _ = table(20)
     np.savez(tmp_path / "a.npz", x=x)
     with pytest.raises(gc.FeedError, match="what was fed determines no loss"):
@@ -233,7 +233,7 @@ X, Y = table(20)
         (lambda epoch: None, {}, "gave NoneType, not batches"),
         (lambda epoch: [(X[:8], Y[:8])], {"batch": 4}, "the data come in batches already"),
         (lambda epoch: [X[:8]], {}, "input 'y' is missing"),
-        ("nowhere", {}, "data is 'nowhere', which is not a folder of shards"),
+        ("nowhere", {}, "data is 'nowhere', which is not a folder of part files"),
         ((X, Y), {"validation": iter([])}, "validation: a generator is used up"),
         ((X, Y), {"validation": lambda epoch: [X[:8]]}, "validation: input 'y' is missing"),
     ],
@@ -256,7 +256,7 @@ def test_mistakes(data, options, words) -> None:
         (None, "cannot read part-1.npz: File is not a zip file"),
     ],
 )
-def test_shards_that_do_not_fit(tmp_path: Path, arrays, words: str) -> None:
+def test_part_files_that_do_not_fit(tmp_path: Path, arrays, words: str) -> None:
     np.savez(tmp_path / "part-0.npz", x=X, y=Y)
     if arrays is None:
         (tmp_path / "part-1.npz").write_bytes(b"something else")
@@ -270,8 +270,8 @@ def test_shards_that_do_not_fit(tmp_path: Path, arrays, words: str) -> None:
     assert int(ex.state["updates"]) == 0
 
 
-def test_a_folder_without_shards(tmp_path: Path) -> None:
-    with pytest.raises(gc.DataError, match="holds no shards"):
+def test_a_folder_without_part_files(tmp_path: Path) -> None:
+    with pytest.raises(gc.DataError, match="holds no part files"):
         gc.fit(executor(), tmp_path)
 
 

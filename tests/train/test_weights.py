@@ -80,7 +80,7 @@ def test_rows_of_weight_0_have_no_mean() -> None:
     assert ex.evaluate(X, Y, some)["loss"] == pytest.approx(rest, rel=1e-6)
 
 
-def test_class_weights_with_batches_of_a_function_and_shards(tmp_path) -> None:
+def test_class_weights_with_batches_of_a_function_and_part_files(tmp_path) -> None:
     a, b, c = weighted(), weighted(), weighted()
     np.savez(tmp_path / "all.npz", x=X, y=Y)
     table = {0: 2.0}
@@ -120,7 +120,7 @@ def test_a_net_that_takes_no_weights() -> None:
         )
 
 
-def test_classes_of_what_is_no_input_or_no_class() -> None:
+def test_classes_of_values_that_are_not_labels() -> None:
     for hot in (True, False):
         net = gc.Net("hot")
         x, w = net.input("x", (gc.N, 3)), net.input("w", (gc.N,))

@@ -5,36 +5,54 @@ Reference rules, sends and receives are Python calls between the native function
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import prod
 
 import numpy as np
 
-from graphc.backends.backend import Call, Link, Memory, PeakWork, View, ZeroCopy
-from graphc.backends.calls import bind_exchange, bind_reference
+from graphc.backends.backend import (
+    Call,
+    Link,
+    Memory,
+    PeakWork,
+    View,
+    ZeroCopy,
+    bind_exchange,
+    bind_reference,
+)
 from graphc.backends.native import pool
 from graphc.backends.native.feeds import bind_feeds, readable
-from graphc.backends.native.gemm_tile import instr_scratch
-from graphc.backends.native.jit import Library, load, load_by_key
-from graphc.backends.native.segments import (
+from graphc.backends.native.gemm_tile import kernel_scratch
+from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.jit import Library, load, load_by_key, program_key
+from graphc.backends.native.program import (
     ARENA,
     SCRATCH,
-    Place,
+    Block,
     Segment,
+    block_of,
     layout,
-    place_of,
-    program_key,
+    program_ir,
     table_index,
 )
 from graphc.backends.native.target import available, host
+from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import TensorType
-from graphc.kernels.partition import kernel_microseconds
+from graphc.ir.tensor_type import ITEMSIZE, TensorType, dim_at
+from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.kernels.program import Instr, Program
 
 LONG = 20
 """A run of this many microseconds or more releases the interpreter's lock, and may use threads."""
+
+OPERATIONS_A_MICROSECOND = 150_000
+BYTES_A_MICROSECOND = 30_000
+"""The bytes that one core moves; like the operations above, in round numbers."""
+CALL = 0.1
+"""The fixed cost of a kernel in microseconds."""
 
 
 class NativeProgram:
@@ -50,10 +68,13 @@ class NativeProgram:
         self.program, self.layout, self.memory = program, layout(program, skip), memory
         self.threads = memory.threads
         scratch = len(memory.scratch) // self.threads
-        self.library = _library(program, skip, self.layout.symbols, scratch)
+        target = host()
+        key = program_key(program, target.bits, skip)
+        write = partial(program_ir, program, target, skip)
+        self.library = load_by_key(key, write, self.layout.symbols, target)
         sends = any(instr.kind == "send" for instr in program.instrs)
         self._link = link if sends else None
-        self.table = np.zeros(len(self.layout.places) + 1, np.uint64)
+        self.table = np.zeros(len(self.layout.blocks) + 1, np.uint64)
         self.table[0] = memory.arena.ctypes.data
         self.table[1] = memory.scratch.ctypes.data
         self.table[2] = scratch
@@ -65,18 +86,18 @@ class NativeProgram:
         self._addresses = self.table.copy()
 
     def _fill(self) -> None:
-        names: dict[Place, str] = {}
+        names: dict[Block, str] = {}
         for buffer in self.program.buffers.values():
-            names.setdefault(place_of(buffer), buffer.name)
+            names.setdefault(block_of(buffer), buffer.name)
         fixed = self._fixed_feeds()
-        for slot, place in enumerate(self.layout.places):
-            if place in (ARENA, SCRATCH):
+        for slot, block in enumerate(self.layout.blocks):
+            if block in (ARENA, SCRATCH):
                 continue
-            array = self.memory.view(self.program, names[place], self.program.capacity)
+            array = self.memory.view(self.program, names[block], self.program.capacity)
             self._kept.append(array)
             self.table[table_index(slot)] = array.ctypes.data
-            if place[0] == "feed" and place[1] not in fixed:
-                self.feeds[place[1]] = table_index(slot)
+            if block[0] == "feed" and block[1] not in fixed:
+                self.feeds[block[1]] = table_index(slot)
 
     def _fixed_feeds(self) -> set[str]:
         """Return the feeds whose address is fixed: other calls read them, or they are results."""
@@ -143,23 +164,46 @@ class NativeProgram:
         return (bind_reference(instr, n, view),)
 
 
-def _library(
-    program: Program, skip: frozenset[int], symbols: Sequence[str], scratch: int
-) -> Library:
-    """Load the functions of a program; generate their IR only if no compiled object is cached."""
-    target = host()
+def kernel_microseconds(kernel: Kernel, n: int) -> float:
+    """Estimate the time of a kernel on one core, for a batch of `n` rows."""
+    if isinstance(kernel, Gemm):
+        m, columns, k = (dim_at(dim, n) for dim in (*space(kernel), kernel.k))
+        operations = m * columns * (2 * k + len(kernel.body.steps))
+        moved = (m * k + k * columns + m * columns) * ITEMSIZE[kernel.dtype]
+        if kernel.window is not None:
+            moved //= prod(kernel.window.kernel)
+    else:
+        size = dim_at(kernel.rows, n) * dim_at(kernel.columns, n)
+        operations = size * len(kernel.body.steps)
+        moved = size * 4 * len(set((*kernel.body.loads, *kernel.body.written)))
+        if isinstance(kernel, ScatterAdd):
+            moved += dim_at(kernel.count, n) * dim_at(kernel.columns, n) * 8
+    return CALL + max(operations / OPERATIONS_A_MICROSECOND, moved / BYTES_A_MICROSECOND)
 
-    def write() -> str:
-        from graphc.backends.native.program import program_code
 
-        code = program_code(program, target, skip)
-        assert code.scratch <= scratch, "what the memory report said is enough"
-        return code.ir
+CHAINS = 12
+"""The number of independent sums of the loop that runs at the machine's peak: enough to hide the
+latency of two multiply-adds a cycle, and few enough for the registers of every machine."""
+ROUNDS = 20_000
+"""The rounds of one call: about 0.1 ms, long compared with the call itself."""
 
-    known = program_key(program, target.bits, skip)
-    if known is None:
-        return load(write(), symbols, target)
-    return load_by_key(known, write, symbols, target)
+
+def fma_loop(lanes: int) -> str:
+    """Return LLVM IR of CHAINS sums of `lanes` floats each: x = x * 0.5 + 1, `rounds` times."""
+    module = Module()
+    f = Function(module, "fma_loop", "ptr %sink, i64 %rounds", linkage="")
+    v = Vectors(f, lanes)
+    half, one = v.const(0.5, "float32"), v.const(1, "float32")
+
+    def again(_: Value, sums: list[Value]) -> list[Value]:
+        return [v.fma(x, half, one, "float32") for x in sums]
+
+    sums = f.loop(0, "%rounds", 1, again, [(v.type("float32"), one)] * CHAINS)
+    for i, x in enumerate(sums):
+        v.store(x, f.address("%sink", i * lanes, "float"), "float32")
+    f.ret()
+    module.add(f)
+    return module.text()
 
 
 class NativeBackend:
@@ -178,7 +222,9 @@ class NativeBackend:
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that a thread needs in each instruction."""
-        return instr_scratch(program)
+        bits, n = host().bits, program.capacity
+        bodies = (instr.body for instr in program.instrs)
+        return [kernel_scratch(x, bits, n) if isinstance(x, Gemm) else 0 for x in bodies]
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None
@@ -188,9 +234,17 @@ class NativeBackend:
 
     def peak_work(self) -> PeakWork:
         """Return a loop of independent multiply-adds, which runs at the machine's peak."""
-        from graphc.backends.native.peak import peak_work
+        lanes = host().bits // 32
+        library = load(fma_loop(lanes), ("fma_loop",), host())
+        code = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(library.address("fma_loop"))
 
-        return peak_work()
+        def run(sink: Array, library: Library = library) -> None:  # keeps the code in memory
+            code(sink.ctypes.data, ROUNDS)
+
+        def make() -> Call:
+            return partial(run, np.zeros(CHAINS * lanes, np.float32))
+
+        return PeakWork("native multiply-adds", 2 * lanes * CHAINS * ROUNDS, make)
 
 
 BACKEND = NativeBackend()

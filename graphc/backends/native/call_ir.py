@@ -15,7 +15,7 @@ define internal i1 @claim(ptr %pool, i64 %part, i64 %number) nounwind {
 entry:
   %record = call ptr @record(ptr %pool, i64 %part)
   %claimed_at = place %record.claimed
-  %seen = load atomic i64, ptr %claimed_at monotonic, align 8
+  %seen = field %record.claimed monotonic
   if ult i64 %seen, %number: try, no
 try:
   %pair = cmpxchg ptr %claimed_at, i64 %seen, i64 %number acq_rel monotonic
@@ -66,10 +66,8 @@ entry:
   %middle = shl i64 %parts, 1
   %both = or i64 %high, %middle
   %word = or i64 %both, 1
-  %arrived = place %pool.arrived
-  store atomic i32 0, ptr %arrived monotonic, align 4
-  %published = place %pool.published
-  store atomic i64 %word, ptr %published seq_cst, align 8
+  set %pool.arrived = 0 monotonic
+  set %pool.published = %word seq_cst
   call void @wake_sleepers(ptr %pool, i64 %parts)
   ret void
 }"""
@@ -84,11 +82,10 @@ next:
   if ult i64 %tid, %threads: ask, done
 ask:
   %record = call ptr @record(ptr %pool, i64 %tid)
-  %asleep_at = place %record.asleep
-  %asleep = load atomic i32, ptr %asleep_at seq_cst, align 4
+  %asleep = field %record.asleep seq_cst
   if ne i32 %asleep, 0: wake, after
 wake:
-  store atomic i32 0, ptr %asleep_at seq_cst, align 4
+  set %record.asleep = 0 seq_cst
   atomicrmw add ptr %record, i32 1 seq_cst
   call void @poke(ptr %record)
   br label %after
@@ -105,8 +102,7 @@ define internal void @await(ptr %pool, i64 %parts, i64 %begun) nounwind {
 entry:
   %wanted = trunc i64 %parts to i32
   %arrived_at = place %pool.arrived
-  %asleep_at = place %pool.asleep
-  %early = load atomic i32, ptr %arrived_at acquire, align 4
+  %early = field %pool.arrived acquire
   if eq i32 %early, %wanted: done, plan
 plan:
   %now = call i64 @now()
@@ -117,7 +113,7 @@ plan:
   br label %look
 look:
   %turns = phi i64 [ 0, %plan ], [ %more, %turn ], [ %more, %ask ]
-  %arrived = load atomic i32, ptr %arrived_at acquire, align 4
+  %arrived = field %pool.arrived acquire
   if eq i32 %arrived, %wanted: done, wait
 wait:
   $pause
@@ -130,17 +126,16 @@ ask:
   %time = call i64 @now()
   if sgt i64 %time, %until: doze, look
 doze:
-  %slept_at = place %pool.slept
-  store i32 1, ptr %slept_at
-  store atomic i32 1, ptr %asleep_at seq_cst, align 4
-  %last = load atomic i32, ptr %arrived_at seq_cst, align 4
+  set %pool.slept = 1
+  set %pool.asleep = 1 seq_cst
+  %last = field %pool.arrived seq_cst
   if eq i32 %last, %wanted: up, lie
 lie:
   call void @sleep_on(ptr %arrived_at, i32 %last)
-  %woken = load atomic i32, ptr %arrived_at acquire, align 4
+  %woken = field %pool.arrived acquire
   if eq i32 %woken, %wanted: up, doze
 up:
-  store atomic i32 0, ptr %asleep_at monotonic, align 4
+  set %pool.asleep = 0 monotonic
   br label %done
 done:
   ret void
@@ -151,18 +146,12 @@ _TOGETHER = """\
 define internal void @together(ptr %pool, ptr %function, ptr %table, i64 %n, i64 %parts,
                                i64 %epochs, i64 %deadline) nounwind {
 entry:
-  %published_at = place %pool.published
-  %before = load atomic i64, ptr %published_at monotonic, align 8
+  %before = field %pool.published monotonic
   %last = lshr i64 %before, 12
-  %function_at = place %pool.function
-  store ptr %function, ptr %function_at
-  %table_at = place %pool.table
-  store ptr %table, ptr %table_at
-  %n_at = place %pool.n
-  store i64 %n, ptr %n_at
-  %epoch_at = place %pool.epoch
-  %slept_at = place %pool.slept
-  store i32 0, ptr %slept_at
+  set %pool.function = %function
+  set %pool.table = %table
+  set %pool.n = %n
+  set %pool.slept = 0
   br label %next
 next:
   %epoch = phi i64 [ 0, %entry ], [ %following, %after ]
@@ -176,7 +165,7 @@ single:
   br label %after
 share:
   %shared = add i64 %number, 1
-  store i64 %epoch, ptr %epoch_at
+  set %pool.epoch = %epoch
   call void @publish(ptr %pool, i64 %shared, i64 %parts)
   %begun = call i64 @now()
   %mine = call i64 @take_parts(ptr %pool, i64 0, i64 %shared, i64 %parts)
@@ -191,7 +180,7 @@ after:
   br label %next
 close:
   %closed = shl i64 %number, 12
-  store atomic i64 %closed, ptr %published_at release, align 8
+  set %pool.published = %closed release
   ret void
 }"""
 
@@ -243,8 +232,7 @@ entry:
   %several = icmp sgt i64 %threads, 1
   br i1 %several, label %ask, label %alone
 ask:
-  %closing_at = place %pool.closing
-  %closing = load atomic i32, ptr %closing_at acquire, align 4
+  %closing = field %pool.closing acquire
   if ne i32 %closing, 0: untimed, take
 take:
   %pair = cmpxchg ptr %pool, i32 0, i32 1 acquire monotonic
@@ -272,19 +260,17 @@ timed:
   %runs = field %frame.runs
   %time = field %frame.time
   %one_more = add i64 %runs, 1
-  store i64 %one_more, ptr %runs.at
+  set %frame.runs = %one_more
   %longer = add i64 %time, %counted
-  store i64 %longer, ptr %time.at
+  set %frame.time = %longer
   %over = icmp sgt i64 %took, %deadline
   %is_late = and i1 %over, %several
   br i1 %is_late, label %late, label %done
 late:
-  %left_at = place %frame.left
-  store i64 0, ptr %left_at
+  set %frame.left = 0
   if ne i32 %stall, 0: stalled, done
 stalled:
-  %stalled_at = place %frame.stalled
-  store i64 %took, ptr %stalled_at
+  set %frame.stalled = %took
   br label %done
 done:
   $restore_mode
@@ -315,7 +301,7 @@ at_once:
 count:
   %left = field %frame.left
   %fewer = sub i64 %left, 1
-  store i64 %fewer, ptr %left.at
+  set %frame.left = %fewer
   if sle i64 %left, 0: think, free
 think:
   %review = field %frame.review

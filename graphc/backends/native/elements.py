@@ -9,11 +9,11 @@ them anyway.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.registers import Registers, element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.maths import apply
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import Body, Broadcast, Step, Store, join
 from graphc.kernels.kernel import CHUNK, Partition
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
@@ -29,14 +29,14 @@ _State = tuple[Value, Value, Value, Value]
 
 
 def group_words(
-    v: Registers, seed: Value, draws: Value, stream: int, row: Value, group: Value
+    v: Vectors, seed: Value, draws: Value, stream: int, row: Value, group: Value
 ) -> list[Value]:
     """Emit the words of columns 64 * group + (0..63) of a row: four `<16 x i32>`, in order.
 
     `seed`, `draws`, `row` and `group` are scalars (i64).  The words are those of
     `graphc.kernels.philox.keep_words`, whatever the lanes of `v`.
     """
-    w = Registers(v.function, _COUNTERS)
+    w = Vectors(v.function, _COUNTERS)
     first = w.splat(w.function.mul(group, _COUNTERS), "uint64")
     state = (
         w.add(first, w.lane_numbers("uint64"), "uint64"),
@@ -52,26 +52,26 @@ def group_words(
     return [w.cast(word, "uint64", "uint32") for word in state]
 
 
-def _round(w: Registers, state: _State, keys: tuple[Value, Value]) -> _State:
+def _round(w: Vectors, state: _State, keys: tuple[Value, Value]) -> _State:
     x0, x1, x2, x3 = state
-    p0, p1 = _product(w, x0, MULTIPLIERS[0]), _product(w, x2, MULTIPLIERS[1])
+    p0, p1 = _times(w, x0, MULTIPLIERS[0]), _times(w, x2, MULTIPLIERS[1])
     return (_mixed(w, _high(w, p1), x1, keys[0]), p1, _mixed(w, _high(w, p0), x3, keys[1]), p0)
 
 
-def _product(w: Registers, x: Value, multiplier: int) -> Value:
+def _times(w: Vectors, x: Value, multiplier: int) -> Value:
     low = w.binary("and", x, w.const(_LOW, "uint64"), "uint64")
     return w.mul(low, w.const(multiplier, "uint64"), "uint64")
 
 
-def _high(w: Registers, x: Value) -> Value:
+def _high(w: Vectors, x: Value) -> Value:
     return w.binary("lshr", x, w.const(32, "uint64"), "uint64")
 
 
-def _mixed(w: Registers, a: Value, b: Value, c: Value) -> Value:
+def _mixed(w: Vectors, a: Value, b: Value, c: Value) -> Value:
     return w.binary("xor", w.binary("xor", a, b, "uint64"), c, "uint64")
 
 
-def _next(w: Registers, key: Value, step: int) -> Value:
+def _next(w: Vectors, key: Value, step: int) -> Value:
     return w.add(key, w.const(step, "uint64"), "uint64")
 
 
@@ -79,6 +79,9 @@ Bounds = tuple[Value | int, Value | int]
 """The first and end of a range of rows or columns."""
 Known = MutableMapping[int, Value]
 """The emitted values of steps, by the steps' numbers."""
+LEAVES = ("load", "fetch", "offset", "index", "size", "product", "sum", "max", "philox")
+"""The ops of steps that the caller of `evaluate` emits."""
+Leaf = Callable[[Step], Value]
 
 _LOWEST = {"int64": -(2**63), "int32": -(2**31)}
 
@@ -116,17 +119,17 @@ class Elements:
         """The function that code is emitted to."""
         return self.vectors.function
 
-    def of_thread(self, split: Partition) -> tuple[Bounds, Bounds]:
+    def of_thread(self, partition: Partition) -> tuple[Bounds, Bounds]:
         """Emit the rows and the columns that a thread runs: its part of one, all of the other."""
         part = self.function.thread_part
-        rows = part(self.rows, CHUNK) if split == "rows" else (0, self.rows)
-        return rows, part(self.columns, GROUP) if split == "columns" else (0, self.columns)
+        rows = part(self.rows, CHUNK) if partition == "rows" else (0, self.rows)
+        return rows, part(self.columns, GROUP) if partition == "columns" else (0, self.columns)
 
     def evaluate(self, steps: Iterable[int], known: Known, place: Place) -> None:
         """Emit the steps, given in order, whose values are not known yet, and add those values."""
-        self.vectors.evaluate(self.body, steps, known, lambda step: self._leaf(step, place))
+        evaluate(self.vectors, self.body, steps, known, lambda step: self._leaf(step, place))
 
-    def of_span(self, steps: Iterable[int], *broadcasts: Broadcast) -> list[int]:
+    def of_kinds(self, steps: Iterable[int], *broadcasts: Broadcast) -> list[int]:
         """Return the steps of these broadcast kinds."""
         return [number for number in steps if self.body.steps[number].broadcast in broadcasts]
 
@@ -181,7 +184,7 @@ class Elements:
             return self.vectors.maximum(so_far, x, step.dtype)
         return self.vectors.add(so_far, x, step.dtype)
 
-    def across(self, reduction: int, accumulator: Value) -> Value:
+    def reduce_lanes(self, reduction: int, accumulator: Value) -> Value:
         """Emit the reduction of an accumulator's lanes to one number, in all lanes."""
         step = self.body.steps[reduction]
         reduced = self.vectors.sum if step.op == "sum" else self.vectors.max
@@ -239,6 +242,28 @@ class Elements:
         return f.address(f.address(base, place.column, type), place.lane, type)
 
 
+def evaluate(v: Vectors, body: Body, numbers: Iterable[int], known: Known, leaf: Leaf) -> None:
+    """Emit the steps with these numbers, in order, unless known, and add their vectors to `known`.
+
+    Their arguments are known or among them.  `leaf` returns the vector of a step whose op is in
+    `LEAVES`.  Every step rounds by itself, so that its value does not depend on the kernel's other
+    steps.
+    """
+    for number in numbers:
+        if number in known:
+            continue
+        step = body.steps[number]
+        if step.op == "const":
+            assert isinstance(step.value, int | float), "a constant is a number"
+            known[number] = v.const(step.value, step.dtype)
+        elif step.op in LEAVES:
+            known[number] = leaf(step)
+        else:
+            args = [known[a] for a in step.args]
+            dtypes = [body.steps[a].dtype for a in step.args]
+            known[number] = apply(v, step.op, args, dtypes, step.dtype)
+
+
 def elements_of(
     v: Vectors,
     body: Body,
@@ -262,3 +287,66 @@ def matrices(body: Body) -> dict[str, str]:
 def _stream(step: Step) -> int:
     assert isinstance(step.value, int), "a stream is a number"
     return step.value
+
+
+Products = Callable[[int, int], Value]
+"""A function that returns one vector of products, by row (counted from the first) and vector."""
+
+
+class Epilogue:
+    """The emitter of the body on rows of a panel of columns, in a function with `%column`."""
+
+    def __init__(self, elements: Elements, vectors: int, masked: bool) -> None:
+        """Emit the steps that do not depend on the row.
+
+        The panel has `vectors` vectors.  If `masked`, only its first `%columns` columns exist.
+        """
+        v = elements.vectors
+        self.elements, self.f, self.body = elements, v.function, elements.body
+        self.dtypes, numbers = matrices(self.body), range(len(self.body.steps))
+        broadcasts: tuple[Broadcast, ...] = ("one", "column", "row", "each")
+        self.steps = {broadcast: elements.of_kinds(numbers, broadcast) for broadcast in broadcasts}
+        self.ones: Known = {}
+        elements.evaluate(self.steps["one"], self.ones, Place())
+        self.places: list[Place] = []
+        self.columns: list[dict[int, Value]] = []
+        for lane in range(0, vectors * v.lanes, v.lanes):
+            mask = v.mask_below(self.f.sub("%columns", lane)) if masked else None
+            place, values = Place(first="%column", lane=lane, mask=mask), dict(self.ones)
+            elements.evaluate(self.steps["column"], values, place)
+            self.places.append(place)
+            self.columns.append(values)
+
+    @property
+    def together(self) -> int:
+        """The number of rows that are read before the first of them is written."""
+        reads = any(s.op == "load" and s.broadcast == "each" for s in self.body.steps)
+        return ROWS_TOGETHER if reads and self.places[-1].mask is not None else 1
+
+    def rows(self, first: Value, count: int, product: Products, spacing: int = 1) -> None:
+        """Emit the body on `count` rows, `spacing` apart, and then the stores."""
+        elements, done = self.elements, []
+        start = elements.lines(first, "%column")
+        for i in range(count):
+            row = Place(self.f.add(first, i * spacing), self._lines(start, i * spacing))
+            of_row = dict(self.ones)
+            elements.evaluate(self.steps["row"], of_row, row)
+            for j, (at, of_column) in enumerate(zip(self.places, self.columns, strict=True)):
+                values = of_column | of_row
+                place = replace(at, row=row.row, lines=row.lines, special=_product(product, i, j))
+                elements.evaluate(self.steps["each"], values, place)
+                done.append((values, place))
+        for values, place in done:
+            elements.store(self.body.stores, values, place)
+
+    def _lines(self, start: Mapping[str, Value], rows: int) -> dict[str, Value]:
+        """Emit the addresses `rows` rows below `start`: at fixed distances, which are free."""
+        pitch = self.elements.pitch
+        return {
+            buffer: self.f.address(line, self.f.mul(rows, pitch[buffer]), element_type(dtype))
+            for (buffer, dtype), line in zip(self.dtypes.items(), start.values(), strict=True)
+        }
+
+
+def _product(product: Products, i: int, j: int) -> Callable[[Step, Place], Value]:
+    return lambda step, place: product(i, j)

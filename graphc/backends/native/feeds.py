@@ -7,7 +7,7 @@ The builtin returns the number of rows, as an int, and has then written the addr
 data into the table of a program.  None means that an array is wrong, or that the program cannot
 read it in place; entries of the table may have changed already.
 
-`self` is the address, as an int, of a `FRAME`.  The text has the shorthands of `ir.written_out`.
+`self` is the address, as an int, of a `FRAME`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,17 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from string import Template
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
 
 from graphc.backends.backend import ZeroCopy
-from graphc.backends.native.ir import Function, Module, Structure, Value, structure, written_out
+from graphc.backends.native.ir import Function, Module, Structure, Value, structure
 from graphc.backends.native.jit import builtin, load
 from graphc.backends.native.loop_structure import Masks, blocks
-from graphc.backends.native.registers import element_type
 from graphc.backends.native.target import host
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType
 from graphc.kernels.kernel import LANES
@@ -47,6 +45,7 @@ USUAL = 0x0001 | 0x0100
 FRAME = structure(
     "ptr type",  # ndarray
     "ptr none",
+    "ptr blank",  # an array that is looked at in place of an object that is none
     "i64 names",  # of arrays that the dict must have: a feed for each
     "i64 capacity",
     "ptr table",
@@ -85,11 +84,136 @@ def feeds_ir() -> str:
         module.declare(declaration)
     for dtype in ("uint32", "uint64"):
         _add_largest(module, dtype)
-    structures = {"frame": FRAME, "feed": FEED, "array": ARRAY}
-    for text in (_BELOW, _APART, _ROWS, _FITS, _TAKE):
-        short = Template(text).substitute(usual=USUAL, feed_size=8 * len(FEED))
-        module.functions.append(written_out(short, structures))
+    f = Function(module, "check_feeds", "ptr %self, ptr %given", linkage="", result="ptr")
+    _Check(f).emit()
+    module.add(f)
     return module.text()
+
+
+class _Check:
+    """The emitter of `check_feeds`, which looks at all arrays even if one is wrong."""
+
+    def __init__(self, f: Function) -> None:
+        self.f = f
+        frame = f.value("call ptr @PyLong_AsVoidPtr(ptr %self)")
+        self.frame = {name: f.field(frame, FRAME, name) for name in FRAME}
+
+    def emit(self) -> None:
+        """Emit the loop over the feeds, and the answer."""
+        f, names = self.f, self.frame["names"]
+        size = f.value("call i64 @PyDict_Size(ptr %given)")
+        state = [("i64", "-1"), ("i1", self._is("eq i64", size, names))]
+        rows, good = f.loop(0, names, 1, self._feed, state)
+        f.do(f"br i1 {good}, label %answer, label %unusual\nanswer:")
+        batched = self._is("sgt i64", rows, 0)
+        number = f.value(f"select i1 {batched}, i64 {rows}, i64 1")
+        answer = f.value(f"call ptr @PyLong_FromLongLong(i64 {number})")
+        f.do(f"ret ptr {answer}\nunusual:")
+        none = f.value(f"call ptr @Py_NewRef(ptr {self.frame['none']})")
+        f.do(f"ret ptr {none}")
+
+    def _feed(self, number: Value, carried: list[Value]) -> list[Value]:
+        """Emit the check of one feed: from rows, or -1, and whether all is well, to new ones."""
+        f, (rows, well) = self.f, carried
+        at = f.address(self.frame["feeds"], f.mul(number, 8 * len(FEED)), "i8")
+        feed = {name: f.field(at, FEED, name) for name in FEED}
+        array, is_array = self._array(feed["name"])
+        fitting, ranked = self._fits(array, feed)
+        rank = f.value(f"select i1 {ranked}, i64 {feed['rank']}, i64 0")
+        own, shaped = self._rows(f.field(array, ARRAY, "dimensions"), feed, rank, rows)
+        some, few = self._is("ne i64", own, 0), self._is("sle i64", own, self.frame["capacity"])
+        readable = self._all(well, is_array, fitting, ranked, shaped, some, few)
+        counted = self._is("sgt i64", own, 0)
+        scale = f.value(f"select i1 {counted}, i64 {own}, i64 1")
+        nbytes = f.mul(feed["bytes"], f.value(f"select i1 {readable}, i64 {scale}, i64 0"))
+        data = f.field(array, ARRAY, "data")
+        good = self._all(readable, self._apart(data, nbytes), self._below(data, nbytes, feed))
+        slot = feed["slot"]
+        place = f.address(self.frame["table"], slot, "ptr")
+        writes = self._all(good, self._is("sge i64", slot, 0))
+        f.when(writes, lambda: f.do(f"store ptr {data}, ptr {place}"))
+        return [f.value(f"select i1 {counted}, i64 {own}, i64 {rows}"), good]
+
+    def _array(self, name: Value) -> tuple[Value, Value]:
+        """Emit the array of a name, or the blank one, and whether there is one."""
+        f, blank = self.f, self.frame["blank"]
+        given = f.value(f"call ptr @PyDict_GetItemWithError(ptr %given, ptr {name})")
+        missing = self._is("eq ptr", given, "null")
+        f.when(missing, lambda: f.do("call void @PyErr_Clear()"))
+        given = f.value(f"select i1 {missing}, ptr {blank}, ptr {given}")
+        usual = self._is("eq ptr", f.field(given, ARRAY, "type"), self.frame["type"])
+        array = f.value(f"select i1 {usual}, ptr {given}, ptr {blank}")
+        return array, self._is("ne ptr", array, blank)
+
+    def _fits(self, array: Value, feed: Mapping[str, Value]) -> tuple[Value, Value]:
+        """Emit whether the data of an array can be read in place, and whether its rank is right."""
+        f, dtype = self.f, feed["dtype"]
+        alike = self._is("eq ptr", f.field(array, ARRAY, "descr"), dtype)
+        typed = f.value(f"or i1 {alike}, {self._is('eq ptr', dtype, 'null')}")
+        flags = f.value(f"and i32 {f.field(array, ARRAY, 'flags')}, {USUAL}")
+        rank = f.value(f"sext i32 {f.field(array, ARRAY, 'ndim')} to i64")
+        usual = self._is("eq i32", flags, USUAL)
+        return self._all(typed, usual), self._is("eq i64", rank, feed["rank"])
+
+    def _rows(
+        self, sizes: Value, feed: Mapping[str, Value], rank: Value, rows: Value
+    ) -> tuple[Value, Value]:
+        """Emit the rows of an array, -1 if no dimension depends on them, and whether all fit.
+
+        `rows` is the count of the arrays before, if any.
+        """
+        f, factor = self.f, feed["factor"]
+        known = self._is("sgt i64", rows, 0)
+
+        def dimension(i: Value, carried: list[Value]) -> list[Value]:
+            found, fit = carried
+            size, wanted = self._word(sizes, i), self._word(feed["dims"], i)
+            batch = self._is("eq i64", i, feed["axis"])
+            quotient = f.quotient(size, factor)
+            count = f.value(f"select i1 {known}, i64 {rows}, i64 {quotient}")
+            whole = f.value(f"select i1 {batch}, i64 {f.mul(count, factor)}, i64 {wanted}")
+            kept = f.value(f"select i1 {batch}, i64 {count}, i64 {found}")
+            return [kept, self._all(fit, self._is("eq i64", size, whole))]
+
+        found, fit = f.loop(0, rank, 1, dimension, [("i64", "-1"), ("i1", "true")])
+        return found, fit
+
+    def _apart(self, data: Value, nbytes: Value) -> Value:
+        """Emit whether these bytes do not overlap memory that runs write to."""
+        f, ranges = self.f, self.frame["ranges"]
+        start = f.value(f"ptrtoint ptr {data} to i64")
+        end = f.add(start, nbytes)
+
+        def range(i: Value, carried: list[Value]) -> list[Value]:
+            low, high = (self._word(ranges, f.add(f.mul(i, 2), word)) for word in (0, 1))
+            before, behind = self._is("ule i64", end, low), self._is("uge i64", start, high)
+            return [self._all(carried[0], f.value(f"or i1 {before}, {behind}"))]
+
+        return f.loop(0, self.frame["range_count"], 1, range, [("i1", "true")])[0]
+
+    def _below(self, data: Value, nbytes: Value, feed: Mapping[str, Value]) -> Value:
+        """Emit whether every integer is below the feed's bound; as unsigned, negative ones are not.
+
+        Python looks at integers of fewer than four bytes.
+        """
+        f, width = self.f, feed["width"]
+        wide, most = self._is("uge i64", width, 4), "0"
+        for size in (4, 8):
+            asked = self._is("eq i64", width, size)
+            count = f.value(f"select i1 {asked}, i64 {f.quotient(nbytes, size)}, i64 0")
+            found = f.value(f"call i64 @largest_uint{8 * size}(ptr {data}, i64 {count})")
+            most = f.value(f"or i64 {most}, {found}")
+        under = self._all(wide, self._is("ult i64", most, feed["bound"]))
+        return f.value(f"or i1 {under}, {self._is('eq i64', width, 0)}")
+
+    def _word(self, base: Value, index: Value) -> Value:
+        return self.f.value(f"load i64, ptr {self.f.address(base, index, 'i64')}")
+
+    def _is(self, comparison: str, a: Value, b: Value | int) -> Value:
+        return self.f.value(f"icmp {comparison} {a}, {b}")
+
+    def _all(self, *conditions: Value) -> Value:
+        return reduce(lambda a, b: self.f.value(f"and i1 {a}, {b}"), conditions)
 
 
 def _add_largest(module: Module, dtype: str) -> None:
@@ -105,195 +229,6 @@ def _add_largest(module: Module, dtype: str) -> None:
     top = v.max(most, dtype)
     f.do(f"ret i64 {top if dtype == 'uint64' else f.value(f'zext i32 {top} to i64')}")
     module.add(f)
-
-
-# True if every integer is below the feed's bound; compared as unsigned, negative ones are not.
-_BELOW = """\
-define internal i1 @below(ptr %data, i64 %bytes, ptr %feed) #0 {
-entry:
-  %width = field %feed.width
-  %bound = field %feed.bound
-  switch i64 %width, label %asked [ i64 0, label %free
-                                    i64 4, label %narrow
-                                    i64 8, label %broad ]
-narrow:
-  %few = lshr i64 %bytes, 2
-  %most4 = call i64 @largest_uint32(ptr %data, i64 %few)
-  br label %compare
-broad:
-  %many = lshr i64 %bytes, 3
-  %most8 = call i64 @largest_uint64(ptr %data, i64 %many)
-  br label %compare
-compare:
-  %most = phi i64 [ %most4, %narrow ], [ %most8, %broad ]
-  %good = icmp ult i64 %most, %bound
-  ret i1 %good
-free:
-  ret i1 true
-asked:  ; smaller numbers, which Python looks at
-  ret i1 false
-}"""
-
-# True if these bytes do not overlap memory that runs write to.
-_APART = """\
-define internal i1 @apart(ptr %frame, ptr %data, i64 %bytes) #0 {
-entry:
-  %ranges = field %frame.range_count
-  %ranges_at = field %frame.ranges
-  %start = ptrtoint ptr %data to i64
-  %end = add i64 %start, %bytes
-  br label %next
-next:
-  %i = phi i64 [ 0, %entry ], [ %following, %clear ]
-  if ult i64 %i, %ranges: look, done
-look:
-  %low_word = shl i64 %i, 1
-  %low_at = getelementptr i64, ptr %ranges_at, i64 %low_word
-  %low = load i64, ptr %low_at
-  %high_at = getelementptr i8, ptr %low_at, i64 8
-  %high = load i64, ptr %high_at
-  %over = icmp ult i64 %start, %high
-  %under = icmp ult i64 %low, %end
-  %meets = and i1 %over, %under
-  br i1 %meets, label %done, label %clear
-clear:
-  %following = add i64 %i, 1
-  br label %next
-done:
-  %result = icmp uge i64 %i, %ranges
-  ret i1 %result
-}"""
-
-# The rows of an array of the right rank: 0 if a dimension is wrong, or if `rows`, the count of
-# the arrays before, differs; -1 if no dimension depends on the rows.
-_ROWS = """\
-define internal i64 @rows(ptr %array, ptr %feed, i64 %rows) #0 {
-entry:
-  %rank = field %feed.rank
-  %dims = field %feed.dims
-  %axis = field %feed.axis
-  %factor = field %feed.factor
-  %dimensions = field %array.dimensions
-  br label %next
-next:
-  %i = phi i64 [ 0, %entry ], [ %following, %fits ]
-  %found = phi i64 [ -1, %entry ], [ %kept, %fits ]
-  if ult i64 %i, %rank: look, done
-look:
-  %size_at = getelementptr i64, ptr %dimensions, i64 %i
-  %size = load i64, ptr %size_at
-  if eq i64 %i, %axis: batch, fixed
-fixed:
-  %wanted_at = getelementptr i64, ptr %dims, i64 %i
-  %wanted = load i64, ptr %wanted_at
-  if eq i64 %size, %wanted: fits, misfit
-batch:
-  if sgt i64 %rows, 0: compare, divide
-divide:
-  %quotient = udiv i64 %size, %factor
-  br label %compare
-compare:
-  %count = phi i64 [ %rows, %batch ], [ %quotient, %divide ]
-  %whole = mul i64 %count, %factor
-  if eq i64 %whole, %size: fits, misfit
-fits:
-  %kept = phi i64 [ %found, %fixed ], [ %count, %compare ]
-  %following = add i64 %i, 1
-  br label %next
-misfit:
-  ret i64 0
-done:
-  ret i64 %found
-}"""
-
-# The rows of an array, as above, if its data can be read where it lies; 0 if it cannot.
-_FITS = """\
-define internal i64 @fits(ptr %array, ptr %feed, ptr %frame, i64 %rows) #0 {
-entry:
-  %type = field %frame.type
-  %dtype = field %feed.dtype
-  %rank = field %feed.rank
-  %class = field %array.type
-  if eq ptr %class, %type: array_is, misfit
-array_is:
-  %descr = field %array.descr
-  %alike = icmp eq ptr %descr, %dtype
-  %unread = icmp eq ptr %dtype, null
-  %typed = or i1 %alike, %unread
-  %ndim_word = field %array.ndim
-  %ndim = sext i32 %ndim_word to i64
-  %ranked = icmp eq i64 %ndim, %rank
-  %flags = field %array.flags
-  %some = and i32 %flags, $usual
-  %usual = icmp eq i32 %some, $usual
-  %fitting = and i1 %typed, %ranked
-  %good = and i1 %fitting, %usual
-  br i1 %good, label %shaped, label %misfit
-shaped:
-  %found = call i64 @rows(ptr %array, ptr %feed, i64 %rows)
-  ret i64 %found
-misfit:
-  ret i64 0
-}"""
-
-_TAKE = """\
-define ptr @check_feeds(ptr %self, ptr %given) #0 {
-entry:
-  %frame = call ptr @PyLong_AsVoidPtr(ptr %self)
-  %none = field %frame.none
-  %names = field %frame.names
-  %capacity = field %frame.capacity
-  %table = field %frame.table
-  %feeds_at = field %frame.feeds
-  %size = call i64 @PyDict_Size(ptr %given)
-  if eq i64 %size, %names: next, unusual
-next:
-  %i = phi i64 [ 0, %entry ], [ %following, %taken ]
-  %rows = phi i64 [ -1, %entry ], [ %known, %taken ]
-  if ult i64 %i, %names: look, answer
-look:
-  %offset = mul i64 %i, $feed_size
-  %feed = getelementptr i8, ptr %feeds_at, i64 %offset
-  %name = field %feed.name
-  %array = call ptr @PyDict_GetItemWithError(ptr %given, ptr %name)
-  if eq ptr %array, null: unusual, check
-check:
-  %own = call i64 @fits(ptr %array, ptr %feed, ptr %frame, i64 %rows)
-  if eq i64 %own, 0: unusual, shaped
-shaped:
-  %counted = icmp sgt i64 %own, 0
-  %scale = select i1 %counted, i64 %own, i64 1
-  %known = select i1 %counted, i64 %own, i64 %rows
-  if sgt i64 %own, %capacity: unusual, measured
-measured:
-  %bytes = field %feed.bytes
-  %length = mul i64 %bytes, %scale
-  %data = field %array.data
-  %apart = call i1 @apart(ptr %frame, ptr %data, i64 %length)
-  br i1 %apart, label %placed, label %unusual
-placed:
-  %below = call i1 @below(ptr %data, i64 %length, ptr %feed)
-  br i1 %below, label %good, label %unusual
-good:
-  %slot = field %feed.slot
-  if slt i64 %slot, 0: taken, write
-write:
-  %table_at = getelementptr i64, ptr %table, i64 %slot
-  store ptr %data, ptr %table_at
-  br label %taken
-taken:
-  %following = add i64 %i, 1
-  br label %next
-answer:
-  %batched = icmp sgt i64 %rows, 0
-  %n = select i1 %batched, i64 %rows, i64 1
-  %number = call ptr @PyLong_FromLongLong(i64 %n)
-  ret ptr %number
-unusual:
-  call void @PyErr_Clear()
-  %nothing = call ptr @Py_NewRef(ptr %none)
-  ret ptr %nothing
-}"""
 
 
 def bind_feeds(
@@ -321,10 +256,11 @@ def bind_feeds(
             for word in _feed(program, name, types[name], dtypes.get(name), dims[name], entries)
         ]
     )
-    own = id(np.ndarray), id(None), len(names), program.capacity, table.ctypes.data
+    blank = np.zeros(0)
+    own = id(np.ndarray), id(None), id(blank), len(names), program.capacity, table.ctypes.data
     memory = len(written), ctypes.addressof(ranges), ctypes.addressof(feeds)
     library = load(feeds_ir(), ("check_feeds",), host())
-    keep = (names, dtypes, dims, ranges, feeds, table, list(written), library)
+    keep = (blank, names, dtypes, dims, ranges, feeds, table, list(written), library)
     return builtin("check_feeds", library.address("check_feeds"), _words([*own, *memory]), keep)
 
 
@@ -338,7 +274,7 @@ def _feed(
 ) -> list[int]:
     """Return one feed's `FEED` structure as words."""
     batch = [(i, dim.factor) for i, dim in enumerate(type.shape) if isinstance(dim, Batch)]
-    axis, factor = batch[0] if batch else (-1, 0)
+    axis, factor = batch[0] if batch else (-1, 1)
     bound = None if dtype is None else program.index_bounds.get(name)
     where = ctypes.addressof(dims), axis, factor, type.nbytes(1), entries.get(name, -1)
     limit = 0 if bound is None else ITEMSIZE[type.dtype], bound or 0

@@ -10,9 +10,9 @@ from math import prod
 
 from graphc.backends.native.elements import ROWS_TOGETHER, Elements, Known, Place
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.loop_structure import Masks, blocks, in_thread, phases
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.loop_structure import LoopNest, Masks, blocks
+from graphc.backends.native.maths import apply
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.expr import Step
 from graphc.ir.tensor_type import Batch, Dim
@@ -152,7 +152,7 @@ class _Gathers:
         positions = v.add(v.splat(start, "int64"), numbers, "int64")
         if axis.divisor == 1:
             return positions
-        return v.apply("floor_div", [positions, self._all(axis.divisor)], ["int64"] * 2, "int64")
+        return apply(v, "floor_div", [positions, self._all(axis.divisor)], ["int64"] * 2, "int64")
 
     def _inside(self, axis: AxisMap, first: Value) -> Value:
         v, positions = self.v, self._positions(axis, first)
@@ -200,13 +200,12 @@ def fetches(kernel: Loop) -> bool:
     return any(step.op == "fetch" for step in kernel.body.steps)
 
 
-class GatherLoops:
+class GatherLoops(LoopNest):
     """The emitter of a gathering kernel: row by row, with a counter for each dimension."""
 
     def __init__(self, elements: Elements, kernel: Loop, known: Known) -> None:
-        self.elements, self.kernel, self.known = elements, kernel, known
-        self.f = elements.function
-        (self.phase,) = phases(kernel.body)
+        super().__init__(elements, kernel, known)
+        (self.phase,) = self.phases
         assert isinstance(kernel.columns, int), "columns are counted"
         self.columns = kernel.columns
         self.steps = [s for s in kernel.body.steps if s.op == "fetch"]
@@ -214,21 +213,18 @@ class GatherLoops:
         loads = any(s.op == "load" and s.broadcast == "each" for s in kernel.body.steps)
         self.together = ROWS_TOGETHER if loads and self.columns < LANES else 1
 
-    def emit(self) -> None:
+    def loops(self) -> None:
         """Emit the loop over the rows of a thread, and in it the loop over columns."""
-        in_thread(self.f, self.kernel.partition, self._all)
-
-    def _all(self) -> None:
         (start, end), self.bounds = self.elements.of_thread(self.kernel.partition)
-        counted = self.f.loop(
+        counted = self.function.loop(
             start,
             self._even(start, end),
             self.together,
             lambda row, indices: self._rows(row, indices, self.together),
-            [("i64", index) for index in self.f.indices(str(start), self.kernel.places)],
+            [("i64", index) for index in self.function.indices(str(start), self.kernel.places)],
         )
         if self.together > 1:
-            self.f.loop(
+            self.function.loop(
                 self._even(start, end),
                 end,
                 1,
@@ -238,13 +234,13 @@ class GatherLoops:
 
     def _even(self, start: Value | int, end: Value | int) -> Value:
         """Return the end of the rows that are computed several at once."""
-        count = self.f.sub(end, start)
-        return self.f.add(start, self.f.even(count, self.together))
+        count = self.function.sub(end, start)
+        return self.function.add(start, self.function.round_down(count, self.together))
 
     def _rows(self, first: Value, indices: list[Value], count: int) -> list[Value]:
         rows: list[tuple[Place, Known]] = []
         for i in range(count):
-            rows.append(self._row(self.f.add(first, i), indices))
+            rows.append(self._row(self.function.add(first, i), indices))
             indices = self._next(indices)
 
         def visit(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
@@ -260,7 +256,7 @@ class GatherLoops:
         known: Known = ChainMap({}, dict(self.known))
         gathers = _Gathers(elements.vectors, elements.buffers, self.shape, self.columns, indices)
         place = Place(number, elements.lines(number), special=gathers.load)
-        elements.evaluate(elements.of_span(self.phase.steps, "row"), known, place)
+        elements.evaluate(elements.of_kinds(self.phase.steps, "row"), known, place)
         gathers.prepare(self.steps, known)
         return place, known
 
@@ -280,7 +276,7 @@ class GatherLoops:
 
     def _next(self, indices: list[Value]) -> list[Value]:
         """Return the indices of the next row: the last one counts up, and carries."""
-        f, found, carry = self.f, [], "1"
+        f, found, carry = self.function, [], "1"
         for index, size in zip(reversed(indices[1:]), reversed(self.kernel.places), strict=True):
             up = f.add(index, carry)
             ends = f.value(f"icmp eq i64 {up}, {size}")

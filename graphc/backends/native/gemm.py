@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
 from graphc.backends.native.gemm_sums import Blocks, Squares, Sweeps
-from graphc.backends.native.gemm_tile import FEW, Scratch, Tile, choose_tile
+from graphc.backends.native.gemm_tile import FEW, choose_tile
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_windows import Windows, WindowSums
-from graphc.backends.native.ir import Function, Module, Range, Value
+from graphc.backends.native.ir import Callee, Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
-from graphc.backends.native.registers import element_type
+from graphc.backends.native.vectors import element_type
 from graphc.ir.expr import Body
 from graphc.ir.tensor_type import Dim, Shape
 from graphc.kernels.iteration_space import dense_strides
 from graphc.kernels.kernel import CHUNK, Gemm, Stack, stored
 
 
-@dataclass(frozen=True, slots=True)
-class GemmCode:
-    """The function of a product: its name, and the buffers that it is called with."""
-
-    name: str
-    buffers: tuple[str, ...]
-    kernel: Gemm
-    tile: Tile
-
-    def scratch(self, n: int) -> int:
-        """Return the bytes of thread-private memory, 64-byte aligned, for up to n batch rows."""
-        return Scratch(self.kernel, self.tile).size(n)
-
-
-def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, int], bits: int) -> GemmCode:
+def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, int], bits: int) -> Callee:
     """Emit the function of a product for registers of `bits` unless the module has it.
 
     `void @gemm(ptr buffers..., ptr %scratch, i64 %n, i64 %tid, i64 %threads)`; the buffers are
-    `GemmCode.buffers`, in order.  `pitch` has the elements from row to row of every matrix.
+    `Callee.buffers`, in order.  `pitch` has the elements from row to row of every matrix.
     No store of the body may share memory with `a` or `b`.
     """
     body = kernel.body
@@ -51,7 +37,7 @@ def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, int], bits: int)
         lambda f: _emit(Frame(module, f, kernel, buffers, pitch, tile)),
         _key(kernel, buffers, pitch, bits),
     )
-    return GemmCode(name, buffers, kernel, tile)
+    return Callee(name, buffers)
 
 
 def _arguments(buffers: int) -> str:
@@ -126,7 +112,7 @@ class _Part(NamedTuple):
     dtype: str
 
 
-def emit_stack(module: Module, kernel: Gemm, bits: int) -> GemmCode:
+def emit_stack(module: Module, kernel: Gemm, bits: int) -> Callee:
     """Emit the function of a stack unless the module has it; its signature is a product's."""
     assert kernel.stack is not None
     parts = {part.name: part for part in _parts(kernel, kernel.stack)}
@@ -143,7 +129,7 @@ def emit_stack(module: Module, kernel: Gemm, bits: int) -> GemmCode:
         lambda f: _emit_stack(f, code.name, sizes, addressed),
         ("stack", code.name, sizes, tuple(addressed)),
     )
-    return GemmCode(name, names, kernel, choose_tile(kernel.dtype, bits))
+    return Callee(name, names)
 
 
 def _one(kernel: Gemm) -> Gemm:

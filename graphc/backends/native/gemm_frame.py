@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
 
-from graphc.backends.native.elements import Elements, elements_of
-from graphc.backends.native.gemm_tile import OF_PANEL, Epilogue, Scratch, Tile
+from graphc.backends.native.elements import Elements, Epilogue, elements_of
+from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, Scratch, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.loop_structure import each_vector
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.kernels.kernel import Gemm, factor_columns
 
 
@@ -70,7 +70,7 @@ class Frame:
             body(Panel(self, self.tile.vectors, 0, f.add(start, f.mul(number, width))))
 
         def narrow() -> None:
-            frame = self._for_rest()
+            frame = self._for_last_panel()
             vectors = frame.tile.vectors_of(self._rest)
             body(Panel(frame, vectors, self._rest, f.add(start, self._full * width)))
 
@@ -79,10 +79,10 @@ class Frame:
         if self._rest:
             f.when(f.less(self._full, last), narrow)
 
-    def _for_rest(self) -> Frame:
+    def _for_last_panel(self) -> Frame:
         """Return the frame with the tile of the last, narrow panel."""
         found = copy(self)
-        found.tile, found._epilogues = self.tile.for_rest(self._rest), {}
+        found.tile, found._epilogues = self.tile.for_last_panel(self._rest), {}
         return found
 
     @property
@@ -91,7 +91,7 @@ class Frame:
         return ", ".join(f"ptr {x}" for x in self.arguments.values())
 
     def elements(self, v: Vectors) -> Elements:
-        """Return the code generator for the body, in a function with `typed` and `OF_PANEL`."""
+        """Return the code generator for the body, in a function with all these arguments."""
         columns, body = self.scratch.columns, self.kernel.body
         return elements_of(v, body, self.arguments, "%m", columns, self.pitches)
 
@@ -115,13 +115,13 @@ class Frame:
 
                 epilogue.rows(f.add("%row", r), count, product)
 
-            full = f.even("%rows", epilogue.together)
+            full = f.round_down("%rows", epilogue.together)
             f.loop(0, full, epilogue.together, lambda r, _: rows(r, epilogue.together))
             if epilogue.together > 1:
                 f.loop(full, "%rows", 1, lambda r, _: rows(r, 1))
 
         if (vectors, masked) not in self._epilogues:
-            arguments = f"{self.typed}, ptr %products, i64 %row, i64 %rows, {OF_PANEL}"
+            arguments = f"{self.typed}, ptr %products, i64 %row, i64 %rows, {PANEL_ARGUMENTS}"
             self._epilogues[vectors, masked] = self.module.function("epilogue", arguments, emit)
         return self._epilogues[vectors, masked]
 
@@ -157,7 +157,7 @@ class Panel:
             name = emit_copy(frame.module, frame.tile, self.vectors, self.masked)
         frame.f.call(name, source, frame.pitch_b, self.columns, target, k)
 
-    def finish(self, products: Value, row: Value, rows: Value | int) -> None:
+    def run_body(self, products: Value, row: Value, rows: Value | int) -> None:
         """Emit the call that runs the body on a tile of products."""
         name = self.frame.epilogue(self.vectors, self.masked)
         buffers = self.frame.arguments.values()
@@ -165,7 +165,7 @@ class Panel:
 
     @property
     def last_arguments(self) -> tuple[Value | int, ...]:
-        """The values of the arguments `OF_PANEL`."""
+        """The values of the arguments `PANEL_ARGUMENTS`."""
         return self.column, self.columns, self.frame.m, "%n"
 
 
@@ -223,7 +223,7 @@ def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
         def groups(p: Value, mask: Value | None) -> None:
             f.loop(0, width, tile.lanes, lambda group, _: square(p, group, mask))
 
-        v.each("%k", groups)
+        each_vector(v, "%k", groups)
 
     key = ("transpose", tile.dtype, tile.lanes, vectors)
     return module.function("pack", _PACKING.format("%rows"), emit, key)

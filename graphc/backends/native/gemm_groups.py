@@ -12,7 +12,7 @@ from functools import partial
 from itertools import product
 
 from graphc.backends.native.gemm_frame import Frame, Panel
-from graphc.backends.native.gemm_tile import OF_PANEL
+from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS
 from graphc.backends.native.gemm_windows import places_of
 from graphc.backends.native.group_places import (
     GroupChannels,
@@ -21,55 +21,11 @@ from graphc.backends.native.group_places import (
     line_arguments,
 )
 from graphc.backends.native.ir import Function, Range, Value
+from graphc.backends.native.loop_structure import clear
+from graphc.backends.native.maths import apply
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.native.window_places import PanelFunction, when_in_phases
 from graphc.ir.forms import Phase, Window
-
-
-def _pack_factors(panel: Panel, window: Window, target: Value) -> None:
-    """Emit the copy of a panel of the weight to `target`."""
-    frame = panel.frame
-    if frame.kernel.trans_b:
-        _pack_reversed(panel, window, target)
-    else:
-        panel.pack(frame.address(frame.b, panel.column), target, window.depth)
-
-
-def _pack_reversed(panel: Panel, window: Window, target: Value) -> None:
-    """Emit the copy of a panel of a weight whose offsets are taken in reverse.
-
-    The weight is stored (offsets, columns of a group, groups * channels).
-    """
-    frame, columns, column = panel.frame, panel.columns, panel.column
-    f, tile, channels = frame.f, frame.tile, window.channels
-    v, offsets = Vectors(f, tile.lanes), window.depth // window.channels
-    units = frame.scratch.columns // window.groups
-    starts = range(0, columns, tile.lanes)
-    places = [_stored(v, f.add(column, start), units, window) for start in starts]
-    counts = [min(columns - start, tile.lanes) for start in starts]
-    masks = [None if count == tile.lanes else v.mask_below(count) for count in counts]
-    width = len(starts) * tile.lanes
-
-    def row(number: Value, _: list[Value]) -> None:
-        offset, channel = f.quotient(number, channels), f.remainder(number, channels)
-        last = f.sub(offsets - 1, offset)
-        source = frame.address(frame.b, f.add(f.mul(last, units * window.pixel), channel))
-        to = frame.address(target, f.mul(number, width))
-        for i, (place, mask) in enumerate(zip(places, masks, strict=True)):
-            x = v.gather(source, place, tile.dtype, mask)
-            v.store(x, frame.address(to, i * tile.lanes), tile.dtype)
-
-    f.loop(0, window.depth, 1, row)
-
-
-def _stored(v: Vectors, first: Value, units: int, window: Window) -> Value:
-    """Emit the position of each column's first channel within an offset of the weight."""
-    whole, unit = ["int64", "int64"], v.const(units, "int64")
-    columns = v.numbers_from(first)
-    group = v.apply("floor_div", [columns, unit], whole, "int64")
-    number = v.sub(columns, v.mul(group, unit, "int64"), "int64")
-    far = v.mul(number, v.const(window.pixel, "int64"), "int64")
-    return v.add(far, v.mul(group, v.const(window.channels, "int64"), "int64"), "int64")
 
 
 class _Lines:
@@ -92,7 +48,7 @@ class _Lines:
     def clear(self) -> None:
         """Emit the zeros that offsets outside an image read."""
         v = Vectors(self.f, self.frame.tile.lanes)
-        v.clear(self.zeros, self.frame.scratch.image, self.frame.tile.dtype)
+        clear(v, self.zeros, self.frame.scratch.image, self.frame.tile.dtype)
 
     def each_panel(self, panels: Range, body: Callable[[Panel], None]) -> None:
         """Emit the code of each panel; the last one has vectors as wide as all others."""
@@ -117,6 +73,16 @@ class _Lines:
         return self.f.indices(line, sizes[1:-1])[: len(sizes) - 1]
 
 
+def _stored(v: Vectors, first: Value, units: int, window: Window) -> Value:
+    """Emit the position of each column's first channel within an offset of the weight."""
+    whole, unit = ["int64", "int64"], v.const(units, "int64")
+    columns = v.numbers_from(first)
+    group = apply(v, "floor_div", [columns, unit], whole, "int64")
+    number = v.sub(columns, v.mul(group, unit, "int64"), "int64")
+    far = v.mul(number, v.const(window.pixel, "int64"), "int64")
+    return v.add(far, v.mul(group, v.const(window.channels, "int64"), "int64"), "int64")
+
+
 class GroupWindows(_Lines):
     """The product of grouped windows with a weight."""
 
@@ -124,7 +90,7 @@ class GroupWindows(_Lines):
         f, count = self.f, self.window.count
         self.clear()
         self.each_panel(panels, self._pack)
-        functions: dict[object, str] = {}
+        self.functions: dict[object, str] = {}
 
         def image(number: Value, _: list[Value]) -> None:
             top, low, high = places_of(f, rows, number, count)
@@ -135,22 +101,49 @@ class GroupWindows(_Lines):
                 first = f.larger(f.sub(low, start), 0)
                 last = f.smaller(f.sub(high, start), self.across)
                 places = f.add(top, start), first, last
-                self._line(panels, s, self.numbers(at), places, functions)
+                self._line(panels, s, self.numbers(at), places)
 
             f.loop(f.quotient(low, self.across), f.ceiling(high, self.across), 1, line)
 
         f.loop(f.quotient(rows[0], count), f.ceiling(rows[1], count), 1, image)
 
     def _pack(self, panel: Panel) -> None:
-        _pack_factors(panel, self.window, self.of_panel(panel.column))
+        """Emit the packing of a panel of the weight."""
+        frame, target = panel.frame, self.of_panel(panel.column)
+        if frame.kernel.trans_b:
+            self._pack_reversed(panel)
+        else:
+            panel.pack(frame.address(frame.b, panel.column), target, self.window.depth)
+
+    def _pack_reversed(self, panel: Panel) -> None:
+        """Emit the packing of a panel of a weight whose offsets are taken in reverse.
+
+        The weight is stored (offsets, columns of a group, groups * channels).
+        """
+        frame, columns, column = panel.frame, panel.columns, panel.column
+        f, tile, window = self.f, frame.tile, self.window
+        channels, target = window.channels, self.of_panel(column)
+        v, offsets = Vectors(f, tile.lanes), window.depth // window.channels
+        units = frame.scratch.columns // window.groups
+        starts = range(0, columns, tile.lanes)
+        places = [_stored(v, f.add(column, start), units, window) for start in starts]
+        counts = [min(columns - start, tile.lanes) for start in starts]
+        masks = [None if count == tile.lanes else v.mask_below(count) for count in counts]
+        width = len(starts) * tile.lanes
+
+        def row(number: Value, _: list[Value]) -> None:
+            offset, channel = f.quotient(number, channels), f.remainder(number, channels)
+            last = f.sub(offsets - 1, offset)
+            source = frame.address(frame.b, f.add(f.mul(last, units * window.pixel), channel))
+            to = frame.address(target, f.mul(number, width))
+            for i, (place, mask) in enumerate(zip(places, masks, strict=True)):
+                x = v.gather(source, place, tile.dtype, mask)
+                v.store(x, frame.address(to, i * tile.lanes), tile.dtype)
+
+        f.loop(0, window.depth, 1, row)
 
     def _line(
-        self,
-        panels: Range,
-        image: Value,
-        numbers: Sequence[Value],
-        places: Sequence[Value],
-        functions: dict[object, str],
+        self, panels: Range, image: Value, numbers: Sequence[Value], places: Sequence[Value]
     ) -> None:
         """Emit a line for each combination of phases that it may be in."""
         outer = [self.window.phases(axis) for axis in range(len(numbers))]
@@ -158,11 +151,11 @@ class GroupWindows(_Lines):
 
             def body(panel: Panel, phases: Sequence[Phase] = phases) -> None:
                 key, column = (panel.vectors, panel.columns, phases), panel.column
-                if key not in functions:
-                    functions[key] = self._emit_line(panel, phases)
+                if key not in self.functions:
+                    self.functions[key] = self._emit_line(panel, phases)
                 line = image, self.zeros, *numbers, self.of_panel(column), *places
                 buffers = self.frame.arguments.values()
-                self.f.call(functions[key], *buffers, *line, *panel.last_arguments)
+                self.f.call(self.functions[key], *buffers, *line, *panel.last_arguments)
 
             each = partial(self.each_panel, panels, body)
             when_in_phases(self.f, self.window, numbers, phases, each)
@@ -178,7 +171,7 @@ class GroupWindows(_Lines):
             GroupPlaces(function, window, phases, channels).emit()
 
         line = f"{line_arguments(len(window.space))}, ptr %v, i64 %top, i64 %from, i64 %to"
-        return frame.module.function("line", f"{frame.typed}, {line}, {OF_PANEL}", emit)
+        return frame.module.function("line", f"{frame.typed}, {line}, {PANEL_ARGUMENTS}", emit)
 
 
 class GroupWindowSums(_Lines):
@@ -203,12 +196,12 @@ class GroupWindowSums(_Lines):
 
         lines = window.count // self.across
         f.loop(0, f.quotient(frame.k, window.count), 1, image)
-        self.each_panel(panels, partial(self._finish, rows))
+        self.each_panel(panels, partial(self._run_body, rows))
 
     def _clear_sums(self, panel: Panel) -> None:
         v = Vectors(self.f, self.frame.tile.lanes)
         size = self.window.depth * panel.vectors * v.lanes
-        v.clear(self.of_panel(panel.column), size, self.frame.tile.dtype)
+        clear(v, self.of_panel(panel.column), size, self.frame.tile.dtype)
 
     def _line(self, panels: Range, image: Value, numbers: Sequence[Value], place: Value) -> None:
         frame = self.frame
@@ -221,7 +214,7 @@ class GroupWindowSums(_Lines):
 
         self.each_panel(panels, body)
 
-    def _finish(self, rows: Range, panel: Panel) -> None:
+    def _run_body(self, rows: Range, panel: Panel) -> None:
         width = panel.vectors * self.frame.tile.lanes
         sums = self.frame.address(self.of_panel(panel.column), self.f.mul(rows[0], width))
-        panel.finish(sums, rows[0], self.f.sub(rows[1], rows[0]))
+        panel.run_body(sums, rows[0], self.f.sub(rows[1], rows[0]))

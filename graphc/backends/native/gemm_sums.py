@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel
-from graphc.backends.native.gemm_tile import FEW, LINE, Steps, Tile
+from graphc.backends.native.gemm_tile import FEW, LINE, UNROLL, Steps, Tile
 from graphc.backends.native.ir import Function, Module, Range, Value
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.loop_structure import clear, each_vector
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.tensor_type import ITEMSIZE, dim_at
 
 AT_ONCE = 8
@@ -22,7 +22,6 @@ FAR = 1 << 23
 """If b has this many bytes, no cache holds it until the next run: its rows are prefetched."""
 AHEAD = 128
 """The prefetch distance in columns: processors do not prefetch rows far apart by themselves."""
-UNROLL = 2
 
 
 class Sums:
@@ -36,13 +35,13 @@ class Sums:
         row = self.f.mul(self.f.sub(i, self.first), self.frame.scratch.row)
         return self.frame.address(self.frame.workspace, self.f.add(row, column))
 
-    def finish(self, rows: Range, panels: Range) -> None:
+    def run_body(self, rows: Range, panels: Range) -> None:
         """Emit the body on all sums, row by row."""
-        self.f.loop(*rows, 1, lambda i, _: self._finish(i, panels))
+        self.f.loop(*rows, 1, lambda i, _: self._run_body(i, panels))
 
-    def _finish(self, i: Value, panels: Range) -> None:
+    def _run_body(self, i: Value, panels: Range) -> None:
         def body(panel: Panel) -> None:
-            panel.finish(self.place(i, panel.column), i, 1)
+            panel.run_body(self.place(i, panel.column), i, 1)
 
         self.frame.each_panel(panels, body)
 
@@ -60,15 +59,15 @@ class Sweeps:
         end = f.smaller(f.mul(panels[1], frame.tile.width), frame.scratch.columns)
         count = f.larger(f.sub(end, start), 0)
         self.columns, self.rows, self.sums = (start, count), rows, Sums(frame, rows[0])
-        v, even = Vectors(f, frame.tile.lanes), f.even(frame.k, AT_ONCE)
+        v, full = Vectors(f, frame.tile.lanes), f.round_down(frame.k, AT_ONCE)
 
-        def clear(i: Value, _: list[Value]) -> None:
-            v.clear(self.sums.place(i, start), count, frame.tile.dtype)
+        def clear_row(i: Value, _: list[Value]) -> None:
+            clear(v, self.sums.place(i, start), count, frame.tile.dtype)
 
-        f.loop(*rows, 1, clear)
-        f.loop(0, even, AT_ONCE, lambda p, _: self._sweep(p, AT_ONCE))
-        f.loop(even, frame.k, 1, lambda p, _: self._sweep(p, 1))
-        self.sums.finish(rows, panels)
+        f.loop(*rows, 1, clear_row)
+        f.loop(0, full, AT_ONCE, lambda p, _: self._sweep(p, AT_ONCE))
+        f.loop(full, frame.k, 1, lambda p, _: self._sweep(p, 1))
+        self.sums.run_body(rows, panels)
 
     def _sweep(self, p: Value, height: int) -> None:
         frame, f = self.frame, self.f
@@ -112,7 +111,7 @@ def emit_sweep(module: Module, tile: Tile, rows: int, ahead: int) -> str:
                 total = v.fma(scalar, x, total, dtype)
             v.store(total, place, dtype)
 
-        v.each("%columns", vector)
+        each_vector(v, "%columns", vector)
 
     key = ("sweep", tile.dtype, tile.lanes, rows, ahead)
     arguments = "ptr %s, ptr %v, i64 %pitch, i64 %columns, ptr %out"
@@ -142,7 +141,7 @@ class Squares:
         end = f.smaller(f.mul(panels[1], width), frame.scratch.columns)
         end = f.value(f"select i1 {f.less(*rows)}, i64 {end}, i64 0")
         f.loop(f.mul(panels[0], width), end, frame.tile.lanes, vector)
-        sums.finish(rows, panels)
+        sums.run_body(rows, panels)
 
 
 def emit_squares(module: Module, tile: Tile, k: int) -> str:
@@ -178,7 +177,7 @@ class _Column:
     def emit(self, k: int) -> None:
         """Emit the loop over k by squares, a last one that is not full, and the stores."""
         lanes, type = self.v.lanes, self.v.type(self.dtype)
-        full, rest = self.f.even("%k", lanes), k % lanes
+        full, rest = self.f.round_down("%k", lanes), k % lanes
         sums = ["zeroinitializer"] * FEW
         if k >= lanes:
             state = [(type, x) for x in sums]
@@ -228,11 +227,11 @@ class Blocks:
         count, full = f.sub(rows[1], rows[0]), self.k // size * size
         height, width = tile.height(panel.vectors), panel.vectors * tile.lanes
         tiles = f.mul(f.ceiling(count, height), height * width)
-        Vectors(f, tile.lanes).clear(self.sums, tiles, tile.dtype)
+        clear(Vectors(f, tile.lanes), self.sums, tiles, tile.dtype)
         f.loop(0, full, size, lambda p, _: self._block(rows[0], count, p, size, panel))
         if full < self.k:
             self._block(rows[0], count, str(full), self.k - full, panel)
-        panel.finish(self.sums, rows[0], count)
+        panel.run_body(self.sums, rows[0], count)
 
     def _block(self, row: Value, count: Value, p: Value, k: int, panel: Panel) -> None:
         f, frame = self.f, panel.frame
@@ -309,7 +308,7 @@ class _Block:
         f, height = self.f, self.height
         prefetches = self.following[0] * self.following[1]
         share = f.quotient(prefetches, f.ceiling("%count", height))
-        full = f.even("%count", height)
+        full = f.round_down("%count", height)
         offsets = [r * self.pitch for r in range(height)]
         f.loop(0, full, height, lambda i, _: self._tile(i, offsets, share))
         last = f.sub(f.sub("%count", full), 1)

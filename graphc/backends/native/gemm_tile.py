@@ -5,19 +5,14 @@ A tile multiplies scalars by vectors for each of k; then the body runs on the su
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from graphc.backends.native.elements import ROWS_TOGETHER, Elements, Known, Place, matrices
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.target import host
-from graphc.backends.native.vectors import Vectors
-from graphc.ir.expr import Broadcast, Step
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.tensor_type import ITEMSIZE, align, dim_at
-from graphc.kernels.kernel import LANES, Gemm, Kernel
-from graphc.kernels.program import Program
+from graphc.kernels.kernel import LANES, Gemm
 
 LINE = 64
 """The bytes of a cache line."""
@@ -26,6 +21,8 @@ K_BLOCK = 256
 the panel of a block stays in the second-level cache."""
 WIDEST = 64
 """The bytes of the widest vectors."""
+UNROLL = 2
+"""The values of k that a long loop of a tile takes at a time."""
 FEW = 3
 """The most rows that are too few for tiles: b is then read in place, once."""
 
@@ -58,7 +55,7 @@ class Tile:
         """Return the number of vectors that hold `columns` columns."""
         return -(-columns // self.lanes)
 
-    def for_rest(self, columns: int) -> Tile:
+    def for_last_panel(self, columns: int) -> Tile:
         """Return the tile for the columns beyond full panels.
 
         Its vectors are half as wide if that fills them better: 512 bits take some processors twice
@@ -177,28 +174,12 @@ class Scratch:
         else:
             tiles = self.panel(k) + (self.block(k) if self.kernel.trans_a else 0)
         elements = self.products + max(tiles, FEW * self.row)
-        return -(-elements * ITEMSIZE[self.tile.dtype] // LINE) * LINE
-
-
-def instr_scratch(program: Program) -> list[int]:
-    """Return the scratch bytes of a thread in each instruction, by this machine's vectors."""
-    bits, known = host().bits, dict[tuple[object, ...], int]()
-
-    def needs(kernel: Kernel | None) -> int:
-        if not isinstance(kernel, Gemm):
-            return 0
-        key = kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.dtype, kernel.window
-        if key not in known:
-            known[key] = kernel_scratch(kernel, bits, program.capacity)
-        return known[key]
-
-    return [needs(instr.body) for instr in program.instrs]
+        return align(elements * ITEMSIZE[self.tile.dtype])
 
 
 def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:
-    """Return the scratch bytes of one product, for batches of up to `n` rows."""
-    tile = choose_tile(kernel.dtype, bits)
-    return align(Scratch(kernel, tile).size(n))
+    """Return the scratch bytes that a thread needs for a product, in batches of up to `n` rows."""
+    return Scratch(kernel, choose_tile(kernel.dtype, bits)).size(n)
 
 
 Strides = tuple[int, int]
@@ -273,12 +254,12 @@ class Steps:
             for _ in range(int(k)):
                 carried = self._step(carried, pitch)
             return carried[2:]
-        even: Value = "0"
+        full: Value = "0"
         if unroll > 1:
-            even, state = f.even(k, unroll), list(zip(types, carried, strict=True))
-            carried = f.loop(0, even, unroll, several, state)
+            full, state = f.round_down(k, unroll), list(zip(types, carried, strict=True))
+            carried = f.loop(0, full, unroll, several, state)
         state = list(zip(types, carried, strict=True))
-        return f.loop(even, k, 1, lambda _, x: self._step(x, pitch), state)[2:]
+        return f.loop(full, k, 1, lambda _, x: self._step(x, pitch), state)[2:]
 
     def _step(self, carried: list[Value], pitch: Value) -> list[Value]:
         """Emit one p: each vector times each scalar."""
@@ -300,69 +281,6 @@ class Steps:
         return following + sums
 
 
-OF_PANEL = "i64 %column, i64 %columns, i64 %m, i64 %n"
+PANEL_ARGUMENTS = "i64 %column, i64 %columns, i64 %m, i64 %n"
 """The last arguments of functions that run the body: the first column of a panel, how many of its
 columns exist, the rows of the whole product, and those of the batch."""
-
-
-Products = Callable[[int, int], Value]
-"""A function that returns one vector of products, by row (counted from the first) and vector."""
-
-
-class Epilogue:
-    """The emitter of the body on rows of a panel; the function's last arguments are `OF_PANEL`."""
-
-    def __init__(self, elements: Elements, vectors: int, masked: bool) -> None:
-        """Emit the steps that do not depend on the row.
-
-        The panel has `vectors` vectors.  If `masked`, only its first `%columns` columns exist.
-        """
-        v = elements.vectors
-        self.elements, self.f, self.body = elements, v.function, elements.body
-        self.dtypes, numbers = matrices(self.body), range(len(self.body.steps))
-        broadcasts: tuple[Broadcast, ...] = ("one", "column", "row", "each")
-        self.steps = {broadcast: elements.of_span(numbers, broadcast) for broadcast in broadcasts}
-        self.ones: Known = {}
-        elements.evaluate(self.steps["one"], self.ones, Place())
-        self.places: list[Place] = []
-        self.columns: list[dict[int, Value]] = []
-        for lane in range(0, vectors * v.lanes, v.lanes):
-            mask = v.mask_below(self.f.sub("%columns", lane)) if masked else None
-            place, values = Place(first="%column", lane=lane, mask=mask), dict(self.ones)
-            elements.evaluate(self.steps["column"], values, place)
-            self.places.append(place)
-            self.columns.append(values)
-
-    @property
-    def together(self) -> int:
-        """The number of rows that are read before the first of them is written."""
-        reads = any(s.op == "load" and s.broadcast == "each" for s in self.body.steps)
-        return ROWS_TOGETHER if reads and self.places[-1].mask is not None else 1
-
-    def rows(self, first: Value, count: int, product: Products, apart: int = 1) -> None:
-        """Emit the body on `count` rows, each `apart` from the one before, and then the stores."""
-        elements, done = self.elements, []
-        start = elements.lines(first, "%column")
-        for i in range(count):
-            row = Place(self.f.add(first, i * apart), self._lines(start, i * apart))
-            of_row = dict(self.ones)
-            elements.evaluate(self.steps["row"], of_row, row)
-            for j, (at, of_column) in enumerate(zip(self.places, self.columns, strict=True)):
-                values = of_column | of_row
-                place = replace(at, row=row.row, lines=row.lines, special=_product(product, i, j))
-                elements.evaluate(self.steps["each"], values, place)
-                done.append((values, place))
-        for values, place in done:
-            elements.store(self.body.stores, values, place)
-
-    def _lines(self, start: Mapping[str, Value], rows: int) -> dict[str, Value]:
-        """Emit the addresses `rows` rows below `start`: at fixed distances, which are free."""
-        pitch = self.elements.pitch
-        return {
-            buffer: self.f.address(line, self.f.mul(rows, pitch[buffer]), element_type(dtype))
-            for (buffer, dtype), line in zip(self.dtypes.items(), start.values(), strict=True)
-        }
-
-
-def _product(product: Products, i: int, j: int) -> Callable[[Step, Place], Value]:
-    return lambda step, place: product(i, j)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from math import gcd
 
-from graphc.backends.native.elements import matrices
+from graphc.backends.native.elements import Epilogue, matrices
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
 from graphc.backends.native.gemm_tile import (
     LINE,
-    OF_PANEL,
-    Epilogue,
+    PANEL_ARGUMENTS,
+    UNROLL,
     Scratch,
     Steps,
     Strides,
@@ -28,7 +28,6 @@ from graphc.kernels.kernel import CHUNK, Gemm
 
 NEAR = 1 << 18
 """The most bytes of the operand of fixed size for which a product's data counts as near."""
-UNROLL = 2
 
 
 def _emit_strip(panel: Panel, strides: Strides, packed: bool) -> str:
@@ -43,7 +42,7 @@ def _emit_strip(panel: Panel, strides: Strides, packed: bool) -> str:
     own = "ptr %s, ptr %v, i64 %pitch, i64 %k, i64 %first, i64 %last, ptr %products"
     return frame.module.function(
         "strip",
-        f"{frame.typed}, {own}, {OF_PANEL}",
+        f"{frame.typed}, {own}, {PANEL_ARGUMENTS}",
         lambda f: _Strip(f, panel, strides, packed).emit(),
     )
 
@@ -240,7 +239,8 @@ class Tiles:
 
     def _block_height(self) -> Value:
         """Emit the number of rows whose packed scalars stay in a cache near the core."""
-        fit = self.f.even(self.f.quotient(Scratch.ELEMENTS, self.f.larger(self.frame.k, 1)), CHUNK)
+        fit = self.f.quotient(Scratch.ELEMENTS, self.f.larger(self.frame.k, 1))
+        fit = self.f.round_down(fit, CHUNK)
         return self.f.larger(self.f.smaller(fit, Scratch.BLOCK), Scratch.LEAST)
 
     def _panels(self, rows: Range, panels: Range) -> None:
@@ -252,7 +252,7 @@ class Tiles:
     def _cut(self, rows: Range, b: _Placed) -> None:
         """Emit the full tiles, then smaller ones for the remaining rows."""
         f, height = self.f, b.panel.frame.tile.height(b.panel.vectors)
-        row = f.add(rows[0], f.even(f.sub(rows[1], rows[0]), height))
+        row = f.add(rows[0], f.round_down(f.sub(rows[1], rows[0]), height))
         self._strip(rows[0], row, b)
         if not _divides(self.kernel.m, height):
             f.loop(row, rows[1], self.frame.tile.rows, lambda i, _: self._rest(rows, i, b))
@@ -278,7 +278,7 @@ class Tiles:
         name = emit_tile(frame.module, frame.tile, height, b.panel.vectors)
         left = self._scalars(start, i), *self.strides, count
         self.f.call(name, *left, b.place, b.pitch, frame.products, frame.k)
-        b.panel.finish(frame.products, i, count)
+        b.panel.run_body(frame.products, i, count)
 
     # ------------------------------------------------------------------ operands
 

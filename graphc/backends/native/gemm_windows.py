@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
-from graphc.backends.native.gemm_tile import OF_PANEL, Steps
+from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, UNROLL, Steps
 from graphc.backends.native.ir import Function, Range, Value
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
-from graphc.backends.native.window_places import UNROLL, PanelFunction, Places, SpreadPlaces
+from graphc.backends.native.loop_structure import clear, copy
+from graphc.backends.native.vectors import Vectors, element_type
+from graphc.backends.native.window_places import PanelFunction, Places, SpreadPlaces
 from graphc.ir.forms import Window
 from graphc.kernels.kernel import CHUNK
 
@@ -31,7 +31,7 @@ class Images:
         """Emit the zeros of the copy, if there is one, for the positions that no image writes."""
         if not self.window.is_direct:
             v = Vectors(self.f, self.frame.tile.lanes)
-            v.clear(self.copy, self.frame.scratch.image, self.frame.tile.dtype)
+            clear(v, self.copy, self.frame.scratch.image, self.frame.tile.dtype)
 
     def each_panel(self, rows: Range, panels: Range, body: Callable[[Panel], None]) -> None:
         """Emit the code of each panel for a thread that has rows."""
@@ -93,14 +93,14 @@ class _Copy:
         source = f.address(source, first * inner, self.element)
         target = f.address(target, start, self.element)
         if axis == len(window.space) - 1 and window.divisor[axis] == window.groups == 1:
-            self.v.copy(source, target, (end - first) * inner, self.dtype)
+            copy(self.v, source, target, (end - first) * inner, self.dtype)
             return
 
         def pixel(i: Value, _: list[Value]) -> None:
             place = f.address(source, f.mul(i, inner), self.element)
             to = f.address(target, f.mul(i, step), self.element)
             if axis == len(window.space) - 1:
-                self.v.copy(place, to, window.channels, self.dtype)
+                copy(self.v, place, to, window.channels, self.dtype)
             else:
                 self._axis(axis + 1, place, to, inner)
 
@@ -109,9 +109,9 @@ class _Copy:
 
 def _met(window: Window, axis: int) -> tuple[int, int]:
     """Return the first and end pixel of a dimension that have a position in the copy."""
-    before, apart, size = window.before[axis], window.divisor[axis], window.held[axis]
-    first = max(-(before // apart), 0)
-    end = min((size - 1 - before) // apart + 1, window.space[axis])
+    before, divisor, size = window.before[axis], window.divisor[axis], window.held[axis]
+    first = max(-(before // divisor), 0)
+    end = min((size - 1 - before) // divisor + 1, window.space[axis])
     return first, max(end, first)
 
 
@@ -188,7 +188,7 @@ def _emit_places(panel: Panel, window: Window) -> str:
     places = SpreadPlaces if window.is_spread else Places
     return panel.frame.module.function(
         "places",
-        f"{panel.frame.typed}, ptr %s, ptr %v, i64 %top, i64 %low, i64 %high, {OF_PANEL}",
+        f"{panel.frame.typed}, ptr %s, ptr %v, i64 %top, i64 %low, i64 %high, {PANEL_ARGUMENTS}",
         lambda f: places(PanelFunction(panel, f), window).emit(),
     )
 
@@ -210,7 +210,7 @@ class WindowSums:
         width = panel.vectors * frame.tile.lanes
         sums = frame.address(self.sums, f.mul(rows[0], width))
         size = f.mul(f.sub(rows[1], rows[0]), width)
-        Vectors(f, frame.tile.lanes).clear(sums, size, frame.tile.dtype)
+        clear(Vectors(f, frame.tile.lanes), sums, size, frame.tile.dtype)
 
         def image(number: Value, _: list[Value]) -> None:
             s = self.images.at(number, panel.column)
@@ -221,7 +221,7 @@ class WindowSums:
                 f.when(mine, partial(self._chunk, panel, s, v, start))
 
         f.loop(0, f.quotient(frame.k, self.window.count), 1, image)
-        panel.finish(sums, rows[0], f.sub(rows[1], rows[0]))
+        panel.run_body(sums, rows[0], f.sub(rows[1], rows[0]))
 
     def _has(self, rows: Range, start: int) -> Value:
         """Emit the condition that a chunk of rows belongs to this thread."""

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.maths import apply
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.backends.native.window_places import PanelFunction, cuts
 from graphc.ir.forms import Phase, Sizes, Window
 
@@ -22,7 +22,7 @@ STRAIGHT = 16
 """The most factors of a line of the filter for which its offsets are unrolled."""
 
 
-class KernelLine(NamedTuple):
+class FilterLine(NamedTuple):
     """A line of the filter: its number, and the address of the line of pixels that it meets."""
 
     number: int
@@ -46,9 +46,9 @@ class GroupLine:
         """Prepare; `outer` are the phases of the line, `last` that of the places in it."""
         self.f, self.element, self.window = f, element, window
         self.phase = last
-        self.kernel_lines = [self._line(outer, met) for met in product(*(p.met for p in outer))]
+        self.filter_lines = [self._line(outer, met) for met in product(*(p.met for p in outer))]
 
-    def _line(self, phases: Sequence[Phase], met: Sequence[tuple[int, int]]) -> KernelLine:
+    def _line(self, phases: Sequence[Phase], met: Sequence[tuple[int, int]]) -> FilterLine:
         f, window = self.f, self.window
         number, index, there = 0, "0", None
         for axis, (offset, at) in enumerate(met):
@@ -61,9 +61,9 @@ class GroupLine:
                 is_pixel = f.value(f"icmp ult i64 {pixel}, {window.space[axis]}")
                 there = is_pixel if there is None else f.value(f"and i1 {there}, {is_pixel}")
         pixels = f.address("%image", index, self.element)
-        return KernelLine(number, pixels if there is None else self._or_zeros(there, pixels))
+        return FilterLine(number, pixels if there is None else self._or_zeros(there, pixels))
 
-    def pixel(self, line: KernelLine, place: Value, at: Value | int, *, checked: bool) -> Value:
+    def pixel(self, line: FilterLine, place: Value, at: Value | int, *, checked: bool) -> Value:
         """Emit the address of the pixel that a place meets; if `checked`, zeros if it has none."""
         f, window = self.f, self.window
         number = f.add(f.mul(place, window.stride[-1]), at)
@@ -168,7 +168,7 @@ class GroupChannels:
         """Emit the offset of the first channel of each column's group in the pixel."""
         v = self.v
         columns, units = v.numbers_from(first), v.const(self.units, "int64")
-        group = v.apply("floor_div", [columns, units], ["int64", "int64"], "int64")
+        group = apply(v, "floor_div", [columns, units], ["int64", "int64"], "int64")
         return v.mul(group, v.const(self.channels, "int64"), "int64")
 
 
@@ -213,36 +213,36 @@ class GroupPlaces:
 
     def _most(self, line: GroupLine) -> int:
         """Return the places of a tile: as many as registers allow, fewer if the code is long."""
-        text = len(line.kernel_lines) * line.straight * self.window.channels * self.panel.vectors
+        text = len(line.filter_lines) * line.straight * self.window.channels * self.panel.vectors
         return max(min(self.panel.most, LONGEST // max(text, 1)), min(self.panel.most, 2))
 
     def _counted(self, phase: Phase, place: Value) -> Value:
         """Emit the number of places of a phase that come before a place."""
-        f, apart = self.f, self.window.divisor[-1]
-        return f.quotient(f.add(place, apart - 1 - phase.first), apart)
+        f, divisor = self.f, self.window.divisor[-1]
+        return f.quotient(f.add(place, divisor - 1 - phase.first), divisor)
 
     def _tile(self, line: GroupLine, first: Value, width: int, checked: bool) -> None:
         """Emit `width` places of a phase from number `first`; `checked` ones may miss pixels."""
         f, panel = self.f, self.panel
         sums: list[Value] = ["zeroinitializer"] * (width * panel.vectors)
         places = [f.add(first, i) for i in range(width)]
-        for kernel_line in line.kernel_lines:
-            start = kernel_line.number * self.window.kernel[-1]
+        for filter_line in line.filter_lines:
+            start = filter_line.number * self.window.kernel[-1]
 
             def offset(
                 number: Value,
                 at: Value,
                 sums: list[Value],
-                kernel_line: KernelLine = kernel_line,
+                filter_line: FilterLine = filter_line,
                 start: int = start,
             ) -> list[Value]:
-                pixels = [line.pixel(kernel_line, place, at, checked=checked) for place in places]
+                pixels = [line.pixel(filter_line, place, at, checked=checked) for place in places]
                 return self._offset(f.add(number, start), pixels, sums)
 
             sums = line.offsets(offset, sums, panel.type)
-        apart = self.window.divisor[-1]
-        row = f.add(f.mul(first, apart), line.phase.first)
-        panel.finish(sums, f.add("%top", row), apart)
+        divisor = self.window.divisor[-1]
+        row = f.add(f.mul(first, divisor), line.phase.first)
+        panel.run_body(sums, f.add("%top", row), divisor)
 
     def _offset(self, number: Value, pixels: Sequence[Value], sums: list[Value]) -> list[Value]:
         """Emit the sums with an offset of the filter, which meets these pixels, added."""
@@ -269,7 +269,7 @@ def _width(places: int, most: int) -> int:
     return min(range(most, 0, -1), key=reads)
 
 
-KernelRow = tuple[KernelLine, int, int, int]
+FilterRow = tuple[FilterLine, int, int, int]
 """A row of the sums: the line of the filter, the offset in it, the number of the pixel that it
 meets at the first place, and the channel."""
 
@@ -296,7 +296,7 @@ class GroupSums:
         """Emit all rows, as many at a time as there are registers for."""
         rows = [
             (line, offset, at, channel)
-            for line in self.line.kernel_lines
+            for line in self.line.filter_lines
             for offset, at in self.line.phase.met
             for channel in range(self.window.channels)
         ]
@@ -306,11 +306,11 @@ class GroupSums:
                 self._rows(rows[done : done + height])
                 done += height
 
-    def _rows(self, rows: Sequence[KernelRow]) -> None:
+    def _rows(self, rows: Sequence[FilterRow]) -> None:
         """Emit the sums of some rows, over all places in order."""
         f, window = self.f, self.window
-        kernel_line, offset, _, channel = rows[0]
-        number = kernel_line.number * window.kernel[-1] + offset
+        filter_line, offset, _, channel = rows[0]
+        number = filter_line.number * window.kernel[-1] + offset
         width = self.vectors * self.v.lanes
         start = f.address("%sums", (number * window.channels + channel) * width, self.element)
         held = [
@@ -327,7 +327,7 @@ class GroupSums:
 
     def _places(
         self,
-        rows: Sequence[KernelRow],
+        rows: Sequence[FilterRow],
         places: tuple[int, int],
         sums: list[Value],
         *,
@@ -344,7 +344,7 @@ class GroupSums:
 
     def _place(
         self,
-        rows: Sequence[KernelRow],
+        rows: Sequence[FilterRow],
         place: Value,
         sums: list[Value],
         checked: bool,
@@ -356,8 +356,8 @@ class GroupSums:
             for j, mask in enumerate(self.masks)
         ]
         found, before = [], iter(sums)
-        for kernel_line, _, at, channel in rows:
-            pixel = self.line.pixel(kernel_line, place, at, checked=checked)
+        for filter_line, _, at, channel in rows:
+            pixel = self.line.pixel(filter_line, place, at, checked=checked)
             for x, factor in zip(self.channels.load(pixel, channel), factors, strict=True):
                 found.append(self.v.fma(x, factor, next(before), self.dtype))
         return found

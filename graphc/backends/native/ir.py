@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from itertools import count
+from typing import NamedTuple
 
 from graphc.ir.tensor_type import Batch, Dim
 
@@ -16,6 +17,13 @@ Value = str
 """The SSA name or the literal of a value, without its type."""
 Range = tuple[Value, Value]
 """The first value of a range and the first one after it."""
+
+
+class Callee(NamedTuple):
+    """A kernel's function of the module, and the buffers that it is called with, in order."""
+
+    name: str
+    buffers: tuple[str, ...]
 
 
 class Function:
@@ -72,6 +80,11 @@ class Function:
             return base
         return self.value(f"getelementptr inbounds {type}, ptr {base}, i64 {index}")
 
+    def field(self, base: Value, structure: Structure, name: str) -> Value:
+        """Append the load of a field of the structure at `base`."""
+        type, offset = structure[name]
+        return self.value(f"load {type}, ptr {self.address(base, offset, 'i8')}")
+
     def add(self, a: Value | int, b: Value | int) -> Value:
         """Append a + b in i64; two literals yield a literal."""
         return self._integer("add", a, b)
@@ -100,7 +113,7 @@ class Function:
         x, y = _literal(a), _literal(b)
         return self.value(f"urem i64 {a}, {b}") if x is None or y is None else str(x % y)
 
-    def even(self, a: Value | int, unit: int) -> Value:
+    def round_down(self, a: Value | int, unit: int) -> Value:
         """Append the largest multiple of `unit`, a power of two, that is not above a."""
         x = _literal(a)
         return self.value(f"and i64 {a}, {-unit}") if x is None else str(x & -unit)
@@ -278,7 +291,12 @@ def _literal(value: Value | int) -> int | None:
 
 Structure = Mapping[str, tuple[str, int]]
 """The type of each field of a structure in memory, and its offset in bytes."""
-_SHORTHAND = re.compile(r"^  (?:%(\S+) = (field|place) %(\w+)\.(\w+)|if (.+): (\w+), (\w+))$", re.M)
+_FIELD = re.compile(
+    r"^  (?:%(?P<name>\S+) = (?P<how>field|place)|set) %(?P<base>\w+)\.(?P<field>\w+)"
+    r"(?: = (?P<value>\S+))?(?: (?P<order>\w+))?$",
+    re.M,
+)
+_IF = re.compile(r"^  if (.+): (\w+), (\w+)$", re.M)
 
 
 def structure(*fields: str) -> Structure:
@@ -288,22 +306,32 @@ def structure(*fields: str) -> Structure:
 
 
 def written_out(text: str, structures: Mapping[str, Structure]) -> str:
-    """Return the text of a function with three shorthands written out.
+    """Return the text of a function with its shorthands written out.
 
-    `%x = place %pool.epoch` is the address of a field of the structure `pool`, which is at %pool;
-    `%x = field %pool.epoch` its value, with %x.at for the address; `if eq i64 %a, 0: yes, no` a
-    comparison and a branch.
+    `%x = field %pool.epoch` is the value of a field of the structure `pool`, which is at %pool, and
+    `%x = place %pool.epoch` its address; `set %pool.epoch = %x` writes it.  With an order at the
+    end, such as `acquire`, the access is atomic.  `if eq i64 %a, 0: yes, no` is a comparison and a
+    branch.
     """
     numbers = count()
 
-    def one(match: re.Match[str]) -> str:
-        name, how, base, field, condition, yes, no = match.groups()
-        if condition:
-            test = f"%if{next(numbers)}"
-            return f"  {test} = icmp {condition}\n  br i1 {test}, label %{yes}, label %{no}"
+    def access(match: re.Match[str]) -> str:
+        name, how, base, field, value, order = match.groups()
         type, offset = structures[base][field]
-        at = name if how == "place" else f"{name}.at"
-        address = f"  %{at} = getelementptr i8, ptr %{base}, i64 {offset}"
-        return address if how == "place" else f"{address}\n  %{name} = load {type}, ptr %{at}"
+        at = f"%{name}" if how == "place" else f"%at{next(numbers)}"
+        address = f"  {at} = getelementptr i8, ptr %{base}, i64 {offset}"
+        atomic, end = "", ""
+        if order:
+            atomic, end = "atomic ", f" {order}, align {4 if type == 'i32' else 8}"
+        if how == "place":
+            return address
+        if how == "field":
+            return f"{address}\n  %{name} = load {atomic}{type}, ptr {at}{end}"
+        return f"{address}\n  store {atomic}{type} {value}, ptr {at}{end}"
 
-    return _SHORTHAND.sub(one, text)
+    def branch(match: re.Match[str]) -> str:
+        condition, yes, no = match.groups()
+        test = f"%if{next(numbers)}"
+        return f"  {test} = icmp {condition}\n  br i1 {test}, label %{yes}, label %{no}"
+
+    return _IF.sub(branch, _FIELD.sub(access, text))

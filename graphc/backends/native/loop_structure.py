@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from graphc.backends.native.elements import Elements, Known
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import Body, Broadcast, Step, Store, join
-from graphc.kernels.kernel import LANES, Loop, Partition
+from graphc.kernels.kernel import LANES, Loop
 
 REDUCTIONS = ("sum", "max")
 THREAD_ARGUMENTS = "i64 %n, i64 %tid, i64 %threads"
@@ -76,15 +77,15 @@ def stores_at(body: Body, *levels: Broadcast) -> tuple[Store, ...]:
 
 def as_one_row(kernel: Loop) -> Loop:
     """Return a kernel of a single row with broadcast kind column replaced by each."""
-    return _with_spans(kernel, {"column": "each"})
+    return _with_kinds(kernel, {"column": "each"})
 
 
 def as_one_column(kernel: Loop) -> Loop:
     """Return a kernel of a single column with broadcast kind row replaced by each."""
-    return _with_spans(kernel, {"row": "each", "column": "one"})
+    return _with_kinds(kernel, {"row": "each", "column": "one"})
 
 
-def _with_spans(kernel: Loop, broadcasts: dict[Broadcast, Broadcast]) -> Loop:
+def _with_kinds(kernel: Loop, broadcasts: dict[Broadcast, Broadcast]) -> Loop:
     steps = tuple(
         s._replace(broadcast=broadcasts.get(s.broadcast, s.broadcast)) for s in kernel.body.steps
     )
@@ -130,17 +131,32 @@ def each_index(
     function.loop(*function.thread_part(total), 1, each)
 
 
-def alone(function: Function, body: Callable[[], None]) -> None:
+def on_first_thread(function: Function, body: Callable[[], None]) -> None:
     """Emit code that only the first thread runs."""
     function.when(function.value("icmp eq i64 %tid, 0"), body)
 
 
-def in_thread(function: Function, split: Partition, body: Callable[[], None]) -> None:
-    """Emit the body, for the first thread alone if the thread partition is "none"."""
-    if split == "none":
-        alone(function, body)
-    else:
-        body()
+class LoopNest:
+    """The base of the emitters of loops; `stores` happen once for each row, or each column."""
+
+    def __init__(
+        self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store] = ()
+    ) -> None:
+        """Prepare; `known` has the values that are the same for all elements."""
+        self.elements, self.kernel, self.known, self.stores = elements, kernel, known, stores
+        self.function = elements.function
+        self.phases = phases(kernel.body)
+
+    def emit(self) -> None:
+        """Emit the loops of a thread; of the first one alone if the thread partition is "none"."""
+        if self.kernel.partition == "none":
+            on_first_thread(self.function, self.loops)
+        else:
+            self.loops()
+
+    def loops(self) -> None:
+        """Emit the loops over the thread's part of the rows or columns."""
+        raise NotImplementedError
 
 
 def block_size(body: Body) -> int:
@@ -173,8 +189,8 @@ def blocks(
     """
     function = vectors.function
     inner: Masks = [None] * (size // LANES)
-    even = unit % size == 0
-    rest = 0 if even else function.remainder(function.sub(end, start), size)
+    divides = unit % size == 0
+    rest = 0 if divides else function.remainder(function.sub(end, start), size)
     full = function.sub(end, rest)
     values = function.loop(start, full, size, lambda c, v: visit(c, inner, v), carried)
 
@@ -185,7 +201,7 @@ def blocks(
         masks = [vectors.mask_below(function.sub(left, lane)) for lane in range(0, size, LANES)]
         return visit(column, masks, values)
 
-    if even:
+    if divides:
         return values
     types = [type for type, _ in carried]
     return function.loop(full, end, size, last, list(zip(types, values, strict=True)))
@@ -197,3 +213,38 @@ def static_masks(vectors: Vectors, columns: int) -> list[Value | None]:
     if columns % LANES:
         masks.append(vectors.mask_below(columns % LANES))
     return masks
+
+
+def each_vector(
+    v: Vectors, count: Value | int, visit: Callable[[Value, Value | None], None]
+) -> None:
+    """Emit `visit(first, mask)` for each vector of `count` elements; the last may be masked."""
+    f = v.function
+    full = f.round_down(count, v.lanes)
+    f.loop(0, full, v.lanes, lambda i, _: visit(i, None))
+    rest = f.sub(count, full)
+    if rest.startswith("%"):
+        f.when(f.less(0, rest), lambda: visit(full, v.mask_below(rest)))
+    elif rest != "0":
+        visit(full, v.mask_below(rest))
+
+
+def copy(v: Vectors, source: Value, target: Value, count: Value | int, dtype: str) -> None:
+    """Emit the copy of `count` neighbours in memory, which do not overlap the target."""
+    f, element = v.function, element_type(dtype)
+
+    def piece(i: Value, mask: Value | None) -> None:
+        x = v.load(f.address(source, i, element), dtype, mask)
+        v.store(x, f.address(target, i, element), dtype, mask)
+
+    each_vector(v, count, piece)
+
+
+def clear(v: Vectors, target: Value, count: Value | int, dtype: str) -> None:
+    """Emit `count` zeros at an address, rounded up to full vectors."""
+    f, element = v.function, element_type(dtype)
+
+    def zeros(i: Value, _: list[Value]) -> None:
+        v.store(v.const(0, dtype), f.address(target, i, element), dtype)
+
+    f.loop(0, count, v.lanes, zeros)

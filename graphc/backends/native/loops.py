@@ -8,41 +8,33 @@ from dataclasses import dataclass, replace
 
 from graphc.backends.native.elements import Elements, Known, Place, elements_of
 from graphc.backends.native.gather_loops import GatherLoops, fetches
-from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
     THREAD_ARGUMENTS,
+    LoopNest,
     Masks,
     Phase,
-    alone,
     as_one_column,
     as_one_row,
     blocks,
     draws,
-    in_thread,
     needed,
-    phases,
+    on_first_thread,
     reductions,
     stores_at,
 )
-from graphc.backends.native.row_loops import RowLoops, emit_flat, is_flat
+from graphc.backends.native.row_loops import FlatLoop, RowLoops, is_flat
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.expr import Body, Broadcast, Store
 from graphc.ir.tensor_type import Batch
 from graphc.kernels.kernel import LANES, Loop
 
 
-@dataclass(frozen=True)
-class LoopCode:
-    """A generated function: `void @name(ptr for each buffer, i64 %n, i64 %tid, i64 %threads)`."""
-
-    name: str
-    buffers: tuple[str, ...]
-    """The buffers of the kernel, in the order of the function's arguments."""
-
-
-def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> LoopCode:
+def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> Callee:
     """Return the function of a kernel, added to the module unless it has an equal one.
+
+    `void @loop(ptr buffers..., i64 %n, i64 %tid, i64 %threads)`.
 
     `pitch` has the elements from one row to the next, for each buffer whose rows are not
     contiguous.  Threads that call the function with the same arguments and their own `tid` below
@@ -62,7 +54,7 @@ def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> LoopCod
         lambda function: _emit(function, kernel, pitches),
         ("loop", kernel, tuple(sorted(pitches.items()))),
     )
-    return LoopCode(name, names)
+    return Callee(name, names)
 
 
 def _renamed(body: Body, names: Mapping[str, str]) -> Body:
@@ -89,7 +81,7 @@ def _emit_loops(elements: Elements, kernel: Loop, known: Known) -> list[Store]:
     if fetches(kernel):
         GatherLoops(elements, kernel, known).emit()
     elif is_flat(kernel, elements):
-        emit_flat(elements, kernel, known)
+        FlatLoop(elements, kernel, known).emit()
     elif _hoists_columns(kernel) or (kernel.axis == "rows" and kernel.partition != "rows"):
         once = stores_at(body, "column") if kernel.partition != "rows" else ()
         _Columns(elements, kernel, known, once).emit()
@@ -157,28 +149,18 @@ class _Block:
     known: Sequence[Known]
 
 
-class _Columns:
+class _Columns(LoopNest):
     """The emitter of a kernel by blocks of columns.
 
     Each block takes one pass over its rows per level of reductions, then `stores`, which happen
     once per column.
     """
 
-    def __init__(
-        self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]
-    ) -> None:
-        self.elements, self.kernel, self.known, self.stores = elements, kernel, known, stores
-        self.function = elements.function
-        self.phases = phases(kernel.body)
-
-    def emit(self) -> None:
+    def loops(self) -> None:
         """Emit the loop over the blocks of a thread."""
-        in_thread(self.function, self.kernel.partition, self._blocks)
-
-    def _blocks(self) -> None:
-        elements, split = self.elements, self.kernel.partition
-        self.rows, (first, last) = elements.of_thread(split)
-        if split == "columns" and isinstance(elements.columns, int):
+        elements, partition = self.elements, self.kernel.partition
+        self.rows, (first, last) = elements.of_thread(partition)
+        if partition == "columns" and isinstance(elements.columns, int):
             self._static_share(first, last, elements.columns)
         else:
             blocks(elements.vectors, first, last, self._block, size=BLOCK)
@@ -216,7 +198,7 @@ class _Columns:
 
     def _pass(self, block: _Block, phase: Phase) -> None:
         elements = self.elements
-        columns = elements.of_span(phase.steps, "column")
+        columns = elements.of_kinds(phase.steps, "column")
         for place, known in zip(block.places, block.known, strict=True):
             elements.evaluate(columns, known, place)
         starts = [elements.start(r) for _ in block.places for r in phase.reductions]
@@ -232,7 +214,7 @@ class _Columns:
         elements = self.elements
         row: Known = ChainMap({}, dict(self.known))
         lines = elements.lines(number)
-        elements.evaluate(elements.of_span(phase.steps, "row"), row, Place(number, lines))
+        elements.evaluate(elements.of_kinds(phase.steps, "row"), row, Place(number, lines))
         words = elements.words(phase.steps, row, number, block.column)
         results: list[Value] = []
         before = iter(sums)
@@ -274,4 +256,4 @@ def _emit_rest(elements: Elements, known: Known, stores: Sequence[Store]) -> Non
         elements.store(numbers, known, Place())
 
     if stores:
-        alone(elements.function, emit)
+        on_first_thread(elements.function, emit)

@@ -1,4 +1,4 @@
-"""exp, log, tanh, sigmoid and erf of float vectors, computed by polynomials.
+"""The scalar functions of a kernel's steps, for vectors; exp, log, tanh, sigmoid, erf: polynomials.
 
 Bounds are in units in the last place (ulp) of the result, against the exact value.  NaN gives
 NaN.  An operand or result too small for a normal float may count as 0: kernels run with
@@ -9,12 +9,13 @@ bits.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphc.backends import coefficients
 from graphc.backends.native.ir import Value
-from graphc.backends.native.registers import Registers
+from graphc.backends.native.vectors import FLOATS, UNSIGNED, Vectors
+from graphc.ir.expr import COMPARISONS
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ _LOG2_E = 1.4426950408889634
 _ERF_SPLIT = 1.0
 
 
-def exp(v: Registers, x: Value, dtype: str) -> Value:
+def exp(v: Vectors, x: Value, dtype: str) -> Value:
     """Compute e to the x, within 1 ulp; 0 where it is below 2**-125.5 (float64: 2**-1021.5)."""
     form = _FORMATS[dtype]
     x = v.maximum(v.const(form.smallest_exp, dtype), x, dtype)
@@ -93,7 +94,7 @@ def exp(v: Registers, x: Value, dtype: str) -> Value:
     return v.mul(_polynomial(v, r, doubled, dtype), _power_of_two(v, anchored, -1, dtype), dtype)
 
 
-def log(v: Registers, x: Value, dtype: str) -> Value:
+def log(v: Vectors, x: Value, dtype: str) -> Value:
     """Compute the natural logarithm, within 1 ulp; NaN below 0; -inf at 0 and at denormals.
 
     x = m * 2**e with m in sqrt(1/2)..sqrt(2), f = m - 1, s = f / (2 + f), and
@@ -114,7 +115,7 @@ def log(v: Registers, x: Value, dtype: str) -> Value:
     return _log_edges(v, x, result, dtype)
 
 
-def tanh(v: Registers, x: Value, dtype: str) -> Value:
+def tanh(v: Vectors, x: Value, dtype: str) -> Value:
     """Compute tanh within 3 ulp: (e**2x - 1) / (e**2x + 1) of |x|, with the sign of x."""
     form = _FORMATS[dtype]
     size = v.intrinsic("fabs", (x,), dtype)
@@ -124,14 +125,14 @@ def tanh(v: Registers, x: Value, dtype: str) -> Value:
     return v.intrinsic("copysign", (result, x), dtype)
 
 
-def sigmoid(v: Registers, x: Value, dtype: str) -> Value:
+def sigmoid(v: Vectors, x: Value, dtype: str) -> Value:
     """Compute 1 / (1 + e to the -x), within 3 ulp."""
     one = v.const(1, dtype)
     e = exp(v, v.neg(x, dtype), dtype)
     return v.div(one, v.add(one, e, dtype), dtype)
 
 
-def erf(v: Registers, x: Value, dtype: str) -> Value:
+def erf(v: Vectors, x: Value, dtype: str) -> Value:
     """Compute the error function, within 2 ulp.
 
     Below 1 it is x + x * ERF(x**2), and from 1 on 1 - e**(-x**2) * ERFCX((x - 2) / (x + 2)) of |x|,
@@ -152,7 +153,7 @@ def erf(v: Registers, x: Value, dtype: str) -> Value:
     return v.intrinsic("copysign", (v.select(inside, near, far, dtype), x), dtype)
 
 
-def _exp_less_one(v: Registers, x: Value, dtype: str) -> Value:
+def _exp_less_one(v: Vectors, x: Value, dtype: str) -> Value:
     """Compute e to the x, less 1, for x from 0 up to where e to the x is finite.
 
     q = e**r - 1 is small where r is, so 2**n * q + (2**n - 1) keeps its digits at n = 0.
@@ -163,7 +164,7 @@ def _exp_less_one(v: Registers, x: Value, dtype: str) -> Value:
     return v.fma(scale, q, v.sub(scale, v.const(1, dtype), dtype), dtype)
 
 
-def _reduced(v: Registers, x: Value, dtype: str) -> tuple[Value, Value]:
+def _reduced(v: Vectors, x: Value, dtype: str) -> tuple[Value, Value]:
     """Return n + anchor and r, where x = n * ln(2) + r and |r| <= ln(2) / 2 or little more."""
     form = _FORMATS[dtype]
     anchor = v.const(form.anchor, dtype)
@@ -173,7 +174,7 @@ def _reduced(v: Registers, x: Value, dtype: str) -> tuple[Value, Value]:
     return anchored, v.fma(n, v.const(-form.ln2_low, dtype), r, dtype)
 
 
-def _power_of_two(v: Registers, anchored: Value, more: int, dtype: str) -> Value:
+def _power_of_two(v: Vectors, anchored: Value, more: int, dtype: str) -> Value:
     """Compute 2**(n + more) from n + anchor: move n from the last bits to the exponent."""
     form = _FORMATS[dtype]
     bits = v.bits(anchored, dtype, form.integer)
@@ -183,7 +184,7 @@ def _power_of_two(v: Registers, anchored: Value, more: int, dtype: str) -> Value
     return v.bits(v.add(moved, start, form.integer), form.integer, dtype)
 
 
-def _split(v: Registers, x: Value, dtype: str) -> tuple[Value, Value]:
+def _split(v: Vectors, x: Value, dtype: str) -> tuple[Value, Value]:
     """Return m and e, both floats, where x = m * 2**e and m lies in sqrt(1/2)..sqrt(2)."""
     form = _FORMATS[dtype]
     integer, shift = form.integer, v.const(form.mantissa, form.integer)
@@ -198,7 +199,7 @@ def _split(v: Registers, x: Value, dtype: str) -> tuple[Value, Value]:
     return v.bits(mantissa, integer, dtype), e
 
 
-def _log_edges(v: Registers, x: Value, result: Value, dtype: str) -> Value:
+def _log_edges(v: Vectors, x: Value, result: Value, dtype: str) -> Value:
     """Correct the logarithm at infinity and NaN, at 0, and below."""
     infinity = float("inf")
     finite = v.compare("less", x, v.const(infinity, dtype), dtype)
@@ -209,9 +210,118 @@ def _log_edges(v: Registers, x: Value, result: Value, dtype: str) -> Value:
     return v.select(below, v.const(float("nan"), dtype), result, dtype)
 
 
-def _polynomial(v: Registers, x: Value, powers: Sequence[float], dtype: str) -> Value:
+def _polynomial(v: Vectors, x: Value, powers: Sequence[float], dtype: str) -> Value:
     """Evaluate a polynomial of x by Horner's rule; `powers` has its highest power first."""
     result = v.const(powers[0], dtype)
     for coefficient in powers[1:]:
         result = v.fma(result, x, v.const(coefficient, dtype), dtype)
     return result
+
+
+_PRODUCTS = 8  # integer exponents up to this are products
+
+
+def _absolute(v: Vectors, x: Value, dtype: str) -> Value:
+    if dtype in FLOATS:
+        return v.intrinsic("fabs", (x,), dtype)
+    return x if dtype in UNSIGNED else v.maximum(x, v.neg(x, dtype), dtype)
+
+
+def _floor_division(v: Vectors, a: Value, b: Value, dtype: str) -> Value:
+    """Emit a // b, 0 where b is 0 as in NumPy; for floats, the floor of the quotient."""
+    if dtype in FLOATS:
+        return v.intrinsic("floor", (v.div(a, b, dtype),), dtype)
+    zero, one = v.const(0, dtype), v.const(1, dtype)
+    if dtype in UNSIGNED:
+        by_zero = v.compare("equal", b, zero, dtype)
+        quotient = v.binary("udiv", a, v.select(by_zero, one, b, dtype), dtype)
+        return v.select(by_zero, zero, quotient, dtype)
+    # Division by 0, and of the smallest integer by -1, is undefined in LLVM: divide by 1.
+    by_minus_one = v.compare("equal", b, v.const(-1, dtype), dtype)
+    by_zero = v.compare("equal", b, zero, dtype)
+    divisor = v.select(v.binary("or", by_zero, by_minus_one, "bool"), one, b, dtype)
+    quotient = v.binary("sdiv", a, divisor, dtype)
+    rest = v.sub(a, v.mul(quotient, divisor, dtype), dtype)
+    uneven = v.compare("not_equal", rest, zero, dtype)
+    signs_differ = v.compare("less", v.binary("xor", rest, divisor, dtype), zero, dtype)
+    down = v.cast(v.binary("and", uneven, signs_differ, "bool"), "bool", dtype)
+    floor = v.sub(quotient, down, dtype)
+    floor = v.select(by_minus_one, v.neg(a, dtype), floor, dtype)
+    return v.select(by_zero, zero, floor, dtype)
+
+
+def _power(v: Vectors, x: Value, y: Value, dtype: str) -> Value:
+    """Emit x to the y: by products, a root and a quotient where these suffice."""
+    exponent = v.number(y, dtype)
+    if exponent is None:
+        return v.intrinsic("pow", (x, y), dtype)
+    size = abs(exponent)
+    if size == 0.5 and dtype in FLOATS:
+        result = v.intrinsic("sqrt", (x,), dtype)
+    elif size == int(size) and size <= _PRODUCTS:
+        result = _product(v, x, int(size), dtype)
+    else:
+        return v.intrinsic("pow", (x, v.const(exponent, dtype)), dtype)
+    return v.div(v.const(1, dtype), result, dtype) if exponent < 0 else result
+
+
+def _product(v: Vectors, x: Value, times: int, dtype: str) -> Value:
+    """Emit the product of `times` factors x, by repeated squaring."""
+    if times == 0:
+        return v.const(1, dtype)
+    if times == 1:
+        return x
+    half = _product(v, x, times // 2, dtype)
+    square = v.mul(half, half, dtype)
+    return v.mul(square, x, dtype) if times % 2 else square
+
+
+def _intrinsic(name: str) -> Rule:
+    return lambda v, x, dtype: v.intrinsic(name, (x,), dtype)
+
+
+Rule = Callable[..., Value]
+"""The emitter of a function of one or two vectors: `rule(v, *vectors, dtype)`."""
+_RULES: dict[str, Rule] = {
+    "add": Vectors.add,
+    "sub": Vectors.sub,
+    "mul": Vectors.mul,
+    "div": Vectors.div,
+    "neg": Vectors.neg,
+    "abs": _absolute,
+    "maximum": Vectors.maximum,
+    "minimum": Vectors.minimum,
+    "floor_div": _floor_division,
+    "pow": _power,
+    "exp": exp,
+    "log": log,
+    "tanh": tanh,
+    "sigmoid": sigmoid,
+    "erf": erf,
+    "sqrt": _intrinsic("sqrt"),
+    "cos": _intrinsic("cos"),
+    "floor": _intrinsic("floor"),
+    "ceil": _intrinsic("ceil"),
+    "round": _intrinsic("roundeven"),
+}
+
+
+def apply(
+    v: Vectors, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
+) -> Value:
+    """Apply a function of a kernel's steps to vectors of these `dtypes`; the result is of `dtype`.
+
+    The functions are those of `graphc.kernels.interpret.FUNCTIONS`.
+    """
+    if function in COMPARISONS:
+        return v.compare(function, args[0], args[1], dtypes[0])
+    if function == "cast":
+        return v.cast(args[0], dtypes[0], dtype)
+    if function == "select":
+        return v.select(v.truth(args[0], dtypes[0]), args[1], args[2], dtype)
+    if function in ("and", "or", "not"):
+        masks = [v.truth(x, t) for x, t in zip(args, dtypes, strict=True)]
+        if function == "not":
+            return v.binary("xor", masks[0], v.const(True, "bool"), "bool")
+        return v.binary(function, masks[0], masks[1], "bool")
+    return _RULES[function](v, *args, dtype)

@@ -55,7 +55,7 @@ class Pool:
         self._answered = self._word("answered", np.int32)
         self._answer_time = self._word("answer_time", np.int64)
         self._starting = ScopedLock()
-        self.forget()
+        self.reset()
 
     def _word(self, name: str, dtype: type[np.generic]) -> Array:
         _, offset = pool_ir.POOL[name]
@@ -93,7 +93,7 @@ class Pool:
             if thread.is_alive():
                 thread.join(timeout=1.0)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Reset the pool to no threads: a fork copies the memory, but not the threads."""
         self._memory[:] = 0
         self._threads: dict[int, threading.Thread] = {}
@@ -164,7 +164,7 @@ def _zeroed(nbytes: int) -> Array:
 
 def _after_fork() -> None:
     if _pool is not None:
-        _pool.forget()
+        _pool.reset()
 
 
 if hasattr(os, "register_at_fork"):

@@ -186,15 +186,11 @@ define void @worker(ptr %pool, i64 %tid) nounwind {
 entry:
   $save_mode
   %record = call ptr @record(ptr %pool, i64 %tid)
-  %asleep_at = place %record.asleep
-  %published_at = place %pool.published
   %arrived_at = place %pool.arrived
-  %caller_at = place %pool.asleep
-  %closing_at = place %pool.closing
   br label %look
 look:
   %turns = phi i64 [ 0, %entry ], [ %more, %wait ], [ 0, %arrive ], [ 0, %wake_caller ], [ 0, %up ]
-  %word = load atomic i64, ptr %published_at acquire, align 8
+  %word = field %pool.published acquire
   %open_bit = and i64 %word, 1
   %low = lshr i64 %word, 1
   %parts = and i64 %low, 2047
@@ -209,13 +205,13 @@ take:
 arrive:
   %finished = trunc i64 %count to i32
   atomicrmw add ptr %arrived_at, i32 %finished seq_cst
-  %caller = load atomic i32, ptr %caller_at seq_cst, align 4
+  %caller = field %pool.asleep seq_cst
   if ne i32 %caller, 0: wake_caller, look
 wake_caller:
   call void @poke(ptr %arrived_at)
   br label %look
 idle:
-  %closing = load atomic i32, ptr %closing_at acquire, align 4
+  %closing = field %pool.closing acquire
   if ne i32 %closing, 0: done, stay
 stay:
   %more = add i64 %turns, 1
@@ -225,17 +221,17 @@ wait:
   br label %look
 doze:
   %go = load atomic i32, ptr %record monotonic, align 4
-  store atomic i32 1, ptr %asleep_at seq_cst, align 4
-  %now = load atomic i64, ptr %published_at seq_cst, align 8
+  set %record.asleep = 1 seq_cst
+  %now = field %pool.published seq_cst
   if ne i64 %now, %word: up, check
 check:
-  %end_now = load atomic i32, ptr %closing_at seq_cst, align 4
+  %end_now = field %pool.closing seq_cst
   if ne i32 %end_now, 0: up, lie
 lie:
   call void @sleep_on(ptr %record, i32 %go)
   br label %up
 up:
-  store atomic i32 0, ptr %asleep_at monotonic, align 4
+  set %record.asleep = 0 monotonic
   br label %look
 done:
   $restore_mode
@@ -247,21 +243,18 @@ _PROBER = """\
 define void @prober(ptr %pool) nounwind {
 entry:
   %asked_at = place %pool.asked
-  %answered_at = place %pool.answered
-  %time_at = place %pool.answer_time
-  %closing_at = place %pool.closing
   br label %look
 look:
-  %closing = load atomic i32, ptr %closing_at seq_cst, align 4
+  %closing = field %pool.closing seq_cst
   if ne i32 %closing, 0: done, read
 read:
-  %asked = load atomic i32, ptr %asked_at seq_cst, align 4
-  %answered = load i32, ptr %answered_at
+  %asked = field %pool.asked seq_cst
+  %answered = field %pool.answered
   if eq i32 %asked, %answered: lie, answer
 answer:
   %now = call i64 @now()
-  store i64 %now, ptr %time_at
-  store atomic i32 %asked, ptr %answered_at release, align 4
+  set %pool.answer_time = %now
+  set %pool.answered = %asked release
   br label %look
 lie:
   call void @sleep_on(ptr %asked_at, i32 %asked)
@@ -274,8 +267,7 @@ done:
 _SEND_HOME = """\
 define void @send_home(ptr %pool, i64 %threads) nounwind {
 entry:
-  %closing_at = place %pool.closing
-  store atomic i32 1, ptr %closing_at seq_cst, align 4
+  set %pool.closing = 1 seq_cst
   call void @wake_sleepers(ptr %pool, i64 %threads)
   %asked_at = place %pool.asked
   atomicrmw add ptr %asked_at, i32 1 seq_cst

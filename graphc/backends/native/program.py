@@ -9,39 +9,116 @@ epochs in order as one part.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from graphc.backends.native.gemm import GemmCode, emit_gemm, emit_stack
-from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.loops import emit_loop
-from graphc.backends.native.segments import (
-    SCRATCH,
-    Place,
-    Segment,
-    layout,
-    place_of,
-    table_index,
-)
+from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.target import Target
-from graphc.backends.native.transpose_scatter import emit_permuted, emit_scatter_add
 from graphc.ir.tensor_type import ITEMSIZE
-from graphc.kernels.kernel import Gemm, Kernel, Permutation, ScatterAdd, factor_columns
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, factor_columns
 from graphc.kernels.program import Buffer, Instr, Program
+
+Block = tuple[str, str]
+"""A block of memory: the space, and the key in it if it has several blocks."""
+
+ARENA: Block = ("arena", "")
+SCRATCH: Block = ("scratch", "")
 
 
 @dataclass(frozen=True)
-class ProgramCode:
-    """The text of a program, and the bytes of scratch that each thread needs for it."""
+class Segment:
+    """Instructions from `start` to before `end`: kernels in one function, or one other call."""
 
-    ir: str
-    scratch: int
+    start: int
+    end: int
+    symbol: str | None
+    epochs: tuple[tuple[int, ...], ...] = ()
+    """The numbers of the instructions that are kernels, one tuple for each epoch."""
 
 
-def program_code(
-    program: Program, target: Target, skip: frozenset[int] = frozenset()
-) -> ProgramCode:
-    """Return the module of a program without the instructions in `skip`."""
-    return _Emission(program, target, skip).code()
+@dataclass(frozen=True)
+class Layout:
+    """The segments of a program, and the blocks of memory that its table holds."""
+
+    segments: tuple[Segment, ...]
+    blocks: tuple[Block, ...]
+
+    @property
+    def symbols(self) -> list[str]:
+        """The functions to call, in order."""
+        return [segment.symbol for segment in self.segments if segment.symbol is not None]
+
+
+def layout(program: Program, skip: frozenset[int] = frozenset()) -> Layout:
+    """Return the segments and blocks of memory of a program without the instructions in `skip`."""
+    found: list[Segment] = []
+    for start, end, native in _runs(program, skip):
+        symbol = f"segment{len(found)}" if native else None
+        epochs = _epochs(program, start, end, skip) if native else ()
+        found.append(Segment(start, end, symbol, epochs))
+    return Layout(tuple(found), tuple(_blocks(program, skip)))
+
+
+def kernels(program: Program, skip: frozenset[int]) -> Iterator[Instr]:
+    """Yield the instructions that become native code."""
+    for i, instr in enumerate(program.instrs):
+        if instr.body is not None and i not in skip:
+            yield instr
+
+
+def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bool]]:
+    """Yield runs of kernels as (start, end, is native).
+
+    A reference rule, a send or a receive ends a run, and so does the forward/backward boundary.
+    """
+    start = 0
+    for i, instr in enumerate((*program.instrs, None)):
+        native = instr is not None and instr.kind in ("kernel", "barrier")
+        if native and i != program.boundary:
+            continue
+        if any(program.instrs[j].body is not None and j not in skip for j in range(start, i)):
+            yield start, i, True
+        start = i
+        if instr is not None and not native:
+            if i not in skip:
+                yield i, i + 1, False
+            start = i + 1
+
+
+def _epochs(
+    program: Program, start: int, end: int, skip: frozenset[int]
+) -> tuple[tuple[int, ...], ...]:
+    """Return the kernels between barriers; parts left without kernels are dropped."""
+    found: list[tuple[int, ...]] = []
+    epoch: list[int] = []
+    for i in range(start, end):
+        if program.instrs[i].body is None:
+            found.append(tuple(epoch))
+            epoch = []
+        elif i not in skip:
+            epoch.append(i)
+    return tuple(kept for kept in (*found, tuple(epoch)) if kept)
+
+
+def _blocks(program: Program, skip: frozenset[int]) -> dict[Block, None]:
+    names = (name for instr in kernels(program, skip) for name in (*instr.ins, *instr.outs))
+    used = (block_of(program.buffers[name]) for name in names)
+    return dict.fromkeys((ARENA, SCRATCH, *used))
+
+
+def table_index(slot: int) -> int:
+    """Return the index of a block's address in the table; entry 2 is a thread's scratch size."""
+    return slot if slot < 2 else slot + 1
+
+
+def block_of(buffer: Buffer) -> Block:
+    """Return the block that a buffer lies in."""
+    return ARENA if buffer.space == "arena" else (buffer.space, buffer.key)
+
+
+def program_ir(program: Program, target: Target, skip: frozenset[int] = frozenset()) -> str:
+    """Return the text of a program's module, without the instructions in `skip`."""
+    return _Emission(program, target, skip).text()
 
 
 class _Emission:
@@ -51,14 +128,13 @@ class _Emission:
         self.program, self.bits = program, target.bits
         self.module = Module()
         self.layout = layout(program, skip)
-        self.slots = {place: slot for slot, place in enumerate(self.layout.places)}
-        self.scratch = 0
+        self.slots = {block: slot for slot, block in enumerate(self.layout.blocks)}
 
-    def code(self) -> ProgramCode:
+    def text(self) -> str:
         for segment in self.layout.segments:
             if segment.symbol is not None:
                 self._segment(segment, segment.symbol)
-        return ProgramCode(self.module.text(), self.scratch)
+        return self.module.text()
 
     def _segment(self, segment: Segment, symbol: str) -> None:
         arguments = "ptr %table, i64 %n, i64 %tid, i64 %threads, i64 %epoch"
@@ -69,9 +145,9 @@ class _Emission:
         for i, epoch in enumerate(segment.epochs):
             function.do(f"\nepoch{i}:")
             for number in epoch:
-                instr = self.program.instrs[number]
-                assert instr.body is not None, "epochs are of kernels"
-                self._kernel(function, instr, instr.body)
+                kernel = self.program.instrs[number].body
+                assert kernel is not None, "epochs are of kernels"
+                self._kernel(function, kernel)
             if i + 1 in later:
                 continues = function.value("icmp slt i64 %epoch, 0")
                 function.do(f"br i1 {continues}, label %epoch{i + 1}, label %end")
@@ -79,31 +155,26 @@ class _Emission:
         function.ret()
         self.module.add(function)
 
-    def _kernel(self, function: Function, instr: Instr, kernel: Kernel) -> None:
+    def _kernel(self, function: Function, kernel: Kernel) -> None:
+        callee = self._callee(kernel)
+        pointers = [self._pointer(function, name) for name in callee.buffers]
         if isinstance(kernel, Gemm):
-            code = self._gemm(kernel)
-            per_thread = -(-code.scratch(self.program.capacity) // 64) * 64
-            self.scratch = max(self.scratch, per_thread)
-            pointers = [self._pointer(function, name) for name in code.buffers]
             pointers.append(self._scratch(function))
-            name = code.name
-        elif isinstance(kernel, Permutation):
-            pointers = [self._pointer(function, name) for name in (*instr.ins, *instr.outs)]
-            name = emit_permuted(self.module, kernel)
-        elif isinstance(kernel, ScatterAdd):
-            names = (kernel.source, kernel.indices, *instr.outs)
-            pointers = [self._pointer(function, name) for name in names]
-            name = emit_scatter_add(self.module, kernel)
-        else:
-            loop = emit_loop(self.module, kernel, self._pitches(kernel))
-            pointers = [self._pointer(function, name) for name in loop.buffers]
-            name = loop.name
-        function.call(name, *pointers, "%n", "%tid", "%threads")
+        function.call(callee.name, *pointers, "%n", "%tid", "%threads")
 
-    def _gemm(self, kernel: Gemm) -> GemmCode:
+    def _callee(self, kernel: Kernel) -> Callee:
+        # Programs with a cached object never import these.
+        from graphc.backends.native import gemm, loops, transpose_scatter
+
+        if isinstance(kernel, Permutation):
+            return transpose_scatter.emit_permuted(self.module, kernel)
+        if isinstance(kernel, ScatterAdd):
+            return transpose_scatter.emit_scatter_add(self.module, kernel)
+        if isinstance(kernel, Loop):
+            return loops.emit_loop(self.module, kernel, self._pitches(kernel))
         if kernel.stack is not None:
-            return emit_stack(self.module, kernel, self.bits)
-        return emit_gemm(self.module, kernel, self._pitches(kernel), self.bits)
+            return gemm.emit_stack(self.module, kernel, self.bits)
+        return gemm.emit_gemm(self.module, kernel, self._pitches(kernel), self.bits)
 
     def _pitches(self, kernel: Kernel) -> dict[str, int]:
         """Return the number of elements from row to row of each buffer that has rows."""
@@ -122,7 +193,7 @@ class _Emission:
 
     def _pointer(self, function: Function, name: str) -> Value:
         buffer = self.program.buffers[name]
-        base = self._block(function, place_of(buffer))
+        base = self._block(function, block_of(buffer))
         return function.address(base, _offset(buffer), "i8")
 
     def _scratch(self, function: Function) -> Value:
@@ -135,8 +206,8 @@ class _Emission:
         size = function.value(f"load i64, ptr {pointer}")
         return function.address(base, function.mul("%tid", size), "i8")
 
-    def _block(self, function: Function, place: Place) -> Value:
-        pointer = function.address("%table", table_index(self.slots[place]), "ptr")
+    def _block(self, function: Function, block: Block) -> Value:
+        pointer = function.address("%table", table_index(self.slots[block]), "ptr")
         return function.value(f"load ptr, ptr {pointer}")
 
 

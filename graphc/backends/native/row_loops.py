@@ -8,23 +8,22 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import gcd
 
-from graphc.backends.native.elements import Bounds, Elements, Known, Place
+from graphc.backends.native.elements import Elements, Known, Leaf, Place, evaluate
 from graphc.backends.native.ir import Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
+    LoopNest,
     Masks,
     Phase,
     block_size,
     blocks,
     draws,
-    in_thread,
     needed,
     phases,
     reductions,
     static_masks,
 )
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Leaf
+from graphc.backends.native.vectors import element_type
 from graphc.ir.expr import Body, Step, Store
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import LANES, Loop
@@ -40,35 +39,24 @@ class _Row:
     """The values of each vector, kept from pass to pass; None if a row has many vectors."""
 
 
-class RowLoops:
+class RowLoops(LoopNest):
     """The emitter of a kernel row by row: a pass over the columns per level of reductions.
 
     Then come `stores`, which happen once a row.
     """
 
-    def __init__(
-        self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]
-    ) -> None:
-        self.elements, self.kernel, self.known, self.stores = elements, kernel, known, stores
-        self.function = elements.function
-        self.phases = phases(kernel.body)
-        self.unit = kernel.columns if isinstance(kernel.columns, int) else 1
-
-    def emit(self) -> None:
+    def loops(self) -> None:
         """Emit the loop over the rows of a thread."""
-        in_thread(self.function, self.kernel.partition, self._rows)
-
-    def _rows(self) -> None:
-        split, columns = self.kernel.partition, self.elements.columns
-        (start, end), (first, last) = self.elements.of_thread(split)
+        partition, columns = self.kernel.partition, self.elements.columns
+        (start, end), (first, last) = self.elements.of_thread(partition)
         small = isinstance(columns, int) and columns <= BLOCK
 
         def rows() -> None:
             bounds = (0, columns) if small else (first, last)
-            alone = self._by_lanes(start, end) if takes_lanes(self.kernel) else start
-            self.function.loop(alone, end, 1, lambda row, _: self._row(row, *bounds))
+            rest = self._by_lanes(start, end) if rows_fit_lanes(self.kernel) else start
+            self.function.loop(rest, end, 1, lambda row, _: self._row(row, *bounds))
 
-        if small and split == "columns":
+        if small and partition == "columns":
             self.function.when(self.function.less(first, last), rows)
         else:
             rows()
@@ -76,8 +64,9 @@ class RowLoops:
     def _by_lanes(self, start: Value | int, end: Value | int) -> Value:
         """Emit sixteen rows at a time, and return the first of the rows that are left."""
         lanes = LaneRows(self.elements, self.kernel, self.known, self.stores)
-        full = self.function.add(start, self.function.even(self.function.sub(end, start), LANES))
-        self.function.loop(start, full, LANES, lambda row, _: lanes.emit(row))
+        f = self.function
+        full = f.add(start, f.round_down(f.sub(end, start), LANES))
+        f.loop(start, full, LANES, lambda row, _: lanes.emit(row))
         return full
 
     def _row(self, number: Value, first: Value | int, last: Value | int) -> None:
@@ -95,18 +84,18 @@ class RowLoops:
 
     def _pass(self, row: _Row, phase: Phase, first: Value | int, last: Value | int) -> None:
         elements = self.elements
-        elements.evaluate(elements.of_span(phase.steps, "row"), row.known, row.place)
+        elements.evaluate(elements.of_kinds(phase.steps, "row"), row.known, row.place)
 
         def visit(column: Value | int, masks: Masks, sums: list[Value]) -> list[Value]:
             return self._block(row, phase, column, masks, sums)
 
         starts = [elements.start(r) for r in phase.reductions]
         size = BLOCK if row.kept else block_size(self.kernel.body)
-        sums = blocks(
-            elements.vectors, first, last, visit, starts, size=size, unit=gcd(self.unit, BLOCK)
-        )
+        columns = self.kernel.columns
+        unit = gcd(columns, BLOCK) if isinstance(columns, int) else 1
+        sums = blocks(elements.vectors, first, last, visit, starts, size=size, unit=unit)
         for reduction, total in zip(phase.reductions, sums, strict=True):
-            row.known[reduction] = elements.across(reduction, total)
+            row.known[reduction] = elements.reduce_lanes(reduction, total)
 
     def _block(
         self, row: _Row, phase: Phase, column: Value | int, masks: Masks, sums: list[Value]
@@ -128,7 +117,32 @@ class RowLoops:
         return sums
 
 
-def takes_lanes(kernel: Loop) -> bool:
+class FlatLoop(RowLoops):
+    """The emitter of all elements as one row, without reductions."""
+
+    def loops(self) -> None:
+        """Emit the loop over the elements of a thread."""
+        elements = self.elements
+        rows, bounds = elements.of_thread(self.kernel.partition)
+        if self.kernel.partition != "columns":
+            first, last = (self.function.mul(end, elements.columns) for end in rows)
+            bounds = first, last
+        row = _Row(Place(0, elements.buffers), self.known, None)
+        for phase in self.phases:  # one at most
+            self._pass(row, phase, *bounds)
+
+
+def is_flat(kernel: Loop, elements: Elements) -> bool:
+    """Return whether all elements may form one row: nothing depends on where a row begins."""
+    body = kernel.body
+    kinds = {step.broadcast for step in body.steps} | {store.broadcast for store in body.stores}
+    if reductions(body) or not kinds <= {"each", "one"}:
+        return False
+    dense = all(pitch == elements.columns for pitch in elements.pitch.values())
+    return kernel.rows == 1 or (dense and not draws(body) and kernel.partition != "columns")
+
+
+def rows_fit_lanes(kernel: Loop) -> bool:
     """Return whether to emit sixteen rows at once: they are reduced, and one fits in a vector."""
     few = isinstance(kernel.columns, int) and 1 < kernel.columns <= LANES
     many = not isinstance(kernel.rows, int) or kernel.rows >= LANES
@@ -150,7 +164,7 @@ class LaneRows:
         self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]
     ) -> None:
         """Prepare for a kernel; `stores` happen once a row."""
-        assert isinstance(kernel.columns, int), "see takes_lanes"
+        assert isinstance(kernel.columns, int), "see rows_fit_lanes"
         self.elements, self.body, self.stores = elements, kernel.body, stores
         self.known, self.count = known, kernel.columns
         self.v, self.f = elements.vectors, elements.function
@@ -163,7 +177,7 @@ class LaneRows:
         columns: list[Known] = [ChainMap({}, rows) for _ in range(self.count)]
         of_rows = partial(self._of_rows, first)
         for phase in self.phases:
-            self._evaluate(self.elements.of_span(phase.steps, "row"), rows, of_rows)
+            self._evaluate(self.elements.of_kinds(phase.steps, "row"), rows, of_rows)
             self._pass(phase, first, columns)
             rows.update({number: self._reduced(number, columns) for number in phase.reductions})
             for store in phase.stores:
@@ -174,7 +188,7 @@ class LaneRows:
 
     def _pass(self, phase: Phase, first: Value | int, columns: Sequence[Known]) -> None:
         """Emit the steps that a phase needs, column by column."""
-        for number in self.elements.of_span(phase.steps, "each"):
+        for number in self.elements.of_kinds(phase.steps, "each"):
             step = self.body.steps[number]
             if step.op == "load" and number not in columns[0]:
                 for known, x in zip(columns, self._read(step, first), strict=True):
@@ -183,7 +197,7 @@ class LaneRows:
             self._evaluate(phase.steps, known, partial(self._of_column, first, j))
 
     def _evaluate(self, steps: Iterable[int], known: Known, leaf: Leaf) -> None:
-        self.v.evaluate(self.body, steps, known, leaf)
+        evaluate(self.v, self.body, steps, known, leaf)
 
     # ------------------------------------------------------------------ leaves
 
@@ -250,47 +264,3 @@ class LaneRows:
             met = [join(a, b, step.dtype) for a, b in zip(low, high, strict=False)]
             parts, half = met + low[len(met) :], half // 2
         return parts[0]
-
-
-def is_flat(kernel: Loop, elements: Elements) -> bool:
-    """Return whether all elements may form one row: nothing depends on where a row begins."""
-    body = kernel.body
-    broadcasts = {step.broadcast for step in body.steps} | {
-        store.broadcast for store in body.stores
-    }
-    if reductions(body) or not broadcasts <= {"each", "one"}:
-        return False
-    dense = all(pitch == elements.columns for pitch in elements.pitch.values())
-    return kernel.rows == 1 or (dense and not draws(body) and kernel.partition != "columns")
-
-
-def emit_flat(elements: Elements, kernel: Loop, known: Known) -> None:
-    """Emit the kernel as one row."""
-    for phase in phases(kernel.body):  # one at most
-        in_thread(
-            elements.function, kernel.partition, partial(_emit, elements, kernel, known, phase)
-        )
-
-
-def _emit(elements: Elements, kernel: Loop, known: Known, phase: Phase) -> None:
-    def visit(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
-        words = elements.words(phase.steps, known, 0, column)
-        for i, mask in enumerate(masks):
-            values: Known = ChainMap({n: found[i] for n, found in words.items()}, dict(known))
-            place = Place(0, elements.buffers, column, LANES * i, mask)
-            elements.evaluate(phase.steps, values, place)
-            elements.store(phase.stores, values, place)
-        return []
-
-    unit = gcd(BLOCK, kernel.columns) if isinstance(kernel.columns, int) else 1
-    size = block_size(kernel.body)
-    blocks(elements.vectors, *_range(elements, kernel), visit, size=size, unit=unit)
-
-
-def _range(elements: Elements, kernel: Loop) -> Bounds:
-    """Emit the range of a thread's elements, which are whole rows if threads share rows."""
-    rows, columns = elements.of_thread(kernel.partition)
-    if kernel.partition == "columns":
-        return columns
-    first, last = (elements.function.mul(end, elements.columns) for end in rows)
-    return first, last

@@ -80,9 +80,9 @@ def host() -> Target:
 
 
 @lru_cache
-def _host(asked: str | None) -> Target:
+def _host(requested: str | None) -> Target:
     triple, features, cpu = LLVM(_asked)
-    bits = _narrowed(asked, _width(triple, features))
+    bits = _narrowed(requested, _width(triple, features))
     return Target(triple, cpu, _flat(_up_to(bits, features)), bits)
 
 
@@ -102,16 +102,16 @@ def _width(triple: str, features: Mapping[str, bool]) -> int:
     return 256 if features.get("avx2") else 128
 
 
-def _narrowed(asked: str | None, widest: int) -> int:
-    if asked is None:
+def _narrowed(requested: str | None, widest: int) -> int:
+    if requested is None:
         return widest
     widths = [str(bits) for bits in WIDTHS if bits <= widest]
-    if asked.strip() not in widths:
+    if requested.strip() not in widths:
         raise GraphError(
-            f"GRAPHC_VECTOR_BITS is {asked!r}, which is not a vector width of this processor.",
+            f"GRAPHC_VECTOR_BITS is {requested!r}, which is not a vector width of this processor.",
             hint=f"set it to {' or '.join(widths)}, or unset it",
         )
-    return int(asked)
+    return int(requested)
 
 
 def _up_to(bits: int, features: Mapping[str, bool]) -> dict[str, bool]:

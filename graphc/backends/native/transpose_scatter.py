@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphc.backends.native.elements import Bounds
-from graphc.backends.native.ir import Module, Value
+from graphc.backends.native.ir import Callee, Module, Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
     THREAD_ARGUMENTS,
     Masks,
     blocks,
+    copy,
     each_index,
 )
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.tensor_type import ITEMSIZE, Dim, count
 from graphc.kernels.iteration_space import permuted_strides
 from graphc.kernels.kernel import LANES, Permutation, ScatterAdd
@@ -42,16 +42,17 @@ class Axis:
     written: Dim
 
 
-def emit_permuted(module: Module, kernel: Permutation) -> str:
+def emit_permuted(module: Module, kernel: Permutation) -> Callee:
     """Return a transpose's function, `(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
     dtype = WORD[ITEMSIZE[kernel.body.steps[0].dtype]]
     axes = _axes_of(kernel)
-    return module.function(
+    name = module.function(
         "permute",
         f"ptr %from, ptr %to, {THREAD_ARGUMENTS}",
         lambda f: _Transpose(Vectors(f, SQUARE), dtype, axes).emit(),
         ("permute", dtype, axes),
     )
+    return Callee(name, (*kernel.body.loads, *kernel.body.written))
 
 
 def _axes_of(kernel: Permutation) -> tuple[Axis, ...]:
@@ -112,14 +113,14 @@ class _Transpose:
 
     def _row(self, source: Value, target: Value) -> None:
         """Copy a row as it is."""
-        self.v.copy(source, target, self.f.size(self.axes[-1].size), self.dtype)
+        copy(self.v, source, target, self.f.size(self.axes[-1].size), self.dtype)
 
     def _strip(self, source: Value, target: Value, left: Value, inner: Axis) -> None:
         """Copy up to SQUARE neighbours in the source, or `left`, for the whole last axis."""
         f, last = self.f, self.axes[-1]
         size = f.size(last.size)
         full = f.value(f"icmp sge i64 {left}, {SQUARE}")
-        end = f.value(f"select i1 {full}, i64 {f.even(size, SQUARE)}, i64 0")
+        end = f.value(f"select i1 {full}, i64 {f.round_down(size, SQUARE)}, i64 0")
         f.loop(0, end, SQUARE, lambda i, _: self._square(source, target, i, inner, None))
         f.loop(end, size, SQUARE, lambda i, _: self._square(source, target, i, inner, left))
 
@@ -150,19 +151,20 @@ class _Transpose:
         return self.f.address(base, index, self.element)
 
 
-def emit_scatter_add(module: Module, kernel: ScatterAdd) -> str:
-    """Emit the function of a scatter-add of rows unless the module has it; return its name.
+def emit_scatter_add(module: Module, kernel: ScatterAdd) -> Callee:
+    """Return the function of a scatter-add of rows, added to the module unless it has it.
 
     `void @add(ptr %rows, ptr %indices, ptr %out, i64 %n, i64 %tid, i64 %threads)`
     """
     (step,) = kernel.body.steps
     sizes = kernel.rows, kernel.columns, kernel.count
-    return module.function(
+    name = module.function(
         "add",
         f"ptr %rows, ptr %indices, ptr %out, {THREAD_ARGUMENTS}",
         lambda f: _ScatterAdd(Vectors(f, LANES), step.dtype, kernel).emit(),
         ("add rows", step.dtype, kernel.index_dtype, sizes, kernel.partition),
     )
+    return Callee(name, (kernel.source, kernel.indices, *kernel.body.written))
 
 
 class _ScatterAdd:

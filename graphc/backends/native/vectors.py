@@ -1,23 +1,225 @@
-"""Vectors of elements: memory, lanes, scalar functions, and the steps of a kernel's body."""
+"""Vectors of elements: types, constants, instructions, memory and lanes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from math import isnan
 
-from graphc.backends.native import maths
-from graphc.backends.native.ir import Value
-from graphc.backends.native.registers import FLOATS, UNSIGNED, Registers, element_type
-from graphc.ir.expr import COMPARISONS, Body, Step
+import numpy as np
+
+from graphc.backends.native.ir import Function, Value
 from graphc.ir.tensor_type import ITEMSIZE
 
-LEAVES = ("load", "fetch", "offset", "index", "size", "product", "sum", "max", "philox")
-"""The ops of steps that the caller of `evaluate` emits."""
+FLOATS = ("float32", "float64")
+UNSIGNED = ("uint8", "uint16", "uint32", "uint64", "bool")
 
-Leaf = Callable[[Step], Value]
+_REGISTER = {
+    "float32": "float",
+    "float64": "double",
+    "int64": "i64",
+    "int32": "i32",
+    "int16": "i16",
+    "int8": "i8",
+    "uint64": "i64",
+    "uint32": "i32",
+    "uint16": "i16",
+    "uint8": "i8",
+    "bool": "i1",
+}
+_MANGLED = {"float": "f32", "double": "f64"}
+_COMPARED = {  # function: (floats, signed integers, unsigned integers)
+    "less": ("olt", "slt", "ult"),
+    "less_equal": ("ole", "sle", "ule"),
+    "greater": ("ogt", "sgt", "ugt"),
+    "greater_equal": ("oge", "sge", "uge"),
+    "equal": ("oeq", "eq", "eq"),
+    "not_equal": ("une", "ne", "ne"),
+}
 
 
-class Vectors(Registers):
-    """The emitter of a kernel's vectors; `Registers` has types, constants and arithmetic."""
+def element_type(dtype: str) -> str:
+    """Return the type of an element in memory: bool is a byte, 0 or 1."""
+    return "i8" if dtype == "bool" else _REGISTER[dtype]
+
+
+def literal(number: float, dtype: str) -> str:
+    """Return a scalar constant; floats, rounded to the dtype, as a double's hexadecimal digits."""
+    if dtype == "bool":
+        return "true" if number else "false"
+    if dtype not in FLOATS:
+        return str(int(number))
+    with np.errstate(over="ignore"):  # a number beyond the largest becomes infinite
+        number = float(np.dtype(dtype).type(number))
+    return f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
+
+
+class Vectors:
+    """The emitter of instructions on vectors of `lanes` elements, in a function."""
+
+    def __init__(self, function: Function, lanes: int) -> None:
+        """Append to `function`; `lanes` is a power of two."""
+        self.function, self.lanes = function, lanes
+        self._numbers: dict[tuple[Value, str], float] = {}
+
+    def type(self, dtype: str) -> str:
+        """Return the type of a vector: `<16 x float>`; bool is `<16 x i1>`."""
+        return f"<{self.lanes} x {_REGISTER[dtype]}>"
+
+    # ------------------------------------------------------------------ constants
+
+    def const(self, number: float, dtype: str) -> Value:
+        """Return the number in all lanes, as literal text."""
+        text = f"splat ({_REGISTER[dtype]} {literal(number, dtype)})"
+        self._numbers[text, dtype] = number
+        return text
+
+    def number(self, x: Value, dtype: str) -> float | None:
+        """Return the number that `const` put into all lanes, or None."""
+        return self._numbers.get((x, dtype))
+
+    def splat(self, scalar: Value, dtype: str) -> Value:
+        """Return a scalar in all lanes."""
+        element, type = _REGISTER[dtype], self.type(dtype)
+        if not scalar.startswith("%"):
+            return f"splat ({element} {scalar})"
+        first = self.function.value(f"insertelement {type} poison, {element} {scalar}, i64 0")
+        zeros = f"<{self.lanes} x i32> zeroinitializer"
+        return self.function.value(f"shufflevector {type} {first}, {type} poison, {zeros}")
+
+    def lane_numbers(self, dtype: str = "int64") -> Value:
+        """Return 0, 1, ... in the lanes, as literal text."""
+        element = _REGISTER[dtype]
+        return "<" + ", ".join(f"{element} {lane}" for lane in range(self.lanes)) + ">"
+
+    def mask(self, lanes: Iterable[bool]) -> Value:
+        """Return the mask of known lanes, as literal text."""
+        return "<" + ", ".join(f"i1 {str(lane).lower()}" for lane in lanes) + ">"
+
+    def numbers_from(self, first: Value) -> Value:
+        """Return first, first + 1, ... in the lanes, as int64."""
+        return self.add(self.splat(first, "int64"), self.lane_numbers("int64"), "int64")
+
+    def whole(self, number: Value | int, dtype: str) -> Value:
+        """Return a whole number, an i64, in all lanes."""
+        if not str(number).startswith("%"):
+            return self.const(int(number), dtype)
+        return self.cast(self.splat(str(number), "int64"), "int64", dtype)
+
+    # ------------------------------------------------------------------ arithmetic
+
+    def binary(self, operation: str, a: Value, b: Value, dtype: str) -> Value:
+        """Emit an instruction of two vectors: `fadd`, `xor`, ..."""
+        return self.function.value(f"{operation} {self.type(dtype)} {a}, {b}")
+
+    def add(self, a: Value, b: Value, dtype: str) -> Value:
+        """Return a + b; integers wrap."""
+        return self.binary("fadd" if dtype in FLOATS else "add", a, b, dtype)
+
+    def sub(self, a: Value, b: Value, dtype: str) -> Value:
+        """Return a - b; integers wrap."""
+        return self.binary("fsub" if dtype in FLOATS else "sub", a, b, dtype)
+
+    def mul(self, a: Value, b: Value, dtype: str) -> Value:
+        """Return a * b; integers wrap."""
+        return self.binary("fmul" if dtype in FLOATS else "mul", a, b, dtype)
+
+    def div(self, a: Value, b: Value, dtype: str) -> Value:
+        """Return a / b of floats."""
+        return self.binary("fdiv", a, b, dtype)
+
+    def neg(self, a: Value, dtype: str) -> Value:
+        """Return -a; integers wrap."""
+        if dtype in FLOATS:
+            return self.function.value(f"fneg {self.type(dtype)} {a}")
+        return self.sub(self.const(0, dtype), a, dtype)
+
+    def fma(self, a: Value, b: Value, c: Value, dtype: str) -> Value:
+        """Return a * b + c of floats, rounded once."""
+        return self.intrinsic("fma", (a, b, c), dtype)
+
+    def select(self, mask: Value, a: Value, b: Value, dtype: str) -> Value:
+        """Return `a` in the lanes where the mask is set, else `b`."""
+        type = self.type(dtype)
+        return self.function.value(f"select {self.type('bool')} {mask}, {type} {a}, {type} {b}")
+
+    def both(self, a: Value, b: Value) -> Value:
+        """Return the mask of the lanes that are set in both masks."""
+        return self.binary("and", a, b, "bool")
+
+    def compare(self, function: str, a: Value, b: Value, dtype: str) -> Value:
+        """Return the mask of "less", "equal", ...; with NaN only `not_equal` holds."""
+        ordered, signed, unsigned = _COMPARED[function]
+        if dtype in FLOATS:
+            return self.binary(f"fcmp {ordered}", a, b, dtype)
+        return self.binary(f"icmp {unsigned if dtype in UNSIGNED else signed}", a, b, dtype)
+
+    def maximum(self, a: Value, b: Value, dtype: str) -> Value:
+        """Return the larger; NaN where either is.  Of zeros of both signs, either one."""
+        return self._extreme("greater", a, b, dtype)
+
+    def minimum(self, a: Value, b: Value, dtype: str) -> Value:
+        """Return the smaller; NaN where either is.  Of zeros of both signs, either one."""
+        return self._extreme("less", a, b, dtype)
+
+    def _extreme(self, function: str, a: Value, b: Value, dtype: str) -> Value:
+        if self._is_number(b, dtype):
+            a, b = b, a
+        # The selection yields b when either is NaN, and is one instruction of x86.
+        chosen = self.select(self.compare(function, a, b, dtype), a, b, dtype)
+        if dtype not in FLOATS or self._is_number(a, dtype):
+            return chosen
+        is_nan = self.binary("fcmp uno", a, a, dtype)
+        return self.select(is_nan, a, chosen, dtype)
+
+    def _is_number(self, x: Value, dtype: str) -> bool:
+        number = self.number(x, dtype)
+        return number is not None and not isnan(number)
+
+    # ------------------------------------------------------------------ conversion
+
+    def truth(self, x: Value, dtype: str) -> Value:
+        """Return the mask of the lanes that are not zero; NaN is not zero."""
+        if dtype == "bool":
+            return x
+        return self.compare("not_equal", x, self.const(0, dtype), dtype)
+
+    def cast(self, x: Value, source: str, dtype: str) -> Value:
+        """Return x in another dtype.
+
+        Floats are truncated to integers and saturate, and NaN becomes 0; integers wrap.
+        """
+        before, after = self.type(source), self.type(dtype)
+        if dtype == "bool":
+            return self.truth(x, source)
+        if source in FLOATS and dtype not in FLOATS:
+            name = "fptoui.sat" if dtype in UNSIGNED else "fptosi.sat"
+            return self.intrinsic(name, (x,), source, dtype)
+        if before == after:
+            return x
+        return self.function.value(f"{_conversion(source, dtype)} {before} {x} to {after}")
+
+    def bits(self, x: Value, source: str, dtype: str) -> Value:
+        """Return the same bits as another dtype of the same size."""
+        return self.function.value(f"bitcast {self.type(source)} {x} to {self.type(dtype)}")
+
+    # ------------------------------------------------------------------ intrinsics
+
+    def intrinsic(
+        self, name: str, args: Sequence[Value], dtype: str, result: str | None = None
+    ) -> Value:
+        """Call `llvm.<name>` of vectors of `dtype`; `result` is the result's dtype, if another."""
+        type, yields = self.type(dtype), self.type(result or dtype)
+        suffixes = [self.mangled(dtype)] if result is None else map(self.mangled, (result, dtype))
+        symbol = ".".join([f"@llvm.{name}", *suffixes])
+        self.function.module.declare(f"declare {yields} {symbol}({', '.join([type] * len(args))})")
+        listed = ", ".join(f"{type} {x}" for x in args)
+        return self.function.value(f"call {yields} {symbol}({listed})")
+
+    def mangled(self, dtype: str) -> str:
+        """Return the suffix of an intrinsic's name: `v16f32`."""
+        element = _REGISTER[dtype]
+        return f"v{self.lanes}{_MANGLED.get(element, element)}"
 
     # ------------------------------------------------------------------ memory
 
@@ -33,23 +235,16 @@ class Vectors(Registers):
 
     def load(self, pointer: Value, dtype: str, mask: Value | None = None) -> Value:
         """Read consecutive elements; lanes outside the mask are not read, and are 0."""
-        type, align = self._memory_type(dtype), ITEMSIZE[dtype]
-        if mask is None:
-            x = self.function.value(f"load {type}, ptr {pointer}, align {align}")
-        else:
-            masks = self.type("bool")
-            symbol = f"@llvm.masked.load.{self._memory_suffix(dtype)}.p0"
-            self.function.module.declare(f"declare {type} {symbol}(ptr, i32, {masks}, {type})")
-            x = self.function.value(
-                f"call {type} {symbol}(ptr {pointer}, i32 {align}, {masks} {mask}, "
-                f"{type} zeroinitializer)"
-            )
-        return self.function.value(f"icmp ne {type} {x}, zeroinitializer") if _byte(dtype) else x
+        if mask is not None:
+            return self._masked_read("load", "ptr", pointer, dtype, mask)
+        type = self._memory_type(dtype)
+        x = self.function.value(f"load {type}, ptr {pointer}, align {ITEMSIZE[dtype]}")
+        return self._from_memory(x, dtype)
 
     def store(self, x: Value, pointer: Value, dtype: str, mask: Value | None = None) -> None:
         """Write consecutive elements; lanes outside the mask are not touched."""
         type, align = self._memory_type(dtype), ITEMSIZE[dtype]
-        if _byte(dtype):
+        if dtype == "bool":
             x = self.function.value(f"zext {self.type(dtype)} {x} to {type}")
         if mask is None:
             self.function.do(f"store {type} {x}, ptr {pointer}, align {align}")
@@ -65,62 +260,40 @@ class Vectors(Registers):
         """Read one element into all lanes."""
         element = element_type(dtype)
         x = self.function.value(f"load {element}, ptr {pointer}, align {ITEMSIZE[dtype]}")
-        if _byte(dtype):
+        if dtype == "bool":
             x = self.function.value(f"icmp ne i8 {x}, 0")
         return self.splat(x, dtype)
 
     def gather(self, base: Value, offsets: Value, dtype: str, mask: Value | None) -> Value:
         """Read the elements at offsets (int64) from `base`; lanes outside the mask are 0."""
-        type, align, pointers = self._memory_type(dtype), ITEMSIZE[dtype], f"<{self.lanes} x ptr>"
         element, numbers = element_type(dtype), self.type("int64")
         places = self.function.value(f"getelementptr {element}, ptr {base}, {numbers} {offsets}")
-        masks = self.type("bool")
-        symbol = f"@llvm.masked.gather.{self._memory_suffix(dtype)}.v{self.lanes}p0"
+        mask = self.mask_below(self.lanes) if mask is None else mask
+        return self._masked_read("gather", f"<{self.lanes} x ptr>", places, dtype, mask)
+
+    def _masked_read(
+        self, name: str, pointers: str, places: Value, dtype: str, mask: Value
+    ) -> Value:
+        type, masks, align = self._memory_type(dtype), self.type("bool"), ITEMSIZE[dtype]
+        space = "p0" if pointers == "ptr" else f"v{self.lanes}p0"
+        symbol = f"@llvm.masked.{name}.{self._memory_suffix(dtype)}.{space}"
         self.function.module.declare(f"declare {type} {symbol}({pointers}, i32, {masks}, {type})")
-        x = self.function.value(
-            f"call {type} {symbol}({pointers} {places}, i32 {align}, "
-            f"{masks} {self.mask_below(self.lanes) if mask is None else mask}, "
-            f"{type} zeroinitializer)"
-        )
-        return self.function.value(f"icmp ne {type} {x}, zeroinitializer") if _byte(dtype) else x
+        given = f"{pointers} {places}, i32 {align}, {masks} {mask}, {type} zeroinitializer"
+        return self._from_memory(self.function.value(f"call {type} {symbol}({given})"), dtype)
+
+    def _from_memory(self, x: Value, dtype: str) -> Value:
+        """Return elements that were read; bool is a byte in memory."""
+        if dtype != "bool":
+            return x
+        return self.function.value(f"icmp ne {self._memory_type(dtype)} {x}, zeroinitializer")
 
     def store_first(self, x: Value, pointer: Value, dtype: str) -> None:
         """Write lane 0 as one element."""
         scalar = self.first(x, dtype)
-        if _byte(dtype):
+        if dtype == "bool":
             scalar = self.function.value(f"zext i1 {scalar} to i8")
         element = element_type(dtype)
         self.function.do(f"store {element} {scalar}, ptr {pointer}, align {ITEMSIZE[dtype]}")
-
-    def each(self, count: Value | int, visit: Callable[[Value, Value | None], None]) -> None:
-        """Emit `visit(first, mask)` for each vector of `count` elements; the last may be masked."""
-        f = self.function
-        full = f.even(count, self.lanes)
-        f.loop(0, full, self.lanes, lambda i, _: visit(i, None))
-        rest = f.sub(count, full)
-        if rest.startswith("%"):
-            f.when(f.less(0, rest), lambda: visit(full, self.mask_below(rest)))
-        elif rest != "0":
-            visit(full, self.mask_below(rest))
-
-    def copy(self, source: Value, target: Value, count: Value | int, dtype: str) -> None:
-        """Copy `count` neighbours in memory, which do not overlap the target."""
-        element = element_type(dtype)
-
-        def piece(i: Value, mask: Value | None) -> None:
-            x = self.load(self.function.address(source, i, element), dtype, mask)
-            self.store(x, self.function.address(target, i, element), dtype, mask)
-
-        self.each(count, piece)
-
-    def clear(self, target: Value, count: Value | int, dtype: str) -> None:
-        """Write `count` zeros to an address, rounded up to full vectors."""
-        f, element = self.function, element_type(dtype)
-
-        def zeros(i: Value, _: list[Value]) -> None:
-            self.store(self.const(0, dtype), f.address(target, i, element), dtype)
-
-        f.loop(0, count, self.lanes, zeros)
 
     def prefetch(self, pointer: Value, *, write: bool) -> None:
         """Prefetch a cache line: to the first cache if it will be written, else to the second."""
@@ -132,7 +305,7 @@ class Vectors(Registers):
         return f"<{self.lanes} x {element_type(dtype)}>"
 
     def _memory_suffix(self, dtype: str) -> str:
-        return f"v{self.lanes}i8" if _byte(dtype) else self.mangled(dtype)
+        return f"v{self.lanes}i8" if dtype == "bool" else self.mangled(dtype)
 
     # ------------------------------------------------------------------ across lanes
 
@@ -210,154 +383,13 @@ class Vectors(Registers):
                 result += [self.shuffle(upper, lower, side, dtype) for side in (left, right)]
         return result
 
-    # ------------------------------------------------------------------ scalar functions
 
-    def apply(
-        self, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
-    ) -> Value:
-        """Apply a function of `graphc.kernels.functions.FUNCTIONS` to `args` of these `dtypes`.
-
-        The result is of `dtype`.
-        """
-        if function in COMPARISONS:
-            return self.compare(function, args[0], args[1], dtypes[0])
-        if function in ("and", "or", "not"):
-            masks = [self.truth(x, t) for x, t in zip(args, dtypes, strict=True)]
-            return _logic(self, function, masks)
-        if function == "select":
-            return self.select(self.truth(args[0], dtypes[0]), args[1], args[2], dtype)
-        if function == "cast":
-            return self.cast(args[0], dtypes[0], dtype)
-        if len(args) == 1:
-            return _unary(self, function, args[0], dtype)
-        return _binary(self, function, args[0], args[1], dtype)
-
-    def evaluate(
-        self, body: Body, numbers: Iterable[int], values: MutableMapping[int, Value], leaf: Leaf
-    ) -> None:
-        """Emit the steps with these numbers, in order, and add their vectors to `values`.
-
-        Arguments and steps already known are in `values`.  `leaf` returns the vector of a step
-        whose op is in `LEAVES`.  Every step rounds by itself, so that its value does not depend on
-        the other steps of the kernel.
-        """
-        for number in numbers:
-            if number in values:
-                continue
-            step = body.steps[number]
-            if step.op == "const":
-                assert isinstance(step.value, int | float), "a constant is a number"
-                values[number] = self.const(step.value, step.dtype)
-            elif step.op in LEAVES:
-                values[number] = leaf(step)
-            else:
-                args = [values[a] for a in step.args]
-                dtypes = [body.steps[a].dtype for a in step.args]
-                values[number] = self.apply(step.op, args, dtypes, step.dtype)
-
-
-def _byte(dtype: str) -> bool:
-    return dtype == "bool"
-
-
-_MATHS: dict[str, Callable[[Registers, Value, str], Value]] = {
-    "exp": maths.exp,
-    "log": maths.log,
-    "tanh": maths.tanh,
-    "sigmoid": maths.sigmoid,
-    "erf": maths.erf,
-}
-_INTRINSICS = {
-    "sqrt": "sqrt",
-    "cos": "cos",
-    "floor": "floor",
-    "ceil": "ceil",
-    "round": "roundeven",
-}
-_PRODUCTS = 8  # integer exponents up to this are products
-
-
-def _logic(v: Registers, function: str, args: Sequence[Value]) -> Value:
-    if function == "not":
-        return v.binary("xor", args[0], v.const(True, "bool"), "bool")
-    return v.binary(function, args[0], args[1], "bool")
-
-
-def _unary(v: Registers, function: str, x: Value, dtype: str) -> Value:
-    if function in _MATHS:
-        return _MATHS[function](v, x, dtype)
-    if function == "neg":
-        return v.neg(x, dtype)
-    if function == "abs":
-        return _absolute(v, x, dtype)
-    return v.intrinsic(_INTRINSICS[function], (x,), dtype)
-
-
-def _absolute(v: Registers, x: Value, dtype: str) -> Value:
+def _conversion(source: str, dtype: str) -> str:
+    """Return the instruction between floats, from integers to floats, or between integer sizes."""
+    if source in FLOATS:
+        return "fpext" if dtype == "float64" else "fptrunc"
     if dtype in FLOATS:
-        return v.intrinsic("fabs", (x,), dtype)
-    if dtype in UNSIGNED:
-        return x
-    return v.maximum(x, v.neg(x, dtype), dtype)
-
-
-def _binary(v: Registers, function: str, a: Value, b: Value, dtype: str) -> Value:
-    if function == "pow":
-        exponent = v.number(b, dtype)
-        return _general_power(v, a, b, dtype) if exponent is None else _power(v, a, exponent, dtype)
-    if function == "floor_div":
-        return _floor_division(v, a, b, dtype)
-    simple: dict[str, Callable[[Value, Value, str], Value]] = {
-        name: getattr(v, name) for name in ("add", "sub", "mul", "div", "maximum", "minimum")
-    }
-    return simple[function](a, b, dtype)
-
-
-def _floor_division(v: Registers, a: Value, b: Value, dtype: str) -> Value:
-    """Emit a // b, 0 where b is 0 as in NumPy; for floats, the floor of the quotient."""
-    if dtype in FLOATS:
-        return v.intrinsic("floor", (v.div(a, b, dtype),), dtype)
-    zero, one = v.const(0, dtype), v.const(1, dtype)
-    if dtype in UNSIGNED:
-        by_zero = v.compare("equal", b, zero, dtype)
-        quotient = v.binary("udiv", a, v.select(by_zero, one, b, dtype), dtype)
-        return v.select(by_zero, zero, quotient, dtype)
-    # Division by 0, and of the smallest integer by -1, is undefined in LLVM: divide by 1.
-    by_minus_one = v.compare("equal", b, v.const(-1, dtype), dtype)
-    by_zero = v.compare("equal", b, zero, dtype)
-    divisor = v.select(v.binary("or", by_zero, by_minus_one, "bool"), one, b, dtype)
-    quotient = v.binary("sdiv", a, divisor, dtype)
-    rest = v.sub(a, v.mul(quotient, divisor, dtype), dtype)
-    uneven = v.compare("not_equal", rest, zero, dtype)
-    apart = v.compare("less", v.binary("xor", rest, divisor, dtype), zero, dtype)
-    down = v.cast(v.binary("and", uneven, apart, "bool"), "bool", dtype)
-    floor = v.sub(quotient, down, dtype)
-    floor = v.select(by_minus_one, v.neg(a, dtype), floor, dtype)
-    return v.select(by_zero, zero, floor, dtype)
-
-
-def _power(v: Registers, x: Value, exponent: float, dtype: str) -> Value:
-    """Emit x to a constant exponent: by products, a root and a quotient where these suffice."""
-    size = abs(exponent)
-    if size == 0.5 and dtype in FLOATS:
-        result = v.intrinsic("sqrt", (x,), dtype)
-    elif size == int(size) and size <= _PRODUCTS:
-        result = _product(v, x, int(size), dtype)
-    else:
-        return _general_power(v, x, v.const(exponent, dtype), dtype)
-    return v.div(v.const(1, dtype), result, dtype) if exponent < 0 else result
-
-
-def _product(v: Registers, x: Value, times: int, dtype: str) -> Value:
-    """Emit the product of `times` factors x, by repeated squaring."""
-    if times == 0:
-        return v.const(1, dtype)
-    if times == 1:
-        return x
-    half = _product(v, x, times // 2, dtype)
-    square = v.mul(half, half, dtype)
-    return v.mul(square, x, dtype) if times % 2 else square
-
-
-def _general_power(v: Registers, x: Value, y: Value, dtype: str) -> Value:
-    return v.intrinsic("pow", (x, y), dtype)
+        return "uitofp" if source in UNSIGNED else "sitofp"
+    if source != "bool" and ITEMSIZE[dtype] < ITEMSIZE[source]:
+        return "trunc"
+    return "zext" if source in UNSIGNED else "sext"

@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 
+from graphc.backends.native.elements import Epilogue
 from graphc.backends.native.gemm_frame import Panel
-from graphc.backends.native.gemm_tile import Epilogue, Steps
+from graphc.backends.native.gemm_tile import UNROLL, Steps
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.forms import Phase, Window
 from graphc.kernels.kernel import CHUNK
 
-UNROLL = 2
 STRAIGHT = 160
 """The most additions of a tile for which a run is fully unrolled."""
 
@@ -43,10 +42,10 @@ class PanelFunction:
         """Return the emitter of the sums of places at these offsets."""
         return Steps(self.v, self.dtype, self.vectors, list(offsets), "1")
 
-    def finish(self, sums: Sequence[Value], row: Value, apart: int = 1) -> None:
+    def run_body(self, sums: Sequence[Value], row: Value, spacing: int = 1) -> None:
         """Emit the body on the sums of a tile, whose rows begin with `row`."""
         count = len(sums) // self.vectors
-        self._epilogue.rows(row, count, lambda r, j: sums[r * self.vectors + j], apart)
+        self._epilogue.rows(row, count, lambda r, j: sums[r * self.vectors + j], spacing)
 
     def at(self, base: Value, index: Value | int) -> Value:
         """Return the address `index` elements past `base`."""
@@ -109,7 +108,7 @@ class Places:
         unroll = self.window.run if count * self.window.run <= STRAIGHT else UNROLL
         carried = ["%v", *["zeroinitializer"] * count]
         sums = self._runs(steps, unroll if lines * width > 1 else 1, 0, s, carried)[1:]
-        panel.finish(sums, row)
+        panel.run_body(sums, row)
 
     def _runs(
         self, steps: Steps, unroll: int, axis: int, s: Value, carried: list[Value]
@@ -151,9 +150,9 @@ def when_in_phases(
 ) -> None:
     """Emit the body, to run if a place with these indices is in these phases."""
     conditions = []
-    for number, phase, apart in zip(numbers, phases, window.divisor, strict=False):
-        if apart > 1:
-            rest = f.remainder(number, apart)
+    for number, phase, divisor in zip(numbers, phases, window.divisor, strict=False):
+        if divisor > 1:
+            rest = f.remainder(number, divisor)
             conditions.append(f.value(f"icmp eq i64 {rest}, {phase.first}"))
     f.when_all(conditions, body)
 
@@ -221,9 +220,9 @@ class SpreadPlaces:
             outer, last = phases
 
             def one(outer: Sequence[Phase] = outer, last: Phase = last) -> None:
-                f, apart = self.f, self.window.divisor[-1]
+                f, divisor = self.f, self.window.divisor[-1]
                 start = f.mul(f.quotient(place, self.across), self.across)
-                self._tile(start, (*outer, last), f.quotient(numbers[-1], apart), 1)
+                self._tile(start, (*outer, last), f.quotient(numbers[-1], divisor), 1)
 
             when_in_phases(self.f, self.window, numbers, (*outer, last), one)
 
@@ -234,7 +233,7 @@ class SpreadPlaces:
     def _tile(self, line: Value, phases: Sequence[Phase], column: Value | int, width: int) -> None:
         """Emit `width` places of a line, from number `column` within the phase on."""
         f, panel, window = self.f, self.panel, self.window
-        channels, apart, step = window.channels, window.divisor[-1], self.pitches[-1]
+        channels, divisor, step = window.channels, window.divisor[-1], self.pitches[-1]
         numbers = self._numbers(line)[:-1]
         around = [f.quotient(n, a) for n, a in zip(numbers, window.divisor[:-1], strict=True)]
         start: Value = f.mul(column, step)
@@ -247,8 +246,8 @@ class SpreadPlaces:
             places = panel.at(s, pixel), panel.at("%v", offset * channels * panel.pitch)
             unroll = UNROLL if width > 1 else 1
             sums = steps.run(places, str(panel.pitch), str(channels), unroll, start=sums)
-        first = f.add(f.mul(column, apart), phases[-1].first)
-        panel.finish(sums, f.add("%top", f.add(line, first)), apart)
+        first = f.add(f.mul(column, divisor), phases[-1].first)
+        panel.run_body(sums, f.add("%top", f.add(line, first)), divisor)
 
     def _met(self, phases: Sequence[Phase]) -> list[tuple[int, int]]:
         """Return the number and the pixel's position for each offset that meets a pixel."""

@@ -183,4 +183,4 @@ FUNCTIONS: Mapping[str, Function] = {
     "clip": Function(clip),
     "cast": Function(cast, (), ()),
 }
-"""The rules by name: those of `graphc.kernels.functions`, and cheaper forms of special cases."""
+"""The rules by name: those of `graphc.kernels.interpret`, and cheaper forms of special cases."""

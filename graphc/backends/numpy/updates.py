@@ -14,7 +14,7 @@ from graphc.backends.numpy.body import BodyPlan, Shared
 from graphc.backends.numpy.kernels import Planned, known_plan
 from graphc.ir.expr import Body, Broadcast, Step, Store
 from graphc.ir.tensor_type import ITEMSIZE, align
-from graphc.kernels.functions import FUNCTIONS
+from graphc.kernels.interpret import FUNCTIONS
 from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd, space
 from graphc.kernels.program import Buffer, Program
 
@@ -92,14 +92,14 @@ def update_of(program: Program, kernel: Planned) -> Update | None:
     spaces = {place: buffer.space for place, buffer in buffers}
     if any(spaces[store.buffer] != "state" for store in kernel.plan.kernel.body.stores):
         return None
-    packed = frozenset(place for place, buffer in buffers if _has_neighbours(buffer))
+    packed = frozenset(place for place, buffer in buffers if _has_neighbours(program, buffer))
     parts = _parts(kernel.plan, packed)
     return None if parts is None else Update(parts, kernel)
 
 
-def _has_neighbours(buffer: Buffer) -> bool:
+def _has_neighbours(program: Program, buffer: Buffer) -> bool:
     """Return whether a buffer is adjacent to others in memory, as a state is."""
-    given = buffer.space == "feed" and buffer.key.startswith("gradient:")
+    given = buffer.key in program.fed_gradients
     return not buffer.pitch and (buffer.space == "state" or given)
 
 

@@ -1,4 +1,4 @@
-"""A plan's claims as plain tables of numbers and names, readable without the rest of graphc.
+"""The tables of a certificate: what a plan says about its steps and its memory, as numbers.
 
 A size is a pair (a, b) that means a + b*N, where N is the rows of a run.  Bytes of a buffer are
 those of a dense matrix of `rows` by `columns`, or, if it has a pitch, of some columns of a wider
@@ -9,25 +9,63 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-SPACES = ("arena", "state", "feed", "constant", "gradient")
-KINDS = ("call", "send", "receive", "loop", "gemm", "barrier")
-CALL, SEND, RECEIVE, LOOP, GEMM, BARRIER = range(len(KINDS))
-SPLITS = ("none", "rows", "columns", "matrices")
-NONE, ROWS, COLUMNS, MATRICES = range(len(SPLITS))
-READ, WRITE = range(2)
-SPANS = ("whole", "each", "row", "column", "one", "left", "right", "window")
-WHOLE, EACH, ROW, COLUMN, ONE, LEFT, RIGHT, WINDOW = range(len(SPANS))
-"""The part of a buffer that a step touches.  "whole" is all of it in any order: so are the factors
-of a stack of products, and what is copied in another order.  "each", "row", "column" and "one" are,
-element by element, what belongs to (i, j), to i, to j, or to neither.  "left" and "right" are the
-factors of a matrix product.  "window" is elements that belong to other rows and columns, which any
-thread may read."""
+
+class Word(IntEnum):
+    """A number of a table that is a word in a file."""
+
+    @property
+    def word(self) -> str:
+        """The word in a file."""
+        return self.name.lower()
+
+    @classmethod
+    def of(cls, word: str) -> Self:
+        """Return the member with a word; raise KeyError if there is none."""
+        return cls[word.upper()]
+
+
+class Space(Word):
+    """The kind of memory that a block is."""
+
+    ARENA, STATE, FEED, CONSTANT, GRADIENT = range(5)
+
+
+class Kind(Word):
+    """The kind of a step."""
+
+    CALL, SEND, RECEIVE, LOOP, GEMM, BARRIER = range(6)
+
+
+class Axis(Word):
+    """The dimension that threads share, or that a loop sums over."""
+
+    NONE, ROWS, COLUMNS, MATRICES = range(4)
+
+
+class Use(Word):
+    """Whether an access reads or writes."""
+
+    READ, WRITE = range(2)
+
+
+class Span(Word):
+    """The part of a buffer that a step touches.
+
+    WHOLE is all of it in any order: so are the factors of a stack of products, and what is copied
+    in another order.  EACH, ROW, COLUMN and ONE are, element by element, what belongs to (i, j), to
+    i, to j, or to neither.  LEFT and RIGHT are the factors of a matrix product.  WINDOW is elements
+    that belong to other rows and columns, which any thread may read.
+    """
+
+    WHOLE, EACH, ROW, COLUMN, ONE, LEFT, RIGHT, WINDOW = range(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +124,14 @@ class Steps:
 
     nodes: Sequence[str]
     kind: Ints
-    split: Ints
+    partition: Ints
     rows: Ints
     columns: Ints
     depth: Ints
     transposed: Ints
     """1 if the left factor is stored (depth, rows), plus 2 if the right one is (columns, depth)."""
     reduced: Ints
-    """The reduction axis (ROWS, COLUMNS) of a loop, or NONE."""
+    """The reduction axis of a loop."""
     by_columns: Ints
     """1 for a loop that takes block after block of columns, since it computes something once a
     column."""
@@ -112,12 +150,11 @@ class Accesses:
     step: Ints
     buffer: Ints
     use: Ints
-    """READ or WRITE."""
     span: Ints
     in_place: Ints
     """1 for an operand that the step may write its result to."""
     reach: Ints
-    """(accesses, 2): by "window", the elements from the first to past the last that is touched;
+    """(accesses, 2): by WINDOW, the elements from the first to past the last that is touched;
     else 0."""
 
 

@@ -1,20 +1,21 @@
-"""From a plan to its certificate: what each step touches, and where all of it lies.
+"""Makes the certificate of a plan: the buffers that each step touches, and their places.
 
-Nothing is decided here: names become numbers, and the kernels' own words become spans.
+It copies what the plan says: names become numbers, and broadcast kinds become spans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
 
-from graphc.backends.table import backend
+from graphc.backends.backend import backend
 from graphc.check import certificate as tables
-from graphc.check.certificate import Certificate, Ints
+from graphc.check.certificate import Axis, Certificate, Ints, Kind, Space, Span, Use
 from graphc.compiler.plan import Plan
-from graphc.compiler.sizes import layout, workspaces
+from graphc.compiler.sharding import workspaces
+from graphc.compiler.sizes import layout
 from graphc.ir.access import AccessMap
 from graphc.ir.expr import Body
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, TensorType, count
@@ -109,7 +110,7 @@ def _results(named: Mapping[str, str], number: Mapping[str, int]) -> tables.Resu
 def _blocks(program: Program) -> tuple[tables.Blocks, dict[tuple[str, str], int]]:
     """Return the blocks (arena, gradients, each state, feed, constant) and their numbers."""
     names = ["arena", "gradients"]
-    space = [tables.SPACES.index("arena"), tables.SPACES.index("gradient")]
+    space = [Space.ARENA, Space.GRADIENT]
     size = [(program.arena.nbytes, 0), (program.gradient_bytes, 0)]
     found: dict[tuple[str, str], int] = {}
     for buffer in program.buffers.values():
@@ -119,7 +120,7 @@ def _blocks(program: Program) -> tuple[tables.Blocks, dict[tuple[str, str], int]
         elif where not in found:
             found[where] = len(names)
             names.append(buffer.key)
-            space.append(tables.SPACES.index(buffer.space))
+            space.append(Space.of(buffer.space))
             size.append(_bytes(_owner(program, buffer)))
     return tables.Blocks(names, column(space), pairs(size)), found
 
@@ -182,9 +183,9 @@ def _buffers(
 
 
 def _matrix(type: TensorType) -> tuple[int, ...]:
-    """Return rows, columns and bytes of an element, of a value as a matrix.
+    """Return rows, columns and item size of a value as a matrix.
 
-    That is its first dimension by all others; a vector is one row.
+    Its rows are the first dimension; a vector is one row.
     """
     shape = type.shape if len(type.shape) > 1 else (1, *type.shape)
     return *pair(shape[0]), *pair(count(shape[1:])), ITEMSIZE[type.dtype]
@@ -192,13 +193,12 @@ def _matrix(type: TensorType) -> tuple[int, ...]:
 
 # ------------------------------------------------------------------ steps
 
-SPAN = {"each": tables.EACH, "row": tables.ROW, "column": tables.COLUMN, "one": tables.ONE}
-DEPENDS = {tables.EACH: 3, tables.ROW: 1, tables.COLUMN: 2, tables.ONE: 0}
+DEPENDS = {Span.EACH: 3, Span.ROW: 1, Span.COLUMN: 2, Span.ONE: 0}
 """Bits for what a span depends on: the row (1) and the column (2)."""
+SPAN = {span.word: span for span in DEPENDS}
 BY_DEPENDENCE = {number: span for span, number in DEPENDS.items()}
 Touched = tuple[int, int, int, int, int]
 """Use, span, whether in place, and reach of an access."""
-AXIS = {"rows": tables.ROWS, "columns": tables.COLUMNS}
 
 
 def steps_of(program: Program) -> tables.Steps:
@@ -218,22 +218,22 @@ def steps_of(program: Program) -> tables.Steps:
 def _step(instr: Instr) -> tuple[int, ...]:
     kernel = instr.body
     if kernel is None:
-        kind = tables.KINDS.index(instr.kind)
-        return kind, tables.NONE, 1, 0, 1, 0, 1, 0, 0, tables.NONE, 0, 0, 0
-    split = tables.SPLITS.index(kernel.partition)
+        kind = Kind.of(instr.kind)
+        return kind, Axis.NONE, 1, 0, 1, 0, 1, 0, 0, Axis.NONE, 0, 0, 0
+    split = Axis.of(kernel.partition)
     if isinstance(kernel, Gemm):
         rows, columns = space(kernel)
         sizes = (*pair(rows), *pair(columns), *pair(kernel.k))
         item = ITEMSIZE[kernel.dtype]
         transposed = kernel.trans_a + 2 * kernel.trans_b
-        return tables.GEMM, split, *sizes, transposed, tables.NONE, 0, item, 0
+        return Kind.GEMM, split, *sizes, transposed, Axis.NONE, 0, item, 0
     sizes = (*pair(kernel.rows), *pair(kernel.columns), 1, 0)
     reduced, by_columns, copies = _traits(kernel)
-    return tables.LOOP, split, *sizes, 0, reduced, by_columns, 0, copies
+    return Kind.LOOP, split, *sizes, 0, reduced, by_columns, 0, copies
 
 
 def _images(kernel: Gemm) -> Pair:
-    """Return the elements of the images under a window."""
+    """Return the number of elements of the images that a convolution reads."""
     if kernel.window is None:
         return 0, 0
     fixed, per_row = pair(kernel.k if kernel.trans_a else kernel.m)
@@ -242,9 +242,9 @@ def _images(kernel: Gemm) -> Pair:
 
 
 def _reach(kernel: Kernel, at: object) -> Pair:
-    """Return the most elements from a buffer's first to the last that a fetch meets."""
+    """Return the number of elements from the first of a buffer to the last that is fetched."""
     assert isinstance(kernel, Loop), "a product fetches nothing"
-    assert isinstance(at, AccessMap), "the value of a fetch is where"
+    assert isinstance(at, AccessMap), "a fetch has an access map"
     inner, per_row = 1, 0
     outer = [size // prod(kernel.places) for size in pair(kernel.rows)]
     first = pair(at.axes[0].size) if at.given else tuple(outer)
@@ -261,7 +261,7 @@ def _reach(kernel: Kernel, at: object) -> Pair:
 def _traits(kernel: Loop) -> tuple[int, int, int]:
     """Return the reduction axis, whether columns come first, and whether the loop only copies."""
     steps = kernel.body.steps
-    reduced = [AXIS[str(step.value)] for step in steps if step.op in ("sum", "max")]
+    reduced = [Axis.of(str(step.value)) for step in steps if step.op in ("sum", "max")]
     computes = any(s.broadcast == "column" and s.op not in ("load", "index") for s in steps)
     by_columns = computes and not reduced and kernel.rows != 1
     copies = (
@@ -269,7 +269,7 @@ def _traits(kernel: Loop) -> tuple[int, int, int]:
         and len(steps) == len(kernel.body.stores) == 1
         and steps[0].op == "load"
     )
-    return (reduced[0] if reduced else tables.NONE), int(by_columns), int(copies)
+    return (reduced[0] if reduced else Axis.NONE), int(by_columns), int(copies)
 
 
 # ------------------------------------------------------------------ accesses
@@ -277,63 +277,48 @@ def _traits(kernel: Loop) -> tuple[int, int, int]:
 
 def accesses_of(instrs: Iterable[Instr], number: Mapping[str, int]) -> tables.Accesses:
     """Return the table of what the instructions touch; `number` numbers the buffers."""
-    step: list[int] = []
-    buffer: list[str] = []
-    rest: list[Touched] = []
-    for i, instr in enumerate(instrs):
-        before = len(buffer)
-        if instr.body is not None:
-            _of_kernel(instr.body, buffer, rest)
-        else:
-            _of_call(instr, buffer, rest)
-        step.extend([i] * (len(buffer) - before))
-    table = np.array(rest, np.int64).reshape(-1, 5)
-    names = column([number[name] for name in buffer])
-    use, span, in_place = table[:, :3].T
-    return tables.Accesses(column(step), names, use, span, in_place, table[:, 3:])
+    rows = [
+        (i, number[name], *touched)
+        for i, instr in enumerate(instrs)
+        for name, touched in (_of_call(instr) if instr.body is None else _of_kernel(instr.body))
+    ]
+    table = np.array(rows, np.int64).reshape(-1, 7)
+    step, buffer, use, span, in_place = np.ascontiguousarray(table[:, :5].T)
+    return tables.Accesses(step, buffer, use, span, in_place, table[:, 5:])
 
 
-def _of_call(instr: Instr, buffer: list[str], rest: list[Touched]) -> None:
-    buffer += instr.ins
-    buffer += instr.outs
+def _of_call(instr: Instr) -> Iterator[tuple[str, Touched]]:
     exchanged = instr.kind in ("send", "receive")  # all of a bucket, in place
     in_place = instr.op.inplace if instr.op is not None else ()
-    rest += [
-        (tables.READ, tables.WHOLE, int(exchanged or i in in_place), 0, 0)
-        for i in range(len(instr.ins))
-    ]
-    rest += [(tables.WRITE, tables.WHOLE, 0, 0, 0)] * len(instr.outs)
+    for i, name in enumerate(instr.ins):
+        yield name, (Use.READ, Span.WHOLE, int(exchanged or i in in_place), 0, 0)
+    for name in instr.outs:
+        yield name, (Use.WRITE, Span.WHOLE, 0, 0, 0)
 
 
-def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
+def _of_kernel(kernel: Kernel) -> Iterator[tuple[str, Touched]]:
     if isinstance(kernel, Gemm):
-        buffer += (kernel.a, kernel.b)
-        left = tables.LEFT if kernel.window is None else tables.WINDOW
-        left, right = (left, tables.RIGHT) if kernel.stack is None else (tables.WHOLE, tables.WHOLE)
-        rest += ((tables.READ, left, 0, *_images(kernel)), (tables.READ, right, 0, 0, 0))
+        left = Span.LEFT if kernel.window is None else Span.WINDOW
+        left, right = (left, Span.RIGHT) if kernel.stack is None else (Span.WHOLE, Span.WHOLE)
+        yield kernel.a, (Use.READ, left, 0, *_images(kernel))
+        yield kernel.b, (Use.READ, right, 0, 0, 0)
     elif isinstance(kernel, ScatterAdd):
-        buffer += (kernel.source, kernel.indices)
         columns, (fixed, per_row) = pair(kernel.columns)[0], pair(kernel.count)
-        rest += ((tables.READ, tables.WINDOW, 0, fixed * columns, per_row * columns),)
-        rest += ((tables.READ, tables.WINDOW, 0, fixed, per_row),)
+        yield kernel.source, (Use.READ, Span.WINDOW, 0, fixed * columns, per_row * columns)
+        yield kernel.indices, (Use.READ, Span.WINDOW, 0, fixed, per_row)
     body = kernel.body
     permuted = isinstance(kernel, Permutation)
     for name, span in dict.fromkeys((s.buffer, s.broadcast) for s in body.steps if s.op == "load"):
-        buffer.append(name)
-        rest.append(
-            (tables.READ, tables.WHOLE if permuted else SPAN[span], int(not permuted), 0, 0)
-        )
+        yield name, (Use.READ, Span.WHOLE if permuted else SPAN[span], int(not permuted), 0, 0)
     for name, at in dict.fromkeys((s.buffer, s.value) for s in body.steps if s.op == "fetch"):
-        buffer.append(name)
-        rest.append((tables.READ, tables.WINDOW, 0, *_reach(kernel, at)))
+        yield name, (Use.READ, Span.WINDOW, 0, *_reach(kernel, at))
     for store in body.stores:
-        buffer.append(store.buffer)
-        rest.append((tables.WRITE, _level(body, SPAN[store.broadcast], store.step), 0, 0, 0))
+        yield store.buffer, (Use.WRITE, _level(body, SPAN[store.broadcast], store.step), 0, 0, 0)
 
 
-def _level(body: Body, span: int, step: int) -> int:
-    """Return the span by which a value is stored.
+def _level(body: Body, span: Span, step: int) -> int:
+    """Return the span of a store.
 
-    A value that depends on more than its place is stored where it is computed.
+    A value that varies over more dimensions than its buffer is stored where it is computed.
     """
     return BY_DEPENDENCE[DEPENDS[span] | DEPENDS[SPAN[body.steps[step].broadcast]]]

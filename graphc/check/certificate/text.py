@@ -1,15 +1,15 @@
 """Certificates as JSON: a line for each buffer and each step, to be read, kept and compared.
 
-A size is text such as `64`, `N` or `64+8*N`.  Usual values are left out: an alias names what it
-`shows`, columns of a wider matrix are `cut` from it, an operand may be taken `in_place`.  What is
-read may be any file: content that does not fit raises CertificateError.
+A size is text such as `64`, `N` or `64+8*N`.  Usual values are left out.  An alias `shows`
+another buffer, columns of a wider matrix are `cut` from it, and an operand may be overwritten
+`in_place`.  Any file may be read: content that does not fit raises CertificateError.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
 from typing import Any, Literal
@@ -18,7 +18,7 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.check import certificate as tables
-from graphc.check.certificate import Certificate, Ints, ProgramTables
+from graphc.check.certificate import Axis, Certificate, Kind, ProgramTables, Space, Span, Use, Word
 
 FORMAT = "graphc certificate 2"
 """The format and its version, which is raised when a file of before is not read any more."""
@@ -57,7 +57,8 @@ def _holder(value: Any, kind: type[list[Any] | dict[str, Any]]) -> Any:
     return value
 
 
-def _word(words: Sequence[str], value: Any) -> int:
+def _word(kind: type[Word], value: Any) -> int:
+    words = [each.word for each in kind]
     if value not in words:
         raise _wrong(f"{value!r} is not one of {', '.join(words)}")
     return words.index(value)
@@ -102,14 +103,14 @@ def _wrong(what: str) -> CertificateError:
     return CertificateError(f"this is not a certificate of a plan: {what}", hint=HINT)
 
 
-Kind = Literal["text", "size"] | int | tuple[str, ...]
+Values = Literal["text", "size"] | int | type[Word]
 """What the values of a column are: text, sizes, whole numbers from that one up, or words."""
-Columns = tuple[tuple[str, str, Kind, Any], ...]
-"""Columns of a table: each has its field, its key in JSON, its kind, and the value in JSON that may
-be left out, if there is one.  "life" holds the values of two columns."""
+Columns = tuple[tuple[str, str, Values, Any], ...]
+"""Columns of a table: each has its field, its key in JSON, its values, and the value in JSON that
+may be left out, if there is one.  "life" holds the values of two columns."""
 
 BLOCK: Columns = (
-    ("space", "space", tables.SPACES, None),
+    ("space", "space", Space, None),
     ("names", "name", "text", None),
     ("size", "bytes", "size", None),
 )
@@ -128,19 +129,25 @@ MATRIX: Columns = (
     ("last", "life", -1, None),
 )
 STEP: Columns = (
-    ("kind", "step", tables.KINDS, None),
+    ("kind", "step", Kind, None),
     ("nodes", "node", "text", None),
-    ("split", "split", tables.SPLITS, "none"),
+    ("partition", "split", Axis, "none"),
     *((name, name, "size", "1") for name in ("rows", "columns", "depth")),
     *((name, name, 0, 0) for name in ("item", "transposed")),
-    ("reduced", "reduced", tables.SPLITS, "none"),
+    ("reduced", "reduced", Axis, "none"),
     *((name, name, 0, 0) for name in ("by_columns", "copies", "scratch")),
 )
+ACCESS: Columns = (
+    ("span", "by", Span, "whole"),
+    ("in_place", "in_place", 0, 0),
+    ("reach", "reach", "size", "0"),
+)
 KERNEL = ("split", "rows", "columns")
+USES = {Use.READ: "reads", Use.WRITE: "writes"}
 WORDS, NUMBERS = ("name", "backend"), ("capacity", "boundary", "arena", "peak")
 """The fields of a program that are one word, and one number."""
 MEMORY = tables.MemoryClaims.__slots__
-OF_KERNEL = {tables.LOOP: KERNEL, tables.GEMM: (*KERNEL, "depth", "item")}
+OF_KERNEL = {Kind.LOOP: KERNEL, Kind.GEMM: (*KERNEL, "depth", "item")}
 """What is written of a kernel even if it is usual."""
 
 
@@ -152,7 +159,7 @@ def _entries(table: Any, columns: Columns) -> list[dict[str, Any]]:
         always = OF_KERNEL.get(row[0], ()) if columns is STEP else ()
         line: dict[str, Any] = {}
         for (_, key, kind, usual), value in zip(columns, row, strict=True):
-            word = kind[value] if isinstance(kind, tuple) else value
+            word = kind(value).word if isinstance(kind, type) else value
             text = _size_text(value) if kind == "size" else word
             if key == "life":
                 line.setdefault(key, []).append(text)
@@ -167,7 +174,7 @@ def _columns(entries: Sequence[Any], columns: Columns) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field, key, kind, usual in columns:
         read: Callable[[Any], Any] = _text if kind == "text" else _size
-        if isinstance(kind, int | tuple):
+        if isinstance(kind, int | type):
             read = partial(_whole, least=kind) if isinstance(kind, int) else partial(_word, kind)
         held = [entry[key] if usual is None else entry.get(key, usual) for entry in entries]
         if key == "life":
@@ -218,7 +225,7 @@ def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
         block = int(b.block[i])
         line: dict[str, Any] = {
             "name": b.names[i],
-            "at": [tables.SPACES[blocks.space[block]], blocks.names[block], int(b.offset[i])],
+            "at": [Space(blocks.space[block]).word, blocks.names[block], int(b.offset[i])],
             **matrix,
         }
         if b.slot[i] >= 0:
@@ -232,18 +239,11 @@ def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
 
 
 def _steps(t: ProgramTables) -> list[dict[str, Any]]:
-    """Return the steps, each with what it reads and what it writes."""
+    """Return the steps, each with its reads and writes."""
     a, found = t.accesses, _entries(t.steps, STEP)
-    for use, word in ((tables.READ, "reads"), (tables.WRITE, "writes")):
-        for i in np.flatnonzero(a.use == use).tolist():
-            item: dict[str, Any] = {"buffer": t.buffers.names[a.buffer[i]]}
-            if a.span[i] != tables.WHOLE:
-                item["by"] = tables.SPANS[a.span[i]]
-            if a.in_place[i]:
-                item["in_place"] = 1
-            if a.span[i] == tables.WINDOW:
-                item["reach"] = _size_text(a.reach[i].tolist())
-            found[a.step[i]].setdefault(word, []).append(item)
+    for i, item in enumerate(_entries(a, ACCESS)):
+        uses = found[a.step[i]].setdefault(USES[a.use[i]], [])
+        uses.append({"buffer": t.buffers.names[a.buffer[i]], **item})
     return found
 
 
@@ -339,14 +339,15 @@ def _buffers_of(
     places: Mapping[tuple[str, str], int],
     slot: Mapping[str, int],
 ) -> tables.Buffers:
+    cuts = [line.get("cut", (0, 0)) for line in lines]
     return tables.Buffers(
         names=list(number),
         block=_column([_place(places, line["at"][0], line["at"][1]) for line in lines]),
-        offset=_wholes(line["at"][2] for line in lines),
+        offset=_column([_whole(line["at"][2]) for line in lines]),
         **_columns(lines, MATRIX),
         root=_column([_known(number, line.get("shows", line["name"])) for line in lines]),
-        shift=_wholes(line.get("cut", (0, 0))[0] for line in lines),
-        pitch=_wholes(line.get("cut", (0, 0))[1] for line in lines),
+        shift=_column([_whole(cut[0]) for cut in cuts]),
+        pitch=_column([_whole(cut[1]) for cut in cuts]),
         slot=_column([_known(slot, line["slot"]) if "slot" in line else -1 for line in lines]),
     )
 
@@ -366,34 +367,26 @@ def _check_sizes(t: ProgramTables, capacity: int) -> None:
 
 
 def _countable(capacity: int, *sizes: Sequence[int]) -> None:
-    """Raise CertificateError if a product of sizes is too large to add up many in 64 bits."""
+    """Raise CertificateError if a product of sizes is so large that sums may overflow 64 bits."""
     if prod(fixed + per_row * capacity for fixed, per_row in sizes) >= MOST:
         raise _wrong("something is larger than any memory")
 
 
 def _accesses(steps: Sequence[Any], number: Mapping[str, int]) -> tables.Accesses:
-    rows = [
-        (
-            i,
-            _known(number, item["buffer"]),
-            use,
-            _word(tables.SPANS, item.get("by", "whole")),
-            _whole(item.get("in_place", 0)),
-            *_size(item.get("reach", "0")),
-        )
+    items = [
+        (i, use, item)
         for i, step in enumerate(steps)
-        for word, use in (("reads", tables.READ), ("writes", tables.WRITE))
+        for use, word in USES.items()
         for item in _holder(step.get(word, []), list)
     ]
-    table = np.array(rows, np.int64).reshape(-1, 7)
-    step, buffer, use, span, in_place = table[:, :5].T
-    return tables.Accesses(step, buffer, use, span, in_place, table[:, 5:])
+    return tables.Accesses(
+        step=_column([i for i, _, _ in items]),
+        buffer=_column([_known(number, item["buffer"]) for _, _, item in items]),
+        use=_column([use for _, use, _ in items]),
+        **_columns([item for _, _, item in items], ACCESS),
+    )
 
 
 def _results(named: Any, number: Mapping[str, int]) -> tables.Results:
     values = [_known(number, value) for value in _holder(named, dict).values()]
     return tables.Results(list(named), _column(values))
-
-
-def _wholes(values: Iterable[Any]) -> Ints:
-    return np.array(list(map(_whole, values)), np.int64)

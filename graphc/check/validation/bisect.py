@@ -17,30 +17,43 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from graphc.backends.table import PORTABLE
+from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64
 from graphc.check.validation.explain import between, halved, rewrites
-from graphc.check.validation.run import draws_for, given_of, largest, results_of, values_of_arrays
+from graphc.check.validation.run import (
+    draws_for,
+    largest,
+    results_of,
+    source_arrays,
+    values_of_arrays,
+)
 from graphc.compiler.compile import compile
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-from passes.pass_list import PassList
-from passes.pipeline import Pass, Preserves, name_of, preserves_of
+from passes.pipeline import Pass, PassList, Preserves, name_of, preserves_of
 
 LIMIT, LOG = "GRAPHC_PASS_LIMIT", "GRAPHC_PASS_LOG"
-Records = list[dict[str, Any]]
+Record = dict[str, Any]
 
 
 # ------------------------------------------------------------------ limits
+
+
+def _log(record: Record) -> None:
+    """Append a record to the file that GRAPHC_PASS_LOG names, if it is set."""
+    path = os.environ.get(LOG)
+    if path is not None:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,8 @@ class FirstRewrites:
 
     step: Pass
     count: int
-    log: str | None = None
+    note: Callable[[Record], object] = _log
+    """Called with the number of rewrites, and the last that was made, each time the pass runs."""
 
     @property
     def name(self) -> str:
@@ -66,16 +80,15 @@ class FirstRewrites:
         made = self.step(graph)
         changes = rewrites(graph, made)
         last = str(changes[self.count - 1]) if 0 < self.count <= len(changes) else None
-        _write(self.log, {"rewrites": len(changes), "last": last})
+        self.note({"rewrites": len(changes), "last": last})
         return between(graph, made, self.count) if self.count < len(changes) else made
 
 
 def from_environment(passes: PassList) -> PassList:
     """Return the list as GRAPHC_PASS_LIMIT limits it; raise GraphError if that is not a limit."""
-    log = os.environ.get(LOG)
-    _write(log, {"passes": optional(passes)})
+    _log({"passes": optional(passes)})
     text = os.environ.get(LIMIT)
-    return passes if text is None else limited(passes, text, log)
+    return passes if text is None else limited(passes, text)
 
 
 def optional(passes: PassList) -> list[str]:
@@ -83,7 +96,7 @@ def optional(passes: PassList) -> list[str]:
     return [name for name in passes.names if name not in passes.required]
 
 
-def limited(passes: PassList, limit: str, log: str | None = None) -> PassList:
+def limited(passes: PassList, limit: str, note: Callable[[Record], object] = _log) -> PassList:
     """Return the list up to a limit such as "3" or "3.17"; raise GraphError for another text."""
     whole, _, part = limit.partition(".")
     if not whole.isdecimal() or not (part.isdecimal() or part == ""):
@@ -100,21 +113,9 @@ def limited(passes: PassList, limit: str, log: str | None = None) -> PassList:
         if number < int(whole):
             entries.append(entry)
         elif number == int(whole) and part and not isinstance(entry, str):
-            entries.append(FirstRewrites(entry, int(part), log))
+            entries.append(FirstRewrites(entry, int(part), note))
         number += 1
     return PassList(tuple(entries), passes.required)
-
-
-def _write(path: str | None, record: Mapping[str, Any]) -> None:
-    if path is not None:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-
-
-def _records(log: Path) -> Records:
-    return (
-        [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
-    )
 
 
 # ------------------------------------------------------------------ bisection
@@ -122,7 +123,7 @@ def _records(log: Path) -> Records:
 
 @dataclass(frozen=True)
 class Tried:
-    """The result of one try."""
+    """What was seen with some passes."""
 
     bad: bool
     report: str
@@ -135,7 +136,9 @@ class Tried:
     """The last rewrite that was made, in each program."""
 
 
-def _tried(symptom: str | None, well: str, passes: Sequence[str], records: Records) -> Tried:
+def _tried(
+    symptom: str | None, well: str, passes: Sequence[str], records: Sequence[Record]
+) -> Tried:
     """Return the result of a try, with what its compilations logged about the cut pass."""
     return Tried(
         symptom is not None,
@@ -151,10 +154,10 @@ class NotThePasses(GraphError):
 
 
 class Symptom(Protocol):
-    """A test that tries a limit of passes; None is all of them."""
+    """A test of the first passes; without a limit, of all."""
 
     def __call__(self, limit: str | None) -> Tried:
-        """Return what is seen with that many passes."""
+        """Compile with that many passes, and say whether the symptom shows."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ class Found:
     report: str
     name: str
     position: int
-    """The number of the pass among those that can be left out, from 1."""
+    """The number of the pass, from 1, among passes that can be left out."""
     count: int
     good: str
     """The last limit without the symptom, for GRAPHC_PASS_LIMIT."""
@@ -235,7 +238,8 @@ class Command:
                 )
             except OSError as error:
                 raise GraphError(f"cannot run {self.words[0]!r}: {error.strerror}") from None
-            records = _records(log)
+            lines = log.read_text("utf-8").splitlines() if log.exists() else []
+        records = [json.loads(line) for line in lines]
         passes = max((record.get("passes", ()) for record in records), key=len, default=())
         last = (done.stderr or done.stdout).strip().rpartition("\n")[2]
         text = f"the exit status is {done.returncode}{': ' if last else ''}{last}"
@@ -263,11 +267,9 @@ class Values:
 
     def __call__(self, limit: str | None) -> Tried:
         """Compile with that many passes, run, and compare."""
-        with tempfile.TemporaryDirectory() as folder:
-            log = Path(folder) / "log"
-            passes = self.passes if limit is None else limited(self.passes, limit, str(log))
-            found = self._results(passes)
-            records = _records(log)
+        records: list[Record] = []
+        passes = self.passes if limit is None else limited(self.passes, limit, records.append)
+        found = self._results(passes)
         if not self.base:
             self.base.update(found if limit == "0" else self._results(limited(self.passes, "0")))
         return _tried(self._fault(found), "nothing is wrong", optional(self.passes), records)
@@ -291,7 +293,7 @@ class Values:
         found: dict[str, Array] = {}
         for program, records in plan.graphs.items():
             made = records[-1].graph
-            values = values_of_arrays(made, self.rows, given_of(made, draw))
+            values = values_of_arrays(made, self.rows, source_arrays(made, draw))
             results = results_of(made, values)
             found |= {f"{name} ({program})": value for name, value in results.items()}
         chosen = {name: value for name, value in found.items() if self._asked(name)}
@@ -330,5 +332,5 @@ class Values:
             gap = np.abs(found[name].astype(np.float64) - value.astype(np.float64))
             worst = float(np.max(gap, initial=0.0))
             if not worst <= self.tolerance * max(largest(value), 1e-300):
-                return f"{name} is off by {worst:.3g}, of at most {largest(value):.3g}"
+                return f"{name} differs by {worst:.3g}; its largest number is {largest(value):.3g}"
         return None

@@ -1,4 +1,4 @@
-"""Turns a failure into a report: the first rewrite, the smallest graph, the test file.
+"""Explains a failed pass: finds the first rewrite that shows it, and the smallest graph.
 
 A pass returns one new graph.  Its changes are the nodes that both graphs have and that differ, in
 the order of the new graph, then the roots that read another node.  Graphs between the two have the
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from graphc.base.errors import GraphError
-from graphc.check.central_differences import in_float64, wrong_entries
+from graphc.check.central_differences import first_wrong_rule, in_float64
 from graphc.check.validation.judge import Failure, judge
 from graphc.check.validation.reproduce import KINDS, shrunk, write_test
 from graphc.check.validation.run import Draw, Mismatch, draws_for, values_of
@@ -22,10 +23,10 @@ from graphc.declare.optim import Optimizer
 from graphc.files.disk import reason
 from graphc.ir.graph import Graph, Node, verify
 from graphc.ir.text.graph import name_text, node_text
-from passes.apply_update import apply_graph
 from passes.backward import Backward
 from passes.pipeline import Pass, name_of
 from passes.shard import Shard
+from passes.update import apply_graph
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def first_rewrite(before: Graph, made: Graph, shows: Callable[[Graph], bool]) ->
 
 
 def halved(bad: Callable[[int], bool], count: int) -> int:
-    """Return a number up to `count`, which is bad, that is bad while the one before it is not."""
+    """Return the first bad number by bisection; 0 is good and `count` is bad."""
     good = 0
     while count - good > 1:
         middle = (good + count) // 2
@@ -107,21 +108,17 @@ def halved(bad: Callable[[int], bool], count: int) -> int:
 
 def _sorted(nodes: Mapping[str, Node], names: Iterable[str]) -> list[Node]:
     """Return the named nodes and their operands, operands first; raise GraphError for a cycle."""
-    found: dict[str, Node] = {}
-    for name in names:
-        stack, open_ = [name], set[str]()
-        while stack:
-            last = stack[-1]
-            missing = [i for i in nodes[last].inputs if i not in found] if last not in found else []
-            if not missing:
-                found.setdefault(last, nodes[last])
-                open_.discard(stack.pop())
-            elif last in open_:
-                raise GraphError(f"{last!r} depends on itself")
-            else:
-                open_.add(last)
-                stack.extend(missing)
-    return list(found.values())
+    needed: dict[str, tuple[str, ...]] = {}
+    stack = list(names)
+    while stack:
+        name = stack.pop()
+        if name not in needed:
+            needed[name] = nodes[name].inputs
+            stack.extend(nodes[name].inputs)
+    try:
+        return [nodes[name] for name in TopologicalSorter(needed).static_order()]
+    except CycleError as error:
+        raise GraphError(f"{error.args[1][0]!r} depends on itself") from None
 
 
 def _read(kind: str, key: str, roots: Mapping[str, str]) -> str:
@@ -136,57 +133,57 @@ SHOWN = 8
 
 
 class ValidationError(GraphError):
-    """The error of a pass that changed a result, or computes a wrong one.
+    """The error for a pass that changed a result or made a wrong one.
 
-    `mismatch` has the result and the numbers, `rewrite` the first change of the pass that shows
-    it, `smallest` a small graph on which the pass still fails, `path` the test that was written.
+    Attributes
+    ----------
+    mismatch
+        The wrong result and its numbers.
+    rewrite
+        The first change of the pass that shows it, as text.
+    smallest
+        The smallest graph found on which the pass still fails, or None.
+    path
+        The path of the test that was written, or None.
     """
 
-    mismatch: Mismatch
-    rewrite: str = ""
-    smallest: Graph | None = None
-    path: Path | None = None
+    def __init__(
+        self,
+        name: str,
+        mismatch: Mismatch,
+        blame: Blame,
+        smallest: Graph | None = None,
+        path: Path | None = None,
+        hint: str = "",
+    ) -> None:
+        culprit, self.rewrite = blame
+        self.mismatch, self.smallest, self.path = mismatch, smallest, path
+        lines = [f"pass {name!r}: {mismatch}"]
+        if self.rewrite:
+            lines.append(f"  first rewrite that shows it: {self.rewrite}")
+        if smallest is not None:
+            lines.append(f"  smallest graph that still fails: {len(smallest)} nodes")
+            lines.extend(f"    {node_text(node)}" for node in list(smallest)[-SHOWN:])
+        super().__init__("\n".join(lines), loc=culprit.loc if culprit else None, hint=hint)
 
 
 Blame = tuple[Node | None, str]
 """The node at fault, and the change that shows it, in words."""
 
 
-def validation_error(
-    name: str,
-    mismatch: Mismatch,
-    blame: Blame,
-    smallest: Graph | None = None,
-    path: Path | None = None,
-    hint: str = "",
-) -> ValidationError:
-    """Return the error, with a message in the user's words."""
-    culprit, rewrite = blame
-    lines = [f"pass {name!r}: {mismatch}"]
-    if rewrite:
-        lines.append(f"  first rewrite that shows it: {rewrite}")
-    if smallest is not None:
-        lines.append(f"  smallest graph that still fails: {len(smallest)} nodes")
-        lines.extend(f"    {node_text(node)}" for node in list(smallest)[-SHOWN:])
-    loc = culprit.loc if culprit is not None else None
-    error = ValidationError("\n".join(lines), loc=loc, hint=hint)
-    error.mismatch, error.rewrite, error.smallest, error.path = mismatch, rewrite, smallest, path
-    return error
-
-
 def explained(step: Pass, before: Graph, failure: Failure, folder: Path | None) -> ValidationError:
     """Return the error for a failed pass; write a test file if there is a folder for it."""
     name, mismatch, blame = name_of(step), failure.mismatch, _blame(step, failure)
     if folder is None:
-        return validation_error(name, mismatch, blame)
+        return ValidationError(name, mismatch, blame)
     found = _smallest(step, before, failure)
     if found is None:
         hint = "only these numbers show it: no smaller graph was searched for, no test written"
-        return validation_error(name, mismatch, blame, hint=hint)
+        return ValidationError(name, mismatch, blame, hint=hint)
     step, smallest, rows = found
     call = f"validate_pass({{step}}, graph, batches=({rows},), seed={failure.draw.seed})"
     written = _written(folder, name, step, smallest, mismatch, call)
-    return validation_error(name, mismatch, blame, smallest, *written)
+    return ValidationError(name, mismatch, blame, smallest, *written)
 
 
 def explained_update(
@@ -197,10 +194,10 @@ def explained_update(
     draw: Draw,
     folder: Path | None,
 ) -> ValidationError:
-    """Return the error for a wrong update alone; its test has one parameter if that suffices."""
+    """Return the error for a wrong update; its test has a single parameter if that shows it."""
     name, blame = "apply_update", _addition(made.nodes.get(mismatch.node))
     if folder is None:
-        return validation_error(name, mismatch, blame)
+        return ValidationError(name, mismatch, blame)
     smallest = list(parameters)
     for each in parameters:
         alone = in_float64(apply_graph([each], optimizer))
@@ -209,7 +206,7 @@ def explained_update(
             break
     call = f"validate_apply(graph, {{step}}, seed={draw.seed})"
     written = _written(folder, name, optimizer, Graph(name, smallest), mismatch, call)
-    return validation_error(name, mismatch, blame, None, *written)
+    return ValidationError(name, mismatch, blame, None, *written)
 
 
 def _written(
@@ -241,18 +238,12 @@ def _addition(node: Node | None) -> Blame:
 
 
 def _wrong_rule(failure: Failure) -> Blame:
-    """Return the first op whose own gradient rule differences do not confirm."""
+    """Return the first node whose gradient rule disagrees with differences."""
     graph, draw = failure.old, failure.draw
-    values = values_of(graph, draw)
-    for node in graph:
-        ins = [values[name] for name in node.inputs]
-        if any(array.dtype.name == "float64" for array in ins):
-            try:
-                wrong = next(wrong_entries(node.op.at(draw.rows), ins, limit=10), None)
-            except Exception:  # a rule that cannot be run by itself
-                continue
-            if wrong is not None:
-                return node, f"the rule of {node.op.name} {node.name!r}: {wrong}"
+    found = first_wrong_rule(graph, values_of(graph, draw), draw.rows)
+    if found is not None:
+        node, wrong = found
+        return node, f"the rule of {node.op.name} {node.name!r}: {wrong}"
     kind, _, name = failure.mismatch.what.partition(" ")
     gradient = failure.new.gradients.get(name, "") if kind == "gradient" else ""
     return _addition(failure.new.nodes.get(gradient))

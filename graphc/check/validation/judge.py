@@ -1,4 +1,4 @@
-"""Chooses what is compared for each pass, and by which measure."""
+"""Judges passes: chooses the comparison that fits a pass, and runs it on random numbers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from graphc.check.validation.run import (
     Results,
     expanded,
     first_mismatch,
-    given_of,
     largest,
     results_of,
+    rounding_bounds,
+    source_arrays,
     special,
-    spread,
     values_of,
     values_of_arrays,
     without_gradients,
@@ -30,8 +30,7 @@ from graphc.ir.graph import Graph, Node, verify
 from graphc.ir.op import Array
 from graphc.ops.exchange import Total
 from graphc.ops.norm import BatchNorm, feature_axes
-from passes import hold_back
-from passes.accumulate import Accumulate
+from passes import keep_sends
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.pipeline import Pass, bound_of, name_of, preserves_of
@@ -69,9 +68,8 @@ class Failure:
 def judge(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Failure | None:
     """Return the first comparison that shows a change beyond what the pass declares, or None.
 
-    specialize, backward, update and accumulate add results, and shard, data_parallel and hold_back
-    change what a run computes on; they have separate checks, which know what must be there
-    afterwards.
+    The passes that expand layers, add gradients or updates, or work on shards do not keep all
+    results; they have comparisons of their own, by the mathematics of their results.
     """
     for old, new, check, chosen in _comparisons(step, before, made, draws):
         for draw in chosen:
@@ -91,7 +89,7 @@ def _comparisons(
         wide = in_float64(before)
         for new, scale in _in_float64(step, before, wide, made):
             yield wide, new, partial(layer_mismatch, step.train, scale), draws
-    elif step is hold_back.hold_back:
+    elif step is keep_sends.keep_sends:
         yield before, made, shards.held_mismatch, draws
     elif checks := _checks(step, before):
         if shards.exchange_mismatch in checks:
@@ -109,9 +107,9 @@ def _checks(step: Pass, before: Graph) -> list[Check]:
         more = [partial(shards.summed_derivative_mismatch, step)] if summed else []
         return [partial(derivative_mismatch, step), *more]
     if isinstance(step, Update):
-        return [partial(updates.update_mismatch, step.optimizer)]
-    if isinstance(step, Accumulate):
-        return [partial(updates.accumulation_mismatch, step.optimizer)]
+        sums = step.optimizer.accumulate > 1
+        mismatch = updates.accumulation_mismatch if sums else updates.update_mismatch
+        return [partial(mismatch, step.optimizer)]
     if isinstance(step, Shard):
         return [partial(shards.shard_mismatch, step)]
     return [shards.exchange_mismatch] if isinstance(step, DataParallel) else []
@@ -143,7 +141,7 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
 
 
 def _runnable(before: Graph, made: Graph) -> list[tuple[Graph, Graph]]:
-    """Return both graphs; those with layers as expanded for training and for inference."""
+    """Return the pair of graphs, or, if they have layers, a pair for training and for inference."""
     if not any(node.op.is_layer for node in before):
         return [(before, made)]
     return [(expanded(before, train), expanded(made, train)) for train in (True, False)]
@@ -169,7 +167,7 @@ def _in_float64(
 
 
 def _results(graph: Graph, draw: Draw) -> Results:
-    """Return the results of the graph; those of the last graph are kept."""
+    """Return the results of a graph, which are kept until the next graph."""
     return draw.once("results", graph, lambda: results_of(graph, values_of(graph, draw)))
 
 
@@ -183,7 +181,9 @@ def _reassociated(scale: float, before: Graph, made: Graph, draw: Draw) -> Misma
     """Return a result that differs by more than rounding in the graph itself may move it."""
     old = _results(before, draw)
     moved = draw.once(
-        "spread", before, lambda: spread(before, draw.rows, given_of(before, draw), old)
+        "bounds",
+        before,
+        lambda: rounding_bounds(before, draw.rows, source_arrays(before, draw), old),
     )
     bounds = {name: scale * bound for name, bound in moved.items()}
     new = _results(made, draw)
@@ -264,7 +264,7 @@ class _Expansion:
 
     def __init__(self, train: bool, old: Graph, new: Graph, draw: Draw) -> None:
         self.train, self.old, self.new, self.draw = train, old, new, draw
-        arrays = given_of(new, draw) | given_of(old, draw)
+        arrays = source_arrays(new, draw) | source_arrays(old, draw)
         self.values = values_of_arrays(new, draw.rows, arrays, train=train)
         self.known = arrays
         """The values given to the layers' graph: sources, and derivatives that were confirmed."""
@@ -284,7 +284,7 @@ class _Expansion:
         ours, x, rows = self.values[own], self.values[wrt], self.draw.rows
         self.known[node.name] = ours
         if ours.shape != x.shape:
-            wanted = f"what it is taken with respect to has {list(x.shape)}"
+            wanted = f"the value it is taken with respect to has {list(x.shape)}"
             fault = f"has shape {list(ours.shape)}, {wanted}"
             return Mismatch(f"grad {node.name}", rows, fault, node=node.name)
         f = Function(self.new, self.values, rows, wrt, [(of, 1.0)])
@@ -305,7 +305,7 @@ class _Expansion:
         if self.train:
             expected |= _updates(old, meant, self.values)
         after = results_of(self.new, self.values)
-        bounds = spread(self.new, draw.rows, given_of(self.new, draw), after)
+        bounds = rounding_bounds(self.new, draw.rows, source_arrays(self.new, draw), after)
         limits = {name: scale * bounds.get(name, 0.0) for name in expected}
         unjudged = _states_of_users(old)
         after = {

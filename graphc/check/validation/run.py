@@ -1,4 +1,4 @@
-"""Random numbers for graphs, runs by the reference rules, and the comparison of results.
+"""Random inputs for graphs, runs by the reference rules, and comparison of the results.
 
 The numbers are finite and away from kinks.  Results are compared by bytes or within a bound.
 """
@@ -11,9 +11,9 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, counted
 from graphc.check.central_differences import in_float64, kinks_of
-from graphc.compiler.index_bounds import index_bounds
+from graphc.compiler.program import index_bounds
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret
@@ -83,10 +83,10 @@ def without_gradients(results: Results) -> Results:
     return {name: value for name, value in results.items() if not name.startswith("gradient ")}
 
 
-def spread(
+def rounding_bounds(
     graph: Graph, rows: int, arrays: Mapping[str, Array], plain: Results, runs: int = 2
 ) -> dict[str, float]:
-    """Return how far rounding may move each result: the bound for a reassociated one.
+    """Return how far rounding may move each result, which bounds a reassociated pass.
 
     Monte Carlo arithmetic (D. S. Parker, "Monte Carlo arithmetic", UCLA CSD-970002, 1997): the
     graph runs again with every number that is read or rounded moved by one part in 2**52, at
@@ -107,7 +107,7 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 class _Noise:
-    """Moves values that may be rounded by one part in 2**52, up or down."""
+    """Moves each value that an op rounds by one part in 2**52, up or down at random."""
 
     def __init__(self, run: int) -> None:
         self.rng = generator(run, "validation:noise")
@@ -142,7 +142,7 @@ SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 1e-40, 1e30, np.inf, -np.inf, np.nan])
 
 @dataclass(frozen=True)
 class Draw:
-    """Arrays for every input and state that a graph may have, found by name.
+    """Random arrays for the inputs and states of graphs, by name.
 
     A node of one name and shape has the same numbers in every graph, so that a graph and
     the graph that a pass makes of it read the same.
@@ -211,16 +211,16 @@ def _parameter(node: Node, rng: np.random.Generator) -> Array:
 
 
 def _state(node: Node, rng: np.random.Generator) -> Array:
-    """Return a state above its start: running variances and squares positive, counters small."""
+    """Return a state larger than its initial value: positive variances, small counters."""
     assert isinstance(node.op, StateOp)
     shape, start = node.op.shape, initial_value(node, 0)
     if node.type.is_float:
         noise = rng.uniform(0.1, 0.9, shape)
-        return np.asarray(start * noise + 0.01 if node.name.startswith("hyper.") else start + noise)
+        return np.asarray(start * noise + 0.01 if node.op.role.kind == "hyper" else start + noise)
     return np.asarray(rng.integers(1, 9, shape))
 
 
-def given_of(graph: Graph, draw: Draw) -> dict[str, Array]:
+def source_arrays(graph: Graph, draw: Draw) -> dict[str, Array]:
     """Return the arrays of every input, parameter and state of the graph."""
     sources = (node for node in graph if node.op.is_input or node.op.persistent)
     return {node.name: draw.array(node) for node in sources}
@@ -228,7 +228,7 @@ def given_of(graph: Graph, draw: Draw) -> dict[str, Array]:
 
 def values_of(graph: Graph, draw: Draw) -> dict[str, Array]:
     """Return the value of every node for the draw's numbers."""
-    return values_of_arrays(graph, draw.rows, given_of(graph, draw))
+    return values_of_arrays(graph, draw.rows, source_arrays(graph, draw))
 
 
 def special(draw: Draw) -> Draw:
@@ -257,7 +257,7 @@ def expanded(graph: Graph, train: bool = True) -> Graph:
 
 
 def _drawn(graph: Graph, first: Draw) -> Draw:
-    """Return the first of the draws that is finite and away from kinks, or else the last."""
+    """Draw again until all values are finite and away from kinks, or no style is left."""
     draw = first
     for number, style in enumerate(STYLES):
         draw = replace(
@@ -314,9 +314,8 @@ class Mismatch:
     def __str__(self) -> str:
         kind, _, name = self.what.partition(" ")
         what = f"{kind} {name!r}" if kind in ("output", "gradient", "update") else self.what
-        rows = f"{self.rows} row" + "s" * (self.rows != 1)
         end = f"; {self.allowed}" if self.allowed else ""
-        return f"{what} {self.fault}, with {rows}{end}"
+        return f"{what} {self.fault}, with {counted(self.rows, 'row')}{end}"
 
 
 def first_mismatch(
@@ -359,7 +358,7 @@ def mismatch(
 
 
 def _gaps(before: Array, after: Array, bound: float) -> Array:
-    """Return how far each number is off if that is beyond the bound, and else 0."""
+    """Return the difference of each number if it exceeds the bound, or else 0."""
     if before.dtype.kind != "f":
         return np.asarray(before != after, np.float64)
     bits = _BITS[before.dtype.itemsize]

@@ -1,9 +1,10 @@
-"""Checks the passes for shards of a batch: together they must compute what the whole batch does."""
+"""Judges passes for shards of a batch, which together must compute the results of the batch."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,11 +15,11 @@ from graphc.check.validation.run import (
     Mismatch,
     Results,
     first_mismatch,
-    given_of,
     largest,
     result_names,
     results_of,
-    spread,
+    rounding_bounds,
+    source_arrays,
     value_of,
     values_of,
 )
@@ -26,7 +27,7 @@ from graphc.compiler.loss_share import ROWS, SUM
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import interpret
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Batch, TensorType, align
+from graphc.ir.tensor_type import N, TensorType, align
 from graphc.ops.exchange import Receive, Send, Total
 from graphc.ops.norm import BatchNormTrain
 from graphc.runtime.rows import RowAxis
@@ -34,85 +35,101 @@ from passes.backward import Backward
 from passes.shard import Shard
 
 Values = dict[str, Array]
-Part = tuple[int, int]
+Rows = tuple[int, int]
 """The rows of a shard, as (first, end)."""
 
 MOST = 4
-"""The most shards that a batch is cut into."""
+"""The most shards of a batch."""
 
 
-def parts_of(rows: int) -> list[Part]:
-    """Return shards of different sizes: each has half of the rows left, the last has all."""
-    found: list[Part] = []
-    start = 0
-    while start < rows:
-        last = len(found) == MOST - 1
-        stop = rows if last else start + (rows - start + 1) // 2
-        found.append((start, stop))
-        start = stop
-    return found
+@dataclass(frozen=True)
+class Batch:
+    """A batch of random rows, split into shards of different sizes."""
+
+    draw: Draw
+
+    @property
+    def size(self) -> int:
+        """The number of rows of the batch."""
+        return self.draw.rows
+
+    @cached_property
+    def shards(self) -> list[Rows]:
+        """The rows of each shard: half of the rows that are left, and all for the last."""
+        found: list[Rows] = []
+        start = 0
+        while start < self.size:
+            last = len(found) == MOST - 1
+            stop = self.size if last else start + (self.size - start + 1) // 2
+            found.append((start, stop))
+            start = stop
+        return found
+
+    def shares(self, kind: str) -> list[float]:
+        """Return the factors of a loss of that kind; see graphc/compiler/loss_share.py."""
+        return [1.0 if kind == SUM else (stop - start) / self.size for start, stop in self.shards]
+
+    def arrays(self, graph: Graph) -> list[Values]:
+        """Return for each shard its rows of the inputs, all states, and its own constants."""
+        whole = source_arrays(graph, self.draw)
+        found = [
+            {name: rows_of(graph[name].type, array, rows) for name, array in whole.items()}
+            for rows in self.shards
+        ]
+        for node in graph:
+            if node.op.is_of_shard:
+                for arrays, number in zip(found, self._numbers(node), strict=True):
+                    arrays[node.name] = np.asarray(number, node.type.dtype)
+        return found
+
+    def _numbers(self, node: Node) -> Sequence[float]:
+        """Return the number that an input of the shard takes, for each shard.
+
+        The divisor of a mean may be any number, the same for each row.
+        """
+        role = node.op.role
+        firsts = [start for start, _ in self.shards]
+        return firsts if role.kind == "first_row" else self.shares(role.part)
+
+    def values(
+        self, graph: Graph, given: Sequence[Values] | None = None, whole: Collection[str] = ()
+    ) -> list[Values]:
+        """Return the value of every node on each shard; sums over shards are the same on all.
+
+        `given` has other arrays than `arrays` for each shard.  The nodes named in `whole` read the
+        rows of all shards.
+        """
+        shards = self.shards
+        given = self.arrays(graph) if given is None else given
+
+        def rule(node: Node, ins: list[list[Array]]) -> list[Array]:
+            if node.name in whole:
+                types = [graph[name].type for name in node.inputs]
+                pairs = zip(types, ins, strict=True)
+                joined = [_joined(type, own) if type.batched else own[0] for type, own in pairs]
+                value = np.asarray(value_of(node, joined, self.size, True), order="C")
+                return [rows_of(node.type, value, rows) for rows in shards]
+            found = (
+                value_of(node, [values[i] for values in ins], stop - start, True)
+                for i, (start, stop) in enumerate(shards)
+            )
+            return [np.asarray(value, order="C") for value in found]
+
+        def summed(node: Node, values: list[Array]) -> list[Array]:
+            if isinstance(node.op, (Total, Receive)):
+                return [np.asarray(sum(values))] * len(shards)
+            return values
+
+        known = {name: [arrays[name] for arrays in given] for name in given[0]}
+        with np.errstate(all="ignore"):
+            found = interpret(graph, rule, known, summed)
+        return [{name: values[i] for name, values in found.items()} for i in range(len(shards))]
 
 
-def share(kind: str, part: Part, rows: int) -> float:
-    """Return the share by which a loss of that kind counts; see graphc/compiler/loss_share.py."""
-    return 1.0 if kind == SUM else (part[1] - part[0]) / rows
-
-
-def given_in_step(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[Values]:
-    """Return for each shard its rows of every input, all of each state, and its numbers."""
-    numbers = [node for node in graph if node.op.is_of_shard]
-    whole = given_of(graph, draw)
-    return [
-        {name: rows_of(graph[name].type, array, part) for name, array in whole.items()}
-        | {node.name: _number(node, part, draw.rows) for node in numbers}
-        for part in parts
-    ]
-
-
-def _number(node: Node, part: Part, rows: int) -> Array:
-    """Return the number that a node's name asks for: `shard.first_row` or `shard.share.KIND.DTYPE`.
-
-    The divisor of a mean may be any number, the same for each row.
-    """
-    what, _, kind = node.name.removeprefix("shard.").partition(".")
-    number = part[0] if what == "first_row" else share(kind.rpartition(".")[0], part, rows)
-    return np.asarray(number, node.type.dtype)
-
-
-def values_in_step(
-    graph: Graph, parts: Sequence[Part], given: Sequence[Values], whole: Collection[str] = ()
-) -> list[Values]:
-    """Return the value of every node on each shard; sums over shards are the same on all.
-
-    The nodes named in `whole` read the rows of all shards, as they would in the batch.
-    """
-
-    def rule(node: Node, ins: list[list[Array]]) -> list[Array]:
-        if node.name in whole:
-            types = [graph[name].type for name in node.inputs]
-            pairs = zip(types, ins, strict=True)
-            joined = [_joined(type, own) if type.batched else own[0] for type, own in pairs]
-            value = np.asarray(value_of(node, joined, parts[-1][1], True), order="C")
-            return [rows_of(node.type, value, part) for part in parts]
-        own = ([values[i] for values in ins] for i in range(len(parts)))
-        found = (value_of(node, each, b - a, True) for (a, b), each in zip(parts, own, strict=True))
-        return [np.asarray(value, order="C") for value in found]
-
-    def summed(node: Node, values: list[Array]) -> list[Array]:
-        if isinstance(node.op, (Total, Receive)):
-            return [np.asarray(sum(values))] * len(parts)
-        return values
-
-    known = {name: [arrays[name] for arrays in given] for name in given[0]}
-    with np.errstate(all="ignore"):
-        found = interpret(graph, rule, known, summed)
-    return [{name: values[i] for name, values in found.items()} for i in range(len(parts))]
-
-
-def rows_of(type: TensorType, array: Array, part: Part) -> Array:
+def rows_of(type: TensorType, array: Array, rows: Rows) -> Array:
     """Return the shard's rows of an array; all of it if it has no rows."""
     axis = RowAxis.of(type)
-    return array if axis is None else np.ascontiguousarray(axis.rows(array, *part))
+    return array if axis is None else np.ascontiguousarray(axis.rows(array, *rows))
 
 
 def _joined(type: TensorType, arrays: Sequence[Array]) -> Array:
@@ -141,36 +158,34 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
     rows or weights gives that, since a shard takes statistics of its own rows, to what the pass
     says of how they count.
     """
-    parts = parts_of(draw.rows)
-    whole = values_of(old, draw)
-    given = given_in_step(old, draw, parts)
+    batch, whole = Batch(draw), values_of(old, draw)
+    given, fed = batch.arrays(old), batch.arrays(new)
     for node in old:
         if node.op.is_random:
-            for arrays, part in zip(given, parts, strict=True):
-                arrays[node.name] = rows_of(node.type, whole[node.name], part)
+            for arrays, rows in zip(given, batch.shards, strict=True):
+                arrays[node.name] = rows_of(node.type, whole[node.name], rows)
     together = _normalised(old) if step.synchronise else ()
-    fed = given_in_step(new, draw, parts)
-    divisors = _divisors(step, old, parts, values_in_step(old, parts, given, together))
+    divisors = _divisors(step, old, batch, batch.values(old, given, together))
     for arrays, given_after, numbers in zip(given, fed, divisors, strict=True):
         arrays.update(numbers)
         given_after.update((k, v) for k, v in numbers.items() if new[k].op.is_of_shard)
-    alone = values_in_step(old, parts, given, together)
-    after = values_in_step(new, parts, fed)
+    alone, after = batch.values(old, given, together), batch.values(new, fed)
     expected, found = joined_results(old, alone), joined_results(new, after)
     counted = dict(step.counted)
     of_rows = old.downstream(n.name for n in old if n.op.is_input and n.type.batched)
     for name in old.losses:
         terms = [np.asarray(values[old.outputs[name]]) for values in alone]
-        kinds = [counted.get(name, ROWS)]
-        kinds += [ROWS, SUM] if old.outputs[name] in of_rows else []
-        ways = [[share(kind, part, draw.rows) for part in parts] for kind in kinds]
-        ways += _by_weights(old, draw, parts) if old.outputs[name] in of_rows else []
+        ways = [batch.shares(counted.get(name, ROWS))]
+        if old.outputs[name] in of_rows:
+            ways += [batch.shares(ROWS), batch.shares(SUM), *_by_weights(old, batch)]
         expected[f"output {name}"] = _total(terms, ways, whole[old.outputs[name]])
         found[f"output {name}"] = np.asarray(sum(values[new.outputs[name]] for values in after))
     plain = results_of(old, whole)
-    moved = spread(old, draw.rows, given_of(old, draw), plain)
+    moved = rounding_bounds(old, draw.rows, source_arrays(old, draw), plain)
     bounds = {k: moved.get(k, 0.0) + 64 * EPS * largest(v) for k, v in expected.items()}
-    return first_mismatch(expected, found, bounds, draw.rows, "parts of a batch make it up")
+    return first_mismatch(
+        expected, found, bounds, draw.rows, "the shards of a batch must add up to it"
+    )
 
 
 def _normalised(graph: Graph) -> set[str]:
@@ -179,26 +194,24 @@ def _normalised(graph: Graph) -> set[str]:
     return {*norms, *(f"{name}.{part}" for name in norms for part in ("mean", "var"))}
 
 
-def _divisors(
-    step: Shard, graph: Graph, parts: Sequence[Part], alone: Sequence[Values]
-) -> list[Values]:
+def _divisors(step: Shard, graph: Graph, batch: Batch, alone: Sequence[Values]) -> list[Values]:
     """Return for each shard its share of the divisor of each weighted mean of the batch."""
     totals = {name: sum(v[name] for v in alone) for name in step.divisors if name in graph}
-    shares = [share(ROWS, part, parts[-1][1]) for part in parts]
     return [
-        {k: np.asarray(number * total, graph[k].type.dtype) for k, total in totals.items()}
-        for number in shares
+        {k: np.asarray(share * total, graph[k].type.dtype) for k, total in totals.items()}
+        for share in batch.shares(ROWS)
     ]
 
 
-def _by_weights(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[list[float]]:
+def _by_weights(graph: Graph, batch: Batch) -> list[list[float]]:
     """Return the shares by each input that has a number for each row."""
     found = []
     for node in graph:
-        if node.op.is_input and node.type.is_float and node.type.shape == (Batch(),):
-            weights = draw.array(node).astype(np.float64)
+        if node.op.is_input and node.type.is_float and node.type.shape == (N,):
+            weights = batch.draw.array(node).astype(np.float64)
             with np.errstate(all="ignore"):
-                found.append([float(weights[a:b].sum() / weights.sum()) for a, b in parts])
+                total = weights.sum()
+                found.append([float(weights[a:b].sum() / total) for a, b in batch.shards])
     return found
 
 
@@ -219,50 +232,39 @@ def summed_derivative_mismatch(
     It is for graphs that continue after sums over shards: there a shard's numbers affect all
     losses.
     """
-    parts = parts_of(draw.rows)
-    given = given_in_step(new, draw, parts)
-    plain = values_in_step(new, parts, given)
+    batch = Batch(draw)
+    given, losses = batch.arrays(new), [old.outputs[loss] for loss in step.losses]
+    plain = batch.values(new, given)
     for arrays, values in zip(given, plain, strict=True):
         arrays.update((n.name, values[n.name]) for n in old if n.op.stops_gradients)
     for name, gradient in new.gradients.items():
         if old[name].op.is_parameter:
-            x, ours = given[0][name], np.asarray(sum(values[gradient] for values in plain))
-            f = partial(_loss_of, step, old, parts, given, name)
-            found = disagreement(f, x, ours, name)
+
+            def loss(x: Array, name: str = name) -> float:
+                run = batch.values(old, [{**arrays, name: x} for arrays in given])
+                return float(sum(values[each].sum() for values in run for each in losses))
+
+            ours = np.asarray(sum(values[gradient] for values in plain))
+            found = disagreement(loss, given[0][name], ours, name)
             if found is not None:
                 return Mismatch(f"gradient {name}", draw.rows, *found)
     return None
 
 
-def _loss_of(
-    step: Backward,
-    graph: Graph,
-    parts: Sequence[Part],
-    given: Sequence[Values],
-    name: str,
-    x: Array,
-) -> float:
-    """Return the losses of all shards if the parameter of that name is x."""
-    run = values_in_step(graph, parts, [{**arrays, name: x} for arrays in given])
-    losses = [graph.outputs[loss] for loss in step.losses]
-    return float(sum(values[loss].sum() for values in run for loss in losses))
-
-
-# ---------------------------------------------------------------- data_parallel and hold_back
+# ---------------------------------------------------------------- the exchange between shards
 
 
 def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """Return a gradient or loss that is not the shards' sum, or a state that is not their mean."""
-    parts = parts_of(draw.rows)
-    before = values_in_step(old, parts, given_in_step(old, draw, parts))
-    after = values_in_step(new, parts, given_in_step(new, draw, parts))
+    batch = Batch(draw)
+    before, after = batch.values(old), batch.values(new)
     expected, found = joined_results(old, before), joined_results(new, after)
     sizes = dict.fromkeys(expected, 0.0)
 
     def total(name: str, value: str, kind: str) -> None:
-        shares = [share(kind, part, draw.rows) for part in parts]
+        shares = batch.shares(kind)
         terms = [s * values[value] for s, values in zip(shares, before, strict=True)]
-        expected[name] = np.stack([np.asarray(sum(terms))] * len(parts))
+        expected[name] = np.stack([np.asarray(sum(terms))] * len(shares))
         sizes[name] = sum(map(largest, map(np.asarray, terms)))
 
     for name, value in old.gradients.items():
@@ -276,7 +278,7 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
         if old[value].type.is_float:
             total(f"update {name}", value, ROWS)
     bounds = {name: 64 * EPS * (size + largest(expected[name])) for name, size in sizes.items()}
-    return first_mismatch(expected, found, bounds, draw.rows, "shards add up what they find")
+    return first_mismatch(expected, found, bounds, draw.rows, "it must be the sum over the shards")
 
 
 def bucket_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
@@ -295,7 +297,7 @@ def bucket_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     end = 0
     for node, op in sorted(sent, key=lambda pair: pair[1].offset):
         if op.offset < end:
-            fault = "lies in another's place"
+            fault = "overlaps another value"
             return Mismatch(f"send {node.name}", draw.rows, fault, node=node.name)
         end = op.offset + align(node.type.nbytes(1))
     return None
@@ -321,10 +323,10 @@ def held_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
             return Mismatch(f"send {name}", draw.rows, "is gone", "all shards send it")
     for node, _ in _sends(new):
         if node.name in kept and node.name not in alive:
-            return Mismatch(f"send {node.name}", draw.rows, "is sent", "nobody awaits it")
-    parts = parts_of(draw.rows)
-    runs = [values_in_step(g, parts, given_in_step(g, draw, parts)) for g in (old, new)]
+            return Mismatch(f"send {node.name}", draw.rows, "is sent", "no shard awaits it")
+    batch = Batch(draw)
     before, after = (
-        {f"send {n}": np.stack([values[n] for values in run]) for n in sends} for run in runs
+        {f"send {n}": np.stack([values[n] for values in run]) for n in sends}
+        for run in map(batch.values, (old, new))
     )
-    return first_mismatch(before, after, None, draw.rows, "all shards send the same way")
+    return first_mismatch(before, after, None, draw.rows, "all shards must send the same")

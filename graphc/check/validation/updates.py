@@ -1,4 +1,4 @@
-"""Checks update, accumulate and apply against the optimizers' rules in plain NumPy.
+"""Judges updates by the optimizers' rules in plain NumPy.
 
 The rules, `reference` of an optimizer and of a schedule, are written from their papers and from
 PyTorch's conventions.  They share no code with the update rules, for which they are the oracle.
@@ -18,9 +18,9 @@ from graphc.check.validation.run import (
     Mismatch,
     Results,
     first_mismatch,
-    given_of,
     results_of,
-    spread,
+    rounding_bounds,
+    source_arrays,
     values_of,
     values_of_arrays,
     without_gradients,
@@ -50,7 +50,7 @@ def accumulation_mismatch(
     if not gradients:
         return None
     new = without_own_states(new, optimizer)
-    arrays = given_of(new, draw)
+    arrays = source_arrays(new, draw)
     for name, gradient in gradients.items():
         total = f"{name}.accumulated"
         expected[f"update {total}"] = arrays.get(total, np.zeros(0)) + gradient
@@ -80,7 +80,7 @@ def apply_mismatch(
     if not has_rule(optimizer) or not names:
         return None
     new = without_own_states(new, optimizer)
-    arrays = given_of(new, draw)
+    arrays = source_arrays(new, draw)
     expected: Results = {}
     if optimizer.accumulate > 1:
         sums = {name: arrays.get(f"{name}.accumulated", np.zeros(0)) for name in names}
@@ -96,13 +96,13 @@ def apply_mismatch(
 def _by_rule(
     optimizer: Optimizer, gradients: Mapping[str, Array], others: Results, new: Graph, draw: Draw
 ) -> Mismatch | None:
-    """Compare the states with the rule's; if clipping is asked for, both with and without it."""
+    """Compare states with those of the rule; with a norm limit both above and below the norm."""
     limits: tuple[float | None, ...] = (None,)
     if optimizer.clip_norm is not None:
         norm = float(np.sqrt(sum(float((g * g).sum()) for g in gradients.values())))
         limits = (0.5 * norm, 2.0 * norm)
     for limit in limits:
-        arrays = given_of(new, draw)
+        arrays = source_arrays(new, draw)
         if limit is not None:
             arrays["hyper.clip_norm"] = np.asarray(limit)
         try:
@@ -122,7 +122,7 @@ def _found(
     expected: Results, new: Graph, arrays: Mapping[str, Array], draw: Draw, allowed: str
 ) -> Mismatch | None:
     after = results_of(new, values_of_arrays(new, draw.rows, arrays))
-    bounds = spread(new, draw.rows, arrays, after)
+    bounds = rounding_bounds(new, draw.rows, arrays, after)
     limits = {name: bounds.get(name, 0.0) for name in expected}
     found = first_mismatch(expected, after, limits, draw.rows, allowed)
     if found is None or not found.what.startswith("update "):

@@ -1,4 +1,4 @@
-"""Judges passes: one by itself, each of a compilation, or each that a model may need."""
+"""Validates a single pass, each pass of a compilation, or all passes on a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from graphc.backends.table import PORTABLE
+from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64
 from graphc.check.validation.explain import explained, explained_update
@@ -21,9 +21,8 @@ from graphc.declare.net import Net
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 from graphc.declare.schedules import Cosine
 from graphc.ir.graph import Graph, Node, verify
-from passes.apply_update import apply_graph
-from passes.pass_list import PassList
-from passes.pipeline import Pass, name_of
+from passes.pipeline import Pass, PassList, name_of
+from passes.update import apply_graph
 
 FOLDER = "graphc-failures"
 """The folder where tests are written, in the current folder."""
@@ -38,13 +37,46 @@ def validate_pass(
     feeds: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
 ) -> Graph:
-    """Run a pass on a graph, judge the result, and return it.
+    """Run a pass on a graph, and check that the new graph computes the same results.
 
-    `feeds` are used instead of random inputs, for one batch size.  If `folder` is given, the
-    smallest graph that still fails is written there, as a test.
+    Both graphs run on random numbers by the ops' reference rules.  How near results must be is
+    declared by the pass: bitwise, reassociated or approximate.
 
-    Raise ValidationError if the pass changed a result beyond what it declares, and
-    GraphError if its graph is not sound.
+    Parameters
+    ----------
+    step
+        The pass: a function from graph to graph, or an object of a class with `__call__`.
+    graph
+        The graph or net that the pass runs on.
+    batches
+        The numbers of rows to try.
+    seed
+        The seed of the random numbers.
+    feeds
+        Arrays by name that replace random inputs, for one number of rows.
+    folder
+        A folder for a test with the smallest graph that still fails; none is written by default.
+
+    Returns
+    -------
+    Graph
+        The graph that the pass made.
+
+    Raises
+    ------
+    ValidationError
+        If the pass changed a result more than it declares.
+    GraphError
+        If the new graph has an invalid node, or if a reference rule fails.
+
+    Examples
+    --------
+    >>> from graphc.check.validation import validate_pass
+    >>> net = gc.Net("twice")
+    >>> x = net.input("x", (gc.N, 3))
+    >>> _ = net.output("y", gc.exp(x) + gc.exp(x))
+    >>> len(net.graph()), len(validate_pass(gc.passes.cse, net))
+    (4, 3)
     """
     before = graph.graph() if isinstance(graph, Net) else graph
     made = step(before)
@@ -70,7 +102,7 @@ def _check(
 
 
 class Watch:
-    """Judges each pass of a compilation when it has run."""
+    """Judges each pass of a compilation after it has run."""
 
     def __init__(self, declared: Graph, capacity: int, folder: str | Path = FOLDER) -> None:
         self.declared, self.capacity, self.folder = declared, capacity, Path(folder)
@@ -99,9 +131,37 @@ def validate_apply(
     seed: int = 0,
     folder: str | Path | None = None,
 ) -> Graph:
-    """Return the graph that updates these parameters, judged by the optimizer's rule.
+    """Check the graph that updates parameters against the optimizer's own rule in NumPy.
 
-    Raise ValidationError if a next state differs from the rule's.
+    Parameters
+    ----------
+    parameters
+        Parameter nodes of a graph.
+    optimizer
+        The optimizer, whose `reference` is the rule.  Without that, nothing is compared.
+    seed
+        The seed of the random gradients and states.
+    folder
+        A folder for a test that shows a failure; none is written by default.
+
+    Returns
+    -------
+    Graph
+        The graph of the update.
+
+    Raises
+    ------
+    ValidationError
+        If a next state differs from the rule's.
+
+    Examples
+    --------
+    >>> from graphc.check.validation import validate_apply
+    >>> net = gc.Net("one")
+    >>> _ = net.output("y", gc.affine(net.input("x", (gc.N, 3)), 2))
+    >>> parameters = [node for node in net.graph() if node.op.is_parameter]
+    >>> sorted(validate_apply(parameters, gc.SGD(lr=0.1)).updates)
+    ['affine_1.bias', 'affine_1.weight', 'updates']
     """
     nodes = list(parameters)
     made = apply_graph(nodes, optimizer)
@@ -143,7 +203,7 @@ class Judged:
         text = f"ok, {len(self.passes)} runs judged with {rows} rows"
         redrawn = sum(draw.redrawn for draw in self.draws)
         if redrawn:
-            text += f"; numbers were drawn again {redrawn} times, for kinks"
+            text += f"; numbers were redrawn {redrawn} times because of kinks"
         if any(draw.near for draw in self.draws):
             text += ", and some stayed near one"
         return text

@@ -1,4 +1,4 @@
-"""The check that the planner's claims, and the data between shards, agree with what is found."""
+"""Rules about the claims of the planner, and about the exchange between shards."""
 
 from __future__ import annotations
 
@@ -6,17 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from graphc.check.certificate import (
-    READ,
-    RECEIVE,
-    SEND,
-    SPACES,
-    WRITE,
-    Certificate,
-    Ints,
-    ProgramTables,
-)
-from graphc.check.verify.facts import ALIGNMENT, ARENA, STATE, Counterexample, Facts, aligned, at
+from graphc.check.certificate import Certificate, Ints, Kind, ProgramTables, Space, Use
+from graphc.check.verify.facts import ALIGNMENT, Counterexample, Facts, aligned, size_at
 from graphc.check.verify.sharing import Rectangles, sharing
 
 LIVES = "the live range of a buffer is as reported"
@@ -30,8 +21,8 @@ SMALL = 4096
 def lives(f: Facts) -> Iterator[Counterexample]:
     """Yield values in the arena whose first or last use differs from the planner's claim."""
     b = f.buffers
-    mine = np.flatnonzero((f.space == ARENA) & (b.root == np.arange(len(b.root))))
-    start, end = f.life
+    mine = np.flatnonzero((f.space == Space.ARENA) & (b.root == np.arange(len(b.root))))
+    start, end = f.live_range
     first = f.epochs[np.clip(start[mine] // 2, 0, f.end)]
     last = f.epochs[np.clip(end[mine] // 2, 0, f.end)]
     used = start[mine] <= end[mine]
@@ -40,7 +31,7 @@ def lives(f: Facts) -> Iterator[Counterexample]:
         i = int(mine[k])
         yield Counterexample(
             LIVES,
-            f"{f.words.buffer(i)} is said to live in epochs {b.first[i]}..{b.last[i]}",
+            f"{f.buffer_text(i)} is reported as live in epochs {b.first[i]}..{b.last[i]}",
             (f"it is used in epochs {first[k]}..{last[k]}",),
         )
 
@@ -48,17 +39,17 @@ def lives(f: Facts) -> Iterator[Counterexample]:
 def slots(f: Facts) -> Iterator[Counterexample]:
     """Yield buffers outside their arena slot, in bytes or in time, and slots that overlap."""
     b, s = f.buffers, f.slots
-    mine = np.flatnonzero((f.space == ARENA) & (b.first <= b.last))
+    mine = np.flatnonzero((f.space == Space.ARENA) & (b.first <= b.last))
     slot = b.slot[mine]
     low = b.offset[mine] + b.shift[mine] * b.item[mine]
-    size = at(s.size, f.capacity)
+    size = size_at(s.size, f.capacity)
     fits = (low >= s.offset[slot]) & (low + f.span[mine] <= s.offset[slot] + size[slot])
     fits &= (b.first[mine] >= s.first[slot]) & (b.last[mine] <= s.last[slot])
     for k in np.flatnonzero(~fits).tolist():
         j = int(slot[k])
         yield Counterexample(
             SLOTS,
-            f"{f.words.buffer(int(mine[k]))} is not in its slot {s.names[j]!r}",
+            f"{f.buffer_text(int(mine[k]))} is not in its slot {s.names[j]!r}",
             (
                 f"that has bytes {s.offset[j]:,}..{s.offset[j] + size[j]:,} "
                 f"from {s.first[j]} to {s.last[j]}",
@@ -80,18 +71,20 @@ def arena(f: Facts) -> Iterator[Counterexample]:
     The arena ends with its last slot, and its peak is the most that is live at once.
     """
     s, t = f.slots, f.tables
-    size = aligned(at(s.size, f.capacity))
+    size = aligned(size_at(s.size, f.capacity))
     end = int(np.max(s.offset + size, initial=0))
     if end != t.arena:
         yield Counterexample(
-            SIZES, f"it is said to have {t.arena:,} bytes", (f"slots end at {end:,}",)
+            SIZES, f"it is reported as {t.arena:,} bytes", (f"slots end at {end:,}",)
         )
     when = np.concatenate((s.last + 1, s.first))  # at equal times, ends come first
     change = np.concatenate((-size, size))[np.argsort(when, kind="stable")]
     peak = int(np.max(np.cumsum(change), initial=0))
     if peak != t.peak:
         yield Counterexample(
-            SIZES, f"{t.peak:,} bytes are said to live at once", (f"the slots say {peak:,}",)
+            SIZES,
+            f"the peak is reported as {t.peak:,} bytes",
+            (f"the slots that are live at once have {peak:,}",),
         )
 
 
@@ -115,7 +108,7 @@ def report(c: Certificate) -> Iterator[Counterexample]:
         "exchange": (m.workspaces - 1) * (m.arena + m.scratch + m.feeds + m.constants)
         + max((_exchange(p, m.lanes, m.ranks) for p in c.programs), default=0),
         "gradients": max(
-            (int(at(p.blocks.size, p.capacity)[1]) for p in c.programs if p.name == "grad"),
+            (int(size_at(p.blocks.size, p.capacity)[1]) for p in c.programs if p.name == "grad"),
             default=0,
         ),
     }
@@ -123,10 +116,10 @@ def report(c: Certificate) -> Iterator[Counterexample]:
         padding = ALIGNMENT if size and name != "exchange" else 0
         said, found = getattr(m, name), size + padding
         if said != found:
-            yield Counterexample(TOTALS, f"{name} is said to be {said:,} bytes, it is {found:,}")
+            yield Counterexample(TOTALS, f"{name} is reported as {said:,} bytes, it has {found:,}")
     total = sum(int(getattr(m, name)) for name in parts)
     if total != m.total:
-        yield Counterexample(TOTALS, f"the total is said to be {m.total:,} bytes, it is {total:,}")
+        yield Counterexample(TOTALS, f"the total is reported as {m.total:,} bytes, it is {total:,}")
 
 
 def _layout(c: Certificate) -> Iterator[Counterexample]:
@@ -141,7 +134,7 @@ def _layout(c: Certificate) -> Iterator[Counterexample]:
     held = {
         (p.blocks.names[i], int(p.blocks.size[i, 0]))
         for p in c.programs
-        for i in np.flatnonzero(p.blocks.space == STATE).tolist()
+        for i in np.flatnonzero(p.blocks.space == Space.STATE).tolist()
     }
     for name, size in sorted(held):
         if c.state_layout.get(name, (0, -1))[1] != size:
@@ -153,8 +146,8 @@ def _region(c: Certificate, space: str) -> int:
     found: dict[str, int] = {}
     for p in c.programs:
         b = p.blocks
-        sizes: Ints = at(b.size, c.batch)
-        for i in np.flatnonzero(b.space == SPACES.index(space)).tolist():
+        sizes: Ints = size_at(b.size, c.batch)
+        for i in np.flatnonzero(b.space == Space.of(space)).tolist():
             name = b.names[i] if space == "feed" else f"{p.name}:{b.names[i]}"
             if not (space == "feed" and name.startswith("gradient:")):
                 found[name] = aligned(int(sizes[i]))
@@ -162,11 +155,11 @@ def _region(c: Certificate, space: str) -> int:
 
 
 def _exchange(p: ProgramTables, lanes: int, ranks: int) -> int:
-    """Return the bytes of sums held back, and of those from another rank in a stage of a tree."""
+    """Return the bytes for sums of earlier shards, and for one sum from another rank."""
     f, total = Facts(p), 0
     tree = ranks > 1 and ranks & (ranks - 1) == 0
-    for step in np.flatnonzero(p.steps.kind == SEND).tolist():
-        sent = f.value[(p.accesses.step == step) & (p.accesses.use == WRITE)]
+    for step in np.flatnonzero(p.steps.kind == Kind.SEND).tolist():
+        sent = f.value[(p.accesses.step == step) & (p.accesses.use == Use.WRITE)]
         size, item = int(f.high[sent].max() - f.low[sent].min()), int(p.buffers.item[sent[0]])
         half = size if size <= SMALL else size - size // item // 2 * item
         total += size * (lanes - 1).bit_length() + half * tree
@@ -175,40 +168,42 @@ def _exchange(p: ProgramTables, lanes: int, ranks: int) -> int:
 
 # ------------------------------------------------------------------ between shards
 
-EXCHANGE = "what is under way is left alone until it has arrived"
-MEETINGS = "shards come to the sums that they need in one order"
-HOLDS = "shard"
+EXCHANGE = "data that is exchanged is left alone until it has arrived"
+MEETINGS = "shards await their sums in one order"
+EARLIER = "shard"
 """The program of the shards before the last of a rank."""
 
 
 def exchange(f: Facts) -> Iterator[Counterexample]:
-    """Yield buckets in pieces, not awaited exactly once, or touched by others before arrival."""
-    sends = np.flatnonzero(f.steps.kind == SEND).tolist()
-    awaited = {i: _values(f, i, READ) for i in np.flatnonzero(f.steps.kind == RECEIVE).tolist()}
+    """Yield buckets that are not one piece, are not awaited once, or are touched before arrival."""
+    sends = np.flatnonzero(f.steps.kind == Kind.SEND).tolist()
+    awaited = {
+        i: _values(f, i, Use.READ) for i in np.flatnonzero(f.steps.kind == Kind.RECEIVE).tolist()
+    }
     for step in [*sends, *awaited]:
         yield from _in_place(f, step)
     for send in sends:
-        sent = _values(f, send, WRITE)
+        sent = _values(f, send, Use.WRITE)
         yield from _in_one_piece(f, send, sent)
         arrivals = [i for i, values in awaited.items() if np.isin(values, sent).any()]
         if awaited and [awaited.pop(i).tolist() for i in arrivals] != [sent.tolist()]:
             yield Counterexample(
-                EXCHANGE, f"{f.words.step(send)} sends what no step awaits, once and as a whole"
+                EXCHANGE, f"{f.step_text(send)} sends data that no step awaits once and as a whole"
             )
             return
         end = arrivals[0] if arrivals else f.end
         yield from _left_alone(f, send, end, sent)
     for step in awaited:
-        yield Counterexample(EXCHANGE, f"{f.words.step(step)} awaits what no step sends")
+        yield Counterexample(EXCHANGE, f"{f.step_text(step)} awaits data that no step sends")
 
 
 def meetings(c: Certificate) -> Iterator[Counterexample]:
-    """Yield programs that await sums in another order than the program `HOLDS`.
+    """Yield programs that await sums in another order than the program `EARLIER`.
 
-    All shards await together each sum that they continue with, so their orders must not cross.
+    Shards wait for each other at each sum, so two orders would be a deadlock.
     """
     orders = {p.name: _awaited(p) for p in c.programs}
-    wanted = orders.pop(HOLDS, [])
+    wanted = orders.pop(EARLIER, [])
     for name, order in orders.items():
         common = [each for each in order if each in wanted]
         if order and common != wanted:
@@ -220,14 +215,14 @@ def meetings(c: Certificate) -> Iterator[Counterexample]:
                 if common
                 else f"program {name!r} awaits none"
             )
-            yield Counterexample(MEETINGS, f"{here} where {HOLDS!r} awaits {wanted[i]!r}")
+            yield Counterexample(MEETINGS, f"{here} where {EARLIER!r} awaits {wanted[i]!r}")
 
 
 def _awaited(p: ProgramTables) -> list[str]:
     """Return the first value of each sum that a program awaits, in its order."""
     a = p.accesses
-    steps = np.flatnonzero(p.steps.kind == RECEIVE).tolist()
-    firsts = [a.buffer[(a.step == step) & (a.use == WRITE)][0] for step in steps]
+    steps = np.flatnonzero(p.steps.kind == Kind.RECEIVE).tolist()
+    firsts = [a.buffer[(a.step == step) & (a.use == Use.WRITE)][0] for step in steps]
     return [p.buffers.names[first] for first in firsts]
 
 
@@ -239,13 +234,13 @@ def _values(f: Facts, step: int, use: int) -> Ints:
 
 def _in_place(f: Facts, step: int) -> Iterator[Counterexample]:
     """Yield a step whose results are not at its operands: the exchange must not move values."""
-    read, written = _values(f, step, READ), _values(f, step, WRITE)
+    read, written = _values(f, step, Use.READ), _values(f, step, Use.WRITE)
     same = len(read) == len(written) and all(
         (table[read] == table[written]).all() for table in (f.low, f.high)
     )
     if not same:
         yield Counterexample(
-            EXCHANGE, f"{f.words.step(step)} does not leave its results where its operands are"
+            EXCHANGE, f"{f.step_text(step)} does not leave its results where its operands are"
         )
 
 
@@ -256,13 +251,15 @@ def _in_one_piece(f: Facts, send: int, sent: Ints) -> Iterator[Counterexample]:
     """
     low, high = f.low[sent], f.high[sent]
     ends = aligned(high - f.base[0]) + f.base[0]
-    good = bool((f.space[sent] == ARENA).all() and (ends[:-1] == low[1:]).all())
+    good = bool((f.space[sent] == Space.ARENA).all() and (ends[:-1] == low[1:]).all())
     if not good or (f.buffers.item[sent] != f.buffers.item[sent[0]]).any():
-        yield Counterexample(EXCHANGE, f"{f.words.step(send)} sends what is not in one piece")
+        yield Counterexample(
+            EXCHANGE, f"{f.step_text(send)} sends values that are not in one piece"
+        )
 
 
 def _left_alone(f: Facts, send: int, end: int, sent: Ints) -> Iterator[Counterexample]:
-    """Yield other steps that touch the piece, and values that live in it, from send to arrival."""
+    """Yield steps that touch the bytes between send and arrival, and values that live there."""
     a = f.accesses
     low, high = f.low[sent].min(), f.high[sent].max()
     between = (a.step > send) & (a.step < end)
@@ -271,13 +268,13 @@ def _left_alone(f: Facts, send: int, end: int, sent: Ints) -> Iterator[Counterex
     for i in np.flatnonzero(between)[touched].tolist():
         yield Counterexample(
             EXCHANGE,
-            f"{f.words.step_of(i)} touches {f.words.buffer_of(i)} between "
-            f"{f.words.step(send)} and {f.words.step(end)}",
+            f"{f.step_of(i)} touches {f.buffer_of(i)} between "
+            f"{f.step_text(send)} and {f.step_text(end)}",
         )
-    start, last = f.life
+    start, last = f.live_range
     alive = (start <= 2 * send) & (last > 2 * send) & (f.low < high) & (f.high > low)
     alive[sent] = False
     for v in np.flatnonzero(alive & (start <= last)).tolist():
         yield Counterexample(
-            EXCHANGE, f"{f.words.buffer(v)} is needed while {f.words.step(send)} is under way"
+            EXCHANGE, f"{f.buffer_text(v)} is needed while {f.step_text(send)} is not received"
         )

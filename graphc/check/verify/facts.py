@@ -1,4 +1,4 @@
-"""Facts that follow from the tables by arithmetic: addresses, epochs, and live ranges of values.
+"""Addresses, epochs and live ranges, computed from the tables of a program.
 
 Time runs in half steps: step s reads at 2s and writes at 2s + 1.  A value from before the program
 has time -1, and a value read when it is over is read at twice the number of steps.
@@ -18,30 +18,20 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.check.certificate import (
-    BARRIER,
-    GEMM,
-    KINDS,
-    LOOP,
-    READ,
-    SPACES,
-    SPLITS,
-    WRITE,
-    Ints,
-    ProgramTables,
-)
+from graphc.check.certificate import Axis, Ints, Kind, ProgramTables, Space, Use
 
 ALIGNMENT = 64
-FEED, CONSTANT, STATE = SPACES.index("feed"), SPACES.index("constant"), SPACES.index("state")
-ARENA, GRADIENT = SPACES.index("arena"), SPACES.index("gradient")
 
 
 Bools = NDArray[np.bool_]
 Size = TypeVar("Size", int, Ints)
 
 
-def ordering(numbers: Ints) -> Ints:
-    """Return the stable order of numbers: by 16 bits at a time, which NumPy sorts by counting."""
+def stable_order(numbers: Ints) -> Ints:
+    """Return the indices that sort numbers, stably.
+
+    It sorts by 16 bits at a time, for which NumPy has a radix sort: that is five times as fast.
+    """
     if not len(numbers):
         return np.arange(0)
     above = numbers - numbers.min()
@@ -51,9 +41,9 @@ def ordering(numbers: Ints) -> Ints:
     return order
 
 
-def distinct(numbers: Ints) -> Ints:
-    """Return each number once, in order."""
-    ordered = numbers[ordering(numbers)]
+def sorted_unique(numbers: Ints) -> Ints:
+    """Return the distinct numbers, sorted."""
+    ordered = numbers[stable_order(numbers)]
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 
@@ -62,19 +52,42 @@ def aligned(sizes: Size) -> Size:
     return -(-sizes // ALIGNMENT) * ALIGNMENT
 
 
-def at(sizes: Ints, n: int) -> Ints:
+def size_at(sizes: Ints, n: int) -> Ints:
     """Return sizes a + b*N for n rows."""
     return np.asarray(sizes[..., 0] + sizes[..., 1] * n)
 
 
-def times(a: Ints, b: Ints) -> Ints:
+def size_product(a: Ints, b: Ints) -> Ints:
     """Return the product of sizes, of which one at most depends on N."""
     cross = a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]
     return np.stack((a[..., 0] * b[..., 0], cross), axis=-1)
 
 
+@dataclass(frozen=True)
+class Counterexample:
+    """A violation of a rule by a program, in words.
+
+    Examples
+    --------
+    >>> from graphc.check.verify.facts import Counterexample
+    >>> print(Counterexample("buffers are aligned", "'h' starts at byte 4", ("step 0 writes it",)))
+    buffers are aligned: 'h' starts at byte 4
+      step 0 writes it
+    """
+
+    rule: str
+    """The invariant, in a few words."""
+    sentence: str
+    """The fault, with names."""
+    details: tuple[str, ...] = ()
+    """The steps, buffers, bytes, epochs and threads involved."""
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.rule}: {self.sentence}", *(f"  {d}" for d in self.details)])
+
+
 class Facts:
-    """A program's tables, with everything computed from them once."""
+    """The tables of a program, and arrays that are computed from them once."""
 
     def __init__(self, tables: ProgramTables) -> None:
         self.tables = tables
@@ -84,31 +97,26 @@ class Facts:
         self.end = len(self.steps.kind)
         """The number of steps, which is the step after the last."""
 
-    @property
-    def words(self) -> Words:
-        """Names for its numbers, for counterexamples."""
-        return Words(self)
-
     # ------------------------------------------------------------------ bytes
 
     @cached_property
     def elements(self) -> Ints:
         """The elements of each buffer, as a + b*N."""
-        return times(self.buffers.rows, self.buffers.columns)
+        return size_product(self.buffers.rows, self.buffers.columns)
 
     @cached_property
     def span(self) -> Ints:
-        """The bytes from first to past last of each buffer, with those between rows of a view."""
+        """The bytes from the first of each buffer to past its last, with gaps between rows."""
         b = self.buffers
-        dense = at(self.elements, self.capacity)
-        rows, columns = at(b.rows, self.capacity), at(b.columns, self.capacity)
+        dense = size_at(self.elements, self.capacity)
+        rows, columns = size_at(b.rows, self.capacity), size_at(b.columns, self.capacity)
         wide = np.where(dense > 0, (rows - 1) * b.pitch + columns, 0)
         return np.asarray(np.where(b.pitch > 0, wide, dense) * b.item)
 
     @cached_property
     def base(self) -> Ints:
         """The start of each block, as if all blocks lay one after the other."""
-        sizes = aligned(at(self.blocks.size, self.capacity)) + ALIGNMENT
+        sizes = aligned(size_at(self.blocks.size, self.capacity)) + ALIGNMENT
         return np.cumsum(sizes) - sizes
 
     @cached_property
@@ -137,23 +145,23 @@ class Facts:
         itself.
         """
         kind = self.steps.kind
-        alone = (kind != LOOP) & (kind != GEMM) & (kind != BARRIER)
+        alone = (kind != Kind.LOOP) & (kind != Kind.GEMM) & (kind != Kind.BARRIER)
         before = alone.astype(np.int64)
         if self.tables.boundary < self.end:
             before[self.tables.boundary] += 1
-        after = (alone | (kind == BARRIER)).astype(np.int64)
+        after = (alone | (kind == Kind.BARRIER)).astype(np.int64)
         found = np.cumsum(before) + np.cumsum(after) - after
         return np.append(found, found[-1] + 1 if self.end else 0)
 
     @cached_property
     def value(self) -> Ints:
-        """For each access, the buffer whose value it is: the root of the buffer named."""
+        """For each access, the buffer that owns the value: the root of the accessed buffer."""
         return self.buffers.root[self.accesses.buffer]
 
     @cached_property
     def writes(self) -> Ints:
         """The accesses that write results, by number."""
-        return np.flatnonzero(self.accesses.use == WRITE)
+        return np.flatnonzero(self.accesses.use == Use.WRITE)
 
     @cached_property
     def initial(self) -> Bools:
@@ -162,8 +170,8 @@ class Facts:
         They are feeds, constants, and of each state the values that no step writes.
         """
         space, root = self.space, self.buffers.root
-        given = (space == FEED) | (space == CONSTANT)
-        held = (space == STATE) & (self.written[1] < 0)
+        given = (space == Space.FEED) | (space == Space.CONSTANT)
+        held = (space == Space.STATE) & (self.written[1] < 0)
         return np.asarray((given | held) & (root == np.arange(len(root))))
 
     @cached_property
@@ -177,7 +185,7 @@ class Facts:
         return first, last
 
     @cached_property
-    def finals(self) -> Ints:
+    def read_at_end(self) -> Ints:
         """The values that are read when the program is over.
 
         They are outputs, gradients, next states, and states that stay as they are.
@@ -209,97 +217,69 @@ class Facts:
         a, b = self.accesses, self.buffers
         found: dict[tuple[int, int], int] = {}
         mine = np.flatnonzero(self.steps.copies[a.step] == 1)
-        reads = {int(a.step[i]): int(self.value[i]) for i in mine if a.use[i] == READ}
+        reads = {int(a.step[i]): int(self.value[i]) for i in mine if a.use[i] == Use.READ}
         for i in mine.tolist():
-            if a.use[i] == WRITE and self.space[a.buffer[i]] == STATE:
+            if a.use[i] == Use.WRITE and self.space[a.buffer[i]] == Space.STATE:
                 source = reads.get(int(a.step[i]), -1)
                 found[int(b.block[a.buffer[i]]), source] = int(self.value[i])
         return found
 
     @cached_property
-    def life(self) -> tuple[Ints, Ints]:
-        """The first and last time at which each value's bytes must be its own; empty if unused."""
+    def live_range(self) -> tuple[Ints, Ints]:
+        """The first and the last time at which each value needs its bytes; empty if unused."""
         a, count = self.accesses, len(self.buffers.root)
         start = np.full(count, 2 * self.end + 2)
         end = np.full(count, -2)
-        reads = np.flatnonzero(a.use == READ)
+        reads = np.flatnonzero(a.use == Use.READ)
         times_read = 2 * a.step[reads]
         np.minimum.at(start, self.value[reads], times_read)
         np.maximum.at(end, self.value[reads], times_read)
         written = 2 * a.step[self.writes] + 1
         np.minimum.at(start, self.value[self.writes], written)
         np.maximum.at(end, self.value[self.writes], written)
-        end[self.finals] = 2 * self.end
+        end[self.read_at_end] = 2 * self.end
         start[self.initial] = -1
         return start, end
 
+    # ------------------------------------------------------------------ words
 
-# ------------------------------------------------------------------ words
-
-
-class Words:
-    """The names of a program's steps, buffers and bytes."""
-
-    def __init__(self, facts: Facts) -> None:
-        self.facts = facts
-
-    def step(self, i: int) -> str:
+    def step_text(self, i: int) -> str:
         """Return the name of a step, `step 7 (gemm 'scores')`, or of the start or the end."""
-        f = self.facts
-        if i >= f.end:
+        if i >= self.end:
             return "the end of the program"
         if i < 0:
             return "the start of the program"
-        kind = KINDS[f.steps.kind[i]]
-        return f"step {i} ({kind} {f.steps.nodes[i]!r})"
-
-    def split(self, i: int) -> str:
-        """Return the thread partition of a step, in words."""
-        split = SPLITS[self.facts.steps.split[i]]
-        return "run by the first thread" if split == "none" else f"split by {split}"
-
-    def epoch(self, i: int) -> str:
-        """Return the epoch of a step."""
-        return f" in epoch {self.facts.epochs[min(max(i, 0), self.facts.end)]}"
-
-    def buffer(self, i: int) -> str:
-        """Return the name of a buffer, `'h' (arena bytes 0..64)`; the end is not included."""
-        f = self.facts
-        name = f.buffers.names[i]
-        return f"{name!r} ({self.place(int(f.buffers.block[i]), int(f.low[i]), int(f.high[i]))})"
+        return f"step {i} ({Kind(self.steps.kind[i]).word} {self.steps.nodes[i]!r})"
 
     def step_of(self, access: int) -> str:
         """Return the name of the step of an access."""
-        return self.step(int(self.facts.accesses.step[access]))
+        return self.step_text(int(self.accesses.step[access]))
+
+    def partition_text(self, i: int) -> str:
+        """Return the thread partition of a step, in words."""
+        split = Axis(self.steps.partition[i])
+        return "run by the first thread" if split == Axis.NONE else f"split by {split.word}"
+
+    def buffer_text(self, i: int) -> str:
+        """Return the name of a buffer, `'h' (arena bytes 0..64)`; the end is not included."""
+        place = self._place(int(self.buffers.block[i]), int(self.low[i]), int(self.high[i]))
+        return f"{self.buffers.names[i]!r} ({place})"
 
     def buffer_of(self, access: int) -> str:
         """Return the name of the buffer of an access."""
-        return self.buffer(int(self.facts.accesses.buffer[access]))
+        return self.buffer_text(int(self.accesses.buffer[access]))
 
-    def bytes(self, i: int, j: int) -> str:
-        """Return the bytes that two buffers share, in words."""
-        f = self.facts
-        low, high = max(f.low[i], f.low[j]), min(f.high[i], f.high[j])
-        return self.place(int(f.buffers.block[i]), int(low), int(high))
+    def shared(self, i: int, j: int) -> str:
+        """Return a sentence with the bytes that two buffers share."""
+        low, high = max(self.low[i], self.low[j]), min(self.high[i], self.high[j])
+        return f"they share {self._place(int(self.buffers.block[i]), int(low), int(high))}"
 
-    def place(self, block: int, low: int, high: int) -> str:
+    def epoch_text(self, i: int) -> str:
+        """Return the epoch of a step, in words."""
+        return f"in epoch {self.epochs[min(max(i, 0), self.end)]}"
+
+    def _place(self, block: int, low: int, high: int) -> str:
         """Return bytes of a block, given by address, in words."""
-        f = self.facts
-        space, base = f.blocks.space[block], int(f.base[block])
-        whose = "" if space in (ARENA, GRADIENT) else f" {f.blocks.names[block]!r}"
-        return f"{SPACES[space]}{whose} bytes {low - base:,}..{high - base:,}"
-
-
-@dataclass(frozen=True)
-class Counterexample:
-    """A violation of a rule by a program."""
-
-    rule: str
-    """The invariant, in a few words."""
-    sentence: str
-    """The fault, with names."""
-    details: tuple[str, ...] = ()
-    """The steps, buffers, bytes, epochs and threads involved."""
-
-    def __str__(self) -> str:
-        return "\n".join([f"{self.rule}: {self.sentence}", *(f"  {d}" for d in self.details)])
+        space, base = Space(self.blocks.space[block]), int(self.base[block])
+        whose = "" if space in (Space.ARENA, Space.GRADIENT) else f" {self.blocks.names[block]!r}"
+        return f"{space.word}{whose} bytes {low - base:,}..{high - base:,}"

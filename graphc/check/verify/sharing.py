@@ -1,4 +1,4 @@
-"""The check of bytes that pass from one value to another: live ranges, in-place results, threads.
+"""Rules about bytes that pass from one value to another: live ranges, in-place results, threads.
 
 Three things are proved of any two values that share a byte.
 
@@ -19,11 +19,19 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
-from graphc.check.certificate import READ, SPANS, WHOLE, WRITE, Ints
-from graphc.check.verify.facts import Bools, Counterexample, Facts, at, distinct, ordering
+from graphc.check.certificate import Ints, Span, Use
+from graphc.check.verify.facts import (
+    Bools,
+    Counterexample,
+    Facts,
+    size_at,
+    sorted_unique,
+    stable_order,
+)
 from graphc.check.verify.threads import WAYS, Threads
 
 DENSE = 64
@@ -41,7 +49,7 @@ class Rectangles:
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """Shared bytes: the first two rectangles that overlap in time, or pairs in succession."""
+    """The result of `sharing`: two rectangles that overlap, or all successive pairs."""
 
     conflict: tuple[int, int] | None
     before: Ints
@@ -62,7 +70,7 @@ def sharing(r: Rectangles) -> Sharing:
     order = order[np.lexsort((r.end[order], r.start[order]))]
     if not len(order):
         return Sharing(None, order, order)
-    cuts = distinct(np.concatenate((r.low[order], r.high[order])))
+    cuts = sorted_unique(np.concatenate((r.low[order], r.high[order])))
     first = np.searchsorted(cuts, r.low[order])
     cells = np.searchsorted(cuts, r.high[order]) - first
     if int(cells.sum()) > DENSE * len(order):
@@ -70,7 +78,7 @@ def sharing(r: Rectangles) -> Sharing:
     owner = np.repeat(np.arange(len(order)), cells)
     inside = np.arange(len(owner)) - np.repeat(np.cumsum(cells) - cells, cells)
     cell = first[owner] + inside
-    by_cell = ordering(cell)  # within a cell they stay in order of time
+    by_cell = stable_order(cell)  # within a cell they stay in order of time
     owner, cell = owner[by_cell], cell[by_cell]
     same = np.flatnonzero(cell[1:] == cell[:-1])
     before, after = order[owner[same]], order[owner[same + 1]]
@@ -124,11 +132,11 @@ THREADS = "between barriers a byte is one thread's"
 
 
 class Neighbours:
-    """The values in the order in which they have bytes."""
+    """The pairs of values that have a byte one after the other."""
 
     def __init__(self, f: Facts) -> None:
-        self.f = f
-        self.start, self.end = f.life
+        self.f, self.threads = f, Threads(f)
+        self.start, self.end = f.live_range
         self.used = np.flatnonzero(self.start <= self.end)
         low, high = f.low[self.used], f.high[self.used]
         rectangles = Rectangles(low, high, self.start[self.used], self.end[self.used])
@@ -139,7 +147,7 @@ class Neighbours:
         """Each earlier and later value that share bytes, once."""
         count = len(self.f.buffers.root)
         before, after = self.used[self.sharing.before], self.used[self.sharing.after]
-        both = distinct(before * count + after)
+        both = sorted_unique(before * count + after)
         return both // count, both % count
 
     @cached_property
@@ -147,14 +155,14 @@ class Neighbours:
         """For each value, the access that writes it first; -1 if none does."""
         a = self.f.accesses
         found = np.full(len(self.f.buffers.root), -1)
-        made = np.flatnonzero(a.use == WRITE)[::-1]
+        made = np.flatnonzero(a.use == Use.WRITE)[::-1]
         found[self.f.value[made]] = made
         return found
 
     @cached_property
     def _by_value(self) -> tuple[Ints, Ints]:
         """The accesses in order of their values, and the start of each value's."""
-        order = ordering(self.f.value)
+        order = stable_order(self.f.value)
         count = np.bincount(self.f.value, minlength=len(self.f.buffers.root))
         return order, np.append(0, np.cumsum(count))
 
@@ -167,103 +175,103 @@ class Neighbours:
         return position, order[starts[values][position] + inside]
 
 
-def live(f: Facts, near: Neighbours) -> Iterator[Counterexample]:
+def live(near: Neighbours) -> Iterator[Counterexample]:
     """Yield two values that share bytes and are needed at the same time."""
+    f = near.f
     if near.sharing.conflict is None:
         return
     old, new = (int(near.used[i]) for i in near.sharing.conflict)
     step, reader = max(int(near.start[new]), 0) // 2, int(near.end[old]) // 2
-    share = f"they share {f.words.bytes(old, new)}{f.words.epoch(step)}"
+    share = f"{f.shared(old, new)} {f.epoch_text(step)}"
     if near.start[new] < 0:
         yield Counterexample(
             LIVE,
-            f"{f.words.buffer(old)} and {f.words.buffer(new)} are both there from the start",
+            f"{f.buffer_text(old)} and {f.buffer_text(new)} are both there from the start",
             (share,),
         )
         return
     if reader == step:
-        sentence = (
-            f"{f.words.step(step)} needs both {f.words.buffer(old)} and {f.words.buffer(new)}"
-        )
+        sentence = f"{f.step_text(step)} needs both {f.buffer_text(old)} and {f.buffer_text(new)}"
         yield Counterexample(LIVE, sentence, (share,))
         return
     start = int(near.start[old])
-    made = f"written by {f.words.step(start // 2)}" if start >= 0 else "there from the start"
-    needed = "needed at the end" if reader >= f.end else f"read by {f.words.step(reader)}"
+    made = f"written by {f.step_text(start // 2)}" if start >= 0 else "there from the start"
+    needed = "needed at the end" if reader >= f.end else f"read by {f.step_text(reader)}"
     yield Counterexample(
         LIVE,
-        f"{f.words.step(step)} writes {f.words.buffer(new)} over {f.words.buffer(old)}",
+        f"{f.step_text(step)} writes {f.buffer_text(new)} over {f.buffer_text(old)}",
         (f"that is {made}, and {needed}", share),
     )
 
 
-def in_place(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
-    """Yield steps that write over an operand other than element by element."""
-    a = f.accesses
+def in_place(near: Neighbours) -> Iterator[Counterexample]:
+    """Yield steps that write over an operand, but not element by element."""
+    f, a = near.f, near.f.accesses
     before, after = near.pairs
     step = near.start[after] // 2
     same = (near.end[before] // 2 == step) & (near.start[after] >= 0)
     before, after, step = before[same], after[same], step[same]
     position, access = near.accesses_of(before)
-    here = (a.step[access] == step[position]) & (a.use[access] == READ)
+    here = (a.step[access] == step[position]) & (a.use[access] == Use.READ)
     position, access = position[here], access[here]
     writer = near.writer[after[position]]
-    good = (a.in_place[access] == 1) & threads.same_element(access, writer)
+    good = (a.in_place[access] == 1) & near.threads.same_element(access, writer)
     for i, j in zip(access[~good].tolist(), writer[~good].tolist(), strict=True):
         old, new = int(a.buffer[i]), int(a.buffer[j])
         yield Counterexample(
             PLACE,
-            f"{f.words.step_of(j)} writes {f.words.buffer(new)} over "
-            f"{f.words.buffer(old)}, which it reads",
-            (
-                f"it reads {_how(f, i)} and writes {_how(f, j)}",
-                f"they share {f.words.bytes(old, new)}",
-            ),
+            f"{f.step_of(j)} writes {f.buffer_text(new)} over {f.buffer_text(old)}, which it reads",
+            (f"it reads {_how(f, i)} and writes {_how(f, j)}", f.shared(old, new)),
         )
 
 
 def _how(f: Facts, access: int) -> str:
     span = int(f.accesses.span[access])
-    return "it as a whole" if span == WHOLE else f"{SPANS[span]!r}"
+    return "it as a whole" if span == Span.WHOLE else f"{Span(span).word!r}"
 
 
-def epochs(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
-    """Yield bytes that different threads touch in one epoch, where one of them writes."""
-    yield from _within_values(f, near, threads)
-    yield from _between_values(f, near, threads)
+def epochs(near: Neighbours) -> Iterator[Counterexample]:
+    """Yield races: bytes that two threads touch in one epoch, of which one writes."""
+    for written, other in chain(_within_values(near), _between_values(near)):
+        yield _race(near, written, other)
 
 
-def _within_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
-    """Yield races on values written and read in one epoch, or written in parts by several steps."""
+def _within_values(near: Neighbours) -> Iterator[tuple[int, int]]:
+    """Yield races on values written and read in one epoch, or written in parts by several steps.
+
+    They are two accesses, of which the first writes.
+    """
+    f, threads = near.f, near.threads
     a, epoch = f.accesses, f.epochs[f.accesses.step]
     count = np.bincount(f.value[f.writes], minlength=len(f.buffers.root))
     writer = near.writer[f.value]
-    once = (count[f.value] == 1) & (epoch == epoch[writer]) & (a.use == READ)
+    once = (count[f.value] == 1) & (epoch == epoch[writer]) & (a.use == Use.READ)
     read = np.flatnonzero(once)
     for i in read[~threads.agree(read, writer[read])].tolist():
-        yield _race(f, threads, int(writer[i]), i)
+        yield int(writer[i]), i
     for v in np.flatnonzero(count > 1).tolist():
         touched = near.accesses_of(np.array([v]))[1]
-        made = touched[a.use[touched] == WRITE]
+        made = touched[a.use[touched] == Use.WRITE]
         i, j = np.repeat(touched, len(made)), np.tile(made, len(touched))
         met = (i != j) & (epoch[i] == epoch[j]) & ~_apart(f, i, j)
         i, j = i[met], j[met]
         for k in np.flatnonzero(~threads.agree(i, j)).tolist():
-            yield _race(f, threads, int(j[k]), int(i[k]))
+            yield int(j[k]), int(i[k])
 
 
 def _apart(f: Facts, i: Ints, j: Ints) -> Bools:
     """Return whether accesses are of different columns of one matrix."""
     b, buffers = f.buffers, f.accesses.buffer
     x, y = buffers[i], buffers[j]
-    columns = at(b.columns, f.capacity)
+    columns = size_at(b.columns, f.capacity)
     one = (b.pitch[x] > 0) & (b.pitch[x] == b.pitch[y])
     before = b.shift[x] + columns[x] <= b.shift[y]
     return np.asarray(one & (before | (b.shift[y] + columns[y] <= b.shift[x])))
 
 
-def _between_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
+def _between_values(near: Neighbours) -> Iterator[tuple[int, int]]:
     """Yield races on bytes that pass from one value to another within an epoch."""
+    f = near.f
     epoch = f.epochs[f.accesses.step]
     before, after = near.pairs
     last = f.epochs[np.clip(near.end[before] // 2, 0, f.end)]
@@ -274,21 +282,21 @@ def _between_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Co
         here = epoch[access] == last[position]
         position, access = position[here], access[here]
         taker = near.writer[after[position]]
-        bad = np.flatnonzero(~threads.agree(access, taker))
-        for k in bad.tolist():
-            yield _race(f, threads, int(taker[k]), int(access[k]))
+        for k in np.flatnonzero(~near.threads.agree(access, taker)).tolist():
+            yield int(taker[k]), int(access[k])
 
 
-def _race(f: Facts, threads: Threads, write: int, other: int) -> Counterexample:
+def _race(near: Neighbours, write: int, other: int) -> Counterexample:
     """Return the counterexample of two accesses of a byte in one epoch; the first writes."""
+    f, threads = near.f, near.threads
     a = f.accesses
     new, old = int(a.buffer[write]), int(a.buffer[other])
     first, second = int(a.step[write]), int(a.step[other])
-    does = "reads" if a.use[other] == READ else "writes"
+    does = "reads" if a.use[other] == Use.READ else "writes"
     details = [
-        f"{f.words.step(first)}, {f.words.split(first)}: {WAYS[threads.way[write]]}",
-        f"{f.words.step(second)}, {f.words.split(second)}: {WAYS[threads.way[other]]}",
-        f"they share {f.words.bytes(new, old)}{f.words.epoch(first)}; no barrier is between them",
+        f"{f.step_text(first)}, {f.partition_text(first)}: {WAYS[threads.way[write]]}",
+        f"{f.step_text(second)}, {f.partition_text(second)}: {WAYS[threads.way[other]]}",
+        f"{f.shared(new, old)} {f.epoch_text(first)}; no barrier is between them",
     ]
     found = threads.example(write, other)
     if found is not None:
@@ -298,7 +306,7 @@ def _race(f: Facts, threads: Threads, write: int, other: int) -> Counterexample:
         details.append(f"of {count} threads, {one} writes {byte} and {two} {does} it")
     return Counterexample(
         THREADS,
-        f"{f.words.step(first)} writes {f.words.buffer(new)} while {f.words.step(second)} {does} "
-        f"{f.words.buffer(old)}",
+        f"{f.step_text(first)} writes {f.buffer_text(new)} while {f.step_text(second)} {does} "
+        f"{f.buffer_text(old)}",
         tuple(details),
     )

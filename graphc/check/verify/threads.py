@@ -1,4 +1,4 @@
-"""The bytes that each thread touches.
+"""The thread partition of kernels: which thread touches which bytes.
 
 The thread partition of a dimension is a function of its size alone: rows in chunks of 16, columns
 in blocks of 64, the columns of a matrix product in panels; a thread gets the units from
@@ -14,25 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
-from graphc.check.certificate import (
-    COLUMN,
-    COLUMNS,
-    EACH,
-    GEMM,
-    LEFT,
-    LOOP,
-    NONE,
-    ONE,
-    READ,
-    ROW,
-    ROWS,
-    SPANS,
-    SPLITS,
-    WHOLE,
-    WRITE,
-    Ints,
-)
-from graphc.check.verify.facts import Bools, Facts, at
+from graphc.check.certificate import Axis, Ints, Kind, Span, Use
+from graphc.check.verify.facts import Bools, Facts, size_at
 
 ALL, FIRST, BY_ROWS, BY_COLUMNS, BY_PANELS = range(5)
 UNITS = {BY_ROWS: 16, BY_COLUMNS: 64}
@@ -59,12 +42,12 @@ def _shared() -> Ints:
 
     It is indexed by kernel (loop, product, product of a transposed left factor), split and span.
     """
-    found = np.full((3, len(SPLITS), len(SPANS)), ALL)
-    found[:, NONE] = FIRST
-    found[:, ROWS, [EACH, ROW]] = BY_ROWS
-    found[1, ROWS, LEFT] = BY_ROWS
-    found[0, COLUMNS, [EACH, COLUMN]] = BY_COLUMNS
-    found[1:, COLUMNS, [EACH]] = found[1:, COLUMNS, [COLUMN]] = BY_PANELS
+    found = np.full((3, len(Axis), len(Span)), ALL)
+    found[:, Axis.NONE] = FIRST
+    found[:, Axis.ROWS, [Span.EACH, Span.ROW]] = BY_ROWS
+    found[1, Axis.ROWS, Span.LEFT] = BY_ROWS
+    found[0, Axis.COLUMNS, [Span.EACH, Span.COLUMN]] = BY_COLUMNS
+    found[1:, Axis.COLUMNS, [Span.EACH]] = found[1:, Axis.COLUMNS, [Span.COLUMN]] = BY_PANELS
     return found
 
 
@@ -72,13 +55,13 @@ SHARED = _shared()
 
 
 class Threads:
-    """The thread that touches each byte of each access; see the module."""
+    """The threads of the accesses of a program."""
 
     def __init__(self, f: Facts) -> None:
         self.f = f
 
     def agree(self, i: Ints, j: Ints) -> Bools:
-        """Return whether accesses i and j are by the same thread, byte for byte."""
+        """Return for pairs of accesses whether the same thread makes both, for every byte."""
         same = (self.way[i] == self.way[j]) & (self.way[i] != ALL)
         shared = np.flatnonzero(same & (self.way[i] != FIRST))
         for x, y in zip(self.key(i[shared]), self.key(j[shared]), strict=True):
@@ -87,13 +70,13 @@ class Threads:
 
     @cached_property
     def way(self) -> Ints:
-        """ALL, FIRST, BY_ROWS, BY_COLUMNS or BY_PANELS for each access.
+        """How threads share each access: ALL, FIRST, BY_ROWS, BY_COLUMNS or BY_PANELS.
 
-        It follows the loops of the native backend; a step without a kernel is one thread's.
+        This mirrors the loops of the native backend.  A step without a kernel runs on one thread.
         """
         a, s = self.f.accesses, self.f.steps
-        kernel = np.where(s.kind == GEMM, 1 + (s.transposed & 1), 0)
-        way = np.where(s.kind < LOOP, NONE, s.split)
+        kernel = np.where(s.kind == Kind.GEMM, 1 + (s.transposed & 1), 0)
+        way = np.where(s.kind < Kind.LOOP, Axis.NONE, s.partition)
         found = np.asarray(SHARED[kernel[a.step], way[a.step], a.span])
         across = self._across()
         if len(across):
@@ -102,26 +85,23 @@ class Threads:
         return found
 
     def _across(self) -> Ints:
-        """Return the stores across a loop's direction: the first thread makes them, afterwards."""
+        """Return stores across the direction of a loop: the first thread makes them at the end."""
         a, s = self.f.accesses, self.f.steps
-        some = np.flatnonzero((a.use == WRITE) & (a.span != EACH) & (a.span != WHOLE))
+        some = np.flatnonzero((a.use == Use.WRITE) & (a.span != Span.EACH) & (a.span != Span.WHOLE))
         step, span = a.step[some], a.span[some]
-        split = s.split[step]
-        down = (s.by_columns[step] == 1) | ((s.reduced[step] == ROWS) & (split != ROWS))
-        row = (span == ROW) & ((split != ROWS) | down)
-        column = (span == COLUMN) & ((split != COLUMNS) | ~down) & ~_is_one(s.rows[step])
-        return np.asarray(some[row | column | (span == ONE)])
+        split = s.partition[step]
+        down = (s.by_columns[step] == 1) | ((s.reduced[step] == Axis.ROWS) & (split != Axis.ROWS))
+        row = (span == Span.ROW) & ((split != Axis.ROWS) | down)
+        column = (span == Span.COLUMN) & ((split != Axis.COLUMNS) | ~down) & ~_is_one(s.rows[step])
+        return np.asarray(some[row | column | (span == Span.ONE)])
 
     def _repeated(self, across: Ints) -> Bools:
-        """Return the loads of rows or columns that the first thread repeats for such a store.
-
-        The other threads make them too.
-        """
+        """Return the loads that the first thread repeats for stores across, besides all others."""
         a = self.f.accesses
         repeated = np.zeros(self.f.end + 1, bool)
-        repeated[a.step[across[a.span[across] != ONE]]] = True
-        repeated[:-1][self.f.steps.split == NONE] = False
-        loads = (a.use == READ) & ((a.span == ROW) | (a.span == COLUMN))
+        repeated[a.step[across[a.span[across] != Span.ONE]]] = True
+        repeated[:-1][self.f.steps.partition == Axis.NONE] = False
+        loads = (a.use == Use.READ) & ((a.span == Span.ROW) | (a.span == Span.COLUMN))
         return np.asarray(repeated[a.step] & loads)
 
     def key(self, i: Ints) -> tuple[Ints, ...]:
@@ -136,7 +116,7 @@ class Threads:
         size = np.where(by_rows[:, None], s.rows[step], s.columns[step])
         item = b.item[buffer]
         start = f.low[buffer] - np.where(by_rows, b.shift[buffer] * item, 0)
-        apart = np.where(~by_rows & ((a.span[i] == COLUMN) | _is_one(s.rows[step])), 0, item)
+        apart = np.where(~by_rows & ((a.span[i] == Span.COLUMN) | _is_one(s.rows[step])), 0, item)
         strides = (apart * self.pitch(i, 1), apart * self.pitch(i, f.capacity))
         unit = np.where(by_rows, 0, item)
         panel = np.where(way == BY_PANELS, s.item[step], 0)
@@ -146,9 +126,9 @@ class Threads:
         """Return the elements from row to row of accesses, with n rows."""
         f, a = self.f, self.f.accesses
         step, span = a.step[i], a.span[i]
-        columns = at(f.steps.columns, n)[step]
-        columns = np.where(span == LEFT, at(f.steps.depth, n)[step], columns)
-        columns = np.where(span == ROW, 1, columns)
+        columns = size_at(f.steps.columns, n)[step]
+        columns = np.where(span == Span.LEFT, size_at(f.steps.depth, n)[step], columns)
+        columns = np.where(span == Span.ROW, 1, columns)
         pitch = f.buffers.pitch[a.buffer[i]]
         return np.asarray(np.where(pitch > 0, pitch, columns))
 
@@ -167,16 +147,16 @@ class Threads:
         ordered = np.ones(len(load), bool)
         for x, y in zip(self._order(load), self._order(store), strict=True):
             ordered &= x == y
-        loop = f.steps.kind[a.step[load]] == LOOP
-        return np.asarray(same & (ordered | (loop & (a.span[load] == ONE))))
+        loop = f.steps.kind[a.step[load]] == Kind.LOOP
+        return np.asarray(same & (ordered | (loop & (a.span[load] == Span.ONE))))
 
     def _order(self, i: Ints) -> tuple[Ints, ...]:
         """Return whether accesses depend on row and column, and the elements between rows."""
         a, s = self.f.accesses, self.f.steps
         step, span = a.step[i], a.span[i]
-        loop, reduced = s.kind[step] == LOOP, s.reduced[step]
-        one_row = loop & (reduced != COLUMNS) & _is_one(s.rows[step])
-        one_column = loop & (reduced != ROWS) & _is_one(s.columns[step])
+        loop, reduced = s.kind[step] == Kind.LOOP, s.reduced[step]
+        one_row = loop & (reduced != Axis.COLUMNS) & _is_one(s.rows[step])
+        one_column = loop & (reduced != Axis.ROWS) & _is_one(s.columns[step])
         down = np.where(one_row, 0, DEPENDS[span, 0])
         across = np.where(one_column, 0, DEPENDS[span, 1])
         pitches = (self.pitch(i, n) for n in (1, self.f.capacity))

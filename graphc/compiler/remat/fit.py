@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING
 
 from graphc.compiler.cost import program_cost
 from graphc.compiler.program import build_program
-from graphc.compiler.remat.recomputation import SLOT
 from graphc.compiler.remat.search import Choice, choose, least
 from graphc.compiler.remat.values import Values
+from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Program
-from graphc.kernels.traits import Forms
 from passes.pipeline import Pass, PassRecord, run_passes
 from passes.rematerialize import Rematerialize
 
 if TYPE_CHECKING:
     from graphc.compiler.plan import Plan
 
+SLOT = "rematerialize"
+"""The name of the pass that recomputes."""
 TRIES = 4
 """The number of times that a program is built for one limit."""
 REPEATS = "repeat_elements"

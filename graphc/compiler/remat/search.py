@@ -22,8 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from graphc.base.work import spend_nodes
-from graphc.compiler.remat.checkpoints import checkpoints
-from graphc.compiler.remat.values import SMALL, Value, Values
+from graphc.compiler.remat.values import SMALL, Value, Values, checkpoints
 from graphc.ir.op import Array
 
 FOLLOWED = 16

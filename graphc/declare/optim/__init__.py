@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from graphc.declare.optim.optimizer import Group, Optimizer
 
 if TYPE_CHECKING:
-    from graphc.declare.optim.adagrad import *
     from graphc.declare.optim.adam import *
     from graphc.declare.optim.sgd import *
 

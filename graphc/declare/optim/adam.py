@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from graphc.declare.optim.optimizer import Optimizer, Update, made_with, mixed
+from graphc.declare.optim.optimizer import (
+    Optimizer,
+    Update,
+    made_with,
+    mixed,
+    number,
+    positive,
+    share,
+)
 from graphc.declare.optim.slots import decayed, next_name, next_value, operands_with_decay, slot
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, shared
@@ -26,15 +34,9 @@ class TwoMoments(Optimizer):
     """The base of optimizers with a mean of the gradient (`beta1`) and of its size (`beta2`)."""
 
     lr: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._share("beta1", "0.9")
-        self._share("beta2", "0.999")
-        self._above_0("eps", "1e-8")
+    beta1: float = share(0.9)
+    beta2: float = share(0.999)
+    eps: float = positive(1e-8)
 
     def means(self, p: Value, g: Value, l2: float) -> tuple[Value, Value]:
         """Add the next values of the slots `<parameter>.mean` and `.square`, and return them."""
@@ -56,9 +58,32 @@ class TwoMoments(Optimizer):
 @made_with("gc.Adam()")
 @dataclass(frozen=True, repr=False)
 class Adam(TwoMoments):
-    """Adam with bias correction; weight decay is added to the gradient, as in torch.optim.Adam.
+    """Adam with bias correction.
 
-    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015 (arXiv:1412.6980),
+    algorithm 1, as in torch.optim.Adam; weight decay is added to the gradient.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    beta1, beta2
+        The shares of the mean of the gradient, and of its square, that each update keeps, from 0 to
+        below 1.
+    eps
+        The number that keeps the divisor above 0.
+    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.Adam(lr=0.01)
+    Adam(lr=0.01)
     """
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
@@ -83,8 +108,32 @@ class Adam(TwoMoments):
 class AdamW(Adam):
     """Adam with decoupled weight decay: p shrinks by lr*weight_decay*p beside Adam's step.
 
-    I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, as in
-    torch.optim.AdamW.
+    I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019 (arXiv:1711.05101),
+    as in torch.optim.AdamW.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    beta1, beta2
+        The shares of the mean of the gradient, and of its square, that each update keeps, from 0 to
+        below 1.
+    eps
+        The number that keeps the divisor above 0.
+    weight_decay
+        The decay of an update, times the rate.
+    decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.AdamW(weight_decay=0.1)
+    AdamW(weight_decay=0.1)
     """
 
     weight_decay: float = field(default=0.01, kw_only=True)
@@ -105,8 +154,30 @@ class AdamW(Adam):
 class Adamax(TwoMoments):
     """AdaMax: u = max(beta2*u, |g| + eps), p = p - lr/(1 - beta1^t)*m/u, m being Adam's mean.
 
-    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 2, as in
-    torch.optim.Adamax; weight decay is added to the gradient.
+    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015 (arXiv:1412.6980),
+    algorithm 2, as in torch.optim.Adamax; weight decay is added to the gradient.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    beta1, beta2
+        The shares of the mean of the gradient, and of its largest size, that each update keeps,
+        from 0 to below 1.
+    eps
+        The number that keeps the divisor above 0.
+    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.Adamax(lr=0.01)
+    Adamax(lr=0.01)
     """
 
     lr: float = 2e-3
@@ -133,19 +204,40 @@ class Adamax(TwoMoments):
 @made_with("gc.NAdam()")
 @dataclass(frozen=True, repr=False)
 class NAdam(TwoMoments):
-    """NAdam: p = p - lr*((1 - mu_t)/(1 - M_t)*g + mu_t+1/(1 - M_t+1)*m)/(sqrt(shat) + eps).
+    """NAdam: Adam with the momentum of Nesterov.
 
-    mu_t = beta1*(1 - 0.96^(t*momentum_decay)/2), M_t is the product of all up to mu_t, m and s are
+    p = p - lr*((1 - mu_t)/(1 - M_t)*g + mu_t+1/(1 - M_t+1)*m)/(sqrt(shat) + eps) with
+    mu_t = beta1*(1 - 0.96^(t*momentum_decay)/2); M_t is the product of all up to mu_t, m and s are
     Adam's means and shat = s/(1 - beta2^t).  T. Dozat, "Incorporating Nesterov momentum into
     Adam", ICLR 2016 workshop, as in torch.optim.NAdam; weight decay is added to the gradient.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    beta1, beta2
+        The shares of the mean of the gradient, and of its square, that each update keeps, from 0 to
+        below 1.
+    eps
+        The number that keeps the divisor above 0.
+    momentum_decay
+        How fast mu_t comes near beta1: a number from 0 up.
+    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.NAdam(lr=0.01)
+    NAdam(lr=0.01)
     """
 
     lr: float = 2e-3
-    momentum_decay: float = 4e-3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._number("momentum_decay", hint="0.004 is usual", usual="0.004")
+    momentum_decay: float = number(4e-3)
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add the update of p, its slots `.mean` and `.square`, and M_t, a state of all."""
@@ -193,16 +285,30 @@ class Lion(Optimizer):
 
     X. Chen et al., "Symbolic discovery of optimization algorithms", 2023 (arXiv:2302.06675),
     algorithm 2; weight decay is decoupled.  Its lr is usually a tenth of Adam's.
+
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    beta1, beta2
+        The shares of the mean in the direction, and in the next mean, from 0 to below 1.
+    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+        The options of every optimizer; see `gc.optim.Optimizer`.
+
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range.
+
+    Examples
+    --------
+    >>> gc.Lion(weight_decay=0.1)
+    Lion(weight_decay=0.1)
     """
 
     lr: float = 1e-4
-    beta1: float = 0.9
-    beta2: float = 0.99
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._share("beta1", "0.9")
-        self._share("beta2", "0.99")
+    beta1: float = share(0.9)
+    beta2: float = share(0.99)
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add the update of p, and the slot `<parameter>.mean`."""

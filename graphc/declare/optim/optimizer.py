@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import partial
+from math import inf
+from typing import Any
 
 from graphc.base.arguments import (
     call_text,
@@ -36,13 +38,28 @@ AVERAGES_MADE = "ema_updates"
 """The name of the state that counts the averages made so far."""
 
 
+def number(default: float, usual: str = "", **limits: float) -> Any:
+    """Return a field of an optimizer for a finite number of 0 or more; see `Checked._number`.
+
+    `usual` is such a number, for hints, if it is not the default.
+    """
+    usual = usual or f"{default:g}".replace("e-0", "e-")
+    return field(default=default, metadata=limits | {"hint": f"{usual} is usual", "usual": usual})
+
+
+share = partial(number, below=1.0)
+"""The field of an optimizer for a number from 0 to below 1."""
+positive = partial(number, above=True)
+"""The field of an optimizer for a number above 0."""
+
+
 class Checked:
     """The base of frozen dataclasses that raise GraphError, at the user's line, for a bad field."""
 
     __repr__ = call_text
 
     def _number(
-        self, name: str, *, above: bool = False, below: float | None = None, hint: str, usual: str
+        self, name: str, *, above: bool = False, below: float = inf, hint: str, usual: str
     ) -> None:
         """Store a field as a finite float of 0 or more, or above 0 with `above`.
 
@@ -51,19 +68,11 @@ class Checked:
         given = getattr(self, name)
         if finite(given) is None:
             hint = f"give a finite number, such as {name}={usual}"
-        over, least = (0.0, None) if above else (None, 0.0)
+        over, least = (0.0, -inf) if above else (-inf, 0.0)
         what = f"{type(self).__name__}: {name}"
         self._keep(
             name, checked_number(what, given, above=over, least=least, below=below, hint=hint)
         )
-
-    def _share(self, name: str, usual: str) -> None:
-        """Store a number from 0 to below 1."""
-        self._number(name, below=1.0, hint=f"{usual} is usual", usual=usual)
-
-    def _above_0(self, name: str, usual: str) -> None:
-        """Store a number above 0."""
-        self._number(name, above=True, hint=f"{usual} is usual", usual=usual)
 
     def _whole(self, name: str, hint: str) -> None:
         """Store a whole number from 1 up."""
@@ -101,12 +110,27 @@ class Checked:
 class Group(Checked):
     """Settings for the parameters that name patterns match, in place of the optimizer's own.
 
-    `lr` is their learning rate, `ex.hyper["lr." + patterns]`, which the schedule's factor
-    multiplies as well.  `weight_decay` applies to each parameter of the group, those of rank 1 too.
-    With `frozen` they are not trained: there are no slots for them, and no gradient is computed.
+    Parameters
+    ----------
+    names
+        One pattern, or several, such as "head.*".
+    lr
+        Their learning rate, `ex.hyper["lr." + patterns]`, which the schedule's factor multiplies as
+        well.
+    weight_decay
+        Their weight decay, which applies to parameters of rank 1 too.
+    frozen
+        Whether they are not trained: there are no slots for them, and no gradient is computed.
 
-    Raises GraphError, at the user's line, for a field that makes no sense, or a group that changes
-    nothing.
+    Raises
+    ------
+    GraphError
+        At your line, for a field that is not valid, or a group that changes nothing.
+
+    Examples
+    --------
+    >>> gc.SGD(lr=0.1, groups=[gc.Group("head.*", lr=1.0)])
+    SGD(lr=0.1, groups=(Group(names=('head.*',), lr=1.0),))
     """
 
     names: tuple[str, ...] | str
@@ -192,20 +216,49 @@ def mixed(old: Array, new: Array, keep: float) -> Array:
     return keep * old + (1 - keep) * new
 
 
+def owned_by(optimizer: str, name: str) -> str:
+    """Return the full name of what an optimizer calls `name`."""
+    return f"{name}:{optimizer}" if optimizer else name
+
+
 @dataclass(frozen=True, repr=False)
 class Optimizer(Checked):
     """The base of all optimizers, with the options that they share.
 
-    `decay` has patterns of the names of the parameters that `weight_decay` applies to; None means
-    those of rank 2 and more.  `clip_value` limits each number of a gradient, then `clip_norm` the
-    norm over all gradients; `schedule` gives a factor on `lr` by the number of updates;
-    `accumulate` is how many steps one update averages.  The first of `groups` that matches a
-    parameter applies to it.  With `ema` the weights are averaged:
-    average = ema*average + (1 - ema)*weight after each update, starting with the weights after the
-    first; see `Executor.averaged`.  An optimizer with a `name` has rates, counters and slots of its
-    own in a state that several plans share.
+    Parameters
+    ----------
+    lr
+        The learning rate.
+    weight_decay
+        The share of a parameter that an update subtracts, times the rate.
+    decay
+        Patterns of the names of the parameters that decay; by default those of rank 2 and more.
+    schedule
+        A factor on `lr` by the number of updates, such as `gc.Cosine(total=10_000)`.
+    clip_norm
+        The largest norm over all gradients; larger ones are scaled down.
+    clip_value
+        The largest size of a number in a gradient; it is applied first.
+    accumulate
+        How many steps one update averages.
+    groups
+        Settings for some of the parameters; the first group that matches one applies to it.
+    ema
+        The share that averages of the weights keep: after each update
+        average = ema*average + (1 - ema)*weight, from the weights after the first on; see
+        `Executor.averaged`.
+    name
+        A name for the rates, counters and slots in a state that several plans share.
 
-    Raises GraphError, at the user's line, for a number that makes no sense.
+    Raises
+    ------
+    GraphError
+        At your line, for a number out of range, or an option that is not valid.
+
+    Examples
+    --------
+    >>> gc.AdamW(lr=0.001, clip_norm=1.0)
+    AdamW(clip_norm=1.0)
     """
 
     lr: float
@@ -237,6 +290,9 @@ class Optimizer(Checked):
         if not plain:
             raise self._error("name", "it must be letters, digits, _, - and .", 'name="critic"')
         self._check_groups()
+        for each in fields(self):
+            if each.metadata:
+                self._number(each.name, **each.metadata)
 
     def _check_groups(self) -> None:
         given: object = (self.groups,) if isinstance(self.groups, Group) else self.groups
@@ -247,7 +303,7 @@ class Optimizer(Checked):
 
     def state(self, name: str) -> str:
         """Return the full name of a state that the optimizer itself calls `name`."""
-        return f"{name}:{self.name}" if self.name else name
+        return owned_by(self.name, name)
 
     def group_of(self, name: str) -> Group | None:
         """Return the first group that matches a parameter, or None."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,14 +11,14 @@ from graphc.base.errors import GraphError
 from graphc.declare.optim.optimizer import AVERAGE, AVERAGES_MADE, Optimizer
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op
+from graphc.ir.op import Op, Role
 from graphc.ops.elementwise import add, div, mul
 from graphc.ops.functions import abs_, sqrt
 from graphc.ops.optim import Average, ClipScale, SquareSum
 from graphc.ops.reduce import max_
 from graphc.ops.select import clip, maximum
 from graphc.ops.shape import as_dtype, cast
-from graphc.ops.source import COUNTER, global_state, state
+from graphc.ops.source import COUNTER, State, global_state, state
 
 
 def slot(p: Value, kind: str) -> Value:
@@ -33,7 +34,7 @@ def slot(p: Value, kind: str) -> Value:
             loc=node.loc,
             hint=f"the optimizer keeps the {kind} of parameter {p.name!r} under it",
         )
-    return state(p.builder, name, p.type)
+    return state(p.builder, name, p.type, role=Role("slot", p.name, kind))
 
 
 def next_value(target: Value, op: Op, *operands: Value) -> Value:
@@ -153,26 +154,32 @@ def with_own_states(graph: Graph, optimizer: Optimizer, others: Container[str] =
     if not optimizer.name:
         return graph
     made = [n.name for n in graph if n.op.is_state and n.name not in others]
-    return _renamed(graph, {name: optimizer.state(name) for name in made})
+    return _renamed(graph, {name: optimizer.state(name) for name in made}, optimizer.name)
 
 
 def without_own_states(graph: Graph, optimizer: Optimizer) -> Graph:
     """Return the graph with the optimizer's name removed from its states."""
     end = optimizer.state("")
-    named = [n.name for n in graph if end and n.op.is_state and n.name.endswith(end)]
-    return _renamed(graph, {name: name.removesuffix(end) for name in named})
+    named = [n.name for n in graph if end and n.op.role.optimizer == optimizer.name]
+    return _renamed(graph, {name: name.removesuffix(end) for name in named}, "")
 
 
-def _renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
+def _renamed(graph: Graph, names: Mapping[str, str], optimizer: str) -> Graph:
+    """Return the graph with states of other names, which belong to the optimizer of that name."""
     if not names:
         return graph
 
     def of(name: str) -> str:
         return names.get(name, name)
 
+    def op(node: Node) -> Op:
+        if node.name not in names or not isinstance(node.op, State):
+            return node.op
+        return replace(node.op, role=node.op.role._replace(optimizer=optimizer))
+
     return Graph(
         graph.name,
-        [Node(of(n.name), n.op, tuple(map(of, n.inputs)), n.type, n.locs) for n in graph],
+        [Node(of(n.name), op(n), tuple(map(of, n.inputs)), n.type, n.locs) for n in graph],
         outputs={name: of(value) for name, value in graph.outputs.items()},
         losses=graph.losses,
         gradients={of(name): of(value) for name, value in graph.gradients.items()},

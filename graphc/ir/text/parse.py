@@ -11,9 +11,8 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Initializer
 from graphc.ir.op import BUILT_IN, Op, attributes
 from graphc.ir.tensor_type import TensorType
-from graphc.ir.text.graph import FROM_TYPE, empty_values, name_text, word_of
+from graphc.ir.text.graph import FROM_TYPE, array_value, empty_values, name_text, word_of
 from graphc.ir.text.tokens import Reader, construct, field_names
-from graphc.ir.text.values import array_value
 
 ROOTS = ("output", "gradient", "update")
 
@@ -117,7 +116,7 @@ class _Parser:
         cls = self.op_class(r)
         r.expect("(")
         inputs = tuple(r.until(")", lambda: self._known(r.name())))
-        op = _op(cls, type, _attributes(r))
+        op = _op(cls, type, _attributes(r)).named(name)
         self._check(op, inputs, type)
         self.nodes[name] = Node(name, op, inputs, type)
 

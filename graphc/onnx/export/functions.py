@@ -13,10 +13,10 @@ import numpy as np
 from graphc.ir.op import Op, attributes
 from graphc.onnx.export import Emit, Writer, node, onnx_dtype
 from graphc.ops.index import OneHot
+from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import Normalize
 from graphc.ops.pool import SumPool
-from graphc.ops.scatter import FlatIndex
 from graphc.ops.slicing import Slice
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from inspect import signature
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.arguments import check_choice
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.op import Array, Layer
-from graphc.ir.tensor_type import TensorType, count, shape_text
+from graphc.ir.tensor_type import Shape, TensorType, count, shape_text
+from graphc.ops.apply import F, described, with_sections
 from graphc.ops.elementwise import div, mul
 from graphc.ops.reduce import mean, sum_
 from graphc.ops.shape import reshape, transpose
@@ -31,9 +32,12 @@ class RowLoss(Layer, base=True):
 
     roles: ClassVar[tuple[str, ...]] = ("scores", "labels", "weight")
     optional: ClassVar[int] = 1
-    operands: ClassVar[int] = 2
-    """The number of operands before the weight."""
     reduction: str = "mean"
+
+    @property
+    def operands(self) -> int:
+        """The number of operands before the weight."""
+        return len(self.roles) - 1
 
     def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
         """Return the loss of each row."""
@@ -44,8 +48,11 @@ class RowLoss(Layer, base=True):
         raise NotImplementedError
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return the type of the rows' losses; raise ValueError if the operands do not fit."""
-        raise NotImplementedError
+        """Return the type of the rows' losses; raise ValueError if the operands do not fit.
+
+        This is for scores and labels.
+        """
+        return check_scores(ins, self.name)
 
     @property
     def counts_by(self) -> tuple[int, ...]:
@@ -81,6 +88,7 @@ class RowLoss(Layer, base=True):
         return f"{name}.weight"
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the reduced loss; raise ValueError if an operand does not fit."""
         if not self.operands <= len(ins) <= self.operands + 1:
             raise ValueError(f"it takes {', '.join(self.roles)}, not {len(ins)} operands")
         rows = self.infer_rows(ins[: self.operands])
@@ -90,6 +98,7 @@ class RowLoss(Layer, base=True):
         return rows if self.reduction == "none" else rows.with_shape(())
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        """Compute the loss in plain NumPy; training and inference are the same."""
         own, weights = ins[: self.operands], ins[self.operands :]
         rows = self.reference_rows(own)
         weight = weights[0] if weights else np.ones_like(rows)
@@ -104,6 +113,7 @@ class RowLoss(Layer, base=True):
         return np.asarray(total / self.reference_divisor(counting).astype(rows.dtype))
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        """Build the rows' losses, their weighting and their reduction."""
         own, weights = ins[: self.operands], ins[self.operands :]
         alone = self.reduction == "none"
         rows = self.rows(b, own, name if alone and not weights else f"{name}.rows")
@@ -127,14 +137,85 @@ def apply_loss(
     loss: RowLoss, *operands: Value, weight: Value | None = None, name: str | None = None
 ) -> Value:
     """Apply a loss to its operands; raise GraphError for a reduction that does not exist."""
-    if loss.reduction not in REDUCTIONS:
-        raise GraphError(
-            f"{loss.name}: reduction {loss.reduction!r} is not one of mean, sum, none",
-            loc=caller_loc(),
-            hint="'none' gives one loss a row, to be weighted or masked",
-        )
+    hint = "'none' gives one loss a row, to be weighted or masked"
+    check_choice(f"{loss.name}: reduction", loss.reduction, REDUCTIONS, hint=hint)
     weights = () if weight is None else (weight,)
     return apply(loss, *operands, *weights, name=name)
+
+
+_EXAMPLES = {"x": "(gc.N, 3)", "t": "(gc.N, 3)", "y": 'gc.N, dtype="int64"', "sign": "gc.N"}
+"""Inputs that examples in docstrings read, by name."""
+_PARAMETERS = {
+    "weight": "A number for each row, which its loss is multiplied with.",
+    "reduction": '"mean" divides the sum of the losses by their number, or by the sum of their '
+    'weights; "sum" is that sum; "none" leaves a loss for each row.',
+    "name": "The name of the node.",
+}
+_SECTIONS = """
+Parameters
+----------
+{parameters}
+
+Returns
+-------
+Value
+    A scalar, or with "none" the losses of the rows.
+
+Raises
+------
+GraphError
+    If operands do not fit each other, or an option is out of range.
+
+Examples
+--------
+>>> net = gc.Net("example")
+{inputs}
+>>> gc.{public}({operands})
+<{public}_1: float32[]>
+"""
+
+
+def loss_function(*example: str, **parameters: str) -> Callable[[F], F]:
+    """Return a decorator that adds sections to the docstring of a loss.
+
+    `parameters` describes the parameters that not all losses have; `example` names the inputs for
+    an example.
+    """
+    texts = _PARAMETERS | parameters
+    inputs = "\n".join(f'>>> {name} = net.input("{name}", {_EXAMPLES[name]})' for name in example)
+
+    def decorate(function: F) -> F:
+        names = signature(function).parameters
+        listed = "\n".join(f"{name}\n    {texts[name]}" for name in names)
+        operands = ", ".join(example)
+        add = with_sections(_SECTIONS, parameters=listed, inputs=inputs, operands=operands)
+        return add(function)
+
+    return decorate
+
+
+def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
+    """Return the type (N,) of one number a row.
+
+    Raise ValueError unless scores (N, C) and labels (N,) fit.
+    """
+    scores, labels = ins
+    if scores.rank != 2 or not scores.is_float:
+        swapped = labels.rank == 2 and labels.is_float
+        hint = f"the scores come first: gc.{what}(scores, labels)" if swapped else ""
+        raise ValueError(f"scores are {scores}, {what} takes floats of shape (N, classes)\n{hint}")
+    if labels.is_float or labels.dtype == "bool":
+        raise ValueError(
+            f"labels are {labels.dtype}, {what} takes class numbers\n"
+            "declare them as net.input('y', (gc.N,), dtype='int64')"
+        )
+    if labels.shape != scores.shape[:1]:
+        raise ValueError(
+            f"labels have shape {shape_text(labels.shape)}, "
+            f"{what} takes one class number a row: {shape_text(scores.shape[:1])}\n"
+            "for one-hot rows write gc.argmax(labels, axis=1)"
+        )
+    return scores.with_shape(scores.shape[:1])
 
 
 class ElementLoss(RowLoss, base=True):
@@ -151,6 +232,7 @@ class ElementLoss(RowLoss, base=True):
         raise NotImplementedError
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type (N,); raise ValueError unless both operands have one type."""
         a, b = ins
         if a != b or not a.is_float or a.rank < 1:
             first, second, _ = self.roles
@@ -161,15 +243,51 @@ class ElementLoss(RowLoss, base=True):
         return a.with_shape(a.shape[:1])
 
     def reference_rows(self, ins: Sequence[Array]) -> Array:
+        """Compute the mean over each row's elements in plain NumPy."""
         each = self.reference_each(*ins)
         return np.asarray(each.mean(axis=tuple(range(1, each.ndim))))
 
     def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
+        """Return the mean over each row's elements."""
         prediction, target = ins
         if prediction.type.rank == 1:
             return self.each(prediction, target, name, name)
         each = self.each(prediction, target, name, f"{name}.each")
         return mean(each, tuple(range(1, prediction.type.rank)), name=name)
+
+
+class OfErrors(Protocol):
+    """A loss of the differences between predictions and targets."""
+
+    def __call__(
+        self,
+        prediction: Value,
+        target: Value,
+        *,
+        weight: Value | None = None,
+        reduction: str = "mean",
+        name: str | None = None,
+    ) -> Value:
+        """Return the loss, as a node of that name."""
+
+
+def of_errors(kind: type[ElementLoss]) -> OfErrors:
+    """Return the function that applies a loss of elements without options."""
+
+    def function(
+        prediction: Value,
+        target: Value,
+        *,
+        weight: Value | None = None,
+        reduction: str = "mean",
+        name: str | None = None,
+    ) -> Value:
+        return apply_loss(kind(reduction), prediction, target, weight=weight, name=name)
+
+    documented = loss_function(
+        "x", "t", prediction="Floats (N, ...).", target="What they should be, of the same shape."
+    )
+    return documented(described(function, kind))
 
 
 class Rows(NamedTuple):
@@ -181,23 +299,18 @@ class Rows(NamedTuple):
 
 
 def by_class(
-    loss: RowLoss,
-    scores: Value,
-    labels: Value,
-    weight: Value | None,
-    node: str,
-    apply_to: Callable[[Rows, str], Value],
+    loss: RowLoss, given: Rows, node: str, apply_to: Callable[[Rows, str], Value]
 ) -> Value:
     """Apply a loss to the rows of scores (N, C, d1, ...) with labels (N, d1, ...).
 
     Labels of the scores' own shape are targets with a class axis too.  With reduction "none" the
     result has the labels' shape.  Raise GraphError if shapes do not fit.
     """
-    b = scores.builder
+    scores, labels, weight = given
     if scores.type.rank <= 2:
-        return apply_to(Rows(scores, labels, weight), node)
+        return apply_to(given, node)
     places = (scores.shape[0], *scores.shape[2:])
-    _check(b, loss, scores, labels, weight)
+    _check(loss, given, places)
     rows, classes = count(places), scores.shape[1]
 
     def flat(value: Value, part: str) -> Value:
@@ -214,8 +327,9 @@ def by_class(
     return reshape(apply_to(found, f"{node}.each"), places, name=node)
 
 
-def _check(b: Builder, loss: RowLoss, scores: Value, labels: Value, weight: Value | None) -> None:
-    places = (scores.shape[0], *scores.shape[2:])
+def _check(loss: RowLoss, given: Rows, places: Shape) -> None:
+    """Raise GraphError unless labels and weight have a number for each of the places."""
+    scores, labels, weight = given
     fits = labels.shape == scores.shape if labels.type.is_float else labels.shape == places
     if not fits:
         message = (
@@ -225,7 +339,7 @@ def _check(b: Builder, loss: RowLoss, scores: Value, labels: Value, weight: Valu
         if labels.shape == scores.shape[:-1]:
             axes = (0, scores.type.rank - 1, *range(1, scores.type.rank - 1))
             message += f"; classes come second: gc.transpose(scores, {axes})"
-        raise b.error(loss, message, (scores, labels))
+        raise scores.builder.error(loss, message, (scores, labels))
     if weight is not None and weight.shape != places:
         message = f"weight is {weight.type}, there must be one for each label: {shape_text(places)}"
-        raise b.error(loss, message, (scores, labels, weight))
+        raise scores.builder.error(loss, message, (scores, labels, weight))

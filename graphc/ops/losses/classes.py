@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -12,19 +12,26 @@ from graphc.base.arguments import checked_number, checked_whole
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.arithmetic import power
 from graphc.ops.elementwise import add, mul, neg, sub
 from graphc.ops.functions import log_softmax
 from graphc.ops.index import pick
-from graphc.ops.losses.base import ElementLoss, RowLoss, Rows, apply_loss, by_class
-from graphc.ops.losses.labels import LabelHit, SoftmaxRows, SvmRows, check_scores
+from graphc.ops.losses.base import ElementLoss, RowLoss, Rows, apply_loss, by_class, loss_function
+from graphc.ops.losses.labels import LabelHit, SoftmaxRows, SvmRows
 from graphc.ops.losses.rows import SoftNllLoss
-from graphc.ops.pow import power
 from graphc.ops.reduce import mean, sum_
 from graphc.ops.select import not_equal, relu, where
 from graphc.ops.shape import cast
 from graphc.ops.source import constant
 
 __all__ = ["hinge_loss", "nll_loss", "softmax_loss", "svm_loss"]
+
+
+_BY_CLASS = {
+    "class_weight": "A number for each class, which the losses of its labels are multiplied with.",
+    "ignore": "The label of rows to leave out; it need not be a class.",
+}
+"""The descriptions of the options that losses of labels share."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +42,9 @@ class NllLoss(RowLoss):
     mean, and 0 where its label is ignored.
     """
 
-    name = "nll_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "labels", "weight")
     label_smoothing: float = 0.0
     ignore: int | None = None
-
-    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        return check_scores(ins[:2], self.name)
 
     def reference_rows(self, ins: Sequence[Array]) -> Array:
         logs, labels = ins
@@ -76,29 +79,31 @@ class NllLoss(RowLoss):
         return self._kept_of(ins[0])
 
     def _kept(self, labels: Value, dtype: str, name: str | None = None) -> Value:
+        """Return 1 for rows whose label counts, 0 for those whose label is ignored."""
         assert self.ignore is not None
         return cast(not_equal(labels, self.ignore), dtype, name=name)
 
     def _kept_of(self, labels: Array) -> Array:
+        """Compute `_kept` in plain NumPy."""
         return np.asarray(np.ones(labels.shape) if self.ignore is None else labels != self.ignore)
 
     def _hit(self, classes: Any) -> LabelHit:
+        """Return the op that marks each row's label."""
         return LabelHit(classes, self.ignore)
 
     def _hit_of(self, b: Builder, logs: Value, labels: Value, name: str) -> Value:
+        """Return a mask of the rows and classes, true at each row's label."""
         return b.apply(self._hit(logs.shape[1]), labels, name=f"{name}.hit")
 
 
 class WeightedNllLoss(NllLoss):
     """NllLoss of l * class_weight; a row's count in a mean is the weight of its class."""
 
-    name = "weighted_nll_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "labels", "class_weight", "weight")
-    operands = 3
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
         logs, class_weight = ins[0], ins[2]
-        rows = super().infer_rows(ins)
+        rows = super().infer_rows(ins[:2])
         if class_weight != logs.with_shape(logs.shape[1:]):
             raise ValueError(
                 f"class_weight is {class_weight}, log_probs are {logs}\n"
@@ -128,6 +133,13 @@ class WeightedNllLoss(NllLoss):
         return np.asarray(np.where(hit, class_weight, 0).sum(axis=1))
 
 
+@loss_function(
+    "x",
+    "y",
+    log_probs="Logarithms of probabilities: floats (N, C) or (N, C, d1, ...).",
+    labels="Class numbers (N,) or (N, d1, ...).",
+    **_BY_CLASS,
+)
 def nll_loss(
     log_probs: Value,
     labels: Value,
@@ -138,43 +150,56 @@ def nll_loss(
     ignore: int | None = None,
     name: str | None = None,
 ) -> Value:
-    """Return the negative log-likelihood: -log_probs at the label.
+    """Return the negative log-likelihood of labels: -log_probs at the label.
 
-    log_probs are (N, C) or (N, C, d1, ...), labels (N,) or (N, d1, ...).  `class_weight` has a
-    number for each class.  Rows whose label is `ignore`, which need not be a class, are left out.
-    "mean" divides by the sum of weight * class_weight[label] over the other rows.
+    With weights of classes "mean" divides by the sum of weight * class_weight[label].
     """
     b = as_value("nll_loss", log_probs).builder
-    node = b.free_name("nll_loss", name)
-    with b.all_or_nothing():
-        return labelled(log_probs, labels, weight, reduction, 0.0, class_weight, ignore, node)
-
-
-def labelled(
-    logs: Value,
-    labels: Value,
-    weight: Value | None,
-    reduction: str,
-    label_smoothing: float,
-    class_weight: Any,
-    ignore: int | None,
-    node: str,
-) -> Value:
-    """Return `nll_loss` with label smoothing; its last node is named `node`."""
     as_value("nll_loss", labels)
-    kind = NllLoss if class_weight is None else WeightedNllLoss
-    label = None if ignore is None else checked_whole(f"{node}: ignore", ignore, None)
-    loss = kind(reduction, label_smoothing, label)
-    more = () if class_weight is None else (class_weights(logs, class_weight, node),)
+    node = b.free_name("nll_loss", name)
+    how = Options(reduction, class_weight, ignore)
+    with b.all_or_nothing():
+        return _nll(Rows(log_probs, labels, weight), how, node)
+
+
+class Options(NamedTuple):
+    """How losses by labels are reduced, weighted and smoothed."""
+
+    reduction: str
+    class_weight: Any
+    ignore: int | None
+    smoothing: float = 0.0
+
+
+def _nll(given: Rows, how: Options, node: str) -> Value:
+    """Return `nll_loss` with label smoothing; its last node is named `node`."""
+    ignore = None if how.ignore is None else checked_whole(f"{node}: ignore", how.ignore, None)
+    kind = NllLoss if how.class_weight is None else WeightedNllLoss
+    loss = kind(how.reduction, how.smoothing, ignore)
+    more = [] if how.class_weight is None else [_class_weights(given.scores, how, node)]
 
     def apply_to(rows: Rows, name: str) -> Value:
         return apply_loss(loss, rows.scores, rows.labels, *more, weight=rows.weight, name=name)
 
-    return by_class(loss, logs, labels, weight, node, apply_to)
+    return by_class(loss, given, node, apply_to)
 
 
-def class_weights(logs: Value, given: Any, node: str) -> Value:
-    """Return class weights as a value; numbers become a constant."""
+def _soft_nll(rows: Rows, how: Options, node: str) -> Value:
+    """Return `nll_loss` for labels that are probabilities; its last node is named `node`."""
+    logs, target, weight = rows
+    if how.class_weight is not None:
+        logs = mul(logs, _class_weights(logs, how, node), name=f"{node}.scaled")
+    if how.smoothing:
+        classes = target.shape[1]
+        assert isinstance(classes, int)
+        kept = mul(target, 1 - how.smoothing)
+        target = add(kept, how.smoothing / classes, name=f"{node}.smoothed")
+    return apply_loss(SoftNllLoss(how.reduction), logs, target, weight=weight, name=node)
+
+
+def _class_weights(logs: Value, how: Options, node: str) -> Value:
+    """Return the class weights as a value; numbers become a constant."""
+    given = how.class_weight
     if isinstance(given, Value):
         return given
     return constant(logs.builder, np.asarray(given, float), logs.dtype, f"{node}.class_weight")
@@ -187,11 +212,7 @@ class SoftmaxLoss(RowLoss):
     With smoothing, (1 - smoothing) * s_y + smoothing * mean(s) replaces s_y.
     """
 
-    name = "softmax_loss"
     label_smoothing: float = 0.0
-
-    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        return check_scores(ins, self.name)
 
     def reference_rows(self, ins: Sequence[Array]) -> Array:
         rows, (scores, labels) = SoftmaxRows().reference(ins), ins
@@ -207,6 +228,15 @@ class SoftmaxLoss(RowLoss):
         return add(sharp, mul(more, self.label_smoothing), name=name)
 
 
+@loss_function(
+    "x",
+    "y",
+    scores="Floats (N, C) or (N, C, d1, ...).",
+    labels="Class numbers (N,) or (N, d1, ...), or probabilities of the scores' shape.",
+    label_smoothing="The share, from 0 to 1, of each target that is spread evenly over all classes "
+    "(Szegedy et al. 2016, arXiv:1512.00567).",
+    **_BY_CLASS,
+)
 def softmax_loss(
     scores: Value,
     labels: Value,
@@ -218,59 +248,37 @@ def softmax_loss(
     ignore: int | None = None,
     name: str | None = None,
 ) -> Value:
-    """Return the cross-entropy of softmax of scores (N, C) or (N, C, d1, ...).
+    """Return the cross-entropy of the softmax of scores: `log_softmax` and `nll_loss` in one.
 
-    Labels are class numbers (N,) or (N, d1, ...), or probabilities of the scores' shape; `weight`
-    has one number a label.  `reduction` is "mean" (weighted by `weight`), "sum" or "none" (one loss
-    a label).  With `label_smoothing` that share of each row's target is spread evenly over all
-    classes (Szegedy et al. 2016, arXiv:1512.00567).  `class_weight` and `ignore` are those of
-    `nll_loss`; this function is log_softmax and nll_loss in one.  Raise GraphError for a share that
-    is not in 0..1.
+    It is exact for any finite scores.
     """
     b = as_value("softmax_loss", scores).builder
     as_value("softmax_loss", labels)
     hint = "0.1 leaves 90 % of the target to the label"
     what = "softmax_loss: label_smoothing"
     share = checked_number(what, label_smoothing, least=0, most=1, hint=hint)
-    loss = SoftmaxLoss(reduction, share)
+    loss, how = SoftmaxLoss(reduction, share), Options(reduction, class_weight, ignore, share)
     soft = labels.type.is_float and labels.shape == scores.shape
     if soft and ignore is not None:
         message = "ignore is a label, the labels are probabilities\ngive such a row the weight 0"
         raise b.error(loss, message, (scores, labels))
-    if scores.type.rank <= 2 and class_weight is None and ignore is None and not soft:
+    plain = class_weight is None and ignore is None and not soft
+    if scores.type.rank <= 2 and plain:
         return apply_loss(loss, scores, labels, weight=weight, name=name)
     node = b.free_name("softmax_loss", name)
 
     def apply_to(rows: Rows, last: str) -> Value:
-        if not soft and class_weight is None and ignore is None:
+        if plain:
             return apply_loss(loss, rows.scores, rows.labels, weight=rows.weight, name=last)
         rows = rows._replace(scores=log_softmax(rows.scores, name=f"{last}.log"))
-        if soft:
-            return _soft(rows, reduction, share, class_weight, last)
-        return labelled(*rows, reduction, share, class_weight, ignore, last)
+        return _soft_nll(rows, how, last) if soft else _nll(rows, how, last)
 
     with b.all_or_nothing():
-        return by_class(loss, scores, labels, weight, node, apply_to)
-
-
-def _soft(rows: Rows, reduction: str, share: float, class_weight: Any, node: str) -> Value:
-    logs, target, weight = rows
-    if class_weight is not None:
-        logs = mul(logs, class_weights(logs, class_weight, node), name=f"{node}.scaled")
-    if share:
-        classes = target.shape[1]
-        assert isinstance(classes, int)
-        target = add(mul(target, 1 - share), share / classes, name=f"{node}.smoothed")
-    return apply_loss(SoftNllLoss(reduction), logs, target, weight=weight, name=node)
+        return by_class(loss, Rows(scores, labels, weight), node, apply_to)
 
 
 class SvmLoss(RowLoss):
     """sum over j != y of max(0, s_j - s_y + 1) of each row; not divided by the classes."""
-
-    name = "svm_loss"
-
-    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        return check_scores(ins, self.name)
 
     def reference_rows(self, ins: Sequence[Array]) -> Array:
         return SvmRows().reference(ins)
@@ -283,7 +291,6 @@ class SvmLoss(RowLoss):
 class HingeLoss(ElementLoss):
     """max(0, 1 - t * s) of each score and target, or its square."""
 
-    name = "hinge_loss"
     roles = ("scores", "target", "weight")
     squared: bool = False
 
@@ -298,6 +305,12 @@ class HingeLoss(ElementLoss):
         return power(relu(short, name=f"{node}.missed"), 2, name=name)
 
 
+@loss_function(
+    "x",
+    "y",
+    scores="Floats (N, C).",
+    labels="The class number of each row, whole numbers (N,).",
+)
 def svm_loss(
     scores: Value,
     labels: Value,
@@ -306,10 +319,20 @@ def svm_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return the multiclass hinge loss with margin 1: scores (N, C), labels and weight (N,)."""
+    """Return the multiclass hinge loss with margin 1: sum over j != y of max(0, s_j - s_y + 1).
+
+    J. Weston, C. Watkins, "Support vector machines for multi-class pattern recognition", 1999.
+    """
     return apply_loss(SvmLoss(reduction), scores, labels, weight=weight, name=name)
 
 
+@loss_function(
+    "x",
+    "t",
+    scores="Floats (N, ...); a row's loss is the mean over its scores.",
+    target="-1 or 1 for each score, as floats.",
+    squared="Whether the result is squared.",
+)
 def hinge_loss(
     scores: Value,
     target: Value,
@@ -319,8 +342,5 @@ def hinge_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return max(0, 1 - target * score), or with `squared` its square.
-
-    Both are (N, ...), targets -1 or 1.  A row's loss is the mean over its scores.
-    """
+    """Return the hinge loss max(0, 1 - target * score) of two classes, or its square."""
     return apply_loss(HingeLoss(reduction, squared), scores, target, weight=weight, name=name)

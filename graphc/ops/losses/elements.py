@@ -10,14 +10,13 @@ import numpy as np
 
 from graphc.base.arguments import checked_number
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.arithmetic import power
 from graphc.ops.elementwise import add, mul, neg, sub
 from graphc.ops.functions import abs_, exp, softplus
-from graphc.ops.losses.base import ElementLoss, apply_loss
-from graphc.ops.pow import power
+from graphc.ops.losses.base import ElementLoss, apply_loss, loss_function, of_errors
 from graphc.ops.select import clip
 from graphc.ops.source import constant
 
@@ -25,9 +24,7 @@ __all__ = ["huber_loss", "log_cosh_loss", "mae_loss", "mse_loss", "poisson_loss"
 
 
 class MseLoss(ElementLoss):
-    """The mean of (prediction - target)**2 over the features of each row."""
-
-    name = "mse_loss"
+    """The mean squared error (prediction - target)**2 over the elements of each row."""
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
         return np.asarray((prediction - target) ** 2)
@@ -37,9 +34,10 @@ class MseLoss(ElementLoss):
 
 
 class MaeLoss(ElementLoss):
-    """The mean of |prediction - target| over the features of each row."""
+    """The mean absolute error |prediction - target| over the elements of each row.
 
-    name = "mae_loss"
+    The gradient is 0 where the two are equal.
+    """
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
         return np.asarray(np.abs(prediction - target))
@@ -52,7 +50,6 @@ class MaeLoss(ElementLoss):
 class HuberLoss(ElementLoss):
     """e**2 / 2 where |e| <= delta, else delta * (|e| - delta / 2) (Huber 1964)."""
 
-    name = "huber_loss"
     delta: float = 1.0
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
@@ -68,9 +65,10 @@ class HuberLoss(ElementLoss):
 
 
 class LogCoshLoss(ElementLoss):
-    """log(cosh(e)) = e + log(1 + exp(-2 e)) - log 2 of each error e, without overflow."""
+    """The mean of log(cosh(prediction - target)), a smooth absolute error, over each row.
 
-    name = "log_cosh_loss"
+    It is computed as e + log(1 + exp(-2 e)) - log 2 for each error e, without overflow.
+    """
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
         size = np.abs(prediction - target)
@@ -85,7 +83,6 @@ class LogCoshLoss(ElementLoss):
 class PoissonLoss(ElementLoss):
     """exp(s) - t * s of each log-rate s and count t."""
 
-    name = "poisson_loss"
     roles = ("log_rate", "target", "weight")
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
@@ -96,36 +93,13 @@ class PoissonLoss(ElementLoss):
         return sub(rate, mul(target, prediction), name=name)
 
 
-def mse_loss(
-    prediction: Value,
-    target: Value,
-    *,
-    weight: Value | None = None,
-    reduction: str = "mean",
-    name: str | None = None,
-) -> Value:
-    """Return the mean squared error: both (N, ...) of one shape.
-
-    A row's loss is the mean of its squares.
-    """
-    return apply_loss(MseLoss(reduction), prediction, target, weight=weight, name=name)
-
-
-def mae_loss(
-    prediction: Value,
-    target: Value,
-    *,
-    weight: Value | None = None,
-    reduction: str = "mean",
-    name: str | None = None,
-) -> Value:
-    """Return the mean absolute error: both (N, ...) of one shape.
-
-    The gradient is 0 where they are equal.
-    """
-    return apply_loss(MaeLoss(reduction), prediction, target, weight=weight, name=name)
-
-
+@loss_function(
+    "x",
+    "t",
+    prediction="Floats (N, ...); a row's loss is the mean over its elements.",
+    target="What they should be, of the same shape.",
+    delta="The error, above 0, from which the loss is linear.",
+)
 def huber_loss(
     prediction: Value,
     target: Value,
@@ -135,29 +109,22 @@ def huber_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return the error, squared up to `delta`, absolute beyond: both (N, ...) of one shape.
+    """Return the Huber loss: half the squared error up to `delta`, linear beyond.
 
+    P. J. Huber, "Robust estimation of a location parameter", 1964 (doi:10.1214/aoms/1177703732).
     PyTorch's smooth_l1_loss is this divided by `delta`, which it calls beta.
-
-    Raise GraphError for a delta that is not above 0.
     """
     hint = "it is the error from which the loss grows no faster than the error"
     loss = HuberLoss(reduction, checked_number("huber_loss: delta", delta, above=0, hint=hint))
     return apply_loss(loss, prediction, target, weight=weight, name=name)
 
 
-def log_cosh_loss(
-    prediction: Value,
-    target: Value,
-    *,
-    weight: Value | None = None,
-    reduction: str = "mean",
-    name: str | None = None,
-) -> Value:
-    """Return log(cosh(error)), a smooth absolute error: both (N, ...) of one shape."""
-    return apply_loss(LogCoshLoss(reduction), prediction, target, weight=weight, name=name)
-
-
+@loss_function(
+    "x",
+    "t",
+    log_rate="Floats (N, ...); a row's loss is the mean over its elements.",
+    target="The counts, as floats of the same shape.",
+)
 def poisson_loss(
     log_rate: Value,
     target: Value,
@@ -166,7 +133,7 @@ def poisson_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return exp(log_rate) - target * log_rate, for counts: both (N, ...) of one shape.
+    """Return exp(log_rate) - target * log_rate, for targets that are counts.
 
     This is the negative log-likelihood of Poisson's distribution without the part that depends only
     on the target.
@@ -182,7 +149,6 @@ class SigmoidLoss(ElementLoss):
     (1 - t) * s + (1 + (p - 1) * t) * log(1 + e**-s).
     """
 
-    name = "sigmoid_loss"
     roles = ("scores", "target", "weight")
     pos_weight: float | tuple[float, ...] = 1.0
 
@@ -213,6 +179,14 @@ class SigmoidLoss(ElementLoss):
         return add(mul(sub(1.0, target), prediction), below, name=name)
 
 
+@loss_function(
+    "x",
+    "t",
+    scores="Floats (N, ...) before the sigmoid.",
+    target="Floats from 0 to 1 of the same shape; a row's loss is the mean over its labels.",
+    pos_weight="The weight of positive labels relative to negative ones, above 0: one number, or "
+    "one for each of the labels (N, labels).",
+)
 def sigmoid_loss(
     scores: Value,
     target: Value,
@@ -222,13 +196,7 @@ def sigmoid_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return the cross-entropy of sigmoid, for labels that do not exclude each other.
-
-    Both are (N, ...).  Scores are taken before the sigmoid; targets are floats from 0 to 1.  A
-    row's loss is the mean over its labels.  `pos_weight` is the weight of positive labels relative
-    to negative ones: one number, or one for each of the labels (N, labels).  Raise GraphError
-    unless it is above 0.
-    """
+    """Return the cross-entropy of sigmoid, for labels that do not exclude each other."""
     try:
         given = np.asarray(pos_weight, float)
     except (TypeError, ValueError):  # no numbers, or lists of several lengths
@@ -236,8 +204,12 @@ def sigmoid_loss(
     if given.ndim > 1 or not (given > 0).all() or not np.isfinite(given).all():
         raise GraphError(
             f"sigmoid_loss: pos_weight is {pos_weight!r}, it must be above 0",
-            loc=caller_loc(),
             hint="the number of rows without a label by that of the rows with it balances both",
         )
     chosen = float(given) if given.ndim == 0 else tuple(map(float, given))
     return apply_loss(SigmoidLoss(reduction, chosen), scores, target, weight=weight, name=name)
+
+
+mse_loss = of_errors(MseLoss)
+mae_loss = of_errors(MaeLoss)
+log_cosh_loss = of_errors(LogCoshLoss)

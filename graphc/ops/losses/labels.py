@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
-from graphc.ir.tensor_type import TensorType, shape_text
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import mul, sub
 from graphc.ops.functions import Softmax, abs_, softmax
 from graphc.ops.index import ByIndex, OneHot, argmax, hit
+from graphc.ops.losses.base import check_scores
 from graphc.ops.reduce import broadcast_to, mean, sum_
 from graphc.ops.select import equal
 from graphc.ops.shape import as_dtype, cast, reshape
@@ -24,34 +24,10 @@ from graphc.ops.source import constant
 __all__ = ["accuracy", "mean_absolute_error"]
 
 
-def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
-    """Return the type (N,) of one number a row.
-
-    Raise ValueError unless scores (N, C) and labels (N,) fit.
-    """
-    scores, labels = ins
-    if scores.rank != 2 or not scores.is_float:
-        swapped = labels.rank == 2 and labels.is_float
-        hint = f"the scores come first: gc.{what}(scores, labels)" if swapped else ""
-        raise ValueError(f"scores are {scores}, {what} takes floats of shape (N, classes)\n{hint}")
-    if labels.is_float or labels.dtype == "bool":
-        raise ValueError(
-            f"labels are {labels.dtype}, {what} takes class numbers\n"
-            "declare them as net.input('y', (gc.N,), dtype='int64')"
-        )
-    if labels.shape != scores.shape[:1]:
-        raise ValueError(
-            f"labels have shape {shape_text(labels.shape)}, "
-            f"{what} takes one class number a row: {shape_text(scores.shape[:1])}\n"
-            "for one-hot rows write gc.argmax(labels, axis=1)"
-        )
-    return scores.with_shape(scores.shape[:1])
-
-
 class LabelledRows(Op, base=True):
     """The base of losses with one number a row, of scores (N, C) with labels (N,)."""
 
-    roles = ("scores", "labels")
+    roles: ClassVar[tuple[str, ...]] = ("scores", "labels")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return check_scores(ins, self.name)
@@ -67,7 +43,7 @@ class LabelledRows(Op, base=True):
         return {1: classes} if isinstance(classes, int) else {}
 
 
-class LabelledGrad(Op, base=True):
+class LabelledGrad(LabelledRows, base=True):
     """The base of their gradients: the cotangent of scores (N, C) from that of the rows (N,)."""
 
     roles = ("scores", "labels", "drows")
@@ -78,21 +54,13 @@ class LabelledGrad(Op, base=True):
             raise ValueError(f"drows are {drows}, scores are {scores}")
         return scores
 
-    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "columns"
-
     def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "row", "row"
-
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        classes = ins[0].shape[1]
-        return {1: classes} if isinstance(classes, int) else {}
 
 
 class SoftmaxRows(LabelledRows):
     """The softmax loss logsumexp(s) - s_y of each row."""
 
-    name = "softmax_rows"
     gradient_text = ("(softmax(scores) - onehot(labels)) * column(d_out)", "")
     operations = 4
 
@@ -115,7 +83,6 @@ class SoftmaxRows(LabelledRows):
 class SoftmaxRowsGrad(LabelledGrad):
     """The gradient of `SoftmaxRows`: (softmax(s) - onehot(y)) * drows."""
 
-    name = "softmax_rows_grad"
     gradient_text = (
         "column(drows) * softmax(scores) * (d_out - sum(softmax(scores) * d_out, 1))",
         "",
@@ -148,6 +115,7 @@ class SoftmaxRowsGrad(LabelledGrad):
 
 
 def _margins(scores: Array, labels: Array) -> Array:
+    """Return max(0, s - s_y + 1), and 0 at the label itself."""
     rows = np.arange(len(labels))
     margins = np.maximum(scores - scores[rows, labels][:, None] + 1, 0)
     margins[rows, labels] = 0
@@ -162,7 +130,6 @@ def _margins_of(scores: Expr, labels: Expr, axis: Axis) -> Expr:
 class SvmRows(LabelledRows):
     """The multiclass hinge loss of each row (Weston and Watkins 1999)."""
 
-    name = "svm_rows"
     gradient_text = ("violations(scores, labels) * column(d_out)", "")
     operations = 4
 
@@ -185,7 +152,6 @@ class SvmRows(LabelledRows):
 class SvmRowsGrad(LabelledGrad):
     """The gradient of `SvmRows`: drows where a margin is violated, minus their sum at the label."""
 
-    name = "svm_rows_grad"
     gradient_text = ("", "", "sum(violations(scores, labels) * d_out, 1)")
     operations = 4
 
@@ -213,7 +179,6 @@ class SvmRowsGrad(LabelledGrad):
 class LabelHit(NoGradient, ByIndex):
     """labels (N,) -> (N, classes), true at the label; a row of the ignored label is all false."""
 
-    name = "label_hit"
     roles = ("labels",)
     classes: int
     ignore: int | None = None
@@ -254,14 +219,39 @@ class LabelHit(NoGradient, ByIndex):
 def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
     """Return the share of rows whose largest score is their label's.
 
-    scores (N, C), labels (N,).  Of equal scores the first counts.  Raise GraphError for other
-    shapes, or labels that are not whole numbers.
+    Of equal scores the first counts.
+
+    Parameters
+    ----------
+    scores
+        Floats (N, C).
+    labels
+        The class number of each row: whole numbers (N,).
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        A scalar of the scores' dtype.
+
+    Raises
+    ------
+    GraphError
+        If the operands do not fit each other.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> scores, y = net.input("scores", (gc.N, 10)), net.input("y", (gc.N,), dtype="int64")
+    >>> gc.accuracy(scores, y, name="accuracy")
+    <accuracy: float32[]>
     """
     scores, labels = as_value("accuracy", scores), as_value("accuracy", labels)
     try:
         check_scores((scores.type, labels.type), "accuracy")
     except ValueError as error:
-        raise _misfit("accuracy", str(error), scores=scores, labels=labels) from None
+        raise misfit(f"accuracy: {error}", scores=scores, labels=labels) from None
     hits = equal(argmax(scores, 1), as_dtype(labels, "int64"))
     return mean(cast(hits, scores.dtype), name=name)
 
@@ -269,24 +259,36 @@ def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
 def mean_absolute_error(prediction: Value, target: Value, *, name: str | None = None) -> Value:
     """Return the mean of abs(prediction - target) over rows and features.
 
-    Both are (N, ...) of one type.
+    Parameters
+    ----------
+    prediction, target
+        Floats of one shape (N, ...).
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        A scalar.
+
+    Raises
+    ------
+    GraphError
+        If the types differ, or are not floats.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> x, t = net.input("x", (gc.N, 3)), net.input("t", (gc.N, 3))
+    >>> gc.mean_absolute_error(x, t, name="error")
+    <error: float32[]>
     """
     prediction = as_value("mean_absolute_error", prediction)
     target = as_value("mean_absolute_error", target)
     if prediction.type != target.type or not prediction.type.is_float:
-        sentence = f"prediction is {prediction.type}, target is {target.type}; they must be equal"
+        message = f"prediction is {prediction.type}, target is {target.type}; they must be equal"
         hint = "a silent broadcast would compare every row with every other"
-        raise _misfit(
-            "mean_absolute_error", f"{sentence}\n{hint}", prediction=prediction, target=target
+        raise misfit(
+            f"mean_absolute_error: {message}\n{hint}", prediction=prediction, target=target
         )
     return mean(abs_(prediction - target), name=name)
-
-
-def _misfit(what: str, text: str, **operands: Value) -> GraphError:
-    sentence, _, hint = text.partition("\n")
-    return GraphError(
-        f"{what}: {sentence}",
-        operands=[value.node.described(role) for role, value in operands.items()],
-        loc=caller_loc(),
-        hint=hint,
-    )

@@ -14,7 +14,7 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import div, mul, neg, sub
 from graphc.ops.functions import log, sqrt
-from graphc.ops.losses.base import RowLoss, apply_loss
+from graphc.ops.losses.base import RowLoss, apply_loss, loss_function
 from graphc.ops.reduce import sum_
 from graphc.ops.select import greater, maximum, relu, where
 
@@ -27,9 +27,36 @@ EPS = 1e-8
 def cosine_similarity(
     a: Value, b: Value, axis: int = -1, *, eps: float = EPS, name: str | None = None
 ) -> Value:
-    """Return sum(a*b) / (max(|a|, eps) * max(|b|, eps)) over an axis.
+    """Return the cosine of the angle between a and b along an axis.
 
-    The result does not have that axis.
+    It is sum(a * b) / (max(|a|, eps) * max(|b|, eps)).
+
+    Parameters
+    ----------
+    a, b
+        Floats whose shapes broadcast.
+    axis
+        The axis; numbers below 0 count from the last one.
+    eps
+        The lower limit of each norm, so that the cosine with a vector of zeros is 0.
+    name
+        The name of the result; the other nodes are named `<name>.part`.
+
+    Returns
+    -------
+    Value
+        Of the broadcast shape without the axis.
+
+    Raises
+    ------
+    GraphError
+        If the operands do not fit each other, or there is no such axis.
+
+    Examples
+    --------
+    >>> net = gc.Net("example")
+    >>> gc.cosine_similarity(net.input("a", (gc.N, 3)), net.input("b", (gc.N, 3))).shape
+    (N,)
     """
     builder = as_value("cosine_similarity", a).builder
     node = builder.free_name("cosine_similarity", name)
@@ -38,6 +65,7 @@ def cosine_similarity(
 
 
 def _cosine(a: Value, b: Value, axis: int, eps: float, node: str) -> Value:
+    """Return the cosine of a and b along an axis."""
     product = sum_(mul(a, b), axis, name=f"{node}.product")
     norm_a, norm_b = _norm(a, axis, eps, f"{node}.norm_a"), _norm(b, axis, eps, f"{node}.norm_b")
     return div(product, mul(norm_a, norm_b), name=node)
@@ -55,9 +83,7 @@ def _norm(x: Value, axis: int, eps: float, name: str) -> Value:
 class CosineLoss(RowLoss):
     """1 - cos of two rows whose target is above 0, else max(0, cos - margin)."""
 
-    name = "cosine_loss"
     roles: ClassVar[tuple[str, ...]] = ("a", "b", "target", "weight")
-    operands = 3
     margin: float = 0.0
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
@@ -85,6 +111,15 @@ class CosineLoss(RowLoss):
         return where(greater(target, 0.0), sub(1.0, cosine), apart, name=name)
 
 
+@loss_function(
+    "x",
+    "t",
+    "sign",
+    a="Floats (N, features).",
+    b="Floats of the same shape.",
+    target="1 for rows that are alike, -1 for others: floats (N,).",
+    margin="The cosine, from -1 to 1, up to which rows that are not alike have no loss.",
+)
 def cosine_loss(
     a: Value,
     b: Value,
@@ -95,23 +130,15 @@ def cosine_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return 1 - cos(a, b) where the target is 1, max(0, cos(a, b) - margin) where it is -1.
-
-    a and b are (N, features), the target is (N,).  Raise GraphError for a margin that is not in
-    -1..1.
-    """
+    """Return 1 - cos(a, b) where the target is 1, max(0, cos(a, b) - margin) where it is -1."""
     hint = "it is a cosine; 0 to 0.5 is usual"
     margin = checked_number("cosine_loss: margin", margin, least=-1, most=1, hint=hint)
     return apply_loss(CosineLoss(reduction, margin), a, b, target, weight=weight, name=name)
 
 
 class KlLoss(RowLoss):
-    """sum(t * (log t - l)) of each row of log-probabilities l and targets t; 0 where t is 0.
+    """sum(t * (log t - l)) of each row of log-probabilities l and targets t; 0 where t is 0."""
 
-    S. Kullback, R. Leibler, "On information and sufficiency", 1951.
-    """
-
-    name = "kl_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
@@ -135,6 +162,12 @@ class KlLoss(RowLoss):
         return sum_(each, tuple(range(1, logs.type.rank)), name=name)
 
 
+@loss_function(
+    "x",
+    "t",
+    log_probs="The logarithms of predicted probabilities: floats (N, ...).",
+    target="Probabilities, of the same shape; a row's loss is the sum over its elements.",
+)
 def kl_loss(
     log_probs: Value,
     target: Value,
@@ -143,10 +176,10 @@ def kl_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Return the Kullback-Leibler divergence of the target from a prediction, both (N, ...).
+    """Return the Kullback-Leibler divergence of the target from a prediction.
 
-    The target has probabilities, the prediction their logarithms.  A row's loss is the sum over its
-    features; "mean" is the mean over the rows, which PyTorch calls batchmean.
+    S. Kullback, R. Leibler, "On information and sufficiency", 1951 (doi:10.1214/aoms/1177729694).
+    "mean" is what PyTorch calls batchmean.
     """
     return apply_loss(KlLoss(reduction), log_probs, target, weight=weight, name=name)
 
@@ -154,7 +187,6 @@ def kl_loss(
 class SoftNllLoss(RowLoss):
     """-sum(t * l) of each row of log-probabilities l and targets t."""
 
-    name = "soft_nll_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from graphc.base.errors import RankError
-from graphc.compiler.sizes import SMALL
+from graphc.compiler.sharding import SMALL
 from graphc.ir.op import Array
 
 LIMIT = 300.0

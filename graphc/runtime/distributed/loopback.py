@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.base.arguments import is_power_of_two
 from graphc.base.errors import RankError
-from graphc.compiler.sizes import room
+from graphc.compiler.sharding import room
 from graphc.ir.op import Array
 from graphc.runtime.distributed.communicator import LIMIT, Request, Swap, TreeSum, wait
 

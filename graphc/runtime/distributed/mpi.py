@@ -25,7 +25,7 @@ import numpy as np
 
 from graphc.base.errors import GraphError, RankError
 from graphc.base.usable_cores import VARIABLES, cores
-from graphc.compiler.sizes import SMALL
+from graphc.compiler.sharding import SMALL
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import align
 from graphc.runtime.distributed.communicator import LIMIT, Communicator, Request, Solo, Swap, wait

@@ -23,16 +23,16 @@ import numpy as np
 
 from graphc.backends.backend import Call
 from graphc.compiler.plan import Plan, program_name
-from graphc.compiler.sizes import SMALL
+from graphc.compiler.sharding import SMALL
 from graphc.ir.op import Array
 from graphc.kernels.program import Instr
 from graphc.runtime.bound import Binder
 from graphc.runtime.distributed.communicator import Done, Solo, Swap
+from graphc.runtime.distributed.exchange import joined
+from graphc.runtime.distributed.step import Shards
 from graphc.runtime.entry import quiet_context, run_all
-from graphc.runtime.exchange import joined
 from graphc.runtime.executor import Executor
 from graphc.runtime.feeds import program_check
-from graphc.runtime.shards import Shards
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
 

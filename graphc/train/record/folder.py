@@ -20,7 +20,7 @@ from functools import lru_cache
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -30,12 +30,14 @@ from graphc.files.container import pack, parsed, read_file, read_whole, unpack
 from graphc.files.disk import check_plain, reason, shown, write_atomically
 from graphc.files.serialize import CheckpointFile, read_checkpoint
 from graphc.ir.op import Array
+from graphc.train.checkpoints import numbered
 from graphc.train.history import Position
 from graphc.train.record.journal import Journal
 from graphc.train.source import ArraySource, Source
 from graphc.train.user_data import PartFileSource
 
 Kind = Literal["arrays", "shards", "function"]
+"""What data are, in the words of the file format: "shards" are part files."""
 
 _WHOLE = 256 * 2**20
 """The most bytes of an array that is read in full; larger ones are read at _PIECES places."""
@@ -54,13 +56,12 @@ class Identity:
 
 def identity(source: Source) -> Identity:
     """Return the identity of the data that a source takes its rows from."""
-    inner = source.unweighted
-    if isinstance(inner, ArraySource):
-        text = ", ".join(f"{k} {a.dtype.name}{list(a.shape)}" for k, a in inner.arrays.items())
-        return Identity("arrays", _digest(_of_arrays(inner.arrays)), text)
-    if isinstance(inner, PartFileSource):
-        count = len(inner.files)
-        return Identity("shards", _digest(_of_shards(inner.files)), f"{count} shards")
+    if isinstance(source, ArraySource):
+        text = ", ".join(f"{k} {a.dtype.name}{list(a.shape)}" for k, a in source.arrays.items())
+        return Identity("arrays", _digest(_of_arrays(source.arrays)), text)
+    if isinstance(source, PartFileSource):
+        text = f"{len(source.files)} part files"
+        return Identity("shards", _digest(_of_part_files(source.files)), text)
     return Identity("function", "", "batches that code of the user's makes")
 
 
@@ -89,7 +90,7 @@ def _piece(array: Array, start: int) -> bytes:
     return array.flat[first:end].tobytes()[skipped : skipped + _PIECE]
 
 
-def _of_shards(files: Iterable[Path]) -> Iterator[bytes]:
+def _of_part_files(files: Iterable[Path]) -> Iterator[bytes]:
     """Yield the names, sizes and checksums of the arrays in each archive."""
     for file in files:
         with zipfile.ZipFile(file) as archive:
@@ -126,9 +127,9 @@ class MadeWith:
         known = isinstance(self.variables, dict) and type(self.cores) is int
         texts += self.variables.values() if known else ()
         if not known or not all(isinstance(text, str) for text in texts):
-            raise ValueError("what it was made with is not described as expected")
+            raise ValueError("its versions and settings are not described as expected")
         if not self.variables.keys() <= set(VARIABLES):
-            raise ValueError("it names variables that no run depends on")
+            raise ValueError("it names environment variables that no run depends on")
 
     def differences(self, other: MadeWith) -> list[str]:
         """Return texts about all settings that differ from the other's."""
@@ -185,7 +186,6 @@ FORMAT = "graphc run 1"
 _LARGEST_TEXT = 2**20
 _STATE = re.compile(r"state-([0-9]{9,18})\.gc")
 _CHANGED = re.compile(r"changed-([0-9]{6,18})\.gc")
-_KINDS = ("arrays", "shards", "function")
 
 
 @dataclass(frozen=True)
@@ -203,13 +203,10 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.about_path = self.path / "run.json"
+        """The path of the description of the run, which is written first."""
         self.journal_path = self.path / "journal"
         self.data_path = self.path / "data.gc"
-
-    @property
-    def about_path(self) -> Path:
-        """The path of the description of the run, which is written first."""
-        return self.path / "run.json"
 
     def state_path(self, steps: int) -> Path:
         """Return the path of the state after that many steps."""
@@ -221,20 +218,11 @@ class RunFolder:
 
     def states(self) -> dict[int, Path]:
         """Return the states by number of steps, ascending."""
-        return self._numbered(_STATE)
+        return numbered(self.path, _STATE)
 
     def changes(self) -> dict[int, Path]:
         """Return the files of arrays that callbacks changed, by number of the epoch, ascending."""
-        return self._numbered(_CHANGED)
-
-    def _numbered(self, name: re.Pattern[str]) -> dict[int, Path]:
-        """Return the plain files of such a name by their number."""
-        found = {}
-        for path in self.path.glob("*-*.gc"):
-            match = name.fullmatch(path.name)
-            if match and path.is_file():
-                found[int(match[1])] = path
-        return dict(sorted(found.items()))
+        return numbered(self.path, _CHANGED)
 
     # ------------------------------------------------------------------ writing
 
@@ -287,10 +275,9 @@ class RunFolder:
         try:
             at = Position(**file.notes["position"])
             numbers = (at.epoch, at.step, at.steps, at.rows)
-            match = _STATE.fullmatch(path.name)
-            if not all(type(n) is int and n >= 0 for n in numbers) or not match:
+            if not all(type(n) is int and n >= 0 for n in numbers):
                 raise ValueError("its position is not a place in a run")
-            if at.epoch < 1 or at.step > at.steps or at.steps != int(match[1]):
+            if at.epoch < 1 or at.step > at.steps or path.name != self.state_path(at.steps).name:
                 raise ValueError("its position is not the one in its name")
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged(path, error) from error
@@ -322,7 +309,9 @@ def _about(content: Any) -> About:
     numbers = type(seed) is int and type(batch) is int and type(shuffle) is bool
     if not numbers or seed < 0 or batch < 1:
         raise ValueError("its choices are not ones that fit takes")
-    if data["kind"] not in _KINDS or not all(isinstance(value, str) for value in data.values()):
+    if data["kind"] not in get_args(Kind) or not all(
+        isinstance(value, str) for value in data.values()
+    ):
         raise ValueError("its data are of an unknown kind")
     if weights is not None:
         weights = [(_whole(label), float(weight)) for label, weight in weights]

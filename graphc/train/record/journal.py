@@ -32,7 +32,7 @@ Rows = NDArray[np.void]
 
 
 class JournalWriter:
-    """Adds steps to a journal; `flush` passes them to the operating system."""
+    """A journal that is being written; `flush` passes its steps to the operating system."""
 
     def __init__(self, path: Path, done: int) -> None:
         """Begin a journal after `done` steps, or continue one without its later steps.
@@ -68,7 +68,7 @@ class JournalWriter:
 
 
 class Journal:
-    """A journal that is read step by step, when steps are asked for.
+    """A journal that is read, only at the steps that are asked for.
 
     A last step that was not written whole does not count.  Raise ModelFileError for another file.
     """

@@ -1,4 +1,4 @@
-"""Writes the record of a run while it is trained."""
+"""The recorder of a run, which writes while the run trains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from graphc.files.disk import FolderLock, make_folder, reason, remove_temporarie
 from graphc.files.serialize import write_checkpoint
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.train.checkpoints import Unlike, unlike_choices, unlike_net
+from graphc.train.checkpoints import Mismatch, choices_mismatch, net_mismatch
 from graphc.train.history import Position
 from graphc.train.record.folder import About, RunFolder, identity, made_with
 from graphc.train.record.journal import WHOLE, JournalWriter, StateDigest, state_arrays
@@ -52,7 +52,7 @@ def _writes(
 
 
 class Recorder:
-    """Records a run of `fit` in a folder, whose files folder.py describes.
+    """A recorder of a run of `fit`; folder.py describes the files that it writes.
 
     A state is written every `WHOLE` steps, but not sooner than SECONDS after another; when there
     are more than KEPT, the number of steps doubles.  So a record takes as much room as that many
@@ -139,8 +139,7 @@ class Recorder:
     # ------------------------------------------------------------------ inside
 
     def _describe(self) -> None:
-        inner = self._source.unweighted
-        arrays = inner.arrays if isinstance(inner, ArraySource) else {}
+        arrays = self._source.arrays if isinstance(self._source, ArraySource) else {}
         nbytes = sum(array.nbytes for array in arrays.values())
         known = all(array.dtype.name in NAMES for array in arrays.values())
         if arrays and known and nbytes <= LARGEST_DATA:
@@ -152,12 +151,12 @@ class Recorder:
 
     def _continue(self, at: Position) -> None:
         """Check that the record is of this run, and delete what lies after this position."""
-        unlike = self._unlike(at)
-        if unlike is not None:
+        mismatch = self._mismatch(at)
+        if mismatch is not None:
             raise GraphError(
                 f"fit: {shown(self.folder.path)} holds the record of another run, which "
-                f"{unlike.words}",
-                operands=unlike.shown,
+                f"{mismatch.words}",
+                operands=mismatch.shown,
                 hint="record in another folder from here on",
             )
         for steps, path in self.folder.states().items():
@@ -170,27 +169,27 @@ class Recorder:
         if not self.folder.states():
             self._write_state(at)
 
-    def _unlike(self, at: Position) -> Unlike | None:
+    def _mismatch(self, at: Position) -> Mismatch | None:
         """Return how the recorded run differs from this one, or None."""
         about = self.folder.about()
         before = {**about.choices, "class_weight": about.class_weight, "data": asdict(about.data)}
         data = asdict(identity(self._source))
         now = {**self._choices, "class_weight": self._classes, "data": data}
-        unlike = unlike_choices(before, now)
+        mismatch = choices_mismatch(before, now)
         states = self.folder.states()
-        if unlike is not None or not states:
-            return unlike
+        if mismatch is not None or not states:
+            return mismatch
         file, begun = self.folder.read_state(states[min(states)])
-        unlike = unlike_net(file.model, self._ex)
-        if unlike is None and begun.steps == at.steps:
+        mismatch = net_mismatch(file.model, self._ex)
+        if mismatch is None and begun.steps == at.steps:
             arrays = state_arrays(self._ex)
             odd = [
                 k
                 for k in arrays
                 if k not in file.state or arrays[k].tobytes() != file.state[k].tobytes()
             ]
-            unlike = Unlike(f"began with another {odd[0]!r}") if odd else None
-        return unlike
+            mismatch = Mismatch(f"began with another {odd[0]!r}") if odd else None
+        return mismatch
 
     def _write_state(self, at: Position) -> None:
         write_checkpoint(self.folder.state_path(at.steps), self._ex, {"position": asdict(at)}, {})

@@ -1,4 +1,4 @@
-"""compare_runs(): finds the first step, and in it the first node, where two runs differ.
+"""`gc.compare_runs`: find the first step, and in it the first node, where two runs differ.
 
 A run is repeated in this process, or in a separate one under the variables that it was made with:
 NumPy's products depend on variables that are read when a process begins, such as the number of
@@ -26,30 +26,49 @@ from graphc.ir.op import Array, Op
 from graphc.ir.text.graph import node_text
 from graphc.train.record.folder import VARIABLES, RunFolder, made_with, variables
 from graphc.train.record.journal import WHOLE, digest
-from graphc.train.replay.step import Part, Replay, Rerun
+from graphc.train.replay.step import Replay, Rerun
+from graphc.train.replay.values import Part
 
 _CHUNK = 1 << 16
-_CODE = "from graphc.train.replay.compare import child; child()"
+_CODE = "from graphc.train.replay.compare import answer_question; answer_question()"
 
 
 @dataclass(frozen=True)
 class RunDifference:
-    """The first difference of two runs.  If `node` is None it was not found, and `why` says why."""
+    """The first difference of two runs, which `gc.compare_runs` returns.
+
+    Parameters
+    ----------
+    step, epoch
+        The step, and its epoch.
+    node, part
+        The first node that differs, and its part of the step; None if it was not found.
+    described
+        The size of the difference of the values.
+    texts
+        The node in each run, if they differ.
+    rows, data_rows
+        For data: the rows of the batch that differ, and their indices in the data of the first run.
+    otherwise
+        Other differences of the runs: choices of `fit`, versions, settings.
+    why
+        The reason why no node was found.
+
+    Examples
+    --------
+    >>> print(gc.RunDifference(step=3, epoch=1, node="scores", part="forward"))
+    the runs differ from step 3 (epoch 1) on, first in forward 'scores'
+    """
 
     step: int
     epoch: int | None = None
     node: str | None = None
     part: Part | None = None
     described: str = ""
-    """The size of the difference of the values."""
     texts: tuple[str, str] | None = None
-    """The node in each run, if they differ."""
     rows: tuple[int, ...] = ()
-    """For data: the rows of the batch that differ."""
     data_rows: tuple[int | None, ...] = ()
-    """For data: the same rows by their indices in the data of the first run."""
     otherwise: tuple[str, ...] = ()
-    """Other differences of the runs: choices of fit, versions, settings."""
     why: str = ""
 
     def __str__(self) -> str:
@@ -58,8 +77,8 @@ class RunDifference:
         lines = [f"the runs differ from {place} on{first}"]
         lines[0] += f": {self.described}" if self.described else ""
         if self.rows:
-            lines.append(f"  rows of the batch: {_listed(self.rows)}")
-            lines.append(f"  rows of the data: {_listed(self.data_rows)}")
+            lines.append(f"  rows of the batch: {_row_list(self.rows)}")
+            lines.append(f"  rows of the data: {_row_list(self.data_rows)}")
         lines.extend(f"  {i}  {text}" for i, text in enumerate(self.texts or (), 1))
         lines.extend(f"  not the same: {text}" for text in self.otherwise)
         return "\n".join([*lines, *([f"  {self.why}"] if self.why else [])])
@@ -73,16 +92,37 @@ def compare_runs(
     other_data: Any = None,
     ops: Sequence[type[Op]] = (),
 ) -> RunDifference | None:
-    """Return where two recorded runs first differ; None if all common steps are equal.
+    """Return where two recorded runs first differ.
 
     The digests of their steps bracket the difference; both repeat the steps in between, and the
     whole states are compared after each.  The nodes of the step found are compared in the order
     of the plan, bit by bit.  A run that was made under other variables, such as the number of
     BLAS threads, is repeated in a separate process under those, if it has kept its data.
-    `data`, `other_data` and `ops` are as in `replay`.
 
-    Raise ModelFileError for a folder that does not hold a whole run, GraphError for runs that have
-    no step in common or for other data.
+    Parameters
+    ----------
+    run, other
+        The folders of the runs.
+    data, other_data
+        The data given to `fit`, needed if a run has not kept them.
+    ops
+        The classes of your own ops.
+
+    Returns
+    -------
+    RunDifference or None
+        The first difference; None if all common steps are equal.
+
+    Raises
+    ------
+    ModelFileError
+        If a folder does not hold a whole run.
+    GraphError
+        If the runs have no step in common, or were trained on other data.
+
+    Examples
+    --------
+    >>> gc.compare_runs("run", "other")  # doctest: +SKIP
     """
     one, two = _recorded_run(run, data, ops), _recorded_run(other, other_data, ops)
     first = max(one.journal.first, two.journal.first)
@@ -101,7 +141,7 @@ def _recorded_run(run: str | Path, data: Any, ops: Sequence[type[Op]]) -> Record
     folder = RunFolder(run)
     alone = data is None and not ops and folder.data_path.is_file()
     if alone and folder.about().made_with.variables != variables():
-        return SeparateRun(run)
+        return SeparateRun(folder)
     return LocalRun(run, data, ops)
 
 
@@ -117,7 +157,7 @@ def _first_unlike(one: RecordedRun, two: RecordedRun, first: int, last: int) -> 
 
 def _end_equal(one: RecordedRun, two: RecordedRun, last: int) -> bool:
     """Return whether both have kept the state after the last step, and it is the same."""
-    paths = [RunFolder(run.path).state_path(last) for run in (one, two)]
+    paths = [run.folder.state_path(last) for run in (one, two)]
     if not all(path.is_file() for path in paths):
         return False
     a, b = (read_checkpoint(path).state for path in paths)
@@ -126,12 +166,12 @@ def _end_equal(one: RecordedRun, two: RecordedRun, last: int) -> bool:
 
 def _found(one: RecordedRun, two: RecordedRun, start: int, stop: int) -> RunDifference | None:
     """Return the first difference in the steps after `start`, up to `stop`, or None."""
-    otherwise = tuple(_otherwise(one, two))
+    otherwise = tuple(_other_differences(one, two))
     digests = []
     for run in (one, two):
         found, unlike = run.digests(start, stop)
         if unlike is not None:
-            return RunDifference(stop, otherwise=otherwise, why=_why(run, unlike))
+            return RunDifference(stop, otherwise=otherwise, why=_unrepeatable(run, unlike))
         digests.append(found)
     pairs = enumerate(zip(*digests, strict=True), start + 1)
     step = next((number for number, (a, b) in pairs if a != b), None)
@@ -140,19 +180,20 @@ def _found(one: RecordedRun, two: RecordedRun, start: int, stop: int) -> RunDiff
     return _first_node(step, one.nodes_of(step), two.nodes_of(step), otherwise)
 
 
-def _otherwise(one: RecordedRun, two: RecordedRun) -> list[str]:
+def _other_differences(one: RecordedRun, two: RecordedRun) -> list[str]:
     """Return the differences of the runs' options, versions and settings."""
     a, b = ({**run.about.choices, "data": run.about.data.described} for run in (one, two))
     found = [f"{name} {a[name]} and {b.get(name)}" for name in a if a[name] != b.get(name)]
     return found + one.about.made_with.differences(two.about.made_with)
 
 
-def _why(run: RecordedRun, step: int) -> str:
+def _unrepeatable(run: RecordedRun, step: int) -> str:
     before = run.about.made_with
     other = "; ".join(before.differences(made_with(before.backend)))
+    cause = f"then and now: {other}" if other else "its code has changed"
     return (
-        f"{run.path} does not give at step {step} what it gave when it was recorded, so its nodes "
-        f"cannot be compared ({'then and now: ' + other if other else 'its code has changed'})"
+        f"step {step} of {run.folder.path} does not give the recorded result, so its nodes cannot "
+        f"be compared ({cause})"
     )
 
 
@@ -169,7 +210,7 @@ def _first_node(
             one.epoch,
             name,
             part,
-            _how(a, b),
+            _described(a, b),
             (text, other) if text != other else None,
             rows,
             tuple(one.data_rows[row] for row in rows),
@@ -180,7 +221,7 @@ def _first_node(
     return RunDifference(step, one.epoch, otherwise=otherwise, why=why)
 
 
-def _how(a: Array, b: Array) -> str:
+def _described(a: Array, b: Array) -> str:
     if a.shape != b.shape or a.dtype != b.dtype:
         return f"{a.dtype.name}{list(a.shape)} and {b.dtype.name}{list(b.shape)}"
     if a.size == 1:
@@ -213,7 +254,7 @@ def _same(a: Array, b: Array) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
-def _listed(rows: Sequence[int | None]) -> str:
+def _row_list(rows: Sequence[int | None]) -> str:
     return ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
 
 
@@ -235,43 +276,23 @@ Digests = tuple[Sequence[int], int | None]
 result differs from the record."""
 
 
-class RecordedRun:
-    """A recorded run whose steps can be repeated."""
-
-    def __init__(self, run: str | Path) -> None:
-        folder = RunFolder(run)
-        self.path, self.about, self.journal = folder.path, folder.about(), folder.journal()
-
-    def digests(self, start: int, stop: int) -> Digests:
-        """Return the digests of the steps after `start`, up to `stop`."""
-        raise NotImplementedError
-
-    def nodes_of(self, step: int) -> StepNodes:
-        """Return the nodes of a step."""
-        raise NotImplementedError
-
-
-class LocalRun(RecordedRun):
+class LocalRun(Rerun):
     """A recorded run that is repeated in this process."""
 
-    def __init__(self, run: str | Path, data: Any = None, ops: Sequence[type[Op]] = ()) -> None:
-        super().__init__(run)
-        self._rerun = Rerun(run, data, ops)
-
     def digests(self, start: int, stop: int) -> Digests:
         """Return the digests of the steps after `start`, up to `stop`."""
-        rerun, found = self._rerun, []
-        rerun.to(start + 1)
+        found = []
+        self.move_before(start + 1)
         for _ in range(start, stop):
-            rows, feeds = rerun.batch()
-            loss = rerun.ex.step(feeds)
-            rerun.done(rows, feeds, loss)
-            found.append(digest([np.float64(loss).tobytes(), *rerun.digest.parts]))
-        return found, rerun.unlike
+            rows, feeds = self.batch()
+            loss = self.ex.step(feeds)
+            self.check_step(rows, feeds, loss)
+            found.append(digest([np.float64(loss).tobytes(), *self.digest.parts]))
+        return found, self.unlike
 
     def nodes_of(self, step: int) -> StepNodes:
         """Return the nodes of a step."""
-        replay = Replay(self._rerun, step)
+        replay = Replay(self, step)
         nodes = [node for node in replay.nodes if not node.op.is_constant]
         return StepNodes(
             replay.epoch,
@@ -281,8 +302,11 @@ class LocalRun(RecordedRun):
         )
 
 
-class SeparateRun(RecordedRun):
+class SeparateRun:
     """A recorded run that is repeated in separate processes."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder, self.about, self.journal = folder, folder.about(), folder.journal()
 
     def digests(self, start: int, stop: int) -> Digests:
         """Return the digests of the steps after `start`, up to `stop`."""
@@ -303,19 +327,23 @@ class SeparateRun(RecordedRun):
         env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         with tempfile.TemporaryDirectory() as folder:
             answer = Path(folder, "answer")
-            words = (str(self.path.resolve()), str(answer), *words)
+            words = (str(self.folder.path.resolve()), str(answer), *words)
             command = [sys.executable, "-c", _CODE, *map(str, words)]
             done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
             if not answer.exists():
                 lines = done.stderr.strip().splitlines() or ["it ended without an answer"]
                 raise GraphError(
-                    f"{self.path} could not be run again under its own variables: {lines[-1]}"
+                    f"{self.folder.path} could not be run again under its own variables: "
+                    f"{lines[-1]}"
                 )
             return answer.read_bytes()
 
 
-def child() -> None:
-    """Run in the new process: write the answer for the run, file and question in sys.argv."""
+RecordedRun = LocalRun | SeparateRun
+
+
+def answer_question() -> None:
+    """Write the answer about a run, in a new process whose arguments are run, file and question."""
     path, answer, question, *numbers = sys.argv[1:]
     run = LocalRun(path)
     if question == "digests":

@@ -1,132 +1,27 @@
-"""replay(): repeats steps of a recorded run, to inspect the value of every node in one.
-
-Values have the bits that the step gave them.  They come from a program that computes the same and
-keeps every value that is computed: nodes are grouped, ordered and fused as before; each value is
-also stored, in memory that nothing else reuses.
-"""
+"""`gc.replay`: repeat a step of a recorded run, to inspect the value of every node in it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.compiler.assignment import Assignment
-from graphc.compiler.lowering import Lowering
-from graphc.compiler.schedule import schedule
 from graphc.files.serialize import load
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
-from graphc.kernels.program import Program
-from graphc.runtime.bound import Binder
-from graphc.runtime.entry import quiet_context, run_all
 from graphc.runtime.executor import Executor
-from graphc.runtime.means import Count
-from graphc.runtime.reference import evaluate
-from graphc.runtime.workspace import Workspace
+from graphc.runtime.rows import Count
 from graphc.train.history import Position
-from graphc.train.nonfinite import graph_after, part_of_step, step_program
 from graphc.train.record.folder import RunFolder, identity, made_with
 from graphc.train.record.journal import StateDigest
+from graphc.train.replay.values import Part, StepValues
 from graphc.train.source import Batch, Source
 from graphc.train.user_data import training_source
-
-Part = Literal["data", "state", "constant", "forward", "backward", "update"]
-
-
-class StepValues:
-    """The nodes of the program that an executor steps by, and their values in one step.
-
-    `ex` is in the state from before the step, and makes the step.  Nodes are in the order
-    of the plan; after those of an accumulated step come those of the update, if it is due.
-    """
-
-    def __init__(self, ex: Executor, feeds: Mapping[str, Any]) -> None:
-        self.plan = ex.plan
-        self.arrays, self.rows = ex.rows(feeds, train=True)
-        self.before = ex.snapshot()
-        self.name = step_program(ex.plan)
-        self.nodes: dict[str, Node] = {}
-        self._values: dict[str, Array] = {}
-        self._written: set[str] = set()
-        self.loss = self._run(ex, self.name, self.arrays, self.rows)
-        if self.name == "accumulate" and ex._accumulated() >= ex.plan.accumulate:
-            self._run(ex, "apply", {}, 1)
-
-    def _run(self, ex: Executor, name: str, arrays: Mapping[str, Array], n: int) -> float:
-        """Run a program of the plan, add its nodes, and return the sum of its losses."""
-        program, before = keeping(ex.plan.programs[name]), ex.snapshot()
-        found, loss = _run(program, ex, arrays, n)
-        self._written |= found.keys()
-        with np.errstate(all="ignore"):
-            values = evaluate(program.graph, arrays, before, n, known=found)
-        for node in program.graph:
-            if self.nodes.setdefault(node.name, node) is node:
-                self._values[node.name] = values[node.name]
-        return loss
-
-    def __getitem__(self, name: str) -> Array:
-        """Return the value of a node of the plan, or of one that was fused into others."""
-        return self._values[name] if name in self._values else self._before_fusing[1][name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.nodes or name in self._before_fusing[1]
-
-    def exact(self, name: str) -> bool:
-        """Return whether the value has the bits of the step.
-
-        Nodes that were fused into others have no separate value in it, nor do a few numbers that
-        are computed where they are used.  Their values are computed by reference rules.
-        """
-        if name not in self.nodes:
-            return False
-        return name in self._written or self.nodes[name].op.only_moves
-
-    def node(self, name: str) -> Node:
-        """Return a node, of the plan or from before it was fused."""
-        return self.nodes[name] if name in self.nodes else self._before_fusing[0][name]
-
-    def part(self, name: str) -> Part:
-        """Return the part of the step that a node belongs to."""
-        op = self.node(name).op
-        if op.is_source:
-            return "data" if op.is_input else "constant" if op.is_constant else "state"
-        return part_of_step(self.plan, name)
-
-    @cached_property
-    def _before_fusing(self) -> tuple[Graph, dict[str, Array]]:
-        graph = graph_after(self.plan, "update")
-        state = {name: array for name, array in self.before.items() if name in graph}
-        with np.errstate(all="ignore"):
-            return graph, evaluate(graph, self.arrays, state, self.rows)
-
-
-def _run(
-    program: Program, ex: Executor, arrays: Mapping[str, Array], n: int
-) -> tuple[dict[str, Array], float]:
-    """Run a program on the executor's state; return what its instructions wrote, and the loss."""
-    workspace = Workspace({program.name: program}, program.capacity, ex.state, threads=1)
-    bound = Binder(workspace).bound(program, n)
-    for name, array in bound.feeds.items():
-        np.copyto(array, arrays[name])
-    ex.state.lock(quiet_context().run, run_all, bound.calls)
-    written = [out for instr in program.instrs for out in instr.outs if out in program.graph]
-    found = {name: workspace.view(program, name, n).copy() for name in written}
-    losses = bound.losses
-    return found, float(losses[0] if len(losses) == 1 else sum(losses))
-
-
-def keeping(program: Program) -> Program:
-    """Return the program with a separate buffer for each value."""
-    graph, order = program.graph, schedule(program.graph)
-    low = Lowering(graph, order, program.capacity, keeps=True).run(order)
-    return Assignment(program.name, low, order, program.backend).program()
 
 
 class Rerun:
@@ -168,8 +63,8 @@ class Rerun:
         found = identity(source)
         if found.kind != about.data.kind or found.digest != about.data.digest:
             raise GraphError(
-                f"{self.folder.path}: the data are not those that the run was trained on: "
-                f"{found.described}; then {about.data.described}",
+                f"{self.folder.path}: the data are not the data of the run: "
+                f"{found.described}; the run had {about.data.described}",
                 hint="give what fit was given, sample_weight as one more array",
             )
         return source
@@ -184,7 +79,7 @@ class Rerun:
 
     # ------------------------------------------------------------------ moving
 
-    def to(self, step: int) -> None:
+    def move_before(self, step: int) -> None:
         """Move to the position just before the step of this number.
 
         It starts from the newest state before it.  Raise GraphError if the run does not have it.
@@ -206,7 +101,7 @@ class Rerun:
         self._batches = self._all_batches()
         while self.at.steps < step - 1:
             rows, feeds = self.batch()
-            self.done(rows, feeds, self.ex.step(feeds))
+            self.check_step(rows, feeds, self.ex.step(feeds))
 
     def batch(self) -> Batch:
         """Return the rows and feeds of the next step, which the caller has to run.
@@ -215,8 +110,8 @@ class Rerun:
         """
         return next(self._batches)
 
-    def done(self, rows: int, feeds: Mapping[str, Array], loss: float) -> None:
-        """Count a step that has been run, and compare it with the record."""
+    def check_step(self, rows: int, feeds: Mapping[str, Array], loss: float) -> None:
+        """Compare the result of a step that has been run with the record, and count the step."""
         self.at.count(rows, loss, self._count(feeds, rows, self.ex.state.arrays))
         number = self.at.steps
         made = loss, self.digest.after(number)
@@ -239,15 +134,26 @@ class Rerun:
 
 
 class Replay:
-    """A repeated step of a recorded run.
+    """A repeated step of a recorded run, which `gc.replay` returns.
 
     `ex` is as it was after the step, `before` the state before it, `feeds` its rows as they were
     fed.  `unlike` is the first repeated step whose loss or state is not the recorded one; None
     if there is none, so that every bit is as it was.
+
+    Parameters
+    ----------
+    rerun
+        The recorded run, with an executor.
+    step
+        The number of the step, from 1.
+
+    Examples
+    --------
+    >>> gc.replay("run", step=7).value("d_scores")  # doctest: +SKIP
     """
 
     def __init__(self, rerun: Rerun, step: int) -> None:
-        rerun.to(step)
+        rerun.move_before(step)
         rows, feeds = rerun.batch()
         self.run, self.step, self.rows = rerun.folder.path, step, rows
         self.epoch, self.batch = rerun.at.epoch, rerun.at.step + 1
@@ -256,7 +162,7 @@ class Replay:
         """The index in the data of each row, or None if it is unknown."""
         self._values = StepValues(rerun.ex, self.feeds)
         self.loss = self._values.loss
-        rerun.done(rows, self.feeds, self.loss)
+        rerun.check_step(rows, self.feeds, self.loss)
         self.ex: Executor = rerun.ex
         self.unlike = rerun.unlike
         now = made_with(rerun.ex.plan.backend)
@@ -277,26 +183,74 @@ class Replay:
         return tuple(self._values.nodes.values())
 
     def value(self, name: str) -> Array:
-        """Return the value of a node; raise GraphError for an unknown name."""
-        return self._checked(name)[name]
+        """Return the value of a node.
+
+        Parameters
+        ----------
+        name
+            The name of a node of the step, or of one that was fused into others.
+
+        Returns
+        -------
+        array
+            The value, with the bits of the step if `exact(name)`.
+
+        Raises
+        ------
+        GraphError
+            If there is no node of that name.
+        """
+        return self._values_with(name)[name]
 
     def node(self, name: str) -> Node:
-        """Return the node of that name; raise GraphError for an unknown name."""
-        return self._checked(name).node(name)
+        """Return a node.
+
+        Parameters
+        ----------
+        name
+            The name, as in `value`.
+
+        Returns
+        -------
+        Node
+            The node of that name.
+        """
+        return self._values_with(name).node(name)
 
     def part(self, name: str) -> Part:
-        """Return a node's part: data, state, constant, forward, backward or update."""
-        return self._checked(name).part(name)
+        """Return the part of the step that a node belongs to.
+
+        Parameters
+        ----------
+        name
+            The name, as in `value`.
+
+        Returns
+        -------
+        str
+            "data", "state", "constant", "forward", "backward" or "update".
+        """
+        return self._values_with(name).part(name)
 
     def exact(self, name: str) -> bool:
         """Return whether `value` has the very bits of the step.
 
-        It does not for nodes that were fused into others, which it computes by reference rules, and
-        for a few numbers that are computed where they are used.
-        """
-        return self._checked(name).exact(name)
+        Values that the step did not store are computed by reference rules: those of nodes that were
+        fused into others, a few numbers, and all values of a batch that was cut into shards.
 
-    def _checked(self, name: str) -> StepValues:
+        Parameters
+        ----------
+        name
+            The name, as in `value`.
+
+        Returns
+        -------
+        bool
+            True if the step stored the value.
+        """
+        return self._values_with(name).exact(name)
+
+    def _values_with(self, name: str) -> StepValues:
         """Return the values of the step; raise GraphError if they have none of that name."""
         if name not in self._values:
             close = get_close_matches(name, list(self._values.nodes), 3)
@@ -308,14 +262,45 @@ class Replay:
 
 
 def replay(run: str | Path, *, step: int, data: Any = None, ops: Sequence[type[Op]] = ()) -> Replay:
-    """Repeat a step of a recorded run, with the same bits.  Steps count from 1.
+    """Repeat a step of a recorded run, with the same bits.
 
-    It starts at the newest state before the step that the run has kept, and continues from there
-    on the same rows in the same order.  `data` are those given to `fit`, needed if the run has
-    not kept them; `ops` are the classes of the user's own ops.
+    The run starts at the newest state before the step that it has kept, and continues from there
+    on the same rows in the same order.
 
-    Raise ModelFileError for a folder that does not hold a whole run, GraphError for a step that it
-    does not have or for other data.
+    Parameters
+    ----------
+    run
+        The folder of the run.
+    step
+        The number of the step, from 1.
+    data
+        The data given to `fit`, needed if the run has not kept them.
+    ops
+        The classes of your own ops.
+
+    Returns
+    -------
+    Replay
+        The step with the value of every node.
+
+    Raises
+    ------
+    ModelFileError
+        If the folder does not hold a whole run.
+    GraphError
+        If the run has no such step, or was trained on other data.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> net = gc.Net("small")
+    >>> loss = net.loss("loss", gc.mean(gc.affine(net.input("x", (gc.N, 2)), 1)))
+    >>> ex = gc.Executor(gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1)))
+    >>> with tempfile.TemporaryDirectory() as run:
+    ...     history = gc.fit(ex, np.ones((8, 2)), record=run)
+    ...     found = gc.replay(run, step=2)
+    >>> found.value("affine_1").shape
+    (4, 1)
     """
     number = checked_whole("replay: step", step)
     return Replay(Rerun(run, data, ops), number)

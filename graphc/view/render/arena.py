@@ -11,8 +11,6 @@ from graphc.base.loc import Loc
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import ITEMSIZE, align
 from graphc.kernels.program import Buffer, Program
-from graphc.kernels.program_text import epochs
-from graphc.ops.fused import is_clone
 from graphc.view.render.layers import known_prefix
 from graphc.view.render.style import listed, printable
 
@@ -113,9 +111,8 @@ class ArenaMap:
     def running(self) -> tuple[str, ...]:
         """The nodes that the instructions of the peak step compute."""
         instrs = self.program.instrs
-        numbered = epochs(self.program)
         found: dict[str, None] = {}
-        for instr, step in zip(instrs, numbered, strict=True):
+        for instr, step in zip(instrs, self.program.epochs, strict=True):
             if step == self.peak_step and instr.kind != "barrier":
                 found.update(dict.fromkeys((instr.node, *instr.nodes)))
         return tuple(found)
@@ -140,7 +137,7 @@ def _backward_role(name: str, graph: Graph, forward: Container[str]) -> Role:
     A clone is a recomputed value.  A gradient is named `d_` and the name of its value.  All other
     nodes update states.
     """
-    if is_clone(name):
+    if graph[name].recomputes:
         return "recomputed"
     owner = known_prefix(name.rpartition(".")[0], graph)
     given = owner and (owner in forward or graph[owner].op.persistent)

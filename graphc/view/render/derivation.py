@@ -10,7 +10,7 @@ from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
 from graphc.ir.tensor_type import Shape, shape_text
-from graphc.ir.text.values import value_text
+from graphc.ir.text.graph import value_text
 from graphc.ops.linalg import MatMul
 from graphc.view.render.style import printable
 

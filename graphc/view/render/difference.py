@@ -9,10 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from graphc.ir.difference import Difference, Kind, Pair
+from graphc.ir.difference import Difference, Kind, Pair, change_lines, counts_text, pair_text
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
-from graphc.ir.text.difference import change_lines, counts_text, pair_text
 from graphc.ir.text.graph import word_of
 from graphc.view.render.draw import Picture
 from graphc.view.render.page import Step, View, page_text

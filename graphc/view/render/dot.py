@@ -11,7 +11,6 @@ import graphviz
 
 from graphc.ir.graph import Node
 from graphc.ir.tensor_type import shape_text
-from graphc.ops.fused import is_clone
 from graphc.view.cost import value_bytes
 from graphc.view.render.draw import Card, LayerBox, Link, Picture, Row, Side
 from graphc.view.render.style import FONT, LIGHT, Line, Run, lines_markup, muted, short, width
@@ -76,7 +75,7 @@ def _nodes(card: Card) -> Iterator[Cells]:
 
 def _op(card: Card, node: Node) -> Run:
     """Return the op's name, in the forward part's colour if the backward part recomputes it."""
-    colour = "forward" if card.side == "backward" and is_clone(node.name) else "ink"
+    colour = "forward" if card.side == "backward" and node.recomputes else "ink"
     return Run(short(node.op.name, NAME_WIDTH), colour, bold=True)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from graphc.base.collector import collector_paused
+from graphc.compiler.compile import collector_paused
 from graphc.compiler.plan import Plan
 from graphc.ir.difference import difference
 from graphc.ir.graph import Graph, Node

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.backends.native.gemm import GemmCode, emit_gemm
-from graphc.backends.native.ir import Function, Module
+from graphc.backends.native.gemm import emit_gemm
+from graphc.backends.native.gemm_tile import kernel_scratch
+from graphc.backends.native.ir import Callee, Function, Module
 from graphc.ir.expr import BodyBuilder, Expr
 from graphc.ir.tensor_type import Dim, dim_at
 from graphc.kernels.kernel import Gemm, Partition
@@ -80,13 +81,13 @@ class Product:
     def __init__(self, spec: Spec, bits: int = 512, rows: int = 1, times: int = 1) -> None:
         """`rows` is the batch for which pitches are meant where they depend on it; a call runs
         the product so many `times`."""
-        self.spec = spec
+        self.spec, self.kernel, self.bits = spec, spec.kernel(), bits
         module = Module()
-        self.code: GemmCode = emit_gemm(module, spec.kernel(), spec.pitch(rows), bits)
+        self.code = emit_gemm(module, self.kernel, spec.pitch(rows), bits)
         self._compiled = Compiled(self.exported(module, self.code, times), "entry")
 
     @staticmethod
-    def exported(module: Module, code: GemmCode, times: int = 1) -> Module:
+    def exported(module: Module, code: Callee, times: int = 1) -> Module:
         """The module with a function `entry` that calls the product so many times."""
         names = [f"%b{i}" for i in range(len(code.buffers))] + ["%scratch"]
         arguments = ", ".join(f"ptr {name}" for name in names)
@@ -102,9 +103,13 @@ class Product:
         """Where the function is."""
         return int(self._compiled.address)
 
+    def scratch(self, n: int) -> int:
+        """The bytes of scratch that a thread needs."""
+        return kernel_scratch(self.kernel, self.bits, n)
+
     def __call__(self, arrays: Mapping[str, Array], n: int, threads: int = 1) -> None:
         """Run the threads one after the other; their scratch starts as NaN."""
-        scratch = np.full(self.code.scratch(n) // 8 + 8, np.nan)
+        scratch = np.full(self.scratch(n) // 8 + 8, np.nan)
         start = -scratch.ctypes.data % 64 // 8
         buffers = [arrays[name] for name in self.code.buffers]
         for thread in range(threads):

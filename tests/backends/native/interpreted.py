@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from graphc.backends.calls import bind_reference
+from graphc.backends.backend import bind_reference
 from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import ITEMSIZE, dim_at, shape_at
 from graphc.kernels.interpret import run

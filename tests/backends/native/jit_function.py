@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.vectors import Vectors, element_type
 
 Array = NDArray[Any]
 Emit = Callable[[Vectors, list[Value]], Sequence[Value]]

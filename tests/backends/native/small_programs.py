@@ -34,7 +34,7 @@ def _count(f: Function, first: Value) -> None:
 
 
 def _phases(f: Function, first: Value) -> None:
-    """first[tid] = epoch, where each is even; where odd, count in first[8] what differs."""
+    """first[tid] = epoch, where each is round_down; where odd, count in first[8] what differs."""
 
     def check(t: Value, _: list[Value]) -> None:
         seen = f.value(f"load i64, ptr {f.address(first, t, 'i64')}")
@@ -43,8 +43,8 @@ def _phases(f: Function, first: Value) -> None:
 
     before = f.sub("%epoch", 1)
     odd = f.value("and i64 %epoch, 1")
-    even = f.value(f"icmp eq i64 {odd}, 0")
-    f.when(even, lambda: f.do(f"store i64 %epoch, ptr {f.address(first, '%tid', 'i64')}"))
+    round_down = f.value(f"icmp eq i64 {odd}, 0")
+    f.when(round_down, lambda: f.do(f"store i64 %epoch, ptr {f.address(first, '%tid', 'i64')}"))
 
     def check_all() -> None:
         f.loop(0, "%threads", 1, check)

@@ -14,7 +14,7 @@ from graphc.kernels.kernel import Loop
 from tests.backends.native.jit_function import TARGETS
 from tests.backends.native.loop_function import LoopFunction, expected
 from tests.ops.example import Example
-from tests.ops.gathers import BY_OP, READERS, operands, reader_loop
+from tests.ops.gathers import BY_OP, GATHERS, gather_loop, operands
 from tests.ops.test_contract import close
 
 
@@ -34,7 +34,7 @@ def test_all_examples(examples: list[Example]) -> None:
 def check_each(examples: list[Example], start: int = 1) -> None:
     """Each for another processor, beginning with one of them."""
     for i, example in enumerate(examples, start):
-        function = LoopFunction(reader_loop(example, "rows"), TARGETS[i % len(TARGETS)])
+        function = LoopFunction(gather_loop(example, "rows"), TARGETS[i % len(TARGETS)])
         for n in (1, 5):
             arrays = operands(example, n)
             found = function(arrays, n, threads=(1, 0))["out"]
@@ -46,8 +46,8 @@ def check_each(examples: list[Example], start: int = 1) -> None:
 @pytest.mark.parametrize("split", ["rows", "columns", "none"])
 def test_threads_share_places(split: str) -> None:
     """More threads than there are chunks; each element is one thread's."""
-    example = READERS[-1]
-    loop = replace(reader_loop(example), partition=split)
+    example = GATHERS[-1]
+    loop = replace(gather_loop(example), partition=split)
     arrays = operands(example, 4)
     found = [LoopFunction(loop)(arrays, 4, threads=order) for order in ((0,), (2, 0, 1), range(9))]
     assert len({result["out"].tobytes() for result in found}) == 1

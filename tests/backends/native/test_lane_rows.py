@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphc.backends.native.row_loops import takes_lanes
+from graphc.backends.native.row_loops import rows_fit_lanes
 from graphc.ir.expr import BodyBuilder, call, select
 from graphc.ir.tensor_type import Batch
 from graphc.kernels.kernel import Loop
@@ -36,7 +36,7 @@ def kernel(columns: int) -> Loop:
 def test_each_row_is_as_if_alone(columns: int) -> None:
     """Sixteen together have the bytes of one at a time, with infinities and what is no number."""
     loop = kernel(columns)
-    assert takes_lanes(loop)
+    assert rows_fit_lanes(loop)
     function, arrays = LoopFunction(loop), arrays_for(loop, ROWS)
     arrays["x"][3, 1], arrays["x"][5, 0], arrays["x"][7, 1] = np.nan, np.inf, -np.inf
     arrays["x"][9] = -0.0

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from graphc.backends.native.maths import apply
 from graphc.backends.native.vectors import Vectors
 from tests.backends.native.jit_function import TARGETS, map_of
 
@@ -39,7 +40,7 @@ PER_DTYPE = pytest.mark.parametrize("dtype", FLOATS)
 @functools.cache
 def compiled(dtype: str, lanes: int = 16, target: str = "host") -> Callable[[Array], list[Array]]:
     def emit(v: Vectors, x: list[str]) -> Sequence[str]:
-        return [v.apply(name, x, [dtype], dtype) for name in NAMES]
+        return [apply(v, name, x, [dtype], dtype) for name in NAMES]
 
     return map_of(emit, [dtype], [dtype] * len(NAMES), lanes, target)
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import cache, jit, segments
-from graphc.backends.native.program import program_code
+from graphc.backends.native import jit
+from graphc.backends.native.program import program_ir
 from graphc.backends.native.target import host
 from graphc.kernels.program import Program
 from tests.backends.native.nets import NETS
@@ -30,7 +30,7 @@ def step(width: int = 7, batch: int = 4) -> Program:
 
 
 def of(program: Program) -> str:
-    found = segments.program_key(program, host().bits, frozenset())
+    found = jit.program_key(program, host().bits, frozenset())
     assert found is not None
     return found
 
@@ -46,7 +46,7 @@ def test_programs_of_one_key_have_one_text(name: str) -> None:
     plans = [gc.compile(net, batch=8, backend="native") for net in nets]
     for programs in zip(*(plan.programs.values() for plan in plans), strict=True):
         keys = {of(program) for program in programs}
-        texts = {program_code(program, host()).ir for program in programs}
+        texts = {program_ir(program, host()) for program in programs}
         assert len(keys) == len(texts) == 1
 
 
@@ -64,19 +64,19 @@ def test_what_changes_the_text_changes_the_key() -> None:
         replace(program, instrs=fewer[:-1]),
     ]
     for other in changed:
-        assert program_code(other, host()).ir != program_code(program, host()).ir
+        assert program_ir(other, host()) != program_ir(program, host())
         assert of(other) != of(program)
-    assert segments.program_key(program, host().bits, frozenset({0})) != of(program)
-    assert segments.program_key(program, 2 * host().bits, frozenset()) != of(program)
+    assert jit.program_key(program, host().bits, frozenset({0})) != of(program)
+    assert jit.program_key(program, 2 * host().bits, frozenset()) != of(program)
 
 
 def test_without_source_there_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "WRITERS", ("nowhere.py",))
-    segments._writers.cache_clear()
+    monkeypatch.setattr(jit, "WRITERS", ("nowhere.py",))
+    jit._writers.cache_clear()
     try:
-        assert segments.program_key(step(), host().bits, frozenset()) is None
+        assert jit.program_key(step(), host().bits, frozenset()) is None
     finally:
-        segments._writers.cache_clear()
+        jit._writers.cache_clear()
 
 
 def test_a_kept_object_is_loaded_without_its_text(
@@ -94,7 +94,7 @@ def test_a_kept_object_is_loaded_without_its_text(
     assert jit.load_by_key("answer", write, ("answer",), host()) is first
     assert len(written) == 1
     for entry in tmp_path.iterdir():  # the object goes, what led to it stays
-        if entry.name.startswith(cache.key(ir, host())):
+        if entry.name.startswith(jit.object_key(ir, host())):
             entry.unlink()
     jit._loaded.clear()
     assert jit.load_by_key("answer", write, ("answer",), host()) is not first
@@ -113,7 +113,6 @@ def test_the_key_knows_all_that_writes_programs() -> None:
         "graphc.base.door": "what graphs are printed by",
         "graphc.base.work": "how long a file may take",
         "graphc.ir.text.graph": "the text of graphs",
-        "graphc.ir.text.values": "the same",
         "graphc.base.scoped_lock": "one caller of LLVM at a time",
     }
     missing = {
@@ -124,7 +123,7 @@ def test_the_key_knows_all_that_writes_programs() -> None:
 
 def _digested(file: Path) -> bool:
     part = file.relative_to(PACKAGE)
-    return any(part.is_relative_to(writer) for writer in segments.WRITERS)
+    return any(part.is_relative_to(writer) for writer in jit.WRITERS)
 
 
 def _closure(name: str) -> set[str]:

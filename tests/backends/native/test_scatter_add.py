@@ -35,7 +35,7 @@ def kernel(rows: int, columns: int, dtype: str = "float32", indices: str = "int6
 def run(loop: ScatterAdd, arrays: dict[str, Array], n: int, threads: int) -> Array:
     """The result by generated code, between guards."""
     module = Module()
-    name = emit_scatter_add(module, loop)
+    name = emit_scatter_add(module, loop).name
     arguments = "ptr %rows, ptr %indices, ptr %out, i64 %n, i64 %tid, i64 %threads"
     f = Function(module, "entry", arguments, linkage="")
     f.do(f"call void @{name}({arguments})")
@@ -70,7 +70,7 @@ def test_sums_have_the_order_of_indices(columns: int) -> None:
 
 def test_text() -> None:
     assert kernel_text(kernel(5, 8)) == (
-        "loop 5 x 8  float32 split=columns  scatter_add = 3*N rows of dout by ids\n"
+        "loop 5 x 8  float32 partition=columns  scatter_add = 3*N rows of dout by ids\n"
         "  out = scatter_add\n"
     )
 
@@ -89,7 +89,7 @@ def test_a_step_calls_nothing() -> None:
     program = native(embedded(), "step", gc.SGD(lr=0.1))
     text = instructions(program)
     assert "table[minimum(maximum(ids[i], 0), 49), p1]" in text
-    assert "split=columns  scatter_add = 6*N rows of" in text
+    assert "partition=columns  scatter_add = 6*N rows of" in text
     assert all(instr.kind not in ("call", "reference") for instr in program.instrs)
     assert program.verify().ok
 

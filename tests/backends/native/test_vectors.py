@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.maths import apply
+from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import BOOLEANS
-from graphc.kernels.functions import FUNCTIONS
+from graphc.kernels.interpret import FUNCTIONS
 from tests.backends.native.jit_function import TARGETS, function_of, map_of
 
 SMALL = ("int16", "int8", "uint16", "uint8")
@@ -162,7 +162,7 @@ def test_functions_of_two_floats(dtype: str, target: str) -> None:
 
     def emit(v: Vectors, x: list[str]) -> list[str]:
         return [
-            v.apply(name, x, [dtype] * 2, result)
+            apply(v, name, x, [dtype] * 2, result)
             for name, result in zip(names, results, strict=True)
         ]
 
@@ -178,7 +178,7 @@ def test_functions_of_one_float(dtype: str) -> None:
     names = ("neg", "abs", "sqrt", "cos", "floor", "ceil", "round")
 
     def emit(v: Vectors, x: list[str]) -> list[str]:
-        return [v.apply(name, x, [dtype], dtype) for name in names]
+        return [apply(v, name, x, [dtype], dtype) for name in names]
 
     halves = np.arange(-3.5, 4)
     a = np.concatenate([SPECIAL, halves, numbers(dtype, 100)]).astype(dtype)
@@ -200,7 +200,7 @@ def test_functions_of_integers(dtype: str, target: str) -> None:
 
     def emit(v: Vectors, x: list[str]) -> list[str]:
         return [
-            v.apply(name, x, [dtype] * 2, result)
+            apply(v, name, x, [dtype] * 2, result)
             for name, result in zip(names, results, strict=True)
         ]
 
@@ -217,7 +217,7 @@ def test_functions_of_integers(dtype: str, target: str) -> None:
 @pytest.mark.parametrize("divisor", [-3, -1, 0, 1, 2, 10])
 def test_floor_division_by_a_constant(divisor: int) -> None:
     def emit(v: Vectors, x: list[str]) -> list[str]:
-        return [v.apply("floor_div", [x[0], v.const(divisor, "int64")], ["int64"] * 2, "int64")]
+        return [apply(v, "floor_div", [x[0], v.const(divisor, "int64")], ["int64"] * 2, "int64")]
 
     a = np.arange(-20, 20)
     with np.errstate(all="ignore"):
@@ -230,7 +230,7 @@ def test_extremes_with_a_constant_propagate_nan(limit: float) -> None:
     def emit(v: Vectors, x: list[str]) -> list[str]:
         c, dtypes = v.const(limit, "float32"), ["float32"] * 2
         return [
-            v.apply(name, args, dtypes, "float32")
+            apply(v, name, args, dtypes, "float32")
             for name in ("maximum", "minimum")
             for args in ([x[0], c], [c, x[0]])
         ]
@@ -248,8 +248,8 @@ def test_extremes_with_a_constant_propagate_nan(limit: float) -> None:
 def test_selection_and_logic(dtype: str, target: str) -> None:
     def emit(v: Vectors, x: list[str]) -> list[str]:
         return [
-            v.apply("select", x, ["bool", dtype, dtype], dtype),
-            v.apply("not", x[1:2], [dtype], "bool"),
+            apply(v, "select", x, ["bool", dtype, dtype], dtype),
+            apply(v, "not", x[1:2], [dtype], "bool"),
         ]
 
     mask, a, b = numbers("bool", 50), numbers(dtype, 50, 1), numbers(dtype, 50, 2)
@@ -265,7 +265,7 @@ def test_selection_and_logic(dtype: str, target: str) -> None:
 @pytest.mark.parametrize("source", DTYPES)
 def test_casts(source: str, target: str) -> None:
     def emit(v: Vectors, x: list[str]) -> list[str]:
-        return [v.apply("cast", x, [source], dtype) for dtype in DTYPES]
+        return [apply(v, "cast", x, [source], dtype) for dtype in DTYPES]
 
     a = numbers(source, 50)
     a = np.abs(a) * 10 if source in FLOATS else a
@@ -281,7 +281,7 @@ def test_floats_beyond_the_integers(source: str, target: str) -> None:
     integers = ("int64", "int32", "uint64", "uint32")
 
     def emit(v: Vectors, x: list[str]) -> list[str]:
-        return [v.apply("cast", x, [source], dtype) for dtype in integers]
+        return [apply(v, "cast", x, [source], dtype) for dtype in integers]
 
     a = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, -2.75, 2.75], source)
     found = map_of(emit, [source], integers, target=target)(a)
@@ -294,8 +294,8 @@ def test_floats_beyond_the_integers(source: str, target: str) -> None:
 @pytest.mark.parametrize("exponent", [0, 1, 2, 3, 4, 7, -1, -2, 0.5, -0.5, 1.7, -12, 33])
 def test_powers(exponent: float, dtype: str) -> None:
     def emit(v: Vectors, x: list[str]) -> list[str]:
-        power = v.apply("pow", [x[0], v.const(exponent, dtype)], [dtype] * 2, dtype)
-        return [power, v.apply("pow", [x[0], v.const(exponent, dtype)], [dtype] * 2, dtype)]
+        power = apply(v, "pow", [x[0], v.const(exponent, dtype)], [dtype] * 2, dtype)
+        return [power, apply(v, "pow", [x[0], v.const(exponent, dtype)], [dtype] * 2, dtype)]
 
     a = np.concatenate([np.array([0.0, 1.0, -1.0, np.inf, np.nan, -2.5], dtype),
                         np.abs(numbers(dtype, 100))])  # fmt: skip
@@ -310,7 +310,7 @@ def test_powers(exponent: float, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_general_power(dtype: str) -> None:
     def emit(v: Vectors, x: list[str]) -> list[str]:
-        return [v.apply("pow", x, [dtype] * 2, dtype)]
+        return [apply(v, "pow", x, [dtype] * 2, dtype)]
 
     a, b = np.abs(numbers(dtype, 100)), numbers(dtype, 100, 1)
     expected = np.power(a.astype("float64"), b).astype(dtype)
@@ -336,7 +336,7 @@ def test_every_function_of_a_kernel(name: str) -> None:
     result = "bool" if name in BOOLEANS else dtype
 
     def emit(v: Vectors, x: list[str]) -> list[str]:
-        return [v.apply(name, x, [dtype] * count, result)]
+        return [apply(v, name, x, [dtype] * count, result)]
 
     args = [np.abs(numbers(dtype, 50, seed)) + (dtype == "int64") for seed in range(count)]
     (found,) = map_of(emit, [dtype] * count, [result])(*args)

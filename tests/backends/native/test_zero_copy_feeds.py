@@ -65,8 +65,7 @@ def executor(backend: str = "native") -> gc.Executor:
 
 def by_address(ex: gc.Executor, feeds: Feeds, program: str = "step") -> bool:
     """Whether these feeds are read where they lie."""
-    ready = ex._zero_copy[program].get(tuple(feeds))
-    return ready is not None and ready.ready(feeds) is not None
+    return ex._zero_copy[program].ready(feeds) is not None
 
 
 def outcome(ex: gc.Executor, feeds: Feeds) -> tuple[float | str, dict[str, Any] | str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.backends.native.gemm import GemmCode, emit_gemm
+from graphc.backends.native.gemm import emit_gemm
 from graphc.backends.native.ir import Module
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.forms import Window
@@ -64,7 +64,8 @@ class WindowProduct(Product):
         each = {s.buffer for s in kernel.body.steps if s.op == "load" and s.broadcast == "each"}
         each |= {store.buffer for store in kernel.body.stores}
         pitch = dict.fromkeys(each, kernel.n) | pitches(kernel)
-        self.code: GemmCode = emit_gemm(module, kernel, pitch, bits)
+        self.kernel, self.bits = kernel, bits
+        self.code = emit_gemm(module, kernel, pitch, bits)
         self._compiled = Compiled(self.exported(module, self.code), "entry")
 
 

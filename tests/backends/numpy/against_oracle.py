@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from graphc.backends.calls import bind_reference
+from graphc.backends.backend import bind_reference
 from graphc.backends.numpy.kernels import Planned
 from graphc.ir.op import Array
 from graphc.kernels.interpret import run

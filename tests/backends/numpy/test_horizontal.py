@@ -70,7 +70,7 @@ def trained(made: Plan, steps: int = 4) -> tuple[dict[str, Array], list[float]]:
 def calls(made: Plan, name: str) -> int:
     """Return how many calls a run of a program takes."""
     ex = gc.Executor(made)
-    ex._workspace.attach_gradients(made.programs["grad"])
+    ex._workspace._gradient_block(made.programs["grad"])
     return len(ex._binder.bound(made.programs[name], 1 if name == "apply" else 8).calls)
 
 

@@ -19,8 +19,7 @@ import pytest
 
 import graphc as gc
 from graphc.ops.source import Parameter, State, constant_op
-from passes.pass_list import PassList
-from passes.pipeline import FunctionPass
+from passes.pipeline import FunctionPass, PassList
 from tests.generate import random_state
 
 
@@ -88,12 +87,12 @@ def numbers() -> gc.Net:
 
 
 def images() -> gc.Net:
-    """Between two convolutions what images may pass without being turned, and what may not."""
+    """Between two convolutions what images may pass without a transpose, and what may not."""
     net = gc.Net("images", dtype="float64")
     x = net.input("x", (gc.N, 3, 3, 3))
     h = gc.conv2d(x, 3, (2, 2), padding=1, name="first")
     h = gc.relu(h[:, :, :3, 1:]) * net.parameter("lines", (3, 3, 1), init="ones")
-    turned = gc.transpose(gc.tanh(h), (0, 3, 2, 1))  # as large as one that is turned back
+    turned = gc.transpose(gc.tanh(h), (0, 3, 2, 1))  # as large as one that is transposed back
     h = gc.concat([h, turned], axis=2)
     h = gc.pad(gc.conv2d(h, 3, (2, 1), name="second"), (0, 0, 1, 1), 0.5)
     net.output("h", h)

@@ -77,7 +77,7 @@ def test_passes_that_are_right_show_nothing() -> None:
     assert found(passes=gc.passes.DEFAULT) is None
 
 
-def test_a_symptom_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_an_unknown_symptom_is_refused_with_the_known_ones() -> None:
     with pytest.raises(GraphError) as caught:
         found("output:nix")
     assert told(caught.value).startswith("there is no 'output:nix'\n  hint: there are output out,")

@@ -100,7 +100,7 @@ def test_many_random_nets(first: int, tmp_path: Path) -> None:
 def test_a_net_cut_into_shards(name: str, synchronise: bool, tmp_path: Path) -> None:
     for optimizer in (gc.SGD(lr=0.1, momentum=0.9), gc.AdamW(accumulate=2, clip_norm=1)):
         judged = judge_sharded(NETS[name](), 4, optimizer, synchronise, tmp_path)
-        assert {"shard", "data_parallel", "hold_back"} <= {*judged}
+        assert {"shard", "data_parallel", "keep_sends"} <= {*judged}
 
 
 def judge_sharded(

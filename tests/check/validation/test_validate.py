@@ -1,4 +1,4 @@
-"""Passes are judged by what they declare; what fails is told, made small and written down."""
+"""Passes are judged by what they declare; failures are reported, made small and saved as tests."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def test_gradients_of_outputs_with_fed_cotangents_are_judged(
             validate_pass(step, graph)
 
 
-def test_a_reference_rule_that_fails_is_told_with_the_pass() -> None:
+def test_a_reference_rule_that_fails_is_reported_with_the_pass() -> None:
     class Broken(Wrong):
         name = "broken"
 
@@ -323,7 +323,7 @@ def test_a_reference_rule_that_fails_is_told_with_the_pass() -> None:
     assert caught.value.__notes__ == ["when pass 'breaks' was validated"]
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValidationError) as caught:
         validate_pass(swapped, three(), folder=tmp_path / "file")
@@ -401,7 +401,7 @@ def test_a_wrong_update_alone_is_written_down(
 @pytest.mark.parametrize(
     "bent", [gc.relu, lambda v: gc.max_pool(gc.reshape(v, (gc.N, 1, 6)), 3)], ids=["relu", "pool"]
 )
-def test_a_derivative_on_a_kink_is_no_mistake(bent: Any) -> None:
+def test_a_derivative_on_a_kink_is_not_a_mistake(bent: Any) -> None:
     """Dropout puts zeros where relu and the larger of two jump: differences say nothing there."""
     net = gc.Net("on_kinks", dtype="float64")
     h = gc.dropout(net.input("x", (gc.N, 6)), keep_prob=0.5)
@@ -425,7 +425,7 @@ def test_what_is_exactly_on_a_kink(op: Any, x: Any, on: bool) -> None:
 
 
 def test_draws_are_kept_away_from_kinks() -> None:
-    from graphc.check.validation.run import draws_for, given_of, values_of_arrays
+    from graphc.check.validation.run import draws_for, source_arrays, values_of_arrays
 
     net = gc.Net("kinks", dtype="float64")
     x = net.input("x", (gc.N, 100))
@@ -434,7 +434,7 @@ def test_draws_are_kept_away_from_kinks() -> None:
     (draw,) = draws_for(graph, [50])
     assert draw.redrawn > 0
     assert not draw.near
-    values = values_of_arrays(graph, 50, given_of(graph, draw))
+    values = values_of_arrays(graph, 50, source_arrays(graph, draw))
     assert np.abs(values["mul_1"]).min() >= 1e-6
     net.output("log", gc.log(-gc.abs(x)))
     (draw,) = draws_for(net.graph(), [2])
@@ -442,13 +442,13 @@ def test_draws_are_kept_away_from_kinks() -> None:
 
 
 def test_labels_are_in_range() -> None:
-    from graphc.check.validation.run import draws_for, given_of
+    from graphc.check.validation.run import draws_for, source_arrays
 
     net = gc.Net("labels")
     y = net.input("y", (gc.N,), dtype="int64")
     net.loss("loss", gc.softmax_loss(net.input("x", (gc.N, 11)), y))
     (draw,) = draws_for(net.graph(), [500])
-    labels = given_of(net.graph(), draw)["y"]
+    labels = source_arrays(net.graph(), draw)["y"]
     assert labels.min() == 0
     assert labels.max() == 10
 

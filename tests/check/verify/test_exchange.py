@@ -13,7 +13,7 @@ from graphc.check.certificate.export import certify
 from graphc.check.certificate.text import certificate_data, certificate_of
 from graphc.check.verify import Report, verify
 from graphc.check.verify.claims import EXCHANGE, TOTALS
-from graphc.check.verify.forms import DEFINED
+from graphc.check.verify.invariants import DEFINED
 from graphc.compiler.lowering import Lowering
 from tests.runtime.distributed.nets import classes
 
@@ -66,7 +66,7 @@ def read_under_way(c: Claims) -> None:
     c.program["boundary"] += 1
 
 
-def sent_from_elsewhere(c: Claims) -> None:
+def sent_from_another_place(c: Claims) -> None:
     step = c.steps[c.at("send")]
     step["reads"] = [dict(step["reads"][0]) for _ in step["reads"]]
 
@@ -82,7 +82,7 @@ FAULTS: dict[Callable[[Claims], None], tuple[str, str]] = {
     half_a_bucket_is_awaited: (DEFINED, "before it is written"),
     awaited_in_another_order: (EXCHANGE, "does not leave its results where its operands are"),
     read_under_way: (EXCHANGE, "between step"),
-    sent_from_elsewhere: (EXCHANGE, "does not leave its results where its operands are"),
+    sent_from_another_place: (EXCHANGE, "does not leave its results where its operands are"),
     not_in_one_piece: (EXCHANGE, ""),
 }
 
@@ -105,13 +105,13 @@ def test_a_fault_is_found(
 
 
 @pytest.mark.parametrize("name", ["exchange", "lanes", "ranks", "workspaces"])
-def test_memory_told_wrongly_is_found(name: str) -> None:
+def test_a_wrong_memory_report_is_found(name: str) -> None:
     claims = Claims("numpy")
     claims.data["memory"][name] *= 2
     found = claims.verify().counterexample
     assert found is not None
     assert found.rule == TOTALS
-    assert "exchange is said to be" in str(found)
+    assert "exchange is reported as" in str(found)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "native"])
@@ -122,7 +122,7 @@ def test_a_planner_that_sends_what_others_read_is_found(
     monkeypatch.setattr("passes.data_parallel.BUCKET_BYTES", 64)
     assert plan(backend).verify().ok
     monkeypatch.setattr(Lowering, "_sendable", lambda self, name, node: name)
-    with pytest.raises(AssertionError, match="what is under way is left alone"):
+    with pytest.raises(AssertionError, match="data that is exchanged is left alone"):
         proof = plan(backend).verify()  # unless building proved some of its programs
         assert proof.ok, proof.counterexample
 

@@ -48,11 +48,11 @@ def arena_a_line_short(c: Claims) -> None:
     next(b for b in c.program["blocks"] if b["space"] == "arena")["bytes"] = str(c.program["arena"])
 
 
-def arena_told_too_large(c: Claims) -> None:
+def arena_reported_too_large(c: Claims) -> None:
     c.program["arena"] += 64
 
 
-def peak_told_too_small(c: Claims) -> None:
+def peak_reported_too_small(c: Claims) -> None:
     c.program["peak"] -= 64
 
 
@@ -310,7 +310,7 @@ def bytes_change_hands_within_an_epoch(c: Claims) -> None:
     c.move("softmax_loss_1.rows", c.slot("bent")["offset"])
 
 
-# ---------------------------------------------------------------- what is told
+# ---------------------------------------------------------------- the report
 
 
 def life_ends_too_early(c: Claims) -> None:
@@ -376,8 +376,8 @@ TABLE: tuple[tuple[Plant, str, str, str, tuple[str, ...]], ...] = (
     (buffer_off_its_element, "numpy", "step", ALIGNED, ("'both'",)),
     (arena_a_byte_short, "numpy", "grad", SIZES, ("47,551", "47,552")),
     (arena_a_line_short, "numpy", "step", INSIDE, ("arena", "ends past byte")),
-    (arena_told_too_large, "numpy", "step", SIZES, ()),
-    (peak_told_too_small, "native", "step", SIZES, ("live at once",)),
+    (arena_reported_too_large, "numpy", "step", SIZES, ()),
+    (peak_reported_too_small, "native", "step", SIZES, ("live at once",)),
     (coefficient_of_the_batch, "numpy", "step", SLOTS, ("'bent'",)),
     (rows_of_a_buffer, "native", "step", WHOLE, ("'bent'",)),
     (buffer_fits_the_largest_batch_only, "native", "step", WHOLE, ("'scores'", "8*N")),
@@ -407,7 +407,7 @@ TABLE: tuple[tuple[Plant, str, str, str, tuple[str, ...]], ...] = (
     (factor_overwritten, "native", "step", LIVE, ("'scores'", "'both'")),
     (barrier_missing, "native", "step", THREADS, ("'first'", "no barrier is between them")),
     (wrong_split, "native", "step", THREADS, ("'scores'", "split by columns")),
-    (sum_split, "native", "step", SPLIT, ("sums along rows",)),
+    (sum_split, "native", "step", SPLIT, ("sums over rows",)),
     (split_of_other_rows, "native", "step", THREADS, ("'scores'", "of 3 threads")),
     (run_by_the_first_thread, "native", "step", THREADS, ("the first thread has all of it",)),
     (stored_by_the_first_thread, "native", "grad", THREADS, ("'softmax_loss_1.rows'",)),

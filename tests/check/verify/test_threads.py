@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from graphc.backends.native.gemm_tile import choose_tile
 from graphc.check.certificate.export import certify_program
 from graphc.check.verify import threads as model
 from graphc.check.verify.facts import Facts
@@ -185,7 +186,7 @@ def only_own(
 )
 def test_products(spec: Spec, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     product = Product(spec, 512, rows=n)
-    panel = product.code.tile.width * ITEMSIZE[spec.dtype]
+    panel = choose_tile(spec.dtype, 512).width * ITEMSIZE[spec.dtype]
     monkeypatch.setattr(model, "PANEL_BYTES", panel)
     operands = spec.operands(np.random.default_rng(0), n)
     m = operands["a"].shape[1 if spec.trans_a else 0]
@@ -203,7 +204,7 @@ def test_products(spec: Spec, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def one_of(product: Product, arrays: dict[str, Array], n: int, tid: int, count: int) -> Array:
     """The result after one of the threads."""
-    scratch = np.full(product.code.scratch(n) // 8 + 8, np.nan)
+    scratch = np.full(product.scratch(n) // 8 + 8, np.nan)
     start = -scratch.ctypes.data % 64 // 8
     buffers = {name: arrays[name].copy() for name in product.code.buffers}
     product._compiled(*buffers.values(), scratch[start:], n, tid, count)

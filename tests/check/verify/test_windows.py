@@ -1,4 +1,4 @@
-"""Windows over images, and elements elsewhere, in certificates: faults are found, and threads
+"""Windows over images, and gathered elements, in certificates: faults are found, and threads
 write what the verifier says."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.check.certificate import WINDOW
+from graphc.check.certificate import Span
 from graphc.check.certificate.export import certify
 from graphc.check.certificate.text import certificate_data, certificate_of
 from graphc.check.verify import Report, verify
@@ -109,7 +109,7 @@ def test_threads_write_what_is_said(kind: int, split: Any) -> None:
     product = WindowProduct(spec)
     _, threads = claims(spec.kernel(), arrays, n)
     uses = threads.f.accesses
-    (seen,) = np.flatnonzero(uses.span == WINDOW)
+    (seen,) = np.flatnonzero(uses.span == Span.WINDOW)
     (made,) = threads.f.writes
     assert threads.way[seen] == ALL
     for count in (2, 3):
@@ -117,7 +117,7 @@ def test_threads_write_what_is_said(kind: int, split: Any) -> None:
         for thread in range(count):
             c = np.full_like(arrays["c"], np.nan)
             mine = {**arrays, "c": c}
-            scratch = np.full(product.code.scratch(n) // 8 + 8, np.nan)
+            scratch = np.full(product.scratch(n) // 8 + 8, np.nan)
             start = -scratch.ctypes.data % 64 // 8
             buffers = [mine[name] for name in product.code.buffers]
             product._compiled(*buffers, scratch[start:], n, thread, count)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import graphc as gc
-from graphc.compiler import assignment, lowering, memory, order, recipe, schedule, sizes
+from graphc.compiler import lowering, memory, recipe, schedule, sizes
+from graphc.compiler import program as assignment
 from graphc.compiler.program import build_program as unverified
 from graphc.ir.graph import Graph
 from graphc.kernels import barriers, fuse, program
@@ -85,12 +86,12 @@ def nothing_is_aligned(right: Any) -> Any:
 
 
 def operands_never_die_too_late(right: Any) -> Any:
-    def dying(self: Any, instr: Any, out: int, i: int, slots: Any) -> Any:
+    def dying(self: Any, instr: Any, out: int, i: int) -> Any:
         for position in instr.op.inplace if instr.kind == "call" else ():
-            slot = slots[self.root[instr.ins[position]]]
+            slot = self.slots[self.root[instr.ins[position]]]
             if slot is not None and slot.type == self.types[out]:
                 return slot
-        return right(self, instr, out, i, slots)
+        return right(self, instr, out, i)
 
     return dying
 
@@ -102,8 +103,8 @@ def factors_may_be_overwritten(right: Any) -> Any:
     return in_place
 
 
-def always(right: Any) -> Any:
-    return lambda *args: True
+def every_part_is_the_same(right: Any) -> Any:
+    return lambda *args: barriers.Region("rows", 1)
 
 
 def every_read_is_in_time(right: Any) -> Any:
@@ -115,7 +116,7 @@ def never(right: Any) -> Any:
 
 
 def nobody_waits(right: Any) -> Any:
-    return lambda graph, scheduled, node, backward: node.inputs
+    return lambda in_place, readers: {}
 
 
 def updates_wherever_they_like(right: Any) -> Any:
@@ -135,10 +136,9 @@ def commits_left_out(right: Any) -> Any:
 def commits_after_backward(right: Any) -> Any:
     def run(self: Any, order: Any) -> Any:
         commits = order.commits
-        right(self, schedule.Schedule(order.order, order.boundary, order.in_place, ()))
+        right(self, replace(order, commits=()))
         for state, value in commits:
             self.copy(value, f"{state} <- {value}", self.graph[state].type, state)
-        return self
 
     return run
 
@@ -157,10 +157,8 @@ def rows_are_columns(right: Any) -> Any:
 
 def factors_are_read_by_rows(right: Any) -> Any:
     def accesses(kernel: Any, memory: Any) -> Any:
-        for access in right(kernel, memory):
-            if access.region == barriers.ALL and not access.writes:
-                continue
-            yield access
+        found = right(kernel, memory)
+        return tuple(one for one in found if one.region != barriers.ALL or one.writes)
 
     return accesses
 
@@ -214,15 +212,21 @@ TABLE: tuple[tuple[Wrong, Any, str, str, tuple[str, ...]], ...] = (
     (nothing_is_aligned, memory, "align", "numpy", (ALIGNED,)),
     (operands_never_die_too_late, assignment.Assignment, "_dying_operand", "numpy", (LIVE,)),
     (factors_may_be_overwritten, assignment.Assignment, "_read_in_place", "native", (PLACE,)),
-    (always, assignment.Assignment, "_is_private", "native", (THREADS, LIVE, SLOTS, INSIDE)),
-    (nobody_waits, order, "_needs", "numpy", (LIVE,)),
-    (nobody_waits, order, "_needs", "native", (LIVE,)),
+    (
+        every_part_is_the_same,
+        assignment.Assignment,
+        "_part",
+        "native",
+        (THREADS, LIVE, SLOTS, INSIDE),
+    ),
+    (nobody_waits, schedule, "_waits", "numpy", (LIVE,)),
+    (nobody_waits, schedule, "_waits", "native", (LIVE,)),
     (every_read_is_in_time, Grouping, "_reads_before", "numpy", (PLACE,)),
     (every_read_is_in_time, Grouping, "_reads_before", "native", (PLACE,)),
     (updates_wherever_they_like, schedule, "_writers", "numpy", (LIVE, STATES)),
     (commits_left_out, lowering.Lowering, "_end_forward", "numpy", (STATES,)),
     (commits_left_out, lowering.Lowering, "_end_forward", "native", (STATES,)),
-    (commits_after_backward, lowering.Lowering, "run", "numpy", (STATES,)),
+    (commits_after_backward, lowering.Lowering, "_lower_all", "numpy", (STATES,)),
     (never, barriers.Barriers, "_conflicts", "native", (THREADS,)),
     (rows_are_columns, barriers, "region", "native", (THREADS,)),
     (factors_are_read_by_rows, barriers, "accesses", "native", (THREADS,)),

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 import graphc as gc
 from graphc.compiler.cost import program_cost
 from graphc.compiler.program import build_program
-from graphc.compiler.remat.checkpoints import checkpoints
 from graphc.compiler.remat.fit import Fitting
 from graphc.compiler.remat.search import Choice, choose, least
-from graphc.compiler.remat.values import Value, Values
+from graphc.compiler.remat.values import Value, Values, checkpoints
 from graphc.ir.graph import Graph
 from graphc.ops.shape import Reshape, StopGradient
 from passes.dead_code import dead_code

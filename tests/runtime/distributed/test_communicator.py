@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
-from graphc.compiler.sizes import room
+from graphc.compiler.sharding import room
 from graphc.runtime.distributed.communicator import Solo, TreeSum, wait
+from graphc.runtime.distributed.exchange import Exchange
 from graphc.runtime.distributed.loopback import Loopback, run_ranks
-from graphc.runtime.exchange import Exchange
 
 
 def tree(parts: list[np.ndarray]) -> np.ndarray:
@@ -49,11 +51,11 @@ def test_every_rank_has_the_sum_of_the_tree(size: int, elements: int, seed: int)
 @pytest.mark.parametrize("lanes", [1, 2, 4, 8])
 def test_shards_of_one_rank_are_added_in_the_same_order(lanes: int) -> None:
     parts = numbers(lanes, 40, 0)
-    exchange = Exchange(Solo(), lanes)
-    exchange._held[0] = [np.zeros(40, np.float32) for _ in range((lanes - 1).bit_length())]
+    exchange = Exchange(SimpleNamespace(programs={}, lanes=lanes, ranks=1), Solo())
+    exchange._kept[0] = [np.zeros(40, np.float32) for _ in range((lanes - 1).bit_length())]
     for exchange.lane, part in enumerate(parts):
         buffer = part.copy()
-        (exchange._send if exchange.lane == lanes - 1 else exchange._hold)(0, buffer)
+        (exchange._send if exchange.lane == lanes - 1 else exchange._keep)(0, buffer)
     assert buffer.tobytes() == tree(parts).tobytes()
 
 

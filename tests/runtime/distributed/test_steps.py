@@ -212,3 +212,10 @@ def test_a_batch_that_does_not_fit_changes_nothing() -> None:
     with pytest.raises(gc.FeedError, match="label 5"):
         ex.step(wrong)
     assert bits(ex) == before
+
+
+def test_a_step_in_shards_without_an_optimizer_is_refused() -> None:
+    net = classes()
+    ex = gc.Executor(gc.compile(net, batch=8, shards=2, backend="numpy"))
+    with pytest.raises(gc.StateError, match="step: the plan has no optimizer"):
+        ex.step(feeds(net, 8, 0))

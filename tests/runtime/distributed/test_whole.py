@@ -118,7 +118,7 @@ def test_shards_that_would_wait_for_another_sum_are_found(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As they did where those before the last sent what only the gradient of x needs."""
-    monkeypatch.setattr("graphc.compiler.recipe.hold_back", all_sends)
+    monkeypatch.setattr("graphc.compiler.recipe.keep_sends", all_sends)
     options = {"batch": ROWS, "optimizer": gc.SGD(lr=0.1), "backend": backend}
     net, wrt = differentiated_by_input(), ["x", "b.weight"]
     plan = gc.compile(net, shards=2, sync_batchnorm=True, wrt=wrt, **options)

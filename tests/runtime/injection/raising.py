@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,12 @@ class Injected(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Place:
-    """A bytecode, and the how-manieth of those executed it was."""
+    """A bytecode, and how many were executed before it: of all, and of this one."""
 
     number: int
     code: CodeType
     offset: int
+    earlier: int = 0
 
     def __str__(self) -> str:
         line = next(
@@ -36,16 +38,17 @@ class Place:
         return f"{file}:{line} {self.code.co_name} bytecode {self.offset}"
 
 
-def _traced(work: Callable[[], Any], visit: Visit) -> Any:
-    """Run `work`, and visit each bytecode of graphc's just before it."""
+def _traced(work: Callable[[], Any], visit: Visit, only: Place | None = None) -> Any:
+    """Run `work`, and visit each bytecode of graphc's just before it, or one of them only."""
 
     def local(frame: FrameType, event: str, _: Any) -> Any:
-        if event == "opcode":
+        if event == "opcode" and (only is None or frame.f_lasti == only.offset):
             visit(frame.f_code, frame.f_lasti)
         return local
 
     def enter(frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(ROOT):
+        code = frame.f_code
+        if code is not only.code if only else not code.co_filename.startswith(ROOT):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return local
@@ -58,26 +61,34 @@ def _traced(work: Callable[[], Any], visit: Visit) -> Any:
         sys.settrace(before)
 
 
-def _monitored(work: Callable[[], Any], visit: Visit) -> Any:
+def _monitored(work: Callable[[], Any], visit: Visit, only: Place | None = None) -> Any:
     """Do as `_traced` where Python has monitoring.
 
     There a trace function sees no bytecodes of a frame that runs when it asks for them.
     """
     monitoring = sys.monitoring  # type: ignore[attr-defined, unused-ignore]
     tool, mine = monitoring.DEBUGGER_ID, threading.get_ident()
+    event, none = monitoring.events.INSTRUCTION, monitoring.events.NO_EVENTS
 
     def instruction(code: CodeType, offset: int) -> Any:
-        if not code.co_filename.startswith(ROOT):
+        if offset != only.offset if only else not code.co_filename.startswith(ROOT):
             return monitoring.DISABLE
         return visit(code, offset) if threading.get_ident() == mine else None
 
+    def watch(events: int) -> None:
+        if only is None:
+            monitoring.set_events(tool, events)
+        else:
+            monitoring.set_local_events(tool, only.code, events)
+
     monitoring.use_tool_id(tool, "injection")
-    monitoring.register_callback(tool, monitoring.events.INSTRUCTION, instruction)
-    monitoring.set_events(tool, monitoring.events.INSTRUCTION)
+    monitoring.restart_events()  # what an earlier run disabled
+    monitoring.register_callback(tool, event, instruction)
+    watch(event)
     try:
         return work()
     finally:
-        monitoring.set_events(tool, monitoring.events.NO_EVENTS)
+        watch(none)
         monitoring.free_tool_id(tool)
 
 
@@ -87,7 +98,14 @@ _visited = _monitored if sys.version_info >= (3, 12) else _traced
 def places(work: Callable[[], Any]) -> list[Place]:
     """The bytecodes that a call executes."""
     found: list[Place] = []
-    _visited(work, lambda code, offset: found.append(Place(len(found), code, offset)))
+    times: Counter[tuple[int, int]] = Counter()
+
+    def visit(code: CodeType, offset: int) -> None:
+        key = id(code), offset
+        found.append(Place(len(found), code, offset, times[key]))
+        times[key] += 1
+
+    _visited(work, visit)
     return found
 
 
@@ -113,7 +131,7 @@ def inject(work: Callable[[], Any], place: Place, act: Callable[[], Any] | None 
     def visit(code: CodeType, offset: int) -> None:
         nonlocal count, hit
         count += 1
-        if count == place.number + 1:
+        if count == place.earlier + 1:
             hit = True
             if act is not None:
                 act()
@@ -121,7 +139,7 @@ def inject(work: Callable[[], Any], place: Place, act: Callable[[], Any] | None 
                 raise Injected
 
     try:
-        _visited(work, visit)
+        _visited(work, visit, place)
     except Injected:
         return "raised"
     return "done" if hit else "missed"

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import numpy as np
 
 import graphc as gc
-from graphc.backends.native import cache, jit
+from graphc.backends.native import jit
 from tests.train.nets import classes, table
 
 X, Y = table(8)
@@ -119,7 +119,7 @@ def _compiled(ex: gc.Executor) -> None:
     if ex.plan.backend == "native":
         jit._loaded.clear()
         jit._recent.clear()
-    with patch.object(cache, "read", lambda key: None):
+    with patch.object(jit, "read", lambda key: None):
         ex.step(FEEDS)
 
 

@@ -140,7 +140,7 @@ def test_nodes_that_are_declared_otherwise_are_shown(plain: Path, tmp_path: Path
     assert "eps=0.001" in found.texts[1]
 
 
-def test_choices_of_fit_are_told(plain: Path, tmp_path: Path) -> None:
+def test_choices_of_fit_are_reported(plain: Path, tmp_path: Path) -> None:
     found = gc.compare_runs(plain, run(tmp_path, seed=4))
     assert found is not None
     assert found.otherwise == ("seed 3 and 4",)
@@ -200,7 +200,7 @@ def without_loss(step: Callable[..., float]) -> Callable[..., float]:
 # ---------------------------------------------------------------------- made otherwise
 
 
-def test_code_that_is_another_now_is_told(
+def test_code_that_is_another_now_is_reported(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = functions.clip
@@ -216,7 +216,7 @@ def test_code_that_is_another_now_is_told(
     found = gc.compare_runs(first, run(tmp_path / "second", backend="numpy"))
     assert found is not None
     assert (found.step, found.node) == (1, None)
-    assert "does not give at step 1 what it gave when it was recorded" in found.why
+    assert "does not give the recorded result" in found.why
     assert "its code has changed" in found.why
 
 

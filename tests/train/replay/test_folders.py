@@ -123,7 +123,7 @@ HOSTILE: dict[str, Any] = {
     "choices": {"choices": []},
     "a batch below one": {"choices": {"seed": 0, "shuffle": True, "batch": 0, "rows": 45}},
     "a batch beyond the plan": {"choices": {"seed": 0, "shuffle": True, "batch": 99, "rows": 45}},
-    "a seed that is no number": {"choices": {"seed": "0", "shuffle": True, "batch": 8}},
+    "a seed that is not a number": {"choices": {"seed": "0", "shuffle": True, "batch": 8}},
     "a boolean for a number": {"choices": {"seed": True, "shuffle": True, "batch": 8}},
     "weights that are none": {"class_weight": [[1]]},
     "weights of no class": {"class_weight": [["a", 1.0]]},
@@ -188,7 +188,7 @@ def test_any_bytes_changed_anywhere(copied: Path, data: st.DataObject) -> None:
 def test_other_data(whole: Path) -> None:
     x = X.copy()
     x[0, 0] += 1
-    refused(whole, "the data are not those that the run was trained on", data=(x, Y))
+    refused(whole, "the data are not the data of the run", data=(x, Y))
     assert gc.replay(whole, step=3, data=(X, Y)).unlike is None
 
 

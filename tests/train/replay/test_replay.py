@@ -77,6 +77,20 @@ def test_any_step(tmp_path: Path, optimizer: str, backend: str | None) -> None:
         assert np.array_equal(X[found.data_rows], found.feeds["x"])
 
 
+@pytest.mark.parametrize("optimizer", [gc.Adam(lr=0.01), gc.SGD(lr=0.1, accumulate=2)])
+def test_a_batch_cut_into_shards(tmp_path: Path, optimizer: Any) -> None:
+    plan = executor(classes(weighted=True), optimizer=optimizer, shards=2).plan
+    data = (X, Y, np.linspace(0.5, 2.0, len(X)))
+    wanted = seen(plan, data)
+    recorded(plan, tmp_path, data)
+    found = check(tmp_path, wanted, 7)
+    by_hand = found.feeds["x"] @ found.before["hidden.weight"] + found.before["hidden.bias"]
+    np.testing.assert_allclose(found.value("hidden"), by_hand, rtol=1e-5)
+    assert not found.exact("hidden")
+    assert found.part("d_hidden.weight") == "backward"
+    assert gc.compare_runs(tmp_path, tmp_path) is None
+
+
 def test_from_the_nearest_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """States are written on the way and thinned out; replays begin at the newest before a step."""
     monkeypatch.setattr(recorder, "SECONDS", 0.0)
@@ -103,7 +117,7 @@ def test_from_the_nearest_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert len(taken) == step - 1 - before
 
 
-def shards(folder: Path) -> Path:
+def part_files(folder: Path) -> Path:
     folder.mkdir()
     for number, rows in enumerate((slice(0, 11), slice(11, 40), slice(40, 45))):
         np.savez(folder / f"{number}.npz", x=X[rows], y=Y[rows])
@@ -117,11 +131,11 @@ def made(epoch: int) -> Any:
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.parametrize("kind", ["shards", "function", "mapped"])
+@pytest.mark.parametrize("kind", ["part files", "function", "mapped"])
 def test_other_kinds_of_data(tmp_path: Path, kind: str) -> None:
     data: Any = made
-    if kind == "shards":
-        data = shards(tmp_path / "shards")
+    if kind == "part files":
+        data = part_files(tmp_path / "part files")
     if kind == "mapped":
         np.save(tmp_path / "x.npy", X)
         data = (np.load(tmp_path / "x.npy", mmap_mode="r"), Y)
@@ -255,8 +269,8 @@ class Twice(gc.Op):
         return (2 * dout,)
 
 
-def test_another_machine_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an op does has changed since: the first step that is not as recorded is told."""
+def test_another_machine_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result of an op has changed since: the first step that is not as recorded is reported."""
     from graphc.backends.numpy import functions, kernels
 
     plan = executor(backend="numpy").plan
@@ -274,5 +288,5 @@ def test_another_machine_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert gc.replay(tmp_path, step=4).unlike == 1
     text = RunFolder(tmp_path).about_path.read_text()
     RunFolder(tmp_path).about_path.write_text(text.replace('"numpy": "', '"numpy": "0'))
-    (told,) = gc.replay(tmp_path, step=4).made_otherwise
-    assert told == f"numpy 0{np.__version__} and {np.__version__}"
+    (shown,) = gc.replay(tmp_path, step=4).made_otherwise
+    assert shown == f"numpy 0{np.__version__} and {np.__version__}"

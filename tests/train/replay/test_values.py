@@ -9,7 +9,7 @@ import graphc as gc
 from graphc.backends.native.target import available
 from graphc.ops.conv import Convolution
 from graphc.runtime.reference import evaluate
-from graphc.train.replay.step import StepValues
+from graphc.train.replay.values import StepValues
 from tests.backends.native.nets import NETS, OPTIMIZERS, feeds_of
 from tests.train.nets import bits
 

@@ -13,10 +13,8 @@ from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import attributes
 from graphc.ir.tensor_type import count, shape_text
-from graphc.ir.text.graph import FROM_TYPE
-from graphc.ir.text.values import value_text
+from graphc.ir.text.graph import FROM_TYPE, value_text
 from graphc.kernels.program import Instr, Program
-from graphc.kernels.program_text import epochs
 from graphc.ops.source import Constant
 from graphc.view.render.derivation import Rows, derivation
 from graphc.view.render.draw import Picture
@@ -168,7 +166,7 @@ def _live_ranges(program: Program) -> Iterator[tuple[str, str]]:
 
 
 def _kernels(program: Program) -> Iterator[tuple[str, str]]:
-    for index, (instr, epoch) in enumerate(zip(program.instrs, epochs(program), strict=True)):
+    for index, (instr, epoch) in enumerate(zip(program.instrs, program.epochs, strict=True)):
         if instr.kind == "barrier":
             continue
         for name in instr.nodes or (instr.node,):

@@ -1,12 +1,13 @@
 """PyTorch's losses, by graphc.
 
 A loss of graphc is of rows (N, ...): its "mean" is a mean of means, its "sum" is the sum of
-the rows' own means, and its "none" gives one number a row.  What PyTorch counts each element for is
-therefore told as rows of one element.
+the rows' own means, and its "none" gives one number a row.  To count each element as PyTorch does,
+they become rows of one element.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import graphc as gc
@@ -16,9 +17,14 @@ from tests.ops.opinfo.signatures.extra_axis import without_axes
 Value = gc.Value
 
 
-def _reduction(reduction: str, size_average: Any = None, reduce: Any = None) -> str:
-    refuse("deprecated arguments", size_average is not None or reduce is not None)
-    return reduction
+def by_reduction(loss: Callable[..., Value]) -> Callable[..., Value]:
+    """Return a loss that also has PyTorch's two deprecated arguments, and refuses them."""
+
+    def function(*args: Any, size_average: Any = None, reduce: Any = None, **more: Any) -> Value:
+        refuse("deprecated arguments", size_average is not None or reduce is not None)
+        return loss(*args, **more)
+
+    return function
 
 
 def _elements(loss: Any, x: Value, y: Value, reduction: str, **more: Any) -> Value:
@@ -37,10 +43,9 @@ def _elements(loss: Any, x: Value, y: Value, reduction: str, **more: Any) -> Val
 
 
 def _plain(loss: Any) -> Any:
-    def function(
-        x: Value, y: Value, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
-    ) -> Value:
-        return _elements(loss, x, y, _reduction(reduction, size_average, reduce))
+    @by_reduction
+    def function(x: Value, y: Value, reduction: str = "mean") -> Value:
+        return _elements(loss, x, y, reduction)
 
     return function
 
@@ -49,105 +54,83 @@ def huber(x: Value, y: Value, reduction: str = "mean", delta: float = 1.0) -> Va
     return _elements(gc.huber_loss, x, y, reduction, delta=delta)
 
 
-def smooth_l1(
-    x: Value,
-    y: Value,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
-    beta: float = 1.0,
-) -> Value:
-    kind = _reduction(reduction, size_average, reduce)
+@by_reduction
+def smooth_l1(x: Value, y: Value, reduction: str = "mean", beta: float = 1.0) -> Value:
     if beta == 0:
-        return _elements(gc.mae_loss, x, y, kind)
-    return _elements(gc.huber_loss, x, y, kind, delta=beta) / beta
+        return _elements(gc.mae_loss, x, y, reduction)
+    return _elements(gc.huber_loss, x, y, reduction, delta=beta) / beta
 
 
+@by_reduction
 def bce_with_logits(
     x: Value,
     y: Value,
     weight: Value | None = None,
-    size_average: Any = None,
-    reduce: Any = None,
     reduction: str = "mean",
     pos_weight: Value | None = None,
 ) -> Value:
-    kind = _reduction(reduction, size_average, reduce)
     refuse("weights of labels that are values", pos_weight is not None)
-    return _elements(gc.sigmoid_loss, x, y, kind, weight=weight)
+    return _elements(gc.sigmoid_loss, x, y, reduction, weight=weight)
 
 
+@by_reduction
 def poisson(
     x: Value,
     y: Value,
     log_input: bool = True,
     full: bool = False,
-    size_average: Any = None,
     eps: float = 1e-8,
-    reduce: Any = None,
     reduction: str = "mean",
 ) -> Value:
     refuse("the part that the target alone makes", full)
-    kind = _reduction(reduction, size_average, reduce)
     if not log_input:
         each = x - y * gc.log(x + eps)
-        return {"mean": gc.mean, "sum": gc.sum}.get(kind, lambda v: v)(each)
-    return _elements(gc.poisson_loss, x, y, kind)
+        return {"mean": gc.mean, "sum": gc.sum}.get(reduction, lambda v: v)(each)
+    return _elements(gc.poisson_loss, x, y, reduction)
 
 
-def kl_div(
-    x: Value,
-    y: Value,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
-    log_target: bool = False,
-) -> Value:
+@by_reduction
+def kl_div(x: Value, y: Value, reduction: str = "mean", log_target: bool = False) -> Value:
     target = gc.exp(y) if log_target else y
-    kind = _reduction(reduction, size_average, reduce)
-    if kind == "batchmean":
+    if reduction == "batchmean":
         refuse("x has no axes", x.type.rank < 1)
         return gc.kl_loss(*(gc.reshape(v, (v.shape[0], -1)) for v in (x, target)))
-    return _elements(_kl_of_each, x, target, kind)
+    return _elements(_kl_of_each, x, target, reduction)
 
 
 def _kl_of_each(x: Value, target: Value, *, reduction: str) -> Value:
     return gc.kl_loss(gc.unsqueeze(x, 1), gc.unsqueeze(target, 1), reduction=reduction)
 
 
+@by_reduction
 def nll(
     x: Value,
     y: Value,
     weight: Value | None = None,
-    size_average: Any = None,
     ignore_index: int = -100,
-    reduce: Any = None,
     reduction: str = "mean",
 ) -> Value:
-    kind = _reduction(reduction, size_average, reduce)
     alone = x.type.rank == 1
     rows = (gc.unsqueeze(v, 0) for v in (x, y)) if alone else (x, y)
     ignored = _ignored(ignore_index)
-    loss = gc.nll_loss(*rows, class_weight=weight, ignore=ignored, reduction=kind)
+    loss = gc.nll_loss(*rows, class_weight=weight, ignore=ignored, reduction=reduction)
     return gc.reshape(loss, ()) if alone else loss
 
 
+@by_reduction
 def cross_entropy(
     x: Value,
     y: Value,
     weight: Value | None = None,
-    size_average: Any = None,
     ignore_index: int = -100,
-    reduce: Any = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Value:
-    kind = _reduction(reduction, size_average, reduce)
     return gc.softmax_loss(
         x,
         y,
         class_weight=weight,
-        reduction=kind,
+        reduction=reduction,
         label_smoothing=label_smoothing,
         ignore=_ignored(ignore_index),
     )
@@ -158,21 +141,14 @@ def _ignored(index: int) -> int | None:
     return None if index == -100 else index
 
 
+@by_reduction
 def multi_margin(
-    x: Value,
-    y: Value,
-    p: int = 1,
-    margin: float = 1.0,
-    weight: Any = None,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
+    x: Value, y: Value, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: str = "mean"
 ) -> Value:
     """PyTorch's is divided by the number of classes."""
     refuse("other powers, margins or weights", (p, margin, weight) != (1, 1.0, None))
     refuse("scores without a batch", x.type.rank != 2)
-    kind = _reduction(reduction, size_average, reduce)
-    return gc.svm_loss(x, y, reduction=kind) / x.shape[1]
+    return gc.svm_loss(x, y, reduction=reduction) / x.shape[1]
 
 
 @without_axes
@@ -181,18 +157,12 @@ def cosine_similarity(x: Value, y: Value, dim: int = 1, eps: float = 1e-8) -> Va
     return gc.cosine_similarity(wide, gc.broadcast_to(y, wide.shape), dim, eps=eps)
 
 
+@by_reduction
 def cosine_embedding(
-    x: Value,
-    y: Value,
-    target: Value,
-    margin: float = 0,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
+    x: Value, y: Value, target: Value, margin: float = 0, reduction: str = "mean"
 ) -> Value:
-    kind = _reduction(reduction, size_average, reduce)
     refuse("vectors without a batch", x.type.rank != 2)
-    return gc.cosine_loss(x, y, target, margin=margin, reduction=kind)
+    return gc.cosine_loss(x, y, target, margin=margin, reduction=reduction)
 
 
 OURS = {

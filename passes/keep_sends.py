@@ -1,4 +1,4 @@
-"""Keep only what a shard sends in a step, for all shards of a rank but its last.
+"""Keep only the sends of a step, for all shards of a rank but its last.
 
     d_w.sent = send(d_w)                 d_w.sent = send(d_w)
     d_w.sum = receive(d_w.sent)   ->     output d_w.sent = d_w.sent
@@ -16,7 +16,7 @@ from passes.pipeline import graph_pass
 
 
 @graph_pass(preserves="bitwise")
-def hold_back(graph: Graph) -> Graph:
+def keep_sends(graph: Graph) -> Graph:
     """Return the graph that only sends the values that are read; it changes no state."""
     alive = graph.upstream(graph.roots)
     sends = [node for node in graph if isinstance(node.op, Send) and node.name in alive]

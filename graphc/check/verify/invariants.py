@@ -1,4 +1,4 @@
-"""The check that buffers lie where they may, and that every read finds a value written whole."""
+"""Rules about single buffers and steps: bounds, alignment, and one whole write before each read."""
 
 from __future__ import annotations
 
@@ -6,37 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from graphc.check.certificate import (
-    BARRIER,
-    COLUMN,
-    EACH,
-    GEMM,
-    LEFT,
-    LOOP,
-    MATRICES,
-    NONE,
-    ONE,
-    READ,
-    RIGHT,
-    ROW,
-    ROWS,
-    SPACES,
-    SPANS,
-    WHOLE,
-    WINDOW,
-    WRITE,
-    Ints,
-)
-from graphc.check.verify.facts import (
-    ALIGNMENT,
-    GRADIENT,
-    STATE,
-    Bools,
-    Counterexample,
-    Facts,
-    at,
-    times,
-)
+from graphc.check.certificate import Axis, Ints, Kind, Space, Span, Use
+from graphc.check.verify.facts import ALIGNMENT, Bools, Counterexample, Facts, size_at, size_product
 
 INSIDE = "every buffer lies within its memory"
 ALIGNED = "buffers are aligned"
@@ -46,14 +17,14 @@ SPLITTING = "threads split no sum"
 
 
 def inside(f: Facts) -> Iterator[Counterexample]:
-    """Yield buffers that reach outside the arena, the gradients, a state, a feed or a constant."""
+    """Yield buffers that reach outside their block, such as the arena, a state or a feed."""
     b = f.buffers
-    limit = f.base + at(f.blocks.size, f.capacity)
+    limit = f.base + size_at(f.blocks.size, f.capacity)
     out = (f.high > limit[b.block]) | (b.offset < 0) | (b.shift < 0)
     for i in np.flatnonzero(out).tolist():
         size = int(limit[b.block[i]] - f.base[b.block[i]])
-        yield Counterexample(INSIDE, f"{f.words.buffer(i)} ends past byte {size:,}")
-    columns = at(b.columns, f.capacity)
+        yield Counterexample(INSIDE, f"{f.buffer_text(i)} ends past byte {size:,}")
+    columns = size_at(b.columns, f.capacity)
     wide = (b.pitch > 0) & (b.shift + columns > b.pitch)
     for i in np.flatnonzero(wide).tolist():
         yield Counterexample(
@@ -71,30 +42,30 @@ def alignment(f: Facts) -> Iterator[Counterexample]:
             f"slot {f.slots.names[i]!r} starts at arena byte {f.slots.offset[i]:,}",
             (f"that is not a multiple of {ALIGNMENT}",),
         )
-    gradient = (f.space == GRADIENT) & (b.offset % ALIGNMENT != 0)
+    gradient = (f.space == Space.GRADIENT) & (b.offset % ALIGNMENT != 0)
     for i in np.flatnonzero(gradient | (b.offset % b.item != 0)).tolist():
         unit = ALIGNMENT if gradient[i] else int(b.item[i])
         yield Counterexample(
-            ALIGNED, f"{f.words.buffer(i)} does not start at a multiple of its unit, {unit}"
+            ALIGNED, f"{f.buffer_text(i)} does not start at a multiple of its unit, {unit}"
         )
 
 
 def aliases(f: Facts) -> Iterator[Counterexample]:
-    """Yield aliases that are not within their value, for every batch, in its units."""
+    """Yield aliases that, for some batch, reach outside their value or have another item size."""
     b = f.buffers
     own = np.arange(len(b.root))
     root = b.root
     fits = (b.block == b.block[root]) & (b.offset == b.offset[root]) & (b.item == b.item[root])
     for n in {1, f.capacity}:  # sizes are linear in N: what holds at both ends holds between
-        long = at(f.elements, n)
-        wide = b.shift + (at(b.rows, n) - 1) * b.pitch + at(b.columns, n)
+        long = size_at(f.elements, n)
+        wide = b.shift + (size_at(b.rows, n) - 1) * b.pitch + size_at(b.columns, n)
         fits &= np.where(b.pitch > 0, wide, long) <= long[root]
     dense = _same(b.rows * b.pitch[:, None], f.elements[root])  # the matrix that a view is cut of
     fits &= (root[root] == root) & ((b.pitch == 0) | dense)
     for i in np.flatnonzero(~fits & (root != own)).tolist():
         yield Counterexample(
             ALIASES,
-            f"{f.words.buffer(i)} is said to show {f.words.buffer(int(root[i]))}",
+            f"{f.buffer_text(i)} is an alias of {f.buffer_text(int(root[i]))}",
             (
                 f"it has {_size(f.elements[i])} elements of {b.item[i]} bytes, "
                 f"that has {_size(f.elements[root[i]])} of {b.item[root[i]]}",
@@ -103,72 +74,77 @@ def aliases(f: Facts) -> Iterator[Counterexample]:
 
 
 def kernels(f: Facts) -> Iterator[Counterexample]:
-    """Yield accesses of a kernel that do not fit their buffer, for some batch.
+    """Yield accesses of kernels that for some batch do not fit their buffer.
 
-    The part that a kernel touches by its sizes must be its buffer; a part read through a window
-    must be within it.
+    The elements that follow from the sizes of a kernel must be all elements of the buffer; those
+    read through a window must be some of them.
     """
     a, s = f.accesses, f.steps
-    stacked = (s.split[a.step] == MATRICES) & (a.use == READ)
-    misplaced = (s.kind[a.step] < LOOP) != (a.span == WHOLE)
-    misplaced = (s.kind[a.step] == BARRIER) | (misplaced & ~(stacked & (a.span == WHOLE)))
-    misplaced |= (s.kind[a.step] == GEMM) & (a.use == WRITE) & (a.span != EACH)
+    stacked = (s.partition[a.step] == Axis.MATRICES) & (a.use == Use.READ)
+    misplaced = (s.kind[a.step] < Kind.LOOP) != (a.span == Span.WHOLE)
+    misplaced = (s.kind[a.step] == Kind.BARRIER) | (misplaced & ~(stacked & (a.span == Span.WHOLE)))
+    misplaced |= (s.kind[a.step] == Kind.GEMM) & (a.use == Use.WRITE) & (a.span != Span.EACH)
     for i in np.flatnonzero(misplaced).tolist():
         yield Counterexample(
-            KERNELS, f"{f.words.step_of(i)} touches {f.words.buffer_of(i)} by {SPANS[a.span[i]]!r}"
+            KERNELS, f"{f.step_of(i)} touches {f.buffer_of(i)} by {Span(a.span[i]).word!r}"
         )
     wanted, has = _touched(f), f.elements[a.buffer]
-    bad = ~_same(wanted, has) & (a.span != WHOLE) & (a.span != WINDOW)
+    bad = ~_same(wanted, has) & (a.span != Span.WHOLE) & (a.span != Span.WINDOW)
     for n in {1, f.capacity}:  # sizes are linear in N: what holds at both ends holds between
-        bad |= (a.span == WINDOW) & (at(wanted, n) > at(has, n))
+        bad |= (a.span == Span.WINDOW) & (size_at(wanted, n) > size_at(has, n))
     for i in [*np.flatnonzero(bad).tolist(), *_of_other_width(f)]:
         yield Counterexample(
             KERNELS,
-            f"{f.words.step_of(i)} touches {_size(wanted[i])} elements of "
-            f"{f.words.buffer_of(i)}, which has {_size(has[i])}",
+            f"{f.step_of(i)} touches {_size(wanted[i])} elements of "
+            f"{f.buffer_of(i)}, which has {_size(has[i])}",
         )
 
 
 def _touched(f: Facts) -> Ints:
     """Return the elements that each access touches by the sizes of its kernel."""
     s, a = f.steps, f.accesses
-    sizes = np.ones((len(SPANS), f.end, 2), np.int64)
-    sizes[ONE] = 1, 0
-    sizes[ROW], sizes[COLUMN] = s.rows, s.columns
-    sizes[EACH] = times(s.rows, s.columns)
-    sizes[LEFT], sizes[RIGHT] = times(s.rows, s.depth), times(s.depth, s.columns)
+    sizes = np.ones((len(Span), f.end, 2), np.int64)
+    sizes[Span.ONE] = 1, 0
+    sizes[Span.ROW], sizes[Span.COLUMN] = s.rows, s.columns
+    sizes[Span.EACH] = size_product(s.rows, s.columns)
+    sizes[Span.LEFT], sizes[Span.RIGHT] = (
+        size_product(s.rows, s.depth),
+        size_product(s.depth, s.columns),
+    )
     found = sizes[a.span, a.step]
-    through = a.span == WINDOW
+    through = a.span == Span.WINDOW
     found[through] = a.reach[through]
     return found
 
 
 def _of_other_width(f: Facts) -> list[int]:
-    """Return accesses to columns of a wider matrix whose kernel assumes more or fewer columns."""
+    """Return accesses to some columns of a matrix by kernels with another number of columns."""
     a, b, s = f.accesses, f.buffers, f.steps
-    cut = np.flatnonzero((b.pitch[a.buffer] > 0) & (a.span != WHOLE))
+    cut = np.flatnonzero((b.pitch[a.buffer] > 0) & (a.span != Span.WHOLE))
     step, span = a.step[cut], a.span[cut]
-    transposed = np.where(span == LEFT, s.transposed[step] & 1, (s.transposed[step] & 2) >> 1) > 0
+    transposed = (
+        np.where(span == Span.LEFT, s.transposed[step] & 1, (s.transposed[step] & 2) >> 1) > 0
+    )
     width = s.columns[step]
-    for factor, outer in ((LEFT, s.rows), (RIGHT, s.columns)):
+    for factor, outer in ((Span.LEFT, s.rows), (Span.RIGHT, s.columns)):
         inner = s.depth[step]
-        across = np.where((transposed == (factor == LEFT))[:, None], outer[step], inner)
+        across = np.where((transposed == (factor == Span.LEFT))[:, None], outer[step], inner)
         width = np.where((span == factor)[:, None], across, width)
     return [int(i) for i in cut[~_same(width, b.columns[a.buffer[cut]])]]
 
 
-def splits(f: Facts) -> Iterator[Counterexample]:
+def partitions(f: Facts) -> Iterator[Counterexample]:
     """Yield loops that split their reduction axis between threads.
 
     A sum over an axis must be one thread's; a gemm is split by rows or columns.
     """
     s = f.steps
-    bad = (s.kind == LOOP) & (s.reduced != NONE) & (s.split == s.reduced)
+    bad = (s.kind == Kind.LOOP) & (s.reduced != Axis.NONE) & (s.partition == s.reduced)
     for i in np.flatnonzero(bad).tolist():
-        axis = "rows" if s.reduced[i] == ROWS else "columns"
+        axis = "rows" if s.reduced[i] == Axis.ROWS else "columns"
         yield Counterexample(
             SPLITTING,
-            f"{f.words.step(i)} sums along {axis}, and threads split its {axis}",
+            f"{f.step_text(i)} sums over {axis}, and threads split its {axis}",
             ("each thread would have the sum of its own part only",),
         )
 
@@ -197,32 +173,30 @@ def given(f: Facts) -> Iterator[Counterexample]:
     a = f.accesses
     wrong = f.writes[f.initial[f.value[f.writes]]]
     for i in wrong.tolist():
-        space = SPACES[f.space[a.buffer[i]]]
-        yield Counterexample(
-            GIVEN, f"{f.words.step_of(i)} writes the {space} {f.words.buffer_of(i)}"
-        )
+        space = Space(f.space[a.buffer[i]]).word
+        yield Counterexample(GIVEN, f"{f.step_of(i)} writes the {space} {f.buffer_of(i)}")
 
 
 def defined(f: Facts) -> Iterator[Counterexample]:
-    """Yield reads that are not after all writes of their value, and results that no step writes."""
+    """Yield reads that precede a write of their value, and results that no step writes."""
     a = f.accesses
     first, last = f.written
-    reads = np.flatnonzero(a.use == READ)
+    reads = np.flatnonzero(a.use == Use.READ)
     value = f.value[reads]
     bad = ~f.initial[value] & (last[value] < 0) | (last[value] >= a.step[reads])
     for i in reads[bad].tolist():
         v, step = int(f.value[i]), int(a.step[i])
-        writer = "no step writes it" if last[v] < 0 else f"{f.words.step(int(last[v]))} writes it"
+        writer = "no step writes it" if last[v] < 0 else f"{f.step_text(int(last[v]))} writes it"
         yield Counterexample(
             DEFINED,
-            f"{f.words.step(step)} reads {f.words.buffer_of(i)} before it is written",
+            f"{f.step_text(step)} reads {f.buffer_of(i)} before it is written",
             (writer, *_boundary(f, step, int(first[v]))),
         )
     for named in (f.tables.outputs, f.tables.gradients):
         found = f.buffers.root[named.buffer]
         for i in np.flatnonzero(~f.initial[found] & (last[found] < 0)).tolist():
             name, v = named.names[i], int(found[i])
-            yield Counterexample(DEFINED, f"{name!r} is {f.words.buffer(v)}, which no step writes")
+            yield Counterexample(DEFINED, f"{name!r} is {f.buffer_text(v)}, which no step writes")
 
 
 def _boundary(f: Facts, reader: int, writer: int) -> tuple[str, ...]:
@@ -249,11 +223,11 @@ def writers(f: Facts) -> Iterator[Counterexample]:
 
 
 def _parts(f: Facts, v: int, found: list[int]) -> Iterator[Counterexample]:
-    """Yield the faults in writes of the columns of one value, each of all rows."""
+    """Yield the faults of the writes of one value, of which each may have some of its columns."""
     a, b = f.accesses, f.buffers
     found.sort(key=lambda i: (int(b.shift[a.buffer[i]]), int(a.step[i])))
     pitch = int(b.pitch[a.buffer[found[0]]])
-    width, end = pitch or int(at(b.columns[v], f.capacity)), 0
+    width, end = pitch or int(size_at(b.columns[v], f.capacity)), 0
     for i, before in zip(found, [-1, *found], strict=False):
         view = int(a.buffer[i])
         start = int(b.shift[view])
@@ -261,53 +235,52 @@ def _parts(f: Facts, v: int, found: list[int]) -> Iterator[Counterexample]:
         if b.pitch[view] != pitch or not (pitch or whole):
             yield Counterexample(
                 WRITERS,
-                f"{f.words.step_of(i)} writes {f.words.buffer(view)}, which is neither "
-                f"all nor some columns of {f.words.buffer(v)}",
+                f"{f.step_of(i)} writes {f.buffer_text(view)}, which is neither "
+                f"all nor some columns of {f.buffer_text(v)}",
             )
         if start < end:
             other, step = int(a.step[before]), int(a.step[i])
             yield Counterexample(
                 WRITERS,
-                f"{f.words.step(other)} and {f.words.step(step)} both write {f.words.buffer(v)}",
-                (f"they share {f.words.bytes(view, int(a.buffer[before]))}",),
+                f"{f.step_text(other)} and {f.step_text(step)} both write {f.buffer_text(v)}",
+                (f.shared(view, int(a.buffer[before])),),
             )
         if start > end:
             yield _gap(f, v, end, start)
-        end = start + int(at(b.columns[view], f.capacity))
+        end = start + int(size_at(b.columns[view], f.capacity))
     if end < width:
         yield _gap(f, v, end, width)
 
 
 def _gap(f: Facts, v: int, start: int, end: int) -> Counterexample:
-    sentence = f"no step writes columns {start}..{end} of {f.words.buffer(v)}"
+    sentence = f"no step writes columns {start}..{end} of {f.buffer_text(v)}"
     return Counterexample(DEFINED, sentence)
 
 
 def states(f: Facts) -> Iterator[Counterexample]:
-    """Yield states without their next value at the end, and writes of other values to states."""
+    """Yield states that end without their next value, and writes of other values to states."""
     a = f.accesses
     ends, updates = f.next_states, f.tables.updates
     for i in np.flatnonzero(ends < 0).tolist():
         yield Counterexample(
             STATES,
             f"state {updates.names[i]!r} never gets its next value "
-            f"{f.words.buffer(int(updates.buffer[i]))}",
+            f"{f.buffer_text(int(updates.buffer[i]))}",
             ("that is not in the state's memory, and no step copies it there",),
         )
-    into = f.writes[f.space[a.buffer[f.writes]] == STATE]
+    into = f.writes[f.space[a.buffer[f.writes]] == Space.STATE]
     due = np.zeros(len(f.buffers.root), bool)
     due[ends[ends >= 0]] = True
     bad = ~due[f.value[into]]
     for i in into[bad].tolist():
         yield Counterexample(
             STATES,
-            f"{f.words.step_of(i)} writes {f.words.buffer_of(i)}, "
-            "which is not the next value of that state",
+            f"{f.step_of(i)} writes {f.buffer_of(i)}, which is not the next value of that state",
         )
     late = a.step[into] >= f.tables.boundary
     for i in into[late].tolist():
         yield Counterexample(
             STATES,
-            f"{f.words.step_of(i)} writes {f.words.buffer_of(i)} in the backward pass",
+            f"{f.step_of(i)} writes {f.buffer_of(i)} in the backward pass",
             ("forward(train=True) ends before it, and would not advance the state",),
         )

@@ -1,29 +1,32 @@
-"""A step cut into shards: the rows of each, and how a rank runs its shards, in turn or in step."""
+"""A step cut into shards: the rows of each, and how a rank runs its shards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphc.backends.backend import Call
-from graphc.base.errors import FeedError
+from graphc.base.errors import FeedError, StateError
 from graphc.compiler.loss_share import SUM, divisors
-from graphc.compiler.plan import Plan
+from graphc.compiler.plan import Plan, program_name
+from graphc.compiler.sharding import workspaces
 from graphc.ir.op import Array
 from graphc.kernels.program import Program
-from graphc.ops.exchange import ShardInput
 from graphc.runtime.bound import Binder, Bound
-from graphc.runtime.exchange import HOLDS, Exchange, Pause
-from graphc.runtime.feeds import FeedCheck
+from graphc.runtime.distributed.communicator import Communicator, Solo
+from graphc.runtime.distributed.exchange import SHARD, Exchange, Pause
+from graphc.runtime.feeds import FeedCheck, program_check
 from graphc.runtime.rows import rows_of
+from graphc.runtime.state import State
+from graphc.runtime.workspace import Workspace
 
-SHARE = "shard.share."
+Load = Callable[[str, Mapping[str, Any]], Bound]
+"""A function that feeds the program of that name in the executor's memory."""
+Run = Callable[[list[Call]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """The rows of a shard by input, and the numbers that describe it."""
 
     feeds: dict[str, Array]
@@ -46,7 +49,8 @@ class Shards:
         self._plan, self._check, self._shards = plan, check, plan.shards or 1
         self._mine = range(rank * plan.lanes, (rank + 1) * plan.lanes)
         self._types = {name: plan.declared[name].type for name in plan.input_names}
-        self._numbers = [node.name for node in program.graph if isinstance(node.op, ShardInput)]
+        shard_inputs = [node for node in program.graph if node.op.is_of_shard]
+        self._numbers = {node.name: node.op.role for node in shard_inputs}
         self._divisors = {d.name: d for d in divisors(plan.declared) if d.name in self._numbers}
 
     def parts(self, feeds: Mapping[str, Any]) -> Iterator[Part]:
@@ -60,21 +64,20 @@ class Shards:
         divisors = {name: self._divisor(name, arrays, n) for name in self._divisors}
         for shard in self._mine:
             start, stop = bounds(n, self._shards, shard)
-            rows = (start, stop) if stop > start else (0, 1)
             numbers = {k: self._number(k, divisors, (start, stop), n) for k in self._numbers}
-            part = {
-                name: rows_of(array, self._types[name], *rows) for name, array in arrays.items()
-            }
-            yield Part(part, numbers)
+            yield Part(self._rows(arrays, *((start, stop) if stop > start else (0, 1))), numbers)
+
+    def _rows(self, arrays: Mapping[str, Array], start: int, stop: int) -> dict[str, Array]:
+        return {k: rows_of(array, self._types[k], start, stop) for k, array in arrays.items()}
 
     def _divisor(self, name: str, feeds: Mapping[str, Array], n: int) -> float:
         """Return the divisor of a weighted mean over all rows."""
         total, divisor = 0.0, self._divisors[name]
+        read = {k: feeds[k] for k in divisor.inputs}
         for shard in range(self._shards):
             start, stop = bounds(n, self._shards, shard)
             if stop > start:
-                part = {k: rows_of(feeds[k], self._types[k], start, stop) for k in divisor.inputs}
-                total += divisor(part, stop - start)
+                total += divisor(self._rows(read, start, stop), stop - start)
         return total
 
     def _number(
@@ -84,20 +87,12 @@ class Shards:
 
         The share of a sum is 1, or 0 if the shard has no rows.
         """
-        start, stop = rows
-        if name in divisors:
+        (start, stop), role = rows, self._numbers[name]
+        if role.kind == "divisor":
             return divisors[name] * (stop - start) / n if stop > start else 1.0
-        if not name.startswith(SHARE):
+        if role.kind == "first_row":
             return start
-        kind = name.removeprefix(SHARE).rpartition(".")[0]
-        return float(stop > start) if kind == SUM else (stop - start) / n
-
-
-def rank_rows(plan: Plan, rank: int, n: int) -> tuple[int, int]:
-    """Return the rows of a batch of `n` that a rank's shards run on, as (first, end)."""
-    shards, first = plan.shards or 1, rank * plan.lanes
-    start, stop = bounds(n, shards, first)[0], bounds(n, shards, first + plan.lanes - 1)[1]
-    return (start, stop) if stop - start >= plan.lanes else (0, stop)
+        return float(stop > start) if role.part == SUM else (stop - start) / n
 
 
 def bounds(n: int, shards: int, shard: int) -> tuple[int, int]:
@@ -107,60 +102,72 @@ def bounds(n: int, shards: int, shard: int) -> tuple[int, int]:
     return start, start + size + (shard < more)
 
 
-Load = Callable[[Program, Mapping[str, Any]], Bound]
-Run = Callable[[list[Call]], None]
-
-
 class ShardedStep:
     """A step of a rank, cut into its shards; the last shard's program updates the state."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        last: Program,
-        check: FeedCheck,
-        exchange: Exchange,
-        load: Load,
-        run: Run,
-    ) -> None:
-        """Prepare the shards; `load` feeds a program in the executor's own memory, `run` calls."""
-        self._exchange, self._check, self._load, self._run = exchange, check, load, run
-        self._shards = Shards(plan, last, check, exchange.communicator.rank)
-        several = plan.lanes > 1
-        self._programs = [*([plan.programs[HOLDS]] * (plan.lanes - 1) if several else ()), last]
-        self._binders = [Binder(workspace, exchange) for workspace in exchange.workspaces]
+    def __init__(self, plan: Plan, communicator: Communicator, state: State) -> None:
+        self._plan, name = plan, program_name(plan)
+        last = plan.programs[name]
+        self.communicator = communicator
+        self.exchange = Exchange(plan, communicator)
+        self._check = program_check(last, plan)
+        self._shards = Shards(plan, last, self._check, communicator.rank)
+        self._programs = [*[SHARD] * (plan.lanes - 1), name]
+        self._workspaces = [
+            Workspace(plan.programs, plan.batch, state, plan.recipe.threads)
+            for _ in range(workspaces(plan) - 1)
+        ]
+        """The memory of all shards of a rank but the last, if they run in lockstep."""
+        self._binders = [Binder(workspace, self.exchange) for workspace in self._workspaces]
 
-    def __call__(self, feeds: Mapping[str, Any]) -> tuple[Bound, Iterable[Call]]:
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the exchange and of the shards' own memory."""
+        return self.exchange.nbytes + sum(workspace.nbytes for workspace in self._workspaces)
+
+    def rank_rows(self, n: int) -> tuple[int, int]:
+        """Return the rows of a batch of `n` that this rank's shards run on, as (first, end)."""
+        shards, lanes = self._plan.shards or 1, self._plan.lanes
+        first = self.communicator.rank * lanes
+        start, stop = bounds(n, shards, first)[0], bounds(n, shards, first + lanes - 1)[1]
+        return (start, stop) if stop - start >= lanes else (0, stop)
+
+    def __call__(
+        self, feeds: Mapping[str, Any], load: Load, run: Run
+    ) -> tuple[Bound, Iterable[Call]]:
         """Run all shards of a batch but the last; return the last program and the calls left.
 
         Raise FeedError, before anything is written, for a wrong batch.
         """
+        self.exchange.drop()
         parts = self._shards.parts(feeds)
-        return self._in_step(parts) if self._binders else self._in_turn(parts)
+        return self._in_lockstep(parts, load) if self._binders else self._serially(parts, load, run)
 
-    def _in_turn(self, parts: Iterator[Part]) -> tuple[Bound, Iterable[Call]]:
-        """Run the shards one after the other, each in the memory of the one before."""
+    def _serially(
+        self, parts: Iterator[Part], load: Load, run: Run
+    ) -> tuple[Bound, Iterable[Call]]:
+        """Run the shards one after the other, all in the memory of the executor."""
         last = len(self._programs) - 1
         for lane, (program, part) in enumerate(zip(self._programs, parts, strict=True)):
-            bound = self._load(program, part.feeds)
+            bound = load(program, part.feeds)
             part.put(bound.feeds)
-            self._exchange.lane = lane
+            self.exchange.lane = lane
             if lane < last:
-                self._run(bound.calls)
+                run(bound.calls)
         return bound, bound.calls
 
-    def _in_step(self, parts: Iterator[Part]) -> tuple[Bound, Iterable[Call]]:
-        """Run each shard in its own memory; all wait wherever one needs a sum over all of them."""
+    def _in_lockstep(self, parts: Iterator[Part], load: Load) -> tuple[Bound, Iterable[Call]]:
+        """Run each shard in separate memory; all wait where one needs a sum over all of them."""
         given = list(parts)
         bounds = [self._bound(*each) for each in zip(self._binders, given, strict=False)]
-        bounds.append(self._load(self._programs[-1], given[-1].feeds))
+        bounds.append(load(self._programs[-1], given[-1].feeds))
         for part, bound in zip(given, bounds, strict=True):
             part.put(bound.feeds)
         return bounds[-1], [partial(self._together, bounds)]
 
     def _bound(self, binder: Binder, part: Part) -> Bound:
         arrays, n = self._check.arrays(part.feeds)
-        bound = binder.bound(self._programs[0], n)
+        bound = binder.bound(self._plan.programs[SHARD], n)
         bound.feed(arrays)
         return bound
 
@@ -171,13 +178,25 @@ class ShardedStep:
             reached = [pause for pause in pauses if pause is not None]
             if not reached:
                 return
-            self._exchange.total(reached)
+            self.exchange.total(reached)
 
     def _until_pause(self, lane: int, run: Iterator[Call]) -> Pause | None:
         """Make a shard's calls up to the next sum that it needs; return that, None at the end."""
-        self._exchange.lane = lane
+        self.exchange.lane = lane
         for call in run:
             if isinstance(call, Pause):
                 return call
             call()
         return None
+
+
+def sharded_step(plan: Plan, communicator: Communicator | None, state: State) -> ShardedStep | None:
+    """Return the step of a plan with shards, else None; raise StateError if the ranks differ."""
+    ranks = plan.ranks
+    size = 1 if communicator is None else communicator.size
+    if size != ranks:
+        raise StateError(
+            f"the plan is for {ranks} rank{'s' if ranks > 1 else ''}, the communicator has {size}",
+            hint="gc.compile(net, ..., ranks=n) and gc.Executor(plan, communicator=c) go together",
+        )
+    return None if plan.shards is None else ShardedStep(plan, communicator or Solo(), state)

@@ -1,0 +1,266 @@
+"""Arithmetic beyond + - * /: powers, roundings to whole numbers, whole quotients, remainders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.expr import Axis, Expr, call
+from graphc.ir.op import Array, Cotangents, Iteration, NoGradient
+from graphc.ir.tensor_type import TensorType
+from graphc.ops.apply import Operand, binary, of_one, of_two, pair
+from graphc.ops.elementwise import (
+    Binary,
+    Power,
+    Unary,
+    check_float,
+    div,
+    mul,
+    neg,
+    sub,
+    unbroadcast,
+)
+from graphc.ops.functions import log
+from graphc.ops.select import equal, where
+
+__all__ = [
+    "ceil",
+    "floor",
+    "floor_div",
+    "fmod",
+    "mod",
+    "power",
+    "reciprocal",
+    "round_",
+    "trunc_div",
+]
+
+
+class Pow(Binary):
+    """The power a ** b of floats; NaN where a is below 0 and b is not a whole number."""
+
+    ufunc = np.power
+    onnx = "Pow"
+    gradient_text = (
+        "where(b == 0, 0, d_out * b * a ** (b - 1))",
+        "d_out * out * log(where(a == 0, 1, a))",
+    )
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        check_float(self, "a", ins[0])
+        return super().infer(ins)
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        base, exponent = ins
+        slope = mul(exponent, b.apply(Pow(), base, sub(exponent, 1.0)))
+        da = where(equal(exponent, 0.0), 0.0, mul(dout, slope))
+        db = mul(dout, mul(out, log(where(equal(base, 0.0), 1.0, base))))  # 0, not 0 * log(0)
+        return unbroadcast(da, base), unbroadcast(db, exponent)
+
+
+def power(x: Operand, exponent: Operand, *, name: str | None = None) -> Value:
+    """Return x ** exponent, broadcast.
+
+    Parameters
+    ----------
+    x, exponent
+        Floats of one dtype; one of the two may be a number.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the broadcast shape; NaN where x is below 0 and the exponent is not whole.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not broadcast, or the operands are not floats.
+
+    Examples
+    --------
+    >>> gc.power(gc.Net().input("x", (gc.N, 3)), 2).shape
+    (N, 3)
+    """
+    if isinstance(exponent, (int, float, np.integer, np.floating)):
+        return apply(Power(float(exponent)), as_value("power", x), name=name)
+    return binary(Pow(), x, exponent, name)
+
+
+def reciprocal(x: Value, *, name: str | None = None) -> Value:
+    """Return 1 / x.
+
+    Parameters
+    ----------
+    x
+        Floats of any shape.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of x's shape.
+
+    Raises
+    ------
+    GraphError
+        If x is not of floats.
+
+    Examples
+    --------
+    >>> gc.reciprocal(gc.Net().input("x", (gc.N, 3))).shape
+    (N, 3)
+    """
+    return power(x, -1.0, name=name)
+
+
+def distances_to_whole(x: Array) -> Array:
+    """Return the signed distance of each number to the nearest whole one."""
+    return np.asarray(x - np.rint(x))
+
+
+class Rounding(NoGradient, Unary, base=True):
+    """The base of roundings to a whole number, in x's dtype."""
+
+    is_exact = True
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return distances_to_whole(ins[0])
+
+
+class Floor(Rounding):
+    """The largest whole number that is not above x; its gradient is zero."""
+
+    ufunc = np.floor
+    onnx = "Floor"
+
+
+class Ceil(Rounding):
+    """The smallest whole number that is not below x; its gradient is zero."""
+
+    ufunc = np.ceil
+    onnx = "Ceil"
+
+
+class Round(Rounding):
+    """The nearest whole number, the even one of two; its gradient is zero."""
+
+    ufunc = np.rint
+    onnx = "Round"
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return distances_to_whole(ins[0] - 0.5)
+
+
+class WholeQuotient(NoGradient, Binary, base=True):
+    """The base of quotients of whole numbers; 0 where b is 0."""
+
+    whole_only = True
+    gradient_text = ("", "")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        for role, type in zip(self.roles, ins, strict=True):
+            if type.is_float or type.dtype == "bool":
+                raise ValueError(f"{role} is {type.dtype}, {self.name} takes whole numbers")
+        return super().infer(ins)
+
+
+class FloorDiv(WholeQuotient):
+    """The quotient a / b rounded down."""
+
+    ufunc = np.floor_divide
+
+
+class TruncDiv(WholeQuotient):
+    """The quotient a / b of whole numbers rounded toward zero, as in C; 0 where b is 0."""
+
+    inplace = ()
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        a, b = ins
+        floor = a // b
+        return np.asarray(floor + ((floor * b != a) & (floor < 0)).astype(floor.dtype))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        a, b = ins
+        floor = call("floor_div", a, b)
+        uneven = call("not_equal", floor * b, a)
+        return floor + call("and", uneven, floor < 0).cast(floor.dtype)
+
+
+class Remainder(Binary, base=True):
+    """The base of remainders of a / b; 0 for whole numbers where b is 0."""
+
+    gradient_text = ("d_out", "-d_out * (a - out) / b")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        if ins[0].dtype == "bool":
+            raise ValueError(f"a is bool, {self.name} takes numbers")
+        return super().infer(ins)
+
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        return "call"
+
+    def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        times = div(sub(ins[0], out), ins[1])
+        return unbroadcast(dout, ins[0]), unbroadcast(neg(mul(dout, times)), ins[1])
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return distances_to_whole(ins[0] / ins[1])
+
+
+class Mod(Remainder):
+    """The remainder of a by b that has the sign of b, as Python's a % b."""
+
+    ufunc = np.mod
+
+
+class Fmod(Remainder):
+    """The remainder of a by b that has the sign of a, as C's fmod."""
+
+    ufunc = np.fmod
+
+
+floor = of_one(Floor())
+ceil = of_one(Ceil())
+round_ = of_one(Round())
+trunc_div = of_two(TruncDiv())
+mod = of_two(Mod())
+fmod = of_two(Fmod())
+
+
+def floor_div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """Return a / b rounded down, broadcast.
+
+    Floats are divided as floor(a / b), whole numbers exactly.
+
+    Parameters
+    ----------
+    a, b
+        Numbers of one dtype; one of the two may be a Python number.
+    name
+        The name of the node.
+
+    Returns
+    -------
+    Value
+        Of the broadcast shape; for whole numbers 0 where b is 0.
+
+    Raises
+    ------
+    GraphError
+        If the shapes do not broadcast, or the dtypes differ.
+
+    Examples
+    --------
+    >>> gc.floor_div(gc.Net().input("x", (gc.N, 3)), 2).shape
+    (N, 3)
+    """
+    left, right = pair("floor_div", a, b)
+    if left.type.is_float:
+        return floor(div(left, right), name=name)
+    return left.builder.apply(FloorDiv(), left, right, name=name)

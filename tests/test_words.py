@@ -1,0 +1,117 @@
+"""Docstrings and messages use the field's words, not words of graphc's own."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted(path for room in ("graphc", "passes") for path in (ROOT / room).rglob("*.py"))
+
+# A word that is not used, and the phrases in which it has its plain sense.
+WORDS = {
+    r"vert(ex|ices)": (),
+    r"tensors?": ("tensor type", "sequences? of tensors", "state_dict, whose tensors"),
+    r"parents?": ("belong to the parent",),  # of a fork
+    r"child(ren)?": ("child of (a fork|fork|multiprocessing)", "fork the child", "forked child"),
+    r"tapes?": (),
+    r"lifetimes?": (),
+    r"elsewhere": (),
+    r"walk(s|ed|ing)?": (),
+    r"spots?": (),
+    r"added rows": (),
+    r"turned": ("turned (on|off|into)",),
+    r"stands?": ("stands? (alone|still)",),
+    r"border": (),
+    r"hold_back": ("data_parallel and hold_back",),  # a pass
+    r"told": (),
+    r"recipe": ("pickle's recipe",),
+    r"naive": (),
+    r"snapshots?": (),
+    r"(is|are) no": ("there (is|are) no", "(is|are) no (longer|more|less|larger|smaller)"),
+}
+ONNX = {r"tensors?"}
+"""The words that ONNX itself has for what it is about."""
+
+# Parts of names that are not used, and the names that may have them.
+NAMES = {
+    "vertex": (),
+    "tape": (),
+    "lifetime": (),
+    "elsewhere": (),
+    "walk": (),
+    "spot": (),
+    "turned": (),
+    "stands": (),
+    "border": ("border",),  # of a box in a picture
+    "told": (),
+    "naive": (),
+    "snapshot": ("snapshot",),  # of an executor
+    "recipe": (),
+}
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """The docstrings and the other strings of more than a word, with their lines."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and " " in (text := str(node.value)):
+            yield node.lineno, text.replace("cellborder=", "")  # HTML
+
+
+def found(word: str, plain: tuple[str, ...], text: str) -> list[str]:
+    """The places of a word, with what is around it, that have no plain sense."""
+    flat = " ".join(text.split())
+    for phrase in plain:
+        flat = re.sub(rf"(?i)\b(?:{phrase})\b", "", flat)
+    matches = re.finditer(rf"\b(?:{word})\b", flat)
+    return [flat[max(0, m.start() - 30) : m.end() + 30] for m in matches]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_word_is_used_in_its_plain_sense_only(word: str) -> None:
+    places = [
+        f"{path.relative_to(ROOT)}:{line}: {place}"
+        for path in FILES
+        if not (word in ONNX and "onnx" in path.parts)
+        for line, text in texts(path)
+        for place in found(word, WORDS[word], text)
+    ]
+    assert not places, "\n".join(places)
+
+
+def test_docstrings_begin_with_what_a_thing_is_or_does() -> None:
+    begins = re.compile(r"(What|Which|How|Where|Whether|Those|Its|One of)\b")
+    places = [
+        f"{path.relative_to(ROOT)}:{line}: {text[:60]}"
+        for path in FILES
+        for line, text in texts(path)
+        if begins.match(text) and text.rstrip().endswith(".") and "{" not in text
+    ]
+    assert not places, "\n".join(places)
+
+
+def names(path: Path) -> Iterator[tuple[int, str]]:
+    """The names that a file defines, with their lines."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+
+
+@pytest.mark.parametrize("part", NAMES)
+def test_a_word_is_not_part_of_a_name(part: str) -> None:
+    places = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in FILES
+        for line, name in [*names(path), (1, path.stem)]
+        if part in re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().split("_")
+        and name not in NAMES[part]
+    ]
+    assert not places, "\n".join(places)
