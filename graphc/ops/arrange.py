@@ -132,7 +132,7 @@ def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None 
     """
     values = tuple(values)
     if not values:
-        raise GraphError("stack: there is nothing to join")
+        raise GraphError("stack: the list of values is empty")
     first = as_value("stack", values[0])
     for other in values:
         if as_value("stack", other).type != first.type:
@@ -328,6 +328,6 @@ def fixed_sizes(op: Op, x: Value, axis: Axes) -> tuple[int, ...]:
     """Return the sizes of axes; raise GraphError if one depends on the batch."""
     sizes = [x.shape[i] for i in axes_of(op, x, axis)]
     if any(isinstance(size, Batch) for size in sizes):
-        message = "the batch dimension is taken whole\nits length is known only when the plan runs"
+        message = "the batch dimension cannot be cut\nits length is known only when the plan runs"
         raise x.builder.error(op, message, (x,))
     return tuple(size for size in sizes if isinstance(size, int))

@@ -304,7 +304,7 @@ class _Layer:
         if given.shape == wanted:
             return given
         raise GraphError(
-            f"{self.kind}: a state of shape {shape_text(given.shape)} was given to begin with",
+            f"{self.kind}: the initial state has shape {shape_text(given.shape)}",
             operands=[given.node.described("initial")],
             hint=f"it must be {shape_text(wanted)}",
         )

@@ -185,7 +185,7 @@ def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) ->
     x = as_value("reshape", x)
     wanted = sizes_of(shape)
     if wanted.count(-1) > 1:
-        raise x.builder.error(Reshape(wanted), f"{wanted} leaves two dimensions open", (x,))
+        raise x.builder.error(Reshape(wanted), f"{wanted} has more than one -1", (x,))
     if -1 in wanted:
         wanted = _solve(x, wanted)
     return apply(Reshape(wanted), x, name=name)

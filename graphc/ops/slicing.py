@@ -167,7 +167,7 @@ def _length(dim: Dim, start: Dim, stop: Dim, step: int) -> Dim:
             raise ValueError(f"slice {start}:{stop}:{step} does not fit a dimension of {dim}")
         return len(range(start, stop, step))
     if step != 1 or not isinstance(stop, Batch):
-        raise ValueError("the batch dimension is sliced whole")
+        raise ValueError("the batch dimension cannot be cut")
     first = start.factor if isinstance(start, Batch) else 0
     whole = dim.factor if isinstance(dim, Batch) else 0
     if not 0 <= first < stop.factor <= whole or (start != 0 and not isinstance(start, Batch)):
@@ -207,7 +207,7 @@ def _cut(x: Value, axis: int, part: Any) -> Cut | None:
     if isinstance(dim, Batch):
         raise x.builder.error(
             Slice(()),
-            "the batch dimension is taken whole\nits length is known only when the plan runs",
+            "the batch dimension cannot be cut\nits length is known only when the plan runs",
             (x,),
         )
     if isinstance(part, slice) and part.step != 0:
@@ -217,7 +217,7 @@ def _cut(x: Value, axis: int, part: Any) -> Cut | None:
     place = plain(part)
     if type(place) is int and -dim <= place < dim:
         return (axis, place % dim, place % dim + 1, 1)
-    message = f"index {_index_text(part)} takes nothing from a dimension of {dim}"
+    message = f"index {_index_text(part)} selects nothing from a dimension of {dim}"
     raise x.builder.error(Slice(()), message, (x,))
 
 
@@ -243,7 +243,7 @@ class Concat(Move):
         rest = _with(first.shape, axis, 1)
         for other in ins[1:]:
             if other.dtype != first.dtype or _with(other.shape, axis, 1) != rest:
-                raise ValueError(f"{first} and {other} do not join along axis {axis}")
+                raise ValueError(f"{first} and {other} cannot be joined along axis {axis}")
         return first.with_shape(_with(first.shape, axis, _total([t.shape[axis] for t in ins])))
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -322,5 +322,5 @@ def concat(values: Sequence[Value], axis: int = -1, *, name: str | None = None) 
         )
     values = tuple(values)
     if not values:
-        raise GraphError("concat: there is nothing to join")
+        raise GraphError("concat: the list of values is empty")
     return apply(Concat(plain(axis)), *values, name=name)

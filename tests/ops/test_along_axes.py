@@ -202,8 +202,8 @@ def test_mistakes_raise_errors() -> None:
     wrong: dict[str, Callable[[], object]] = {
         "mean: x is int64, mean takes floats": lambda: gc.mean(k),
         "sum: x is bool, sum takes numbers": lambda: gc.sum(x > 0),
-        "the batch dimension is taken whole": lambda: gc.prod(x),
-        "batch dimension is taken whole": lambda: gc.cumprod(x, 0),
+        "the batch dimension cannot be cut": lambda: gc.prod(x),
+        "batch dimension cannot be cut": lambda: gc.cumprod(x, 0),
         "axis 0 of .N, 4. is the batch's": lambda: gc.topk(x, 1, 0),
         "topk 'best.indices': k is 5, axis 1 has 4 entries": lambda: gc.topk(x, 5, name="best"),
         "x is int64, topk takes floats and smaller": lambda: gc.sort(k),

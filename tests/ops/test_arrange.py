@@ -114,8 +114,8 @@ def test_mistakes_raise_errors() -> None:
         "a dimension of 4 cannot be cut into 3 equal parts": lambda: gc.split(x, 3),
         "parts of .1, 2. do not fill a dimension of 4": lambda: gc.split(x, [1, 2]),
         "axis 2 does not exist": lambda: gc.split(x, 2, 2),
-        "the batch dimension is taken whole": lambda: gc.split(x, 2, 0),
-        "there is nothing to join": lambda: gc.stack([]),
+        "the batch dimension cannot be cut": lambda: gc.split(x, 2, 0),
+        "the list of values is empty": lambda: gc.stack([]),
         "are not of one shape and dtype": lambda: gc.stack([x, x[:, 1:]]),
         "axis 1 of .N, 4. does not have size 1": lambda: gc.squeeze(x, 1),
         "axis 3 does not exist": lambda: gc.unsqueeze(x, 3),
@@ -124,7 +124,7 @@ def test_mistakes_raise_errors() -> None:
         ".0, 1. are not whole numbers from 1 up": lambda: gc.tile(x, [0, 1]),
         r"\[1.5\] are not whole numbers": lambda: gc.repeat(x, 1.5, 1),  # type: ignore[arg-type]
         "the batch dimension": lambda: gc.flip(x),
-        "batch dimension is taken whole": lambda: gc.roll(x, 1, 0),
+        "batch dimension cannot be cut": lambda: gc.roll(x, 1, 0),
         "the batch dimension is taken": lambda: gc.tril(x),
         "mode 'mirror' is not one of": lambda: gc.pad(x, (0, 1), mode="mirror"),  # type: ignore[arg-type]
         "the batch dimension cannot be padded": lambda: gc.pad(x, (1, 1), mode="edge"),

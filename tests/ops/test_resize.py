@@ -107,7 +107,7 @@ def test_mistakes_are_reported() -> None:
         "either sizes or scales": lambda: gc.resize(x),
         "do not give sizes of 1 or more for 1 axes": lambda: gc.resize(x, [0]),
         r"\[0.1\] do not give sizes": lambda: gc.resize(x, scales=[0.1]),
-        "the batch dimension is taken whole": lambda: gc.resize(x, [4, 8]),
+        "the batch dimension cannot be cut": lambda: gc.resize(x, [4, 8]),
         "axis 2 does not exist": lambda: gc.resize(x, [4], axes=[2]),
     }
     for message, call in wrong.items():
