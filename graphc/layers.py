@@ -354,6 +354,7 @@ def softmax_loss(x: Array, y: Array) -> tuple[float, Array]:
 
 
 def _loss(call: str, layer: Op, x: Array, y: Array) -> tuple[float, Array]:
+    """Return a loss and its gradient; raise GraphError for labels out of range."""
     (scores,) = reference.floats(x)
     labels = np.asarray(y)
     if labels.dtype.kind in "iu":
@@ -374,6 +375,7 @@ def _loss(call: str, layer: Op, x: Array, y: Array) -> tuple[float, Array]:
 
 
 def _mode(call: str, param: Param) -> str:
+    """Return "train" or "test"; raise GraphError for anything else."""
     mode = param.get("mode")
     if mode not in ("train", "test"):
         raise reference.fail(call, f"mode is {mode!r}, it must be 'train' or 'test'", {})
@@ -381,11 +383,13 @@ def _mode(call: str, param: Param) -> str:
 
 
 def _unpack(call: str, cache: Any, parts: int) -> Cache:
+    """Return the cache; raise GraphError unless it has that many parts."""
     if not isinstance(cache, tuple) or len(cache) != parts:
         raise reference.fail(call, "the cache is not one that the forward function returned", {})
     return cache
 
 
 def _check_dout(call: str, dout: Array, shape: tuple[int, ...]) -> None:
+    """Raise GraphError unless dout has the output's shape."""
     if dout.shape != shape:
         raise reference.fail(call, f"dout has shape {dout.shape}, the output has {shape}", {})

@@ -50,7 +50,7 @@ def channels_last(graph: Graph) -> Graph:
 
 @dataclass(frozen=True)
 class _Image:
-    """A value with its channels first: `last` has them last, `matrix` a row for each pixel."""
+    """An image in other layouts: `last` has its channels last, `matrix` a row for each pixel."""
 
     last: Value
     matrix: Value | None
@@ -63,10 +63,10 @@ class _Rewriter:
         self.graph = graph
         self.b = Builder.like(graph)
         self.new: dict[str, str] = {}
-        """For each node that is left out, the one that replaces it."""
+        """The replacement of each node that is left out, by name."""
         self.images: dict[str, _Image] = {}
         self.matrices: dict[str, Value] = {}
-        """For each image with channels last that is a reshape of a matrix, that matrix."""
+        """The matrix of each image with channels last that is a reshape of a matrix."""
         self.pins = pinned(graph)
         self.wanted = _wanted(graph)
         self.changed = False
@@ -87,12 +87,13 @@ class _Rewriter:
                 self._note(node)
 
     def _known(self, node: Node) -> Value | None:
-        """Return the value that a node equals, as it transposes an image back, or None."""
+        """Return the value that a node equals if it transposes an image back, or None."""
         image = self.images.get(node.inputs[0]) if node.inputs else None
         if image is None or node.type != image.last.type:
             return None
         back = isinstance(node.op, Transpose) and node.op.axes == _last_axes(node.type.rank)
-        return image.last if back or (isinstance(node.op, Reshape) and _free(node.type)) else None
+        same = back or (isinstance(node.op, Reshape) and _moves_nothing(node.type))
+        return image.last if same else None
 
     def _note(self, node: Node) -> None:
         """Record an image that is transposed to channels first, or a matrix that is an image."""
@@ -104,7 +105,7 @@ class _Rewriter:
                 self.images[node.name] = _Image(x, self.matrices.get(x.name))
         elif x.type.rank == 2 < node.type.rank and x.shape[1] == node.type.shape[-1]:
             self.matrices[node.name] = x
-        elif x.type.rank > 2 and node.type == shape.first(x.type) and _free(x.type):
+        elif x.type.rank > 2 and node.type == shape.first(x.type) and _moves_nothing(x.type):
             made = isinstance(x.node.op, (Convolution, Pooling))
             if made or x.name in self.matrices:
                 self.images[node.name] = _Image(x, self.matrices.get(x.name))
@@ -134,7 +135,7 @@ class _Rewriter:
             return None
         values = [self.b.value(name) for name in node.inputs]
         joins = isinstance(op, (Concat, Slice))
-        if not joins and any(_span(v.type, node.type) is None for v in values):
+        if not joins and any(_matrix_shape(v.type, node.type) is None for v in values):
             return None
         operands = [
             self._matrix(v) if joins or v.shape == node.type.shape else self._vector(v, node.type)
@@ -179,9 +180,9 @@ class _Rewriter:
         """Return `x` as one number for each channel, or one for all."""
         if x.type.rank == 0:
             return x
-        span = _span(x.type, image)
-        assert span is not None
-        return reshape(x, span, name=self._part(x, "channels"))
+        vector = _matrix_shape(x.type, image)
+        assert vector is not None
+        return reshape(x, vector, name=self._part(x, "channels"))
 
     def _part(self, x: Value, part: str) -> str:
         return self._free_name(f"{x.name}.{part}")
@@ -203,7 +204,7 @@ def _wanted(graph: Graph) -> set[str]:
             back = node.type.rank > 2 and op.axes == _last_axes(node.type.rank)
         elif isinstance(op, Reshape):
             x = graph[node.inputs[0]].type
-            back = x.rank == node.type.rank > 2 and _free(x) and node.type == shape.last(x)
+            back = x.rank == node.type.rank > 2 and _moves_nothing(x) and node.type == shape.last(x)
         else:
             back = isinstance(op, (*ON_ELEMENTS, Concat, Slice, Pad)) and node.name in found
         if back:
@@ -219,7 +220,7 @@ def _last_axes(rank: int) -> tuple[int, ...]:
     return (0, *range(2, rank), 1)
 
 
-def _free(image: TensorType) -> bool:
+def _moves_nothing(image: TensorType) -> bool:
     """Return whether transposing an image moves nothing, as its elements keep their order.
 
     That is so if it has one pixel, or one channel and a single line.
@@ -228,7 +229,7 @@ def _free(image: TensorType) -> bool:
     return sum(dim != 1 for dim in dims) <= 1
 
 
-def _span(x: TensorType, image: TensorType) -> Shape | None:
+def _matrix_shape(x: TensorType, image: TensorType) -> Shape | None:
     """Return the shape of an operand of a matrix of pixels, or None if it does not broadcast.
 
     It has all elements, a number for each channel, or one number.

@@ -45,7 +45,7 @@ def cse(graph: Graph) -> Graph:
 
 
 def _with_all_lines(graph: Graph, merged: Mapping[str, str]) -> dict[str, Node]:
-    """Return the nodes that others were merged into, with the lines of those."""
+    """Return the nodes that others were merged into, with the source lines of the others."""
     lines: dict[str, list[Loc]] = {}
     for name, kept in merged.items():
         lines.setdefault(kept, list(graph[kept].locs)).extend(graph[name].locs)

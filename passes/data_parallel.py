@@ -1,4 +1,4 @@
-"""Add up what each shard of a step computes: gradients, losses, running statistics.
+"""Sum the gradients, losses and running statistics of all shards of a step.
 
     d_w = ...                      d_w = ...
     gradients w: d_w        ->     d_w.sent = send(d_w)  bucket=0 members=2 offset=0
@@ -6,9 +6,9 @@
                                    d_w.sum = receive(d_w.sent)  bucket=0 members=2
                                    gradients w: d_w.sum
 
-Gradients lie in one flat buffer in the order in which they are computed, the last layer's first.
+Gradients are in one flat buffer, in the order in which they are computed, the last layer's first.
 A bucket is a piece of it that is sent as soon as it is complete, while the backward pass continues.
-The last bucket also holds the losses, and states that depend on rows, which are averaged.
+The last bucket also has the losses, and the states that depend on rows, which are averaged.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from passes.shard import share_of
 BUCKET_BYTES = 512 * 2**10
 """The bytes at which a bucket is closed.
 
-It is large enough that its bytes, not its messages, take the time, and small enough that the first
-is sent while most of the backward pass is still to come.
+It is large enough that the time depends on bytes, not on the number of messages, and small enough
+that the first bucket is sent early in the backward pass.
 """
 
 
 @dataclass(frozen=True)
 class DataParallel:
-    """The pass that exchanges all values that shards have to agree on."""
+    """The pass that exchanges the values that must be equal on all shards."""
 
     name: ClassVar[str] = "data_parallel"
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
@@ -49,7 +49,7 @@ class DataParallel:
         b.gradients.clear()
         values = [value for _, value in gradients]
         values += [b.value(graph.outputs[loss]) for loss in graph.losses]
-        states = list(_of_rows(graph))
+        states = list(_row_dependent(graph))
         values += [_averaged(b, graph.updates[state]) for state in states]
         sent = _sent(b, values)
         sums = [_received(b, *each).name for each in sent]
@@ -76,7 +76,7 @@ def _gradients(b: Builder) -> dict[str, Value]:
 
 
 def _advance_late(b: Builder, state: str, event: str) -> None:
-    """Update a counter only at the end: shards that run in step all read its old value."""
+    """Update a counter only at the end: shards in lockstep all read its old value."""
     value = b.value(b.updates[state])
     with b.at(value.node.locs):
         late = b.apply(After(), value, b.value(event), name=b.unique(f"{value.name}.at_end"))
@@ -101,7 +101,7 @@ def _split_totals(graph: Graph, number: int, offset: int) -> Graph:
     return b.graph()
 
 
-def _of_rows(graph: Graph) -> Iterator[str]:
+def _row_dependent(graph: Graph) -> Iterator[str]:
     """Yield the states whose next value depends on the rows of the batch."""
     fed = [node.name for node in graph if node.op.is_input and not node.op.is_of_shard]
     reached = graph.downstream(fed)
@@ -143,7 +143,7 @@ def _received(b: Builder, value: Value, op: Send, sent: Value) -> Value:
 
 
 def _buckets(values: Sequence[Value]) -> Iterator[list[Value]]:
-    """Yield the values in their order, cut where a bucket is full or the dtype changes."""
+    """Yield the buckets: the values in order, divided where one is full or the dtype changes."""
     bucket: list[Value] = []
     size = 0
     for value in values:

@@ -59,7 +59,7 @@ class _Match(NamedTuple):
 
 
 def _match(graph: Graph, node: Node) -> _Match | None:
-    """Return what a batchnorm follows, or None if it is neither affine nor a convolution."""
+    """Return the affine map or convolution before a batchnorm, or None if there is neither."""
     last = graph[node.inputs[0]]
     if isinstance(last.op, Affine) or (last.op == MatMul() and last.type.rank == 2):
         bias = last.inputs[2] if len(last.inputs) == 3 else None
@@ -73,7 +73,7 @@ def _match(graph: Graph, node: Node) -> _Match | None:
 
 
 def _folds(graph: Graph, found: _Match, node: Node) -> bool:
-    """Return whether all that is folded is constant, and nothing else reads what is replaced."""
+    """Return whether the folded values are constants, and nothing else reads the nodes replaced."""
     fixed = {found.first.inputs[1], *node.inputs[1:]} | ({found.bias} if found.bias else set())
     return all(graph[name].op.is_constant for name in fixed) and all(
         graph.feeds_only(one.name, user.name)

@@ -35,9 +35,9 @@ from passes.pipeline import graph_pass, pinned
 KINDS = Mul, Div, Sub, Neg, Power, Transpose, Slice, Reshape, BroadcastTo, Cast, Concat
 """The ops for which `_simplified` has a rewrite."""
 SMALL = 4096
-"""A result of at most so many bytes is worth folding."""
+"""The bytes up to which a result is always worth folding."""
 WORK, WORK_EACH = 1 << 26, 64
-"""The operations that may be done for a graph, and for each byte of its constants."""
+"""The most operations that are done for a graph, and for each byte of its constants."""
 
 
 @graph_pass(preserves="bitwise")
@@ -110,7 +110,7 @@ def _worth_it(type: TensorType, operands: list[Node]) -> bool:
 
 
 def _simplified(node: Node, operands: Sequence[Node], nodes: Mapping[str, Node]) -> Node:
-    """Return the node, a simpler one of its name, or the earlier node that equals it."""
+    """Return the node, a simpler node of the same name, or an earlier node that equals it."""
     joined = _joined(node, operands[0])
     read = operands if joined is node else [nodes[name] for name in joined.inputs]
     equal = _equal_operand(joined.op, read, nodes)

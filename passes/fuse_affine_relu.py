@@ -22,7 +22,7 @@ from passes.pipeline import graph_pass
 
 @graph_pass(preserves="bitwise")
 def fuse_affine_relu(graph: Graph) -> Graph:
-    """Return the graph with affine and relu joined, forward and backward."""
+    """Return the graph with affine and relu fused, forward and backward."""
     changed: dict[str, Node | None] = {}
     pairs = [(node, joined) for node in graph if (joined := _join(graph, node)) is not None]
     for node, (first, op, inputs) in pairs:
@@ -34,7 +34,7 @@ def fuse_affine_relu(graph: Graph) -> Graph:
 
 
 def _join(graph: Graph, node: Node) -> tuple[Node, Op, tuple[str, ...]] | None:
-    """Return the node that may be joined with its user, and the op and operands of the pair."""
+    """Return the node that may be fused with its user, and the op and operands of the result."""
     if isinstance(node.op, Relu):
         first = graph[node.inputs[0]]
         if isinstance(first.op, Affine):

@@ -4,8 +4,8 @@
     d_w.sum = receive(d_w.sent)   ->     output d_w.sent = d_w.sent
     updates w: w.next, ...
 
-The rank adds these up, and the last shard's program, which is whole, sends the sum.  The shard
-still receives the values that it needs to continue, such as a statistic of the whole batch.
+The rank adds up the values sent.  The program of its last shard, which is complete, sends the sum.
+A shard still receives the values that it needs to continue, such as a statistic of the whole batch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from passes.pipeline import graph_pass
 
 @graph_pass(preserves="bitwise")
 def keep_sends(graph: Graph) -> Graph:
-    """Return the graph that only sends the values that are read; it changes no state."""
+    """Return the graph whose only results are its sends; it changes no state."""
     alive = graph.upstream(graph.roots)
     sends = [node for node in graph if isinstance(node.op, Send) and node.name in alive]
     needed = graph.upstream(operand for node in sends for operand in node.inputs)

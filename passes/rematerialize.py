@@ -52,7 +52,7 @@ class _Cloning:
         self.boundary = boundary(graph, graph)
         self.clones: dict[str, str] = {}
         self.origins: dict[str, Node] = dict(graph.nodes)
-        """For each name, new ones included, the node that it is or recomputes."""
+        """The original node of each node, by name; that of a clone is the node it recomputes."""
 
     def nodes(self) -> Iterator[Node]:
         """Yield the nodes of the new graph in order."""
@@ -106,7 +106,7 @@ class _Cloning:
         return max(computed, key=self.positions.__getitem__, default=None)
 
     def _waiting(self, inputs: Sequence[str]) -> str | None:
-        """Return the operand that gets a clone's control dependency: computed, or else no constant.
+        """Return the operand for a clone's control dependency: computed, or else not a constant.
 
         Never a state that changes, which could then not be written in place.
         """

@@ -1,4 +1,4 @@
-"""Let a graph run on a shard of a batch: weigh its losses, and key its masks by whole rows.
+"""Make a graph compute on a shard of a batch: weight its losses, and key its masks by row.
 
     h.mask = dropout_mask(seed, draws)    ->    h.mask = dropout_mask(seed, draws, shard.first_row)
     loss = mean(rows)                           loss = mean(rows)

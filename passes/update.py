@@ -31,8 +31,8 @@ from graphc.declare.optim import Optimizer
 from graphc.declare.optim.slots import (
     Casts,
     add_average,
-    bounded,
-    clipped,
+    clipped_by_norm,
+    clipped_by_value,
     count_average,
     slot,
     with_own_states,
@@ -92,10 +92,10 @@ def _add_updates(b: Builder, optimizer: Optimizer, gradients: Mapping[str, Value
     counter = updates(b)
     rates = _Rates(b, optimizer, counter, dtype)
     if optimizer.clip_value is not None:
-        gradients = bounded(b, gradients, optimizer.clip_value)
+        gradients = clipped_by_value(b, gradients, optimizer.clip_value)
     if optimizer.clip_norm is not None:
         limit = hyper(b, "clip_norm", dtype, optimizer.clip_norm)
-        gradients = clipped(b, gradients, limit)
+        gradients = clipped_by_norm(b, gradients, limit)
     for name, gradient in gradients.items():
         p = b.value(name)
         with b.at(p.node.locs):

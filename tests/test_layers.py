@@ -205,7 +205,7 @@ X = np.zeros((5, 3))
         ),
     ],
 )
-def test_mistakes_are_told(call: Callable[[], Any], sentence: str) -> None:
+def test_mistakes_are_reported(call: Callable[[], Any], sentence: str) -> None:
     with pytest.raises(GraphError) as caught:
         call()
     assert caught.value.sentence == sentence

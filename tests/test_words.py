@@ -59,7 +59,7 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
     """The docstrings and the other strings of more than a word, with their lines."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Constant) and " " in (text := str(node.value)):
-            yield node.lineno, text.replace("cellborder=", "")  # HTML
+            yield node.lineno, re.sub(r"(cell)?border=", "", text)  # HTML
 
 
 def found(word: str, plain: tuple[str, ...], text: str) -> list[str]:

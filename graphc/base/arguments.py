@@ -71,6 +71,7 @@ def _misfit(
     example: str,
     hints: Mapping[str, str],
 ) -> GraphError:
+    """Return the error for arguments that the signature of a function does not take."""
     called = function.__qualname__.removesuffix(".__init__").rstrip("_")
     known = [name for name in inspect.signature(function).parameters if name != "self"]
     odd = next((name for name in given if name not in known), None)

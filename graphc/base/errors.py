@@ -82,10 +82,10 @@ class GraphError(ValueError):
         return f"{type(self).__name__}: {self}".splitlines()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _again, (type(self), str(self), self.sentence, self.loc, self.hint)
+        return _rebuilt, (type(self), str(self), self.sentence, self.loc, self.hint)
 
 
-def _again(
+def _rebuilt(
     kind: type[GraphError], text: str, sentence: str, loc: Loc | None, hint: str
 ) -> GraphError:
     """Rebuild an unpickled error with the text that it had."""

@@ -93,12 +93,12 @@ class ScopedLock(Scope):
 
     def wait(self) -> None:
         """Wait until the lock may be free."""
-        bell = Lock()
-        bell.acquire()
-        self.waiting.append(bell)
-        if not bell.acquire(timeout=PATIENCE):
+        signal = Lock()
+        signal.acquire()
+        self.waiting.append(signal)
+        if not signal.acquire(timeout=PATIENCE):
             with suppress(ValueError):
-                self.waiting.remove(bell)
+                self.waiting.remove(signal)
 
     def wake(self) -> None:
         """Wake the thread that has waited longest."""

@@ -27,7 +27,7 @@ _FILES = {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)}
 def thread_count(asked: int | None = None) -> int:
     """Return `asked`, or GRAPHC_THREADS, or OMP_NUM_THREADS, or every usable core; never more.
 
-    A child process of multiprocessing gets one by default, since others use the other cores.
+    A child of multiprocessing gets one by default, since its siblings use the other cores.
     Raise GraphError if the number is not positive.
     """
     if asked is None:
@@ -125,7 +125,7 @@ def _number(name: str, value: str) -> int:
 
 
 def _among_siblings() -> bool:
-    """Return whether this is a child process of multiprocessing."""
+    """Return whether this process is a child of multiprocessing."""
     process = sys.modules.get("multiprocessing.process")
     return process is not None and process.parent_process() is not None
 
@@ -159,14 +159,14 @@ class IdleCores:
     def __init__(self, prober: Prober) -> None:
         self._prober = prober
         self._free = False
-        self._since = self._asked = self._again = 0
+        self._since = self._asked = self._retry_at = 0
         self._prompt, self._wanted = 0, FIRST
 
     def free(self) -> bool:
         """Return whether cores were idle when last seen; if they were not, look now."""
         if not self._free:
             now = time.monotonic_ns()
-            free = self._answers(now) if self._prober.start_prober() else now >= self._again
+            free = self._answers(now) if self._prober.start_prober() else now >= self._retry_at
             if free:
                 self._free, self._since = True, now
         return self._free
@@ -183,7 +183,7 @@ class IdleCores:
         self._since = now
         self._wanted = min(2 * self._wanted, MOST) if busy else FIRST
         if busy:
-            self._again = now + SHARE * took
+            self._retry_at = now + SHARE * took
             self._free, self._prompt, self._asked = False, 0, 0
         return busy
 

@@ -38,6 +38,7 @@ class _Budget:
         self.error: ModelFileError | None = None
 
     def spend(self, kind: str, count: int) -> None:
+        """Subtract from what is left of a kind; raise ModelFileError if that is too little."""
         self.left[kind] -= count
         if self.left[kind] < 0:
             self.error = ModelFileError(

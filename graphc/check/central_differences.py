@@ -96,6 +96,7 @@ def compare(
 
 
 def _difference(f: Callable[[], float], x: Array, index: Index, ours: float, h: float) -> Entry:
+    """Return the derivative at one entry by a symmetric difference with step `h`."""
     kept = x[index]
     step = h * max(1.0, abs(float(kept)))
     x[index] = kept + step
@@ -130,7 +131,7 @@ class WrongEntry:
     role: str
     entry: Entry
     flows: bool
-    """Whether the rule gives the operand a cotangent at all."""
+    """False if the rule gives the operand no cotangent."""
 
     def __str__(self) -> str:
         at = f"at {list(self.entry.index)}" if self.entry.index else "of the scalar"

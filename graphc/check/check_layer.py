@@ -172,6 +172,7 @@ class Student:
             yield self.finding("dout", "backward overwrites its argument dout", cause)
 
     def _overwritten_by_backward(self, cache: Any, given: dict[str, Any]) -> Iterator[Finding]:
+        """Yield the fault of a cache that backward, or a second forward, overwrites."""
         dout = self.case.dout.copy()
         first = copy.deepcopy(self.backward(cache, dout))
         yield from self.overwritten_dout(dout)

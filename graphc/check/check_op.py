@@ -110,6 +110,7 @@ def _first_wrong(op: Op, cases: Sequence[Example], h: float, tolerance: float) -
 
 
 def _fields(op: Op) -> Iterator[Finding]:
+    """Yield the faults of attributes: they must make ops comparable and hashable."""
     fields, kind = attributes(op), type(op)
     for name, annotation in get_annotations(kind).items():
         if name not in fields and "ClassVar" not in str(annotation):
@@ -133,6 +134,7 @@ def _name(op: Op) -> Iterator[Finding]:
 
 
 def _types(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
+    """Yield the faults of `infer` on an example."""
     try:
         type = concrete.infer(reference.types_of(case))
     except ValueError as error:
@@ -150,6 +152,7 @@ def _types(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
 
 
 def _operands(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
+    """Yield the faults of a reference that writes to operands or depends on their memory order."""
     given = tuple(np.array(array) for array in case)
     first = [value for _, value in _values(concrete, given, copied=False)]
     names = reference.operand_names(op, len(case))
@@ -183,6 +186,7 @@ def _open_batch(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
 
 
 def _expansion(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
+    """Yield the faults of the expansion of a layer."""
     if not concrete.is_layer:
         return
     for train, value in _values(concrete, case):
@@ -194,6 +198,7 @@ def _expansion(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
 
 
 def _gradient(op: Op, case: Example, h: float, tolerance: float) -> Iterator[Finding]:
+    """Yield the faults of the gradient rule."""
     wide = widened(op)
     ins = [x.astype("float64") if x.dtype.kind == "f" else x for x in case]
     try:

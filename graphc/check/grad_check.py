@@ -114,6 +114,7 @@ class GradReport:
         return "\n".join(lines)
 
     def _headline(self) -> str:
+        """Return the first lines: whether all agree, or the worst entry."""
         how = f"central differences in float64, h = {self.h:g}"
         if self.ok:
             return f"grad_check {self.net!r}: ok, {len(self.checked)} gradients agree with {how}"
@@ -160,13 +161,17 @@ def grad_check(
         A net or a graph with at least one loss.
     feeds
         An array for each input, by name.
-    h, tolerance
-        The step of the differences, relative to entries above 1, and the largest relative error.
+    h
+        The step of the differences, relative to entries above 1.
+    tolerance
+        The largest relative error of an entry that passes.
     wrt
         The parameters and float inputs to check, or their names; all by default.  Of an array
         with more than 50 entries, 50 are checked, always the same.
-    state, seed
-        Values of parameters and states, such as `ex.state`; the seed of those not given.
+    state
+        Values of parameters and states, such as `ex.state`; others have their initial values.
+    seed
+        The seed of the initial values.
 
     Returns
     -------

@@ -187,6 +187,7 @@ def _affine_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate
 
 
 def _wrong_axis(what: str, dout: Array) -> Iterator[Candidate]:
+    """Yield mistakes in a sum over the rows."""
     text = f"the bias gradient is over the wrong axis; {what} sums dout over the rows, axis 0"
     if what != "db":
         text = f"{what} is over the wrong axis; it sums over the rows, axis 0"
@@ -233,6 +234,7 @@ _UNBIASED = "unbiased variance (divided by N - 1) where the biased one (divided 
 
 
 def _running(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
+    """Yield mistakes in running statistics."""
     keep, old = float(case.param.get("momentum", 0.9)), case.param[what]
     batch = case.x.mean(0) if what == "running_mean" else case.x.var(0)
 
@@ -255,6 +257,7 @@ def _var1(x: Array) -> Array:
 
 
 def _normalised(case: Case) -> Iterator[Candidate]:
+    """Yield mistakes in the output of batch normalisation."""
     x, gamma, beta = case.arrays.values()
     eps, batch = float(case.param.get("eps", 1e-5)), (x.mean(0), x.var(0))
     running = (case.param["running_mean"], case.param["running_var"])
@@ -280,6 +283,7 @@ def _normalised(case: Case) -> Iterator[Candidate]:
 
 
 def _batchnorm_gradients(what: str, case: Case) -> Iterator[Candidate]:
+    """Yield mistakes in the gradients of batch normalisation."""
     x, gamma, _ = case.arrays.values()
     dout, rows, eps = case.dout, len(x), float(case.param.get("eps", 1e-5))
     std, std1 = np.sqrt(x.var(0) + eps), np.sqrt(_var1(x) + eps)

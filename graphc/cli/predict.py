@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.model)
     if model.saved is None:
         raise GraphError(
-            f"{args.model} declares a net, it has no trained weights",
+            f"{args.model} declares a net without trained weights",
             hint="graphc train writes a model that can predict: graphc-run/NAME.gc",
         )
     ex = model.saved

@@ -45,7 +45,8 @@ from graphc.runtime.executor import Executor
 from graphc.train import Checkpoints, History, fit
 from graphc.train.run import StepBoundary
 from graphc.train.standardize import fit_new
-from graphc.view.plots import confusion_matrix, histograms, learning_curve, new_figure
+from graphc.view.figure import new_figure
+from graphc.view.plots import confusion_matrix, histograms, learning_curve
 
 COMMAND = Command(
     "train",

@@ -212,6 +212,7 @@ def read_blocks(
 
 
 def _block(header: Header, read: Read, rows: Lines) -> Table:
+    """Return a table of some rows."""
     values, lines, words = array("d"), array("q"), list[str]()
     for line, cells in rows:
         values.extend(_numbers(header, read, line, cells))

@@ -118,7 +118,7 @@ class Net(Missing):
         if any(isinstance(size, Batch) for size in sizes):
             raise GraphError(
                 f"parameter {name!r}: its shape has the batch dimension, {shape_text(sizes)}",
-                hint="a parameter is the same for all rows; what has rows is an input",
+                hint="a parameter is the same for all rows; declare an array with rows as an input",
             )
         try:
             op = Parameter(sizes, dtype_name(dtype or self.dtype), resolve(init, sizes))
@@ -291,6 +291,7 @@ class Net(Missing):
         return bundle
 
     def _source(self, op: Op, name: str) -> Value:
+        """Add an input or parameter; raise GraphError if its type is not valid."""
         try:
             op.infer(())
         except ValueError as error:
@@ -299,6 +300,7 @@ class Net(Missing):
         return self.builder.apply(op, name=name)
 
     def _check_public(self, name: str, value: Value) -> None:
+        """Raise GraphError unless the value is of this net and the name is free."""
         if not isinstance(value, Value) or value.builder is not self.builder:
             found = f"of type {type(value).__name__}"
             if isinstance(value, Value):
@@ -379,6 +381,7 @@ def mlp(
 
 
 def _widths(hidden: Sequence[int]) -> tuple[int, ...]:
+    """Return the hidden widths; raise GraphError unless they are whole numbers from 1 up."""
     widths = listed(hidden)
     if widths is None or any(whole(width, 1) is None for width in widths):
         raise GraphError(

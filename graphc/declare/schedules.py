@@ -178,6 +178,7 @@ class Step(Schedule):
 
 
 def _keep_whole(schedule: Schedule, field: str, least: int) -> None:
+    """Store a field as a whole number from `least` up; raise GraphError for anything else."""
     hint = "schedules count updates: with n batches an epoch, 10 epochs are 10*n updates"
     what = f"{type(schedule).__name__}: {field}"
     number = checked_whole(what, getattr(schedule, field), least, hint=hint)

@@ -25,7 +25,7 @@ def select_outputs(graph: Graph, losses: Names, outputs: Names) -> Graph:
 
 
 def select_wrt(graph: Graph, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names to differentiate by, and those of them that `wrt` gives without patterns."""
+    """Return the names to differentiate by, and the ones that `wrt` gives without patterns."""
     parameters = [node.name for node in graph if node.op.is_parameter]
     if wrt is None:
         if parameters:
@@ -40,6 +40,7 @@ def select_wrt(graph: Graph, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 def _check_each_loss(graph: Graph, parameters: Sequence[str]) -> None:
+    """Raise GraphError for a loss that depends on no parameter."""
     for loss in graph.losses:
         node = graph[graph.outputs[loss]]
         if graph.upstream([node.name]).isdisjoint(parameters):
@@ -51,16 +52,18 @@ def _check_each_loss(graph: Graph, parameters: Sequence[str]) -> None:
 
 
 def _check_some_loss(graph: Graph, names: Sequence[str]) -> None:
+    """Raise GraphError if no loss depends on any of the names."""
     losses = [graph[graph.outputs[loss]] for loss in graph.losses]
     if losses and graph.upstream(node.name for node in losses).isdisjoint(names):
         raise GraphError(
-            f"no loss depends on what wrt names: {first_of(names) or 'none'}",
+            f"no loss depends on the values of wrt: {first_of(names) or 'none'}",
             operands=[node.described("loss") for node in losses],
             hint="choose losses= and wrt= that belong together",
         )
 
 
 def _listed(names: Names) -> list[str]:
+    """Return names and values as a list of names."""
     if names is None:
         return []
     single = isinstance(names, (str, Value))
@@ -69,7 +72,7 @@ def _listed(names: Names) -> list[str]:
 
 
 def _matching(wanted: Names, known: Iterable[str], what: str) -> list[str]:
-    """Return the known names that wanted names or patterns match, in the order of `known`."""
+    """Return the known names that match a wanted name or pattern, in the order of `known`."""
     pool = list(known)
     chosen: set[str] = set()
     for pattern in _listed(wanted):

@@ -68,6 +68,7 @@ def _aligned(tensors: Mapping[str, Array]) -> list[str]:
 
 
 def _header(metadata: Mapping[str, str], arrays: Mapping[str, Array], digest: str) -> bytes:
+    """Return the header with its length before it, padded to a multiple of 8 bytes."""
     entries: dict[str, Any] = {"__metadata__": {"sha256": digest, **metadata}}
     start = 0
     for name, array in arrays.items():
@@ -220,6 +221,7 @@ def _are_sizes(value: Any) -> bool:
 
 
 def _check_digest(data: bytes, digest: str, start: int) -> None:
+    """Raise ValueError unless the digest is that of all bytes."""
     text = f'"sha256":"{digest}"'.encode()
     blank = f'"sha256":"{_NO_DIGEST}"'.encode()
     header = data[:start]

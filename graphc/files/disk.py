@@ -36,7 +36,7 @@ _BEHIND = 1 << 20
 _MARK = 16
 """The number of random digits in the name of an unfinished file."""
 _POSIX = os.name == "posix"
-"""Whether open files can be renamed and removed."""
+"""True where open files can be renamed and removed."""
 
 
 def system_path(path: AnyPath) -> str:
@@ -204,7 +204,7 @@ _LOCKS: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
 
 def _forget() -> None:
-    """Close the copies of locks in a child process after a fork; the parent process holds them."""
+    """Close the copies of locks after a fork; the locks belong to the parent."""
     for lock in list(_LOCKS):
         lock._close()
 

@@ -127,7 +127,7 @@ class Model:
     run: str | None = None
     """The notes of a training run, as JSON, in a checkpoint."""
     what: str = "model"
-    """What the file is read as, for errors."""
+    """The kind of file that errors name: model or checkpoint."""
 
     @classmethod
     def read(cls, data: bytes, where: str, what: str = "model") -> Model:

@@ -183,6 +183,7 @@ def _pieces(
     more: Mapping[str, str] | None = None,
     arrays: Mapping[str, Array] | None = None,
 ) -> list[bytes | memoryview]:
+    """Return the bytes of a model file, in pieces."""
     tensors: dict[str, Array] = dict(arrays or {})
     if isinstance(thing, Net):
         file = graph_file(thing.graph())

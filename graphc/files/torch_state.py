@@ -80,7 +80,7 @@ class _Layer(NamedTuple):
     name: str
     tensors: tuple[_Tensor, ...]
     has_statistics: bool = False
-    """Whether the layer has running statistics."""
+    """True for a layer with running statistics."""
 
 
 def load_torch_state(
@@ -214,6 +214,7 @@ def save_torch_state(
 
 
 def _arrays_of(module: str, layer: _Layer, state: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays of a layer by their names in PyTorch."""
     found = {
         _full_name(module, tensor.leaf): tensor.converted(state[tensor.state])
         for tensor in layer.tensors
@@ -225,6 +226,7 @@ def _arrays_of(module: str, layer: _Layer, state: Mapping[str, Array]) -> dict[s
 
 
 def _read(path: str | Path) -> dict[str, Array]:
+    """Return the arrays of a safetensors file; raise ModelFileError for other files."""
     data = read_file(path)
     try:
         return read_tensors(data)
@@ -236,7 +238,7 @@ def _read(path: str | Path) -> dict[str, Array]:
 
 
 def _given(source: Mapping[str, Any]) -> dict[str, Array]:
-    """Return the arrays of a state_dict of PyTorch tensors or NumPy arrays."""
+    """Return the arrays of a state_dict, of PyTorch or of NumPy."""
     found: dict[str, Array] = {}
     for name, value in source.items():
         try:
@@ -263,6 +265,7 @@ def _misfit(
     unexpected: Iterable[str],
     strict: bool,
 ) -> StateError:
+    """Return the error for arrays that do not fit the net."""
     parts = misfits[:_SHOWN]
     if strict:
         for names, what in ((missing, "nothing for"), (unexpected, "no layer for")):

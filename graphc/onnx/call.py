@@ -33,7 +33,7 @@ class Weight:
     name: str
     array: Array
     shared: bool = False
-    """Whether as_results nodes read it."""
+    """True if several nodes read it."""
 
 
 Operand = Value | Array | Weight
@@ -48,7 +48,7 @@ class KnownSequence:
 
 
 Binding = Operand | KnownSequence
-"""What a name in a model can refer to."""
+"""The meaning of a name in a model."""
 
 
 class NotSupported(ValueError):

@@ -236,6 +236,17 @@ def load(
     _check_names("dimension", dims, _names_of_dims(model))
     known = {name: _known_input(model, name, given) for name, given in inputs.items()}
     types = _types_of_inputs(model, dims, known)
+    return _net_of(model, file, types, known, work)
+
+
+def _net_of(
+    model: ModelProto,
+    file: str,
+    types: Mapping[str, TensorType],
+    known: Mapping[str, Array],
+    work: float | None,
+) -> Net:
+    """Return the net of a model within a work budget; raise GraphError if it needs more inputs."""
     try:
         with budget_of(model, file, work):
             imported = import_model(model, file, types, known, as_written=False)

@@ -67,11 +67,11 @@ class Reading:
     """The model's name in errors."""
     functions: Mapping[tuple[str, str], FunctionProto]
     by_graphc: bool = False
-    """Whether graphc wrote the model."""
+    """True if graphc wrote the model."""
     states: frozenset[str] = frozenset()
     """The initializers that graphc wrote as states: no optimizer trains them."""
     as_written: bool = False
-    """Whether nodes act as written; if not, dropout and batch norm become layers of both modes."""
+    """True if nodes act as written; if not, dropout and batch norm become layers of both modes."""
     made: dict[int, Value] = field(default_factory=dict)
     """The initializers and constants that have become values of the net, by id."""
     flattened: dict[str, Value] = field(default_factory=dict)

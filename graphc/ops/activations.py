@@ -304,7 +304,8 @@ def thresholded_relu(x: Value, alpha: float = 1.0, *, name: str | None = None) -
 
 
 @with_attributes(
-    threshold="From -threshold to threshold x becomes 0.", bias="How far other x move toward 0."
+    threshold="From -threshold to threshold x becomes 0.",
+    bias="The distance that other x move toward 0.",
 )
 def shrink(
     x: Value, threshold: float = 0.5, bias: float = 0.0, *, name: str | None = None

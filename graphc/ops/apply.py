@@ -35,7 +35,7 @@ def pair(op_name: str, a: Any, b: Any) -> tuple[Value, Value]:
         return lift(op_name, a, b), b
     raise GraphError(
         f"{op_name}: neither operand is a value of the net",
-        hint="numbers alone become values by net.constant(1.0)",
+        hint="make one of them a value: net.constant(1.0)",
     )
 
 

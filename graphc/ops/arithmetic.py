@@ -227,7 +227,7 @@ class Fmod(Remainder):
 
 floor = of_one(Floor())
 ceil = of_one(Ceil())
-round_ = of_one(Round())
+round_ = of_one(Round(), "round_")
 trunc_div = of_two(TruncDiv())
 mod = of_two(Mod())
 fmod = of_two(Fmod())

@@ -302,7 +302,7 @@ def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:
     op = Where()
     x = as_value("tril" if lower else "triu", x)
     if x.type.rank < 2:
-        raise x.builder.error(op, f"x is {x.type}, but a triangle is taken of matrices", ())
+        raise x.builder.error(op, f"x is {x.type}, but tril and triu take matrices", ())
     rows, columns = fixed_sizes(op, x, (-2, -1))
     spend_elements(rows * columns)
     spend_bytes(MASKS * rows * columns)

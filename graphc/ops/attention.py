@@ -178,10 +178,9 @@ def attention(
     q, k, v
         Queries (..., T, D), keys (..., S, D) and values (..., S, E); leading axes broadcast.
     mask
-        Broadcasts to (..., T, S).  Floats are added to the scores; bools mark the keys that a query
-        sees, at least one for each.
+        Floats (..., T, S) to add to the scores, or bools that mark the keys that a query sees.
     causal
-        Whether query i sees only the keys up to i.
+        True if query i sees only the keys up to i.
     scale
         The factor of the scores; by default 1 / sqrt(D).
     dropout
@@ -240,6 +239,17 @@ def _masked(scores: Value, mask: Value, name: str) -> Value:
     return add(scores, mask, name=name)
 
 
+@with_attributes(
+    example=("(N, 5, 8)", "x, 2", "(N, 5, 8)"),
+    x="Floats (N, T, C).",
+    heads="The number of heads, which divides C.",
+    context="Floats (N, S, C), from which keys and values are made; by default x.",
+    mask="As of `attention`, of a shape that broadcasts to (N, heads, T, S).",
+    causal="True if position i sees only the positions up to i.",
+    dropout="The share of weights that training drops.",
+    bias="True if the affine layers have biases.",
+    init="The initial values of their weights.",
+)
 def multi_head_attention(
     x: Value,
     heads: SupportsIndex,
@@ -256,37 +266,6 @@ def multi_head_attention(
 
     `<node>.q`, `<node>.k` and `<node>.v` make queries, keys and values, and `<node>` joins the
     results of the heads: affine layers of width C on the last axis.
-
-    Parameters
-    ----------
-    x
-        Floats (N, T, C).
-    heads
-        The number of heads, which divides C.
-    context
-        Floats (N, S, C), from which keys and values are made; by default x.
-    mask, causal, dropout
-        As of `attention`; a mask broadcasts to (N, heads, T, S).
-    bias, init
-        As of `affine`.
-    name
-        The name of the layer.
-
-    Returns
-    -------
-    Value
-        Of the shape of x.
-
-    Raises
-    ------
-    GraphError
-        If shapes do not fit, or C is not a multiple of `heads`.
-
-    Examples
-    --------
-    >>> x = gc.Net("example").input("x", (gc.N, 5, 8))
-    >>> gc.multi_head_attention(x, 2).shape
-    (N, 5, 8)
     """
     b = as_value("multi_head_attention", x).builder
     count, width = _heads(x, heads)

@@ -221,7 +221,7 @@ class Gradient(Layer):
         of, wrt = ins
         if of.rank != 0 or not of.is_float:
             raise ValueError(
-                f"of has shape {shape_text(of.shape)}, a gradient is taken of a scalar\n"
+                f"of has shape {shape_text(of.shape)}, a gradient needs a scalar\n"
                 "reduce it first: gc.sum(value)"
             )
         if not wrt.is_float:

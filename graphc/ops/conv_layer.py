@@ -256,8 +256,8 @@ def _pads(space: Shape, filter_size: Shape, steps: tuple[Sizes, Sizes], padding:
         return pads("conv", padding, len(space))
     if padding != SAME:
         raise GraphError(
-            f"conv: padding is {padding!r}, in words it can only be 'same'",
-            hint="what other libraries call 'valid' is padding=0",
+            f"conv: padding is {padding!r}, as text it can only be 'same'",
+            hint="for what other libraries call 'valid', write padding=0",
         )
     window = tuple(size for size in filter_size if isinstance(size, int))
     return same_pads("conv", space, window, *steps)
@@ -285,16 +285,12 @@ def conv_transpose(
         Filters (c, o / groups, *kernel).
     b
         A number (o,) to add to each channel of the result.
-    stride, dilation
-        A whole number, or one for each dimension of space.
+    stride, dilation, groups, name
+        As of `conv`.
     padding
         The pixels to cut off: a whole number, one for each dimension, or pairs (before, after).
     output_padding
         The pixels to add at the end of each dimension: a whole number, or one for each.
-    groups
-        The number of parts of the channels; each is convolved by itself.
-    name
-        The name of the layer.
 
     Returns
     -------

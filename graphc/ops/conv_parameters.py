@@ -96,7 +96,7 @@ def conv2d(
     stride, padding, dilation, groups
         As of `conv`.
     bias
-        Whether there is a bias.
+        True to add a trained bias.
     init
         The weight's initial values: an initializer, its name, a number or an array.
     name
@@ -269,7 +269,7 @@ def _trained(
         raise GraphError(
             f"{op}: groups is {groups}, it must divide the {given} channels of x and the {units} "
             "of the result",
-            hint="each group reads its part of the channels and gives its part of the result's",
+            hint="each group maps its part of x's channels to its part of the result's",
         )
     window = sizes(op, "kernel", kernel, space)
     b, node = x.builder, x.builder.free_name(op, name)
@@ -291,5 +291,5 @@ def _channels(function: str, x: Value, space: int) -> int:
         return channels
     message = f"x is {x.type}, {op} takes floats of shape (N, channels, {dimensions(space)})"
     if x.type.rank == space + 1:
-        message += "\nimages of one channel have a dimension for it: gc.unsqueeze(x, 1)"
+        message += "\nadd a dimension for the one channel: gc.unsqueeze(x, 1)"
     raise misfit(f"{function}: {message}", x=x)

@@ -145,8 +145,8 @@ class Cumsum(Op):
 
 @with_attributes(
     axis="The axis; numbers below 0 count from the last one.",
-    exclusive="Whether the entry itself is left out.",
-    reverse="Whether the sums begin at the end of the axis.",
+    exclusive="True to leave the entry itself out.",
+    reverse="True to begin at the end of the axis.",
 )
 def cumsum(
     x: Value,
@@ -163,8 +163,8 @@ def cumsum(
 
 @with_attributes(
     axis="The axis, of fixed size; numbers below 0 count from the last one.",
-    exclusive="Whether the entry itself is left out.",
-    reverse="Whether the products begin at the end of the axis.",
+    exclusive="True to leave the entry itself out.",
+    reverse="True to begin at the end of the axis.",
 )
 def cumprod(
     x: Value,

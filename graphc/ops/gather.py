@@ -320,5 +320,5 @@ def embedding(
 
 def _size(role: str, given: object) -> int:
     """Return a size from 1 up as an int; raise GraphError for anything else."""
-    hint = "so many ids, each with so many numbers: gc.embedding(ids, 1000, 32)"
+    hint = "count rows of width numbers each: gc.embedding(ids, 1000, 32)"
     return checked_whole(f"embedding: {role}", given, hint=hint)

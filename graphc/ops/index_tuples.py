@@ -146,13 +146,14 @@ def scatter_nd(
 
 
 def _check_updates(op: Op, x: Value, updates: Value, shape: Shape) -> None:
+    """Raise GraphError unless the updates have one slice of x for each index tuple."""
     if as_value(op.name, updates).shape != shape:
         message = f"updates have shape {shape_text(updates.shape)}, one slice of x for each index"
         raise x.builder.error(op, f"{message} is {shape_text(shape)}", (x,))
 
 
 def _axes(op: Op, x: Value, indices: Value, batch_dims: int) -> tuple[int, int]:
-    """Return how many axes are common, and how many are indexed."""
+    """Return the numbers of common and of indexed axes."""
     shared, k = plain(batch_dims), indices.shape[-1] if indices.type.rank else None
     if not isinstance(k, int) or not 1 <= k <= x.type.rank - shared:
         message = f"x is {x.type}, indices are {indices.type}: their last axis indexes x's first"
@@ -164,6 +165,7 @@ def _axes(op: Op, x: Value, indices: Value, batch_dims: int) -> tuple[int, int]:
 
 
 def _flat_index(op: Op, x: Value, indices: Value, sizes: Shape) -> Value:
+    """Return the flat index of each tuple; raise GraphError if an indexed axis is the batch."""
     fixed = tuple(size for size in sizes if isinstance(size, int))
     if len(fixed) < len(sizes):
         message = f"the indices name rows of the batch of {x.type}\nname the batch by batch_dims=1"

@@ -104,11 +104,12 @@ class MatMul(MatrixProduct):
 
 
 def _rows(x: Value) -> Value:
-    """Return the matrices of a value as one, with the rows of all."""
+    """Return the matrices of a value as one matrix with all their rows."""
     return reshape(x, (count(x.shape[:-1]), x.shape[-1]))
 
 
 def _matrix(shape: Shape, transposed: bool) -> tuple[Dim, Dim]:
+    """Return the rows and columns of a matrix, after its transposition."""
     return (shape[-1], shape[-2]) if transposed else (shape[-2], shape[-1])
 
 
@@ -192,6 +193,7 @@ class Affine(MatrixProduct):
 
 
 def _bias_text(bias: TensorType, weight: TensorType) -> str:
+    """Return the message for a bias of the wrong shape."""
     return f"bias has shape {shape_text(bias.shape)}, weight gives {weight.shape[1]} units"
 
 
@@ -223,6 +225,7 @@ class AffineLayer(Layer):
         return x.shape[-1] if self.last_axis else count(x.shape[1:])
 
     def _check(self, x: TensorType, weight: TensorType) -> None:
+        """Raise ValueError unless x and the weight fit."""
         features = self.features(x)
         if not x.is_float or weight.dtype != x.dtype:
             raise ValueError(
@@ -251,6 +254,7 @@ class AffineLayer(Layer):
 
 
 def _flat(x: Value, last_axis: bool, name: str) -> Value:
+    """Return x as a matrix of flattened samples, or of its last axis."""
     if x.type.rank == 2:
         return x
     if last_axis:
@@ -278,13 +282,11 @@ def affine(
 ) -> Value:
     """Return x @ weight + bias: a dense layer.
 
-    x (N, d1, ..., dk) is flattened to (N, D); `<node>.weight` is (D, units), `<node>.bias`
-    (units,).
-
     Parameters
     ----------
     x
-        Floats with an axis of features.
+        Floats (N, d1, ..., dk), flattened to (N, D).  `<node>.weight` is (D, units), `<node>.bias`
+        (units,).
     units
         The number of features of the result.
     weight, bias
@@ -330,11 +332,13 @@ def affine(
 
 
 def _units(units: object) -> int:
+    """Return the number of units; raise GraphError unless it is a whole number from 1 up."""
     hint = "it is the number of features that come out: gc.affine(x, 10)"
     return checked_whole("affine: units", units, hint=hint)
 
 
 def _last_axis(x: Value, axis: int | None) -> bool:
+    """Return whether the layer acts on the last axis; raise GraphError for any other axis."""
     if axis is None:
         return False
     if plain(axis) not in (-1, x.type.rank - 1):
@@ -344,6 +348,7 @@ def _last_axis(x: Value, axis: int | None) -> bool:
 
 
 def _features(x: Value, layer: AffineLayer) -> int:
+    """Return the number of features; raise GraphError at the user's line if there is none."""
     try:
         features = layer.features(x.type)
     except ValueError as error:

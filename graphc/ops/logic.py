@@ -168,6 +168,7 @@ def isfinite(x: Value, *, name: str | None = None) -> Value:
 
 
 def _floats(op: Op, x: Value) -> Value:
+    """Return x; raise GraphError unless it is of floats."""
     if not as_value(op.name, x).type.is_float:
         raise x.builder.error(op, f"x is {x.dtype}, integers and bools are always finite", (x,))
     return x

@@ -36,6 +36,7 @@ def columns(array: Array, rank: int) -> Array:
 
 
 def _spread(vector: Value, like: Value) -> Value:
+    """Reshape a vector (features,) so that it broadcasts over a value."""
     rank = like.type.rank
     return vector if rank == 2 else reshape(vector, (1, vector.shape[0]) + (1,) * (rank - 2))
 
@@ -64,7 +65,7 @@ class BatchNorm(Layer):
     frozen: bool = False
 
     def by_batch(self, train: bool) -> bool:
-        """Return whether the statistics are those of the batch."""
+        """Return whether to normalise by the statistics of the batch."""
         return train and not self.frozen
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -107,6 +108,7 @@ class BatchNorm(Layer):
 
 
 def _statistics(x: Value, name: str) -> tuple[Value, Value]:
+    """Add the mean and the uncorrected variance of each feature."""
     axes = feature_axes(x.type.rank)
     average = mean(x, axes, name=f"{name}.mean")
     centred = sub(x, _spread(average, x), name=f"{name}.centred")
@@ -177,12 +179,14 @@ class BatchNormTrain(ByFeature):
 
 
 def _xhat(x: Array, eps: float) -> Array:
+    """Return x with mean 0 and variance 1 in each feature."""
     axes = feature_axes(x.ndim)
     average, variance = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
     return np.asarray((x - average) / np.sqrt(variance + x.dtype.type(eps)))
 
 
 def _centred_and_std_of(x: Value, eps: float) -> tuple[Value, Value]:
+    """Return x minus its mean, and its standard deviation, as values."""
     axes = feature_axes(x.type.rank)
     centred = sub(x, mean(x, axes, keepdims=True))
     variance = mean(power(centred, 2), axes, keepdims=True)
@@ -190,6 +194,7 @@ def _centred_and_std_of(x: Value, eps: float) -> tuple[Value, Value]:
 
 
 def _centred_and_std(x: Expr, eps: float, axis: Axis) -> tuple[Expr, Expr]:
+    """Return x minus its mean, and its standard deviation, as expressions of a kernel."""
     centred = x - x.mean(axis)  # mean(x * x) - mean(x)**2 would lose digits
     return centred, call("sqrt", (centred * centred).mean(axis) + eps)
 
@@ -353,7 +358,7 @@ _STARTS: dict[str, tuple[Callable[..., Op], object]] = {
     "running_mean": (State, 0.0),
     "running_var": (State, 1.0),
 }
-"""The operands of normalisations besides x, and what they start at."""
+"""The further operands of normalisations: the kind and the start of each."""
 
 
 def with_vectors(

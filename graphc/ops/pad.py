@@ -118,8 +118,8 @@ def pad(
     value
         The number that fills the padding in mode "constant".
     mode
-        What fills the padding: "constant" `value`; "edge" the outermost entry; "reflect" the entry
-        as far inside, the outermost left out; "wrap" the entry at the other end.
+        The source of the padding: "constant" `value`; "edge" the outermost entry; "reflect" the
+        entry as far inside, the outermost left out; "wrap" the entry at the other end.
     name
         The name of the node.
 
@@ -149,10 +149,10 @@ def pad(
         op.infer([x.type.with_dtype("float32")])
     except ValueError as error:
         raise x.builder.error(op, str(error), (x,), name) from None
-    return _from_inside(x, pairs, mode, name)
+    return _padded_by_gathers(x, pairs, mode, name)
 
 
-def _from_inside(x: Value, pairs: Pads, mode: Mode, name: str | None) -> Value:
+def _padded_by_gathers(x: Value, pairs: Pads, mode: Mode, name: str | None) -> Value:
     """Pad x with its own entries, axis by axis: each is a gather."""
     with x.builder.all_or_nothing():
         for axis, (pair, dim) in enumerate(zip(pairs, x.shape, strict=True)):

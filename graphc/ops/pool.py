@@ -104,12 +104,13 @@ class Pooling(Op, base=True):
         )
         return AccessMap((first, *axis_maps, last))
 
-    def met(self, x: Array) -> list[Array]:
+    def pixels_by_offset(self, x: Array) -> list[Array]:
         """Return the pixels of x at each offset in the windows, in order."""
         return [x[window] for window in self.windows(places(x.shape[1:-1], *self.window))]
 
 
 def _check_y(y: TensorType, wanted: TensorType, role: str, x: TensorType) -> None:
+    """Raise ValueError unless an operand has the type that the pool of x has."""
     if y != wanted:
         raise ValueError(f"{role} is {y}, the pool of {x} gives {wanted}")
 
@@ -130,7 +131,7 @@ class Pool(Pooling, base=True):
 
 @dataclass(frozen=True)
 class PoolGrad(Pooling, base=True):
-    """The base of cotangents of x, of `shape`: the sums of what each pixel gets from its windows.
+    """The base of cotangents of x, of `shape`: a pixel sums the shares of its windows.
 
     The last operand is the cotangent of y; an index for each window may be the first.
     """
@@ -159,7 +160,7 @@ class PoolGrad(Pooling, base=True):
         return dx
 
     def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
-        """Return what a pixel gets of all windows that it is in."""
+        """Return the sum of a pixel's shares of all windows that contain it."""
         *_, y, x = shapes
         if self.tiles(y[1:-1], x[1:-1]):
             return self.share_at(self.tile_map(y), None, b, read)
@@ -167,11 +168,11 @@ class PoolGrad(Pooling, base=True):
         return reduce(lambda a, x: a + x, parts)
 
     def share(self, ins: Sequence[Array], number: int) -> Array:
-        """Return the cotangents of all windows that the pixels at offset `number` in them get."""
+        """Return the share that each window gives to its pixel at offset `number`."""
         return ins[-1]
 
     def share_at(self, at: AccessMap, number: int | None, b: BodyBuilder, read: Read) -> Expr:
-        """Return what a pixel at that offset gets of a window; None is its offset in a tile."""
+        """Return the share of one window for its pixel at an offset; None: the offset in a tile."""
         return read(0, at)
 
 
@@ -183,11 +184,11 @@ class MaxPool(Pool):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return the largest number of each window."""
-        return np.asarray(np.max(self.met(ins[0]), axis=0))
+        return np.asarray(np.max(self.pixels_by_offset(ins[0]), axis=0))
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
-        """Return how far the other pixels of a window are below its largest."""
-        return below_largest(np.array(self.met(ins[0])), (0,))
+        """Return the distances between the largest pixel of a window and the others."""
+        return below_largest(np.array(self.pixels_by_offset(ins[0])), (0,))
 
     def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
         """Return the largest of the pixels that are read."""
@@ -210,16 +211,16 @@ class MaxPoolIndex(NoGradient, Pool):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return the index of the first largest pixel."""
-        met = self.met(ins[0])
-        largest, index = met[0], np.zeros(met[0].shape, "int32")
-        for i, pixels in enumerate(met):
+        offsets = self.pixels_by_offset(ins[0])
+        largest, index = offsets[0], np.zeros(offsets[0].shape, "int32")
+        for i, pixels in enumerate(offsets):
             index[pixels > largest] = i
             largest = np.maximum(largest, pixels)
         return index
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
-        """Return how far the other pixels of a window are below its largest."""
-        return below_largest(np.array(self.met(ins[0])), (0,))
+        """Return the distances between the largest pixel of a window and the others."""
+        return below_largest(np.array(self.pixels_by_offset(ins[0])), (0,))
 
     def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
         """Return the index, compared pixel by pixel."""
@@ -250,7 +251,7 @@ class MaxPoolGrad(PoolGrad):
         return select(here, dout, b.const(0, dout.dtype))
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
-        """Return the cotangent of the second operand: what the index picks."""
+        """Return the cotangent of `dout`: its picks by the index."""
         return None, b.apply(MaxPoolPick(*self.window), ins[0], dout)
 
 
@@ -302,7 +303,7 @@ class SumPool(Pool):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return the sum of each window, pixel by pixel."""
-        return np.asarray(np.sum(self.met(ins[0]), axis=0))
+        return np.asarray(np.sum(self.pixels_by_offset(ins[0]), axis=0))
 
     def write(self, shapes: Sequence[Shape], b: BodyBuilder, read: Read) -> Expr:
         """Return the sum of the pixels that are read."""

@@ -28,11 +28,11 @@ from graphc.ops.shape import (
     last_array,
 )
 from graphc.ops.source import constant
-from graphc.ops.window import Sizes, covering, met, misses, pads, sizes
+from graphc.ops.window import Sizes, covering_pads, has_empty_window, pads, pixels_inside, sizes
 
 __all__ = ["avg_pool", "global_avg_pool", "global_max_pool", "max_pool"]
 
-PLACED = 5
+COUNTING_ARRAYS = 5
 """The number of integer arrays that counting the pixels of windows takes."""
 
 
@@ -68,7 +68,9 @@ class PoolLayer(Layer, base=True):
             raise ValueError(f"an image of {shape_text(space)} pixels has no fixed size")
         around = self.padding
         if self.ceil:
-            around = covering(fixed(space), self.kernel, self.stride, self.dilation, self.padding)
+            around = covering_pads(
+                fixed(space), self.kernel, self.stride, self.dilation, self.padding
+            )
         return Pad(((0, 0), *around, (0, 0)), self.outside)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -77,14 +79,17 @@ class PoolLayer(Layer, base=True):
             raise ValueError(f"x is {x}, {self.name} takes floats of shape (n, channels, *space)")
         y = first(self.pool().infer([self.pad(x.shape[2:]).infer([last(x)])]))
         for i, out in enumerate(fixed(y.shape[2:])):
-            if misses(out, *self._along(i), self._inside(i, x.shape[2:], padding=False)):
+            if has_empty_window(
+                out, *self._window_along(i), self._inside(i, x.shape[2:], padding=False)
+            ):
                 raise ValueError(
                     f"padding {self.padding} leaves a window without a pixel\n"
                     "the padding must be less than the window"
                 )
         return y
 
-    def _along(self, i: int) -> tuple[int, int, int]:
+    def _window_along(self, i: int) -> tuple[int, int, int]:
+        """Return size, stride and dilation of the window in one dimension."""
         return self.kernel[i], self.stride[i], self.dilation[i]
 
     def _inside(self, i: int, space: Shape, padding: bool) -> range:
@@ -129,20 +134,22 @@ class AvgPoolLayer(PoolLayer):
     count_include_pad: bool = False
 
     def sizes(self, y: Shape, space: Shape, dtype: np.dtype[Any]) -> Array:
-        """Return how many numbers each mean has: one count, or (*out, channels)."""
-        along = [self._met(i, count, space, dtype) for i, count in enumerate(fixed(y[1:-1]))]
+        """Return the number of terms of each mean: one count, or (*out, channels)."""
+        along = [
+            self._numbers_along(i, count, space, dtype) for i, count in enumerate(fixed(y[1:-1]))
+        ]
         if all((counts == counts[0]).all() for counts in along):
             return np.asarray(prod(counts[0] for counts in along))
         spend_array(prod(fixed(y[1:])))
         found = reduce(np.multiply.outer, along)
         return np.array(np.broadcast_to(found[..., None], fixed(y[1:])))
 
-    def _met(self, i: int, count: int, space: Shape, dtype: np.dtype[Any]) -> Array:
-        """Return how many numbers each window of one dimension has."""
-        spend_array(PLACED * count)
-        return met(count, *self._along(i), self._inside(i, space, self.count_include_pad)).astype(
-            dtype
-        )
+    def _numbers_along(self, i: int, count: int, space: Shape, dtype: np.dtype[Any]) -> Array:
+        """Return the number of terms of each window along one dimension."""
+        spend_array(COUNTING_ARRAYS * count)
+        return pixels_inside(
+            count, *self._window_along(i), self._inside(i, space, self.count_include_pad)
+        ).astype(dtype)
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         (x,) = ins
@@ -237,8 +244,8 @@ def max_pool(
     >>> gc.max_pool(gc.Net().input("x", (gc.N, 3, 8, 8)), 2).shape
     (N, 3, 4, 4)
     """
-    how = _arguments("max_pool", x, kernel, stride, padding, dilation)
-    return x.builder.apply(MaxPoolLayer(*how, bool(ceil)), x, name=name)
+    window = _arguments("max_pool", x, kernel, stride, padding, dilation)
+    return x.builder.apply(MaxPoolLayer(*window, bool(ceil)), x, name=name)
 
 
 @_POOL
@@ -282,8 +289,8 @@ def avg_pool(
     >>> gc.avg_pool(gc.Net().input("x", (gc.N, 3, 8, 8)), 2).shape
     (N, 3, 4, 4)
     """
-    how = _arguments("avg_pool", x, kernel, stride, padding, dilation)
-    layer = AvgPoolLayer(*how, bool(ceil), bool(count_include_pad))
+    window = _arguments("avg_pool", x, kernel, stride, padding, dilation)
+    layer = AvgPoolLayer(*window, bool(ceil), bool(count_include_pad))
     return x.builder.apply(layer, x, name=name)
 
 
@@ -348,6 +355,7 @@ def global_max_pool(x: Value, *, name: str | None = None) -> Value:
 def _arguments(
     op: str, x: Value, kernel: Any, stride: Any, padding: Any, dilation: Any
 ) -> tuple[Sizes, Sizes, Pads, Sizes]:
+    """Return kernel, stride, padding and dilation in each dimension, checked."""
     rank = dimensions_of(op, x)
     window = sizes(op, "kernel", kernel, rank)
     steps = window if stride is None else sizes(op, "stride", stride, rank)
@@ -355,7 +363,7 @@ def _arguments(
 
 
 def dimensions_of(op: str, x: Value) -> int:
-    """Return how many dimensions of space x has; raise GraphError unless it is images."""
+    """Return the number of dimensions of space; raise GraphError unless x is images."""
     x = as_value(op, x)
     if not 3 <= x.type.rank <= 5 or not x.type.is_float:
         message = (

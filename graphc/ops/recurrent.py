@@ -243,6 +243,8 @@ class _Layer:
             if not bidirectional:
                 return ahead, last
             back, first = self._unrolled(f"{node}.reverse", initial, True)
+        if len(last) == 1:  # the order decides the names of the nodes, which files keep
+            return concat([ahead, back], axis=2), (concat([*last, *first], axis=1),)
         states = tuple(concat([a, z], axis=1) for a, z in zip(last, first, strict=True))
         return concat([ahead, back], axis=2), states
 

@@ -43,7 +43,7 @@ def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool = False) -
 
 
 def below_largest(x: Array, axes: tuple[int, ...]) -> Array:
-    """Return how far each slice's other numbers are below its largest; finite distances only."""
+    """Return the finite distances between each slice's largest number and its others."""
     last = np.moveaxis(x, axes, range(-len(axes), 0))
     lead = last.shape[: x.ndim - len(axes)]
     ordered = np.sort(last.reshape(*lead, x.size // max(prod(lead), 1)), axis=-1)
@@ -86,9 +86,9 @@ class Reduction(Op, base=True):
         return self._lead(ins[0].shape) or 1
 
     def _lead(self, shape: Shape) -> int | None:
-        """Return how many leading axes are the rows of a matrix that is reduced over one axis.
+        """Return the number of leading axes that form the rows of a matrix, or None.
 
-        Return None if there is no such matrix.
+        The matrix is reduced over its rows or over its columns.
         """
         for lead in leads(shape):
             if self.axes in (tuple(range(lead)), tuple(range(lead, len(shape)))):
@@ -296,8 +296,8 @@ over_axes = with_sections(_SECTIONS)
 """The decorator for other functions that reduce axes."""
 
 
-def _over_axes(kind: type[Reduction]) -> OverAxes:
-    """Return the function that reduces a value by an op."""
+def _over_axes(kind: type[Reduction], called: str = "") -> OverAxes:
+    """Return the function that reduces a value by an op; its name is by default the op's."""
 
     def function(
         x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
@@ -309,14 +309,14 @@ def _over_axes(kind: type[Reduction]) -> OverAxes:
             raise x.builder.error(kind((), keepdims), str(error), (x,), name) from None
         return x.builder.apply(kind(axes, keepdims), x, name=name)
 
-    made = over_axes(described(function, kind))
+    made = over_axes(described(function, kind, called))
     return takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")(made)
 
 
-sum_ = _over_axes(Sum)
+sum_ = _over_axes(Sum, "sum_")
 mean = _over_axes(Mean)
-max_ = _over_axes(Max)
-min_ = _over_axes(Min)
+max_ = _over_axes(Max, "max_")
+min_ = _over_axes(Min, "min_")
 
 
 def broadcast_to(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:

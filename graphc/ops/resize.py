@@ -56,16 +56,11 @@ def resize(
     ----------
     x
         A value.
-    sizes, scales
-        The new size of each axis, or its factor: one of the two.
-    axes
-        The axes to resize; by default the last ones.
-    mode
-        "nearest", "linear" or "cubic".
-    places
-        The places of entries in x: "half_pixel", "align_corners" or "asymmetric".
-    rounding
-        For "nearest": "round_prefer_floor", "round_prefer_ceil", "floor" or "ceil".
+    sizes, scales, axes
+        The new size of each axis, or its factor; and these axes, by default the last.
+    mode, places, rounding
+        "nearest", "linear" or "cubic"; "half_pixel", "align_corners" or "asymmetric"; for "nearest"
+        "round_prefer_floor", "round_prefer_ceil", "floor" or "ceil".
     name
         The name of the node.
 
@@ -96,7 +91,7 @@ def resize(
         for i, axis in enumerate(axis_of):
             scale = new[i] / old[i] if scales is None else float(scales[i])
             at = _places(old[i], new[i], scale, places)
-            x = _along(x, axis, at, mode, rounding)
+            x = _interpolated(x, axis, at, mode, rounding)
         return reshape(x, x.shape, name=name)  # only names the result
 
 
@@ -124,7 +119,7 @@ def _places(old: int, new: int, scale: float, places: Places) -> Array:
     return np.asarray(numbers * ((old - 1) / (new - 1) if new > 1 else 0.0))
 
 
-def _along(x: Value, axis: int, at: Array, mode: Mode, rounding: Rounding) -> Value:
+def _interpolated(x: Value, axis: int, at: Array, mode: Mode, rounding: Rounding) -> Value:
     (size,) = fixed_sizes(Gather(), x, axis)
     if mode == "nearest":
         return _taken(x, axis, _rounded(at, rounding).clip(0, size - 1).astype(np.int64))

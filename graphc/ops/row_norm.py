@@ -99,6 +99,7 @@ def standardize(x: Value, *, name: str | None = None) -> Value:
 
 
 def _sizes(row: TensorType) -> tuple[int, ...]:
+    """Return the dimensions of a row."""
     return tuple(dim for dim in row.shape if isinstance(dim, int))
 
 
@@ -136,7 +137,7 @@ class LayerNorm(RowNorm):
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         x, gamma, beta = ins
         centred = sub(x, mean(x, -1, keepdims=True, name=f"{name}.mean"), name=f"{name}.centred")
-        scaled = mul(by_spread(centred, self.eps, name), gamma, name=f"{name}.scaled")
+        scaled = mul(divided_by_rms(centred, self.eps, name), gamma, name=f"{name}.scaled")
         return add(scaled, beta, name=name)
 
 
@@ -156,11 +157,11 @@ class RmsNorm(RowNorm):
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         x, gamma = ins
-        return mul(by_spread(x, self.eps, name), gamma, name=name)
+        return mul(divided_by_rms(x, self.eps, name), gamma, name=name)
 
 
-def by_spread(x: Value, eps: float, name: str) -> Value:
-    """Return x / sqrt(mean(x**2) + eps) of each row."""
+def divided_by_rms(x: Value, eps: float, name: str) -> Value:
+    """Return x divided by its root mean square in each row: x / sqrt(mean(x**2) + eps)."""
     square = mean(power(x, 2, name=f"{name}.square"), -1, keepdims=True, name=f"{name}.var")
     spread = sqrt(add(square, eps), name=f"{name}.std")
     return div(x, spread, name=f"{name}.xhat")
@@ -275,13 +276,13 @@ class GroupNorm(Layer):
         groups = reshape(x, (rows, part // self.groups), name=f"{name}.groups")
         average = mean(groups, -1, keepdims=True, name=f"{name}.mean")
         centred = sub(groups, average, name=f"{name}.centred")
-        xhat = reshape(by_spread(centred, self.eps, name), x.shape)
+        xhat = reshape(divided_by_rms(centred, self.eps, name), x.shape)
         scaled = mul(xhat, _at_pixels(gamma, x, f"{name}.gamma"), name=f"{name}.scaled")
         return add(scaled, _at_pixels(beta, x, f"{name}.beta"), name=name)
 
 
 def _at_pixels(vector: Value, x: Value, name: str) -> Value:
-    """Repeat the number of each channel over its pixels, so that its broadcast kind is column."""
+    """Broadcast a number for each channel over the channel's pixels: a column in kernels."""
     channels, *space = x.shape[1:]
     column = reshape(vector, (channels, *(1 for _ in space)))
     return broadcast_to(column, (channels, *space)) if space else vector

@@ -133,6 +133,7 @@ class ScatterElements(ElementsByIndex):
         return mul(own, share), None, mul(hits, self._chosen(b, share, indices))
 
     def _chosen(self, b: Builder, value: Value, indices: Value) -> Value:
+        """Return the elements of a value at the indices."""
         return b.apply(GatherElements(self.axis), value, indices)
 
 
@@ -176,6 +177,7 @@ def scatter_at(reduction: Reduction, out: Array, index: Any, updates: Array) -> 
 
 
 def _full(b: Builder, number: float, like: Value) -> Value:
+    """Return a value of the shape and dtype of another, filled with one number."""
     return broadcast_to(constant(b, number, like.dtype), like.shape)
 
 
@@ -271,5 +273,5 @@ def scatter_elements(
 
 def check_reduction(function: str, reduction: str) -> None:
     """Raise GraphError unless there is a reduction of that name."""
-    hint = "'none' writes, 'add' adds to what is there"
+    hint = "'none' replaces elements, 'add' adds to them"
     check_choice(f"{function}: reduction", reduction, REDUCTIONS, hint=hint)

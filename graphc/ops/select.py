@@ -113,6 +113,7 @@ class Minimum(Compared):
 
 
 def _chosen(first: Value, ins: Sequence[Value], dout: Value) -> tuple[Value, Value]:
+    """Return the cotangents of two operands, of which the condition chose the first."""
     da = unbroadcast(where(first, dout, 0.0), ins[0])
     return da, unbroadcast(where(first, 0.0, dout), ins[1])
 
@@ -274,6 +275,7 @@ def clip(x: Value, low: float | None, high: float | None, *, name: str | None = 
 
 
 def _clip_whole(x: Value, low: float | None, high: float | None, name: str | None) -> Value:
+    """Clip whole numbers, whose ends are whole numbers too."""
     if high is None:
         return x if low is None else maximum(x, low, name=name)
     return minimum(x if low is None else maximum(x, low), high, name=name)

@@ -192,6 +192,7 @@ def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) ->
 
 
 def _solve(x: Value, shape: Shape) -> Shape:
+    """Return the shape with -1 replaced by the missing size; raise GraphError if there is none."""
     total, rest = count(x.shape), tuple(dim for dim in shape if dim != -1)
     fixed = prod(dim for dim in rest if isinstance(dim, int))
     batch = next((dim for dim in rest if isinstance(dim, Batch)), None)
@@ -374,4 +375,5 @@ def pixels(x: Value, *, name: str | None = None) -> Value:
 
 
 def _one(dims: Shape) -> bool:
+    """Return whether all dimensions are 1."""
     return all(dim == 1 for dim in dims)

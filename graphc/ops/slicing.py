@@ -160,6 +160,7 @@ def cut_index(cuts: Sequence[Cut], rank: int) -> tuple[slice, ...]:
 
 
 def _length(dim: Dim, start: Dim, stop: Dim, step: int) -> Dim:
+    """Return the size of a slice; raise ValueError if it does not fit the dimension."""
     if isinstance(dim, int) and isinstance(start, int) and isinstance(stop, int):
         forward = step > 0 and 0 <= start <= stop <= dim
         if not forward and not (step < 0 and -1 <= stop <= start < dim):
@@ -199,6 +200,7 @@ def slice_(x: Value, key: Any, *, name: str | None = None) -> Value:
 
 
 def _cut(x: Value, axis: int, part: Any) -> Cut | None:
+    """Return the cut of an index in one axis, or None for all of the axis."""
     dim = x.shape[axis]
     if isinstance(part, slice) and part == slice(None):
         return None
@@ -275,6 +277,7 @@ def _with(shape: Shape, axis: int, dim: Dim) -> Shape:
 
 
 def _total(dims: Sequence[Dim]) -> Dim:
+    """Return the sum of dimensions; raise ValueError for a batch beside a fixed one."""
     batches = [dim.factor for dim in dims if isinstance(dim, Batch)]
     if not batches:
         return sum(dim for dim in dims if isinstance(dim, int))

@@ -176,11 +176,13 @@ def argsort(
 
 
 def _all(x: Value, axis: SupportsIndex, descending: bool) -> TopK:
+    """Return the op that orders all entries of an axis."""
     (size,) = fixed_sizes(TopK(1), x, axis)
     return TopK(size, plain(axis), bool(descending))
 
 
 def _ordered(x: Value, op: Op, name: str | None) -> tuple[Value, Value]:
+    """Add the indices that an op finds, and the numbers at them."""
     assert isinstance(op, TopK)
     with x.builder.all_or_nothing():
         indices = x.builder.apply(op, x, name=None if name is None else f"{name}.indices")

@@ -16,7 +16,7 @@ from graphc.ir.op import PLAIN, Array, Op, Role, Source
 from graphc.ir.tensor_type import Shape, TensorType
 
 ANY_ORDER = FromArray, Zeros, initial.Ones, initial.Constant, initial.Normal, initial.Uniform
-"""The initializers that do not ask which axis is a weight's output."""
+"""The initializers that do not depend on the axis of a weight's outputs."""
 
 
 class TypedSource(Source, base=True):

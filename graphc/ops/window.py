@@ -25,7 +25,7 @@ MOST_PLACES = 1 << 20
 
 
 def reach(kernel: Sequence[int], dilation: Sequence[int]) -> Sizes:
-    """Return how many pixels a dilated window spans in each dimension.
+    """Return the number of pixels that a dilated window spans in each dimension.
 
     Raise ValueError if a number is below 1.
     """
@@ -40,7 +40,7 @@ def _check_positive(word: str, numbers: Sequence[int]) -> None:
 
 
 def places(space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes:
-    """Return how many positions a window has in an image; raise ValueError if it has none."""
+    """Return the numbers of positions of a window in an image; raise ValueError if one is 0."""
     _check_positive("stride", stride)
     found = []
     for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
@@ -78,7 +78,7 @@ def windows(
         yield offset, (slice(None), *cuts)
 
 
-def covering(
+def covering_pads(
     space: Sizes,
     kernel: Sizes,
     stride: Sizes,
@@ -100,7 +100,7 @@ def covering(
     return tuple(pairs)
 
 
-def misses(count: int, kernel: int, stride: int, dilation: int, inside: range) -> bool:
+def has_empty_window(count: int, kernel: int, stride: int, dilation: int, inside: range) -> bool:
     """Return whether one of `count` windows has no pixel inside.
 
     Raise ValueError for more than MOST_PLACES windows if the dilation exceeds the inside.
@@ -113,13 +113,13 @@ def misses(count: int, kernel: int, stride: int, dilation: int, inside: range) -
             f"{count:,} windows of pixels {dilation:,} apart are too many\n"
             "a dilation is less than the size of the image"
         )
-    return int(met(count, kernel, stride, dilation, inside).min(initial=1)) == 0
+    return int(pixels_inside(count, kernel, stride, dilation, inside).min(initial=1)) == 0
 
 
-def met(count: int, kernel: int, stride: int, dilation: int, inside: range) -> Array:
-    """Return how many pixels of each of `count` windows are inside, in one dimension.
+def pixels_inside(count: int, kernel: int, stride: int, dilation: int, inside: range) -> Array:
+    """Return the number of pixels inside for each of `count` windows, in one dimension.
 
-    Pixels are `dilation` apart, so those inside lie between two quotients.
+    Pixels are `dilation` apart, so the pixels inside lie between two quotients.
     """
     begin = np.arange(count) * stride
     first = np.maximum(-((begin - inside.start) // dilation), 0)

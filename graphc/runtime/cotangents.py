@@ -1,4 +1,4 @@
-"""Gradients of outputs for given cotangents, by a separate forward and backward pass.
+"""Compute gradients of outputs from cotangents, by a separate forward and backward pass.
 
 The program of a set of outputs is compiled, and its memory allocated, at its first use.
 """
@@ -62,7 +62,7 @@ class CotangentRuns:
         self._state.arrays = {**state.arrays, **self._noted}
 
     def note(self) -> None:
-        """Copy the states that a forward pass updates, before it runs."""
+        """Save the states that a forward pass updates, before it runs."""
         for name, array in self._noted.items():
             array[...] = self._now[name]
 

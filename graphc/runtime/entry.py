@@ -100,7 +100,7 @@ class Entry:
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
-        """The scopes that a call is inside of while it works."""
+        """The scopes that a call has entered while it works."""
         return self._own, self._lock
 
 

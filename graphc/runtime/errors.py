@@ -97,7 +97,7 @@ class FeedErrors:
         unread: Mapping[str, Feed],
         capacity: int,
     ) -> None:
-        """`word` says what the inputs are; there may be up to `capacity` rows."""
+        """`word` is the noun for an input in messages; `capacity` is the largest number of rows."""
         self._word, self._inputs, self._unread = word, inputs, unread
         self._capacity = capacity
 
@@ -165,7 +165,7 @@ class FeedErrors:
         )
 
     def wrong_dtype(self, name: str, array: Array) -> FeedError:
-        """Return the error for an array of another kind of numbers, or of none."""
+        """Return the error for an array of another kind of numbers, or without numbers."""
         feed = self._inputs[name]
         kinds = {"U": "text", "S": "bytes", "O": "Python objects"}
         kind = kinds.get(array.dtype.kind, str(array.dtype))
@@ -184,7 +184,7 @@ class FeedErrors:
         )
 
     def out_of_range(self, name: str, number: int, row: str) -> FeedError:
-        """Return the error for an index or a label that names nothing; `row` says where."""
+        """Return the error for an index or a label out of range; `row` is the text of its place."""
         feed = self._inputs[name]
         assert feed.bound is not None
         by, ignored = feed.indexed, feed.ignored

@@ -1,4 +1,4 @@
-"""The check of a user's feeds, which converts or refuses them.  It precedes the first write.
+"""Check a user's feeds, before anything is written: convert each array, or refuse it.
 
 Arrays that native code can read where they lie skip it: see `ZeroCopyPrograms`.
 """
@@ -105,7 +105,7 @@ class FeedCheck:
             (name, feed.dtype, feed.type.rank, *feed.rows, feed.bound)
             for name, feed in feeds.items()
         ]
-        """One tuple per input, so that checking a small batch takes well under a microsecond."""
+        """The facts of each input in one tuple, so that checking a small batch takes under 1 us."""
 
     def counted(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Array], int]:
         """Return the arrays, not yet converted, and their number of rows, which may be 0.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RowAxis:
-    """The axis that holds the rows of an array: `factor` entries of `axis` belong to one row."""
+    """The axis of an array that has its rows: `factor` entries of `axis` belong to one row."""
 
     def __init__(self, axis: int, factor: int) -> None:
         self.axis, self.factor = axis, factor
@@ -73,14 +73,14 @@ def rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
 
 
 _KEPT = 16 * 2**20
-"""The bytes of read pages after which they are given back to the system."""
+"""The number of bytes read after which the pages are released to the system."""
 
 
 class Pages:
-    """The pages of arrays that are mapped from files for reading alone.
+    """The memory pages of read-only arrays that are mapped from files.
 
     Pages that were read count as memory of the process, which would seem to grow to the size of
-    the file.  So they are given back, which loses nothing: the system still caches them.
+    the file.  Releasing them loses nothing, since the system still caches the file.
     """
 
     def __init__(self, arrays: Iterable[Any]) -> None:
@@ -89,14 +89,14 @@ class Pages:
         self._read = 0
 
     def read(self, arrays: Iterable[Array]) -> None:
-        """Note that these parts have been read, and are not needed any more."""
+        """Record that these parts have been read and are not needed any more."""
         if self._files:
-            self._read += sum(_span(array) for array in arrays)
+            self._read += sum(_extent(array) for array in arrays)
             if self._read >= _KEPT:
                 self.give_back()
 
     def give_back(self) -> None:
-        """Give all pages of the files back to the system."""
+        """Release all pages of the files to the system."""
         self._read = 0
         for file in self._files:
             file.madvise(mmap.MADV_DONTNEED)
@@ -113,14 +113,14 @@ def _files(arrays: Iterable[Any]) -> Iterator[mmap.mmap]:
                     yield array
 
 
-def _span(array: Array) -> int:
+def _extent(array: Array) -> int:
     """Return the number of bytes from the first entry to the last."""
     low, high = np.lib.array_utils.byte_bounds(array)
     return high - low
 
 
 Piece = tuple[int, dict[str, Array], dict[str, Array]]
-"""Some rows: their number, their feeds, and their outputs, which the next piece overwrites."""
+"""The number of rows of a piece, their feeds, and their outputs, which the next one overwrites."""
 
 
 def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
@@ -229,7 +229,7 @@ def by_position(
 
 
 def _with_rows(plan: Plan, out: Mapping[str, Array]) -> Iterator[tuple[str, TensorType]]:
-    """Yield the predictions: outputs but losses; without a batch only if the net has none."""
+    """Yield the outputs of a prediction: no losses, and none without rows in a net with a batch."""
     program = plan.programs["infer"]
     batched = any(plan.declared[name].type.batched for name in plan.input_names)
     for name in out:
@@ -242,7 +242,7 @@ def _with_rows(plan: Plan, out: Mapping[str, Array]) -> Iterator[tuple[str, Tens
 
 
 class Numbers(NamedTuple):
-    """The numbers of a batch that enter means: its rows, its scalar outputs, and their weights."""
+    """The contribution of a batch to means: its rows, its scalar outputs, and their weights."""
 
     rows: int
     scalars: Mapping[str, float]
@@ -250,7 +250,7 @@ class Numbers(NamedTuple):
 
 
 class Means:
-    """The scalar outputs of batches, combined into those of all rows.
+    """Combines the scalar outputs of batches into those of all rows.
 
     Metrics are weighted by the rows of a batch, losses that are weighted means by their weights;
     sums are added up, so that it does not matter how the rows were cut into batches.
@@ -271,7 +271,7 @@ class Means:
     def numbers(
         self, rows: int, feeds: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> Numbers:
-        """Return the numbers that enter the means from the outputs of a batch."""
+        """Return the contribution of a batch to the means."""
         scalars = {name: float(array) for name, array in outputs.items() if array.ndim == 0}
         counts = {name: self._counted[name](feeds, rows, self._state) for name in scalars}
         return Numbers(rows, scalars, counts)

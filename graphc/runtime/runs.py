@@ -1,4 +1,4 @@
-"""The runs of a plan's programs in one memory, by a caller that holds the lock of the state."""
+"""Run the programs of a plan in one memory, for a caller that holds the lock of the state."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ZeroCopyProgram(NamedTuple):
 
 
 class ZeroCopyPrograms(dict[tuple[str, ...], ZeroCopyProgram]):
-    """The variants of one program that read feeds where they lie, by the names of the feeds."""
+    """The variants of one program that read feeds without a copy, by the names of the feeds."""
 
     def ready(self, feeds: Mapping[str, Any]) -> Bound | None:
         """Return the program, set to read these arrays in its next run; None for unusual ones."""
@@ -80,9 +80,9 @@ class ZeroCopyPrograms(dict[tuple[str, ...], ZeroCopyProgram]):
 
 
 class Runs:
-    """The memory of an executor, its bound programs, and what its runs do.
+    """The memory of an executor, its bound programs, and the work of its calls.
 
-    Nothing here is locked: `Executor` calls it inside of its `Entry`.
+    Nothing here takes a lock: `Executor` does so by its `Entry`.
     """
 
     def __init__(

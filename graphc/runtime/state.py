@@ -39,7 +39,7 @@ _ADVICE = 14  # MADV_HUGEPAGE
 def advise_large_pages(block: Array) -> None:
     """Ask Linux for pages of 2 MB under a contiguous block of at least that size.
 
-    It is advice: if the system refuses, the memory is as good as before.
+    The system may ignore the advice; the memory is usable either way.
     """
     if sys.platform != "linux" or block.nbytes < LARGE:
         return

@@ -1,4 +1,4 @@
-"""The buffers of one executor: arena, scratch, feeds, constants, and gradients when needed."""
+"""The memory of one executor: arena, scratch, feeds, constants, and gradients when needed."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from graphc.runtime.state import Owner, State, block
 
 
 class Workspace:
-    """Memory for the programs of a plan; `view` gives a buffer as an array of `n` rows.
+    """The memory on which the programs of a plan run.
 
-    `threads` is the number that compile() was asked for.
+    `threads` is the option of `compile`: the number of threads, or None for all cores.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class Workspace:
 
     @property
     def written(self) -> list[Array]:
-        """The memory that runs write to, and that views given to users may lie in."""
+        """The memory that runs write to; users may hold views of it."""
         return [self.arena, self.feeds.memory, *self._state.blocks]
 
     def constant_writes(self, program: Program) -> Iterator[Call]:
-        """Yield the calls that write the constants of a program."""
+        """Yield the calls that copy the constants of a program to their memory."""
         for name, buffer in program.constants.items():
             array = self.constants.view(f"{program.name}:{name}", buffer.type, self._capacity)
             yield partial(array.__setitem__, ..., _constant(program, buffer))
@@ -134,7 +134,7 @@ class _Region:
 
 
 def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Workspace]:
-    """Return the state, made or given, and the buffers of one executor.
+    """Return a new state, or the one given, and the memory of one executor.
 
     Raise OutOfMemoryError if memory does not suffice, StateError if a given state belongs to
     another optimizer of that name; the state is then as it was.

@@ -83,10 +83,10 @@ class Callback:
     """
 
     only_reads_numbers = False
-    """Whether it does not touch the executor, which saves a check and a copy of the state."""
+    """True if it does not touch the executor; this saves a check and a copy of the state."""
 
     writes_files = False
-    """Whether only rank 0 runs it, if several ranks train."""
+    """True if only rank 0 runs it when several ranks train."""
 
     def begin(self, history: History, saved: Mapping[str, Array]) -> None:
         """Prepare for training, or for its continuation.

@@ -151,7 +151,7 @@ def numbered(folder: Path, name: re.Pattern[str]) -> dict[int, Path]:
 
 _DATA = {"data": "data", "validation": "validation data"}
 """The choices that identify data, and their names in errors."""
-_BEGIN = "resume with what the run began with, or start a new run in another folder"
+_BEGIN = "resume with the options of the run, or start a new run in another folder"
 
 
 @dataclass(frozen=True)
@@ -180,16 +180,16 @@ def check_same_run(
         done = len(file.notes["history"]["epochs"])
     if mismatch is not None:
         raise GraphError(
-            f"fit: the run to be resumed {mismatch.words}",
+            f"fit: the run to resume {mismatch.words}",
             operands=mismatch.shown,
             hint=_BEGIN
             if mismatch is not optimizer
-            else f"{_BEGIN}; to train its weights otherwise: "
+            else f"{_BEGIN}; to train its weights in another way: "
             f"gc.load({file.model.where!r}, optimizer=...)",
         )
     if done > epochs:
         raise GraphError(
-            f"fit: the run to be resumed has made {done} epochs, epochs is {epochs}",
+            f"fit: the run to resume already has {done} epochs, epochs is {epochs}",
             hint=f"epochs={done} or more; it counts those before, too",
         )
 
@@ -203,7 +203,7 @@ def net_mismatch(model: Model, ex: Executor) -> Mismatch | None:
     try:
         before = model.declared(user_ops(now))
     except UnknownOp as error:
-        return Mismatch(f"was of another net, with your op {error.path}")
+        return Mismatch(f"trained another net, with your op {error.path}")
     made = difference(_without_values(before), _without_values(now))
     changed = [pair for pair in made.changes if pair.kind != "renamed"]
     if changed:
@@ -233,10 +233,8 @@ def _node_mismatch(made: Difference, changed: Sequence[Pair]) -> Mismatch:
     if now is None:
         now = next((pair.after for pair in layers[1:2] if pair.kind == "added"), None)
     losses = [graph.outputs[name] for graph in (made.before, made.after) for name in graph.losses]
-    what = "loss" if first.node.name in losses else "net"
-    return Mismatch(
-        f"was of another {what}: {_change_text(was, now)}", tuple(_node_lines(was, now))
-    )
+    what = "had another loss" if first.node.name in losses else "trained another net"
+    return Mismatch(f"{what}: {_change_text(was, now)}", tuple(_node_lines(was, now)))
 
 
 def _change_text(was: Node | None, now: Node | None) -> str:
@@ -245,7 +243,9 @@ def _change_text(was: Node | None, now: Node | None) -> str:
         assert node is not None
         return f"{word_of(type(node.op))} {node.name!r} is {'gone' if now is None else 'new'}"
     old, new = word_of(type(was.op)), word_of(type(now.op))
-    return f"{old} {was.name!r} is " + ("another" if old == new else f"{new} {now.name!r}") + " now"
+    return (
+        f"{old} {was.name!r} is " + ("different" if old == new else f"{new} {now.name!r}") + " now"
+    )
 
 
 def _node_lines(was: Node | None, now: Node | None) -> Iterator[Operand]:
@@ -259,9 +259,9 @@ def _node_lines(was: Node | None, now: Node | None) -> Iterator[Operand]:
 def _root_mismatch(made: Difference) -> Mismatch:
     root = made.roots[0]
     if root.what == "losses":
-        return Mismatch(f"was of other losses: {root.before or 'none'}, now {root.after or 'none'}")
+        return Mismatch(f"had other losses: {root.before or 'none'}, now {root.after or 'none'}")
     was, now = ("nothing" if k is None else name_text(k) for k in (root.before, root.after))
-    return Mismatch(f"was of another net: {root.what} {root.name!r} was {was}, it is {now} now")
+    return Mismatch(f"trained another net: {root.what} {root.name!r} was {was}, it is {now} now")
 
 
 def _state_mismatch(before: Mapping[str, Array], ex: Executor) -> Mismatch | None:
@@ -269,10 +269,10 @@ def _state_mismatch(before: Mapping[str, Array], ex: Executor) -> Mismatch | Non
     nodes = ex.plan.state_nodes
     odd = sorted(before.keys() ^ nodes.keys())
     if odd:
-        return Mismatch(f"was of another net or optimizer: {odd[0]!r} is not in both")
+        return Mismatch(f"had another net or optimizer: {odd[0]!r} is not in both")
     for name, array in before.items():
         if array.shape != ex.state.arrays[name].shape:
-            return Mismatch(f"was of another net: {name!r} had shape {array.shape}")
+            return Mismatch(f"trained another net: {name!r} had shape {array.shape}")
     return None
 
 

@@ -202,7 +202,7 @@ def _size(array: Array) -> float:
 _PARTS = {"forward": "forward pass", "backward": "backward pass", "update": "update"}
 
 _GROWN = "numbers have grown too large: a smaller lr, or clip_norm= in the optimizer"
-_SLOPE = "the derivative is infinite or undefined here: keep its operands away from that place"
+_SLOPE = "the derivative is infinite or undefined here: keep its operands away from that point"
 
 
 def _traced_error(
@@ -210,14 +210,14 @@ def _traced_error(
 ) -> NotFiniteError:
     """Return the error for a repeated step: the node, its operands, the user's line."""
     node, values = origin.node, origin.values
-    what = f"loss is {loss:g}" if not isfinite(loss) else "the state becomes bad"
-    begun = f"{what} in epoch {at.epoch}, step {at.step + 1}: {_node_phrase(origin)} "
+    what = f"loss is {loss:g} in" if not isfinite(loss) else "the state is not finite after"
+    begun = f"{what} epoch {at.epoch}, step {at.step + 1}: {_node_phrase(origin)} "
     if origin.sure:
         array = values[node.name]
         begun += f"is the first value that is not finite, {_bad_text(array)} of {array.size}"
         place = _place(origin, at, source)
     else:
-        begun += "has the largest values, which the plan rounds beyond what is finite"
+        begun += "has the largest values, which overflow where the plan rounds them"
         place = ""
     roles = [
         *node.op.roles,

@@ -105,7 +105,7 @@ class Run:
         self._saved: Mapping[str, Array] = {}
         self._count = Count.of_steps(ex.plan)
         self._consistent = True
-        """Whether state, position and history belong to one moment, so that they can be saved."""
+        """True while state, position and history belong together, so that they can be saved."""
         self._callbacks_may_write = not all(callback.only_reads_numbers for callback in callbacks)
 
     def use_checkpoints(

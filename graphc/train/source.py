@@ -30,7 +30,7 @@ class Source:
     weigh: Callable[[Batch], Batch] | None = None
     """A function that adds the weights of its rows to a batch, if they are not in the data."""
     whole = False
-    """Whether all rows of a batch are needed, not only the rows that this rank trains on."""
+    """True if all rows of a batch are needed, not only the rows that this rank trains on."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on."""

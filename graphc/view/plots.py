@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,16 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graphc.base.errors import GraphError, counted
-from graphc.files.disk import shown, write_file
 from graphc.ir.op import Array
+from graphc.view.figure import bare, new_figure, save_figure
 
 if TYPE_CHECKING:
     from graphc.compiler.remat.recomputation import Curve
     from graphc.train.history import History
-
-    _Path = Path
-else:
-    _Path = type(Path())
 
 __all__ = ["confusion_counts", "confusion_matrix", "histograms", "learning_curve", "memory_curve"]
 
@@ -36,53 +31,6 @@ NUMBERED = 25
 COLUMNS = 4
 FEWEST_BINS, MOST_BINS = 9, 60
 LONGEST_NAME = 30
-_MIME = {".png": "image/png", ".svg": "image/svg+xml"}
-
-
-class PictureFile(_Path):
-    """The path of a picture, which a notebook displays if it can."""
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        found: dict[str, Any] = {"text/plain": repr(self)}
-        kind = _MIME.get(self.suffix.lower())
-        if kind is not None and self.is_file():
-            data = self.read_bytes()
-            found[kind] = data if kind == "image/png" else data.decode()
-        return found
-
-
-def new_figure(what: str, width: float, height: float) -> Any:
-    """Return a figure of a size in inches; raise GraphError about `what` without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise GraphError(
-            f"{what} is drawn by matplotlib, which is not installed",
-            hint="pip install 'graphc-nn[plot]'",
-        ) from None
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def bare(axis: Any) -> None:
-    """Remove the upper and right edge of the frame of a plot."""
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-def save_figure(figure: Any, path: Path) -> Path:
-    """Write the figure in the format that the suffix names; raise GraphError if that fails.
-
-    A notebook shows the picture where the returned path is the result of a cell.
-    """
-    path = path if path.suffix else Path(f"{path}.png")
-    drawn = io.BytesIO()
-    try:
-        figure.savefig(drawn, format=path.suffix[1:].lower(), dpi=150)
-    except ValueError as error:
-        said = str(error).partition("\n")[0]
-        raise GraphError(
-            f"cannot draw {shown(path)}: {said}", hint=f"{path.stem}.png is a good name"
-        ) from error
-    return PictureFile(write_file(path, [drawn.getbuffer()], GraphError))
 
 
 def learning_curve(history: History, path: str | Path) -> Path:

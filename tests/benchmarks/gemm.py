@@ -77,7 +77,7 @@ def spec(shape: str, kind: str, fused: bool) -> Spec:
         "TN": (inputs, units, rows),
     }[kind]
     write = FUSED[kind] if fused else store_product
-    return Spec(m, n, k, kind[0] == "T", kind[1] == "T", write=write, split="rows")
+    return Spec(m, n, k, kind[0] == "T", kind[1] == "T", write=write, partition="rows")
 
 
 def repeats(shape: str) -> int:

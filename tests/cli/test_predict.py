@@ -231,7 +231,7 @@ def test_the_digits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 MISTAKES = {
     ("model.py:net", "in.csv"): (
-        "error: model.py:net declares a net, it has no trained weights\n"
+        "error: model.py:net declares a net without trained weights\n"
         "  hint: graphc train writes a model that can predict: graphc-run/NAME.gc\n"
     ),
     ("iris.gc", "nix.csv"): (

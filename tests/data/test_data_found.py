@@ -10,8 +10,8 @@ import pytest
 
 from graphc.base.errors import DataError
 from graphc.data import load_data, load_diabetes
+from tests.error_text import error_text
 from tests.extras import needs
-from tests.told import told
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_missing_package_is_reported(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(DataError) as caught:
         load_data(name)
-    assert told(caught.value) == message
+    assert error_text(caught.value) == message
 
 
 def test_a_label_is_named(tmp_path: Path) -> None:
@@ -78,12 +78,12 @@ def test_a_label_is_named(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data["y"], np.array([700.5, 900], np.float32))
     with pytest.raises(DataError) as caught:
         load_data(str(path), "price")
-    assert told(caught.value) == (
+    assert error_text(caught.value) == (
         f"{path} has no column 'price'\n  hint: its columns are rooms, rent, y"
     )
     with pytest.raises(DataError) as caught:
         load_data("digits", "rent")
-    assert told(caught.value) == (
+    assert error_text(caught.value) == (
         "digits has no columns to take the label 'rent' from\n"
         "  hint: a label is named for a .csv file; other data has its y already"
     )

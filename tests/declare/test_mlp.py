@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from tests.told import told
+from tests.error_text import error_text
 
 
 def written_out(x: gc.Value) -> gc.Value:
@@ -67,7 +67,7 @@ def test_mistakes(hidden: Any, dropout: float, message: str) -> None:
     x = net.input("x", (gc.N, 4))
     with pytest.raises(gc.GraphError) as caught:
         gc.mlp(x, hidden, 3, dropout=dropout)
-    assert told(caught.value) == message
+    assert error_text(caught.value) == message
     assert list(net.graph()) == [net["x"].node]
 
 

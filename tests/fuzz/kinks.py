@@ -73,7 +73,7 @@ def _between_neighbours(op: TopK, ins: Sequence[Array]) -> Array:
 
 def _lead_of_window(op: MaxPool | MaxPoolIndex, ins: Sequence[Array]) -> Array:
     """As of the largest of all; what stands around an image is far below."""
-    return _gaps(np.nan_to_num(np.stack(op.met(ins[0]), axis=-1), neginf=-1e9))
+    return _gaps(np.nan_to_num(np.stack(op.pixels_by_offset(ins[0]), axis=-1), neginf=-1e9))
 
 
 def _gaps(rows: Array) -> Array:

@@ -196,8 +196,8 @@ def image(op: str, *values: Any, known: bool = False, **more: Any) -> bytes:
     return m.bytes(m.add(op, x, *names, **more), ("N", 16))
 
 
-def again(op: str, start: Any, times: int, **more: Any) -> bytes:
-    """A node over what it made, twice, again and again."""
+def chained(op: str, start: Any, times: int, **more: Any) -> bytes:
+    """A chain of nodes, each of which reads the one before twice."""
     m = Model()
     last = "x" if start is None else m.known(start, np.float32)
     for _ in range(times):
@@ -316,10 +316,10 @@ def _onnx() -> Iterator[tuple[str, Make]]:
             yield f"{op} by one number {size}", partial(repeated, op, size)
         yield f"input {size}", partial(fed, "Relu", ("N", size, size))
     for times in (20, 60):
-        yield f"concat {times}", partial(again, "Concat", two, times, axis=0)
-        yield f"concat x {times}", partial(again, "Concat", None, times, axis=1)
-        yield f"outer {times}", partial(again, "Einsum", two, times, equation="i,j->ij")
-        yield f"product {times}", partial(again, "MatMul", np.ones((300, 300)), times)
+        yield f"concat {times}", partial(chained, "Concat", two, times, axis=0)
+        yield f"concat x {times}", partial(chained, "Concat", None, times, axis=1)
+        yield f"outer {times}", partial(chained, "Einsum", two, times, equation="i,j->ij")
+        yield f"product {times}", partial(chained, "MatMul", np.ones((300, 300)), times)
     for depth in (8, 16, 30):
         yield f"functions {depth}", partial(functions, depth, 2)
         yield f"functions by 5 {depth}", partial(functions, depth, 5)

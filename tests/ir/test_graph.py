@@ -18,8 +18,8 @@ from graphc.ops.source import Input, State
 from passes import DEFAULT
 from passes.pipeline import run_passes
 from passes.specialize import Specialize
+from tests.error_text import error_text
 from tests.generate import nets
-from tests.told import told
 
 T = TensorType((N, 3), "float32")
 X = Node("x", Input((N, 3), "float32"), (), T)
@@ -74,7 +74,7 @@ def test_names_are_single() -> None:
 def test_roots_are_in_the_graph(roots: dict[str, object], sentence: str) -> None:
     with pytest.raises(GraphError) as caught:
         graph(**roots)
-    assert told(caught.value) == sentence
+    assert error_text(caught.value) == sentence
 
 
 def test_users_count_every_reading() -> None:
@@ -136,7 +136,7 @@ def test_verify_infers_every_type_again() -> None:
     wrong = Node("a", Exp(), ("x",), TensorType((N, 2), "float32"))
     with pytest.raises(GraphError) as caught:
         verify(graph(X, wrong))
-    assert told(caught.value) == "'a' has type float32[N, 2], its op infers float32[N, 3]"
+    assert error_text(caught.value) == "'a' has type float32[N, 2], its op infers float32[N, 3]"
 
 
 def test_verify_checks_nodes_whose_operands_changed() -> None:
@@ -181,7 +181,7 @@ def test_verify_checks_updates() -> None:
     s = Node("s", State((2,), "float32"), (), TensorType((2,), "float32"))
     with pytest.raises(GraphError) as caught:
         verify(graph(X, A, s, updates={"s": "a"}))
-    assert told(caught.value) == "update of 's' has type float32[N, 3], the state float32[2]"
+    assert error_text(caught.value) == "update of 's' has type float32[N, 3], the state float32[2]"
 
 
 @pytest.mark.slow

@@ -27,23 +27,23 @@ from graphc.kernels.program import Instr
 COLUMNS = {2: 8, 4: 4, 8: 2}
 """Matrices have 16 elements; kernels take them for so many rows of so many columns."""
 BYTES = {"a": 0, "b": 30_000, "c": 40_000, "d": 64 * 1024}
-"""The matrices, and what is told of them."""
+"""The matrices, and the bytes of the arena that each keeps."""
 WINDOW = Window((4, 4), 1, (2, 2), (2, 2), (2, 2), (1, 1), (0, 0), (1, 1))
 
 
 class Use(NamedTuple):
-    """A buffer that a kernel reads or writes at each element, or reads `elsewhere`."""
+    """A buffer that a kernel reads or writes at each element, or gathers."""
 
     buffer: str
     broadcast: Broadcast
-    elsewhere: bool = False
+    gathered: bool = False
 
 
 class Piece(NamedTuple):
-    """A kernel, or a call if it has no split."""
+    """A kernel, or a call if it has no partition."""
 
     name: str
-    split: Partition | None
+    partition: Partition | None
     reads: tuple[Use, ...] = ()
     writes: tuple[Use, ...] = ()
     rows: int = 4
@@ -55,12 +55,12 @@ class Piece(NamedTuple):
     @property
     def instr(self) -> Instr:
         names = (tuple(use.buffer for use in self.reads), tuple(use.buffer for use in self.writes))
-        if self.split is None:
+        if self.partition is None:
             return Instr("call", self.name, None, *names, self.name)
         b = BodyBuilder()
         total = b.const(0.0, "float32") if self.factors is None else b.product("float32")
         for use in self.reads:
-            if use.elsewhere:
+            if use.gathered:
                 total = total + b.fetch(use.buffer, AccessMap(tuple(dense_maps((4, 4)))), "float32")
             else:
                 total = total + b.load(use.buffer, use.broadcast, "float32")
@@ -68,12 +68,12 @@ class Piece(NamedTuple):
             b.store(total, use.buffer, use.broadcast)
         body, columns = b.body(), COLUMNS[self.rows]
         if self.factors is None:
-            loop = Loop(self.rows, columns, self.axis, body, self.split)
+            loop = Loop(self.rows, columns, self.axis, body, self.partition)
             return kernel_instr(loop, (self.name,))
         window = WINDOW if self.window else None
-        stack = Stack((4,), (4,), (4,)) if self.split == "matrices" else None
+        stack = Stack((4,), (4,), (4,)) if self.partition == "matrices" else None
         sides = (self.trans_a, False)
-        gemm = Gemm(4, 4, 4, *self.factors, *sides, "float32", body, self.split, window, stack)
+        gemm = Gemm(4, 4, 4, *self.factors, *sides, "float32", body, self.partition, window, stack)
         return kernel_instr(gemm, (self.name,))
 
     def touches(self) -> Iterator[tuple[str, int, object, bool]]:
@@ -82,7 +82,7 @@ class Piece(NamedTuple):
         for i, j in product(range(rows), range(columns)):
             at = {"each": i * columns + j, "row": i, "column": j, "one": 0}
             for use in self.reads:
-                if use.elsewhere:  # by any thread, even where one alone does it
+                if use.gathered:  # by any thread, even where one alone does it
                     yield from ((memory(use.buffer), e, self.name, False) for e in range(16))
                 else:
                     yield memory(use.buffer), at[use.broadcast], self.thread(i, j), False
@@ -95,12 +95,12 @@ class Piece(NamedTuple):
                 yield b, p * 4 + j, self.thread(i, j), False
 
     def thread(self, i: int, j: int) -> object:
-        if self.split == "rows":
+        if self.partition == "rows":
             return "rows", self.rows, i
-        if self.split == "columns":
+        if self.partition == "columns":
             way = f"columns along {self.axis}" if self.factors is None else self.name
             return way, COLUMNS[self.rows], j
-        return (self.name, i, j) if self.split == "matrices" else "first"
+        return (self.name, i, j) if self.partition == "matrices" else "first"
 
 
 def memory(name: str) -> str:
@@ -151,12 +151,12 @@ VECTORS: dict[Broadcast, dict[int, str]] = {
 }
 
 
-def uses(rows: int, *broadcasts: Broadcast, elsewhere: bool = False) -> st.SearchStrategy[Use]:
+def uses(rows: int, *broadcasts: Broadcast, gathered: bool = False) -> st.SearchStrategy[Use]:
     matrices = [Use(name + mark, "each") for name in BYTES for mark in ("", "'")]
     vectors = [
         Use(VECTORS[broadcast][rows], broadcast) for broadcast in broadcasts if broadcast != "each"
     ]
-    fetched = [Use(name, "each", True) for name in BYTES] if elsewhere else []
+    fetched = [Use(name, "each", True) for name in BYTES] if gathered else []
     return st.sampled_from([*(matrices if "each" in broadcasts else ()), *vectors, *fetched])
 
 
@@ -170,16 +170,18 @@ STORED: dict[str, tuple[Broadcast, ...]] = {
 
 @st.composite
 def pieces(draw: st.DrawFn) -> Piece:
-    split = draw(st.sampled_from(["rows", "rows", "columns", "columns", "none", "matrices", None]))
-    is_product = split not in ("none", None) and draw(st.booleans())
+    partition = draw(
+        st.sampled_from(["rows", "rows", "columns", "columns", "none", "matrices", None])
+    )
+    is_product = partition not in ("none", None) and draw(st.booleans())
     rows = 4 if is_product else draw(st.sampled_from(sorted(COLUMNS)))
-    reads = uses(rows, "each", "row", "column", "one", elsewhere=not is_product)
+    reads = uses(rows, "each", "row", "column", "one", gathered=not is_product)
     names = st.tuples(st.sampled_from([*BYTES]), st.sampled_from([*BYTES]))
     piece = Piece(
         "",
-        split,
+        partition,
         tuple(draw(st.lists(reads, max_size=2, unique=True))),
-        tuple(draw(st.lists(uses(rows, *STORED[split or "none"]), min_size=1, max_size=2))),
+        tuple(draw(st.lists(uses(rows, *STORED[partition or "none"]), min_size=1, max_size=2))),
         rows,
         draw(st.sampled_from(["rows", "columns"])),
     )
@@ -233,7 +235,7 @@ def _safe(order: Sequence[Piece | None], epochs: Sequence[int]) -> None:
     assert list(epochs) == sorted(epochs)
     for epoch in set(epochs):
         some = [p for p, e in zip(order, epochs, strict=True) if e == epoch and p is not None]
-        assert len(some) == 1 or all(piece.split for piece in some)
+        assert len(some) == 1 or all(piece.partition for piece in some)
         assert not any(clash([a], [b]) for a, b in combinations(some, 2))
 
 
@@ -250,7 +252,7 @@ def _needed(order: Sequence[Piece | None], found: Barriers) -> None:
 
 
 def _hardly_late(program: Sequence[Piece], places: dict[str, int]) -> None:
-    """What is done later than it stands has results for nobody, and keeps little waiting."""
+    """A kernel that moves behind a barrier is not needed before it, and keeps little memory."""
     for i, piece in enumerate(program):
         if any(places[other.name] < places[piece.name] for other in program[i + 1 :]):
             written = {memory(use.buffer) for use in piece.writes}

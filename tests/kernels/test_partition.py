@@ -16,7 +16,7 @@ IMAGE = Window((4, 4), 2, (3, 3), (2, 2), (1, 1), (1, 1), (0, 0), (1, 1))
 
 
 @pytest.mark.parametrize(
-    ("m", "n", "inner", "capacity", "split"),
+    ("m", "n", "inner", "capacity", "partition"),
     [
         (N, 10, 20, 128, "rows"),
         (N, 10, 20, 32, "rows"),  # two runs of 16 rows, one for each of two threads
@@ -30,14 +30,14 @@ IMAGE = Window((4, 4), 2, (3, 3), (2, 2), (1, 1), (1, 1), (0, 0), (1, 1))
         (128, 256, N, 64, "columns"),
     ],
 )
-def test_products(m: Dim, n: Dim, inner: Dim, capacity: int, split: Partition) -> None:
-    assert gemm_partition(m, n, Product(inner), capacity) == split
+def test_products(m: Dim, n: Dim, inner: Dim, capacity: int, partition: Partition) -> None:
+    assert gemm_partition(m, n, Product(inner), capacity) == partition
 
 
-@pytest.mark.parametrize(("rows", "split"), [(16, "columns"), (17, "rows"), (31, "rows")])
-def test_short_convolutions_are_shared_by_rows(rows: int, split: Partition) -> None:
+@pytest.mark.parametrize(("rows", "partition"), [(16, "columns"), (17, "rows"), (31, "rows")])
+def test_short_convolutions_are_shared_by_rows(rows: int, partition: Partition) -> None:
     """Their columns are fewer than one thread takes at a time."""
-    assert gemm_partition(rows, 8, Product(IMAGE.depth, window=IMAGE), 1) == split
+    assert gemm_partition(rows, 8, Product(IMAGE.depth, window=IMAGE), 1) == partition
 
 
 def body(*stores: Broadcast, reduced: str = "", axis: Axis = "columns") -> Body:
@@ -54,7 +54,7 @@ def body(*stores: Broadcast, reduced: str = "", axis: Axis = "columns") -> Body:
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "axis", "what", "split"),
+    ("rows", "columns", "axis", "what", "partition"),
     [
         # What adds up or compares rows is shared by columns, however few.
         (N, 4, "rows", body(reduced="sum", axis="rows"), "columns"),
@@ -81,8 +81,8 @@ def body(*stores: Broadcast, reduced: str = "", axis: Axis = "columns") -> Body:
         (2, 64, "columns", body("each"), "none"),
     ],
 )
-def test_loops(rows: Dim, columns: Dim, axis: Axis, what: Body, split: Partition) -> None:
-    assert loop_partition(rows, columns, axis, what, 128) == split
+def test_loops(rows: Dim, columns: Dim, axis: Axis, what: Body, partition: Partition) -> None:
+    assert loop_partition(rows, columns, axis, what, 128) == partition
 
 
 @pytest.mark.parametrize("of", [Expr.sum, Expr.max])

@@ -158,7 +158,7 @@ def a_loss_that_no_gradient_leaves() -> None:
 
 @mistake(
     """
-    no loss depends on what wrt names: head.weight, head.bias
+    no loss depends on the values of wrt: head.weight, head.bias
       loss  mean_1 float32[]  declared at {loss}
       at {here}
       hint: choose losses= and wrt= that belong together

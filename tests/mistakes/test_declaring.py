@@ -108,6 +108,17 @@ def a_value_in_an_if() -> None:
 
 @mistake(
     """
+    parameter 'affine_1.weight': its shape is (64, 10), the array given for it has (10, 64)
+      at {here}
+    """
+)
+def an_initial_weight_of_another_shape() -> None:
+    x = gc.Net("digits").input("x", (gc.N, 64))
+    gc.affine(x, 10, init=np.zeros((10, 64)))  # here
+
+
+@mistake(
+    """
     parameter 'w': its shape is (64, 10), the array given for it has (10, 64)
       at {here}
       hint: say gc.He(), gc.Normal(0.01), 'zeros', a number, or an array of its shape

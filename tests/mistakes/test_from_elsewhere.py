@@ -132,7 +132,7 @@ def the_pool_size() -> None:
     conv: x is float32[N, 8, 8], conv2d takes floats of shape (N, channels, height, width)
       x  image float32[N, 8, 8]  declared at {image}
       at {here}
-      hint: images of one channel have a dimension for it: gc.unsqueeze(x, 1)
+      hint: add a dimension for the one channel: gc.unsqueeze(x, 1)
     """
 )
 def images_without_channels() -> None:
@@ -379,7 +379,7 @@ def text_for_an_output() -> None:
     """
     parameter 'w': its shape has the batch dimension, (N, 3)
       at {here}
-      hint: a parameter is the same for all rows; what has rows is an input
+      hint: a parameter is the same for all rows; declare an array with rows as an input
     """
 )
 def a_parameter_with_rows() -> None:
@@ -488,11 +488,11 @@ def an_executor_for_its_parameters() -> None:
 
 @mistake(
     """
-    fit: the run to be resumed was of another net: input 'x' is another now
+    fit: the run to resume trained another net: input 'x' is different now
       before  x: float32[N, 3] = input()
       now     x: float32[N, 4] = input()  declared at {x}
       at {here}
-      hint: resume with what the run began with, or start a new run in another folder
+      hint: resume with the options of the run, or start a new run in another folder
     """
 )
 def the_checkpoint_of_another_net() -> None:
@@ -507,9 +507,9 @@ def the_checkpoint_of_another_net() -> None:
 
 @mistake(
     """
-    fit: the run to be resumed had lr 0.1, now it is 0.5
+    fit: the run to resume had lr 0.1, now it is 0.5
       at {here}
-      hint: resume with what the run began with, or start a new run in another folder; to train its weights otherwise: gc.load('run/step-000000002.gc', optimizer=...)
+      hint: resume with the options of the run, or start a new run in another folder; to train its weights in another way: gc.load('run/step-000000002.gc', optimizer=...)
     """  # noqa: E501
 )
 def the_checkpoint_of_another_rate() -> None:

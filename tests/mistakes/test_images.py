@@ -46,7 +46,7 @@ def a_kernel_larger_than_the_image() -> None:
     """
     conv2d: groups is 2, it must divide the 3 channels of x and the 4 of the result
       at {here}
-      hint: each group reads its part of the channels and gives its part of the result's
+      hint: each group maps its part of x's channels to its part of the result's
     """
 )
 def groups_that_do_not_divide() -> None:
@@ -114,9 +114,9 @@ def a_stride_of_nothing() -> None:
 
 @mistake(
     """
-    conv: padding is 'valid', in words it can only be 'same'
+    conv: padding is 'valid', as text it can only be 'same'
       at {here}
-      hint: what other libraries call 'valid' is padding=0
+      hint: for what other libraries call 'valid', write padding=0
     """
 )
 def a_word_of_other_libraries() -> None:

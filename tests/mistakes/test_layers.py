@@ -176,7 +176,7 @@ def a_reshape_that_adds_elements() -> None:
 
 @mistake(
     """
-    grad: of has shape (N, 10), a gradient is taken of a scalar
+    grad: of has shape (N, 10), a gradient needs a scalar
       of   affine_1 float32[N, 10]  declared at {h}
       wrt  x float32[N, 64]  declared at {x}
       at {here}

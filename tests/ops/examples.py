@@ -507,7 +507,7 @@ def _labelled(
     reduction: str, weight: tuple[TensorType, ...], fill: tuple[str | int, ...]
 ) -> Iterator[Example]:
     x, y, c = t(N, 3), whole(N), t(3)
-    kept = 5 if reduction == "mean" else 1  # a mean of nothing is no number
+    kept = 5 if reduction == "mean" else 1  # a mean of nothing is NaN
     for share, ignore in ((0.0, None), (0.2, None), (0.0, kept), (0.2, kept)):
         yield Example(NllLoss(reduction, share, ignore), (x, y, *weight), (GRID, 3, *fill))
         weighted = WeightedNllLoss(reduction, share, ignore)

@@ -76,7 +76,7 @@ class Bound:
 
 
 def _empty(type: TensorType, n: int) -> Array:
-    """Return an array on a 64-byte border, as those of a state are."""
+    """Return an array at an address that is a multiple of 64, as in a state."""
     return block(type.nbytes(n)).view(type.dtype).reshape(shape_at(type.shape, n))
 
 

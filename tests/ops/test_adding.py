@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from graphc.ops import FUNCTIONS
 
@@ -137,6 +140,11 @@ def test_type_checkers_know_every_file_that_has_functions_or_optimizers() -> Non
                 continue
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             assert f"    from {module} import *\n" in text, f"{init} does not list {module}"
+
+
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_function_is_pickled_by_the_name_that_its_file_has(function: object) -> None:
+    assert pickle.loads(pickle.dumps(function)) is function
 
 
 def test_no_two_files_have_a_function_of_one_name() -> None:

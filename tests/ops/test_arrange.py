@@ -85,7 +85,7 @@ def test_each_number_has_the_gradient_of_where_it_goes(name: str) -> None:
     net.loss("loss", gc.sum(out * net.constant(weights)))
     ex = gc.Executor(gc.compile(net, batch=1, optimizer=gc.SGD(0.1), backend="numpy"))
     ex.forward(train=True)
-    signs = np.sign(places)  # some are negated, and some are no number of x
+    signs = np.sign(places)  # some are negated, and some are not numbers of x
     came_from = np.abs(places).ravel().astype(int)
     sums = np.bincount(came_from, (weights * signs).ravel(), X.size + 1)[1:]
     np.testing.assert_allclose(ex.backward()["x"].ravel(), sums, rtol=1e-12, atol=1e-14)

@@ -191,7 +191,7 @@ def test_kernel_allocates_no_array(examples: list[Example]) -> None:
         with np.errstate(all="ignore"):
             for call in bound.calls:
                 call()
-        gc.disable()  # what it frees or makes is not the kernel's
+        gc.disable()  # its allocations are not the kernel's
         tracemalloc.start()
         try:
             with np.errstate(all="ignore"):

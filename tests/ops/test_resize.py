@@ -99,7 +99,7 @@ def test_pytorch_agrees_also_on_gradients(name: str, sizes: list[int]) -> None:
     np.testing.assert_allclose(ex.backward()["x"], there.grad, atol=1e-12)
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     net = gc.Net("net")
     x = net.input("x", (gc.N, 4))
     wrong: dict[str, Callable[[], object]] = {

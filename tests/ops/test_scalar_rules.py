@@ -1,4 +1,4 @@
-"""Every op that has a scalar rule means by it what its reference says."""
+"""Every op that has a scalar rule agrees with its reference."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ SOMETIMES_CALLS = {
     **dict.fromkeys(["equal", "not_equal"], MIDDLE),
     **dict.fromkeys(["floor_div", "trunc_div", "pow"], MIDDLE),
     **dict.fromkeys(["and", "or", "xor", "not"], "the bits of whole numbers"),
-    "one_hot": "labels that are no vector",
+    "one_hot": "labels that are not a vector",
     "dropout_mask": "a vector, whose elements are rows to Philox",
 }
 
@@ -186,7 +186,7 @@ def test_masks_have_the_bits_of_the_reference(keep_prob: float) -> None:
     np.testing.assert_array_equal(found, op.reference(keyed))
 
 
-def test_the_share_of_a_mean_does_not_depend_on_where_it_stands() -> None:
+def test_the_share_of_a_mean_does_not_depend_on_its_position() -> None:
     """A number for each row: in a kernel of many columns, and in one with a single row."""
     op = next(e.op for e in EXAMPLES if isinstance(e.op, MeanGrad) and len(e.op.shape) == 1)
     for axis in ("rows", "columns"):

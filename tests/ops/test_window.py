@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import graphc as gc
 from graphc.ir.text import parse_graph
 from graphc.ops import OPS
-from graphc.ops.window import met, misses
+from graphc.ops.window import has_empty_window, pixels_inside
 
 
 @given(
@@ -29,17 +29,17 @@ def test_pixels_are_counted(
     found = [
         sum(at * stride + k * dilation in inside for k in range(kernel)) for at in range(count)
     ]
-    assert met(count, kernel, stride, dilation, inside).tolist() == found
+    assert pixels_inside(count, kernel, stride, dilation, inside).tolist() == found
     if count:
-        assert misses(count, kernel, stride, dilation, inside) == (0 in found)
+        assert has_empty_window(count, kernel, stride, dilation, inside) == (0 in found)
 
 
 def test_no_window_is_too_large() -> None:
     huge = 2**40
-    assert not misses(huge, huge, 1, 1, range(huge - 1, huge + 3))
-    assert misses(huge + 4, huge, 1, 1, range(huge - 1, huge + 3))
+    assert not has_empty_window(huge, huge, 1, 1, range(huge - 1, huge + 3))
+    assert has_empty_window(huge + 4, huge, 1, 1, range(huge - 1, huge + 3))
     with pytest.raises(ValueError, match="too many"):
-        misses(huge, 2, 1, huge, range(4))
+        has_empty_window(huge, 2, 1, huge, range(4))
 
 
 def test_files_and_texts_give_windows_of_whole_pixels() -> None:

@@ -12,9 +12,9 @@ from graphc.ir.tensor_type import TensorType
 from graphc.ops.select import Relu
 from passes.pipeline import bound_of, graph_pass, name_of, preserves_of, run_passes
 from passes.specialize import Specialize
+from tests.error_text import error_text
 from tests.generate import nets, random_feeds, random_state
 from tests.passes.same import assert_equal_results, results, specialized, training_passes
-from tests.told import told
 
 OPTIONAL = [name for name in dict.fromkeys(passes.DEFAULT.names) if name not in passes.REQUIRED]
 
@@ -68,7 +68,7 @@ def test_a_broken_graph_is_told_with_the_name_of_the_pass() -> None:
 
     with pytest.raises(gc.GraphError) as caught:
         run_passes(small(), [narrow])
-    assert told(caught.value) == "'y' has type float32[N, 2], its op infers float32[N, 3]"
+    assert error_text(caught.value) == "'y' has type float32[N, 2], its op infers float32[N, 3]"
     assert caught.value.__notes__ == ["in pass 'narrow'"]
 
 
@@ -105,7 +105,7 @@ def test_after_and_before_insert_once() -> None:
 def test_required_passes_stay() -> None:
     with pytest.raises(gc.GraphError) as caught:
         passes.without("backward")
-    assert told(caught.value) == (
+    assert error_text(caught.value) == (
         "pass 'backward' is required\n"
         "  hint: these can be left out: cse, channels_last, fold_constants, "
         "share_batchnorm_statistics, fold_batchnorm, fuse_affine_relu, rematerialize"
@@ -116,7 +116,7 @@ def test_required_passes_stay() -> None:
 def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
     with pytest.raises(gc.GraphError) as caught:
         call("fuse")  # type: ignore[operator]
-    assert told(caught.value) == (
+    assert error_text(caught.value) == (
         "there is no pass 'fuse'\n"
         "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, dead_code, "
         "backward, data_parallel, update, share_batchnorm_statistics, fold_batchnorm, "
@@ -161,12 +161,12 @@ def test_passes_that_are_required_stay_so_in_every_list() -> None:
 def test_what_is_no_pass_is_told_with_what_a_pass_is() -> None:
     with pytest.raises(gc.GraphError) as caught:
         passes.after("cse", 3)  # type: ignore[arg-type]
-    assert told(caught.value) == (
+    assert error_text(caught.value) == (
         "3 is not a pass\n  hint: a pass is a function that takes and returns a Graph"
     )
     with pytest.raises(gc.GraphError) as caught:
         run_passes(small(), [lambda graph: 3])  # type: ignore[arg-type, return-value]
-    assert told(caught.value) == (
+    assert error_text(caught.value) == (
         "pass '<lambda>' gave int, not a Graph\n"
         "  hint: a pass returns a Graph, the one it was given if nothing changes"
     )

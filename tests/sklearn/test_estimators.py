@@ -21,7 +21,7 @@ import graphc as gc
 from graphc.cli import main
 from graphc.sklearn import GraphClassifier, GraphRegressor
 from graphc.sklearn.models import class_factors
-from tests.told import told
+from tests.error_text import error_text
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_a_loss_that_is_no_longer_finite_is_reported() -> None:
     with pytest.raises(gc.GraphError) as caught:
         GraphRegressor(optimizer=gc.SGD(1e6), random_state=0).fit(x, y)
     assert isinstance(caught.value, gc.NotFiniteError)
-    assert "hint: numbers have grown too large: a smaller lr" in told(caught.value)
+    assert "hint: numbers have grown too large: a smaller lr" in error_text(caught.value)
 
 
 def test_training_stops_when_the_loss_stands_still() -> None:

@@ -245,7 +245,7 @@ def test_a_checkpoint_is_a_safetensors_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"seed": 4}, "the run to be resumed had seed 3, now it is 4"),
+        ({"seed": 4}, "the run to resume had seed 3, now it is 4"),
         ({"shuffle": False}, "had shuffle True, now it is False"),
         ({"batch": 4}, "had batch 8, now it is 4"),
         ({"data": (X[:40], Y[:40])}, "had rows 45, now it is 40"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from tests.told import told
+from tests.error_text import error_text
 from tests.train.nets import executor, table
 
 
@@ -52,12 +52,12 @@ def test_operands_that_do_not_fit() -> None:
     x, y = net.input("x", (gc.N, 3)), net.input("y", (gc.N,))
     with pytest.raises(gc.GraphError) as caught:
         gc.accuracy(x, y)
-    assert told(caught.value).splitlines()[0] == (
+    assert error_text(caught.value).splitlines()[0] == (
         "accuracy: labels are float32, accuracy takes class numbers"
     )
     with pytest.raises(gc.GraphError) as caught:
         gc.mean_absolute_error(x, y)
-    assert told(caught.value).splitlines()[0] == (
+    assert error_text(caught.value).splitlines()[0] == (
         "mean_absolute_error: prediction is float32[N, 3], target is float32[N]; they must be equal"
     )
     assert "test_metrics.py" in str(caught.value)

@@ -124,7 +124,7 @@ def test_a_slope_without_end_in_the_backward_pass(backend) -> None:
     x[5] = 0  # sqrt(0) is finite, its derivative is not
     before = bits(ex)
     error = failed(ex, x, shuffle=False)
-    assert error.sentence.startswith("the state becomes bad in epoch 1, step 1: ")
+    assert error.sentence.startswith("the state is not finite after epoch 1, step 1: ")
     assert (
         "of the backward pass is the first value that is not finite, 1 inf of 8" in error.sentence
     )
@@ -151,7 +151,7 @@ def test_a_rate_that_overflows_the_update(backend, accumulate: int) -> None:
     ex = executor(of_line(), backend=backend, optimizer=optimizer)
     error = failed(ex, (x, 100 * x), shuffle=False)
     assert error.sentence == (
-        f"the state becomes bad in epoch 1, step {accumulate}: sgd_step 'slope.next' of the "
+        f"the state is not finite after epoch 1, step {accumulate}: sgd_step 'slope.next' of the "
         "update is the first value that is not finite, 1 inf of 1"
     )
     assert error.loc is not None

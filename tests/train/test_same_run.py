@@ -97,29 +97,29 @@ def refused(ex: gc.Executor, folder: Path, **options: Any) -> str:
 OTHER_NETS: dict[str, tuple[dict[str, Any], str]] = {
     "activation": (
         {"act": gc.tanh},
-        "fit: the run to be resumed was of another net: relu 'relu_1' is tanh 'tanh_1' now\n"
+        "fit: the run to resume trained another net: relu 'relu_1' is tanh 'tanh_1' now\n"
         "  before  relu_1: float32[N, 6] = relu(hidden)\n"
         "  now     tanh_1: float32[N, 6] = tanh(hidden)  declared at test_same_run.py:",
     ),
     "loss": (
         {"loss": gc.svm_loss},
-        "was of another loss: layer softmax_loss 'softmax_loss_1' is layer svm_loss 'svm_loss_1'",
+        "had another loss: layer softmax_loss 'softmax_loss_1' is layer svm_loss 'svm_loss_1'",
     ),
     "width": (
         {"width": 7},
-        "was of another net: parameter 'hidden.weight' is another now\n"
+        "trained another net: parameter 'hidden.weight' is different now\n"
         "  before  hidden.weight: float32[4, 6] = parameter()",
     ),
-    "no dropout": ({"keep": None}, "was of another net: layer dropout 'drop' is gone"),
+    "no dropout": ({"keep": None}, "trained another net: layer dropout 'drop' is gone"),
     "dropout": (
         {"keep": 0.5},
-        "was of another net: layer dropout 'drop' is another now\n"
+        "trained another net: layer dropout 'drop' is different now\n"
         "  before  drop: float32[N, 6] = layer dropout(relu_1, seed, draws)  keep_prob=0.8",
     ),
-    "constant": ({"offset": 0.25}, "was of another net: constant 'constant_1' is another now"),
-    "output": ({"more": True}, "was of another net: softmax 'softmax_1' is new"),
-    "dtype": ({"dtype": "float64"}, "was of another net: input 'x' is another now"),
-    "own op": ({"act": lambda x: gc.apply(Twice(), x)}, "was of another net: relu 'relu_1' is"),
+    "constant": ({"offset": 0.25}, "trained another net: constant 'constant_1' is different now"),
+    "output": ({"more": True}, "trained another net: softmax 'softmax_1' is new"),
+    "dtype": ({"dtype": "float64"}, "trained another net: input 'x' is different now"),
+    "own op": ({"act": lambda x: gc.apply(Twice(), x)}, "trained another net: relu 'relu_1' is"),
 }
 
 
@@ -166,7 +166,7 @@ OTHER_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"validation": table(21, seed=1)},
         "had other validation data: x float32[20, 4], y int64[20], now x float32[21, 4]",
     ),
-    "epochs": ({"epochs": 1}, "has made 2 epochs, epochs is 1"),
+    "epochs": ({"epochs": 1}, "already has 2 epochs, epochs is 1"),
 }
 
 

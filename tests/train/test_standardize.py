@@ -9,7 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.train import standardize
-from tests.told import told
+from tests.error_text import error_text
 
 
 def declare() -> gc.Net:
@@ -94,17 +94,17 @@ def test_only_inputs_are_standardised() -> None:
     x = net.input("x", (gc.N, 3))
     with pytest.raises(gc.GraphError) as caught:
         gc.standardize(gc.relu(x))
-    assert told(caught.value).splitlines()[0] == (
+    assert error_text(caught.value).splitlines()[0] == (
         "standardize: x is the result of relu, standardize takes an input of the net"
     )
     with pytest.raises(gc.GraphError) as caught:
         gc.standardize(net.input("k", (gc.N,), dtype="int64"))
-    assert told(caught.value).splitlines()[0] == (
+    assert error_text(caught.value).splitlines()[0] == (
         "standardize 'standardize_1': x is int64[N], standardize takes floats of shape (N, ...)"
     )
     with pytest.raises(gc.GraphError) as caught:
         gc.standardize(net.input("fixed", (4, 3)))
-    assert told(caught.value).splitlines()[0] == (
+    assert error_text(caught.value).splitlines()[0] == (
         "standardize: x is float32[4, 3], standardize takes floats of shape (N, ...)"
     )
     assert "standardize_1.mean" not in net.builder.nodes
@@ -115,11 +115,11 @@ def test_mistakes_change_nothing() -> None:
     ex = executor()
     with pytest.raises(gc.FeedError) as caught:
         gc.fit_standardize(ex, {"x": x})
-    assert told(caught.value).splitlines()[0] == "fit_standardize: input 'y' is missing"
+    assert error_text(caught.value).splitlines()[0] == "fit_standardize: input 'y' is missing"
     for weight in (np.ones(3), -np.ones(30), np.zeros(30), np.full(30, np.nan), ["a"] * 30):
         with pytest.raises(gc.FeedError) as caught:
             gc.fit_standardize(ex, (x, y), weight=weight)
-        assert told(caught.value) == (
+        assert error_text(caught.value) == (
             "fit_standardize: weight must have 30 numbers of 0 or more, not all 0\n"
             "  hint: leave it out to let every row count as much"
         )

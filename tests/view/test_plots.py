@@ -13,8 +13,8 @@ import graphc as gc
 from graphc.view import plots
 from graphc.view.plots import confusion_counts, confusion_matrix, histograms
 from graphc.view.plots import histograms as draw_histograms
+from tests.error_text import error_text
 from tests.extras import needs
-from tests.told import told
 
 Figure = Any
 PNG = b"\x89PNG\r\n"
@@ -161,7 +161,7 @@ def test_mistakes(name: str, tmp_path: Path) -> None:
     call, text = MISTAKES[name]
     with pytest.raises(gc.GraphError) as caught:
         call(tmp_path / "a.png")
-    assert told(caught.value).startswith(text.format(folder=tmp_path))
+    assert error_text(caught.value).startswith(text.format(folder=tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -178,7 +178,7 @@ def test_without_matplotlib(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(gc.GraphError) as caught:
         call(tmp_path / "a.png")
-    assert told(caught.value) == (
+    assert error_text(caught.value) == (
         f"{what} is drawn by matplotlib, which is not installed\n"
         "  hint: pip install 'graphc-nn[plot]'"
     )

@@ -49,8 +49,9 @@ LONG = 20
 """A run of this many microseconds or more releases the interpreter's lock, and may use threads."""
 
 OPERATIONS_A_MICROSECOND = 150_000
+"""The operations of one core, in round numbers."""
 BYTES_A_MICROSECOND = 30_000
-"""The bytes that one core moves; like the operations above, in round numbers."""
+"""The bytes that one core reads and writes, in round numbers."""
 CALL = 0.1
 """The fixed cost of a kernel in microseconds."""
 
@@ -195,10 +196,10 @@ def fma_loop(lanes: int) -> str:
     v = Vectors(f, lanes)
     half, one = v.const(0.5, "float32"), v.const(1, "float32")
 
-    def again(_: Value, sums: list[Value]) -> list[Value]:
+    def multiply_add(_: Value, sums: list[Value]) -> list[Value]:
         return [v.fma(x, half, one, "float32") for x in sums]
 
-    sums = f.loop(0, "%rounds", 1, again, [(v.type("float32"), one)] * CHAINS)
+    sums = f.loop(0, "%rounds", 1, multiply_add, [(v.type("float32"), one)] * CHAINS)
     for i, x in enumerate(sums):
         v.store(x, f.address("%sink", i * lanes, "float"), "float32")
     f.ret()

@@ -1,4 +1,4 @@
-"""The IR text that runs a program: epochs shared with the workers, and the call from Python.
+"""The LLVM IR that runs a program: epochs shared with the workers, and the call from Python.
 
 pool_ir describes the memory of the pool, `ir.written_out` the shorthands of the text.
 The call is a builtin of one argument, the number of rows; `self` is the address, as an int, of a

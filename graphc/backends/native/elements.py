@@ -97,7 +97,7 @@ class Place:
     lane: int = 0
     mask: Value | None = None
     """The lanes that exist; None if all do."""
-    special: Callable[[Step, Place], Value] | None = None
+    leaf_of: Callable[[Step, Place], Value] | None = None
     """The emitter of a gathered element or of a product, if the kernel has them."""
     first: Value | int = 0
 
@@ -197,7 +197,7 @@ class Elements:
 
     # ------------------------------------------------------------------ one step
 
-    def of_one(self, step: Step) -> Value:
+    def uniform_leaf(self, step: Step) -> Value:
         """Emit a leaf that is the same for all elements, in all lanes."""
         if step.op == "load":
             return self.vectors.load_splat(self.buffers[step.buffer], step.dtype)
@@ -205,21 +205,23 @@ class Elements:
             return self.vectors.const(0, "int64")
         assert step.op == "size", f"a kernel has no {step.op} here"
         if isinstance(step.value, int):
-            return self.vectors.whole(self.function.mul("%n", step.value), step.dtype)
-        return self.vectors.whole(self.rows if step.value == "rows" else self.columns, step.dtype)
+            return self.vectors.splat_int(self.function.mul("%n", step.value), step.dtype)
+        return self.vectors.splat_int(
+            self.rows if step.value == "rows" else self.columns, step.dtype
+        )
 
     def _leaf(self, step: Step, place: Place) -> Value:
         if step.op == "load":
             return self._load(step, place)
         if step.op == "index" and step.broadcast == "row":
-            return self.vectors.whole(place.row, "int64")
+            return self.vectors.splat_int(place.row, "int64")
         if step.op == "index" and step.broadcast != "one":
             first = self.function.add(place.first, place.column)
             return self.vectors.numbers_from(self.function.add(first, place.lane))
         if step.op in ("fetch", "offset", "product"):
-            assert place.special is not None, f"a kernel has no {step.op} here"
-            return place.special(step, place)
-        return self.of_one(step)
+            assert place.leaf_of is not None, f"a kernel has no {step.op} here"
+            return place.leaf_of(step, place)
+        return self.uniform_leaf(step)
 
     def _scalar(self, number: int, known: Known) -> Value:
         return self.vectors.first(known[number], self.body.steps[number].dtype)
@@ -333,7 +335,7 @@ class Epilogue:
             elements.evaluate(self.steps["row"], of_row, row)
             for j, (at, of_column) in enumerate(zip(self.places, self.columns, strict=True)):
                 values = of_column | of_row
-                place = replace(at, row=row.row, lines=row.lines, special=_product(product, i, j))
+                place = replace(at, row=row.row, lines=row.lines, leaf_of=_product(product, i, j))
                 elements.evaluate(self.steps["each"], values, place)
                 done.append((values, place))
         for values, place in done:

@@ -255,7 +255,7 @@ class GatherLoops(LoopNest):
         elements = self.elements
         known: Known = ChainMap({}, dict(self.known))
         gathers = _Gathers(elements.vectors, elements.buffers, self.shape, self.columns, indices)
-        place = Place(number, elements.lines(number), special=gathers.load)
+        place = Place(number, elements.lines(number), leaf_of=gathers.load)
         elements.evaluate(elements.of_kinds(self.phase.steps, "row"), known, place)
         gathers.prepare(self.steps, known)
         return place, known

@@ -28,8 +28,8 @@ from graphc.backends.native.window_places import PanelFunction, when_in_phases
 from graphc.ir.forms import Phase, Window
 
 
-class _Lines:
-    """The base of both products: in scratch, a line of zeros and panels of factors or of sums."""
+class _GroupProduct:
+    """The base of both products: scratch holds a line of zeros, and panels of factors or sums."""
 
     def __init__(self, frame: Frame, window: Window) -> None:
         self.frame, self.f, self.window = frame, frame.f, window
@@ -83,7 +83,7 @@ def _stored(v: Vectors, first: Value, units: int, window: Window) -> Value:
     return v.add(far, v.mul(group, v.const(window.channels, "int64"), "int64"), "int64")
 
 
-class GroupWindows(_Lines):
+class GroupWindows(_GroupProduct):
     """The product of grouped windows with a weight."""
 
     def _emit(self, rows: Range, panels: Range) -> None:
@@ -174,7 +174,7 @@ class GroupWindows(_Lines):
         return frame.module.function("line", f"{frame.typed}, {line}, {PANEL_ARGUMENTS}", emit)
 
 
-class GroupWindowSums(_Lines):
+class GroupWindowSums(_GroupProduct):
     """The product of grouped windows, transposed, with a cotangent: sums over all places.
 
     The sums stay in a thread's memory from line to line, and are added in the order of places.

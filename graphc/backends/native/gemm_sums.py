@@ -340,7 +340,7 @@ class _Block:
             v.store(total, place, self.dtype)
 
     def _part(self, p: Value, of: Value | int) -> Value:
-        """Emit which of `of` prefetches, spread over k to delay nothing, is due at p."""
+        """Emit the number of the prefetch at p; all `of` are spread over k, to delay nothing."""
         return self.f.quotient(self.f.mul(p, of), self.size)
 
     def _prefetch(self, base: Value, number: Value, lines: int, pitch: Value | int) -> None:

@@ -29,7 +29,7 @@ FEW = 3
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A tile, where `rows` scalars meet `vectors` vectors of `lanes`: rows * vectors accumulators.
+    """A register tile: `rows` scalars times `vectors` vectors of `lanes`, rows * vectors sums.
 
     Twice `rows` divides the chunk by which threads share rows; `vectors` are 2 or more.
     """
@@ -75,7 +75,7 @@ def choose_tile(dtype: str, bits: int) -> Tile:
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """The parts of a thread's memory, in elements: products, a panel of b, a block of a.
+    """The sizes of a thread's scratch, in elements: products, a panel of b, a block of a.
 
     For the product of a window: products, an image, and a panel of b or of sums; across groups a
     line of zeros, and all panels.  A block of a has up to BLOCK rows, fewer if they take more than
@@ -107,7 +107,7 @@ class Scratch:
 
     @property
     def across_groups(self) -> bool:
-        """True if vectors run over the columns of several groups, each of few."""
+        """True if a vector holds columns of several groups, since each group has few."""
         window, lanes = self.kernel.window, self.tile.lanes
         if window is None or window.groups == 1:
             return False
@@ -262,7 +262,7 @@ class Steps:
         return f.loop(full, k, 1, lambda _, x: self._step(x, pitch), state)[2:]
 
     def _step(self, carried: list[Value], pitch: Value) -> list[Value]:
-        """Emit one p: each vector times each scalar."""
+        """Emit the products of one p: each vector times each scalar."""
         s, v, *sums = carried
         masks = [None] * (self.vectors - 1) + [self.last]
         right = [

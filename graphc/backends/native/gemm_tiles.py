@@ -55,7 +55,7 @@ def _is_near(kernel: Gemm) -> bool:
 
 
 class _Strip:
-    """The emitter of one strip."""
+    """The emitter of one strip: the full tiles of a panel."""
 
     def __init__(self, f: Function, panel: Panel, strides: Strides, packed: bool) -> None:
         self.panel, self.frame, self.f = panel, panel.frame, f
@@ -73,10 +73,10 @@ class _Strip:
 
     def emit(self) -> None:
         """Emit the loop over the tiles."""
-        tile = self._near() if _is_near(self.frame.kernel) else self._far()
+        tile = self._tile_in_registers() if _is_near(self.frame.kernel) else self._tile_in_memory()
         self.f.loop("%first", "%last", self.height, lambda i, _: tile(i))
 
-    def _near(self) -> Callable[[Value], None]:
+    def _tile_in_registers(self) -> Callable[[Value], None]:
         """Return a function that emits a tile whose body uses the sums in registers.
 
         The matrices that the body reads are prefetched before the sums.
@@ -96,22 +96,25 @@ class _Strip:
 
         return tile
 
-    def _far(self) -> Callable[[Value], None]:
+    def _tile_in_memory(self) -> Callable[[Value], None]:
         """Return a function that emits a tile whose body is a loop over rows.
 
         The processor predicts that loop.  Data for the next tile is prefetched, spread over k so
         that it delays nothing.
         """
         f, frame, height = self.f, self.frame, self.height
-        share = self._halvings(f.quotient(f.sub("%last", "%first"), height))
-        of_rows = self._halvings(f.quotient(self.k, height))
+        share = self._log2(f.quotient(f.sub("%last", "%first"), height))
+        of_rows = self._log2(f.quotient(self.k, height))
         epilogue, buffers = frame.epilogue(self.vectors, self.panel.masked), frame.arguments
 
         def tile(i: Value) -> None:
             following = self.elements.lines(f.add(i, height), "%column")
-            asks = [self._of_panel(i, share)]
-            asks += [partial(self._of_matrix, b, following[b], of_rows) for b in self.matrices]
-            for number, x in enumerate(self._sums(i, lambda p: [ask(p) for ask in asks])):
+            ahead = [self._prefetch_panel(i, share)]
+            ahead += [
+                partial(self._prefetch_matrix, b, following[b], of_rows) for b in self.matrices
+            ]
+            sums = self._sums(i, lambda p: [prefetch(p) for prefetch in ahead])
+            for number, x in enumerate(sums):
                 self.v.store(x, self._at("%products", number * self.v.lanes), frame.tile.dtype)
             of_panel = ("%column", "%columns", "%m", "%n")
             f.call(epilogue, *buffers.values(), "%products", i, height, *of_panel)
@@ -130,7 +133,7 @@ class _Strip:
 
     # ------------------------------------------------------------------ prefetches
 
-    def _of_panel(self, i: Value, shift: Value) -> Callable[[Value], None]:
+    def _prefetch_panel(self, i: Value, shift: Value) -> Callable[[Value], None]:
         """Return a function that emits prefetches of a tile's share of the next panel of b.
 
         It goes to the second-level cache, since packing uses it only once.  The share is some of
@@ -146,21 +149,21 @@ class _Strip:
             share = f.mul(f.value(f"lshr i64 {self.k}, {shift}"), frame.pitch_b)
             place = self._at(self._at(frame.b, following), f.mul(number, share))
 
-        def ask(p: Value) -> None:
+        def prefetch(p: Value) -> None:
             row = self._at(place, f.mul(f.value(f"lshr i64 {p}, {shift}"), apart))
             for j in range(0, width, self.per_line):
                 self.v.prefetch(self._at(row, j), write=False)
 
-        return ask
+        return prefetch
 
-    def _of_matrix(self, buffer: str, start: Value, shift: Value, p: Value) -> None:
+    def _prefetch_matrix(self, buffer: str, start: Value, shift: Value, p: Value) -> None:
         """Prefetch a row of the next tile in a matrix that the body reads or writes."""
         number = self.f.value(f"lshr i64 {p}, {shift}")
         pitch = self.frame.pitches[buffer]
         self._prefetch(self._at(start, self.f.mul(number, pitch)), buffer)
 
     def _prefetch(self, row: Value, buffer: str) -> None:
-        """Prefetch a row of the panel; one that begins amid a cache line ends in one more."""
+        """Prefetch a row of the panel; one that begins inside a cache line takes one more line."""
         width = self.steps.vectors * self.v.lanes
         columns = [*range(0, width, self.per_line)]
         if self.frame.pitches[buffer] % self.per_line:
@@ -168,8 +171,8 @@ class _Strip:
         for j in columns:
             self.v.prefetch(self._at(row, j), write=True)
 
-    def _halvings(self, number: Value) -> Value:
-        """Emit the logarithm of a number to base 2, rounded down; of 0 it is 0."""
+    def _log2(self, number: Value) -> Value:
+        """Emit the base-2 logarithm of a number, rounded down; 0 for 0."""
         self.frame.module.declare("declare i64 @llvm.ctlz.i64(i64, i1)")
         zeros = self.f.value(f"call i64 @llvm.ctlz.i64(i64 {self.f.larger(number, 1)}, i1 true)")
         return self.f.sub(63, zeros)
@@ -245,17 +248,17 @@ class Tiles:
 
     def _panels(self, rows: Range, panels: Range) -> None:
         def body(panel: Panel) -> None:
-            self._cut(rows, self._panel_of_b(rows, panel))
+            self._all_rows(rows, self._panel_of_b(rows, panel))
 
         self.frame.each_panel(panels, body)
 
-    def _cut(self, rows: Range, b: _Placed) -> None:
+    def _all_rows(self, rows: Range, b: _Placed) -> None:
         """Emit the full tiles, then smaller ones for the remaining rows."""
         f, height = self.f, b.panel.frame.tile.height(b.panel.vectors)
         row = f.add(rows[0], f.round_down(f.sub(rows[1], rows[0]), height))
         self._strip(rows[0], row, b)
         if not _divides(self.kernel.m, height):
-            f.loop(row, rows[1], self.frame.tile.rows, lambda i, _: self._rest(rows, i, b))
+            f.loop(row, rows[1], self.frame.tile.rows, lambda i, _: self._last_rows(rows, i, b))
 
     def _strip(self, first: Value, last: Value, b: _Placed) -> None:
         frame = b.panel.frame
@@ -264,7 +267,7 @@ class Tiles:
         where = first, last, frame.products, *b.panel.last_arguments
         self.f.call(strip, *frame.arguments.values(), *operands, *where)
 
-    def _rest(self, rows: Range, i: Value, b: _Placed) -> None:
+    def _last_rows(self, rows: Range, i: Value, b: _Placed) -> None:
         """Emit a tile for the last rows, or half of one if they fit."""
         f, height = self.f, self.frame.tile.rows
         left = f.smaller(f.sub(rows[1], i), height)

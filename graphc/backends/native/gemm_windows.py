@@ -7,7 +7,7 @@ as copies with zeros around them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
@@ -18,58 +18,6 @@ from graphc.backends.native.vectors import Vectors, element_type
 from graphc.backends.native.window_places import PanelFunction, Places, SpreadPlaces
 from graphc.ir.forms import Window
 from graphc.kernels.kernel import CHUNK
-
-
-class Images:
-    """The images, one at a time, in place or copied to scratch, whose zeros are written once."""
-
-    def __init__(self, frame: Frame, window: Window, copy: Value) -> None:
-        """Prepare; `copy` has space for the positions of an image."""
-        self.frame, self.f, self.window, self.copy = frame, frame.f, window, copy
-
-    def _clear(self) -> None:
-        """Emit the zeros of the copy, if there is one, for the positions that no image writes."""
-        if not self.window.is_direct:
-            v = Vectors(self.f, self.frame.tile.lanes)
-            clear(v, self.copy, self.frame.scratch.image, self.frame.tile.dtype)
-
-    def each_panel(self, rows: Range, panels: Range, body: Callable[[Panel], None]) -> None:
-        """Emit the code of each panel for a thread that has rows."""
-
-        def mine() -> None:
-            self._clear()
-            self.frame.each_panel(panels, body)
-
-        self.f.when(self.f.less(*rows), mine)
-
-    def first_channel(self, column: Value) -> Value:
-        """Emit the first channel that a column of the result reads."""
-        if self.window.groups == 1:
-            return "0"
-        group = self.f.quotient(column, self.frame.scratch.part)
-        return self.f.mul(group, self.window.channels)
-
-    def at(self, number: Value, column: Value) -> Value:
-        """Emit the address of an image, copied if needed, for a panel that begins at a column."""
-        f, frame = self.f, self.frame
-        first = f.add(f.mul(number, self.window.pixels), self.first_channel(column))
-        image = frame.address(frame.a, first)
-        if self.window.is_direct:
-            return image
-        f.call(self._emit_copy(), image, self.copy)
-        return self.copy
-
-    def _emit_copy(self) -> str:
-        """Emit the function that copies the pixels of an image to their positions."""
-        module, tile, window = self.frame.module, self.frame.tile, self.window
-        pixel = window.channels, window.groups
-        place = window.space, pixel, window.held, window.before, window.divisor
-        return module.function(
-            "image",
-            "ptr %from, ptr %to",
-            lambda f: _Copy(Vectors(f, tile.lanes), tile.dtype, window).emit(),
-            ("image", tile.dtype, tile.lanes, place),
-        )
 
 
 class _Copy:
@@ -115,26 +63,75 @@ def _met(window: Window, axis: int) -> tuple[int, int]:
     return first, max(end, first)
 
 
-class Windows:
-    """A convolution or its input gradient: loops over panels, images, and tiles of places."""
+class _WindowProduct:
+    """The base of both products: an image at a time is read, in place or as a copy in scratch."""
 
-    def __init__(self, frame: Frame, window: Window) -> None:
-        self.frame, self.f, self.window = frame, frame.f, window
-        self.panel = frame.address(frame.workspace, frame.scratch.image)
-        self.images = Images(frame, window.dense, frame.workspace)
+    def __init__(self, frame: Frame, window: Window, seen: Window) -> None:
+        """Prepare; `seen` is the window as it lies over the images that are read."""
+        self.frame, self.f, self.window, self.seen = frame, frame.f, window, seen
+        self.copy = frame.workspace
+        self.packed = frame.address(frame.workspace, frame.scratch.image)
 
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
-        self.images.each_panel(rows, panels, partial(self._panel, rows))
 
-    def _panel(self, rows: Range, panel: Panel) -> None:
+        def mine() -> None:
+            if not self.seen.is_direct:  # the zeros of the copy are written only once
+                v = Vectors(self.f, self.frame.tile.lanes)
+                clear(v, self.copy, self.frame.scratch.image, self.frame.tile.dtype)
+            self.frame.each_panel(panels, partial(self.panel, rows))
+
+        self.f.when(self.f.less(*rows), mine)
+
+    def panel(self, rows: Range, panel: Panel) -> None:
+        """Emit a panel of the product."""
+        raise NotImplementedError
+
+    def first_channel(self, column: Value) -> Value:
+        """Emit the first channel that a column of the result reads."""
+        if self.seen.groups == 1:
+            return "0"
+        group = self.f.quotient(column, self.frame.scratch.part)
+        return self.f.mul(group, self.seen.channels)
+
+    def image(self, number: Value, column: Value) -> Value:
+        """Emit the address of an image, copied if needed, for a panel that begins at a column."""
+        f, frame = self.f, self.frame
+        first = f.add(f.mul(number, self.seen.pixels), self.first_channel(column))
+        image = frame.address(frame.a, first)
+        if self.seen.is_direct:
+            return image
+        f.call(self._emit_copy(), image, self.copy)
+        return self.copy
+
+    def _emit_copy(self) -> str:
+        """Emit the function that copies the pixels of an image to their positions."""
+        module, tile, window = self.frame.module, self.frame.tile, self.seen
+        pixel = window.channels, window.groups
+        place = window.space, pixel, window.held, window.before, window.divisor
+        return module.function(
+            "image",
+            "ptr %from, ptr %to",
+            lambda f: _Copy(Vectors(f, tile.lanes), tile.dtype, window).emit(),
+            ("image", tile.dtype, tile.lanes, place),
+        )
+
+
+class Windows(_WindowProduct):
+    """A convolution or its input gradient: loops over panels, images, and tiles of places."""
+
+    def __init__(self, frame: Frame, window: Window) -> None:
+        super().__init__(frame, window, window.dense)
+
+    def panel(self, rows: Range, panel: Panel) -> None:
+        """Emit the packing of a panel of b, and the loop over images."""
         f, frame, count = self.f, panel.frame, self.window.count
         self._pack(panel)
         name = _emit_places(panel, self.window)
 
         def image(number: Value, _: list[Value]) -> None:
             where = places_of(f, rows, number, count)
-            at = self.images.at(number, panel.column), self.panel
+            at = self.image(number, panel.column), self.packed
             f.call(name, *frame.arguments.values(), *at, *where, *panel.last_arguments)
 
         f.loop(f.quotient(rows[0], count), f.ceiling(rows[1], count), 1, image)
@@ -145,7 +142,7 @@ class Windows:
         if frame.kernel.trans_b:
             self._pack_reversed(panel)
         else:
-            panel.pack(frame.address(frame.b, panel.column), self.panel, self.window.depth)
+            panel.pack(frame.address(frame.b, panel.column), self.packed, self.window.depth)
 
     def _pack_reversed(self, panel: Panel) -> None:
         """Emit the packing of a weight's offsets in reverse, each transposed.
@@ -161,13 +158,13 @@ class Windows:
         pixel, units = self.window.pixel, frame.scratch.part
         size = units * pixel
         first = f.mul(f.sub(column, f.mul(f.quotient(column, units), units)), pixel)
-        first = f.add(first, self.images.first_channel(column))
+        first = f.add(first, self.first_channel(column))
         start = frame.address(frame.b, f.add(first, (offsets - 1) * size))
 
         def offset(number: Value, _: list[Value]) -> None:
             source = frame.address(start, f.mul(number, -size))
             target = f.mul(number, channels * width)
-            to = frame.address(self.panel, target)
+            to = frame.address(self.packed, target)
             f.call(name, source, pixel, panel.columns, to, channels)
 
         f.loop(0, offsets, 1, offset)
@@ -193,27 +190,22 @@ def _emit_places(panel: Panel, window: Window) -> str:
     )
 
 
-class WindowSums:
+class WindowSums(_WindowProduct):
     """A convolution's weight gradient: loops over panels, images, and tiles of rows."""
 
     def __init__(self, frame: Frame, window: Window) -> None:
-        self.frame, self.f, self.window = frame, frame.f, window
-        self.sums = frame.address(frame.workspace, frame.scratch.image)
-        self.images = Images(frame, window, frame.workspace)
+        super().__init__(frame, window, window)
 
-    def emit(self, rows: Range, panels: Range) -> None:
-        """Emit the product for ranges of rows and panels."""
-        self.images.each_panel(rows, panels, partial(self._panel, rows))
-
-    def _panel(self, rows: Range, panel: Panel) -> None:
+    def panel(self, rows: Range, panel: Panel) -> None:
+        """Emit the sums of a panel over all images, and the body on them."""
         f, frame = self.f, panel.frame
         width = panel.vectors * frame.tile.lanes
-        sums = frame.address(self.sums, f.mul(rows[0], width))
+        sums = frame.address(self.packed, f.mul(rows[0], width))
         size = f.mul(f.sub(rows[1], rows[0]), width)
         clear(Vectors(f, frame.tile.lanes), sums, size, frame.tile.dtype)
 
         def image(number: Value, _: list[Value]) -> None:
-            s = self.images.at(number, panel.column)
+            s = self.image(number, panel.column)
             first = f.mul(number, self.window.count * frame.pitch_b)
             v = frame.address(frame.b, f.add(first, panel.column))
             for start in range(0, self.window.depth, CHUNK):
@@ -238,7 +230,7 @@ class WindowSums:
             mine = columns[first : min(first + height, end)]
             offsets = tuple(column - mine[0] for column in mine)
             name = _emit_sums(panel, self.window, offsets)
-            sums = frame.address(self.sums, first * width)
+            sums = frame.address(self.packed, first * width)
             self.f.call(name, frame.address(s, mine[0]), v, sums, panel.columns)
 
 

@@ -136,7 +136,7 @@ def _parsed(ir: str, target: Target) -> Any:
 
 
 def _linked(key: str, object: bytes, symbols: Sequence[str], target: Target) -> Library:
-    """Return the library of an object, and keep it for the next who asks."""
+    """Return the library of an object, and keep it for later loads."""
     builder = bindings().JITLibraryBuilder().add_object_img(object).add_current_process()
     for symbol in symbols:
         builder.export_symbol(symbol)
@@ -230,19 +230,19 @@ def cached(key: str) -> bytes | None:
 def store(key: str, object: bytes) -> None:
     """Store an object under a key if possible."""
     with contextlib.suppress(OSError), _directory() as directory:
-        _replace(key + _SUFFIX, MAGIC + _proof(key, object) + object, directory)
+        _replace(key + _SUFFIX, MAGIC + _checksum(key, object) + object, directory)
         if key.startswith(PRUNING):
             _prune(directory)
 
 
-def _proof(key: str, object: bytes) -> bytes:
+def _checksum(key: str, object: bytes) -> bytes:
     """Return the checksum of an entry, which covers its key, so that a renamed entry fails."""
     return hashlib.sha256(key.encode() + object).digest()
 
 
 def _checked(key: str, entry: bytes) -> bytes | None:
     object = entry[_HEADER:]
-    return object if entry[:_HEADER] == MAGIC + _proof(key, object) else None
+    return object if entry[:_HEADER] == MAGIC + _checksum(key, object) else None
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """The scalar functions of a kernel's steps, for vectors; exp, log, tanh, sigmoid, erf: polynomials.
 
 Bounds are in units in the last place (ulp) of the result, against the exact value.  NaN gives
-NaN.  An operand or result too small for a normal float may count as 0: kernels run with
-denormals off.  Every fused multiply-add is requested explicitly, so all machines give the same
+NaN.  A subnormal operand or result may count as 0, since kernels run with subnormal numbers
+switched off.  Every fused multiply-add is requested explicitly, so all machines give the same
 bits.
 """
 
@@ -95,7 +95,7 @@ def exp(v: Vectors, x: Value, dtype: str) -> Value:
 
 
 def log(v: Vectors, x: Value, dtype: str) -> Value:
-    """Compute the natural logarithm, within 1 ulp; NaN below 0; -inf at 0 and at denormals.
+    """Compute the natural logarithm, within 1 ulp; NaN below 0; -inf at 0 and at subnormal numbers.
 
     x = m * 2**e with m in sqrt(1/2)..sqrt(2), f = m - 1, s = f / (2 + f), and
     ln(m) = f - (f**2 / 2 - s * (f**2 / 2 + s**2 * LOG(s**2))), as fdlibm sums it.
@@ -177,26 +177,26 @@ def _reduced(v: Vectors, x: Value, dtype: str) -> tuple[Value, Value]:
 def _power_of_two(v: Vectors, anchored: Value, more: int, dtype: str) -> Value:
     """Compute 2**(n + more) from n + anchor: move n from the last bits to the exponent."""
     form = _FORMATS[dtype]
-    bits = v.bits(anchored, dtype, form.integer)
+    bits = v.bitcast(anchored, dtype, form.integer)
     shift = v.const(form.mantissa, form.integer)
     moved = v.binary("shl", bits, shift, form.integer)
     start = v.const((form.bias + more) << form.mantissa, form.integer)
-    return v.bits(v.add(moved, start, form.integer), form.integer, dtype)
+    return v.bitcast(v.add(moved, start, form.integer), form.integer, dtype)
 
 
 def _split(v: Vectors, x: Value, dtype: str) -> tuple[Value, Value]:
     """Return m and e, both floats, where x = m * 2**e and m lies in sqrt(1/2)..sqrt(2)."""
     form = _FORMATS[dtype]
     integer, shift = form.integer, v.const(form.mantissa, form.integer)
-    bits = v.bits(x, dtype, integer)
+    bits = v.bitcast(x, dtype, integer)
     above = v.sub(bits, v.const(form.bits(0.5**0.5), integer), integer)
     exponent = v.binary("ashr", above, shift, integer)
     mantissa = v.sub(bits, v.binary("shl", exponent, shift, integer), integer)
     # Added to the last bits of the anchor, an integer becomes a float on machines without the
     # conversion too.
     anchored = v.add(exponent, v.const(form.bits(form.anchor), integer), integer)
-    e = v.sub(v.bits(anchored, integer, dtype), v.const(form.anchor, dtype), dtype)
-    return v.bits(mantissa, integer, dtype), e
+    e = v.sub(v.bitcast(anchored, integer, dtype), v.const(form.anchor, dtype), dtype)
+    return v.bitcast(mantissa, integer, dtype), e
 
 
 def _log_edges(v: Vectors, x: Value, result: Value, dtype: str) -> Value:

@@ -258,14 +258,14 @@ class Choice:
         self._choose(now, may_share=True)
 
     def _learn(self, found: float, now: int) -> None:
-        """Record the time of a run; later ones are averaged in, so that chance fades."""
+        """Record the time of a run; later ones are averaged in, against noise."""
         new = self._phase == "measured"
         self._times[self._shared] = found if new else (self._times[self._shared] + found) / 2
         if self._trial:
             self._plan_trial(now)
 
     def _plan_trial(self, now: int) -> None:
-        """Delay the next trial: by the cost of this one, and longer if it changes nothing."""
+        """Delay the next trial: in proportion to its cost, and longer if it changed nothing."""
         alone, together = self._times
         changes = self._pays() == self._shared
         self._pause = PAUSES[0] if changes else min(2 * self._pause, PAUSES[1])

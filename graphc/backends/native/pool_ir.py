@@ -1,4 +1,4 @@
-"""The pool of workers as IR text.
+"""The LLVM IR of the worker threads.
 
 A program is `void (ptr table, i64 n, i64 part, i64 parts, i64 epoch)`: it computes one part of one
 epoch, or all epochs in order where `epoch` is negative.  An epoch is the code between two

@@ -207,7 +207,7 @@ class LaneRows:
             return self.v.load(self._place(step.buffer, first, step.dtype), step.dtype)
         if step.op == "index" and step.broadcast == "row":
             return self.v.numbers_from(str(first))
-        return self.elements.of_one(step)
+        return self.elements.uniform_leaf(step)
 
     def _of_column(self, first: Value | int, j: int, step: Step) -> Value:
         if step.broadcast != "column":

@@ -54,11 +54,11 @@ def available() -> str | None:
         return f"no native code on {platform.system() or sys.platform} yet"
     if sys.maxsize < 2**32:
         return "Python is not a 64-bit program"
-    triple, features, _ = LLVM(_asked)
-    return _unfit(triple, features)
+    triple, features, _ = LLVM(_host_facts)
+    return _lacking(triple, features)
 
 
-def _unfit(triple: str, features: Mapping[str, bool]) -> str | None:
+def _lacking(triple: str, features: Mapping[str, bool]) -> str | None:
     """Return why no code can be made for a processor, or None if it can."""
     machine = triple.split("-")[0]
     if machine in ("aarch64", "arm64"):
@@ -81,12 +81,12 @@ def host() -> Target:
 
 @lru_cache
 def _host(requested: str | None) -> Target:
-    triple, features, cpu = LLVM(_asked)
+    triple, features, cpu = LLVM(_host_facts)
     bits = _narrowed(requested, _width(triple, features))
-    return Target(triple, cpu, _flat(_up_to(bits, features)), bits)
+    return Target(triple, cpu, _feature_list(_without_wider(bits, features)), bits)
 
 
-def _asked() -> tuple[str, dict[str, bool], str]:
+def _host_facts() -> tuple[str, dict[str, bool], str]:
     """Return the triple of this process, the features of this processor, and its name."""
     llvm = bindings()
     features = dict(llvm.get_host_cpu_features())
@@ -114,7 +114,7 @@ def _narrowed(requested: str | None, widest: int) -> int:
     return int(requested)
 
 
-def _up_to(bits: int, features: Mapping[str, bool]) -> dict[str, bool]:
+def _without_wider(bits: int, features: Mapping[str, bool]) -> dict[str, bool]:
     """Return the features with those of wider vectors switched off.
 
     At 128 bits AVX itself stays: without it there is no fused multiply-add.
@@ -123,7 +123,7 @@ def _up_to(bits: int, features: Mapping[str, bool]) -> dict[str, bool]:
     return {name: on and name not in wider for name, on in features.items()}
 
 
-def _flat(features: Mapping[str, bool]) -> str:
+def _feature_list(features: Mapping[str, bool]) -> str:
     """Join the features, those switched off last: each switches off all that builds on it."""
     order = sorted(features.items(), key=lambda item: (not item[1], item[0]))
     return ",".join(f"{'+' if on else '-'}{name}" for name, on in order)

@@ -100,7 +100,7 @@ class Vectors:
         """Return first, first + 1, ... in the lanes, as int64."""
         return self.add(self.splat(first, "int64"), self.lane_numbers("int64"), "int64")
 
-    def whole(self, number: Value | int, dtype: str) -> Value:
+    def splat_int(self, number: Value | int, dtype: str) -> Value:
         """Return a whole number, an i64, in all lanes."""
         if not str(number).startswith("%"):
             return self.const(int(number), dtype)
@@ -199,7 +199,7 @@ class Vectors:
             return x
         return self.function.value(f"{_conversion(source, dtype)} {before} {x} to {after}")
 
-    def bits(self, x: Value, source: str, dtype: str) -> Value:
+    def bitcast(self, x: Value, source: str, dtype: str) -> Value:
         """Return the same bits as another dtype of the same size."""
         return self.function.value(f"bitcast {self.type(source)} {x} to {self.type(dtype)}")
 

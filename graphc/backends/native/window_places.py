@@ -53,7 +53,7 @@ class PanelFunction:
 
 
 class Places:
-    """The emitter of the tiles of an image."""
+    """The emitter of the tiles of an image, which are places side by side."""
 
     def __init__(self, panel: PanelFunction, window: Window) -> None:
         self.panel, self.f, self.window = panel, panel.f, window

@@ -51,7 +51,7 @@ class Axis(Word):
 
 
 class Use(Word):
-    """Whether an access reads or writes."""
+    """The kind of an access."""
 
     READ, WRITE = range(2)
 

@@ -139,6 +139,7 @@ def _bytes(type: TensorType) -> Pair:
 
 
 def _slots(program: Program) -> tuple[tables.Slots, dict[str, int]]:
+    """Return the table of slots, and their numbers by key."""
     storages, offsets = program.storages, program.arena.offsets
     parts = [[_bytes(type) for type in storage.parts] for storage in storages]
     sizes = [(sum(a for a, _ in each), sum(b for _, b in each)) for each in parts]
@@ -159,6 +160,7 @@ def _buffers(
     block_of: Mapping[tuple[str, str], int],
     slot_of: Mapping[str, int],
 ) -> tables.Buffers:
+    """Return the table of buffers."""
     known = {id(b.type): b.type for b in lines}  # types are shared objects
     matrices = {key: _matrix(type) for key, type in known.items()}
     shapes = np.array([matrices[id(b.type)] for b in lines], np.int64).reshape(-1, 5)
@@ -216,6 +218,7 @@ def steps_of(program: Program) -> tables.Steps:
 
 
 def _step(instr: Instr) -> tuple[int, ...]:
+    """Return the numbers of a row of the table of steps."""
     kernel = instr.body
     if kernel is None:
         kind = Kind.of(instr.kind)
@@ -288,6 +291,7 @@ def accesses_of(instrs: Iterable[Instr], number: Mapping[str, int]) -> tables.Ac
 
 
 def _of_call(instr: Instr) -> Iterator[tuple[str, Touched]]:
+    """Yield the buffers that an instruction without a kernel touches, and how."""
     exchanged = instr.kind in ("send", "receive")  # all of a bucket, in place
     in_place = instr.op.inplace if instr.op is not None else ()
     for i, name in enumerate(instr.ins):
@@ -297,6 +301,7 @@ def _of_call(instr: Instr) -> Iterator[tuple[str, Touched]]:
 
 
 def _of_kernel(kernel: Kernel) -> Iterator[tuple[str, Touched]]:
+    """Yield the buffers that a kernel touches, and how."""
     if isinstance(kernel, Gemm):
         left = Span.LEFT if kernel.window is None else Span.WINDOW
         left, right = (left, Span.RIGHT) if kernel.stack is None else (Span.WHOLE, Span.WHOLE)

@@ -104,7 +104,7 @@ def _wrong(what: str) -> CertificateError:
 
 
 Values = Literal["text", "size"] | int | type[Word]
-"""What the values of a column are: text, sizes, whole numbers from that one up, or words."""
+"""The kind of the values of a column: text, sizes, whole numbers from that one up, or words."""
 Columns = tuple[tuple[str, str, Values, Any], ...]
 """Columns of a table: each has its field, its key in JSON, its values, and the value in JSON that
 may be left out, if there is one.  "life" holds the values of two columns."""
@@ -148,7 +148,7 @@ WORDS, NUMBERS = ("name", "backend"), ("capacity", "boundary", "arena", "peak")
 """The fields of a program that are one word, and one number."""
 MEMORY = tables.MemoryClaims.__slots__
 OF_KERNEL = {Kind.LOOP: KERNEL, Kind.GEMM: (*KERNEL, "depth", "item")}
-"""What is written of a kernel even if it is usual."""
+"""The columns of a kernel that are written even if they have the usual value."""
 
 
 def _entries(table: Any, columns: Columns) -> list[dict[str, Any]]:
@@ -219,6 +219,7 @@ def program_data(t: ProgramTables) -> dict[str, Any]:
 
 
 def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
+    """Return the entries of the buffers."""
     b, blocks = t.buffers, t.blocks
     found = []
     for i, matrix in enumerate(_entries(b, MATRIX)):
@@ -339,6 +340,7 @@ def _buffers_of(
     places: Mapping[tuple[str, str], int],
     slot: Mapping[str, int],
 ) -> tables.Buffers:
+    """Return the table of buffers for its entries."""
     cuts = [line.get("cut", (0, 0)) for line in lines]
     return tables.Buffers(
         names=list(number),
@@ -373,6 +375,7 @@ def _countable(capacity: int, *sizes: Sequence[int]) -> None:
 
 
 def _accesses(steps: Sequence[Any], number: Mapping[str, int]) -> tables.Accesses:
+    """Return the table of accesses for the entries of steps."""
     items = [
         (i, use, item)
         for i, step in enumerate(steps)

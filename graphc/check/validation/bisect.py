@@ -123,7 +123,7 @@ def limited(passes: PassList, limit: str, note: Callable[[Record], object] = _lo
 
 @dataclass(frozen=True)
 class Tried:
-    """What was seen with some passes."""
+    """The observation with some passes."""
 
     bad: bool
     report: str
@@ -280,6 +280,7 @@ class Values:
         return self.what == "nonfinite"
 
     def _results(self, passes: PassList) -> dict[str, Array]:
+        """Return the chosen results of all programs, compiled with these passes."""
         graph = self.graph if self.nonfinite else in_float64(self.graph)
         plan = compile(
             graph,
@@ -310,6 +311,7 @@ class Values:
         return [*(n.name for n in graph if n.op.name == "parameter"), name]
 
     def _asked(self, name: str) -> bool:
+        """Return whether the symptom is about this result."""
         kind, _, rest = name.partition(" ")
         if kind == "mask":
             return False

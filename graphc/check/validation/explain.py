@@ -222,6 +222,7 @@ def _written(
 
 
 def _blame(step: Pass, failure: Failure) -> Blame:
+    """Return the node at fault, and the first change that shows the failure."""
     if isinstance(step, Backward):
         return _wrong_rule(failure)
     kind, _, name = failure.mismatch.what.partition(" ")

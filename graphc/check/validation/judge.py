@@ -86,6 +86,7 @@ Comparison = tuple[Graph, Graph, Check, Sequence[Draw]]
 def _comparisons(
     step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]
 ) -> Iterator[Comparison]:
+    """Yield the comparisons that a pass must hold: two graphs, a check, and random numbers."""
     if isinstance(step, Specialize):
         wide = in_float64(before)
         for new, scale in _in_float64(step, before, wide, made):

@@ -112,6 +112,7 @@ def _cut(graph: Graph, trial: _Trial) -> Graph:
 
 
 def _with_inputs(graph: Graph, names: list[str]) -> Graph | None:
+    """Return the graph with inputs in place of these nodes, or None if they are states."""
     changed: dict[str, Node | None] = {
         name: dataclasses.replace(
             graph[name], op=Input(graph[name].type.shape, graph[name].type.dtype), inputs=()
@@ -158,6 +159,7 @@ def _resized(graph: Graph, size: int, smaller: int) -> Graph | None:
 
 
 def _smaller_op(op: Op, size: int, smaller: int) -> Op:
+    """Return an op with a smaller dimension in its shape or constant."""
     if isinstance(op, Constant):
         array = op.array()
         kept = tuple(slice(smaller if dim == size else dim) for dim in array.shape)
@@ -280,6 +282,7 @@ class _Source:
         return str(run.__name__)
 
     def _named(self, thing: Any) -> str:
+        """Return the name of a class or function, imported or loaded from its file."""
         module = sys.modules.get(thing.__module__)
         file = getattr(module, "__file__", None)
         if _importable(module) or file is None:

@@ -158,7 +158,7 @@ class Draw:
     redrawn: int = 0
     """The number of draws before this one that were too near to a kink, or not finite."""
     near: bool = False
-    """Whether this one is, too, because no better one was found."""
+    """True if this one is, too, because no better one was found."""
     known: dict[tuple[str, Any], Array] = field(default_factory=dict, compare=False, repr=False)
     found: dict[str, tuple[Graph, Any]] = field(default_factory=dict, compare=False, repr=False)
 
@@ -180,6 +180,7 @@ class Draw:
         return self.known[key]
 
     def _array(self, node: Node) -> Array:
+        """Return given numbers, or random ones for an input, parameter or state."""
         shape = shape_at(node.type.shape, self.rows)
         if node.name in self.given:
             array = np.asarray(self.given[node.name])
@@ -192,6 +193,7 @@ class Draw:
         return _parameter(node, rng) if node.op.is_parameter else _state(node, rng)
 
     def _input(self, node: Node, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        """Return random numbers for an input in the style of the draw."""
         if not node.type.is_float:
             return rng.integers(0, self.bounds.get(node.name, 2), shape)
         if self.style == "positive" or node.op.is_of_shard:

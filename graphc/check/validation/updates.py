@@ -59,7 +59,7 @@ def accumulation_mismatch(
 
 
 def _before(optimizer: Optimizer, graph: Graph, draw: Draw) -> tuple[dict[str, Array], Results]:
-    """Return the gradients of trained parameters, and all results that are no gradients."""
+    """Return the gradients of trained parameters, and all other results."""
     values = values_of(graph, draw)
     gradients = {
         name: values[gradient]
@@ -121,6 +121,7 @@ def _by_rule(
 def _found(
     expected: Results, new: Graph, arrays: Mapping[str, Array], draw: Draw, allowed: str
 ) -> Mismatch | None:
+    """Compare the next states of the graph with the expected ones."""
     after = results_of(new, values_of_arrays(new, draw.rows, arrays))
     bounds = rounding_bounds(new, draw.rows, arrays, after)
     limits = {name: bounds.get(name, 0.0) for name in expected}

@@ -31,7 +31,7 @@ class ProgramProof:
     """
 
     name: str
-    """The name of the program: infer, grad, step, ..."""
+    """The name of the program, such as infer, grad or step."""
     backend: str
     """The name of the backend that it was planned for."""
     capacity: int
@@ -43,7 +43,7 @@ class ProgramProof:
 
     @property
     def ok(self) -> bool:
-        """Whether every rule holds."""
+        """True if every rule holds."""
         return self.counterexample is None
 
 
@@ -69,7 +69,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every rule holds, for each program and for all of them together."""
+        """True if every rule holds, for each program and for all of them together."""
         return self.plan is None and all(proof.ok for proof in self.programs)
 
     @property
@@ -139,6 +139,7 @@ def verify_program(tables: ProgramTables) -> ProgramProof:
 
 
 def _counts(near: sharing.Neighbours) -> dict[str, int]:
+    """Return the numbers of steps, accesses and barriers that a proof reports."""
     f = near.f
     reads = int(np.count_nonzero(f.accesses.use == Use.READ))
     before, after = near.pairs

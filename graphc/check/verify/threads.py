@@ -70,7 +70,7 @@ class Threads:
 
     @cached_property
     def way(self) -> Ints:
-        """How threads share each access: ALL, FIRST, BY_ROWS, BY_COLUMNS or BY_PANELS.
+        """The thread partition of each access: ALL, FIRST, BY_ROWS, BY_COLUMNS or BY_PANELS.
 
         This mirrors the loops of the native backend.  A step without a kernel runs on one thread.
         """

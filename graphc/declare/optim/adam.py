@@ -10,9 +10,9 @@ from graphc.declare.optim.optimizer import (
     Optimizer,
     Update,
     made_with,
-    mixed,
     number,
     positive,
+    running_mean,
     share,
 )
 from graphc.declare.optim.slots import decayed, next_name, next_value, operands_with_decay, slot
@@ -46,8 +46,8 @@ class TwoMoments(Optimizer):
 
     def mixed_moments(self, u: Update, g: Array) -> tuple[Array, Array]:
         """Return the next mean of the gradient and of its square, in plain NumPy."""
-        square = mixed(u.slot("square"), g**2, self.beta2)
-        return mixed(u.slot("mean"), g, self.beta1), square
+        square = running_mean(u.slot("square"), g**2, self.beta2)
+        return running_mean(u.slot("mean"), g, self.beta1), square
 
     def adam_step(self, u: Update, mean: Array, square: Array) -> Array:
         """Return the step that Adam's algorithm 1 subtracts from p, in plain NumPy."""
@@ -93,6 +93,7 @@ class Adam(TwoMoments):
     def _step(
         self, p: Value, g: Value, rate: Value, updates: Value, l2: float, decoupled: float
     ) -> None:
+        """Add both means and Adam's step, with L2 or decoupled weight decay."""
         m, s = self.means(p, g, l2)
         step = shared(AdamStep, self.beta1, self.beta2, self.eps, decoupled)
         next_value(p, step, p, m, s, rate, updates)
@@ -195,7 +196,7 @@ class Adamax(TwoMoments):
 
     def reference(self, u: Update) -> dict[str, Array]:
         """Update as D. Kingma, J. Ba, ICLR 2015, algorithm 2, in the form of torch.optim.Adamax."""
-        mean = mixed(u.slot("mean"), u.g, self.beta1)
+        mean = running_mean(u.slot("mean"), u.g, self.beta1)
         largest = np.maximum(self.beta2 * u.slot("largest"), np.abs(u.g) + self.eps)
         moved = u.rate / (1 - self.beta1**u.t) * mean / largest
         return u.next(u.p - moved, mean=mean, largest=largest)
@@ -275,6 +276,7 @@ class NAdam(TwoMoments):
 
 
 def _one(b: Builder, dtype: str) -> Value:
+    """Return the constant 1."""
     return constant(b, 1.0, dtype)
 
 
@@ -320,6 +322,6 @@ class Lion(Optimizer):
 
     def reference(self, u: Update) -> dict[str, Array]:
         """Update as X. Chen et al., 2023, algorithm 2."""
-        direction = np.sign(mixed(u.slot("mean"), u.gradient, self.beta1))
-        mean = mixed(u.slot("mean"), u.gradient, self.beta2)
+        direction = np.sign(running_mean(u.slot("mean"), u.gradient, self.beta1))
+        mean = running_mean(u.slot("mean"), u.gradient, self.beta2)
         return u.next(u.p - u.rate * (direction + u.decay * u.p), mean=mean)

@@ -1,4 +1,4 @@
-"""The base of all optimizers: frozen descriptions of how a parameter follows its gradient.
+"""The base of all optimizers: frozen descriptions of an update rule.
 
 An optimizer holds no state.  It adds update nodes to a graph (see passes/update.py).  Its slots are
 states named after the parameter, its rates states such as `hyper.lr`.  An optimizer that has a name
@@ -149,9 +149,9 @@ class Group(Checked):
             self._number("weight_decay", hint="0 means no decay", usual="0.01")
         given = self.lr is not None or self.weight_decay is not None
         if given == bool(self.frozen):
-            said = "is frozen, but has numbers to train by" if given else "changes nothing"
+            problem = "is frozen, but has numbers to train by" if given else "changes nothing"
             raise GraphError(
-                f"Group: {self} {said}",
+                f"Group: {self} {problem}",
                 hint='gc.Group("head.*", lr=1.0) or gc.Group("body.*", frozen=True)',
             )
 
@@ -211,7 +211,7 @@ class Update:
         return {f"{self.name}.{name}": value for name, value in slots.items()} | {self.name: p}
 
 
-def mixed(old: Array, new: Array, keep: float) -> Array:
+def running_mean(old: Array, new: Array, keep: float) -> Array:
     """Return the next running mean, which keeps that share of the old one."""
     return keep * old + (1 - keep) * new
 
@@ -295,6 +295,7 @@ class Optimizer(Checked):
                 self._number(each.name, **each.metadata)
 
     def _check_groups(self) -> None:
+        """Store the groups as a tuple; raise GraphError for anything else."""
         given: object = (self.groups,) if isinstance(self.groups, Group) else self.groups
         if not isinstance(given, Sequence) or not all(isinstance(one, Group) for one in given):
             hint = 'groups=[gc.Group("head.*", lr=1.0)]'

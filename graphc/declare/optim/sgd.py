@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.declare.optim.optimizer import Optimizer, Update, made_with, mixed, positive, share
+from graphc.declare.optim.optimizer import (
+    Optimizer,
+    Update,
+    made_with,
+    positive,
+    running_mean,
+    share,
+)
 from graphc.declare.optim.slots import (
     decayed,
     divided,
@@ -184,9 +191,9 @@ class Adadelta(Optimizer):
 
     def reference(self, u: Update) -> dict[str, Array]:
         """Update as M. Zeiler, 2012, in the form of torch.optim.Adadelta."""
-        square = mixed(u.slot("square"), u.g**2, self.rho)
+        square = running_mean(u.slot("square"), u.g**2, self.rho)
         change = np.sqrt((u.slot("delta") + self.eps) / (square + self.eps)) * u.g
-        delta = mixed(u.slot("delta"), change**2, self.rho)
+        delta = running_mean(u.slot("delta"), change**2, self.rho)
         return u.next(u.p - u.rate * change, square=square, delta=delta)
 
 
@@ -244,7 +251,7 @@ class RMSprop(Optimizer):
 
     def reference(self, u: Update) -> dict[str, Array]:
         """Update as G. Hinton, 2012, in the form of torch.optim.RMSprop."""
-        square = mixed(u.slot("square"), u.g**2, self.alpha)
+        square = running_mean(u.slot("square"), u.g**2, self.alpha)
         direction = u.g / (np.sqrt(square) + self.eps)
         if not self.momentum:
             return u.next(u.p - u.rate * direction, square=square)

@@ -84,7 +84,7 @@ def count_average(b: Builder) -> None:
     b.update(count, add(count, 1, name=next_name(count)))
 
 
-def bounded(b: Builder, gradients: Mapping[str, Value], most: float) -> dict[str, Value]:
+def clipped_by_value(b: Builder, gradients: Mapping[str, Value], most: float) -> dict[str, Value]:
     """Clip each number of the gradients to the range -most to most."""
     return {
         name: clip(gradient, -most, most, name=b.unique(f"{name}.bounded"))
@@ -92,10 +92,10 @@ def bounded(b: Builder, gradients: Mapping[str, Value], most: float) -> dict[str
     }
 
 
-def clipped(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[str, Value]:
+def clipped_by_norm(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[str, Value]:
     """Scale the gradients by min(1, limit/norm), with the norm over all of them together.
 
-    Squares are summed in float64, where those of float32 neither overflow nor underflow;
+    Squares are summed in float64, because squares of float32 overflow and underflow;
     gradients of float64 are divided by the largest number first.
     """
     scaled = gradients

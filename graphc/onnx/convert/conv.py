@@ -184,16 +184,14 @@ def _lrn(call: Call) -> Value:
     2012, section 3.3).
     """
     x, size = call.value(0), call.required("size")
-    alpha, beta = call.attribute("alpha", 1e-4), call.attribute("beta", 0.75)
-    channels = x.shape[1]
-    assert isinstance(channels, int)
-    around = [(0, 0)] * x.type.rank
-    around[1] = (size - 1) // 2, size - 1 - (size - 1) // 2
-    squares = gc.pad(x * x, around)
-    total = squares[:, 0:channels]
-    for shift in range(1, size):
-        total = total + squares[:, shift : shift + channels]
-    return x * gc.power(total * (alpha / size) + call.attribute("bias", 1.0), -beta)
+    n, channels, *space = x.shape
+    pixels = prod(side for side in space if isinstance(side, int))
+    before = (size - 1) // 2
+    around = (before, size - 1 - before), (0, 0)
+    means = AvgPoolLayer((size, 1), (1, 1), around, (1, 1), count_include_pad=True)
+    squares = gc.apply(means, gc.reshape(x * x, (n, 1, channels, pixels)))
+    scale = gc.reshape(squares, x.shape) * call.attribute("alpha", 1e-4)
+    return x * gc.power(scale + call.attribute("bias", 1.0), -call.attribute("beta", 0.75))
 
 
 CONVERTERS: dict[str, Converter] = {

@@ -81,7 +81,7 @@ class Writer:
         self.constants: dict[str, Array] = {}
         """The arrays that were written as constant nodes."""
         self.train = train
-        """Whether layers are written as they act in training."""
+        """True if layers are written as they act in training."""
         self.updated: list[str] = []
         """The running statistics whose next values were written."""
         self.nodes: list[NodeProto] = []

@@ -23,11 +23,10 @@ REDUCTIONS = ("mean", "sum", "none")
 
 @dataclass(frozen=True)
 class RowLoss(Layer, base=True):
-    """A loss with one number a row, weighted and reduced.
+    """The base of losses with one number per row, which are weighted and reduced.
 
-    mean: the mean over the rows, weighted by `weight` (sum(weight * rows) / sum(weight));
-    sum: sum(weight * rows); none: weight * rows.  If rows have counts other than 1, the mean is
-    sum(weight * rows) / sum(weight * counts).
+    "mean" is sum(weight * rows) / sum(weight * counts), where most losses count each row as 1;
+    "sum" is sum(weight * rows), and "none" weight * rows.
     """
 
     roles: ClassVar[tuple[str, ...]] = ("scores", "labels", "weight")
@@ -48,9 +47,9 @@ class RowLoss(Layer, base=True):
         raise NotImplementedError
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return the type of the rows' losses; raise ValueError if the operands do not fit.
+        """Return the type of the rows' losses, here of scores and labels.
 
-        This is for scores and labels.
+        Raise ValueError if the operands do not fit.
         """
         return check_scores(ins, self.name)
 
@@ -137,7 +136,7 @@ def apply_loss(
     loss: RowLoss, *operands: Value, weight: Value | None = None, name: str | None = None
 ) -> Value:
     """Apply a loss to its operands; raise GraphError for a reduction that does not exist."""
-    hint = "'none' gives one loss a row, to be weighted or masked"
+    hint = "'none' returns one loss per row, which you can weight or mask"
     check_choice(f"{loss.name}: reduction", loss.reduction, REDUCTIONS, hint=hint)
     weights = () if weight is None else (weight,)
     return apply(loss, *operands, *weights, name=name)
@@ -238,7 +237,7 @@ class ElementLoss(RowLoss, base=True):
             first, second, _ = self.roles
             raise ValueError(
                 f"{first} is {a}, {second} is {b}; they must be equal\n"
-                "a silent broadcast would compare every row with every other"
+                "broadcasting would compare every row with every other"
             )
         return a.with_shape(a.shape[:1])
 
@@ -285,7 +284,7 @@ def of_errors(kind: type[ElementLoss]) -> OfErrors:
         return apply_loss(kind(reduction), prediction, target, weight=weight, name=name)
 
     documented = loss_function(
-        "x", "t", prediction="Floats (N, ...).", target="What they should be, of the same shape."
+        "x", "t", prediction="Floats (N, ...).", target="The right numbers, of the same shape."
     )
     return documented(described(function, kind))
 

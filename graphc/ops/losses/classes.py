@@ -163,7 +163,7 @@ def nll_loss(
 
 
 class Options(NamedTuple):
-    """How losses by labels are reduced, weighted and smoothed."""
+    """The options of losses by labels."""
 
     reduction: str
     class_weight: Any
@@ -331,7 +331,7 @@ def svm_loss(
     "t",
     scores="Floats (N, ...); a row's loss is the mean over its scores.",
     target="-1 or 1 for each score, as floats.",
-    squared="Whether the result is squared.",
+    squared="True to square the result.",
 )
 def hinge_loss(
     scores: Value,

@@ -97,7 +97,7 @@ class PoissonLoss(ElementLoss):
     "x",
     "t",
     prediction="Floats (N, ...); a row's loss is the mean over its elements.",
-    target="What they should be, of the same shape.",
+    target="The right numbers, of the same shape.",
     delta="The error, above 0, from which the loss is linear.",
 )
 def huber_loss(
@@ -114,7 +114,7 @@ def huber_loss(
     P. J. Huber, "Robust estimation of a location parameter", 1964 (doi:10.1214/aoms/1177703732).
     PyTorch's smooth_l1_loss is this divided by `delta`, which it calls beta.
     """
-    hint = "it is the error from which the loss grows no faster than the error"
+    hint = "the loss is linear for errors above delta"
     loss = HuberLoss(reduction, checked_number("huber_loss: delta", delta, above=0, hint=hint))
     return apply_loss(loss, prediction, target, weight=weight, name=name)
 
@@ -204,7 +204,7 @@ def sigmoid_loss(
     if given.ndim > 1 or not (given > 0).all() or not np.isfinite(given).all():
         raise GraphError(
             f"sigmoid_loss: pos_weight is {pos_weight!r}, it must be above 0",
-            hint="the number of rows without a label by that of the rows with it balances both",
+            hint="to balance a label, divide the number of rows without it by the number with it",
         )
     chosen = float(given) if given.ndim == 0 else tuple(map(float, given))
     return apply_loss(SigmoidLoss(reduction, chosen), scores, target, weight=weight, name=name)

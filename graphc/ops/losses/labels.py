@@ -287,7 +287,7 @@ def mean_absolute_error(prediction: Value, target: Value, *, name: str | None = 
     target = as_value("mean_absolute_error", target)
     if prediction.type != target.type or not prediction.type.is_float:
         message = f"prediction is {prediction.type}, target is {target.type}; they must be equal"
-        hint = "a silent broadcast would compare every row with every other"
+        hint = "broadcasting would compare every row with every other"
         raise misfit(
             f"mean_absolute_error: {message}\n{hint}", prediction=prediction, target=target
         )

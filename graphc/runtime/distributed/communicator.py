@@ -29,7 +29,7 @@ LIMIT = 300.0
 
 _SPIN = 10e-3
 _PAUSE = 100e-6
-"""Seconds of polling without a pause, and of sleep between two polls from then on."""
+"""The seconds of polling without a pause, and the pause between two polls after that."""
 
 _LONGEST = 1.0
 """The most seconds that count between two polls: more pass while the whole job is suspended."""
@@ -42,7 +42,7 @@ class Request(Protocol):
         """Advance the operation and return whether it is done."""
 
     def who(self) -> str:
-        """Return the name of the rank it waits for, for an error."""
+        """Return the name of the rank that the operation waits for, for an error."""
 
 
 class Swap(Request, Protocol):

@@ -69,7 +69,7 @@ WAYS: dict[str, Callable[[Network, int, int], float]] = {
 
 
 class Instant(Solo):
-    """A communicator for the first of `size` ranks, whose partners answer at once, with zeros."""
+    """A communicator for rank 0 of `size`, whose partners answer at once with what is there."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class _Arrived(Done):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """The sending or awaiting of a bucket, `after` seconds of work since the event before."""
+    """The send or the receive of a bucket, `after` seconds of work since the previous event."""
 
     kind: str
     bucket: int
@@ -119,14 +119,14 @@ def timeline(plan: Plan, feeds: Mapping[str, Any], seconds: float) -> Timeline:
     if plan.shards is None:
         return Timeline((), whole)
     marks = _Marks()
-    spans = _spans(plan, feeds, marks, seconds / 2)
-    scale = whole / sum(spans)  # spread the time outside the program, and of additions, over it
-    first = marks.found[: len(spans) - 1]
+    durations = _durations(plan, feeds, marks, seconds / 2)
+    scale = whole / sum(durations)  # spread the time outside the program, and of additions, over it
+    first = marks.found[: len(durations) - 1]
     events = [
-        Event(kind, bucket, nbytes, scale * span)
-        for (kind, bucket, nbytes, _), span in zip(first, spans, strict=False)
+        Event(kind, bucket, nbytes, scale * duration)
+        for (kind, bucket, nbytes, _), duration in zip(first, durations, strict=False)
     ]
-    return Timeline(tuple(events), scale * spans[-1])
+    return Timeline(tuple(events), scale * durations[-1])
 
 
 def _whole(plan: Plan, feeds: Mapping[str, Any], seconds: float) -> float:
@@ -147,7 +147,7 @@ def _whole(plan: Plan, feeds: Mapping[str, Any], seconds: float) -> float:
 
 
 class _Marks:
-    """A substitute for an exchange that records when each bucket would be sent and awaited."""
+    """A substitute for the exchange that records when each bucket is sent and awaited."""
 
     def __init__(self) -> None:
         self.found: list[tuple[str, int, int, float]] = []
@@ -164,7 +164,7 @@ class _Marks:
         self.found.append((kind, bucket, nbytes, perf_counter()))
 
 
-def _spans(plan: Plan, feeds: Mapping[str, Any], marks: _Marks, seconds: float) -> list[float]:
+def _durations(plan: Plan, feeds: Mapping[str, Any], marks: _Marks, seconds: float) -> list[float]:
     """Return the medians of the times from the start to each mark, and from the last to the end."""
     program = plan.programs[program_name(plan)]
     state = State(plan.state_nodes)
@@ -244,7 +244,7 @@ def _predicted(plan: Plan, line: Timeline, network: Network, way: str) -> Predic
 
 
 def _step(line: Timeline, takes: Callable[[int], float]) -> float:
-    """Return the seconds of a step whose buckets travel one by one, each from when it is sent."""
+    """Return the seconds of a step if buckets are sent one by one, each once it is ready."""
     now = free = 0.0
     arrives: dict[int, float] = {}
     for event in line.events:

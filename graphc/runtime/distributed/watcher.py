@@ -32,7 +32,7 @@ LOOK = 0.5
 STOPPED = 4
 """The number of looks in a row after which a stopped rank is ended."""
 UNWATCHED = 6
-"""The same number for the next rank, whose own watcher has had its time by then."""
+"""The same number for the next rank: its own watcher, if there is one, has acted by then."""
 LATER = 1.0
 """Seconds that a launcher has to end the job before the watcher does."""
 
@@ -82,7 +82,7 @@ class Rank:
         self._looks = 0
 
     def looks_stopped(self) -> int:
-        """Return for how many looks in a row, this one included, it was stopped and did nothing."""
+        """Return for how many looks in a row, this one included, the process was stopped."""
         seen = _status(self.pid)
         same = seen == self._seen and seen[:1] == ("T",)
         self._seen, self._looks = seen, self._looks + 1 if same else 0

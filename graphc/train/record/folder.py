@@ -37,7 +37,7 @@ from graphc.train.source import ArraySource, Source
 from graphc.train.user_data import PartFileSource
 
 Kind = Literal["arrays", "shards", "function"]
-"""What data are, in the words of the file format: "shards" are part files."""
+"""The kind of data, in the words of the file format: "shards" are part files."""
 
 _WHOLE = 256 * 2**20
 """The most bytes of an array that is read in full; larger ones are read at _PIECES places."""

@@ -333,8 +333,7 @@ class SeparateRun:
             if not answer.exists():
                 lines = done.stderr.strip().splitlines() or ["it ended without an answer"]
                 raise GraphError(
-                    f"{self.folder.path} could not be run again under its own variables: "
-                    f"{lines[-1]}"
+                    f"{self.folder.path} could not be repeated under its own variables: {lines[-1]}"
                 )
             return answer.read_bytes()
 

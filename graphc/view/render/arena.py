@@ -1,4 +1,4 @@
-"""What a picture of an arena shows: which buffer occupies which bytes, and in which epochs."""
+"""The contents of a picture of an arena: the bytes that each buffer occupies, and its epochs."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Card:
     marks: tuple[str, ...] = ()
     """The purposes of the card: `output: scores`, `loss: loss`."""
     summed: bool = False
-    """Whether the nodes are only counted."""
+    """True if the nodes are only counted."""
     fold: Fold | None = None
 
 

@@ -31,7 +31,7 @@ class LayerDrawing:
     graph: Graph
     backward: Graph | None = None
     fold: bool = True
-    """Whether a repeated block of layers is drawn once."""
+    """True if a repeated block of layers is drawn once."""
     most_layers: int = LAYER_LIMIT
 
     @cached_property

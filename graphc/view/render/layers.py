@@ -1,4 +1,4 @@
-"""Which layer each node of a compiled graph belongs to, and which blocks of layers repeat."""
+"""The layer that each node of a compiled graph belongs to, and blocks of layers that repeat."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Arrow:
     look: Look = "equal"
     against: bool = False
     free: bool = False
-    """Whether it does not affect the order of the boxes."""
+    """True if it does not affect the order of the boxes."""
     label: str = ""
 
 

@@ -37,7 +37,7 @@ class Spec:
     trans_a: bool = False
     trans_b: bool = False
     dtype: str = "float32"
-    split: Partition = "rows"
+    partition: Partition = "rows"
     write: Write = store_product
 
     def kernel(self) -> Gemm:
@@ -45,7 +45,7 @@ class Spec:
         self.write(builder, builder.product(self.dtype))
         return Gemm(
             self.m, self.n, self.k, "a", "b", self.trans_a, self.trans_b,
-            self.dtype, builder.body(), self.split,
+            self.dtype, builder.body(), self.partition,
         )  # fmt: skip
 
     def pitch(self, rows: int) -> dict[str, int]:

@@ -54,7 +54,7 @@ class Interpreted:
             self.blocks["constant", name] = value.reshape(-1).view(np.uint8)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs; gradients stand in `gradient`."""
+        """Run, and return the outputs; `gradient` has the gradients."""
         for name, type in self.program.feeds.items():
             array = np.array(feeds[name], type.dtype)
             assert array.shape == shape_at(type.shape, self.n)
@@ -142,12 +142,12 @@ class Interpreted:
         kernel = instr.body
         assert kernel is not None
         for unit in units(kernel, self.n, thread, len(self.order)):
-            self._write(kernel, unit, ("each", *own_spans(kernel)))
+            self._write(kernel, unit, ("each", *own_kinds(kernel)))
         if thread == 0 and any(
-            s.broadcast not in ("each", *own_spans(kernel)) for s in kernel.body.stores
+            s.broadcast not in ("each", *own_kinds(kernel)) for s in kernel.body.stores
         ):
             everything = slice(None), slice(None)
-            rest = tuple(s for s in ("row", "column", "one") if s not in own_spans(kernel))
+            rest = tuple(s for s in ("row", "column", "one") if s not in own_kinds(kernel))
             self._write(kernel, everything, rest)  # type: ignore[arg-type]
 
     def _write(self, kernel: Kernel, unit: Unit, broadcasts: Sequence[Broadcast]) -> None:
@@ -195,7 +195,7 @@ def besides(kernel: Kernel) -> tuple[str, ...]:
     return (kernel.source, kernel.indices) if isinstance(kernel, ScatterAdd) else ()
 
 
-def own_spans(kernel: Kernel) -> tuple[Broadcast, ...]:
+def own_kinds(kernel: Kernel) -> tuple[Broadcast, ...]:
     """What is stored once a row or once a column by the thread that has it to itself."""
     both: tuple[Broadcast, ...] = ("row", "column")
     return {"rows": both[:1], "columns": both[1:], "none": both, "matrices": both}[kernel.partition]

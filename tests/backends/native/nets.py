@@ -155,8 +155,8 @@ def weights_reshaped(dtype: str) -> gc.Net:
     net, x = start(dtype)
     w = net.parameter("w", (4, 6), init=NORMAL)
     v = net.parameter("v", (6, 6), init=NORMAL)
-    turned = gc.matmul(gc.transpose(w, (1, 0)), gc.matmul(w, v))
-    both = gc.matmul(gc.reshape(w, (6, 4)), w) + turned
+    transposed = gc.matmul(gc.transpose(w, (1, 0)), gc.matmul(w, v))
+    both = gc.matmul(gc.reshape(w, (6, 4)), w) + transposed
     return finish(net, gc.tanh(gc.matmul(x, gc.reshape(w, (8, 3)))) + gc.sum(both, (0, 1)))
 
 

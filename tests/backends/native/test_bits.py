@@ -107,16 +107,16 @@ def test_any_split_of_rows_at_inference(name: str, dtype: str, four_threads: obj
     found = set()
     for capacity, threads in ((64, 1), (71, 4), (300, 3)):
         ex = gc.Executor(gc.compile(net, batch=capacity, threads=threads, backend="native"), seed=1)
-        for split in SPLITS:
-            found.add(np.concatenate(list(in_parts(ex, feeds["x"], split))).tobytes())
+        for sizes in SPLITS:
+            found.add(np.concatenate(list(in_parts(ex, feeds["x"], sizes))).tobytes())
     few = gc.Executor(gc.compile(net, batch=5, backend="native"), seed=1)
     found.add(few.predict(feeds["x"]).tobytes())
     assert len(found) == 1
 
 
-def in_parts(ex: gc.Executor, x: Any, split: Iterable[int]) -> Iterator[Any]:
+def in_parts(ex: gc.Executor, x: Any, sizes: Iterable[int]) -> Iterator[Any]:
     start = 0
-    for n in split:
+    for n in sizes:
         yield ex.forward(x=x[start : start + n])["scores"]
         start += n
     assert start == len(x)

@@ -186,7 +186,7 @@ def alone(examples: Sequence[Example]) -> gc.Net:
 
 
 TOGETHER = ("send", "receive")
-"""These stand in pairs, which a pass makes: see tests/runtime/distributed."""
+"""A pass makes these in pairs: see tests/runtime/distributed."""
 
 
 @pytest.mark.one_in(5)

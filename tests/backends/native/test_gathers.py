@@ -43,11 +43,11 @@ def check_each(examples: list[Example], start: int = 1) -> None:
             assert same or close(found, np.asarray(wanted)), f"{example} of {n}"
 
 
-@pytest.mark.parametrize("split", ["rows", "columns", "none"])
-def test_threads_share_places(split: str) -> None:
+@pytest.mark.parametrize("partition", ["rows", "columns", "none"])
+def test_threads_share_places(partition: str) -> None:
     """More threads than there are chunks; each element is one thread's."""
     example = GATHERS[-1]
-    loop = replace(gather_loop(example), partition=split)
+    loop = replace(gather_loop(example), partition=partition)
     arrays = operands(example, 4)
     found = [LoopFunction(loop)(arrays, 4, threads=order) for order in ((0,), (2, 0, 1), range(9))]
     assert len({result["out"].tobytes() for result in found}) == 1

@@ -85,20 +85,20 @@ def test_shapes(trans: tuple[bool, bool], dtype: str, bits: int) -> None:
     k=st.integers(1, 40),
     trans=st.sampled_from(KINDS),
     bits=st.sampled_from(WIDTHS),
-    split=st.sampled_from(["rows", "columns", "none"]),
+    partition=st.sampled_from(["rows", "columns", "none"]),
     threads=st.integers(1, 4),
 )
-def test_any_shape(m, n, k, trans, bits, split, threads) -> None:  # type: ignore[no-untyped-def]
-    spec = Spec(m, n, k, *trans, split=split, write=epilogue)
+def test_any_shape(m, n, k, trans, bits, partition, threads) -> None:  # type: ignore[no-untyped-def]
+    spec = Spec(m, n, k, *trans, partition=partition, write=epilogue)
     before = arrays_of(spec, 1)
     check(spec, run(Product(spec, bits), before, 1, threads), before)
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.parametrize("split", ["rows", "columns"])
+@pytest.mark.parametrize("partition", ["rows", "columns"])
 @pytest.mark.parametrize("trans", KINDS, ids=IDS)
-def test_bits_do_not_depend_on_threads(trans: tuple[bool, bool], split: str) -> None:
-    spec = Spec(100, 70, 33, *trans, split=split, write=epilogue)  # type: ignore[arg-type]
+def test_bits_do_not_depend_on_threads(trans: tuple[bool, bool], partition: str) -> None:
+    spec = Spec(100, 70, 33, *trans, partition=partition, write=epilogue)  # type: ignore[arg-type]
     product, before = Product(spec), arrays_of(spec, 1)
     assert same_bytes([run(product, before, 1, threads)["c"] for threads in (1, 2, 3, 4, 9)])
 

@@ -34,7 +34,7 @@ def kernel(columns: int) -> Loop:
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("columns", COLUMNS)
 def test_each_row_is_as_if_alone(columns: int) -> None:
-    """Sixteen together have the bytes of one at a time, with infinities and what is no number."""
+    """Sixteen together have the bytes of one at a time, with infinities and NaN."""
     loop = kernel(columns)
     assert rows_fit_lanes(loop)
     function, arrays = LoopFunction(loop), arrays_for(loop, ROWS)

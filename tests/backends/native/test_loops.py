@@ -35,8 +35,8 @@ KINDS: dict[str, tuple[Axis, Partition, Callable[[str], Body]]] = {
 
 
 def kernel_of(kind: str, rows: Dim, columns: Dim, dtype: str = "float32") -> Loop:
-    axis, split, body = KINDS[kind]
-    return Loop(rows, columns, axis, body(dtype), split)
+    axis, partition, body = KINDS[kind]
+    return Loop(rows, columns, axis, body(dtype), partition)
 
 
 def check(function: LoopFunction, n: int = 1, tolerance: float = 2e-5, seed: int = 0) -> None:
@@ -110,15 +110,15 @@ def test_one_row(columns: Dim) -> None:
         check(dropped, n)
 
 
-@pytest.mark.parametrize("split", ["rows", "none"])
+@pytest.mark.parametrize("partition", ["rows", "none"])
 @pytest.mark.parametrize("rows", [1, 5, 100, Batch(2)])
-def test_one_column(rows: Dim, split: Partition) -> None:
+def test_one_column(rows: Dim, partition: Partition) -> None:
     b = BodyBuilder()
     x, y = b.load("x", "each", "float32"), b.load("y", "row", "float32")
     scale = b.load("scale", "column", "float32")
     number = b.index("rows").cast("float32") + b.index("columns").cast("float32")
     b.store((x - y) * scale + number, "z", "row")
-    function = LoopFunction(Loop(rows, 1, "columns", b.body(), split))
+    function = LoopFunction(Loop(rows, 1, "columns", b.body(), partition))
     for n in (1, 40):
         check(function, n)
 
@@ -132,14 +132,14 @@ def test_total_of_one_column() -> None:
 # ---------------------------------------------------------------------- what single steps mean
 
 
-@pytest.mark.parametrize("split", ["rows", "columns", "none"])
-def test_places_and_sizes(split: Partition) -> None:
+@pytest.mark.parametrize("partition", ["rows", "columns", "none"])
+def test_places_and_sizes(partition: Partition) -> None:
     b = BodyBuilder()
     i, j = b.index("rows"), b.index("columns")
     sizes = b.size("rows", "int64") * 1000 + b.size("columns", "int64")
     b.store((i * 100 + j) * b.load("one", "each", "int64") + sizes, "out", "each")
     for columns in (1, 17, 70):
-        check(LoopFunction(Loop(Batch(2), columns, "columns", b.body(), split)), 20)
+        check(LoopFunction(Loop(Batch(2), columns, "columns", b.body(), partition)), 20)
 
 
 def test_words_are_those_of_philox() -> None:

@@ -29,19 +29,19 @@ def test_in_place(kind: str, columns: Dim) -> None:
 
 
 @pytest.mark.parametrize("columns", [1, 37, 100, Batch(3)])
-@pytest.mark.parametrize("along", ["rows", "columns"])
-def test_stores_across_the_loops(along: Axis, columns: Dim) -> None:
+@pytest.mark.parametrize("axis", ["rows", "columns"])
+def test_stores_across_the_loops(axis: Axis, columns: Dim) -> None:
     """Numbers, and values of a column in a kernel that goes by rows, or the other way round."""
     b = BodyBuilder()
     x, count = b.load("x", "each", "float32"), b.load("count", "one", "int64")
     c, r = b.load("c", "column", "float32"), b.load("r", "row", "float32")
-    b.store((x - c * r).max(along), "largest", "row" if along == "columns" else "column")
+    b.store((x - c * r).max(axis), "largest", "row" if axis == "columns" else "column")
     b.store(call("abs", c) + 1, "by column", "column")
     b.store(r * count.cast("float32"), "by row", "row")
     b.store(count + 1, "next", "one")
     b.store(c, "spread", "each")
-    split: Partition = "rows" if along == "columns" else "columns"
-    check(LoopFunction(Loop(18, columns, along, b.body(), split)), 30)
+    partition: Partition = "rows" if axis == "columns" else "columns"
+    check(LoopFunction(Loop(18, columns, axis, b.body(), partition)), 30)
 
 
 @pytest.mark.one_in(3)
@@ -64,10 +64,10 @@ def test_rows_apart(kind: str, columns: int) -> None:
         assert np.isnan(after[name][:, columns:]).all()
 
 
-@pytest.mark.parametrize("split", ["rows", "columns", "none"])
-@pytest.mark.parametrize("along", ["rows", "columns"])
-def test_rows_and_columns_are_updated_once(along: Axis, split: Partition) -> None:
-    """In place, whichever way the kernel goes and however it is split."""
+@pytest.mark.parametrize("partition", ["rows", "columns", "none"])
+@pytest.mark.parametrize("axis", ["rows", "columns"])
+def test_rows_and_columns_are_updated_once(axis: Axis, partition: Partition) -> None:
+    """In place, along each axis and by each thread partition."""
     b = BodyBuilder()
     c, r, x = (b.load(n, s, "float32") for n, s in (("c", "column"), ("r", "row"), ("x", "each")))
     b.store(c * 2 + 1, "c.next", "column")
@@ -75,7 +75,7 @@ def test_rows_and_columns_are_updated_once(along: Axis, split: Partition) -> Non
     b.store(x * 2 + 1, "x.next", "each")
     share = {"c.next": "c", "r.next": "r", "x.next": "x"}
     for columns in (1, 70):
-        function = LoopFunction(Loop(35, columns, along, b.body(), split))
+        function = LoopFunction(Loop(35, columns, axis, b.body(), partition))
         arrays = arrays_for(function.kernel)
         after = function(arrays, 1, (0, 2, 1), share)
         for name in ("c", "r", "x"):

@@ -13,7 +13,7 @@ from graphc.ir.tensor_type import Batch, Dim
 from graphc.kernels.kernel import Loop, Partition
 from tests.backends.native.loop_function import LoopFunction, arrays_for, expected
 
-SPANS: tuple[Broadcast, ...] = ("each", "row", "column", "one")
+KINDS: tuple[Broadcast, ...] = ("each", "row", "column", "one")
 COLUMNS: tuple[Dim, ...] = (1, 2, 10, 16, 37, 64, 65, 100, 200, Batch(), Batch(3))
 ROWS: tuple[Dim, ...] = (1, 2, 17, 40, Batch(), Batch(2))
 
@@ -31,13 +31,13 @@ class Made:
 def bodies(draw: st.DrawFn, axis: Axis) -> tuple[Body, bool]:
     """A body, and whether it reduces."""
     b = BodyBuilder()
-    values = [b.load(f"x {broadcast}", broadcast, "int64") for broadcast in SPANS]
+    values = [b.load(f"x {broadcast}", broadcast, "int64") for broadcast in KINDS]
     values += [b.index("rows"), b.index("columns"), b.size("rows", "int64")]
     for _ in range(draw(st.integers(1, 12))):
         values.append(_step(draw, values, axis))
     chosen = draw(st.lists(st.sampled_from(values[-6:]), min_size=1, max_size=4, unique_by=id))
     for i, value in enumerate(chosen):
-        broadcast = draw(st.sampled_from([s for s in SPANS if s in ("each", value.broadcast)]))
+        broadcast = draw(st.sampled_from([s for s in KINDS if s in ("each", value.broadcast)]))
         b.store(value, f"out {i}", broadcast)
     body = b.body()
     return body, any(step.op in ("sum", "max") for step in body.steps)

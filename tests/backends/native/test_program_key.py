@@ -1,4 +1,4 @@
-"""A program's key stands for the text of its code, which is only written where none is kept."""
+"""Programs of equal keys have equal code, which is only written if no object is cached."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def scores(q: gc.Value, k: gc.Value) -> gc.Value:
     return gc.matmul(q, gc.transpose(k, (0, 1, 3, 2))) * 0.5
 
 
-def turned(q: gc.Value, k: gc.Value) -> gc.Value:
+def permuted(q: gc.Value, k: gc.Value) -> gc.Value:
     """Operands and result with the second axis behind the third."""
     by_row = gc.transpose(gc.reshape(gc.tanh(q), (gc.N, 5, 3, 4)), (0, 2, 1, 3))
     other = gc.transpose(gc.reshape(gc.tanh(k), (gc.N, 6, 3, 4)), (0, 2, 3, 1))
@@ -49,7 +49,7 @@ def attention(q: gc.Value, k: gc.Value) -> gc.Value:
     return gc.matmul(gc.softmax(scores(q, k)), k)
 
 
-MAKES: tuple[Make, ...] = (scores, turned, batch_inside, attention)
+MAKES: tuple[Make, ...] = (scores, permuted, batch_inside, attention)
 
 
 def plan_of(make: Make, backend: str, threads: int | None = None) -> gc.Plan:
@@ -109,7 +109,7 @@ def test_threads_change_no_bit(make: Make) -> None:
 
 def test_a_result_in_another_order_is_stored_where_it_belongs() -> None:
     """No copy is made: the product reads and writes by strides."""
-    program = plan_of(turned, "native").programs["infer"]
+    program = plan_of(permuted, "native").programs["infer"]
     (kernel,) = stacks(program)
     assert kernel.stack is not None and kernel.stack.permuted
     assert kernel.stack.out == (5 * 3 * 6, 6, 3 * 6)

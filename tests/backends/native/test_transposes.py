@@ -21,11 +21,11 @@ SHAPES = ((gc.N, 16, 24), (gc.N, 3, 7, 9), (2, 3, gc.N, 17), (gc.N, 1, 33, 2), (
 def test_every_order(shape: tuple[int, ...], dtype: str) -> None:
     """Whole squares and parts of them, rows in one piece, axes of one element; nothing is left to
     NumPy.  Interpreted kernels give the same."""
-    net = gc.Net("turned")
+    net = gc.Net("transposed")
     x = net.input("x", shape, dtype=dtype)
     orders = list(permutations(range(len(shape))))[1:]
     for i, axes in enumerate(orders):
-        net.output(str(i), gc.transpose(x, axes, name=f"turned{i}"))
+        net.output(str(i), gc.transpose(x, axes, name=f"transposed{i}"))
     plan = gc.compile(net, batch=19, backend="native", threads=2)
     assert plan.verify().ok
     instrs = [i for i in plan.programs["infer"].instrs if i.kind != "barrier"]
@@ -39,7 +39,7 @@ def test_every_order(shape: tuple[int, ...], dtype: str) -> None:
             assert np.array_equal(found[str(i)], fed.transpose(axes)), axes
     for instr in instrs:
         assert isinstance(instr.body, Loop)
-        axes = orders[int(instr.node.removeprefix("turned"))]
+        axes = orders[int(instr.node.removeprefix("transposed"))]
         arrays = {"x": fed, instr.node: np.empty(fed.transpose(axes).shape, dtype)}
         run(instr.body, arrays, 8)
         assert np.array_equal(arrays[instr.node], fed.transpose(axes))

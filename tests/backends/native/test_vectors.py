@@ -142,9 +142,9 @@ def test_transpose(dtype: str, lanes: int, target: str) -> None:
             v.store(column, v.function.address("%to", i * lanes, element), dtype)
 
     square = np.arange(lanes * lanes).astype(dtype).reshape(lanes, lanes)
-    turned = np.zeros_like(square)
-    function_of(["ptr %from", "ptr %to"], write, lanes, target)(square, turned)
-    np.testing.assert_array_equal(turned, square.T)
+    transposed = np.zeros_like(square)
+    function_of(["ptr %from", "ptr %to"], write, lanes, target)(square, transposed)
+    np.testing.assert_array_equal(transposed, square.T)
 
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 2.5, -2.5]

@@ -296,9 +296,9 @@ def test_what_is_wrong_is_refused_in_the_same_words(name: str) -> None:
     feeds = REFUSED[name](usual())
     if tuple(feeds) in ex._zero_copy["step"]:
         assert not by_address(ex, feeds)
-    told, expected = [outcome(some, feeds) for some in (ex, numpy)]
-    assert isinstance(told[0], str)
-    assert told == expected
+    found, expected = [outcome(some, feeds) for some in (ex, numpy)]
+    assert isinstance(found[0], str)
+    assert found == expected
     assert ex.step(**usual()) == twin.step(**usual())
     assert ex.parameters.flat().tobytes() == twin.parameters.flat().tobytes()
 
@@ -306,8 +306,8 @@ def test_what_is_wrong_is_refused_in_the_same_words(name: str) -> None:
 def test_the_first_run_refuses_as_later_ones_do() -> None:
     for change in REFUSED.values():
         runs = [gc.Executor(PLANS[backend], seed=3) for backend in ("native", "numpy")]
-        told, expected = [outcome(ex, change(usual())) for ex in runs]
-        assert told == expected
+        found, expected = [outcome(ex, change(usual())) for ex in runs]
+        assert found == expected
 
 
 def test_feeds_in_a_mapping_and_by_name() -> None:

@@ -54,9 +54,9 @@ def check_any(data: st.DataObject, more: int, channels: Callable[[], tuple[int, 
     reach = ((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
     space = tuple(r + extra for r, extra in zip(reach, sizes(0, more // rank), strict=True))
     groups, c, o = channels()
-    split = data.draw(st.sampled_from(["rows", "columns", "none"]))
+    partition = data.draw(st.sampled_from(["rows", "columns", "none"]))
     shape = (*space, groups * c), (*kernel, c, groups * o), sizes(1, 3), dilation
-    spec = specs(*shape, split=split, groups=groups)[data.draw(st.integers(0, 2))]
+    spec = specs(*shape, partition=partition, groups=groups)[data.draw(st.integers(0, 2))]
     n, threads = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4))
     check(spec, data.draw(st.sampled_from(WIDTHS)), n, threads)
 
@@ -65,7 +65,7 @@ def check_bits(spec: Spec, other_width: int) -> None:
     """They do not depend on threads, on how these share, nor on the width of vectors."""
     before, product = spec.operands(4), WindowProduct(spec)
     results = [run(product, before, 4, threads)["c"] for threads in (1, 2, 3, 4, 9)]
-    other = WindowProduct(replace(spec, split="columns"))
+    other = WindowProduct(replace(spec, partition="columns"))
     results += [run(other, before, 4, threads)["c"] for threads in (1, 2)]
     results.append(run(WindowProduct(spec, other_width), before, 4)["c"])
     assert same_bytes(results)

@@ -26,10 +26,10 @@ class Spec:
     op: Convolution
     a: TensorType
     b: TensorType
-    split: Partition = "rows"
+    partition: Partition = "rows"
     write: Write = store_product
     window: Window | None = None
-    """What stands for the window of the op."""
+    """The window in place of the op's own, if any."""
 
     @property
     def result(self) -> TensorType:
@@ -44,7 +44,7 @@ class Spec:
         (m, n), sides = by_last(self.result.shape), (of.trans_a, of.trans_b)
         body = builder.body()
         window = self.window or of.window
-        return Gemm(m, n, of.inner, "a", "b", *sides, self.a.dtype, body, self.split, window)
+        return Gemm(m, n, of.inner, "a", "b", *sides, self.a.dtype, body, self.partition, window)
 
     def operands(self, n: int, seed: int = 0) -> dict[str, Array]:
         """Random a and b, and a result that is not written yet."""
@@ -77,14 +77,14 @@ def pitches(kernel: Gemm) -> Mapping[str, int]:
 
 def specs(
     x: Sequence[int], w: Sequence[int], stride: Sequence[int], dilation: Sequence[int],
-    dtype: str = "float32", split: Partition = "rows", groups: int = 1,
+    dtype: str = "float32", partition: Partition = "rows", groups: int = 1,
 ) -> list[Spec]:  # fmt: skip
     """A convolution of images (N, *x) with a kernel w, and its two gradients."""
     how = tuple(stride), tuple(dilation), groups
     images, kernel = TensorType((N, *x), dtype), TensorType(tuple(w), dtype)
     y = Conv(*how).infer([images, kernel])
     return [
-        Spec(Conv(*how), images, kernel, split),
-        Spec(ConvDx(images.shape, *how), y, kernel, split),
-        Spec(ConvDw(kernel.shape, *how), images, y, split),
+        Spec(Conv(*how), images, kernel, partition),
+        Spec(ConvDx(images.shape, *how), y, kernel, partition),
+        Spec(ConvDw(kernel.shape, *how), images, y, partition),
     ]

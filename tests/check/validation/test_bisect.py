@@ -27,8 +27,8 @@ from graphc.ops.elementwise import Div, Sub
 from graphc.ops.functions import Tanh
 from passes.cse import cse
 from passes.specialize import Specialize
+from tests.error_text import error_text
 from tests.passes.same import results
-from tests.told import told
 
 
 def net() -> gc.Net:
@@ -80,7 +80,9 @@ def test_passes_that_are_right_show_nothing() -> None:
 def test_an_unknown_symptom_is_refused_with_the_known_ones() -> None:
     with pytest.raises(GraphError) as caught:
         found("output:nix")
-    assert told(caught.value).startswith("there is no 'output:nix'\n  hint: there are output out,")
+    assert error_text(caught.value).startswith(
+        "there is no 'output:nix'\n  hint: there are output out,"
+    )
 
 
 def test_a_number_that_is_not_finite_is_found() -> None:

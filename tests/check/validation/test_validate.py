@@ -27,7 +27,7 @@ from graphc.ops.source import Parameter, constant_op
 from passes.backward import Backward
 from passes.pipeline import Pass
 from passes.specialize import Specialize
-from tests.told import told
+from tests.error_text import error_text
 
 
 def three(dtype: str = "float32") -> gc.Net:
@@ -317,7 +317,7 @@ def test_a_reference_rule_that_fails_is_reported_with_the_pass() -> None:
 
     with pytest.raises(gc.GraphError) as caught:
         validate_pass(breaks, three())
-    assert told(caught.value).startswith(
+    assert error_text(caught.value).startswith(
         "broken 'tanh_1': its reference rule fails: KeyError: 'h'\n"
     )
     assert caught.value.__notes__ == ["when pass 'breaks' was validated"]
@@ -473,7 +473,7 @@ def test_feeds_may_be_given() -> None:
         validate_pass(swapped, three(), batches=[3], feeds=feeds)
     with pytest.raises(gc.GraphError) as caught:
         validate_pass(swapped, three(), batches=[2], feeds=feeds)
-    assert told(caught.value).startswith("input 'x' has shape (2, 6), not (3, 6)")
+    assert error_text(caught.value).startswith("input 'x' has shape (2, 6), not (3, 6)")
 
 
 def test_a_pass_of_its_own_class_is_written_with_its_options(tmp_path: Path) -> None:

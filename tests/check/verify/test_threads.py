@@ -65,7 +65,7 @@ class Case:
     rows: Dim
     columns: Dim
     axis: Axis
-    split: Partition
+    partition: Partition
 
 
 def hoisted() -> Body:
@@ -118,7 +118,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_loops(name: str) -> None:
     case = CASES[name]
-    kernel = Loop(case.rows, case.columns, case.axis, case.body, case.split)
+    kernel = Loop(case.rows, case.columns, case.axis, case.body, case.partition)
     function = LoopFunction(kernel)
     for n in (1, 100):
         compare(function, kernel, n)
@@ -178,10 +178,10 @@ def only_own(
     [
         (Spec(N, 200, 30), 100),
         (Spec(N, 10, 30, trans_b=True), 50),
-        (Spec(70, 200, N, trans_a=True, split="columns"), 40),
-        (Spec(70, 90, N, trans_a=True, split="rows"), 40),
-        (Spec(N, 200, 30, split="columns"), 20),
-        (Spec(N, 333, 30, split="columns", dtype="float64"), 3),
+        (Spec(70, 200, N, trans_a=True, partition="columns"), 40),
+        (Spec(70, 90, N, trans_a=True, partition="rows"), 40),
+        (Spec(N, 200, 30, partition="columns"), 20),
+        (Spec(N, 333, 30, partition="columns", dtype="float64"), 3),
     ],
 )
 def test_products(spec: Spec, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def one_of(product: Product, arrays: dict[str, Array], n: int, tid: int, count: 
 def test_what_the_first_thread_does_for_all() -> None:
     """A number a row that a loop by blocks of columns stores is not its row's thread's."""
     case = CASES["hoisted, rows"]
-    kernel = Loop(case.rows, case.columns, case.axis, case.body, case.split)
+    kernel = Loop(case.rows, case.columns, case.axis, case.body, case.partition)
     facts, threads = claims(kernel, arrays_for(kernel, 100), 100)
     ways = {facts.buffers.names[facts.accesses.buffer[i]]: threads.way[i] for i in facts.writes}
     assert ways["s"] == FIRST

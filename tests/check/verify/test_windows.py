@@ -101,10 +101,10 @@ def test_nothing_is_updated_in_place_under_a_window() -> None:
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", range(3), ids=("y", "dx", "dw"))
-@pytest.mark.parametrize("split", ["rows", "columns"])
-def test_threads_write_what_is_said(kind: int, split: Any) -> None:
+@pytest.mark.parametrize("partition", ["rows", "columns"])
+def test_threads_write_what_is_said(kind: int, partition: Any) -> None:
     """Each by itself, with all other rows and columns left alone."""
-    spec = specs((7, 7, 4), (3, 3, 4, 40), (1, 1), (1, 1), split=split)[kind]
+    spec = specs((7, 7, 4), (3, 3, 4, 40), (1, 1), (1, 1), partition=partition)[kind]
     n, arrays = 3, spec.operands(3)
     product = WindowProduct(spec)
     _, threads = claims(spec.kernel(), arrays, n)

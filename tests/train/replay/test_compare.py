@@ -237,7 +237,7 @@ gc.fit(gc.Executor(plan), data, record={folder!r})
 
 @pytest.mark.slow
 def test_other_threads_of_numpys_blas(tmp_path: Path) -> None:
-    """Each run is run again under its own variables, in a process of its own."""
+    """Each run is repeated under its own variables, in a separate process."""
     runs = []
     for threads in ("1", "2"):
         folder = tmp_path / threads

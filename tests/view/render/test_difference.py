@@ -20,7 +20,7 @@ from graphc.view.render.passes_view import kernels_sheet, pass_view
 from graphc.view.render.renderer import LayoutTooSlow, svg_of
 from graphc.view.render.sheet import Box, Sheet
 from graphc.view.render.style import printable
-from tests.told import told
+from tests.error_text import error_text
 from tests.view.render.graphs import compiled, deep, digits, hostile
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -212,7 +212,7 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
     made = of_pass(digits(normed=False), "cse")
     with pytest.raises(GraphError) as caught:
         render_difference(made, tmp_path / "a.gif", name="cse")
-    assert told(caught.value) == (
+    assert error_text(caught.value) == (
         "cannot draw 'a.gif': the suffix says the format\n"
         "  hint: one of .svg, .png, .pdf, .dot, .html"
     )

@@ -15,8 +15,8 @@ import graphc as gc
 from graphc.base.errors import GraphError, RendererMissing
 from graphc.view.render import notebook_bundle, render_plan, renderer
 from graphc.view.render.draw import picture
+from tests.error_text import error_text
 from tests.extras import needs_renderer
-from tests.told import told
 from tests.view.render.graphs import digits, render_graph
 
 INSTALL = """\
@@ -65,7 +65,7 @@ def test_pdf_where_the_renderer_makes_it(tmp_path: Path) -> None:
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GraphError) as caught:
         render_graph(digits().graph(), tmp_path / "net.gif")
-    assert told(caught.value) == (
+    assert error_text(caught.value) == (
         "cannot draw 'net.gif': the suffix says the format\n"
         "  hint: one of .svg, .png, .pdf, .dot, .html"
     )
@@ -75,7 +75,7 @@ def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "net.dot"
     with pytest.raises(GraphError) as caught:
         render_graph(digits().graph(), path)
-    assert told(caught.value) == (
+    assert error_text(caught.value) == (
         f"cannot write {path}: No such file or directory\n"
         f"  hint: make the folder first: {path.parent}"
     )
@@ -95,7 +95,7 @@ def test_without_a_renderer_the_error_says_what_to_install(bare: Path, suffix: s
     with pytest.raises(RendererMissing) as caught:
         render_graph(digits().graph(), bare / f"net.{suffix}")
     sentence = f"{suffix} needs Graphviz, and no renderer was found"
-    assert told(caught.value) == f"{sentence}\n{INSTALL}"
+    assert error_text(caught.value) == f"{sentence}\n{INSTALL}"
     assert not list(bare.iterdir())
 
 
@@ -125,7 +125,7 @@ def test_the_pure_renderer_makes_no_pdf(bare: Path) -> None:
     pure = _program(bare / "graphviz-pure")
     with pytest.raises(RendererMissing) as caught:
         render_graph(digits().graph(), bare / "net.pdf", dot=pure)
-    assert told(caught.value) == f"graphviz-pure makes svg and png, not pdf\n{INSTALL}"
+    assert error_text(caught.value) == f"graphviz-pure makes svg and png, not pdf\n{INSTALL}"
 
 
 def test_the_order_in_which_renderers_are_looked_for(
@@ -165,21 +165,21 @@ def test_a_renderer_that_is_asked_for_and_not_there(
     with pytest.raises(RendererMissing) as caught:
         render_graph(digits().graph(), bare / "a.svg", dot="nodot" if way == "argument" else None)
     who = {"argument": "dot=", "variable": "GRAPHC_DOT="}[way]
-    assert told(caught.value) == f"{who}'nodot' does not name a program that runs\n{INSTALL}"
+    assert error_text(caught.value) == f"{who}'nodot' does not name a program that runs\n{INSTALL}"
 
 
 def test_the_message_of_a_failing_renderer_is_kept(bare: Path) -> None:
     broken = _program(bare / "dot", "echo 'no such font' >&2; exit 3")
     with pytest.raises(GraphError) as caught:
         render_graph(digits().graph(), bare / "net.png", dot=broken)
-    assert told(caught.value) == "dot could not make the png: no such font"
+    assert error_text(caught.value) == "dot could not make the png: no such font"
 
 
 def test_a_renderer_that_hangs_is_stopped(bare: Path) -> None:
     hanging = renderer.Renderer(_program(bare / "dot", "exec /bin/sleep 60"), full=True)
     with pytest.raises(renderer.LayoutTooSlow) as caught:
         renderer.run(hanging, "digraph {}", "svg", seconds=0.2)
-    assert told(caught.value) == (
+    assert error_text(caught.value) == (
         "dot took longer than 0 s to lay the picture out\n"
         "  hint: write .dot, and lay it out by hand"
     )
