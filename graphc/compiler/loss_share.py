@@ -113,7 +113,7 @@ def _share(graph: Graph, loss: str) -> Share:
 
 
 def counted_by(graph: Graph, output: str) -> Share | Divisor:
-    """Return how values of batches combine to that of all rows, for an output without rows.
+    """Return how to combine an output without rows, computed for parts of the rows.
 
     ROWS also if no single count is right, as for the sum of means by different weights.
     """

@@ -195,7 +195,7 @@ class Lowering:
     # ------------------------------------------------------------------ exchange
 
     def _exchange(self, node: Node, op: Send | Receive) -> None:
-        """Add one instruction for a whole bucket: its last value sends it, its first awaits it."""
+        """Add one instruction for a whole bucket, at its last value to send or first to receive."""
         (source,), out = node.inputs, node.name
         if isinstance(op, Send):
             source = self._sendable(source, node)
@@ -220,7 +220,7 @@ class Lowering:
         self.instrs.append(Instr(kind, kind, op, ins, outs, outs[-1]))
 
     def _sendable(self, name: str, node: Node) -> str:
-        """Return the value, or a copy of it if it already has a fixed place in memory."""
+        """Return the value, or a copy of it if its place in memory is fixed already."""
         own = self.graph[name].op.is_source or name in self.given
         alone = self.graph.feeds_only(name, node.name) and self.root(name) == name
         if alone and not own:

@@ -190,7 +190,7 @@ class CompileOptions:
 
 
 def _repeating(rows: tuple[PassRecord, ...], watch: Watch | None) -> tuple[PassRecord, ...]:
-    """Return the pass records, with that of repeat_elements if it changes something."""
+    """Run repeat_elements, and return the pass records with its own if it changes something."""
     graph, more = run_passes(rows[-1].graph, (repeat_elements,), watch, verified=True)
     return rows if graph is rows[-1].graph else rows + more
 
@@ -202,7 +202,7 @@ def _split(passes: tuple[Pass, ...], last: Pass) -> tuple[tuple[Pass, ...], tupl
 
 
 def _keeping(graph: Graph, names: Iterable[str]) -> Graph:
-    """Return the graph in which passes before Backward keep these nodes (see passes/pins.py)."""
+    """Return the graph with these nodes as gradients of themselves, so that passes keep them."""
     return graph.with_nodes(graph, gradients={name: name for name in names})
 
 

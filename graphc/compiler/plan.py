@@ -1,4 +1,4 @@
-"""The plan: all that an executor needs."""
+"""The plan: the compiled programs of a net, and all else that an executor needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that an executor needs; immutable, and shared by threads.
+    """The compiled programs of a net, and all else that an executor needs; immutable.
 
     Parameters
     ----------

@@ -294,12 +294,16 @@ def call(function: str, *args: Expr | Number, value: Attribute = None) -> Expr:
     """Return a scalar function of values; numbers get the dtype of the first value."""
     first = args[0] if isinstance(args[0], Expr) else next(a for a in args if isinstance(a, Expr))
     builder, own = first.builder, first.step.dtype
-    exprs = [a if isinstance(a, Expr) else builder.const(a, own) for a in args]
-    numbers = tuple([e.number for e in exprs])
-    dtype = "bool" if function in BOOLEANS else exprs[-1].step.dtype
-    kinds = {e.step.broadcast for e in exprs}
-    broadcast = kinds.pop() if len(kinds) == 1 else join(*kinds)
-    return builder.step(Step(function, numbers, broadcast, dtype, "", value))
+    numbers: list[int] = []
+    kind: Broadcast = "one"
+    dtype = own
+    for arg in args:
+        expr = arg if isinstance(arg, Expr) else builder.const(arg, own)
+        numbers.append(expr.number)
+        dtype = expr.step.dtype
+        kind = join(kind, expr.step.broadcast)
+    dtype = "bool" if function in BOOLEANS else dtype
+    return builder.step(Step(function, tuple(numbers), kind, dtype, "", value))
 
 
 def select(condition: Expr, a: Expr | Number, b: Expr | Number) -> Expr:
@@ -315,12 +319,8 @@ def philox(seed: Expr, draws: Expr, stream: int, *first_row: Expr) -> Expr:
     return seed.builder.step(Step("philox", args, "each", "uint32", value=stream))
 
 
-def join(*broadcasts: Broadcast) -> Broadcast:
+def join(a: Broadcast, b: Broadcast) -> Broadcast:
     """Return the broadcast kind of a value that depends on values of these kinds."""
-    found: Broadcast = "one"
-    for broadcast in broadcasts:
-        if broadcast not in ("one", found):
-            if found != "one":
-                return "each"
-            found = broadcast
-    return found
+    if a == b or b == "one":
+        return a
+    return b if a == "one" else "each"

@@ -119,13 +119,14 @@ class Placement(NamedTuple):
     axis: Axis | None
 
 
-def placements_of(node: Node, ins: list[TensorType]) -> dict[Space, Placement]:
+def placements_of(
+    node: Node, ins: list[TensorType], iteration: Iteration
+) -> dict[Space, Placement]:
     """Return the placements of a node in the spaces that it can run over by itself.
 
     An op on elements runs over the matrix of its first dimension by all others, or over that of all
     dimensions by the last; the first one found is its choice.  Without a kernel there are none.
     """
-    iteration = node.op.iteration(ins)
     if iteration == "call":
         return {}
     if iteration == "all":
@@ -294,7 +295,8 @@ class TraitsOf:
 def _traits(op: Op, node: Node, ins: list[TensorType]) -> Traits:
     gather, product = op.gather(ins, node.type), op.product(ins)
     if gather is None:
-        iteration, placements = op.iteration(ins), placements_of(node, ins)
+        iteration = op.iteration(ins)
+        placements = placements_of(node, ins, iteration)
     else:
         iteration, placements = "elements", {by_last(gather.shape): gather_placement(ins)}
     reshapable, choice = (

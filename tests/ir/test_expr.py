@@ -59,11 +59,10 @@ def test_cast_to_the_own_dtype_is_no_step() -> None:
         (("column", "column"), "column"),
         (("row", "column"), "each"),
         (("each", "row"), "each"),
-        ((), "one"),
     ],
 )
-def test_span_of_what_depends_on_several(
-    broadcasts: tuple[Broadcast, ...], wanted: Broadcast
+def test_broadcast_kind_of_a_value_that_depends_on_two(
+    broadcasts: tuple[Broadcast, Broadcast], wanted: Broadcast
 ) -> None:
     assert join(*broadcasts) == wanted
 

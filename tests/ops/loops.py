@@ -28,7 +28,7 @@ def loops_of(op: Op, ins: Sequence[TensorType]) -> Iterator[tuple[Loop, Expr]]:
     result, iteration = op.infer(ins), op.iteration(ins)
     axis: Axis = "rows" if iteration == "rows" else "columns"
     node = Node("out", op, tuple(f"in{i}" for i in range(len(ins))), result)
-    for space, placement in placements_of(node, list(ins)).items():
+    for space, placement in placements_of(node, list(ins), node.op.iteration(ins)).items():
         b = BodyBuilder()
         operands = [b.load(f"in{i}", placement.operands[i], x.dtype) for i, x in enumerate(ins)]
         value = op.scalar(operands, axis)

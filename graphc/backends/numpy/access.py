@@ -44,7 +44,7 @@ SHORT = 64
 
 
 def is_view(kernel: Loop, step: Step) -> bool:
-    """Return whether a gather is best a view of the source, at any batch size."""
+    """Return whether a gather should be a view of the source, not a copy, at any batch size."""
     assert isinstance(step.value, AccessMap), "the value is the access map"
     if step.value.given or 0 < _together(kernel, step.value.axes) < SHORT:
         return False
@@ -54,7 +54,7 @@ def is_view(kernel: Loop, step: Step) -> bool:
 
 
 def _together(kernel: Loop, axis_maps: Sequence[AxisMap]) -> int:
-    """Return how many elements of a line are contiguous in the source; 0 if that is unknown."""
+    """Return how many elements of a line are adjacent in the source too; 0 if that is unknown."""
     if not kernel.places or not isinstance(kernel.columns, int):
         return 0
     many = 1

@@ -73,7 +73,7 @@ def form_of(steps: Sequence[Step], step: Step) -> Form:
 
 
 def _form_of_select(steps: Sequence[Step], step: Step, constants: Mapping[int, Attribute]) -> Form:
-    """Return the form of a select; "a value or 0" and ReLU have cheaper ones."""
+    """Return the cheapest form of a select, such as a clip for ReLU."""
     condition, _, other = step.args
     if constants.get(2) == 0:
         return Form("select_or_zero", step.args[:2])
@@ -134,7 +134,7 @@ def _elementwise(
 
 
 def _tile_shape(sizes: Sizes, part: Part) -> tuple[int, ...]:
-    """Return the shape of one line of rows if lines are long and many, else an empty one."""
+    """Return the shape of one line of rows, or an empty one if lines are short or few."""
     rows = prod(sizes.places)
     return (1, *sizes.places, part.width) if rows >= NARROW and part.height > 2 else (0,)
 
@@ -175,7 +175,7 @@ def _like(broadcast: Broadcast, sizes: Sizes, part: Part) -> tuple[int, ...]:
 def _by_function(
     rule: functions.Rule, sizes: Sizes, part: Part, out: Array, *operands: Array
 ) -> Sequence[Call]:
-    """Return the calls of a rule.
+    """Return the calls of a rule on arrays of the shapes that NumPy is quickest at.
 
     NumPy starts faster if arrays have few axes, and if an operand that is overwritten is the same
     object as the result.
@@ -221,7 +221,7 @@ def _is_narrow(kernel: Kernel) -> bool:
 
 
 def _many_summed(axis: str, sizes: Sizes, part: Part) -> int:
-    """Return how many numbers are added to a sum."""
+    """Return the number of elements of each sum."""
     return part.width if axis == "columns" else part.height * prod(sizes.places)
 
 

@@ -91,7 +91,7 @@ def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) 
 
 
 def _fewest_lines(kernel: Kernel) -> int:
-    """Return the fewest lines of a part: a product of few rows takes as long to start."""
+    """Return the fewest lines of a part: a product of fewer rows takes as long."""
     return PRODUCT_ROWS if isinstance(kernel, Gemm) and kernel.window is None else 1
 
 
@@ -338,7 +338,7 @@ class _Planning:
     # ------------------------------------------------------------------ actions
 
     def _compute(self, i: int) -> None:
-        """Record where a step's value is, and add its action if it needs one."""
+        """Record the memory of a step's value, and add the action that computes it, if any."""
         step, form = self.steps[i], self.forms[i]
         source = self._source(i)
         if source is not None:

@@ -114,7 +114,7 @@ class Horizontal:
     def bind(
         self, n: int, view: View, scratch: Array, skip: frozenset[int]
     ) -> dict[int, Sequence[Call]]:
-        """Return the calls of the instructions that run together with others."""
+        """Return the calls of the instructions whose updates run as one loop with others."""
         found: dict[int, Sequence[Call]] = {}
         for group in self.groups:
             start = self.starts[group.slot]

@@ -90,7 +90,7 @@ def _is_depthwise(kernel: Gemm, window: Window) -> bool:
 
 
 def _at_once(window: Window, images: int) -> int:
-    """Return how many images a block has."""
+    """Return how many images are copied to columns at once."""
     return max(1, min(images, BLOCK // max(window.count * window.depth, 1)))
 
 
