@@ -48,7 +48,7 @@ class Group:
     forward: bool = True
     position: int = -1
     sealed: bool = False
-    """Whether the group takes no more nodes."""
+    """True if the group takes no more nodes."""
 
     def add(self, node: Node, placement: Placement) -> None:
         """Add a node."""

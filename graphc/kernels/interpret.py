@@ -161,7 +161,7 @@ class _Run:
         return np.where(there, flat[np.where(there, index, 0)], step.value.fill)
 
     def _summed(self, step: Step) -> Array:
-        """Return the scatter-added rows, each added at its index, one after the other."""
+        """Return the sums of the source rows at each index, added one after the other."""
         kernel = self.kernel
         assert isinstance(kernel, ScatterAdd), "only a scatter-add has sums of rows"
         total = np.zeros((self.rows, self.columns), step.dtype)

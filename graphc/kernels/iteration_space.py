@@ -215,19 +215,19 @@ class Traits(NamedTuple):
     product: Product | None
     """The form of a matrix product that has a kernel, else None."""
     placements: dict[Space, Placement]
-    """Its placement in each of its own spaces, its first choice first; empty without a kernel."""
+    """The placement in each possible space, the first choice first; empty without a kernel."""
     gather: GatherRule | None
     """The rule of an op that gathers its operands, else None."""
     moves: bool
-    """Whether it only permutes the axes of its operand, or cuts or pads it."""
+    """True if it only permutes the axes of its operand, or cuts or pads it."""
     epilogue: tuple[Space, Placement] | None
     """The space and the placement of a matrix product and its epilogue, else None."""
     pitches: tuple[tuple[int, Dim], ...]
     """The columns of the factors that a product reads as matrices; empty if as the result's."""
     reshapable: bool
-    """Whether it computes the same in any matrix of as many elements."""
+    """True if it computes the same in any matrix of as many elements."""
     broadcasts_numbers: bool
-    """Whether it only broadcasts numbers."""
+    """True if it only broadcasts numbers."""
     space: Space | None
     """The space of its first choice."""
     placement: Placement | None

@@ -33,7 +33,7 @@ from graphc.base.usable_cores import SHARE, IdleCores
 from graphc.ir.op import Array
 
 PROBER = 0
-"""The number of the thread that reports an idle core: the caller's, since it is no worker."""
+"""The number of the thread that reports an idle core: the caller's, which is not a worker."""
 
 
 class Pool:
