@@ -27,11 +27,7 @@ author = "The graphc developers"
 project_copyright = author
 release = version = graphc.__version__
 
-# The sections of docstrings are read by napoleon, after their text was made plain by docstrings.
-extensions = [
-    *("myst_nb", "sphinx.ext.autodoc", "docstrings", "sphinx.ext.napoleon"),
-    *("pictures_inline", "whole_streams"),
-]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "docstrings", "pictures_inline", "whole_streams"]
 exclude_patterns = ["_build"]
 
 # MyST: links to headings work as they do on a code host.
@@ -54,8 +50,6 @@ autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 autodoc_type_aliases = {name: name for name in ("Array", "ArrayLike", "Names")}
-napoleon_google_docstring = False
-napoleon_use_rtype = False
 default_role = "code"
 smartquotes = False
 
