@@ -106,13 +106,12 @@ class ShardedStep:
     """A step of a rank, cut into its shards; the last shard's program updates the state."""
 
     def __init__(self, plan: Plan, communicator: Communicator, state: State) -> None:
-        self._plan, name = plan, program_name(plan)
-        last = plan.programs[name]
+        self._plan, self._last = plan, program_name(plan)
+        last = plan.programs[self._last]
         self.communicator = communicator
         self.exchange = Exchange(plan, communicator)
         self._check = program_check(last, plan)
         self._shards = Shards(plan, last, self._check, communicator.rank)
-        self._programs = [*[SHARD] * (plan.lanes - 1), name]
         self._workspaces = [
             Workspace(plan.programs, plan.batch, state, plan.options.threads)
             for _ in range(workspaces(plan) - 1)
@@ -147,9 +146,9 @@ class ShardedStep:
         self, parts: Iterator[Part], load: Load, run: Run
     ) -> tuple[Bound, Iterable[Call]]:
         """Run the shards one after the other, all in the memory of the executor."""
-        last = len(self._programs) - 1
-        for lane, (program, part) in enumerate(zip(self._programs, parts, strict=True)):
-            bound = load(program, part.feeds)
+        last = self._plan.lanes - 1
+        for lane, part in enumerate(parts):
+            bound = load(SHARD if lane < last else self._last, part.feeds)
             part.put(bound.feeds)
             self.exchange.lane = lane
             if lane < last:
@@ -160,7 +159,7 @@ class ShardedStep:
         """Run each shard in separate memory; all wait where one needs a sum over all of them."""
         given = list(parts)
         bounds = [self._bound(*each) for each in zip(self._binders, given, strict=False)]
-        bounds.append(load(self._programs[-1], given[-1].feeds))
+        bounds.append(load(self._last, given[-1].feeds))
         for part, bound in zip(given, bounds, strict=True):
             part.put(bound.feeds)
         return bounds[-1], [partial(self._together, bounds)]
