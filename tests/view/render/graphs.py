@@ -7,6 +7,7 @@ from pathlib import Path
 import graphc as gc
 from graphc.compiler.plan import Plan
 from graphc.ir.graph import Graph
+from graphc.view.profile import Profile
 from graphc.view.render import page_of
 from graphc.view.render.layer_drawing import LayerDrawing
 from graphc.view.render.renderer import svg_of, write_drawing
@@ -109,6 +110,12 @@ def svg_text(graph: Graph, *, backward: Graph | None = None, fold: bool = True) 
     return svg_of(LayerDrawing(graph, backward, fold))
 
 
-def html_text(graph: Graph, *, backward: Graph | None = None, plan: Plan | None = None) -> str:
-    """The page of a graph."""
-    return page_of(LayerDrawing(graph, backward), plan=plan)
+def html_text(
+    graph: Graph,
+    *,
+    backward: Graph | None = None,
+    plan: Plan | None = None,
+    profile: Profile | None = None,
+) -> str:
+    """The page of a graph, with the times of a profile if one is given."""
+    return page_of(LayerDrawing(graph, backward), plan=plan, profile=profile)
