@@ -189,4 +189,4 @@ def test_filling_makes_no_array_memory() -> None:
     fill_words(out, 1, 2, 4, scratch)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 8 * 1024
+    assert peak < out.nbytes / 16  # objects of other threads of the process count, too
