@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,15 @@ NAMES = {
 }
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """The nodes of a file's syntax tree."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """The docstrings and the other strings of more than a word, with their lines."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Constant) and " " in (text := str(node.value)):
             yield node.lineno, re.sub(r"(cell)?border=", "", text)  # HTML
 
@@ -96,7 +103,7 @@ def test_docstrings_begin_with_what_a_thing_is_or_does() -> None:
 
 def names(path: Path) -> Iterator[tuple[int, str]]:
     """The names that a file defines, with their lines."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.lineno, node.name
         elif isinstance(node, ast.arg):
