@@ -8,7 +8,7 @@
 Only rewrites that keep every bit are made: x * 1, x / 1, x - 0 and x ** 1 are x, and so is
 -(-x); x + 0 is not, since -0.0 + 0 is 0.0.  Reshapes of reshapes and transposes of transposes
 are joined; those to the same shape, dtype or order are deleted.  A result is not folded if it is
-large and larger than what it is computed from, or if computing it takes long.
+large and larger than its operands, or if computing it takes long.
 
 Frozen weights are constants with a label.  New weights may replace them later, so nothing
 here depends on their numbers, and what is computed from them has a label, too.

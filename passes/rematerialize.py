@@ -44,7 +44,7 @@ class Rematerialize:
 
 
 class _Cloning:
-    """One traversal of a graph that makes a clone at its first reader in the backward part."""
+    """One traversal of a graph that makes a clone at its first user in the backward part."""
 
     def __init__(self, graph: Graph, recomputed: frozenset[str]) -> None:
         self.graph, self.recomputed = graph, recomputed
@@ -66,12 +66,12 @@ class _Cloning:
             if not node.op.is_source and node.name not in self.graph.updates.values():
                 event = node.name
 
-    def _clones_for(self, reader: Node, before: str) -> Iterator[Node]:
+    def _clones_for(self, user: Node, before: str) -> Iterator[Node]:
         """Yield the clones that a node needs, in order, each as soon as its operands exist."""
-        wanted = self._wanted(reader)
+        wanted = self._wanted(user)
         if not wanted:
             return
-        event = self._event(reader) or before
+        event = self._event(user) or before
         late: dict[str, str] = {}
         fresh: set[str] = set()
         for name in sorted(wanted, key=self.positions.__getitem__):
@@ -89,9 +89,9 @@ class _Cloning:
             fresh.add(clone.name)
             yield clone
 
-    def _wanted(self, reader: Node) -> set[str]:
+    def _wanted(self, user: Node) -> set[str]:
         wanted: set[str] = set()
-        stack = list(reader.inputs)
+        stack = list(user.inputs)
         while stack:
             name = stack.pop()
             if name in self.recomputed and name not in self.clones and name not in wanted:
@@ -99,9 +99,9 @@ class _Cloning:
                 stack.extend(self.graph[name].inputs)
         return wanted
 
-    def _event(self, reader: Node) -> str | None:
+    def _event(self, user: Node) -> str | None:
         """Return the last value of the backward part that a node reads."""
-        read = [name for name in reader.inputs if self.positions[name] > self.boundary]
+        read = [name for name in user.inputs if self.positions[name] > self.boundary]
         computed = (name for name in read if not self.graph[name].op.is_source)
         return max(computed, key=self.positions.__getitem__, default=None)
 

@@ -45,7 +45,7 @@ class _Elements:
         self.roots = {self._root(name) for name in graph.roots}
         plain = (n.name for n in graph if n.name in self.forward and _is_plain(graph, n))
         self.repeated = {name for name in plain if not self._is_kept(name)}
-        """The values that kernels may compute again."""
+        """The values that kernels may recompute."""
 
     def chosen(self) -> Iterator[str]:
         """Yield all or none of each group of values with common origins."""
@@ -91,17 +91,17 @@ class _Elements:
             name = self.graph[name].inputs[0]
         return name
 
-    def _readers(self, name: str) -> Iterator[Node]:
+    def _users(self, name: str) -> Iterator[Node]:
         for user in self.graph.users[name]:
             node = self.graph[user]
             if node.op.alias:
-                yield from self._readers(user)
+                yield from self._users(user)
             else:
                 yield node
 
     def _is_late(self, name: str) -> bool:
         """Return whether the backward part reads a value."""
-        return any(reader.name not in self.forward for reader in self._readers(name))
+        return any(user.name not in self.forward for user in self._users(name))
 
     def _is_kept(self, name: str) -> bool:
         """Return whether a value is in memory in any case: a source, a root or read by a call."""
@@ -109,8 +109,8 @@ class _Elements:
             return True
         types = self.graph
         return any(
-            reader.op.iteration([types[operand].type for operand in reader.inputs]) == "call"
-            for reader in self._readers(name)
+            user.op.iteration([types[operand].type for operand in user.inputs]) == "call"
+            for user in self._users(name)
         )
 
 

@@ -34,6 +34,28 @@ WORDS = {
     r"naive": (),
     r"snapshots?": (),
     r"(is|are) no": ("there (is|are) no", "(is|are) no (longer|more|less|larger|smaller)"),
+    r"readers?": (
+        "(its|a) reader (has|find|finds|closes|that takes)|words for readers",  # of a pipe, a text
+        "when the reader|the reader of names|readers need",
+    ),
+    r"spans?": (
+        "the window spans|window spans|stride . span",
+        "fill a span|last span|the spans are",
+    ),
+    # Words that English needs: these are the senses that graphc alone gave them.
+    r"turns? (the|its|their) (axes|matrix|factors?|rows)": (),
+    r"comput(e|es|ed|ing)( \w+)? again": (),
+    r"(summed|sums?|reduced|reduces|added|adds|means?) along": (),
+    r"(fits?|fitted) (a|the) (loop|space|rows and columns)": (),
+    r"merged? updates?": (),
+    r"repeat(s|ed)? in the backward": (),
+    r"after[- ]edges?": (),
+    r"threads split|split (by|among|between|across) (the )?(threads|rows|columns)": (),
+    r"shards? of (a|the) (file|folder|data)|shard files?": (),
+    r"(taken|direct) (feeds?|arrays?)|fed directly": (),
+    r"(memory|byte) pools?|pool of (bytes|memory)": (),
+    r"(convolution|image) kernels?|kernels? of (a|the) convolution": (),
+    r"what it is|those that are": (),
 }
 ONNX = {r"tensors?"}
 """The words that ONNX itself has for what it is about."""
@@ -66,7 +88,7 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
     """The docstrings and the other strings of more than a word, with their lines."""
     for node in nodes(path):
         if isinstance(node, ast.Constant) and " " in (text := str(node.value)):
-            yield node.lineno, re.sub(r"(cell)?border=", "", text)  # HTML
+            yield node.lineno, re.sub(r"(cell)?border=|</?span\b", "", text)  # HTML
 
 
 def found(word: str, plain: tuple[str, ...], text: str) -> list[str]:

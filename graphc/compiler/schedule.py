@@ -2,7 +2,7 @@
 
 `schedule` finds an order that frees memory early.  Forward nodes keep the graph's order and precede
 backward ones.  An update node runs as soon as it can, so that the gradient it consumes is freed
-early; but never before the last reader of the state's old value, since every read in a step sees
+early; but never before the last user of the state's old value, since every read in a step sees
 the state from before the step.
 
 `fusing_order` changes it so that more nodes fuse.  Among the nodes that could run next, nodes that
@@ -34,7 +34,7 @@ class Schedule:
     `in_place` maps a node to the state whose memory it may write; `commits` are the
     (state, value) pairs that have to be copied at the end of the forward pass instead.  `waits`
     maps a node to those that it waits for besides its operands: one that overwrites a state to the
-    other readers of the old value, a received value to the sends of its bucket.
+    other users of the old value, a received value to the sends of its bucket.
     """
 
     order: tuple[Node, ...]
@@ -45,14 +45,14 @@ class Schedule:
 
 
 def keep_old_states(graph: Graph) -> Graph:
-    """Return the graph in which late readers of a state read a copy; `graph` if there are none.
+    """Return the graph in which late users of a state read a copy; `graph` if there are none.
 
         d_x = mul(d_h, s)                s.before = cast(s)
         output mean = s           ->     d_x = mul(d_h, s.before)
         update s = s.next                output mean = s.before
                                          update s = s.next
 
-    A state is overwritten in the forward pass, as soon as its readers there are done.  Readers in
+    A state is overwritten in the forward pass, as soon as its users there are done.  Users in
     the backward pass, and an output or gradient that is the state itself, need the value from
     before.  A cast to the same dtype copies it.
     """
@@ -94,11 +94,11 @@ def schedule(graph: Graph) -> Schedule:
         return Schedule(tuple(graph), len(graph), {}, (), arrivals(graph))
     eager = _eager(graph)
     backward = backward_nodes(graph)
-    readers = _readers(graph, backward)
-    in_place, commits = _writers(graph, readers)
+    users = _users(graph, backward)
+    in_place, commits = _writers(graph, users)
     arriving = arrivals(graph)
     while True:
-        waits = {**_waits(in_place, readers), **arriving}
+        waits = {**_waits(in_place, users), **arriving}
         order, stuck = _list_schedule(graph, waits, backward, eager)
         if not stuck:
             break
@@ -152,36 +152,36 @@ def arrivals(graph: Graph) -> dict[str, list[str]]:
 
 
 def _writers(
-    graph: Graph, readers: Mapping[str, Sequence[str]]
+    graph: Graph, users: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Return the update nodes that may write their state's memory, and the updates to copy."""
     in_place: dict[str, str] = {}
     commits: list[tuple[str, str]] = []
     for state, value in graph.updates.items():
-        if value not in in_place and _may_write(graph, state, value, readers):
+        if value not in in_place and _may_write(graph, state, value, users):
             in_place[value] = state
         else:
             commits.append((state, value))
     return in_place, commits
 
 
-def _readers(graph: Graph, backward: Collection[str]) -> dict[str, list[str]]:
+def _users(graph: Graph, backward: Collection[str]) -> dict[str, list[str]]:
     """Return, for each updated state and its next value, the nodes that read it.
 
     It is decided later whether kernels read a transpose, some columns or a repeated number from the
-    bytes of the value itself, so all readers of such a node count.  Nodes of a backward pass are
+    bytes of the value itself, so all users of such a node count.  Nodes of a backward pass are
     left out: the old states that they read have been copied.
     """
     views = _views(graph)
     found: dict[str, list[str]] = {}
     for name in (*graph.updates, *graph.updates.values()):
-        readers = dict.fromkeys(graph.users[name])
-        seen = views.intersection(readers)
+        users = dict.fromkeys(graph.users[name])
+        seen = views.intersection(users)
         while seen:
-            more = [user for user in graph.users[seen.pop()] if user not in readers]
-            readers.update(dict.fromkeys(more))
+            more = [user for user in graph.users[seen.pop()] if user not in users]
+            users.update(dict.fromkeys(more))
             seen.update(views.intersection(more))
-        found[name] = [reader for reader in readers if reader not in backward]
+        found[name] = [user for user in users if user not in backward]
     return found
 
 
@@ -196,7 +196,7 @@ def _may_be_view(graph: Graph, node: Node) -> bool:
     return node.op.may_be_view([graph[name].type for name in node.inputs])
 
 
-def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, Sequence[str]]) -> bool:
+def _may_write(graph: Graph, state: str, value: str, users: Mapping[str, Sequence[str]]) -> bool:
     node = graph[value]
     if isinstance(node.op, (Source, Receive)) or node.op.alias:
         return False
@@ -204,22 +204,20 @@ def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, Seque
         return False
     if state in graph.roots or any(graph[user].op.alias for user in graph.users[state]):
         return False
-    if not readers[value]:
+    if not users[value]:
         return True
-    return not _reaches(graph, value, {reader for reader in readers[state] if reader != value})
+    return not _reaches(graph, value, {user for user in users[state] if user != value})
 
 
 def _reaches(graph: Graph, start: str, targets: set[str]) -> bool:
     return bool(targets) and not targets.isdisjoint(graph.downstream([start]))
 
 
-def _waits(
-    in_place: Mapping[str, str], readers: Mapping[str, Sequence[str]]
-) -> dict[str, list[str]]:
-    """Return, for each node that overwrites a state, the other readers it waits for."""
+def _waits(in_place: Mapping[str, str], users: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Return, for each node that overwrites a state, the other users it waits for."""
     waits: dict[str, list[str]] = {}
     for value, state in in_place.items():
-        others = [reader for reader in readers[state] if reader != value]
+        others = [user for user in users[state] if user != value]
         if others:
             waits[value] = others
     return waits

@@ -47,7 +47,7 @@ class Node:
     type: TensorType
     locs: tuple[Loc, ...] = ()
     recomputes: str = field(default="", compare=False)
-    """The node whose value it computes again, or delays for nodes that do."""
+    """The node whose value it recomputes, or delays for nodes that do."""
 
     @property
     def loc(self) -> Loc | None:
@@ -103,7 +103,7 @@ class Graph:
     losses
         The outputs that training minimises; it minimises their sum.
     gradients
-        The node of each gradient, by the name of what it is the gradient of.
+        The node of each gradient, by the name of its value.
     updates
         The next value of each parameter and state.
 
@@ -274,7 +274,7 @@ class Graph:
         changed
             For names of nodes, the nodes to put in their place, or None to remove them.
         reads
-            For names of nodes, those that their readers, roots included, read instead.
+            For names of nodes, those that their users, roots included, read instead.
 
         Returns
         -------
@@ -334,7 +334,7 @@ class Graph:
         return Graph(self.name, nodes, losses=self.losses, **{**kept, **roots})
 
     def rename_reads(self, new: Mapping[str, str]) -> Graph:
-        """Return a new graph in which readers of some nodes, roots included, read others instead.
+        """Return a new graph in which users of some nodes, roots included, read others instead.
 
         Parameters
         ----------

@@ -26,7 +26,7 @@ def interpret(
     known: Mapping[str, T],
     after: Callable[[Node, T], T] | None = None,
 ) -> dict[str, T]:
-    """Return the values of nodes by name, and those that are known; operands must come first.
+    """Return the values of all nodes by name, the known ones too; operands must come first.
 
     A node that is known is not computed; `rule` computes the others from their operands' values.
     `after` is called with each node and its value, and returns the value that its users read.

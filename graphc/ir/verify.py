@@ -26,7 +26,7 @@ def verify(graph: Graph, before: Graph | None = None) -> None:
 
 
 def _suspects(graph: Graph, before: Graph) -> Iterator[Node]:
-    """Yield the nodes that are not in `before`, and their readers, by comparing both in order.
+    """Yield the nodes that are not in `before`, and their users, by comparing both in order.
 
     A node that was moved ahead of others counts as changed.
     """

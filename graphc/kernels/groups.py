@@ -47,7 +47,7 @@ class Grouping(GroupRules):
         self._boundary = boundary
         self._separate = optional_feeds
         self._feeds = feed_masks(graph) if optional_feeds else {}
-        self._readers: dict[str, list[Group]] = {}
+        self._users: dict[str, list[Group]] = {}
         self._units: dict[int, Unit] = {}
         for position, node in enumerate(order):
             self._place(position, node)
@@ -98,9 +98,9 @@ class Grouping(GroupRules):
         """Record the group of a node, and the values that it reads."""
         self.group_of[node.name] = group
         for root in reads:
-            readers = self._readers.setdefault(root, [])
-            if group not in readers[-4:]:  # a search of all would be quadratic
-                readers.append(group)
+            users = self._users.setdefault(root, [])
+            if group not in users[-4:]:  # a search of all would be quadratic
+                users.append(group)
 
     def _seal(self, node: Node, group: Group | None, reads: Iterable[str]) -> None:
         """Seal the groups that cannot run after this node, which reads these values."""
@@ -110,7 +110,7 @@ class Grouping(GroupRules):
                 other.sealed = True
         state = self.in_place.get(node.name)
         if state is not None:
-            for other in self._readers.get(state, ()):
+            for other in self._users.get(state, ()):
                 if other is not group:
                     other.sealed = True
 
@@ -200,7 +200,7 @@ class Grouping(GroupRules):
                 return
             taken.append((member, Placement(broadcast, tuple(reads), None)))
         del self._units[other.position]
-        other.sealed = True  # no longer a group, but still recorded as a reader of its operands
+        other.sealed = True  # no longer a group, but still recorded as a user of its operands
         for member, placement in taken:
             self._add(group, member, self.traits(member), placement)
             self._register(member, group, self.reads(member))
@@ -218,12 +218,12 @@ class Grouping(GroupRules):
         return all(node.type.rank == 1 for node in other.nodes)
 
     def _candidates(self, node: Node) -> Iterator[Group]:
-        """Yield the groups of the operands, the latest first, then other readers of these."""
+        """Yield the groups of the operands, the latest first, then other users of these."""
         roots = [self.root(operand) for operand in node.inputs]
         made = dict.fromkeys([self.group_of[root] for root in roots if root in self.group_of])
         yield from made if len(made) < 2 else sorted(made, key=lambda group: -group.position)
         for root in reversed(roots):
-            yield from [group for group in self._readers.get(root, ())[:-5:-1] if group not in made]
+            yield from [group for group in self._users.get(root, ())[:-5:-1] if group not in made]
 
     def _same_feeds(self, group: Group, node: Node) -> bool:
         """Return whether a node needs the feeds of a group; in training always.

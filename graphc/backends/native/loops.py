@@ -100,7 +100,7 @@ def _simplified(kernel: Loop, pitch: Mapping[str, int]) -> Loop:
     if fetches(kernel):
         return kernel
     assert not reduced or kernel.partition in ("none", _across(kernel)), (
-        "threads split no reduction"
+        "no reduction is partitioned among threads"
     )
     if reduced:
         return as_one_row(kernel) if kernel.rows == 1 and kernel.axis == "columns" else kernel

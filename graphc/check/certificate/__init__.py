@@ -56,7 +56,7 @@ class Use(Word):
     READ, WRITE = range(2)
 
 
-class Span(Word):
+class Pattern(Word):
     """The part of a buffer that a step touches.
 
     WHOLE is all of it in any order: so are the factors of a stack of products, and what is copied
@@ -150,7 +150,7 @@ class Accesses:
     step: Ints
     buffer: Ints
     use: Ints
-    span: Ints
+    pattern: Ints
     in_place: Ints
     """1 for an operand that the step may write its result to."""
     reach: Ints

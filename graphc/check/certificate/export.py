@@ -1,6 +1,6 @@
 """Makes the certificate of a plan: the buffers that each step touches, and their places.
 
-It copies what the plan says: names become numbers, and broadcast kinds become spans.
+It copies what the plan says: names become numbers, and broadcast kinds become access patterns.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.backends.backend import backend
 from graphc.check import certificate as tables
-from graphc.check.certificate import Axis, Certificate, Ints, Kind, Space, Span, Use
+from graphc.check.certificate import Axis, Certificate, Ints, Kind, Pattern, Space, Use
 from graphc.compiler.plan import Plan
 from graphc.compiler.sharding import workspaces
 from graphc.compiler.sizes import layout
@@ -195,12 +195,12 @@ def _matrix(type: TensorType) -> tuple[int, ...]:
 
 # ------------------------------------------------------------------ steps
 
-DEPENDS = {Span.EACH: 3, Span.ROW: 1, Span.COLUMN: 2, Span.ONE: 0}
-"""Bits for what a span depends on: the row (1) and the column (2)."""
-SPAN = {span.word: span for span in DEPENDS}
-BY_DEPENDENCE = {number: span for span, number in DEPENDS.items()}
+DEPENDS = {Pattern.EACH: 3, Pattern.ROW: 1, Pattern.COLUMN: 2, Pattern.ONE: 0}
+"""Bits for what a pattern depends on: the row (1) and the column (2)."""
+PATTERN = {pattern.word: pattern for pattern in DEPENDS}
+BY_DEPENDENCE = {number: pattern for pattern, number in DEPENDS.items()}
 Touched = tuple[int, int, int, int, int]
-"""Use, span, whether in place, and reach of an access."""
+"""Use, pattern, whether in place, and reach of an access."""
 
 
 def steps_of(program: Program) -> tables.Steps:
@@ -286,8 +286,8 @@ def accesses_of(instrs: Iterable[Instr], number: Mapping[str, int]) -> tables.Ac
         for name, touched in (_of_call(instr) if instr.body is None else _of_kernel(instr.body))
     ]
     table = np.array(rows, np.int64).reshape(-1, 7)
-    step, buffer, use, span, in_place = np.ascontiguousarray(table[:, :5].T)
-    return tables.Accesses(step, buffer, use, span, in_place, table[:, 5:])
+    step, buffer, use, pattern, in_place = np.ascontiguousarray(table[:, :5].T)
+    return tables.Accesses(step, buffer, use, pattern, in_place, table[:, 5:])
 
 
 def _of_call(instr: Instr) -> Iterator[tuple[str, Touched]]:
@@ -295,35 +295,42 @@ def _of_call(instr: Instr) -> Iterator[tuple[str, Touched]]:
     exchanged = instr.kind in ("send", "receive")  # all of a bucket, in place
     in_place = instr.op.inplace if instr.op is not None else ()
     for i, name in enumerate(instr.ins):
-        yield name, (Use.READ, Span.WHOLE, int(exchanged or i in in_place), 0, 0)
+        yield name, (Use.READ, Pattern.WHOLE, int(exchanged or i in in_place), 0, 0)
     for name in instr.outs:
-        yield name, (Use.WRITE, Span.WHOLE, 0, 0, 0)
+        yield name, (Use.WRITE, Pattern.WHOLE, 0, 0, 0)
 
 
 def _of_kernel(kernel: Kernel) -> Iterator[tuple[str, Touched]]:
     """Yield the buffers that a kernel touches, and how."""
     if isinstance(kernel, Gemm):
-        left = Span.LEFT if kernel.window is None else Span.WINDOW
-        left, right = (left, Span.RIGHT) if kernel.stack is None else (Span.WHOLE, Span.WHOLE)
+        left = Pattern.LEFT if kernel.window is None else Pattern.WINDOW
+        left, right = (
+            (left, Pattern.RIGHT) if kernel.stack is None else (Pattern.WHOLE, Pattern.WHOLE)
+        )
         yield kernel.a, (Use.READ, left, 0, *_images(kernel))
         yield kernel.b, (Use.READ, right, 0, 0, 0)
     elif isinstance(kernel, ScatterAdd):
         columns, (fixed, per_row) = pair(kernel.columns)[0], pair(kernel.count)
-        yield kernel.source, (Use.READ, Span.WINDOW, 0, fixed * columns, per_row * columns)
-        yield kernel.indices, (Use.READ, Span.WINDOW, 0, fixed, per_row)
+        yield kernel.source, (Use.READ, Pattern.WINDOW, 0, fixed * columns, per_row * columns)
+        yield kernel.indices, (Use.READ, Pattern.WINDOW, 0, fixed, per_row)
     body = kernel.body
     permuted = isinstance(kernel, Permutation)
-    for name, span in dict.fromkeys((s.buffer, s.broadcast) for s in body.steps if s.op == "load"):
-        yield name, (Use.READ, Span.WHOLE if permuted else SPAN[span], int(not permuted), 0, 0)
+    for name, pattern in dict.fromkeys(
+        (s.buffer, s.broadcast) for s in body.steps if s.op == "load"
+    ):
+        yield (
+            name,
+            (Use.READ, Pattern.WHOLE if permuted else PATTERN[pattern], int(not permuted), 0, 0),
+        )
     for name, at in dict.fromkeys((s.buffer, s.value) for s in body.steps if s.op == "fetch"):
-        yield name, (Use.READ, Span.WINDOW, 0, *_reach(kernel, at))
+        yield name, (Use.READ, Pattern.WINDOW, 0, *_reach(kernel, at))
     for store in body.stores:
-        yield store.buffer, (Use.WRITE, _level(body, SPAN[store.broadcast], store.step), 0, 0, 0)
+        yield store.buffer, (Use.WRITE, _level(body, PATTERN[store.broadcast], store.step), 0, 0, 0)
 
 
-def _level(body: Body, span: Span, step: int) -> int:
-    """Return the span of a store.
+def _level(body: Body, pattern: Pattern, step: int) -> int:
+    """Return the pattern of a store.
 
     A value that varies over more dimensions than its buffer is stored where it is computed.
     """
-    return BY_DEPENDENCE[DEPENDS[span] | DEPENDS[SPAN[body.steps[step].broadcast]]]
+    return BY_DEPENDENCE[DEPENDS[pattern] | DEPENDS[PATTERN[body.steps[step].broadcast]]]

@@ -18,7 +18,16 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.check import certificate as tables
-from graphc.check.certificate import Axis, Certificate, Kind, ProgramTables, Space, Span, Use, Word
+from graphc.check.certificate import (
+    Axis,
+    Certificate,
+    Kind,
+    Pattern,
+    ProgramTables,
+    Space,
+    Use,
+    Word,
+)
 
 FORMAT = "graphc certificate 2"
 """The format and its version, which is raised when a file of before is not read any more."""
@@ -138,7 +147,7 @@ STEP: Columns = (
     *((name, name, 0, 0) for name in ("by_columns", "copies", "scratch")),
 )
 ACCESS: Columns = (
-    ("span", "by", Span, "whole"),
+    ("pattern", "by", Pattern, "whole"),
     ("in_place", "in_place", 0, 0),
     ("reach", "reach", "size", "0"),
 )

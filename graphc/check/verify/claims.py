@@ -43,7 +43,7 @@ def slots(f: Facts) -> Iterator[Counterexample]:
     slot = b.slot[mine]
     low = b.offset[mine] + b.shift[mine] * b.item[mine]
     size = size_at(s.size, f.capacity)
-    fits = (low >= s.offset[slot]) & (low + f.span[mine] <= s.offset[slot] + size[slot])
+    fits = (low >= s.offset[slot]) & (low + f.extent[mine] <= s.offset[slot] + size[slot])
     fits &= (b.first[mine] >= s.first[slot]) & (b.last[mine] <= s.last[slot])
     for k in np.flatnonzero(~fits).tolist():
         j = int(slot[k])

@@ -105,7 +105,7 @@ class Facts:
         return size_product(self.buffers.rows, self.buffers.columns)
 
     @cached_property
-    def span(self) -> Ints:
+    def extent(self) -> Ints:
         """The bytes from the first of each buffer to past its last, with gaps between rows."""
         b = self.buffers
         dense = size_at(self.elements, self.capacity)
@@ -128,7 +128,7 @@ class Facts:
     @cached_property
     def high(self) -> Ints:
         """The address past each buffer's last byte."""
-        return np.asarray(self.low + self.span)
+        return np.asarray(self.low + self.extent)
 
     @cached_property
     def space(self) -> Ints:
@@ -257,8 +257,12 @@ class Facts:
 
     def partition_text(self, i: int) -> str:
         """Return the thread partition of a step, in words."""
-        split = Axis(self.steps.partition[i])
-        return "run by the first thread" if split == Axis.NONE else f"split by {split.word}"
+        partition = Axis(self.steps.partition[i])
+        return (
+            "run by the first thread"
+            if partition == Axis.NONE
+            else f"partitioned by {partition.word}"
+        )
 
     def buffer_text(self, i: int) -> str:
         """Return the name of a buffer, `'h' (arena bytes 0..64)`; the end is not included."""

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from graphc.check.certificate import Axis, Ints, Kind, Space, Span, Use
+from graphc.check.certificate import Axis, Ints, Kind, Pattern, Space, Use
 from graphc.check.verify.facts import ALIGNMENT, Bools, Counterexample, Facts, size_at, size_product
 
 INSIDE = "every buffer lies within its memory"
 ALIGNED = "buffers are aligned"
 ALIASES = "an alias is part of its value"
 KERNELS = "a kernel touches a whole buffer and no more"
-SPLITTING = "threads split no sum"
+SPLITTING = "no sum is partitioned"
 
 
 def inside(f: Facts) -> Iterator[Counterexample]:
@@ -81,17 +81,19 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
     """
     a, s = f.accesses, f.steps
     stacked = (s.partition[a.step] == Axis.MATRICES) & (a.use == Use.READ)
-    misplaced = (s.kind[a.step] < Kind.LOOP) != (a.span == Span.WHOLE)
-    misplaced = (s.kind[a.step] == Kind.BARRIER) | (misplaced & ~(stacked & (a.span == Span.WHOLE)))
-    misplaced |= (s.kind[a.step] == Kind.GEMM) & (a.use == Use.WRITE) & (a.span != Span.EACH)
+    misplaced = (s.kind[a.step] < Kind.LOOP) != (a.pattern == Pattern.WHOLE)
+    misplaced = (s.kind[a.step] == Kind.BARRIER) | (
+        misplaced & ~(stacked & (a.pattern == Pattern.WHOLE))
+    )
+    misplaced |= (s.kind[a.step] == Kind.GEMM) & (a.use == Use.WRITE) & (a.pattern != Pattern.EACH)
     for i in np.flatnonzero(misplaced).tolist():
         yield Counterexample(
-            KERNELS, f"{f.step_of(i)} touches {f.buffer_of(i)} by {Span(a.span[i]).word!r}"
+            KERNELS, f"{f.step_of(i)} touches {f.buffer_of(i)} by {Pattern(a.pattern[i]).word!r}"
         )
     wanted, has = _touched(f), f.elements[a.buffer]
-    bad = ~_same(wanted, has) & (a.span != Span.WHOLE) & (a.span != Span.WINDOW)
+    bad = ~_same(wanted, has) & (a.pattern != Pattern.WHOLE) & (a.pattern != Pattern.WINDOW)
     for n in {1, f.capacity}:  # sizes are linear in N: what holds at both ends holds between
-        bad |= (a.span == Span.WINDOW) & (size_at(wanted, n) > size_at(has, n))
+        bad |= (a.pattern == Pattern.WINDOW) & (size_at(wanted, n) > size_at(has, n))
     for i in [*np.flatnonzero(bad).tolist(), *_of_other_width(f)]:
         yield Counterexample(
             KERNELS,
@@ -103,16 +105,16 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
 def _touched(f: Facts) -> Ints:
     """Return the elements that each access touches by the sizes of its kernel."""
     s, a = f.steps, f.accesses
-    sizes = np.ones((len(Span), f.end, 2), np.int64)
-    sizes[Span.ONE] = 1, 0
-    sizes[Span.ROW], sizes[Span.COLUMN] = s.rows, s.columns
-    sizes[Span.EACH] = size_product(s.rows, s.columns)
-    sizes[Span.LEFT], sizes[Span.RIGHT] = (
+    sizes = np.ones((len(Pattern), f.end, 2), np.int64)
+    sizes[Pattern.ONE] = 1, 0
+    sizes[Pattern.ROW], sizes[Pattern.COLUMN] = s.rows, s.columns
+    sizes[Pattern.EACH] = size_product(s.rows, s.columns)
+    sizes[Pattern.LEFT], sizes[Pattern.RIGHT] = (
         size_product(s.rows, s.depth),
         size_product(s.depth, s.columns),
     )
-    found = sizes[a.span, a.step]
-    through = a.span == Span.WINDOW
+    found = sizes[a.pattern, a.step]
+    through = a.pattern == Pattern.WINDOW
     found[through] = a.reach[through]
     return found
 
@@ -120,23 +122,23 @@ def _touched(f: Facts) -> Ints:
 def _of_other_width(f: Facts) -> list[int]:
     """Return accesses to some columns of a matrix by kernels with another number of columns."""
     a, b, s = f.accesses, f.buffers, f.steps
-    cut = np.flatnonzero((b.pitch[a.buffer] > 0) & (a.span != Span.WHOLE))
-    step, span = a.step[cut], a.span[cut]
+    cut = np.flatnonzero((b.pitch[a.buffer] > 0) & (a.pattern != Pattern.WHOLE))
+    step, pattern = a.step[cut], a.pattern[cut]
     transposed = (
-        np.where(span == Span.LEFT, s.transposed[step] & 1, (s.transposed[step] & 2) >> 1) > 0
+        np.where(pattern == Pattern.LEFT, s.transposed[step] & 1, (s.transposed[step] & 2) >> 1) > 0
     )
     width = s.columns[step]
-    for factor, outer in ((Span.LEFT, s.rows), (Span.RIGHT, s.columns)):
+    for factor, outer in ((Pattern.LEFT, s.rows), (Pattern.RIGHT, s.columns)):
         inner = s.depth[step]
-        across = np.where((transposed == (factor == Span.LEFT))[:, None], outer[step], inner)
-        width = np.where((span == factor)[:, None], across, width)
+        across = np.where((transposed == (factor == Pattern.LEFT))[:, None], outer[step], inner)
+        width = np.where((pattern == factor)[:, None], across, width)
     return [int(i) for i in cut[~_same(width, b.columns[a.buffer[cut]])]]
 
 
 def partitions(f: Facts) -> Iterator[Counterexample]:
-    """Yield loops that split their reduction axis between threads.
+    """Yield loops whose reduction axis is partitioned among threads.
 
-    A sum over an axis must be one thread's; a gemm is split by rows or columns.
+    A sum over an axis must be one thread's; a gemm is partitioned by rows or columns.
     """
     s = f.steps
     bad = (s.kind == Kind.LOOP) & (s.reduced != Axis.NONE) & (s.partition == s.reduced)
@@ -144,7 +146,7 @@ def partitions(f: Facts) -> Iterator[Counterexample]:
         axis = "rows" if s.reduced[i] == Axis.ROWS else "columns"
         yield Counterexample(
             SPLITTING,
-            f"{f.step_text(i)} sums over {axis}, and threads split its {axis}",
+            f"{f.step_text(i)} sums over {axis}, and its {axis} are partitioned",
             ("each thread would have the sum of its own part only",),
         )
 
@@ -202,7 +204,7 @@ def defined(f: Facts) -> Iterator[Counterexample]:
 def _boundary(f: Facts, reader: int, writer: int) -> tuple[str, ...]:
     boundary = f.tables.boundary
     if reader < boundary <= writer < f.end:
-        return (f"the reader is in the forward pass, which ends before step {boundary}",)
+        return (f"the last read is in the forward pass, which ends before step {boundary}",)
     return ()
 
 

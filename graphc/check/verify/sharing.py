@@ -23,7 +23,7 @@ from itertools import chain
 
 import numpy as np
 
-from graphc.check.certificate import Ints, Span, Use
+from graphc.check.certificate import Ints, Pattern, Use
 from graphc.check.verify.facts import (
     Bools,
     Counterexample,
@@ -92,23 +92,23 @@ def sharing(r: Rectangles) -> Sharing:
 def _swept(r: Rectangles, order: Ints) -> Sharing:
     """Compare rectangles, as `sharing` does, by a sweep over time.
 
-    Bytes keep the number of the rectangle that had them last, as spans in order of addresses; a new
-    rectangle replaces the spans that it covers.  Each adds at most three.
+    Bytes keep the number of the rectangle that had them last, as ranges in order of addresses; a
+    new rectangle replaces the ranges that it covers.  Each adds at most three.
     """
     starts: list[int] = []
-    spans: dict[int, tuple[int, int]] = {}  # start -> end, rectangle
+    ranges: dict[int, tuple[int, int]] = {}  # start -> end, rectangle
     before: list[int] = []
     after: list[int] = []
     low, high = r.low.tolist(), r.high.tolist()
     begin, end = r.start.tolist(), r.end.tolist()
     for i in order.tolist():
         position = bisect_left(starts, low[i])
-        if position and spans[starts[position - 1]][0] > low[i]:
+        if position and ranges[starts[position - 1]][0] > low[i]:
             position -= 1
         covered = position
         while covered < len(starts) and starts[covered] < high[i]:
             covered += 1
-        old = [(start, *spans.pop(start)) for start in starts[position:covered]]
+        old = [(start, *ranges.pop(start)) for start in starts[position:covered]]
         del starts[position:covered]
         for start, stop, j in old:
             if end[j] >= begin[i]:
@@ -118,9 +118,9 @@ def _swept(r: Rectangles, order: Ints) -> Sharing:
             for left, right in ((start, min(stop, low[i])), (max(start, high[i]), stop)):
                 if left < right:
                     insort(starts, left)
-                    spans[left] = right, j
+                    ranges[left] = right, j
         insort(starts, low[i])
-        spans[low[i]] = high[i], i
+        ranges[low[i]] = high[i], i
     return Sharing(None, np.array(before, np.int64), np.array(after, np.int64))
 
 
@@ -226,8 +226,8 @@ def in_place(near: Neighbours) -> Iterator[Counterexample]:
 
 
 def _how(f: Facts, access: int) -> str:
-    span = int(f.accesses.span[access])
-    return "it as a whole" if span == Span.WHOLE else f"{Span(span).word!r}"
+    pattern = int(f.accesses.pattern[access])
+    return "it as a whole" if pattern == Pattern.WHOLE else f"{Pattern(pattern).word!r}"
 
 
 def epochs(near: Neighbours) -> Iterator[Counterexample]:

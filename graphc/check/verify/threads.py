@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from graphc.check.certificate import Axis, Ints, Kind, Span, Use
+from graphc.check.certificate import Axis, Ints, Kind, Pattern, Use
 from graphc.check.verify.facts import Bools, Facts, size_at
 
 ALL, FIRST, BY_ROWS, BY_COLUMNS, BY_PANELS = range(5)
@@ -30,7 +30,7 @@ WAYS = (
 )
 
 DEPENDS = np.array([[2, 2], [1, 1], [1, 0], [0, 1], [0, 0], [3, 3], [4, 4], [5, 5]])
-"""The dependence of each span on row and column, 1 or 0; other spans have numbers of their own."""
+"""The dependence of each pattern on row and column, 1 or 0; other patterns have other numbers."""
 
 
 def _is_one(size: Ints) -> Bools:
@@ -40,14 +40,15 @@ def _is_one(size: Ints) -> Bools:
 def _shared() -> Ints:
     """Return the way of sharing for each kind of access.
 
-    It is indexed by kernel (loop, product, product of a transposed left factor), split and span.
+    It is indexed by kernel (loop, product, product of a transposed left factor), thread partition
+    and access pattern.
     """
-    found = np.full((3, len(Axis), len(Span)), ALL)
+    found = np.full((3, len(Axis), len(Pattern)), ALL)
     found[:, Axis.NONE] = FIRST
-    found[:, Axis.ROWS, [Span.EACH, Span.ROW]] = BY_ROWS
-    found[1, Axis.ROWS, Span.LEFT] = BY_ROWS
-    found[0, Axis.COLUMNS, [Span.EACH, Span.COLUMN]] = BY_COLUMNS
-    found[1:, Axis.COLUMNS, [Span.EACH]] = found[1:, Axis.COLUMNS, [Span.COLUMN]] = BY_PANELS
+    found[:, Axis.ROWS, [Pattern.EACH, Pattern.ROW]] = BY_ROWS
+    found[1, Axis.ROWS, Pattern.LEFT] = BY_ROWS
+    found[0, Axis.COLUMNS, [Pattern.EACH, Pattern.COLUMN]] = BY_COLUMNS
+    found[1:, Axis.COLUMNS, [Pattern.EACH]] = found[1:, Axis.COLUMNS, [Pattern.COLUMN]] = BY_PANELS
     return found
 
 
@@ -77,7 +78,7 @@ class Threads:
         a, s = self.f.accesses, self.f.steps
         kernel = np.where(s.kind == Kind.GEMM, 1 + (s.transposed & 1), 0)
         way = np.where(s.kind < Kind.LOOP, Axis.NONE, s.partition)
-        found = np.asarray(SHARED[kernel[a.step], way[a.step], a.span])
+        found = np.asarray(SHARED[kernel[a.step], way[a.step], a.pattern])
         across = self._across()
         if len(across):
             found[self._repeated(across)] = ALL
@@ -87,21 +88,25 @@ class Threads:
     def _across(self) -> Ints:
         """Return stores across the direction of a loop: the first thread makes them at the end."""
         a, s = self.f.accesses, self.f.steps
-        some = np.flatnonzero((a.use == Use.WRITE) & (a.span != Span.EACH) & (a.span != Span.WHOLE))
-        step, span = a.step[some], a.span[some]
-        split = s.partition[step]
-        down = (s.by_columns[step] == 1) | ((s.reduced[step] == Axis.ROWS) & (split != Axis.ROWS))
-        row = (span == Span.ROW) & ((split != Axis.ROWS) | down)
-        column = (span == Span.COLUMN) & ((split != Axis.COLUMNS) | ~down) & ~_is_one(s.rows[step])
-        return np.asarray(some[row | column | (span == Span.ONE)])
+        some = np.flatnonzero(
+            (a.use == Use.WRITE) & (a.pattern != Pattern.EACH) & (a.pattern != Pattern.WHOLE)
+        )
+        step, pattern = a.step[some], a.pattern[some]
+        by = s.partition[step]
+        down = (s.by_columns[step] == 1) | ((s.reduced[step] == Axis.ROWS) & (by != Axis.ROWS))
+        row = (pattern == Pattern.ROW) & ((by != Axis.ROWS) | down)
+        column = (
+            (pattern == Pattern.COLUMN) & ((by != Axis.COLUMNS) | ~down) & ~_is_one(s.rows[step])
+        )
+        return np.asarray(some[row | column | (pattern == Pattern.ONE)])
 
     def _repeated(self, across: Ints) -> Bools:
         """Return the loads that the first thread repeats for stores across, besides all others."""
         a = self.f.accesses
         repeated = np.zeros(self.f.end + 1, bool)
-        repeated[a.step[across[a.span[across] != Span.ONE]]] = True
+        repeated[a.step[across[a.pattern[across] != Pattern.ONE]]] = True
         repeated[:-1][self.f.steps.partition == Axis.NONE] = False
-        loads = (a.use == Use.READ) & ((a.span == Span.ROW) | (a.span == Span.COLUMN))
+        loads = (a.use == Use.READ) & ((a.pattern == Pattern.ROW) | (a.pattern == Pattern.COLUMN))
         return np.asarray(repeated[a.step] & loads)
 
     def key(self, i: Ints) -> tuple[Ints, ...]:
@@ -116,7 +121,9 @@ class Threads:
         size = np.where(by_rows[:, None], s.rows[step], s.columns[step])
         item = b.item[buffer]
         start = f.low[buffer] - np.where(by_rows, b.shift[buffer] * item, 0)
-        apart = np.where(~by_rows & ((a.span[i] == Span.COLUMN) | _is_one(s.rows[step])), 0, item)
+        apart = np.where(
+            ~by_rows & ((a.pattern[i] == Pattern.COLUMN) | _is_one(s.rows[step])), 0, item
+        )
         strides = (apart * self.pitch(i, 1), apart * self.pitch(i, f.capacity))
         unit = np.where(by_rows, 0, item)
         panel = np.where(way == BY_PANELS, s.item[step], 0)
@@ -125,10 +132,10 @@ class Threads:
     def pitch(self, i: Ints, n: int) -> Ints:
         """Return the elements from row to row of accesses, with n rows."""
         f, a = self.f, self.f.accesses
-        step, span = a.step[i], a.span[i]
+        step, pattern = a.step[i], a.pattern[i]
         columns = size_at(f.steps.columns, n)[step]
-        columns = np.where(span == Span.LEFT, size_at(f.steps.depth, n)[step], columns)
-        columns = np.where(span == Span.ROW, 1, columns)
+        columns = np.where(pattern == Pattern.LEFT, size_at(f.steps.depth, n)[step], columns)
+        columns = np.where(pattern == Pattern.ROW, 1, columns)
         pitch = f.buffers.pitch[a.buffer[i]]
         return np.asarray(np.where(pitch > 0, pitch, columns))
 
@@ -148,17 +155,17 @@ class Threads:
         for x, y in zip(self._order(load), self._order(store), strict=True):
             ordered &= x == y
         loop = f.steps.kind[a.step[load]] == Kind.LOOP
-        return np.asarray(same & (ordered | (loop & (a.span[load] == Span.ONE))))
+        return np.asarray(same & (ordered | (loop & (a.pattern[load] == Pattern.ONE))))
 
     def _order(self, i: Ints) -> tuple[Ints, ...]:
         """Return whether accesses depend on row and column, and the elements between rows."""
         a, s = self.f.accesses, self.f.steps
-        step, span = a.step[i], a.span[i]
+        step, pattern = a.step[i], a.pattern[i]
         loop, reduced = s.kind[step] == Kind.LOOP, s.reduced[step]
         one_row = loop & (reduced != Axis.COLUMNS) & _is_one(s.rows[step])
         one_column = loop & (reduced != Axis.ROWS) & _is_one(s.columns[step])
-        down = np.where(one_row, 0, DEPENDS[span, 0])
-        across = np.where(one_column, 0, DEPENDS[span, 1])
+        down = np.where(one_row, 0, DEPENDS[pattern, 0])
+        across = np.where(one_column, 0, DEPENDS[pattern, 1])
         pitches = (self.pitch(i, n) for n in (1, self.f.capacity))
         return down, across, *(np.where(down == 1, pitch, 0) for pitch in pitches)
 

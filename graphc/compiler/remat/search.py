@@ -1,12 +1,12 @@
 """The choice of values to recompute, so that no moment of a step needs more than a limit.
 
-A value that is recomputed frees its bytes from its last reader in the forward part to its
+A value that is recomputed frees its bytes from its last user in the forward part to its
 first one in the backward part.  Its cost is its FLOPs, those of operands that are no longer in
 memory, and memory: recomputed operands have to be in memory as early as it.
 
 The choice is greedy: each step takes the value whose loss removes the most bytes above
 the limit, summed over time, for the least work.  Elementwise results therefore come before
-products, and of equal layers those that are kept the longest; if many clones would
+products, and of equal layers the one that is kept the longest; if many clones would
 themselves exceed the limit, the value before them loses its merit and stays, as a checkpoint.
 Each value is computed at most twice: see Chen et al. 2016 (arXiv:1604.06174) for the idea,
 Kirisame et al. 2021 (arXiv:2006.09616) for bytes by time by cost as the measure.

@@ -1,4 +1,4 @@
-"""The values of a training graph: bytes, FLOPs, and their forward and backward readers.
+"""The values of a training graph: bytes, FLOPs, and their forward and backward users.
 
 Times are positions in the schedule.  The last node that an output depends on is the
 forward/backward boundary; the backward part runs after it.
@@ -17,7 +17,7 @@ from graphc.ir.tensor_type import align
 from graphc.ops.shape import Reshape, StopGradient
 
 SMALL = 8
-"""A value of at most 1/SMALL of an operand's or a reader's bytes, such as a statistic, is kept."""
+"""A value of at most 1/SMALL of an operand's or a user's bytes, such as a statistic, is kept."""
 
 
 @dataclass(eq=False, slots=True)

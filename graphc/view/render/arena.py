@@ -20,7 +20,7 @@ ROLES: Mapping[Role, str] = {
     "kept": "values kept for backward",
     "backward": "gradients",
     "wrt": "gradients of parameters",
-    "recomputed": "values computed again",
+    "recomputed": "recomputed values",
     "update": "updates of states",
     "sent": "copies of values that are sent",
 }

@@ -94,9 +94,9 @@ class _Derivation:
                 operand = target.inputs[position]
                 yield from self._formula(target, position, f"{PREFIX}{operand}")
         elif self._is_sum(node, target, part):
-            known = [name for name in self._readers(target.name) if self._cotangent(name)]
-            readers = ", ".join(dict.fromkeys(known))
-            yield "sum", f"{target.name} is read by {readers}: their contributions add up"
+            known = [name for name in self._users(target.name) if self._cotangent(name)]
+            users = ", ".join(dict.fromkeys(known))
+            yield "sum", f"{target.name} is read by {users}: their contributions add up"
             yield "here", f"{node.name} = {' + '.join(node.inputs)}"
         else:
             yield from self._contribution(node, target)
@@ -111,31 +111,31 @@ class _Derivation:
             part = f"{last}.{part}" if part else last
         return None, ""
 
-    def _readers(self, name: str) -> list[str]:
+    def _users(self, name: str) -> list[str]:
         return [user for user in self.graph.users[name] if user in self.forward]
 
     def _is_sum(self, node: Node, target: Node, part: str) -> bool:
-        several = len(self._readers(target.name)) > 1 and not part.isdigit()
+        several = len(self._users(target.name)) > 1 and not part.isdigit()
         return node.op.name == "add" and (several or part.startswith("sum"))
 
     def _contribution(self, node: Node, target: Node) -> Iterator[tuple[str, str]]:
-        reader = self._reader(node, target)
-        if reader is None:
+        user = self._user(node, target)
+        if user is None:
             return
-        yield "from", self._applied(reader)
-        for position, operand in enumerate(reader.inputs):
+        yield "from", self._applied(user)
+        for position, operand in enumerate(user.inputs):
             if operand == target.name:
-                yield from self._formula(reader, position, node.name)
+                yield from self._formula(user, position, node.name)
         yield from _shapes(node, self.graph)
 
-    def _reader(self, node: Node, target: Node) -> Node | None:
+    def _user(self, node: Node, target: Node) -> Node | None:
         """Return the user of `target` whose cotangent the node is computed from."""
-        readers = list(dict.fromkeys(self._readers(target.name)))
+        users = list(dict.fromkeys(self._users(target.name)))
         # Comparisons read a value too, but no gradient flows through them.
-        readers = [name for name in readers if self._flows(self.graph[name], target)] or readers
-        if len(readers) == 1:
-            return self.graph[readers[0]]
-        cotangents = {self._cotangent(reader): reader for reader in readers}
+        users = [name for name in users if self._flows(self.graph[name], target)] or users
+        if len(users) == 1:
+            return self.graph[users[0]]
+        cotangents = {self._cotangent(user): user for user in users}
         seen, stack = set(), list(node.inputs)
         while stack:
             name = stack.pop()
@@ -152,14 +152,14 @@ class _Derivation:
         It is the forward node's own, the only contribution to it, or that of its only user.
         """
         while f"{PREFIX}{name}" not in self.graph:
-            if f"{PREFIX}{name}.1" in self.graph:  # no gradient came from the other readers
+            if f"{PREFIX}{name}.1" in self.graph:  # no gradient came from the other users
                 return f"{PREFIX}{name}.1"
-            readers = self._readers(name)
-            if len(readers) > 1:  # some may be read by nothing that is differentiated
-                readers = [reader for reader in readers if self._is_reached(reader)]
-            if len(readers) != 1:
+            users = self._users(name)
+            if len(users) > 1:  # some may be read by nothing that is differentiated
+                users = [user for user in users if self._is_reached(user)]
+            if len(users) != 1:
                 return ""
-            (name,) = readers
+            (name,) = users
         return f"{PREFIX}{name}"
 
     def _is_reached(self, name: str) -> bool:
@@ -170,31 +170,31 @@ class _Derivation:
         operands = [f"{r}{i}" for r, i in zip(roles, node.inputs, strict=False)]
         return f"{node.name} = {node.op.name}({', '.join(operands)})"
 
-    def _flows(self, reader: Node, target: Node) -> bool:
+    def _flows(self, user: Node, target: Node) -> bool:
         """Return whether a gradient of the user reaches the target."""
-        places = (i for i, operand in enumerate(reader.inputs) if operand == target.name)
-        return any(_text(reader, place) for place in places)
+        places = (i for i, operand in enumerate(user.inputs) if operand == target.name)
+        return any(_text(user, place) for place in places)
 
-    def _formula(self, reader: Node, position: int, made: str) -> Iterator[tuple[str, str]]:
-        text = _text(reader, position)
+    def _formula(self, user: Node, position: int, made: str) -> Iterator[tuple[str, str]]:
+        text = _text(user, position)
         if not text:
             return
-        roles = reader.op.roles
+        roles = user.op.roles
         role = roles[position] if position < len(roles) else f"operand {position + 1}"
-        operand = reader.inputs[position]
+        operand = user.inputs[position]
         rule = text.replace(" @ ", " · ").replace(".T", "ᵀ")  # as it is written by hand
         yield "rule", f"{PREFIX}{role} = {rule}"
-        own = attributes(reader.op)
+        own = attributes(user.op)
         used = NAME.findall(rule)
         names = {
-            "out": reader.name,
-            "d_out": self._cotangent(reader.name) or f"{PREFIX}{reader.name}",
+            "out": user.name,
+            "d_out": self._cotangent(user.name) or f"{PREFIX}{user.name}",
             **{key: value_text(own[key]) for key in used if key in own},
-            **dict(zip(roles, reader.inputs, strict=False)),
+            **dict(zip(roles, user.inputs, strict=False)),
         }
         written = NAME.sub(lambda match: names.get(match[0], match[0]), rule)
         shape = self.graph[operand].type.shape
-        spread = reader.op.broadcasts and shape != reader.type.shape
+        spread = user.op.broadcasts and shape != user.type.shape
         more = f", summed to {shape_text(shape)}" if spread else ""
         yield "here", f"{made} = {written}{more}"
         for word in dict.fromkeys(used):
@@ -202,9 +202,9 @@ class _Derivation:
                 yield "where", WORDS[word]
 
 
-def _text(reader: Node, position: int) -> str:
+def _text(user: Node, position: int) -> str:
     """Return the formula of a user's gradient for an operand, or "" if no gradient flows to it."""
-    texts = reader.op.gradient_text
+    texts = user.op.gradient_text
     return texts[min(position, len(texts) - 1)] if texts else ""
 
 

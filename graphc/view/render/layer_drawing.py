@@ -180,16 +180,16 @@ def _title(card: Card, name: str) -> str:
 
 
 def _words(picture: Picture) -> Iterator[str]:
-    readers: dict[str, list[Link]] = {}
+    users: dict[str, list[Link]] = {}
     layer_of = {card.id: box for box in picture.layers for card in box.cards}
     for link in picture.links:
-        readers.setdefault(link.source, []).append(link)
+        users.setdefault(link.source, []).append(link)
     for box in picture.layers:
         yield box.text
         for card in box.cards:
             texts = ("".join(run.text for run in line).strip() for _, line in card_lines(card))
             yield f"  {card.side}: {'; '.join(texts)}"
-            for link in readers.get(card.id, ()):
+            for link in users.get(card.id, ()):
                 target = layer_of[link.target]
                 name = target.text if target.fold else target.name
                 yield f"    {_VERBS[link.kind]} {name}, {bytes_text(link.values)}"

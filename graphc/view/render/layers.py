@@ -50,8 +50,8 @@ class LayerIndex:
         owner = known_prefix(name.rpartition(".")[0], self.known)
         if owner:
             return owner
-        readers = self.declared.users.get(name, ()) if name in self.declared else ()
-        return readers[0] if readers else name
+        users = self.declared.users.get(name, ()) if name in self.declared else ()
+        return users[0] if users else name
 
     def made_of(self, layer: str) -> list[str]:
         """Return the layers that a fused layer is made of, in declared order, itself last."""

@@ -65,7 +65,7 @@ _LEGEND: dict[Role, str] = {
     "kept": "kept for backward",
     "backward": "gradients",
     "wrt": "of parameters",
-    "recomputed": "computed again",
+    "recomputed": "recomputed",
     "update": "updates",
     "sent": "sent",
 }

@@ -146,13 +146,14 @@ def _nodes(program: Program, instr: Instr) -> list[Node]:
 
 
 def _head(instr: Instr) -> str:
-    """Return a kernel's title (`gemm N x 100, split by rows`), or for a call its kernel's name."""
+    """Return a kernel's title (`gemm N x 100, partitioned by rows`), or a call's kernel's name."""
     if instr.body is None:
         return f"{instr.kind} {instr.kernel}".strip()
     kind = "gemm" if isinstance(instr.body, Gemm) else "loop"
     rows, columns = space(instr.body)
-    split = instr.body.partition
-    return f"{kind} {rows} x {columns}, {'one thread' if split == 'none' else f'split by {split}'}"
+    by = instr.body.partition
+    threads = "one thread" if by == "none" else f"partitioned by {by}"
+    return f"{kind} {rows} x {columns}, {threads}"
 
 
 BARRIER: Line = (Run("- " * 20 + "barrier: all threads wait" + " -" * 20, "muted"),)

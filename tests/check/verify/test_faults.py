@@ -360,7 +360,7 @@ GIVEN = "feeds and constants are not written"
 STATES = "a state is written by its update alone"
 PLACE = "a result takes the place of an operand element by element"
 THREADS = "between barriers a byte is one thread's"
-SPLIT = "threads split no sum"
+SPLIT = "no sum is partitioned"
 LIVES = "the live range of a buffer is as reported"
 SLOTS = "slots hold their buffers and share nothing at one time"
 SIZES = "the arena is as large as reported"
@@ -406,7 +406,7 @@ TABLE: tuple[tuple[Plant, str, str, str, tuple[str, ...]], ...] = (
     (in_place_at_other_elements, "native", "step", WHOLE, ("'d_bent.sub_1'",)),
     (factor_overwritten, "native", "step", LIVE, ("'scores'", "'both'")),
     (barrier_missing, "native", "step", THREADS, ("'first'", "no barrier is between them")),
-    (wrong_split, "native", "step", THREADS, ("'scores'", "split by columns")),
+    (wrong_split, "native", "step", THREADS, ("'scores'", "partitioned by columns")),
     (sum_split, "native", "step", SPLIT, ("sums over rows",)),
     (split_of_other_rows, "native", "step", THREADS, ("'scores'", "of 3 threads")),
     (run_by_the_first_thread, "native", "step", THREADS, ("the first thread has all of it",)),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.check.certificate import Span
+from graphc.check.certificate import Pattern
 from graphc.check.certificate.export import certify
 from graphc.check.certificate.text import certificate_data, certificate_of
 from graphc.check.verify import Report, verify
@@ -109,7 +109,7 @@ def test_threads_write_what_is_said(kind: int, partition: Any) -> None:
     product = WindowProduct(spec)
     _, threads = claims(spec.kernel(), arrays, n)
     uses = threads.f.accesses
-    (seen,) = np.flatnonzero(uses.span == Span.WINDOW)
+    (seen,) = np.flatnonzero(uses.pattern == Pattern.WINDOW)
     (made,) = threads.f.writes
     assert threads.way[seen] == ALL
     for count in (2, 3):

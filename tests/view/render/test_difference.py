@@ -177,7 +177,7 @@ def test_each_kernel_frames_the_nodes_that_it_runs(backend: str) -> None:
         if instr.kind == "kernel"
     ]
     assert list(groups.values()) == ran
-    assert next(iter(groups)).startswith("0  gemm N x 100, split by ")
+    assert next(iter(groups)).startswith("0  gemm N x 100, partitioned by ")
 
 
 @both

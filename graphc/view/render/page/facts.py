@@ -182,7 +182,7 @@ def _kernel(instr: Instr, name: str) -> str:
 def facts_json(facts: Facts, pictures: Sequence[Picture]) -> str:
     """Return all nodes, drawn ones first; each has the numbers of its operands and its users.
 
-    A node is [name, op, type, line, rows, derivation, operands, readers, card]: the last is the
+    A node is [name, op, type, line, rows, derivation, operands, users, card]: the last is the
     number of the node whose lines on the card of the last picture represent it, or -1 if its own
     are drawn.
     """
