@@ -10,15 +10,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sphinx.ext.napoleon import Config, NumpyDocstring
-
 _CODE = re.compile(r"(`[^`]*`|^ *>>>(?:.+\n?)+)", re.M)
 """Code in backticks, and an example with what it prints."""
 _MARKUP = re.compile(r"([*|]|_\b(?!\w)|^[A-Z](?=\. ))", re.M)
 """Also an initial that begins a line, which would number a list."""
 _PAGE = re.compile(r"docs/(\w+)\.md")
 _PUBLIC = re.compile(r"`gc\.(\w+)`")
-SECTIONS = Config(napoleon_use_rtype=False)
 _OPTION = re.compile(r"\w+(, \w+)*: ")
 
 
@@ -47,10 +44,14 @@ def escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
 
     Those of fields have none: napoleon would take what precedes a colon for a type.
     """
+    from sphinx.ext.napoleon import Config, NumpyDocstring  # tests of `plain` need no Sphinx
+
     if name.partition(".")[0] in ("graphc", "passes"):
         lines[:] = plain(lines)
         if what in ("function", "method", "class", "exception"):
-            lines[:] = NumpyDocstring(lines, SECTIONS, app, what, name, obj, options).lines()
+            lines[:] = NumpyDocstring(
+                lines, Config(napoleon_use_rtype=False), app, what, name, obj, options
+            ).lines()
 
 
 def shorten(
