@@ -288,11 +288,12 @@ class Builder:
         )
 
     def _auto_name(self, base: str) -> str:
-        index = self._taken.get(base, 0) + 1
-        while f"{base}_{index}" in self.nodes:
-            index += 1
-        self._taken[base] = index
-        return f"{base}_{index}"
+        """Return `base_1`, or the next free number; one that is refused later stays free."""
+        last = self._taken.get(base, 0)
+        while f"{base}_{last + 1}" in self.nodes:
+            last += 1
+        self._taken[base] = last
+        return f"{base}_{last + 1}"
 
 
 def apply(op: Op, *values: Value, name: str | None = None) -> Value:

@@ -262,3 +262,24 @@ def test_a_taken_name_is_told_with_the_line_that_took_it(two: Two) -> None:
         with pytest.raises(GraphError, match="the name 'a' is taken already") as caught:
             again()
         assert "affine  a float64[N, 4]  declared at test_build.py:" in str(caught.value)
+
+
+def test_a_refused_layer_uses_up_no_name() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 4))
+    refused: list[Callable[[], object]] = [
+        lambda: gc.affine(x, -3),
+        lambda: gc.affine(x, 5, init=np.zeros((3, 3))),
+        lambda: gc.batchnorm(x, eps=-1),
+        lambda: gc.lstm(x, 3),
+        lambda: gc.reshape(x, (3, 3)),
+        lambda: gc.prelu(gc.cast(x, "int64")),
+    ]
+    for call in refused:
+        with pytest.raises(gc.GraphError):
+            call()
+    assert gc.affine(x, 5).name == "affine_1"
+    assert [gc.affine(x, 5).name for _ in range(3)] == ["affine_2", "affine_3", "affine_4"]
+    assert gc.batchnorm(x).name == "batchnorm_1"
+    assert gc.reshape(x, (-1,)).name == "reshape_1"
+    assert gc.lstm(net.input("s", (gc.N, 2, 4)), 3)[0].name == "lstm_1"
