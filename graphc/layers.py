@@ -12,12 +12,13 @@ fit raise GraphError.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from graphc.base.docstrings import T, with_shared
 from graphc.ir.op import Array, Op
 from graphc.kernels.philox import stream_of
 from graphc.ops.dropout import Dropout, DropoutMask
@@ -34,47 +35,76 @@ Param = MutableMapping[str, Any]
 
 _BATCHNORM = ("x", "gamma", "beta", "running_mean", "running_var")
 
+_AFFINE = with_shared("""
+Parameters
+----------
+x
+    Samples (N, d1, ..., dk), flattened to (N, D).
+w, b
+    The weight (D, M) and the bias (M,).
 
+Returns
+-------
+Array, Cache
+    The output (N, M), and what the backward function takes.
+
+Examples
+--------
+>>> from graphc import layers
+>>> x, w, b = np.ones((2, 3)), np.ones((3, 4)), np.zeros(4)
+>>> out, cache = layers.{public}(x, w, b)
+>>> out.shape
+(2, 4)
+""")
+_BACKWARD = """
+Parameters
+----------
+dout, cache
+    The gradient of the output, and the cache that the forward function returned.
+
+Returns
+-------
+{arrays}
+    {gradients}.
+"""
+_LOSS = """
+Parameters
+----------
+x
+    Scores (N, C).
+y
+    Labels (N,), whole numbers from 0 to C - 1.
+
+Returns
+-------
+float, Array
+    The mean over N, and dx.
+
+Examples
+--------
+>>> from graphc import layers
+>>> loss, dx = layers.{public}(np.zeros((2, 3)), np.array([0, 2]))
+>>> round(loss, 3)
+{result}
+"""
+
+
+def _gradients(*names: str) -> Callable[[T], T]:
+    """Return the decorator of a backward function that returns arrays of these names."""
+    arrays = ", ".join(["Array"] * len(names))
+    return with_shared(_BACKWARD, arrays=arrays, gradients=", ".join(names))
+
+
+@_AFFINE
 def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
-    """Return x @ w + b, with each sample flattened, and a cache.
-
-    Parameters
-    ----------
-    x
-        Samples (N, d1, ..., dk), flattened to (N, D).
-    w, b
-        The weight (D, M) and the bias (M,).
-
-    Returns
-    -------
-    Array, Cache
-        The output (N, M), and the arguments for `affine_backward`.
-
-    Examples
-    --------
-    >>> from graphc import layers
-    >>> x, w, b = np.ones((2, 3)), np.ones((3, 4)), np.zeros(4)
-    >>> out, cache = layers.affine_forward(x, w, b)
-    >>> out.shape
-    (2, 4)
-    """
+    """Return x @ w + b, with each sample flattened, and a cache."""
     arrays = dict(zip("xwb", reference.floats(x, w, b), strict=True))
     return reference.forward("affine_forward", AffineLayer(), arrays), (x, w, b)
 
 
+@_gradients("dx in x's own shape", "dw", "db")
 def affine_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Return the gradients of `affine_forward`.
-
-    Parameters
-    ----------
-    dout, cache
-        The gradient of the output, and the cache that the forward function returned.
-
-    Returns
-    -------
-    Array, Array, Array
-        dx in x's own shape, dw and db.
-    """
+    """Return the gradients of `affine_forward`."""
     x, w, b, dout = reference.floats(*_unpack("affine_backward", cache, 3), dout)
     _check_dout("affine_backward", dout, (len(x), w.shape[1]))
     dx, dw, db = reference.backward(AffineLayer(), [x, w, b], dout, ("x", "weight", "bias"))
@@ -104,63 +134,25 @@ def relu_forward(x: Array) -> tuple[Array, Array]:
     return reference.forward("relu_forward", Relu(), {"x": values}), x
 
 
+@_gradients("dx")
 def relu_backward(dout: Array, cache: Array) -> Array:
-    """Return the gradient of `relu_forward`: dout where x > 0, else 0.
-
-    Parameters
-    ----------
-    dout, cache
-        The gradient of the output, and the cache that the forward function returned.
-
-    Returns
-    -------
-    Array
-        dx.
-    """
+    """Return the gradient of `relu_forward`: dout where x > 0, else 0."""
     x, dout = reference.floats(cache, dout)
     _check_dout("relu_backward", dout, x.shape)
     return reference.backward(Relu(), [x], dout, ("x",))[0]
 
 
+@_AFFINE
 def affine_relu_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
-    """Return the relu of an affine layer, and a cache.
-
-    Parameters
-    ----------
-    x, w, b
-        As in `affine_forward`.
-
-    Returns
-    -------
-    Array, Cache
-        The output (N, M), and the caches of both layers.
-
-    Examples
-    --------
-    >>> from graphc import layers
-    >>> x, w, b = np.ones((2, 3)), np.ones((3, 4)), np.zeros(4)
-    >>> out, cache = layers.affine_relu_forward(x, w, b)
-    >>> out.shape
-    (2, 4)
-    """
+    """Return the relu of an affine layer, and a cache."""
     hidden, affine_cache = affine_forward(x, w, b)
     out, relu_cache = relu_forward(hidden)
     return out, (affine_cache, relu_cache)
 
 
+@_gradients("dx", "dw", "db")
 def affine_relu_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Return the gradients of `affine_relu_forward`.
-
-    Parameters
-    ----------
-    dout, cache
-        The gradient of the output, and the cache that the forward function returned.
-
-    Returns
-    -------
-    Array, Array, Array
-        dx, dw and db.
-    """
+    """Return the gradients of `affine_relu_forward`."""
     affine_cache, relu_cache = _unpack("affine_relu_backward", cache, 2)
     return affine_backward(relu_backward(dout, relu_cache), affine_cache)
 
@@ -209,20 +201,11 @@ def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Param) -> t
     return out, (layer, mode, *ins)
 
 
+@_gradients("dx", "dgamma", "dbeta")
 def batchnorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return the gradients of `batchnorm_forward`.
 
     In test mode the running statistics are constants.
-
-    Parameters
-    ----------
-    dout, cache
-        The gradient of the output, and the cache that the forward function returned.
-
-    Returns
-    -------
-    Array, Array, Array
-        dx, dgamma and dbeta.
     """
     layer, mode, *ins = _unpack("batchnorm_backward", cache, 7)
     *ins, dout = reference.floats(*ins, dout)
@@ -282,19 +265,9 @@ def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
     return reference.forward("dropout_forward", Mul(), {"x": values, "mask": mask}), (mode, mask)
 
 
+@_gradients("dx")
 def dropout_backward(dout: Array, cache: Cache) -> Array:
-    """Return the gradient of `dropout_forward`: dout * mask, or dout in test mode.
-
-    Parameters
-    ----------
-    dout, cache
-        The gradient of the output, and the cache that the forward function returned.
-
-    Returns
-    -------
-    Array
-        dx.
-    """
+    """Return the gradient of `dropout_forward`: dout * mask, or dout in test mode."""
     mode, mask = _unpack("dropout_backward", cache, 2)
     if mode == "test":
         return np.array(reference.floats(dout)[0])
@@ -303,53 +276,15 @@ def dropout_backward(dout: Array, cache: Cache) -> Array:
     return reference.backward(Mul(), [mask, mask], dout, ("a",))[0]  # dx does not read x
 
 
+@with_shared(_LOSS, result="2.0")
 def svm_loss(x: Array, y: Array) -> tuple[float, Array]:
-    """Return the hinge loss of scores, and its gradient.
-
-    Parameters
-    ----------
-    x
-        Scores (N, C).
-    y
-        Labels (N,), whole numbers from 0 to C - 1.
-
-    Returns
-    -------
-    float, Array
-        The mean over N, and dx.
-
-    Examples
-    --------
-    >>> from graphc import layers
-    >>> loss, dx = layers.svm_loss(np.zeros((2, 3)), np.array([0, 2]))
-    >>> round(loss, 3)
-    2.0
-    """
+    """Return the hinge loss of scores, and its gradient."""
     return _loss("svm_loss", SvmLoss(), x, y)
 
 
+@with_shared(_LOSS, result="1.099")
 def softmax_loss(x: Array, y: Array) -> tuple[float, Array]:
-    """Return the softmax cross-entropy of scores, and its gradient.
-
-    Parameters
-    ----------
-    x
-        Scores (N, C).
-    y
-        Labels (N,), whole numbers from 0 to C - 1.
-
-    Returns
-    -------
-    float, Array
-        The mean over N, and dx.
-
-    Examples
-    --------
-    >>> from graphc import layers
-    >>> loss, dx = layers.softmax_loss(np.zeros((2, 3)), np.array([0, 2]))
-    >>> round(loss, 3)
-    1.099
-    """
+    """Return the softmax cross-entropy of scores, and its gradient."""
     return _loss("softmax_loss", SoftmaxLoss(), x, y)
 
 

@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from graphc.base.docstrings import with_shared
+
 Array = NDArray[Any]
+
+_WITH_EXAMPLE = with_shared("""
+Examples
+--------
+>>> net = gc.Net("net")
+>>> weight = net.parameter("weight", (64, 10), init=gc.{public}())
+""")
 
 
 class Initializer(ABC):
@@ -27,17 +36,13 @@ class Initializer(ABC):
         """Return a new array of `shape` and `dtype`; raise ValueError for an unsuitable shape."""
 
 
+@_WITH_EXAMPLE
 @dataclass(frozen=True, slots=True)
 class He(Initializer):
     """Normal values with mean 0 and standard deviation sqrt(2 / fan_in), for layers before a relu.
 
     fan_in is the product of all dimensions but the last.  K. He, X. Zhang, S. Ren, J. Sun, "Delving
     deep into rectifiers", ICCV 2015, equation 10.
-
-    Examples
-    --------
-    >>> net = gc.Net("net")
-    >>> weight = net.parameter("weight", (64, 10), init=gc.He())
     """
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -46,6 +51,7 @@ class He(Initializer):
         return (rng.standard_normal(shape) * math.sqrt(2.0 / fan_in)).astype(dtype)
 
 
+@_WITH_EXAMPLE
 @dataclass(frozen=True, slots=True)
 class Glorot(Initializer):
     """Uniform values between -b and b, where b = sqrt(6 / (fan_in + fan_out)).
@@ -53,11 +59,6 @@ class Glorot(Initializer):
     fan_out is the last dimension, fan_in the product of the others.  X. Glorot, Y. Bengio,
     "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010,
     equation 16.
-
-    Examples
-    --------
-    >>> net = gc.Net("net")
-    >>> weight = net.parameter("weight", (64, 10), init=gc.Glorot())
     """
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -66,6 +67,7 @@ class Glorot(Initializer):
         return np.asarray(rng.uniform(-bound, bound, shape)).astype(dtype)
 
 
+@_WITH_EXAMPLE
 @dataclass(frozen=True, slots=True)
 class Normal(Initializer):
     """Normal values.
@@ -81,11 +83,6 @@ class Normal(Initializer):
     ------
     ValueError
         If a number is not finite, or `std` is negative.
-
-    Examples
-    --------
-    >>> net = gc.Net("net")
-    >>> weight = net.parameter("weight", (64, 10), init=gc.Normal(std=0.02))
     """
 
     std: float = 0.01
@@ -101,6 +98,7 @@ class Normal(Initializer):
         return np.asarray(rng.normal(self.mean, self.std, shape)).astype(dtype)
 
 
+@_WITH_EXAMPLE
 @dataclass(frozen=True, slots=True)
 class Uniform(Initializer):
     """Uniform values.
@@ -114,11 +112,6 @@ class Uniform(Initializer):
     ------
     ValueError
         If a number is not finite, or `low` is larger than `high`.
-
-    Examples
-    --------
-    >>> net = gc.Net("net")
-    >>> weight = net.parameter("weight", (64, 10), init=gc.Uniform(-0.1, 0.1))
     """
 
     low: float = -0.05
@@ -134,6 +127,7 @@ class Uniform(Initializer):
         return np.asarray(rng.uniform(self.low, self.high, shape)).astype(dtype)
 
 
+@_WITH_EXAMPLE
 @dataclass(frozen=True, slots=True)
 class Orthogonal(Initializer):
     """A matrix with orthonormal rows or columns, whichever are fewer, times `gain`.
@@ -151,11 +145,6 @@ class Orthogonal(Initializer):
     ------
     ValueError
         If `gain` is not finite, or the shape has fewer than two dimensions.
-
-    Examples
-    --------
-    >>> net = gc.Net("net")
-    >>> weight = net.parameter("weight", (64, 64), init=gc.Orthogonal())
     """
 
     gain: float = 1.0
@@ -197,30 +186,20 @@ class Constant(Initializer):
         return np.full(shape, self.value, dtype)
 
 
+@_WITH_EXAMPLE
 @dataclass(frozen=True, slots=True)
 class Zeros(Initializer):
-    """The value 0 for every element.
-
-    Examples
-    --------
-    >>> net = gc.Net("net")
-    >>> bias = net.parameter("bias", (10,), init=gc.Zeros())
-    """
+    """The value 0 for every element."""
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Fill any shape, without drawing."""
         return np.zeros(shape, dtype)
 
 
+@_WITH_EXAMPLE
 @dataclass(frozen=True, slots=True)
 class Ones(Initializer):
-    """The value 1 for every element.
-
-    Examples
-    --------
-    >>> net = gc.Net("net")
-    >>> scale = net.parameter("scale", (10,), init=gc.Ones())
-    """
+    """The value 1 for every element."""
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Fill any shape, without drawing."""

@@ -13,6 +13,7 @@ from sklearn.utils import Tags
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
+from graphc.base.docstrings import with_shared
 from graphc.ir.op import Array
 from graphc.ops.functions import Softmax
 from graphc.sklearn.estimator import ClassifierNet, GraphEstimator, RegressorNet, Rows
@@ -113,6 +114,7 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         self.classes_ = classes
         return self._train(rows, self.epochs, stopping)
 
+    @with_shared(fit.__doc__)
     def partial_fit(
         self,
         X: ArrayLike,
@@ -130,14 +132,6 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
             Features (N, features), and their classes (N,).
         classes
             All classes, which the first call needs.
-        sample_weight
-            The weight of each row (N,), 1 by default.  A row of weight 0 counts as absent, and one
-            of weight 2 as two rows.
-
-        Returns
-        -------
-        Self
-            The estimator.
 
         Raises
         ------
@@ -190,13 +184,9 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         best = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
+    @with_shared(predict.__doc__)
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return the probability of each class.
-
-        Parameters
-        ----------
-        X
-            Features (N, features).
 
         Returns
         -------
@@ -253,6 +243,7 @@ def class_factors(
     return factors
 
 
+@with_shared(GraphClassifier.__doc__)
 class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
     """A regressor by a net that graphc compiles, trained by the mean squared error.
 
@@ -262,30 +253,10 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    hidden
-        The widths of the hidden layers, each of affine and relu.
-    batchnorm, dropout
-        Whether hidden layers have batchnorm, and the share of their values that is dropped.
-    standardize
-        Whether the net standardises features by the statistics of the rows in `fit`.
     net
         A function from the numbers of features and targets to a Net, in place of the four options
         above.  The net has inputs x (N, features), y (N, targets) and, to take sample weights,
         weight (N,), an output "prediction" (N, targets), and a loss.
-    lr, weight_decay
-        The learning rate and the weight decay of Adam.
-    optimizer
-        Another optimizer of graphc, in place of these two options.
-    batch
-        The rows of a step, or all rows if there are fewer.
-    epochs
-        The most epochs.
-    tol, patience
-        Training ends when the loss was not `tol` better than its best for `patience` epochs.
-    backend, threads
-        As in `gc.compile`.
-    random_state
-        The seed of weights, shuffling and masks, or a generator that draws it.
 
     Attributes
     ----------
@@ -312,6 +283,7 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
+    @with_shared(GraphClassifier.fit.__doc__)
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train from scratch.
 
@@ -319,19 +291,6 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         ----------
         X, y
             Features (N, features), and targets, (N,) or (N, targets).
-        sample_weight
-            The weight of each row (N,), 1 by default.  A row of weight 0 counts as absent, and one
-            of weight 2 as two rows.
-
-        Returns
-        -------
-        Self
-            The estimator.
-
-        Raises
-        ------
-        ValueError
-            If the data cannot be trained on, or an option is out of range.
         """
         stopping = self._stopping()
         rows, flat = self._targets(X, y, sample_weight, reset=True)
@@ -339,6 +298,7 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         self._flat = flat
         return self._train(rows, self.epochs, stopping)
 
+    @with_shared(GraphClassifier.fit.__doc__)
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -350,19 +310,6 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         ----------
         X, y
             Features (N, features), and targets, (N,) or (N, targets) as in the first call.
-        sample_weight
-            The weight of each row (N,), 1 by default.  A row of weight 0 counts as absent, and one
-            of weight 2 as two rows.
-
-        Returns
-        -------
-        Self
-            The estimator.
-
-        Raises
-        ------
-        ValueError
-            If the data cannot be trained on.
         """
         first = not hasattr(self, "executor_")
         rows, flat = self._targets(X, y, sample_weight, reset=first)
@@ -374,13 +321,9 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
             raise ValueError(f"y has shape {np.shape(y)}, in the first call it was {declared}")
         return self._train(rows, 1)
 
+    @with_shared(GraphClassifier.predict.__doc__)
     def predict(self, X: ArrayLike) -> Array:
         """Return the prediction for each row.
-
-        Parameters
-        ----------
-        X
-            Features (N, features).
 
         Returns
         -------

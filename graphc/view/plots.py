@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError, counted
 from graphc.ir.op import Array
 from graphc.view.figure import bare, new_figure, save_figure
@@ -32,7 +33,27 @@ COLUMNS = 4
 FEWEST_BINS, MOST_BINS = 9, 60
 LONGEST_NAME = 30
 
+_DRAWS = with_shared("""
+Parameters
+----------
+truth, predicted
+    Class numbers from 0, of the shape (N,).
+path
+    The file to write; its suffix names the format, and is .png by default.
 
+Returns
+-------
+Path
+    The file; a notebook shows its picture.
+
+Raises
+------
+GraphError
+    Without matplotlib, if the file cannot be drawn to, or if what is given does not fit.
+""")
+
+
+@_DRAWS
 def learning_curve(history: History, path: str | Path) -> Path:
     """Draw the losses in one panel and, if there are any, the metrics in another below.
 
@@ -40,18 +61,6 @@ def learning_curve(history: History, path: str | Path) -> Path:
     ----------
     history
         What `gc.fit` returned; `history.plot(path)` does the same.
-    path
-        The file to write; its suffix names the format, and is .png by default.
-
-    Returns
-    -------
-    Path
-        The file; a notebook shows its picture.
-
-    Raises
-    ------
-    GraphError
-        Without matplotlib, or if the file cannot be drawn to.
 
     Examples
     --------
@@ -97,6 +106,7 @@ def _curves(axis: Any, label: str, curves: Mapping[str, Sequence[float]]) -> Non
     axis.legend(frameon=False)
 
 
+@_DRAWS
 def memory_curve(curve: Curve, path: str | Path) -> Path:
     """Draw the memory of a training step over the FLOPs that recomputing values adds to it.
 
@@ -104,18 +114,6 @@ def memory_curve(curve: Curve, path: str | Path) -> Path:
     ----------
     curve
         What `plan.memory.curve()` returns; `curve.plot(path)` does the same.
-    path
-        The file to write; its suffix names the format, and is .png by default.
-
-    Returns
-    -------
-    Path
-        The file; a notebook shows its picture.
-
-    Raises
-    ------
-    GraphError
-        Without matplotlib, or if the file cannot be drawn to.
     """
     figure = new_figure("a memory curve", 6.0, 3.6)
     axis = figure.subplots()
@@ -173,6 +171,7 @@ def confusion_counts(
     return np.bincount(a * count + b, minlength=count * count).reshape(count, count)
 
 
+@_DRAWS
 def confusion_matrix(
     truth: ArrayLike,
     predicted: ArrayLike,
@@ -187,24 +186,10 @@ def confusion_matrix(
 
     Parameters
     ----------
-    truth, predicted
-        Class numbers from 0, of the shape (N,).
-    path
-        The file to write; its suffix names the format, and is .png by default.
     names
         The names of all classes, in order; by default their numbers.
     classes
         The number of classes; by default that of `names`, or one more than the largest number.
-
-    Returns
-    -------
-    Path
-        The file; a notebook shows its picture.
-
-    Raises
-    ------
-    GraphError
-        Without matplotlib, if the file cannot be drawn to, or if numbers or names do not fit.
 
     Examples
     --------
@@ -266,6 +251,7 @@ def _class_names(axis: Any, names: Sequence[str]) -> None:
     axis.set_yticks(range(len(names)), names)
 
 
+@_DRAWS
 def histograms(
     arrays: Mapping[str, Array],
     path: str | Path,
@@ -282,23 +268,11 @@ def histograms(
     ----------
     arrays
         Arrays of any shape by name: `ex.parameters`, or the result of `ex.backward()`.
-    path
-        The file to write; its suffix names the format, and is .png by default.
     before
         The same arrays at an earlier time, drawn as a grey outline.
     magnitudes
         Whether to draw absolute values on a logarithmic axis.  This suits gradients, which shrink
         by orders of magnitude while a net learns.
-
-    Returns
-    -------
-    Path
-        The file; a notebook shows its picture.
-
-    Raises
-    ------
-    GraphError
-        Without matplotlib, or if the file cannot be drawn to, or if there are no arrays.
 
     Examples
     --------

@@ -62,28 +62,6 @@ class Adam(TwoMoments):
 
     D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015 (arXiv:1412.6980),
     algorithm 1, as in torch.optim.Adam; weight decay is added to the gradient.
-
-    Parameters
-    ----------
-    lr
-        The learning rate.
-    beta1, beta2
-        The shares of the mean of the gradient, and of its square, that each update keeps, from 0 to
-        below 1.
-    eps
-        The number that keeps the divisor above 0.
-    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
-        The options of every optimizer; see `gc.optim.Optimizer`.
-
-    Raises
-    ------
-    GraphError
-        At your line, for a number out of range.
-
-    Examples
-    --------
-    >>> gc.Adam(lr=0.01)
-    Adam(lr=0.01)
     """
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
@@ -114,22 +92,8 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    lr
-        The learning rate.
-    beta1, beta2
-        The shares of the mean of the gradient, and of its square, that each update keeps, from 0 to
-        below 1.
-    eps
-        The number that keeps the divisor above 0.
     weight_decay
         The decay of an update, times the rate.
-    decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
-        The options of every optimizer; see `gc.optim.Optimizer`.
-
-    Raises
-    ------
-    GraphError
-        At your line, for a number out of range.
 
     Examples
     --------
@@ -160,25 +124,9 @@ class Adamax(TwoMoments):
 
     Parameters
     ----------
-    lr
-        The learning rate.
     beta1, beta2
         The shares of the mean of the gradient, and of its largest size, that each update keeps,
         from 0 to below 1.
-    eps
-        The number that keeps the divisor above 0.
-    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
-        The options of every optimizer; see `gc.optim.Optimizer`.
-
-    Raises
-    ------
-    GraphError
-        At your line, for a number out of range.
-
-    Examples
-    --------
-    >>> gc.Adamax(lr=0.01)
-    Adamax(lr=0.01)
     """
 
     lr: float = 2e-3
@@ -214,27 +162,8 @@ class NAdam(TwoMoments):
 
     Parameters
     ----------
-    lr
-        The learning rate.
-    beta1, beta2
-        The shares of the mean of the gradient, and of its square, that each update keeps, from 0 to
-        below 1.
-    eps
-        The number that keeps the divisor above 0.
     momentum_decay
         How fast mu_t comes near beta1: a number from 0 up.
-    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
-        The options of every optimizer; see `gc.optim.Optimizer`.
-
-    Raises
-    ------
-    GraphError
-        At your line, for a number out of range.
-
-    Examples
-    --------
-    >>> gc.NAdam(lr=0.01)
-    NAdam(lr=0.01)
     """
 
     lr: float = 2e-3
@@ -290,22 +219,8 @@ class Lion(Optimizer):
 
     Parameters
     ----------
-    lr
-        The learning rate.
     beta1, beta2
         The shares of the mean in the direction, and in the next mean, from 0 to below 1.
-    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
-        The options of every optimizer; see `gc.optim.Optimizer`.
-
-    Raises
-    ------
-    GraphError
-        At your line, for a number out of range.
-
-    Examples
-    --------
-    >>> gc.Lion(weight_decay=0.1)
-    Lion(weight_decay=0.1)
     """
 
     lr: float = 1e-4

@@ -8,7 +8,7 @@ appends it: `w.velocity:critic`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import partial
@@ -16,6 +16,7 @@ from math import inf
 from typing import Any
 
 from graphc.base.arguments import (
+    C,
     call_text,
     checked_number,
     checked_whole,
@@ -24,6 +25,7 @@ from graphc.base.arguments import (
     lost_in,
     options,
 )
+from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.declare.schedules import Schedule
 from graphc.ir.build import Value
@@ -168,7 +170,31 @@ class Group(Checked):
         return repr(self.title)
 
 
-made_with = partial(
+_OF_ALL = """
+Parameters
+----------
+lr
+    The learning rate.
+beta1, beta2
+    The shares of the mean of the gradient, and of its square, that each update keeps, from 0 to
+    below 1.
+eps
+    The number that keeps the divisor above 0.
+weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
+    The options of every optimizer; see `gc.optim.Optimizer`.
+
+Raises
+------
+GraphError
+    At your line, for a number out of range.
+
+Examples
+--------
+>>> gc.{public}(lr=0.02)
+{public}(lr=0.02)
+"""
+
+_other_names = partial(
     options,
     learning_rate="it is lr",
     betas="they are beta1 and beta2",
@@ -177,7 +203,15 @@ made_with = partial(
     use_ema="it is ema, the share that the average keeps: ema=0.99",
     gradient_accumulation_steps="it is accumulate",
 )
-"""The decorator of optimizers, with hints for options that other libraries name otherwise."""
+
+
+def made_with(example: str, **hints: str) -> Callable[[C], C]:
+    """Return the decorator of optimizers, which describes the parameters that they share.
+
+    A wrong option is an error with hints for what other libraries name otherwise.
+    """
+    checked, described = _other_names(example, **hints), with_shared(_OF_ALL)
+    return lambda made: described(checked(made))
 
 
 @dataclass(frozen=True)

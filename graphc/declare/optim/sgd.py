@@ -42,20 +42,11 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    lr
-        The learning rate.
     momentum
         The share of the velocity that each update keeps, from 0 to below 1.
     nesterov
         Whether to step along g + momentum*v: I. Sutskever et al., "On the importance of
         initialization and momentum in deep learning", ICML 2013.
-    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
-        The options of every optimizer; see `gc.optim.Optimizer`.
-
-    Raises
-    ------
-    GraphError
-        At your line, for a number out of range.
 
     Examples
     --------
@@ -104,25 +95,6 @@ class Adagrad(Optimizer):
 
     J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and stochastic
     optimization", JMLR 2011, as in torch.optim.Adagrad; weight decay is added to the gradient.
-
-    Parameters
-    ----------
-    lr
-        The learning rate.
-    eps
-        The number that keeps the divisor above 0.
-    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
-        The options of every optimizer; see `gc.optim.Optimizer`.
-
-    Raises
-    ------
-    GraphError
-        At your line, for a number out of range.
-
-    Examples
-    --------
-    >>> gc.Adagrad(lr=0.1)
-    Adagrad(lr=0.1)
     """
 
     lr: float = 0.01
@@ -155,24 +127,8 @@ class Adadelta(Optimizer):
 
     Parameters
     ----------
-    lr
-        The learning rate.
     rho
         The share of both means that each update keeps, from 0 to below 1.
-    eps
-        The number that keeps the divisor above 0.
-    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
-        The options of every optimizer; see `gc.optim.Optimizer`.
-
-    Raises
-    ------
-    GraphError
-        At your line, for a number out of range.
-
-    Examples
-    --------
-    >>> gc.Adadelta(rho=0.95)
-    Adadelta(rho=0.95)
     """
 
     lr: float = 1.0
@@ -210,26 +166,10 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    lr
-        The learning rate.
     alpha
         The share of the mean square that each update keeps, from 0 to below 1.
-    eps
-        The number that keeps the divisor above 0.
     momentum
         The share of the velocity that each update keeps, from 0 to below 1.
-    weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
-        The options of every optimizer; see `gc.optim.Optimizer`.
-
-    Raises
-    ------
-    GraphError
-        At your line, for a number out of range.
-
-    Examples
-    --------
-    >>> gc.RMSprop(lr=0.001)
-    RMSprop(lr=0.001)
     """
 
     lr: float = 0.01
