@@ -35,7 +35,7 @@ Param = MutableMapping[str, Any]
 
 _BATCHNORM = ("x", "gamma", "beta", "running_mean", "running_var")
 
-_AFFINE = with_shared("""
+_FORWARD = with_shared("""
 Parameters
 ----------
 x
@@ -46,7 +46,7 @@ w, b
 Returns
 -------
 Array, Cache
-    The output (N, M), and what the backward function takes.
+    The output, and the cache for the backward function.
 
 Examples
 --------
@@ -95,9 +95,9 @@ def _gradients(*names: str) -> Callable[[T], T]:
     return with_shared(_BACKWARD, arrays=arrays, gradients=", ".join(names))
 
 
-@_AFFINE
+@_FORWARD
 def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
-    """Return x @ w + b, with each sample flattened, and a cache."""
+    """Return x @ w + b (N, M), with each sample flattened, and a cache."""
     arrays = dict(zip("xwb", reference.floats(x, w, b), strict=True))
     return reference.forward("affine_forward", AffineLayer(), arrays), (x, w, b)
 
@@ -142,9 +142,9 @@ def relu_backward(dout: Array, cache: Array) -> Array:
     return reference.backward(Relu(), [x], dout, ("x",))[0]
 
 
-@_AFFINE
+@_FORWARD
 def affine_relu_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
-    """Return the relu of an affine layer, and a cache."""
+    """Return the relu of an affine layer (N, M), and a cache."""
     hidden, affine_cache = affine_forward(x, w, b)
     out, relu_cache = relu_forward(hidden)
     return out, (affine_cache, relu_cache)
@@ -157,6 +157,7 @@ def affine_relu_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array
     return affine_backward(relu_backward(dout, relu_cache), affine_cache)
 
 
+@_FORWARD
 def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Param) -> tuple[Array, Cache]:
     """Return x normalised by each feature, and a cache.
 
@@ -170,11 +171,6 @@ def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Param) -> t
         `mode`, "train" or "test"; optional are `eps` (1e-5), `momentum` (0.9: the share of the old
         value that the running statistics keep), `running_mean` and `running_var` (zeros at first).
         A training call writes the new running statistics back to it.
-
-    Returns
-    -------
-    Array, Cache
-        The output (N, D), and the arguments for `batchnorm_backward`.
 
     Examples
     --------
@@ -218,6 +214,7 @@ batchnorm_backward_alt = batchnorm_backward
 """The course's name for a second, shorter derivation; here both are the closed form."""
 
 
+@_FORWARD
 def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
     """Return inverted dropout of x, and a cache.
 
@@ -233,11 +230,6 @@ def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
         `p`, the probability to keep, above 0 and at most 1; `mode`, "train" or "test"; optional are
         `seed` and `draws` (0).  Without a seed it is 0, and each training call adds 1 to `draws` in
         the dictionary, so that the next mask differs.
-
-    Returns
-    -------
-    Array, Cache
-        The output, and the mode and mask.
 
     Examples
     --------
