@@ -144,7 +144,6 @@ class Cumsum(Op):
 
 
 @with_attributes(
-    axis="The axis; numbers below 0 count from the last one.",
     exclusive="True to leave the entry itself out.",
     reverse="True to begin at the end of the axis.",
 )
