@@ -29,6 +29,7 @@ from graphc.ir.tensor_type import (
     shape_at,
     shape_text,
 )
+from graphc.ops.apply import with_attributes
 from graphc.ops.source import Constant, constant, parameter
 
 __all__ = ["embedding", "gather"]
@@ -153,39 +154,19 @@ class GatherGrad(AxisIndexed):
         return {0: entries(ins[1].with_shape(self.shape), self.axis)}
 
 
+@with_attributes(
+    example=("(N, 5)", "x, [0, 3], axis=1", "(N, 2)"),
+    x="A value of fixed size along the axis.",
+    indices="Whole numbers from 0 up: a value or an array of any shape.",
+    returns="Of the shape of x with the indices' shape in place of the axis.",
+    raises="If the axis is the batch's, or indices are not whole numbers, or one in an array is\n"
+    "out of range.",
+)
 def gather(x: Value, indices: Any, axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
     """Return the slices of x at indices of an axis, as `numpy.take` does.
 
     Indices that are fed are checked; indices computed in the net are clipped to the range of the
     axis.
-
-    Parameters
-    ----------
-    x
-        A value of fixed size along the axis.
-    indices
-        Whole numbers from 0 up: a value or an array of any shape.
-    axis
-        The axis; numbers below 0 count from the last one.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of the shape of x with the indices' shape in place of the axis.
-
-    Raises
-    ------
-    GraphError
-        If the axis is the batch's, or indices are not whole numbers, or one in an array is out of
-        range.
-
-    Examples
-    --------
-    >>> x = gc.Net("example").input("x", (gc.N, 5))
-    >>> gc.gather(x, [0, 3], axis=1).shape
-    (N, 2)
     """
     return by_index(Gather(plain(axis)), x, indices, name=name)
 

@@ -14,6 +14,7 @@ from graphc.ir.expr import Axis, Broadcast, Expr, call
 from graphc.ir.init import Ones, Zeros
 from graphc.ir.op import Array, Cotangents, Iteration, Layer, Op
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.apply import OF_LAYER, with_attributes
 from graphc.ops.arithmetic import power
 from graphc.ops.autodiff import pullback
 from graphc.ops.elementwise import add, div, mul, sub
@@ -302,6 +303,18 @@ class Normalize(ByFeature):
     momentum="running_decay is Keras's momentum, and 1 minus PyTorch's",
     epsilon="it is eps",
 )
+@with_attributes(
+    example=("(N, 3, 8, 8)", "x", "(N, 3, 8, 8)"),
+    x="Floats of shape (N, F, ...).",
+    eps="A number above 0 that is added to the variance.",
+    running_decay="The share of the old value that the running statistics keep: 1 minus PyTorch's "
+    "`momentum`.",
+    frozen="True if training uses the running statistics as well, as constants, and leaves them\n"
+    "unchanged: for fine-tuning.  gamma and beta are still trained.",
+    name=OF_LAYER,
+    returns="Of x's shape.",
+    raises="If x does not have an axis of features, or a number is out of range.",
+)
 def batchnorm(
     x: Value,
     *,
@@ -316,35 +329,6 @@ def batchnorm(
     W) over N, H and W.  Training divides by the uncorrected batch standard deviation, inference by
     the running one.  `<node>.gamma` and `<node>.beta` (F,) are trained, from 1 and 0.  The states
     `<node>.running_mean` and `<node>.running_var` follow the batches.
-
-    Parameters
-    ----------
-    x
-        Floats of shape (N, F, ...).
-    eps
-        A number above 0 that is added to the variance.
-    running_decay
-        The share of the old value that the running statistics keep: 1 minus PyTorch's `momentum`.
-    frozen
-        Whether training uses the running statistics as well, as constants, and leaves them
-        unchanged: for fine-tuning.  gamma and beta are still trained.
-    name
-        The name of the node, and the start of the names of its parameters.
-
-    Returns
-    -------
-    Value
-        Of x's shape.
-
-    Raises
-    ------
-    GraphError
-        If x does not have an axis of features, or a number is out of range.
-
-    Examples
-    --------
-    >>> gc.batchnorm(gc.Net().input("x", (gc.N, 3, 8, 8))).shape
-    (N, 3, 8, 8)
     """
     eps = checked_number("batchnorm: eps", eps, above=0)
     running_decay = checked_number("batchnorm: running_decay", running_decay, least=0, most=1)
