@@ -44,6 +44,7 @@ class ConvolutionLayer(Layer, base=True):
     groups: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return y's type; raise ValueError if ranks, channels, weight or bias do not fit."""
         x, weight, *bias = ins
         rank = len(self.stride) + 2
         if x.rank != rank or weight.rank != rank or not x.is_float:
@@ -166,6 +167,7 @@ class ConvTransposeLayer(ConvolutionLayer):
         return ((0, 0), *added, (0, 0)), (slice(None), *cuts)
 
     def result(self, x: TensorType, weight: TensorType) -> TensorType:
+        """Return the type of y after the cut; raise ValueError if the padding leaves nothing."""
         images, filters = last(x), _space_first_type(weight)
         n, *space, channels = self.op(images.shape, filters.shape).infer([images, filters]).shape
         sizes = []
@@ -182,6 +184,7 @@ class ConvTransposeLayer(ConvolutionLayer):
         return Pad(added).reference([whole])[cuts]
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        """Build the scatter with channels last, then what `ends` adds, cuts off, and the bias."""
         x = channels_last(ins[0], name=f"{name}.channels_last")
         filters = _space_first(ins[1], name)
         y = b.apply(self.op(x.shape, filters.shape), x, filters, name=f"{name}.spread")

@@ -126,6 +126,7 @@ class Cumsum(Op):
         return x
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Compute the sums in the op's direction, shifted by one place if exclusive."""
         x = self.forward(ins[0])
         sums = np.cumsum(x, axis=0, dtype=x.dtype)
         if self.exclusive:

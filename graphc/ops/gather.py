@@ -99,6 +99,7 @@ class Gather(AxisIndexed):
         return b.apply(GatherGrad(x.shape, self.axis), indices, dout), None
 
     def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
+        """Return reads of rows at clipped indices; None for other axes or sizes of the batch."""
         x, indices = ins
         rows, size, columns = count(indices.shape), x.shape[0], count(x.shape[1:])
         if normal_axis(self.axis, x.rank) or x.rank < 2 or 0 in (rows, columns):
@@ -134,6 +135,7 @@ class GatherGrad(AxisIndexed):
         return dout.with_shape(self.shape)
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Compute the sums of dout at each index; indices are clipped as in the forward."""
         indices, dout = ins
         out = np.zeros(shape_at(self.shape, 0), dout.dtype)
         axis = normal_axis(self.axis, out.ndim)

@@ -80,6 +80,7 @@ class BatchNorm(Layer):
         return Normalize(self.eps).reference([x, running_mean, running_var, gamma, beta])
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        """Build it on rows (N, F): images become rows of pixels with channels last, and back."""
         x, *vectors = ins
         if x.type.rank == 2:
             return self._expand_rows(b, name, x, vectors, train)
@@ -130,6 +131,7 @@ class ByFeature(Op, base=True):
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError if a vector or a dout does not fit x."""
         x, others = ins[0], list(zip(ins, self.kinds, strict=True))[1:]
         check_features(x, [type for type, kind in others if kind == "column"])
         for dout in (type for type, kind in others if kind == "each"):
@@ -171,6 +173,7 @@ class BatchNormTrain(ByFeature):
         return centred * (gamma / std) + beta
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return one fused op each for x and gamma, and for beta the sum of dout."""
         x, gamma, _ = ins
         return (
             b.apply(BatchNormDx(self.eps), x, gamma, dout),
@@ -244,6 +247,7 @@ class BatchNormDx(ByFeature):
     kinds = ("each", "column", "each")
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Compute gamma / std * (dout - mean(dout) - xhat * mean(dout * xhat)) by feature."""
         x, gamma, dout = ins
         axes = feature_axes(x.ndim)
         xhat = _xhat(x, self.eps)
@@ -259,6 +263,7 @@ class BatchNormDx(ByFeature):
         return (dout - dout.mean(axis) - centred * share) * (gamma / std)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Build the formula from simple ops, and differentiate those."""
         x, gamma, upper = ins
         axes = feature_axes(x.type.rank)
         centred, std = _centred_and_std_of(x, self.eps)

@@ -39,6 +39,7 @@ class Pad(Move):
     value: float = 0.0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type with the pads added; raise ValueError if their number is not x's rank."""
         (x,) = ins
         if len(self.pads) != x.rank:
             raise ValueError(f"{len(self.pads)} pairs of pads for {x}, of rank {x.rank}")
@@ -92,6 +93,7 @@ class Pad(Move):
         ]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the slice of dout without the padding."""
         cuts = tuple(
             (axis, before, before + dim, 1)
             for axis, ((before, after), dim) in enumerate(zip(self.pads, ins[0].shape, strict=True))

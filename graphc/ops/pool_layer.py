@@ -75,6 +75,7 @@ class PoolLayer(Layer, base=True):
         return Pad(((0, 0), *around, (0, 0)), self.outside)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return (n, channels, *out); raise ValueError if a window would hold only padding."""
         (x,) = ins
         if x.rank != len(self.kernel) + 2 or not x.is_float:
             raise ValueError(f"x is {x}, {self.name} takes floats of shape (n, channels, *space)")

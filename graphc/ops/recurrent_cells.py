@@ -151,6 +151,7 @@ def rnn_step(
     activation: str,
     name: str | None = None,
 ) -> States:
+    """Return the state from x @ weight_ih + bias_ih, which is `fed`, and the state before."""
     hint = "gc.rnn_cell(..., activation='relu')"
     check_choice("rnn: activation", activation, ACTIVATIONS, hint=hint)
     total = add(fed, product("rnn_cell", states[0], weight, bias))
@@ -160,6 +161,7 @@ def rnn_step(
 def lstm_step(
     fed: Value, states: States, weight: Value, bias: Value | None, *, name: str | None = None
 ) -> States:
+    """Return h and c from the gates input, forget, cell and output of `fed` and h."""
     h, c = states
     i, f, g, o = _gates(add(fed, product("lstm_cell", h, weight, bias)), 4)
     cell = None if name is None else f"{name}.c"
@@ -176,6 +178,7 @@ def gru_step(
     reset_after: bool,
     name: str | None = None,
 ) -> States:
+    """Return the state from `fed` and h; with `reset_after` h needs one product, else two."""
     (h,) = states
     if reset_after:
         back = product("gru_cell", h, weight, bias)

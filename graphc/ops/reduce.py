@@ -61,6 +61,7 @@ class Reduction(Op, base=True):
     keepdims: bool = False
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type without the axes; raise ValueError if x does not have them."""
         (x,) = ins
         if self.floats_only:
             check_float(self, "x", x)
@@ -73,6 +74,7 @@ class Reduction(Op, base=True):
         return np.asarray(function(ins[0], axis=self.axes, keepdims=self.keepdims))
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        """Return "rows", "columns" or "all"; "call" for whole numbers, or if no matrix fits."""
         rank = ins[0].rank
         if not ins[0].is_float:
             return "call"
@@ -231,6 +233,7 @@ class BroadcastTo(Op):
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type at `shape`; raise ValueError if x's shape does not broadcast to it."""
         (x,) = ins
         if broadcast(x.shape, self.shape) != self.shape:
             raise ValueError(

@@ -31,6 +31,7 @@ class Standardize(Layer):
     roles = ("x", "mean", "scale")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError unless each statistic has the shape of a row."""
         x, *statistics = ins
         if not x.is_float or x.rank < 1:
             raise ValueError(f"x is {x}, standardize takes floats of shape (N, ...)")
@@ -113,6 +114,7 @@ class RowNorm(Layer, base=True):
     eps: float = 1e-5
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError unless each vector has as many entries as a row."""
         x, *vectors = ins
         if not x.is_float or x.rank < 1 or not isinstance(x.shape[-1], int):
             raise ValueError(f"x is {x}, {self.name} takes floats of shape (N, ..., features)")
@@ -223,6 +225,7 @@ class GroupNorm(Layer):
     eps: float = 1e-5
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError if the groups do not divide its channels."""
         x = ins[0]
         check_features(x, ins[1:], self.name)
         channels = x.shape[1]
@@ -238,6 +241,7 @@ class GroupNorm(Layer):
         return np.asarray((centred / spread).reshape(x.shape) * gamma + beta)
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        """Build it on a matrix with a row for each group of a sample, then scale by channel."""
         x, gamma, beta = ins
         rows = count((x.shape[0], self.groups))
         part = count((x.shape[1], *x.shape[2:]))

@@ -81,6 +81,7 @@ class ScatterElements(ElementsByIndex):
     reduction: Reduction = "none"
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError unless there is one update of x's dtype per index."""
         x, indices, updates = ins
         self.check_elements(x, indices)
         if updates != x.with_shape(indices.shape):
@@ -90,6 +91,7 @@ class ScatterElements(ElementsByIndex):
         return x
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Compute it in a copy of x; indices are clipped to the axis."""
         x, indices, updates = ins
         out, axis = x.copy(), normal_axis(self.axis, x.ndim)
         grid: list[Array] = list(np.indices(indices.shape, sparse=True))
@@ -98,6 +100,7 @@ class ScatterElements(ElementsByIndex):
         return out
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
+        """Return the gaps to each extreme, for max and min; adding and replacing have no kinks."""
         if self.reduction not in ("max", "min"):
             return None
         out = self.reference(ins)
@@ -107,6 +110,7 @@ class ScatterElements(ElementsByIndex):
 
     @property
     def gradient_text(self) -> tuple[str, ...]:
+        """The gradients of x and updates; equal extremes of an element share theirs."""
         chosen = "take(d_out, indices, axis)"
         if self.reduction == "add":
             return "d_out", "", chosen
@@ -122,6 +126,7 @@ class ScatterElements(ElementsByIndex):
         )
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return dout where x stays, and for updates dout at the indices; extremes share it."""
         x, indices, updates = ins
         if self.reduction == "add":
             return dout, None, self._chosen(b, dout, indices)

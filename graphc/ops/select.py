@@ -159,6 +159,7 @@ class Where(Op):
     gradient_text = ("", "where(condition, d_out, 0)", "where(condition, 0, d_out)")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the broadcast type; raise ValueError if condition is not bool or dtypes differ."""
         condition, a, b = ins
         if condition.dtype != "bool":
             raise ValueError(

@@ -52,6 +52,7 @@ class Reshape(Move):
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type at `shape`; raise ValueError if that has another number of elements."""
         (x,) = ins
         if count(x.shape) != count(self.shape):
             raise ValueError(
@@ -77,6 +78,7 @@ class Transpose(Move):
     axes: tuple[int, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type with permuted axes; raise ValueError if they are not an order of x's."""
         (x,) = ins
         if sorted(self.axes) != list(range(x.rank)):
             raise ValueError(
