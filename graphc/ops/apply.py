@@ -6,7 +6,7 @@ sections of their docstrings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from inspect import cleandoc
 from typing import Any, Protocol, TypeVar
 
@@ -87,7 +87,7 @@ def of_one(op: Op, called: str = "") -> OfOne:
         return apply(op, x, name=name)
 
     dtype = "int64" if getattr(op, "whole_only", False) else "float32"
-    return with_attributes(dtype=dtype)(described(function, type(op), called))
+    return with_attributes(of=dtype)(described(function, type(op), called))
 
 
 def of_two(op: Op, called: str = "") -> OfTwo:
@@ -96,15 +96,20 @@ def of_two(op: Op, called: str = "") -> OfTwo:
     def function(a: Operand, b: Operand, *, name: str | None = None) -> Value:
         return binary(op, a, b, name)
 
-    sections = with_sections(
-        _OF_TWO,
-        result=getattr(op, "result", "") or "the operands' dtype",
-        dtype="int64" if getattr(op, "whole_only", False) else "float32",
+    dtype = getattr(op, "result", "") or "the operands' dtype"
+    sections = with_attributes(
+        example=("(N, 3)", "x, 2", "(N, 3)"),
+        of="int64" if getattr(op, "whole_only", False) else "float32",
+        b="Values of one dtype whose shapes broadcast.  One may be a number, which takes the\n"
+        "other's dtype.",
+        returns=f"Of the broadcast shape, and of {dtype}.",
+        raises="If the shapes do not broadcast, the dtypes differ, or the function does not take "
+        "them.",
     )
     return sections(described(function, type(op), called))
 
 
-F = TypeVar("F", bound=Callable[..., Value])
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def described(function: F, kind: type[Op], called: str = "") -> F:
@@ -132,77 +137,88 @@ def with_sections(sections: str, **fields: str) -> Callable[[F], F]:
 def with_attributes(
     *,
     example: tuple[str, str, str] = ("(N, 3)", "x", "(N, 3)"),
-    dtype: str = "float32",
+    also: str = "",
+    of: str = "float32",
+    show: str = "{}.shape",
+    found: str = "Value",
     returns: str = "Of x's shape and dtype.",
-    **attributes: str,
+    raises: str = "",
+    **texts: str,
 ) -> Callable[[F], F]:
-    """Return the decorator for functions of one value.
+    """Return a decorator that adds sections to the docstring of a function that applies an op.
 
-    `attributes` describes the parameters between x and the name, and x if that is not any value;
-    `example` has the shape of x, the arguments of a call and the shape of its result.
+    `texts` describes its parameters, but for those that `PARAMETERS` does.  One without a text
+    shares that of the next.  `example` has the shape of x, the arguments of a call and what `show`
+    prints of its result; x is of the dtype `of`, and `also` has lines that make other operands.
     """
-    given, arguments, found = example
-    return with_sections(
-        _OF_ONE,
-        x=attributes.pop("x", "A value of any shape."),
-        attributes="".join(f"{name}\n    {text}\n" for name, text in attributes.items()),
-        returns=returns,
-        attribute=", or a number is out of range" if attributes else "",
-        given=given.replace("N", "gc.N"),
-        dtype=dtype,
-        arguments=arguments,
-        found=found,
-    )
+    known = PARAMETERS | texts
+    given, arguments, printed = example
+
+    def decorate(function: F) -> F:
+        code = function.__code__
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        fields = {
+            "parameters": _listed(names, known),
+            "found": found,
+            "returns": _indented(returns),
+            "raises": _indented(raises or (NOT_TAKEN if len(names) > 2 else NOT_TAKEN_X)),
+            "given": given.replace("N", "gc.N"),
+            "of": of,
+            "also": "".join(f">>> {line}\n" for line in also.splitlines()),
+            "shown": show.format(f"gc.{function.__name__.rstrip('_')}({arguments})"),
+            "printed": printed,
+        }
+        return with_sections(_SECTIONS, **fields)(function)
+
+    return decorate
 
 
-_OF_ONE = """
+def _listed(names: Sequence[str], texts: Mapping[str, str]) -> str:
+    """Return the entries of parameters; one without a text shares that of the next."""
+    entries, shared = [], []
+    for name in names:
+        shared.append(name)
+        if texts.get(name):
+            entries.append(f"{', '.join(shared)}\n    {_indented(texts[name])}")
+            shared = []
+    return "\n".join(entries)
+
+
+def _indented(text: str) -> str:
+    """Return the text of an entry with its further lines indented."""
+    return text.replace("\n", "\n    ")
+
+
+PARAMETERS = {
+    "x": "A value of any shape.",
+    "axis": "The axis; numbers below 0 count from the last one.",
+    "name": "The name of the node.",
+}
+"""The descriptions of parameters that mean the same in most functions."""
+OF_LAYER = "The name of the node, and the start of the names of its parameters."
+"""The description of the name in functions that declare parameters."""
+NOT_TAKEN_X = "If x has a type that the function does not take."
+NOT_TAKEN = "If x has a type that the function does not take, or a number is out of range."
+
+_SECTIONS = """
 Parameters
 ----------
-x
-    {x}
-{attributes}name
-    The name of the node.
+{parameters}
 
 Returns
 -------
-Value
+{found}
     {returns}
 
 Raises
 ------
 GraphError
-    If x has a type that the function does not take{attribute}.
+    {raises}
 
 Examples
 --------
 >>> net = gc.Net("example")
->>> x = net.input("x", {given}, dtype="{dtype}")
->>> gc.{public}({arguments}).shape
-{found}
-"""
-
-_OF_TWO = """
-Parameters
-----------
-a, b
-    Values of one dtype whose shapes broadcast.  One may be a number, which takes the other's dtype.
-name
-    The name of the node.
-
-Returns
--------
-Value
-    Of the broadcast shape, and of {result}.
-
-Raises
-------
-GraphError
-    If the shapes do not broadcast, the dtypes differ, or the function does not take them.
-
-Examples
---------
->>> net = gc.Net("example")
->>> x = net.input("x", (gc.N, 3), dtype="{dtype}")
->>> gc.{public}(x, 2).shape
-(N, 3)
+>>> x = net.input("x", {given}, dtype="{of}")
+{also}>>> {shown}
+{printed}
 """

@@ -10,7 +10,7 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.apply import Operand, binary, of_one, of_two, pair
+from graphc.ops.apply import Operand, binary, of_one, of_two, pair, with_attributes
 from graphc.ops.elementwise import (
     Binary,
     Power,
@@ -60,61 +60,23 @@ class Pow(Binary):
         return unbroadcast(da, base), unbroadcast(db, exponent)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 2", "(N, 3)"),
+    x="",
+    exponent="Floats of one dtype; one of the two may be a number.",
+    returns="Of the broadcast shape; NaN where x is below 0 and the exponent is not whole.",
+    raises="If the shapes do not broadcast, or the operands are not floats.",
+)
 def power(x: Operand, exponent: Operand, *, name: str | None = None) -> Value:
-    """Return x ** exponent, broadcast.
-
-    Parameters
-    ----------
-    x, exponent
-        Floats of one dtype; one of the two may be a number.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of the broadcast shape; NaN where x is below 0 and the exponent is not whole.
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not broadcast, or the operands are not floats.
-
-    Examples
-    --------
-    >>> gc.power(gc.Net().input("x", (gc.N, 3)), 2).shape
-    (N, 3)
-    """
+    """Return x ** exponent, broadcast."""
     if isinstance(exponent, (int, float, np.integer, np.floating)):
         return apply(Power(float(exponent)), as_value("power", x), name=name)
     return binary(Pow(), x, exponent, name)
 
 
+@with_attributes(x="Floats of any shape.")
 def reciprocal(x: Value, *, name: str | None = None) -> Value:
-    """Return 1 / x.
-
-    Parameters
-    ----------
-    x
-        Floats of any shape.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's shape.
-
-    Raises
-    ------
-    GraphError
-        If x is not of floats.
-
-    Examples
-    --------
-    >>> gc.reciprocal(gc.Net().input("x", (gc.N, 3))).shape
-    (N, 3)
-    """
+    """Return 1 / x."""
     return power(x, -1.0, name=name)
 
 
@@ -233,32 +195,16 @@ mod = of_two(Mod())
 fmod = of_two(Fmod())
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 2", "(N, 3)"),
+    b="Numbers of one dtype; one of the two may be a Python number.",
+    returns="Of the broadcast shape; for whole numbers 0 where b is 0.",
+    raises="If the shapes do not broadcast, or the dtypes differ.",
+)
 def floor_div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
     """Return a / b rounded down, broadcast.
 
     Floats are divided as floor(a / b), whole numbers exactly.
-
-    Parameters
-    ----------
-    a, b
-        Numbers of one dtype; one of the two may be a Python number.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of the broadcast shape; for whole numbers 0 where b is 0.
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not broadcast, or the dtypes differ.
-
-    Examples
-    --------
-    >>> gc.floor_div(gc.Net().input("x", (gc.N, 3)), 2).shape
-    (N, 3)
     """
     left, right = pair("floor_div", a, b)
     if left.type.is_float:

@@ -216,7 +216,6 @@ def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -
     example=("(N, 3)", "x, 2, axis=1", "(N, 6)"),
     returns="Of the shape of x, with `times` as many entries of the axis.",
     times="A whole number from 1 up.",
-    axis="The axis; numbers below 0 count from the last one.",
 )
 def repeat(
     x: Value, times: SupportsIndex, axis: SupportsIndex, *, name: str | None = None

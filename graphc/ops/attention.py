@@ -120,6 +120,7 @@ class CausalSoftmax(Op):
     queries: Dim
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError unless it is of floats (..., queries, keys)."""
         (x,) = ins
         if not x.is_float or x.rank < 2:
             raise ValueError(f"x is {x}, {self.name} takes floats of shape (..., queries, keys)")
@@ -144,6 +145,7 @@ class CausalSoftmax(Op):
         return ("each",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return softmax over the keys up to the row's query; later keys get weight 0."""
         (x,) = ins
         row, key = x.builder.index("rows"), x.builder.index("columns")
         if isinstance(self.queries, int):

@@ -74,6 +74,7 @@ class _Reverse:
         return counts
 
     def run(self) -> dict[str, Value]:
+        """Return the gradients of `wrt` by name, adding up a node's cotangents before its VJP."""
         found: dict[str, Value] = {}
         saved = self.b.prefix, self.b.locs
         try:
@@ -218,6 +219,7 @@ class Gradient(Layer):
     roles = ("of", "wrt")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return wrt's type; raise ValueError unless `of` is a float scalar and wrt floats."""
         of, wrt = ins
         if of.rank != 0 or not of.is_float:
             raise ValueError(
@@ -229,6 +231,7 @@ class Gradient(Layer):
         return wrt
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        """Build the reverse sweep from a cotangent of 1; zeros if `of` does not depend on wrt."""
         of, wrt = ins
         one = constant(b, 1.0, of.dtype, name=f"{name}.one")
         found = vjp(b, {of.name: one}, [wrt.name], prefix=f"{name}.d_")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from graphc.base.arguments import checked_whole
@@ -11,6 +12,7 @@ from graphc.base.errors import GraphError
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import Shape, TensorType
+from graphc.ops.apply import with_attributes
 from graphc.ops.conv import Conv, ConvDx
 from graphc.ops.elementwise import add
 from graphc.ops.pad import Pad, Pads, pad
@@ -42,6 +44,7 @@ class ConvolutionLayer(Layer, base=True):
     groups: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return y's type; raise ValueError if ranks, channels, weight or bias do not fit."""
         x, weight, *bias = ins
         rank = len(self.stride) + 2
         if x.rank != rank or weight.rank != rank or not x.is_float:
@@ -164,6 +167,7 @@ class ConvTransposeLayer(ConvolutionLayer):
         return ((0, 0), *added, (0, 0)), (slice(None), *cuts)
 
     def result(self, x: TensorType, weight: TensorType) -> TensorType:
+        """Return the type of y after the cut; raise ValueError if the padding leaves nothing."""
         images, filters = last(x), _space_first_type(weight)
         n, *space, channels = self.op(images.shape, filters.shape).infer([images, filters]).shape
         sizes = []
@@ -180,6 +184,7 @@ class ConvTransposeLayer(ConvolutionLayer):
         return Pad(added).reference([whole])[cuts]
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        """Build the scatter with channels last, then what `ends` adds, cuts off, and the bias."""
         x = channels_last(ins[0], name=f"{name}.channels_last")
         filters = _space_first(ins[1], name)
         y = b.apply(self.op(x.shape, filters.shape), x, filters, name=f"{name}.spread")
@@ -191,6 +196,27 @@ class ConvTransposeLayer(ConvolutionLayer):
         return self.finished(y, ins, name)
 
 
+_convolution = partial(
+    with_attributes,
+    also='w = net.parameter("w", (16, 3, 4, 4))',
+    x="Images: floats (N, c, *space).",
+    b="A number (o,) to add to each channel of the result.",
+    stride="A whole number, or one for each dimension of space.",
+    dilation="The distance of a filter's pixels, in the same form.",
+    groups="The number of parts of the channels; each is convolved by itself.",
+    name="The name of the layer.",
+    raises="If channels or sizes do not fit.",
+)
+
+
+@_convolution(
+    example=("(N, 3, 8, 8)", 'x, w, padding="same"', "(N, 16, 8, 8)"),
+    w="Filters (o, c / groups, *kernel).",
+    padding='A whole number, one for each dimension, pairs (before, after), or "same": the\n'
+    "result has size / stride pixels, rounded up.",
+    returns="Of the shape (N, o, *out), with out = (space + padding before and after\n"
+    "- dilation * (kernel - 1) - 1) // stride + 1.",
+)
 def conv(
     x: Value,
     w: Value,
@@ -205,42 +231,6 @@ def conv(
     """Return the convolution of x with filters w that are given.
 
     As in PyTorch and ONNX the filter is not flipped.  There are 1 to 3 dimensions of space.
-
-    Parameters
-    ----------
-    x
-        Images: floats (N, c, *space).
-    w
-        Filters (o, c / groups, *kernel).
-    b
-        A number (o,) to add to each channel of the result.
-    stride, dilation
-        A whole number, or one for each dimension of space.
-    padding
-        A whole number, one for each dimension, pairs (before, after), or "same": the result has
-        size / stride pixels, rounded up.
-    groups
-        The number of parts of the channels; each is convolved by itself.
-    name
-        The name of the layer.
-
-    Returns
-    -------
-    Value
-        Of the shape (N, o, *out), with out = (space + padding before and after
-        - dilation * (kernel - 1) - 1) // stride + 1.
-
-    Raises
-    ------
-    GraphError
-        If channels or sizes do not fit.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> w = net.parameter("w", (16, 3, 5, 5))
-    >>> gc.conv(net.input("x", (gc.N, 3, 8, 8)), w, padding=2).shape
-    (N, 16, 8, 8)
     """
     x, w = as_value("conv", x), as_value("conv", w)
     space = _dimensions(ConvLayer((), (), ()), x, w)
@@ -263,6 +253,16 @@ def _pads(space: Shape, filter_size: Shape, steps: tuple[Sizes, Sizes], padding:
     return same_pads("conv", space, window, *steps)
 
 
+@_convolution(
+    example=("(N, 16, 4, 4)", "x, w, stride=2", "(N, 3, 10, 10)"),
+    w="Filters (c, o / groups, *kernel).",
+    padding="The pixels to cut off: a whole number, one for each dimension, or pairs (before, "
+    "after).",
+    output_padding="The pixels to add at the end of each dimension: a whole number, or one for "
+    "each.",
+    returns="Of the shape (N, o, *out), with out = (space - 1) * stride - padding before and\n"
+    "after + dilation * (kernel - 1) + 1 + output_padding.",
+)
 def conv_transpose(
     x: Value,
     w: Value,
@@ -275,41 +275,7 @@ def conv_transpose(
     groups: int = 1,
     name: str | None = None,
 ) -> Value:
-    """Return the transposed convolution of x with filters w that are given.
-
-    Parameters
-    ----------
-    x
-        Images: floats (N, c, *space).
-    w
-        Filters (c, o / groups, *kernel).
-    b
-        A number (o,) to add to each channel of the result.
-    stride, dilation, groups, name
-        As of `conv`.
-    padding
-        The pixels to cut off: a whole number, one for each dimension, or pairs (before, after).
-    output_padding
-        The pixels to add at the end of each dimension: a whole number, or one for each.
-
-    Returns
-    -------
-    Value
-        Of the shape (N, o, *out), with out = (space - 1) * stride - padding before and after
-        + dilation * (kernel - 1) + 1 + output_padding.
-
-    Raises
-    ------
-    GraphError
-        If channels or sizes do not fit.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> w = net.parameter("w", (16, 3, 2, 2))
-    >>> gc.conv_transpose(net.input("x", (gc.N, 16, 4, 4)), w, stride=2).shape
-    (N, 3, 8, 8)
-    """
+    """Return the transposed convolution of x with filters w that are given."""
     op = "conv_transpose"
     x, w = as_value(op, x), as_value(op, w)
     space = _dimensions(ConvTransposeLayer((), (), (), ()), x, w)

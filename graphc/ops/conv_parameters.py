@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import GraphError
 from graphc.ir.build import Value, as_value, misfit
 from graphc.ir.init import Zeros
+from graphc.ops.apply import with_attributes
 from graphc.ops.conv_layer import conv, conv_transpose
 from graphc.ops.source import parameter
 from graphc.ops.window import dimensions, sizes
@@ -29,7 +31,25 @@ _CONV = takes(
 )
 
 
+_of_trained = partial(
+    with_attributes,
+    channels="The channels of the result.",
+    kernel="The size of a filter: a whole number, or one for each dimension of space.",
+    groups="As of `conv`.",
+    bias="True to add a trained `<node>.bias` (channels,).",
+    init="The initial values of `<node>.weight`: an initializer, its name, a number or an array.",
+    name="The name of the layer.",
+    returns="Of the shape (N, channels, *out).",
+    raises="If channels or sizes do not fit.",
+)
+_of_trained_transposed = partial(_of_trained, groups="As of `conv_transpose`.")
+
+
 @_CONV
+@_of_trained(
+    example=("(N, 3, 8)", "x, 16, 3", "(N, 16, 6)"),
+    x="Floats (N, c, length).",
+)
 def conv1d(
     x: Value,
     channels: int,
@@ -43,31 +63,16 @@ def conv1d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """Return the convolution of x (N, c, length) by trained weights.
-
-    Parameters
-    ----------
-    x
-        Floats (N, c, length).
-    channels, kernel, stride, padding, dilation, groups, bias, init, name
-        As of `conv2d`, with one dimension of space.
-
-    Returns
-    -------
-    Value
-        Of the shape (N, channels, out).
-
-    Examples
-    --------
-    >>> x = gc.Net("example").input("x", (gc.N, 3, 8))
-    >>> gc.conv1d(x, 16, 3).shape
-    (N, 16, 6)
-    """
+    """Return the convolution of x (N, c, length) by trained weights."""
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return _trained(conv, 1, x, channels, kernel, how, bias, init, name)
 
 
 @_CONV
+@_of_trained(
+    example=("(N, 3, 8, 8)", 'x, 16, 3, padding="same"', "(N, 16, 8, 8)"),
+    x="Floats (N, c, height, width).",
+)
 def conv2d(
     x: Value,
     channels: int,
@@ -84,45 +89,16 @@ def conv2d(
     """Return the convolution of images x by trained weights.
 
     `<node>.weight` (channels, c / groups, *kernel) and `<node>.bias` (channels,) are as in PyTorch.
-
-    Parameters
-    ----------
-    x
-        Floats (N, c, height, width).
-    channels
-        The channels of the result.
-    kernel
-        The size of a filter: a whole number, or one for each dimension of space.
-    stride, padding, dilation, groups
-        As of `conv`.
-    bias
-        True to add a trained bias.
-    init
-        The weight's initial values: an initializer, its name, a number or an array.
-    name
-        The name of the layer.
-
-    Returns
-    -------
-    Value
-        Of the shape (N, channels, *out).
-
-    Raises
-    ------
-    GraphError
-        If channels or sizes do not fit.
-
-    Examples
-    --------
-    >>> x = gc.Net("example").input("x", (gc.N, 3, 8, 8))
-    >>> gc.conv2d(x, 16, 3, padding="same").shape
-    (N, 16, 8, 8)
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return _trained(conv, 2, x, channels, kernel, how, bias, init, name)
 
 
 @_CONV
+@_of_trained(
+    example=("(N, 3, 8, 8, 8)", "x, 16, 3", "(N, 16, 6, 6, 6)"),
+    x="Floats (N, c, depth, height, width).",
+)
 def conv3d(
     x: Value,
     channels: int,
@@ -136,31 +112,16 @@ def conv3d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """Return the convolution of x (N, c, depth, height, width) by trained weights.
-
-    Parameters
-    ----------
-    x
-        Floats (N, c, depth, height, width).
-    channels, kernel, stride, padding, dilation, groups, bias, init, name
-        As of `conv2d`, with three dimensions of space.
-
-    Returns
-    -------
-    Value
-        Of the shape (N, channels, *out).
-
-    Examples
-    --------
-    >>> x = gc.Net("example").input("x", (gc.N, 3, 8, 8, 8))
-    >>> gc.conv3d(x, 16, 3).shape
-    (N, 16, 6, 6, 6)
-    """
+    """Return the convolution of x (N, c, depth, height, width) by trained weights."""
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return _trained(conv, 3, x, channels, kernel, how, bias, init, name)
 
 
 @_CONV
+@_of_trained_transposed(
+    example=("(N, 16, 4)", "x, 3, 2, stride=2", "(N, 3, 8)"),
+    x="Floats (N, c, length).",
+)
 def conv_transpose1d(
     x: Value,
     channels: int,
@@ -175,32 +136,17 @@ def conv_transpose1d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """Return the transposed convolution of x (N, c, length) by trained weights.
-
-    Parameters
-    ----------
-    x
-        Floats (N, c, length).
-    channels, kernel, stride, padding, output_padding, dilation, groups, bias, init, name
-        As of `conv_transpose2d`, with one dimension of space.
-
-    Returns
-    -------
-    Value
-        Of the shape (N, channels, out).
-
-    Examples
-    --------
-    >>> x = gc.Net("example").input("x", (gc.N, 16, 4))
-    >>> gc.conv_transpose1d(x, 3, 2, stride=2).shape
-    (N, 3, 8)
-    """
+    """Return the transposed convolution of x (N, c, length) by trained weights."""
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     how |= {"output_padding": output_padding}
     return _trained(conv_transpose, 1, x, channels, kernel, how, bias, init, name)
 
 
 @_CONV
+@_of_trained_transposed(
+    example=("(N, 16, 4, 4)", "x, 3, 2, stride=2", "(N, 3, 8, 8)"),
+    x="Floats (N, c, height, width).",
+)
 def conv_transpose2d(
     x: Value,
     channels: int,
@@ -218,31 +164,6 @@ def conv_transpose2d(
     """Return the transposed convolution of images x by trained weights.
 
     `<node>.weight` (c, channels / groups, *kernel) and `<node>.bias` (channels,) are as in PyTorch.
-
-    Parameters
-    ----------
-    x
-        Floats (N, c, height, width).
-    channels, kernel, bias, init, name
-        As of `conv2d`.
-    stride, padding, output_padding, dilation, groups
-        As of `conv_transpose`.
-
-    Returns
-    -------
-    Value
-        Of the shape (N, channels, *out).
-
-    Raises
-    ------
-    GraphError
-        If channels or sizes do not fit.
-
-    Examples
-    --------
-    >>> x = gc.Net("example").input("x", (gc.N, 16, 4, 4))
-    >>> gc.conv_transpose2d(x, 3, 2, stride=2).shape
-    (N, 3, 8, 8)
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     how |= {"output_padding": output_padding}

@@ -126,6 +126,7 @@ class Cumsum(Op):
         return x
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Compute the sums in the op's direction, shifted by one place if exclusive."""
         x = self.forward(ins[0])
         sums = np.cumsum(x, axis=0, dtype=x.dtype)
         if self.exclusive:
@@ -144,7 +145,6 @@ class Cumsum(Op):
 
 
 @with_attributes(
-    axis="The axis; numbers below 0 count from the last one.",
     exclusive="True to leave the entry itself out.",
     reverse="True to begin at the end of the axis.",
 )

@@ -29,6 +29,7 @@ class Dropout(Layer):
     stream: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError unless it is of floats (N, ...) and the keys fit."""
         x, *keys = ins
         if not x.is_float or x.rank < 1:
             raise ValueError(f"x is {x}, dropout takes floats of shape (N, ...)")
@@ -78,6 +79,7 @@ class DropoutMask(Op):
         return TensorType(self.shape, self.dtype)
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Compute 0 or 1 / keep_prob from the words of a counter-based generator, by row."""
         shape = shape_at(self.shape, 0)
         rows, columns = shape[0], int(np.prod(shape[1:]))
         first = int(ins[2]) if len(ins) > 2 else 0

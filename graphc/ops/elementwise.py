@@ -43,6 +43,7 @@ class Unary(Elementwise, base=True):
     floats_only: ClassVar[bool] = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError if it is bool, or not of floats for `floats_only`."""
         (x,) = ins
         if self.floats_only:
             check_float(self, "x", x)
@@ -71,6 +72,7 @@ class Binary(Elementwise, base=True):
     broadcasts = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the broadcast shape with `result` or the dtype, which must be the same."""
         a, b = ins
         if a.dtype != b.dtype:
             raise ValueError(
@@ -176,6 +178,7 @@ class Power(Unary):
         return None if smooth else ins[0]
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return sqrt or products for exponents +-0.5 and whole ones up to 16, pow for others."""
         (x,) = ins
         size = abs(self.exponent)
         if size == 0.5:
@@ -187,6 +190,7 @@ class Power(Unary):
         return 1 / value if self.exponent < 0 else value
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return dout * n * x**(n - 1), without the power for exponents 0, 1 and 2."""
         (x,) = ins
         if self.exponent == 0:
             return (None,)

@@ -212,14 +212,14 @@ class LogSoftmax(AlongAxis):
 
 
 @takes("gc.softmax(x, axis=-1)", dim="it is axis")
-@with_attributes(axis="The axis; numbers below 0 count from the last one.")
+@with_attributes()
 def softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
     """Return e**x, scaled to sum to 1 over an axis; stable for any finite x."""
     return apply(Softmax(plain(axis)), x, name=name)
 
 
 @takes("gc.log_softmax(x, axis=-1)", dim="it is axis")
-@with_attributes(axis="The axis; numbers below 0 count from the last one.")
+@with_attributes()
 def log_softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
     """Return the logarithm of `softmax` over an axis, exact also where that underflows."""
     return apply(LogSoftmax(plain(axis)), x, name=name)

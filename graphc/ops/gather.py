@@ -29,6 +29,7 @@ from graphc.ir.tensor_type import (
     shape_at,
     shape_text,
 )
+from graphc.ops.apply import with_attributes
 from graphc.ops.source import Constant, constant, parameter
 
 __all__ = ["embedding", "gather"]
@@ -98,6 +99,7 @@ class Gather(AxisIndexed):
         return b.apply(GatherGrad(x.shape, self.axis), indices, dout), None
 
     def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
+        """Return reads of rows at clipped indices; None for other axes or sizes of the batch."""
         x, indices = ins
         rows, size, columns = count(indices.shape), x.shape[0], count(x.shape[1:])
         if normal_axis(self.axis, x.rank) or x.rank < 2 or 0 in (rows, columns):
@@ -133,6 +135,7 @@ class GatherGrad(AxisIndexed):
         return dout.with_shape(self.shape)
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Compute the sums of dout at each index; indices are clipped as in the forward."""
         indices, dout = ins
         out = np.zeros(shape_at(self.shape, 0), dout.dtype)
         axis = normal_axis(self.axis, out.ndim)
@@ -153,39 +156,19 @@ class GatherGrad(AxisIndexed):
         return {0: entries(ins[1].with_shape(self.shape), self.axis)}
 
 
+@with_attributes(
+    example=("(N, 5)", "x, [0, 3], axis=1", "(N, 2)"),
+    x="A value of fixed size along the axis.",
+    indices="Whole numbers from 0 up: a value or an array of any shape.",
+    returns="Of the shape of x with the indices' shape in place of the axis.",
+    raises="If the axis is the batch's, or indices are not whole numbers, or one in an array is\n"
+    "out of range.",
+)
 def gather(x: Value, indices: Any, axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
     """Return the slices of x at indices of an axis, as `numpy.take` does.
 
     Indices that are fed are checked; indices computed in the net are clipped to the range of the
     axis.
-
-    Parameters
-    ----------
-    x
-        A value of fixed size along the axis.
-    indices
-        Whole numbers from 0 up: a value or an array of any shape.
-    axis
-        The axis; numbers below 0 count from the last one.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of the shape of x with the indices' shape in place of the axis.
-
-    Raises
-    ------
-    GraphError
-        If the axis is the batch's, or indices are not whole numbers, or one in an array is out of
-        range.
-
-    Examples
-    --------
-    >>> x = gc.Net("example").input("x", (gc.N, 5))
-    >>> gc.gather(x, [0, 3], axis=1).shape
-    (N, 2)
     """
     return by_index(Gather(plain(axis)), x, indices, name=name)
 

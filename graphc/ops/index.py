@@ -20,6 +20,7 @@ from graphc.ir.tensor_type import (
     normal_axis,
     shape_text,
 )
+from graphc.ops.apply import with_attributes
 from graphc.ops.arrange import fixed_sizes, flip
 from graphc.ops.elementwise import mul
 from graphc.ops.reduce import below_largest, reduced_shape
@@ -156,6 +157,17 @@ def hit(indices: Expr) -> Expr:
     return indices.builder.index("columns").equals(indices.cast("int64"))
 
 
+_index_along = with_attributes(
+    example=("(N, 10)", "x", "(N,)"),
+    x="Numbers of any shape.",
+    keepdims="True to keep the axis, with size 1.",
+    last="True to return the last of equal numbers in place of the first.",
+    returns="Of int64, without the axis.  No gradient flows through it.",
+    raises="If x does not have the axis, or the axis has no entries.",
+)
+
+
+@_index_along
 def argmax(
     x: Value,
     axis: SupportsIndex = -1,
@@ -164,39 +176,11 @@ def argmax(
     last: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the index of the largest number of an axis; of equal ones the first.
-
-    Parameters
-    ----------
-    x
-        Numbers of any shape.
-    axis
-        The axis; numbers below 0 count from the last.
-    keepdims
-        Whether the result keeps the axis with size 1.
-    last
-        Whether to return the last of equal numbers in place of the first.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of int64, without the axis.  No gradient flows through it.
-
-    Raises
-    ------
-    GraphError
-        If x does not have the axis, or the axis has no entries.
-
-    Examples
-    --------
-    >>> gc.argmax(gc.Net().input("x", (gc.N, 10))).shape
-    (N,)
-    """
+    """Return the index of the largest number of an axis; of equal ones the first."""
     return _index_of(Argmax(plain(axis)), x, keepdims, last, name)
 
 
+@_index_along
 def argmin(
     x: Value,
     axis: SupportsIndex = -1,
@@ -205,36 +189,7 @@ def argmin(
     last: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the index of the smallest number of an axis; of equal ones the first.
-
-    Parameters
-    ----------
-    x
-        Numbers of any shape.
-    axis
-        The axis; numbers below 0 count from the last.
-    keepdims
-        Whether the result keeps the axis with size 1.
-    last
-        Whether to return the last of equal numbers in place of the first.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of int64, without the axis.  No gradient flows through it.
-
-    Raises
-    ------
-    GraphError
-        If x does not have the axis, or the axis has no entries.
-
-    Examples
-    --------
-    >>> gc.argmin(gc.Net().input("x", (gc.N, 10))).shape
-    (N,)
-    """
+    """Return the index of the smallest number of an axis; of equal ones the first."""
     return _index_of(Argmin(plain(axis)), x, keepdims, last, name)
 
 
@@ -250,68 +205,31 @@ def _index_of(op: Argmax | Argmin, x: Value, keepdims: bool, last: bool, name: s
         return reshape(size - 1 - found, kept, name=name)
 
 
+@with_attributes(
+    example=("(N,)", "x, 10", "(N, 10)"),
+    of="int64",
+    indices="Whole numbers of any shape.",
+    depth="The size of the new axis.",
+    dtype="The dtype of the result; by default the net's.",
+    returns="Of the indices' shape with `depth` after it; rows of 0 for indices out of range.",
+    raises="If the indices are not whole numbers.",
+)
 def one_hot(
     indices: Value, depth: int, *, dtype: str | None = None, name: str | None = None
 ) -> Value:
-    """Return a new last axis with 1 at each index and 0 at all others.
-
-    Parameters
-    ----------
-    indices
-        Whole numbers of any shape.
-    depth
-        The size of the new axis.
-    dtype
-        The dtype of the result; by default the net's.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of the indices' shape with `depth` after it; rows of 0 for indices out of range.
-
-    Raises
-    ------
-    GraphError
-        If the indices are not whole numbers.
-
-    Examples
-    --------
-    >>> gc.one_hot(gc.Net().input("y", (gc.N,), dtype="int64"), 10).shape
-    (N, 10)
-    """
+    """Return a new last axis with 1 at each index and 0 at all others."""
     b = as_value("one_hot", indices).builder
     return b.apply(OneHot(plain(depth), dtype_name(dtype or b.dtype)), indices, name=name)
 
 
+@with_attributes(
+    example=("(N, 10)", "x, y", "(N,)"),
+    also='y = net.input("y", gc.N, dtype="int64")',
+    scores="A matrix (N, C).",
+    indices="For each row a whole number (N,), the column.",
+    returns="Of shape (N,); 0 for indices out of range.",
+    raises="If the shapes do not fit, or the indices are not whole numbers.",
+)
 def pick(scores: Value, indices: Value, *, name: str | None = None) -> Value:
-    """Return one score of each row.
-
-    Parameters
-    ----------
-    scores
-        A matrix (N, C).
-    indices
-        For each row a whole number (N,), the column.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of shape (N,); 0 for indices out of range.
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not fit, or the indices are not whole numbers.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> scores, y = net.input("x", (gc.N, 10)), net.input("y", (gc.N,), dtype="int64")
-    >>> gc.pick(scores, y).shape
-    (N,)
-    """
+    """Return one score of each row."""
     return apply(Pick(), scores, indices, name=name)

@@ -12,6 +12,7 @@ from graphc.base.arguments import plain
 from graphc.ir.build import Value, as_value
 from graphc.ir.op import Array, NoGradient, Op
 from graphc.ir.tensor_type import Shape, TensorType, count, shape_text
+from graphc.ops.apply import with_attributes
 from graphc.ops.gather import Gather, check_whole, checked, indices_of
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.scatter import GatherElements, Reduction, ScatterElements, check_reduction
@@ -47,36 +48,18 @@ class FlatIndex(NoGradient):
         return {0: max(self.sizes)}
 
 
+@with_attributes(
+    example=("(4, 5, 6)", "x, i", "(N, 6)"),
+    also='i = net.input("i", (gc.N, 2), dtype="int64")',
+    x="",
+    indices="Values of shape (B..., d1, ..., dk, rest...) and (B..., more..., k); the tuples are\n"
+    "in the last axis of the indices.",
+    batch_dims="The number of first axes, B, that are common to both.",
+    returns="Of shape (B..., more..., rest...).",
+    raises="If the shapes do not fit, or an axis that is indexed is the batch's.",
+)
 def gather_nd(x: Value, indices: Any, batch_dims: int = 0, *, name: str | None = None) -> Value:
-    """Return the slices of x at index tuples.
-
-    Parameters
-    ----------
-    x, indices
-        Values of shape (B..., d1, ..., dk, rest...) and (B..., more..., k); the tuples are in the
-        last axis of the indices.
-    batch_dims
-        How many of the first axes, B, are common to both.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of shape (B..., more..., rest...).
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not fit, or an axis that is indexed is the batch's.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> x, i = net.input("x", (4, 5, 6)), net.input("i", (gc.N, 2), dtype="int64")
-    >>> gc.gather_nd(x, i).shape
-    (N, 6)
-    """
+    """Return the slices of x at index tuples."""
     op = Gather()
     with as_value(op.name, x).builder.all_or_nothing():
         where = indices_of(op, x, indices)

@@ -60,6 +60,7 @@ class MatMul(MatrixProduct):
     trans_b: bool = False
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return (..., rows, columns); raise ValueError if ranks, dtypes or inner sizes misfit."""
         a, b = ins
         if a.rank < 2 or b.rank < 2:
             raise ValueError(
@@ -80,6 +81,7 @@ class MatMul(MatrixProduct):
         return np.asarray(left @ (b.swapaxes(-1, -2) if self.trans_b else b))
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return two products that transpose by flags; a matrix b gets one that sums all rows."""
         x, y = ins
         if self.trans_a:
             dx = b.apply(MatMul(self.trans_b, True), y, dout)
@@ -95,6 +97,7 @@ class MatMul(MatrixProduct):
 
     @property
     def gradient_text(self) -> tuple[str, ...]:
+        """The products d_out @ b.T and a.T @ d_out, transposed if the operand is."""
         back_a, back_b = ("a" if self.trans_a else "a.T"), ("b" if self.trans_b else "b.T")
         for_a, for_b = f"d_out @ {back_b}", f"{back_a} @ d_out"
         return (
@@ -164,6 +167,7 @@ class Affine(MatrixProduct):
     operations = 1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return (rows, units); raise ValueError unless x and weight are matrices that fit."""
         x, weight, bias = ins
         if x.rank != 2 or weight.rank != 2:
             raise ValueError(f"x is {x}, weight is {weight}: both must be matrices")
@@ -184,6 +188,7 @@ class Affine(MatrixProduct):
         return product + bias
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return dout @ weight.T, x.T @ dout, and the sum of dout over the rows."""
         x, weight, _ = ins
         return (
             b.apply(shared(MatMul, False, True), dout, weight),
@@ -207,6 +212,7 @@ class AffineLayer(Layer):
     last_axis: bool = False
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return (N, units), or (..., units) if it maps the last axis; check the bias's shape."""
         x, weight = ins[0], ins[1]
         self._check(x, weight)
         units = weight.shape[1]
@@ -244,6 +250,7 @@ class AffineLayer(Layer):
         return np.asarray(rows @ weight + (ins[2] if len(ins) == 3 else 0)).astype(x.dtype)
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        """Build a product of matrices from the flattened x, and restore the leading axes."""
         x, weight = ins[0], ins[1]
         rows = _flat(x, self.last_axis, name)
         op = shared(Affine if len(ins) == 3 else MatMul)

@@ -10,7 +10,7 @@ from graphc.ir.build import Value, as_value
 from graphc.ir.expr import Axis, Expr, call
 from graphc.ir.op import Iteration, NoGradient, Op
 from graphc.ir.tensor_type import TensorType
-from graphc.ops.apply import of_one, of_two
+from graphc.ops.apply import of_one, of_two, with_attributes
 from graphc.ops.elementwise import Binary, Unary, elements
 from graphc.ops.functions import abs_
 from graphc.ops.select import Equal, NotEqual, equal, less, not_equal
@@ -83,87 +83,30 @@ logical_xor = of_two(Xor(), "logical_xor")
 logical_not = of_one(Not(), "logical_not")
 
 
+_of_floats = with_attributes(
+    show="{}.dtype",
+    example=("(N, 3)", "x", "'bool'"),
+    x="Floats of any shape.",
+    returns="Of x's shape, bool.",
+    raises="If x is not of floats: other numbers are always finite.",
+)
+
+
+@_of_floats
 def isnan(x: Value, *, name: str | None = None) -> Value:
-    """Return whether x is not a number (NaN).
-
-    Parameters
-    ----------
-    x
-        Floats of any shape.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's shape, bool.
-
-    Raises
-    ------
-    GraphError
-        If x is not of floats: other numbers are always finite.
-
-    Examples
-    --------
-    >>> gc.isnan(gc.Net().input("x", (gc.N, 3))).dtype
-    'bool'
-    """
+    """Return whether x is not a number (NaN)."""
     return not_equal(_floats(NotEqual(), x), x, name=name)  # only NaN differs from itself
 
 
+@_of_floats
 def isinf(x: Value, *, name: str | None = None) -> Value:
-    """Return whether x is infinite, with either sign.
-
-    Parameters
-    ----------
-    x
-        Floats of any shape.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's shape, bool.
-
-    Raises
-    ------
-    GraphError
-        If x is not of floats: other numbers are always finite.
-
-    Examples
-    --------
-    >>> gc.isinf(gc.Net().input("x", (gc.N, 3))).dtype
-    'bool'
-    """
+    """Return whether x is infinite, with either sign."""
     return equal(abs_(_floats(Equal(), x)), np.inf, name=name)
 
 
+@_of_floats
 def isfinite(x: Value, *, name: str | None = None) -> Value:
-    """Return whether x is neither infinite nor NaN.
-
-    Parameters
-    ----------
-    x
-        Floats of any shape.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's shape, bool.
-
-    Raises
-    ------
-    GraphError
-        If x is not of floats: other numbers are always finite.
-
-    Examples
-    --------
-    >>> gc.isfinite(gc.Net().input("x", (gc.N, 3))).dtype
-    'bool'
-    """
+    """Return whether x is neither infinite nor NaN."""
     return less(abs_(_floats(Equal(), x)), np.inf, name=name)
 
 

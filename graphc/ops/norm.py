@@ -14,6 +14,7 @@ from graphc.ir.expr import Axis, Broadcast, Expr, call
 from graphc.ir.init import Ones, Zeros
 from graphc.ir.op import Array, Cotangents, Iteration, Layer, Op
 from graphc.ir.tensor_type import TensorType
+from graphc.ops.apply import OF_LAYER, with_attributes
 from graphc.ops.arithmetic import power
 from graphc.ops.autodiff import pullback
 from graphc.ops.elementwise import add, div, mul, sub
@@ -79,6 +80,7 @@ class BatchNorm(Layer):
         return Normalize(self.eps).reference([x, running_mean, running_var, gamma, beta])
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        """Build it on rows (N, F): images become rows of pixels with channels last, and back."""
         x, *vectors = ins
         if x.type.rank == 2:
             return self._expand_rows(b, name, x, vectors, train)
@@ -129,6 +131,7 @@ class ByFeature(Op, base=True):
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError if a vector or a dout does not fit x."""
         x, others = ins[0], list(zip(ins, self.kinds, strict=True))[1:]
         check_features(x, [type for type, kind in others if kind == "column"])
         for dout in (type for type, kind in others if kind == "each"):
@@ -170,6 +173,7 @@ class BatchNormTrain(ByFeature):
         return centred * (gamma / std) + beta
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return one fused op each for x and gamma, and for beta the sum of dout."""
         x, gamma, _ = ins
         return (
             b.apply(BatchNormDx(self.eps), x, gamma, dout),
@@ -243,6 +247,7 @@ class BatchNormDx(ByFeature):
     kinds = ("each", "column", "each")
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Compute gamma / std * (dout - mean(dout) - xhat * mean(dout * xhat)) by feature."""
         x, gamma, dout = ins
         axes = feature_axes(x.ndim)
         xhat = _xhat(x, self.eps)
@@ -258,6 +263,7 @@ class BatchNormDx(ByFeature):
         return (dout - dout.mean(axis) - centred * share) * (gamma / std)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Build the formula from simple ops, and differentiate those."""
         x, gamma, upper = ins
         axes = feature_axes(x.type.rank)
         centred, std = _centred_and_std_of(x, self.eps)
@@ -302,6 +308,18 @@ class Normalize(ByFeature):
     momentum="running_decay is Keras's momentum, and 1 minus PyTorch's",
     epsilon="it is eps",
 )
+@with_attributes(
+    example=("(N, 3, 8, 8)", "x", "(N, 3, 8, 8)"),
+    x="Floats of shape (N, F, ...).",
+    eps="A number above 0 that is added to the variance.",
+    running_decay="The share of the old value that the running statistics keep: 1 minus PyTorch's "
+    "`momentum`.",
+    frozen="True if training uses the running statistics as well, as constants, and leaves them\n"
+    "unchanged: for fine-tuning.  gamma and beta are still trained.",
+    name=OF_LAYER,
+    returns="Of x's shape.",
+    raises="If x does not have an axis of features, or a number is out of range.",
+)
 def batchnorm(
     x: Value,
     *,
@@ -316,35 +334,6 @@ def batchnorm(
     W) over N, H and W.  Training divides by the uncorrected batch standard deviation, inference by
     the running one.  `<node>.gamma` and `<node>.beta` (F,) are trained, from 1 and 0.  The states
     `<node>.running_mean` and `<node>.running_var` follow the batches.
-
-    Parameters
-    ----------
-    x
-        Floats of shape (N, F, ...).
-    eps
-        A number above 0 that is added to the variance.
-    running_decay
-        The share of the old value that the running statistics keep: 1 minus PyTorch's `momentum`.
-    frozen
-        Whether training uses the running statistics as well, as constants, and leaves them
-        unchanged: for fine-tuning.  gamma and beta are still trained.
-    name
-        The name of the node, and the start of the names of its parameters.
-
-    Returns
-    -------
-    Value
-        Of x's shape.
-
-    Raises
-    ------
-    GraphError
-        If x does not have an axis of features, or a number is out of range.
-
-    Examples
-    --------
-    >>> gc.batchnorm(gc.Net().input("x", (gc.N, 3, 8, 8))).shape
-    (N, 3, 8, 8)
     """
     eps = checked_number("batchnorm: eps", eps, above=0)
     running_decay = checked_number("batchnorm: running_decay", running_decay, least=0, most=1)

@@ -16,6 +16,7 @@ from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.forms import GatherRule, moved
 from graphc.ir.op import Array, Cotangents
 from graphc.ir.tensor_type import Batch, TensorType
+from graphc.ops.apply import with_attributes
 from graphc.ops.gather import gather
 from graphc.ops.shape import Move, reshape
 from graphc.ops.slicing import Slice
@@ -38,6 +39,7 @@ class Pad(Move):
     value: float = 0.0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type with the pads added; raise ValueError if their number is not x's rank."""
         (x,) = ins
         if len(self.pads) != x.rank:
             raise ValueError(f"{len(self.pads)} pairs of pads for {x}, of rank {x.rank}")
@@ -91,6 +93,7 @@ class Pad(Move):
         ]
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the slice of dout without the padding."""
         cuts = tuple(
             (axis, before, before + dim, 1)
             for axis, ((before, after), dim) in enumerate(zip(self.pads, ins[0].shape, strict=True))
@@ -99,6 +102,15 @@ class Pad(Move):
         return (b.apply(Slice(cuts), dout),)
 
 
+@with_attributes(
+    example=("(N, 3)", "x, [0, (1, 2)]", "(N, 6)"),
+    pads="A pair (before, after) for each dimension, or a whole number for both.",
+    value='The number that fills the padding in mode "constant".',
+    mode='The source of the padding: "constant" `value`; "edge" the outermost entry; "reflect"\n'
+    'the entry as far inside, the outermost left out; "wrap" the entry at the other end.',
+    returns="Of x's dtype.",
+    raises="If the pads do not fit x, or there is no such mode.",
+)
 def pad(
     x: Value,
     pads: Sequence[Any],
@@ -107,37 +119,7 @@ def pad(
     mode: Mode = "constant",
     name: str | None = None,
 ) -> Value:
-    """Return x with more entries around it.
-
-    Parameters
-    ----------
-    x
-        A value.
-    pads
-        A pair (before, after) for each dimension, or a whole number for both.
-    value
-        The number that fills the padding in mode "constant".
-    mode
-        The source of the padding: "constant" `value`; "edge" the outermost entry; "reflect" the
-        entry as far inside, the outermost left out; "wrap" the entry at the other end.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's dtype.
-
-    Raises
-    ------
-    GraphError
-        If the pads do not fit x, or there is no such mode.
-
-    Examples
-    --------
-    >>> gc.pad(gc.Net().input("x", (gc.N, 3)), [0, (1, 2)]).shape
-    (N, 6)
-    """
+    """Return x with more entries around it."""
     x = as_value("pad", x)
     hint = "'edge' repeats the outermost entries, 'reflect' mirrors at them"
     check_choice("pad: mode", mode, MODES, hint=hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from math import prod
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from graphc.base.work import spend_array
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import Shape, TensorType, shape_text
+from graphc.ops.apply import with_attributes
 from graphc.ops.elementwise import div
 from graphc.ops.pad import Pad, Pads, pad
 from graphc.ops.pool import MaxPool, Pool, SumPool
@@ -74,6 +75,7 @@ class PoolLayer(Layer, base=True):
         return Pad(((0, 0), *around, (0, 0)), self.outside)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return (n, channels, *out); raise ValueError if a window would hold only padding."""
         (x,) = ins
         if x.rank != len(self.kernel) + 2 or not x.is_float:
             raise ValueError(f"x is {x}, {self.name} takes floats of shape (n, channels, *space)")
@@ -198,7 +200,29 @@ _POOL = takes(
 )
 
 
+_windowed = partial(
+    with_attributes,
+    example=("(N, 3, 8, 8)", "x, 2", "(N, 3, 4, 4)"),
+    x="Floats of shape (N, c, *space), with 1 to 3 dimensions of space.",
+    stride="The size of a window, and the distance of windows, by default that size: a whole\n"
+    "number, or one for each dimension of space.",
+    padding="The pixels before and after the image, in the same form or as pairs (before, after).",
+    dilation="The distance of the pixels of a window, in the same form.",
+    ceil="True if pixels that no window reaches get one more window, cut at the edge.",
+    returns="Of shape (N, c, *out).",
+    raises="If a window does not fit, or would hold only padding.",
+)
+_global = partial(
+    with_attributes,
+    example=("(N, 3, 8, 8)", "x", "(N, 3, 1, 1)"),
+    x="Floats of shape (N, c, *space).",
+    returns="Of shape (N, c, 1, ...).",
+    raises="If x is not images.",
+)
+
+
 @_POOL
+@_windowed()
 def max_pool(
     x: Value,
     kernel: Any,
@@ -212,43 +236,16 @@ def max_pool(
     """Return the largest number of each window of x.
 
     The gradient goes to the first of several largest.  The padding is never the largest.
-
-    Parameters
-    ----------
-    x
-        Floats of shape (N, c, *space), with 1 to 3 dimensions of space.
-    kernel, stride
-        The size of a window, and the distance of windows, by default that size: a whole number, or
-        one for each dimension of space.
-    padding
-        The pixels before and after the image, in the same form or as pairs (before, after).
-    dilation
-        The distance of the pixels of a window, in the same form.
-    ceil
-        Whether pixels that no window reaches get one more window, cut at the edge.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of shape (N, c, *out).
-
-    Raises
-    ------
-    GraphError
-        If a window does not fit, or would hold only padding.
-
-    Examples
-    --------
-    >>> gc.max_pool(gc.Net().input("x", (gc.N, 3, 8, 8)), 2).shape
-    (N, 3, 4, 4)
     """
     window = _arguments("max_pool", x, kernel, stride, padding, dilation)
     return x.builder.apply(MaxPoolLayer(*window, bool(ceil)), x, name=name)
 
 
 @_POOL
+@_windowed(
+    count_include_pad="True if the zeros of the padding count in the mean, as in PyTorch by\n"
+    "default; pixels that `ceil` adds never do.",
+)
 def avg_pool(
     x: Value,
     kernel: Any,
@@ -260,94 +257,22 @@ def avg_pool(
     count_include_pad: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Return the mean of each window of x.
-
-    Parameters
-    ----------
-    x
-        Floats of shape (N, c, *space), with 1 to 3 dimensions of space.
-    kernel, stride, padding, dilation, ceil
-        As in `gc.max_pool`.
-    count_include_pad
-        Whether the zeros of the padding count in the mean, as in PyTorch by default; pixels that
-        `ceil` adds never do.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of shape (N, c, *out).
-
-    Raises
-    ------
-    GraphError
-        If a window does not fit, or would hold only padding.
-
-    Examples
-    --------
-    >>> gc.avg_pool(gc.Net().input("x", (gc.N, 3, 8, 8)), 2).shape
-    (N, 3, 4, 4)
-    """
+    """Return the mean of each window of x."""
     window = _arguments("avg_pool", x, kernel, stride, padding, dilation)
     layer = AvgPoolLayer(*window, bool(ceil), bool(count_include_pad))
     return x.builder.apply(layer, x, name=name)
 
 
+@_global()
 def global_avg_pool(x: Value, *, name: str | None = None) -> Value:
-    """Return the mean of each channel of x.
-
-    Parameters
-    ----------
-    x
-        Floats of shape (N, c, *space).
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of shape (N, c, 1, ...).
-
-    Raises
-    ------
-    GraphError
-        If x is not images.
-
-    Examples
-    --------
-    >>> gc.global_avg_pool(gc.Net().input("x", (gc.N, 3, 8, 8))).shape
-    (N, 3, 1, 1)
-    """
+    """Return the mean of each channel of x."""
     x = as_value("global_avg_pool", x)
     return x.builder.apply(GlobalAvgPool(), x, name=name)
 
 
+@_global(x="Floats of shape (N, c, *space), with 1 to 3 dimensions of space.")
 def global_max_pool(x: Value, *, name: str | None = None) -> Value:
-    """Return the largest number of each channel of x.
-
-    Parameters
-    ----------
-    x
-        Floats of shape (N, c, *space), with 1 to 3 dimensions of space.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of shape (N, c, 1, ...).
-
-    Raises
-    ------
-    GraphError
-        If x is not images.
-
-    Examples
-    --------
-    >>> gc.global_max_pool(gc.Net().input("x", (gc.N, 3, 8, 8))).shape
-    (N, 3, 1, 1)
-    """
+    """Return the largest number of each channel of x."""
     x = as_value("global_max_pool", x)
     return max_pool(x, x.shape[2:], name=name or x.builder.free_name("global_max_pool", None))
 

@@ -13,6 +13,7 @@ from graphc.base.errors import GraphError
 from graphc.ir.build import Value, as_value
 from graphc.ir.init import Uniform
 from graphc.ir.tensor_type import shape_text
+from graphc.ops.apply import OF_LAYER, with_attributes
 from graphc.ops.recurrent_cells import States, Step, gru_step, lstm_step, product, rnn_step
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import reshape
@@ -34,7 +35,27 @@ _RECURRENT = takes(
 )
 
 
+_sequence = partial(
+    with_attributes,
+    example=("(N, 7, 4)", "x, 5", "[(N, 7, 5), (N, 5)]"),
+    show="[value.shape for value in {}]",
+    x="The sequence, floats of shape (N, T, I): T steps of I numbers.",
+    width="The size of the state.",
+    initial="The state (N, width) before the first step; by default 0.",
+    bias="True if there are biases.",
+    reverse="True if the last step comes first.",
+    bidirectional="True to add the layer `<node>.reverse` in the other direction and join both.",
+    init="The start of the parameters; by default uniform within 1 / sqrt(width), as in PyTorch.",
+    name=OF_LAYER,
+    found="Value, Value",
+    returns="All states, (N, T, width), and the last one, (N, width); twice as wide with "
+    "`bidirectional`.",
+    raises="If the shapes do not fit, or `bidirectional` comes with `initial` or `reverse`.",
+)
+
+
 @_RECURRENT
+@_sequence(activation='"tanh" or "relu".')
 def rnn(
     x: Value,
     width: SupportsIndex,
@@ -51,43 +72,6 @@ def rnn(
 
     `gc.rnn_cell` computes each step.  The parameters `<node>.weight_ih`, `.weight_hh`, `.bias_ih`
     and `.bias_hh` are shared by all steps.
-
-    Parameters
-    ----------
-    x
-        The sequence, floats of shape (N, T, I): T steps of I numbers.
-    width
-        The size of the state.
-    initial
-        The state (N, width) before the first step; by default 0.
-    activation
-        "tanh" or "relu".
-    bias
-        Whether there are biases.
-    reverse
-        Whether the last step comes first.
-    bidirectional
-        Whether to add the layer `<node>.reverse` in the other direction, and to join both.
-    init
-        The start of the parameters; by default uniform within 1 / sqrt(width), as in PyTorch.
-    name
-        The name of the node, and the start of the names of its parameters.
-
-    Returns
-    -------
-    Value, Value
-        All states, (N, T, width), and the last one, (N, width); twice as wide with `bidirectional`.
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not fit, or `bidirectional` comes with `initial` or `reverse`.
-
-    Examples
-    --------
-    >>> states, last = gc.rnn(gc.Net().input("x", (gc.N, 7, 4)), 5)
-    >>> states.shape, last.shape
-    ((N, 7, 5), (N, 5))
     """
     step = partial(rnn_step, activation=activation)
     layer = _Layer("rnn", step, 1, x, width, bias, init)
@@ -96,6 +80,10 @@ def rnn(
 
 
 @_RECURRENT
+@_sequence(
+    example=("(N, 7, 4)", "x, 5, bidirectional=True", "[(N, 7, 10), (N, 10)]"),
+    reset_after="True if the reset gate scales a product, as in PyTorch; see `gc.gru_cell`.",
+)
 def gru(
     x: Value,
     width: SupportsIndex,
@@ -112,43 +100,6 @@ def gru(
 
     `gc.gru_cell` computes each step.  The parameters `<node>.weight_ih`, `.weight_hh`, `.bias_ih`
     and `.bias_hh` are shared by all steps.
-
-    Parameters
-    ----------
-    x
-        The sequence, floats of shape (N, T, I): T steps of I numbers.
-    width
-        The size of the state.
-    initial
-        The state (N, width) before the first step; by default 0.
-    reset_after
-        Which product the reset gate scales; see `gc.gru_cell`.
-    bias
-        Whether there are biases.
-    reverse
-        Whether the last step comes first.
-    bidirectional
-        Whether to add the layer `<node>.reverse` in the other direction, and to join both.
-    init
-        The start of the parameters; by default uniform within 1 / sqrt(width), as in PyTorch.
-    name
-        The name of the node, and the start of the names of its parameters.
-
-    Returns
-    -------
-    Value, Value
-        All states, (N, T, width), and the last one, (N, width); twice as wide with `bidirectional`.
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not fit, or `bidirectional` comes with `initial` or `reverse`.
-
-    Examples
-    --------
-    >>> states, last = gc.gru(gc.Net().input("x", (gc.N, 7, 4)), 5, bidirectional=True)
-    >>> states.shape, last.shape
-    ((N, 7, 10), (N, 10))
     """
     step = partial(gru_step, reset_after=reset_after)
     layer = _Layer("gru", step, 3, x, width, bias, init)
@@ -157,6 +108,14 @@ def gru(
 
 
 @_RECURRENT
+@_sequence(
+    example=("(N, 7, 4)", "x, 5", "(N, 7, 5)"),
+    show="{}[0].shape",
+    initial="The states h and c (N, width) before the first step; by default 0.",
+    found="Value, (Value, Value)",
+    returns="The states h of all steps, (N, T, width), and the last h and c, (N, width) each;\n"
+    "twice as wide with `bidirectional`.",
+)
 def lstm(
     x: Value,
     width: SupportsIndex,
@@ -172,42 +131,6 @@ def lstm(
 
     `gc.lstm_cell` computes each step.  The parameters `<node>.weight_ih`, `.weight_hh`, `.bias_ih`
     and `.bias_hh` are shared by all steps.
-
-    Parameters
-    ----------
-    x
-        The sequence, floats of shape (N, T, I): T steps of I numbers.
-    width
-        The size of the state.
-    initial
-        The states h and c (N, width) before the first step; by default 0.
-    bias
-        Whether there are biases.
-    reverse
-        Whether the last step comes first.
-    bidirectional
-        Whether to add the layer `<node>.reverse` in the other direction, and to join both.
-    init
-        The start of the parameters; by default uniform within 1 / sqrt(width), as in PyTorch.
-    name
-        The name of the node, and the start of the names of its parameters.
-
-    Returns
-    -------
-    Value, (Value, Value)
-        The states h of all steps, (N, T, width), and the last h and c, (N, width) each; twice as
-        wide with `bidirectional`.
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not fit, or `bidirectional` comes with `initial` or `reverse`.
-
-    Examples
-    --------
-    >>> states, (h, c) = gc.lstm(gc.Net().input("x", (gc.N, 7, 4)), 5)
-    >>> states.shape, c.shape
-    ((N, 7, 5), (N, 5))
     """
     layer = _Layer("lstm", lstm_step, 4, x, width, bias, init)
     start = (None, None) if initial is None else initial

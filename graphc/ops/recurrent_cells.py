@@ -15,7 +15,7 @@ from graphc.base.arguments import check_choice
 from graphc.base.errors import GraphError
 from graphc.ir.build import Value, as_value
 from graphc.ir.tensor_type import shape_text
-from graphc.ops.apply import OfOne
+from graphc.ops.apply import F, OfOne, with_attributes
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import sigmoid, tanh
 from graphc.ops.linalg import affine
@@ -32,6 +32,27 @@ Step = Callable[[Value, States, Value, Value | None], States]
 """One step: from x @ weight_ih + bias_ih, the states, weight_hh and bias_hh to the next states."""
 
 
+def _of_cell(
+    gates: int,
+    example: tuple[str, str, str] = ("(N, 4)", "x, h, wi, wh", "(N, 5)"),
+    **texts: str,
+) -> Callable[[F], F]:
+    """Return the decorator for cells whose weights have `gates` times as many columns as h."""
+    columns, width = 5 * gates, "H" if gates == 1 else f"{gates} * H"
+    common = {
+        "x": "The input of the step, (N, I).",
+        "h": "The state before the step, (N, H).",
+        "weight_hh": f"The weights of the input, (I, {width}), and of the state, (H, {width}).",
+        "bias_hh": f"Their biases, ({width},), if there are any.",
+        "returns": "Of shape (N, H).",
+        "raises": "If the shapes do not fit.",
+        "also": f"""h = net.input("h", (gc.N, 5))
+wi, wh = net.parameter("wi", (4, {columns})), net.parameter("wh", (5, {columns}))""",
+    }
+    return with_attributes(example=example, **(common | texts))
+
+
+@_of_cell(1, activation='"tanh" or "relu".')
 def rnn_cell(
     x: Value,
     h: Value,
@@ -47,44 +68,20 @@ def rnn_cell(
 
     activation(x @ weight_ih + bias_ih + h @ weight_hh + bias_hh): Elman 1990
     (doi:10.1207/s15516709cog1402_1).
-
-    Parameters
-    ----------
-    x
-        The input of the step, (N, I).
-    h
-        The state before the step, (N, H).
-    weight_ih, weight_hh
-        The weights of the input, (I, H), and of the state, (H, H).
-    bias_ih, bias_hh
-        Their biases, (H,), if there are any.
-    activation
-        "tanh" or "relu".
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of shape (N, H).
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not fit.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> x, h = net.input("x", (gc.N, 4)), net.input("h", (gc.N, 5))
-    >>> wi, wh = net.parameter("wi", (4, 5)), net.parameter("wh", (5, 5))
-    >>> gc.rnn_cell(x, h, wi, wh).shape
-    (N, 5)
     """
     step = partial(rnn_step, activation=activation, name=name)
     return _cell("rnn_cell", step, x, (h,), (weight_ih, bias_ih), (weight_hh, bias_hh))[0]
 
 
+@_of_cell(
+    4,
+    ("(N, 4)", "x, h, h, wi, wh", "[(N, 5), (N, 5)]"),
+    show="[value.shape for value in {}]",
+    h="",
+    c="The states before the step, (N, H) each.",
+    found="Value, Value",
+    returns="The next h, named `name`, and the next c, named `<name>.c`, of shape (N, H).",
+)
 def lstm_cell(
     x: Value,
     h: Value,
@@ -101,44 +98,17 @@ def lstm_cell(
     c' = f * c + i * g, h' = o * tanh(c'), by the gates input, forget, cell, output, side by side in
     the weights: Hochreiter and Schmidhuber 1997 (doi:10.1162/neco.1997.9.8.1735), with forget gates
     of Gers et al. 2000 (doi:10.1162/089976600300015015).
-
-    Parameters
-    ----------
-    x
-        The input of the step, (N, I).
-    h, c
-        The states before the step, (N, H) each.
-    weight_ih, weight_hh
-        The weights of the input, (I, 4 * H), and of the state, (H, 4 * H).
-    bias_ih, bias_hh
-        Their biases, (4 * H,), if there are any.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value, Value
-        The next h, named `name`, and the next c, named `<name>.c`, of shape (N, H).
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not fit.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> x, h = net.input("x", (gc.N, 4)), net.input("h", (gc.N, 5))
-    >>> wi, wh = net.parameter("wi", (4, 20)), net.parameter("wh", (5, 20))
-    >>> h, c = gc.lstm_cell(x, h, h, wi, wh)
-    >>> c.shape
-    (N, 5)
     """
     step = partial(lstm_step, name=name)
     h, c = _cell("lstm_cell", step, x, (h, c), (weight_ih, bias_ih), (weight_hh, bias_hh))
     return h, c
 
 
+@_of_cell(
+    3,
+    reset_after="True if the reset gate scales h @ weight_hh + bias_hh, as in PyTorch;\n"
+    "False if it scales h itself, as in the paper.",
+)
 def gru_cell(
     x: Value,
     h: Value,
@@ -154,40 +124,6 @@ def gru_cell(
 
     h' = (1 - z) * n + z * h, by the gates reset, update, new, side by side in the weights: Cho et
     al. 2014 (arXiv:1406.1078).
-
-    Parameters
-    ----------
-    x
-        The input of the step, (N, I).
-    h
-        The state before the step, (N, H).
-    weight_ih, weight_hh
-        The weights of the input, (I, 3 * H), and of the state, (H, 3 * H).
-    bias_ih, bias_hh
-        Their biases, (3 * H,), if there are any.
-    reset_after
-        Whether the reset gate scales h @ weight_hh + bias_hh, as in PyTorch, or h itself, as in the
-        paper.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of shape (N, H).
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not fit.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> x, h = net.input("x", (gc.N, 4)), net.input("h", (gc.N, 5))
-    >>> wi, wh = net.parameter("wi", (4, 15)), net.parameter("wh", (5, 15))
-    >>> gc.gru_cell(x, h, wi, wh).shape
-    (N, 5)
     """
     step = partial(gru_step, reset_after=reset_after, name=name)
     return _cell("gru_cell", step, x, (h,), (weight_ih, bias_ih), (weight_hh, bias_hh))[0]
@@ -215,6 +151,7 @@ def rnn_step(
     activation: str,
     name: str | None = None,
 ) -> States:
+    """Return the state from x @ weight_ih + bias_ih, which is `fed`, and the state before."""
     hint = "gc.rnn_cell(..., activation='relu')"
     check_choice("rnn: activation", activation, ACTIVATIONS, hint=hint)
     total = add(fed, product("rnn_cell", states[0], weight, bias))
@@ -224,6 +161,7 @@ def rnn_step(
 def lstm_step(
     fed: Value, states: States, weight: Value, bias: Value | None, *, name: str | None = None
 ) -> States:
+    """Return h and c from the gates input, forget, cell and output of `fed` and h."""
     h, c = states
     i, f, g, o = _gates(add(fed, product("lstm_cell", h, weight, bias)), 4)
     cell = None if name is None else f"{name}.c"
@@ -240,6 +178,7 @@ def gru_step(
     reset_after: bool,
     name: str | None = None,
 ) -> States:
+    """Return the state from `fed` and h; with `reset_after` h needs one product, else two."""
     (h,) = states
     if reset_after:
         back = product("gru_cell", h, weight, bias)

@@ -25,7 +25,7 @@ from graphc.ir.tensor_type import (
     shape_text,
 )
 from graphc.kernels.iteration_space import leads
-from graphc.ops.apply import described, with_sections
+from graphc.ops.apply import described, with_attributes
 from graphc.ops.elementwise import check_float, div, elements, mul, unbroadcast
 from graphc.ops.select import equal
 from graphc.ops.shape import cast, reshape
@@ -61,6 +61,7 @@ class Reduction(Op, base=True):
     keepdims: bool = False
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type without the axes; raise ValueError if x does not have them."""
         (x,) = ins
         if self.floats_only:
             check_float(self, "x", x)
@@ -73,6 +74,7 @@ class Reduction(Op, base=True):
         return np.asarray(function(ins[0], axis=self.axes, keepdims=self.keepdims))
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        """Return "rows", "columns" or "all"; "call" for whole numbers, or if no matrix fits."""
         rank = ins[0].rank
         if not ins[0].is_float:
             return "call"
@@ -231,6 +233,7 @@ class BroadcastTo(Op):
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type at `shape`; raise ValueError if x's shape does not broadcast to it."""
         (x,) = ins
         if broadcast(x.shape, self.shape) != self.shape:
             raise ValueError(
@@ -262,37 +265,13 @@ class OverAxes(Protocol):
     ) -> Value: ...
 
 
-_SECTIONS = """
-Parameters
-----------
-x
-    A value of any shape.
-axis
-    A whole number, several, or None for all axes; numbers below 0 count from the last axis.
-keepdims
-    Whether the result keeps these axes with size 1.
-name
-    The name of the node.
-
-Returns
--------
-Value
-    Of x's dtype, without these axes.
-
-Raises
-------
-GraphError
-    If x does not have such an axis, or the op does not take x's dtype.
-
-Examples
---------
->>> net = gc.Net("example")
->>> gc.{public}(net.input("x", (gc.N, 3, 5)), axis=1).shape
-(N, 5)
-"""
-
-
-over_axes = with_sections(_SECTIONS)
+over_axes = with_attributes(
+    example=("(N, 3, 5)", "x, axis=1", "(N, 5)"),
+    axis="A whole number, several, or None for all axes; numbers below 0 count from the last axis.",
+    keepdims="True to keep these axes, with size 1.",
+    returns="Of x's dtype, without these axes.",
+    raises="If x does not have such an axis, or the op does not take x's dtype.",
+)
 """The decorator for other functions that reduce axes."""
 
 
@@ -319,32 +298,13 @@ max_ = _over_axes(Max, "max_")
 min_ = _over_axes(Min, "min_")
 
 
+@with_attributes(
+    example=("(N, 1)", "x, (gc.N, 5)", "(N, 5)"),
+    shape="The wanted shape; new axes come before those of x.",
+    returns="Of `shape` and x's dtype.",
+    raises="If x does not broadcast to the shape.",
+)
 def broadcast_to(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
-    """Return x repeated over its axes of size 1 until it has a shape.
-
-    Parameters
-    ----------
-    x
-        A value.
-    shape
-        The wanted shape; new axes come before those of x.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of `shape` and x's dtype.
-
-    Raises
-    ------
-    GraphError
-        If x does not broadcast to the shape.
-
-    Examples
-    --------
-    >>> gc.broadcast_to(gc.Net().input("x", (gc.N, 1)), (gc.N, 5)).shape
-    (N, 5)
-    """
+    """Return x repeated over its axes of size 1 until it has a shape."""
     x = as_value("broadcast_to", x)
     return x.builder.apply(BroadcastTo(sizes_of(shape)), x, name=name)

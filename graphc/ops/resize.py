@@ -11,6 +11,7 @@ import numpy as np
 from graphc.base.arguments import check_choice, plain
 from graphc.ir.build import Value, as_value
 from graphc.ir.op import Array
+from graphc.ops.apply import with_attributes
 from graphc.ops.arrange import axes_of, fixed_sizes, repeat
 from graphc.ops.elementwise import add, mul
 from graphc.ops.gather import Gather, gather
@@ -34,6 +35,15 @@ _A = -0.75
 """The slope of the cubic filter at 1 (Keys 1981), as in PyTorch and ONNX."""
 
 
+@with_attributes(
+    example=("(N, 3, 4, 4)", "x, (8, 8)", "(N, 3, 8, 8)"),
+    axes="The new size of each axis, or its factor; and these axes, by default the last.",
+    rounding='"nearest", "linear" or "cubic"; "half_pixel", "align_corners" or "asymmetric"; for\n'
+    '"nearest" "round_prefer_floor", "round_prefer_ceil", "floor" or "ceil".',
+    returns="Of x's dtype.",
+    raises="If an axis is the batch's, a size is not a whole number from 1 up, or a word is "
+    "unknown.",
+)
 def resize(
     x: Value,
     sizes: Sequence[SupportsIndex] | None = None,
@@ -51,33 +61,6 @@ def resize(
     i / s ("asymmetric"), or so that the first and the last entries of both meet ("align_corners").
     Beyond the edges of x its edge entries are used.  PyTorch's "nearest" is "asymmetric" with
     "floor"; the cubic filter is that of Keys 1981 (doi:10.1109/TASSP.1981.1163711).
-
-    Parameters
-    ----------
-    x
-        A value.
-    sizes, scales, axes
-        The new size of each axis, or its factor; and these axes, by default the last.
-    mode, places, rounding
-        "nearest", "linear" or "cubic"; "half_pixel", "align_corners" or "asymmetric"; for "nearest"
-        "round_prefer_floor", "round_prefer_ceil", "floor" or "ceil".
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's dtype.
-
-    Raises
-    ------
-    GraphError
-        If an axis is the batch's, a size is not a whole number from 1 up, or a word is unknown.
-
-    Examples
-    --------
-    >>> gc.resize(gc.Net().input("x", (gc.N, 3, 4, 4)), (8, 8)).shape
-    (N, 3, 8, 8)
     """
     x = as_value("resize", x)
     for what, given in (("mode", mode), ("places", places), ("rounding", rounding)):
@@ -170,35 +153,18 @@ def _cubic(distance: Array) -> Array:
     return np.where(d <= 1, near, far)
 
 
+@with_attributes(
+    example=("(N, 3, 7, 7)", "x, 2", "(N, 3, 2, 2)"),
+    x="Floats of shape (N, c, *space), with 1 to 3 dimensions of space.",
+    size="The number of windows: a whole number, or one for each dimension of space.",
+    returns="Of shape (N, c, *size).",
+    raises="If x is not images, or `size` is not whole numbers.",
+)
 def adaptive_avg_pool(x: Value, size: Any, *, name: str | None = None) -> Value:
     """Return the mean of each of a given number of windows of nearly equal size.
 
     Window i of n over s pixels runs from floor(i * s / n) to before ceil((i + 1) * s / n), as in
     PyTorch.
-
-    Parameters
-    ----------
-    x
-        Floats of shape (N, c, *space), with 1 to 3 dimensions of space.
-    size
-        The number of windows: a whole number, or one for each dimension of space.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of shape (N, c, *size).
-
-    Raises
-    ------
-    GraphError
-        If x is not images, or `size` is not whole numbers.
-
-    Examples
-    --------
-    >>> gc.adaptive_avg_pool(gc.Net().input("x", (gc.N, 3, 7, 7)), 2).shape
-    (N, 3, 2, 2)
     """
     x = as_value("adaptive_avg_pool", x)
     rank = dimensions_of("adaptive_avg_pool", x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from graphc.base.arguments import checked_number, checked_whole
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import Batch, TensorType, count
+from graphc.ops.apply import OF_LAYER, with_attributes
 from graphc.ops.arithmetic import power
 from graphc.ops.elementwise import add, div, mul, sub
 from graphc.ops.functions import sqrt
@@ -29,6 +31,7 @@ class Standardize(Layer):
     roles = ("x", "mean", "scale")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError unless each statistic has the shape of a row."""
         x, *statistics = ins
         if not x.is_float or x.rank < 1:
             raise ValueError(f"x is {x}, standardize takes floats of shape (N, ...)")
@@ -111,6 +114,7 @@ class RowNorm(Layer, base=True):
     eps: float = 1e-5
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError unless each vector has as many entries as a row."""
         x, *vectors = ins
         if not x.is_float or x.rank < 1 or not isinstance(x.shape[-1], int):
             raise ValueError(f"x is {x}, {self.name} takes floats of shape (N, ..., features)")
@@ -167,68 +171,35 @@ def divided_by_rms(x: Value, eps: float, name: str) -> Value:
     return div(x, spread, name=f"{name}.xhat")
 
 
+_normalizing = partial(
+    with_attributes,
+    x="Floats of shape (N, ..., features).",
+    eps="A number above 0 that is added to the variance.",
+    name=OF_LAYER,
+    returns="Of x's shape.",
+    raises="If x is not of floats with a last axis of fixed size, or `eps` is not above 0.",
+)
+
+
+@_normalizing(example=("(N, 5, 8)", "x", "(N, 5, 8)"))
 def layernorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
     """Return x with mean 0 and variance 1 in each row, scaled and shifted.
 
     Ba et al. 2016 (arXiv:1607.06450).  `<node>.gamma` and `<node>.beta` (features,) are trained,
     from 1 and 0.
-
-    Parameters
-    ----------
-    x
-        Floats of shape (N, ..., features).
-    eps
-        A number above 0 that is added to the variance.
-    name
-        The name of the node, and the start of the names of its parameters.
-
-    Returns
-    -------
-    Value
-        Of x's shape.
-
-    Raises
-    ------
-    GraphError
-        If x is not of floats with a last axis of fixed size, or `eps` is not above 0.
-
-    Examples
-    --------
-    >>> gc.layernorm(gc.Net().input("x", (gc.N, 5, 8))).shape
-    (N, 5, 8)
     """
     layer = LayerNorm(checked("layernorm", eps))
     return with_vectors(layer, "layernorm", x, -1, "(N, ..., features)", name)
 
 
+@_normalizing(
+    example=("(N, 5, 8)", "x", "(N, 5, 8)"),
+    eps="A number above 0 that is added to the mean square.",
+)
 def rmsnorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
     """Return x with mean square 1 in each row, scaled.
 
     Zhang and Sennrich 2019 (arXiv:1910.07467).  `<node>.gamma` (features,) is trained, from 1.
-
-    Parameters
-    ----------
-    x
-        Floats of shape (N, ..., features).
-    eps
-        A number above 0 that is added to the mean square.
-    name
-        The name of the node, and the start of the names of its parameters.
-
-    Returns
-    -------
-    Value
-        Of x's shape.
-
-    Raises
-    ------
-    GraphError
-        If x is not of floats with a last axis of fixed size, or `eps` is not above 0.
-
-    Examples
-    --------
-    >>> gc.rmsnorm(gc.Net().input("x", (gc.N, 5, 8))).shape
-    (N, 5, 8)
     """
     layer = RmsNorm(checked("rmsnorm", eps))
     return with_vectors(layer, "rmsnorm", x, -1, "(N, ..., features)", name)
@@ -254,6 +225,7 @@ class GroupNorm(Layer):
     eps: float = 1e-5
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError if the groups do not divide its channels."""
         x = ins[0]
         check_features(x, ins[1:], self.name)
         channels = x.shape[1]
@@ -269,6 +241,7 @@ class GroupNorm(Layer):
         return np.asarray((centred / spread).reshape(x.shape) * gamma + beta)
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        """Build it on a matrix with a row for each group of a sample, then scale by channel."""
         x, gamma, beta = ins
         rows = count((x.shape[0], self.groups))
         part = count((x.shape[1], *x.shape[2:]))
@@ -288,71 +261,32 @@ def _at_pixels(vector: Value, x: Value, name: str) -> Value:
     return broadcast_to(column, (channels, *space)) if space else vector
 
 
+@_normalizing(
+    example=("(N, 6, 4, 4)", "x, 2", "(N, 6, 4, 4)"),
+    x="Floats of shape (N, c, ...).",
+    groups="The number of groups, which divides c; a group is contiguous channels.",
+    raises="If the groups do not divide the channels, or `eps` is not above 0.",
+)
 def groupnorm(x: Value, groups: int, *, eps: float = 1e-5, name: str | None = None) -> Value:
     """Return x with mean 0 and variance 1 in each group of a sample's channels.
 
     Wu and He 2018 (arXiv:1803.08494).  `<node>.gamma` and `<node>.beta` (c,) scale and shift each
     channel; they are trained, from 1 and 0.
-
-    Parameters
-    ----------
-    x
-        Floats of shape (N, c, ...).
-    groups
-        The number of groups, which divides c; a group is contiguous channels.
-    eps
-        A number above 0 that is added to the variance.
-    name
-        The name of the node, and the start of the names of its parameters.
-
-    Returns
-    -------
-    Value
-        Of x's shape.
-
-    Raises
-    ------
-    GraphError
-        If the groups do not divide the channels, or `eps` is not above 0.
-
-    Examples
-    --------
-    >>> gc.groupnorm(gc.Net().input("x", (gc.N, 6, 4, 4)), 2).shape
-    (N, 6, 4, 4)
     """
     layer = GroupNorm(checked_whole("groupnorm: groups", groups), checked("groupnorm", eps))
     return with_vectors(layer, "groupnorm", x, 1, "(N, channels, ...)", name)
 
 
+@_normalizing(
+    example=("(N, 6, 4, 4)", "x", "(N, 6, 4, 4)"),
+    x="Floats of shape (N, c, ...).",
+    raises="If x is not of floats with channels, or `eps` is not above 0.",
+)
 def instancenorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
     """Return x with mean 0 and variance 1 in each channel of each sample.
 
     Ulyanov et al. 2016 (arXiv:1607.08022).  `<node>.gamma` and `<node>.beta` (c,) scale and shift
     each channel; they are trained, from 1 and 0.
-
-    Parameters
-    ----------
-    x
-        Floats of shape (N, c, ...).
-    eps
-        A number above 0 that is added to the variance.
-    name
-        The name of the node, and the start of the names of its parameters.
-
-    Returns
-    -------
-    Value
-        Of x's shape.
-
-    Raises
-    ------
-    GraphError
-        If x is not of floats with channels, or `eps` is not above 0.
-
-    Examples
-    --------
-    >>> gc.instancenorm(gc.Net().input("x", (gc.N, 6, 4, 4))).shape
-    (N, 6, 4, 4)
     """
     x = as_value("instancenorm", x)
     channels = x.shape[1] if x.type.rank > 1 else None

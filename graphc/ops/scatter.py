@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, SupportsIndex
 
 import numpy as np
@@ -12,6 +13,7 @@ from graphc.base.arguments import check_choice, plain
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, Cotangents, NoGradient
 from graphc.ir.tensor_type import Dim, TensorType, normal_axis, shape_text
+from graphc.ops.apply import with_attributes
 from graphc.ops.elementwise import div, mul
 from graphc.ops.gather import AxisIndexed, by_index, entries
 from graphc.ops.reduce import broadcast_to, reduced_shape
@@ -79,6 +81,7 @@ class ScatterElements(ElementsByIndex):
     reduction: Reduction = "none"
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type; raise ValueError unless there is one update of x's dtype per index."""
         x, indices, updates = ins
         self.check_elements(x, indices)
         if updates != x.with_shape(indices.shape):
@@ -88,6 +91,7 @@ class ScatterElements(ElementsByIndex):
         return x
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        """Compute it in a copy of x; indices are clipped to the axis."""
         x, indices, updates = ins
         out, axis = x.copy(), normal_axis(self.axis, x.ndim)
         grid: list[Array] = list(np.indices(indices.shape, sparse=True))
@@ -96,6 +100,7 @@ class ScatterElements(ElementsByIndex):
         return out
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
+        """Return the gaps to each extreme, for max and min; adding and replacing have no kinks."""
         if self.reduction not in ("max", "min"):
             return None
         out = self.reference(ins)
@@ -105,6 +110,7 @@ class ScatterElements(ElementsByIndex):
 
     @property
     def gradient_text(self) -> tuple[str, ...]:
+        """The gradients of x and updates; equal extremes of an element share theirs."""
         chosen = "take(d_out, indices, axis)"
         if self.reduction == "add":
             return "d_out", "", chosen
@@ -120,6 +126,7 @@ class ScatterElements(ElementsByIndex):
         )
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return dout where x stays, and for updates dout at the indices; extremes share it."""
         x, indices, updates = ins
         if self.reduction == "add":
             return dout, None, self._chosen(b, dout, indices)
@@ -181,45 +188,37 @@ def _full(b: Builder, number: float, like: Value) -> Value:
     return broadcast_to(constant(b, number, like.dtype), like.shape)
 
 
+_by_elements = partial(
+    with_attributes,
+    also='i = net.input("i", (gc.N, 2), dtype="int64")',
+    indices="Whole numbers: a value or an array, which may count from the end; computed ones are\n"
+    "clipped.  They agree with x in all but `axis`.",
+    axis="The axis that is indexed, of fixed size.",
+)
+
+
+@_by_elements(
+    example=("(N, 5)", "x, i", "(N, 2)"),
+    returns="Of the indices' shape and x's dtype.",
+    raises="If the shapes do not fit, or the axis is the batch's.",
+)
 def gather_elements(
     x: Value, indices: Any, axis: SupportsIndex = -1, *, name: str | None = None
 ) -> Value:
     """Return out[i, j, ...] = x[i, indices[i, j, ...], ...] for axis 1, and so for any axis.
 
     As `numpy.take_along_axis`.
-
-    Parameters
-    ----------
-    x
-        A value.
-    indices
-        Whole numbers: a value or an array, which may count from the end; computed ones are clipped.
-        They agree with x in all but `axis`.
-    axis
-        The axis that is indexed, of fixed size.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of the indices' shape and x's dtype.
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not fit, or the axis is the batch's.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> x, i = net.input("x", (gc.N, 5)), net.input("i", (gc.N, 2), dtype="int64")
-    >>> gc.gather_elements(x, i).shape
-    (N, 2)
     """
     return by_index(GatherElements(plain(axis)), x, indices, name=name)
 
 
+@_by_elements(
+    example=("(N, 5)", "x, i, x[:, :2]", "(N, 5)"),
+    updates="A value of the indices' shape and x's dtype.",
+    reduction='The way in which an update joins the element: "none" replaces it, or "add", "max"\n'
+    'or "min".',
+    raises="If the shapes do not fit, or there is no such reduction.",
+)
 def scatter_elements(
     x: Value,
     indices: Any,
@@ -233,39 +232,6 @@ def scatter_elements(
 
     For axis 1: out[i, indices[i, j, ...], ...] = updates[i, j, ...], in order, so that of several
     writes to an element the last stays.
-
-    Parameters
-    ----------
-    x
-        A value.
-    indices
-        Whole numbers: a value or an array, which may count from the end; computed ones are clipped.
-        They agree with x in all but `axis`.
-    updates
-        A value of the indices' shape and x's dtype.
-    axis
-        The axis that is indexed, of fixed size.
-    reduction
-        How an update joins the element: "none" replaces it, or "add", "max" or "min".
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's shape and dtype.
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not fit, or there is no such reduction.
-
-    Examples
-    --------
-    >>> net = gc.Net("example")
-    >>> x, i = net.input("x", (gc.N, 5)), net.input("i", (gc.N, 2), dtype="int64")
-    >>> gc.scatter_elements(x, i, x[:, :2]).shape
-    (N, 5)
     """
     check_reduction("scatter_elements", reduction)
     return by_index(ScatterElements(plain(axis), reduction), x, indices, updates, name=name)

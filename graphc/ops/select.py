@@ -13,7 +13,7 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op, shared
 from graphc.ir.tensor_type import TensorType, broadcast
-from graphc.ops.apply import Operand, of_one, of_two, pair
+from graphc.ops.apply import Operand, of_one, of_two, pair, with_attributes
 from graphc.ops.elementwise import Binary, Unary, elements, unbroadcast
 
 __all__ = [
@@ -159,6 +159,7 @@ class Where(Op):
     gradient_text = ("", "where(condition, d_out, 0)", "where(condition, 0, d_out)")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the broadcast type; raise ValueError if condition is not bool or dtypes differ."""
         condition, a, b = ins
         if condition.dtype != "bool":
             raise ValueError(
@@ -236,34 +237,16 @@ maximum = of_two(Maximum())
 minimum = of_two(Minimum())
 
 
+@with_attributes(
+    example=("(N, 3)", "x, 0, 6", "(N, 3)"),
+    x="Numbers of any shape.",
+    high="The ends of the range; None leaves a side open.",
+    raises="If an end is not a number, or low is above high.",
+)
 def clip(x: Value, low: float | None, high: float | None, *, name: str | None = None) -> Value:
     """Return x clipped to the range between two numbers.
 
     The gradient passes where low <= x <= high.
-
-    Parameters
-    ----------
-    x
-        Numbers of any shape.
-    low, high
-        The ends of the range; None leaves a side open.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's shape and dtype.
-
-    Raises
-    ------
-    GraphError
-        If an end is not a number, or low is above high.
-
-    Examples
-    --------
-    >>> gc.clip(gc.Net().input("x", (gc.N, 3)), 0, 6).shape
-    (N, 3)
     """
     if not as_value("clip", x).type.is_float:
         return _clip_whole(x, low, high, name)
@@ -281,34 +264,16 @@ def _clip_whole(x: Value, low: float | None, high: float | None, name: str | Non
     return minimum(x if low is None else maximum(x, low), high, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", "x > 0, x, 0", "(N, 3)"),
+    condition="A bool value.",
+    b="Values of one dtype; one of the two may be a number.",
+    returns="Of the broadcast shape, and the dtype of a and b.",
+    raises="If the shapes do not broadcast, the condition is not bool, or the dtypes of a and b "
+    "differ.",
+)
 def where(condition: Value, a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Return a where the condition is true, else b; all three broadcast.
-
-    Parameters
-    ----------
-    condition
-        A bool value.
-    a, b
-        Values of one dtype; one of the two may be a number.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of the broadcast shape, and the dtype of a and b.
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not broadcast, the condition is not bool, or the dtypes of a and b differ.
-
-    Examples
-    --------
-    >>> x = gc.Net().input("x", (gc.N, 3))
-    >>> gc.where(x > 0, x, 0).shape
-    (N, 3)
-    """
+    """Return a where the condition is true, else b; all three broadcast."""
     left, right = pair("where", a, b)
     return left.builder.apply(Where(), condition, left, right, name=name)
 

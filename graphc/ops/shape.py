@@ -28,6 +28,7 @@ from graphc.ir.tensor_type import (
     shape_at,
     shape_text,
 )
+from graphc.ops.apply import with_attributes
 
 __all__ = ["cast", "flatten", "reshape", "stop_gradient", "transpose"]
 
@@ -51,6 +52,7 @@ class Reshape(Move):
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type at `shape`; raise ValueError if that has another number of elements."""
         (x,) = ins
         if count(x.shape) != count(self.shape):
             raise ValueError(
@@ -76,6 +78,7 @@ class Transpose(Move):
     axes: tuple[int, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return x's type with permuted axes; raise ValueError if they are not an order of x's."""
         (x,) = ins
         if sorted(self.axes) != list(range(x.rank)):
             raise ValueError(
@@ -155,33 +158,14 @@ class StopGradient(NoGradient, Move):
         return ins[0]
 
 
+@with_attributes(
+    example=("(N, 6)", "x, (gc.N, 2, 3)", "(N, 2, 3)"),
+    shape="The new shape.  One dimension may be -1: it is computed from the others.",
+    returns="Of x's dtype.  No copy is made.",
+    raises="If the shapes do not have the same number of elements, or several dimensions are -1.",
+)
 def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
-    """Return the same elements, in C order, under another shape.
-
-    Parameters
-    ----------
-    x
-        A value.
-    shape
-        The new shape.  One dimension may be -1: it is computed from the others.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's dtype.  No copy is made.
-
-    Raises
-    ------
-    GraphError
-        If the shapes do not have the same number of elements, or several dimensions are -1.
-
-    Examples
-    --------
-    >>> gc.reshape(gc.Net().input("x", (gc.N, 6)), (gc.N, 2, 3)).shape
-    (N, 2, 3)
-    """
+    """Return the same elements, in C order, under another shape."""
     x = as_value("reshape", x)
     wanted = sizes_of(shape)
     if wanted.count(-1) > 1:
@@ -206,31 +190,14 @@ def _solve(x: Value, shape: Shape) -> Shape:
     return tuple(free if dim == -1 else dim for dim in shape)
 
 
+@with_attributes(
+    example=("(N, 2, 3)", "x", "(N, 6)"),
+    x="A value of shape (N, d1, ..., dk).",
+    returns="Of shape (N, d1 * ... * dk).",
+    raises="If x is a scalar.",
+)
 def flatten(x: Value, *, name: str | None = None) -> Value:
-    """Return x with all axes but the first joined to one.
-
-    Parameters
-    ----------
-    x
-        A value of shape (N, d1, ..., dk).
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of shape (N, d1 * ... * dk).
-
-    Raises
-    ------
-    GraphError
-        If x is a scalar.
-
-    Examples
-    --------
-    >>> gc.flatten(gc.Net().input("x", (gc.N, 2, 3))).shape
-    (N, 6)
-    """
+    """Return x with all axes but the first joined to one."""
     x = as_value("flatten", x)
     if x.type.rank < 1:
         raise x.builder.error(Reshape(()), "a scalar has no rows to keep", (x,))
@@ -238,66 +205,30 @@ def flatten(x: Value, *, name: str | None = None) -> Value:
     return reshape(x, (x.shape[0], columns), name=name)
 
 
+@with_attributes(
+    example=("(N, 2, 3)", "x, (0, 2, 1)", "(N, 3, 2)"),
+    axes="For each axis of the result the axis of x; by default the order is reversed.",
+    returns="Of x's dtype.",
+    raises="If `axes` is not an order of x's axes.",
+)
 def transpose(x: Value, axes: Sequence[int] | None = None, *, name: str | None = None) -> Value:
-    """Return x with its axes permuted.
-
-    Parameters
-    ----------
-    x
-        A value.
-    axes
-        For each axis of the result the axis of x; by default the order is reversed.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's dtype.
-
-    Raises
-    ------
-    GraphError
-        If `axes` is not an order of x's axes.
-
-    Examples
-    --------
-    >>> gc.transpose(gc.Net().input("x", (gc.N, 2, 3)), (0, 2, 1)).shape
-    (N, 3, 2)
-    """
+    """Return x with its axes permuted."""
     x = as_value("transpose", x)
     order = tuple(map(plain, axes)) if axes is not None else tuple(reversed(range(x.type.rank)))
     return apply(Transpose(order), x, name=name)
 
 
+@with_attributes(
+    example=("(N, 3)", 'x, "float64"', "'float64'"),
+    show="{}.dtype",
+    dtype="The name of a dtype, or NumPy's object for it.",
+    returns="Of x's shape.",
+    raises="If graphc does not have the dtype.",
+)
 def cast(x: Value, dtype: Any, *, name: str | None = None) -> Value:
     """Return the same numbers in another dtype.
 
     Gradients are cast back, and stop at whole numbers.
-
-    Parameters
-    ----------
-    x
-        A value.
-    dtype
-        The name of a dtype, or NumPy's object for it.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's shape.
-
-    Raises
-    ------
-    GraphError
-        If graphc does not have the dtype.
-
-    Examples
-    --------
-    >>> gc.cast(gc.Net().input("x", (gc.N, 3)), "float64").dtype
-    'float64'
     """
     x = as_value("cast", x)
     return x.builder.apply(Cast(dtype_name(dtype)), x, name=name)

@@ -53,6 +53,7 @@ class Slice(Move):
         return _starts(self.cuts, x.rank)
 
     def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
+        """Return reads at start + step * i of each cut axis; None if a cut depends on the batch."""
         (x,) = ins
 
         def cut(axis_maps: list[AxisMap]) -> list[AxisMap] | None:
@@ -98,6 +99,7 @@ class SliceGrad(Move):
         return None if start is None else [start]
 
     def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
+        """Return reads of dout at the cuts, 0 between them; None if a cut depends on the batch."""
         (dout,) = ins
 
         def placed(axis_maps: list[AxisMap]) -> list[AxisMap] | None:
@@ -238,6 +240,7 @@ class Concat(Move):
     axis: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type with the sizes of `axis` added up; raise ValueError if others differ."""
         first = ins[0]
         axis = normal_axis(self.axis, first.rank)
         rest = _with(first.shape, axis, 1)
@@ -250,6 +253,7 @@ class Concat(Move):
         return np.concatenate(ins, axis=self.axis)
 
     def operand_starts(self, ins: Sequence[TensorType]) -> list[tuple[int, ...]] | None:
+        """Return each operand's start along `axis`; None if a size there depends on the batch."""
         axis, starts, start = normal_axis(self.axis, ins[0].rank), [], 0
         for x in ins:
             size = x.shape[axis]
@@ -260,6 +264,7 @@ class Concat(Move):
         return starts
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the slice of dout at each operand's place; None for operands not of floats."""
         axis = normal_axis(self.axis, dout.type.rank)
         parts: list[Value | None] = []
         start: Dim = 0

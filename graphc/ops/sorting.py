@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import SupportsIndex
 
 import numpy as np
@@ -12,6 +13,7 @@ from graphc.base.arguments import plain
 from graphc.ir.build import Value, as_value
 from graphc.ir.op import Array, NoGradient, Op
 from graphc.ir.tensor_type import Batch, TensorType, normal_axis, shape_text
+from graphc.ops.apply import with_attributes
 from graphc.ops.arrange import fixed_sizes
 from graphc.ops.scatter import GatherElements
 
@@ -32,6 +34,7 @@ class TopK(NoGradient):
     largest: bool = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return int64 with k entries in `axis`; raise ValueError if it has fewer, or is batched."""
         (x,) = ins
         axis = normal_axis(self.axis, x.rank)
         size = x.shape[axis]
@@ -56,6 +59,25 @@ class TopK(NoGradient):
         return np.diff(np.sort(ins[0], axis=self.axis), axis=self.axis)
 
 
+_sorting = partial(
+    with_attributes,
+    example=("(N, 10)", "x", "(N, 10)"),
+    x="Floats, or whole numbers of at most 32 bits.",
+    descending="True if the largest come first.",
+    raises="If the axis is the batch's.",
+)
+
+
+@_sorting(
+    example=("(N, 10)", "x, 3", "[(N, 3), (N, 3)]"),
+    show="[value.shape for value in {}]",
+    k="The number of entries.",
+    largest="True for the largest, False for the smallest.",
+    found="Value, Value",
+    returns="The numbers, with `k` entries in `axis`, and their int64 indices, named "
+    "`<name>.indices`.",
+    raises="If the axis has fewer than k entries, or is the batch's.",
+)
 def topk(
     x: Value,
     k: SupportsIndex,
@@ -68,109 +90,30 @@ def topk(
 
     Equal numbers keep their order; NaN counts as less than any number, or with
     `largest=False` as more.  Gradients flow to the chosen numbers.
-
-    Parameters
-    ----------
-    x
-        Floats, or whole numbers of at most 32 bits.
-    k
-        How many.
-    axis
-        The axis; numbers below 0 count from the last.
-    largest
-        Whether the largest are wanted.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value, Value
-        The numbers, with `k` entries in `axis`, and their int64 indices, named `<name>.indices`.
-
-    Raises
-    ------
-    GraphError
-        If the axis has fewer than k entries, or is the batch's.
-
-    Examples
-    --------
-    >>> values, indices = gc.topk(gc.Net().input("x", (gc.N, 10)), 3)
-    >>> values.shape, indices.dtype
-    ((N, 3), 'int64')
     """
     x = as_value("topk", x)
     op = TopK(plain(k), plain(axis), bool(largest))
     return _ordered(x, op, name)
 
 
+@_sorting()
 def sort(
     x: Value, axis: SupportsIndex = -1, *, descending: bool = False, name: str | None = None
 ) -> Value:
     """Return x with the numbers of an axis in ascending order.
 
     NaN comes last.
-
-    Parameters
-    ----------
-    x
-        Floats, or whole numbers of at most 32 bits.
-    axis
-        The axis; numbers below 0 count from the last.
-    descending
-        Whether the largest come first.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's shape and dtype.
-
-    Raises
-    ------
-    GraphError
-        If the axis is the batch's.
-
-    Examples
-    --------
-    >>> gc.sort(gc.Net().input("x", (gc.N, 10))).shape
-    (N, 10)
     """
     return _ordered(as_value("sort", x), _all(x, axis, descending), name)[0]
 
 
+@_sorting(example=("(N, 10)", "x", "'int64'"), show="{}.dtype", returns="Of x's shape, int64.")
 def argsort(
     x: Value, axis: SupportsIndex = -1, *, descending: bool = False, name: str | None = None
 ) -> Value:
     """Return the indices that sort the numbers of an axis.
 
     Equal numbers keep their order; NaN comes last.
-
-    Parameters
-    ----------
-    x
-        Floats, or whole numbers of at most 32 bits.
-    axis
-        The axis; numbers below 0 count from the last.
-    descending
-        Whether the largest come first.
-    name
-        The name of the node.
-
-    Returns
-    -------
-    Value
-        Of x's shape, int64.
-
-    Raises
-    ------
-    GraphError
-        If the axis is the batch's.
-
-    Examples
-    --------
-    >>> gc.argsort(gc.Net().input("x", (gc.N, 10))).dtype
-    'int64'
     """
     return as_value("argsort", x).builder.apply(_all(x, axis, descending), x, name=name)
 

@@ -47,6 +47,7 @@ class NllLoss(RowLoss):
     ignore: int | None = None
 
     def reference_rows(self, ins: Sequence[Array]) -> Array:
+        """Compute -l_y, mixed with -mean(l) by the smoothing; 0 where the label is ignored."""
         logs, labels = ins
         hit = self._hit(logs.shape[1]).reference([labels])
         own = np.where(hit, logs, 0).sum(axis=1)
@@ -57,6 +58,7 @@ class NllLoss(RowLoss):
         return np.asarray(-((1 - share) * own + share * even)).astype(logs.dtype, copy=False)
 
     def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
+        """Return -l_y, picked by a mask; with smoothing the row's mean is mixed in."""
         logs, labels = ins
         own = sum_(where(self._hit_of(b, logs, labels, name), logs, 0.0), 1)
         if not self.label_smoothing:
@@ -102,6 +104,7 @@ class WeightedNllLoss(NllLoss):
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "labels", "class_weight", "weight")
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return (N,); raise ValueError unless class_weight has a number for each class."""
         logs, class_weight = ins[0], ins[2]
         rows = super().infer_rows(ins[:2])
         if class_weight != logs.with_shape(logs.shape[1:]):
@@ -220,6 +223,7 @@ class SoftmaxLoss(RowLoss):
         return np.asarray(rows + self.label_smoothing * (own - scores.mean(axis=1)))
 
     def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
+        """Return the fused loss of each row; smoothing adds its share of s_y - mean(s)."""
         if self.label_smoothing == 0:
             return b.apply(SoftmaxRows(), *ins, name=name)
         scores, labels = ins

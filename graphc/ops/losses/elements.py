@@ -153,6 +153,7 @@ class SigmoidLoss(ElementLoss):
     pos_weight: float | tuple[float, ...] = 1.0
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return (N,); raise ValueError unless `pos_weight` has a number for each label."""
         rows = super().infer_rows(ins)
         if isinstance(self.pos_weight, tuple) and ins[0].shape[1:] != (len(self.pos_weight),):
             raise ValueError(
@@ -169,6 +170,7 @@ class SigmoidLoss(ElementLoss):
         return np.asarray((1 - target) * prediction + more * np.logaddexp(zero, -prediction))
 
     def each(self, prediction: Value, target: Value, node: str, name: str) -> Value:
+        """Return softplus(s) - t * s, or with `pos_weight` the sum of two softplus terms."""
         if self.pos_weight == 1.0:
             above = softplus(prediction, name=f"{node}.softplus")
             return sub(above, mul(prediction, target), name=name)

@@ -103,6 +103,7 @@ class SoftmaxRowsGrad(LabelledGrad):
         return (p - hit(labels).cast(p.dtype)) * drows
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
+        """Return the derivatives by scores and drows, from softmax and a one-hot matrix."""
         scores, labels, drows = ins
         column = reshape(drows, (drows.shape[0], 1))
         p = softmax(scores)

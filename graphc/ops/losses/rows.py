@@ -87,6 +87,7 @@ class CosineLoss(RowLoss):
     margin: float = 0.0
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return (N,); raise ValueError unless a and b have one shape and target one per row."""
         a, b, target = ins
         if a != b or not a.is_float or a.rank != 2:
             raise ValueError(f"a is {a}, b is {b}; both are floats of one shape (N, features)")
@@ -142,6 +143,7 @@ class KlLoss(RowLoss):
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return (N,); raise ValueError unless both are floats of one shape, at least of rank 2."""
         logs, target = ins
         if logs != target or not logs.is_float or logs.rank < 2:
             raise ValueError(
@@ -190,6 +192,7 @@ class SoftNllLoss(RowLoss):
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "target", "weight")
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return (N,); raise ValueError unless both are floats of one shape (N, classes)."""
         logs, target = ins
         if logs != target or not logs.is_float or logs.rank != 2:
             raise ValueError(
