@@ -16,13 +16,13 @@ def with_shared(text: str | None, **fields: str) -> Callable[[T], T]:
     """Return a decorator that adds the sections of `text` which a docstring does not have itself.
 
     Of Parameters it adds the entries that the docstring lacks and the signature has.  {public} in
-    the text is the name of what is decorated.
+    the text is the public name of what is decorated.
     """
 
     def decorate(made: T) -> T:
         target: Any = made
         own = _sections(target.__doc__)
-        shared = _sections((text or "").format(public=target.__name__, **fields))
+        shared = _sections((text or "").format(public=target.__name__.rstrip("_"), **fields))
         found = shared | own
         if "Parameters" in shared:
             texts = _entries(shared["Parameters"]) | _entries(own.get("Parameters", ""))

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.ir.build import Value, apply, not_a_value
 from graphc.ir.op import Op
@@ -122,18 +123,6 @@ def described(function: F, kind: type[Op], called: str = "") -> F:
     return function
 
 
-def with_sections(sections: str, **fields: str) -> Callable[[F], F]:
-    """Return a decorator that adds sections to a docstring; {public} is the function's name."""
-
-    def decorate(function: F) -> F:
-        made: Any = function
-        added = sections.format(public=made.__name__.rstrip("_"), **fields)
-        made.__doc__ = f"{cleandoc(made.__doc__)}\n{added}"
-        return function
-
-    return decorate
-
-
 def with_attributes(
     *,
     example: tuple[str, str, str] = ("(N, 3)", "x", "(N, 3)"),
@@ -168,7 +157,7 @@ def with_attributes(
             "shown": show.format(f"gc.{function.__name__.rstrip('_')}({arguments})"),
             "printed": printed,
         }
-        return with_sections(_SECTIONS, **fields)(function)
+        return with_shared(_SECTIONS, **fields)(function)
 
     return decorate
 

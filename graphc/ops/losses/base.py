@@ -10,10 +10,11 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from graphc.base.arguments import check_choice
+from graphc.base.docstrings import with_shared
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import Shape, TensorType, count, shape_text
-from graphc.ops.apply import F, described, with_sections
+from graphc.ops.apply import F, described
 from graphc.ops.elementwise import div, mul
 from graphc.ops.reduce import mean, sum_
 from graphc.ops.shape import reshape, transpose
@@ -187,7 +188,7 @@ def loss_function(*example: str, **parameters: str) -> Callable[[F], F]:
         names = signature(function).parameters
         listed = "\n".join(f"{name}\n    {texts[name]}" for name in names)
         operands = ", ".join(example)
-        add = with_sections(_SECTIONS, parameters=listed, inputs=inputs, operands=operands)
+        add = with_shared(_SECTIONS, parameters=listed, inputs=inputs, operands=operands)
         return add(function)
 
     return decorate
