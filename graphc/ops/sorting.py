@@ -34,7 +34,7 @@ class TopK(NoGradient):
     largest: bool = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return int64 with k entries in `axis`; raise ValueError if that is too short or batched."""
+        """Return int64 with k entries in `axis`; raise ValueError if it is too short or batched."""
         (x,) = ins
         axis = normal_axis(self.axis, x.rank)
         size = x.shape[axis]
