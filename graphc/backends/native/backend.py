@@ -46,7 +46,9 @@ from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
 from graphc.kernels.program import Instr, Program
 
 LONG = 20
-"""A run of this many microseconds or more releases the interpreter's lock, and may use threads."""
+"""The microseconds from which a run releases the interpreter's lock."""
+SHARED = 5
+"""The microseconds from which a run may be shared by threads: a barrier takes about one."""
 
 OPERATIONS_A_MICROSECOND = 150_000
 """The operations of one core, in round numbers."""
@@ -150,13 +152,14 @@ class NativeProgram:
     def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
         numbers = [i for epoch in segment.epochs for i in epoch]
         bodies = [body for i in numbers if (body := self.program.instrs[i].body) is not None]
+        estimate = sum(kernel_microseconds(body, n) for body in bodies)
         return pool.bind(
             self.library,
             symbol,
             self.table,
             epochs=len(segment.epochs),
-            threads=self.threads,
-            long=sum(kernel_microseconds(body, n) for body in bodies) >= LONG,
+            threads=self.threads if estimate >= SHARED else 1,
+            long=estimate >= LONG,
         )
 
     def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
