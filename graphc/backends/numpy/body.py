@@ -17,7 +17,7 @@ from graphc.backends.numpy.actions import Action, action_of, copied, form_of
 from graphc.backends.numpy.values import Part, Sizes, Value
 from graphc.ir.expr import Broadcast, Step, Store
 from graphc.ir.tensor_type import ITEMSIZE, align
-from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd, space
+from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm, Kernel, Loop
 
 PART = 1 << 15
 """The elements of a part of a loop: a few values of that size fit into a core's own cache."""
@@ -92,12 +92,14 @@ def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) 
 
 def _fewest_lines(kernel: Kernel) -> int:
     """Return the fewest lines of a part: a product of fewer rows takes as long."""
-    return PRODUCT_ROWS if isinstance(kernel, Gemm) and kernel.window is None else 1
+    return PRODUCT_ROWS if isinstance(kernel, Gemm) and not kernel.places else 1
 
 
 def _may_cut(kernel: Kernel) -> bool:
+    if isinstance(kernel, Convolution):
+        return not kernel.trans_a
     if isinstance(kernel, Gemm):
-        return kernel.stack is None and not (kernel.trans_a and kernel.window is not None)
+        return not isinstance(kernel, BatchedGemm)
     drawn = any(step.op == "philox" for step in kernel.body.steps)
     return not (drawn and kernel.rows == 1)
 
@@ -220,15 +222,10 @@ class _Planning:
 
     def _whole_reads(self, step: Step) -> Sequence[str]:
         """Return the buffers that a step reads at other elements than its own."""
-        kernel = self.kernel
         if step.op == "fetch":
             return (step.buffer,)  # users of a view read it once more
-        if step.op == "product":
-            assert isinstance(kernel, Gemm), "only a Gemm has a product"
-            return kernel.a, kernel.b
-        if step.op == "scatter_add":
-            assert isinstance(kernel, ScatterAdd), "only a scatter-add has sums of rows"
-            return kernel.source, kernel.indices
+        if step.op in ("product", "scatter_add"):
+            return [operand.buffer for operand in self.kernel.operands]
         return ()
 
     # ------------------------------------------------------------------ placement
@@ -245,7 +242,7 @@ class _Planning:
 
     def _shape(self, broadcast: Broadcast) -> tuple[bool, bool]:
         """Return whether a value of a broadcast kind has several rows, and several columns."""
-        rows, columns = space(self.kernel)
+        rows, columns = self.kernel.space
         return (
             broadcast in ("each", "row") and rows != 1,
             broadcast in ("each", "column") and columns != 1,
