@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from graphc.ir.expr import Body, Broadcast, Step
 from graphc.ir.tensor_type import dim_at
-from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
+from graphc.kernels.kernel import Convolution, Gemm, Kernel, ScatterAdd
 from graphc.kernels.program import Instr, Program
 
 NO_ARITHMETIC = (
@@ -62,7 +62,10 @@ def kernel_flops(kernel: Kernel, n: int) -> tuple[int, int]:
     """Return the operations of a fused kernel's body, and those of its matrix product."""
     rows, columns = (dim_at(dim, n) for dim in kernel.space)
     if isinstance(kernel, Gemm):
-        return _body_flops(kernel.body, rows, columns), 2 * kernel.multiply_adds(n)
+        products = rows * dim_at(kernel.k, n)
+        if isinstance(kernel, Convolution):  # offsets that meet no pixel do not count
+            products = dim_at(kernel.images, n) * kernel.window.meetings * kernel.window.channels
+        return _body_flops(kernel.body, rows, columns), 2 * products * columns
     added = dim_at(kernel.count, n) * columns if isinstance(kernel, ScatterAdd) else 0
     return _body_flops(kernel.body, rows, columns) + added, 0
 

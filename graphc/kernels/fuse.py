@@ -83,7 +83,7 @@ class Fuser:
         partition = gemm_partition(m, n, of, self._capacity)
         fields = (m, n, of.inner, a, b, *sides, product.type.dtype, body, partition)
         if isinstance(of, WindowProduct):
-            return Convolution(*fields, window=of.window)
+            return Convolution(*fields, of.window)
         return Gemm(*fields)
 
     def _batched(self, group: Group, product: Node, of: Product, body: Body) -> BatchedGemm:
@@ -102,13 +102,9 @@ class Fuser:
             strides = stored_strides(group.permuted.type.shape, axes)[:-1]
             permuted[group.permuted.name] = strides
         factors = a.buffer, b.buffer, trans_a, trans_b
-        return BatchedGemm(
-            *(m, n, of.inner, *factors, result.dtype, body, "matrices"),
-            sizes=sizes,
-            strides_a=strides_a,
-            strides_b=strides_b,
-            strides_out=tuple(permuted.get(name, dense) for name in body.written),
-        )
+        fields = (m, n, of.inner, *factors, result.dtype, body)
+        strides_out = tuple(permuted.get(name, dense) for name in body.written)
+        return BatchedGemm(*fields, "matrices", sizes, strides_a, strides_b, strides_out)
 
     def _body(self, group: Group, stored: Sequence[bool]) -> Body:
         fusion = _Fusion(group, self._grouping)

@@ -111,11 +111,7 @@ class _Run:
         if step.op == "load":
             return self._loaded(step).reshape(self._shape(step.broadcast)).copy()
         if step.op in ("fetch", "offset", "scatter_add"):
-            ways = {
-                "fetch": self._fetched,
-                "offset": self._offsets,
-                "scatter_add": self._summed,
-            }
+            ways = {"fetch": self._fetched, "offset": self._offsets, "scatter_add": self._summed}
             return ways[step.op](step)
         if step.op == "const":
             return np.full((1, 1), step.value, step.dtype)

@@ -7,8 +7,7 @@
     BatchedGemm   products of many matrices
     Convolution   a product whose left matrix is a window over images
 
-All backends run this form, and fusion, barriers, memory and the certificate know only it.  What
-they need of a kernel, they ask the kind for: `space`, `places`, `operands`.
+Fusion, barriers, memory, the certificate and all backends know only this form, and ask the kind.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ LANES = 16
 """The number of partial sums of a sum over columns, whatever the machine's vectors hold."""
 
 Partition = Literal["rows", "columns", "matrices", "none"]
-"""The thread partition of a kernel: by rows, by columns, by the matrices of a batch, or none (the
+"""The thread partition of a kernel: by rows, by columns, by the matrices of a stack, or none (the
 first thread runs it)."""
 
 
@@ -108,14 +107,13 @@ class ScatterAdd(Loop):
     @property
     def operands(self) -> tuple[Operand, ...]:
         """The rows, and the index of each."""
-        elements = count((self.count, self.columns))
-        rows = Operand(self.source, "window", elements)
+        rows = Operand(self.source, "window", count((self.count, self.columns)))
         return rows, Operand(self.indices, "window", self.count)
 
     def renamed(self, names: Mapping[str, str]) -> Self:
         """Return the kernel with other names of its buffers."""
-        one, indices = super().renamed(names), names[self.indices]
-        return replace(one, source=names[self.source], indices=indices)
+        one = super().renamed(names)
+        return replace(one, source=names[self.source], indices=names[self.indices])
 
 
 @dataclass(frozen=True)
@@ -166,18 +164,13 @@ class Gemm:
         (_, of_a), (_, of_b) = self.factor_spaces
         return {self.a: of_a, self.b: of_b}
 
-    def multiply_adds(self, n: int) -> int:
-        """Return the multiplications of the product for a batch of `n` rows."""
-        rows, columns = self.space
-        return dim_at(rows, n) * dim_at(self.k, n) * dim_at(columns, n)
-
     def renamed(self, names: Mapping[str, str]) -> Self:
         """Return the kernel with other names of its buffers."""
         body = self.body.renamed(names)
         return replace(self, a=names[self.a], b=names[self.b], body=body)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class BatchedGemm(Gemm):
     """Products of many matrices, `sizes` of them in each leading dimension; m, n, k are of each.
 
@@ -207,7 +200,7 @@ class BatchedGemm(Gemm):
         return Operand(self.a, "whole"), Operand(self.b, "whole")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Convolution(Gemm):
     """A product whose left matrix is that of a window over the images `a`.
 
@@ -240,19 +233,13 @@ class Convolution(Gemm):
         """The columns of the right factor if it is stored as a matrix."""
         return {} if self.trans_b else {self.b: self.n}
 
-    def multiply_adds(self, n: int) -> int:
-        """Return the multiplications of offsets that meet pixels, for a batch of `n` rows."""
-        met = self.window.meetings * self.window.channels
-        return dim_at(self.images, n) * met * dim_at(self.n, n)
-
 
 Kernel = Loop | Gemm
 
 
 def inputs(kernel: Kernel) -> tuple[str, ...]:
     """Return the buffers that a kernel reads, each once."""
-    operands = [operand.buffer for operand in kernel.operands]
-    return tuple(dict.fromkeys((*operands, *kernel.body.loads)))
+    return tuple(dict.fromkeys([*(x.buffer for x in kernel.operands), *kernel.body.loads]))
 
 
 SHARED = 1 << 14

@@ -149,10 +149,7 @@ class Scratch:
 
 @dataclass(frozen=True, slots=True)
 class WindowScratch(Scratch):
-    """The scratch of a convolution: products, an image, and a panel of b or of sums.
-
-    Across groups it has a line of zeros instead of an image, and all panels.
-    """
+    """The sizes for a convolution: products, an image or a line of zeros, and panels."""
 
     kernel: Convolution
 

@@ -178,18 +178,11 @@ class _Emission:
 
     def _pitches(self, kernel: Kernel) -> dict[str, int]:
         """Return the number of elements from row to row of each buffer that has rows."""
-        found: dict[str, int] = {}
-        _, columns = kernel.space
-        for name in (*kernel.body.loads, *kernel.body.written):
-            pitch = self.program.buffers[name].pitch or columns
-            if isinstance(pitch, int):
-                found[name] = pitch
+        widths = dict.fromkeys((*kernel.body.loads, *kernel.body.written), kernel.space[1])
         if isinstance(kernel, Gemm):
-            for name, width in kernel.factor_columns.items():
-                pitch = self.program.buffers[name].pitch or width
-                assert isinstance(pitch, int), "the columns of a factor are counted"
-                found[name] = pitch
-        return found
+            widths |= kernel.factor_columns
+        pitches = {name: self.program.buffers[name].pitch or widths[name] for name in widths}
+        return {name: pitch for name, pitch in pitches.items() if isinstance(pitch, int)}
 
     def _pointer(self, function: Function, name: str) -> Value:
         buffer = self.program.buffers[name]

@@ -92,9 +92,8 @@ def action_of(kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[
     if step.op == "product":
         assert isinstance(kernel, Gemm), "only a Gemm has a product"
         work = tuple(Work(dtype, shape) for dtype, shape in products.works(kernel))
-        return Action(
-            partial(products.multiply, kernel), out, (_raw(kernel.a), _raw(kernel.b)), work
-        )
+        factors = _raw(kernel.a), _raw(kernel.b)
+        return Action(partial(products.multiply, kernel), out, factors, work)
     if step.op == "fetch":
         rule = access.take_rows if ins else access.fetch
         return Action(partial(rule, step), out, (_raw(step.buffer), *ins))

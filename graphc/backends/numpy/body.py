@@ -73,13 +73,15 @@ def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) 
     The cut depends on the most rows alone, so that fewer rows never need more memory.
     """
     whole = sizes.whole
-    limit = PRODUCT_PART if isinstance(kernel, Gemm) else PART
+    limit, fewest = PART, 1
+    if isinstance(kernel, Gemm):  # a product of fewer rows takes as long
+        limit, fewest = PRODUCT_PART, 1 if kernel.places else PRODUCT_ROWS
     axes = {step.value for step in kernel.body.steps if step.op in ("sum", "max")}
     line = prod(most.places) * most.columns
     if len(actions) < 2 or most.lines * line <= limit or not _may_cut(kernel):
         yield whole
     elif "rows" not in axes and most.lines > 1:
-        step = max(limit // max(line, 1), _fewest_lines(kernel))
+        step = max(limit // max(line, 1), fewest)
         for start in range(0, max(sizes.lines, 1), step):
             yield Part(slice(start, min(start + step, sizes.lines)), whole.columns)
     elif axes <= {"rows"} and isinstance(kernel, Loop) and not kernel.places and most.rows <= 64:
@@ -88,11 +90,6 @@ def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) 
             yield Part(whole.rows, slice(start, min(start + step, sizes.columns)))
     else:
         yield whole
-
-
-def _fewest_lines(kernel: Kernel) -> int:
-    """Return the fewest lines of a part: a product of fewer rows takes as long."""
-    return PRODUCT_ROWS if isinstance(kernel, Gemm) and not kernel.places else 1
 
 
 def _may_cut(kernel: Kernel) -> bool:

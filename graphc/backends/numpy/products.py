@@ -17,7 +17,8 @@ from graphc.backends.backend import Call
 from graphc.backends.numpy.values import Part, Sizes, matrix_of
 from graphc.ir.forms import Window
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Shape, dim_at, shape_at
+from graphc.ir.tensor_type import dim_at, shape_at
+from graphc.kernels.interpret import matrices
 from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
 
 BLOCK = 1 << 16
@@ -39,7 +40,7 @@ def multiply(
     if isinstance(kernel, BatchedGemm):
         return _batched(kernel, sizes, part, out, a, b)
     if isinstance(kernel, Convolution):
-        return list(_convolved(kernel, sizes, part, out, a, b, work))
+        return list(_convolved(kernel, sizes, part, out, a, b, *work))
     of_a, of_b = (shape_at(space, sizes.n) for space in kernel.factor_spaces)
     left, right = matrix_of(a, of_a), matrix_of(b, of_b)
     left = left[:, part.rows].T if kernel.trans_a else left[part.rows]
@@ -59,12 +60,6 @@ def _dot(left: Array, right: Array, out: Array) -> Call:
 
 
 # ------------------------------------------------------------------ stacks
-
-
-def matrices(buffer: Array, sizes: Shape, apart: Shape, matrix: Shape, n: int) -> Array:
-    """Return a view of the matrices of a stack in a buffer, (*sizes, *matrix)."""
-    strides = tuple(step * buffer.itemsize for step in (*shape_at(apart, n), 1))
-    return as_strided(buffer, shape_at((*sizes, *matrix), n), strides)
 
 
 def _batched(
@@ -87,29 +82,23 @@ def _is_depthwise(kernel: Convolution) -> bool:
     return window.groups > 1 and window.channels == 1 and kernel.n == window.groups
 
 
-def _at_once(window: Window, images: int) -> int:
-    """Return how many images are copied to columns at once."""
-    return max(1, min(images, BLOCK // max(window.count * window.depth, 1)))
-
-
-def _images(kernel: Convolution, sizes: Sizes, part: Part) -> int:
-    """Return the number of images of a part; a weight gradient sums over all images."""
-    return dim_at(kernel.images, sizes.n) if kernel.trans_a else part.height
+def _block(kernel: Convolution, sizes: Sizes, part: Part) -> int:
+    """Return how many images are copied to columns at once; a weight gradient sums over all."""
+    images = dim_at(kernel.images, sizes.n) if kernel.trans_a else part.height
+    return max(1, min(images, BLOCK // max(kernel.window.count * kernel.window.depth, 1)))
 
 
 def _padded(kernel: Convolution, sizes: Sizes, part: Part) -> tuple[int, ...]:
     """Return the shape of images with zeros around and between their pixels."""
     window = kernel.window
-    if window.is_direct:
-        return (0,)
-    images = _at_once(window, _images(kernel, sizes, part))
-    return (images, *window.extent, window.pixel)
+    images = _block(kernel, sizes, part)
+    return (0,) if window.is_direct else (images, *window.extent, window.pixel)
 
 
 def _columns(kernel: Convolution, sizes: Sizes, part: Part) -> tuple[int, ...]:
     """Return the shape of the columns of a block, or of its products if it is depthwise."""
     window = kernel.window
-    images = _at_once(window, _images(kernel, sizes, part))
+    images = _block(kernel, sizes, part)
     if _is_depthwise(kernel):
         return (images, *window.places, window.groups)
     return (images * window.count, window.depth)
@@ -120,7 +109,7 @@ def _filters(kernel: Convolution, sizes: Sizes, part: Part) -> tuple[int, ...]:
     window = kernel.window
     units = dim_at(kernel.n, sizes.n) // window.groups
     if kernel.trans_a and window.groups > 1:
-        images = _at_once(window, _images(kernel, sizes, part))
+        images = _block(kernel, sizes, part)
         return (images * window.count, units)
     copied = kernel.trans_b or window.groups > 1
     return (window.depth, units) if copied and not _is_depthwise(kernel) else (0,)
@@ -134,22 +123,15 @@ def _sums(kernel: Convolution, sizes: Sizes, part: Part) -> tuple[int, ...]:
         return (window.groups,) if _is_depthwise(kernel) else (window.depth, units)
     if window.groups == 1 or _is_depthwise(kernel):
         return (0,)
-    images = _at_once(window, _images(kernel, sizes, part))
+    images = _block(kernel, sizes, part)
     return (images * window.count, units)
 
 
 def _convolved(
-    kernel: Convolution,
-    sizes: Sizes,
-    part: Part,
-    out: Array,
-    a: Array,
-    b: Array,
-    work: Sequence[Array],
+    kernel: Convolution, sizes: Sizes, part: Part, out: Array, a: Array, b: Array, *work: Array
 ) -> Iterator[Call]:
     """Yield the calls of a convolution, or of the gradient of its weight, block by block."""
-    window = kernel.window
-    padded, columns, filters, sums = work
+    window, (padded, *rest) = kernel.window, work
     images = a.reshape(-1, *window.space, window.pixel)
     images = images if kernel.trans_a else images[part.rows]
     if not window.is_direct:
@@ -157,8 +139,8 @@ def _convolved(
     if kernel.trans_a:
         yield partial(out.fill, 0)
     elif kernel.trans_b and window.groups == 1:
-        yield partial(np.copyto, *_all_filters(kernel, b, filters))
-    step = _at_once(window, len(images))
+        yield partial(np.copyto, *_all_filters(kernel, b, rest[1]))
+    step = _block(kernel, sizes, part)
     for start in range(0, len(images), step):
         block = images[start : start + step]
         held = block
@@ -168,10 +150,10 @@ def _convolved(
         if kernel.trans_a:
             rows = slice(start * window.count, (start + len(block)) * window.count)
             dy = b.reshape(-1, out.shape[-1])[rows]
-            yield from _weight_gradient(kernel, held, dy, out, columns, filters, sums)
+            yield from _weight_gradient(kernel, held, dy, out, *rest)
         else:
             y = out[start : start + step]
-            yield from _result(kernel, held, b, y, columns, filters, sums)
+            yield from _result(kernel, held, b, y, *rest)
 
 
 def _all_filters(kernel: Convolution, b: Array, filters: Array) -> tuple[Array, Array]:
@@ -228,16 +210,8 @@ def _gathered(window: Window, held: Array, group: int, columns: Array) -> tuple[
     return partial(np.copyto, np.ndarray(met.shape[:-joined], kind, whole), source), matrix
 
 
-def _result(
-    kernel: Convolution,
-    held: Array,
-    b: Array,
-    y: Array,
-    columns: Array,
-    filters: Array,
-    sums: Array,
-) -> Iterator[Call]:
-    window = kernel.window
+def _result(kernel: Convolution, held: Array, b: Array, y: Array, *work: Array) -> Iterator[Call]:
+    window, (columns, filters, sums) = kernel.window, work
     units = y.shape[-1] // window.groups
     if _is_depthwise(kernel):
         yield from _depthwise(kernel, held, b, y, columns)
@@ -290,16 +264,10 @@ def _depthwise(
 
 
 def _weight_gradient(
-    kernel: Convolution,
-    held: Array,
-    dy: Array,
-    out: Array,
-    columns: Array,
-    copied: Array,
-    sums: Array,
+    kernel: Convolution, held: Array, dy: Array, out: Array, *work: Array
 ) -> Iterator[Call]:
     """Yield calls that add the share of a block of images to the gradient of a weight."""
-    window = kernel.window
+    window, (columns, copied, sums) = kernel.window, work
     units = out.shape[-1] // window.groups
     if _is_depthwise(kernel):
         sent, term = dy.reshape(len(held), *window.places, -1), columns[: len(held)]

@@ -79,12 +79,10 @@ class Sizes:
     def shape(self, broadcast: Broadcast, part: Part | None = None) -> tuple[int, ...]:
         """Return the shape of a value over a part, by default over all."""
         part = part or self.whole
-        rows = (part.height, *self.places) if broadcast in ("each", "row") else self._ones
+        rows = (part.height, *self.places)
+        if broadcast not in ("each", "row"):
+            rows = (1,) * len(rows)
         return (*rows, part.width if broadcast in ("each", "column") else 1)
-
-    @property
-    def _ones(self) -> tuple[int, ...]:
-        return (1,) * (1 + len(self.places))
 
     def cut(self, array: Array, broadcast: Broadcast, part: Part) -> Array:
         """Return the part of a whole value."""

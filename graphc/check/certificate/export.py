@@ -298,10 +298,8 @@ def _of_kernel(kernel: Kernel) -> Iterator[tuple[str, Touched]]:
     for name, pattern in dict.fromkeys(
         (s.buffer, s.broadcast) for s in body.steps if s.op == "load"
     ):
-        yield (
-            name,
-            (Use.READ, Pattern.WHOLE if permuted else PATTERN[pattern], int(not permuted), 0, 0),
-        )
+        met = Pattern.WHOLE if permuted else PATTERN[pattern]
+        yield name, (Use.READ, met, int(not permuted), 0, 0)
     for name, at in dict.fromkeys((s.buffer, s.value) for s in body.steps if s.op == "fetch"):
         yield name, (Use.READ, Pattern.WINDOW, 0, *_reach(kernel, at))
     for store in body.stores:
