@@ -99,8 +99,7 @@ class Fuser:
         if group.permuted is not None:
             axes = group.permuted.op.permutation
             assert axes is not None, "only a permutation is stored like that"
-            strides = stored_strides(group.permuted.type.shape, axes)[:-1]
-            permuted[group.permuted.name] = strides
+            permuted[group.permuted.name] = stored_strides(group.permuted.type.shape, axes)[:-1]
         factors = a.buffer, b.buffer, trans_a, trans_b
         fields = (m, n, of.inner, *factors, result.dtype, body)
         strides_out = tuple(permuted.get(name, dense) for name in body.written)

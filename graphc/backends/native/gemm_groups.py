@@ -32,11 +32,10 @@ class _GroupProduct:
     """The base of both products: scratch holds a line of zeros, and panels of factors or sums."""
 
     def __init__(self, frame: Frame, scratch: WindowScratch) -> None:
-        self.frame, self.f = frame, frame.f
-        self.scratch, self.window = scratch, scratch.kernel.window
+        self.frame, self.f, self.scratch, window = frame, frame.f, scratch, scratch.kernel.window
+        self.window, self.across = window, window.places[-1]
         self.zeros = frame.workspace
         self._panels = frame.address(frame.workspace, scratch.image)
-        self.across = self.window.places[-1]
 
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
