@@ -131,18 +131,15 @@ class Assignment:
 
     def _with_barriers(self, order: Schedule) -> Barriers:
         """Return the instructions with barriers between them."""
-
-        @cache
-        def memory(name: str) -> str:
-            root = self.low.root(name)
-            return order.in_place.get(root, root)
+        places = order.in_place
+        shared = {alias: places.get(root, root) for alias, root in self.low.roots.items()}
 
         @cache
         def nbytes(name: str) -> int:
             root = self.low.root(name)
             return 0 if root in self.space else self.low.type(root).nbytes(self.low.capacity)
 
-        arranged = Barriers(self.low.instrs, self.low.boundary, memory, nbytes)
+        arranged = Barriers(self.low.instrs, self.low.boundary, {**places, **shared}, nbytes)
         self.low.boundary = arranged.boundary
         return arranged
 
@@ -240,10 +237,10 @@ class Assignment:
         touched = self.arranged.touched[self.times[i]]
         found: Region | None = None
         for name in names:
-            for access in touched.get(name, ()):
+            for _, _, region in touched.get(name, ()):
                 if found is None:
-                    found = access.region
-                elif access.region != found:
+                    found = region
+                elif region != found:
                     return None
         return None if found == ALL else found
 
@@ -273,12 +270,11 @@ class Assignment:
         """
         assert instr.body is not None
         found: dict[int, set[str]] = {}
-        for step in instr.body.body.steps:
-            if step.op == "fetch":
-                found.setdefault(self.root[step.buffer], set()).add("gathered")
-            if step.op == "load":
-                kind = "columns" if step.buffer in self.low.views else step.broadcast
-                found.setdefault(self.root[step.buffer], set()).add(kind)
+        body = instr.body.body
+        for number in body.readers:
+            op, _, kind, _, buffer, _ = body.steps[number]
+            how = "gathered" if op == "fetch" else "columns" if buffer in self.low.views else kind
+            found.setdefault(self.root[buffer], set()).add(how)
         if isinstance(instr.body, Gemm):
             for factor in (instr.body.a, instr.body.b):
                 found.setdefault(self.root[factor], set()).add("factor")

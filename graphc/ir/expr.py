@@ -12,8 +12,9 @@ broadcast kind gives the indices that it depends on:
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import copysign
 from typing import Literal, NamedTuple
 
@@ -80,15 +81,31 @@ class Body:
     steps: tuple[Step, ...]
     stores: tuple[Store, ...]
 
+    @cached_property
+    def readers(self) -> tuple[int, ...]:
+        """The numbers of the steps that read a buffer."""
+        return tuple([number for number, step in enumerate(self.steps) if step.buffer])
+
     @property
     def loads(self) -> tuple[str, ...]:
         """The buffers that are read, each once."""
-        return tuple(dict.fromkeys([step.buffer for step in self.steps if step.buffer]))
+        return tuple(dict.fromkeys([self.steps[number].buffer for number in self.readers]))
 
     @property
     def written(self) -> tuple[str, ...]:
         """The buffers that are written."""
         return tuple([store.buffer for store in self.stores])
+
+    def renamed(self, names: Mapping[str, str]) -> Body:
+        """Return the body with other names of its buffers."""
+        steps = list(self.steps)
+        for number in self.readers:
+            op, args, broadcast, dtype, buffer, value = steps[number]
+            steps[number] = Step(op, args, broadcast, dtype, names[buffer], value)
+        stores = [Store(names[buffer], step, broadcast) for buffer, step, broadcast in self.stores]
+        made = Body(tuple(steps), tuple(stores))
+        vars(made)["readers"] = self.readers
+        return made
 
     def with_own_products(self, stored: Container[str]) -> Body:
         """Return the body in which products stored besides `stored` are computed once more.

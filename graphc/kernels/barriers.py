@@ -8,7 +8,7 @@ another barrier, if little memory has to be kept for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from graphc.ir.expr import Broadcast
@@ -36,37 +36,37 @@ ALL = Region("all")
 FIRST = Region("first thread")
 
 
-class Access(NamedTuple):
-    """A part of a buffer that a kernel reads or writes."""
-
-    buffer: str
-    writes: bool
-    region: Region
+Access = tuple[str, bool, Region]
+"""A memory, whether a kernel writes it, and the part that a thread touches."""
 
 
-def accesses(kernel: Kernel, memory: Callable[[str], str]) -> tuple[Access, ...]:
-    """Return the part of each memory that a thread touches; `memory` names that of a buffer."""
-    body, found = kernel.body, []
+def accesses(kernel: Kernel, shared: Mapping[str, str]) -> list[Access]:
+    """Return the part of each memory that a thread touches.
+
+    `shared` names the memory of each buffer that has none of its own.
+    """
+    body = kernel.body
+    found: list[Access] = []
     if isinstance(kernel, Gemm):
         rows = kernel.partition == "rows" and not kernel.trans_a and kernel.window is None
-        found.append(Access(memory(kernel.a), False, Region("rows", kernel.m) if rows else ALL))
-        found.append(Access(memory(kernel.b), False, ALL))
+        part = Region("rows", kernel.m) if rows else ALL
+        found.append((shared.get(kernel.a, kernel.a), False, part))
+        found.append((shared.get(kernel.b, kernel.b), False, ALL))
     elif isinstance(kernel, ScatterAdd):
-        found.append(Access(memory(kernel.source), False, ALL))
-        found.append(Access(memory(kernel.indices), False, ALL))
+        found.append((shared.get(kernel.source, kernel.source), False, ALL))
+        found.append((shared.get(kernel.indices, kernel.indices), False, ALL))
     regions: dict[Broadcast, Region] = {}
-    for op, _, broadcast, _, buffer, _ in body.steps:
-        if op == "load":
-            part = regions.get(broadcast)
-            if part is None:
-                part = regions[broadcast] = region(kernel, broadcast)
-            found.append(Access(memory(buffer), False, part))
-        elif op == "fetch":
-            found.append(Access(memory(buffer), False, ALL))
+    known: Region | None
+    for number in body.readers:
+        op, _, broadcast, _, buffer, _ = body.steps[number]
+        known = regions.get(broadcast) if op == "load" else ALL
+        if known is None:
+            known = regions[broadcast] = region(kernel, broadcast)
+        found.append((shared.get(buffer, buffer), False, known))
     for buffer, _, broadcast in body.stores:
-        part = regions.get(broadcast) or region(kernel, broadcast)
-        found.append(Access(memory(buffer), True, part))
-    return tuple(found)
+        known = regions.get(broadcast) or region(kernel, broadcast)
+        found.append((shared.get(buffer, buffer), True, known))
+    return found
 
 
 def region(kernel: Kernel, broadcast: Broadcast) -> Region:
@@ -92,27 +92,29 @@ class Barriers:
         self,
         instrs: Sequence[Instr],
         boundary: int,
-        memory: Callable[[str], str],
+        shared: Mapping[str, str],
         nbytes: Callable[[str], int],
     ) -> None:
         """Arrange instructions, of which `boundary` are forward.
 
-        `memory` names the memory of a buffer; `nbytes` are the bytes of the arena that it keeps.
+        `shared` names the memory of each buffer that has none of its own; `nbytes` are the bytes of
+        the arena that a buffer keeps.
         """
         self.instrs: list[Instr] = []
         self.epochs: list[int] = []
         self.boundary = len(instrs)
-        self._memory, self._nbytes = memory, nbytes
+        self._shared, self._nbytes = shared, nbytes
         self.touched: list[dict[str, list[Access]]] = [{}]
         """For each epoch the accesses to each memory, each once."""
         self._waiting: list[tuple[Instr, Sequence[Access]]] = []
         """The instructions that wait for the next barrier."""
         self._waiting_ins: set[str] = set()
         """The buffers that they read."""
+        self._waiting_bytes = 0
         self._waiting_writes: dict[str, bool] = {}
         """The memory that they touch, and whether one of them writes it."""
         self._last_reader = {
-            memory(name): i for i, instr in enumerate(instrs) for name in instr.ins
+            shared.get(name, name): i for i, instr in enumerate(instrs) for name in instr.ins
         }
         for i, instr in enumerate(instrs):
             if i == boundary:
@@ -134,7 +136,7 @@ class Barriers:
             self._emit(instr)
             self._next_epoch()
             return
-        found = accesses(instr.body, self._memory)
+        found = accesses(instr.body, self._shared)
         if self._waiting and self._touches_waiting(found):
             self._flush()
         if self._conflicts(found):
@@ -145,13 +147,19 @@ class Barriers:
         self._emit(instr, found)
 
     def _may_wait(self, i: int, instr: Instr) -> bool:
-        if any(self._last_reader.get(self._memory(out), -1) > i for out in instr.outs):
+        shared = self._shared
+        if any([self._last_reader.get(shared.get(out, out), -1) > i for out in instr.outs]):
             return False
-        return sum(map(self._nbytes, self._waiting_ins.union(instr.ins))) <= WAITING_BYTES
+        return self._waiting_bytes + self._more_bytes(instr) <= WAITING_BYTES
+
+    def _more_bytes(self, instr: Instr) -> int:
+        """Return the bytes that an instruction reads and none that waits does."""
+        return sum([self._nbytes(name) for name in instr.ins if name not in self._waiting_ins])
 
     def _delay(self, instr: Instr, found: Sequence[Access]) -> None:
         """Let an instruction wait for the next barrier."""
         self._waiting.append((instr, found))
+        self._waiting_bytes += self._more_bytes(instr)
         self._waiting_ins.update(instr.ins)
         for memory, writes, _ in found:
             self._waiting_writes[memory] = writes or self._waiting_writes.get(memory, False)
@@ -177,9 +185,9 @@ class Barriers:
         self.epochs.append(len(self.touched) - 1)
         now = self.touched[-1]
         for access in found:
-            touched = now.get(access.buffer)
+            touched = now.get(access[0])
             if touched is None:
-                now[access.buffer] = [access]
+                now[access[0]] = [access]
             elif access not in touched:
                 touched.append(access)
 
@@ -187,12 +195,8 @@ class Barriers:
         """Add a barrier, then the instructions that waited for it."""
         self._emit(BARRIER)
         self._next_epoch()
-        waiting, self._waiting, self._waiting_ins, self._waiting_writes = (
-            self._waiting,
-            [],
-            set(),
-            {},
-        )
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        self._waiting_ins, self._waiting_writes = set(), {}
         for instr, found in waiting:
             if self._conflicts(found):
                 self._barrier()

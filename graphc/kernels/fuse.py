@@ -6,12 +6,12 @@ copy with its own names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from graphc.ir.access import AccessMap
-from graphc.ir.expr import Axis, Body, BodyBuilder, Expr, Step, Store
+from graphc.ir.expr import Axis, Body, BodyBuilder, Expr
 from graphc.ir.forms import Product
 from graphc.ir.graph import Node
 from graphc.ir.tensor_type import Shape
@@ -99,17 +99,7 @@ class Fuser:
         body = self._bodies.get(key)
         if body is None:
             body = self._bodies[key] = fusion.body(stored)
-        return _named(body, fusion.names)
-
-
-def _named(body: Body, names: Mapping[str, str]) -> Body:
-    """Return the body with the real names of its buffers."""
-    steps = list(body.steps)
-    for number, (op, args, broadcast, dtype, buffer, value) in enumerate(steps):
-        if buffer:
-            steps[number] = Step(op, args, broadcast, dtype, names[buffer], value)
-    stores = [Store(names[buffer], step, broadcast) for buffer, step, broadcast in body.stores]
-    return Body(tuple(steps), tuple(stores))
+        return body.renamed(fusion.names)
 
 
 class _Fusion:
@@ -124,14 +114,12 @@ class _Fusion:
         self._buffers: dict[str, str] = {}
         self._members = {node.name: f"node{i}" for i, node in enumerate(group.nodes)}
         self.names = {place: name for name, place in self._members.items()}
-        nodes = tuple([self._node_signature(node) for node in group.nodes])
-        self.signature = group.space[0] == 1, group.axis, group.product is not None, nodes
-
-    def _node_signature(self, node: Node) -> object:
-        name = node.name
-        reads = tuple([self._operand_signature(operand) for operand in node.inputs])
-        form = self.grouping.traits(node).form
-        return form, self.group.kinds[name], self.group.operands[name], reads
+        facts: list[object] = [group.space[0] == 1, group.axis, group.product is not None]
+        for node in group.nodes:
+            name, form = node.name, grouping.traits(node).form
+            reads = tuple([self._operand_signature(operand) for operand in node.inputs])
+            facts += form, group.kinds[name], group.operands[name], reads
+        self.signature = tuple(facts)
 
     def _operand_signature(self, name: str) -> object:
         if name in self.grouping.inlined:

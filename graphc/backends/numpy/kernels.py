@@ -17,7 +17,7 @@ from graphc.backends.numpy.actions import Action
 from graphc.backends.numpy.body import BodyPlan, Shared, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
 from graphc.ir.access import AccessMap
-from graphc.ir.expr import Body, Step
+from graphc.ir.expr import Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, align, shape_at
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, stored
@@ -90,12 +90,7 @@ def factors(kernel: Kernel) -> tuple[str, ...]:
 
 def renamed(kernel: Kernel, names: Mapping[str, str]) -> Kernel:
     """Return the kernel with other names of its buffers."""
-    steps = tuple(
-        step._replace(buffer=names[step.buffer]) if step.buffer else step
-        for step in kernel.body.steps
-    )
-    stores = tuple(store._replace(buffer=names[store.buffer]) for store in kernel.body.stores)
-    body = Body(steps, stores)
+    body = kernel.body.renamed(names)
     if isinstance(kernel, ScatterAdd):
         source, indices = names[kernel.source], names[kernel.indices]
         return replace(kernel, body=body, source=source, indices=indices)
