@@ -109,9 +109,9 @@ class Lowering:
 
     def _kernel(self, group: Group) -> None:
         names = tuple([node.name for node in group.nodes])
-        stored = [self._is_stored(group, name) for name in names]
+        stored = tuple([self._is_stored(group, name) for name in names])
         if self.keeps:
-            kernel = self._fuser.kernel(group, [True for _ in names])
+            kernel = self._fuser.kernel(group, (True,) * len(names))
             read = {name for name, one in zip(names, stored, strict=True) if one}
             kernel = replace(kernel, body=kernel.body.with_own_products(read))
         else:

@@ -316,9 +316,10 @@ def call(function: str, *args: Expr | Number, value: Attribute = None) -> Expr:
     dtype = own
     for arg in args:
         expr = arg if isinstance(arg, Expr) else builder.const(arg, own)
+        step = expr.step
         numbers.append(expr.number)
-        dtype = expr.step.dtype
-        kind = join(kind, expr.step.broadcast)
+        dtype = step.dtype
+        kind = kind if step.broadcast == kind else join(kind, step.broadcast)
     dtype = "bool" if function in BOOLEANS else dtype
     return builder.step(Step(function, tuple(numbers), kind, dtype, "", value))
 

@@ -58,7 +58,7 @@ class Fuser:
         self._grouping, self._capacity = grouping, capacity
         self._bodies = bodies
 
-    def kernel(self, group: Group, stored: Sequence[bool]) -> Kernel:
+    def kernel(self, group: Group, stored: tuple[bool, ...]) -> Kernel:
         """Return the kernel of a group; `stored` says of each node whether others read it."""
         body = self._body(group, stored)
         if group.product is None:
@@ -93,9 +93,9 @@ class Fuser:
         names, sides = (a.buffer, b.buffer), (trans_a, trans_b)
         return Gemm(m, n, of.inner, *names, *sides, result.dtype, body, "matrices", stack=stack)
 
-    def _body(self, group: Group, stored: Sequence[bool]) -> Body:
+    def _body(self, group: Group, stored: tuple[bool, ...]) -> Body:
         fusion = _Fusion(group, self._grouping)
-        key = fusion.signature, tuple(stored)
+        key = fusion.signature, stored
         body = self._bodies.get(key)
         if body is None:
             body = self._bodies[key] = fusion.body(stored)
