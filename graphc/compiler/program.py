@@ -132,14 +132,16 @@ class Assignment:
     def _with_barriers(self, order: Schedule) -> Barriers:
         """Return the instructions with barriers between them."""
         places = order.in_place
-        shared = {alias: places.get(root, root) for alias, root in self.low.roots.items()}
+        homes = {name: name for name in (*self.graph.nodes, *self.low.types)} | dict(places)
+        homes |= {alias: places.get(root, root) for alias, root in self.low.roots.items()}
 
         @cache
         def nbytes(name: str) -> int:
             root = self.low.root(name)
             return 0 if root in self.space else self.low.type(root).nbytes(self.low.capacity)
 
-        arranged = Barriers(self.low.instrs, self.low.boundary, {**places, **shared}, nbytes)
+        memory = homes.__getitem__
+        arranged = Barriers(self.low.instrs, self.low.boundary, memory, nbytes)
         self.low.boundary = arranged.boundary
         return arranged
 

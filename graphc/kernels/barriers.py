@@ -8,7 +8,7 @@ another barrier, if little memory has to be kept for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from graphc.ir.expr import Broadcast
@@ -40,21 +40,18 @@ Access = tuple[str, bool, Region]
 """A memory, whether a kernel writes it, and the part that a thread touches."""
 
 
-def accesses(kernel: Kernel, shared: Mapping[str, str]) -> list[Access]:
-    """Return the part of each memory that a thread touches.
-
-    `shared` names the memory of each buffer that has none of its own.
-    """
+def accesses(kernel: Kernel, memory: Callable[[str], str]) -> list[Access]:
+    """Return the part of each memory that a thread touches; `memory` names that of a buffer."""
     body = kernel.body
     found: list[Access] = []
     if isinstance(kernel, Gemm):
         rows = kernel.partition == "rows" and not kernel.trans_a and kernel.window is None
         part = Region("rows", kernel.m) if rows else ALL
-        found.append((shared.get(kernel.a, kernel.a), False, part))
-        found.append((shared.get(kernel.b, kernel.b), False, ALL))
+        found.append((memory(kernel.a), False, part))
+        found.append((memory(kernel.b), False, ALL))
     elif isinstance(kernel, ScatterAdd):
-        found.append((shared.get(kernel.source, kernel.source), False, ALL))
-        found.append((shared.get(kernel.indices, kernel.indices), False, ALL))
+        found.append((memory(kernel.source), False, ALL))
+        found.append((memory(kernel.indices), False, ALL))
     regions: dict[Broadcast, Region] = {}
     known: Region | None
     for number in body.readers:
@@ -62,10 +59,10 @@ def accesses(kernel: Kernel, shared: Mapping[str, str]) -> list[Access]:
         known = regions.get(broadcast) if op == "load" else ALL
         if known is None:
             known = regions[broadcast] = region(kernel, broadcast)
-        found.append((shared.get(buffer, buffer), False, known))
+        found.append((memory(buffer), False, known))
     for buffer, _, broadcast in body.stores:
         known = regions.get(broadcast) or region(kernel, broadcast)
-        found.append((shared.get(buffer, buffer), True, known))
+        found.append((memory(buffer), True, known))
     return found
 
 
@@ -92,18 +89,17 @@ class Barriers:
         self,
         instrs: Sequence[Instr],
         boundary: int,
-        shared: Mapping[str, str],
+        memory: Callable[[str], str],
         nbytes: Callable[[str], int],
     ) -> None:
         """Arrange instructions, of which `boundary` are forward.
 
-        `shared` names the memory of each buffer that has none of its own; `nbytes` are the bytes of
-        the arena that a buffer keeps.
+        `memory` names the memory of a buffer; `nbytes` are the bytes of the arena that it keeps.
         """
         self.instrs: list[Instr] = []
         self.epochs: list[int] = []
         self.boundary = len(instrs)
-        self._shared, self._nbytes = shared, nbytes
+        self._memory, self._nbytes = memory, nbytes
         self.touched: list[dict[str, list[Access]]] = [{}]
         """For each epoch the accesses to each memory, each once."""
         self._waiting: list[tuple[Instr, Sequence[Access]]] = []
@@ -114,7 +110,7 @@ class Barriers:
         self._waiting_writes: dict[str, bool] = {}
         """The memory that they touch, and whether one of them writes it."""
         self._last_reader = {
-            shared.get(name, name): i for i, instr in enumerate(instrs) for name in instr.ins
+            memory(name): i for i, instr in enumerate(instrs) for name in instr.ins
         }
         for i, instr in enumerate(instrs):
             if i == boundary:
@@ -136,7 +132,7 @@ class Barriers:
             self._emit(instr)
             self._next_epoch()
             return
-        found = accesses(instr.body, self._shared)
+        found = accesses(instr.body, self._memory)
         if self._waiting and self._touches_waiting(found):
             self._flush()
         if self._conflicts(found):
@@ -147,8 +143,8 @@ class Barriers:
         self._emit(instr, found)
 
     def _may_wait(self, i: int, instr: Instr) -> bool:
-        shared = self._shared
-        if any([self._last_reader.get(shared.get(out, out), -1) > i for out in instr.outs]):
+        memory = self._memory
+        if any([self._last_reader.get(memory(out), -1) > i for out in instr.outs]):
             return False
         return self._waiting_bytes + self._more_bytes(instr) <= WAITING_BYTES
 
