@@ -19,7 +19,6 @@ from graphc.ir.op import Op
 from graphc.ir.tensor_type import ITEMSIZE, TensorType, align
 from graphc.kernels.barriers import ALL, Barriers, Region
 from graphc.kernels.iteration_space import Forms
-from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Buffer, Instr, Program, Space, Storage
 from graphc.ops.losses.labels import LabelHit
 from graphc.ops.shape import Cast
@@ -277,9 +276,8 @@ class Assignment:
             op, _, kind, _, buffer, _ = body.steps[number]
             how = "gathered" if op == "fetch" else "columns" if buffer in self.low.views else kind
             found.setdefault(self.root[buffer], set()).add(how)
-        if isinstance(instr.body, Gemm):
-            for factor in (instr.body.a, instr.body.b):
-                found.setdefault(self.root[factor], set()).add("factor")
+        for operand in instr.body.operands:
+            found.setdefault(self.root[operand.buffer], set()).add("operand")
         return [root for root, kinds in found.items() if kinds == {"each"}]
 
     # ------------------------------------------------------------------ the program

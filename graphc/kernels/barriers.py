@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import Dim
-from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd
+from graphc.kernels.kernel import Gemm, Kernel
 from graphc.kernels.program import Instr
 
 BARRIER = Instr("barrier", "barrier", None, (), (), "")
@@ -44,14 +44,10 @@ def accesses(kernel: Kernel, memory: Callable[[str], str]) -> list[Access]:
     """Return the part of each memory that a thread touches; `memory` names that of a buffer."""
     body = kernel.body
     found: list[Access] = []
-    if isinstance(kernel, Gemm):
-        rows = kernel.partition == "rows" and not kernel.trans_a and kernel.window is None
-        part = Region("rows", kernel.m) if rows else ALL
-        found.append((memory(kernel.a), False, part))
-        found.append((memory(kernel.b), False, ALL))
-    elif isinstance(kernel, ScatterAdd):
-        found.append((memory(kernel.source), False, ALL))
-        found.append((memory(kernel.indices), False, ALL))
+    by_rows = isinstance(kernel, Gemm) and kernel.partition == "rows" and not kernel.trans_a
+    for buffer, read, _ in kernel.operands:
+        own = Region("rows", kernel.space[0]) if read == "left" and by_rows else ALL
+        found.append((memory(buffer), False, own))
     regions: dict[Broadcast, Region] = {}
     known: Region | None
     for number in body.readers:
@@ -73,8 +69,7 @@ def region(kernel: Kernel, broadcast: Broadcast) -> Region:
     if kernel.partition == "none":
         return FIRST
     if kernel.partition == "rows":
-        rows = kernel.rows if isinstance(kernel, Loop) else kernel.m
-        return Region("rows", rows) if broadcast in ("each", "row") else ALL
+        return Region("rows", kernel.space[0]) if broadcast in ("each", "row") else ALL
     if broadcast not in ("each", "column"):
         return ALL
     if isinstance(kernel, Gemm):
