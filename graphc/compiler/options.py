@@ -97,7 +97,8 @@ class CompileOptions:
         backward = Backward(self.graph.losses, self._differentiated(), required)
         slots: dict[str, Pass] = {"specialize": Specialize(train=True), "backward": backward}
         head, tail = _split(self._passes(**slots), backward)
-        common, first = run_passes(_keeping(self.graph, self.required), head, watch)
+        declared = _keeping(self.graph, self.required)  # verified for inference
+        common, first = run_passes(declared, head, watch, verified=True)
         if self.graph.losses and not common.gradients:
             raise self._no_gradient()
         records = {"grad": first + run_passes(common, tail, watch, verified=True)[1]}
@@ -147,7 +148,8 @@ class CompileOptions:
             "data_parallel": DataParallel(),
         }
         head, tail = _split(self._passes(**slots), backward)
-        common, first = run_passes(_keeping(self.graph, self.required), head, watch)
+        declared = _keeping(self.graph, self.required)
+        common, first = run_passes(declared, head, watch, verified=True)
         trained = _only_losses(common)
         records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
         if cut.lanes > 1:

@@ -130,17 +130,16 @@ class Assignment:
 
     def _with_barriers(self, order: Schedule) -> Barriers:
         """Return the instructions with barriers between them."""
-
-        @cache
-        def memory(name: str) -> str:
-            root = self.low.root(name)
-            return order.in_place.get(root, root)
+        places = order.in_place
+        homes = {name: name for name in (*self.graph.nodes, *self.low.types)} | dict(places)
+        homes |= {alias: places.get(root, root) for alias, root in self.low.roots.items()}
 
         @cache
         def nbytes(name: str) -> int:
             root = self.low.root(name)
             return 0 if root in self.space else self.low.type(root).nbytes(self.low.capacity)
 
+        memory = homes.__getitem__
         arranged = Barriers(self.low.instrs, self.low.boundary, memory, nbytes)
         self.low.boundary = arranged.boundary
         return arranged
@@ -239,10 +238,10 @@ class Assignment:
         touched = self.arranged.touched[self.times[i]]
         found: Region | None = None
         for name in names:
-            for access in touched.get(name, ()):
+            for _, _, region in touched.get(name, ()):
                 if found is None:
-                    found = access.region
-                elif access.region != found:
+                    found = region
+                elif region != found:
                     return None
         return None if found == ALL else found
 
@@ -272,12 +271,11 @@ class Assignment:
         """
         assert instr.body is not None
         found: dict[int, set[str]] = {}
-        for step in instr.body.body.steps:
-            if step.op == "fetch":
-                found.setdefault(self.root[step.buffer], set()).add("gathered")
-            if step.op == "load":
-                kind = "columns" if step.buffer in self.low.views else step.broadcast
-                found.setdefault(self.root[step.buffer], set()).add(kind)
+        body = instr.body.body
+        for number in body.readers:
+            op, _, kind, _, buffer, _ = body.steps[number]
+            how = "gathered" if op == "fetch" else "columns" if buffer in self.low.views else kind
+            found.setdefault(self.root[buffer], set()).add(how)
         for operand in instr.body.operands:
             found.setdefault(self.root[operand.buffer], set()).add("operand")
         return [root for root, kinds in found.items() if kinds == {"each"}]

@@ -118,13 +118,12 @@ class Builder:
         """
         locs = self._here()
         self._check_operands(op, operands, locs)
+        inputs, nodes = tuple([operand.name for operand in operands]), self.nodes
         try:
-            type = op.infer([self.nodes[operand.name].type for operand in operands])
+            type = op.infer([nodes[operand].type for operand in inputs])
         except ValueError as error:
             raise self.error(op, str(error), operands, name, locs) from None
-        node_name = self._node_name(op, name, locs)
-        node = Node(node_name, op, tuple(operand.name for operand in operands), type, locs)
-        return self.insert(node)
+        return self.insert(Node(self._node_name(op, name, locs), op, inputs, type, locs))
 
     def _here(self) -> tuple[Loc, ...]:
         if self.locs is not None:
@@ -250,16 +249,15 @@ class Builder:
         return operand.node.described(role)
 
     def _check_operands(self, op: Op, operands: Sequence[Value], locs: tuple[Loc, ...]) -> None:
-        loc = locs[0] if locs else None
         for operand in operands:
             if not isinstance(operand, Value):
-                raise not_a_value(op.name, operand, loc)
+                raise not_a_value(op.name, operand, locs[0] if locs else None)
             if operand.builder is not self:
                 raise GraphError(
                     f"{op.name}: {operand.name!r} belongs to net {operand.builder.name!r}, "
                     f"not to {self.name!r}",
                     operands=[self._describe(op, i, v) for i, v in enumerate(operands)],
-                    loc=loc,
+                    loc=locs[0] if locs else None,
                     hint="declare both in one net, or feed one net's output to the other's input",
                 )
 

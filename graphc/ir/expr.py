@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import copysign
 from typing import Literal, NamedTuple
 
@@ -80,10 +81,15 @@ class Body:
     steps: tuple[Step, ...]
     stores: tuple[Store, ...]
 
+    @cached_property
+    def readers(self) -> tuple[int, ...]:
+        """The numbers of the steps that read a buffer."""
+        return tuple([number for number, step in enumerate(self.steps) if step.buffer])
+
     @property
     def loads(self) -> tuple[str, ...]:
         """The buffers that are read, each once."""
-        return tuple(dict.fromkeys([step.buffer for step in self.steps if step.buffer]))
+        return tuple(dict.fromkeys([self.steps[number].buffer for number in self.readers]))
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -93,11 +99,13 @@ class Body:
     def renamed(self, names: Mapping[str, str]) -> Body:
         """Return the body with other names of its buffers."""
         steps = list(self.steps)
-        for number, (op, args, broadcast, dtype, buffer, value) in enumerate(steps):
-            if buffer:
-                steps[number] = Step(op, args, broadcast, dtype, names[buffer], value)
+        for number in self.readers:
+            op, args, broadcast, dtype, buffer, value = steps[number]
+            steps[number] = Step(op, args, broadcast, dtype, names[buffer], value)
         stores = [Store(names[buffer], step, broadcast) for buffer, step, broadcast in self.stores]
-        return Body(tuple(steps), tuple(stores))
+        made = Body(tuple(steps), tuple(stores))
+        vars(made)["readers"] = self.readers
+        return made
 
     def with_own_products(self, stored: Container[str]) -> Body:
         """Return the body in which products stored besides `stored` are computed once more.
@@ -308,9 +316,10 @@ def call(function: str, *args: Expr | Number, value: Attribute = None) -> Expr:
     dtype = own
     for arg in args:
         expr = arg if isinstance(arg, Expr) else builder.const(arg, own)
+        step = expr.step
         numbers.append(expr.number)
-        dtype = expr.step.dtype
-        kind = join(kind, expr.step.broadcast)
+        dtype = step.dtype
+        kind = kind if step.broadcast == kind else join(kind, step.broadcast)
     dtype = "bool" if function in BOOLEANS else dtype
     return builder.step(Step(function, tuple(numbers), kind, dtype, "", value))
 

@@ -36,34 +36,30 @@ ALL = Region("all")
 FIRST = Region("first thread")
 
 
-class Access(NamedTuple):
-    """A part of a buffer that a kernel reads or writes."""
-
-    buffer: str
-    writes: bool
-    region: Region
+Access = tuple[str, bool, Region]
+"""A memory, whether a kernel writes it, and the part that a thread touches."""
 
 
-def accesses(kernel: Kernel, memory: Callable[[str], str]) -> tuple[Access, ...]:
+def accesses(kernel: Kernel, memory: Callable[[str], str]) -> list[Access]:
     """Return the part of each memory that a thread touches; `memory` names that of a buffer."""
-    body, found = kernel.body, []
+    body = kernel.body
+    found: list[Access] = []
     by_rows = isinstance(kernel, Gemm) and kernel.partition == "rows" and not kernel.trans_a
     for buffer, read, _ in kernel.operands:
         own = Region("rows", kernel.space[0]) if read == "left" and by_rows else ALL
-        found.append(Access(memory(buffer), False, own))
+        found.append((memory(buffer), False, own))
     regions: dict[Broadcast, Region] = {}
-    for op, _, broadcast, _, buffer, _ in body.steps:
-        if op == "load":
-            part = regions.get(broadcast)
-            if part is None:
-                part = regions[broadcast] = region(kernel, broadcast)
-            found.append(Access(memory(buffer), False, part))
-        elif op == "fetch":
-            found.append(Access(memory(buffer), False, ALL))
+    known: Region | None
+    for number in body.readers:
+        op, _, broadcast, _, buffer, _ = body.steps[number]
+        known = regions.get(broadcast) if op == "load" else ALL
+        if known is None:
+            known = regions[broadcast] = region(kernel, broadcast)
+        found.append((memory(buffer), False, known))
     for buffer, _, broadcast in body.stores:
-        part = regions.get(broadcast) or region(kernel, broadcast)
-        found.append(Access(memory(buffer), True, part))
-    return tuple(found)
+        known = regions.get(broadcast) or region(kernel, broadcast)
+        found.append((memory(buffer), True, known))
+    return found
 
 
 def region(kernel: Kernel, broadcast: Broadcast) -> Region:
@@ -105,6 +101,7 @@ class Barriers:
         """The instructions that wait for the next barrier."""
         self._waiting_ins: set[str] = set()
         """The buffers that they read."""
+        self._waiting_bytes = 0
         self._waiting_writes: dict[str, bool] = {}
         """The memory that they touch, and whether one of them writes it."""
         self._last_reader = {
@@ -141,13 +138,19 @@ class Barriers:
         self._emit(instr, found)
 
     def _may_wait(self, i: int, instr: Instr) -> bool:
-        if any(self._last_reader.get(self._memory(out), -1) > i for out in instr.outs):
+        memory = self._memory
+        if any([self._last_reader.get(memory(out), -1) > i for out in instr.outs]):
             return False
-        return sum(map(self._nbytes, self._waiting_ins.union(instr.ins))) <= WAITING_BYTES
+        return self._waiting_bytes + self._more_bytes(instr) <= WAITING_BYTES
+
+    def _more_bytes(self, instr: Instr) -> int:
+        """Return the bytes that an instruction reads and none that waits does."""
+        return sum([self._nbytes(name) for name in instr.ins if name not in self._waiting_ins])
 
     def _delay(self, instr: Instr, found: Sequence[Access]) -> None:
         """Let an instruction wait for the next barrier."""
         self._waiting.append((instr, found))
+        self._waiting_bytes += self._more_bytes(instr)
         self._waiting_ins.update(instr.ins)
         for memory, writes, _ in found:
             self._waiting_writes[memory] = writes or self._waiting_writes.get(memory, False)
@@ -173,9 +176,9 @@ class Barriers:
         self.epochs.append(len(self.touched) - 1)
         now = self.touched[-1]
         for access in found:
-            touched = now.get(access.buffer)
+            touched = now.get(access[0])
             if touched is None:
-                now[access.buffer] = [access]
+                now[access[0]] = [access]
             elif access not in touched:
                 touched.append(access)
 
@@ -183,12 +186,8 @@ class Barriers:
         """Add a barrier, then the instructions that waited for it."""
         self._emit(BARRIER)
         self._next_epoch()
-        waiting, self._waiting, self._waiting_ins, self._waiting_writes = (
-            self._waiting,
-            [],
-            set(),
-            {},
-        )
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        self._waiting_ins, self._waiting_writes = set(), {}
         for instr, found in waiting:
             if self._conflicts(found):
                 self._barrier()

@@ -66,7 +66,7 @@ class Fuser:
         self._grouping, self._capacity = grouping, capacity
         self._bodies = bodies
 
-    def kernel(self, group: Group, stored: Sequence[bool]) -> Kernel:
+    def kernel(self, group: Group, stored: tuple[bool, ...]) -> Kernel:
         """Return the kernel of a group; `stored` says of each node whether others read it."""
         body = self._body(group, stored)
         if group.product is None:
@@ -105,9 +105,9 @@ class Fuser:
         strides_out = tuple(permuted.get(name, dense) for name in body.written)
         return BatchedGemm(*fields, "matrices", sizes, strides_a, strides_b, strides_out)
 
-    def _body(self, group: Group, stored: Sequence[bool]) -> Body:
+    def _body(self, group: Group, stored: tuple[bool, ...]) -> Body:
         fusion = _Fusion(group, self._grouping)
-        key = fusion.signature, tuple(stored)
+        key = fusion.signature, stored
         body = self._bodies.get(key)
         if body is None:
             body = self._bodies[key] = fusion.body(stored)
@@ -126,14 +126,12 @@ class _Fusion:
         self._buffers: dict[str, str] = {}
         self._members = {node.name: f"node{i}" for i, node in enumerate(group.nodes)}
         self.names = {place: name for name, place in self._members.items()}
-        nodes = tuple([self._node_signature(node) for node in group.nodes])
-        self.signature = group.space[0] == 1, group.axis, group.product is not None, nodes
-
-    def _node_signature(self, node: Node) -> object:
-        name = node.name
-        reads = tuple([self._operand_signature(operand) for operand in node.inputs])
-        form = self.grouping.traits(node).form
-        return form, self.group.kinds[name], self.group.operands[name], reads
+        facts: list[object] = [group.space[0] == 1, group.axis, group.product is not None]
+        for node in group.nodes:
+            name, form = node.name, grouping.traits(node).form
+            reads = tuple([self._operand_signature(operand) for operand in node.inputs])
+            facts += form, group.kinds[name], group.operands[name], reads
+        self.signature = tuple(facts)
 
     def _operand_signature(self, name: str) -> object:
         if name in self.grouping.inlined:

@@ -267,12 +267,15 @@ def gemm_partition(m: Dim, n: Dim, product: Product, capacity: int) -> Partition
 
 def loop_partition(rows: Dim, columns: Dim, axis: Axis, body: Body, capacity: int) -> Partition:
     """Return the partition by an axis that the kernel does not reduce."""
-    reduces = any(step.op in ("sum", "max") for step in body.steps)
     stored = {store.broadcast for store in body.stores}
-    if axis == "rows" and (reduces or "column" in stored):
+    if axis == "rows" and ("column" in stored or _reduces(body)):
         return "columns"
     if dim_at(rows, capacity) >= 2 * CHUNK and stored <= {"each", "row"}:
         return "rows"
-    if rows == 1 and stored == {"each"} and not reduces and dim_at(columns, capacity) > 1:
+    if rows == 1 and stored == {"each"} and dim_at(columns, capacity) > 1 and not _reduces(body):
         return "columns"
     return "none"
+
+
+def _reduces(body: Body) -> bool:
+    return any([step.op in ("sum", "max") for step in body.steps])

@@ -154,7 +154,9 @@ class Runs:
         self._outcome = Outcome(outputs)
 
     def _step(self, feeds: Mapping[str, Any]) -> float:
-        self._lock.begin(writes=True)
+        lock = self._lock
+        if lock.broken or not lock.writing:
+            lock.begin(writes=True)
         if self.sharded is not None:
             self._program(self._step_name)  # refuses a plan without an optimizer
             self._outcome = NOTHING
@@ -166,7 +168,7 @@ class Runs:
         self._outcome = NOTHING
         call()
         self._outcome = bound.outcome
-        return bound.loss
+        return bound.loss()
 
     def _complete(self, bound: Bound, calls: Iterable[Call]) -> float:
         """Make the last calls of a step, an update included if it is due; return the loss."""
@@ -177,7 +179,7 @@ class Runs:
             calls = chain(calls, keep, apply.calls)
         self._write(calls)
         self._outcome = bound.outcome
-        return bound.loss
+        return bound.loss()
 
     def _take_over(self, plan: Plan) -> None:
         self._lock.begin(writes=False)
