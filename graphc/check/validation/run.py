@@ -95,7 +95,7 @@ def rounding_bounds(
     """
     moved: dict[str, float] = dict.fromkeys(plain, 0.0)
     for run in range(runs):
-        values = values_of_arrays(graph, rows, arrays, change=_Noise(run))
+        values = values_of_arrays(graph, rows, arrays, change=Noise(run))
         for name, value in results_of(graph, values).items():
             if value.dtype.kind == "f":
                 moved[name] = max(moved[name], largest(value - plain[name]))
@@ -106,17 +106,21 @@ def rounding_bounds(
 EPS = float(np.finfo(np.float64).eps)
 
 
-class _Noise:
-    """Moves each value that an op rounds by one part in 2**52, up or down at random."""
+class Noise:
+    """Moves each number that an op rounds by one rounding, up or down at random.
 
-    def __init__(self, run: int) -> None:
-        self.rng = generator(run, "validation:noise")
+    `eps` gives the size of a rounding at a node; by default it is that of float64.
+    """
+
+    def __init__(self, run: int, eps: Callable[[Node], float] = lambda node: EPS) -> None:
+        self.rng, self.eps = generator(run, "validation:noise"), eps
 
     def __call__(self, node: Node, value: Array) -> Array:
+        """Return the value of a node with its numbers moved, if the op rounds them."""
         if value.dtype != np.float64 or node.op.is_exact:
             return value
         signs = self.rng.integers(0, 2, value.shape) * 2 - 1
-        return np.asarray(value * (1 + EPS * signs))
+        return np.asarray(value * (1 + self.eps(node) * signs))
 
 
 def largest(value: Array) -> float:
@@ -374,3 +378,65 @@ def _gaps(before: Array, after: Array, bound: float) -> Array:
 
 
 _BITS = {4: np.uint32, 8: np.uint64}
+
+
+def same_bytes(one: Array, other: Array) -> bool:
+    """Return whether two arrays have the same bytes."""
+    return one.tobytes() == other.tobytes()
+
+
+def gap(expected: Array, found: Array, bound: Array | float) -> str:
+    """Return the worst wrong number, where it is and what it should be; empty if none is wrong."""
+    if expected.shape != found.shape:
+        expected = expected.reshape(found.shape)
+    if expected.dtype.kind != "f":
+        wrong = np.asarray(expected != found, np.float64)
+    else:
+        with np.errstate(all="ignore"):
+            wrong = np.abs(found.astype(np.float64) - expected) - bound
+        both = np.isnan(expected) & np.isnan(found) | (expected == found)
+        wrong = np.where(both, -1.0, np.where(np.isnan(wrong), np.inf, wrong))
+    if not wrong.size or not wrong.max() > 0:
+        return ""
+    index = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    at = f" at {[int(i) for i in index]}" if index else ""
+    right = np.asarray(expected[index], found.dtype)
+    room = np.broadcast_to(bound, wrong.shape)[index]
+    text = f", where rounding explains {room:.2g}" if room else ""
+    return f"is {found[index]!s}{at}, the reference gives {right!s}{text}"
+
+
+# ------------------------------------------------------------------ the published rule of masks
+
+SAMPLES = 12
+"""The elements of a mask that are compared with the published rule."""
+
+
+def wrong_mask(node: Node, mask: Array, keys: Sequence[int]) -> str:
+    """Return how a mask differs from Philox4x32-10 by DESIGN's rule; empty if it does not.
+
+    `keys` are the seed, the number of the draw and, in a shard, the index of its first row.
+    """
+    op: Any = node.op
+    seed, draws, first = (*keys, 0)[:3]
+    flat = mask.reshape(len(mask), -1) if mask.ndim else mask.reshape(1, 1)
+    rng = generator(0, f"mask:{node.name}")
+    for at in rng.integers(0, flat.size, SAMPLES if flat.size else 0):
+        row, column = divmod(int(at), flat.shape[1])
+        counter = [16 * (column // 64) + column % 16, first + row, draws, op.stream]
+        word = philox(counter, seed)[column % 64 // 16]
+        kept = word * 2.0**-32 < op.keep_prob
+        if kept != bool(flat[row, column]):
+            rule = f"Philox4x32-10 {'keeps' if kept else 'drops'} it"
+            return f"is {flat[row, column]!s} at [{row}, {column}] in draw {draws}, {rule}"
+    return ""
+
+
+def philox(counter: Sequence[int], seed: int) -> list[int]:
+    """Return the four words of Philox4x32-10 in whole numbers of Python (Salmon et al., SC11)."""
+    x, k, low = [c % 2**32 for c in counter], [seed % 2**32, seed >> 32], 2**32 - 1
+    for _ in range(10):
+        a, b = x[0] * 0xD2511F53, x[2] * 0xCD9E8D57
+        x = [b >> 32 ^ x[1] ^ k[0], b & low, a >> 32 ^ x[3] ^ k[1], a & low]
+        k = [(k[0] + 0x9E3779B9) & low, (k[1] + 0xBB67AE85) & low]
+    return x
