@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +17,26 @@ import numpy as np
 from graphc.backends.backend import PORTABLE, Runner, backend
 from graphc.base.errors import FeedError, GraphError
 from graphc.check.central_differences import in_float64
-from graphc.check.validation.explain import Fault, Layer
+from graphc.check.validation.explain import Count, Fault, Layer
 from graphc.check.validation.judge import SINGLE
-from graphc.check.validation.programs import THREADS, Count, Run
+from graphc.check.validation.programs import Run
 from graphc.check.validation.run import (
     Draw,
+    Noise,
+    draws_for,
     expanded,
     gap,
+    largest,
     results_of,
     rounding_bounds,
     same_bytes,
     source_arrays,
     values_of_arrays,
 )
+from graphc.check.validation.shards import Batch
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
-from graphc.compiler.plan import Plan
+from graphc.compiler.plan import Plan, program_name
 from graphc.compiler.program import ignored_labels
 from graphc.compiler.sizes import ScratchSize
 from graphc.files.graph_file import user_ops
@@ -45,6 +50,8 @@ from graphc.runtime.workspace import Workspace
 from passes import DEFAULT
 
 Arrays = dict[str, Array]
+THREADS = 2
+"""The number of threads whose parts are run in turns."""
 STEPS = 3
 """The number of steps in a row, with the same rates."""
 
@@ -85,13 +92,18 @@ class Bench:
         for name in program.feeds:
             if name not in wrt:
                 np.copyto(self.memory.view(program, name, n), arrays[name])
+        if program.name not in self._wide:
+            self._wide[program.name] = in_float64(program.graph).nodes
+        wide, bind = self._wide[program.name], partial(self._runner, program)
+        state, memory = self.state.arrays, self.memory
+        return Run(program, n, threads, arrays, memory, state, wide, bind, self.count)
+
+    def _runner(self, program: Program) -> Runner:
+        """Return the bound code of a program, bound once."""
         if program.name not in self._runners:
             made = backend(program.backend)
             self._runners[program.name] = made.bind(program, frozenset(), self.memory)
-            self._wide[program.name] = in_float64(program.graph).nodes
-        runner, wide = self._runners[program.name], self._wide[program.name]
-        state, memory = self.state.arrays, self.memory
-        return Run(program, n, threads, arrays, memory, state, wide, runner, self.count)
+        return self._runners[program.name]
 
 
 def arrays_of(plan: Plan, graph: Graph, draw: Draw) -> dict[str, Array]:
@@ -148,9 +160,9 @@ class Ways:
         yield from self._labels()
         if "grad" in self.plan.programs:
             yield from self._backward()
-        if self.plan.optimizer is not None and self.plan.shards is None:
-            yield from self._steps()
-        if set(self.plan.declared.outputs) - set(self.plan.losses) and self._freezes():
+        if self.plan.optimizer is not None:
+            yield from self._steps() if self.plan.shards is None else self._shards()
+        if self._freezes():
             yield from self._frozen()
         yield from self._saved()
 
@@ -215,6 +227,28 @@ class Ways:
                 arrays |= _updated(expected)
         self.done.append(f"{2 * STEPS} steps, half of them with other rates")
 
+    def _shards(self) -> Iterator[Fault]:
+        """Yield the faults of a step cut into shards, by the rules for all of them together."""
+        plan, name = self.plan, program_name(self.plan)
+        graph = plan.programs[name].graph
+        if plan.accumulate > 1 or any(node.op.role.kind == "divisor" for node in graph):
+            self.left.append("a step of shards that accumulate, or have a weighted mean")
+            return
+        (draw,) = draws_for(plan.declared, [plan.rows])
+        batch, wide = Batch(draw, plan.shards or 1), in_float64(graph)
+        exact, *moved = (_next_states(batch, wide, run) for run in (None, 0, 1, 2))
+        self._reset({**self.arrays, **source_arrays(graph, draw)})
+        declared = source_arrays(plan.declared, draw)
+        self.ex.step({key: declared[key] for key in plan.input_names})
+        for state, value in exact.items():
+            eps = 2.0**-23 if self.arrays[state].dtype == np.float32 else 2.0**-52
+            far = max(largest(run[state] - value) for run in moved)
+            text = gap(value, self.ex.state[state], 64 * far + 4 * eps * largest(value))
+            if text:
+                what = f"update {state!r} of {plan.shards} shards {text}"
+                yield Fault("exchange", name, what, draw.rows, graph[graph.updates[state]])
+        self.done.append(f"a step of {plan.shards} shards")
+
     def _step(self, arrays: Arrays) -> Arrays:
         """Return the results of a step, and of the update that is due after it."""
         plan = self.plan
@@ -257,7 +291,11 @@ class Ways:
     # ------------------------------------------------------------------ frozen, saved
 
     def _freezes(self) -> bool:
-        return not any(node.op.is_layer and node.op.needs_expansion for node in self.plan.declared)
+        """Return whether an output reads weights, and the net has no derivative inside."""
+        graph = self.plan.declared
+        needed = graph.upstream(v for k, v in graph.outputs.items() if k not in graph.losses)
+        weights = any(graph[name].op.persistent for name in needed)
+        return weights and not any(node.op.needs_expansion for node in graph)
 
     def _frozen(self) -> Iterator[Fault]:
         """Yield the faults of the frozen net, before and after it takes other weights."""
@@ -314,6 +352,19 @@ class Ways:
             before, after = dict(self.ex.state), dict(loaded.state)
             yield from differing("model file", "step", before, after, self.draw.rows)
         self.done.append("save and load")
+
+
+def _next_states(batch: Batch, graph: Graph, run: int | None) -> Arrays:
+    """Return the last shard's next states; `run` moves all numbers by a rounding of float32."""
+    given = batch.arrays(graph)
+    if run is not None:
+        noise = Noise(run, lambda node: 2.0**-23)
+        moved = {name: noise(graph[name], array) for name, array in given[0].items()}
+        alike = (n for n in graph if not n.type.batched and not n.op.is_of_shard)
+        whole = {n.name: moved[n.name] for n in alike if n.name in moved}
+        given = [{**{k: noise(graph[k], a) for k, a in one.items()}, **whole} for one in given]
+    last = batch.values(graph, given)[-1]
+    return {state: last[value] for state, value in graph.updates.items()}
 
 
 def _updated(results: Mapping[str, Array]) -> Arrays:

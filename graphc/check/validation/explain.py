@@ -154,6 +154,18 @@ HINTS: Mapping[Layer, str] = {
 """What to do about a fault of each layer."""
 
 
+@dataclass
+class Count:
+    """The number of kernels and values that were compared, and of those that could not be."""
+
+    kernels: int = 0
+    values: int = 0
+    large: int = 0
+    """Kernels with too much work for the interpreter."""
+    near: int = 0
+    """Values so near to a kink that rounding decides."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """A wrong value: the layer at fault, its program, kernel and node, and the numbers."""
@@ -241,7 +253,7 @@ def explained_fault(fault: Fault) -> ValidationError:
     name = f"program {fault.program!r}, {fault.layer}"
     threads = f" and the parts of {fault.threads} threads" if fault.threads > 1 else ""
     node = "" if fault.node is None else fault.node.name
-    mismatch = Mismatch("value", fault.rows, f"{fault.what}{threads}", node=node)
+    mismatch = Mismatch(f"value {node}", fault.rows, f"{fault.what}{threads}", node=node)
     blame = fault.node, ""
     return ValidationError(name, mismatch, blame, hint=HINTS[fault.layer], fault=fault)
 

@@ -9,7 +9,7 @@ else the backend does not compute the kernel.  Operands must still have the byte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -19,46 +19,32 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Part, Runner
 from graphc.check.central_differences import kinks_of
-from graphc.check.validation.explain import Fault, Layer
+from graphc.check.validation.explain import Count, Fault, Layer
 from graphc.check.validation.run import (
     Noise,
     gap,
     same_bytes,
     value_of,
+    with_own_numbers,
     wrong_mask,
 )
 from graphc.ir.graph import Node
 from graphc.ir.interpreter import interpret
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, dim_at, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, shape_at
 from graphc.kernels import interpret as interpreter
-from graphc.kernels.kernel import Gemm, Kernel, space
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.text import kernel_text
 from graphc.runtime.workspace import Workspace
 
-THREADS = 2
-"""The number of threads whose parts are run in turns."""
 MOST_WORK = 1 << 27
-"""The multiply-adds of a kernel from which on the interpreter does not run it."""
+"""The most multiply-adds of a kernel that the interpreter runs."""
 TINY = 1e-37
 """Near the smallest normal float32: native code takes smaller numbers as zero."""
 SHARE = 1 / 8
 """The part of the largest move of an array by which each of its elements may differ, at least."""
 NEAR = 64
 """The roundings within which a number counts as on a kink, where an op may choose either side."""
-
-
-@dataclass
-class Count:
-    """The number of kernels and values that were compared, and of those that could not be."""
-
-    kernels: int = 0
-    values: int = 0
-    large: int = 0
-    """Kernels with too much work for the interpreter."""
-    near: int = 0
-    """Values so near to a kink that rounding decides."""
 
 
 @dataclass
@@ -74,13 +60,14 @@ class Run:
     state: Mapping[str, Array]
     wide: Mapping[str, Node]
     """The nodes in float64, in order."""
-    runner: Runner
+    bind: Callable[[], Runner]
     count: Count
+    interpreted_only: bool = False
+    """True if the code cannot be run, so that the interpreter does all."""
 
     def __post_init__(self) -> None:
         self.graph, arrays = self.program.graph, self.arrays
         self._views: dict[str, Array] = {}
-        self.parts = self.runner.parts(self.n, self.view, self.threads)
         self.written = {
             node.name: np.array(arrays[node.name] if node.name in arrays else node.op.reference([]))
             for node in self.graph
@@ -98,10 +85,8 @@ class Run:
 
     def whole(self) -> dict[str, Array]:
         """Run all parts, and return copies of outputs, gradients and next states."""
-        with np.errstate(all="ignore"):
-            for part in self.parts:
-                for call in part.calls:
-                    call()
+        for part in self.parts:
+            _run(part)
         return self.results()
 
     def results(self) -> dict[str, Array]:
@@ -115,21 +100,45 @@ class Run:
 
     def judge(self) -> Fault | None:
         """Run, and return the first fault."""
-        wrong = self._wrong_mask()
+        wrong = wrong_mask(self.graph, self.saved, self.n)
         if wrong is not None:
-            return wrong
-        for part in self.parts:
+            return self._fault("reference", wrong[1], wrong[0], None)
+        try:
+            parts = self.parts
+        except Exception as error:  # of a kernel that no code can be made of
+            return self._failed(range(len(self.program.instrs)), error)
+        for part in parts:
             fault = self._overwritten(part)
             if fault is not None:
                 return fault
-            with np.errstate(all="ignore"):
-                for call in part.calls:
-                    call()
+            try:
+                _run(part)
+            except Exception as error:  # of code that does not fit its operands
+                return self._failed(part.starts, error)
             for number in part.ends:
                 fault = self._instruction(number, part)
                 if fault is not None:
                     return fault
         return self._wrong_root()
+
+    def _failed(self, numbers: Sequence[int], error: Exception) -> Fault:
+        """Return the fault of code that raised an error: of lowering, if kernels are wrong, too."""
+        self.interpreted_only = True
+        for number in numbers:
+            instr = self.program.instrs[number]
+            if instr.body is not None:
+                fault = self._instruction(number, Part((), (), (number,)))
+                if fault is not None:
+                    return fault
+            elif instr.op is not None:
+                ins = [self._array(name) for name in instr.ins]
+                for name in instr.outs:
+                    self.written[name] = instr.op.at(self.n).reference(ins)
+        what = f"cannot be run: {type(error).__name__}: {error}"
+        alone = self.program.instrs[numbers[0]] if len(numbers) == 1 else None
+        node = None if alone is None else self.graph.nodes.get(alone.node)
+        name = "its code" if alone is None else repr(alone.node)
+        return self._fault("backend", f"{name} {what}", node, alone)
 
     def _fault(self, layer: Layer, what: str, node: Node | None, instr: Instr | None) -> Fault:
         body = None if instr is None else instr.body
@@ -156,7 +165,11 @@ class Run:
         instr = self.program.instrs[number]
         if instr.kind == "barrier":
             return None
-        interpreted = self._interpreted(instr)
+        try:
+            interpreted = self._interpreted(instr)
+        except Exception as error:  # of a kernel that does not fit its operands
+            what = f"the kernel of {instr.node!r} cannot be interpreted: {error}"
+            return self._fault("lowering", what, self.graph.nodes.get(instr.node), instr)
         for name in instr.outs:
             self._keep(name, number, part, interpreted)
         for name in instr.outs:
@@ -176,7 +189,7 @@ class Run:
         if kernel is None:
             return {}
         self.count.kernels += 1
-        if _work(kernel, self.n) > MOST_WORK:
+        if interpreter.work(kernel, self.n) > MOST_WORK:
             self.count.large += 1
             return {}
         arrays = {name: np.ascontiguousarray(self._array(name)) for name in instr.ins}
@@ -194,12 +207,9 @@ class Run:
         """Compare the values of nodes with those of the reference rules."""
         local = Local(self, targets)
         for runs in (2, 8):
-            fault = None
-            for name in targets:
-                bound = local.bound(name, runs)
-                fault = self._wrong(name, local.exact[name], bound, instr, interpreted)
-                if fault is not None:
-                    break
+            bounds = ((name, local.bound(name, runs)) for name in targets)
+            faults = (self._wrong(n, local.exact[n], b, instr, interpreted) for n, b in bounds)
+            fault = next(filter(None, faults), None)
             if fault is None:
                 self.count.values += len(targets)
                 return None
@@ -225,7 +235,8 @@ class Run:
             return None
         same = ", and the interpreter of kernels agrees with that" if ran is not None else ""
         what = f"{name!r} {gap(exact, found, bound)}{same}"
-        return self._fault("backend", what, node, instr)
+        copied = instr.body is not None and name not in instr.outs  # its parts are right
+        return self._fault("lowering" if copied else "backend", what, node, instr)
 
     def _wrong_root(self) -> Fault | None:
         """Return the fault of an output, gradient or next state that is not the node's value."""
@@ -250,24 +261,15 @@ class Run:
             if node.op.persistent and name not in graph.updates:
                 text = gap(self.written[name], self.state[name], 0.0)
                 if text:
-                    return self._fault(
-                        "memory", f"state {name!r} {text}; no node is its", node, None
-                    )
-        return None
-
-    def _wrong_mask(self) -> Fault | None:
-        """Return the fault of a random mask whose reference is not the published rule."""
-        for node in self.graph:
-            if node.op.is_random:
-                ins = [self.saved[name] for name in node.inputs if name in self.saved]
-                if len(ins) == len(node.inputs):
-                    mask = value_of(node, ins, self.n, True)
-                    text = wrong_mask(node, mask, [int(key) for key in ins])
-                    if text:
-                        return self._fault("reference", f"{node.name!r} {text}", node, None)
+                    return self._fault("memory", f"state {name!r} {text}", node, None)
         return None
 
     # ------------------------------------------------------------------ values
+
+    @cached_property
+    def parts(self) -> Sequence[Part]:
+        """The parts of the bound code."""
+        return self.bind().parts(self.n, self.view, self.threads)
 
     @cached_property
     def places(self) -> Mapping[str, int]:
@@ -298,7 +300,8 @@ class Run:
         later = (i for i in part.ends if i > number)
         ranges = [self._range(other) for i in later for other in self.program.instrs[i].outs]
         mine = self._range(name)
-        if name in made and any(_overlaps(mine, other) for other in ranges):
+        hidden = self.interpreted_only or any(_overlaps(mine, other) for other in ranges)
+        if name in made and hidden:
             kept = self.written.setdefault(root, np.zeros_like(self.view(root)))
             self._within(kept, name)[...] = made[name]
         else:
@@ -388,8 +391,8 @@ class Local:
             value = np.asarray(
                 value_of(own if node.op.is_random else node, ins, n, True), order="C"
             )
-            if node.op.is_exact:  # with attributes, such as a limit, in its own dtype
-                value = value.astype(own.type.dtype)
+            if node.op.is_exact and own.type != node.type:
+                value = with_own_numbers(own, value, ins)
             return _wide(value if noise is None else noise(node, value))
 
         known = {name: _wide(array) for name, array in self.known.items()}
@@ -411,16 +414,15 @@ def _needed(run: Run, targets: Sequence[str]) -> list[Node]:
     return sorted((run.wide[name] for name in found), key=lambda node: run.places[node.name])
 
 
+def _run(part: Part) -> None:
+    with np.errstate(all="ignore"):
+        for call in part.calls:
+            call()
+
+
 def _wide(array: Array) -> Array:
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
 def _overlaps(one: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
     return one[0] == other[0] and one[1] < other[2] and other[1] < one[2]
-
-
-def _work(kernel: Kernel, n: int) -> int:
-    """Return the multiply-adds, or the scalar steps, of a kernel."""
-    rows, columns = (dim_at(dim, n) for dim in space(kernel))
-    inner = dim_at(kernel.k, n) if isinstance(kernel, Gemm) else 1
-    return rows * columns * (inner + len(kernel.body.steps))

@@ -17,7 +17,7 @@ from graphc.compiler.program import index_bounds
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret
-from graphc.ir.op import Array
+from graphc.ir.op import Array, attributes
 from graphc.ir.tensor_type import shape_at
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
@@ -320,8 +320,9 @@ class Mismatch:
     def __str__(self) -> str:
         kind, _, name = self.what.partition(" ")
         what = f"{kind} {name!r}" if kind in ("output", "gradient", "update") else self.what
+        what = "" if kind == "value" else f"{what} "
         end = f"; {self.allowed}" if self.allowed else ""
-        return f"{what} {self.fault}, with {counted(self.rows, 'row')}{end}"
+        return f"{what}{self.fault}, with {counted(self.rows, 'row')}{end}"
 
 
 def first_mismatch(
@@ -380,6 +381,14 @@ def _gaps(before: Array, after: Array, bound: float) -> Array:
 _BITS = {4: np.uint32, 8: np.uint64}
 
 
+def with_own_numbers(node: Node, value: Array, ins: Sequence[Array]) -> Array:
+    """Return an exact op's value in float64, its attributes, such as a limit, in its own dtype."""
+    if not any(isinstance(number, float) for number in attributes(node.op).values()):
+        return value
+    moved = np.isin(value, np.concatenate([x.reshape(-1) for x in ins]))
+    return np.where(moved, value, value.astype(node.type.dtype))
+
+
 def same_bytes(one: Array, other: Array) -> bool:
     """Return whether two arrays have the same bytes."""
     return one.tobytes() == other.tobytes()
@@ -412,8 +421,19 @@ SAMPLES = 12
 """The elements of a mask that are compared with the published rule."""
 
 
-def wrong_mask(node: Node, mask: Array, keys: Sequence[int]) -> str:
-    """Return how a mask differs from Philox4x32-10 by DESIGN's rule; empty if it does not.
+def wrong_mask(graph: Graph, values: Mapping[str, Array], rows: int) -> tuple[Node, str] | None:
+    """Return a random mask whose reference differs from the published rule, and how."""
+    for node in graph:
+        if node.op.is_random and all(name in values for name in node.inputs):
+            ins = [values[name] for name in node.inputs]
+            text = _unlike(node, value_of(node, ins, rows, True), [int(key) for key in ins])
+            if text:
+                return node, f"{node.name!r} {text}"
+    return None
+
+
+def _unlike(node: Node, mask: Array, keys: Sequence[int]) -> str:
+    """Return how a mask differs from Philox4x32-10; empty if it does not.
 
     `keys` are the seed, the number of the draw and, in a shard, the index of its first row.
     """

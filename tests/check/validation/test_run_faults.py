@@ -1,0 +1,272 @@
+"""Faults that are planted below the graph are caught by commands that a user has, with the layer.
+
+Each is a change of the source of one function.  The passes run as they are, on another process's
+graph, so to speak: only what was compiled, and what runs it, is wrong.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import graphc as gc
+from graphc.backends.native import feeds
+from graphc.backends.numpy import kernels, products, updates
+from graphc.check.validation import ValidationError
+from graphc.check.validation.validate import validate_plan
+from tests.check.validation.faults import Fault, plant
+from tests.check.validation.run_nets import images, layers, maths, slices, tables
+
+ADAM = gc.Adam(weight_decay=0.01)
+KERNELS, NUMPY = "graphc.kernels", "graphc.backends.numpy"
+NATIVE, OPS = "graphc.backends.native", "graphc.ops"
+RUN, COMPILER = "graphc.runtime", "graphc.compiler"
+
+
+class Planted(NamedTuple):
+    """A fault: where it is, what shows it, and the layer that validation must name."""
+
+    what: str
+    layer: str
+    net: Callable[[], gc.Net]
+    where: str
+    old: str
+    new: str
+    backend: str = "numpy"
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+# fmt: off
+FAULTS = (
+    # the seven of a reviewer
+    Planted("gradient of a backward slice", "lowering", slices, f"{OPS}.slicing:SliceGrad.gather",
+            "shift=-on * start", "shift=-on * start - (step < 0)"),
+    Planted("gradient of a dilated image", "lowering", images, f"{OPS}.conv:ConvDx._window_of_dy",
+            "one, self.dilation, before", "one, one, before"),
+    Planted("masks repeat after 65,536 draws", "backend", layers,
+            f"{KERNELS}.philox:_first_rounds",
+            "constants[0] & _LOW", "constants[0] & 0xFFFF"),
+    Planted("native masks repeat", "backend", layers, f"{NATIVE}.elements:group_words",
+            'w.splat(draws, "uint64")', 'w.splat(w.function.value(f"and i64 {draws}, 65535"), '
+            '"uint64")', "native"),
+    Planted("all masks repeat", "reference", layers, f"{KERNELS}.philox:keep_words",
+            "draws & _LOW", "draws & 0xFFFF"),
+    Planted("labels off by one", "feeds", layers, f"{RUN}.feeds:FeedCheck._check_range",
+            "< bound:", "<= bound:"),
+    Planted("native labels off by one", "feeds", layers, f"{NATIVE}.feeds:_Check._below",
+            "ult i64", "ule i64", "native"),
+    Planted("Adam's corrections in the parameter's dtype", "lowering", layers,
+            f"{OPS}.optim:AdamStep.scalar", 'updates.cast("float64")', "updates.cast(p.dtype)"),
+    Planted("refresh leaves running statistics", "freeze", layers, f"{COMPILER}.freeze:_thaw",
+            "for node in labelled}", "for node in labelled if 'running' not in node.name}"),
+    # lowering: kernels that are not what the graph means
+    Planted("relu's gradient everywhere", "lowering", layers, f"{OPS}.select:ReluGrad.scalar",
+            "select(out > 0, dout, 0)", "dout * 1"),
+    Planted("relu above one", "lowering", layers, f"{OPS}.select:Relu.scalar",
+            "x.lift(0) > x", "x.lift(1) > x"),
+    Planted("a mean that is a sum", "lowering", layers, f"{OPS}.reduce:Mean.scalar",
+            "ins[0].mean(axis)", "ins[0].sum(axis)"),
+    Planted("normalisation with a larger eps", "lowering", layers, f"{OPS}.norm:Normalize.scalar",
+            "self.eps", "1000 * self.eps"),
+    Planted("normalisation's gradient without a mean", "lowering", layers,
+            f"{OPS}.fused:NormalizeDx.scalar", "dout - dbeta / rows -", "dout -"),
+    Planted("a label's score counted twice", "lowering", layers,
+            f"{OPS}.losses.labels:SoftmaxRowsGrad.scalar", "hit(labels).cast(p.dtype)",
+            "2 * hit(labels).cast(p.dtype)"),
+    Planted("masks keep too few", "lowering", layers, f"{OPS}.dropout:DropoutMask.scalar",
+            "threshold(self.keep_prob) - 1", "threshold(self.keep_prob * 0.9)"),
+    Planted("masks scale by another dtype's share", "lowering", layers,
+            f"{OPS}.dropout:DropoutMask.scalar", "float(scale)", "1.0"),
+    Planted("softmax without its largest", "lowering", tables, f"{OPS}.functions:Softmax.scalar",
+            "1 / e.sum(axis)", "1 / e.max(axis)"),
+    Planted("padding lies a place late", "lowering", slices, f"{OPS}.pad:Pad._maps",
+            "shift=-before", "shift=-before + 1"),
+    Planted("clip at its lower limit only", "lowering", maths, f"{OPS}.select:Clip.scalar",
+            "self.high < np.inf", "False"),
+    Planted("an access map of another row", "lowering", tables, f"{OPS}.gather:Gather.gather",
+            "AxisMap(columns, size)", "AxisMap(columns - 1, size)"),
+    Planted("a stack's factor of equal matrices", "lowering", tables,
+            f"{KERNELS}.fuse:Factor.strides_in",
+            "(*[0] * missing, *steps[:-2], pitch)",
+            "(*[0] * missing, *[0 for _ in steps[:-2]], pitch)"),
+    Planted("a stack's product untransposed", "lowering", tables,
+            f"{KERNELS}.fuse:Factor.strides_in",
+            "self.transposed != by_columns", "self.transposed == by_columns"),
+    Planted("joined parts in another order", "lowering", slices,
+            f"{COMPILER}.lowering:Lowering._join",
+            "View(name, part.start, width)", "View(name, width - part.stop, width)"),
+    Planted("rows that are not added", "lowering", tables,
+            f"{COMPILER}.lowering:Lowering._scatter_add",
+            "count=count(of_indices.shape)", "count=count(of_indices.shape[:1])"),
+    Planted("fusion stores another node", "lowering", layers, f"{KERNELS}.fuse:_Fusion.body",
+            "self._values[node.name], self", "self._values[self.group.nodes[0].name], self"),
+    Planted("a transposed factor read straight", "lowering", layers, f"{KERNELS}.fuse:Fuser.kernel",
+            "(of.trans_a, of.trans_b)", "(of.trans_a, of.trans_b and of.trans_a)"),
+    # the numpy backend: kernels computed wrongly
+    Planted("a forgotten mask", "backend", layers, f"{NUMPY}.functions:select_or_zero",
+            "partial(np.copyto, chosen, condition)", "partial(chosen.fill, 1)"),
+    Planted("a branch that is never taken", "backend", slices, f"{NUMPY}.access:fetch",
+            "partial(out.fill, at.fill)", "partial(out.fill, 0)"),
+    Planted("a limit twice as high", "backend", maths, f"{NUMPY}.functions:clip",
+            "number(high, x.dtype)", "number(2 * high, x.dtype)"),
+    Planted("erf's edge", "backend", maths, f"{NUMPY}.functions:_erf",
+            "partial(np.less_equal, t, one, small)", "partial(np.less_equal, t, two, small)"),
+    Planted("rows of a table off by one", "backend", tables, f"{NUMPY}.access:take_rows",
+            "partial(matrix.take, rows.reshape(-1)", "partial(matrix.take, rows.reshape(-1) * 0"),
+    Planted("rows added once", "backend", tables, f"{NUMPY}.access:scatter_add",
+            "partial(np.add.at, out.reshape(-1), places.reshape(-1), rows.reshape(-1))",
+            "partial(out.reshape(-1).__setitem__, places.reshape(-1), rows.reshape(-1))"),
+    Planted("pixels a place late", "backend", images, f"{NUMPY}.products:_spread",
+            "images[of])", "np.roll(images[of], 1, 1))"),
+    Planted("a filter that is not reversed", "backend", images, f"{NUMPY}.products:_factor",
+            "stored[::-1, :, group]", "stored[:, :, group]"),
+    Planted("a depthwise filter that is not reversed", "backend", images,
+            f"{NUMPY}.products:_depthwise", "weights[::-1] if", "weights if"),
+    Planted("a weight's gradient of the last images", "backend", images,
+            f"{NUMPY}.products:_weight_gradient",
+            "partial(np.add, out[:, part], sums, out[:, part])",
+            "partial(np.copyto, out[:, part], sums * 2)"),
+    Planted("a factor that is not transposed", "backend", tables, f"{NUMPY}.products:_stacked",
+            "right = right.swapaxes(-1, -2) if kernel.trans_b", "right = right if kernel.trans_b"),
+    Planted("the tail of joined updates", "backend", layers, f"{NUMPY}.horizontal:_Run._tail",
+            "self.nbytes // update.itemsize", "self.nbytes // update.itemsize // 2"),
+    # native code
+    Planted("exp's polynomial", "backend", maths, f"{NATIVE}.maths:exp",
+            "coefficients.EXP[dtype], 1, 1)", "coefficients.EXP[dtype], 1.00002, 1)", "native"),
+    Planted("the logarithm's exponent", "backend", maths, f"{NATIVE}.maths:log",
+            "form.ln2_high", "0.6931", "native"),
+    Planted("tanh's largest number", "backend", maths, f"{NATIVE}.maths:tanh",
+            "form.largest_tanh", "1.5", "native"),
+    Planted("erf's far part", "backend", maths, f"{NATIVE}.maths:erf",
+            "coefficients.ERFCX", "coefficients.ERF", "native"),
+    Planted("powers by one factor less", "backend", maths, f"{NATIVE}.maths:_product",
+            "if times % 2 else square", "if times % 4 == 1 else square", "native"),
+    Planted("floor rounds to the nearest", "backend", maths, f"{NATIVE}.vectors:Vectors.intrinsic",
+            "name", "('roundeven' if name == 'floor' else name)", "native"),
+    Planted("lanes that are not added", "backend", tables, f"{NATIVE}.row_loops:LaneRows._reduced",
+            "low, high = parts[:half], parts[half:]", "low, high = parts[:half], parts[half + 1:]",
+            "native"),
+    Planted("gathers start a column late", "backend", slices,
+            f"{NATIVE}.gather_loops:_Gathers._read",
+            "axis.shift), element_type", "axis.shift + 1), element_type", "native"),
+    Planted("rows added from the second", "backend", tables,
+            f"{NATIVE}.transpose_scatter:_ScatterAdd.emit",
+            "loop(0, self.f.size(self.added.count)", "loop(1, self.f.size(self.added.count)",
+            "native"),
+    Planted("squares that are not transposed", "backend", tables,
+            f"{NATIVE}.transpose_scatter:_Transpose._square",
+            "enumerate(v.transpose(rows, self.dtype))", "enumerate(rows)", "native"),
+    Planted("a stack of its first matrices", "backend", tables, f"{NATIVE}.gemm:_moved",
+            "if stride != 0", "if stride != 0 and place.index(index)", "native"),
+    Planted("the last rows have no thread", "threads", layers, f"{NATIVE}.ir:Function.thread_part",
+            'self.mul(self.quotient(self.mul(thread, units), "%threads"), unit)',
+            'self.mul(self.mul(thread, self.quotient(units, "%threads")), unit)', "native",
+            (("batch", 40),)),
+    Planted("stores of the first thread by all", "threads", layers, f"{NATIVE}.loops:_emit_rest",
+            "on_first_thread(elements.function, emit)",
+            "elements.function.when(elements.function.value('icmp eq i64 %tid, 1'), emit)",
+            "native"),
+    # memory, executor, files
+    Planted("live values share bytes", "memory", layers, "graphc.kernels.program:Storage.range_at",
+            "self.first, self.last)", "self.first, max(self.first, self.last - 2))"),
+    Planted("columns at the start of the matrix", "backend", slices,
+            f"{RUN}.workspace:Workspace._columns", "root[buffer.shift :]", "root[0 :]"),
+    Planted("rates that are not set", "executor", layers, f"{RUN}.parameters:Hyper.__setitem__",
+            "held.__setitem__, ..., number", "held.__setitem__, ..., held"),
+    Planted("feeds of the run before", "executor", layers, f"{RUN}.bound:Bound.feed",
+            "np.copyto(self.feeds[name], array)", "self.feeds[name][:1] = array[:1]"),
+    Planted("a native feed at another address", "executor", layers, f"{NATIVE}.feeds:_Check._feed",
+            'place = f.address(self.frame["table"], slot, "ptr")',
+            'place = f.address(self.frame["table"], f.add(slot, 1), "ptr")', "native"),
+    Planted("frozen with the initial statistics", "freeze", layers, f"{COMPILER}.freeze:_constant",
+            "array = state[node.name]",
+            "array = state[node.name] * (0.5 if 'var' in node.name else 1)"),
+    Planted("constants are halved", "memory", layers, f"{RUN}.workspace:Workspace.constant_writes",
+            "_constant(program, buffer))", "_constant(program, buffer) * 0.5)"),
+    Planted("refreshed constants are not written", "freeze", layers, f"{RUN}.runs:Runs._take_over",
+            'plan.programs["infer"]', 'self.plan.programs["infer"]'),
+    Planted("half a state in a file", "model file", layers, "graphc.files.serialize:_pieces",
+            "name: array for", "name: array // 2 if array.dtype.kind == 'i' else array for"),
+    Planted("slots that a file forgets", "model file", layers,
+            "graphc.files.model_file:Model.executor",
+            "ex.state = found",
+            "ex.state = {k: v * (0 if '.mean' in k else 1) for k, v in found.items()}"),
+    # the exchange between shards
+    Planted("kept sums added twice", "exchange", layers,
+            f"{RUN}.distributed.exchange:Exchange._add_kept",
+            "level += 1", "level += 1; buffer += 0.01", options=(("shards", 2),)),
+    Planted("every shard counts as half", "exchange", layers,
+            f"{RUN}.distributed.step:Shards._number",
+            "(stop - start) / n", "(stop - start) / n * 0.5", options=(("shards", 2),)),
+    Planted("masks of the first rows", "exchange", layers, f"{RUN}.distributed.step:Shards._number",
+            "return start", "return 0", options=(("shards", 2),)),
+    Planted("sums of the wrong lane", "exchange", layers,
+            f"{RUN}.distributed.exchange:Exchange.total",
+            "np.copyto(pause.buffer, pauses[-1].buffer)", "pause.buffer",
+            options=(("shards", 2), ("sync_batchnorm", True))),
+)
+# fmt: on
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No code or plan of a kernel that was made with a fault, or without it, is used again."""
+    monkeypatch.setenv("GRAPHC_CACHE", str(tmp_path / "cache"))
+    forget()
+    yield
+    forget()
+
+
+def forget() -> None:
+    for kept in (kernels.known_plan, products._positions, updates._parts, updates._known):
+        kept.cache_clear()  # type: ignore[attr-defined]
+    feeds.feeds_ir.cache_clear()
+
+
+def planted(fault: Planted, patch: pytest.MonkeyPatch) -> None:
+    """Put the faulty function in its place, and in the tables that hold it."""
+    module, _, name = fault.where.partition(":")
+    right = vars(importlib.import_module(module)).get(name)
+    plant(Fault(fault.what, fault.net, fault.where, fault.old, fault.new, ""), patch)
+    if right is not None:
+        registered(right, vars(sys.modules[module])[name], patch)
+
+
+def registered(right: Any, made: Any, patch: pytest.MonkeyPatch) -> None:
+    """Put a faulty function into the tables of a backend's functions."""
+    for module in [m for name, m in sys.modules.items() if name.startswith("graphc.backends.")]:
+        tables = [table for table in vars(module).values() if isinstance(table, dict)]
+        for table in tables:
+            for key, entry in list(table.items()):
+                if entry is right:
+                    patch.setitem(table, key, made)
+                elif getattr(entry, "rule", None) is right:
+                    patch.setitem(table, key, replace(entry, rule=made))
+
+
+def found(fault: Planted) -> ValidationError | None:
+    """The error of a plan that is compiled with the fault."""
+    options = {"batch": 8, "optimizer": ADAM, "backend": fault.backend, "threads": 1}
+    try:
+        plan = gc.compile(fault.net(), **(options | dict(fault.options)))  # type: ignore[arg-type]
+        validate_plan(plan)
+    except ValidationError as error:
+        return error
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
+def test_a_fault_below_the_graph_is_caught_in_its_layer(
+    fault: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted(fault, monkeypatch)
+    error = found(fault)
+    assert error is not None
+    assert error.layer == fault.layer, str(error)
