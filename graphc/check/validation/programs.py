@@ -341,7 +341,7 @@ class Local:
         self.known = {name: run.saved[name] for name in (*read, *targets) if name in run.saved}
         self.moves = all(n.op.is_exact or n.op.only_moves for n in self.nodes)
         """True if no node rounds, so that every bit is known."""
-        self.values = self._values(None)
+        self.values = self._exact_values()
         self.exact = {name: self.values[name] for name in targets}
         self._moved: dict[str, Array] = {}
         self._runs = 0
@@ -352,7 +352,7 @@ class Local:
         if self.moves or exact.dtype.kind != "f":
             return 0.0
         while self._runs < runs:
-            values = self._values(Noise(self._runs, self._eps))
+            values = self._noisy_values(Noise(self._runs, self._eps))
             for target, value in self.exact.items():
                 moved = np.abs(values[target] - value) if value.dtype.kind == "f" else value
                 known = self._moved.get(target)
@@ -383,23 +383,30 @@ class Local:
         type = self.graph[node.name].type
         return float(np.finfo(type.dtype).eps) if type.is_float else 0.0
 
-    def _values(self, noise: Noise | None) -> dict[str, Array]:
-        n, graph = self.run.n, self.graph
+    def _exact_values(self) -> dict[str, Array]:
+        """Return the values in float64."""
 
         def rule(node: Node, ins: list[Array]) -> Array:
-            own = graph[node.name]
-            value = np.asarray(
-                value_of(own if node.op.is_random else node, ins, n, True), order="C"
-            )
+            own = self.graph[node.name]
+            value = value_of(own if node.op.is_random else node, ins, self.run.n, True)
             if node.op.is_exact and own.type != node.type:
                 value = with_own_numbers(own, value, ins)
-            return _wide(value if noise is None else noise(node, value))
+            return _wide(np.asarray(value, order="C"))
 
         known = {name: _wide(array) for name, array in self.known.items()}
-        if noise is not None:
-            known = {name: noise(graph[name], array) for name, array in known.items()}
         with np.errstate(all="ignore"):
             return interpret(self.nodes, rule, known)
+
+    def _noisy_values(self, noise: Noise) -> dict[str, Array]:
+        """Return the values in the nodes' own dtypes, with all numbers moved by a rounding."""
+
+        def rule(node: Node, ins: list[Array]) -> Array:
+            return noise(node, np.asarray(value_of(node, ins, self.run.n, True), order="C"))
+
+        nodes = [self.graph[node.name] for node in self.nodes]
+        known = {name: noise.moved(self.graph[name], array) for name, array in self.known.items()}
+        with np.errstate(all="ignore"):
+            return interpret(nodes, rule, known)
 
 
 def _needed(run: Run, targets: Sequence[str]) -> list[Node]:

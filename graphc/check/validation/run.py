@@ -117,10 +117,14 @@ class Noise:
 
     def __call__(self, node: Node, value: Array) -> Array:
         """Return the value of a node with its numbers moved, if the op rounds them."""
-        if value.dtype != np.float64 or node.op.is_exact:
+        return value if node.op.is_exact else self.moved(node, value)
+
+    def moved(self, node: Node, value: Array) -> Array:
+        """Return the value of a node with its numbers moved."""
+        if value.dtype.kind != "f":
             return value
         signs = self.rng.integers(0, 2, value.shape) * 2 - 1
-        return np.asarray(value * (1 + self.eps(node) * signs))
+        return np.asarray(value * (1 + self.eps(node) * signs), value.dtype)
 
 
 def largest(value: Array) -> float:
