@@ -93,7 +93,7 @@ class Bench:
             if name not in wrt:
                 np.copyto(self.memory.view(program, name, n), arrays[name])
         if program.name not in self._wide:
-            self._wide[program.name] = in_float64(program.graph).nodes
+            self._wide[program.name] = _in_float64(program.graph).nodes
         wide, bind = self._wide[program.name], partial(self._runner, program)
         state, memory = self.state.arrays, self.memory
         return Run(program, n, threads, arrays, memory, state, wide, bind, self.count)
@@ -104,6 +104,14 @@ class Bench:
             made = backend(program.backend)
             self._runners[program.name] = made.bind(program, frozenset(), self.memory)
         return self._runners[program.name]
+
+
+def _in_float64(graph: Graph) -> Graph:
+    """Return the graph in float64, or as it is if an op, such as a user's, refuses that."""
+    try:
+        return in_float64(graph)
+    except ValueError:
+        return graph
 
 
 def arrays_of(plan: Plan, graph: Graph, draw: Draw) -> dict[str, Array]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Part, Runner
+from graphc.base.errors import GraphError
 from graphc.check.central_differences import kinks_of
 from graphc.check.validation.explain import Count, Fault, Layer
 from graphc.check.validation.run import (
@@ -115,10 +116,9 @@ class Run:
                 _run(part)
             except Exception as error:  # of code that does not fit its operands
                 return self._failed(part.starts, error)
-            for number in part.ends:
-                fault = self._instruction(number, part)
-                if fault is not None:
-                    return fault
+            faults = (self._instruction(number, part) for number in part.ends)
+            if fault := next(filter(None, faults), None):
+                return fault
         return self._wrong_root()
 
     def _failed(self, numbers: Sequence[int], error: Exception) -> Fault:
@@ -134,11 +134,11 @@ class Run:
                 ins = [self._array(name) for name in instr.ins]
                 for name in instr.outs:
                     self.written[name] = instr.op.at(self.n).reference(ins)
-        what = f"cannot be run: {type(error).__name__}: {error}"
         alone = self.program.instrs[numbers[0]] if len(numbers) == 1 else None
-        node = None if alone is None else self.graph.nodes.get(alone.node)
         name = "its code" if alone is None else repr(alone.node)
-        return self._fault("backend", f"{name} {what}", node, alone)
+        node = None if alone is None else self.graph.nodes.get(alone.node)
+        what = f"{name} cannot be run: {type(error).__name__}: {error}"
+        return self._fault("backend", what, node, alone)
 
     def _fault(self, layer: Layer, what: str, node: Node | None, instr: Instr | None) -> Fault:
         body = None if instr is None else instr.body
@@ -152,9 +152,8 @@ class Run:
             instr = self.program.instrs[number]
             for name in instr.ins:
                 root = self._root(name)
-                if root in made or root not in self.written:
-                    continue
-                if not same_bytes(self.view(root), self.written[root]):
+                known = self.written.get(root) if root not in made else None
+                if known is not None and not same_bytes(self.view(root), known):
                     node = self.graph.nodes.get(root)
                     what = f"the bytes of {root!r} are overwritten before {instr.node!r} reads them"
                     return self._fault("memory", what, node, instr)
@@ -272,11 +271,6 @@ class Run:
         return self.bind().parts(self.n, self.view, self.threads)
 
     @cached_property
-    def places(self) -> Mapping[str, int]:
-        """The place of each node in the graph."""
-        return {name: i for i, name in enumerate(self.wide)}
-
-    @cached_property
     def _targets(self) -> dict[int, list[str]]:
         """The nodes that are complete after each instruction: one that several write, the last."""
         last: dict[str, int] = {}
@@ -354,15 +348,16 @@ class Local:
         while self._runs < runs:
             values = self._noisy_values(Noise(self._runs, self._eps))
             for target, value in self.exact.items():
-                moved = np.abs(values[target] - value) if value.dtype.kind == "f" else value
-                known = self._moved.get(target)
-                self._moved[target] = moved if known is None else np.maximum(known, moved)
+                if value.dtype.kind == "f":
+                    own = np.nan_to_num(_wide(values[target]), nan=np.inf, posinf=np.inf)
+                    far = np.abs(own - value)
+                    self._moved[target] = np.maximum(far, self._moved.get(target, 0))
             self._runs += 1
         moved = self._moved[name]
-        longest = max((max(v.shape, default=1) for v in self.values.values()), default=1)
+        longest = max(max(v.shape, default=1) for v in self.values.values())
         widest = np.maximum(moved, SHARE * float(np.max(moved, initial=0.0)))
-        eps = self._eps(self.graph[name])
-        return np.asarray((16 + 2 * longest**0.5) * widest + 4 * eps * np.abs(exact) + TINY)
+        least = 4 * self._eps(self.graph[name]) * np.abs(exact) + TINY
+        return np.asarray((16 + 2 * longest**0.5) * widest + least)
 
     def near_kink(self) -> bool:
         """Return whether an operand is so near to a kink that rounding may decide."""
@@ -379,7 +374,6 @@ class Local:
         return False
 
     def _eps(self, node: Node) -> float:
-        """Return the relative rounding of a node's own dtype; 0 if it is not a float."""
         type = self.graph[node.name].type
         return float(np.finfo(type.dtype).eps) if type.is_float else 0.0
 
@@ -388,7 +382,7 @@ class Local:
 
         def rule(node: Node, ins: list[Array]) -> Array:
             own = self.graph[node.name]
-            value = value_of(own if node.op.is_random else node, ins, self.run.n, True)
+            value = self._in_float64(own if node.op.is_random else node, own, ins)
             if node.op.is_exact and own.type != node.type:
                 value = with_own_numbers(own, value, ins)
             return _wide(np.asarray(value, order="C"))
@@ -396,6 +390,15 @@ class Local:
         known = {name: _wide(array) for name, array in self.known.items()}
         with np.errstate(all="ignore"):
             return interpret(self.nodes, rule, known)
+
+    def _in_float64(self, node: Node, own: Node, ins: list[Array]) -> Array:
+        """Return a node's value in float64; in its own dtype if its rule knows no other."""
+        try:
+            return value_of(node, ins, self.run.n, True)
+        except GraphError:
+            types = [self.graph[name].type.dtype for name in own.inputs]
+            ins = [x.astype(dtype) for x, dtype in zip(ins, types, strict=True)]
+            return value_of(own, ins, self.run.n, True)
 
     def _noisy_values(self, noise: Noise) -> dict[str, Array]:
         """Return the values in the nodes' own dtypes, with all numbers moved by a rounding."""
@@ -418,7 +421,7 @@ def _needed(run: Run, targets: Sequence[str]) -> list[Node]:
         if name not in found:
             found.add(name)
             stack.extend(x for x in run.wide[name].inputs if x not in run.saved)
-    return sorted((run.wide[name] for name in found), key=lambda node: run.places[node.name])
+    return [node for name, node in run.wide.items() if name in found]
 
 
 def _run(part: Part) -> None:
