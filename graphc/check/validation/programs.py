@@ -21,14 +21,7 @@ from graphc.backends.backend import Part, Runner
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import kinks_of
 from graphc.check.validation.explain import Count, Fault, Layer
-from graphc.check.validation.run import (
-    Noise,
-    gap,
-    same_bytes,
-    value_of,
-    with_own_numbers,
-    wrong_mask,
-)
+from graphc.check.validation.run import Noise, gap, own_numbers, same_bytes, value_of, wrong_mask
 from graphc.ir.graph import Node
 from graphc.ir.interpreter import interpret
 from graphc.ir.op import Array
@@ -384,7 +377,7 @@ class Local:
             own = self.graph[node.name]
             value = self._in_float64(own if node.op.is_random else node, own, ins)
             if node.op.is_exact and own.type != node.type:
-                value = with_own_numbers(own, value, ins)
+                value = own_numbers(own, value, ins)
             return _wide(np.asarray(value, order="C"))
 
         known = {name: _wide(array) for name, array in self.known.items()}

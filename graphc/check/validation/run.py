@@ -385,7 +385,7 @@ def _gaps(before: Array, after: Array, bound: float) -> Array:
 _BITS = {4: np.uint32, 8: np.uint64}
 
 
-def with_own_numbers(node: Node, value: Array, ins: Sequence[Array]) -> Array:
+def own_numbers(node: Node, value: Array, ins: Sequence[Array]) -> Array:
     """Return an exact op's value in float64, its attributes, such as a limit, in its own dtype."""
     if not any(isinstance(number, float) for number in attributes(node.op).values()):
         return value

@@ -18,6 +18,7 @@ from graphc.check.validation.run import (
     Mismatch,
     Results,
     first_mismatch,
+    largest,
     results_of,
     rounding_bounds,
     source_arrays,
@@ -140,8 +141,10 @@ def rounded_states(
     for name, value in exact.items():
         if name in states and states[name].dtype.kind == "f":
             far = np.max([np.abs(run[name] - value) for run in moved], axis=0)
-            eps = float(np.finfo(states[name].dtype).eps)
-            bound = 16 * np.maximum(far, np.max(far, initial=0.0) / 8) + 4 * eps * np.abs(value)
+            least = float(np.finfo(states[name].dtype).eps) * (
+                largest(value) + largest(states[name])
+            )
+            bound = 16 * np.maximum(far, np.max(far, initial=0.0) / 8) + 16 * least
             yield names[name], np.asarray(value), np.asarray(bound)
 
 

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import feeds
+from graphc.backends.backend import backend
+from graphc.backends.native import backend as native
+from graphc.backends.native import feeds, jit
+from graphc.backends.native.program import program_ir
 from graphc.backends.numpy import kernels, products, updates
 from graphc.check.validation import ValidationError
 from graphc.check.validation.validate import validate_plan
+from graphc.kernels.program import Program
+from graphc.ops.optim import AdamStep
 from tests.check.validation.faults import Fault, plant
 from tests.check.validation.run_nets import images, layers, maths, slices, tables
 
@@ -148,7 +154,8 @@ FAULTS = (
     Planted("powers with another exponent", "backend", maths, f"{NATIVE}.maths:_power",
             "v.const(exponent, dtype)", "v.const(exponent * 1.001, dtype)", "native"),
     Planted("floor rounds to the nearest", "backend", maths, f"{NATIVE}.vectors:Vectors.intrinsic",
-            "type, yields = self", "name = {'floor': 'roundeven'}.get(name, name); type, yields = self", "native"),
+            "type, yields = self",
+            "if name == 'floor': name = 'roundeven'\n    type, yields = self", "native"),
     Planted("lanes that are not added", "backend", tables,
             f"{NATIVE}.row_loops:LaneRows._reduced",
             "low, high = parts[:half], parts[half:]", "low, high = parts[:half], parts[half + 1:]",
@@ -214,6 +221,11 @@ FAULTS = (
 # fmt: on
 
 
+def slow(case: Any) -> Any:
+    """A case that does not run by default."""
+    return pytest.param(case, marks=pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No code or plan of a kernel that was made with a fault, or without it, is used again."""
@@ -224,8 +236,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 def forget() -> None:
-    for kept in (kernels.known_plan, products._positions, updates._parts, updates._known):
-        kept.cache_clear()  # type: ignore[attr-defined]
+    for each in (kernels.known_plan, products._positions, updates._parts, updates._known):
+        each.cache_clear()  # type: ignore[attr-defined]
     feeds.feeds_ir.cache_clear()
 
 
@@ -270,3 +282,132 @@ def test_a_fault_below_the_graph_is_caught_in_its_layer(
     error = found(fault)
     assert error is not None
     assert error.layer == fault.layer, str(error)
+
+
+@pytest.mark.parametrize("net", [slices, slow(layers)])
+def test_what_is_right_is_accepted(net: Callable[[], gc.Net]) -> None:
+    ran = validate_plan(gc.compile(net(), batch=8, optimizer=ADAM, backend="numpy"))
+    assert ran.rows == (1, 7, 8)
+    assert ran.programs == ("infer", "grad", "step", "apply")
+    assert ran.count.kernels > 50
+    assert not ran.count.large
+    assert not ran.left
+    assert "save and load" in ran.ways
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "net", [slices, images, layers, maths, tables], ids=lambda net: net.__name__
+)
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_all_of_it_is_accepted_on_each_backend(net: Callable[[], gc.Net], backend: str) -> None:
+    plan = gc.compile(net(), batch=19, optimizer=ADAM, backend=backend)
+    assert validate_plan(plan, thorough=True).count.values > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("synchronised", [False, True])
+def test_shards_are_accepted(synchronised: bool) -> None:
+    plan = gc.compile(layers(), batch=9, optimizer=ADAM, backend="numpy", shards=4,
+                      sync_batchnorm=synchronised)  # fmt: skip
+    assert "a step of 4 shards" in validate_plan(plan).ways
+
+
+def shown(fault: str, monkeypatch: pytest.MonkeyPatch) -> Planted:
+    """The fault of that name, planted."""
+    (chosen,) = (each for each in FAULTS if each.what == fault)
+    planted(chosen, monkeypatch)
+    return chosen
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["gradient of a backward slice", slow("masks repeat after 65,536 draws"),
+     slow("labels off by one"), slow("Adam's corrections in the parameter's dtype"),
+     slow("refresh leaves running statistics")],
+)  # fmt: skip
+def test_compiling_catches_faults_below_the_graph(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = shown(what, monkeypatch)
+    with pytest.raises(ValidationError) as caught:
+        gc.compile(fault.net(), batch=8, optimizer=ADAM, backend="numpy", validate=True)
+    assert caught.value.layer == fault.layer
+
+
+def test_the_error_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = found(shown("gradient of a backward slice", monkeypatch))
+    assert error is not None
+    lines = str(error).splitlines()
+    assert lines[0].startswith("program 'grad', lowering: 'd_")
+    assert "the reference gives" in lines[0]
+    assert lines[0].endswith("by the interpreter of kernels, on the same operands, with 1 row")
+    assert lines[1].startswith("    loop N x ")
+    assert "run_nets.py" in str(error)
+    assert "in slices: " in str(error)
+    assert lines[-1].startswith("  hint: ")
+    assert error.kernel.startswith("loop N x ")
+
+
+@pytest.mark.slow
+def test_an_update_that_is_wrong_in_every_rule_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Corrections in float32, in the kernel and in the reference alike."""
+    whole = AdamStep.reference
+
+    def reference(self: AdamStep, ins: Sequence[Any]) -> Any:
+        p, m, s, rate, updates = ins
+        one = p.dtype.type(1)
+        t = p.dtype.type(updates + 1)
+        first, second = (one - p.dtype.type(b) ** t for b in (self.beta1, self.beta2))
+        moved = rate / first * m / (np.sqrt(s / second) + p.dtype.type(self.eps))
+        exact = whole(self, [p, m, s, np.zeros_like(rate), updates])
+        return np.asarray(exact - moved - rate * self.decay * p, p.dtype)
+
+    monkeypatch.setattr(AdamStep, "reference", reference)
+    shown("Adam's corrections in the parameter's dtype", monkeypatch)
+    plan = gc.compile(layers(), batch=8, optimizer=gc.Adam(), backend="numpy")
+    with pytest.raises(ValidationError) as caught:
+        validate_plan(plan)
+    assert caught.value.layer == "update", caught.value
+    assert "by the rule of Adam" in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["bodies", "buffers"])
+def test_code_that_is_kept_under_too_short_a_key_is_caught(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another net was compiled before, and its code is found under the same key."""
+
+    def short(program: Program, bits: int, skip: frozenset[int]) -> str:
+        kinds = [instr.kind for instr in program.instrs]
+        offsets = [buffer.offset for buffer in program.buffers.values()]
+        return repr((program.name, kinds, offsets if part == "bodies" else 0))
+
+    monkeypatch.setattr("graphc.backends.native.backend.program_key", short)
+
+    plan = gc.compile(kept(), batch=4, backend="native")
+    assert validate_plan(plan).count.values
+    with pytest.raises(ValidationError) as caught:
+        gc.compile(kept(gc.exp) if part == "bodies" else kept(width=7), batch=4, backend="native",
+                   validate=True)  # fmt: skip
+    assert caught.value.layer == "cached code"
+
+
+def kept(function: Callable[[gc.Value], gc.Value] = gc.tanh, width: int = 5) -> gc.Net:
+    """One small kernel."""
+    made = gc.Net("kept")
+    made.output("y", function(made.input("x", (gc.N, width)) * 2.0))
+    return made
+
+
+def test_an_object_that_is_not_that_of_its_text_is_caught() -> None:
+    plan = gc.compile(kept(), batch=4, backend="native")
+    gc.Executor(plan).forward(x=np.ones((1, 5)))
+    text = program_ir(plan.programs["infer"], native.host())
+    jit.store(jit.object_key(text, native.host()), b"another object")
+    assert validate_plan_code(plan, emits=False) is None
+    assert "differs" in str(validate_plan_code(plan, emits=True))
+
+
+def validate_plan_code(plan: gc.Plan, emits: bool) -> str | None:
+    return backend(plan.backend).wrong_code(plan.programs["infer"], emits)
