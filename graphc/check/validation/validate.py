@@ -330,7 +330,8 @@ class _Plan:
         """Yield the faults: those of kept code, of programs, and of the executor."""
         yield from self._code()
         for name, program in self.programs.items():
-            for draw in self.draws:
+            rows = any(node.type.batched for node in program.graph)
+            for draw in self.draws if rows else self.draws[:2]:
                 yield from self._program(self.benches[name], program, draw)
         if self.plan.ranks == 1:
             self.ways = Ways(self.bench, self.draws[-1], self.thorough)
