@@ -193,7 +193,7 @@ class _Run:
 
 def work(kernel: Kernel, n: int) -> int:
     """Return the multiply-adds of a kernel, and its other scalar steps."""
-    rows, columns = (dim_at(dim, n) for dim in space(kernel))
+    rows, columns = (dim_at(dim, n) for dim in kernel.space)
     inner = dim_at(kernel.k, n) if isinstance(kernel, Gemm) else 0
     return rows * columns * (inner + len(kernel.body.steps))
 

@@ -40,7 +40,7 @@ def seconds(validate: bool, backend: str, monkeypatch: pytest.MonkeyPatch, folde
 def test_validation_and_ten_steps(
     backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Native code is compiled for all programs, not only for the step.  Other load does not count."""
+    """Native code is compiled for all programs, not only for the step; other load is left out."""
     plain, validated = (seconds(v, backend, monkeypatch, tmp_path) for v in (False, True))
     print(f"{backend}: {plain:.3f} s, with validation {validated:.3f} s: {validated / plain:.1f}x")
     if backend == "native":

@@ -29,6 +29,7 @@ from graphc.kernels.program import Program
 from graphc.ops.optim import AdamStep
 from tests.check.validation.faults import Fault, plant
 from tests.check.validation.run_nets import images, layers, maths, slices, tables
+from tests.fuzz.draw import Wishes, draw
 
 ADAM = gc.Adam(weight_decay=0.01)
 KERNELS, NUMPY = "graphc.kernels", "graphc.backends.numpy"
@@ -139,7 +140,7 @@ FAULTS = (
             f"{NUMPY}.products:_weight_gradient",
             "partial(np.add, out[:, part], sums, out[:, part])",
             "partial(np.copyto, out[:, part], sums * 2)"),
-    Planted("a factor that is not transposed", "backend", tables, f"{NUMPY}.products:_stacked",
+    Planted("a factor that is not transposed", "backend", tables, f"{NUMPY}.products:_batched",
             "right = right.swapaxes(-1, -2) if kernel.trans_b", "right = right if kernel.trans_b"),
     Planted("the tail of joined updates", "backend", layers, f"{NUMPY}.horizontal:_Run._tail",
             "self.nbytes // update.itemsize", "self.nbytes // update.itemsize // 2"),
@@ -306,6 +307,18 @@ def test_what_is_right_is_accepted(net: Callable[[], gc.Net]) -> None:
 def test_all_of_it_is_accepted_on_each_backend(net: Callable[[], gc.Net], backend: str) -> None:
     plan = gc.compile(net(), batch=19, optimizer=ADAM, backend=backend)
     assert validate_plan(plan, thorough=True).count.values > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_random_nets_are_accepted(seed: int) -> None:
+    """With random options: shards, accumulation, recomputed values, every optimizer."""
+    case = draw(10_000 + seed, Wishes(native=0.05, interpreted=0.0))
+    try:
+        plan = case.plan
+    except gc.GraphError:  # a choice of losses or wrt that compile refuses
+        return
+    assert validate_plan(plan).count.values
 
 
 @pytest.mark.slow
