@@ -135,7 +135,7 @@ Layer = Literal[
     "reference", "lowering", "backend", "memory", "cached code", "update", "threads", "executor",
     "freeze", "model file", "feeds", "exchange",
 ]  # fmt: skip
-"""What is at fault, below the passes."""
+"""The part of graphc at fault, below the passes."""
 
 HINTS: Mapping[Layer, str] = {
     "reference": "the reference rule of the op is not what the documentation promises",
@@ -151,7 +151,7 @@ HINTS: Mapping[Layer, str] = {
     "feeds": "check the array before it is fed",
     "exchange": "graphc is wrong; a plan without shards= gives the right numbers",
 }
-"""What to do about a fault of each layer."""
+"""The advice for a fault of each layer."""
 
 
 @dataclass

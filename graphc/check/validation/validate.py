@@ -254,7 +254,7 @@ RATE = 64.0
 
 @dataclass(frozen=True)
 class Ran:
-    """What a plan's validation has run."""
+    """The summary of a plan's validation."""
 
     programs: tuple[str, ...]
     rows: tuple[int, ...]
@@ -262,7 +262,7 @@ class Ran:
     ways: tuple[str, ...]
     """The ways of an executor that gave the same bits."""
     left: tuple[str, ...]
-    """What was not run, and why."""
+    """The parts that were not run, and why."""
 
     def __str__(self) -> str:
         count = self.count
