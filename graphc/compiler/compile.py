@@ -81,8 +81,9 @@ def compile(
     sync_batchnorm
         Whether batch normalisation takes the statistics of the whole batch, not of a shard.
     validate
-        Whether every pass is judged on random inputs by what it declares to preserve.  A test of
-        one that fails is written to the folder `graphc-failures`, or to the one named here; see
+        Whether every pass is judged on random inputs by what it declares to preserve, and every
+        program is run and compared with the reference rules.  A test of a pass that fails is
+        written to the folder `graphc-failures`, or to the one named here; see
         docs/validation.md.
 
     Returns
@@ -97,7 +98,7 @@ def compile(
     BudgetError
         If the plan needs more bytes than `budget`.
     ValidationError
-        If a pass is wrong.
+        If a pass is wrong, or what was compiled.
 
     Examples
     --------
@@ -126,6 +127,8 @@ def compile(
         plan = options.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
+    if validate is not False and not callable(validate):
+        higher("compile.run")(plan)
     return plan
 
 

@@ -36,8 +36,8 @@ class AxisMap(NamedTuple):
             return (self.size, self.scale, self.shift, self.divisor) == (count, 1, 0, 1)
         if self.divisor > 1 and not self.floor:
             return False
-        last = ((count - 1) * self.scale + self.shift) // self.divisor
-        return self.shift >= 0 and last < self.size
+        ends = self.shift, (count - 1) * self.scale + self.shift
+        return min(ends) >= 0 and max(ends) // self.divisor < self.size
 
 
 @dataclass(frozen=True, slots=True)

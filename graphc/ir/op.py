@@ -265,6 +265,9 @@ class Op(KernelRules):
         Op
             The op itself if it has no such attribute.
         """
+        kind: type = type(self)
+        if not _field_names(kind):
+            return self
         fields = attributes(self).items()
         sizes = {name: _concrete(value, n) for name, value in fields if _is_batched(value)}
         return dataclasses.replace(self, **sizes) if sizes else self

@@ -113,6 +113,24 @@ def load_by_key(
     return LLVM(found)
 
 
+def stale(given: str | None, write: Callable[[], str], target: Target, emits: bool) -> str | None:
+    """Return why the cache's code for a key is not that of the text, or None; see `load_by_key`.
+
+    With `emits` the text is compiled again, and every byte of the object compared.
+    """
+    named = None if given is None else cached(object_key(given, target))
+    if named is None and not emits:
+        return None
+    ir = write()
+    key = object_key(ir, target)
+    if named is not None and named.decode() != key:
+        return "the key of the program names code of another text"
+    object = cached(key) if emits else None
+    if object is not None and object != LLVM(_emitted, ir, target):
+        return "the object kept for its text differs from the one that is compiled now"
+    return None
+
+
 def _found(key: str, symbols: Sequence[str], target: Target) -> Library | None:
     """Return the library if this process or the disk has it, else None."""
     library = _loaded.get((key, tuple(symbols)))

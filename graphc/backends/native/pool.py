@@ -42,7 +42,7 @@ class Pool:
     def __init__(self, room: int) -> None:
         """Load the code and allocate the memory for at most `room` threads with the caller."""
         target = host()
-        symbols = ("worker", "prober", "send_home", "poke", "call")
+        symbols = ("worker", "prober", "send_home", "poke", "in_turns", "call")
         self._library = load(pool_ir.pool_ir(target), symbols, target)
         self.room = min(room, pool_ir.MOST_PARTS)
         self._memory = _zeroed(pool_ir.offset_of(self.room))
@@ -132,6 +132,17 @@ class Pool:
         except OSError:
             return
         self._function("prober", ctypes.c_void_p)(self.address)
+
+    def in_turns(
+        self, address: int, table: Array, n: int, threads: int, epoch: int
+    ) -> Callable[[], None]:
+        """Return a call that runs the parts of an epoch of `threads` threads here, the last first.
+
+        `address` is that of a program's function, `table` and `n` are what it runs on.
+        """
+        pointer, whole = ctypes.c_void_p, ctypes.c_int64
+        run = self._function("in_turns", pointer, pointer, whole, whole, whole)
+        return lambda: run(address, table.ctypes.data, n, threads, epoch)
 
     def _function(self, name: str, *arguments: type) -> Callable[..., None]:
         """Return a function of the library, which runs without the interpreter's lock."""

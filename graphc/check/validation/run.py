@@ -17,7 +17,7 @@ from graphc.compiler.program import index_bounds
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret
-from graphc.ir.op import Array
+from graphc.ir.op import Array, attributes
 from graphc.ir.tensor_type import shape_at
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
@@ -95,7 +95,7 @@ def rounding_bounds(
     """
     moved: dict[str, float] = dict.fromkeys(plain, 0.0)
     for run in range(runs):
-        values = values_of_arrays(graph, rows, arrays, change=_Noise(run))
+        values = values_of_arrays(graph, rows, arrays, change=Noise(run))
         for name, value in results_of(graph, values).items():
             if value.dtype.kind == "f":
                 moved[name] = max(moved[name], largest(value - plain[name]))
@@ -106,17 +106,25 @@ def rounding_bounds(
 EPS = float(np.finfo(np.float64).eps)
 
 
-class _Noise:
-    """Moves each value that an op rounds by one part in 2**52, up or down at random."""
+class Noise:
+    """Moves each number that an op rounds by one rounding, up or down at random.
 
-    def __init__(self, run: int) -> None:
-        self.rng = generator(run, "validation:noise")
+    `eps` gives the size of a rounding at a node; by default it is that of float64.
+    """
+
+    def __init__(self, run: int, eps: Callable[[Node], float] = lambda node: EPS) -> None:
+        self.rng, self.eps = generator(run, "validation:noise"), eps
 
     def __call__(self, node: Node, value: Array) -> Array:
-        if value.dtype != np.float64 or node.op.is_exact:
+        """Return the value of a node with its numbers moved, if the op rounds them."""
+        return value if node.op.is_exact else self.moved(node, value)
+
+    def moved(self, node: Node, value: Array) -> Array:
+        """Return the value of a node with its numbers moved."""
+        if value.dtype.kind != "f":
             return value
         signs = self.rng.integers(0, 2, value.shape) * 2 - 1
-        return np.asarray(value * (1 + EPS * signs))
+        return np.asarray(value * (1 + self.eps(node) * signs), value.dtype)
 
 
 def largest(value: Array) -> float:
@@ -316,8 +324,9 @@ class Mismatch:
     def __str__(self) -> str:
         kind, _, name = self.what.partition(" ")
         what = f"{kind} {name!r}" if kind in ("output", "gradient", "update") else self.what
+        what = "" if kind == "value" else f"{what} "
         end = f"; {self.allowed}" if self.allowed else ""
-        return f"{what} {self.fault}, with {counted(self.rows, 'row')}{end}"
+        return f"{what}{self.fault}, with {counted(self.rows, 'row')}{end}"
 
 
 def first_mismatch(
@@ -374,3 +383,84 @@ def _gaps(before: Array, after: Array, bound: float) -> Array:
 
 
 _BITS = {4: np.uint32, 8: np.uint64}
+
+
+def own_numbers(node: Node, value: Array, ins: Sequence[Array]) -> Array:
+    """Return an exact op's value in float64, its attributes, such as a limit, in its own dtype."""
+    if not any(isinstance(number, float) for number in attributes(node.op).values()):
+        return value
+    moved = np.isin(value, np.concatenate([x.reshape(-1) for x in ins]))
+    return np.where(moved, value, value.astype(node.type.dtype))
+
+
+def same_bytes(one: Array, other: Array) -> bool:
+    """Return whether two arrays have the same bytes."""
+    return one.tobytes() == other.tobytes()
+
+
+def gap(expected: Array, found: Array, bound: Array | float) -> str:
+    """Return the worst wrong number, where it is and what it should be; empty if none is wrong."""
+    if expected.shape != found.shape:
+        expected = expected.reshape(found.shape)
+    if expected.dtype.kind != "f":
+        wrong = np.asarray(expected != found, np.float64)
+    else:
+        with np.errstate(all="ignore"):
+            wrong = np.abs(found.astype(np.float64) - expected) - bound
+        both = np.isnan(expected) & np.isnan(found) | (expected == found)
+        wrong = np.where(both, -1.0, np.where(np.isnan(wrong), np.inf, wrong))
+    if not wrong.size or not wrong.max() > 0:
+        return ""
+    index = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    at = f" at {[int(i) for i in index]}" if index else ""
+    right = np.asarray(expected[index], found.dtype)
+    room = np.broadcast_to(bound, wrong.shape)[index]
+    text = f", where rounding explains {room:.2g}" if room else ""
+    return f"is {found[index]!s}{at}, the reference gives {right!s}{text}"
+
+
+# ------------------------------------------------------------------ the published rule of masks
+
+SAMPLES = 12
+"""The elements of a mask that are compared with the published rule."""
+
+
+def wrong_mask(graph: Graph, values: Mapping[str, Array], rows: int) -> tuple[Node, str] | None:
+    """Return a random mask whose reference differs from the published rule, and how."""
+    for node in graph:
+        if node.op.is_random and all(name in values for name in node.inputs):
+            ins = [values[name] for name in node.inputs]
+            text = _unlike(node, value_of(node, ins, rows, True), [int(key) for key in ins])
+            if text:
+                return node, f"{node.name!r} {text}"
+    return None
+
+
+def _unlike(node: Node, mask: Array, keys: Sequence[int]) -> str:
+    """Return how a mask differs from Philox4x32-10; empty if it does not.
+
+    `keys` are the seed, the number of the draw and, in a shard, the index of its first row.
+    """
+    op: Any = node.op
+    seed, draws, first = (*keys, 0)[:3]
+    flat = mask.reshape(len(mask), -1) if mask.ndim else mask.reshape(1, 1)
+    rng = generator(0, f"mask:{node.name}")
+    for at in rng.integers(0, flat.size, SAMPLES if flat.size else 0):
+        row, column = divmod(int(at), flat.shape[1])
+        counter = [16 * (column // 64) + column % 16, first + row, draws, op.stream]
+        word = philox(counter, seed)[column % 64 // 16]
+        kept = word * 2.0**-32 < op.keep_prob
+        if kept != bool(flat[row, column]):
+            rule = f"Philox4x32-10 {'keeps' if kept else 'drops'} it"
+            return f"is {flat[row, column]!s} at [{row}, {column}] in draw {draws}, {rule}"
+    return ""
+
+
+def philox(counter: Sequence[int], seed: int) -> list[int]:
+    """Return the four words of Philox4x32-10 in whole numbers of Python (Salmon et al., SC11)."""
+    x, k, low = [c % 2**32 for c in counter], [seed % 2**32, seed >> 32], 2**32 - 1
+    for _ in range(10):
+        a, b = x[0] * 0xD2511F53, x[2] * 0xCD9E8D57
+        x = [b >> 32 ^ x[1] ^ k[0], b & low, a >> 32 ^ x[3] ^ k[1], a & low]
+        k = [(k[0] + 0x9E3779B9) & low, (k[1] + 0xBB67AE85) & low]
+    return x
