@@ -77,7 +77,7 @@ class Assignment:
         self.space: dict[str, tuple[Space, str]] = {}
         self._assign_sources()
         self.gradient_offsets, self.gradients = self._assign_gradients()
-        self.arranged = self._with_barriers(order)
+        self.arranged = self._with_barriers()
         self.instrs = self.arranged.instrs
         epochs = self.arranged.epochs
         self.times = [*epochs, epochs[-1] + 1 if epochs else 0]
@@ -129,13 +129,14 @@ class Assignment:
 
     # ------------------------------------------------------------------ time
 
-    def _with_barriers(self, order: Schedule) -> Barriers:
+    def _with_barriers(self) -> Barriers:
         """Return the instructions with barriers between them."""
 
         @cache
         def memory(name: str) -> str:
             root = self.low.root(name)
-            return order.in_place.get(root, root)
+            kind, key = self.space.get(root, ("arena", root))
+            return key if kind == "state" else root
 
         @cache
         def nbytes(name: str) -> int:
