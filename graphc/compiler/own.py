@@ -138,7 +138,7 @@ def _offset(asked: _Asked, graph: Graph, live: LiveRange) -> int:
 
 def _shown(given: object) -> str:
     text = repr(given)
-    return text if len(text) <= 60 else f"a {type(given).__name__}"
+    return text if len(text) <= 60 else f"{type(given).__name__}(...)"
 
 
 # ------------------------------------------------------------------ schedules
