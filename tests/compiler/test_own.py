@@ -330,3 +330,14 @@ def test_a_planner_serves_shards_too() -> None:
     plan = compiled(planner=first_fit, shards=2)
     proof = plan.verify()
     assert proof.ok, proof
+
+
+def test_a_planner_that_gives_other_offsets_each_time_is_told_so() -> None:
+    calls = []
+
+    def growing(ranges: tuple[LiveRange, ...]) -> dict[str, int]:
+        calls.append(ranges)
+        return {name: 4096 * len(calls) + at for name, at in first_fit(ranges).items()}
+
+    with pytest.raises(gc.GraphError, match="arenas of different sizes"):
+        compiled(planner=growing, budget=int(0.97 * compiled().memory.total))
