@@ -92,7 +92,8 @@ class _Asked:
         code = getattr(unwrap(function), "__code__", None)
         self.loc = code and Loc(code.co_filename, code.co_firstlineno, code.co_name)
         try:
-            self.gave = function(given)
+            gave = function(given)
+            self.gave: Any = list(gave) if isinstance(gave, Iterator) else gave
         except Exception as error:
             error.add_note(f"in {self.who}, for program {program!r}")
             raise
@@ -113,9 +114,10 @@ def planned(planner: Planner, program: str, graph: Graph, ranges: Sequence[LiveR
             f"returned {_shown(asked.gave)}, not a dict from names to offsets",
             "return {live.name: offset, ...} with an offset for each live range",
         )
-    odd = next((name for name in asked.gave if name not in {live.name for live in ranges}), None)
-    if odd is not None:
-        raise asked.error(f"gave an offset to {odd!r}, which is not a live range of {program!r}")
+    known = {live.name for live in ranges}
+    for name in asked.gave:
+        if name not in known:
+            raise asked.error(f"gave an offset to {name!r}, not a live range of {program!r}")
     offsets = {live.name: _offset(asked, graph, live) for live in ranges}
     end = max(offsets[live.name] + align(live.nbytes) for live in ranges)
     return Arena(offsets, end, peak_bytes(ranges))

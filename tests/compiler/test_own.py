@@ -268,9 +268,9 @@ def test_a_wrong_plan_is_refuted_by_its_proof(backend: str, own: Any, rules: Any
 # ---------------------------------------------------------------- what is no plan at all
 
 
-def but(change: Callable[[dict[str, Any]], Any]) -> Callable[[Any], Any]:
+def but(change: Callable[[dict[Any, Any]], Any]) -> Callable[[Any], Any]:
     def spoilt(ranges: Any) -> Any:
-        offsets: dict[str, Any] = dict(side_by_side(ranges))
+        offsets: dict[Any, Any] = dict(side_by_side(ranges))
         if "affine_1" in offsets:  # not in the program for inference
             change(offsets)
         return offsets
@@ -283,6 +283,7 @@ NO_PLANS = {
     r"returned \[0, 64\], not a dict": lambda ranges: [0, 64],
     "gave no offset to 'affine_1'": but(lambda o: o.pop("affine_1")),
     "gave an offset to 'nobody'": but(lambda o: o.update(nobody=0)),
+    "gave an offset to None": but(lambda o: o.update({None: 0})),
     "gave 'affine_1' the offset -64": but(lambda o: o.update(affine_1=-64)),
     "gave 'affine_1' the offset 32": but(lambda o: o.update(affine_1=32)),
     "gave 'affine_1' the offset 64.0": but(lambda o: o.update(affine_1=64.0)),
@@ -341,8 +342,13 @@ def test_an_error_in_the_function_says_where_it_was_called() -> None:
     def broken(ranges: Any) -> Any:
         raise KeyError("mine")
 
-    for option in ("planner", "schedule"):
-        own: Any = {option: broken}
+    def broken_later(instructions: Any) -> Any:
+        yield instructions[:1]
+        raise KeyError("mine")
+
+    broken_later.__name__ = "broken"
+    for option, function in (("planner", broken), ("schedule", broken), ("schedule", broken_later)):
+        own: Any = {option: function}
         with pytest.raises(KeyError, match="mine") as caught:
             compiled(**own)
         assert caught.value.__notes__ == [f"in {option} 'broken', for program 'infer'"]
