@@ -13,11 +13,12 @@ from itertools import chain
 from graphc.base.work import spend_nodes
 from graphc.compiler.lowering import Lowering
 from graphc.compiler.memory import place
+from graphc.compiler.own import Planner, Scheduled, Scheduler, planned
 from graphc.compiler.schedule import Schedule, keep_old_states, schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import ITEMSIZE, TensorType, align
-from graphc.kernels.barriers import ALL, Barriers, Region
+from graphc.kernels.barriers import ALL, Arrangement, Barriers, Region
 from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Buffer, Instr, Program, Space, Storage
 from graphc.ops.losses.labels import LabelHit
@@ -36,17 +37,19 @@ def build_program(
     backend: str,
     forms: Forms | None = None,
     keeps: bool = False,
+    planner: Planner | None = None,
+    scheduler: Scheduler | None = None,
 ) -> Program:
     """Return the program of a graph in which every node is needed, for up to `capacity` rows.
 
     `forms` caches what the programs of a plan have in common.  With `keeps` every value has a
-    buffer of its own to the end of the run.
+    buffer of its own to the end of the run.  `planner` and `scheduler` are the user's own.
     """
     spend_nodes(LOWERED * len(graph))
     graph = keep_old_states(graph)
     order = schedule(graph)
     low = Lowering(graph, order, capacity, forms, keeps)
-    return Assignment(name, low, order, backend).program()
+    return Assignment(name, low, order, backend, scheduler).program(planner)
 
 
 @dataclass(slots=True)
@@ -70,13 +73,21 @@ class Assignment:
     things up by name would take most of the time.
     """
 
-    def __init__(self, name: str, low: Lowering, order: Schedule, backend: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        low: Lowering,
+        order: Schedule,
+        backend: str,
+        scheduler: Scheduler | None = None,
+    ) -> None:
         self.name, self.low, self.order, self.backend = name, low, order, backend
         self.graph = low.graph
         self.space: dict[str, tuple[Space, str]] = {}
         self._assign_sources()
         self.gradient_offsets, self.gradients = self._assign_gradients()
-        self.arranged = self._with_barriers(order)
+        self.arranged = self._with_barriers(scheduler)
+        self.low.boundary = self.arranged.boundary
         self.instrs = self.arranged.instrs
         epochs = self.arranged.epochs
         self.times = [*epochs, epochs[-1] + 1 if epochs else 0]
@@ -128,21 +139,22 @@ class Assignment:
 
     # ------------------------------------------------------------------ time
 
-    def _with_barriers(self, order: Schedule) -> Barriers:
-        """Return the instructions with barriers between them."""
-        places = order.in_place
-        homes = {name: name for name in (*self.graph.nodes, *self.low.types)} | dict(places)
-        homes |= {alias: places.get(root, root) for alias, root in self.low.roots.items()}
+    def _with_barriers(self, scheduler: Scheduler | None) -> Arrangement:
+        """Return the instructions in their order or a user's, with barriers between them."""
+        low = self.low
+        homes = {name: name for name in (*self.graph.nodes, *low.types)}
+        homes |= {name: key for name, (kind, key) in self.space.items() if kind == "state"}
+        homes |= {alias: homes[root] for alias, root in low.roots.items()}
+        memory = homes.__getitem__
 
         @cache
         def nbytes(name: str) -> int:
-            root = self.low.root(name)
-            return 0 if root in self.space else self.low.type(root).nbytes(self.low.capacity)
+            root = low.root(name)
+            return 0 if root in self.space else low.type(root).nbytes(low.capacity)
 
-        memory = homes.__getitem__
-        arranged = Barriers(self.low.instrs, self.low.boundary, memory, nbytes)
-        self.low.boundary = arranged.boundary
-        return arranged
+        if scheduler is None:
+            return Barriers(low.instrs, low.boundary, memory, nbytes)
+        return Scheduled(scheduler, self.name, low.instrs, low.boundary, memory)
 
     def _lives(self) -> tuple[list[int], list[int]]:
         """Return the first and last instruction of each buffer; 0 and -1 for an unused one."""
@@ -282,10 +294,12 @@ class Assignment:
 
     # ------------------------------------------------------------------ the program
 
-    def program(self) -> Program:
+    def program(self, planner: Planner | None = None) -> Program:
         """Place the storages and return the program."""
         storages = self._storages()
-        arena = place([storage.range_at(self.low.capacity) for storage in storages])
+        ranges = [storage.range_at(self.low.capacity) for storage in storages]
+        given = self.name, self.graph, ranges
+        arena = planned(planner, *given) if planner and ranges else place(ranges)
         for slot in (*self.made, *self.flat.values()):
             slot.offset += arena.offsets[slot.key]
         return Program(

@@ -77,8 +77,44 @@ def region(kernel: Kernel, broadcast: Broadcast) -> Region:
     return Region(f"columns along {kernel.axis}", kernel.columns)
 
 
-class Barriers:
-    """Instructions with barriers between them; `epochs` has the epoch of each instruction."""
+class Arrangement:
+    """Instructions in order, with barriers; `epochs` has the epoch of each instruction."""
+
+    def __init__(self) -> None:
+        self.instrs: list[Instr] = []
+        self.epochs: list[int] = []
+        self.boundary = 0
+        """The number of forward instructions."""
+        self.touched: list[dict[str, list[Access]]] = [{}]
+        """For each epoch the accesses to each memory, each once."""
+
+    def _alone(self, instr: Instr) -> None:
+        """Add an instruction with an epoch of its own, which needs no barriers."""
+        self._next_epoch()
+        self._emit(instr)
+        self._next_epoch()
+
+    def _emit(self, instr: Instr, found: Sequence[Access] = ()) -> None:
+        self.instrs.append(instr)
+        self.epochs.append(len(self.touched) - 1)
+        now = self.touched[-1]
+        for access in found:
+            touched = now.get(access[0])
+            if touched is None:
+                now[access[0]] = [access]
+            elif access not in touched:
+                touched.append(access)
+
+    def _barrier(self) -> None:
+        self._emit(BARRIER)
+        self._next_epoch()
+
+    def _next_epoch(self) -> None:
+        self.touched.append({})
+
+
+class Barriers(Arrangement):
+    """Instructions with as few barriers between them as are found."""
 
     def __init__(
         self,
@@ -91,12 +127,9 @@ class Barriers:
 
         `memory` names the memory of a buffer; `nbytes` are the bytes of the arena that it keeps.
         """
-        self.instrs: list[Instr] = []
-        self.epochs: list[int] = []
+        super().__init__()
         self.boundary = len(instrs)
         self._memory, self._nbytes = memory, nbytes
-        self.touched: list[dict[str, list[Access]]] = [{}]
-        """For each epoch the accesses to each memory, each once."""
         self._waiting: list[tuple[Instr, Sequence[Access]]] = []
         """The instructions that wait for the next barrier."""
         self._waiting_ins: set[str] = set()
@@ -123,9 +156,7 @@ class Barriers:
     def _add(self, i: int, instr: Instr) -> None:
         if instr.body is None:
             self._flush()
-            self._next_epoch()
-            self._emit(instr)
-            self._next_epoch()
+            self._alone(instr)
             return
         found = accesses(instr.body, self._memory)
         if self._waiting and self._touches_waiting(found):
@@ -171,21 +202,9 @@ class Barriers:
                     return True
         return False
 
-    def _emit(self, instr: Instr, found: Sequence[Access] = ()) -> None:
-        self.instrs.append(instr)
-        self.epochs.append(len(self.touched) - 1)
-        now = self.touched[-1]
-        for access in found:
-            touched = now.get(access[0])
-            if touched is None:
-                now[access[0]] = [access]
-            elif access not in touched:
-                touched.append(access)
-
     def _barrier(self) -> None:
         """Add a barrier, then the instructions that waited for it."""
-        self._emit(BARRIER)
-        self._next_epoch()
+        super()._barrier()
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         self._waiting_ins, self._waiting_writes = set(), {}
         for instr, found in waiting:
@@ -196,6 +215,3 @@ class Barriers:
     def _flush(self) -> None:
         if self._waiting:
             self._barrier()
-
-    def _next_epoch(self) -> None:
-        self.touched.append({})

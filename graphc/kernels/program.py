@@ -59,7 +59,27 @@ class Buffer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LiveRange:
-    """A buffer and the epochs, first and last included, during which no other may use its bytes."""
+    """Bytes of the arena, and the epochs during which no others may be in their place.
+
+    Parameters
+    ----------
+    name
+        The name of the buffer that first uses the bytes, mostly that of a node.
+    nbytes
+        The bytes at the largest batch.
+    first, last
+        The first and the last of the epochs.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> _ = net.output("y", gc.relu(net.input("x", (gc.N, 3)), name="y"))
+    >>> def at_the_start(ranges):
+    ...     print(*ranges)
+    ...     return {live.name: 0 for live in ranges}
+    >>> plan = gc.compile(net, batch=8, planner=at_the_start)
+    LiveRange(name='y', nbytes=96, first=0, last=1)
+    """
 
     name: str
     nbytes: int
