@@ -7,26 +7,37 @@ reference rule of the op or layer in `graphc.ops`, a backward its gradient rule.
 Arrays are float32 or float64, whole numbers count as float64.  A cache holds the arrays that
 it was given, not copies; neither forward nor backward writes to one, nor to an argument
 (except the dictionaries `bn_param` and `dropout_param`, as documented there).  Arrays that do not
-fit raise GraphError.
+fit raise GraphError.  Images have their channels first, (N, C, H, W); a sequence is (N, T, D).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from graphc.base.arguments import checked_whole
 from graphc.base.docstrings import T, with_shared
+from graphc.ir.build import Value
 from graphc.ir.op import Array, Op
 from graphc.kernels.philox import stream_of
+from graphc.ops.conv_layer import ConvLayer
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.elementwise import Mul
+from graphc.ops.gather import Gather
 from graphc.ops.linalg import AffineLayer
 from graphc.ops.losses.classes import SoftmaxLoss, SvmLoss
 from graphc.ops.norm import BatchNorm
+from graphc.ops.pool_layer import MaxPoolLayer, fixed
+from graphc.ops.recurrent_cells import lstm_cell, rnn_cell
+from graphc.ops.reduce import broadcast_to
+from graphc.ops.row_norm import GroupNorm, LayerNorm
 from graphc.ops.select import Relu
+from graphc.ops.shape import reshape
+from graphc.ops.slicing import concat
+from graphc.ops.source import constant
 from graphc.runtime import reference
 from graphc.runtime.reference import evaluate
 
@@ -34,6 +45,7 @@ Cache = tuple[Any, ...]
 Param = MutableMapping[str, Any]
 
 _BATCHNORM = ("x", "gamma", "beta", "running_mean", "running_var")
+_WEIGHTED = ("x", "weight", "bias")
 
 _FORWARD = with_shared("""
 Parameters
@@ -59,8 +71,8 @@ Examples
 _BACKWARD = """
 Parameters
 ----------
-dout, cache
-    The gradient of the output, and the cache that the forward function returned.
+dout, dh, dnext_h, dnext_c, cache
+    The gradient of each output, and the cache that the forward function returned.
 
 Returns
 -------
@@ -105,9 +117,8 @@ def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
 @_gradients("dx in x's own shape", "dw", "db")
 def affine_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return the gradients of `affine_forward`."""
-    x, w, b, dout = reference.floats(*_unpack("affine_backward", cache, 3), dout)
-    _check_dout("affine_backward", dout, (len(x), w.shape[1]))
-    dx, dw, db = reference.backward(AffineLayer(), [x, w, b], dout, ("x", "weight", "bias"))
+    ins = _unpack("affine_backward", cache, 3)
+    dx, dw, db = _backward("affine_backward", AffineLayer(), ins, dout, _WEIGHTED)
     return dx, dw, db
 
 
@@ -137,9 +148,7 @@ def relu_forward(x: Array) -> tuple[Array, Array]:
 @_gradients("dx")
 def relu_backward(dout: Array, cache: Array) -> Array:
     """Return the gradient of `relu_forward`: dout where x > 0, else 0."""
-    x, dout = reference.floats(cache, dout)
-    _check_dout("relu_backward", dout, x.shape)
-    return reference.backward(Relu(), [x], dout, ("x",))[0]
+    return _backward("relu_backward", Relu(), [cache], dout, ("x",))[0]
 
 
 @_FORWARD
@@ -180,7 +189,14 @@ def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Param) -> t
     >>> out.round(3).ravel()
     array([-1.,  1.])
     """
-    mode = _mode("batchnorm_forward", bn_param)
+    return _batchnorm("batchnorm_forward", x, gamma, beta, bn_param)
+
+
+def _batchnorm(
+    call: str, x: Array, gamma: Array, beta: Array, bn_param: Param
+) -> tuple[Array, Cache]:
+    """Normalise rows or images; write the running statistics of a training call to bn_param."""
+    mode = _mode(call, bn_param)
     layer = BatchNorm(float(bn_param.get("eps", 1e-5)), float(bn_param.get("momentum", 0.9)))
     x, gamma, beta = reference.floats(x, gamma, beta)
     zeros = np.zeros(x.shape[1:2], x.dtype)
@@ -189,7 +205,7 @@ def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Param) -> t
     ]
     ins = [x, gamma, beta, *running]
     arrays = dict(zip(_BATCHNORM, ins, strict=True))
-    out = reference.forward("batchnorm_forward", layer, arrays, mode == "train")
+    out = reference.forward(call, layer, arrays, mode == "train")
     if mode == "train":
         graph = reference.expanded(layer, reference.types_of(ins), True)
         values = evaluate(graph, arrays, {}, 1)
@@ -203,10 +219,12 @@ def batchnorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
 
     In test mode the running statistics are constants.
     """
-    layer, mode, *ins = _unpack("batchnorm_backward", cache, 7)
-    *ins, dout = reference.floats(*ins, dout)
-    _check_dout("batchnorm_backward", dout, ins[0].shape)
-    dx, dgamma, dbeta = reference.backward(layer, ins, dout, _BATCHNORM[:3], mode == "train")
+    return _batchnorm_backward("batchnorm_backward", dout, cache)
+
+
+def _batchnorm_backward(call: str, dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    layer, mode, *ins = _unpack(call, cache, 7)
+    dx, dgamma, dbeta = _backward(call, layer, ins, dout, _BATCHNORM[:3], mode == "train")
     return dx, dgamma, dbeta
 
 
@@ -280,25 +298,462 @@ def softmax_loss(x: Array, y: Array) -> tuple[float, Array]:
     return _loss("softmax_loss", SoftmaxLoss(), x, y)
 
 
-def _loss(call: str, layer: Op, x: Array, y: Array) -> tuple[float, Array]:
-    """Return a loss and its gradient; raise GraphError for labels out of range."""
+# ---------------------------------------------------------------- images
+
+_IMAGES = with_shared("""
+Parameters
+----------
+x
+    Images (N, C, H, W).
+w, b
+    The filters (F, C, HH, WW) and the bias (F,).
+gamma, beta
+    The scale and the shift of each channel, (C,).
+G
+    The number of groups, which divides C; a group is contiguous channels.
+
+Returns
+-------
+Array, Cache
+    The output, and the cache for the backward function.
+""")
+
+
+@_IMAGES
+def conv_forward_naive(x: Array, w: Array, b: Array, conv_param: Param) -> tuple[Array, Cache]:
+    """Return the images convolved by each filter (N, F, H', W'), and a cache.
+
+    Parameters
+    ----------
+    conv_param
+        `stride`, the pixels between windows, and `pad`, the zeros around each image.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> x, w, b = np.ones((1, 3, 4, 4)), np.ones((2, 3, 3, 3)), np.zeros(2)
+    >>> out, cache = layers.conv_forward_naive(x, w, b, {"stride": 1, "pad": 1})
+    >>> out[0, 0, 0]
+    array([12., 18., 18., 12.])
+    """
+    call = "conv_forward_naive"
+    stride, pad = (_setting(call, conv_param, name, n) for name, n in (("stride", 1), ("pad", 0)))
+    layer = ConvLayer((stride, stride), ((pad, pad), (pad, pad)), (1, 1))
+    arrays = dict(zip("xwb", reference.floats(x, w, b), strict=True))
+    return reference.forward(call, layer, arrays), (layer, x, w, b)
+
+
+@_gradients("dx", "dw", "db")
+def conv_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Return the gradients of `conv_forward_naive`."""
+    layer, *ins = _unpack("conv_backward_naive", cache, 4)
+    dx, dw, db = _backward("conv_backward_naive", layer, ins, dout, _WEIGHTED)
+    return dx, dw, db
+
+
+@_IMAGES
+def max_pool_forward_naive(x: Array, pool_param: Param) -> tuple[Array, Cache]:
+    """Return the largest number of each window (N, C, H', W'), and a cache.
+
+    Parameters
+    ----------
+    pool_param
+        `pool_height` and `pool_width`, the size of a window, and `stride`.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> pool = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    >>> layers.max_pool_forward_naive(np.arange(16.0).reshape(1, 1, 4, 4), pool)[0]
+    array([[[[ 5.,  7.],
+             [13., 15.]]]])
+    """
+    call = "max_pool_forward_naive"
+    names = ("pool_height", "pool_width", "stride")
+    height, width, stride = (_setting(call, pool_param, name, 1) for name in names)
+    layer = MaxPoolLayer((height, width), (stride, stride), ((0, 0), (0, 0)), (1, 1))
+    (values,) = reference.floats(x)
+    return reference.forward(call, layer, {"x": values}), (layer, x)
+
+
+@_gradients("dx")
+def max_pool_backward_naive(dout: Array, cache: Cache) -> Array:
+    """Return the gradient of `max_pool_forward_naive`; the first of equal maxima gets it all."""
+    layer, x = _unpack("max_pool_backward_naive", cache, 2)
+    return _backward("max_pool_backward_naive", layer, [x], dout, ("x",))[0]
+
+
+@_IMAGES
+def spatial_batchnorm_forward(
+    x: Array, gamma: Array, beta: Array, bn_param: Param
+) -> tuple[Array, Cache]:
+    """Return images normalised by each channel, over rows and pixels, and a cache.
+
+    Parameters
+    ----------
+    bn_param
+        As of `batchnorm_forward`; the running statistics are (C,).
+    """
+    return _batchnorm("spatial_batchnorm_forward", x, gamma, beta, bn_param)
+
+
+@_gradients("dx", "dgamma", "dbeta")
+def spatial_batchnorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Return the gradients of `spatial_batchnorm_forward`."""
+    return _batchnorm_backward("spatial_batchnorm_backward", dout, cache)
+
+
+@_FORWARD
+def layernorm_forward(x: Array, gamma: Array, beta: Array, ln_param: Param) -> tuple[Array, Cache]:
+    """Return x normalised by each row, and a cache.
+
+    Parameters
+    ----------
+    x
+        Samples (N, D).
+    gamma, beta
+        The scale and the shift of each feature, (D,).
+    ln_param
+        Optional is `eps` (1e-5).
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> out, cache = layers.layernorm_forward(np.array([[1.0, 3.0]]), np.ones(2), np.zeros(2), {})
+    >>> out.round(3)
+    array([[-1.,  1.]])
+    """
+    layer = LayerNorm(float(ln_param.get("eps", 1e-5)))
+    arrays = dict(zip(layer.roles, reference.floats(x, gamma, beta), strict=True))
+    return reference.forward("layernorm_forward", layer, arrays), (layer, x, gamma, beta)
+
+
+@_gradients("dx", "dgamma", "dbeta")
+def layernorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Return the gradients of `layernorm_forward`."""
+    layer, *ins = _unpack("layernorm_backward", cache, 4)
+    dx, dgamma, dbeta = _backward("layernorm_backward", layer, ins, dout, layer.roles)
+    return dx, dgamma, dbeta
+
+
+@_IMAGES
+def spatial_groupnorm_forward(
+    x: Array, gamma: Array, beta: Array, G: int, gn_param: Param
+) -> tuple[Array, Cache]:
+    """Return images normalised by each group of an image's channels, and a cache.
+
+    Parameters
+    ----------
+    gamma, beta
+        The scale and the shift of each channel, (1, C, 1, 1).
+    gn_param
+        Optional is `eps` (1e-5).
+    """
+    call = "spatial_groupnorm_forward"
+    layer = GroupNorm(checked_whole(f"{call}: G", G), float(gn_param.get("eps", 1e-5)))
+    values, *vectors = reference.floats(x, gamma, beta)
+    arrays = {"x": values, "gamma": vectors[0].ravel(), "beta": vectors[1].ravel()}
+    return reference.forward(call, layer, arrays), (layer, x, gamma, beta)
+
+
+@_gradients("dx", "dgamma", "dbeta")
+def spatial_groupnorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Return the gradients of `spatial_groupnorm_forward`, dgamma and dbeta in gamma's shape."""
+    layer, x, gamma, beta = _unpack("spatial_groupnorm_backward", cache, 4)
+    ins = [x, np.ravel(gamma), np.ravel(beta)]
+    dx, *vectors = _backward("spatial_groupnorm_backward", layer, ins, dout, layer.roles)
+    dgamma, dbeta = (vector.reshape(np.shape(gamma)) for vector in vectors)
+    return dx, dgamma, dbeta
+
+
+# ---------------------------------------------------------------- sequences
+
+_SEQUENCE = """
+Parameters
+----------
+x
+    The input: (N, D) of one step, (N, T, D) of T steps.
+prev_h, prev_c, h0
+    A state before the step, or before the first one, (N, H).
+Wx, Wh, b
+    The weights of the input (D, {width}) and of the state (H, {width}), and the bias ({width},).
+
+Returns
+-------
+{arrays}
+    {outputs}, and the cache for the backward function.
+
+Examples
+--------
+>>> from graphc import layers
+>>> x, h, b = np.ones({x}), np.zeros((2, 4)), np.zeros({columns})
+>>> Wx, Wh = np.ones((3, {columns})), np.ones((4, {columns}))
+>>> layers.{{public}}(x, {states}, Wx, Wh, b)[0].shape
+{shape}
+"""
+
+
+def _recurrent(gates: int, *outputs: str, steps: bool = False) -> Callable[[T], T]:
+    """Return the decorator of a recurrent forward function with these outputs."""
+    return with_shared(
+        _SEQUENCE.format(
+            width="H" if gates == 1 else f"{gates}H",
+            arrays=", ".join(["Array"] * len(outputs) + ["Cache"]),
+            outputs=", ".join(outputs),
+            columns=4 * gates,
+            x="(2, 5, 3)" if steps else "(2, 3)",
+            shape="(2, 5, 4)" if steps else "(2, 4)",
+            states="h, h" if len(outputs) == 2 else "h",
+        )
+    )
+
+
+Build = Callable[..., Mapping[str, Value]]
+"""A function of values that declares a recurrent layer, and returns its outputs by name."""
+_STEP = "N D, N H, D H, H H, H"
+_LSTM_STEP = "N D, N H, N H, D 4H, H 4H, 4H"
+
+
+def _rnn_step(x: Value, prev_h: Value, Wx: Value, Wh: Value, b: Value) -> Mapping[str, Value]:
+    return {"next_h": rnn_cell(x, prev_h, Wx, Wh, b)}
+
+
+def _lstm_step(
+    x: Value, prev_h: Value, prev_c: Value, Wx: Value, Wh: Value, b: Value
+) -> Mapping[str, Value]:
+    h, c = lstm_cell(x, prev_h, prev_c, *(_reordered(weight) for weight in (Wx, Wh, b)))
+    return {"next_h": h, "next_c": c}
+
+
+def _reordered(weight: Value) -> Value:
+    """Return a weight with the gates of `lstm_cell`: i, f, g, o; the course has i, f, o, g."""
+    width = fixed(weight.shape)[-1] // 4
+    parts = [weight[..., k * width : (k + 1) * width] for k in (0, 1, 3, 2)]
+    return concat(parts, axis=-1)
+
+
+def _rnn(x: Value, h0: Value, Wx: Value, Wh: Value, b: Value) -> Mapping[str, Value]:
+    h, found = h0, []
+    for t in range(fixed(x.shape)[1]):
+        h = _rnn_step(x[:, t], h, Wx, Wh, b)["next_h"]
+        found.append(reshape(h, (x.shape[0], 1, h.shape[1])))
+    return {"h": concat(found, axis=1)}
+
+
+def _lstm(x: Value, h0: Value, Wx: Value, Wh: Value, b: Value) -> Mapping[str, Value]:
+    h, c, found = h0, broadcast_to(constant(x.builder, 0.0, x.dtype), h0.shape), []
+    for t in range(fixed(x.shape)[1]):
+        h, c = _lstm_step(x[:, t], h, c, Wx, Wh, b).values()
+        found.append(reshape(h, (x.shape[0], 1, h.shape[1])))
+    return {"h": concat(found, axis=1)}
+
+
+@_recurrent(1, "next_h")
+def rnn_step_forward(
+    x: Array, prev_h: Array, Wx: Array, Wh: Array, b: Array
+) -> tuple[Array, Cache]:
+    """Return the next state tanh(x @ Wx + prev_h @ Wh + b), and a cache."""
+    arrays = {"x": x, "prev_h": prev_h, "Wx": Wx, "Wh": Wh, "b": b}
+    (next_h,), cache = _recur("rnn_step_forward", _rnn_step, arrays, _STEP)
+    return next_h, cache
+
+
+@_gradients("dx", "dprev_h", "dWx", "dWh", "db")
+def rnn_step_backward(dnext_h: Array, cache: Cache) -> tuple[Array, ...]:
+    """Return the gradients of `rnn_step_forward`."""
+    return _recur_back("rnn_step_backward", _rnn_step, cache, dnext_h)
+
+
+@_recurrent(1, "h of all steps (N, T, H)", steps=True)
+def rnn_forward(x: Array, h0: Array, Wx: Array, Wh: Array, b: Array) -> tuple[Array, Cache]:
+    """Return the states of a recurrent network after each step, and a cache."""
+    arrays = {"x": x, "h0": h0, "Wx": Wx, "Wh": Wh, "b": b}
+    (h,), cache = _recur("rnn_forward", _rnn, arrays, "N T D, N H, D H, H H, H")
+    return h, cache
+
+
+@_gradients("dx", "dh0", "dWx", "dWh", "db")
+def rnn_backward(dh: Array, cache: Cache) -> tuple[Array, ...]:
+    """Return the gradients of `rnn_forward`, through all steps."""
+    return _recur_back("rnn_backward", _rnn, cache, dh)
+
+
+@_recurrent(4, "next_h", "next_c")
+def lstm_step_forward(
+    x: Array, prev_h: Array, prev_c: Array, Wx: Array, Wh: Array, b: Array
+) -> tuple[Array, Array, Cache]:
+    """Return the next states of an LSTM, and a cache.
+
+    The weights have the gates input, forget, output and cell side by side, in this order.
+    """
+    arrays = {"x": x, "prev_h": prev_h, "prev_c": prev_c, "Wx": Wx, "Wh": Wh, "b": b}
+    (next_h, next_c), cache = _recur("lstm_step_forward", _lstm_step, arrays, _LSTM_STEP)
+    return next_h, next_c, cache
+
+
+@_gradients("dx", "dprev_h", "dprev_c", "dWx", "dWh", "db")
+def lstm_step_backward(dnext_h: Array, dnext_c: Array, cache: Cache) -> tuple[Array, ...]:
+    """Return the gradients of `lstm_step_forward`."""
+    return _recur_back("lstm_step_backward", _lstm_step, cache, dnext_h, dnext_c)
+
+
+@_recurrent(4, "h of all steps (N, T, H)", steps=True)
+def lstm_forward(x: Array, h0: Array, Wx: Array, Wh: Array, b: Array) -> tuple[Array, Cache]:
+    """Return the states h of an LSTM after each step, and a cache; the first cell state is 0."""
+    arrays = {"x": x, "h0": h0, "Wx": Wx, "Wh": Wh, "b": b}
+    (h,), cache = _recur("lstm_forward", _lstm, arrays, "N T D, N H, D 4H, H 4H, 4H")
+    return h, cache
+
+
+@_gradients("dx", "dh0", "dWx", "dWh", "db")
+def lstm_backward(dh: Array, cache: Cache) -> tuple[Array, ...]:
+    """Return the gradients of `lstm_forward`, through all steps."""
+    return _recur_back("lstm_backward", _lstm, cache, dh)
+
+
+def word_embedding_forward(x: Array, W: Array) -> tuple[Array, Cache]:
+    """Return the rows of W that x names (N, T, D), and a cache.
+
+    Parameters
+    ----------
+    x
+        The numbers of words (N, T), whole numbers from 0 to V - 1.
+    W
+        A vector for each word, (V, D).
+
+    Returns
+    -------
+    Array, Cache
+        The output, and the cache for the backward function.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> layers.word_embedding_forward(np.array([[0, 2]]), np.eye(3))[0].shape
+    (1, 2, 3)
+    """
+    (vectors,), words = reference.floats(W), np.asarray(x)
+    arrays = {"W": vectors, "x": words}
+    reference.infer("word_embedding_forward", Gather(), arrays)
+    _check_range("word_embedding_forward", "word", words, (len(vectors), "words"), arrays)
+    return reference.forward("word_embedding_forward", Gather(), arrays), (x, W)
+
+
+@_gradients("dW")
+def word_embedding_backward(dout: Array, cache: Cache) -> Array:
+    """Return the gradient of `word_embedding_forward`: a word's rows of dout are added up."""
+    x, W = _unpack("word_embedding_backward", cache, 2)
+    vectors, dout = reference.floats(W, dout)
+    _check_dout("word_embedding_backward", dout, (*np.shape(x), vectors.shape[1]))
+    return reference.backward(Gather(), [vectors, np.asarray(x)], dout, ("x",))[0]
+
+
+def temporal_affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
+    """Return x @ w + b of each step (N, T, M), and a cache.
+
+    Parameters
+    ----------
+    x
+        A sequence (N, T, D).
+    w, b
+        The weight (D, M) and the bias (M,).
+
+    Returns
+    -------
+    Array, Cache
+        The output, and the cache for the backward function.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> layers.temporal_affine_forward(np.ones((2, 5, 3)), np.ones((3, 4)), np.zeros(4))[0].shape
+    (2, 5, 4)
+    """
+    arrays = dict(zip("xwb", reference.floats(x, w, b), strict=True))
+    _check_sizes("temporal_affine_forward", arrays, "N T D, D M, M")
+    return reference.forward("temporal_affine_forward", AffineLayer(True), arrays), (x, w, b)
+
+
+@_gradients("dx", "dw", "db")
+def temporal_affine_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Return the gradients of `temporal_affine_forward`."""
+    ins = _unpack("temporal_affine_backward", cache, 3)
+    dx, dw, db = _backward("temporal_affine_backward", AffineLayer(True), ins, dout, _WEIGHTED)
+    return dx, dw, db
+
+
+def temporal_softmax_loss(x: Array, y: Array, mask: Array) -> tuple[float, Array]:
+    """Return the softmax cross-entropy of the steps that count, and its gradient.
+
+    Parameters
+    ----------
+    x
+        Scores (N, T, V).
+    y
+        Labels (N, T), whole numbers from 0 to V - 1.
+    mask
+        Whether each step counts, (N, T).
+
+    Returns
+    -------
+    float, Array
+        The sum over the steps that count, divided by N, and dx.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> y, mask = np.zeros((1, 2), int), np.array([[True, False]])
+    >>> round(layers.temporal_softmax_loss(np.zeros((1, 2, 3)), y, mask)[0], 3)
+    1.099
+    """
+    call, arrays = "temporal_softmax_loss", {"x": x, "y": y, "mask": mask}
+    scores, labels, counted = _check_sizes(call, arrays, "N T V, N T, N T")
+    rows, flat = max(len(scores), 1), scores.reshape(labels.size, scores.shape[2])
+    loss, dx = _loss(call, SoftmaxLoss("sum"), flat, labels.ravel(), counted.ravel(), 1 / rows)
+    return loss, dx.reshape(scores.shape)
+
+
+# ---------------------------------------------------------------- what they share
+
+
+def _loss(
+    call: str, layer: Op, x: Array, y: Array, weight: Array | None = None, share: float = 1.0
+) -> tuple[float, Array]:
+    """Return a share of a loss and its gradient; raise GraphError for labels out of range."""
     (scores,) = reference.floats(x)
     labels = np.asarray(y)
     if labels.dtype.kind in "iu":
         labels = labels.astype(np.int64)
     arrays = {"x": scores, "y": labels}
+    if weight is not None:
+        arrays["mask"] = weight.astype(scores.dtype)
     reference.infer(call, layer, arrays)
     if not scores.size:
         raise reference.fail(call, "there are no scores to take the mean of", arrays)
-    classes = scores.shape[1]
-    if labels.min() < 0 or labels.max() >= classes:
-        worst = int(labels.min() if labels.min() < 0 else labels.max())
-        raise reference.fail(
-            call, f"label {worst} is not one of the {classes} classes, 0 to {classes - 1}", arrays
-        )
+    _check_range(call, "label", labels, (scores.shape[1], "classes"), arrays)
     loss = reference.forward(call, layer, arrays)
-    one = np.ones((), scores.dtype)
-    return float(loss), reference.backward(layer, [scores, labels], one, ("scores",))[0]
+    ins, dout = list(arrays.values()), np.full((), share, scores.dtype)
+    return float(loss) * share, reference.backward(layer, ins, dout, ("scores",))[0]
+
+
+def _check_range(
+    call: str, what: str, numbers: Array, of: tuple[int, str], arrays: Mapping[str, Any]
+) -> None:
+    """Raise GraphError if a number is below 0 or not below the count of `of`."""
+    count, name = of
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= count):
+        worst = int(numbers.min() if numbers.min() < 0 else numbers.max())
+        message = f"{what} {worst} is not one of the {count} {name}, 0 to {count - 1}"
+        raise reference.fail(call, message, arrays)
+
+
+def _backward(
+    call: str, op: Op, ins: Sequence[Any], dout: Array, wrt: tuple[str, ...], train: bool = False
+) -> list[Array]:
+    """Return the gradients by operands of these roles; raise GraphError if dout does not fit."""
+    *arrays, dout = reference.floats(*ins, dout)
+    _check_dout(call, dout, op.infer(reference.types_of(arrays)).shape)
+    return reference.backward(op, arrays, dout, wrt, train)
 
 
 def _mode(call: str, param: Param) -> str:
@@ -316,7 +771,53 @@ def _unpack(call: str, cache: Any, parts: int) -> Cache:
     return cache
 
 
-def _check_dout(call: str, dout: Array, shape: tuple[int, ...]) -> None:
+def _check_dout(call: str, dout: Array, shape: tuple[Any, ...]) -> None:
     """Raise GraphError unless dout has the output's shape."""
     if dout.shape != shape:
         raise reference.fail(call, f"dout has shape {dout.shape}, the output has {shape}", {})
+
+
+def _setting(call: str, param: Param, name: str, least: int) -> int:
+    """Return a whole number of a dictionary; raise GraphError unless it is at least `least`."""
+    return checked_whole(f"{call}: {name}", param.get(name), least)
+
+
+def _recur(
+    call: str, build: Build, given: Mapping[str, Any], shapes: str
+) -> tuple[list[Array], Cache]:
+    """Return the outputs of a recurrent layer by the rules of its ops, and its cache."""
+    floats = reference.floats(*_check_sizes(call, given, shapes))
+    arrays = dict(zip(given, floats, strict=True))
+    graph = reference.composed(build, reference.types_of(floats))
+    values = evaluate(graph, arrays, {}, 1)
+    return [np.array(values[name]) for name in graph.outputs.values()], tuple(given.values())
+
+
+def _recur_back(call: str, build: Build, cache: Cache, *douts: Array) -> tuple[Array, ...]:
+    """Return the gradients of a recurrent layer with respect to all that it reads."""
+    roles = reference.parameter_names(build)
+    floats = reference.floats(*_unpack(call, cache, len(roles)), *douts)
+    ins, douts = floats[: len(roles)], tuple(floats[len(roles) :])
+    graph = reference.composed(build, reference.types_of(ins))
+    for dout, name in zip(douts, graph.outputs.values(), strict=True):
+        _check_dout(call, dout, graph[name].type.shape)
+    return tuple(reference.gradients(graph, dict(zip(roles, ins, strict=True)), douts, roles))
+
+
+def _check_sizes(call: str, given: Mapping[str, Any], shapes: str) -> list[Array]:
+    """Return the arrays; raise GraphError unless they have shapes such as "N D, N H, D 4H".
+
+    A letter is one size everywhere; the first array that has it decides.
+    """
+    arrays, known = {name: np.asarray(array) for name, array in given.items()}, dict[str, int]()
+    for (name, array), text in zip(arrays.items(), shapes.split(", "), strict=True):
+        dims = [(int(dim[:-1] or 1), dim[-1]) for dim in text.split()]
+        for (_, letter), size in zip(dims, array.shape, strict=False):
+            known.setdefault(letter, size)
+        wanted = tuple(factor * known.get(letter, 0) for factor, letter in dims)
+        if array.shape != wanted:
+            what = f"({text.replace(' ', ', ')}{',' * (len(dims) == 1)})"
+            seen = f" = {wanted}" if array.ndim == len(dims) else ""
+            message = f"{name} has shape {array.shape}, it should have {what}{seen}"
+            raise reference.fail(call, message, given)
+    return list(arrays.values())

@@ -5,8 +5,9 @@ It allocates freely and keeps every value.  Passes, kernels and gradients are ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from graphc.ops.autodiff import vjp
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.source import Input, constant
 from graphc.runtime.state import initial_value
+from passes.specialize import Specialize
 
 
 def evaluate(
@@ -137,16 +139,37 @@ def expanded(op: Op, types: tuple[TensorType, ...], train: bool = False) -> Grap
     return b.graph()
 
 
+def parameter_names(build: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of a function's parameters."""
+    return tuple(signature(build).parameters)
+
+
 @lru_cache(maxsize=256)
-def derivative(op: Op, types: tuple[TensorType, ...], train: bool, wrt: tuple[str, ...]) -> Graph:
-    """Return the graph of the gradients, named by `wrt` roles, from an input `cotangent`."""
-    b = Builder.extending(expanded(op, types, train))
-    out = b.value(b.outputs.pop("out"))
-    dout = b.apply(Input(out.shape, out.dtype), name="cotangent")
-    found = vjp(b, {out.name: dout}, wrt)
+def composed(build: Callable[..., Mapping[str, Value]], types: tuple[TensorType, ...]) -> Graph:
+    """Return the graph of a function from values to outputs by name; its parameters are inputs."""
+    b = Builder(build.__name__)
+    b.locs = ()
+    ins = [
+        b.apply(Input(type.shape, type.dtype), name=name)
+        for name, type in zip(parameter_names(build), types, strict=True)
+    ]
+    b.outputs.update({name: value.name for name, value in build(*ins).items()})
+    return Specialize(train=False)(b.graph())
+
+
+@lru_cache(maxsize=256)
+def derivative(graph: Graph, wrt: tuple[str, ...]) -> Graph:
+    """Return the graph of the gradients, named by `wrt`, from inputs `cotangent.<output>`."""
+    b = Builder.extending(graph)
+    douts = {}
+    for output, name in graph.outputs.items():
+        out = b.value(name)
+        cotangent = b.apply(Input(out.shape, out.dtype), name=f"cotangent.{output}")
+        douts[name] = cotangent
+    b.outputs.clear()
+    found = vjp(b, douts, wrt)
     b.outputs.update({role: _gradient(found, role, b).name for role in wrt})
-    graph = b.graph()
-    needed = graph.upstream(graph.outputs.values())
+    needed = b.graph().upstream(b.outputs.values())
     b.updates.clear()
     b.nodes = {name: node for name, node in b.nodes.items() if name in needed}
     return b.graph()
@@ -163,7 +186,15 @@ def backward(
     op: Op, ins: Sequence[Array], dout: Array, wrt: tuple[str, ...], train: bool = False
 ) -> list[Array]:
     """Return the gradients with respect to the operands of these roles, by the op's own rules."""
-    graph = derivative(op, types_of(ins), train, wrt)
-    feeds = dict(zip(operand_names(op, len(ins)), ins, strict=True)) | {"cotangent": dout}
-    values = evaluate(graph, feeds, {}, 1)
-    return [np.array(values[graph.outputs[role]]) for role in wrt]
+    feeds = dict(zip(operand_names(op, len(ins)), ins, strict=True))
+    return gradients(expanded(op, types_of(ins), train), feeds, [dout], wrt)
+
+
+def gradients(
+    graph: Graph, feeds: Mapping[str, Array], douts: Sequence[Array], wrt: tuple[str, ...]
+) -> list[Array]:
+    """Return the gradients of a graph with respect to inputs, given those of its outputs."""
+    slope = derivative(graph, wrt)
+    given = {f"cotangent.{name}": d for name, d in zip(graph.outputs, douts, strict=True)}
+    values = evaluate(slope, {**feeds, **given}, {}, 1)
+    return [np.array(values[slope.outputs[role]]) for role in wrt]
