@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.check.layer_cases import SPECS, Case, Spec, close, first_match, likely_cause, numbers
+from graphc.check import layer_mistakes, sequence_mistakes
+from graphc.check.layer_cases import (
+    SPECS,
+    Candidate,
+    Case,
+    Spec,
+    close,
+    matches,
+    numbers,
+    results_of,
+)
 from graphc.ir.op import Array
 
 Function = Callable[..., Any]
+MISTAKES = {**layer_mistakes.MISTAKES, **sequence_mistakes.MISTAKES}
+"""The usual mistakes in each layer of SPECS."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +110,9 @@ def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
 class Raised(Exception):
     """Raised if a student's function raises, or returns the wrong number of values."""
 
-    def __init__(self, what: str, text: str) -> None:
+    def __init__(self, what: str, text: str, cause: str = "") -> None:
         super().__init__(text)
-        self.what = what
+        self.what, self.cause = what, cause
 
 
 class Student:
@@ -113,36 +126,46 @@ class Student:
         self.param: dict[str, Any] = {}
         self.given: dict[str, Any] = {}
 
-    def forward(self, arrays: Mapping[str, Any] | None = None) -> tuple[Any, Any]:
-        """Return (out, cache), or a loss's (loss, dx); raise Raised for anything else."""
+    def forward(self, arrays: Mapping[str, Any] | None = None) -> tuple[tuple[Any, ...], Any]:
+        """Return the outputs and the cache, or a loss and dx; raise Raised for anything else."""
         self.given = {k: np.array(v) for k, v in (arrays or self.case.arrays).items()}
         self.param = copy.deepcopy(dict(self.case.param))
-        args = [*self.given.values(), *([self.param] if self.case.param else [])]
-        pair = "(loss, dx)" if self.spec.backward is None else "(out, cache)"
-        result = _call("forward", self._forward, *args)
-        if not isinstance(result, (tuple, list)) or len(result) != 2:
-            raise Raised("forward", f"forward returns a {type(result).__name__}, not {pair}")
-        return result[0], result[1]
+        more = [*self.case.more.values(), *([self.param] if self.spec.takes_param else [])]
+        names = ("loss", "dx") if self.spec.backward is None else (*self.spec.outputs, "cache")
+        result = _call("forward", self._forward, *self.given.values(), *more)
+        if not isinstance(result, (tuple, list)) or len(result) != len(names):
+            wanted = f"({', '.join(names)})"
+            if isinstance(result, (tuple, list)):
+                raise Raised("forward", f"forward returns {len(result)} values, not {wanted}")
+            kind, cause = type(result).__name__, _NO_RETURN if result is None else ""
+            raise Raised("forward", f"forward returns a {kind}, not {wanted}", cause)
+        *outputs, cache = result
+        return tuple(outputs), cache
 
-    def backward(self, cache: Any, dout: Any = None) -> dict[str, Any]:
+    def backward(self, cache: Any, douts: Sequence[Array] | None = None) -> dict[str, Any]:
         """Return the gradients by name; raise Raised for another number of them."""
         assert self._backward is not None
-        dout = self.case.dout.copy() if dout is None else dout
-        result = _call("backward", self._backward, dout, cache)
         names = self.spec.gradients
+        result = _call("backward", self._backward, *(douts or self.douts()), cache)
+        if result is None and len(names) > 1:
+            raise Raised("backward", f"backward returns None, not {', '.join(names)}", _NO_RETURN)
         values = result if isinstance(result, (tuple, list)) else (result,)
         if len(values) != len(names):
             text = f"backward returns {len(values)} values, not {', '.join(names)}"
             raise Raised("backward", text)
         return dict(zip(names, values, strict=True))
 
+    def douts(self) -> list[Array]:
+        """Return new copies of the gradients of the outputs."""
+        return [self.case.dout.copy(), *(dout.copy() for dout in self.case.douts)]
+
     def results(self) -> dict[str, Any]:
         """Return all compared results by name."""
-        out, cache = self.forward()
+        outputs, cache = self.forward()
         if self.spec.backward is None:
-            return {"loss": out, "dx": cache}
-        names = [name for name in ("running_mean", "running_var") if name in self.case.param]
-        found = copy.deepcopy({"out": out, **{name: self.param.get(name) for name in names}})
+            return {"loss": outputs[0], "dx": cache}
+        statistics = {name: self.param.get(name) for name in self.case.param}
+        found = copy.deepcopy(self.spec.results(outputs, statistics))
         return found | (self.backward(cache) if self.has_backward else {})
 
     def finding(self, what: str, text: str, cause: str = "") -> Finding:
@@ -165,17 +188,19 @@ class Student:
             if not np.array_equal(array, self.case.arrays[name]):
                 yield self.finding(name, f"forward overwrites its argument {name}", cause)
 
-    def overwritten_dout(self, dout: Array) -> Iterator[Finding]:
-        """Yield a cotangent that backward overwrote."""
-        if not np.array_equal(dout, self.case.dout):
-            cause = "dout is changed in place; work on a copy"
-            yield self.finding("dout", "backward overwrites its argument dout", cause)
+    def overwritten_douts(self, douts: Sequence[Array]) -> Iterator[Finding]:
+        """Yield the cotangents that backward overwrote."""
+        for output, dout, given in zip(self.spec.outputs, douts, self.douts(), strict=True):
+            name = "dout" if output == "out" else f"d{output}"
+            if not np.array_equal(dout, given):
+                cause = f"{name} is changed in place; work on a copy"
+                yield self.finding(name, f"backward overwrites its argument {name}", cause)
 
     def _overwritten_by_backward(self, cache: Any, given: dict[str, Any]) -> Iterator[Finding]:
         """Yield the fault of a cache that backward, or a second forward, overwrites."""
-        dout = self.case.dout.copy()
-        first = copy.deepcopy(self.backward(cache, dout))
-        yield from self.overwritten_dout(dout)
+        douts = self.douts()
+        first = copy.deepcopy(self.backward(cache, douts))
+        yield from self.overwritten_douts(douts)
         second = self.backward(cache)
         kept = all(np.array_equal(given[k], self.case.arrays[k]) for k in given)
         if not kept or not _equal(first, second):
@@ -186,7 +211,7 @@ class Student:
             yield self.finding("cache", text, cause)
             return
         _, cache = self.forward()
-        self.forward({k: v if v.dtype.kind == "i" else v[::-1] * 2 + 1 for k, v in given.items()})
+        self.forward({k: v if v.dtype.kind != "f" else v[::-1] * 2 + 1 for k, v in given.items()})
         if not _equal(first, self.backward(cache)):
             text = "a second forward changes what backward returns for the first one's cache"
             cause = "cache overwritten by forward: give each call its own arrays"
@@ -198,6 +223,10 @@ def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     return all(
         x is y if x is None or y is None else np.array_equal(x, y, equal_nan=True) for x, y in pairs
     )
+
+
+_NO_RETURN = "the function ends without a return statement, or returns None"
+_NEVER = "it is still None where it is returned"
 
 
 def _call(what: str, function: Function, *args: Any) -> Any:
@@ -220,7 +249,7 @@ COUNTED = 1000
 def dropout_findings(student: Student) -> Iterator[Finding]:
     """Yield the faults of dropout's out, mask and dx; the mask itself is random."""
     case = student.case
-    out, cache = student.forward()
+    (out,), cache = student.forward()
     yield from student.overwritten_arguments()
     array = numbers(out)
     if array is None or array.shape != case.x.shape:
@@ -264,6 +293,7 @@ def _mask(student: Student, ratio: Array) -> Iterator[Finding]:
             "mask not scaled: divide it by p in training": 1.0,
             _DROPS: 1 / (1 - p),
             "the mask is multiplied by p; divide it by p": p,
+            "the mask is scaled twice; divide it by p once": 1 / p**2,
         }
         scales = ((cause, np.full_like(values, scale)) for cause, scale in causes.items())
         yield student.finding("mask", text, first_match(values, scales))
@@ -281,20 +311,20 @@ def _dependence(student: Student, kept: Array) -> Iterator[Finding]:
         text = f"the mask is the same for every {'row' if rows else 'feature'}"
         yield student.finding("mask", text, "draw a mask of x's own shape")
         return
-    other = numbers(student.forward()[0])
+    other = numbers(student.forward()[0][0])
     if other is not None and other.shape == kept.shape and ((other != 0) == kept).all():
         text = "two training calls without a seed draw the same mask"
         yield student.finding("mask", text, "the generator is made or seeded in each call")
 
 
 def _backward(student: Student, cache: Any, mask: Array) -> Iterator[Finding]:
-    case, dout = student.case, student.case.dout.copy()
-    theirs = student.backward(cache, dout)["dx"]
+    case, douts = student.case, student.douts()
+    theirs = student.backward(cache, douts)["dx"]
     right = case.dout * mask if case.param["mode"] == "train" else case.dout
     finding = difference("dx", theirs, right, str(case))
     if finding is not None:
-        yield replace(finding, cause=_dx_cause(numbers(theirs), case, mask))
-    yield from student.overwritten_dout(dout)
+        yield replace(finding, cause=_dx_cause(numbers(theirs), case, mask) or finding.cause)
+    yield from student.overwritten_douts(douts)
 
 
 def _dx_cause(theirs: Array | None, case: Case, mask: Array) -> str:
@@ -302,11 +332,87 @@ def _dx_cause(theirs: Array | None, case: Case, mask: Array) -> str:
         return ""
     if case.param["mode"] == "test":
         return "in test mode dx is dout" if (theirs == 0).any() else ""
-    unscaled = "mask not scaled: dx is dout times the same mask as in forward, 1/p included"
-    left_out = "the mask is left out of the backward pass"
-    mistakes = (unscaled, case.dout * (mask != 0)), (left_out, case.dout)
-    other = "the mask is not the one of forward; keep that in the cache"
-    return first_match(theirs, mistakes) or other
+    dout, p = case.dout, float(case.param["p"])
+    mistakes = {
+        "mask not scaled: dx is dout times the same mask as in forward, 1/p included": mask != 0,
+        "the mask is left out of the backward pass": 1.0,
+        "the mask is scaled already; dx divides by p once more": mask / p,
+        "the mask is scaled already; dx multiplies by p": mask * p,
+        "the mask is applied twice": mask**2,
+        "dx takes the elements that were dropped": (mask == 0) / p,
+    }
+    cause = first_match(theirs, ((text, dout * factor) for text, factor in mistakes.items()))
+    ratio = theirs / dout
+    another = (close(ratio, np.full_like(ratio, 1 / p)) | (ratio == 0)).all()
+    return cause or ("the mask is not the one of forward; keep that in the cache" * bool(another))
+
+
+# ---------------------------------------------------------------- likely causes
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The results of a student's layer and of graphc's on one case."""
+
+    layer: str
+    case: Case
+    theirs: Mapping[str, Any]
+    ours: Mapping[str, Any]
+
+    def finding(self, what: str) -> Finding | None:
+        """Return what is wrong with a result; at a kink any subgradient is right."""
+        theirs, right, nearest = self.theirs[what], self.ours[what], SPECS[self.layer].nearest
+        array = numbers(theirs)
+        if nearest and what == "dx" and array is not None and array.shape == right.shape:
+            right = nearest(array, self.case, right)
+        return difference(what, theirs, right, str(self.case))
+
+    def candidates(self, what: str) -> Iterator[Candidate]:
+        """Yield usual mistakes with the result that each has."""
+        right = np.asarray(self.ours[what])
+        with np.errstate(all="ignore"):
+            mistakes = MISTAKES[self.layer](what, self.case, self.ours)
+            yield from chain(self._swapped(what), mistakes, _general(right))
+
+    def _swapped(self, what: str) -> Iterator[Candidate]:
+        """Yield another result if the student has the two the wrong way round."""
+        for other, value in self.ours.items():
+            theirs, right = numbers(self.theirs[other]), np.asarray(self.ours[what])
+            if other != what and theirs is not None and matches(theirs, right):
+                first, second = sorted((what, other), key=[*self.ours].index)
+                yield f"{first} and {second} are swapped", value
+
+    def explains(self, what: str, text: str) -> bool:
+        """Return whether a mistake gives the student's result here too, be it right or wrong."""
+        array = numbers(self.theirs[what])
+        results = [np.asarray(result) for name, result in self.candidates(what) if name == text]
+        if array is None or not results:
+            return self.finding(what) is None
+        return any(matches(array, result) for result in results)
+
+
+def _general(right: Array) -> Iterator[Candidate]:
+    yield "the sign is flipped", -right
+    yield "it is never filled in", np.zeros_like(right)
+    if right.ndim == 2:
+        yield "it is transposed", right.T
+
+
+def first_match(theirs: Array, mistakes: Iterable[Candidate]) -> str:
+    """Return the first of the mistakes whose result equals `theirs`, or ""."""
+    return next((text for text, result in mistakes if matches(theirs, np.asarray(result))), "")
+
+
+def likely_cause(what: str, wrong: Trial, trials: Sequence[Trial]) -> str:
+    """Return the mistake that gives all of the student's numbers in one mode, or ""."""
+    array, mode = numbers(wrong.theirs[what]), wrong.case.param.get("mode")
+    if array is None:
+        return _NEVER if wrong.theirs[what] is None else ""
+    same = [trial for trial in trials if trial.case.param.get("mode") == mode]
+    for text, result in wrong.candidates(what):
+        if matches(array, np.asarray(result)) and all(t.explains(what, text) for t in same):
+            return text
+    return ""
 
 
 # ---------------------------------------------------------------- the comparison
@@ -319,12 +425,16 @@ def check_layer(
 
     The inputs have several sizes, one row, more than two dimensions, and whole numbers.  Arguments
     and caches that a function overwrites are reported too.  Any mask of dropout is accepted that
-    has the right scale and share of kept elements.
+    has the right scale and share of kept elements, and any subgradient at a kink: of relu at 0, of
+    equal maxima, of a margin that is met exactly.  A likely cause is named only if graphc's layer
+    with that mistake gives your numbers on all inputs.
 
     Parameters
     ----------
     layer
-        One of affine, relu, affine_relu, batchnorm, dropout, svm_loss and softmax_loss.
+        One of affine, relu, affine_relu, batchnorm, layernorm, dropout, svm_loss, softmax_loss;
+        conv, max_pool, spatial_batchnorm, spatial_groupnorm; rnn_step, rnn, lstm_step, lstm,
+        word_embedding, temporal_affine and temporal_softmax_loss.
     forward
         The forward function.  Of a loss, the one function, which returns (loss, dx).
     backward
@@ -347,12 +457,8 @@ def check_layer(
     >>> def forward(x):
     ...     return np.maximum(x, 0), x
     >>> def backward(dout, x):
-    ...     return dout * (x >= 0)
+    ...     return (x > 0) * 1.0
     >>> print(gc.check_layer("relu", forward, backward))
-    check_layer relu: wrong in dx
-      dx[3, 5] is -1.17655, it should be 0 (off by 1.18)
-        for x (5, 6), whole numbers
-        likely cause: the gradient at exactly 0 is 0; the mask is x > 0, not x >= 0
     """
     if layer not in SPECS:
         raise GraphError(
@@ -361,40 +467,68 @@ def check_layer(
     spec = SPECS[layer]
     if spec.backward is None and backward is not None:
         raise GraphError(f"check_layer: {layer} is one function that returns (loss, dx)")
-    found: dict[str, Finding] = {}
     cases = list(spec.cases(np.random.Generator(np.random.Philox(seed))))
-    for case in cases:
-        for finding in _findings(layer, spec, forward, backward, case):
-            found.setdefault(finding.what, finding)
+    students = [
+        # the course defines batchnorm's backward for training only
+        Student(spec, forward, backward if _differentiable(layer, case) else None, case)
+        for case in cases
+    ]
+    findings = _of_dropout if layer == "dropout" else _findings
+    found: dict[str, Finding] = {}
+    for finding in findings(layer, students):
+        found.setdefault(finding.what, finding)
     return LayerReport(layer, tuple(found.values()), _compared(layer, spec, backward), len(cases))
+
+
+def _differentiable(layer: str, case: Case) -> bool:
+    return layer == "dropout" or case.param.get("mode") != "test"
 
 
 def _compared(layer: str, spec: Spec, backward: Function | None) -> tuple[str, ...]:
     if spec.backward is None:
         return "loss", *spec.gradients
-    extra = ("running_mean", "running_var") if layer == "batchnorm" else ()
-    return ("out", *extra, *(spec.gradients if backward is not None else ()))
+    extra = ("running_mean", "running_var") if layer.endswith("batchnorm") else ()
+    return (*spec.outputs, *extra, *(spec.gradients if backward is not None else ()))
 
 
-def _findings(
-    layer: str, spec: Spec, forward: Function, backward: Function | None, case: Case
-) -> Iterator[Finding]:
-    if layer == "batchnorm" and case.param["mode"] == "test":
-        backward = None  # the course defines batchnorm's backward for training only
+def _of_dropout(layer: str, students: Sequence[Student]) -> Iterator[Finding]:
+    for student in students:
+        yield from _guarded(student, dropout_findings(student))
+
+
+def _findings(layer: str, students: Sequence[Student]) -> Iterator[Finding]:
+    """Yield the faults of all cases, each with the mistake that explains it in all of them."""
+    trials: list[Trial] = []
+    faults: list[Finding] = []
+    for student in students:
+        faults.extend(_guarded(student, _tried(layer, student, trials)))
+    for fault in faults:
+        wrong = next((trial for trial in trials if str(trial.case) == fault.case), None)
+        if wrong is not None and not fault.cause and fault.what in wrong.ours:
+            yield replace(fault, cause=likely_cause(fault.what, wrong, trials))
+        else:
+            yield fault
+
+
+def _tried(layer: str, student: Student, trials: list[Trial]) -> Iterator[Finding]:
+    """Run the functions on one case; yield the faults, and add the results to the trials."""
+    theirs = student.results()
+    ours = {k: v for k, v in results_of(student.spec, student.case).items() if k in theirs}
+    trial = Trial(layer, student.case, theirs, ours)
+    trials.append(trial)
+    yield from filter(None, map(trial.finding, ours))
+    yield from student.overwritten()
+
+
+def _guarded(student: Student, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield findings, and as the last one the error that a function of the student raised."""
     try:
-        if layer == "dropout":
-            yield from dropout_findings(Student(spec, forward, backward, case))
-            return
-        student = Student(spec, forward, backward, case)
-        theirs = student.results()
-        ours = Student(spec, spec.forward, backward and spec.backward, case).results()
-        for what, right in ours.items():
-            finding = difference(what, theirs[what], right, str(case))
-            if finding is not None:
-                cause = likely_cause(layer, what, theirs[what], case, ours)
-                yield replace(finding, cause=cause)
-        yield from student.overwritten()
+        yield from findings
     except Raised as raised:
         flatten = "x has more than two dimensions; flatten it: x.reshape(len(x), -1)"
-        cause = flatten if case.x.ndim > 2 and "raised" in str(raised) else ""
-        yield Finding(raised.what, str(raised), str(case), cause)
+        deep = student.spec in _FLATTENS and student.case.x.ndim > 2 and "raised" in str(raised)
+        yield student.finding(raised.what, str(raised), raised.cause or (flatten if deep else ""))
+
+
+_FLATTENS = [SPECS[name] for name in ("affine", "relu", "affine_relu", "dropout")]
+"""The layers whose samples may have more than one dimension."""
