@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -159,14 +160,13 @@ class Student:
         """Return new copies of the gradients of the outputs."""
         return [self.case.dout.copy(), *(dout.copy() for dout in self.case.douts)]
 
-    def results(self) -> dict[str, Any]:
-        """Return all compared results by name."""
+    def outputs(self) -> tuple[dict[str, Any], Any]:
+        """Return the outputs and running statistics by name, and the cache; or a loss and dx."""
         outputs, cache = self.forward()
         if self.spec.backward is None:
-            return {"loss": outputs[0], "dx": cache}
+            return {"loss": outputs[0], "dx": cache}, None
         statistics = {name: self.param.get(name) for name in self.case.param}
-        found = copy.deepcopy(self.spec.results(outputs, statistics))
-        return found | (self.backward(cache) if self.has_backward else {})
+        return copy.deepcopy(self.spec.results(outputs, statistics)), cache
 
     def finding(self, what: str, text: str, cause: str = "") -> Finding:
         """Return a finding about the case."""
@@ -355,9 +355,14 @@ class Trial:
     """The results of a student's layer and of graphc's on one case."""
 
     layer: str
-    case: Case
+    student: Student
     theirs: Mapping[str, Any]
     ours: Mapping[str, Any]
+
+    @property
+    def case(self) -> Case:
+        """The case."""
+        return self.student.case
 
     def finding(self, what: str) -> Finding | None:
         """Return what is wrong with a result; at a kink any subgradient is right."""
@@ -367,17 +372,22 @@ class Trial:
             right = nearest(array, self.case, right)
         return difference(what, theirs, right, str(self.case))
 
-    def candidates(self, what: str) -> Iterator[Candidate]:
-        """Yield usual mistakes with the result that each has."""
-        right = np.asarray(self.ours[what])
+    @cached_property
+    def candidates(self) -> Mapping[str, list[tuple[str, Array]]]:
+        """The mistakes in each result: what another result says, the layer's own, and others."""
         with np.errstate(all="ignore"):
-            mistakes = MISTAKES[self.layer](what, self.case, self.ours)
-            yield from chain(self._swapped(what), mistakes, _general(right))
+            mistakes = list(MISTAKES[self.layer](self.case, self.ours))
+        found = {}
+        for what in self.ours:
+            own = layer_mistakes.of_result(what, mistakes)
+            every = chain(self._swapped(what), own, _general(np.asarray(self.ours[what])))
+            found[what] = [(text, np.asarray(result)) for text, result in every]
+        return found
 
     def _swapped(self, what: str) -> Iterator[Candidate]:
         """Yield another result if the student has the two the wrong way round."""
         for other, value in self.ours.items():
-            theirs, right = numbers(self.theirs[other]), np.asarray(self.ours[what])
+            theirs, right = numbers(self.theirs.get(other)), np.asarray(self.ours[what])
             if other != what and theirs is not None and matches(theirs, right):
                 first, second = sorted((what, other), key=[*self.ours].index)
                 yield f"{first} and {second} are swapped", value
@@ -385,10 +395,41 @@ class Trial:
     def explains(self, what: str, text: str) -> bool:
         """Return whether a mistake gives the student's result here too, be it right or wrong."""
         array = numbers(self.theirs[what])
-        results = [np.asarray(result) for name, result in self.candidates(what) if name == text]
+        results = [result for name, result in self.candidates[what] if name == text]
         if array is None or not results:
             return self.finding(what) is None
         return any(matches(array, result) for result in results)
+
+    def is_own_gradient(self, what: str) -> bool:
+        """Return whether a gradient is that of the student's forward function, which is wrong.
+
+        Along some directions it is compared with the central difference.
+        """
+        name, gradient = what[1:], numbers(self.theirs[what])
+        wrong = any(self.finding(output) for output in self.ours if output in self._values)
+        if not wrong or name not in self.case.arrays or gradient is None:
+            return False
+        array, rng = self.case.arrays[name], np.random.default_rng(0)
+        for _ in range(3):
+            step = 1e-5 * rng.standard_normal(array.shape)
+            up, down = (self._value({name: array + sign * step}) for sign in (1, -1))
+            slope = float((gradient * step).sum()) if gradient.shape == array.shape else math.nan
+            if not math.isclose((up - down) / 2, slope, rel_tol=1e-6, abs_tol=1e-12):
+                return False
+        return True
+
+    @property
+    def _values(self) -> tuple[str, ...]:
+        """The names of what is differentiated."""
+        spec = self.student.spec
+        return spec.outputs if spec.backward is not None else ("loss",)
+
+    def _value(self, changed: Mapping[str, Array]) -> float:
+        """Return the sum of the student's outputs times their cotangents, of changed arrays."""
+        outputs, _ = self.student.forward({**self.case.arrays, **changed})
+        douts = self.student.douts()
+        pairs = zip(map(numbers, outputs), douts, strict=False)
+        return sum(float((out * dout).sum()) for out, dout in pairs if out is not None)
 
 
 def _general(right: Array) -> Iterator[Candidate]:
@@ -408,10 +449,12 @@ def likely_cause(what: str, wrong: Trial, trials: Sequence[Trial]) -> str:
     array, mode = numbers(wrong.theirs[what]), wrong.case.param.get("mode")
     if array is None:
         return _NEVER if wrong.theirs[what] is None else ""
-    same = [trial for trial in trials if trial.case.param.get("mode") == mode]
-    for text, result in wrong.candidates(what):
-        if matches(array, np.asarray(result)) and all(t.explains(what, text) for t in same):
+    same = [t for t in trials if what in t.ours and t.case.param.get("mode") == mode]
+    for text, result in wrong.candidates[what]:
+        if matches(array, result) and all(t.explains(what, text) for t in same):
             return text
+    if all(trial.finding(what) is None or trial.is_own_gradient(what) for trial in same):
+        return "it is the gradient of your own forward function; correct that first"
     return ""
 
 
@@ -512,11 +555,19 @@ def _findings(layer: str, students: Sequence[Student]) -> Iterator[Finding]:
 
 def _tried(layer: str, student: Student, trials: list[Trial]) -> Iterator[Finding]:
     """Run the functions on one case; yield the faults, and add the results to the trials."""
-    theirs = student.results()
-    ours = {k: v for k, v in results_of(student.spec, student.case).items() if k in theirs}
-    trial = Trial(layer, student.case, theirs, ours)
+    theirs, cache = student.outputs()
+    right = results_of(student.spec, student.case)
+    raised = None
+    if student.has_backward:
+        try:
+            theirs |= student.backward(cache)
+        except Raised as error:
+            raised = error
+    trial = Trial(layer, student, theirs, {k: v for k, v in right.items() if k in theirs})
     trials.append(trial)
-    yield from filter(None, map(trial.finding, ours))
+    yield from filter(None, map(trial.finding, trial.ours))
+    if raised is not None:
+        raise raised
     yield from student.overwritten()
 
 

@@ -309,7 +309,9 @@ def _nearest_pool(theirs: Array, case: Case, ours: Array) -> Array:
 def close(theirs: Array, ours: Array) -> Array:
     """Return a mask of the entries where two arrays of one shape agree up to rounding."""
     scale = max(1.0, float(np.abs(ours).max(initial=0.0)))
-    return np.asarray(np.isclose(theirs, ours, rtol=1e-6, atol=1e-9 * scale, equal_nan=False))
+    with np.errstate(invalid="ignore"):
+        near = np.abs(theirs - ours) <= 1e-9 * scale + 1e-6 * np.abs(ours)
+    return np.asarray((theirs == ours) | (near & np.isfinite(ours)))
 
 
 def matches(theirs: Array, candidate: Array) -> bool:

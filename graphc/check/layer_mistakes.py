@@ -12,11 +12,26 @@ from graphc import layers
 from graphc.check.layer_cases import Candidate, Case, Results
 from graphc.ir.op import Array
 
-Mistakes = Callable[[str, Case, Results], Iterator[Candidate]]
-"""The usual mistakes in a result of a layer, given its name, the case, and the right results."""
+Mistake = tuple[str, Results]
+"""A mistake, and the results that it changes."""
+Mistakes = Callable[[Case, Results], Iterator[Mistake]]
+"""The usual mistakes in a layer, given the case and the right results."""
+OfResult = Callable[[str, Case, Results], Iterator[Candidate]]
+"""The usual mistakes in a result of a layer, given its name, the case and the right results."""
 
 
-def of_layer(what: str, mistakes: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[Candidate]:
+def by_result(rule: OfResult) -> Mistakes:
+    """Return the mistakes in all results of a layer, by a rule for each."""
+
+    def mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
+        for what in ours:
+            for text, result in rule(what, case, ours):
+                yield text, {what: result}
+
+    return mistakes
+
+
+def of_result(what: str, mistakes: Iterable[Mistake]) -> Iterator[Candidate]:
     """Yield of mistakes that change several results what they do to one of them."""
     for text, results in mistakes:
         if what in results:
@@ -45,6 +60,8 @@ def affine_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]
     if what == "db":
         yield from wrong_axis("db", rows)
         if by_step:
+            text = "each step overwrites db; add to it with +="
+            yield from ((text, dout[:, t].sum(0)) for t in (0, -1))
             text = "the bias gradient is over the wrong axes; db sums dout over rows and steps"
             yield from ((text, dout.sum(axis)) for axis in (0, 1))
     if what in ("dx", "dw", "db"):
@@ -62,6 +79,7 @@ def wrong_axis(what: str, dout: Array) -> Iterator[Candidate]:
     yield f"{what} is not summed over the rows, axis 0", dout
     text = f"{what} has a dimension too many; sum with axis 0 and without keepdims"
     yield text, dout.sum(axis=0, keepdims=True)
+    yield f"each row overwrites {what}; add to it with +=", dout[-1]
 
 
 def _affine_relu_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
@@ -88,6 +106,7 @@ def _relu_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
         yield "the mask x > 0 is left out", dout
         yield "the mask is made from dout; make it from x", _positive(case)
         for mask in (x > 0, x >= 0):
+            yield "the mask is turned round; it is x > 0", dout * ~mask
             yield "dout is left out; the chain rule multiplies by it", mask.astype(float)
             yield "the mask keeps x itself; it is 1 where x > 0", dout * x * mask
     else:
@@ -137,6 +156,13 @@ class _Norm:
         mean = self.mean(self.x)
         return mean, self.mean((self.x - mean) ** 2)
 
+    @property
+    def count(self) -> float:
+        """How many numbers a mean is of."""
+        one = np.zeros_like(self.x)
+        one.flat[0] = 1
+        return float(1 / self.mean(one).flat[0])
+
     def total(self, array: Array) -> Array:
         """Return the sum of an array over rows and pixels, in the shape of dgamma."""
         return np.asarray(array.sum(self.sums).reshape(self.shape))
@@ -154,7 +180,7 @@ class _Norm:
 def _norm_mistakes(what: str, case: Case, norm: _Norm) -> Iterator[Candidate]:
     """Yield mistakes in a normalisation by its own statistics."""
     mean, var = norm.statistics()
-    yield from of_layer(what, _of_statistics(norm, mean, var))
+    yield from of_result(what, _of_statistics(norm, mean, var))
     std = np.sqrt(var + norm.eps)
     xhat = (norm.x - mean) / std
     if what == "out":
@@ -172,23 +198,18 @@ def _norm_mistakes(what: str, case: Case, norm: _Norm) -> Iterator[Candidate]:
         yield from _sum_mistakes(what, norm, norm.dout)
 
 
-def _of_statistics(
-    norm: _Norm, mean: Array, var: Array
-) -> Iterator[tuple[str, Mapping[str, Array]]]:
+def _of_statistics(norm: _Norm, mean: Array, var: Array) -> Iterator[Mistake]:
     """Yield what wrong statistics do to all results."""
-    one = np.zeros_like(norm.x)
-    one.flat[0] = 1
-    count = 1 / norm.mean(one).flat[0]
+    count = norm.count
     for over in (count / (count - 1),) if count > 1 else (np.nan, 1.0):  # of one number, or none
         wide = np.sqrt(var * over + norm.eps)
         yield _UNBIASED, norm.results(mean, wide, over=over)
         yield _UNBIASED, norm.results(mean, wide)
     added = "eps is added to the standard deviation; add it to the variance"
     yield added, norm.results(mean, np.sqrt(var) + norm.eps)
-    for eps in (0.0, 1e-5):
-        if eps != norm.eps:
-            left_out = f"eps is left out, or is not the one in {norm.param}"
-            yield left_out, norm.results(mean, np.sqrt(var + eps))
+    yield "eps is left out", norm.results(mean, np.sqrt(var))
+    fixed = f"eps is always 1e-5, not the one in {norm.param}"
+    yield fixed, norm.results(mean, np.sqrt(var + 1e-5))
     yield "divided by the variance; take its square root", norm.results(mean, var + norm.eps)
     std = np.sqrt(var + norm.eps)
     yield "the mean is not subtracted", {"out": norm.gamma * norm.x / std + norm.beta}
@@ -217,6 +238,7 @@ def _dx_mistakes(norm: _Norm, xhat: Array, std: Array) -> Iterator[Candidate]:
     yield "gamma is left out of dx", plain / std
     whole = dxhat - through_mean - through_var
     yield "dx is not divided by the standard deviation", whole
+    yield "dx is not divided by how many numbers the mean is of", whole / std * norm.count
     yield "dx is divided by the variance; divide it by the standard deviation", whole / std**2
     plus = "a sign in dx is wrong: both means are subtracted"
     yield plus, (dxhat - through_mean + through_var) / std
@@ -253,7 +275,7 @@ def _batchnorm_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candid
         return
     yield from _norm_mistakes(what, case, norm)
     if case.x.ndim == 4:
-        yield from of_layer(what, _not_transposed(case))
+        yield from of_result(what, _not_transposed(case))
 
 
 def _batchnorm(case: Case) -> _Norm:
@@ -284,7 +306,7 @@ def _batchnorm(case: Case) -> _Norm:
     )
 
 
-def _not_transposed(case: Case) -> Iterator[tuple[str, Mapping[str, Array]]]:
+def _not_transposed(case: Case) -> Iterator[Mistake]:
     """Yield an image that is reshaped to (-1, C) while its channels are still in axis 1."""
     x, gamma, beta = case.arrays.values()
     out, cache = layers.batchnorm_forward(x.reshape(-1, x.shape[1]), gamma, beta, {**case.param})
@@ -353,15 +375,13 @@ def _groupnorm_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candid
     size = c // groups
     layout = (n, groups, size, *space)
     text = "the statistics are those of {}; take those of each image's groups of channels"
+    of_size = "G is taken for the size of a group; it is the number of groups"
     means = {
+        of_size: mean_over((2, 3, 4), (n, size, groups, *space)),
         text.format("each image, as in layernorm"): mean_over((1, 2, 3), x.shape),
         text.format("each channel, as in instancenorm"): mean_over((2, 3), x.shape),
         text.format("each group in all images"): mean_over((0, 2, 3, 4), layout),
     }
-    if size != groups:
-        means["G is taken for the size of a group; it is the number of groups"] = mean_over(
-            (2, 3, 4), (n, size, groups, *space)
-        )
     if 1 < groups < c:
         means["a group is every G-th channel; it is contiguous channels"] = mean_over(
             (1, 3, 4), (n, size, groups, *space)
@@ -397,13 +417,18 @@ def _svm_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
             wrong[rows, labels] = value
             yield "the label's column takes minus the number of violated margins", wrong
     for margin in (0.0, 0.1, 0.5, 2.0, 10.0):
-        shifted = np.array(case.x)
-        shifted[rows, labels] += 1 - margin
-        loss, dx = layers.svm_loss(shifted, labels)
-        text = f"the margin is {margin:g}; it is 1"
-        yield text, loss if what == "loss" else dx
-        if what == "loss":  # the label's own term is the margin
-            yield f"{text}, and the label's own one is not counted", loss + margin
+        text, over = f"the margin is {margin:g}; it is 1", case.x - case.x[rows, labels][:, None]
+        over[rows, labels] = -margin - 1
+        over += margin
+        loss = np.maximum(over, 0).sum() / len(rows)
+        if what == "loss":
+            yield text, loss
+            yield f"{text}, and the label's own one is counted too", loss + margin
+            continue
+        for violated in (over > 0, over >= 0):
+            slope = violated.astype(float)
+            slope[rows, labels] = -slope.sum(1)
+            yield text, slope / len(rows)
 
 
 def _softmax_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
@@ -456,31 +481,29 @@ def _conv_results(case: Case, arrays: Mapping[str, Array], pad: int, stride: int
     return {"out": out, **found}
 
 
-def _conv_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    x, b = case.x, case.arrays["b"]
+def _conv_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
+    x, b, dout = case.x, case.arrays["b"], case.dout
     stride, pad = case.param["stride"], case.param["pad"]
-    yield from of_layer(what, _conv_changes(case, stride, pad))
-    if what == "out":
-        yield "the bias is not added", ours["out"] - b[:, None, None]
-    elif what == "dx":
-        height, width = x.shape[2:]
-        around = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-        whole = _conv_results(case, {**case.arrays, "x": around}, 0, stride)["dx"]
-        yield "dx has the padding around it; cut it off", whole
-        cut = whole[:, :, :height, :width]
-        yield "the padding is cut off at one end only; dx begins at pixel pad", cut
-    elif what == "db":
-        text = "db is over the wrong axes; it sums dout over axes 0, 2 and 3"
-        for axes in ((0,), (0, 1), (0, 2), (1, 2, 3), (2, 3), (0, 1, 2, 3)):
-            yield text, case.dout.sum(axes)
-        yield "db is a mean; it is the sum", case.dout.mean((0, 2, 3))
-    if what in ("dx", "dw"):
-        yield from _last_window(what, case, stride, pad)
-    if what != "out":
-        yield f"{what} is divided by N; the loss has done that already", ours[what] / len(x)
+    yield from _conv_changes(case, stride, pad)
+    yield "the bias is not added", {"out": ours["out"] - b[:, None, None]}
+    height, width = x.shape[2:]
+    around = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    whole = _conv_results(case, {**case.arrays, "x": around}, 0, stride)["dx"]
+    yield "dx has the padding around it; cut it off", {"dx": whole}
+    cut = whole[:, :, :height, :width]
+    yield "the padding is cut off at one end only; dx begins at pixel pad", {"dx": cut}
+    text = "db is over the wrong axes; it sums dout over axes 0, 2 and 3"
+    for axes in ((0,), (0, 1), (0, 2), (1, 2, 3), (2, 3), (0, 1, 2, 3)):
+        yield text, {"db": dout.sum(axes)}
+    yield "db is a mean; it is the sum", {"db": dout.mean((0, 2, 3))}
+    yield "each window overwrites db; add to it with +=", {"db": dout[-1, :, -1, -1]}
+    yield from _last_window(case, stride, pad)
+    for name in ("dx", "dw", "db"):
+        text = f"{name} is divided by N; the loss has done that already"
+        yield text, {name: ours[name] / len(x)}
 
 
-def _conv_changes(case: Case, stride: int, pad: int) -> Iterator[tuple[str, Results]]:
+def _conv_changes(case: Case, stride: int, pad: int) -> Iterator[Mistake]:
     """Yield convolutions with another setting, or other filters."""
     x, w, _ = case.arrays.values()
     if stride > 1:
@@ -509,45 +532,41 @@ def _conv_changes(case: Case, stride: int, pad: int) -> Iterator[tuple[str, Resu
             yield "the padding is not zeros", {"out": other["out"], "dw": other["dw"]}
 
 
-def _last_window(what: str, case: Case, stride: int, pad: int) -> Iterator[Candidate]:
+def _last_window(case: Case, stride: int, pad: int) -> Iterator[Mistake]:
     """Yield gradients in which a window overwrites those before it."""
     x, w, _ = case.arrays.values()
     around = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    one, all_filters = np.zeros_like(around), np.zeros_like(around)
+    one, of_all = np.zeros_like(around), np.zeros_like(around)
     dw_of_one, dw_of_all = np.zeros_like(w), np.zeros_like(w)
     for i, j, index in windows(case.dout, w.shape[2:], stride):
         dout = case.dout[:, :, i, j]
         one[index] = dout[:, -1, None, None, None] * w[-1]
-        all_filters[index] = np.einsum("nf,fchw->nchw", dout, w)
+        of_all[index] = np.einsum("nf,fchw->nchw", dout, w)
         dw_of_one = dout[-1, :, None, None, None] * around[index][-1]
         dw_of_all = np.einsum("nf,nchw->fchw", dout, around[index])
-    text = f"each window overwrites {what}; add to it with +="
-    if what == "dw":
-        yield from ((text, wrong) for wrong in (dw_of_one, dw_of_all))
-    else:
-        height, width = x.shape[2:]
-        inner = (slice(None), slice(None), slice(pad, pad + height), slice(pad, pad + width))
-        yield from ((text, wrong[inner]) for wrong in (one, all_filters))
+    text = "each window overwrites {}; add to it with +="
+    inner = np.s_[:, :, pad : pad + x.shape[2], pad : pad + x.shape[3]]
+    for dx, dw in ((one, dw_of_one), (of_all, dw_of_all)):
+        yield text.format("dx"), {"dx": dx[inner]}
+        yield text.format("dw"), {"dw": dw}
 
 
-def _pool_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    pool = case.param
+def _pool_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
+    pool, out = case.param, ours["out"]
     size, stride = (pool["pool_height"], pool["pool_width"]), pool["stride"]
-    yield from of_layer(what, _pool_changes(case, size, stride))
-    if what == "dx":
-        yield from _pool_gradients(case, ours["out"], size, stride)
-        return
-    mean, least = np.zeros_like(ours["out"]), np.zeros_like(ours["out"])
-    for i, j, index in windows(ours["out"], size, stride):
+    yield from _pool_changes(case, size, stride)
+    yield from _pool_gradients(case, out, size, stride)
+    mean, least = np.zeros_like(out), np.zeros_like(out)
+    for i, j, index in windows(out, size, stride):
         mean[:, :, i, j] = case.x[index].mean((2, 3))
         least[:, :, i, j] = case.x[index].min((2, 3))
-    yield "it is the mean of each window", mean
-    yield "it is the sum of each window", mean * size[0] * size[1]
-    yield "it is the smallest number of each window", least
-    yield "the maximum starts at 0; a window may be below it", np.maximum(ours["out"], 0)
+    yield "it is the mean of each window", {"out": mean}
+    yield "it is the sum of each window", {"out": mean * size[0] * size[1]}
+    yield "it is the smallest number of each window", {"out": least}
+    yield "the maximum starts at 0; a window may be below it", {"out": np.maximum(out, 0)}
 
 
-def _pool_changes(case: Case, size: tuple[int, int], stride: int) -> Iterator[tuple[str, Results]]:
+def _pool_changes(case: Case, size: tuple[int, int], stride: int) -> Iterator[Mistake]:
     """Yield pools with other settings."""
     (height, width), shape = size, case.dout.shape
     changes = [
@@ -575,7 +594,7 @@ def _pool_changes(case: Case, size: tuple[int, int], stride: int) -> Iterator[tu
 
 def _pool_gradients(
     case: Case, out: Array, size: tuple[int, int], stride: int
-) -> Iterator[Candidate]:
+) -> Iterator[Mistake]:
     """Yield gradients that go to other places of the windows than the largest one."""
     texts = (
         "each of several equal maxima takes all of the gradient; one of them takes it",
@@ -596,7 +615,7 @@ def _pool_gradients(
         found[3][index] = np.where(first, place, found[3][index])
         found[4][index] = place * first
         found[5][index] += first
-    yield from zip(texts, found, strict=True)
+    yield from ((text, {"dx": dx}) for text, dx in zip(texts, found, strict=True))
 
 
 def _first(hit: Array) -> Array:
@@ -611,18 +630,18 @@ def _no_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
 
 
 MISTAKES: dict[str, Mistakes] = {
-    "affine": affine_mistakes,
-    "relu": _relu_mistakes,
-    "affine_relu": _affine_relu_mistakes,
-    "batchnorm": _batchnorm_mistakes,
-    "layernorm": _layernorm_mistakes,
-    "dropout": _no_mistakes,
-    "svm_loss": _svm_mistakes,
-    "softmax_loss": _softmax_mistakes,
+    "affine": by_result(affine_mistakes),
+    "relu": by_result(_relu_mistakes),
+    "affine_relu": by_result(_affine_relu_mistakes),
+    "batchnorm": by_result(_batchnorm_mistakes),
+    "layernorm": by_result(_layernorm_mistakes),
+    "dropout": by_result(_no_mistakes),
+    "svm_loss": by_result(_svm_mistakes),
+    "softmax_loss": by_result(_softmax_mistakes),
     "conv": _conv_mistakes,
     "max_pool": _pool_mistakes,
-    "spatial_batchnorm": _batchnorm_mistakes,
-    "spatial_groupnorm": _groupnorm_mistakes,
-    "temporal_affine": affine_mistakes,
+    "spatial_batchnorm": by_result(_batchnorm_mistakes),
+    "spatial_groupnorm": by_result(_groupnorm_mistakes),
+    "temporal_affine": by_result(affine_mistakes),
 }
 """The mistakes of layers of rows, images and scores."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 
 from graphc import layers
-from graphc.check.layer_cases import SPECS, Candidate, Case, Results, results_of
-from graphc.check.layer_mistakes import Mistakes, of_layer, wrong_axis
+from graphc.check.layer_cases import Candidate, Case, Results
+from graphc.check.layer_mistakes import Mistake, Mistakes, by_result, wrong_axis
 from graphc.ir.op import Array
 
 # ------------------------------------------------------------------ one step of an rnn
@@ -31,14 +32,21 @@ class _Step:
         """What the input adds."""
         return np.asarray(self.x @ self.weights[0])
 
-    @property
+    @cached_property
     def pre(self) -> Array:
         """The pre-activation of the state, or of all gates side by side."""
         return np.asarray(self.own + self.h @ self.weights[1] + self.weights[2])
 
+    @cached_property
+    def pres(self) -> list[Array]:
+        """The pre-activation of each gate of an LSTM."""
+        width = self.pre.shape[1] // 4
+        return [self.pre[:, k * width : (k + 1) * width] for k in range(4)]
+
+    @cached_property
     def gates(self) -> tuple[Array, Array, Array, Array]:
-        """Return the gates i, f, o and g of an LSTM."""
-        i, f, o, g = np.split(self.pre, 4, axis=1)
+        """The gates i, f, o and g of an LSTM."""
+        i, f, o, g = self.pres
         return _sigmoid(i), _sigmoid(f), _sigmoid(o), np.tanh(g)
 
 
@@ -97,7 +105,7 @@ _RNN_BACKWARD: dict[str, Backward] = {
 
 
 def _lstm(s: _Step) -> States:
-    i, f, o, g = s.gates()
+    i, f, o, g = s.gates
     return _cell(f * s.c + i * g, o)
 
 
@@ -109,8 +117,8 @@ def _gate_as(changed: int) -> Forward:
     """Return an LSTM whose gate of that number has the other's activation."""
 
     def forward(s: _Step) -> States:
-        gates = list(s.gates())
-        part = np.split(s.pre, 4, axis=1)[changed]
+        gates = list(s.gates)
+        part = s.pres[changed]
         gates[changed] = _sigmoid(part) if changed == 3 else np.tanh(part)
         i, f, o, g = gates
         return _cell(f * s.c + i * g, o)
@@ -134,15 +142,15 @@ _LSTM_FORWARD: dict[str, Forward] = {
     "the forget gate takes tanh; it takes the sigmoid": _gate_as(1),
     "the output gate takes tanh; it takes the sigmoid": _gate_as(2),
     "tanh of the cell state is left out; next_h is o * tanh(next_c)": lambda s: (
-        s.gates()[2] * _lstm(s)[1],
+        s.gates[2] * _lstm(s)[1],
         _lstm(s)[1],
     ),
     "next_h takes the cell state before; it is o * tanh(next_c)": lambda s: (
-        s.gates()[2] * np.tanh(s.c),
+        s.gates[2] * np.tanh(s.c),
         _lstm(s)[1],
     ),
-    "the forget gate is left out": lambda s: _cell(s.c + s.gates()[0] * s.gates()[3], s.gates()[2]),
-    "the input gate is left out": lambda s: _cell(s.gates()[1] * s.c + s.gates()[3], s.gates()[2]),
+    "the forget gate is left out": lambda s: _cell(s.c + s.gates[0] * s.gates[3], s.gates[2]),
+    "the input gate is left out": lambda s: _cell(s.gates[1] * s.c + s.gates[3], s.gates[2]),
     "the output gate is left out": lambda s: (np.tanh(_lstm(s)[1]), _lstm(s)[1]),
     "the bias is not added": _with_pre(lambda s: s.pre - s.weights[2]),
     "the state before is left out": _with_pre(lambda s: s.own + s.weights[2]),
@@ -177,14 +185,13 @@ def _lstm_back(
     """
 
     def backward(s: _Step, d: States) -> tuple[Array, States]:
-        (dh, dnext), (i, f, o, g), (_, c) = d, s.gates(), _lstm(s)
+        (dh, dnext), (i, f, o, g), (_, c) = d, s.gates, _lstm(s)
         whole = (dc or _dc)(dh, dnext, o, c)
         parts = [whole * g, whole * s.c, dh * np.tanh(c), whole * i]
         for gate, rule in (inner or {}).items():
             parts[gate] = rule(s, dh, whole, c)
         rules = {k: _gate_slope for k in range(3)} | {3: _cell_slope} | (slopes or {})
-        pres = np.split(s.pre, 4, axis=1)
-        parts = [p * rules[k](s.gates()[k], pres[k]) for k, p in enumerate(parts)]
+        parts = [p * rules[k](s.gates[k], s.pres[k]) for k, p in enumerate(parts)]
         return np.concatenate([parts[k] for k in order], 1), (carried(whole, f),)
 
     return backward
@@ -219,8 +226,8 @@ _LSTM_BACKWARD: dict[str, Backward] = {
     ),
     "the gradients of i and g are swapped: i takes g, and g takes i": _lstm_back(
         inner={
-            0: lambda s, dh, dc, c: dc * s.gates()[0],
-            3: lambda s, dh, dc, c: dc * s.gates()[3],
+            0: lambda s, dh, dc, c: dc * s.gates[0],
+            3: lambda s, dh, dc, c: dc * s.gates[3],
         }
     ),
     "the forget gate is left out of dprev_c": _lstm_back(carried=lambda dc, f: dc),
@@ -291,55 +298,65 @@ def _step_gradients(s: _Step, da: Array) -> dict[str, Array]:
     return {**found, "db": da.sum(0)}
 
 
-def _step_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
+def _step_results(s: _Step, douts: States, backward: Backward) -> dict[str, Array]:
+    """Return the gradients of one step."""
+    da, dc = backward(s, douts)
+    return _step_gradients(s, da) | dict(zip(("dprev_c",), dc, strict=False))
+
+
+def _step_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
     """Yield mistakes in one step of an rnn or an LSTM."""
     kind, s, douts = _KINDS[_gates_of(case)], _step_of(case), (case.dout, *case.douts)
-    if what.startswith("next"):
-        for text, forward in kind.wrong_forward.items():
-            yield text, dict(zip(("next_h", "next_c"), forward(s), strict=False))[what]
-    else:
-        for text, backward in kind.wrong_backward.items():
-            da, dc = backward(s, douts)
-            yield (
-                text,
-                {**_step_gradients(s, da), **dict(zip(("dprev_c",), dc, strict=False))}[what],
-            )
-        yield from _step_gradient_mistakes(what, case, ours, kind.backward(s, douts)[0])
-    yield from of_layer(what, _gate_orders(case))
+    for text, forward in kind.wrong_forward.items():
+        yield text, dict(zip(("next_h", "next_c"), forward(s), strict=False))
+    for text, backward in kind.wrong_backward.items():
+        yield text, _step_results(s, douts, backward)
+    (Wx, Wh, _), da = s.weights, kind.backward(s, douts)[0]
+    if Wh.shape[0] == Wh.shape[1]:
+        yield "Wh is not transposed; dprev_h takes Wh.T", {"dprev_h": da @ Wh}
+    if Wx.shape[0] == Wx.shape[1]:
+        yield "Wx is not transposed; dx takes Wx.T", {"dx": da @ Wx}
+    yield "dWh takes next_h; it takes prev_h", {"dWh": np.asarray(ours["next_h"]).T @ da}
+    yield from ((text, {"db": wrong}) for text, wrong in wrong_axis("db", da))
+    yield from _divided(case, ours, "dx", "dprev_h", "dprev_c", "dWx", "dWh", "db")
+
+    def results(weights: Sequence[Array]) -> dict[str, Array]:
+        Wx, Wh, b = weights
+        step = replace(s, weights=(Wx, Wh, b))
+        outputs = dict(zip(("next_h", "next_c"), kind.forward(step), strict=False))
+        return outputs | _step_results(step, douts, kind.backward)
+
+    yield from _gate_orders(case, results)
 
 
-def _step_gradient_mistakes(what: str, case: Case, ours: Results, da: Array) -> Iterator[Candidate]:
-    s = _step_of(case)
-    Wx, Wh, _ = s.weights
-    if what == "db":
-        yield from wrong_axis("db", da)
-    if what == "dprev_h" and Wh.shape[0] == Wh.shape[1]:
-        yield "Wh is not transposed; dprev_h takes Wh.T", da @ Wh
-    if what == "dx" and Wx.shape[0] == Wx.shape[1]:
-        yield "Wx is not transposed; dx takes Wx.T", da @ Wx
-    if what == "dWh":
-        yield "dWh takes next_h; it takes prev_h", np.asarray(ours["next_h"]).T @ da
-    yield f"{what} is divided by N; the loss has done that already", ours[what] / len(case.x)
+def _divided(case: Case, ours: Results, *names: str) -> Iterator[Mistake]:
+    for name in names:
+        if name in ours:
+            text = f"{name} is divided by N; the loss has done that already"
+            yield text, {name: ours[name] / len(case.x)}
 
 
-def _gate_orders(case: Case) -> Iterator[tuple[str, Results]]:
-    """Yield LSTMs that read the gates in another order than i, f, o, g."""
+def _gate_orders(
+    case: Case, results: Callable[[Sequence[Array]], dict[str, Array]]
+) -> Iterator[Mistake]:
+    """Yield LSTMs that read the gates in another order than i, f, o, g.
+
+    `results` computes the right layer with other weights, of which a student's layer has the
+    gradients in its own order.
+    """
     if _gates_of(case) == 1:
         return
     width = case.arrays["Wh"].shape[0]
-    layer = "lstm_step" if "prev_c" in case.arrays else "lstm"
     for order in permutations(range(4)):
         if order == (0, 1, 2, 3):
             continue
-        # `order` says which gate the student takes each block for
-        names = ", ".join("ifog"[k] for k in order)
         columns = np.concatenate([np.arange(width) + width * order.index(k) for k in range(4)])
-        arrays = {k: v[..., columns] if k in _PARAMETERS else v for k, v in case.arrays.items()}
-        found = dict(results_of(SPECS[layer], replace(case, arrays=arrays)))
+        found = results([weight[..., columns] for weight in _weights(case)])
         for name in ("dWx", "dWh", "db"):
             restored = np.empty_like(found[name])
             restored[..., columns] = found[name]
             found[name] = restored
+        names = ", ".join("ifog"[k] for k in order)
         yield f"the gates are read in the order {names}; it is i, f, o, g", found
 
 
@@ -362,33 +379,33 @@ class _Slip:
     """Whether step t reads dh."""
     sums: Callable[[int, int], bool] = lambda t, steps: True
     """Whether step t adds to the gradients of the parameters."""
+    forwards: bool = False
+    """Whether backward goes from the first step to the last."""
 
 
 def _slips(kind: _Kind, gates: int) -> Iterator[tuple[str, _Slip]]:
+    """Yield mistakes in the loop over time, then those in all of its steps."""
+    yield "h0 is left out; it is the first state", _Slip(starts=lambda h: (h * 0, h * 0))
+    text = "every step begins with h0; it begins with the state of the step before"
+    yield text, _Slip(carried=False)
+    text = "the state's gradient does not flow to the step before; add dprev_h to that step's dh"
+    yield text, _Slip(flows=(False, True))
+    text = "only the last step reads dh; each step adds its dh[:, t]"
+    yield text, _Slip(reads=lambda t, steps: t == steps - 1)
+    text = "the parameters' gradients are not summed over time; add them up with +="
+    yield text, _Slip(sums=lambda t, steps: t == 0)
+    yield text, _Slip(sums=lambda t, steps: t == steps - 1)
+    text = "backward goes from the first step to the last; it goes from the last to the first"
+    yield text, _Slip(forwards=True)
+    if gates == 4:
+        yield "the first cell state is h0; it is 0", _Slip(starts=lambda h: (h, h))
+        yield "dprev_c does not flow to the step before", _Slip(flows=(True, False))
+        both = "neither dprev_h nor dprev_c flows to the step before"
+        yield both, _Slip(flows=(False, False))
     for text, forward in kind.wrong_forward.items():
         yield text, _Slip(forward=forward)
     for text, backward in kind.wrong_backward.items():
         yield text, _Slip(backward=backward)
-    yield "h0 is left out; it is the first state", _Slip(starts=lambda h: (h * 0, h * 0))
-    yield (
-        "every step begins with h0; it begins with the state of the step before",
-        _Slip(carried=False),
-    )
-    text = (
-        "the gradient of a step's state does not flow to the step before; add dprev_h to dh[:, t]"
-    )
-    yield text, _Slip(flows=(False, True))
-    yield (
-        "only the last step reads dh; each step adds its dh[:, t]",
-        _Slip(reads=lambda t, steps: t == steps - 1),
-    )
-    sums = "the parameters' gradients are not summed over time; add them up with +="
-    yield sums, _Slip(sums=lambda t, steps: t == 0)
-    yield sums, _Slip(sums=lambda t, steps: t == steps - 1)
-    if gates == 4:
-        yield "the first cell state is h0; it is 0", _Slip(starts=lambda h: (h, h))
-        yield "dprev_c does not flow to the step before", _Slip(flows=(True, False))
-        yield "neither dprev_h nor dprev_c flows to the step before", _Slip(flows=(False, False))
 
 
 def _unrolled(case: Case, slip: _Slip) -> dict[str, Array]:
@@ -409,7 +426,7 @@ def _back(case: Case, slip: _Slip, taken: Sequence[_Step]) -> dict[str, Array]:
     kind, steps = _KINDS[_gates_of(case)], len(taken)
     dx, flowing = np.zeros_like(case.x), (np.zeros_like(case.arrays["h0"]),) * 2
     total = {f"d{name}": np.zeros_like(case.arrays[name]) for name in _PARAMETERS}
-    for t in reversed(range(steps)):
+    for t in range(steps) if slip.forwards else reversed(range(steps)):
         dh = flowing[0] + (case.dout[:, t] if slip.reads(t, steps) else 0)
         da, dc = (slip.backward or kind.backward)(taken[t], (dh, flowing[1]))
         own = _step_gradients(taken[t], da)
@@ -422,24 +439,27 @@ def _back(case: Case, slip: _Slip, taken: Sequence[_Step]) -> dict[str, Array]:
     return {"dx": dx, "dh0": dh0, **total}
 
 
-def _sequence_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    """Yield mistakes in all steps of an rnn or an LSTM."""
+def _sequence_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
+    """Yield mistakes in an rnn or an LSTM."""
     gates = _gates_of(case)
-    slips = _slips(_KINDS[gates], gates)
-    changes = ((text, _unrolled(case, slip)) for text, slip in slips)
-    if what == "h":
-        yield from ((text, found["h"]) for text, found in changes)
-        reversed_ = {**case.arrays, "x": case.x[:, ::-1]}
-        found = results_of(SPECS["rnn" if gates == 1 else "lstm"], replace(case, arrays=reversed_))
-        yield "the steps run from the last to the first", found["h"]
-        yield "the steps run from the last to the first", found["h"][:, ::-1]
-    else:
-        yield from of_layer(what, changes)
-        yield f"{what} is divided by N; the loss has done that already", ours[what] / len(case.x)
-        yield f"{what} is a mean over the steps; it is their sum", ours[what] / case.x.shape[1]
-        if what == "dx":
-            yield "dx is in the order of the backward loop; reverse it", ours["dx"][:, ::-1]
-    yield from of_layer(what, _gate_orders(case))
+    for text, slip in _slips(_KINDS[gates], gates):
+        found = _unrolled(case, slip)
+        # after a wrong step forward the gradients are of no layer that is known
+        yield text, found if slip.forward is None else {"h": found["h"]}
+    backwards = _unrolled(replace(case, arrays={**case.arrays, "x": case.x[:, ::-1]}), _Slip())["h"]
+    for h in (backwards, backwards[:, ::-1]):
+        yield "the steps run from the last to the first", {"h": h}
+    yield "dx is in the order of the backward loop; reverse it", {"dx": ours["dx"][:, ::-1]}
+    yield from _divided(case, ours, "dx", "dh0", "dWx", "dWh", "db")
+    for name in ("dWx", "dWh", "db"):
+        text = f"{name} is a mean over the steps; it is their sum"
+        yield text, {name: ours[name] / case.x.shape[1]}
+
+    def results(weights: Sequence[Array]) -> dict[str, Array]:
+        arrays = dict(zip(_PARAMETERS, weights, strict=True))
+        return _unrolled(replace(case, arrays={**case.arrays, **arrays}), _Slip())
+
+    yield from _gate_orders(case, results)
 
 
 # ------------------------------------------------------------------ words
@@ -460,10 +480,10 @@ def _embedding_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candid
 def _temporal_softmax_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
     x, y, mask = case.arrays.values()
     rows, steps = y.shape
-    right = ours[what]
-    yield f"missing /N: the {what} is a sum over the rows; divide it by N", right * rows
-    yield f"the {what} is divided by N * T; divide it by N", right / steps
-    counted = f"the {what} is divided by the number of steps that count; divide it by N"
+    right, name = ours[what], "the loss is" if what == "loss" else "dx is"
+    yield f"missing /N: {name} a sum over the rows; divide it by N", right * rows
+    yield f"{name} divided by N * T; divide it by N", right / steps
+    counted = f"{name} divided by the number of steps that count; divide it by N"
     yield counted, right * rows / max(mask.sum(), 1)
     loss, dx = layers.temporal_softmax_loss(x, y, np.ones_like(mask))
     yield "the mask is left out", loss if what == "loss" else dx
@@ -481,7 +501,7 @@ MISTAKES: dict[str, Mistakes] = {
     "lstm_step": _step_mistakes,
     "rnn": _sequence_mistakes,
     "lstm": _sequence_mistakes,
-    "word_embedding": _embedding_mistakes,
-    "temporal_softmax_loss": _temporal_softmax_mistakes,
+    "word_embedding": by_result(_embedding_mistakes),
+    "temporal_softmax_loss": by_result(_temporal_softmax_mistakes),
 }
 """The mistakes of layers of sequences."""
