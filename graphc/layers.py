@@ -820,4 +820,6 @@ def _check_sizes(call: str, given: Mapping[str, Any], shapes: str) -> list[Array
             seen = f" = {wanted}" if array.ndim == len(dims) else ""
             message = f"{name} has shape {array.shape}, it should have {what}{seen}"
             raise reference.fail(call, message, given)
+    if known.get("T") == 0:
+        raise reference.fail(call, "x has no steps", given)
     return list(arrays.values())

@@ -412,8 +412,11 @@ class Trial:
         array, rng = self.case.arrays[name], np.random.default_rng(0)
         for _ in range(3):
             step = 1e-5 * rng.standard_normal(array.shape)
-            up, down = (self._value({name: array + sign * step}) for sign in (1, -1))
             slope = float((gradient * step).sum()) if gradient.shape == array.shape else math.nan
+            try:
+                up, down = (self._value({name: array + sign * step}) for sign in (1, -1))
+            except Raised:
+                return False
             if not math.isclose((up - down) / 2, slope, rel_tol=1e-6, abs_tol=1e-12):
                 return False
         return True
@@ -428,8 +431,12 @@ class Trial:
         """Return the sum of the student's outputs times their cotangents, of changed arrays."""
         outputs, _ = self.student.forward({**self.case.arrays, **changed})
         douts = self.student.douts()
-        pairs = zip(map(numbers, outputs), douts, strict=False)
-        return sum(float((out * dout).sum()) for out, dout in pairs if out is not None)
+        arrays = [numbers(out) for out in outputs[: len(douts)]]
+        if any(a is None or a.shape != d.shape for a, d in zip(arrays, douts, strict=True)):
+            return math.nan
+        return sum(
+            float((a * d).sum()) for a, d in zip(arrays, douts, strict=True) if a is not None
+        )
 
 
 def _general(right: Array) -> Iterator[Candidate]:

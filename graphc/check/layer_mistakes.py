@@ -258,8 +258,8 @@ def _sum_mistakes(what: str, norm: _Norm, terms: Array) -> Iterator[Candidate]:
         right = norm.total(terms)
         shaped = right.ravel() if right.ndim > 1 else right.reshape(1, -1, 1, 1)
         yield f"{what} has not the shape of gamma", shaped
-    count = norm.x.size // norm.total(terms).size
-    yield f"{what} is a mean; it is the sum", norm.total(terms) / count
+        count = norm.x.size // right.size
+        yield f"{what} is a mean; it is the sum", right / count
     yield f"{what} is divided by N; the loss has done that already", norm.total(terms) / len(terms)
 
 
@@ -417,13 +417,14 @@ def _svm_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
             wrong[rows, labels] = value
             yield "the label's column takes minus the number of violated margins", wrong
     for margin in (0.0, 0.1, 0.5, 2.0, 10.0):
-        text, over = f"the margin is {margin:g}; it is 1", case.x - case.x[rows, labels][:, None]
+        text, over = f"the margin is {margin:g}, not 1", case.x - case.x[rows, labels][:, None]
         over[rows, labels] = -margin - 1
         over += margin
         loss = np.maximum(over, 0).sum() / len(rows)
         if what == "loss":
             yield text, loss
-            yield f"{text}, and the label's own one is counted too", loss + margin
+            if margin:
+                yield f"{text}, and the label's own one is counted too", loss + margin
             continue
         for violated in (over > 0, over >= 0):
             slope = violated.astype(float)
