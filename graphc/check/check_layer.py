@@ -509,6 +509,10 @@ def check_layer(
     >>> def backward(dout, x):
     ...     return (x > 0) * 1.0
     >>> print(gc.check_layer("relu", forward, backward))
+    check_layer relu: wrong in dx
+      dx[3, 2] is 1, it should be -1.87778 (off by 2.88)
+        for x (4, 5)
+        likely cause: dout is left out; the chain rule multiplies by it
     """
     if layer not in SPECS:
         raise GraphError(
