@@ -2,50 +2,38 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.check import layer_mistakes, sequence_mistakes
+from graphc.check import image_mistakes, layer_mistakes, sequence_mistakes
 from graphc.check.layer_cases import (
     SPECS,
     Candidate,
     Case,
+    Results,
     Spec,
     close,
     matches,
     numbers,
     results_of,
 )
+from graphc.check.layer_mistakes import Mistake
+from graphc.check.student import NEVER, Finding, Function, Raised, Student, difference
 from graphc.ir.op import Array
 
-Function = Callable[..., Any]
-MISTAKES = {**layer_mistakes.MISTAKES, **sequence_mistakes.MISTAKES}
+MISTAKES = {
+    **layer_mistakes.MISTAKES,
+    **image_mistakes.MISTAKES,
+    **sequence_mistakes.MISTAKES,
+}
 """The usual mistakes in each layer of SPECS."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A fault of a layer: the wrong result (`out`, `dw`, ...), the input, and a likely cause."""
-
-    what: str
-    text: str
-    case: str
-    cause: str = ""
-    index: tuple[int, ...] | None = None
-    theirs: float | None = None
-    ours: float | None = None
-
-    def __str__(self) -> str:
-        cause = f"\n    likely cause: {self.cause}" if self.cause else ""
-        return f"  {self.text}\n    for {self.case}{cause}"
 
 
 @dataclass(frozen=True)
@@ -86,156 +74,6 @@ class LayerReport:
 
 def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
-    """Return a finding about the worst entry that differs, or None if they agree."""
-    mine, array = np.asarray(ours, np.float64), numbers(theirs)
-    if array is None:
-        kind = "None" if theirs is None else f"a {type(theirs).__name__}"
-        return Finding(what, f"{what} is {kind}, it should be an array", case)
-    if array.shape != mine.shape:
-        text = f"{what} has shape {array.shape}, it should have {mine.shape}"
-        return Finding(what, text, case)
-    same = close(array, mine)
-    if same.all():
-        return None
-    gap = np.where(same, -1.0, np.nan_to_num(np.abs(array - mine), nan=np.inf))
-    index = tuple(int(i) for i in np.unravel_index(int(gap.argmax()), gap.shape))
-    a, b = float(array[index]), float(mine[index])
-    place = f"[{', '.join(map(str, index))}]" if index else ""
-    text = f"{what}{place} is {a:.6g}, it should be {b:.6g} (off by {abs(a - b):.3g})"
-    return Finding(what, text, case, "", index, a, b)
-
-
-class Raised(Exception):
-    """Raised if a student's function raises, or returns the wrong number of values."""
-
-    def __init__(self, what: str, text: str, cause: str = "") -> None:
-        super().__init__(text)
-        self.what, self.cause = what, cause
-
-
-class Student:
-    """A student's functions on one case; every call gets new copies of the arrays."""
-
-    def __init__(
-        self, spec: Spec, forward: Function, backward: Function | None, case: Case
-    ) -> None:
-        self.spec, self.case = spec, case
-        self._forward, self._backward, self.has_backward = forward, backward, backward is not None
-        self.param: dict[str, Any] = {}
-        self.given: dict[str, Any] = {}
-
-    def forward(self, arrays: Mapping[str, Any] | None = None) -> tuple[tuple[Any, ...], Any]:
-        """Return the outputs and the cache, or a loss and dx; raise Raised for anything else."""
-        self.given = {k: np.array(v) for k, v in (arrays or self.case.arrays).items()}
-        self.param = copy.deepcopy(dict(self.case.param))
-        more = [*self.case.more.values(), *([self.param] if self.spec.takes_param else [])]
-        names = ("loss", "dx") if self.spec.backward is None else (*self.spec.outputs, "cache")
-        result = _call("forward", self._forward, *self.given.values(), *more)
-        if not isinstance(result, (tuple, list)) or len(result) != len(names):
-            wanted = f"({', '.join(names)})"
-            if isinstance(result, (tuple, list)):
-                raise Raised("forward", f"forward returns {len(result)} values, not {wanted}")
-            kind, cause = type(result).__name__, _NO_RETURN if result is None else ""
-            raise Raised("forward", f"forward returns a {kind}, not {wanted}", cause)
-        *outputs, cache = result
-        return tuple(outputs), cache
-
-    def backward(self, cache: Any, douts: Sequence[Array] | None = None) -> dict[str, Any]:
-        """Return the gradients by name; raise Raised for another number of them."""
-        assert self._backward is not None
-        names = self.spec.gradients
-        result = _call("backward", self._backward, *(douts or self.douts()), cache)
-        if result is None and len(names) > 1:
-            raise Raised("backward", f"backward returns None, not {', '.join(names)}", _NO_RETURN)
-        values = result if isinstance(result, (tuple, list)) else (result,)
-        if len(values) != len(names):
-            text = f"backward returns {len(values)} values, not {', '.join(names)}"
-            raise Raised("backward", text)
-        return dict(zip(names, values, strict=True))
-
-    def douts(self) -> list[Array]:
-        """Return new copies of the gradients of the outputs."""
-        return [self.case.dout.copy(), *(dout.copy() for dout in self.case.douts)]
-
-    def outputs(self) -> tuple[dict[str, Any], Any]:
-        """Return the outputs and running statistics by name, and the cache; or a loss and dx."""
-        outputs, cache = self.forward()
-        if self.spec.backward is None:
-            return {"loss": outputs[0], "dx": cache}, None
-        statistics = {name: self.param.get(name) for name in self.case.param}
-        return copy.deepcopy(self.spec.results(outputs, statistics)), cache
-
-    def finding(self, what: str, text: str, cause: str = "") -> Finding:
-        """Return a finding about the case."""
-        return Finding(what, text, str(self.case), cause)
-
-    def overwritten(self) -> Iterator[Finding]:
-        """Yield the arguments and caches that the functions overwrite."""
-        _, cache = self.forward()
-        found = next(self.overwritten_arguments(), None)
-        if found is not None:
-            yield found
-        elif self.has_backward:
-            yield from self._overwritten_by_backward(cache, self.given)
-
-    def overwritten_arguments(self) -> Iterator[Finding]:
-        """Yield the arguments that the last call of forward overwrote."""
-        cause = "cache overwritten: work on a copy, or make a new array by an expression"
-        for name, array in self.given.items():
-            if not np.array_equal(array, self.case.arrays[name]):
-                yield self.finding(name, f"forward overwrites its argument {name}", cause)
-
-    def overwritten_douts(self, douts: Sequence[Array]) -> Iterator[Finding]:
-        """Yield the cotangents that backward overwrote."""
-        for output, dout, given in zip(self.spec.outputs, douts, self.douts(), strict=True):
-            name = "dout" if output == "out" else f"d{output}"
-            if not np.array_equal(dout, given):
-                cause = f"{name} is changed in place; work on a copy"
-                yield self.finding(name, f"backward overwrites its argument {name}", cause)
-
-    def _overwritten_by_backward(self, cache: Any, given: dict[str, Any]) -> Iterator[Finding]:
-        """Yield the fault of a cache that backward, or a second forward, overwrites."""
-        douts = self.douts()
-        first = copy.deepcopy(self.backward(cache, douts))
-        yield from self.overwritten_douts(douts)
-        second = self.backward(cache)
-        kept = all(np.array_equal(given[k], self.case.arrays[k]) for k in given)
-        if not kept or not _equal(first, second):
-            text = "backward called twice with the same cache gives different results"
-            if not kept:
-                text = "backward changes an array that the cache holds"
-            cause = "cache overwritten by backward: work on a copy of what the cache holds"
-            yield self.finding("cache", text, cause)
-            return
-        _, cache = self.forward()
-        self.forward({k: v if v.dtype.kind != "f" else v[::-1] * 2 + 1 for k, v in given.items()})
-        if not _equal(first, self.backward(cache)):
-            text = "a second forward changes what backward returns for the first one's cache"
-            cause = "cache overwritten by forward: give each call its own arrays"
-            yield self.finding("cache", text, cause)
-
-
-def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    pairs = ((numbers(a[name]), numbers(b[name])) for name in a)
-    return all(
-        x is y if x is None or y is None else np.array_equal(x, y, equal_nan=True) for x, y in pairs
-    )
-
-
-_NO_RETURN = "the function ends without a return statement, or returns None"
-_NEVER = "it is still None where it is returned"
-
-
-def _call(what: str, function: Function, *args: Any) -> Any:
-    try:
-        with np.errstate(all="ignore"):
-            return function(*args)
-    except Exception as error:
-        first = str(error).partition("\n")[0]
-        raise Raised(what, f"{what} raised {type(error).__name__}: {first}") from error
 
 
 # ---------------------------------------------------------------- dropout, which is random
@@ -373,32 +211,34 @@ class Trial:
         return difference(what, theirs, right, str(self.case))
 
     @cached_property
-    def candidates(self) -> Mapping[str, list[tuple[str, Array]]]:
-        """The mistakes in each result: what another result says, the layer's own, and others."""
+    def mistakes(self) -> list[Mistake]:
+        """The usual mistakes of the layer, and those that occur in any layer."""
         with np.errstate(all="ignore"):
-            mistakes = list(MISTAKES[self.layer](self.case, self.ours))
-        found = {}
-        for what in self.ours:
-            own = layer_mistakes.of_result(what, mistakes)
-            every = chain(self._swapped(what), own, _general(np.asarray(self.ours[what])))
-            found[what] = [(text, np.asarray(result)) for text, result in every]
-        return found
+            own = list(MISTAKES[self.layer](self.case, self.ours))
+        return [*self._swapped(), *own, *_general({k: self.ours[k] for k in self.theirs})]
 
-    def _swapped(self, what: str) -> Iterator[Candidate]:
-        """Yield another result if the student has the two the wrong way round."""
-        for other, value in self.ours.items():
-            theirs, right = numbers(self.theirs.get(other)), np.asarray(self.ours[what])
-            if other != what and theirs is not None and matches(theirs, right):
-                first, second = sorted((what, other), key=[*self.ours].index)
-                yield f"{first} and {second} are swapped", value
+    def _swapped(self) -> Iterator[Mistake]:
+        """Yield pairs of results that the student has the wrong way round."""
+        for first, second in permutations(self.theirs, 2):
+            theirs, right = numbers(self.theirs[second]), np.asarray(self.ours[first])
+            if theirs is not None and matches(theirs, right):
+                a, b = sorted((first, second), key=[*self.theirs].index)
+                yield f"{a} and {b} are swapped", {first: self.ours[second]}
+
+    def shows(self, what: str, results: Results) -> bool:
+        """Return whether the student has these results: this one, and the outputs."""
+        names = {what, *(name for name in self._values if name in results)}
+        arrays = {name: numbers(self.theirs[name]) for name in names}
+        return all(
+            array is not None and matches(array, np.asarray(results[name]))
+            for name, array in arrays.items()
+        )
 
     def explains(self, what: str, text: str) -> bool:
         """Return whether a mistake gives the student's result here too, be it right or wrong."""
-        array = numbers(self.theirs[what])
-        results = [result for name, result in self.candidates[what] if name == text]
-        if array is None or not results:
-            return self.finding(what) is None
-        return any(matches(array, result) for result in results)
+        found = [results for name, results in self.mistakes if name == text and what in results]
+        shown = any(self.shows(what, results) for results in found)
+        return shown or (not found and self.finding(what) is None)
 
     def is_own_gradient(self, what: str) -> bool:
         """Return whether a gradient is that of the student's forward function, which is wrong.
@@ -406,7 +246,7 @@ class Trial:
         Along some directions it is compared with the central difference.
         """
         name, gradient = what[1:], numbers(self.theirs[what])
-        wrong = any(self.finding(output) for output in self.ours if output in self._values)
+        wrong = any(self.finding(output) for output in self._values)
         if not wrong or name not in self.case.arrays or gradient is None:
             return False
         array, rng = self.case.arrays[name], np.random.default_rng(0)
@@ -439,11 +279,12 @@ class Trial:
         )
 
 
-def _general(right: Array) -> Iterator[Candidate]:
-    yield "the sign is flipped", -right
-    yield "it is never filled in", np.zeros_like(right)
-    if right.ndim == 2:
-        yield "it is transposed", right.T
+def _general(right: Results) -> Iterator[Mistake]:
+    for what, result in right.items():
+        yield "the sign is flipped", {what: -np.asarray(result)}
+        yield "it is never filled in", {what: np.zeros_like(result)}
+        if np.ndim(result) == 2:
+            yield "it is transposed", {what: np.asarray(result).T}
 
 
 def first_match(theirs: Array, mistakes: Iterable[Candidate]) -> str:
@@ -455,10 +296,11 @@ def likely_cause(what: str, wrong: Trial, trials: Sequence[Trial]) -> str:
     """Return the mistake that gives all of the student's numbers in one mode, or ""."""
     array, mode = numbers(wrong.theirs[what]), wrong.case.param.get("mode")
     if array is None:
-        return _NEVER if wrong.theirs[what] is None else ""
-    same = [t for t in trials if what in t.ours and t.case.param.get("mode") == mode]
-    for text, result in wrong.candidates[what]:
-        if matches(array, result) and all(t.explains(what, text) for t in same):
+        return NEVER if wrong.theirs[what] is None else ""
+    same = [t for t in trials if what in t.theirs and t.case.param.get("mode") == mode]
+    shown = (text for text, found in wrong.mistakes if what in found and wrong.shows(what, found))
+    for text in shown:
+        if all(trial.explains(what, text) for trial in same):
             return text
     if all(trial.finding(what) is None or trial.is_own_gradient(what) for trial in same):
         return "it is the gradient of your own forward function; correct that first"
@@ -558,7 +400,7 @@ def _findings(layer: str, students: Sequence[Student]) -> Iterator[Finding]:
         faults.extend(_guarded(student, _tried(layer, student, trials)))
     for fault in faults:
         wrong = next((trial for trial in trials if str(trial.case) == fault.case), None)
-        if wrong is not None and not fault.cause and fault.what in wrong.ours:
+        if wrong is not None and not fault.cause and fault.what in wrong.theirs:
             yield replace(fault, cause=likely_cause(fault.what, wrong, trials))
         else:
             yield fault
@@ -574,9 +416,9 @@ def _tried(layer: str, student: Student, trials: list[Trial]) -> Iterator[Findin
             theirs |= student.backward(cache)
         except Raised as error:
             raised = error
-    trial = Trial(layer, student, theirs, {k: v for k, v in right.items() if k in theirs})
+    trial = Trial(layer, student, theirs, right)
     trials.append(trial)
-    yield from filter(None, map(trial.finding, trial.ours))
+    yield from filter(None, map(trial.finding, (what for what in right if what in theirs)))
     if raised is not None:
         raise raised
     yield from student.overwritten()

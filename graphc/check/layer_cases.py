@@ -41,8 +41,8 @@ class Case:
 
     def __str__(self) -> str:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in self.arrays.items())
-        told = {**self.more, **self.param}
-        plain = [f", {k} {v!r}" for k, v in told.items() if isinstance(v, (int, str))]
+        given = {**self.more, **self.param}
+        plain = [f", {k} {v!r}" for k, v in given.items() if isinstance(v, (int, str))]
         return f"{shapes}{''.join(plain)}{', ' if self.note else ''}{self.note}"
 
 
@@ -338,9 +338,9 @@ _NORM = ("dx", "dgamma", "dbeta")
 _RNN = ("dWx", "dWh", "db")
 
 
-def _pair(name: str, naive: str = "") -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _pair(name: str, suffix: str = "") -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Return the functions of a layer in `graphc.layers`."""
-    return getattr(layers, f"{name}_forward{naive}"), getattr(layers, f"{name}_backward{naive}")
+    return getattr(layers, f"{name}_forward{suffix}"), getattr(layers, f"{name}_backward{suffix}")
 
 
 SPECS = {

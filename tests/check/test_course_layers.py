@@ -8,13 +8,13 @@ each wrong result.  A result with `?` has none, since its numbers are those of n
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from graphc.check import layer_mistakes
 from graphc.check.check_layer import MISTAKES, check_layer
 from graphc.check.layer_cases import SPECS, matches, results_of
 from tests.check import course_arrays, course_loops
@@ -101,36 +101,43 @@ def test_no_two_mistakes_look_alike(layer: str) -> None:
     for mode in {case.param.get("mode") for case in cases}:
         at = [k for k, case in enumerate(cases) if case.param.get("mode") == mode]
         for what in right[0]:
-            tables = [_by_text(what, made[k]) for k in at]
-            correct = [np.asarray(right[k][what]) for k in at]
-            wrong = _not_right(tables, correct)
+            outputs = [name for name in ("loss", *SPECS[layer].outputs) if name in right[0]]
+            names = dict.fromkeys([what, *outputs])
+            tables = [_by_text(what, names, made[k], right[k]) for k in at]
+            wrong = [*dict.fromkeys(text for table in tables for text in table)]
+            correct = [_joined(names, right[k], right[k]) for k in at]
+            wrong = [text for text in wrong if not _alike(text, None, tables, correct)]
             pairs = [(a, b) for i, a in enumerate(wrong) for b in wrong[:i] if {a, b} != SAME]
-            for a, b in pairs:
-                alike = (
-                    any(matches(x, y) for x in table.get(a, [ours]) for y in table.get(b, [ours]))
-                    for table, ours in zip(tables, correct, strict=True)
-                )
-                assert not all(alike), f"{layer} {what}: {a!r} and {b!r}"
+            found = [pair for pair in pairs if _alike(*pair, tables, correct)]
+            assert not found, f"{layer} {what}: {found}"
 
 
-def _by_text(what: str, mistakes: list[layer_mistakes.Mistake]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for text, result in layer_mistakes.of_result(what, mistakes):
-        found.setdefault(text, []).append(np.asarray(result))
+Shown = list[Any]
+"""A result and the outputs, which `check_layer` compares together."""
+
+
+def _joined(names: Iterable[str], results: Any, right: Any) -> Shown:
+    return [np.asarray(results.get(name, right[name])) for name in names]
+
+
+def _by_text(what: str, names: Iterable[str], mistakes: Any, right: Any) -> dict[str, list[Shown]]:
+    found: dict[str, list[Shown]] = {}
+    for text, results in mistakes:
+        if what in results:
+            found.setdefault(text, []).append(_joined(names, results, right))
     return found
 
 
-def _not_right(tables: list[dict[str, list[Any]]], correct: list[Any]) -> list[str]:
-    """The mistakes that change a result on some input."""
-    texts = dict.fromkeys(text for table in tables for text in table)
-    return [
-        text
-        for text in texts
-        if not all(
-            any(matches(result, ours) for result in table.get(text, [ours]))
-            for table, ours in zip(tables, correct, strict=True)
+def _alike(a: str, b: str | None, tables: list[dict[str, list[Shown]]], correct: Any) -> bool:
+    """Whether one student could have made both on all inputs; None is to be right."""
+    return all(
+        any(
+            all(map(matches, x, y))
+            for x in table.get(a, [ours])
+            for y in (table.get(b, [ours]) if b else [ours])
         )
-    ]
+        for table, ours in zip(tables, correct, strict=True)
+    )
 
 
 # Kinks.
