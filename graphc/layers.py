@@ -39,35 +39,22 @@ from graphc.ops.shape import reshape
 from graphc.ops.slicing import concat
 from graphc.ops.source import constant
 from graphc.runtime import reference
-from graphc.runtime.reference import evaluate
+from graphc.runtime.reference import (
+    check_dout,
+    check_range,
+    check_sizes,
+    checked_backward,
+    composed_backward,
+    composed_forward,
+    evaluate,
+    unpack,
+)
 
 Cache = tuple[Any, ...]
 Param = MutableMapping[str, Any]
-
 _BATCHNORM = ("x", "gamma", "beta", "running_mean", "running_var")
 _WEIGHTED = ("x", "weight", "bias")
 
-_FORWARD = with_shared("""
-Parameters
-----------
-x
-    Samples (N, d1, ..., dk), flattened to (N, D).
-w, b
-    The weight (D, M) and the bias (M,).
-
-Returns
--------
-Array, Cache
-    The output, and the cache for the backward function.
-
-Examples
---------
->>> from graphc import layers
->>> x, w, b = np.ones((2, 3)), np.ones((3, 4)), np.zeros(4)
->>> out, cache = layers.{public}(x, w, b)
->>> out.shape
-(2, 4)
-""")
 _BACKWARD = """
 Parameters
 ----------
@@ -79,26 +66,6 @@ Returns
 {arrays}
     {gradients}.
 """
-_LOSS = """
-Parameters
-----------
-x
-    Scores (N, C).
-y
-    Labels (N,), whole numbers from 0 to C - 1.
-
-Returns
--------
-float, Array
-    The mean over N, and dx.
-
-Examples
---------
->>> from graphc import layers
->>> loss, dx = layers.{public}(np.zeros((2, 3)), np.array([0, 2]))
->>> round(loss, 3)
-{result}
-"""
 
 
 def _gradients(*names: str) -> Callable[[T], T]:
@@ -107,9 +74,29 @@ def _gradients(*names: str) -> Callable[[T], T]:
     return with_shared(_BACKWARD, arrays=arrays, gradients=", ".join(names))
 
 
-@_FORWARD
 def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
-    """Return x @ w + b (N, M), with each sample flattened, and a cache."""
+    """Return x @ w + b (N, M), with each sample flattened, and a cache.
+
+    Parameters
+    ----------
+    x
+        Samples (N, d1, ..., dk), flattened to (N, D).
+    w, b
+        The weight (D, M) and the bias (M,).
+
+    Returns
+    -------
+    Array, Cache
+        The output, and the cache for the backward function.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> x, w, b = np.ones((2, 3)), np.ones((3, 4)), np.zeros(4)
+    >>> out, cache = layers.affine_forward(x, w, b)
+    >>> out.shape
+    (2, 4)
+    """
     arrays = dict(zip("xwb", reference.floats(x, w, b), strict=True))
     return reference.forward("affine_forward", AffineLayer(), arrays), (x, w, b)
 
@@ -117,8 +104,8 @@ def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
 @_gradients("dx in x's own shape", "dw", "db")
 def affine_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return the gradients of `affine_forward`."""
-    ins = _unpack("affine_backward", cache, 3)
-    dx, dw, db = _backward("affine_backward", AffineLayer(), ins, dout, _WEIGHTED)
+    call, layer = "affine_backward", AffineLayer()
+    dx, dw, db = checked_backward(call, layer, unpack(call, cache, 3), dout, _WEIGHTED)
     return dx, dw, db
 
 
@@ -141,19 +128,25 @@ def relu_forward(x: Array) -> tuple[Array, Array]:
     >>> layers.relu_forward(np.array([-1.0, 2.0]))[0]
     array([0., 2.])
     """
-    (values,) = reference.floats(x)
-    return reference.forward("relu_forward", Relu(), {"x": values}), x
+    return reference.forward("relu_forward", Relu(), {"x": reference.floats(x)[0]}), x
 
 
 @_gradients("dx")
 def relu_backward(dout: Array, cache: Array) -> Array:
     """Return the gradient of `relu_forward`: dout where x > 0, else 0."""
-    return _backward("relu_backward", Relu(), [cache], dout, ("x",))[0]
+    return checked_backward("relu_backward", Relu(), [cache], dout, ("x",))[0]
 
 
-@_FORWARD
+@with_shared(affine_forward.__doc__)
 def affine_relu_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
-    """Return the relu of an affine layer (N, M), and a cache."""
+    """Return the relu of an affine layer (N, M), and a cache.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> layers.affine_relu_forward(np.ones((1, 2)), np.array([[1.0, -1.0]] * 2), np.zeros(2))[0]
+    array([[2., 0.]])
+    """
     hidden, affine_cache = affine_forward(x, w, b)
     out, relu_cache = relu_forward(hidden)
     return out, (affine_cache, relu_cache)
@@ -162,11 +155,11 @@ def affine_relu_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
 @_gradients("dx", "dw", "db")
 def affine_relu_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return the gradients of `affine_relu_forward`."""
-    affine_cache, relu_cache = _unpack("affine_relu_backward", cache, 2)
+    affine_cache, relu_cache = unpack("affine_relu_backward", cache, 2)
     return affine_backward(relu_backward(dout, relu_cache), affine_cache)
 
 
-@_FORWARD
+@with_shared(affine_forward.__doc__)
 def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Param) -> tuple[Array, Cache]:
     """Return x normalised by each feature, and a cache.
 
@@ -223,8 +216,8 @@ def batchnorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
 
 
 def _batchnorm_backward(call: str, dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    layer, mode, *ins = _unpack(call, cache, 7)
-    dx, dgamma, dbeta = _backward(call, layer, ins, dout, _BATCHNORM[:3], mode == "train")
+    layer, mode, *ins = unpack(call, cache, 7)
+    dx, dgamma, dbeta = checked_backward(call, layer, ins, dout, _BATCHNORM[:3], mode == "train")
     return dx, dgamma, dbeta
 
 
@@ -232,7 +225,7 @@ batchnorm_backward_alt = batchnorm_backward
 """The course's name for a second, shorter derivation; here both are the closed form."""
 
 
-@_FORWARD
+@with_shared(affine_forward.__doc__)
 def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
     """Return inverted dropout of x, and a cache.
 
@@ -278,55 +271,69 @@ def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
 @_gradients("dx")
 def dropout_backward(dout: Array, cache: Cache) -> Array:
     """Return the gradient of `dropout_forward`: dout * mask, or dout in test mode."""
-    mode, mask = _unpack("dropout_backward", cache, 2)
+    mode, mask = unpack("dropout_backward", cache, 2)
     if mode == "test":
         return np.array(reference.floats(dout)[0])
     mask, dout = reference.floats(mask, dout)
-    _check_dout("dropout_backward", dout, mask.shape)
+    check_dout("dropout_backward", dout, mask.shape)
     return reference.backward(Mul(), [mask, mask], dout, ("a",))[0]  # dx does not read x
 
 
-@with_shared(_LOSS, result="2.0")
 def svm_loss(x: Array, y: Array) -> tuple[float, Array]:
-    """Return the hinge loss of scores, and its gradient."""
+    """Return the hinge loss of scores, and its gradient.
+
+    Parameters
+    ----------
+    x
+        Scores (N, C).
+    y
+        Labels (N,), whole numbers from 0 to C - 1.
+
+    Returns
+    -------
+    float, Array
+        The mean over N, and dx.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> loss, dx = layers.svm_loss(np.zeros((2, 3)), np.array([0, 2]))
+    >>> round(loss, 3)
+    2.0
+    """
     return _loss("svm_loss", SvmLoss(), x, y)
 
 
-@with_shared(_LOSS, result="1.099")
+@with_shared(svm_loss.__doc__)
 def softmax_loss(x: Array, y: Array) -> tuple[float, Array]:
-    """Return the softmax cross-entropy of scores, and its gradient."""
+    """Return the softmax cross-entropy of scores, and its gradient.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> loss, dx = layers.softmax_loss(np.zeros((2, 3)), np.array([0, 2]))
+    >>> round(loss, 3)
+    1.099
+    """
     return _loss("softmax_loss", SoftmaxLoss(), x, y)
 
 
-# ---------------------------------------------------------------- images
-
-_IMAGES = with_shared("""
-Parameters
-----------
-x
-    Images (N, C, H, W).
-w, b
-    The filters (F, C, HH, WW) and the bias (F,).
-gamma, beta
-    The scale and the shift of each channel, (C,).
-G
-    The number of groups, which divides C; a group is contiguous channels.
-
-Returns
--------
-Array, Cache
-    The output, and the cache for the backward function.
-""")
-
-
-@_IMAGES
 def conv_forward_naive(x: Array, w: Array, b: Array, conv_param: Param) -> tuple[Array, Cache]:
     """Return the images convolved by each filter (N, F, H', W'), and a cache.
 
     Parameters
     ----------
+    x
+        Images (N, C, H, W).
+    w, b
+        The filters (F, C, HH, WW) and the bias (F,).
     conv_param
         `stride`, the pixels between windows, and `pad`, the zeros around each image.
+
+    Returns
+    -------
+    Array, Cache
+        The output, and the cache for the backward function.
 
     Examples
     --------
@@ -346,19 +353,25 @@ def conv_forward_naive(x: Array, w: Array, b: Array, conv_param: Param) -> tuple
 @_gradients("dx", "dw", "db")
 def conv_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return the gradients of `conv_forward_naive`."""
-    layer, *ins = _unpack("conv_backward_naive", cache, 4)
-    dx, dw, db = _backward("conv_backward_naive", layer, ins, dout, _WEIGHTED)
+    layer, *ins = unpack("conv_backward_naive", cache, 4)
+    dx, dw, db = checked_backward("conv_backward_naive", layer, ins, dout, _WEIGHTED)
     return dx, dw, db
 
 
-@_IMAGES
 def max_pool_forward_naive(x: Array, pool_param: Param) -> tuple[Array, Cache]:
     """Return the largest number of each window (N, C, H', W'), and a cache.
 
     Parameters
     ----------
+    x
+        Images (N, C, H, W).
     pool_param
         `pool_height` and `pool_width`, the size of a window, and `stride`.
+
+    Returns
+    -------
+    Array, Cache
+        The output, and the cache for the backward function.
 
     Examples
     --------
@@ -370,20 +383,18 @@ def max_pool_forward_naive(x: Array, pool_param: Param) -> tuple[Array, Cache]:
     """
     call = "max_pool_forward_naive"
     names = ("pool_height", "pool_width", "stride")
-    height, width, stride = (_setting(call, pool_param, name, 1) for name in names)
-    layer = MaxPoolLayer((height, width), (stride, stride), ((0, 0), (0, 0)), (1, 1))
-    (values,) = reference.floats(x)
-    return reference.forward(call, layer, {"x": values}), (layer, x)
+    *size, stride = (_setting(call, pool_param, name, 1) for name in names)
+    layer = MaxPoolLayer(tuple(size), (stride, stride), ((0, 0), (0, 0)), (1, 1))
+    return reference.forward(call, layer, {"x": reference.floats(x)[0]}), (layer, x)
 
 
 @_gradients("dx")
 def max_pool_backward_naive(dout: Array, cache: Cache) -> Array:
     """Return the gradient of `max_pool_forward_naive`; the first of equal maxima gets it all."""
-    layer, x = _unpack("max_pool_backward_naive", cache, 2)
-    return _backward("max_pool_backward_naive", layer, [x], dout, ("x",))[0]
+    layer, x = unpack("max_pool_backward_naive", cache, 2)
+    return checked_backward("max_pool_backward_naive", layer, [x], dout, ("x",))[0]
 
 
-@_IMAGES
 def spatial_batchnorm_forward(
     x: Array, gamma: Array, beta: Array, bn_param: Param
 ) -> tuple[Array, Cache]:
@@ -391,8 +402,25 @@ def spatial_batchnorm_forward(
 
     Parameters
     ----------
+    x
+        Images (N, C, H, W).
+    gamma, beta
+        The scale and the shift of each channel, (C,).
     bn_param
         As of `batchnorm_forward`; the running statistics are (C,).
+
+    Returns
+    -------
+    Array, Cache
+        The output, and the cache for the backward function.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> x = np.array([1.0, 3.0]).reshape(1, 1, 1, 2)
+    >>> out, _ = layers.spatial_batchnorm_forward(x, np.ones(1), np.zeros(1), {"mode": "train"})
+    >>> out.round(3).ravel()
+    array([-1.,  1.])
     """
     return _batchnorm("spatial_batchnorm_forward", x, gamma, beta, bn_param)
 
@@ -403,7 +431,7 @@ def spatial_batchnorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array,
     return _batchnorm_backward("spatial_batchnorm_backward", dout, cache)
 
 
-@_FORWARD
+@with_shared(affine_forward.__doc__)
 def layernorm_forward(x: Array, gamma: Array, beta: Array, ln_param: Param) -> tuple[Array, Cache]:
     """Return x normalised by each row, and a cache.
 
@@ -431,12 +459,11 @@ def layernorm_forward(x: Array, gamma: Array, beta: Array, ln_param: Param) -> t
 @_gradients("dx", "dgamma", "dbeta")
 def layernorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return the gradients of `layernorm_forward`."""
-    layer, *ins = _unpack("layernorm_backward", cache, 4)
-    dx, dgamma, dbeta = _backward("layernorm_backward", layer, ins, dout, layer.roles)
+    layer, *ins = unpack("layernorm_backward", cache, 4)
+    dx, dgamma, dbeta = checked_backward("layernorm_backward", layer, ins, dout, layer.roles)
     return dx, dgamma, dbeta
 
 
-@_IMAGES
 def spatial_groupnorm_forward(
     x: Array, gamma: Array, beta: Array, G: int, gn_param: Param
 ) -> tuple[Array, Cache]:
@@ -444,10 +471,26 @@ def spatial_groupnorm_forward(
 
     Parameters
     ----------
+    x
+        Images (N, C, H, W).
     gamma, beta
         The scale and the shift of each channel, (1, C, 1, 1).
+    G
+        The number of groups, which divides C; a group is contiguous channels.
     gn_param
         Optional is `eps` (1e-5).
+
+    Returns
+    -------
+    Array, Cache
+        The output, and the cache for the backward function.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> x, one = np.array([1.0, 3.0, 5.0, 9.0]).reshape(1, 4, 1, 1), np.ones((1, 4, 1, 1))
+    >>> layers.spatial_groupnorm_forward(x, one, 0 * one, 2, {})[0].round(3).ravel()
+    array([-1.,  1., -1.,  1.])
     """
     call = "spatial_groupnorm_forward"
     layer = GroupNorm(checked_whole(f"{call}: G", G), float(gn_param.get("eps", 1e-5)))
@@ -459,59 +502,15 @@ def spatial_groupnorm_forward(
 @_gradients("dx", "dgamma", "dbeta")
 def spatial_groupnorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return the gradients of `spatial_groupnorm_forward`, dgamma and dbeta in gamma's shape."""
-    layer, x, gamma, beta = _unpack("spatial_groupnorm_backward", cache, 4)
+    layer, x, gamma, beta = unpack("spatial_groupnorm_backward", cache, 4)
     ins = [x, np.ravel(gamma), np.ravel(beta)]
-    dx, *vectors = _backward("spatial_groupnorm_backward", layer, ins, dout, layer.roles)
+    dx, *vectors = checked_backward("spatial_groupnorm_backward", layer, ins, dout, layer.roles)
     dgamma, dbeta = (vector.reshape(np.shape(gamma)) for vector in vectors)
     return dx, dgamma, dbeta
 
 
-# ---------------------------------------------------------------- sequences
-
-_SEQUENCE = """
-Parameters
-----------
-x
-    The input: (N, D) of one step, (N, T, D) of T steps.
-prev_h, prev_c, h0
-    A state before the step, or before the first one, (N, H).
-Wx, Wh, b
-    The weights of the input (D, {width}) and of the state (H, {width}), and the bias ({width},).
-
-Returns
--------
-{arrays}
-    {outputs}, and the cache for the backward function.
-
-Examples
---------
->>> from graphc import layers
->>> x, h, b = np.ones({x}), np.zeros((2, 4)), np.zeros({columns})
->>> Wx, Wh = np.ones((3, {columns})), np.ones((4, {columns}))
->>> layers.{{public}}(x, {states}, Wx, Wh, b)[0].shape
-{shape}
-"""
-
-
-def _recurrent(gates: int, *outputs: str, steps: bool = False) -> Callable[[T], T]:
-    """Return the decorator of a recurrent forward function with these outputs."""
-    return with_shared(
-        _SEQUENCE.format(
-            width="H" if gates == 1 else f"{gates}H",
-            arrays=", ".join(["Array"] * len(outputs) + ["Cache"]),
-            outputs=", ".join(outputs),
-            columns=4 * gates,
-            x="(2, 5, 3)" if steps else "(2, 3)",
-            shape="(2, 5, 4)" if steps else "(2, 4)",
-            states="h, h" if len(outputs) == 2 else "h",
-        )
-    )
-
-
-Build = Callable[..., Mapping[str, Value]]
-"""A function of values that declares a recurrent layer, and returns its outputs by name."""
-_STEP = "N D, N H, D H, H H, H"
-_LSTM_STEP = "N D, N H, N H, D 4H, H 4H, 4H"
+_RNN, _RNNS = "N D, N H, D H, H H, H", "N T D, N H, D H, H H, H"
+_LSTM, _LSTMS = "N D, N H, N H, D 4H, H 4H, 4H", "N T D, N H, D 4H, H 4H, 4H"
 
 
 def _rnn_step(x: Value, prev_h: Value, Wx: Value, Wh: Value, b: Value) -> Mapping[str, Value]:
@@ -521,94 +520,180 @@ def _rnn_step(x: Value, prev_h: Value, Wx: Value, Wh: Value, b: Value) -> Mappin
 def _lstm_step(
     x: Value, prev_h: Value, prev_c: Value, Wx: Value, Wh: Value, b: Value
 ) -> Mapping[str, Value]:
-    h, c = lstm_cell(x, prev_h, prev_c, *(_reordered(weight) for weight in (Wx, Wh, b)))
-    return {"next_h": h, "next_c": c}
+    states = lstm_cell(x, prev_h, prev_c, *map(_reordered, (Wx, Wh, b)))
+    return dict(zip(("next_h", "next_c"), states, strict=True))
 
 
 def _reordered(weight: Value) -> Value:
     """Return a weight with the gates of `lstm_cell`: i, f, g, o; the course has i, f, o, g."""
     width = fixed(weight.shape)[-1] // 4
-    parts = [weight[..., k * width : (k + 1) * width] for k in (0, 1, 3, 2)]
-    return concat(parts, axis=-1)
+    return concat([weight[..., k * width : (k + 1) * width] for k in (0, 1, 3, 2)], axis=-1)
 
 
 def _rnn(x: Value, h0: Value, Wx: Value, Wh: Value, b: Value) -> Mapping[str, Value]:
-    h, found = h0, []
-    for t in range(fixed(x.shape)[1]):
-        h = _rnn_step(x[:, t], h, Wx, Wh, b)["next_h"]
-        found.append(reshape(h, (x.shape[0], 1, h.shape[1])))
-    return {"h": concat(found, axis=1)}
+    return _steps(_rnn_step, x, (h0,), Wx, Wh, b)
 
 
 def _lstm(x: Value, h0: Value, Wx: Value, Wh: Value, b: Value) -> Mapping[str, Value]:
-    h, c, found = h0, broadcast_to(constant(x.builder, 0.0, x.dtype), h0.shape), []
+    c0 = broadcast_to(constant(x.builder, 0.0, x.dtype), h0.shape)
+    return _steps(_lstm_step, x, (h0, c0), Wx, Wh, b)
+
+
+def _steps(
+    step: reference.Build, x: Value, states: Sequence[Value], *weights: Value
+) -> Mapping[str, Value]:
+    found = []
     for t in range(fixed(x.shape)[1]):
-        h, c = _lstm_step(x[:, t], h, c, Wx, Wh, b).values()
-        found.append(reshape(h, (x.shape[0], 1, h.shape[1])))
+        states = list(step(x[:, t], *states, *weights).values())
+        found.append(reshape(states[0], (x.shape[0], 1, states[0].shape[1])))
     return {"h": concat(found, axis=1)}
 
 
-@_recurrent(1, "next_h")
 def rnn_step_forward(
     x: Array, prev_h: Array, Wx: Array, Wh: Array, b: Array
 ) -> tuple[Array, Cache]:
-    """Return the next state tanh(x @ Wx + prev_h @ Wh + b), and a cache."""
-    arrays = {"x": x, "prev_h": prev_h, "Wx": Wx, "Wh": Wh, "b": b}
-    (next_h,), cache = _recur("rnn_step_forward", _rnn_step, arrays, _STEP)
+    """Return the next state tanh(x @ Wx + prev_h @ Wh + b), and a cache.
+
+    Parameters
+    ----------
+    x
+        The input of the step, (N, D).
+    prev_h
+        The state before the step, (N, H).
+    Wx, Wh, b
+        The weights (D, H) and (H, H), and the bias (H,).
+
+    Returns
+    -------
+    Array, Cache
+        The next state (N, H), and the cache for the backward function.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> x, h, b = np.ones((2, 3)), np.zeros((2, 4)), np.zeros(4)
+    >>> Wx, Wh = np.ones((3, 4)), np.ones((4, 4))
+    >>> layers.rnn_step_forward(x, h, Wx, Wh, b)[0].shape
+    (2, 4)
+    """
+    (next_h,), cache = composed_forward("rnn_step_forward", _rnn_step, _RNN, (x, prev_h, Wx, Wh, b))
     return next_h, cache
 
 
 @_gradients("dx", "dprev_h", "dWx", "dWh", "db")
 def rnn_step_backward(dnext_h: Array, cache: Cache) -> tuple[Array, ...]:
     """Return the gradients of `rnn_step_forward`."""
-    return _recur_back("rnn_step_backward", _rnn_step, cache, dnext_h)
+    return composed_backward("rnn_step_backward", _rnn_step, cache, dnext_h)
 
 
-@_recurrent(1, "h of all steps (N, T, H)", steps=True)
 def rnn_forward(x: Array, h0: Array, Wx: Array, Wh: Array, b: Array) -> tuple[Array, Cache]:
-    """Return the states of a recurrent network after each step, and a cache."""
-    arrays = {"x": x, "h0": h0, "Wx": Wx, "Wh": Wh, "b": b}
-    (h,), cache = _recur("rnn_forward", _rnn, arrays, "N T D, N H, D H, H H, H")
+    """Return the states of a recurrent network after each step, and a cache.
+
+    Parameters
+    ----------
+    x
+        The input (N, T, D) of T steps.
+    h0
+        The state before the first step, (N, H).
+    Wx, Wh, b
+        The weights (D, H) and (H, H), and the bias (H,).
+
+    Returns
+    -------
+    Array, Cache
+        The states (N, T, H), and the cache for the backward function.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> x, h, b = np.ones((2, 5, 3)), np.zeros((2, 4)), np.zeros(4)
+    >>> Wx, Wh = np.ones((3, 4)), np.ones((4, 4))
+    >>> layers.rnn_forward(x, h, Wx, Wh, b)[0].shape
+    (2, 5, 4)
+    """
+    (h,), cache = composed_forward("rnn_forward", _rnn, _RNNS, (x, h0, Wx, Wh, b))
     return h, cache
 
 
 @_gradients("dx", "dh0", "dWx", "dWh", "db")
 def rnn_backward(dh: Array, cache: Cache) -> tuple[Array, ...]:
     """Return the gradients of `rnn_forward`, through all steps."""
-    return _recur_back("rnn_backward", _rnn, cache, dh)
+    return composed_backward("rnn_backward", _rnn, cache, dh)
 
 
-@_recurrent(4, "next_h", "next_c")
 def lstm_step_forward(
     x: Array, prev_h: Array, prev_c: Array, Wx: Array, Wh: Array, b: Array
 ) -> tuple[Array, Array, Cache]:
     """Return the next states of an LSTM, and a cache.
 
     The weights have the gates input, forget, output and cell side by side, in this order.
+
+    Parameters
+    ----------
+    x
+        The input of the step, (N, D).
+    prev_h, prev_c
+        The states before the step, (N, H).
+    Wx, Wh, b
+        The weights (D, 4H) and (H, 4H), and the bias (4H,).
+
+    Returns
+    -------
+    Array, Array, Cache
+        The next h and c, (N, H) each, and the cache for the backward function.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> x, h, b = np.ones((2, 3)), np.zeros((2, 4)), np.zeros(16)
+    >>> Wx, Wh = np.ones((3, 16)), np.ones((4, 16))
+    >>> layers.lstm_step_forward(x, h, h, Wx, Wh, b)[0].shape
+    (2, 4)
     """
-    arrays = {"x": x, "prev_h": prev_h, "prev_c": prev_c, "Wx": Wx, "Wh": Wh, "b": b}
-    (next_h, next_c), cache = _recur("lstm_step_forward", _lstm_step, arrays, _LSTM_STEP)
+    arrays = x, prev_h, prev_c, Wx, Wh, b
+    (next_h, next_c), cache = composed_forward("lstm_step_forward", _lstm_step, _LSTM, arrays)
     return next_h, next_c, cache
 
 
 @_gradients("dx", "dprev_h", "dprev_c", "dWx", "dWh", "db")
 def lstm_step_backward(dnext_h: Array, dnext_c: Array, cache: Cache) -> tuple[Array, ...]:
     """Return the gradients of `lstm_step_forward`."""
-    return _recur_back("lstm_step_backward", _lstm_step, cache, dnext_h, dnext_c)
+    return composed_backward("lstm_step_backward", _lstm_step, cache, dnext_h, dnext_c)
 
 
-@_recurrent(4, "h of all steps (N, T, H)", steps=True)
 def lstm_forward(x: Array, h0: Array, Wx: Array, Wh: Array, b: Array) -> tuple[Array, Cache]:
-    """Return the states h of an LSTM after each step, and a cache; the first cell state is 0."""
-    arrays = {"x": x, "h0": h0, "Wx": Wx, "Wh": Wh, "b": b}
-    (h,), cache = _recur("lstm_forward", _lstm, arrays, "N T D, N H, D 4H, H 4H, 4H")
+    """Return the states h of an LSTM after each step, and a cache; the first cell state is 0.
+
+    Parameters
+    ----------
+    x
+        The input (N, T, D) of T steps.
+    h0
+        The state before the first step, (N, H).
+    Wx, Wh, b
+        The weights (D, 4H) and (H, 4H), and the bias (4H,).
+
+    Returns
+    -------
+    Array, Cache
+        The states h (N, T, H), and the cache for the backward function.
+
+    Examples
+    --------
+    >>> from graphc import layers
+    >>> x, h, b = np.ones((2, 5, 3)), np.zeros((2, 4)), np.zeros(16)
+    >>> Wx, Wh = np.ones((3, 16)), np.ones((4, 16))
+    >>> layers.lstm_forward(x, h, Wx, Wh, b)[0].shape
+    (2, 5, 4)
+    """
+    (h,), cache = composed_forward("lstm_forward", _lstm, _LSTMS, (x, h0, Wx, Wh, b))
     return h, cache
 
 
 @_gradients("dx", "dh0", "dWx", "dWh", "db")
 def lstm_backward(dh: Array, cache: Cache) -> tuple[Array, ...]:
     """Return the gradients of `lstm_forward`, through all steps."""
-    return _recur_back("lstm_backward", _lstm, cache, dh)
+    return composed_backward("lstm_backward", _lstm, cache, dh)
 
 
 def word_embedding_forward(x: Array, W: Array) -> tuple[Array, Cache]:
@@ -635,16 +720,16 @@ def word_embedding_forward(x: Array, W: Array) -> tuple[Array, Cache]:
     (vectors,), words = reference.floats(W), np.asarray(x)
     arrays = {"W": vectors, "x": words}
     reference.infer("word_embedding_forward", Gather(), arrays)
-    _check_range("word_embedding_forward", "word", words, (len(vectors), "words"), arrays)
+    check_range("word_embedding_forward", "word", words, (len(vectors), "words"), arrays)
     return reference.forward("word_embedding_forward", Gather(), arrays), (x, W)
 
 
 @_gradients("dW")
 def word_embedding_backward(dout: Array, cache: Cache) -> Array:
     """Return the gradient of `word_embedding_forward`: a word's rows of dout are added up."""
-    x, W = _unpack("word_embedding_backward", cache, 2)
+    x, W = unpack("word_embedding_backward", cache, 2)
     vectors, dout = reference.floats(W, dout)
-    _check_dout("word_embedding_backward", dout, (*np.shape(x), vectors.shape[1]))
+    check_dout("word_embedding_backward", dout, (*np.shape(x), vectors.shape[1]))
     return reference.backward(Gather(), [vectors, np.asarray(x)], dout, ("x",))[0]
 
 
@@ -670,15 +755,15 @@ def temporal_affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]
     (2, 5, 4)
     """
     arrays = dict(zip("xwb", reference.floats(x, w, b), strict=True))
-    _check_sizes("temporal_affine_forward", arrays, "N T D, D M, M")
+    check_sizes("temporal_affine_forward", arrays, "N T D, D M, M")
     return reference.forward("temporal_affine_forward", AffineLayer(True), arrays), (x, w, b)
 
 
 @_gradients("dx", "dw", "db")
 def temporal_affine_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return the gradients of `temporal_affine_forward`."""
-    ins = _unpack("temporal_affine_backward", cache, 3)
-    dx, dw, db = _backward("temporal_affine_backward", AffineLayer(True), ins, dout, _WEIGHTED)
+    call, layer = "temporal_affine_backward", AffineLayer(True)
+    dx, dw, db = checked_backward(call, layer, unpack(call, cache, 3), dout, _WEIGHTED)
     return dx, dw, db
 
 
@@ -707,13 +792,10 @@ def temporal_softmax_loss(x: Array, y: Array, mask: Array) -> tuple[float, Array
     1.099
     """
     call, arrays = "temporal_softmax_loss", {"x": x, "y": y, "mask": mask}
-    scores, labels, counted = _check_sizes(call, arrays, "N T V, N T, N T")
+    scores, labels, counted = check_sizes(call, arrays, "N T V, N T, N T")
     rows, flat = max(len(scores), 1), scores.reshape(labels.size, scores.shape[2])
     loss, dx = _loss(call, SoftmaxLoss("sum"), flat, labels.ravel(), counted.ravel(), 1 / rows)
     return loss, dx.reshape(scores.shape)
-
-
-# ---------------------------------------------------------------- what they share
 
 
 def _loss(
@@ -724,36 +806,15 @@ def _loss(
     labels = np.asarray(y)
     if labels.dtype.kind in "iu":
         labels = labels.astype(np.int64)
-    arrays = {"x": scores, "y": labels}
-    if weight is not None:
-        arrays["mask"] = weight.astype(scores.dtype)
+    more = {} if weight is None else {"mask": weight.astype(scores.dtype)}
+    arrays = {"x": scores, "y": labels, **more}
     reference.infer(call, layer, arrays)
     if not scores.size:
         raise reference.fail(call, "there are no scores to take the mean of", arrays)
-    _check_range(call, "label", labels, (scores.shape[1], "classes"), arrays)
+    check_range(call, "label", labels, (scores.shape[1], "classes"), arrays)
     loss = reference.forward(call, layer, arrays)
     ins, dout = list(arrays.values()), np.full((), share, scores.dtype)
     return float(loss) * share, reference.backward(layer, ins, dout, ("scores",))[0]
-
-
-def _check_range(
-    call: str, what: str, numbers: Array, of: tuple[int, str], arrays: Mapping[str, Any]
-) -> None:
-    """Raise GraphError if a number is below 0 or not below the count of `of`."""
-    count, name = of
-    if numbers.size and (numbers.min() < 0 or numbers.max() >= count):
-        worst = int(numbers.min() if numbers.min() < 0 else numbers.max())
-        message = f"{what} {worst} is not one of the {count} {name}, 0 to {count - 1}"
-        raise reference.fail(call, message, arrays)
-
-
-def _backward(
-    call: str, op: Op, ins: Sequence[Any], dout: Array, wrt: tuple[str, ...], train: bool = False
-) -> list[Array]:
-    """Return the gradients by operands of these roles; raise GraphError if dout does not fit."""
-    *arrays, dout = reference.floats(*ins, dout)
-    _check_dout(call, dout, op.infer(reference.types_of(arrays)).shape)
-    return reference.backward(op, arrays, dout, wrt, train)
 
 
 def _mode(call: str, param: Param) -> str:
@@ -764,62 +825,6 @@ def _mode(call: str, param: Param) -> str:
     return str(mode)
 
 
-def _unpack(call: str, cache: Any, parts: int) -> Cache:
-    """Return the cache; raise GraphError unless it has that many parts."""
-    if not isinstance(cache, tuple) or len(cache) != parts:
-        raise reference.fail(call, "the cache is not one that the forward function returned", {})
-    return cache
-
-
-def _check_dout(call: str, dout: Array, shape: tuple[Any, ...]) -> None:
-    """Raise GraphError unless dout has the output's shape."""
-    if dout.shape != shape:
-        raise reference.fail(call, f"dout has shape {dout.shape}, the output has {shape}", {})
-
-
 def _setting(call: str, param: Param, name: str, least: int) -> int:
     """Return a whole number of a dictionary; raise GraphError unless it is at least `least`."""
     return checked_whole(f"{call}: {name}", param.get(name), least)
-
-
-def _recur(
-    call: str, build: Build, given: Mapping[str, Any], shapes: str
-) -> tuple[list[Array], Cache]:
-    """Return the outputs of a recurrent layer by the rules of its ops, and its cache."""
-    floats = reference.floats(*_check_sizes(call, given, shapes))
-    arrays = dict(zip(given, floats, strict=True))
-    graph = reference.composed(build, reference.types_of(floats))
-    values = evaluate(graph, arrays, {}, 1)
-    return [np.array(values[name]) for name in graph.outputs.values()], tuple(given.values())
-
-
-def _recur_back(call: str, build: Build, cache: Cache, *douts: Array) -> tuple[Array, ...]:
-    """Return the gradients of a recurrent layer with respect to all that it reads."""
-    roles = reference.parameter_names(build)
-    floats = reference.floats(*_unpack(call, cache, len(roles)), *douts)
-    ins, douts = floats[: len(roles)], tuple(floats[len(roles) :])
-    graph = reference.composed(build, reference.types_of(ins))
-    for dout, name in zip(douts, graph.outputs.values(), strict=True):
-        _check_dout(call, dout, graph[name].type.shape)
-    return tuple(reference.gradients(graph, dict(zip(roles, ins, strict=True)), douts, roles))
-
-
-def _check_sizes(call: str, given: Mapping[str, Any], shapes: str) -> list[Array]:
-    """Return the arrays; raise GraphError unless they have shapes such as "N D, N H, D 4H".
-
-    A letter is one size everywhere; the first array that has it decides.
-    """
-    arrays, known = {name: np.asarray(array) for name, array in given.items()}, dict[str, int]()
-    for (name, array), text in zip(arrays.items(), shapes.split(", "), strict=True):
-        dims = [(int(dim[:-1] or 1), dim[-1]) for dim in text.split()]
-        for (_, letter), size in zip(dims, array.shape, strict=False):
-            known.setdefault(letter, size)
-        wanted = tuple(factor * known.get(letter, 0) for factor, letter in dims)
-        if array.shape != wanted:
-            what = f"({text.replace(' ', ', ')}{',' * (len(dims) == 1)})"
-            seen = f" = {wanted}" if array.ndim == len(dims) else ""
-            message = f"{name} has shape {array.shape}, it should have {what}{seen}"
-            raise reference.fail(call, message, given)
-    if known.get("T") == 0:
-        raise reference.fail(call, "x has no steps", given)
-    return list(arrays.values())

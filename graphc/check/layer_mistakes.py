@@ -77,7 +77,7 @@ _FUNCTIONS = {
     "block": lambda a, k: np.split(a, 4, axis=1)[k],
     "join": lambda *gates: np.concatenate(gates, axis=1),
 }
-"""What formulas call."""
+"""The functions that formulas call."""
 
 
 # ------------------------------------------------------------------ affine and relu

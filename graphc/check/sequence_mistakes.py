@@ -195,7 +195,7 @@ class _Slip:
     starts: Callable[[Array], tuple[Array, Array]] = lambda h: (h, np.zeros_like(h))
     """The states h and c before the first step, from h0."""
     flows: tuple[bool, bool] = (True, True)
-    """What of the gradients of h and c goes to the step before."""
+    """If False, the gradient of h, or of c, does not go to the step before."""
     reads: Callable[[int, int], bool] = lambda t, steps: True
     """If True for t, step t reads dh."""
     sums: Callable[[int, int], bool] = lambda t, steps: True

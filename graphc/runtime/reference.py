@@ -139,13 +139,17 @@ def expanded(op: Op, types: tuple[TensorType, ...], train: bool = False) -> Grap
     return b.graph()
 
 
+Build = Callable[..., Mapping[str, Value]]
+"""A function of values that returns outputs by name."""
+
+
 def parameter_names(build: Callable[..., Any]) -> tuple[str, ...]:
     """Return the names of a function's parameters."""
     return tuple(signature(build).parameters)
 
 
 @lru_cache(maxsize=256)
-def composed(build: Callable[..., Mapping[str, Value]], types: tuple[TensorType, ...]) -> Graph:
+def composed(build: Build, types: tuple[TensorType, ...]) -> Graph:
     """Return the graph of a function from values to outputs by name; its parameters are inputs."""
     b = Builder(build.__name__)
     b.locs = ()
@@ -198,3 +202,85 @@ def gradients(
     given = {f"cotangent.{name}": d for name, d in zip(graph.outputs, douts, strict=True)}
     values = evaluate(slope, {**feeds, **given}, {}, 1)
     return [np.array(values[slope.outputs[role]]) for role in wrt]
+
+
+# ---------------------------------------------------------------- calls with a cache
+
+
+def check_range(
+    call: str, what: str, numbers: Array, of: tuple[int, str], arrays: Mapping[str, Any]
+) -> None:
+    """Raise GraphError if a number is below 0 or not below the count of `of`."""
+    count, name = of
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= count):
+        worst = int(numbers.min() if numbers.min() < 0 else numbers.max())
+        message = f"{what} {worst} is not one of the {count} {name}, 0 to {count - 1}"
+        raise fail(call, message, arrays)
+
+
+def checked_backward(
+    call: str, op: Op, ins: Sequence[Any], dout: Array, wrt: tuple[str, ...], train: bool = False
+) -> list[Array]:
+    """Return the gradients by operands of these roles; raise GraphError if dout does not fit."""
+    *arrays, dout = floats(*ins, dout)
+    check_dout(call, dout, op.infer(types_of(arrays)).shape)
+    return backward(op, arrays, dout, wrt, train)
+
+
+def unpack(call: str, cache: Any, parts: int) -> tuple[Any, ...]:
+    """Return the cache; raise GraphError unless it has that many parts."""
+    if not isinstance(cache, tuple) or len(cache) != parts:
+        raise fail(call, "the cache is not one that the forward function returned", {})
+    return cache
+
+
+def check_dout(call: str, dout: Array, shape: tuple[Any, ...]) -> None:
+    """Raise GraphError unless dout has the output's shape."""
+    if dout.shape != shape:
+        raise fail(call, f"dout has shape {dout.shape}, the output has {shape}", {})
+
+
+def composed_forward(
+    call: str, build: Build, shapes: str, arrays: Sequence[Any]
+) -> tuple[list[Array], tuple[Any, ...]]:
+    """Return the outputs of a function of values, and the arrays as the cache.
+
+    Raise GraphError unless they have the shapes, see `check_sizes`.
+    """
+    given = dict(zip(parameter_names(build), arrays, strict=True))
+    ins = floats(*check_sizes(call, given, shapes))
+    graph = composed(build, types_of(ins))
+    values = evaluate(graph, dict(zip(given, ins, strict=True)), {}, 1)
+    return [np.array(values[name]) for name in graph.outputs.values()], tuple(arrays)
+
+
+def composed_backward(call: str, build: Build, cache: Any, *douts: Array) -> tuple[Array, ...]:
+    """Return the gradients of a function of values with respect to all that it reads."""
+    roles = parameter_names(build)
+    arrays = floats(*unpack(call, cache, len(roles)), *douts)
+    ins, outs = arrays[: len(roles)], arrays[len(roles) :]
+    graph = composed(build, types_of(ins))
+    for dout, name in zip(outs, graph.outputs.values(), strict=True):
+        check_dout(call, dout, graph[name].type.shape)
+    return tuple(gradients(graph, dict(zip(roles, ins, strict=True)), outs, roles))
+
+
+def check_sizes(call: str, given: Mapping[str, Any], shapes: str) -> list[Array]:
+    """Return the arrays; raise GraphError unless they have shapes such as "N D, N H, D 4H".
+
+    A letter is one size everywhere; the first array that has it decides.
+    """
+    arrays, known = {name: np.asarray(array) for name, array in given.items()}, dict[str, int]()
+    for (name, array), text in zip(arrays.items(), shapes.split(", "), strict=True):
+        dims = [(int(dim[:-1] or 1), dim[-1]) for dim in text.split()]
+        for (_, letter), size in zip(dims, array.shape, strict=False):
+            known.setdefault(letter, size)
+        wanted = tuple(factor * known.get(letter, 0) for factor, letter in dims)
+        if array.shape != wanted:
+            what = f"({text.replace(' ', ', ')}{',' * (len(dims) == 1)})"
+            seen = f" = {wanted}" if array.ndim == len(dims) else ""
+            message = f"{name} has shape {array.shape}, it should have {what}{seen}"
+            raise fail(call, message, given)
+    if known.get("T") == 0:
+        raise fail(call, "x has no steps", given)
+    return list(arrays.values())
