@@ -43,7 +43,10 @@ def apart(mistakes: Mistakes) -> Mistakes:
 
 
 class Formulas:
-    """A layer as lines `name = formula`, computed from the top; a mistake replaces some of them."""
+    """A layer as lines `name = formula`, computed from the top; a mistake replaces some of them.
+
+    The lines are of this package alone, never of a user.
+    """
 
     def __init__(self, text: str) -> None:
         self.lines = _parsed(text)
@@ -129,15 +132,11 @@ def _affine_relu_mistakes(what: str, case: Case, ours: Results) -> Iterator[Cand
     if what == "out":
         yield "the relu is left out", before
     else:
-        for text, changed in (
-            ("the relu's mask is left out of the backward pass", case.dout),
-            (
-                "the relu's mask is made from dout; make it from the affine output",
-                np.maximum(case.dout, 0),
-            ),
-        ):
-            wrong = layers.affine_backward(changed, cache)
-            yield text, wrong[("dx", "dw", "db").index(what)]
+        positive, at = np.maximum(case.dout, 0), ("dx", "dw", "db").index(what)
+        text = "the relu's mask is left out of the backward pass"
+        yield text, layers.affine_backward(case.dout, cache)[at]
+        text = "the relu's mask is made from dout; make it from the affine output"
+        yield text, layers.affine_backward(positive, cache)[at]
     yield from affine_mistakes(what, replace(case, dout=case.dout * (before > 0)), ours)
 
 

@@ -115,10 +115,8 @@ def _gate_orders() -> Iterator[tuple[str, str]]:
                 f"{gate} = {'tanh' if gate == 'g' else 'sigmoid'}(block(pre, {order.index(gate)}))"
                 for gate in "ifog"
             )
-            yield (
-                f"the gates are read in the order {names}; it is i, f, o, g",
-                (f"{reads}; da = join({joined})"),
-            )
+            text = f"the gates are read in the order {names}; it is i, f, o, g"
+            yield text, f"{reads}; da = join({joined})"
             text = f"the gates' gradients are in the order {names}; it is i, f, o, g"
             yield text, f"da = join({joined})"
 

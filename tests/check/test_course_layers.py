@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphc.check import sequence_mistakes
 from graphc.check.check_layer import MISTAKES, check_layer
 from graphc.check.layer_cases import SPECS, matches, results_of
 from tests.check import course_arrays, course_loops
@@ -84,6 +85,16 @@ def test_there_are_wrong_layers_of_every_kind() -> None:
 def test_the_inputs_of_a_layer_have_names_of_their_own(layer: str) -> None:
     cases = [*SPECS[layer].cases(np.random.Generator(np.random.Philox(0)))]
     assert len({str(case) for case in cases}) == len(cases)
+
+
+@pytest.mark.parametrize("layer", ["rnn", "lstm"])
+def test_the_formulas_of_a_sequence_are_right(layer: str) -> None:
+    for case in SPECS[layer].cases(np.random.Generator(np.random.Philox(2))):
+        found = sequence_mistakes._unrolled(case, sequence_mistakes._Slip())
+        right = results_of(SPECS[layer], case)
+        assert found.keys() == right.keys()
+        for what, array in right.items():
+            np.testing.assert_allclose(found[what], array, rtol=1e-10, atol=1e-12)
 
 
 SAME = {"dprev_c does not flow to the step before", "dnext_c is left out"}
