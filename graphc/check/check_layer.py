@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import permutations
+from itertools import groupby, permutations
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,16 @@ class LayerReport:
                 f"{'agrees' if len(self.compared) == 1 else 'agree'} on {self.cases} inputs"
             )
         wrong = _listed([finding.what for finding in self.findings])
-        return "\n".join([f"check_layer {self.layer}: wrong in {wrong}", *map(str, self.findings)])
+        return "\n".join([f"check_layer {self.layer}: wrong in {wrong}", *self._described()])
+
+    def _described(self) -> Iterator[str]:
+        """Yield lines about the findings; those of one input and cause share its lines."""
+        groups = groupby(self.findings, lambda finding: (finding.case, finding.cause))
+        for (case, cause), findings in groups:
+            yield from (f"  {finding.text}" for finding in findings)
+            yield f"    for {case}"
+            if cause:
+                yield f"    likely cause: {cause}"
 
 
 def _listed(names: Sequence[str]) -> str:

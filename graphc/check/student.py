@@ -30,10 +30,6 @@ class Finding:
     theirs: float | None = None
     ours: float | None = None
 
-    def __str__(self) -> str:
-        cause = f"\n    likely cause: {self.cause}" if self.cause else ""
-        return f"  {self.text}\n    for {self.case}{cause}"
-
 
 def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
     """Return a finding about the worst entry that differs, or None if they agree."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,15 @@ def test_the_unbiased_variance() -> None:
         "    likely cause: unbiased variance (divided by N - 1) "
         "where the biased one (divided by N) is meant"
     )
+
+
+def test_findings_of_one_cause_share_its_lines() -> None:
+    def backward(dout: Any, cache: Any) -> Any:
+        return student.affine_backward(dout, cache[0])
+
+    text = str(check_layer("affine_relu", student.affine_relu_forward, backward))
+    first = [re.split(r"[\[ ]", line.strip())[0] for line in text.splitlines()]
+    assert first == ["check_layer", "dx", "dw", "db", "for", "likely"]
 
 
 # More of what students do.
