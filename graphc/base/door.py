@@ -39,6 +39,7 @@ OPERATORS = {
 HIGHER = {
     **{f"Value.{name}": f"graphc.ops.{path}" for name, path in OPERATORS.items()},
     "names": "graphc.__all__",
+    "Net.render": "graphc.view.render.render_net",
     "Net.summary": "graphc.view.reports.summary",
     "Plan.render": "graphc.view.render.render_plan",
     "Plan.report": "graphc.view.reports.plan_report",
