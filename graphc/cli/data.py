@@ -42,7 +42,8 @@ def predicting_inputs(plan: Plan) -> tuple[str, ...]:
 
 def index_bounds(plan: Plan) -> Mapping[str, int]:
     """Return the number of classes of each input that holds labels or other indices."""
-    return plan.programs["grad" if "grad" in plan.programs else "infer"].index_bounds
+    bounds = plan.programs["grad" if "grad" in plan.programs else "infer"].index_bounds
+    return {name: bound for name, bound in bounds.items() if isinstance(bound, int)}
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import (
+    Dim,
     Shape,
     TensorType,
     check_entries,
+    dim_at,
     dtype_name,
     normal_axis,
     shape_text,
@@ -86,7 +88,7 @@ class OneHot(NoGradient, ByIndex):
     is_exact = True
     roles = ("indices",)
     operations = 0
-    depth: int
+    depth: Dim
     dtype: str = "float32"
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -95,7 +97,7 @@ class OneHot(NoGradient, ByIndex):
         return TensorType((*indices.shape, self.depth), self.dtype)
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        return np.equal(ins[0][..., None], np.arange(self.depth)).astype(self.dtype)
+        return np.equal(ins[0][..., None], np.arange(dim_at(self.depth, 0))).astype(self.dtype)
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if ins[0].rank == 1 else "call"
@@ -106,7 +108,7 @@ class OneHot(NoGradient, ByIndex):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return hit(ins[0]).cast(self.dtype)
 
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, Dim]:
         return {0: self.depth}
 
 
@@ -142,14 +144,11 @@ class Pick(ByIndex):
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         scores, indices = ins
-        depth = scores.shape[1]
-        assert isinstance(depth, int)
-        hot = b.apply(OneHot(depth, scores.dtype), indices)
+        hot = b.apply(OneHot(scores.shape[1], scores.dtype), indices)
         return mul(hot, reshape(dout, (dout.shape[0], 1))), None
 
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        width = ins[0].shape[1]
-        return {1: width} if isinstance(width, int) else {}
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, Dim]:
+        return {1: ins[0].shape[1]}
 
 
 def hit(indices: Expr) -> Expr:

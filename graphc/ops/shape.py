@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -177,17 +176,21 @@ def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) ->
 
 def _solve(x: Value, shape: Shape) -> Shape:
     """Return the shape with -1 replaced by the missing size; raise GraphError if there is none."""
-    total, rest = count(x.shape), tuple(dim for dim in shape if dim != -1)
-    fixed = prod(dim for dim in rest if isinstance(dim, int))
-    batch = next((dim for dim in rest if isinstance(dim, Batch)), None)
-    elements = total.factor if isinstance(total, Batch) else total
-    known = fixed * (batch.factor if batch else 1)
-    if known == 0 or elements % known or (batch is not None and not isinstance(total, Batch)):
+    rest = tuple(dim for dim in shape if dim != -1)
+    (elements, rows), (known, held) = (_powers(count(dims)) for dims in (x.shape, rest))
+    if known == 0 or elements % known or held > rows:
         message = f"{shape_text(x.shape)} does not reshape to {shape_text(shape)}"
         raise x.builder.error(Reshape(rest), message, (x,))
     missing = elements // known
-    free = Batch(missing) if isinstance(total, Batch) and batch is None else missing
+    free = Batch(missing, rows - held) if missing and rows > held else missing
     return tuple(free if dim == -1 else dim for dim in shape)
+
+
+def _powers(elements: Dim) -> tuple[int, int]:
+    """Return the factor of a number of elements, and the power of N in it."""
+    if isinstance(elements, Batch):
+        return elements.factor, elements.power
+    return elements, 0
 
 
 @with_attributes(

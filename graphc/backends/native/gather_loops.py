@@ -286,4 +286,4 @@ class GatherLoops(LoopNest):
 
 
 def _divided(dim: Dim, by: int) -> Dim:
-    return Batch(dim.factor // by) if isinstance(dim, Batch) else dim // by
+    return Batch(dim.factor // by, dim.power) if isinstance(dim, Batch) else dim // by

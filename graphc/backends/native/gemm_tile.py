@@ -11,7 +11,7 @@ from math import prod
 
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.vectors import Vectors, element_type
-from graphc.ir.tensor_type import ITEMSIZE, align, dim_at
+from graphc.ir.tensor_type import ITEMSIZE, Dim, align, dim_at
 from graphc.kernels.kernel import LANES, Gemm
 
 LINE = 64
@@ -92,7 +92,7 @@ class Scratch:
     @property
     def columns(self) -> int:
         """The columns of the result, which do not depend on the batch."""
-        assert isinstance(self.kernel.n, int), "the batch is in m or in k"
+        assert isinstance(self.kernel.n, int), "the columns are counted"
         return self.kernel.n
 
     @property
@@ -102,7 +102,9 @@ class Scratch:
 
     @property
     def row(self) -> int:
-        """The elements of the sums of a row, in full panels."""
+        """The elements of the sums of a row, in full panels; 0 if its columns are of the batch."""
+        if not isinstance(self.kernel.n, int):
+            return 0
         return -(-self.columns // self.tile.width) * self.tile.width
 
     @property
@@ -125,7 +127,7 @@ class Scratch:
     def in_blocks(self) -> bool:
         """True if the product is added up in blocks of k."""
         kernel = self.kernel
-        if kernel.window is not None:
+        if kernel.window is not None or not isinstance(kernel.n, int):
             return False
         return not kernel.trans_a and isinstance(kernel.k, int) and kernel.k > 4 * K_BLOCK
 
@@ -182,7 +184,7 @@ def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:
     return Scratch(kernel, choose_tile(kernel.dtype, bits)).size(n)
 
 
-Strides = tuple[int, int]
+Strides = tuple[Dim, Dim]
 """The number of elements from row to row, and from one p to the next."""
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.target import Target
-from graphc.ir.tensor_type import ITEMSIZE
+from graphc.ir.tensor_type import ITEMSIZE, Dim
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, factor_columns
 from graphc.kernels.program import Buffer, Instr, Program
 
@@ -174,21 +174,21 @@ class _Emission:
             return loops.emit_loop(self.module, kernel, self._pitches(kernel))
         if kernel.stack is not None:
             return gemm.emit_stack(self.module, kernel, self.bits)
-        return gemm.emit_gemm(self.module, kernel, self._pitches(kernel), self.bits)
+        return gemm.emit_gemm(self.module, kernel, self._rows(kernel, kernel.n), self.bits)
 
-    def _pitches(self, kernel: Kernel) -> dict[str, int]:
+    def _pitches(self, kernel: Loop) -> dict[str, int]:
+        """Return the number of elements from row to row of each buffer, if it is counted."""
+        found = self._rows(kernel, kernel.columns)
+        return {name: pitch for name, pitch in found.items() if isinstance(pitch, int)}
+
+    def _rows(self, kernel: Kernel, columns: Dim) -> dict[str, Dim]:
         """Return the number of elements from row to row of each buffer that has rows."""
-        found: dict[str, int] = {}
-        columns = kernel.n if isinstance(kernel, Gemm) else kernel.columns
+        found: dict[str, Dim] = {}
         for name in (*kernel.body.loads, *kernel.body.written):
-            pitch = self.program.buffers[name].pitch or columns
-            if isinstance(pitch, int):
-                found[name] = pitch
+            found[name] = self.program.buffers[name].pitch or columns
         if isinstance(kernel, Gemm):
             for name, width in factor_columns(kernel).items():
-                pitch = self.program.buffers[name].pitch or width
-                assert isinstance(pitch, int), "the columns of a factor are counted"
-                found[name] = pitch
+                found[name] = self.program.buffers[name].pitch or width
         return found
 
     def _pointer(self, function: Function, name: str) -> Value:

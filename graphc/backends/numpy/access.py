@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import NamedTuple
@@ -72,7 +73,7 @@ def _first_size(kernel: Loop) -> Dim:
     places = max(prod(kernel.places), 1)
     if isinstance(kernel.rows, int):
         return kernel.rows // places
-    return type(kernel.rows)(kernel.rows.factor // places)
+    return replace(kernel.rows, factor=kernel.rows.factor // places)
 
 
 def gathered_view(sizes: Sizes, part: Part, source: Array, at: AccessMap) -> Array:
