@@ -14,7 +14,7 @@ from graphc.base.errors import GraphError, Operand
 from graphc.base.loc import Loc, caller_loc
 from graphc.base.work import spend_nodes
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op
+from graphc.ir.op import Op, inferred
 from graphc.ir.operators import Operators
 from graphc.ir.tensor_type import Shape, TensorType
 
@@ -119,7 +119,7 @@ class Builder:
         locs = self._here()
         self._check_operands(op, operands, locs)
         try:
-            type = op.infer([self.nodes[operand.name].type for operand in operands])
+            type = inferred(op, [self.nodes[operand.name].type for operand in operands])
         except ValueError as error:
             raise self.error(op, str(error), operands, name, locs) from None
         node_name = self._node_name(op, name, locs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isqrt, prod
 from typing import Any, SupportsIndex
@@ -139,6 +139,8 @@ class TensorType(metaclass=_Shared):
 
     shape: Shape
     dtype: str
+    pairs_rows: bool = field(init=False, repr=False, compare=False)
+    """True if the batch dimension occurs twice: the value compares rows with each other."""
 
     def __post_init__(self) -> None:
         if self.dtype not in ITEMSIZE:
@@ -163,6 +165,7 @@ class TensorType(metaclass=_Shared):
                 f"shape {shape_text(self.shape)} has the batch dimension {batches} times\n"
                 "rows are compared in pairs at most: (N, N)"
             )
+        object.__setattr__(self, "pairs_rows", batches > 1)
         sizes = (dim.factor if isinstance(dim, Batch) else dim for dim in self.shape)
         if prod(filter(None, sizes)) * ITEMSIZE[self.dtype] > LARGEST:
             raise ValueError(
@@ -199,12 +202,6 @@ class TensorType(metaclass=_Shared):
             The product of the dimensions.
         """
         return prod(shape_at(self.shape, n))
-
-    @property
-    def pairs_rows(self) -> bool:
-        """True if the batch dimension occurs twice: the value compares rows with each other."""
-        size = count(self.shape)
-        return isinstance(size, Batch) and size.power > 1
 
     def nbytes(self, n: int) -> int:
         """Return the exact bytes of a contiguous array.

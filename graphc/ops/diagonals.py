@@ -33,6 +33,7 @@ class Band(NoGradient):
     Diagonal 0 is the main one, those above it are positive; None is no limit.
     """
 
+    takes_pairs = True
     is_exact = True
     roles = ("x",)
     operations = 0

@@ -35,6 +35,7 @@ __all__ = ["argmax", "argmin", "one_hot", "pick"]
 class ExtremeIndex(NoGradient, base=True):
     """The base of argmax and argmin: int64 indices without a gradient."""
 
+    takes_pairs = True
     roles = ("x",)
     axis: int = -1
 
@@ -67,6 +68,8 @@ class Argmin(ExtremeIndex):
 
 class ByIndex(Op, base=True):
     """The base of ops with an operand that holds an index for each row."""
+
+    takes_pairs = True
 
     def check_indices(self, rows: Shape, indices: TensorType) -> None:
         """Raise ValueError unless there is one whole number for each row."""

@@ -44,6 +44,7 @@ class Move(Op, base=True):
 class Reshape(Move):
     """The same elements in C order under another shape; no copy is made."""
 
+    takes_pairs = True
     is_linear = True
     alias = True
     roles = ("x",)
@@ -71,6 +72,7 @@ class Reshape(Move):
 class Transpose(Move):
     """x with its axes permuted."""
 
+    takes_pairs = True
     is_linear = True
     roles = ("x",)
     gradient_text = ("d_out.transpose(argsort(axes))",)
@@ -116,6 +118,7 @@ class Transpose(Move):
 class Cast(Op):
     """The same numbers in another dtype; gradients are cast back, and stop at whole numbers."""
 
+    takes_pairs = True
     is_linear = True
     is_exact = True
     roles = ("x",)
@@ -145,6 +148,7 @@ class Cast(Op):
 class StopGradient(NoGradient, Move):
     """x itself, through which no gradient flows."""
 
+    takes_pairs = True
     is_linear = True
     alias = True
     stops_gradients = True

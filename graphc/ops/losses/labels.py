@@ -27,6 +27,7 @@ __all__ = ["accuracy", "mean_absolute_error"]
 class LabelledRows(Op, base=True):
     """The base of losses with one number a row, of scores (N, C) with labels (N,)."""
 
+    takes_pairs = True
     roles: ClassVar[tuple[str, ...]] = ("scores", "labels")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
