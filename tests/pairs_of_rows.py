@@ -198,7 +198,9 @@ def slopes(loss: Loss, rows: Mapping[str, Any], p: Arrays, step: float = 1e-5) -
     return found
 
 
-def torch_slopes(torch: Any, loss: Loss, rows: Mapping[str, Any], p: Arrays) -> tuple[float, Arrays]:
+def torch_slopes(
+    torch: Any, loss: Loss, rows: Mapping[str, Any], p: Arrays
+) -> tuple[float, Arrays]:
     """The value and the gradients by PyTorch in float64."""
     given = {name: torch.from_numpy(np.array(array)) for name, array in rows.items()}
     leaves = {name: torch.tensor(value, requires_grad=True) for name, value in p.items()}

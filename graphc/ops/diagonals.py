@@ -8,7 +8,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from graphc.base.arguments import plain
+from graphc.base.arguments import checked_whole
 from graphc.base.work import spend_bytes, spend_elements
 from graphc.ir.build import Value, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr, call
@@ -113,7 +113,7 @@ def diagonal(x: Value, *, name: str | None = None) -> Value:
 )
 def tril(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
     """Return the lower triangles of matrices, up to a diagonal, and 0 above it."""
-    return _triangle(x, plain(diagonal), True, name)
+    return _triangle(x, checked_whole("tril: diagonal", diagonal, None), True, name)
 
 
 @with_attributes(
@@ -123,7 +123,7 @@ def tril(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> V
 )
 def triu(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
     """Return the upper triangles of matrices, from a diagonal on, and 0 below it."""
-    return _triangle(x, plain(diagonal) - 1, False, name)
+    return _triangle(x, checked_whole("triu: diagonal", diagonal, None) - 1, False, name)
 
 
 def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:

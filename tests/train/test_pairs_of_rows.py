@@ -127,7 +127,9 @@ def test_evaluate_of_part_files_refuses_more_than_a_batch(tmp_path: Path) -> Non
 
 
 def test_shards_are_refused() -> None:
-    with pytest.raises(GraphError, match="'matmul_1' compares the rows .* cannot be cut into shard"):
+    with pytest.raises(
+        GraphError, match=r"'matmul_1' compares the rows .* cannot be cut into shard"
+    ):
         gc.compile(clip(), batch=8, shards=2, optimizer=gc.SGD(lr=0.1))
 
 
