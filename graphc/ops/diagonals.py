@@ -101,8 +101,8 @@ def diagonal(x: Value, *, name: str | None = None) -> Value:
     if x.type.rank < 2 or x.shape[-2] != x.shape[-1]:
         raise x.builder.error(Where(), f"x is {x.type}, but diagonal takes square matrices", (x,))
     with x.builder.all_or_nothing():
-        none = constant(x.builder, 0, x.dtype)
-        own = x.builder.apply(Where(), eye_like(x), x, none)
+        inside = eye_like(x)
+        own = x.builder.apply(Where(), inside, x, constant(x.builder, 0, x.dtype))
         return (max_ if x.dtype == "bool" else sum_)(own, -1, name=name)
 
 
