@@ -30,7 +30,7 @@ LARGEST = 1 << 47
 
 
 MOST_BATCHES = 2
-"""How often a shape may have the batch dimension: rows, and pairs of rows."""
+"""The most times that a shape may have the batch dimension: for rows, and for pairs of rows."""
 
 
 @dataclass(frozen=True, slots=True)

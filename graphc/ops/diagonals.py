@@ -30,7 +30,7 @@ MASKS = 3
 class Band(NoGradient):
     """Bools of the shape of x, true from the diagonal `first` to `last` of each of its matrices.
 
-    Diagonal 0 is the main one, those above it are positive; None is no limit.
+    Diagonal 0 is the main one, those above it are positive; None sets no limit.
     """
 
     takes_pairs = True
