@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import isqrt, prod
 from typing import Any, SupportsIndex
@@ -94,6 +94,11 @@ def count(shape: Shape) -> Dim:
         else:
             factor *= dim
     return Batch(factor, power) if factor and power else factor
+
+
+def divided(dim: Dim, by: int) -> Dim:
+    """Return a dimension divided by a number that divides it."""
+    return replace(dim, factor=dim.factor // by) if isinstance(dim, Batch) else dim // by
 
 
 def shape_text(shape: Shape) -> str:
