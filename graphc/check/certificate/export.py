@@ -142,11 +142,13 @@ def _slots(program: Program) -> tuple[tables.Slots, dict[str, int]]:
     """Return the table of slots, and their numbers by key."""
     storages, offsets = program.storages, program.arena.offsets
     parts = [[_bytes(type) for type in storage.parts] for storage in storages]
-    held = [np.sum(each, axis=0, dtype=np.int64) for each in parts]
+    held = [
+        (sum(a), sum(b), sum(c)) for a, b, c in (zip(NOTHING, *each, strict=True) for each in parts)
+    ]
     slots = tables.Slots(
         [storage.key for storage in storages],
         column([offsets[storage.key] for storage in storages]),
-        np.array(held, np.int64).reshape(-1, 3),
+        sizes(held),
         column([storage.first for storage in storages]),
         column([storage.last for storage in storages]),
     )

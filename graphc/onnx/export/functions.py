@@ -90,11 +90,16 @@ def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
 
 def _label_hit(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     """Write whether a label is the class of the column; never for the ignored class."""
-    how = attributes(op)
-    classes = w.numbers(how["classes"])
-    if how["ignore"] is not None:
-        ignored = w.emit("Equal", [classes, w.constant(how["ignore"], "int64")])
-        classes = w.emit("Where", [ignored, w.constant(np.iinfo(np.int64).min, "int64"), classes])
+    how, none = attributes(op), np.iinfo(np.int64).min
+    if isinstance(how["classes"], int):
+        numbers = np.arange(how["classes"])
+        numbers[numbers == how["ignore"]] = none
+        classes = w.constant(numbers, "int64")
+    else:
+        classes = w.numbers(how["classes"])
+        if how["ignore"] is not None:
+            ignored = w.emit("Equal", [classes, w.constant(how["ignore"], "int64")])
+            classes = w.emit("Where", [ignored, w.constant(none, "int64"), classes])
     labels = w.emit("Unsqueeze", [w.emit("Cast", ins, to=_INT64), w.ints([1])])
     return w.emit("Equal", [labels, classes], out)
 
