@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from graphc.ops.conv_layer import *
     from graphc.ops.conv_parameters import *
     from graphc.ops.cumulative import *
+    from graphc.ops.diagonals import *
     from graphc.ops.dropout import *
     from graphc.ops.elementwise import *
     from graphc.ops.functions import *

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from inspect import unwrap
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphc.base.arguments import takes_one, whole
 from graphc.base.errors import GraphError, Operand, first_of
@@ -18,11 +18,19 @@ from graphc.base.loc import Loc, caller_loc
 from graphc.compiler.memory import peak_bytes
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import ALIGNMENT, align
-from graphc.kernels.barriers import ALL, Access, Arrangement, accesses
+from graphc.kernels.barriers import ALL, Arrangement, Region, accesses
 from graphc.kernels.program import Arena, Instr, LiveRange
 
 LARGEST = 1 << 47
 """The most bytes of an arena: no processor has more addresses."""
+
+
+class Access(NamedTuple):
+    """A buffer that an instruction reads or writes, and the part of it that a thread touches."""
+
+    buffer: str
+    writes: bool
+    region: Region
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +199,8 @@ class Scheduled(Arrangement):
 
 def _instruction(instr: Instr, memory: Callable[[str], str]) -> Instruction:
     if instr.body is not None:
-        return Instruction(instr.outs[-1], accesses(instr.body, memory), False)
+        found = tuple(Access(*access) for access in accesses(instr.body, memory))
+        return Instruction(instr.outs[-1], found, False)
     reads = (Access(memory(name), False, ALL) for name in dict.fromkeys(instr.ins))
     writes = (Access(memory(name), True, ALL) for name in instr.outs)
     return Instruction(instr.outs[-1], (*reads, *writes), True)

@@ -17,7 +17,7 @@ from graphc.compiler.own import Planner, Scheduled, Scheduler, planned
 from graphc.compiler.schedule import Schedule, keep_old_states, schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import ITEMSIZE, TensorType, align
+from graphc.ir.tensor_type import ITEMSIZE, Dim, TensorType, align
 from graphc.kernels.barriers import ALL, Arrangement, Barriers, Region
 from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Buffer, Instr, Program, Space, Storage
@@ -357,23 +357,31 @@ class Assignment:
         return buffers
 
 
-def index_bounds(graph: Graph) -> dict[str, int]:
+def index_bounds(graph: Graph) -> dict[str, Dim]:
     """Return, for each integer feed that is used as indices, how many entries it may index."""
     return {name: limit for name, (limit, _) in indexed(graph).items()}
 
 
-def indexed(graph: Graph) -> dict[str, tuple[int, Node]]:
+def indexed(graph: Graph) -> dict[str, tuple[Dim, Node]]:
     """Return the bound of each feed of indices, with the node that sets it."""
-    bounds: dict[str, tuple[int, Node]] = {}
+    bounds: dict[str, tuple[Dim, Node]] = {}
     for node in graph:
         if type(node.op).index_bounds is Op.index_bounds:
             continue  # most ops index nothing
         limits = node.op.index_bounds([graph[operand].type for operand in node.inputs])
         for position, limit in limits.items():
             name = _through_aliases(graph, node.inputs[position])
-            if graph[name].op.is_input and limit < bounds.get(name, (limit + 1,))[0]:
+            known = bounds.get(name)
+            if graph[name].op.is_input and (known is None or _is_below(limit, known[0])):
                 bounds[name] = limit, node
     return bounds
+
+
+def _is_below(limit: Dim, other: Dim) -> bool:
+    """Return whether a bound replaces another: the smaller one, or one that is known."""
+    if isinstance(limit, int):
+        return not isinstance(other, int) or limit < other
+    return False
 
 
 def ignored_labels(graph: Graph) -> dict[str, int]:

@@ -14,7 +14,7 @@ from graphc.base.errors import GraphError, Operand
 from graphc.base.loc import Loc, caller_loc
 from graphc.base.work import spend_nodes
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op
+from graphc.ir.op import Op, inferred
 from graphc.ir.operators import Operators
 from graphc.ir.tensor_type import Shape, TensorType
 
@@ -120,7 +120,7 @@ class Builder:
         self._check_operands(op, operands, locs)
         inputs, nodes = tuple([operand.name for operand in operands]), self.nodes
         try:
-            type = op.infer([nodes[operand].type for operand in inputs])
+            type = inferred(op, [nodes[operand].type for operand in inputs])
         except ValueError as error:
             raise self.error(op, str(error), operands, name, locs) from None
         return self.insert(Node(self._node_name(op, name, locs), op, inputs, type, locs))

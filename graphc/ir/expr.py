@@ -19,7 +19,7 @@ from math import copysign
 from typing import Literal, NamedTuple
 
 from graphc.ir.access import AccessMap
-from graphc.ir.tensor_type import FLOATS, Dim
+from graphc.ir.tensor_type import FLOATS, Batch, Dim
 
 Broadcast = Literal["each", "row", "column", "one"]
 Axis = Literal["rows", "columns"]
@@ -28,7 +28,7 @@ COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_e
 BOOLEANS = frozenset((*COMPARISONS, "and", "or", "not"))
 """The functions whose values are bools."""
 
-Attribute = int | float | bool | str | AccessMap | tuple[int, ...] | None
+Attribute = int | float | bool | str | AccessMap | Batch | tuple[int, ...] | None
 
 
 class Step(NamedTuple):
@@ -43,7 +43,7 @@ class Step(NamedTuple):
         const     the number `value`
         index     the number of the row (kind row) or column (kind column), int64
         size      the number of rows or columns that the kernel runs over, by `value`
-                  ("rows", "columns"), or that many times the rows of the batch (an integer)
+                  ("rows", "columns"), or of a batch dimension
         product   the element of the matrix product; only in a Gemm, and only once
         scatter_add  the element of the sum of rows; only in a ScatterAdd, and only once
         sum, max  of the argument, with the reduction axis `value`
@@ -179,10 +179,10 @@ class BodyBuilder:
         return self.step(Step("size", (), "one", dtype, value=axis))
 
     def dim(self, dim: Dim, dtype: str) -> Expr:
-        """Return the size of a dimension: a number, or the rows of the batch times a factor."""
+        """Return the size of a dimension: a number, or that of a batch dimension in a run."""
         if isinstance(dim, int):
             return self.const(dim, dtype)
-        return self.step(Step("size", (), "one", dtype, value=dim.factor))
+        return self.step(Step("size", (), "one", dtype, value=dim))
 
     def store(self, value: Expr, buffer: str, broadcast: Broadcast) -> None:
         """Write a value at the end."""

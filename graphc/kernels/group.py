@@ -146,6 +146,8 @@ class GroupRules(Aliases):
             return None
         if self.reads_views(node):
             return None  # their rows have the pitch of a wider matrix
+        if node.op.broadcast_kinds(traits.ins) is not None:
+            return None  # it may read the numbers of its own rows and columns
         kinds = {
             group.kinds[root]
             for root in map(self.root, node.inputs)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from graphc.ir.access import AccessMap
 from graphc.ir.expr import Broadcast, Step
 from graphc.ir.forms import Sizes, Window
-from graphc.ir.tensor_type import Shape, dim_at, shape_at
+from graphc.ir.tensor_type import Batch, Shape, dim_at, shape_at
 from graphc.kernels.kernel import (
     LANES,
     BatchedGemm,
@@ -180,8 +180,8 @@ class _Run:
         return np.unravel_index(row, (self.rows, *self.kernel.places))
 
     def _size(self, of: object) -> int:
-        if isinstance(of, int):
-            return of * self.n
+        if isinstance(of, Batch):
+            return of.at(self.n)
         return self.rows if of == "rows" else self.columns
 
     def _reduced(self, step: Step, x: Array) -> Array:

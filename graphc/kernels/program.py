@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from graphc.base.door import Proof, higher
 from graphc.ir.graph import Graph
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import TensorType, align
+from graphc.ir.tensor_type import Dim, TensorType, align
 from graphc.kernels.kernel import Kernel
 from graphc.kernels.text import program_text
 
@@ -139,7 +139,7 @@ class Program:
     boundary: int
     outputs: Mapping[str, str]
     gradients: Mapping[str, str]
-    index_bounds: Mapping[str, int]
+    index_bounds: Mapping[str, Dim]
     aliases: Mapping[str, str]
     backend: str
 

@@ -43,6 +43,7 @@ __all__ = [
 class Activation(Layer, base=True):
     """The base of activations: an elementwise layer on floats of any shape."""
 
+    takes_pairs = True
     roles: ClassVar[tuple[str, ...]] = ("x",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

@@ -214,6 +214,7 @@ def _needed(
 class Gradient(Layer):
     """The derivative of a scalar with respect to another value of the net."""
 
+    takes_pairs = True
     name = "grad"
     needs_expansion = True
     roles = ("of", "wrt")

@@ -12,7 +12,7 @@ import numpy as np
 from graphc.backends.backend import Call, ZeroCopy
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import Batch, TensorType
 from graphc.kernels.program import Program
 from graphc.runtime import errors
 from graphc.runtime.bound import BOUND_BATCHES, NOTHING, Binder, Bound, Outcome
@@ -75,6 +75,9 @@ class ZeroCopyPrograms(dict[tuple[str, ...], ZeroCopyProgram]):
         names, program = tuple(types), bound.program
         if names in self or len(self) >= KNOWN_FEEDS:
             return
+        by_rows = any(isinstance(limit, Batch) for limit in bound.program.index_bounds.values())
+        if by_rows or any(type.pairs_rows for type in types.values()):
+            return  # that check knows one axis of rows, and numbers as bounds
         if (found := bound.runner.zero_copy(types)) is not None:
             self[names] = ZeroCopyProgram(*found, lambda n: binder.layout(program, n, missing), {})
 

@@ -276,6 +276,7 @@ def _feed(
     batch = [(i, dim.factor) for i, dim in enumerate(type.shape) if isinstance(dim, Batch)]
     axis, factor = batch[0] if batch else (-1, 1)
     bound = None if dtype is None else program.index_bounds.get(name)
+    assert not isinstance(bound, Batch), "such feeds are copied"
     where = ctypes.addressof(dims), axis, factor, type.nbytes(1), entries.get(name, -1)
     limit = 0 if bound is None else ITEMSIZE[type.dtype], bound or 0
     return [id(name), 0 if dtype is None else id(dtype), type.rank, *where, *limit]

@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.ir.expr import Broadcast, Step
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import dim_at, shape_at
+from graphc.ir.tensor_type import Batch, dim_at, shape_at
 from graphc.kernels.kernel import Kernel
 
 
@@ -23,7 +23,7 @@ class Value(NamedTuple):
     """
 
     memory: Literal["buffer", "temporary", "number", "size", "index", "gathered"]
-    key: str | int | float | Step
+    key: str | int | float | Batch | Step
     broadcast: Broadcast
     dtype: str
 

@@ -1,6 +1,6 @@
 """The tables of a certificate: what a plan says about its steps and its memory, as numbers.
 
-A size is a pair (a, b) that means a + b*N, where N is the rows of a run.  Bytes of a buffer are
+A size (a, b, c) means a + b*N + c*N*N, where N is the rows of a run.  Bytes of a buffer are
 those of a dense matrix of `rows` by `columns`, or, if it has a pitch, of some columns of a wider
 one.
 """

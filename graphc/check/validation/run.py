@@ -18,7 +18,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array, attributes
-from graphc.ir.tensor_type import shape_at
+from graphc.ir.tensor_type import Dim, dim_at, shape_at
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
 from graphc.runtime.state import initial_value
@@ -159,7 +159,7 @@ class Draw:
     rows: int
     seed: int = 0
     style: Style = "normal"
-    bounds: Mapping[str, int] = field(default_factory=dict)
+    bounds: Mapping[str, Dim] = field(default_factory=dict)
     """The number of entries that an integer input indexes."""
     given: Mapping[str, Any] = field(default_factory=dict)
     """The arrays that are not drawn."""
@@ -203,7 +203,7 @@ class Draw:
     def _input(self, node: Node, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Return random numbers for an input in the style of the draw."""
         if not node.type.is_float:
-            return rng.integers(0, self.bounds.get(node.name, 2), shape)
+            return rng.integers(0, dim_at(self.bounds.get(node.name, 2), self.rows), shape)
         if self.style == "positive" or node.op.is_of_shard:
             return rng.uniform(0.5, 1.5, shape)
         numbers = rng.standard_normal(shape) * (0.1 if self.style == "small" else 1.0)
