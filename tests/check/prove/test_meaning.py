@@ -75,7 +75,8 @@ def test_terms_are_what_references_compute(op: Op, shapes: tuple[tuple[int, ...]
     value = Side(world, b.graph()).value("y")
     expected = op.reference(list(arrays.values()))
     assert tuple(size.constant for size in value.shape) == expected.shape
-    for index in [*np.ndindex(expected.shape)][:12]:
+    indices = [*np.ndindex(expected.shape)]
+    for index in indices[:: 1 + len(indices) // 5]:
         term = value.at(tuple(map(number, index)))
         assert run(term, arrays, world, {}) == pytest.approx(expected[index], rel=1e-12), index
 
