@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import isqrt, prod
 from typing import Any, SupportsIndex
 
-from graphc.base.arguments import plain
+from graphc.base.arguments import is_whole, plain
 
 ITEMSIZE = {
     "float32": 4,
@@ -44,7 +44,7 @@ class Batch:
         if isinstance(other, Batch):
             return Batch(self.factor * other.factor, self.power + other.power)
         factor = plain(other)
-        if type(factor) is not int or factor < 1:
+        if not is_whole(factor) or factor < 1:
             raise ValueError(
                 f"the batch dimension is multiplied by whole numbers, not by {other!r}"
             )
@@ -160,7 +160,7 @@ class TensorType(metaclass=_Shared):
         for dim in self.shape:
             if isinstance(dim, Batch):
                 batches += dim.power
-            elif type(dim) is not int or dim < 0:
+            elif not is_whole(dim) or dim < 0:
                 raise ValueError(
                     f"dimension {dim!r} is neither a whole number nor a multiple of N\n"
                     "gc.N is the batch, all other dimensions are numbers: (gc.N, 28, 28)"

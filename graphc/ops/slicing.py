@@ -169,7 +169,7 @@ def _length(dim: Dim, start: Dim, stop: Dim, step: int) -> Dim:
         forward = step > 0 and 0 <= start <= stop <= dim
         if not forward and not (step < 0 and -1 <= stop <= start < dim):
             raise ValueError(f"slice {start}:{stop}:{step} does not fit a dimension of {dim}")
-        return len(range(start, stop, step))
+        return -(-(stop - start) // step)
     if step != 1 or not isinstance(stop, Batch):
         raise ValueError("the batch dimension cannot be cut")
     first = start.factor if isinstance(start, Batch) else 0
