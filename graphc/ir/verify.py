@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, RuleError
 from graphc.ir.graph import Graph, Node
 
 
@@ -58,5 +58,7 @@ def _verify_node(nodes: Mapping[str, Node], node: Node) -> None:
             loc=node.loc,
             hint=hint,
         ) from None
+    except Exception as error:
+        raise RuleError.of(node.op.name, "infer", error, node.name, node.loc) from error
     if inferred is not node.type and inferred != node.type:
         raise GraphError(f"{node.name!r} has type {node.type}, its op infers {inferred}")

@@ -6,10 +6,11 @@ copy with its own names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from graphc.base.errors import GraphError, RuleError
 from graphc.ir.access import AccessMap
 from graphc.ir.expr import Axis, Body, BodyBuilder, Expr, Step, Store
 from graphc.ir.forms import Product
@@ -165,16 +166,18 @@ class _Fusion:
         if node is self.group.permuted:
             value = self._operand(node.inputs[0], "each")
         elif gather is not None:
-            value = gather.write(self._builder, partial(self._fetch, node))
+            write = partial(gather.write, self._builder, partial(self._fetch, node))
+            value = _written(node, "gather", write)
         elif node is self.group.product:
             product = self._builder.product(node.type.dtype)
             extra = [
                 self._operand(o, s) for o, s in zip(node.inputs[2:], broadcasts[2:], strict=True)
             ]
-            value = node.op.epilogue(product, extra)
+            value = _written(node, "epilogue", partial(node.op.epilogue, product, extra))
         else:
             ins = [self._operand(o, s) for o, s in zip(node.inputs, broadcasts, strict=True)]
-            value = node.op.scalar(ins, self.group.axis or self._free_axis(node))
+            axis = self.group.axis or self._free_axis(node)
+            value = _written(node, "scalar", partial(node.op.scalar, ins, axis))
         self._values[node.name] = value
 
     def _free_axis(self, node: Node) -> Axis:
@@ -198,5 +201,24 @@ class _Fusion:
             node = self.grouping.graph[name]
             ins = [self._operand(operand, "one") for operand in node.inputs]
             axis: Axis = "columns" if self.group.space[0] == 1 else "rows"
-            return node.op.scalar(ins, axis)
+            return _written(node, "scalar", partial(node.op.scalar, ins, axis))
         return self._builder.load(self._place(root), broadcast, self.grouping.type(name).dtype)
+
+
+def _written(node: Node, rule: str, write: Callable[[], Expr]) -> Expr:
+    """Return the expression that a rule of a node's op writes; raise RuleError if it is none."""
+    try:
+        value = write()
+    except GraphError:
+        raise
+    except Exception as error:
+        raise RuleError.of(node.op.name, rule, error, node.name, node.loc) from error
+    if not isinstance(value, Expr):
+        fault = f"returns {type(value).__name__}, not an expression"
+        hint = "compute the result from the operands' elements, such as ins[0] * 2"
+        raise RuleError(node.op.name, rule, fault, node.name, node.loc, hint)
+    if value.dtype != node.type.dtype:
+        fault = f"returns {value.dtype}, its infer rule says {node.type.dtype}"
+        hint = f'convert it: value.cast("{node.type.dtype}")'
+        raise RuleError(node.op.name, rule, fault, node.name, node.loc, hint)
+    return value
