@@ -260,8 +260,8 @@ def _formula_mistake(
         return
     pairs = enumerate(zip(said.flat, gradient.flat, strict=True))
     entries = [(relative_error(float(a), float(b)), i) for i, (a, b) in pairs if np.isfinite(b)]
-    error, worst = max(entries, default=(0.0, 0))
-    if error > tolerance:
+    gap, worst = max(entries, default=(0.0, 0))
+    if gap > tolerance:
         at = [int(i) for i in np.unravel_index(worst, gradient.shape)]
         says = f"{text!r} gives {said.flat[worst]:.8g}" if text else "nothing flows"
         where = f" at {at}" if at else ""

@@ -51,12 +51,10 @@ def wrong_kernels(op: Op, case: Case) -> Iterator[Finding]:
     op, types, rows = _opened(op, case)
     if not rows:
         return  # a plan has a row
-    cases = list(_cases(op, types, rows, case))
     for fused in (False, True):
         graph = _graph(op, types, fused)
-        largest = max(n for n, _ in cases)
         try:
-            plan = compile(graph, batch=largest, backend=PORTABLE, passes=BARE)
+            plan = compile(graph, batch=2 * rows + 1, backend=PORTABLE, passes=BARE)
         except RuleError as error:
             yield error.rule, f"it {error.fault}"
             return
@@ -65,7 +63,7 @@ def wrong_kernels(op: Op, case: Case) -> Iterator[Finding]:
             return
         if all(instr.body is None for instr in plan.programs["infer"].instrs):
             return
-        found = _Comparison(op, graph, plan, fused).wrong(cases)
+        found = _Comparison(op, graph, plan, fused).wrong(list(_cases(op, types, rows, case)))
         if found is not None:
             yield found
             return

@@ -6,7 +6,7 @@ broadcast so, rows are more of the first dimensions; for results of products all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 from graphc.base.errors import GraphError, RuleError
@@ -165,10 +165,10 @@ def _broadcast_kinds(
     node: Node, ins: list[TensorType], space: Space
 ) -> tuple[Broadcast, ...] | None:
     """Return the broadcast kinds of a node's operands; raise RuleError if they cannot be."""
-    found = node.op.broadcast_kinds(ins)
+    found = kinds_of(node, ins)
     if found is None:
         return None
-    if not isinstance(found, tuple) or len(found) != len(ins):
+    if len(found) != len(ins):
         raise _wrong(node, "broadcast_kinds", f"returns {found!r}, not a tuple of {len(ins)} kinds")
     sizes: dict[str, Dim] = dict(zip(("row", "column", "one"), (*space, 1), strict=True))
     sizes["each"] = count(space)
@@ -321,10 +321,10 @@ class TraitsOf:
 
 
 def _traits(op: Op, node: Node, ins: list[TensorType]) -> Traits:
-    gather: GatherRule | None = _said(node, GatherRule, op.gather, ins, node.type)
-    product: Product | None = _said(node, Product, op.product, ins)
+    gather: GatherRule | None = _said(node, GatherRule, "gather", ins, node.type)
+    product: Product | None = _said(node, Product, "product", ins)
     if gather is None:
-        iteration = _iteration(node, ins)
+        iteration = iteration_of(node, ins)
         placements = placements_of(node, ins, iteration)
     else:
         iteration, placements = "elements", {by_last(gather.shape): gather_placement(ins)}
@@ -342,23 +342,28 @@ def _traits(op: Op, node: Node, ins: list[TensorType]) -> Traits:
     return Traits(*kind, placements, gather, *as_product, reshapable, broadcasts_numbers, *choice)
 
 
-def _said(node: Node, kind: type, rule: Callable[..., Any], *args: object) -> Any:
+def _said(node: Node, kind: type, rule: str, *args: object) -> Any:
     """Return what a rule says: None, or an object of that kind; raise RuleError if it does not."""
     try:
-        found = rule(*args)
+        found = getattr(node.op, rule)(*args)
     except GraphError:
         raise
     except Exception as error:
-        raise RuleError.of(node.op.name, rule.__name__, error, node.name, node.loc) from error
+        raise RuleError.of(node.op.name, rule, error, node.name, node.loc) from error
     if found is not None and not isinstance(found, kind):
-        fault = f"returns {type(found).__name__}, not a {kind.__name__} or None"
-        raise _wrong(node, rule.__name__, fault)
+        raise _wrong(node, rule, f"returns {found!r}, not a {kind.__name__} or None")
     return found
 
 
-def _iteration(node: Node, ins: list[TensorType]) -> Iteration:
+def kinds_of(node: Node, ins: list[TensorType]) -> tuple[Broadcast, ...] | None:
+    """Return the broadcast kinds that a node's op says; raise RuleError if it says none."""
+    found: tuple[Broadcast, ...] | None = _said(node, tuple, "broadcast_kinds", ins)
+    return found
+
+
+def iteration_of(node: Node, ins: list[TensorType]) -> Iteration:
     """Return the iteration of a node; raise RuleError if there is no such one."""
-    found: Iteration = _said(node, object, node.op.iteration, ins)
+    found: Iteration = _said(node, object, "iteration", ins)
     if found not in get_args(Iteration):
         known = ", ".join(get_args(Iteration))
         raise _wrong(node, "iteration", f"returns {found!r}, which is not one of {known}")

@@ -253,6 +253,8 @@ def test_the_text_says_where_and_for_which_operands() -> None:
         "  scalar: in the interpreter of kernels with 2 rows it gives -0.7 at [0, 0] for x = 1.0, "
         "y = 0.3; reference gives 0.7"
     )
+
+
 # ------------------------------------------------------------------ the text of a gradient
 
 
@@ -315,7 +317,7 @@ def test_a_wrong_formula_of_a_gradient(name: str) -> None:
     ],
 )
 def test_a_right_formula_of_a_gradient(formulas: tuple[str, ...]) -> None:
-    report = check_op(Told(formulas), [(X, Y), (X, V)])
+    report = check_op(Told(formulas), [(X, Y)])
     assert report.ok, report
     assert ("gradient_text" in report.rules) == bool(formulas)
 
@@ -359,62 +361,100 @@ def with_rule(rule: str, found: Any, base: type[Plain] = Plain, name: str = "min
 
 MALFORMED: dict[str, tuple[Op, str]] = {
     "infer: a tuple": (
-        with_rule("infer", lambda ins: ins[0].shape), "infer: it returns tuple, not a TensorType"),
+        with_rule("infer", lambda ins: ins[0].shape),
+        "infer: it returns tuple, not a TensorType",
+    ),
     "infer: None": (with_rule("infer", None), "infer: it returns NoneType, not a TensorType"),
-    "infer: KeyError": (with_rule("infer", KeyError("k")), "infer: it fails on float64[2, 3]: KeyE"),
+    "infer: KeyError": (
+        with_rule("infer", KeyError("k")),
+        "infer: it fails on float64[2, 3]: KeyE",
+    ),
     "reference: None": (with_rule("reference", None), "reference: it returns NoneType, not an arr"),
     "reference: text": (with_rule("reference", "x"), "infer: it says float64[2, 3] for float64[2"),
     "reference: AssertionError": (
-        with_rule("reference", AssertionError("no")), "reference: it fails on float64[2, 3]: Asse"),
+        with_rule("reference", AssertionError("no")),
+        "reference: it fails on float64[2, 3]: Asse",
+    ),
     "grad: None": (with_rule("grad", None), "grad: it returns NoneType, not a tuple of cotangents"),
     "grad: a value": (
-        with_rule("grad", lambda b, ins, out, dout: dout), "grad: it returns Value, not a tuple"),
+        with_rule("grad", lambda b, ins, out, dout: dout),
+        "grad: it returns Value, not a tuple",
+    ),
     "grad: text": (with_rule("grad", ("dout",)), "grad: it gives x 'dout', not a Value or None"),
     "grad: a number": (with_rule("grad", (2.0,)), "grad: it gives x 2.0, not a Value or None"),
     "grad: two": (
         with_rule("grad", lambda b, ins, out, dout: (dout, dout)),
-        "grad: it gives 2 cotangents for 1 operands"),
+        "grad: it gives 2 cotangents for 1 operands",
+    ),
     "grad: IndexError": (
-        with_rule("grad", lambda b, ins, out, dout: (ins[1],)), "grad: it fails: IndexError"),
+        with_rule("grad", lambda b, ins, out, dout: (ins[1],)),
+        "grad: it fails: IndexError",
+    ),
     "scalar: None": (
-        with_rule("scalar", None, OnElements), "scalar: it returns NoneType, not an expression"),
+        with_rule("scalar", None, OnElements),
+        "scalar: it returns NoneType, not an expression",
+    ),
     "scalar: a number": (
-        with_rule("scalar", 2.0, OnElements), "scalar: it returns float, not an expression"),
+        with_rule("scalar", 2.0, OnElements),
+        "scalar: it returns float, not an expression",
+    ),
     "scalar: an array": (
-        with_rule("scalar", np.ones(3), OnElements), "scalar: it returns ndarray, not an expr"),
+        with_rule("scalar", np.ones(3), OnElements),
+        "scalar: it returns ndarray, not an expr",
+    ),
     "scalar: KeyError": (
-        with_rule("scalar", KeyError("k"), OnElements), "scalar: it fails: KeyError: 'k', at test_"),
+        with_rule("scalar", KeyError("k"), OnElements),
+        "scalar: it fails: KeyError: 'k', at test_",
+    ),
     "scalar: AssertionError": (
-        with_rule("scalar", AssertionError(), OnElements), "scalar: it fails: AssertionError"),
+        with_rule("scalar", AssertionError(), OnElements),
+        "scalar: it fails: AssertionError",
+    ),
     "scalar: a bool": (
         with_rule("scalar", lambda ins, axis: ins[0] > 0, OnElements),
-        "scalar: it returns bool, its infer rule says float64"),
+        "scalar: it returns bool, its infer rule says float64",
+    ),
     "scalar: an unknown function": (
-        with_rule("scalar", lambda ins, axis: call("sine", ins[0]), OnElements), "scalar: "),
+        with_rule("scalar", lambda ins, axis: call("sine", ins[0]), OnElements),
+        "scalar: ",
+    ),
     "scalar: without iteration": (
-        with_rule("scalar", lambda ins, axis: ins[0], Plain), "scalar: it is never used, since"),
+        with_rule("scalar", lambda ins, axis: ins[0], Plain),
+        "scalar: it is never used, since",
+    ),
     "scalar: a sum": (
-        with_rule("scalar", lambda ins, axis: ins[0].sum(axis), OnElements), "scalar: "),
-    "iteration: without scalar": (
-        with_rule("iteration", "elements"), "scalar: it is missing"),
+        with_rule("scalar", lambda ins, axis: ins[0].sum(axis), OnElements),
+        "scalar: ",
+    ),
+    "iteration: without scalar": (with_rule("iteration", "elements"), "scalar: it is missing"),
     "iteration: another word": (
         with_rule("iteration", "element", OnElements),
-        "iteration: it returns 'element', which is not one of elements, rows, columns, all, call"),
+        "iteration: it returns 'element', which is not one of elements, rows, columns, all, call",
+    ),
     "iteration: None": (with_rule("iteration", None, OnElements), "iteration: it returns None"),
     "iteration: a list": (with_rule("iteration", [1], OnElements), "iteration: it returns [1]"),
     "iteration: without kinds": (
-        with_rule("iteration", "columns", OnElements), "broadcast_kinds: it returns None, but the"),
+        with_rule("iteration", "columns", OnElements),
+        "broadcast_kinds: it returns None, but the",
+    ),
     "broadcast_kinds: too few": (
-        with_rule("broadcast_kinds", (), OnElements), "broadcast_kinds: it returns (), not a tupl"),
+        with_rule("broadcast_kinds", (), OnElements),
+        "broadcast_kinds: it returns (), not a tupl",
+    ),
     "broadcast_kinds: another word": (
-        with_rule("broadcast_kinds", ("all",), OnElements), "broadcast_kinds: it returns 'all',"),
+        with_rule("broadcast_kinds", ("all",), OnElements),
+        "broadcast_kinds: it returns 'all',",
+    ),
     "broadcast_kinds: a kind that does not fit": (
-        with_rule("broadcast_kinds", ("row",), OnElements), "broadcast_kinds: it does not fit: 'ro"),
+        with_rule("broadcast_kinds", ("row",), OnElements),
+        "broadcast_kinds: it does not fit: 'ro",
+    ),
     "broadcast_kinds: TypeError": (
-        with_rule("broadcast_kinds", TypeError("no"), OnElements), "broadcast_kinds: it fails: T"),
-    "gather: a map": (
-        with_rule("gather", AccessMap(())), "gather: it returns AccessMap, not a GatherRule"),
-    "product: a bool": (with_rule("product", True), "product: it returns bool, not a Product"),
+        with_rule("broadcast_kinds", TypeError("no"), OnElements),
+        "broadcast_kinds: it fails: T",
+    ),
+    "gather: a map": (with_rule("gather", AccessMap(())), "gather: it returns AccessMap(axes"),
+    "product: a bool": (with_rule("product", True), "product: it returns True, not a Product"),
     "product: KeyError": (with_rule("product", KeyError("a")), "product: it fails: KeyError: 'a'"),
 }
 
