@@ -23,9 +23,8 @@ from graphc.declare.optim import Optimizer
 from graphc.files.disk import reason
 from graphc.ir.graph import Graph, Node
 from graphc.ir.text.graph import name_text, node_text
-from graphc.ir.verify import verify
 from passes.backward import Backward
-from passes.pipeline import Pass, name_of
+from passes.pipeline import Pass, name_of, run_pass
 from passes.shard import Shard
 from passes.update import apply_graph
 
@@ -227,6 +226,8 @@ def _blame(step: Pass, failure: Failure) -> Blame:
         return _wrong_rule(failure)
     kind, _, name = failure.mismatch.what.partition(" ")
     old, new = failure.old, failure.new
+    if kind in ("loss", "start"):
+        return old.nodes.get(old.outputs.get(name, name)), ""
     if kind == "update" and name not in old.updates and name in new.updates:
         return _addition(new[new.updates[name]])
     found = first_rewrite(old, new, failure.shows)
@@ -271,8 +272,7 @@ def _smallest(step: Pass, before: Graph, failure: Failure) -> tuple[Pass, Graph,
 
 def _fails(step: Pass, graph: Graph, rows: int, seed: int) -> bool:
     try:
-        made = step(graph)
-        verify(made)
+        made = run_pass(step, graph)
         return judge(step, graph, made, draws_for(graph, (rows,), seed=seed)) is not None
     except Exception:
         return False

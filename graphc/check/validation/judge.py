@@ -21,9 +21,9 @@ from graphc.check.validation.run import (
     results_of,
     rounding_bounds,
     source_arrays,
-    special,
     values_of,
     values_of_arrays,
+    with_edges,
     without_gradients,
 )
 from graphc.ir.graph import Graph, Node
@@ -87,6 +87,7 @@ def _comparisons(
     step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]
 ) -> Iterator[Comparison]:
     """Yield the comparisons that a pass must hold: two graphs, a check, and random numbers."""
+    yield before, made, _kept_mismatch, draws[:1]
     if isinstance(step, Specialize):
         wide = in_float64(before)
         for new, scale in _in_float64(step, before, wide, made):
@@ -100,6 +101,19 @@ def _comparisons(
             yield in_float64(before), in_float64(made), check, draws
     else:
         yield from _general(step, before, made, draws)
+
+
+def _kept_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
+    """Return a loss that is none any more, or a parameter or state that starts as another value."""
+    for name in old.losses:
+        if name not in new.losses:
+            return Mismatch(f"loss {name}", draw.rows, "is no longer a loss, so nothing trains it")
+    for node in old:
+        other = new.nodes.get(node.name)
+        if node.op.persistent and other is not None and other.op != node.op:
+            fault = f"starts as {other.op}, it was {node.op}"
+            return Mismatch(f"start {node.name}", draw.rows, fault, node=node.name)
+    return None
 
 
 def _checks(step: Pass, before: Graph) -> list[Check]:
@@ -121,9 +135,8 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
     """Yield comparisons of every output, gradient and next state, by the class of the pass."""
     kind = preserves_of(step)
     if kind == "bitwise":
-        every = [*draws, *(special(draw) for draw in draws[:2])]
         for old, new in _runnable(before, made):
-            yield old, new, _bitwise, every
+            yield old, new, _bitwise, with_edges(draws)
         return
     wide = in_float64(before)
     if kind == "reassociated":

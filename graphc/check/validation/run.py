@@ -133,7 +133,7 @@ MARGIN = 1e-6
 
 _T = TypeVar("_T")
 
-Style = Literal["normal", "small", "positive", "special"]
+Style = Literal["normal", "small", "positive", "special", "zeros"]
 STYLES: tuple[Style, ...] = (*("normal",) * 12, *("small",) * 4, *("positive",) * 4)
 """The styles that are tried one after the other; usually only the first is needed."""
 
@@ -159,6 +159,8 @@ class Draw:
     """The number of draws before this one that were too near to a kink, or not finite."""
     near: bool = False
     """True if this one is, too, because no better one was found."""
+    edges: list[Draw] = field(default_factory=list, compare=False, repr=False)
+    """The draws with edge values that go with this one, once they have been asked for."""
     known: dict[tuple[str, Any], Array] = field(default_factory=dict, compare=False, repr=False)
     found: dict[str, tuple[Graph, Any]] = field(default_factory=dict, compare=False, repr=False)
 
@@ -189,8 +191,13 @@ class Draw:
             raise GraphError(f"{node.op.name} {node.name!r} has shape {shape}, not {array.shape}")
         rng = generator(self.seed, f"validation:{node.name}")
         if node.op.is_input:
-            return self._input(node, rng, shape)
-        return _parameter(node, rng) if node.op.is_parameter else _state(node, rng)
+            found = self._input(node, rng, shape)
+        else:
+            found = _parameter(node, rng) if node.op.is_parameter else _state(node, rng)
+        if self.style == "zeros" and node.type.is_float and not node.op.is_state:
+            zeros = rng.choice([0.0, -0.0], shape)
+            return np.where(rng.random(shape) < (0.6, 1.0)[self.seed % 2], zeros, found)
+        return found
 
     def _input(self, node: Node, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Return random numbers for an input in the style of the draw."""
@@ -233,9 +240,23 @@ def values_of(graph: Graph, draw: Draw) -> dict[str, Array]:
     return values_of_arrays(graph, draw.rows, source_arrays(graph, draw))
 
 
+ZEROS = 6
+"""The draws with zeros of both signs, of which each second one is of zeros alone."""
+
+
 def special(draw: Draw) -> Draw:
     """Return the draw with zeros of both signs, infinities, NaN and numbers near the limits."""
-    return replace(draw, style="special", known={}, found={})
+    return replace(draw, style="special", edges=[], known={}, found={})
+
+
+def with_edges(draws: Sequence[Draw]) -> list[Draw]:
+    """Return the draws, and those with edge values: more with zeros, as in few rows few are met."""
+    first = draws[0]
+    if not first.edges:
+        first.edges.extend(special(draw) for draw in draws[:2])
+        for seed in range(first.seed, first.seed + ZEROS):
+            first.edges.append(replace(special(first), style="zeros", seed=seed))
+    return [*draws, *first.edges]
 
 
 def draws_for(
@@ -263,7 +284,13 @@ def _drawn(graph: Graph, first: Draw) -> Draw:
     draw = first
     for number, style in enumerate(STYLES):
         draw = replace(
-            first, seed=first.seed + 1000 * number, style=style, redrawn=number, known={}, found={}
+            first,
+            seed=first.seed + 1000 * number,
+            style=style,
+            redrawn=number,
+            edges=[],
+            known={},
+            found={},
         )
         if nearest_kink(graph, draw) >= MARGIN:
             return draw
@@ -298,6 +325,10 @@ def nearest_kink(graph: Graph, draw: Draw) -> float:
 # ------------------------------------------------------------------ comparison
 
 
+NAMED = ("output", "loss", "gradient", "update", "start")
+"""The kinds of results whose names users gave."""
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """A result that a pass changed, and where it differs most."""
@@ -315,7 +346,7 @@ class Mismatch:
 
     def __str__(self) -> str:
         kind, _, name = self.what.partition(" ")
-        what = f"{kind} {name!r}" if kind in ("output", "gradient", "update") else self.what
+        what = f"{kind} {name!r}" if kind in NAMED else self.what
         end = f"; {self.allowed}" if self.allowed else ""
         return f"{what} {self.fault}, with {counted(self.rows, 'row')}{end}"
 
