@@ -111,10 +111,15 @@ class RuleError(GraphError):
         """Return the error for an exception that a rule raised, with the line that raised it."""
         if isinstance(error, NotImplementedError):
             return cls(op, rule, "is missing", node, loc)
-        raised = raised_loc(error)
-        at = f", at {raised}" if raised else ""
-        what = str(error).partition("\n")[0]
-        return cls(op, rule, f"fails: {type(error).__name__}: {what}{at}", node, loc)
+        return cls(op, rule, failure_text(error), node, loc)
+
+
+def failure_text(error: Exception) -> str:
+    """Return in words that a user's code raised an exception, and the line that did."""
+    raised = raised_loc(error)
+    at = f", at {raised}" if raised else ""
+    what = str(error).partition("\n")[0]
+    return f"fails: {type(error).__name__}: {what}{at}"
 
 
 class FeedError(GraphError):

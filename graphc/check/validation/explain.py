@@ -182,8 +182,8 @@ def explained(step: Pass, before: Graph, failure: Failure, folder: Path | None) 
         return ValidationError(name, mismatch, blame, hint=hint)
     step, smallest, rows = found
     call = f"validate_pass({{step}}, graph, batches=({rows},), seed={failure.draw.seed})"
-    written = _written(folder, name, step, smallest, mismatch, call)
-    return ValidationError(name, mismatch, blame, smallest, *written)
+    test = written(folder, name, step, smallest, mismatch, call)
+    return ValidationError(name, mismatch, blame, smallest, *test)
 
 
 def explained_update(
@@ -205,16 +205,16 @@ def explained_update(
             smallest = [each]
             break
     call = f"validate_apply(graph, {{step}}, seed={draw.seed})"
-    written = _written(folder, name, optimizer, Graph(name, smallest), mismatch, call)
-    return ValidationError(name, mismatch, blame, None, *written)
+    test = written(folder, name, optimizer, Graph(name, smallest), mismatch, call)
+    return ValidationError(name, mismatch, blame, None, *test)
 
 
-def _written(
-    folder: Path, name: str, step: object, graph: Graph, mismatch: Mismatch, call: str
+def written(
+    folder: Path, name: str, step: object, graph: Graph, fault: object, call: str
 ) -> tuple[Path | None, str]:
     """Write the test; return its path, and a hint that names it or says why there is none."""
     try:
-        path = write_test(folder, name, step, graph, str(mismatch), call)
+        path = write_test(folder, name, step, graph, str(fault), call)
     except OSError as error:
         return None, f"a test could not be written: {reason(error)}: {folder}"
     return path, f"this test shows the failure: python -m pytest {path}"

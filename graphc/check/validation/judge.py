@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -23,7 +23,6 @@ from graphc.check.validation.run import (
     source_arrays,
     values_of,
     values_of_arrays,
-    with_edges,
     without_gradients,
 )
 from graphc.ir.graph import Graph, Node
@@ -153,6 +152,25 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
         )
     for old, new in _runnable(wide, in_float64(made)):
         yield old, new, partial(_approximate, bound), draws
+
+
+ZEROS = 6
+"""The draws with zeros of both signs, of which each second one is of zeros alone."""
+
+
+def special(draw: Draw) -> Draw:
+    """Return the draw with zeros of both signs, infinities, NaN and numbers near the limits."""
+    return replace(draw, style="special", edges=[], known={}, found={})
+
+
+def with_edges(draws: Sequence[Draw]) -> list[Draw]:
+    """Return the draws, and those with edge values: more with zeros, as in few rows few are met."""
+    first = draws[0]
+    if not first.edges:
+        first.edges.extend(special(draw) for draw in draws[:2])
+        for seed in range(first.seed, first.seed + ZEROS):
+            first.edges.append(replace(special(first), style="zeros", seed=seed))
+    return [*draws, *first.edges]
 
 
 def _runnable(before: Graph, made: Graph) -> list[tuple[Graph, Graph]]:

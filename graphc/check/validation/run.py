@@ -240,25 +240,6 @@ def values_of(graph: Graph, draw: Draw) -> dict[str, Array]:
     return values_of_arrays(graph, draw.rows, source_arrays(graph, draw))
 
 
-ZEROS = 6
-"""The draws with zeros of both signs, of which each second one is of zeros alone."""
-
-
-def special(draw: Draw) -> Draw:
-    """Return the draw with zeros of both signs, infinities, NaN and numbers near the limits."""
-    return replace(draw, style="special", edges=[], known={}, found={})
-
-
-def with_edges(draws: Sequence[Draw]) -> list[Draw]:
-    """Return the draws, and those with edge values: more with zeros, as in few rows few are met."""
-    first = draws[0]
-    if not first.edges:
-        first.edges.extend(special(draw) for draw in draws[:2])
-        for seed in range(first.seed, first.seed + ZEROS):
-            first.edges.append(replace(special(first), style="zeros", seed=seed))
-    return [*draws, *first.edges]
-
-
 def draws_for(
     graph: Graph, batches: Iterable[int], *, seed: int = 0, given: Mapping[str, Any] | None = None
 ) -> tuple[Draw, ...]:

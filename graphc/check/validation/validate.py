@@ -129,11 +129,21 @@ def stages(
         if trained.gradients:
             made.append(("grad", trained))
             made += [("step", Update(optimizer)(trained)) for optimizer in optimizers]
+    made += _frozen(graph)
     for name, before in made:
         yield name, before
         after = run_passes(before, SIMPLIFYING, verified=True)[0]
         if after is not before:
             yield name, after
+
+
+def _frozen(graph: Graph) -> list[tuple[str, Graph]]:
+    """Return the graph of inference with constants for parameters, if it has outputs."""
+    if not set(graph.outputs) - set(graph.losses):
+        return []
+    draw = Draw(1)
+    state = {node.name: draw.array(node) for node in graph if node.op.persistent}
+    return [("frozen", Specialize(False)(frozen_graph(graph, state)))]
 
 
 SIMPLIFYING = tuple(
