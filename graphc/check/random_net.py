@@ -152,7 +152,7 @@ def _draw_of(op: str | Op | type[Op]) -> Draw:
     """Return the step for an op; raise GraphError if there is none."""
     if isinstance(op, Op):
         return partial(_own, op)
-    name = op if isinstance(op, str) else op.name
+    name = op.removesuffix("2d") if isinstance(op, str) else op.name
     if name in DRAWS:
         return DRAWS[name]
     hint = f"it knows {', '.join(DRAWS)}; an op of your own is given itself: ops=[MyOp()]"
@@ -221,7 +221,8 @@ def _matmul(g: Growth) -> Value:
 
 def _columns(x: Value) -> int:
     last = x.shape[-1]
-    assert isinstance(last, int), "only the first dimension is the batch's"
+    if not isinstance(last, int):
+        raise ValueError("its columns are the batch")
     return last
 
 
