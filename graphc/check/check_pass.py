@@ -74,6 +74,8 @@ class PassReport:
     """The graphs that it changed, by program."""
     again: int = 0
     """The graphs that a second run of the pass changed again."""
+    idle: int = 0
+    """The graphs for which it returned a new one in which nothing is changed."""
     saved: Saved = field(default_factory=Saved)
     """What it saved in all."""
     fault: str = ""
@@ -99,10 +101,18 @@ class PassReport:
         second = (
             f"changes {counted(self.again, 'graph')} again" if self.again else "changes nothing"
         )
-        return (
-            f"check_pass {self.name}: ok, it fired on {self.fired.total()} of {on} ({times})\n"
-            f"  a second run {second}\n  {self.saved}"
-        )
+        lines = [
+            f"check_pass {self.name}: ok, it fired on {self.fired.total()} of {on} ({times})",
+            f"a second run {second}",
+            str(self.saved),
+        ]
+        return "\n  ".join([*lines, self.of_idle] if self.idle else lines)
+
+    @property
+    def of_idle(self) -> str:
+        """The advice about new graphs in which nothing is changed."""
+        new = counted(self.idle, "new graph")
+        return f"it returned {new} in which nothing is changed: return the one it was given"
 
 
 def check_pass(
@@ -119,7 +129,7 @@ def check_pass(
     Every graph that the pass changes must compute the same, as near as the pass declares; see
     `gc.check.validation.validate_pass`.  Nets are drawn until the pass has fired on ten.  They
     prefer the ops that its code names, and those on which it fired before.  A pass that never
-    fires is wrong, and so is one that returns a new graph in which nothing is changed.
+    fires is wrong.
 
     Parameters
     ----------
@@ -221,7 +231,8 @@ class _Check:
             if self.report.fired.total() >= ENOUGH:
                 return
         if not self.report.fired:
-            self.report.fault = "it never fired: aim the nets at its pattern by ops=[...]"
+            fault = "it never fired: aim the nets at its pattern by ops=[...]"
+            self.report.fault = f"{fault}\n{self.report.of_idle}" if self.report.idle else fault
 
     def _holds(self, program: str, graph: Graph) -> bool:
         """Return whether the pass is right on a graph; otherwise report what is wrong."""
@@ -249,13 +260,17 @@ class _Check:
         if made is None or made is graph:
             return fault
         report = self.report
+        if alike(graph, made):
+            report.idle += 1
+            return fault
         report.fired[program] += 1
         draws = draws_for(graph, self.batches, seed=self.seed)
         failure = judge(self.step, graph, made, draws)
         if failure is not None:
             raise explained(self.step, graph, failure, self.folder)
         report.saved.add(graph, made)
-        report.again += form_of(self.step, made)[0] is not made
+        second = form_of(self.step, made)[0]
+        report.again += second is None or not alike(made, second)
         for node in graph:
             if made.nodes.get(node.name) is not node:
                 self.aim.update(_steps_of(node.op.name))
@@ -265,14 +280,18 @@ class _Check:
         """Return the smallest graph with that fault, and the test that was written of it."""
         kind = _kind(fault)
         smallest = shrunk(graph, lambda one: _kind(form_of(self.step, one)[1]) == kind)
-        if self.folder is None or fault in (UNSTEADY, UNCHANGED):
-            return smallest, None  # which validate_pass allows
+        if self.folder is None or fault == UNSTEADY:
+            return smallest, None  # validate_pass runs a pass once
         call = "validate_pass({step}, graph)"
         return smallest, written(self.folder, self.report.name, self.step, smallest, fault, call)[0]
 
 
 UNSTEADY = "two runs on one graph make different graphs"
-UNCHANGED = "it returns a new graph in which nothing is changed: return the one it was given"
+
+
+def alike(graph: Graph, made: Graph) -> bool:
+    """Return whether a pass changed nothing."""
+    return made is graph or graph_text(made) == graph_text(graph)
 
 
 def form_of(step: Pass, graph: Graph) -> tuple[Graph | None, str]:
@@ -284,11 +303,7 @@ def form_of(step: Pass, graph: Graph) -> tuple[Graph | None, str]:
         return None, f"{error.sentence}{error.hint and f'; {error.hint}'}"
     except Exception as error:
         return None, f"it {failure_text(error)}"
-    if graph_text(made) != graph_text(other):
-        return made, UNSTEADY
-    if made is not graph and graph_text(made) == graph_text(graph):
-        return made, UNCHANGED
-    return made, ""
+    return made, "" if alike(made, other) else UNSTEADY
 
 
 def _kind(fault: str) -> str:
@@ -300,27 +315,40 @@ def _kind(fault: str) -> str:
 
 
 def named_ops(step: Pass) -> Iterator[str]:
-    """Yield the ops that the code of a pass names, as classes or as texts, and that nets have."""
-    run: Any = getattr(step, "run", step)
-    function = run if inspect.isfunction(run) else vars(type(step)).get("__call__")
-    seen: set[object] = set()
-    yield from _named_in(function, seen)
+    """Yield the steps of random nets for the ops that a pass names, in its code or its fields."""
+    yield from _named_in(step, set())
 
 
-def _named_in(function: Any, seen: set[object]) -> Iterator[str]:
-    if not inspect.isfunction(function) or function in seen:
+def _named_in(thing: Any, seen: set[int]) -> Iterator[str]:
+    """Yield those for what an object names: an op, a text, a function, or parts of it."""
+    if id(thing) in seen:
         return
-    seen.add(function)
+    seen.add(id(thing))
+    if isinstance(thing, str):
+        yield from _steps_of(thing)
+    elif isinstance(thing, type) and issubclass(thing, Op):
+        yield from _steps_of(thing.name)
+    elif inspect.isfunction(thing):
+        for part in _parts(thing):
+            yield from _named_in(part, seen)
+    elif isinstance(thing, (tuple, list, frozenset, set)):
+        for part in thing:
+            yield from _named_in(part, seen)
+    elif callable(thing) and not isinstance(thing, type):
+        for part in (vars(type(thing)).get("__call__"), *getattr(thing, "__dict__", {}).values()):
+            yield from _named_in(part, seen)
+
+
+def _parts(function: Any) -> Iterator[Any]:
+    """Yield the constants of a function, and the ops and functions of its module that it names."""
     known = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
     for code in _codes(function.__code__):
-        for text in code.co_consts:
-            yield from _steps_of(text) if isinstance(text, str) else ()
+        yield from (text for text in code.co_consts if isinstance(text, str))
         for name in code.co_names + code.co_freevars:
             thing = known.get(name)
-            if isinstance(thing, type) and issubclass(thing, Op):
-                yield from _steps_of(thing.name)
-            elif inspect.isfunction(thing) and thing.__module__ == function.__module__:
-                yield from _named_in(thing, seen)
+            foreign = inspect.isfunction(thing) and thing.__module__ != function.__module__
+            if not foreign and (name in code.co_freevars or callable(thing)):
+                yield thing
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

@@ -17,8 +17,11 @@ __all__ = ["random_net"]
 
 WIDTH = 4
 """The columns of most values, so that many values fit each other."""
-NUMBERS = (0.0, 1.0, -1.0, 2.0, 0.5, -0.0)
+NUMBERS = (0.0, 1.0, 0.0, 1.0, -1.0, 2.0, -0.0)
 """The numbers that are operands beside values."""
+ARITHMETIC = ("add", "sub", "mul")
+FEW = 6
+"""The ops of a net besides arithmetic."""
 TRIES = 8
 """How often operands are drawn for an op, until it takes them."""
 
@@ -33,8 +36,8 @@ def random_net(
     """Return a small random net, the same for the same arguments.
 
     Each step applies an op to values of the net: often to the last one, to a value twice, or to
-    a value and a number such as 0 or 1.  All values that nothing reads are outputs, and the
-    means of their squares and of a parameter's are a loss.
+    a value and a number such as 0 or 1.  All values that nothing reads are outputs, and all
+    outputs and a parameter are in the loss.
 
     Parameters
     ----------
@@ -42,7 +45,7 @@ def random_net(
         The seed of all choices.
     ops
         What the steps may apply: names such as "mul" or "affine", or ops, which may be your own.
-        None means all that are known here.
+        None means arithmetic, and six others of those that are known here.
     steps
         The number of steps.
     dtype
@@ -65,8 +68,8 @@ def random_net(
     >>> sorted({node.op.name for node in net.graph()} - {"input", "parameter"})
     ['add', 'mean', 'mul', 'power', 'tanh']
     """
-    chosen = list(DRAWS.values()) if ops is None else [_draw_of(op) for op in ops]
     growth = Growth(seed, dtype)
+    chosen = [_draw_of(op) for op in (growth.some() if ops is None else ops)]
     for _ in range(steps):
         growth.step(chosen[int(growth.rng.integers(len(chosen)))])
     if not growth.made:
@@ -91,6 +94,11 @@ class Growth:
         self.made: list[Value] = []
         """The results of the steps."""
 
+    def some(self) -> list[str]:
+        """Return some ops: in a net of few ops more of them meet."""
+        kept = self.rng.choice(len(DRAWS), FEW, replace=False)
+        return [*ARITHMETIC, *(list(DRAWS)[int(i)] for i in kept)]
+
     def step(self, draw: Draw) -> None:
         """Apply an op to operands that it takes; do nothing if none are found."""
         for _ in range(TRIES):
@@ -105,14 +113,17 @@ class Growth:
             return
 
     def finish(self) -> None:
-        """Declare an output of each value that nothing reads, and a loss of all that are floats."""
+        """Declare an output of each value that nothing reads, and a loss of all that are floats.
+
+        Its derivative is not 0 where a value is, as behind a relu.
+        """
         graph = self.net.graph()
         ends = [value for value in self.made if not graph.users[value.name]]
         total = FUNCTIONS["mean"](self.pool[2] ** 2)
         for number, value in enumerate(ends):
             self.net.output(f"out{number}", value)
             if value.type.is_float:
-                total = total + FUNCTIONS["mean"](value**2)
+                total = total + FUNCTIONS["mean"](value * (value + 0.5))
         self.net.loss("loss", total)
 
     def chance(self, probability: float) -> bool:

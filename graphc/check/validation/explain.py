@@ -213,6 +213,8 @@ def written(
     folder: Path, name: str, step: object, graph: Graph, fault: object, call: str
 ) -> tuple[Path | None, str]:
     """Write the test; return its path, and a hint that names it or says why there is none."""
+    if getattr(getattr(step, "run", step), "__name__", "") == "<lambda>":
+        return None, "no test was written, since a lambda has no name: make it a function"
     try:
         path = write_test(folder, name, step, graph, str(fault), call)
     except OSError as error:
