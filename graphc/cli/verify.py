@@ -40,6 +40,7 @@ def declare(parser: Parser) -> None:
     )
     parser.add_batch()
     parser.add_backend()
+    parser.add_passes()
     parser.add_optimizer()
     parser.add_json()
 
@@ -53,6 +54,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> Report:
     if args.source.endswith(".json"):
+        if args.passes:
+            raise GraphError(
+                "a certificate is of a plan whose passes have run",
+                hint="give the model instead: graphc verify net.py:net --passes FILE:NAME",
+            )
         return verify(parse_certificate(_read(args.source)))
     plan = compiled(args, load_model(args.source).graph)
     report = verify(certify(plan))

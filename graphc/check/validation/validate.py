@@ -22,8 +22,9 @@ from graphc.declare.net import Net
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 from graphc.declare.schedules import Cosine
 from graphc.ir.graph import Graph, Node
-from passes import DEFAULT, channels_last
+from passes import DEFAULT
 from passes.backward import Backward
+from passes.channels_last import channels_last
 from passes.data_parallel import DataParallel
 from passes.pipeline import Pass, PassList, name_of, run_pass, run_passes
 from passes.shard import Shard
