@@ -77,9 +77,9 @@ class PassReport:
     idle: int = 0
     """The graphs for which it returned a new one in which nothing is changed."""
     saved: Saved = field(default_factory=Saved)
-    """What it saved in all."""
+    """The nodes, bytes and FLOPs that it saved in all."""
     fault: str = ""
-    """What is wrong; empty if nothing is."""
+    """The fault in words; empty if there is none."""
     graph: Graph | None = None
     """The smallest graph found that shows the fault."""
     path: Path | None = None
@@ -196,7 +196,7 @@ class _Check:
         self.step, self.batches, self.seed, self.folder = step, batches, seed, folder
         self.report = PassReport(name_of(step))
         self.aim = Counter(named_ops(step))
-        """How often each op was in the code of the pass, or changed by it."""
+        """The counts of each op: in the code of the pass, and changed by it."""
 
     def run(self, nets: int, ops: tuple[Any, ...] | None) -> None:
         """Run the pass on nets until it has fired on enough of them, or is wrong."""

@@ -35,7 +35,7 @@ Finding = tuple[str, str]
 EDGES = (0.0, -0.0, 1.0, -1.0, 1e3, -1e3)
 """The edge values for every op: large enough to overflow exp."""
 MORE_EDGES = (*EDGES, np.nan, np.inf, -np.inf, 1e30, -1e30)
-"""Those for an op on elements; in a sum or a product the order would decide what becomes NaN."""
+"""More for an op on elements; in a sum or a product the order would decide what becomes NaN."""
 SEEDS = 3
 """The number of draws of edge values."""
 ROUNDINGS = 64
@@ -283,7 +283,7 @@ class _Expected:
                 wrong = self._wrong(ours)
                 if wrong.any():
                     after = "" if sign == 1 else "a node after it reads "
-                    return f"{after}{self._told(ours, wrong, ins, names)}"
+                    return f"{after}{self._described(ours, wrong, ins, names)}"
         return ""
 
     def _wrong(self, ours: Array) -> Array:
@@ -295,7 +295,7 @@ class _Expected:
         zeros = (ours == 0) & (self.value == 0) & self.signed
         return np.asarray(wrong | (zeros & (np.signbit(ours) != np.signbit(self.value))))
 
-    def _told(self, ours: Array, wrong: Array, ins: Case, names: Sequence[str]) -> str:
+    def _described(self, ours: Array, wrong: Array, ins: Case, names: Sequence[str]) -> str:
         """Return the first wrong number, with the operands' elements if they are as many."""
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         at = f" at {list(index)}" if index else ""

@@ -23,7 +23,7 @@ ARITHMETIC = ("add", "sub", "mul")
 FEW = 6
 """The ops of a net besides arithmetic."""
 TRIES = 8
-"""How often operands are drawn for an op, until it takes them."""
+"""The draws of operands for an op, until it takes them."""
 
 
 def random_net(
@@ -45,7 +45,7 @@ def random_net(
         The seed of all choices.
     ops
         What the steps may apply: names such as "mul" or "affine", or ops, which may be your own.
-        None means arithmetic, and six others of those that are known here.
+        None means arithmetic, and six others, chosen by the seed.
     steps
         The number of steps.
     dtype
