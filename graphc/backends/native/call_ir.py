@@ -202,7 +202,8 @@ FRAME = structure(
     "ptr function",
     "ptr table",
     "i64 epochs",  # of the program
-    "i64 long",  # 0: the run keeps the interpreter's lock, and is never shared nor timed
+    "i64 timed",  # 0: the run is never shared nor timed, and keeps the interpreter's lock
+    "i64 unlocks",  # whether a timed run releases the interpreter's lock
     "ptr review",  # called without arguments when `left` is used up
     "ptr none",
     "i64 threads",  # how many share the next run
@@ -292,9 +293,10 @@ raise:
 bound:
   %function = field %frame.function
   %table = field %frame.table
-  %long = field %frame.long
+  %timed = field %frame.timed
+  %unlocks = field %frame.unlocks
   %none = field %frame.none
-  if eq i64 %long, 0: at_once, count
+  if eq i64 %timed, 0: at_once, count
 at_once:
   call void @at_once(ptr %function, ptr %table, i64 %n)
   br label %answer
@@ -302,14 +304,19 @@ count:
   %left = field %frame.left
   %fewer = sub i64 %left, 1
   set %frame.left = %fewer
-  if sle i64 %left, 0: think, free
+  if sle i64 %left, 0: think, start
 think:
   %review = field %frame.review
   %reviewed = call ptr @PyObject_CallNoArgs(ptr %review)
   if eq ptr %reviewed, null: raise, thought
 thought:
   call void @Py_DecRef(ptr %reviewed)
-  br label %free
+  br label %start
+start:
+  if eq i64 %unlocks, 0: hold, free
+hold:
+  call void @run(ptr %frame, i64 %n)
+  br label %answer
 free:
   %state = call ptr @PyEval_SaveThread()
   call void @run(ptr %frame, i64 %n)

@@ -183,8 +183,7 @@ def bind(
     """Return `run(n)`: it runs the program `symbol` on `table`, an array of addresses, and n rows.
 
     It uses up to `threads` threads; results must not depend on their number.  A program that is
-    not `long` runs on one thread and keeps the interpreter's lock: handing it over takes some
-    20 us.
+    not `long` keeps the interpreter's lock: handing it over takes some 20 us.
     """
     workers = pool()
     frame = (ctypes.c_uint64 * len(WORDS))()
@@ -195,7 +194,8 @@ def bind(
         "function": library.address(symbol),
         "table": table.ctypes.data,
         "epochs": epochs,
-        "long": long,
+        "timed": long or threads > 1,
+        "unlocks": long,
         "review": id(review),
         "none": id(None),
         "threads": 1,

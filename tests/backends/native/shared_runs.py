@@ -27,7 +27,7 @@ def shared_runs(cores: int) -> Iterator[pool.Pool]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "_pool", workers)
         patch.setattr(usable_cores, "cores", lambda: cores)
-        patch.setattr(backend, "LONG", 0)
+        patch.setattr(backend, "SHARED", 0)
         patch.setattr(Choice, "review", review)
         yield workers
     workers.close()
