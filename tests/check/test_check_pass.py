@@ -370,8 +370,9 @@ def test_the_report_of_a_right_pass() -> None:
     assert report.saved.flops > 0
 
 
+@pytest.mark.slow
 def test_a_second_run_that_changes_something_is_counted() -> None:
-    report = check_pass(Scaled(1), ops=["mul"], nets=3)
+    report = check_pass(Scaled(1), ops=["mul"], nets=60)
     assert report.ok
     assert 0 < report.again <= report.fired.total()
 

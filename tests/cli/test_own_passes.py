@@ -85,17 +85,19 @@ def test_a_list_takes_the_place_of_the_default(capsys: pytest.CaptureFixture[str
     assert "affine_1" not in names(capsys, None)
 
 
-def test_render_diff_bench_and_verify_take_it(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_render_diff_and_verify_take_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = ("--passes", "mine.py:no_fusion")
     assert main(["render", "model.py:net", "-o", "net.html", *mine]) == 0
     assert "relu_1.affine" in (folder / "net.html").read_text()
     assert main(["diff", "model.py:net", "--pass", "no_fusion", *mine]) == 0
     assert "relu_1.affine" in capsys.readouterr().out
     assert main(["verify", "model.py:net", "--batch", "3", *mine]) == 0
+
+
+@pytest.mark.slow
+def test_bench_takes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    mine = ("--passes", "mine.py:no_fusion")
     argv = ["bench", "model.py:net", "--batch", "3", "--rounds", "1", "--json", *mine]
-    capsys.readouterr()
     assert main([*argv, "--backend", "numpy"]) == 0
     assert json.loads(capsys.readouterr().out)["net"] == "small"
 

@@ -133,10 +133,12 @@ MARGIN = 1e-6
 
 _T = TypeVar("_T")
 
-Style = Literal["normal", "small", "positive", "special", "zeros"]
+Style = Literal["normal", "small", "positive", "special", "zeros", "opposite", "some"]
 STYLES: tuple[Style, ...] = (*("normal",) * 12, *("small",) * 4, *("positive",) * 4)
 """The styles that are tried one after the other; usually only the first is needed."""
 
+ZEROS: tuple[Style, ...] = ("zeros", "opposite", "some", "some")
+"""The styles of zeros alone, of those with other signs, and of zeros among normal numbers."""
 SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 1e-40, 1e30, np.inf, -np.inf, np.nan])
 
 
@@ -194,10 +196,10 @@ class Draw:
             found = self._input(node, rng, shape)
         else:
             found = _parameter(node, rng) if node.op.is_parameter else _state(node, rng)
-        if self.style == "zeros" and node.type.is_float and not node.op.is_state:
-            zeros = rng.choice([0.0, -0.0], shape)
-            return np.where(rng.random(shape) < (0.6, 1.0)[self.seed % 2], zeros, found)
-        return found
+        if self.style not in ZEROS or not node.type.is_float or node.op.is_state:
+            return found
+        zeros = rng.choice([0.0, -0.0], shape) * (-1 if self.style == "opposite" else 1)
+        return np.where(rng.random(shape) < 0.6, zeros, found) if self.style == "some" else zeros
 
     def _input(self, node: Node, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Return random numbers for an input in the style of the draw."""
