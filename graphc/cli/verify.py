@@ -46,6 +46,7 @@ def declare(parser: Parser) -> None:
     )
     parser.add_batch()
     parser.add_backend()
+    parser.add_passes()
     parser.add_optimizer()
     add("--run", dest="runs", action="store_true", help="run what was compiled, too")
     parser.add_json()
@@ -71,6 +72,11 @@ def run(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> tuple[Plan | None, Report]:
     """Return the plan, if the source is not a certificate, and what is proved of it."""
     if args.source.endswith(".json"):
+        if args.passes:
+            raise GraphError(
+                "a certificate is of a plan whose passes have run",
+                hint="give the model instead: graphc verify net.py:net --passes FILE:NAME",
+            )
         return None, verify(parse_certificate(_read(args.source)))
     plan = compiled(args, load_model(args.source).graph)
     report = verify(certify(plan))

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from graphc.base.errors import GraphError, Operand
+from graphc.base.errors import GraphError, Operand, RuleError
 from graphc.base.loc import Loc, caller_loc
 from graphc.base.work import spend_nodes
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op, inferred
+from graphc.ir.op import Layer, Op, inferred
 from graphc.ir.operators import Operators
 from graphc.ir.tensor_type import Shape, TensorType
 
@@ -123,6 +123,11 @@ class Builder:
             type = inferred(op, [nodes[operand].type for operand in inputs])
         except ValueError as error:
             raise self.error(op, str(error), operands, name, locs) from None
+        except Exception as error:
+            loc = locs[0] if locs else None
+            raise RuleError.of(op.name, "infer", error, name or "", loc) from error
+        if type.__class__ is not TensorType:
+            raise _no_type(op, type, name, locs)
         return self.insert(Node(self._node_name(op, name, locs), op, inputs, type, locs))
 
     def _here(self) -> tuple[Loc, ...]:
@@ -332,6 +337,29 @@ def apply(op: Op, *values: Value, name: str | None = None) -> Value:
     if not values:
         raise GraphError(f"{op.name}: it needs at least one value", loc=caller_loc())
     return as_value(op.name, values[0]).builder.apply(op, *values, name=name)
+
+
+def _no_type(op: Op, given: object, name: str | None, locs: tuple[Loc, ...]) -> RuleError:
+    """Return the error for an infer rule that returns something else than a type."""
+    fault = f"returns {type(given).__name__}, not a TensorType"
+    hint = "return the type of an operand, or gc.TensorType(shape, dtype)"
+    return RuleError(op.name, "infer", fault, name or "", locs[0] if locs else None, hint)
+
+
+def expand(b: Builder, layer: Layer, name: str, operands: Sequence[Value], train: bool) -> Value:
+    """Build the ops of a layer and return the last; raise RuleError if its rule does not."""
+    loc = b.locs[0] if b.locs else None
+    try:
+        made = layer.expand(b, name, operands, train)
+    except GraphError:
+        raise
+    except Exception as error:
+        raise RuleError.of(layer.name, "expand", error, name, loc) from error
+    if not isinstance(made, Value):
+        fault = f"returns {type(made).__name__}, not a Value"
+        hint = "end the rule with: return b.apply(op, ..., name=name)"
+        raise RuleError(layer.name, "expand", fault, name, loc, hint)
+    return made
 
 
 def as_value(op_name: str, value: object) -> Value:

@@ -28,6 +28,12 @@ COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_e
 BOOLEANS = frozenset((*COMPARISONS, "and", "or", "not"))
 """The functions whose values are bools."""
 
+OTHER_STEPS = (
+    *("load", "fetch", "offset", "const", "index", "size", "product", "scatter_add"),
+    *("sum", "max", "philox"),
+)
+"""The steps that are not scalar functions."""
+
 Attribute = int | float | bool | str | AccessMap | Batch | tuple[int, ...] | None
 
 

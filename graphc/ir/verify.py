@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, RuleError
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import inferred
 
@@ -59,5 +59,7 @@ def _verify_node(nodes: Mapping[str, Node], node: Node) -> None:
             loc=node.loc,
             hint=hint,
         ) from None
+    except Exception as error:
+        raise RuleError.of(node.op.name, "infer", error, node.name, node.loc) from error
     if found is not node.type and found != node.type:
         raise GraphError(f"{node.name!r} has type {node.type}, its op infers {found}")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import FeedError, GraphError, Operand
-from graphc.ir.build import Builder, Value
+from graphc.ir.build import Builder, Value, expand
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array, Layer, Op
@@ -131,7 +131,7 @@ def expanded(op: Op, types: tuple[TensorType, ...], train: bool = False) -> Grap
         for role, type in zip(operand_names(op, len(types)), types, strict=True)
     ]
     out = (
-        op.expand(b, "result", ins, train)
+        expand(b, op, "result", ins, train)
         if isinstance(op, Layer)
         else b.apply(op, *ins, name="result")
     )

@@ -25,9 +25,8 @@ from graphc.declare.optim import Optimizer
 from graphc.files.disk import reason
 from graphc.ir.graph import Graph, Node
 from graphc.ir.text.graph import name_text, node_text
-from graphc.ir.verify import verify
 from passes.backward import Backward
-from passes.pipeline import Pass, name_of
+from passes.pipeline import Pass, name_of, run_pass
 from passes.shard import Shard
 from passes.update import apply_graph
 
@@ -244,8 +243,8 @@ def explained(step: Pass, before: Graph, failure: Failure, folder: Path | None) 
         return ValidationError(name, mismatch, blame, hint=hint)
     step, smallest, rows = found
     call = f"validate_pass({{step}}, graph, batches=({rows},), seed={failure.draw.seed})"
-    written = _written(folder, name, step, smallest, mismatch, call)
-    return ValidationError(name, mismatch, blame, smallest, *written)
+    test = written(folder, name, step, smallest, mismatch, call)
+    return ValidationError(name, mismatch, blame, smallest, *test)
 
 
 def explained_fault(fault: Fault) -> ValidationError:
@@ -277,16 +276,18 @@ def explained_update(
             smallest = [each]
             break
     call = f"validate_apply(graph, {{step}}, seed={draw.seed})"
-    written = _written(folder, name, optimizer, Graph(name, smallest), mismatch, call)
-    return ValidationError(name, mismatch, blame, None, *written)
+    test = written(folder, name, optimizer, Graph(name, smallest), mismatch, call)
+    return ValidationError(name, mismatch, blame, None, *test)
 
 
-def _written(
-    folder: Path, name: str, step: object, graph: Graph, mismatch: Mismatch, call: str
+def written(
+    folder: Path, name: str, step: object, graph: Graph, fault: object, call: str
 ) -> tuple[Path | None, str]:
     """Write the test; return its path, and a hint that names it or says why there is none."""
+    if getattr(getattr(step, "run", step), "__name__", "") == "<lambda>":
+        return None, "no test was written, since a lambda has no name: make it a function"
     try:
-        path = write_test(folder, name, step, graph, str(mismatch), call)
+        path = write_test(folder, name, step, graph, str(fault), call)
     except OSError as error:
         return None, f"a test could not be written: {reason(error)}: {folder}"
     return path, f"this test shows the failure: python -m pytest {path}"
@@ -298,6 +299,8 @@ def _blame(step: Pass, failure: Failure) -> Blame:
         return _wrong_rule(failure)
     kind, _, name = failure.mismatch.what.partition(" ")
     old, new = failure.old, failure.new
+    if kind in ("loss", "start"):
+        return old.nodes.get(old.outputs.get(name, name)), ""
     if kind == "update" and name not in old.updates and name in new.updates:
         return _addition(new[new.updates[name]])
     found = first_rewrite(old, new, failure.shows)
@@ -342,8 +345,7 @@ def _smallest(step: Pass, before: Graph, failure: Failure) -> tuple[Pass, Graph,
 
 def _fails(step: Pass, graph: Graph, rows: int, seed: int) -> bool:
     try:
-        made = step(graph)
-        verify(made)
+        made = run_pass(step, graph)
         return judge(step, graph, made, draws_for(graph, (rows,), seed=seed)) is not None
     except Exception:
         return False

@@ -141,10 +141,12 @@ MARGIN = 1e-6
 
 _T = TypeVar("_T")
 
-Style = Literal["normal", "small", "positive", "special"]
+Style = Literal["normal", "small", "positive", "special", "zeros", "opposite", "some"]
 STYLES: tuple[Style, ...] = (*("normal",) * 12, *("small",) * 4, *("positive",) * 4)
 """The styles that are tried one after the other; usually only the first is needed."""
 
+ZEROS: tuple[Style, ...] = ("zeros", "opposite", "some", "some")
+"""The styles of zeros alone, of those with other signs, and of zeros among normal numbers."""
 SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 1e-40, 1e30, np.inf, -np.inf, np.nan])
 
 
@@ -167,6 +169,8 @@ class Draw:
     """The number of draws before this one that were too near to a kink, or not finite."""
     near: bool = False
     """True if this one is, too, because no better one was found."""
+    edges: list[Draw] = field(default_factory=list, compare=False, repr=False)
+    """The draws with edge values that go with this one, once they have been asked for."""
     known: dict[tuple[str, Any], Array] = field(default_factory=dict, compare=False, repr=False)
     found: dict[str, tuple[Graph, Any]] = field(default_factory=dict, compare=False, repr=False)
 
@@ -197,8 +201,13 @@ class Draw:
             raise GraphError(f"{node.op.name} {node.name!r} has shape {shape}, not {array.shape}")
         rng = generator(self.seed, f"validation:{node.name}")
         if node.op.is_input:
-            return self._input(node, rng, shape)
-        return _parameter(node, rng) if node.op.is_parameter else _state(node, rng)
+            found = self._input(node, rng, shape)
+        else:
+            found = _parameter(node, rng) if node.op.is_parameter else _state(node, rng)
+        if self.style not in ZEROS or not node.type.is_float or node.op.is_state:
+            return found
+        zeros = rng.choice([0.0, -0.0], shape) * (-1 if self.style == "opposite" else 1)
+        return np.where(rng.random(shape) < 0.6, zeros, found) if self.style == "some" else zeros
 
     def _input(self, node: Node, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Return random numbers for an input in the style of the draw."""
@@ -241,11 +250,6 @@ def values_of(graph: Graph, draw: Draw) -> dict[str, Array]:
     return values_of_arrays(graph, draw.rows, source_arrays(graph, draw))
 
 
-def special(draw: Draw) -> Draw:
-    """Return the draw with zeros of both signs, infinities, NaN and numbers near the limits."""
-    return replace(draw, style="special", known={}, found={})
-
-
 def draws_for(
     graph: Graph, batches: Iterable[int], *, seed: int = 0, given: Mapping[str, Any] | None = None
 ) -> tuple[Draw, ...]:
@@ -271,7 +275,13 @@ def _drawn(graph: Graph, first: Draw) -> Draw:
     draw = first
     for number, style in enumerate(STYLES):
         draw = replace(
-            first, seed=first.seed + 1000 * number, style=style, redrawn=number, known={}, found={}
+            first,
+            seed=first.seed + 1000 * number,
+            style=style,
+            redrawn=number,
+            edges=[],
+            known={},
+            found={},
         )
         if nearest_kink(graph, draw) >= MARGIN:
             return draw
@@ -306,6 +316,10 @@ def nearest_kink(graph: Graph, draw: Draw) -> float:
 # ------------------------------------------------------------------ comparison
 
 
+NAMED = ("output", "loss", "gradient", "update", "start")
+"""The kinds of results whose names users gave."""
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """A result that a pass changed, and where it differs most."""
@@ -323,7 +337,7 @@ class Mismatch:
 
     def __str__(self) -> str:
         kind, _, name = self.what.partition(" ")
-        what = f"{kind} {name!r}" if kind in ("output", "gradient", "update") else self.what
+        what = f"{kind} {name!r}" if kind in NAMED else self.what
         what = "" if kind == "value" else f"{what} "
         end = f"; {self.allowed}" if self.allowed else ""
         return f"{what}{self.fault}, with {counted(self.rows, 'row')}{end}"

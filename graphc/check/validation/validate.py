@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,10 +33,15 @@ from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 from graphc.declare.schedules import Cosine
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ir.verify import verify
 from graphc.kernels.program import Program
-from passes.pipeline import Pass, PassList, name_of
-from passes.update import apply_graph
+from passes import DEFAULT
+from passes.backward import Backward
+from passes.channels_last import channels_last
+from passes.data_parallel import DataParallel
+from passes.pipeline import Pass, PassList, name_of, run_pass, run_passes
+from passes.shard import Shard
+from passes.specialize import Specialize
+from passes.update import Update, apply_graph
 
 FOLDER = "graphc-failures"
 """The folder where tests are written, in the current folder."""
@@ -53,7 +59,8 @@ def validate_pass(
     """Run a pass on a graph, and check that the new graph computes the same results.
 
     Both graphs run on random numbers by the ops' reference rules.  How near results must be is
-    declared by the pass: bitwise, reassociated or approximate.
+    declared by the pass: bitwise, reassociated or approximate.  A net is also tried as the graphs
+    that its plan has: of inference, of gradients and of steps.  `gc.check_pass` draws such nets.
 
     Parameters
     ----------
@@ -73,14 +80,14 @@ def validate_pass(
     Returns
     -------
     Graph
-        The graph that the pass made.
+        The graph that the pass made; it warns if the pass changed nothing.
 
     Raises
     ------
     ValidationError
-        If the pass changed a result more than it declares.
+        If the pass changed a result more than it declares, or dropped a loss.
     GraphError
-        If the new graph has an invalid node, or if a reference rule fails.
+        If the pass makes no graph, or one with an invalid node, or if a reference rule fails.
 
     Examples
     --------
@@ -91,13 +98,72 @@ def validate_pass(
     >>> len(net.graph()), len(validate_pass(gc.passes.cse, net))
     (4, 3)
     """
-    before = graph.graph() if isinstance(graph, Net) else graph
-    made = step(before)
-    verify(made, before=before)
-    if made is not before:
-        draws = draws_for(before, batches, seed=seed, given=feeds)
-        _check(step, before, made, draws, Path(folder) if folder is not None else None)
+    where = Path(folder) if folder is not None else None
+    batches = tuple(batches)
+
+    def made_of(before: Graph) -> Graph:
+        made = run_pass(step, before)
+        if made is not before:
+            _check(step, before, made, draws_for(before, batches, seed=seed, given=feeds), where)
+        return made
+
+    declared = graph.graph() if isinstance(graph, Net) else graph
+    made = made_of(declared)
+    fired = made is not declared
+    if isinstance(graph, Net) and not isinstance(step, DEFINING):
+        for name, before in stages(declared):
+            try:
+                fired |= made_of(before) is not before
+            except Exception as error:
+                error.add_note(f"in program {name!r} of net {declared.name!r}")
+                raise
+    if not fired:
+        text = f"pass {name_of(step)!r} changed nothing in {declared.name!r}: nothing was compared"
+        warnings.warn(text, stacklevel=2)
     return made
+
+
+DEFINING = (Specialize, Backward, Update, Shard, DataParallel)
+"""The passes that define what a program computes; others see the graphs that they make."""
+
+
+def stages(
+    graph: Graph, optimizers: Sequence[Optimizer] = (SGD(lr=0.1, momentum=0.9), Adam())
+) -> Iterator[tuple[str, Graph]]:
+    """Yield the graphs of a declared net that passes run on, with the names of their programs.
+
+    Each of inference, gradients and a step comes as layers, gradients and updates make it, and as
+    the default passes leave it.
+    """
+    made = [("infer", Specialize(False)(graph))]
+    wrt = tuple(node.name for node in graph if node.op.is_parameter)
+    if graph.losses and wrt:
+        trained = Backward(graph.losses, wrt)(Specialize(True)(graph))
+        if trained.gradients:
+            made.append(("grad", trained))
+            made += [("step", Update(optimizer)(trained)) for optimizer in optimizers]
+    made += _frozen(graph)
+    for name, before in made:
+        yield name, before
+        after = run_passes(before, SIMPLIFYING, verified=True)[0]
+        if after is not before:
+            yield name, after
+
+
+def _frozen(graph: Graph) -> list[tuple[str, Graph]]:
+    """Return the graph of inference with constants for parameters, if it has outputs."""
+    if not set(graph.outputs) - set(graph.losses):
+        return []
+    draw = Draw(1)
+    state = {node.name: draw.array(node) for node in graph if node.op.persistent}
+    return [("frozen", Specialize(False)(frozen_graph(graph, state)))]
+
+
+SIMPLIFYING = tuple(
+    entry for entry in DEFAULT if not isinstance(entry, str) and entry is not channels_last
+)
+"""The default passes that run on a graph of ops by themselves; channels_last goes before backward.
+"""
 
 
 def _check(
