@@ -154,6 +154,7 @@ class Run:
                 interrupts.run(self._epochs, shown, interrupts)
         except KeyboardInterrupt:
             if self.checkpoints is not None and self._consistent:
+                # A second interrupt waits for the checkpoint, too.
                 StepBoundary().run(self._save, self.checkpoints)
             raise
         if self.record is not None:
@@ -170,6 +171,7 @@ class Run:
     def _epoch(self, shown: Progress, interrupts: StepBoundary) -> None:
         """Run the steps of an epoch that are left, and its end."""
         at, validation = self.at, self.validation
+        # A resumed epoch continues its clock: the seconds before the checkpoint count.
         before = perf_counter() - at.seconds
         try:
             self._steps(shown, interrupts)

@@ -53,6 +53,7 @@ class Watcher:
         """Start the process; `limit` is how many seconds this rank may be `waiting` for others."""
         self._process: subprocess.Popen[bytes] | None = None
         if Path("/proc/self/stat").exists():
+            # -I and -S: neither variables nor site packages of the user can change or delay it.
             command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(limit)]
             with suppress(OSError):  # if the system allows no more processes, nobody watches
                 self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
@@ -117,6 +118,7 @@ def rank_in(environment: Mapping[str, str]) -> str | None:
 def _status(pid: int) -> tuple[str, ...]:
     """Return a process's state, user and system time, and start; an empty tuple if it is gone."""
     try:
+        # After the last parenthesis: the name of a program may contain parentheses and spaces.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return ()
@@ -168,6 +170,8 @@ def _said() -> bytes:
         if select.select([sys.stdin], [], [], left)[0]:
             word = os.read(sys.stdin.fileno(), 100)
             if not word:
+                # The pipe is closed: without this sleep, select would return at once, again and
+                # again.
                 time.sleep(left)
                 break
             said += word
