@@ -56,7 +56,7 @@ class Bound:
 
     @property
     def loss(self) -> float:
-        """The sum of the losses."""
+        """The sum of the losses of the last run."""
         losses = self.losses
         return float(losses[0] if len(losses) == 1 else sum(losses))
 

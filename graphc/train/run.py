@@ -232,7 +232,7 @@ class Run:
             self._save(checkpoints)
 
     def _run_callbacks(self) -> None:
-        """Run the callbacks."""
+        """Call each callback with the epoch, and record what they changed in the state."""
         before = self.ex.snapshot() if self.record is not None and self.callbacks else {}
         epoch = Epoch(self.ex, self.history, self.at.steps)
         for callback in self.callbacks:

@@ -72,7 +72,7 @@ def _axes_of(kernel: Permutation) -> tuple[Axis, ...]:
 
 
 class _Transpose:
-    """The emitter of a transpose."""
+    """The emitter of the copy of a value with its axes in another order."""
 
     def __init__(self, v: Vectors, dtype: str, axes: Sequence[Axis]) -> None:
         self.v, self.f, self.dtype, self.axes = v, v.function, dtype, axes

@@ -33,7 +33,7 @@ class Run(NamedTuple):
 
     @property
     def cut(self) -> slice:
-        """The indices as a slice."""
+        """The indices of the run as a slice."""
         return slice(self.start, self.start + (self.length - 1) * self.step + 1, self.step)
 
 

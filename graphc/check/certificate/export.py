@@ -26,12 +26,12 @@ Pair = tuple[int, int]
 
 
 def pair(dim: Dim) -> Pair:
-    """Return a dimension as a size."""
+    """Return a dimension a + b*N as the pair (a, b)."""
     return (0, dim.factor) if isinstance(dim, Batch) else (dim, 0)
 
 
 def column(numbers: Sequence[int]) -> Ints:
-    """Return numbers as a column."""
+    """Return numbers as a column of a table: an array of int64."""
     return np.array(numbers, np.int64)
 
 
@@ -159,7 +159,7 @@ def _buffers(
     block_of: Mapping[tuple[str, str], int],
     slot_of: Mapping[str, int],
 ) -> tables.Buffers:
-    """Return the table of buffers."""
+    """Return the table of buffers: their memory, shape, owner of the bytes, and live range."""
     known = {id(b.type): b.type for b in lines}  # types are shared objects
     matrices = {key: _matrix(type) for key, type in known.items()}
     shapes = np.array([matrices[id(b.type)] for b in lines], np.int64).reshape(-1, 5)

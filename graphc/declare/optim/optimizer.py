@@ -77,7 +77,7 @@ class Checked:
         )
 
     def _whole(self, name: str, hint: str) -> None:
-        """Store a whole number from 1 up."""
+        """Store a field as a whole number from 1 up; raise GraphError for anything else."""
         what = f"{type(self).__name__}: {name}"
         self._keep(name, checked_whole(what, getattr(self, name), hint=hint))
 

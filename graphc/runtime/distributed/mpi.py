@@ -108,8 +108,8 @@ def launched() -> bool:
 
 def _started() -> int:
     """Return how many ranks the launcher says that it has started."""
-    said = (os.environ.get(name, "") for name in _SIZES)
-    return next((int(text) for text in said if text.isdecimal()), 1)
+    texts = (os.environ.get(name, "") for name in _SIZES)
+    return next((int(text) for text in texts if text.isdecimal()), 1)
 
 
 def require() -> Any:

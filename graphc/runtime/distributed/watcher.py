@@ -144,8 +144,8 @@ def watch(rank: Rank, limit: float) -> None:
         with suppress(OSError):
             found = _next_rank(rank)
             other = other if found and other and found.pid == other.pid else found
-        said = _said()
-        waits, done = _waits(said, waits), done or DONE in said
+        messages = _messages()
+        waits, done = _waits(messages, waits), done or DONE in messages
         waited = waited + LOOK if waits else 0.0
         if rank.looks_stopped() >= STOPPED:
             return _end(rank, _IS_STOPPED)
@@ -158,24 +158,25 @@ def watch(rank: Rank, limit: float) -> None:
         _end_step(f"{described} was killed or has crashed")
 
 
-def _waits(said: bytes, before: bool) -> bool:
+def _waits(messages: bytes, before: bool) -> bool:
     """Return whether the rank waits, by its last message."""
-    return said.rfind(WAITS) > said.rfind(CONTINUES) or (before and CONTINUES not in said)
+    begins, ends = messages.rfind(WAITS), messages.rfind(CONTINUES)
+    return begins > ends or (before and ends < 0)
 
 
-def _said() -> bytes:
+def _messages() -> bytes:
     """Read the rank's messages until it is time for the next look."""
-    said, until = b"", time.monotonic() + LOOK
+    messages, until = b"", time.monotonic() + LOOK
     while (left := until - time.monotonic()) > 0:
         if select.select([sys.stdin], [], [], left)[0]:
-            word = os.read(sys.stdin.fileno(), 100)
-            if not word:
+            part = os.read(sys.stdin.fileno(), 100)
+            if not part:
                 # The pipe is closed: without this sleep, select would return at once, again and
                 # again.
                 time.sleep(left)
                 break
-            said += word
-    return said
+            messages += part
+    return messages
 
 
 def _end(rank: Rank, why: str) -> None:
