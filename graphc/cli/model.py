@@ -131,6 +131,7 @@ def _module(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickle look for the module of a class there.
     sys.modules[name] = module
     folder = str(path.resolve().parent)
     if folder not in sys.path:

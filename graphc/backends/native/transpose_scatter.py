@@ -135,6 +135,7 @@ class _Transpose:
         for k in range(SQUARE):
             number = f.add(i, k)
             if left is not None:
+                # Rows past the end repeat the last one; the masked stores below drop them.
                 number = f.smaller(number, f.sub(size, 1))
             rows.append(v.load(self._at(source, f.mul(number, read)), self.dtype, mask))
         below = f.sub(size, i)
