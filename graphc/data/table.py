@@ -189,6 +189,7 @@ def read_blocks(
     column, if the file is missing or ragged, or if a number to read is missing or not finite.
     """
     try:
+        # Spreadsheets begin a file with a byte order mark, which is no part of the first name.
         with open(system_path(path), encoding="utf-8-sig", newline="") as file:
             rows = _rows(path, csv.reader(file, strict=True))
             names, rows = _header(path, rows)

@@ -355,6 +355,7 @@ class Optimizer(Checked):
         if group is not None and group.weight_decay is not None:
             return group.weight_decay
         if self.decay is None:
+            # By default biases and scales, which are vectors, do not decay.
             decays = parameter.type.rank >= 2
         else:
             decays = any(fnmatchcase(parameter.name, pattern) for pattern in self.decay)
