@@ -71,7 +71,7 @@ def _status(argv: Sequence[str] | None) -> int:
         return mistake
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # it is an OSError, but nothing went wrong: `main` ends quietly
         raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -146,6 +146,7 @@ def _run(path: Path, call: Callable[[], Any]) -> Any:
     except GraphError:
         raise
     except Exception as error:
+        # The user sees the traceback from his own file on, without graphc's lines above.
         frames, own = error.__traceback__, path.resolve()
         while frames is not None and Path(frames.tb_frame.f_code.co_filename).resolve() != own:
             frames = frames.tb_next

@@ -182,7 +182,7 @@ class Builder:
         before = len(self.nodes)
         try:
             yield
-        except BaseException:
+        except BaseException:  # an interrupt must not leave half of a layer, either
             while len(self.nodes) > before:
                 self.nodes.popitem()
             raise

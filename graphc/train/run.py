@@ -47,6 +47,7 @@ class StepBoundary:
     def run(self, work: Callable[..., T], *args: Any) -> T:
         """Make a call, in which an interrupt takes effect only at `check`."""
         self._before = signal.getsignal(signal.SIGINT)
+        # SIG_IGN and SIG_DFL are numbers, and a handler that C has set is None.
         holds = callable(self._before)
         if holds:
             try:
