@@ -23,7 +23,7 @@ class Word(IntEnum):
 
     @property
     def word(self) -> str:
-        """The word that stands for the number in a certificate file."""
+        """The word for the number in a certificate file."""
         return self.name.lower()
 
     @classmethod
