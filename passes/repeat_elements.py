@@ -4,8 +4,8 @@
     h = mul(a, b)       ->     h = mul(a, b)
     ...                        ...
     d_a = ... b ...            a.late = after(a, d_h)
-                               b.again = sigmoid(a.late)
-                               d_a = ... b.again ...
+                               b.recomputed = sigmoid(a.late)
+                               d_a = ... b.recomputed ...
 
 A function such as gelu is several nodes, and the backward part reads most of the values between
 them.  Of these only the value is kept that all are computed from: kernels compute the clones in

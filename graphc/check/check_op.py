@@ -219,7 +219,7 @@ def _open_batch(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
 
 
 def _expansion(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
-    """Yield the faults of the expansion of a layer."""
+    """Yield the faults of the ops that a layer expands to, in training and in inference."""
     if not concrete.is_layer:
         return
     for train, value in _values(concrete, case):

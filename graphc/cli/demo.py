@@ -138,7 +138,7 @@ def write_optional(path: Path, make: Callable[[Path], object]) -> Path | None:
         make(path)
     except GraphError as error:
         commands = (line.strip() for line in error.hint.splitlines() if "pip install" in line)
-        said = "; ".join([error.sentence, *list(commands)[:1]])
-        print(f"warning: no {path.name}: {said}", file=sys.stderr)
+        reason = "; ".join([error.sentence, *list(commands)[:1]])
+        print(f"warning: no {path.name}: {reason}", file=sys.stderr)
         return None
     return path

@@ -166,6 +166,7 @@ def _module(path: Path, hint: str = HINT) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickle look for the module of a class there.
     sys.modules[name] = module
     folder = str(path.resolve().parent)
     if folder not in sys.path:
@@ -180,6 +181,7 @@ def _run(path: Path, call: Callable[[], Any]) -> Any:
     except GraphError:
         raise
     except Exception as error:
+        # The user sees the traceback from his own file on, without graphc's lines above.
         frames, own = error.__traceback__, path.resolve()
         while frames is not None and Path(frames.tb_frame.f_code.co_filename).resolve() != own:
             frames = frames.tb_next

@@ -184,7 +184,7 @@ class Assignment:
         return found
 
     def _share(self) -> None:
-        """Give each arena buffer a slot.
+        """Give each arena buffer a slot, in turn with other buffers where that is safe.
 
         Within an epoch a slot that is free is used again by a buffer of the same type if each
         thread touches the same part of both; between epochs the arena shares the bytes.

@@ -59,6 +59,7 @@ def dense_maps(shape: Sequence[Dim]) -> list[AxisMap]:
     pitch = 1
     for size in reversed(shape):
         found.append(AxisMap(pitch, size))
+        # Only the first dimension may be the batch, and no pitch is counted beyond it.
         pitch *= size if isinstance(size, int) else 0
     return found[::-1]
 

@@ -154,7 +154,7 @@ class Builder:
         Raise GraphError if the given name is taken.
         """
         if name is not None:
-            return self._untaken(name, self._here())[len(self.prefix) :]
+            return self._checked_name(name, self._here())[len(self.prefix) :]
         return self._auto_name(self.prefix + op_name)[len(self.prefix) :]
 
     def update(self, state: Value, value: Value) -> None:
@@ -186,7 +186,7 @@ class Builder:
         before = len(self.nodes)
         try:
             yield
-        except BaseException:
+        except BaseException:  # an interrupt must not leave half of a layer, either
             while len(self.nodes) > before:
                 self.nodes.popitem()
             raise
@@ -269,9 +269,9 @@ class Builder:
     def _node_name(self, op: Op, name: str | None, locs: tuple[Loc, ...]) -> str:
         if name is None:
             return self._auto_name(self.prefix + self.scope + op.name)
-        return self._untaken(name, locs)
+        return self._checked_name(name, locs)
 
-    def _untaken(self, name: str, locs: tuple[Loc, ...]) -> str:
+    def _checked_name(self, name: str, locs: tuple[Loc, ...]) -> str:
         """Return the name with the block's prefix; raise GraphError if it is taken or not text."""
         if not isinstance(name, str):
             raise GraphError(

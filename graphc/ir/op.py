@@ -401,7 +401,7 @@ def inferred(op: Op, ins: Sequence[TensorType]) -> TensorType:
     found = op.infer(ins)
     if not op.takes_pairs and not op.is_source:
         for type in (*ins, found):
-            if type.pairs_rows:
+            if type.__class__ is TensorType and type.pairs_rows:
                 raise ValueError(
                     f"{op.name} takes the batch on one axis, not {type}\n"
                     "pairs of rows are for products, reductions and functions of each element"

@@ -24,6 +24,7 @@ ITEMSIZE = {
     "uint8": 1,
 }
 FLOATS = ("float32", "float64")
+# NumPy 1 takes no more; NumPy 2 takes 64.
 MOST_DIMENSIONS = 32
 LARGEST = 1 << 47
 """The most bytes of a value in a batch of one row: no processor can address more."""

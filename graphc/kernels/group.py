@@ -51,7 +51,7 @@ class Group:
     """True if the group takes no more nodes."""
 
     def add(self, node: Node, placement: Placement) -> None:
-        """Add a node."""
+        """Add a node that runs in the kernel of the group, at a placement in its space."""
         self.nodes.append(node)
         self.kinds[node.name] = placement.kind
         self.operands[node.name] = placement.operands

@@ -225,6 +225,7 @@ class Grouping(GroupRules):
         made = dict.fromkeys([groups[root] for root in roots if root in groups])
         yield from made if len(made) < 2 else sorted(made, key=lambda group: -group.position)
         for root in reversed(roots):
+            # Only the latest four, as in _register: a search of all would be quadratic.
             yield from [group for group in self._users.get(root, ())[:-5:-1] if group not in made]
 
     def _same_feeds(self, group: Group, node: Node) -> bool:

@@ -302,7 +302,7 @@ class Forms:
 
 
 class TraitsOf:
-    """The traits of a graph's nodes."""
+    """A function from the nodes of a graph to their traits, which it caches."""
 
     def __init__(self, graph: Graph, forms: Forms) -> None:
         self._graph, self._forms = graph, forms
@@ -375,7 +375,7 @@ def iteration_of(node: Node, ins: list[TensorType]) -> Iteration:
 def _of_product(
     node: Node, ins: list[TensorType], product: Product | None
 ) -> tuple[tuple[Space, Placement] | None, tuple[tuple[int, Dim], ...]]:
-    """Return the `epilogue` and the `pitches` of a node."""
+    """Return the fields `epilogue` and `pitches` of the `Traits` of a node."""
     if product is None:
         return None, ()
     space = by_last(node.type.shape)

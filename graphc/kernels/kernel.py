@@ -69,7 +69,7 @@ class Loop:
 
     @property
     def first(self) -> Dim:
-        """The first dimension of the rows."""
+        """The first dimension of the rows: their number divided by that of `places`."""
         return divided(self.rows, prod(self.places))
 
     @property
@@ -106,7 +106,7 @@ class ScatterAdd(Loop):
 
     @property
     def operands(self) -> tuple[Operand, ...]:
-        """The rows, and the index of each."""
+        """The rows that are added, and the index of each."""
         rows = Operand(self.source, "window", count((self.count, self.columns)))
         return rows, Operand(self.indices, "window", self.count)
 
@@ -149,7 +149,7 @@ class Gemm:
 
     @property
     def operands(self) -> tuple[Operand, ...]:
-        """The factors."""
+        """The two factors, as the matrix product reads them."""
         return Operand(self.a, "left"), Operand(self.b, "right")
 
     @property
@@ -196,7 +196,7 @@ class BatchedGemm(Gemm):
 
     @property
     def operands(self) -> tuple[Operand, ...]:
-        """The factors."""
+        """The two factors, of which a thread may read any part."""
         return Operand(self.a, "whole"), Operand(self.b, "whole")
 
 
@@ -224,7 +224,7 @@ class Convolution(Gemm):
 
     @property
     def operands(self) -> tuple[Operand, ...]:
-        """The images and the other factor."""
+        """The images, read through the window, and the other factor."""
         elements = count((self.images, self.window.pixels))
         return Operand(self.a, "window", elements), Operand(self.b, "right")
 

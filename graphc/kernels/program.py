@@ -38,7 +38,7 @@ class Instr(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """A typed range of memory.
+    """A range of memory that holds a value: its type, its place and its live range.
 
     `first` and `last` are the epochs of its live range.
     """

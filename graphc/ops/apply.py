@@ -120,8 +120,8 @@ def described(function: F, kind: type[Op], called: str = "") -> F:
     made: Any = function
     made.__name__ = made.__qualname__ = called or kind.name
     made.__module__ = kind.__module__
-    said = cleandoc(kind.__doc__ or "")
-    made.__doc__ = f"Return {said[:1].lower()}{said[1:]}"
+    text = cleandoc(kind.__doc__ or "")
+    made.__doc__ = f"Return {text[:1].lower()}{text[1:]}"
     return function
 
 

@@ -94,6 +94,7 @@ class _Reverse:
     def _sum(self, node: Node, parts: list[Value]) -> Value:
         """Return the sum of the cotangents of a node."""
         parts = self._concatenated(parts)
+        # Added one by one, the last consumer's first: the bits of a sum depend on its order.
         total = parts[0]
         for i, part in enumerate(parts[1:], 2):
             last = i == len(parts)

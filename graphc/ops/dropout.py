@@ -88,9 +88,11 @@ class DropoutMask(Op):
         words = keep_words(int(ins[0]), self.stream, int(ins[1]), rows, columns, first)
         kept = words.astype(np.uint64) < threshold(self.keep_prob)
         one = np.dtype(self.dtype).type(1)
+        # The quotient is rounded in the dtype, as in kernels.
         return np.asarray(kept * (one / np.dtype(self.dtype).type(self.keep_prob))).reshape(shape)
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        # A vector is one row of a kernel, but each of its words belongs to a row of the batch.
         return "elements" if len(self.shape) > 1 else "call"
 
     def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:

@@ -213,6 +213,7 @@ class AdamStep(UpdateOp):
         The corrections of both slots are computed once, so that an element costs one division.
         """
         p, m, s, rate, updates = ins
+        # In float64: in float32 the first values of 1 - beta**t have only few correct digits.
         t = updates.cast("float64") + 1
         first, second = (1 - call("pow", t.lift(beta), t) for beta in (self.beta1, self.beta2))
         step, spread = rate / first.cast(p.dtype), call("sqrt", 1 / second).cast(p.dtype)

@@ -61,6 +61,8 @@ class Entry:
                     hint="make one executor per thread: gc.Executor(plan, state=ex.state)",
                 )
             if lock.held_here:
+                # An outer call of this thread holds the lock: of the state, or of another executor
+                # of it.
                 return self._own.run(work, *args)
             lock.wait()
 

@@ -148,7 +148,9 @@ class FeedCheck:
             if value is None:
                 if optional and name not in feeds:
                     continue
+                # Also for None given by name, which is a mistake rather than a missing input.
                 raise self._errors.missing(name, feeds)
+            # NumPy's native dtypes are one object each: any other object is converted.
             if not isinstance(value, np.ndarray) or value.dtype is not dtype:
                 value = (self._convert if convert else self._of_kind)(name, value)
             shape = value.shape

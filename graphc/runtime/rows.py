@@ -120,6 +120,8 @@ def _files(arrays: Iterable[Any]) -> Iterator[mmap.mmap]:
             array = array.base
         if isinstance(array, mmap.mmap):
             with memoryview(array) as view:
+                # Releasing the pages of a private, writable mapping would lose what was written to
+                # it.
                 if view.readonly:
                     yield array
 

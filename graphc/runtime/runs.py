@@ -166,6 +166,7 @@ class Runs:
             return self._complete(*self.sharded(feeds, self._ready, self._run))
         bound = self._ready(self._step_name, feeds)
         call = bound.only_call
+        # After `accumulate` an update may be due, which _complete adds.
         if call is None or self._step_name == "accumulate":
             return self._complete(bound, bound.calls)
         self._outcome = NOTHING
@@ -178,6 +179,7 @@ class Runs:
         self._outcome = NOTHING
         if self._step_name == "accumulate" and self._accumulated() + 1 >= self.plan.accumulate:
             apply = self._binder.bound(self._program("apply"), 1)
+            # The update may write where the outputs are: programs share one arena.
             bound, keep = bound.kept()
             calls = chain(calls, keep, apply.calls)
         self._write(calls)
@@ -187,6 +189,8 @@ class Runs:
     def _take_over(self, plan: Plan) -> None:
         self._lock.begin(writes=False)
         self._outcome = NOTHING
+        # By run_all, an interrupt comes before all of these calls or after the last, which sets the
+        # plan.
         constants = self._workspace.constant_writes(plan.programs["infer"])
         run_all([*constants, partial(setattr, self, "plan", plan)])
 

@@ -165,6 +165,7 @@ def _first_bad(graph: Graph, values: Mapping[str, Array]) -> Node | None:
             continue
         inherited = node.op.is_constant or not meant.isdisjoint(node.inputs)
         if inherited and not np.isnan(array).any():
+            # It follows from an infinity that the user wrote, such as that of a mask.
             meant.add(node.name)
         else:
             return node

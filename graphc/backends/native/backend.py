@@ -147,6 +147,7 @@ class NativeProgram:
                 continue
             calls.append(partial(self._native(segment, segment.symbol, n), n))
             if self._link is not None:
+                # Messages advance only while somebody asks about them.
                 calls.append(self._link.poke)
         return calls, len(calls) if forward is None else forward
 

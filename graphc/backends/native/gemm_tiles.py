@@ -105,6 +105,8 @@ class _Strip:
         that it delays nothing.
         """
         f, frame, height = self.f, self.frame, self.height
+        # Shifts replace divisions in the loop over k; rounded down, they prefetch too much, not too
+        # little.
         share = self._log2(f.quotient(f.sub("%last", "%first"), height))
         of_rows = self._log2(f.quotient(self.k, height))
         epilogue, buffers = frame.epilogue(self.vectors, self.panel.masked), frame.arguments

@@ -60,6 +60,7 @@ class Library:
         self._tracker = tracker
         self._addresses: dict[str, int] = {symbol: tracker[symbol] for symbol in symbols}
 
+    # Defaults, since the module's globals may be gone by the time Python ends.
     def __del__(self, lock: Any = LLVM, ending: Callable[[], bool] = sys.is_finalizing) -> None:
         """Free the memory, except while Python ends, when threads may still be running in it."""
         if not ending():
@@ -84,6 +85,7 @@ def _load(ir: str, symbols: Sequence[str], target: Target) -> Library:
     library = _found(key, symbols, target)
     if library is None:
         object = _emitted(ir, target)
+        # Linked first: an object that this LLVM cannot link is not kept on disk.
         library = _linked(key, object, symbols, target)
         store(key, object)
     return library

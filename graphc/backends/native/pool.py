@@ -69,6 +69,7 @@ class Pool:
     def start(self, threads: int) -> None:
         """Start the workers for `threads` threads, or as many as the system allows."""
         wanted = range(1, min(threads, self.room))
+        # It stops at the first thread that the system refuses.
         all(self._has(tid, f"graphc-{tid}", self._work) for tid in wanted)
 
     def start_prober(self) -> bool:
@@ -91,6 +92,7 @@ class Pool:
         self._function("send_home", ctypes.c_void_p, ctypes.c_int64)(self.address, self.room)
         for thread in list(self._threads.values()):
             if thread.is_alive():
+                # The threads are daemons: one that is late does not keep Python from ending.
                 thread.join(timeout=1.0)
 
     def reset(self) -> None:
@@ -161,6 +163,7 @@ def pool() -> Pool:
 def _made() -> Pool:
     global _pool
     if _pool is None:
+        # Room for all cores: affinity and quotas may allow more of them later.
         made = Pool(max(os.cpu_count() or 1, usable_cores.cores()))
         atexit.register(made.close)
         _pool = made

@@ -45,7 +45,7 @@ class Layout:
 
     @property
     def symbols(self) -> list[str]:
-        """The functions to call, in order."""
+        """The names of the functions of native code that a run calls, in order."""
         return [segment.symbol for segment in self.segments if segment.symbol is not None]
 
 

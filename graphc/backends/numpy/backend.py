@@ -98,7 +98,7 @@ class NumpyBackend:
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None
     ) -> NumpyRunner:
-        """Return a program on its memory."""
+        """Return the runner of a program on its memory."""
         return NumpyRunner(program, skip, memory, link)
 
     def wrong_code(self, program: Program, emits: bool) -> str | None:

@@ -66,7 +66,7 @@ class Planned(NamedTuple):
         return 0 if self.plan is None else plan_bytes(self.plan, self.capacity)
 
     def bind(self, n: int, view: View, scratch: Array) -> Sequence[Call]:
-        """Return the calls for `n` rows."""
+        """Return the NumPy calls that run the kernel on `n` rows."""
         if self.plan is None:
             assert isinstance(self.kernel, Permutation), "all others are planned"
             return (_permuted(self.kernel, n, view),)
@@ -95,7 +95,7 @@ class _Binding:
         self.offsets, self.nbytes = plan.layout(self.sizes, most)
 
     def calls(self) -> Iterator[Call]:
-        """Yield the calls in order."""
+        """Yield the NumPy calls of the kernel in order: once, part by part, and last."""
         for action in self.plan.once:
             yield from self._calls(action, self.sizes.whole)
         for part in self.plan.cuts(self.sizes, self.most) if self.plan.parts else ():

@@ -26,14 +26,14 @@ Size = tuple[int, int, int]
 
 
 def size(dim: Dim) -> Size:
-    """Return a dimension as a size."""
+    """Return a dimension a + b*N + c*N*N as the size (a, b, c)."""
     if not isinstance(dim, Batch):
         return dim, 0, 0
     return (0, dim.factor, 0) if dim.power == 1 else (0, 0, dim.factor)
 
 
 def column(numbers: Sequence[int]) -> Ints:
-    """Return numbers as a column."""
+    """Return numbers as a column of a table: an array of int64."""
     return np.array(numbers, np.int64)
 
 
@@ -162,7 +162,7 @@ def _buffers(
     block_of: Mapping[tuple[str, str], int],
     slot_of: Mapping[str, int],
 ) -> tables.Buffers:
-    """Return the table of buffers."""
+    """Return the table of buffers: their memory, shape, owner of the bytes, and live range."""
     known = {id(b.type): b.type for b in lines}  # types are shared objects
     matrices = {key: _matrix(type) for key, type in known.items()}
     shapes = np.array([matrices[id(b.type)] for b in lines], np.int64).reshape(-1, 7)

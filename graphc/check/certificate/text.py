@@ -167,7 +167,7 @@ OF_KERNEL = {Kind.LOOP: KERNEL, Kind.GEMM: (*KERNEL, "depth", "item")}
 
 
 def _entries(table: Any, columns: Columns) -> list[dict[str, Any]]:
-    """Return the entries of a table."""
+    """Return the rows of a table as JSON objects, without values that may be left out."""
     values = [getattr(table, field) for field, *_ in columns]
     found = []
     for row in zip(*(v.tolist() if isinstance(v, np.ndarray) else v for v in values), strict=True):

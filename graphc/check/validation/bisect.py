@@ -270,7 +270,7 @@ class Values:
     base: dict[str, Array] = field(default_factory=dict)
 
     def __call__(self, limit: str | None) -> Tried:
-        """Compile with that many passes, run, and compare."""
+        """Compile with the passes up to a limit, run, and compare with the run without passes."""
         records: list[Record] = []
         passes = self.passes if limit is None else limited(self.passes, limit, records.append)
         found = self._results(passes)

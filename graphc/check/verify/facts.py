@@ -146,7 +146,7 @@ class Facts:
 
     @cached_property
     def space(self) -> Ints:
-        """The space of each buffer."""
+        """The kind of memory of each buffer: arena, state, feed, constant or gradient."""
         return self.blocks.space[self.buffers.block]
 
     # ------------------------------------------------------------------ time

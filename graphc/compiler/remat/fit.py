@@ -174,7 +174,7 @@ class Fitting:
 
     @cached_property
     def values(self) -> Values:
-        """The values to recompute or keep."""
+        """The values of the graph that may be recomputed or kept."""
         return Values(self._head[-1].graph, self.plan.batch)
 
     @cached_property
@@ -209,7 +209,7 @@ class Fitting:
         return made if made.program.arena.nbytes < self.kept.program.arena.nbytes else self.kept
 
     def made(self, choice: Choice) -> Made:
-        """Build the program for a choice."""
+        """Build the program in which the values of a choice are recomputed."""
         steps: tuple[Pass, ...] = (Rematerialize(choice.names()), *self._tail)
         graph, records = run_passes(self._head[-1].graph, steps, verified=True)
         program = self.plan.options.program(self.name, graph, self._forms, self.plan.batch)

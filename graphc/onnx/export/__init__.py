@@ -139,8 +139,8 @@ class Writer:
         domain: str,
         attributes: Mapping[str, Any],
     ) -> str:
-        said = {name: value for name, value in attributes.items() if value is not None}
-        node = helper.make_node(op, list(inputs), list(names), name=names[0], **said)
+        given = {name: value for name, value in attributes.items() if value is not None}
+        node = helper.make_node(op, list(inputs), list(names), name=names[0], **given)
         node.domain = domain
         self.nodes.append(node)
         return names[0]

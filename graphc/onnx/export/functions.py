@@ -167,7 +167,7 @@ def _or_zero(w: Writer, quotient: str, divisor: str, out: str) -> str:
 
 
 def _one(w: Writer, x: str) -> str:
-    """Write 1 in the dtype of x."""
+    """Write a constant 1 in the dtype of x; return its name."""
     return w.constant(1, w.types[x].dtype)
 
 
