@@ -175,7 +175,7 @@ class _Steps(BodyBuilder):
     """The steps of a scalar rule, with sizes as they are."""
 
     def dim(self, dim: Dim, dtype: str) -> Expr:
-        return self.step(Step("size", (), "one", dtype, value=dim))  # type: ignore[arg-type]
+        return self.step(Step("size", (), "one", dtype, value=dim))
 
 
 @dataclass

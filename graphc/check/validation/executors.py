@@ -43,6 +43,7 @@ from graphc.files.graph_file import user_ops
 from graphc.files.serialize import load, save
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
+from graphc.ir.tensor_type import dim_at
 from graphc.kernels.program import Program
 from graphc.runtime.executor import Executor
 from graphc.runtime.state import State, block
@@ -271,7 +272,8 @@ class Ways:
         """Yield a fault for a label that is accepted out of range, or refused in it."""
         program = self.plan.programs["infer"]
         ignored = ignored_labels(program.graph)
-        for name, bound in program.index_bounds.items():
+        for name, size in program.index_bounds.items():
+            bound = dim_at(size, self.draw.rows)
             largest = self._with_label(name, bound - 1)
             if not self._accepts(largest):
                 what = f"input {name!r} does not take {bound - 1}, which is below {bound}"
