@@ -18,10 +18,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Part, Runner
-from graphc.base.errors import GraphError
-from graphc.check.central_differences import kinks_of
+from graphc.check.central_differences import kinks_of, wide_value
 from graphc.check.validation.explain import Count, Fault, Layer
-from graphc.check.validation.run import Noise, gap, own_numbers, same_bytes, value_of, wrong_mask
+from graphc.check.validation.run import Noise, gap, largest, same_bytes, value_of, wrong_mask
 from graphc.ir.graph import Node
 from graphc.ir.interpreter import interpret
 from graphc.ir.op import Array
@@ -349,7 +348,10 @@ class Local:
         moved = self._moved[name]
         longest = max(max(v.shape, default=1) for v in self.values.values())
         widest = np.maximum(moved, SHARE * float(np.max(moved, initial=0.0)))
-        least = 4 * self._eps(self.graph[name]) * np.abs(exact) + TINY
+        node = self.graph[name]
+        sizes = [largest(self.values[x]) for x in node.inputs if x in self.values]
+        inner = min(filter(None, sizes), default=0.0)  # what cancels in the op, such as p - 1
+        least = 4 * self._eps(node) * np.maximum(np.abs(exact), inner) + TINY
         return np.asarray((16 + 2 * longest**0.5) * widest + least)
 
     def near_kink(self) -> bool:
@@ -375,23 +377,14 @@ class Local:
 
         def rule(node: Node, ins: list[Array]) -> Array:
             own = self.graph[node.name]
-            value = self._in_float64(own if node.op.is_random else node, own, ins)
-            if node.op.is_exact and own.type != node.type:
-                value = own_numbers(own, value, ins)
+            dtypes = [self.graph[name].type.dtype for name in own.inputs]
+            node = own if node.op.is_random else node  # whose numbers depend on its dtype
+            value = wide_value(node, own, ins, dtypes, self.run.n)
             return _wide(np.asarray(value, order="C"))
 
         known = {name: _wide(array) for name, array in self.known.items()}
         with np.errstate(all="ignore"):
             return interpret(self.nodes, rule, known)
-
-    def _in_float64(self, node: Node, own: Node, ins: list[Array]) -> Array:
-        """Return a node's value in float64; in its own dtype if its rule knows no other."""
-        try:
-            return value_of(node, ins, self.run.n, True)
-        except GraphError:
-            types = [self.graph[name].type.dtype for name in own.inputs]
-            ins = [x.astype(dtype) for x, dtype in zip(ins, types, strict=True)]
-            return value_of(own, ins, self.run.n, True)
 
     def _noisy_values(self, noise: Noise) -> dict[str, Array]:
         """Return the values in the nodes' own dtypes, with all numbers moved by a rounding."""

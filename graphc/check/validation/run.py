@@ -17,7 +17,7 @@ from graphc.compiler.program import index_bounds
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret
-from graphc.ir.op import Array, attributes
+from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, dim_at, shape_at
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
@@ -397,14 +397,6 @@ def _gaps(before: Array, after: Array, bound: float) -> Array:
 
 
 _BITS = {4: np.uint32, 8: np.uint64}
-
-
-def own_numbers(node: Node, value: Array, ins: Sequence[Array]) -> Array:
-    """Return an exact op's value in float64, its attributes, such as a limit, in its own dtype."""
-    if not any(isinstance(number, float) for number in attributes(node.op).values()):
-        return value
-    moved = np.isin(value, np.concatenate([x.reshape(-1) for x in ins]))
-    return np.where(moved, value, value.astype(node.type.dtype))
 
 
 def same_bytes(one: Array, other: Array) -> bool:
