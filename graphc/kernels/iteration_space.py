@@ -379,6 +379,11 @@ def _of_product(
     if product is None:
         return None, ()
     space = by_last(node.type.shape)
+    if type(product) is Product:
+        for x, side in zip(ins[:2], space, strict=True):
+            if count(x.shape) != side * product.inner:
+                terms = f"is of {side} x {product.inner} elements, the operand is {x}"
+                raise _wrong(node, "product", f"does not fit: it {terms}")
     read: tuple[int, ...] = (0, 1)
     if isinstance(product, WindowProduct):
         read = () if product.trans_b else (1,)

@@ -172,8 +172,6 @@ WRONG: dict[str, tuple[Op, tuple[Array, ...], str]] = {
         Linear(matrix_product, lambda product, ins: product), (X, SQUARE, V), "product"),
     "a bias taken away": (
         Linear(matrix_product, lambda product, ins: product - ins[0]), (X, SQUARE, V), "product"),
-    "too short a product": (
-        Linear(lambda ins: Product(2)), (X, SQUARE, V), "product"),
     "an access map that is shifted": (Reversed(shift=1), (X,), "gather"),
     "an access map in order": (Reversed(shift=0, scale=1), (X,), "gather"),
 }
@@ -244,6 +242,15 @@ def test_a_right_rule_is_accepted(name: str) -> None:
     report = check_op(op, [operands])
     assert report.ok, report
     assert set(report.rules) & {"scalar", "product", "product or epilogue", "gather"}, report
+
+
+def test_a_product_that_does_not_fit_its_operands() -> None:
+    op = Linear(lambda ins: Product(2))
+    ((rule, fault),) = check_op(op, [(X, SQUARE, V)]).findings
+    assert rule == "product"
+    assert fault.startswith(
+        "it does not fit: it is of N x 2 elements, the operand is float64[N, 3]"
+    )
 
 
 def test_the_text_says_where_and_for_which_operands() -> None:
