@@ -120,6 +120,7 @@ def _identity(student: Student, out: Array) -> Iterator[Finding]:
     yield student.finding("out", finding.text, first_match(out, mistakes) or dropped)
 
 
+_NO_MASK = "the mask is left out: out is x times the mask"
 _DROPS = "p is used as the probability to drop; it is the probability to keep"
 
 
@@ -133,7 +134,10 @@ def _mask(student: Student, ratio: Array) -> Iterator[Finding]:
     wrong = ~close(values, np.full_like(values, 1 / p))
     share = float(kept.mean())
     slack = SIGMAS * math.sqrt(p * (1 - p) / kept.size)
-    if wrong.any():
+    if kept.all() and kept.size > COUNTED:
+        text = "no element is dropped in training"
+        yield student.finding("mask", text, _NO_MASK if close(ratio, kept * 1.0).all() else "")
+    elif wrong.any():
         is_, wanted = f"{values[wrong][0]:.6g}", f"{1 / p:.6g}"
         text = f"out / x is {is_} where an element is kept, it should be {wanted}"
         causes = {
@@ -167,10 +171,13 @@ def _dependence(student: Student, kept: Array) -> Iterator[Finding]:
 def _backward(student: Student, cache: Any, mask: Array) -> Iterator[Finding]:
     case, douts = student.case, student.douts()
     theirs = student.backward(cache, douts)["dx"]
-    right = case.dout * mask if case.param["mode"] == "train" else case.dout
+    right, scaled = case.dout, mask
+    if case.param["mode"] == "train":  # the scale of a wrong mask is reported once, for the mask
+        scaled = (mask != 0) / float(case.param["p"])
+        right = case.dout * mask
     finding = difference("dx", theirs, right, str(case))
-    if finding is not None:
-        yield replace(finding, cause=_dx_cause(numbers(theirs), case, mask) or finding.cause)
+    if finding is not None and difference("dx", theirs, case.dout * scaled, str(case)) is not None:
+        yield replace(finding, cause=_dx_cause(numbers(theirs), case, scaled))
     yield from student.overwritten_douts(douts)
 
 
@@ -187,7 +194,10 @@ def _dx_cause(theirs: Array | None, case: Case, mask: Array) -> str:
         "the mask is scaled already; dx multiplies by p": mask * p,
         "the mask is applied twice": mask**2,
         "dx takes the elements that were dropped": (mask == 0) / p,
+        "dx divides by p, and leaves the mask out": 1 / p,
     }
+    if (mask != 0).all():
+        return ""  # nothing is known of a mask that drops nothing
     cause = first_match(theirs, ((text, dout * factor) for text, factor in mistakes.items()))
     ratio = theirs / dout
     another = (close(ratio, np.full_like(ratio, 1 / p)) | (ratio == 0)).all()
@@ -224,7 +234,7 @@ class Trial:
         """The usual mistakes of the layer, and those that occur in any layer."""
         with np.errstate(all="ignore"):
             own = list(MISTAKES[self.layer](self.case, self.ours))
-        return [*self._swapped(), *own, *_general({k: self.ours[k] for k in self.theirs})]
+        return [*self._swapped(), *own, *_general(self.ours)]
 
     def _swapped(self) -> Iterator[Mistake]:
         """Yield pairs of results that the student has the wrong way round."""
@@ -244,8 +254,13 @@ class Trial:
         )
 
     def explains(self, what: str, text: str) -> bool:
-        """Return whether a mistake gives the student's result here too, be it right or wrong."""
+        """Return whether a mistake gives the student's result here too, be it right or wrong.
+
+        If a function raised an error here, the mistake may not give any result.
+        """
         found = [results for name, results in self.mistakes if name == text and what in results]
+        if what not in self.theirs:
+            return not found
         shown = any(self.shows(what, results) for results in found)
         return shown or (not found and self.finding(what) is None)
 
@@ -306,12 +321,14 @@ def likely_cause(what: str, wrong: Trial, trials: Sequence[Trial]) -> str:
     array, mode = numbers(wrong.theirs[what]), wrong.case.param.get("mode")
     if array is None:
         return NEVER if wrong.theirs[what] is None else ""
-    same = [t for t in trials if what in t.theirs and t.case.param.get("mode") == mode]
+    same = [trial for trial in trials if trial.case.param.get("mode") == mode]
     shown = (text for text, found in wrong.mistakes if what in found and wrong.shows(what, found))
     for text in shown:
         if all(trial.explains(what, text) for trial in same):
             return text
-    if all(trial.finding(what) is None or trial.is_own_gradient(what) for trial in same):
+    if all(what in trial.theirs for trial in same) and all(
+        trial.finding(what) is None or trial.is_own_gradient(what) for trial in same
+    ):
         return "it is the gradient of your own forward function; correct that first"
     return ""
 
@@ -417,20 +434,27 @@ def _findings(layer: str, students: Sequence[Student]) -> Iterator[Finding]:
 
 def _tried(layer: str, student: Student, trials: list[Trial]) -> Iterator[Finding]:
     """Run the functions on one case; yield the faults, and add the results to the trials."""
-    theirs, cache = student.outputs()
+    theirs: dict[str, Any] = {}
     right = results_of(student.spec, student.case)
-    raised = None
-    if student.has_backward:
-        try:
-            theirs |= student.backward(cache)
-        except Raised as error:
-            raised = error
     trial = Trial(layer, student, theirs, right)
-    trials.append(trial)
+    raised = None
+    try:
+        outputs, cache = student.outputs()
+        theirs |= outputs
+        theirs |= student.backward(cache) if student.has_backward else {}
+    except Raised as error:
+        raised = error
+    if raised is None or not _flattened(student):
+        trials.append(trial)
     yield from filter(None, map(trial.finding, (what for what in right if what in theirs)))
     if raised is not None:
         raise raised
     yield from student.overwritten()
+
+
+def _flattened(student: Student) -> bool:
+    """Return whether the samples have dimensions that the function has to flatten."""
+    return student.spec in _FLATTENS and student.case.x.ndim > 2
 
 
 def _guarded(student: Student, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -439,7 +463,7 @@ def _guarded(student: Student, findings: Iterator[Finding]) -> Iterator[Finding]
         yield from findings
     except Raised as raised:
         flatten = "x has more than two dimensions; flatten it: x.reshape(len(x), -1)"
-        deep = student.spec in _FLATTENS and student.case.x.ndim > 2 and "raised" in str(raised)
+        deep = _flattened(student) and "raised" in str(raised)
         yield student.finding(raised.what, str(raised), raised.cause or (flatten if deep else ""))
 
 

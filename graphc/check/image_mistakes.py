@@ -62,12 +62,11 @@ def _conv_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
 def _conv_changes(case: Case, stride: int, pad: int) -> Iterator[Mistake]:
     """Yield convolutions with another setting, or other filters."""
     x, w, _ = case.arrays.values()
-    if stride > 1:
-        dense = _conv_results(case, case.arrays, pad, 1)
-        height, width = case.dout.shape[2:]
-        yield "the stride is ignored", dense
-        yield "the stride is ignored", {"out": dense["out"][:, :, :height, :width]}
-    if pad and x.shape[2] >= w.shape[2] and x.shape[3] >= w.shape[3]:
+    dense = _conv_results(case, case.arrays, pad, 1)
+    height, width = case.dout.shape[2:]
+    yield "the stride is ignored", dense
+    yield "the stride is ignored", {"out": dense["out"][:, :, :height, :width]}
+    if x.shape[2] >= w.shape[2] and x.shape[3] >= w.shape[3]:
         yield "the padding is left out", _conv_results(case, case.arrays, 0, stride)
     flip = "the filters are flipped; the course's convolution does not flip them"
     flipped = _conv_results(case, {**case.arrays, "w": w[:, :, ::-1, ::-1]}, pad, stride)
@@ -130,9 +129,7 @@ def _pool_changes(case: Case, size: tuple[int, int], stride: int) -> Iterator[Mi
         ("the windows do not overlap: the size is taken for the stride", height, width, height),
     ]
     for text, down, across, step in changes:
-        if (down, across, step) == (height, width, stride) or max(down, across) > min(
-            case.x.shape[2:]
-        ):
+        if max(down, across) > min(case.x.shape[2:]):
             continue
         pool = {"pool_height": down, "pool_width": across, "stride": step}
         out, cache = layers.max_pool_forward_naive(case.x, pool)

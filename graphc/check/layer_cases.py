@@ -260,6 +260,13 @@ def _temporal_loss(rng: Rng) -> Iterator[Case]:
         mask[:, 0], mask[0, -1] = True, False
         y = rng.integers(0, shape[2], shape[:2])
         yield Case({"x": rng.standard_normal(shape), "y": y, "mask": mask}, np.ones(()))
+    x = rng.standard_normal((2, 2, 3)) + 1000
+    arrays = {
+        "x": x,
+        "y": np.array([[0, 1], [2, 0]]),
+        "mask": np.array([[True, True], [False, True]]),
+    }
+    yield Case(arrays, np.ones(()), note="scores near a thousand")
 
 
 # ------------------------------------------------------------------ subgradients

@@ -352,9 +352,14 @@ def _temporal_softmax_mistakes(what: str, case: Case, ours: Results) -> Iterator
         "the mask is inverted: it is true for steps that count",
         dict(zip(("loss", "dx"), layers.temporal_softmax_loss(x, y, ~mask), strict=True))[what],
     )
+    hit, powers = np.eye(x.shape[2])[y], np.exp(x)
+    p = powers / powers.sum(-1, keepdims=True)
+    overflow = "exp overflows; subtract each step's largest score first"
     if what == "dx":
-        hit = np.eye(x.shape[2])[y] * mask[..., None] / rows
-        yield "1 is not subtracted at the labels", right + hit
+        yield "1 is not subtracted at the labels", right + hit * mask[..., None] / rows
+        yield overflow, (p - hit) * mask[..., None] / rows
+    else:
+        yield overflow, -(np.log((p * hit).sum(-1)) * mask).sum() / rows
 
 
 MISTAKES: dict[str, Mistakes] = {
