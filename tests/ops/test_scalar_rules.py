@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+import graphc as gc
 from graphc.ir.expr import BodyBuilder, Broadcast
 from graphc.ir.op import Array, Iteration, Layer, Op
 from graphc.ir.tensor_type import TensorType, shape_at
@@ -193,7 +194,7 @@ def test_the_share_of_a_mean_does_not_depend_on_its_position() -> None:
     for axis in ("rows", "columns"):
         b = BodyBuilder()
         value = op.scalar([b.load("dout", "one", "float64")], axis)
-        assert [s.value for s in value.builder.steps if s.op == "size"] == [1]
+        assert [s.value for s in value.builder.steps if s.op == "size"] == [gc.N]
 
 
 # ---------------------------------------------------------------------- products
