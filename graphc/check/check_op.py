@@ -32,12 +32,23 @@ Finding = tuple[str, str]
 
 @dataclass(frozen=True)
 class OpReport:
-    """The result of `check_op`, whose text lists the rules that are wrong."""
+    """The result of `check_op`, whose text lists the rules that are wrong.
+
+    Examples
+    --------
+    >>> from graphc.ops.functions import Tanh
+    >>> gc.check_op(Tanh(), [(np.linspace(-1, 1, 6),)]).rules
+    ('infer', 'reference', 'scalar', 'grad', 'gradient_text')
+    """
 
     op: str
+    """The name of the op."""
     examples: int
+    """The number of examples."""
     findings: tuple[Finding, ...]
+    """The names of wrong rules, and their faults."""
     differentiable: bool
+    """True if it has a gradient rule."""
     rules: tuple[str, ...] = ()
     """The rules that agree, if none is wrong."""
 

@@ -65,8 +65,8 @@ def random_net(
     --------
     >>> from graphc.check import random_net
     >>> net = random_net(3, ops=["mul", "tanh"], steps=2)
-    >>> sorted({node.op.name for node in net.graph()} - {"input", "parameter"})
-    ['add', 'mean', 'mul', 'power', 'tanh']
+    >>> {"mul", "tanh"} < {node.op.name for node in net.graph()}
+    True
     """
     growth = Growth(seed, dtype)
     chosen = [_draw_of(op) for op in (growth.some() if ops is None else ops)]

@@ -381,7 +381,7 @@ def _of_product(
     space = by_last(node.type.shape)
     if type(product) is Product:
         for x, side in zip(ins[:2], space, strict=True):
-            if count(x.shape) != side * product.inner:
+            if count(x.shape) != count((side, product.inner)):
                 terms = f"is of {side} x {product.inner} elements, the operand is {x}"
                 raise _wrong(node, "product", f"does not fit: it {terms}")
     read: tuple[int, ...] = (0, 1)
