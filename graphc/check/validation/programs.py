@@ -349,8 +349,9 @@ class Local:
         longest = max(max(v.shape, default=1) for v in self.values.values())
         widest = np.maximum(moved, SHARE * float(np.max(moved, initial=0.0)))
         node = self.graph[name]
-        sizes = [largest(self.values[x]) for x in node.inputs if x in self.values]
-        inner = min(filter(None, sizes), default=0.0)  # what cancels in the op, such as p - 1
+        known = (largest(self.values[x]) for x in node.inputs if x in self.values)
+        sizes = list(filter(None, known))
+        inner = min(sizes) if len(sizes) > 1 else 0.0  # what cancels in the op, such as p - 1
         least = 4 * self._eps(node) * np.maximum(np.abs(exact), inner) + TINY
         return np.asarray((16 + 2 * longest**0.5) * widest + least)
 
