@@ -17,6 +17,7 @@ import numpy as np
 from graphc.backends.backend import PORTABLE, Runner, backend
 from graphc.base.errors import FeedError, GraphError
 from graphc.check.central_differences import in_float64
+from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Count, Fault, Layer
 from graphc.check.validation.judge import SINGLE
 from graphc.check.validation.programs import Run
@@ -25,11 +26,9 @@ from graphc.check.validation.run import (
     Noise,
     draws_for,
     expanded,
-    gap,
     largest,
     results_of,
     rounding_bounds,
-    same_bytes,
     source_arrays,
     values_of_arrays,
 )

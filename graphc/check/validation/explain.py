@@ -17,9 +17,10 @@ from typing import Literal
 from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import first_wrong_rule, in_float64
+from graphc.check.validation.compare import Mismatch
 from graphc.check.validation.judge import Failure, judge
 from graphc.check.validation.reproduce import KINDS, shrunk, write_test
-from graphc.check.validation.run import Draw, Mismatch, draws_for, values_of
+from graphc.check.validation.run import Draw, draws_for, values_of
 from graphc.check.validation.updates import apply_mismatch
 from graphc.declare.optim import Optimizer
 from graphc.files.disk import reason

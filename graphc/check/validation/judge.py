@@ -11,13 +11,12 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import Function, disagreement, in_float64
 from graphc.check.validation import shards, updates
+from graphc.check.validation.compare import Mismatch, first_mismatch
 from graphc.check.validation.run import (
     ZEROS,
     Draw,
-    Mismatch,
     Results,
     expanded,
-    first_mismatch,
     largest,
     results_of,
     rounding_bounds,

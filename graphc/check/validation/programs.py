@@ -19,8 +19,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Part, Runner
 from graphc.check.central_differences import kinks_of, wide_value
+from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Count, Fault, Layer
-from graphc.check.validation.run import Noise, gap, largest, same_bytes, value_of, wrong_mask
+from graphc.check.validation.run import Noise, largest, value_of, wrong_mask
 from graphc.ir.graph import Node
 from graphc.ir.interpreter import interpret
 from graphc.ir.op import Array

@@ -9,12 +9,11 @@ from functools import cached_property
 import numpy as np
 
 from graphc.check.central_differences import disagreement
+from graphc.check.validation.compare import Mismatch, first_mismatch
 from graphc.check.validation.run import (
     EPS,
     Draw,
-    Mismatch,
     Results,
-    first_mismatch,
     largest,
     result_names,
     results_of,

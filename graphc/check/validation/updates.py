@@ -13,11 +13,10 @@ from math import sqrt
 
 import numpy as np
 
+from graphc.check.validation.compare import Mismatch, first_mismatch
 from graphc.check.validation.run import (
     Draw,
-    Mismatch,
     Results,
-    first_mismatch,
     largest,
     results_of,
     rounding_bounds,

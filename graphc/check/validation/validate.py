@@ -14,6 +14,7 @@ import numpy as np
 from graphc.backends.backend import PORTABLE, backend
 from graphc.base.errors import GraphError, counted
 from graphc.check.central_differences import in_float64
+from graphc.check.validation.compare import gap
 from graphc.check.validation.executors import THREADS, Bench, Ways, arrays_of, differing
 from graphc.check.validation.explain import (
     Count,
@@ -23,7 +24,7 @@ from graphc.check.validation.explain import (
     explained_update,
 )
 from graphc.check.validation.judge import judge
-from graphc.check.validation.run import Draw, batches_for, draws_for, gap
+from graphc.check.validation.run import Draw, batches_for, draws_for
 from graphc.check.validation.updates import apply_mismatch, rounded_states
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
