@@ -71,7 +71,8 @@ FAULTS = (
             "ult i64", "ule i64", "native"),
     Planted("Adam's corrections in the parameter's dtype", "lowering", layers,
             f"{OPS}.optim:AdamStep.scalar", 'updates.cast("float64")', "updates.cast(p.dtype)"),
-    Planted("refresh leaves running statistics", "freeze", layers, f"{COMPILER}.freeze:_thaw",
+    Planted("refresh leaves running statistics", "freeze", layers,
+            f"{COMPILER}.freeze:_with_weights",
             "for node in labelled}", "for node in labelled if 'running' not in node.name}"),
     # lowering: kernels that are not what the graph means
     Planted("relu's gradient everywhere", "lowering", layers, f"{OPS}.select:ReluGrad.scalar",
