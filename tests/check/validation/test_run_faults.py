@@ -253,10 +253,14 @@ def planted(fault: Planted, patch: pytest.MonkeyPatch) -> None:
         registered(right, vars(sys.modules[module])[name], patch)
 
 
+BACKENDS = "graphc.backends."
+
+
 def registered(right: Any, made: Any, patch: pytest.MonkeyPatch) -> None:
     """Put a faulty function into the tables of a backend's functions."""
-    for module in [m for name, m in sys.modules.items() if name.startswith("graphc.backends.")]:
-        tables = [table for table in vars(module).values() if isinstance(table, dict)]
+    # Lists, since looking at what a module holds may import another.
+    for module in [m for name, m in list(sys.modules.items()) if name.startswith(BACKENDS)]:
+        tables = [table for table in list(vars(module).values()) if isinstance(table, dict)]
         for table in tables:
             for key, entry in list(table.items()):
                 if entry is right:
