@@ -258,11 +258,11 @@ BACKENDS = "graphc.backends."
 
 def registered(right: Any, made: Any, patch: pytest.MonkeyPatch) -> None:
     """Put a faulty function into the tables of a backend's functions."""
-    # Lists, since looking at what a module holds may import another.
     for module in [m for name, m in list(sys.modules.items()) if name.startswith(BACKENDS)]:
         tables = [table for table in list(vars(module).values()) if isinstance(table, dict)]
         for table in tables:
-            for key, entry in list(table.items()):
+            # A copy: a collection while the items are listed may take weak ones out.
+            for key, entry in table.copy().items():
                 if entry is right:
                     patch.setitem(table, key, made)
                 elif getattr(entry, "rule", None) is right:
