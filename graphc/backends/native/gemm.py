@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
+from graphc.backends.native.gemm_int8 import Int8
 from graphc.backends.native.gemm_sums import Blocks, Squares, Sweeps
-from graphc.backends.native.gemm_tile import FEW, WindowScratch, choose_tile
+from graphc.backends.native.gemm_tile import FEW, WindowScratch, WordScratch, choose_tile
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_windows import Windows, WindowSums
 from graphc.backends.native.ir import Callee, Function, Module, Range, Value
@@ -20,20 +21,23 @@ from graphc.kernels.iteration_space import dense_strides
 from graphc.kernels.kernel import CHUNK, BatchedGemm, Gemm, inputs
 
 
-def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, Dim], bits: int) -> Callee:
+def emit_gemm(
+    module: Module, kernel: Gemm, pitch: Mapping[str, Dim], bits: int, word: int = 2
+) -> Callee:
     """Emit the function of a product for registers of `bits` unless the module has it.
 
     `void @gemm(ptr buffers..., ptr %scratch, i64 %n, i64 %tid, i64 %threads)`; the buffers are
-    `Callee.buffers`, in order.  `pitch` has the elements from row to row of every matrix.
+    `Callee.buffers`, in order.  `pitch` has the elements from row to row of every matrix; `word`
+    is the number of int8 factors in a word of 32 bits.
     No store of the body may share memory with `a` or `b`.
     """
     buffers = tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
-    tile = choose_tile(kernel.dtype, bits)
+    tile = choose_tile(kernel.dtype, bits, word)
     name = module.function(
         "gemm",
         _arguments(len(buffers)),
         lambda f: _emit(Frame(module, f, kernel, buffers, pitch, tile)),
-        _key(kernel, buffers, pitch, bits),
+        (*_key(kernel, buffers, pitch, bits), word),
     )
     return Callee(name, buffers)
 
@@ -44,7 +48,7 @@ def _arguments(buffers: int) -> str:
     return f"{pointers}ptr %scratch, {THREAD_ARGUMENTS}"
 
 
-def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, Dim], bits: int) -> object:
+def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, Dim], bits: int) -> tuple[object, ...]:
     """Return a key of all that determines the text; buffers appear by their position."""
     place = {buffer: f"b{i}" for i, buffer in enumerate(buffers)}
     types = tuple(type(step.value) for step in kernel.body.steps)  # 1 equals 1.0 and True
@@ -54,7 +58,9 @@ def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, Dim], bits:
 def _emit(frame: Frame) -> None:
     """Emit the whole function for this thread's rows and panels, by the method that fits."""
     scratch, (rows, panels) = frame.scratch, _share(frame)
-    if not isinstance(scratch, WindowScratch):
+    if isinstance(scratch, WordScratch):
+        Int8(frame, scratch).emit(rows, panels)
+    elif not isinstance(scratch, WindowScratch):
         _emit_matrices(frame, rows, panels)
     elif scratch.across_groups:
         in_groups = GroupWindowSums if scratch.kernel.trans_a else GroupWindows

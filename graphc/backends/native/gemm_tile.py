@@ -38,6 +38,8 @@ class Tile:
     lanes: int
     rows: int
     vectors: int
+    word: int = 1
+    """The factors in a packed element: of int8 there are several."""
 
     @property
     def width(self) -> int:
@@ -67,10 +69,13 @@ class Tile:
         return half if wide and fits else self
 
 
-def choose_tile(dtype: str, bits: int) -> Tile:
-    """Return the tile for vector registers of `bits`: 32 registers of 512 bits, else 16."""
-    lanes = bits // (8 * ITEMSIZE[dtype])
-    return Tile(dtype, lanes, 8, 2) if bits == 512 else Tile(dtype, lanes, 4, 3)
+def choose_tile(dtype: str, bits: int, word: int = 2) -> Tile:
+    """Return the tile for vector registers of `bits`: 32 registers of 512 bits, else 16.
+
+    `word` is the number of int8 factors in a word of 32 bits.
+    """
+    lanes, word = bits // (8 * ITEMSIZE[dtype]), word if dtype == "int32" else 1
+    return Tile(dtype, lanes, 8, 2, word) if bits == 512 else Tile(dtype, lanes, 4, 3, word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,16 +190,55 @@ class WindowScratch(Scratch):
         return self.image + (depth * self.row if self.across_groups else self.panel(depth))
 
 
+@dataclass(frozen=True, slots=True)
+class WordScratch(Scratch):
+    """The sizes for int8: all words of b, what its sums start at, a block of a, an image."""
+
+    BLOCK = 64
+    SLACK = 16
+    """The elements that the last vector of a packed row may take beyond it."""
+
+    @property
+    def inner(self) -> int:
+        """The factors of a sum, which do not depend on the batch."""
+        assert isinstance(self.kernel.k, int), "a weight is counted"
+        return self.kernel.k
+
+    @property
+    def words(self) -> int:
+        """The words of a row of a, or of a column of b."""
+        return -(-self.inner // self.tile.word)
+
+    @property
+    def block_words(self) -> int:
+        """The elements of a block of a."""
+        return self.BLOCK * self.words + self.SLACK
+
+    @property
+    def image(self) -> int:
+        """The elements of an image that is copied, whose pixels are bytes."""
+        if not isinstance(self.kernel, Convolution) or self.kernel.window.is_direct:
+            return 0
+        size = prod(self.kernel.window.held) * self.kernel.window.channels
+        return -(-size // WIDEST) * WIDEST // 4
+
+    def packed(self, n: int) -> int:
+        """Return the elements of packed factors and of an image."""
+        return (self.words + 1) * self.row + self.block_words + self.image
+
+
 def scratch_of(kernel: Gemm, tile: Tile) -> Scratch:
     """Return the sizes of the scratch of a product."""
+    if tile.word > 1:
+        return WordScratch(kernel, tile)
     if isinstance(kernel, Convolution):
         return WindowScratch(kernel, tile)
     return Scratch(kernel, tile)
 
 
-def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:
+def kernel_scratch(kernel: Gemm, bits: int, n: int, word: int = 2) -> int:
     """Return the scratch bytes that a thread needs for a product, in batches of up to `n` rows."""
-    return scratch_of(kernel, choose_tile(kernel.dtype, bits)).size(n)
+    return scratch_of(kernel, choose_tile(kernel.dtype, bits, word)).size(n)
 
 
 Strides = tuple[Dim, Dim]
@@ -276,6 +320,10 @@ class Steps:
         state = list(zip(types, carried, strict=True))
         return f.loop(full, k, 1, lambda _, x: self._step(x, pitch), state)[2:]
 
+    def add(self, left: Value, right: Value, total: Value) -> Value:
+        """Emit a sum with the product of two elements added."""
+        return self.v.fma(left, right, total, self.dtype)
+
     def _step(self, carried: list[Value], pitch: Value) -> list[Value]:
         """Emit the products of one p: each vector times each scalar."""
         s, v, *sums = carried
@@ -288,7 +336,7 @@ class Steps:
             left = self.v.load_splat(self.f.address(s, offset, self.element), self.dtype)
             for j, vector in enumerate(right):
                 number = i * self.vectors + j
-                sums[number] = self.v.fma(left, vector, sums[number], self.dtype)
+                sums[number] = self.add(left, vector, sums[number])
         following = [
             self.f.address(s, self.step, self.element),
             self.f.address(v, pitch, self.element),

@@ -37,6 +37,13 @@ class Target:
         return self.triple.startswith(("aarch64", "arm64"))
 
     @property
+    def word(self) -> int:
+        """The products of int8 that an instruction adds to a sum of 32 bits: 4 with VNNI, else 2."""
+        on = set(self.features.split(","))
+        wide = {"+avx512f", "+avx512vl", "+avx512vnni"} <= on
+        return 4 if wide or {"+avx2", "+avxvnni"} <= on else 2
+
+    @property
     def apple(self) -> bool:
         """True if the system is macOS; otherwise it is Linux."""
         return "apple" in self.triple
