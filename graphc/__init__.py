@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from graphc.ops.trigonometry import *
     from graphc.runtime.executor import Executor as Executor
     from graphc.runtime.freeze import freeze as freeze
+    from graphc.runtime.quantize import quantize as quantize
     from graphc.runtime.state import State as State
     from graphc.train import (
         Callback,
@@ -105,6 +106,7 @@ _FIRST_USE = {
     "graphc.compiler.plan": ("Plan",),
     "graphc.runtime.executor": ("Executor",),
     "graphc.runtime.freeze": ("freeze",),
+    "graphc.runtime.quantize": ("quantize",),
     "graphc.runtime.state": ("State",),
     "graphc.layers": ("layers",),
     "graphc.onnx": ("onnx",),
@@ -207,6 +209,7 @@ __all__ = [
     "onnx",
     "passes",
     "plots",
+    "quantize",
     "replay",
     "save",
     "save_torch_state",
