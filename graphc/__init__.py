@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from graphc.check.check_layer import check_layer
     from graphc.check.check_op import check_op
     from graphc.check.check_pass import check_pass
+    from graphc.check.quantization import compare_quantized as compare_quantized
     from graphc.check.grad_check import grad_check
     from graphc.compiler.compile import compile as compile
     from graphc.compiler.plan import Plan as Plan
@@ -116,6 +117,7 @@ _FIRST_USE = {
     "graphc.check": ("check",),
     "graphc.check.check_op": ("check_op",),
     "graphc.check.check_pass": ("check_pass",),
+    "graphc.check.quantization": ("compare_quantized",),
     "graphc.check.grad_check": ("grad_check",),
     "graphc.files.serialize": ("load", "save"),
     "graphc.files.torch_state": ("load_torch_state", "save_torch_state"),
@@ -196,6 +198,7 @@ __all__ = [
     "check_layer",
     "check_op",
     "check_pass",
+    "compare_quantized",
     "compare_runs",
     "compile",
     "fit",

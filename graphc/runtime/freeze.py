@@ -71,8 +71,11 @@ def frozen_ops(ex: Executor) -> Graph:
 
 
 def built(ex: Executor, graph: Graph, batch: int) -> Executor:
-    """Return an executor of a graph without state, compiled as `ex` is."""
+    """Return an executor of a graph without state, compiled as `ex` is, with its inputs."""
     options = ex.plan.options
+    inputs = [node for node in ex.plan.declared if node.op.is_input]
+    if any(node.name not in graph for node in inputs):  # labels may be fed as before
+        graph = graph.with_nodes([*inputs, *(node for node in graph if not node.op.is_input)])
     plan = compile(
         graph,
         batch=batch,
