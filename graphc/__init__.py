@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from graphc.check.check_layer import check_layer
     from graphc.check.check_op import check_op
     from graphc.check.check_pass import check_pass
-    from graphc.check.quantization import compare_quantized as compare_quantized
     from graphc.check.grad_check import grad_check
+    from graphc.check.quantization import compare_quantized as compare_quantized
     from graphc.compiler.compile import compile as compile
     from graphc.compiler.plan import Plan as Plan
     from graphc.declare import optim as optim

@@ -31,6 +31,9 @@ from graphc.ops.source import Constant, constant
 LIMIT = 127
 """The largest magnitude of a factor; -128 is not used, so that signs do not matter."""
 
+SMALLEST = 2.0**-100
+"""The smallest step, of a value that was 0 throughout."""
+
 
 @dataclass(frozen=True)
 class QuantizeProducts:
@@ -109,18 +112,18 @@ class _Rewriter:
 
     def take(self, node: Node) -> None:
         """Build the node, or its product in int8."""
-        found = quantizable(self.graph, node)
+        found, op = quantizable(self.graph, node), node.op
         if found is not None and found.source in self.ranges:
             with self.b.at(node.locs):
                 self._product(node, found)
-        elif isinstance(node.op, Constant):
-            self.b.insert(replace(node, op=replace(node.op, label="")))
+        elif isinstance(op, Constant):
+            self.b.insert(replace(node, op=replace(op, label="")))
         else:
             self.b.insert(node)
 
     def _product(self, node: Node, found: Quantizable) -> None:
         b, name, dtype = self.b, node.name, node.type.dtype
-        step = max(self.ranges[found.source], np.finfo(np.float32).tiny * LIMIT) / LIMIT
+        step = max(self.ranges[found.source] / LIMIT, SMALLEST)
         scales, weight = rounded(found.weight)
         x = self._quantized(found, step)
         factor = self._constant(f"{node.inputs[1]}.int8", weight)

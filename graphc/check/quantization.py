@@ -149,7 +149,7 @@ def _in_int8(graph: Graph, node: Node) -> bool:
 
 
 def _layer(before: Graph, after: Graph, product: str) -> str | None:
-    """Return the first float after a product that the net in float has, too; None if there is none."""
+    """Return the first float after a product that the net in float has, too, or None."""
     name = product
     while name not in before or before[name].type != after[name].type:
         users = after.users[name]

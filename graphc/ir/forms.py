@@ -195,7 +195,7 @@ MOST_INT8 = (2**31 - 1) // 128**2
 
 
 def sum_dtype(a: TensorType, b: TensorType) -> str | None:
-    """Return the dtype of sums of products: that of floats, int32 for int8; None if there is none."""
+    """Return the dtype of sums of products: that of floats, int32 for int8; None for others."""
     if a.dtype != b.dtype:
         return None
     return a.dtype if a.is_float else {"int8": "int32"}.get(a.dtype)

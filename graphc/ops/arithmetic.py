@@ -138,7 +138,7 @@ class Quantize(NoGradient, Unary):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         steps = np.rint(ins[0] * ins[0].dtype.type(1 / self.step))
-        return np.nan_to_num(steps.clip(-127, 127)).astype(np.int8)
+        return np.asarray(np.nan_to_num(steps.clip(-127, 127)), np.int8)
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return distances_to_whole(ins[0] / self.step - 0.5)

@@ -1,4 +1,4 @@
-"""The classes that a net predicts: the output that scores them, and the labels they are compared with."""
+"""The classes that a net predicts: the output that scores them, and the input of their labels."""
 
 from __future__ import annotations
 

@@ -66,8 +66,8 @@ def quantize(ex: Executor, data: Any, *, batch: int | None = None) -> Executor:
             hint="affine, matmul and convolutions without groups are quantized, once",
         )
     ranges = _ranges(values_of(ex, graph, sources), data)
-    for name, found in ranges.items():
-        if not np.isfinite(found):
+    for name, largest in ranges.items():
+        if not np.isfinite(largest):
             raise GraphError(
                 f"quantize: {name!r} is not finite on the data",
                 operands=[graph[name].described("value")],

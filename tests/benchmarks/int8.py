@@ -3,9 +3,9 @@
     python -m tests.benchmarks.int8 [--batch 128] [--seconds 5]
 
 The net has the layers 784-256-128-10, and every side the same trained weights.  Both others get the
-ONNX file of the net, prepared as ONNX Runtime advises; ONNX Runtime quantizes it by its own `quantize_static` (int8 weights by
-column), OpenVINO reads that file, and by itself quantizes with NNCF.  The sides take
-turns in one process; a figure is the median over calls, of wall time.
+ONNX file of the net, prepared as ONNX Runtime advises; ONNX Runtime quantizes it by its own
+`quantize_static` (int8 weights by column), OpenVINO reads that file, and by itself quantizes with
+NNCF.  The sides take turns in one process; a figure is the median over calls, of wall time.
 """
 
 from __future__ import annotations
@@ -76,9 +76,7 @@ def onnx_runtime(float_path: Path, x: Array, batch: int) -> tuple[Infer, Infer, 
     prepared, path = float_path.with_name("prepared.onnx"), float_path.with_name("int8.onnx")
     quant_pre_process(str(float_path), str(prepared))
     kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-    quantize_static(
-        str(prepared), str(path), Reader(), QuantFormat.QDQ, per_channel=True, **kinds
-    )
+    quantize_static(str(prepared), str(path), Reader(), QuantFormat.QDQ, per_channel=True, **kinds)
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
 

@@ -48,7 +48,9 @@ def _arguments(buffers: int) -> str:
     return f"{pointers}ptr %scratch, {THREAD_ARGUMENTS}"
 
 
-def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, Dim], bits: int) -> tuple[object, ...]:
+def _key(
+    kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, Dim], bits: int
+) -> tuple[object, ...]:
     """Return a key of all that determines the text; buffers appear by their position."""
     place = {buffer: f"b{i}" for i, buffer in enumerate(buffers)}
     types = tuple(type(step.value) for step in kernel.body.steps)  # 1 equals 1.0 and True

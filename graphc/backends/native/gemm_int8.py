@@ -1,9 +1,9 @@
 """Products of int8 with sums in int32: both factors are packed as words of 32 bits.
 
 A word has 4 factors of one byte each, where one instruction (VNNI) adds the products of two words
-to a sum; else 2 factors of 16 bits.  Those instructions take unsigned bytes on one side: a is packed
-with 128 added, and the sums start at -128 times the sums of b's columns.  Integers wrap, so that no
-order of the additions changes a sum.
+to a sum; else 2 factors of 16 bits.  Those instructions take unsigned bytes on one side: a is
+packed with 128 added, and the sums start at -128 times the sums of b's columns.  Integers wrap, so
+that no order of the additions changes a sum.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import clear
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.forms import Window
-from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import Convolution
 
 BYTES = 4
@@ -280,7 +279,7 @@ def _pack_run(f: Function, tile: Tile, source: Value, target: Value, count: int)
     """Emit the packing of neighbours, in ever smaller vectors: few processors mask bytes."""
     factor = 4 // tile.word
 
-    def piece(lanes: int, i: Value) -> None:
+    def piece(lanes: int, i: Value, _: list[Value]) -> None:
         v = Vectors(f, lanes)
         x = v.load(f.address(source, i, "i8"), "int8")
         to = f.address(target, f.mul(i, factor), "i8")
@@ -292,5 +291,5 @@ def _pack_run(f: Function, tile: Tile, source: Value, target: Value, count: int)
     lanes, done = tile.lanes * tile.word, 0
     while done < count:
         full = (count - done) // lanes * lanes
-        f.loop(done, done + full, lanes, lambda i, _, lanes=lanes: piece(lanes, i))
+        f.loop(done, done + full, lanes, partial(piece, lanes))
         done, lanes = done + full, lanes // 2

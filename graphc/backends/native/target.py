@@ -38,7 +38,7 @@ class Target:
 
     @property
     def word(self) -> int:
-        """The products of int8 that an instruction adds to a sum of 32 bits: 4 with VNNI, else 2."""
+        """The products of int8 that an instruction adds to a sum: 4 with VNNI, else 2."""
         on = set(self.features.split(","))
         wide = {"+avx512f", "+avx512vl", "+avx512vnni"} <= on
         return 4 if wide or {"+avx2", "+avxvnni"} <= on else 2

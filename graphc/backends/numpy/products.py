@@ -28,11 +28,11 @@ BLOCK = 1 << 16
 
 def works(kernel: Gemm) -> list[tuple[str, Callable[[Sizes, Part], tuple[int, ...]]]]:
     """Return the dtype and the shape rule of each work array of a product."""
-    shapes = [_padded, _columns, _filters, _sums] if isinstance(kernel, Convolution) else []
-    dtype = kernel.dtype
-    if dtype == "int32":
-        dtype, shapes = _exact(kernel), [_left, _right, _result_shape, *shapes]
-    return [(dtype, partial(shape, kernel)) for shape in shapes]
+    exact = kernel.dtype == "int32"
+    found = [partial(shape, kernel) for shape in (_left, _right, _result_shape) if exact]
+    if isinstance(kernel, Convolution):
+        found += [partial(shape, kernel) for shape in (_padded, _columns, _filters, _sums)]
+    return [(_exact(kernel) if exact else kernel.dtype, shape) for shape in found]
 
 
 def _exact(kernel: Gemm) -> str:
