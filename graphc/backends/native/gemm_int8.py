@@ -57,7 +57,7 @@ class Int8:
         self._blocks(*rows, "0", panels, block)
 
     def _images(self, rows: Range, panels: Range) -> None:
-        """Emit the loop over images, each of which is read in place or as a copy with zeros."""
+        """Emit the loop over images, of which copies are read, with zeros around them."""
         f, frame, kernel = self.f, self.frame, self.frame.kernel
         assert isinstance(kernel, Convolution)
         window = kernel.window
@@ -66,16 +66,14 @@ class Int8:
             clear(v, self.image, self.scratch.image * BYTES, "int8")
 
         def image(number: Value, _: list[Value]) -> None:
-            held = f.address(frame.a, f.mul(number, window.pixels), "i8")
-            if not window.is_direct:
-                f.call(emit_image(frame.module, v.lanes, "int8", window), held, self.image)
-                held = self.image
+            source = f.address(frame.a, f.mul(number, window.pixels), "i8")
+            f.call(emit_image(frame.module, v.lanes, "int8", window), source, self.image)
             top, low, high = places_of(f, rows, number, window.count)
-            self._blocks(low, high, top, panels, partial(self._pack_places, window, held))
+            self._blocks(low, high, top, panels, partial(self._pack_places, window))
 
         f.loop(f.quotient(rows[0], window.count), f.ceiling(rows[1], window.count), 1, image)
 
-    def _pack_places(self, window: Window, image: Value, first: Value, last: Value) -> None:
+    def _pack_places(self, window: Window, first: Value, last: Value) -> None:
         """Emit the packing of some places, line by line."""
         f, frame = self.f, self.frame
         step, across = window.steps[-1], window.places[-1]
@@ -89,7 +87,7 @@ class Int8:
             for index, pitch in zip(at, window.steps[:-1], strict=True):
                 offset = f.add(offset, f.mul(index, pitch))
             to = frame.address(self.block, f.mul(f.sub(low, first), self.scratch.words))
-            f.call(pack, f.address(image, offset, "i8"), step, to, f.sub(high, low))
+            f.call(pack, f.address(self.image, offset, "i8"), step, to, f.sub(high, low))
 
         f.loop(f.quotient(first, across), f.ceiling(last, across), 1, line)
 
@@ -249,14 +247,15 @@ def _emit_pack_rows(
     """Return the function that packs `%count` rows of k factors, `%pitch` apart.
 
     A row consists of runs of neighbours in memory, at the offsets of `reach`, a size and a stride
-    for each dimension.  What lies beyond the last factor of a word is arbitrary.
+    for each dimension.  What lies beyond the last factor of a word is arbitrary; with a reach, the
+    last run may be read and written up to a vector beyond its end.
     """
     size, factor = -(-k // tile.word) * 4, 4 // tile.word
 
     def emit(f: Function) -> None:
         def runs(axis: int, source: Value, target: Value) -> Value:
             if axis == len(reach):
-                _pack_run(f, tile, source, target, run)
+                _pack_run(f, tile, source, target, run, bool(reach))
                 return f.address(target, run * factor, "i8")
             count, step = reach[axis]
 
@@ -275,8 +274,13 @@ def _emit_pack_rows(
     return module.function("rows", "ptr %from, i64 %pitch, ptr %to, i64 %count", emit, key)
 
 
-def _pack_run(f: Function, tile: Tile, source: Value, target: Value, count: int) -> None:
-    """Emit the packing of neighbours, in ever smaller vectors: few processors mask bytes."""
+def _pack_run(
+    f: Function, tile: Tile, source: Value, target: Value, count: int, beyond: bool
+) -> None:
+    """Emit the packing of neighbours, in ever smaller vectors: few processors mask bytes.
+
+    The last one may reach `beyond` their end.
+    """
     factor = 4 // tile.word
 
     def piece(lanes: int, i: Value, _: list[Value]) -> None:
@@ -290,6 +294,9 @@ def _pack_run(f: Function, tile: Tile, source: Value, target: Value, count: int)
 
     lanes, done = tile.lanes * tile.word, 0
     while done < count:
-        full = (count - done) // lanes * lanes
+        rest = count - done
+        if beyond and lanes // 2 < rest < lanes:
+            rest = lanes
+        full = rest // lanes * lanes
         f.loop(done, done + full, lanes, partial(piece, lanes))
         done, lanes = done + full, lanes // 2

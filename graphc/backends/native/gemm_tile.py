@@ -216,11 +216,11 @@ class WordScratch(Scratch):
 
     @property
     def image(self) -> int:
-        """The elements of an image that is copied, whose pixels are bytes."""
-        if not isinstance(self.kernel, Convolution) or self.kernel.window.is_direct:
+        """The elements of an image that is copied, whose pixels are bytes; a vector is left."""
+        if not isinstance(self.kernel, Convolution):
             return 0
         size = prod(self.kernel.window.held) * self.kernel.window.channels
-        return -(-size // WIDEST) * WIDEST // 4
+        return (size // WIDEST + 2) * WIDEST // 4
 
     def packed(self, n: int) -> int:
         """Return the elements of packed factors and of an image."""
