@@ -156,7 +156,9 @@ def _session(target: Target) -> Any:
 
 WRITERS = (
     "backends/native",
+    "backends/arithmetic.py",
     "backends/coefficients.py",
+    "backends/maths.py",
     "kernels",
     "ir/tensor_type.py",
     "ir/expr.py",
