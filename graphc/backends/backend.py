@@ -131,7 +131,7 @@ def _referred(op: Op, ins: Sequence[Array], out: Array) -> None:
     np.copyto(out, op.reference(ins))
 
 
-BACKENDS = ("native", "numpy")
+BACKENDS = ("native", "c", "numpy")
 """The names of all backends, the preferred one first; each is a folder of that name."""
 PORTABLE = "numpy"
 """The backend that is available everywhere."""
