@@ -24,10 +24,12 @@ from graphc.backends.backend import (
     bind_exchange,
     bind_reference,
 )
+from graphc.backends.c.products import scratch_bytes
 from graphc.backends.c.source import program_source
 from graphc.backends.native.program import ARENA, SCRATCH, block_of, layout, table_index
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
+from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Program
 
 
@@ -36,7 +38,7 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CC") or "cc")
 
 
-FLAGS = ("-std=c99", "-O2", "-march=native", "-fPIC", "-shared")
+FLAGS = ("-std=c99", "-O1", "-march=native", "-fPIC", "-shared")
 
 
 def compiled(source: str) -> ctypes.CDLL:
@@ -57,8 +59,9 @@ class CRunner:
         self.program, self.layout, self._link = program, layout(program, skip), link
         self.library = compiled(program_source(program, skip))
         self.table = np.zeros(len(self.layout.blocks) + 1, np.uint64)
-        self._kept: list[Array] = [memory.arena]
+        self._kept: list[Array] = [memory.arena, memory.scratch]
         self.table[0] = memory.arena.ctypes.data
+        self.table[1] = memory.scratch.ctypes.data
         names = {}
         for buffer in program.buffers.values():
             names.setdefault(block_of(buffer), buffer.name)
@@ -113,8 +116,9 @@ class CBackend:
         return 1
 
     def scratch(self, program: Program) -> Sequence[int]:
-        """Return no bytes for each instruction: kernels keep what they need on the stack."""
-        return [0] * len(program.instrs)
+        """Return the bytes that each product packs factors into."""
+        bodies, n = (instr.body for instr in program.instrs), program.capacity
+        return [scratch_bytes(x, n) if isinstance(x, Gemm) else 0 for x in bodies]
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

@@ -182,7 +182,7 @@ class LoopWriter:
 
     def _keep_columns(self, known: dict[int, str], arrays: dict[int, str], level: int) -> None:
         """Write the values of a column that depend on its sums, once for each column."""
-        numbers = [n for n in self._of_kind("column", level) if n not in arrays]
+        numbers = [n for n in self._of_kind("column", level) if n not in arrays and self._leaves(n)]
         if not numbers:
             return
         code, made = self.code, {}
@@ -196,15 +196,19 @@ class LoopWriter:
                 code.do(f"{made[number]}[j - first] = {here[number]};")
         arrays |= made
 
+    def _leaves(self, number: int) -> bool:
+        """Return whether a value of a column is read by more than values of the same level."""
+        if any(store.step == number for store in self.body.stores):
+            return True
+        users = ((n, s) for n, s in enumerate(self.body.steps) if number in s.args)
+        level = self.levels[number]
+        return any(s.broadcast != "column" or self.levels[n] > level for n, s in users)
+
     # ------------------------------------------------------------------ gathered elements
 
     def _leaf(self, step: Step, known: Mapping[int, str]) -> str:
         if step.op == "philox":
-            seed, draws, *first = (known[arg] for arg in step.args)
-            row = f"(uint32_t)({first[0]} + i)" if first else "(uint32_t)i"
-            called = self.code.functions.philox()
-            stream = f"UINT32_C({step.value})"
-            return f"{called}((uint64_t){seed}, (uint32_t){draws}, {stream}, {row}, (uint32_t)j)"
+            return self.code.functions.random_word(step, known)
         if step.op == "offset":
             return self._offset(step)
         assert step.op == "fetch", f"a loop has no {step.op}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf, isnan
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from graphc.backends import maths
 from graphc.backends.arithmetic import FLOATS, UNSIGNED, Arithmetic, Value
+from graphc.backends.c.tile import TILE_HEAD, tile_function
+from graphc.ir.expr import Step
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 
@@ -89,7 +91,7 @@ class Code:
         self._depth -= 1
         self.do("}")
 
-    def loop(self, name: str, end: str, start: str = "0", step: int = 1) -> contextmanager:
+    def loop(self, name: str, end: str, start: str = "0", step: int | str = 1) -> contextmanager:
         """Append a loop over an index, with the lines of the `with` statement as its body."""
         up = f"++{name}" if step == 1 else f"{name} += {step}"
         return self.block(f"for (ptrdiff_t {name} = {start}; {name} < {end}; {up})")
@@ -213,6 +215,24 @@ class Functions:
         """Return the name of the function that returns a random word."""
         arguments = "uint64_t seed, uint32_t draws, uint32_t stream, uint32_t row, uint32_t column"
         return self._add("gc_philox", "uint32_t", arguments, _philox)
+
+    def random_word(self, step: Step, known: Mapping[int, str]) -> Value:
+        """Return the random word of row `i` and column `j` of a step."""
+        seed, draws, *first = (known[arg] for arg in step.args)
+        row = f"({first[0]} + i)" if first else "i"
+        stream = f"UINT32_C({step.value})"
+        return (
+            f"{self.philox()}((uint64_t){seed}, (uint32_t){draws}, {stream}, (uint32_t){row}, "
+            "(uint32_t)j)"
+        )
+
+    def tile(self, dtype: str) -> str:
+        """Return the name of the function that computes the sums of a tile of a product."""
+        self.texts.setdefault("gc_tile", TILE_HEAD)
+        name = f"gc_tile_{dtype}"
+        if name not in self.texts:
+            self.texts[name] = tile_function(dtype)
+        return name
 
     def _add(
         self, name: str, result: str, arguments: str, write: Callable[[Code], Value]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from graphc.backends.c.loops import LoopWriter, write_permutation
 from graphc.backends.c.products import ProductWriter
 from graphc.backends.c.scalars import TYPES, Code, Functions, dim_text
-from graphc.backends.native.program import Layout, block_of, layout, table_index
+from graphc.backends.native.program import block_of, layout, table_index
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import Gemm, Kernel, Permutation, ScatterAdd, factor_columns
-from graphc.kernels.program import Buffer, Instr, Program
+from graphc.kernels.program import Buffer, Program
 from graphc.kernels.text import kernel_text
 
 HEAD = """\
@@ -31,40 +31,62 @@ def program_source(program: Program, skip: frozenset[int]) -> str:
     return _Source(program, layout(program, skip)).text()
 
 
-class _Source:
-    def __init__(self, program: Program, layout: Layout) -> None:
-        self.program, self.layout = program, layout
+class KernelFile:
+    """The functions of a C file: kernels, and what they call."""
+
+    def __init__(self) -> None:
         self.functions = Functions()
         self.kernels: list[str] = []
-        self.slots = {block: slot for slot, block in enumerate(layout.blocks)}
+
+    def calls(self, program: Program, numbers: Iterable[int], pointer: Pointer) -> list[str]:
+        """Add the kernels of instructions, and return their calls."""
+        return [self._call(program, number, pointer) for number in numbers]
 
     def text(self) -> str:
-        segments = []
-        for segment in self.layout.segments:
-            if segment.symbol is not None:
-                calls = [self._call(number) for epoch in segment.epochs for number in epoch]
-                lines = "\n".join(f"    {call}" for call in calls)
-                head = f"void {segment.symbol}(unsigned char *const *block, ptrdiff_t n)"
-                segments.append(f"{head}\n{{\n    (void)n;\n{lines}\n}}\n")
-        helpers = "\n\n".join(self.functions.texts.values())
-        return "\n".join([HEAD, helpers, "", *self.kernels, *segments])
+        """Return the functions, those that kernels call first."""
+        return "\n\n".join([*self.functions.texts.values(), *self.kernels])
 
-    def _call(self, number: int) -> str:
-        instr = self.program.instrs[number]
+    def _call(self, program: Program, number: int, pointer: Pointer) -> str:
+        instr = program.instrs[number]
         kernel = instr.body
-        assert kernel is not None, "epochs are of kernels"
-        name = f"k{number}_{_word(instr.node)}"
-        buffers = buffers_of(kernel)
-        self.kernels.append(kernel_source(name, kernel, self.program.buffers, self.functions))
-        pointers = [self._pointer(self.program.buffers[b], b in kernel.body.written) for b in buffers]
-        return f"{name}({', '.join([*pointers, 'n'])});"
+        assert kernel is not None, "the instruction is a kernel"
+        name = f"{program.name}_{number}_{word(instr.node)}"
+        self.kernels.append(kernel_source(name, kernel, program.buffers, self.functions))
+        pointers = []
+        for used in buffers_of(kernel):
+            buffer, written = program.buffers[used], used in kernel.body.written
+            kind = f"{'' if written else 'const '}{TYPES[buffer.type.dtype]} *"
+            pointers.append(f"({kind})({pointer(buffer)})")
+        scratch = ["scratch"] if isinstance(kernel, Gemm) else []
+        return f"{name}({', '.join([*pointers, *scratch, 'n'])});"
 
-    def _pointer(self, buffer: Buffer, written: bool) -> str:
-        slot = table_index(self.slots[block_of(buffer)])
-        base = buffer.offset if buffer.space == "arena" else 0
-        offset = base + buffer.shift * ITEMSIZE[buffer.type.dtype]
-        const = "" if written else "const "
-        return f"({const}{TYPES[buffer.type.dtype]} *)(block[{slot}] + {offset})"
+
+Pointer = Callable[[Buffer], str]
+"""The address of a buffer's first element, as a pointer to bytes."""
+
+
+def program_source(program: Program, skip: frozenset[int]) -> str:
+    """Return a file with the functions `segment0` and so on of a program's layout."""
+    parts = layout(program, skip)
+    slots = {block: slot for slot, block in enumerate(parts.blocks)}
+    file, segments = KernelFile(), []
+
+    def pointer(buffer: Buffer) -> str:
+        return f"block[{table_index(slots[block_of(buffer)])}] + {start_of(buffer)}"
+
+    for segment in parts.segments:
+        if segment.symbol is not None:
+            numbers = [number for epoch in segment.epochs for number in epoch]
+            lines = [f"    {call}" for call in file.calls(program, numbers, pointer)]
+            head = f"void {segment.symbol}(unsigned char *const *block, ptrdiff_t n)"
+            segments.append("\n".join([head, "{", "    void *const scratch = block[1];", "    (void)scratch;", *lines, "}", ""]))
+    return "\n".join([HEAD, file.text(), *segments])
+
+
+def start_of(buffer: Buffer) -> int:
+    """Return the bytes from the start of the block to the buffer."""
+    base = buffer.offset if buffer.space in ("arena", "gradient") else 0
+    return base + buffer.shift * ITEMSIZE[buffer.type.dtype]
 
 
 def buffers_of(kernel: Kernel) -> tuple[str, ...]:
@@ -97,7 +119,8 @@ def kernel_source(
     else:
         LoopWriter(kernel, names, pitch).write(code)
     comment = kernel_text(kernel).rstrip().replace("*/", "* /").replace("\n", "\n   ")
-    head = f"static void {name}({', '.join([*arguments, 'ptrdiff_t n'])})"
+    scratch = ["void *scratch"] if isinstance(kernel, Gemm) else []
+    head = f"static void {name}({', '.join([*arguments, *scratch, 'ptrdiff_t n'])})"
     return "\n".join([f"/* {comment} */", head, "{", "    (void)n;", *code.lines, "}", ""])
 
 
@@ -117,7 +140,7 @@ def _pitches(kernel: Kernel, buffers: Mapping[str, Buffer]) -> dict[str, str]:
     return found
 
 
-def _word(name: str) -> str:
+def word(name: str) -> str:
     """Return a name with only the characters of a C name."""
     return re.sub(r"\W", "_", name, flags=re.ASCII)
 
@@ -134,14 +157,12 @@ def _unique(names: Iterable[str]) -> dict[str, str]:
     """Return a C name for each buffer, alike where it can be."""
     found: dict[str, str] = {}
     for name in names:
-        word = _word(name)
-        if word in _TAKEN or word[0].isdigit() or re.fullmatch(r"[a-z]+\d+", word):
-            word = f"_{word}" if not word.startswith("_") else f"b{word}"
-            word = f"b{word}"
-        while word in found.values():
-            word += "_"
-        found[name] = word
+        own = word(name)
+        if own in _TAKEN or own[0].isdigit() or re.fullmatch(r"[a-z]+\d+", own):
+            own = f"b_{own}"
+        while own in found.values():
+            own += "_"
+        found[name] = own
     return found
 
 
-__all__ = ["Instr", "buffers_of", "kernel_source", "program_source"]
