@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
@@ -89,9 +89,12 @@ class CRunner:
                     calls.append(bind_reference(instr, n, view))
                 continue
             function = getattr(self.library, segment.symbol)
-            table = ctypes.c_void_p(self.table.ctypes.data)
-            calls.append(partial(function, table, ctypes.c_ssize_t(n)))
+            calls.append(partial(self._call, function, n))
         return calls, len(calls) if forward is None else forward
+
+    def _call(self, function: Callable[..., None], n: int) -> None:
+        """Call a function of the library; a bound method keeps the memory of the table alive."""
+        function(ctypes.c_void_p(self.table.ctypes.data), ctypes.c_ssize_t(n))
 
     def feed_in_place(self) -> None:
         """Do nothing: feeds are always copied."""

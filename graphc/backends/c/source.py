@@ -149,7 +149,8 @@ _TAKEN = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if "
     "inline int long register restrict return short signed sizeof static struct switch typedef "
     "union unsigned void volatile while bool true false n i j l p r o c x first end sums inside "
-    "pixel image at index y0 y1 yn j0 j1 jn gamma".split()
+    "pixel image at index y0 y1 yn j0 j1 jn gamma right right_p panel packed width above rows part "
+    "part_k group depth scratch place offset s q half state work arena bytes".split()
 )
 
 
