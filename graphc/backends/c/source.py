@@ -85,7 +85,7 @@ def program_source(program: Program, skip: frozenset[int]) -> str:
 
 def start_of(buffer: Buffer) -> int:
     """Return the bytes from the start of the block to the buffer."""
-    base = buffer.offset if buffer.space in ("arena", "gradient") else 0
+    base = buffer.offset if buffer.space == "arena" else 0
     return base + buffer.shift * ITEMSIZE[buffer.type.dtype]
 
 
