@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from graphc.ir.expr import Body, Broadcast, Step
 from graphc.ir.tensor_type import dim_at
-from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
+from graphc.kernels.kernel import Convolution, Gemm, Kernel, ScatterAdd
 from graphc.kernels.program import Instr, Program
 
 NO_ARITHMETIC = (
@@ -60,14 +60,12 @@ def cost(program: Program, instr: Instr, n: int) -> Cost:
 
 def kernel_flops(kernel: Kernel, n: int) -> tuple[int, int]:
     """Return the operations of a fused kernel's body, and those of its matrix product."""
+    rows, columns = (dim_at(dim, n) for dim in kernel.space)
     if isinstance(kernel, Gemm):
-        rows, columns, inner = (dim_at(d, n) for d in (*space(kernel), kernel.k))
-        products, window = rows * inner, kernel.window
-        if window is not None:
-            images = products // (window.count * window.depth)
-            products = images * window.meetings * window.channels
+        products = rows * dim_at(kernel.k, n)
+        if isinstance(kernel, Convolution):  # offsets that meet no pixel do not count
+            products = dim_at(kernel.images, n) * kernel.window.meetings * kernel.window.channels
         return _body_flops(kernel.body, rows, columns), 2 * products * columns
-    rows, columns = dim_at(kernel.rows, n), dim_at(kernel.columns, n)
     added = dim_at(kernel.count, n) * columns if isinstance(kernel, ScatterAdd) else 0
     return _body_flops(kernel.body, rows, columns) + added, 0
 

@@ -16,7 +16,15 @@ from graphc.kernels.fuse import Fuser
 from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.groups import Grouping
 from graphc.kernels.iteration_space import Forms, Space, TraitsOf, by_last, flat, matrix
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, loop_partition
+from graphc.kernels.kernel import (
+    Gemm,
+    Kernel,
+    Loop,
+    Permutation,
+    ScatterAdd,
+    inputs,
+    loop_partition,
+)
 from graphc.kernels.program import Instr
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.fused import is_event_of
@@ -232,16 +240,9 @@ class Lowering:
 
 def kernel_instr(kernel: Kernel, nodes: tuple[str, ...]) -> Instr:
     """Return the instruction that runs a fused kernel."""
-    ins = kernel.body.loads
-    if isinstance(kernel, Gemm):
-        ins = tuple(dict.fromkeys((kernel.a, kernel.b, *ins)))
-        kind = "gemm"
-    else:
-        if isinstance(kernel, ScatterAdd):
-            ins = tuple(dict.fromkeys((kernel.source, kernel.indices)))
-        kind = kernel.axis
-    outs = kernel.body.written
-    return Instr("kernel", kind, None, ins, outs, nodes[-1], kernel, nodes)
+    kind = "gemm" if isinstance(kernel, Gemm) else kernel.axis
+    buffers = inputs(kernel), kernel.body.written
+    return Instr("kernel", kind, None, *buffers, nodes[-1], kernel, nodes)
 
 
 def _last(unit: Group | Joined) -> Node:

@@ -19,7 +19,6 @@ from graphc.ir.op import Op
 from graphc.ir.tensor_type import ITEMSIZE, TensorType, align
 from graphc.kernels.barriers import ALL, Barriers, Region
 from graphc.kernels.iteration_space import Forms
-from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Buffer, Instr, Program, Space, Storage
 from graphc.ops.losses.labels import LabelHit
 from graphc.ops.shape import Cast
@@ -279,9 +278,8 @@ class Assignment:
             if step.op == "load":
                 kind = "columns" if step.buffer in self.low.views else step.broadcast
                 found.setdefault(self.root[step.buffer], set()).add(kind)
-        if isinstance(instr.body, Gemm):
-            for factor in (instr.body.a, instr.body.b):
-                found.setdefault(self.root[factor], set()).add("factor")
+        for operand in instr.body.operands:
+            found.setdefault(self.root[operand.buffer], set()).add("operand")
         return [root for root, kinds in found.items() if kinds == {"each"}]
 
     # ------------------------------------------------------------------ the program

@@ -12,7 +12,7 @@ broadcast kind gives the indices that it depends on:
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from math import copysign
 from typing import Literal, NamedTuple
@@ -89,6 +89,15 @@ class Body:
     def written(self) -> tuple[str, ...]:
         """The buffers that are written."""
         return tuple([store.buffer for store in self.stores])
+
+    def renamed(self, names: Mapping[str, str]) -> Body:
+        """Return the body with other names of its buffers."""
+        steps = list(self.steps)
+        for number, (op, args, broadcast, dtype, buffer, value) in enumerate(steps):
+            if buffer:
+                steps[number] = Step(op, args, broadcast, dtype, names[buffer], value)
+        stores = [Store(names[buffer], step, broadcast) for buffer, step, broadcast in self.stores]
+        return Body(tuple(steps), tuple(stores))
 
     def with_own_products(self, stored: Container[str]) -> Body:
         """Return the body in which products stored besides `stored` are computed once more.

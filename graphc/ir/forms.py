@@ -176,9 +176,18 @@ class Product:
     inner: Dim
     trans_a: bool = False
     trans_b: bool = False
-    window: Window | None = None
-    stacked: bool = False
-    """True if the operands are stacks of matrices."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchedProduct(Product):
+    """The form of an op whose operands are stacks of matrices: see `BatchedGemm`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowProduct(Product):
+    """The form of an op whose first operand is images that a window reads: see `Convolution`."""
+
+    window: Window
 
 
 def matrix_product(
@@ -189,7 +198,7 @@ def matrix_product(
     inner = a.shape[-2 if trans_a else -1]
     if b.rank > 2 or (a.rank > 2 and trans_a):
         counted = all(isinstance(dim, int) for dim in (*a.shape[-2:], *b.shape[-2:]))
-        return Product(inner, trans_a, trans_b, stacked=True) if counted else None
+        return BatchedProduct(inner, trans_a, trans_b) if counted else None
     columns = b.shape[0 if trans_b else 1]
     counted = all(isinstance(dim, int) for dim in (a.shape[-1], b.shape[1], columns))
     return Product(inner, trans_a, trans_b) if counted else None

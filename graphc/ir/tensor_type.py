@@ -79,6 +79,11 @@ def count(shape: Shape) -> Dim:
     return Batch(factor * fixed) if factor and fixed else fixed
 
 
+def divided(dim: Dim, by: int) -> Dim:
+    """Return a dimension divided by a number that divides it."""
+    return Batch(dim.factor // by) if isinstance(dim, Batch) else dim // by
+
+
 def shape_text(shape: Shape) -> str:
     """Return the shape as users read it: `(N, 64)`."""
     if len(shape) > MOST_DIMENSIONS:

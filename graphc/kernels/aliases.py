@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from graphc.ir.forms import Product, Sizes
+from graphc.ir.forms import BatchedProduct, Product, Sizes, WindowProduct
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Shape, TensorType, count
 from graphc.kernels.iteration_space import TraitsOf, is_readable, matrix, permuted_strides
@@ -46,7 +46,7 @@ class Padding:
     def cut_of(self, node: Node) -> Node | None:
         """Return the cut that alone reads a window product, if the product can make it itself."""
         product, users = self._traits(node).product, self._graph.users[node.name]
-        if product is None or product.window is None or product.trans_a or len(users) != 1:
+        if not isinstance(product, WindowProduct) or product.trans_a or len(users) != 1:
             return None
         user = self._graph[next(iter(users))]
         start = self._image_start(user)
@@ -66,7 +66,7 @@ class Padding:
     def product(self, node: Node) -> Product | None:
         """Return a node's form as a product, padding included, or None if it is not a product."""
         product = self._traits(node).product
-        if product is None or product.window is None:
+        if not isinstance(product, WindowProduct):
             return product
         window, pad, cut = product.window, self.pads.get(node.inputs[0]), self._cuts.get(node.name)
         if pad is not None:
@@ -99,7 +99,7 @@ class Padding:
 
     def _looks_at(self, user: Node, name: str) -> bool:
         product = self._traits(user).product
-        windowed = product is not None and product.window is not None
+        windowed = isinstance(product, WindowProduct)
         return windowed and user.inputs.index(name) == 0 and name not in user.inputs[1:]
 
 
@@ -257,7 +257,7 @@ class Aliases:
     def reads_stacks(self, node: Node) -> bool:
         """Return whether a node is a product of many matrices."""
         product = self.traits(node).product
-        return product is not None and product.stacked
+        return isinstance(product, BatchedProduct)
 
 
 def sliced_columns(node: Node, x: TensorType) -> tuple[int, int] | None:

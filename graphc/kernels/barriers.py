@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import Dim
-from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd
+from graphc.kernels.kernel import Gemm, Kernel
 from graphc.kernels.program import Instr
 
 BARRIER = Instr("barrier", "barrier", None, (), (), "")
@@ -47,13 +47,10 @@ class Access(NamedTuple):
 def accesses(kernel: Kernel, memory: Callable[[str], str]) -> tuple[Access, ...]:
     """Return the part of each memory that a thread touches; `memory` names that of a buffer."""
     body, found = kernel.body, []
-    if isinstance(kernel, Gemm):
-        rows = kernel.partition == "rows" and not kernel.trans_a and kernel.window is None
-        found.append(Access(memory(kernel.a), False, Region("rows", kernel.m) if rows else ALL))
-        found.append(Access(memory(kernel.b), False, ALL))
-    elif isinstance(kernel, ScatterAdd):
-        found.append(Access(memory(kernel.source), False, ALL))
-        found.append(Access(memory(kernel.indices), False, ALL))
+    by_rows = isinstance(kernel, Gemm) and kernel.partition == "rows" and not kernel.trans_a
+    for buffer, read, _ in kernel.operands:
+        own = Region("rows", kernel.space[0]) if read == "left" and by_rows else ALL
+        found.append(Access(memory(buffer), False, own))
     regions: dict[Broadcast, Region] = {}
     for op, _, broadcast, _, buffer, _ in body.steps:
         if op == "load":
@@ -76,8 +73,7 @@ def region(kernel: Kernel, broadcast: Broadcast) -> Region:
     if kernel.partition == "none":
         return FIRST
     if kernel.partition == "rows":
-        rows = kernel.rows if isinstance(kernel, Loop) else kernel.m
-        return Region("rows", rows) if broadcast in ("each", "row") else ALL
+        return Region("rows", kernel.space[0]) if broadcast in ("each", "row") else ALL
     if broadcast not in ("each", "column"):
         return ALL
     if isinstance(kernel, Gemm):

@@ -6,19 +6,27 @@ copy with its own names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from graphc.ir.access import AccessMap
-from graphc.ir.expr import Axis, Body, BodyBuilder, Expr, Step, Store
-from graphc.ir.forms import Product
+from graphc.ir.expr import Axis, Body, BodyBuilder, Expr
+from graphc.ir.forms import BatchedProduct, Product, WindowProduct
 from graphc.ir.graph import Node
 from graphc.ir.tensor_type import Shape
 from graphc.kernels.group import Group
 from graphc.kernels.groups import Grouping
 from graphc.kernels.iteration_space import Access, dense_strides, matrix, stored_strides
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Stack, gemm_partition, loop_partition
+from graphc.kernels.kernel import (
+    BatchedGemm,
+    Convolution,
+    Gemm,
+    Kernel,
+    Loop,
+    gemm_partition,
+    loop_partition,
+)
 
 
 @dataclass(frozen=True)
@@ -68,14 +76,17 @@ class Fuser:
         product = group.product
         of = self._grouping.padding.product(product)
         assert of is not None
-        if of.stacked:
-            return self._stack(group, product, of, body)
+        if isinstance(of, BatchedProduct):
+            return self._batched(group, product, of, body)
         (m, n), sides = group.space, (of.trans_a, of.trans_b)
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
         partition = gemm_partition(m, n, of, self._capacity)
-        return Gemm(m, n, of.inner, a, b, *sides, product.type.dtype, body, partition, of.window)
+        fields = (m, n, of.inner, a, b, *sides, product.type.dtype, body, partition)
+        if isinstance(of, WindowProduct):
+            return Convolution(*fields, of.window)
+        return Gemm(*fields)
 
-    def _stack(self, group: Group, product: Node, of: Product, body: Body) -> Gemm:
+    def _batched(self, group: Group, product: Node, of: Product, body: Body) -> BatchedGemm:
         """Return the kernel of a stack of products."""
         grouping, result = self._grouping, product.type
         sizes, (m, n) = result.shape[:-2], result.shape[-2:]
@@ -83,15 +94,16 @@ class Fuser:
             Factor(grouping.root(name), grouping.type(name).shape, grouping.strides.get(name), side)
             for name, side in zip(product.inputs, (of.trans_a, of.trans_b), strict=True)
         )
-        (of_a, trans_a), (of_b, trans_b) = a.strides_in(sizes), b.strides_in(sizes)
-        stack = Stack(sizes, of_a, of_b)
+        (strides_a, trans_a), (strides_b, trans_b) = a.strides_in(sizes), b.strides_in(sizes)
+        permuted, dense = {}, dense_strides(result.shape)[:-1]
         if group.permuted is not None:
             axes = group.permuted.op.permutation
             assert axes is not None, "only a permutation is stored like that"
-            out = stored_strides(group.permuted.type.shape, axes)[:-1]
-            stack = replace(stack, permuted=group.permuted.name, out=out)
-        names, sides = (a.buffer, b.buffer), (trans_a, trans_b)
-        return Gemm(m, n, of.inner, *names, *sides, result.dtype, body, "matrices", stack=stack)
+            permuted[group.permuted.name] = stored_strides(group.permuted.type.shape, axes)[:-1]
+        factors = a.buffer, b.buffer, trans_a, trans_b
+        fields = (m, n, of.inner, *factors, result.dtype, body)
+        strides_out = tuple(permuted.get(name, dense) for name in body.written)
+        return BatchedGemm(*fields, "matrices", sizes, strides_a, strides_b, strides_out)
 
     def _body(self, group: Group, stored: Sequence[bool]) -> Body:
         fusion = _Fusion(group, self._grouping)
@@ -99,17 +111,7 @@ class Fuser:
         body = self._bodies.get(key)
         if body is None:
             body = self._bodies[key] = fusion.body(stored)
-        return _named(body, fusion.names)
-
-
-def _named(body: Body, names: Mapping[str, str]) -> Body:
-    """Return the body with the real names of its buffers."""
-    steps = list(body.steps)
-    for number, (op, args, broadcast, dtype, buffer, value) in enumerate(steps):
-        if buffer:
-            steps[number] = Step(op, args, broadcast, dtype, names[buffer], value)
-    stores = [Store(names[buffer], step, broadcast) for buffer, step, broadcast in body.stores]
-    return Body(tuple(steps), tuple(stores))
+        return body.renamed(fusion.names)
 
 
 class _Fusion:

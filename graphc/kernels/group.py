@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphc.ir.expr import Axis, Broadcast
-from graphc.ir.forms import Sizes, places_of
+from graphc.ir.forms import BatchedProduct, Sizes, places_of
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Dim, count
 from graphc.kernels.aliases import Aliases, Padding, Part
@@ -187,7 +187,7 @@ class GroupRules(Aliases):
         except in a stack of products.
         """
         traits = self.traits(product)
-        if traits.product is not None and traits.product.stacked:
+        if isinstance(traits.product, BatchedProduct):
             return node is product or node.op.broadcast_kinds(self.traits(node).ins) is None
         if not traits.pitches:
             return True

@@ -21,13 +21,13 @@ from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import Shape, dim_at, shape_at
 from graphc.kernels.kernel import (
     LANES,
+    BatchedGemm,
+    Convolution,
     Gemm,
     Kernel,
     Loop,
     Permutation,
     ScatterAdd,
-    space,
-    stored,
 )
 from graphc.kernels.philox import keep_words
 
@@ -86,7 +86,7 @@ class _Run:
 
     def __init__(self, kernel: Kernel, arrays: Mapping[str, Array], n: int) -> None:
         self.kernel, self.arrays, self.n = kernel, arrays, n
-        self.rows, self.columns = (dim_at(dim, n) for dim in space(kernel))
+        self.rows, self.columns = (dim_at(dim, n) for dim in kernel.space)
         self.values: list[Array] = []
         for step in kernel.body.steps:
             value = self._value(step).astype(step.dtype, copy=False)
@@ -94,13 +94,13 @@ class _Run:
 
     def stores(self) -> None:
         """Write all stores at the end, from values that share no memory with their targets."""
-        for store in self.kernel.body.stores:
+        kernel = self.kernel
+        for i, store in enumerate(kernel.body.stores):
             value = np.broadcast_to(self.values[store.step], self._shape(store.broadcast))
             target = self.arrays[store.buffer]
-            if isinstance(self.kernel, Gemm) and self.kernel.stack is not None:
-                stack, sizes = self.kernel.stack, (self.kernel.m, self.kernel.n)
-                strides = stored(self.kernel, stack, store.buffer)
-                target = matrices(target, stack.sizes, strides, sizes, self.n)
+            if isinstance(kernel, BatchedGemm):
+                one = kernel.m, kernel.n
+                target = matrices(target, kernel.sizes, kernel.strides_out[i], one, self.n)
             target[...] = value.reshape(target.shape)
 
     def _shape(self, broadcast: Broadcast) -> tuple[int, int]:
@@ -111,11 +111,7 @@ class _Run:
         if step.op == "load":
             return self._loaded(step).reshape(self._shape(step.broadcast)).copy()
         if step.op in ("fetch", "offset", "scatter_add"):
-            ways = {
-                "fetch": self._fetched,
-                "offset": self._offsets,
-                "scatter_add": self._summed,
-            }
+            ways = {"fetch": self._fetched, "offset": self._offsets, "scatter_add": self._summed}
             return ways[step.op](step)
         if step.op == "const":
             return np.full((1, 1), step.value, step.dtype)
@@ -231,9 +227,10 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
 
     The products of a stack lie below each other.
     """
-    if kernel.window is not None and kernel.window.groups > 1:
-        return _grouped(kernel, kernel.window, arrays[kernel.a], arrays[kernel.b], n)
-    a, b = _factors(kernel, arrays[kernel.a], arrays[kernel.b], n)
+    a, b = arrays[kernel.a], arrays[kernel.b]
+    if isinstance(kernel, Convolution) and kernel.window.groups > 1:
+        return _grouped(kernel, a, b, n)
+    a, b = _factors(kernel, a, b, n)
     total = np.zeros((*a.shape[:-1], b.shape[-1]), kernel.dtype)
     for p in range(a.shape[-1]):
         total += a[..., :, p : p + 1] * b[..., p : p + 1, :]
@@ -242,27 +239,24 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
 
 def _factors(kernel: Gemm, a: Array, b: Array, n: int) -> tuple[Array, Array]:
     """Return the factors as matrices (..., m, k) and (..., k, n)."""
-    of_a = (kernel.k, kernel.m) if kernel.trans_a else (kernel.m, kernel.k)
-    of_b = (kernel.n, kernel.k) if kernel.trans_b else (kernel.k, kernel.n)
-    if kernel.window is not None:
-        a = window_matrix(kernel.window, a)
-    elif kernel.stack is not None:
-        a = matrices(a, kernel.stack.sizes, kernel.stack.a, of_a, n)
-        b = matrices(b, kernel.stack.sizes, kernel.stack.b, of_b, n)
+    of_a, of_b = kernel.factor_spaces
+    if isinstance(kernel, Convolution):
+        left, window = window_matrix(kernel.window, a), kernel.window
+        right = reversed_filter(window, b) if kernel.trans_b else b.reshape(shape_at(of_b, n))
+        return left.T if kernel.trans_a else left, right
+    if isinstance(kernel, BatchedGemm):
+        a = matrices(a, kernel.sizes, kernel.strides_a, of_a, n)
+        b = matrices(b, kernel.sizes, kernel.strides_b, of_b, n)
     else:
         a, b = a.reshape(shape_at(of_a, n)), b.reshape(shape_at(of_b, n))
-    if kernel.window is not None and kernel.trans_b:
-        b = reversed_filter(kernel.window, b)
-    elif kernel.window is not None:
-        b = b.reshape(shape_at(of_b, n))
-    elif kernel.trans_b:
-        b = b.swapaxes(-1, -2)
-    return a.swapaxes(-1, -2) if kernel.trans_a else a, b
+    a = a.swapaxes(-1, -2) if kernel.trans_a else a
+    return a, b.swapaxes(-1, -2) if kernel.trans_b else b
 
 
-def _grouped(kernel: Gemm, window: Window, a: Array, b: Array, n: int) -> Array:
+def _grouped(kernel: Convolution, a: Array, b: Array, n: int) -> Array:
     """Return the products of the groups side by side, (m, n)."""
-    groups, part = window.groups, dim_at(kernel.n, n) // window.groups
+    window, groups = kernel.window, kernel.window.groups
+    part = dim_at(kernel.n, n) // groups
     one = replace(kernel, n=part, window=replace(window, groups=1))
     images = a.reshape(-1, *window.space, groups, window.channels)
     shape = (part, groups, window.channels) if kernel.trans_b else (groups, part)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from graphc.ir.expr import Axis, Body, Broadcast
-from graphc.ir.forms import GatherRule, Product
+from graphc.ir.forms import GatherRule, Product, WindowProduct
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Iteration, Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, count
@@ -321,7 +321,7 @@ def _of_product(
         return None, ()
     space = by_last(node.type.shape)
     read: tuple[int, ...] = (0, 1)
-    if product.window is not None:
+    if isinstance(product, WindowProduct):
         read = () if product.trans_b else (1,)
     pitches = tuple((i, by_last(ins[i].shape)[1]) for i in read)
     odd = any(width != space[1] for _, width in pitches)

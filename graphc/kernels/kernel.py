@@ -1,18 +1,26 @@
-"""The kinds of fused kernel: loops and matrix products, with permutations and scatter-adds.
+"""The kinds of fused kernel, each a type of its own; a program is a list of them over buffers.
 
-A program is a list of them over buffers.  All backends run this form, and fusion, barriers, memory
-and the certificate know only it.
+    Loop          a body of scalar steps at each of rows x columns; reductions, indexed loads
+    Permutation   a copy with the axes in another order
+    ScatterAdd    rows added by index
+    Gemm          a matrix product, with a body as epilogue
+    BatchedGemm   products of many matrices
+    Convolution   a product whose left matrix is a window over images
+
+Fusion, barriers, memory, the certificate and all backends know only this form, and ask the kind.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal, NamedTuple, Self
 
 from graphc.ir.expr import Axis, Body
-from graphc.ir.forms import Product, Sizes, Window
-from graphc.ir.tensor_type import Dim, Shape, count, dim_at
-from graphc.kernels.iteration_space import dense_strides
+from graphc.ir.forms import Product, Sizes, Window, WindowProduct
+from graphc.ir.tensor_type import Dim, Shape, count, dim_at, divided
+from graphc.kernels.iteration_space import Space
 
 CHUNK = 16
 """Threads share rows in chunks of so many; a constant, so that results are always the same."""
@@ -22,6 +30,18 @@ LANES = 16
 Partition = Literal["rows", "columns", "matrices", "none"]
 """The thread partition of a kernel: by rows, by columns, by the matrices of a stack, or none (the
 first thread runs it)."""
+
+
+class Operand(NamedTuple):
+    """A buffer that a kernel reads by itself, besides what the steps of its body load and fetch.
+
+    An element of the result reads the row of a left factor, the column of a right one, any of the
+    first `elements` of a window, or any of the whole buffer.
+    """
+
+    buffer: str
+    part: Literal["left", "right", "window", "whole"]
+    elements: Dim = 0
 
 
 @dataclass(frozen=True)
@@ -41,6 +61,25 @@ class Loop:
     body: Body
     partition: Partition
     places: Sizes = ()
+
+    @property
+    def space(self) -> Space:
+        """The rows and columns that the body runs over."""
+        return self.rows, self.columns
+
+    @property
+    def first(self) -> Dim:
+        """The first dimension of the rows."""
+        return divided(self.rows, prod(self.places))
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The buffers that are read besides those that the body names."""
+        return ()
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """Return the kernel with other names of its buffers."""
+        return replace(self, body=self.body.renamed(names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,21 +104,16 @@ class ScatterAdd(Loop):
     index_dtype: str
     count: Dim
 
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The rows, and the index of each."""
+        rows = Operand(self.source, "window", count((self.count, self.columns)))
+        return rows, Operand(self.indices, "window", self.count)
 
-@dataclass(frozen=True)
-class Stack:
-    """Products of many matrices: their number in each leading dimension.
-
-    `a` and `b` have the elements from one matrix to the next in each, 0 if one serves all, and then
-    the elements from row to row.  Values that the body reads and writes at each element are
-    contiguous, except the buffer `permuted`, whose strides are `out`.
-    """
-
-    sizes: Shape
-    a: Shape
-    b: Shape
-    permuted: str = ""
-    out: Shape = ()
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """Return the kernel with other names of its buffers."""
+        one = super().renamed(names)
+        return replace(one, source=names[self.source], indices=names[self.indices])
 
 
 @dataclass(frozen=True)
@@ -90,14 +124,6 @@ class Gemm:
 
     `a` is stored (m, k), or (k, m) with `trans_a`; `b` (k, n), or (n, k) with `trans_b`.  The sum
     has one accumulator an element, in the order of p, with fused multiply-add.
-
-    With a `window` the matrix that is called (m, k) here, (k, m) with `trans_a`, is that of the
-    window over the images `a`.  Then `b` with `trans_b` is stored as the weight of a convolution,
-    (offsets, n, channels), and its offsets are read in reverse.  With groups each has its part
-    of the columns: a column reads only the channels of its group in a pixel, and such a weight
-    is stored (offsets, n / groups, groups * channels).
-
-    With a `stack` m, n and k are those of each product.
     """
 
     m: Dim
@@ -110,36 +136,110 @@ class Gemm:
     dtype: str
     body: Body
     partition: Partition
-    window: Window | None = None
-    stack: Stack | None = None
+
+    @property
+    def space(self) -> Space:
+        """The rows and columns that the body runs over."""
+        return self.m, self.n
+
+    @property
+    def places(self) -> Shape:
+        """The dimensions of a row after the first."""
+        return ()
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The factors."""
+        return Operand(self.a, "left"), Operand(self.b, "right")
+
+    @property
+    def factor_spaces(self) -> tuple[Space, Space]:
+        """The rows and columns of each factor, as stored."""
+        a = (self.k, self.m) if self.trans_a else (self.m, self.k)
+        return a, ((self.n, self.k) if self.trans_b else (self.k, self.n))
+
+    @property
+    def factor_columns(self) -> dict[str, Dim]:
+        """The columns of each factor that is stored as a matrix."""
+        (_, of_a), (_, of_b) = self.factor_spaces
+        return {self.a: of_a, self.b: of_b}
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """Return the kernel with other names of its buffers."""
+        body = self.body.renamed(names)
+        return replace(self, a=names[self.a], b=names[self.b], body=body)
+
+
+@dataclass(frozen=True)
+class BatchedGemm(Gemm):
+    """Products of many matrices, `sizes` of them in each leading dimension; m, n, k are of each.
+
+    `strides_a` and `strides_b` have the elements from one matrix to the next in each dimension, 0
+    if one serves all, and then the elements from row to row.  So has each of `strides_out`, one
+    for each store of the body.  Values that the body loads at each element are contiguous.
+    """
+
+    sizes: Shape
+    strides_a: Shape
+    strides_b: Shape
+    strides_out: tuple[Shape, ...]
+
+    @property
+    def space(self) -> Space:
+        """The rows of all matrices, below each other, and the columns."""
+        return count((*self.sizes, self.m)), self.n
+
+    @property
+    def places(self) -> Shape:
+        """The dimensions of a row after the first."""
+        return (*self.sizes, self.m)[1:]
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The factors."""
+        return Operand(self.a, "whole"), Operand(self.b, "whole")
+
+
+@dataclass(frozen=True)
+class Convolution(Gemm):
+    """A product whose left matrix is that of a window over the images `a`.
+
+    It is (m, k), or (k, m) with `trans_a`.  With `trans_b`, `b` is stored as the weight of a
+    convolution, (offsets, n, channels), and its offsets are read in reverse.  With groups each
+    has its part of the columns: a column reads only the channels of its group in a pixel, and such
+    a weight is stored (offsets, n / groups, groups * channels).
+    """
+
+    window: Window
+
+    @property
+    def images(self) -> Dim:
+        """The number of images."""
+        return divided(self.k if self.trans_a else self.m, self.window.count)
+
+    @property
+    def places(self) -> Shape:
+        """The places of an image, if the rows are places."""
+        return () if self.trans_a else (self.window.count,)
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """The images and the other factor."""
+        elements = count((self.images, self.window.pixels))
+        return Operand(self.a, "window", elements), Operand(self.b, "right")
+
+    @property
+    def factor_columns(self) -> dict[str, Dim]:
+        """The columns of the right factor if it is stored as a matrix."""
+        return {} if self.trans_b else {self.b: self.n}
 
 
 Kernel = Loop | Gemm
 
 
-def stored(kernel: Gemm, stack: Stack, buffer: str) -> Shape:
-    """Return the strides of the matrices of a stack's result, in the form of `Stack.a`."""
-    if buffer == stack.permuted:
-        return stack.out
-    return dense_strides((*stack.sizes, kernel.m, kernel.n))[:-1]
-
-
-def space(kernel: Kernel) -> tuple[Dim, Dim]:
-    """Return the rows and columns that a kernel's body runs over."""
-    if isinstance(kernel, Gemm):
-        above = () if kernel.stack is None else kernel.stack.sizes
-        return count((*above, kernel.m)), kernel.n
-    return kernel.rows, kernel.columns
-
-
-def factor_columns(kernel: Gemm) -> dict[str, Dim]:
-    """Return the columns of each factor that is stored as a matrix, as stored."""
-    if kernel.window is not None:
-        return {} if kernel.trans_b else {kernel.b: kernel.n}
-    return {
-        kernel.a: kernel.m if kernel.trans_a else kernel.k,
-        kernel.b: kernel.k if kernel.trans_b else kernel.n,
-    }
+def inputs(kernel: Kernel) -> tuple[str, ...]:
+    """Return the buffers that a kernel reads, each once."""
+    return tuple(dict.fromkeys([*(x.buffer for x in kernel.operands), *kernel.body.loads]))
 
 
 SHARED = 1 << 14
@@ -155,11 +255,13 @@ def gemm_partition(m: Dim, n: Dim, product: Product, capacity: int) -> Partition
     rows are shared, however short.  Sums over places in groups are by columns,
     since few rows make a sum.
     """
-    if product.window is not None and product.window.groups > 1 and product.trans_a:
-        return "columns"
+    few = 2 * CHUNK
+    if isinstance(product, WindowProduct):
+        few = CHUNK + 1
+        if product.window.groups > 1 and product.trans_a:
+            return "columns"
     rows, columns, inner = (dim_at(dim, capacity) for dim in (m, n, product.inner))
     by_columns = columns > rows and columns * inner >= SHARED
-    few = 2 * CHUNK if product.window is None else CHUNK + 1
     return "columns" if by_columns or rows < few else "rows"
 
 

@@ -22,7 +22,7 @@ from graphc.ir.expr import Body, Broadcast, Step
 from graphc.ir.forms import Sizes, Window
 from graphc.ir.tensor_type import FLOATS, Dim, N, count
 from graphc.ir.text.graph import name_text, op_text
-from graphc.kernels.kernel import Gemm, Kernel, Permutation, ScatterAdd, space
+from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm, Kernel, Permutation, ScatterAdd
 
 if TYPE_CHECKING:
     from graphc.kernels.program import Buffer, Instr, Program
@@ -65,15 +65,7 @@ def _head(kernel: Kernel) -> str:
     )
     given = f"  given {', '.join(map(name_text, numbers))}" if numbers else ""
     if isinstance(kernel, Gemm):
-        a, b = name_text(kernel.a), name_text(kernel.b)
-        if kernel.window is not None:
-            a = f"{_window(kernel.window)}({a})"
-        factors = f"{a}{'.T' * kernel.trans_a} @ {b}{'.T' * kernel.trans_b}"
-        sizes = f"{kernel.m} x {kernel.n}"
-        if kernel.stack is not None:
-            sizes = f"{' x '.join(map(str, kernel.stack.sizes))} of {sizes}"
-        place = f"gemm {sizes}  {kernel.dtype} partition={kernel.partition}"
-        return f"{place}  product = {factors} over {kernel.k}{given}"
+        return f"{_gemm_head(kernel)}{given}"
     place = f"loop {kernel.rows} x {kernel.columns}  {_dtypes(kernel.body)}"
     if kernel.places:
         place += f" places={_by(kernel.places)}"
@@ -84,6 +76,17 @@ def _head(kernel: Kernel) -> str:
         rows, indices = map(name_text, (kernel.source, kernel.indices))
         source = f"  scatter_add = {kernel.count} rows of {rows} by {indices}"
     return f"{place}{reduction} partition={kernel.partition}{source}{given}"
+
+
+def _gemm_head(kernel: Gemm) -> str:
+    a, b, sizes = name_text(kernel.a), name_text(kernel.b), f"{kernel.m} x {kernel.n}"
+    if isinstance(kernel, Convolution):
+        a = f"{_window(kernel.window)}({a})"
+    if isinstance(kernel, BatchedGemm):
+        sizes = f"{' x '.join(map(str, kernel.sizes))} of {sizes}"
+    factors = f"{a}{'.T' * kernel.trans_a} @ {b}{'.T' * kernel.trans_b}"
+    place = f"gemm {sizes}  {kernel.dtype} partition={kernel.partition}"
+    return f"{place}  product = {factors} over {kernel.k}"
 
 
 def _window(window: Window) -> str:
@@ -138,7 +141,7 @@ class _Writer:
     """The text of each step, and the precedence of its outermost operator."""
 
     def __init__(self, kernel: Kernel) -> None:
-        self.sizes = space(kernel)
+        self.sizes = kernel.space
         self.body = kernel.body
         self.texts: list[tuple[str, int]] = []
         self.count = 0

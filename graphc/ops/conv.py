@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.forms import Product, Window
+from graphc.ir.forms import Product, Window, WindowProduct
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, shape_at
 from graphc.kernels.iteration_space import by_last
@@ -130,7 +130,7 @@ class Conv(Convolution):
         if self.is_pointwise(filter_size):
             return Product(w.shape[-2])
         window = self.window(x.shape, filter_size, self.infer(ins).shape)
-        return Product(window.depth, window=window)
+        return WindowProduct(window.depth, window=window)
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
         """Return a multiply-add for each number of y and weight of its channel."""
@@ -180,7 +180,7 @@ class ConvDx(Convolution):
         if self.is_pointwise(filter_size):
             return Product(dy.shape[-1], trans_b=True)
         window = self._window_of_dy(dy.shape, filter_size)
-        return Product(window.depth, trans_b=True, window=window)
+        return WindowProduct(window.depth, trans_b=True, window=window)
 
     def _window_of_dy(self, dy: Shape, filter_size: Sizes) -> Window:
         """Return the matrix of windows of dy that contribute to each pixel of x.
@@ -239,7 +239,8 @@ class ConvDw(Convolution):
         rows, filter_size = by_last(dy.shape)[0], _sizes(self.shape[:-2])
         if self.is_pointwise(filter_size):
             return Product(rows, trans_a=True)
-        return Product(rows, trans_a=True, window=self.window(x.shape, filter_size, dy.shape))
+        window = self.window(x.shape, filter_size, dy.shape)
+        return WindowProduct(rows, trans_a=True, window=window)
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
         """Return the operations of the convolution itself."""

@@ -19,7 +19,7 @@ from graphc.backends.backend import Backend, Call, Link, Memory, PeakWork, View,
 from graphc.compiler.cost import kernel_flops, program_cost
 from graphc.ir.tensor_type import TensorType, dim_at
 from graphc.kernels.interpret import FUNCTIONS
-from graphc.kernels.kernel import Gemm, Kernel, space
+from graphc.kernels.kernel import Gemm, Kernel
 from graphc.kernels.program import Program
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "writing_a_backend.md"
@@ -27,7 +27,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "writing_a_backend.md"
 
 def operations(kernel: Kernel, n: int) -> Counter[str]:
     """Return how often a kernel applies each function, for `n` rows."""
-    rows, columns = (dim_at(dim, n) for dim in space(kernel))
+    rows, columns = (dim_at(dim, n) for dim in kernel.space)
     times = {"each": rows * columns, "row": rows, "column": columns, "one": 1}
     found: Counter[str] = Counter()
     for step in kernel.body.steps:

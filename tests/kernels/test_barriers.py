@@ -21,7 +21,7 @@ from graphc.ir.access import AccessMap, dense_maps
 from graphc.ir.expr import Axis, BodyBuilder, Broadcast
 from graphc.ir.forms import Window
 from graphc.kernels.barriers import BARRIER, Barriers
-from graphc.kernels.kernel import Gemm, Loop, Partition, Stack
+from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm, Loop, Partition
 from graphc.kernels.program import Instr
 
 COLUMNS = {2: 8, 4: 4, 8: 2}
@@ -70,10 +70,17 @@ class Piece(NamedTuple):
         if self.factors is None:
             loop = Loop(self.rows, columns, self.axis, body, self.partition)
             return kernel_instr(loop, (self.name,))
-        window = WINDOW if self.window else None
-        stack = Stack((4,), (4,), (4,)) if self.partition == "matrices" else None
         sides = (self.trans_a, False)
-        gemm = Gemm(4, 4, 4, *self.factors, *sides, "float32", body, self.partition, window, stack)
+        fields = (4, 4, 4, *self.factors, *sides, "float32", body, self.partition)
+        gemm = Gemm(*fields)
+        if self.partition == "matrices":
+            strides = (4,)
+            out = (strides,) * len(body.stores)
+            gemm = BatchedGemm(
+                *fields, sizes=(4,), strides_a=strides, strides_b=strides, strides_out=out
+            )
+        elif self.window:
+            gemm = Convolution(*fields, window=WINDOW)
         return kernel_instr(gemm, (self.name,))
 
     def touches(self) -> Iterator[tuple[str, int, object, bool]]:

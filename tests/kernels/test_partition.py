@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from graphc.ir.expr import Axis, Body, BodyBuilder, Broadcast, Expr
-from graphc.ir.forms import Product, Window
+from graphc.ir.forms import Product, Window, WindowProduct
 from graphc.ir.tensor_type import Batch, Dim, N
 from graphc.kernels.kernel import Partition, gemm_partition, loop_partition
 
@@ -37,7 +37,7 @@ def test_products(m: Dim, n: Dim, inner: Dim, capacity: int, partition: Partitio
 @pytest.mark.parametrize(("rows", "partition"), [(16, "columns"), (17, "rows"), (31, "rows")])
 def test_short_convolutions_are_shared_by_rows(rows: int, partition: Partition) -> None:
     """Their columns are fewer than one thread takes at a time."""
-    assert gemm_partition(rows, 8, Product(IMAGE.depth, window=IMAGE), 1) == partition
+    assert gemm_partition(rows, 8, WindowProduct(IMAGE.depth, window=IMAGE), 1) == partition
 
 
 def body(*stores: Broadcast, reduced: str = "", axis: Axis = "columns") -> Body:

@@ -42,7 +42,7 @@ from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, TensorType, dim_at
-from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
+from graphc.kernels.kernel import Convolution, Gemm, Kernel, ScatterAdd
 from graphc.kernels.program import Instr, Program
 
 LONG = 20
@@ -170,18 +170,18 @@ class NativeProgram:
 
 def kernel_microseconds(kernel: Kernel, n: int) -> float:
     """Estimate the time of a kernel on one core, for a batch of `n` rows."""
+    rows, columns = (dim_at(dim, n) for dim in kernel.space)
+    operations = rows * columns * len(kernel.body.steps)
     if isinstance(kernel, Gemm):
-        m, columns, k = (dim_at(dim, n) for dim in (*space(kernel), kernel.k))
-        operations = m * columns * (2 * k + len(kernel.body.steps))
-        moved = (m * k + k * columns + m * columns) * ITEMSIZE[kernel.dtype]
-        if kernel.window is not None:
+        k = dim_at(kernel.k, n)
+        operations += 2 * rows * columns * k
+        moved = (rows * k + k * columns + rows * columns) * ITEMSIZE[kernel.dtype]
+        if isinstance(kernel, Convolution):
             moved //= prod(kernel.window.kernel)
     else:
-        size = dim_at(kernel.rows, n) * dim_at(kernel.columns, n)
-        operations = size * len(kernel.body.steps)
-        moved = size * 4 * len(set((*kernel.body.loads, *kernel.body.written)))
+        moved = rows * columns * 4 * len(set((*kernel.body.loads, *kernel.body.written)))
         if isinstance(kernel, ScatterAdd):
-            moved += dim_at(kernel.count, n) * dim_at(kernel.columns, n) * 8
+            moved += dim_at(kernel.count, n) * columns * 8
     return CALL + max(operations / OPERATIONS_A_MICROSECOND, moved / BYTES_A_MICROSECOND)
 
 

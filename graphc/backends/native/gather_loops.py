@@ -6,7 +6,6 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from math import prod
 
 from graphc.backends.maths import apply
 from graphc.backends.native.elements import ROWS_TOGETHER, Elements, Known, Place
@@ -15,7 +14,7 @@ from graphc.backends.native.loop_structure import LoopNest, Masks, blocks
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.expr import Step
-from graphc.ir.tensor_type import Batch, Dim
+from graphc.ir.tensor_type import Dim
 from graphc.kernels.kernel import LANES, Loop
 
 
@@ -209,7 +208,7 @@ class GatherLoops(LoopNest):
         assert isinstance(kernel.columns, int), "columns are counted"
         self.columns = kernel.columns
         self.steps = [s for s in kernel.body.steps if s.op == "fetch"]
-        self.shape = (_divided(kernel.rows, prod(kernel.places)), *kernel.places)
+        self.shape = (kernel.first, *kernel.places)
         loads = any(s.op == "load" and s.broadcast == "each" for s in kernel.body.steps)
         self.together = ROWS_TOGETHER if loads and self.columns < LANES else 1
 
@@ -283,7 +282,3 @@ class GatherLoops(LoopNest):
             found.append(f.value(f"select i1 {ends}, i64 0, i64 {up}"))
             carry = f.value(f"zext i1 {ends} to i64")
         return [f.add(indices[0], carry), *reversed(found)]
-
-
-def _divided(dim: Dim, by: int) -> Dim:
-    return Batch(dim.factor // by) if isinstance(dim, Batch) else dim // by

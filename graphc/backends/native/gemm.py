@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
 from graphc.backends.native.gemm_sums import Blocks, Squares, Sweeps
-from graphc.backends.native.gemm_tile import FEW, choose_tile
+from graphc.backends.native.gemm_tile import FEW, WindowScratch, choose_tile
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_windows import Windows, WindowSums
 from graphc.backends.native.ir import Callee, Function, Module, Range, Value
@@ -18,7 +17,7 @@ from graphc.backends.native.vectors import element_type
 from graphc.ir.expr import Body
 from graphc.ir.tensor_type import Dim, Shape
 from graphc.kernels.iteration_space import dense_strides
-from graphc.kernels.kernel import CHUNK, Gemm, Stack, stored
+from graphc.kernels.kernel import CHUNK, BatchedGemm, Gemm, inputs
 
 
 def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, int], bits: int) -> Callee:
@@ -28,8 +27,7 @@ def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, int], bits: int)
     `Callee.buffers`, in order.  `pitch` has the elements from row to row of every matrix.
     No store of the body may share memory with `a` or `b`.
     """
-    body = kernel.body
-    buffers = tuple(dict.fromkeys((kernel.a, kernel.b, *body.loads, *body.written)))
+    buffers = tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
     tile = choose_tile(kernel.dtype, bits)
     name = module.function(
         "gemm",
@@ -48,30 +46,22 @@ def _arguments(buffers: int) -> str:
 
 def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits: int) -> object:
     """Return a key of all that determines the text; buffers appear by their position."""
-    place = {buffer: i for i, buffer in enumerate(buffers)}
-    steps = tuple(
-        (s.op, s.args, s.broadcast, s.dtype, place.get(s.buffer), type(s.value), s.value)
-        for s in kernel.body.steps
-    )
-    stores = tuple((place[s.buffer], s.step, s.broadcast) for s in kernel.body.stores)
-    sides = (kernel.trans_a, kernel.trans_b, kernel.window)
-    sizes = (kernel.m, kernel.n, kernel.k, *sides, kernel.dtype)
-    operands = (place[kernel.a], place[kernel.b], kernel.partition, bits)
-    return ("gemm", sizes, operands, steps, stores, tuple(pitch.get(b) for b in buffers))
+    place = {buffer: f"b{i}" for i, buffer in enumerate(buffers)}
+    types = tuple(type(step.value) for step in kernel.body.steps)  # 1 equals 1.0 and True
+    return "gemm", kernel.renamed(place), types, bits, tuple(pitch.get(b) for b in buffers)
 
 
 def _emit(frame: Frame) -> None:
     """Emit the whole function for this thread's rows and panels, by the method that fits."""
-    kernel = frame.kernel
-    rows, panels = _share(frame)
-    if kernel.window is None:
+    scratch, (rows, panels) = frame.scratch, _share(frame)
+    if not isinstance(scratch, WindowScratch):
         _emit_matrices(frame, rows, panels)
-    elif frame.scratch.across_groups:
-        in_groups = GroupWindowSums if kernel.trans_a else GroupWindows
-        in_groups(frame, kernel.window).emit(rows, panels)
+    elif scratch.across_groups:
+        in_groups = GroupWindowSums if scratch.kernel.trans_a else GroupWindows
+        in_groups(frame, scratch).emit(rows, panels)
     else:
-        over = WindowSums if kernel.trans_a else Windows
-        over(frame, kernel.window).emit(rows, panels)
+        over = WindowSums if scratch.kernel.trans_a else Windows
+        over(frame, scratch).emit(rows, panels)
 
 
 def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
@@ -112,16 +102,15 @@ class _Part(NamedTuple):
     dtype: str
 
 
-def emit_stack(module: Module, kernel: Gemm, bits: int) -> Callee:
-    """Emit the function of a stack unless the module has it; its signature is a product's."""
-    assert kernel.stack is not None
-    parts = {part.name: part for part in _parts(kernel, kernel.stack)}
+def emit_batched(module: Module, kernel: BatchedGemm, bits: int) -> Callee:
+    """Emit the function of many products unless the module has it; its signature is a product's."""
+    parts = {part.name: part for part in _parts(kernel)}
     pitch = {name: p.pitch for name, p in parts.items() if isinstance(p.pitch, int)}
     code = emit_gemm(module, _one(kernel), pitch, bits)
     passed = [parts[name] for name in code.buffers]
     names = tuple(dict.fromkeys(part.buffer for part in passed))
     place = {name: f"%b{i}" for i, name in enumerate(names)}
-    sizes = kernel.stack.sizes
+    sizes = kernel.sizes
     addressed = [(place[p.buffer], p.strides, element_type(p.dtype)) for p in passed]
     name = module.function(
         "stack",
@@ -132,31 +121,32 @@ def emit_stack(module: Module, kernel: Gemm, bits: int) -> Callee:
     return Callee(name, names)
 
 
-def _one(kernel: Gemm) -> Gemm:
+def _one(kernel: BatchedGemm) -> Gemm:
     """Return a single product of a stack, with the names of parts as its buffers."""
     body = kernel.body
     steps = [s._replace(buffer=s.broadcast + s.buffer) if s.op == "load" else s for s in body.steps]
     stores = [s._replace(buffer=f"stored {s.buffer}") for s in body.stores]
     one = Body(tuple(steps), tuple(stores))
-    return replace(kernel, a="left", b="right", body=one, partition="none", stack=None)
+    sides = "left", "right", kernel.trans_a, kernel.trans_b
+    return Gemm(kernel.m, kernel.n, kernel.k, *sides, kernel.dtype, one, "none")
 
 
-def _parts(kernel: Gemm, stack: Stack) -> Iterator[_Part]:
+def _parts(kernel: BatchedGemm) -> Iterator[_Part]:
     """Yield the operands and results of a stack's products."""
-    none: Shape = (0,) * len(stack.sizes)
+    none: Shape = (0,) * len(kernel.sizes)
     by_kind = {
-        "each": dense_strides((*stack.sizes, kernel.m, kernel.n))[:-2],
-        "row": dense_strides((*stack.sizes, kernel.m))[:-1],
+        "each": dense_strides((*kernel.sizes, kernel.m, kernel.n))[:-2],
+        "row": dense_strides((*kernel.sizes, kernel.m))[:-1],
         "column": none,
         "one": none,
     }
-    for name, buffer, strides in (("left", kernel.a, stack.a), ("right", kernel.b, stack.b)):
+    factors = ("left", kernel.a, kernel.strides_a), ("right", kernel.b, kernel.strides_b)
+    for name, buffer, strides in factors:
         yield _Part(name, buffer, strides[:-1], strides[-1], kernel.dtype)
     for s in kernel.body.steps:
         if s.op == "load":
             yield _Part(s.broadcast + s.buffer, s.buffer, by_kind[s.broadcast], kernel.n, s.dtype)
-    for store in kernel.body.stores:
-        *between, pitch = stored(kernel, stack, store.buffer)
+    for store, (*between, pitch) in zip(kernel.body.stores, kernel.strides_out, strict=True):
         dtype = kernel.body.steps[store.step].dtype
         yield _Part(f"stored {store.buffer}", store.buffer, tuple(between), pitch, dtype)
 

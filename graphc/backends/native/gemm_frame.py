@@ -7,11 +7,11 @@ from copy import copy
 from dataclasses import dataclass
 
 from graphc.backends.native.elements import Elements, Epilogue, elements_of
-from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, Scratch, Tile
+from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, Tile, scratch_of
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import each_vector
 from graphc.backends.native.vectors import Vectors, element_type
-from graphc.kernels.kernel import Gemm, factor_columns
+from graphc.kernels.kernel import Gemm
 
 
 class Frame:
@@ -29,12 +29,12 @@ class Frame:
         self.arguments = {buffer: f"%b{i}" for i, buffer in enumerate(buffers)}
         self.pitches = pitch
         self.module, self.f, self.kernel, self.tile = module, f, kernel, tile
-        self.element, stored = element_type(tile.dtype), factor_columns(kernel)
+        self.element, stored = element_type(tile.dtype), kernel.factor_columns
         self.a, self.b = self.arguments[kernel.a], self.arguments[kernel.b]
         self.pitch_a, self.pitch_b = (
             pitch[name] if name in stored else 0 for name in (kernel.a, kernel.b)
         )
-        self.scratch = Scratch(kernel, tile)
+        self.scratch = scratch_of(kernel, tile)
         self._full, self._rest = divmod(self.scratch.part, tile.width)
         self._of_part = self._full + bool(self._rest)
         self.panels = self.scratch.columns // self.scratch.part * self._of_part

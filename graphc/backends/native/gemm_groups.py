@@ -13,7 +13,7 @@ from itertools import product
 
 from graphc.backends.maths import apply
 from graphc.backends.native.gemm_frame import Frame, Panel
-from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS
+from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, WindowScratch
 from graphc.backends.native.gemm_windows import places_of
 from graphc.backends.native.group_places import (
     GroupChannels,
@@ -31,11 +31,11 @@ from graphc.ir.forms import Phase, Window
 class _GroupProduct:
     """The base of both products: scratch holds a line of zeros, and panels of factors or sums."""
 
-    def __init__(self, frame: Frame, window: Window) -> None:
-        self.frame, self.f, self.window = frame, frame.f, window
+    def __init__(self, frame: Frame, scratch: WindowScratch) -> None:
+        self.frame, self.f, self.scratch, window = frame, frame.f, scratch, scratch.kernel.window
+        self.window, self.across = window, window.places[-1]
         self.zeros = frame.workspace
-        self._panels = frame.address(frame.workspace, frame.scratch.image)
-        self.across = window.places[-1]
+        self._panels = frame.address(frame.workspace, scratch.image)
 
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
@@ -48,7 +48,7 @@ class _GroupProduct:
     def clear(self) -> None:
         """Emit the zeros that offsets outside an image read."""
         v = Vectors(self.f, self.frame.tile.lanes)
-        clear(v, self.zeros, self.frame.scratch.image, self.frame.tile.dtype)
+        clear(v, self.zeros, self.scratch.image, self.frame.tile.dtype)
 
     def each_panel(self, panels: Range, body: Callable[[Panel], None]) -> None:
         """Emit the code of each panel; the last one has vectors as wide as all others."""

@@ -12,7 +12,7 @@ from math import prod
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.tensor_type import ITEMSIZE, align, dim_at
-from graphc.kernels.kernel import LANES, Gemm
+from graphc.kernels.kernel import LANES, Convolution, Gemm
 
 LINE = 64
 """The bytes of a cache line."""
@@ -77,9 +77,7 @@ def choose_tile(dtype: str, bits: int) -> Tile:
 class Scratch:
     """The sizes of a thread's scratch, in elements: products, a panel of b, a block of a.
 
-    For the product of a window: products, an image, and a panel of b or of sums; across groups a
-    line of zeros, and all panels.  A block of a has up to BLOCK rows, fewer if they take more than
-    ELEMENTS, but at least LEAST.
+    A block of a has up to BLOCK rows, fewer if they take more than ELEMENTS, but at least LEAST.
     """
 
     kernel: Gemm
@@ -106,27 +104,14 @@ class Scratch:
         return -(-self.columns // self.tile.width) * self.tile.width
 
     @property
-    def across_groups(self) -> bool:
-        """True if a vector holds columns of several groups, since each group has few."""
-        window, lanes = self.kernel.window, self.tile.lanes
-        if window is None or window.groups == 1:
-            return False
-        return 2 * (self.columns // window.groups) <= lanes and window.channels <= lanes
-
-    @property
     def part(self) -> int:
-        """The columns that are cut into panels: all, or those of a group."""
-        window = self.kernel.window
-        if window is None or self.across_groups:
-            return self.columns
-        return self.columns // window.groups
+        """The columns that are cut into panels."""
+        return self.columns
 
     @property
     def in_blocks(self) -> bool:
         """True if the product is added up in blocks of k."""
         kernel = self.kernel
-        if kernel.window is not None:
-            return False
         return not kernel.trans_a and isinstance(kernel.k, int) and kernel.k > 4 * K_BLOCK
 
     @property
@@ -149,37 +134,63 @@ class Scratch:
         most = 2 * self.tile.rows
         return -(-rows // most) * most * self.tile.width
 
+    def packed(self, n: int) -> int:
+        """Return the elements of packed factors and sums, for any batch of up to n rows."""
+        k = dim_at(self.kernel.k, n)
+        if self.in_blocks:
+            return self.panel(self.k_block) + self.sums(dim_at(self.kernel.m, n))
+        return self.panel(k) + (self.block(k) if self.kernel.trans_a else 0)
+
+    def size(self, n: int) -> int:
+        """Return the bytes of all parts, for any batch of up to n rows."""
+        elements = self.products + max(self.packed(n), FEW * self.row)
+        return align(elements * ITEMSIZE[self.tile.dtype])
+
+
+@dataclass(frozen=True, slots=True)
+class WindowScratch(Scratch):
+    """The sizes for a convolution: products, an image or a line of zeros, and panels."""
+
+    kernel: Convolution
+
+    @property
+    def across_groups(self) -> bool:
+        """True if a vector holds columns of several groups, since each group has few."""
+        window, lanes = self.kernel.window, self.tile.lanes
+        few = 2 * (self.columns // window.groups) <= lanes and window.channels <= lanes
+        return window.groups > 1 and few
+
+    @property
+    def part(self) -> int:
+        """The columns that are cut into panels: all, or those of a group."""
+        return self.columns // (1 if self.across_groups else self.kernel.window.groups)
+
     @property
     def image(self) -> int:
         """The elements of an image that is copied, or of a line of zeros, in full vectors."""
-        window = self.kernel.window
-        if window is None:
-            return 0
-        across = self.across_groups
+        window, across = self.kernel.window, self.across_groups
         seen = window if self.kernel.trans_a or across else window.dense
         if seen.is_direct:
             return 0
         size = window.space[-1] * window.pixel if across else prod(seen.held) * window.channels
         return -(-size // self.tile.lanes) * self.tile.lanes
 
-    def size(self, n: int) -> int:
-        """Return the bytes of all parts, for any batch of up to n rows."""
-        k = dim_at(self.kernel.k, n)
-        if self.kernel.window is not None and self.across_groups:
-            tiles = self.image + self.kernel.window.depth * self.row
-        elif self.kernel.window is not None:
-            tiles = self.image + self.panel(self.kernel.window.depth)
-        elif self.in_blocks:
-            tiles = self.panel(self.k_block) + self.sums(dim_at(self.kernel.m, n))
-        else:
-            tiles = self.panel(k) + (self.block(k) if self.kernel.trans_a else 0)
-        elements = self.products + max(tiles, FEW * self.row)
-        return align(elements * ITEMSIZE[self.tile.dtype])
+    def packed(self, n: int) -> int:
+        """Return the elements of the image and of packed factors or sums."""
+        depth = self.kernel.window.depth
+        return self.image + (depth * self.row if self.across_groups else self.panel(depth))
+
+
+def scratch_of(kernel: Gemm, tile: Tile) -> Scratch:
+    """Return the sizes of the scratch of a product."""
+    if isinstance(kernel, Convolution):
+        return WindowScratch(kernel, tile)
+    return Scratch(kernel, tile)
 
 
 def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:
     """Return the scratch bytes that a thread needs for a product, in batches of up to `n` rows."""
-    return Scratch(kernel, choose_tile(kernel.dtype, bits)).size(n)
+    return scratch_of(kernel, choose_tile(kernel.dtype, bits)).size(n)
 
 
 Strides = tuple[int, int]

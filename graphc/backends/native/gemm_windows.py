@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
-from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, UNROLL, Steps
+from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, UNROLL, Steps, WindowScratch
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.loop_structure import clear, copy
 from graphc.backends.native.vectors import Vectors, element_type
@@ -66,11 +66,12 @@ def _met(window: Window, axis: int) -> tuple[int, int]:
 class _WindowProduct:
     """The base of both products: an image at a time is read, in place or as a copy in scratch."""
 
-    def __init__(self, frame: Frame, window: Window, seen: Window) -> None:
+    def __init__(self, frame: Frame, scratch: WindowScratch, seen: Window) -> None:
         """Prepare; `seen` is the window as it lies over the images that are read."""
-        self.frame, self.f, self.window, self.seen = frame, frame.f, window, seen
+        self.frame, self.f, self.seen = frame, frame.f, seen
+        self.scratch, self.window = scratch, scratch.kernel.window
         self.copy = frame.workspace
-        self.packed = frame.address(frame.workspace, frame.scratch.image)
+        self.packed = frame.address(frame.workspace, scratch.image)
 
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
@@ -78,7 +79,7 @@ class _WindowProduct:
         def mine() -> None:
             if not self.seen.is_direct:  # the zeros of the copy are written only once
                 v = Vectors(self.f, self.frame.tile.lanes)
-                clear(v, self.copy, self.frame.scratch.image, self.frame.tile.dtype)
+                clear(v, self.copy, self.scratch.image, self.frame.tile.dtype)
             self.frame.each_panel(panels, partial(self.panel, rows))
 
         self.f.when(self.f.less(*rows), mine)
@@ -91,7 +92,7 @@ class _WindowProduct:
         """Emit the first channel that a column of the result reads."""
         if self.seen.groups == 1:
             return "0"
-        group = self.f.quotient(column, self.frame.scratch.part)
+        group = self.f.quotient(column, self.scratch.part)
         return self.f.mul(group, self.seen.channels)
 
     def image(self, number: Value, column: Value) -> Value:
@@ -120,8 +121,8 @@ class _WindowProduct:
 class Windows(_WindowProduct):
     """A convolution or its input gradient: loops over panels, images, and tiles of places."""
 
-    def __init__(self, frame: Frame, window: Window) -> None:
-        super().__init__(frame, window, window.dense)
+    def __init__(self, frame: Frame, scratch: WindowScratch) -> None:
+        super().__init__(frame, scratch, scratch.kernel.window.dense)
 
     def panel(self, rows: Range, panel: Panel) -> None:
         """Emit the packing of a panel of b, and the loop over images."""
@@ -155,7 +156,7 @@ class Windows(_WindowProduct):
         channels, width = self.window.channels, panel.vectors * tile.lanes
         name = emit_transpose(frame.module, tile, panel.vectors)
         offsets = self.window.depth // channels
-        pixel, units = self.window.pixel, frame.scratch.part
+        pixel, units = self.window.pixel, self.scratch.part
         size = units * pixel
         first = f.mul(f.sub(column, f.mul(f.quotient(column, units), units)), pixel)
         first = f.add(first, self.first_channel(column))
@@ -193,8 +194,8 @@ def _emit_places(panel: Panel, window: Window) -> str:
 class WindowSums(_WindowProduct):
     """A convolution's weight gradient: loops over panels, images, and tiles of rows."""
 
-    def __init__(self, frame: Frame, window: Window) -> None:
-        super().__init__(frame, window, window)
+    def __init__(self, frame: Frame, scratch: WindowScratch) -> None:
+        super().__init__(frame, scratch, scratch.kernel.window)
 
     def panel(self, rows: Range, panel: Panel) -> None:
         """Emit the sums of a panel over all images, and the body on them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from graphc.backends.native.elements import Elements, Known, Place, elements_of
 from graphc.backends.native.gather_loops import GatherLoops, fetches
@@ -46,7 +46,7 @@ def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> Callee:
     """
     names = tuple(dict.fromkeys((*kernel.body.loads, *kernel.body.written)))
     place = {name: f"b{number}" for number, name in enumerate(names)}
-    kernel = replace(kernel, body=_renamed(kernel.body, place))
+    kernel = kernel.renamed(place)
     pitches = {place[name]: size for name, size in pitch.items() if name in place}
     name = module.function(
         "loop",
@@ -55,11 +55,6 @@ def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> Callee:
         ("loop", kernel, tuple(sorted(pitches.items()))),
     )
     return Callee(name, names)
-
-
-def _renamed(body: Body, names: Mapping[str, str]) -> Body:
-    steps = tuple(s._replace(buffer=names[s.buffer]) if s.buffer else s for s in body.steps)
-    return Body(steps, tuple(s._replace(buffer=names[s.buffer]) for s in body.stores))
 
 
 def _emit(function: Function, kernel: Loop, pitch: Mapping[str, int]) -> None:

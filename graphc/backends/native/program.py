@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.target import Target
 from graphc.ir.tensor_type import ITEMSIZE
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, factor_columns
+from graphc.kernels.kernel import BatchedGemm, Gemm, Kernel, Loop, Permutation, ScatterAdd
 from graphc.kernels.program import Buffer, Instr, Program
 
 Block = tuple[str, str]
@@ -172,24 +172,17 @@ class _Emission:
             return transpose_scatter.emit_scatter_add(self.module, kernel)
         if isinstance(kernel, Loop):
             return loops.emit_loop(self.module, kernel, self._pitches(kernel))
-        if kernel.stack is not None:
-            return gemm.emit_stack(self.module, kernel, self.bits)
+        if isinstance(kernel, BatchedGemm):
+            return gemm.emit_batched(self.module, kernel, self.bits)
         return gemm.emit_gemm(self.module, kernel, self._pitches(kernel), self.bits)
 
     def _pitches(self, kernel: Kernel) -> dict[str, int]:
         """Return the number of elements from row to row of each buffer that has rows."""
-        found: dict[str, int] = {}
-        columns = kernel.n if isinstance(kernel, Gemm) else kernel.columns
-        for name in (*kernel.body.loads, *kernel.body.written):
-            pitch = self.program.buffers[name].pitch or columns
-            if isinstance(pitch, int):
-                found[name] = pitch
+        widths = dict.fromkeys((*kernel.body.loads, *kernel.body.written), kernel.space[1])
         if isinstance(kernel, Gemm):
-            for name, width in factor_columns(kernel).items():
-                pitch = self.program.buffers[name].pitch or width
-                assert isinstance(pitch, int), "the columns of a factor are counted"
-                found[name] = pitch
-        return found
+            widths |= kernel.factor_columns
+        pitches = {name: self.program.buffers[name].pitch or widths[name] for name in widths}
+        return {name: pitch for name, pitch in pitches.items() if isinstance(pitch, int)}
 
     def _pointer(self, function: Function, name: str) -> Value:
         buffer = self.program.buffers[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +47,7 @@ def is_view(kernel: Loop, step: Step) -> bool:
     assert isinstance(step.value, AccessMap), "the value is the access map"
     if step.value.given or 0 < _together(kernel, step.value.axes) < SHORT:
         return False
-    sizes: list[Dim] = [_first_size(kernel), *kernel.places, kernel.columns]
+    sizes: list[Dim] = [kernel.first, *kernel.places, kernel.columns]
     axis_maps = step.value.axes
     return all(w.divisor == 1 and w.is_inside(s) for w, s in zip(axis_maps, sizes, strict=True))
 
@@ -65,14 +64,6 @@ def _together(kernel: Loop, axis_maps: Sequence[AxisMap]) -> int:
             break
         many *= size
     return many if many > 1 else 0
-
-
-def _first_size(kernel: Loop) -> Dim:
-    """Return the size of the first dimension of the rows."""
-    places = max(prod(kernel.places), 1)
-    if isinstance(kernel.rows, int):
-        return kernel.rows // places
-    return type(kernel.rows)(kernel.rows.factor // places)
 
 
 def gathered_view(sizes: Sizes, part: Part, source: Array, at: AccessMap) -> Array:

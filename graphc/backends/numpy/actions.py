@@ -15,7 +15,7 @@ from graphc.backends.numpy.values import Part, Sizes, Value
 from graphc.ir.expr import Attribute, Broadcast, Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import FLOATS, dim_at
-from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
+from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
 from graphc.kernels.philox import fill_words, mask_scratch
 
 ONES = 4096
@@ -92,9 +92,8 @@ def action_of(kernel: Kernel, step: Step, form: Form, out: Value, ins: Sequence[
     if step.op == "product":
         assert isinstance(kernel, Gemm), "only a Gemm has a product"
         work = tuple(Work(dtype, shape) for dtype, shape in products.works(kernel))
-        return Action(
-            partial(products.multiply, kernel), out, (_raw(kernel.a), _raw(kernel.b)), work
-        )
+        factors = _raw(kernel.a), _raw(kernel.b)
+        return Action(partial(products.multiply, kernel), out, factors, work)
     if step.op == "fetch":
         rule = access.take_rows if ins else access.fetch
         return Action(partial(rule, step), out, (_raw(step.buffer), *ins))
@@ -216,7 +215,7 @@ def _reduction(kernel: Kernel, step: Step, out: Value, x: Value) -> Action:
 
 def _is_narrow(kernel: Kernel) -> bool:
     """Return whether a kernel has few columns and several rows."""
-    rows, columns = space(kernel)
+    rows, columns = kernel.space
     return isinstance(columns, int) and 1 < columns <= NARROW and rows != 1
 
 

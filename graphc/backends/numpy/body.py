@@ -17,7 +17,7 @@ from graphc.backends.numpy.actions import Action, action_of, copied, form_of
 from graphc.backends.numpy.values import Part, Sizes, Value
 from graphc.ir.expr import Broadcast, Step, Store
 from graphc.ir.tensor_type import ITEMSIZE, align
-from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd, space
+from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm, Kernel, Loop
 
 PART = 1 << 15
 """The elements of a part of a loop: a few values of that size fit into a core's own cache."""
@@ -73,13 +73,15 @@ def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) 
     The cut depends on the most rows alone, so that fewer rows never need more memory.
     """
     whole = sizes.whole
-    limit = PRODUCT_PART if isinstance(kernel, Gemm) else PART
+    limit, fewest = PART, 1
+    if isinstance(kernel, Gemm):  # a product of fewer rows takes as long
+        limit, fewest = PRODUCT_PART, 1 if kernel.places else PRODUCT_ROWS
     axes = {step.value for step in kernel.body.steps if step.op in ("sum", "max")}
     line = prod(most.places) * most.columns
     if len(actions) < 2 or most.lines * line <= limit or not _may_cut(kernel):
         yield whole
     elif "rows" not in axes and most.lines > 1:
-        step = max(limit // max(line, 1), _fewest_lines(kernel))
+        step = max(limit // max(line, 1), fewest)
         for start in range(0, max(sizes.lines, 1), step):
             yield Part(slice(start, min(start + step, sizes.lines)), whole.columns)
     elif axes <= {"rows"} and isinstance(kernel, Loop) and not kernel.places and most.rows <= 64:
@@ -90,14 +92,11 @@ def _cuts(kernel: Kernel, actions: Sequence[Action], sizes: Sizes, most: Sizes) 
         yield whole
 
 
-def _fewest_lines(kernel: Kernel) -> int:
-    """Return the fewest lines of a part: a product of fewer rows takes as long."""
-    return PRODUCT_ROWS if isinstance(kernel, Gemm) and kernel.window is None else 1
-
-
 def _may_cut(kernel: Kernel) -> bool:
+    if isinstance(kernel, Convolution):
+        return not kernel.trans_a
     if isinstance(kernel, Gemm):
-        return kernel.stack is None and not (kernel.trans_a and kernel.window is not None)
+        return not isinstance(kernel, BatchedGemm)
     drawn = any(step.op == "philox" for step in kernel.body.steps)
     return not (drawn and kernel.rows == 1)
 
@@ -220,15 +219,10 @@ class _Planning:
 
     def _whole_reads(self, step: Step) -> Sequence[str]:
         """Return the buffers that a step reads at other elements than its own."""
-        kernel = self.kernel
         if step.op == "fetch":
             return (step.buffer,)  # users of a view read it once more
-        if step.op == "product":
-            assert isinstance(kernel, Gemm), "only a Gemm has a product"
-            return kernel.a, kernel.b
-        if step.op == "scatter_add":
-            assert isinstance(kernel, ScatterAdd), "only a scatter-add has sums of rows"
-            return kernel.source, kernel.indices
+        if step.op in ("product", "scatter_add"):
+            return [operand.buffer for operand in self.kernel.operands]
         return ()
 
     # ------------------------------------------------------------------ placement
@@ -245,7 +239,7 @@ class _Planning:
 
     def _shape(self, broadcast: Broadcast) -> tuple[bool, bool]:
         """Return whether a value of a broadcast kind has several rows, and several columns."""
-        rows, columns = space(self.kernel)
+        rows, columns = self.kernel.space
         return (
             broadcast in ("each", "row") and rows != 1,
             broadcast in ("each", "column") and columns != 1,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from math import prod
 from typing import NamedTuple
@@ -17,10 +16,10 @@ from graphc.backends.numpy.actions import Action
 from graphc.backends.numpy.body import BodyPlan, Shared, plan_body
 from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
 from graphc.ir.access import AccessMap
-from graphc.ir.expr import Body, Step
+from graphc.ir.expr import Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, align, shape_at
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, stored
+from graphc.kernels.kernel import BatchedGemm, Kernel, Permutation, inputs
 from graphc.kernels.program import Buffer, Program
 
 
@@ -53,11 +52,11 @@ class Planned(NamedTuple):
         """Return the kernel with its plan."""
         if isinstance(kernel, Permutation):
             return cls(kernel, None, {}, program.capacity)
-        names = dict.fromkeys((*factors(kernel), *kernel.body.loads, *kernel.body.written))
+        names = dict.fromkeys((*inputs(kernel), *kernel.body.written))
         places = {name: f"buffer{i}" for i, name in enumerate(names)}
         met = overlaps(program, names, kernel.body.written)
         shared = tuple((places[a], places[b], how) for a, b, how in met)
-        plan = known_plan(renamed(kernel, places), shared)
+        plan = known_plan(kernel.renamed(places), shared)
         back = {place: name for name, place in places.items()}
         return cls(kernel, plan, back, program.capacity)
 
@@ -79,32 +78,6 @@ class Planned(NamedTuple):
 def known_plan(kernel: Kernel, shared: Shared) -> BodyPlan:
     """Return the plan of a kernel, computed once for kernels that are equal."""
     return plan_body(kernel, shared)
-
-
-def factors(kernel: Kernel) -> tuple[str, ...]:
-    """Return the buffers that a kernel reads besides those of its body."""
-    if isinstance(kernel, Gemm):
-        return kernel.a, kernel.b
-    return (kernel.source, kernel.indices) if isinstance(kernel, ScatterAdd) else ()
-
-
-def renamed(kernel: Kernel, names: Mapping[str, str]) -> Kernel:
-    """Return the kernel with other names of its buffers."""
-    steps = tuple(
-        step._replace(buffer=names[step.buffer]) if step.buffer else step
-        for step in kernel.body.steps
-    )
-    stores = tuple(store._replace(buffer=names[store.buffer]) for store in kernel.body.stores)
-    body = Body(steps, stores)
-    if isinstance(kernel, ScatterAdd):
-        source, indices = names[kernel.source], names[kernel.indices]
-        return replace(kernel, body=body, source=source, indices=indices)
-    if isinstance(kernel, Loop):
-        return replace(kernel, body=body)
-    stack = kernel.stack
-    if stack is not None and stack.permuted:
-        stack = replace(stack, permuted=names[stack.permuted])
-    return replace(kernel, a=names[kernel.a], b=names[kernel.b], body=body, stack=stack)
 
 
 def _permuted(kernel: Permutation, n: int, view: View) -> Call:
@@ -172,9 +145,9 @@ class _Binding:
     def _in_space(self, name: str, whole: Array, value: Value) -> Array:
         """Return a buffer in the kernel's iteration space."""
         shape = self.sizes.shape(value.broadcast)
-        kernel = self.kernel
-        if isinstance(kernel, Gemm) and kernel.stack is not None and name == kernel.stack.permuted:
-            strides = shape_at(stored(kernel, kernel.stack, name), self.sizes.n)
+        kernel, written = self.kernel, self.kernel.body.written
+        if isinstance(kernel, BatchedGemm) and name in written:
+            strides = shape_at(kernel.strides_out[written.index(name)], self.sizes.n)
             return as_strided(whole, shape, [s * whole.itemsize for s in (*strides, 1)])
         return matrix_of(whole, shape)
 

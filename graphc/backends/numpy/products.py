@@ -17,8 +17,9 @@ from graphc.backends.backend import Call
 from graphc.backends.numpy.values import Part, Sizes, matrix_of
 from graphc.ir.forms import Window
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Shape, dim_at, shape_at
-from graphc.kernels.kernel import Gemm, Stack
+from graphc.ir.tensor_type import dim_at, shape_at
+from graphc.kernels.interpret import matrices
+from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
 
 BLOCK = 1 << 16
 """The most elements of columns of a block, unless one image has more."""
@@ -26,25 +27,23 @@ BLOCK = 1 << 16
 
 def works(kernel: Gemm) -> list[tuple[str, Callable[[Sizes, Part], tuple[int, ...]]]]:
     """Return the dtype and the shape rule of each work array of a product."""
-    window = kernel.window
-    if window is None:
+    if not isinstance(kernel, Convolution):
         return []
     shapes = [_padded, _columns, _filters, _sums]
-    return [(kernel.dtype, partial(shape, kernel, window)) for shape in shapes]
+    return [(kernel.dtype, partial(shape, kernel)) for shape in shapes]
 
 
 def multiply(
     kernel: Gemm, sizes: Sizes, part: Part, out: Array, a: Array, b: Array, *work: Array
 ) -> Sequence[Call]:
     """Return the calls of the product of a part."""
-    if kernel.stack is not None:
-        return _stacked(kernel, kernel.stack, sizes, part, out, a, b)
-    if kernel.window is not None:
-        return list(_convolved(kernel, kernel.window, sizes, part, out, a, b, work))
-    rows, columns, inner = (dim_at(dim, sizes.n) for dim in (kernel.m, kernel.n, kernel.k))
-    left = matrix_of(a, (inner, rows) if kernel.trans_a else (rows, inner))
+    if isinstance(kernel, BatchedGemm):
+        return _batched(kernel, sizes, part, out, a, b)
+    if isinstance(kernel, Convolution):
+        return list(_convolved(kernel, sizes, part, out, a, b, *work))
+    of_a, of_b = (shape_at(space, sizes.n) for space in kernel.factor_spaces)
+    left, right = matrix_of(a, of_a), matrix_of(b, of_b)
     left = left[:, part.rows].T if kernel.trans_a else left[part.rows]
-    right = matrix_of(b, (columns, inner) if kernel.trans_b else (inner, columns))
     return (_dot(left, right.T if kernel.trans_b else right, out),)
 
 
@@ -63,19 +62,12 @@ def _dot(left: Array, right: Array, out: Array) -> Call:
 # ------------------------------------------------------------------ stacks
 
 
-def matrices(buffer: Array, sizes: Shape, apart: Shape, matrix: Shape, n: int) -> Array:
-    """Return a view of the matrices of a stack in a buffer, (*sizes, *matrix)."""
-    strides = tuple(step * buffer.itemsize for step in (*shape_at(apart, n), 1))
-    return as_strided(buffer, shape_at((*sizes, *matrix), n), strides)
-
-
-def _stacked(
-    kernel: Gemm, stack: Stack, sizes: Sizes, part: Part, out: Array, a: Array, b: Array
+def _batched(
+    kernel: BatchedGemm, sizes: Sizes, part: Part, out: Array, a: Array, b: Array
 ) -> Sequence[Call]:
-    of_a = (kernel.k, kernel.m) if kernel.trans_a else (kernel.m, kernel.k)
-    of_b = (kernel.n, kernel.k) if kernel.trans_b else (kernel.k, kernel.n)
-    left = matrices(a, stack.sizes, stack.a, of_a, sizes.n)[part.rows]
-    right = matrices(b, stack.sizes, stack.b, of_b, sizes.n)[part.rows]
+    of_a, of_b = kernel.factor_spaces
+    left = matrices(a, kernel.sizes, kernel.strides_a, of_a, sizes.n)[part.rows]
+    right = matrices(b, kernel.sizes, kernel.strides_b, of_b, sizes.n)[part.rows]
     left = left.swapaxes(-1, -2) if kernel.trans_a else left
     right = right.swapaxes(-1, -2) if kernel.trans_b else right
     return (partial(np.matmul, left, right, out),)
@@ -84,72 +76,62 @@ def _stacked(
 # ------------------------------------------------------------------ convolutions
 
 
-def _is_depthwise(kernel: Gemm, window: Window) -> bool:
+def _is_depthwise(kernel: Convolution) -> bool:
     """Return whether each group has one channel and one column."""
+    window = kernel.window
     return window.groups > 1 and window.channels == 1 and kernel.n == window.groups
 
 
-def _at_once(window: Window, images: int) -> int:
-    """Return how many images are copied to columns at once."""
-    return max(1, min(images, BLOCK // max(window.count * window.depth, 1)))
+def _block(kernel: Convolution, sizes: Sizes, part: Part) -> int:
+    """Return how many images are copied to columns at once; a weight gradient sums over all."""
+    images = dim_at(kernel.images, sizes.n) if kernel.trans_a else part.height
+    return max(1, min(images, BLOCK // max(kernel.window.count * kernel.window.depth, 1)))
 
 
-def _images(kernel: Gemm, window: Window, sizes: Sizes, part: Part) -> int:
-    """Return the number of images of a part; a weight gradient sums over all images."""
-    if kernel.trans_a:
-        return dim_at(kernel.k, sizes.n) // window.count
-    return part.height
-
-
-def _padded(kernel: Gemm, window: Window, sizes: Sizes, part: Part) -> tuple[int, ...]:
+def _padded(kernel: Convolution, sizes: Sizes, part: Part) -> tuple[int, ...]:
     """Return the shape of images with zeros around and between their pixels."""
-    if window.is_direct:
-        return (0,)
-    images = _at_once(window, _images(kernel, window, sizes, part))
-    return (images, *window.extent, window.pixel)
+    window = kernel.window
+    images = _block(kernel, sizes, part)
+    return (0,) if window.is_direct else (images, *window.extent, window.pixel)
 
 
-def _columns(kernel: Gemm, window: Window, sizes: Sizes, part: Part) -> tuple[int, ...]:
+def _columns(kernel: Convolution, sizes: Sizes, part: Part) -> tuple[int, ...]:
     """Return the shape of the columns of a block, or of its products if it is depthwise."""
-    images = _at_once(window, _images(kernel, window, sizes, part))
-    if _is_depthwise(kernel, window):
+    window = kernel.window
+    images = _block(kernel, sizes, part)
+    if _is_depthwise(kernel):
         return (images, *window.places, window.groups)
     return (images * window.count, window.depth)
 
 
-def _filters(kernel: Gemm, window: Window, sizes: Sizes, part: Part) -> tuple[int, ...]:
+def _filters(kernel: Convolution, sizes: Sizes, part: Part) -> tuple[int, ...]:
     """Return the shape of the factor of one group, if it is copied."""
+    window = kernel.window
     units = dim_at(kernel.n, sizes.n) // window.groups
     if kernel.trans_a and window.groups > 1:
-        images = _at_once(window, _images(kernel, window, sizes, part))
+        images = _block(kernel, sizes, part)
         return (images * window.count, units)
     copied = kernel.trans_b or window.groups > 1
-    return (window.depth, units) if copied and not _is_depthwise(kernel, window) else (0,)
+    return (window.depth, units) if copied and not _is_depthwise(kernel) else (0,)
 
 
-def _sums(kernel: Gemm, window: Window, sizes: Sizes, part: Part) -> tuple[int, ...]:
+def _sums(kernel: Convolution, sizes: Sizes, part: Part) -> tuple[int, ...]:
     """Return the shape of products that are added to or copied into the result."""
+    window = kernel.window
     units = dim_at(kernel.n, sizes.n) // window.groups
     if kernel.trans_a:
-        return (window.groups,) if _is_depthwise(kernel, window) else (window.depth, units)
-    if window.groups == 1 or _is_depthwise(kernel, window):
+        return (window.groups,) if _is_depthwise(kernel) else (window.depth, units)
+    if window.groups == 1 or _is_depthwise(kernel):
         return (0,)
-    images = _at_once(window, _images(kernel, window, sizes, part))
+    images = _block(kernel, sizes, part)
     return (images * window.count, units)
 
 
 def _convolved(
-    kernel: Gemm,
-    window: Window,
-    sizes: Sizes,
-    part: Part,
-    out: Array,
-    a: Array,
-    b: Array,
-    work: Sequence[Array],
+    kernel: Convolution, sizes: Sizes, part: Part, out: Array, a: Array, b: Array, *work: Array
 ) -> Iterator[Call]:
     """Yield the calls of a convolution, or of the gradient of its weight, block by block."""
-    padded, columns, filters, sums = work
+    window, (padded, *rest) = kernel.window, work
     images = a.reshape(-1, *window.space, window.pixel)
     images = images if kernel.trans_a else images[part.rows]
     if not window.is_direct:
@@ -157,8 +139,8 @@ def _convolved(
     if kernel.trans_a:
         yield partial(out.fill, 0)
     elif kernel.trans_b and window.groups == 1:
-        yield partial(np.copyto, *_all_filters(kernel, window, b, filters))
-    step = _at_once(window, len(images))
+        yield partial(np.copyto, *_all_filters(kernel, b, rest[1]))
+    step = _block(kernel, sizes, part)
     for start in range(0, len(images), step):
         block = images[start : start + step]
         held = block
@@ -168,15 +150,15 @@ def _convolved(
         if kernel.trans_a:
             rows = slice(start * window.count, (start + len(block)) * window.count)
             dy = b.reshape(-1, out.shape[-1])[rows]
-            yield from _weight_gradient(kernel, window, held, dy, out, columns, filters, sums)
+            yield from _weight_gradient(kernel, held, dy, out, *rest)
         else:
             y = out[start : start + step]
-            yield from _result(kernel, window, held, b, y, columns, filters, sums)
+            yield from _result(kernel, held, b, y, *rest)
 
 
-def _all_filters(kernel: Gemm, window: Window, b: Array, filters: Array) -> tuple[Array, Array]:
+def _all_filters(kernel: Convolution, b: Array, filters: Array) -> tuple[Array, Array]:
     """Return the memory of the one group's factor, and the weight that is copied to it."""
-    factor = _factor(kernel, window, b, 0, filters.shape[-1])
+    factor = _factor(kernel, b, 0, filters.shape[-1])
     return filters.reshape(factor.shape), factor
 
 
@@ -228,19 +210,11 @@ def _gathered(window: Window, held: Array, group: int, columns: Array) -> tuple[
     return partial(np.copyto, np.ndarray(met.shape[:-joined], kind, whole), source), matrix
 
 
-def _result(
-    kernel: Gemm,
-    window: Window,
-    held: Array,
-    b: Array,
-    y: Array,
-    columns: Array,
-    filters: Array,
-    sums: Array,
-) -> Iterator[Call]:
+def _result(kernel: Convolution, held: Array, b: Array, y: Array, *work: Array) -> Iterator[Call]:
+    window, (columns, filters, sums) = kernel.window, work
     units = y.shape[-1] // window.groups
-    if _is_depthwise(kernel, window):
-        yield from _depthwise(kernel, window, held, b, y, columns)
+    if _is_depthwise(kernel):
+        yield from _depthwise(kernel, held, b, y, columns)
         return
     for group in range(window.groups):
         copy, matrix = _gathered(window, held, group, columns)
@@ -250,15 +224,16 @@ def _result(
             factor = filters if kernel.trans_b else b.reshape(window.depth, units)
             yield _dot(matrix, factor, flat)
             continue
-        factor = _factor(kernel, window, b, group, units)
+        factor = _factor(kernel, b, group, units)
         yield partial(np.copyto, filters.reshape(factor.shape), factor)
         own = sums[: len(flat)]
         yield _dot(matrix, filters, own)
         yield partial(np.copyto, flat[:, group * units : (group + 1) * units], own)
 
 
-def _factor(kernel: Gemm, window: Window, b: Array, group: int, units: int) -> Array:
+def _factor(kernel: Convolution, b: Array, group: int, units: int) -> Array:
     """Return the weight of a group, (offsets, channels, units); a transposed one is flipped."""
+    window = kernel.window
     offsets = prod(window.kernel)
     if kernel.trans_b:
         stored = b.reshape(offsets, units, window.groups, window.channels)
@@ -275,9 +250,10 @@ def _offset_views(window: Window, held: Array) -> Iterator[Array]:
 
 
 def _depthwise(
-    kernel: Gemm, window: Window, held: Array, b: Array, y: Array, products: Array
+    kernel: Convolution, held: Array, b: Array, y: Array, products: Array
 ) -> Iterator[Call]:
     """Yield calls that multiply and add elements, offset by offset."""
+    window = kernel.window
     weights = b.reshape(-1, window.groups)
     weights = weights[::-1] if kernel.trans_b else weights
     total, term = y.reshape(len(held), *window.places, -1), products[: len(held)]
@@ -288,18 +264,12 @@ def _depthwise(
 
 
 def _weight_gradient(
-    kernel: Gemm,
-    window: Window,
-    held: Array,
-    dy: Array,
-    out: Array,
-    columns: Array,
-    copied: Array,
-    sums: Array,
+    kernel: Convolution, held: Array, dy: Array, out: Array, *work: Array
 ) -> Iterator[Call]:
     """Yield calls that add the share of a block of images to the gradient of a weight."""
+    window, (columns, copied, sums) = kernel.window, work
     units = out.shape[-1] // window.groups
-    if _is_depthwise(kernel, window):
+    if _is_depthwise(kernel):
         sent, term = dy.reshape(len(held), *window.places, -1), columns[: len(held)]
         axes = tuple(range(term.ndim - 1))
         for i, met in enumerate(_offset_views(window, held)):

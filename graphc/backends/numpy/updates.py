@@ -15,7 +15,7 @@ from graphc.backends.numpy.kernels import Planned, known_plan
 from graphc.ir.expr import Body, Broadcast, Step, Store
 from graphc.ir.tensor_type import ITEMSIZE, align
 from graphc.kernels.interpret import FUNCTIONS
-from graphc.kernels.kernel import Gemm, Kernel, Loop, ScatterAdd, space
+from graphc.kernels.kernel import BatchedGemm, Kernel, Loop, ScatterAdd
 from graphc.kernels.program import Buffer, Program
 
 HEAD = "%head"
@@ -107,7 +107,7 @@ def _has_neighbours(program: Program, buffer: Buffer) -> bool:
 def _parts(plan: BodyPlan, packed: frozenset[str]) -> Parts | None:
     """Return the parts of a kernel; its buffers in `packed` lie side by side with others."""
     kernel = plan.kernel
-    if isinstance(kernel, ScatterAdd) or (isinstance(kernel, Gemm) and kernel.stack is not None):
+    if isinstance(kernel, ScatterAdd | BatchedGemm):
         return None
     cut = _Cut(kernel, packed)
     return cut.parts(plan.shared) if cut.is_possible() else None
@@ -128,7 +128,7 @@ class _Cut:
     def __init__(self, kernel: Kernel, packed: frozenset[str]) -> None:
         self.kernel, self.packed = kernel, packed
         self.steps, self.stores = kernel.body.steps, kernel.body.stores
-        self.rows, self.columns = space(kernel)
+        self.rows, self.columns = kernel.space
         own = (*FUNCTIONS, "load", "const")
         self.others = [i for i, step in enumerate(self.steps) if step.op not in own]
         self.at = self.others[0] if self.others else self._foreign()

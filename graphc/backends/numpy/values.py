@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 from graphc.ir.expr import Broadcast, Step
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at, shape_at
-from graphc.kernels.kernel import Kernel, Loop, space
+from graphc.kernels.kernel import Kernel
 
 
 class Value(NamedTuple):
@@ -62,14 +62,8 @@ class Sizes:
     @classmethod
     def of(cls, kernel: Kernel, n: int) -> Sizes:
         """Return the sizes of a kernel."""
-        rows, columns = (dim_at(dim, n) for dim in space(kernel))
-        places: tuple[int, ...] = ()
-        if isinstance(kernel, Loop):
-            places = kernel.places
-        elif kernel.stack is not None:
-            places = shape_at((*kernel.stack.sizes, kernel.m)[1:], n)
-        elif kernel.window is not None and not kernel.trans_a:
-            places = (kernel.window.count,)
+        rows, columns = (dim_at(dim, n) for dim in kernel.space)
+        places = shape_at(kernel.places, n)
         return cls(n, rows // max(prod(places), 1), places, columns)
 
     @property
@@ -85,12 +79,10 @@ class Sizes:
     def shape(self, broadcast: Broadcast, part: Part | None = None) -> tuple[int, ...]:
         """Return the shape of a value over a part, by default over all."""
         part = part or self.whole
-        rows = (part.height, *self.places) if broadcast in ("each", "row") else self._ones
+        rows = (part.height, *self.places)
+        if broadcast not in ("each", "row"):
+            rows = (1,) * len(rows)
         return (*rows, part.width if broadcast in ("each", "column") else 1)
-
-    @property
-    def _ones(self) -> tuple[int, ...]:
-        return (1,) * (1 + len(self.places))
 
     def cut(self, array: Array, broadcast: Broadcast, part: Part) -> Array:
         """Return the part of a whole value."""

@@ -6,7 +6,6 @@ It copies what the plan says: names become numbers, and broadcast kinds become a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import prod
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from graphc.compiler.sizes import layout
 from graphc.ir.access import AccessMap
 from graphc.ir.expr import Body
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, TensorType, count
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation, ScatterAdd, space
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation
 from graphc.kernels.program import Buffer, Instr, Program
 
 Pair = tuple[int, int]
@@ -224,24 +223,15 @@ def _step(instr: Instr) -> tuple[int, ...]:
         kind = Kind.of(instr.kind)
         return kind, Axis.NONE, 1, 0, 1, 0, 1, 0, 0, Axis.NONE, 0, 0, 0
     split = Axis.of(kernel.partition)
+    rows, columns = map(pair, kernel.space)
     if isinstance(kernel, Gemm):
-        rows, columns = space(kernel)
-        sizes = (*pair(rows), *pair(columns), *pair(kernel.k))
+        sizes = (*rows, *columns, *pair(kernel.k))
         item = ITEMSIZE[kernel.dtype]
         transposed = kernel.trans_a + 2 * kernel.trans_b
         return Kind.GEMM, split, *sizes, transposed, Axis.NONE, 0, item, 0
-    sizes = (*pair(kernel.rows), *pair(kernel.columns), 1, 0)
+    sizes = (*rows, *columns, 1, 0)
     reduced, by_columns, copies = _traits(kernel)
     return Kind.LOOP, split, *sizes, 0, reduced, by_columns, 0, copies
-
-
-def _images(kernel: Gemm) -> Pair:
-    """Return the number of elements of the images that a convolution reads."""
-    if kernel.window is None:
-        return 0, 0
-    fixed, per_row = pair(kernel.k if kernel.trans_a else kernel.m)
-    of_one, places = kernel.window.pixels, kernel.window.count
-    return fixed // places * of_one, per_row // places * of_one
 
 
 def _reach(kernel: Kernel, at: object) -> Pair:
@@ -249,9 +239,8 @@ def _reach(kernel: Kernel, at: object) -> Pair:
     assert isinstance(kernel, Loop), "a product fetches nothing"
     assert isinstance(at, AccessMap), "a fetch has an access map"
     inner, per_row = 1, 0
-    outer = [size // prod(kernel.places) for size in pair(kernel.rows)]
-    first = pair(at.axes[0].size) if at.given else tuple(outer)
-    counts = (first, *map(pair, (*kernel.places, kernel.columns)))
+    first = at.axes[0].size if at.given else kernel.first
+    counts = map(pair, (first, *kernel.places, kernel.columns))
     for (fixed, batch), axis_map in zip(counts, at.axes, strict=True):
         if batch:
             per_row = batch * axis_map.pitch
@@ -302,26 +291,15 @@ def _of_call(instr: Instr) -> Iterator[tuple[str, Touched]]:
 
 def _of_kernel(kernel: Kernel) -> Iterator[tuple[str, Touched]]:
     """Yield the buffers that a kernel touches, and how."""
-    if isinstance(kernel, Gemm):
-        left = Pattern.LEFT if kernel.window is None else Pattern.WINDOW
-        left, right = (
-            (left, Pattern.RIGHT) if kernel.stack is None else (Pattern.WHOLE, Pattern.WHOLE)
-        )
-        yield kernel.a, (Use.READ, left, 0, *_images(kernel))
-        yield kernel.b, (Use.READ, right, 0, 0, 0)
-    elif isinstance(kernel, ScatterAdd):
-        columns, (fixed, per_row) = pair(kernel.columns)[0], pair(kernel.count)
-        yield kernel.source, (Use.READ, Pattern.WINDOW, 0, fixed * columns, per_row * columns)
-        yield kernel.indices, (Use.READ, Pattern.WINDOW, 0, fixed, per_row)
+    for buffer, part, elements in kernel.operands:
+        yield buffer, (Use.READ, Pattern.of(part), 0, *pair(elements))
     body = kernel.body
     permuted = isinstance(kernel, Permutation)
     for name, pattern in dict.fromkeys(
         (s.buffer, s.broadcast) for s in body.steps if s.op == "load"
     ):
-        yield (
-            name,
-            (Use.READ, Pattern.WHOLE if permuted else PATTERN[pattern], int(not permuted), 0, 0),
-        )
+        met = Pattern.WHOLE if permuted else PATTERN[pattern]
+        yield name, (Use.READ, met, int(not permuted), 0, 0)
     for name, at in dict.fromkeys((s.buffer, s.value) for s in body.steps if s.op == "fetch"):
         yield name, (Use.READ, Pattern.WINDOW, 0, *_reach(kernel, at))
     for store in body.stores:

@@ -19,7 +19,7 @@ from graphc.backends.backend import bind_reference
 from graphc.ir.expr import Broadcast
 from graphc.ir.tensor_type import ITEMSIZE, dim_at, shape_at
 from graphc.kernels.interpret import run
-from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd, space
+from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
 from graphc.kernels.program import Instr, Program
 from graphc.ops.source import Constant
 
@@ -159,7 +159,7 @@ class Interpreted:
         targets = {name: self.view(name) for name in body.written}
         results = {name: np.empty_like(target) for name, target in targets.items()}
         run(kernel, {**arrays, **results}, self.n)
-        rows, columns = (dim_at(dim, self.n) for dim in space(kernel))
+        rows, columns = (dim_at(dim, self.n) for dim in kernel.space)
         for store in body.stores:
             if store.broadcast in broadcasts:
                 shape = (
@@ -203,7 +203,7 @@ def own_kinds(kernel: Kernel) -> tuple[Broadcast, ...]:
 
 def units(kernel: Kernel, n: int, thread: int, threads: int) -> Iterator[Unit]:
     """The parts of its elements that a thread computes one after the other."""
-    rows, columns = (dim_at(dim, n) for dim in space(kernel))
+    rows, columns = (dim_at(dim, n) for dim in kernel.space)
     block = SHARE_PANELS if isinstance(kernel, Gemm) else SHARE_COLUMNS
     mine = {
         "rows": (share(rows, SHARE_ROWS, thread, threads), (0, columns)),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from graphc.backends.native.gemm import emit_gemm
 from graphc.backends.native.ir import Module
+from graphc.kernels.kernel import Convolution
 from tests.backends.native.gemm_function import run
 from tests.backends.native.window_checks import (
     KINDS,
@@ -103,7 +104,7 @@ def test_the_body_meets_the_product(kind: int) -> None:
 def around(spec: Spec, before: int) -> Spec:
     """The convolution with zeros before its images, and fewer after them."""
     kernel = spec.kernel()
-    assert kernel.window is not None
+    assert isinstance(kernel, Convolution)
     return replace(spec, window=replace(kernel.window, before=(before, before)))
 
 

@@ -11,9 +11,11 @@ from graphc.backends.native.gemm import emit_gemm
 from graphc.backends.native.ir import Module
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.forms import Window
+from graphc.ir.forms import WindowProduct as WindowForm
 from graphc.ir.tensor_type import N, TensorType, shape_at
 from graphc.kernels.iteration_space import by_last
-from graphc.kernels.kernel import Gemm, Partition, factor_columns
+from graphc.kernels.kernel import Convolution as ConvolutionKernel
+from graphc.kernels.kernel import Gemm, Partition
 from graphc.ops.conv import Conv, ConvDw, ConvDx, Convolution
 from tests.backends.native.gemm_function import Array, Product, Write, store_product
 from tests.backends.native.jit_function import Compiled
@@ -42,9 +44,10 @@ class Spec:
         builder = BodyBuilder()
         self.write(builder, builder.product(self.a.dtype))
         (m, n), sides = by_last(self.result.shape), (of.trans_a, of.trans_b)
-        body = builder.body()
-        window = self.window or of.window
-        return Gemm(m, n, of.inner, "a", "b", *sides, self.a.dtype, body, self.partition, window)
+        fields = (m, n, of.inner, "a", "b", *sides, self.a.dtype, builder.body(), self.partition)
+        if not isinstance(of, WindowForm):
+            return Gemm(*fields)
+        return ConvolutionKernel(*fields, window=self.window or of.window)
 
     def operands(self, n: int, seed: int = 0) -> dict[str, Array]:
         """Random a and b, and a result that is not written yet."""
@@ -71,7 +74,7 @@ class WindowProduct(Product):
 
 def pitches(kernel: Gemm) -> Mapping[str, int]:
     """The columns of the factors that are stored as matrices."""
-    found = factor_columns(kernel).items()
+    found = kernel.factor_columns.items()
     return {name: columns for name, columns in found if isinstance(columns, int)}
 
 

@@ -11,7 +11,7 @@ from graphc.backends.backend import bind_reference
 from graphc.backends.numpy.kernels import Planned
 from graphc.ir.op import Array
 from graphc.kernels.interpret import run
-from graphc.kernels.kernel import Gemm, Kernel, ScatterAdd
+from graphc.kernels.kernel import Kernel, inputs
 from graphc.kernels.program import Instr, Program
 from tests.backends.native.interpreted import Interpreted
 
@@ -40,11 +40,7 @@ class Compared(Interpreted):
         return {k: self.view(v).copy() for k, v in self.program.outputs.items()}
 
     def _compare(self, instr: Instr, kernel: Kernel) -> None:
-        names = {*kernel.body.loads, *kernel.body.written}
-        if isinstance(kernel, Gemm):
-            names |= {kernel.a, kernel.b}
-        elif isinstance(kernel, ScatterAdd):
-            names |= {kernel.source, kernel.indices}
+        names = {*inputs(kernel), *kernel.body.written}
         arrays = {name: self._copied(name) for name in names}
         run(kernel, arrays, self.n)
         before = self._memory()
