@@ -96,14 +96,18 @@ def _folded(node: Node, operands: list[Node], left: int) -> Node | None:
 
 
 def _work(node: Node, operands: list[Node]) -> int:
-    """Return the operations that computing the node takes, moving its bytes included."""
+    """Return the operations that computing the node takes; a byte of its result counts as four."""
     flops = node.op.flops([operand.type for operand in operands], node.type, 1)
-    return node.type.nbytes(1) + sum(flops)
+    return 4 * node.type.nbytes(1) + sum(flops)
 
 
 def _worth_it(type: TensorType, operands: list[Node]) -> bool:
-    limit = max(SMALL, sum(operand.type.nbytes(1) for operand in operands))
-    return type.nbytes(1) <= limit
+    """Return whether a result is small, or no larger than its operands, each counted once.
+
+    A value joined with itself is twice as large: in a chain of such nodes memory would double.
+    """
+    sizes = {operand.name: operand.type.nbytes(1) for operand in operands}
+    return type.nbytes(1) <= max(SMALL, sum(sizes.values()))
 
 
 # ------------------------------------------------------------------ identities

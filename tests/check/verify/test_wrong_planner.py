@@ -7,7 +7,7 @@ planner by a wrong one, compiles, and verifies.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from graphc.compiler.program import build_program as unverified
 from graphc.ir.graph import Graph
 from graphc.kernels import barriers, fuse, program
 from graphc.kernels.groups import Grouping
+from graphc.kernels.kernel import Convolution, Gemm
 from tests.check.verify.claims import BATCH, called, declare
 from tests.check.verify.test_faults import (
     ALIGNED,
@@ -167,8 +168,10 @@ def windows_are_read_by_rows(right: Any) -> Any:
     """As if each thread read the images alone that it made."""
 
     def accesses(kernel: Any, memory: Any) -> Any:
-        known = replace(kernel, window=None) if hasattr(kernel, "window") else kernel
-        return right(known, memory)
+        if not isinstance(kernel, Convolution):
+            return right(kernel, memory)
+        product = {field.name: getattr(kernel, field.name) for field in fields(Gemm)}
+        return right(Gemm(**product), memory)
 
     return accesses
 
