@@ -6,16 +6,18 @@ rows in memory, or fewer than a tile has; and pixels of a window.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 
 from graphc.backends.c.body import BodyWriter, needed
 from graphc.backends.c.scalars import TYPES, Code, dim_text, literal
 from graphc.backends.c.tile import most_columns
-from graphc.ir.expr import Step
+from graphc.ir.expr import Body, Step
 from graphc.ir.forms import Sizes, Window
-from graphc.ir.tensor_type import ITEMSIZE, dim_at
-from graphc.kernels.kernel import Gemm, stored
+
+from graphc.ir.tensor_type import ITEMSIZE, Dim, Shape, dim_at
+from graphc.kernels.iteration_space import dense_strides
+from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
 
 ROWS = 8
 """The rows of a tile."""
@@ -27,14 +29,16 @@ def scratch_bytes(kernel: Gemm, n: int) -> int:
     """Return the bytes that a product packs factors into, for a batch of `n` rows."""
     columns, size = most_columns(kernel.dtype), ITEMSIZE[kernel.dtype]
     panel = dim_at(kernel.k, n) * columns
-    return size * (panel + (ROWS * DEPTH if kernel.window is not None else 0))
+    return size * (panel + (ROWS * DEPTH if isinstance(kernel, Convolution) else 0))
 
 
 class ProductWriter:
     """The writer of a product kernel."""
 
-    def __init__(self, kernel: Gemm, names: Mapping[str, str], pitch: Mapping[str, str]) -> None:
-        self.kernel, self.names, self.pitch = kernel, names, dict(pitch)
+    def __init__(
+        self, kernel: Gemm, names: Mapping[str, str], types: Mapping[str, str], pitch: Mapping[str, str]
+    ) -> None:
+        self.kernel, self.names, self.types, self.pitch = kernel, names, types, dict(pitch)
         self.kind = TYPES[kernel.dtype]
         self.columns = f"GC_COLUMNS_{kernel.dtype}"
         self.code: Code
@@ -42,43 +46,32 @@ class ProductWriter:
     def write(self, code: Code) -> None:
         """Write the kernel: the matrices of a stack one after the other."""
         self.code = code
-        stack = self.kernel.stack
-        if stack is None:
+        if isinstance(self.kernel, BatchedGemm):
+            self._stacked(self.kernel, [f"s{axis}" for axis in range(len(self.kernel.sizes))], 0)
+        else:
             self._matrix(self.pitch, self.names)
-            return
-        self._stacked([f"s{axis}" for axis in range(len(stack.sizes))], 0)
 
-    def _stacked(self, index: list[str], axis: int) -> None:
-        stack, kernel = self.kernel.stack, self.kernel
-        assert stack is not None, "the kernel is of a stack"
+    def _stacked(self, kernel: BatchedGemm, index: list[str], axis: int) -> None:
+        """Write the loops over a stack, and in them one of its products."""
         if axis < len(index):
-            with self.code.loop(index[axis], dim_text(stack.sizes[axis])):
-                self._stacked(index, axis + 1)
+            with self.code.loop(index[axis], dim_text(kernel.sizes[axis])):
+                self._stacked(kernel, index, axis + 1)
             return
         names, pitch = dict(self.names), dict(self.pitch)
-        strides = {kernel.a: stack.a, kernel.b: stack.b}
-        used = dict.fromkeys((*kernel.body.loads, *kernel.body.written))
-        strides |= {buffer: stored(kernel, stack, buffer) for buffer in used if self._is_each(buffer)}
-        for buffer, steps in strides.items():
-            constant = "" if buffer in kernel.body.written else "const "
-            names[buffer] = self._moved(self.names[buffer], index, steps, constant)
-            pitch[buffer] = dim_text(steps[-1])
-        self._matrix(pitch, names)
+        for part, buffer, strides, row in _parts(kernel):
+            names[part] = self._moved(buffer, index, strides)
+            pitch[part] = dim_text(row)
+        ProductWriter(_one(kernel), names, self.types, pitch).write(self.code)
 
-    def _is_each(self, buffer: str) -> bool:
-        body = self.kernel.body
-        read = any(s.buffer == buffer and s.broadcast == "each" for s in body.steps)
-        return read or any(s.buffer == buffer and s.broadcast == "each" for s in body.stores)
-
-    def _moved(self, name: str, index: list[str], strides: tuple, constant: str) -> str:
+    def _moved(self, buffer: str, index: list[str], strides: Shape) -> str:
         """Return the name of a pointer to a matrix of the stack."""
-        terms = [
-            f"{i} * {dim_text(stride)}" for i, stride in zip(index, strides, strict=False) if stride
-        ]
+        pairs = zip(index, strides, strict=True)
+        terms = [f"{i} * {dim_text(stride)}" for i, stride in pairs if stride]
         if not terms:
-            return name
+            return self.names[buffer]
         moved = self.code.fresh("m")
-        self.code.do(f"{constant}{self.kind} *const {moved} = {name} + {' + '.join(terms)};")
+        kind = f"{'' if buffer in self.kernel.body.written else 'const '}{self.types[buffer]}"
+        self.code.do(f"{kind} *const {moved} = {self.names[buffer]} + {' + '.join(terms)};")
         return moved
 
     # ------------------------------------------------------------------ one product
@@ -86,7 +79,7 @@ class ProductWriter:
     def _matrix(self, pitch: Mapping[str, str], names: Mapping[str, str]) -> None:
         """Write the loops over tiles of one product, group by group."""
         kernel, code = self.kernel, self.code
-        groups = 1 if kernel.window is None else kernel.window.groups
+        groups = kernel.window.groups if isinstance(kernel, Convolution) else 1
         sizes = dim_text(kernel.m), dim_text(kernel.n)
         writer = BodyWriter(kernel.body, names, pitch, sizes, self._leaf)
         ones: dict[int, str] = {}
@@ -111,7 +104,7 @@ class ProductWriter:
                 code.do(f"{self.kind} sums[{ROWS} * {self.columns}];")
                 with code.loop("s", f"{ROWS} * {self.columns}"):
                     code.do(f"sums[s] = {literal(0, kernel.dtype)};")
-                if kernel.window is None:
+                if not isinstance(kernel, Convolution):
                     a, pitch = writer.names[kernel.a], writer.pitch[kernel.a]
                     at, a_i, a_p = (
                         (f"{a} + above", "1", pitch)
@@ -156,7 +149,7 @@ class ProductWriter:
     def _panel(self, writer: BodyWriter) -> tuple[str, str]:
         """Write the packing of the columns of a tile, and return their address and row pitch."""
         kernel, code = self.kernel, self.code
-        b, window = writer.names[kernel.b], kernel.window
+        b, window = writer.names[kernel.b], kernel.window if isinstance(kernel, Convolution) else None
         n, k, zero = dim_text(kernel.n), dim_text(kernel.k), literal(0, kernel.dtype)
         code.do(f"{self.kind} *const panel = scratch;")
         if kernel.trans_b and window is not None:
@@ -208,6 +201,34 @@ class ProductWriter:
             element = f"{images}[({index}) * {window.pixel} + offset % {window.channels}{group}]"
             inside = " && ".join(conditions)
             code.do(f"packed[r * {DEPTH} + q] = {inside} ? {element} : {literal(0, kernel.dtype)};")
+
+
+def _one(kernel: BatchedGemm) -> Gemm:
+    """Return a single product of a stack, with the names of parts as its buffers."""
+    body = kernel.body
+    steps = [s._replace(buffer=s.broadcast + s.buffer) if s.op == "load" else s for s in body.steps]
+    stores = [s._replace(buffer=f"stored {s.buffer}") for s in body.stores]
+    one = Body(tuple(steps), tuple(stores))
+    sides = "left", "right", kernel.trans_a, kernel.trans_b
+    return Gemm(kernel.m, kernel.n, kernel.k, *sides, kernel.dtype, one, "none")
+
+
+def _parts(kernel: BatchedGemm) -> Iterator[tuple[str, str, Shape, Dim]]:
+    """Yield name, buffer, strides between matrices and between rows of what a product reads."""
+    none: Shape = (0,) * len(kernel.sizes)
+    by_kind = {
+        "each": dense_strides((*kernel.sizes, kernel.m, kernel.n))[:-2],
+        "row": dense_strides((*kernel.sizes, kernel.m))[:-1],
+        "column": none,
+        "one": none,
+    }
+    yield "left", kernel.a, kernel.strides_a[:-1], kernel.strides_a[-1]
+    yield "right", kernel.b, kernel.strides_b[:-1], kernel.strides_b[-1]
+    for s in kernel.body.steps:
+        if s.op == "load":
+            yield s.broadcast + s.buffer, s.buffer, by_kind[s.broadcast], kernel.n
+    for store, (*between, row) in zip(kernel.body.stores, kernel.strides_out, strict=True):
+        yield f"stored {store.buffer}", store.buffer, tuple(between), row
 
 
 def _unraveled(whole: str, sizes: Sizes) -> list[str]:

@@ -10,7 +10,7 @@ from graphc.backends.c.products import ProductWriter
 from graphc.backends.c.scalars import TYPES, Code, Functions, dim_text
 from graphc.backends.native.program import block_of, layout, table_index
 from graphc.ir.tensor_type import ITEMSIZE
-from graphc.kernels.kernel import Gemm, Kernel, Permutation, ScatterAdd, factor_columns
+from graphc.kernels.kernel import Gemm, Kernel, Permutation, inputs
 from graphc.kernels.program import Buffer, Program
 from graphc.kernels.text import kernel_text
 
@@ -91,12 +91,7 @@ def start_of(buffer: Buffer) -> int:
 
 def buffers_of(kernel: Kernel) -> tuple[str, ...]:
     """Return the buffers that a kernel reads and writes, each once."""
-    given: tuple[str, ...] = ()
-    if isinstance(kernel, Gemm):
-        given = kernel.a, kernel.b
-    elif isinstance(kernel, ScatterAdd):
-        given = kernel.source, kernel.indices
-    return tuple(dict.fromkeys((*given, *kernel.body.loads, *kernel.body.written)))
+    return tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
 
 
 def kernel_source(
@@ -106,14 +101,12 @@ def kernel_source(
     used = buffers_of(kernel)
     names = _unique(used)
     written = kernel.body.written
-    arguments = [
-        f"{'' if b in written else 'const '}{TYPES[_dtype(kernel, b, buffers)]} *{names[b]}"
-        for b in used
-    ]
+    types = {name: TYPES[buffers[name].type.dtype] for name in used}
+    arguments = [f"{'' if b in written else 'const '}{types[b]} *{names[b]}" for b in used]
     code = Code(functions)
     pitch = _pitches(kernel, buffers)
     if isinstance(kernel, Gemm):
-        ProductWriter(kernel, names, pitch).write(code)
+        ProductWriter(kernel, names, types, pitch).write(code)
     elif isinstance(kernel, Permutation):
         write_permutation(code, kernel, names)
     else:
@@ -124,20 +117,12 @@ def kernel_source(
     return "\n".join([f"/* {comment} */", head, "{", "    (void)n;", *code.lines, "}", ""])
 
 
-def _dtype(kernel: Kernel, buffer: str, buffers: Mapping[str, Buffer]) -> str:
-    return buffers[buffer].type.dtype
-
-
 def _pitches(kernel: Kernel, buffers: Mapping[str, Buffer]) -> dict[str, str]:
-    columns = kernel.n if isinstance(kernel, Gemm) else kernel.columns
-    found = {
-        name: dim_text(buffers[name].pitch or columns)
-        for name in (*kernel.body.loads, *kernel.body.written)
-    }
+    """Return the elements from row to row of each buffer that has rows."""
+    widths = dict.fromkeys((*kernel.body.loads, *kernel.body.written), kernel.space[1])
     if isinstance(kernel, Gemm):
-        for name, width in factor_columns(kernel).items():
-            found[name] = dim_text(buffers[name].pitch or width)
-    return found
+        widths |= kernel.factor_columns
+    return {name: dim_text(buffers[name].pitch or width) for name, width in widths.items()}
 
 
 def word(name: str) -> str:
