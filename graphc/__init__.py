@@ -32,9 +32,11 @@ from graphc.ops import FUNCTIONS
 
 if TYPE_CHECKING:
     import passes
+    from graphc import check as check
     from graphc import layers, onnx
     from graphc.check.check_layer import check_layer
     from graphc.check.check_op import check_op
+    from graphc.check.check_pass import check_pass
     from graphc.check.grad_check import grad_check
     from graphc.compiler.compile import compile as compile
     from graphc.compiler.plan import Plan as Plan
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from graphc.ops.conv_layer import *
     from graphc.ops.conv_parameters import *
     from graphc.ops.cumulative import *
+    from graphc.ops.diagonals import *
     from graphc.ops.dropout import *
     from graphc.ops.elementwise import *
     from graphc.ops.functions import *
@@ -108,7 +111,9 @@ _FIRST_USE = {
     "graphc.plots": ("plots",),
     "graphc.optim": ("optim",),
     "graphc.check.check_layer": ("check_layer",),
+    "graphc.check": ("check",),
     "graphc.check.check_op": ("check_op",),
+    "graphc.check.check_pass": ("check_pass",),
     "graphc.check.grad_check": ("grad_check",),
     "graphc.files.serialize": ("load", "save"),
     "graphc.files.torch_state": ("load_torch_state", "save_torch_state"),
@@ -188,6 +193,7 @@ __all__ = [
     "apply",
     "check_layer",
     "check_op",
+    "check_pass",
     "compare_runs",
     "compile",
     "fit",

@@ -47,15 +47,15 @@ def fold_constants(graph: Graph) -> Graph:
     same: dict[str, str] = {}
     changed: dict[str, Node | None] = {}
     pins = pinned(graph)
-    sizes = (len(node.op.data) for node in graph if isinstance(node.op, Constant))
+    sizes = [len(node.op.data) for node in graph if isinstance(node.op, Constant)]
     left = WORK + WORK_EACH * sum(sizes)
     for node in graph:
-        made = node.reading(same)
-        if pins and (node.name in pins or not pins.isdisjoint(node.inputs)):
+        made = node.reading(same) if same else node
+        if not isinstance(made.op, KINDS) and not _reads_constant(made, seen):
+            pass
+        elif pins and (node.name in pins or not pins.isdisjoint(node.inputs)):
             pass  # Backward differentiates by it or by an operand
-        elif isinstance(made.op, Send):
-            pass  # other shards have other constants
-        elif isinstance(made.op, KINDS) or _reads_constant(made, seen):
+        elif not isinstance(made.op, Send):  # other shards have other constants
             operands = [seen[operand] for operand in made.inputs]
             folded = _folded(made, operands, left)
             left -= 0 if folded is None else _work(made, operands)
@@ -70,7 +70,7 @@ def fold_constants(graph: Graph) -> Graph:
 
 def _reads_constant(node: Node, seen: Mapping[str, Node]) -> bool:
     """Return whether the first operand, and so perhaps every one, is a constant."""
-    return bool(node.inputs) and isinstance(seen[node.inputs[0]].op, Constant)
+    return bool(node.inputs) and seen[node.inputs[0]].op.is_constant
 
 
 def _folded(node: Node, operands: list[Node], left: int) -> Node | None:

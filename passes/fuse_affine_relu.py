@@ -24,8 +24,11 @@ from passes.pipeline import graph_pass
 def fuse_affine_relu(graph: Graph) -> Graph:
     """Return the graph with affine and relu fused, forward and backward."""
     changed: dict[str, Node | None] = {}
-    pairs = [(node, joined) for node in graph if (joined := _join(graph, node)) is not None]
-    for node, (first, op, inputs) in pairs:
+    for node in graph:
+        joined = _join(graph, node) if isinstance(node.op, (Relu, ReluGrad)) else None
+        if joined is None:
+            continue
+        first, op, inputs = joined
         if graph.feeds_only(first.name, node.name):
             locs = tuple(dict.fromkeys((*first.locs, *node.locs)))
             changed[first.name] = None

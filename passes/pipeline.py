@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal, cast
+from typing import Literal, get_args
 
 from graphc.base.errors import GraphError
 from graphc.ir.graph import Graph
@@ -56,6 +56,11 @@ def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pa
     Callable
         The decorator.
 
+    Raises
+    ------
+    GraphError
+        If `preserves` is none of these.
+
     Examples
     --------
     >>> @gc.passes.graph_pass("bitwise")
@@ -64,7 +69,17 @@ def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pa
     >>> unchanged.name
     'unchanged'
     """
+    _check_preserves("graph_pass", preserves)
     return lambda run: FunctionPass(run, preserves, bound)
+
+
+def _check_preserves(what: str, preserves: object) -> None:
+    if preserves not in get_args(Preserves):
+        raise GraphError(
+            f"{what} has preserves={preserves!r}, which is not one of "
+            f"{', '.join(map(repr, get_args(Preserves)))}",
+            hint='@gc.passes.graph_pass(preserves="bitwise") promises that every bit stays',
+        )
 
 
 def name_of(step: Pass) -> str:
@@ -102,12 +117,19 @@ def preserves_of(step: Pass) -> Preserves:
     str
         "bitwise", "reassociated" or "approximate".
 
+    Raises
+    ------
+    GraphError
+        If it declares something else.
+
     Examples
     --------
     >>> gc.passes.preserves_of(lambda graph: graph)
     'approximate'
     """
-    return cast(Preserves, getattr(step, "preserves", "approximate"))
+    found: Preserves = getattr(step, "preserves", "approximate")
+    _check_preserves(f"pass {name_of(step)!r}", found)
+    return found
 
 
 def bound_of(step: Pass) -> float | None:
@@ -345,7 +367,8 @@ def run_passes(
         name = name_of(step)
         start = perf_counter()
         try:
-            made = graph if step in settled else _run_one(step, name, graph)
+            known = any([step is one for one in settled])
+            made = graph if known else run_pass(step, graph)
         except Exception as error:
             error.add_note(f"in pass {name!r}")
             raise
@@ -357,11 +380,12 @@ def run_passes(
     return graph, tuple(records)
 
 
-def _run_one(step: Pass, name: str, graph: Graph) -> Graph:
+def run_pass(step: Pass, graph: Graph) -> Graph:
+    """Return the graph that a pass makes, verified; raise GraphError if it makes none."""
     made = step(graph)
     if not isinstance(made, Graph):
         raise GraphError(
-            f"pass {name!r} gave {type(made).__name__}, not a Graph",
+            f"pass {name_of(step)!r} gave {type(made).__name__}, not a Graph",
             hint="a pass returns a Graph, the one it was given if nothing changes",
         )
     if made is not graph:

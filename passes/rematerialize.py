@@ -5,11 +5,11 @@
     loss = ...(h2)                         loss = ...(h2)
     d_s = ...                       ->     d_s = ...
     d_w3 = matmul(h2, d_s)                 h1.late = after(h1, d_s)
-                                           h2.again = affine_relu(h1.late, w2, b2)
-                                           d_w3 = matmul(h2.again, d_s)
+                                           h2.recomputed = affine_relu(h1.late, w2, b2)
+                                           d_w3 = matmul(h2.recomputed, d_s)
 
-A value's clone, `<name>.again`, is placed before the first node of the backward part that reads
-the value, and all such nodes read the clone.  It reads clones itself if its operands are also
+A value's clone, `<name>.recomputed`, is placed before the first node of the backward part that
+reads the value, and all such nodes read the clone.  It reads clones itself if its operands are also
 recomputed.  Every clone has a control dependency, `after`, on a value of the backward part: so
 none is merged with the node that it recomputes, and no order can move it ahead.
 
@@ -84,7 +84,7 @@ class _Cloning:
                     late[waiting] = guard.name
                     yield guard
                 inputs[inputs.index(waiting)] = late[waiting]
-            clone = self._new(node, "again", node.op, inputs)
+            clone = self._new(node, "recomputed", node.op, inputs)
             self.clones[name] = clone.name
             fresh.add(clone.name)
             yield clone

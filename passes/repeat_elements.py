@@ -4,8 +4,8 @@
     h = mul(a, b)       ->     h = mul(a, b)
     ...                        ...
     d_a = ... b ...            a.late = after(a, d_h)
-                               b.again = sigmoid(a.late)
-                               d_a = ... b.again ...
+                               b.recomputed = sigmoid(a.late)
+                               d_a = ... b.recomputed ...
 
 A function such as gelu is several nodes, and the backward part reads most of the values between
 them.  Of these only the value is kept that all are computed from: kernels compute the clones in
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from graphc.ir.graph import Graph, Node, boundary
 from graphc.ir.op import Source
 from graphc.ir.tensor_type import count
-from graphc.kernels.iteration_space import is_number
+from graphc.kernels.iteration_space import is_number, iteration_of, kinds_of
 from passes.pipeline import graph_pass
 from passes.rematerialize import Rematerialize
 
@@ -109,7 +109,7 @@ class _Elements:
             return True
         types = self.graph
         return any(
-            user.op.iteration([types[operand].type for operand in user.inputs]) == "call"
+            iteration_of(user, [types[operand].type for operand in user.inputs]) == "call"
             for user in self._users(name)
         )
 
@@ -120,8 +120,8 @@ def _is_plain(graph: Graph, node: Node) -> bool:
     if isinstance(node.op, Source) or node.type.rank < 2 or not node.type.is_float:
         return False
     if (
-        node.op.iteration(ins) != "elements"
-        or node.op.broadcast_kinds(ins) is not None
+        iteration_of(node, ins) != "elements"
+        or kinds_of(node, ins) is not None
         or node.op.is_random
     ):
         return False

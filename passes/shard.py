@@ -58,8 +58,8 @@ class Shard:
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph with inputs that the executor feeds for each shard.
 
-        Raise GraphError for a derivative inside the net that would need sums over all shards, and
-        for weights that do not depend on the feeds alone.
+        Raise GraphError for pairs of rows, for a derivative inside the net that would need sums
+        over all shards, and for weights that do not depend on the feeds alone.
         """
         counted = graph.upstream(graph.outputs[loss] for loss, _ in self.counted)
         for name in self.divisors:
@@ -67,6 +67,7 @@ class Shard:
                 _check_weights(graph, name)
         if self.synchronise:
             _check_derivatives(graph)
+        _check_pairs(graph)
         b = Builder.like(graph)
         norms = {n.name for n in graph if self.synchronise and isinstance(n.op, BatchNormTrain)}
         statistics = {f"{norm}.{part}" for norm in norms for part in STATISTICS}
@@ -100,6 +101,18 @@ def _check_weights(graph: Graph, divisor: str) -> None:
                 operands=[graph[name].described(graph[name].op.name)],
                 loc=graph[divisor].loc,
                 hint="weigh rows by inputs and constants, or compile without shards",
+            )
+
+
+def _check_pairs(graph: Graph) -> None:
+    for node in graph:
+        if node.type.pairs_rows:
+            raise GraphError(
+                f"{node.name!r} compares the rows of a batch with each other, so a batch cannot be "
+                "cut into shards",
+                operands=[node.described("pairs of rows")],
+                loc=node.loc,
+                hint="compile without shards and ranks: all rows of a step stay in one process",
             )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from graphc.base.errors import GraphError
-from graphc.ir.build import Builder, Value
+from graphc.ir.build import Builder, Value, expand
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Layer
 from graphc.ops.autodiff import Gradient
@@ -58,7 +58,7 @@ class Specialize:
     def _expand(self, b: Builder, node: Node, layer: Layer) -> str:
         operands = [Value(b, operand) for operand in node.inputs]
         b.scope, b.locs = f"{node.name}.", node.locs
-        made = layer.expand(b, node.name, operands, self.train)
+        made = expand(b, layer, node.name, operands, self.train)
         b.scope, b.locs = "", ()
         if made.type != node.type:
             raise GraphError(f"layer {node.name!r} expands to {made.type}, it infers {node.type}")

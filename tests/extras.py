@@ -28,6 +28,7 @@ EXTRAS = {
     "sklearn": "sklearn",
     "tensorboard": "test",
     "tensorboardX": "tensorboard",
+    "z3": "prove",
 }
 
 

@@ -69,6 +69,73 @@ def test_the_two_layer_losses(reg: float, expected: float) -> None:
     )
 
 
+def test_the_convolution_of_the_assignment() -> None:
+    x = np.linspace(-0.1, 0.5, 96).reshape(2, 3, 4, 4)
+    w = np.linspace(-0.2, 0.3, 144).reshape(3, 3, 4, 4)
+    param = {"stride": 2, "pad": 1}
+    out, _ = layers.conv_forward_naive(x, w, np.linspace(-0.1, 0.2, 3), param)
+    expected = [
+        [-0.08759809, -0.10987781, -0.18387192, -0.2109216],
+        [0.21027089, 0.21661097, 0.22847626, 0.23004637],
+        [0.50813986, 0.54309974, 0.64082444, 0.67101435],
+        [-0.98053589, -1.03143541, -1.19128892, -1.24695841],
+        [0.69108355, 0.66880383, 0.59480972, 0.56776003],
+        [2.36270298, 2.36904306, 2.38090835, 2.38247847],
+    ]
+    np.testing.assert_allclose(out.reshape(6, 4), expected, rtol=1e-6)
+
+
+def test_the_pool_of_the_assignment() -> None:
+    x = np.linspace(-0.3, 0.4, 96).reshape(2, 3, 4, 4)
+    pool = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    out, _ = layers.max_pool_forward_naive(x, pool)
+    first = [[-0.26315789, -0.24842105], [-0.20421053, -0.18947368]]
+    np.testing.assert_allclose(out[0, 0], first, rtol=1e-7)
+    np.testing.assert_allclose(out[1, 2], [[0.32631579, 0.34105263], [0.38526316, 0.4]], rtol=1e-7)
+
+
+def test_the_recurrent_steps_of_the_assignment() -> None:
+    x, h = np.linspace(-0.4, 0.7, 30).reshape(3, 10), np.linspace(-0.2, 0.5, 12).reshape(3, 4)
+    Wx, Wh = np.linspace(-0.1, 0.9, 40).reshape(10, 4), np.linspace(-0.3, 0.7, 16).reshape(4, 4)
+    out, _ = layers.rnn_step_forward(x, h, Wx, Wh, np.linspace(-0.2, 0.4, 4))
+    expected = [
+        [-0.58172089, -0.50182032, -0.41232771, -0.31410098],
+        [0.66854692, 0.79562378, 0.87755553, 0.92795967],
+        [0.97934501, 0.99144213, 0.99646691, 0.99854353],
+    ]
+    np.testing.assert_allclose(out, expected, rtol=1e-7)
+    x, h = np.linspace(-0.4, 1.2, 12).reshape(3, 4), np.linspace(-0.3, 0.7, 15).reshape(3, 5)
+    c, b = np.linspace(-0.4, 0.9, 15).reshape(3, 5), np.linspace(0.3, 0.7, 20)
+    Wx, Wh = np.linspace(-2.1, 1.3, 80).reshape(4, 20), np.linspace(-0.7, 2.2, 100).reshape(5, 20)
+    out, _, _ = layers.lstm_step_forward(x, h, c, Wx, Wh, b)
+    expected = [
+        [0.24635157, 0.28610883, 0.32240467, 0.35525807, 0.38474904],
+        [0.49223563, 0.55611431, 0.61507696, 0.66844003, 0.7159181],
+        [0.56735664, 0.66310127, 0.74419266, 0.80889665, 0.858299],
+    ]
+    np.testing.assert_allclose(out, expected, rtol=1e-6)
+
+
+def test_a_sequence_is_its_steps() -> None:
+    rng = np.random.default_rng(0)
+    x, h0 = rng.standard_normal((2, 3, 4)), rng.standard_normal((2, 5))
+    weights = [rng.standard_normal(shape) for shape in ((4, 20), (5, 20), (20,))]
+    states, cache = layers.lstm_forward(x, h0, *weights)
+    h, c = h0, np.zeros((2, 5))
+    for t in range(3):
+        h, c, _ = layers.lstm_step_forward(x[:, t], h, c, *weights)
+        np.testing.assert_allclose(states[:, t], h, rtol=1e-12)
+    shapes = [gradient.shape for gradient in layers.lstm_backward(states, cache)]
+    assert shapes == [(2, 3, 4), (2, 5), (4, 20), (5, 20), (20,)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_dtype_of_a_recurrent_layer(dtype: str) -> None:
+    shapes = (2, 3, 4), (2, 5), (4, 5), (5, 5), (5,)
+    h, cache = layers.rnn_forward(*(np.ones(shape, dtype) for shape in shapes))
+    assert {array.dtype.name for array in (h, *layers.rnn_backward(h, cache))} == {dtype}
+
+
 def test_losses_at_the_start() -> None:
     rng = np.random.default_rng(231)
     x, y = 0.001 * rng.standard_normal((50, 10)), rng.integers(0, 10, 50)
@@ -202,6 +269,34 @@ X = np.zeros((5, 3))
         (
             lambda: layers.svm_loss(X[:0], np.zeros(0, int)),
             "svm_loss: there are no scores to take the mean of",
+        ),
+        (
+            lambda: layers.rnn_step_forward(X, X, np.zeros((3, 3)), np.zeros((2, 3)), np.zeros(3)),
+            "rnn_step_forward: Wh has shape (2, 3), it should have (H, H) = (3, 3)",
+        ),
+        (
+            lambda: layers.lstm_forward(X, X, X, X, X),
+            "lstm_forward: x has shape (5, 3), it should have (N, T, D)",
+        ),
+        (
+            lambda: layers.rnn_forward(np.zeros((5, 0, 3)), X, X[:3], X[:3], np.zeros(3)),
+            "rnn_forward: x has no steps",
+        ),
+        (
+            lambda: layers.word_embedding_forward(np.array([[0, 5]]), X),
+            "word_embedding_forward: word 5 is not one of the 5 words, 0 to 4",
+        ),
+        (
+            lambda: layers.conv_forward_naive(X, X, X, {"pad": 1}),
+            "conv_forward_naive: stride is None, it must be a whole number from 1 up",
+        ),
+        (
+            lambda: layers.spatial_groupnorm_forward(np.ones((2, 3, 4, 4)), X[0], X[0], 2, {}),
+            "spatial_groupnorm_forward: groups is 2, it must divide the 3 channels",
+        ),
+        (
+            lambda: layers.temporal_softmax_loss(np.ones((1, 2, 3)), X, X),
+            "temporal_softmax_loss: y has shape (5, 3), it should have (N, T) = (1, 2)",
         ),
     ],
 )

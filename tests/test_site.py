@@ -26,7 +26,8 @@ from tests.extras import needs
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 LESSONS = sorted((DOCS / "lessons").glob("*.md"))
-NOTEBOOKS = [*LESSONS, DOCS / "index.md", DOCS / "command_line.md"]
+LABS = sorted((DOCS / "labs").glob("*.md"))
+NOTEBOOKS = [*LESSONS, *LABS, DOCS / "index.md", DOCS / "command_line.md"]
 MODULES = ("graphc", "graphc.data", "graphc.layers", "graphc.plots", "graphc.sklearn", "passes")
 NEEDED = ("sphinx", "myst_nb", "furo", "ipykernel", "matplotlib", "sklearn")
 BUILD = ["-m", "sphinx", "-W", "--keep-going", "-j", "auto", "-b", "html", "docs"]
@@ -79,11 +80,11 @@ def test_the_reference_names_all_that_is_public() -> None:
     assert named >= whole | public("graphc") | public("passes") | public("graphc.sklearn")
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("lesson", [*LESSONS, *LABS], ids=lambda path: path.stem)
 def test_a_lesson_is_a_notebook_that_the_first_page_leads_to(lesson: Path) -> None:
     text = lesson.read_text()
     assert text.startswith("---\nfile_format: mystnb\n")
-    assert f"\nlessons/{lesson.stem}\n" in (DOCS / "index.md").read_text()
+    assert f"\n{lesson.parent.name}/{lesson.stem}\n" in (DOCS / "index.md").read_text()
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)
     for link in re.findall(r"\]\(([^)#]+)", prose):
         assert (lesson.parent / link).exists(), link

@@ -72,7 +72,12 @@ NAMES = {
     "stands": (),
     "border": ("border",),  # of a box in a picture
     "told": (),
-    "naive": (),
+    "naive": (  # the course's names
+        "conv_forward_naive",
+        "conv_backward_naive",
+        "max_pool_forward_naive",
+        "max_pool_backward_naive",
+    ),
     "snapshot": ("snapshot",),  # of an executor
     "recipe": (),
 }

@@ -60,6 +60,18 @@ class Memory(Protocol):
         """Return the array of a buffer for a run of `n` rows."""
 
 
+class Part(NamedTuple):
+    """Calls of a run after which some values can be examined.
+
+    `starts` are the numbers of the instructions that read their operands in these calls, `ends`
+    those whose results are complete after them.
+    """
+
+    calls: Sequence[Call]
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+
+
 class Runner(Protocol):
     """A program on its memory, for any number of rows."""
 
@@ -69,6 +81,12 @@ class Runner(Protocol):
 
     def calls(self, n: int, view: View) -> tuple[list[Call], int]:
         """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
+
+    def parts(self, n: int, view: View, threads: int) -> Sequence[Part]:
+        """Return the same run in parts, as small as possible.
+
+        This thread does the work of `threads` threads in turns, the last one first.
+        """
 
     def feed_in_place(self) -> None:
         """Make the next run read all feeds from the memory: none is zero-copy."""
@@ -110,6 +128,12 @@ class Backend(Protocol):
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None
     ) -> Runner:
         """Return a program on its memory, without the instructions in `skip`."""
+
+    def wrong_code(self, program: Program, emits: bool) -> str | None:
+        """Return why the code that is kept for a program is not its own, or None if it is.
+
+        The text of the program is compared and, with `emits`, its machine code, compiled anew.
+        """
 
     def peak_work(self) -> PeakWork:
         """Return the fastest multiply-adds that the backend can make here."""

@@ -169,6 +169,7 @@ def _reduced(v: Arithmetic, x: Value, dtype: str) -> tuple[Value, Value]:
     anchor = v.const(form.anchor, dtype)
     anchored = v.fma(x, v.const(_LOG2_E, dtype), anchor, dtype)
     n = v.sub(anchored, anchor, dtype)
+    # In two steps (Cody and Waite): n * ln(2) in one would lose the last digits of r.
     r = v.fma(n, v.const(-form.ln2_high, dtype), x, dtype)
     return anchored, v.fma(n, v.const(-form.ln2_low, dtype), r, dtype)
 

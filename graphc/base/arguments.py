@@ -100,6 +100,11 @@ def plain(number: Any) -> Any:
         return number
 
 
+def is_whole(number: object) -> bool:
+    """Return whether a number is an int of any kind, and no bool."""
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
 def whole(given: Any, least: int | None = None) -> int | None:
     """Return an integer of at least `least` as an int, or None for anything else."""
     number = plain(given)

@@ -39,6 +39,7 @@ OPERATORS = {
 HIGHER = {
     **{f"Value.{name}": f"graphc.ops.{path}" for name, path in OPERATORS.items()},
     "names": "graphc.__all__",
+    "Net.render": "graphc.view.render.render_net",
     "Net.summary": "graphc.view.reports.summary",
     "Plan.render": "graphc.view.render.render_plan",
     "Plan.report": "graphc.view.reports.plan_report",
@@ -53,6 +54,7 @@ HIGHER = {
     "Executor.evaluate": "graphc.train.user_data.part_file_batches",
     "History.plot": "graphc.view.plots.learning_curve",
     "compile.validate": "graphc.check.validation.validate.Watch",
+    "compile.run": "graphc.check.validation.validate.validate_plan",
     "compile.limit": "graphc.check.validation.bisect.from_environment",
     "notebook": "graphc.view.render.notebook_bundle",
     "pickled": "graphc.files.serialize.pickled",

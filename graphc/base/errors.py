@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from graphc.base.loc import Loc, caller_loc
+from graphc.base.loc import Loc, caller_loc, raised_loc
 
 
 def counted(number: int, word: str) -> str:
@@ -92,6 +92,34 @@ def _rebuilt(
     error = kind.__new__(kind, text)
     error.sentence, error.loc, error.hint = sentence, loc, hint
     return error
+
+
+class RuleError(GraphError):
+    """A rule of an op that fails, or that returns what it must not."""
+
+    def __init__(
+        self, op: str, rule: str, fault: str, node: str = "", loc: Loc | None = None, hint: str = ""
+    ) -> None:
+        self.rule, self.fault = rule, fault
+        called = f" {node!r}" if node else ""
+        super().__init__(f"{op}{called}: its {rule} rule {fault}", loc=loc, hint=hint)
+
+    @classmethod
+    def of(
+        cls, op: str, rule: str, error: Exception, node: str = "", loc: Loc | None = None
+    ) -> RuleError:
+        """Return the error for an exception that a rule raised, with the line that raised it."""
+        if isinstance(error, NotImplementedError):
+            return cls(op, rule, "is missing", node, loc)
+        return cls(op, rule, failure_text(error), node, loc)
+
+
+def failure_text(error: Exception) -> str:
+    """Return in words that a user's code raised an exception, and the line that did."""
+    raised = raised_loc(error)
+    at = f", at {raised}" if raised else ""
+    what = str(error).partition("\n")[0]
+    return f"fails: {type(error).__name__}: {what}{at}"
 
 
 class FeedError(GraphError):

@@ -56,6 +56,19 @@ def caller_loc() -> Loc | None:
     return _line(*_place(frame), caller)
 
 
+def raised_loc(error: BaseException) -> Loc | None:
+    """Return the last line outside graphc on the way to the place that raised an exception."""
+    found, step = None, error.__traceback__
+    while step is not None:
+        if _in_users_code(step.tb_frame):
+            found = step
+        step = step.tb_next
+    if found is None:
+        return None
+    code = found.tb_frame.f_code
+    return _line(code.co_filename, found.tb_lineno, code.co_name)
+
+
 def _place(frame: FrameType) -> tuple[str, int, str]:
     return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
 

@@ -116,8 +116,10 @@ FUNCTIONS = {
 
 def no_attribute(name: str, known: Iterable[str]) -> AttributeError:
     """Return the error for a name that graphc lacks, with the name that is meant if it is known."""
-    small = {one.replace("_", "").lower(): one for one in known}
     plain = name.replace("_", "").lower()
+    if name.startswith("_"):
+        known = ()  # no name of another library, but asked for by tools that look at modules
+    small = {one.replace("_", "").lower(): one for one in known}
     meant = small.get(plain) or FUNCTIONS.get(plain)
     if meant is None:
         close = close_names(plain, small, n=1, cutoff=0.75)

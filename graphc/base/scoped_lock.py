@@ -69,6 +69,7 @@ class ScopedLock(Scope):
         """Wait until no other thread holds the lock, and call a Python function under it."""
         while True:
             try:
+                # If `work` raises, no thread is woken: the waiting ones try again after PATIENCE.
                 result = self.run(work, *args)
             except RuntimeError as error:
                 if not was_entered(error):
@@ -95,6 +96,8 @@ class ScopedLock(Scope):
         """Wait until the lock may be free."""
         signal = Lock()
         signal.acquire()
+        # The lock may have been released just before, without a look at this list: hence the
+        # timeout.
         self.waiting.append(signal)
         if not signal.acquire(timeout=PATIENCE):
             with suppress(ValueError):
@@ -104,6 +107,7 @@ class ScopedLock(Scope):
         """Wake the thread that has waited longest."""
         with suppress(IndexError):
             self.waiting.popleft().release()
+            # Otherwise this thread would often take the lock again before the woken one runs.
             time.sleep(HANDOVER)
 
     def abandoned(self) -> None:

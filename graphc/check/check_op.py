@@ -1,4 +1,4 @@
-"""`check_op`: tests whether `infer`, `reference`, `expand` and `grad` of an op agree."""
+"""`check_op`: tests whether all rules of an op agree with its `reference`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.errors import GraphError, counted
-from graphc.check.central_differences import rule_mistakes, widened, wrong_entries
+from graphc.base.errors import GraphError, RuleError, counted
+from graphc.check.central_differences import (
+    formula_mistakes,
+    rule_mistake,
+    widened,
+    wrong_entries,
+)
+from graphc.check.op_kernels import first_line, kernel_rule, wrong_kernels
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Op, attributes
 from graphc.ir.tensor_type import N, TensorType, shape_at, shape_text
@@ -26,12 +32,25 @@ Finding = tuple[str, str]
 
 @dataclass(frozen=True)
 class OpReport:
-    """The result of `check_op`, whose text lists the rules that are wrong."""
+    """The result of `check_op`, whose text lists the rules that are wrong.
+
+    Examples
+    --------
+    >>> from graphc.ops.functions import Tanh
+    >>> gc.check_op(Tanh(), [(np.linspace(-1, 1, 6),)]).rules
+    ('infer', 'reference', 'scalar', 'grad', 'gradient_text')
+    """
 
     op: str
+    """The name of the op."""
     examples: int
+    """The number of examples."""
     findings: tuple[Finding, ...]
+    """The names of wrong rules, and their faults."""
     differentiable: bool
+    """True if it has a gradient rule."""
+    rules: tuple[str, ...] = ()
+    """The rules that agree, if none is wrong."""
 
     @property
     def ok(self) -> bool:
@@ -42,7 +61,7 @@ class OpReport:
         if self.findings:
             lines = (f"\n  {rule}: {text}" for rule, text in self.findings)
             return f"check_op {self.op}: wrong{''.join(lines)}"
-        rules = "infer, reference and grad" if self.differentiable else "infer and reference"
+        rules = f"{', '.join(self.rules[:-1])} and {self.rules[-1]}"
         without = "" if self.differentiable else "; it has no gradient rule"
         examples = counted(self.examples, "example")
         return f"check_op {self.op}: ok, {rules} agree on {examples}{without}"
@@ -56,8 +75,11 @@ def check_op(
     Ops with equal attributes must be equal and have equal hashes.  The name must differ from those
     of built-in ops.  `infer` must give the type that `reference` computes, also with an open
     batch.  `reference` must not write to operands or depend on their memory order.  The expansion
-    of a layer must compute its reference.  `grad`, if there is one, must agree with central
-    differences in float64.
+    of a layer must compute its reference.  The rule that makes the op a kernel, such as `scalar`,
+    must agree with `reference` in the interpreter of kernels and on each backend, for several
+    batches and for edge values: zeros, large numbers, and for an op on elements infinity and NaN.
+    `grad`, if there is one, must agree with central differences in float64, and `gradient_text`
+    with `grad`.
 
     Parameters
     ----------
@@ -84,13 +106,27 @@ def check_op(
     --------
     >>> from graphc.ops.functions import Tanh
     >>> print(gc.check_op(Tanh(), [(np.linspace(-1, 1, 6),)]))
-    check_op tanh: ok, infer, reference and grad agree on 1 example
+    check_op tanh: ok, infer, reference, scalar, grad and gradient_text agree on 1 example
     """
     if not examples:
         raise GraphError(f"check_op {op.name}: there are no examples")
     cases = [tuple(np.array(array) for array in example) for example in examples]
+    reference.derivative.cache_clear()  # what the rules call may have been edited in a notebook
+    reference.expanded.cache_clear()
     findings = list(_fields(op)) or [*_name(op), *_first_wrong(op, cases, h, tolerance)]
-    return OpReport(op.name, len(cases), tuple(findings), _differentiable(op))
+    rules = () if findings else _rules(op, cases)
+    return OpReport(op.name, len(cases), tuple(findings), _differentiable(op), rules)
+
+
+def _rules(op: Op, cases: Sequence[Example]) -> tuple[str, ...]:
+    """Return the names of the rules that were compared."""
+    found = ["infer", "reference"]
+    if not op.is_layer:
+        found += dict.fromkeys(rule for case in cases if (rule := kernel_rule(op, case)))
+    if _differentiable(op):
+        found.append("grad")
+        found += ["gradient_text"] * any(op.gradient_text)
+    return tuple(found)
 
 
 def _first_wrong(op: Op, cases: Sequence[Example], h: float, tolerance: float) -> Iterator[Finding]:
@@ -103,10 +139,13 @@ def _first_wrong(op: Op, cases: Sequence[Example], h: float, tolerance: float) -
             yield from found
             if found:
                 return
-        found = list(_gradient(concrete, case, h, tolerance)) if _differentiable(op) else []
-        if found:
+        rest = [wrong_kernels(op, case) if not op.is_layer else ()]
+        if _differentiable(op):
+            rest += [_gradient(concrete, case, h, tolerance), _formulas(concrete, case, tolerance)]
+        for found in map(list, rest):
             yield from found
-            return
+            if found:
+                return
 
 
 def _fields(op: Op) -> Iterator[Finding]:
@@ -141,11 +180,16 @@ def _types(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
         yield "infer", f"it refuses {_shapes(case)}: {error}"
         return
     except Exception as error:
-        yield "infer", f"it fails on {_shapes(case)}: {_first_line(error)}"
+        yield "infer", f"it fails on {_shapes(case)}: {first_line(error)}"
+        return
+    if not isinstance(type, TensorType):
+        yield "infer", f"it returns {type.__class__.__name__}, not a TensorType"
         return
     for train, value in _values(concrete, case):
         if isinstance(value, Exception):
-            yield "reference", f"it fails on {_shapes(case)}: {_first_line(value)}"
+            yield "reference", f"it fails on {_shapes(case)}: {first_line(value)}"
+        elif value.dtype == object:
+            yield "reference", f"it returns {value.item().__class__.__name__}, not an array"
         elif (value.shape, value.dtype.name) != (type.shape, type.dtype):
             found = f"{value.dtype}{list(value.shape)}{_in(concrete, train)}"
             yield "infer", f"it says {type} for {_shapes(case)}, reference gives {found}"
@@ -176,7 +220,7 @@ def _open_batch(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
         return
     except Exception as error:
         hint = "so compare them, or count them by graphc.ir.tensor_type.count"
-        fault = f"it fails when a dimension is the open batch: {_first_line(error)}"
+        fault = f"it fails when a dimension is the open batch: {first_line(error)}"
         yield "infer", f"{fault}; dimensions may be N, {hint}"
         return
     (_, value), *_ = _values(concrete, case)
@@ -186,7 +230,7 @@ def _open_batch(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
 
 
 def _expansion(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
-    """Yield the faults of the expansion of a layer."""
+    """Yield the faults of the ops that a layer expands to, in training and in inference."""
     if not concrete.is_layer:
         return
     for train, value in _values(concrete, case):
@@ -203,15 +247,25 @@ def _gradient(op: Op, case: Example, h: float, tolerance: float) -> Iterator[Fin
     ins = [x.astype("float64") if x.dtype.kind == "f" else x for x in case]
     try:
         types = reference.types_of(ins)
-        mistakes = [] if op.is_layer else list(rule_mistakes(wide, types))
-        if mistakes:
-            yield from (("grad", f"it {text}") for text in mistakes)
+        mistake = "" if op.is_layer else rule_mistake(wide, types)
+        if mistake:
+            yield "grad", f"it {mistake}"
             return
         for train in _modes(op):
             for wrong in wrong_entries(wide, ins, train=train, h=h, tolerance=tolerance):
                 yield "grad", f"{wrong}{_in(op, train)}"
+    except RuleError as error:
+        yield error.rule, f"it {error.fault}"
     except Exception as error:
-        yield "grad", f"it fails: {_first_line(error)}"
+        yield "grad", f"it fails: {first_line(error)}"
+
+
+def _formulas(op: Op, case: Example, tolerance: float) -> Iterator[Finding]:
+    """Yield the faults of the text of a gradient."""
+    if not op.is_layer:
+        wide = [x.astype("float64") if x.dtype.kind == "f" else x for x in case]
+        for text in formula_mistakes(widened(op), wide, tolerance):
+            yield "gradient_text", f"it {text}"
 
 
 def _values(op: Op, case: Example, copied: bool = True) -> list[tuple[bool, Any]]:
@@ -251,7 +305,3 @@ def _in(op: Op, train: bool) -> str:
 
 def _shapes(case: Example) -> str:
     return ", ".join(str(type) for type in reference.types_of(case))
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -1,11 +1,12 @@
-"""The inputs for `check_layer`, the layers to compare with, and the results of usual mistakes."""
+"""The inputs for `check_layer`, and the layers of the course to compare with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
+from inspect import signature
 from math import prod
 from typing import Any
 
@@ -18,8 +19,6 @@ Rng = np.random.Generator
 Results = Mapping[str, Any]
 Candidate = tuple[str, Any]
 """A mistake, and the result that it gives."""
-Mistakes = Callable[[str, "Case", Results], Iterator[Candidate]]
-"""The usual mistakes in a result of a layer, given its name, the case, and the right results."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,10 @@ class Case:
     dout: Array
     param: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    douts: tuple[Array, ...] = ()
+    """The cotangents of further outputs."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments between the arrays and the parameter dictionary."""
 
     @property
     def x(self) -> Array:
@@ -38,19 +41,50 @@ class Case:
 
     def __str__(self) -> str:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in self.arrays.items())
-        mode = f", mode {self.param['mode']!r}" if "mode" in self.param else ""
-        return f"{shapes}{mode}{', ' if self.note else ''}{self.note}"
+        given = {**self.more, **self.param}
+        plain = [f", {k} {v!r}" for k, v in given.items() if isinstance(v, (int, str))]
+        return f"{shapes}{''.join(plain)}{', ' if self.note else ''}{self.note}"
+
+
+Nearest = Callable[[Array, "Case", Array], Array]
+"""From a student's gradient, the case and graphc's gradient to the right one nearest to theirs."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A layer of the course: its functions, the names of its gradients, inputs, usual mistakes."""
+    """A layer of the course: its functions, the names of its gradients and outputs, and inputs."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any] | None
     gradients: tuple[str, ...]
     cases: Callable[[Rng], Iterator[Case]]
-    mistakes: Mistakes
+    outputs: tuple[str, ...] = ("out",)
+    nearest: Nearest | None = None
+    """For dx at a kink, where any subgradient is right."""
+
+    @property
+    def takes_param(self) -> bool:
+        """Return whether the forward function takes a parameter dictionary."""
+        return [*signature(self.forward).parameters][-1].endswith("_param")
+
+    def results(self, outputs: tuple[Any, ...], param: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the outputs and the running statistics by name."""
+        names = [name for name in ("running_mean", "running_var") if name in param]
+        return dict(zip(self.outputs, outputs, strict=True)) | {n: param[n] for n in names}
+
+
+def results_of(spec: Spec, case: Case) -> dict[str, Any]:
+    """Return all results of graphc's layer by name."""
+    param = deepcopy(dict(case.param))
+    *outputs, cache = spec.forward(
+        *case.arrays.values(), *case.more.values(), *([param] if spec.takes_param else [])
+    )
+    if spec.backward is None:
+        return {"loss": outputs[0], "dx": cache}
+    found = spec.backward(case.dout, *case.douts, cache)
+    gradients = found if isinstance(found, tuple) else (found,)
+    named = dict(zip(spec.gradients, gradients, strict=True))
+    return spec.results(tuple(outputs), param) | named
 
 
 def _affine(rng: Rng) -> Iterator[Case]:
@@ -60,6 +94,11 @@ def _affine(rng: Rng) -> Iterator[Case]:
         sizes = (shape, (prod(shape[1:]), units), (units,), (shape[0], units))
         x, w, b, dout = (np.asarray(draw(size), np.float64) for size in sizes)
         yield Case({"x": x, "w": w, "b": b}, dout, note="whole numbers" if whole else "")
+
+
+def _affine_relu(rng: Rng) -> Iterator[Case]:
+    for case in _affine(rng):  # whole numbers and a half: no relu is at its kink
+        yield replace(case, arrays={**case.arrays, "b": case.arrays["b"] + 0.5})
 
 
 def _relu(rng: Rng) -> Iterator[Case]:
@@ -81,7 +120,7 @@ def _batchnorm(rng: Rng) -> Iterator[Case]:
 
 
 def _batchnorm_case(rng: Rng, x: Array, param: Mapping[str, Any], note: str = "") -> Case:
-    shape = x.shape[1:]
+    shape = x.shape[1:2]
     running = {
         "running_mean": rng.standard_normal(shape),
         "running_var": rng.uniform(0.5, 2.0, shape),
@@ -105,10 +144,170 @@ def _loss(rng: Rng) -> Iterator[Case]:
     yield Case({"x": x, "y": _labels(rng, x.shape)}, one, note="whole numbers")
     x = rng.standard_normal((4, 3)) * 1000
     yield Case({"x": x, "y": _labels(rng, x.shape)}, one, note="scores of a thousand")
+    x = rng.standard_normal((4, 3)) + 1000
+    yield Case({"x": x, "y": _labels(rng, x.shape)}, one, note="scores near a thousand")
 
 
 def _labels(rng: Rng, shape: tuple[int, ...]) -> Array:
     return np.asarray(rng.integers(0, shape[1], shape[0]))
+
+
+def _layernorm(rng: Rng) -> Iterator[Case]:
+    for shape, param in (((4, 5), {}), ((3, 6), {"eps": 0.1}), ((1, 4), {}), ((6, 3), {})):
+        yield _scaled(rng, rng.standard_normal(shape) * 2 + 1, shape[1:], param)
+
+
+def _scaled(
+    rng: Rng, x: Array, shape: tuple[int, ...], param: Mapping[str, Any], **more: Any
+) -> Case:
+    """Return a case of a normalisation with gamma and beta of that shape."""
+    arrays = {"x": x, "gamma": rng.uniform(0.5, 2, shape), "beta": rng.standard_normal(shape)}
+    note = "eps 0.1" if "eps" in param else ""
+    return Case(arrays, rng.standard_normal(x.shape), param, note, more=more)
+
+
+# ------------------------------------------------------------------ inputs: images
+
+
+def _conv(rng: Rng) -> Iterator[Case]:
+    for x, w, stride, pad in (
+        ((2, 3, 5, 6), (4, 3, 3, 3), 1, 1),
+        ((3, 2, 5, 7), (2, 2, 3, 3), 2, 1),
+        ((2, 3, 6, 7), (3, 3, 2, 3), 2, 0),
+        ((1, 1, 4, 4), (1, 1, 4, 4), 2, 2),
+    ):
+        spans = zip(x[2:], w[2:], strict=True)
+        down, across = ((size + 2 * pad - k) // stride + 1 for size, k in spans)
+        arrays = {"x": x, "w": w, "b": w[:1]}
+        drawn = {name: rng.standard_normal(shape) for name, shape in arrays.items()}
+        dout = rng.standard_normal((x[0], w[0], down, across))
+        yield Case(drawn, dout, {"stride": stride, "pad": pad})
+
+
+def _max_pool(rng: Rng) -> Iterator[Case]:
+    for shape, height, width, stride in (
+        ((2, 3, 4, 6), 2, 2, 2),
+        ((2, 2, 5, 7), 3, 2, 1),
+        ((1, 2, 7, 5), 3, 3, 2),
+        ((2, 2, 6, 4), 2, 2, 2),
+    ):
+        ties = shape == (2, 2, 6, 4)
+        x = rng.integers(-2, 1, shape) * 1.0 if ties else rng.standard_normal(shape) - 1
+        size = ((shape[2] - height) // stride + 1, (shape[3] - width) // stride + 1)
+        param = {"pool_height": height, "pool_width": width, "stride": stride}
+        dout = rng.standard_normal((*shape[:2], *size))
+        yield Case({"x": x}, dout, param, "whole numbers" if ties else "")
+
+
+def _spatial_batchnorm(rng: Rng) -> Iterator[Case]:
+    for shape, param in (
+        ((2, 3, 4, 5), {"mode": "train"}),
+        ((3, 2, 2, 4), {"mode": "train", "momentum": 0.7, "eps": 0.1}),
+        ((1, 3, 3, 2), {"mode": "train"}),
+        ((2, 3, 4, 5), {"mode": "test"}),
+    ):
+        x = rng.standard_normal(shape) * 2 + 1
+        yield _batchnorm_case(rng, x, param, "eps 0.1" if "eps" in param else "")
+
+
+def _groupnorm(rng: Rng) -> Iterator[Case]:
+    for shape, groups, param in (
+        ((2, 6, 3, 4), 2, {}),
+        ((3, 6, 2, 2), 3, {"eps": 0.1}),
+        ((1, 4, 3, 2), 1, {}),
+        ((2, 4, 2, 3), 4, {}),
+    ):
+        x = rng.standard_normal(shape) * 2 + 1
+        yield _scaled(rng, x, (1, shape[1], 1, 1), param, G=groups)
+
+
+# ------------------------------------------------------------------ inputs: sequences
+
+
+def _recurrent(
+    gates: int, steps: tuple[int, ...], states: tuple[str, ...], rng: Rng
+) -> Iterator[Case]:
+    """Yield cases of one step, or of sequences of so many `steps`."""
+    for k, (rows, features, width) in enumerate(((3, 4, 5), (2, 3, 3), (1, 2, 4))):
+        length = steps[k : k + 1]
+        columns = gates * width
+        shapes = {"x": (rows, *length, features), **dict.fromkeys(states, (rows, width))}
+        shapes |= {"Wx": (features, columns), "Wh": (width, columns), "b": (columns,)}
+        arrays = {name: rng.standard_normal(shape) * 0.7 for name, shape in shapes.items()}
+        douts = [rng.standard_normal((rows, *length, width)) for _ in states]
+        yield Case(arrays, douts[0], douts=tuple(douts[1:]))
+
+
+def _words(rng: Rng) -> Iterator[Case]:
+    for rows, steps, words, size in ((3, 4, 5, 3), (1, 2, 6, 2), (2, 3, 2, 4)):
+        arrays = {
+            "x": rng.integers(0, words, (rows, steps)),
+            "W": rng.standard_normal((words, size)),
+        }
+        yield Case(arrays, rng.standard_normal((rows, steps, size)))
+
+
+def _temporal_affine(rng: Rng) -> Iterator[Case]:
+    for rows, steps, size, units in ((3, 4, 5, 2), (2, 3, 4, 4), (1, 2, 3, 4), (2, 1, 3, 2)):
+        shapes = {"x": (rows, steps, size), "w": (size, units), "b": (units,)}
+        arrays = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+        yield Case(arrays, rng.standard_normal((rows, steps, units)))
+
+
+def _temporal_loss(rng: Rng) -> Iterator[Case]:
+    for shape in ((3, 4, 5), (2, 3, 4), (1, 3, 3)):
+        mask = rng.uniform(size=shape[:2]) < 0.6
+        mask[:, 0], mask[0, -1] = True, False
+        y = rng.integers(0, shape[2], shape[:2])
+        yield Case({"x": rng.standard_normal(shape), "y": y, "mask": mask}, np.ones(()))
+    x = rng.standard_normal((2, 2, 3)) + 1000
+    arrays = {
+        "x": x,
+        "y": np.array([[0, 1], [2, 0]]),
+        "mask": np.array([[True, True], [False, True]]),
+    }
+    yield Case(arrays, np.ones(()), note="scores near a thousand")
+
+
+# ------------------------------------------------------------------ subgradients
+
+
+def _nearest_relu(theirs: Array, case: Case, ours: Array) -> Array:
+    """Return the gradient of relu with theirs at 0, if that lies between 0 and dout."""
+    between = np.clip(theirs, np.minimum(case.dout, 0), np.maximum(case.dout, 0))
+    return np.where(case.x == 0, between, ours)
+
+
+def _nearest_svm(theirs: Array, case: Case, ours: Array) -> Array:
+    """Return the gradient of the hinge loss with theirs where a margin is met exactly."""
+    rows, y = np.arange(len(case.x)), case.arrays["y"]
+    margins = case.x - case.x[rows, y][:, None] + 1
+    margins[rows, y] = -1
+    slope = np.where(margins == 0, np.clip(theirs * len(rows), 0, 1), margins > 0)
+    slope[rows, y] = -slope.sum(1)
+    return np.asarray(slope / len(rows))
+
+
+def _nearest_pool(theirs: Array, case: Case, ours: Array) -> Array:
+    """Return the gradient of a pool without overlaps, shared by equal maxima as theirs is."""
+    height, width = (case.param[name] for name in ("pool_height", "pool_width"))
+    n, c, down, across = case.dout.shape
+    if not height == width == case.param["stride"] or case.x.shape[2:] != (
+        down * height,
+        across * width,
+    ):
+        return ours
+
+    def tiles(array: Array) -> Array:
+        split = array.reshape(n, c, down, height, across, width)
+        return split.transpose(0, 1, 2, 4, 3, 5).reshape(*case.dout.shape, -1)
+
+    x, shares = tiles(case.x), tiles(theirs) / case.dout[..., None]
+    hit = x == x.max(-1, keepdims=True)
+    fits = np.isclose((shares * hit).sum(-1), 1) & ((shares >= 0) & (shares <= 1) | ~hit).all(-1)
+    right = np.where(fits[..., None], np.where(hit, shares, 0) * case.dout[..., None], tiles(ours))
+    places = right.reshape(n, c, down, across, height, width).transpose(0, 1, 2, 4, 3, 5)
+    return np.asarray(places.reshape(case.x.shape))
 
 
 # ------------------------------------------------------------------ comparison
@@ -117,12 +316,17 @@ def _labels(rng: Rng, shape: tuple[int, ...]) -> Array:
 def close(theirs: Array, ours: Array) -> Array:
     """Return a mask of the entries where two arrays of one shape agree up to rounding."""
     scale = max(1.0, float(np.abs(ours).max(initial=0.0)))
-    return np.asarray(np.isclose(theirs, ours, rtol=1e-6, atol=1e-9 * scale, equal_nan=False))
+    with np.errstate(invalid="ignore"):
+        near = np.abs(theirs - ours) <= 1e-9 * scale + 1e-6 * np.abs(ours)
+    return np.asarray((theirs == ours) | (near & np.isfinite(ours)))
 
 
 def matches(theirs: Array, candidate: Array) -> bool:
-    """Return whether an array is the candidate, up to rounding."""
-    return theirs.shape == candidate.shape and bool(close(theirs, candidate).all())
+    """Return whether an array is the candidate, up to rounding; NaN equals NaN."""
+    if theirs.shape != candidate.shape:
+        return False
+    same = close(theirs, candidate) | (np.isnan(theirs) & np.isnan(candidate))
+    return bool(same.all())
 
 
 def numbers(value: Any) -> Array | None:
@@ -134,236 +338,51 @@ def numbers(value: Any) -> Array | None:
         return None
 
 
-# ------------------------------------------------------------------ usual mistakes
-
-
-def likely_cause(layer: str, what: str, theirs: Any, case: Case, ours: Results) -> str:
-    """Return the mistake whose result equals `theirs`, or "" if none is known."""
-    array = numbers(theirs)
-    if array is None:
-        return ""
-    if layer == "softmax_loss" and not np.isfinite(array).all():
-        return _not_finite(array)
-    right = np.asarray(ours[what])
-    with np.errstate(all="ignore"):
-        return first_match(array, chain(SPECS[layer].mistakes(what, case, ours), _general(right)))
-
-
-def first_match(theirs: Array, mistakes: Iterable[Candidate]) -> str:
-    """Return the first of the mistakes whose result equals `theirs`, or ""."""
-    return next((text for text, result in mistakes if matches(theirs, np.asarray(result))), "")
-
-
-def _not_finite(array: Array) -> str:
-    """Return the cause of a softmax that is not finite.
-
-    An overflow gives inf / inf, a probability that is rounded to 0 gives log(0).
-    """
-    if np.isnan(array).any():
-        return "exp overflows; subtract each row's largest score first"
-    return (
-        "the log of a probability that has become 0; the log-probabilities are "
-        "shifted - log(sum(exp(shifted)))"
-    )
-
-
-def _general(right: Array) -> Iterator[Candidate]:
-    yield "the sign is flipped", -right
-    yield "it is never filled in", np.zeros_like(right)
-    if right.ndim == 2:
-        yield "it is transposed", right.T
-
-
-def _affine_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    rows, dout = len(case.x), case.dout
-    if what == "out":
-        yield "the bias is not added", ours["out"] - case.arrays["b"]
-    if what == "dx":
-        yield "dx keeps the flattened shape; reshape it to x.shape", ours["dx"].reshape(rows, -1)
-    if what == "db":
-        yield from _wrong_axis("db", dout)
-    if what in ("dx", "dw", "db"):
-        yield f"{what} is divided by N; the loss has done that already", ours[what] / rows
-
-
-def _wrong_axis(what: str, dout: Array) -> Iterator[Candidate]:
-    """Yield mistakes in a sum over the rows."""
-    text = f"the bias gradient is over the wrong axis; {what} sums dout over the rows, axis 0"
-    if what != "db":
-        text = f"{what} is over the wrong axis; it sums over the rows, axis 0"
-    yield text, dout.sum(axis=1)
-    yield text, dout.sum(axis=1, keepdims=True)
-    yield f"{what} is one sum of everything; sum over the rows only, axis 0", dout.sum()
-    yield f"{what} is not summed over the rows, axis 0", dout
-    text = f"{what} has a dimension too many; sum with axis 0 and without keepdims"
-    yield text, dout.sum(axis=0, keepdims=True)
-
-
-def _affine_relu_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    x, w, b = case.arrays.values()
-    before, cache = layers.affine_forward(x, w, b)
-    if what == "out":
-        yield "the relu is left out", before
-    else:
-        unmasked = layers.affine_backward(case.dout, cache)[("dx", "dw", "db").index(what)]
-        yield "the relu's mask is left out of the backward pass", unmasked
-    yield from _affine_mistakes(what, case, ours)
-
-
-def _relu_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    x, dout = case.x, case.dout
-    if what == "dx":
-        yield "the mask x > 0 is left out", dout
-        yield "the gradient at exactly 0 is 0; the mask is x > 0, not x >= 0", dout * (x >= 0)
-        yield "the mask is made from dout; make it from x", np.maximum(dout, 0)
-        yield "dout is left out; the chain rule multiplies by it", (x > 0).astype(float)
-    else:
-        yield "it is the absolute value", np.abs(x)
-
-
-def _batchnorm_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    if what.startswith("running"):
-        yield from _running(what, case, ours)
-    elif what == "out":
-        yield from _normalised(case)
-    else:
-        yield from _batchnorm_gradients(what, case)
-
-
-_UNBIASED = "unbiased variance (divided by N - 1) where the biased one (divided by N) is meant"
-
-
-def _running(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    """Yield mistakes in running statistics."""
-    keep, old = float(case.param.get("momentum", 0.9)), case.param[what]
-    batch = case.x.mean(0) if what == "running_mean" else case.x.var(0)
-
-    def mixed(new: Array) -> Array:
-        return np.asarray(keep * old + (1 - keep) * new)
-
-    if what == "running_var":
-        yield _UNBIASED, mixed(_var1(case.x))
-        yield "the standard deviation is averaged, not the variance", mixed(np.sqrt(batch))
-    if case.param["mode"] == "test":
-        yield f"{what} is updated in test mode", mixed(batch)
-    other = "momentum is the share of the old value that is kept; it is used the other way round"
-    yield other, (1 - keep) * old + keep * batch
-    yield f"{what} is not updated, or not stored back in bn_param", old
-    yield f"{what} is the batch's own; mix it with the old one", batch
-
-
-def _var1(x: Array) -> Array:
-    return x.var(axis=0, ddof=1) if len(x) > 1 else np.full(x.shape[1], np.nan)
-
-
-def _normalised(case: Case) -> Iterator[Candidate]:
-    """Yield mistakes in the output of batch normalisation."""
-    x, gamma, beta = case.arrays.values()
-    eps, batch = float(case.param.get("eps", 1e-5)), (x.mean(0), x.var(0))
-    running = (case.param["running_mean"], case.param["running_var"])
-    mean, var = batch if case.param["mode"] == "train" else running
-    other = running if case.param["mode"] == "train" else batch
-
-    def out(mean: Array, std: Array) -> Array:
-        return np.asarray(gamma * (x - mean) / std + beta)
-
-    yield _UNBIASED, out(mean, np.sqrt(_var1(x) + eps))
-    added = "eps is added to the standard deviation; add it to the variance"
-    yield added, out(mean, np.sqrt(var) + eps)
-    yield "eps is left out, or is not the one in bn_param", out(mean, np.sqrt(var))
-    yield "eps is left out, or is not the one in bn_param", out(mean, np.sqrt(var + 1e-5))
-    yield "divided by the variance; take its square root", out(mean, var + eps)
-    mode = case.param["mode"]
-    used = f"the {'running' if mode == 'train' else 'batch'} statistics are used in {mode} mode"
-    yield used, out(other[0], np.sqrt(other[1] + eps))
-    xhat = (x - mean) / np.sqrt(var + eps)
-    yield "gamma and beta are left out", xhat
-    yield "beta is left out", gamma * xhat
-    yield "gamma is left out", xhat + beta
-
-
-def _batchnorm_gradients(what: str, case: Case) -> Iterator[Candidate]:
-    """Yield mistakes in the gradients of batch normalisation."""
-    x, gamma, _ = case.arrays.values()
-    dout, rows, eps = case.dout, len(x), float(case.param.get("eps", 1e-5))
-    std, std1 = np.sqrt(x.var(0) + eps), np.sqrt(_var1(x) + eps)
-    xhat, xhat1 = (x - x.mean(0)) / std, (x - x.mean(0)) / std1
-    if what == "dgamma":
-        yield _UNBIASED, (dout * xhat1).sum(0)
-        yield "dgamma sums dout * x; it takes the normalised x", (dout * x).sum(0)
-        yield from _wrong_axis("dgamma", dout * xhat)
-    if what == "dbeta":
-        yield from _wrong_axis("dbeta", dout)
-    if what == "dx":
-        slope = dout - dout.mean(0) - xhat1 * (dout * xhat1).sum(0) / max(rows - 1, 1)
-        yield _UNBIASED, gamma / std1 * slope
-        fixed = "the mean and the variance are treated as constants; they depend on x too"
-        through_mean, through_var = dout.mean(0), xhat * (dout * xhat).mean(0)
-        yield fixed, gamma / std * dout
-        yield "the path through the variance is missing", gamma / std * (dout - through_mean)
-        yield "the path through the mean is missing", gamma / std * (dout - through_var)
-        yield "gamma is left out of dx", (dout - through_mean - through_var) / std
-
-
-def _loss_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    rows, classes = case.x.shape
-    name = "the loss is" if what == "loss" else "dx is"
-    if rows > 1:
-        yield f"missing /N: {name} a sum over the rows, not their mean", ours[what] * rows
-        yield f"{name} divided by N twice", ours[what] / rows
-    yield f"{name} divided by the number of classes too", ours[what] / classes
-
-
-def _svm_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    yield from _loss_mistakes(what, case, ours)
-    rows, labels = np.arange(len(case.x)), case.arrays["y"]
-    if what == "loss":
-        whole = ours["loss"] + 1
-        yield "the label's own margin of 1 is counted; leave it out", whole
-        yield "the label's own margin of 1 is counted, and /N is missing", whole * len(rows)
-    else:
-        for value in (0, -1 / len(rows)):
-            wrong = np.array(ours["dx"])
-            wrong[rows, labels] = value
-            yield "the label's column takes minus the number of violated margins", wrong
-
-
-def _softmax_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    yield from _loss_mistakes(what, case, ours)
-    if what == "dx":
-        p = np.array(ours["dx"])
-        p[np.arange(len(p)), case.arrays["y"]] += 1 / len(p)
-        yield "1 is not subtracted at the labels", p
-        yield "1 is not subtracted at the labels, and /N is missing", p * len(p)
-
-
-def _no_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    yield from ()  # dropout is random: check_layer tests its mask instead
-
+# ------------------------------------------------------------------ the layers
 
 _AFFINE = ("dx", "dw", "db")
+_NORM = ("dx", "dgamma", "dbeta")
+_RNN = ("dWx", "dWh", "db")
+
+
+def _pair(name: str, suffix: str = "") -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the functions of a layer in `graphc.layers`."""
+    return getattr(layers, f"{name}_forward{suffix}"), getattr(layers, f"{name}_backward{suffix}")
+
+
 SPECS = {
-    "affine": Spec(
-        layers.affine_forward, layers.affine_backward, _AFFINE, _affine, _affine_mistakes
+    "affine": Spec(*_pair("affine"), _AFFINE, _affine),
+    "relu": Spec(*_pair("relu"), ("dx",), _relu, nearest=_nearest_relu),
+    "affine_relu": Spec(*_pair("affine_relu"), _AFFINE, _affine_relu),
+    "batchnorm": Spec(*_pair("batchnorm"), _NORM, _batchnorm),
+    "layernorm": Spec(*_pair("layernorm"), _NORM, _layernorm),
+    "dropout": Spec(*_pair("dropout"), ("dx",), _dropout),
+    "svm_loss": Spec(layers.svm_loss, None, ("dx",), _loss, nearest=_nearest_svm),
+    "softmax_loss": Spec(layers.softmax_loss, None, ("dx",), _loss),
+    "conv": Spec(*_pair("conv", "_naive"), _AFFINE, _conv),
+    "max_pool": Spec(*_pair("max_pool", "_naive"), ("dx",), _max_pool, nearest=_nearest_pool),
+    "spatial_batchnorm": Spec(*_pair("spatial_batchnorm"), _NORM, _spatial_batchnorm),
+    "spatial_groupnorm": Spec(*_pair("spatial_groupnorm"), _NORM, _groupnorm),
+    "rnn_step": Spec(
+        *_pair("rnn_step"),
+        ("dx", "dprev_h", *_RNN),
+        partial(_recurrent, 1, (), ("prev_h",)),
+        ("next_h",),
     ),
-    "relu": Spec(layers.relu_forward, layers.relu_backward, ("dx",), _relu, _relu_mistakes),
-    "affine_relu": Spec(
-        layers.affine_relu_forward,
-        layers.affine_relu_backward,
-        _AFFINE,
-        _affine,
-        _affine_relu_mistakes,
+    "rnn": Spec(
+        *_pair("rnn"), ("dx", "dh0", *_RNN), partial(_recurrent, 1, (4, 3, 1), ("h0",)), ("h",)
     ),
-    "batchnorm": Spec(
-        layers.batchnorm_forward,
-        layers.batchnorm_backward,
-        ("dx", "dgamma", "dbeta"),
-        _batchnorm,
-        _batchnorm_mistakes,
+    "lstm_step": Spec(
+        *_pair("lstm_step"),
+        ("dx", "dprev_h", "dprev_c", *_RNN),
+        partial(_recurrent, 4, (), ("prev_h", "prev_c")),
+        ("next_h", "next_c"),
     ),
-    "dropout": Spec(
-        layers.dropout_forward, layers.dropout_backward, ("dx",), _dropout, _no_mistakes
+    "lstm": Spec(
+        *_pair("lstm"), ("dx", "dh0", *_RNN), partial(_recurrent, 4, (4, 3, 1), ("h0",)), ("h",)
     ),
-    "svm_loss": Spec(layers.svm_loss, None, ("dx",), _loss, _svm_mistakes),
-    "softmax_loss": Spec(layers.softmax_loss, None, ("dx",), _loss, _softmax_mistakes),
+    "word_embedding": Spec(*_pair("word_embedding"), ("dW",), _words),
+    "temporal_affine": Spec(*_pair("temporal_affine"), _AFFINE, _temporal_affine),
+    "temporal_softmax_loss": Spec(layers.temporal_softmax_loss, None, ("dx",), _temporal_loss),
 }
+"""The layers by the names that `check_layer` takes."""

@@ -66,6 +66,15 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_threads()
 
+    def add_passes(self) -> None:
+        """Add the option --passes."""
+        self.add_argument(
+            "--passes",
+            metavar="FILE:NAME",
+            help="your own passes: a gc.passes list takes the place of the default list; a pass, "
+            "or a tuple of them, runs after the default passes, before the last dead_code",
+        )
+
     def add_threads(self) -> None:
         """Add the option --threads."""
         self.add_argument(

@@ -44,6 +44,7 @@ def declare(parser: Parser) -> None:
     add("--backend", choices=BACKENDS, help="whose instructions to show (default: the faster one)")
     add("--picture", metavar="FILE", help="also draw where the time goes: .svg or .html")
     add("--trace", metavar="FILE", help="also write a trace for Perfetto or chrome://tracing")
+    parser.add_passes()
     parser.add_optimizer()
     parser.add_json()
 

@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _status(argv)
         sys.stdout.flush()  # raises BrokenPipeError if nobody reads any more
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        # So that the flush at the end of Python does not fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     return status
@@ -70,7 +71,7 @@ def _status(argv: Sequence[str] | None) -> int:
         return mistake
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # it is an OSError, but nothing went wrong: `main` ends quietly
         raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

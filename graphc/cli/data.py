@@ -42,7 +42,8 @@ def predicting_inputs(plan: Plan) -> tuple[str, ...]:
 
 def index_bounds(plan: Plan) -> Mapping[str, int]:
     """Return the number of classes of each input that holds labels or other indices."""
-    return plan.programs["grad" if "grad" in plan.programs else "infer"].index_bounds
+    bounds = plan.programs["grad" if "grad" in plan.programs else "infer"].index_bounds
+    return {name: bound for name, bound in bounds.items() if isinstance(bound, int)}
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ class TableInputs:
     def _width(self, name: str) -> int:
         """Return how many numbers of a row the input takes; raise DataError if rows do not fit."""
         type = self.plan.declared[name].type
-        if not type.shape or type.shape[0] != N:
+        if not type.shape or type.shape[0] != N or type.pairs_rows:
             raise DataError(
                 f"input {name!r} takes {shape_text(type.shape)}, which rows of a table cannot fill",
                 hint="give a .npz file",

@@ -11,7 +11,7 @@ from typing import Any
 from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
 from graphc.cli.arguments import Command, Parser, print_json
-from graphc.cli.model import compiled, load_model
+from graphc.cli.model import compiled, load_model, passes_of
 from graphc.compiler.plan import Plan
 from graphc.ir.difference import Difference, difference
 from graphc.ir.graph import Graph
@@ -19,6 +19,7 @@ from graphc.ir.text.graph import node_text
 from graphc.view.cost import changed_totals, totals
 from graphc.view.render.difference import render_difference
 from graphc.view.render.renderer import format_of
+from passes.pipeline import PassList
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def declare(parser: Parser) -> None:
     add("-o", "--out", metavar="FILE", help="draw it; .svg, .png, .pdf, .dot or .html")
     parser.add_batch()
     parser.add_backend()
+    parser.add_passes()
     parser.add_optimizer()
     parser.add_json()
 
@@ -109,13 +111,18 @@ def _of_models(args: argparse.Namespace) -> Iterator[Shown]:
 
 
 def _compiled(args: argparse.Namespace, model: str, without: str = "") -> Plan:
-    passes = own_passes().DEFAULT.without(without) if without else None
+    passes = _passes(args).without(without) if without else _passes(args)
     return compiled(args, load_model(model).graph, passes=passes)
+
+
+def _passes(args: argparse.Namespace) -> PassList:
+    found: PassList = passes_of(args) or own_passes().DEFAULT
+    return found
 
 
 def _of_pass(args: argparse.Namespace) -> Iterator[Shown]:
     """Yield the difference that each run of the pass made in the program that trains, or infers."""
-    known = dict.fromkeys(own_passes().DEFAULT.names)
+    known = dict.fromkeys(_passes(args).names)
     if args.step not in known:
         hint = f"the passes are {', '.join(known)}"
         raise GraphError(f"there is no pass {args.step!r}", hint=hint)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.base.errors import GraphError
+from graphc.base.import_paths import own_passes
 from graphc.cli.arguments import optimizer
 from graphc.cli.data import Feeds, index_bounds
 from graphc.compiler.compile import compile
@@ -31,7 +32,7 @@ from graphc.ops.functions import LogSoftmax
 from graphc.ops.losses.classes import NllLoss, SoftmaxLoss, SvmLoss
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from passes.pipeline import PassList
+from passes.pipeline import PassList, name_of
 
 ROWS = 6
 """The number of rows that a net is checked on."""
@@ -82,19 +83,53 @@ def load_model(source: str) -> Model:
 
 
 def load_passes(source: str) -> PassList:
-    """Return the pass list that FILE:NAME names; raise GraphError or UsersError if it cannot."""
+    """Return the pass list that FILE:NAME names; raise GraphError or UsersError if it cannot.
+
+    A single pass, or a tuple of them, is added to the default list.
+    """
     path, _, name = source.rpartition(":")
     if not path.endswith(".py"):
         raise GraphError(
-            f"{source!r} does not name a list of passes", hint="file.py:name, of a gc.passes list"
+            f"{source!r} does not name a list of passes",
+            hint="file.py:name, of a gc.passes list or of a pass",
         )
-    found = getattr(_module(Path(path)), name, None)
-    if not isinstance(found, PassList):
+    module = _module(Path(path), "--passes takes file.py:name, of a gc.passes list or of a pass")
+    found = getattr(module, name, None)
+    if found is None:
         raise GraphError(
             f"{path} has no list of passes {name!r}",
-            hint=f'{name} = gc.passes.after("cse", my_pass)',
+            hint=f'{name} = gc.passes.after("cse", my_pass), or a pass of that name',
         )
-    return found
+    passes = own_passes()
+    if isinstance(found, PassList):
+        missing = passes.REQUIRED.difference(found.names)
+        if missing:
+            raise GraphError(
+                f"{source}: a plan needs the passes {', '.join(sorted(missing))}",
+                hint='begin with the default list: gc.passes.without("cse")',
+            )
+        return found
+    steps = found if isinstance(found, (tuple, list)) else (found,)
+    for step in steps:
+        if not _takes_a_graph(step):
+            raise GraphError(
+                f"{source}: {step!r} is not a pass",
+                hint="a pass is a function that takes and returns a Graph",
+            )
+    default = passes.DEFAULT.entries
+    last = max(i for i, entry in enumerate(default) if name_of(entry) == "dead_code")
+    return PassList((*default[:last], *steps, *default[last:]), passes.REQUIRED)
+
+
+def _takes_a_graph(step: object) -> bool:
+    """Return whether an object can be called with one argument, and is not a class."""
+    if isinstance(step, type) or not callable(step):
+        return False
+    try:
+        inspect.signature(step).bind(None)
+    except TypeError:
+        return False
+    return True
 
 
 def _net(path: Path, function: str) -> Net:
@@ -116,21 +151,22 @@ def _net(path: Path, function: str) -> Net:
     return net
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, hint: str = HINT) -> None:
     if not path.is_file():
         other = "is not a regular file" if path.exists() else "does not exist"
         what = "is a folder" if path.is_dir() else other
-        raise GraphError(f"{path} {what}", hint=HINT)
+        raise GraphError(f"{path} {what}", hint=hint)
 
 
-def _module(path: Path) -> ModuleType:
+def _module(path: Path, hint: str = HINT) -> ModuleType:
     """Return the file as a module; as for a script, its folder comes first on the import path."""
-    _check_file(path)
+    _check_file(path, hint)
     name = f"graphc_model_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickle look for the module of a class there.
     sys.modules[name] = module
     folder = str(path.resolve().parent)
     if folder not in sys.path:
@@ -145,6 +181,7 @@ def _run(path: Path, call: Callable[[], Any]) -> Any:
     except GraphError:
         raise
     except Exception as error:
+        # The user sees the traceback from his own file on, without graphc's lines above.
         frames, own = error.__traceback__, path.resolve()
         while frames is not None and Path(frames.tb_frame.f_code.co_filename).resolve() != own:
             frames = frames.tb_next
@@ -184,8 +221,15 @@ def compiled(args: argparse.Namespace, graph: Graph, **options: Any) -> Plan:
         "optimizer": optimizer(getattr(args, "optimizer", None)),
         "backend": args.backend,
         "threads": args.threads,
+        "passes": passes_of(args),
     }
     return compile(graph, **(given | options))
+
+
+def passes_of(args: argparse.Namespace) -> PassList | None:
+    """Return the passes of the option --passes; None means the default list."""
+    source = getattr(args, "passes", None)
+    return load_passes(source) if source else None
 
 
 def _random(rng: np.random.Generator, type: TensorType, bound: int, rows: int) -> NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from graphc.cli.arguments import Command, Parser, file_name
-from graphc.cli.model import load_model
+from graphc.cli.model import load_model, passes_of
 from graphc.compiler.compile import compile
 
 COMMAND = Command(
@@ -21,6 +21,7 @@ def declare(parser: Parser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
     parser.add_model()
+    parser.add_passes()
     add(
         "-o",
         "--out",
@@ -37,7 +38,7 @@ def declare(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw the model; the picture does not depend on the batch."""
     graph = load_model(args.model).graph
-    plan = compile(graph, batch=1)
+    plan = compile(graph, batch=1, passes=passes_of(args))
     path = plan.render(args.out or f"{file_name(graph.name)}.svg", fold=not args.unfold)
     print(f"wrote {path}")
     return 0

@@ -187,13 +187,13 @@ def _trained(
 
 def _keep(ex: Executor, path: Path, checkpoints: Checkpoints | None, updates: int) -> None:
     """Save an interrupted run, unless it has checkpoints, and print how to continue it."""
-    said = "nothing is saved"
+    outcome = "nothing is saved"
     if checkpoints is not None and checkpoints.last is not None:
-        said = f"--resume continues from {checkpoints.last}"
+        outcome = f"--resume continues from {checkpoints.last}"
     elif updates:
         save(path, ex)
-        said = f"wrote {path}, from which graphc train continues"
-    print(f"interrupted after {updates:,} updates: {said}", file=sys.stderr)
+        outcome = f"wrote {path}, from which graphc train continues"
+    print(f"interrupted after {updates:,} updates: {outcome}", file=sys.stderr)
 
 
 def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Executor:

@@ -14,6 +14,7 @@ from graphc.base.door import higher
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.options import CompileOptions, Watch
+from graphc.compiler.own import Planner, Scheduler, check_own
 from graphc.compiler.plan import Plan
 from graphc.compiler.sharding import sharding
 from graphc.declare.net import Net
@@ -46,6 +47,8 @@ def compile(
     ranks: int = 1,
     sync_batchnorm: bool = False,
     validate: bool | str | Path | Watch = False,
+    planner: Planner | None = None,
+    schedule: Scheduler | None = None,
 ) -> Plan:
     """Compile a net for any batch from 1 to `batch` rows.
 
@@ -81,9 +84,17 @@ def compile(
     sync_batchnorm
         Whether batch normalisation takes the statistics of the whole batch, not of a shard.
     validate
-        Whether every pass is judged on random inputs by what it declares to preserve.  A test of
-        one that fails is written to the folder `graphc-failures`, or to the one named here; see
+        Whether every pass is judged on random inputs by what it declares to preserve, and every
+        program is run and compared with the reference rules.  A test of a pass that fails is
+        written to the folder `graphc-failures`, or to the one named here; see
         docs/validation.md.
+    planner
+        A memory planner of your own.  For each program it gets the live ranges of the arena, and
+        returns a dict from their names to offsets; see docs/writing_a_planner.md.
+    schedule
+        A schedule of your own.  For the forward and the backward part of each program it gets the
+        instructions in a right order, and returns a list of epochs, each a list of instructions;
+        threads wait for each other between two.  Whether the plan is right, `plan.verify()` says.
 
     Returns
     -------
@@ -97,7 +108,7 @@ def compile(
     BudgetError
         If the plan needs more bytes than `budget`.
     ValidationError
-        If a pass is wrong.
+        If a pass is wrong, or what was compiled.
 
     Examples
     --------
@@ -113,19 +124,28 @@ def compile(
     with collector_paused():
         graph = _graph(net)
         check_options(graph, batch, optimizer, threads, budget)
+        check_own(planner=planner, schedule=schedule)
         backend = chosen_backend(backend)
         cut = sharding(shards, ranks, sync_batchnorm, batch, budget)
+        if cut is not None and schedule is not None:
+            raise GraphError(
+                "schedule= does not go with shards=",
+                loc=caller_loc(),
+                hint="shards wait for each other in one order, which graphc chooses",
+            )
         graph = select_outputs(graph, losses, outputs)
         trained, required = select_wrt(graph, wrt)
         check_losses(graph, optimizer)
         chosen = _limited(DEFAULT if passes is None else _passes(passes))
         rows = cut.rows(batch) if cut else batch
-        run = backend, threads, budget, batch, cut
+        run = backend, threads, budget, batch, cut, planner, schedule
         full = outputs is not None
         options = CompileOptions(graph, rows, trained, required, optimizer, chosen, full, *run)
         plan = options.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
+    if validate is not False and not callable(validate):
+        higher("compile.run")(plan)
     return plan
 
 
@@ -230,6 +250,7 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            # Unfreezing would release the objects that a program froze itself.
             if not gc.get_freeze_count():
                 gc.freeze()  # all objects count as old: enabling would search the new ones at once
                 gc.unfreeze()

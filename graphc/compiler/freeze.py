@@ -28,7 +28,7 @@ def refreshed(plan: Plan, weights: Weights) -> Plan:
             loc=caller_loc(),
             hint="share state instead: state=ex.state",
         )
-    graph = _thaw(plan.declared, weights)
+    graph = _with_weights(plan.declared, weights)
     slots = {"specialize": Specialize(train=False), "backward": None, "update": None}
     passes = plan.options.passes.fill(slots)
     result = run_passes(graph, passes)[0]
@@ -60,7 +60,7 @@ def frozen_graph(graph: Graph, state: Mapping[str, Array]) -> Graph:
     return Graph(graph.name, kept, outputs=outputs)
 
 
-def _thaw(graph: Graph, weights: Weights) -> Graph:
+def _with_weights(graph: Graph, weights: Weights) -> Graph:
     labelled = [n for n in graph if isinstance(n.op, Constant) and n.op.label]
     try:
         state = weights([node.name for node in labelled])

@@ -10,7 +10,7 @@ as the root of a mean, count by rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -153,6 +153,12 @@ def _of_node(graph: Graph, node: Node, found: dict[str, frozenset[str]]) -> froz
         return frozenset().union(*parts)
     factor = isinstance(op, (Mul, MatMul)) or (isinstance(op, Div) and parts[0] in of_rows)
     return of_rows[0] if factor and len(of_rows) == 1 else frozenset({ROWS})
+
+
+def compares_rows(graph: Graph, values: Iterable[str]) -> Node | None:
+    """Return the first node that the values depend on and that has the batch in two axes."""
+    needed = graph.upstream(values)
+    return next((n for n in graph if n.name in needed and n.type.pairs_rows), None)
 
 
 def source_of(graph: Graph, name: str) -> Node:

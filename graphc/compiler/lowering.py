@@ -60,8 +60,8 @@ class Lowering:
         forms = forms or Forms()
         traits = TraitsOf(graph, forms)
         order, boundary = fusing_order(graph, schedule, traits)
-        sends = any(isinstance(node.op, Send) for node in graph)
-        infers = not (graph.updates or graph.gradients or sends)
+        trains = graph.updates or graph.gradients
+        infers = not (trains or any(isinstance(node.op, Send) for node in graph))
         self._grouping = Grouping(graph, order, boundary, schedule.in_place, traits, infers)
         self._fuser = Fuser(self._grouping, capacity, forms.bodies)
         permuted = self._grouping.strides
@@ -117,9 +117,9 @@ class Lowering:
 
     def _kernel(self, group: Group) -> None:
         names = tuple([node.name for node in group.nodes])
-        stored = [self._is_stored(group, name) for name in names]
+        stored = tuple([self._is_stored(group, name) for name in names])
         if self.keeps:
-            kernel = self._fuser.kernel(group, [True for _ in names])
+            kernel = self._fuser.kernel(group, (True,) * len(names))
             read = {name for name, one in zip(names, stored, strict=True) if one}
             kernel = replace(kernel, body=kernel.body.with_own_products(read))
         else:
@@ -185,13 +185,12 @@ class Lowering:
         """Return whether anything outside the group reads a node, or an alias of it."""
         if name in self.graph.roots:
             return True
+        grouping = self._grouping
         for user in self.graph.users[name]:
-            if is_event_of(name, self.graph[user]):
+            if grouping.group_of.get(user) is group or is_event_of(name, self.graph[user]):
                 continue
-            if user in self._grouping.roots or user in self._grouping.inlined:
-                if self._is_stored(group, user):
-                    return True
-            elif self._grouping.group_of.get(user) is not group:
+            aside = user in grouping.roots or user in grouping.inlined
+            if not aside or self._is_stored(group, user):
                 return True
         return False
 

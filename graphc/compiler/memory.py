@@ -129,11 +129,13 @@ class _Search:
 
     def _attempt(self, order: list[_Item], gap: _Gap) -> None:
         """Place by this order; keep an improvement, or else move its obstacle to the front."""
+        # Placing k items compares k * k / 2 pairs: no more items than the work left pays for.
         affordable = order[: isqrt(2 * self.work) + 1]
         offsets, placed = _greedy(affordable, gap, len(order), self.nbytes)
         self.work -= placed * placed // 2
         if placed == len(order):
             self._keep(offsets)
+        # It stopped at an item that reached the limit, not for lack of work.
         elif placed < len(affordable):
             order.insert(0, order.pop(placed))
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BufferLine:
-    """One buffer of an arena.
+    """A buffer of an arena as the memory report lists it.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ from typing import Protocol
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.loss_share import divisors, loss_shares
+from graphc.compiler.own import Planner, Scheduler
 from graphc.compiler.plan import Plan
 from graphc.compiler.program import build_program
 from graphc.compiler.remat.fit import fitted
@@ -56,6 +57,8 @@ class CompileOptions:
     rows: int = 0
     """The rows of a step: those of all its shards; 0 means those of a run."""
     sharding: Sharding | None = None
+    planner: Planner | None = None
+    schedule: Scheduler | None = None
 
     def of_rows(self, rows: int) -> CompileOptions:
         """Return the options for steps of `rows` rows."""
@@ -72,7 +75,8 @@ class CompileOptions:
             records.update(self._training(watch))
         records = {name: _repeating(rows, watch) for name, rows in records.items()}
         forms = Forms()
-        programs = {name: self._program(name, r[-1].graph, forms) for name, r in records.items()}
+        last = {name: rows[-1].graph for name, rows in records.items()}
+        programs = {name: self.program(name, graph, forms) for name, graph in last.items()}
         graphs = dict(records)
         trained = tuple(programs["grad"].gradients) if "grad" in programs else ()
         plan = Plan(self.graph, self.batch, self.optimizer, programs, graphs, trained, self)
@@ -80,8 +84,19 @@ class CompileOptions:
             return plan
         return fitted(plan, self.budget) or plan
 
-    def _program(self, name: str, graph: Graph, forms: Forms | None = None) -> Program:
-        return build_program(name, graph, self.batch, self.backend, forms)
+    def program(
+        self, name: str, graph: Graph, forms: Forms | None = None, rows: int | None = None
+    ) -> Program:
+        """Return the program of a graph for up to `rows` rows, or those of a run."""
+        return build_program(
+            name,
+            graph,
+            rows or self.batch,
+            self.backend,
+            forms,
+            planner=self.planner,
+            scheduler=self.schedule,
+        )
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:
         passes = self._passes(specialize=Specialize(train=False))
@@ -97,7 +112,8 @@ class CompileOptions:
         backward = Backward(self.graph.losses, self._differentiated(), required)
         slots: dict[str, Pass] = {"specialize": Specialize(train=True), "backward": backward}
         head, tail = _split(self._passes(**slots), backward)
-        common, first = run_passes(_keeping(self.graph, self.required), head, watch)
+        declared = _keeping(self.graph, self.required)  # verified for inference
+        common, first = run_passes(declared, head, watch, verified=True)
         if self.graph.losses and not common.gradients:
             raise self._no_gradient()
         records = {"grad": first + run_passes(common, tail, watch, verified=True)[1]}
@@ -147,7 +163,8 @@ class CompileOptions:
             "data_parallel": DataParallel(),
         }
         head, tail = _split(self._passes(**slots), backward)
-        common, first = run_passes(_keeping(self.graph, self.required), head, watch)
+        declared = _keeping(self.graph, self.required)
+        common, first = run_passes(declared, head, watch, verified=True)
         trained = _only_losses(common)
         records = {name: first + run_passes(trained, tail, watch, verified=True)[1]}
         if cut.lanes > 1:
@@ -186,7 +203,7 @@ class CompileOptions:
         )
         result = run_passes(graph, passes)[0]
         bare = Graph(result.name, result, gradients=result.gradients)
-        return self._program("cotangent", dead_code(bare))
+        return self.program("cotangent", dead_code(bare))
 
 
 def _repeating(rows: tuple[PassRecord, ...], watch: Watch | None) -> tuple[PassRecord, ...]:

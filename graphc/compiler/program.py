@@ -13,11 +13,12 @@ from itertools import chain
 from graphc.base.work import spend_nodes
 from graphc.compiler.lowering import Lowering
 from graphc.compiler.memory import place
+from graphc.compiler.own import Planner, Scheduled, Scheduler, planned
 from graphc.compiler.schedule import Schedule, keep_old_states, schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import ITEMSIZE, TensorType, align
-from graphc.kernels.barriers import ALL, Barriers, Region
+from graphc.ir.tensor_type import ITEMSIZE, Dim, TensorType, align
+from graphc.kernels.barriers import ALL, Arrangement, Barriers, Region
 from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Buffer, Instr, Program, Space, Storage
 from graphc.ops.losses.labels import LabelHit
@@ -36,17 +37,19 @@ def build_program(
     backend: str,
     forms: Forms | None = None,
     keeps: bool = False,
+    planner: Planner | None = None,
+    scheduler: Scheduler | None = None,
 ) -> Program:
     """Return the program of a graph in which every node is needed, for up to `capacity` rows.
 
     `forms` caches what the programs of a plan have in common.  With `keeps` every value has a
-    buffer of its own to the end of the run.
+    buffer of its own to the end of the run.  `planner` and `scheduler` are the user's own.
     """
     spend_nodes(LOWERED * len(graph))
     graph = keep_old_states(graph)
     order = schedule(graph)
     low = Lowering(graph, order, capacity, forms, keeps)
-    return Assignment(name, low, order, backend).program()
+    return Assignment(name, low, order, backend, scheduler).program(planner)
 
 
 @dataclass(slots=True)
@@ -70,13 +73,21 @@ class Assignment:
     things up by name would take most of the time.
     """
 
-    def __init__(self, name: str, low: Lowering, order: Schedule, backend: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        low: Lowering,
+        order: Schedule,
+        backend: str,
+        scheduler: Scheduler | None = None,
+    ) -> None:
         self.name, self.low, self.order, self.backend = name, low, order, backend
         self.graph = low.graph
         self.space: dict[str, tuple[Space, str]] = {}
         self._assign_sources()
         self.gradient_offsets, self.gradients = self._assign_gradients()
-        self.arranged = self._with_barriers(order)
+        self.arranged = self._with_barriers(scheduler)
+        self.low.boundary = self.arranged.boundary
         self.instrs = self.arranged.instrs
         epochs = self.arranged.epochs
         self.times = [*epochs, epochs[-1] + 1 if epochs else 0]
@@ -128,22 +139,22 @@ class Assignment:
 
     # ------------------------------------------------------------------ time
 
-    def _with_barriers(self, order: Schedule) -> Barriers:
-        """Return the instructions with barriers between them."""
-
-        @cache
-        def memory(name: str) -> str:
-            root = self.low.root(name)
-            return order.in_place.get(root, root)
+    def _with_barriers(self, scheduler: Scheduler | None) -> Arrangement:
+        """Return the instructions in their order or a user's, with barriers between them."""
+        low = self.low
+        homes = {name: name for name in (*self.graph.nodes, *low.types)}
+        homes |= {name: key for name, (kind, key) in self.space.items() if kind == "state"}
+        homes |= {alias: homes[root] for alias, root in low.roots.items()}
+        memory = homes.__getitem__
 
         @cache
         def nbytes(name: str) -> int:
-            root = self.low.root(name)
-            return 0 if root in self.space else self.low.type(root).nbytes(self.low.capacity)
+            root = low.root(name)
+            return 0 if root in self.space else low.type(root).nbytes(low.capacity)
 
-        arranged = Barriers(self.low.instrs, self.low.boundary, memory, nbytes)
-        self.low.boundary = arranged.boundary
-        return arranged
+        if scheduler is None:
+            return Barriers(low.instrs, low.boundary, memory, nbytes)
+        return Scheduled(scheduler, self.name, low.instrs, low.boundary, memory)
 
     def _lives(self) -> tuple[list[int], list[int]]:
         """Return the first and last instruction of each buffer; 0 and -1 for an unused one."""
@@ -173,7 +184,7 @@ class Assignment:
         return found
 
     def _share(self) -> None:
-        """Give each arena buffer a slot.
+        """Give each arena buffer a slot, in turn with other buffers where that is safe.
 
         Within an epoch a slot that is free is used again by a buffer of the same type if each
         thread touches the same part of both; between epochs the arena shares the bytes.
@@ -239,10 +250,10 @@ class Assignment:
         touched = self.arranged.touched[self.times[i]]
         found: Region | None = None
         for name in names:
-            for access in touched.get(name, ()):
+            for _, _, region in touched.get(name, ()):
                 if found is None:
-                    found = access.region
-                elif access.region != found:
+                    found = region
+                elif region != found:
                     return None
         return None if found == ALL else found
 
@@ -272,22 +283,23 @@ class Assignment:
         """
         assert instr.body is not None
         found: dict[int, set[str]] = {}
-        for step in instr.body.body.steps:
-            if step.op == "fetch":
-                found.setdefault(self.root[step.buffer], set()).add("gathered")
-            if step.op == "load":
-                kind = "columns" if step.buffer in self.low.views else step.broadcast
-                found.setdefault(self.root[step.buffer], set()).add(kind)
+        body = instr.body.body
+        for number in body.readers:
+            op, _, kind, _, buffer, _ = body.steps[number]
+            how = "gathered" if op == "fetch" else "columns" if buffer in self.low.views else kind
+            found.setdefault(self.root[buffer], set()).add(how)
         for operand in instr.body.operands:
             found.setdefault(self.root[operand.buffer], set()).add("operand")
         return [root for root, kinds in found.items() if kinds == {"each"}]
 
     # ------------------------------------------------------------------ the program
 
-    def program(self) -> Program:
+    def program(self, planner: Planner | None = None) -> Program:
         """Place the storages and return the program."""
         storages = self._storages()
-        arena = place([storage.range_at(self.low.capacity) for storage in storages])
+        ranges = [storage.range_at(self.low.capacity) for storage in storages]
+        given = self.name, self.graph, ranges
+        arena = planned(planner, *given) if planner and ranges else place(ranges)
         for slot in (*self.made, *self.flat.values()):
             slot.offset += arena.offsets[slot.key]
         return Program(
@@ -345,23 +357,31 @@ class Assignment:
         return buffers
 
 
-def index_bounds(graph: Graph) -> dict[str, int]:
+def index_bounds(graph: Graph) -> dict[str, Dim]:
     """Return, for each integer feed that is used as indices, how many entries it may index."""
     return {name: limit for name, (limit, _) in indexed(graph).items()}
 
 
-def indexed(graph: Graph) -> dict[str, tuple[int, Node]]:
+def indexed(graph: Graph) -> dict[str, tuple[Dim, Node]]:
     """Return the bound of each feed of indices, with the node that sets it."""
-    bounds: dict[str, tuple[int, Node]] = {}
+    bounds: dict[str, tuple[Dim, Node]] = {}
     for node in graph:
         if type(node.op).index_bounds is Op.index_bounds:
             continue  # most ops index nothing
         limits = node.op.index_bounds([graph[operand].type for operand in node.inputs])
         for position, limit in limits.items():
             name = _through_aliases(graph, node.inputs[position])
-            if graph[name].op.is_input and limit < bounds.get(name, (limit + 1,))[0]:
+            known = bounds.get(name)
+            if graph[name].op.is_input and (known is None or _is_below(limit, known[0])):
                 bounds[name] = limit, node
     return bounds
+
+
+def _is_below(limit: Dim, other: Dim) -> bool:
+    """Return whether a bound replaces another: the smaller one, or one that is known."""
+    if isinstance(limit, int):
+        return not isinstance(other, int) or limit < other
+    return False
 
 
 def ignored_labels(graph: Graph) -> dict[str, int]:

@@ -58,8 +58,11 @@ def keep_old_states(graph: Graph) -> Graph:
     """
     if not graph.updates:
         return graph
-    late_or_view = backward_nodes(graph).union(_views(graph))
-    late = {name: late_or_view.intersection(graph.users[name]) for name in graph.updates}
+    backward = backward_nodes(graph)
+    late = {
+        name: {u for u in graph.users[name] if u in backward or _may_be_view(graph, u)}
+        for name in graph.updates
+    }
     ends = {*graph.outputs.values(), *graph.gradients.values()}
     kept = {name: _free_name(graph, name) for name in graph.updates if late[name] or name in ends}
     if not kept:
@@ -172,25 +175,21 @@ def _users(graph: Graph, backward: Collection[str]) -> dict[str, list[str]]:
     bytes of the value itself, so all users of such a node count.  Nodes of a backward pass are
     left out: the old states that they read have been copied.
     """
-    views = _views(graph)
     found: dict[str, list[str]] = {}
     for name in (*graph.updates, *graph.updates.values()):
         users = dict.fromkeys(graph.users[name])
-        seen = views.intersection(users)
+        seen = [user for user in users if _may_be_view(graph, user)]
         while seen:
             more = [user for user in graph.users[seen.pop()] if user not in users]
             users.update(dict.fromkeys(more))
-            seen.update(views.intersection(more))
+            seen += [user for user in more if _may_be_view(graph, user)]
         found[name] = [user for user in users if user not in backward]
     return found
 
 
-def _views(graph: Graph) -> set[str]:
-    """Return the nodes whose results kernels may read from the bytes of their operands."""
-    return {node.name for node in graph if _may_be_view(graph, node)}
-
-
-def _may_be_view(graph: Graph, node: Node) -> bool:
+def _may_be_view(graph: Graph, name: str) -> bool:
+    """Return whether kernels may read a node's result from the bytes of its operand."""
+    node = graph[name]
     if type(node.op).may_be_view is Op.may_be_view:
         return node.op.alias  # as for most ops, without their operands' types
     return node.op.may_be_view([graph[name].type for name in node.inputs])
@@ -200,9 +199,9 @@ def _may_write(graph: Graph, state: str, value: str, users: Mapping[str, Sequenc
     node = graph[value]
     if isinstance(node.op, (Source, Receive)) or node.op.alias:
         return False
-    if any(o == state and i not in node.op.inplace for i, o in enumerate(node.inputs)):
+    if any([o == state and i not in node.op.inplace for i, o in enumerate(node.inputs)]):
         return False
-    if state in graph.roots or any(graph[user].op.alias for user in graph.users[state]):
+    if state in graph.roots or any([graph[user].op.alias for user in graph.users[state]]):
         return False
     if not users[value]:
         return True

@@ -189,6 +189,7 @@ def read_blocks(
     column, if the file is missing or ragged, or if a number to read is missing or not finite.
     """
     try:
+        # Spreadsheets begin a file with a byte order mark, which is no part of the first name.
         with open(system_path(path), encoding="utf-8-sig", newline="") as file:
             rows = _rows(path, csv.reader(file, strict=True))
             names, rows = _header(path, rows)
@@ -212,7 +213,7 @@ def read_blocks(
 
 
 def _block(header: Header, read: Read, rows: Lines) -> Table:
-    """Return a table of some rows."""
+    """Return some rows of a file as a table."""
     values, lines, words = array("d"), array("q"), list[str]()
     for line, cells in rows:
         values.extend(_numbers(header, read, line, cells))
@@ -278,11 +279,11 @@ def _alike(names: Sequence[str], second: Sequence[str]) -> bool:
     Columns may be called by their numbers, 0,1,2 or 1,2,3, in their order.
     """
     numbers = [_number(name) for name in names]
-    spelt = [number for number in numbers if number is not None]
-    if not spelt or len(names) != len(second):
+    written = [number for number in numbers if number is not None]
+    if not written or len(names) != len(second):
         return False
-    counted = [spelt[0] + step for step in range(len(spelt))]
-    if spelt == counted and spelt[0] in (0, 1) and len(spelt) > 1:
+    counted = [written[0] + step for step in range(len(written))]
+    if written == counted and written[0] in (0, 1) and len(written) > 1:
         return False
     return [number is None for number in numbers] == [_number(cell) is None for cell in second]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from graphc.base.arguments import checked_number, close_names, listed, sizes_of, whole
@@ -250,6 +251,36 @@ class Net(Missing):
     def summary(self) -> None:
         """Print the layers with their shapes and numbers of parameters, as Keras does."""
         print(higher("Net.summary")(self.graph()))  # noqa: T201 - what the method is for
+
+    def render(self, path: str | Path, *, fold: bool = True) -> Path:
+        """Draw the declared layers; `plan.render` draws what they are compiled to.
+
+        Parameters
+        ----------
+        path
+            The file; its suffix chooses the format: svg, png, pdf, dot or html.
+        fold
+            Whether a block of layers that is repeated is drawn once.  A page has both pictures.
+
+        Returns
+        -------
+        Path
+            The file that was written.
+
+        Raises
+        ------
+        GraphError
+            If the suffix is of no known format, or nothing is found that draws it.
+
+        Examples
+        --------
+        >>> net = gc.Net("net")
+        >>> y = net.output("y", gc.relu(net.input("x", (gc.N, 3))))
+        >>> net.render("net.dot").name
+        'net.dot'
+        """
+        drawn: Path = higher("Net.render")(self.graph(), path, fold=fold)
+        return drawn
 
     @classmethod
     def of(cls, graph: Graph, dtype: str = "float32") -> Net:

@@ -70,7 +70,7 @@ class WarmUp(Schedule):
             )
 
     def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
-        """Return `lr` times both factors; that of `then` is 1 during the warm-up."""
+        """Return `lr` times the factors of the warm-up and of `then`, which waits for its end."""
         warm = lr.builder.apply(WarmUpRate(self.steps, start), lr, updates)
         return warm if self.then is None else self.then.rate(warm, updates, start + self.steps)
 
@@ -123,7 +123,7 @@ class Cosine(Schedule):
         checked_number("Cosine: floor", self.floor, least=0, most=1, hint=hint)
 
     def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
-        """Return `lr` times both factors."""
+        """Return `lr` times the factors of the warm-up and of the cosine."""
         b = lr.builder
         if self.warmup:
             lr = b.apply(WarmUpRate(self.warmup, start), lr, updates)
@@ -169,11 +169,11 @@ class Step(Schedule):
         checked_number("Step: factor", self.factor, above=0, hint=hint)
 
     def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
-        """Return `lr` times a power of `factor`."""
+        """Return `lr` times `factor` to the power of how often `every` updates have passed."""
         return lr.builder.apply(StepRate(self.every, self.factor, start), lr, updates)
 
     def reference(self, updates: int) -> float:
-        """Return a power of `factor`."""
+        """Return `factor` to the power of how often `every` updates have passed."""
         return float(self.factor ** (max(updates, 0) // self.every))
 
 

@@ -80,6 +80,7 @@ def _header(metadata: Mapping[str, str], arrays: Mapping[str, Array], digest: st
         }
         start = end
     text = json.dumps(entries, separators=(",", ":")).encode()
+    # The format pads with spaces, so that the arrays after the header are aligned.
     text += b" " * (-len(text) % _LENGTH)
     return len(text).to_bytes(_LENGTH, "little") + text
 
@@ -208,6 +209,7 @@ def _array_layout(
     dtype = dtypes[entry["dtype"]]
     if not _are_sizes(shape) or len(shape) > _DEEPEST:
         raise ValueError(f"{name!r} has an impossible shape")
+    # NumPy refuses shapes whose other dimensions are too large, even if one is 0.
     if max(prod(shape), prod(filter(None, shape))) * dtype.itemsize > _LARGEST:
         raise ValueError(f"{name!r} is larger than any memory")
     nbytes = prod(shape) * dtype.itemsize
@@ -225,6 +227,7 @@ def _check_digest(data: bytes, digest: str, start: int) -> None:
     text = f'"sha256":"{digest}"'.encode()
     blank = f'"sha256":"{_NO_DIGEST}"'.encode()
     header = data[:start]
+    # The first occurrence is the digest's own: metadata come first, and the digest first in them.
     if len(digest) == 64 and text in header:
         found = hashlib.sha256(header.replace(text, blank, 1))
         found.update(memoryview(data)[start:])

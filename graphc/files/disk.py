@@ -148,6 +148,7 @@ class FolderLock:
         if self._file is None:
             return
         with suppress(OSError):
+            # Somebody may have deleted the file, and another run have made one of that name.
             if os.name == "posix" and _is(self._file, self.path):
                 self.path.unlink()  # while locked, so that it is not the next run's
         self._close()
@@ -311,6 +312,7 @@ def _special(name: str, old: os.stat_result) -> Iterator[BinaryIO]:
         raise
     with file:
         if _POSIX:
+            # Opened without blocking, since opening a pipe that nobody reads would never return.
             os.set_blocking(file.fileno(), True)
         yield file
 
@@ -331,6 +333,7 @@ def _beside(target: Path, old: os.stat_result | None) -> Iterator[BinaryIO]:
                 _take_over_mode(file, old)
             yield file
             file.flush()
+            # The bytes are on disk before the name is: a crash never leaves a short file under it.
             os.fsync(file.fileno())
             if _POSIX:  # still locked
                 os.replace(temporary, target)

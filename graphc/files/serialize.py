@@ -171,6 +171,7 @@ def from_bytes(
 def pickled(thing: Net | Plan | Executor) -> tuple[Any, ...]:
     """Return the function and the arguments with which pickle rebuilds a net, plan or executor."""
     graph = thing.graph() if isinstance(thing, Net) else _plan_of(thing).declared
+    # Whoever unpickles trusts the bytes already: the work has no limit.
     return from_bytes, (to_bytes(thing), user_ops(graph), math.inf)
 
 
@@ -203,7 +204,7 @@ def _pieces(
 
 
 def _choices(options: CompileOptions) -> dict[str, Any]:
-    """Return the options of compile(), for JSON; warn about passes of the user's own."""
+    """Return the options of compile(), for JSON; warn about functions of the user's own."""
     own, used = DEFAULT.names, options.passes.names
     foreign = [name for name in dict.fromkeys(used) if name not in own]
     if foreign:
@@ -211,6 +212,9 @@ def _choices(options: CompileOptions) -> dict[str, Any]:
             f"passes of your own are not saved: {', '.join(foreign)}; a loaded model is "
             "compiled without them"
         )
+    functions = {"planner": options.planner, "schedule": options.schedule}
+    for option in (name for name, function in functions.items() if function is not None):
+        _warn(f"the {option} of your own is not saved; a loaded model is compiled with graphc's")
     optimizer = options.optimizer
     alone = options.sharding and options.sharding.alone
     return {

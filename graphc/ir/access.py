@@ -36,8 +36,8 @@ class AxisMap(NamedTuple):
             return (self.size, self.scale, self.shift, self.divisor) == (count, 1, 0, 1)
         if self.divisor > 1 and not self.floor:
             return False
-        last = ((count - 1) * self.scale + self.shift) // self.divisor
-        return self.shift >= 0 and last < self.size
+        ends = self.shift, (count - 1) * self.scale + self.shift
+        return min(ends) >= 0 and max(ends) // self.divisor < self.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ def dense_maps(shape: Sequence[Dim]) -> list[AxisMap]:
     pitch = 1
     for size in reversed(shape):
         found.append(AxisMap(pitch, size))
+        # Only the first dimension may be the batch, and no pitch is counted beyond it.
         pitch *= size if isinstance(size, int) else 0
     return found[::-1]
 

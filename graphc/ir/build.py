@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from graphc.base.errors import GraphError, Operand
+from graphc.base.errors import GraphError, Operand, RuleError
 from graphc.base.loc import Loc, caller_loc
 from graphc.base.work import spend_nodes
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op
+from graphc.ir.op import Layer, Op, inferred
 from graphc.ir.operators import Operators
 from graphc.ir.tensor_type import Shape, TensorType
 
@@ -118,13 +118,17 @@ class Builder:
         """
         locs = self._here()
         self._check_operands(op, operands, locs)
+        inputs, nodes = tuple([operand.name for operand in operands]), self.nodes
         try:
-            type = op.infer([self.nodes[operand.name].type for operand in operands])
+            type = inferred(op, [nodes[operand].type for operand in inputs])
         except ValueError as error:
             raise self.error(op, str(error), operands, name, locs) from None
-        node_name = self._node_name(op, name, locs)
-        node = Node(node_name, op, tuple(operand.name for operand in operands), type, locs)
-        return self.insert(node)
+        except Exception as error:
+            loc = locs[0] if locs else None
+            raise RuleError.of(op.name, "infer", error, name or "", loc) from error
+        if type.__class__ is not TensorType:
+            raise _no_type(op, type, name, locs)
+        return self.insert(Node(self._node_name(op, name, locs), op, inputs, type, locs))
 
     def _here(self) -> tuple[Loc, ...]:
         if self.locs is not None:
@@ -150,7 +154,7 @@ class Builder:
         Raise GraphError if the given name is taken.
         """
         if name is not None:
-            return self._untaken(name, self._here())[len(self.prefix) :]
+            return self._checked_name(name, self._here())[len(self.prefix) :]
         return self._auto_name(self.prefix + op_name)[len(self.prefix) :]
 
     def update(self, state: Value, value: Value) -> None:
@@ -182,7 +186,7 @@ class Builder:
         before = len(self.nodes)
         try:
             yield
-        except BaseException:
+        except BaseException:  # an interrupt must not leave half of a layer, either
             while len(self.nodes) > before:
                 self.nodes.popitem()
             raise
@@ -250,25 +254,24 @@ class Builder:
         return operand.node.described(role)
 
     def _check_operands(self, op: Op, operands: Sequence[Value], locs: tuple[Loc, ...]) -> None:
-        loc = locs[0] if locs else None
         for operand in operands:
             if not isinstance(operand, Value):
-                raise not_a_value(op.name, operand, loc)
+                raise not_a_value(op.name, operand, locs[0] if locs else None)
             if operand.builder is not self:
                 raise GraphError(
                     f"{op.name}: {operand.name!r} belongs to net {operand.builder.name!r}, "
                     f"not to {self.name!r}",
                     operands=[self._describe(op, i, v) for i, v in enumerate(operands)],
-                    loc=loc,
+                    loc=locs[0] if locs else None,
                     hint="declare both in one net, or feed one net's output to the other's input",
                 )
 
     def _node_name(self, op: Op, name: str | None, locs: tuple[Loc, ...]) -> str:
         if name is None:
             return self._auto_name(self.prefix + self.scope + op.name)
-        return self._untaken(name, locs)
+        return self._checked_name(name, locs)
 
-    def _untaken(self, name: str, locs: tuple[Loc, ...]) -> str:
+    def _checked_name(self, name: str, locs: tuple[Loc, ...]) -> str:
         """Return the name with the block's prefix; raise GraphError if it is taken or not text."""
         if not isinstance(name, str):
             raise GraphError(
@@ -334,6 +337,29 @@ def apply(op: Op, *values: Value, name: str | None = None) -> Value:
     if not values:
         raise GraphError(f"{op.name}: it needs at least one value", loc=caller_loc())
     return as_value(op.name, values[0]).builder.apply(op, *values, name=name)
+
+
+def _no_type(op: Op, given: object, name: str | None, locs: tuple[Loc, ...]) -> RuleError:
+    """Return the error for an infer rule that returns something else than a type."""
+    fault = f"returns {type(given).__name__}, not a TensorType"
+    hint = "return the type of an operand, or gc.TensorType(shape, dtype)"
+    return RuleError(op.name, "infer", fault, name or "", locs[0] if locs else None, hint)
+
+
+def expand(b: Builder, layer: Layer, name: str, operands: Sequence[Value], train: bool) -> Value:
+    """Build the ops of a layer and return the last; raise RuleError if its rule does not."""
+    loc = b.locs[0] if b.locs else None
+    try:
+        made = layer.expand(b, name, operands, train)
+    except GraphError:
+        raise
+    except Exception as error:
+        raise RuleError.of(layer.name, "expand", error, name, loc) from error
+    if not isinstance(made, Value):
+        fault = f"returns {type(made).__name__}, not a Value"
+        hint = "end the rule with: return b.apply(op, ..., name=name)"
+        raise RuleError(layer.name, "expand", fault, name, loc, hint)
+    return made
 
 
 def as_value(op_name: str, value: object) -> Value:

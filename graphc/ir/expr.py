@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import copysign
 from typing import Literal, NamedTuple
 
 from graphc.ir.access import AccessMap
-from graphc.ir.tensor_type import FLOATS, Dim
+from graphc.ir.tensor_type import FLOATS, Batch, Dim
 
 Broadcast = Literal["each", "row", "column", "one"]
 Axis = Literal["rows", "columns"]
@@ -27,7 +28,13 @@ COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_e
 BOOLEANS = frozenset((*COMPARISONS, "and", "or", "not"))
 """The functions whose values are bools."""
 
-Attribute = int | float | bool | str | AccessMap | tuple[int, ...] | None
+OTHER_STEPS = (
+    *("load", "fetch", "offset", "const", "index", "size", "product", "scatter_add"),
+    *("sum", "max", "philox"),
+)
+"""The steps that are not scalar functions."""
+
+Attribute = int | float | bool | str | AccessMap | Batch | tuple[int, ...] | None
 
 
 class Step(NamedTuple):
@@ -42,7 +49,7 @@ class Step(NamedTuple):
         const     the number `value`
         index     the number of the row (kind row) or column (kind column), int64
         size      the number of rows or columns that the kernel runs over, by `value`
-                  ("rows", "columns"), or that many times the rows of the batch (an integer)
+                  ("rows", "columns"), or of a batch dimension
         product   the element of the matrix product; only in a Gemm, and only once
         scatter_add  the element of the sum of rows; only in a ScatterAdd, and only once
         sum, max  of the argument, with the reduction axis `value`
@@ -80,10 +87,15 @@ class Body:
     steps: tuple[Step, ...]
     stores: tuple[Store, ...]
 
+    @cached_property
+    def readers(self) -> tuple[int, ...]:
+        """The numbers of the steps that read a buffer."""
+        return tuple([number for number, step in enumerate(self.steps) if step.buffer])
+
     @property
     def loads(self) -> tuple[str, ...]:
         """The buffers that are read, each once."""
-        return tuple(dict.fromkeys([step.buffer for step in self.steps if step.buffer]))
+        return tuple(dict.fromkeys([self.steps[number].buffer for number in self.readers]))
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -93,11 +105,13 @@ class Body:
     def renamed(self, names: Mapping[str, str]) -> Body:
         """Return the body with other names of its buffers."""
         steps = list(self.steps)
-        for number, (op, args, broadcast, dtype, buffer, value) in enumerate(steps):
-            if buffer:
-                steps[number] = Step(op, args, broadcast, dtype, names[buffer], value)
+        for number in self.readers:
+            op, args, broadcast, dtype, buffer, value = steps[number]
+            steps[number] = Step(op, args, broadcast, dtype, names[buffer], value)
         stores = [Store(names[buffer], step, broadcast) for buffer, step, broadcast in self.stores]
-        return Body(tuple(steps), tuple(stores))
+        made = Body(tuple(steps), tuple(stores))
+        vars(made)["readers"] = self.readers
+        return made
 
     def with_own_products(self, stored: Container[str]) -> Body:
         """Return the body in which products stored besides `stored` are computed once more.
@@ -171,10 +185,10 @@ class BodyBuilder:
         return self.step(Step("size", (), "one", dtype, value=axis))
 
     def dim(self, dim: Dim, dtype: str) -> Expr:
-        """Return the size of a dimension: a number, or the rows of the batch times a factor."""
+        """Return the size of a dimension: a number, or that of a batch dimension in a run."""
         if isinstance(dim, int):
             return self.const(dim, dtype)
-        return self.step(Step("size", (), "one", dtype, value=dim.factor))
+        return self.step(Step("size", (), "one", dtype, value=dim))
 
     def store(self, value: Expr, buffer: str, broadcast: Broadcast) -> None:
         """Write a value at the end."""
@@ -308,9 +322,10 @@ def call(function: str, *args: Expr | Number, value: Attribute = None) -> Expr:
     dtype = own
     for arg in args:
         expr = arg if isinstance(arg, Expr) else builder.const(arg, own)
+        step = expr.step
         numbers.append(expr.number)
-        dtype = expr.step.dtype
-        kind = join(kind, expr.step.broadcast)
+        dtype = step.dtype
+        kind = kind if step.broadcast == kind else join(kind, step.broadcast)
     dtype = "bool" if function in BOOLEANS else dtype
     return builder.step(Step(function, tuple(numbers), kind, dtype, "", value))
 

@@ -199,9 +199,7 @@ def matrix_product(
     if b.rank > 2 or (a.rank > 2 and trans_a):
         counted = all(isinstance(dim, int) for dim in (*a.shape[-2:], *b.shape[-2:]))
         return BatchedProduct(inner, trans_a, trans_b) if counted else None
-    columns = b.shape[0 if trans_b else 1]
-    counted = all(isinstance(dim, int) for dim in (a.shape[-1], b.shape[1], columns))
-    return Product(inner, trans_a, trans_b) if counted else None
+    return Product(inner, trans_a, trans_b)
 
 
 MOST = 64

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from graphc.ir.tensor_type import TensorType, shape_at
+from graphc.ir.tensor_type import Dim, TensorType, shape_at
 
 if TYPE_CHECKING:
     from graphc.ir.expr import Axis, Broadcast, Expr
@@ -257,7 +257,7 @@ class KernelRules:
         """
         return self.operations * max(prod(shape_at(x.shape, n)) for x in (out, *ins)), 0
 
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, Dim]:
         """Return how many entries the operands that are indices may index.
 
         Parameters

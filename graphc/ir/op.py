@@ -102,6 +102,8 @@ class Op(KernelRules):
     """True if it is a layer that only its expansion can compute."""
     stops_gradients: ClassVar[bool] = False
     """True if a derivative treats its result as constant."""
+    takes_pairs: ClassVar[bool] = False
+    """True if operands and result may have the batch dimension twice, for pairs of rows."""
     broadcasts: ClassVar[bool] = False
     """True if its operands broadcast, so that gradients are summed to an operand's shape."""
     finite_hint: ClassVar[str] = ""
@@ -265,6 +267,9 @@ class Op(KernelRules):
         Op
             The op itself if it has no such attribute.
         """
+        kind: type = type(self)
+        if not _field_names(kind):
+            return self
         fields = attributes(self).items()
         sizes = {name: _concrete(value, n) for name, value in fields if _is_batched(value)}
         return dataclasses.replace(self, **sizes) if sizes else self
@@ -386,6 +391,22 @@ def attributes(op: Op) -> dict[str, Any]:
 @lru_cache(maxsize=1024)
 def _field_names(kind: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind) if field.compare)
+
+
+def inferred(op: Op, ins: Sequence[TensorType]) -> TensorType:
+    """Return the type that an op infers.
+
+    Raise ValueError also if a type has the batch dimension twice and the op does not take that.
+    """
+    found = op.infer(ins)
+    if not op.takes_pairs and not op.is_source:
+        for type in (*ins, found):
+            if type.__class__ is TensorType and type.pairs_rows:
+                raise ValueError(
+                    f"{op.name} takes the batch on one axis, not {type}\n"
+                    "pairs of rows are for products, reductions and functions of each element"
+                )
+    return found
 
 
 def _is_batched(value: object) -> bool:

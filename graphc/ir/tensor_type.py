@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from math import prod
+from math import isqrt, prod
 from typing import Any, SupportsIndex
 
-from graphc.base.arguments import plain
+from graphc.base.arguments import is_whole, plain
 
 ITEMSIZE = {
     "float32": 4,
@@ -24,29 +24,48 @@ ITEMSIZE = {
     "uint8": 1,
 }
 FLOATS = ("float32", "float64")
+# NumPy 1 takes no more; NumPy 2 takes 64.
 MOST_DIMENSIONS = 32
 LARGEST = 1 << 47
 """The most bytes of a value in a batch of one row: no processor can address more."""
 
 
+MOST_BATCHES = 2
+"""The most times that a shape may have the batch dimension: for rows, and for pairs of rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A dimension of `factor * N`, where N is the number of rows of a run."""
+    """A dimension of `factor * N**power`, where N is the number of rows of a run."""
 
     factor: int = 1
+    power: int = 1
 
-    def __mul__(self, other: SupportsIndex) -> Batch:
+    def __mul__(self, other: SupportsIndex | Batch) -> Batch:
+        if isinstance(other, Batch):
+            return Batch(self.factor * other.factor, self.power + other.power)
         factor = plain(other)
-        if type(factor) is not int or factor < 1:
+        if not is_whole(factor) or factor < 1:
             raise ValueError(
                 f"the batch dimension is multiplied by whole numbers, not by {other!r}"
             )
-        return Batch(self.factor * factor)
+        return Batch(self.factor * factor, self.power)
 
     __rmul__ = __mul__
 
     def __str__(self) -> str:
-        return "N" if self.factor == 1 else f"{self.factor}*N"
+        rows = "*".join(["N"] * self.power)
+        return rows if self.factor == 1 else f"{self.factor}*{rows}"
+
+    def at(self, n: int) -> int:
+        """Return the size when the batch has `n` rows."""
+        return self.factor * (n if self.power == 1 else n * n)
+
+    def rows(self, size: int) -> int | None:
+        """Return the number of rows for which the dimension has a size, or None."""
+        n = size // self.factor
+        n = isqrt(n) if self.power == 2 else n
+        return n if self.at(n) == size else None
 
     __repr__ = __str__
 
@@ -58,30 +77,29 @@ N = Batch()
 
 def dim_at(dim: Dim, n: int) -> int:
     """Return the size of a dimension when the batch has `n` rows."""
-    return dim.factor * n if isinstance(dim, Batch) else dim
+    return dim.at(n) if isinstance(dim, Batch) else dim
 
 
 def shape_at(shape: Shape, n: int) -> tuple[int, ...]:
     """Return the sizes of a shape when the batch has `n` rows."""
-    return tuple([dim.factor * n if isinstance(dim, Batch) else dim for dim in shape])
+    return tuple([dim.at(n) if isinstance(dim, Batch) else dim for dim in shape])
 
 
 def count(shape: Shape) -> Dim:
-    """Return the number of elements: an int, or k*N; raise ValueError if N occurs twice."""
-    factor, fixed = 0, 1
+    """Return the number of elements: an int, k*N, or k*N*N."""
+    power, factor = 0, 1
     for dim in shape:
-        if not isinstance(dim, Batch):
-            fixed *= dim
-        elif factor:
-            raise ValueError(f"shape {shape_text(shape)} has the batch dimension twice")
+        if isinstance(dim, Batch):
+            power += dim.power
+            factor *= dim.factor
         else:
-            factor = dim.factor
-    return Batch(factor * fixed) if factor and fixed else fixed
+            factor *= dim
+    return Batch(factor, power) if factor and power else factor
 
 
 def divided(dim: Dim, by: int) -> Dim:
     """Return a dimension divided by a number that divides it."""
-    return Batch(dim.factor // by) if isinstance(dim, Batch) else dim // by
+    return replace(dim, factor=dim.factor // by) if isinstance(dim, Batch) else dim // by
 
 
 def shape_text(shape: Shape) -> str:
@@ -108,7 +126,8 @@ class TensorType(metaclass=_Shared):
     Parameters
     ----------
     shape
-        The dimensions: whole numbers, and at most one multiple of `gc.N`, the rows of the batch.
+        The dimensions: whole numbers, and one multiple of `gc.N`, the rows of the batch, or two
+        for the pairs of rows.
     dtype
         The name of the dtype, such as "float32" or "int64".
 
@@ -126,6 +145,8 @@ class TensorType(metaclass=_Shared):
 
     shape: Shape
     dtype: str
+    pairs_rows: bool = field(init=False, repr=False, compare=False)
+    """True if the batch dimension occurs twice: the value compares rows with each other."""
 
     def __post_init__(self) -> None:
         if self.dtype not in ITEMSIZE:
@@ -139,17 +160,18 @@ class TensorType(metaclass=_Shared):
         batches = 0
         for dim in self.shape:
             if isinstance(dim, Batch):
-                batches += 1
-            elif type(dim) is not int or dim < 0:
+                batches += dim.power
+            elif not is_whole(dim) or dim < 0:
                 raise ValueError(
                     f"dimension {dim!r} is neither a whole number nor a multiple of N\n"
                     "gc.N is the batch, all other dimensions are numbers: (gc.N, 28, 28)"
                 )
-        if batches > 1:
+        if batches > MOST_BATCHES:
             raise ValueError(
-                f"shape {shape_text(self.shape)} has the batch dimension twice\n"
-                "N is the number of rows of a run, so one dimension has it"
+                f"shape {shape_text(self.shape)} has the batch dimension {batches} times\n"
+                "rows are compared in pairs at most: (N, N)"
             )
+        object.__setattr__(self, "pairs_rows", batches > 1)
         sizes = (dim.factor if isinstance(dim, Batch) else dim for dim in self.shape)
         if prod(filter(None, sizes)) * ITEMSIZE[self.dtype] > LARGEST:
             raise ValueError(
@@ -211,8 +233,6 @@ class TensorType(metaclass=_Shared):
             Such as `400*N`, or `25600` without a batch dimension.
         """
         size = count(self.shape)
-        if isinstance(size, Batch):
-            return f"{size.factor * ITEMSIZE[self.dtype]}*N"
         return str(size * ITEMSIZE[self.dtype])
 
     def with_shape(self, shape: Shape) -> TensorType:
@@ -313,7 +333,23 @@ def broadcast(a: Shape, b: Shape) -> Shape:
                 "sizes must be equal, or one of them 1"
             )
         dims.append(q if p == 1 else p)
+    _check_pairs(a, b, dims)
     return tuple(dims)
+
+
+def _check_pairs(a: Shape, b: Shape, result: Sequence[Dim]) -> None:
+    """Raise ValueError if rows would meet each other because an operand has too few axes."""
+    batches = sum(isinstance(dim, Batch) for dim in result)
+    shorter = min(a, b, key=len)
+    if batches > 1 and len(a) != len(b) and sum(isinstance(dim, Batch) for dim in shorter) == 1:
+        ones = (1,) * (len(result) - len(shorter))
+        after = next(i for i, dim in enumerate(shorter, 1) if isinstance(dim, Batch))
+        forms = (*shorter[:after], *ones, *shorter[after:]), (*ones, *shorter)
+        raise ValueError(
+            f"shapes {shape_text(a)} and {shape_text(b)} would compare every row with every other\n"
+            f"reshape {shape_text(shorter)} to {' or '.join(map(shape_text, forms))}, whichever is "
+            "meant"
+        )
 
 
 ALIGNMENT = 64

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, RuleError
 from graphc.ir.graph import Graph, Node
+from graphc.ir.op import inferred
 
 
 def verify(graph: Graph, before: Graph | None = None) -> None:
@@ -50,7 +51,7 @@ def _suspects(graph: Graph, before: Graph) -> Iterator[Node]:
 
 def _verify_node(nodes: Mapping[str, Node], node: Node) -> None:
     try:
-        inferred = node.op.infer([nodes[operand].type for operand in node.inputs])
+        found = inferred(node.op, [nodes[operand].type for operand in node.inputs])
     except ValueError as error:
         sentence, _, hint = str(error).partition("\n")
         raise GraphError(
@@ -58,5 +59,7 @@ def _verify_node(nodes: Mapping[str, Node], node: Node) -> None:
             loc=node.loc,
             hint=hint,
         ) from None
-    if inferred is not node.type and inferred != node.type:
-        raise GraphError(f"{node.name!r} has type {node.type}, its op infers {inferred}")
+    except Exception as error:
+        raise RuleError.of(node.op.name, "infer", error, node.name, node.loc) from error
+    if found is not node.type and found != node.type:
+        raise GraphError(f"{node.name!r} has type {node.type}, its op infers {found}")

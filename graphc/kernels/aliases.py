@@ -81,11 +81,6 @@ class Padding:
             window = replace(window, places=_counted(node.type.shape[1:-1]), before=before)
         return replace(product, window=window)
 
-    def source(self, name: str) -> str:
-        """Return the operand of a pad that windows handle, or the name itself."""
-        pad = self.pads.get(name)
-        return name if pad is None else pad.inputs[0]
-
     def _image_start(self, node: Node) -> Sizes | None:
         """Return where a box of whole images and channels starts, or None for other nodes."""
         if len(node.inputs) != 1 or node.type.rank < 3:
@@ -168,11 +163,13 @@ class Aliases:
     def reads(self, node: Node) -> list[str]:
         """Return the nodes whose bytes a node reads when it runs in a kernel."""
         found: list[str] = []
+        roots, pads = self.roots, self.padding.pads
         for operand in node.inputs:
             if operand in self.inlined:
                 found.extend(map(self.root, self.graph[operand].inputs))
             else:
-                found.append(self.root(self.padding.source(operand)))
+                source = pads[operand].inputs[0] if operand in pads else operand
+                found.append(roots.get(source, source))
         return found
 
     def add_alias(self, node: Node) -> None:
@@ -244,15 +241,15 @@ class Aliases:
         readable = is_readable(strides) and all(self.reads_stacks(user) for user in users)
         return strides if readable else None
 
-    def is_splat(self, node: Node) -> bool:
-        """Return whether a node only broadcasts numbers, and only kernels read it."""
-        if not self.traits(node).broadcasts_numbers or node.name in self.graph.roots:
+    def is_read_by_loops(self, node: Node) -> bool:
+        """Return whether only loops read a node, and none of them gathers."""
+        if node.name in self.graph.roots:
             return False
-        return all(self._is_fusable(self.graph[user]) for user in self.graph.users[node.name])
-
-    def _is_fusable(self, node: Node) -> bool:
-        traits = self.traits(node)
-        return traits.product is None and traits.iteration != "call" and traits.gather is None
+        users = [self.traits(self.graph[user]) for user in self.graph.users[node.name]]
+        return all(
+            user.product is None and user.iteration != "call" and user.gather is None
+            for user in users
+        )
 
     def reads_stacks(self, node: Node) -> bool:
         """Return whether a node is a product of many matrices."""

@@ -36,34 +36,30 @@ ALL = Region("all")
 FIRST = Region("first thread")
 
 
-class Access(NamedTuple):
-    """A part of a buffer that a kernel reads or writes."""
-
-    buffer: str
-    writes: bool
-    region: Region
+Access = tuple[str, bool, Region]
+"""A memory, whether a kernel writes it, and the part that a thread touches."""
 
 
-def accesses(kernel: Kernel, memory: Callable[[str], str]) -> tuple[Access, ...]:
+def accesses(kernel: Kernel, memory: Callable[[str], str]) -> list[Access]:
     """Return the part of each memory that a thread touches; `memory` names that of a buffer."""
-    body, found = kernel.body, []
+    body = kernel.body
+    found: list[Access] = []
     by_rows = isinstance(kernel, Gemm) and kernel.partition == "rows" and not kernel.trans_a
     for buffer, read, _ in kernel.operands:
         own = Region("rows", kernel.space[0]) if read == "left" and by_rows else ALL
-        found.append(Access(memory(buffer), False, own))
+        found.append((memory(buffer), False, own))
     regions: dict[Broadcast, Region] = {}
-    for op, _, broadcast, _, buffer, _ in body.steps:
-        if op == "load":
-            part = regions.get(broadcast)
-            if part is None:
-                part = regions[broadcast] = region(kernel, broadcast)
-            found.append(Access(memory(buffer), False, part))
-        elif op == "fetch":
-            found.append(Access(memory(buffer), False, ALL))
+    known: Region | None
+    for number in body.readers:
+        op, _, broadcast, _, buffer, _ = body.steps[number]
+        known = regions.get(broadcast) if op == "load" else ALL
+        if known is None:
+            known = regions[broadcast] = region(kernel, broadcast)
+        found.append((memory(buffer), False, known))
     for buffer, _, broadcast in body.stores:
-        part = regions.get(broadcast) or region(kernel, broadcast)
-        found.append(Access(memory(buffer), True, part))
-    return tuple(found)
+        known = regions.get(broadcast) or region(kernel, broadcast)
+        found.append((memory(buffer), True, known))
+    return found
 
 
 def region(kernel: Kernel, broadcast: Broadcast) -> Region:
@@ -81,8 +77,44 @@ def region(kernel: Kernel, broadcast: Broadcast) -> Region:
     return Region(f"columns along {kernel.axis}", kernel.columns)
 
 
-class Barriers:
-    """Instructions with barriers between them; `epochs` has the epoch of each instruction."""
+class Arrangement:
+    """Instructions in order, with barriers; `epochs` has the epoch of each instruction."""
+
+    def __init__(self) -> None:
+        self.instrs: list[Instr] = []
+        self.epochs: list[int] = []
+        self.boundary = 0
+        """The number of forward instructions."""
+        self.touched: list[dict[str, list[Access]]] = [{}]
+        """For each epoch the accesses to each memory, each once."""
+
+    def _alone(self, instr: Instr) -> None:
+        """Add an instruction with an epoch of its own, which needs no barriers."""
+        self._next_epoch()
+        self._emit(instr)
+        self._next_epoch()
+
+    def _emit(self, instr: Instr, found: Sequence[Access] = ()) -> None:
+        self.instrs.append(instr)
+        self.epochs.append(len(self.touched) - 1)
+        now = self.touched[-1]
+        for access in found:
+            touched = now.get(access[0])
+            if touched is None:
+                now[access[0]] = [access]
+            elif access not in touched:
+                touched.append(access)
+
+    def _barrier(self) -> None:
+        self._emit(BARRIER)
+        self._next_epoch()
+
+    def _next_epoch(self) -> None:
+        self.touched.append({})
+
+
+class Barriers(Arrangement):
+    """Instructions with as few barriers between them as are found."""
 
     def __init__(
         self,
@@ -95,16 +127,14 @@ class Barriers:
 
         `memory` names the memory of a buffer; `nbytes` are the bytes of the arena that it keeps.
         """
-        self.instrs: list[Instr] = []
-        self.epochs: list[int] = []
+        super().__init__()
         self.boundary = len(instrs)
         self._memory, self._nbytes = memory, nbytes
-        self.touched: list[dict[str, list[Access]]] = [{}]
-        """For each epoch the accesses to each memory, each once."""
         self._waiting: list[tuple[Instr, Sequence[Access]]] = []
         """The instructions that wait for the next barrier."""
         self._waiting_ins: set[str] = set()
         """The buffers that they read."""
+        self._waiting_bytes = 0
         self._waiting_writes: dict[str, bool] = {}
         """The memory that they touch, and whether one of them writes it."""
         self._last_reader = {
@@ -126,9 +156,7 @@ class Barriers:
     def _add(self, i: int, instr: Instr) -> None:
         if instr.body is None:
             self._flush()
-            self._next_epoch()
-            self._emit(instr)
-            self._next_epoch()
+            self._alone(instr)
             return
         found = accesses(instr.body, self._memory)
         if self._waiting and self._touches_waiting(found):
@@ -141,13 +169,19 @@ class Barriers:
         self._emit(instr, found)
 
     def _may_wait(self, i: int, instr: Instr) -> bool:
-        if any(self._last_reader.get(self._memory(out), -1) > i for out in instr.outs):
+        memory = self._memory
+        if any([self._last_reader.get(memory(out), -1) > i for out in instr.outs]):
             return False
-        return sum(map(self._nbytes, self._waiting_ins.union(instr.ins))) <= WAITING_BYTES
+        return self._waiting_bytes + self._more_bytes(instr) <= WAITING_BYTES
+
+    def _more_bytes(self, instr: Instr) -> int:
+        """Return the bytes that an instruction reads and none that waits does."""
+        return sum([self._nbytes(name) for name in instr.ins if name not in self._waiting_ins])
 
     def _delay(self, instr: Instr, found: Sequence[Access]) -> None:
         """Let an instruction wait for the next barrier."""
         self._waiting.append((instr, found))
+        self._waiting_bytes += self._more_bytes(instr)
         self._waiting_ins.update(instr.ins)
         for memory, writes, _ in found:
             self._waiting_writes[memory] = writes or self._waiting_writes.get(memory, False)
@@ -168,27 +202,11 @@ class Barriers:
                     return True
         return False
 
-    def _emit(self, instr: Instr, found: Sequence[Access] = ()) -> None:
-        self.instrs.append(instr)
-        self.epochs.append(len(self.touched) - 1)
-        now = self.touched[-1]
-        for access in found:
-            touched = now.get(access.buffer)
-            if touched is None:
-                now[access.buffer] = [access]
-            elif access not in touched:
-                touched.append(access)
-
     def _barrier(self) -> None:
         """Add a barrier, then the instructions that waited for it."""
-        self._emit(BARRIER)
-        self._next_epoch()
-        waiting, self._waiting, self._waiting_ins, self._waiting_writes = (
-            self._waiting,
-            [],
-            set(),
-            {},
-        )
+        super()._barrier()
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        self._waiting_ins, self._waiting_writes = set(), {}
         for instr, found in waiting:
             if self._conflicts(found):
                 self._barrier()
@@ -197,6 +215,3 @@ class Barriers:
     def _flush(self) -> None:
         if self._waiting:
             self._barrier()
-
-    def _next_epoch(self) -> None:
-        self.touched.append({})

@@ -6,17 +6,19 @@ copy with its own names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from graphc.base.errors import GraphError, RuleError
 from graphc.ir.access import AccessMap
-from graphc.ir.expr import Axis, Body, BodyBuilder, Expr
+from graphc.ir.expr import OTHER_STEPS, Axis, Body, BodyBuilder, Expr
 from graphc.ir.forms import BatchedProduct, Product, WindowProduct
 from graphc.ir.graph import Node
 from graphc.ir.tensor_type import Shape
 from graphc.kernels.group import Group
 from graphc.kernels.groups import Grouping
+from graphc.kernels.interpret import FUNCTIONS
 from graphc.kernels.iteration_space import Access, dense_strides, matrix, stored_strides
 from graphc.kernels.kernel import (
     BatchedGemm,
@@ -66,7 +68,7 @@ class Fuser:
         self._grouping, self._capacity = grouping, capacity
         self._bodies = bodies
 
-    def kernel(self, group: Group, stored: Sequence[bool]) -> Kernel:
+    def kernel(self, group: Group, stored: tuple[bool, ...]) -> Kernel:
         """Return the kernel of a group; `stored` says of each node whether others read it."""
         body = self._body(group, stored)
         if group.product is None:
@@ -105,9 +107,9 @@ class Fuser:
         strides_out = tuple(permuted.get(name, dense) for name in body.written)
         return BatchedGemm(*fields, "matrices", sizes, strides_a, strides_b, strides_out)
 
-    def _body(self, group: Group, stored: Sequence[bool]) -> Body:
+    def _body(self, group: Group, stored: tuple[bool, ...]) -> Body:
         fusion = _Fusion(group, self._grouping)
-        key = fusion.signature, tuple(stored)
+        key = fusion.signature, stored
         body = self._bodies.get(key)
         if body is None:
             body = self._bodies[key] = fusion.body(stored)
@@ -126,14 +128,12 @@ class _Fusion:
         self._buffers: dict[str, str] = {}
         self._members = {node.name: f"node{i}" for i, node in enumerate(group.nodes)}
         self.names = {place: name for name, place in self._members.items()}
-        nodes = tuple([self._node_signature(node) for node in group.nodes])
-        self.signature = group.space[0] == 1, group.axis, group.product is not None, nodes
-
-    def _node_signature(self, node: Node) -> object:
-        name = node.name
-        reads = tuple([self._operand_signature(operand) for operand in node.inputs])
-        form = self.grouping.traits(node).form
-        return form, self.group.kinds[name], self.group.operands[name], reads
+        facts: list[object] = [group.space[0] == 1, group.axis, group.product is not None]
+        for node in group.nodes:
+            name, form = node.name, grouping.traits(node).form
+            reads = tuple([self._operand_signature(operand) for operand in node.inputs])
+            facts += form, group.kinds[name], group.operands[name], reads
+        self.signature = tuple(facts)
 
     def _operand_signature(self, name: str) -> object:
         if name in self.grouping.inlined:
@@ -167,16 +167,18 @@ class _Fusion:
         if node is self.group.permuted:
             value = self._operand(node.inputs[0], "each")
         elif gather is not None:
-            value = gather.write(self._builder, partial(self._fetch, node))
+            write = partial(gather.write, self._builder, partial(self._fetch, node))
+            value = self._written(node, "gather", write)
         elif node is self.group.product:
             product = self._builder.product(node.type.dtype)
             extra = [
                 self._operand(o, s) for o, s in zip(node.inputs[2:], broadcasts[2:], strict=True)
             ]
-            value = node.op.epilogue(product, extra)
+            value = self._written(node, "epilogue", partial(node.op.epilogue, product, extra))
         else:
             ins = [self._operand(o, s) for o, s in zip(node.inputs, broadcasts, strict=True)]
-            value = node.op.scalar(ins, self.group.axis or self._free_axis(node))
+            axis = self.group.axis or self._free_axis(node)
+            value = self._written(node, "scalar", partial(node.op.scalar, ins, axis))
         self._values[node.name] = value
 
     def _free_axis(self, node: Node) -> Axis:
@@ -200,5 +202,33 @@ class _Fusion:
             node = self.grouping.graph[name]
             ins = [self._operand(operand, "one") for operand in node.inputs]
             axis: Axis = "columns" if self.group.space[0] == 1 else "rows"
-            return node.op.scalar(ins, axis)
+            return self._written(node, "scalar", partial(node.op.scalar, ins, axis))
         return self._builder.load(self._place(root), broadcast, self.grouping.type(name).dtype)
+
+    def _written(self, node: Node, rule: str, write: Callable[[], Expr]) -> Expr:
+        """Return the expression that a node's rule writes; raise RuleError if it is none."""
+        before = len(self._builder.steps)
+        try:
+            value = write()
+        except GraphError:
+            raise
+        except Exception as error:
+            raise RuleError.of(node.op.name, rule, error, node.name, node.loc) from error
+        fault = self._fault(node, value, before)
+        if fault:
+            raise RuleError(node.op.name, rule, fault, node.name, node.loc)
+        return value
+
+    def _fault(self, node: Node, value: Expr, before: int) -> str:
+        """Return what is wrong with the expression for a node and the steps after `before`."""
+        if not isinstance(value, Expr):
+            return f"returns {type(value).__name__}, not an expression of the operands' elements"
+        if value.dtype != node.type.dtype:
+            return f"returns {value.dtype}, its infer rule says {node.type.dtype}: cast it"
+        elements = self.grouping.traits(node).iteration == "elements"
+        for step in self._builder.steps[before:]:
+            if step.op not in FUNCTIONS and step.op not in OTHER_STEPS:
+                return f"calls {step.op!r}; there are {', '.join(FUNCTIONS)}"
+            if step.op in ("sum", "max") and elements:
+                return f"takes a {step.op}, but its iteration rule says elements"
+        return ""

@@ -51,7 +51,7 @@ class Group:
     """True if the group takes no more nodes."""
 
     def add(self, node: Node, placement: Placement) -> None:
-        """Add a node."""
+        """Add a node that runs in the kernel of the group, at a placement in its space."""
         self.nodes.append(node)
         self.kinds[node.name] = placement.kind
         self.operands[node.name] = placement.operands
@@ -103,9 +103,8 @@ class GroupRules(Aliases):
         self._odd: dict[str, set[str]] = {}
         """For products, the factors with other columns than the result."""
 
-    def placed(self, group: Group, node: Node) -> tuple[Space, Placement] | None:
+    def placed(self, group: Group, node: Node, traits: Traits) -> tuple[Space, Placement] | None:
         """Return the space in which a node and a group run together, and its placement there."""
-        traits = self.traits(node)
         for space in self._spaces(group, traits):
             placement = self._as_matrix(node, traits, space)
             if placement is None or not self._may_run(group, node, traits, space, placement):
@@ -147,6 +146,8 @@ class GroupRules(Aliases):
             return None
         if self.reads_views(node):
             return None  # their rows have the pitch of a wider matrix
+        if node.op.broadcast_kinds(traits.ins) is not None:
+            return None  # it may read the numbers of its own rows and columns
         kinds = {
             group.kinds[root]
             for root in map(self.root, node.inputs)
@@ -212,8 +213,9 @@ class GroupRules(Aliases):
 
     def _members_agree(self, group: Group, node: Node, space: Space, placement: Placement) -> bool:
         """Return whether the node reads each member of the group by the member's kind."""
+        kinds, roots = group.kinds, self.roots
         for operand, broadcast in zip(node.inputs, placement.operands, strict=True):
-            kind = group.kinds.get(self.root(operand))
+            kind = kinds.get(roots.get(operand, operand))
             if kind is None or (kind == broadcast and operand not in self.views):
                 continue
             if operand in self.views:
@@ -252,8 +254,9 @@ class GroupRules(Aliases):
         state = self.in_place.get(writer.name)
         if state is None:
             return True
+        roots = self.roots
         for i, operand in enumerate(member.inputs):
-            if self.root(operand) != state:
+            if roots.get(operand, operand) != state:
                 continue
             stacked = product is not None and self.reads_stacks(product)
             if stacked or operand in self.views or (member is product and i < 2):

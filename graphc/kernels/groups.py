@@ -71,17 +71,19 @@ class Grouping(GroupRules):
             return
         if traits.product is not None:
             cut = self.padding.cut_of(node)
-            node = node if cut is None else self.padding.joined(node, cut)
-        elif self.is_splat(node):
+            if cut is not None:
+                node = self.padding.joined(node, cut)
+                traits = self.traits(node)
+        elif traits.broadcasts_numbers and self.is_read_by_loops(node):
             self.inlined.add(node.name)
             return
         if traits.moves and self.add_view(node):
             return
-        self._run(position, node)
+        self._run(position, node, traits)
 
-    def _run(self, position: int, node: Node) -> None:
+    def _run(self, position: int, node: Node, traits: Traits) -> None:
         """Add a node to a group, or make a unit of it."""
-        forward, traits = position < self._boundary, self.traits(node)
+        forward = position < self._boundary
         group = self._joined(node, traits, forward) or self._opened(node, traits, forward)
         reads = self.reads(node)
         self._seal(node, group, reads)
@@ -124,7 +126,7 @@ class Grouping(GroupRules):
         for group in self._candidates(node):
             if group.sealed or group.forward != forward or not self._same_feeds(group, node):
                 continue
-            found = self.placed(group, node)
+            found = self.placed(group, node, traits)
             if found is not None:
                 group.space, placement = found
                 group.axis = group.axis or placement.axis
@@ -219,10 +221,11 @@ class Grouping(GroupRules):
 
     def _candidates(self, node: Node) -> Iterator[Group]:
         """Yield the groups of the operands, the latest first, then other users of these."""
-        roots = [self.root(operand) for operand in node.inputs]
-        made = dict.fromkeys([self.group_of[root] for root in roots if root in self.group_of])
+        roots, groups = [self.root(operand) for operand in node.inputs], self.group_of
+        made = dict.fromkeys([groups[root] for root in roots if root in groups])
         yield from made if len(made) < 2 else sorted(made, key=lambda group: -group.position)
         for root in reversed(roots):
+            # Only the latest four, as in _register: a search of all would be quadratic.
             yield from [group for group in self._users.get(root, ())[:-5:-1] if group not in made]
 
     def _same_feeds(self, group: Group, node: Node) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from graphc.ir.access import AccessMap
 from graphc.ir.expr import Broadcast, Step
 from graphc.ir.forms import Sizes, Window
-from graphc.ir.tensor_type import Shape, dim_at, shape_at
+from graphc.ir.tensor_type import Batch, Shape, dim_at, shape_at
 from graphc.kernels.kernel import (
     LANES,
     BatchedGemm,
@@ -162,7 +162,7 @@ class _Run:
         assert isinstance(kernel, ScatterAdd), "only a scatter-add has sums of rows"
         total = np.zeros((self.rows, self.columns), step.dtype)
         indices = self.arrays[kernel.indices].reshape(-1).astype(np.int64)
-        rows = self.arrays[kernel.source].reshape(-1, self.columns)
+        rows = self.arrays[kernel.source].reshape(-1, self.columns)[: dim_at(kernel.count, self.n)]
         for index, row in zip(indices.clip(0, self.rows - 1), rows, strict=True):
             total[index] += row
         return total
@@ -180,8 +180,8 @@ class _Run:
         return np.unravel_index(row, (self.rows, *self.kernel.places))
 
     def _size(self, of: object) -> int:
-        if isinstance(of, int):
-            return of * self.n
+        if isinstance(of, Batch):
+            return of.at(self.n)
         return self.rows if of == "rows" else self.columns
 
     def _reduced(self, step: Step, x: Array) -> Array:
@@ -189,6 +189,13 @@ class _Run:
         if step.op == "max":
             return np.asarray(x.max(axis=0 if step.value == "rows" else 1, keepdims=True))
         return sum_of_rows(x) if step.value == "rows" else sum_of_columns(x)
+
+
+def work(kernel: Kernel, n: int) -> int:
+    """Return the multiply-adds of a kernel, and its other scalar steps."""
+    rows, columns = (dim_at(dim, n) for dim in kernel.space)
+    inner = dim_at(kernel.k, n) if isinstance(kernel, Gemm) else 0
+    return rows * columns * (inner + len(kernel.body.steps))
 
 
 def sum_of_rows(x: Array) -> Array:

@@ -7,8 +7,9 @@ broadcast so, rows are more of the first dimensions; for results of products all
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
+from graphc.base.errors import GraphError, RuleError
 from graphc.ir.expr import Axis, Body, Broadcast
 from graphc.ir.forms import GatherRule, Product, WindowProduct
 from graphc.ir.graph import Graph, Node
@@ -134,9 +135,10 @@ def placements_of(
         return {flat(ins[0].shape): Placement("row", tuple(whole), "columns")}
     if iteration == "elements":
         return _of_elements(node, ins)
-    broadcasts = node.op.broadcast_kinds(ins)
-    assert broadcasts is not None, f"{node.op.name} says how its operands broadcast"
     space = by_lead(ins[0].shape, node.op.lead(ins))
+    broadcasts = _broadcast_kinds(node, ins, space)
+    if broadcasts is None:
+        raise _wrong(node, "broadcast_kinds", "returns None, but the op reduces an axis")
     axis: Axis = "rows" if iteration == "rows" else "columns"
     kind: Broadcast = "row" if axis == "columns" else "column"
     if node.type.rank >= 2 and node.type.shape == ins[0].shape:
@@ -145,10 +147,11 @@ def placements_of(
 
 
 def _of_elements(node: Node, ins: list[TensorType]) -> dict[Space, Placement]:
-    shape, broadcasts = node.type.shape, node.op.broadcast_kinds(ins)
+    shape, space = node.type.shape, by_lead(node.type.shape, node.op.lead(ins))
+    broadcasts = _broadcast_kinds(node, ins, space)
     kind: Broadcast = "each" if shape else "row"
     if broadcasts is not None:
-        return {by_lead(shape, node.op.lead(ins)): Placement(kind, broadcasts, None)}
+        return {space: Placement(kind, broadcasts, None)}
     found: dict[Space, Placement] = {}
     for lead in leads(shape):
         kinds = [broadcast_kind(type.shape, shape, lead) for type in ins]
@@ -156,6 +159,31 @@ def _of_elements(node: Node, ins: list[TensorType]) -> dict[Space, Placement]:
         if len(known) == len(kinds):
             found.setdefault(by_lead(shape, lead), Placement(kind, known, None))
     return found
+
+
+def _broadcast_kinds(
+    node: Node, ins: list[TensorType], space: Space
+) -> tuple[Broadcast, ...] | None:
+    """Return the broadcast kinds of a node's operands; raise RuleError if they cannot be."""
+    found = kinds_of(node, ins)
+    if found is None:
+        return None
+    if len(found) != len(ins):
+        raise _wrong(node, "broadcast_kinds", f"returns {found!r}, not a tuple of {len(ins)} kinds")
+    sizes: dict[str, Dim] = dict(zip(("row", "column", "one"), (*space, 1), strict=True))
+    sizes["each"] = count(space)
+    for x, kind in zip(ins, found, strict=True):
+        if kind not in sizes:
+            kinds = "each, row, column or one"
+            raise _wrong(node, "broadcast_kinds", f"returns {kind!r}, which is not {kinds}")
+        if count(x.shape) != sizes[kind]:
+            has = f"{kind!r} has {sizes[kind]} elements, the operand {x}"
+            raise _wrong(node, "broadcast_kinds", f"does not fit: {has}")
+    return found
+
+
+def _wrong(node: Node, rule: str, fault: str) -> RuleError:
+    return RuleError(node.op.name, rule, fault, node.name, node.loc)
 
 
 def gather_placement(ins: Sequence[TensorType]) -> Placement:
@@ -274,7 +302,7 @@ class Forms:
 
 
 class TraitsOf:
-    """The traits of a graph's nodes."""
+    """A function from the nodes of a graph to their traits, which it caches."""
 
     def __init__(self, graph: Graph, forms: Forms) -> None:
         self._graph, self._forms = graph, forms
@@ -293,9 +321,10 @@ class TraitsOf:
 
 
 def _traits(op: Op, node: Node, ins: list[TensorType]) -> Traits:
-    gather, product = op.gather(ins, node.type), op.product(ins)
+    gather: GatherRule | None = _said(node, GatherRule, "gather", ins, node.type)
+    product: Product | None = _said(node, Product, "product", ins)
     if gather is None:
-        iteration = op.iteration(ins)
+        iteration = iteration_of(node, ins)
         placements = placements_of(node, ins, iteration)
     else:
         iteration, placements = "elements", {by_last(gather.shape): gather_placement(ins)}
@@ -313,13 +342,48 @@ def _traits(op: Op, node: Node, ins: list[TensorType]) -> Traits:
     return Traits(*kind, placements, gather, *as_product, reshapable, broadcasts_numbers, *choice)
 
 
+def _said(node: Node, kind: type, rule: str, *args: object) -> Any:
+    """Return what a rule says: None, or an object of that kind; raise RuleError if it does not."""
+    try:
+        found = getattr(node.op, rule)(*args)
+    except GraphError:
+        raise
+    except Exception as error:
+        raise RuleError.of(node.op.name, rule, error, node.name, node.loc) from error
+    if found is not None and not isinstance(found, kind):
+        raise _wrong(node, rule, f"returns {found!r}, not a {kind.__name__} or None")
+    return found
+
+
+def kinds_of(node: Node, ins: list[TensorType]) -> tuple[Broadcast, ...] | None:
+    """Return the broadcast kinds that a node's op says; raise RuleError if it says none."""
+    found: tuple[Broadcast, ...] | None = _said(node, tuple, "broadcast_kinds", ins)
+    return found
+
+
+def iteration_of(node: Node, ins: list[TensorType]) -> Iteration:
+    """Return the iteration of a node; raise RuleError if there is no such one."""
+    found: Iteration = _said(node, object, "iteration", ins)
+    if found not in get_args(Iteration):
+        known = ", ".join(get_args(Iteration))
+        raise _wrong(node, "iteration", f"returns {found!r}, which is not one of {known}")
+    if found == "all" and not ins:
+        raise _wrong(node, "iteration", "returns 'all', but the op has no operand to reduce")
+    return found
+
+
 def _of_product(
     node: Node, ins: list[TensorType], product: Product | None
 ) -> tuple[tuple[Space, Placement] | None, tuple[tuple[int, Dim], ...]]:
-    """Return the `epilogue` and the `pitches` of a node."""
+    """Return the fields `epilogue` and `pitches` of the `Traits` of a node."""
     if product is None:
         return None, ()
     space = by_last(node.type.shape)
+    if type(product) is Product:
+        for x, side in zip(ins[:2], space, strict=True):
+            if count(x.shape) != count((side, product.inner)):
+                terms = f"is of {side} x {product.inner} elements, the operand is {x}"
+                raise _wrong(node, "product", f"does not fit: it {terms}")
     read: tuple[int, ...] = (0, 1)
     if isinstance(product, WindowProduct):
         read = () if product.trans_b else (1,)

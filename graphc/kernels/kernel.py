@@ -69,7 +69,7 @@ class Loop:
 
     @property
     def first(self) -> Dim:
-        """The first dimension of the rows."""
+        """The first dimension of the rows: their number divided by that of `places`."""
         return divided(self.rows, prod(self.places))
 
     @property
@@ -106,7 +106,7 @@ class ScatterAdd(Loop):
 
     @property
     def operands(self) -> tuple[Operand, ...]:
-        """The rows, and the index of each."""
+        """The rows that are added, and the index of each."""
         rows = Operand(self.source, "window", count((self.count, self.columns)))
         return rows, Operand(self.indices, "window", self.count)
 
@@ -149,7 +149,7 @@ class Gemm:
 
     @property
     def operands(self) -> tuple[Operand, ...]:
-        """The factors."""
+        """The two factors, as the matrix product reads them."""
         return Operand(self.a, "left"), Operand(self.b, "right")
 
     @property
@@ -196,7 +196,7 @@ class BatchedGemm(Gemm):
 
     @property
     def operands(self) -> tuple[Operand, ...]:
-        """The factors."""
+        """The two factors, of which a thread may read any part."""
         return Operand(self.a, "whole"), Operand(self.b, "whole")
 
 
@@ -224,7 +224,7 @@ class Convolution(Gemm):
 
     @property
     def operands(self) -> tuple[Operand, ...]:
-        """The images and the other factor."""
+        """The images, read through the window, and the other factor."""
         elements = count((self.images, self.window.pixels))
         return Operand(self.a, "window", elements), Operand(self.b, "right")
 
@@ -267,12 +267,15 @@ def gemm_partition(m: Dim, n: Dim, product: Product, capacity: int) -> Partition
 
 def loop_partition(rows: Dim, columns: Dim, axis: Axis, body: Body, capacity: int) -> Partition:
     """Return the partition by an axis that the kernel does not reduce."""
-    reduces = any(step.op in ("sum", "max") for step in body.steps)
     stored = {store.broadcast for store in body.stores}
-    if axis == "rows" and (reduces or "column" in stored):
+    if axis == "rows" and ("column" in stored or _reduces(body)):
         return "columns"
     if dim_at(rows, capacity) >= 2 * CHUNK and stored <= {"each", "row"}:
         return "rows"
-    if rows == 1 and stored == {"each"} and not reduces and dim_at(columns, capacity) > 1:
+    if rows == 1 and stored == {"each"} and dim_at(columns, capacity) > 1 and not _reduces(body):
         return "columns"
     return "none"
+
+
+def _reduces(body: Body) -> bool:
+    return any([step.op in ("sum", "max") for step in body.steps])

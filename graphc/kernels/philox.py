@@ -155,6 +155,7 @@ def _round_keys(key: tuple[int, int]) -> list[tuple[int, int]]:
 
 def _count_from(first: int, out: _Wide) -> None:
     """Fill `out` with first, first + 1, ... mod 2**32."""
+    # Not np.arange, which allocates.
     out.fill(1)
     out[0] = first & _LOW
     np.add.accumulate(out, out=out)
@@ -210,6 +211,7 @@ def _round(state: _Wide, key: tuple[int, int]) -> None:
     """Run one round on `state`: words (x0, x2), words (x1, x3), and room for two products."""
     even, odd, product = state
     np.multiply(even, _PAIR, out=product)
+    # Each half of the state takes the product of the other half.
     swapped = product[::-1]
     np.right_shift(swapped, _SHIFT, out=even)
     np.bitwise_xor(even, odd, out=even)

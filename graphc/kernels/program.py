@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from graphc.base.door import Proof, higher
 from graphc.ir.graph import Graph
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import TensorType, align
+from graphc.ir.tensor_type import Dim, TensorType, align
 from graphc.kernels.kernel import Kernel
 from graphc.kernels.text import program_text
 
@@ -38,7 +38,7 @@ class Instr(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """A typed range of memory.
+    """A range of memory that holds a value: its type, its place and its live range.
 
     `first` and `last` are the epochs of its live range.
     """
@@ -59,7 +59,27 @@ class Buffer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LiveRange:
-    """A buffer and the epochs, first and last included, during which no other may use its bytes."""
+    """Bytes of the arena, and the epochs during which no others may be in their place.
+
+    Parameters
+    ----------
+    name
+        The name of the buffer that first uses the bytes, mostly that of a node.
+    nbytes
+        The bytes at the largest batch.
+    first, last
+        The first and the last of the epochs.
+
+    Examples
+    --------
+    >>> net = gc.Net("net")
+    >>> _ = net.output("y", gc.relu(net.input("x", (gc.N, 3)), name="y"))
+    >>> def at_the_start(ranges):
+    ...     print(*ranges)
+    ...     return {live.name: 0 for live in ranges}
+    >>> plan = gc.compile(net, batch=8, planner=at_the_start)
+    LiveRange(name='y', nbytes=96, first=0, last=1)
+    """
 
     name: str
     nbytes: int
@@ -119,7 +139,7 @@ class Program:
     boundary: int
     outputs: Mapping[str, str]
     gradients: Mapping[str, str]
-    index_bounds: Mapping[str, int]
+    index_bounds: Mapping[str, Dim]
     aliases: Mapping[str, str]
     backend: str
 

@@ -20,7 +20,7 @@ import numpy as np
 from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.expr import Body, Broadcast, Step
 from graphc.ir.forms import Sizes, Window
-from graphc.ir.tensor_type import FLOATS, Dim, N, count
+from graphc.ir.tensor_type import FLOATS, Batch, Dim, count
 from graphc.ir.text.graph import name_text, op_text
 from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm, Kernel, Permutation, ScatterAdd
 
@@ -223,7 +223,7 @@ class _Writer:
         return step.op
 
     def _size(self, of: object) -> str:
-        size: Dim = of * N if isinstance(of, int) else self.sizes[of == "columns"]
+        size: Dim = of if isinstance(of, Batch) else self.sizes[of == "columns"]
         text = str(size)
         return text if text.isalnum() else f"({text})"
 

@@ -208,7 +208,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The name of the first result."""
+        """The name of the first result of the ONNX node."""
         return next(filter(None, self.outputs), self.op)
 
     def is_read(self, position: int) -> bool:

@@ -69,25 +69,24 @@ def _concat(call: Call) -> Array:
 
 
 def _product(a: Any, b: Any) -> Any:
-    if isinstance(a, Batch) and isinstance(b, Batch):
-        raise NotSupported("the batch dimension is multiplied by itself")
     return a * b
 
 
 def _quotient(a: Any, b: Any) -> Any:
     if not isinstance(b, Batch):
         if isinstance(a, Batch) and b > 0 and a.factor % b == 0:
-            return Batch(a.factor // b)
+            return Batch(a.factor // b, a.power)
         if not isinstance(a, Batch):
             return a // b
-    elif isinstance(a, Batch) and a.factor % b.factor == 0:
-        return a.factor // b.factor
+    elif isinstance(a, Batch) and a.factor % b.factor == 0 and a.power >= b.power:
+        factor, power = a.factor // b.factor, a.power - b.power
+        return Batch(factor, power) if power else factor
     raise NotSupported(f"{a} is not divisible by {b}")
 
 
 def _sum(a: Any, b: Any) -> Any:
-    if isinstance(a, Batch) and isinstance(b, Batch):
-        return Batch(a.factor + b.factor)
+    if isinstance(a, Batch) and isinstance(b, Batch) and a.power == b.power:
+        return Batch(a.factor + b.factor, a.power)
     if isinstance(a, Batch) or isinstance(b, Batch):
         raise NotSupported(f"{a} and {b} are added: the batch dimension has no such part")
     return a + b

@@ -16,9 +16,9 @@ from graphc.base.errors import GraphError, ModelFileError
 from graphc.files.container import read_whole, unpack
 from graphc.files.disk import check_plain, reason, shown
 from graphc.ir.op import Array
+from graphc.ir.tensor_type import MOST_DIMENSIONS
 
 LONGEST_NAME = 1000
-MOST_DIMENSIONS = 32
 LARGEST = 2**63 - 1
 """The most bytes that a shape in a model may imply, before they are compared with its data."""
 

@@ -210,7 +210,7 @@ class Scope:
             raise GraphError(
                 f"{described(node)} cannot be imported: {error}", hint=_types(operands)
             ) from None
-        except GraphError:
+        except GraphError:  # it is a ValueError, which `UNFIT` has
             raise
         except UNFIT as error:
             sentence = str(error).partition("\n")[0]

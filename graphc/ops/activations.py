@@ -43,6 +43,7 @@ __all__ = [
 class Activation(Layer, base=True):
     """The base of activations: an elementwise layer on floats of any shape."""
 
+    takes_pairs = True
     roles: ClassVar[tuple[str, ...]] = ("x",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -64,6 +65,7 @@ class Activation(Layer, base=True):
         raise NotImplementedError
 
 
+# With these, normal numbers of mean 0 and variance 1 have them after it, too.
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
@@ -133,6 +135,7 @@ def celu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
 
 GeluForm = Literal["erf", "tanh"]
 
+# 0.044715 is the paper's: it brings tanh closest to erf.
 _GELU, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
 
 
@@ -162,6 +165,7 @@ class Silu(Activation):
     """The product x * sigmoid(x), also called swish."""
 
     def of(self, x: Array) -> Array:
+        # 1 / (1 + e**-x) as e**-log(1 + e**-x), which does not overflow.
         return np.asarray(x * np.exp(-np.logaddexp(0, -x)))
 
     def build(self, x: Value, name: str) -> Value:

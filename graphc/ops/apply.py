@@ -7,6 +7,7 @@ sections of their docstrings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from inspect import cleandoc
 from typing import Any, Protocol, TypeVar
 
@@ -16,7 +17,7 @@ from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.ir.build import Value, apply, not_a_value
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import FLOATS
 from graphc.ops.source import constant
 
 Operand = Value | float
@@ -45,7 +46,7 @@ def lift(op_name: str, number: Any, like: Value) -> Value:
     if isinstance(number, Value):
         return number
     if isinstance(number, (bool, int, float, np.number, np.bool_)):
-        if not _fits(number, like.type):
+        if not _fits(number, like.dtype):
             raise GraphError(
                 f"{op_name}: {number!r} does not fit {like.name!r}, which is {like.dtype}",
                 hint="" if like.type.is_float else f"cast it: gc.cast({like.name}, 'float32')",
@@ -54,15 +55,16 @@ def lift(op_name: str, number: Any, like: Value) -> Value:
     raise not_a_value(op_name, number)
 
 
-def _fits(number: Any, type: TensorType) -> bool:
+@lru_cache
+def _fits(number: Any, dtype: str) -> bool:
     """Return whether the dtype can represent the number; floats may be rounded."""
     try:
         with np.errstate(all="ignore"):
-            held = np.asarray(number).astype(type.dtype)
+            held = np.asarray(number).astype(dtype)
             exact = bool(held == number)
     except (OverflowError, TypeError):
         return False
-    if type.is_float:
+    if dtype in FLOATS:
         return bool(np.isfinite(held)) or not np.isfinite(number)
     return exact
 
@@ -118,8 +120,8 @@ def described(function: F, kind: type[Op], called: str = "") -> F:
     made: Any = function
     made.__name__ = made.__qualname__ = called or kind.name
     made.__module__ = kind.__module__
-    said = cleandoc(kind.__doc__ or "")
-    made.__doc__ = f"Return {said[:1].lower()}{said[1:]}"
+    text = cleandoc(kind.__doc__ or "")
+    made.__doc__ = f"Return {text[:1].lower()}{text[1:]}"
     return function
 
 

@@ -1,4 +1,4 @@
-"""Functions that split, join, repeat, reverse and mask values, built from other ops."""
+"""Functions that split, join, repeat and reverse values, built from other ops."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, SupportsIndex
 
-import numpy as np
-
 from graphc.base.arguments import listed, plain, whole
 from graphc.base.errors import GraphError
-from graphc.base.work import spend_bytes, spend_elements
 from graphc.ir.build import Value, as_value
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, Dim, Shape, broadcast, normal_axes, shape_text
 from graphc.ops.apply import with_attributes
 from graphc.ops.reduce import BroadcastTo, broadcast_to
-from graphc.ops.select import Where
 from graphc.ops.shape import Reshape, reshape
 from graphc.ops.slicing import Concat, Slice, concat
-from graphc.ops.source import constant
 
 __all__ = [
     "expand",
@@ -30,13 +25,8 @@ __all__ = [
     "squeeze",
     "stack",
     "tile",
-    "tril",
-    "triu",
     "unsqueeze",
 ]
-
-MASKS = 3
-"""The bytes that building a triangle's mask takes for each entry."""
 
 Axes = SupportsIndex | Iterable[SupportsIndex]
 
@@ -274,40 +264,6 @@ def roll(
         if not start:
             return reshape(x, x.shape, name=name)  # only names the result
         return concat([cut(x, place, start, size), cut(x, place, 0, start)], place, name=name)
-
-
-@with_attributes(
-    example=("(N, 3, 3)", "x", "(N, 3, 3)"),
-    x="Matrices (..., rows, columns) of fixed sizes.",
-    diagonal="The last diagonal that is kept: 0 is the main one, those above it are positive.",
-)
-def tril(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Return the lower triangles of matrices, up to a diagonal, and 0 above it."""
-    return _triangle(x, plain(diagonal), True, name)
-
-
-@with_attributes(
-    example=("(N, 3, 3)", "x", "(N, 3, 3)"),
-    x="Matrices (..., rows, columns) of fixed sizes.",
-    diagonal="The first diagonal that is kept: 0 is the main one, those above it are positive.",
-)
-def triu(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Return the upper triangles of matrices, from a diagonal on, and 0 below it."""
-    return _triangle(x, plain(diagonal) - 1, False, name)
-
-
-def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:
-    """Return the entries up to a diagonal, or those beyond it, and 0 for all others."""
-    op = Where()
-    x = as_value("tril" if lower else "triu", x)
-    if x.type.rank < 2:
-        raise x.builder.error(op, f"x is {x.type}, but tril and triu take matrices", ())
-    rows, columns = fixed_sizes(op, x, (-2, -1))
-    spend_elements(rows * columns)
-    spend_bytes(MASKS * rows * columns)
-    with x.builder.all_or_nothing():
-        inside = constant(x.builder, np.tri(rows, columns, diagonal, dtype=bool) == lower)
-        return x.builder.apply(op, inside, x, constant(x.builder, 0, x.dtype), name=name)
 
 
 def cut(x: Value, axis: int, start: int, stop: int, name: str | None = None) -> Value:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from graphc.base.errors import GraphError, RuleError
 from graphc.base.work import spend_nodes
 from graphc.ir.build import Builder, Value, apply, as_value, misfit
 from graphc.ir.graph import Node
@@ -93,6 +94,7 @@ class _Reverse:
     def _sum(self, node: Node, parts: list[Value]) -> Value:
         """Return the sum of the cotangents of a node."""
         parts = self._concatenated(parts)
+        # Added one by one, the last consumer's first: the bits of a sum depend on its order.
         total = parts[0]
         for i, part in enumerate(parts[1:], 2):
             last = i == len(parts)
@@ -130,6 +132,14 @@ class _Reverse:
                 node.name,
                 node.locs,
             ) from None
+        except GraphError:
+            raise
+        except Exception as error:
+            raise RuleError.of(node.op.name, "grad", error, node.name, node.loc) from error
+        fault = wrong_cotangents(b, contributions, ins)
+        if fault:
+            hint = "return a tuple with a Value or None for each operand"
+            raise RuleError(node.op.name, "grad", fault, node.name, node.loc, hint)
         self._collect(node, contributions, before)
 
     def _collect(self, node: Node, contributions: Sequence[Value | None], before: int) -> None:
@@ -169,6 +179,24 @@ class _Reverse:
         if self.expected.get(operand, 1) > 1:
             base = f"{base}.{len(self.parts.get(operand, ())) + nth}"
         return self.b.unique(base)
+
+
+def wrong_cotangents(b: Builder, found: object, ins: Sequence[Value]) -> str:
+    """Return what is wrong with the form of what a gradient rule returns, or ""."""
+    if not isinstance(found, (tuple, list)):
+        return f"returns {type(found).__name__}, not a tuple of cotangents"
+    if len(found) != len(ins):
+        return f"gives {len(found)} cotangents for {len(ins)} operands"
+    for x, part in zip(ins, found, strict=True):
+        if part is None:
+            continue
+        if not isinstance(part, Value):
+            return f"gives {x.name} {part!r}, not a Value or None"
+        if part.builder is not b:
+            return f"gives {x.name} {part.name!r}, a value of another net"
+        if x.type.is_float and part.type != x.type:
+            return f"gives {x.name} a cotangent of type {part.type}; {x.name} is {x.type}"
+    return ""
 
 
 def _upstream(
@@ -214,6 +242,7 @@ def _needed(
 class Gradient(Layer):
     """The derivative of a scalar with respect to another value of the net."""
 
+    takes_pairs = True
     name = "grad"
     needs_expansion = True
     roles = ("of", "wrt")

@@ -24,6 +24,7 @@ __all__ = ["dropout"]
 class Dropout(Layer):
     """x * mask in training, with mask = (u < keep_prob) / keep_prob; x itself in inference."""
 
+    takes_pairs = True
     roles = ("x", "seed", "draws")
     keep_prob: float
     stream: int
@@ -33,7 +34,7 @@ class Dropout(Layer):
         x, *keys = ins
         if not x.is_float or x.rank < 1:
             raise ValueError(f"x is {x}, dropout takes floats of shape (N, ...)")
-        if any(isinstance(dim, Batch) for dim in x.shape[1:]):
+        if not isinstance(x.shape[0], Batch) and x.batched:
             raise ValueError(f"x is {x}, the batch must be its first dimension")
         _check_kept(self.keep_prob)
         _check_keys(keys)
@@ -63,6 +64,7 @@ class DropoutMask(Op):
     in the whole batch.
     """
 
+    takes_pairs = True
     is_exact = True
     is_random = True
     roles = ("seed", "draws", "first_row")
@@ -86,9 +88,11 @@ class DropoutMask(Op):
         words = keep_words(int(ins[0]), self.stream, int(ins[1]), rows, columns, first)
         kept = words.astype(np.uint64) < threshold(self.keep_prob)
         one = np.dtype(self.dtype).type(1)
+        # The quotient is rounded in the dtype, as in kernels.
         return np.asarray(kept * (one / np.dtype(self.dtype).type(self.keep_prob))).reshape(shape)
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        # A vector is one row of a kernel, but each of its words belongs to a row of the batch.
         return "elements" if len(self.shape) > 1 else "call"
 
     def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:

@@ -24,6 +24,7 @@ class Elementwise(Op, base=True):
     Other ops override one rule or both.
     """
 
+    takes_pairs = True
     ufunc: ClassVar[np.ufunc]
     whole_only: ClassVar[bool] = False
     """True for ops that take bools or whole numbers, and no floats."""

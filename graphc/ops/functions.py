@@ -148,6 +148,7 @@ class Sigmoid(Unary):
 class AlongAxis(Op, base=True):
     """The base of softmax and its logarithm: an op over one axis that keeps the shape of x."""
 
+    takes_pairs = True
     roles = ("x",)
     inplace = (0,)
     axis: int = -1

@@ -147,6 +147,7 @@ class After(Fused):
     two are not merged, and no order can place them before the event.
     """
 
+    takes_pairs = True
     alias = True
     is_control = True
     roles = ("x", "event")

@@ -21,6 +21,7 @@ from graphc.ir.init import Normal
 from graphc.ir.op import Array, Cotangents, Layer, Op
 from graphc.ir.tensor_type import (
     Batch,
+    Dim,
     Shape,
     TensorType,
     count,
@@ -187,10 +188,10 @@ def checked(op: Op, *operands: Value, name: str | None = None) -> Value:
     return found
 
 
-def _check_bounds(op: Op, operands: Sequence[Value], position: int, limit: int) -> None:
+def _check_bounds(op: Op, operands: Sequence[Value], position: int, limit: Dim) -> None:
     """Raise GraphError if an operand is a constant with an index out of bounds."""
     source = operands[position].node.op
-    if not isinstance(source, Constant):
+    if not isinstance(source, Constant) or not isinstance(limit, int):
         return
     array = source.array()
     bad = array[(array < 0) | (array >= limit)]

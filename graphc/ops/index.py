@@ -13,9 +13,11 @@ from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import (
+    Dim,
     Shape,
     TensorType,
     check_entries,
+    dim_at,
     dtype_name,
     normal_axis,
     shape_text,
@@ -33,6 +35,7 @@ __all__ = ["argmax", "argmin", "one_hot", "pick"]
 class ExtremeIndex(NoGradient, base=True):
     """The base of argmax and argmin: int64 indices without a gradient."""
 
+    takes_pairs = True
     roles = ("x",)
     axis: int = -1
 
@@ -66,6 +69,8 @@ class Argmin(ExtremeIndex):
 class ByIndex(Op, base=True):
     """The base of ops with an operand that holds an index for each row."""
 
+    takes_pairs = True
+
     def check_indices(self, rows: Shape, indices: TensorType) -> None:
         """Raise ValueError unless there is one whole number for each row."""
         if indices.is_float:
@@ -86,7 +91,7 @@ class OneHot(NoGradient, ByIndex):
     is_exact = True
     roles = ("indices",)
     operations = 0
-    depth: int
+    depth: Dim
     dtype: str = "float32"
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -95,7 +100,7 @@ class OneHot(NoGradient, ByIndex):
         return TensorType((*indices.shape, self.depth), self.dtype)
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        return np.equal(ins[0][..., None], np.arange(self.depth)).astype(self.dtype)
+        return np.equal(ins[0][..., None], np.arange(dim_at(self.depth, 0))).astype(self.dtype)
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if ins[0].rank == 1 else "call"
@@ -106,7 +111,7 @@ class OneHot(NoGradient, ByIndex):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return hit(ins[0]).cast(self.dtype)
 
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, Dim]:
         return {0: self.depth}
 
 
@@ -142,14 +147,11 @@ class Pick(ByIndex):
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         scores, indices = ins
-        depth = scores.shape[1]
-        assert isinstance(depth, int)
-        hot = b.apply(OneHot(depth, scores.dtype), indices)
+        hot = b.apply(OneHot(scores.shape[1], scores.dtype), indices)
         return mul(hot, reshape(dout, (dout.shape[0], 1))), None
 
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        width = ins[0].shape[1]
-        return {1: width} if isinstance(width, int) else {}
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, Dim]:
+        return {1: ins[0].shape[1]}
 
 
 def hit(indices: Expr) -> Expr:

@@ -38,6 +38,7 @@ __all__ = ["affine", "matmul"]
 class MatrixProduct(Op, base=True):
     """The base of matrix products of the first two operands, with or without an epilogue."""
 
+    takes_pairs = True
     operations = 0
     trans_a = False
     trans_b = False
@@ -206,6 +207,7 @@ def _bias_text(bias: TensorType, weight: TensorType) -> str:
 class AffineLayer(Layer):
     """An affine map of flattened samples, or of the last axis."""
 
+    takes_pairs = True
     name = "affine"
     roles = ("x", "weight", "bias")
     optional = 1

@@ -170,6 +170,7 @@ class BatchNormTrain(ByFeature):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         x, gamma, beta = ins
         centred, std = _centred_and_std(x, self.eps, axis)
+        # One division for each feature, and a product for each element.
         return centred * (gamma / std) + beta
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:

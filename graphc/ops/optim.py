@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import sqrt
 from typing import Any, ClassVar
 
@@ -18,7 +19,10 @@ from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Iteration, Op
 from graphc.ir.tensor_type import TensorType
 
-_COUNT = TensorType((), "int64")
+
+@cache
+def _number(dtype: str) -> TensorType:
+    return TensorType((), dtype)
 
 
 class UpdateOp(Op, base=True):
@@ -44,9 +48,9 @@ class UpdateOp(Op, base=True):
             raise ValueError(f"{roles[0]} is {first}, only floats of a fixed shape are updated")
         for i in range(1, len(ins)):
             if self.counted and i == len(ins) - 1:
-                wanted = _COUNT
+                wanted = _number("int64")
             else:
-                wanted = first if i < self.arrays else first.with_shape(())
+                wanted = first if i < self.arrays else _number(first.dtype)
             if ins[i] is not wanted and ins[i] != wanted:
                 raise ValueError(f"{roles[i]} is {ins[i]}, it must be {wanted}")
         return first
@@ -209,6 +213,7 @@ class AdamStep(UpdateOp):
         The corrections of both slots are computed once, so that an element costs one division.
         """
         p, m, s, rate, updates = ins
+        # In float64: in float32 the first values of 1 - beta**t have only few correct digits.
         t = updates.cast("float64") + 1
         first, second = (1 - call("pow", t.lift(beta), t) for beta in (self.beta1, self.beta2))
         step, spread = rate / first.cast(p.dtype), call("sqrt", 1 / second).cast(p.dtype)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphc.base.arguments import check_choice, checked_real, listed, plain
+from graphc.base.arguments import check_choice, checked_real, is_whole, listed, plain
 from graphc.base.work import spend_array
 from graphc.ir.access import AxisMap
 from graphc.ir.build import Builder, Value, as_value
@@ -43,7 +43,7 @@ class Pad(Move):
         (x,) = ins
         if len(self.pads) != x.rank:
             raise ValueError(f"{len(self.pads)} pairs of pads for {x}, of rank {x.rank}")
-        if any(type(pad) is not int or pad < 0 for pair in self.pads for pad in pair):
+        if any(not is_whole(pad) or pad < 0 for pair in self.pads for pad in pair):
             raise ValueError(f"pads {self.pads} must be whole numbers from 0 up")
         if x.dtype == "bool" or not (x.is_float or float(self.value).is_integer()):
             raise ValueError(f"x is {x.dtype}, it cannot be padded with {self.value}")

@@ -146,6 +146,7 @@ class NadamMomentum(RateOp):
     def factor(self, u: int) -> float:
         """Return the factor after u updates."""
         t = u + 1 + self.ahead
+        # 0.5 and 0.96 are Dozat's; his t / 250 is PyTorch's decay of 0.004.
         return float(self.beta * (1.0 - 0.5 * 0.96 ** (t * self.decay)))
 
     def factor_of(self, u: Expr) -> Expr:

@@ -55,6 +55,7 @@ def below_largest(x: Array, axes: tuple[int, ...]) -> Array:
 class Reduction(Op, base=True):
     """The base of reductions: one number from each slice over `axes`."""
 
+    takes_pairs = True
     roles = ("x",)
     floats_only: ClassVar[bool] = False
     axes: tuple[int, ...]
@@ -148,6 +149,7 @@ class Mean(Reduction):
 class MeanGrad(Op):
     """dout spread over the averaged elements, in equal shares."""
 
+    takes_pairs = True
     roles = ("dout",)
     gradient_text = ("sum(d_out, axes) / count",)
     operations = 0
@@ -225,6 +227,7 @@ class Min(Extreme):
 class BroadcastTo(Op):
     """x repeated over its axes of size 1 until it has `shape`."""
 
+    takes_pairs = True
     is_exact = True
     broadcasts = True
     roles = ("x",)

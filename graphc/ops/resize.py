@@ -133,6 +133,7 @@ def _rounded(at: Array, rounding: Rounding) -> Array:
         return np.floor(at)
     if rounding == "ceil":
         return np.ceil(at)
+    # np.rint would round halves to even numbers; ONNX wants all of them down, or all up.
     return np.ceil(at - 0.5) if rounding == "round_prefer_floor" else np.floor(at + 0.5)
 
 

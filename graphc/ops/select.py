@@ -55,6 +55,7 @@ class Relu(Unary):
 class ReluGrad(Op):
     """The gradient of relu: dout where out > 0, else 0."""
 
+    takes_pairs = True
     is_exact = True
     roles = ("out", "dout")
     inplace = (0,)
@@ -152,6 +153,7 @@ class Clip(Unary):
 class Where(Op):
     """a where the condition is true, else b."""
 
+    takes_pairs = True
     is_exact = True
     roles = ("condition", "a", "b")
     broadcasts = True

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,7 @@ class Move(Op, base=True):
 class Reshape(Move):
     """The same elements in C order under another shape; no copy is made."""
 
+    takes_pairs = True
     is_linear = True
     alias = True
     roles = ("x",)
@@ -72,6 +72,7 @@ class Reshape(Move):
 class Transpose(Move):
     """x with its axes permuted."""
 
+    takes_pairs = True
     is_linear = True
     roles = ("x",)
     gradient_text = ("d_out.transpose(argsort(axes))",)
@@ -117,6 +118,7 @@ class Transpose(Move):
 class Cast(Op):
     """The same numbers in another dtype; gradients are cast back, and stop at whole numbers."""
 
+    takes_pairs = True
     is_linear = True
     is_exact = True
     roles = ("x",)
@@ -146,6 +148,7 @@ class Cast(Op):
 class StopGradient(NoGradient, Move):
     """x itself, through which no gradient flows."""
 
+    takes_pairs = True
     is_linear = True
     alias = True
     stops_gradients = True
@@ -177,17 +180,21 @@ def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) ->
 
 def _solve(x: Value, shape: Shape) -> Shape:
     """Return the shape with -1 replaced by the missing size; raise GraphError if there is none."""
-    total, rest = count(x.shape), tuple(dim for dim in shape if dim != -1)
-    fixed = prod(dim for dim in rest if isinstance(dim, int))
-    batch = next((dim for dim in rest if isinstance(dim, Batch)), None)
-    elements = total.factor if isinstance(total, Batch) else total
-    known = fixed * (batch.factor if batch else 1)
-    if known == 0 or elements % known or (batch is not None and not isinstance(total, Batch)):
+    rest = tuple(dim for dim in shape if dim != -1)
+    (elements, rows), (known, held) = (_powers(count(dims)) for dims in (x.shape, rest))
+    if known == 0 or elements % known or held > rows:
         message = f"{shape_text(x.shape)} does not reshape to {shape_text(shape)}"
         raise x.builder.error(Reshape(rest), message, (x,))
     missing = elements // known
-    free = Batch(missing) if isinstance(total, Batch) and batch is None else missing
+    free = Batch(missing, rows - held) if missing and rows > held else missing
     return tuple(free if dim == -1 else dim for dim in shape)
+
+
+def _powers(elements: Dim) -> tuple[int, int]:
+    """Return the factor of a number of elements, and the power of N in it."""
+    if isinstance(elements, Batch):
+        return elements.factor, elements.power
+    return elements, 0
 
 
 @with_attributes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ With a negative step, a stop of -1 includes the first entry.
 class Slice(Move):
     """A slice of x: `cuts` has start, stop and step for each axis that is cut."""
 
+    takes_pairs = True
     is_linear = True
     roles = ("x",)
     gradient_text = ("place(d_out, cuts)",)
@@ -77,6 +78,7 @@ class Slice(Move):
 class SliceGrad(Move):
     """The gradient of a slice: zeros of `shape`, with dout at the cuts."""
 
+    takes_pairs = True
     roles = ("dout",)
     gradient_text = ("d_out[cuts]",)
     shape: Shape
@@ -167,14 +169,16 @@ def _length(dim: Dim, start: Dim, stop: Dim, step: int) -> Dim:
         forward = step > 0 and 0 <= start <= stop <= dim
         if not forward and not (step < 0 and -1 <= stop <= start < dim):
             raise ValueError(f"slice {start}:{stop}:{step} does not fit a dimension of {dim}")
-        return len(range(start, stop, step))
+        return -(-(stop - start) // step)
     if step != 1 or not isinstance(stop, Batch):
         raise ValueError("the batch dimension cannot be cut")
     first = start.factor if isinstance(start, Batch) else 0
     whole = dim.factor if isinstance(dim, Batch) else 0
-    if not 0 <= first < stop.factor <= whole or (start != 0 and not isinstance(start, Batch)):
+    powers = {end.power for end in (dim, start, stop) if isinstance(end, Batch)}
+    fits = 0 <= first < stop.factor <= whole and len(powers) == 1
+    if not fits or (start != 0 and not isinstance(start, Batch)):
         raise ValueError(f"slice {start}:{stop} does not fit a dimension of {dim}")
-    return Batch(stop.factor - first)
+    return replace(stop, factor=stop.factor - first)
 
 
 def slice_(x: Value, key: Any, *, name: str | None = None) -> Value:
@@ -235,6 +239,7 @@ def _index_text(part: Any) -> str:
 class Concat(Move):
     """Values joined along an axis."""
 
+    takes_pairs = True
     is_linear = True
     gradient_text = ("d_out[part]",)
     axis: int
@@ -283,12 +288,14 @@ def _with(shape: Shape, axis: int, dim: Dim) -> Shape:
 
 def _total(dims: Sequence[Dim]) -> Dim:
     """Return the sum of dimensions; raise ValueError for a batch beside a fixed one."""
-    batches = [dim.factor for dim in dims if isinstance(dim, Batch)]
+    batches = [dim for dim in dims if isinstance(dim, Batch)]
     if not batches:
         return sum(dim for dim in dims if isinstance(dim, int))
     if len(batches) < len(dims):
         raise ValueError("the batch dimension does not join with a fixed one")
-    return Batch(sum(batches))
+    if len({dim.power for dim in batches}) > 1:
+        raise ValueError(f"{' and '.join(map(str, batches))} do not join to a multiple of either")
+    return replace(batches[0], factor=sum(dim.factor for dim in batches))
 
 
 @takes("gc.concat([a, b], axis=1)", dim="it is axis")

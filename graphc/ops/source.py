@@ -125,8 +125,8 @@ def constant_op(value: Any, dtype: str | None = None, floats: str = "float32") -
     array = np.asarray(value, dtype)
     if dtype is None and array.dtype == np.float64 and not isinstance(value, np.ndarray):
         array = array.astype(floats)
-    TensorType(array.shape, array.dtype.name)
-    return Constant(array.shape, array.dtype.name, np.ascontiguousarray(array).tobytes())
+    kept = TensorType(array.shape, array.dtype.name).dtype
+    return Constant(array.shape, kept, np.ascontiguousarray(array).tobytes())
 
 
 def constant(b: Builder, value: Any, dtype: str | None = None, name: str | None = None) -> Value:

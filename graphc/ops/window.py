@@ -94,6 +94,7 @@ def covering_pads(
     spans = reach(kernel, dilation)
     for size, span, step, (before, after) in zip(space, spans, stride, pads, strict=True):
         left = (before + size + after - span) % step
+        # ONNX and PyTorch do so where they round the number of windows up.
         begin = before + size + after - span - left + step
         more = step - left if left and begin < before + size else 0
         pairs.append((before, after + more))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from types import MappingProxyType
@@ -36,29 +36,19 @@ class Bound:
     outcome: Outcome
     """The outcome of a run: its outputs."""
     runner: Runner
-    uninterrupted: bool
-    """True if no call warns, and no interrupt can come between two calls."""
+    only_call: Call | None
+    """The only call of a program, if no call warns or can be interrupted; None for other programs.
+
+    It needs no quiet context and no mark of a broken state, which take 1.2 of 16 us.
+    """
+    loss: Callable[[], float]
+    """Reads the sum of the losses."""
 
     def feed(self, arrays: Mapping[str, Array]) -> None:
         """Copy in the arrays that the program reads."""
         for name, array in arrays.items():
             if name in self.feeds:
                 np.copyto(self.feeds[name], array)
-
-    @property
-    def only_call(self) -> Call | None:
-        """The only call of an uninterrupted program; None for other programs.
-
-        It needs no quiet context and no mark of a broken state, which take 1.2 of 16 us.
-        """
-        calls = self.calls
-        return calls[0] if self.uninterrupted and len(calls) == 1 else None
-
-    @property
-    def loss(self) -> float:
-        """The sum of the losses."""
-        losses = self.losses
-        return float(losses[0] if len(losses) == 1 else sum(losses))
 
     def kept(self) -> tuple[Bound, list[Call]]:
         """Return a variant whose outputs are copies, and the calls that fill them after a run."""
@@ -67,7 +57,8 @@ class Bound:
             partial(copies[k].__setitem__, ..., array) for k, array in self.outputs.items()
         ]
         losses = [copies[name] for name in self.program.graph.losses if name in copies]
-        kept = replace(self, outputs=copies, losses=losses, outcome=Outcome(copies))
+        own = Outcome(copies)
+        kept = replace(self, outputs=copies, losses=losses, outcome=own, loss=_reader(losses))
         return kept, calls
 
 
@@ -130,6 +121,7 @@ class Binder:
         runner = self._runner(program, skip)
         calls, forward_calls = runner.calls(n, view)
         outputs = {k: _fixed(view(v)) for k, v in program.outputs.items() if v not in unknown}
+        losses = [outputs[name] for name in program.graph.losses if name in outputs]
         return Bound(
             program,
             n,
@@ -138,10 +130,11 @@ class Binder:
             {name: view(name) for name in program.feeds if name not in missing},
             outputs,
             {wrt: view(name) for wrt, name in program.gradients.items()},
-            [outputs[name] for name in program.graph.losses if name in outputs],
+            losses,
             Outcome(outputs),
             runner,
-            runner.uninterrupted,
+            calls[0] if len(calls) == 1 and runner.uninterrupted else None,
+            _reader(losses),
         )
 
     def _runner(self, program: Program, skip: frozenset[int]) -> Runner:
@@ -152,6 +145,11 @@ class Binder:
             found = made.bind(program, skip, self._workspace, self._link)
             self._runners[program.name, skip] = found
         return found
+
+
+def _reader(losses: list[Array]) -> Callable[[], float]:
+    """Return the function that reads the sum of the losses; of one it is a method of the array."""
+    return losses[0].item if len(losses) == 1 else lambda: float(sum(losses))
 
 
 def _fixed(array: Array) -> Array:

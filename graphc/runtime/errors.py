@@ -183,16 +183,15 @@ class FeedErrors:
             hint="declare the input with dtype='int64'",
         )
 
-    def out_of_range(self, name: str, number: int, row: str) -> FeedError:
+    def out_of_range(self, name: str, number: int, row: str, bound: int) -> FeedError:
         """Return the error for an index or a label out of range; `row` is the text of its place."""
         feed = self._inputs[name]
-        assert feed.bound is not None
         by, ignored = feed.indexed, feed.ignored
         one, many = ("index", "entries") if by else ("label", "classes")
         return FeedError(
-            f"{self._word} {name!r} holds the {one} {number}{row}, there are {feed.bound} {many}",
+            f"{self._word} {name!r} holds the {one} {number}{row}, there are {bound} {many}",
             operands=[*self._operands(name), *(node.described("indexed") for node in by)],
-            hint=f"{'indices' if by else 'labels'} go from 0 to {feed.bound - 1}"
+            hint=f"{'indices' if by else 'labels'} go from 0 to {bound - 1}"
             + ("" if ignored is None else f", and {ignored} is ignored"),
         )
 

@@ -17,7 +17,7 @@ from graphc.compiler.plan import Plan
 from graphc.compiler.program import ignored_labels, indexed
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Batch, TensorType
+from graphc.ir.tensor_type import Batch, Dim, TensorType, shape_at
 from graphc.kernels.iteration_space import counts_rows
 from graphc.kernels.program import Program
 from graphc.ops.gather import AxisIndexed
@@ -30,7 +30,7 @@ class Feed:
     """The feed that an input accepts; `bound` limits labels, or indices into `indexed`."""
 
     node: Node
-    bound: int | None
+    bound: Dim | None
     indexed: tuple[Node, ...] = ()
     ignored: int | None = None
     """The one label that is ignored and need not be a class."""
@@ -57,7 +57,15 @@ class Feed:
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Return whether an array of this shape has the declared one, whatever its rows."""
         axis, _, rest = self.rows
-        return len(shape) == self.type.rank and shape[:axis] + shape[axis + 1 :] == rest
+        if len(shape) != self.type.rank or not self.type.pairs_rows:
+            return len(shape) == self.type.rank and shape[:axis] + shape[axis + 1 :] == rest
+        n = self.count(shape[axis])
+        return n is not None and shape_at(self.type.shape, n) == shape
+
+    def count(self, size: int) -> int | None:
+        """Return the number of rows of an array by the size of its batch axis, or None."""
+        dim = self.type.shape[self.rows[0]]
+        return dim.rows(size) if isinstance(dim, Batch) else None
 
     @property
     def is_label(self) -> bool:
@@ -102,10 +110,13 @@ class FeedCheck:
         self._capacity = capacity
         self._errors = FeedErrors(word, inputs, self._unread, capacity)
         self._specs = [
-            (name, feed.dtype, feed.type.rank, *feed.rows, feed.bound)
+            (name, feed.dtype, feed.type.rank, *feed.rows, bound if type(bound) is int else None)
             for name, feed in feeds.items()
+            for bound in (feed.bound,)
         ]
         """The facts of each input in one tuple, so that checking a small batch takes under 1 us."""
+        self._numbers_rows = {k: x.bound for k, x in feeds.items() if isinstance(x.bound, Batch)}
+        """The bounds of the inputs that number rows of the batch."""
 
     def counted(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Array], int]:
         """Return the arrays, not yet converted, and their number of rows, which may be 0.
@@ -137,11 +148,14 @@ class FeedCheck:
             if value is None:
                 if optional and name not in feeds:
                     continue
+                # Also for None given by name, which is a mistake rather than a missing input.
                 raise self._errors.missing(name, feeds)
+            # NumPy's native dtypes are one object each: any other object is converted.
             if not isinstance(value, np.ndarray) or value.dtype is not dtype:
                 value = (self._convert if convert else self._of_kind)(name, value)
             shape = value.shape
-            if len(shape) != rank or shape[:axis] + shape[axis + 1 :] != tail:
+            plain = len(shape) == rank and shape[:axis] + shape[axis + 1 :] == tail
+            if not plain and not self._feeds[name].fits(shape):
                 raise self._errors.wrong_shape(name, value)
             if factor and (not owner or shape[axis] != rows * factor):
                 rows, owner = self._rows(name, value, rows, owner), name
@@ -151,6 +165,8 @@ class FeedCheck:
         n = self._whole(feeds, found, rows, owner, optional)
         if convert and (not n or (limit and n > self._capacity)):
             raise self._errors.too_many(n)
+        if self._numbers_rows and convert:
+            self._check_numbers(found, n, first)
         return found, n
 
     def feeds(self, feeds: Mapping[str, Any], *, optional: bool = False) -> Feeds:
@@ -205,10 +221,9 @@ class FeedCheck:
 
     def _rows(self, name: str, value: Array, known: int, owner: str) -> int:
         """Return the array's number of rows; raise FeedError if that of the others differs."""
-        axis, factor, _ = self._inputs[name].rows
-        size: int = value.shape[axis]
-        n, rest = divmod(size, factor)
-        if rest:
+        feed = self._inputs[name]
+        n = feed.count(value.shape[feed.rows[0]])
+        if n is None:
             raise self._errors.wrong_shape(name, value)
         if owner and known != n:
             raise self._errors.other_rows(owner, known, name, n)
@@ -240,6 +255,10 @@ class FeedCheck:
             return array.astype(dtype)
         raise self._errors.wrong_dtype(name, array)
 
+    def _check_numbers(self, found: Mapping[str, Array], n: int, first: int) -> None:
+        for name in self._numbers_rows.keys() & found.keys():
+            self._check_range(name, found[name], self._numbers_rows[name].at(n), first)
+
     def _check_range(self, name: str, value: Array, bound: int, first: int) -> None:
         unsigned = value.view(_UNSIGNED[value.itemsize]).reshape(-1)  # negative numbers are huge
         if value.size == 0 or unsigned[unsigned.argmax()] < bound:
@@ -253,7 +272,7 @@ class FeedCheck:
         bad = np.argwhere(wrong)[0]
         axis, factor, _ = self._feeds[name].rows
         row = f" at row {first + bad[axis] // factor}" if factor else ""
-        raise self._errors.out_of_range(name, value[tuple(bad)], row)
+        raise self._errors.out_of_range(name, value[tuple(bad)], row, bound)
 
 
 def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,7 +298,7 @@ def program_check(program: Program, plan: Plan) -> FeedCheck:
     return FeedCheck(feeds, program.capacity, unread=unread, by_shape=by_shape)
 
 
-def _feed(node: Node, limit: tuple[int, Node] | None, ignored: int | None) -> Feed:
+def _feed(node: Node, limit: tuple[Dim, Node] | None, ignored: int | None) -> Feed:
     """Return the feed that an input accepts; losses and the like have labels, not indices."""
     bound, by = limit or (None, None)
     indexed = (by,) if by and isinstance(by.op, (AxisIndexed, FlatIndex)) else ()

@@ -58,6 +58,8 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
         backend=options.backend,
         threads=options.threads,
         passes=options.passes,
+        planner=options.planner,
+        schedule=options.schedule,
     )
     frozen = Executor(plan)
     frozen.state.columns = ex.state.columns

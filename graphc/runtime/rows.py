@@ -5,14 +5,22 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from graphc.base.door import higher
 from graphc.base.errors import FeedError
-from graphc.compiler.loss_share import ROWS, SUM, Divisor, Share, counted_by, source_of
+from graphc.compiler.loss_share import (
+    ROWS,
+    SUM,
+    Divisor,
+    Share,
+    compares_rows,
+    counted_by,
+    source_of,
+)
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, TensorType, shape_at
@@ -67,8 +75,11 @@ class RowAxis:
 
 
 def rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
-    """Return some rows of an array as a view; all of it if its type has no batch."""
-    axis = RowAxis.of(type)
+    """Return some rows of an array as a view; all of it if its type has no batch, or two.
+
+    Pairs of rows are never cut.
+    """
+    axis = None if type.pairs_rows else RowAxis.of(type)
     return array if axis is None else axis.rows(array, start, stop)
 
 
@@ -109,6 +120,8 @@ def _files(arrays: Iterable[Any]) -> Iterator[mmap.mmap]:
             array = array.base
         if isinstance(array, mmap.mmap):
             with memoryview(array) as view:
+                # Releasing the pages of a private, writable mapping would lose what was written to
+                # it.
                 if view.readonly:
                     yield array
 
@@ -149,11 +162,12 @@ def predictions(
 
     The arrays are views that the next piece overwrites; there is at least one piece.
     """
-    rows, results = _in_pieces(ex, arrays, named)
+    rows, given, results = _in_pieces(ex, arrays, named)
+    check_one_batch(ex, "predict", rows, given, (name for name, _ in _with_rows(ex.plan)))
 
     def pieces() -> Iterator[tuple[int, dict[str, Array]]]:
         for n, _, out in results:
-            types = dict(_with_rows(ex.plan, out))
+            types = {name: type for name, type in _with_rows(ex.plan) if name in out}
             if not types:
                 raise FeedError(
                     "predict: what was fed determines no output with rows",
@@ -169,7 +183,8 @@ def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) ->
     if len(arrays) == 1 and isinstance(arrays[0], (str, os.PathLike)) and not named:
         pieces = higher("Executor.evaluate")(ex, os.fspath(arrays[0]))
     else:
-        _, pieces = _in_pieces(ex, arrays, named)
+        rows, given, pieces = _in_pieces(ex, arrays, named)
+        check_one_batch(ex, "evaluate", rows, given, scalars(ex.plan))
     means = Means(ex.plan, ex.state.arrays)
     for piece in pieces:
         means.add(*piece)
@@ -186,8 +201,8 @@ def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) ->
 
 def _in_pieces(
     ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]
-) -> tuple[int, Iterator[Piece]]:
-    """Return the number of rows, and inference on pieces of at most the planned batch.
+) -> tuple[int, Collection[str], Iterator[Piece]]:
+    """Return the number of rows, the inputs, and inference on pieces of at most the planned batch.
 
     Zero rows are inferred as one row of zeros, so that outputs have shapes.
     """
@@ -209,7 +224,7 @@ def _in_pieces(
             row = {k: np.zeros(shape_at(types[k].shape, 1), types[k].dtype) for k in given}
             yield 0, row, ex.forward(row, copy=False)
 
-    return rows, results()
+    return rows, given, results()
 
 
 def by_position(
@@ -228,12 +243,34 @@ def by_position(
     return {**dict(zip(inputs, arrays, strict=False)), **named}
 
 
-def _with_rows(plan: Plan, out: Mapping[str, Array]) -> Iterator[tuple[str, TensorType]]:
+def check_one_batch(
+    ex: Executor, what: str, rows: int, fed: Collection[str], outputs: Iterable[str]
+) -> None:
+    """Raise FeedError if rows are more than a batch, and an output compares them with each other.
+
+    `fed` are the inputs; outputs that they do not determine do not matter.
+    """
+    program = ex.plan.programs["infer"]
+    graph, most = program.graph, ex.plan.batch
+    for name in outputs if rows > most else ():
+        needed = graph.upstream([graph.outputs[name]])
+        node = compares_rows(graph, [graph.outputs[name]])
+        if node is not None and all(name in fed for name in program.feeds if name in needed):
+            raise FeedError(
+                f"{what}: {name!r} compares the rows of a batch with each other, and {rows} rows "
+                f"are more than the plan's {most}",
+                operands=[node.described("pairs of rows")],
+                hint=f"a plan for all of them: gc.Executor(gc.compile(net, batch={rows}), "
+                "state=ex.state)",
+            )
+
+
+def _with_rows(plan: Plan) -> Iterator[tuple[str, TensorType]]:
     """Yield the outputs of a prediction: no losses, and none without rows in a net with a batch."""
     program = plan.programs["infer"]
     batched = any(plan.declared[name].type.batched for name in plan.input_names)
-    for name in out:
-        type = program.buffers[program.outputs[name]].type
+    for name, value in program.outputs.items():
+        type = program.buffers[value].type
         if name not in plan.losses and type.batched == batched:
             yield name, type
 
@@ -258,7 +295,7 @@ class Means:
 
     def __init__(self, plan: Plan, state: Mapping[str, Array]) -> None:
         """Prepare the weights of scalars; `state` has the parameters that they may depend on."""
-        self._counted = {name: Count(counted_by(plan.declared, name)) for name in _scalars(plan)}
+        self._counted = {name: Count(counted_by(plan.declared, name)) for name in scalars(plan)}
         self._state = state
         self._totals: dict[str, float] = {}
         self._counts: dict[str, float] = {}
@@ -321,7 +358,8 @@ class Count(NamedTuple):
         return self.by(feeds, rows, state)
 
 
-def _scalars(plan: Plan) -> Iterator[str]:
+def scalars(plan: Plan) -> Iterator[str]:
+    """Yield the names of the losses and of other outputs that are numbers."""
     graph = plan.declared
     return (name for name, value in graph.outputs.items() if not graph[value].type.rank)
 

@@ -12,7 +12,7 @@ import numpy as np
 from graphc.backends.backend import Call, ZeroCopy
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import Batch, TensorType
 from graphc.kernels.program import Program
 from graphc.runtime import errors
 from graphc.runtime.bound import BOUND_BATCHES, NOTHING, Binder, Bound, Outcome
@@ -75,6 +75,9 @@ class ZeroCopyPrograms(dict[tuple[str, ...], ZeroCopyProgram]):
         names, program = tuple(types), bound.program
         if names in self or len(self) >= KNOWN_FEEDS:
             return
+        by_rows = any(isinstance(limit, Batch) for limit in bound.program.index_bounds.values())
+        if by_rows or any(type.pairs_rows for type in types.values()):
+            return  # that check knows one axis of rows, and numbers as bounds
         if (found := bound.runner.zero_copy(types)) is not None:
             self[names] = ZeroCopyProgram(*found, lambda n: binder.layout(program, n, missing), {})
 
@@ -154,34 +157,40 @@ class Runs:
         self._outcome = Outcome(outputs)
 
     def _step(self, feeds: Mapping[str, Any]) -> float:
-        self._lock.begin(writes=True)
+        lock = self._lock
+        if lock.broken or not lock.writing:
+            lock.begin(writes=True)
         if self.sharded is not None:
             self._program(self._step_name)  # refuses a plan without an optimizer
             self._outcome = NOTHING
             return self._complete(*self.sharded(feeds, self._ready, self._run))
         bound = self._ready(self._step_name, feeds)
         call = bound.only_call
+        # After `accumulate` an update may be due, which _complete adds.
         if call is None or self._step_name == "accumulate":
             return self._complete(bound, bound.calls)
         self._outcome = NOTHING
         call()
         self._outcome = bound.outcome
-        return bound.loss
+        return bound.loss()
 
     def _complete(self, bound: Bound, calls: Iterable[Call]) -> float:
         """Make the last calls of a step, an update included if it is due; return the loss."""
         self._outcome = NOTHING
         if self._step_name == "accumulate" and self._accumulated() + 1 >= self.plan.accumulate:
             apply = self._binder.bound(self._program("apply"), 1)
+            # The update may write where the outputs are: programs share one arena.
             bound, keep = bound.kept()
             calls = chain(calls, keep, apply.calls)
         self._write(calls)
         self._outcome = bound.outcome
-        return bound.loss
+        return bound.loss()
 
     def _take_over(self, plan: Plan) -> None:
         self._lock.begin(writes=False)
         self._outcome = NOTHING
+        # By run_all, an interrupt comes before all of these calls or after the last, which sets the
+        # plan.
         constants = self._workspace.constant_writes(plan.programs["infer"])
         run_all([*constants, partial(setattr, self, "plan", plan)])
 

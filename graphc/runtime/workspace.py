@@ -40,6 +40,7 @@ class Workspace:
         threads: int | None = None,
     ) -> None:
         self._capacity, self._state = capacity, state
+        # Programs share the arena, since only one of them runs at a time.
         self.arena = block(max((p.arena.nbytes for p in programs.values()), default=0))
         self.scratch_size = scratch_size(programs, threads)
         self.scratch = block(self.scratch_size.nbytes)

@@ -205,9 +205,9 @@ def _words(classes: NDArray[Any]) -> list[str]:
 def _coded(rows: Rows, classes: NDArray[Any]) -> Rows:
     """Return labels as positions among the classes; raise ValueError for an unknown label."""
     codes = np.searchsorted(classes, rows.y)
-    strange = np.flatnonzero(np.take(classes, codes, mode="clip") != rows.y)
-    if len(strange):
-        label = rows.y[strange].tolist()[0]
+    unknown = np.flatnonzero(np.take(classes, codes, mode="clip") != rows.y)
+    if len(unknown):
+        label = rows.y[unknown].tolist()[0]
         raise ValueError(f"the label {label!r} is not among the classes {classes.tolist()}")
     return rows._replace(y=codes)
 
@@ -232,10 +232,10 @@ def class_factors(
             f"class_weight is {given!r}, it must be None, 'balanced', or a mapping from class to "
             "weight"
         )
-    strange = [label for label in given if label not in classes.tolist()]
-    if strange:
+    unknown = [label for label in given if label not in classes.tolist()]
+    if unknown:
         raise ValueError(
-            f"class_weight names {strange[0]!r}, which is not among the classes {classes.tolist()}"
+            f"class_weight names {unknown[0]!r}, which is not among the classes {classes.tolist()}"
         )
     factors = np.asarray(compute_class_weight(given, classes=classes, y=classes), np.float64)
     if not (np.isfinite(factors).all() and (factors >= 0).all()):

@@ -129,7 +129,7 @@ class Function(Callback):
         self._function = function
 
     def __call__(self, epoch: Epoch) -> None:
-        """Call the function."""
+        """Call the wrapped function with the epoch."""
         self._function(epoch)
 
 
@@ -261,7 +261,7 @@ class CsvLog(Callback):
         self._whole = False
 
     def __call__(self, epoch: Epoch) -> None:
-        """Add the line of the epoch."""
+        """Append the numbers of the epoch to the file as a line."""
         history = epoch.history
         try:
             if self._whole:

@@ -116,6 +116,7 @@ class Checkpoints:
     ) -> None:
         """Write a checkpoint and delete all but the last two; raise ModelFileError on failure."""
         write_checkpoint(self.folder / f"step-{steps:09d}.gc", ex, notes, arrays)
+        # Only after the new one is whole on disk.
         for path in self._found()[:-KEPT]:
             with suppress(OSError):
                 path.unlink()

@@ -161,7 +161,7 @@ class Position:
 
     @property
     def loss(self) -> float:
-        """The mean loss of the epoch."""
+        """The mean loss of the rows of the epoch so far."""
         return self.total / self.shares
 
     def count(self, rows: int, loss: float, share: float) -> None:

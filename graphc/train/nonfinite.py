@@ -165,6 +165,7 @@ def _first_bad(graph: Graph, values: Mapping[str, Array]) -> Node | None:
             continue
         inherited = node.op.is_constant or not meant.isdisjoint(node.inputs)
         if inherited and not np.isnan(array).any():
+            # It follows from an infinity that the user wrote, such as that of a mask.
             meant.add(node.name)
         else:
             return node
@@ -283,7 +284,7 @@ def _place(origin: Origin, at: Position, source: Source) -> str:
     if not node.op.is_input:
         return ""
     axis = RowAxis.of(node.type)
-    if axis is None:
+    if axis is None or node.type.pairs_rows:
         return ""
     first = np.argwhere(~np.isfinite(origin.values[node.name]))[0][axis.axis]
     row = int(first) // axis.factor

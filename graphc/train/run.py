@@ -47,6 +47,7 @@ class StepBoundary:
     def run(self, work: Callable[..., T], *args: Any) -> T:
         """Make a call, in which an interrupt takes effect only at `check`."""
         self._before = signal.getsignal(signal.SIGINT)
+        # SIG_IGN and SIG_DFL are numbers, and a handler that C has set is None.
         holds = callable(self._before)
         if holds:
             try:
@@ -154,6 +155,7 @@ class Run:
                 interrupts.run(self._epochs, shown, interrupts)
         except KeyboardInterrupt:
             if self.checkpoints is not None and self._consistent:
+                # A second interrupt waits for the checkpoint, too.
                 StepBoundary().run(self._save, self.checkpoints)
             raise
         if self.record is not None:
@@ -170,6 +172,7 @@ class Run:
     def _epoch(self, shown: Progress, interrupts: StepBoundary) -> None:
         """Run the steps of an epoch that are left, and its end."""
         at, validation = self.at, self.validation
+        # A resumed epoch continues its clock: the seconds before the checkpoint count.
         before = perf_counter() - at.seconds
         try:
             self._steps(shown, interrupts)
@@ -230,7 +233,7 @@ class Run:
             self._save(checkpoints)
 
     def _run_callbacks(self) -> None:
-        """Run the callbacks."""
+        """Call each callback with the epoch, and record what they changed in the state."""
         before = self.ex.snapshot() if self.record is not None and self.callbacks else {}
         epoch = Epoch(self.ex, self.history, self.at.steps)
         for callback in self.callbacks:

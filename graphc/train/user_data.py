@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,15 @@ from graphc.files.disk import check_plain
 from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.runtime.rows import Piece, RowAxis, WeightInput, by_position, weight_input
+from graphc.runtime.rows import (
+    Piece,
+    RowAxis,
+    WeightInput,
+    by_position,
+    check_one_batch,
+    scalars,
+    weight_input,
+)
 from graphc.train.source import (
     ArraySource,
     Batch,
@@ -43,6 +51,8 @@ class PartFileSource(Source):
     report what does not fit before anything is trained.
     """
 
+    rows: int
+
     def __init__(
         self, ex: Executor, folder: Path, batch: int, seed: int | None, train: bool
     ) -> None:
@@ -54,20 +64,20 @@ class PartFileSource(Source):
             )
         headers = [_checked(ex, file, train) for file in self.files]
         self._counts = [count for _, count in headers]
-        self.names = self._stored = headers[0][0]
+        self.names = self.stored = headers[0][0]
         self.rows = sum(self._counts)
         self._check_names([names for names, _ in headers])
         self._batch, self._seed = batch, seed
-        types = {name: ex.plan.declared[name].type for name in self._stored}
+        types = {name: ex.plan.declared[name].type for name in self.stored}
         axes = {name: RowAxis.of(type) for name, type in types.items()}
         self._axes = {name: axis for name, axis in axes.items() if axis is not None}
 
     def _check_names(self, found: list[frozenset[str]]) -> None:
         for file, names in zip(self.files, found, strict=True):
-            if names != self._stored:
+            if names != self.stored:
                 raise DataError(
                     f"{file.name} holds {', '.join(sorted(names))}, "
-                    f"{self.files[0].name} holds {', '.join(sorted(self._stored))}",
+                    f"{self.files[0].name} holds {', '.join(sorted(self.stored))}",
                     hint="all part files of a folder must have the same arrays",
                 )
 
@@ -121,7 +131,7 @@ class PartFileSource(Source):
         """Return a part file's arrays, with one entry of the batch axis for each row."""
         try:
             with np.load(self.files[part], allow_pickle=False) as file:
-                arrays = {name: np.asarray(file[name]) for name in self._stored}
+                arrays = {name: np.asarray(file[name]) for name in self.stored}
         except _UNREADABLE as error:
             raise _unreadable(self.files[part], error) from error
         split = {name: axis.split(arrays[name]) for name, axis in self._axes.items()}
@@ -233,7 +243,9 @@ def check_losses_fed(ex: Executor, names: frozenset[str] | None) -> None:
 
 def part_file_batches(ex: Executor, folder: str | Path) -> Iterator[Piece]:
     """Return inference on a folder's part files; raise FeedError or DataError for a misfit."""
-    source = _weighted(ex, PartFileSource(ex, _folder(folder), ex.plan.batch, None, False))
+    files = PartFileSource(ex, _folder(folder), ex.plan.batch, None, False)
+    check_one_batch(ex, "evaluate", files.rows, files.stored, scalars(ex.plan))
+    source = _weighted(ex, files)
     return ((n, feeds, ex.forward(feeds, copy=False)) for n, feeds in source.batches(0))
 
 
@@ -244,12 +256,15 @@ def streamed(data: Any) -> bool:
 
 def _source(ex: Executor, data: Any, batch: int, seed: int | None, train: bool) -> Source:
     if isinstance(data, (str, Path)):
-        return PartFileSource(ex, _folder(data), batch, seed, train)
+        files = PartFileSource(ex, _folder(data), batch, seed, train)
+        _check_one_axis(ex, files.stored)
+        return files
     if isinstance(data, Iterator):
         return IteratorSource(ex, data, train)
     if callable(data):
         return FunctionSource(ex, data, train)
     arrays, rows = checked_arrays(ex, data, train=train)
+    _check_one_axis(ex, arrays)
     types = {name: ex.plan.declared[name].type for name in arrays}
     source = ArraySource(arrays, types, rows, batch, seed)
     if train and ex.sharded is not None:
@@ -257,6 +272,18 @@ def _source(ex: Executor, data: Any, batch: int, seed: int | None, train: bool) 
         weighted = divisors(ex.plan.declared)
         source.counting = {name for divisor in weighted for name in divisor.inputs}
     return source
+
+
+def _check_one_axis(ex: Executor, names: Iterable[str]) -> None:
+    """Raise FeedError if rows cannot be chosen from an array, since it has them on two axes."""
+    for name in names:
+        if ex.plan.declared[name].type.pairs_rows:
+            raise FeedError(
+                f"fit: {name!r} has the batch on two axes, so a batch cannot be chosen from its "
+                "rows",
+                operands=[ex.plan.declared[name].described("pairs of rows")],
+                hint="yield the batches: def batches(epoch): yield x, pairs",
+            )
 
 
 def _folder(path: str | Path) -> Path:
@@ -328,6 +355,11 @@ def _class_factors(ex: Executor, given: Any) -> Callable[[Mapping[str, Any]], ND
             hint="sample_weight= gives each row a weight of its own",
         )
     classes = ex.plan.programs["infer"].index_bounds.get(labels, 0)
+    if not isinstance(classes, int):
+        raise GraphError(
+            f"fit: class_weight is given, but {labels!r} numbers the rows of a batch",
+            hint="sample_weight= gives each row a weight of its own",
+        )
     table = np.ones(classes)
     for label, weight in given.items():
         number = whole(label, 0)

@@ -15,34 +15,40 @@ from graphc.kernels.program import Program
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """`rows * N + fixed` bytes, where N is the number of rows of a run."""
+    """`pairs * N * N + rows * N + fixed` bytes, where N is the number of rows of a run."""
 
     rows: int = 0
     fixed: int = 0
+    pairs: int = 0
 
     def __add__(self, other: Bytes) -> Bytes:
-        return Bytes(self.rows + other.rows, self.fixed + other.fixed)
+        return Bytes(self.rows + other.rows, self.fixed + other.fixed, self.pairs + other.pairs)
 
     def __sub__(self, other: Bytes) -> Bytes:
-        return Bytes(self.rows - other.rows, self.fixed - other.fixed)
+        return Bytes(self.rows - other.rows, self.fixed - other.fixed, self.pairs - other.pairs)
 
     def __str__(self) -> str:
-        terms = [f"{self.rows:,}*N"] if self.rows else []
-        if self.fixed or not terms:
-            terms.append(f"{self.fixed:,}")
-        return " + ".join(terms)
+        return " + ".join(self.terms(",")) or "0"
+
+    def terms(self, format: str) -> list[str]:
+        """Return the terms that are not 0, with their numbers in a format."""
+        terms = ((self.pairs, "*N*N"), (self.rows, "*N"), (self.fixed, ""))
+        return [f"{number:{format}}{rows}" for number, rows in terms if number]
 
 
 def value_bytes(nodes: Iterable[Node]) -> Bytes:
     """Return the sum of the bytes of the values of nodes, without sharing memory."""
-    rows = fixed = 0
+    found = Bytes()
     for node in nodes:
         size = count(node.type.shape)
-        if isinstance(size, Batch):
-            rows += size.factor * ITEMSIZE[node.type.dtype]
+        item = ITEMSIZE[node.type.dtype]
+        if not isinstance(size, Batch):
+            found += Bytes(fixed=size * item)
+        elif size.power == 1:
+            found += Bytes(size.factor * item)
         else:
-            fixed += size * ITEMSIZE[node.type.dtype]
-    return Bytes(rows, fixed)
+            found += Bytes(pairs=size.factor * item)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +125,7 @@ def changed_totals(before: Totals, after: Totals) -> Iterator[str]:
     yield from _line("parameters", before.parameters, after.parameters)
     old, new = before.values, after.values
     if old != new:
-        more = new - old
-        terms = [f"{more.rows:+,}*N"] * bool(more.rows) + [f"{more.fixed:+,}"] * bool(more.fixed)
-        yield f"bytes of values {old} -> {new} ({' '.join(terms)})"
+        yield f"bytes of values {old} -> {new} ({' '.join((new - old).terms('+,'))})"
     rows = f"FLOPs of {counted(after.batch, 'row')}"
     yield from _line(rows, before.flops, after.flops)
     yield from _line("instructions", before.instructions, after.instructions)

@@ -56,8 +56,8 @@ def save_figure(figure: Any, path: Path) -> Path:
     try:
         figure.savefig(drawn, format=path.suffix[1:].lower(), dpi=150)
     except ValueError as error:
-        said = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0]
         raise GraphError(
-            f"cannot draw {shown(path)}: {said}", hint=f"{path.stem}.png is a good name"
+            f"cannot draw {shown(path)}: {reason}", hint=f"{path.stem}.png is a good name"
         ) from error
     return PictureFile(write_file(path, [drawn.getbuffer()], GraphError))

@@ -97,6 +97,7 @@ def _calls_a_second(make: Callable[[], Call], threads: int, seconds: float) -> f
 def median_time(call: Call, seconds: float) -> float:
     """Return the median seconds of a call, which is repeated for `seconds`."""
     call()
+    # The call before fills caches and wakes threads: it does not count.
     found: list[float] = []
     start = last = perf_counter()
     while last - start < seconds or not found:

@@ -15,7 +15,7 @@ import pytest
 
 import graphc as gc
 from graphc.backends import backend as table
-from graphc.backends.backend import Backend, Call, Link, Memory, PeakWork, View, ZeroCopy
+from graphc.backends.backend import Backend, Call, Link, Memory, Part, PeakWork, View, ZeroCopy
 from graphc.compiler.cost import kernel_flops, program_cost
 from graphc.ir.tensor_type import TensorType, dim_at
 from graphc.kernels.interpret import FUNCTIONS
@@ -72,6 +72,10 @@ class CountingBackend:
         """Return a call without any operations: it makes no multiply-adds."""
         return PeakWork("nothing", 0, lambda: lambda: None)
 
+    def wrong_code(self, program: Program, emits: bool) -> str | None:
+        """Return None: no code is kept."""
+        return None
+
     def note(self, node: str, counts: Counter[str]) -> None:
         """Add the operations of a kernel that runs."""
         self.counted.setdefault(node, Counter()).update(counts)
@@ -95,6 +99,10 @@ class CountingRunner:
                 calls.append(partial(self._backend.note, instr.node, counts))
                 forward += i < self._program.boundary
         return calls, forward
+
+    def parts(self, n: int, view: View, threads: int) -> list[Part]:
+        """Return the same run as one part, after which nothing can be examined."""
+        return [Part(self.calls(n, view)[0], (), ())]
 
     def feed_in_place(self) -> None:
         """Do nothing: feeds are always copied."""

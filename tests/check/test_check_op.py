@@ -225,3 +225,27 @@ def test_layers_are_checked_in_both_modes() -> None:
 def test_there_must_be_examples() -> None:
     with pytest.raises(GraphError, match="check_op cube: there are no examples"):
         check_op(Cube(), [])
+
+
+def test_a_rule_that_calls_an_edited_function_is_differentiated_again() -> None:
+    """In a notebook the function is edited, and its cell runs again; the class is the same."""
+    factor = [2.0]
+
+    @dataclass(frozen=True)
+    class Doubled(Op):
+        name = "doubled"
+        roles = ("x",)
+
+        def infer(self, ins: Any) -> Any:
+            return ins[0]
+
+        def reference(self, ins: Any) -> Any:
+            return 2 * ins[0]
+
+        def grad(self, b: Any, ins: Any, out: Any, dout: Any) -> Any:
+            return (factor[0] * dout,)
+
+    examples = [(np.linspace(-1, 1, 6),)]
+    assert check_op(Doubled(), examples).ok
+    factor[0] = 3.0
+    assert not check_op(Doubled(), examples).ok

@@ -36,11 +36,21 @@ def test_demo_leaves_pictures_curve_and_model(
     lines = printed(capsys, "demo", "--epochs", "2", "--seeds", "1", "--out", "out")
     assert lines[0] == "memory of 'digits' at N = 16, bytes"
     assert any(line.startswith("seed 0: test accuracy 0.") for line in lines)
-    names = ["digits.svg", "digits.html", "learning_curve.png", "digits.gc"]
-    assert lines[-5:] == ["wrote", *(f"  {Path('out') / name}" for name in names)]
+    pictures = ["learning_curve.png", "confusion_matrix.png"]
+    names = ["digits.svg", "digits.html", *pictures, "digits.gc"]
+    assert lines[-6:] == ["wrote", *(f"  {Path('out') / name}" for name in names)]
+    at = lines.index("seed 0, true digit (down), predicted as (across):")
+    assert lines[at + 1].split() == [str(digit) for digit in range(10)]
+    counts = [line.replace(".", "0").split() for line in lines[at + 2 : at + 12]]
+    assert [row[0] for row in counts] == [str(digit) for digit in range(10)]
+    right = sum(int(row[1 + digit]) for digit, row in enumerate(counts))
+    seen = sum(int(n) for row in counts for n in row[1:])
+    (line,) = (line for line in lines if line.startswith("test accuracy"))
+    assert f"{right / seen:.4f}," == line.split()[2] and f"on {seen} digits" in line
     assert "<svg" in (folder / "out/digits.svg").read_text()
     assert "<svg" in (folder / "out/digits.html").read_text()
-    assert (folder / "out/learning_curve.png").read_bytes().startswith(PNG)
+    for name in pictures:
+        assert (folder / "out" / name).read_bytes().startswith(PNG)
     assert gc.load(folder / "out/digits.gc").plan.declared.name == "digits"
 
 
@@ -76,6 +86,8 @@ def test_demo_goes_on_without_renderer_and_matplotlib(
         "warning: no digits.svg: svg needs Graphviz, and no renderer was found; "
         "pip install 'graphc-nn[dot]'",
         "warning: no learning_curve.png: a learning curve is drawn by matplotlib, "
+        "which is not installed; pip install 'graphc-nn[plot]'",
+        "warning: no confusion_matrix.png: a confusion matrix is drawn by matplotlib, "
         "which is not installed; pip install 'graphc-nn[plot]'",
     ]
     assert err.splitlines() == warnings  # and no bar: nobody watches

@@ -30,7 +30,7 @@ def net():
 
 COMMANDS = (
     *("demo", "train", "launch", "predict", "render", "plan", "diff", "check", "bisect"),
-    *("verify", "bench", "replay", "compare", "export", "import"),
+    *("verify", "prove", "bench", "replay", "compare", "export", "import"),
 )
 MACHINE = tuple(name for name in COMMANDS if name not in ("demo", "render", "launch"))
 """Those whose output programs read."""
@@ -98,6 +98,7 @@ def test_the_examples_run(
 ) -> None:
     """One after the other in one folder, with the files that they name."""
     needs("matplotlib")
+    needs("z3")
     monkeypatch.setattr("graphc.cli.bench.TURN_SECONDS", 1e-9)
     monkeypatch.setattr("graphc.cli.bench.measure_peak", lambda threads: Peak(threads, 1e9, 1e9))
     monkeypatch.setattr("graphc.runtime.distributed.predict.MEASURED", 1e-9)

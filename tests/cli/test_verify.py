@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from graphc.cli import main
+from graphc.ops.losses.labels import SoftmaxRows
+from graphc.ops.select import Relu
 
 MODEL = """\
 import graphc as gc
@@ -79,3 +81,81 @@ def test_no_plan_is_status_2(
 def test_no_model_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", f"{tmp_path}/none.py:net"]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_a_model_is_run(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["verify", model, "--batch", "3", "--backend", "numpy", "--run"]
+    assert main(argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "plan of 'shell': proved"
+    (ran,) = (line for line in lines if line.startswith("ran infer, grad, cotangent of scores"))
+    assert " with 1, 2, 3 rows and 1 and 2 threads: " in ran
+    assert lines[-1].startswith("the executor agrees: forward, ")
+
+
+@pytest.mark.parametrize("json_too", [False, True])
+def test_a_wrong_kernel_is_status_1(
+    json_too: bool, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Relu, "scalar", lambda self, ins, axis: ins[0] * 2)
+    argv = ["verify", model, "--batch", "3", "--backend", "numpy", "--run"]
+    assert main([*argv, "--json"] if json_too else argv) == 1
+    out = capsys.readouterr().out
+    if json_too:
+        found = json.loads(out)
+        assert found["ok"] is False
+        assert found["wrong"]["layer"] == "lowering"
+        assert "relu_1 = " in found["wrong"]["kernel"]
+    else:
+        assert "\nwrong: program 'infer', lowering: '" in out
+        assert "net.py:" in out
+
+
+def test_a_certificate_cannot_be_run(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "plan.json"
+    assert main(["plan", model, "--batch", "8", "--certificate", str(path)]) == 0
+    assert main(["verify", str(path), "--run"]) == 2
+    assert "a certificate holds no program to run" in capsys.readouterr().err
+
+
+def test_bisection_goes_below_the_passes(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SoftmaxRows, "scalar", lambda self, ins, axis: ins[0].sum(axis))
+    argv = ["bisect", model, "--rows", "2", "--backend", "numpy"]
+    assert main(argv) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("the passes are right; below them this is wrong:\nprogram '")
+    assert ", lowering: '" in out
+    assert main([*argv, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["found"], found["layer"]) == (True, "lowering")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("both", [False, True])
+def test_bisection_of_a_command_finds_the_backend(
+    both: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command that fails on one backend, or on both, whatever the passes."""
+    path = tmp_path / "train.py"
+    path.write_text(COMMAND.replace("BOTH", str(both)), encoding="utf-8")
+    status = main(["bisect", "--run", f"python {path}"])
+    out, err = capsys.readouterr()
+    if both:
+        assert status == 2
+        assert err.startswith("error: without passes it is the same")
+    else:
+        assert status == 1
+        assert out == "passes are not the cause; with GRAPHC_BACKEND=numpy it does not occur\n"
+
+
+COMMAND = """\
+import graphc as gc
+net = gc.Net("one")
+net.output("y", gc.exp(net.input("x", (gc.N, 3))))
+plan = gc.compile(net, batch=2)
+raise SystemExit(BOTH or plan.backend == "native")
+"""

@@ -81,7 +81,7 @@ def test_leaves() -> None:
     assert (b.index("rows").broadcast, b.index("columns").broadcast) == ("row", "column")
     assert b.product("float32").step == Step("product", (), "each", "float32")
     assert b.dim(7, "float32").step == Step("const", (), "one", "float32", value=7.0)
-    assert b.dim(3 * N, "float32").step == Step("size", (), "one", "float32", value=3)
+    assert b.dim(3 * N, "float32").step == Step("size", (), "one", "float32", value=3 * N)
     word = philox(b.load("seed", "one", "uint64"), b.load("draws", "one", "int64"), 9)
     assert (word.dtype, word.broadcast, word.step.value) == ("uint32", "each", 9)
     assert call("maximum", word, 0).dtype == "uint32"

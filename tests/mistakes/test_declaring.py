@@ -143,14 +143,30 @@ def an_unknown_initialiser() -> None:
 
 @mistake(
     """
-    input 'x': shape (N, N) has the batch dimension twice
+    input 'x': shape (N, N, N) has the batch dimension 3 times
       at {here}
-      hint: N is the number of rows of a run, so one dimension has it
+      hint: rows are compared in pairs at most: (N, N)
     """
 )
-def the_batch_twice() -> None:
+def the_batch_three_times() -> None:
     net = gc.Net("digits")
-    net.input("x", (gc.N, gc.N))  # here
+    net.input("x", (gc.N, gc.N, gc.N))  # here
+
+
+@mistake(
+    """
+    sub: shapes (N, 1) and (N,) would compare every row with every other
+      a  affine_1 float32[N, 1]  declared at {score}
+      b  y float32[N]  declared at {y}
+      at {here}
+      hint: reshape (N,) to (N, 1) or (1, N), whichever is meant
+    """
+)
+def a_column_minus_a_vector() -> None:
+    net = gc.Net("line")
+    y = net.input("y", (gc.N,))  # y
+    score = gc.affine(net.input("x", (gc.N, 3)), 1)  # score
+    gc.sub(score, y)  # here
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=name_of)

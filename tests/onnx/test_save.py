@@ -160,7 +160,20 @@ def indices(net: gc.Net) -> None:
     net.output("rolled", gc.roll(x, 1))
 
 
-NETS: list[Declare] = [digits, images, losses, elements, shapes, doubles, indices]
+def pairs(net: gc.Net) -> None:
+    x, y = net.input("x", (gc.N, 4)), net.input("y", (gc.N,), dtype="int64")
+    alike = gc.matmul(gc.affine(x, 3), gc.transpose(gc.affine(x, 3)))
+    net.output("alike", alike)
+    net.output("own", gc.diagonal(alike))
+    net.output("below", gc.tril(alike, -1))
+    net.output("each", gc.reshape(gc.reshape(alike, (-1, 1)) * 2.0, (gc.N, gc.N)))
+    net.output("apart", gc.sum(gc.unsqueeze(x, 1) - gc.unsqueeze(x, 0), -1))
+    net.output("same", gc.equal(gc.reshape(y, (gc.N, 1)), gc.reshape(y, (1, gc.N))))
+    net.output("known", gc.nll_loss(gc.log_softmax(alike), y, ignore=1))
+    net.loss("loss", gc.softmax_loss(alike, y))
+
+
+NETS: list[Declare] = [digits, images, losses, elements, shapes, doubles, indices, pairs]
 
 
 def made(declare: Declare) -> gc.Net:

@@ -28,6 +28,7 @@ from graphc.ops.attention import CausalSoftmax
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
+from graphc.ops.diagonals import Band
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.exchange import Receive, Send, Total
@@ -391,6 +392,37 @@ def _products() -> Iterator[Example]:
         yield Example(MatMulReluGrad(ta, tb), (a, b, t(N, 7)))
 
 
+def _pairs() -> Iterator[Example]:
+    """Values with the batch dimension twice."""
+    op: Op
+    for shape in ((N, N), (3, 5), (2, N, N)):
+        for first, last in ((0, 0), (None, 1), (-1, None), (-2, 0), (None, None)):
+            yield Example(Band(first, last), (t(*shape),))
+    for a, b in ((t(N, 1), t(1, N)), (t(N, N), t(N, 1)), (t(1, N), t(N, N)), (t(N, N), t(N, N))):
+        yield Example(Mul(), (a, b))
+        yield Example(Less(), (a, b), (SMALL, SMALL))
+        yield Example(Where(), (whole(N, N, dtype="bool"), a, b), (2,))
+    for kind in (Sum, Mean, Max, Min):
+        for over in ((0,), (1,), (0, 1)):
+            yield Example(kind(over, True), (t(N, N),))
+            yield Example(kind(over), (t(N, N, 3),))
+    yield Example(MeanGrad((N, N), (0, 1)), (t(1, 1),))
+    yield Example(BroadcastTo((N, N)), (t(1, N),))
+    for axis in (0, 1):
+        for op in (Softmax(axis), LogSoftmax(axis), Argmax(axis), Concat(axis)):
+            yield Example(op, (t(N, N),) * (1 + isinstance(op, Concat)))
+    yield Example(Transpose((1, 0)), (t(N, N),))
+    yield Example(Reshape((N * N,)), (t(N, N),))
+    for ta, tb in ((False, False), (False, True), (True, False), (True, True)):
+        x, y = (t(*((3, N) if turned else (N, 3))) for turned in (ta, not tb))
+        yield Example(MatMul(ta, tb), (x, y))
+        yield Example(MatMul(ta, tb), (t(N, N), t(N, N)))
+        yield Example(MatMul(ta, False), (t(N, N), t(N, 3)))
+    labels = whole(N)
+    for op in (Pick(), SoftmaxRows(), SvmRows()):
+        yield Example(op, (t(N, N), labels), (GRID, 1))
+
+
 def _norms() -> Iterator[Example]:
     for x in (t(N, 3), t(N, 1), t(7, 3), t(N, 3, 2, 2)):
         v = t(3 if x.shape[1] == 3 else 1)
@@ -561,6 +593,7 @@ DOUBLE: tuple[Example, ...] = (
     *_gathers(),
     *_shapes(),
     *_products(),
+    *_pairs(),
     *_norms(),
     *_images(),
     *_pools(),

@@ -134,3 +134,21 @@ def test_mistakes_raise_errors() -> None:
     for message, call in wrong.items():
         with pytest.raises(GraphError, match=message):
             call()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_gradient_of_a_slice_to_the_front_is_zero_behind_it(backend: str) -> None:
+    """Columns that the slice does not read get the gradient of the other user alone."""
+    net = gc.Net("front", dtype="float64")
+    x = net.input("x", (gc.N, 3))
+    h = gc.relu(gc.affine(x, 3, name="h"))
+    net.loss("loss", gc.mean(h[:, 1::-1] ** 2) + gc.mean(gc.tanh(h)))
+    ex = gc.Executor(gc.compile(net, batch=4, backend=backend))
+    fed = np.random.default_rng(0).random((4, 3))
+    bias = np.full(3, 2.0)
+    ex.parameters["h.bias"] = bias
+    values = fed @ ex.parameters["h.weight"] + bias
+    assert (values > 0).all()
+    ex.forward(x=fed, train=True)
+    slope = (1 - np.tanh(values) ** 2) / 12 + 2 * values / 8 * [1, 1, 0]
+    np.testing.assert_allclose(ex.backward()["h.bias"], slope.sum(axis=0), rtol=1e-9)

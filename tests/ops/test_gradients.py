@@ -68,11 +68,15 @@ class Net:
         return vjp(self.b, {of.name: self.feed(cotangent, of.type)}, wrt, prefix)
 
 
+def part_of(graph: Graph, name: str) -> Graph:
+    """The nodes that one depends on, itself included."""
+    needed = graph.upstream([name])
+    return Graph(graph.name, (node for node in graph if node.name in needed))
+
+
 def run(graph: Graph, name: str, feeds: Mapping[str, Array]) -> Array:
     """One node's value, computed from the nodes that it depends on only."""
-    needed = graph.upstream([name])
-    part = Graph(graph.name, (node for node in graph if node.name in needed))
-    return evaluate(part, feeds, {}, ROWS)[name]
+    return evaluate(part_of(graph, name), feeds, {}, ROWS)[name]
 
 
 def worst_slope(
@@ -80,12 +84,16 @@ def worst_slope(
 ) -> dict[str, float]:
     """For each operand the worst error of its gradient; a missing one counts as zero."""
     errors = {}
+    part = part_of(graph, of)
+    values = evaluate(part, feeds, {}, ROWS)
     for name, x in feeds.items():
         if x.dtype != np.float64 or name == cotangent:
             continue
+        moving = part.downstream([name]) if name in part else set()
+        still = {known: value for known, value in values.items() if known not in moving}
 
-        def value(moved: Array, name: str = name) -> Array:
-            return run(graph, of, {**feeds, name: moved})
+        def value(moved: Array, name: str = name, still: dict[str, Array] = still) -> Array:
+            return evaluate(part, {**feeds, name: moved}, {}, ROWS, known=still)[of]
 
         numeric = slope(value, x, feeds[cotangent])
         ours = run(graph, found[name].name, feeds) if name in found else np.zeros_like(x)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+import graphc as gc
 from graphc.ir.expr import BodyBuilder, Broadcast
 from graphc.ir.op import Array, Iteration, Layer, Op
 from graphc.ir.tensor_type import TensorType, shape_at
@@ -107,6 +108,7 @@ SOMETIMES_CALLS = {
     **dict.fromkeys(["floor_div", "trunc_div", "pow"], MIDDLE),
     **dict.fromkeys(["and", "or", "xor", "not"], "the bits of whole numbers"),
     "one_hot": "labels that are not a vector",
+    "band": "stacks, in which the rows of a matrix are a part of the rows",
     "dropout_mask": "a vector, whose elements are rows to Philox",
 }
 
@@ -192,7 +194,7 @@ def test_the_share_of_a_mean_does_not_depend_on_its_position() -> None:
     for axis in ("rows", "columns"):
         b = BodyBuilder()
         value = op.scalar([b.load("dout", "one", "float64")], axis)
-        assert [s.value for s in value.builder.steps if s.op == "size"] == [1]
+        assert [s.value for s in value.builder.steps if s.op == "size"] == [gc.N]
 
 
 # ---------------------------------------------------------------------- products

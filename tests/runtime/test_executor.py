@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -10,6 +14,7 @@ import pytest
 import graphc as gc
 from graphc.runtime.reference import evaluate, next_state
 
+ROOT = Path(__file__).parents[2]
 Array = np.ndarray[Any, Any]
 SGD = gc.SGD(lr=0.1, momentum=0.9, weight_decay=0.01)
 OPTIMIZERS = [
@@ -52,6 +57,39 @@ def assert_same(a: Any, b: Any, tolerance: float = 1e-12) -> None:
     assert a.keys() == b.keys()
     for name in a:
         np.testing.assert_allclose(a[name], b[name], rtol=0, atol=tolerance, err_msg=name)
+
+
+# ---------------------------------------------------------------- the steady step
+
+
+def test_a_steady_step_goes_through_the_files_that_the_docs_name() -> None:
+    page = (ROOT / "docs/how_it_works.md").read_text()
+    way = page.split("## The way of one fed array")[1].split("\nThen `_step` goes on.")[0]
+    *python, machine_code = re.findall(r"^\d\. `(.*?)`", way, re.M)
+    net = gc.Net("small")
+    x, y = net.input("x", (gc.N, 6)), net.input("y", (gc.N,), dtype="int64")
+    net.loss("loss", gc.softmax_loss(gc.affine(x, 4), y))
+    ex = gc.Executor(gc.compile(net, batch=8, optimizer=SGD, backend="native"))
+    feeds = {"x": np.ones((8, 6), np.float32), "y": np.zeros(8, np.int64)}
+    steps = [ex.step(feeds) for _ in range(2)]
+    entered: dict[str, None] = {}
+    checks: set[str] = set()
+
+    def note(frame: FrameType, event: str, called: Any) -> None:
+        file = Path(frame.f_code.co_filename)
+        if event == "call" and file.is_relative_to(ROOT / "graphc"):
+            entered[file.relative_to(ROOT).as_posix()] = None
+        if event == "c_call":
+            checks.add(called.__name__)
+
+    sys.setprofile(note)
+    try:
+        loss = ex.step(**feeds)
+    finally:
+        sys.setprofile(None)
+    assert loss < steps[1]
+    assert list(entered) == python and len(python) == 2
+    assert "check_feeds" in checks and '"check_feeds"' in (ROOT / machine_code).read_text()
 
 
 # ---------------------------------------------------------------- against the reference rules

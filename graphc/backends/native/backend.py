@@ -16,6 +16,7 @@ from graphc.backends.backend import (
     Call,
     Link,
     Memory,
+    Part,
     PeakWork,
     View,
     ZeroCopy,
@@ -26,7 +27,7 @@ from graphc.backends.native import pool
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.jit import Library, load, load_by_key, program_key
+from graphc.backends.native.jit import Library, load, load_by_key, program_key, stale
 from graphc.backends.native.program import (
     ARENA,
     SCRATCH,
@@ -146,8 +147,24 @@ class NativeProgram:
                 continue
             calls.append(partial(self._native(segment, segment.symbol, n), n))
             if self._link is not None:
+                # Messages advance only while somebody asks about them.
                 calls.append(self._link.poke)
         return calls, len(calls) if forward is None else forward
+
+    def parts(self, n: int, view: View, threads: int) -> list[Part]:
+        """Return the same run in parts: the epochs of native code, and each other call."""
+        found: list[Part] = []
+        for segment in self.layout.segments:
+            if segment.symbol is None:
+                number = (segment.start,)
+                calls = self._outside(self.program.instrs[segment.start], n, view)
+                found.append(Part(calls, number, number))
+                continue
+            address = self.library.address(segment.symbol)
+            for epoch, numbers in enumerate(segment.epochs):
+                call = pool.pool().in_turns(address, self.table, n, threads, epoch)
+                found.append(Part((call,), numbers, numbers))
+        return found
 
     def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
         numbers = [i for epoch in segment.epochs for i in epoch]
@@ -235,6 +252,12 @@ class NativeBackend:
     ) -> NativeProgram:
         """Return the compiled code of a program on its memory."""
         return NativeProgram(program, skip, memory, link)
+
+    def wrong_code(self, program: Program, emits: bool) -> str | None:
+        """Return why the code that the cache holds for a program is not its own, or None."""
+        target = host()
+        key = program_key(program, target.bits, frozenset())
+        return stale(key, partial(program_ir, program, target), target, emits)
 
     def peak_work(self) -> PeakWork:
         """Return a loop of independent multiply-adds, which runs at the machine's peak."""

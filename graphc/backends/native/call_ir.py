@@ -97,6 +97,7 @@ done:
 }"""
 
 # Waits until workers have finished `parts` parts: awake for a while, then asleep.
+# The time is asked for every 16 looks only: asking costs more than looking.
 _AWAIT = """\
 define internal void @await(ptr %pool, i64 %parts, i64 %begun) nounwind {
 entry:
@@ -142,6 +143,7 @@ done:
 }"""
 
 # Runs the epochs of a program in order with the workers; alone once it is past the deadline.
+# `closed` has the number of the last epoch, without the open bit: numbers must keep growing.
 _TOGETHER = """\
 define internal void @together(ptr %pool, ptr %function, ptr %table, i64 %n, i64 %parts,
                                i64 %epochs, i64 %deadline) nounwind {
@@ -279,6 +281,7 @@ done:
 }"""
 
 # PyLong_AsLongLong reports an error as -1, which may also be the number.
+# The interpreter's lock is released around the run alone: a review is Python code, and needs it.
 _CALL = """\
 define ptr @call(ptr %self, ptr %rows) nounwind {
 entry:

@@ -15,6 +15,7 @@ from graphc.backends.maths import apply
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import Body, Broadcast, Step, Store, join
+from graphc.ir.tensor_type import Batch
 from graphc.kernels.kernel import CHUNK, Partition
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 
@@ -204,8 +205,8 @@ class Elements:
         if step.op == "index":
             return self.vectors.const(0, "int64")
         assert step.op == "size", f"a kernel has no {step.op} here"
-        if isinstance(step.value, int):
-            return self.vectors.splat_int(self.function.mul("%n", step.value), step.dtype)
+        if isinstance(step.value, Batch):
+            return self.vectors.splat_int(self.function.size(step.value), step.dtype)
         return self.vectors.splat_int(
             self.rows if step.value == "rows" else self.columns, step.dtype
         )
@@ -272,7 +273,7 @@ def elements_of(
     buffers: Mapping[str, Value],
     rows: Value | int,
     columns: Value | int,
-    pitch: Mapping[str, int],
+    pitch: Mapping[str, Value | int],
 ) -> Elements:
     """Return the code generator for a body; rows that have no `pitch` are contiguous."""
     pitches = {buffer: pitch.get(buffer, columns) for buffer in matrices(body)}

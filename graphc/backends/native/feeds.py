@@ -119,6 +119,7 @@ class _Check:
         feed = {name: f.field(at, FEED, name) for name in FEED}
         array, is_array = self._array(feed["name"])
         fitting, ranked = self._fits(array, feed)
+        # With 0 dimensions and 0 bytes, the loops read nothing of an array that is wrong.
         rank = f.value(f"select i1 {ranked}, i64 {feed['rank']}, i64 0")
         own, shaped = self._rows(f.field(array, ARRAY, "dimensions"), feed, rank, rows)
         some, few = self._is("ne i64", own, 0), self._is("sle i64", own, self.frame["capacity"])
@@ -244,6 +245,7 @@ def bind_feeds(
     memory within `written`.  `types` has every array that must be given.  Arrays without an entry
     in `entries` are only checked, and those that the program does not read only for their shapes.
     """
+    # Keyword arguments are interned: a dict finds the same object without comparing text.
     names = [sys.intern(name) for name in types]
     dtypes = {name: np.dtype(types[name].dtype) for name in names if name in program.feeds}
     dims = {n: _words([d if isinstance(d, int) else 0 for d in types[n].shape]) for n in names}
@@ -276,6 +278,7 @@ def _feed(
     batch = [(i, dim.factor) for i, dim in enumerate(type.shape) if isinstance(dim, Batch)]
     axis, factor = batch[0] if batch else (-1, 1)
     bound = None if dtype is None else program.index_bounds.get(name)
+    assert not isinstance(bound, Batch), "such feeds are copied"
     where = ctypes.addressof(dims), axis, factor, type.nbytes(1), entries.get(name, -1)
     limit = 0 if bound is None else ITEMSIZE[type.dtype], bound or 0
     return [id(name), 0 if dtype is None else id(dtype), type.rank, *where, *limit]
@@ -291,6 +294,7 @@ def readable() -> bool:
     """Return whether array objects have the memory layout that the check expects."""
     if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return False
+    # Builds that trace references, and free-threaded ones, have larger object headers.
     if object.__basicsize__ != 16 or np.ndarray.__basicsize__ < ARRAY["flags"][1] + 4:
         return False
     return all(_as_expected(array) for array in _probes())

@@ -177,6 +177,7 @@ def _access_map(step: Step) -> AccessMap:
 def _position(f: Function, i: Value, count: Dim, axis: AxisMap) -> tuple[Value, Value | None]:
     """Emit the position of an index, and whether it is valid: None if it always is."""
     scaled = f.add(f.mul(i, axis.scale), axis.shift)
+    # Unsigned: a negative number becomes a huge position, which is not inside.
     position = scaled if axis.divisor == 1 else f.value(f"udiv i64 {scaled}, {axis.divisor}")
     if axis.is_inside(count):
         return position, None

@@ -15,12 +15,12 @@ from graphc.backends.native.ir import Callee, Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
 from graphc.backends.native.vectors import element_type
 from graphc.ir.expr import Body
-from graphc.ir.tensor_type import Dim, Shape
+from graphc.ir.tensor_type import Batch, Dim, Shape
 from graphc.kernels.iteration_space import dense_strides
 from graphc.kernels.kernel import CHUNK, BatchedGemm, Gemm, inputs
 
 
-def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, int], bits: int) -> Callee:
+def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, Dim], bits: int) -> Callee:
     """Emit the function of a product for registers of `bits` unless the module has it.
 
     `void @gemm(ptr buffers..., ptr %scratch, i64 %n, i64 %tid, i64 %threads)`; the buffers are
@@ -44,7 +44,7 @@ def _arguments(buffers: int) -> str:
     return f"{pointers}ptr %scratch, {THREAD_ARGUMENTS}"
 
 
-def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits: int) -> object:
+def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, Dim], bits: int) -> object:
     """Return a key of all that determines the text; buffers appear by their position."""
     place = {buffer: f"b{i}" for i, buffer in enumerate(buffers)}
     types = tuple(type(step.value) for step in kernel.body.steps)  # 1 equals 1.0 and True
@@ -69,7 +69,8 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     f, kernel = frame.f, frame.kernel
     tiles = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
     few = Squares(frame) if kernel.trans_b else Sweeps(frame)
-    if kernel.trans_a or (isinstance(kernel.m, int) and kernel.m > FEW):
+    batched = isinstance(kernel.n, Batch) or (kernel.trans_b and isinstance(kernel.k, Batch))
+    if kernel.trans_a or batched or (isinstance(kernel.m, int) and kernel.m > FEW):
         tiles.emit(rows, panels)
     elif isinstance(kernel.m, int):
         few.emit(rows, panels)
@@ -81,7 +82,7 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
 
 def _share(frame: Frame) -> tuple[Range, Range]:
     """Emit the first and end row, and the first and end panel, of this thread."""
-    f, rows, panels = frame.f, ("0", frame.m), ("0", str(frame.panels))
+    f, rows, panels = frame.f, ("0", frame.m), ("0", frame.panels)
     if frame.kernel.partition == "rows":
         return f.thread_part(frame.m, CHUNK), panels
     if frame.kernel.partition == "columns":

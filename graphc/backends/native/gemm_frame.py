@@ -11,6 +11,7 @@ from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, Tile, scratch_of
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import each_vector
 from graphc.backends.native.vectors import Vectors, element_type
+from graphc.ir.tensor_type import Batch, Dim
 from graphc.kernels.kernel import Gemm
 
 
@@ -23,7 +24,7 @@ class Frame:
         f: Function,
         kernel: Gemm,
         buffers: tuple[str, ...],
-        pitch: Mapping[str, int],
+        pitch: Mapping[str, Dim],
         tile: Tile,
     ) -> None:
         self.arguments = {buffer: f"%b{i}" for i, buffer in enumerate(buffers)}
@@ -31,17 +32,32 @@ class Frame:
         self.module, self.f, self.kernel, self.tile = module, f, kernel, tile
         self.element, stored = element_type(tile.dtype), kernel.factor_columns
         self.a, self.b = self.arguments[kernel.a], self.arguments[kernel.b]
-        self.pitch_a, self.pitch_b = (
+        self.rows_a, self.rows_b = (
             pitch[name] if name in stored else 0 for name in (kernel.a, kernel.b)
         )
         self.scratch = scratch_of(kernel, tile)
-        self._full, self._rest = divmod(self.scratch.part, tile.width)
-        self._of_part = self._full + bool(self._rest)
-        self.panels = self.scratch.columns // self.scratch.part * self._of_part
-        self.m, self.k = f.size(kernel.m), f.size(kernel.k)
+        self.m, self.n, self.k = f.size(kernel.m), f.size(kernel.n), f.size(kernel.k)
+        if isinstance(kernel.n, Batch):
+            self.panels: Value = f.ceiling(self.n, tile.width)
+        else:
+            self._full, self._rest = divmod(self.scratch.part, tile.width)
+            self._of_part = self._full + bool(self._rest)
+            self.panels = str(self.scratch.columns // self.scratch.part * self._of_part)
         self.products = "%scratch"
         self.workspace = self.address("%scratch", self.scratch.products)
         self._epilogues: dict[tuple[int, bool], str] = {}
+
+    @property
+    def pitch_a(self) -> int:
+        """The elements from row to row of a, as stored, if the batch is not among its columns."""
+        assert isinstance(self.rows_a, int), "the columns of a are counted"
+        return self.rows_a
+
+    @property
+    def pitch_b(self) -> int:
+        """The elements from row to row of b, as stored, if the batch is not among its columns."""
+        assert isinstance(self.rows_b, int), "the columns of b are counted"
+        return self.rows_b
 
     def address(self, base: Value, index: Value | int) -> Value:
         """Emit the address `index` elements of the product's dtype after `base`."""
@@ -49,9 +65,12 @@ class Frame:
 
     def each_panel(self, panels: Range, body: Callable[[Panel], None]) -> None:
         """Emit the code of some panels: the full ones of each part, then the last one."""
+        if isinstance(self.kernel.n, Batch):
+            self._each_of_batch(panels, body)
+            return
         f, each, columns = self.f, self._of_part, self.scratch.part
         first, last = panels
-        if each == self.panels:
+        if str(each) == self.panels:
             self._each_of_part(panels, "0", body)
             return
 
@@ -63,11 +82,23 @@ class Frame:
 
         f.loop(f.quotient(first, each), f.ceiling(last, each), 1, part)
 
+    def _each_of_batch(self, panels: Range, body: Callable[[Panel], None]) -> None:
+        """Emit the code of panels whose columns the batch determines: the last one is masked."""
+        f, width, (first, last) = self.f, self.tile.width, panels
+        full = f.quotient(self.n, width)
+
+        def panel(number: Value, columns: Value | int) -> None:
+            body(Panel(self, self.tile.vectors, columns, f.mul(number, width)))
+
+        f.loop(first, f.smaller(last, full), 1, lambda number, _: panel(number, width))
+        rest = f.sub(self.n, f.mul(full, width))
+        f.when(f.less(full, last), lambda: panel(full, rest))
+
     def _each_of_part(self, panels: Range, start: Value, body: Callable[[Panel], None]) -> None:
         f, width, (first, last) = self.f, self.tile.width, panels
 
         def full(number: Value, _: list[Value]) -> None:
-            body(Panel(self, self.tile.vectors, 0, f.add(start, f.mul(number, width))))
+            body(Panel(self, self.tile.vectors, width, f.add(start, f.mul(number, width))))
 
         def narrow() -> None:
             frame = self._for_last_panel()
@@ -92,8 +123,9 @@ class Frame:
 
     def elements(self, v: Vectors) -> Elements:
         """Return the code generator for the body, in a function with all these arguments."""
-        columns, body = self.scratch.columns, self.kernel.body
-        return elements_of(v, body, self.arguments, "%m", columns, self.pitches)
+        columns, body, f = self.kernel.n, self.kernel.body, v.function
+        pitches = {name: _sized(f, pitch) for name, pitch in self.pitches.items()}
+        return elements_of(v, body, self.arguments, "%m", _sized(f, columns), pitches)
 
     def epilogue(self, vectors: int, masked: bool) -> str:
         """Return the name of the function that runs the body on `%rows` rows of a tile.
@@ -126,6 +158,11 @@ class Frame:
         return self._epilogues[vectors, masked]
 
 
+def _sized(f: Function, dim: Dim) -> Value | int:
+    """Return a dimension as a number, or emit its size."""
+    return dim if isinstance(dim, int) else f.size(dim)
+
+
 @dataclass(frozen=True)
 class Panel:
     """Neighbouring columns of b and of the result: as many as a tile has, or fewer."""
@@ -133,20 +170,21 @@ class Panel:
     frame: Frame
     """The frame with the panel's tile."""
     vectors: int
-    rest: int
-    """The number of its columns; 0 if it is full."""
+    columns: Value | int
+    """The number of its columns."""
     column: Value
     """The first column."""
 
     @property
-    def columns(self) -> int:
-        """The number of its columns."""
-        return self.rest or self.frame.tile.width
+    def counted(self) -> int:
+        """The number of its columns, if it does not depend on the batch."""
+        assert isinstance(self.columns, int), "a filter is not of the batch"
+        return self.columns
 
     @property
     def masked(self) -> bool:
-        """True if its last vector is not full."""
-        return self.rest % self.frame.tile.lanes != 0
+        """True if its last vectors may not be full."""
+        return not isinstance(self.columns, int) or self.columns % self.frame.tile.lanes != 0
 
     def pack(self, source: Value, target: Value, k: Value | int) -> None:
         """Emit the packing of k rows of its columns, which begin at `source`."""
@@ -155,7 +193,7 @@ class Panel:
             name = emit_transpose(frame.module, frame.tile, self.vectors)
         else:
             name = emit_copy(frame.module, frame.tile, self.vectors, self.masked)
-        frame.f.call(name, source, frame.pitch_b, self.columns, target, k)
+        frame.f.call(name, source, frame.f.size(frame.rows_b), self.columns, target, k)
 
     def run_body(self, products: Value, row: Value, rows: Value | int) -> None:
         """Emit the call that runs the body on a tile of products."""

@@ -54,7 +54,7 @@ class _GroupProduct:
         """Emit the code of each panel; the last one has vectors as wide as all others."""
 
         def same_vectors(panel: Panel) -> None:
-            vectors = self.frame.tile.vectors_of(panel.columns)
+            vectors = self.frame.tile.vectors_of(panel.counted)
             body(replace(panel, frame=self.frame, vectors=vectors))
 
         self.frame.each_panel(panels, same_vectors)
@@ -120,7 +120,7 @@ class GroupWindows(_GroupProduct):
 
         The weight is stored (offsets, columns of a group, groups * channels).
         """
-        frame, columns, column = panel.frame, panel.columns, panel.column
+        frame, columns, column = panel.frame, panel.counted, panel.column
         f, tile, window = self.f, frame.tile, self.window
         channels, target = window.channels, self.of_panel(column)
         v, offsets = Vectors(f, tile.lanes), window.depth // window.channels
@@ -150,7 +150,7 @@ class GroupWindows(_GroupProduct):
         for phases in product(*outer):
 
             def body(panel: Panel, phases: Sequence[Phase] = phases) -> None:
-                key, column = (panel.vectors, panel.columns, phases), panel.column
+                key, column = (panel.vectors, panel.counted, phases), panel.column
                 if key not in self.functions:
                     self.functions[key] = self._emit_line(panel, phases)
                 line = image, self.zeros, *numbers, self.of_panel(column), *places
@@ -167,7 +167,7 @@ class GroupWindows(_GroupProduct):
         def emit(f: Function) -> None:
             function = PanelFunction(panel, f)
             units = frame.scratch.columns // window.groups
-            channels = GroupChannels(function.v, function.dtype, window, units, panel.columns)
+            channels = GroupChannels(function.v, function.dtype, window, units, panel.counted)
             GroupPlaces(function, window, phases, channels).emit()
 
         line = f"{line_arguments(len(window.space))}, ptr %v, i64 %top, i64 %from, i64 %to"
@@ -208,7 +208,7 @@ class GroupWindowSums(_GroupProduct):
         start = frame.address(frame.b, self.f.mul(place, frame.pitch_b))
 
         def body(panel: Panel) -> None:
-            name, column = emit_sums(frame, self.window, panel.columns), panel.column
+            name, column = emit_sums(frame, self.window, panel.counted), panel.column
             operands = frame.address(start, column), self.of_panel(column), column
             self.f.call(name, image, self.zeros, *numbers, *operands)
 

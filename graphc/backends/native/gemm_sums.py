@@ -77,7 +77,7 @@ class Sweeps:
         b = frame.address(frame.address(frame.b, start), f.mul(p, frame.pitch_b))
 
         def row(i: Value, _: list[Value]) -> None:
-            s = frame.address(frame.a, f.add(f.mul(i, frame.pitch_a), p))
+            s = frame.address(frame.a, f.add(f.mul(i, f.size(frame.rows_a)), p))
             f.call(name, s, b, frame.pitch_b, count, self.sums.place(i, start))
 
         f.loop(*self.rows, 1, row)

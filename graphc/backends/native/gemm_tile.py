@@ -11,7 +11,7 @@ from math import prod
 
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.vectors import Vectors, element_type
-from graphc.ir.tensor_type import ITEMSIZE, align, dim_at
+from graphc.ir.tensor_type import ITEMSIZE, Dim, align, dim_at
 from graphc.kernels.kernel import LANES, Convolution, Gemm
 
 LINE = 64
@@ -90,7 +90,7 @@ class Scratch:
     @property
     def columns(self) -> int:
         """The columns of the result, which do not depend on the batch."""
-        assert isinstance(self.kernel.n, int), "the batch is in m or in k"
+        assert isinstance(self.kernel.n, int), "the columns are counted"
         return self.kernel.n
 
     @property
@@ -100,7 +100,9 @@ class Scratch:
 
     @property
     def row(self) -> int:
-        """The elements of the sums of a row, in full panels."""
+        """The elements of the sums of a row, in full panels; 0 if its columns are of the batch."""
+        if not isinstance(self.kernel.n, int):
+            return 0
         return -(-self.columns // self.tile.width) * self.tile.width
 
     @property
@@ -112,6 +114,8 @@ class Scratch:
     def in_blocks(self) -> bool:
         """True if the product is added up in blocks of k."""
         kernel = self.kernel
+        if not isinstance(kernel.n, int):
+            return False
         return not kernel.trans_a and isinstance(kernel.k, int) and kernel.k > 4 * K_BLOCK
 
     @property
@@ -193,7 +197,7 @@ def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:
     return scratch_of(kernel, choose_tile(kernel.dtype, bits)).size(n)
 
 
-Strides = tuple[int, int]
+Strides = tuple[Dim, Dim]
 """The number of elements from row to row, and from one p to the next."""
 
 

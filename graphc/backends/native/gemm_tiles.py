@@ -65,9 +65,10 @@ class _Strip:
         dtypes = matrices(frame.kernel.body).items()
         self.matrices = [b for b, dtype in dtypes if ITEMSIZE[dtype] == ITEMSIZE[tile.dtype]]
         self.height, self.vectors = tile.height(vectors), vectors
-        offsets = [strides[0] * i for i in range(self.height)]
-        self.steps = Steps(self.v, tile.dtype, vectors, offsets, str(strides[1]))
-        self.row, self.packed = strides[0], packed
+        self.row, step = map(f.size, strides)
+        offsets = [f.mul(self.row, i) for i in range(self.height)]
+        self.steps = Steps(self.v, tile.dtype, vectors, offsets, step)
+        self.packed = packed
         self.per_line = LINE // ITEMSIZE[tile.dtype]
         self.k: Value = str(frame.kernel.k) if isinstance(frame.kernel.k, int) else "%k"
 
@@ -90,7 +91,8 @@ class _Strip:
             starts = self.elements.lines(i, "%column")
             for buffer in (b for b in self.matrices if b in read):
                 for r in range(self.height):
-                    self._prefetch(self._at(starts[buffer], r * frame.pitches[buffer]), buffer)
+                    below = self.f.mul(r, self.elements.pitch[buffer])
+                    self._prefetch(self._at(starts[buffer], below), buffer)
             sums = self._sums(i, lambda p: None)
             epilogue.rows(i, self.height, lambda r, j: sums[r * self.vectors + j])
 
@@ -103,6 +105,8 @@ class _Strip:
         that it delays nothing.
         """
         f, frame, height = self.f, self.frame, self.height
+        # Shifts replace divisions in the loop over k; rounded down, they prefetch too much, not too
+        # little.
         share = self._log2(f.quotient(f.sub("%last", "%first"), height))
         of_rows = self._log2(f.quotient(self.k, height))
         epilogue, buffers = frame.epilogue(self.vectors, self.panel.masked), frame.arguments
@@ -141,12 +145,13 @@ class _Strip:
         """
         f, frame, width = self.f, self.frame, self.frame.tile.width
         number = f.quotient(f.sub(i, "%first"), self.height)
-        following, apart = f.add("%column", width), frame.pitch_b
+        following, pitch = f.add("%column", width), f.size(frame.rows_b)
+        apart = pitch
         if frame.kernel.trans_b:
-            place = self._at(frame.b, f.mul(f.add(following, number), frame.pitch_b))
-            shift, apart = str(width.bit_length() - 1), width
+            place = self._at(frame.b, f.mul(f.add(following, number), pitch))
+            shift, apart = str(width.bit_length() - 1), str(width)
         else:
-            share = f.mul(f.value(f"lshr i64 {self.k}, {shift}"), frame.pitch_b)
+            share = f.mul(f.value(f"lshr i64 {self.k}, {shift}"), pitch)
             place = self._at(self._at(frame.b, following), f.mul(number, share))
 
         def prefetch(p: Value) -> None:
@@ -159,14 +164,15 @@ class _Strip:
     def _prefetch_matrix(self, buffer: str, start: Value, shift: Value, p: Value) -> None:
         """Prefetch a row of the next tile in a matrix that the body reads or writes."""
         number = self.f.value(f"lshr i64 {p}, {shift}")
-        pitch = self.frame.pitches[buffer]
+        pitch = self.elements.pitch[buffer]
         self._prefetch(self._at(start, self.f.mul(number, pitch)), buffer)
 
     def _prefetch(self, row: Value, buffer: str) -> None:
         """Prefetch a row of the panel; one that begins inside a cache line takes one more line."""
         width = self.steps.vectors * self.v.lanes
         columns = [*range(0, width, self.per_line)]
-        if self.frame.pitches[buffer] % self.per_line:
+        pitch = self.elements.pitch[buffer]
+        if not isinstance(pitch, int) or pitch % self.per_line:
             columns.append(width - 1)
         for j in columns:
             self.v.prefetch(self._at(row, j), write=True)
@@ -207,10 +213,11 @@ class Tiles:
     def __init__(self, frame: Frame) -> None:
         f, tile = frame.f, frame.tile
         self.frame, self.f, self.kernel = frame, f, frame.kernel
-        self.packs_a = frame.kernel.trans_a and frame.scratch.columns > self._read_in_place()
-        self.strides = (frame.pitch_a, 1)
+        columns, most = frame.kernel.n, self._read_in_place()
+        self.packs_a = frame.kernel.trans_a and (not isinstance(columns, int) or columns > most)
+        self.strides: Strides = (frame.rows_a, 1)
         if frame.kernel.trans_a:
-            self.strides = (1, CHUNK if self.packs_a else frame.pitch_a)
+            self.strides = (1, CHUNK if self.packs_a else frame.rows_a)
         self.panel = frame.workspace
         self.block = ""
         self.size = f.mul(f.add(frame.k, tile.lanes), tile.width)
@@ -218,10 +225,11 @@ class Tiles:
     def _read_in_place(self) -> int:
         """Return the most columns for which a is not packed if it is stored (k, m).
 
-        It is one panel if the rows of a fall on few sets of a cache, else four.
+        It is one panel if the rows of a fall, or may fall, on few sets of a cache, else four.
         """
-        frame = self.frame
-        collide = frame.pitch_a * ITEMSIZE[frame.tile.dtype] % (16 * LINE) == 0
+        frame, pitch = self.frame, self.frame.rows_a
+        item = ITEMSIZE[frame.tile.dtype]
+        collide = not isinstance(pitch, int) or pitch * item % (16 * LINE) == 0
         return frame.tile.width * (1 if collide else 4)
 
     def emit(self, rows: Range, panels: Range) -> None:
@@ -279,7 +287,7 @@ class Tiles:
         """Emit `count` rows by a tile of `height`."""
         frame = b.panel.frame
         name = emit_tile(frame.module, frame.tile, height, b.panel.vectors)
-        left = self._scalars(start, i), *self.strides, count
+        left = self._scalars(start, i), *map(self.f.size, self.strides), count
         self.f.call(name, *left, b.place, b.pitch, frame.products, frame.k)
         b.panel.run_body(frame.products, i, count)
 
@@ -289,7 +297,7 @@ class Tiles:
         """Emit the address of the first scalar of row i."""
         f, frame = self.f, self.frame
         if not self.packs_a:
-            return frame.address(frame.a, f.mul(i, self.strides[0]))
+            return frame.address(frame.a, f.mul(i, f.size(self.strides[0])))
         inside = f.sub(i, start)
         lane = f.value(f"and i64 {inside}, {CHUNK - 1}")
         return frame.address(self.block, f.add(f.mul(f.sub(inside, lane), frame.k), lane))
@@ -302,7 +310,7 @@ class Tiles:
 
         def chunk(i: Value, _: list[Value]) -> None:
             target = frame.address(self.block, f.mul(f.sub(i, start), frame.k))
-            source = frame.address(frame.a, i), frame.pitch_a, f.sub(end, i)
+            source = frame.address(frame.a, i), f.size(frame.rows_a), f.sub(end, i)
             f.call(copy, *source, target, frame.k)
 
         f.loop(start, end, CHUNK, chunk)
@@ -319,14 +327,16 @@ class Tiles:
         f.when(packs, lambda: self._pack_b(panel))
         place = frame.address(frame.b, panel.column)
         place = f.value(f"select i1 {packs}, ptr {self.panel}, ptr {place}")
-        pitch = f.value(f"select i1 {packs}, i64 {width}, i64 {frame.pitch_b}")
+        pitch = f.value(f"select i1 {packs}, i64 {width}, i64 {f.size(frame.rows_b)}")
         return _Placed(panel, place, pitch)
 
     def _held_in_place(self) -> int:
         """Return how many rows of a panel of b the second-level cache holds without packing.
 
-        Rows that are a power of two apart fall on few of its sets.
+        Rows that are a power of two apart, as a batch may be, fall on few of its sets.
         """
+        if not isinstance(self.frame.rows_b, int):
+            return ROWS_A_SET
         pitch = self.frame.pitch_b * ITEMSIZE[self.frame.tile.dtype]
         places = SETS // gcd(pitch // LINE, SETS) if pitch % LINE == 0 else SETS
         return min(places * ROWS_A_SET, SETS * 2)
@@ -335,7 +345,7 @@ class Tiles:
         """Emit the packing of a panel of b: k rows of its columns."""
         frame, first = panel.frame, panel.column
         if self.kernel.trans_b:
-            first = self.f.mul(first, frame.pitch_b)
+            first = self.f.mul(first, self.f.size(frame.rows_b))
         panel.pack(frame.address(frame.b, first), self.panel, frame.k)
 
 

@@ -120,7 +120,12 @@ class Function:
 
     def size(self, dim: Dim) -> Value:
         """Append the size of a dimension, or another number that may scale with the batch."""
-        return self.mul("%n", dim.factor) if isinstance(dim, Batch) else str(dim)
+        if not isinstance(dim, Batch):
+            return str(dim)
+        rows: Value = "%n"
+        for _ in range(1, dim.power):
+            rows = self.mul(rows, "%n")
+        return self.mul(rows, dim.factor)
 
     def indices(self, number: Value, sizes: Sequence[Value | int]) -> list[Value]:
         """Append the index per dimension of a number in C order; `sizes` omits the first one."""

@@ -60,6 +60,7 @@ class Library:
         self._tracker = tracker
         self._addresses: dict[str, int] = {symbol: tracker[symbol] for symbol in symbols}
 
+    # Defaults, since the module's globals may be gone by the time Python ends.
     def __del__(self, lock: Any = LLVM, ending: Callable[[], bool] = sys.is_finalizing) -> None:
         """Free the memory, except while Python ends, when threads may still be running in it."""
         if not ending():
@@ -84,6 +85,7 @@ def _load(ir: str, symbols: Sequence[str], target: Target) -> Library:
     library = _found(key, symbols, target)
     if library is None:
         object = _emitted(ir, target)
+        # Linked first: an object that this LLVM cannot link is not kept on disk.
         library = _linked(key, object, symbols, target)
         store(key, object)
     return library
@@ -111,6 +113,24 @@ def load_by_key(
         return library
 
     return LLVM(found)
+
+
+def stale(given: str | None, write: Callable[[], str], target: Target, emits: bool) -> str | None:
+    """Return why the cache's code for a key is not that of the text, or None; see `load_by_key`.
+
+    With `emits` the text is compiled again, and every byte of the object compared.
+    """
+    named = None if given is None else cached(object_key(given, target))
+    if named is None and not emits:
+        return None
+    ir = write()
+    key = object_key(ir, target)
+    if named is not None and named.decode() != key:
+        return "the key of the program names code of another text"
+    object = cached(key) if emits else None
+    if object is not None and object != LLVM(_emitted, ir, target):
+        return "the object kept for its text differs from the one that is compiled now"
+    return None
 
 
 def _found(key: str, symbols: Sequence[str], target: Target) -> Library | None:

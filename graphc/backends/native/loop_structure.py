@@ -22,7 +22,7 @@ THREAD_ARGUMENTS = "i64 %n, i64 %tid, i64 %threads"
 
 @dataclass(frozen=True)
 class Phase:
-    """One pass over the elements."""
+    """One pass of a loop over its elements: what it reduces, stores and computes."""
 
     reductions: tuple[int, ...]
     """The steps that this pass reduces: sums and maxima."""

@@ -42,7 +42,7 @@ class Pool:
     def __init__(self, room: int) -> None:
         """Load the code and allocate the memory for at most `room` threads with the caller."""
         target = host()
-        symbols = ("worker", "prober", "send_home", "poke", "call")
+        symbols = ("worker", "prober", "send_home", "poke", "in_turns", "call")
         self._library = load(pool_ir.pool_ir(target), symbols, target)
         self.room = min(room, pool_ir.MOST_PARTS)
         self._memory = _zeroed(pool_ir.offset_of(self.room))
@@ -69,6 +69,7 @@ class Pool:
     def start(self, threads: int) -> None:
         """Start the workers for `threads` threads, or as many as the system allows."""
         wanted = range(1, min(threads, self.room))
+        # It stops at the first thread that the system refuses.
         all(self._has(tid, f"graphc-{tid}", self._work) for tid in wanted)
 
     def start_prober(self) -> bool:
@@ -91,6 +92,7 @@ class Pool:
         self._function("send_home", ctypes.c_void_p, ctypes.c_int64)(self.address, self.room)
         for thread in list(self._threads.values()):
             if thread.is_alive():
+                # The threads are daemons: one that is late does not keep Python from ending.
                 thread.join(timeout=1.0)
 
     def reset(self) -> None:
@@ -133,6 +135,17 @@ class Pool:
             return
         self._function("prober", ctypes.c_void_p)(self.address)
 
+    def in_turns(
+        self, address: int, table: Array, n: int, threads: int, epoch: int
+    ) -> Callable[[], None]:
+        """Return a call that runs the parts of an epoch of `threads` threads here, the last first.
+
+        `address` is that of a program's function, `table` and `n` are what it runs on.
+        """
+        pointer, whole = ctypes.c_void_p, ctypes.c_int64
+        run = self._function("in_turns", pointer, pointer, whole, whole, whole)
+        return lambda: run(address, table.ctypes.data, n, threads, epoch)
+
     def _function(self, name: str, *arguments: type) -> Callable[..., None]:
         """Return a function of the library, which runs without the interpreter's lock."""
         return ctypes.CFUNCTYPE(None, *arguments)(self._library.address(name))
@@ -150,6 +163,7 @@ def pool() -> Pool:
 def _made() -> Pool:
     global _pool
     if _pool is None:
+        # Room for all cores: affinity and quotas may allow more of them later.
         made = Pool(max(os.cpu_count() or 1, usable_cores.cores()))
         atexit.register(made.close)
         _pool = made

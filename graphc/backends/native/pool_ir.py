@@ -61,7 +61,7 @@ def offset_of(tid: int) -> int:
 
 
 def pool_ir(target: Target) -> str:
-    """Return the module with `worker`, `prober`, `send_home` and `poke`, and the builtin `call`."""
+    """Return the module of the functions of a pool: `worker`, `call` and others."""
     module = Module()
     declared, code = machine_code(target)
     for declaration in (*_LIBC, *call_ir.DECLARATIONS, *declared):
@@ -275,5 +275,21 @@ entry:
   ret void
 }"""
 
+# Runs the parts of one epoch for `threads` threads on this one, the last part first.
+_IN_TURNS = """\
+define void @in_turns(ptr %code, ptr %table, i64 %n, i64 %threads, i64 %epoch) nounwind {
+entry:
+  $save_mode
+  br label %look
+look:
+  %left = phi i64 [ %threads, %entry ], [ %tid, %look ]
+  %tid = sub i64 %left, 1
+  call void %code(ptr %table, i64 %n, i64 %tid, i64 %threads, i64 %epoch)
+  if ne i64 %tid, 0: look, done
+done:
+  $restore_mode
+  ret void
+}"""
+
 _BASIC = (_NOW, _SLEEP_ON, _POKE, _RECORD)
-_WORKERS = (_RELAX, _WORKER, _PROBER, _SEND_HOME)
+_WORKERS = (_RELAX, _WORKER, _PROBER, _SEND_HOME, _IN_TURNS)

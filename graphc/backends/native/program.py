@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.target import Target
-from graphc.ir.tensor_type import ITEMSIZE
+from graphc.ir.tensor_type import ITEMSIZE, Dim
 from graphc.kernels.kernel import BatchedGemm, Gemm, Kernel, Loop, Permutation, ScatterAdd
 from graphc.kernels.program import Buffer, Instr, Program
 
@@ -45,7 +45,7 @@ class Layout:
 
     @property
     def symbols(self) -> list[str]:
-        """The functions to call, in order."""
+        """The names of the functions of native code that a run calls, in order."""
         return [segment.symbol for segment in self.segments if segment.symbol is not None]
 
 
@@ -174,15 +174,19 @@ class _Emission:
             return loops.emit_loop(self.module, kernel, self._pitches(kernel))
         if isinstance(kernel, BatchedGemm):
             return gemm.emit_batched(self.module, kernel, self.bits)
-        return gemm.emit_gemm(self.module, kernel, self._pitches(kernel), self.bits)
+        return gemm.emit_gemm(self.module, kernel, self._rows(kernel), self.bits)
 
-    def _pitches(self, kernel: Kernel) -> dict[str, int]:
+    def _pitches(self, kernel: Loop) -> dict[str, int]:
+        """Return the number of elements from row to row of each buffer, if it is counted."""
+        found = self._rows(kernel)
+        return {name: pitch for name, pitch in found.items() if isinstance(pitch, int)}
+
+    def _rows(self, kernel: Kernel) -> dict[str, Dim]:
         """Return the number of elements from row to row of each buffer that has rows."""
         widths = dict.fromkeys((*kernel.body.loads, *kernel.body.written), kernel.space[1])
         if isinstance(kernel, Gemm):
             widths |= kernel.factor_columns
-        pitches = {name: self.program.buffers[name].pitch or widths[name] for name in widths}
-        return {name: pitch for name, pitch in pitches.items() if isinstance(pitch, int)}
+        return {name: self.program.buffers[name].pitch or widths[name] for name in widths}
 
     def _pointer(self, function: Function, name: str) -> Value:
         buffer = self.program.buffers[name]

@@ -49,6 +49,7 @@ class RowLoops(LoopNest):
         """Emit the loop over the rows of a thread."""
         partition, columns = self.kernel.partition, self.elements.columns
         (start, end), (first, last) = self.elements.of_thread(partition)
+        # A row of one block has one thread, which keeps its vectors from pass to pass.
         small = isinstance(columns, int) and columns <= BLOCK
 
         def rows() -> None:
@@ -237,6 +238,7 @@ class LaneRows:
     def _write(self, store: Store, first: Value | int, columns: Sequence[Known]) -> None:
         dtype = self.body.steps[store.step].dtype
         vectors = [known[store.step] for known in columns]
+        # Columns beyond the matrix: the masked stores below drop them, so they need no value.
         vectors += ["poison"] * (LANES - self.count)
         rows = self.v.transpose(vectors, dtype)
         for line, x in zip(self._lines(store.buffer, first, dtype), rows, strict=True):

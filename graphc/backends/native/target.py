@@ -204,6 +204,7 @@ class LLVMLock(ScopedLock):
         if self._forking in (0, get_ident()):
             made.append(work(*args))
         else:
+            # This call leaves the lock again, so that the forking thread can take it.
             time.sleep(0.001)
 
     def _before(self) -> None:

@@ -26,7 +26,7 @@ from graphc.kernels.kernel import LANES, Permutation, ScatterAdd
 
 SQUARE = 8
 """The rows and columns of the squares that are transposed in registers."""
-WORD = {4: "int32", 8: "int64"}
+WORD = {2: "int16", 4: "int32", 8: "int64"}
 """The dtype as which elements are moved, by their bytes."""
 
 Body = Callable[[Value, Value, Value], None]
@@ -72,7 +72,7 @@ def _axes_of(kernel: Permutation) -> tuple[Axis, ...]:
 
 
 class _Transpose:
-    """The emitter of a transpose."""
+    """The emitter of the copy of a value with its axes in another order."""
 
     def __init__(self, v: Vectors, dtype: str, axes: Sequence[Axis]) -> None:
         self.v, self.f, self.dtype, self.axes = v, v.function, dtype, axes
@@ -135,6 +135,7 @@ class _Transpose:
         for k in range(SQUARE):
             number = f.add(i, k)
             if left is not None:
+                # Rows past the end repeat the last one; the masked stores below drop them.
                 number = f.smaller(number, f.sub(size, 1))
             rows.append(v.load(self._at(source, f.mul(number, read)), self.dtype, mask))
         below = f.sub(size, i)

@@ -177,6 +177,7 @@ class Vectors(Arithmetic):
         if not str(count).startswith("%"):
             return self.mask(lane < int(count) for lane in range(self.lanes))
         # Lanes of 32 bits make half the compares; the count must fit them.
+        # The count is negative for vectors of a block that lie past the end.
         fit = self.function.smaller(self.function.larger(count, 0), self.lanes)
         narrow = self.function.value(f"trunc i64 {fit} to i32")
         numbers = self.lane_numbers("int32")

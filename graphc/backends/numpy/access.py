@@ -33,7 +33,7 @@ class Run(NamedTuple):
 
     @property
     def cut(self) -> slice:
-        """The indices as a slice."""
+        """The indices of the run as a slice."""
         return slice(self.start, self.start + (self.length - 1) * self.step + 1, self.step)
 
 
@@ -195,6 +195,7 @@ def _taken(
         inside = (position >= 0) & (position < dim_at(axis_map.size, sizes.n))
         there = there & (inside & (axis_map.floor | (rest == 0))).reshape(shape)
         index = index + np.where(inside, position, 0).reshape(shape) * axis_map.pitch
+    # `take` would copy another layout at every run.
     places = np.ascontiguousarray(np.broadcast_to(index, out.shape))
     calls: list[Call] = [partial(source.reshape(-1).take, places, None, out, "clip")]
     if not there.all():

@@ -78,6 +78,7 @@ def _form_of_select(steps: Sequence[Step], step: Step, constants: Mapping[int, A
     if constants.get(2) == 0:
         return Form("select_or_zero", step.args[:2])
     test = steps[condition]
+    # select(0 > x, 0, x), as relu's rule writes it: the order keeps NaN, and so does clip.
     if constants.get(1) == 0 and test.op == "greater" and test.args[1] == other:
         bound = steps[test.args[0]]
         if bound.op == "const" and bound.value == 0:

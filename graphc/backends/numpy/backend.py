@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,7 @@ from graphc.backends.backend import (
     Call,
     Link,
     Memory,
+    Part,
     PeakWork,
     View,
     ZeroCopy,
@@ -38,20 +39,38 @@ def bind(
     """
     calls: list[Call] = []
     boundary = 0
+    for i, part in enumerate(parts(program, n, view, scratch, skip, link)):
+        if i == program.boundary:
+            boundary = len(calls)
+        calls.extend(part.calls)
+    return calls, boundary if program.boundary < len(program.instrs) else len(calls)
+
+
+def parts(
+    program: Program,
+    n: int,
+    view: View,
+    scratch: Array,
+    skip: frozenset[int] = frozenset(),
+    link: Link | None = None,
+) -> Iterator[Part]:
+    """Yield the calls of each instruction; updates that run as one loop end with the last one."""
     known = horizontal(program)
     joined = known.bind(n, view, scratch, skip)
     for i, (instr, kernel) in enumerate(zip(program.instrs, known.kernels, strict=True)):
-        if i == program.boundary:
-            boundary = len(calls)
+        ends: tuple[int, ...] = (i,)
+        calls: list[Call] = []
         if instr.kind in ("send", "receive"):
             calls.extend(bind_exchange(program.name, instr, view, link))
         elif i in joined:
             calls.extend(joined[i])
+            group = sorted(joined.keys() & known.of[i].updates.keys())
+            ends = tuple(group) if i == group[-1] else ()
         elif kernel is not None and i not in skip:
             calls.extend(kernel.bind(n, view, scratch))
         elif i not in skip and instr.kind != "barrier":
             calls.append(bind_reference(instr, n, view))
-    return calls, boundary if program.boundary < len(program.instrs) else len(calls)
+        yield Part(calls, (i,), ends)
 
 
 _MATRIX = 512
@@ -79,8 +98,12 @@ class NumpyBackend:
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None
     ) -> NumpyRunner:
-        """Return a program on its memory."""
+        """Return the runner of a program on its memory."""
         return NumpyRunner(program, skip, memory, link)
+
+    def wrong_code(self, program: Program, emits: bool) -> str | None:
+        """Return None: no code is kept."""
+        return None
 
     def peak_work(self) -> PeakWork:
         """Return a matrix product, with the threads that NumPy takes."""
@@ -102,6 +125,10 @@ class NumpyRunner:
     def calls(self, n: int, view: View) -> tuple[list[Call], int]:
         """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
         return bind(self._program, n, view, self._memory.scratch, self._skip, self._link)
+
+    def parts(self, n: int, view: View, threads: int) -> list[Part]:
+        """Return the same run in parts, one for each instruction."""
+        return list(parts(self._program, n, view, self._memory.scratch, self._skip, self._link))
 
     def feed_in_place(self) -> None:
         """Do nothing: feeds are always copied."""

@@ -16,7 +16,7 @@ from graphc.backends.numpy import access, functions
 from graphc.backends.numpy.actions import Action, action_of, copied, form_of
 from graphc.backends.numpy.values import Part, Sizes, Value
 from graphc.ir.expr import Broadcast, Step, Store
-from graphc.ir.tensor_type import ITEMSIZE, align
+from graphc.ir.tensor_type import ITEMSIZE, Batch, align
 from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm, Kernel, Loop
 
 PART = 1 << 15
@@ -341,7 +341,7 @@ class _Planning:
             assert isinstance(step.value, (int, float)), "a constant is a number"
             self.values[i] = Value("number", step.value, "one", step.dtype)
         elif step.op == "size":
-            assert isinstance(step.value, (int, str)), "the value is what the size is of"
+            assert isinstance(step.value, (Batch, str)), "the value is what the size is of"
             self.values[i] = Value("size", step.value, "one", step.dtype)
         elif step.op == "index":
             self.values[i] = Value("index", "", step.broadcast, step.dtype)

@@ -18,7 +18,7 @@ from graphc.backends.numpy.values import Part, Sizes, Value, matrix_of, number
 from graphc.ir.access import AccessMap
 from graphc.ir.expr import Step
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, align, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, Batch, align, shape_at
 from graphc.kernels.kernel import BatchedGemm, Kernel, Permutation, inputs
 from graphc.kernels.program import Buffer, Program
 
@@ -66,7 +66,7 @@ class Planned(NamedTuple):
         return 0 if self.plan is None else plan_bytes(self.plan, self.capacity)
 
     def bind(self, n: int, view: View, scratch: Array) -> Sequence[Call]:
-        """Return the calls for `n` rows."""
+        """Return the NumPy calls that run the kernel on `n` rows."""
         if self.plan is None:
             assert isinstance(self.kernel, Permutation), "all others are planned"
             return (_permuted(self.kernel, n, view),)
@@ -95,7 +95,7 @@ class _Binding:
         self.offsets, self.nbytes = plan.layout(self.sizes, most)
 
     def calls(self) -> Iterator[Call]:
-        """Yield the calls in order."""
+        """Yield the NumPy calls of the kernel in order: once, part by part, and last."""
         for action in self.plan.once:
             yield from self._calls(action, self.sizes.whole)
         for part in self.plan.cuts(self.sizes, self.most) if self.plan.parts else ():
@@ -139,8 +139,11 @@ class _Binding:
             shape = self.sizes.shape(value.broadcast, None if whole_value else part)
             array = self._typed(self.offsets[key], value.dtype, shape)
             return self.sizes.cut(array, value.broadcast, part) if whole_value else array
-        assert isinstance(key, (int, float, str)), "the key is a number, or what a size is of"
-        return number(self._size(key) if value.memory == "size" else float(key), value.dtype)
+        assert isinstance(key, (int, float, str, Batch)), "a number, or what a size is of"
+        if value.memory == "size":
+            return number(self._size(key), value.dtype)
+        assert not isinstance(key, Batch)
+        return number(float(key), value.dtype)
 
     def _in_space(self, name: str, whole: Array, value: Value) -> Array:
         """Return a buffer in the kernel's iteration space."""
@@ -170,10 +173,10 @@ class _Binding:
         whole = np.broadcast_to(found[None, ..., None], (1, *places, columns))
         return whole.astype(step.dtype)
 
-    def _size(self, of: int | float | str) -> int:
-        if isinstance(of, str):
-            return self.sizes.rows if of == "rows" else self.sizes.columns
-        return int(of) * self.sizes.n
+    def _size(self, of: Batch | float | str) -> int:
+        if isinstance(of, Batch):
+            return of.at(self.sizes.n)
+        return self.sizes.rows if of == "rows" else self.sizes.columns
 
     def _typed(self, offset: int, dtype: str, shape: tuple[int, ...]) -> Array:
         raw = self.scratch[offset : offset + prod(shape) * ITEMSIZE[dtype]]

@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.ir.expr import Broadcast, Step
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import dim_at, shape_at
+from graphc.ir.tensor_type import Batch, dim_at, shape_at
 from graphc.kernels.kernel import Kernel
 
 
@@ -23,7 +23,7 @@ class Value(NamedTuple):
     """
 
     memory: Literal["buffer", "temporary", "number", "size", "index", "gathered"]
-    key: str | int | float | Step
+    key: str | int | float | Batch | Step
     broadcast: Broadcast
     dtype: str
 
@@ -61,7 +61,7 @@ class Sizes:
 
     @classmethod
     def of(cls, kernel: Kernel, n: int) -> Sizes:
-        """Return the sizes of a kernel."""
+        """Return the iteration space of a kernel in a run of `n` rows."""
         rows, columns = (dim_at(dim, n) for dim in kernel.space)
         places = shape_at(kernel.places, n)
         return cls(n, rows // max(prod(places), 1), places, columns)
@@ -73,7 +73,7 @@ class Sizes:
 
     @property
     def whole(self) -> Part:
-        """All rows and columns."""
+        """The part that consists of all rows and columns."""
         return Part(slice(0, self.lines), slice(0, self.columns))
 
     def shape(self, broadcast: Broadcast, part: Part | None = None) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ class Sizes:
         return (*rows, part.width if broadcast in ("each", "column") else 1)
 
     def cut(self, array: Array, broadcast: Broadcast, part: Part) -> Array:
-        """Return the part of a whole value."""
+        """Return the elements of a whole value that belong to a part."""
         if broadcast in ("each", "row"):
             array = array[part.rows]
         return array[..., part.columns] if broadcast in ("each", "column") else array

@@ -1,6 +1,6 @@
 """The tables of a certificate: what a plan says about its steps and its memory, as numbers.
 
-A size is a pair (a, b) that means a + b*N, where N is the rows of a run.  Bytes of a buffer are
+A size (a, b, c) means a + b*N + c*N*N, where N is the rows of a run.  Bytes of a buffer are
 those of a dense matrix of `rows` by `columns`, or, if it has a pitch, of some columns of a wider
 one.
 """
@@ -23,7 +23,7 @@ class Word(IntEnum):
 
     @property
     def word(self) -> str:
-        """The word in a file."""
+        """The word for the number in a certificate file."""
         return self.name.lower()
 
     @classmethod
@@ -39,7 +39,7 @@ class Space(Word):
 
 
 class Kind(Word):
-    """The kind of a step."""
+    """The kind of a step of a program: a call, an exchange, a kernel, or a barrier."""
 
     CALL, SEND, RECEIVE, LOOP, GEMM, BARRIER = range(6)
 
@@ -51,7 +51,7 @@ class Axis(Word):
 
 
 class Use(Word):
-    """The kind of an access."""
+    """The kind of an access: a read or a write."""
 
     READ, WRITE = range(2)
 
@@ -116,7 +116,7 @@ class Buffers:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Instructions in order.
+    """The instructions of a program in order, a row each: kind, iteration space, partition.
 
     A kernel (loop, gemm) runs over `rows` by `columns`, partitioned between threads; a gemm sums
     over `depth`.  The matrices of a stack of products lie below each other.

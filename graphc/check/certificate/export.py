@@ -21,23 +21,25 @@ from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, TensorType, count
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation
 from graphc.kernels.program import Buffer, Instr, Program
 
-Pair = tuple[int, int]
-"""A size (a, b) that means a + b*N."""
+Size = tuple[int, int, int]
+"""A size (a, b, c) that means a + b*N + c*N*N."""
 
 
-def pair(dim: Dim) -> Pair:
-    """Return a dimension as a size."""
-    return (0, dim.factor) if isinstance(dim, Batch) else (dim, 0)
+def size(dim: Dim) -> Size:
+    """Return a dimension a + b*N + c*N*N as the size (a, b, c)."""
+    if not isinstance(dim, Batch):
+        return dim, 0, 0
+    return (0, dim.factor, 0) if dim.power == 1 else (0, 0, dim.factor)
 
 
 def column(numbers: Sequence[int]) -> Ints:
-    """Return numbers as a column."""
+    """Return numbers as a column of a table: an array of int64."""
     return np.array(numbers, np.int64)
 
 
-def pairs(numbers: Sequence[Pair]) -> Ints:
-    """Return sizes as a column of pairs."""
-    return np.array(numbers, np.int64).reshape(-1, 2)
+def sizes(numbers: Sequence[Size]) -> Ints:
+    """Return sizes as rows of three numbers."""
+    return np.array(numbers, np.int64).reshape(-1, 3)
 
 
 def certify(plan: Plan) -> Certificate:
@@ -110,7 +112,7 @@ def _blocks(program: Program) -> tuple[tables.Blocks, dict[tuple[str, str], int]
     """Return the blocks (arena, gradients, each state, feed, constant) and their numbers."""
     names = ["arena", "gradients"]
     space = [Space.ARENA, Space.GRADIENT]
-    size = [(program.arena.nbytes, 0), (program.gradient_bytes, 0)]
+    held = [(program.arena.nbytes, 0, 0), (program.gradient_bytes, 0, 0)]
     found: dict[tuple[str, str], int] = {}
     for buffer in program.buffers.values():
         where = buffer.space, buffer.key
@@ -120,8 +122,8 @@ def _blocks(program: Program) -> tuple[tables.Blocks, dict[tuple[str, str], int]
             found[where] = len(names)
             names.append(buffer.key)
             space.append(Space.of(buffer.space))
-            size.append(_bytes(_owner(program, buffer)))
-    return tables.Blocks(names, column(space), pairs(size)), found
+            held.append(_bytes(_owner(program, buffer)))
+    return tables.Blocks(names, column(space), sizes(held)), found
 
 
 def _owner(program: Program, buffer: Buffer) -> TensorType:
@@ -132,20 +134,21 @@ def _owner(program: Program, buffer: Buffer) -> TensorType:
     return buffer.type if found is None else found.type
 
 
-def _bytes(type: TensorType) -> Pair:
-    fixed, per_row = pair(count(type.shape))
-    return fixed * ITEMSIZE[type.dtype], per_row * ITEMSIZE[type.dtype]
+def _bytes(type: TensorType) -> Size:
+    return size(count((*type.shape, ITEMSIZE[type.dtype])))
 
 
 def _slots(program: Program) -> tuple[tables.Slots, dict[str, int]]:
     """Return the table of slots, and their numbers by key."""
     storages, offsets = program.storages, program.arena.offsets
     parts = [[_bytes(type) for type in storage.parts] for storage in storages]
-    sizes = [(sum(a for a, _ in each), sum(b for _, b in each)) for each in parts]
+    held = [
+        (sum(a), sum(b), sum(c)) for a, b, c in (zip(NOTHING, *each, strict=True) for each in parts)
+    ]
     slots = tables.Slots(
         [storage.key for storage in storages],
         column([offsets[storage.key] for storage in storages]),
-        pairs(sizes),
+        sizes(held),
         column([storage.first for storage in storages]),
         column([storage.last for storage in storages]),
     )
@@ -159,10 +162,10 @@ def _buffers(
     block_of: Mapping[tuple[str, str], int],
     slot_of: Mapping[str, int],
 ) -> tables.Buffers:
-    """Return the table of buffers."""
+    """Return the table of buffers: their memory, shape, owner of the bytes, and live range."""
     known = {id(b.type): b.type for b in lines}  # types are shared objects
     matrices = {key: _matrix(type) for key, type in known.items()}
-    shapes = np.array([matrices[id(b.type)] for b in lines], np.int64).reshape(-1, 5)
+    shapes = np.array([matrices[id(b.type)] for b in lines], np.int64).reshape(-1, 7)
     root = np.arange(len(lines))
     for name, owner in aliases.items():
         if name in number:
@@ -171,9 +174,9 @@ def _buffers(
         list(number),
         column([block_of[b.space, b.key] for b in lines]),
         column([b.offset for b in lines]),
-        shapes[:, 0:2],
-        shapes[:, 2:4],
-        shapes[:, 4],
+        shapes[:, 0:3],
+        shapes[:, 3:6],
+        shapes[:, 6],
         root,
         column([b.shift for b in lines]),
         column([b.pitch for b in lines]),
@@ -189,7 +192,7 @@ def _matrix(type: TensorType) -> tuple[int, ...]:
     Its rows are the first dimension; a vector is one row.
     """
     shape = type.shape if len(type.shape) > 1 else (1, *type.shape)
-    return *pair(shape[0]), *pair(count(shape[1:])), ITEMSIZE[type.dtype]
+    return *size(shape[0]), *size(count(shape[1:])), ITEMSIZE[type.dtype]
 
 
 # ------------------------------------------------------------------ steps
@@ -198,21 +201,22 @@ DEPENDS = {Pattern.EACH: 3, Pattern.ROW: 1, Pattern.COLUMN: 2, Pattern.ONE: 0}
 """Bits for what a pattern depends on: the row (1) and the column (2)."""
 PATTERN = {pattern.word: pattern for pattern in DEPENDS}
 BY_DEPENDENCE = {number: pattern for pattern, number in DEPENDS.items()}
-Touched = tuple[int, int, int, int, int]
+Touched = tuple[int, int, int, int, int, int]
 """Use, pattern, whether in place, and reach of an access."""
+ONE, NOTHING = size(1), size(0)
 
 
 def steps_of(program: Program) -> tables.Steps:
     """Return the table of a program's instructions."""
-    numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 13)
+    numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 16)
     nodes, scratch = (
         [instr.node for instr in program.instrs],
         column(backend(program.backend).scratch(program)),
     )
-    rows, columns, depth = (numbers[:, i : i + 2] for i in (2, 4, 6))
+    rows, columns, depth = (numbers[:, i : i + 3] for i in (2, 5, 8))
     c = numbers.T
     return tables.Steps(
-        nodes, c[0], c[1], rows, columns, depth, c[8], c[9], c[10], c[11], c[12], scratch
+        nodes, c[0], c[1], rows, columns, depth, c[11], c[12], c[13], c[14], c[15], scratch
     )
 
 
@@ -221,33 +225,33 @@ def _step(instr: Instr) -> tuple[int, ...]:
     kernel = instr.body
     if kernel is None:
         kind = Kind.of(instr.kind)
-        return kind, Axis.NONE, 1, 0, 1, 0, 1, 0, 0, Axis.NONE, 0, 0, 0
+        return kind, Axis.NONE, *ONE, *ONE, *ONE, 0, Axis.NONE, 0, 0, 0
     split = Axis.of(kernel.partition)
-    rows, columns = map(pair, kernel.space)
+    rows, columns = map(size, kernel.space)
     if isinstance(kernel, Gemm):
-        sizes = (*rows, *columns, *pair(kernel.k))
+        dims = (*rows, *columns, *size(kernel.k))
         item = ITEMSIZE[kernel.dtype]
         transposed = kernel.trans_a + 2 * kernel.trans_b
-        return Kind.GEMM, split, *sizes, transposed, Axis.NONE, 0, item, 0
-    sizes = (*rows, *columns, 1, 0)
+        return Kind.GEMM, split, *dims, transposed, Axis.NONE, 0, item, 0
+    dims = (*rows, *columns, *ONE)
     reduced, by_columns, copies = _traits(kernel)
-    return Kind.LOOP, split, *sizes, 0, reduced, by_columns, 0, copies
+    return Kind.LOOP, split, *dims, 0, reduced, by_columns, 0, copies
 
 
-def _reach(kernel: Kernel, at: object) -> Pair:
+def _reach(kernel: Kernel, at: object) -> Size:
     """Return the number of elements from the first of a buffer to the last that is fetched."""
     assert isinstance(kernel, Loop), "a product fetches nothing"
     assert isinstance(at, AccessMap), "a fetch has an access map"
-    inner, per_row = 1, 0
+    inner, per_row, per_pair = 1, 0, 0
     first = at.axes[0].size if at.given else kernel.first
-    counts = map(pair, (first, *kernel.places, kernel.columns))
-    for (fixed, batch), axis_map in zip(counts, at.axes, strict=True):
-        if batch:
-            per_row = batch * axis_map.pitch
+    counts = map(size, (first, *kernel.places, kernel.columns))
+    for (fixed, rows, pairs), axis_map in zip(counts, at.axes, strict=True):
+        if rows or pairs:
+            per_row, per_pair = rows * axis_map.pitch, pairs * axis_map.pitch
         else:
             last = ((fixed - 1) * axis_map.scale + axis_map.shift) // axis_map.divisor
-            inner += min(last, pair(axis_map.size)[0] - 1) * axis_map.pitch
-    return max(inner - per_row, 0), per_row
+            inner += min(last, size(axis_map.size)[0] - 1) * axis_map.pitch
+    return max(inner - per_row - per_pair, 0), per_row, per_pair
 
 
 def _traits(kernel: Loop) -> tuple[int, int, int]:
@@ -274,7 +278,7 @@ def accesses_of(instrs: Iterable[Instr], number: Mapping[str, int]) -> tables.Ac
         for i, instr in enumerate(instrs)
         for name, touched in (_of_call(instr) if instr.body is None else _of_kernel(instr.body))
     ]
-    table = np.array(rows, np.int64).reshape(-1, 7)
+    table = np.array(rows, np.int64).reshape(-1, 8)
     step, buffer, use, pattern, in_place = np.ascontiguousarray(table[:, :5].T)
     return tables.Accesses(step, buffer, use, pattern, in_place, table[:, 5:])
 
@@ -284,26 +288,27 @@ def _of_call(instr: Instr) -> Iterator[tuple[str, Touched]]:
     exchanged = instr.kind in ("send", "receive")  # all of a bucket, in place
     in_place = instr.op.inplace if instr.op is not None else ()
     for i, name in enumerate(instr.ins):
-        yield name, (Use.READ, Pattern.WHOLE, int(exchanged or i in in_place), 0, 0)
+        yield name, (Use.READ, Pattern.WHOLE, int(exchanged or i in in_place), *NOTHING)
     for name in instr.outs:
-        yield name, (Use.WRITE, Pattern.WHOLE, 0, 0, 0)
+        yield name, (Use.WRITE, Pattern.WHOLE, 0, *NOTHING)
 
 
 def _of_kernel(kernel: Kernel) -> Iterator[tuple[str, Touched]]:
     """Yield the buffers that a kernel touches, and how."""
     for buffer, part, elements in kernel.operands:
-        yield buffer, (Use.READ, Pattern.of(part), 0, *pair(elements))
+        yield buffer, (Use.READ, Pattern.of(part), 0, *size(elements))
     body = kernel.body
     permuted = isinstance(kernel, Permutation)
     for name, pattern in dict.fromkeys(
         (s.buffer, s.broadcast) for s in body.steps if s.op == "load"
     ):
         met = Pattern.WHOLE if permuted else PATTERN[pattern]
-        yield name, (Use.READ, met, int(not permuted), 0, 0)
+        yield name, (Use.READ, met, int(not permuted), *NOTHING)
     for name, at in dict.fromkeys((s.buffer, s.value) for s in body.steps if s.op == "fetch"):
         yield name, (Use.READ, Pattern.WINDOW, 0, *_reach(kernel, at))
     for store in body.stores:
-        yield store.buffer, (Use.WRITE, _level(body, PATTERN[store.broadcast], store.step), 0, 0, 0)
+        level = _level(body, PATTERN[store.broadcast], store.step)
+        yield store.buffer, (Use.WRITE, level, 0, *NOTHING)
 
 
 def _level(body: Body, pattern: Pattern, step: int) -> int:

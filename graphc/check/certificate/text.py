@@ -1,6 +1,6 @@
 """Certificates as JSON: a line for each buffer and each step, to be read, kept and compared.
 
-A size is text such as `64`, `N` or `64+8*N`.  Usual values are left out.  An alias `shows`
+A size is text such as `64`, `N`, `64+8*N` or `4*N*N`.  Usual values are left out.  An alias `shows`
 another buffer, columns of a wider matrix are `cut` from it, and an operand may be overwritten
 `in_place`.  Any file may be read: content that does not fit raises CertificateError.
 """
@@ -34,10 +34,11 @@ FORMAT = "graphc certificate 2"
 HINT = "graphc plan MODEL --certificate FILE writes one"
 LIMIT = 1 << 40
 """The bound that every number is below."""
+POWERS = ("", "N", "N*N")
 MOST = 1 << 56
 """The bound that every size in bytes or elements is below."""
 
-_SIZE = re.compile(r"(?:(\d{1,13})\+)?(?:(\d{1,13})\*)?N|(\d{1,13})")
+_TERM = re.compile(r"(?:(\d{1,13})\*)?(N(?:\*N)?)|(\d{1,13})")
 
 
 class CertificateError(GraphError):
@@ -73,20 +74,25 @@ def _word(kind: type[Word], value: Any) -> int:
     return words.index(value)
 
 
-def _size(value: Any) -> tuple[int, int]:
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise _wrong(f"{value!r} is not a size such as 64, N or 64+8*N")
-    fixed, factor, alone = match.groups()
-    return int(alone or fixed or 0), 0 if alone else int(factor or 1)
+def _size(value: Any) -> tuple[int, ...]:
+    found, last = [0, 0, 0], -1
+    for term in value.split("+") if isinstance(value, str) else [""]:
+        match = _TERM.fullmatch(term)
+        power = -1 if match is None else POWERS.index(match[2] or "")
+        if match is None or power <= last:
+            raise _wrong(f"{value!r} is not a size such as 64, N or 64+8*N")
+        found[power], last = int(match[3] or match[1] or 1), power
+    return tuple(found)
 
 
 def _size_text(size: Sequence[int]) -> str:
-    fixed, per_row = size
-    rows = "N" if per_row == 1 else f"{per_row}*N"
-    if not per_row:
-        return str(fixed)
-    return rows if not fixed else f"{fixed}+{rows}"
+    terms = [str(size[0])] * bool(size[0])
+    terms += [
+        rows if factor == 1 else f"{factor}*{rows}"
+        for factor, rows in zip(size[1:], POWERS[1:], strict=True)
+        if factor
+    ]
+    return "+".join(terms) or "0"
 
 
 def _known(number: Mapping[str, int], name: Any) -> int:
@@ -161,7 +167,7 @@ OF_KERNEL = {Kind.LOOP: KERNEL, Kind.GEMM: (*KERNEL, "depth", "item")}
 
 
 def _entries(table: Any, columns: Columns) -> list[dict[str, Any]]:
-    """Return the entries of a table."""
+    """Return the rows of a table as JSON objects, without values that may be left out."""
     values = [getattr(table, field) for field, *_ in columns]
     found = []
     for row in zip(*(v.tolist() if isinstance(v, np.ndarray) else v for v in values), strict=True):
@@ -189,7 +195,7 @@ def _columns(entries: Sequence[Any], columns: Columns) -> dict[str, Any]:
         if key == "life":
             held = [ends[field == "last"] for ends in held]
         values = list(map(read, held))
-        shape = (-1, 2) if kind == "size" else -1
+        shape = (-1, 3) if kind == "size" else -1
         found[field] = values if kind == "text" else np.array(values, np.int64).reshape(shape)
     return found
 
@@ -364,22 +370,32 @@ def _buffers_of(
 
 
 def _check_sizes(t: ProgramTables, capacity: int) -> None:
-    """Raise CertificateError if a size depends on N twice, or bytes cannot be counted."""
+    """Raise CertificateError if a size depends on N three times, or bytes cannot be counted."""
     b, s = t.buffers, t.steps
     for sizes in (t.blocks.size, t.slots.size):
         _countable(capacity, sizes.sum(axis=0, dtype=object))
-    wide = np.stack((np.maximum(b.columns[:, 0], b.pitch), b.columns[:, 1]), axis=1)
+    wide = b.columns.copy()
+    wide[:, 0] = np.maximum(wide[:, 0], b.pitch)
     for rows, columns, item in zip(b.rows.tolist(), wide.tolist(), b.item.tolist(), strict=True):
-        if rows[1] and columns[1]:
-            raise _wrong("the rows and the columns of a buffer both depend on N")
-        _countable(capacity, rows, columns, (item, 0))
-    for step in zip(s.rows.tolist(), s.columns.tolist(), s.depth.tolist(), strict=True):
-        _countable(capacity, *step)
+        _at_most_squared(rows, columns)
+        _countable(capacity, rows, columns, (item, 0, 0))
+    for rows, columns, depth in zip(
+        s.rows.tolist(), s.columns.tolist(), s.depth.tolist(), strict=True
+    ):
+        for a, b_ in ((rows, columns), (rows, depth), (depth, columns)):
+            _at_most_squared(a, b_)
+        _countable(capacity, rows, columns, depth)
+
+
+def _at_most_squared(a: Sequence[int], b: Sequence[int]) -> None:
+    """Raise CertificateError if N occurs more than twice in the product of two sizes."""
+    if (a[2] and (b[1] or b[2])) or (b[2] and a[1]):
+        raise _wrong("something depends on N three times")
 
 
 def _countable(capacity: int, *sizes: Sequence[int]) -> None:
     """Raise CertificateError if a product of sizes is so large that sums may overflow 64 bits."""
-    if prod(fixed + per_row * capacity for fixed, per_row in sizes) >= MOST:
+    if prod(a + b * capacity + c * capacity**2 for a, b, c in sizes) >= MOST:
         raise _wrong("something is larger than any memory")
 
 

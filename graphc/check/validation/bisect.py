@@ -216,6 +216,8 @@ class Command:
     """A user's command, which is bad if its exit status is not 0."""
 
     words: Sequence[str]
+    backend: str | None = None
+    """The backend on which it runs, if it does not choose one itself."""
 
     @classmethod
     def of(cls, text: str) -> Command:
@@ -232,6 +234,8 @@ class Command:
             environment = {k: v for k, v in os.environ.items() if k != LIMIT} | {LOG: str(log)}
             if limit is not None:
                 environment[LIMIT] = limit
+            if self.backend is not None:
+                environment["GRAPHC_BACKEND"] = self.backend
             try:
                 done = subprocess.run(
                     self.words, env=environment, capture_output=True, check=False, text=True
@@ -266,7 +270,7 @@ class Values:
     base: dict[str, Array] = field(default_factory=dict)
 
     def __call__(self, limit: str | None) -> Tried:
-        """Compile with that many passes, run, and compare."""
+        """Compile with the passes up to a limit, run, and compare with the run without passes."""
         records: list[Record] = []
         passes = self.passes if limit is None else limited(self.passes, limit, records.append)
         found = self._results(passes)

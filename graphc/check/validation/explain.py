@@ -12,20 +12,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Literal
 
+from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import first_wrong_rule, in_float64
+from graphc.check.validation.compare import Mismatch
 from graphc.check.validation.judge import Failure, judge
 from graphc.check.validation.reproduce import KINDS, shrunk, write_test
-from graphc.check.validation.run import Draw, Mismatch, draws_for, values_of
+from graphc.check.validation.run import Draw, draws_for, values_of
 from graphc.check.validation.updates import apply_mismatch
 from graphc.declare.optim import Optimizer
 from graphc.files.disk import reason
 from graphc.ir.graph import Graph, Node
 from graphc.ir.text.graph import name_text, node_text
-from graphc.ir.verify import verify
 from passes.backward import Backward
-from passes.pipeline import Pass, name_of
+from passes.pipeline import Pass, name_of, run_pass
 from passes.shard import Shard
 from passes.update import apply_graph
 
@@ -129,15 +131,69 @@ def _read(kind: str, key: str, roots: Mapping[str, str]) -> str:
 
 # ------------------------------------------------------------------ the report
 
+Layer = Literal[
+    "reference", "lowering", "backend", "memory", "cached code", "update", "threads", "executor",
+    "freeze", "model file", "feeds", "exchange",
+]  # fmt: skip
+"""The part of graphc at fault, below the passes."""
+
+HINTS: Mapping[Layer, str] = {
+    "reference": "the reference rule of the op is not what the documentation promises",
+    "lowering": "if the op is yours, gc.check_op tries its rules; or else graphc is wrong",
+    "backend": f'graphc is wrong; backend="{PORTABLE}" computes kernels in another way',
+    "memory": "graphc is wrong; graphc verify may prove where",
+    "cached code": "delete the folder of the cache, which GRAPHC_CACHE names",
+    "update": "the optimizer's reference defines the update, in float64",
+    "threads": "graphc is wrong; threads=1 avoids it",
+    "executor": "graphc is wrong: the same program gives it by itself",
+    "freeze": "graphc is wrong; the executor that is not frozen gives the right numbers",
+    "model file": "graphc is wrong; keep ex.state until this is mended",
+    "feeds": "check the array before it is fed",
+    "exchange": "graphc is wrong; a plan without shards= gives the right numbers",
+}
+"""The advice for a fault of each layer."""
+
+
+@dataclass
+class Count:
+    """The number of kernels and values that were compared, and of those that could not be."""
+
+    kernels: int = 0
+    values: int = 0
+    large: int = 0
+    """Kernels with too much work for the interpreter."""
+    near: int = 0
+    """Values so near to a kink that rounding decides."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A wrong value: the layer at fault, its program, kernel and node, and the numbers."""
+
+    layer: Layer
+    program: str
+    what: str
+    """The fault, in a sentence."""
+    rows: int
+    node: Node | None = None
+    kernel: str = ""
+    """The text of the kernel."""
+    threads: int = 1
+
+
 SHOWN = 8
 """The number of nodes, from its end, that an error shows of the smallest graph."""
 
 
 class ValidationError(GraphError):
-    """The error for a pass that changed a result or made a wrong one.
+    """The error for a pass that changed a result, or for a wrong value of what was compiled.
 
     Attributes
     ----------
+    layer
+        What is at fault: "pass", or a layer below such as "lowering" or "backend".
+    kernel
+        The text of the kernel that computes the wrong value, or "".
     mismatch
         The wrong result and its numbers.
     rewrite
@@ -156,15 +212,20 @@ class ValidationError(GraphError):
         smallest: Graph | None = None,
         path: Path | None = None,
         hint: str = "",
+        fault: Fault | None = None,
     ) -> None:
         culprit, self.rewrite = blame
         self.mismatch, self.smallest, self.path = mismatch, smallest, path
-        lines = [f"pass {name!r}: {mismatch}"]
+        self.layer = "pass" if fault is None else fault.layer
+        self.kernel = "" if fault is None else fault.kernel
+        lines = [f"pass {name!r}: {mismatch}" if fault is None else f"{name}: {mismatch}"]
         if self.rewrite:
             lines.append(f"  first rewrite that shows it: {self.rewrite}")
         if smallest is not None:
             lines.append(f"  smallest graph that still fails: {len(smallest)} nodes")
             lines.extend(f"    {node_text(node)}" for node in list(smallest)[-SHOWN:])
+        if self.kernel:
+            lines.extend(f"    {line}" for line in self.kernel.splitlines()[:SHOWN])
         super().__init__("\n".join(lines), loc=culprit.loc if culprit else None, hint=hint)
 
 
@@ -183,8 +244,18 @@ def explained(step: Pass, before: Graph, failure: Failure, folder: Path | None) 
         return ValidationError(name, mismatch, blame, hint=hint)
     step, smallest, rows = found
     call = f"validate_pass({{step}}, graph, batches=({rows},), seed={failure.draw.seed})"
-    written = _written(folder, name, step, smallest, mismatch, call)
-    return ValidationError(name, mismatch, blame, smallest, *written)
+    test = written(folder, name, step, smallest, mismatch, call)
+    return ValidationError(name, mismatch, blame, smallest, *test)
+
+
+def explained_fault(fault: Fault) -> ValidationError:
+    """Return the error for a fault of what was compiled."""
+    name = f"program {fault.program!r}, {fault.layer}"
+    threads = f" and the parts of {fault.threads} threads" if fault.threads > 1 else ""
+    node = "" if fault.node is None else fault.node.name
+    mismatch = Mismatch(f"value {node}", fault.rows, f"{fault.what}{threads}", node=node)
+    blame = fault.node, ""
+    return ValidationError(name, mismatch, blame, hint=HINTS[fault.layer], fault=fault)
 
 
 def explained_update(
@@ -206,16 +277,18 @@ def explained_update(
             smallest = [each]
             break
     call = f"validate_apply(graph, {{step}}, seed={draw.seed})"
-    written = _written(folder, name, optimizer, Graph(name, smallest), mismatch, call)
-    return ValidationError(name, mismatch, blame, None, *written)
+    test = written(folder, name, optimizer, Graph(name, smallest), mismatch, call)
+    return ValidationError(name, mismatch, blame, None, *test)
 
 
-def _written(
-    folder: Path, name: str, step: object, graph: Graph, mismatch: Mismatch, call: str
+def written(
+    folder: Path, name: str, step: object, graph: Graph, fault: object, call: str
 ) -> tuple[Path | None, str]:
     """Write the test; return its path, and a hint that names it or says why there is none."""
+    if getattr(getattr(step, "run", step), "__name__", "") == "<lambda>":
+        return None, "no test was written, since a lambda has no name: make it a function"
     try:
-        path = write_test(folder, name, step, graph, str(mismatch), call)
+        path = write_test(folder, name, step, graph, str(fault), call)
     except OSError as error:
         return None, f"a test could not be written: {reason(error)}: {folder}"
     return path, f"this test shows the failure: python -m pytest {path}"
@@ -227,6 +300,8 @@ def _blame(step: Pass, failure: Failure) -> Blame:
         return _wrong_rule(failure)
     kind, _, name = failure.mismatch.what.partition(" ")
     old, new = failure.old, failure.new
+    if kind in ("loss", "start"):
+        return old.nodes.get(old.outputs.get(name, name)), ""
     if kind == "update" and name not in old.updates and name in new.updates:
         return _addition(new[new.updates[name]])
     found = first_rewrite(old, new, failure.shows)
@@ -271,8 +346,7 @@ def _smallest(step: Pass, before: Graph, failure: Failure) -> tuple[Pass, Graph,
 
 def _fails(step: Pass, graph: Graph, rows: int, seed: int) -> bool:
     try:
-        made = step(graph)
-        verify(made)
+        made = run_pass(step, graph)
         return judge(step, graph, made, draws_for(graph, (rows,), seed=seed)) is not None
     except Exception:
         return False

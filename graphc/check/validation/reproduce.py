@@ -255,7 +255,7 @@ class _Source:
         return f"{{**OPS, {inside}}}"
 
     def of(self, value: Any) -> str:
-        """Return an expression that makes the object."""
+        """Return the source text of an expression that makes the object."""
         run = getattr(value, "run", value)  # a function may declare what it preserves
         if inspect.isfunction(run):
             return self._function(value, run)

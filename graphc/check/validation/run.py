@@ -1,6 +1,6 @@
 """Random inputs for graphs, runs by the reference rules, and comparison of the results.
 
-The numbers are finite and away from kinks.  Results are compared by bytes or within a bound.
+The numbers are finite and away from kinks.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from graphc.base.errors import GraphError, counted
+from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64, kinks_of
 from graphc.compiler.program import index_bounds
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
 from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import shape_at
+from graphc.ir.tensor_type import Dim, dim_at, shape_at
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
 from graphc.runtime.state import initial_value
@@ -95,7 +95,7 @@ def rounding_bounds(
     """
     moved: dict[str, float] = dict.fromkeys(plain, 0.0)
     for run in range(runs):
-        values = values_of_arrays(graph, rows, arrays, change=_Noise(run))
+        values = values_of_arrays(graph, rows, arrays, change=Noise(run))
         for name, value in results_of(graph, values).items():
             if value.dtype.kind == "f":
                 moved[name] = max(moved[name], largest(value - plain[name]))
@@ -106,17 +106,25 @@ def rounding_bounds(
 EPS = float(np.finfo(np.float64).eps)
 
 
-class _Noise:
-    """Moves each value that an op rounds by one part in 2**52, up or down at random."""
+class Noise:
+    """Moves each number that an op rounds by one rounding, up or down at random.
 
-    def __init__(self, run: int) -> None:
-        self.rng = generator(run, "validation:noise")
+    `eps` gives the size of a rounding at a node; by default it is that of float64.
+    """
+
+    def __init__(self, run: int, eps: Callable[[Node], float] = lambda node: EPS) -> None:
+        self.rng, self.eps = generator(run, "validation:noise"), eps
 
     def __call__(self, node: Node, value: Array) -> Array:
-        if value.dtype != np.float64 or node.op.is_exact:
+        """Return the value of a node with its numbers moved, if the op rounds them."""
+        return value if node.op.is_exact else self.moved(node, value)
+
+    def moved(self, node: Node, value: Array) -> Array:
+        """Return the value of a node with its numbers moved."""
+        if value.dtype.kind != "f":
             return value
         signs = self.rng.integers(0, 2, value.shape) * 2 - 1
-        return np.asarray(value * (1 + EPS * signs))
+        return np.asarray(value * (1 + self.eps(node) * signs), value.dtype)
 
 
 def largest(value: Array) -> float:
@@ -133,10 +141,12 @@ MARGIN = 1e-6
 
 _T = TypeVar("_T")
 
-Style = Literal["normal", "small", "positive", "special"]
+Style = Literal["normal", "small", "positive", "special", "zeros", "opposite", "some"]
 STYLES: tuple[Style, ...] = (*("normal",) * 12, *("small",) * 4, *("positive",) * 4)
 """The styles that are tried one after the other; usually only the first is needed."""
 
+ZEROS: tuple[Style, ...] = ("zeros", "opposite", "some", "some")
+"""The styles of zeros alone, of those with other signs, and of zeros among normal numbers."""
 SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 1e-40, 1e30, np.inf, -np.inf, np.nan])
 
 
@@ -151,7 +161,7 @@ class Draw:
     rows: int
     seed: int = 0
     style: Style = "normal"
-    bounds: Mapping[str, int] = field(default_factory=dict)
+    bounds: Mapping[str, Dim] = field(default_factory=dict)
     """The number of entries that an integer input indexes."""
     given: Mapping[str, Any] = field(default_factory=dict)
     """The arrays that are not drawn."""
@@ -159,6 +169,8 @@ class Draw:
     """The number of draws before this one that were too near to a kink, or not finite."""
     near: bool = False
     """True if this one is, too, because no better one was found."""
+    edges: list[Draw] = field(default_factory=list, compare=False, repr=False)
+    """The draws with edge values that go with this one, once they have been asked for."""
     known: dict[tuple[str, Any], Array] = field(default_factory=dict, compare=False, repr=False)
     found: dict[str, tuple[Graph, Any]] = field(default_factory=dict, compare=False, repr=False)
 
@@ -189,13 +201,18 @@ class Draw:
             raise GraphError(f"{node.op.name} {node.name!r} has shape {shape}, not {array.shape}")
         rng = generator(self.seed, f"validation:{node.name}")
         if node.op.is_input:
-            return self._input(node, rng, shape)
-        return _parameter(node, rng) if node.op.is_parameter else _state(node, rng)
+            found = self._input(node, rng, shape)
+        else:
+            found = _parameter(node, rng) if node.op.is_parameter else _state(node, rng)
+        if self.style not in ZEROS or not node.type.is_float or node.op.is_state:
+            return found
+        zeros = rng.choice([0.0, -0.0], shape) * (-1 if self.style == "opposite" else 1)
+        return np.where(rng.random(shape) < 0.6, zeros, found) if self.style == "some" else zeros
 
     def _input(self, node: Node, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """Return random numbers for an input in the style of the draw."""
         if not node.type.is_float:
-            return rng.integers(0, self.bounds.get(node.name, 2), shape)
+            return rng.integers(0, dim_at(self.bounds.get(node.name, 2), self.rows), shape)
         if self.style == "positive" or node.op.is_of_shard:
             return rng.uniform(0.5, 1.5, shape)
         numbers = rng.standard_normal(shape) * (0.1 if self.style == "small" else 1.0)
@@ -233,11 +250,6 @@ def values_of(graph: Graph, draw: Draw) -> dict[str, Array]:
     return values_of_arrays(graph, draw.rows, source_arrays(graph, draw))
 
 
-def special(draw: Draw) -> Draw:
-    """Return the draw with zeros of both signs, infinities, NaN and numbers near the limits."""
-    return replace(draw, style="special", known={}, found={})
-
-
 def draws_for(
     graph: Graph, batches: Iterable[int], *, seed: int = 0, given: Mapping[str, Any] | None = None
 ) -> tuple[Draw, ...]:
@@ -263,7 +275,13 @@ def _drawn(graph: Graph, first: Draw) -> Draw:
     draw = first
     for number, style in enumerate(STYLES):
         draw = replace(
-            first, seed=first.seed + 1000 * number, style=style, redrawn=number, known={}, found={}
+            first,
+            seed=first.seed + 1000 * number,
+            style=style,
+            redrawn=number,
+            edges=[],
+            known={},
+            found={},
         )
         if nearest_kink(graph, draw) >= MARGIN:
             return draw
@@ -298,79 +316,48 @@ def nearest_kink(graph: Graph, draw: Draw) -> float:
 # ------------------------------------------------------------------ comparison
 
 
-@dataclass(frozen=True)
-class Mismatch:
-    """A result that a pass changed, and where it differs most."""
+# ------------------------------------------------------------------ the published rule of masks
 
-    what: str
-    """The kind and name of the result: `output scores`."""
-    rows: int
-    """The number of rows of the batch that shows it."""
-    fault: str
-    """The fault, in a sentence without subject: `is 3.5 at [0, 2], it was 3.0`."""
-    allowed: str = ""
-    """The property that the pass declares, and the bound that follows."""
-    node: str = ""
-    """The node at fault, if it is known."""
-
-    def __str__(self) -> str:
-        kind, _, name = self.what.partition(" ")
-        what = f"{kind} {name!r}" if kind in ("output", "gradient", "update") else self.what
-        end = f"; {self.allowed}" if self.allowed else ""
-        return f"{what} {self.fault}, with {counted(self.rows, 'row')}{end}"
+SAMPLES = 12
+"""The elements of a mask that are compared with the published rule."""
 
 
-def first_mismatch(
-    before: Results, after: Results, bounds: Mapping[str, float] | None, rows: int, allowed: str
-) -> Mismatch | None:
-    """Return the first result that is missing, new, of another type, or not the same.
+def wrong_mask(graph: Graph, values: Mapping[str, Array], rows: int) -> tuple[Node, str] | None:
+    """Return a random mask whose reference differs from the published rule, and how."""
+    for node in graph:
+        if node.op.is_random and all(name in values for name in node.inputs):
+            ins = [values[name] for name in node.inputs]
+            text = _unlike(node, value_of(node, ins, rows, True), [int(key) for key in ins])
+            if text:
+                return node, f"{node.name!r} {text}"
+    return None
 
-    Without bounds every byte must be equal, but for the payload of NaN; else no number may
-    differ by more than the bound of its result.
+
+def _unlike(node: Node, mask: Array, keys: Sequence[int]) -> str:
+    """Return how a mask differs from Philox4x32-10; empty if it does not.
+
+    `keys` are the seed, the number of the draw and, in a shard, the index of its first row.
     """
-    for name, value in before.items():
-        if name not in after:
-            if name.startswith("mask "):
-                continue  # a mask may be fused into its user
-            return Mismatch(name, rows, "is gone")
-        bound = None if bounds is None else bounds[name]
-        found = mismatch(name, value, after[name], bound, rows, allowed)
-        if found is not None:
-            return found
-    new = next((n for n in after if n not in before and not n.startswith("mask ")), None)
-    return None if new is None else Mismatch(new, rows, "was not there before")
+    op: Any = node.op
+    seed, draws, first = (*keys, 0)[:3]
+    flat = mask.reshape(len(mask), -1) if mask.ndim else mask.reshape(1, 1)
+    rng = generator(0, f"mask:{node.name}")
+    for at in rng.integers(0, flat.size, SAMPLES if flat.size else 0):
+        row, column = divmod(int(at), flat.shape[1])
+        counter = [16 * (column // 64) + column % 16, first + row, draws, op.stream]
+        word = philox(counter, seed)[column % 64 // 16]
+        kept = word * 2.0**-32 < op.keep_prob
+        if kept != bool(flat[row, column]):
+            rule = f"Philox4x32-10 {'keeps' if kept else 'drops'} it"
+            return f"is {flat[row, column]!s} at [{row}, {column}] in draw {draws}, {rule}"
+    return ""
 
 
-def mismatch(
-    what: str, before: Array, after: Array, bound: float | None, rows: int, allowed: str = ""
-) -> Mismatch | None:
-    """Return the place where a result differs most; None if it is the same."""
-    if (before.shape, before.dtype) != (after.shape, after.dtype):
-        now, then = (f"{array.dtype}{list(array.shape)}" for array in (after, before))
-        return Mismatch(what, rows, f"is {now}, it was {then}")
-    gaps = _gaps(before, after, bound or 0.0)
-    if not gaps.size or not gaps.max():
-        return None
-    index = np.unravel_index(int(gaps.argmax()), gaps.shape)
-    at = f" at {[int(i) for i in index]}" if index else ""
-    fault = f"is {after[index]!s}{at}, it was {before[index]!s}"
-    if bound is not None and before.dtype.kind == "f":
-        allowed = f"{allowed}, which allows a difference of {bound:.2g}"
-    return Mismatch(what, rows, fault, allowed)
-
-
-def _gaps(before: Array, after: Array, bound: float) -> Array:
-    """Return the difference of each number if it exceeds the bound, or else 0."""
-    if before.dtype.kind != "f":
-        return np.asarray(before != after, np.float64)
-    bits = _BITS[before.dtype.itemsize]
-    same = (before.view(bits) == after.view(bits)) | (np.isnan(before) & np.isnan(after))
-    with np.errstate(all="ignore"):
-        gaps = np.abs(after.astype(np.float64) - before.astype(np.float64))
-    gaps = np.where(np.isnan(gaps), np.inf, gaps)
-    if bound:
-        return np.where(same | (gaps <= bound), 0.0, gaps)
-    return np.where(same, 0.0, np.maximum(gaps, np.finfo(np.float64).tiny))
-
-
-_BITS = {4: np.uint32, 8: np.uint64}
+def philox(counter: Sequence[int], seed: int) -> list[int]:
+    """Return the four words of Philox4x32-10 in whole numbers of Python (Salmon et al., SC11)."""
+    x, k, low = [c % 2**32 for c in counter], [seed % 2**32, seed >> 32], 2**32 - 1
+    for _ in range(10):
+        a, b = x[0] * 0xD2511F53, x[2] * 0xCD9E8D57
+        x = [b >> 32 ^ x[1] ^ k[0], b & low, a >> 32 ^ x[3] ^ k[1], a & low]
+        k = [(k[0] + 0x9E3779B9) & low, (k[1] + 0xBB67AE85) & low]
+    return x

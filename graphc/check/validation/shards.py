@@ -9,12 +9,11 @@ from functools import cached_property
 import numpy as np
 
 from graphc.check.central_differences import disagreement
+from graphc.check.validation.compare import Mismatch, first_mismatch
 from graphc.check.validation.run import (
     EPS,
     Draw,
-    Mismatch,
     Results,
-    first_mismatch,
     largest,
     result_names,
     results_of,
@@ -44,9 +43,11 @@ MOST = 4
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of random rows, split into shards of different sizes."""
+    """A batch of random rows, split into shards of different sizes or of near-equal ones."""
 
     draw: Draw
+    count: int = 0
+    """The number of near-equal shards, the larger ones first; 0 means different sizes."""
 
     @property
     def size(self) -> int:
@@ -56,6 +57,9 @@ class Batch:
     @cached_property
     def shards(self) -> list[Rows]:
         """The rows of each shard: half of the rows that are left, and all for the last."""
+        if self.count:
+            rows = np.array_split(np.arange(self.size), self.count)
+            return [(int(part[0]), int(part[-1]) + 1) for part in rows]
         found: list[Rows] = []
         start = 0
         while start < self.size:

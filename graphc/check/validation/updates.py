@@ -6,18 +6,18 @@ PyTorch's conventions.  They share no code with the update rules, for which they
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from math import sqrt
 
 import numpy as np
 
+from graphc.check.validation.compare import Mismatch, first_mismatch
 from graphc.check.validation.run import (
     Draw,
-    Mismatch,
     Results,
-    first_mismatch,
+    largest,
     results_of,
     rounding_bounds,
     source_arrays,
@@ -29,6 +29,7 @@ from graphc.declare.optim import Group, Optimizer
 from graphc.declare.optim.optimizer import Update
 from graphc.declare.optim.slots import without_own_states
 from graphc.ir.graph import Graph, Node
+from graphc.ir.init import generator
 from graphc.ir.op import Array
 
 
@@ -116,6 +117,58 @@ def _by_rule(
         if found is not None:
             return found
     return None
+
+
+def rounded_states(
+    optimizer: Optimizer, graph: Graph, arrays: Mapping[str, Array]
+) -> Iterator[tuple[str, Array, Array]]:
+    """Yield each next state by the rule, with how far rounding each operand once may move it.
+
+    The graph updates parameters by fed gradients or the mean of sums; the arrays have its dtypes.
+    """
+    plain = without_own_states(graph, optimizer)
+    names = dict(zip(plain.nodes, graph.nodes, strict=True))
+    states = {name: arrays[own] for name, own in names.items() if own in arrays}
+    gradients = _given(optimizer, graph, states)
+    if not has_rule(optimizer) or not gradients:
+        return
+    exact = next_states(optimizer, _widened(gradients), _widened(states))
+    rng = generator(0, "validation:rounding")
+    moved = [
+        next_states(optimizer, _rounded(gradients, rng), _rounded(states, rng)) for _ in range(4)
+    ]
+    for name, value in exact.items():
+        if name in states and states[name].dtype.kind == "f":
+            far = np.max([np.abs(run[name] - value) for run in moved], axis=0)
+            least = float(np.finfo(states[name].dtype).eps) * (
+                largest(value) + largest(states[name])
+            )
+            bound = 16 * np.maximum(far, np.max(far, initial=0.0) / 8) + 16 * least
+            yield names[name], np.asarray(value), np.asarray(bound)
+
+
+def _given(optimizer: Optimizer, graph: Graph, states: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the gradients that an update reads: fed ones, or the mean of sums."""
+    if optimizer.accumulate == 1:
+        fed = (node for node in graph if node.op.is_input and node.op.role.kind == "gradient")
+        return {node.op.role.of: states[node.name] for node in fed}
+    steps, end = states["accumulated"], ".accumulated"
+    sums = {name: total for name, total in states.items() if name.endswith(end)}
+    return {name.removesuffix(end): total / steps for name, total in sums.items()}
+
+
+def _widened(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in arrays.items()}
+
+
+def _rounded(arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
+    """Return the arrays in float64, each number moved by a rounding of its dtype."""
+    found = _widened(arrays)
+    for name, array in arrays.items():
+        if array.dtype.kind == "f":
+            signs = rng.integers(0, 2, array.shape) * 2 - 1
+            found[name] = found[name] * (1 + float(np.finfo(array.dtype).eps) * signs)
+    return found
 
 
 def _found(

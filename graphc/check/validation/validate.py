@@ -1,29 +1,48 @@
-"""Validates a single pass, each pass of a compilation, or all passes on a model."""
+"""Validates a pass, each pass of a compilation, all passes on a model, or what a plan runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from graphc.backends.backend import PORTABLE
-from graphc.base.errors import GraphError
+import numpy as np
+
+from graphc.backends.backend import PORTABLE, backend
+from graphc.base.errors import GraphError, counted
 from graphc.check.central_differences import in_float64
-from graphc.check.validation.explain import explained, explained_update
+from graphc.check.validation.compare import gap
+from graphc.check.validation.executors import THREADS, Bench, Ways, arrays_of, differing
+from graphc.check.validation.explain import (
+    Count,
+    Fault,
+    explained,
+    explained_fault,
+    explained_update,
+)
 from graphc.check.validation.judge import judge
 from graphc.check.validation.run import Draw, batches_for, draws_for
-from graphc.check.validation.updates import apply_mismatch
+from graphc.check.validation.updates import apply_mismatch, rounded_states
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
+from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 from graphc.declare.schedules import Cosine
 from graphc.ir.graph import Graph, Node
-from graphc.ir.verify import verify
-from passes.pipeline import Pass, PassList, name_of
-from passes.update import apply_graph
+from graphc.ir.op import Array
+from graphc.kernels.program import Program
+from passes import DEFAULT
+from passes.backward import Backward
+from passes.channels_last import channels_last
+from passes.data_parallel import DataParallel
+from passes.pipeline import Pass, PassList, name_of, run_pass, run_passes
+from passes.shard import Shard
+from passes.specialize import Specialize
+from passes.update import Update, apply_graph
 
 FOLDER = "graphc-failures"
 """The folder where tests are written, in the current folder."""
@@ -41,7 +60,8 @@ def validate_pass(
     """Run a pass on a graph, and check that the new graph computes the same results.
 
     Both graphs run on random numbers by the ops' reference rules.  How near results must be is
-    declared by the pass: bitwise, reassociated or approximate.
+    declared by the pass: bitwise, reassociated or approximate.  A net is also tried as the graphs
+    that its plan has: of inference, of gradients and of steps.  `gc.check_pass` draws such nets.
 
     Parameters
     ----------
@@ -61,14 +81,14 @@ def validate_pass(
     Returns
     -------
     Graph
-        The graph that the pass made.
+        The graph that the pass made; it warns if the pass changed nothing.
 
     Raises
     ------
     ValidationError
-        If the pass changed a result more than it declares.
+        If the pass changed a result more than it declares, or dropped a loss.
     GraphError
-        If the new graph has an invalid node, or if a reference rule fails.
+        If the pass makes no graph, or one with an invalid node, or if a reference rule fails.
 
     Examples
     --------
@@ -79,13 +99,72 @@ def validate_pass(
     >>> len(net.graph()), len(validate_pass(gc.passes.cse, net))
     (4, 3)
     """
-    before = graph.graph() if isinstance(graph, Net) else graph
-    made = step(before)
-    verify(made, before=before)
-    if made is not before:
-        draws = draws_for(before, batches, seed=seed, given=feeds)
-        _check(step, before, made, draws, Path(folder) if folder is not None else None)
+    where = Path(folder) if folder is not None else None
+    batches = tuple(batches)
+
+    def made_of(before: Graph) -> Graph:
+        made = run_pass(step, before)
+        if made is not before:
+            _check(step, before, made, draws_for(before, batches, seed=seed, given=feeds), where)
+        return made
+
+    declared = graph.graph() if isinstance(graph, Net) else graph
+    made = made_of(declared)
+    fired = made is not declared
+    if isinstance(graph, Net) and not isinstance(step, DEFINING):
+        for name, before in stages(declared):
+            try:
+                fired |= made_of(before) is not before
+            except Exception as error:
+                error.add_note(f"in program {name!r} of net {declared.name!r}")
+                raise
+    if not fired:
+        text = f"pass {name_of(step)!r} changed nothing in {declared.name!r}: nothing was compared"
+        warnings.warn(text, stacklevel=2)
     return made
+
+
+DEFINING = (Specialize, Backward, Update, Shard, DataParallel)
+"""The passes that define what a program computes; others see the graphs that they make."""
+
+
+def stages(
+    graph: Graph, optimizers: Sequence[Optimizer] = (SGD(lr=0.1, momentum=0.9), Adam())
+) -> Iterator[tuple[str, Graph]]:
+    """Yield the graphs of a declared net that passes run on, with the names of their programs.
+
+    Each of inference, gradients and a step comes as layers, gradients and updates make it, and as
+    the default passes leave it.
+    """
+    made = [("infer", Specialize(False)(graph))]
+    wrt = tuple(node.name for node in graph if node.op.is_parameter)
+    if graph.losses and wrt:
+        trained = Backward(graph.losses, wrt)(Specialize(True)(graph))
+        if trained.gradients:
+            made.append(("grad", trained))
+            made += [("step", Update(optimizer)(trained)) for optimizer in optimizers]
+    made += _frozen(graph)
+    for name, before in made:
+        yield name, before
+        after = run_passes(before, SIMPLIFYING, verified=True)[0]
+        if after is not before:
+            yield name, after
+
+
+def _frozen(graph: Graph) -> list[tuple[str, Graph]]:
+    """Return the graph of inference with constants for parameters, if it has outputs."""
+    if not set(graph.outputs) - set(graph.losses):
+        return []
+    draw = Draw(1)
+    state = {node.name: draw.array(node) for node in graph if node.op.persistent}
+    return [("frozen", Specialize(False)(frozen_graph(graph, state)))]
+
+
+SIMPLIFYING = tuple(
+    entry for entry in DEFAULT if not isinstance(entry, str) and entry is not channels_last
+)
+"""The default passes that run on a graph of ops by themselves; channels_last goes before backward.
+"""
 
 
 def _check(
@@ -232,3 +311,144 @@ def validate_model(
         compile(frozen, batch=rows, passes=passes, backend=PORTABLE, validate=inner)
         watch.judged.extend(inner.judged)
     return Judged(tuple(watch.judged), watch.draws)
+
+
+# ------------------------------------------------------------------ what was compiled
+
+RATE = 64.0
+"""A learning rate with which an error of the update is not lost in the parameter's rounding."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """The summary of a plan's validation."""
+
+    programs: tuple[str, ...]
+    rows: tuple[int, ...]
+    count: Count
+    ways: tuple[str, ...]
+    """The ways of an executor that gave the same bits."""
+    left: tuple[str, ...]
+    """The parts that were not run, and why."""
+
+    def __str__(self) -> str:
+        count = self.count
+        lines = [
+            f"ran {', '.join(self.programs)} with {', '.join(map(str, self.rows))} rows and 1 and "
+            f"{THREADS} threads: {counted(count.kernels, 'kernel')} and "
+            f"{counted(count.values, 'value')} agree with the reference rules",
+        ]
+        if self.ways:
+            lines.append(f"the executor agrees: {', '.join(self.ways)}")
+        if count.large:
+            kernels = counted(count.large, "kernel")
+            lines.append(f"not interpreted, as their work is too large: {kernels}")
+        if count.near:
+            lines.append(f"not judged, as numbers were near a kink: {counted(count.near, 'value')}")
+        return "\n".join([*lines, *(f"not run: {text}" for text in self.left)])
+
+
+def validate_plan(plan: Plan, thorough: bool = False) -> Ran:
+    """Run all programs of a plan; raise ValidationError for the first value that is wrong.
+
+    With `thorough` machine code is also compiled again to compare it with the cache's, programs
+    that differentiate an output by its cotangent run, and the frozen net runs on the backend of
+    the plan; without, it runs on NumPy.
+    """
+    checks = _Plan(plan, thorough)
+    for fault in checks.faults():
+        raise explained_fault(fault)
+    return checks.ran()
+
+
+@dataclass
+class _Plan:
+    """A plan under validation."""
+
+    plan: Plan
+    thorough: bool
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        self.programs = dict(plan.programs)
+        self.bench = Bench(plan, plan.programs)
+        self.benches = {name: self.bench for name in plan.programs}
+        for name, program in cotangent_programs(plan) if self.thorough else ():
+            self.programs[name] = program
+            self.benches[name] = Bench(plan, {program.name: program}, self.bench.count)
+        self.draws = draws_for(plan.declared, batches_for(plan.batch))
+        self.ways: Ways | None = None
+
+    def ran(self) -> Ran:
+        """Return what was run."""
+        rows = tuple(draw.rows for draw in self.draws)
+        if self.ways is None:
+            return Ran(
+                tuple(self.programs),
+                rows,
+                self.bench.count,
+                (),
+                (f"the executor, which needs {self.plan.ranks} ranks",),
+            )
+        ways = tuple(self.ways.done), tuple(self.ways.left)
+        return Ran(tuple(self.programs), rows, self.bench.count, *ways)
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield the faults: those of kept code, of programs, and of the executor."""
+        yield from self._code()
+        for name, program in self.programs.items():
+            rows = any(node.type.batched for node in program.graph)
+            for draw in self.draws if rows else self.draws[:2]:
+                yield from self._program(self.benches[name], program, draw)
+        if self.plan.ranks == 1:
+            self.ways = Ways(self.bench, self.draws[-1], self.thorough)
+            yield from self.ways.faults()
+
+    def _code(self) -> Iterator[Fault]:
+        for name, program in self.programs.items():
+            why = backend(program.backend).wrong_code(program, self.thorough)
+            if why is not None:
+                yield Fault("cached code", name, why, self.plan.batch)
+
+    def _program(self, bench: Bench, program: Program, draw: Draw) -> Iterator[Fault]:
+        """Yield the fault of a program on one thread; then those of several, and of the update."""
+        arrays = self.arrays(program, draw)
+        run = bench.run(program, arrays, draw.rows)
+        fault = run.judge()
+        if fault is not None:
+            yield fault
+        one = run.results()
+        several = bench.run(program, arrays, draw.rows, THREADS).whole()
+        yield from differing("threads", program.name, one, several, draw.rows, THREADS)
+        optimizer = self.plan.optimizer
+        if program.name == "apply" and optimizer is not None:
+            for name, expected, bound in rounded_states(optimizer, program.graph, arrays):
+                text = gap(expected, one[f"update {name}"], bound)
+                if text:
+                    rule = type(optimizer).__name__
+                    what = f"update {name!r} {text} by the rule of {rule}"
+                    node = program.graph.nodes.get(program.graph.updates[name])
+                    yield Fault("update", program.name, what, draw.rows, node)
+
+    def arrays(self, program: Program, draw: Draw) -> dict[str, Array]:
+        """Return the arrays of a program's sources; the first update of all has large rates."""
+        graph = program.graph
+        arrays = arrays_of(self.plan, graph, draw)
+        if program.name == "apply" and draw.rows == 1:
+            for node in graph:
+                if node.op.role.part.startswith("lr"):
+                    arrays[node.name] = np.full_like(arrays[node.name], RATE)
+                elif node.name in ("updates", f"updates.{node.op.role.optimizer}"):
+                    arrays[node.name] = np.zeros_like(arrays[node.name])
+        return arrays
+
+
+def cotangent_programs(plan: Plan) -> Iterator[tuple[str, Program]]:
+    """Yield the programs that differentiate an output by its cotangent, if one flows, by name."""
+    for name in plan.declared.outputs if plan.wrt else ():
+        try:
+            program = plan.cotangent_program((name,))
+        except GraphError:
+            continue
+        if program.gradients:
+            yield f"cotangent of {name}", program

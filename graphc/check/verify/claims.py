@@ -114,9 +114,10 @@ def report(c: Certificate) -> Iterator[Counterexample]:
     }
     for name, size in parts.items():
         padding = ALIGNMENT if size and name != "exchange" else 0
-        said, found = getattr(m, name), size + padding
-        if said != found:
-            yield Counterexample(TOTALS, f"{name} is reported as {said:,} bytes, it has {found:,}")
+        claimed, found = getattr(m, name), size + padding
+        if claimed != found:
+            text = f"{name} is reported as {claimed:,} bytes, it has {found:,}"
+            yield Counterexample(TOTALS, text)
     total = sum(int(getattr(m, name)) for name in parts)
     if total != m.total:
         yield Counterexample(TOTALS, f"the total is reported as {m.total:,} bytes, it is {total:,}")

@@ -52,15 +52,29 @@ def aligned(sizes: Size) -> Size:
     return -(-sizes // ALIGNMENT) * ALIGNMENT
 
 
-def size_at(sizes: Ints, n: int) -> Ints:
-    """Return sizes a + b*N for n rows."""
-    return np.asarray(sizes[..., 0] + sizes[..., 1] * n)
+def size_at(sizes: Ints, n: int | Ints) -> Ints:
+    """Return sizes a + b*N + c*N*N for n rows."""
+    return np.asarray(sizes[..., 0] + (sizes[..., 1] + sizes[..., 2] * n) * n)
 
 
 def size_product(a: Ints, b: Ints) -> Ints:
-    """Return the product of sizes, of which one at most depends on N."""
+    """Return the product of sizes, in which N occurs at most twice."""
     cross = a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]
-    return np.stack((a[..., 0] * b[..., 0], cross), axis=-1)
+    square = a[..., 0] * b[..., 2] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 0]
+    return np.stack((a[..., 0] * b[..., 0], cross, square), axis=-1)
+
+
+def always_at_most(less: Ints, more: Ints, capacity: int) -> Bools:
+    """Return whether sizes are at most others for every batch of up to `capacity` rows.
+
+    Their difference is smallest at one end, or, if it bends upwards, where its slope is 0.
+    """
+    left = more - less
+    bend = np.maximum(left[..., 2], 0)
+    turn = -left[..., 1] // np.maximum(2 * bend, 1)
+    ends = (np.ones_like(turn), np.full_like(turn, capacity), turn, turn + 1)
+    smallest = [size_at(left, np.clip(n, 1, capacity)) for n in ends]
+    return np.asarray(np.min(smallest, axis=0) >= 0)
 
 
 @dataclass(frozen=True)
@@ -101,7 +115,7 @@ class Facts:
 
     @cached_property
     def elements(self) -> Ints:
-        """The elements of each buffer, as a + b*N."""
+        """The elements of each buffer, as a + b*N + c*N*N."""
         return size_product(self.buffers.rows, self.buffers.columns)
 
     @cached_property
@@ -132,7 +146,7 @@ class Facts:
 
     @cached_property
     def space(self) -> Ints:
-        """The space of each buffer."""
+        """The kind of memory of each buffer: arena, state, feed, constant or gradient."""
         return self.blocks.space[self.buffers.block]
 
     # ------------------------------------------------------------------ time

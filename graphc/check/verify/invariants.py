@@ -7,7 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from graphc.check.certificate import Axis, Ints, Kind, Pattern, Space, Use
-from graphc.check.verify.facts import ALIGNMENT, Bools, Counterexample, Facts, size_at, size_product
+from graphc.check.verify.facts import (
+    ALIGNMENT,
+    Bools,
+    Counterexample,
+    Facts,
+    always_at_most,
+    size_at,
+    size_product,
+)
 
 INSIDE = "every buffer lies within its memory"
 ALIGNED = "buffers are aligned"
@@ -56,10 +64,10 @@ def aliases(f: Facts) -> Iterator[Counterexample]:
     own = np.arange(len(b.root))
     root = b.root
     fits = (b.block == b.block[root]) & (b.offset == b.offset[root]) & (b.item == b.item[root])
-    for n in {1, f.capacity}:  # sizes are linear in N: what holds at both ends holds between
-        long = size_at(f.elements, n)
-        wide = b.shift + (size_at(b.rows, n) - 1) * b.pitch + size_at(b.columns, n)
-        fits &= np.where(b.pitch > 0, wide, long) <= long[root]
+    wide = b.rows * b.pitch[:, None] + b.columns
+    wide[:, 0] += b.shift - b.pitch
+    reach = np.where(b.pitch[:, None] > 0, wide, f.elements)
+    fits &= always_at_most(reach, f.elements[root], f.capacity)
     dense = _same(b.rows * b.pitch[:, None], f.elements[root])  # the matrix that a view is cut of
     fits &= (root[root] == root) & ((b.pitch == 0) | dense)
     for i in np.flatnonzero(~fits & (root != own)).tolist():
@@ -92,8 +100,7 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
         )
     wanted, has = _touched(f), f.elements[a.buffer]
     bad = ~_same(wanted, has) & (a.pattern != Pattern.WHOLE) & (a.pattern != Pattern.WINDOW)
-    for n in {1, f.capacity}:  # sizes are linear in N: what holds at both ends holds between
-        bad |= (a.pattern == Pattern.WINDOW) & (size_at(wanted, n) > size_at(has, n))
+    bad |= (a.pattern == Pattern.WINDOW) & ~always_at_most(wanted, has, f.capacity)
     for i in [*np.flatnonzero(bad).tolist(), *_of_other_width(f)]:
         yield Counterexample(
             KERNELS,
@@ -105,8 +112,8 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
 def _touched(f: Facts) -> Ints:
     """Return the elements that each access touches by the sizes of its kernel."""
     s, a = f.steps, f.accesses
-    sizes = np.ones((len(Pattern), f.end, 2), np.int64)
-    sizes[Pattern.ONE] = 1, 0
+    sizes = np.ones((len(Pattern), f.end, 3), np.int64)
+    sizes[Pattern.ONE] = 1, 0, 0
     sizes[Pattern.ROW], sizes[Pattern.COLUMN] = s.rows, s.columns
     sizes[Pattern.EACH] = size_product(s.rows, s.columns)
     sizes[Pattern.LEFT], sizes[Pattern.RIGHT] = (
@@ -155,11 +162,10 @@ def _same(a: Ints, b: Ints) -> Bools:
     return np.asarray((a == b).all(axis=-1))
 
 
-def _size(pair: Ints) -> str:
-    fixed, per_row = int(pair[0]), int(pair[1])
-    if not per_row:
-        return f"{fixed:,}"
-    return f"{per_row}*N" if not fixed else f"{fixed} + {per_row}*N"
+def _size(size: Ints) -> str:
+    fixed, *factors = map(int, size)
+    rows = [f"{factor}*{n}" for factor, n in zip(factors, ("N", "N*N"), strict=True) if factor]
+    return " + ".join(rows if not fixed else [str(fixed), *rows]) if rows else f"{fixed:,}"
 
 
 # ------------------------------------------------------------------ values

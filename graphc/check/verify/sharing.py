@@ -82,9 +82,9 @@ def sharing(r: Rectangles) -> Sharing:
     owner, cell = owner[by_cell], cell[by_cell]
     same = np.flatnonzero(cell[1:] == cell[:-1])
     before, after = order[owner[same]], order[owner[same + 1]]
-    clash = np.flatnonzero(r.end[before] >= r.start[after])
-    if len(clash):
-        worst = clash[np.argmin(r.start[after[clash]])]
+    overlapping = np.flatnonzero(r.end[before] >= r.start[after])
+    if len(overlapping):
+        worst = overlapping[np.argmin(r.start[after[overlapping]])]
         return Sharing((int(before[worst]), int(after[worst])), before[:0], after[:0])
     return Sharing(None, before, after)
 
@@ -281,9 +281,9 @@ def _between_values(near: Neighbours) -> Iterator[tuple[int, int]]:
         position, access = near.accesses_of(values)
         here = epoch[access] == last[position]
         position, access = position[here], access[here]
-        taker = near.writer[after[position]]
-        for k in np.flatnonzero(~near.threads.agree(access, taker)).tolist():
-            yield int(taker[k]), int(access[k])
+        successor = near.writer[after[position]]
+        for k in np.flatnonzero(~near.threads.agree(access, successor)).tolist():
+            yield int(successor[k]), int(access[k])
 
 
 def _race(near: Neighbours, write: int, other: int) -> Counterexample:

@@ -3,9 +3,9 @@
 The thread partition of a dimension is a function of its size alone: rows in chunks of 16, columns
 in blocks of 64, the columns of a matrix product in panels; a thread gets the units from
 t * units / threads on.  So two accesses are by the same thread, byte for byte, for every number of
-threads and every batch, if they agree in the way of sharing, the size that is shared as a + b*N,
-the address of the first unit, the bytes from one to the next, and the bytes of each.  No case is
-tried: the numbers themselves are compared.
+threads and every batch, if they agree in the way of sharing, the size that is shared as a formula
+in N, the address of the first unit, the bytes from one to the next, and those of each.  No case
+is tried: the numbers themselves are compared.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DEPENDS = np.array([[2, 2], [1, 1], [1, 0], [0, 1], [0, 0], [3, 3], [4, 4], [5, 
 
 
 def _is_one(size: Ints) -> Bools:
-    return np.asarray((size[:, 0] == 1) & (size[:, 1] == 0))
+    return np.asarray((size == (1, 0, 0)).all(axis=1))
 
 
 def _shared() -> Ints:
@@ -112,9 +112,9 @@ class Threads:
     def key(self, i: Ints) -> tuple[Ints, ...]:
         """Return the numbers in which accesses that share rows or columns must agree.
 
-        They are the size as a + b*N, the address of the first row or column, the bytes from row to
-        row for one row and for the largest batch, those of a column, and those of an element of the
-        product whose panels they are.
+        They are the size in powers of N, the address of the first row or column, the bytes from row
+        to row for the largest batch, for one row and for one row more than the largest batch, those
+        of a column, and those of an element of the product whose panels they are.
         """
         f, a, way = self.f, self.f.accesses, self.way[i]
         b, s, step, buffer, by_rows = f.buffers, f.steps, a.step[i], a.buffer[i], way == BY_ROWS
@@ -124,10 +124,15 @@ class Threads:
         apart = np.where(
             ~by_rows & ((a.pattern[i] == Pattern.COLUMN) | _is_one(s.rows[step])), 0, item
         )
-        strides = (apart * self.pitch(i, 1), apart * self.pitch(i, f.capacity))
+        strides = (apart * self.pitch(i, n) for n in (f.capacity, *self._others))
         unit = np.where(by_rows, 0, item)
         panel = np.where(way == BY_PANELS, s.item[step], 0)
-        return size[:, 0], size[:, 1], start, *strides, unit, panel
+        return *size.T, start, *strides, unit, panel
+
+    @property
+    def _others(self) -> tuple[int, int]:
+        """The rows for which formulas of the second power must agree besides the largest batch."""
+        return 1, self.f.capacity + 1
 
     def pitch(self, i: Ints, n: int) -> Ints:
         """Return the elements from row to row of accesses, with n rows."""
@@ -149,7 +154,7 @@ class Threads:
         f, a = self.f, self.f.accesses
         here, there = a.buffer[load], a.buffer[store]
         same = np.ones(len(load), bool)
-        for x in (f.low, f.elements[:, 0], f.elements[:, 1], f.buffers.item):
+        for x in (f.low, *f.elements.T, f.buffers.item):
             same &= x[here] == x[there]
         ordered = np.ones(len(load), bool)
         for x, y in zip(self._order(load), self._order(store), strict=True):
@@ -166,7 +171,7 @@ class Threads:
         one_column = loop & (reduced != Axis.ROWS) & _is_one(s.columns[step])
         down = np.where(one_row, 0, DEPENDS[pattern, 0])
         across = np.where(one_column, 0, DEPENDS[pattern, 1])
-        pitches = (self.pitch(i, n) for n in (1, self.f.capacity))
+        pitches = (self.pitch(i, n) for n in (self.f.capacity, *self._others))
         return down, across, *(np.where(down == 1, pitch, 0) for pitch in pitches)
 
     # ------------------------------------------------------------------ examples
@@ -196,14 +201,15 @@ class Threads:
         if way in (ALL, FIRST):
             return np.full(len(addresses), -1 if way == ALL else 0)
         numbers = self.key(np.array([i]))
-        fixed, per_row, start, _, stride, item, panel = (int(x[0]) for x in numbers)
+        *_, start, stride, _, _, item, panel = (int(x[0]) for x in numbers)
+        size = size_at(np.array([x[0] for x in numbers[:3]]), f.capacity)
         offset = addresses - start
         if way == BY_ROWS:
             number = offset // max(stride, 1)
         else:
             number = (offset % stride if stride else offset) // item
         unit = UNITS.get(way) or PANEL_BYTES // panel
-        units = -(-(fixed + per_row * f.capacity) // unit)
+        units = -(-int(size) // unit)
         ends = np.arange(1, threads + 1) * units // threads
         mine = np.searchsorted(ends, number // unit, side="right")
         return np.asarray(np.minimum(mine, threads - 1))

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from graphc.base.errors import GraphError
 from graphc.compiler.cost import program_cost
-from graphc.compiler.program import build_program
 from graphc.compiler.remat.search import Choice, choose, least
 from graphc.compiler.remat.values import Values
 from graphc.kernels.iteration_space import Forms
@@ -72,14 +72,15 @@ def _smallest(plan: Plan, fittings: Sequence[Fitting]) -> Plan:
     """Return the plan with the smallest arenas that are found; its other memory may be larger."""
     limit = max(fitting.smallest().program.arena.nbytes for fitting in fittings)
     result = _within(plan, fittings, limit)
-    assert result is not None, "every program can be as small as the largest of them"
+    if result is None:  # every program can be as small as the largest of them
+        raise GraphError("planner= gave the same live ranges arenas of different sizes")
     return result
 
 
 def at_batch(plan: Plan, n: int) -> Plan:
     """Return the same plan made for `n` rows."""
-    known = plan.programs.items()
-    programs = {name: build_program(name, p.graph, n, p.backend) for name, p in known}
+    build, known = plan.options.program, plan.programs.items()
+    programs = {name: build(name, program.graph, rows=n) for name, program in known}
     return replace(plan, batch=n, programs=programs, options=plan.options.of_rows(n))
 
 
@@ -173,7 +174,7 @@ class Fitting:
 
     @cached_property
     def values(self) -> Values:
-        """The values to recompute or keep."""
+        """The values of the graph that may be recomputed or kept."""
         return Values(self._head[-1].graph, self.plan.batch)
 
     @cached_property
@@ -208,8 +209,8 @@ class Fitting:
         return made if made.program.arena.nbytes < self.kept.program.arena.nbytes else self.kept
 
     def made(self, choice: Choice) -> Made:
-        """Build the program for a choice."""
+        """Build the program in which the values of a choice are recomputed."""
         steps: tuple[Pass, ...] = (Rematerialize(choice.names()), *self._tail)
         graph, records = run_passes(self._head[-1].graph, steps, verified=True)
-        program = build_program(self.name, graph, self.plan.batch, self.plan.backend, self._forms)
+        program = self.plan.options.program(self.name, graph, self._forms, self.plan.batch)
         return Made(program, (*self._head, *records), choice.names())

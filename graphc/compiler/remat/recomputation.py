@@ -147,8 +147,9 @@ def curve(plan: Plan) -> Curve:
     program = next((name for name in TRAINS if name in kept.programs), "infer")
     first, *others = (_point(made, program) for made in _plans(kept))
     best = [first]
-    dearer = (point for point in others if point.flops > first.flops)  # not in other programs alone
-    for point in sorted({*dearer}, key=lambda p: (p.flops, p.total)):
+    # Not those that cost more in other programs alone.
+    costlier = (point for point in others if point.flops > first.flops)
+    for point in sorted({*costlier}, key=lambda p: (p.flops, p.total)):
         if point.total < best[-1].total:
             best.append(point)
     return Curve(plan.declared.name, plan.batch, program, tuple(best))

@@ -80,7 +80,7 @@ class Choice:
 
     @property
     def peak(self) -> int:
-        """The most bytes of any moment."""
+        """The most bytes that the choice needs at any moment."""
         return int(self.bytes.max())
 
     def excess(self, limit: int) -> int:

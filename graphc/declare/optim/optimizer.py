@@ -77,7 +77,7 @@ class Checked:
         )
 
     def _whole(self, name: str, hint: str) -> None:
-        """Store a whole number from 1 up."""
+        """Store a field as a whole number from 1 up; raise GraphError for anything else."""
         what = f"{type(self).__name__}: {name}"
         self._keep(name, checked_whole(what, getattr(self, name), hint=hint))
 
@@ -355,6 +355,7 @@ class Optimizer(Checked):
         if group is not None and group.weight_decay is not None:
             return group.weight_decay
         if self.decay is None:
+            # By default biases and scales, which are vectors, do not decay.
             decays = parameter.type.rank >= 2
         else:
             decays = any(fnmatchcase(parameter.name, pattern) for pattern in self.decay)

@@ -75,7 +75,7 @@ def _attributes(op: Op, result: TensorType | None) -> Iterator[tuple[str, str]]:
     """Yield the attributes that must be written, given the type of the result."""
     unset = empty_values(type(op))
     for key, value in attributes(op).items():
-        implied = result is not None and _says(result, key, value)
+        implied = result is not None and _is_in_type(result, key, value)
         if implied or (key in unset and value == unset[key]):
             continue
         if op.is_constant and key == "data":
@@ -90,7 +90,7 @@ def empty_values(cls: type[Op]) -> Mapping[str, bool | str]:
     return {f.name: EMPTY[str(f.type)] for f in fields if str(f.type) in EMPTY}
 
 
-def _says(type: TensorType, key: str, value: Any) -> bool:
+def _is_in_type(type: TensorType, key: str, value: Any) -> bool:
     return key in FROM_TYPE and value == getattr(type, key)
 
 

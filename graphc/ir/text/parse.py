@@ -9,7 +9,7 @@ from graphc.base.errors import GraphError
 from graphc.base.work import work_budget
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Initializer
-from graphc.ir.op import BUILT_IN, Op, attributes
+from graphc.ir.op import BUILT_IN, Op, attributes, inferred
 from graphc.ir.tensor_type import TensorType
 from graphc.ir.text.graph import FROM_TYPE, array_value, empty_values, name_text, word_of
 from graphc.ir.text.tokens import Reader, construct, field_names
@@ -132,11 +132,11 @@ class _Parser:
     def _check(self, op: Op, inputs: tuple[str, ...], type: TensorType) -> None:
         check_count(op, len(inputs))
         try:
-            inferred = op.infer([self.nodes[name].type for name in inputs])
+            found = inferred(op, [self.nodes[name].type for name in inputs])
         except Exception as error:  # wrong attributes may raise anything
             raise ValueError(str(error).partition("\n")[0] or repr(error)) from None
-        if inferred != type:
-            raise ValueError(f"its type is {type}, {op.name} gives {inferred}")
+        if found != type:
+            raise ValueError(f"its type is {type}, {op.name} gives {found}")
 
     def _known(self, name: str) -> str:
         if name not in self.nodes:

@@ -149,7 +149,7 @@ class Reader:
         if kind == "word" and text in _WORDS:
             return _WORDS[text]
         if kind == "word" and text == "N":
-            return Batch()
+            return self._rows(1)
         if kind == "word":
             return self._object(text)
         self.position -= kind != "end"
@@ -159,8 +159,16 @@ class Reader:
         number: int | float = int(text) if text.lstrip("-").isdigit() else float(text)
         if self.next_is("*") and self.next_is("N", ahead=1):
             self.position += 2
-            return Batch() * number  # type: ignore[operator]
+            return self._rows(number)  # type: ignore[arg-type]
         return number
+
+    def _rows(self, factor: int) -> Batch:
+        """Read the further powers of a batch dimension, after the first N: `*N`."""
+        batch = Batch() * factor
+        while self.next_is("*") and self.next_is("N", ahead=1):
+            self.position += 2
+            batch = batch * Batch()
+        return batch
 
     def _object(self, name: str) -> Any:
         cls = self.classes.get(name)

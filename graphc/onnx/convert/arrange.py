@@ -19,6 +19,7 @@ def _from_front(call: Call, position: int, *sizes: Dim) -> Value:
     """Return indices into axes of these sizes, which may be negative, as indices from the front."""
     if not all(isinstance(size, int) for size in sizes):
         raise NotSupported("the batch dimension is indexed")
+    # graphc itself writes no negative indices.
     if call.scope.reading.by_graphc:
         return call.value(position)
     size = sizes[0] if len(sizes) == 1 else np.array(sizes, np.int64)
@@ -90,6 +91,7 @@ def _one_hot(call: Call) -> Value:
     indices = call.value(0)
     if call.scope.reading.by_graphc and axis == -1 and call.array(2).tolist() == [0, 1]:
         return gc.one_hot(indices, depth, dtype=call.type(2).dtype)
+    # ONNX lists the off-value first.
     off, on = (call.value(2)[i] for i in (0, 1))
     rank = indices.type.rank + 1
     axis %= rank
@@ -104,6 +106,7 @@ def _one_hot(call: Call) -> Value:
 def _pad(call: Call) -> Value:
     x = call.value(0)
     if call.version < 11:
+        # Opset 1 called them paddings.
         numbers = call.attribute("pads") or call.required("paddings")
         value = call.attribute("value", 0.0)
     else:

@@ -93,6 +93,7 @@ def _conv_transpose(call: Call) -> Value:
         call.optional(2),
         stride,
         padding=[(max(a, 0), max(b, 0)) for a, b in padding],
+        # Cutting off a negative part at the end makes the result longer, as output padding does.
         output_padding=[m + max(-b, 0) for m, (_, b) in zip(more, padding, strict=True)],
         dilation=dilation,
         groups=call.attribute("group", 1),
@@ -104,6 +105,7 @@ def _spread_padding(call: Call, sizes: Sizes, stride: Sizes, spans: Sizes, more:
     rank, auto = len(sizes), call.attribute("auto_pad", "NOTSET")
     wanted = call.attribute("output_shape")
     if wanted is not None:
+        # Some models list the batch and the channels, too.
         wanted = tuple(wanted)[-rank:]
     elif auto in ("SAME_UPPER", "SAME_LOWER"):
         wanted = tuple(size * step for size, step in zip(sizes, stride, strict=True))

@@ -122,6 +122,8 @@ def _mapped(call: Call, x: Value, axis: int, matrix: Array) -> Value:
 def _axes(call: Call, x: Value) -> list[Axis]:
     """Return the axes to resize, by their scales or their new sizes."""
     rank = x.type.rank
+    # From opset 11 on operand 1 is the part that is read.  Before it, there are no sizes: none has
+    # operand 9.
     first, sizes_at, scales_at = (2, 3, 2) if call.version >= 11 else (1, 9, 1)
     numbers = tuple(axis % rank for axis in call.attribute("axes") or range(rank))
     before = [x.shape[number] for number in numbers]
@@ -156,6 +158,7 @@ def _axes(call: Call, x: Value) -> list[Axis]:
 
 def _resize(call: Call) -> Value:
     x = call.value(0)
+    # Upsample, and Resize before opset 11, have one rule for coordinates and one for rounding.
     old = call.version < 11
     coordinates = call.attribute(
         "coordinate_transformation_mode", "asymmetric" if old else "half_pixel"
@@ -188,6 +191,7 @@ def _resize(call: Call) -> Value:
 
 def _dft(call: Call) -> Value:
     x = call.value(0)
+    # In opset 20 the axis became an operand.
     axis = int(call.number(2, -2)) if call.version >= 20 else call.attribute("axis", 1)
     axis %= x.type.rank
     inverse, half = bool(call.attribute("inverse", 0)), bool(call.attribute("onesided", 0))

@@ -28,6 +28,7 @@ def _gemm(call: Call) -> Value:
     if plain and bias is not None and bias.shape == weight.shape[1:]:
         return gc.affine(_unflattened(call, x), weight=weight, bias=bias)
     if bias is not None:
+        # It raises for a bias to which the product would have to be broadcast.
         broadcast(bias.shape, (x.shape[1 if call.attribute("transA", 0) else 0], weight.shape[1]))
     out = x.builder.apply(MatMul(trans_a=bool(call.attribute("transA", 0))), x, weight)
     if alpha != 1:

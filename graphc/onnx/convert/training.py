@@ -179,6 +179,7 @@ def _mean_variance(call: Call) -> Value:
     x = call.value(0)
     axes = tuple(axis % x.type.rank for axis in call.attribute("axes", (0, 2, 3)))
     centred = x - gc.mean(x, axes, keepdims=True)
+    # ONNX defines the op as a function with this 1e-9, added to the root.
     return centred / (gc.sqrt(gc.mean(centred * centred, axes, keepdims=True)) + 1e-9)
 
 

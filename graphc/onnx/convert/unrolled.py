@@ -30,16 +30,16 @@ def _loop(call: Call) -> Result:
     """Unroll a loop until its condition is false or its trip count is reached."""
     body = call.required("body")
     count = call.number(0, inf)
-    going = bool(call.number(1, True))
+    continues = bool(call.number(1, True))
     carried = [call.operand(i) for i in range(2, len(call))]
     rows: list[list[Operand]] = []
-    while going and len(rows) < count:
+    while continues and len(rows) < count:
         number = np.array(len(rows), np.int64)
         name = f"{call.name}/{len(rows)}"
         condition, *results = call.scope.inner(body, [number, np.array(True), *carried], name)
         if not isinstance(condition, np.ndarray):
             raise NotSupported("a loop whose end depends on computed numbers")
-        going = bool(condition)
+        continues = bool(condition)
         carried, row = results[: len(carried)], results[len(carried) :]
         rows.append(row)
     return [*carried, *_stacked(call, rows, repeat(0))]
@@ -120,7 +120,7 @@ Step = Callable[[Cell, Value, State], State]
 
 
 def _gates(value: Value, units: int) -> list[Value]:
-    """Return the columns of each gate."""
+    """Return the columns of a stack of gates, `units` columns for each gate."""
     size = value.shape[-1]
     assert isinstance(size, int)
     return [value[..., start : start + units] for start in range(0, size, units)]

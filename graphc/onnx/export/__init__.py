@@ -12,7 +12,7 @@ from onnx import NodeProto, defs, helper, numpy_helper
 
 from graphc.base.errors import GraphError
 from graphc.ir.op import Array, Op
-from graphc.ir.tensor_type import Batch, Shape, TensorType
+from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType
 
 WIDER = {
     **dict.fromkeys(("bool", "int8", "int16", "uint8", "uint16"), ("int32", "int64")),
@@ -139,8 +139,8 @@ class Writer:
         domain: str,
         attributes: Mapping[str, Any],
     ) -> str:
-        said = {name: value for name, value in attributes.items() if value is not None}
-        node = helper.make_node(op, list(inputs), list(names), name=names[0], **said)
+        given = {name: value for name, value in attributes.items() if value is not None}
+        node = helper.make_node(op, list(inputs), list(names), name=names[0], **given)
         node.domain = domain
         self.nodes.append(node)
         return names[0]
@@ -184,15 +184,24 @@ class Writer:
         if not any(isinstance(dim, Batch) for dim in shape):
             return self.ints([dim for dim in shape if isinstance(dim, int)])
         parts = [
-            self._rows_times(dim.factor) if isinstance(dim, Batch) else self.ints([dim])
-            for dim in shape
+            self._rows_times(dim) if isinstance(dim, Batch) else self.ints([dim]) for dim in shape
         ]
         return parts[0] if len(parts) == 1 else self.emit("Concat", parts, axis=0)
 
-    def _rows_times(self, factor: int) -> str:
+    def numbers(self, dim: Dim) -> str:
+        """Write the whole numbers below a dimension."""
+        if isinstance(dim, int):
+            return self.ints(range(dim))
+        first, step = self.constant(0, "int64"), self.constant(1, "int64")
+        return self.emit("Range", [first, self.emit("Squeeze", [self.dims((dim,))]), step])
+
+    def _rows_times(self, dim: Batch) -> str:
         if self._rows is None:
             self._rows = self._count_rows()
-        return self._rows if factor == 1 else self.emit("Mul", [self._rows, self.ints([factor])])
+        found = self._rows
+        for _ in range(1, dim.power):
+            found = self.emit("Mul", [found, self._rows])
+        return found if dim.factor == 1 else self.emit("Mul", [found, self.ints([dim.factor])])
 
     def _count_rows(self) -> str:
         for name in self.inputs:
@@ -209,7 +218,8 @@ class Writer:
 
     def reshape(self, x: str, shape: Shape, out: str | None = None) -> str:
         """Write x with another shape, in which the batch dimension follows from the others."""
-        if 0 in shape:  # -1 cannot be inferred if there are no elements
+        open_dims = sum(isinstance(dim, Batch) for dim in shape)
+        if 0 in shape or open_dims > 1:  # -1 is inferred for one dimension, if there are elements
             return self.emit("Reshape", [x, self.dims(shape)], out, allowzero=1)
         sizes = [-1 if isinstance(dim, Batch) else dim for dim in shape]
         return self.emit("Reshape", [x, self.ints(sizes)], out)

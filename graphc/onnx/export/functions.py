@@ -11,7 +11,9 @@ from math import prod
 import numpy as np
 
 from graphc.ir.op import Op, attributes
+from graphc.ir.tensor_type import Dim
 from graphc.onnx.export import Emit, Writer, node, onnx_dtype
+from graphc.ops.diagonals import Band
 from graphc.ops.index import OneHot
 from graphc.ops.index_tuples import FlatIndex
 from graphc.ops.linalg import MatMul
@@ -52,14 +54,26 @@ def _causal_softmax(w: Writer, op: SumPool, ins: Sequence[str], out: str) -> str
     return w.emit("Softmax", [masked], out, axis=-1)
 
 
-def _is_class(w: Writer, labels: str, classes: int) -> str:
+def _is_class(w: Writer, labels: str, classes: Dim) -> str:
     """Write whether each label is the class of the column."""
     column = w.emit("Unsqueeze", [w.emit("Cast", [labels], to=_INT64), w.ints([-1])])
-    return w.emit("Equal", [column, w.ints(range(classes))])
+    return w.emit("Equal", [column, w.numbers(classes)])
 
 
 def _one_hot(w: Writer, op: OneHot, ins: Sequence[str], out: str) -> str:
     return w.emit("Cast", [_is_class(w, ins[0], op.depth)], out, to=onnx_dtype(op.dtype))
+
+
+def _band(w: Writer, op: Band, ins: Sequence[str], out: str) -> str:
+    """Write whether each place of a matrix is between two diagonals."""
+    *lead, rows, columns = w.types[ins[0]].shape
+    row = w.emit("Unsqueeze", [w.numbers(rows), w.ints([1])])
+    beyond = w.emit("Sub", [w.numbers(columns), row])
+    kinds = ("GreaterOrEqual", op.first), ("LessOrEqual", op.last)
+    limits = [(kind, w.constant(at, "int64")) for kind, at in kinds if at is not None]
+    found = [w.emit(kind, [beyond, at]) for kind, at in limits]
+    inside = found[0] if len(found) == 1 else w.emit("And", found)
+    return w.emit("Expand", [inside, w.dims((*lead, rows, columns))], out)
 
 
 def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
@@ -67,7 +81,6 @@ def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     scores, labels = ins
     type = w.types[scores]
     classes = type.shape[1]
-    assert isinstance(classes, int)
     own = w.emit("Unsqueeze", [_pick(w, scores, labels), w.ints([1])])
     above = w.emit("Add", [w.emit("Sub", [scores, own]), w.constant(1, type.dtype)])
     zero = w.constant(0, type.dtype)
@@ -77,12 +90,18 @@ def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
 
 def _label_hit(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     """Write whether a label is the class of the column; never for the ignored class."""
-    how = attributes(op)
-    classes = np.arange(how["classes"])
-    if how["ignore"] is not None:
-        classes[classes == how["ignore"]] = np.iinfo(np.int64).min
+    how, none = attributes(op), np.iinfo(np.int64).min
+    if isinstance(how["classes"], int):
+        numbers = np.arange(how["classes"])
+        numbers[numbers == how["ignore"]] = none
+        classes = w.constant(numbers, "int64")
+    else:
+        classes = w.numbers(how["classes"])
+        if how["ignore"] is not None:
+            ignored = w.emit("Equal", [classes, w.constant(how["ignore"], "int64")])
+            classes = w.emit("Where", [ignored, w.constant(none, "int64"), classes])
     labels = w.emit("Unsqueeze", [w.emit("Cast", ins, to=_INT64), w.ints([1])])
-    return w.emit("Equal", [labels, w.constant(classes, "int64")], out)
+    return w.emit("Equal", [labels, classes], out)
 
 
 def _sum_pool(w: Writer, op: SumPool, ins: Sequence[str], out: str) -> str:
@@ -148,7 +167,7 @@ def _or_zero(w: Writer, quotient: str, divisor: str, out: str) -> str:
 
 
 def _one(w: Writer, x: str) -> str:
-    """Write 1 in the dtype of x."""
+    """Write a constant 1 in the dtype of x; return its name."""
     return w.constant(1, w.types[x].dtype)
 
 
@@ -168,6 +187,7 @@ BODIES: dict[str, Emit] = {
     ),
     "svm_rows": _svm_rows,
     "label_hit": _label_hit,
+    "band": _band,
     "causal_softmax": _causal_softmax,
     "normalize": _normalize,
     "sum_pool": _sum_pool,

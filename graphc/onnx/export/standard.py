@@ -196,7 +196,8 @@ def _top_k(w: Writer, op: TopK, ins: Sequence[str], out: str) -> str:
 
 def _one_hot(w: Writer, op: OneHot, ins: Sequence[str], out: str) -> str | None:
     """Write OneHot for the only dtypes that every runtime supports."""
-    if (w.types[ins[0]].dtype, op.dtype) != ("int64", "float32"):
+    standard = (w.types[ins[0]].dtype, op.dtype) == ("int64", "float32")
+    if not standard or not isinstance(op.depth, int):
         return None
     return w.emit(
         "OneHot", [*ins, w.constant(op.depth, "int64"), w.constant([0, 1], op.dtype)], out

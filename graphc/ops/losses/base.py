@@ -30,6 +30,7 @@ class RowLoss(Layer, base=True):
     "sum" is sum(weight * rows), and "none" weight * rows.
     """
 
+    takes_pairs = True
     roles: ClassVar[tuple[str, ...]] = ("scores", "labels", "weight")
     optional: ClassVar[int] = 1
     reduction: str = "mean"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from graphc.base.arguments import checked_number, checked_whole
-from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.arithmetic import power
@@ -194,7 +194,9 @@ def _soft_nll(rows: Rows, how: Options, node: str) -> Value:
         logs = mul(logs, _class_weights(logs, how, node), name=f"{node}.scaled")
     if how.smoothing:
         classes = target.shape[1]
-        assert isinstance(classes, int)
+        if not isinstance(classes, int):
+            message = f"softmax_loss: label_smoothing takes a number of classes, not {classes}"
+            raise misfit(f"{message}\nleave it out: these classes are the rows", scores=logs)
         kept = mul(target, 1 - how.smoothing)
         target = add(kept, how.smoothing / classes, name=f"{node}.smoothed")
     return apply_loss(SoftNllLoss(how.reduction), logs, target, weight=weight, name=node)

@@ -11,7 +11,7 @@ import numpy as np
 from graphc.ir.build import Builder, Value, as_value, misfit
 from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
-from graphc.ir.tensor_type import TensorType
+from graphc.ir.tensor_type import Dim, TensorType
 from graphc.ops.elementwise import mul, sub
 from graphc.ops.functions import Softmax, abs_, softmax
 from graphc.ops.index import ByIndex, OneHot, argmax, hit
@@ -27,6 +27,7 @@ __all__ = ["accuracy", "mean_absolute_error"]
 class LabelledRows(Op, base=True):
     """The base of losses with one number a row, of scores (N, C) with labels (N,)."""
 
+    takes_pairs = True
     roles: ClassVar[tuple[str, ...]] = ("scores", "labels")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -38,9 +39,8 @@ class LabelledRows(Op, base=True):
     def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return "each", "row"
 
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        classes = ins[0].shape[1]
-        return {1: classes} if isinstance(classes, int) else {}
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, Dim]:
+        return {1: ins[0].shape[1]}
 
 
 class LabelledGrad(LabelledRows, base=True):
@@ -107,9 +107,7 @@ class SoftmaxRowsGrad(LabelledGrad):
         scores, labels, drows = ins
         column = reshape(drows, (drows.shape[0], 1))
         p = softmax(scores)
-        classes = scores.shape[1]
-        assert isinstance(classes, int)
-        hot = b.apply(OneHot(classes, scores.dtype), labels)
+        hot = b.apply(OneHot(scores.shape[1], scores.dtype), labels)
         weighted = mul(p, dout)
         dscores = mul(column, sub(weighted, mul(p, sum_(weighted, 1, keepdims=True))))
         return dscores, None, sum_(mul(sub(p, hot), dout), 1)
@@ -181,7 +179,7 @@ class LabelHit(NoGradient, ByIndex):
     """labels (N,) -> (N, classes), true at the label; a row of the ignored label is all false."""
 
     roles = ("labels",)
-    classes: int
+    classes: Dim
     ignore: int | None = None
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -193,6 +191,7 @@ class LabelHit(NoGradient, ByIndex):
 
     def numbers(self) -> Array:
         """Return the classes' numbers; that of the ignored class is one that no label has."""
+        assert isinstance(self.classes, int), "a run has a number of them"
         found = np.arange(self.classes)
         if self.ignore is not None and 0 <= self.ignore < self.classes:
             found[self.ignore] = np.iinfo(np.int32).min
@@ -209,11 +208,12 @@ class LabelHit(NoGradient, ByIndex):
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         own = hit(ins[0])
-        if self.ignore is None or not 0 <= self.ignore < self.classes:
+        most = self.classes - 1 if isinstance(self.classes, int) else self.ignore
+        if self.ignore is None or most is None or not 0 <= self.ignore <= most:
             return own
         return select(ins[0].cast("int64").equals(self.ignore), own.lift(False), own)
 
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, Dim]:
         return {0: self.classes}
 
 

@@ -176,6 +176,7 @@ class TreeSum:
         part, distance = self._buffer, 1
         shared: list[tuple[int, Array, Array]] = []
         while distance < self._comm.size:
+            # If the length is odd the second half is longer: both ranks cut at the same place.
             half = len(part) // 2
             mine, other = part[:half], part[half:]
             if self._comm.rank & distance:

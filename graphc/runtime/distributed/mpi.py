@@ -108,8 +108,8 @@ def launched() -> bool:
 
 def _started() -> int:
     """Return how many ranks the launcher says that it has started."""
-    said = (os.environ.get(name, "") for name in _SIZES)
-    return next((int(text) for text in said if text.isdecimal()), 1)
+    texts = (os.environ.get(name, "") for name in _SIZES)
+    return next((int(text) for text in texts if text.isdecimal()), 1)
 
 
 def require() -> Any:
@@ -133,6 +133,7 @@ class Mpi:
         with self._watcher.waiting():  # importing mpi4py.MPI waits for the other ranks
             self._mpi = require()
             self._world = self._mpi.COMM_WORLD.Dup()
+            # Errors become exceptions, instead of ending the process at once.
             self._world.Set_errhandler(self._mpi.ERRORS_RETURN)
             self._node = self._world.Split_type(self._mpi.COMM_TYPE_SHARED)
         self.rank, self.size = int(self._world.rank), int(self._world.size)
@@ -295,6 +296,7 @@ class Launch:
     def run(self, words: Sequence[str]) -> int:
         """Run a graphc command on all ranks; return its exit status, 128 + 9 if it was killed."""
         hosts = [] if self.hosts is None else ["-hostfile", self.hosts]
+        # mpi4py as the main module ends all ranks if one of them raises.
         graphc = [sys.executable, "-m", "mpi4py", "-m", "graphc", *words]
         command = [self._mpiexec, *hosts, "-n", str(self.ranks), *graphc]
         process = subprocess.Popen(command, env=self._environment(os.environ))
@@ -314,6 +316,7 @@ class Launch:
     def _environment(self, outer: Mapping[str, str]) -> dict[str, str]:
         """Return a rank's environment, with its share of this machine's cores unless it is set."""
         threads = str(max(1, cores() // self.ranks))
+        # Otherwise what a rank prints into the launcher's pipe would appear only at its end.
         found = {**outer, "PYTHONUNBUFFERED": "1"}
         for name in (*(() if self.hosts else VARIABLES), *BLAS):
             found.setdefault(name, threads)

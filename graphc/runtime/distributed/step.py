@@ -72,6 +72,7 @@ class Shards:
 
     def _divisor(self, name: str, feeds: Mapping[str, Array], n: int) -> float:
         """Return the divisor of a weighted mean over all rows."""
+        # Summed shard by shard on every rank, so that all have the same bits whatever their number.
         total, divisor = 0.0, self._divisors[name]
         read = {k: feeds[k] for k in divisor.inputs}
         for shard in range(self._shards):

@@ -53,6 +53,7 @@ class Watcher:
         """Start the process; `limit` is how many seconds this rank may be `waiting` for others."""
         self._process: subprocess.Popen[bytes] | None = None
         if Path("/proc/self/stat").exists():
+            # -I and -S: neither variables nor site packages of the user can change or delay it.
             command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(limit)]
             with suppress(OSError):  # if the system allows no more processes, nobody watches
                 self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
@@ -117,6 +118,7 @@ def rank_in(environment: Mapping[str, str]) -> str | None:
 def _status(pid: int) -> tuple[str, ...]:
     """Return a process's state, user and system time, and start; an empty tuple if it is gone."""
     try:
+        # After the last parenthesis: the name of a program may contain parentheses and spaces.
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return ()
@@ -142,8 +144,8 @@ def watch(rank: Rank, limit: float) -> None:
         with suppress(OSError):
             found = _next_rank(rank)
             other = other if found and other and found.pid == other.pid else found
-        said = _said()
-        waits, done = _waits(said, waits), done or DONE in said
+        messages = _messages()
+        waits, done = _waits(messages, waits), done or DONE in messages
         waited = waited + LOOK if waits else 0.0
         if rank.looks_stopped() >= STOPPED:
             return _end(rank, _IS_STOPPED)
@@ -156,22 +158,25 @@ def watch(rank: Rank, limit: float) -> None:
         _end_step(f"{described} was killed or has crashed")
 
 
-def _waits(said: bytes, before: bool) -> bool:
+def _waits(messages: bytes, before: bool) -> bool:
     """Return whether the rank waits, by its last message."""
-    return said.rfind(WAITS) > said.rfind(CONTINUES) or (before and CONTINUES not in said)
+    begins, ends = messages.rfind(WAITS), messages.rfind(CONTINUES)
+    return begins > ends or (before and ends < 0)
 
 
-def _said() -> bytes:
+def _messages() -> bytes:
     """Read the rank's messages until it is time for the next look."""
-    said, until = b"", time.monotonic() + LOOK
+    messages, until = b"", time.monotonic() + LOOK
     while (left := until - time.monotonic()) > 0:
         if select.select([sys.stdin], [], [], left)[0]:
-            word = os.read(sys.stdin.fileno(), 100)
-            if not word:
+            part = os.read(sys.stdin.fileno(), 100)
+            if not part:
+                # The pipe is closed: without this sleep, select would return at once, again and
+                # again.
                 time.sleep(left)
                 break
-            said += word
-    return said
+            messages += part
+    return messages
 
 
 def _end(rank: Rank, why: str) -> None:

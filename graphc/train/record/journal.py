@@ -154,7 +154,7 @@ class StateDigest:
         return int.from_bytes(blake2b(self._chosen.data, digest_size=8).digest(), "little")
 
     def whole(self) -> int:
-        """Return the digest of all bytes."""
+        """Return the digest of all bytes of the state."""
         return digest(self.parts)
 
 

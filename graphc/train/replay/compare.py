@@ -324,6 +324,7 @@ class SeparateRun:
         """Return the answer of a new process, as bytes; raise GraphError if it gives none."""
         env = {name: value for name, value in os.environ.items() if name not in VARIABLES}
         env |= self.about.made_with.variables
+        # A script's own folder is in this process's path only.
         env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         with tempfile.TemporaryDirectory() as folder:
             answer = Path(folder, "answer")

@@ -171,7 +171,7 @@ class Replay:
 
     @property
     def before(self) -> Mapping[str, Array]:
-        """The state from before the step."""
+        """The state from before the replayed step."""
         return self._values.before
 
     @property

@@ -42,6 +42,14 @@ def render_plan(
     return write_drawing(shown, path, dot, lambda: page_of(shown, dot, plan))
 
 
+def render_net(
+    graph: Graph, path: str | Path, *, fold: bool = True, dot: str | Path | None = None
+) -> Path:
+    """Draw the layers of a declared graph."""
+    shown = LayerDrawing(graph, fold=fold)
+    return write_drawing(shown, path, dot, lambda: page_of(shown, dot))
+
+
 def plan_graph(plan: Plan) -> Graph:
     """Return the last graph of the program that a plan's picture shows.
 

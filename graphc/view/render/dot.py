@@ -85,9 +85,9 @@ def _part(card: Card, node: Node) -> str:
         return short(_local(node.name), NAME_WIDTH)
     if node.name == card.layer:
         return ""
-    for mark, said in (("", ""), ("d_", "d ")):
+    for mark, prefix in (("", ""), ("d_", "d ")):
         if node.name.startswith(f"{mark}{card.layer}."):
-            return short(said + node.name[len(mark) + len(card.layer) :], NAME_WIDTH)
+            return short(prefix + node.name[len(mark) + len(card.layer) :], NAME_WIDTH)
     return short(_local(node.name), NAME_WIDTH)
 
 

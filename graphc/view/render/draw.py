@@ -119,7 +119,7 @@ class Picture:
 
     @property
     def cards(self) -> tuple[Card, ...]:
-        """The cards of all layers."""
+        """The cards of all layers, in their order."""
         return tuple([card for box in self.layers for card in box.cards])
 
     @property

@@ -36,17 +36,17 @@ class LayerDrawing:
 
     @cached_property
     def picture(self) -> Picture:
-        """The contents."""
+        """The cards and arrows of the drawing."""
         return picture(self.graph, self.backward, fold=self.fold, most_layers=self.most_layers)
 
     @property
     def name(self) -> str:
-        """The heading."""
+        """The heading of the drawing."""
         return self.picture.name
 
     @property
     def words(self) -> Sequence[str]:
-        """The lines below the heading."""
+        """The lines of text below the heading of the drawing."""
         return self.picture.caption
 
     @property
@@ -145,10 +145,10 @@ def _drawn_lines(group: Element, lines: Sequence[Owned]) -> Iterator[list[Elemen
 
 def _ending_in(texts: list[Element], wanted: str) -> list[Element]:
     """Return the last texts that together form the wanted text."""
-    said = ""
+    joined = ""
     for start in range(len(texts) - 1, -1, -1):
-        said = (texts[start].text or "") + said
-        if said.replace("\xa0", " ").strip() == wanted.strip():
+        joined = (texts[start].text or "") + joined
+        if joined.replace("\xa0", " ").strip() == wanted.strip():
             return texts[start:]
     return []
 

@@ -138,8 +138,8 @@ def run(renderer: Renderer, source: str, format: str, seconds: float = 10) -> by
             hint="write .dot, and lay it out by hand",
         ) from None
     except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", None) or str(error).encode()
-        text = said.decode(errors="replace").strip()[-2000:]
+        output = getattr(error, "stderr", None) or str(error).encode()
+        text = output.decode(errors="replace").strip()[-2000:]
         raise GraphError(f"{renderer.path.name} could not make the {format}: {text}") from None
     return bytes(done.stdout)
 

@@ -235,8 +235,8 @@ def group(role: str, title: str, drawn: Iterable[str]) -> str:
 
 
 def _group(attributes: str, title: str, drawn: Iterable[str]) -> str:
-    said = "\n".join(escape(line) for line in title.split("\n"))
-    return f"<g {attributes}><title>{said}</title>{''.join(drawn)}</g>"
+    text = "\n".join(escape(line) for line in title.split("\n"))
+    return f"<g {attributes}><title>{text}</title>{''.join(drawn)}</g>"
 
 
 def document(name: str, label: str, height: float, drawn: Iterable[str]) -> str:

@@ -43,3 +43,14 @@ def test_every_order(shape: tuple[int, ...], dtype: str) -> None:
         arrays = {"x": fed, instr.node: np.empty(fed.transpose(axes).shape, dtype)}
         run(instr.body, arrays, 8)
         assert np.array_equal(arrays[instr.node], fed.transpose(axes))
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16"])
+def test_numbers_of_two_bytes(dtype: str) -> None:
+    """A whole square of each, and what is left of it."""
+    net = gc.Net("transposed")
+    x = net.input("x", (gc.N, 11, 9), dtype=dtype)
+    net.output("y", gc.transpose(x, (0, 2, 1)))
+    fed = np.arange(3 * 11 * 9).reshape(3, 11, 9).astype(dtype) * 331
+    found = gc.Executor(gc.compile(net, batch=3, backend="native")).forward(x=fed)["y"]
+    assert np.array_equal(found, fed.transpose(0, 2, 1))

@@ -7,6 +7,8 @@ import pytest
 
 import graphc as gc
 from graphc.compiler.plan import Plan
+from graphc.compiler.program import build_program
+from graphc.ir.graph import Graph
 from graphc.runtime.reference import evaluate, initial_state, next_state
 from tests.benchmarks.compile_scale import declare
 
@@ -110,3 +112,16 @@ def test_what_two_kernels_compute_one_of_them_stores(layers: int) -> None:
     net.loss("loss", gc.mean(h * h))
     net.loss("penalty", gc.sum(gc.grad(gc.sum(gc.tanh(h)), x)))
     assert gc.compile(net, batch=2, backend="native").verify().ok
+
+
+def test_a_state_is_not_overwritten_while_another_thread_reads_it() -> None:
+    """A next value that is a feed is copied at the end; the product was in the same epoch."""
+    net = gc.Net("fed")
+    weight = net.parameter("w", (64, 64))
+    fed = net.input("z", (64, 64))
+    net.output("y", gc.matmul(net.input("x", (gc.N, 64)), weight))
+    graph = Graph("fed", net.graph(), outputs=net.graph().outputs, updates={"w": fed.node.name})
+    program = build_program("step", graph, 64, "native")
+    proof = program.verify()
+    assert proof.ok, proof.counterexample
+    assert [instr.kind for instr in program.instrs] == ["kernel", "barrier", "kernel"]

@@ -159,7 +159,7 @@ def rows_are_columns(right: Any) -> Any:
 def factors_are_read_by_rows(right: Any) -> Any:
     def accesses(kernel: Any, memory: Any) -> Any:
         found = right(kernel, memory)
-        return tuple(one for one in found if one.region != barriers.ALL or one.writes)
+        return [one for one in found if one[2] != barriers.ALL or one[1]]
 
     return accesses
 

@@ -191,7 +191,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(said: list[bytes], stopped: list[int], limit: float = 5.0) -> tuple[Any, list[str]]:
         rank, reasons = _Scripted(said, stopped), list[str]()
         monkeypatch.setattr(os, "getppid", lambda: rank.pid if rank.said else 0)
-        monkeypatch.setattr(watcher, "_said", lambda: rank.said.pop(0))
+        monkeypatch.setattr(watcher, "_messages", lambda: rank.said.pop(0))
         monkeypatch.setattr(watcher, "_next_rank", lambda _: None)
         monkeypatch.setattr(watcher, "_end_step", reasons.append)
         monkeypatch.setattr(watcher.time, "sleep", lambda _: None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -100,6 +101,9 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--where", nargs="+", default=["numpy", "native", "threads"])
     chosen = parser.parse_args()
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's job in the background has none
     print(HEAD)  # noqa: T201
     total: Counter[str] = Counter()
     for where in chosen.where:

@@ -90,6 +90,35 @@ def test_a_plan_is_drawn_by_its_training_program(tmp_path: Path) -> None:
     assert "relu_1" in text and "gradient" not in text
 
 
+def test_a_net_draws_itself(tmp_path: Path) -> None:
+    net = digits()
+    dot = net.render(tmp_path / "net.dot").read_text()
+    assert "affine_1" in dot and "gradient" not in dot
+    page = net.render(str(tmp_path / "net.html")).read_text()
+    assert '<th scope="row">affine_1</th>' in page
+    with pytest.raises(GraphError):
+        net.render(tmp_path / "net.txt")
+
+
+def test_a_net_draws_what_a_notebook_shows(tmp_path: Path) -> None:
+    needs_renderer()
+    net = digits()
+    shown = net._repr_mimebundle_()["image/svg+xml"]
+    assert net.render(tmp_path / "net.svg").read_text() == shown
+
+
+def test_a_net_draws_each_repeat_if_asked(tmp_path: Path) -> None:
+    net = gc.Net("deep")
+    h = net.input("x", (gc.N, 4))
+    for _ in range(8):
+        h = gc.relu(gc.affine(h, 4))
+    net.output("y", h)
+    folded, whole = (
+        net.render(tmp_path / f"{fold}.dot", fold=fold).read_text() for fold in (True, False)
+    )
+    assert "affine_8" in whole and "affine_8" not in folded and "more time" in folded
+
+
 @pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
 def test_without_a_renderer_the_error_says_what_to_install(bare: Path, suffix: str) -> None:
     with pytest.raises(RendererMissing) as caught:

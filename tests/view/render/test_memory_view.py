@@ -125,7 +125,7 @@ def test_recomputed_values_differ_from_the_value_that_is_kept_for_them() -> None
     found = roles(plan(net).programs["grad"].graph)
     assert found["d_kept"] == "kept"
     assert found["first"] == found["second"] == "forward"
-    assert found["first.again"] == found["second.again"] == "recomputed"
+    assert found["first.recomputed"] == found["second.recomputed"] == "recomputed"
 
 
 @both

@@ -103,7 +103,7 @@ class Facts:
 
     @cached_property
     def _programs(self) -> tuple[Program, ...]:
-        """The program that trains and the one that infers."""
+        """The program of a training step, if the plan trains, and that of inference."""
         programs = {} if self.plan is None else self.plan.programs
         trains = next((n for n in ("step", "accumulate", "grad") if n in programs), "infer")
         return tuple(programs[n] for n in dict.fromkeys((trains, "infer")) if n in programs)

@@ -1,0 +1,393 @@
+"""`check_pass`: tests a pass on random nets that aim at its pattern."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from graphc.base.errors import GraphError, counted, failure_text
+from graphc.check.random_net import DRAWS, random_net
+from graphc.check.validation.explain import ValidationError, explained, written
+from graphc.check.validation.judge import judge
+from graphc.check.validation.reproduce import shrunk
+from graphc.check.validation.run import draws_for
+from graphc.check.validation.validate import FOLDER, OPTIMIZERS, stages
+from graphc.declare.net import Net
+from graphc.ir.graph import Graph
+from graphc.ir.op import Op
+from graphc.ir.text.graph import graph_text
+from graphc.ops import OPS
+from passes.pipeline import Pass, bound_of, name_of, preserves_of, run_pass
+
+Ops = Iterable[str | Op | type[Op]]
+
+ENOUGH = 10
+"""The nets on which a pass must have fired, after which no more are drawn."""
+ROWS = 32
+"""The rows for which bytes and FLOPs are counted."""
+
+
+@dataclass
+class Saved:
+    """The nodes, bytes of values and FLOPs that a pass saves, added up over graphs."""
+
+    nodes: int = 0
+    bytes: int = 0
+    flops: int = 0
+
+    def add(self, before: Graph, made: Graph) -> None:
+        """Add what a pass saves in one graph."""
+        self.nodes += len(before) - len(made)
+        self.bytes += _bytes(before) - _bytes(made)
+        self.flops += _flops(before) - _flops(made)
+
+    def __str__(self) -> str:
+        parts = ((self.nodes, "node"), (self.bytes, "byte"), (self.flops, "FLOP"))
+        texts = (f"{n:,} {word}{'' if n == 1 else 's'}" for n, word in parts)
+        return f"saved with {ROWS} rows: {', '.join(texts)}"
+
+
+@dataclass
+class PassReport:
+    """The result of `check_pass`, whose text says what is wrong, or how often the pass fired.
+
+    Examples
+    --------
+    >>> report = gc.check_pass(gc.passes.cse)
+    >>> report.ok, report.again
+    (True, 0)
+    """
+
+    name: str
+    """The name of the pass."""
+    nets: int = 0
+    """The random nets that were drawn."""
+    graphs: Counter[str] = field(default_factory=Counter)
+    """The graphs that the pass ran on, by program."""
+    fired: Counter[str] = field(default_factory=Counter)
+    """The graphs that it changed, by program."""
+    again: int = 0
+    """The graphs that a second run of the pass changed again."""
+    idle: int = 0
+    """The graphs for which it returned a new one in which nothing is changed."""
+    saved: Saved = field(default_factory=Saved)
+    """The nodes, bytes and FLOPs that it saved in all."""
+    fault: str = ""
+    """The fault in words; empty if there is none."""
+    graph: Graph | None = None
+    """The smallest graph found that shows the fault."""
+    path: Path | None = None
+    """The test that was written, which shows the fault."""
+
+    @property
+    def ok(self) -> bool:
+        """True if nothing is wrong."""
+        return not self.fault
+
+    def __str__(self) -> str:
+        on = f"{counted(self.graphs.total(), 'graph')} of {counted(self.nets, 'random net')}"
+        if self.fault:
+            lines = [f"check_pass {self.name}: wrong, on {on}", *self.fault.splitlines()]
+            if self.path is not None:
+                lines.append(f"this test shows it: python -m pytest {self.path}")
+            return "\n  ".join(lines)
+        times = ", ".join(f"{name} {self.fired[name]}" for name in self.graphs if self.fired[name])
+        second = (
+            f"changes {counted(self.again, 'graph')} again" if self.again else "changes nothing"
+        )
+        lines = [
+            f"check_pass {self.name}: ok, it fired on {self.fired.total()} of {on} ({times})",
+            f"a second run {second}",
+            str(self.saved),
+        ]
+        return "\n  ".join([*lines, self.of_idle] if self.idle else lines)
+
+    @property
+    def of_idle(self) -> str:
+        """The advice about new graphs in which nothing is changed."""
+        new = counted(self.idle, "new graph")
+        return f"it returned {new} in which nothing is changed: return the one it was given"
+
+
+def check_pass(
+    step: Pass,
+    *,
+    nets: int = 100,
+    seed: int = 0,
+    ops: Ops | None = None,
+    batches: Iterable[int] = (1, 7),
+    folder: str | Path | None = FOLDER,
+) -> PassReport:
+    """Check a pass on random nets, in the graphs of inference, of gradients and of steps.
+
+    Every graph that the pass changes must compute the same, as near as the pass declares; see
+    `gc.check.validation.validate_pass`.  Nets are drawn until the pass has fired on ten.  They
+    prefer the ops that its code names, and those on which it fired before.  A pass that never
+    fires is wrong.
+
+    Parameters
+    ----------
+    step
+        The pass.
+    nets
+        The most nets that are drawn.
+    seed
+        The seed of the first net.
+    ops
+        The ops of the nets, by names such as "mul", or your own; see `gc.check.random_net`.  None
+        means those that the pass seems to look for, among all others.
+    batches
+        The numbers of rows to try.
+    folder
+        Where a test of pytest is written for a wrong pass, with the smallest graph that shows it;
+        None writes none.
+
+    Returns
+    -------
+    PassReport
+        Its text says how often the pass fired, whether a second run changes anything, and what it
+        saves; or what is wrong.
+
+    Raises
+    ------
+    GraphError
+        If `step` is not a pass, or an op is not known.
+
+    Examples
+    --------
+    >>> @gc.passes.graph_pass(preserves="bitwise")
+    ... def lost(graph):
+    ...     return graph.with_nodes(graph, outputs={}) if graph.outputs else graph
+    >>> report = gc.check_pass(lost, folder=None)
+    >>> report.ok
+    False
+    """
+    if not callable(step) or isinstance(step, type):
+        hint = "a pass is a function from Graph to Graph, or an object with __call__"
+        raise GraphError(f"check_pass: {step!r} is not a pass", hint=hint)
+    _check_declared(step)
+    check = _Check(step, tuple(batches), seed, None if folder is None else Path(folder))
+    check.run(nets, None if ops is None else tuple(ops))
+    return check.report
+
+
+def _check_declared(step: Pass) -> None:
+    """Raise GraphError for a pass that cannot be judged, since it does not say how near it is."""
+    if preserves_of(step) == "approximate" and bound_of(step) is None:
+        raise GraphError(
+            f"check_pass: pass {name_of(step)!r} does not say what it preserves",
+            hint='@gc.passes.graph_pass(preserves="bitwise") before it; or "reassociated", or '
+            '"approximate" with bound=1e-3',
+        )
+
+
+class _Check:
+    """A pass on one random net after the other."""
+
+    def __init__(
+        self, step: Pass, batches: tuple[int, ...], seed: int, folder: Path | None
+    ) -> None:
+        self.step, self.batches, self.seed, self.folder = step, batches, seed, folder
+        self.report = PassReport(name_of(step))
+        self.aim = Counter(named_ops(step))
+        """The counts of each op: in the code of the pass, and changed by it."""
+
+    def run(self, nets: int, ops: tuple[Any, ...] | None) -> None:
+        """Run the pass on nets until it has fired on enough of them, or is wrong."""
+        report, hits = self.report, 0
+        while report.nets < nets and hits < ENOUGH:
+            before = report.fired.total()
+            for name, graph in self._graphs(self._net(report.nets, ops)):
+                report.graphs[name] += 1
+                if not self._holds(name, graph):
+                    return
+            hits += report.fired.total() > before
+            report.nets += 1
+        if not hits:
+            self._run_on_layers(nets, ops)
+
+    def _net(self, number: int, ops: tuple[Any, ...] | None) -> Net:
+        """Return a net: every second one of those ops alone on which the pass may fire."""
+        if ops is None and self.aim and number % 2 == 0:
+            ops = tuple(name for name, _ in self.aim.most_common(4))
+        return random_net(self.seed + number, ops=ops, steps=6 + number % 5)
+
+    def _graphs(self, net: Net) -> Iterator[tuple[str, Graph]]:
+        return stages(net.graph(), OPTIMIZERS[self.report.nets % len(OPTIMIZERS) :][:1])
+
+    def _run_on_layers(self, nets: int, ops: tuple[Any, ...] | None) -> None:
+        """Try the graphs as they are declared, for a pass that looks for layers."""
+        for number in range(nets):
+            graph = self._net(number, ops).graph()
+            self.report.graphs["declared"] += 1
+            if not self._holds("declared", graph):
+                return
+            if self.report.fired.total() >= ENOUGH:
+                return
+        if not self.report.fired:
+            fault = "it never fired: aim the nets at its pattern by ops=[...]"
+            self.report.fault = f"{fault}\n{self.report.of_idle}" if self.report.idle else fault
+
+    def _holds(self, program: str, graph: Graph) -> bool:
+        """Return whether the pass is right on a graph; otherwise report what is wrong."""
+        try:
+            fault = self._fault(program, graph)
+        except ValidationError as error:
+            self._failed(program, error.sentence, error.smallest)
+            self.report.path = error.path
+            return False
+        if fault:
+            self._failed(program, fault, *self._reproduced(graph, fault))
+        return not fault
+
+    def _failed(
+        self, program: str, fault: str, smallest: Graph | None, path: Path | None = None
+    ) -> None:
+        report = self.report
+        report.nets += 1
+        report.fault = f"in program {program!r}: {fault}"
+        report.graph, report.path = smallest, path
+
+    def _fault(self, program: str, graph: Graph) -> str:
+        """Return what is wrong with a run, or ""; raise ValidationError for a wrong result."""
+        made, fault = form_of(self.step, graph)
+        if made is None or made is graph:
+            return fault
+        report = self.report
+        if alike(graph, made):
+            report.idle += 1
+            return fault
+        report.fired[program] += 1
+        draws = draws_for(graph, self.batches, seed=self.seed)
+        failure = judge(self.step, graph, made, draws)
+        if failure is not None:
+            raise explained(self.step, graph, failure, self.folder)
+        report.saved.add(graph, made)
+        second = form_of(self.step, made)[0]
+        report.again += second is None or not alike(made, second)
+        for node in graph:
+            if made.nodes.get(node.name) is not node:
+                self.aim.update(_steps_of(node.op.name))
+        return fault
+
+    def _reproduced(self, graph: Graph, fault: str) -> tuple[Graph, Path | None]:
+        """Return the smallest graph with that fault, and the test that was written of it."""
+        kind = _kind(fault)
+        smallest = shrunk(graph, lambda one: _kind(form_of(self.step, one)[1]) == kind)
+        if self.folder is None or fault == UNSTEADY:
+            return smallest, None  # validate_pass runs a pass once
+        call = "validate_pass({step}, graph)"
+        return smallest, written(self.folder, self.report.name, self.step, smallest, fault, call)[0]
+
+
+UNSTEADY = "two runs on one graph make different graphs"
+
+
+def alike(graph: Graph, made: Graph) -> bool:
+    """Return whether a pass changed nothing."""
+    return made is graph or graph_text(made) == graph_text(graph)
+
+
+def form_of(step: Pass, graph: Graph) -> tuple[Graph | None, str]:
+    """Return the graph that a pass makes, and what is wrong with the run if something is."""
+    try:
+        made = run_pass(step, graph)
+        other = step(graph)
+    except GraphError as error:
+        return None, f"{error.sentence}{error.hint and f'; {error.hint}'}"
+    except Exception as error:
+        return None, f"it {failure_text(error)}"
+    return made, "" if alike(made, other) else UNSTEADY
+
+
+def _kind(fault: str) -> str:
+    """Return the part of a fault that does not name nodes."""
+    return " ".join(word for word in fault.partition("\n")[0].split() if "'" not in word)
+
+
+# ------------------------------------------------------------------ what a pass looks for
+
+
+def named_ops(step: Pass) -> Iterator[str]:
+    """Yield the steps of random nets for the ops that a pass names, in its code or its fields."""
+    yield from _named_in(step, set())
+
+
+def _named_in(thing: Any, seen: set[int]) -> Iterator[str]:
+    """Yield those for what an object names: an op, a text, a function, or parts of it."""
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, str):
+        yield from _steps_of(thing)
+    elif isinstance(thing, type) and issubclass(thing, Op):
+        yield from _steps_of(thing.name)
+    elif inspect.isfunction(thing):
+        for part in _parts(thing):
+            yield from _named_in(part, seen)
+    elif isinstance(thing, (tuple, list, frozenset, set)):
+        for part in thing:
+            yield from _named_in(part, seen)
+    elif callable(thing) and not isinstance(thing, type):
+        for part in (vars(type(thing)).get("__call__"), *getattr(thing, "__dict__", {}).values()):
+            yield from _named_in(part, seen)
+
+
+def _parts(function: Any) -> Iterator[Any]:
+    """Yield the constants of a function, and the ops and functions of its module that it names."""
+    known = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
+    for code in _codes(function.__code__):
+        yield from (text for text in code.co_consts if isinstance(text, str))
+        for name in code.co_names + code.co_freevars:
+            thing = known.get(name)
+            foreign = inspect.isfunction(thing) and thing.__module__ != function.__module__
+            if not foreign and (name in code.co_freevars or callable(thing)):
+                yield thing
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from _codes(part)
+
+
+def _steps_of(name: str) -> tuple[str, ...]:
+    """Return the steps of random nets that lead to an op: its own, or at most two that need it."""
+    if name in DRAWS:
+        return (name,)
+    return _makers().get(name, ())[:2] if name in OPS else ()
+
+
+@cache
+def _makers() -> Mapping[str, tuple[str, ...]]:
+    """Return the steps whose expansion or gradients have each op, but for those of every net."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in DRAWS:
+        net = random_net(0, ops=[name], steps=1)
+        ops = {node.op.name for _, graph in stages(net.graph(), ()) for node in graph}
+        found.update({op: (*found.get(op, ()), name) for op in ops})
+    return {op: names for op, names in found.items() if len(names) < len(DRAWS) // 2}
+
+
+# ------------------------------------------------------------------ what a pass saves
+
+
+def _bytes(graph: Graph) -> int:
+    return sum(node.type.nbytes(ROWS) for node in graph if not node.op.is_source)
+
+
+def _flops(graph: Graph) -> int:
+    """Return the FLOPs of the nodes that are not layers."""
+    total = 0
+    for node in graph:
+        if not (node.op.is_source or node.op.is_layer):
+            ins = [graph[name].type for name in node.inputs]
+            total += sum(node.op.flops(ins, node.type, ROWS))
+    return total

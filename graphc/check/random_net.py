@@ -1,0 +1,327 @@
+"""Random nets of chosen ops, as `gc.check_pass` draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+from graphc.base.errors import GraphError
+from graphc.declare.net import Net
+from graphc.ir.build import Value, apply
+from graphc.ir.init import generator
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import N
+from graphc.ops import FUNCTIONS
+
+__all__ = ["random_net"]
+
+WIDTH = 4
+"""The columns of most values, so that many values fit each other."""
+NUMBERS = (0.0, 1.0, 0.0, 1.0, -1.0, 2.0, -0.0)
+"""The numbers that are operands beside values."""
+ARITHMETIC = ("add", "sub", "mul")
+FEW = 6
+"""The ops of a net besides arithmetic."""
+TRIES = 8
+"""The draws of operands for an op, until it takes them."""
+
+
+def random_net(
+    seed: int,
+    *,
+    ops: Iterable[str | Op | type[Op]] | None = None,
+    steps: int = 8,
+    dtype: str = "float32",
+) -> Net:
+    """Return a small random net, the same for the same arguments.
+
+    Each step applies an op to values of the net: often to the last one, to a value twice, or to
+    a value and a number such as 0 or 1.  All values that nothing reads are outputs, and all
+    outputs and a parameter are in the loss.
+
+    Parameters
+    ----------
+    seed
+        The seed of all choices.
+    ops
+        What the steps may apply: names such as "mul" or "affine", or ops, which may be your own.
+        None means arithmetic, and six others, chosen by the seed.
+    steps
+        The number of steps.
+    dtype
+        The dtype of floats.
+
+    Returns
+    -------
+    Net
+        A net with inputs, a parameter, outputs and a loss.
+
+    Raises
+    ------
+    GraphError
+        If an op is not known here, or if no value of the net fits any of the ops.
+
+    Examples
+    --------
+    >>> from graphc.check import random_net
+    >>> net = random_net(3, ops=["mul", "tanh"], steps=2)
+    >>> {"mul", "tanh"} < {node.op.name for node in net.graph()}
+    True
+    """
+    growth = Growth(seed, dtype)
+    chosen = [_draw_of(op) for op in (growth.some() if ops is None else ops)]
+    for _ in range(steps):
+        growth.step(chosen[int(growth.rng.integers(len(chosen)))])
+    if not growth.made:
+        raise GraphError(
+            "random_net: no value of the net fits any of the ops",
+            hint='its values are floats of the shape (N, 4); add an op that takes such: "relu"',
+        )
+    growth.finish()
+    return growth.net
+
+
+class Growth:
+    """A net in the making, and its values that steps may read."""
+
+    def __init__(self, seed: int, dtype: str) -> None:
+        self.rng = generator(seed, "random_net")
+        self.net = Net(f"random_{seed}", dtype=dtype)
+        self.pool = [self.net.input(f"x{i}", (N, WIDTH)) for i in range(2)]
+        self.pool.append(self.net.parameter("p", (WIDTH,), init="ones"))
+        if self.chance(0.3):
+            self.pool.append(self.net.input("cube", (N, 2, WIDTH)))
+        self.made: list[Value] = []
+        """The results of the steps."""
+
+    def some(self) -> list[str]:
+        """Return some ops: in a net of few ops more of them meet."""
+        kept = self.rng.choice(len(DRAWS), FEW, replace=False)
+        return [*ARITHMETIC, *(list(DRAWS)[int(i)] for i in kept)]
+
+    def step(self, draw: Draw) -> None:
+        """Apply an op to operands that it takes; do nothing if none are found."""
+        for _ in range(TRIES):
+            try:
+                with self.net.builder.all_or_nothing():
+                    made = draw(self)
+            except (GraphError, ValueError, IndexError):  # the operands do not fit
+                continue
+            self.made.append(made)
+            if made.type.is_float:
+                self.pool.append(made)
+            return
+
+    def finish(self) -> None:
+        """Declare an output of each value that nothing reads, and a loss of all that are floats.
+
+        Its derivative is not 0 where a value is, as behind a relu.
+        """
+        graph = self.net.graph()
+        ends = [value for value in self.made if not graph.users[value.name]]
+        total = FUNCTIONS["mean"](self.pool[2] ** 2)
+        for number, value in enumerate(ends):
+            self.net.output(f"out{number}", value)
+            if value.type.is_float:
+                total = total + FUNCTIONS["mean"](value * (value + 0.5))
+        self.net.loss("loss", total)
+
+    def chance(self, probability: float) -> bool:
+        """Return True as often as that."""
+        return bool(self.rng.random() < probability)
+
+    def value(self) -> Value:
+        """Return a value of the pool: half of the time the last one."""
+        if self.chance(0.5):
+            return self.pool[-1]
+        return self.pool[int(self.rng.integers(len(self.pool)))]
+
+    def matrix(self) -> Value:
+        """Return a value of rows and columns."""
+        found = self.value()
+        return found if found.type.rank == 2 else self.pool[0]
+
+    def like(self, x: Value) -> Value:
+        """Return a value of x's shape; often x itself."""
+        same = [value for value in self.pool if value.shape == x.shape]
+        return x if self.chance(0.3) else same[int(self.rng.integers(len(same)))]
+
+    def number(self) -> float:
+        """Return a number that is an operand."""
+        return float(self.rng.choice(NUMBERS))
+
+    def axis(self, x: Value) -> int:
+        """Return an axis of x, mostly not that of the batch."""
+        first = 0 if x.type.rank == 1 or self.chance(0.1) else 1
+        return int(self.rng.integers(first, x.type.rank))
+
+
+Draw = Callable[[Growth], Value]
+
+
+def _draw_of(op: str | Op | type[Op]) -> Draw:
+    """Return the step for an op; raise GraphError if there is none."""
+    if isinstance(op, Op):
+        return partial(_own, op)
+    name = op.removesuffix("2d") if isinstance(op, str) else op.name
+    if name in DRAWS:
+        return DRAWS[name]
+    hint = f"it knows {', '.join(DRAWS)}; an op of your own is given itself: ops=[MyOp()]"
+    raise GraphError(f"random_net: there is no op {name!r}", hint=hint)
+
+
+def _own(op: Op, g: Growth) -> Value:
+    """Apply an op with its attributes to as many values as it has roles."""
+    x = g.value()
+    more = (g.like(x) if g.chance(0.6) else g.value() for _ in op.roles[1:])
+    return apply(op, x, *more)
+
+
+def _unary(name: str, g: Growth) -> Value:
+    found: Value = FUNCTIONS[name](g.value())
+    return found
+
+
+def _positive(name: str, g: Growth) -> Value:
+    """Apply a function of positive numbers."""
+    found: Value = FUNCTIONS[name](FUNCTIONS["abs"](g.value()) + 0.5)
+    return found
+
+
+def _binary(name: str, g: Growth) -> Value:
+    """Apply an op to two values, to one twice, or to a value and a number."""
+    x, f = g.value(), FUNCTIONS[name]
+    if g.chance(0.3):
+        number = g.number()
+        made: Value = f(x, number) if g.chance(0.7) else f(number, x)
+        return made
+    other = g.like(x) if g.chance(0.7) else g.value()
+    made = f(x, other)
+    return made
+
+
+def _divided(g: Growth) -> Value:
+    x = g.value()
+    return x / (g.number() or 2.0) if g.chance(0.4) else x / (1.5 + x * x)
+
+
+def _compared(name: str, g: Growth) -> Value:
+    """Choose between two values by a comparison."""
+    x = g.value()
+    found: Value = FUNCTIONS["where"](FUNCTIONS[name](x, g.number()), x, g.like(x))
+    return found
+
+
+def _reduced(name: str, g: Growth) -> Value:
+    x = g.value()
+    found: Value = FUNCTIONS[name](x, g.axis(x), keepdims=g.chance(0.6))
+    return found
+
+
+def _along(name: str, g: Growth) -> Value:
+    x = g.value()
+    found: Value = FUNCTIONS[name](x, g.axis(x))
+    return found
+
+
+def _matmul(g: Growth) -> Value:
+    x = g.matrix()
+    w = g.net.parameter(g.net.builder.unique("w"), (_columns(x), WIDTH), init="he")
+    return x @ w
+
+
+def _columns(x: Value) -> int:
+    last = x.shape[-1]
+    if not isinstance(last, int):
+        raise ValueError("its columns are the batch")
+    return last
+
+
+def _reshaped(g: Growth) -> Value:
+    x = g.value()
+    shape = (N, -1) if x.type.rank > 2 else (N, 2, _columns(x) // 2)
+    found: Value = FUNCTIONS["reshape"](x, shape)
+    return found
+
+
+def _transposed(g: Growth) -> Value:
+    """Permute axes; half of the time there and back."""
+    x = g.value()
+    axes = [int(axis) for axis in g.rng.permutation(x.type.rank)]
+    found: Value = FUNCTIONS["transpose"](x, axes)
+    if g.chance(0.5):
+        found = FUNCTIONS["transpose"](found, [axes.index(i) for i in range(len(axes))])
+    return found
+
+
+def _joined(g: Growth) -> Value:
+    x = g.matrix()
+    found: Value = FUNCTIONS["concat"]([x, g.like(x)], 1)
+    return found[:, :WIDTH] if g.chance(0.5) else found
+
+
+def _slice(g: Growth) -> Value:
+    x = g.matrix()
+    start = int(g.rng.integers(2))
+    return x[:, start : start + 2]
+
+
+def _padded(g: Growth) -> Value:
+    x = g.matrix()
+    found: Value = FUNCTIONS["pad"](x, ((0, 0), (1, 0)), g.number())
+    return found
+
+
+def _clipped(g: Growth) -> Value:
+    found: Value = FUNCTIONS["clip"](g.value(), -1.0, g.rng.choice([0.0, 1.0]))
+    return found
+
+
+def _images(g: Growth) -> Value:
+    """Return images: the last ones, or new ones of two channels made of a matrix."""
+    known = [value for value in g.pool if value.type.rank == 4]
+    if known and g.chance(0.6):
+        return known[-1]
+    x = FUNCTIONS["affine"](g.matrix(), 2 * 3 * 3)
+    found: Value = FUNCTIONS["reshape"](x, (N, 2, 3, 3))
+    return found
+
+
+def _embedded(g: Growth) -> Value:
+    name = g.net.builder.unique("ids")
+    found: Value = FUNCTIONS["embedding"](g.net.input(name, (N,), dtype="int64"), 5, WIDTH)
+    return found
+
+
+UNARY: Sequence[str] = (
+    *("relu", "tanh", "sigmoid", "exp", "neg", "abs", "sin", "cos", "erf", "softplus", "sign"),
+    *("floor", "round", "stop_gradient", "gelu", "silu", "elu", "selu", "leaky_relu", "mish"),
+    *("softsign", "hard_sigmoid", "hard_swish", "celu", "thresholded_relu", "standardize"),
+)
+DRAWS: Mapping[str, Draw] = {
+    **{name: partial(_unary, name) for name in UNARY},
+    **{name: partial(_positive, name) for name in ("log", "sqrt", "log1p", "reciprocal")},
+    **{name: partial(_binary, name) for name in ("add", "sub", "mul", "maximum", "minimum")},
+    **{name: partial(_reduced, name) for name in ("sum", "mean", "max", "min")},
+    **{name: partial(_along, name) for name in ("softmax", "log_softmax", "cumsum", "argmax")},
+    **{name: partial(_compared, name) for name in ("less", "less_equal", "greater", "equal")},
+    "div": _divided,
+    "power": lambda g: g.value() ** int(g.rng.integers(1, 4)),
+    "where": partial(_compared, "greater_equal"),
+    "clip": _clipped,
+    "matmul": _matmul,
+    "affine": lambda g: FUNCTIONS["affine"](g.matrix(), WIDTH),
+    "batchnorm": lambda g: FUNCTIONS["batchnorm"](g.matrix()),
+    "layernorm": lambda g: FUNCTIONS["layernorm"](g.matrix()),
+    "dropout": lambda g: FUNCTIONS["dropout"](g.matrix(), keep_prob=0.5),
+    "reshape": _reshaped,
+    "transpose": _transposed,
+    "concat": _joined,
+    "slice": _slice,
+    "pad": _padded,
+    "embedding": _embedded,
+    "conv": lambda g: FUNCTIONS["conv2d"](_images(g), 2, 2, padding=1),
+    "max_pool": lambda g: FUNCTIONS["max_pool"](_images(g), 2, 1),
+    "avg_pool": lambda g: FUNCTIONS["avg_pool"](_images(g), 2, 1),
+}
+"""The step for each op by its name."""

@@ -1,0 +1,177 @@
+"""A student's functions, run on one input of `check_layer`: results, and what they overwrite."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.check.layer_cases import Case, Spec, close, numbers
+from graphc.ir.op import Array
+
+Function = Callable[..., Any]
+_NO_RETURN = "the function ends without a return statement, or returns None"
+NEVER = "it is still None where it is returned"
+"""The cause of a result that is None."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault of a layer: the wrong result (`out`, `dw`, ...), the input, and a likely cause."""
+
+    what: str
+    text: str
+    case: str
+    cause: str = ""
+    index: tuple[int, ...] | None = None
+    theirs: float | None = None
+    ours: float | None = None
+
+
+def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
+    """Return a finding about the worst entry that differs, or None if they agree."""
+    mine, array = np.asarray(ours, np.float64), numbers(theirs)
+    if array is None:
+        kind = "None" if theirs is None else f"a {type(theirs).__name__}"
+        return Finding(what, f"{what} is {kind}, it should be an array", case)
+    if array.shape != mine.shape:
+        text = f"{what} has shape {array.shape}, it should have {mine.shape}"
+        return Finding(what, text, case)
+    same = close(array, mine)
+    if same.all():
+        return None
+    gap = np.where(same, -1.0, np.nan_to_num(np.abs(array - mine), nan=np.inf))
+    index = tuple(int(i) for i in np.unravel_index(int(gap.argmax()), gap.shape))
+    a, b = float(array[index]), float(mine[index])
+    place = f"[{', '.join(map(str, index))}]" if index else ""
+    text = f"{what}{place} is {a:.6g}, it should be {b:.6g} (off by {abs(a - b):.3g})"
+    return Finding(what, text, case, "", index, a, b)
+
+
+class Raised(Exception):
+    """Raised if a student's function raises, or returns the wrong number of values."""
+
+    def __init__(self, what: str, text: str, cause: str = "") -> None:
+        super().__init__(text)
+        self.what, self.cause = what, cause
+
+
+class Student:
+    """A student's functions on one case; every call gets new copies of the arrays."""
+
+    def __init__(
+        self, spec: Spec, forward: Function, backward: Function | None, case: Case
+    ) -> None:
+        self.spec, self.case = spec, case
+        self._forward, self._backward, self.has_backward = forward, backward, backward is not None
+        self.param: dict[str, Any] = {}
+        self.given: dict[str, Any] = {}
+
+    def forward(self, arrays: Mapping[str, Any] | None = None) -> tuple[tuple[Any, ...], Any]:
+        """Return the outputs and the cache, or a loss and dx; raise Raised for anything else."""
+        self.given = {k: np.array(v) for k, v in (arrays or self.case.arrays).items()}
+        self.param = copy.deepcopy(dict(self.case.param))
+        more = [*self.case.more.values(), *([self.param] if self.spec.takes_param else [])]
+        names = ("loss", "dx") if self.spec.backward is None else (*self.spec.outputs, "cache")
+        result = _call("forward", self._forward, *self.given.values(), *more)
+        if not isinstance(result, (tuple, list)) or len(result) != len(names):
+            wanted = f"({', '.join(names)})"
+            if isinstance(result, (tuple, list)):
+                raise Raised("forward", f"forward returns {len(result)} values, not {wanted}")
+            kind, cause = type(result).__name__, _NO_RETURN if result is None else ""
+            raise Raised("forward", f"forward returns a {kind}, not {wanted}", cause)
+        *outputs, cache = result
+        return tuple(outputs), cache
+
+    def backward(self, cache: Any, douts: Sequence[Array] | None = None) -> dict[str, Any]:
+        """Return the gradients by name; raise Raised for another number of them."""
+        assert self._backward is not None
+        names = self.spec.gradients
+        result = _call("backward", self._backward, *(douts or self.douts()), cache)
+        if result is None and len(names) > 1:
+            raise Raised("backward", f"backward returns None, not {', '.join(names)}", _NO_RETURN)
+        values = result if isinstance(result, (tuple, list)) else (result,)
+        if len(values) != len(names):
+            text = f"backward returns {len(values)} values, not {', '.join(names)}"
+            raise Raised("backward", text)
+        return dict(zip(names, values, strict=True))
+
+    def douts(self) -> list[Array]:
+        """Return new copies of the gradients of the outputs."""
+        return [self.case.dout.copy(), *(dout.copy() for dout in self.case.douts)]
+
+    def outputs(self) -> tuple[dict[str, Any], Any]:
+        """Return the outputs and running statistics by name, and the cache; or a loss and dx."""
+        outputs, cache = self.forward()
+        if self.spec.backward is None:
+            return {"loss": outputs[0], "dx": cache}, None
+        statistics = {name: self.param.get(name) for name in self.case.param}
+        return copy.deepcopy(self.spec.results(outputs, statistics)), cache
+
+    def finding(self, what: str, text: str, cause: str = "") -> Finding:
+        """Return a finding about the case."""
+        return Finding(what, text, str(self.case), cause)
+
+    def overwritten(self) -> Iterator[Finding]:
+        """Yield the arguments and caches that the functions overwrite."""
+        _, cache = self.forward()
+        found = next(self.overwritten_arguments(), None)
+        if found is not None:
+            yield found
+        elif self.has_backward:
+            yield from self._overwritten_by_backward(cache, self.given)
+
+    def overwritten_arguments(self) -> Iterator[Finding]:
+        """Yield the arguments that the last call of forward overwrote."""
+        cause = "cache overwritten: work on a copy, or make a new array by an expression"
+        for name, array in self.given.items():
+            if not np.array_equal(array, self.case.arrays[name]):
+                yield self.finding(name, f"forward overwrites its argument {name}", cause)
+
+    def overwritten_douts(self, douts: Sequence[Array]) -> Iterator[Finding]:
+        """Yield the cotangents that backward overwrote."""
+        for output, dout, given in zip(self.spec.outputs, douts, self.douts(), strict=True):
+            name = "dout" if output == "out" else f"d{output}"
+            if not np.array_equal(dout, given):
+                cause = f"{name} is changed in place; work on a copy"
+                yield self.finding(name, f"backward overwrites its argument {name}", cause)
+
+    def _overwritten_by_backward(self, cache: Any, given: dict[str, Any]) -> Iterator[Finding]:
+        """Yield the fault of a cache that backward, or a second forward, overwrites."""
+        douts = self.douts()
+        first = copy.deepcopy(self.backward(cache, douts))
+        yield from self.overwritten_douts(douts)
+        second = self.backward(cache)
+        kept = all(np.array_equal(given[k], self.case.arrays[k]) for k in given)
+        if not kept or not _equal(first, second):
+            text = "backward called twice with the same cache gives different results"
+            if not kept:
+                text = "backward changes an array that the cache holds"
+            cause = "cache overwritten by backward: work on a copy of what the cache holds"
+            yield self.finding("cache", text, cause)
+            return
+        _, cache = self.forward()
+        self.forward({k: v if v.dtype.kind != "f" else v[::-1] * 2 + 1 for k, v in given.items()})
+        if not _equal(first, self.backward(cache)):
+            text = "a second forward changes what backward returns for the first one's cache"
+            cause = "cache overwritten by forward: give each call its own arrays"
+            yield self.finding("cache", text, cause)
+
+
+def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    pairs = ((numbers(a[name]), numbers(b[name])) for name in a)
+    return all(
+        x is y if x is None or y is None else np.array_equal(x, y, equal_nan=True) for x, y in pairs
+    )
+
+
+def _call(what: str, function: Function, *args: Any) -> Any:
+    try:
+        with np.errstate(all="ignore"):
+            return function(*args)
+    except Exception as error:
+        first = str(error).partition("\n")[0]
+        raise Raised(what, f"{what} raised {type(error).__name__}: {first}") from error

@@ -1,0 +1,382 @@
+"""The ways of an executor to run a plan, each compared with its programs run by themselves.
+
+An executor must give the same bits: fed with and without a copy, by hand and in steps, with other
+rates, from a model file.  A frozen net must give what the declared one means, also after `refresh`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from graphc.backends.backend import PORTABLE, Runner, backend
+from graphc.base.errors import FeedError, GraphError
+from graphc.check.central_differences import in_float64
+from graphc.check.validation.compare import gap, same_bytes
+from graphc.check.validation.explain import Count, Fault, Layer
+from graphc.check.validation.judge import SINGLE
+from graphc.check.validation.programs import Run
+from graphc.check.validation.run import (
+    Draw,
+    Noise,
+    draws_for,
+    expanded,
+    largest,
+    results_of,
+    rounding_bounds,
+    source_arrays,
+    values_of_arrays,
+)
+from graphc.check.validation.shards import Batch
+from graphc.compiler.compile import compile
+from graphc.compiler.freeze import frozen_graph
+from graphc.compiler.plan import Plan, program_name
+from graphc.compiler.program import ignored_labels
+from graphc.compiler.sizes import ScratchSize
+from graphc.files.graph_file import user_ops
+from graphc.files.serialize import load, save
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import dim_at
+from graphc.kernels.program import Program
+from graphc.runtime.executor import Executor
+from graphc.runtime.state import State, block
+from graphc.runtime.workspace import Workspace
+from passes import DEFAULT
+
+Arrays = dict[str, Array]
+THREADS = 2
+"""The number of threads whose parts are run in turns."""
+STEPS = 3
+"""The number of steps in a row, with the same rates."""
+
+
+class Memory(Workspace):
+    """The memory of a plan's programs, with scratch for `THREADS` threads on any machine."""
+
+    def __init__(self, programs: Mapping[str, Program], capacity: int, state: State) -> None:
+        super().__init__(programs, capacity, state, THREADS)
+        self.scratch_size = ScratchSize(self.scratch_size.thread, THREADS)
+        self.scratch = block(self.scratch_size.nbytes)
+
+
+@dataclass
+class Bench:
+    """The programs of a plan on memory of their own."""
+
+    plan: Plan
+    programs: Mapping[str, Program]
+    count: Count = field(default_factory=Count)
+
+    def __post_init__(self) -> None:
+        nodes = {n.name: n for p in self.programs.values() for n in p.graph if n.op.persistent}
+        self.state = State({**self.plan.state_nodes, **nodes})
+        self.memory = Memory(self.programs, self.plan.batch, self.state)
+        self._runners: dict[str, Runner] = {}
+        self._wide: dict[str, Mapping[str, Node]] = {}
+
+    def run(self, program: Program, arrays: Mapping[str, Array], n: int, threads: int = 1) -> Run:
+        """Return a run of a program, with the arrays of its feeds and states written."""
+        for name, array in self.state.arrays.items():
+            if name in arrays:
+                array[...] = arrays[name]
+        wrt = program.fed_gradients
+        if wrt:
+            given = {name: arrays[name] for name in wrt}
+            self.memory.put_gradients(self.programs["grad"], program, given)
+        for name in program.feeds:
+            if name not in wrt:
+                np.copyto(self.memory.view(program, name, n), arrays[name])
+        if program.name not in self._wide:
+            self._wide[program.name] = _in_float64(program.graph).nodes
+        wide, bind = self._wide[program.name], partial(self._runner, program)
+        state, memory = self.state.arrays, self.memory
+        return Run(program, n, threads, arrays, memory, state, wide, bind, self.count)
+
+    def _runner(self, program: Program) -> Runner:
+        """Return the bound code of a program, bound once."""
+        if program.name not in self._runners:
+            made = backend(program.backend)
+            self._runners[program.name] = made.bind(program, frozenset(), self.memory)
+        return self._runners[program.name]
+
+
+def _in_float64(graph: Graph) -> Graph:
+    """Return the graph in float64, or as it is if an op, such as a user's, refuses that."""
+    try:
+        return in_float64(graph)
+    except ValueError:
+        return graph
+
+
+def arrays_of(plan: Plan, graph: Graph, draw: Draw) -> dict[str, Array]:
+    """Return the arrays of a program's sources: masks have a draw number beyond 16 bits."""
+    arrays = source_arrays(graph, draw)
+    for node in graph:
+        if node.name in arrays and node.op.role.kind == "seed":
+            arrays[node.name] = np.asarray(0x9E3779B97F4A7C15, np.uint64)
+    if "draws" in arrays:
+        numbers = {1: 65_536 + 3, plan.batch: 2**32 + 65_535}
+        arrays["draws"] = np.asarray(numbers.get(draw.rows, 65_535), arrays["draws"].dtype)
+    return arrays
+
+
+def differing(
+    layer: Layer,
+    program: str,
+    expected: Mapping[str, Array],
+    found: Mapping[str, Array],
+    rows: int,
+    threads: int = 1,
+) -> Iterator[Fault]:
+    """Yield a fault for each result whose bytes differ."""
+    for name, value in expected.items():
+        if name not in found:
+            yield Fault(layer, program, f"{name} is gone", rows, threads=threads)
+        elif not same_bytes(value, np.asarray(found[name])):
+            text = gap(value, np.asarray(found[name]), 0.0) or "has other bytes"
+            yield Fault(layer, program, f"{name} {text}", rows, threads=threads)
+
+
+class Ways:
+    """An executor of the plan, compared with runs of the programs by themselves."""
+
+    def __init__(self, bench: Bench, draw: Draw, thorough: bool) -> None:
+        self.plan, self.bench, self.draw, self.thorough = bench.plan, bench, draw, thorough
+        self.done: list[str] = []
+        """The ways that gave the right results, in words."""
+        self.left: list[str] = []
+        """The ways that cannot be tried, and why."""
+        self.ex = Executor(self.plan)
+        graphs = [self.plan.declared, *(p.graph for p in self.plan.programs.values())]
+        self.arrays: Arrays = {}
+        for graph in graphs:
+            self.arrays |= arrays_of(self.plan, graph, self.draw)
+        counter = self.plan.step_counter
+        if counter in self.arrays:
+            self.arrays[counter] = np.zeros_like(self.arrays[counter])
+        self.feeds = {name: self.arrays[name] for name in self.plan.input_names}
+
+    def faults(self) -> Iterator[Fault]:
+        """Yield the faults of all ways to run."""
+        yield from self._inference()
+        yield from self._labels()
+        if "grad" in self.plan.programs:
+            yield from self._backward()
+        if self.plan.optimizer is not None:
+            yield from self._steps() if self.plan.shards is None else self._shards()
+        if self._freezes():
+            yield from self._frozen()
+        yield from self._saved()
+
+    def _reset(self, arrays: Mapping[str, Array]) -> None:
+        self.ex.state = {name: arrays[name] for name in self.plan.state_nodes}
+
+    def _alone(self, name: str, arrays: Mapping[str, Array]) -> Arrays:
+        """Return the results of a program that runs by itself."""
+        return self.bench.run(self.plan.programs[name], arrays, self.draw.rows).whole()
+
+    def _differing(self, name: str, expected: Arrays, found: Arrays) -> Iterator[Fault]:
+        yield from differing("executor", name, expected, found, self.draw.rows)
+
+    def _states(self, updates: Mapping[str, Array]) -> Arrays:
+        """Return the executor's states of those that a run updates."""
+        names = [name for name in updates if name.startswith("update ")]
+        return {name: self.ex.state[name.removeprefix("update ")] for name in names}
+
+    def _inference(self) -> Iterator[Fault]:
+        self._reset(self.arrays)
+        expected = self._alone("infer", self.arrays)
+        for _ in range(2):  # the second one reads feeds where they lie
+            found = {f"output {k}": v for k, v in self.ex.forward(self.feeds).items()}
+            yield from self._differing("infer", expected, found)
+        self.done.append("forward")
+
+    def _backward(self) -> Iterator[Fault]:
+        """Yield the faults of forward in training, backward, and an update by hand."""
+        expected = self._alone("grad", self.arrays)
+        for _ in range(2):
+            self._reset(self.arrays)
+            outputs = self.ex.forward(self.feeds, train=True)
+            gradients = self.ex.backward() if self.plan.losses else {}
+            found = {f"output {k}": v for k, v in outputs.items()}
+            found |= {f"gradient {k}": v for k, v in gradients.items()}
+            yield from self._differing("grad", expected, found | self._states(expected))
+        if "apply" in self.plan.programs and self.plan.accumulate == 1:
+            self.ex.update()
+            fed = {f"gradient:{wrt}": gradients[wrt] for wrt in gradients}
+            after = {**self.arrays, **fed, **_updated(expected)}
+            applied = self._alone("apply", after)
+            yield from self._differing("apply", applied, self._states(applied))
+        self.done.append("backward and update")
+
+    def _steps(self) -> Iterator[Fault]:
+        """Yield the faults of several steps, then of as many with other rates."""
+        self._reset(self.arrays)
+        arrays = dict(self.arrays)
+        for rates in (False, True):
+            for name in self.ex.hyper if rates else ():
+                state = self.ex.hyper.state_of(name)
+                self.ex.hyper[name] = 0.5 * self.ex.hyper[name]
+                arrays[state] = np.asarray(0.5 * arrays[state], arrays[state].dtype)
+            for _ in range(STEPS):
+                loss = self.ex.step(self.feeds)
+                expected = self._step(arrays)
+                losses = [expected[f"output {name}"] for name in self.plan.losses]
+                alone = {"loss": np.asarray(float(losses[0] if len(losses) == 1 else sum(losses)))}
+                yield from self._differing("step", alone, {"loss": np.asarray(loss)})
+                updates = {k: v for k, v in expected.items() if k.startswith("update ")}
+                yield from self._differing("step", updates, self._states(updates))
+                arrays |= _updated(expected)
+        self.done.append(f"{2 * STEPS} steps, half of them with other rates")
+
+    def _shards(self) -> Iterator[Fault]:
+        """Yield the faults of a step cut into shards, by the rules for all of them together."""
+        plan, name = self.plan, program_name(self.plan)
+        graph = plan.programs[name].graph
+        if plan.accumulate > 1 or any(node.op.role.kind == "divisor" for node in graph):
+            self.left.append("a step of shards that accumulate, or have a weighted mean")
+            return
+        (draw,) = draws_for(plan.declared, [plan.rows])
+        batch, wide = Batch(draw, plan.shards or 1), in_float64(graph)
+        exact, *moved = (_next_states(batch, wide, run) for run in (None, 0, 1, 2))
+        self._reset({**self.arrays, **source_arrays(graph, draw)})
+        declared = source_arrays(plan.declared, draw)
+        self.ex.step({key: declared[key] for key in plan.input_names})
+        for state, value in exact.items():
+            eps = 2.0**-23 if self.arrays[state].dtype == np.float32 else 2.0**-52
+            far = max(largest(run[state] - value) for run in moved)
+            text = gap(value, self.ex.state[state], 64 * far + 4 * eps * largest(value))
+            if text:
+                what = f"update {state!r} of {plan.shards} shards {text}"
+                yield Fault("exchange", name, what, draw.rows, graph[graph.updates[state]])
+        self.done.append(f"a step of {plan.shards} shards")
+
+    def _step(self, arrays: Arrays) -> Arrays:
+        """Return the results of a step, and of the update that is due after it."""
+        plan = self.plan
+        if plan.accumulate == 1:
+            return self._alone("step", arrays)
+        found = self._alone("accumulate", arrays)
+        if int(found[f"update {plan.step_counter}"]) < plan.accumulate:
+            return found
+        return found | self._alone("apply", {**arrays, **_updated(found)})
+
+    def _labels(self) -> Iterator[Fault]:
+        """Yield a fault for a label that is accepted out of range, or refused in it."""
+        program = self.plan.programs["infer"]
+        ignored = ignored_labels(program.graph)
+        for name, size in program.index_bounds.items():
+            bound = dim_at(size, self.draw.rows)
+            largest = self._with_label(name, bound - 1)
+            if not self._accepts(largest):
+                what = f"input {name!r} does not take {bound - 1}, which is below {bound}"
+                yield Fault("feeds", "infer", what, self.draw.rows)
+            for wrong in {bound, -1} - {ignored.get(name)}:
+                if self._accepts(self._with_label(name, wrong)):
+                    what = f"input {name!r} takes {wrong}, which is not from 0 to {bound - 1}"
+                    yield Fault("feeds", "infer", what, self.draw.rows)
+        if program.index_bounds:
+            self.done.append("refuses labels out of range")
+
+    def _with_label(self, name: str, label: int) -> Arrays:
+        array = self.feeds[name].copy()
+        array.reshape(-1)[-1] = label
+        return {**self.feeds, name: array}
+
+    def _accepts(self, feeds: Arrays) -> bool:
+        """Return whether feeds are taken, copied or not."""
+        try:
+            self.ex.forward(feeds)
+        except FeedError:
+            return False
+        return True
+
+    # ------------------------------------------------------------------ frozen, saved
+
+    def _freezes(self) -> bool:
+        """Return whether an output reads weights, and the net has no derivative inside."""
+        graph = self.plan.declared
+        needed = graph.upstream(v for k, v in graph.outputs.items() if k not in graph.losses)
+        weights = any(graph[name].op.persistent for name in needed)
+        return weights and not any(node.op.needs_expansion for node in graph)
+
+    def _frozen(self) -> Iterator[Fault]:
+        """Yield the faults of the frozen net, before and after it takes other weights."""
+        declared, options = self.plan.declared, self.plan.options
+        made = options.backend if self.thorough else PORTABLE
+        frozen: Executor | None = None
+        for seed in (self.draw.seed, self.draw.seed + 1):
+            arrays = source_arrays(declared, replace(self.draw, seed=seed, known={}, found={}))
+            arrays |= self.feeds
+            if frozen is None:
+                graph = frozen_graph(declared, arrays)
+                batch, passes = self.plan.batch, options.passes
+                frozen = Executor(compile(graph, batch=batch, backend=made, passes=passes))
+            else:
+                self._reset({**self.arrays, **arrays})
+                frozen.refresh(self.ex)
+            yield from self._meant(frozen, arrays, "refresh" if seed > self.draw.seed else "freeze")
+        self.done.append("freeze and refresh")
+
+    def _meant(self, frozen: Executor, arrays: Arrays, what: str) -> Iterator[Fault]:
+        """Yield the faults of a frozen net's outputs, by the rules of the declared net."""
+        rows, graph = self.draw.rows, in_float64(expanded(self.plan.declared, train=False))
+        wide = {k: v.astype(graph[k].type.dtype) for k, v in arrays.items() if k in graph}
+        exact = results_of(graph, values_of_arrays(graph, rows, wide, train=False))
+        bounds = rounding_bounds(graph, rows, wide, exact)
+        single = any(node.type.dtype == "float32" for node in self.plan.declared)
+        found, scale = frozen.forward(self.feeds), SINGLE if single else 1.0
+        for name, value in found.items():
+            if value.dtype.kind == "f":
+                text = gap(exact[f"output {name}"], value, scale * bounds[f"output {name}"])
+                if text:
+                    yield Fault("freeze", "infer", f"output {name!r} {text}, after {what}", rows)
+
+    def _saved(self) -> Iterator[Fault]:
+        """Yield the faults of an executor that was saved and loaded."""
+        if not {*self.plan.options.passes.names} <= {*DEFAULT.names}:
+            self.left.append("a model file, which does not hold your own passes")
+            return
+        self._reset(self.arrays)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path = save(Path(folder) / "model.gc", self.ex)
+            except GraphError as error:
+                self.left.append(f"a model file: {error.sentence}")
+                return
+            loaded = load(path, ops=user_ops(self.plan.declared))
+        before, after = dict(self.ex.state), dict(loaded.state)
+        yield from differing("model file", "state", before, after, self.draw.rows)
+        one, other = self.ex.forward(self.feeds), loaded.forward(self.feeds)
+        yield from differing("model file", "infer", one, other, self.draw.rows)
+        if self.plan.optimizer is not None:
+            self.ex.step(self.feeds)
+            loaded.step(self.feeds)
+            before, after = dict(self.ex.state), dict(loaded.state)
+            yield from differing("model file", "step", before, after, self.draw.rows)
+        self.done.append("save and load")
+
+
+def _next_states(batch: Batch, graph: Graph, run: int | None) -> Arrays:
+    """Return the last shard's next states; `run` moves all numbers by a rounding of float32."""
+    given = batch.arrays(graph)
+    if run is not None:
+        noise = Noise(run, lambda node: 2.0**-23)
+        moved = {name: noise(graph[name], array) for name, array in given[0].items()}
+        alike = (n for n in graph if not n.type.batched and not n.op.is_of_shard)
+        whole = {n.name: moved[n.name] for n in alike if n.name in moved}
+        given = [{**{k: noise(graph[k], a) for k, a in one.items()}, **whole} for one in given]
+    last = batch.values(graph, given)[-1]
+    return {state: last[value] for state, value in graph.updates.items()}
+
+
+def _updated(results: Mapping[str, Array]) -> Arrays:
+    """Return the next states of results, by name."""
+    start = "update "
+    return {k.removeprefix(start): v for k, v in results.items() if k.startswith(start)}

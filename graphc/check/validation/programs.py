@@ -1,0 +1,426 @@
+"""Judges the kernels of a program, and the bound code that runs them, one instruction at a time.
+
+The bound code runs in parts.  After each, every value that it has computed is compared with the
+reference rules in float64, applied to the operands that the code itself has read: so a fault shows
+where it arises, and the bound is that of rounding in one kernel.  The interpreter of kernels runs
+on the same operands.  If it is wrong, too, the kernel is not what the graph means (lowering); or
+else the backend does not compute the kernel.  Operands must still have the bytes that were written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from graphc.backends.backend import Part, Runner
+from graphc.check.central_differences import kinks_of, wide_value
+from graphc.check.validation.compare import gap, same_bytes
+from graphc.check.validation.explain import Count, Fault, Layer
+from graphc.check.validation.run import Noise, largest, value_of, wrong_mask
+from graphc.ir.graph import Node
+from graphc.ir.interpreter import interpret
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import ITEMSIZE, shape_at
+from graphc.kernels import interpret as interpreter
+from graphc.kernels.program import Instr, Program
+from graphc.kernels.text import kernel_text
+from graphc.runtime.workspace import Workspace
+
+MOST_WORK = 1 << 27
+"""The most multiply-adds of a kernel that the interpreter runs."""
+TINY = 1e-37
+"""Near the smallest normal float32: native code takes smaller numbers as zero."""
+SHARE = 1 / 8
+"""The part of the largest move of an array by which each of its elements may differ, at least."""
+NEAR = 64
+"""The roundings within which a number counts as on a kink, where an op may choose either side."""
+
+
+@dataclass
+class Run:
+    """One run of a program for `n` rows, on memory in which its feeds and states are written."""
+
+    program: Program
+    n: int
+    threads: int
+    arrays: Mapping[str, Array]
+    """The arrays of its feeds and states."""
+    memory: Workspace
+    state: Mapping[str, Array]
+    wide: Mapping[str, Node]
+    """The nodes in float64, in order."""
+    bind: Callable[[], Runner]
+    count: Count
+    interpreted_only: bool = False
+    """True if the code cannot be run, so that the interpreter does all."""
+
+    def __post_init__(self) -> None:
+        self.graph, arrays = self.program.graph, self.arrays
+        self._views: dict[str, Array] = {}
+        self.written = {
+            node.name: np.array(arrays[node.name] if node.name in arrays else node.op.reference([]))
+            for node in self.graph
+            if node.op.is_source
+        }
+        """The bytes of each buffer as they were written, by the buffer that holds them."""
+        self.saved = dict(self.written)
+        """The values of nodes: sources, and what instructions have computed so far."""
+
+    def view(self, name: str) -> Array:
+        """Return the array of a buffer."""
+        if name not in self._views:
+            self._views[name] = self.memory.view(self.program, name, self.n)
+        return self._views[name]
+
+    def whole(self) -> dict[str, Array]:
+        """Run all parts, and return copies of outputs, gradients and next states."""
+        for part in self.parts:
+            _run(part)
+        return self.results()
+
+    def results(self) -> dict[str, Array]:
+        """Return copies of outputs, gradients and next states."""
+        found = {f"output {k}": self.view(v).copy() for k, v in self.program.outputs.items()}
+        gradients = self.program.gradients.items()
+        found |= {f"gradient {k}": self.view(v).copy() for k, v in gradients}
+        return found | {f"update {k}": self.state[k].copy() for k in self.graph.updates}
+
+    # ------------------------------------------------------------------ judging
+
+    def judge(self) -> Fault | None:
+        """Run, and return the first fault."""
+        wrong = wrong_mask(self.graph, self.saved, self.n)
+        if wrong is not None:
+            return self._fault("reference", wrong[1], wrong[0], None)
+        try:
+            parts = self.parts
+        except Exception as error:  # of a kernel that no code can be made of
+            return self._failed(range(len(self.program.instrs)), error)
+        for part in parts:
+            fault = self._overwritten(part)
+            if fault is not None:
+                return fault
+            try:
+                _run(part)
+            except Exception as error:  # of code that does not fit its operands
+                return self._failed(part.starts, error)
+            faults = (self._instruction(number, part) for number in part.ends)
+            if fault := next(filter(None, faults), None):
+                return fault
+        return self._wrong_root()
+
+    def _failed(self, numbers: Sequence[int], error: Exception) -> Fault:
+        """Return the fault of code that raised an error: of lowering, if kernels are wrong, too."""
+        self.interpreted_only = True
+        for number in numbers:
+            instr = self.program.instrs[number]
+            if instr.body is not None:
+                fault = self._instruction(number, Part((), (), (number,)))
+                if fault is not None:
+                    return fault
+            elif instr.op is not None:
+                ins = [self._array(name) for name in instr.ins]
+                for name in instr.outs:
+                    self.written[name] = instr.op.at(self.n).reference(ins)
+        alone = self.program.instrs[numbers[0]] if len(numbers) == 1 else None
+        name = "its code" if alone is None else repr(alone.node)
+        node = None if alone is None else self.graph.nodes.get(alone.node)
+        what = f"{name} cannot be run: {type(error).__name__}: {error}"
+        return self._fault("backend", what, node, alone)
+
+    def _fault(self, layer: Layer, what: str, node: Node | None, instr: Instr | None) -> Fault:
+        body = None if instr is None else instr.body
+        text = "" if body is None else kernel_text(body)
+        return Fault(layer, self.program.name, what, self.n, node, text, self.threads)
+
+    def _overwritten(self, part: Part) -> Fault | None:
+        """Return the fault of an operand that has no longer the bytes that were written."""
+        made = {name for i in part.starts for name in self.program.instrs[i].outs}
+        for number in part.starts:
+            instr = self.program.instrs[number]
+            for name in instr.ins:
+                root = self._root(name)
+                known = self.written.get(root) if root not in made else None
+                if known is not None and not same_bytes(self.view(root), known):
+                    node = self.graph.nodes.get(root)
+                    what = f"the bytes of {root!r} are overwritten before {instr.node!r} reads them"
+                    return self._fault("memory", what, node, instr)
+        return None
+
+    def _instruction(self, number: int, part: Part) -> Fault | None:
+        """Compare what an instruction has written."""
+        instr = self.program.instrs[number]
+        if instr.kind == "barrier":
+            return None
+        try:
+            interpreted = self._interpreted(instr)
+        except Exception as error:  # of a kernel that does not fit its operands
+            what = f"the kernel of {instr.node!r} cannot be interpreted: {error}"
+            return self._fault("lowering", what, self.graph.nodes.get(instr.node), instr)
+        for name in instr.outs:
+            self._keep(name, number, part, interpreted)
+        for name in instr.outs:
+            if name not in self.graph and name in interpreted:
+                found, expected = self._array(name), interpreted[name]
+                if not same_bytes(found, expected):
+                    what = f"{name!r} {gap(expected, found, 0.0)}, the interpreter's copy"
+                    return self._fault("backend", what, self.graph.nodes.get(instr.node), instr)
+        targets = [name for name in self._targets[number] if name in self.program.buffers]
+        fault = self._compared(targets, instr, interpreted) if targets else None
+        self.saved.update((name, self._array(name)) for name in targets)
+        return fault
+
+    def _interpreted(self, instr: Instr) -> dict[str, Array]:
+        """Return what the interpreter computes of an instruction's operands, by buffer."""
+        kernel = instr.body
+        if kernel is None:
+            return {}
+        self.count.kernels += 1
+        if interpreter.work(kernel, self.n) > MOST_WORK:
+            self.count.large += 1
+            return {}
+        arrays = {name: np.ascontiguousarray(self._array(name)) for name in instr.ins}
+        buffers = self.program.buffers
+        results = {
+            name: np.zeros(shape_at(buffers[name].type.shape, self.n), buffers[name].type.dtype)
+            for name in instr.outs
+        }
+        interpreter.run(kernel, arrays | results, self.n)
+        return results
+
+    def _compared(
+        self, targets: Sequence[str], instr: Instr, interpreted: Mapping[str, Array]
+    ) -> Fault | None:
+        """Compare the values of nodes with those of the reference rules."""
+        local = Local(self, targets)
+        for runs in (2, 8):
+            bounds = ((name, local.bound(name, runs)) for name in targets)
+            faults = (self._wrong(n, local.exact[n], b, instr, interpreted) for n, b in bounds)
+            fault = next(filter(None, faults), None)
+            if fault is None:
+                self.count.values += len(targets)
+                return None
+        if local.near_kink():
+            self.count.near += len(targets)
+            return None
+        return fault
+
+    def _wrong(
+        self,
+        name: str,
+        exact: Array,
+        bound: Array | float,
+        instr: Instr,
+        interpreted: Mapping[str, Array],
+    ) -> Fault | None:
+        node, found = self.graph[name], self._array(name)
+        ran = interpreted.get(name)
+        if ran is not None and gap(exact, ran, bound):
+            what = f"{name!r} {gap(exact, ran, bound)} by the interpreter of kernels, on the same"
+            return self._fault("lowering", f"{what} operands", node, instr)
+        if not gap(exact, found, bound):
+            return None
+        same = ", and the interpreter of kernels agrees with that" if ran is not None else ""
+        what = f"{name!r} {gap(exact, found, bound)}{same}"
+        copied = instr.body is not None and name not in instr.outs  # its parts are right
+        return self._fault("lowering" if copied else "backend", what, node, instr)
+
+    def _wrong_root(self) -> Fault | None:
+        """Return the fault of an output, gradient or next state that is not the node's value."""
+        graph, program = self.graph, self.program
+        roots = {
+            f"output {k}": (graph.outputs[k], self.view(v)) for k, v in program.outputs.items()
+        }
+        roots |= {
+            f"gradient {k}": (graph.gradients[k], self.view(v))
+            for k, v in program.gradients.items()
+        }
+        roots |= {f"update {k}": (v, self.state[k]) for k, v in graph.updates.items()}
+        local = Local(self, [node for node, _ in roots.values()])
+        for what, (name, found) in roots.items():
+            expected, node = local.exact[name], graph[name]
+            known = self.saved.get(name)
+            bound = 0.0 if known is not None else local.bound(name, 2)
+            text = gap(expected if known is None else known, found, bound)
+            if text and not (known is None and local.near_kink()):
+                return self._fault("memory", f"{what} {text}, at the end of the run", node, None)
+        for name, node in graph.nodes.items():
+            if node.op.persistent and name not in graph.updates:
+                text = gap(self.written[name], self.state[name], 0.0)
+                if text:
+                    return self._fault("memory", f"state {name!r} {text}", node, None)
+        return None
+
+    # ------------------------------------------------------------------ values
+
+    @cached_property
+    def parts(self) -> Sequence[Part]:
+        """The parts of the bound code."""
+        return self.bind().parts(self.n, self.view, self.threads)
+
+    @cached_property
+    def _targets(self) -> dict[int, list[str]]:
+        """The nodes that are complete after each instruction: one that several write, the last."""
+        last: dict[str, int] = {}
+        for number, instr in enumerate(self.program.instrs):
+            stored = {self._root(name) for name in instr.outs}
+            nodes = instr.nodes or instr.outs
+            last.update((n, number) for n in nodes if n in self.graph and n in stored)
+        found: dict[int, list[str]] = {i: [] for i in range(len(self.program.instrs))}
+        for name, number in last.items():
+            found[number].append(name)
+        return found
+
+    def _root(self, name: str) -> str:
+        while name in self.program.aliases:
+            name = self.program.aliases[name]
+        return name
+
+    def _keep(self, name: str, number: int, part: Part, made: Mapping[str, Array]) -> None:
+        """Keep the bytes of a result: as the code left them, or the interpreter's copy."""
+        root = self._root(name)
+        later = (i for i in part.ends if i > number)
+        ranges = [self._range(other) for i in later for other in self.program.instrs[i].outs]
+        mine = self._range(name)
+        hidden = self.interpreted_only or any(_overlaps(mine, other) for other in ranges)
+        if name in made and hidden:
+            kept = self.written.setdefault(root, np.zeros_like(self.view(root)))
+            self._within(kept, name)[...] = made[name]
+        else:
+            self.written[root] = self.view(root).copy()
+
+    def _range(self, name: str) -> tuple[str, int, int]:
+        """Return the memory of a buffer: the block, and its first byte and end in it."""
+        buffer = self.program.buffers[self._root(name)]
+        if buffer.space != "arena":
+            return f"{buffer.space} {buffer.key}", 0, 1
+        return "arena", buffer.offset, buffer.offset + buffer.type.nbytes(self.n)
+
+    def _array(self, name: str) -> Array:
+        """Return the value of a buffer as it was written."""
+        return self._within(self.written[self._root(name)], name)
+
+    def _within(self, root: Array, name: str) -> Array:
+        """Return a buffer as a view of the array of the buffer that holds its bytes."""
+        buffer = self.program.buffers.get(name)
+        if buffer is None or root is self.written.get(name):
+            return root
+        shape, flat = shape_at(buffer.type.shape, self.n), root.reshape(-1)[buffer.shift :]
+        if not buffer.pitch:
+            return flat[: prod(shape)].reshape(shape)
+        size = ITEMSIZE[buffer.type.dtype]
+        strides = (buffer.pitch * size, size)
+        return as_strided(flat, (shape[0], prod(shape[1:])), strides)
+
+
+class Local:
+    """The reference rules of some nodes in float64, applied to the values that a run has saved."""
+
+    def __init__(self, run: Run, targets: Sequence[str]) -> None:
+        self.run, self.graph = run, run.graph
+        self.nodes = _needed(run, targets)
+        read = (operand for node in self.nodes for operand in node.inputs)
+        self.known = {name: run.saved[name] for name in (*read, *targets) if name in run.saved}
+        self.moves = all(n.op.is_exact or n.op.only_moves for n in self.nodes)
+        """True if no node rounds, so that every bit is known."""
+        self.values = self._exact_values()
+        self.exact = {name: self.values[name] for name in targets}
+        self._moved: dict[str, Array] = {}
+        self._runs = 0
+
+    def bound(self, name: str, runs: int) -> Array | float:
+        """Return how far rounding may move each element of a value, by Monte Carlo arithmetic."""
+        exact = self.exact[name]
+        if self.moves or exact.dtype.kind != "f":
+            return 0.0
+        while self._runs < runs:
+            values = self._noisy_values(Noise(self._runs, self._eps))
+            for target, value in self.exact.items():
+                if value.dtype.kind == "f":
+                    own = np.nan_to_num(_wide(values[target]), nan=np.inf, posinf=np.inf)
+                    far = np.abs(own - value)
+                    self._moved[target] = np.maximum(far, self._moved.get(target, 0))
+            self._runs += 1
+        moved = self._moved[name]
+        longest = max(max(v.shape, default=1) for v in self.values.values())
+        widest = np.maximum(moved, SHARE * float(np.max(moved, initial=0.0)))
+        node = self.graph[name]
+        known = (largest(self.values[x]) for x in node.inputs if x in self.values)
+        sizes = list(filter(None, known))
+        inner = min(sizes) if len(sizes) > 1 else 0.0  # what cancels in the op, such as p - 1
+        least = 4 * self._eps(node) * np.maximum(np.abs(exact), inner) + TINY
+        return np.asarray((16 + 2 * longest**0.5) * widest + least)
+
+    def near_kink(self) -> bool:
+        """Return whether an operand is so near to a kink that rounding may decide."""
+        for node in self.nodes:
+            ins = [self.values[name] for name in node.inputs]
+            gaps = kinks_of(node.op, ins)
+            if gaps is not None:
+                sizes = np.abs(gaps)
+                scale = max(
+                    float(np.max(np.abs(x), initial=0.0)) for x in ins if x.dtype.kind == "f"
+                )
+                if ((sizes > 0) & (sizes < NEAR * self._eps(node) * scale)).any():
+                    return True
+        return False
+
+    def _eps(self, node: Node) -> float:
+        type = self.graph[node.name].type
+        return float(np.finfo(type.dtype).eps) if type.is_float else 0.0
+
+    def _exact_values(self) -> dict[str, Array]:
+        """Return the values in float64."""
+
+        def rule(node: Node, ins: list[Array]) -> Array:
+            own = self.graph[node.name]
+            dtypes = [self.graph[name].type.dtype for name in own.inputs]
+            node = own if node.op.is_random else node  # whose numbers depend on its dtype
+            value = wide_value(node, own, ins, dtypes, self.run.n)
+            return _wide(np.asarray(value, order="C"))
+
+        known = {name: _wide(array) for name, array in self.known.items()}
+        with np.errstate(all="ignore"):
+            return interpret(self.nodes, rule, known)
+
+    def _noisy_values(self, noise: Noise) -> dict[str, Array]:
+        """Return the values in the nodes' own dtypes, with all numbers moved by a rounding."""
+
+        def rule(node: Node, ins: list[Array]) -> Array:
+            return noise(node, np.asarray(value_of(node, ins, self.run.n, True), order="C"))
+
+        nodes = [self.graph[node.name] for node in self.nodes]
+        known = {name: noise.moved(self.graph[name], array) for name, array in self.known.items()}
+        with np.errstate(all="ignore"):
+            return interpret(nodes, rule, known)
+
+
+def _needed(run: Run, targets: Sequence[str]) -> list[Node]:
+    """Return the nodes, in float64, between saved values and the targets; operands come first."""
+    found = set[str]()
+    stack = [name for name in targets if name not in run.saved]
+    while stack:
+        name = stack.pop()
+        if name not in found:
+            found.add(name)
+            stack.extend(x for x in run.wide[name].inputs if x not in run.saved)
+    return [node for name, node in run.wide.items() if name in found]
+
+
+def _run(part: Part) -> None:
+    with np.errstate(all="ignore"):
+        for call in part.calls:
+            call()
+
+
+def _wide(array: Array) -> Array:
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def _overlaps(one: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
+    return one[0] == other[0] and one[1] < other[2] and other[1] < one[2]

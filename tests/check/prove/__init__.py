@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.extras import needs
+
+needs("z3")
