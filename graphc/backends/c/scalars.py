@@ -34,7 +34,8 @@ def dim_text(dim: Dim) -> str:
     """Return the size of a dimension: a number, or a multiple of `n`."""
     if not isinstance(dim, Batch):
         return str(dim)
-    return "n" if dim.factor == 1 else f"({dim.factor} * n)"
+    rows = " * ".join(["n"] * dim.power)
+    return rows if (dim.factor, dim.power) == (1, 1) else f"({dim.factor} * {rows})"
 
 
 def literal(value: float, dtype: str) -> Value:
