@@ -230,8 +230,10 @@ PAYS = 0.98
 """The fraction of the time alone below which a shared run is worth it."""
 LATE, SPARE = 1.25, 20_000
 """The time that a shared run may take: that of one alone times LATE, and SPARE nanoseconds."""
-TRIAL_RUNS, TRIAL_TIME = 3, 100_000
+TRIAL_RUNS, TRIAL_TIME = 3, 200_000
 """The least number of runs that are measured after a change, and their least nanoseconds."""
+WARM_TIME = 200_000
+"""The nanoseconds of runs after a change that do not count: workers wake, and caches fill."""
 PAUSES = 50_000_000, 3_200_000_000
 """Nanoseconds between trials: at first, and at most, after many that changed nothing."""
 FOREVER = 2**62
@@ -240,7 +242,7 @@ Frame = ctypes.Array[ctypes.c_uint64]
 Phase = Literal["cold", "measured", "steady"]
 """The state of the runs since the last review.
 
-"cold" is the first run after a change, which woke threads and filled caches and does not count;
+"cold" are the first runs after a change, which wake threads and fill caches and do not count;
 "measured" are the runs that measure the change; "steady" are all later ones."""
 
 
@@ -253,6 +255,10 @@ class Choice:
         """Nanoseconds of a run alone and of a shared one; 0 if not known."""
         self._shared, self._trial = False, False
         self._phase: Phase = "steady"
+        self._wanted = 1
+        """The runs of a phase that is not steady."""
+        self._seen = [0, 0]
+        """Of these, the runs so far, and their nanoseconds: late ones are reviewed one by one."""
         self._next_trial = 0
         self._pause = PAUSES[0]
 
@@ -263,13 +269,23 @@ class Choice:
         if stalled:  # which says nothing of other runs
             self._choose(now, may_share=not self._pool.idle.stalled(stalled, self._gain()))
             return
-        if runs and self._phase == "cold":
-            self._phase = "measured"
-            self._set("left", _runs_in(TRIAL_TIME, spent / runs, TRIAL_RUNS) - 1)
-            return
+        if runs and self._phase != "steady":
+            runs, spent = self._seen[0] + runs, self._seen[1] + spent
+            self._seen = [runs, spent]
+            if runs < self._wanted:
+                self._set("left", self._wanted - runs - 1)
+                return
+            if self._phase == "cold":
+                self._begin("measured", _runs_in(TRIAL_TIME, spent / runs, TRIAL_RUNS))
+                return
         if runs:
             self._learn(spent / runs, now)
         self._choose(now, may_share=True)
+
+    def _begin(self, phase: Phase, runs: int) -> None:
+        """Begin a phase of so many runs."""
+        self._phase, self._wanted, self._seen = phase, runs, [0, 0]
+        self._set("left", runs - 1)
 
     def _learn(self, found: float, now: int) -> None:
         """Record the time of a run; later ones are averaged in, against noise."""
@@ -283,7 +299,8 @@ class Choice:
         alone, together = self._times
         changes = self._pays() == self._shared
         self._pause = PAUSES[0] if changes else min(2 * self._pause, PAUSES[1])
-        cost = abs(together - alone) * (1 + _runs_in(TRIAL_TIME, alone, TRIAL_RUNS))
+        runs = _runs_in(WARM_TIME, alone) + _runs_in(TRIAL_TIME, alone, TRIAL_RUNS)
+        cost = abs(together - alone) * runs
         self._next_trial = now + max(self._pause, int(SHARE * cost))
 
     def _pays(self) -> bool:
@@ -302,14 +319,17 @@ class Choice:
         self._trial = may_share and now >= self._next_trial
         shared = may_share and self._pays() != self._trial
         changes = shared != self._shared or not self._times[shared]
-        self._shared, self._phase = shared, "cold" if changes else "steady"
+        self._shared = shared
         if shared:
             self._pool.start(cores)
             self._set("deadline", int(LATE * alone) + SPARE)
         self._set("threads", cores if shared else 1)
         self._set("most", int(4 * alone) or FOREVER)
         span = min(PERIOD, max(0, self._next_trial - now)) if may_share else LOOK
-        self._set("left", 0 if changes else _runs_in(span, self._times[shared]) - 1)
+        if changes:
+            self._begin("cold", _runs_in(WARM_TIME, alone) if alone else 1)
+        else:
+            self._begin("steady", _runs_in(span, self._times[shared]))
 
     def _take(self, name: str) -> int:
         """Return a word of the frame, and set it to 0."""

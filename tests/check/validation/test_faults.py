@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import graphc as gc
+from graphc.base.errors import RuleError
 from graphc.check.validation import ValidationError
 from graphc.runtime import reference
 from tests.check.validation.faults import (
@@ -46,7 +47,8 @@ FAULTS = (
           "mul(dout, ins[1]), ins[0]), unbroadcast(mul(dout, ins[0])",
           "mul(dout, ins[0]), ins[0]), unbroadcast(mul(dout, ins[1])", "backward: gradient"),
     Fault("a sum's gradient is not summed to a bias", ops, f"{ELEMENT}:Add.grad",
-          "unbroadcast(dout, ins[1])", "dout", "backward: gradient"),
+          "unbroadcast(dout, ins[1])", "dout",
+          "rule: its grad rule gives bias a cotangent of type"),
     Fault("unbroadcast takes a mean", ops, f"{ELEMENT}:unbroadcast",
           "value = sum_(value, axes, keepdims=True)",
           "from graphc.ops.reduce import mean; value = mean(value, axes, keepdims=True)",
@@ -71,7 +73,8 @@ FAULTS = (
           "cut = (axis, start, stop, 1)", "cut = (axis, 0, operand.shape[axis], 1)",
           "backward: gradient"),
     Fault("transpose's gradient is transposed the same way", ops, "graphc.ops.shape:Transpose.grad",
-          "self.axes.index(i) for i in range(len(self.axes))", "self.axes", "backward: gradient"),
+          "self.axes.index(i) for i in range(len(self.axes))", "self.axes",
+          "rule: its grad rule gives reshape_1 a cotangent of type"),
     Fault("clip's gradient passes outside", ops, f"{SELECT}:Clip.grad",
           "where(equal(ins[0], out), dout, 0.0)", "dout", "backward: gradient"),
     Fault("softmax_loss forgets the label", layers, f"{LOSSES}.labels:SoftmaxRows.grad",
@@ -279,6 +282,8 @@ def test_a_planted_fault_is_caught(
     if step == "verify":
         assert not isinstance(caught.value, ValidationError)
         assert caught.value.__notes__[0].startswith("in pass ")
+    elif step == "rule":  # of another type than its operand: refused before any number
+        assert isinstance(caught.value, RuleError) and what in str(caught.value)
     else:
         assert isinstance(caught.value, ValidationError), caught.value
         assert str(caught.value).startswith(f"pass '{step}': {what}")

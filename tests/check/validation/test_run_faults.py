@@ -71,7 +71,8 @@ FAULTS = (
             "ult i64", "ule i64", "native"),
     Planted("Adam's corrections in the parameter's dtype", "lowering", layers,
             f"{OPS}.optim:AdamStep.scalar", 'updates.cast("float64")', "updates.cast(p.dtype)"),
-    Planted("refresh leaves running statistics", "freeze", layers, f"{COMPILER}.freeze:_thaw",
+    Planted("refresh leaves running statistics", "freeze", layers,
+            f"{COMPILER}.freeze:_with_weights",
             "for node in labelled}", "for node in labelled if 'running' not in node.name}"),
     # lowering: kernels that are not what the graph means
     Planted("relu's gradient everywhere", "lowering", layers, f"{OPS}.select:ReluGrad.scalar",
@@ -252,12 +253,16 @@ def planted(fault: Planted, patch: pytest.MonkeyPatch) -> None:
         registered(right, vars(sys.modules[module])[name], patch)
 
 
+BACKENDS = "graphc.backends."
+
+
 def registered(right: Any, made: Any, patch: pytest.MonkeyPatch) -> None:
     """Put a faulty function into the tables of a backend's functions."""
-    for module in [m for name, m in sys.modules.items() if name.startswith("graphc.backends.")]:
-        tables = [table for table in vars(module).values() if isinstance(table, dict)]
+    for module in [m for name, m in list(sys.modules.items()) if name.startswith(BACKENDS)]:
+        tables = [table for table in list(vars(module).values()) if isinstance(table, dict)]
         for table in tables:
-            for key, entry in list(table.items()):
+            # A copy: a collection while the items are listed may take weak ones out.
+            for key, entry in table.copy().items():
                 if entry is right:
                     patch.setitem(table, key, made)
                 elif getattr(entry, "rule", None) is right:
