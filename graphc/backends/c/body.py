@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from graphc.backends.c.scalars import TYPES, Code, Scalars, applied, dim_text, literal
+from graphc.backends.c.scalars import Code, Scalars, applied, dim_text, literal
+from graphc.backends.interface import C_TYPES
 from graphc.ir.expr import Body, Broadcast, Step, Store
 from graphc.ir.tensor_type import Batch
 
@@ -68,7 +69,7 @@ class BodyWriter:
 
     def _leaf(self, step: Step, known: Mapping[int, str]) -> str | None:
         """Return the expression of a leaf, or None for a function of other steps."""
-        kind = TYPES[step.dtype]
+        kind = C_TYPES[step.dtype]
         if step.op == "load":
             return self.place(step.buffer, step.broadcast)
         if step.op == "index":

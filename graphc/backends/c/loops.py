@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from graphc.backends.c.body import BodyWriter, levels, needed
-from graphc.backends.c.scalars import TYPES, Code, Scalars, dim_text, literal
+from graphc.backends.c.scalars import Code, Scalars, dim_text, literal
+from graphc.backends.interface import C_TYPES
 from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.expr import Broadcast, Step, Store
-from graphc.ir.tensor_type import Batch, Dim, count
+from graphc.ir.tensor_type import Batch, Dim
 from graphc.kernels.iteration_space import permuted_strides
 from graphc.kernels.kernel import LANES, Loop, Permutation, ScatterAdd
 
@@ -96,7 +97,7 @@ class LoopWriter:
         for number in numbers:
             step = self.body.steps[number]
             lanes[number] = code.fresh("lanes")
-            code.do(f"{TYPES[step.dtype]} {lanes[number]}[{LANES}];")
+            code.do(f"{C_TYPES[step.dtype]} {lanes[number]}[{LANES}];")
             with code.loop("l", str(LANES)):
                 code.do(f"{lanes[number]}[l] = {_neutral(step)};")
         with code.loop("first", columns, step=LANES), code.loop("l", str(LANES)):
@@ -110,9 +111,9 @@ class LoopWriter:
                 self._accumulate(f"{lanes[number]}[l]", here[step.args[0]], step)
         for number in numbers:
             step, lane = self.body.steps[number], lanes[number]
-            with code.block(f"for (int half = {LANES // 2}; half; half /= 2)"):
-                with code.loop("l", "half"):
-                    self._accumulate(f"{lane}[l]", f"{lane}[half + l]", step)
+            halves = f"for (int half = {LANES // 2}; half; half /= 2)"
+            with code.block(halves), code.loop("l", "half"):
+                self._accumulate(f"{lane}[l]", f"{lane}[half + l]", step)
             known[number] = code.value(f"{lane}[0]", step.dtype)
 
     def _accumulate(self, target: str, x: str, step: Step) -> None:
@@ -163,7 +164,7 @@ class LoopWriter:
         for number in numbers:
             step = self.body.steps[number]
             made[number] = code.fresh("sums")
-            code.do(f"{TYPES[step.dtype]} {made[number]}[{BLOCK}];")
+            code.do(f"{C_TYPES[step.dtype]} {made[number]}[{BLOCK}];")
             with code.loop("j", "end", "first"):
                 code.do(f"{made[number]}[j - first] = {_neutral(step)};")
         arguments = [self.body.steps[number].args[0] for number in numbers]
@@ -188,7 +189,7 @@ class LoopWriter:
         code, made = self.code, {}
         for number in numbers:
             made[number] = code.fresh("values")
-            code.do(f"{TYPES[self.body.steps[number].dtype]} {made[number]}[{BLOCK}];")
+            code.do(f"{C_TYPES[self.body.steps[number].dtype]} {made[number]}[{BLOCK}];")
         with code.loop("j", "end", "first"):
             here = self._with_arrays(known, arrays)
             self.writer.write(code, needed(self.body, numbers, here), here)
@@ -233,7 +234,7 @@ class LoopWriter:
 
     def _fetched(self, step: Step, known: Mapping[int, str]) -> str:
         assert isinstance(step.value, AccessMap), "the value is an access map"
-        code, access = self.code, step.value
+        access = step.value
         kernel = self.kernel
         counts: list[Dim] = [_divided(kernel.rows, prod(kernel.places)), *kernel.places]
         indices = [*self._indices(), "j"]
@@ -288,7 +289,9 @@ def write_permutation(code: Code, kernel: Permutation, names: Mapping[str, str])
     sizes = [kernel.shape[axis] for axis in kernel.axes]
     strides = permuted_strides(kernel.shape, kernel.axes)
     index = [f"i{axis}" for axis in range(len(sizes))]
-    source = " + ".join(f"{i} * {dim_text(stride)}" for i, stride in zip(index, strides, strict=True))
+    source = " + ".join(
+        f"{i} * {dim_text(stride)}" for i, stride in zip(index, strides, strict=True)
+    )
     code.do("ptrdiff_t at = 0;")
     _nested(code, index, sizes, f"{names[store.buffer]}[at++] = {names[load]}[{source or '0'}];")
 
@@ -310,6 +313,3 @@ def _neutral(step: Step) -> str:
 
 def _divided(dim: Dim, by: int) -> Dim:
     return Batch(dim.factor // by) if isinstance(dim, Batch) else dim // by
-
-
-__all__ = ["LoopWriter", "count", "write_permutation"]

@@ -6,18 +6,18 @@ rows in memory, or fewer than a tile has; and pixels of a window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import prod
 
 from graphc.backends.c.body import BodyWriter, needed
-from graphc.backends.c.scalars import TYPES, Code, dim_text, literal
+from graphc.backends.c.scalars import Code, dim_text, literal
 from graphc.backends.c.tile import most_columns
-from graphc.ir.expr import Body, Step
+from graphc.backends.interface import C_TYPES
+from graphc.ir.expr import Step
 from graphc.ir.forms import Sizes, Window
-
-from graphc.ir.tensor_type import ITEMSIZE, Dim, Shape, dim_at
-from graphc.kernels.iteration_space import dense_strides
+from graphc.ir.tensor_type import ITEMSIZE, Shape, dim_at
 from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
+from graphc.kernels.stack import parts_of, single_product
 
 ROWS = 8
 """The rows of a tile."""
@@ -36,10 +36,14 @@ class ProductWriter:
     """The writer of a product kernel."""
 
     def __init__(
-        self, kernel: Gemm, names: Mapping[str, str], types: Mapping[str, str], pitch: Mapping[str, str]
+        self,
+        kernel: Gemm,
+        names: Mapping[str, str],
+        types: Mapping[str, str],
+        pitch: Mapping[str, str],
     ) -> None:
         self.kernel, self.names, self.types, self.pitch = kernel, names, types, dict(pitch)
-        self.kind = TYPES[kernel.dtype]
+        self.kind = C_TYPES[kernel.dtype]
         self.columns = f"GC_COLUMNS_{kernel.dtype}"
         self.code: Code
 
@@ -58,10 +62,10 @@ class ProductWriter:
                 self._stacked(kernel, index, axis + 1)
             return
         names, pitch = dict(self.names), dict(self.pitch)
-        for part, buffer, strides, row in _parts(kernel):
-            names[part] = self._moved(buffer, index, strides)
-            pitch[part] = dim_text(row)
-        ProductWriter(_one(kernel), names, self.types, pitch).write(self.code)
+        for part in parts_of(kernel):
+            names[part.name] = self._moved(part.buffer, index, part.strides)
+            pitch[part.name] = dim_text(part.pitch)
+        ProductWriter(single_product(kernel), names, self.types, pitch).write(self.code)
 
     def _moved(self, buffer: str, index: list[str], strides: Shape) -> str:
         """Return the name of a pointer to a matrix of the stack."""
@@ -94,9 +98,10 @@ class ProductWriter:
 
     def _tiles(self, writer: BodyWriter, ones: dict[int, str], start: str, end: str) -> None:
         kernel, code = self.kernel, self.code
-        tile = code.functions.tile(kernel.dtype)
         with code.loop("first", end, start, self.columns):
-            code.do(f"const ptrdiff_t width = {end} - first < {self.columns} ? {end} - first : {self.columns};")
+            rest = f"{end} - first"
+            fits = f"{rest} < {self.columns} ? {rest} : {self.columns}"
+            code.do(f"const ptrdiff_t width = {fits};")
             b, b_p = self._panel(writer)
             with code.loop("above", dim_text(kernel.m), step=ROWS):
                 rest = f"{dim_text(kernel.m)} - above"
@@ -104,21 +109,24 @@ class ProductWriter:
                 code.do(f"{self.kind} sums[{ROWS} * {self.columns}];")
                 with code.loop("s", f"{ROWS} * {self.columns}"):
                     code.do(f"sums[s] = {literal(0, kernel.dtype)};")
-                if not isinstance(kernel, Convolution):
-                    a, pitch = writer.names[kernel.a], writer.pitch[kernel.a]
-                    at, a_i, a_p = (
-                        (f"{a} + above", "1", pitch)
-                        if kernel.trans_a
-                        else (f"{a} + above * {pitch}", pitch, "1")
-                    )
-                    code.do(f"{tile}(rows, {dim_text(kernel.k)}, {at}, {a_i}, {a_p}, {b}, {b_p}, sums);")
-                else:
-                    with code.loop("depth", dim_text(kernel.k), step=DEPTH):
-                        self._pixels(kernel.window, writer.names[kernel.a])
-                        code.do(
-                            f"{tile}(rows, part_k, packed, {DEPTH}, 1, {b} + depth * {b_p}, {b_p}, sums);"
-                        )
+                self._sums(writer, b, b_p)
                 self._epilogue(writer, ones)
+
+    def _sums(self, writer: BodyWriter, b: str, b_p: str) -> None:
+        """Write the calls that add up the products of a tile."""
+        kernel, code = self.kernel, self.code
+        tile, k = code.functions.tile(kernel.dtype), dim_text(kernel.k)
+        if isinstance(kernel, Convolution):
+            with code.loop("depth", k, step=DEPTH):
+                self._pixels(kernel.window, kernel.trans_a, writer.names[kernel.a])
+                pixels = f"packed, {DEPTH}, 1"
+                code.do(f"{tile}(rows, part_k, {pixels}, {b} + depth * {b_p}, {b_p}, sums);")
+            return
+        a, pitch = writer.names[kernel.a], writer.pitch[kernel.a]
+        left = (
+            f"{a} + above, 1, {pitch}" if kernel.trans_a else f"{a} + above * {pitch}, {pitch}, 1"
+        )
+        code.do(f"{tile}(rows, {k}, {left}, {b}, {b_p}, sums);")
 
     def _epilogue(self, writer: BodyWriter, ones: Mapping[int, str]) -> None:
         code, body = self.code, self.kernel.body
@@ -149,34 +157,37 @@ class ProductWriter:
     def _panel(self, writer: BodyWriter) -> tuple[str, str]:
         """Write the packing of the columns of a tile, and return their address and row pitch."""
         kernel, code = self.kernel, self.code
-        b, window = writer.names[kernel.b], kernel.window if isinstance(kernel, Convolution) else None
-        n, k, zero = dim_text(kernel.n), dim_text(kernel.k), literal(0, kernel.dtype)
+        window = kernel.window if isinstance(kernel, Convolution) else None
+        b, pitch = writer.names[kernel.b], writer.pitch[kernel.b]
+        if window is not None:
+            pitch = dim_text(kernel.n)
         code.do(f"{self.kind} *const panel = scratch;")
-        if kernel.trans_b and window is not None:
-            offsets, channels, groups = prod(window.kernel), window.channels, window.groups
-            part = f"({n} / {groups})" if groups > 1 else n
-            column = "(first + j - group * part)" if groups > 1 else "(first + j)"
-            extra = f" + group * {channels}" if groups > 1 else ""
-            with code.loop("p", k), code.loop("j", self.columns):
-                back = f"({offsets - 1} - p / {channels})"
-                element = f"{b}[({back} * {part} + {column}) * {window.pixel} + p % {channels}{extra}]"
-                code.do(f"panel[p * {self.columns} + j] = j < width ? {element} : {zero};")
-            return "panel", self.columns
-        pitch = n if window is not None else writer.pitch[kernel.b]
         if kernel.trans_b:
-            with code.loop("j", self.columns), code.loop("p", k):
-                element = f"{b}[(first + j) * {pitch} + p]"
-                code.do(f"panel[p * {self.columns} + j] = j < width ? {element} : {zero};")
+            turned = f"{b}[(first + j) * {pitch} + p]"
+            self._pack(turned if window is None else self._tap(window, b))
             return "panel", self.columns
         with code.block(f"if (width < {self.columns})"):
-            with code.loop("p", k), code.loop("j", self.columns):
-                element = f"{b}[p * {pitch} + first + j]"
-                code.do(f"panel[p * {self.columns} + j] = j < width ? {element} : {zero};")
+            self._pack(f"{b}[p * {pitch} + first + j]")
         code.do(f"const {self.kind} *const right = width < {self.columns} ? panel : {b} + first;")
         code.do(f"const ptrdiff_t right_p = width < {self.columns} ? {self.columns} : {pitch};")
         return "right", "right_p"
 
-    def _pixels(self, window: Window, images: str) -> None:
+    def _pack(self, element: str) -> None:
+        """Write the copy of element (p, j) of each row and column into the panel, and zeros."""
+        code, zero = self.code, literal(0, self.kernel.dtype)
+        with code.loop("p", dim_text(self.kernel.k)), code.loop("j", self.columns):
+            code.do(f"panel[p * {self.columns} + j] = j < width ? {element} : {zero};")
+
+    def _tap(self, window: Window, filters: str) -> str:
+        """Return the weight that a pixel's gradient meets: taps in reverse order."""
+        n, groups, channels = dim_text(self.kernel.n), window.groups, window.channels
+        part = f"({n} / {groups})" if groups > 1 else n
+        column = "(first + j - group * part)" if groups > 1 else "(first + j)"
+        extra = f" + group * {channels}" if groups > 1 else ""
+        back = f"({prod(window.kernel) - 1} - p / {channels})"
+        return f"{filters}[({back} * {part} + {column}) * {window.pixel} + p % {channels}{extra}]"
+
+    def _pixels(self, window: Window, transposed: bool, images: str) -> None:
         """Write the packing of the pixels that the rows of a tile meet, 0 where there are none."""
         kernel, code = self.kernel, self.code
         k, group = dim_text(kernel.k), f" + group * {window.channels}" if window.groups > 1 else ""
@@ -184,13 +195,17 @@ class ProductWriter:
         panel = f"{k} * {self.columns}"
         code.do(f"{self.kind} *const packed = ({self.kind} *)scratch + {panel};")
         with code.loop("r", "rows"), code.loop("q", "part_k"):
-            place, offset = ("depth + q", "above + r") if kernel.trans_a else ("above + r", "depth + q")
+            place, offset = (
+                ("depth + q", "above + r") if kernel.trans_a else ("above + r", "depth + q")
+            )
             code.do(f"const ptrdiff_t place = {place}, offset = {offset};")
             conditions, index = [], f"place / {window.count}"
             where = _unraveled(f"place % {window.count}", window.places)
             tap = _unraveled(f"offset / {window.channels}", window.kernel)
             for axis, size in enumerate(window.space):
-                text = f"{where[axis]} * {window.stride[axis]} + {tap[axis]} * {window.dilation[axis]}"
+                text = (
+                    f"{where[axis]} * {window.stride[axis]} + {tap[axis]} * {window.dilation[axis]}"
+                )
                 code.do(f"const ptrdiff_t at{axis} = {text} - {window.before[axis]};")
                 pixel = f"at{axis}"
                 if window.divisor[axis] > 1:
@@ -201,34 +216,6 @@ class ProductWriter:
             element = f"{images}[({index}) * {window.pixel} + offset % {window.channels}{group}]"
             inside = " && ".join(conditions)
             code.do(f"packed[r * {DEPTH} + q] = {inside} ? {element} : {literal(0, kernel.dtype)};")
-
-
-def _one(kernel: BatchedGemm) -> Gemm:
-    """Return a single product of a stack, with the names of parts as its buffers."""
-    body = kernel.body
-    steps = [s._replace(buffer=s.broadcast + s.buffer) if s.op == "load" else s for s in body.steps]
-    stores = [s._replace(buffer=f"stored {s.buffer}") for s in body.stores]
-    one = Body(tuple(steps), tuple(stores))
-    sides = "left", "right", kernel.trans_a, kernel.trans_b
-    return Gemm(kernel.m, kernel.n, kernel.k, *sides, kernel.dtype, one, "none")
-
-
-def _parts(kernel: BatchedGemm) -> Iterator[tuple[str, str, Shape, Dim]]:
-    """Yield name, buffer, strides between matrices and between rows of what a product reads."""
-    none: Shape = (0,) * len(kernel.sizes)
-    by_kind = {
-        "each": dense_strides((*kernel.sizes, kernel.m, kernel.n))[:-2],
-        "row": dense_strides((*kernel.sizes, kernel.m))[:-1],
-        "column": none,
-        "one": none,
-    }
-    yield "left", kernel.a, kernel.strides_a[:-1], kernel.strides_a[-1]
-    yield "right", kernel.b, kernel.strides_b[:-1], kernel.strides_b[-1]
-    for s in kernel.body.steps:
-        if s.op == "load":
-            yield s.broadcast + s.buffer, s.buffer, by_kind[s.broadcast], kernel.n
-    for store, (*between, row) in zip(kernel.body.stores, kernel.strides_out, strict=True):
-        yield f"stored {store.buffer}", store.buffer, tuple(between), row
 
 
 def _unraveled(whole: str, sizes: Sizes) -> list[str]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from math import inf, isnan
 
 import numpy as np
 
 from graphc.backends import maths
-from graphc.backends.arithmetic import FLOATS, UNSIGNED, Arithmetic, Value
+from graphc.backends.arithmetic import FLOATS, Arithmetic, Value
 from graphc.backends.c.tile import TILE_HEAD, tile_function
+from graphc.backends.interface import C_TYPES
 from graphc.ir.expr import Step
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 
-TYPES = {"float32": "float", "float64": "double", "bool": "bool"}
-TYPES |= {f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)}
-"""The C type of each dtype."""
 _SUFFIX = {"float32": "f", "float64": ""}
 _SIGNS = {
     "fadd": "+", "fsub": "-", "fmul": "*", "fdiv": "/", "add": "+", "sub": "-", "mul": "*",
@@ -80,7 +78,7 @@ class Code:
     def value(self, expression: str, dtype: str) -> Value:
         """Append the definition of a value, and return its name."""
         name = self.fresh()
-        self.do(f"const {TYPES[dtype]} {name} = {expression};")
+        self.do(f"const {C_TYPES[dtype]} {name} = {expression};")
         return name
 
     @contextmanager
@@ -92,7 +90,9 @@ class Code:
         self._depth -= 1
         self.do("}")
 
-    def loop(self, name: str, end: str, start: str = "0", step: int | str = 1) -> contextmanager:
+    def loop(
+        self, name: str, end: str, start: str = "0", step: int | str = 1
+    ) -> AbstractContextManager[None]:
         """Append a loop over an index, with the lines of the `with` statement as its body."""
         up = f"++{name}" if step == 1 else f"{name} += {step}"
         return self.block(f"for (ptrdiff_t {name} = {start}; {name} < {end}; {up})")
@@ -122,9 +122,9 @@ class Scalars(Arithmetic):
             sign = {"and": "&&", "or": "||", "xor": "!="}[operation]
         elif dtype not in FLOATS and operation in ("add", "sub", "mul", "shl"):
             wide = f"uint{8 * max(ITEMSIZE[dtype], 4)}_t"
-            return self.code.value(f"({TYPES[dtype]})(({wide}){a} {sign} ({wide}){b})", dtype)
+            return self.code.value(f"({C_TYPES[dtype]})(({wide}){a} {sign} ({wide}){b})", dtype)
         elif dtype not in FLOATS and ITEMSIZE[dtype] < 4:
-            return self.code.value(f"({TYPES[dtype]})({a} {sign} {b})", dtype)
+            return self.code.value(f"({C_TYPES[dtype]})({a} {sign} {b})", dtype)
         return self.code.value(f"{a} {sign} {b}", dtype)
 
     def select(self, condition: Value, a: Value, b: Value, dtype: str) -> Value:
@@ -153,7 +153,7 @@ class Scalars(Arithmetic):
             return x
         if source in FLOATS and dtype not in FLOATS:
             return self.code.value(f"{self.code.functions.saturated(source, dtype)}({x})", dtype)
-        return self.code.value(f"({TYPES[dtype]}){x}", dtype)
+        return self.code.value(f"({C_TYPES[dtype]}){x}", dtype)
 
     def bitcast(self, x: Value, source: str, dtype: str) -> Value:
         """Append the reading of a value's bits as another dtype."""
@@ -180,18 +180,18 @@ class Functions:
         def write(code: Code) -> Value:
             return maths.apply(Scalars(code), function, names, [dtype] * arity, dtype)
 
-        listed = ", ".join(f"{TYPES[dtype]} {name}" for name in names)
-        return self._add(f"gc_{function}_{dtype}", f"{TYPES[dtype]}", listed, write)
+        listed = ", ".join(f"{C_TYPES[dtype]} {name}" for name in names)
+        return self._add(f"gc_{function}_{dtype}", f"{C_TYPES[dtype]}", listed, write)
 
     def bits(self, source: str, dtype: str) -> str:
         """Return the name of the function that reads a value's bits as another dtype."""
 
         def write(code: Code) -> Value:
-            code.do(f"union {{ {TYPES[source]} before; {TYPES[dtype]} after; }} both;")
+            code.do(f"union {{ {C_TYPES[source]} before; {C_TYPES[dtype]} after; }} both;")
             code.do("both.before = x;")
             return "both.after"
 
-        return self._add(f"gc_{dtype}_of_{source}", TYPES[dtype], f"{TYPES[source]} x", write)
+        return self._add(f"gc_{dtype}_of_{source}", C_TYPES[dtype], f"{C_TYPES[source]} x", write)
 
     def saturated(self, source: str, dtype: str) -> str:
         """Return the name of the function that truncates a float: 0 for NaN, the nearest bound."""
@@ -202,9 +202,9 @@ class Functions:
             code.do(f"if (x <= {literal(bounds.min, source)}) return {_whole(bounds.min, dtype)};")
             above = literal(float(bounds.max) + 1, source)
             code.do(f"if (x >= {above}) return {_whole(bounds.max, dtype)};")
-            return f"({TYPES[dtype]})x"
+            return f"({C_TYPES[dtype]})x"
 
-        return self._add(f"gc_{dtype}_from_{source}", TYPES[dtype], f"{TYPES[source]} x", write)
+        return self._add(f"gc_{dtype}_from_{source}", C_TYPES[dtype], f"{C_TYPES[source]} x", write)
 
     def floor_division(self) -> str:
         """Return the name of the function that divides indices, rounding down."""
@@ -235,9 +235,7 @@ class Functions:
             self.texts[name] = tile_function(dtype)
         return name
 
-    def _add(
-        self, name: str, result: str, arguments: str, write: Callable[[Code], Value]
-    ) -> str:
+    def _add(self, name: str, result: str, arguments: str, write: Callable[[Code], Value]) -> str:
         if name not in self.texts:
             code = Code(self)
             returned = write(code)
@@ -267,12 +265,11 @@ CALLED = ("exp", "log", "tanh", "sigmoid", "erf", "floor_div")
 """The scalar functions that are functions of the file; others are written where they are used."""
 
 
-def applied(v: Scalars, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str) -> Value:
+def applied(
+    v: Scalars, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
+) -> Value:
     """Return a scalar function of values, appended to the code."""
     if function in CALLED and not (function == "floor_div" and dtype in FLOATS):
         name = v.code.functions.scalar(function, dtype, len(args))
         return v.code.value(f"{name}({', '.join(args)})", dtype)
     return maths.apply(v, function, args, dtypes, dtype)
-
-
-__all__ = ["UNSIGNED", "Code", "Functions", "Scalars", "applied", "dim_text", "literal"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
+from re import fullmatch
 
 from graphc.backends.c.loops import LoopWriter, write_permutation
 from graphc.backends.c.products import ProductWriter
-from graphc.backends.c.scalars import TYPES, Code, Functions, dim_text
-from graphc.backends.native.program import block_of, layout, table_index
-from graphc.ir.tensor_type import ITEMSIZE
+from graphc.backends.c.scalars import Code, Functions, dim_text
+from graphc.backends.interface import C_TYPES, KEYWORDS, unique, word
+from graphc.backends.layout import Layout, block_of, start_of, table_index
 from graphc.kernels.kernel import Gemm, Kernel, Permutation, inputs
 from graphc.kernels.program import Buffer, Program
 from graphc.kernels.text import kernel_text
@@ -24,11 +24,8 @@ HEAD = """\
 #pragma STDC FP_CONTRACT OFF
 #endif
 """
-
-
-def program_source(program: Program, skip: frozenset[int]) -> str:
-    """Return a file with the functions `segment0` and so on of a program's layout."""
-    return _Source(program, layout(program, skip)).text()
+Pointer = Callable[[Buffer], str]
+"""The address of a buffer's first element, as a pointer to bytes."""
 
 
 class KernelFile:
@@ -36,7 +33,8 @@ class KernelFile:
 
     def __init__(self) -> None:
         self.functions = Functions()
-        self.kernels: list[str] = []
+        self._kernels: dict[str, str] = {}
+        """The name of each kernel, by the rest of its text."""
 
     def calls(self, program: Program, numbers: Iterable[int], pointer: Pointer) -> list[str]:
         """Add the kernels of instructions, and return their calls."""
@@ -44,30 +42,27 @@ class KernelFile:
 
     def text(self) -> str:
         """Return the functions, those that kernels call first."""
-        return "\n\n".join([*self.functions.texts.values(), *self.kernels])
+        kernels = (rest.replace("@", name, 1) for rest, name in self._kernels.items())
+        return "\n\n".join([*self.functions.texts.values(), *kernels])
 
     def _call(self, program: Program, number: int, pointer: Pointer) -> str:
         instr = program.instrs[number]
         kernel = instr.body
         assert kernel is not None, "the instruction is a kernel"
-        name = f"{program.name}_{number}_{word(instr.node)}"
-        self.kernels.append(kernel_source(name, kernel, program.buffers, self.functions))
+        text = kernel_source(kernel, program.buffers, self.functions)
+        own = f"{program.name}_{number}_{word(instr.node)}"
+        name = self._kernels.setdefault(text, own)
         pointers = []
         for used in buffers_of(kernel):
             buffer, written = program.buffers[used], used in kernel.body.written
-            kind = f"{'' if written else 'const '}{TYPES[buffer.type.dtype]} *"
+            kind = f"{'' if written else 'const '}{C_TYPES[buffer.type.dtype]} *"
             pointers.append(f"({kind})({pointer(buffer)})")
         scratch = ["scratch"] if isinstance(kernel, Gemm) else []
         return f"{name}({', '.join([*pointers, *scratch, 'n'])});"
 
 
-Pointer = Callable[[Buffer], str]
-"""The address of a buffer's first element, as a pointer to bytes."""
-
-
-def program_source(program: Program, skip: frozenset[int]) -> str:
+def program_source(program: Program, parts: Layout) -> str:
     """Return a file with the functions `segment0` and so on of a program's layout."""
-    parts = layout(program, skip)
     slots = {block: slot for slot, block in enumerate(parts.blocks)}
     file, segments = KernelFile(), []
 
@@ -77,16 +72,11 @@ def program_source(program: Program, skip: frozenset[int]) -> str:
     for segment in parts.segments:
         if segment.symbol is not None:
             numbers = [number for epoch in segment.epochs for number in epoch]
-            lines = [f"    {call}" for call in file.calls(program, numbers, pointer)]
+            calls = [f"    {call}" for call in file.calls(program, numbers, pointer)]
             head = f"void {segment.symbol}(unsigned char *const *block, ptrdiff_t n)"
-            segments.append("\n".join([head, "{", "    void *const scratch = block[1];", "    (void)scratch;", *lines, "}", ""]))
+            scratch = ["    void *const scratch = block[1];", "    (void)scratch;"]
+            segments.append("\n".join([head, "{", *scratch, *calls, "}", ""]))
     return "\n".join([HEAD, file.text(), *segments])
-
-
-def start_of(buffer: Buffer) -> int:
-    """Return the bytes from the start of the block to the buffer."""
-    base = buffer.offset if buffer.space == "arena" else 0
-    return base + buffer.shift * ITEMSIZE[buffer.type.dtype]
 
 
 def buffers_of(kernel: Kernel) -> tuple[str, ...]:
@@ -94,14 +84,12 @@ def buffers_of(kernel: Kernel) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
 
 
-def kernel_source(
-    name: str, kernel: Kernel, buffers: Mapping[str, Buffer], functions: Functions
-) -> str:
-    """Return the function of a kernel, with its text as a comment."""
+def kernel_source(kernel: Kernel, buffers: Mapping[str, Buffer], functions: Functions) -> str:
+    """Return the function of a kernel, "@" for its name, with the kernel's text as a comment."""
     used = buffers_of(kernel)
-    names = _unique(used)
+    names = dict(zip(used, unique(map(_safe, used), _TAKEN), strict=True))
     written = kernel.body.written
-    types = {name: TYPES[buffers[name].type.dtype] for name in used}
+    types = {name: C_TYPES[buffers[name].type.dtype] for name in used}
     arguments = [f"{'' if b in written else 'const '}{types[b]} *{names[b]}" for b in used]
     code = Code(functions)
     pitch = _pitches(kernel, buffers)
@@ -112,8 +100,9 @@ def kernel_source(
     else:
         LoopWriter(kernel, names, pitch).write(code)
     comment = kernel_text(kernel).rstrip().replace("*/", "* /").replace("\n", "\n   ")
+    comment = comment.replace("@", "matmul")
     scratch = ["void *scratch"] if isinstance(kernel, Gemm) else []
-    head = f"static void {name}({', '.join([*arguments, *scratch, 'ptrdiff_t n'])})"
+    head = f"static void @({', '.join([*arguments, *scratch, 'ptrdiff_t n'])})"
     return "\n".join([f"/* {comment} */", head, "{", "    (void)n;", *code.lines, "}", ""])
 
 
@@ -125,30 +114,15 @@ def _pitches(kernel: Kernel, buffers: Mapping[str, Buffer]) -> dict[str, str]:
     return {name: dim_text(buffers[name].pitch or width) for name, width in widths.items()}
 
 
-def word(name: str) -> str:
-    """Return a name with only the characters of a C name."""
-    return re.sub(r"\W", "_", name, flags=re.ASCII)
+def _safe(name: str) -> str:
+    """Return a name that none of the names of a kernel's variables equals."""
+    return f"b_{name}" if fullmatch(r"[a-z]+\d+", name) else name
 
 
-_TAKEN = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if "
-    "inline int long register restrict return short signed sizeof static struct switch typedef "
-    "union unsigned void volatile while bool true false n i j l p r o c x first end sums inside "
-    "pixel image at index y0 y1 yn j0 j1 jn gamma right right_p panel packed width above rows part "
-    "part_k group depth scratch place offset s q half state work arena bytes".split()
-)
-
-
-def _unique(names: Iterable[str]) -> dict[str, str]:
-    """Return a C name for each buffer, alike where it can be."""
-    found: dict[str, str] = {}
-    for name in names:
-        own = word(name)
-        if own in _TAKEN or own[0].isdigit() or re.fullmatch(r"[a-z]+\d+", own):
-            own = f"b_{own}"
-        while own in found.values():
-            own += "_"
-        found[name] = own
-    return found
-
-
+_TAKEN = KEYWORDS | {
+    "n", "i", "j", "l", "p", "r", "o", "c", "x", "first", "end", "sums", "inside", "pixel",
+    "image", "at", "index", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "right", "right_p",
+    "panel", "packed", "width", "above", "rows", "part", "part_k", "group", "depth", "scratch",
+    "place", "offset", "s", "q", "half", "state", "work", "arena", "bytes",
+}  # fmt: skip
+"""The names of variables in the functions of kernels."""

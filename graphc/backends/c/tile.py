@@ -149,9 +149,9 @@ def _tile(dtype: str, kind: str, rows: int) -> str:
     for r in range(rows):
         inner.append(f"        x = gc_all_{dtype}(a[{r} * a_i + p * a_p]);")
         inner += [f"        s{r}{c} = gc_fma_{dtype}(x, b{c}, s{r}{c});" for c in range(VECTORS)]
-    head = f"static void gc_rows{rows}_{dtype}(ptrdiff_t k, const {kind} *a, ptrdiff_t a_i, ptrdiff_t a_p,"
+    head = f"static void gc_rows{rows}_{dtype}(ptrdiff_t k, const {kind} *a, ptrdiff_t a_i,"
+    more = f"    ptrdiff_t a_p, const {kind} *b, ptrdiff_t b_p, {kind} *sums)"
     unused = ["    (void)a_i;"] if rows == 1 else []
-    return "\n".join([
-        head, f"                     const {kind} *b, ptrdiff_t b_p, {kind} *sums)", "{", *unused, *load,
-        "    for (ptrdiff_t p = 0; p < k; ++p) {", f"        gc_{dtype} x;", *inner, "    }", *store, "}",
-    ])  # fmt: skip
+    loop = "    for (ptrdiff_t p = 0; p < k; ++p) {"
+    body = [*unused, *load, loop, f"        gc_{dtype} x;", *inner, "    }", *store]
+    return "\n".join([head, more, "{", *body, "}"])

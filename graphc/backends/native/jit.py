@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
-from graphc.backends.native.program import kernels
+from graphc.backends.layout import kernels
 from graphc.backends.native.target import (
     CODEGEN,
     LLVM,
