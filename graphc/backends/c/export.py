@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from graphc.backends.c.backend import BACKEND
 from graphc.backends.c.scalars import dim_text, literal
 from graphc.backends.c.source import HEAD, KernelFile
-from graphc.backends.interface import C_TYPES, Entry, Interface
+from graphc.backends.interface import C_TYPES, Entry, Interface, declaration
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import count
-from graphc.kernels.program import Buffer
+from graphc.kernels.program import Buffer, Program
 
 
-def c_file(model: Interface, header: str) -> str:
+def c_file(model: Interface, header: str, separate: bool) -> str:
     """Return the text of the C file, which includes a header of that name."""
     file = KernelFile()
-    functions = [_init(model), *(_function(model, entry, file) for entry in model.entries)]
+    functions = [_function(model, entry, file) for entry in model.entries]
     constants = [_array(name, array) for name, array in model.constants.items()]
-    states = [_array(f"initial_{i}", array) for i, array in enumerate(model.state.values())]
+    states = []
+    if model.state and not separate:
+        functions.insert(0, _init(model))
+        states = [_array(f"initial_{i}", array) for i, array in enumerate(model.state.values())]
     parts = [f'#include "{header}"\n\n{HEAD}', *constants, *states, file.text(), *functions]
     return "\n".join(parts)
-
-
-def declaration(model: Interface, entry: Entry) -> str:
-    """Return the head of a function."""
-    arguments = ["void *state"] if model.state else []
-    arguments += ["void *work", "ptrdiff_t n"]
-    arguments += [f"const {C_TYPES[a.type.dtype]} *{a.name}" for a in entry.feeds]
-    arguments += [f"{C_TYPES[a.type.dtype]} *{a.name}" for a, _ in entry.results]
-    return f"{_returned(entry)} {entry.name}({', '.join(arguments)})"
-
-
-def _returned(entry: Entry) -> str:
-    return C_TYPES[entry.losses[0].type.dtype] if entry.losses else "void"
 
 
 def _init(model: Interface) -> str:
@@ -82,3 +73,20 @@ def _array(name: str, array: Array) -> str:
 def _lines(flat: Array, dtype: str) -> Iterator[str]:
     for start in range(0, len(flat), 8):
         yield ", ".join(literal(x, dtype) for x in flat[start : start + 8].tolist()) + ","
+
+
+class CWriter:
+    """The writer of C99 files."""
+
+    backend = "c"
+
+    def scratch(self, program: Program) -> Sequence[int]:
+        """Return the bytes that each product packs factors into."""
+        return BACKEND.scratch(program)
+
+    def write(self, model: Interface, header: str, separate: bool) -> bytes:
+        """Return the C file of a model."""
+        return c_file(model, header, separate).encode()
+
+
+WRITER = CWriter()
