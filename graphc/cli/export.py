@@ -43,7 +43,7 @@ def declare(parser: Parser) -> None:
         "--weights",
         choices=("in", "file"),
         default="in",
-        help="file: the first state stands in a file .bin beside the code",
+        help="file: the first state is written to a file .bin beside the code",
     )
     parser.add_optimizer()
     parser.add_json()
