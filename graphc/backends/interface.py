@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from graphc.backends.layout import start_of
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import TensorType, align
+from graphc.ir.tensor_type import Batch, Dim, TensorType, align
 from graphc.kernels.program import Buffer, Program
 from graphc.ops.source import Constant
 
@@ -158,6 +158,18 @@ def declaration(model: Interface, entry: Entry) -> str:
     arguments += [f"{C_TYPES[a.type.dtype]} *{a.name}" for a, _ in entry.results]
     returned = C_TYPES[entry.losses[0].type.dtype] if entry.losses else "void"
     return f"{returned} {entry.name}({', '.join(arguments)})"
+
+
+def type_text(type: TensorType) -> str:
+    """Return the dtype and shape of an array, with `n` for the rows of a call."""
+    return f"{type.dtype}[{', '.join(map(_dim, type.shape))}]"
+
+
+def _dim(dim: Dim) -> str:
+    if not isinstance(dim, Batch):
+        return str(dim)
+    rows = "*".join(["n"] * dim.power)
+    return rows if dim.factor == 1 else f"{dim.factor}*{rows}"
 
 
 def word(name: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.backends.interface import Argument, Entry, Interface, declaration
-from graphc.ir.tensor_type import Batch, Dim, TensorType
+from graphc.backends.interface import Argument, Entry, Interface, declaration, type_text
 
 
 def header(model: Interface, separate: bool) -> bytes:
@@ -43,15 +42,3 @@ def _documented(entry: Entry) -> str:
 
 def _shown(argument: Argument) -> str:
     return f"{argument.name}: {argument.declared}, {type_text(argument.type)}"
-
-
-def type_text(type: TensorType) -> str:
-    """Return the dtype and shape of an array, with `n` for the rows of a call."""
-    return f"{type.dtype}[{', '.join(map(_dim, type.shape))}]"
-
-
-def _dim(dim: Dim) -> str:
-    if not isinstance(dim, Batch):
-        return str(dim)
-    rows = "*".join(["n"] * dim.power)
-    return rows if dim.factor == 1 else f"{dim.factor}*{rows}"
