@@ -63,11 +63,7 @@ def _function(model: Interface, entry: Entry, file: KernelFile) -> str:
         calls.append(f"    for (ptrdiff_t i = 0; i < {size}; ++i) {copy}")
     if entry.losses:
         calls.append(f"    return {' + '.join(f'*{places.name(loss)}' for loss in entry.losses)};")
-    scratch = [
-        f"    void *const scratch = (unsigned char *)work + {model.scratch_at};",
-        "    (void)n, (void)scratch;",
-    ]
-    lines = [*places.lines, *scratch, "", *calls]
+    lines = [*places.lines, "    (void)n;", "", *calls]
     return "\n".join([declaration(model, entry), "{", *lines, "}", ""])
 
 
@@ -80,7 +76,7 @@ class _Places:
         self._names: dict[str, str] = {}
         arguments = [argument.name for argument, _ in entry.results]
         arguments += [argument.name for argument in entry.feeds]
-        self._taken = {"state", "work", "n", "scratch", "i", *arguments, *KEYWORDS}
+        self._taken = {"state", "work", "n", "i", *arguments, *KEYWORDS}
 
     def name(self, buffer: Buffer) -> str:
         """Return the name of a pointer to a buffer's first element."""
@@ -119,7 +115,7 @@ class CWriter:
     backend = "c"
 
     def scratch(self, program: Program) -> Sequence[int]:
-        """Return the bytes that each product packs factors into."""
+        """Return zeros: kernels have their blocks on the stack."""
         return BACKEND.scratch(program)
 
     def write(self, model: Interface, header: str, separate: bool) -> bytes:

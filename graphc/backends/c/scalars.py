@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.backends import maths
 from graphc.backends.arithmetic import FLOATS, Arithmetic, Value
-from graphc.backends.c.tile import TILE_HEAD, tile_function
+from graphc.backends.c.tile import BLOCK_HEAD, product_function
 from graphc.backends.interface import C_TYPES
 from graphc.ir.expr import Step
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim
@@ -227,13 +227,12 @@ class Functions:
             "(uint32_t)j)"
         )
 
-    def tile(self, dtype: str) -> str:
-        """Return the name of the function that computes the sums of a tile of a product."""
-        self.texts.setdefault("gc_tile", TILE_HEAD)
-        name = f"gc_tile_{dtype}"
+    def product(self, dtype: str) -> None:
+        """Add the function that adds products to the sums of a block."""
+        self.texts.setdefault("gc_block", BLOCK_HEAD)
+        name = f"gc_product_{dtype}"
         if name not in self.texts:
-            self.texts[name] = tile_function(dtype)
-        return name
+            self.texts[name] = product_function(dtype)
 
     def _add(self, name: str, result: str, arguments: str, write: Callable[[Code], Value]) -> str:
         if name not in self.texts:

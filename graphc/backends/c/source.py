@@ -55,8 +55,7 @@ class KernelFile:
         pointers = []
         for used in buffers_of(kernel):
             pointers.append(pointer(program.buffers[used]))
-        scratch = ["scratch"] if isinstance(kernel, Gemm) else []
-        return f"{name}({', '.join([*pointers, *scratch, 'n'])});"
+        return f"{name}({', '.join([*pointers, 'n'])});"
 
 
 def program_source(program: Program, parts: Layout) -> str:
@@ -73,8 +72,7 @@ def program_source(program: Program, parts: Layout) -> str:
             numbers = [number for epoch in segment.epochs for number in epoch]
             calls = [f"    {call}" for call in file.calls(program, numbers, pointer)]
             head = f"void {segment.symbol}(unsigned char *const *block, ptrdiff_t n)"
-            scratch = ["    void *const scratch = block[1];", "    (void)scratch;"]
-            segments.append("\n".join([head, "{", *scratch, *calls, "}", ""]))
+            segments.append("\n".join([head, "{", *calls, "}", ""]))
     return "\n".join([HEAD, file.text(), *segments])
 
 
@@ -100,8 +98,7 @@ def kernel_source(kernel: Kernel, buffers: Mapping[str, Buffer], functions: Func
         LoopWriter(kernel, names, pitch).write(code)
     comment = kernel_text(kernel).rstrip().replace("*/", "* /").replace("\n", "\n   ")
     comment = comment.replace("@", "matmul")
-    scratch = ["void *scratch"] if isinstance(kernel, Gemm) else []
-    head = f"static void @({', '.join([*arguments, *scratch, 'ptrdiff_t n'])})"
+    head = f"static void @({', '.join([*arguments, 'ptrdiff_t n'])})"
     return "\n".join([f"/* {comment} */", head, "{", "    (void)n;", *code.lines, "}", ""])
 
 
@@ -120,8 +117,8 @@ def _safe(name: str) -> str:
 
 _TAKEN = KEYWORDS | {
     "n", "i", "j", "l", "p", "r", "o", "c", "x", "first", "end", "sums", "inside", "pixel",
-    "image", "at", "index", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "right", "right_p",
-    "panel", "packed", "width", "above", "rows", "part", "part_k", "group", "depth", "scratch",
-    "place", "offset", "s", "q", "half", "state", "work", "arena", "bytes",
+    "image", "at", "index", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "top", "start",
+    "pixels", "taps", "width", "rows", "part", "group", "depth", "place", "offset", "s", "q",
+    "half", "state", "work", "arena", "bytes",
 }  # fmt: skip
 """The names of variables in the functions of kernels."""
