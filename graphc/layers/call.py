@@ -55,7 +55,7 @@ def returns_gradients(*names: str) -> Callable[[T], T]:
 
 @dataclass(frozen=True)
 class Cache:
-    """What a forward function keeps: its rule, and the arrays that the rule takes."""
+    """The rule of a forward function, and the arrays that the rule takes."""
 
     rule: Rule
     ins: tuple[Array, ...]

@@ -85,7 +85,7 @@ def types_of(arrays: Sequence[Array]) -> tuple[TensorType, ...]:
 Build = Callable[..., Mapping[str, Value]]
 """A function of values that returns outputs by name."""
 Rule = Op | Build
-"""What is computed, and differentiated, by the rules of ops."""
+"""An op or a function of values, which is computed and differentiated by the rules of ops."""
 
 
 def operand_names(rule: Rule, count: int) -> tuple[str, ...]:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphc.check import sequence_mistakes
-from graphc.check.check_layer import MISTAKES, check_layer
-from graphc.check.layer_cases import SPECS, matches, results_of
+from graphc.check.check_layer import check_layer
+from graphc.check.course import sequences
+from graphc.check.course.cases import SPECS, matches, results_of
+from graphc.check.course.causes import MISTAKES
 from tests.check import course_arrays, course_loops
 
 STUDENTS = {"loops": course_loops, "arrays": course_arrays}
@@ -90,7 +91,7 @@ def test_the_inputs_of_a_layer_have_names_of_their_own(layer: str) -> None:
 @pytest.mark.parametrize("layer", ["rnn", "lstm"])
 def test_the_formulas_of_a_sequence_are_right(layer: str) -> None:
     for case in SPECS[layer].cases(np.random.Generator(np.random.Philox(2))):
-        found = sequence_mistakes._unrolled(case, sequence_mistakes._Slip())
+        found = sequences._unrolled(case, sequences._Slip())
         right = results_of(SPECS[layer], case)
         assert found.keys() == right.keys()
         for what, array in right.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -327,6 +327,11 @@ def matches(theirs: Array, candidate: Array) -> bool:
         return False
     same = close(theirs, candidate) | (np.isnan(theirs) & np.isnan(candidate))
     return bool(same.all())
+
+
+def first_match(theirs: Array, mistakes: Iterable[Candidate]) -> str:
+    """Return the first of the mistakes whose result equals `theirs`, or ""."""
+    return next((text for text, result in mistakes if matches(theirs, np.asarray(result))), "")
 
 
 def numbers(value: Any) -> Array | None:

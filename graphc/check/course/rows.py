@@ -4,84 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from graphc import layers
-from graphc.check.layer_cases import Candidate, Case, Results
+from graphc.check.course.cases import Candidate, Case, Results
+from graphc.check.course.formulas import Formulas, Mistake, Mistakes, by_result, table
 from graphc.ir.op import Array
-
-Mistake = tuple[str, Results]
-"""A mistake, and the results that it changes."""
-Mistakes = Callable[[Case, Results], Iterator[Mistake]]
-"""The usual mistakes in a layer, given the case and the right results."""
-OfResult = Callable[[str, Case, Results], Iterator[Candidate]]
-"""The usual mistakes in a result of a layer, given its name, the case and the right results."""
-
-
-def by_result(rule: OfResult) -> Mistakes:
-    """Return the mistakes in all results of a layer, by a rule for each."""
-
-    def mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
-        for what in ours:
-            for text, result in rule(what, case, ours):
-                yield text, {what: result}
-
-    return mistakes
-
-
-def apart(mistakes: Mistakes) -> Mistakes:
-    """Return mistakes that may be made in each result by itself."""
-
-    def one_by_one(case: Case, ours: Results) -> Iterator[Mistake]:
-        for text, results in mistakes(case, ours):
-            yield from ((text, {what: result}) for what, result in results.items())
-
-    return one_by_one
-
-
-class Formulas:
-    """A layer as lines `name = formula`, computed from the top; a mistake replaces some of them.
-
-    The lines are of this package alone, never of a user.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.lines = _parsed(text)
-
-    def results(self, given: Mapping[str, Any], mistake: str = "") -> dict[str, Any]:
-        """Return all values; the lines of the mistake are separated by semicolons."""
-        found = dict(given)
-        for name, formula in (self.lines | _parsed(mistake.replace("; ", "\n"))).items():
-            found[name] = eval(formula, _FUNCTIONS, found)
-        return found
-
-
-@lru_cache(maxsize=1024)
-def _parsed(text: str) -> dict[str, Any]:
-    """Return the compiled formulas by the name that each defines."""
-    lines = (line.partition(" = ") for line in text.strip().splitlines())
-    return {name: compile(formula, name, "eval") for name, _, formula in lines}
-
-
-def table(text: str) -> dict[str, str]:
-    """Return mistakes, which are written as `lines | what there is to say`, by what is said."""
-    rows = (line.partition(" | ") for line in text.strip().splitlines())
-    return {said: lines for lines, _, said in rows}
-
-
-_FUNCTIONS = {
-    "tanh": np.tanh,
-    "sqrt": np.sqrt,
-    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
-    "maximum": np.maximum,
-    "block": lambda a, k: np.split(a, 4, axis=1)[k],
-    "join": lambda *gates: np.concatenate(gates, axis=1),
-}
-"""The functions that formulas call."""
-
 
 # ------------------------------------------------------------------ affine and relu
 

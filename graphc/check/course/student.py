@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.check.layer_cases import Case, Spec, close, numbers
+from graphc.check.course.cases import Case, Spec, close, numbers
 from graphc.ir.op import Array
 
 Function = Callable[..., Any]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from graphc import layers
-from graphc.check.layer_cases import Case, Results
-from graphc.check.layer_mistakes import Mistake, Mistakes, apart
+from graphc.check.course.cases import Case, Results
+from graphc.check.course.formulas import Mistake, Mistakes, apart
 from graphc.ir.op import Array
 
 
