@@ -10,10 +10,20 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.check.course.cases import SPECS, Case, Spec, results_of
+from graphc.check.course import dropout, images, losses, rows, sequences
 from graphc.check.course.causes import Trial, likely_cause
-from graphc.check.course.dropout import dropout_findings
-from graphc.check.course.student import Finding, Function, Raised, Student
+from graphc.check.course.compare import Finding
+from graphc.check.course.spec import results_of
+from graphc.check.course.student import Function, Raised, Student
+
+SPECS = {
+    **rows.SPECS,
+    "dropout": dropout.SPEC,
+    **losses.SPECS,
+    **images.SPECS,
+    **sequences.SPECS,
+}
+"""The layers by the names that `check_layer` takes."""
 
 
 @dataclass(frozen=True)
@@ -116,43 +126,28 @@ def check_layer(
             f"check_layer: there is no layer {layer!r}", hint=f"there are {', '.join(SPECS)}"
         )
     spec = SPECS[layer]
-    if spec.backward is None and backward is not None:
+    if spec.is_loss and backward is not None:
         raise GraphError(f"check_layer: {layer} is one function that returns (loss, dx)")
     cases = list(spec.cases(np.random.Generator(np.random.Philox(seed))))
     students = [
-        # the course defines batchnorm's backward for training only
-        Student(spec, forward, backward if _differentiable(layer, case) else None, case)
-        for case in cases
+        Student(spec, forward, backward if case.has_gradients else None, case) for case in cases
     ]
-    findings = _of_dropout if layer == "dropout" else _findings
     found: dict[str, Finding] = {}
-    for finding in findings(layer, students):
+    for finding in _findings(students):
         found.setdefault(finding.what, finding)
-    return LayerReport(layer, tuple(found.values()), _compared(layer, spec, backward), len(cases))
+    left_out = spec.gradients if backward is None and not spec.is_loss else ()
+    compared = tuple(name for name in results_of(spec, cases[0]) if name not in left_out)
+    return LayerReport(layer, tuple(found.values()), compared, len(cases))
 
 
-def _differentiable(layer: str, case: Case) -> bool:
-    return layer == "dropout" or case.param.get("mode") != "test"
-
-
-def _compared(layer: str, spec: Spec, backward: Function | None) -> tuple[str, ...]:
-    if spec.backward is None:
-        return "loss", *spec.gradients
-    extra = ("running_mean", "running_var") if layer.endswith("batchnorm") else ()
-    return (*spec.outputs, *extra, *(spec.gradients if backward is not None else ()))
-
-
-def _of_dropout(layer: str, students: Sequence[Student]) -> Iterator[Finding]:
-    for student in students:
-        yield from _guarded(student, dropout_findings(student))
-
-
-def _findings(layer: str, students: Sequence[Student]) -> Iterator[Finding]:
+def _findings(students: Sequence[Student]) -> Iterator[Finding]:
     """Yield the faults of all cases, each with the mistake that explains it in all of them."""
     trials: list[Trial] = []
     faults: list[Finding] = []
     for student in students:
-        faults.extend(_guarded(student, _tried(layer, student, trials)))
+        random = student.spec is dropout.SPEC
+        found = dropout.findings(student) if random else _tried(student, trials)
+        faults.extend(_guarded(student, found))
     for fault in faults:
         wrong = next((trial for trial in trials if str(trial.case) == fault.case), None)
         if wrong is not None and not fault.cause and fault.what in wrong.theirs:
@@ -161,11 +156,11 @@ def _findings(layer: str, students: Sequence[Student]) -> Iterator[Finding]:
             yield fault
 
 
-def _tried(layer: str, student: Student, trials: list[Trial]) -> Iterator[Finding]:
+def _tried(student: Student, trials: list[Trial]) -> Iterator[Finding]:
     """Run the functions on one case; yield the faults, and add the results to the trials."""
     theirs: dict[str, Any] = {}
     right = results_of(student.spec, student.case)
-    trial = Trial(layer, student, theirs, right)
+    trial = Trial(student, theirs, right)
     raised = None
     try:
         outputs, cache = student.outputs()
@@ -173,17 +168,12 @@ def _tried(layer: str, student: Student, trials: list[Trial]) -> Iterator[Findin
         theirs |= student.backward(cache) if student.has_backward else {}
     except Raised as error:
         raised = error
-    if raised is None or not _flattened(student):
+    if raised is None or not student.must_flatten:
         trials.append(trial)
     yield from filter(None, map(trial.finding, (what for what in right if what in theirs)))
     if raised is not None:
         raise raised
     yield from student.overwritten()
-
-
-def _flattened(student: Student) -> bool:
-    """Return whether the samples have dimensions that the function has to flatten."""
-    return student.spec in _FLATTENS and student.case.x.ndim > 2
 
 
 def _guarded(student: Student, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -192,9 +182,5 @@ def _guarded(student: Student, findings: Iterator[Finding]) -> Iterator[Finding]
         yield from findings
     except Raised as raised:
         flatten = "x has more than two dimensions; flatten it: x.reshape(len(x), -1)"
-        deep = _flattened(student) and "raised" in str(raised)
+        deep = student.must_flatten and "raised" in str(raised)
         yield student.finding(raised.what, str(raised), raised.cause or (flatten if deep else ""))
-
-
-_FLATTENS = [SPECS[name] for name in ("affine", "relu", "affine_relu", "dropout")]
-"""The layers whose samples may have more than one dimension."""

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphc.check.check_layer import check_layer
+from graphc.check.check_layer import SPECS, check_layer
 from graphc.check.course import sequences
-from graphc.check.course.cases import SPECS, matches, results_of
-from graphc.check.course.causes import MISTAKES
+from graphc.check.course.compare import matches
+from graphc.check.course.spec import results_of
 from tests.check import course_arrays, course_loops
 
 STUDENTS = {"loops": course_loops, "arrays": course_arrays}
@@ -107,9 +107,9 @@ SAME = {"dprev_c does not flow to the step before", "dnext_c is left out"}
 def test_no_two_mistakes_look_alike(layer: str) -> None:
     """If two did, the first would be named where the second was made."""
     cases = [*SPECS[layer].cases(np.random.Generator(np.random.Philox(0)))]
-    right = [results_of(SPECS[layer], case) for case in cases]
+    right, mistakes = [results_of(SPECS[layer], case) for case in cases], SPECS[layer].mistakes
     with np.errstate(all="ignore"):
-        made = [list(MISTAKES[layer](case, ours)) for case, ours in zip(cases, right, strict=True)]
+        made = [list(mistakes(case, ours)) for case, ours in zip(cases, right, strict=True)]
     for mode in {case.param.get("mode") for case in cases}:
         at = [k for k, case in enumerate(cases) if case.param.get("mode") == mode]
         for what in right[0]:

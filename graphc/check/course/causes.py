@@ -11,24 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from graphc.check.course import images, losses, rows, sequences
-from graphc.check.course.cases import SPECS, Case, Results, matches, numbers
-from graphc.check.course.formulas import Mistake
-from graphc.check.course.student import NEVER, Finding, Raised, Student, difference
+from graphc.check.course.compare import Finding, difference, matches, numbers
+from graphc.check.course.spec import Case, Mistake, Results, Spec
+from graphc.check.course.student import NEVER, Raised, Student
 from graphc.ir.op import Array
-
-MISTAKES = {**rows.MISTAKES, **images.MISTAKES, **sequences.MISTAKES, **losses.MISTAKES}
-"""The usual mistakes in each layer of SPECS."""
 
 
 @dataclass(frozen=True)
 class Trial:
     """The results of a student's layer and of graphc's on one case."""
 
-    layer: str
     student: Student
     theirs: Mapping[str, Any]
     ours: Mapping[str, Any]
+
+    @property
+    def spec(self) -> Spec:
+        """The layer."""
+        return self.student.spec
 
     @property
     def case(self) -> Case:
@@ -37,7 +37,7 @@ class Trial:
 
     def finding(self, what: str) -> Finding | None:
         """Return what is wrong with a result; at a kink any subgradient is right."""
-        theirs, right, nearest = self.theirs[what], self.ours[what], SPECS[self.layer].nearest
+        theirs, right, nearest = self.theirs[what], self.ours[what], self.spec.nearest
         array = numbers(theirs)
         if nearest and what == "dx" and array is not None and array.shape == right.shape:
             right = nearest(array, self.case, right)
@@ -47,7 +47,7 @@ class Trial:
     def mistakes(self) -> list[Mistake]:
         """The usual mistakes of the layer, and those that occur in any layer."""
         with np.errstate(all="ignore"):
-            own = list(MISTAKES[self.layer](self.case, self.ours))
+            own = list(self.spec.mistakes(self.case, self.ours))
         return [*self._swapped(), *own, *_general(self.ours)]
 
     def _swapped(self) -> Iterator[Mistake]:
@@ -60,7 +60,7 @@ class Trial:
 
     def shows(self, what: str, results: Results) -> bool:
         """Return whether the student has these results: this one, and the outputs."""
-        names = {what, *(name for name in self._values if name in results)}
+        names = {what, *(name for name in self.spec.outputs if name in results)}
         arrays = {name: numbers(self.theirs[name]) for name in names}
         return all(
             array is not None and matches(array, np.asarray(results[name]))
@@ -84,7 +84,7 @@ class Trial:
         Along some directions it is compared with the central difference.
         """
         name, gradient = what[1:], numbers(self.theirs[what])
-        wrong = any(self.finding(output) for output in self._values)
+        wrong = any(self.finding(output) for output in self.spec.outputs)
         if not wrong or name not in self.case.arrays or gradient is None:
             return False
         array, rng = self.case.arrays[name], np.random.default_rng(0)
@@ -98,12 +98,6 @@ class Trial:
             if not math.isclose((up - down) / 2, slope, rel_tol=1e-6, abs_tol=1e-12):
                 return False
         return True
-
-    @property
-    def _values(self) -> tuple[str, ...]:
-        """The names of what is differentiated."""
-        spec = self.student.spec
-        return spec.outputs if spec.backward is not None else ("loss",)
 
     def _value(self, changed: Mapping[str, Array]) -> float:
         """Return the sum of the student's outputs times their cotangents, of changed arrays."""

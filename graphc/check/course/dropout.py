@@ -9,17 +9,33 @@ from typing import Any
 
 import numpy as np
 
-from graphc.check.course.cases import Case, close, first_match, numbers
-from graphc.check.course.student import Finding, Student, difference
+from graphc.check.course.compare import Finding, close, difference, first_match, numbers
+from graphc.check.course.spec import Case, Mistake, Results, Rng, Spec, pair
+from graphc.check.course.student import Student
 from graphc.ir.op import Array
 
+
+def _cases(rng: Rng) -> Iterator[Case]:
+    for shape, p in (((200, 50), 0.3), ((100, 10, 10), 0.8), ((1, 3), 0.5)):
+        for mode in ("train", "test"):
+            x = rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
+            yield Case({"x": x}, rng.uniform(0.5, 1.5, shape), {"mode": mode, "p": p}, f"p {p}")
+
+
+def _no_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
+    """Yield nothing: no result is that of a mistake, as the mask is random."""
+    yield from ()
+
+
+SPEC = Spec(*pair("dropout"), ("dx",), _cases, _no_mistakes, flattens=True)
+"""Dropout."""
 SIGMAS = 6.0
 """The greatest accepted distance of the share of kept elements from p, in standard deviations."""
 COUNTED = 1000
 """The number of elements up to which their share is not judged: it may be chance."""
 
 
-def dropout_findings(student: Student) -> Iterator[Finding]:
+def findings(student: Student) -> Iterator[Finding]:
     """Yield the faults of dropout's out, mask and dx; the mask itself is random."""
     case = student.case
     (out,), cache = student.forward()

@@ -2,41 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-
-from graphc.check.course.cases import Candidate, Case, Results
-
-Mistake = tuple[str, Results]
-"""A mistake, and the results that it changes."""
-Mistakes = Callable[[Case, Results], Iterator[Mistake]]
-"""The usual mistakes in a layer, given the case and the right results."""
-OfResult = Callable[[str, Case, Results], Iterator[Candidate]]
-"""The usual mistakes in a result of a layer, given its name, the case and the right results."""
-
-
-def by_result(rule: OfResult) -> Mistakes:
-    """Return the mistakes in all results of a layer, by a rule for each."""
-
-    def mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
-        for what in ours:
-            for text, result in rule(what, case, ours):
-                yield text, {what: result}
-
-    return mistakes
-
-
-def apart(mistakes: Mistakes) -> Mistakes:
-    """Return mistakes that may be made in each result by itself."""
-
-    def one_by_one(case: Case, ours: Results) -> Iterator[Mistake]:
-        for text, results in mistakes(case, ours):
-            yield from ((text, {what: result}) for what, result in results.items())
-
-    return one_by_one
 
 
 class Formulas:

@@ -1,4 +1,4 @@
-"""The results of usual mistakes in the course's convolutions and pools."""
+"""The course's layers of images: inputs, and usual mistakes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,85 @@ from typing import Any
 import numpy as np
 
 from graphc import layers
-from graphc.check.course.cases import Case, Results
-from graphc.check.course.formulas import Mistake, Mistakes, apart
+from graphc.check.course.rows import batchnorm_case, batchnorm_mistakes, groupnorm_mistakes, scaled
+from graphc.check.course.spec import AFFINE, NORM, Case, Mistake, Results, Rng, Spec, apart, pair
 from graphc.ir.op import Array
+
+# ------------------------------------------------------------------ inputs
+
+
+def _conv(rng: Rng) -> Iterator[Case]:
+    for x, w, stride, pad in (
+        ((2, 3, 5, 6), (4, 3, 3, 3), 1, 1),
+        ((3, 2, 5, 7), (2, 2, 3, 3), 2, 1),
+        ((2, 3, 6, 7), (3, 3, 2, 3), 2, 0),
+        ((1, 1, 4, 4), (1, 1, 4, 4), 2, 2),
+    ):
+        spans = zip(x[2:], w[2:], strict=True)
+        down, across = ((size + 2 * pad - k) // stride + 1 for size, k in spans)
+        arrays = {"x": x, "w": w, "b": w[:1]}
+        drawn = {name: rng.standard_normal(shape) for name, shape in arrays.items()}
+        dout = rng.standard_normal((x[0], w[0], down, across))
+        yield Case(drawn, dout, {"stride": stride, "pad": pad})
+
+
+def _max_pool(rng: Rng) -> Iterator[Case]:
+    for shape, height, width, stride in (
+        ((2, 3, 4, 6), 2, 2, 2),
+        ((2, 2, 5, 7), 3, 2, 1),
+        ((1, 2, 7, 5), 3, 3, 2),
+        ((2, 2, 6, 4), 2, 2, 2),
+    ):
+        ties = shape == (2, 2, 6, 4)
+        x = rng.integers(-2, 1, shape) * 1.0 if ties else rng.standard_normal(shape) - 1
+        size = ((shape[2] - height) // stride + 1, (shape[3] - width) // stride + 1)
+        param = {"pool_height": height, "pool_width": width, "stride": stride}
+        dout = rng.standard_normal((*shape[:2], *size))
+        yield Case({"x": x}, dout, param, "whole numbers" if ties else "")
+
+
+def _spatial_batchnorm(rng: Rng) -> Iterator[Case]:
+    for shape, param in (
+        ((2, 3, 4, 5), {"mode": "train"}),
+        ((3, 2, 2, 4), {"mode": "train", "momentum": 0.7, "eps": 0.1}),
+        ((1, 3, 3, 2), {"mode": "train"}),
+        ((2, 3, 4, 5), {"mode": "test"}),
+    ):
+        x = rng.standard_normal(shape) * 2 + 1
+        yield batchnorm_case(rng, x, param, "eps 0.1" if "eps" in param else "")
+
+
+def _groupnorm(rng: Rng) -> Iterator[Case]:
+    for shape, groups, param in (
+        ((2, 6, 3, 4), 2, {}),
+        ((3, 6, 2, 2), 3, {"eps": 0.1}),
+        ((1, 4, 3, 2), 1, {}),
+        ((2, 4, 2, 3), 4, {}),
+    ):
+        x = rng.standard_normal(shape) * 2 + 1
+        yield scaled(rng, x, (1, shape[1], 1, 1), param, G=groups)
+
+
+def _nearest_pool(theirs: Array, case: Case, ours: Array) -> Array:
+    """Return the gradient of a pool without overlaps, shared by equal maxima as theirs is."""
+    height, width = (case.param[name] for name in ("pool_height", "pool_width"))
+    n, c, down, across = case.dout.shape
+    if not height == width == case.param["stride"] or case.x.shape[2:] != (
+        down * height,
+        across * width,
+    ):
+        return ours
+
+    def tiles(array: Array) -> Array:
+        split = array.reshape(n, c, down, height, across, width)
+        return split.transpose(0, 1, 2, 4, 3, 5).reshape(*case.dout.shape, -1)
+
+    x, shares = tiles(case.x), tiles(theirs) / case.dout[..., None]
+    hit = x == x.max(-1, keepdims=True)
+    fits = np.isclose((shares * hit).sum(-1), 1) & ((shares >= 0) & (shares <= 1) | ~hit).all(-1)
+    right = np.where(fits[..., None], np.where(hit, shares, 0) * case.dout[..., None], tiles(ours))
+    places = right.reshape(n, c, down, across, height, width).transpose(0, 1, 2, 4, 3, 5)
+    return np.asarray(places.reshape(case.x.shape))
 
 
 def windows(out: Array, size: tuple[int, int], stride: int) -> Iterator[tuple[int, int, Any]]:
@@ -174,5 +250,18 @@ def _first(hit: Array) -> Array:
     return np.asarray((places & flat).reshape(hit.shape))
 
 
-MISTAKES: dict[str, Mistakes] = {"conv": apart(_conv_mistakes), "max_pool": apart(_pool_mistakes)}
-"""The mistakes of layers of images."""
+SPECS = {
+    "conv": Spec(*pair("conv", "_naive"), AFFINE, _conv, apart(_conv_mistakes)),
+    "max_pool": Spec(
+        *pair("max_pool", "_naive"),
+        ("dx",),
+        _max_pool,
+        apart(_pool_mistakes),
+        nearest=_nearest_pool,
+    ),
+    "spatial_batchnorm": Spec(
+        *pair("spatial_batchnorm"), NORM, _spatial_batchnorm, batchnorm_mistakes
+    ),
+    "spatial_groupnorm": Spec(*pair("spatial_groupnorm"), NORM, _groupnorm, groupnorm_mistakes),
+}
+"""Convolution, max pool, and normalisations of images."""

@@ -1,14 +1,59 @@
-"""The results of usual mistakes in the course's losses."""
+"""The course's losses: inputs, and usual mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from graphc import layers
-from graphc.check.course.cases import Candidate, Case, Results
-from graphc.check.course.formulas import Mistakes, by_result
+from graphc.check.course.compare import Candidate
+from graphc.check.course.spec import Case, Cases, Nearest, OfResult, Results, Rng, Spec, by_result
+from graphc.ir.op import Array
+
+# ------------------------------------------------------------------ inputs
+
+
+def _loss(rng: Rng) -> Iterator[Case]:
+    one = np.ones(())
+    for shape in ((6, 4), (1, 3), (3, 3)):
+        yield Case({"x": rng.standard_normal(shape), "y": _labels(rng, shape)}, one)
+    x = rng.integers(-3, 4, (5, 4)).astype(np.float64)
+    yield Case({"x": x, "y": _labels(rng, x.shape)}, one, note="whole numbers")
+    x = rng.standard_normal((4, 3)) * 1000
+    yield Case({"x": x, "y": _labels(rng, x.shape)}, one, note="scores of a thousand")
+    x = rng.standard_normal((4, 3)) + 1000
+    yield Case({"x": x, "y": _labels(rng, x.shape)}, one, note="scores near a thousand")
+
+
+def _labels(rng: Rng, shape: tuple[int, ...]) -> Array:
+    return np.asarray(rng.integers(0, shape[1], shape[0]))
+
+
+def _temporal_loss(rng: Rng) -> Iterator[Case]:
+    for shape in ((3, 4, 5), (2, 3, 4), (1, 3, 3)):
+        mask = rng.uniform(size=shape[:2]) < 0.6
+        mask[:, 0], mask[0, -1] = True, False
+        y = rng.integers(0, shape[2], shape[:2])
+        yield Case({"x": rng.standard_normal(shape), "y": y, "mask": mask}, np.ones(()))
+    x = rng.standard_normal((2, 2, 3)) + 1000
+    arrays = {
+        "x": x,
+        "y": np.array([[0, 1], [2, 0]]),
+        "mask": np.array([[True, True], [False, True]]),
+    }
+    yield Case(arrays, np.ones(()), note="scores near a thousand")
+
+
+def _nearest_svm(theirs: Array, case: Case, ours: Array) -> Array:
+    """Return the gradient of the hinge loss with theirs where a margin is met exactly."""
+    rows, y = np.arange(len(case.x)), case.arrays["y"]
+    margins = case.x - case.x[rows, y][:, None] + 1
+    margins[rows, y] = -1
+    slope = np.where(margins == 0, np.clip(theirs * len(rows), 0, 1), margins > 0)
+    slope[rows, y] = -slope.sum(1)
+    return np.asarray(slope / len(rows))
 
 
 def _loss_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
@@ -94,9 +139,17 @@ def _temporal_softmax_mistakes(what: str, case: Case, ours: Results) -> Iterator
         yield overflow, -(np.log((p * hit).sum(-1)) * mask).sum() / rows
 
 
-MISTAKES: dict[str, Mistakes] = {
-    "svm_loss": by_result(_svm_mistakes),
-    "softmax_loss": by_result(_softmax_mistakes),
-    "temporal_softmax_loss": by_result(_temporal_softmax_mistakes),
+def _loss_spec(
+    function: Callable[..., Any], cases: Cases, rule: OfResult, nearest: Nearest | None = None
+) -> Spec:
+    return Spec(function, None, ("dx",), cases, by_result(rule), ("loss",), nearest)
+
+
+SPECS = {
+    "svm_loss": _loss_spec(layers.svm_loss, _loss, _svm_mistakes, _nearest_svm),
+    "softmax_loss": _loss_spec(layers.softmax_loss, _loss, _softmax_mistakes),
+    "temporal_softmax_loss": _loss_spec(
+        layers.temporal_softmax_loss, _temporal_loss, _temporal_softmax_mistakes
+    ),
 }
-"""The mistakes of losses."""
+"""The losses."""

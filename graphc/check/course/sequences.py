@@ -1,18 +1,53 @@
-"""The results of usual mistakes in the course's layers of sequences."""
+"""The course's layers of sequences: inputs, and usual mistakes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 
-from graphc.check.course.cases import Candidate, Case, Results
-from graphc.check.course.formulas import Formulas, Mistake, Mistakes, by_result, table
-from graphc.check.course.rows import wrong_axis
+from graphc.check.course.compare import Candidate
+from graphc.check.course.formulas import Formulas, table
+from graphc.check.course.rows import affine_mistakes, wrong_axis
+from graphc.check.course.spec import AFFINE, Case, Mistake, Results, Rng, Spec, by_result, pair
 from graphc.ir.op import Array
+
+# ------------------------------------------------------------------ inputs
+
+
+def _recurrent(
+    gates: int, steps: tuple[int, ...], states: tuple[str, ...], rng: Rng
+) -> Iterator[Case]:
+    """Yield cases of one step, or of sequences of so many `steps`."""
+    for k, (rows, features, width) in enumerate(((3, 4, 5), (2, 3, 3), (1, 2, 4))):
+        length = steps[k : k + 1]
+        columns = gates * width
+        shapes = {"x": (rows, *length, features), **dict.fromkeys(states, (rows, width))}
+        shapes |= {"Wx": (features, columns), "Wh": (width, columns), "b": (columns,)}
+        arrays = {name: rng.standard_normal(shape) * 0.7 for name, shape in shapes.items()}
+        douts = [rng.standard_normal((rows, *length, width)) for _ in states]
+        yield Case(arrays, douts[0], douts=tuple(douts[1:]))
+
+
+def _words(rng: Rng) -> Iterator[Case]:
+    for rows, steps, words, size in ((3, 4, 5, 3), (1, 2, 6, 2), (2, 3, 2, 4)):
+        arrays = {
+            "x": rng.integers(0, words, (rows, steps)),
+            "W": rng.standard_normal((words, size)),
+        }
+        yield Case(arrays, rng.standard_normal((rows, steps, size)))
+
+
+def _temporal_affine(rng: Rng) -> Iterator[Case]:
+    for rows, steps, size, units in ((3, 4, 5, 2), (2, 3, 4, 4), (1, 2, 3, 4), (2, 1, 3, 2)):
+        shapes = {"x": (rows, steps, size), "w": (size, units), "b": (units,)}
+        arrays = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+        yield Case(arrays, rng.standard_normal((rows, steps, units)))
+
 
 # ------------------------------------------------------------------ one step
 
@@ -279,11 +314,26 @@ def _embedding_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candid
         yield "dW is divided by N; the loss has done that already", ours["dW"] / len(x)
 
 
-MISTAKES: dict[str, Mistakes] = {
-    "rnn_step": _step_mistakes,
-    "lstm_step": _step_mistakes,
-    "rnn": _sequence_mistakes,
-    "lstm": _sequence_mistakes,
-    "word_embedding": by_result(_embedding_mistakes),
+def _recurrent_spec(
+    name: str, gates: int, steps: tuple[int, ...], ins: tuple[str, ...], outs: tuple[str, ...]
+) -> Spec:
+    """Return the Spec of a recurrent layer, given the names of its states."""
+    gradients = ("dx", *(f"d{name}" for name in (*ins, *_PARAMETERS)))
+    cases = partial(_recurrent, gates, steps, ins)
+    mistakes = _sequence_mistakes if steps else _step_mistakes
+    return Spec(*pair(name), gradients, cases, mistakes, outs)
+
+
+SPECS = {
+    "rnn_step": _recurrent_spec("rnn_step", 1, (), ("prev_h",), ("next_h",)),
+    "rnn": _recurrent_spec("rnn", 1, (4, 3, 1), ("h0",), ("h",)),
+    "lstm_step": _recurrent_spec("lstm_step", 4, (), ("prev_h", "prev_c"), ("next_h", "next_c")),
+    "lstm": _recurrent_spec("lstm", 4, (4, 3, 1), ("h0",), ("h",)),
+    "word_embedding": Spec(
+        *pair("word_embedding"), ("dW",), _words, by_result(_embedding_mistakes)
+    ),
+    "temporal_affine": Spec(
+        *pair("temporal_affine"), AFFINE, _temporal_affine, by_result(affine_mistakes)
+    ),
 }
-"""The mistakes of layers of sequences."""
+"""Recurrent layers, words, and an affine map of each step."""

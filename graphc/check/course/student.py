@@ -4,51 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graphc.check.course.cases import Case, Spec, close, numbers
+from graphc.check.course.compare import Finding, numbers
+from graphc.check.course.spec import Case, Spec
 from graphc.ir.op import Array
 
 Function = Callable[..., Any]
 _NO_RETURN = "the function ends without a return statement, or returns None"
 NEVER = "it is still None where it is returned"
 """The cause of a result that is None."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A fault of a layer: the wrong result (`out`, `dw`, ...), the input, and a likely cause."""
-
-    what: str
-    text: str
-    case: str
-    cause: str = ""
-    index: tuple[int, ...] | None = None
-    theirs: float | None = None
-    ours: float | None = None
-
-
-def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
-    """Return a finding about the worst entry that differs, or None if they agree."""
-    mine, array = np.asarray(ours, np.float64), numbers(theirs)
-    if array is None:
-        kind = "None" if theirs is None else f"a {type(theirs).__name__}"
-        return Finding(what, f"{what} is {kind}, it should be an array", case)
-    if array.shape != mine.shape:
-        text = f"{what} has shape {array.shape}, it should have {mine.shape}"
-        return Finding(what, text, case)
-    same = close(array, mine)
-    if same.all():
-        return None
-    gap = np.where(same, -1.0, np.nan_to_num(np.abs(array - mine), nan=np.inf))
-    index = tuple(int(i) for i in np.unravel_index(int(gap.argmax()), gap.shape))
-    a, b = float(array[index]), float(mine[index])
-    place = f"[{', '.join(map(str, index))}]" if index else ""
-    text = f"{what}{place} is {a:.6g}, it should be {b:.6g} (off by {abs(a - b):.3g})"
-    return Finding(what, text, case, "", index, a, b)
 
 
 class Raised(Exception):
@@ -70,12 +37,17 @@ class Student:
         self.param: dict[str, Any] = {}
         self.given: dict[str, Any] = {}
 
+    @property
+    def must_flatten(self) -> bool:
+        """Return whether the samples have dimensions that the function has to flatten."""
+        return self.spec.flattens and self.case.x.ndim > 2
+
     def forward(self, arrays: Mapping[str, Any] | None = None) -> tuple[tuple[Any, ...], Any]:
         """Return the outputs and the cache, or a loss and dx; raise Raised for anything else."""
         self.given = {k: np.array(v) for k, v in (arrays or self.case.arrays).items()}
         self.param = copy.deepcopy(dict(self.case.param))
         more = [*self.case.more.values(), *([self.param] if self.spec.takes_param else [])]
-        names = ("loss", "dx") if self.spec.backward is None else (*self.spec.outputs, "cache")
+        names = (*self.spec.outputs, "dx" if self.spec.is_loss else "cache")
         result = _call("forward", self._forward, *self.given.values(), *more)
         if not isinstance(result, (tuple, list)) or len(result) != len(names):
             wanted = f"({', '.join(names)})"
@@ -106,7 +78,7 @@ class Student:
     def outputs(self) -> tuple[dict[str, Any], Any]:
         """Return the outputs and running statistics by name, and the cache; or a loss and dx."""
         outputs, cache = self.forward()
-        if self.spec.backward is None:
+        if self.spec.is_loss:
             return {"loss": outputs[0], "dx": cache}, None
         statistics = {name: self.param.get(name) for name in self.case.param}
         return copy.deepcopy(self.spec.results(outputs, statistics)), cache
