@@ -17,6 +17,7 @@ import pytest
 
 from graphc.check.check_layer import SPECS, check_layer
 from graphc.check.course import sequences
+from graphc.check.course.causes import usual_mistakes
 from graphc.check.course.compare import matches
 from graphc.check.course.spec import results_of
 from tests.check import course_arrays, course_loops
@@ -107,9 +108,12 @@ SAME = {"dprev_c does not flow to the step before", "dnext_c is left out"}
 def test_no_two_mistakes_look_alike(layer: str) -> None:
     """If two did, the first would be named where the second was made."""
     cases = [*SPECS[layer].cases(np.random.Generator(np.random.Philox(0)))]
-    right, mistakes = [results_of(SPECS[layer], case) for case in cases], SPECS[layer].mistakes
+    right = [results_of(SPECS[layer], case) for case in cases]
     with np.errstate(all="ignore"):
-        made = [list(mistakes(case, ours)) for case, ours in zip(cases, right, strict=True)]
+        made = [
+            list(usual_mistakes(SPECS[layer], case, ours))
+            for case, ours in zip(cases, right, strict=True)
+        ]
     for mode in {case.param.get("mode") for case in cases}:
         at = [k for k, case in enumerate(cases) if case.param.get("mode") == mode]
         for what in right[0]:
@@ -150,6 +154,22 @@ def _alike(a: str, b: str | None, tables: list[dict[str, list[Shown]]], correct:
         )
         for table, ours in zip(tables, correct, strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    "layer", [layer for layer, spec in SPECS.items() if not spec.is_loss and layer != "dropout"]
+)
+def test_any_gradient_may_be_divided_by_the_rows(layer: str) -> None:
+    spec = SPECS[layer]
+    right: Any = spec.backward
+
+    def backward(*given: Any) -> Any:
+        found, rows = right(*given), len(given[0])
+        return tuple(g / rows for g in found) if isinstance(found, tuple) else found / rows
+
+    for finding in (findings := check_layer(layer, spec.forward, backward).findings):
+        assert finding.cause == f"{finding.what} is divided by N; the loss has done that already"
+    assert [finding.what for finding in findings] == list(spec.gradients)
 
 
 # Kinks.

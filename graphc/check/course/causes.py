@@ -47,8 +47,7 @@ class Trial:
     def mistakes(self) -> list[Mistake]:
         """The usual mistakes of the layer, and those that occur in any layer."""
         with np.errstate(all="ignore"):
-            own = list(self.spec.mistakes(self.case, self.ours))
-        return [*self._swapped(), *own, *_general(self.ours)]
+            return [*self._swapped(), *usual_mistakes(self.spec, self.case, self.ours)]
 
     def _swapped(self) -> Iterator[Mistake]:
         """Yield pairs of results that the student has the wrong way round."""
@@ -111,8 +110,13 @@ class Trial:
         )
 
 
-def _general(right: Results) -> Iterator[Mistake]:
-    for what, result in right.items():
+def usual_mistakes(spec: Spec, case: Case, ours: Results) -> Iterator[Mistake]:
+    """Yield the usual mistakes of the layer, and those that occur in any layer."""
+    yield from spec.mistakes(case, ours)
+    for what in () if spec.is_loss else spec.gradients:
+        text = f"{what} is divided by N; the loss has done that already"
+        yield text, {what: ours[what] / len(case.x)}
+    for what, result in ours.items():
         yield "the sign is flipped", {what: -np.asarray(result)}
         yield "it is never filled in", {what: np.zeros_like(result)}
         if np.ndim(result) == 2:

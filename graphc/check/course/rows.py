@@ -119,8 +119,6 @@ def affine_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]
             yield from ((text, dout[:, t].sum(0)) for t in (0, -1))
             text = "the bias gradient is over the wrong axes; db sums dout over rows and steps"
             yield from ((text, dout.sum(axis)) for axis in (0, 1))
-    if what in ("dx", "dw", "db"):
-        yield f"{what} is divided by N; the loss has done that already", ours[what] / len(dout)
 
 
 def wrong_axis(what: str, dout: Array) -> Iterator[Candidate]:
@@ -267,7 +265,6 @@ def _sum_mistakes(what: str, terms: Array, right: Array) -> Iterator[Candidate]:
         shaped = right.ravel() if right.ndim > 1 else right.reshape(1, -1, 1, 1)
         yield f"{what} has not the shape of gamma", shaped
         yield f"{what} is a mean; it is the sum", right * right.size / terms.size
-    yield f"{what} is divided by N; the loss has done that already", right / len(terms)
 
 
 def batchnorm_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:

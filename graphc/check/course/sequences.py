@@ -204,14 +204,6 @@ def _step_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
         wrong["Wh is not transposed; dprev_h takes Wh.T"] = "dprev_h = da @ Wh"
     yield from ((text, results(mistake)) for text, mistake in wrong.items())
     yield from ((text, {"db": db}) for text, db in wrong_axis("db", results()["da"]))
-    yield from _divided(case, ours)
-
-
-def _divided(case: Case, ours: Results) -> Iterator[Mistake]:
-    for name in ours:
-        if name.startswith("d"):
-            text = f"{name} is divided by N; the loss has done that already"
-            yield text, {name: ours[name] / len(case.x)}
 
 
 # ------------------------------------------------------------------ many steps
@@ -293,7 +285,6 @@ def _sequence_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
     for h in (backwards, backwards[:, ::-1]):
         yield "the steps run from the last to the first", {"h": h}
     yield "dx is in the order of the backward loop; reverse it", {"dx": ours["dx"][:, ::-1]}
-    yield from _divided(case, ours)
     for name in (f"d{parameter}" for parameter in _PARAMETERS):
         text = f"{name} is a mean over the steps; it is their sum"
         yield text, {name: ours[name] / case.x.shape[1]}
@@ -311,7 +302,6 @@ def _embedding_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candid
         yield text + "np.add.at does", once
         counts = np.maximum(np.bincount(x.ravel(), minlength=len(W)), 1)[:, None]
         yield "dW is a mean over a word's places; it is their sum", ours["dW"] / counts
-        yield "dW is divided by N; the loss has done that already", ours["dW"] / len(x)
 
 
 def _recurrent_spec(
