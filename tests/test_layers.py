@@ -233,6 +233,18 @@ def test_an_example_prints_what_it_says(name: str) -> None:
     assert not texts
 
 
+def test_no_rows() -> None:
+    param = {"stride": 1, "pad": 1}
+    images, gamma = np.ones((0, 4, 3, 3)), np.ones((1, 4, 1, 1))
+    out, cache = layers.affine_forward(images, np.ones((36, 2)), np.ones(2))
+    assert out.shape == (0, 2) and layers.affine_backward(out, cache)[0].shape == images.shape
+    out, kept = layers.conv_forward_naive(images, np.ones((2, 4, 3, 3)), np.ones(2), param)
+    dx, dw, _ = layers.conv_backward_naive(out, kept)
+    assert out.shape == (0, 2, 3, 3) and dx.shape == images.shape and not dw.any()
+    out, kept = layers.spatial_groupnorm_forward(images, gamma, gamma, 2, {})
+    assert out.shape == layers.spatial_groupnorm_backward(out, kept)[0].shape == images.shape
+
+
 # Mistakes.
 
 X = np.zeros((5, 3))
@@ -301,12 +313,32 @@ LSTM = np.zeros((3, 12)), np.zeros(12)
             "batchnorm_forward: x has 3 features of float64, a parameter is float64[4]",
         ),
         (
+            lambda: layers.batchnorm_forward(X[:0], X[0], X[0], {"mode": "train"}),
+            "batchnorm_forward: there are no rows to take the statistics of",
+        ),
+        (
             lambda: layers.dropout_forward(X, {"mode": "train", "p": 0}),
             "dropout_forward: p is 0, the probability to keep must be 0 < p <= 1",
         ),
         (
             lambda: layers.softmax_loss(X, np.zeros(5)),
             "softmax_loss: labels are float64, softmax_loss takes class numbers",
+        ),
+        (
+            lambda: layers.softmax_loss(X, [0, [1, 2]]),  # type: ignore[arg-type]
+            "softmax_loss: y is a list, not an array of real numbers",
+        ),
+        (
+            lambda: layers.svm_loss(X, np.full(5, 2**64 - 1, np.uint64)),
+            "svm_loss: label 18446744073709551615 is not one of the 3 classes, 0 to 2",
+        ),
+        (
+            lambda: layers.temporal_softmax_loss(np.ones((1, 1, 3)), [[0]], [["yes"]]),  # type: ignore[arg-type]
+            "temporal_softmax_loss: mask is a list, not an array of real numbers",
+        ),
+        (
+            lambda: layers.word_embedding_forward([[0], [1, 2]], X),  # type: ignore[arg-type]
+            "word_embedding_forward: x is a list, not an array of real numbers",
         ),
         (
             lambda: layers.svm_loss(X, np.array([0, 1, 2, 3, 0])),

@@ -67,13 +67,14 @@ def floats(call: str, **given: Any) -> dict[str, Array]:
 
     Raise GraphError for what is not an array of real numbers.
     """
-    arrays = {name: _numbers(call, name, array) for name, array in given.items()}
+    arrays = {name: numbers(call, name, array) for name, array in given.items()}
     common = np.result_type(*arrays.values()).name
     dtype = common if common in FLOATS else "float64"
     return {name: array.astype(dtype, copy=False) for name, array in arrays.items()}
 
 
-def _numbers(call: str, name: str, given: Any) -> Array:
+def numbers(call: str, name: str, given: Any) -> Array:
+    """Return what was given as an array; raise GraphError for what is not one of real numbers."""
     try:
         array = np.asarray(given)
     except ValueError:  # a ragged list
@@ -98,12 +99,17 @@ def forward(
     return *(np.array(values[name]) for name in graph.outputs.values()), Cache(rule, ins, train)
 
 
-def infer(call: str, op: Op, given: Mapping[str, Array]) -> None:
-    """Raise GraphError, in the op's words, for arrays that it does not take."""
+def infer(
+    call: str, op: Op, given: Mapping[str, Array], shown: Mapping[str, Array] | None = None
+) -> None:
+    """Raise GraphError, in the op's words, for arrays that it does not take.
+
+    The error shows the arrays that the user gave, if they are others.
+    """
     try:
         op.infer(types_of(tuple(given.values())))
     except ValueError as error:
-        raise fail(call, str(error).partition("\n")[0], given) from None
+        raise fail(call, str(error).partition("\n")[0], shown or given) from None
 
 
 def backward(
@@ -181,16 +187,13 @@ def trains(call: str, param: Param) -> bool:
 # ---------------------------------------------------------------- mistakes
 
 
-def fail(call: str, sentence: str, arrays: Mapping[str, Any] | None = None) -> GraphError:
+def fail(call: str, sentence: str, arrays: Mapping[str, Array] | None = None) -> GraphError:
     """Return an error at the user's line, with the arrays that were given."""
-    operands = [Operand(name, *_described(array), None) for name, array in (arrays or {}).items()]
+    operands = [
+        Operand(name, str(array.dtype), str(array.shape), None)
+        for name, array in (arrays or {}).items()
+    ]
     return GraphError(f"{call}: {sentence}", operands=operands)
-
-
-def _described(array: Any) -> tuple[str, str]:
-    if isinstance(array, np.ndarray):
-        return str(array.dtype), str(array.shape)
-    return "a", type(array).__name__
 
 
 def not_a_cache(call: str) -> GraphError:
@@ -199,24 +202,24 @@ def not_a_cache(call: str) -> GraphError:
 
 
 def check_range(
-    call: str, what: str, numbers: Array, of: tuple[int, str], arrays: Mapping[str, Any]
+    call: str, what: str, found: Array, of: tuple[int, str], arrays: Mapping[str, Array]
 ) -> None:
     """Raise GraphError if a number is below 0 or not below the count of `of`."""
     count, name = of
-    if numbers.size and (numbers.min() < 0 or numbers.max() >= count):
-        worst = int(numbers.min() if numbers.min() < 0 else numbers.max())
+    if found.size and (found.min() < 0 or found.max() >= count):
+        worst = int(found.min() if found.min() < 0 else found.max())
         message = f"{what} {worst} is not one of the {count} {name}, 0 to {count - 1}"
         raise fail(call, message, arrays)
 
 
-def check_sizes(call: str, shapes: str, given: Mapping[str, Any]) -> None:
+def check_sizes(call: str, shapes: str, given: Mapping[str, Array]) -> None:
     """Raise GraphError unless arrays have shapes such as "N D, N H, D 4H".
 
     A letter is one size everywhere; the first array that has it decides.
     """
     known: dict[str, int] = {}
     for (name, array), text in zip(given.items(), shapes.split(", "), strict=True):
-        shape, dims = np.shape(array), [(int(dim[:-1] or 1), dim[-1]) for dim in text.split()]
+        shape, dims = array.shape, [(int(dim[:-1] or 1), dim[-1]) for dim in text.split()]
         for (_, letter), size in zip(dims, shape, strict=False):
             known.setdefault(letter, size)
         wanted = tuple(factor * known.get(letter, 0) for factor, letter in dims)

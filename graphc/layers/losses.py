@@ -17,6 +17,7 @@ from graphc.layers.call import (
     floats,
     forward,
     infer,
+    numbers,
 )
 from graphc.ops.losses.classes import SoftmaxLoss, SvmLoss
 
@@ -45,7 +46,7 @@ def svm_loss(x: Array, y: Array) -> tuple[float, Array]:
     >>> round(loss, 3)
     2.0
     """
-    return _loss("svm_loss", SvmLoss(), {"x": x, "y": y})
+    return _loss("svm_loss", SvmLoss(), _given("svm_loss", x, y=y))
 
 
 @with_shared(_LOSS)
@@ -58,7 +59,7 @@ def softmax_loss(x: Array, y: Array) -> tuple[float, Array]:
     >>> round(loss, 3)
     1.099
     """
-    return _loss("softmax_loss", SoftmaxLoss(), {"x": x, "y": y})
+    return _loss("softmax_loss", SoftmaxLoss(), _given("softmax_loss", x, y=y))
 
 
 def temporal_softmax_loss(x: Array, y: Array, mask: Array) -> tuple[float, Array]:
@@ -85,28 +86,37 @@ def temporal_softmax_loss(x: Array, y: Array, mask: Array) -> tuple[float, Array
     1.099
     """
     call = "temporal_softmax_loss"
-    given = {**floats(call, x=x), "y": y, "mask": mask}
+    given = _given(call, x, y=y, mask=mask)
     check_sizes(call, "N T V, N T, N T", given)
-    rows, steps, classes = np.shape(x)
-    flat = {"x": np.reshape(x, (rows * steps, classes)), "y": np.ravel(y), "mask": np.ravel(mask)}
-    loss, dx = _loss(call, SoftmaxLoss("sum"), flat, 1 / max(rows, 1))
-    return loss, dx.reshape(np.shape(x))
+    rows, steps, _ = shape = given["x"].shape
+    flat = {name: array.reshape(rows * steps, *array.shape[2:]) for name, array in given.items()}
+    loss, dx = _loss(call, SoftmaxLoss("sum"), given, flat, 1 / max(rows, 1))
+    return loss, dx.reshape(shape)
+
+
+def _given(call: str, x: Any, **more: Any) -> dict[str, Array]:
+    return {**floats(call, x=x), **{name: numbers(call, name, more[name]) for name in more}}
 
 
 def _loss(
-    call: str, layer: Op, given: Mapping[str, Any], share: float = 1.0
+    call: str,
+    layer: Op,
+    given: Mapping[str, Array],
+    flat: Mapping[str, Array] | None = None,
+    share: float = 1.0,
 ) -> tuple[float, Array]:
-    """Return a share of a loss and its gradient; raise GraphError for labels out of range."""
-    y = np.asarray(given["y"])
-    arrays = floats(call, x=given["x"])
-    scores = arrays["x"]
-    arrays["y"] = y.astype(np.int64) if y.dtype.kind in "iu" else y
-    if "mask" in given:
-        arrays["mask"] = np.asarray(given["mask"]).astype(scores.dtype)
-    infer(call, layer, arrays)
+    """Return a share of a loss and its gradient; raise GraphError for labels out of range.
+
+    `flat` are the arrays that the layer takes, if they are not those that the user gave.
+    """
+    arrays = dict(flat or given)
+    scores, labels = arrays["x"], arrays["y"]
+    if "mask" in arrays:
+        arrays["mask"] = arrays["mask"].astype(scores.dtype)
+    infer(call, layer, arrays, given)
     if not scores.size:
-        raise fail(call, "there are no scores to take the mean of", arrays)
-    check_range(call, "label", arrays["y"], (scores.shape[1], "classes"), arrays)
-    loss, cache = forward(call, layer, arrays)
+        raise fail(call, "there are no scores to take the mean of", given)
+    check_range(call, "label", labels, (scores.shape[1], "classes"), given)
+    loss, cache = forward(call, layer, {**arrays, "y": labels.astype(np.int64)})
     (dx,) = backward(call, type(layer), cache, np.full((), share, scores.dtype), of=1)
     return float(loss) * share, dx

@@ -161,6 +161,8 @@ def batchnorm(
     old = {name: bn_param.get(name, start) for name in ("running_mean", "running_var")}
     for name, array in floats(call, **old).items():
         given[name] = array.astype(given["x"].dtype, copy=False)
+    if train and not given["x"].size:
+        raise fail(call, "there are no rows to take the statistics of", given)
     out, cache = forward(call, layer, given, train)
     if train:
         graph = expanded(layer, types_of(cache.ins), train)

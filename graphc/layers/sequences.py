@@ -19,6 +19,7 @@ from graphc.layers.call import (
     floats,
     forward,
     infer,
+    numbers,
     returns_gradients,
 )
 from graphc.ops.gather import Gather
@@ -209,7 +210,7 @@ def word_embedding_forward(x: Array, W: Array) -> tuple[Array, Cache]:
     (1, 2, 3)
     """
     call = "word_embedding_forward"
-    given = {**floats(call, W=W), "x": np.asarray(x)}
+    given = {**floats(call, W=W), "x": numbers(call, "x", x)}
     infer(call, Gather(), given)
     check_range(call, "word", given["x"], (len(given["W"]), "words"), given)
     return forward(call, Gather(), given)
