@@ -26,7 +26,6 @@ from graphc.runtime.reference import (
 Param = MutableMapping[str, Any]
 """The settings of a layer, by the course's names."""
 
-
 CACHED = """
 Returns
 -------
@@ -43,14 +42,14 @@ dout, dh, dnext_h, dnext_c, cache
 Returns
 -------
 {arrays}
-    The gradients {gradients}.
+    The gradient{s} {names}.
 """
 
 
 def returns_gradients(*names: str) -> Callable[[T], T]:
     """Return the decorator of a backward function that returns arrays of these names."""
-    arrays = ", ".join(["Array"] * len(names))
-    return with_shared(_BACKWARD, arrays=arrays, gradients=", ".join(names))
+    arrays, s = ", ".join(["Array"] * len(names)), "s" * (len(names) > 1)
+    return with_shared(_BACKWARD, arrays=arrays, s=s, names=", ".join(names))
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,10 @@ x
     {x}
 h0
     The state before the first step, (N, H).
-prev_h, prev_c
-    The states before the step, (N, H).
+prev_h
+    The state before the step, (N, H).
+prev_c
+    The cell state before the step, (N, H).
 Wx, Wh, b
     The weights (D, {H}) and (H, {H}), and the bias ({H},).
 

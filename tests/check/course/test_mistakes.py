@@ -1,8 +1,8 @@
 """The layers of two students in unlike styles are right; the cause of a planted mistake is named.
 
-Right layers stand in `course_loops.py` and `course_arrays.py`, mistakes in `wrong_layers.txt`:
-which function of which student, the text that is replaced, and what `check_layer` has to say of
-each wrong result.  A result with `?` has none, since its numbers are those of no single mistake.
+Right layers stand in `loops.py` and `arrays.py`, mistakes in `wrong_layers.txt`: which function of
+which student, the text that is replaced, and what `check_layer` has to say of each wrong result.  A
+result with `?` has none, since its numbers are those of no single mistake.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from graphc.check.course import sequences
 from graphc.check.course.causes import usual_mistakes
 from graphc.check.course.compare import matches
 from graphc.check.course.spec import results_of
-from tests.check import course_arrays, course_loops
+from tests.check.course import arrays, loops
 
-STUDENTS = {"loops": course_loops, "arrays": course_arrays}
+STUDENTS = {"loops": loops, "arrays": arrays}
 WRONG = (Path(__file__).parent / "wrong_layers.txt").read_text(encoding="utf-8").split("\n\n")
 OWN = "it is the gradient of your own forward function; correct that first"
 
@@ -178,11 +178,11 @@ def test_any_gradient_may_be_divided_by_the_rows(layer: str) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_equal_maxima_may_share_the_gradient(share: float) -> None:
     def backward(dout: Any, cache: Any) -> Any:
-        return share * last(dout, cache) + (1 - share) * course_loops.max_pool_backward(dout, cache)
+        return share * last(dout, cache) + (1 - share) * loops.max_pool_backward(dout, cache)
 
     def last(dout: Any, cache: Any) -> Any:
         x, pool = cache
-        turned = course_loops.max_pool_backward(dout[:, :, ::-1, ::-1], (x[:, :, ::-1, ::-1], pool))
+        turned = loops.max_pool_backward(dout[:, :, ::-1, ::-1], (x[:, :, ::-1, ::-1], pool))
         return turned[:, :, ::-1, ::-1]
 
     def whole(x: Any, pool: Any) -> bool:  # else the windows begin elsewhere when turned round
@@ -190,11 +190,9 @@ def test_equal_maxima_may_share_the_gradient(share: float) -> None:
         return not any((n - k) % pool["stride"] for n, k in zip(x.shape[2:], size, strict=True))
 
     def checked(dout: Any, cache: Any) -> Any:
-        return (
-            backward(dout, cache) if whole(*cache) else course_loops.max_pool_backward(dout, cache)
-        )
+        return backward(dout, cache) if whole(*cache) else loops.max_pool_backward(dout, cache)
 
-    assert check_layer("max_pool", course_loops.max_pool_forward, checked).ok
+    assert check_layer("max_pool", loops.max_pool_forward, checked).ok
 
 
 @pytest.mark.parametrize(("slope", "ok"), [(0.0, True), (0.3, True), (1.0, True), (1.5, False)])
