@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
 from graphc.check.course import dropout, images, losses, rows, sequences
 from graphc.check.course.causes import Trial, likely_cause
 from graphc.check.course.compare import Finding
-from graphc.check.course.spec import results_of
+from graphc.check.course.spec import Spec, results_of
 from graphc.check.course.student import Function, Raised, Student
 
 SPECS = {
@@ -107,7 +108,8 @@ def check_layer(
     Raises
     ------
     GraphError
-        If there is no such layer, or if a backward function is given for a loss.
+        If there is no such layer, if a backward function is given for a loss, if a function cannot
+        be called, or if the seed is not a whole number.
 
     Examples
     --------
@@ -121,13 +123,8 @@ def check_layer(
         for x (4, 5)
         likely cause: dout is left out; the chain rule multiplies by it
     """
-    if layer not in SPECS:
-        raise GraphError(
-            f"check_layer: there is no layer {layer!r}", hint=f"there are {', '.join(SPECS)}"
-        )
-    spec = SPECS[layer]
-    if spec.is_loss and backward is not None:
-        raise GraphError(f"check_layer: {layer} is one function that returns (loss, dx)")
+    spec = _spec_of(layer, forward, backward)
+    seed = checked_whole("check_layer: seed", seed, 0)
     cases = list(spec.cases(np.random.Generator(np.random.Philox(seed))))
     students = [
         Student(spec, forward, backward if case.has_gradients else None, case) for case in cases
@@ -138,6 +135,22 @@ def check_layer(
     left_out = spec.gradients if backward is None and not spec.is_loss else ()
     compared = tuple(name for name in results_of(spec, cases[0]) if name not in left_out)
     return LayerReport(layer, tuple(found.values()), compared, len(cases))
+
+
+def _spec_of(layer: str, forward: Function, backward: Function | None) -> Spec:
+    """Return the layer of that name; raise GraphError if these are not its functions."""
+    if not isinstance(layer, str) or layer not in SPECS:
+        raise GraphError(
+            f"check_layer: there is no layer {layer!r}", hint=f"there are {', '.join(SPECS)}"
+        )
+    spec = SPECS[layer]
+    if spec.is_loss and backward is not None:
+        raise GraphError(f"check_layer: {layer} is one function that returns (loss, dx)")
+    given = {"forward": forward} | ({} if backward is None else {"backward": backward})
+    for name, function in given.items():
+        if not callable(function):
+            raise GraphError(f"check_layer: {name} is {function!r}, it must be a function")
+    return spec
 
 
 def _findings(students: Sequence[Student]) -> Iterator[Finding]:
@@ -182,5 +195,5 @@ def _guarded(student: Student, findings: Iterator[Finding]) -> Iterator[Finding]
         yield from findings
     except Raised as raised:
         flatten = "x has more than two dimensions; flatten it: x.reshape(len(x), -1)"
-        deep = student.must_flatten and "raised" in str(raised)
+        deep = student.must_flatten and raised.__cause__ is not None
         yield student.finding(raised.what, str(raised), raised.cause or (flatten if deep else ""))

@@ -44,6 +44,13 @@ def numbers(value: Any) -> Array | None:
         return None
 
 
+def described(value: Any) -> str:
+    """Return a value's kind in words: `None`, `an array of float64`, `a list`."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
 @dataclass(frozen=True)
 class Finding:
     """A fault of a layer: the wrong result (`out`, `dw`, ...), the input, and a likely cause."""
@@ -61,8 +68,8 @@ def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
     """Return a finding about the worst entry that differs, or None if they agree."""
     mine, array = np.asarray(ours, np.float64), numbers(theirs)
     if array is None:
-        kind = "None" if theirs is None else f"a {type(theirs).__name__}"
-        return Finding(what, f"{what} is {kind}, it should be an array", case)
+        wanted = "an array of real numbers" if isinstance(theirs, np.ndarray) else "an array"
+        return Finding(what, f"{what} is {described(theirs)}, it should be {wanted}", case)
     if array.shape != mine.shape:
         text = f"{what} has shape {array.shape}, it should have {mine.shape}"
         return Finding(what, text, case)
@@ -73,5 +80,6 @@ def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
     index = tuple(int(i) for i in np.unravel_index(int(gap.argmax()), gap.shape))
     a, b = float(array[index]), float(mine[index])
     place = f"[{', '.join(map(str, index))}]" if index else ""
-    text = f"{what}{place} is {a:.6g}, it should be {b:.6g} (off by {abs(a - b):.3g})"
+    off = "" if np.isnan(a - b) else f" (off by {abs(a - b):.3g})"
+    text = f"{what}{place} is {a:.6g}, it should be {b:.6g}{off}"
     return Finding(what, text, case, "", index, a, b)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from graphc.check.course.compare import Finding, numbers
+from graphc.base.errors import counted
+from graphc.check.course.compare import Finding, described, numbers
 from graphc.check.course.spec import Case, Spec
 from graphc.ir.op import Array
 
@@ -42,19 +43,24 @@ class Student:
         """Return whether the samples have dimensions that the function has to flatten."""
         return self.spec.flattens and self.case.x.ndim > 2
 
-    def forward(self, arrays: Mapping[str, Any] | None = None) -> tuple[tuple[Any, ...], Any]:
-        """Return the outputs and the cache, or a loss and dx; raise Raised for anything else."""
+    def forward(
+        self, arrays: Mapping[str, Any] | None = None, param: Mapping[str, Any] | None = None
+    ) -> tuple[tuple[Any, ...], Any]:
+        """Return the outputs and the cache, or a loss and dx; raise Raised for anything else.
+
+        Arrays and settings are those of the case, unless they are given.
+        """
         self.given = {k: np.array(v) for k, v in (arrays or self.case.arrays).items()}
-        self.param = copy.deepcopy(dict(self.case.param))
+        self.param = copy.deepcopy(dict(param or self.case.param))
         more = [*self.case.more.values(), *([self.param] if self.spec.takes_param else [])]
         names = (*self.spec.outputs, "dx" if self.spec.is_loss else "cache")
         result = _call("forward", self._forward, *self.given.values(), *more)
         if not isinstance(result, (tuple, list)) or len(result) != len(names):
             wanted = f"({', '.join(names)})"
-            if isinstance(result, (tuple, list)):
-                raise Raised("forward", f"forward returns {len(result)} values, not {wanted}")
-            kind, cause = type(result).__name__, _NO_RETURN if result is None else ""
-            raise Raised("forward", f"forward returns a {kind}, not {wanted}", cause)
+            several = isinstance(result, (tuple, list))
+            found = counted(len(result), "value") if several else described(result)
+            cause = _NO_RETURN if result is None else ""
+            raise Raised("forward", f"forward returns {found}, not {wanted}", cause)
         *outputs, cache = result
         return tuple(outputs), cache
 
@@ -67,7 +73,7 @@ class Student:
             raise Raised("backward", f"backward returns None, not {', '.join(names)}", _NO_RETURN)
         values = result if isinstance(result, (tuple, list)) else (result,)
         if len(values) != len(names):
-            text = f"backward returns {len(values)} values, not {', '.join(names)}"
+            text = f"backward returns {counted(len(values), 'value')}, not {', '.join(names)}"
             raise Raised("backward", text)
         return dict(zip(names, values, strict=True))
 

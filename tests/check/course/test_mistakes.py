@@ -65,6 +65,12 @@ def test_right_layers_in_unlike_styles(layer: str, student: str) -> None:
     assert report.ok, str(report)
 
 
+@pytest.mark.parametrize("layer", SPECS)
+def test_the_layers_of_graphc(layer: str) -> None:
+    report = check_layer(layer, SPECS[layer].forward, SPECS[layer].backward, seed=2)
+    assert report.ok, str(report)
+
+
 @pytest.mark.filterwarnings("ignore:Degrees of freedom")
 @pytest.mark.one_in(5)
 @pytest.mark.parametrize("number", range(len(WRONG)))
