@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -93,22 +93,32 @@ def windows(out: Array, size: tuple[int, int], stride: int) -> Iterator[tuple[in
     """Yield the place of each window of images, and the index of its pixels."""
     for i in range(out.shape[2]):
         for j in range(out.shape[3]):
-            down, across = (
-                slice(k * stride, k * stride + n) for k, n in zip((i, j), size, strict=True)
-            )
-            yield i, j, (slice(None), slice(None), down, across)
+            down, across = i * stride, j * stride
+            yield i, j, np.s_[:, :, down : down + size[0], across : across + size[1]]
+
+
+def _padded(x: Array, pad: int, mode: Literal["constant", "edge", "reflect"] = "constant") -> Array:
+    """Return images with pixels around them."""
+    return np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode)
+
+
+def _corner(case: Case, out: Array) -> Array | None:
+    """Return the case's dout in the corner of a gradient of `out`, or None if it does not fit."""
+    height, width = case.dout.shape[2:]
+    if out.shape[2] < height or out.shape[3] < width:
+        return None
+    dout = np.zeros_like(out)
+    dout[:, :, :height, :width] = case.dout
+    return dout
 
 
 def _conv_results(case: Case, arrays: Mapping[str, Array], pad: int, stride: int) -> Results:
     """Return the results of a convolution of other arrays, settings, and a dout that fits."""
     x, w, b = arrays.values()
     out, cache = layers.conv_forward_naive(x, w, b, {"stride": stride, "pad": pad})
-    height, width = case.dout.shape[2:]
-    dout = np.zeros_like(out)
-    fits = out.shape[2] >= height and out.shape[3] >= width
-    if not fits:
+    dout = _corner(case, out)
+    if dout is None:
         return {"out": out}
-    dout[:, :, :height, :width] = case.dout
     found = dict(zip(("dx", "dw", "db"), layers.conv_backward_naive(dout, cache), strict=True))
     return {"out": out, **found}
 
@@ -119,8 +129,7 @@ def _conv_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
     yield from _conv_changes(case, stride, pad)
     yield "the bias is not added", {"out": ours["out"] - b[:, None, None]}
     height, width = x.shape[2:]
-    around = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    whole = _conv_results(case, {**case.arrays, "x": around}, 0, stride)["dx"]
+    whole = _conv_results(case, {**case.arrays, "x": _padded(x, pad)}, 0, stride)["dx"]
     yield "dx has the padding around it; cut it off", {"dx": whole}
     cut = whole[:, :, :height, :width]
     yield "the padding is cut off at one end only; dx begins at pixel pad", {"dx": cut}
@@ -150,8 +159,7 @@ def _conv_changes(case: Case, stride: int, pad: int) -> Iterator[Mistake]:
         other = _conv_results(case, {**case.arrays, "w": w.transpose(0, 1, 3, 2)}, pad, stride)
         yield text, {name: other[name] for name in ("out", "dx")}
     if pad and min(x.shape[2:]) > pad:
-        size = ((0, 0), (0, 0), (pad, pad), (pad, pad))
-        for around in (np.pad(x, size, "edge"), np.pad(x, size, "reflect")):
+        for around in (_padded(x, pad, "edge"), _padded(x, pad, "reflect")):
             other = _conv_results(case, {**case.arrays, "x": around}, 0, stride)
             yield "the padding is not zeros", {"out": other["out"], "dw": other["dw"]}
 
@@ -159,7 +167,7 @@ def _conv_changes(case: Case, stride: int, pad: int) -> Iterator[Mistake]:
 def _last_window(case: Case, stride: int, pad: int) -> Iterator[Mistake]:
     """Yield gradients in which a window overwrites those before it."""
     x, w, _ = case.arrays.values()
-    around = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    around = _padded(x, pad)
     one, of_all = np.zeros_like(around), np.zeros_like(around)
     dw_of_one, dw_of_all = np.zeros_like(w), np.zeros_like(w)
     for i, j, index in windows(case.dout, w.shape[2:], stride):
@@ -207,9 +215,8 @@ def _pool_changes(case: Case, size: tuple[int, int], stride: int) -> Iterator[Mi
         pool = {"pool_height": down, "pool_width": across, "stride": step}
         out, cache = layers.max_pool_forward_naive(case.x, pool)
         yield text, {"out": out}
-        if out.shape[2] >= shape[2] and out.shape[3] >= shape[3]:
-            dout = np.zeros_like(out)
-            dout[:, :, : shape[2], : shape[3]] = case.dout
+        dout = _corner(case, out)
+        if dout is not None:
             dx = layers.max_pool_backward_naive(dout, cache)
             yield text, {"out": out[:, :, : shape[2], : shape[3]], "dx": dx}
 
