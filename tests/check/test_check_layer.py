@@ -283,6 +283,8 @@ def test_functions_that_raise_or_give_something_else() -> None:
     report = check_layer("relu", lambda x: np.maximum(x, 0))
     assert "forward returns an array of float64, not (out, cache)" in str(report)
     report = check_layer("affine", student.affine_forward, lambda dout, cache: dout)
+    assert "backward returns an array of float64, not dx, dw, db" in str(report)
+    report = check_layer("affine", student.affine_forward, lambda dout, cache: [dout])
     assert "backward returns 1 value, not dx, dw, db" in str(report)
     report = check_layer("relu", student.relu_forward, lambda dout, cache: None)
     assert "dx is None, it should be an array" in str(report)

@@ -48,7 +48,8 @@ def described(value: Any) -> str:
     """Return a value's kind in words: `None`, `an array of float64`, `a list`."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}"
-    return "None" if value is None else f"a {type(value).__name__}"
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 @dataclass(frozen=True)

@@ -55,13 +55,7 @@ class Student:
         more = [*self.case.more.values(), *([self.param] if self.spec.takes_param else [])]
         names = (*self.spec.outputs, "dx" if self.spec.is_loss else "cache")
         result = _call("forward", self._forward, *self.given.values(), *more)
-        if not isinstance(result, (tuple, list)) or len(result) != len(names):
-            wanted = f"({', '.join(names)})"
-            several = isinstance(result, (tuple, list))
-            found = counted(len(result), "value") if several else described(result)
-            cause = _NO_RETURN if result is None else ""
-            raise Raised("forward", f"forward returns {found}, not {wanted}", cause)
-        *outputs, cache = result
+        *outputs, cache = _values("forward", result, len(names), f"({', '.join(names)})")
         return tuple(outputs), cache
 
     def backward(self, cache: Any, douts: Sequence[Array] | None = None) -> dict[str, Any]:
@@ -69,12 +63,7 @@ class Student:
         assert self._backward is not None
         names = self.spec.gradients
         result = _call("backward", self._backward, *(douts or self.douts()), cache)
-        if result is None and len(names) > 1:
-            raise Raised("backward", f"backward returns None, not {', '.join(names)}", _NO_RETURN)
-        values = result if isinstance(result, (tuple, list)) else (result,)
-        if len(values) != len(names):
-            text = f"backward returns {counted(len(values), 'value')}, not {', '.join(names)}"
-            raise Raised("backward", text)
+        values = _values("backward", result, len(names), ", ".join(names))
         return dict(zip(names, values, strict=True))
 
     def douts(self) -> list[Array]:
@@ -144,6 +133,17 @@ def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     return all(
         x is y if x is None or y is None else np.array_equal(x, y, equal_nan=True) for x, y in pairs
     )
+
+
+def _values(what: str, result: Any, count: int, wanted: str) -> Sequence[Any]:
+    """Return the values that a function returned; raise Raised if they are not that many."""
+    several = isinstance(result, (tuple, list))
+    values: Sequence[Any] = result if several else (result,)
+    if len(values) == count:
+        return values
+    found = counted(len(values), "value") if several else described(result)
+    cause = _NO_RETURN if result is None else ""
+    raise Raised(what, f"{what} returns {found}, not {wanted}", cause)
 
 
 def _call(what: str, function: Function, *args: Any) -> Any:
