@@ -290,7 +290,7 @@ def _sequence_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
         yield text, {name: ours[name] / case.x.shape[1]}
 
 
-# ------------------------------------------------------------------ words and losses
+# ------------------------------------------------------------------ words
 
 
 def _embedding_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
