@@ -36,8 +36,10 @@ Array, Cache
 _BACKWARD = """
 Parameters
 ----------
-dout, dh, dnext_h, dnext_c, cache
-    The gradient of each output, and the cache that the forward function returned.
+dout, dh, dnext_h, dnext_c
+    The gradient of each output, in its shape.
+cache
+    The cache that the forward function returned.
 
 Returns
 -------

@@ -81,6 +81,6 @@ def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
     index = tuple(int(i) for i in np.unravel_index(int(gap.argmax()), gap.shape))
     a, b = float(array[index]), float(mine[index])
     place = f"[{', '.join(map(str, index))}]" if index else ""
-    off = "" if np.isnan(a - b) else f" (off by {abs(a - b):.3g})"
+    off = f" (off by {abs(a - b):.3g})" if np.isfinite(a - b) else ""
     text = f"{what}{place} is {a:.6g}, it should be {b:.6g}{off}"
     return Finding(what, text, case, "", index, a, b)
