@@ -65,7 +65,7 @@ def test_inference_alone_has_no_state(tmp_path: Path) -> None:
 
 
 def test_the_header_names_what_a_caller_gives(tmp_path: Path) -> None:
-    _, header = gc.export_c(executor(), tmp_path / "digits.c")
+    _, header, _ = gc.export_c(executor(), tmp_path / "digits.c")
     text = header.read_text()
     assert (
         "float digits_train_step(void *state, void *work, ptrdiff_t n, const float *x, "

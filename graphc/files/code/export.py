@@ -9,6 +9,7 @@ from graphc.backends.backend import model_writer
 from graphc.base.arguments import check_choice, checked_whole, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
+from graphc.files.code.facts import certificate, facts
 from graphc.files.code.header import header
 from graphc.files.code.interface import interface
 from graphc.files.disk import AnyPath, write_file
@@ -34,7 +35,8 @@ def export_c(
     ex
         The executor; its state is in the file.
     path
-        The C file; the header has the same name with the suffix `.h`.
+        The C file.  Beside it come a header (`.h`), with all sizes and the exact cost of a call,
+        and a certificate (`.json`) of its use of memory; `graphc verify model.c` proves it.
     infer_only
         Whether the file only infers.  With weights in it they are constants: there is no state.
     backward
@@ -52,7 +54,7 @@ def export_c(
     Returns
     -------
     list of Path
-        The files: C, header, and the state's if it is one.
+        The files: C, header, certificate (`.json`), and the state's if it is one.
 
     Raises
     ------
@@ -66,7 +68,7 @@ def export_c(
     >>> net = gc.Net("line")
     >>> line = net.output("line", gc.affine(net.input("x", (gc.N, 2)), 3))
     >>> ex = gc.Executor(gc.compile(net, batch=4))
-    >>> file, header = gc.export_c(ex, "line.c", infer_only=True)
+    >>> file, header, certificate = gc.export_c(ex, "line.c", infer_only=True)
     >>> print(header.read_text().splitlines()[-7])
     void line_infer(void *work, ptrdiff_t n, const float *x, float *line);
     """
@@ -92,11 +94,15 @@ def export_c(
         budget=budget,
     )
     file = Path(path)
-    beside, state = file.with_suffix(".h"), file.with_suffix(".bin")
+    beside, image = file.with_suffix(".h"), file.with_suffix(".bin")
+    proof = certificate(model)
     separate = weights == "file"
-    written = {beside: header(model, separate), file: writer.write(model, beside.name, separate)}
+    code, stack = writer.write(model, beside.name, separate, "")
+    known = facts(model, stack, proof)
+    written = {file: code, beside: header(model, known, separate)}
+    written[file.with_suffix(".json")] = proof
     if separate:
-        written[state] = model.state_image()
+        written[image] = model.state_image()
     for each, content in written.items():
         write_file(each, [content])
-    return sorted(written, key=lambda each: each != file)
+    return [*written]
