@@ -16,6 +16,7 @@ import graphc as gc
 from graphc.check.prove import RULES, Proof, prove
 from graphc.check.prove.rule import Drawing
 from graphc.cli import main
+from graphc.ir.build import Value
 from graphc.ir.graph import Graph, Node
 from graphc.ops.slicing import Slice
 from graphc.runtime.reference import evaluate
@@ -112,12 +113,21 @@ def test_a_size_that_is_not_recorded_is_noticed() -> None:
         node = Node("y", Slice(((1, 0, whole, 1),)), ("x",), graph["x"].type)
         return Graph(graph.name, [*graph, node], outputs={"y": "y"})
 
-    def drawn(d: Drawing) -> None:
-        d.output(d.input("x", gc.N, d.a))
+    def drawn(d: Drawing) -> Value:
+        return d.input("x", gc.N, "a")
 
-    proof = prove(replace(RULE["neg_neg"], rewrite=cut, forms=(drawn,)))
+    proof = prove(replace(RULE["neg_neg"], rewrite=cut, draw=drawn))
     assert proof.verdict == "not proved"
     assert "is not what the case says" in proof.reason
+
+
+def test_a_pass_that_fails_is_named() -> None:
+    def broken(graph: Graph) -> Graph:
+        raise ValueError("no room\nat a line")
+
+    proof = prove(replace(RULE["neg_neg"], rewrite=broken))
+    assert proof.verdict == "not proved"
+    assert proof.reason == "with a = 2, the pass fails: no room"
 
 
 # ------------------------------------------------------------------ the command
