@@ -134,7 +134,7 @@ def test_a_pass_that_fails_is_named() -> None:
 
 
 def test_the_command_prints_a_line_for_each_rule(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prove", "neg_neg", "power_one"]) == 0
+    assert main(["prove", "neg_neg", "power_one", "neg_neg"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[:2]] == [
         ["proved", "neg_neg"],
@@ -145,7 +145,9 @@ def test_the_command_prints_a_line_for_each_rule(capsys: pytest.CaptureFixture[s
 
 def test_the_command_names_an_unknown_rule(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prove", "neg_net"]) == 2
-    assert "no rule is named 'neg_net'" in capsys.readouterr().err
+    assert "no rule is named 'neg_net'\n  hint: did you mean neg_neg?" in capsys.readouterr().err
+    assert main(["prove", "unlike"]) == 2
+    assert "hint: the rules are mul_one, one_mul" in capsys.readouterr().err
 
 
 def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
