@@ -84,12 +84,13 @@ def shape_of(node: Node) -> Shape:
 
 def elements(op: Constant) -> Meaning:
     """Return the elements of a constant: one number, or any numbers if they differ."""
-    origin, array = _origin(op), op.array()
+    array = op.array()
+    origin = _origin(op)
     if origin is not None:
         return partial(_computed, origin)
     if array.size and np.all(array == array.flat[0]) and not op.label:
         return lambda index: literal(array.flat[0].item())
-    return partial(any_element, op.label or f"data {hash(op.data)}")
+    return partial(any_element, f"{op.label} {op.shape} {hash(op.data)}")
 
 
 def any_element(name: str, index: Index) -> Term:

@@ -15,7 +15,7 @@ from typing import Any
 import z3
 
 from graphc.check.prove.constants import any_element, elements, shape_of
-from graphc.check.prove.poly import Index, Poly, Sizes, number, reindexed, symbol
+from graphc.check.prove.poly import Index, Poly, Sizes, number, place, reindexed, symbol
 from graphc.check.prove.rule import AnyOp, any_name
 from graphc.check.prove.sizes import ROWS, poly_of
 from graphc.check.prove.terms import (
@@ -381,8 +381,9 @@ def _(op: DropoutMask, node: Node, side: Side, ins: list[Value]) -> Meaning:
     seed, draws, *first = (value.at(()) for value in ins)
 
     def at(index: Index) -> Term:
-        row, *rest = map(real, index)
-        return any_function(f"mask {op.stream}", [seed, draws, sum(first, row), *rest])
+        row, column = real(index[0]), real(place(index[1:], side.sizes(op.shape[1:])))
+        words = f"mask {op.stream} {op.keep_prob}"
+        return any_function(words, [seed, draws, sum(first, row), column])
 
     return at
 
@@ -410,11 +411,11 @@ def _(op: AnyOp, node: Node, side: Side, ins: list[Value]) -> Meaning:
     return partial(any_element, any_name(op.label, [_key(value, side.world) for value in ins]))
 
 
-def _key(value: Value, world: World) -> str:
-    """Return a text that values have in common only if they are equal: their term."""
+def _key(value: Value, world: World) -> tuple[str, Sizes]:
+    """Return a text and sizes that only equal values have in common: those of their term."""
     names = [f"_{i} < {size}" for i, size in enumerate(value.shape)]
     world.ranges.bounds.update(zip(names, value.shape, strict=True))
     term = value.at(tuple(map(symbol, names)))
     read = term.decl().kind() == z3.Z3_OP_UNINTERPRETED
     plain = read and [str(child) for child in term.children()] == names
-    return str(term.decl().name()) if plain else str(term.sexpr())
+    return term.decl().name() if plain else term.sexpr(), value.shape

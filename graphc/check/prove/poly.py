@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from itertools import product
@@ -178,11 +178,17 @@ def reindexed(index: Index, shape: Sizes, before: Sizes, ranges: Ranges) -> Inde
     """Return the index, before a reshape, of the element that is at an index of its result."""
     found: list[Poly] = []
     for to, of in _groups(shape, before):
-        place = number(0)
-        for axis in to:
-            place = place * shape[axis] + index[axis]
-        found.extend(_digits(place, [before[axis] for axis in of], ranges))
+        at = place(index[to.start : to.stop], shape[to.start : to.stop])
+        found.extend(_digits(at, before[of.start : of.stop], ranges))
     return tuple(found)
+
+
+def place(index: Index, shape: Sizes) -> Poly:
+    """Return the place of an index of a shape in C order."""
+    found = number(0)
+    for i, size in zip(index, shape, strict=True):
+        found = found * size + i
+    return found
 
 
 def _groups(to: Sizes, of: Sizes) -> Iterator[tuple[range, range]]:
@@ -196,14 +202,9 @@ def _groups(to: Sizes, of: Sizes) -> Iterator[tuple[range, range]]:
     yield range(start[0], len(to)), range(start[1], len(of))
 
 
-def _digits(place: Poly, sizes: Sequence[Poly], ranges: Ranges) -> list[Poly]:
+def _digits(at: Poly, sizes: Sizes, ranges: Ranges) -> list[Poly]:
     """Return the index in a shape of the element at a place in C order."""
-    found: list[Poly] = []
-    stride = number(1)
-    before = place
-    for position in range(len(sizes) - 1, 0, -1):
-        stride *= sizes[position]
-        after = place.divided(stride, ranges)
-        found.append(before - after * sizes[position])
-        before = after
-    return [before, *reversed(found)] if sizes else []
+    strides = [reduce(mul, sizes[i:], number(1)) for i in range(1, len(sizes) + 1)]
+    places = [at.divided(stride, ranges) for stride in strides]
+    before = [number(0), *places]
+    return [b - a * size for a, b, size in zip(before, places, sizes, strict=False)]

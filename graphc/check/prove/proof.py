@@ -159,6 +159,7 @@ class _Prover:
 
     def _judged(self, case: _Case, sides: Sides) -> Proof | None:
         """Return why the sides of a case may differ, or None if they are equal."""
+        _check_results(*sides)
         left, right = _compared(self.rule, case.conditions, sides)
         for root in sorted(roots(left.graph)):
             a, b = (side.value(roots(side.graph)[root]) for side in (left, right))
@@ -187,6 +188,15 @@ class _Prover:
             pairs = zip(expected, found, strict=False)
             name = next((a[0] for a, b in pairs if a != b), "a node")
             raise Unknown(f"with {named(sizes)}, {name} is not what the case says")
+
+
+def _check_results(left: Graph, right: Graph) -> None:
+    """Raise Unknown unless the right side has the results of the left one, in their dtypes."""
+    others = roots(right)
+    for root, name in roots(left).items():
+        dtype = right[others[root]].type.dtype if root in others else "missing"
+        if dtype != left[name].type.dtype:
+            raise Unknown(f"on the right side, {root} is {dtype}")
 
 
 def _compared(rule: Rule, conditions: tuple[Condition, ...], sides: Sides) -> tuple[Side, Side]:

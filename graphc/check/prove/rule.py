@@ -176,10 +176,10 @@ class AnyOp(Op):
         key = sum(map(ord, self.label))
         total = sum((i + 2) * np.sum(np.cos(key + np.asarray(x))) for i, x in enumerate(ins))
         found = np.asarray(np.cos(np.asarray(ins[0]) * key + total))
-        known = [x for x in ins if isinstance(x, Traced)]
+        known = [x for x in ins if isinstance(x, Traced) and not x.args]
         if len(known) < len(ins):
             return found
-        name = any_name(self.label, [x.function for x in known])
+        name = any_name(self.label, [(x.function, x.sizes) for x in known])
         return traced(found, name, sizes=known[0].sizes)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -188,6 +188,7 @@ class AnyOp(Op):
         return [b.apply(AnyOp(f"{part}{i}"), x, out, dout) for i, x in enumerate(ins)]
 
 
-def any_name(label: str, operands: Sequence[str]) -> str:
-    """Return the name of the array that an op of that label makes of these."""
-    return f"{label}({', '.join(operands)})"
+def any_name(label: str, operands: Sequence[tuple[str, Sequence[object]]]) -> str:
+    """Return the name of the array that an op of that label makes of arrays of names and sizes."""
+    texts = (f"{name} {', '.join(map(str, sizes))}" for name, sizes in operands)
+    return f"{label}({'; '.join(texts)})"
