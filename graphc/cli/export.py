@@ -26,7 +26,7 @@ COMMAND = Command(
     "graphc export graphc-run/iris.gc --c iris.c --batch 8",
 )
 ONNX_ONLY = ("out", "training", "no_losses")
-CODE_ONLY = ("infer_only", "backward", "batch", "budget", "weights", "optimizer")
+CODE_ONLY = ("infer_only", "backward", "batch", "budget", "weights", "self_test", "optimizer")
 
 
 def declare(parser: Parser) -> None:
@@ -45,6 +45,7 @@ def declare(parser: Parser) -> None:
         default="in",
         help="file: the first state is written to a file .bin beside the code",
     )
+    add("--self-test", action="store_true", help="a main that tests the file, under a macro")
     parser.add_optimizer()
     parser.add_json()
 
@@ -102,6 +103,7 @@ def _code(args: argparse.Namespace, model: Model) -> list[Path]:
         batch=args.batch,
         budget=args.budget,
         weights=args.weights,
+        self_test=args.self_test,
     )
 
 

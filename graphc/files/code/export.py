@@ -12,6 +12,7 @@ from graphc.base.loc import caller_loc
 from graphc.files.code.facts import certificate, facts
 from graphc.files.code.header import header
 from graphc.files.code.interface import interface
+from graphc.files.code.self_test import test_text
 from graphc.files.disk import AnyPath, write_file
 from graphc.runtime.executor import Executor
 
@@ -26,6 +27,7 @@ def export_c(
     batch: int | None = None,
     budget: int | None = None,
     weights: Literal["in", "file"] = "in",
+    self_test: bool = False,
     name: str | None = None,
 ) -> list[Path]:
     """Write a model as a C99 file and its header, which need no library.
@@ -48,6 +50,9 @@ def export_c(
     weights
         "in" the file, or in a "file" of their own with the suffix `.bin`: the bytes of the state,
         which replace the function that sets it.
+    self_test
+        Whether the file has a `main` under the macro `<NAME>_SELF_TEST`, which calls every
+        function and compares what it computes, bit for bit, with what was computed here.
     name
         The start of all names in the file; None means the net's name.
 
@@ -82,8 +87,10 @@ def export_c(
     for what, number in (("batch", batch), ("budget", budget)):
         if number is not None:
             checked_whole(what, number)
+    if self_test and weights == "file":
+        raise GraphError("a self-test needs the weights in the file", loc=caller_loc())
     writer = model_writer("c")
-    model = interface(
+    model, expected = interface(
         ex,
         writer,
         name=name,
@@ -97,12 +104,13 @@ def export_c(
     beside, image = file.with_suffix(".h"), file.with_suffix(".bin")
     proof = certificate(model)
     separate = weights == "file"
-    code, stack = writer.write(model, beside.name, separate, "")
+    test = "" if not self_test else test_text(model, expected())
+    code, stack = writer.write(model, beside.name, separate, test)
     known = facts(model, stack, proof)
     written = {file: code, beside: header(model, known, separate)}
     written[file.with_suffix(".json")] = proof
     if separate:
-        written[image] = model.state_image()
+        written[image] = model.state_image(model.state)
     for each, content in written.items():
         write_file(each, [content])
     return [*written]
