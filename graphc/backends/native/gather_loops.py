@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
+from graphc.backends.maths import apply
 from graphc.backends.native.elements import ROWS_TOGETHER, Elements, Known, Place
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.loop_structure import LoopNest, Masks, blocks
-from graphc.backends.native.maths import apply
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.expr import Step

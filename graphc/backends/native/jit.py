@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
-from graphc.backends.native.program import kernels
+from graphc.backends.layout import kernels
 from graphc.backends.native.target import (
     CODEGEN,
     LLVM,
@@ -176,7 +176,9 @@ def _session(target: Target) -> Any:
 
 WRITERS = (
     "backends/native",
+    "backends/arithmetic.py",
     "backends/coefficients.py",
+    "backends/maths.py",
     "kernels",
     "ir/tensor_type.py",
     "ir/expr.py",

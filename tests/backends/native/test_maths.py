@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from graphc.backends.native.maths import apply
+from graphc.backends.maths import apply
 from graphc.backends.native.vectors import Vectors
 from tests.backends.native.jit_function import TARGETS, map_of
 

@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphc.backends import coefficients
-from graphc.backends.native.ir import Value
-from graphc.backends.native.vectors import FLOATS, UNSIGNED, Vectors
+from graphc.backends.arithmetic import FLOATS, UNSIGNED, Arithmetic, Value
 from graphc.ir.expr import COMPARISONS
 
 
@@ -83,7 +82,7 @@ _LOG2_E = 1.4426950408889634
 _ERF_SPLIT = 1.0
 
 
-def exp(v: Vectors, x: Value, dtype: str) -> Value:
+def exp(v: Arithmetic, x: Value, dtype: str) -> Value:
     """Compute e to the x, within 1 ulp; 0 where it is below 2**-125.5 (float64: 2**-1021.5)."""
     form = _FORMATS[dtype]
     x = v.maximum(v.const(form.smallest_exp, dtype), x, dtype)
@@ -94,7 +93,7 @@ def exp(v: Vectors, x: Value, dtype: str) -> Value:
     return v.mul(_polynomial(v, r, doubled, dtype), _power_of_two(v, anchored, -1, dtype), dtype)
 
 
-def log(v: Vectors, x: Value, dtype: str) -> Value:
+def log(v: Arithmetic, x: Value, dtype: str) -> Value:
     """Compute the natural logarithm, within 1 ulp; NaN below 0; -inf at 0 and at subnormal numbers.
 
     x = m * 2**e with m in sqrt(1/2)..sqrt(2), f = m - 1, s = f / (2 + f), and
@@ -115,7 +114,7 @@ def log(v: Vectors, x: Value, dtype: str) -> Value:
     return _log_edges(v, x, result, dtype)
 
 
-def tanh(v: Vectors, x: Value, dtype: str) -> Value:
+def tanh(v: Arithmetic, x: Value, dtype: str) -> Value:
     """Compute tanh within 3 ulp: (e**2x - 1) / (e**2x + 1) of |x|, with the sign of x."""
     form = _FORMATS[dtype]
     size = v.intrinsic("fabs", (x,), dtype)
@@ -125,14 +124,14 @@ def tanh(v: Vectors, x: Value, dtype: str) -> Value:
     return v.intrinsic("copysign", (result, x), dtype)
 
 
-def sigmoid(v: Vectors, x: Value, dtype: str) -> Value:
+def sigmoid(v: Arithmetic, x: Value, dtype: str) -> Value:
     """Compute 1 / (1 + e to the -x), within 3 ulp."""
     one = v.const(1, dtype)
     e = exp(v, v.neg(x, dtype), dtype)
     return v.div(one, v.add(one, e, dtype), dtype)
 
 
-def erf(v: Vectors, x: Value, dtype: str) -> Value:
+def erf(v: Arithmetic, x: Value, dtype: str) -> Value:
     """Compute the error function, within 2 ulp.
 
     Below 1 it is x + x * ERF(x**2), and from 1 on 1 - e**(-x**2) * ERFCX((x - 2) / (x + 2)) of |x|,
@@ -153,7 +152,7 @@ def erf(v: Vectors, x: Value, dtype: str) -> Value:
     return v.intrinsic("copysign", (v.select(inside, near, far, dtype), x), dtype)
 
 
-def _exp_less_one(v: Vectors, x: Value, dtype: str) -> Value:
+def _exp_less_one(v: Arithmetic, x: Value, dtype: str) -> Value:
     """Compute e to the x, less 1, for x from 0 up to where e to the x is finite.
 
     q = e**r - 1 is small where r is, so 2**n * q + (2**n - 1) keeps its digits at n = 0.
@@ -164,7 +163,7 @@ def _exp_less_one(v: Vectors, x: Value, dtype: str) -> Value:
     return v.fma(scale, q, v.sub(scale, v.const(1, dtype), dtype), dtype)
 
 
-def _reduced(v: Vectors, x: Value, dtype: str) -> tuple[Value, Value]:
+def _reduced(v: Arithmetic, x: Value, dtype: str) -> tuple[Value, Value]:
     """Return n + anchor and r, where x = n * ln(2) + r and |r| <= ln(2) / 2 or little more."""
     form = _FORMATS[dtype]
     anchor = v.const(form.anchor, dtype)
@@ -175,7 +174,7 @@ def _reduced(v: Vectors, x: Value, dtype: str) -> tuple[Value, Value]:
     return anchored, v.fma(n, v.const(-form.ln2_low, dtype), r, dtype)
 
 
-def _power_of_two(v: Vectors, anchored: Value, more: int, dtype: str) -> Value:
+def _power_of_two(v: Arithmetic, anchored: Value, more: int, dtype: str) -> Value:
     """Compute 2**(n + more) from n + anchor: move n from the last bits to the exponent."""
     form = _FORMATS[dtype]
     bits = v.bitcast(anchored, dtype, form.integer)
@@ -185,7 +184,7 @@ def _power_of_two(v: Vectors, anchored: Value, more: int, dtype: str) -> Value:
     return v.bitcast(v.add(moved, start, form.integer), form.integer, dtype)
 
 
-def _split(v: Vectors, x: Value, dtype: str) -> tuple[Value, Value]:
+def _split(v: Arithmetic, x: Value, dtype: str) -> tuple[Value, Value]:
     """Return m and e, both floats, where x = m * 2**e and m lies in sqrt(1/2)..sqrt(2)."""
     form = _FORMATS[dtype]
     integer, shift = form.integer, v.const(form.mantissa, form.integer)
@@ -200,7 +199,7 @@ def _split(v: Vectors, x: Value, dtype: str) -> tuple[Value, Value]:
     return v.bitcast(mantissa, integer, dtype), e
 
 
-def _log_edges(v: Vectors, x: Value, result: Value, dtype: str) -> Value:
+def _log_edges(v: Arithmetic, x: Value, result: Value, dtype: str) -> Value:
     """Correct the logarithm at infinity and NaN, at 0, and below."""
     infinity = float("inf")
     finite = v.compare("less", x, v.const(infinity, dtype), dtype)
@@ -211,7 +210,7 @@ def _log_edges(v: Vectors, x: Value, result: Value, dtype: str) -> Value:
     return v.select(below, v.const(float("nan"), dtype), result, dtype)
 
 
-def _polynomial(v: Vectors, x: Value, powers: Sequence[float], dtype: str) -> Value:
+def _polynomial(v: Arithmetic, x: Value, powers: Sequence[float], dtype: str) -> Value:
     """Evaluate a polynomial of x by Horner's rule; `powers` has its highest power first."""
     result = v.const(powers[0], dtype)
     for coefficient in powers[1:]:
@@ -222,13 +221,13 @@ def _polynomial(v: Vectors, x: Value, powers: Sequence[float], dtype: str) -> Va
 _PRODUCTS = 8  # integer exponents up to this are products
 
 
-def _absolute(v: Vectors, x: Value, dtype: str) -> Value:
+def _absolute(v: Arithmetic, x: Value, dtype: str) -> Value:
     if dtype in FLOATS:
         return v.intrinsic("fabs", (x,), dtype)
     return x if dtype in UNSIGNED else v.maximum(x, v.neg(x, dtype), dtype)
 
 
-def _floor_division(v: Vectors, a: Value, b: Value, dtype: str) -> Value:
+def _floor_division(v: Arithmetic, a: Value, b: Value, dtype: str) -> Value:
     """Emit a // b, 0 where b is 0 as in NumPy; for floats, the floor of the quotient."""
     if dtype in FLOATS:
         return v.intrinsic("floor", (v.div(a, b, dtype),), dtype)
@@ -251,7 +250,7 @@ def _floor_division(v: Vectors, a: Value, b: Value, dtype: str) -> Value:
     return v.select(by_zero, zero, floor, dtype)
 
 
-def _power(v: Vectors, x: Value, y: Value, dtype: str) -> Value:
+def _power(v: Arithmetic, x: Value, y: Value, dtype: str) -> Value:
     """Emit x to the y: by products, a root and a quotient where these suffice."""
     exponent = v.number(y, dtype)
     if exponent is None:
@@ -266,7 +265,7 @@ def _power(v: Vectors, x: Value, y: Value, dtype: str) -> Value:
     return v.div(v.const(1, dtype), result, dtype) if exponent < 0 else result
 
 
-def _product(v: Vectors, x: Value, times: int, dtype: str) -> Value:
+def _product(v: Arithmetic, x: Value, times: int, dtype: str) -> Value:
     """Emit the product of `times` factors x, by repeated squaring."""
     if times == 0:
         return v.const(1, dtype)
@@ -284,14 +283,14 @@ def _intrinsic(name: str) -> Rule:
 Rule = Callable[..., Value]
 """The emitter of a function of one or two vectors: `rule(v, *vectors, dtype)`."""
 _RULES: dict[str, Rule] = {
-    "add": Vectors.add,
-    "sub": Vectors.sub,
-    "mul": Vectors.mul,
-    "div": Vectors.div,
-    "neg": Vectors.neg,
+    "add": Arithmetic.add,
+    "sub": Arithmetic.sub,
+    "mul": Arithmetic.mul,
+    "div": Arithmetic.div,
+    "neg": lambda v, x, dtype: v.neg(x, dtype),
     "abs": _absolute,
-    "maximum": Vectors.maximum,
-    "minimum": Vectors.minimum,
+    "maximum": Arithmetic.maximum,
+    "minimum": Arithmetic.minimum,
     "floor_div": _floor_division,
     "pow": _power,
     "exp": exp,
@@ -308,7 +307,7 @@ _RULES: dict[str, Rule] = {
 
 
 def apply(
-    v: Vectors, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
+    v: Arithmetic, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
 ) -> Value:
     """Apply a function of a kernel's steps to vectors of these `dtypes`; the result is of `dtype`.
 
