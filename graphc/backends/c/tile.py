@@ -145,8 +145,31 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
 """
 
 
+_INT8 = """\
+#define GC_COLUMNS_int32 32
+/* Adds the products a(i, p) * b(p, j), p = 0 to k - 1, to each of rows x width sums. */
+static void gc_product_int32(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrdiff_t b_j,
+    int32_t *sums)
+{{
+    for (ptrdiff_t i = 0; i < rows; ++i) {{
+        int32_t *const to = sums + i * GC_COLUMNS_int32;
+        for (ptrdiff_t p = 0; p < k; ++p) {{
+            const int32_t left = a[i * a_i + p * a_p];
+            const int8_t *const right = b + p * b_p;
+            for (ptrdiff_t j = 0; j < width; ++j) to[j] += left * right[j * b_j];
+        }}
+    }}
+}}
+"""
+
+
 def product_function(dtype: str) -> str:
-    """Return `gc_product_<dtype>`, which adds `k` products to each of the sums of a block."""
+    """Return `gc_product_<dtype>`, which adds `k` products to each of the sums of a block.
+
+    Sums of int32 are of int8, and exact in any order.
+    """
+    if dtype == "int32":
+        return _INT8.format(arguments=_ARGUMENTS.format(kind="int8_t"))
     kind, suffix = _KINDS[dtype]
     of = {"dtype": dtype, "kind": kind, "suffix": suffix}
     of["arguments"] = _ARGUMENTS.format(kind=kind)
