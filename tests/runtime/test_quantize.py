@@ -16,9 +16,15 @@ from graphc.base.errors import FeedError, GraphError
 from graphc.check.quantization import QuantizationReport
 from graphc.data import load_digits, stratified_split
 from graphc.runtime.reference import evaluate
+from tests.files.c_model import CModel
 
 NATIVE = pytest.mark.skipif(bool(backend("native").missing()), reason="no native backend here")
-BACKENDS = ["numpy", pytest.param("native", marks=NATIVE)]
+IN_C = pytest.mark.skipif(bool(backend("c").missing()), reason="no C compiler here")
+BACKENDS = [
+    "numpy",
+    pytest.param("native", marks=NATIVE),
+    pytest.param("c", marks=[IN_C, pytest.mark.slow]),
+]
 
 
 def rows() -> tuple[Any, Any, Any, Any]:
@@ -91,14 +97,28 @@ def test_sums_are_those_of_the_reference_rules(by: str) -> None:
     np.testing.assert_allclose(found["scores"], meant["scores"], atol=0.1)
 
 
-@NATIVE
-def test_bits_are_those_of_numpy_for_any_rows_and_threads() -> None:
+RUNS = [
+    pytest.param(("native", 7, 1), marks=NATIVE),
+    pytest.param(("native", 64, 2), marks=NATIVE),
+    pytest.param(("c", 20, 1), marks=IN_C),
+]
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run[0])
+def test_bits_are_those_of_numpy_for_any_rows_and_threads(run: tuple[str, int, int]) -> None:
     x, graph = rows()[2][:70], quantized().plan.declared
-    results = [
-        gc.Executor(gc.compile(graph, batch=batch, backend=by, threads=threads)).predict(x)
-        for by, batch, threads in (("numpy", 64, None), ("native", 7, 1), ("native", 64, 2))
-    ]
-    assert len({each.tobytes() for each in results}) == 1
+    by, batch, threads = run
+    found = gc.Executor(gc.compile(graph, batch=batch, backend=by, threads=threads)).predict(x)
+    assert found.tobytes() == quantized().predict(x).tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cc", ["gcc", "clang"])
+def test_exported_c_has_the_same_bits(cc: str, tmp_path: Path) -> None:
+    x = rows()[2][:40]
+    model = CModel(quantized(), tmp_path, "-O2", cc=cc, infer_only=True)
+    found = model.call("infer", {"x": x})["scores"]
+    assert found.tobytes() == quantized().predict(x).tobytes()
 
 
 def test_it_prints_saves_loads_and_is_proved(tmp_path: Path) -> None:
