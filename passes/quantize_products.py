@@ -109,6 +109,8 @@ class _Rewriter:
         self.graph, self.ranges, self.b = graph, ranges, Builder.like(graph)
         self.quantized: dict[str, Value] = {}
         """The int8 value of each value that has one."""
+        self.factors: dict[tuple[str, tuple[int, ...]], tuple[Value, Array]] = {}
+        """The int8 weight of each weight, and the scales of its columns."""
 
     def take(self, node: Node) -> None:
         """Build the node, or its product in int8."""
@@ -124,9 +126,8 @@ class _Rewriter:
     def _product(self, node: Node, found: Quantizable) -> None:
         b, name, dtype = self.b, node.name, node.type.dtype
         step = max(self.ranges[found.source] / LIMIT, SMALLEST)
-        scales, weight = rounded(found.weight)
         x = self._quantized(found, step)
-        factor = self._constant(f"{node.inputs[1]}.int8", weight)
+        factor, scales = self._factor(node.inputs[1], found.weight)
         sums = b.apply(found.op, x, factor, name=self._name(f"{name}.sums"))
         units = b.apply(Cast(dtype), sums, name=self._name(f"{name}.units"))
         of_unit = scales / np.dtype(dtype).type(1 / step).astype(np.float64)
@@ -136,6 +137,14 @@ class _Rewriter:
             return
         scaled = b.apply(Mul(), units, scale, name=self._name(f"{name}.scaled"))
         b.apply(Add(), scaled, b.value(node.inputs[2]), name=name)
+
+    def _factor(self, name: str, weight: Array) -> tuple[Value, Array]:
+        """Return a weight in int8, once for all its products, and the scales of its columns."""
+        key = name, weight.shape + weight.strides  # a transposed one is stored, too
+        if key not in self.factors:
+            scales, whole = rounded(weight)
+            self.factors[key] = self._constant(f"{name}.int8", whole), scales
+        return self.factors[key]
 
     def _quantized(self, found: Quantizable, step: float) -> Value:
         """Return the operand in int8."""

@@ -77,6 +77,16 @@ def test_a_value_that_several_products_read_is_quantized_once() -> None:
     assert (found.count("quantize"), found.count("matmul"), found.count("affine")) == (1, 2, 0)
 
 
+def test_a_weight_that_several_products_read_is_stored_once() -> None:
+    net = gc.Net("net")
+    w = net.parameter("w", (4, 4))
+    h = gc.relu(gc.affine(net.input("x", (gc.N, 4)), weight=w))
+    net.output("y", gc.matmul(gc.affine(h, weight=w), gc.transpose(w, (1, 0))))
+    graph = quantized(of_net(net))
+    stored = [node.name for node in graph if node.type.dtype == "int8" and node.op.is_constant]
+    assert len(stored) == 2, "as it is, and transposed"
+
+
 def test_images_are_quantized_before_they_are_padded() -> None:
     net = gc.Net("net")
     x = net.input("x", (gc.N, 1, 6, 6))
