@@ -92,16 +92,17 @@ def openvino(quantized: Path, x: Array, batch: int) -> Iterator[tuple[str, Infer
     import openvino as ov
 
     core = ov.Core()
-    yield "OpenVINO int8, ORT's", compiled(core, core.read_model(quantized))
+    yield "OpenVINO int8, ORT's", compiled(core, core.read_model(quantized), batch)
     import nncf
 
     parts = [x[i : i + batch] for i in range(0, 1024, batch)]
     floats = core.read_model(quantized.with_name("prepared.onnx"))
-    yield "OpenVINO int8, NNCF's", compiled(core, nncf.quantize(floats, nncf.Dataset(parts)))
+    yield "OpenVINO int8, NNCF's", compiled(core, nncf.quantize(floats, nncf.Dataset(parts)), batch)
 
 
-def compiled(core: Any, model: Any) -> Infer:
-    """Return inference by OpenVINO on one thread."""
+def compiled(core: Any, model: Any, batch: int) -> Infer:
+    """Return inference by OpenVINO on one thread, for this batch alone."""
+    model.reshape([batch, 784])
     hints = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
     request = core.compile_model(model, "CPU", hints).create_infer_request()
 
