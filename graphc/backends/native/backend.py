@@ -239,7 +239,7 @@ class NativeBackend:
         target, n = host(), program.capacity
         bodies = (instr.body for instr in program.instrs)
         return [
-            kernel_scratch(x, target.bits, n, target.word) if isinstance(x, Gemm) else 0
+            kernel_scratch(x, target.bits, n, target.words) if isinstance(x, Gemm) else 0
             for x in bodies
         ]
 

@@ -13,6 +13,7 @@ from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_windows import Windows, WindowSums
 from graphc.backends.native.ir import Callee, Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
+from graphc.backends.native.target import PAIRS, Words
 from graphc.backends.native.vectors import element_type
 from graphc.ir.tensor_type import Batch, Dim, Shape
 from graphc.kernels.kernel import CHUNK, BatchedGemm, Gemm, inputs
@@ -20,22 +21,22 @@ from graphc.kernels.stack import parts_of, single_product
 
 
 def emit_gemm(
-    module: Module, kernel: Gemm, pitch: Mapping[str, Dim], bits: int, word: int = 2
+    module: Module, kernel: Gemm, pitch: Mapping[str, Dim], bits: int, words: Words = PAIRS
 ) -> Callee:
     """Emit the function of a product for registers of `bits` unless the module has it.
 
     `void @gemm(ptr buffers..., ptr %scratch, i64 %n, i64 %tid, i64 %threads)`; the buffers are
-    `Callee.buffers`, in order.  `pitch` has the elements from row to row of every matrix; `word`
-    is the number of int8 factors in a word of 32 bits.
+    `Callee.buffers`, in order.  `pitch` has the elements from row to row of every matrix; `words`
+    are those of int8.
     No store of the body may share memory with `a` or `b`.
     """
     buffers = tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
-    tile = choose_tile(kernel.dtype, bits, word)
+    tile = choose_tile(kernel.dtype, bits, words)
     name = module.function(
         "gemm",
         _arguments(len(buffers)),
         lambda f: _emit(Frame(module, f, kernel, buffers, pitch, tile)),
-        (*_key(kernel, buffers, pitch, bits), word),
+        (*_key(kernel, buffers, pitch, bits), words),
     )
     return Callee(name, buffers)
 

@@ -1,9 +1,9 @@
 """Products of int8 with sums in int32: both factors are packed as words of 32 bits.
 
-A word has 4 factors of one byte each, where one instruction (VNNI) adds the products of two words
-to a sum; else 2 factors of 16 bits.  Those instructions take unsigned bytes on one side: a is
-packed with 128 added, and the sums start at -128 times the sums of b's columns.  Integers wrap, so
-that no order of the additions changes a sum.
+A word has 4 factors of one byte each, where one instruction adds the products of two words to a
+sum; else 2 factors of 16 bits.  VNNI, that of x86, takes unsigned bytes on one side: a is packed
+with 128 added, and the sums start at -128 times the sums of b's columns.  Integers wrap, so that no
+order of the additions changes a sum.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, UNROLL, Steps, Til
 from graphc.backends.native.gemm_windows import emit_image, places_of
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import clear
+from graphc.backends.native.target import SDOT, VNNI, Words
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.forms import Window
 from graphc.kernels.kernel import Convolution
 
 BYTES = 4
-"""The factors in a word that VNNI multiplies."""
+"""The bytes of a word."""
 
 
 class Int8:
@@ -160,20 +161,33 @@ class WordSteps(Steps):
 
     def __init__(self, v: Vectors, tile: Tile, vectors: int, offsets: Sequence[int]) -> None:
         super().__init__(v, tile.dtype, vectors, offsets, "1")
-        self.word = tile.word
+        self.words = words_of(tile)
 
     def add(self, left: Value, right: Value, total: Value) -> Value:
         """Emit a sum with the products of two words added."""
-        return add_words(self.v, self.word, left, right, total)
+        return add_words(self.v, self.words, left, right, total)
 
 
-def add_words(v: Vectors, word: int, a: Value, b: Value, total: Value) -> Value:
-    """Emit total + the sum of the products of each word's factors; a has unsigned bytes."""
-    f, type, bits = v.function, v.type("int32"), 32 * v.lanes
-    if word == BYTES:
-        symbol = f"@llvm.x86.avx512.vpdpbusd.{bits}"
+def words_of(tile: Tile) -> Words:
+    """Return how the packed elements of a tile of int8 are multiplied."""
+    assert tile.words is not None, "the tile is of int8"
+    return tile.words
+
+
+def add_words(v: Vectors, words: Words, a: Value, b: Value, total: Value) -> Value:
+    """Emit total + the sum of the products of each word's factors; those of a are shifted."""
+    f, type = v.function, v.type("int32")
+    if words == VNNI:
+        symbol = f"@llvm.{words.instruction}.{32 * v.lanes}"
         f.module.declare(f"declare {type} {symbol}({', '.join([type] * 3)})")
         return f.value(f"call {type} {symbol}({type} {total}, {type} {a}, {type} {b})")
+    if words == SDOT:
+        bytes_ = Vectors(f, BYTES * v.lanes)
+        kind = bytes_.type("int8")
+        symbol = f"@llvm.{words.instruction}.{v.mangled('int32')}.{bytes_.mangled('int8')}"
+        f.module.declare(f"declare {type} {symbol}({type}, {kind}, {kind})")
+        x, y = (f.value(f"bitcast {type} {each} to {kind}") for each in (a, b))
+        return f.value(f"call {type} {symbol}({type} {total}, {kind} {x}, {kind} {y})")
     # LLVM knows this form as one instruction of x86: vpmaddwd.
     halves = Vectors(f, 2 * v.lanes)
     wide = []
@@ -194,32 +208,34 @@ def _emit_pack_columns(module: Module, panel: Panel, k: int) -> str:
     The factors of a word are neighbours in a column; those beyond the last row are 0.
     """
     tile, vectors = panel.frame.tile, panel.vectors
-    word, width = tile.word, vectors * tile.lanes
+    words, width = words_of(tile), vectors * tile.lanes
     masks = [panel.counted - j * tile.lanes for j in range(vectors)]
 
     def emit(f: Function) -> None:
         v = Vectors(f, tile.lanes)
-        offset = v.const(0x80808080 - (1 << 32), "int32")  # 128 in each byte
+        shifts = v.const(0x80808080 - (1 << 32), "int32")  # 128 in each byte
 
-        def words(p: Value, totals: list[Value], rows: int) -> list[Value]:
+        def pack(p: Value, totals: list[Value], rows: int) -> list[Value]:
             found = []
             for j, columns in enumerate(masks):
                 mask = v.mask_below(columns) if columns < tile.lanes else None
                 at = f.address("%from", j * tile.lanes, "i8")
+                first = f.mul(p, words.factors)
                 places = [
-                    f.address(at, f.mul(f.add(f.mul(p, word), i), "%pitch"), "i8")
-                    for i in range(rows)
+                    f.address(at, f.mul(f.add(first, i), "%pitch"), "i8") for i in range(rows)
                 ]
-                x = _joined(v, [v.load(place, "int8", mask) for place in places], word)
+                x = _joined(v, [v.load(place, "int8", mask) for place in places], words.factors)
                 v.store(x, f.address("%to", f.add(f.mul(p, width), j * v.lanes), "i32"), "int32")
-                found.append(add_words(v, word, offset, x, totals[j]) if word == BYTES else x)
-            return found if word == BYTES else totals
+                found.append(
+                    add_words(v, words, shifts, x, totals[j]) if words.shift else totals[j]
+                )
+            return found
 
         totals = ["zeroinitializer"] * vectors
         state = [(v.type("int32"), x) for x in totals]
-        totals = f.loop(0, k // word, 1, lambda p, x: words(p, x, word), state)
-        if k % word:
-            totals = words(str(k // word), totals, k % word)
+        totals = f.loop(0, k // words.factors, 1, lambda p, x: pack(p, x, words.factors), state)
+        if k % words.factors:
+            totals = pack(str(k // words.factors), totals, k % words.factors)
         for j, total in enumerate(totals):
             place = f.address("%start", j * tile.lanes, "i32")
             v.store(v.neg(total, "int32"), place, "int32")
@@ -228,13 +244,13 @@ def _emit_pack_columns(module: Module, panel: Panel, k: int) -> str:
     return module.function("pack", "ptr %from, i64 %pitch, ptr %to, ptr %start", emit, key)
 
 
-def _joined(v: Vectors, rows: Sequence[Value], word: int) -> Value:
+def _joined(v: Vectors, rows: Sequence[Value], factors: int) -> Value:
     """Emit the words of some rows of bytes, the first one lowest."""
-    bits = 32 // word
+    bits = 32 // factors
     found: Value = "zeroinitializer"
     for i, row in enumerate(rows):
         x = v.cast(row, "int8", "int32")
-        if i < word - 1:
+        if i < factors - 1:
             x = v.binary("and", x, v.const((1 << bits) - 1, "int32"), "int32")
         x = v.binary("shl", x, v.const(i * bits, "int32"), "int32")
         found = v.binary("or", found, x, "int32")
@@ -250,7 +266,8 @@ def _emit_pack_rows(
     for each dimension.  What lies beyond the last factor of a word is arbitrary; with a reach, the
     last run may be read and written up to a vector beyond its end.
     """
-    size, factor = -(-k // tile.word) * 4, 4 // tile.word
+    words = words_of(tile)
+    size, factor = -(-k // words.factors) * BYTES, BYTES // words.factors
 
     def emit(f: Function) -> None:
         def runs(axis: int, source: Value, target: Value) -> Value:
@@ -270,7 +287,7 @@ def _emit_pack_rows(
 
         f.loop(0, "%count", 1, row)
 
-    key = ("pack rows", tile.word, tile.lanes, run, reach, k)
+    key = ("pack rows", words, tile.lanes, run, reach, k)
     return module.function("rows", "ptr %from, i64 %pitch, ptr %to, i64 %count", emit, key)
 
 
@@ -281,18 +298,19 @@ def _pack_run(
 
     The last one may reach `beyond` their end.
     """
-    factor = 4 // tile.word
+    words = words_of(tile)
+    factor = BYTES // words.factors
 
     def piece(lanes: int, i: Value, _: list[Value]) -> None:
         v = Vectors(f, lanes)
         x = v.load(f.address(source, i, "i8"), "int8")
         to = f.address(target, f.mul(i, factor), "i8")
-        if tile.word == BYTES:
-            v.store(v.binary("xor", x, v.const(-128, "int8"), "int8"), to, "int8")
-        else:
-            v.store(v.cast(x, "int8", "int16"), to, "int16")
+        if words.shift:  # added by the highest bit
+            x = v.binary("xor", x, v.const(-128, "int8"), "int8")
+        dtype = "int8" if words.factors == BYTES else "int16"
+        v.store(v.cast(x, "int8", dtype), to, dtype)
 
-    lanes, done = tile.lanes * tile.word, 0
+    lanes, done = tile.lanes * words.factors, 0
     while done < count:
         rest = count - done
         if beyond and lanes // 2 < rest < lanes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.target import PAIRS, Words
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.tensor_type import ITEMSIZE, Dim, align, dim_at
 from graphc.kernels.kernel import LANES, Convolution, Gemm
@@ -38,8 +39,8 @@ class Tile:
     lanes: int
     rows: int
     vectors: int
-    word: int = 1
-    """The factors in a packed element: of int8 there are several."""
+    words: Words | None = None
+    """The packed elements of int8."""
 
     @property
     def width(self) -> int:
@@ -69,13 +70,13 @@ class Tile:
         return half if wide and fits else self
 
 
-def choose_tile(dtype: str, bits: int, word: int = 2) -> Tile:
+def choose_tile(dtype: str, bits: int, words: Words = PAIRS) -> Tile:
     """Return the tile for vector registers of `bits`: 32 registers of 512 bits, else 16.
 
-    `word` is the number of int8 factors in a word of 32 bits.
+    `words` are those of int8, whose sums are int32.
     """
-    lanes, word = bits // (8 * ITEMSIZE[dtype]), word if dtype == "int32" else 1
-    return Tile(dtype, lanes, 8, 2, word) if bits == 512 else Tile(dtype, lanes, 4, 3, word)
+    lanes, of_int8 = bits // (8 * ITEMSIZE[dtype]), words if dtype == "int32" else None
+    return Tile(dtype, lanes, 8, 2, of_int8) if bits == 512 else Tile(dtype, lanes, 4, 3, of_int8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,8 @@ class WordScratch(Scratch):
     @property
     def words(self) -> int:
         """The words of a row of a, or of a column of b."""
-        return -(-self.inner // self.tile.word)
+        assert self.tile.words is not None
+        return -(-self.inner // self.tile.words.factors)
 
     @property
     def block_words(self) -> int:
@@ -229,16 +231,16 @@ class WordScratch(Scratch):
 
 def scratch_of(kernel: Gemm, tile: Tile) -> Scratch:
     """Return the sizes of the scratch of a product."""
-    if tile.word > 1:
+    if tile.words is not None:
         return WordScratch(kernel, tile)
     if isinstance(kernel, Convolution):
         return WindowScratch(kernel, tile)
     return Scratch(kernel, tile)
 
 
-def kernel_scratch(kernel: Gemm, bits: int, n: int, word: int = 2) -> int:
+def kernel_scratch(kernel: Gemm, bits: int, n: int, words: Words = PAIRS) -> int:
     """Return the scratch bytes that a thread needs for a product, in batches of up to `n` rows."""
-    return scratch_of(kernel, choose_tile(kernel.dtype, bits, word)).size(n)
+    return scratch_of(kernel, choose_tile(kernel.dtype, bits, words)).size(n)
 
 
 Strides = tuple[Dim, Dim]

@@ -26,7 +26,7 @@ class _Emission:
     """The module of a program under construction."""
 
     def __init__(self, program: Program, target: Target, skip: frozenset[int]) -> None:
-        self.program, self.bits, self.word = program, target.bits, target.word
+        self.program, self.bits, self.words = program, target.bits, target.words
         self.module = Module()
         self.layout = layout(program, skip)
         self.slots = {block: slot for slot, block in enumerate(self.layout.blocks)}
@@ -75,7 +75,7 @@ class _Emission:
             return loops.emit_loop(self.module, kernel, self._pitches(kernel))
         if isinstance(kernel, BatchedGemm):
             return gemm.emit_batched(self.module, kernel, self.bits)
-        return gemm.emit_gemm(self.module, kernel, self._rows(kernel), self.bits, self.word)
+        return gemm.emit_gemm(self.module, kernel, self._rows(kernel), self.bits, self.words)
 
     def _pitches(self, kernel: Loop) -> dict[str, int]:
         """Return the number of elements from row to row of each buffer, if it is counted."""

@@ -11,13 +11,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from graphc.base.errors import GraphError
 from graphc.base.scoped_lock import ScopedLock
 
 OLDEST_LLVMLITE = (0, 45)
 WIDTHS = (512, 256, 128)
+
+
+class Words(NamedTuple):
+    """How factors of int8 lie in a word of 32 bits, and the instruction for two words, if any.
+
+    It adds the products of their factors to a sum of 32 bits.
+    """
+
+    factors: int
+    instruction: str = ""
+    shift: int = 0
+    """The number that is added to the left factors, which the instruction takes as unsigned."""
+
+
+PAIRS = Words(2)
+VNNI = Words(4, "x86.avx512.vpdpbusd", 128)
+SDOT = Words(4, "aarch64.neon.sdot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +54,13 @@ class Target:
         return self.triple.startswith(("aarch64", "arm64"))
 
     @property
-    def word(self) -> int:
-        """The products of int8 that an instruction adds to a sum: 4 with VNNI, else 2."""
+    def words(self) -> Words:
+        """How products of int8 are computed."""
         on = set(self.features.split(","))
+        if self.arm:
+            return SDOT if "+dotprod" in on else PAIRS
         wide = {"+avx512f", "+avx512vl", "+avx512vnni"} <= on
-        return 4 if wide or {"+avx2", "+avxvnni"} <= on else 2
+        return VNNI if wide or {"+avx2", "+avxvnni"} <= on else PAIRS
 
     @property
     def apple(self) -> bool:
