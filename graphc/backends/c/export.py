@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from graphc.backends.c.scalars import dim_text, literal
-from graphc.backends.c.source import HEAD, KernelFile
+from graphc.backends.c.source import KernelFile
+from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import C_TYPES, Entry, Interface
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import count
@@ -16,11 +17,11 @@ from graphc.kernels.program import Buffer
 
 def c_file(model: Interface, header: str) -> str:
     """Return the text of the C file, which includes a header of that name."""
-    file = KernelFile()
+    file = KernelFile(all(e.program.contract == "fused" for e in model.entries))
     functions = [_init(model), *(_function(model, entry, file) for entry in model.entries)]
     constants = [_array(name, array) for name, array in model.constants.items()]
     states = [_array(f"initial_{i}", array) for i, array in enumerate(model.state.values())]
-    parts = [f'#include "{header}"\n\n{HEAD}', *constants, *states, file.text(), *functions]
+    parts = [f'#include "{header}"\n\n{PROLOGUE}', *constants, *states, file.text(), *functions]
     return "\n".join(parts)
 
 

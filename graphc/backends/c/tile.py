@@ -1,10 +1,12 @@
 """The C function at the heart of matrix products: the sums of a tile, kept in registers.
 
 Each element of a tile has one accumulator, which adds the products in the order of k by fused
-multiply-add.  Lanes of a vector are columns, so vectors change no bit.
+multiply-add, or by two operations.  Lanes of a vector are columns, so vectors change no bit.
 """
 
 from __future__ import annotations
+
+import re
 
 from graphc.ir.tensor_type import ITEMSIZE
 
@@ -94,18 +96,34 @@ static inline gc_{dtype} gc_all_{dtype}({kind} number)
 
 static inline gc_{dtype} gc_fma_{dtype}(gc_{dtype} a, gc_{dtype} b, gc_{dtype} c)
 {{
-    for (int l = 0; l < {lanes}; ++l) c.lane[l] = fma{suffix}(a.lane[l], b.lane[l], c.lane[l]);
+    for (int l = 0; l < {lanes}; ++l) {multiply_add}
     return c;
 }}
 #endif
 """
 
 
-def tile_function(dtype: str) -> str:
+_MULTIPLY_ADD = {
+    True: "c.lane[l] = gc_fma{suffix}(a.lane[l], b.lane[l], c.lane[l]);",
+    False: "{{ const {kind} x = a.lane[l] * b.lane[l]; c.lane[l] = x + c.lane[l]; }}",
+}
+
+
+def tile_head(fused: bool) -> str:
+    """Return the vectors of each target, with fused multiply-adds or separate ones."""
+    if fused:
+        return TILE_HEAD
+    text = TILE_HEAD.replace(" && defined(__FMA__)", "")
+    text = re.sub(r" (_mm\d+)_fmadd_(p[sd])", r"(a, b, c) \1_add_\2(\1_mul_\2(a, b), c)", text)
+    return re.sub(r"vfmaq_(f\d+)\(c, a, b\)", r"vaddq_\1(vmulq_\1(a, b), c)", text)
+
+
+def tile_function(dtype: str, fused: bool) -> str:
     """Return `gc_tile_<dtype>`: it adds `k` products to each of the sums of a tile."""
     kind = {"float32": "float", "float64": "double"}[dtype]
     lanes, suffix = 16 // ITEMSIZE[dtype], {"float32": "f", "float64": ""}[dtype]
-    portable = _PORTABLE.format(dtype=dtype, kind=kind, lanes=lanes, suffix=suffix)
+    line = _MULTIPLY_ADD[fused].format(kind=kind, suffix=suffix)
+    portable = _PORTABLE.format(dtype=dtype, kind=kind, lanes=lanes, multiply_add=line)
     columns = f"#define GC_COLUMNS_{dtype} ({VECTORS} * GC_VECTOR / {ITEMSIZE[dtype]})"
     parts = [_tile(dtype, kind, rows) for rows in (8, 4, 1)]
     parts[0] = f"#if GC_ROWS == 8\n{parts[0]}\n#endif\n"
