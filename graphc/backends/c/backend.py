@@ -25,13 +25,11 @@ from graphc.backends.backend import (
     bind_exchange,
     bind_reference,
 )
-from graphc.backends.c.products import scratch_bytes
 from graphc.backends.c.source import program_source
 from graphc.backends.layout import ARENA, SCRATCH, block_of, layout, table_index
 from graphc.base.errors import GraphError
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Program
 
 FLAGS = ("-std=c99", "-O2", "-march=native", "-fno-math-errno", "-fPIC", "-shared")
@@ -151,9 +149,8 @@ class CBackend:
         return 1
 
     def scratch(self, program: Program) -> Sequence[int]:
-        """Return the bytes that each product packs factors into."""
-        bodies, n = (instr.body for instr in program.instrs), program.capacity
-        return [scratch_bytes(x, n) if isinstance(x, Gemm) else 0 for x in bodies]
+        """Return zeros: kernels have their blocks on the stack."""
+        return [0] * len(program.instrs)
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from graphc.backends import maths
 from graphc.backends.arithmetic import FLOATS, Arithmetic, Value
 from graphc.backends.c.target import own_instruction
-from graphc.backends.c.tile import tile_function, tile_head
+from graphc.backends.c.tile import block_head, product_function
 from graphc.backends.interface import C_TYPES
 from graphc.backends.softfloat import ARITY, computed
 from graphc.ir.expr import Step
@@ -263,15 +263,14 @@ class Functions:
             "(uint32_t)j)"
         )
 
-    def tile(self, dtype: str) -> str:
-        """Return the name of the function that computes the sums of a tile of a product."""
+    def product(self, dtype: str) -> None:
+        """Add the function that adds products to the sums of a block."""
         if self.fused:
-            self.intrinsic("fma", dtype)  # the tile calls it where it has no vectors
-        self.texts.setdefault("gc_tile", tile_head(self.fused))
-        name = f"gc_tile_{dtype}"
+            self.intrinsic("fma", dtype)  # for a target without vectors
+        self.texts.setdefault("gc_block", block_head(self.fused))
+        name = f"gc_product_{dtype}"
         if name not in self.texts:
-            self.texts[name] = tile_function(dtype, self.fused)
-        return name
+            self.texts[name] = product_function(dtype, self.fused)
 
     def _add(
         self,

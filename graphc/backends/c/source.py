@@ -16,7 +16,7 @@ from graphc.kernels.program import Buffer, Program
 from graphc.kernels.text import kernel_text
 
 Pointer = Callable[[Buffer], str]
-"""The address of a buffer's first element, as a pointer to bytes."""
+"""The expression of the address of a buffer's first element."""
 
 
 class KernelFile:
@@ -46,11 +46,8 @@ class KernelFile:
         name = self._kernels.setdefault(text, own)
         pointers = []
         for used in buffers_of(kernel):
-            buffer, written = program.buffers[used], used in kernel.body.written
-            kind = f"{'' if written else 'const '}{C_TYPES[buffer.type.dtype]} *"
-            pointers.append(f"({kind})({pointer(buffer)})")
-        scratch = ["scratch"] if isinstance(kernel, Gemm) else []
-        return f"{name}({', '.join([*pointers, *scratch, 'n'])});"
+            pointers.append(pointer(program.buffers[used]))
+        return f"{name}({', '.join([*pointers, 'n'])});"
 
 
 def program_source(program: Program, parts: Layout) -> str:
@@ -59,15 +56,15 @@ def program_source(program: Program, parts: Layout) -> str:
     file, segments = KernelFile(program.contract == "fused"), []
 
     def pointer(buffer: Buffer) -> str:
-        return f"block[{table_index(slots[block_of(buffer)])}] + {start_of(buffer)}"
+        place = f"block[{table_index(slots[block_of(buffer)])}] + {start_of(buffer)}"
+        return f"({C_TYPES[buffer.type.dtype]} *)({place})"
 
     for segment in parts.segments:
         if segment.symbol is not None:
             numbers = [number for epoch in segment.epochs for number in epoch]
             calls = [f"    {call}" for call in file.calls(program, numbers, pointer)]
             head = f"void {segment.symbol}(unsigned char *const *block, ptrdiff_t n)"
-            scratch = ["    void *const scratch = block[1];", "    (void)scratch;"]
-            segments.append("\n".join([head, "{", *scratch, *calls, "}", ""]))
+            segments.append("\n".join([head, "{", *calls, "}", ""]))
     return "\n".join([PROLOGUE, file.text(), *segments])
 
 
@@ -93,8 +90,7 @@ def kernel_source(kernel: Kernel, buffers: Mapping[str, Buffer], functions: Func
         LoopWriter(kernel, names, pitch).write(code)
     comment = kernel_text(kernel).rstrip().replace("*/", "* /").replace("\n", "\n   ")
     comment = comment.replace("@", "matmul")
-    scratch = ["void *scratch"] if isinstance(kernel, Gemm) else []
-    head = f"static void @({', '.join([*arguments, *scratch, 'ptrdiff_t n'])})"
+    head = f"static void @({', '.join([*arguments, 'ptrdiff_t n'])})"
     return "\n".join([f"/* {comment} */", head, "{", "    (void)n;", *code.lines, "}", ""])
 
 
@@ -113,8 +109,8 @@ def _safe(name: str) -> str:
 
 _TAKEN = KEYWORDS | {
     "n", "i", "j", "l", "p", "r", "o", "c", "x", "first", "end", "sums", "inside", "pixel",
-    "image", "at", "index", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "right", "right_p",
-    "panel", "packed", "width", "above", "rows", "part", "part_k", "group", "depth", "scratch",
-    "place", "offset", "s", "q", "half", "state", "work", "arena", "bytes",
+    "image", "at", "index", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "top", "start",
+    "pixels", "taps", "width", "rows", "part", "group", "depth", "place", "offset", "s", "q",
+    "half", "state", "work", "arena", "bytes",
 }  # fmt: skip
 """The names of variables in the functions of kernels."""
