@@ -245,6 +245,8 @@ class Module:
 
     def __init__(self) -> None:
         self.functions: list[str] = []
+        self.data: list[str] = []
+        """The definitions of constants."""
         self.signatures: dict[str, list[str]] = {}
         """The types of the arguments of each function, by its name."""
         self._declared: dict[str, None] = {}
@@ -285,7 +287,8 @@ class Module:
             'attributes #1 = { noinline nounwind "prefer-vector-width"="512" }',
         ]
         declared = [d for d in self._declared if d not in integers]
-        return "\n".join([*integers, *declared, *attributes, *self.functions]) + "\n"
+        parts = [*integers, *declared, *attributes, *self.data, *self.functions]
+        return "\n".join(parts) + "\n"
 
 
 def _literal(value: Value | int) -> int | None:

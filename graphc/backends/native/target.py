@@ -30,6 +30,12 @@ class Target:
     """Every feature that LLVM knows of, switched on or off: "+avx,-avx512f,..."."""
     bits: int
     """The width of a vector register: 512, 256 or 128."""
+    pointer: int = 64
+    """The bits of an address."""
+    abi: str = ""
+    """The name of the calling convention, where an architecture has several."""
+    small: bool = False
+    """True if code is to be small rather than fast."""
 
     @property
     def arm(self) -> bool:

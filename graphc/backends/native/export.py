@@ -1,0 +1,150 @@
+"""A model as one LLVM module with the functions of the C file, for the object of any target.
+
+The kernels are those of the native backend, run by one thread: part 0 of 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from graphc.backends.interface import Argument, Entry, Interface
+from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.program import Kernels
+from graphc.backends.native.cross import compiled
+from graphc.backends.native.target import LLVM, Target
+from graphc.backends.native.vectors import element_type
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import ITEMSIZE, count
+from graphc.kernels.program import Buffer
+
+WORDS = 4
+"""The elements that a copy moves at a time."""
+
+
+def object_file(model: Interface, target: Target) -> bytes:
+    """Return the bytes of the object of a model."""
+    return LLVM(compiled, object_ir(model, target), target)
+
+
+def object_ir(model: Interface, target: Target) -> str:
+    """Return the text of the module of a model."""
+    return _Export(model, target).text()
+
+
+class _Export:
+    """The module of a model under construction."""
+
+    def __init__(self, model: Interface, target: Target) -> None:
+        self.model, self.target = model, target
+        self.module = Module()
+        self.kernels = Kernels(self.module, target.bits)
+        self.index = f"i{target.pointer}"
+        """The type of ptrdiff_t."""
+
+    def text(self) -> str:
+        """Return the text of the whole module."""
+        if self.model.state:
+            self._init()
+        for entry in self.model.entries:
+            self._function(entry)
+        constants = self.model.constants.items()
+        self.module.data += [_constant(f".{name}", array) for name, array in constants]
+        return self.module.text()
+
+    def _init(self) -> None:
+        """Append the function that sets the state to its first values."""
+        f = Function(self.module, f"{self.model.prefix}_init", "ptr %state", linkage="")
+        f.call(self._zeros(), "%state", str(self.model.state_bytes // 4))
+        for i, (name, array) in enumerate(self.model.state.items()):
+            if array.tobytes().strip(b"\0"):
+                self.module.data.append(_constant(f".initial{i}", array))
+                place = f.address("%state", self.model.offsets[name], "i8")
+                dtype = array.dtype.name
+                f.call(self._copy(dtype), place, f"@.initial{i}", str(array.size))
+        f.ret()
+        self.module.add(f)
+
+    def _function(self, entry: Entry) -> None:
+        """Append the function of a program."""
+        arrays = [*entry.feeds, *(argument for argument, _ in entry.results)]
+        memory = ["ptr %state"] if self.model.state else []
+        listed = [*memory, "ptr %work", f"{self.index} %rows", *map(_typed, arrays)]
+        loss = element_type(entry.losses[0].type.dtype) if entry.losses else "void"
+        f = Function(self.module, entry.name, ", ".join(listed), linkage="", result=loss)
+        extends = "sext" if self.index == "i32" else "bitcast"
+        f.do(f"%n = {extends} {self.index} %rows to i64")
+        f.do("%tid = add i64 0, 0")
+        f.do("%threads = add i64 0, 1")
+        pointer = partial(self._pointer, f, entry)
+
+        def scratch() -> Value:
+            return f.address("%work", self.model.scratch_at, "i8")
+
+        for number in entry.numbers:
+            self.kernels.call(f, entry.program, number, pointer, scratch)
+        for argument, buffer in entry.results:
+            size = f.size(count(buffer.type.shape))
+            f.call(self._copy(buffer.type.dtype), _name(argument), pointer(buffer), size)
+        self._return(f, entry, pointer)
+        self.module.add(f)
+
+    def _return(self, f: Function, entry: Entry, pointer: Callable[[Buffer], Value]) -> None:
+        """Append the return of the sum of the losses, if there are any."""
+        if not entry.losses:
+            f.ret()
+            return
+        type = element_type(entry.losses[0].type.dtype)
+        total, *others = [f.value(f"load {type}, ptr {pointer(loss)}") for loss in entry.losses]
+        for other in others:
+            total = f.value(f"fadd {type} {total}, {other}")
+        f.do(f"ret {type} {total}")
+
+    def _pointer(self, f: Function, entry: Entry, buffer: Buffer) -> Value:
+        base, offset = self.model.place(entry, buffer)
+        if buffer.space == "constant":
+            base = f"@.{base}"
+        else:
+            base = f"%{base}" if base in ("state", "work") else f"%a.{base}"
+        return f.address(base, offset, "i8")
+
+    def _copy(self, dtype: str) -> str:
+        """Return the name of the function that copies elements, which the module gets once."""
+
+        def emit(f: Function) -> None:
+            def move(type: str, i: Value, _: list[Value]) -> None:
+                source, target = (f.address(p, i, element) for p in ("%source", "%target"))
+                x = f.value(f"load {type}, ptr {source}, align {ITEMSIZE[dtype]}")
+                f.do(f"store {type} {x}, ptr {target}, align {ITEMSIZE[dtype]}")
+
+            element, full = element_type(dtype), f.round_down("%count", WORDS)
+            f.loop(0, full, WORDS, partial(move, f"<{WORDS} x {element}>"))
+            f.loop(full, "%count", 1, partial(move, element))
+
+        arguments = "ptr %target, ptr %source, i64 %count"
+        return self.module.function("copy", arguments, emit, ("copy", dtype))
+
+    def _zeros(self) -> str:
+        """Return the name of the function that sets words of 4 bytes to zero."""
+
+        def emit(f: Function) -> None:
+            def word(i: Value, _: list[Value]) -> None:
+                f.do(f"store i32 0, ptr {f.address('%target', i, 'i32')}")
+
+            f.loop(0, "%count", 1, word)
+
+        return self.module.function("zeros", "ptr %target, i64 %count", emit, "zeros")
+
+
+def _name(argument: Argument) -> Value:
+    return f"%a.{argument.name}"
+
+
+def _typed(argument: Argument) -> str:
+    return f"ptr {_name(argument)}"
+
+
+def _constant(name: str, array: Array) -> str:
+    """Return the definition of an array."""
+    data = "".join(f"\\{byte:02x}" for byte in array.tobytes())
+    return f'@{name} = internal constant [{array.nbytes} x i8] c"{data}", align 16'
