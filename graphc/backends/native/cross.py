@@ -10,6 +10,7 @@ from typing import Any
 
 from graphc.backends.native.target import Target, bindings, host
 from graphc.base.errors import GraphError
+from graphc.kernels.kernel import LANES
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,18 @@ class Machine:
     """The features that are added to those of the processor."""
     bits: int = 128
     abi: str = ""
-    small: bool = False
-    """True for microcontrollers: code is small rather than fast."""
+    lanes: int = LANES
 
 
 # NEON of 32 bits has no subnormal numbers, and the units of vectors of RISC-V are rare.
 MACHINES: Mapping[str, Machine] = {
     r"x86_64|amd64": Machine(64, "x86-64-v3", bits=256),
     r"aarch64|arm64": Machine(64, "generic"),
-    r"thumbv\d\w*m(\.\w+)?": Machine(32, "cortex-m4", small=True),
-    r"armv?\w*": Machine(32, "cortex-a7", "-neon"),
-    r"riscv64": Machine(64, "generic-rv64", "+m,+a,+f,+d,+c", abi="lp64d"),
-    r"riscv32": Machine(32, "generic-rv32", "+m,+c", abi="ilp32", small=True),
-    r"wasm32": Machine(32, "generic", "+simd128,+bulk-memory"),
+    r"thumbv\d\w*m(\.\w+)?": Machine(32, "cortex-m4", bits=32, lanes=1),
+    r"armv?\w*": Machine(32, "cortex-a7", "-neon", bits=32, lanes=1),
+    r"riscv64": Machine(64, "generic-rv64", "+m,+a,+f,+d,+c", bits=32, lanes=1, abi="lp64d"),
+    r"riscv32": Machine(32, "generic-rv32", "+m,+c", abi="ilp32", bits=32, lanes=1),
+    r"wasm32": Machine(32, "generic", "+bulk-memory", bits=32, lanes=1),
 }
 """The architectures, by patterns of the first part of a triple."""
 
@@ -51,7 +51,7 @@ def target_of(triple: str | None, cpu: str | None = None) -> Target:
     machine = found[0]
     return Target(
         _normal(triple), cpu or machine.cpu, machine.features, machine.bits,
-        machine.pointer, machine.abi, machine.small,
+        machine.pointer, machine.abi, machine.lanes,
     )
 
 

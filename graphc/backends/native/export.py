@@ -37,7 +37,7 @@ class _Export:
 
     def __init__(self, model: Interface, target: Target) -> None:
         self.model, self.target = model, target
-        self.module = Module()
+        self.module = Module(target.lanes)
         self.kernels = Kernels(self.module, target.bits)
         self.index = f"i{target.pointer}"
         """The type of ptrdiff_t."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from graphc.base.errors import GraphError
 from graphc.base.scoped_lock import ScopedLock
+from graphc.kernels.kernel import LANES
 
 OLDEST_LLVMLITE = (0, 45)
 WIDTHS = (512, 256, 128)
@@ -34,8 +35,8 @@ class Target:
     """The bits of an address."""
     abi: str = ""
     """The name of the calling convention, where an architecture has several."""
-    small: bool = False
-    """True if code is to be small rather than fast."""
+    lanes: int = LANES
+    """The lanes of vectors in loops; see `ir.Module`."""
 
     @property
     def arm(self) -> bool:
