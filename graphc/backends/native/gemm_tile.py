@@ -69,8 +69,13 @@ class Tile:
 
 
 def choose_tile(dtype: str, bits: int) -> Tile:
-    """Return the tile for vector registers of `bits`: 32 registers of 512 bits, else 16."""
-    lanes = max(bits // (8 * ITEMSIZE[dtype]), 1)
+    """Return the tile for vector registers of `bits`: 32 registers of 512 bits, else 16.
+
+    Without vectors, code is small.
+    """
+    if bits == 32:
+        return Tile(dtype, 1, 2, 2)
+    lanes = bits // (8 * ITEMSIZE[dtype])
     return Tile(dtype, lanes, 8, 2) if bits == 512 else Tile(dtype, lanes, 4, 3)
 
 
