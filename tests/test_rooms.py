@@ -188,6 +188,13 @@ def named_backends(files: Tree) -> Iterator[str]:
     """The places outside a backend's own folder, and the table, that name a backend."""
     for name, file in files.items():
         texts = docstrings(file)
+        keywords = (node for node in ast.walk(file) if isinstance(node, ast.keyword))
+        asked = [keyword.value for keyword in keywords if keyword.arg == "backend"]
+        compared = (node for node in ast.walk(file) if isinstance(node, ast.Compare))
+        for node in compared:
+            sides = [node.left, *node.comparators]
+            if any(ast.unparse(side).endswith("backend") for side in sides):
+                asked += sides
         for backend in BACKENDS:
             own = (
                 name.startswith(f"graphc/backends/{backend}/")
@@ -197,6 +204,8 @@ def named_backends(files: Tree) -> Iterator[str]:
                 continue
             for node in ast.walk(file):
                 literal = isinstance(node, ast.Constant) and node not in texts
+                if len(backend) == 1:  # a letter names other things elsewhere
+                    literal = literal and node in asked
                 if literal and node.value == backend:
                     yield f"{name}:{node.lineno}: {backend!r}"
                 folder = f"graphc.backends.{backend}"

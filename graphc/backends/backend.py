@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from graphc.backends.interface import Interface
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.op import Array, Op
@@ -139,6 +140,22 @@ class Backend(Protocol):
         """Return the fastest multiply-adds that the backend can make here."""
 
 
+class ModelWriter(Protocol):
+    """The writer of exported models in one language."""
+
+    backend: str
+    """The backend whose programs it writes."""
+
+    def scratch(self, program: Program) -> Sequence[int]:
+        """Return for each instruction the bytes of scratch that it needs."""
+
+    def write(self, model: Interface, header: str, separate: bool) -> bytes:
+        """Return the file of a model; `header` is the name of the header beside it.
+
+        `separate` is true if the first state is a file of its own.
+        """
+
+
 def bind_exchange(program: str, instr: Instr, view: View, link: Link | None) -> Sequence[Call]:
     """Return the calls of an instruction that sends or receives; none without a link."""
     return () if link is None else link.calls(program, instr, [view(name) for name in instr.outs])
@@ -159,6 +176,16 @@ BACKENDS = ("native", "c", "numpy")
 """The names of all backends, the preferred one first; each is a folder of that name."""
 PORTABLE = "numpy"
 """The backend that is available everywhere."""
+
+
+WRITERS = {"c": "c"}
+"""The backend that has the writer of each language."""
+
+
+def model_writer(language: str) -> ModelWriter:
+    """Return the writer of exported models in a language."""
+    found: ModelWriter = import_module(f"graphc.backends.{WRITERS[language]}.export").WRITER
+    return found
 
 
 @cache

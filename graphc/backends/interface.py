@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from graphc.backends.layout import start_of
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import TensorType, align
+from graphc.ir.tensor_type import Batch, Dim, TensorType, align
 from graphc.kernels.program import Buffer, Program
 from graphc.ops.source import Constant
 
@@ -93,9 +93,21 @@ class Interface:
         self._names: dict[bytes, str] = {}
 
     @property
+    def nbytes(self) -> int:
+        """The bytes of memory that a caller gives: the state, and the work of one call."""
+        return self.state_bytes + self.work_bytes
+
+    @property
     def batch(self) -> int:
         """The most rows of a call."""
         return max(entry.program.capacity for entry in self.entries)
+
+    def state_image(self) -> bytes:
+        """Return the bytes of the first state."""
+        image = bytearray(self.state_bytes)
+        for name, array in self.state.items():
+            image[self.offsets[name] : self.offsets[name] + array.nbytes] = array.tobytes()
+        return bytes(image)
 
     def place(self, entry: Entry, buffer: Buffer) -> Place:
         """Return where a buffer lies in a call of a function."""
@@ -138,6 +150,28 @@ def entry(name: str, program: Program) -> Entry:
     )
 
 
+def declaration(model: Interface, entry: Entry) -> str:
+    """Return the head of a function."""
+    arguments = ["void *state"] if model.state else []
+    arguments += ["void *work", "ptrdiff_t n"]
+    arguments += [f"const {C_TYPES[a.type.dtype]} *{a.name}" for a in entry.feeds]
+    arguments += [f"{C_TYPES[a.type.dtype]} *{a.name}" for a, _ in entry.results]
+    returned = C_TYPES[entry.losses[0].type.dtype] if entry.losses else "void"
+    return f"{returned} {entry.name}({', '.join(arguments)})"
+
+
+def type_text(type: TensorType) -> str:
+    """Return the dtype and shape of an array, with `n` for the rows of a call."""
+    return f"{type.dtype}[{', '.join(map(_dim, type.shape))}]"
+
+
+def _dim(dim: Dim) -> str:
+    if not isinstance(dim, Batch):
+        return str(dim)
+    rows = "*".join(["n"] * dim.power)
+    return rows if dim.factor == 1 else f"{dim.factor}*{rows}"
+
+
 def word(name: str) -> str:
     """Return a name with only the characters of a C name."""
     return re.sub(r"\W", "_", name, flags=re.ASCII)
@@ -156,6 +190,3 @@ def unique(names: Iterable[str], taken: Iterable[str], prefix: str = "") -> list
         used.add(own)
         found.append(own)
     return found
-
-
-__all__ = ["C_TYPES", "Argument", "Entry", "Interface", "Place", "entry", "unique", "word"]

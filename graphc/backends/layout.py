@@ -1,4 +1,4 @@
-"""How a program is called: its runs of kernels, the calls between them, its blocks of memory."""
+"""The layout of a program's code: runs of kernels, calls between them, and blocks of memory."""
 
 from __future__ import annotations
 

@@ -163,8 +163,8 @@ class ProductWriter:
             pitch = dim_text(kernel.n)
         code.do(f"{self.kind} *const panel = scratch;")
         if kernel.trans_b:
-            turned = f"{b}[(first + j) * {pitch} + p]"
-            self._pack(turned if window is None else self._tap(window, b))
+            transposed = f"{b}[(first + j) * {pitch} + p]"
+            self._pack(transposed if window is None else self._tap(window, b))
             return "panel", self.columns
         with code.block(f"if (width < {self.columns})"):
             self._pack(f"{b}[p * {pitch} + first + j]")

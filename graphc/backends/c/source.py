@@ -25,7 +25,7 @@ HEAD = """\
 #endif
 """
 Pointer = Callable[[Buffer], str]
-"""The address of a buffer's first element, as a pointer to bytes."""
+"""The expression of the address of a buffer's first element."""
 
 
 class KernelFile:
@@ -54,9 +54,7 @@ class KernelFile:
         name = self._kernels.setdefault(text, own)
         pointers = []
         for used in buffers_of(kernel):
-            buffer, written = program.buffers[used], used in kernel.body.written
-            kind = f"{'' if written else 'const '}{C_TYPES[buffer.type.dtype]} *"
-            pointers.append(f"({kind})({pointer(buffer)})")
+            pointers.append(pointer(program.buffers[used]))
         scratch = ["scratch"] if isinstance(kernel, Gemm) else []
         return f"{name}({', '.join([*pointers, *scratch, 'n'])});"
 
@@ -67,7 +65,8 @@ def program_source(program: Program, parts: Layout) -> str:
     file, segments = KernelFile(), []
 
     def pointer(buffer: Buffer) -> str:
-        return f"block[{table_index(slots[block_of(buffer)])}] + {start_of(buffer)}"
+        place = f"block[{table_index(slots[block_of(buffer)])}] + {start_of(buffer)}"
+        return f"({C_TYPES[buffer.type.dtype]} *)({place})"
 
     for segment in parts.segments:
         if segment.symbol is not None:

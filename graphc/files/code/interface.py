@@ -1,0 +1,137 @@
+"""The interface of an executor's model: its plans are compiled again for the language of a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from graphc.backends.backend import ModelWriter
+from graphc.backends.interface import Interface, word
+from graphc.base.errors import BudgetError, GraphError
+from graphc.base.loc import caller_loc
+from graphc.compiler.freeze import frozen_graph
+from graphc.compiler.options import CompileOptions
+from graphc.ir.graph import Graph
+from graphc.kernels.program import Program
+from graphc.runtime.executor import Executor
+
+NAMES = {"infer": "infer", "step": "train_step", "grad": "backward"}
+"""The function of each program that can be exported."""
+
+
+def interface(
+    ex: Executor,
+    writer: ModelWriter,
+    *,
+    name: str | None,
+    infer_only: bool,
+    constant: bool,
+    backward: bool,
+    batch: int | None,
+    budget: int | None,
+) -> Interface:
+    """Return the interface of an executor's model in the language of a writer.
+
+    `constant` is true if weights are constants.  Raise BudgetError if it needs more bytes than
+    `budget`, GraphError if it has no such form.
+    """
+    options = replace(
+        ex.plan.options,
+        batch=batch or ex.plan.batch,
+        rows=0,
+        backend=writer.backend,
+        threads=1,
+        budget=None,
+    )
+    prefix = word(name or ex.plan.declared.name).strip("_").lower() or "model"
+    if prefix[0].isdigit():
+        prefix = f"model_{prefix}"
+    wanted = Wanted(ex, prefix, writer, infer_only, constant, backward)
+    made = wanted.interface(options)
+    if budget is None or made.nbytes <= budget:
+        return made
+    # The budget of a plan counts feeds and gradients, too, which are the caller's here.
+    within = budget - made.nbytes + wanted.main(options).plan().memory.total
+    if within > 0:
+        made = wanted.interface(replace(options, budget=within))
+    if made.nbytes > budget:
+        raise BudgetError(
+            f"the model needs {made.nbytes:,} bytes, {made.nbytes - budget:,} more than the budget "
+            f"of {budget:,}: {made.state_bytes:,} of state and {made.work_bytes:,} of work",
+            loc=caller_loc(),
+            hint="give a smaller batch",
+        )
+    return made
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The parts of an executor's model that are to be exported."""
+
+    ex: Executor
+    prefix: str
+    writer: ModelWriter
+    infer_only: bool
+    constant: bool
+    backward: bool
+
+    def interface(self, options: CompileOptions) -> Interface:
+        """Return the interface of the programs that these options give."""
+        programs = self._programs(options)
+        for program in programs.values():
+            _check(program)
+        used = {b.key for p in programs.values() for b in p.buffers.values() if b.space == "state"}
+        state = {k: np.asarray(v) for k, v in self.ex.state.items() if k in used}
+        scratch = max(max(self.writer.scratch(program), default=0) for program in programs.values())
+        return Interface(self.prefix, programs, state, scratch)
+
+    def main(self, options: CompileOptions) -> CompileOptions:
+        """Return the options of the plan that needs the most memory."""
+        return self._inference(options) if self.infer_only else options
+
+    def _inference(self, options: CompileOptions) -> CompileOptions:
+        """Return the options of a plan without losses."""
+        declared = self.ex.plan.declared
+        if self.constant:
+            names = [node.name for node in declared if node.op.persistent]
+            graph = frozen_graph(declared, self.ex.state.read(names))
+        else:
+            outputs = {k: v for k, v in declared.outputs.items() if k not in declared.losses}
+            graph = Graph(declared.name, declared, outputs=outputs)
+        return replace(options, graph=graph, wrt=(), required=(), optimizer=None, sharding=None)
+
+    def _programs(self, options: CompileOptions) -> dict[str, Program]:
+        """Return the programs by the names of their functions."""
+        found: dict[str, Program] = {}
+        declared = self.ex.plan.declared
+        if set(declared.outputs) - set(declared.losses):
+            found[NAMES["infer"]] = self._inference(options).plan().programs["infer"]
+        wanted = ["step"] * (options.optimizer is not None) + ["grad"] * self.backward
+        if self.infer_only or not wanted:
+            return found
+        if options.sharding is not None:
+            raise GraphError(
+                "a training step of shards has no form outside Python",
+                loc=caller_loc(),
+                hint="compile the plan without shards=, or export it with infer_only",
+            )
+        programs = options.plan().programs
+        for kind in wanted:
+            if kind not in programs:
+                raise GraphError("there is nothing to differentiate: the net has no loss")
+            found[NAMES[kind]] = programs[kind]
+        return found
+
+
+def _check(program: Program) -> None:
+    """Raise GraphError for the first node that only Python computes."""
+    for instr in program.instrs:
+        if instr.kind == "call":
+            node = program.graph[instr.node]
+            raise GraphError(
+                f"{instr.kernel} has no form outside Python yet",
+                operands=[node.described("node")],
+                loc=node.loc,
+                hint="leave it out of the exported outputs, or write it with other ops",
+            )
