@@ -11,20 +11,34 @@ from functools import partial
 from graphc.backends.interface import Argument, Entry, Interface
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.program import Kernels
-from graphc.backends.native.cross import compiled
+from graphc.backends.native.cross import compiled, lacking
 from graphc.backends.native.target import LLVM, Target
 from graphc.backends.native.vectors import element_type
+from graphc.backends.native.wasm import linked
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, count
+from graphc.ir.tensor_type import ITEMSIZE, align, count
 from graphc.kernels.program import Buffer
 
+SMALL = 'optsize minsize "no-builtins"'
+"""The attributes of functions of which little code is made, without calls of a C library."""
 WORDS = 4
 """The elements that a copy moves at a time."""
 
 
 def object_file(model: Interface, target: Target) -> bytes:
     """Return the bytes of the object of a model."""
-    return LLVM(compiled, object_ir(model, target), target)
+    return LLVM(lambda: compiled(object_ir(model, target), target))
+
+
+def wasm_module(model: Interface, target: Target) -> bytes:
+    """Return the bytes of a complete module for WebAssembly."""
+    functions = [f"{model.prefix}_init"] if model.state else []
+    functions += [entry.name for entry in model.entries]
+    sizes = {"state_bytes": model.state_bytes, "work_bytes": model.work_bytes, "batch": model.batch}
+    constants = {f"{model.prefix}_{name}": size for name, size in sizes.items()}
+    arrays = [a.type for e in model.entries for a in (*e.feeds, *(r for r, _ in e.results))]
+    room = model.nbytes + sum(align(type.nbytes(model.batch)) for type in arrays)
+    return linked(object_file(model, target), functions, constants, room)
 
 
 def object_ir(model: Interface, target: Target) -> str:
@@ -37,7 +51,9 @@ class _Export:
 
     def __init__(self, model: Interface, target: Target) -> None:
         self.model, self.target = model, target
-        self.module = Module(target.lanes)
+        self.module = Module(target.lanes, lacking(target))
+        if target.lanes == 1:
+            self.module.attributes = SMALL
         self.kernels = Kernels(self.module, target.bits)
         self.index = f"i{target.pointer}"
         """The type of ptrdiff_t."""

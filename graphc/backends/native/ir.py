@@ -264,6 +264,9 @@ class Module:
 
     def __init__(self, lanes: int = LANES, lacks: frozenset[str] = frozenset()) -> None:
         self.lanes, self.lacks = lanes, lacks
+        # By default LLVM halves vectors of 512 bits for some processors.
+        self.attributes = '"prefer-vector-width"="512"'
+        """The attributes of all functions."""
         self.functions: list[str] = []
         self.data: list[str] = []
         """The definitions of constants."""
@@ -305,10 +308,9 @@ class Module:
     def text(self) -> str:
         """Return the text of the whole module."""
         integers = [f"declare i64 @llvm.{kind}.i64(i64, i64)" for kind in ("smin", "smax")]
-        # By default LLVM halves vectors of 512 bits for some processors.
         attributes = [
-            'attributes #0 = { nounwind "prefer-vector-width"="512" }',
-            'attributes #1 = { noinline nounwind "prefer-vector-width"="512" }',
+            f"attributes #0 = {{ nounwind {self.attributes} }}",
+            f"attributes #1 = {{ noinline nounwind {self.attributes} }}",
         ]
         declared = [d for d in self._declared if d not in integers]
         parts = [*integers, *declared, *attributes, *self.data, *self.functions]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from graphc.backends import softfloat
 from graphc.backends.arithmetic import FLOATS, UNSIGNED, Arithmetic
 from graphc.backends.native.ir import Function, Value
 from graphc.ir.tensor_type import ITEMSIZE
@@ -184,7 +185,15 @@ class Vectors(Arithmetic):
     def intrinsic(
         self, name: str, args: Sequence[Value], dtype: str, result: str | None = None
     ) -> Value:
-        """Call `llvm.<name>` of vectors of `dtype`; `result` is the result's dtype, if another."""
+        """Call `llvm.<name>` of vectors of `dtype`; `result` is the result's dtype, if another.
+
+        What the machine lacks is a function of the module.
+        """
+        if f"{name}.{dtype}" in self.function.module.lacks:
+            dtypes = [dtype] * len(args)
+            return self.shared(
+                name, args, dtypes, dtype, lambda v, x: softfloat.RULES[name](v, *x, dtype)
+            )
         type, yields = self.type(dtype), self.type(result or dtype)
         suffixes = [self.mangled(dtype)] if result is None else map(self.mangled, (result, dtype))
         symbol = ".".join([f"@llvm.{name}", *suffixes])
