@@ -178,13 +178,17 @@ PORTABLE = "numpy"
 """The backend that is available everywhere."""
 
 
-WRITERS = {"c": "c"}
+WRITERS = {"c": "c", "object": "native"}
 """The backend that has the writer of each language."""
 
 
-def model_writer(language: str) -> ModelWriter:
-    """Return the writer of exported models in a language."""
-    found: ModelWriter = import_module(f"graphc.backends.{WRITERS[language]}.export").WRITER
+def model_writer(language: str, *target: str | None) -> ModelWriter:
+    """Return the writer of exported models in a language; for objects, of a triple and processor.
+
+    Raise GraphError for a target that is not known.
+    """
+    module = import_module(f"graphc.backends.{WRITERS[language]}.export")
+    found: ModelWriter = module.writer(*target)
     return found
 
 

@@ -127,4 +127,6 @@ class CWriter:
         return c_file(model, header, separate).encode()
 
 
-WRITER = CWriter()
+def writer() -> CWriter:
+    """Return the writer of C99 files."""
+    return CWriter()

@@ -227,7 +227,12 @@ class Elements:
         return "ptr", sums
 
     def reduce(
-        self, reduction: int, so_far: Value, known: Known, mask: Value | None, column: Value | int = 0
+        self,
+        reduction: int,
+        so_far: Value,
+        known: Known,
+        mask: Value | None,
+        column: Value | int = 0,
     ) -> Value:
         """Emit the accumulator with one more vector; lanes outside the mask do not contribute."""
         step = self.body.steps[reduction]
@@ -265,7 +270,10 @@ class Elements:
             for half in (LANES >> level for level in range(1, LANES.bit_length())):
 
                 def pair(i: Value, _: list[Value], half: int = half) -> None:
-                    low, high = f.address("%sums", i, type), f.address("%sums", f.add(i, half), type)
+                    low, high = (
+                        f.address("%sums", i, type),
+                        f.address("%sums", f.add(i, half), type),
+                    )
                     v.store(join(v.load(low, dtype), v.load(high, dtype), dtype), low, dtype)
 
                 f.loop(0, half, 1, pair)

@@ -5,19 +5,23 @@ The kernels are those of the native backend, run by one thread: part 0 of 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from graphc.backends.interface import Argument, Entry, Interface
+from graphc.backends.native.cross import compiled, lacking, target_of
+from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.program import Kernels
-from graphc.backends.native.cross import compiled, lacking
-from graphc.backends.native.target import LLVM, Target
+from graphc.backends.native.target import LLVM, Target, missing_llvm
 from graphc.backends.native.vectors import element_type
 from graphc.backends.native.wasm import linked
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, align, count
-from graphc.kernels.program import Buffer
+from graphc.kernels.kernel import Gemm
+from graphc.kernels.program import Buffer, Program
 
 SMALL = 'optsize minsize "no-builtins"'
 """The attributes of functions of which little code is made, without calls of a C library."""
@@ -25,25 +29,49 @@ WORDS = 4
 """The elements that a copy moves at a time."""
 
 
-def object_file(model: Interface, target: Target) -> bytes:
-    """Return the bytes of the object of a model."""
-    return LLVM(lambda: compiled(object_ir(model, target), target))
+class ObjectWriter:
+    """The writer of objects for a target; for WebAssembly, of complete modules."""
+
+    backend = "native"
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    def scratch(self, program: Program) -> Sequence[int]:
+        """Return the scratch bytes that each product needs."""
+        bodies, bits = (instr.body for instr in program.instrs), self.target.bits
+        n = program.capacity
+        return [kernel_scratch(x, bits, n) if isinstance(x, Gemm) else 0 for x in bodies]
+
+    def write(self, model: Interface, header: str, separate: bool) -> bytes:
+        """Return the object or module of a model."""
+        text = LLVM(object_ir, model, self.target, separate)
+        made = LLVM(compiled, text, self.target)
+        return _module(model, made, separate) if self.target.wasm else made
 
 
-def wasm_module(model: Interface, target: Target) -> bytes:
-    """Return the bytes of a complete module for WebAssembly."""
-    functions = [f"{model.prefix}_init"] if model.state else []
+def writer(triple: str | None, cpu: str | None) -> ObjectWriter:
+    """Return the writer for a target; raise GraphError if there is none."""
+    reason = missing_llvm()
+    if reason is not None:
+        raise GraphError(f"no object can be made: {reason}", loc=caller_loc())
+    return ObjectWriter(target_of(triple, cpu))
+
+
+def _module(model: Interface, made: bytes, separate: bool) -> bytes:
+    """Return the complete module of an object for WebAssembly."""
+    functions = [f"{model.prefix}_init"] if model.state and not separate else []
     functions += [entry.name for entry in model.entries]
     sizes = {"state_bytes": model.state_bytes, "work_bytes": model.work_bytes, "batch": model.batch}
     constants = {f"{model.prefix}_{name}": size for name, size in sizes.items()}
     arrays = [a.type for e in model.entries for a in (*e.feeds, *(r for r, _ in e.results))]
     room = model.nbytes + sum(align(type.nbytes(model.batch)) for type in arrays)
-    return linked(object_file(model, target), functions, constants, room)
+    return linked(made, functions, constants, room)
 
 
-def object_ir(model: Interface, target: Target) -> str:
-    """Return the text of the module of a model."""
-    return _Export(model, target).text()
+def object_ir(model: Interface, target: Target, separate: bool) -> str:
+    """Return the text of the module of a model; `separate` leaves out its first state."""
+    return _Export(model, target).text(separate)
 
 
 class _Export:
@@ -58,9 +86,9 @@ class _Export:
         self.index = f"i{target.pointer}"
         """The type of ptrdiff_t."""
 
-    def text(self) -> str:
-        """Return the text of the whole module."""
-        if self.model.state:
+    def text(self, separate: bool) -> str:
+        """Return the text of the whole module; `separate` leaves out the first state."""
+        if self.model.state and not separate:
             self._init()
         for entry in self.model.entries:
             self._function(entry)

@@ -115,7 +115,9 @@ def _elements(function: Function, kernel: Loop, pitch: Mapping[str, int]) -> Ele
         for dim in (kernel.rows, kernel.columns)
     )
     buffers = {name: f"%{name}" for name in (*kernel.body.loads, *kernel.body.written)}
-    return elements_of(Vectors(function, function.module.lanes), kernel.body, buffers, rows, columns, pitch)
+    return elements_of(
+        Vectors(function, function.module.lanes), kernel.body, buffers, rows, columns, pitch
+    )
 
 
 def _hoisted(body: Body) -> list[int]:

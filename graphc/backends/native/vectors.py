@@ -181,7 +181,6 @@ class Vectors(Arithmetic):
         )
         return self.function.call_for(self.type(dtype), name, *args)
 
-
     def intrinsic(
         self, name: str, args: Sequence[Value], dtype: str, result: str | None = None
     ) -> Value:

@@ -55,7 +55,9 @@ class Reader:
         return self.bytes().decode()
 
 
-def linked(object: bytes, functions: Collection[str], constants: Mapping[str, int], room: int) -> bytes:
+def linked(
+    object: bytes, functions: Collection[str], constants: Mapping[str, int], room: int
+) -> bytes:
     """Return the module of an object, which exports these functions and constants.
 
     The first free address is exported as `__heap_base`, and `room` bytes from there are memory.
@@ -66,7 +68,10 @@ def linked(object: bytes, functions: Collection[str], constants: Mapping[str, in
     numbers = [heap] * stack + [heap, *constants.values()]
     mutable = [1] * stack + [0] * (1 + len(constants))
     sections[GLOBAL] = _vector(
-        [bytes([I32, m, CONST]) + _signed(x) + bytes([END]) for x, m in zip(numbers, mutable, strict=True)]
+        [
+            bytes([I32, m, CONST]) + _signed(x) + bytes([END])
+            for x, m in zip(numbers, mutable, strict=True)
+        ]
     )
     sections[MEMORY] = _vector([b"\0" + _number(-(-(heap + room) // PAGE))])
     exports = [_export("memory", 2, 0)]
