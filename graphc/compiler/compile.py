@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 from graphc.backends.backend import chosen_backend
 from graphc.base.arguments import checked_whole, plain, takes
@@ -21,6 +22,7 @@ from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
 from graphc.declare.selection import Names, select_outputs, select_wrt
 from graphc.ir.graph import Graph
+from graphc.kernels.program import Contract
 from passes import DEFAULT
 from passes.pipeline import PassList
 
@@ -49,6 +51,7 @@ def compile(
     validate: bool | str | Path | Watch = False,
     planner: Planner | None = None,
     schedule: Scheduler | None = None,
+    contract: Contract = "fused",
 ) -> Plan:
     """Compile a net for any batch from 1 to `batch` rows.
 
@@ -95,6 +98,10 @@ def compile(
         A schedule of your own.  For the forward and the backward part of each program it gets the
         instructions in a right order, and returns a list of epochs, each a list of instructions;
         threads wait for each other between two.  Whether the plan is right, `plan.verify()` says.
+    contract
+        "fused": the multiply-adds of matrix products and of functions such as exp round once.
+        "unfused": they round twice, for processors without that instruction.  Each has the same
+        bits on every target, see docs/reproducibility.md; the numpy backend ignores it.
 
     Returns
     -------
@@ -125,6 +132,7 @@ def compile(
         graph = _graph(net)
         check_options(graph, batch, optimizer, threads, budget)
         check_own(planner=planner, schedule=schedule)
+        check_contract(contract)
         backend = chosen_backend(backend)
         cut = sharding(shards, ranks, sync_batchnorm, batch, budget)
         if cut is not None and schedule is not None:
@@ -138,7 +146,7 @@ def compile(
         check_losses(graph, optimizer)
         chosen = _limited(DEFAULT if passes is None else _passes(passes))
         rows = cut.rows(batch) if cut else batch
-        run = backend, threads, budget, batch, cut, planner, schedule
+        run = backend, threads, budget, batch, cut, planner, schedule, contract
         full = outputs is not None
         options = CompileOptions(graph, rows, trained, required, optimizer, chosen, full, *run)
         plan = options.plan(_watch(graph, batch, validate))
@@ -157,6 +165,16 @@ def _watch(graph: Graph, batch: int, validate: bool | str | Path | Watch) -> Wat
     folder = () if validate is True else (validate,)
     watch: Watch = higher("compile.validate")(graph, batch, *folder)
     return watch
+
+
+def check_contract(contract: str) -> None:
+    """Raise GraphError for an unknown contract."""
+    if contract not in get_args(Contract):
+        raise GraphError(
+            f'contract is {contract!r}, neither "fused" nor "unfused"',
+            loc=caller_loc(),
+            hint='leave it out, or say "unfused" for targets without a fused multiply-add',
+        )
 
 
 def _graph(net: Net | Graph) -> Graph:

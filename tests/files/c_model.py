@@ -44,7 +44,7 @@ class CModel:
         self, ex: gc.Executor, folder: Path, *flags: str, cc: str = "cc", **options: Any
     ) -> None:
         source, *_ = gc.export_c(ex, folder / "model.c", name="model", **options)
-        library = folder / f"model-{cc}{''.join(flags)}.so"
+        library = folder / f"model-{len([*folder.glob('*.so')])}.so"
         command = [compiler(cc), *STRICT, *flags, "-fPIC", "-shared", str(source), "-o"]
         subprocess.run([*command, str(library), "-lm"], check=True, capture_output=True)
         self.library = ctypes.CDLL(str(library))

@@ -25,16 +25,14 @@ from graphc.backends.backend import (
     bind_exchange,
     bind_reference,
 )
-from graphc.backends.c.products import scratch_bytes
 from graphc.backends.c.source import program_source
 from graphc.backends.layout import ARENA, SCRATCH, block_of, layout, table_index
 from graphc.base.errors import GraphError
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Program
 
-FLAGS = ("-std=c99", "-O2", "-march=native", "-ffp-contract=off", "-fPIC", "-shared")
+FLAGS = ("-std=c99", "-O2", "-march=native", "-fno-math-errno", "-fPIC", "-shared")
 
 
 def compiler() -> str | None:
@@ -48,7 +46,7 @@ def compiled(source: str) -> ctypes.CDLL:
     name = hashlib.sha256(source.encode()).hexdigest()[:16]
     with TemporaryDirectory(prefix="graphc-c-") as folder:
         (Path(folder) / f"{name}.c").write_text(source, encoding="utf-8")
-        command = [compiler() or "cc", *FLAGS, "-o", f"{name}.so", f"{name}.c", "-lm"]
+        command = [compiler() or "cc", *FLAGS, "-o", f"{name}.so", f"{name}.c"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise GraphError(f"{' '.join(command)} failed: {done.stderr.strip()[:2000]}")
@@ -151,9 +149,8 @@ class CBackend:
         return 1
 
     def scratch(self, program: Program) -> Sequence[int]:
-        """Return the bytes that each product packs factors into."""
-        bodies, n = (instr.body for instr in program.instrs), program.capacity
-        return [scratch_bytes(x, n) if isinstance(x, Gemm) else 0 for x in bodies]
+        """Return zeros: kernels have their blocks on the stack."""
+        return [0] * len(program.instrs)
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

@@ -76,8 +76,8 @@ class BodyWriter:
             index = {"row": "i", "column": "j"}.get(step.broadcast)
             return f"({kind}){index}" if index else literal(0, step.dtype)
         if step.op == "size":
-            if isinstance(step.value, int):
-                return f"({kind}){dim_text(Batch(step.value))}"
+            if isinstance(step.value, int | Batch):
+                return f"({kind}){dim_text(step.value)}"
             return f"({kind}){self.sizes[step.value == 'columns']}"
         if step.op in ("fetch", "offset", "product", "scatter_add", "philox"):
             return self.leaf(step, known)

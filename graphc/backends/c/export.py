@@ -8,7 +8,8 @@ import numpy as np
 
 from graphc.backends.c.backend import BACKEND
 from graphc.backends.c.scalars import dim_text, literal
-from graphc.backends.c.source import HEAD, KernelFile
+from graphc.backends.c.source import KernelFile
+from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import (
     C_TYPES,
     KEYWORDS,
@@ -25,14 +26,14 @@ from graphc.kernels.program import Buffer, Program
 
 def c_file(model: Interface, header: str, separate: bool) -> str:
     """Return the text of the C file, which includes a header of that name."""
-    file = KernelFile()
+    file = KernelFile(all(e.program.contract == "fused" for e in model.entries))
     functions = [_function(model, entry, file) for entry in model.entries]
     constants = [_array(name, array) for name, array in model.constants.items()]
     if model.state and not separate:
         initial, function = _init(model)
         constants += initial
         functions.insert(0, function)
-    head = f'#include "{header}"\n\n{HEAD}'
+    head = f'#include "{header}"\n\n{PROLOGUE}'
     return "\n".join([head, *constants, file.text(), *functions])
 
 
@@ -63,11 +64,7 @@ def _function(model: Interface, entry: Entry, file: KernelFile) -> str:
         calls.append(f"    for (ptrdiff_t i = 0; i < {size}; ++i) {copy}")
     if entry.losses:
         calls.append(f"    return {' + '.join(f'*{places.name(loss)}' for loss in entry.losses)};")
-    scratch = [
-        f"    void *const scratch = (unsigned char *)work + {model.scratch_at};",
-        "    (void)n, (void)scratch;",
-    ]
-    lines = [*places.lines, *scratch, "", *calls]
+    lines = [*places.lines, "    (void)n;", "", *calls]
     return "\n".join([declaration(model, entry), "{", *lines, "}", ""])
 
 
@@ -80,7 +77,7 @@ class _Places:
         self._names: dict[str, str] = {}
         arguments = [argument.name for argument, _ in entry.results]
         arguments += [argument.name for argument in entry.feeds]
-        self._taken = {"state", "work", "n", "scratch", "i", *arguments, *KEYWORDS}
+        self._taken = {"state", "work", "n", "i", *arguments, *KEYWORDS}
 
     def name(self, buffer: Buffer) -> str:
         """Return the name of a pointer to a buffer's first element."""
@@ -119,7 +116,7 @@ class CWriter:
     backend = "c"
 
     def scratch(self, program: Program) -> Sequence[int]:
-        """Return the bytes that each product packs factors into."""
+        """Return zeros: kernels have their blocks on the stack."""
         return BACKEND.scratch(program)
 
     def write(self, model: Interface, header: str, separate: bool) -> bytes:

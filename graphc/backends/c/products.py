@@ -1,8 +1,4 @@
-"""Matrix products in C99: tiles of sums in registers, and the body after each tile.
-
-Factors that a tile cannot read in place are packed into the kernel's scratch: columns of b that are
-rows in memory, or fewer than a tile has; and pixels of a window.
-"""
+"""Matrix products in C99: blocks of sums, and the body after each block."""
 
 from __future__ import annotations
 
@@ -11,25 +7,12 @@ from math import prod
 
 from graphc.backends.c.body import BodyWriter, needed
 from graphc.backends.c.scalars import Code, dim_text, literal
-from graphc.backends.c.tile import most_columns
 from graphc.backends.interface import C_TYPES
 from graphc.ir.expr import Step
 from graphc.ir.forms import Sizes, Window
-from graphc.ir.tensor_type import ITEMSIZE, Shape, dim_at
+from graphc.ir.tensor_type import Shape
 from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
 from graphc.kernels.stack import parts_of, single_product
-
-ROWS = 8
-"""The rows of a tile."""
-DEPTH = 256
-"""The values of k for which the pixels of a tile are packed at a time."""
-
-
-def scratch_bytes(kernel: Gemm, n: int) -> int:
-    """Return the bytes that a product packs factors into, for a batch of `n` rows."""
-    columns, size = most_columns(kernel.dtype), ITEMSIZE[kernel.dtype]
-    panel = dim_at(kernel.k, n) * columns
-    return size * (panel + (ROWS * DEPTH if isinstance(kernel, Convolution) else 0))
 
 
 class ProductWriter:
@@ -81,7 +64,7 @@ class ProductWriter:
     # ------------------------------------------------------------------ one product
 
     def _matrix(self, pitch: Mapping[str, str], names: Mapping[str, str]) -> None:
-        """Write the loops over tiles of one product, group by group."""
+        """Write the loops over blocks of one product, group by group."""
         kernel, code = self.kernel, self.code
         groups = kernel.window.groups if isinstance(kernel, Convolution) else 1
         sizes = dim_text(kernel.m), dim_text(kernel.n)
@@ -90,47 +73,47 @@ class ProductWriter:
         steps = enumerate(kernel.body.steps)
         writer.write(code, [n for n, s in steps if s.broadcast == "one"], ones)
         if groups == 1:
-            self._tiles(writer, ones, "0", sizes[1])
+            self._blocks(writer, ones, "0", sizes[1])
             return
         with code.loop("group", str(groups)):
             code.do(f"const ptrdiff_t part = {sizes[1]} / {groups};")
-            self._tiles(writer, ones, "group * part", "group * part + part")
+            self._blocks(writer, ones, "group * part", "group * part + part")
 
-    def _tiles(self, writer: BodyWriter, ones: dict[int, str], start: str, end: str) -> None:
-        kernel, code = self.kernel, self.code
-        with code.loop("first", end, start, self.columns):
+    def _blocks(self, writer: BodyWriter, ones: dict[int, str], start: str, end: str) -> None:
+        kernel, code, columns = self.kernel, self.code, self.columns
+        code.functions.product(kernel.dtype)
+        m = dim_text(kernel.m)
+        with code.loop("top", m, step="GC_ROWS"), code.loop("first", end, start, columns):
+            code.do(f"const ptrdiff_t rows = {m} - top < GC_ROWS ? {m} - top : GC_ROWS;")
             rest = f"{end} - first"
-            fits = f"{rest} < {self.columns} ? {rest} : {self.columns}"
-            code.do(f"const ptrdiff_t width = {fits};")
-            b, b_p = self._panel(writer)
-            with code.loop("above", dim_text(kernel.m), step=ROWS):
-                rest = f"{dim_text(kernel.m)} - above"
-                code.do(f"const ptrdiff_t rows = {rest} < {ROWS} ? {rest} : {ROWS};")
-                code.do(f"{self.kind} sums[{ROWS} * {self.columns}];")
-                with code.loop("s", f"{ROWS} * {self.columns}"):
-                    code.do(f"sums[s] = {literal(0, kernel.dtype)};")
-                self._sums(writer, b, b_p)
-                self._epilogue(writer, ones)
+            code.do(f"const ptrdiff_t width = {rest} < {columns} ? {rest} : {columns};")
+            code.do(f"{self.kind} sums[GC_ROWS * {columns}];")
+            with code.loop("s", f"rows * {columns}"):
+                code.do(f"sums[s] = {literal(0, kernel.dtype)};")
+            if isinstance(kernel, Convolution):
+                self._window_sums(kernel, writer)
+            else:
+                self._sums(writer)
+            self._epilogue(writer, ones)
 
-    def _sums(self, writer: BodyWriter, b: str, b_p: str) -> None:
-        """Write the calls that add up the products of a tile."""
-        kernel, code = self.kernel, self.code
-        tile, k = code.functions.tile(kernel.dtype), dim_text(kernel.k)
-        if isinstance(kernel, Convolution):
-            with code.loop("depth", k, step=DEPTH):
-                self._pixels(kernel.window, kernel.trans_a, writer.names[kernel.a])
-                pixels = f"packed, {DEPTH}, 1"
-                code.do(f"{tile}(rows, part_k, {pixels}, {b} + depth * {b_p}, {b_p}, sums);")
-            return
+    def _sums(self, writer: BodyWriter) -> None:
+        """Write the call that adds up the products of a block."""
+        kernel = self.kernel
         a, pitch = writer.names[kernel.a], writer.pitch[kernel.a]
-        left = (
-            f"{a} + above, 1, {pitch}" if kernel.trans_a else f"{a} + above * {pitch}, {pitch}, 1"
-        )
-        code.do(f"{tile}(rows, {k}, {left}, {b}, {b_p}, sums);")
+        b, b_pitch = writer.names[kernel.b], writer.pitch[kernel.b]
+        left = f"{a} + top, 1, {pitch}" if kernel.trans_a else f"{a} + top * {pitch}, {pitch}, 1"
+        right = f"{b} + first, {b_pitch}, 1"
+        if kernel.trans_b:
+            right = f"{b} + first * {b_pitch}, 1, {b_pitch}"
+        self._call(dim_text(kernel.k), left, right)
+
+    def _call(self, k: str, left: str, right: str) -> None:
+        """Write a call of the product of matrices, each a pointer and its strides."""
+        self.code.do(f"gc_product_{self.kernel.dtype}(rows, width, {k}, {left}, {right}, sums);")
 
     def _epilogue(self, writer: BodyWriter, ones: Mapping[int, str]) -> None:
         code, body = self.code, self.kernel.body
-        with code.loop("i", "above + rows", "above"):
+        with code.loop("i", "top + rows", "top"):
             known = dict(ones)
             stores = body.stores
             wanted = needed(body, [s.step for s in stores], known)
@@ -150,33 +133,25 @@ class ProductWriter:
         if step.op == "philox":
             return self.code.functions.random_word(step, known)
         assert step.op == "product", f"a product has no {step.op}"
-        return f"sums[(i - above) * {self.columns} + (j - first)]"
+        return f"sums[(i - top) * {self.columns} + (j - first)]"
 
-    # ------------------------------------------------------------------ packed factors
+    # ------------------------------------------------------------------ windows of images
 
-    def _panel(self, writer: BodyWriter) -> tuple[str, str]:
-        """Write the packing of the columns of a tile, and return their address and row pitch."""
-        kernel, code = self.kernel, self.code
-        window = kernel.window if isinstance(kernel, Convolution) else None
-        b, pitch = writer.names[kernel.b], writer.pitch[kernel.b]
-        if window is not None:
-            pitch = dim_text(kernel.n)
-        code.do(f"{self.kind} *const panel = scratch;")
-        if kernel.trans_b:
-            transposed = f"{b}[(first + j) * {pitch} + p]"
-            self._pack(transposed if window is None else self._tap(window, b))
-            return "panel", self.columns
-        with code.block(f"if (width < {self.columns})"):
-            self._pack(f"{b}[p * {pitch} + first + j]")
-        code.do(f"const {self.kind} *const right = width < {self.columns} ? panel : {b} + first;")
-        code.do(f"const ptrdiff_t right_p = width < {self.columns} ? {self.columns} : {pitch};")
-        return "right", "right_p"
-
-    def _pack(self, element: str) -> None:
-        """Write the copy of element (p, j) of each row and column into the panel, and zeros."""
-        code, zero = self.code, literal(0, self.kernel.dtype)
-        with code.loop("p", dim_text(self.kernel.k)), code.loop("j", self.columns):
-            code.do(f"panel[p * {self.columns} + j] = j < width ? {element} : {zero};")
+    def _window_sums(self, kernel: Convolution, writer: BodyWriter) -> None:
+        """Write the calls that add up the products of a block with pixels, packed part by part."""
+        code, k = self.code, dim_text(kernel.k)
+        with code.loop("start", k, step="GC_DEPTH"):
+            code.do(f"const ptrdiff_t depth = {k} - start < GC_DEPTH ? {k} - start : GC_DEPTH;")
+            code.do(f"{self.kind} pixels[GC_ROWS * GC_DEPTH];")
+            self._pixels(kernel.window, kernel.trans_a, writer.names[kernel.a])
+            n, b = dim_text(kernel.n), writer.names[kernel.b]
+            right = f"{b} + start * {n} + first, {n}, 1"
+            if kernel.trans_b:
+                code.do(f"{self.kind} taps[GC_DEPTH * {self.columns}];")
+                with code.loop("q", "depth"), code.loop("j", "width"):
+                    code.do(f"taps[q * {self.columns} + j] = {self._tap(kernel.window, b)};")
+                right = f"taps, {self.columns}, 1"
+            self._call("depth", "pixels, GC_DEPTH, 1", right)
 
     def _tap(self, window: Window, filters: str) -> str:
         """Return the weight that a pixel's gradient meets: taps in reverse order."""
@@ -184,20 +159,17 @@ class ProductWriter:
         part = f"({n} / {groups})" if groups > 1 else n
         column = "(first + j - group * part)" if groups > 1 else "(first + j)"
         extra = f" + group * {channels}" if groups > 1 else ""
-        back = f"({prod(window.kernel) - 1} - p / {channels})"
-        return f"{filters}[({back} * {part} + {column}) * {window.pixel} + p % {channels}{extra}]"
+        back = f"({prod(window.kernel) - 1} - (start + q) / {channels})"
+        place = f"({back} * {part} + {column}) * {window.pixel}"
+        return f"{filters}[{place} + (start + q) % {channels}{extra}]"
 
     def _pixels(self, window: Window, transposed: bool, images: str) -> None:
-        """Write the packing of the pixels that the rows of a tile meet, 0 where there are none."""
-        kernel, code = self.kernel, self.code
-        k, group = dim_text(kernel.k), f" + group * {window.channels}" if window.groups > 1 else ""
-        code.do(f"const ptrdiff_t part_k = {k} - depth < {DEPTH} ? {k} - depth : {DEPTH};")
-        panel = f"{k} * {self.columns}"
-        code.do(f"{self.kind} *const packed = ({self.kind} *)scratch + {panel};")
-        with code.loop("r", "rows"), code.loop("q", "part_k"):
-            place, offset = (
-                ("depth + q", "above + r") if kernel.trans_a else ("above + r", "depth + q")
-            )
+        """Write the packing of the pixels that the rows of a block meet, 0 where there are none."""
+        code, kernel = self.code, self.kernel
+        group = f" + group * {window.channels}" if window.groups > 1 else ""
+        with code.loop("r", "rows"), code.loop("q", "depth"):
+            inner, outer = "start + q", "top + r"
+            place, offset = (inner, outer) if transposed else (outer, inner)
             code.do(f"const ptrdiff_t place = {place}, offset = {offset};")
             conditions, index = [], f"place / {window.count}"
             where = _unraveled(f"place % {window.count}", window.places)
@@ -215,7 +187,9 @@ class ProductWriter:
                 index = f"({index}) * {size} + {pixel}"
             element = f"{images}[({index}) * {window.pixel} + offset % {window.channels}{group}]"
             inside = " && ".join(conditions)
-            code.do(f"packed[r * {DEPTH} + q] = {inside} ? {element} : {literal(0, kernel.dtype)};")
+            code.do(
+                f"pixels[r * GC_DEPTH + q] = {inside} ? {element} : {literal(0, kernel.dtype)};"
+            )
 
 
 def _unraveled(whole: str, sizes: Sizes) -> list[str]:

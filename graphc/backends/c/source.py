@@ -8,22 +8,13 @@ from re import fullmatch
 from graphc.backends.c.loops import LoopWriter, write_permutation
 from graphc.backends.c.products import ProductWriter
 from graphc.backends.c.scalars import Code, Functions, dim_text
+from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import C_TYPES, KEYWORDS, unique, word
 from graphc.backends.layout import Layout, block_of, start_of, table_index
 from graphc.kernels.kernel import Gemm, Kernel, Permutation, inputs
 from graphc.kernels.program import Buffer, Program
 from graphc.kernels.text import kernel_text
 
-HEAD = """\
-#include <math.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#ifdef __clang__
-#pragma STDC FP_CONTRACT OFF
-#endif
-"""
 Pointer = Callable[[Buffer], str]
 """The expression of the address of a buffer's first element."""
 
@@ -31,8 +22,9 @@ Pointer = Callable[[Buffer], str]
 class KernelFile:
     """The functions of a C file: kernels, and what they call."""
 
-    def __init__(self) -> None:
-        self.functions = Functions()
+    def __init__(self, fused: bool) -> None:
+        """Start without kernels; multiply-adds are fused or not."""
+        self.functions = Functions(fused)
         self._kernels: dict[str, str] = {}
         """The name of each kernel, by the rest of its text."""
 
@@ -55,14 +47,13 @@ class KernelFile:
         pointers = []
         for used in buffers_of(kernel):
             pointers.append(pointer(program.buffers[used]))
-        scratch = ["scratch"] if isinstance(kernel, Gemm) else []
-        return f"{name}({', '.join([*pointers, *scratch, 'n'])});"
+        return f"{name}({', '.join([*pointers, 'n'])});"
 
 
 def program_source(program: Program, parts: Layout) -> str:
     """Return a file with the functions `segment0` and so on of a program's layout."""
     slots = {block: slot for slot, block in enumerate(parts.blocks)}
-    file, segments = KernelFile(), []
+    file, segments = KernelFile(program.contract == "fused"), []
 
     def pointer(buffer: Buffer) -> str:
         place = f"block[{table_index(slots[block_of(buffer)])}] + {start_of(buffer)}"
@@ -73,9 +64,8 @@ def program_source(program: Program, parts: Layout) -> str:
             numbers = [number for epoch in segment.epochs for number in epoch]
             calls = [f"    {call}" for call in file.calls(program, numbers, pointer)]
             head = f"void {segment.symbol}(unsigned char *const *block, ptrdiff_t n)"
-            scratch = ["    void *const scratch = block[1];", "    (void)scratch;"]
-            segments.append("\n".join([head, "{", *scratch, *calls, "}", ""]))
-    return "\n".join([HEAD, file.text(), *segments])
+            segments.append("\n".join([head, "{", *calls, "}", ""]))
+    return "\n".join([PROLOGUE, file.text(), *segments])
 
 
 def buffers_of(kernel: Kernel) -> tuple[str, ...]:
@@ -100,8 +90,7 @@ def kernel_source(kernel: Kernel, buffers: Mapping[str, Buffer], functions: Func
         LoopWriter(kernel, names, pitch).write(code)
     comment = kernel_text(kernel).rstrip().replace("*/", "* /").replace("\n", "\n   ")
     comment = comment.replace("@", "matmul")
-    scratch = ["void *scratch"] if isinstance(kernel, Gemm) else []
-    head = f"static void @({', '.join([*arguments, *scratch, 'ptrdiff_t n'])})"
+    head = f"static void @({', '.join([*arguments, 'ptrdiff_t n'])})"
     return "\n".join([f"/* {comment} */", head, "{", "    (void)n;", *code.lines, "}", ""])
 
 
@@ -120,8 +109,8 @@ def _safe(name: str) -> str:
 
 _TAKEN = KEYWORDS | {
     "n", "i", "j", "l", "p", "r", "o", "c", "x", "first", "end", "sums", "inside", "pixel",
-    "image", "at", "index", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "right", "right_p",
-    "panel", "packed", "width", "above", "rows", "part", "part_k", "group", "depth", "scratch",
-    "place", "offset", "s", "q", "half", "state", "work", "arena", "bytes",
+    "image", "at", "index", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "top", "start",
+    "pixels", "taps", "width", "rows", "part", "group", "depth", "place", "offset", "s", "q",
+    "half", "state", "work", "arena", "bytes",
 }  # fmt: skip
 """The names of variables in the functions of kernels."""

@@ -79,7 +79,8 @@ class _Export:
 
     def __init__(self, model: Interface, target: Target) -> None:
         self.model, self.target = model, target
-        self.module = Module(target.lanes, lacking(target))
+        fused = all(entry.program.contract == "fused" for entry in model.entries)
+        self.module = Module(target.lanes, lacking(target), fused)
         if target.lanes == 1:
             self.module.attributes = SMALL
         self.kernels = Kernels(self.module, target.bits)

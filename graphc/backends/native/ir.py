@@ -260,10 +260,13 @@ class Module:
     `lanes` are those of the vectors of loops.  Fewer than `LANES` make code for machines with
     narrow registers or none: smaller, since functions and loops take the place of long lines.
     `lacks` has the functions that the machine has no instructions for, as in "fma.float32".
+    Multiply-adds are `fused` or not.
     """
 
-    def __init__(self, lanes: int = LANES, lacks: frozenset[str] = frozenset()) -> None:
-        self.lanes, self.lacks = lanes, lacks
+    def __init__(
+        self, lanes: int = LANES, lacks: frozenset[str] = frozenset(), fused: bool = True
+    ) -> None:
+        self.lanes, self.lacks, self.fused = lanes, lacks, fused
         # By default LLVM halves vectors of 512 bits for some processors.
         self.attributes = '"prefer-vector-width"="512"'
         """The attributes of all functions."""

@@ -84,7 +84,7 @@ class _Emission:
     """The module of a program under construction."""
 
     def __init__(self, program: Program, target: Target, skip: frozenset[int]) -> None:
-        self.program, self.module = program, Module()
+        self.program, self.module = program, Module(fused=program.contract == "fused")
         self.kernels = Kernels(self.module, target.bits)
         self.layout = layout(program, skip)
         self.slots = {block: slot for slot, block in enumerate(self.layout.blocks)}
