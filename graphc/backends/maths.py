@@ -313,9 +313,6 @@ def _intrinsic(name: str) -> Rule:
     return lambda v, x, dtype: v.intrinsic(name, (x,), dtype)
 
 
-FUNCTIONS = ("exp", "log", "tanh", "sigmoid", "erf")
-"""The functions of many operations."""
-
 Rule = Callable[..., Value]
 """The emitter of a function of one or two vectors: `rule(v, *vectors, dtype)`."""
 _RULES: dict[str, Rule] = {

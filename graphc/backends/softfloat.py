@@ -49,7 +49,9 @@ def copysign(v: Arithmetic, x: Value, sign: Value, dtype: str) -> Value:
 def _with_bits(v: Arithmetic, x: Value, sign: Value, dtype: str, signed: bool) -> Value:
     integer = LAYOUTS[dtype].integer
     largest = 2 ** (int(integer[3:]) - 1) - 1
-    bits = v.binary("and", v.bitcast(x, dtype, integer), v.const(largest, integer), integer)
+    bits = v.binary(
+        "and", v.bitcast(x, dtype, integer), v.const(largest, integer), integer
+    )
     if signed:
         top = v.const(-largest - 1, integer)
         own = v.binary("and", v.bitcast(sign, dtype, integer), top, integer)
@@ -97,9 +99,7 @@ def sqrt(v: Arithmetic, x: Value, dtype: str) -> Value:
     even = v.binary("shl", half, v.const(mantissa + 1, integer), integer)
     m_bits = v.sub(bits, even, integer)
     root = _root(v, v.bitcast(m_bits, integer, dtype), m_bits, dtype)
-    power = v.add(
-        v.binary("shl", half, shift, integer), v.const(bias << mantissa, integer), integer
-    )
+    power = v.add(v.binary("shl", half, shift, integer), v.const(bias << mantissa, integer), integer)
     result = v.mul(root, v.bitcast(power, integer, dtype), dtype)
     result = v.mul(result, v.select(tiny, v.const(2.0**-32, dtype), one, dtype), dtype)
     below = v.compare("less", x, v.const(0, dtype), dtype)
@@ -294,9 +294,7 @@ class _Fma64:
             v.select(alike, s, v.select(smaller, t, o, _WORD), _WORD)
             for s, o, t in zip(both, one, two, strict=True)
         ]
-        sign = v.select(
-            v.both(smaller, v.compare("equal", differ, self._one, _WORD)), *signs[::-1], _WORD
-        )
+        sign = v.select(v.both(smaller, v.compare("equal", differ, self._one, _WORD)), *signs[::-1], _WORD)
         none = v.both(self._is_zero(words[0]), self._is_zero(words[1]))
         return (words[0], words[1]), v.select(none, self._zero, sign, _WORD), scale
 
@@ -334,24 +332,18 @@ class _Fma64:
         for count in (64, 32, 16, 8, 4, 2, 1):
             small = self._is_zero(self._op("lshr", high, 64 - count) if count < 64 else high)
             if count < 64:
-                joined = self._op(
-                    "or", self._op("shl", high, count), self._op("lshr", low, 64 - count)
-                )
+                joined = self._op("or", self._op("shl", high, count), self._op("lshr", low, 64 - count))
                 shifted = joined, self._op("shl", low, count)
             else:
                 shifted = low, self._zero
-            high, low = (
-                v.select(small, s, x, _WORD) for s, x in zip(shifted, (high, low), strict=True)
-            )
+            high, low = (v.select(small, s, x, _WORD) for s, x in zip(shifted, (high, low), strict=True))
             moved = v.sub(scale, v.const(count, _SIGNED), _SIGNED)
             scale = v.select(small, moved, scale, _SIGNED)
         word, scale = self._sticky(high, low), v.add(scale, v.const(64, _SIGNED), _SIGNED)
         least = v.sub(v.const(-1074, _SIGNED), scale, _SIGNED)
         shift = v.maximum(v.const(11, _SIGNED), least, _SIGNED)
         # A word holds a shift by 63; what a larger one loses first is sticky.
-        before = v.maximum(
-            v.sub(shift, v.const(63, _SIGNED), _SIGNED), v.const(0, _SIGNED), _SIGNED
-        )
+        before = v.maximum(v.sub(shift, v.const(63, _SIGNED), _SIGNED), v.const(0, _SIGNED), _SIGNED)
         nothing = self._is_zero(word)
         word = self._shifted((self._zero, word), before)[1]
         amount = v.cast(v.sub(shift, before, _SIGNED), _SIGNED, _WORD)

@@ -124,6 +124,4 @@ class CWriter:
         return c_file(model, header, separate).encode()
 
 
-def writer() -> CWriter:
-    """Return the writer of C99 files."""
-    return CWriter()
+WRITER = CWriter()
