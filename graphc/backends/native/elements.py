@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from graphc.backends.maths import FUNCTIONS, apply
+from graphc.backends.maths import apply
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import Body, Broadcast, Step, Store, join
@@ -22,6 +22,8 @@ from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 ROWS_TOGETHER = 8
 """The rows shorter than a vector that are read before any is written: if they are updated in place,
 a load would wait for a store just before it that it partly overlaps."""
+LONG = ("exp", "log", "tanh", "sigmoid", "erf")
+"""The functions of many operations."""
 GROUP = 64
 """The number of columns in a group: sixteen counters of four words."""
 _COUNTERS = 16
@@ -360,7 +362,7 @@ def evaluate(v: Vectors, body: Body, numbers: Iterable[int], known: Known, leaf:
 
 def _applied(v: Vectors, step: Step, args: Sequence[Value], dtypes: Sequence[str]) -> Value:
     """Emit a function of vectors; a long one by a call where registers are narrow."""
-    if not (v.narrow and step.op in FUNCTIONS):
+    if not (v.narrow and step.op in LONG):
         return apply(v, step.op, args, dtypes, step.dtype)
 
     def write(w: Vectors, args: list[Value]) -> Value:
