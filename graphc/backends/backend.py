@@ -149,9 +149,12 @@ class ModelWriter(Protocol):
     def scratch(self, program: Program) -> Sequence[int]:
         """Return for each instruction the bytes of scratch that it needs."""
 
-    def write(self, model: Interface, header: str, separate: bool) -> bytes:
-        """Return the file of a model; `header` is the name of the header beside it.
+    def write(
+        self, model: Interface, header: str, separate: bool, test: str
+    ) -> tuple[bytes, int | None]:
+        """Return the file of a model, and the bytes of stack that a call needs at most, if known.
 
+        `header` is the name of the header beside it, `test` the text of its self-test.
         `separate` is true if the first state is a file of its own.
         """
 

@@ -32,6 +32,7 @@ COMMAND = Command(
 )
 ONNX_ONLY = ("out", "training", "no_losses")
 OBJECT_ONLY = ("target", "cpu")
+C_ONLY = ("self_test",)
 CODE_ONLY = ("infer_only", "backward", "batch", "budget", "weights", "optimizer")
 
 
@@ -54,6 +55,7 @@ def declare(parser: Parser) -> None:
         default="in",
         help="file: the first state is written to a file .bin beside the code",
     )
+    add("--self-test", action="store_true", help="a main that tests the file, under a macro")
     parser.add_optimizer()
     parser.add_json()
 
@@ -91,6 +93,7 @@ def _check_options(args: argparse.Namespace) -> None:
     kinds = {
         "an ONNX file": (not (args.c or args.object), ONNX_ONLY),
         "an object: add --object FILE": (bool(args.object), OBJECT_ONLY),
+        "C: add --c FILE": (bool(args.c), C_ONLY),
         "code: add --c FILE or --object FILE": (bool(args.c or args.object), CODE_ONLY),
     }
     for other, (chosen, names) in kinds.items():
@@ -113,7 +116,7 @@ def _code(args: argparse.Namespace, model: Model) -> list[Path]:
     if args.object:
         write, path = partial(export_object, target=args.target, cpu=args.cpu), args.object
     else:
-        write, path = partial(export_c), args.c
+        write, path = partial(export_c, self_test=args.self_test), args.c
     return write(
         _executor(args, model),
         path,

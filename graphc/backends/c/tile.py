@@ -90,10 +90,10 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
 """
 
 _VECTORS = """\
-/* The same for columns side by side in b: `tiles` vectors of them, one or two, or four of a row. */
+/* The same for columns that are side by side in b, in whole vectors. */
 static void gc_columns_{dtype}(ptrdiff_t rows, int vectors, {arguments} {kind} *sums)
 {{
-    ptrdiff_t i = 0;
+    const ptrdiff_t whole = rows / GC_TILE * GC_TILE;
     if (rows == 1 && vectors == 4) {{
         gc_tile_1x4_{dtype}(k, a, a_i, a_p, b, b_p, sums);
         return;
@@ -101,17 +101,17 @@ static void gc_columns_{dtype}(ptrdiff_t rows, int vectors, {arguments} {kind} *
     for (int c = 0; c < vectors; c += 2) {{
         const ptrdiff_t at = c * GC_LANES_{dtype};
         if (vectors - c == 1) {{
-            for (i = 0; i + GC_TILE <= rows; i += GC_TILE)
+            for (ptrdiff_t i = 0; i < whole; i += GC_TILE)
                 gc_tile_nx1_{dtype}(k, a + i * a_i, a_i, a_p, b + at, b_p,
                     sums + i * GC_COLUMNS_{dtype} + at);
-            for (; i < rows; ++i)
+            for (ptrdiff_t i = whole; i < rows; ++i)
                 gc_tile_1x1_{dtype}(k, a + i * a_i, a_i, a_p, b + at, b_p,
                     sums + i * GC_COLUMNS_{dtype} + at);
         }} else {{
-            for (i = 0; i + GC_TILE <= rows; i += GC_TILE)
+            for (ptrdiff_t i = 0; i < whole; i += GC_TILE)
                 gc_tile_nx2_{dtype}(k, a + i * a_i, a_i, a_p, b + at, b_p,
                     sums + i * GC_COLUMNS_{dtype} + at);
-            for (; i < rows; ++i)
+            for (ptrdiff_t i = whole; i < rows; ++i)
                 gc_tile_1x2_{dtype}(k, a + i * a_i, a_i, a_p, b + at, b_p,
                     sums + i * GC_COLUMNS_{dtype} + at);
         }}

@@ -43,11 +43,11 @@ class ObjectWriter:
         n = program.capacity
         return [kernel_scratch(x, bits, n) if isinstance(x, Gemm) else 0 for x in bodies]
 
-    def write(self, model: Interface, header: str, separate: bool) -> bytes:
+    def write(self, model: Interface, header: str, separate: bool, test: str) -> tuple[bytes, None]:
         """Return the object or module of a model."""
         text = LLVM(object_ir, model, self.target, separate)
         made = LLVM(compiled, text, self.target)
-        return _module(model, made, separate) if self.target.wasm else made
+        return (_module(model, made, separate) if self.target.wasm else made), None
 
 
 def writer(triple: str | None, cpu: str | None) -> ObjectWriter:

@@ -12,8 +12,10 @@ from graphc.base.arguments import check_choice, checked_whole, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.files.code.elf import undefined
+from graphc.files.code.facts import certificate, facts
 from graphc.files.code.header import header
 from graphc.files.code.interface import interface
+from graphc.files.code.self_test import test_text
 from graphc.files.disk import AnyPath, write_file
 from graphc.runtime.executor import Executor
 
@@ -28,6 +30,7 @@ def export_c(
     batch: int | None = None,
     budget: int | None = None,
     weights: Literal["in", "file"] = "in",
+    self_test: bool = False,
     name: str | None = None,
 ) -> list[Path]:
     """Write a model as a C99 file and its header, which need no library.
@@ -37,7 +40,8 @@ def export_c(
     ex
         The executor; its state is in the file.
     path
-        The C file; the header has the same name with the suffix `.h`.
+        The C file.  Beside it come a header (`.h`), with all sizes and the exact cost of a call,
+        and a certificate (`.json`) of its use of memory; `graphc verify model.c` proves it.
     infer_only
         Whether the file only infers.  With weights in it they are constants: there is no state.
     backward
@@ -49,13 +53,16 @@ def export_c(
     weights
         "in" the file, or in a "file" of their own with the suffix `.bin`: the bytes of the state,
         which replace the function that sets it.
+    self_test
+        Whether the file has a `main` under the macro `<NAME>_SELF_TEST`, which calls every
+        function and compares what it computes, bit for bit, with what was computed here.
     name
         The start of all names in the file; None means the net's name.
 
     Returns
     -------
     list of Path
-        The files: C, header, and the state's if it is one.
+        The files: C, header, certificate (`.json`), and the state's if it is one.
 
     Raises
     ------
@@ -69,11 +76,11 @@ def export_c(
     >>> net = gc.Net("line")
     >>> line = net.output("line", gc.affine(net.input("x", (gc.N, 2)), 3))
     >>> ex = gc.Executor(gc.compile(net, batch=4))
-    >>> file, header = gc.export_c(ex, "line.c", infer_only=True)
+    >>> file, header, certificate = gc.export_c(ex, "line.c", infer_only=True)
     >>> print(header.read_text().splitlines()[-7])
     void line_infer(void *work, ptrdiff_t n, const float *x, float *line);
     """
-    options = _Options(infer_only, backward, batch, budget, weights, name)
+    options = _Options(infer_only, backward, batch, budget, weights, name, self_test)
     return _export("export_c", ex, Path(path), lambda: model_writer("c"), options)
 
 
@@ -101,7 +108,7 @@ def export_object(
     ex
         The executor; its state is in the file.
     path
-        The object; the header has the same name with the suffix `.h`.
+        The object.  Beside it come a header (`.h`) and a certificate (`.json`), as for `export_c`.
     target
         The triple of a target, such as "thumbv7em-none-eabihf"; None means this machine.
     cpu
@@ -123,7 +130,7 @@ def export_object(
     Returns
     -------
     list of Path
-        The files: object, header, and the state's if it is one.
+        The files: object, header, certificate, and the state's if it is one.
 
     Raises
     ------
@@ -138,7 +145,7 @@ def export_object(
     >>> net = gc.Net("line")
     >>> line = net.output("line", gc.affine(net.input("x", (gc.N, 2)), 3))
     >>> ex = gc.Executor(gc.compile(net, batch=4))
-    >>> file, header = gc.export_object(ex, "line.wasm", target="wasm32", infer_only=True)
+    >>> file, *_ = gc.export_object(ex, "line.wasm", target="wasm32", infer_only=True)
     >>> file.read_bytes()[1:4]
     b'asm'
     """
@@ -156,6 +163,7 @@ class _Options(NamedTuple):
     budget: int | None
     weights: str
     name: str | None
+    self_test: bool = False
 
 
 def _export(
@@ -172,13 +180,15 @@ def _export(
             loc=caller_loc(),
             hint=f'gc.{function}(ex, "{file}") with ex = gc.Executor(plan)',
         )
-    infer_only, backward, batch, budget, weights, name = options
+    infer_only, backward, batch, budget, weights, name, self_test = options
     check_choice("weights", weights, ("in", "file"))
     for what, number in (("batch", batch), ("budget", budget)):
         if number is not None:
             checked_whole(what, number)
+    if self_test and weights == "file":
+        raise GraphError("a self-test needs the weights in the file", loc=caller_loc())
     writer = writer_of()
-    model = interface(
+    model, expected = interface(
         ex,
         writer,
         name=name,
@@ -188,12 +198,16 @@ def _export(
         batch=batch,
         budget=budget,
     )
-    beside, state = file.with_suffix(".h"), file.with_suffix(".bin")
+    beside, image = file.with_suffix(".h"), file.with_suffix(".bin")
+    proof = certificate(model)
     separate = weights == "file"
-    content = writer.write(model, beside.name, separate)
-    written = {beside: header(model, separate, undefined(content)), file: content}
+    test = "" if not self_test else test_text(model, expected())
+    code, stack = writer.write(model, beside.name, separate, test)
+    known = facts(model, stack, proof)
+    written = {file: code, beside: header(model, known, separate, undefined(code))}
+    written[file.with_suffix(".json")] = proof
     if separate:
-        written[state] = model.state_image()
+        written[image] = model.state_image(model.state)
     for each, content in written.items():
         write_file(each, [content])
-    return sorted(written, key=lambda each: each != file)
+    return [*written]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from graphc.backends.interface import Argument, Entry, Interface, declaration, type_text
+from graphc.files.code.facts import Fact
 
 
-def header(model: Interface, separate: bool, needs: Sequence[str]) -> bytes:
+def header(
+    model: Interface, known: Iterable[Fact], separate: bool, needs: Sequence[str] = ()
+) -> bytes:
     """Return the header; `separate` is true if the first state is a file of its own.
 
     `needs` are functions of the compiler's library that the code calls.
     """
     upper = model.prefix.upper()
-    sizes = {
-        "BATCH": (model.batch, "the most rows `n` of a call"),
-        "STATE_BYTES": (model.state_bytes, "parameters and all that lasts between calls"),
-        "WORK_BYTES": (model.work_bytes, "memory that a call uses and leaves"),
-    }
-    lines = [f"#define {upper}_{k} {size} /* {what} */" for k, (size, what) in sizes.items()]
+    lines = [fact.line(upper) for fact in known]
     heads = [f"{_documented(e)}{declaration(model, e)};\n" for e in model.entries]
     if model.state and not separate:
         init = f"void {model.prefix}_init(void *state);\n"
