@@ -16,8 +16,8 @@ from graphc.compiler.remat.fit import fitted
 from graphc.compiler.sharding import Sharding
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph, Node
-from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Program
+from graphc.kernels.traits import Forms
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.dead_code import dead_code

@@ -19,8 +19,8 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import ITEMSIZE, Dim, TensorType, align
 from graphc.kernels.barriers import ALL, Arrangement, Barriers, Region
-from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Buffer, Instr, Program, Space, Storage
+from graphc.kernels.traits import Forms
 from graphc.ops.losses.labels import LabelHit
 from graphc.ops.shape import Cast
 

@@ -19,7 +19,7 @@ from graphc.ir.tensor_type import Shape
 from graphc.kernels.group import Group
 from graphc.kernels.groups import Grouping
 from graphc.kernels.interpret import FUNCTIONS
-from graphc.kernels.iteration_space import Access, dense_strides, matrix, stored_strides
+from graphc.kernels.iteration_space import dense_strides, matrix, stored_strides
 from graphc.kernels.kernel import (
     BatchedGemm,
     Convolution,
@@ -29,6 +29,7 @@ from graphc.kernels.kernel import (
     gemm_partition,
     loop_partition,
 )
+from graphc.kernels.traits import Access
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,8 @@ from graphc.ir.forms import BatchedProduct, Sizes, places_of
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Dim, count
 from graphc.kernels.aliases import Aliases, Padding, Part
-from graphc.kernels.iteration_space import (
-    Access,
-    Placement,
-    Space,
-    Traits,
-    TraitsOf,
-    by_last,
-    is_number,
-    is_of_kind,
-)
+from graphc.kernels.iteration_space import Space, by_last, is_number, is_of_kind
+from graphc.kernels.traits import Access, Placement, Traits, TraitsOf
 
 
 @dataclass(eq=False)

@@ -15,14 +15,8 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import count
 from graphc.kernels.aliases import Padding, joined_columns
 from graphc.kernels.group import Group, GroupRules, Joined, Unit
-from graphc.kernels.iteration_space import (
-    Access,
-    Placement,
-    Traits,
-    TraitsOf,
-    feed_masks,
-    is_storable,
-)
+from graphc.kernels.iteration_space import is_storable
+from graphc.kernels.traits import Access, Placement, Traits, TraitsOf, feed_masks
 
 
 class Grouping(GroupRules):

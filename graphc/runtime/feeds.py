@@ -18,8 +18,8 @@ from graphc.compiler.program import ignored_labels, indexed
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, Dim, TensorType, shape_at
-from graphc.kernels.iteration_space import counts_rows
 from graphc.kernels.program import Program
+from graphc.kernels.traits import counts_rows
 from graphc.ops.gather import AxisIndexed
 from graphc.ops.index_tuples import FlatIndex
 from graphc.runtime.errors import FeedErrors, accumulates
