@@ -8,29 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import unwrap
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from graphc.base.arguments import takes_one, whole
 from graphc.base.errors import GraphError, Operand, first_of
 from graphc.base.loc import Loc, caller_loc
 from graphc.compiler.memory import peak_bytes
 from graphc.ir.graph import Graph
-from graphc.ir.tensor_type import ALIGNMENT, align
-from graphc.kernels.barriers import ALL, Arrangement, Region, accesses
+from graphc.ir.tensor_type import ALIGNMENT, LARGEST, align
+from graphc.kernels.barriers import ALL, Access, Arrangement, accesses
 from graphc.kernels.program import Arena, Instr, LiveRange
-
-LARGEST = 1 << 47
-"""The most bytes of an arena: no processor has more addresses."""
-
-
-class Access(NamedTuple):
-    """A buffer that an instruction reads or writes, and the part of it that a thread touches."""
-
-    buffer: str
-    writes: bool
-    region: Region
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,24 +157,17 @@ class Scheduled(Arrangement):
     ) -> None:
         """Arrange instructions, of which `boundary` are forward; `memory` names a buffer's."""
         super().__init__()
-        forward, backward = instrs[:boundary], instrs[boundary:]
-        if forward:
-            self._add(schedule, program, forward, memory)
+        self._ask = partial(_Asked, "schedule", schedule, program)
+        self._add({_instruction(instr, memory): instr for instr in instrs[:boundary]})
         self.boundary = len(self.instrs)
-        if backward:
-            self._next_epoch()
-            self._add(schedule, program, backward, memory)
+        self._next_epoch()
+        self._add({_instruction(instr, memory): instr for instr in instrs[boundary:]})
 
-    def _add(
-        self,
-        schedule: Scheduler,
-        program: str,
-        instrs: Sequence[Instr],
-        memory: Callable[[str], str],
-    ) -> None:
-        """Add the instructions of the forward or of the backward part."""
-        known = {_instruction(instr, memory): instr for instr in instrs}
-        asked = _Asked("schedule", schedule, program, tuple(known))
+    def _add(self, known: Mapping[Instruction, Instr]) -> None:
+        """Add the instructions of the forward or of the backward part, if there are any."""
+        if not known:
+            return
+        asked = self._ask(tuple(known))
         epochs = list(_epochs(asked, known))
         _check_order(asked, known, list(chain.from_iterable(epochs)))
         for epoch in epochs:
@@ -199,8 +182,7 @@ class Scheduled(Arrangement):
 
 def _instruction(instr: Instr, memory: Callable[[str], str]) -> Instruction:
     if instr.body is not None:
-        found = tuple(Access(*access) for access in accesses(instr.body, memory))
-        return Instruction(instr.outs[-1], found, False)
+        return Instruction(instr.outs[-1], tuple(accesses(instr.body, memory)), False)
     reads = (Access(memory(name), False, ALL) for name in dict.fromkeys(instr.ins))
     writes = (Access(memory(name), True, ALL) for name in instr.outs)
     return Instruction(instr.outs[-1], (*reads, *writes), True)
