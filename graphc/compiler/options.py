@@ -60,6 +60,12 @@ class CompileOptions:
     planner: Planner | None = None
     schedule: Scheduler | None = None
 
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The options that are functions of the user's own: "planner", "schedule"."""
+        given = {"planner": self.planner, "schedule": self.schedule}
+        return tuple(name for name, function in given.items() if function is not None)
+
     def of_rows(self, rows: int) -> CompileOptions:
         """Return the options for steps of `rows` rows."""
         cut = self.sharding

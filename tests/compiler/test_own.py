@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.check.validation import ValidationError
 from graphc.kernels.program import LiveRange
 from tests.check.verify.test_faults import LIVE, PLACE, THREADS
 from tests.generate import random_feeds, random_net, trainable
@@ -263,6 +264,16 @@ def test_a_wrong_plan_is_refuted_by_its_proof(backend: str, own: Any, rules: Any
     proof: Any = compiled(backend=backend, **own).verify()
     assert not proof.ok
     assert proof.counterexample.rule in rules
+
+
+def test_validation_names_the_proof_of_a_wrong_plan_and_does_not_warn_of_a_right_one() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled(planner=first_fit, schedule=one_by_one, validate=True)
+    with pytest.raises(ValidationError, match="program 'infer', own plan: ") as caught:
+        compiled(planner=all_at_zero, validate=True)
+    assert "they share arena bytes" in str(caught.value)
+    assert "plan.verify()" in str(caught.value)
 
 
 # ---------------------------------------------------------------- what is no plan at all
