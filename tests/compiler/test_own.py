@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import graphc as gc
 from graphc.check.validation import ValidationError
 from graphc.kernels.program import LiveRange
 from tests.check.verify.test_faults import LIVE, PLACE, THREADS
+from tests.error_text import error_text
 from tests.generate import random_feeds, random_net, trainable
 
 BACKENDS = ("numpy", "native")
@@ -306,8 +308,9 @@ NO_PLANS = {
 
 @pytest.mark.parametrize(("message", "planner"), NO_PLANS.items())
 def test_offsets_that_are_no_plan_are_refused(message: str, planner: Any) -> None:
-    with pytest.raises(gc.GraphError, match=message) as caught:
+    with pytest.raises(gc.GraphError) as caught:
         compiled(planner=planner)
+    assert re.search(message, error_text(caught.value))
     assert "test_own.py" in str(caught.value)
     if "affine_1" in message:
         assert "bytes, epochs 0 to " in str(caught.value)
@@ -331,8 +334,9 @@ NO_SCHEDULES = {
 
 @pytest.mark.parametrize(("message", "schedule"), NO_SCHEDULES.items())
 def test_epochs_that_are_no_schedule_are_refused(message: str, schedule: Any) -> None:
-    with pytest.raises(gc.GraphError, match=message) as caught:
+    with pytest.raises(gc.GraphError) as caught:
         compiled(schedule=schedule)
+    assert re.search(message, error_text(caught.value))
     assert "test_own.py" in str(caught.value)
 
 
