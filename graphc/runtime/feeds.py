@@ -57,8 +57,10 @@ class Feed:
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Return whether an array of this shape has the declared one, whatever its rows."""
         axis, _, rest = self.rows
-        if len(shape) != self.type.rank or not self.type.pairs_rows:
-            return len(shape) == self.type.rank and shape[:axis] + shape[axis + 1 :] == rest
+        if len(shape) != self.type.rank:
+            return False
+        if not self.type.pairs_rows:
+            return shape[:axis] + shape[axis + 1 :] == rest
         n = self.count(shape[axis])
         return n is not None and shape_at(self.type.shape, n) == shape
 

@@ -250,15 +250,17 @@ def check_one_batch(
 
     `fed` are the inputs; outputs that they do not determine do not matter.
     """
+    if rows <= ex.plan.batch:
+        return
     program = ex.plan.programs["infer"]
-    graph, most = program.graph, ex.plan.batch
-    for name in outputs if rows > most else ():
-        needed = graph.upstream([graph.outputs[name]])
-        node = compares_rows(graph, [graph.outputs[name]])
-        if node is not None and all(name in fed for name in program.feeds if name in needed):
+    graph = program.graph
+    for name in outputs:
+        root = [graph.outputs[name]]
+        node, needed = compares_rows(graph, root), graph.upstream(root)
+        if node is not None and (needed & program.feeds.keys()).issubset(fed):
             raise FeedError(
                 f"{what}: {name!r} compares the rows of a batch with each other, and {rows} rows "
-                f"are more than the plan's {most}",
+                f"are more than the plan's {ex.plan.batch}",
                 operands=[node.described("pairs of rows")],
                 hint=f"a plan for all of them: gc.Executor(gc.compile(net, batch={rows}), "
                 "state=ex.state)",
