@@ -130,7 +130,7 @@ def _offset(asked: _Asked, graph: Graph, live: LiveRange) -> int:
         raise asked.error(f"gave no offset to {name!r}", operands=operands)
     number = whole(asked.gave[name], 0)
     if number is None or number % ALIGNMENT or number > LARGEST - align(live.nbytes):
-        hint = f"an offset is a whole number of bytes, 0 or more, and a multiple of {ALIGNMENT}"
+        hint = f"an offset is a whole number of bytes from 0 to 2**47, a multiple of {ALIGNMENT}"
         sentence = f"gave {name!r} the offset {_shown(asked.gave[name])}"
         raise asked.error(sentence, hint, operands)
     return number
@@ -188,23 +188,22 @@ def _instruction(instr: Instr, memory: Callable[[str], str]) -> Instruction:
     return Instruction(instr.outs[-1], (*reads, *writes), True)
 
 
+_EPOCHS = "return a list of epochs, each a list of some of the instructions given"
+
+
 def _epochs(asked: _Asked, known: Collection[Instruction]) -> Iterator[list[Instruction]]:
     """Yield the epochs that are not empty; raise GraphError unless each instruction is in one."""
-    hint = "return a list of epochs, each a list of some of the instructions given"
     program = f"of program {asked.program!r}"
     if not isinstance(asked.gave, Iterable):
-        raise asked.error(f"returned {_shown(asked.gave)}, not a list of epochs", hint)
+        raise asked.error(f"returned {_shown(asked.gave)}, not a list of epochs", _EPOCHS)
     left = dict.fromkeys(known)
     for epoch in asked.gave:
         if not isinstance(epoch, Iterable):
-            raise asked.error(f"has {_shown(epoch)} for an epoch, not a list", hint)
-        found = list(epoch)
+            raise asked.error(f"has {_shown(epoch)} for an epoch, not a list", _EPOCHS)
+        found = [_checked(asked, one, known) for one in epoch]
         for one in found:
-            if not isinstance(one, Instruction):
-                raise asked.error(f"has {_shown(one)} in an epoch", hint)
             if one not in left:
-                what = "twice" if one in known else "which is not one of the instructions given"
-                raise asked.error(f"runs {one.name!r} {program} {what}", hint)
+                raise asked.error(f"runs {one.name!r} {program} twice", _EPOCHS)
             del left[one]
             if one.alone and len(found) > 1:
                 sentence = f"runs {one.name!r} {program} beside others, but it is a call"
@@ -213,7 +212,16 @@ def _epochs(asked: _Asked, known: Collection[Instruction]) -> Iterator[list[Inst
             yield found
     if left:
         names = first_of((repr(one.name) for one in left), 4)
-        raise asked.error(f"never runs {names} {program}", hint)
+        raise asked.error(f"never runs {names} {program}", _EPOCHS)
+
+
+def _checked(asked: _Asked, one: object, known: Collection[Instruction]) -> Instruction:
+    """Return an instruction of an epoch; raise GraphError if it is not one of those given."""
+    if not isinstance(one, Instruction):
+        raise asked.error(f"has {_shown(one)} in an epoch", _EPOCHS)
+    if one not in known:
+        raise asked.error(f"runs {one.name!r}, which is not one of the instructions given", _EPOCHS)
+    return one
 
 
 def _check_order(asked: _Asked, known: Iterable[Instruction], order: Sequence[Instruction]) -> None:

@@ -174,6 +174,21 @@ def test_labels_that_number_rows_are_not_shuffled(tmp_path: Path) -> None:
             gc.fit(ex, data, epochs=1)
 
 
+@pytest.mark.parametrize("backend, threads", BOTH)
+def test_an_input_of_pairs_in_one_axis_has_the_rows_of_the_others(
+    backend: str, threads: int
+) -> None:
+    net = gc.Net("flat")
+    x, near = net.input("x", (N, 3)), net.input("near", (N * N, 2))
+    net.output("h", gc.matmul(gc.reshape(near[:, 0], (N, N)), x))
+    ex = gc.Executor(gc.compile(net, batch=8, wrt=[], backend=backend, threads=threads))
+    assert ex.forward(x=np.ones((4, 3)), near=np.ones((16, 2)))["h"][0, 0] == 4
+    with pytest.raises(FeedError, match="'x' has 4 rows, 'near' has 2"):
+        ex.forward(x=np.ones((4, 3)), near=np.ones((4, 2)))
+    with pytest.raises(FeedError, match=r"'near' takes \(N\*N, 2\), the array has shape \(8, 2\)"):
+        ex.predict(np.ones((4, 3)), np.ones((8, 2)))
+
+
 def test_pairs_that_are_not_needed_are_not_cut_either() -> None:
     net = gc.Net("beside")
     x, near = net.input("x", (gc.N, 3)), net.input("near", (gc.N, gc.N))
