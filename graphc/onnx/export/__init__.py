@@ -206,13 +206,13 @@ class Writer:
     def _count_rows(self) -> str:
         for name in self.inputs:
             for axis, dim in enumerate(self.types[name].shape):
-                if isinstance(dim, Batch):
+                if isinstance(dim, Batch) and dim.power == 1:
                     rows = self.emit("Shape", [name], start=axis, end=axis + 1)
                     if dim.factor == 1:
                         return rows
                     return self.emit("Div", [rows, self.ints([dim.factor])])
         raise GraphError(
-            "a value has as many rows as the batch, and no input of the net has rows",
+            "a value has as many rows as the batch, and no input has that many, or a multiple",
             hint="declare the input that it goes with: x = net.input('x', (gc.N, ...))",
         )
 
