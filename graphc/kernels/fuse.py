@@ -29,7 +29,7 @@ from graphc.kernels.kernel import (
     gemm_partition,
     loop_partition,
 )
-from graphc.kernels.traits import Access
+from graphc.kernels.traits import ReadKind
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class _Fusion:
             return self._builder.load(place, "row", dtype)
         return self._builder.fetch(place, at, dtype, *index)
 
-    def _operand(self, name: str, broadcast: Access) -> Expr:
+    def _operand(self, name: str, broadcast: ReadKind) -> Expr:
         assert broadcast != "gathered", "see _fetch"
         root = self.grouping.bytes_of(name)
         if root in self._values:

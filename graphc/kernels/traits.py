@@ -84,7 +84,7 @@ def _broadcast_kinds(
 
 # ------------------------------------------------------------------ placements
 
-Access = Broadcast | Literal["gathered"]
+ReadKind = Broadcast | Literal["gathered"]
 """The way a node reads an operand: by its broadcast kind, or by a gather."""
 
 
@@ -95,7 +95,7 @@ class Placement(NamedTuple):
     """
 
     kind: Broadcast
-    operands: tuple[Access, ...]
+    operands: tuple[ReadKind, ...]
     axis: Axis | None
 
 
@@ -142,7 +142,7 @@ def _of_elements(node: Node, ins: list[TensorType]) -> dict[Space, Placement]:
 
 def gather_placement(ins: Sequence[TensorType]) -> Placement:
     """Return the placement of an op that gathers its operands."""
-    operands: list[Access] = ["gathered" for _ in ins]
+    operands: list[ReadKind] = ["gathered" for _ in ins]
     return Placement("each", tuple(operands), None)
 
 
