@@ -17,7 +17,7 @@ from graphc.compiler.plan import Plan
 from graphc.compiler.program import ignored_labels, indexed
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Batch, Dim, TensorType, shape_at
+from graphc.ir.tensor_type import Batch, Dim, TensorType, batch_axes, shape_at
 from graphc.kernels.program import Program
 from graphc.kernels.traits import counts_rows
 from graphc.ops.gather import AxisIndexed
@@ -51,12 +51,9 @@ class Feed:
 
         These are None for pairs of rows, whose shapes only `count` judges.
         """
-        fixed = tuple(dim for dim in self.type.shape if isinstance(dim, int))
-        rest = None if self.type.pairs_rows else fixed
-        for axis, dim in enumerate(self.type.shape):
-            if isinstance(dim, Batch):
-                return axis, dim.factor, rest
-        return self.type.rank, 0, rest
+        rest = tuple(dim for dim in self.type.shape if isinstance(dim, int))
+        axis, dim = next(iter(batch_axes(self.type.shape)), (self.type.rank, None))
+        return axis, dim.factor if dim else 0, None if self.type.pairs_rows else rest
 
     def count(self, shape: tuple[int, ...]) -> int | None:
         """Return the rows of an array of this shape, None if it is not one of the declared shape.

@@ -24,7 +24,7 @@ from graphc.compiler.loss_share import (
 from graphc.compiler.plan import Plan
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Batch, TensorType, shape_at
+from graphc.ir.tensor_type import TensorType, batch_axes, shape_at
 from graphc.ops.losses.base import RowLoss
 from graphc.runtime.feeds import program_check
 
@@ -41,8 +41,8 @@ class RowAxis:
     @classmethod
     def of(cls, type: TensorType) -> RowAxis | None:
         """Return the row axis of a type; None for pairs, and for what every batch shares."""
-        found = (cls(i, dim.factor) for i, dim in enumerate(type.shape) if isinstance(dim, Batch))
-        return None if type.pairs_rows else next(found, None)
+        found = [] if type.pairs_rows else batch_axes(type.shape)
+        return cls(found[0][0], found[0][1].factor) if found else None
 
     def split(self, array: Array) -> Array:
         """Return the array with its axis split in two: rows, and a row's `factor` entries."""
