@@ -13,7 +13,7 @@ from graphc.base.errors import counted
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
-from graphc.ir.interpreter import by_reference, computed, interpret
+from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array, Op, attributes
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.autodiff import wrong_cotangents
@@ -44,27 +44,6 @@ def widened(op: Op) -> Op:
 def _wide(array: Array) -> Array:
     """Return an array in float64; a scalar as its shortest decimal: 0.999, not 0.99900001."""
     return np.asarray(float(str(array[()]))) if array.ndim == 0 else array.astype("float64")
-
-
-def wide_value(
-    node: Node, own: Node, ins: Sequence[Array], dtypes: Sequence[str], rows: int
-) -> Array:
-    """Return a node's value in float64; by its own rule for `dtypes` if it knows no other."""
-    try:
-        value = computed(node, ins, rows, train=True)
-    except Exception:  # of a user's op
-        given = [x.astype(dtype) for x, dtype in zip(ins, dtypes, strict=True)]
-        value = computed(own, given, rows, train=True)
-    exact = node.op.is_exact and own.type != node.type
-    return _own_numbers(own, value, ins) if exact else value
-
-
-def _own_numbers(node: Node, value: Array, ins: Sequence[Array]) -> Array:
-    """Return an exact op's value in float64, its attributes, such as a limit, in its own dtype."""
-    if not any(isinstance(number, float) for number in attributes(node.op).values()):
-        return value
-    moved = np.isin(value, np.concatenate([x.reshape(-1) for x in ins]))
-    return np.where(moved, value, value.astype(node.type.dtype))
 
 
 # ------------------------------------------------------------------ entry by entry

@@ -18,12 +18,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.backend import Part, Runner
-from graphc.check.central_differences import kinks_of, wide_value
 from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Count, Fault, Layer
-from graphc.check.validation.run import Noise, largest, value_of, wrong_mask
+from graphc.check.validation.local import Local
+from graphc.check.validation.run import wrong_mask
 from graphc.ir.graph import Node
-from graphc.ir.interpreter import interpret
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, shape_at
 from graphc.kernels import interpret as interpreter
@@ -33,12 +32,6 @@ from graphc.runtime.workspace import Workspace
 
 MOST_WORK = 1 << 27
 """The most multiply-adds of a kernel that the interpreter runs."""
-TINY = 1e-37
-"""Near the smallest normal float32: native code takes smaller numbers as zero."""
-SHARE = 1 / 8
-"""The part of the largest move of an array by which each of its elements may differ, at least."""
-NEAR = 64
-"""The roundings within which a number counts as on a kink, where an op may choose either side."""
 
 
 @dataclass
@@ -197,7 +190,7 @@ class Run:
         self, targets: Sequence[str], instr: Instr, interpreted: Mapping[str, Array]
     ) -> Fault | None:
         """Compare the values of nodes with those of the reference rules."""
-        local = Local(self, targets)
+        local = Local(self.graph, self.wide, self.saved, self.n, targets)
         for runs in (2, 8):
             bounds = ((name, local.bound(name, runs)) for name in targets)
             faults = (self._wrong(n, local.exact[n], b, instr, interpreted) for n, b in bounds)
@@ -241,7 +234,8 @@ class Run:
             for k, v in program.gradients.items()
         }
         roots |= {f"update {k}": (v, self.state[k]) for k, v in graph.updates.items()}
-        local = Local(self, [node for node, _ in roots.values()])
+        targets = [node for node, _ in roots.values()]
+        local = Local(self.graph, self.wide, self.saved, self.n, targets)
         for what, (name, found) in roots.items():
             expected, node = local.exact[name], graph[name]
             known = self.saved.get(name)
@@ -318,108 +312,10 @@ class Run:
         return as_strided(flat, (shape[0], prod(shape[1:])), strides)
 
 
-class Local:
-    """The reference rules of some nodes in float64, applied to the values that a run has saved."""
-
-    def __init__(self, run: Run, targets: Sequence[str]) -> None:
-        self.run, self.graph = run, run.graph
-        self.nodes = _needed(run, targets)
-        read = (operand for node in self.nodes for operand in node.inputs)
-        self.known = {name: run.saved[name] for name in (*read, *targets) if name in run.saved}
-        self.moves = all(n.op.is_exact or n.op.only_moves for n in self.nodes)
-        """True if no node rounds, so that every bit is known."""
-        self.values = self._exact_values()
-        self.exact = {name: self.values[name] for name in targets}
-        self._moved: dict[str, Array] = {}
-        self._runs = 0
-
-    def bound(self, name: str, runs: int) -> Array | float:
-        """Return how far rounding may move each element of a value, by Monte Carlo arithmetic."""
-        exact = self.exact[name]
-        if self.moves or exact.dtype.kind != "f":
-            return 0.0
-        while self._runs < runs:
-            values = self._noisy_values(Noise(self._runs, self._eps))
-            for target, value in self.exact.items():
-                if value.dtype.kind == "f":
-                    own = np.nan_to_num(_wide(values[target]), nan=np.inf, posinf=np.inf)
-                    far = np.abs(own - value)
-                    self._moved[target] = np.maximum(far, self._moved.get(target, 0))
-            self._runs += 1
-        moved = self._moved[name]
-        longest = max(max(v.shape, default=1) for v in self.values.values())
-        widest = np.maximum(moved, SHARE * float(np.max(moved, initial=0.0)))
-        node = self.graph[name]
-        known = (largest(self.values[x]) for x in node.inputs if x in self.values)
-        sizes = list(filter(None, known))
-        inner = min(sizes) if len(sizes) > 1 else 0.0  # what cancels in the op, such as p - 1
-        least = 4 * self._eps(node) * np.maximum(np.abs(exact), inner) + TINY
-        return np.asarray((16 + 2 * longest**0.5) * widest + least)
-
-    def near_kink(self) -> bool:
-        """Return whether an operand is so near to a kink that rounding may decide."""
-        for node in self.nodes:
-            ins = [self.values[name] for name in node.inputs]
-            gaps = kinks_of(node.op, ins)
-            if gaps is not None:
-                sizes = np.abs(gaps)
-                scale = max(
-                    float(np.max(np.abs(x), initial=0.0)) for x in ins if x.dtype.kind == "f"
-                )
-                if ((sizes > 0) & (sizes < NEAR * self._eps(node) * scale)).any():
-                    return True
-        return False
-
-    def _eps(self, node: Node) -> float:
-        type = self.graph[node.name].type
-        return float(np.finfo(type.dtype).eps) if type.is_float else 0.0
-
-    def _exact_values(self) -> dict[str, Array]:
-        """Return the values in float64."""
-
-        def rule(node: Node, ins: list[Array]) -> Array:
-            own = self.graph[node.name]
-            dtypes = [self.graph[name].type.dtype for name in own.inputs]
-            node = own if node.op.is_random else node  # whose numbers depend on its dtype
-            value = wide_value(node, own, ins, dtypes, self.run.n)
-            return _wide(np.asarray(value, order="C"))
-
-        known = {name: _wide(array) for name, array in self.known.items()}
-        with np.errstate(all="ignore"):
-            return interpret(self.nodes, rule, known)
-
-    def _noisy_values(self, noise: Noise) -> dict[str, Array]:
-        """Return the values in the nodes' own dtypes, with all numbers moved by a rounding."""
-
-        def rule(node: Node, ins: list[Array]) -> Array:
-            return noise(node, np.asarray(value_of(node, ins, self.run.n, True), order="C"))
-
-        nodes = [self.graph[node.name] for node in self.nodes]
-        known = {name: noise.moved(self.graph[name], array) for name, array in self.known.items()}
-        with np.errstate(all="ignore"):
-            return interpret(nodes, rule, known)
-
-
-def _needed(run: Run, targets: Sequence[str]) -> list[Node]:
-    """Return the nodes, in float64, between saved values and the targets; operands come first."""
-    found = set[str]()
-    stack = [name for name in targets if name not in run.saved]
-    while stack:
-        name = stack.pop()
-        if name not in found:
-            found.add(name)
-            stack.extend(x for x in run.wide[name].inputs if x not in run.saved)
-    return [node for name, node in run.wide.items() if name in found]
-
-
 def _run(part: Part) -> None:
     with np.errstate(all="ignore"):
         for call in part.calls:
             call()
-
-
-def _wide(array: Array) -> Array:
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
 def _overlaps(one: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
