@@ -61,13 +61,15 @@ class Local:
             values = self._moved_values(Noise(self._runs, self._eps))
             for target, value in self.exact.items():
                 if value.dtype.kind == "f":
-                    own = np.nan_to_num(_float64(values[target]), nan=np.inf, posinf=np.inf)
-                    far = np.abs(own - value)
+                    own = _float64(values[target])
+                    with np.errstate(all="ignore"):
+                        far = np.where(np.isfinite(value), np.abs(own - value), 0.0)
+                    far[np.isnan(far)] = np.inf
                     self._moved[target] = np.maximum(far, self._moved.get(target, 0))
             self._runs += 1
         moved = self._moved[name]
         longest = max(max(v.shape, default=1) for v in self.values.values())
-        widest = np.maximum(moved, SHARE * float(np.max(moved, initial=0.0)))
+        widest = np.maximum(moved, SHARE * largest(moved))
         node = self.graph[name]
         known = (largest(self.values[x]) for x in node.inputs if x in self.values)
         sizes = list(filter(None, known))

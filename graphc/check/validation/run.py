@@ -98,7 +98,8 @@ def rounding_bounds(
         values = values_of_arrays(graph, rows, arrays, change=Noise(run))
         for name, value in results_of(graph, values).items():
             if value.dtype.kind == "f":
-                moved[name] = max(moved[name], largest(value - plain[name]))
+                with np.errstate(invalid="ignore"):  # of infinities
+                    moved[name] = max(moved[name], largest(value - plain[name]))
     factor = 16 + 2 * max((max(v.shape, default=1) for v in values.values()), default=1) ** 0.5
     return {name: factor * moved[name] + 4 * EPS * largest(plain[name]) for name in plain}
 

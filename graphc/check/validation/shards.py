@@ -263,7 +263,7 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     batch = Batch(draw)
     before, after = batch.values(old), batch.values(new)
     expected, found = joined_results(old, before), joined_results(new, after)
-    sizes = dict.fromkeys(expected, 0.0)
+    sizes: dict[str, float] = {}
 
     def total(name: str, value: str, kind: str) -> None:
         shares = batch.shares(kind)
@@ -281,7 +281,7 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     for name, value in old.updates.items():
         if old[value].type.is_float:
             total(f"update {name}", value, ROWS)
-    bounds = {name: 64 * EPS * (size + largest(expected[name])) for name, size in sizes.items()}
+    bounds = {k: 64 * EPS * (sizes.get(k, 0.0) + largest(v)) for k, v in expected.items()}
     return first_mismatch(expected, found, bounds, draw.rows, "it must be the sum over the shards")
 
 
