@@ -7,14 +7,14 @@ rates, from a model file.  A frozen net must give what the declared one means, a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from graphc.backends.backend import PORTABLE, Runner, backend
+from graphc.backends.backend import PORTABLE, Part, Runner, backend
 from graphc.base.errors import FeedError, GraphError
 from graphc.check.central_differences import in_float64
 from graphc.check.validation.compare import gap, same_bytes
@@ -78,6 +78,7 @@ class Bench:
         self.state = State({**self.plan.state_nodes, **nodes})
         self.memory = Memory(self.programs, self.plan.batch, self.state)
         self._runners: dict[str, Runner] = {}
+        self._known_parts: dict[tuple[str, int, int], Sequence[Part]] = {}
         self._wide: dict[str, Mapping[str, Node]] = {}
 
     def run(self, program: Program, arrays: Mapping[str, Array], n: int, threads: int = 1) -> Run:
@@ -94,9 +95,17 @@ class Bench:
                 np.copyto(self.memory.view(program, name, n), arrays[name])
         if program.name not in self._wide:
             self._wide[program.name] = _in_float64(program.graph).nodes
-        wide, bind = self._wide[program.name], partial(self._runner, program)
+        wide, bind = self._wide[program.name], partial(self._parts, program, n, threads)
         state, memory = self.state.arrays, self.memory
         return Run(program, n, threads, arrays, memory, state, wide, bind, self.count)
+
+    def _parts(self, program: Program, n: int, threads: int) -> Sequence[Part]:
+        """Return the parts of a program's bound code, made once."""
+        key = program.name, n, threads
+        if key not in self._known_parts:
+            view = lru_cache(None)(lambda name: self.memory.view(program, name, n))
+            self._known_parts[key] = self._runner(program).parts(n, view, threads)
+        return self._known_parts[key]
 
     def _runner(self, program: Program) -> Runner:
         """Return the bound code of a program, bound once."""
@@ -312,7 +321,7 @@ class Ways:
         made = options.backend if self.thorough else PORTABLE
         frozen: Executor | None = None
         for seed in (self.draw.seed, self.draw.seed + 1):
-            arrays = source_arrays(declared, replace(self.draw, seed=seed, known={}, found={}))
+            arrays = source_arrays(declared, replace(self.draw, seed=seed, known={}, last={}))
             arrays |= self.feeds
             if frozen is None:
                 graph = frozen_graph(declared, arrays)
@@ -329,7 +338,7 @@ class Ways:
         rows, graph = self.draw.rows, in_float64(expanded(self.plan.declared, train=False))
         wide = {k: v.astype(graph[k].type.dtype) for k, v in arrays.items() if k in graph}
         exact = results_of(graph, values_of_arrays(graph, rows, wide, train=False))
-        bounds = rounding_bounds(graph, rows, wide, exact)
+        bounds = rounding_bounds(graph, rows, wide, exact, 2)
         single = any(node.type.dtype == "float32" for node in self.plan.declared)
         found, scale = frozen.forward(self.feeds), SINGLE if single else 1.0
         for name, value in found.items():

@@ -53,7 +53,10 @@ class Local:
         self._runs = 0
 
     def bound(self, name: str, runs: int) -> Array | float:
-        """Return how far rounding may move each element of a value, by Monte Carlo arithmetic."""
+        """Return how far rounding may move each element of a value, by Monte Carlo arithmetic.
+
+        Without runs it is the least that the bound can be.
+        """
         exact = self.exact[name]
         if self.moves or exact.dtype.kind != "f":
             return 0.0
@@ -67,7 +70,7 @@ class Local:
                     far[np.isnan(far)] = np.inf
                     self._moved[target] = np.maximum(far, self._moved.get(target, 0))
             self._runs += 1
-        moved = self._moved[name]
+        moved = self._moved.get(name, np.zeros(()))
         longest = max(max(v.shape, default=1) for v in self.values.values())
         widest = np.maximum(moved, SHARE * largest(moved))
         node = self.graph[name]

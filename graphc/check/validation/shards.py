@@ -18,6 +18,7 @@ from graphc.check.validation.run import (
     result_names,
     results_of,
     rounding_bounds,
+    rounding_mismatch,
     source_arrays,
     value_of,
     values_of,
@@ -184,10 +185,13 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
             ways += [batch.shares(ROWS), batch.shares(SUM), *_by_weights(old, batch)]
         expected[f"output {name}"] = _total(terms, ways, whole[old.outputs[name]])
         found[f"output {name}"] = np.asarray(sum(values[new.outputs[name]] for values in after))
-    plain = results_of(old, whole)
-    moved = rounding_bounds(old, draw.rows, source_arrays(old, draw), plain)
-    bounds = {k: moved.get(k, 0.0) + 64 * EPS * largest(v) for k, v in expected.items()}
-    return first_mismatch(
+    plain, arrays = results_of(old, whole), source_arrays(old, draw)
+
+    def bounds(runs: int) -> dict[str, float]:
+        moved = rounding_bounds(old, draw.rows, arrays, plain, runs)
+        return {k: moved.get(k, 0.0) + 64 * EPS * largest(v) for k, v in expected.items()}
+
+    return rounding_mismatch(
         expected, found, bounds, draw.rows, "the shards of a batch must add up to it"
     )
 
