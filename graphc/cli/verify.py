@@ -11,7 +11,7 @@ from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify, certify_program
 from graphc.check.certificate.text import parse_certificate
 from graphc.check.validation import ValidationError
-from graphc.check.validation.validate import cotangent_programs, validate_plan
+from graphc.check.validation.plans import cotangent_programs, validate_plan
 from graphc.check.verify import ProgramProof, Report, verify, verify_program
 from graphc.cli.arguments import Command, Parser, picked, show
 from graphc.cli.model import compiled, load_model

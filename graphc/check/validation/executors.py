@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -161,7 +161,6 @@ class Ways:
         """The ways that gave the right results, in words."""
         self.left: list[str] = []
         """The ways that cannot be tried, and why."""
-        self.ex = Executor(self.plan)
         graphs = [self.plan.declared, *(p.graph for p in self.plan.programs.values())]
         self.arrays: Arrays = {}
         for graph in graphs:
@@ -171,8 +170,16 @@ class Ways:
             self.arrays[counter] = np.zeros_like(self.arrays[counter])
         self.feeds = {name: self.arrays[name] for name in self.plan.input_names}
 
+    @cached_property
+    def ex(self) -> Executor:
+        """The executor, which is made only when the programs are known to run."""
+        return Executor(self.plan)
+
     def faults(self) -> Iterator[Fault]:
         """Yield the faults of all ways to run."""
+        if self.plan.ranks > 1:
+            self.left.append(f"the executor, which needs {self.plan.ranks} ranks")
+            return
         yield from self._inference()
         yield from self._labels()
         if "grad" in self.plan.programs:

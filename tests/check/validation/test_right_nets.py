@@ -1,4 +1,4 @@
-"""Nets that are right are accepted, where rounding, ties and numbers that are not finite mislead."""
+"""Right nets are accepted where rounding, ties and numbers that are not finite mislead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import graphc as gc
-from graphc.check.validation.validate import validate_plan
+from graphc.check.validation.plans import validate_plan
 
 
 def narrowed() -> gc.Net:

@@ -24,7 +24,7 @@ from graphc.backends.native import feeds, jit
 from graphc.backends.native.program import program_ir
 from graphc.backends.numpy import kernels, products, updates
 from graphc.check.validation import ValidationError
-from graphc.check.validation.validate import validate_plan
+from graphc.check.validation.plans import validate_plan
 from graphc.kernels.program import Program
 from graphc.ops.optim import AdamStep
 from tests.check.validation.faults import Fault, plant
