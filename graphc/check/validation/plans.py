@@ -11,8 +11,9 @@ import numpy as np
 from graphc.backends.backend import backend
 from graphc.base.errors import GraphError, counted
 from graphc.check.validation.compare import gap
-from graphc.check.validation.executors import THREADS, Arrays, Bench, Ways, arrays_of, differing
+from graphc.check.validation.executors import Arrays, Ways, arrays_of, differing
 from graphc.check.validation.explain import Count, Fault, explained_fault
+from graphc.check.validation.programs import THREADS, Bench
 from graphc.check.validation.run import Draw, batches_for, draws_for
 from graphc.check.validation.updates import rounded_states
 from graphc.compiler.plan import Plan

@@ -9,52 +9,114 @@ else the backend does not compute the kernel.  Operands must still have the byte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from graphc.backends.backend import Part
+from graphc.backends.backend import Part, Runner, backend
+from graphc.check.central_differences import in_float64
 from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Count, Fault, Layer
 from graphc.check.validation.local import Local
 from graphc.check.validation.run import wrong_mask
-from graphc.ir.graph import Node
+from graphc.compiler.plan import Plan
+from graphc.compiler.sizes import ScratchSize
+from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, shape_at
 from graphc.kernels import interpret as interpreter
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.text import kernel_text
+from graphc.runtime.state import State, block
 from graphc.runtime.workspace import Workspace
 
+THREADS = 2
+"""The number of threads whose parts are run in turns."""
 MOST_WORK = 1 << 27
 """The most multiply-adds of a kernel that the interpreter runs."""
+
+
+class Memory(Workspace):
+    """The memory of a plan's programs, with scratch for `THREADS` threads on any machine."""
+
+    def __init__(self, programs: Mapping[str, Program], capacity: int, state: State) -> None:
+        super().__init__(programs, capacity, state, THREADS)
+        self.scratch_size = ScratchSize(self.scratch_size.thread, THREADS)
+        self.scratch = block(self.scratch_size.nbytes)
+
+
+@dataclass
+class Bench:
+    """The programs of a plan on memory of their own."""
+
+    plan: Plan
+    programs: Mapping[str, Program]
+    count: Count = field(default_factory=Count)
+
+    def __post_init__(self) -> None:
+        nodes = {n.name: n for p in self.programs.values() for n in p.graph if n.op.persistent}
+        self.state = State({**self.plan.state_nodes, **nodes})
+        self.memory = Memory(self.programs, self.plan.batch, self.state)
+        self._runners: dict[str, Runner] = {}
+        self._parts: dict[tuple[str, int, int], Sequence[Part]] = {}
+        self._wide: dict[str, Mapping[str, Node]] = {}
+
+    def run(self, program: Program, arrays: Mapping[str, Array], n: int, threads: int = 1) -> Run:
+        """Return a run of a program, with the arrays of its feeds and states written."""
+        for name, array in self.state.arrays.items():
+            if name in arrays:
+                array[...] = arrays[name]
+        wrt = program.fed_gradients
+        if wrt:
+            given = {name: arrays[name] for name in wrt}
+            self.memory.put_gradients(self.programs["grad"], program, given)
+        for name in program.feeds:
+            if name not in wrt:
+                np.copyto(self.memory.view(program, name, n), arrays[name])
+        return Run(self, program, n, threads, arrays)
+
+    def wide(self, program: Program) -> Mapping[str, Node]:
+        """Return the nodes of a program in float64, in order."""
+        if program.name not in self._wide:
+            self._wide[program.name] = _in_float64(program.graph).nodes
+        return self._wide[program.name]
+
+    def parts(self, program: Program, n: int, threads: int) -> Sequence[Part]:
+        """Return the parts of a program's bound code, made once."""
+        key = program.name, n, threads
+        if key not in self._parts:
+            view = lru_cache(None)(lambda name: self.memory.view(program, name, n))
+            self._parts[key] = self._runner(program).parts(n, view, threads)
+        return self._parts[key]
+
+    def _runner(self, program: Program) -> Runner:
+        """Return the bound code of a program, bound once."""
+        if program.name not in self._runners:
+            made = backend(program.backend)
+            self._runners[program.name] = made.bind(program, frozenset(), self.memory)
+        return self._runners[program.name]
 
 
 @dataclass
 class Run:
     """One run of a program for `n` rows, on memory in which its feeds and states are written."""
 
+    bench: Bench
     program: Program
     n: int
     threads: int
     arrays: Mapping[str, Array]
     """The arrays of its feeds and states."""
-    memory: Workspace
-    state: Mapping[str, Array]
-    wide: Mapping[str, Node]
-    """The nodes in float64, in order."""
-    bind: Callable[[], Sequence[Part]]
-    """Returns the parts of the bound code."""
-    count: Count
     interpreted_only: bool = False
     """True if the code cannot be run, so that the interpreter does all."""
 
     def __post_init__(self) -> None:
         self.graph, arrays = self.program.graph, self.arrays
+        self.state, self.count = self.bench.state.arrays, self.bench.count
         self._views: dict[str, Array] = {}
         self.written = {
             node.name: np.array(arrays[node.name] if node.name in arrays else node.op.reference([]))
@@ -68,12 +130,12 @@ class Run:
     def view(self, name: str) -> Array:
         """Return the array of a buffer."""
         if name not in self._views:
-            self._views[name] = self.memory.view(self.program, name, self.n)
+            self._views[name] = self.bench.memory.view(self.program, name, self.n)
         return self._views[name]
 
     def whole(self) -> dict[str, Array]:
         """Run all parts, and return copies of outputs, gradients and next states."""
-        for part in self.bind():
+        for part in self.parts():
             _run(part)
         return self.results()
 
@@ -92,7 +154,7 @@ class Run:
         if wrong is not None:
             return self._fault("reference", wrong[1], wrong[0], None)
         try:
-            parts = self.bind()
+            parts = self.parts()
         except Exception as error:  # of a kernel that no code can be made of
             return self._failed(range(len(self.program.instrs)), error)
         for part in parts:
@@ -191,7 +253,7 @@ class Run:
         self, targets: Sequence[str], instr: Instr, interpreted: Mapping[str, Array]
     ) -> Fault | None:
         """Compare the values of nodes with those of the reference rules."""
-        local = Local(self.graph, self.wide, self.saved, self.n, targets)
+        local = self._local(targets)
         for runs in (0, 2, 8):  # most values need no bound by runs, which take long
             bounds = ((name, local.bound(name, runs)) for name in targets)
             faults = (self._wrong(n, local.exact[n], b, instr, interpreted) for n, b in bounds)
@@ -236,7 +298,7 @@ class Run:
         }
         roots |= {f"update {k}": (v, self.state[k]) for k, v in graph.updates.items()}
         targets = [node for node, _ in roots.values()]
-        local = Local(self.graph, self.wide, self.saved, self.n, targets)
+        local = self._local(targets)
         for what, (name, found) in roots.items():
             expected, node = local.exact[name], graph[name]
             known = self.saved.get(name)
@@ -252,6 +314,14 @@ class Run:
         return None
 
     # ------------------------------------------------------------------ values
+
+    def parts(self) -> Sequence[Part]:
+        """Return the parts of the bound code."""
+        return self.bench.parts(self.program, self.n, self.threads)
+
+    def _local(self, targets: Sequence[str]) -> Local:
+        wide = self.bench.wide(self.program)
+        return Local(self.graph, wide, self.saved, self.n, targets)
 
     @cached_property
     def _targets(self) -> dict[int, list[str]]:
@@ -316,3 +386,11 @@ def _run(part: Part) -> None:
 
 def _overlaps(one: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
     return one[0] == other[0] and one[1] < other[2] and other[1] < one[2]
+
+
+def _in_float64(graph: Graph) -> Graph:
+    """Return the graph in float64, or as it is if an op, such as a user's, refuses that."""
+    try:
+        return in_float64(graph)
+    except ValueError:
+        return graph
