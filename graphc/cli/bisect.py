@@ -72,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         found = bisect(symptom)
     except NotThePasses as error:
-        portable = isinstance(symptom, Shell) and not replace(symptom, backend=PORTABLE)(None).bad
-        if not portable:
+        if isinstance(symptom, Values) or replace(symptom, backend=PORTABLE)(None).bad:
             print(f"error: {error}", file=sys.stderr)
             return 2
         report = f"passes are not the cause; with GRAPHC_BACKEND={PORTABLE} it does not occur"

@@ -52,7 +52,7 @@ class Planted(NamedTuple):
 
 # fmt: off
 FAULTS = (
-    # the seven of a reviewer
+    # gradients, masks, labels, updates and freezing
     Planted("gradient of a backward slice", "lowering", slices, f"{OPS}.slicing:SliceGrad.gather",
             "shift=-on * start", "shift=-on * start - (step < 0)"),
     Planted("gradient of a dilated image", "lowering", images, f"{OPS}.conv:ConvDx._window_of_dy",
