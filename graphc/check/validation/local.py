@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from graphc.check.central_differences import kinks_of
-from graphc.check.validation.run import Change, Noise, largest, value_of
+from graphc.check.validation.run import Change, Noise, float64, largest, value_of
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import computed, interpret
 from graphc.ir.op import Array, attributes
@@ -64,7 +64,7 @@ class Local:
             values = self._moved_values(Noise(self._runs, self._eps))
             for target, value in self.exact.items():
                 if value.dtype.kind == "f":
-                    own = _float64(values[target])
+                    own = float64(values[target])
                     with np.errstate(all="ignore"):
                         far = np.where(np.isfinite(value), np.abs(own - value), 0.0)
                     far[np.isnan(far)] = np.inf
@@ -108,8 +108,8 @@ class Local:
     def _in_float64(self) -> dict[str, Array]:
         """Return the values in float64."""
         if self.moves:
-            return {name: _float64(array) for name, array in self.plain.items()}
-        known = {name: _float64(array) for name, array in (self.known | self.decided).items()}
+            return {name: float64(array) for name, array in self.plain.items()}
+        known = {name: float64(array) for name, array in (self.known | self.decided).items()}
         with np.errstate(all="ignore"):
             return interpret(self.wide, self._wide_value, known)
 
@@ -125,7 +125,7 @@ class Local:
             value = computed(own, given, self.n, train=True)
         exact = node.op.is_exact and own.type != node.type
         value = _own_numbers(own, value, ins) if exact else value
-        return _float64(np.asarray(value, order="C"))
+        return float64(np.asarray(value, order="C"))
 
     def _moved_values(self, noise: Noise) -> dict[str, Array]:
         """Return the values in the nodes' own dtypes, with all numbers moved by a rounding."""
@@ -162,7 +162,3 @@ def _own_numbers(node: Node, value: Array, ins: Sequence[Array]) -> Array:
         return value
     moved = np.isin(value, np.concatenate([x.reshape(-1) for x in ins]))
     return np.where(moved, value, value.astype(node.type.dtype))
-
-
-def _float64(array: Array) -> Array:
-    return array.astype(np.float64) if array.dtype.kind == "f" else array

@@ -149,6 +149,11 @@ class Noise:
         return np.asarray(value * (1 + self.eps(node) * signs), value.dtype)
 
 
+def float64(array: Array) -> Array:
+    """Return an array in float64 if it holds floats, or as it is."""
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
 def largest(value: Array) -> float:
     """Return the largest absolute value of the numbers that are finite."""
     if value.dtype.kind != "f":

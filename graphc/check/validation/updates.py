@@ -17,6 +17,7 @@ from graphc.check.validation.compare import Mismatch
 from graphc.check.validation.run import (
     Draw,
     Results,
+    float64,
     largest,
     results_of,
     rounding_bounds,
@@ -159,7 +160,7 @@ def _given(optimizer: Optimizer, graph: Graph, states: Mapping[str, Array]) -> d
 
 
 def _widened(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in arrays.items()}
+    return {name: float64(array) for name, array in arrays.items()}
 
 
 def _rounded(arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
