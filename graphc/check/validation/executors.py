@@ -20,6 +20,7 @@ from graphc.check.central_differences import in_float64
 from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Fault, Layer
 from graphc.check.validation.judge import SINGLE
+from graphc.check.validation.local import decides
 from graphc.check.validation.programs import Bench
 from graphc.check.validation.run import (
     Draw,
@@ -269,8 +270,10 @@ class Ways:
 
     def _meant(self, frozen: Executor, arrays: Arrays, what: str) -> Iterator[Fault]:
         """Yield the faults of a frozen net's outputs, by the rules of the declared net."""
-        rows, graph = self.draw.rows, in_float64(expanded(self.plan.declared, train=False))
+        rows, own = self.draw.rows, expanded(self.plan.declared, train=False)
+        plain, graph = values_of_arrays(own, rows, arrays, train=False), in_float64(own)
         wide = {k: v.astype(graph[k].type.dtype) for k, v in arrays.items() if k in graph}
+        wide |= {node.name: plain[node.name] for node in own if decides(own, node)}
         exact = results_of(graph, values_of_arrays(graph, rows, wide, train=False))
         bounds = rounding_bounds(graph, rows, wide, exact, 2)
         single = any(node.type.dtype == "float32" for node in self.plan.declared)

@@ -40,7 +40,7 @@ class Local:
         self.own = [graph[node.name] for node in self.wide]
         read = (operand for node in self.own for operand in node.inputs)
         self.known = {name: saved[name] for name in (*read, *targets) if name in saved}
-        decided = {node.name for node in self.own if self._decides(node)}
+        decided = {node.name for node in self.own if decides(graph, node)}
         self.moves = all(n.op.is_exact or n.op.only_moves for n in self.own)
         """True if no node rounds, so that every bit is known."""
         self.plain = self._in_own_dtypes(self.known) if decided or self.moves else {}
@@ -97,11 +97,6 @@ class Local:
                     return True
         return False
 
-    def _decides(self, node: Node) -> bool:
-        """Return whether a node makes bools or whole numbers of floats."""
-        floats = any(self.graph[name].type.is_float for name in node.inputs)
-        return floats and not node.type.is_float
-
     def _eps(self, node: Node) -> float:
         return float(np.finfo(node.type.dtype).eps) if node.type.is_float else 0.0
 
@@ -140,6 +135,11 @@ class Local:
 
         with np.errstate(all="ignore"):
             return interpret(self.own, rule, known)
+
+
+def decides(graph: Graph, node: Node) -> bool:
+    """Return whether a node makes bools or whole numbers of floats, which rounding may change."""
+    return not node.type.is_float and any(graph[name].type.is_float for name in node.inputs)
 
 
 def _needed(

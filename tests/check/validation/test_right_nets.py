@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import graphc as gc
@@ -27,6 +28,15 @@ def ties() -> gc.Net:
     h = gc.tanh(x + gc.relu(gc.affine(x, 6, name="h")) * 0.7)
     h = h - gc.max(h, axis=1, keepdims=True)
     net.loss("loss", gc.mean(gc.tanh(h) * gc.exp(h)))
+    return net
+
+
+def constants() -> gc.Net:
+    """A comparison of a number in an array with the same number as a scalar, in float32."""
+    net = gc.Net("constants")
+    x = net.input("x", (gc.N, 3)) * net.parameter("w", (3,), init="he")
+    same = net.constant(np.array([0.07, 0.1, 0.3], np.float32)) == 0.07
+    net.output("y", gc.where(same, x, x + 1.0))
     return net
 
 
@@ -55,7 +65,9 @@ def pooled() -> gc.Net:
 
 
 @pytest.mark.parametrize(
-    "net", [narrowed, ties, partly_infinite, cancelled, pooled], ids=lambda net: net.__name__
+    "net",
+    [narrowed, ties, constants, partly_infinite, cancelled, pooled],
+    ids=lambda net: net.__name__,
 )
 @pytest.mark.filterwarnings("error")
 def test_it_is_accepted(net: Callable[[], gc.Net], tmp_path: Path) -> None:
