@@ -276,15 +276,16 @@ class Run:
     ) -> Fault | None:
         node, found = self.graph[name], self._array(name)
         ran = interpreted.get(name)
-        if ran is not None and gap(exact, ran, bound):
-            what = f"{name!r} {gap(exact, ran, bound)} by the interpreter of kernels, on the same"
-            return self._fault("lowering", f"{what} operands", node, instr)
-        if not gap(exact, found, bound):
+        if ran is not None and (text := gap(exact, ran, bound)):
+            what = f"{name!r} {text} by the interpreter of kernels, on the same operands"
+            return self._fault("lowering", what, node, instr)
+        text = gap(exact, found, bound)
+        if not text:
             return None
         same = ", and the interpreter of kernels agrees with that" if ran is not None else ""
-        what = f"{name!r} {gap(exact, found, bound)}{same}"
         copied = instr.body is not None and name not in instr.outs  # its parts are right
-        return self._fault("lowering" if copied else "backend", what, node, instr)
+        layer: Layer = "lowering" if copied else "backend"
+        return self._fault(layer, f"{name!r} {text}{same}", node, instr)
 
     def _wrong_root(self) -> Fault | None:
         """Return the fault of an output, gradient or next state that is not the node's value."""
@@ -297,8 +298,7 @@ class Run:
             for k, v in program.gradients.items()
         }
         roots |= {f"update {k}": (v, self.state[k]) for k, v in graph.updates.items()}
-        targets = [node for node, _ in roots.values()]
-        local = self._local(targets)
+        local = self._local([node for node, _ in roots.values()])
         for what, (name, found) in roots.items():
             expected, node = local.exact[name], graph[name]
             known = self.saved.get(name)
