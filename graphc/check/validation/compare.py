@@ -98,7 +98,7 @@ _BITS = {4: np.uint32, 8: np.uint64}
 
 
 def _worst(gaps: Array) -> tuple[tuple[Any, ...], str] | None:
-    """Return the index of the largest gap, for arrays and for readers; None if none is above 0."""
+    """Return the index of the largest gap, and in words; None if none is above 0."""
     if not gaps.size or not gaps.max() > 0:
         return None
     index = np.unravel_index(int(gaps.argmax()), gaps.shape)

@@ -266,7 +266,7 @@ def source_arrays(graph: Graph, draw: Draw) -> dict[str, Array]:
 def values_of(graph: Graph, draw: Draw) -> dict[str, Array]:
     """Return the value of every node for the draw's numbers.
 
-    A pass leaves most nodes as they are: what the last graph computed alike is not computed again.
+    A pass leaves most nodes as they are: values of the last graph are taken where they are alike.
     """
     single = any(node.type.dtype == "float32" for node in graph)
     known = source_arrays(graph, draw)

@@ -22,7 +22,7 @@ def narrowed() -> gc.Net:
 
 
 def ties() -> gc.Net:
-    """A gradient of max over numbers that its kernel computes again, in float32."""
+    """A gradient of max over numbers that its kernel recomputes, in float32."""
     net = gc.Net("ties")
     x = net.input("x", (gc.N, 6))
     h = gc.tanh(x + gc.relu(gc.affine(x, 6, name="h")) * 0.7)
