@@ -112,6 +112,8 @@ def same_bytes(one: Array, other: Array) -> bool:
 
 def gap(expected: Array, found: Array, bound: Array | float) -> str:
     """Return the worst wrong number, where it is and what it should be; empty if none is wrong."""
+    if expected.size != found.size:
+        return f"has the shape {list(found.shape)}, the reference has {list(expected.shape)}"
     if expected.shape != found.shape:
         expected = expected.reshape(found.shape)
     if expected.dtype.kind != "f":

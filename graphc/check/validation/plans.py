@@ -65,7 +65,8 @@ def validate_plan(plan: Plan, thorough: bool = False) -> Ran:
     for name, program in cotangent_programs(plan) if thorough else ():
         tried[name] = program, Bench(plan, {program.name: program}, bench.count)
     draws = draws_for(plan.declared, batches_for(plan.batch))
-    ways = Ways(bench, draws[-1], thorough)
+    fed = any(plan.declared[name].type.batched for name in plan.input_names)
+    ways = Ways(bench, draws[-1 if fed else 0], thorough)  # without rows in feeds it runs one
     stale = (_stale_code(plan, name, program, thorough) for name, (program, _) in tried.items())
     wrong = (_wrong_values(*each, draws) for each in tried.values())
     for fault in chain(*stale, chain.from_iterable(wrong), ways.faults()):

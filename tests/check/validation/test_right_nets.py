@@ -48,6 +48,14 @@ def partly_infinite() -> gc.Net:
     return net
 
 
+def without_rows() -> gc.Net:
+    """Rows of an output that no input has."""
+    net = gc.Net("without_rows")
+    x = net.input("x", (1, 3))
+    net.output("y", gc.broadcast_to(gc.tanh(x), (gc.N, 3)))
+    return net
+
+
 def cancelled() -> gc.Net:
     """A sum of differences from their mean: 0 but for rounding, as is its derivative."""
     net = gc.Net("cancelled")
@@ -66,7 +74,7 @@ def pooled() -> gc.Net:
 
 @pytest.mark.parametrize(
     "net",
-    [narrowed, ties, constants, partly_infinite, cancelled, pooled],
+    [narrowed, ties, constants, partly_infinite, without_rows, cancelled, pooled],
     ids=lambda net: net.__name__,
 )
 @pytest.mark.filterwarnings("error")
