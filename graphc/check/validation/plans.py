@@ -10,12 +10,14 @@ import numpy as np
 
 from graphc.backends.backend import backend
 from graphc.base.errors import GraphError, counted
+from graphc.check.certificate.export import certify_program
 from graphc.check.validation.compare import gap
 from graphc.check.validation.executors import Arrays, Ways, arrays_of, differing
 from graphc.check.validation.explain import Count, Fault, explained_fault
 from graphc.check.validation.programs import THREADS, Bench
 from graphc.check.validation.run import Draw, batches_for, draws_for
 from graphc.check.validation.updates import rounded_states
+from graphc.check.verify import verify_program
 from graphc.compiler.plan import Plan
 from graphc.declare.optim import Optimizer
 from graphc.kernels.program import Program
@@ -67,12 +69,21 @@ def validate_plan(plan: Plan, thorough: bool = False) -> Ran:
     draws = draws_for(plan.declared, batches_for(plan.batch))
     fed = any(plan.declared[name].type.batched for name in plan.input_names)
     ways = Ways(bench, draws[-1 if fed else 0], thorough)  # without rows in feeds it runs one
-    stale = (_stale_code(plan, name, program, thorough) for name, (program, _) in tried.items())
+    programs = [(name, program) for name, (program, _) in tried.items()]
+    refuted = (_refuted(*each) for each in programs if plan.options.own)
+    stale = (_stale_code(plan, *each, thorough) for each in programs)
     wrong = (_wrong_values(*each, draws) for each in tried.values())
-    for fault in chain(*stale, chain.from_iterable(wrong), ways.faults()):
+    for fault in chain(*refuted, *stale, chain.from_iterable(wrong), ways.faults()):
         raise explained_fault(fault)
     rows = tuple(draw.rows for draw in draws)
     return Ran(tuple(tried), rows, bench.count, tuple(ways.done), tuple(ways.left))
+
+
+def _refuted(name: str, program: Program) -> Iterator[Fault]:
+    """Yield what the proof says against a planner or a schedule of the user's own."""
+    found = verify_program(certify_program(program)).counterexample
+    if found is not None:
+        yield Fault("own plan", name, str(found), program.capacity)
 
 
 def _stale_code(plan: Plan, name: str, program: Program, emits: bool) -> Iterator[Fault]:
