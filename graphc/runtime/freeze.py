@@ -84,6 +84,7 @@ def built(ex: Executor, graph: Graph, batch: int) -> Executor:
         passes=options.passes,
         planner=options.planner,
         schedule=options.schedule,
+        contract=options.contract,
     )
     made = Executor(plan)
     made.state.columns = ex.state.columns
