@@ -31,6 +31,12 @@ class LayerError:
         The root of the mean square of the errors, divided by that of the values.
     largest
         The largest error.
+
+    Examples
+    --------
+    >>> from graphc.check.quantization import LayerError
+    >>> f"{LayerError('scores', 0.012, 0.25).relative:.1%}"
+    '1.2%'
     """
 
     layer: str

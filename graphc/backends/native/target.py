@@ -22,7 +22,7 @@ WIDTHS = (512, 256, 128)
 
 
 class Words(NamedTuple):
-    """How factors of int8 lie in a word of 32 bits, and the instruction for two words, if any.
+    """The factors of int8 in a word of 32 bits, and the instruction for two words, if any.
 
     It adds the products of their factors to a sum of 32 bits.
     """
@@ -62,7 +62,7 @@ class Target:
 
     @property
     def words(self) -> Words:
-        """How products of int8 are computed."""
+        """The words in which int8 is multiplied."""
         on = set(self.features.split(","))
         if self.arm:
             return SDOT if "+dotprod" in on else PAIRS
