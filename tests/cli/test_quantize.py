@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,19 @@ def test_a_trained_model(trained: Path, folder: Path, capsys: pytest.CaptureFixt
     found = gc.load(folder / "small.int8.gc").predict(x)
     wanted = gc.load(trained).predict(x)
     assert np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
+
+
+def test_the_commands_of_the_guide(folder: Path) -> None:
+    (folder / "graphc-run").mkdir()
+    net = load_model("model.py:net").net
+    ex = gc.Executor(gc.compile(net, batch=64, backend="numpy"))
+    gc.save(folder / "graphc-run" / "digits.gc", ex)
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
+    lines = [line for line in guide.splitlines() if ".int8.gc" in line and line[:6] == "graphc"]
+    assert [line.split()[1] for line in lines] == ["quantize", "predict"]
+    for line in lines:
+        assert main(shlex.split(line)[1:]) == 0
+    assert len((folder / "predicted.csv").read_text().splitlines()) == 1798
 
 
 @pytest.mark.slow
