@@ -7,7 +7,8 @@
 The step of a value is its range, the largest magnitude it had when it was calibrated, divided by
 127.  Each column of a weight has a scale of its own, its largest magnitude divided by 127; `scales`
 are those of the columns times the step.  A value that is only reshaped or padded with zeros on its
-way to the product is quantized before that.  Products in groups, and of two varying values, stay.
+way to the product is quantized before that.  Narrow groups, and products of two varying values,
+stay.
 Weights are not labelled as frozen, since later ones would not fit the ranges.
 """
 

@@ -134,10 +134,15 @@ class Conv(Convolution):
         filter_size = _sizes(w.shape[:-2])
         if self.is_pointwise(filter_size):
             return Product(w.shape[-2])
-        if x.dtype == "int8" and self.groups > 1:
-            return None
         window = self.window(x.shape, filter_size, self.infer(ins).shape)
+        if x.dtype == "int8" and self._is_narrow(window, w):
+            return None
         return WindowProduct(window.depth, window=window)
+
+    def _is_narrow(self, window: Window, w: TensorType) -> bool:
+        """Return whether groups are too narrow for words of int8, as depthwise ones are."""
+        (units,) = _sizes(w.shape[-1:])
+        return self.groups > 1 and (window.channels < 4 or units < 8 * self.groups)
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
         """Return a multiply-add for each number of y and weight of its channel."""

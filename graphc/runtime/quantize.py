@@ -21,8 +21,9 @@ from passes.quantize_products import QuantizeProducts, quantizable
 def quantize(ex: Executor, data: Any, *, batch: int | None = None) -> Executor:
     """Build the weights of an executor, in int8, into a new one that only infers.
 
-    Every affine map, matrix product and convolution without groups by a trained weight multiplies
-    int8 by int8.  The sums are of int32, so they are exact, and the same on every backend.
+    Every affine map, matrix product and convolution by a trained weight multiplies int8 by int8,
+    but for narrow groups, such as depthwise ones.  The sums are of int32, so they are exact, and
+    the same on every backend.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def quantize(ex: Executor, data: Any, *, batch: int | None = None) -> Executor:
         raise GraphError(
             f"quantize: net {graph.name!r} multiplies nothing by weights in float",
             loc=caller_loc(),
-            hint="affine, matmul and convolutions without groups are quantized, once",
+            hint="affine, matmul and convolutions by constant weights are quantized, once",
         )
     ranges = _ranges(values_of(ex, graph, sources), data)
     for name, largest in ranges.items():

@@ -97,6 +97,13 @@ def test_images_are_quantized_before_they_are_padded() -> None:
     assert (found.count("quantize"), found.count("conv"), found.count("matmul")) == (3, 2, 1)
 
 
+def test_wide_groups_are_quantized() -> None:
+    net = gc.Net("net")
+    net.output("y", gc.conv2d(net.input("x", (gc.N, 8, 5, 5)), 16, 3, groups=2))
+    found = kinds(quantized(of_net(net)))
+    assert (found.count("quantize"), found.count("conv")) == (1, 1)
+
+
 def test_other_numbers_around_an_image_stay_in_float() -> None:
     net = gc.Net("net")
     x = gc.pad(net.input("x", (gc.N, 6)), [0, 1], 5.0)

@@ -67,11 +67,23 @@ class Int8:
             clear(v, self.image, self.scratch.image * BYTES, "int8")
 
         def image(number: Value, _: list[Value]) -> None:
-            source = f.address(frame.a, f.mul(number, window.pixels), "i8")
-            f.call(emit_image(frame.module, v.lanes, "int8", window), source, self.image)
             top, low, high = places_of(f, rows, number, window.count)
-            self._blocks(low, high, top, panels, partial(self._pack_places, window))
 
+            def group(index: Value, _: list[Value]) -> None:
+                first = f.add(f.mul(number, window.pixels), f.mul(index, window.channels))
+                source = f.address(frame.a, first, "i8")
+                f.call(emit_image(frame.module, v.lanes, "int8", window), source, self.image)
+                start = f.mul(index, each)
+                mine = f.larger(panels[0], start), f.smaller(panels[1], f.add(start, each))
+                of_group = panels if window.groups == 1 else mine
+                self._blocks(low, high, top, of_group, partial(self._pack_places, window))
+
+            if window.groups == 1:
+                group("0", [])
+            else:
+                f.loop(f.quotient(panels[0], each), f.ceiling(panels[1], each), 1, group)
+
+        each = int(frame.panels) // window.groups
         f.loop(f.quotient(rows[0], window.count), f.ceiling(rows[1], window.count), 1, image)
 
     def _pack_places(self, window: Window, first: Value, last: Value) -> None:
@@ -113,9 +125,12 @@ class Int8:
 
     def _at(self, panel: Panel) -> tuple[Value, Value]:
         """Emit the addresses of a packed panel, and of what its sums start at."""
-        place = self.f.mul(panel.column, self.scratch.words)
+        f, scratch, column = self.f, self.scratch, panel.column
+        if scratch.groups > 1:
+            group, inside = f.quotient(column, scratch.part), f.remainder(column, scratch.part)
+            column = f.add(f.mul(group, scratch.row_of_part), inside)
         address = self.frame.address
-        return address(self.packed, place), address(self.starts, panel.column)
+        return address(self.packed, f.mul(column, scratch.words)), address(self.starts, column)
 
     def _strip(self, first: Value, last: Value, panel: Panel) -> None:
         frame = panel.frame

@@ -204,6 +204,26 @@ class WordScratch(Scratch):
     """The elements that the last vector of a packed row may take beyond it."""
 
     @property
+    def groups(self) -> int:
+        """The groups of a convolution, each of which has columns of its own."""
+        return self.kernel.window.groups if isinstance(self.kernel, Convolution) else 1
+
+    @property
+    def part(self) -> int:
+        """The columns that are cut into panels: those of a group."""
+        return self.columns // self.groups
+
+    @property
+    def row_of_part(self) -> int:
+        """The columns of a group, in full panels."""
+        return -(-self.part // self.tile.width) * self.tile.width
+
+    @property
+    def row(self) -> int:
+        """The columns in full panels."""
+        return self.groups * self.row_of_part
+
+    @property
     def inner(self) -> int:
         """The factors of a sum, which do not depend on the batch."""
         assert isinstance(self.kernel.k, int), "a weight is counted"
@@ -225,7 +245,9 @@ class WordScratch(Scratch):
         """The elements of an image that is copied, whose pixels are bytes; a vector is left."""
         if not isinstance(self.kernel, Convolution):
             return 0
-        size = prod(self.kernel.window.held) * self.kernel.window.channels
+        window = self.kernel.window
+        pixel = window.pixel if window.is_direct else window.channels
+        size = prod(window.held) * pixel
         return (size // WIDEST + 2) * WIDEST // 4
 
     def packed(self, n: int) -> int:

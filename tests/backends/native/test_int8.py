@@ -103,13 +103,15 @@ def test_sums_wrap_nowhere_though_offsets_do() -> None:
     assert run(product, {"a": a, "b": b, "c": c}, 1)["c"].item() == k * 128**2
 
 
-IMAGES = {  # space and channels, filter, stride, dilation, pads of the space
+IMAGES = {  # space and channels, filter, stride, dilation, pads of the space, groups
     "one channel": ((12, 12, 1), (5, 5, 1, 6), (1, 1), (1, 1), (2, 2)),
     "stride": ((9, 8, 3), (3, 3, 3, 20), (2, 1), (1, 1), (1, 0)),
     "dilation": ((8, 7, 5), (2, 3, 5, 33), (1, 2), (2, 2), (0, 2)),
     "one dimension": ((40, 6), (5, 6, 10), (2,), (1,), (3,)),
     "three dimensions": ((4, 5, 6, 2), (2, 3, 2, 2, 7), (1, 2, 1), (1, 1, 2), (0, 1, 1)),
     "no pads": ((6, 30, 4), (2, 2, 4, 40), (1, 1), (1, 1), (0, 0)),
+    "groups": ((6, 7, 12), (3, 3, 4, 60), (1, 2), (1, 1), (1, 0), 3),
+    "groups, no pads": ((5, 5, 10), (2, 2, 5, 80), (1, 1), (1, 1), (0, 0), 2),
 }
 
 
@@ -117,10 +119,10 @@ IMAGES = {  # space and channels, filter, stride, dilation, pads of the space
 @pytest.mark.one_in(12)
 @pytest.mark.parametrize("name", IMAGES)
 def test_convolutions_are_exact(name: str, bits: int, words: Words) -> None:
-    space, filter_size, stride, dilation, pads = IMAGES[name]
+    space, filter_size, stride, dilation, pads, *groups = IMAGES[name]
     x, w = TensorType((N, *space), "int8"), TensorType(filter_size, "int8")
     padding = Pad(((0, 0), *((p, p) for p in pads), (0, 0)))
-    op, padded = Conv(stride, dilation), padding.infer([x])
+    op, padded = Conv(stride, dilation, *groups), padding.infer([x])
     form, result = op.product([padded, w]), op.infer([padded, w])
     assert isinstance(form, WindowProduct)
     window = replace(form.window, space=space[:-1], before=pads)
