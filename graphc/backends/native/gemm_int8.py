@@ -1,9 +1,6 @@
-"""Products of int8 with sums in int32: both factors are packed as words of 32 bits.
+"""Products of int8 with sums in int32: of words, by tiles, or for few rows by reading b in place.
 
-A word has 4 factors of one byte each, where one instruction adds the products of two words to a
-sum; else 2 factors of 16 bits.  VNNI, that of x86, takes unsigned bytes on one side: a is packed
-with 128 added, and the sums start at -128 times the sums of b's columns.  Integers wrap, so that no
-order of the additions changes a sum.
+Both factors are packed as words of 32 bits (`gemm_words`), each a factor of a product of vectors.
 """
 
 from __future__ import annotations
@@ -13,17 +10,35 @@ from functools import partial
 
 from graphc.backends.native.elements import Epilogue
 from graphc.backends.native.gemm_frame import Frame, Panel
-from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, UNROLL, Steps, Tile, WordScratch
+from graphc.backends.native.gemm_sums import Sums
+from graphc.backends.native.gemm_tile import (
+    FEW,
+    PANEL_ARGUMENTS,
+    UNROLL,
+    Steps,
+    Tile,
+    WordScratch,
+)
 from graphc.backends.native.gemm_windows import emit_image, places_of
+from graphc.backends.native.gemm_words import (
+    BYTES,
+    SHIFTS,
+    add_words,
+    emit_pack_columns,
+    emit_pack_rows,
+    load_word,
+    words_of,
+)
 from graphc.backends.native.ir import Function, Module, Range, Value
-from graphc.backends.native.loop_structure import clear
-from graphc.backends.native.target import SDOT, VNNI, Words
+from graphc.backends.native.loop_structure import clear, each_vector
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.forms import Window
 from graphc.kernels.kernel import Convolution
 
-BYTES = 4
-"""The bytes of a word."""
+TOGETHER = 16
+"""The words of all columns that are packed before the next: so few pages are read by turns."""
+AT_ONCE = 2
+"""The words of b that are added to the sums of few rows in one sweep over the columns."""
 
 
 class Int8:
@@ -41,21 +56,32 @@ class Int8:
         f, kernel = self.f, self.frame.kernel
         over = self._images if isinstance(kernel, Convolution) else self._matrix
 
-        def mine() -> None:
-            self.frame.each_panel(panels, self._pack)
-            over(rows, panels)
-
-        f.when(f.less(*rows), mine)
+        f.when(f.less(*rows), lambda: over(rows, panels))
 
     def _matrix(self, rows: Range, panels: Range) -> None:
-        frame, k = self.frame, self.scratch.inner
-        pack = _emit_pack_rows(frame.module, frame.tile, k, (), k)
+        """Emit the product of two stored matrices, by sweeps over b if the rows are few."""
+        f, m = self.f, self.frame.kernel.m
+        few = partial(_Sweeps(self).emit, rows, panels)
+        many = partial(self._tiles, rows, panels)
+        if self.scratch.words <= FEW or (isinstance(m, int) and m > FEW):
+            many()
+        elif isinstance(m, int):
+            few()
+        else:
+            count = f.sub(rows[1], rows[0])
+            f.when(f.less(FEW, count), many)
+            f.when(f.less(count, FEW + 1), few)
 
-        def block(first: Value, last: Value) -> None:
-            row = self.f.address(frame.a, self.f.mul(first, frame.pitch_a), "i8")
-            self.f.call(pack, row, frame.pitch_a, self.block, self.f.sub(last, first))
+    def _tiles(self, rows: Range, panels: Range) -> None:
+        self._pack(panels)
+        self._blocks(*rows, "0", panels, self.pack_rows)
 
-        self._blocks(*rows, "0", panels, block)
+    def pack_rows(self, first: Value, last: Value) -> None:
+        """Emit the packing of some rows of a."""
+        f, frame, k = self.f, self.frame, self.scratch.inner
+        pack = emit_pack_rows(frame.module, frame.tile, k, (), k)
+        row = f.address(frame.a, f.mul(first, frame.pitch_a), "i8")
+        f.call(pack, row, frame.pitch_a, self.block, f.sub(last, first))
 
     def _images(self, rows: Range, panels: Range) -> None:
         """Emit the loop over images, of which copies are read, with zeros around them."""
@@ -63,6 +89,7 @@ class Int8:
         assert isinstance(kernel, Convolution)
         window = kernel.window
         v = Vectors(f, frame.tile.lanes * BYTES)
+        self._pack(panels)
         if not window.is_direct:  # the zeros of the copy are written only once
             clear(v, self.image, self.scratch.image * BYTES, "int8")
 
@@ -90,7 +117,7 @@ class Int8:
         """Emit the packing of some places, line by line."""
         f, frame = self.f, self.frame
         step, across = window.steps[-1], window.places[-1]
-        pack = _emit_pack_rows(frame.module, frame.tile, window.run, window.reach, window.depth)
+        pack = emit_pack_rows(frame.module, frame.tile, window.run, window.reach, window.depth)
 
         def line(number: Value, _: list[Value]) -> None:
             start = f.mul(number, across)
@@ -143,11 +170,30 @@ class Int8:
         where = self.block, *self._at(panel), first, last
         self.f.call(strip, *frame.arguments.values(), *where, *panel.last_arguments)
 
-    def _pack(self, panel: Panel) -> None:
-        frame, k = panel.frame, self.scratch.inner
-        pack = _emit_pack_columns(frame.module, panel, k)
-        source = self.f.address(frame.b, panel.column, "i8")
-        self.f.call(pack, source, frame.pitch_b, *self._at(panel))
+    def _pack(self, panels: Range) -> None:
+        """Emit the packing of b, some words of all panels at a time."""
+        f, v = self.f, Vectors(self.f, self.frame.tile.lanes)
+        factors = words_of(self.frame.tile).factors
+        full, rest = divmod(self.scratch.inner, factors)
+        clear(v, self.starts, self.scratch.row, "int32")
+
+        def some(p: Value, _: list[Value]) -> None:
+            count = f.smaller(f.sub(full, p), TOGETHER)
+            self.frame.each_panel(panels, partial(self._pack_words, p, count, factors))
+
+        f.loop(0, full, TOGETHER, some)
+        if rest:
+            self.frame.each_panel(panels, partial(self._pack_words, str(full), "1", rest))
+
+    def _pack_words(self, p: Value, count: Value, last: int, panel: Panel) -> None:
+        """Emit the packing of `count` words of a panel, from number p on."""
+        f, frame, tile = self.f, panel.frame, panel.frame.tile
+        pack = emit_pack_columns(frame.module, panel, last)
+        row = f.mul(f.mul(p, words_of(tile).factors), frame.pitch_b)
+        source = f.address(frame.b, f.add(row, panel.column), "i8")
+        to, start = self._at(panel)
+        to = frame.address(to, f.mul(p, panel.vectors * tile.lanes))
+        f.call(pack, source, frame.pitch_b, to, start, count)
 
 
 def _emit_strip(f: Function, panel: Panel, words: int) -> None:
@@ -183,153 +229,94 @@ class WordSteps(Steps):
         return add_words(self.v, self.words, left, right, total)
 
 
-def words_of(tile: Tile) -> Words:
-    """Return how the packed elements of a tile of int8 are multiplied."""
-    assert tile.words is not None, "the tile is of int8"
-    return tile.words
+class _Sweeps:
+    """The product of few rows, whose sums stay in scratch while b is read once, in place."""
+
+    def __init__(self, product: Int8) -> None:
+        self.product, self.frame, self.f = product, product.frame, product.f
+        self.words = words_of(self.frame.tile)
+
+    def emit(self, rows: Range, panels: Range) -> None:
+        """Emit the product: all rows use some words of b before the next ones are read."""
+        f, frame = self.f, self.frame
+        start = f.mul(panels[0], frame.tile.width)
+        end = f.smaller(f.mul(panels[1], frame.tile.width), frame.scratch.columns)
+        self.columns, self.rows = (start, f.larger(f.sub(end, start), 0)), rows
+        self.sums, v = Sums(frame, rows[0]), Vectors(f, frame.tile.lanes)
+        self.shift = self.sums.place(f.add(rows[0], FEW), start)
+        after = f.add(rows[0], FEW + 1)
+        f.loop(rows[0], after, 1, lambda i, _: clear(v, self._sums(i), self.columns[1], "int32"))
+        self.product.pack_rows(*rows)
+        count, rest = divmod(self.product.scratch.inner, self.words.factors)
+        full = count // AT_ONCE * AT_ONCE
+        f.loop(0, full, AT_ONCE, lambda p, _: self._sweep(p, AT_ONCE, self.words.factors))
+        f.loop(full, count, 1, lambda p, _: self._sweep(p, 1, self.words.factors))
+        if rest:
+            self._sweep(str(count), 1, rest)
+        if self.words.shift:
+            f.loop(*rows, 1, lambda i, _: self._without_shift(v, i))
+        self.sums.run_body(rows, panels)
+
+    def _sums(self, i: Value) -> Value:
+        return self.sums.place(i, self.columns[0])
+
+    def _sweep(self, p: Value, height: int, last: int) -> None:
+        """Emit the sums of all rows with the next words added; those of the shift, once."""
+        f, frame = self.f, self.frame
+        start, count = self.columns
+        below = f.add(f.mul(f.mul(p, self.words.factors), frame.pitch_b), start)
+        b = f.address(frame.b, below, "i8"), frame.pitch_b, count
+
+        def row(shift: bool, i: Value, _: list[Value]) -> None:
+            inside = f.add(f.mul(f.sub(i, self.rows[0]), self.product.scratch.words), p)
+            name = _emit_sweep(frame.module, frame.tile, height, last, shift)
+            s = frame.address(self.product.block, inside)
+            f.call(name, s, *b, self._sums(i), self.shift)
+
+        first = f.add(self.rows[0], 1 if self.words.shift else 0)
+        if self.words.shift:
+            row(True, self.rows[0], [])
+        f.loop(first, self.rows[1], 1, partial(row, False))
+
+    def _without_shift(self, v: Vectors, i: Value) -> None:
+        """Emit the sums of a row without what the shift has added."""
+        f, sums = self.f, self._sums(i)
+
+        def vector(column: Value, _: list[Value]) -> None:
+            place = f.address(sums, column, "i32")
+            shift = v.load(f.address(self.shift, column, "i32"), "int32")
+            v.store(v.sub(v.load(place, "int32"), shift, "int32"), place, "int32")
+
+        f.loop(0, self.columns[1], v.lanes, vector)
 
 
-def add_words(v: Vectors, words: Words, a: Value, b: Value, total: Value) -> Value:
-    """Emit total + the sum of the products of each word's factors; those of a are shifted."""
-    f, type = v.function, v.type("int32")
-    if words == VNNI:
-        symbol = f"@llvm.{words.instruction}.{32 * v.lanes}"
-        f.module.declare(f"declare {type} {symbol}({', '.join([type] * 3)})")
-        return f.value(f"call {type} {symbol}({type} {total}, {type} {a}, {type} {b})")
-    if words == SDOT:
-        bytes_ = Vectors(f, BYTES * v.lanes)
-        kind = bytes_.type("int8")
-        symbol = f"@llvm.{words.instruction}.{v.mangled('int32')}.{bytes_.mangled('int8')}"
-        f.module.declare(f"declare {type} {symbol}({type}, {kind}, {kind})")
-        x, y = (f.value(f"bitcast {type} {each} to {kind}") for each in (a, b))
-        return f.value(f"call {type} {symbol}({type} {total}, {kind} {x}, {kind} {y})")
-    # LLVM knows this form as one instruction of x86: vpmaddwd.
-    halves = Vectors(f, 2 * v.lanes)
-    wide = []
-    for x in (a, b):
-        half = f.value(f"bitcast {type} {x} to {halves.type('int16')}")
-        wide.append(halves.cast(half, "int16", "int32"))
-    products = f.value(f"mul nsw {halves.type('int32')} {wide[0]}, {wide[1]}")
-    even, odd = (
-        halves.shuffle(products, "poison", range(first, halves.lanes, 2), "int32")
-        for first in (0, 1)
-    )
-    return v.add(total, v.add(even, odd, "int32"), "int32")
+def _emit_sweep(module: Module, tile: Tile, height: int, last: int, shift: bool) -> str:
+    """Return the function that adds `height` words of each column, times those of s, to sums.
 
-
-def _emit_pack_columns(module: Module, panel: Panel, k: int) -> str:
-    """Return the function that packs the columns of a panel, and writes what their sums start at.
-
-    The factors of a word are neighbours in a column; those beyond the last row are 0.
+    Of the last word there are `last` factors.  The sums have space for full vectors; so have those
+    of the shift, which are added to if asked for.
     """
-    tile, vectors = panel.frame.tile, panel.vectors
-    words, width = words_of(tile), vectors * tile.lanes
-    masks = [panel.counted - j * tile.lanes for j in range(vectors)]
 
     def emit(f: Function) -> None:
-        v = Vectors(f, tile.lanes)
-        shifts = v.const(0x80808080 - (1 << 32), "int32")  # 128 in each byte
+        v, words = Vectors(f, tile.lanes), words_of(tile)
+        scalars = [v.load_splat(f.address("%s", h, "i32"), "int32") for h in range(height)]
+        starts = [f.address("%v", f.mul("%pitch", h * words.factors), "i8") for h in range(height)]
 
-        def pack(p: Value, totals: list[Value], rows: int) -> list[Value]:
-            found = []
-            for j, columns in enumerate(masks):
-                mask = v.mask_below(columns) if columns < tile.lanes else None
-                at = f.address("%from", j * tile.lanes, "i8")
-                first = f.mul(p, words.factors)
-                places = [
-                    f.address(at, f.mul(f.add(first, i), "%pitch"), "i8") for i in range(rows)
+        def vector(column: Value, mask: Value | None) -> None:
+            places = [f.address(x, column, "i32") for x in ("%out", "%shift")[: 1 + shift]]
+            totals = [v.load(place, "int32") for place in places]
+            for scalar, start in zip(scalars, starts, strict=True):
+                x = load_word(v, words, f.address(start, column, "i8"), "%pitch", last, mask)
+                lefts = scalar, v.const(SHIFTS, "int32")
+                totals = [
+                    add_words(v, words, left, x, total)
+                    for left, total in zip(lefts, totals, strict=False)
                 ]
-                x = _joined(v, [v.load(place, "int8", mask) for place in places], words.factors)
-                v.store(x, f.address("%to", f.add(f.mul(p, width), j * v.lanes), "i32"), "int32")
-                found.append(
-                    add_words(v, words, shifts, x, totals[j]) if words.shift else totals[j]
-                )
-            return found
+            for place, total in zip(places, totals, strict=True):
+                v.store(total, place, "int32")
 
-        totals = ["zeroinitializer"] * vectors
-        state = [(v.type("int32"), x) for x in totals]
-        totals = f.loop(0, k // words.factors, 1, lambda p, x: pack(p, x, words.factors), state)
-        if k % words.factors:
-            totals = pack(str(k // words.factors), totals, k % words.factors)
-        for j, total in enumerate(totals):
-            place = f.address("%start", j * tile.lanes, "i32")
-            v.store(v.neg(total, "int32"), place, "int32")
+        each_vector(v, "%columns", vector)
 
-    key = ("pack int8", tile, vectors, panel.counted, k)
-    return module.function("pack", "ptr %from, i64 %pitch, ptr %to, ptr %start", emit, key)
-
-
-def _joined(v: Vectors, rows: Sequence[Value], factors: int) -> Value:
-    """Emit the words of some rows of bytes, the first one lowest."""
-    bits = 32 // factors
-    found: Value = "zeroinitializer"
-    for i, row in enumerate(rows):
-        x = v.cast(row, "int8", "int32")
-        if i < factors - 1:
-            x = v.binary("and", x, v.const((1 << bits) - 1, "int32"), "int32")
-        x = v.binary("shl", x, v.const(i * bits, "int32"), "int32")
-        found = v.binary("or", found, x, "int32")
-    return found
-
-
-def _emit_pack_rows(
-    module: Module, tile: Tile, run: int, reach: tuple[tuple[int, int], ...], k: int
-) -> str:
-    """Return the function that packs `%count` rows of k factors, `%pitch` apart.
-
-    A row consists of runs of neighbours in memory, at the offsets of `reach`, a size and a stride
-    for each dimension.  What lies beyond the last factor of a word is arbitrary; with a reach, the
-    last run may be read and written up to a vector beyond its end.
-    """
-    words = words_of(tile)
-    size, factor = -(-k // words.factors) * BYTES, BYTES // words.factors
-
-    def emit(f: Function) -> None:
-        def runs(axis: int, source: Value, target: Value) -> Value:
-            if axis == len(reach):
-                _pack_run(f, tile, source, target, run, bool(reach))
-                return f.address(target, run * factor, "i8")
-            count, step = reach[axis]
-
-            def each(i: Value, carried: list[Value]) -> list[Value]:
-                return [runs(axis + 1, f.address(source, f.mul(i, step), "i8"), *carried)]
-
-            return f.loop(0, count, 1, each, [("ptr", target)])[0]
-
-        def row(i: Value, _: list[Value]) -> None:
-            source = f.address("%from", f.mul(i, "%pitch"), "i8")
-            runs(0, source, f.address("%to", f.mul(i, size), "i8"))
-
-        f.loop(0, "%count", 1, row)
-
-    key = ("pack rows", words, tile.lanes, run, reach, k)
-    return module.function("rows", "ptr %from, i64 %pitch, ptr %to, i64 %count", emit, key)
-
-
-def _pack_run(
-    f: Function, tile: Tile, source: Value, target: Value, count: int, beyond: bool
-) -> None:
-    """Emit the packing of neighbours, in ever smaller vectors: few processors mask bytes.
-
-    The last one may reach `beyond` their end.
-    """
-    words = words_of(tile)
-    factor = BYTES // words.factors
-
-    def piece(lanes: int, i: Value, _: list[Value]) -> None:
-        v = Vectors(f, lanes)
-        x = v.load(f.address(source, i, "i8"), "int8")
-        to = f.address(target, f.mul(i, factor), "i8")
-        if words.shift:  # added by the highest bit
-            x = v.binary("xor", x, v.const(-128, "int8"), "int8")
-        dtype = "int8" if words.factors == BYTES else "int16"
-        v.store(v.cast(x, "int8", dtype), to, dtype)
-
-    lanes, done = tile.lanes * words.factors, 0
-    while done < count:
-        rest = count - done
-        if beyond and lanes // 2 < rest < lanes:
-            rest = lanes
-        full = rest // lanes * lanes
-        f.loop(done, done + full, lanes, partial(piece, lanes))
-        done, lanes = done + full, lanes // 2
+    key = ("word sweep", tile.words, tile.lanes, height, last, shift)
+    arguments = "ptr %s, ptr %v, i64 %pitch, i64 %columns, ptr %out, ptr %shift"
+    return module.function("sweep", arguments, emit, key)

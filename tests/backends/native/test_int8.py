@@ -76,7 +76,17 @@ def check_gemm(kernel: Gemm, rows: int, bits: int, words: Words, threads: int = 
     assert np.array_equal(found, a.astype(np.int64) @ b.astype(np.int64))
 
 
-SHAPES = [(1, 1, 1), (2, 5, 7), (13, 10, 6), (8, 64, 32), (67, 33, 130), (150, 17, 257)]
+SHAPES = [
+    (3, 45, 70),
+    (1, 1, 1),
+    (2, 5, 7),
+    (1, 300, 131),
+    (2, 64, 32),
+    (13, 10, 6),
+    (8, 64, 32),
+    (67, 33, 130),
+    (150, 17, 257),
+]
 
 
 @EACH_WORD
@@ -91,6 +101,7 @@ def test_sums_are_exact(rows: int, n: int, k: int, bits: int, words: Words) -> N
 @pytest.mark.parametrize("partition", ["rows", "columns", "none"])
 def test_threads_share_a_product(partition: str, bits: int, words: Words) -> None:
     check_gemm(gemm(70, 12, partition), 37, bits, words, threads=3)
+    check_gemm(gemm(150, 37, partition), 2, bits, words, threads=3)
 
 
 def test_sums_wrap_nowhere_though_offsets_do() -> None:
