@@ -44,6 +44,8 @@ HIGHER = {
     "Plan.render": "graphc.view.render.render_plan",
     "Plan.report": "graphc.view.reports.plan_report",
     "certify": "graphc.check.certificate.export.certify",
+    "certificate_text": "graphc.check.certificate.text.certificate_text",
+    "certify_model": "graphc.check.certificate.export.certify_model",
     "certify_program": "graphc.check.certificate.export.certify_program",
     "verify": "graphc.check.verify.verify",
     "verify_program": "graphc.check.verify.verify_program",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from graphc.backends.c.backend import BACKEND
-from graphc.backends.c.scalars import dim_text, literal
+from graphc.backends.c.scalars import FRAME, dim_text, literal
 from graphc.backends.c.source import KernelFile
 from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import (
@@ -24,8 +24,8 @@ from graphc.ir.tensor_type import count
 from graphc.kernels.program import Buffer, Program
 
 
-def c_file(model: Interface, header: str, separate: bool) -> str:
-    """Return the text of the C file, which includes a header of that name."""
+def c_file(model: Interface, header: str, separate: bool, test: str) -> tuple[str, int]:
+    """Return the text of the C file, and the bytes of stack that a call needs at most."""
     file = KernelFile(all(e.program.contract == "fused" for e in model.entries))
     functions = [_function(model, entry, file) for entry in model.entries]
     constants = [_array(name, array) for name, array in model.constants.items()]
@@ -34,7 +34,9 @@ def c_file(model: Interface, header: str, separate: bool) -> str:
         constants += initial
         functions.insert(0, function)
     head = f'#include "{header}"\n\n{PROLOGUE}'
-    return "\n".join([head, *constants, file.text(), *functions])
+    pointers = max(len(entry.program.buffers) for entry in model.entries)
+    stack = file.stack + FRAME + 8 * pointers
+    return "\n".join([head, *constants, file.text(), *functions, test]), stack
 
 
 def _init(model: Interface) -> tuple[list[str], str]:
@@ -119,9 +121,12 @@ class CWriter:
         """Return zeros: kernels have their blocks on the stack."""
         return BACKEND.scratch(program)
 
-    def write(self, model: Interface, header: str, separate: bool) -> bytes:
-        """Return the C file of a model."""
-        return c_file(model, header, separate).encode()
+    def write(self, model: Interface, header: str, separate: bool, test: str) -> tuple[bytes, int]:
+        """Return the C file of a model, and the bytes of stack that a call needs at most."""
+        text, stack = c_file(model, header, separate, test)
+        return text.encode(), stack
 
 
-WRITER = CWriter()
+def writer() -> CWriter:
+    """Return the writer of C files."""
+    return CWriter()

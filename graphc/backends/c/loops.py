@@ -11,7 +11,6 @@ from math import prod
 
 from graphc.backends.c.body import BodyWriter, levels, needed
 from graphc.backends.c.scalars import Code, Scalars, dim_text, literal
-from graphc.backends.interface import C_TYPES
 from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.expr import Broadcast, Step, Store
 from graphc.ir.tensor_type import Batch, Dim
@@ -96,8 +95,7 @@ class LoopWriter:
         lanes = {}
         for number in numbers:
             step = self.body.steps[number]
-            lanes[number] = code.fresh("lanes")
-            code.do(f"{C_TYPES[step.dtype]} {lanes[number]}[{LANES}];")
+            lanes[number] = code.array("lanes", step.dtype, LANES)
             with code.loop("l", str(LANES)):
                 code.do(f"{lanes[number]}[l] = {_neutral(step)};")
         with code.loop("first", columns, step=LANES), code.loop("l", str(LANES)):
@@ -163,8 +161,7 @@ class LoopWriter:
         made = {}
         for number in numbers:
             step = self.body.steps[number]
-            made[number] = code.fresh("sums")
-            code.do(f"{C_TYPES[step.dtype]} {made[number]}[{BLOCK}];")
+            made[number] = code.array("sums", step.dtype, BLOCK)
             with code.loop("j", "end", "first"):
                 code.do(f"{made[number]}[j - first] = {_neutral(step)};")
         arguments = [self.body.steps[number].args[0] for number in numbers]
@@ -188,8 +185,7 @@ class LoopWriter:
             return
         code, made = self.code, {}
         for number in numbers:
-            made[number] = code.fresh("values")
-            code.do(f"{C_TYPES[self.body.steps[number].dtype]} {made[number]}[{BLOCK}];")
+            made[number] = code.array("values", self.body.steps[number].dtype, BLOCK)
         with code.loop("j", "end", "first"):
             here = self._with_arrays(known, arrays)
             self.writer.write(code, needed(self.body, numbers, here), here)

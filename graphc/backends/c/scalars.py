@@ -61,6 +61,10 @@ def _whole(value: int, dtype: str) -> Value:
     return f"{dtype.upper()}_C({value})" if ITEMSIZE[dtype] > 2 else str(value)
 
 
+FRAME = 128
+"""The bytes that a call takes besides the values of the function, at most."""
+
+
 class Code:
     """The lines of a C function under construction, and the functions that it calls."""
 
@@ -68,6 +72,12 @@ class Code:
         self.functions = functions
         self.lines: list[str] = []
         self._depth, self._count = depth, 0
+        self._arrays = 0
+
+    @property
+    def stack(self) -> int:
+        """The bytes of stack that the function needs at most: all its values at once."""
+        return self._arrays + 8 * self._count + FRAME
 
     def do(self, line: str) -> None:
         """Append a line."""
@@ -82,6 +92,13 @@ class Code:
         """Append the definition of a value, and return its name."""
         name = self.fresh()
         self.do(f"const {C_TYPES[dtype]} {name} = {expression};")
+        return name
+
+    def array(self, stem: str, dtype: str, size: int) -> str:
+        """Append the declaration of an array, and return its new name."""
+        name = self.fresh(stem)
+        self._arrays += size * ITEMSIZE[dtype]
+        self.do(f"{C_TYPES[dtype]} {name}[{size}];")
         return name
 
     @contextmanager
@@ -189,6 +206,8 @@ class Functions:
         """Start without functions; multiply-adds are fused or not, by the contract of a plan."""
         self.fused = fused
         self.texts: dict[str, str] = {}
+        self.stack = 0
+        """The bytes of stack that one of the functions needs at most."""
 
     def scalar(self, function: str, dtype: str, arity: int) -> str:
         """Return the name of a scalar function of `maths`."""
@@ -284,6 +303,7 @@ class Functions:
         if name not in self.texts:
             code = Code(self)
             returned = write(code)
+            self.stack = max(self.stack, code.stack)
             lines = [f"GC_FUNCTION {result} {name}({arguments})", "{", *code.lines]
             self.texts[name] = "\n".join([*lines, f"    return {returned};{end}", "}"])
         return name

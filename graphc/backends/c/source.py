@@ -15,6 +15,8 @@ from graphc.kernels.kernel import Gemm, Kernel, Permutation, inputs
 from graphc.kernels.program import Buffer, Program
 from graphc.kernels.text import kernel_text
 
+PLAIN_BLOCKS = 1024
+"""The bytes of a product's arrays without vectors, at most: a sum, pixels and taps."""
 Pointer = Callable[[Buffer], str]
 """The expression of the address of a buffer's first element."""
 
@@ -27,6 +29,12 @@ class KernelFile:
         self.functions = Functions(fused)
         self._kernels: dict[str, str] = {}
         """The name of each kernel, by the rest of its text."""
+        self._stack = 0
+
+    @property
+    def stack(self) -> int:
+        """The bytes of stack that a call of a kernel needs at most; functions nest to depth 3."""
+        return self._stack + 3 * self.functions.stack
 
     def calls(self, program: Program, numbers: Iterable[int], pointer: Pointer) -> list[str]:
         """Add the kernels of instructions, and return their calls."""
@@ -41,7 +49,8 @@ class KernelFile:
         instr = program.instrs[number]
         kernel = instr.body
         assert kernel is not None, "the instruction is a kernel"
-        text = kernel_source(kernel, program.buffers, self.functions)
+        text, stack = kernel_source(kernel, program.buffers, self.functions)
+        self._stack = max(self._stack, stack)
         own = f"{program.name}_{number}_{word(instr.node)}"
         name = self._kernels.setdefault(text, own)
         pointers = []
@@ -73,8 +82,13 @@ def buffers_of(kernel: Kernel) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
 
 
-def kernel_source(kernel: Kernel, buffers: Mapping[str, Buffer], functions: Functions) -> str:
-    """Return the function of a kernel, "@" for its name, with the kernel's text as a comment."""
+def kernel_source(
+    kernel: Kernel, buffers: Mapping[str, Buffer], functions: Functions
+) -> tuple[str, int]:
+    """Return the function of a kernel, "@" for its name, and the bytes of stack that it needs.
+
+    The kernel's text is a comment before it.
+    """
     used = buffers_of(kernel)
     names = dict(zip(used, unique(map(_safe, used), _TAKEN), strict=True))
     written = kernel.body.written
@@ -91,7 +105,9 @@ def kernel_source(kernel: Kernel, buffers: Mapping[str, Buffer], functions: Func
     comment = kernel_text(kernel).rstrip().replace("*/", "* /").replace("\n", "\n   ")
     comment = comment.replace("@", "matmul")
     head = f"static void @({', '.join([*arguments, 'ptrdiff_t n'])})"
-    return "\n".join([f"/* {comment} */", head, "{", "    (void)n;", *code.lines, "}", ""])
+    text = "\n".join([f"/* {comment} */", head, "{", "    (void)n;", *code.lines, "}", ""])
+    blocks = PLAIN_BLOCKS if isinstance(kernel, Gemm) else 0
+    return text, code.stack + blocks
 
 
 def _pitches(kernel: Kernel, buffers: Mapping[str, Buffer]) -> dict[str, str]:

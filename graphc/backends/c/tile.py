@@ -90,10 +90,10 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
 """
 
 _VECTORS = """\
-/* The same for columns side by side in b: `tiles` vectors of them, one or two, or four of a row. */
-static void gc_columns_{dtype}(int rows, int vectors, {arguments} {kind} *sums)
+/* The same for columns that are side by side in b, in whole vectors. */
+static void gc_columns_{dtype}(ptrdiff_t rows, int vectors, {arguments} {kind} *sums)
 {{
-    int i = 0;
+    const ptrdiff_t whole = rows / GC_TILE * GC_TILE;
     if (rows == 1 && vectors == 4) {{
         gc_tile_1x4_{dtype}(k, a, a_i, a_p, b, b_p, sums);
         return;
@@ -101,17 +101,17 @@ static void gc_columns_{dtype}(int rows, int vectors, {arguments} {kind} *sums)
     for (int c = 0; c < vectors; c += 2) {{
         const ptrdiff_t at = c * GC_LANES_{dtype};
         if (vectors - c == 1) {{
-            for (i = 0; i + GC_TILE <= rows; i += GC_TILE)
+            for (ptrdiff_t i = 0; i < whole; i += GC_TILE)
                 gc_tile_nx1_{dtype}(k, a + i * a_i, a_i, a_p, b + at, b_p,
                     sums + i * GC_COLUMNS_{dtype} + at);
-            for (; i < rows; ++i)
+            for (ptrdiff_t i = whole; i < rows; ++i)
                 gc_tile_1x1_{dtype}(k, a + i * a_i, a_i, a_p, b + at, b_p,
                     sums + i * GC_COLUMNS_{dtype} + at);
         }} else {{
-            for (i = 0; i + GC_TILE <= rows; i += GC_TILE)
+            for (ptrdiff_t i = 0; i < whole; i += GC_TILE)
                 gc_tile_nx2_{dtype}(k, a + i * a_i, a_i, a_p, b + at, b_p,
                     sums + i * GC_COLUMNS_{dtype} + at);
-            for (; i < rows; ++i)
+            for (ptrdiff_t i = whole; i < rows; ++i)
                 gc_tile_1x2_{dtype}(k, a + i * a_i, a_i, a_p, b + at, b_p,
                     sums + i * GC_COLUMNS_{dtype} + at);
         }}
@@ -126,7 +126,7 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
     const ptrdiff_t columns = vectors * GC_LANES_{dtype};
     {kind} panel[GC_DEPTH * GC_COLUMNS_{dtype}];
     if (b_j == 1 && width == columns) {{
-        gc_columns_{dtype}((int)rows, vectors, k, a, a_i, a_p, b, b_p, sums);
+        gc_columns_{dtype}(rows, vectors, k, a, a_i, a_p, b, b_p, sums);
         return;
     }}
     for (ptrdiff_t first = 0; first < k; first += GC_DEPTH) {{
@@ -140,7 +140,7 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
             for (ptrdiff_t j = 0; j < columns; ++j)
                 for (ptrdiff_t p = 0; p < depth; ++p)
                     panel[p * columns + j] = j < width ? right[p * b_p + j * b_j] : 0;
-        gc_columns_{dtype}((int)rows, vectors, depth, a + first * a_p, a_i, a_p, panel, columns, sums);
+        gc_columns_{dtype}(rows, vectors, depth, a + first * a_p, a_i, a_p, panel, columns, sums);
     }}
 }}
 """

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from graphc.backends.interface import Argument, Entry, Interface, declaration, type_text
+from graphc.files.code.facts import Fact
 
 
-def header(model: Interface, separate: bool) -> bytes:
-    """Return the header; `separate` is true if the first state is a file of its own."""
+def header(
+    model: Interface, known: Iterable[Fact], separate: bool, needs: Sequence[str] = ()
+) -> bytes:
+    """Return the header; `separate` is true if the first state is a file of its own.
+
+    `needs` are functions of the compiler's library that the code calls.
+    """
     upper = model.prefix.upper()
-    sizes = {
-        "BATCH": (model.batch, "the most rows `n` of a call"),
-        "STATE_BYTES": (model.state_bytes, "parameters and all that lasts between calls"),
-        "WORK_BYTES": (model.work_bytes, "memory that a call uses and leaves"),
-    }
-    lines = [f"#define {upper}_{k} {size} /* {what} */" for k, (size, what) in sizes.items()]
+    lines = [fact.line(upper) for fact in known]
     heads = [f"{_documented(e)}{declaration(model, e)};\n" for e in model.entries]
     if model.state and not separate:
         init = f"void {model.prefix}_init(void *state);\n"
@@ -21,6 +24,7 @@ def header(model: Interface, separate: bool) -> bytes:
     text = "\n".join(
         [
             f"/* {model.prefix}: made by graphc.  State and work are aligned to 8 bytes. */",
+            *(f"/* Link with libgcc or compiler-rt for {listed}. */" for listed in _joined(needs)),
             f"#ifndef {upper}_H\n#define {upper}_H\n",
             "#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n",
             *lines,
@@ -30,6 +34,10 @@ def header(model: Interface, separate: bool) -> bytes:
         ]
     )
     return text.encode()
+
+
+def _joined(needs: Sequence[str]) -> list[str]:
+    return [", ".join(needs)] if needs else []
 
 
 def _documented(entry: Entry) -> str:
