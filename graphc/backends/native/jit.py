@@ -179,6 +179,7 @@ WRITERS = (
     "backends/arithmetic.py",
     "backends/coefficients.py",
     "backends/doubles.py",
+    "backends/layout.py",
     "backends/maths.py",
     "backends/softfloat.py",
     "kernels",

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 import graphc as gc
-from tests.backends.c.trained import SANITIZED, TARGETS, Target, Trained, executor_of, trained, unlike
+from tests.backends.c.trained import (
+    SANITIZED,
+    TARGETS,
+    Target,
+    Trained,
+    executor_of,
+    trained,
+    unlike,
+)
 from tests.files.c_model import compiler
 from tests.onnx import zoo
 from tests.reproducibility import small_nets

@@ -97,8 +97,7 @@ class Trained:
         self.folder, self.interface = folder, found
         step = next(e for e in found.entries if e.name == "model_train_step")
         feeds = [
-            [np.ascontiguousarray(b[a.declared], a.type.dtype) for a in step.feeds]
-            for b in batches
+            [np.ascontiguousarray(b[a.declared], a.type.dtype) for a in step.feeds] for b in batches
         ]
         (folder / "feeds.bin").write_bytes(b"".join(x.tobytes() for b in feeds for x in b))
         n = len(feeds[0][0])
