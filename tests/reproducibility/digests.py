@@ -48,7 +48,7 @@ class Runs:
         """The digest of a C program."""
         ex = executor_of(zoo.declared_net(self.name), ROWS, contract=self.contract)
         with TemporaryDirectory() as folder:
-            state = Trained(ex, Path(folder), self.batches).state(TARGETS[target])
+            state = Trained(ex, Path(folder), self.batches, ROWS).state(TARGETS[target])
         return digest(ex, state)
 
     def all(self, targets: list[str]) -> Iterator[tuple[str, Callable[[], str]]]:

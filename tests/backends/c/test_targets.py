@@ -30,7 +30,7 @@ def check(target: Target, net: gc.Net, contract: str, steps: int, folder: Path) 
         pytest.skip(f"there is no {missing}")
     batches = [small_nets.batch(8, seed) for seed in range(steps)]
     ex = executor_of(net, 8, contract=contract)
-    found = Trained(ex, folder, batches).state(target)
+    found = Trained(ex, folder, batches, 8).state(target)
     assert not unlike(trained(ex, batches), found)
 
 

@@ -90,7 +90,7 @@ int main(void)
 class Trained:
     """The source of a program that trains a model on given batches, and its results."""
 
-    def __init__(self, ex: gc.Executor, folder: Path, batches: Sequence[Feeds]) -> None:
+    def __init__(self, ex: gc.Executor, folder: Path, batches: Sequence[Feeds], rows: int) -> None:
         gc.export_c(ex, folder / "model.c", name="model")
         whole = {"infer_only": False, "constant": False, "backward": False}
         found, _ = interface(ex, model_writer("c"), name="model", batch=None, budget=None, **whole)
@@ -100,10 +100,9 @@ class Trained:
             [np.ascontiguousarray(b[a.declared], a.type.dtype) for a in step.feeds] for b in batches
         ]
         (folder / "feeds.bin").write_bytes(b"".join(x.tobytes() for b in feeds for x in b))
-        n = len(feeds[0][0])
         sizes = [x.nbytes for x in feeds[0]]
         sizes += [
-            int(np.prod(shape_at(a.type.shape, n))) * np.dtype(a.type.dtype).itemsize
+            int(np.prod(shape_at(a.type.shape, rows))) * np.dtype(a.type.dtype).itemsize
             for a, _ in step.results
         ]
         arrays = [
@@ -114,7 +113,12 @@ class Trained:
             f"        if (fread(a{i}, 1, {size}, feeds) != {size}) return 2;"
             for i, size in enumerate(sizes[: len(step.feeds)])
         ]
-        arguments = ["state", "work", str(n), *(f"(void *)a{i}" for i in range(len(sizes)))]
+        arguments = [
+            *["state"] * bool(found.state),
+            "work",
+            str(rows),
+            *(f"(void *)a{i}" for i in range(len(sizes))),
+        ]
         text = _MAIN.format(
             state=found.state_bytes,
             work=found.work_bytes,
