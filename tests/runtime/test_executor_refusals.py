@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.backends.backend import BACKENDS, backend
 from graphc.ir.tensor_type import TensorType
 from tests.runtime.test_executor import SGD, Array, assert_same, batch, classifier, copied, executor
 
@@ -103,6 +104,39 @@ def test_inference_that_fails_breaks_nothing(monkeypatch: pytest.MonkeyPatch) ->
         ex.forward(x=np.ones((4, 3)))
     monkeypatch.setattr(Explodes, "armed", False)
     assert ex.forward(x=np.ones((4, 3)))["out"].sum() == 12
+
+
+class Returns(gc.Op):
+    """A user's op whose reference rule returns what a test gives it."""
+
+    value: Any = None
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return self.value  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", [b for b in BACKENDS if backend(b).missing() is None])
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        (None, "returns NoneType, not an array of float32"),
+        (np.zeros((4, 1), "float32"), "gives float32[4, 1], its infer rule says float32[4, 3]"),
+        (np.zeros((4, 3), "complex64"), "gives complex64[4, 3], its infer rule says float32"),
+    ],
+)
+def test_a_reference_of_another_type_is_named(
+    value: Any, fault: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Returns, "value", value)
+    net = gc.Net()
+    net.output("out", gc.apply(Returns(), net.input("x", (gc.N, 3)), name="odd"))
+    ex = gc.Executor(gc.compile(net, batch=4, backend=name))
+    with pytest.raises(gc.RuleError) as caught:
+        ex.forward(x=np.ones((4, 3)))
+    assert str(caught.value).startswith(f"returns 'odd': its reference rule {fault}")
 
 
 # ---------------------------------------------------------------- threads

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, RuleError, rule_failure
 from graphc.check.central_differences import in_float64, kinks_of
 from graphc.compiler.program import index_bounds
 from graphc.ir.graph import Graph, Node
@@ -58,12 +58,9 @@ def value_of(node: Node, ins: list[Array], rows: int, train: bool) -> Array:
     except GraphError:
         raise
     except Exception as error:  # a rule of a user's op, which may do anything
-        raise GraphError(
-            f"{node.op.name} {node.name!r}: its reference rule fails: "
-            f"{type(error).__name__}: {error}",
-            loc=node.loc,
-            hint="passes are validated by the reference rules; gc.check_op tries one op",
-        ) from None
+        hint = "passes are validated by the reference rules; gc.check_op tries one op"
+        fault = rule_failure(error)
+        raise RuleError(node.op.name, "reference", fault, node.name, node.loc, hint) from error
 
 
 def result_names(graph: Graph) -> dict[str, str]:
