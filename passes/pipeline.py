@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, get_args
 
+from graphc.base.arguments import takes_one
 from graphc.base.errors import GraphError
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
@@ -59,7 +60,7 @@ def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pa
     Raises
     ------
     GraphError
-        If `preserves` is none of these.
+        If `preserves` is none of these, or the function cannot be called with a graph alone.
 
     Examples
     --------
@@ -70,7 +71,12 @@ def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pa
     'unchanged'
     """
     _check_preserves("graph_pass", preserves)
-    return lambda run: FunctionPass(run, preserves, bound)
+
+    def decorate(run: Pass) -> FunctionPass:
+        check_is_pass(run, "graph_pass: ")
+        return FunctionPass(run, preserves, bound)
+
+    return decorate
 
 
 def _check_preserves(what: str, preserves: object) -> None:
@@ -79,6 +85,16 @@ def _check_preserves(what: str, preserves: object) -> None:
             f"{what} has preserves={preserves!r}, which is not one of "
             f"{', '.join(map(repr, get_args(Preserves)))}",
             hint='@gc.passes.graph_pass(preserves="bitwise") promises that every bit stays',
+        )
+
+
+def check_is_pass(step: object, where: str = "") -> None:
+    """Raise GraphError unless something is no class and can be called with a graph alone."""
+    if isinstance(step, type) or not callable(step) or not takes_one(step):
+        shown = repr(step) if len(repr(step)) < 100 else f"a {type(step).__name__}"
+        raise GraphError(
+            f"{where}{shown} is not a pass",
+            hint="a pass is a function that takes and returns a Graph",
         )
 
 
@@ -218,7 +234,7 @@ class PassList:
         Raises
         ------
         GraphError
-            If there is no pass of that name, or `step` is not callable.
+            If there is no pass of that name, or `step` is not a pass.
 
         Examples
         --------
@@ -245,7 +261,7 @@ class PassList:
         Raises
         ------
         GraphError
-            If there is no pass of that name, or `step` is not callable.
+            If there is no pass of that name, or `step` is not a pass.
 
         Examples
         --------
@@ -271,11 +287,7 @@ class PassList:
         return tuple(step for step in filled if step is not None)
 
     def _insert(self, position: int, step: Pass) -> PassList:
-        if not callable(step):
-            raise GraphError(
-                f"{step!r} is not a pass",
-                hint="a pass is a function that takes and returns a Graph",
-            )
+        check_is_pass(step)
         entries = (*self.entries[:position], step, *self.entries[position:])
         return PassList(entries, self.required)
 

@@ -32,7 +32,7 @@ from graphc.ops.functions import LogSoftmax
 from graphc.ops.losses.classes import NllLoss, SoftmaxLoss, SvmLoss
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from passes.pipeline import PassList, name_of
+from passes.pipeline import PassList, check_is_pass, name_of
 
 ROWS = 6
 """The number of rows that a net is checked on."""
@@ -111,25 +111,10 @@ def load_passes(source: str) -> PassList:
         return found
     steps = found if isinstance(found, (tuple, list)) else (found,)
     for step in steps:
-        if not _takes_a_graph(step):
-            raise GraphError(
-                f"{source}: {step!r} is not a pass",
-                hint="a pass is a function that takes and returns a Graph",
-            )
+        check_is_pass(step, f"{source}: ")
     default = passes.DEFAULT.entries
     last = max(i for i, entry in enumerate(default) if name_of(entry) == "dead_code")
     return PassList((*default[:last], *steps, *default[last:]), passes.REQUIRED)
-
-
-def _takes_a_graph(step: object) -> bool:
-    """Return whether an object can be called with one argument, and is not a class."""
-    if isinstance(step, type) or not callable(step):
-        return False
-    try:
-        inspect.signature(step).bind(None)
-    except TypeError:
-        return False
-    return True
 
 
 def _net(path: Path, function: str) -> Net:

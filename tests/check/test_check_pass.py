@@ -28,6 +28,7 @@ from graphc.ops.select import Relu, ReluGrad, Where
 from graphc.ops.source import Constant, Parameter
 from passes.pipeline import Pass, graph_pass
 from passes.repeat_elements import repeat_elements
+from passes.specialize import Specialize
 from tests.check.validation.test_validate import run_test
 
 Change = Callable[[Graph, Node], "Node | str | None"]
@@ -342,12 +343,26 @@ def test_a_right_pass_is_accepted(name: str) -> None:
         (lambda: gc.compile(random_net(0), batch=2, backend="numpy", validate=True,
             passes=gc.passes.after("cse", Exact())), "pass 'Exact' has preserves='exact'"),
         (lambda: check_pass(lambda g: g), "pass '<lambda>' does not say what it preserves"),
+        (lambda: check_pass(graph_pass("approximate")(lambda g: g)),
+            "pass '<lambda>' is approximate, but does not say how near"),
+        (lambda: graph_pass("bitwise")(with_op), "graph_pass: <function with_op"),  # type: ignore
         (lambda: check_pass(Scaled), "is not a pass"),  # type: ignore[arg-type]
         (lambda: check_pass(7), "check_pass: 7 is not a pass"),  # type: ignore[arg-type]
+        (lambda: check_pass(gc.passes.DEFAULT), "check_pass: a PassList is not a pass"),  # type: ignore
+        (lambda: check_pass(Specialize(True)), "check_pass: pass 'specialize' makes a program"),
+        (lambda: check_pass(renamed, nets=0), "check_pass: nets is 0, it must be a whole number"),
+        (lambda: check_pass(renamed, batches=()), "check_pass: batches is (), it must be a list"),
+        (lambda: check_pass(renamed, batches=(0,)), "check_pass: a number of rows is 0, it must"),
+        (lambda: validate_pass(renamed, random_net(0), batches=3), "validate_pass: batches is 3"),  # type: ignore
+        (lambda: validate_pass(7, random_net(0)), "validate_pass: 7 is not a pass"),  # type: ignore
         (lambda: check_pass(renamed, ops=["tan"]), "random_net: there is no op 'tan'"),
+        (lambda: check_pass(renamed, ops=[]), "ops is [], it must be a list of ops"),
+        (lambda: random_net(0, ops="mul"), "ops is 'mul', it must be a list of ops"),
+        (lambda: random_net(0, ops=[3]), "random_net: there is no op '3'"),  # type: ignore[list-item]
+        (lambda: random_net(0, steps=0), "random_net: steps is 0, it must be a whole number from"),
     ],
 )  # fmt: skip
-def test_what_is_no_pass_or_declares_nothing_known(made: Callable[[], Any], words: str) -> None:
+def test_what_is_no_pass_or_no_argument_is_said(made: Callable[[], Any], words: str) -> None:
     with pytest.raises(gc.GraphError) as caught:
         made()
     assert words in str(caught.value)

@@ -144,15 +144,28 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
             for old, new in _runnable(wide, wide_made):
                 yield old, new, partial(_reassociated, scale), draws
         return
+    bound = checked_bound(step)
+    for old, new in _runnable(wide, in_float64(made)):
+        yield old, new, partial(_approximate, bound), draws
+
+
+def checked_bound(step: Pass) -> float:
+    """Return the bound of a pass, 0 if it is not approximate; raise GraphError if it has none."""
+    if preserves_of(step) != "approximate":
+        return 0.0
     bound = bound_of(step)
     if bound is None:
+        declared = hasattr(step, "preserves")
+        fault = "is approximate, but does not say how near" if declared else NOT_DECLARED
         raise GraphError(
-            f"pass {name_of(step)!r} is approximate, but does not say how near",
+            f"pass {name_of(step)!r} {fault}",
             hint='@gc.passes.graph_pass(preserves="approximate", bound=1e-3), or declare '
             '"bitwise" or "reassociated"',
         )
-    for old, new in _runnable(wide, in_float64(made)):
-        yield old, new, partial(_approximate, bound), draws
+    return bound
+
+
+NOT_DECLARED = "does not say what it preserves"
 
 
 def special(draw: Draw) -> Draw:

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, RuleError, rule_failure
 from graphc.check.central_differences import in_float64, kinks_of
 from graphc.compiler.program import index_bounds
@@ -245,6 +246,15 @@ def source_arrays(graph: Graph, draw: Draw) -> dict[str, Array]:
 def values_of(graph: Graph, draw: Draw) -> dict[str, Array]:
     """Return the value of every node for the draw's numbers."""
     return values_of_arrays(graph, draw.rows, source_arrays(graph, draw))
+
+
+def checked_batches(call: str, batches: Any) -> tuple[int, ...]:
+    """Return numbers of rows, at least one; raise GraphError for anything else."""
+    found = tuple(batches) if isinstance(batches, Iterable) else ()
+    if not found:
+        hint = "batches=(1, 7)"
+        raise GraphError(f"{call}: batches is {batches!r}, it must be a list of rows", hint=hint)
+    return tuple(checked_whole(f"{call}: a number of rows", rows) for rows in found)
 
 
 def draws_for(

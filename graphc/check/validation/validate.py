@@ -24,7 +24,7 @@ from graphc.check.validation.explain import (
     explained_update,
 )
 from graphc.check.validation.judge import judge
-from graphc.check.validation.run import Draw, batches_for, draws_for
+from graphc.check.validation.run import Draw, batches_for, checked_batches, draws_for
 from graphc.check.validation.updates import apply_mismatch, rounded_states
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
@@ -39,7 +39,7 @@ from passes import DEFAULT
 from passes.backward import Backward
 from passes.channels_last import channels_last
 from passes.data_parallel import DataParallel
-from passes.pipeline import Pass, PassList, name_of, run_pass, run_passes
+from passes.pipeline import Pass, PassList, check_is_pass, name_of, run_pass, run_passes
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update, apply_graph
@@ -100,7 +100,8 @@ def validate_pass(
     (4, 3)
     """
     where = Path(folder) if folder is not None else None
-    batches = tuple(batches)
+    batches = checked_batches("validate_pass", batches)
+    check_is_pass(step, "validate_pass: ")
 
     def made_of(before: Graph) -> Graph:
         made = run_pass(step, before)
