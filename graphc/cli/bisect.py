@@ -8,14 +8,13 @@ from dataclasses import asdict, replace
 
 from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
 from graphc.check.validation import ValidationError
 from graphc.check.validation.bisect import Command as Shell
 from graphc.check.validation.bisect import Found, NotThePasses, Values, bisect
 from graphc.check.validation.validate import validate_plan
 from graphc.cli.arguments import Command, Parser, optimizer, picked, positive, show
 from graphc.cli.data import first_rows
-from graphc.cli.model import ROWS, load_model, load_passes
+from graphc.cli.model import ROWS, load_model, passes_of
 from graphc.compiler.compile import compile
 
 COMMAND = Command(
@@ -122,7 +121,7 @@ def _symptom(args: argparse.Namespace) -> Values | Shell:
     return Values(
         model.graph,
         args.rows,
-        load_passes(args.passes) if args.passes else own_passes().DEFAULT,
+        passes_of(args),
         optimizer(args.optimizer),
         args.symptom,
         args.tolerance,

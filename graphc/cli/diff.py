@@ -19,7 +19,6 @@ from graphc.ir.text.graph import node_text
 from graphc.view.cost import changed_totals, totals
 from graphc.view.render.difference import render_difference
 from graphc.view.render.renderer import format_of
-from passes.pipeline import PassList
 
 
 @dataclass(frozen=True)
@@ -110,19 +109,13 @@ def _of_models(args: argparse.Namespace) -> Iterator[Shown]:
     yield Shown(name, made, tuple(saved), new.declared)
 
 
-def _compiled(args: argparse.Namespace, model: str, without: str = "") -> Plan:
-    passes = _passes(args).without(without) if without else _passes(args)
-    return compiled(args, load_model(model).graph, passes=passes)
-
-
-def _passes(args: argparse.Namespace) -> PassList:
-    found: PassList = passes_of(args) or own_passes().DEFAULT
-    return found
+def _compiled(args: argparse.Namespace, model: str, *without: str) -> Plan:
+    return compiled(args, load_model(model).graph, passes=passes_of(args).without(*without))
 
 
 def _of_pass(args: argparse.Namespace) -> Iterator[Shown]:
     """Yield the difference that each run of the pass made in the program that trains, or infers."""
-    known = dict.fromkeys(_passes(args).names)
+    known = dict.fromkeys(passes_of(args).names)
     if args.step not in known:
         hint = f"the passes are {', '.join(known)}"
         raise GraphError(f"there is no pass {args.step!r}", hint=hint)
@@ -155,7 +148,7 @@ def _saved_of_program(args: argparse.Namespace, plan: Plan, program: str) -> Seq
     """Return the lines of instructions and arena saved, against a plan without the pass."""
     if args.step in own_passes().REQUIRED:
         return ()
-    other = _compiled(args, args.models[0], without=args.step)
+    other = _compiled(args, args.models[0], args.step)
     old, new = (
         replace(totals(made.declared, made.batch, made.programs[program], only=()), flops=None)
         for made in (other, plan)

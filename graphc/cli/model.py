@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ from graphc.ops.losses.classes import NllLoss, SoftmaxLoss, SvmLoss
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
 from passes.pipeline import PassList, check_is_pass, name_of
+
+T = TypeVar("T")
 
 ROWS = 6
 """The number of rows that a net is checked on."""
@@ -88,7 +90,7 @@ def load_passes(source: str) -> PassList:
     A single pass, or a tuple of them, is added to the default list.
     """
     path, _, name = source.rpartition(":")
-    if not path.endswith(".py"):
+    if not path.endswith(".py") or not name:
         raise GraphError(
             f"{source!r} does not name a list of passes",
             hint="file.py:name, of a gc.passes list or of a pass",
@@ -170,6 +172,8 @@ def _run(path: Path, call: Callable[[], Any]) -> Any:
         frames, own = error.__traceback__, path.resolve()
         while frames is not None and Path(frames.tb_frame.f_code.co_filename).resolve() != own:
             frames = frames.tb_next
+        if frames is None and not isinstance(error, SyntaxError):
+            raise
         text = traceback.format_exception(error.with_traceback(frames))
         raise UsersError("".join(text)) from None
 
@@ -202,19 +206,28 @@ def random_feeds(plan: Plan, rows: int = ROWS) -> dict[str, NDArray[Any]]:
 def compiled(args: argparse.Namespace, graph: Graph, **options: Any) -> Plan:
     """Compile a graph as the command line asks; `options` are added, or replace its options."""
     given = {
-        "batch": args.batch,
-        "optimizer": optimizer(getattr(args, "optimizer", None)),
-        "backend": args.backend,
-        "threads": args.threads,
-        "passes": passes_of(args),
+        name: getattr(args, name) for name in ("batch", "backend", "threads") if hasattr(args, name)
     }
-    return compile(graph, **(given | options))
+    given["optimizer"] = optimizer(getattr(args, "optimizer", None))
+    given["passes"] = options.get("passes") or passes_of(args)
+    return run_passes_of(args, partial(compile, graph, **(given | options)))
 
 
-def passes_of(args: argparse.Namespace) -> PassList | None:
-    """Return the passes of the option --passes; None means the default list."""
+def passes_of(args: argparse.Namespace) -> PassList:
+    """Return the passes of the option --passes, or the default list."""
+    source, default = getattr(args, "passes", None), own_passes().DEFAULT
+    found: PassList = load_passes(source) if source else default
+    return found
+
+
+def run_passes_of(args: argparse.Namespace, call: Callable[[], T]) -> T:
+    """Return the result of a call that runs the passes of the option --passes.
+
+    Raise UsersError for an exception of one of them.
+    """
     source = getattr(args, "passes", None)
-    return load_passes(source) if source else None
+    found: T = _run(Path(source.rpartition(":")[0]), call) if source else call()
+    return found
 
 
 def _random(rng: np.random.Generator, type: TensorType, bound: int, rows: int) -> NDArray[Any]:

@@ -102,10 +102,27 @@ def test_bench_takes_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["net"] == "small"
 
 
+COMMANDS = ["plan", "render", "diff", "verify", "bench"]
+MORE = {"diff": ["--pass", "cse"]}
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "check"])
+def test_a_pass_that_raises_is_shown_from_its_file_on(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [command, "model.py:net", "--passes", "mine.py:failing", *MORE.get(command, [])]
+    assert main(argv) > 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert "mine.py" in lines[1]
+    assert lines[-2:] == ["KeyError: 'relu'", "in pass 'failing'"]
+
+
 MISTAKES = {
     "gone.py:mine": "gone.py does not exist\n  hint: --passes takes file.py:name, of a gc.passes",
     "mine.py:nix": "mine.py has no list of passes 'nix'",
     "mine.py": "'mine.py' does not name a list of passes",
+    "mine.py:": "'mine.py:' does not name a list of passes",
     "mine.py:seven": "mine.py:seven: 7 is not a pass",
     "mine.py:Option": "is not a pass\n  hint: a pass is a function that takes and returns a Graph",
     "mine.py:no_graph": "is not a pass",
@@ -115,13 +132,12 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("command", ["plan", "render", "diff", "verify", "bench"])
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("passes", MISTAKES)
 def test_what_is_no_pass_is_said(
     command: str, passes: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = ["--pass", "cse"] if command == "diff" else []
-    assert main([command, "model.py:net", "--passes", passes, *more]) > 0
+    assert main([command, "model.py:net", "--passes", passes, *MORE.get(command, [])]) > 0
     error = capsys.readouterr().err
     assert MISTAKES[passes] in error
     assert error.startswith("error: ")
