@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, get_args
 
-from graphc.base.arguments import takes_one
+from graphc.base.arguments import checked_number, takes_one
 from graphc.base.errors import GraphError
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
@@ -60,7 +60,8 @@ def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pa
     Raises
     ------
     GraphError
-        If `preserves` is none of these, or the function cannot be called with a graph alone.
+        If `preserves` is none of these, `bound` is not a number from 0 up, or the function cannot
+        be called with a graph alone.
 
     Examples
     --------
@@ -71,6 +72,7 @@ def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pa
     'unchanged'
     """
     _check_preserves("graph_pass", preserves)
+    _checked_bound("graph_pass", bound)
 
     def decorate(run: Pass) -> FunctionPass:
         check_is_pass(run, "graph_pass: ")
@@ -86,6 +88,11 @@ def _check_preserves(what: str, preserves: object) -> None:
             f"{', '.join(map(repr, get_args(Preserves)))}",
             hint='@gc.passes.graph_pass(preserves="bitwise") promises that every bit stays',
         )
+
+
+def _checked_bound(what: str, bound: object) -> float | None:
+    hint = "it is a part of the result's largest number, such as 1e-3"
+    return None if bound is None else checked_number(f"{what}: bound", bound, least=0, hint=hint)
 
 
 def check_is_pass(step: object, where: str = "") -> None:
@@ -149,9 +156,8 @@ def preserves_of(step: Pass) -> Preserves:
 
 
 def bound_of(step: Pass) -> float | None:
-    """Return the bound that an approximate pass declares, or None if it declares none."""
-    bound = getattr(step, "bound", None)
-    return None if bound is None else float(bound)
+    """Return the bound that a pass declares, or None; raise GraphError if it is not a number."""
+    return _checked_bound(f"pass {name_of(step)!r}", getattr(step, "bound", None))
 
 
 @dataclass(frozen=True)
@@ -206,7 +212,7 @@ class PassList:
         False
         """
         for name in names:
-            self._check_known(name)
+            self.check_known(name)
             if name in self.required:
                 optional = dict.fromkeys(n for n in self.names if n not in self.required)
                 raise GraphError(
@@ -292,10 +298,11 @@ class PassList:
         return PassList(entries, self.required)
 
     def _position(self, name: str) -> int:
-        self._check_known(name)
+        self.check_known(name)
         return self.names.index(name)
 
-    def _check_known(self, name: str) -> None:
+    def check_known(self, name: str) -> None:
+        """Raise GraphError if there is no pass of that name."""
         if name not in self.names:
             known = ", ".join(dict.fromkeys(self.names))
             raise GraphError(f"there is no pass {name!r}", hint=f"the passes are {known}")

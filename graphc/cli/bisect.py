@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 
 from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
@@ -14,7 +15,7 @@ from graphc.check.validation.bisect import Found, NotThePasses, Values, bisect
 from graphc.check.validation.validate import validate_plan
 from graphc.cli.arguments import Command, Parser, optimizer, picked, positive, show
 from graphc.cli.data import first_rows
-from graphc.cli.model import ROWS, load_model, passes_of
+from graphc.cli.model import ROWS, load_model, of_user, passes_of
 from graphc.compiler.compile import compile
 
 COMMAND = Command(
@@ -51,7 +52,7 @@ def declare(parser: Parser) -> None:
         metavar="COMMAND",
         help="a command that fails if the symptom occurs; python is the one that runs graphc",
     )
-    add("--passes", metavar="FILE:NAME", help="a gc.passes list in your file (default: graphc's)")
+    parser.add_passes()
     add(
         "--tolerance",
         type=float,
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     """Find the pass, or the layer below the passes, and print it."""
     symptom = _symptom(args)
     try:
-        found = bisect(symptom)
+        found = of_user(partial(bisect, symptom))
     except NotThePasses as error:
         portable = isinstance(symptom, Shell) and not replace(symptom, backend=PORTABLE)(None).bad
         if not portable:

@@ -12,7 +12,7 @@ from graphc.check.validation.explain import ValidationError
 from graphc.check.validation.validate import validate_model
 from graphc.cli.arguments import Command, Parser, print_json, show
 from graphc.cli.data import first_rows
-from graphc.cli.model import ROWS, load_model, passes_of, random_feeds, run_passes_of
+from graphc.cli.model import ROWS, load_model, of_user, passes_of, random_feeds
 from graphc.compiler.compile import compile
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_passes(args: argparse.Namespace, graph: Graph) -> int:
     try:
-        judged = run_passes_of(args, partial(validate_model, graph, ROWS, passes_of(args)))
+        judged = of_user(partial(validate_model, graph, ROWS, passes_of(args)))
     except ValidationError as error:
         if not args.json:
             raise

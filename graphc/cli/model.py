@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
+from graphc.base.loc import users_frames
 from graphc.cli.arguments import optimizer
 from graphc.cli.data import Feeds, index_bounds
 from graphc.compiler.compile import compile
@@ -129,7 +130,7 @@ def _net(path: Path, function: str) -> Net:
             f"{path}:{function} takes arguments, a model's function takes none",
             hint="give them default values",
         )
-    net = _run(path, make)
+    net = of_user(make)
     if not isinstance(net, Net):
         raise GraphError(
             f"{path}:{function} returns {type(net).__name__}, not a gc.Net",
@@ -158,21 +159,19 @@ def _module(path: Path, hint: str = HINT) -> ModuleType:
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    _run(path, partial(spec.loader.exec_module, module))
+    of_user(partial(spec.loader.exec_module, module))
     return module
 
 
-def _run(path: Path, call: Callable[[], Any]) -> Any:
+def of_user(call: Callable[[], T]) -> T:
+    """Return the result of a call; raise UsersError for an exception of the user's code in it."""
     try:
         return call()
     except GraphError:
         raise
     except Exception as error:
-        # The user sees the traceback from his own file on, without graphc's lines above.
-        frames, own = error.__traceback__, path.resolve()
-        while frames is not None and Path(frames.tb_frame.f_code.co_filename).resolve() != own:
-            frames = frames.tb_next
-        if frames is None and not isinstance(error, SyntaxError):
+        frames = users_frames(error.__traceback__)
+        if frames is None and not isinstance(error, SyntaxError):  # that is of a whole file
             raise
         text = traceback.format_exception(error.with_traceback(frames))
         raise UsersError("".join(text)) from None
@@ -210,23 +209,13 @@ def compiled(args: argparse.Namespace, graph: Graph, **options: Any) -> Plan:
     }
     given["optimizer"] = optimizer(getattr(args, "optimizer", None))
     given["passes"] = options.get("passes") or passes_of(args)
-    return run_passes_of(args, partial(compile, graph, **(given | options)))
+    return of_user(partial(compile, graph, **(given | options)))
 
 
 def passes_of(args: argparse.Namespace) -> PassList:
     """Return the passes of the option --passes, or the default list."""
     source, default = getattr(args, "passes", None), own_passes().DEFAULT
     found: PassList = load_passes(source) if source else default
-    return found
-
-
-def run_passes_of(args: argparse.Namespace, call: Callable[[], T]) -> T:
-    """Return the result of a call that runs the passes of the option --passes.
-
-    Raise UsersError for an exception of one of them.
-    """
-    source = getattr(args, "passes", None)
-    found: T = _run(Path(source.rpartition(":")[0]), call) if source else call()
     return found
 
 

@@ -15,6 +15,7 @@ from graphc.ir.graph import Node
 from graphc.ops.fused import AffineRelu
 from graphc.ops.linalg import Affine
 from graphc.ops.select import Relu
+from other import failing as imported
 
 
 @gc.passes.graph_pass(preserves="bitwise")
@@ -56,11 +57,16 @@ def no_graph():
 def failing(graph):
     raise KeyError("relu")
 """
+OTHER = """\
+def failing(graph):
+    raise KeyError("tanh")
+"""
 
 
 @pytest.fixture(autouse=True)
 def file_of_passes(folder: Path) -> None:
     (folder / "mine.py").write_text(PASSES)
+    (folder / "other.py").write_text(OTHER)
 
 
 def names(
@@ -106,16 +112,19 @@ COMMANDS = ["plan", "render", "diff", "verify", "bench"]
 MORE = {"diff": ["--pass", "cse"]}
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "check"])
+@pytest.mark.parametrize("command", [*COMMANDS, "check", "bisect"])
+@pytest.mark.parametrize(
+    ("name", "file", "raised"), [("failing", "mine", "relu"), ("imported", "other", "tanh")]
+)
 def test_a_pass_that_raises_is_shown_from_its_file_on(
-    command: str, capsys: pytest.CaptureFixture[str]
+    command: str, name: str, file: str, raised: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = [command, "model.py:net", "--passes", "mine.py:failing", *MORE.get(command, [])]
+    argv = [command, "model.py:net", "--passes", f"mine.py:{name}", *MORE.get(command, [])]
     assert main(argv) > 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
-    assert "mine.py" in lines[1]
-    assert lines[-2:] == ["KeyError: 'relu'", "in pass 'failing'"]
+    assert f"{file}.py" in lines[1]
+    assert lines[-2:] == [f"KeyError: '{raised}'", "in pass 'failing'"]
 
 
 MISTAKES = {
