@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Literal, get_args
 
 from graphc.base.arguments import checked_number, takes_one
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, shown
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
 
@@ -98,9 +98,8 @@ def _checked_bound(what: str, bound: object) -> float | None:
 def check_is_pass(step: object, where: str = "") -> None:
     """Raise GraphError unless something is no class and can be called with a graph alone."""
     if isinstance(step, type) or not callable(step) or not takes_one(step):
-        shown = repr(step) if len(repr(step)) < 100 else f"a {type(step).__name__}"
         raise GraphError(
-            f"{where}{shown} is not a pass",
+            f"{where}{shown(step)} is not a pass",
             hint="a pass is a function that takes and returns a Graph",
         )
 

@@ -24,6 +24,13 @@ def first_of(texts: Iterable[str], most: int = 8) -> str:
     return ", ".join(known[:most]) + (", ..." if len(known) > most else "")
 
 
+def shown(thing: object) -> str:
+    """Return an object in words: its repr if that is one short line, or else its type."""
+    text = repr(thing)
+    short = len(text) < 100 and "\n" not in text
+    return text if short else f"an object of type {type(thing).__name__}"
+
+
 LONGEST = 2500
 """The most characters of a sentence or a hint; names in files have up to 1,000."""
 

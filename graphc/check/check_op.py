@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.errors import GraphError, RuleError, counted, failure_text, rule_failure
+from graphc.base.errors import GraphError, RuleError, counted, failure_text, rule_failure, shown
 from graphc.check.central_differences import widened, wrong_entries
 from graphc.check.gradient_text import formula_mistakes
 from graphc.check.op_kernels import kernel_fault, open_types, rows_of
@@ -105,7 +105,7 @@ def check_op(
     check_op tanh: ok, infer, reference, scalar, grad and gradient_text agree on 1 example
     """
     if not isinstance(op, Op):
-        raise GraphError(f"check_op: {op!r} is not an op", hint=HINT)
+        raise GraphError(f"check_op: {shown(op)} is not an op", hint=HINT)
     cases = list(_cases(op, examples))
     reference.derivative.cache_clear()  # what the rules call may have been edited in a notebook
     reference.expanded.cache_clear()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.errors import counted
+from graphc.base.errors import counted, shown
 from graphc.check.central_differences import relative_error
 from graphc.ir.init import generator
 from graphc.ir.op import Array, Op, attributes
@@ -18,7 +18,7 @@ def formula_mistakes(op: Op, ins: Sequence[Array], tolerance: float) -> Iterator
     """Yield what is wrong with the formulas of an op's gradients, for float64 operands."""
     texts: object = op.gradient_text
     if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
-        yield f'is {texts!r}, not a tuple of formulas: write ("d_out * ...",)'
+        yield f'is {shown(texts)}, not a tuple of formulas: write ("d_out * ...",)'
         return
     if len(texts) > max(len(ins), 1):
         yield f"has {counted(len(texts), 'formula')} for {counted(len(ins), 'operand')}"

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from graphc.base.arguments import checked_whole
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, shown
 from graphc.declare.net import Net
 from graphc.ir.build import Value, apply
 from graphc.ir.init import generator
@@ -184,7 +184,9 @@ def listed_ops(ops: Ops) -> tuple[str | Op | type[Op], ...]:
     """Return the ops; raise GraphError unless there are some."""
     found = () if isinstance(ops, (str, Op)) or not isinstance(ops, Iterable) else tuple(ops)
     if not found:
-        raise GraphError(f"ops is {ops!r}, it must be a list of ops", hint='ops=["mul", "tanh"]')
+        raise GraphError(
+            f"ops is {shown(ops)}, it must be a list of ops", hint='ops=["mul", "tanh"]'
+        )
     return found
 
 

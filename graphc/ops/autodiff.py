@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from graphc.base.errors import GraphError, RuleError, counted
+from graphc.base.errors import GraphError, RuleError, counted, shown
 from graphc.base.work import spend_nodes
 from graphc.ir.build import Builder, Value, apply, as_value, misfit
 from graphc.ir.graph import Node
@@ -191,7 +191,7 @@ def wrong_cotangents(b: Builder, found: object, ins: Sequence[Value]) -> str:
         if part is None:
             continue
         if not isinstance(part, Value):
-            return f"gives {x.name} {part!r}, not a Value or None"
+            return f"gives {x.name} {shown(part)}, not a Value or None"
         if part.builder is not b:
             return f"gives {x.name} {part.name!r}, a value of another net"
         if x.type.is_float and part.type != x.type:

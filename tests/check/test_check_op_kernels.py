@@ -390,6 +390,9 @@ MALFORMED: dict[str, tuple[Op, str]] = {
     "grad: a value": (
         with_rule("grad", lambda b, ins, out, dout: dout), "grad: it returns Value, not a tuple"),
     "grad: text": (with_rule("grad", ("dout",)), "grad: it gives x 'dout', not a Value or None"),
+    "grad: an array": (
+        with_rule("grad", (np.ones((2, 3)),)),
+        "grad: it gives x an object of type ndarray, not a Value or None"),
     "grad: a number": (with_rule("grad", (2.0,)), "grad: it gives x 2.0, not a Value or None"),
     "grad: two": (
         with_rule("grad", lambda b, ins, out, dout: (dout, dout)),
@@ -426,12 +429,16 @@ MALFORMED: dict[str, tuple[Op, str]] = {
         "iteration: it returns 'element', which is not one of elements, rows, columns, all, call"),
     "iteration: None": (with_rule("iteration", None, OnElements), "iteration: it returns None"),
     "iteration: a list": (with_rule("iteration", [1], OnElements), "iteration: it returns [1]"),
+    "iteration: an array": (
+        with_rule("iteration", np.ones((9, 9)), OnElements), "iteration: it returns an object of"),
     "iteration: without kinds": (
         with_rule("iteration", "columns", OnElements), "broadcast_kinds: it returns None, but the"),
     "broadcast_kinds: too few": (
         with_rule("broadcast_kinds", (), OnElements), "broadcast_kinds: it returns (), not a tupl"),
     "broadcast_kinds: another word": (
         with_rule("broadcast_kinds", ("all",), OnElements), "broadcast_kinds: it returns 'all',"),
+    "broadcast_kinds: a list": (
+        with_rule("broadcast_kinds", (["row"],), OnElements), "broadcast_kinds: it returns ['ro"),
     "broadcast_kinds: a kind that does not fit": (
         with_rule("broadcast_kinds", ("row",), OnElements),
         "broadcast_kinds: it does not fit: 'row' has "),
