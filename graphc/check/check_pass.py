@@ -14,11 +14,11 @@ from typing import Any
 from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, counted, failure_text
 from graphc.check.random_net import DRAWS, Ops, listed_ops, random_net
-from graphc.check.validation.explain import explained, written
-from graphc.check.validation.judge import checked_bound, judge
+from graphc.check.validation.explain import ValidationError, written
+from graphc.check.validation.judge import checked_bound
 from graphc.check.validation.reproduce import shrunk
 from graphc.check.validation.run import checked_batches, draws_for
-from graphc.check.validation.validate import DEFINING, FOLDER, OPTIMIZERS, stages
+from graphc.check.validation.validate import DEFINING, FOLDER, OPTIMIZERS, judged, stages
 from graphc.declare.net import Net
 from graphc.ir.graph import Graph
 from graphc.ir.op import Op
@@ -249,9 +249,10 @@ class _Check:
             report.idle += made is not graph
             return None
         report.fired[program] += 1
-        failure = judge(self.step, graph, made, draws_for(graph, self.batches, seed=self.seed))
-        if failure is not None:
-            error = explained(self.step, graph, failure, self.folder)
+        draws = draws_for(graph, self.batches, seed=self.seed)
+        try:
+            judged(self.step, graph, made, draws, self.folder)
+        except ValidationError as error:
             return error.sentence, error.smallest, error.path
         report.saved.add(graph, 1)
         report.saved.add(made, -1)

@@ -106,7 +106,7 @@ def validate_pass(
     def made_of(before: Graph) -> Graph:
         made = run_pass(step, before)
         if made is not before:
-            _check(step, before, made, draws_for(before, batches, seed=seed, given=feeds), where)
+            judged(step, before, made, draws_for(before, batches, seed=seed, given=feeds), where)
         return made
 
     declared = graph.graph() if isinstance(graph, Net) else graph
@@ -168,10 +168,10 @@ SIMPLIFYING = tuple(
 """
 
 
-def _check(
+def judged(
     step: Pass, before: Graph, made: Graph, draws: Sequence[Draw], folder: Path | None
 ) -> str:
-    """Judge a pass that made one graph of another; return its name."""
+    """Judge a pass that made one graph of another; return its name, or raise ValidationError."""
     try:
         failure = judge(step, before, made, draws)
     except GraphError as error:
@@ -197,7 +197,7 @@ class Watch:
 
     def __call__(self, step: Pass, before: Graph, made: Graph) -> None:
         """Judge a pass; raise ValidationError if it fails."""
-        self.judged.append(_check(step, before, made, self.draws, self.folder))
+        self.judged.append(judged(step, before, made, self.draws, self.folder))
 
     def apply(self, parameters: Sequence[Node], optimizer: Optimizer, made: Graph) -> None:
         """Judge the graph of an update alone; raise ValidationError if it is wrong."""
