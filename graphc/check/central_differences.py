@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.base.arguments import checked_number
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
@@ -81,6 +82,12 @@ class Entry:
     ours: float
     numeric: float
     error: float
+
+
+def checked_steps(call: str, h: Any, tolerance: Any) -> tuple[float, float]:
+    """Return the step and the largest error of a check; raise GraphError if one is not above 0."""
+    step = checked_number(f"{call}: h", h, above=0)
+    return step, checked_number(f"{call}: tolerance", tolerance, above=0)
 
 
 def relative_error(a: float, b: float, noise: float = 0.0) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import GraphError, RuleError, counted, failure_text, rule_failure, shown
-from graphc.check.central_differences import widened, wrong_entries
+from graphc.check.central_differences import checked_steps, widened, wrong_entries
 from graphc.check.gradient_text import formula_mistakes
 from graphc.check.op_kernels import kernel_fault, open_types, rows_of
 from graphc.ir.interpreter import wrong_result
@@ -96,7 +96,7 @@ def check_op(
     Raises
     ------
     GraphError
-        If it is not an op, or there are no examples.
+        If it is not an op, there are no examples, or `h` or `tolerance` is no number above 0.
 
     Examples
     --------
@@ -106,10 +106,11 @@ def check_op(
     """
     if not isinstance(op, Op):
         raise GraphError(f"check_op: {shown(op)} is not an op", hint=HINT)
+    h, tolerance = checked_steps("check_op", h, tolerance)
     cases = list(_cases(op, examples))
     reference.derivative.cache_clear()  # what the rules call may have been edited in a notebook
     reference.expanded.cache_clear()
-    agree, findings = dict[str, None](), [*_fields(op)] or [*_name(op)]
+    agree, findings = dict[str, None](), [*_fields(op)] or [*_words(op)]
     for case in cases if not findings else ():
         trial = _Trial(op, case, h, tolerance, agree)
         findings += trial.findings()
@@ -135,8 +136,8 @@ def _cases(op: Op, examples: Sequence[Sequence[Any]]) -> Iterator[Example]:
             raise GraphError(
                 f"check_op {op.name}: an example is of type {kind}, not a tuple", hint=HINT
             )
-        case = tuple(np.array(array) for array in example)
         try:
+            case = tuple(np.array(array) for array in example)
             reference.types_of(case)
         except ValueError as error:
             raise GraphError(f"check_op {op.name}: in an example, {error}") from None
@@ -162,9 +163,19 @@ def _fields(op: Op) -> Iterator[Finding]:
         yield "attributes", "two ops with equal attributes are not equal, or their hashes differ"
 
 
-def _name(op: Op) -> Iterator[Finding]:
-    if op.name in OPS and not type(op).__module__.startswith("graphc.ops."):
+def _words(op: Op) -> Iterator[Finding]:
+    """Yield the faults of the words of a class: its name, the roles of operands, formulas."""
+    if not isinstance(op.name, str):
+        yield "name", f"it is {shown(op.name)}, not a word"
+    elif op.name in OPS and not type(op).__module__.startswith("graphc.ops."):
         yield "name", f"{op.name!r} is the name of a built-in op; rename it"
+    for field, what in (("roles", 'names: write ("x",)'), ("gradient_text", FORMULAS)):
+        words: object = getattr(op, field)
+        if not isinstance(words, tuple) or not all(isinstance(word, str) for word in words):
+            yield field, f"it is {shown(words)}, not a tuple of {what}"
+
+
+FORMULAS = 'formulas: write ("d_out * ...",)'
 
 
 @dataclass
@@ -184,6 +195,8 @@ class _Trial:
         self.concrete = self.op.at(rows_of(self.case))
         self.modes = (True, False) if self.op.is_layer else (False,)
         """The values of `train` to check: both for a layer, False for other ops."""
+        self.defining = "reference_in" if self.op.is_layer else "reference"
+        """The name of the rule that defines the result."""
 
     def findings(self) -> list[Finding]:
         """Return the findings of the first check that has some."""
@@ -196,28 +209,36 @@ class _Trial:
 
     def _types(self) -> Iterator[Finding]:
         """Yield the faults of `infer`."""
-        self.compared |= dict.fromkeys(("infer", "reference"))
-        shapes = ", ".join(str(type) for type in reference.types_of(self.case))
+        self.compared |= dict.fromkeys(("infer", self.defining))
+        types = reference.types_of(self.case)
+        shapes = ", ".join(map(str, types)) or "no operands"
         try:
-            type = self.concrete.infer(reference.types_of(self.case))
+            result = self.concrete.infer(types)
         except ValueError as error:
-            yield "infer", f"it refuses {shapes}: {error}"
+            yield "infer", f"it refuses {shapes}: {'; '.join(str(error).splitlines())}"
             return
         except Exception as error:
             yield "infer", f"it {rule_failure(error, f'fails on {shapes}')}"
             return
-        if not isinstance(type, TensorType):
-            yield "infer", f"it returns {type.__class__.__name__}, not a TensorType"
+        if not isinstance(result, TensorType):
+            yield "infer", f"it returns {type(result).__name__}, not a TensorType"
             return
         for train, value in self._values(self.case):
-            if isinstance(value, Exception):
-                yield "reference", f"it {rule_failure(value, f'fails on {shapes}')}"
-            elif value.dtype == object:
-                fault = wrong_result(value, value.shape, type.dtype)
-                yield "reference", f"it {fault}{self._in(train)}"
-            elif (value.shape, value.dtype.name) != (type.shape, type.dtype):
-                found = f"{value.dtype}{list(value.shape)}{self._in(train)}"
-                yield "infer", f"it says {type} for {shapes}, reference gives {found}"
+            rule, fault = self._misfit(value, result, shapes)
+            if fault:
+                yield rule, f"it {fault}{self._in(train)}"
+                return
+
+    def _misfit(self, value: Any, type: TensorType, shapes: str) -> Finding:
+        """Return the rule by which a result is not of its type, and its fault, or ""."""
+        if isinstance(value, Exception):
+            return self.defining, rule_failure(value, f"fails on {shapes}")
+        if value.dtype == object:
+            return self.defining, wrong_result(value, value.shape, type.dtype)
+        same = (value.shape, value.dtype.name) == (type.shape, type.dtype)
+        found = f"{value.dtype}{list(value.shape)}"
+        fault = f"says {type} for {shapes}, {self.defining} gives {found}"
+        return "infer", "" if same else fault
 
     def _operands(self) -> Iterator[Finding]:
         """Yield the faults of a reference that writes to operands or depends on their order."""
@@ -225,12 +246,13 @@ class _Trial:
         first = self._values(given, copied=False)
         for i, (name, before, after) in enumerate(zip(self._names, self.case, given, strict=True)):
             if not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):
-                yield "reference", f"it writes to operand {i}, {name}; make a new array"
+                yield self.defining, f"it writes to operand {i}, {name}; make a new array"
                 return
         strided = tuple(np.array(array, order="F") for array in self.case)
         for (_, value), (_, other) in zip(first, self._values(strided), strict=True):
             if isinstance(other, Exception) or not np.allclose(value, other, equal_nan=True):
-                yield "reference", "it gives a different result when operands are in Fortran order"
+                fault = "it gives a different result when operands are in Fortran order"
+                yield self.defining, fault
 
     def _open_batch(self) -> Iterator[Finding]:
         """Yield the faults of `infer` with N as the first dimension; it may also refuse."""
@@ -245,9 +267,12 @@ class _Trial:
             yield "infer", f"it {fault}; dimensions may be N, {hint}"
             return
         (_, value), *_ = self._values(self.case)
-        if shape_at(result.shape, rows) != value.shape:
+        if not isinstance(result, TensorType):
+            found = f"{type(result).__name__}, not a TensorType"
+            yield "infer", f"with an open batch it returns {found}"
+        elif shape_at(result.shape, rows) != value.shape:
             shape = f"{shape_text(result.shape)}, which is {shape_at(result.shape, rows)}"
-            found = f"{shape} for N = {rows}; reference gives {value.shape}"
+            found = f"{shape} for N = {rows}; {self.defining} gives {value.shape}"
             yield "infer", f"with an open batch it says {found}"
 
     def _expansion(self) -> Iterator[Finding]:
@@ -260,7 +285,7 @@ class _Trial:
             except RuleError as error:
                 yield error.rule, f"it {error.fault}{self._in(train)}"
                 return
-            if not np.allclose(out, value, rtol=1e-5, atol=1e-6):
+            if not np.allclose(out, value, rtol=1e-5, atol=1e-6, equal_nan=True):
                 yield "expand", f"its result differs from that of reference_in{self._in(train)}"
 
     def _kernels(self) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from graphc.check.central_differences import (
     Entry,
     Function,
     WrongEntry,
+    checked_steps,
     compare,
     first_wrong_rule,
     in_float64,
@@ -181,8 +182,8 @@ def grad_check(
     Raises
     ------
     GraphError
-        If the net has no loss, if `wrt` names something other than a float parameter or input, or
-        if no loss depends on any of them.
+        If the net has no loss, if `wrt` names something other than a float parameter or input, if
+        no loss depends on any of them, or if `h` or `tolerance` is not a number above 0.
     FeedError
         If an array of `feeds` does not fit its input.
 
@@ -194,6 +195,7 @@ def grad_check(
     grad_check 'small': ok, 1 gradients agree with central differences in float64, h = 1e-05
       x  within rounding  all entries
     """
+    h, tolerance = checked_steps("grad_check", h, tolerance)
     declared = net if isinstance(net, Graph) else net.graph()
     graph = Specialize(train=True)(in_float64(declared))
     names = _targets(graph, wrt)
