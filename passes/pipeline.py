@@ -96,7 +96,7 @@ def _checked_bound(what: str, bound: object) -> float | None:
 
 
 def check_is_pass(step: object, where: str = "") -> None:
-    """Raise GraphError unless something is no class and can be called with a graph alone."""
+    """Raise GraphError unless something is not a class and can be called with a graph alone."""
     if isinstance(step, type) or not callable(step) or not takes_one(step):
         raise GraphError(
             f"{where}{shown(step)} is not a pass",

@@ -142,8 +142,8 @@ def failure_text(error: Exception, what: str = "fails") -> str:
     """Return what a user's code does, the exception that it raised, and the line that did."""
     raised = raised_loc(error)
     at = f", at {raised}" if raised else ""
-    text = str(error).partition("\n")[0]
-    return f"{what}: {type(error).__name__}: {text}{at}"
+    text = f": {error}".partition("\n")[0] if str(error) else ""
+    return f"{what}: {type(error).__name__}{text}{at}"
 
 
 class FeedError(GraphError):

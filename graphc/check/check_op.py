@@ -96,7 +96,7 @@ def check_op(
     Raises
     ------
     GraphError
-        If it is not an op, there are no examples, or `h` or `tolerance` is no number above 0.
+        If it is not an op, there are no examples, or `h` or `tolerance` is not above 0.
 
     Examples
     --------
@@ -141,6 +141,11 @@ def _cases(op: Op, examples: Sequence[Sequence[Any]]) -> Iterator[Example]:
             reference.types_of(case)
         except ValueError as error:
             raise GraphError(f"check_op {op.name}: in an example, {error}") from None
+        if _differentiable(op) and not all(np.isfinite(x).all() for x in case):
+            raise GraphError(
+                f"check_op {op.name}: an example is not finite, so it has no derivative",
+                hint="the kernel is tried on infinity and NaN without examples of them",
+            )
         yield case
 
 

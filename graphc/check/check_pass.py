@@ -178,6 +178,7 @@ def check_pass(
         )
     checked_bound(step)
     nets = checked_whole("check_pass: nets", nets)
+    seed = checked_whole("check_pass: seed", seed, None)
     rows = checked_batches("check_pass", batches)
     check = _Check(step, rows, seed, None if folder is None else Path(folder))
     check.run(nets, None if ops is None else listed_ops(ops))

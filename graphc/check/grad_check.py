@@ -21,7 +21,7 @@ from graphc.check.central_differences import (
     indices,
 )
 from graphc.compiler.program import index_bounds
-from graphc.declare.net import Net
+from graphc.declare.net import Net, declared_graph
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
@@ -182,8 +182,9 @@ def grad_check(
     Raises
     ------
     GraphError
-        If the net has no loss, if `wrt` names something other than a float parameter or input, if
-        no loss depends on any of them, or if `h` or `tolerance` is not a number above 0.
+        If there is no net, or it has no loss, if `wrt` names something other than a float
+        parameter or input, if no loss depends on any of them, or if `h` or `tolerance` is not a
+        number above 0.
     FeedError
         If an array of `feeds` does not fit its input.
 
@@ -196,7 +197,7 @@ def grad_check(
       x  within rounding  all entries
     """
     h, tolerance = checked_steps("grad_check", h, tolerance)
-    declared = net if isinstance(net, Graph) else net.graph()
+    declared = declared_graph("grad_check", net)
     graph = Specialize(train=True)(in_float64(declared))
     names = _targets(graph, wrt)
     arrays, rows = _arrays(graph, feeds, state or {}, seed)

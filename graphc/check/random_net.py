@@ -72,7 +72,7 @@ def random_net(
     >>> {"mul", "tanh"} < {node.op.name for node in net.graph()}
     True
     """
-    growth = Growth(seed, dtype)
+    growth = Growth(checked_whole("random_net: seed", seed, None), dtype)
     chosen = [_draw_of(op) for op in (growth.some() if ops is None else listed_ops(ops))]
     for _ in range(checked_whole("random_net: steps", steps)):
         growth.step(chosen[int(growth.rng.integers(len(chosen)))])
@@ -198,7 +198,7 @@ def _draw_of(op: str | Op | type[Op]) -> Draw:
     if name in DRAWS:
         return DRAWS[name]
     hint = f"it knows {', '.join(DRAWS)}; an op of your own is given itself: ops=[MyOp()]"
-    raise GraphError(f"random_net: there is no op {name!r}", hint=hint)
+    raise GraphError(f"random_net: there is no op {shown(op)}", hint=hint)
 
 
 def _own(op: Op, g: Growth) -> Value:

@@ -232,6 +232,7 @@ def test_layers_are_checked_in_both_modes() -> None:
         (Cube(), [X], "check_op cube: an example is of type ndarray, not a tuple"),
         (Cube(), [(X.astype("float16"),)], "check_op cube: in an example, dtype 'float16' is not"),
         (Cube(), [([1, [2]],)], "check_op cube: in an example, setting an array element"),
+        (Cube(), [(X * np.inf,)], "check_op cube: an example is not finite, so it has no deriv"),
         (Cube, [(X,)], "check_op: <class 'tests.check.test_check_op.Cube'> is not an op"),
         ("cube", [(X,)], "check_op: 'cube' is not an op"),
     ],

@@ -156,7 +156,7 @@ WRONG: dict[str, tuple[Pass, str]] = {
     "returns None": (graph_pass("bitwise")(lambda g: None), "gave NoneType, not a Graph"),
     "returns nodes": (graph_pass("bitwise")(lambda g: list(g)), "gave list, not a Graph"),
     "raises": (raising(KeyError("relu")), "it fails: KeyError: 'relu', at test_check_pass.py:"),
-    "asserts": (raising(AssertionError()), "it fails: AssertionError: , at test_check_pass.py:"),
+    "asserts": (raising(AssertionError()), "it fails: AssertionError, at test_check_pass.py:"),
     "a type that is wrong": (
         rewrite(Sum, to=lambda g, n: with_op(n, Relu())), "its op infers"),
     "a node that is not there": (
@@ -358,7 +358,11 @@ def test_a_right_pass_is_accepted(name: str) -> None:
         (lambda: check_pass(renamed, ops=["tan"]), "random_net: there is no op 'tan'"),
         (lambda: check_pass(renamed, ops=[]), "ops is [], it must be a list of ops"),
         (lambda: random_net(0, ops="mul"), "ops is 'mul', it must be a list of ops"),
-        (lambda: random_net(0, ops=[3]), "random_net: there is no op '3'"),  # type: ignore[list-item]
+        (lambda: random_net(0, ops=[3]), "random_net: there is no op 3"),  # type: ignore[list-item]
+        (lambda: random_net(0, ops=[np.add]), "random_net: there is no op <ufunc 'add'>"),  # type: ignore
+        (lambda: random_net(1.5), "random_net: seed is 1.5, it must be a whole number"),  # type: ignore
+        (lambda: check_pass(renamed, seed="a"), "check_pass: seed is 'a', it must be a whole"),  # type: ignore
+        (lambda: validate_pass(renamed, 3), "validate_pass takes a net, not int"),  # type: ignore
         (lambda: random_net(0, steps=0), "random_net: steps is 0, it must be a whole number from"),
     ],
 )  # fmt: skip

@@ -29,7 +29,7 @@ from graphc.check.validation.updates import apply_mismatch, rounded_states
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
 from graphc.compiler.plan import Plan
-from graphc.declare.net import Net
+from graphc.declare.net import Net, declared_graph
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 from graphc.declare.schedules import Cosine
 from graphc.ir.graph import Graph, Node
@@ -102,6 +102,7 @@ def validate_pass(
     where = Path(folder) if folder is not None else None
     batches = checked_batches("validate_pass", batches)
     check_is_pass(step, "validate_pass: ")
+    declared = declared_graph("validate_pass", graph)
 
     def made_of(before: Graph) -> Graph:
         made = run_pass(step, before)
@@ -109,7 +110,6 @@ def validate_pass(
             judged(step, before, made, draws_for(before, batches, seed=seed, given=feeds), where)
         return made
 
-    declared = graph.graph() if isinstance(graph, Net) else graph
     made = made_of(declared)
     fired = made is not declared
     if isinstance(graph, Net) and not isinstance(step, DEFINING):
