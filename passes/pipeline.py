@@ -72,7 +72,8 @@ def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pa
     'unchanged'
     """
     _check_preserves("graph_pass", preserves)
-    _checked_bound("graph_pass", bound)
+    if bound is not None:
+        _checked_bound("graph_pass", bound)
 
     def decorate(run: Pass) -> FunctionPass:
         check_is_pass(run, "graph_pass: ")
@@ -90,9 +91,9 @@ def _check_preserves(what: str, preserves: object) -> None:
         )
 
 
-def _checked_bound(what: str, bound: object) -> float | None:
+def _checked_bound(what: str, bound: object) -> float:
     hint = "it is a part of the result's largest number, such as 1e-3"
-    return None if bound is None else checked_number(f"{what}: bound", bound, least=0, hint=hint)
+    return checked_number(f"{what}: bound", bound, least=0, hint=hint)
 
 
 def check_is_pass(step: object, where: str = "") -> None:
@@ -154,9 +155,19 @@ def preserves_of(step: Pass) -> Preserves:
     return found
 
 
-def bound_of(step: Pass) -> float | None:
-    """Return the bound that a pass declares, or None; raise GraphError if it is not a number."""
-    return _checked_bound(f"pass {name_of(step)!r}", getattr(step, "bound", None))
+def bound_of(step: Pass) -> float:
+    """Return the bound of an approximate pass, 0 of another; raise GraphError if it has none."""
+    if preserves_of(step) != "approximate":
+        return 0.0
+    what, bound = f"pass {name_of(step)!r}", getattr(step, "bound", None)
+    if bound is not None:
+        return _checked_bound(what, bound)
+    near = "is approximate, but does not say how near"
+    raise GraphError(
+        f"{what} {near if hasattr(step, 'preserves') else 'does not say what it preserves'}",
+        hint='@gc.passes.graph_pass(preserves="approximate", bound=1e-3), or declare '
+        '"bitwise" or "reassociated"',
+    )
 
 
 @dataclass(frozen=True)

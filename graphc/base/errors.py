@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 from graphc.base.loc import Loc, caller_loc, raised_loc
 
@@ -89,11 +89,8 @@ class GraphError(ValueError):
         """Return the lines for a notebook: the message, which names the user's lines, no frames."""
         return f"{type(self).__name__}: {self}".splitlines()
 
-    kept: ClassVar[tuple[str, ...]] = ("sentence", "loc", "hint")
-    """The attributes that a pickled error keeps."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuilt, (type(self), str(self)), {name: getattr(self, name) for name in self.kept}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), str(self)), vars(self)
 
 
 def _rebuilt(kind: type[GraphError], text: str) -> GraphError:
@@ -111,8 +108,6 @@ class RuleError(GraphError):
     fault
         What is wrong with it, in a sentence without subject.
     """
-
-    kept = (*GraphError.kept, "rule", "fault")
 
     def __init__(
         self, op: str, rule: str, fault: str, node: str = "", loc: Loc | None = None, hint: str = ""

@@ -15,7 +15,6 @@ from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, counted, failure_text
 from graphc.check.random_net import DRAWS, Ops, listed_ops, random_net
 from graphc.check.validation.explain import ValidationError, written
-from graphc.check.validation.judge import checked_bound
 from graphc.check.validation.reproduce import shrunk
 from graphc.check.validation.run import checked_batches, draws_for
 from graphc.check.validation.validate import DEFINING, FOLDER, OPTIMIZERS, judged, stages
@@ -24,7 +23,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Op
 from graphc.ir.text.graph import graph_text
 from graphc.ops import OPS
-from passes.pipeline import Pass, check_is_pass, name_of, run_pass
+from passes.pipeline import Pass, bound_of, check_is_pass, name_of, run_pass
 
 ENOUGH = 10
 """The nets on which a pass must have fired, after which no more are drawn."""
@@ -176,7 +175,7 @@ def check_pass(
             f"check_pass: pass {name_of(step)!r} makes a program, so it has none to change",
             hint="gc.compile(..., validate=True) judges it in its place",
         )
-    checked_bound(step)
+    bound_of(step)
     nets = checked_whole("check_pass: nets", nets)
     seed = checked_whole("check_pass: seed", seed, None)
     rows = checked_batches("check_pass", batches)

@@ -177,8 +177,9 @@ def test_what_is_no_pass_is_told_with_what_a_pass_is() -> None:
 def test_an_approximate_pass_states_its_bound() -> None:
     assert bound_of(graph_pass(preserves="approximate", bound=0.5)(same)) == 0.5
     assert bound_of(graph_pass("approximate", 1)(same)) == 1.0
-    assert bound_of(graph_pass(preserves="bitwise")(same)) is None
-    assert bound_of(same) is None
+    assert bound_of(graph_pass(preserves="bitwise")(same)) == 0
+    with pytest.raises(gc.GraphError, match="pass 'same' does not say what it preserves"):
+        bound_of(same)
 
 
 @pytest.mark.parametrize("bound", ["1e-3", -1, float("nan"), float("inf")])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
@@ -199,7 +199,7 @@ class ValidationError(GraphError):
     rewrite
         The first change of the pass that shows it, as text.
     smallest
-        The smallest graph found on which the pass still fails, or None.
+        The smallest graph found on which the pass still fails, or None; None if unpickled.
     path
         The path of the test that was written, or None.
     """
@@ -227,6 +227,10 @@ class ValidationError(GraphError):
         if self.kernel:
             lines.extend(f"    {line}" for line in self.kernel.splitlines()[:SHOWN])
         super().__init__("\n".join(lines), loc=culprit.loc if culprit else None, hint=hint)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rebuilt, made, kept = super().__reduce__()
+        return rebuilt, made, {**kept, "smallest": None}  # graphs cannot be pickled
 
 
 Blame = tuple[Node | None, str]

@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 
-from graphc.base.errors import GraphError
 from graphc.check.central_differences import Function, disagreement, in_float64
 from graphc.check.validation import shards, updates
 from graphc.check.validation.compare import Mismatch, first_mismatch
@@ -33,7 +32,7 @@ from graphc.ops.norm import BatchNorm, feature_axes
 from passes import keep_sends
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
-from passes.pipeline import Pass, bound_of, name_of, preserves_of
+from passes.pipeline import Pass, bound_of, preserves_of
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update
@@ -144,28 +143,9 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
             for old, new in _runnable(wide, wide_made):
                 yield old, new, partial(_reassociated, scale), draws
         return
-    bound = checked_bound(step)
+    bound = bound_of(step)
     for old, new in _runnable(wide, in_float64(made)):
         yield old, new, partial(_approximate, bound), draws
-
-
-def checked_bound(step: Pass) -> float:
-    """Return the bound of a pass, 0 if it is not approximate; raise GraphError if it has none."""
-    if preserves_of(step) != "approximate":
-        return 0.0
-    bound = bound_of(step)
-    if bound is None:
-        declared = hasattr(step, "preserves")
-        fault = "is approximate, but does not say how near" if declared else NOT_DECLARED
-        raise GraphError(
-            f"pass {name_of(step)!r} {fault}",
-            hint='@gc.passes.graph_pass(preserves="approximate", bound=1e-3), or declare '
-            '"bitwise" or "reassociated"',
-        )
-    return bound
-
-
-NOT_DECLARED = "does not say what it preserves"
 
 
 def special(draw: Draw) -> Draw:

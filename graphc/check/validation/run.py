@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from graphc.base.arguments import checked_whole
-from graphc.base.errors import GraphError, RuleError, rule_failure
+from graphc.base.errors import GraphError, RuleError, rule_failure, shown
 from graphc.check.central_differences import in_float64, kinks_of
 from graphc.compiler.program import index_bounds
 from graphc.ir.graph import Graph, Node
@@ -252,8 +252,8 @@ def checked_batches(call: str, batches: Any) -> tuple[int, ...]:
     """Return numbers of rows, at least one; raise GraphError for anything else."""
     found = tuple(batches) if isinstance(batches, Iterable) else ()
     if not found:
-        hint = "batches=(1, 7)"
-        raise GraphError(f"{call}: batches is {batches!r}, it must be a list of rows", hint=hint)
+        fault = f"batches is {shown(batches)}, it must be a list of rows"
+        raise GraphError(f"{call}: {fault}", hint="batches=(1, 7)")
     return tuple(checked_whole(f"{call}: a number of rows", rows) for rows in found)
 
 

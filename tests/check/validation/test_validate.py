@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -130,6 +131,16 @@ def small_numbers() -> gc.Net:
     x = net.input("x", (gc.N, 3))
     net.output("out", gc.tanh(0.01 * gc.tanh(x)) + 5)
     return net
+
+
+def test_an_error_is_pickled_with_its_attributes(tmp_path: Path) -> None:
+    step = gc.passes.graph_pass(preserves="bitwise")(polynomial)
+    with pytest.raises(ValidationError) as caught:
+        validate_pass(step, small_numbers(), folder=tmp_path)
+    error, again = caught.value, pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.layer, again.mismatch) == (str(error), "pass", error.mismatch)
+    assert (again.path, again.rewrite, again.hint) == (error.path, error.rewrite, error.hint)
+    assert error.smallest is not None and again.smallest is None
 
 
 @pytest.mark.parametrize(("bound", "right"), [(2.0, True), (1e-6, False)])
