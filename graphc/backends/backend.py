@@ -153,9 +153,12 @@ def bind_reference(instr: Instr, n: int, view: View) -> Call:
 
 
 def _referred(op: Op, ins: Sequence[Array], out: Array, node: str) -> None:
-    value = np.asarray(op.reference(ins))
-    fits = value.dtype == out.dtype or np.can_cast(value.dtype, out.dtype, "same_kind")
-    if value.shape != out.shape or not fits:
+    try:
+        value = np.asarray(op.reference(ins))
+    except Exception as error:
+        error.add_note(f"in the reference rule of {op.name} {node!r}")
+        raise
+    if value.shape != out.shape or not np.can_cast(value.dtype, out.dtype, "same_kind"):
         fault = wrong_result(value, out.shape, out.dtype.name)
         raise RuleError(op.name, "reference", fault, node)
     np.copyto(out, value)

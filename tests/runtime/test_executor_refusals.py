@@ -110,15 +110,28 @@ class Returns(gc.Op):
     """A user's op whose reference rule returns what a test gives it."""
 
     value: Any = None
+    """An exception is raised."""
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:
+        if isinstance(self.value, Exception):
+            raise self.value
         return self.value  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("name", [b for b in BACKENDS if backend(b).missing() is None])
+def odd(value: Any, backend: str, monkeypatch: pytest.MonkeyPatch) -> gc.Executor:
+    monkeypatch.setattr(Returns, "value", value)
+    net = gc.Net()
+    net.output("out", gc.apply(Returns(), net.input("x", (gc.N, 3)), name="odd"))
+    return gc.Executor(gc.compile(net, batch=4, backend=backend))
+
+
+AVAILABLE = [name for name in BACKENDS if backend(name).missing() is None]
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
@@ -130,13 +143,20 @@ class Returns(gc.Op):
 def test_a_reference_of_another_type_is_named(
     value: Any, fault: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Returns, "value", value)
-    net = gc.Net()
-    net.output("out", gc.apply(Returns(), net.input("x", (gc.N, 3)), name="odd"))
-    ex = gc.Executor(gc.compile(net, batch=4, backend=name))
+    ex = odd(value, name, monkeypatch)
     with pytest.raises(gc.RuleError) as caught:
         ex.forward(x=np.ones((4, 3)))
     assert str(caught.value).startswith(f"returns 'odd': its reference rule {fault}")
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_an_exception_of_a_reference_names_the_node(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ex = odd(KeyError("k"), name, monkeypatch)
+    with pytest.raises(KeyError) as caught:
+        ex.forward(x=np.ones((4, 3)))
+    assert caught.value.__notes__ == ["in the reference rule of returns 'odd'"]
 
 
 # ---------------------------------------------------------------- threads
