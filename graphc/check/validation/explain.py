@@ -19,7 +19,7 @@ from graphc.base.errors import GraphError
 from graphc.check.central_differences import first_wrong_rule, in_float64
 from graphc.check.validation.compare import Mismatch
 from graphc.check.validation.judge import Failure, judge
-from graphc.check.validation.reproduce import KINDS, shrunk, write_test
+from graphc.check.validation.reproduce import KINDS, NoSource, shrunk, write_test
 from graphc.check.validation.run import Draw, draws_for, values_of
 from graphc.check.validation.updates import apply_mismatch
 from graphc.declare.optim import Optimizer
@@ -289,10 +289,10 @@ def written(
     folder: Path, name: str, step: object, graph: Graph, fault: object, call: str
 ) -> tuple[Path | None, str]:
     """Write the test; return its path, and a hint that names it or says why there is none."""
-    if getattr(getattr(step, "run", step), "__name__", "") == "<lambda>":
-        return None, "no test was written, since a lambda has no name: make it a function"
     try:
         path = write_test(folder, name, step, graph, str(fault), call)
+    except NoSource as error:
+        return None, f"no test was written, since {error}: make the pass a function of a file"
     except OSError as error:
         return None, f"a test could not be written: {reason(error)}: {folder}"
     return path, f"this test shows the failure: python -m pytest {path}"

@@ -9,6 +9,7 @@ dimensions are made smaller.  The test file has the graph as text and imports th
 from __future__ import annotations
 
 import ast
+import builtins
 import dataclasses
 import inspect
 import itertools
@@ -16,7 +17,9 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
+from symtable import symtable
 from types import ModuleType
 from typing import Any
 
@@ -200,8 +203,9 @@ def test_{name}():
 def write_test(
     folder: Path, pass_name: str, step: Any, graph: Graph, fault: str, call: str
 ) -> Path:
-    """Write the file and return its path; raise OSError if the folder cannot be written.
+    """Write the file and return its path.
 
+    Raise OSError if the folder cannot be written, and NoSource if no text makes the pass.
     `call` is the test's call of validation, with `{step}` for the pass.
     """
     name = re.sub(r"\W", "_", pass_name).strip("_") or "pass"
@@ -222,6 +226,10 @@ def write_test(
     path = next(path for path in paths if not path.exists())
     write_atomically(path, [text.encode()])
     return path
+
+
+class NoSource(Exception):
+    """The reason why no source text makes an object; it completes "since"."""
 
 
 class _Source:
@@ -255,7 +263,7 @@ class _Source:
         return f"{{**OPS, {inside}}}"
 
     def of(self, value: Any) -> str:
-        """Return the source text of an expression that makes the object."""
+        """Return the source text of an expression that makes the object; or raise NoSource."""
         run = getattr(value, "run", value)  # a function may declare what it preserves
         if inspect.isfunction(run):
             return self._function(value, run)
@@ -267,31 +275,66 @@ class _Source:
             return f"{self._named(type(value))}({inside})"
         if value is None or isinstance(value, (bool, int, float, str)):
             return repr(value)
+        if type(value).__module__ in ("builtins", "functools", "numpy"):
+            raise NoSource(f"no text makes an object of type {type(value).__name__}")
         return f"{self._named(type(value))}()"
 
     def _function(self, step: Any, run: Any) -> str:
         """Return the function's name, imported if its module has it, else defined by its source."""
+        if run.__name__ == "<lambda>":
+            raise NoSource("a lambda has no name")
         module = sys.modules.get(run.__module__)
-        if "<" not in run.__qualname__ and getattr(module, run.__name__, None) is step:
+        if _named_in(module, run.__qualname__) is step:
             return self._named(run)
         try:
             text = textwrap.dedent(inspect.getsource(run))
         except (OSError, TypeError):
             return self._named(run)
-        self.sources.append(_with_imports(text, module))
+        text = _with_imports(text, module)
+        outer = inspect.getclosurevars(run).nonlocals
+        for name in sorted(_undefined(text)):
+            if name in outer:
+                self.sources.append(f"{name} = {self.of(outer[name])}")
+            elif hasattr(module, name):
+                self._take(name, module)
+            else:
+                raise NoSource(f"it reads {name!r} of the function that makes it")
+        self.sources.append(text)
         return str(run.__name__)
+
+    def _take(self, name: str, module: Any) -> None:
+        """Import a name of a module, or take it from the module's file."""
+        if _importable(module):
+            self.imports.add(f"from {module.__name__} import {name}")
+        elif getattr(module, "__file__", None) is None:
+            raise NoSource(f"it reads {name!r}, and no file defines that")
+        else:
+            self.sources.append(f"{name} = {self._loaded(module)}.{name}")
+
+    def _loaded(self, module: Any) -> str:
+        """Return the name of the object with all names of a module's file."""
+        path = str(Path(module.__file__).resolve())
+        return self.loaded.setdefault(path, f"mine{len(self.loaded) or ''}")
 
     def _named(self, thing: Any) -> str:
         """Return the name of a class or function, imported or loaded from its file."""
+        if "<" in thing.__qualname__:
+            raise NoSource(f"{thing.__name__} is defined in a function")
         module = sys.modules.get(thing.__module__)
         file = getattr(module, "__file__", None)
         if _importable(module) or file is None:
             root = thing.__qualname__.partition(".")[0]
             self.imports.add(f"from {thing.__module__} import {root}")
             return str(thing.__qualname__)
-        path = str(Path(file).resolve())
-        name = self.loaded.setdefault(path, f"mine{len(self.loaded) or ''}")
-        return f"{name}.{thing.__qualname__}"
+        return f"{self._loaded(module)}.{thing.__qualname__}"
+
+
+def _named_in(module: ModuleType | None, name: str) -> object:
+    """Return what has a name such as "Passes.mine" in a module, or None."""
+    try:
+        return attrgetter(name)(module)
+    except AttributeError:
+        return None
 
 
 def _importable(module: ModuleType | None) -> bool:
@@ -299,6 +342,24 @@ def _importable(module: ModuleType | None) -> bool:
     if module is None or module.__name__ == "__main__" or module.__spec__ is None:
         return False
     return not module.__name__.startswith("graphc_model_")
+
+
+def _undefined(text: str) -> set[str]:
+    """Return the names that a source text reads and does not define."""
+    whole = symtable(text, "<pass>", "exec")
+    tables = [whole]
+    for table in tables:
+        tables.extend(table.get_children())
+    read = {
+        symbol.get_name()
+        for table in tables
+        for symbol in table.get_symbols()
+        if symbol.is_referenced() and (table is whole or symbol.is_global())
+    }
+    own = (symbol for symbol in whole.get_symbols() if symbol.is_assigned())
+    imported = (symbol for symbol in whole.get_symbols() if symbol.is_imported())
+    defined = {symbol.get_name() for symbol in (*own, *imported)}
+    return read - defined - set(dir(builtins))
 
 
 def _with_imports(text: str, module: ModuleType | None) -> str:

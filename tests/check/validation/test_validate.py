@@ -7,7 +7,9 @@ import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import numpy as np
@@ -483,6 +485,100 @@ def test_what_only_given_numbers_show_is_not_made_smaller(tmp_path: Path) -> Non
     assert caught.value.path is None
     assert "only these numbers show it" in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+OWN = """\
+import functools
+
+import graphc as gc
+from graphc.ir.graph import Node
+from graphc.ops.elementwise import Neg
+from graphc.ops.functions import Tanh
+
+kept = gc.passes.graph_pass("bitwise")
+
+
+def wrong(graph, op):
+    nodes = [node for node in graph if isinstance(node.op, Tanh)]
+    return graph.replace({n.name: Node(n.name, op, n.inputs, n.type, n.locs) for n in nodes})
+
+
+def made(op):
+    @kept
+    def closed(graph):
+        return wrong(graph, op)
+
+    return closed
+
+
+class Passes:
+    @staticmethod
+    @kept
+    def static(graph):
+        return wrong(graph, Neg())
+
+    def method(self, graph):
+        return wrong(graph, Neg())
+
+    method.preserves = "bitwise"
+
+
+def local():
+    class Local:
+        preserves = "bitwise"
+
+        def __call__(self, graph):
+            return wrong(graph, Neg())
+
+    return Local()
+
+
+inner = local()
+closed, static, method = made(Neg()), Passes.static, Passes().method
+unnamed = kept(lambda graph: wrong(graph, Neg()))
+part = functools.partial(wrong, op=Neg())
+part.preserves = "bitwise"
+"""
+
+
+def error_of_own(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ValidationError:
+    """The error for a pass of a file that is no module, with a test in the folder."""
+    (folder / "mine.py").write_text(OWN)
+    spec = spec_from_file_location("graphc_model_mine", folder / "mine.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    with pytest.raises(ValidationError) as caught:
+        validate_pass(getattr(module, name), three(), folder=folder / "tests")
+    return caught.value
+
+
+@pytest.mark.parametrize("name", ["closed", "static"])
+def test_a_written_test_has_all_that_the_pass_reads(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = run_path(str(error_of_own(name, tmp_path, monkeypatch).path))[f"test_{name}"]
+    with pytest.raises(ValidationError, match=f"pass '{name}': output "):
+        test()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("method", "no text makes an object of type method"),
+        ("part", "no text makes an object of type partial"),
+        ("unnamed", "a lambda has no name"),
+        ("inner", "Local is defined in a function"),
+    ],
+)
+def test_why_no_test_is_written(
+    name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = error_of_own(name, tmp_path, monkeypatch)
+    assert error.path is None
+    assert error.hint.startswith(f"no test was written, since {reason}: make the pass a function")
+    assert not (tmp_path / "tests").exists()
 
 
 def test_feeds_may_be_given() -> None:
