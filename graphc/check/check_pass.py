@@ -253,7 +253,7 @@ class _Check:
         try:
             judged(self.step, graph, made, draws, self.folder)
         except ValidationError as error:
-            return error.sentence, error.smallest, error.path
+            return _with_reason(error.sentence, error.smallest, error.path, error.hint)
         report.saved.add(graph, 1)
         report.saved.add(made, -1)
         second = form_of(self.step, made)[0]
@@ -271,7 +271,13 @@ class _Check:
             return fault, smallest, None  # validate_pass runs a pass once
         call = "validate_pass({step}, graph)"
         name = self.report.name
-        return fault, smallest, written(self.folder, name, self.step, smallest, fault, call)[0]
+        test = written(self.folder, name, self.step, smallest, fault, call)
+        return _with_reason(fault, smallest, *test)
+
+
+def _with_reason(fault: str, smallest: Graph | None, path: Path | None, hint: str) -> Wrong:
+    """Return a fault with the reason if no test was written."""
+    return fault if path is not None or not hint else f"{fault}\n{hint}", smallest, path
 
 
 Wrong = tuple[str, Graph | None, Path | None]

@@ -225,6 +225,13 @@ def test_a_wrong_pass_is_reported_with_its_cause(name: str) -> None:
     assert WRONG[name][1] in str(report)
 
 
+@pytest.mark.parametrize("name", ["returns None", "losses dropped"])
+def test_the_report_says_why_no_test_is_written(name: str, tmp_path: Path) -> None:
+    report = faults_of(name, tmp_path)
+    assert report.path is None
+    assert "\n  no test was written, since a lambda has no name: make the" in str(report)
+
+
 @dataclass(frozen=True)
 class Scaled:
     """A pass with an option: k * x as x * k."""
