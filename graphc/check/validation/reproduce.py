@@ -275,7 +275,7 @@ class _Source:
             return f"{self._named(type(value))}({inside})"
         if value is None or isinstance(value, (bool, int, float, str)):
             return repr(value)
-        if type(value).__module__ in ("builtins", "functools", "numpy"):
+        if type(value).__module__ in (*sys.stdlib_module_names, np.__name__):
             raise NoSource(f"no text makes an object of type {type(value).__name__}")
         return f"{self._named(type(value))}()"
 
