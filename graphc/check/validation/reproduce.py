@@ -243,6 +243,7 @@ class _Source:
         }
         self.loaded: dict[str, str] = {}
         self.sources: list[str] = []
+        self.copied: list[object] = []
 
     def text(self) -> str:
         """Return the imports, the files that are run for their definitions, and copied source."""
@@ -264,12 +265,17 @@ class _Source:
 
     def of(self, value: Any) -> str:
         """Return the source text of an expression that makes the object; or raise NoSource."""
+        if isinstance(value, ModuleType):
+            self.imports.add(f"import {value.__name__}")
+            return value.__name__
+        if isinstance(value, type):
+            return self._named(value)
         run = getattr(value, "run", value)  # a function may declare what it preserves
         if inspect.isfunction(run):
             return self._function(value, run)
         if isinstance(value, tuple):
             return f"({''.join(f'{self.of(part)}, ' for part in value).strip()})"
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if dataclasses.is_dataclass(value):
             fields = [f.name for f in dataclasses.fields(value) if f.init]
             inside = ", ".join(f"{name}={self.of(getattr(value, name))}" for name in fields)
             return f"{self._named(type(value))}({inside})"
@@ -284,32 +290,35 @@ class _Source:
         if run.__name__ == "<lambda>":
             raise NoSource("a lambda has no name")
         module = sys.modules.get(run.__module__)
-        if _named_in(module, run.__qualname__) is step:
+        known = _importable(module) or _has_file(module)
+        if known and _named_in(module, run.__qualname__) is step:
             return self._named(run)
-        try:
-            text = textwrap.dedent(inspect.getsource(run))
-        except (OSError, TypeError):
-            return self._named(run)
-        text = _with_imports(text, module)
-        outer = inspect.getclosurevars(run).nonlocals
-        for name in sorted(_undefined(text)):
-            if name in outer:
-                self.sources.append(f"{name} = {self.of(outer[name])}")
-            elif hasattr(module, name):
-                self._take(name, module)
-            else:
-                raise NoSource(f"it reads {name!r} of the function that makes it")
-        self.sources.append(text)
+        if run not in self.copied:
+            self.copied.append(run)
+            try:
+                text = _with_imports(textwrap.dedent(inspect.getsource(run)), module)
+            except (OSError, TypeError):
+                raise NoSource(f"no file defines {run.__name__}") from None
+            outer = inspect.getclosurevars(run).nonlocals
+            for name in sorted(_undefined(text)):
+                self._define(name, outer, module)
+            self.sources.append(text)
         return str(run.__name__)
 
-    def _take(self, name: str, module: Any) -> None:
-        """Import a name of a module, or take it from the module's file."""
-        if _importable(module):
+    def _define(self, name: str, outer: Mapping[str, Any], module: Any) -> None:
+        """Define a name of an outer function or of a module, from the module's file if it has one.
+
+        In a notebook there is none: then by an expression that makes what has the name.
+        """
+        if name not in outer and _importable(module):
             self.imports.add(f"from {module.__name__} import {name}")
-        elif getattr(module, "__file__", None) is None:
-            raise NoSource(f"it reads {name!r}, and no file defines that")
-        else:
+        elif name not in outer and _has_file(module):
             self.sources.append(f"{name} = {self._loaded(module)}.{name}")
+        elif name in outer or hasattr(module, name):
+            made = self.of(outer[name] if name in outer else getattr(module, name))
+            self.sources += [] if made == name else [f"{name} = {made}"]
+        else:
+            raise NoSource(f"nothing defines {name!r}")
 
     def _loaded(self, module: Any) -> str:
         """Return the name of the object with all names of a module's file."""
@@ -321,11 +330,12 @@ class _Source:
         if "<" in thing.__qualname__:
             raise NoSource(f"{thing.__name__} is defined in a function")
         module = sys.modules.get(thing.__module__)
-        file = getattr(module, "__file__", None)
-        if _importable(module) or file is None:
+        if _importable(module):
             root = thing.__qualname__.partition(".")[0]
             self.imports.add(f"from {thing.__module__} import {root}")
             return str(thing.__qualname__)
+        if not _has_file(module):
+            raise NoSource(f"no file defines {thing.__name__}")
         return f"{self._loaded(module)}.{thing.__qualname__}"
 
 
@@ -335,6 +345,11 @@ def _named_in(module: ModuleType | None, name: str) -> object:
         return attrgetter(name)(module)
     except AttributeError:
         return None
+
+
+def _has_file(module: ModuleType | None) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).is_file()
 
 
 def _importable(module: ModuleType | None) -> bool:
@@ -362,13 +377,11 @@ def _undefined(text: str) -> set[str]:
     return read - defined - set(dir(builtins))
 
 
-def _with_imports(text: str, module: ModuleType | None) -> str:
-    """Return the source after the imports of the file that contains it."""
-    names: Mapping[str, object] = vars(module) if module is not None else {}
-    file = names.get("__file__")
-    if not isinstance(file, str) or not Path(file).is_file():
-        return f"import graphc as gc\n\n\n{text}"
-    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+def _with_imports(text: str, module: Any) -> str:
+    """Return the source after the imports of the file that contains it, if it is from a file."""
+    if not _has_file(module):
+        return text
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     imports = (node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)))
     lines = [line for line in map(ast.unparse, imports) if "__future__" not in line]
     return "\n".join([*lines, f"\n\n{text}"])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from runpy import run_path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -503,6 +504,11 @@ def wrong(graph, op):
     return graph.replace({n.name: Node(n.name, op, n.inputs, n.type, n.locs) for n in nodes})
 
 
+@kept
+def plain(graph):
+    return wrong(graph, negation)
+
+
 def made(op):
     @kept
     def closed(graph):
@@ -533,7 +539,7 @@ def local():
     return Local()
 
 
-inner = local()
+inner, negation = local(), Neg()
 closed, static, method = made(Neg()), Passes.static, Passes().method
 unnamed = kept(lambda graph: wrong(graph, Neg()))
 part = functools.partial(wrong, op=Neg())
@@ -541,24 +547,33 @@ part.preserves = "bitwise"
 """
 
 
-def error_of_own(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ValidationError:
-    """The error for a pass of a file that is no module, with a test in the folder."""
-    (folder / "mine.py").write_text(OWN)
-    spec = spec_from_file_location("graphc_model_mine", folder / "mine.py")
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
+def error_of_own(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, notebook: bool = False
+) -> ValidationError:
+    """The error for a pass of a file that is no module, or of a notebook, with a test."""
+    file = "<cell>" if notebook else str(folder / "mine.py")
+    module = ModuleType("graphc_model_mine")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    if notebook:
+        monkeypatch.setitem(linecache.cache, file, (len(OWN), None, OWN.splitlines(True), file))
+    else:
+        Path(file).write_text(OWN)
+        module.__file__ = file
+    exec(compile(OWN, file, "exec"), vars(module))
     with pytest.raises(ValidationError) as caught:
         validate_pass(getattr(module, name), three(), folder=folder / "tests")
     return caught.value
 
 
-@pytest.mark.parametrize("name", ["closed", "static"])
+@pytest.mark.parametrize(
+    ("name", "notebook"), [("closed", False), ("static", False), ("closed", True), ("plain", True)]
+)
 def test_a_written_test_has_all_that_the_pass_reads(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, notebook: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    test = run_path(str(error_of_own(name, tmp_path, monkeypatch).path))[f"test_{name}"]
+    error = error_of_own(name, tmp_path, monkeypatch, notebook)
+    monkeypatch.delitem(sys.modules, "graphc_model_mine")
+    test = run_path(str(error.path))[f"test_{name}"]
     with pytest.raises(ValidationError, match=f"pass '{name}': output "):
         test()
 
