@@ -312,7 +312,18 @@ class PassList:
         return self.names.index(name)
 
     def check_known(self, name: str) -> None:
-        """Raise GraphError if there is no pass of that name."""
+        """Raise GraphError if there is no pass of that name.
+
+        Parameters
+        ----------
+        name
+            The name of a pass.
+
+        Raises
+        ------
+        GraphError
+            If no pass of the list has it.
+        """
         if name not in self.names:
             known = ", ".join(dict.fromkeys(self.names))
             raise GraphError(f"there is no pass {name!r}", hint=f"the passes are {known}")

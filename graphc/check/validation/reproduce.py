@@ -295,30 +295,31 @@ class _Source:
             return self._named(run)
         if run not in self.copied:
             self.copied.append(run)
-            try:
-                text = _with_imports(textwrap.dedent(inspect.getsource(run)), module)
-            except (OSError, TypeError):
-                raise NoSource(f"no file defines {run.__name__}") from None
-            outer = inspect.getclosurevars(run).nonlocals
-            for name in sorted(_undefined(text)):
-                self._define(name, outer, module)
-            self.sources.append(text)
+            own = module is not None and vars(module) is run.__globals__
+            self._copy(run, module if own else None)
         return str(run.__name__)
 
-    def _define(self, name: str, outer: Mapping[str, Any], module: Any) -> None:
-        """Define a name of an outer function or of a module, from the module's file if it has one.
+    def _copy(self, run: Any, module: Any) -> None:
+        """Add the source of a function after what it reads: names of its module, or expressions.
 
-        In a notebook there is none: then by an expression that makes what has the name.
+        In a notebook no file has the module's names, so that expressions make what they stand for.
         """
-        if name not in outer and _importable(module):
-            self.imports.add(f"from {module.__name__} import {name}")
-        elif name not in outer and _has_file(module):
-            self.sources.append(f"{name} = {self._loaded(module)}.{name}")
-        elif name in outer or hasattr(module, name):
-            made = self.of(outer[name] if name in outer else getattr(module, name))
-            self.sources += [] if made == name else [f"{name} = {made}"]
-        else:
-            raise NoSource(f"nothing defines {name!r}")
+        try:
+            text = _with_imports(textwrap.dedent(inspect.getsource(run)), module)
+        except (OSError, TypeError):
+            raise NoSource(f"no file defines {run.__name__}") from None
+        outer = inspect.getclosurevars(run).nonlocals
+        known = {**run.__globals__, **outer}
+        for name in sorted(_undefined(text)):
+            if name not in known:
+                raise NoSource(f"nothing defines {name!r}")
+            if name not in outer and _importable(module):
+                self.imports.add(f"from {module.__name__} import {name}")
+            elif name not in outer and _has_file(module):
+                self.sources.append(f"{name} = {self._loaded(module)}.{name}")
+            elif (made := self.of(known[name])) != name:
+                self.sources.append(f"{name} = {made}")
+        self.sources.append(text)
 
     def _loaded(self, module: Any) -> str:
         """Return the name of the object with all names of a module's file."""
