@@ -98,36 +98,40 @@ class Batch:
     def values(
         self, graph: Graph, given: Sequence[Values] | None = None, whole: Collection[str] = ()
     ) -> list[Values]:
-        """Return the value of every node on each shard; sums over shards are the same on all.
+        """Return the value of every node on each shard, with the arrays `given` or random ones."""
+        return on_shards(graph, self.shards, self.arrays(graph) if given is None else given, whole)
 
-        `given` has other arrays than `arrays` for each shard.  The nodes named in `whole` read the
-        rows of all shards.
-        """
-        shards = self.shards
-        given = self.arrays(graph) if given is None else given
 
-        def rule(node: Node, ins: list[list[Array]]) -> list[Array]:
-            if node.name in whole:
-                types = [graph[name].type for name in node.inputs]
-                pairs = zip(types, ins, strict=True)
-                joined = [_joined(type, own) if type.batched else own[0] for type, own in pairs]
-                value = np.asarray(value_of(node, joined, self.size, True), order="C")
-                return [rows_of(node.type, value, rows) for rows in shards]
-            found = (
-                value_of(node, [values[i] for values in ins], stop - start, True)
-                for i, (start, stop) in enumerate(shards)
-            )
-            return [np.asarray(value, order="C") for value in found]
+def on_shards(
+    graph: Graph, shards: Sequence[Rows], given: Sequence[Values], whole: Collection[str] = ()
+) -> list[Values]:
+    """Return the value of every node on each shard; sums over shards are the same on all.
 
-        def summed(node: Node, values: list[Array]) -> list[Array]:
-            if isinstance(node.op, (Total, Receive)):
-                return [np.asarray(sum(values))] * len(shards)
-            return values
+    `given` has the arrays of each shard.  The nodes named in `whole` read the rows of all shards.
+    """
 
-        known = {name: [arrays[name] for arrays in given] for name in given[0]}
-        with np.errstate(all="ignore"):
-            found = interpret(graph, rule, known, summed)
-        return [{name: values[i] for name, values in found.items()} for i in range(len(shards))]
+    def rule(node: Node, ins: list[list[Array]]) -> list[Array]:
+        if node.name in whole:
+            types = [graph[name].type for name in node.inputs]
+            pairs = zip(types, ins, strict=True)
+            joined = [_joined(type, own) if type.batched else own[0] for type, own in pairs]
+            value = np.asarray(value_of(node, joined, shards[-1][1], True), order="C")
+            return [rows_of(node.type, value, rows) for rows in shards]
+        found = (
+            value_of(node, [values[i] for values in ins], stop - start, True)
+            for i, (start, stop) in enumerate(shards)
+        )
+        return [np.asarray(value, order="C") for value in found]
+
+    def summed(node: Node, values: list[Array]) -> list[Array]:
+        if isinstance(node.op, (Total, Receive)):
+            return [np.asarray(sum(values))] * len(shards)
+        return values
+
+    known = {name: [arrays[name] for arrays in given] for name in given[0]}
+    with np.errstate(all="ignore"):
+        found = interpret(graph, rule, known, summed)
+    return [{name: values[i] for name, values in found.items()} for i in range(len(shards))]
 
 
 def rows_of(type: TensorType, array: Array, rows: Rows) -> Array:

@@ -210,6 +210,22 @@ def test_the_cores_of_the_moment_count(machine: Machine) -> None:
     assert runs.shared()
 
 
+@pytest.mark.parametrize(("alone", "shares"), [(30 * US, False), (2 * MS, True)])
+def test_short_runs_after_pauses_stay_alone(machine: Machine, alone: int, shares: bool) -> None:
+    runs = Runs(machine, alone=alone, together=alone // 2)
+    shared = 0
+    for _ in range(5_000):
+        machine.now += 10 * MS
+        runs.run()
+        shared += runs.word("threads") > 1
+    assert (shared > 0) == shares
+    before = shared
+    for _ in range(2_000):  # without pauses they are shared again
+        runs.run()
+        shared += runs.word("threads") > 1
+    assert shared > before
+
+
 def test_a_shared_run_may_be_late_by_a_quarter(machine: Machine) -> None:
     runs = Runs(machine, 2000 * US, 1500 * US)
     runs.mean(500 * MS)
