@@ -302,7 +302,7 @@ class _Source:
     def _copy(self, run: Any, module: Any) -> None:
         """Add the source of a function after what it reads: names of its module, or expressions.
 
-        In a notebook no file has the module's names, so that expressions make what they stand for.
+        In a notebook no file defines the names, so that expressions make their values.
         """
         try:
             text = _with_imports(textwrap.dedent(inspect.getsource(run)), module)
