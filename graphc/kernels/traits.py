@@ -47,7 +47,7 @@ def _wrong(node: Node, rule: str, fault: str) -> RuleError:
 def iteration_of(node: Node, ins: list[TensorType]) -> Iteration:
     """Return the iteration of a node; raise RuleError if there is no such one."""
     found: Any = _asked(node, object, "iteration", ins)
-    if not isinstance(found, str) or found not in get_args(Iteration):
+    if not any(isinstance(found, str) and found == word for word in get_args(Iteration)):
         known = ", ".join(get_args(Iteration))
         raise _wrong(node, "iteration", f"returns {shown(found)}, which is not one of {known}")
     if found == "all" and not ins:
