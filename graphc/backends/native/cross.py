@@ -41,6 +41,8 @@ MACHINES: Mapping[str, Machine] = {
     r"wasm32": Machine("generic", 32, features="+bulk-memory"),
 }
 """The architectures, by patterns of the first part of a triple."""
+SMALL = 'optsize minsize "no-builtins"'
+"""The attributes of functions of which little code is made, without calls of a C library."""
 EXAMPLES = "x86_64-linux, aarch64-linux, thumbv7em-none-eabihf, riscv32, riscv64-linux and wasm32"
 
 
@@ -122,13 +124,21 @@ def _parsed(ir: str, target: Target, machine: Any) -> Any:
     return module
 
 
+def module_of(target: Target, lacks: frozenset[str], fused: bool = True) -> Module:
+    """Return a module without functions for a machine that lacks these operations."""
+    module = Module(target.lanes, lacks, fused)
+    if target.lanes == 1:
+        module.attributes = SMALL
+    return module
+
+
 @lru_cache
 def lacking(target: Target) -> frozenset[str]:
     """Return what a machine has no instructions for, as in "fma.float32".
 
     LLVM would call functions of the C library for it.
     """
-    module, probed = Module(), [(name, dtype) for name in ARITY for dtype in FLOATS]
+    module, probed = module_of(target, frozenset()), [(name, dtype) for name in ARITY for dtype in FLOATS]
     for name, dtype in probed:
         f = Function(module, f"probe_{name}_{dtype}", "ptr %x", linkage="")
         v = Vectors(f, 1)
