@@ -122,8 +122,8 @@ class Doubles:
 
     def select(self, condition: Value, a: Value | float, b: Value | float) -> Value:
         """Return `a` where the condition holds, else `b`."""
-        chosen = (x if isinstance(x, str) else self.const(x) for x in (a, b))
-        return self.v.select(condition, *chosen, _D)
+        x, y = (t if isinstance(t, str) else self.const(t) for t in (a, b))
+        return self.v.select(condition, x, y, _D)
 
     def size(self, x: Value) -> Value:
         """Return |x|."""

@@ -272,7 +272,7 @@ def _floor_division(v: Arithmetic, a: Value, b: Value, dtype: str) -> Value:
 
 
 def _power(v: Arithmetic, x: Value, y: Value, dtype: str) -> Value:
-    """Emit x to the y: by products, a root and a quotient where these suffice; else within 1 ulp."""
+    """Emit x to the y: by products, a root, a quotient where these suffice, or within 1 ulp."""
     exponent = v.number(y, dtype)
     size = abs(exponent) if exponent is not None else float("nan")
     if size == 0.5:
@@ -285,8 +285,9 @@ def _power(v: Arithmetic, x: Value, y: Value, dtype: str) -> Value:
 
 
 def _cosine(v: Arithmetic, x: Value, dtype: str) -> Value:
-    """Emit the cosine, within 1 ulp up to 2**20; from there the angle may be off by 1 ulp of
-    float64, and from 2**50 it is NaN.
+    """Emit the cosine, within 1 ulp up to 2**20.
+
+    From there the angle counts as off by up to 1 ulp of float64; from 2**50 on the result is NaN.
     """
     return _in_double(v, "cos", doubles.cos, (x,), dtype)
 

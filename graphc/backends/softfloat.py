@@ -49,9 +49,7 @@ def copysign(v: Arithmetic, x: Value, sign: Value, dtype: str) -> Value:
 def _with_bits(v: Arithmetic, x: Value, sign: Value, dtype: str, signed: bool) -> Value:
     integer = LAYOUTS[dtype].integer
     largest = 2 ** (int(integer[3:]) - 1) - 1
-    bits = v.binary(
-        "and", v.bitcast(x, dtype, integer), v.const(largest, integer), integer
-    )
+    bits = v.binary("and", v.bitcast(x, dtype, integer), v.const(largest, integer), integer)
     if signed:
         top = v.const(-largest - 1, integer)
         own = v.binary("and", v.bitcast(sign, dtype, integer), top, integer)
@@ -93,13 +91,13 @@ def sqrt(v: Arithmetic, x: Value, dtype: str) -> Value:
     one = v.const(1, dtype)
     scaled = v.mul(x, v.select(tiny, v.const(2.0**64, dtype), one, dtype), dtype)
     integer, shift = form.integer, v.const(mantissa, form.integer)
-    bits = v.bitcast(scaled, dtype, integer)
-    above = v.sub(bits, v.const(bias << mantissa, integer), integer)
+    bits, one_bits = v.bitcast(scaled, dtype, integer), v.const(bias << mantissa, integer)
+    above = v.sub(bits, one_bits, integer)
     half = v.binary("ashr", above, v.const(mantissa + 1, integer), integer)
     even = v.binary("shl", half, v.const(mantissa + 1, integer), integer)
     m_bits = v.sub(bits, even, integer)
     root = _root(v, v.bitcast(m_bits, integer, dtype), m_bits, dtype)
-    power = v.add(v.binary("shl", half, shift, integer), v.const(bias << mantissa, integer), integer)
+    power = v.add(v.binary("shl", half, shift, integer), one_bits, integer)
     result = v.mul(root, v.bitcast(power, integer, dtype), dtype)
     result = v.mul(result, v.select(tiny, v.const(2.0**-32, dtype), one, dtype), dtype)
     below = v.compare("less", x, v.const(0, dtype), dtype)
@@ -294,7 +292,8 @@ class _Fma64:
             v.select(alike, s, v.select(smaller, t, o, _WORD), _WORD)
             for s, o, t in zip(both, one, two, strict=True)
         ]
-        sign = v.select(v.both(smaller, v.compare("equal", differ, self._one, _WORD)), *signs[::-1], _WORD)
+        turned = v.both(smaller, v.compare("equal", differ, self._one, _WORD))
+        sign = v.select(turned, signs[1], signs[0], _WORD)
         none = v.both(self._is_zero(words[0]), self._is_zero(words[1]))
         return (words[0], words[1]), v.select(none, self._zero, sign, _WORD), scale
 
@@ -330,20 +329,27 @@ class _Fma64:
         v = self.v
         high, low = total
         for count in (64, 32, 16, 8, 4, 2, 1):
-            small = self._is_zero(self._op("lshr", high, 64 - count) if count < 64 else high)
+            above = high if count == 64 else self._op("lshr", high, 64 - count)
+            small, moved = self._is_zero(above), (low, self._zero)
             if count < 64:
-                joined = self._op("or", self._op("shl", high, count), self._op("lshr", low, 64 - count))
-                shifted = joined, self._op("shl", low, count)
-            else:
-                shifted = low, self._zero
-            high, low = (v.select(small, s, x, _WORD) for s, x in zip(shifted, (high, low), strict=True))
-            moved = v.sub(scale, v.const(count, _SIGNED), _SIGNED)
-            scale = v.select(small, moved, scale, _SIGNED)
-        word, scale = self._sticky(high, low), v.add(scale, v.const(64, _SIGNED), _SIGNED)
+                below = self._op("lshr", low, 64 - count)
+                joined = self._op("or", self._op("shl", high, count), below)
+                moved = joined, self._op("shl", low, count)
+            high = v.select(small, moved[0], high, _WORD)
+            low = v.select(small, moved[1], low, _WORD)
+            less = v.sub(scale, v.const(count, _SIGNED), _SIGNED)
+            scale = v.select(small, less, scale, _SIGNED)
+        return self._nearest(self._sticky(high, low), scale, sign)
+
+    def _nearest(self, word: Value, scale: Value, sign: Value) -> Value:
+        """Return the float64 nearest to a word with its top bit set, times 2**(scale + 64)."""
+        v = self.v
+        scale = v.add(scale, v.const(64, _SIGNED), _SIGNED)
         least = v.sub(v.const(-1074, _SIGNED), scale, _SIGNED)
         shift = v.maximum(v.const(11, _SIGNED), least, _SIGNED)
         # A word holds a shift by 63; what a larger one loses first is sticky.
-        before = v.maximum(v.sub(shift, v.const(63, _SIGNED), _SIGNED), v.const(0, _SIGNED), _SIGNED)
+        beyond = v.sub(shift, v.const(63, _SIGNED), _SIGNED)
+        before = v.maximum(beyond, v.const(0, _SIGNED), _SIGNED)
         nothing = self._is_zero(word)
         word = self._shifted((self._zero, word), before)[1]
         amount = v.cast(v.sub(shift, before, _SIGNED), _SIGNED, _WORD)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from graphc.backends.backend import chosen_backend
-from graphc.base.arguments import checked_whole, plain, takes
+from graphc.base.arguments import check_choice, checked_whole, plain, takes
 from graphc.base.door import higher
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
@@ -70,7 +70,7 @@ def compile(
     wrt
         The values to differentiate by and train; None means every parameter that a loss depends on.
     backend
-        "native" or "numpy"; None means native if it is available.
+        "native", "c" or "numpy"; None means native if it is available.
     threads
         The most threads of the native backend; None means all that the process may run on, or
         GRAPHC_THREADS or OMP_NUM_THREADS.  Results do not depend on it.
@@ -130,9 +130,8 @@ def compile(
     batch, threads, budget, shards, ranks = map(plain, (batch, threads, budget, shards, ranks))
     with collector_paused():
         graph = _graph(net)
-        check_options(graph, batch, optimizer, threads, budget)
+        check_options(graph, batch, optimizer, threads, budget, contract)
         check_own(planner=planner, schedule=schedule)
-        check_contract(contract)
         backend = chosen_backend(backend)
         cut = sharding(shards, ranks, sync_batchnorm, batch, budget)
         if cut is not None and schedule is not None:
@@ -165,16 +164,6 @@ def _watch(graph: Graph, batch: int, validate: bool | str | Path | Watch) -> Wat
     folder = () if validate is True else (validate,)
     watch: Watch = higher("compile.validate")(graph, batch, *folder)
     return watch
-
-
-def check_contract(contract: str) -> None:
-    """Raise GraphError for an unknown contract."""
-    if contract not in get_args(Contract):
-        raise GraphError(
-            f'contract is {contract!r}, neither "fused" nor "unfused"',
-            loc=caller_loc(),
-            hint='leave it out, or say "unfused" for targets without a fused multiply-add',
-        )
 
 
 def _graph(net: Net | Graph) -> Graph:
@@ -234,8 +223,10 @@ def check_options(
     optimizer: Optimizer | None = None,
     threads: int | None = None,
     budget: int | None = None,
+    contract: str = "fused",
 ) -> None:
-    """Raise GraphError for an impossible batch, optimizer, number of threads or budget."""
+    """Raise GraphError for an impossible batch, optimizer, threads, budget or contract."""
+    check_choice("contract", contract, get_args(Contract))
     checked_whole("batch", batch, hint="it is the largest number of rows of a run")
     if threads is not None:
         hint = "leave it out to use every core that the process may run on"

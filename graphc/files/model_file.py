@@ -16,7 +16,7 @@ from graphc.backends.backend import kept_backend
 from graphc.base.arguments import plain
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.work import spend_bytes, spend_elements, work_budget
-from graphc.compiler.compile import check_contract, check_losses, check_options
+from graphc.compiler.compile import check_losses, check_options
 from graphc.compiler.options import CompileOptions
 from graphc.compiler.plan import Plan
 from graphc.compiler.sharding import Sharding, sharding
@@ -200,8 +200,8 @@ class Model:
         with damage(self, "a plan"):
             options = self._compile_options(graph, self.notes["plan"], optimizer)
             options = options.of_rows(batch or options.rows)
-            check_contract(options.contract)
-            check_options(graph, options.rows, options.optimizer, options.threads)
+            given = options.optimizer, options.threads, options.budget, options.contract
+            check_options(graph, options.rows, *given)
             plan = options.plan()
         if batch is None:
             self._check_memory(plan)

@@ -21,7 +21,8 @@ from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 _SUFFIX = {"float32": "f", "float64": ""}
 _SIGNS = {
     "fadd": "+", "fsub": "-", "fmul": "*", "fdiv": "/", "add": "+", "sub": "-", "mul": "*",
-    "shl": "<<", "ashr": ">>", "lshr": ">>", "udiv": "/", "sdiv": "/", "and": "&", "or": "|", "xor": "^",
+    "shl": "<<", "ashr": ">>", "lshr": ">>",
+    "udiv": "/", "sdiv": "/", "and": "&", "or": "|", "xor": "^",
 }  # fmt: skip
 _ARGUMENTS = {1: ("x",), 2: ("a", "b"), 3: ("a", "b", "c")}
 _COMPARED = {

@@ -60,7 +60,7 @@ _ROOTS = (
     ("defined(__ARM_FP) && (__ARM_FP & {bytes})", "vsqrt.f{bits} %{arm}0, %{arm}1", "{register}"),
     ("defined(__riscv_flen) && __riscv_flen >= {bits}", "fsqrt.{letter} %0, %1", "f"),
 )
-"""The instruction for a root where a macro holds: __builtin_sqrt would call the library for errno."""
+"""The instruction for a root where a macro holds: __builtin_sqrt would set errno by a call."""
 _FORMATS = {
     "float32": {"letter": "s", "arm": "", "register": "t", "bytes": "4", "bits": "32"},
     "float64": {"letter": "d", "arm": "P", "register": "w", "bytes": "8", "bits": "64"},

@@ -1,9 +1,9 @@
 """The C function at the heart of matrix products, which adds products to a block of sums.
 
-Each sum has one accumulator, which adds the products in the order of k by fused multiply-add, or in
-an unfused plan by two operations.  Lanes of a vector are columns, so vectors change no bit.  With vectors a block has many rows and
-columns, and columns that are not side by side in memory are packed into a panel on the stack;
-without them it is one sum, and takes no memory.
+Each sum has one accumulator, which adds the products in the order of k by fused multiply-add, or
+by two operations in an unfused plan.  Lanes of a vector are columns, so vectors change no bit.
+With vectors a block has many rows and columns, and columns that are not side by side in memory are
+packed into a panel on the stack; without them it is one sum, and takes no memory.
 """
 
 from __future__ import annotations

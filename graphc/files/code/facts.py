@@ -1,4 +1,4 @@
-"""What is known of an exported model before it runs: operations, bytes, stack, certificate."""
+"""The facts of an exported model that are known before it runs: operations, bytes, stack."""
 
 from __future__ import annotations
 

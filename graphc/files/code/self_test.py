@@ -96,7 +96,7 @@ class Run(NamedTuple):
     entry: Entry
     feeds: Mapping[str, Array]
     results: Mapping[str, Array]
-    """What it must write, by declared names."""
+    """The arrays that it must write, by declared names."""
 
 
 def test_text(model: Interface, expected: Expected) -> str:
