@@ -34,7 +34,10 @@ class Machine(NamedTuple):
 MACHINES: Mapping[str, Machine] = {
     r"x86_64|amd64": Machine("x86-64-v3", 64, 256, 16),
     r"aarch64|arm64": Machine("generic", 64, 128, 16),
-    r"thumbv\d\w*m(\.\w+)?": Machine("cortex-m4", 32),
+    r"thumbv6m": Machine("cortex-m0", 32),
+    r"thumbv7m": Machine("cortex-m3", 32),
+    r"thumbv7em": Machine("cortex-m4", 32),
+    r"thumbv8m\.main": Machine("cortex-m33", 32),
     r"armv[78]\w*": Machine("cortex-a7", 32, features="-neon"),
     r"riscv64": Machine("generic-rv64", 64, features="+m,+a,+f,+d,+c", abi="lp64d"),
     r"riscv32": Machine("generic-rv32", 32, features="+m,+c", abi="ilp32"),
@@ -138,7 +141,10 @@ def lacking(target: Target) -> frozenset[str]:
 
     LLVM would call functions of the C library for it.
     """
-    module, probed = module_of(target, frozenset()), [(name, dtype) for name in ARITY for dtype in FLOATS]
+    module, probed = (
+        module_of(target, frozenset()),
+        [(name, dtype) for name in ARITY for dtype in FLOATS],
+    )
     for name, dtype in probed:
         f = Function(module, f"probe_{name}_{dtype}", "ptr %x", linkage="")
         v = Vectors(f, 1)

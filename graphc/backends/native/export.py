@@ -11,7 +11,7 @@ from functools import partial
 from graphc.backends.interface import Argument, Entry, Interface
 from graphc.backends.native.cross import compiled, lacking, module_of, target_of
 from graphc.backends.native.gemm_tile import kernel_scratch
-from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.program import Kernels
 from graphc.backends.native.target import LLVM, Target, missing_llvm
 from graphc.backends.native.vectors import element_type

@@ -155,7 +155,7 @@ def export_object(
 
 
 class _Options(NamedTuple):
-    """What both kinds of file have."""
+    """The options of both kinds of file."""
 
     infer_only: bool
     backward: bool
