@@ -12,7 +12,7 @@ from graphc.base.import_paths import own_passes
 from graphc.check.validation import ValidationError
 from graphc.check.validation.bisect import Command as Shell
 from graphc.check.validation.bisect import Found, NotThePasses, Values, bisect
-from graphc.check.validation.validate import validate_plan
+from graphc.check.validation.plans import validate_plan
 from graphc.cli.arguments import Command, Parser, optimizer, picked, positive, show
 from graphc.cli.data import first_rows
 from graphc.cli.model import ROWS, load_model, load_passes
@@ -72,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         found = bisect(symptom)
     except NotThePasses as error:
-        portable = isinstance(symptom, Shell) and not replace(symptom, backend=PORTABLE)(None).bad
-        if not portable:
+        if isinstance(symptom, Values) or replace(symptom, backend=PORTABLE)(None).bad:
             print(f"error: {error}", file=sys.stderr)
             return 2
         report = f"passes are not the cause; with GRAPHC_BACKEND={PORTABLE} it does not occur"
