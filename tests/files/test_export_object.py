@@ -157,6 +157,10 @@ def test_the_header_lists_what_the_object_leaves_undefined(tmp_path: Path) -> No
 def test_a_wrong_target_is_refused(tmp_path: Path) -> None:
     with pytest.raises(gc.GraphError, match="no objects for the target 'sparc-sun'"):
         gc.export_object(executor(digits()), tmp_path / "model.o", target="sparc-sun")
+    with pytest.raises(gc.GraphError, match="no processor 'cortex-z9' of thumbv7em"):
+        gc.export_object(
+            executor(digits()), tmp_path / "model.o", target="thumbv7em-none-eabi", cpu="cortex-z9"
+        )
     assert [*tmp_path.iterdir()] == []
 
 

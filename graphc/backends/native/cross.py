@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 from graphc.backends.arithmetic import FLOATS
@@ -91,7 +93,8 @@ def machine_of(target: Target) -> Any:
     llvm = bindings()
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    return llvm.Target.from_triple(target.triple).create_target_machine(
+    make = partial(
+        llvm.Target.from_triple(target.triple).create_target_machine,
         cpu=target.cpu,
         features=target.features,
         opt=2,
@@ -99,6 +102,28 @@ def machine_of(target: Target) -> Any:
         codemodel="small",
         abiname=target.abi,
     )
+    machine, said = _with_messages(make)
+    if "not a recognized processor" in said:
+        raise GraphError(
+            f"LLVM knows no processor {target.cpu!r} of {target.triple}",
+            loc=caller_loc(),
+            hint="leave it out for a usual one",
+        )
+    return machine
+
+
+def _with_messages(make: Callable[[], Any]) -> tuple[Any, str]:
+    """Return what `make` returns, and what LLVM writes to the standard error meanwhile."""
+    with TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            made = make()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        file.seek(0)
+        return made, file.read().decode(errors="replace")
 
 
 def compiled(ir: str, target: Target) -> bytes:
