@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isnan
 
 Value = str
@@ -17,6 +17,11 @@ class Arithmetic(ABC):
 
     Every operation rounds by itself, and integers wrap.
     """
+
+    @property
+    @abstractmethod
+    def fused(self) -> bool:
+        """True if multiply-adds are fused, by the contract of the plan."""
 
     @abstractmethod
     def const(self, number: float, dtype: str) -> Value:
@@ -80,8 +85,16 @@ class Arithmetic(ABC):
         return self.binary("fdiv", a, b, dtype)
 
     def fma(self, a: Value, b: Value, c: Value, dtype: str) -> Value:
-        """Return a * b + c of floats, rounded once."""
-        return self.intrinsic("fma", (a, b, c), dtype)
+        """Return a * b + c of floats, rounded once if they are fused, else twice."""
+        if self.fused:
+            return self.intrinsic("fma", (a, b, c), dtype)
+        return self.add(self.mul(a, b, dtype), c, dtype)
+
+    def apart(
+        self, name: str, rule: Callable[..., Value], args: Sequence[Value], dtype: str
+    ) -> Value:
+        """Return `rule(self, *args)` of values of one dtype; a language may write it only once."""
+        return rule(self, *args)
 
     def both(self, a: Value, b: Value) -> Value:
         """Return whether both conditions hold."""

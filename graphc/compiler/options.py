@@ -17,7 +17,7 @@ from graphc.compiler.sharding import Sharding
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph, Node
 from graphc.kernels.iteration_space import Forms
-from graphc.kernels.program import Program
+from graphc.kernels.program import Contract, Program
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.dead_code import dead_code
@@ -59,6 +59,7 @@ class CompileOptions:
     sharding: Sharding | None = None
     planner: Planner | None = None
     schedule: Scheduler | None = None
+    contract: Contract = "fused"
 
     def of_rows(self, rows: int) -> CompileOptions:
         """Return the options for steps of `rows` rows."""
@@ -96,6 +97,7 @@ class CompileOptions:
             forms,
             planner=self.planner,
             scheduler=self.schedule,
+            contract=self.contract,
         )
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:

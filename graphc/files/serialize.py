@@ -227,6 +227,7 @@ def _choices(options: CompileOptions) -> dict[str, Any]:
         "backend": options.backend,
         "threads": options.threads,
         "budget": options.budget,
+        "contract": options.contract,
         "optimizer": None if optimizer is None else optimizer_text(optimizer),
         "without": [name for name in dict.fromkeys(own) if name not in used],
     }

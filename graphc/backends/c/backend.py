@@ -32,7 +32,7 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Program
 
-FLAGS = ("-std=c99", "-O2", "-march=native", "-ffp-contract=off", "-fPIC", "-shared")
+FLAGS = ("-std=c99", "-O2", "-march=native", "-fno-math-errno", "-fPIC", "-shared")
 
 
 def compiler() -> str | None:
@@ -46,7 +46,7 @@ def compiled(source: str) -> ctypes.CDLL:
     name = hashlib.sha256(source.encode()).hexdigest()[:16]
     with TemporaryDirectory(prefix="graphc-c-") as folder:
         (Path(folder) / f"{name}.c").write_text(source, encoding="utf-8")
-        command = [compiler() or "cc", *FLAGS, "-o", f"{name}.so", f"{name}.c", "-lm"]
+        command = [compiler() or "cc", *FLAGS, "-o", f"{name}.so", f"{name}.c"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise GraphError(f"{' '.join(command)} failed: {done.stderr.strip()[:2000]}")

@@ -8,7 +8,8 @@ import numpy as np
 
 from graphc.backends.c.backend import BACKEND
 from graphc.backends.c.scalars import FRAME, dim_text, literal
-from graphc.backends.c.source import HEAD, KernelFile
+from graphc.backends.c.source import KernelFile
+from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import (
     C_TYPES,
     KEYWORDS,
@@ -25,14 +26,14 @@ from graphc.kernels.program import Buffer, Program
 
 def c_file(model: Interface, header: str, separate: bool, test: str) -> tuple[str, int]:
     """Return the text of the C file, and the bytes of stack that a call needs at most."""
-    file = KernelFile()
+    file = KernelFile(all(e.program.contract == "fused" for e in model.entries))
     functions = [_function(model, entry, file) for entry in model.entries]
     constants = [_array(name, array) for name, array in model.constants.items()]
     if model.state and not separate:
         initial, function = _init(model)
         constants += initial
         functions.insert(0, function)
-    head = f'#include "{header}"\n\n{HEAD}'
+    head = f'#include "{header}"\n\n{PROLOGUE}'
     pointers = max(len(entry.program.buffers) for entry in model.entries)
     stack = file.stack + FRAME + 8 * pointers
     return "\n".join([head, *constants, file.text(), *functions, test]), stack

@@ -10,8 +10,10 @@ import numpy as np
 
 from graphc.backends import maths
 from graphc.backends.arithmetic import FLOATS, Arithmetic, Value
-from graphc.backends.c.tile import BLOCK_HEAD, product_function
+from graphc.backends.c.target import own_instruction
+from graphc.backends.c.tile import block_head, product_function
 from graphc.backends.interface import C_TYPES
+from graphc.backends.softfloat import ARITY, computed
 from graphc.ir.expr import Step
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
@@ -19,13 +21,14 @@ from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 _SUFFIX = {"float32": "f", "float64": ""}
 _SIGNS = {
     "fadd": "+", "fsub": "-", "fmul": "*", "fdiv": "/", "add": "+", "sub": "-", "mul": "*",
-    "shl": "<<", "ashr": ">>", "udiv": "/", "sdiv": "/", "and": "&", "or": "|", "xor": "^",
+    "shl": "<<", "ashr": ">>", "lshr": ">>",
+    "udiv": "/", "sdiv": "/", "and": "&", "or": "|", "xor": "^",
 }  # fmt: skip
+_ARGUMENTS = {1: ("x",), 2: ("a", "b"), 3: ("a", "b", "c")}
 _COMPARED = {
     "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==",
     "not_equal": "!=",
 }  # fmt: skip
-_LIBM = {"roundeven": "rint", "fabs": "fabs"}
 
 
 def dim_text(dim: Dim) -> str:
@@ -45,10 +48,10 @@ def literal(value: float, dtype: str) -> Value:
     with np.errstate(over="ignore"):  # a number beyond the largest becomes infinite
         number = np.dtype(dtype).type(value)
     if isnan(number):
-        return "NAN" if dtype == "float32" else "(double)NAN"
+        return "GC_NAN" if dtype == "float32" else "(double)GC_NAN"
     if number in (inf, -inf):
         sign = "-" if number < 0 else ""
-        return f"{sign}INFINITY" if dtype == "float32" else f"{sign}(double)INFINITY"
+        return f"{sign}GC_INFINITY" if dtype == "float32" else f"{sign}(double)GC_INFINITY"
     return f"{number!s}{_SUFFIX[dtype]}"
 
 
@@ -122,6 +125,11 @@ class Scalars(Arithmetic):
         self.code = code
         self._numbers: dict[tuple[Value, str], float] = {}
 
+    @property
+    def fused(self) -> bool:
+        """True if multiply-adds are fused, by the contract of the file."""
+        return self.code.functions.fused
+
     def const(self, number: float, dtype: str) -> Value:
         """Return a constant."""
         text = literal(number, dtype)
@@ -179,28 +187,57 @@ class Scalars(Arithmetic):
     def intrinsic(
         self, name: str, args: Sequence[Value], dtype: str, result: str | None = None
     ) -> Value:
-        """Append the call of a function of the C library."""
-        called = f"{_LIBM.get(name, name)}{_SUFFIX[dtype]}"
+        """Append the call of a function of the file: the target's instruction, or its rule."""
+        called = self.code.functions.intrinsic(name, dtype)
         return self.code.value(f"{called}({', '.join(args)})", result or dtype)
+
+    def apart(
+        self, name: str, rule: Callable[..., Value], args: Sequence[Value], dtype: str
+    ) -> Value:
+        """Append the call of a function of the file, which follows a rule."""
+        called = self.code.functions.rule(name, rule, len(args), dtype)
+        return self.code.value(f"{called}({', '.join(args)})", dtype)
 
 
 class Functions:
     """The functions of a file besides its kernels: each once, after those that it calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, fused: bool) -> None:
+        """Start without functions; multiply-adds are fused or not, by the contract of a plan."""
+        self.fused = fused
         self.texts: dict[str, str] = {}
         self.stack = 0
         """The bytes of stack that one of the functions needs at most."""
 
     def scalar(self, function: str, dtype: str, arity: int) -> str:
         """Return the name of a scalar function of `maths`."""
-        names = ["x"] if arity == 1 else ["a", "b"]
+
+        def apply(v: Arithmetic, *args: Value) -> Value:
+            return maths.apply(v, function, args, [dtype] * arity, dtype)
+
+        return self.rule(function, apply, arity, dtype)
+
+    def rule(self, name: str, rule: Callable[..., Value], arity: int, dtype: str) -> str:
+        """Return the name of the function of values of one dtype that follows a rule."""
+        names = _ARGUMENTS[arity]
+        listed = ", ".join(f"{C_TYPES[dtype]} {x}" for x in names)
+        return self._add(
+            f"gc_{name}_{dtype}",
+            C_TYPES[dtype],
+            listed,
+            lambda code: rule(Scalars(code), *names),
+        )
+
+    def intrinsic(self, name: str, dtype: str) -> str:
+        """Return the name of the function of a floating-point operation that targets may lack."""
+        names, kind = _ARGUMENTS[ARITY[name]], C_TYPES[dtype]
 
         def write(code: Code) -> Value:
-            return maths.apply(Scalars(code), function, names, [dtype] * arity, dtype)
+            code.lines += own_instruction(name, dtype, ", ".join(names)).splitlines()
+            return computed(Scalars(code), name, names, dtype)
 
-        listed = ", ".join(f"{C_TYPES[dtype]} {name}" for name in names)
-        return self._add(f"gc_{function}_{dtype}", f"{C_TYPES[dtype]}", listed, write)
+        listed = ", ".join(f"{kind} {x}" for x in names)
+        return self._add(f"gc_{name}{_SUFFIX[dtype]}", kind, listed, write, "\n#endif")
 
     def bits(self, source: str, dtype: str) -> str:
         """Return the name of the function that reads a value's bits as another dtype."""
@@ -248,18 +285,27 @@ class Functions:
 
     def product(self, dtype: str) -> None:
         """Add the function that adds products to the sums of a block."""
-        self.texts.setdefault("gc_block", BLOCK_HEAD)
+        if self.fused:
+            self.intrinsic("fma", dtype)  # for a target without vectors
+        self.texts.setdefault("gc_block", block_head(self.fused))
         name = f"gc_product_{dtype}"
         if name not in self.texts:
-            self.texts[name] = product_function(dtype)
+            self.texts[name] = product_function(dtype, self.fused)
 
-    def _add(self, name: str, result: str, arguments: str, write: Callable[[Code], Value]) -> str:
+    def _add(
+        self,
+        name: str,
+        result: str,
+        arguments: str,
+        write: Callable[[Code], Value],
+        end: str = "",
+    ) -> str:
         if name not in self.texts:
             code = Code(self)
             returned = write(code)
             self.stack = max(self.stack, code.stack)
-            lines = [f"static {result} {name}({arguments})", "{", *code.lines]
-            self.texts[name] = "\n".join([*lines, f"    return {returned};", "}"])
+            lines = [f"GC_FUNCTION {result} {name}({arguments})", "{", *code.lines]
+            self.texts[name] = "\n".join([*lines, f"    return {returned};{end}", "}"])
         return name
 
 

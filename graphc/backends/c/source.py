@@ -8,22 +8,13 @@ from re import fullmatch
 from graphc.backends.c.loops import LoopWriter, write_permutation
 from graphc.backends.c.products import ProductWriter
 from graphc.backends.c.scalars import Code, Functions, dim_text
+from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import C_TYPES, KEYWORDS, unique, word
 from graphc.backends.layout import Layout, block_of, start_of, table_index
 from graphc.kernels.kernel import Gemm, Kernel, Permutation, inputs
 from graphc.kernels.program import Buffer, Program
 from graphc.kernels.text import kernel_text
 
-HEAD = """\
-#include <math.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#ifdef __clang__
-#pragma STDC FP_CONTRACT OFF
-#endif
-"""
 PLAIN_BLOCKS = 1024
 """The bytes of a product's arrays without vectors, at most: a sum, pixels and taps."""
 Pointer = Callable[[Buffer], str]
@@ -33,8 +24,9 @@ Pointer = Callable[[Buffer], str]
 class KernelFile:
     """The functions of a C file: kernels, and what they call."""
 
-    def __init__(self) -> None:
-        self.functions = Functions()
+    def __init__(self, fused: bool) -> None:
+        """Start without kernels; multiply-adds are fused or not."""
+        self.functions = Functions(fused)
         self._kernels: dict[str, str] = {}
         """The name of each kernel, by the rest of its text."""
         self._stack = 0
@@ -70,7 +62,7 @@ class KernelFile:
 def program_source(program: Program, parts: Layout) -> str:
     """Return a file with the functions `segment0` and so on of a program's layout."""
     slots = {block: slot for slot, block in enumerate(parts.blocks)}
-    file, segments = KernelFile(), []
+    file, segments = KernelFile(program.contract == "fused"), []
 
     def pointer(buffer: Buffer) -> str:
         place = f"block[{table_index(slots[block_of(buffer)])}] + {start_of(buffer)}"
@@ -82,7 +74,7 @@ def program_source(program: Program, parts: Layout) -> str:
             calls = [f"    {call}" for call in file.calls(program, numbers, pointer)]
             head = f"void {segment.symbol}(unsigned char *const *block, ptrdiff_t n)"
             segments.append("\n".join([head, "{", *calls, "}", ""]))
-    return "\n".join([HEAD, file.text(), *segments])
+    return "\n".join([PROLOGUE, file.text(), *segments])
 
 
 def buffers_of(kernel: Kernel) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
 """The C function at the heart of matrix products, which adds products to a block of sums.
 
-Each sum has one accumulator, which adds the products in the order of k by fused multiply-add.
-Lanes of a vector are columns, so vectors change no bit.  With vectors a block has many rows and
-columns, and columns that are not side by side in memory are packed into a panel on the stack;
-without them it is one sum, and takes no memory.
+Each sum has one accumulator, which adds the products in the order of k by fused multiply-add, or
+by two operations in an unfused plan.  Lanes of a vector are columns, so vectors change no bit.
+With vectors a block has many rows and columns, and columns that are not side by side in memory are
+packed into a panel on the stack; without them it is one sum, and takes no memory.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from graphc.ir.tensor_type import ITEMSIZE
@@ -82,7 +83,7 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
         for (ptrdiff_t j = 0; j < width; ++j) {{
             {kind} sum = sums[i * GC_COLUMNS_{dtype} + j];
             for (ptrdiff_t p = 0; p < k; ++p)
-                sum = fma{suffix}(a[i * a_i + p * a_p], b[p * b_p + j * b_j], sum);
+                sum = {multiply_add};
             sums[i * GC_COLUMNS_{dtype} + j] = sum;
         }}
 }}
@@ -145,10 +146,21 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
 """
 
 
-def product_function(dtype: str) -> str:
+def block_head(fused: bool) -> str:
+    """Return the vectors of each target, with fused multiply-adds or separate ones."""
+    if fused:
+        return BLOCK_HEAD
+    text = BLOCK_HEAD.replace(" && defined(__FMA__)", "")
+    text = re.sub(r" (_mm\d+)_fmadd_(p[sd])", r"(a, b, c) \1_add_\2(\1_mul_\2(a, b), c)", text)
+    return re.sub(r"vfmaq_(f\d+)\(c, a, b\)", r"vaddq_\1(vmulq_\1(a, b), c)", text)
+
+
+def product_function(dtype: str, fused: bool) -> str:
     """Return `gc_product_<dtype>`, which adds `k` products to each of the sums of a block."""
     kind, suffix = _KINDS[dtype]
-    of = {"dtype": dtype, "kind": kind, "suffix": suffix}
+    a, b = "a[i * a_i + p * a_p]", "b[p * b_p + j * b_j]"
+    line = f"gc_fma{suffix}({a}, {b}, sum)" if fused else f"sum + {a} * {b}"
+    of = {"dtype": dtype, "kind": kind, "multiply_add": line}
     of["arguments"] = _ARGUMENTS.format(kind=kind)
     tiles = [_tile(dtype, rows, vectors) for rows, vectors in ((8, 2), (8, 1), (4, 2), (4, 1))]
     return "\n".join(

@@ -243,7 +243,9 @@ class Function:
 class Module:
     """A module of LLVM functions and their declarations; equal keys share one function."""
 
-    def __init__(self) -> None:
+    def __init__(self, fused: bool = True) -> None:
+        """Start a module, in which multiply-adds are fused or not."""
+        self.fused = fused
         self.functions: list[str] = []
         self.signatures: dict[str, list[str]] = {}
         """The types of the arguments of each function, by its name."""

@@ -27,7 +27,7 @@ class _Emission:
 
     def __init__(self, program: Program, target: Target, skip: frozenset[int]) -> None:
         self.program, self.bits = program, target.bits
-        self.module = Module()
+        self.module = Module(fused=program.contract == "fused")
         self.layout = layout(program, skip)
         self.slots = {block: slot for slot, block in enumerate(self.layout.blocks)}
 

@@ -59,6 +59,11 @@ class Vectors(Arithmetic):
         self.function, self.lanes = function, lanes
         self._numbers: dict[tuple[Value, str], float] = {}
 
+    @property
+    def fused(self) -> bool:
+        """True if multiply-adds are fused, by the contract of the module."""
+        return self.function.module.fused
+
     def type(self, dtype: str) -> str:
         """Return the type of a vector: `<16 x float>`; bool is `<16 x i1>`."""
         return f"<{self.lanes} x {_REGISTER[dtype]}>"

@@ -138,13 +138,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("long", [False, True])
-def test_subnormal_numbers_are_zero_inside_and_unharmed_outside(
+def test_subnormal_numbers_are_numbers_on_every_thread(
     four_threads: pool.Pool, threads: int, long: bool
 ) -> None:
     found = np.array([SUBNORMAL] * 4 + [1] * 4, np.float32)
     bind("halve", found, threads=threads, long=long)(4)
-    assert found[4 : 4 + threads].tolist() == [0] * threads
-    assert (np.array([SUBNORMAL, 1], np.float32) * np.float32(0.5))[0] > 0
+    assert found[4 : 4 + threads].tolist() == [SUBNORMAL / 2] * threads
 
 
 def test_eight_threads_share_one_pool(four_threads: pool.Pool) -> None:
@@ -328,9 +327,9 @@ def test_the_interpreter_ends_in_peace(end: str) -> None:
 @pytest.mark.parametrize(
     ("triple", "words"),
     [
-        ("x86_64-unknown-linux-gnu", ("i64 202,", "ldmxcsr", "sse2.pause")),
-        ("aarch64-unknown-linux-gnu", ("i64 98,", "set.fpcr(i64 16777216)", "aarch64.hint")),
-        ("arm64-apple-darwin23", ("__ulock_wait", "set.fpcr(i64 16777216)", "aarch64.hint")),
+        ("x86_64-unknown-linux-gnu", ("i64 202,", "sse2.pause")),
+        ("aarch64-unknown-linux-gnu", ("i64 98,", "aarch64.hint")),
+        ("arm64-apple-darwin23", ("__ulock_wait", "aarch64.hint")),
     ],
 )
 def test_the_text_follows_the_machine(triple: str, words: tuple[str, ...]) -> None:
