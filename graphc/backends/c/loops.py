@@ -17,10 +17,6 @@ from graphc.ir.tensor_type import Batch, Dim
 from graphc.kernels.iteration_space import permuted_strides
 from graphc.kernels.kernel import LANES, Loop, Permutation, ScatterAdd
 
-BLOCK = 64
-"""The columns of a block whose sums over rows are kept in registers or on the stack."""
-
-
 class LoopWriter:
     """The writer of a loop kernel."""
 
@@ -124,9 +120,10 @@ class LoopWriter:
     def _by_columns(self, ones: dict[int, str]) -> None:
         """Write a loop over blocks of columns; each reduction is a pass over the rows."""
         code, (rows, columns) = self.code, self.sizes
-        with code.loop("first", columns, step=BLOCK):
+        block = code.functions.block()
+        with code.loop("first", columns, step=block):
             rest = f"{columns} - first"
-            code.do(f"const ptrdiff_t end = {rest} < {BLOCK} ? {columns} : first + {BLOCK};")
+            code.do(f"const ptrdiff_t end = {rest} < {block} ? {columns} : first + {block};")
             known, arrays = dict(ones), dict[int, str]()
             for level in range(1, max(self.levels) + 1):
                 self._reduce_columns(known, arrays, level)
@@ -161,9 +158,10 @@ class LoopWriter:
         made = {}
         for number in numbers:
             step = self.body.steps[number]
-            made[number] = code.array("sums", step.dtype, BLOCK)
-            with code.loop("j", "end", "first"):
-                code.do(f"{made[number]}[j - first] = {_neutral(step)};")
+            made[number] = code.array("sums", step.dtype, 1, code.functions.block())
+        with code.loop("j", "end", "first"):
+            for number in numbers:
+                code.do(f"{made[number]}[j - first] = {_neutral(self.body.steps[number])};")
         arguments = [self.body.steps[number].args[0] for number in numbers]
         with code.loop("i", self.sizes[0]):
             of_row = dict(known)
@@ -185,7 +183,8 @@ class LoopWriter:
             return
         code, made = self.code, {}
         for number in numbers:
-            made[number] = code.array("values", self.body.steps[number].dtype, BLOCK)
+            dtype = self.body.steps[number].dtype
+            made[number] = code.array("values", dtype, 1, code.functions.block())
         with code.loop("j", "end", "first"):
             here = self._with_arrays(known, arrays)
             self.writer.write(code, needed(self.body, numbers, here), here)

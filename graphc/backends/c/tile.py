@@ -58,13 +58,15 @@ typedef float64x2_t gc_float64;
 #define gc_fma_float32(a, b, c) vfmaq_f32(c, a, b)
 #define gc_fma_float64(a, b, c) vfmaq_f64(c, a, b)
 #endif
-/* The rows of a block of sums, and the depth of its panels. */
+/* The rows of a block of sums, the depth of its panels, and the columns of other sums. */
 #ifdef GC_VECTOR
 #define GC_ROWS 64
 #define GC_DEPTH 64
+#define GC_BLOCK 64
 #else
 #define GC_ROWS 1
 #define GC_DEPTH 32
+#define GC_BLOCK 1
 #endif
 """
 VECTORS = 4
@@ -155,15 +157,23 @@ def block_head(fused: bool) -> str:
     return re.sub(r"vfmaq_(f\d+)\(c, a, b\)", r"vaddq_\1(vmulq_\1(a, b), c)", text)
 
 
-def product_function(dtype: str, fused: bool) -> str:
-    """Return `gc_product_<dtype>`, which adds `k` products to each of the sums of a block."""
+PLAIN_DEPTH = 32
+"""The depth of panels without vectors."""
+
+
+def product_function(dtype: str, fused: bool) -> tuple[str, str]:
+    """Return `gc_product_<dtype>`, which adds `k` products to each of the sums of a block.
+
+    The second text is the function without vectors.
+    """
     kind, suffix = _KINDS[dtype]
     a, b = "a[i * a_i + p * a_p]", "b[p * b_p + j * b_j]"
     line = f"gc_fma{suffix}({a}, {b}, sum)" if fused else f"sum + {a} * {b}"
     of = {"dtype": dtype, "kind": kind, "multiply_add": line}
     of["arguments"] = _ARGUMENTS.format(kind=kind)
     tiles = [_tile(dtype, rows, vectors) for rows, vectors in ((8, 2), (8, 1), (4, 2), (4, 1))]
-    return "\n".join(
+    plain = _PLAIN.format(**of)
+    text = "\n".join(
         [
             "#ifdef GC_VECTOR",
             f"#define GC_LANES_{dtype} (GC_VECTOR / {ITEMSIZE[dtype]})",
@@ -173,9 +183,10 @@ def product_function(dtype: str, fused: bool) -> str:
             _VECTORS.format(**of),
             "#else",
             f"#define GC_COLUMNS_{dtype} 1",
-            _PLAIN.format(**of) + "#endif",
+            plain + "#endif",
         ]
     )
+    return text, plain
 
 
 def _tile(dtype: str, rows: int, vectors: int) -> str:
