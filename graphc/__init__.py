@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from graphc.declare.optim.adam import *
     from graphc.declare.optim.optimizer import *
     from graphc.declare.optim.sgd import *
-    from graphc.files.code.export import export_c
+    from graphc.files.code.export import export_c, export_object
     from graphc.files.serialize import load, save
     from graphc.files.torch_state import load_torch_state, save_torch_state
     from graphc.ops.activations import *
@@ -116,7 +116,7 @@ _FIRST_USE = {
     "graphc.check.check_op": ("check_op",),
     "graphc.check.check_pass": ("check_pass",),
     "graphc.check.grad_check": ("grad_check",),
-    "graphc.files.code.export": ("export_c",),
+    "graphc.files.code.export": ("export_c", "export_object"),
     "graphc.files.serialize": ("load", "save"),
     "graphc.files.torch_state": ("load_torch_state", "save_torch_state"),
     "graphc.train": (
@@ -199,6 +199,7 @@ __all__ = [
     "compare_runs",
     "compile",
     "export_c",
+    "export_object",
     "fit",
     "fit_standardize",
     "freeze",

@@ -149,8 +149,10 @@ class ModelWriter(Protocol):
     def scratch(self, program: Program) -> Sequence[int]:
         """Return for each instruction the bytes of scratch that it needs."""
 
-    def write(self, model: Interface, header: str, separate: bool, test: str) -> tuple[bytes, int]:
-        """Return the file of a model, and the bytes of stack that a call needs at most.
+    def write(
+        self, model: Interface, header: str, separate: bool, test: str
+    ) -> tuple[bytes, int | None]:
+        """Return the file of a model, and the bytes of stack that a call needs at most, if known.
 
         `header` is the name of the header beside it, `test` the text of its self-test.
         `separate` is true if the first state is a file of its own.
@@ -179,13 +181,17 @@ PORTABLE = "numpy"
 """The backend that is available everywhere."""
 
 
-WRITERS = {"c": "c"}
+WRITERS = {"c": "c", "object": "native"}
 """The backend that has the writer of each language."""
 
 
-def model_writer(language: str) -> ModelWriter:
-    """Return the writer of exported models in a language."""
-    found: ModelWriter = import_module(f"graphc.backends.{WRITERS[language]}.export").WRITER
+def model_writer(language: str, *target: str | None) -> ModelWriter:
+    """Return the writer of exported models in a language; for objects, of a triple and processor.
+
+    Raise GraphError for a target that is not known.
+    """
+    module = import_module(f"graphc.backends.{WRITERS[language]}.export")
+    found: ModelWriter = module.writer(*target)
     return found
 
 

@@ -102,11 +102,12 @@ class Interface:
         """The most rows of a call."""
         return max(entry.program.capacity for entry in self.entries)
 
-    def state_image(self) -> bytes:
-        """Return the bytes of the first state."""
+    def state_image(self, state: Mapping[str, Array]) -> bytes:
+        """Return the bytes of a state of this model."""
         image = bytearray(self.state_bytes)
-        for name, array in self.state.items():
-            image[self.offsets[name] : self.offsets[name] + array.nbytes] = array.tobytes()
+        for name, at in self.offsets.items():
+            content = state[name].tobytes()
+            image[at : at + len(content)] = content
         return bytes(image)
 
     def place(self, entry: Entry, buffer: Buffer) -> Place:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,12 @@ from graphc.files.code.interface import NAMES
 from graphc.files.container import read_whole
 from graphc.files.disk import reason
 
+Where = tuple[str, int]
+"""The space and the offset of a buffer in bytes."""
 RULE = "the file is that of its certificate"
 _DEFINED = re.compile(r'^#define (\w+) ("?\w+"?) /\*', re.MULTILINE)
 _PLACED = re.compile(
-    r"^    (?:const )?\w+ \*const (\w+) = \((?:const )?\w+ \*\)\(\((?:const )?unsigned char \*\)"
+    r"^ +(?:const )?\w+ \*const (\w+) = \((?:const )?\w+ \*\)\(\((?:const )?unsigned char \*\)"
     r"(state|work) \+ (\d+)\);",
     re.MULTILINE,
 )
@@ -70,40 +71,40 @@ def _differences(c: Certificate, code: str, header: str, proof: str) -> Iterator
         if defined.get(name) != value:
             shown = defined.get(name, "missing")
             yield Counterexample(RULE, f"{prefix.upper()}_{name} is {shown}, it must be {value}")
+    states = {("state", at): name for name, (at, _) in c.state_layout.items()}
+    if states and f"void {prefix}_init(" in code:
+        yield from _misplaced(f"{prefix}_init", states, code)
     for program in c.programs:
-        yield from _misplaced(c, program, code, arena)
+        function = f"{prefix}_{NAMES[program.name]}"
+        yield from _misplaced(function, _places(c, program, arena), code)
 
 
-def _misplaced(
-    c: Certificate, program: ProgramTables, code: str, arena: int
-) -> Iterator[Counterexample]:
-    """Yield the buffers of a function that are not where the certificate has them."""
-    function = f"{c.net}_{NAMES[program.name]}"
+def _misplaced(function: str, wanted: Mapping[Where, str], code: str) -> Iterator[Counterexample]:
+    """Yield the pointers of a function that are not at the places where buffers lie."""
     found = re.search(rf"^\w+ {function}\(.*?^}}", code, re.MULTILINE | re.DOTALL)
     if found is None:
         yield Counterexample(RULE, f"there is no function {function}")
         return
-    placed = {name: (space, int(at)) for name, space, at in _PLACED.findall(found[0])}
-    wanted = [*_places(c, program, arena)]
-    for name, place in placed.items():
-        if place not in wanted:
-            where = f"{place[0]} byte {place[1]:,}"
-            yield Counterexample(RULE, f"{function}: {name} lies at {where}, where no buffer lies")
-    missing = {*wanted} - {*placed.values()}
-    for space, at in islice(sorted(missing), 1):
-        yield Counterexample(RULE, f"{function}: nothing lies at {space} byte {at:,}")
+    placed = [((space, int(at)), name) for name, space, at in _PLACED.findall(found[0])]
+    for where, name in placed:
+        if where not in wanted:
+            place = f"{where[0]} byte {where[1]:,}"
+            yield Counterexample(RULE, f"{function}: {name} lies at {place}, where no buffer lies")
+    for where in sorted({*wanted} - {where for where, _ in placed}):
+        place = f"{where[0]} byte {where[1]:,}"
+        yield Counterexample(RULE, f"{function}: {wanted[where]!r} does not lie at {place}")
 
 
-def _places(c: Certificate, program: ProgramTables, arena: int) -> Iterator[tuple[str, int]]:
-    """Yield the space and offset of each buffer in state and work that a step touches."""
+def _places(c: Certificate, program: ProgramTables, arena: int) -> dict[Where, str]:
+    """Return where each buffer in state and work lies that a step touches, and its name."""
     buffers, blocks = program.buffers, program.blocks
+    found: dict[Where, str] = {}
     for i in np.unique(program.accesses.buffer).tolist():
         block = int(buffers.block[i])
-        space, start = (
-            int(blocks.space[block]),
-            int(buffers.offset[i] + buffers.shift[i] * buffers.item[i]),
-        )
+        space, name = int(blocks.space[block]), buffers.names[i]
+        start = int(buffers.offset[i] + buffers.shift[i] * buffers.item[i])
         if space == Space.STATE:
-            yield "state", c.state_layout[blocks.names[block]][0] + start
+            found["state", c.state_layout[blocks.names[block]][0] + start] = name
         elif space in (Space.ARENA, Space.GRADIENT):
-            yield "work", start + (arena if space == Space.GRADIENT else 0)
+            found["work", start + (arena if space == Space.GRADIENT else 0)] = name
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from graphc.backends.backend import PORTABLE
@@ -10,22 +11,28 @@ from graphc.base.errors import GraphError
 from graphc.cli.arguments import Command, Parser, file_name, nbytes, optimizer, positive, show
 from graphc.cli.model import Model, load_model
 from graphc.compiler.compile import compile
-from graphc.files.code.export import export_c
+from graphc.files.code.export import export_c, export_object
 from graphc.runtime.executor import Executor
 
 COMMAND = Command(
     "export",
     order=140,
-    help="write a model as an ONNX file or as C",
+    help="write a model as an ONNX file, as C or as an object",
     description="Write a model as an ONNX file, with the weights of a saved model, or the initial "
     "weights of a declared one. The file holds all outputs and losses, and the inputs that they "
     "need. This needs the extra `onnx`.\n\n"
     "With --c, write a C99 file and its header instead, which infer and, if there is an optimizer, "
-    "train without any library, in the memory that their caller gives.",
+    "train without any library, in the memory that their caller gives.\n\n"
+    "With --object, write an object with the same functions for a machine that --target names, "
+    "such as thumbv7em-none-eabihf, aarch64-linux, riscv32 or wasm32; this machine if none. For "
+    "wasm32 it is a complete WebAssembly module. This needs the extra `native`.",
     example="graphc export graphc-run/iris.gc -o iris.onnx\n"
-    "graphc export graphc-run/iris.gc --c iris.c --batch 8",
+    "graphc export graphc-run/iris.gc --c iris.c --batch 8\n"
+    "graphc export graphc-run/iris.gc --object iris.wasm --target wasm32",
 )
 ONNX_ONLY = ("out", "training", "no_losses")
+OBJECT_ONLY = ("target", "cpu")
+C_ONLY = ("self_test",)
 CODE_ONLY = ("infer_only", "backward", "batch", "budget", "weights", "optimizer")
 
 
@@ -35,6 +42,9 @@ def declare(parser: Parser) -> None:
     _declare_onnx(parser)
     add = parser.add_argument_group("code").add_argument
     add("--c", metavar="FILE", help="write C99: this file, and a header beside it")
+    add("--object", metavar="FILE", help="write an object: this file, and a header beside it")
+    add("--target", metavar="TRIPLE", help="the machine of the object (default: this one)")
+    add("--cpu", help="its processor, by LLVM's name (default: a usual one of the target)")
     add("--infer-only", action="store_true", help="constants for weights, and no training step")
     add("--backward", action="store_true", help="a function for gradients alone, too")
     add("--batch", type=positive, help="the most rows of a call (default: the model's, or 1)")
@@ -45,6 +55,7 @@ def declare(parser: Parser) -> None:
         default="in",
         help="file: the first state is written to a file .bin beside the code",
     )
+    add("--self-test", action="store_true", help="a main that tests the file, under a macro")
     parser.add_optimizer()
     parser.add_json()
 
@@ -68,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the file."""
     _check_options(args)
     model = load_model(args.model)
-    paths = _code(args, model) if args.c else [_onnx(args, model)]
+    paths = _code(args, model) if args.c or args.object else [_onnx(args, model)]
     sizes = {str(path): path.stat().st_size for path in paths}
     data = {"wrote": paths[0], "bytes": sizes[str(paths[0])]}
     show(args, data, "\n".join(f"wrote {path}: {size:,} bytes" for path, size in sizes.items()))
@@ -77,12 +88,20 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_options(args: argparse.Namespace) -> None:
     """Raise GraphError for an option that the chosen kind of file does not have."""
-    wrong = ONNX_ONLY if args.c else CODE_ONLY
-    kind, other = ("a C file", "an ONNX file") if args.c else ("an ONNX file", "code: add --c FILE")
-    for name in wrong:
-        if getattr(args, name) not in (None, False, "in"):
-            option = f"--{name.replace('_', '-')}"
-            raise GraphError(f"{option} does not go with {kind}", hint=f"it goes with {other}")
+    if args.c and args.object:
+        raise GraphError("--c does not go with --object", hint="write one after the other")
+    kinds = {
+        "an ONNX file": (not (args.c or args.object), ONNX_ONLY),
+        "an object: add --object FILE": (bool(args.object), OBJECT_ONLY),
+        "C: add --c FILE": (bool(args.c), C_ONLY),
+        "code: add --c FILE or --object FILE": (bool(args.c or args.object), CODE_ONLY),
+    }
+    for other, (chosen, names) in kinds.items():
+        for name in () if chosen else names:
+            if getattr(args, name) not in (None, False, "in"):
+                option = f"--{name.replace('_', '-')}"
+                kind = "a C file" if args.c else "an object" if args.object else "an ONNX file"
+                raise GraphError(f"{option} does not go with {kind}", hint=f"it goes with {other}")
 
 
 def _onnx(args: argparse.Namespace, model: Model) -> Path:
@@ -94,9 +113,13 @@ def _onnx(args: argparse.Namespace, model: Model) -> Path:
 
 
 def _code(args: argparse.Namespace, model: Model) -> list[Path]:
-    return export_c(
+    if args.object:
+        write, path = partial(export_object, target=args.target, cpu=args.cpu), args.object
+    else:
+        write, path = partial(export_c, self_test=args.self_test), args.c
+    return write(
         _executor(args, model),
-        args.c,
+        path,
         infer_only=args.infer_only,
         backward=args.backward,
         batch=args.batch,

@@ -70,7 +70,7 @@ def compile(
     wrt
         The values to differentiate by and train; None means every parameter that a loss depends on.
     backend
-        "native" or "numpy"; None means native if it is available.
+        "native", "c" or "numpy"; None means native if it is available.
     threads
         The most threads of the native backend; None means all that the process may run on, or
         GRAPHC_THREADS or OMP_NUM_THREADS.  Results do not depend on it.

@@ -54,7 +54,8 @@ class CModel:
             key: options.get(key, default)
             for key, default in (("backward", False), ("batch", None), ("budget", None))
         }
-        self.interface: Interface = interface(
+        self.interface: Interface
+        self.interface, _ = interface(
             ex, model_writer("c"), name="model", infer_only=infer_only, constant=constant, **given
         )
         self.state = np.zeros(self.interface.state_bytes, np.uint8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from tests.files.c_model import CModel
+from graphc.backends.backend import backend
+from tests.files.c_model import CModel, compiler
 
 
 def digits() -> gc.Net:
@@ -99,6 +102,28 @@ def test_a_budget_refuses_with_the_shortfall_or_finds_a_plan(tmp_path: Path) -> 
         assert fits.call("train_step", feeds)["loss"] == free.call("train_step", feeds)["loss"]
     with pytest.raises(gc.BudgetError, match="more than the budget of 1,000"):
         gc.export_c(ex, tmp_path / "deep.c", budget=1000)
+
+
+@pytest.mark.skipif(bool(backend("native").missing()), reason="there is no native backend")
+def test_a_self_test_finds_a_changed_weight(tmp_path: Path) -> None:
+    file, *_ = gc.export_c(executor(), tmp_path / "digits.c", backward=True, self_test=True)
+    flags = "-std=c99", "-O1", "-DDIGITS_SELF_TEST", "-o", "test", "digits.c", "-lm"
+
+    def run() -> tuple[int, list[str]]:
+        subprocess.run([compiler(), *flags], cwd=tmp_path, check=True)
+        done = subprocess.run("./test", cwd=tmp_path, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout.splitlines()
+
+    status, lines = run()
+    assert (status, {line.rpartition(" ")[2] for line in lines}) == (0, {"right"})
+    assert lines[0] == "digits_infer: scores: right"
+    assert lines[-1] == "state: right"
+    text = file.read_text()
+    first = re.search(r"initial_affine_1_weight\[120\] = \{\s+(\S+),", text)
+    assert first is not None
+    file.write_text(text[: first.start(1)] + "0.125f" + text[first.end(1) :])
+    status, lines = run()
+    assert (status, lines[0], lines[-1]) == (1, "digits_infer: scores: WRONG", "state: WRONG")
 
 
 def test_what_is_no_executor_or_number_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import graphc as gc
 from graphc.backends.native.target import available
 from graphc.ir.tensor_type import N, TensorType
-from graphc.kernels.iteration_space import reason_for_call
+from graphc.kernels.traits import reason_for_call
 from graphc.ops import OPS
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")

@@ -127,4 +127,6 @@ class CWriter:
         return text.encode(), stack
 
 
-WRITER = CWriter()
+def writer() -> CWriter:
+    """Return the writer of C files."""
+    return CWriter()

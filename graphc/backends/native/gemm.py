@@ -68,7 +68,8 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     tiles = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
     few = Squares(frame) if kernel.trans_b else Sweeps(frame)
     batched = isinstance(kernel.n, Batch) or (kernel.trans_b and isinstance(kernel.k, Batch))
-    if kernel.trans_a or batched or (isinstance(kernel.m, int) and kernel.m > FEW):
+    only = kernel.trans_a or batched or frame.tile.lanes == 1  # one method is less code
+    if only or (isinstance(kernel.m, int) and kernel.m > FEW):
         tiles.emit(rows, panels)
     elif isinstance(kernel.m, int):
         few.emit(rows, panels)

@@ -9,12 +9,15 @@ epochs in order as one part.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from graphc.backends.layout import SCRATCH, Block, Segment, block_of, layout, start_of, table_index
 from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.target import Target
 from graphc.ir.tensor_type import Dim
 from graphc.kernels.kernel import BatchedGemm, Gemm, Kernel, Loop, Permutation, ScatterAdd
-from graphc.kernels.program import Program
+from graphc.kernels.program import Buffer, Program
 
 
 def program_ir(program: Program, target: Target, skip: frozenset[int] = frozenset()) -> str:
@@ -22,12 +25,67 @@ def program_ir(program: Program, target: Target, skip: frozenset[int] = frozense
     return _Emission(program, target, skip).text()
 
 
+class Kernels:
+    """The kernels of programs as functions of one module; programs share equal functions."""
+
+    def __init__(self, module: Module, bits: int) -> None:
+        self.module, self.bits = module, bits
+
+    def call(
+        self,
+        function: Function,
+        program: Program,
+        number: int,
+        pointer: Callable[[Buffer], Value],
+        scratch: Callable[[], Value],
+    ) -> None:
+        """Append the call of an instruction's kernel, with %n, %tid and %threads of the function.
+
+        `pointer` returns the address of a buffer, `scratch` that of a product's scratch.
+        """
+        kernel = program.instrs[number].body
+        assert kernel is not None, "the instruction is a kernel"
+        callee = self._callee(program, kernel)
+        pointers = [pointer(program.buffers[name]) for name in callee.buffers]
+        if isinstance(kernel, Gemm):
+            pointers.append(scratch())
+        function.call(callee.name, *pointers, "%n", "%tid", "%threads")
+
+    def _callee(self, program: Program, kernel: Kernel) -> Callee:
+        # Programs with a cached object never import these.
+        from graphc.backends.native import gemm, loops, transpose_scatter
+
+        if isinstance(kernel, Permutation):
+            return transpose_scatter.emit_permuted(self.module, kernel)
+        if isinstance(kernel, ScatterAdd):
+            return transpose_scatter.emit_scatter_add(self.module, kernel)
+        if isinstance(kernel, Loop):
+            return loops.emit_loop(self.module, kernel, _pitches(program, kernel))
+        if isinstance(kernel, BatchedGemm):
+            return gemm.emit_batched(self.module, kernel, self.bits)
+        return gemm.emit_gemm(self.module, kernel, _rows(program, kernel), self.bits)
+
+
+def _pitches(program: Program, kernel: Loop) -> dict[str, int]:
+    """Return the number of elements from row to row of each buffer, if it is counted."""
+    found = _rows(program, kernel)
+    return {name: pitch for name, pitch in found.items() if isinstance(pitch, int)}
+
+
+def _rows(program: Program, kernel: Kernel) -> dict[str, Dim]:
+    """Return the number of elements from row to row of each buffer that has rows."""
+    widths = dict.fromkeys((*kernel.body.loads, *kernel.body.written), kernel.space[1])
+    if isinstance(kernel, Gemm):
+        widths |= kernel.factor_columns
+    return {name: program.buffers[name].pitch or widths[name] for name in widths}
+
+
 class _Emission:
     """The module of a program under construction."""
 
     def __init__(self, program: Program, target: Target, skip: frozenset[int]) -> None:
-        self.program, self.bits = program, target.bits
-        self.module = Module(fused=program.contract == "fused")
+        self.program, self.module = program, Module(fused=program.contract == "fused")
+        self.kernels = Kernels(self.module, target.bits)
         self.layout = layout(program, skip)
         self.slots = {block: slot for slot, block in enumerate(self.layout.blocks)}
 
@@ -40,15 +98,14 @@ class _Emission:
     def _segment(self, segment: Segment, symbol: str) -> None:
         arguments = "ptr %table, i64 %n, i64 %tid, i64 %threads, i64 %epoch"
         function = Function(self.module, symbol, arguments, linkage="")
+        pointer, scratch = partial(self._pointer, function), partial(self._scratch, function)
         later = range(1, len(segment.epochs))
         cases = " ".join(f"i64 {i}, label %epoch{i}" for i in later)
         function.do(f"switch i64 %epoch, label %epoch0 [{cases}]")
         for i, epoch in enumerate(segment.epochs):
             function.do(f"\nepoch{i}:")
             for number in epoch:
-                kernel = self.program.instrs[number].body
-                assert kernel is not None, "epochs are of kernels"
-                self._kernel(function, kernel)
+                self.kernels.call(function, self.program, number, pointer, scratch)
             if i + 1 in later:
                 continues = function.value("icmp slt i64 %epoch, 0")
                 function.do(f"br i1 {continues}, label %epoch{i + 1}, label %end")
@@ -56,41 +113,7 @@ class _Emission:
         function.ret()
         self.module.add(function)
 
-    def _kernel(self, function: Function, kernel: Kernel) -> None:
-        callee = self._callee(kernel)
-        pointers = [self._pointer(function, name) for name in callee.buffers]
-        if isinstance(kernel, Gemm):
-            pointers.append(self._scratch(function))
-        function.call(callee.name, *pointers, "%n", "%tid", "%threads")
-
-    def _callee(self, kernel: Kernel) -> Callee:
-        # Programs with a cached object never import these.
-        from graphc.backends.native import gemm, loops, transpose_scatter
-
-        if isinstance(kernel, Permutation):
-            return transpose_scatter.emit_permuted(self.module, kernel)
-        if isinstance(kernel, ScatterAdd):
-            return transpose_scatter.emit_scatter_add(self.module, kernel)
-        if isinstance(kernel, Loop):
-            return loops.emit_loop(self.module, kernel, self._pitches(kernel))
-        if isinstance(kernel, BatchedGemm):
-            return gemm.emit_batched(self.module, kernel, self.bits)
-        return gemm.emit_gemm(self.module, kernel, self._rows(kernel), self.bits)
-
-    def _pitches(self, kernel: Loop) -> dict[str, int]:
-        """Return the number of elements from row to row of each buffer, if it is counted."""
-        found = self._rows(kernel)
-        return {name: pitch for name, pitch in found.items() if isinstance(pitch, int)}
-
-    def _rows(self, kernel: Kernel) -> dict[str, Dim]:
-        """Return the number of elements from row to row of each buffer that has rows."""
-        widths = dict.fromkeys((*kernel.body.loads, *kernel.body.written), kernel.space[1])
-        if isinstance(kernel, Gemm):
-            widths |= kernel.factor_columns
-        return {name: self.program.buffers[name].pitch or widths[name] for name in widths}
-
-    def _pointer(self, function: Function, name: str) -> Value:
-        buffer = self.program.buffers[name]
+    def _pointer(self, function: Function, buffer: Buffer) -> Value:
         base = self._block(function, block_of(buffer))
         return function.address(base, start_of(buffer), "i8")
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from graphc.backends import softfloat
 from graphc.backends.arithmetic import FLOATS, UNSIGNED, Arithmetic
 from graphc.backends.native.ir import Function, Value
 from graphc.ir.tensor_type import ITEMSIZE
+from graphc.kernels.kernel import LANES
 
 _REGISTER = {
     "float32": "float",
@@ -58,6 +60,11 @@ class Vectors(Arithmetic):
         """Append to `function`; `lanes` is a power of two."""
         self.function, self.lanes = function, lanes
         self._numbers: dict[tuple[Value, str], float] = {}
+
+    @property
+    def narrow(self) -> bool:
+        """True if loops of the module have vectors of fewer lanes than sums."""
+        return self.function.module.lanes < LANES
 
     @property
     def fused(self) -> bool:
@@ -157,12 +164,40 @@ class Vectors(Arithmetic):
         """Return the same bits as another dtype of the same size."""
         return self.function.value(f"bitcast {self.type(source)} {x} to {self.type(dtype)}")
 
-    # ------------------------------------------------------------------ intrinsics
+    # ------------------------------------------------------------------ functions
+
+    def shared(
+        self,
+        stem: str,
+        args: Sequence[Value],
+        dtypes: Sequence[str],
+        dtype: str,
+        write: Callable[[Vectors, list[Value]], Value],
+    ) -> Value:
+        """Call a function of the module that `write` writes once, for vectors of these lanes."""
+        names = [f"%x{i}" for i in range(len(args))]
+        typed = [f"{self.type(t)} {x}" for t, x in zip(dtypes, names, strict=True)]
+        name = self.function.module.function(
+            stem,
+            ", ".join(typed),
+            lambda f: write(Vectors(f, self.lanes), names),
+            (stem, self.lanes, *dtypes, dtype),
+            self.type(dtype),
+        )
+        return self.function.call_for(self.type(dtype), name, *args)
 
     def intrinsic(
         self, name: str, args: Sequence[Value], dtype: str, result: str | None = None
     ) -> Value:
-        """Call `llvm.<name>` of vectors of `dtype`; `result` is the result's dtype, if another."""
+        """Call `llvm.<name>` of vectors of `dtype`; `result` is the result's dtype, if another.
+
+        What the machine lacks is a function of the module.
+        """
+        if f"{name}.{dtype}" in self.function.module.lacks:
+            dtypes = [dtype] * len(args)
+            return self.shared(
+                name, args, dtypes, dtype, lambda v, x: softfloat.RULES[name](v, *x, dtype)
+            )
         type, yields = self.type(dtype), self.type(result or dtype)
         suffixes = [self.mangled(dtype)] if result is None else map(self.mangled, (result, dtype))
         symbol = ".".join([f"@llvm.{name}", *suffixes])

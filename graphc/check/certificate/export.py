@@ -233,10 +233,8 @@ ONE, NOTHING = size(1), size(0)
 def steps_of(program: Program) -> tables.Steps:
     """Return the table of a program's instructions."""
     numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 16)
-    nodes, scratch = (
-        [instr.node for instr in program.instrs],
-        column(backend(program.backend).scratch(program)),
-    )
+    nodes = [instr.node for instr in program.instrs]
+    scratch = column(backend(program.backend).scratch(program))
     rows, columns, depth = (numbers[:, i : i + 3] for i in (2, 5, 8))
     c = numbers.T
     return tables.Steps(

@@ -340,8 +340,9 @@ class Ways:
 
     def _saved(self) -> Iterator[Fault]:
         """Yield the faults of an executor that was saved and loaded."""
-        if not {*self.plan.options.passes.names} <= {*DEFAULT.names}:
-            self.left.append("a model file, which does not hold your own passes")
+        options = self.plan.options
+        if options.own or not {*options.passes.names} <= {*DEFAULT.names}:
+            self.left.append("a model file, which does not hold functions of your own")
             return
         self._reset(self.arrays)
         with tempfile.TemporaryDirectory() as folder:

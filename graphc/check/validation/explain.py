@@ -132,12 +132,13 @@ def _read(kind: str, key: str, roots: Mapping[str, str]) -> str:
 # ------------------------------------------------------------------ the report
 
 Layer = Literal[
-    "reference", "lowering", "backend", "memory", "cached code", "update", "threads", "executor",
-    "freeze", "model file", "feeds", "exchange",
+    "own plan", "reference", "lowering", "backend", "memory", "cached code", "update", "threads",
+    "executor", "freeze", "model file", "feeds", "exchange",
 ]  # fmt: skip
 """The part of graphc at fault, below the passes."""
 
 HINTS: Mapping[Layer, str] = {
+    "own plan": "plan.verify() proves or refutes what planner= and schedule= make",
     "reference": "the reference rule of the op is not what the documentation promises",
     "lowering": "if the op is yours, gc.check_op tries its rules; or else graphc is wrong",
     "backend": f'graphc is wrong; backend="{PORTABLE}" computes kernels in another way',

@@ -14,6 +14,7 @@ import numpy as np
 from graphc.backends.backend import PORTABLE, backend
 from graphc.base.errors import GraphError, counted
 from graphc.check.central_differences import in_float64
+from graphc.check.certificate.export import certify_program
 from graphc.check.validation.compare import gap
 from graphc.check.validation.executors import THREADS, Bench, Ways, arrays_of, differing
 from graphc.check.validation.explain import (
@@ -26,6 +27,7 @@ from graphc.check.validation.explain import (
 from graphc.check.validation.judge import judge
 from graphc.check.validation.run import Draw, batches_for, draws_for
 from graphc.check.validation.updates import apply_mismatch, rounded_states
+from graphc.check.verify import verify_program
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
 from graphc.compiler.plan import Plan
@@ -394,7 +396,8 @@ class _Plan:
         return Ran(tuple(self.programs), rows, self.bench.count, *ways)
 
     def faults(self) -> Iterator[Fault]:
-        """Yield the faults: those of kept code, of programs, and of the executor."""
+        """Yield the faults of an own plan, of kept code, of programs, and of the executor."""
+        yield from self._own()
         yield from self._code()
         for name, program in self.programs.items():
             rows = any(node.type.batched for node in program.graph)
@@ -403,6 +406,13 @@ class _Plan:
         if self.plan.ranks == 1:
             self.ways = Ways(self.bench, self.draws[-1], self.thorough)
             yield from self.ways.faults()
+
+    def _own(self) -> Iterator[Fault]:
+        """Yield what the proof says against a planner or a schedule of the user's own."""
+        for name, program in self.programs.items() if self.plan.options.own else ():
+            found = verify_program(certify_program(program)).counterexample
+            if found is not None:
+                yield Fault("own plan", name, str(found), program.capacity)
 
     def _code(self) -> Iterator[Fault]:
         for name, program in self.programs.items():

@@ -1,4 +1,4 @@
-"""What is known of an exported model before it runs: operations, bytes, stack, certificate."""
+"""The facts of an exported model that are known before it runs: operations, bytes, stack."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def certificate(model: Interface) -> bytes:
     return text.encode()
 
 
-def facts(model: Interface, stack: int, proof: bytes) -> Iterator[Fact]:
+def facts(model: Interface, stack: int | None, proof: bytes) -> Iterator[Fact]:
     """Yield the constants of the header; `stack` has the bytes without vectors."""
     yield Fact("BATCH", model.batch, "the most rows `n` of a call")
     yield Fact("STATE_BYTES", model.state_bytes, "what lasts between calls")
     yield Fact("WORK_BYTES", model.work_bytes, "what a call uses and leaves")
-    yield Fact("STACK_BYTES", stack, "the most stack of a call; 64 KB more with vectors")
+    if stack is not None:
+        yield Fact("STACK_BYTES", stack, "the most stack of a call; 64 KB more with vectors")
     for entry in model.entries:
         cost = program_cost(entry.program, model.batch)
         name = entry.name.removeprefix(f"{model.prefix}_").upper()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from graphc.backends.interface import Argument, Entry, Interface, declaration, type_text
 from graphc.files.code.facts import Fact
 
 
-def header(model: Interface, known: Iterable[Fact], separate: bool) -> bytes:
-    """Return the header; `separate` is true if the first state is a file of its own."""
+def header(
+    model: Interface, known: Iterable[Fact], separate: bool, needs: Sequence[str] = ()
+) -> bytes:
+    """Return the header; `separate` is true if the first state is a file of its own.
+
+    `needs` are functions of the compiler's library that the code calls.
+    """
     upper = model.prefix.upper()
     lines = [fact.line(upper) for fact in known]
     heads = [f"{_documented(e)}{declaration(model, e)};\n" for e in model.entries]
@@ -19,6 +24,7 @@ def header(model: Interface, known: Iterable[Fact], separate: bool) -> bytes:
     text = "\n".join(
         [
             f"/* {model.prefix}: made by graphc.  State and work are aligned to 8 bytes. */",
+            *(f"/* Link with libgcc or compiler-rt for {listed}. */" for listed in _joined(needs)),
             f"#ifndef {upper}_H\n#define {upper}_H\n",
             "#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n",
             *lines,
@@ -28,6 +34,10 @@ def header(model: Interface, known: Iterable[Fact], separate: bool) -> bytes:
         ]
     )
     return text.encode()
+
+
+def _joined(needs: Sequence[str]) -> list[str]:
+    return [", ".join(needs)] if needs else []
 
 
 def _documented(entry: Entry) -> str:

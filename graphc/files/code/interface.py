@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from graphc.backends.backend import ModelWriter
-from graphc.backends.interface import Interface, word
+from graphc.backends.backend import ModelWriter, chosen_backend
+from graphc.backends.interface import Entry, Interface, word
 from graphc.base.errors import BudgetError, GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.freeze import frozen_graph
 from graphc.compiler.options import CompileOptions
 from graphc.ir.graph import Graph
+from graphc.ir.op import Array
 from graphc.kernels.program import Program
 from graphc.runtime.executor import Executor
 
@@ -30,8 +33,10 @@ def interface(
     backward: bool,
     batch: int | None,
     budget: int | None,
-) -> Interface:
+) -> tuple[Interface, Callable[[], Expected]]:
     """Return the interface of an executor's model in the language of a writer.
+
+    The second result compiles the same plans for the preferred backend.
 
     `constant` is true if weights are constants.  Raise BudgetError if it needs more bytes than
     `budget`, GraphError if it has no such form.
@@ -50,11 +55,12 @@ def interface(
     wanted = Wanted(ex, prefix, writer, infer_only, constant, backward)
     made = wanted.interface(options)
     if budget is None or made.nbytes <= budget:
-        return made
+        return made, partial(wanted.expected, options)
     # The budget of a plan counts feeds and gradients, too, which are the caller's here.
     within = budget - made.nbytes + wanted.main(options).plan().memory.total
     if within > 0:
-        made = wanted.interface(replace(options, budget=within))
+        options = replace(options, budget=within)
+        made = wanted.interface(options)
     if made.nbytes > budget:
         raise BudgetError(
             f"the model needs {made.nbytes:,} bytes, {made.nbytes - budget:,} more than the budget "
@@ -62,7 +68,7 @@ def interface(
             loc=caller_loc(),
             hint="give a smaller batch",
         )
-    return made
+    return made, partial(wanted.expected, options)
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,10 @@ class Wanted:
         state = {k: np.asarray(v) for k, v in self.ex.state.items() if k in used}
         scratch = max(max(self.writer.scratch(program), default=0) for program in programs.values())
         return Interface(self.prefix, programs, state, scratch)
+
+    def expected(self, options: CompileOptions) -> Expected:
+        """Return the results of the programs that these options give, computed here."""
+        return Expected(self.ex, self._inference(options), self.main(options))
 
     def main(self, options: CompileOptions) -> CompileOptions:
         """Return the options of the plan that needs the most memory."""
@@ -117,11 +127,43 @@ class Wanted:
                 hint="compile the plan without shards=, or export it with infer_only",
             )
         programs = options.plan().programs
+        if "accumulate" in programs:
+            raise GraphError(
+                "a training step that accumulates gradients has no form outside Python yet",
+                loc=caller_loc(),
+                hint="leave accumulate out of the optimizer, or export it with infer_only",
+            )
         for kind in wanted:
             if kind not in programs:
                 raise GraphError("there is nothing to differentiate: the net has no loss")
             found[NAMES[kind]] = programs[kind]
         return found
+
+
+class Expected:
+    """The results of a model's functions, computed by plans of the preferred backend."""
+
+    def __init__(self, ex: Executor, infer: CompileOptions, main: CompileOptions) -> None:
+        name = chosen_backend(None)
+        self._main = Executor(replace(main, backend=name).plan())
+        self._main.state = {key: ex.state[key] for key in self._main.state}
+        self._infer = Executor(replace(infer, backend=name).plan(), state=self._main.state)
+
+    def __call__(self, entry: Entry, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Run a function of the model; return what it writes, by declared names."""
+        program = entry.program.name
+        if program == "infer":
+            return self._infer.forward(feeds)
+        if program == "grad":
+            found = self._main.forward(feeds, train=True)
+            return found | {f"d_{k}": v for k, v in self._main.backward().items()}
+        self._main.step(feeds)
+        return self._main.values
+
+    @property
+    def state(self) -> Mapping[str, Array]:
+        """The state after all runs."""
+        return self._main.state
 
 
 def _check(program: Program) -> None:

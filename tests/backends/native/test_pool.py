@@ -146,6 +146,37 @@ def test_subnormal_numbers_are_numbers_on_every_thread(
     assert found[4 : 4 + threads].tolist() == [SUBNORMAL / 2] * threads
 
 
+@pytest.mark.parametrize("long", [False, True])
+def test_a_long_run_alone_releases_the_interpreter(four_threads: pool.Pool, long: bool) -> None:
+    """Another thread counts whenever it gets the interpreter's lock, and gives it back."""
+    counted, done = [0], threading.Event()
+
+    def count() -> None:
+        while not done.is_set():
+            counted[0] += 1
+            time.sleep(0)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)  # nobody else gives the lock up
+    other = threading.Thread(target=count)
+    other.start()
+    try:
+        wait_until(lambda: counted[0] > 0)
+        run = bind("phases", cells(), threads=4, epochs=600, long=long)
+        run(0)  # which starts the workers, and waits for them
+        while True:
+            before = counted[0]
+            run(0)
+            released = counted[0] > before
+            if released or not long:
+                break
+    finally:
+        done.set()
+        sys.setswitchinterval(interval)
+        other.join()
+    assert released == long
+
+
 def test_eight_threads_share_one_pool(four_threads: pool.Pool) -> None:
     def work(_: int) -> NDArray[np.int64]:
         found = cells()
