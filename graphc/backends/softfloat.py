@@ -349,10 +349,13 @@ class _Fma64:
         shift = v.maximum(v.const(11, _SIGNED), least, _SIGNED)
         # A word holds a shift by 63; what a larger one loses first is sticky.
         beyond = v.sub(shift, v.const(63, _SIGNED), _SIGNED)
-        before = v.maximum(beyond, v.const(0, _SIGNED), _SIGNED)
+        before = v.minimum(v.const(63, _SIGNED), beyond, _SIGNED)
+        before = v.maximum(before, v.const(0, _SIGNED), _SIGNED)
         nothing = self._is_zero(word)
-        word = self._shifted((self._zero, word), before)[1]
-        amount = v.cast(v.sub(shift, before, _SIGNED), _SIGNED, _WORD)
+        first = v.cast(before, _SIGNED, _WORD)
+        less = self._op("lshr", word, first)
+        word = self._sticky(less, self._op("sub", word, self._op("shl", less, first)))
+        amount = v.cast(v.minimum(v.const(63, _SIGNED), shift, _SIGNED), _SIGNED, _WORD)
         kept = self._op("lshr", word, amount)
         half = self._op("shl", self._one, self._op("sub", amount, self._one))
         rest = self._op("sub", word, self._op("shl", kept, amount))
