@@ -93,7 +93,7 @@ class Trained:
     def __init__(self, ex: gc.Executor, folder: Path, batches: Sequence[Feeds]) -> None:
         gc.export_c(ex, folder / "model.c", name="model")
         whole = {"infer_only": False, "constant": False, "backward": False}
-        found = interface(ex, model_writer("c"), name="model", batch=None, budget=None, **whole)
+        found, _ = interface(ex, model_writer("c"), name="model", batch=None, budget=None, **whole)
         self.folder, self.interface = folder, found
         step = next(e for e in found.entries if e.name == "model_train_step")
         feeds = [
