@@ -56,7 +56,7 @@ HIGHER = {
     "Executor.evaluate": "graphc.train.user_data.part_file_batches",
     "History.plot": "graphc.view.plots.learning_curve",
     "compile.validate": "graphc.check.validation.validate.Watch",
-    "compile.run": "graphc.check.validation.validate.validate_plan",
+    "compile.run": "graphc.check.validation.plans.validate_plan",
     "compile.limit": "graphc.check.validation.bisect.from_environment",
     "notebook": "graphc.view.render.notebook_bundle",
     "pickled": "graphc.files.serialize.pickled",

@@ -13,7 +13,7 @@ from graphc.check.certificate.export import certify, certify_program
 from graphc.check.certificate.text import parse_certificate
 from graphc.check.code_file import verify_code
 from graphc.check.validation import ValidationError
-from graphc.check.validation.validate import cotangent_programs, validate_plan
+from graphc.check.validation.plans import cotangent_programs, validate_plan
 from graphc.check.verify import ProgramProof, Report, verify, verify_program
 from graphc.cli.arguments import Command, Parser, picked, show
 from graphc.cli.model import compiled, load_model

@@ -133,3 +133,26 @@ def test_what_is_no_executor_or_number_is_refused(tmp_path: Path) -> None:
         gc.export_c(executor(), tmp_path / "model.c", batch=0)
     with pytest.raises(gc.GraphError, match="weights"):
         gc.export_c(executor(), tmp_path / "model.c", weights="out")  # type: ignore[arg-type]
+    with pytest.raises(gc.GraphError, match="int is not a path"):
+        gc.export_c(executor(), 3)  # type: ignore[arg-type]
+    with pytest.raises(gc.GraphError, match="beside the file: give it another suffix"):
+        gc.export_c(executor(), tmp_path / "model.h")
+    net = gc.Net("loss alone")
+    net.loss("loss", gc.mean(gc.affine(net.input("x", (gc.N, 3)), 1) ** 2))
+    with pytest.raises(gc.GraphError, match="nothing to export: the net has no output but losses"):
+        gc.export_c(gc.Executor(gc.compile(net, batch=2)), tmp_path / "model.c")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_names_of_any_kind_are_names_of_c(tmp_path: Path) -> None:
+    net = gc.Net("größe-1")
+    x, y = net.input("class", (gc.N, 3)), net.input("ünïcode", (gc.N, 3))
+    h = net.output("int", gc.affine(x * y, 2, name="for"))
+    for name, value in (("state", h * 2), ("work", h > 0), ("n", h + 1), ("a/b", h), ("a.b", h)):
+        net.output(name, value)
+    ex = gc.Executor(gc.compile(net, batch=4, optimizer=None, backend="numpy"))
+    model = CModel(ex, tmp_path, "-O1")
+    feeds = {"class": np.ones((2, 3), np.float32), "ünïcode": np.full((2, 3), 2, np.float32)}
+    found = model.call("infer", feeds)
+    for name, value in ex.forward(feeds).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6)

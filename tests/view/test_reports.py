@@ -43,7 +43,7 @@ def network() -> gc.Net:
     net.output("product", gc.matmul(z, gc.reshape(h, (gc.N, 4, 1)), name="product"))
     net.output("shares", gc.softmax(z, axis=1, name="shares"))
     for i in range(5):
-        net.output(f"best{i}", gc.argmax(z + i, axis=2, name=f"best{i}"))
+        net.output(f"sums{i}", gc.cumsum(z + i, axis=2, name=f"sums{i}"))
     net.loss("loss", gc.mean(h * h))
     net.parameter("idle", (3,))
     return net
@@ -63,7 +63,7 @@ def test_a_plan_says_what_runs_by_its_reference_rule_and_why(backend: str) -> No
     assert lines == [
         "  own_softplus runs its reference rule: it has no scalar rule (soft)",
         "  softmax runs its reference rule: no generated form for float32[N, 3, 4] (shares)",
-        "  argmax runs its reference rule: it has no scalar rule (best0, best1, best2 and 2 more)",
+        "  cumsum runs its reference rule: it has no scalar rule (sums0, sums1, sums2 and 2 more)",
         "  not trained: idle",
     ]
 

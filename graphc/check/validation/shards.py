@@ -18,6 +18,7 @@ from graphc.check.validation.run import (
     result_names,
     results_of,
     rounding_bounds,
+    rounding_mismatch,
     source_arrays,
     value_of,
     values_of,
@@ -188,10 +189,13 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
             ways += [batch.shares(ROWS), batch.shares(SUM), *_by_weights(old, batch)]
         expected[f"output {name}"] = _total(terms, ways, whole[old.outputs[name]])
         found[f"output {name}"] = np.asarray(sum(values[new.outputs[name]] for values in after))
-    plain = results_of(old, whole)
-    moved = rounding_bounds(old, draw.rows, source_arrays(old, draw), plain)
-    bounds = {k: moved.get(k, 0.0) + 64 * EPS * largest(v) for k, v in expected.items()}
-    return first_mismatch(
+    plain, arrays = results_of(old, whole), source_arrays(old, draw)
+
+    def bounds(runs: int) -> dict[str, float]:
+        moved = rounding_bounds(old, draw.rows, arrays, plain, runs)
+        return {k: moved.get(k, 0.0) + 64 * EPS * largest(v) for k, v in expected.items()}
+
+    return rounding_mismatch(
         expected, found, bounds, draw.rows, "the shards of a batch must add up to it"
     )
 
@@ -267,7 +271,7 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     batch = Batch(draw)
     before, after = batch.values(old), batch.values(new)
     expected, found = joined_results(old, before), joined_results(new, after)
-    sizes = dict.fromkeys(expected, 0.0)
+    sizes: dict[str, float] = {}
 
     def total(name: str, value: str, kind: str) -> None:
         shares = batch.shares(kind)
@@ -285,7 +289,7 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     for name, value in old.updates.items():
         if old[value].type.is_float:
             total(f"update {name}", value, ROWS)
-    bounds = {name: 64 * EPS * (size + largest(expected[name])) for name, size in sizes.items()}
+    bounds = {k: 64 * EPS * (sizes.get(k, 0.0) + largest(v)) for k, v in expected.items()}
     return first_mismatch(expected, found, bounds, draw.rows, "it must be the sum over the shards")
 
 

@@ -16,7 +16,7 @@ from graphc.files.code.facts import certificate, facts
 from graphc.files.code.header import header
 from graphc.files.code.interface import interface
 from graphc.files.code.self_test import test_text
-from graphc.files.disk import AnyPath, write_file
+from graphc.files.disk import AnyPath, system_path, write_file
 from graphc.runtime.executor import Executor
 
 
@@ -81,7 +81,7 @@ def export_c(
     void line_infer(void *work, ptrdiff_t n, const float *x, float *line);
     """
     options = _Options(infer_only, backward, batch, budget, weights, name, self_test)
-    return _export("export_c", ex, Path(path), lambda: model_writer("c"), options)
+    return _export("export_c", ex, path, lambda: model_writer("c"), options)
 
 
 @takes('gc.export_object(ex, "model.o", target="riscv64-linux")')
@@ -151,7 +151,11 @@ def export_object(
     """
     options = _Options(infer_only, backward, batch, budget, weights, name)
     writer = partial(model_writer, "object", target, cpu)
-    return _export("export_object", ex, Path(path), writer, options)
+    return _export("export_object", ex, path, writer, options)
+
+
+BESIDE = ".h", ".json", ".bin"
+"""The suffixes of the files beside the code: header, certificate, first state."""
 
 
 class _Options(NamedTuple):
@@ -169,7 +173,7 @@ class _Options(NamedTuple):
 def _export(
     function: str,
     ex: Executor,
-    file: Path,
+    path: AnyPath,
     writer_of: Callable[[], ModelWriter],
     options: _Options,
 ) -> list[Path]:
@@ -178,7 +182,13 @@ def _export(
         raise GraphError(
             f"{function} takes an executor, not {type(ex).__name__}",
             loc=caller_loc(),
-            hint=f'gc.{function}(ex, "{file}") with ex = gc.Executor(plan)',
+            hint=f'gc.{function}(ex, "{path}") with ex = gc.Executor(plan)',
+        )
+    file = Path(system_path(path))
+    if file.suffix in BESIDE:
+        raise GraphError(
+            f"{function} writes {' and '.join(BESIDE)} beside the file: give it another suffix",
+            loc=caller_loc(),
         )
     infer_only, backward, batch, budget, weights, name, self_test = options
     check_choice("weights", weights, ("in", "file"))

@@ -85,6 +85,12 @@ class Wanted:
     def interface(self, options: CompileOptions) -> Interface:
         """Return the interface of the programs that these options give."""
         programs = self._programs(options)
+        if not programs:
+            raise GraphError(
+                "there is nothing to export: the net has no output but losses",
+                loc=caller_loc(),
+                hint='declare one: net.output("scores", scores), or compile with an optimizer',
+            )
         for program in programs.values():
             _check(program)
         used = {b.key for p in programs.values() for b in p.buffers.values() if b.space == "state"}
