@@ -17,9 +17,9 @@ _LONGEST = 60
 """The characters of a value that stands in another one, at most."""
 _DEFINED = re.compile(r" *const \w+ (v\d+) = (.*);")
 _NAME = re.compile(r"\bv\d+\b")
-_FACTOR = re.compile(r"[\w.]+|\w+\[[^]]*\]|\w+\((?:[^()]|\([^()]*\))*\)")
-"""A name, a number, an element or a call, which needs no parentheses."""
-_TOGETHER = re.compile(r"\[[^]]*\]|(?:const )?\w+ \*(?:const )?\w+|const \w+ \w+ =|#.*")
+_FACTOR = re.compile(r"(?:\(\w+\))?(?:[\w.]+|\w+\[[^]]*\]|\w+\((?:[^()]|\([^()]*\))*\))")
+"""A name, a number, an element or a call, perhaps converted, which needs no parentheses."""
+_TOGETHER = re.compile(r"/\*.*?\*/|\[[^]]*\]|(?:const )?\w+ \*(?:const )?\w+|const \w+ \w+ =|#.*")
 """What stands on one line."""
 
 
