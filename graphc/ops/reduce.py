@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import Any, ClassVar, Protocol, SupportsIndex
@@ -11,8 +11,10 @@ from typing import Any, ClassVar, Protocol, SupportsIndex
 import numpy as np
 
 from graphc.base.arguments import sizes_of, takes
+from graphc.ir.access import AxisMap
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr
+from graphc.ir.forms import GatherRule, moved
 from graphc.ir.op import Array, Cotangents, Iteration, Op
 from graphc.ir.tensor_type import (
     Dim,
@@ -40,6 +42,22 @@ def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool = False) -
     if keepdims:
         return tuple(1 if i in axes else dim for i, dim in enumerate(shape))
     return tuple(dim for i, dim in enumerate(shape) if i not in axes)
+
+
+def repeated(x: TensorType, result: TensorType) -> GatherRule | None:
+    """Return the rule by which x is repeated over axes between others, or None.
+
+    Over leading or trailing axes no rule is needed: x has a broadcast kind.
+    """
+    if elements([x], result) == "elements":
+        return None
+    pad = [AxisMap(0, 1)] * (result.rank - x.rank)
+
+    def repeat(maps: list[AxisMap]) -> list[AxisMap]:
+        sizes = zip((*pad, *maps), result.shape, strict=True)
+        return [at if at.size == size else AxisMap(0, size) for at, size in sizes]
+
+    return moved(x.shape, result, repeat)
 
 
 def below_largest(x: Array, axes: tuple[int, ...]) -> Array:
@@ -172,7 +190,16 @@ class MeanGrad(Op):
         return elements(ins, self.infer(ins))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        (dout,) = ins
+        return self._share(ins[0])
+
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
+        rule = repeated(ins[0], result)
+        if rule is None:
+            return None
+        read = rule.write
+        return replace(rule, write=lambda builder, fetch: self._share(read(builder, fetch)))
+
+    def _share(self, dout: Expr) -> Expr:
         averaged = count(tuple(self.shape[axis] for axis in self.axes))
         return dout / dout.builder.dim(averaged, dout.dtype)
 
@@ -255,6 +282,9 @@ class BroadcastTo(Op):
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0]
+
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
+        return repeated(ins[0], result)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (unbroadcast(dout, ins[0]),)
