@@ -17,6 +17,7 @@ from graphc.ir.expr import Axis, Broadcast, Expr
 from graphc.ir.forms import GatherRule, moved
 from graphc.ir.op import Array, Cotangents, Iteration, Op
 from graphc.ir.tensor_type import (
+    FLOATS,
     Dim,
     Shape,
     TensorType,
@@ -93,15 +94,19 @@ class Reduction(Op, base=True):
         return np.asarray(function(ins[0], axis=self.axes, keepdims=self.keepdims))
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        """Return "rows", "columns" or "all"; "call" for whole numbers, or if no matrix fits."""
+        """Return "rows", "columns" or "all"; "call" for short numbers, or if no matrix fits."""
         rank = ins[0].rank
-        if not ins[0].is_float:
+        if not self.takes(ins[0]):
             return "call"
         if self.axes == tuple(range(rank)):
             return "all"
         if rank < 2 or self._lead(ins[0].shape) is None:
             return "call"
         return "rows" if 0 in self.axes else "columns"
+
+    def takes(self, x: TensorType) -> bool:
+        """Return whether a kernel reduces numbers of this dtype."""
+        return x.is_float or x.dtype in ("int32", "int64")
 
     def lead(self, ins: Sequence[TensorType]) -> int:
         return self._lead(ins[0].shape) or 1
@@ -247,7 +252,10 @@ class Min(Extreme):
         return below_largest(-ins[0], self.axes)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return -(-ins[0]).max(axis)
+        (x,) = ins
+        if x.dtype in FLOATS:
+            return -(-x).max(axis)
+        return -1 - (-1 - x).max(axis)  # the lowest whole number has no negative
 
 
 @dataclass(frozen=True)
