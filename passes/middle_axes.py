@@ -37,7 +37,7 @@ from graphc.ops.functions import AlongAxis
 from graphc.ops.linalg import matmul
 from graphc.ops.reduce import BroadcastTo, Mean, Reduction, Sum, broadcast_to
 from graphc.ops.shape import reshape, transpose
-from graphc.ops.source import constant
+from graphc.ops.source import Constant
 from passes.pipeline import graph_pass
 
 Run = tuple[int, ...]
@@ -154,8 +154,8 @@ def _(op: Sum, x: Value, run: Run) -> Value:
     lead, size, rest = count(x.shape[:first]), count(x.shape[first:end]), count(x.shape[end:])
     if not x.type.is_float or not isinstance(size, int) or not isinstance(rest, int):
         return _transposed(op, x, run)
-    ones = constant(x.builder, np.ones((1, size), x.dtype))
-    total = matmul(ones, reshape(x, (lead, size, rest)))
+    ones = Constant((1, size), x.dtype, np.ones(size, x.dtype).tobytes())
+    total = matmul(x.builder.apply(ones), reshape(x, (lead, size, rest)))
     return reshape(total, (*x.shape[:first], *x.shape[end:]))
 
 

@@ -60,7 +60,7 @@ output y = y
     "softmax": """\
 graph net
 y.transpose_1: float64[N, 2, 4, 3] = transpose(x)  axes=(0, 1, 3, 2)
-y.softmax_1: float64[N, 2, 4, 3] = softmax(y.transpose_1)
+y.softmax_1: float64[N, 2, 4, 3] = softmax(y.transpose_1)  axis=-1
 y: float64[N, 2, 3, 4] = transpose(y.softmax_1)  axes=(0, 1, 3, 2)
 output y = y
 """,

@@ -20,7 +20,7 @@ from graphc.ops.norm import (
     Normalize,
     feature_axes,
 )
-from graphc.ops.reduce import BroadcastTo, Mean, Sum
+from graphc.ops.reduce import BroadcastTo, Max, Mean, Sum
 from graphc.ops.select import Relu, ReluGrad
 from graphc.ops.shape import Cast, Reshape, Transpose, pixels
 from graphc.ops.slicing import Concat, Slice
@@ -30,6 +30,7 @@ from passes.dead_code import dead_code
 from passes.fold_batchnorm import fold_batchnorm
 from passes.fold_constants import fold_constants
 from passes.fuse_affine_relu import fuse_affine_relu
+from passes.middle_axes import middle_axes
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from passes.specialize import Specialize
 
@@ -199,6 +200,27 @@ def matmul_relu_grad(d: Drawing, left: bool, right: bool) -> None:
     b = d.input("q", *((d.m, d.k) if right else (d.k, d.m)))
     made = d.apply(MatMul(left, right), a, b)
     d.output(d.apply(ReluGrad(), d.input("h", d.n, d.m), made))
+
+
+# ------------------------------------------------------------------ middle_axes
+
+_MIDDLE = {"sizes": _RANKS, "forms": [(1,), (1, 2), (0, 2), (1, 3)]}
+
+
+@rule("middle_axes", "sum(x, axes)", "sums of matmul(ones, x)", middle_axes, **_MIDDLE)
+def middle_sum(d: Drawing, *axes: int) -> None:
+    d.output(d.apply(Sum(axes), d.input("x", N, d.a, d.b, d.c)))
+
+
+@rule("middle_axes", "max(x, axes)", "maxima of max(transpose(x), last)", middle_axes, **_MIDDLE)
+def middle_max(d: Drawing, *axes: int) -> None:
+    d.output(d.apply(Max(axes), d.input("x", N, d.a, d.b, d.c)))
+
+
+@rule("middle_axes", "f(x, k)", "f(x, broadcast_to(k))", middle_axes, sizes=_RANKS,
+      given="for functions of two elements", forms=[(Add(),), (Mul(),), (Div(),)])  # fmt: skip
+def middle_operand(d: Drawing, op: Op) -> None:
+    d.output(d.apply(op, d.input("x", N, d.a, d.b), d.input("k", N, 1, d.b)))
 
 
 # ------------------------------------------------------------------ fold_batchnorm

@@ -16,7 +16,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import N
 from graphc.ops.elementwise import Power, Sub
 from graphc.ops.norm import BatchNormTrain
-from graphc.ops.reduce import Mean
+from graphc.ops.reduce import Max, Mean
 from graphc.ops.shape import Transpose
 from passes.data_parallel import DataParallel
 
@@ -122,6 +122,14 @@ FOLD, LAST, SHARE = (
 )
 BATCHNORM = "passes.fold_batchnorm"
 PLANTED = (
+    Planted(
+        "a maximum is taken over the first axes",
+        "passes.middle_axes",
+        "return _over(op, _moved(x, axes), tuple(range(rank - len(axes), rank)))",
+        "return _over(op, _moved(x, axes), tuple(range(rank - len(axes) - 1, rank - 1)))",
+        "middle_max",
+        lambda d: d.output(d.apply(Max((1,)), d.input("x", N, d.a, d.b, d.c))),
+    ),
     Planted(
         "-(-x) becomes -x",
         FOLD,
