@@ -16,6 +16,7 @@ from graphc.base.errors import (
     OutOfMemoryError,
     RankError,
     RendererMissing,
+    RuleError,
     StateError,
 )
 from graphc.base.import_paths import answer_former_paths, own_passes
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from graphc.declare.optim.adam import *
     from graphc.declare.optim.optimizer import *
     from graphc.declare.optim.sgd import *
+    from graphc.files.code.export import export_c, export_object
     from graphc.files.serialize import load, save
     from graphc.files.torch_state import load_torch_state, save_torch_state
     from graphc.ops.activations import *
@@ -115,6 +117,7 @@ _FIRST_USE = {
     "graphc.check.check_op": ("check_op",),
     "graphc.check.check_pass": ("check_pass",),
     "graphc.check.grad_check": ("grad_check",),
+    "graphc.files.code.export": ("export_c", "export_object"),
     "graphc.files.serialize": ("load", "save"),
     "graphc.files.torch_state": ("load_torch_state", "save_torch_state"),
     "graphc.train": (
@@ -180,6 +183,7 @@ __all__ = [
     "RankError",
     "RendererMissing",
     "Replay",
+    "RuleError",
     "RunDifference",
     "State",
     "StateError",
@@ -196,6 +200,8 @@ __all__ = [
     "check_pass",
     "compare_runs",
     "compile",
+    "export_c",
+    "export_object",
     "fit",
     "fit_standardize",
     "freeze",

@@ -34,6 +34,7 @@ from graphc.ir.tensor_type import count, normal_axis
 from graphc.kernels.iteration_space import broadcast_kind, iteration_of, leads
 from graphc.ops.elementwise import div
 from graphc.ops.functions import AlongAxis
+from graphc.ops.index import ExtremeIndex
 from graphc.ops.linalg import matmul
 from graphc.ops.reduce import BroadcastTo, Mean, Reduction, Sum, broadcast_to
 from graphc.ops.shape import reshape, transpose
@@ -119,6 +120,16 @@ def _(op: AlongAxis, node: Node, ins: Sequence[Value]) -> Value:
     return transpose(x.builder.apply(last, _moved(x, (axis,))), back)
 
 
+@_value.register
+def _(op: ExtremeIndex, node: Node, ins: Sequence[Value]) -> Value | None:
+    (x,), last = ins, replace(op, axis=-1)
+    axis = normal_axis(op.axis, x.type.rank)
+    order = _order(x, (axis,))
+    if last.iteration([x.type.with_shape(tuple(x.shape[i] for i in order))]) == "call":
+        return None
+    return x.builder.apply(last, transpose(x, order))
+
+
 # ------------------------------------------------------------------ reductions
 
 
@@ -169,4 +180,8 @@ def _(op: Mean, x: Value, run: Run) -> Value:
 
 def _moved(x: Value, axes: Run) -> Value:
     """Return x with these axes last."""
-    return transpose(x, (*(axis for axis in range(x.type.rank) if axis not in axes), *axes))
+    return transpose(x, _order(x, axes))
+
+
+def _order(x: Value, axes: Run) -> Run:
+    return *(axis for axis in range(x.type.rank) if axis not in axes), *axes

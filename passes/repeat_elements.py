@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from graphc.ir.graph import Graph, Node, boundary
 from graphc.ir.op import Source
 from graphc.ir.tensor_type import count
-from graphc.kernels.iteration_space import is_number, iteration_of, kinds_of
+from graphc.kernels.iteration_space import is_number
+from graphc.kernels.traits import iteration_of, kinds_of
 from passes.pipeline import graph_pass
 from passes.rematerialize import Rematerialize
 

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, settings
 
 from graphc.compiler import options, program
 from graphc.ir.graph import Graph
-from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Program
+from graphc.kernels.traits import Forms
 from tests.extras import skipped_without_extras
 
 settings.register_profile(

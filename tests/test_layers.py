@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import graphc
 import tests.student_layers as student
 from graphc import layers
 from graphc.base.errors import GraphError
@@ -222,9 +224,31 @@ def test_float32_stays_float32() -> None:
     assert out.dtype == "float32"
 
 
+@pytest.mark.parametrize("name", layers.__all__)
+def test_an_example_prints_what_it_says(name: str) -> None:
+    names, text = {"gc": graphc, "np": np}, getattr(layers, name).__doc__
+    example = doctest.DocTestParser().get_doctest(text, names, name, None, None)
+    texts: list[str] = []
+    doctest.DocTestRunner().run(example, out=texts.append)
+    assert not texts
+
+
+def test_no_rows() -> None:
+    param = {"stride": 1, "pad": 1}
+    images, gamma = np.ones((0, 4, 3, 3)), np.ones((1, 4, 1, 1))
+    out, cache = layers.affine_forward(images, np.ones((36, 2)), np.ones(2))
+    assert out.shape == (0, 2) and layers.affine_backward(out, cache)[0].shape == images.shape
+    out, kept = layers.conv_forward_naive(images, np.ones((2, 4, 3, 3)), np.ones(2), param)
+    dx, dw, _ = layers.conv_backward_naive(out, kept)
+    assert out.shape == (0, 2, 3, 3) and dx.shape == images.shape and not dw.any()
+    out, kept = layers.spatial_groupnorm_forward(images, gamma, gamma, 2, {})
+    assert out.shape == layers.spatial_groupnorm_backward(out, kept)[0].shape == images.shape
+
+
 # Mistakes.
 
 X = np.zeros((5, 3))
+LSTM = np.zeros((3, 12)), np.zeros(12)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +271,40 @@ X = np.zeros((5, 3))
             "affine_backward: the cache is not one that the forward function returned",
         ),
         (
+            lambda: layers.affine_forward(X + 1j, np.zeros((3, 2)), np.zeros(2)),
+            "affine_forward: x is an array of complex128, not of real numbers",
+        ),
+        (
+            lambda: layers.relu_forward([[1.0], [2.0, 3.0]]),  # type: ignore[arg-type]
+            "relu_forward: x is a list, not an array of real numbers",
+        ),
+        (
+            lambda: layers.conv_backward_naive(X, layers.layernorm_forward(X, X[0], X[0], {})[1]),
+            "conv_backward_naive: the cache is not one that the forward function returned",
+        ),
+        (
+            lambda: layers.affine_backward(X, (X, X, X[0])),
+            "affine_backward: x has 3 features, weight takes 5",
+        ),
+        (
+            lambda: layers.lstm_step_backward(
+                X, X[:1], layers.lstm_step_forward(X, X, X, np.zeros((3, 12)), *LSTM)[2]
+            ),
+            "lstm_step_backward: dnext_c has shape (1, 3), the output has (5, 3)",
+        ),
+        (
+            lambda: layers.batchnorm_forward(X, np.ones(3), np.ones(3), None),  # type: ignore[arg-type]
+            "batchnorm_forward: the settings are None, they must be a dictionary",
+        ),
+        (
+            lambda: layers.layernorm_forward(X, X[0], X[0], {"eps": "small"}),
+            "layernorm_forward: eps is 'small', it must be 0 or more",
+        ),
+        (
+            lambda: layers.dropout_forward(X, {"mode": "train", "p": 0.5, "seed": "a"}),
+            "dropout_forward: seed is 'a', it must be a whole number",
+        ),
+        (
             lambda: layers.batchnorm_forward(X, np.ones(3), np.ones(3), {}),
             "batchnorm_forward: mode is None, it must be 'train' or 'test'",
         ),
@@ -255,12 +313,32 @@ X = np.zeros((5, 3))
             "batchnorm_forward: x has 3 features of float64, a parameter is float64[4]",
         ),
         (
+            lambda: layers.batchnorm_forward(X[:0], X[0], X[0], {"mode": "train"}),
+            "batchnorm_forward: there are no rows to take the statistics of",
+        ),
+        (
             lambda: layers.dropout_forward(X, {"mode": "train", "p": 0}),
             "dropout_forward: p is 0, the probability to keep must be 0 < p <= 1",
         ),
         (
             lambda: layers.softmax_loss(X, np.zeros(5)),
             "softmax_loss: labels are float64, softmax_loss takes class numbers",
+        ),
+        (
+            lambda: layers.softmax_loss(X, [0, [1, 2]]),  # type: ignore[arg-type]
+            "softmax_loss: y is a list, not an array of real numbers",
+        ),
+        (
+            lambda: layers.svm_loss(X, np.full(5, 2**64 - 1, np.uint64)),
+            "svm_loss: label 18446744073709551615 is not one of the 3 classes, 0 to 2",
+        ),
+        (
+            lambda: layers.temporal_softmax_loss(np.ones((1, 1, 3)), [[0]], [["yes"]]),  # type: ignore[arg-type]
+            "temporal_softmax_loss: mask is a list, not an array of real numbers",
+        ),
+        (
+            lambda: layers.word_embedding_forward([[0], [1, 2]], X),  # type: ignore[arg-type]
+            "word_embedding_forward: x is a list, not an array of real numbers",
         ),
         (
             lambda: layers.svm_loss(X, np.array([0, 1, 2, 3, 0])),

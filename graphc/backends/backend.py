@@ -11,8 +11,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from graphc.base.errors import GraphError
+from graphc.backends.interface import Interface
+from graphc.base.errors import GraphError, RuleError
 from graphc.base.loc import caller_loc
+from graphc.ir.interpreter import wrong_result
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Instr, Program
@@ -139,6 +141,25 @@ class Backend(Protocol):
         """Return the fastest multiply-adds that the backend can make here."""
 
 
+class ModelWriter(Protocol):
+    """The writer of exported models in one language."""
+
+    backend: str
+    """The backend whose programs it writes."""
+
+    def scratch(self, program: Program) -> Sequence[int]:
+        """Return for each instruction the bytes of scratch that it needs."""
+
+    def write(
+        self, model: Interface, header: str, separate: bool, test: str
+    ) -> tuple[bytes, int | None]:
+        """Return the file of a model, and the bytes of stack that a call needs at most, if known.
+
+        `header` is the name of the header beside it, `test` the text of its self-test.
+        `separate` is true if the first state is a file of its own.
+        """
+
+
 def bind_exchange(program: str, instr: Instr, view: View, link: Link | None) -> Sequence[Call]:
     """Return the calls of an instruction that sends or receives; none without a link."""
     return () if link is None else link.calls(program, instr, [view(name) for name in instr.outs])
@@ -148,17 +169,39 @@ def bind_reference(instr: Instr, n: int, view: View) -> Call:
     """Return the call that runs an op's reference rule and copies its result."""
     assert instr.op is not None, "the instruction is of an op"
     ins, (out,) = [view(name) for name in instr.ins], map(view, instr.outs)
-    return partial(_referred, instr.op.at(n), ins, out)
+    return partial(_referred, instr.op.at(n), ins, out, instr.node)
 
 
-def _referred(op: Op, ins: Sequence[Array], out: Array) -> None:
-    np.copyto(out, op.reference(ins))
+def _referred(op: Op, ins: Sequence[Array], out: Array, node: str) -> None:
+    try:
+        value = np.asarray(op.reference(ins))
+    except Exception as error:
+        error.add_note(f"in the reference rule of {op.name} {node!r}")
+        raise
+    if value.shape != out.shape or not np.can_cast(value.dtype, out.dtype, "same_kind"):
+        fault = wrong_result(value, out.shape, out.dtype.name)
+        raise RuleError(op.name, "reference", fault, node)
+    np.copyto(out, value)
 
 
-BACKENDS = ("native", "numpy")
+BACKENDS = ("native", "c", "numpy")
 """The names of all backends, the preferred one first; each is a folder of that name."""
 PORTABLE = "numpy"
 """The backend that is available everywhere."""
+
+
+WRITERS = {"c": "c", "object": "native"}
+"""The backend that has the writer of each language."""
+
+
+def model_writer(language: str, *target: str | None) -> ModelWriter:
+    """Return the writer of exported models in a language; for objects, of a triple and processor.
+
+    Raise GraphError for a target that is not known.
+    """
+    module = import_module(f"graphc.backends.{WRITERS[language]}.export")
+    found: ModelWriter = module.writer(*target)
+    return found
 
 
 @cache

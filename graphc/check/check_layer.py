@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import groupby, permutations
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
-from graphc.check import image_mistakes, layer_mistakes, sequence_mistakes
-from graphc.check.layer_cases import (
-    SPECS,
-    Candidate,
-    Case,
-    Results,
-    Spec,
-    close,
-    matches,
-    numbers,
-    results_of,
-)
-from graphc.check.layer_mistakes import Mistake
-from graphc.check.student import NEVER, Finding, Function, Raised, Student, difference
-from graphc.ir.op import Array
+from graphc.check.course import dropout, images, losses, rows, sequences
+from graphc.check.course.causes import Trial, likely_cause
+from graphc.check.course.compare import Finding
+from graphc.check.course.spec import Spec, results_of
+from graphc.check.course.student import Function, Raised, Student
 
-MISTAKES = {
-    **layer_mistakes.MISTAKES,
-    **image_mistakes.MISTAKES,
-    **sequence_mistakes.MISTAKES,
+SPECS = {
+    **rows.SPECS,
+    "dropout": dropout.SPEC,
+    **losses.SPECS,
+    **images.SPECS,
+    **sequences.SPECS,
 }
-"""The usual mistakes in each layer of SPECS."""
+"""The layers by the names that `check_layer` takes."""
 
 
 @dataclass(frozen=True)
@@ -85,257 +76,6 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-# ---------------------------------------------------------------- dropout, which is random
-
-SIGMAS = 6.0
-"""The greatest accepted distance of the share of kept elements from p, in standard deviations."""
-COUNTED = 1000
-"""The number of elements up to which their share is not judged: it may be chance."""
-
-
-def dropout_findings(student: Student) -> Iterator[Finding]:
-    """Yield the faults of dropout's out, mask and dx; the mask itself is random."""
-    case = student.case
-    (out,), cache = student.forward()
-    yield from student.overwritten_arguments()
-    array = numbers(out)
-    if array is None or array.shape != case.x.shape:
-        yield difference("out", out, case.x, str(case)) or student.finding("out", "")
-        return
-    array = array.copy()
-    train = case.param["mode"] == "train"
-    yield from _mask(student, array / case.x) if train else _identity(student, array)
-    if student.has_backward:
-        yield from _backward(student, cache, array / case.x)
-
-
-def _identity(student: Student, out: Array) -> Iterator[Finding]:
-    x, p = student.case.x, float(student.case.param["p"])
-    finding = difference("out", out, x, str(student.case))
-    if finding is None:
-        return
-    only = "at test; inverted dropout scales in training only"
-    mistakes = ((f"x is scaled by p {only}", x * p), (f"x is scaled by 1/p {only}", x / p))
-    dropped = "elements are dropped in test mode" if (out == 0).any() else ""
-    yield student.finding("out", finding.text, first_match(out, mistakes) or dropped)
-
-
-_NO_MASK = "the mask is left out: out is x times the mask"
-_DROPS = "p is used as the probability to drop; it is the probability to keep"
-
-
-def _mask(student: Student, ratio: Array) -> Iterator[Finding]:
-    """Yield the faults of the mask out / x.
-
-    It must be 0 or 1/p, each element kept with probability p, drawn anew in each call.
-    """
-    kept, p = ratio != 0, float(student.case.param["p"])
-    values = ratio[kept]
-    wrong = ~close(values, np.full_like(values, 1 / p))
-    share = float(kept.mean())
-    slack = SIGMAS * math.sqrt(p * (1 - p) / kept.size)
-    if kept.all() and kept.size > COUNTED:
-        text = "no element is dropped in training"
-        yield student.finding("mask", text, _NO_MASK if close(ratio, kept * 1.0).all() else "")
-    elif wrong.any():
-        is_, wanted = f"{values[wrong][0]:.6g}", f"{1 / p:.6g}"
-        text = f"out / x is {is_} where an element is kept, it should be {wanted}"
-        causes = {
-            "mask not scaled: divide it by p in training": 1.0,
-            _DROPS: 1 / (1 - p),
-            "the mask is multiplied by p; divide it by p": p,
-            "the mask is scaled twice; divide it by p once": 1 / p**2,
-        }
-        scales = ((cause, np.full_like(values, scale)) for cause, scale in causes.items())
-        yield student.finding("mask", text, first_match(values, scales))
-    elif kept.size > COUNTED and abs(share - p) > slack:
-        text = f"{share:.3f} of the elements are kept, it should be about {p:.3f}"
-        yield student.finding("mask", text, _DROPS if abs(share - (1 - p)) <= slack else "")
-    elif kept.size > COUNTED:
-        yield from _dependence(student, kept)
-
-
-def _dependence(student: Student, kept: Array) -> Iterator[Finding]:
-    flat = kept.reshape(len(kept), -1)
-    rows, features = (flat == flat[:1]).all(), (flat == flat[:, :1]).all()
-    if rows or features:
-        text = f"the mask is the same for every {'row' if rows else 'feature'}"
-        yield student.finding("mask", text, "draw a mask of x's own shape")
-        return
-    other = numbers(student.forward()[0][0])
-    if other is not None and other.shape == kept.shape and ((other != 0) == kept).all():
-        text = "two training calls without a seed draw the same mask"
-        yield student.finding("mask", text, "the generator is made or seeded in each call")
-
-
-def _backward(student: Student, cache: Any, mask: Array) -> Iterator[Finding]:
-    case, douts = student.case, student.douts()
-    theirs = student.backward(cache, douts)["dx"]
-    right, scaled = case.dout, mask
-    if case.param["mode"] == "train":  # the scale of a wrong mask is reported once, for the mask
-        scaled = (mask != 0) / float(case.param["p"])
-        right = case.dout * mask
-    finding = difference("dx", theirs, right, str(case))
-    if finding is not None and difference("dx", theirs, case.dout * scaled, str(case)) is not None:
-        yield replace(finding, cause=_dx_cause(numbers(theirs), case, scaled))
-    yield from student.overwritten_douts(douts)
-
-
-def _dx_cause(theirs: Array | None, case: Case, mask: Array) -> str:
-    if theirs is None or theirs.shape != mask.shape:
-        return ""
-    if case.param["mode"] == "test":
-        return "in test mode dx is dout" if (theirs == 0).any() else ""
-    dout, p = case.dout, float(case.param["p"])
-    mistakes = {
-        "mask not scaled: dx is dout times the same mask as in forward, 1/p included": mask != 0,
-        "the mask is left out of the backward pass": 1.0,
-        "the mask is scaled already; dx divides by p once more": mask / p,
-        "the mask is scaled already; dx multiplies by p": mask * p,
-        "the mask is applied twice": mask**2,
-        "dx takes the elements that were dropped": (mask == 0) / p,
-        "dx divides by p, and leaves the mask out": 1 / p,
-    }
-    if (mask != 0).all():
-        return ""  # nothing is known of a mask that drops nothing
-    cause = first_match(theirs, ((text, dout * factor) for text, factor in mistakes.items()))
-    ratio = theirs / dout
-    another = (close(ratio, np.full_like(ratio, 1 / p)) | (ratio == 0)).all()
-    return cause or ("the mask is not the one of forward; keep that in the cache" * bool(another))
-
-
-# ---------------------------------------------------------------- likely causes
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The results of a student's layer and of graphc's on one case."""
-
-    layer: str
-    student: Student
-    theirs: Mapping[str, Any]
-    ours: Mapping[str, Any]
-
-    @property
-    def case(self) -> Case:
-        """The case."""
-        return self.student.case
-
-    def finding(self, what: str) -> Finding | None:
-        """Return what is wrong with a result; at a kink any subgradient is right."""
-        theirs, right, nearest = self.theirs[what], self.ours[what], SPECS[self.layer].nearest
-        array = numbers(theirs)
-        if nearest and what == "dx" and array is not None and array.shape == right.shape:
-            right = nearest(array, self.case, right)
-        return difference(what, theirs, right, str(self.case))
-
-    @cached_property
-    def mistakes(self) -> list[Mistake]:
-        """The usual mistakes of the layer, and those that occur in any layer."""
-        with np.errstate(all="ignore"):
-            own = list(MISTAKES[self.layer](self.case, self.ours))
-        return [*self._swapped(), *own, *_general(self.ours)]
-
-    def _swapped(self) -> Iterator[Mistake]:
-        """Yield pairs of results that the student has the wrong way round."""
-        for first, second in permutations(self.theirs, 2):
-            theirs, right = numbers(self.theirs[second]), np.asarray(self.ours[first])
-            if theirs is not None and matches(theirs, right):
-                a, b = sorted((first, second), key=[*self.theirs].index)
-                yield f"{a} and {b} are swapped", {first: self.ours[second]}
-
-    def shows(self, what: str, results: Results) -> bool:
-        """Return whether the student has these results: this one, and the outputs."""
-        names = {what, *(name for name in self._values if name in results)}
-        arrays = {name: numbers(self.theirs[name]) for name in names}
-        return all(
-            array is not None and matches(array, np.asarray(results[name]))
-            for name, array in arrays.items()
-        )
-
-    def explains(self, what: str, text: str) -> bool:
-        """Return whether a mistake gives the student's result here too, be it right or wrong.
-
-        If a function raised an error here, the mistake may not give any result.
-        """
-        found = [results for name, results in self.mistakes if name == text and what in results]
-        if what not in self.theirs:
-            return not found
-        shown = any(self.shows(what, results) for results in found)
-        return shown or (not found and self.finding(what) is None)
-
-    def is_own_gradient(self, what: str) -> bool:
-        """Return whether a gradient is that of the student's forward function, which is wrong.
-
-        Along some directions it is compared with the central difference.
-        """
-        name, gradient = what[1:], numbers(self.theirs[what])
-        wrong = any(self.finding(output) for output in self._values)
-        if not wrong or name not in self.case.arrays or gradient is None:
-            return False
-        array, rng = self.case.arrays[name], np.random.default_rng(0)
-        for _ in range(3):
-            step = 1e-5 * rng.standard_normal(array.shape)
-            slope = float((gradient * step).sum()) if gradient.shape == array.shape else math.nan
-            try:
-                up, down = (self._value({name: array + sign * step}) for sign in (1, -1))
-            except Raised:
-                return False
-            if not math.isclose((up - down) / 2, slope, rel_tol=1e-6, abs_tol=1e-12):
-                return False
-        return True
-
-    @property
-    def _values(self) -> tuple[str, ...]:
-        """The names of what is differentiated."""
-        spec = self.student.spec
-        return spec.outputs if spec.backward is not None else ("loss",)
-
-    def _value(self, changed: Mapping[str, Array]) -> float:
-        """Return the sum of the student's outputs times their cotangents, of changed arrays."""
-        outputs, _ = self.student.forward({**self.case.arrays, **changed})
-        douts = self.student.douts()
-        arrays = [numbers(out) for out in outputs[: len(douts)]]
-        if any(a is None or a.shape != d.shape for a, d in zip(arrays, douts, strict=True)):
-            return math.nan
-        return sum(
-            float((a * d).sum()) for a, d in zip(arrays, douts, strict=True) if a is not None
-        )
-
-
-def _general(right: Results) -> Iterator[Mistake]:
-    for what, result in right.items():
-        yield "the sign is flipped", {what: -np.asarray(result)}
-        yield "it is never filled in", {what: np.zeros_like(result)}
-        if np.ndim(result) == 2:
-            yield "it is transposed", {what: np.asarray(result).T}
-
-
-def first_match(theirs: Array, mistakes: Iterable[Candidate]) -> str:
-    """Return the first of the mistakes whose result equals `theirs`, or ""."""
-    return next((text for text, result in mistakes if matches(theirs, np.asarray(result))), "")
-
-
-def likely_cause(what: str, wrong: Trial, trials: Sequence[Trial]) -> str:
-    """Return the mistake that gives all of the student's numbers in one mode, or ""."""
-    array, mode = numbers(wrong.theirs[what]), wrong.case.param.get("mode")
-    if array is None:
-        return NEVER if wrong.theirs[what] is None else ""
-    same = [trial for trial in trials if trial.case.param.get("mode") == mode]
-    shown = (text for text, found in wrong.mistakes if what in found and wrong.shows(what, found))
-    for text in shown:
-        if all(trial.explains(what, text) for trial in same):
-            return text
-    if all(what in trial.theirs for trial in same) and all(
-        trial.finding(what) is None or trial.is_own_gradient(what) for trial in same
-    ):
-        return "it is the gradient of your own forward function; correct that first"
-    return ""
-
-
-# ---------------------------------------------------------------- the comparison
-
-
 def check_layer(
     layer: str, forward: Function, backward: Function | None = None, *, seed: int = 0
 ) -> LayerReport:
@@ -368,7 +108,8 @@ def check_layer(
     Raises
     ------
     GraphError
-        If there is no such layer, or if a backward function is given for a loss.
+        If there is no such layer, if a backward function is given for a loss, if a function cannot
+        be called, or if the seed is not a whole number.
 
     Examples
     --------
@@ -382,48 +123,44 @@ def check_layer(
         for x (4, 5)
         likely cause: dout is left out; the chain rule multiplies by it
     """
-    if layer not in SPECS:
+    spec = _spec_of(layer, forward, backward)
+    seed = checked_whole("check_layer: seed", seed, 0)
+    cases = list(spec.cases(np.random.Generator(np.random.Philox(seed))))
+    students = [
+        Student(spec, forward, backward if case.has_gradients else None, case) for case in cases
+    ]
+    found: dict[str, Finding] = {}
+    for finding in _findings(students):
+        found.setdefault(finding.what, finding)
+    left_out = spec.gradients if backward is None and not spec.is_loss else ()
+    compared = tuple(name for name in results_of(spec, cases[0]) if name not in left_out)
+    return LayerReport(layer, tuple(found.values()), compared, len(cases))
+
+
+def _spec_of(layer: str, forward: Function, backward: Function | None) -> Spec:
+    """Return the layer of that name; raise GraphError if these are not its functions."""
+    if not isinstance(layer, str) or layer not in SPECS:
         raise GraphError(
             f"check_layer: there is no layer {layer!r}", hint=f"there are {', '.join(SPECS)}"
         )
     spec = SPECS[layer]
-    if spec.backward is None and backward is not None:
+    if spec.is_loss and backward is not None:
         raise GraphError(f"check_layer: {layer} is one function that returns (loss, dx)")
-    cases = list(spec.cases(np.random.Generator(np.random.Philox(seed))))
-    students = [
-        # the course defines batchnorm's backward for training only
-        Student(spec, forward, backward if _differentiable(layer, case) else None, case)
-        for case in cases
-    ]
-    findings = _of_dropout if layer == "dropout" else _findings
-    found: dict[str, Finding] = {}
-    for finding in findings(layer, students):
-        found.setdefault(finding.what, finding)
-    return LayerReport(layer, tuple(found.values()), _compared(layer, spec, backward), len(cases))
+    given = {"forward": forward} | ({} if backward is None else {"backward": backward})
+    for name, function in given.items():
+        if not callable(function):
+            raise GraphError(f"check_layer: {name} is {function!r}, it must be a function")
+    return spec
 
 
-def _differentiable(layer: str, case: Case) -> bool:
-    return layer == "dropout" or case.param.get("mode") != "test"
-
-
-def _compared(layer: str, spec: Spec, backward: Function | None) -> tuple[str, ...]:
-    if spec.backward is None:
-        return "loss", *spec.gradients
-    extra = ("running_mean", "running_var") if layer.endswith("batchnorm") else ()
-    return (*spec.outputs, *extra, *(spec.gradients if backward is not None else ()))
-
-
-def _of_dropout(layer: str, students: Sequence[Student]) -> Iterator[Finding]:
-    for student in students:
-        yield from _guarded(student, dropout_findings(student))
-
-
-def _findings(layer: str, students: Sequence[Student]) -> Iterator[Finding]:
+def _findings(students: Sequence[Student]) -> Iterator[Finding]:
     """Yield the faults of all cases, each with the mistake that explains it in all of them."""
     trials: list[Trial] = []
     faults: list[Finding] = []
     for student in students:
-        faults.extend(_guarded(student, _tried(layer, student, trials)))
+        random = student.spec is dropout.SPEC
+        found = dropout.findings(student) if random else _tried(student, trials)
+        faults.extend(_guarded(student, found))
     for fault in faults:
         wrong = next((trial for trial in trials if str(trial.case) == fault.case), None)
         if wrong is not None and not fault.cause and fault.what in wrong.theirs:
@@ -432,11 +169,11 @@ def _findings(layer: str, students: Sequence[Student]) -> Iterator[Finding]:
             yield fault
 
 
-def _tried(layer: str, student: Student, trials: list[Trial]) -> Iterator[Finding]:
+def _tried(student: Student, trials: list[Trial]) -> Iterator[Finding]:
     """Run the functions on one case; yield the faults, and add the results to the trials."""
     theirs: dict[str, Any] = {}
     right = results_of(student.spec, student.case)
-    trial = Trial(layer, student, theirs, right)
+    trial = Trial(student, theirs, right)
     raised = None
     try:
         outputs, cache = student.outputs()
@@ -444,17 +181,12 @@ def _tried(layer: str, student: Student, trials: list[Trial]) -> Iterator[Findin
         theirs |= student.backward(cache) if student.has_backward else {}
     except Raised as error:
         raised = error
-    if raised is None or not _flattened(student):
+    if raised is None or not student.must_flatten:
         trials.append(trial)
     yield from filter(None, map(trial.finding, (what for what in right if what in theirs)))
     if raised is not None:
         raise raised
     yield from student.overwritten()
-
-
-def _flattened(student: Student) -> bool:
-    """Return whether the samples have dimensions that the function has to flatten."""
-    return student.spec in _FLATTENS and student.case.x.ndim > 2
 
 
 def _guarded(student: Student, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -463,9 +195,5 @@ def _guarded(student: Student, findings: Iterator[Finding]) -> Iterator[Finding]
         yield from findings
     except Raised as raised:
         flatten = "x has more than two dimensions; flatten it: x.reshape(len(x), -1)"
-        deep = _flattened(student) and "raised" in str(raised)
+        deep = student.must_flatten and raised.__cause__ is not None
         yield student.finding(raised.what, str(raised), raised.cause or (flatten if deep else ""))
-
-
-_FLATTENS = [SPECS[name] for name in ("affine", "relu", "affine_relu", "dropout")]
-"""The layers whose samples may have more than one dimension."""

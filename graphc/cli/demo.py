@@ -31,7 +31,6 @@ from graphc.ops.select import relu
 from graphc.runtime.executor import Executor
 from graphc.train import fit
 from graphc.view.plots import confusion_counts, confusion_matrix
-from graphc.view.render import render_plan
 
 SPLIT_SEED = 0
 """The seed of the split, fixed before any training.  Nothing was tuned on the fifth that it holds
@@ -99,12 +98,12 @@ def _run(args: argparse.Namespace, out: Path) -> int:
     print(f"test accuracy {np.mean(found):.4f}, the mean of {args.seeds}, on {rows}\n")
     predicted = ex.predict(test["x"]).argmax(axis=1)
     print(f"seed {seed}, true digit (down), predicted as (across):")
-    print(confusion_text(test["y"], predicted), end="\n\n")
+    print(_confusion_text(test["y"], predicted), end="\n\n")
     files = [
-        write_optional(out / "digits.svg", lambda path: render_plan(plan, path)),
-        write_optional(out / "digits.html", lambda path: render_plan(plan, path)),
-        write_optional(out / "learning_curve.png", history.plot),
-        write_optional(
+        _write_optional(out / "digits.svg", plan.render),
+        _write_optional(out / "digits.html", plan.render),
+        _write_optional(out / "learning_curve.png", history.plot),
+        _write_optional(
             out / "confusion_matrix.png", lambda path: confusion_matrix(test["y"], predicted, path)
         ),
         save(out / "digits.gc", ex),
@@ -120,7 +119,7 @@ def _data() -> tuple[Feeds, Feeds]:
     return {"x": x[train] / 16, "y": y[train]}, {"x": x[test] / 16, "y": y[test]}
 
 
-def confusion_text(truth: Array, predicted: Array) -> str:
+def _confusion_text(truth: Array, predicted: Array) -> str:
     """Return how many of each true class were predicted as each class; a dot is none."""
     counts = confusion_counts(truth, predicted)
     width = len(str(counts.max()))
@@ -132,7 +131,7 @@ def confusion_text(truth: Array, predicted: Array) -> str:
     return "\n".join(lines)
 
 
-def write_optional(path: Path, make: Callable[[Path], object]) -> Path | None:
+def _write_optional(path: Path, make: Callable[[Path], object]) -> Path | None:
     """Make the file, or print a one-line warning with what to install, and return None."""
     try:
         make(path)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from graphc.base.errors import GraphError, first_of
+from graphc.base.arguments import close_names
+from graphc.base.errors import GraphError
 from graphc.cli.arguments import Command, Parser, print_json
+
+if TYPE_CHECKING:
+    from graphc.check.prove import Proof
 
 COMMAND = Command(
     "prove",
@@ -34,11 +38,12 @@ def run(args: argparse.Namespace) -> int:
     known = {rule.name: rule for rule in RULES}
     for name in args.rules:
         if name not in known:
-            raise GraphError(
-                f"no rule is named {name!r}", hint=f"the rules are {first_of(known, len(known))}"
-            )
+            close = close_names(name, known)
+            listed = f"the rules are {', '.join(known)}"
+            hint = f"did you mean {' or '.join(close)}?" if close else listed
+            raise GraphError(f"no rule is named {name!r}", hint=hint)
     proofs = []
-    for name in args.rules or known:
+    for name in dict.fromkeys(args.rules or known):
         proofs.append(prove(known[name]))
         if not args.json:
             print(proofs[-1], flush=True)
@@ -50,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if counts.keys() <= {"proved"} else 1
 
 
-def _data(proof: Any) -> dict[str, Any]:
+def _data(proof: Proof) -> dict[str, Any]:
     rule, found = proof.rule, proof.counterexample
     data = {"verdict": proof.verdict, "by": rule.place, "left": rule.left, "right": rule.right}
     return {**data, "given": rule.given, "cases": proof.cases, "reason": str(found or proof.reason)}

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify, certify_program
 from graphc.check.certificate.text import parse_certificate
+from graphc.check.code_file import verify_code
 from graphc.check.validation import ValidationError
-from graphc.check.validation.validate import cotangent_programs, validate_plan
+from graphc.check.validation.plans import cotangent_programs, validate_plan
 from graphc.check.verify import ProgramProof, Report, verify, verify_program
 from graphc.cli.arguments import Command, Parser, picked, show
 from graphc.cli.model import compiled, load_model
@@ -42,7 +44,8 @@ def declare(parser: Parser) -> None:
     add(
         "source",
         metavar="SOURCE",
-        help="file.py:function, a saved model, or a certificate that `graphc plan` wrote (.json)",
+        help="file.py:function, a saved model, a certificate that `graphc plan` wrote (.json), or "
+        "a C file that `graphc export` wrote (.c)",
     )
     parser.add_batch()
     parser.add_backend()
@@ -71,13 +74,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> tuple[Plan | None, Report]:
     """Return the plan, if the source is not a certificate, and what is proved of it."""
+    if args.source.endswith((".json", ".c")) and args.passes:
+        raise GraphError(
+            "a certificate is of a plan whose passes have run",
+            hint="give the model instead: graphc verify net.py:net --passes FILE:NAME",
+        )
     if args.source.endswith(".json"):
-        if args.passes:
-            raise GraphError(
-                "a certificate is of a plan whose passes have run",
-                hint="give the model instead: graphc verify net.py:net --passes FILE:NAME",
-            )
         return None, verify(parse_certificate(_read(args.source)))
+    if args.source.endswith(".c"):
+        return None, verify_code(Path(args.source))
     plan = compiled(args, load_model(args.source).graph)
     report = verify(certify(plan))
     return plan, replace(report, programs=(*report.programs, *_cotangents(plan)))

@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 from graphc.backends.backend import chosen_backend
-from graphc.base.arguments import checked_whole, plain, takes
+from graphc.base.arguments import check_choice, checked_whole, plain, takes
 from graphc.base.door import higher
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
@@ -17,10 +18,11 @@ from graphc.compiler.options import CompileOptions, Watch
 from graphc.compiler.own import Planner, Scheduler, check_own
 from graphc.compiler.plan import Plan
 from graphc.compiler.sharding import sharding
-from graphc.declare.net import Net
+from graphc.declare.net import Net, declared_graph
 from graphc.declare.optim import Optimizer
 from graphc.declare.selection import Names, select_outputs, select_wrt
 from graphc.ir.graph import Graph
+from graphc.kernels.program import Contract
 from passes import DEFAULT
 from passes.pipeline import PassList
 
@@ -49,6 +51,7 @@ def compile(
     validate: bool | str | Path | Watch = False,
     planner: Planner | None = None,
     schedule: Scheduler | None = None,
+    contract: Contract = "fused",
 ) -> Plan:
     """Compile a net for any batch from 1 to `batch` rows.
 
@@ -67,7 +70,7 @@ def compile(
     wrt
         The values to differentiate by and train; None means every parameter that a loss depends on.
     backend
-        "native" or "numpy"; None means native if it is available.
+        "native", "c" or "numpy"; None means native if it is available.
     threads
         The most threads of the native backend; None means all that the process may run on, or
         GRAPHC_THREADS or OMP_NUM_THREADS.  Results do not depend on it.
@@ -95,6 +98,10 @@ def compile(
         A schedule of your own.  For the forward and the backward part of each program it gets the
         instructions in a right order, and returns a list of epochs, each a list of instructions;
         threads wait for each other between two.  Whether the plan is right, `plan.verify()` says.
+    contract
+        "fused": the multiply-adds of matrix products and of functions such as exp round once.
+        "unfused": they round twice, for processors without that instruction.  Each has the same
+        bits on every target, see docs/reproducibility.md; the numpy backend ignores it.
 
     Returns
     -------
@@ -122,8 +129,9 @@ def compile(
     """
     batch, threads, budget, shards, ranks = map(plain, (batch, threads, budget, shards, ranks))
     with collector_paused():
-        graph = _graph(net)
-        check_options(graph, batch, optimizer, threads, budget)
+        hint = "gc.compile(net, batch=128); what to return is chosen by outputs="
+        graph = declared_graph("compile", net, hint)
+        check_options(graph, batch, optimizer, threads, budget, contract)
         check_own(planner=planner, schedule=schedule)
         backend = chosen_backend(backend)
         cut = sharding(shards, ranks, sync_batchnorm, batch, budget)
@@ -138,7 +146,7 @@ def compile(
         check_losses(graph, optimizer)
         chosen = _limited(DEFAULT if passes is None else _passes(passes))
         rows = cut.rows(batch) if cut else batch
-        run = backend, threads, budget, batch, cut, planner, schedule
+        run = backend, threads, budget, batch, cut, planner, schedule, contract
         full = outputs is not None
         options = CompileOptions(graph, rows, trained, required, optimizer, chosen, full, *run)
         plan = options.plan(_watch(graph, batch, validate))
@@ -157,17 +165,6 @@ def _watch(graph: Graph, batch: int, validate: bool | str | Path | Watch) -> Wat
     folder = () if validate is True else (validate,)
     watch: Watch = higher("compile.validate")(graph, batch, *folder)
     return watch
-
-
-def _graph(net: Net | Graph) -> Graph:
-    if isinstance(net, Graph):
-        return net
-    if isinstance(net, Net):
-        return net.graph()
-    raise GraphError(
-        f"compile takes a net, not {type(net).__name__}",
-        hint="gc.compile(net, batch=128); what to return is chosen by outputs=",
-    )
 
 
 def _passes(given: PassList) -> PassList:
@@ -216,8 +213,10 @@ def check_options(
     optimizer: Optimizer | None = None,
     threads: int | None = None,
     budget: int | None = None,
+    contract: str = "fused",
 ) -> None:
-    """Raise GraphError for an impossible batch, optimizer, number of threads or budget."""
+    """Raise GraphError for an impossible batch, optimizer, threads, budget or contract."""
+    check_choice("contract", contract, get_args(Contract))
     checked_whole("batch", batch, hint="it is the largest number of rows of a run")
     if threads is not None:
         hint = "leave it out to use every core that the process may run on"

@@ -15,7 +15,7 @@ from graphc.kernels.aliases import View
 from graphc.kernels.fuse import Fuser
 from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.groups import Grouping
-from graphc.kernels.iteration_space import Forms, Space, TraitsOf, by_last, flat, matrix
+from graphc.kernels.iteration_space import Space, by_last, flat, matrix
 from graphc.kernels.kernel import (
     Gemm,
     Kernel,
@@ -26,6 +26,7 @@ from graphc.kernels.kernel import (
     loop_partition,
 )
 from graphc.kernels.program import Instr
+from graphc.kernels.traits import Forms, TraitsOf
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.fused import is_event_of
 

@@ -16,8 +16,8 @@ from graphc.compiler.remat.fit import fitted
 from graphc.compiler.sharding import Sharding
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph, Node
-from graphc.kernels.iteration_space import Forms
-from graphc.kernels.program import Program
+from graphc.kernels.program import Contract, Program
+from graphc.kernels.traits import Forms
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
 from passes.dead_code import dead_code
@@ -59,6 +59,13 @@ class CompileOptions:
     sharding: Sharding | None = None
     planner: Planner | None = None
     schedule: Scheduler | None = None
+    contract: Contract = "fused"
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The options that are functions of the user's own: "planner", "schedule"."""
+        given = {"planner": self.planner, "schedule": self.schedule}
+        return tuple(name for name, function in given.items() if function is not None)
 
     def of_rows(self, rows: int) -> CompileOptions:
         """Return the options for steps of `rows` rows."""
@@ -96,6 +103,7 @@ class CompileOptions:
             forms,
             planner=self.planner,
             scheduler=self.schedule,
+            contract=self.contract,
         )
 
     def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:

@@ -8,29 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import unwrap
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from graphc.base.arguments import takes_one, whole
 from graphc.base.errors import GraphError, Operand, first_of
 from graphc.base.loc import Loc, caller_loc
 from graphc.compiler.memory import peak_bytes
 from graphc.ir.graph import Graph
-from graphc.ir.tensor_type import ALIGNMENT, align
-from graphc.kernels.barriers import ALL, Arrangement, Region, accesses
+from graphc.ir.tensor_type import ALIGNMENT, LARGEST, align
+from graphc.kernels.barriers import ALL, Access, Arrangement, accesses
 from graphc.kernels.program import Arena, Instr, LiveRange
-
-LARGEST = 1 << 47
-"""The most bytes of an arena: no processor has more addresses."""
-
-
-class Access(NamedTuple):
-    """A buffer that an instruction reads or writes, and the part of it that a thread touches."""
-
-    buffer: str
-    writes: bool
-    region: Region
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +130,7 @@ def _offset(asked: _Asked, graph: Graph, live: LiveRange) -> int:
         raise asked.error(f"gave no offset to {name!r}", operands=operands)
     number = whole(asked.gave[name], 0)
     if number is None or number % ALIGNMENT or number > LARGEST - align(live.nbytes):
-        hint = f"an offset is a whole number of bytes, 0 or more, and a multiple of {ALIGNMENT}"
+        hint = f"an offset is a whole number of bytes from 0 to 2**47, a multiple of {ALIGNMENT}"
         sentence = f"gave {name!r} the offset {_shown(asked.gave[name])}"
         raise asked.error(sentence, hint, operands)
     return number
@@ -167,24 +157,17 @@ class Scheduled(Arrangement):
     ) -> None:
         """Arrange instructions, of which `boundary` are forward; `memory` names a buffer's."""
         super().__init__()
-        forward, backward = instrs[:boundary], instrs[boundary:]
-        if forward:
-            self._add(schedule, program, forward, memory)
+        self._ask = partial(_Asked, "schedule", schedule, program)
+        self._add({_instruction(instr, memory): instr for instr in instrs[:boundary]})
         self.boundary = len(self.instrs)
-        if backward:
-            self._next_epoch()
-            self._add(schedule, program, backward, memory)
+        self._next_epoch()
+        self._add({_instruction(instr, memory): instr for instr in instrs[boundary:]})
 
-    def _add(
-        self,
-        schedule: Scheduler,
-        program: str,
-        instrs: Sequence[Instr],
-        memory: Callable[[str], str],
-    ) -> None:
-        """Add the instructions of the forward or of the backward part."""
-        known = {_instruction(instr, memory): instr for instr in instrs}
-        asked = _Asked("schedule", schedule, program, tuple(known))
+    def _add(self, known: Mapping[Instruction, Instr]) -> None:
+        """Add the instructions of the forward or of the backward part, if there are any."""
+        if not known:
+            return
+        asked = self._ask(tuple(known))
         epochs = list(_epochs(asked, known))
         _check_order(asked, known, list(chain.from_iterable(epochs)))
         for epoch in epochs:
@@ -199,30 +182,28 @@ class Scheduled(Arrangement):
 
 def _instruction(instr: Instr, memory: Callable[[str], str]) -> Instruction:
     if instr.body is not None:
-        found = tuple(Access(*access) for access in accesses(instr.body, memory))
-        return Instruction(instr.outs[-1], found, False)
+        return Instruction(instr.outs[-1], tuple(accesses(instr.body, memory)), False)
     reads = (Access(memory(name), False, ALL) for name in dict.fromkeys(instr.ins))
     writes = (Access(memory(name), True, ALL) for name in instr.outs)
     return Instruction(instr.outs[-1], (*reads, *writes), True)
 
 
+_EPOCHS = "return a list of epochs, each a list of some of the instructions given"
+
+
 def _epochs(asked: _Asked, known: Collection[Instruction]) -> Iterator[list[Instruction]]:
     """Yield the epochs that are not empty; raise GraphError unless each instruction is in one."""
-    hint = "return a list of epochs, each a list of some of the instructions given"
     program = f"of program {asked.program!r}"
     if not isinstance(asked.gave, Iterable):
-        raise asked.error(f"returned {_shown(asked.gave)}, not a list of epochs", hint)
+        raise asked.error(f"returned {_shown(asked.gave)}, not a list of epochs", _EPOCHS)
     left = dict.fromkeys(known)
     for epoch in asked.gave:
         if not isinstance(epoch, Iterable):
-            raise asked.error(f"has {_shown(epoch)} for an epoch, not a list", hint)
-        found = list(epoch)
+            raise asked.error(f"has {_shown(epoch)} for an epoch, not a list", _EPOCHS)
+        found = [_checked(asked, one, known) for one in epoch]
         for one in found:
-            if not isinstance(one, Instruction):
-                raise asked.error(f"has {_shown(one)} in an epoch", hint)
             if one not in left:
-                what = "twice" if one in known else "which is not one of the instructions given"
-                raise asked.error(f"runs {one.name!r} {program} {what}", hint)
+                raise asked.error(f"runs {one.name!r} {program} twice", _EPOCHS)
             del left[one]
             if one.alone and len(found) > 1:
                 sentence = f"runs {one.name!r} {program} beside others, but it is a call"
@@ -231,7 +212,16 @@ def _epochs(asked: _Asked, known: Collection[Instruction]) -> Iterator[list[Inst
             yield found
     if left:
         names = first_of((repr(one.name) for one in left), 4)
-        raise asked.error(f"never runs {names} {program}", hint)
+        raise asked.error(f"never runs {names} {program}", _EPOCHS)
+
+
+def _checked(asked: _Asked, one: object, known: Collection[Instruction]) -> Instruction:
+    """Return an instruction of an epoch; raise GraphError if it is not one of those given."""
+    if not isinstance(one, Instruction):
+        raise asked.error(f"has {_shown(one)} in an epoch", _EPOCHS)
+    if one not in known:
+        raise asked.error(f"runs {one.name!r}, which is not one of the instructions given", _EPOCHS)
+    return one
 
 
 def _check_order(asked: _Asked, known: Iterable[Instruction], order: Sequence[Instruction]) -> None:

@@ -6,7 +6,7 @@ Live ranges of buffers are counted in epochs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
 
@@ -19,8 +19,8 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import ITEMSIZE, Dim, TensorType, align
 from graphc.kernels.barriers import ALL, Arrangement, Barriers, Region
-from graphc.kernels.iteration_space import Forms
-from graphc.kernels.program import Buffer, Instr, Program, Space, Storage
+from graphc.kernels.program import Buffer, Contract, Instr, Program, Space, Storage
+from graphc.kernels.traits import Forms
 from graphc.ops.losses.labels import LabelHit
 from graphc.ops.shape import Cast
 
@@ -39,6 +39,7 @@ def build_program(
     keeps: bool = False,
     planner: Planner | None = None,
     scheduler: Scheduler | None = None,
+    contract: Contract = "fused",
 ) -> Program:
     """Return the program of a graph in which every node is needed, for up to `capacity` rows.
 
@@ -49,7 +50,8 @@ def build_program(
     graph = keep_old_states(graph)
     order = schedule(graph)
     low = Lowering(graph, order, capacity, forms, keeps)
-    return Assignment(name, low, order, backend, scheduler).program(planner)
+    program = Assignment(name, low, order, backend, scheduler).program(planner)
+    return replace(program, contract=contract)
 
 
 @dataclass(slots=True)
@@ -142,10 +144,12 @@ class Assignment:
     def _with_barriers(self, scheduler: Scheduler | None) -> Arrangement:
         """Return the instructions in their order or a user's, with barriers between them."""
         low = self.low
-        homes = {name: name for name in (*self.graph.nodes, *low.types)}
-        homes |= {name: key for name, (kind, key) in self.space.items() if kind == "state"}
-        homes |= {alias: homes[root] for alias, root in low.roots.items()}
-        memory = homes.__getitem__
+
+        @cache
+        def memory(name: str) -> str:
+            root = low.root(name)
+            space, key = self.space.get(root, ("arena", root))
+            return key if space == "state" else root
 
         @cache
         def nbytes(name: str) -> int:

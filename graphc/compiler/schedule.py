@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, Source
-from graphc.kernels.iteration_space import TraitsOf
+from graphc.kernels.traits import TraitsOf
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.shape import Cast
 

@@ -200,7 +200,8 @@ class Model:
         with damage(self, "a plan"):
             options = self._compile_options(graph, self.notes["plan"], optimizer)
             options = options.of_rows(batch or options.rows)
-            check_options(graph, options.rows, options.optimizer, options.threads)
+            given = options.optimizer, options.threads, options.budget, options.contract
+            check_options(graph, options.rows, *given)
             plan = options.plan()
         if batch is None:
             self._check_memory(plan)
@@ -237,6 +238,7 @@ class Model:
             backend=kept_backend(options["backend"]),
             threads=options["threads"],
             budget=options.get("budget"),
+            contract=options.get("contract", "fused"),
         )
 
     def executor(self, plan: Plan, optimizer: Optimizer | None = None) -> Executor:

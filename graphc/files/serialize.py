@@ -212,8 +212,7 @@ def _choices(options: CompileOptions) -> dict[str, Any]:
             f"passes of your own are not saved: {', '.join(foreign)}; a loaded model is "
             "compiled without them"
         )
-    functions = {"planner": options.planner, "schedule": options.schedule}
-    for option in (name for name, function in functions.items() if function is not None):
+    for option in options.own:
         _warn(f"the {option} of your own is not saved; a loaded model is compiled with graphc's")
     optimizer = options.optimizer
     alone = options.sharding and options.sharding.alone
@@ -227,6 +226,7 @@ def _choices(options: CompileOptions) -> dict[str, Any]:
         "backend": options.backend,
         "threads": options.threads,
         "budget": options.budget,
+        "contract": options.contract,
         "optimizer": None if optimizer is None else optimizer_text(optimizer),
         "without": [name for name in dict.fromkeys(own) if name not in used],
     }

@@ -85,6 +85,11 @@ def shape_at(shape: Shape, n: int) -> tuple[int, ...]:
     return tuple([dim.at(n) if isinstance(dim, Batch) else dim for dim in shape])
 
 
+def batch_axes(shape: Sequence[Dim]) -> list[tuple[int, Batch]]:
+    """Return the axes that have the batch dimension, each with its size."""
+    return [(axis, dim) for axis, dim in enumerate(shape) if isinstance(dim, Batch)]
+
+
 def count(shape: Shape) -> Dim:
     """Return the number of elements: an int, k*N, or k*N*N."""
     power, factor = 0, 1
@@ -339,11 +344,12 @@ def broadcast(a: Shape, b: Shape) -> Shape:
 
 def _check_pairs(a: Shape, b: Shape, result: Sequence[Dim]) -> None:
     """Raise ValueError if rows would meet each other because an operand has too few axes."""
-    batches = sum(isinstance(dim, Batch) for dim in result)
+    if len(a) == len(b):
+        return
     shorter = min(a, b, key=len)
-    if batches > 1 and len(a) != len(b) and sum(isinstance(dim, Batch) for dim in shorter) == 1:
-        ones = (1,) * (len(result) - len(shorter))
-        after = next(i for i, dim in enumerate(shorter, 1) if isinstance(dim, Batch))
+    axes = [axis for axis, _ in batch_axes(shorter)]
+    if len(axes) == 1 and len(batch_axes(result)) > 1:
+        ones, after = (1,) * (len(result) - len(shorter)), axes[0] + 1
         forms = (*shorter[:after], *ones, *shorter[after:]), (*ones, *shorter)
         raise ValueError(
             f"shapes {shape_text(a)} and {shape_text(b)} would compare every row with every other\n"

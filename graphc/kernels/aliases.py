@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from graphc.ir.forms import BatchedProduct, Product, Sizes, WindowProduct
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Shape, TensorType, count
-from graphc.kernels.iteration_space import TraitsOf, is_readable, matrix, permuted_strides
+from graphc.kernels.iteration_space import is_readable, matrix, permuted_strides
+from graphc.kernels.traits import TraitsOf
 
 
 class Padding:

@@ -36,8 +36,12 @@ ALL = Region("all")
 FIRST = Region("first thread")
 
 
-Access = tuple[str, bool, Region]
-"""A memory, whether a kernel writes it, and the part that a thread touches."""
+class Access(NamedTuple):
+    """A buffer that an instruction reads or writes, and the part of it that a thread touches."""
+
+    buffer: str
+    writes: bool
+    region: Region
 
 
 def accesses(kernel: Kernel, memory: Callable[[str], str]) -> list[Access]:
@@ -47,7 +51,7 @@ def accesses(kernel: Kernel, memory: Callable[[str], str]) -> list[Access]:
     by_rows = isinstance(kernel, Gemm) and kernel.partition == "rows" and not kernel.trans_a
     for buffer, read, _ in kernel.operands:
         own = Region("rows", kernel.space[0]) if read == "left" and by_rows else ALL
-        found.append((memory(buffer), False, own))
+        found.append(Access(memory(buffer), False, own))
     regions: dict[Broadcast, Region] = {}
     known: Region | None
     for number in body.readers:
@@ -55,10 +59,10 @@ def accesses(kernel: Kernel, memory: Callable[[str], str]) -> list[Access]:
         known = regions.get(broadcast) if op == "load" else ALL
         if known is None:
             known = regions[broadcast] = region(kernel, broadcast)
-        found.append((memory(buffer), False, known))
+        found.append(Access(memory(buffer), False, known))
     for buffer, _, broadcast in body.stores:
         known = regions.get(broadcast) or region(kernel, broadcast)
-        found.append((memory(buffer), True, known))
+        found.append(Access(memory(buffer), True, known))
     return found
 
 
@@ -99,9 +103,9 @@ class Arrangement:
         self.epochs.append(len(self.touched) - 1)
         now = self.touched[-1]
         for access in found:
-            touched = now.get(access[0])
+            touched = now.get(access.buffer)
             if touched is None:
-                now[access[0]] = [access]
+                now[access.buffer] = [access]
             elif access not in touched:
                 touched.append(access)
 

@@ -19,7 +19,7 @@ from graphc.ir.tensor_type import Shape
 from graphc.kernels.group import Group
 from graphc.kernels.groups import Grouping
 from graphc.kernels.interpret import FUNCTIONS
-from graphc.kernels.iteration_space import Access, dense_strides, matrix, stored_strides
+from graphc.kernels.iteration_space import dense_strides, matrix, stored_strides
 from graphc.kernels.kernel import (
     BatchedGemm,
     Convolution,
@@ -29,6 +29,7 @@ from graphc.kernels.kernel import (
     gemm_partition,
     loop_partition,
 )
+from graphc.kernels.traits import ReadKind
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class _Fusion:
             return self._builder.load(place, "row", dtype)
         return self._builder.fetch(place, at, dtype, *index)
 
-    def _operand(self, name: str, broadcast: Access) -> Expr:
+    def _operand(self, name: str, broadcast: ReadKind) -> Expr:
         assert broadcast != "gathered", "see _fetch"
         root = self.grouping.bytes_of(name)
         if root in self._values:

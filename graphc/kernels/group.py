@@ -14,16 +14,8 @@ from graphc.ir.forms import BatchedProduct, Sizes, places_of
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import Dim, count
 from graphc.kernels.aliases import Aliases, Padding, Part
-from graphc.kernels.iteration_space import (
-    Access,
-    Placement,
-    Space,
-    Traits,
-    TraitsOf,
-    by_last,
-    is_number,
-    is_of_kind,
-)
+from graphc.kernels.iteration_space import Space, by_last, is_number, is_of_kind
+from graphc.kernels.traits import Placement, ReadKind, Traits, TraitsOf
 
 
 @dataclass(eq=False)
@@ -43,7 +35,7 @@ class Group:
     permuted: Node | None = None
     """The node that stores the result of a stack of products with its axes permuted."""
     kinds: dict[str, Broadcast] = field(default_factory=dict)
-    operands: dict[str, tuple[Access, ...]] = field(default_factory=dict)
+    operands: dict[str, tuple[ReadKind, ...]] = field(default_factory=dict)
     feeds: int = 0
     forward: bool = True
     position: int = -1
@@ -243,7 +235,7 @@ class GroupRules(Aliases):
         kind: Broadcast,
         product: Node | None,
         member: Node,
-        reads: Sequence[Access],
+        reads: Sequence[ReadKind],
     ) -> bool:
         """Return whether a member reads each element of the state that `writer` overwrites in time.
 

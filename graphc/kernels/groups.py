@@ -15,14 +15,8 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import count
 from graphc.kernels.aliases import Padding, joined_columns
 from graphc.kernels.group import Group, GroupRules, Joined, Unit
-from graphc.kernels.iteration_space import (
-    Access,
-    Placement,
-    Traits,
-    TraitsOf,
-    feed_masks,
-    is_storable,
-)
+from graphc.kernels.iteration_space import is_storable
+from graphc.kernels.traits import Placement, ReadKind, Traits, TraitsOf, feed_masks
 
 
 class Grouping(GroupRules):
@@ -161,7 +155,7 @@ class Grouping(GroupRules):
                 self._absorb(group, node, other, broadcast, placement.kind)
 
     def _absorb(
-        self, group: Group, node: Node, other: Group, broadcast: Access, kind: Broadcast
+        self, group: Group, node: Node, other: Group, broadcast: ReadKind, kind: Broadcast
     ) -> None:
         """Merge the group of an operand of a joining node into this one, if it can run in it.
 

@@ -142,9 +142,9 @@ class _Run:
         assert isinstance(self.kernel, Loop), "a product fetches nothing"
         assert isinstance(step.value, AccessMap), "the value is an access map"
         flat = self.arrays[step.buffer].reshape(-1)
-        row, column = np.arange(self.rows)[:, None], np.arange(self.columns)[None, :]
+        column = np.arange(self.columns)[None, :]
         index, there = np.zeros((1, 1), int), np.ones((1, 1), bool)
-        first, *places = self._places(row)
+        first, *places = self._places()
         if step.value.given:
             first = self.values[step.args[0]]
         for i, axis in zip((first, *places, column), step.value.axes, strict=True):
@@ -169,15 +169,17 @@ class _Run:
 
     def _offsets(self, step: Step) -> Array:
         assert isinstance(step.value, tuple), "the value is the tile"
-        places, found = self._places(np.arange(self.rows)[:, None])[1:], np.zeros((1, 1), int)
+        places, found = self._places()[1:], np.zeros((1, 1), int)
         for place, size in zip(places, step.value, strict=True):
             found = found * size + place % size
         return found
 
-    def _places(self, row: Array) -> tuple[Array, ...]:
-        """Return the index of a row in each dimension."""
+    def _places(self) -> list[Array]:
+        """Return the index of each row in each dimension, (rows, 1)."""
         assert isinstance(self.kernel, Loop), "a product has no places"
-        return np.unravel_index(row, (self.rows, *self.kernel.places))
+        # Of a column with more than 8192 entries NumPy 2.4 gives wrong indices, of a line not.
+        found = np.unravel_index(np.arange(self.rows), (self.rows, *self.kernel.places))
+        return [index[:, None] for index in found]
 
     def _size(self, of: object) -> int:
         if isinstance(of, Batch):

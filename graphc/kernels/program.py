@@ -16,6 +16,8 @@ from graphc.kernels.text import program_text
 
 Space = Literal["arena", "state", "feed", "constant", "gradient"]
 """The memory of a buffer: only arena and gradient buffers have offsets."""
+Contract = Literal["fused", "unfused"]
+"""Whether a multiply-add of products and polynomials rounds once or twice."""
 
 
 class Instr(NamedTuple):
@@ -142,6 +144,7 @@ class Program:
     index_bounds: Mapping[str, Dim]
     aliases: Mapping[str, str]
     backend: str
+    contract: Contract = "fused"
 
     @cached_property
     def feeds(self) -> Mapping[str, TensorType]:

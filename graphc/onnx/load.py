@@ -18,7 +18,7 @@ from graphc.declare.net import Net
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import FLOATS, Batch, Dim, N, TensorType
+from graphc.ir.tensor_type import FLOATS, Batch, Dim, N, TensorType, count
 from graphc.onnx.call import KnownSequence, NeedsInputs, NotSupported, Operand, Weight, dtype_of
 from graphc.onnx.convert import CONVERTERS
 from graphc.onnx.folding import expanded
@@ -358,9 +358,10 @@ def _dim(name: str, axis: int, dim: Any, dims: Mapping[str, Dim], batch: str | N
         return dims[called]
     if called == batch or (axis == 0 and not called):
         return N
-    factor, _, rest = called.partition("*")
-    if factor.isdecimal() and int(factor) > 0 and rest == batch:  # how graphc writes a multiple
-        return N * int(factor)
+    parts = called.split("*")  # how graphc writes a multiple, such as 2*N or N*N
+    factors = [int(part) for part in parts if part.isdecimal()]
+    if batch in parts and 0 not in factors and len(factors) + parts.count(batch) == len(parts):
+        return count((*factors, *[N] * parts.count(batch)))
     what = f"dimension {called!r}" if called else f"dimension {axis}"
     raise GraphError(
         f"{what} of input {name!r} has no size; only the batch stays open",

@@ -97,7 +97,7 @@ class Convolution(Op, base=True):
 
     def joined(self, parts: Array) -> Array:
         """Return the groups' matrices as one, with their columns side by side."""
-        return parts.swapaxes(0, 1).reshape(parts.shape[1], -1)
+        return parts.swapaxes(0, 1).reshape(parts.shape[1], self.groups * parts.shape[2])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from graphc.ir.expr import Axis, Broadcast, Expr, call
 from graphc.ir.op import Array, Iteration, NoGradient
 from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ops.apply import with_attributes
-from graphc.ops.arrange import fixed_sizes
 from graphc.ops.reduce import max_, sum_
 from graphc.ops.select import Where
 from graphc.ops.source import constant
@@ -51,13 +50,17 @@ class Band(NoGradient):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         shape = ins[0].shape
-        beyond = np.arange(shape[-1]) - np.arange(shape[-2])[:, None]
-        inside = np.ones(shape[-2:], bool)
+        return np.array(np.broadcast_to(self.of_matrix(*shape[-2:]), shape))
+
+    def of_matrix(self, rows: int, columns: int) -> Array:
+        """Return the bools of one matrix."""
+        row, column = np.arange(rows)[:, None], np.arange(columns)
+        inside = np.ones((rows, columns), bool)
         if self.first is not None:
-            inside &= beyond >= self.first
+            inside &= column >= row + self.first
         if self.last is not None:
-            inside &= beyond <= self.last
-        return np.array(np.broadcast_to(inside, shape))
+            inside &= column <= row + self.last
+        return inside
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         return "elements" if ins[0].rank == 2 else "call"
@@ -113,7 +116,7 @@ def diagonal(x: Value, *, name: str | None = None) -> Value:
 )
 def tril(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
     """Return the lower triangles of matrices, up to a diagonal, and 0 above it."""
-    return _triangle(x, checked_whole("tril: diagonal", diagonal, None), True, name)
+    return _inside("tril", x, Band(None, checked_whole("tril: diagonal", diagonal, None)), name)
 
 
 @with_attributes(
@@ -123,26 +126,23 @@ def tril(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> V
 )
 def triu(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
     """Return the upper triangles of matrices, from a diagonal on, and 0 below it."""
-    return _triangle(x, checked_whole("triu: diagonal", diagonal, None) - 1, False, name)
+    return _inside("triu", x, Band(checked_whole("triu: diagonal", diagonal, None), None), name)
 
 
-def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:
-    """Return the entries up to a diagonal, or those beyond it, and 0 for all others."""
-    op = Where()
-    x = as_value("tril" if lower else "triu", x)
-    if x.type.rank < 2:
-        raise x.builder.error(op, f"x is {x.type}, but tril and triu take matrices", ())
+def _inside(call: str, x: Value, band: Band, name: str | None) -> Value:
+    """Return the entries within a band, and 0 for all others."""
+    x = as_value(call, x)
     with x.builder.all_or_nothing():
-        inside = _kept(x, diagonal, lower)
-        return x.builder.apply(op, inside, x, constant(x.builder, 0, x.dtype), name=name)
+        inside, zero = _mask(x, band), constant(x.builder, 0, x.dtype)
+        return x.builder.apply(Where(), inside, x, zero, name=name)
 
 
-def _kept(x: Value, diagonal: int, lower: bool) -> Value:
-    """Return bools of the entries up to a diagonal, or of those beyond it."""
-    if all(isinstance(dim, Batch) for dim in x.shape[-2:]):
-        band = Band(None, diagonal) if lower else Band(diagonal + 1, None)
+def _mask(x: Value, band: Band) -> Value:
+    """Return bools for a band of x; those of fixed sizes are constants, of one matrix."""
+    sizes = x.shape[-2:]
+    if len(sizes) < 2 or any(isinstance(dim, Batch) for dim in sizes):
         return x.builder.apply(band, x)
-    rows, columns = fixed_sizes(Where(), x, (-2, -1))
+    rows, columns = (dim for dim in sizes if isinstance(dim, int))
     spend_elements(rows * columns)
     spend_bytes(MASKS * rows * columns)
-    return constant(x.builder, np.tri(rows, columns, diagonal, dtype=bool) == lower)
+    return constant(x.builder, band.of_matrix(rows, columns))

@@ -248,7 +248,7 @@ class AffineLayer(Layer):
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         x, weight = ins[0], ins[1]
-        rows = x if self.last_axis else x.reshape(len(x), -1)
+        rows = x if self.last_axis else x.reshape(len(x), len(weight))
         return np.asarray(rows @ weight + (ins[2] if len(ins) == 3 else 0)).astype(x.dtype)
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -235,7 +236,7 @@ class GroupNorm(Layer):
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         x, gamma, beta = (ins[0], *(columns(v, ins[0].ndim) for v in ins[1:]))
-        groups = x.reshape(len(x), self.groups, -1)
+        groups = x.reshape(len(x), self.groups, prod(x.shape[1:]) // self.groups)
         centred = groups - groups.mean(axis=-1, keepdims=True)
         spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + x.dtype.type(self.eps))
         return np.asarray((centred / spread).reshape(x.shape) * gamma + beta)

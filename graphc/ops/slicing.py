@@ -167,7 +167,7 @@ def _length(dim: Dim, start: Dim, stop: Dim, step: int) -> Dim:
     """Return the size of a slice; raise ValueError if it does not fit the dimension."""
     if isinstance(dim, int) and isinstance(start, int) and isinstance(stop, int):
         forward = step > 0 and 0 <= start <= stop <= dim
-        if not forward and not (step < 0 and -1 <= stop <= start < dim):
+        if not forward and not (step < 0 and 0 <= start < dim and -1 <= stop <= start):
             raise ValueError(f"slice {start}:{stop}:{step} does not fit a dimension of {dim}")
         return -(-(stop - start) // step)
     if step != 1 or not isinstance(stop, Batch):

@@ -220,6 +220,8 @@ def _shape_hint(name: str, type: TensorType, label: bool, shape: tuple[int, ...]
         return f"the batch is a dimension, too: net.input({name!r}, (gc.N, {dims}))"
     if not type.batched:
         return f"the shape is fixed: {shape_text(type.shape)}"
+    if type.pairs_rows and len(shape) == type.rank:
+        return "the batch dimension N is free, but the same in all of the shape"
     if not isinstance(type.shape[0], Batch):
         return _FREE
     if len(shape) == type.rank - 1:

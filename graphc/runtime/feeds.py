@@ -17,9 +17,9 @@ from graphc.compiler.plan import Plan
 from graphc.compiler.program import ignored_labels, indexed
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Batch, Dim, TensorType, shape_at
-from graphc.kernels.iteration_space import counts_rows
+from graphc.ir.tensor_type import Batch, Dim, TensorType, batch_axes, shape_at
 from graphc.kernels.program import Program
+from graphc.kernels.traits import counts_rows
 from graphc.ops.gather import AxisIndexed
 from graphc.ops.index_tuples import FlatIndex
 from graphc.runtime.errors import FeedErrors, accumulates
@@ -46,26 +46,24 @@ class Feed:
         return np.dtype(self.type.dtype)
 
     @cached_property
-    def rows(self) -> tuple[int, int, tuple[int, ...]]:
-        """The batch axis, its factor (0 if there is none), and the other dimensions."""
+    def rows(self) -> tuple[int, int, tuple[int, ...] | None]:
+        """The batch axis, its factor (0 if there is none), and the other dimensions.
+
+        These are None for pairs of rows, whose shapes only `count` judges.
+        """
         rest = tuple(dim for dim in self.type.shape if isinstance(dim, int))
-        for axis, dim in enumerate(self.type.shape):
-            if isinstance(dim, Batch):
-                return axis, dim.factor, rest
-        return self.type.rank, 0, rest
+        axis, dim = next(iter(batch_axes(self.type.shape)), (self.type.rank, None))
+        return axis, dim.factor if dim else 0, None if self.type.pairs_rows else rest
 
-    def fits(self, shape: tuple[int, ...]) -> bool:
-        """Return whether an array of this shape has the declared one, whatever its rows."""
-        axis, _, rest = self.rows
-        if len(shape) != self.type.rank or not self.type.pairs_rows:
-            return len(shape) == self.type.rank and shape[:axis] + shape[axis + 1 :] == rest
-        n = self.count(shape[axis])
-        return n is not None and shape_at(self.type.shape, n) == shape
+    def count(self, shape: tuple[int, ...]) -> int | None:
+        """Return the rows of an array of this shape, None if it is not one of the declared shape.
 
-    def count(self, size: int) -> int | None:
-        """Return the number of rows of an array by the size of its batch axis, or None."""
-        dim = self.type.shape[self.rows[0]]
-        return dim.rows(size) if isinstance(dim, Batch) else None
+        If that has no batch, they are 1.
+        """
+        axis, factor, _ = self.rows
+        dim = self.type.shape[axis] if factor and len(shape) == self.type.rank else 1
+        n = dim.rows(shape[axis]) if isinstance(dim, Batch) else 1
+        return n if n is not None and shape_at(self.type.shape, n) == shape else None
 
     @property
     def is_label(self) -> bool:
@@ -155,9 +153,9 @@ class FeedCheck:
                 value = (self._convert if convert else self._of_kind)(name, value)
             shape = value.shape
             plain = len(shape) == rank and shape[:axis] + shape[axis + 1 :] == tail
-            if not plain and not self._feeds[name].fits(shape):
+            if not plain and not factor:
                 raise self._errors.wrong_shape(name, value)
-            if factor and (not owner or shape[axis] != rows * factor):
+            if factor and not (plain and owner and shape[axis] == rows * factor):
                 rows, owner = self._rows(name, value, rows, owner), name
             if bound is not None and convert:
                 self._check_range(name, value, bound, first)
@@ -207,22 +205,17 @@ class FeedCheck:
         The first unread input that has rows is put among the arrays found, if none there has rows.
         """
         for name, feed in self._unread.items():
-            axis, factor, _ = feed.rows
-            if not factor or feeds.get(name) is None:
+            if not feed.type.batched or feeds.get(name) is None:
                 continue
             value = self._array(name, feeds[name])
-            if not feed.fits(value.shape):
-                raise self._errors.wrong_shape(name, value)
+            rows = self._rows(name, value, rows, owner)
             if not owner:
-                found[name] = value
-            if not owner or value.shape[axis] != rows * factor:
-                rows, owner = self._rows(name, value, rows, owner), name
+                found[name], owner = value, name
         return rows, owner
 
     def _rows(self, name: str, value: Array, known: int, owner: str) -> int:
         """Return the array's number of rows; raise FeedError if that of the others differs."""
-        feed = self._inputs[name]
-        n = feed.count(value.shape[feed.rows[0]])
+        n = self._inputs[name].count(value.shape)
         if n is None:
             raise self._errors.wrong_shape(name, value)
         if owner and known != n:

@@ -60,6 +60,7 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
         passes=options.passes,
         planner=options.planner,
         schedule=options.schedule,
+        contract=options.contract,
     )
     frozen = Executor(plan)
     frozen.state.columns = ex.state.columns

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.errors import FeedError, GraphError, Operand
+from graphc.base.errors import FeedError
 from graphc.ir.build import Builder, Value, expand
 from graphc.ir.graph import Graph, Node
 from graphc.ir.interpreter import by_reference, interpret
 from graphc.ir.op import Array, Layer, Op
-from graphc.ir.tensor_type import FLOATS, TensorType, shape_at, shape_text
+from graphc.ir.tensor_type import TensorType, shape_at, shape_text
 from graphc.ops.autodiff import vjp
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.source import Input, constant
@@ -77,88 +77,46 @@ def _given(node: Node, arrays: Mapping[str, Any], what: str, n: int) -> Array:
     return value.astype(node.type.dtype, copy=False)
 
 
-def fail(call: str, sentence: str, arrays: Mapping[str, Any]) -> GraphError:
-    """Return an error of an eager call, at the user's line, with its arrays."""
-    operands = [Operand(role, *_describe(array), None) for role, array in arrays.items()]
-    return GraphError(f"{call}: {sentence}", operands=operands)
-
-
-def _describe(array: Any) -> tuple[str, str]:
-    if isinstance(array, np.ndarray):
-        return str(array.dtype), str(array.shape)
-    return "a", type(array).__name__
-
-
-def floats(*arrays: Any) -> list[Array]:
-    """Return the arrays in their common float dtype; whole numbers count as float64."""
-    known = [np.asarray(array) for array in arrays]
-    common = np.result_type(*known)
-    dtype = common.name if common.name in FLOATS else "float64"
-    return [array.astype(dtype, copy=False) for array in known]
-
-
 def types_of(arrays: Sequence[Array]) -> tuple[TensorType, ...]:
     """Return the types of arrays."""
     return tuple(TensorType(array.shape, array.dtype.name) for array in arrays)
 
 
-def operand_names(op: Op, count: int) -> tuple[str, ...]:
-    """Return the operands' roles, and numbered names for operands without one."""
-    return (*op.roles, *(f"operand {i}" for i in range(len(op.roles), count)))[:count]
+Build = Callable[..., Mapping[str, Value]]
+"""A function of values that returns outputs by name."""
+Rule = Op | Build
+"""An op or a function of values, which is computed and differentiated by the rules of ops."""
 
 
-def infer(call: str, op: Op, arrays: Mapping[str, Array]) -> TensorType:
-    """Return the type of the result; raise GraphError, in the op's words, for unsuitable arrays."""
-    try:
-        return op.infer(types_of(list(arrays.values())))
-    except ValueError as error:
-        raise fail(call, str(error).partition("\n")[0], arrays) from None
-
-
-def forward(call: str, op: Op, arrays: Mapping[str, Array], train: bool = False) -> Array:
-    """Return the result of the op's reference rule."""
-    infer(call, op, arrays)
-    return np.array(op.reference_in(list(arrays.values()), train))
+def operand_names(rule: Rule, count: int) -> tuple[str, ...]:
+    """Return a function's parameters, or an op's roles; operands without a role are numbered."""
+    if not isinstance(rule, Op):
+        return tuple(signature(rule).parameters)
+    return (*rule.roles, *(f"operand {i}" for i in range(len(rule.roles), count)))[:count]
 
 
 @lru_cache(maxsize=256)
-def expanded(op: Op, types: tuple[TensorType, ...], train: bool = False) -> Graph:
-    """Return the graph of an op or an expanded layer: inputs named by role, and an output `out`."""
-    b = Builder(op.name)
+def expanded(rule: Rule, types: tuple[TensorType, ...], train: bool = False) -> Graph:
+    """Return the graph of an op, an expanded layer, or a function of values without its layers.
+
+    Inputs are named as `operand_names` says; the output of an op or a layer is `out`.
+    """
+    b = Builder(rule.name if isinstance(rule, Op) else rule.__name__)
     b.locs = ()
     ins = [
         b.apply(Input(type.shape, type.dtype), name=role)
-        for role, type in zip(operand_names(op, len(types)), types, strict=True)
+        for role, type in zip(operand_names(rule, len(types)), types, strict=True)
     ]
+    if not isinstance(rule, Op):
+        b.outputs.update({name: value.name for name, value in rule(*ins).items()})
+        return Specialize(train)(b.graph())
     out = (
-        expand(b, op, "result", ins, train)
-        if isinstance(op, Layer)
-        else b.apply(op, *ins, name="result")
+        expand(b, rule, "result", ins, train)
+        if isinstance(rule, Layer)
+        else b.apply(rule, *ins, name="result")
     )
     b.outputs["out"] = out.name
     return b.graph()
-
-
-Build = Callable[..., Mapping[str, Value]]
-"""A function of values that returns outputs by name."""
-
-
-def parameter_names(build: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of a function's parameters."""
-    return tuple(signature(build).parameters)
-
-
-@lru_cache(maxsize=256)
-def composed(build: Build, types: tuple[TensorType, ...]) -> Graph:
-    """Return the graph of a function from values to outputs by name; its parameters are inputs."""
-    b = Builder(build.__name__)
-    b.locs = ()
-    ins = [
-        b.apply(Input(type.shape, type.dtype), name=name)
-        for name, type in zip(parameter_names(build), types, strict=True)
-    ]
-    b.outputs.update({name: value.name for name, value in build(*ins).items()})
-    return Specialize(train=False)(b.graph())
 
 
 @lru_cache(maxsize=256)
@@ -202,85 +160,3 @@ def gradients(
     given = {f"cotangent.{name}": d for name, d in zip(graph.outputs, douts, strict=True)}
     values = evaluate(slope, {**feeds, **given}, {}, 1)
     return [np.array(values[slope.outputs[role]]) for role in wrt]
-
-
-# ---------------------------------------------------------------- calls with a cache
-
-
-def check_range(
-    call: str, what: str, numbers: Array, of: tuple[int, str], arrays: Mapping[str, Any]
-) -> None:
-    """Raise GraphError if a number is below 0 or not below the count of `of`."""
-    count, name = of
-    if numbers.size and (numbers.min() < 0 or numbers.max() >= count):
-        worst = int(numbers.min() if numbers.min() < 0 else numbers.max())
-        message = f"{what} {worst} is not one of the {count} {name}, 0 to {count - 1}"
-        raise fail(call, message, arrays)
-
-
-def checked_backward(
-    call: str, op: Op, ins: Sequence[Any], dout: Array, wrt: tuple[str, ...], train: bool = False
-) -> list[Array]:
-    """Return the gradients by operands of these roles; raise GraphError if dout does not fit."""
-    *arrays, dout = floats(*ins, dout)
-    check_dout(call, dout, op.infer(types_of(arrays)).shape)
-    return backward(op, arrays, dout, wrt, train)
-
-
-def unpack(call: str, cache: Any, parts: int) -> tuple[Any, ...]:
-    """Return the cache; raise GraphError unless it has that many parts."""
-    if not isinstance(cache, tuple) or len(cache) != parts:
-        raise fail(call, "the cache is not one that the forward function returned", {})
-    return cache
-
-
-def check_dout(call: str, dout: Array, shape: tuple[Any, ...]) -> None:
-    """Raise GraphError unless dout has the output's shape."""
-    if dout.shape != shape:
-        raise fail(call, f"dout has shape {dout.shape}, the output has {shape}", {})
-
-
-def composed_forward(
-    call: str, build: Build, shapes: str, arrays: Sequence[Any]
-) -> tuple[list[Array], tuple[Any, ...]]:
-    """Return the outputs of a function of values, and the arrays as the cache.
-
-    Raise GraphError unless they have the shapes, see `check_sizes`.
-    """
-    given = dict(zip(parameter_names(build), arrays, strict=True))
-    ins = floats(*check_sizes(call, given, shapes))
-    graph = composed(build, types_of(ins))
-    values = evaluate(graph, dict(zip(given, ins, strict=True)), {}, 1)
-    return [np.array(values[name]) for name in graph.outputs.values()], tuple(arrays)
-
-
-def composed_backward(call: str, build: Build, cache: Any, *douts: Array) -> tuple[Array, ...]:
-    """Return the gradients of a function of values with respect to all that it reads."""
-    roles = parameter_names(build)
-    arrays = floats(*unpack(call, cache, len(roles)), *douts)
-    ins, outs = arrays[: len(roles)], arrays[len(roles) :]
-    graph = composed(build, types_of(ins))
-    for dout, name in zip(outs, graph.outputs.values(), strict=True):
-        check_dout(call, dout, graph[name].type.shape)
-    return tuple(gradients(graph, dict(zip(roles, ins, strict=True)), outs, roles))
-
-
-def check_sizes(call: str, given: Mapping[str, Any], shapes: str) -> list[Array]:
-    """Return the arrays; raise GraphError unless they have shapes such as "N D, N H, D 4H".
-
-    A letter is one size everywhere; the first array that has it decides.
-    """
-    arrays, known = {name: np.asarray(array) for name, array in given.items()}, dict[str, int]()
-    for (name, array), text in zip(arrays.items(), shapes.split(", "), strict=True):
-        dims = [(int(dim[:-1] or 1), dim[-1]) for dim in text.split()]
-        for (_, letter), size in zip(dims, array.shape, strict=False):
-            known.setdefault(letter, size)
-        wanted = tuple(factor * known.get(letter, 0) for factor, letter in dims)
-        if array.shape != wanted:
-            what = f"({text.replace(' ', ', ')}{',' * (len(dims) == 1)})"
-            seen = f" = {wanted}" if array.ndim == len(dims) else ""
-            message = f"{name} has shape {array.shape}, it should have {what}{seen}"
-            raise fail(call, message, given)
-    if known.get("T") == 0:
-        raise fail(call, "x has no steps", given)
-    return list(arrays.values())

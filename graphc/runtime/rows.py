@@ -22,8 +22,9 @@ from graphc.compiler.loss_share import (
     source_of,
 )
 from graphc.compiler.plan import Plan
+from graphc.ir.graph import Node
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Batch, TensorType, shape_at
+from graphc.ir.tensor_type import TensorType, batch_axes, shape_at
 from graphc.ops.losses.base import RowLoss
 from graphc.runtime.feeds import program_check
 
@@ -39,11 +40,9 @@ class RowAxis:
 
     @classmethod
     def of(cls, type: TensorType) -> RowAxis | None:
-        """Return the row axis of a type; None for an array that every batch shares."""
-        for axis, dim in enumerate(type.shape):
-            if isinstance(dim, Batch):
-                return cls(axis, dim.factor)
-        return None
+        """Return the row axis of a type; None for pairs, and for what every batch shares."""
+        found = [] if type.pairs_rows else batch_axes(type.shape)
+        return cls(found[0][0], found[0][1].factor) if found else None
 
     def split(self, array: Array) -> Array:
         """Return the array with its axis split in two: rows, and a row's `factor` entries."""
@@ -79,8 +78,13 @@ def rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
 
     Pairs of rows are never cut.
     """
-    axis = None if type.pairs_rows else RowAxis.of(type)
+    axis = RowAxis.of(type)
     return array if axis is None else axis.rows(array, start, stop)
+
+
+def first_rows(array: Array, type: TensorType, n: int) -> Array:
+    """Return the first `n` rows of an array as a view; of pairs, those of these rows."""
+    return array[tuple(map(slice, shape_at(type.shape, n)))]
 
 
 _KEPT = 16 * 2**20
@@ -173,7 +177,7 @@ def predictions(
                     "predict: what was fed determines no output with rows",
                     hint="ex.evaluate gives losses, ex.forward everything for one batch",
                 )
-            yield n, {name: rows_of(out[name], type, 0, n) for name, type in types.items()}
+            yield n, {name: first_rows(out[name], type, n) for name, type in types.items()}
 
     return rows, pieces()
 
@@ -246,23 +250,34 @@ def by_position(
 def check_one_batch(
     ex: Executor, what: str, rows: int, fed: Collection[str], outputs: Iterable[str]
 ) -> None:
-    """Raise FeedError if rows are more than a batch, and an output compares them with each other.
+    """Raise FeedError if rows are more than a batch, and something compares them with each other.
 
-    `fed` are the inputs; outputs that they do not determine do not matter.
+    That may be one of the inputs, `fed`, or an output that they determine.
     """
-    program = ex.plan.programs["infer"]
-    graph, most = program.graph, ex.plan.batch
-    for name in outputs if rows > most else ():
-        needed = graph.upstream([graph.outputs[name]])
-        node = compares_rows(graph, [graph.outputs[name]])
-        if node is not None and all(name in fed for name in program.feeds if name in needed):
-            raise FeedError(
-                f"{what}: {name!r} compares the rows of a batch with each other, and {rows} rows "
-                f"are more than the plan's {most}",
-                operands=[node.described("pairs of rows")],
-                hint=f"a plan for all of them: gc.Executor(gc.compile(net, batch={rows}), "
-                "state=ex.state)",
-            )
+    found = next(_comparing(ex.plan, fed, outputs), None) if rows > ex.plan.batch else None
+    if found is not None:
+        name, node = found
+        raise FeedError(
+            f"{what}: {name!r} compares the rows of a batch with each other, and {rows} rows "
+            f"are more than the plan's {ex.plan.batch}",
+            operands=[node.described("pairs of rows")],
+            hint=f"a plan for all of them: gc.Executor(gc.compile(net, batch={rows}), "
+            "state=ex.state)",
+        )
+
+
+def _comparing(
+    plan: Plan, fed: Collection[str], outputs: Iterable[str]
+) -> Iterator[tuple[str, Node]]:
+    """Yield inputs and outputs that compare rows, each with the node that does."""
+    yield from ((k, plan.declared[k]) for k in fed if plan.declared[k].type.pairs_rows)
+    program = plan.programs["infer"]
+    graph = program.graph
+    for name in outputs:
+        root = [graph.outputs[name]]
+        node, needed = compares_rows(graph, root), graph.upstream(root)
+        if node is not None and (needed & program.feeds.keys()).issubset(fed):
+            yield name, node
 
 
 def _with_rows(plan: Plan) -> Iterator[tuple[str, TensorType]]:

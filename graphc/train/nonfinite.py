@@ -284,7 +284,7 @@ def _place(origin: Origin, at: Position, source: Source) -> str:
     if not node.op.is_input:
         return ""
     axis = RowAxis.of(node.type)
-    if axis is None or node.type.pairs_rows:
+    if axis is None:
         return ""
     first = np.argwhere(~np.isfinite(origin.values[node.name]))[0][axis.axis]
     row = int(first) // axis.factor

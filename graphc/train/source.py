@@ -14,7 +14,7 @@ from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.runtime.executor import Executor
-from graphc.runtime.rows import Pages, RowAxis, by_position, weight_input
+from graphc.runtime.rows import Pages, RowAxis, by_position, first_rows, weight_input
 
 Batch = tuple[int, dict[str, Any]]
 """The number of rows, and the feeds by name of input; the next batch may overwrite them."""
@@ -164,7 +164,9 @@ def check_layout(
     """
     shapes = {name: _blank(ex, name, given[name]) for name in unread}
     found = ex.rows({**given, **shapes}, train=train)
-    ex.rows({name: _first_row(ex, name, array) for name, array in given.items()}, train=train)
+    types = {name: ex.plan.declared[name].type for name in given}
+    row = {name: first_rows(np.asarray(array), types[name], 1) for name, array in given.items()}
+    ex.rows(row, train=train)  # its dtypes
     return found
 
 
@@ -180,13 +182,6 @@ def _check_positions(ex: Executor, given: Mapping[str, Any]) -> None:
             f"inputs, and none for {', '.join(map(repr, missing))}",
             hint=f"gc.fit(ex, ({', '.join(ex.plan.input_names)})), or gc.fit(ex, {{{shown}}})",
         )
-
-
-def _first_row(ex: Executor, name: str, array: Any) -> Any:
-    """Return the first row, which shows whether the dtype and the other dimensions are right."""
-    axis = RowAxis.of(ex.plan.declared[name].type) if name in ex.plan.declared else None
-    array = np.asarray(array)
-    return array if axis is None or array.ndim <= axis.axis else axis.rows(array, 0, 1)
 
 
 def _blank(ex: Executor, name: str, array: Array) -> Array:

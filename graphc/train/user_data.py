@@ -67,6 +67,7 @@ class PartFileSource(Source):
         self.names = self.stored = headers[0][0]
         self.rows = sum(self._counts)
         self._check_names([names for names, _ in headers])
+        _check_choosable(ex, self.stored, shuffled=seed is not None)
         self._batch, self._seed = batch, seed
         types = {name: ex.plan.declared[name].type for name in self.stored}
         axes = {name: RowAxis.of(type) for name, type in types.items()}
@@ -256,15 +257,13 @@ def streamed(data: Any) -> bool:
 
 def _source(ex: Executor, data: Any, batch: int, seed: int | None, train: bool) -> Source:
     if isinstance(data, (str, Path)):
-        files = PartFileSource(ex, _folder(data), batch, seed, train)
-        _check_one_axis(ex, files.stored)
-        return files
+        return PartFileSource(ex, _folder(data), batch, seed, train)
     if isinstance(data, Iterator):
         return IteratorSource(ex, data, train)
     if callable(data):
         return FunctionSource(ex, data, train)
     arrays, rows = checked_arrays(ex, data, train=train)
-    _check_one_axis(ex, arrays)
+    _check_choosable(ex, arrays, shuffled=seed is not None)
     types = {name: ex.plan.declared[name].type for name in arrays}
     source = ArraySource(arrays, types, rows, batch, seed)
     if train and ex.sharded is not None:
@@ -274,15 +273,26 @@ def _source(ex: Executor, data: Any, batch: int, seed: int | None, train: bool) 
     return source
 
 
-def _check_one_axis(ex: Executor, names: Iterable[str]) -> None:
-    """Raise FeedError if rows cannot be chosen from an array, since it has them on two axes."""
+def _check_choosable(ex: Executor, names: Iterable[str], shuffled: bool) -> None:
+    """Raise FeedError for an input of which the rows of a batch cannot be chosen.
+
+    Pairs of rows cannot, nor, in another order, numbers of the rows of their batch.
+    """
+    bounds = ex.plan.programs["infer"].index_bounds
     for name in names:
-        if ex.plan.declared[name].type.pairs_rows:
+        node = ex.plan.declared[name]
+        if node.type.pairs_rows:
             raise FeedError(
-                f"fit: {name!r} has the batch on two axes, so a batch cannot be chosen from its "
-                "rows",
-                operands=[ex.plan.declared[name].described("pairs of rows")],
-                hint="yield the batches: def batches(epoch): yield x, pairs",
+                f"{name!r} has the batch on two axes, so a batch cannot be chosen from its rows",
+                operands=[node.described("pairs of rows")],
+                hint="ex.evaluate takes arrays of one batch, gc.fit a function: def "
+                "batches(epoch): yield x, pairs",
+            )
+        if shuffled and not isinstance(bounds.get(name, 0), int):
+            raise FeedError(
+                f"{name!r} numbers the rows of a batch, so they cannot be shuffled",
+                operands=[node.described("numbers of rows")],
+                hint=f"shuffle=False, or yield the batches: def batches(epoch): yield x, {name}",
             )
 
 

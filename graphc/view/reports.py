@@ -10,8 +10,8 @@ from graphc.compiler.remat.recomputation import keeping_all, recomputes, repeate
 from graphc.compiler.sharding import buckets
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import shape_text
-from graphc.kernels.iteration_space import reason_for_call
 from graphc.kernels.program import Program
+from graphc.kernels.traits import reason_for_call
 
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
 

@@ -281,11 +281,29 @@ def test_functions_that_raise_or_give_something_else() -> None:
     assert [finding.what for finding in report.findings] == ["forward"]
     assert report.findings[0].cause.startswith("x has more than two dimensions; flatten it")
     report = check_layer("relu", lambda x: np.maximum(x, 0))
-    assert "forward returns a ndarray, not (out, cache)" in str(report)
+    assert "forward returns an array of float64, not (out, cache)" in str(report)
     report = check_layer("affine", student.affine_forward, lambda dout, cache: dout)
-    assert "backward returns 1 values, not dx, dw, db" in str(report)
+    assert "backward returns an array of float64, not dx, dw, db" in str(report)
+    report = check_layer("affine", student.affine_forward, lambda dout, cache: [dout])
+    assert "backward returns 1 value, not dx, dw, db" in str(report)
     report = check_layer("relu", student.relu_forward, lambda dout, cache: None)
     assert "dx is None, it should be an array" in str(report)
+    report = check_layer("relu", lambda x: (np.maximum(x, 0) + 0j, x))
+    assert "out is an array of complex128, it should be an array of real numbers" in str(report)
+    report = check_layer("relu", lambda x: (np.maximum(x, 0) * np.nan, x))
+    assert "out[0, 0] is nan, it should be 0\n" in str(report)
+
+
+def test_arguments_that_are_none_of_a_layer() -> None:
+    wrong: Any = ["affine"]
+    with pytest.raises(GraphError, match=r"there is no layer \['affine'\]"):
+        check_layer(wrong, student.affine_forward)
+    with pytest.raises(GraphError, match="forward is None, it must be a function"):
+        check_layer("affine", None)  # type: ignore[arg-type]
+    with pytest.raises(GraphError, match="backward is 3, it must be a function"):
+        check_layer("affine", student.affine_forward, 3)  # type: ignore[arg-type]
+    with pytest.raises(GraphError, match="seed is -1, it must be a whole number from 0 up"):
+        check_layer("affine", student.affine_forward, seed=-1)
 
 
 def test_what_there_is_to_check() -> None:

@@ -185,6 +185,16 @@ def test_casts_go_toward_zero() -> None:
     assert list(arrays["out"]) == [-1, 1]
 
 
+def test_each_row_has_its_place_however_many_there_are() -> None:
+    b = BodyBuilder()
+    b.store(b.offset((2, 2)), "out", "row")
+    kernel = Loop(96 * N, 1, "columns", b.body(), "none", (12, 8))
+    out = np.empty(96 * 100, np.int32)
+    run(kernel, {"out": out}, 100)
+    row = np.arange(len(out))
+    np.testing.assert_array_equal(out, row // 8 % 2 * 2 + row % 2)
+
+
 def test_every_function_keeps_the_dtype_of_its_step() -> None:
     for function in FUNCTIONS:
         if function in ("select", "cast"):

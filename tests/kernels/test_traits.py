@@ -10,7 +10,7 @@ from graphc.ir.expr import Body
 from graphc.ir.graph import Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import TensorType
-from graphc.kernels.iteration_space import Forms
+from graphc.kernels.traits import Forms
 from graphc.ops.elementwise import Add
 from graphc.ops.optim import AdamMean, Momentum
 from graphc.ops.pad import Pad

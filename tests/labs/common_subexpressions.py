@@ -97,6 +97,10 @@ WRONG = {
         wrong(result="return graph.replace(dict.fromkeys(renamed), reads=renamed)"),
         "returns a new graph, not the same",
     ),
+    "one argument more": (
+        "def merge(graph, deep):\n    return graph\n",
+        "a training step cannot be compiled: TypeError: ",
+    ),
     "nothing is returned": (wrong(result="merged = graph"), "returns NoneType, not a Graph"),
     "neighbours only": (
         """

@@ -125,6 +125,7 @@ WRONG = {
         but("            changed[first.name] = None\n", ""),
         "remove the first",
     ),
+    "a number instead of a pass": ("fuse = 1\n", "a training step cannot be compiled: "),
     "a tuple is returned": (
         but("return graph.replace(changed) if changed else graph", "return graph, len(changed)"),
         "returns tuple, not a Graph",

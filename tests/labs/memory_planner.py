@@ -84,7 +84,7 @@ WRONG = {
     ),
     "bytes are not rounded up": (
         first_fit(size=("-(-live.nbytes // 64) * 64", "live.nbytes")),
-        "an offset is a whole number of bytes, 0 or more, and a multiple of 64",
+        "an offset is a whole number of bytes from 0 to 2**47, a multiple of 64",
     ),
     "bytes are rounded down": (
         first_fit(size=("-(-live.nbytes // 64) * 64", "live.nbytes // 64 * 64")),

@@ -60,6 +60,7 @@ def all_with(condition: str) -> str:
 
 WRONG = {
     "no answer": ("def choose(values, arena, budget):\n    pass\n", "returns None, not the names"),
+    "a number": ("def choose(values, arena, budget):\n    return 5\n", "returns 5, not the names"),
     "nothing": (all_with("False"), "nothing is recomputed"),
     "everything": (all_with("not v.kept"), "free the values that cost least for their bytes"),
     "products": (all_with("v.flops > v.nbytes"), "free the values that cost least for their bytes"),

@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 import graphc as gc
 from graphc.ir.init import FromArray
 from graphc.ir.op import Array
+from graphc.ir.tensor_type import shape_at
 from graphc.onnx import load, save, to_proto
 from graphc.ops.scatter import GatherElements
 from graphc.ops.source import Parameter, State
@@ -44,7 +45,7 @@ def feeds_of(net: gc.Net, rows: int = 3) -> dict[str, Array]:
     feeds: dict[str, Array] = {}
     for node in net.graph():
         if node.op.name == "input":
-            shape = tuple(d if isinstance(d, int) else rows * d.factor for d in node.type.shape)
+            shape = shape_at(node.type.shape, rows)
             if node.type.is_float:
                 feeds[node.name] = rng.uniform(0.1, 0.9, shape).astype(node.type.dtype)
             else:
@@ -173,7 +174,14 @@ def pairs(net: gc.Net) -> None:
     net.loss("loss", gc.softmax_loss(alike, y))
 
 
-NETS: list[Declare] = [digits, images, losses, elements, shapes, doubles, indices, pairs]
+def flat_pairs(net: gc.Net) -> None:
+    near, x = net.input("near", (gc.N * gc.N, 2)), net.input("x", (gc.N, 4))
+    net.output("of", gc.matmul(gc.reshape(near[:, 0], (gc.N, gc.N)), x))
+
+
+NETS: list[Declare] = [
+    digits, images, losses, elements, shapes, doubles, indices, pairs, flat_pairs,
+]  # fmt: skip
 
 
 def made(declare: Declare) -> gc.Net:
@@ -217,6 +225,13 @@ def test_others_compute_the_same(declare: Declare) -> None:
         for name, array in wanted.items():
             np.testing.assert_allclose(found[name], array, rtol=2e-4, atol=2e-5, err_msg=name)
             assert found[name].shape == array.shape, name
+
+
+def test_pairs_alone_do_not_say_how_many_rows_there_are() -> None:
+    net = gc.Net("flat")
+    net.output("pairs", gc.reshape(net.input("near", (gc.N * gc.N,)), (gc.N, gc.N)))
+    with pytest.raises(gc.GraphError, match="no input has that many, or a multiple"):
+        to_proto(net)
 
 
 def test_the_same_bytes_for_the_same_net(tmp_path: Path) -> None:

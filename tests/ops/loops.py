@@ -13,8 +13,8 @@ from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.kernels.interpret import run
-from graphc.kernels.iteration_space import placements_of
 from graphc.kernels.kernel import Loop
+from graphc.kernels.traits import placements_of
 from tests.ops.example import Example
 
 

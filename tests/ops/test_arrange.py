@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import graphc as gc
 from graphc.base.errors import GraphError
 from graphc.ir.op import Array
+from tests.error_text import error_text
 
 BACKENDS = ("numpy", "native")
 X = np.random.default_rng(0).normal(size=(5, 4, 6))
@@ -119,21 +121,22 @@ def test_mistakes_raise_errors() -> None:
         "are not of one shape and dtype": lambda: gc.stack([x, x[:, 1:]]),
         "axis 1 of .N, 4. does not have size 1": lambda: gc.squeeze(x, 1),
         "axis 3 does not exist": lambda: gc.unsqueeze(x, 3),
-        "do not broadcast: 4 against 3": lambda: gc.expand(x, (2, 3)),
+        "do not broadcast: N against 2": lambda: gc.expand(x, (2, 3)),
         "1 repeat counts for float32.N, 4.": lambda: gc.tile(x, [2]),
         ".0, 1. are not whole numbers from 1 up": lambda: gc.tile(x, [0, 1]),
         r"\[1.5\] are not whole numbers": lambda: gc.repeat(x, 1.5, 1),  # type: ignore[arg-type]
         "the batch dimension": lambda: gc.flip(x),
         "batch dimension cannot be cut": lambda: gc.roll(x, 1, 0),
-        "the batch dimension is taken": lambda: gc.tril(x),
+        "x is float32.N, 4., not of matrices": lambda: gc.tril(x),
         "mode 'mirror' is not one of": lambda: gc.pad(x, (0, 1), mode="mirror"),  # type: ignore[arg-type]
         "the batch dimension cannot be padded": lambda: gc.pad(x, (1, 1), mode="edge"),
         "1 pairs of pads": lambda: gc.pad(x, [1], mode="wrap"),
-        "a triangle is taken of matrices": lambda: gc.triu(x[:, 0]),
+        "x is float32.N., not of matrices": lambda: gc.triu(x[:, 0]),
     }
     for message, call in wrong.items():
-        with pytest.raises(GraphError, match=message):
+        with pytest.raises(GraphError) as caught:
             call()
+        assert re.search(message, error_text(caught.value))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -31,6 +31,17 @@ CASES: dict[str, Case] = {
         lambda x: np.pad(x, ((0, 0), (1, 1))),
     ),
     "layernorm of no rows": ((0, 3), gc.layernorm, lambda x: x),
+    "affine of no images": (
+        (0, 2, 3, 3),
+        lambda x: gc.affine(x, 5),
+        lambda x: np.zeros((0, 5)),
+    ),
+    "groupnorm of no images": ((0, 4, 3, 3), lambda x: gc.groupnorm(x, 2), lambda x: x),
+    "convolution of no images": (
+        (0, 2, 3, 3),
+        lambda x: gc.conv2d(x, 4, 2, groups=2),
+        lambda x: np.zeros((0, 4, 2, 2)),
+    ),
     "softmax of no rows": ((0, 3), gc.softmax, lambda x: x),
     "norm of no columns": ((3, 0), lambda x: gc.l2_norm(x, 1), lambda x: np.zeros(3)),
 }

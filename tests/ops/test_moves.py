@@ -9,7 +9,7 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, N, TensorType
 from graphc.ops.pad import Pad
 from graphc.ops.shape import Transpose
-from graphc.ops.slicing import Concat, Slice, SliceGrad
+from graphc.ops.slicing import Concat, Cut, Slice, SliceGrad
 from tests.ops.example import Example
 from tests.ops.test_contract import OP_EXAMPLES
 
@@ -74,6 +74,13 @@ def test_operands_lie_where_the_op_says(example: Example) -> None:
 )
 def test_what_has_gaps_or_an_open_start_is_no_box(op: Slice) -> None:
     assert op.box_start(t(2 * N, 5)) is None
+
+
+@pytest.mark.parametrize("cut", [(1, -1, -1, -1), (1, 5, 0, -1), (1, 3, 4, -1), (1, 0, 6, 1)])
+def test_a_slice_begins_inside_the_dimension(cut: Cut) -> None:
+    """A start of -1 would be read from the end."""
+    with pytest.raises(ValueError, match="does not fit a dimension of 5"):
+        Slice((cut,)).infer([t(N, 5)])
 
 
 def test_a_pad_with_another_value_than_zero_is_no_box() -> None:

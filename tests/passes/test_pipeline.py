@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 
@@ -174,8 +176,23 @@ def test_what_is_no_pass_is_told_with_what_a_pass_is() -> None:
 def test_an_approximate_pass_states_its_bound() -> None:
     assert bound_of(graph_pass(preserves="approximate", bound=0.5)(same)) == 0.5
     assert bound_of(graph_pass("approximate", 1)(same)) == 1.0
-    assert bound_of(graph_pass(preserves="bitwise")(same)) is None
-    assert bound_of(same) is None
+    assert bound_of(graph_pass(preserves="bitwise")(same)) == 0
+    with pytest.raises(gc.GraphError, match="pass 'same' does not say what it preserves"):
+        bound_of(same)
+
+
+@pytest.mark.parametrize("bound", ["1e-3", -1, float("nan"), float("inf")])
+def test_a_bound_is_a_number(bound: Any) -> None:
+    class Near:
+        def __init__(self) -> None:
+            self.bound = bound
+
+        def __call__(self, graph: Graph) -> Graph:
+            return graph
+
+    for made in (lambda: graph_pass("approximate", bound), lambda: bound_of(Near())):
+        with pytest.raises(gc.GraphError, match=r"bound is .*, it must be 0 or more"):
+            made()
 
 
 def test_the_given_graph_is_verified_unless_it_is_known_to_be() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import graphc as gc
 from graphc.base.errors import FeedError, GraphError
+from graphc.ir.tensor_type import N, Shape, shape_at
 from tests.pairs_of_rows import LOSSES, Loss, clip, clip_scores, feeds, of, slopes, torch_slopes
 
 CAPACITY = 20
@@ -108,6 +109,7 @@ def test_predict_runs_one_batch_or_refuses(backend: str, threads: int) -> None:
         ex.predict(more)
     with pytest.raises(FeedError, match="21 rows are more than the plan's 20"):
         ex.evaluate(more)
+    assert ex.predict(of(clip(), feeds(0)))["scores"].shape == (0, 0)
     larger = gc.Executor(gc.compile(clip(), batch=CAPACITY + 1), state=ex.state)
     assert larger.predict(more)["scores"].shape == (CAPACITY + 1, CAPACITY + 1)
     # what compares no rows takes any number of them
@@ -124,6 +126,16 @@ def test_evaluate_of_part_files_refuses_more_than_a_batch(tmp_path: Path) -> Non
     part = {key: array[:-1] for key, array in rows.items()}
     wanted = LOSSES["mmd"].by_numpy(part, parameters(ex))
     assert ex.evaluate(str(tmp_path))["mmd"] == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, N, N), (2 * N, N), (2 * N * N,), (N, 2 * N)])
+def test_no_rows_have_no_pairs(shape: Shape) -> None:
+    net = gc.Net("twice")
+    x = net.input("x", (N, 3))
+    both = gc.stack([gc.matmul(x, gc.transpose(x))] * 2)
+    net.output("pairs", gc.reshape(both, shape))
+    found = gc.Executor(gc.compile(net, batch=4)).predict(np.zeros((0, 3)))
+    assert found.shape == shape_at(shape, 0)
 
 
 def test_shards_are_refused() -> None:
@@ -148,8 +160,48 @@ def test_labels_number_the_rows_of_their_batch() -> None:
                 ex.forward(x=x5, y=np.array([4, bad, 1, 2, 3]))
 
 
+def test_labels_that_number_rows_are_not_shuffled(tmp_path: Path) -> None:
+    net = gc.Net("labelled", dtype="float64")
+    x, y = net.input("x", (gc.N, 3)), net.input("y", (gc.N,), dtype="int64")
+    net.loss("loss", gc.softmax_loss(gc.matmul(gc.affine(x, 3), gc.transpose(x)), y))
+    ex = gc.Executor(gc.compile(net, batch=8, optimizer=gc.SGD(lr=0.0)))
+    rows = {"x": np.random.default_rng(0).normal(size=(8, 3)), "y": np.arange(8)}
+    history = gc.fit(ex, rows, epochs=1, shuffle=False)
+    assert history.loss == pytest.approx([ex.evaluate(rows)["loss"]], rel=1e-12)
+    np.savez(tmp_path / "part", **rows)
+    for data in (rows, str(tmp_path)):
+        with pytest.raises(FeedError, match="'y' numbers the rows of a batch"):
+            gc.fit(ex, data, epochs=1)
+
+
 @pytest.mark.parametrize("backend, threads", BOTH)
-def test_an_input_may_have_the_batch_twice(backend: str, threads: int) -> None:
+def test_an_input_of_pairs_in_one_axis_has_the_rows_of_the_others(
+    backend: str, threads: int
+) -> None:
+    net = gc.Net("flat")
+    x, near = net.input("x", (N, 3)), net.input("near", (N * N, 2))
+    net.output("h", gc.matmul(gc.reshape(near[:, 0], (N, N)), x))
+    ex = gc.Executor(gc.compile(net, batch=8, wrt=[], backend=backend, threads=threads))
+    assert ex.forward(x=np.ones((4, 3)), near=np.ones((16, 2)))["h"][0, 0] == 4
+    with pytest.raises(FeedError, match="'x' has 4 rows, 'near' has 2"):
+        ex.forward(x=np.ones((4, 3)), near=np.ones((4, 2)))
+    with pytest.raises(FeedError, match=r"'near' takes \(N\*N, 2\), the array has shape \(8, 2\)"):
+        ex.predict(np.ones((4, 3)), np.ones((8, 2)))
+
+
+def test_pairs_that_are_not_needed_are_not_cut_either() -> None:
+    net = gc.Net("beside")
+    x, near = net.input("x", (gc.N, 3)), net.input("near", (gc.N, gc.N))
+    z = net.output("z", gc.affine(x, 2))
+    net.loss("loss", gc.mean(gc.matmul(near, z)))
+    ex = gc.Executor(gc.compile(net, batch=4))
+    assert ex.predict(np.zeros((5, 3))).shape == (5, 2)
+    with pytest.raises(FeedError, match="'near' compares the rows of a batch with each other"):
+        ex.predict(np.zeros((5, 3)), np.zeros((5, 5)))
+
+
+@pytest.mark.parametrize("backend, threads", BOTH)
+def test_an_input_may_have_the_batch_twice(backend: str, threads: int, tmp_path: Path) -> None:
     net = gc.Net("graph", dtype="float64")
     x, near = net.input("x", (gc.N, 3)), net.input("near", (gc.N, gc.N))
     h = gc.affine(gc.matmul(near, x), 2, name="h")
@@ -170,6 +222,14 @@ def test_an_input_may_have_the_batch_twice(backend: str, threads: int) -> None:
             ex.forward(x=np.zeros((5, 3)), near=np.zeros(wrong))
     with pytest.raises(FeedError, match="'near' has the batch on two axes"):
         gc.fit(ex, (np.zeros((5, 3)), np.zeros((5, 5))))
+    np.save(tmp_path / "near.npy", np.zeros((5, 5)))
+    with pytest.raises(FeedError, match="'near' has the batch on two axes"):
+        gc.fit(ex, (np.zeros((5, 3)), np.load(tmp_path / "near.npy", mmap_mode="r")))
+    for part in ("a", "b"):
+        np.savez(tmp_path / part, x=np.zeros((5, 3)), near=np.zeros((5, 5)))
+    for use in (ex.evaluate, lambda folder: gc.fit(ex, folder)):
+        with pytest.raises(FeedError, match="'near' has the batch on two axes"):
+            use(str(tmp_path))
     history = gc.fit(ex, lambda epoch: iter([(np.ones((n, 3)), np.eye(n)) for n in (5, 4)]))
     assert history.loss[0] > 0
 

@@ -23,21 +23,13 @@ from graphc.backends.backend import (
     bind_exchange,
     bind_reference,
 )
+from graphc.backends.layout import ARENA, SCRATCH, Block, Segment, block_of, layout, table_index
 from graphc.backends.native import pool
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.jit import Library, load, load_by_key, program_key, stale
-from graphc.backends.native.program import (
-    ARENA,
-    SCRATCH,
-    Block,
-    Segment,
-    block_of,
-    layout,
-    program_ir,
-    table_index,
-)
+from graphc.backends.native.program import program_ir
 from graphc.backends.native.target import available, host
 from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count

@@ -11,17 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from graphc.backends.maths import apply
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.maths import apply
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import Body, Broadcast, Step, Store, join
 from graphc.ir.tensor_type import Batch
-from graphc.kernels.kernel import CHUNK, Partition
+from graphc.kernels.kernel import CHUNK, LANES, Partition
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 
 ROWS_TOGETHER = 8
 """The rows shorter than a vector that are read before any is written: if they are updated in place,
 a load would wait for a store just before it that it partly overlaps."""
+LONG = ("exp", "log", "tanh", "sigmoid", "erf")
+"""The functions of many operations."""
 GROUP = 64
 """The number of columns in a group: sixteen counters of four words."""
 _COUNTERS = 16
@@ -51,6 +53,41 @@ def group_words(
             keys = _next(w, keys[0], WEYL[0]), _next(w, keys[1], WEYL[1])
         state = _round(w, state, keys)
     return [w.cast(word, "uint64", "uint32") for word in state]
+
+
+def _words_at(
+    v: Vectors, seed: Value, draws: Value, stream: int, row: Value, column: Value | int
+) -> Value:
+    """Emit the call for the words of as many columns as `v` has lanes, which divide sixteen."""
+    arguments = "i64 %seed, i64 %draws, i64 %stream, i64 %row, i64 %column"
+    result = v.type("uint32")
+    name = v.function.module.function(
+        "philox", arguments, lambda f: _some_words(Vectors(f, v.lanes)), ("philox", v.lanes), result
+    )
+    return v.function.call_for(result, name, seed, draws, stream & _LOW, row, column)
+
+
+def _some_words(w: Vectors) -> Value:
+    f = w.function
+    inside = f.remainder("%column", GROUP)
+    first = f.mul(f.quotient("%column", GROUP), _COUNTERS)
+    first = f.add(first, f.remainder(inside, _COUNTERS))
+    counters = w.add(w.splat(first, "uint64"), w.lane_numbers("uint64"), "uint64")
+    state = [counters, *(w.splat(x, "uint64") for x in ("%row", "%draws", "%stream"))]
+    keys = w.splat("%seed", "uint64"), _high(w, w.splat("%seed", "uint64"))
+
+    def round(_: Value, carried: list[Value]) -> list[Value]:
+        x0, x1, x2, x3, low, high = carried
+        found = _round(w, (x0, x1, x2, x3), (low, high))
+        return [*found, _next(w, low, WEYL[0]), _next(w, high, WEYL[1])]
+
+    carried = [(w.type("uint64"), x) for x in (*state, *keys)]
+    words = f.loop(0, ROUNDS, 1, round, carried)[:4]
+    found = words[0]
+    for number, word in enumerate(words[1:], start=1):
+        later = f.value(f"icmp uge i64 {inside}, {number * _COUNTERS}")
+        found = f.value(f"select i1 {later}, {w.type('uint64')} {word}, {w.type('uint64')} {found}")
+    return w.cast(found, "uint64", "uint32")
 
 
 def _round(w: Vectors, state: _State, keys: tuple[Value, Value]) -> _State:
@@ -137,13 +174,17 @@ class Elements:
     def words(
         self, steps: Iterable[int], known: Known, row: Value | int, column: Value | int
     ) -> dict[int, Sequence[Value]]:
-        """Emit the random words of 64 columns, as four vectors, for each Philox step."""
+        """Emit the random words of a block, a vector after the other, for each Philox step."""
         found: dict[int, Sequence[Value]] = {}
         for number in steps:
             step = self.body.steps[number]
             if step.op == "philox":
                 seed, draws, *first = (self._scalar(a, known) for a in step.args)
                 at = str(self.function.add(row, *first) if first else row)
+                if self.vectors.narrow:
+                    words = _words_at(self.vectors, seed, draws, _stream(step), at, column)
+                    found[number] = [words]
+                    continue
                 group = self.function.quotient(column, GROUP)
                 found[number] = group_words(self.vectors, seed, draws, _stream(step), at, group)
         return found
@@ -171,13 +212,41 @@ class Elements:
     # ------------------------------------------------------------------ reductions
 
     def start(self, reduction: int) -> tuple[str, Value]:
-        """Return the type and initial value of the accumulator of a reduction."""
-        step = self.body.steps[reduction]
-        return self.vectors.type(step.dtype), self._neutral(step)
+        """Return the type and initial value of the accumulator of a reduction.
 
-    def reduce(self, reduction: int, so_far: Value, known: Known, mask: Value | None) -> Value:
+        Of a row it is a vector or, if those are narrow, memory for the sums of all lanes.
+        """
+        step = self.body.steps[reduction]
+        if not (self.vectors.narrow and step.value == "columns"):
+            return self.vectors.type(step.dtype), self._neutral(step)
+        f, v, type = self.function, self.vectors, element_type(step.dtype)
+        sums = f.stack(f"[{LANES} x {type}]")
+
+        def clear(i: Value, _: list[Value]) -> None:
+            v.store(self._neutral(step), f.address(sums, i, type), step.dtype)
+
+        f.loop(0, LANES, v.lanes, clear)
+        return "ptr", sums
+
+    def reduce(
+        self,
+        reduction: int,
+        so_far: Value,
+        known: Known,
+        mask: Value | None,
+        column: Value | int = 0,
+    ) -> Value:
         """Emit the accumulator with one more vector; lanes outside the mask do not contribute."""
         step = self.body.steps[reduction]
+        if self.vectors.narrow and step.value == "columns":
+            lane = self.function.remainder(column, LANES)
+            place = self.function.address(so_far, lane, element_type(step.dtype))
+            total = self._joined(step, self.vectors.load(place, step.dtype), known, mask)
+            self.vectors.store(total, place, step.dtype)
+            return so_far
+        return self._joined(step, so_far, known, mask)
+
+    def _joined(self, step: Step, so_far: Value, known: Known, mask: Value | None) -> Value:
         x = known[step.args[0]]
         if mask is not None:
             x = self.vectors.select(mask, x, self._neutral(step), step.dtype)
@@ -188,8 +257,32 @@ class Elements:
     def reduce_lanes(self, reduction: int, accumulator: Value) -> Value:
         """Emit the reduction of an accumulator's lanes to one number, in all lanes."""
         step = self.body.steps[reduction]
+        if self.vectors.narrow:
+            return self.vectors.load_splat(self._reduced(step, accumulator), step.dtype)
         reduced = self.vectors.sum if step.op == "sum" else self.vectors.max
         return self.vectors.splat(reduced(accumulator, step.dtype), step.dtype)
+
+    def _reduced(self, step: Step, sums: Value) -> Value:
+        """Emit the call that reduces the sums of all lanes to the first, and return its address."""
+        type, dtype = element_type(step.dtype), step.dtype
+
+        def emit(f: Function) -> None:
+            v = Vectors(f, 1)
+            join = v.add if step.op == "sum" else v.maximum
+            for half in (LANES >> level for level in range(1, LANES.bit_length())):
+
+                def pair(i: Value, _: list[Value], half: int = half) -> None:
+                    low, high = (
+                        f.address("%sums", i, type),
+                        f.address("%sums", f.add(i, half), type),
+                    )
+                    v.store(join(v.load(low, dtype), v.load(high, dtype), dtype), low, dtype)
+
+                f.loop(0, half, 1, pair)
+
+        module, key = self.function.module, ("reduced", step.op, dtype)
+        self.function.call(module.function("reduced", "ptr %sums", emit, key), sums)
+        return sums
 
     def _neutral(self, step: Step) -> Value:
         if step.op == "sum":
@@ -264,7 +357,18 @@ def evaluate(v: Vectors, body: Body, numbers: Iterable[int], known: Known, leaf:
         else:
             args = [known[a] for a in step.args]
             dtypes = [body.steps[a].dtype for a in step.args]
-            known[number] = apply(v, step.op, args, dtypes, step.dtype)
+            known[number] = _applied(v, step, args, dtypes)
+
+
+def _applied(v: Vectors, step: Step, args: Sequence[Value], dtypes: Sequence[str]) -> Value:
+    """Emit a function of vectors; a long one by a call where registers are narrow."""
+    if not (v.narrow and step.op in LONG):
+        return apply(v, step.op, args, dtypes, step.dtype)
+
+    def write(w: Vectors, args: list[Value]) -> Value:
+        return apply(w, step.op, args, dtypes, step.dtype)
+
+    return v.shared(step.op, args, dtypes, step.dtype, write)
 
 
 def elements_of(

@@ -27,7 +27,7 @@ from graphc.backends.native.loop_structure import Masks, blocks
 from graphc.backends.native.target import host
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType
+from graphc.ir.tensor_type import ITEMSIZE, Batch, N, TensorType, batch_axes
 from graphc.kernels.kernel import LANES
 from graphc.kernels.program import Program
 
@@ -275,11 +275,10 @@ def _feed(
     entries: Mapping[str, int],
 ) -> list[int]:
     """Return one feed's `FEED` structure as words."""
-    batch = [(i, dim.factor) for i, dim in enumerate(type.shape) if isinstance(dim, Batch)]
-    axis, factor = batch[0] if batch else (-1, 1)
+    axis, rows = next(iter(batch_axes(type.shape)), (-1, N))
     bound = None if dtype is None else program.index_bounds.get(name)
     assert not isinstance(bound, Batch), "such feeds are copied"
-    where = ctypes.addressof(dims), axis, factor, type.nbytes(1), entries.get(name, -1)
+    where = ctypes.addressof(dims), axis, rows.factor, type.nbytes(1), entries.get(name, -1)
     limit = 0 if bound is None else ITEMSIZE[type.dtype], bound or 0
     return [id(name), 0 if dtype is None else id(dtype), type.rank, *where, *limit]
 

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
+from graphc.backends.maths import apply
 from graphc.backends.native.elements import ROWS_TOGETHER, Elements, Known, Place
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.loop_structure import LoopNest, Masks, blocks
-from graphc.backends.native.maths import apply
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.access import AccessMap, AxisMap
 from graphc.ir.expr import Step
 from graphc.ir.tensor_type import Dim
-from graphc.kernels.kernel import LANES, Loop
+from graphc.kernels.kernel import Loop
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class GatherLoops(LoopNest):
         self.steps = [s for s in kernel.body.steps if s.op == "fetch"]
         self.shape = (kernel.first, *kernel.places)
         loads = any(s.op == "load" and s.broadcast == "each" for s in kernel.body.steps)
-        self.together = ROWS_TOGETHER if loads and self.columns < LANES else 1
+        self.together = ROWS_TOGETHER if loads and self.columns < elements.vectors.lanes else 1
 
     def loops(self) -> None:
         """Emit the loop over the rows of a thread, and in it the loop over columns."""
@@ -270,7 +270,7 @@ class GatherLoops(LoopNest):
         for i, mask in enumerate(masks):
             for place, row in rows:
                 known: Known = ChainMap({}, row)
-                at = replace(place, column=column, lane=LANES * i, mask=mask)
+                at = replace(place, column=column, lane=elements.vectors.lanes * i, mask=mask)
                 elements.evaluate(self.phase.steps, known, at)
                 done.append((known, at))
         for known, at in done:

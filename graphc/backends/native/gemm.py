@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
@@ -14,10 +13,9 @@ from graphc.backends.native.gemm_windows import Windows, WindowSums
 from graphc.backends.native.ir import Callee, Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
 from graphc.backends.native.vectors import element_type
-from graphc.ir.expr import Body
 from graphc.ir.tensor_type import Batch, Dim, Shape
-from graphc.kernels.iteration_space import dense_strides
 from graphc.kernels.kernel import CHUNK, BatchedGemm, Gemm, inputs
+from graphc.kernels.stack import parts_of, single_product
 
 
 def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, Dim], bits: int) -> Callee:
@@ -70,7 +68,8 @@ def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     tiles = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
     few = Squares(frame) if kernel.trans_b else Sweeps(frame)
     batched = isinstance(kernel.n, Batch) or (kernel.trans_b and isinstance(kernel.k, Batch))
-    if kernel.trans_a or batched or (isinstance(kernel.m, int) and kernel.m > FEW):
+    only = kernel.trans_a or batched or frame.tile.lanes == 1  # one method is less code
+    if only or (isinstance(kernel.m, int) and kernel.m > FEW):
         tiles.emit(rows, panels)
     elif isinstance(kernel.m, int):
         few.emit(rows, panels)
@@ -91,23 +90,11 @@ def _share(frame: Frame) -> tuple[Range, Range]:
     return ("0", f.value(f"select i1 {only}, i64 {frame.m}, i64 0")), panels
 
 
-class _Part(NamedTuple):
-    """An operand or a result of a stack's product; one buffer may serve as several."""
-
-    name: str
-    buffer: str
-    strides: Shape
-    """The elements from one matrix to the next, for each leading dimension."""
-    pitch: Dim
-    """The elements from one row to the next."""
-    dtype: str
-
-
 def emit_batched(module: Module, kernel: BatchedGemm, bits: int) -> Callee:
     """Emit the function of many products unless the module has it; its signature is a product's."""
-    parts = {part.name: part for part in _parts(kernel)}
+    parts = {part.name: part for part in parts_of(kernel)}
     pitch = {name: p.pitch for name, p in parts.items() if isinstance(p.pitch, int)}
-    code = emit_gemm(module, _one(kernel), pitch, bits)
+    code = emit_gemm(module, single_product(kernel), pitch, bits)
     passed = [parts[name] for name in code.buffers]
     names = tuple(dict.fromkeys(part.buffer for part in passed))
     place = {name: f"%b{i}" for i, name in enumerate(names)}
@@ -120,36 +107,6 @@ def emit_batched(module: Module, kernel: BatchedGemm, bits: int) -> Callee:
         ("stack", code.name, sizes, tuple(addressed)),
     )
     return Callee(name, names)
-
-
-def _one(kernel: BatchedGemm) -> Gemm:
-    """Return a single product of a stack, with the names of parts as its buffers."""
-    body = kernel.body
-    steps = [s._replace(buffer=s.broadcast + s.buffer) if s.op == "load" else s for s in body.steps]
-    stores = [s._replace(buffer=f"stored {s.buffer}") for s in body.stores]
-    one = Body(tuple(steps), tuple(stores))
-    sides = "left", "right", kernel.trans_a, kernel.trans_b
-    return Gemm(kernel.m, kernel.n, kernel.k, *sides, kernel.dtype, one, "none")
-
-
-def _parts(kernel: BatchedGemm) -> Iterator[_Part]:
-    """Yield the operands and results of a stack's products."""
-    none: Shape = (0,) * len(kernel.sizes)
-    by_kind = {
-        "each": dense_strides((*kernel.sizes, kernel.m, kernel.n))[:-2],
-        "row": dense_strides((*kernel.sizes, kernel.m))[:-1],
-        "column": none,
-        "one": none,
-    }
-    factors = ("left", kernel.a, kernel.strides_a), ("right", kernel.b, kernel.strides_b)
-    for name, buffer, strides in factors:
-        yield _Part(name, buffer, strides[:-1], strides[-1], kernel.dtype)
-    for s in kernel.body.steps:
-        if s.op == "load":
-            yield _Part(s.broadcast + s.buffer, s.buffer, by_kind[s.broadcast], kernel.n, s.dtype)
-    for store, (*between, pitch) in zip(kernel.body.stores, kernel.strides_out, strict=True):
-        dtype = kernel.body.steps[store.step].dtype
-        yield _Part(f"stored {store.buffer}", store.buffer, tuple(between), pitch, dtype)
 
 
 def _emit_stack(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 
+from graphc.backends.maths import apply
 from graphc.backends.native.gemm_frame import Frame, Panel
 from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, WindowScratch
 from graphc.backends.native.gemm_windows import places_of
@@ -22,7 +23,6 @@ from graphc.backends.native.group_places import (
 )
 from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.loop_structure import clear
-from graphc.backends.native.maths import apply
 from graphc.backends.native.vectors import Vectors
 from graphc.backends.native.window_places import PanelFunction, when_in_phases
 from graphc.ir.forms import Phase, Window

@@ -61,14 +61,20 @@ class Tile:
         Its vectors are half as wide if that fills them better: 512 bits take some processors twice
         as long as 256.
         """
+        if self.lanes * ITEMSIZE[self.dtype] != WIDEST:
+            return self
         half = replace(self, lanes=self.lanes // 2)
-        wide = self.lanes * ITEMSIZE[self.dtype] == WIDEST
         fits = half.vectors_of(columns) * half.lanes < self.vectors_of(columns) * self.lanes
-        return half if wide and fits else self
+        return half if fits else self
 
 
 def choose_tile(dtype: str, bits: int) -> Tile:
-    """Return the tile for vector registers of `bits`: 32 registers of 512 bits, else 16."""
+    """Return the tile for vector registers of `bits`: 32 registers of 512 bits, else 16.
+
+    Without vectors, code is small.
+    """
+    if bits == 32:
+        return Tile(dtype, 1, 2, 2)
     lanes = bits // (8 * ITEMSIZE[dtype])
     return Tile(dtype, lanes, 8, 2) if bits == 512 else Tile(dtype, lanes, 4, 3)
 

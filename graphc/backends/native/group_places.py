@@ -11,9 +11,9 @@ from itertools import product
 from math import prod
 from typing import NamedTuple
 
+from graphc.backends.maths import apply
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.maths import apply
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.backends.native.window_places import PanelFunction, cuts
 from graphc.ir.forms import Phase, Sizes, Window

@@ -12,6 +12,7 @@ from itertools import count
 from typing import NamedTuple
 
 from graphc.ir.tensor_type import Batch, Dim
+from graphc.kernels.kernel import LANES
 
 Value = str
 """The SSA name or the literal of a value, without its type."""
@@ -41,9 +42,9 @@ class Function:
     ) -> None:
         """Start a definition; `arguments` are LLVM text: "ptr %a, i64 %n"."""
         self.module = module
-        module.signatures[name] = [argument.split()[0] for argument in arguments.split(", ")]
+        module.signatures[name] = re.findall(r"(?:^|, )(<[^>]*>|\S+)", arguments)
         self._head = f"define {linkage}{result} @{name}({arguments}) {attributes} {{"
-        self._lines = ["entry:"]
+        self._lines = ["entry:", ""]
         self._count = 0
         self._block = "entry"
 
@@ -58,6 +59,12 @@ class Function:
         self._lines.append(f"  {name} = {instruction}")
         return name
 
+    def stack(self, type: str) -> Value:
+        """Reserve memory for the whole call, and return its address."""
+        name = self._fresh("%s")
+        self._lines[1] += f"  {name} = alloca {type}, align 16\n"
+        return name
+
     def do(self, instruction: str) -> None:
         """Append an instruction that yields nothing."""
         self._lines.append(f"  {instruction}")
@@ -68,9 +75,16 @@ class Function:
 
     def call(self, name: str, *arguments: Value | int) -> None:
         """Append the call of a void function of the module."""
+        self.do(f"call void {self._called(name, arguments)}")
+
+    def call_for(self, result: str, name: str, *arguments: Value | int) -> Value:
+        """Append the call of a function of the module, whose result has that type."""
+        return self.value(f"call {result} {self._called(name, arguments)}")
+
+    def _called(self, name: str, arguments: Sequence[Value | int]) -> str:
         types = self.module.signatures[name]
         typed = (f"{type} {x}" for type, x in zip(types, arguments, strict=True))
-        self.do(f"call void @{name}({', '.join(typed)})")
+        return f"@{name}({', '.join(typed)})"
 
     # ------------------------------------------------------------------ addresses and integers
 
@@ -241,10 +255,24 @@ class Function:
 
 
 class Module:
-    """A module of LLVM functions and their declarations; equal keys share one function."""
+    """A module of LLVM functions and their declarations; equal keys share one function.
 
-    def __init__(self) -> None:
+    `lanes` are those of the vectors of loops.  Fewer than `LANES` make code for machines with
+    narrow registers or none: smaller, since functions and loops take the place of long lines.
+    `lacks` has the functions that the machine has no instructions for, as in "fma.float32".
+    Multiply-adds are `fused` or not.
+    """
+
+    def __init__(
+        self, lanes: int = LANES, lacks: frozenset[str] = frozenset(), fused: bool = True
+    ) -> None:
+        self.lanes, self.lacks, self.fused = lanes, lacks, fused
+        # By default LLVM halves vectors of 512 bits for some processors.
+        self.attributes = '"prefer-vector-width"="512"'
+        """The attributes of all functions."""
         self.functions: list[str] = []
+        self.data: list[str] = []
+        """The definitions of constants."""
         self.signatures: dict[str, list[str]] = {}
         """The types of the arguments of each function, by its name."""
         self._declared: dict[str, None] = {}
@@ -258,17 +286,21 @@ class Module:
         self,
         stem: str,
         arguments: str,
-        emit: Callable[[Function], None],
+        emit: Callable[[Function], Value | None],
         key: object = None,
+        result: str = "void",
     ) -> str:
-        """Return the name of the function that `emit` writes, once for each given key."""
+        """Return the name of the function that `emit` writes, once for each given key.
+
+        If it has a result, `emit` returns that.
+        """
         key = object() if key is None else key
         name = self._names.get(key)
         if name is None:
             self._names[key] = name = f"{stem}{len(self._names)}"
-            function = Function(self, name, arguments, attributes="#1")
-            emit(function)
-            function.ret()
+            function = Function(self, name, arguments, attributes="#1", result=result)
+            value = emit(function)
+            function.do("ret void" if value is None else f"ret {result} {value}")
             self.add(function)
         return name
 
@@ -279,13 +311,13 @@ class Module:
     def text(self) -> str:
         """Return the text of the whole module."""
         integers = [f"declare i64 @llvm.{kind}.i64(i64, i64)" for kind in ("smin", "smax")]
-        # By default LLVM halves vectors of 512 bits for some processors.
         attributes = [
-            'attributes #0 = { nounwind "prefer-vector-width"="512" }',
-            'attributes #1 = { noinline nounwind "prefer-vector-width"="512" }',
+            f"attributes #0 = {{ nounwind {self.attributes} }}",
+            f"attributes #1 = {{ noinline nounwind {self.attributes} }}",
         ]
         declared = [d for d in self._declared if d not in integers]
-        return "\n".join([*integers, *declared, *attributes, *self.functions]) + "\n"
+        parts = [*integers, *declared, *attributes, *self.data, *self.functions]
+        return "\n".join(parts) + "\n"
 
 
 def _literal(value: Value | int) -> int | None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
-from graphc.backends.native.program import kernels
+from graphc.backends.layout import kernels
 from graphc.backends.native.target import (
     CODEGEN,
     LLVM,
@@ -176,7 +176,11 @@ def _session(target: Target) -> Any:
 
 WRITERS = (
     "backends/native",
+    "backends/arithmetic.py",
     "backends/coefficients.py",
+    "backends/doubles.py",
+    "backends/maths.py",
+    "backends/softfloat.py",
     "kernels",
     "ir/tensor_type.py",
     "ir/expr.py",
@@ -197,7 +201,7 @@ def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None
     names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
     # The text does not depend on live ranges.
     buffers = [program.buffers[name]._replace(first=0, last=0) for name in names]
-    return repr((writers, bits, program.boundary, code, buffers))
+    return repr((writers, bits, program.contract, program.boundary, code, buffers))
 
 
 @lru_cache

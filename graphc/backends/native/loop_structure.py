@@ -13,7 +13,7 @@ from graphc.backends.native.elements import Elements, Known
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import Body, Broadcast, Step, Store, join
-from graphc.kernels.kernel import LANES, Loop
+from graphc.kernels.kernel import Loop
 
 REDUCTIONS = ("sum", "max")
 THREAD_ARGUMENTS = "i64 %n, i64 %tid, i64 %threads"
@@ -159,12 +159,12 @@ class LoopNest:
         raise NotImplementedError
 
 
-def block_size(body: Body) -> int:
-    """Return the columns of a block: as many as a call of Philox serves, or one vector.
+def block_size(v: Vectors, *, many: bool) -> int:
+    """Return the columns of a block: one vector or, if `many`, as many as a call of Philox serves.
 
     Loops over single vectors are as fast as unrolled ones: the processor overlaps them.
     """
-    return BLOCK if draws(body) else LANES
+    return BLOCK if many and not v.narrow else v.lanes
 
 
 def draws(body: Body) -> bool:
@@ -179,16 +179,19 @@ def blocks(
     visit: Visit,
     carried: Carried = (),
     *,
-    size: int = LANES,
+    size: int = 0,
     unit: int = 1,
 ) -> list[Value]:
     """Emit the columns from `start` to `end` in blocks of `size`; return the last carried values.
+
+    A block is a vector if no size is given.
 
     The last block has masks, and no vectors at all past an `end` that is a literal.  `unit` divides
     both `start` and `end`.
     """
     function = vectors.function
-    inner: Masks = [None] * (size // LANES)
+    size = size or vectors.lanes
+    inner: Masks = [None] * (size // vectors.lanes)
     divides = unit % size == 0
     rest = 0 if divides else function.remainder(function.sub(end, start), size)
     full = function.sub(end, rest)
@@ -198,7 +201,8 @@ def blocks(
         left = function.sub(end, column)
         if not left.startswith("%"):
             return visit(column, static_masks(vectors, int(left)), values)
-        masks = [vectors.mask_below(function.sub(left, lane)) for lane in range(0, size, LANES)]
+        lanes = range(0, size, vectors.lanes)
+        masks = [vectors.mask_below(function.sub(left, lane)) for lane in lanes]
         return visit(column, masks, values)
 
     if divides:
@@ -209,9 +213,9 @@ def blocks(
 
 def static_masks(vectors: Vectors, columns: int) -> list[Value | None]:
     """Return the masks of a block of `columns` columns."""
-    masks: list[Value | None] = [None] * (columns // LANES)
-    if columns % LANES:
-        masks.append(vectors.mask_below(columns % LANES))
+    masks: list[Value | None] = [None] * (columns // vectors.lanes)
+    if columns % vectors.lanes:
+        masks.append(vectors.mask_below(columns % vectors.lanes))
     return masks
 
 

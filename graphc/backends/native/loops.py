@@ -10,13 +10,13 @@ from graphc.backends.native.elements import Elements, Known, Place, elements_of
 from graphc.backends.native.gather_loops import GatherLoops, fetches
 from graphc.backends.native.ir import Callee, Function, Module, Value
 from graphc.backends.native.loop_structure import (
-    BLOCK,
     THREAD_ARGUMENTS,
     LoopNest,
     Masks,
     Phase,
     as_one_column,
     as_one_row,
+    block_size,
     blocks,
     draws,
     needed,
@@ -28,7 +28,7 @@ from graphc.backends.native.row_loops import FlatLoop, RowLoops, is_flat
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.expr import Body, Broadcast, Store
 from graphc.ir.tensor_type import Batch
-from graphc.kernels.kernel import LANES, Loop
+from graphc.kernels.kernel import Loop
 
 
 def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> Callee:
@@ -115,7 +115,9 @@ def _elements(function: Function, kernel: Loop, pitch: Mapping[str, int]) -> Ele
         for dim in (kernel.rows, kernel.columns)
     )
     buffers = {name: f"%{name}" for name in (*kernel.body.loads, *kernel.body.written)}
-    return elements_of(Vectors(function, LANES), kernel.body, buffers, rows, columns, pitch)
+    return elements_of(
+        Vectors(function, function.module.lanes), kernel.body, buffers, rows, columns, pitch
+    )
 
 
 def _hoisted(body: Body) -> list[int]:
@@ -154,32 +156,35 @@ class _Columns(LoopNest):
     def loops(self) -> None:
         """Emit the loop over the blocks of a thread."""
         elements, partition = self.elements, self.kernel.partition
+        self.size = block_size(elements.vectors, many=True)
         self.rows, (first, last) = elements.of_thread(partition)
         if partition == "columns" and isinstance(elements.columns, int):
             self._static_share(first, last, elements.columns)
         else:
-            blocks(elements.vectors, first, last, self._block, size=BLOCK)
+            blocks(elements.vectors, first, last, self._block, size=self.size)
 
     def _static_share(self, first: Value | int, last: Value | int, columns: int) -> None:
         """Emit a loop over whole blocks, then the last columns, whose number is known.
 
         The thread whose share reaches the last columns runs them.
         """
-        full = columns // BLOCK * BLOCK
+        full = columns // self.size * self.size
+        masks = [None] * (self.size // self.elements.vectors.lanes)
         if full:
             end = self.function.smaller(last, full)
             self.function.loop(
-                first, end, BLOCK, lambda column, _: self._block(column, [None] * 4, [])
+                first, end, self.size, lambda column, _: self._block(column, masks, [])
             )
         if full < columns:
             mine = self.function.value(f"icmp sgt i64 {last}, {self.function.larger(first, full)}")
             self.function.when(mine, lambda: self._tail(full, columns))
 
     def _tail(self, full: int, columns: int) -> None:
-        blocks(self.elements.vectors, full, columns, self._block, size=BLOCK)
+        blocks(self.elements.vectors, full, columns, self._block, size=self.size)
 
     def _block(self, column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
-        places = [Place(column=column, lane=LANES * i, mask=mask) for i, mask in enumerate(masks)]
+        lanes = self.elements.vectors.lanes
+        places = [Place(column=column, lane=lanes * i, mask=mask) for i, mask in enumerate(masks)]
         block = _Block(column, places, [ChainMap({}, dict(self.known)) for _ in masks])
         for phase in self.phases:
             self._pass(block, phase)
@@ -240,7 +245,7 @@ def _emit_rest(elements: Elements, known: Known, stores: Sequence[Store]) -> Non
 
     def block(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
         for i, mask in enumerate(masks):
-            at(columns, Place(column=column, lane=LANES * i, mask=mask))
+            at(columns, Place(column=column, lane=elements.vectors.lanes * i, mask=mask))
         return []
 
     def emit() -> None:

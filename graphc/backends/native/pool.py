@@ -6,8 +6,9 @@ not matter when they arrive, or if one is started twice.  After a fork the child
 
 A program is called as a builtin made of machine code (see call_ir): a call costs a fifth of one
 through ctypes.  The number of threads is chosen at every call, by measured times; results do not
-depend on it.  A run is shared if that was faster for this program, and cores are idle.  The other
-choice is tried so rarely that it costs less than a hundredth.  A shared run that is late continues
+depend on it.  A run is shared if that was faster for this program, and cores are idle; a short run
+after a pause is not, since its workers sleep.  The other choice is tried so rarely that it costs
+less than a hundredth.  A shared run that is late continues
 on its caller's thread alone.
 """
 
@@ -236,6 +237,10 @@ WARM_TIME = 200_000
 """The nanoseconds of runs after a change that do not count: workers wake, and caches fill."""
 PAUSES = 50_000_000, 3_200_000_000
 """Nanoseconds between trials: at first, and at most, after many that changed nothing."""
+WAKING = 500_000
+"""The nanoseconds of a run from which it pays to wake workers for it, after a pause."""
+OFTEN = 4
+"""Runs that take less than a fourth of the time count as runs after pauses: workers sleep."""
 FOREVER = 2**62
 
 Frame = ctypes.Array[ctypes.c_uint64]
@@ -261,11 +266,16 @@ class Choice:
         """Of these, the runs so far, and their nanoseconds: late ones are reviewed one by one."""
         self._next_trial = 0
         self._pause = PAUSES[0]
+        self._reviewed = 0
+        self._after_pauses = False
 
     def review(self) -> None:
         """Learn from the runs since the last review, and choose for the next."""
         now = time.monotonic_ns()
         runs, spent, stalled = (self._take(name) for name in ("runs", "time", "stalled"))
+        if runs:
+            rare = runs * WAKING > spent and OFTEN * spent < now - self._reviewed
+            self._after_pauses, self._reviewed = rare, now
         if stalled:  # which says nothing of other runs
             self._choose(now, may_share=not self._pool.idle.stalled(stalled, self._gain()))
             return
@@ -315,7 +325,8 @@ class Choice:
     def _choose(self, now: int, may_share: bool) -> None:
         alone = self._times[False]
         cores = min(self._most, usable_cores.cores())
-        may_share = may_share and cores > 1 and alone > 0 and self._pool.idle.free()
+        may_share = may_share and cores > 1 and alone > 0 and not self._after_pauses
+        may_share = may_share and self._pool.idle.free()
         self._trial = may_share and now >= self._next_trial
         shared = may_share and self._pays() != self._trial
         changes = shared != self._shared or not self._times[shared]
@@ -325,7 +336,9 @@ class Choice:
             self._set("deadline", int(LATE * alone) + SPARE)
         self._set("threads", cores if shared else 1)
         self._set("most", int(4 * alone) or FOREVER)
-        span = min(PERIOD, max(0, self._next_trial - now)) if may_share else LOOK
+        span = PERIOD if self._after_pauses else LOOK
+        if may_share:
+            span = min(PERIOD, max(0, self._next_trial - now))
         if changes:
             self._begin("cold", _runs_in(WARM_TIME, alone) if alone else 1)
         else:

@@ -51,10 +51,11 @@ class RowLoops(LoopNest):
         (start, end), (first, last) = self.elements.of_thread(partition)
         # A row of one block has one thread, which keeps its vectors from pass to pass.
         small = isinstance(columns, int) and columns <= BLOCK
+        by_lanes = rows_fit_lanes(self.kernel) and not self.elements.vectors.narrow
 
         def rows() -> None:
             bounds = (0, columns) if small else (first, last)
-            rest = self._by_lanes(start, end) if rows_fit_lanes(self.kernel) else start
+            rest = self._by_lanes(start, end) if by_lanes else start
             self.function.loop(rest, end, 1, lambda row, _: self._row(row, *bounds))
 
         if small and partition == "columns":
@@ -73,7 +74,7 @@ class RowLoops(LoopNest):
     def _row(self, number: Value, first: Value | int, last: Value | int) -> None:
         known: Known = ChainMap({}, dict(self.known))
         kept = None
-        if isinstance(last, int) and last <= BLOCK:
+        if isinstance(last, int) and last <= BLOCK and not self.elements.vectors.narrow:
             count = len(static_masks(self.elements.vectors, last))
             kept = [ChainMap({}, known) for _ in range(count)]
         row = _Row(Place(number, self.elements.lines(number)), known, kept)
@@ -91,7 +92,7 @@ class RowLoops(LoopNest):
             return self._block(row, phase, column, masks, sums)
 
         starts = [elements.start(r) for r in phase.reductions]
-        size = BLOCK if row.kept else block_size(self.kernel.body)
+        size = block_size(elements.vectors, many=row.kept is not None or draws(self.kernel.body))
         columns = self.kernel.columns
         unit = gcd(columns, BLOCK) if isinstance(columns, int) else 1
         sums = blocks(elements.vectors, first, last, visit, starts, size=size, unit=unit)
@@ -107,11 +108,11 @@ class RowLoops(LoopNest):
         unknown = [number for number in phase.steps if number not in vectors[0]]
         words = elements.words(unknown, row.known, row.place.row, column)
         for i, (mask, known) in enumerate(zip(masks, vectors, strict=True)):
-            place = replace(row.place, column=column, lane=LANES * i, mask=mask)
+            place = replace(row.place, column=column, lane=elements.vectors.lanes * i, mask=mask)
             known.update({number: found[i] for number, found in words.items()})
             elements.evaluate(phase.steps, known, place)
             sums = [
-                elements.reduce(r, total, known, mask)
+                elements.reduce(r, total, known, mask, place.column)
                 for r, total in zip(phase.reductions, sums, strict=True)
             ]
             elements.store(phase.stores, known, place)

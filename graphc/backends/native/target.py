@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from graphc.base.errors import GraphError
 from graphc.base.scoped_lock import ScopedLock
+from graphc.kernels.kernel import LANES
 
 OLDEST_LLVMLITE = (0, 45)
 WIDTHS = (512, 256, 128)
@@ -30,6 +31,12 @@ class Target:
     """Every feature that LLVM knows of, switched on or off: "+avx,-avx512f,..."."""
     bits: int
     """The width of a vector register: 512, 256 or 128."""
+    pointer: int = 64
+    """The bits of an address."""
+    abi: str = ""
+    """The name of the calling convention, where an architecture has several."""
+    lanes: int = LANES
+    """The lanes of vectors in loops; see `ir.Module`."""
 
     @property
     def arm(self) -> bool:
@@ -37,19 +44,32 @@ class Target:
         return self.triple.startswith(("aarch64", "arm64"))
 
     @property
+    def wasm(self) -> bool:
+        """True if this is WebAssembly."""
+        return self.triple.startswith("wasm")
+
+    @property
     def apple(self) -> bool:
         """True if the system is macOS; otherwise it is Linux."""
         return "apple" in self.triple
 
 
-def available() -> str | None:
-    """Return None if native code can be made, else the reason why not, in a few words."""
+def missing_llvm() -> str | None:
+    """Return why there is no LLVM, or None."""
     try:
         bindings()
     except (ImportError, OSError, RuntimeError):
         return "llvmlite is missing"
     if _llvmlite_version() < OLDEST_LLVMLITE:
         return "llvmlite is older than " + ".".join(map(str, OLDEST_LLVMLITE))
+    return None
+
+
+def available() -> str | None:
+    """Return None if native code can be made, else the reason why not, in a few words."""
+    reason = missing_llvm()
+    if reason is not None:
+        return reason
     if sys.platform not in ("linux", "darwin"):
         return f"no native code on {platform.system() or sys.platform} yet"
     if sys.maxsize < 2**32:

@@ -22,7 +22,7 @@ from graphc.backends.native.loop_structure import (
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.tensor_type import ITEMSIZE, Dim, count
 from graphc.kernels.iteration_space import permuted_strides
-from graphc.kernels.kernel import LANES, Permutation, ScatterAdd
+from graphc.kernels.kernel import Permutation, ScatterAdd
 
 SQUARE = 8
 """The rows and columns of the squares that are transposed in registers."""
@@ -49,7 +49,7 @@ def emit_permuted(module: Module, kernel: Permutation) -> Callee:
     name = module.function(
         "permute",
         f"ptr %from, ptr %to, {THREAD_ARGUMENTS}",
-        lambda f: _Transpose(Vectors(f, SQUARE), dtype, axes).emit(),
+        lambda f: _Transpose(Vectors(f, min(SQUARE, module.lanes)), dtype, axes).emit(),
         ("permute", dtype, axes),
     )
     return Callee(name, (*kernel.body.loads, *kernel.body.written))
@@ -87,10 +87,10 @@ class _Transpose:
         inner = next(axis for axis in self.axes if axis.read == 1)
         others = [axis for axis in self.axes[:-1] if axis is not inner]
         size = self.f.size(inner.size)
-        blocks = self.f.ceiling(size, SQUARE)
+        blocks = self.f.ceiling(size, self.v.lanes)
 
         def strip(source: Value, target: Value, block: Value) -> None:
-            start = self.f.mul(block, SQUARE)
+            start = self.f.mul(block, self.v.lanes)
             left = self.f.sub(size, start)
             source = self._at(source, start)
             target = self._at(target, self.f.mul(start, self.f.size(inner.written)))
@@ -116,23 +116,23 @@ class _Transpose:
         copy(self.v, source, target, self.f.size(self.axes[-1].size), self.dtype)
 
     def _strip(self, source: Value, target: Value, left: Value, inner: Axis) -> None:
-        """Copy up to SQUARE neighbours in the source, or `left`, for the whole last axis."""
+        """Copy a square of neighbours in the source, or `left`, for the whole last axis."""
         f, last = self.f, self.axes[-1]
         size = f.size(last.size)
-        full = f.value(f"icmp sge i64 {left}, {SQUARE}")
-        end = f.value(f"select i1 {full}, i64 {f.round_down(size, SQUARE)}, i64 0")
-        f.loop(0, end, SQUARE, lambda i, _: self._square(source, target, i, inner, None))
-        f.loop(end, size, SQUARE, lambda i, _: self._square(source, target, i, inner, left))
+        full = f.value(f"icmp sge i64 {left}, {self.v.lanes}")
+        end = f.value(f"select i1 {full}, i64 {f.round_down(size, self.v.lanes)}, i64 0")
+        f.loop(0, end, self.v.lanes, lambda i, _: self._square(source, target, i, inner, None))
+        f.loop(end, size, self.v.lanes, lambda i, _: self._square(source, target, i, inner, left))
 
     def _square(
         self, source: Value, target: Value, i: Value, inner: Axis, left: Value | None
     ) -> None:
-        """Copy SQUARE of both axes, from index i of the last one; masked if `left` is given."""
+        """Copy a square of both axes, from index i of the last one; masked if `left` is given."""
         f, v, last = self.f, self.v, self.axes[-1]
         size, read = f.size(last.size), f.size(last.read)
         mask = None if left is None else v.mask_below(left)
         rows = []
-        for k in range(SQUARE):
+        for k in range(self.v.lanes):
             number = f.add(i, k)
             if left is not None:
                 # Rows past the end repeat the last one; the masked stores below drop them.
@@ -162,7 +162,7 @@ def emit_scatter_add(module: Module, kernel: ScatterAdd) -> Callee:
     name = module.function(
         "add",
         f"ptr %rows, ptr %indices, ptr %out, {THREAD_ARGUMENTS}",
-        lambda f: _ScatterAdd(Vectors(f, LANES), step.dtype, kernel).emit(),
+        lambda f: _ScatterAdd(Vectors(f, module.lanes), step.dtype, kernel).emit(),
         ("add rows", step.dtype, kernel.index_dtype, sizes, kernel.partition),
     )
     return Callee(name, (kernel.source, kernel.indices, *kernel.body.written))
@@ -191,7 +191,7 @@ class _ScatterAdd:
     def _clear(self, line: Value) -> None:
         def visit(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
             for i, mask in enumerate(masks):
-                place = self.f.address(line, self.f.add(column, LANES * i), self.element)
+                place = self.f.address(line, self.f.add(column, self.v.lanes * i), self.element)
                 self.v.store(self.v.const(0, self.dtype), place, self.dtype, mask)
             return []
 
@@ -203,7 +203,7 @@ class _ScatterAdd:
 
         def visit(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
             for i, mask in enumerate(masks):
-                at = f.add(column, LANES * i)
+                at = f.add(column, self.v.lanes * i)
                 place = f.address(target, at, self.element)
                 x = v.load(f.address(source, at, self.element), dtype, mask)
                 v.store(v.add(v.load(place, dtype, mask), x, dtype), place, dtype, mask)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from math import isnan
 
 import numpy as np
 
+from graphc.backends import softfloat
+from graphc.backends.arithmetic import FLOATS, UNSIGNED, Arithmetic
 from graphc.backends.native.ir import Function, Value
 from graphc.ir.tensor_type import ITEMSIZE
-
-FLOATS = ("float32", "float64")
-UNSIGNED = ("uint8", "uint16", "uint32", "uint64", "bool")
+from graphc.kernels.kernel import LANES
 
 _REGISTER = {
     "float32": "float",
@@ -54,13 +53,23 @@ def literal(number: float, dtype: str) -> str:
     return f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
 
 
-class Vectors:
+class Vectors(Arithmetic):
     """The emitter of instructions on vectors of `lanes` elements, in a function."""
 
     def __init__(self, function: Function, lanes: int) -> None:
         """Append to `function`; `lanes` is a power of two."""
         self.function, self.lanes = function, lanes
         self._numbers: dict[tuple[Value, str], float] = {}
+
+    @property
+    def narrow(self) -> bool:
+        """True if loops of the module have vectors of fewer lanes than sums."""
+        return self.function.module.lanes < LANES
+
+    @property
+    def fused(self) -> bool:
+        """True if multiply-adds are fused, by the contract of the module."""
+        return self.function.module.fused
 
     def type(self, dtype: str) -> str:
         """Return the type of a vector: `<16 x float>`; bool is `<16 x i1>`."""
@@ -112,40 +121,16 @@ class Vectors:
         """Emit an instruction of two vectors: `fadd`, `xor`, ..."""
         return self.function.value(f"{operation} {self.type(dtype)} {a}, {b}")
 
-    def add(self, a: Value, b: Value, dtype: str) -> Value:
-        """Return a + b; integers wrap."""
-        return self.binary("fadd" if dtype in FLOATS else "add", a, b, dtype)
-
-    def sub(self, a: Value, b: Value, dtype: str) -> Value:
-        """Return a - b; integers wrap."""
-        return self.binary("fsub" if dtype in FLOATS else "sub", a, b, dtype)
-
-    def mul(self, a: Value, b: Value, dtype: str) -> Value:
-        """Return a * b; integers wrap."""
-        return self.binary("fmul" if dtype in FLOATS else "mul", a, b, dtype)
-
-    def div(self, a: Value, b: Value, dtype: str) -> Value:
-        """Return a / b of floats."""
-        return self.binary("fdiv", a, b, dtype)
-
     def neg(self, a: Value, dtype: str) -> Value:
         """Return -a; integers wrap."""
         if dtype in FLOATS:
             return self.function.value(f"fneg {self.type(dtype)} {a}")
         return self.sub(self.const(0, dtype), a, dtype)
 
-    def fma(self, a: Value, b: Value, c: Value, dtype: str) -> Value:
-        """Return a * b + c of floats, rounded once."""
-        return self.intrinsic("fma", (a, b, c), dtype)
-
     def select(self, mask: Value, a: Value, b: Value, dtype: str) -> Value:
         """Return `a` in the lanes where the mask is set, else `b`."""
         type = self.type(dtype)
         return self.function.value(f"select {self.type('bool')} {mask}, {type} {a}, {type} {b}")
-
-    def both(self, a: Value, b: Value) -> Value:
-        """Return the mask of the lanes that are set in both masks."""
-        return self.binary("and", a, b, "bool")
 
     def compare(self, function: str, a: Value, b: Value, dtype: str) -> Value:
         """Return the mask of "less", "equal", ...; with NaN only `not_equal` holds."""
@@ -154,35 +139,11 @@ class Vectors:
             return self.binary(f"fcmp {ordered}", a, b, dtype)
         return self.binary(f"icmp {unsigned if dtype in UNSIGNED else signed}", a, b, dtype)
 
-    def maximum(self, a: Value, b: Value, dtype: str) -> Value:
-        """Return the larger; NaN where either is.  Of zeros of both signs, either one."""
-        return self._extreme("greater", a, b, dtype)
-
-    def minimum(self, a: Value, b: Value, dtype: str) -> Value:
-        """Return the smaller; NaN where either is.  Of zeros of both signs, either one."""
-        return self._extreme("less", a, b, dtype)
-
-    def _extreme(self, function: str, a: Value, b: Value, dtype: str) -> Value:
-        if self._is_number(b, dtype):
-            a, b = b, a
-        # The selection yields b when either is NaN, and is one instruction of x86.
-        chosen = self.select(self.compare(function, a, b, dtype), a, b, dtype)
-        if dtype not in FLOATS or self._is_number(a, dtype):
-            return chosen
-        is_nan = self.binary("fcmp uno", a, a, dtype)
-        return self.select(is_nan, a, chosen, dtype)
-
-    def _is_number(self, x: Value, dtype: str) -> bool:
-        number = self.number(x, dtype)
-        return number is not None and not isnan(number)
+    def is_nan(self, x: Value, dtype: str) -> Value:
+        """Return the mask of the lanes that are NaN."""
+        return self.binary("fcmp uno", x, x, dtype)
 
     # ------------------------------------------------------------------ conversion
-
-    def truth(self, x: Value, dtype: str) -> Value:
-        """Return the mask of the lanes that are not zero; NaN is not zero."""
-        if dtype == "bool":
-            return x
-        return self.compare("not_equal", x, self.const(0, dtype), dtype)
 
     def cast(self, x: Value, source: str, dtype: str) -> Value:
         """Return x in another dtype.
@@ -203,12 +164,40 @@ class Vectors:
         """Return the same bits as another dtype of the same size."""
         return self.function.value(f"bitcast {self.type(source)} {x} to {self.type(dtype)}")
 
-    # ------------------------------------------------------------------ intrinsics
+    # ------------------------------------------------------------------ functions
+
+    def shared(
+        self,
+        stem: str,
+        args: Sequence[Value],
+        dtypes: Sequence[str],
+        dtype: str,
+        write: Callable[[Vectors, list[Value]], Value],
+    ) -> Value:
+        """Call a function of the module that `write` writes once, for vectors of these lanes."""
+        names = [f"%x{i}" for i in range(len(args))]
+        typed = [f"{self.type(t)} {x}" for t, x in zip(dtypes, names, strict=True)]
+        name = self.function.module.function(
+            stem,
+            ", ".join(typed),
+            lambda f: write(Vectors(f, self.lanes), names),
+            (stem, self.lanes, *dtypes, dtype),
+            self.type(dtype),
+        )
+        return self.function.call_for(self.type(dtype), name, *args)
 
     def intrinsic(
         self, name: str, args: Sequence[Value], dtype: str, result: str | None = None
     ) -> Value:
-        """Call `llvm.<name>` of vectors of `dtype`; `result` is the result's dtype, if another."""
+        """Call `llvm.<name>` of vectors of `dtype`; `result` is the result's dtype, if another.
+
+        What the machine lacks is a function of the module.
+        """
+        if f"{name}.{dtype}" in self.function.module.lacks:
+            dtypes = [dtype] * len(args)
+            return self.shared(
+                name, args, dtypes, dtype, lambda v, x: softfloat.RULES[name](v, *x, dtype)
+            )
         type, yields = self.type(dtype), self.type(result or dtype)
         suffixes = [self.mangled(dtype)] if result is None else map(self.mangled, (result, dtype))
         symbol = ".".join([f"@llvm.{name}", *suffixes])

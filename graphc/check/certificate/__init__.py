@@ -75,7 +75,7 @@ class Blocks:
     names: Sequence[str]
     space: Ints
     size: Ints
-    """The bytes of each block, (blocks, 2)."""
+    """The bytes of each block, (blocks, 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Slots:
     names: Sequence[str]
     offset: Ints
     size: Ints
-    """The bytes of each slot, (slots, 2)."""
+    """The bytes of each slot, (slots, 3)."""
     first: Ints
     last: Ints
 
@@ -154,7 +154,7 @@ class Accesses:
     in_place: Ints
     """1 for an operand that the step may write its result to."""
     reach: Ints
-    """(accesses, 2): by WINDOW, the elements from the first to past the last that is touched;
+    """(accesses, 3): by WINDOW, the elements from the first to past the last that is touched;
     else 0."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from graphc.backends.backend import backend
+from graphc.backends.interface import Interface
 from graphc.check import certificate as tables
 from graphc.check.certificate import Axis, Certificate, Ints, Kind, Pattern, Space, Use
 from graphc.compiler.plan import Plan
@@ -17,7 +18,7 @@ from graphc.compiler.sharding import workspaces
 from graphc.compiler.sizes import layout
 from graphc.ir.access import AccessMap
 from graphc.ir.expr import Body
-from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, TensorType, count
+from graphc.ir.tensor_type import ALIGNMENT, ITEMSIZE, Batch, Dim, TensorType, align, count
 from graphc.kernels.kernel import Gemm, Kernel, Loop, Permutation
 from graphc.kernels.program import Buffer, Instr, Program
 
@@ -69,6 +70,29 @@ def certify(plan: Plan) -> Certificate:
         {name: (offsets[name], node.type.nbytes(1)) for name, node in states.items()},
         tuple(certify_program(program) for program in plan.programs.values()),
     )
+
+
+def certify_model(model: Interface) -> Certificate:
+    """Return the certificate of an exported model, whose memory is that of one executor."""
+    programs = [entry.program for entry in model.entries]
+    written = tuple(certify_program(program) for program in programs)
+    arena = max(program.arena.nbytes for program in programs)
+    gradients = max(program.gradient_bytes for program in programs)
+    feeds = {a.declared: a.type.nbytes(model.batch) for e in model.entries for a in e.feeds}
+    constants = [
+        align(buffer.type.nbytes(model.batch))
+        for program in programs
+        for buffer in program.constants.values()
+    ]
+    held = model.state_bytes, sum(map(align, feeds.values())), sum(constants), arena, gradients
+    state, fed, constant, shared, kept = (size + ALIGNMENT * (size > 0) for size in held)
+    total = state + fed + constant + shared + kept
+    claims = tables.MemoryClaims(
+        state, fed, constant, shared, 0, 0, 1, kept, 0, lanes=1, ranks=1, workspaces=1, total=total
+    )
+    states = {name: (model.offsets[name], array.nbytes) for name, array in model.state.items()}
+    backend = programs[0].backend
+    return Certificate(model.prefix, model.batch, backend, claims, states, written)
 
 
 def certify_program(program: Program) -> tables.ProgramTables:
@@ -209,10 +233,8 @@ ONE, NOTHING = size(1), size(0)
 def steps_of(program: Program) -> tables.Steps:
     """Return the table of a program's instructions."""
     numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 16)
-    nodes, scratch = (
-        [instr.node for instr in program.instrs],
-        column(backend(program.backend).scratch(program)),
-    )
+    nodes = [instr.node for instr in program.instrs]
+    scratch = column(backend(program.backend).scratch(program))
     rows, columns, depth = (numbers[:, i : i + 3] for i in (2, 5, 8))
     c = numbers.T
     return tables.Steps(

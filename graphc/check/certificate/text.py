@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from math import prod
 from typing import Any, Literal
 
@@ -86,13 +87,12 @@ def _size(value: Any) -> tuple[int, ...]:
 
 
 def _size_text(size: Sequence[int]) -> str:
-    terms = [str(size[0])] * bool(size[0])
-    terms += [
-        rows if factor == 1 else f"{factor}*{rows}"
-        for factor, rows in zip(size[1:], POWERS[1:], strict=True)
-        if factor
-    ]
-    return "+".join(terms) or "0"
+    fixed, *factors = size
+    terms = [str(fixed)] if fixed or not any(factors) else []
+    for factor, rows in zip(factors, POWERS[1:], strict=True):
+        if factor:
+            terms.append(rows if factor == 1 else f"{factor}*{rows}")
+    return "+".join(terms)
 
 
 def _known(number: Mapping[str, int], name: Any) -> int:
@@ -379,17 +379,15 @@ def _check_sizes(t: ProgramTables, capacity: int) -> None:
     for rows, columns, item in zip(b.rows.tolist(), wide.tolist(), b.item.tolist(), strict=True):
         _at_most_squared(rows, columns)
         _countable(capacity, rows, columns, (item, 0, 0))
-    for rows, columns, depth in zip(
-        s.rows.tolist(), s.columns.tolist(), s.depth.tolist(), strict=True
-    ):
-        for a, b_ in ((rows, columns), (rows, depth), (depth, columns)):
-            _at_most_squared(a, b_)
-        _countable(capacity, rows, columns, depth)
+    for step in zip(s.rows.tolist(), s.columns.tolist(), s.depth.tolist(), strict=True):
+        for sides in combinations(step, 2):
+            _at_most_squared(*sides)
+        _countable(capacity, *step)
 
 
-def _at_most_squared(a: Sequence[int], b: Sequence[int]) -> None:
-    """Raise CertificateError if N occurs more than twice in the product of two sizes."""
-    if (a[2] and (b[1] or b[2])) or (b[2] and a[1]):
+def _at_most_squared(*sizes: Sequence[int]) -> None:
+    """Raise CertificateError if N occurs more than twice in the product of sizes."""
+    if sum(2 if square else bool(linear) for _, linear, square in sizes) > 2:
         raise _wrong("something depends on N three times")
 
 

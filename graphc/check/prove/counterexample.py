@@ -12,14 +12,15 @@ import z3
 
 from graphc.base.errors import GraphError
 from graphc.check.prove.rule import Rule
-from graphc.check.prove.symbols import ROWS
-from graphc.check.prove.terms import Term, array_of
-from graphc.ir.graph import Graph, Node
-from graphc.ir.interpreter import computed
+from graphc.check.prove.sizes import ROWS
+from graphc.check.prove.terms import Term, Unknown, array_of
+from graphc.check.validation.shards import Rows, on_shards, rows_of
+from graphc.ir.graph import Graph
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Batch, TensorType, shape_at
+from graphc.ir.tensor_type import shape_at
 from graphc.runtime.reference import evaluate
 
+Sides = tuple[Graph, Graph]
 Draw = Callable[[str, tuple[int, ...], str], Array]
 """The numbers of the array of that name, shape and dtype."""
 LARGEST = 8
@@ -38,11 +39,11 @@ class Counterexample:
     left: float | tuple[int, ...]
     right: float | tuple[int, ...] | str
     """The two numbers at the index, or the two shapes, or why the right side cannot be run."""
-    graphs: tuple[Graph, Graph]
+    graphs: Sides
     """The two sides, with these sizes."""
 
     def __str__(self) -> str:
-        sizes = ", ".join(f"{name} = {size}" for name, size in self.sizes.items())
+        sizes = named(self.sizes)
         place = f"{self.root}{list(self.index)}" if self.index else self.root
         if isinstance(self.right, str):
             return f"with {sizes}, the right side cannot be run: {self.right}"
@@ -51,28 +52,56 @@ class Counterexample:
         return f"with {sizes}, {place} is {self.right:.6g}, not {self.left:.6g}"
 
 
+def named(sizes: Mapping[str, int]) -> str:
+    """Return sizes as a text."""
+    return ", ".join(f"{name} = {int(size)}" for name, size in sizes.items())
+
+
+def counterexample(
+    rule: Rule,
+    sides: Callable[[Mapping[str, int]], Sides | None],
+    sizes: Mapping[str, int],
+    model: Term | None,
+) -> Counterexample | None:
+    """Return sizes and numbers with which the sides differ when they are run, or None.
+
+    Rather those with which both can be run.
+    """
+    broken = None
+    for tried, draw in _trials(rule, sizes, model):
+        try:
+            graphs = sides({name: tried[name] for name in rule.least})
+        except Unknown:  # the pass fails at these
+            continue
+        found = None if graphs is None else _differing(graphs, tried, draw, rule.train)
+        if found is not None and not isinstance(found.right, str):
+            return found
+        broken = broken or found
+    return broken
+
+
 def roots(graph: Graph) -> dict[str, str]:
     """Return the node of each result that the two sides must agree in."""
     groups = {"output": graph.outputs, "gradient": graph.gradients, "update": graph.updates}
     return {f"{kind} {name}": at for kind, group in groups.items() for name, at in group.items()}
 
 
-def trials(
+def _trials(
     rule: Rule, sizes: Mapping[str, int], model: Term | None
 ) -> Iterator[tuple[dict[str, int], Draw]]:
     """Yield sizes and numbers to try: of the model, then random ones, then all sizes equal."""
-    batch = ("N1", "N2") if rule.shards else (ROWS,)
     if model is not None:
-        found = {n: model.eval(z3.Int(n), True).as_long() for n in (*rule.sizes, *batch)}
+        names = (*rule.least, *rule.rows)
+        found = {name: model.eval(z3.Int(name), True).as_long() for name in names}
         if max(found.values()) <= LARGEST:
             yield found, _of_model(model)
             yield found, _random(0)
-    own = {**sizes, **dict(zip(batch, (2, 3), strict=False))}
+    own = {**sizes, **dict(zip(rule.rows, (2, 3), strict=False))}
     if max(own.values()) <= 4 * LARGEST:
         yield from ((own, _random(seed)) for seed in range(4))
-    for size, *rest in product((2, 3), *[(0, 1, 2)] * len(rule.from_zero)):
-        low = dict(zip(rule.from_zero, rest, strict=True))
-        yield {**dict.fromkeys(own, size), **low, ROWS: 2}, _random(1)
+    low = [name for name, least in rule.least.items() if least == 0]
+    for size, *rest in product((2, 3), *[(0, 1, 2)] * len(low)):
+        yield {**dict.fromkeys(own, size), **dict(zip(low, rest, strict=True))}, _random(1)
 
 
 def _of_model(model: Term) -> Draw:
@@ -103,11 +132,12 @@ def _random(seed: int) -> Draw:
     return draw
 
 
-def differing(
-    left: Graph, right: Graph, sizes: Mapping[str, int], draw: Draw, train: bool
+def _differing(
+    sides: Sides, sizes: Mapping[str, int], draw: Draw, train: bool
 ) -> Counterexample | None:
     """Run both sides on the same arrays, and return the first difference, or None."""
-    n = sizes["N1"] + sizes["N2"] if "N1" in sizes else sizes[ROWS]
+    left, right = sides
+    n = sizes[ROWS] if ROWS in sizes else sizes["N1"] + sizes["N2"]
     arrays = {
         node.name: draw(node.name, shape_at(node.type.shape, n), node.type.dtype)
         for node in (*left, *right)
@@ -116,19 +146,17 @@ def differing(
     with np.errstate(all="ignore"):
         a = evaluate(left, arrays, arrays, n, train)
         try:
-            shards = (sizes["N1"], sizes["N2"]) if "N1" in sizes else None
-            b = (
-                evaluate(right, arrays, arrays, n)
-                if shards is None
-                else _on_shards(right, arrays, a, shards)
-            )
+            if ROWS in sizes:
+                b = evaluate(right, arrays, arrays, n, train)
+            else:
+                b = _of_first_shard(right, arrays, a, [(0, sizes["N1"]), (sizes["N1"], n)])
         except (GraphError, ValueError) as error:
             why = str(error).partition("\n")[0]
-            return Counterexample(dict(sizes), arrays, "", (), 0.0, why, (left, right))
+            return Counterexample(dict(sizes), arrays, "", (), 0.0, why, sides)
     for root, name in roots(left).items():
         found = _first(np.asarray(a[name], float), np.asarray(b[roots(right)[root]], float))
         if found is not None:
-            return Counterexample(dict(sizes), arrays, root, *found, (left, right))
+            return Counterexample(dict(sizes), arrays, root, *found, sides)
     return None
 
 
@@ -143,44 +171,23 @@ def _first(a: Array, b: Array) -> tuple[tuple[int, ...], Any, Any] | None:
     return index, float(a[index]), float(b[index])
 
 
-def _on_shards(
-    graph: Graph, arrays: Mapping[str, Array], batch: Mapping[str, Array], rows: tuple[int, int]
+def _of_first_shard(
+    graph: Graph, arrays: Mapping[str, Array], batch: Mapping[str, Array], shards: list[Rows]
 ) -> dict[str, Array]:
     """Run the graph of a shard on two shards side by side, and return the values of the first."""
-    values: list[dict[str, Array]] = [{}, {}]
-    for node in graph:
-        if node.name in arrays:
-            parts = _parts(arrays[node.name], node.type, rows)
-        elif node.op.is_of_shard:
-            parts = _numbers(node, batch, rows)
-        elif node.op.name in ("receive", "total"):
-            total = values[0][node.inputs[0]] + values[1][node.inputs[0]]
-            parts = [total, total]
-        else:
-            parts = [
-                computed(node, [own[name] for name in node.inputs], n, train=True)
-                for own, n in zip(values, rows, strict=True)
-            ]
-        for own, part in zip(values, parts, strict=True):
-            own[node.name] = part
-    return values[0]
-
-
-def _parts(array: Array, type: TensorType, rows: tuple[int, int]) -> list[Array]:
-    """Return the rows of each shard; an array without rows is the same on all."""
-    first = type.shape[0] if type.shape else 1
-    if not isinstance(first, Batch):
-        return [array, array]
-    return np.split(array, [first.factor * rows[0]])
-
-
-def _numbers(node: Node, batch: Mapping[str, Array], rows: tuple[int, int]) -> list[Any]:
-    """Return the number that each shard is fed."""
-    role, shares = node.op.role, [n / sum(rows) for n in rows]
-    if role.kind == "first_row":
-        found: list[Any] = [0, rows[0]]
-    elif role.kind == "divisor":
-        found = [batch[node.name] * share for share in shares]
-    else:
-        found = shares if role.part == "rows" else [1, 1]
-    return [np.asarray(number, node.type.dtype) for number in found]
+    given = []
+    for start, stop in shards:
+        own = {
+            name: rows_of(graph[name].type, array, (start, stop))
+            for name, array in arrays.items()
+            if name in graph
+        }
+        share = (stop - start) / shards[-1][1]
+        for node in graph:
+            if node.op.is_of_shard:
+                role = node.op.role
+                numbers = {"first_row": start, "share": share if role.part == "rows" else 1}
+                number = numbers.get(role.kind, share * batch.get(node.name, 1))
+                own[node.name] = np.asarray(number, node.type.dtype)
+        given.append(own)
+    return on_shards(graph, shards, given)[0]

@@ -1,24 +1,25 @@
 """The meaning of graphs over the reals, for every size: a value as a function of its indices.
 
 Ops on elements, reductions and products mean what their rules for kernels say: `scalar`, `product`
-and `epilogue`.  Ops that move numbers are in `moves`.
+and `epilogue`.  What ops that move numbers mean is said here, and compared with their references.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import reduce, singledispatch
+from functools import cache, partial, reduce, singledispatch
 from operator import add, mul
 from typing import Any
 
-import numpy as np
 import z3
 
-from graphc.check.prove.symbols import ROWS, TRACED, Poly, Traced, number, poly_of, symbol
+from graphc.check.prove.constants import any_element, elements, shape_of
+from graphc.check.prove.poly import Index, Poly, Sizes, number, place, reindexed, symbol
+from graphc.check.prove.rule import AnyOp, any_name
+from graphc.check.prove.sizes import ROWS, poly_of
 from graphc.check.prove.terms import (
     FUNCTIONS,
-    Index,
     Meaning,
     Term,
     Unknown,
@@ -26,22 +27,25 @@ from graphc.check.prove.terms import (
     any_function,
     array_of,
     cast,
-    function,
     inverse,
     literal,
     real,
-    reduced,
-    reshaped,
     whole,
 )
-from graphc.ir.expr import BodyBuilder, Expr, Step
+from graphc.ir.expr import OTHER_STEPS, BodyBuilder, Expr, Step
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import Dim, Shape
-from graphc.ops.exchange import ShardInput
+from graphc.ir.tensor_type import Batch, Dim, Shape
+from graphc.ops.conv import Conv
+from graphc.ops.dropout import Dropout, DropoutMask
+from graphc.ops.exchange import Receive, Send, ShardInput, Total
 from graphc.ops.linalg import MatrixProduct
-from graphc.ops.norm import ByFeature, feature_axes
+from graphc.ops.norm import BatchNorm, BatchNormTrain, ByFeature, Normalize, feature_axes
+from graphc.ops.pad import Pad
 from graphc.ops.reduce import Reduction
+from graphc.ops.shape import Transpose
+from graphc.ops.slicing import Concat, Slice, SliceGrad
+from graphc.ops.source import Constant
 
 # ------------------------------------------------------------------ graphs
 
@@ -50,8 +54,14 @@ from graphc.ops.reduce import Reduction
 class Value:
     """The meaning of a node: its sizes, and its element at an index."""
 
-    shape: tuple[Poly, ...]
+    shape: Sizes
     at: Meaning
+
+    def broadcast(self, index: Index) -> Term:
+        """Return the element for an index of a result that the value broadcasts to."""
+        own = zip(reversed(index), reversed(self.shape), strict=False)
+        at = [number(0) if size.constant == 1 else i for i, size in own]
+        return self.at(tuple(reversed(at)))
 
 
 @dataclass
@@ -65,8 +75,8 @@ class Side:
     """The index of its first row in the batch."""
     shards: Sequence[Side] = ()
     """The sides of all shards, if it is one."""
-    divisor: Callable[[str], Term] | None = None
-    """The number of that name that is fed to each shard."""
+    batch: Side | None = None
+    """The side of the whole batch, if it is one of a shard."""
     train: bool = True
     """The meaning of layers."""
     _values: dict[str, Value] = field(default_factory=dict)
@@ -75,7 +85,7 @@ class Side:
         """Return a dimension, in rows of this side."""
         return poly_of(dim).replaced({ROWS: self.rows}).replaced(self.world.equal)
 
-    def sizes(self, shape: Shape) -> tuple[Poly, ...]:
+    def sizes(self, shape: Shape) -> Sizes:
         """Return the sizes of a shape."""
         return tuple(map(self.size, shape))
 
@@ -84,91 +94,39 @@ class Side:
         found = self._values.get(name)
         if found is None:
             node = self.graph[name]
-            ins = [self.value(operand) for operand in node.inputs]
-            at = _memo(meaning(node.op, node, self, ins))
-            made = TRACED.get((node.type.dtype, getattr(node.op, "data", b"")))
-            shape = node.type.shape if made is None else made.sizes
-            found = self._values[name] = Value(self.sizes(shape), at)
+            at = cache(meaning(node.op, node, self, list(map(self.value, node.inputs))))
+            found = self._values[name] = Value(self.sizes(shape_of(node)), at)
         return found
-
-
-def _memo(at: Meaning) -> Meaning:
-    known: dict[Index, Term] = {}
-
-    def found(index: Index) -> Term:
-        if index not in known:
-            known[index] = at(index)
-        return known[index]
-
-    return found
 
 
 @singledispatch
 def meaning(op: Op, node: Node, side: Side, ins: list[Value]) -> Meaning:
     """Return the elements of a node, from the meanings of its operands."""
+    if isinstance(op, Constant):
+        return elements(op)
     if op.is_source:
-        return _source(node, side)
+        return _array(node, side)
     if op.alias:
-        return reshaped(side.world, ins[0].at, ins[0].shape, side.sizes(node.type.shape))
-    return _on_elements(op, node, side, ins)
+        shape, ranges = side.sizes(node.type.shape), side.world.ranges
+        return lambda index: ins[0].at(reindexed(index, shape, ins[0].shape, ranges))
+    types = [side.graph[name].type for name in node.inputs]
+    reduces = op.iteration(types) in ("rows", "columns", "all")
+    if reduces or op.broadcast_kinds(types) is not None:
+        raise Unknown(f"op {op.name} is not one on elements")
+    return _body(op, node, side, [value.broadcast for value in ins])
 
 
-def _source(node: Node, side: Side) -> Meaning:
-    """Return the elements of an array: of any numbers, if it is not a constant of one number."""
-    op, rank = node.op, node.type.rank
-    if op.is_constant:
-        return _constant(op, side)
-    array = array_of(node.name, rank, node.type.dtype)
-    batched = [poly_of(dim).symbols >= {ROWS} for dim in node.type.shape]
-    factors = [dim.factor if hasattr(dim, "factor") else 1 for dim in node.type.shape]
-
-    def at(index: Index) -> Term:
-        moved = (
-            i + side.first * poly_of(f) if rows else i
-            for i, rows, f in zip(index, batched, factors, strict=True)
-        )
-        return array(*map(whole, moved))
-
-    return at
-
-
-def _constant(op: Any, side: Side) -> Meaning:
-    known = TRACED.get((op.dtype, op.data))
-    if known is not None:
-        return lambda index: _traced(known, index)
-    array = op.array()
-    if array.size and np.all(array == array.flat[0]) and not op.label:
-        return lambda index: literal(array.flat[0].item())
-    name = op.label or f"data {hash(op.data)}"
-    return lambda index: function(name, len(index))(*map(whole, index))
-
-
-def _traced(found: Traced, index: Index) -> Term:
-    """Return an element of an array that a pass computed, from those that it was computed from."""
-    if not found.args:
-        return function(found.function, len(index))(*map(whole, index))
-    args = [
-        _traced(arg, index[len(index) - arg.ndim :]) if isinstance(arg, Traced) else literal(arg)
-        for arg in found.args
+def _array(node: Node, side: Side) -> Meaning:
+    """Return the elements of an array of any numbers; those of a shard are its rows."""
+    array = array_of(node.name, node.type.rank, node.type.dtype)
+    starts = [
+        side.first * poly_of(dim.factor) if isinstance(dim, Batch) else number(0)
+        for dim in node.type.shape
     ]
-    return FUNCTIONS[found.function](*args)
+    return lambda index: array(*(whole(i + s) for i, s in zip(index, starts, strict=True)))
 
 
-@meaning.register
-def _(op: ShardInput, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    role = op.role
-    if role.kind == "first_row":
-        return lambda index: real(side.first)
-    batch = reduce(add, (each.rows for each in side.shards))
-    share = real(side.rows) * inverse(real(batch))
-    if role.kind == "divisor":
-        assert side.divisor is not None
-        whole_batch = side.divisor(node.name)
-        return lambda index: whole_batch * share
-    return lambda index: share if role.part == "rows" else z3.RealVal(1)
-
-
-# ------------------------------------------------------------------ expressions
+# ------------------------------------------------------------------ rules for kernels
 
 
 class _Steps(BodyBuilder):
@@ -178,135 +136,286 @@ class _Steps(BodyBuilder):
         return self.step(Step("size", (), "one", dtype, value=dim))
 
 
+Read = Callable[[Index], Term]
+
+
 @dataclass
-class _Scalar:
-    """The evaluation of a scalar rule at an index of the first operand."""
+class _Body:
+    """The terms of a rule for kernels at an index of the first operand."""
 
     side: Side
     steps: list[Step]
-    loads: Sequence[Callable[[Index], Term]]
-    shape: tuple[Poly, ...] = ()
+    loads: Sequence[Read]
+    product: Read | None = None
+    shape: Sizes = ()
     axes: tuple[int, ...] = ()
     """The first operand's shape, and the axes that are reduced."""
-    product: Term = None
 
-    def at(self, index: Index, place: int) -> Term:
+    def at(self, place: int, index: Index) -> Term:
         """Return the value of a step."""
-        step = self.steps[place]
+        step, world = self.steps[place], self.side.world
         if step.op == "load":
             return self.loads[int(step.buffer)](index)
-        if step.op == "product":
-            return self.product
+        if step.op == "product" and self.product is not None:
+            return self.product(index)
         if step.op == "const":
             return literal(step.value)  # type: ignore[arg-type]
         if step.op == "size":
             return self._size(step.value)
         if step.op in ("sum", "max"):
-            return self._reduced(step, index)
-        args = [self.at(index, arg) for arg in step.args]
+            body = partial(self.at, step.args[0])
+            return world.over(step.op, self.shape, self.axes, index, body)
+        if step.op in OTHER_STEPS:
+            raise Unknown(f"the meaning of {step.op!r} in a kernel is not known")
+        args = [self.at(arg, index) for arg in step.args]
         if step.op == "cast":
             return cast(args[0], self.steps[step.args[0]].dtype, step.dtype)
         if step.op not in ("add", "sub", "mul", "neg", "select"):
-            args = [self.side.world.normal(arg) for arg in args]
+            args = list(map(world.normal, args))
         known = FUNCTIONS.get(step.op)
         return known(*args) if known else any_function(step.op, args)
 
     def _size(self, value: Any) -> Term:
-        if isinstance(value, str):
+        if isinstance(value, str):  # the number of rows or columns: of what is reduced
             return real(reduce(mul, (self.shape[axis] for axis in self.axes), number(1)))
         return real(self.side.size(value))
 
-    def _reduced(self, step: Step, index: Index) -> Term:
-        return reduced(
-            self.side.world,
-            step.op,
-            self.shape,
-            self.axes,
-            index,
-            lambda full: self.at(full, step.args[0]),
-        )
 
+def _body(
+    op: Op,
+    node: Node,
+    side: Side,
+    loads: Sequence[Read],
+    shape: Sizes = (),
+    axes: tuple[int, ...] = (),
+    product: Read | None = None,
+) -> Meaning:
+    """Return what an op computes at an index of the first operand, or in an element of a product.
 
-def _evaluated(op: Op, node: Node, side: Side, loads: Sequence[Callable[[Index], Term]]) -> Any:
-    """Return the scalar rule of an op as an evaluation, and the number of its last step."""
+    `loads` reads its operands, those after the factors of a product.
+    """
     builder = _Steps()
-    dtypes = [side.graph[name].type.dtype for name in node.inputs]
-    exprs = [builder.load(str(i), "each", dtype) for i, dtype in enumerate(dtypes)]
+    names = node.inputs[len(node.inputs) - len(loads) :]
+    types = [side.graph[name].type for name in names]
+    exprs = [builder.load(str(i), "each", type.dtype) for i, type in enumerate(types)]
     try:
-        last = op.scalar(exprs, "rows").number
+        last = (
+            op.scalar(exprs, "rows")
+            if product is None
+            else op.epilogue(builder.product(node.type.dtype), exprs)
+        )
     except NotImplementedError:
         raise Unknown(f"op {op.name} has no scalar rule") from None
-    return _Scalar(side, builder.steps, loads), last
-
-
-def broadcast(value: Value) -> Callable[[Index], Term]:
-    """Return the reads of an operand by the index of a result that it broadcasts to."""
-
-    def read(index: Index) -> Term:
-        own = index[len(index) - len(value.shape) :]
-        pairs = zip(own, value.shape, strict=True)
-        return value.at(tuple(number(0) if size.constant == 1 else i for i, size in pairs))
-
-    return read
-
-
-def _on_elements(op: Op, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    rule, last = _evaluated(op, node, side, [broadcast(value) for value in ins])
-    return lambda index: rule.at(index, last)
+    return partial(_Body(side, builder.steps, loads, product, shape, axes).at, last.number)
 
 
 @meaning.register
 def _(op: Reduction, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    rule, last = _evaluated(op, node, side, [ins[0].at])
-    rule.shape, rule.axes = ins[0].shape, op.axes
+    body = _body(op, node, side, [ins[0].at], ins[0].shape, op.axes)
+    if op.keepdims:
+        return body
 
     def at(index: Index) -> Term:
         kept = iter(index)
-        full = []
-        for axis in range(len(rule.shape)):
-            dropped = axis in op.axes and not op.keepdims
-            full.append(number(0) if dropped else next(kept))
-        return rule.at(tuple(full), last)
+        axes = range(len(ins[0].shape))
+        return body(tuple(number(0) if axis in op.axes else next(kept) for axis in axes))
 
     return at
 
 
 @meaning.register
 def _(op: ByFeature, node: Node, side: Side, ins: list[Value]) -> Meaning:
-    def by_column(value: Value) -> Callable[[Index], Term]:
+    def by_column(value: Value) -> Read:
         return lambda index: value.at((index[1],))
 
-    loads = [
-        value.at if kind == "each" else by_column(value)
-        for value, kind in zip(ins, op.kinds, strict=True)
-    ]
-    rule, last = _evaluated(op, node, side, loads)
+    kinds = zip(ins, op.kinds, strict=True)
+    loads = [value.at if kind == "each" else by_column(value) for value, kind in kinds]
     rank = len(ins[0].shape)
-    rule.shape, rule.axes = ins[0].shape, feature_axes(rank)
-    zeros = (number(0),) * (rank - 2)
+    body = _body(op, node, side, loads, ins[0].shape, feature_axes(rank))
     if node.type.rank == rank:
-        return lambda index: rule.at(index, last)
-    return lambda index: rule.at((number(0), index[0], *zeros), last)
+        return body
+    return lambda index: body((number(0), index[0], *(number(0),) * (rank - 2)))
 
 
 @meaning.register
 def _(op: MatrixProduct, node: Node, side: Side, ins: list[Value]) -> Meaning:
     form = op.product([side.graph[name].type for name in node.inputs])
-    if form is None:
+    if form is None or len(ins[0].shape) > node.type.rank:
         raise Unknown(f"{node.name} is not a product of matrices")
-    a, b = (broadcast(value) for value in ins[:2])
-    inner, world = side.size(form.inner), side.world
+    a, b = ins[:2]
+    inner = side.size(form.inner)
 
     def product(index: Index) -> Term:
-        *outer, i, j = index
-        left = (lambda k: (k, i)) if form.trans_a else (lambda k: (i, k))
-        right = (lambda k: (j, k)) if form.trans_b else (lambda k: (k, j))
-        lead = tuple(outer)
-        return world.fold("sum", inner, lambda k: a((*lead, *left(k))) * b((*lead, *right(k))))
+        *lead, i, j = index
 
-    builder = _Steps()
-    types = [side.graph[name].type for name in node.inputs[2:]]
-    rest = [builder.load(str(i), "each", type.dtype) for i, type in enumerate(types)]
-    last = op.epilogue(builder.product(node.type.dtype), rest).number
-    loads = [broadcast(value) for value in ins[2:]]
-    return lambda index: _Scalar(side, builder.steps, loads, product=product(index)).at(index, last)
+        def term(k: Poly) -> Term:
+            left, right = ((k, i) if form.trans_a else (i, k)), ((j, k) if form.trans_b else (k, j))
+            return a.broadcast((*lead, *left)) * b.broadcast((*lead, *right))
+
+        return side.world.fold("sum", inner, term)
+
+    return _body(op, node, side, [value.broadcast for value in ins[2:]], product=product)
+
+
+# ------------------------------------------------------------------ ops that move numbers
+
+
+@meaning.register
+def _(op: Transpose, node: Node, side: Side, ins: list[Value]) -> Meaning:
+    places = [op.axes.index(axis) for axis in range(len(op.axes))]
+    return lambda index: ins[0].at(tuple(index[place] for place in places))
+
+
+@meaning.register
+def _(op: Slice, node: Node, side: Side, ins: list[Value]) -> Meaning:
+    def at(index: Index) -> Term:
+        moved = list(index)
+        for axis, start, _, step in op.cuts:
+            moved[axis] = side.size(start) + index[axis] * poly_of(step)
+        return ins[0].at(tuple(moved))
+
+    return at
+
+
+@meaning.register
+def _(op: SliceGrad, node: Node, side: Side, ins: list[Value]) -> Meaning:
+    def at(index: Index) -> Term:
+        moved, exact = list(index), []
+        for axis, start, _, step in op.cuts:
+            offset = index[axis] - side.size(start)
+            offset = offset if step > 0 else number(0) - offset
+            pace = side.size(abs(step))
+            moved[axis] = offset.divided(pace, side.world.ranges)
+            exact.append(whole(offset) % whole(pace) == 0)
+        return _inside(ins[0], tuple(moved), (axis for axis, *_ in op.cuts), 0, exact)
+
+    return at
+
+
+@meaning.register
+def _(op: Pad, node: Node, side: Side, ins: list[Value]) -> Meaning:
+    cut = [axis for axis, pair in enumerate(op.pads) if pair != (0, 0)]
+
+    def at(index: Index) -> Term:
+        moved = tuple(i - side.size(before) for i, (before, _) in zip(index, op.pads, strict=True))
+        return _inside(ins[0], moved, cut, op.value)
+
+    return at
+
+
+def _inside(
+    x: Value, index: Index, axes: Iterable[int], other: float, also: Sequence[Term] = ()
+) -> Term:
+    """Return the element at an index if that is inside x by these axes, else another number."""
+    known = [z3.And(whole(index[i]) >= 0, whole(index[i]) < whole(x.shape[i])) for i in axes]
+    return z3.If(z3.And(*also, *known), x.at(index), literal(other)) if known else x.at(index)
+
+
+@meaning.register
+def _(op: Concat, node: Node, side: Side, ins: list[Value]) -> Meaning:
+    axis = op.axis % node.type.rank
+
+    def at(index: Index) -> Term:
+        found, start = None, number(0)
+        for value in ins:
+            part = value.at((*index[:axis], index[axis] - start, *index[axis + 1 :]))
+            found = part if found is None else z3.If(whole(index[axis]) < whole(start), found, part)
+            start += value.shape[axis]
+        return found
+
+    return at
+
+
+@meaning.register
+def _(op: Conv, node: Node, side: Side, ins: list[Value]) -> Meaning:
+    x, w = ins
+    axes, ranges = tuple(range(len(w.shape) - 1)), side.world.ranges
+    own = w.shape[-1].divided(side.size(op.groups), ranges)
+
+    def at(index: Index) -> Term:
+        n, *places, channel = index
+
+        def term(full: Index) -> Term:
+            *offsets, c, _ = full
+            sizes = zip(places, op.stride, offsets, op.dilation, strict=True)
+            pixel = (p * poly_of(s) + k * poly_of(d) for p, s, k, d in sizes)
+            group = channel.divided(own, ranges)
+            return x.at((n, *pixel, group * w.shape[-2] + c)) * w.at((*full[:-1], channel))
+
+        return side.world.over("sum", w.shape, axes, (*(number(0) for _ in axes), channel), term)
+
+    return at
+
+
+# ------------------------------------------------------------------ shards, layers, any op
+
+
+@meaning.register
+def _(op: ShardInput, node: Node, side: Side, ins: list[Value]) -> Meaning:
+    rows = reduce(add, (each.rows for each in side.shards))
+    share = real(side.rows) * inverse(real(rows))
+    if op.role.kind == "first_row":
+        return lambda index: real(side.first)
+    if op.role.kind == "divisor":
+        assert side.batch is not None
+        batch = side.batch.value(node.name)
+        return lambda index: batch.at(()) * share
+    return lambda index: share if op.role.part == "rows" else z3.RealVal(1)
+
+
+@meaning.register
+def _(op: Send, node: Node, side: Side, ins: list[Value]) -> Meaning:
+    return ins[0].at
+
+
+@meaning.register(Receive)
+@meaning.register(Total)
+def _(op: Op, node: Node, side: Side, ins: list[Value]) -> Meaning:
+    (name,) = node.inputs
+    sides = side.shards or [side]
+    return lambda index: reduce(add, [each.value(name).at(index) for each in sides])
+
+
+@meaning.register
+def _(op: DropoutMask, node: Node, side: Side, ins: list[Value]) -> Meaning:
+    seed, draws, *first = (value.at(()) for value in ins)
+
+    def at(index: Index) -> Term:
+        row, column = real(index[0]), real(place(index[1:], side.sizes(op.shape[1:])))
+        words = f"mask {op.stream} {op.keep_prob}"
+        return any_function(words, [seed, draws, sum(first, row), column])
+
+    return at
+
+
+@meaning.register
+def _(op: BatchNorm, node: Node, side: Side, ins: list[Value]) -> Meaning:
+    """Mean what its reference rule says: batch statistics in training, else running ones."""
+    x, gamma, beta, average, variance = node.inputs
+    made: tuple[Op, tuple[str, ...]] = Normalize(op.eps), (x, average, variance, gamma, beta)
+    if op.by_batch(side.train):
+        made = BatchNormTrain(op.eps), (x, gamma, beta)
+    inner = Node(node.name, made[0], made[1], node.type)
+    return meaning(made[0], inner, side, [side.value(name) for name in made[1]])
+
+
+@meaning.register
+def _(op: Dropout, node: Node, side: Side, ins: list[Value]) -> Meaning:
+    if side.train:
+        raise Unknown("dropout in training, before it is expanded")
+    return ins[0].at
+
+
+@meaning.register
+def _(op: AnyOp, node: Node, side: Side, ins: list[Value]) -> Meaning:
+    return partial(any_element, any_name(op.label, [_key(value, side.world) for value in ins]))
+
+
+def _key(value: Value, world: World) -> tuple[str, Sizes]:
+    """Return a text and sizes that only equal values have in common: those of their term."""
+    names = [f"_{i} < {size}" for i, size in enumerate(value.shape)]
+    world.ranges.bounds.update(zip(names, value.shape, strict=True))
+    term = value.at(tuple(map(symbol, names)))
+    read = term.decl().kind() == z3.Z3_OP_UNINTERPRETED
+    plain = read and [str(child) for child in term.children()] == names
+    return term.decl().name() if plain else term.sexpr(), value.shape

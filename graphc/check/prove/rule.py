@@ -1,29 +1,35 @@
-"""Rewrite rules as data: how the left side is drawn, and the pass that makes the right side."""
+"""Rewrite rules: how the left side is drawn, and the pass that makes the right side of it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Concatenate, TypeVar
 
 import numpy as np
 
-from graphc.check.prove.symbols import AnyConstant, Traced, traced
+from graphc.check.prove.constants import AnyConstant, Traced, traced
+from graphc.check.prove.sizes import ROWS
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.init import Zeros
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import Dim, TensorType
 from graphc.ops.source import Constant, Input, Parameter
-from passes.pipeline import Pass
+from passes import Pass, name_of
 
 F64 = "float64"
 EPS = 0.125
+D = TypeVar("D")
 
 
 @dataclass
 class Drawing:
-    """The left side of a rule, as it is drawn: sizes are its attributes."""
+    """The left side of a rule, as it is drawn: sizes are its attributes.
+
+    Each dimension of a shape is one, or the name of a size.
+    """
 
     builder: Builder
     sizes: Mapping[str, int]
@@ -31,40 +37,53 @@ class Drawing:
     def __getattr__(self, name: str) -> int:
         return self.sizes[name]
 
-    def input(self, name: str, *shape: Dim, dtype: str = F64) -> Value:
+    def input(self, name: str, *dims: Dim | str, dtype: str = F64) -> Value:
         """Return an array of any numbers."""
-        return self.builder.apply(Input(shape, dtype), name=name)
+        return self.builder.apply(Input(self._shape(dims), dtype), name=name)
 
-    def parameter(self, name: str, *shape: int) -> Value:
+    def inputs(self, names: str, *dims: Dim | str) -> list[Value]:
+        """Return several arrays of any numbers, of one letter each."""
+        return [self.input(name, *dims) for name in names]
+
+    def parameter(self, name: str, *dims: str) -> Value:
         """Return a trained array."""
-        return self.builder.apply(Parameter(shape, F64, Zeros()), name=name)
+        return self.builder.apply(Parameter(self._shape(dims), F64, Zeros()), name=name)
 
-    def any_constant(self, name: str, *shape: int) -> Value:
+    def any_constant(self, name: str, *dims: int | str) -> Value:
         """Return a constant of any numbers, as of frozen weights."""
-        key = sum(map(ord, name))
-        sizes = _plain(shape)
-        array = np.random.Generator(np.random.Philox(key)).uniform(0.5, 2, sizes)
-        return self.builder.apply(AnyConstant(shape, F64, array.tobytes(), name), name=name)
+        shape = self._shape(dims)
+        numbers = np.random.Generator(np.random.Philox(sum(map(ord, name))))
+        data = numbers.uniform(0.5, 2, _plain(shape)).tobytes()
+        return self.builder.apply(AnyConstant(shape, F64, data, name), name=name)
 
-    def filled(self, number: float, *shape: int) -> Value:
+    def filled(self, number: float, *dims: str) -> Value:
         """Return a constant of one number everywhere."""
-        array = np.full(_plain(shape), number)
-        return self.builder.apply(Constant(shape, F64, array.tobytes()))
+        shape = self._shape(dims)
+        return self.builder.apply(Constant(shape, F64, np.full(_plain(shape), number).tobytes()))
 
     def apply(self, op: Op, *operands: Value, name: str | None = None) -> Value:
         """Return the result of an op."""
         return self.builder.apply(op, *operands, name=name)
 
-    def output(self, value: Value, name: str = "y") -> None:
+    def output(self, value: Value, name: str) -> None:
         """Make a value an output."""
         self.builder.outputs[name] = value.name
 
+    def loss(self, value: Value) -> None:
+        """Make a value the loss, which is an output, too."""
+        self.output(value, "loss")
+        self.builder.losses.append("loss")
+
+    def _shape(self, dims: Sequence[D | str]) -> tuple[D | int, ...]:
+        return tuple(self.sizes[dim] if isinstance(dim, str) else dim for dim in dims)
+
 
 def _plain(shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple(int(size) for size in shape)
+    return tuple(map(int, shape))
 
 
-Draw = Callable[[Drawing], None]
+Draw = Callable[Concatenate[Drawing, ...], Value | None]
+"""The function that draws the left side of a rule; a value that it returns is the output `y`."""
 
 
 def _itself(graph: Graph) -> Graph:
@@ -73,21 +92,24 @@ def _itself(graph: Graph) -> Graph:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rewrite rule: how its left side is drawn, and what makes the right side of it."""
+    """A rewrite rule: how its left side is drawn, and the pass that makes the right side of it."""
 
     name: str
-    place: str
-    """The pass, or the gradient rule, that applies it."""
     left: str
     right: str
-    forms: tuple[Draw, ...]
-    sizes: Mapping[str, int]
-    """The symbols of sizes, and those to begin with."""
+    """The two sides in words."""
+    draw: Draw
     rewrite: Pass
     given: str = ""
     """The condition in words, besides what types say."""
-    from_zero: tuple[str, ...] = ()
-    """The sizes that may be 0; others are 1 and more."""
+    sizes: str = "a"
+    """The symbols of sizes, which are 1 and more."""
+    from_zero: str = ""
+    """The symbols of further sizes, which may also be 0."""
+    forms: Sequence[tuple[Any, ...]] = ((),)
+    """The further arguments of `draw`, for each form of the left side."""
+    by: str = ""
+    """The names of the passes, or of what else applies the rule; empty for that of `rewrite`."""
     before: Pass = _itself
     """The pass that makes the left side of the drawing, if that is only their common part."""
     train: bool = True
@@ -96,16 +118,47 @@ class Rule:
     """True if the right side is the sum over two shards of the batch."""
 
     @property
+    def place(self) -> str:
+        """The pass, or the gradient rule, that applies it."""
+        return self.by or name_of(self.rewrite)
+
+    @property
     def least(self) -> dict[str, int]:
         """The least value of each size."""
-        return {name: int(name not in self.from_zero) for name in self.sizes}
+        return dict.fromkeys(self.sizes.split(), 1) | dict.fromkeys(self.from_zero.split(), 0)
 
-    def drawing(self, draw: Draw, sizes: Mapping[str, int]) -> Graph:
+    @property
+    def first(self) -> dict[str, int]:
+        """The sizes to begin with."""
+        starts = ((2, self.sizes), (1, self.from_zero))
+        return {n: i for start, names in starts for i, n in enumerate(names.split(), start)}
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The symbols of the numbers of rows."""
+        return ("N1", "N2") if self.shards else (ROWS,)
+
+    def drawing(self, form: tuple[Any, ...], sizes: Mapping[str, int]) -> Graph:
         """Return a form of the rule, drawn with these sizes."""
         b = Builder(self.name, F64)
         b.locs = ()
-        draw(Drawing(b, sizes))
+        found = self.draw(Drawing(b, sizes), *form)
+        if found is not None:
+            b.outputs["y"] = found.name
         return b.graph()
+
+
+def rule(rewrite: Pass, **options: Any) -> Callable[[Draw], Rule]:
+    """Return a decorator that makes a rule of its drawing.
+
+    The drawing's docstring says the two sides: "Rewrite `left` to `right`."
+    """
+
+    def decorate(draw: Draw) -> Rule:
+        left, right = re.findall("`(.+?)`", draw.__doc__ or "") or ("", "")  # none with python -OO
+        return Rule(draw.__name__, left, right, draw, rewrite, **options)
+
+    return decorate
 
 
 @dataclass(frozen=True)
@@ -123,10 +176,10 @@ class AnyOp(Op):
         key = sum(map(ord, self.label))
         total = sum((i + 2) * np.sum(np.cos(key + np.asarray(x))) for i, x in enumerate(ins))
         found = np.asarray(np.cos(np.asarray(ins[0]) * key + total))
-        known = [x for x in ins if isinstance(x, Traced)]
+        known = [x for x in ins if isinstance(x, Traced) and not x.args]
         if len(known) < len(ins):
             return found
-        name = any_name(self.label, [x.function for x in known])
+        name = any_name(self.label, [(x.function, x.sizes) for x in known])
         return traced(found, name, sizes=known[0].sizes)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
@@ -135,29 +188,7 @@ class AnyOp(Op):
         return [b.apply(AnyOp(f"{part}{i}"), x, out, dout) for i, x in enumerate(ins)]
 
 
-def any_name(label: str, operands: Sequence[str]) -> str:
-    """Return the name of the array that an op of that label makes of these."""
-    return f"{label}({', '.join(operands)})"
-
-
-RULES: list[Rule] = []
-"""All rules, in the order of the passes."""
-
-
-def rule(place: str, left: str, right: str, step: Pass, **options: Any) -> Callable[[Any], Any]:
-    """Return a decorator that adds a rule, drawn by the function or in several forms by several."""
-    sizes = options.pop("sizes", {"a": 3, "b": 5})
-    named = options.pop("name", None)
-
-    def decorate(draw: Draw) -> Draw:
-        forms = options.pop("forms", None)
-        drawn = tuple(_with(draw, form) for form in forms) if forms else (draw,)
-        name = named or draw.__name__
-        RULES.append(Rule(name, place, left, right, drawn, sizes, step, **options))
-        return draw
-
-    return decorate
-
-
-def _with(draw: Callable[..., None], form: Any) -> Draw:
-    return lambda d: draw(d, *form)
+def any_name(label: str, operands: Sequence[tuple[str, Sequence[object]]]) -> str:
+    """Return the name of the array that an op of that label makes of arrays of names and sizes."""
+    texts = (f"{name} {', '.join(map(str, sizes))}" for name, sizes in operands)
+    return f"{label}({'; '.join(texts)})"

@@ -15,19 +15,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial, reduce
+from functools import cached_property, reduce
 from itertools import count
 from math import isfinite
-from operator import add, mul
+from operator import add, eq, ge, gt, le, lt, mul, ne, neg, sub
 from typing import Any
 
 import z3
 
-from graphc.check.prove.symbols import ROWS, Poly, Quotient, Ranges, number, symbol
+from graphc.check.prove.poly import Index, Poly, Quotient, Ranges, Sizes, number, symbol
+from graphc.check.prove.sizes import Condition
 
 Term = Any
 """A term of z3."""
-Index = tuple[Poly, ...]
 Meaning = Callable[[Index], Term]
 
 INVERSE = z3.Function("inverse", z3.RealSort(), z3.RealSort())
@@ -38,7 +38,7 @@ class Unknown(Exception):
     """An op, or a use of one, that has no meaning here."""
 
 
-# ------------------------------------------------------------------ indices and sums
+# ------------------------------------------------------------------ sizes and sums
 
 
 def whole(poly: Poly) -> Term:
@@ -59,6 +59,13 @@ def real(poly: Poly) -> Term:
     return z3.ToReal(whole(poly))
 
 
+def holds(condition: Condition) -> Term:
+    """Return a condition on sizes as a term."""
+    poly = whole(condition.poly)
+    term = poly == 0 if condition.kind == "zero" else poly >= 0
+    return term if condition.holds else z3.Not(term)
+
+
 @dataclass(frozen=True)
 class Fold:
     """A sum or a maximum over an index below a bound, of a term that has other indices, too."""
@@ -69,26 +76,47 @@ class Fold:
     bound: Term
     body: Term
 
+    def term(self, index: Term, indices: Sequence[Term]) -> Term:
+        """Return the term at these indices."""
+        others = zip(self.indices, indices, strict=True)
+        return z3.substitute(self.body, (self.index, index), *others)
+
 
 @dataclass
 class World:
-    """The part that the two graphs of a rule share: ranges of symbols, and all folds by name."""
+    """The part that the two graphs of a rule share: what is known of sizes, and folds by name."""
 
     ranges: Ranges
-    order: Sequence[str]
-    """The symbols of sizes in the order in which products of them count."""
-    equal: Mapping[str, Poly] = field(default_factory=dict)
-    """The polynomials that some symbols are equal to."""
+    """The ranges of sizes, in the order in which products of them count, and of indices."""
+    conditions: Sequence[Condition] = ()
     folds: dict[str, Fold] = field(default_factory=dict)
     _known: dict[tuple[str, ...], str] = field(default_factory=dict)
-    _numbers: Any = field(default_factory=count)
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    @cached_property
+    def equal(self) -> dict[str, Poly]:
+        """The polynomials that symbols are equal to by the conditions, the later by the earlier."""
+        order = {name: place for place, name in enumerate(self.ranges.least)}
+        found: dict[str, Poly] = {}
+        for condition in self.conditions:
+            if condition.kind != "zero" or not condition.holds:
+                continue
+            poly = condition.poly.replaced(found)
+            alone = [(str(atoms[0]), by) for atoms, by in poly.terms if len(atoms) == abs(by) == 1]
+            for name, factor in sorted(alone, key=lambda term: -order.get(term[0], -1)):
+                value = symbol(name) - poly * number(factor)
+                if name in poly.symbols - value.symbols:
+                    found = {n: p.replaced({name: value}) for n, p in found.items()}
+                    found[name] = value
+                    break
+        return found
 
     def index(self, size: Poly, base: str) -> tuple[Poly, list[str]]:
         """Return any index below a size, and the new symbols in it: a digit for each factor."""
         factors = [size]
         if len(size.terms) == 1 and not size.has_quotient:
             ((atoms, factor),) = size.terms
-            names = sorted(map(str, atoms), key=[ROWS, *self.order].index)
+            names = sorted(map(str, atoms), key=[*self.ranges.least].index)
             factors = [symbol(name) for name in names]
             factors += [number(factor)] * (factor != 1 or not factors)
         total, names = number(0), []
@@ -114,11 +142,30 @@ class World:
             term = self._folded(kind, z3.Int(name), bound, term)
         return term
 
+    def over(
+        self,
+        kind: str,
+        shape: Sizes,
+        axes: tuple[int, ...],
+        index: Index,
+        body: Callable[[Index], Term],
+    ) -> Term:
+        """Return the fold of a term over some axes of a shape, at an index of the others."""
+        if not axes:
+            return body(index)
+        axis, *rest = axes
+
+        def inner(at: Poly) -> Term:
+            place = (*index[:axis], at, *index[axis + 1 :])
+            return self.over(kind, shape, tuple(rest), place, body)
+
+        return self.fold(kind, shape[axis], inner)
+
     def _split(self, size: Poly, body: Callable[[Poly], Term]) -> Term:
         total, start = z3.RealVal(0), number(0)
         for monomial in size.terms:
             part = Poly((monomial,))
-            total += self.fold("sum", part, partial(_moved, body, start))
+            total += self.fold("sum", part, _after(start, body))
             start += part
         return total
 
@@ -176,8 +223,9 @@ class World:
         return function(name, len(indices))(*indices)
 
 
-def _moved(body: Callable[[Poly], Term], start: Poly, at: Poly) -> Term:
-    return body(start + at)
+def _after(start: Poly, body: Callable[[Poly], Term]) -> Callable[[Poly], Term]:
+    """Return a term of an index that is counted from a start."""
+    return lambda at: body(start + at)
 
 
 def function(name: str, arity: int, sort: Term = None) -> Callable[..., Term]:
@@ -203,17 +251,21 @@ def _factors(term: Term) -> Iterator[Term]:
         yield term
 
 
-def names_in(term: Term) -> frozenset[str]:
-    """Return the names of the constants of a term."""
-    found, seen, stack = set(), set(), [term]
+def parts(term: Term) -> Iterator[Term]:
+    """Yield all terms in a term, each once."""
+    seen, stack = set(), [term]
     while stack:
         one = stack.pop()
         if one.get_id() not in seen:
             seen.add(one.get_id())
             stack.extend(one.children())
-            if one.num_args() == 0 and one.decl().kind() == z3.Z3_OP_UNINTERPRETED:
-                found.add(one.decl().name())
-    return frozenset(found)
+            yield one
+
+
+def names_in(term: Term) -> frozenset[str]:
+    """Return the names of the constants of a term."""
+    constants = (one.decl() for one in parts(term) if z3.is_const(one))
+    return frozenset(d.name() for d in constants if d.kind() == z3.Z3_OP_UNINTERPRETED)
 
 
 def _has(term: Term, index: Term) -> bool:
@@ -269,6 +321,8 @@ def cast(x: Term, before: str, after: str) -> Term:
     """Return a term of one dtype in another: the same number, unless it is cut to a whole one."""
     if before == "bool":
         return z3.If(x, z3.RealVal(1), z3.RealVal(0)) if after != "bool" else x
+    if after == "bool":
+        return x != 0
     kept = after.startswith("float") or not before.startswith("float")
     return x if kept else any_function("truncate", [x])
 
@@ -279,98 +333,24 @@ def any_function(name: str, args: list[Term]) -> Term:
 
 
 FUNCTIONS: Mapping[str, Callable[..., Term]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
+    "add": add,
+    "sub": sub,
+    "mul": mul,
     "div": lambda a, b: a * inverse(b),
-    "neg": lambda x: -x,
+    "neg": neg,
     "abs": lambda x: z3.If(x < 0, -x, x),
     "sqrt": lambda x: SQRT(z3.simplify(x, som=True)),
     "maximum": lambda a, b: z3.If(a < b, b, a),
     "minimum": lambda a, b: z3.If(b < a, b, a),
-    "less": lambda a, b: a < b,
-    "less_equal": lambda a, b: a <= b,
-    "greater": lambda a, b: a > b,
-    "greater_equal": lambda a, b: a >= b,
-    "equal": lambda a, b: a == b,
-    "not_equal": lambda a, b: a != b,
-    "and": lambda a, b: z3.And(a, b),
-    "or": lambda a, b: z3.Or(a, b),
-    "not": lambda x: z3.Not(x),
-    "select": lambda c, a, b: z3.If(c, a, b),
+    "less": lt,
+    "less_equal": le,
+    "greater": gt,
+    "greater_equal": ge,
+    "equal": eq,
+    "not_equal": ne,
+    "and": z3.And,
+    "or": z3.Or,
+    "not": z3.Not,
+    "select": z3.If,
 }
 """The scalar functions of kernels over the reals; others are any functions."""
-
-
-# ------------------------------------------------------------------ indices of values
-
-
-def reduced(
-    world: World,
-    kind: str,
-    shape: tuple[Poly, ...],
-    axes: tuple[int, ...],
-    index: Index,
-    body: Callable[[Index], Term],
-) -> Term:
-    """Return the fold of a term over some axes of a shape."""
-    if not axes:
-        return body(index)
-    first, *rest = axes
-    return world.fold(
-        kind,
-        shape[first],
-        lambda at: reduced(
-            world, kind, shape, tuple(rest), (*index[:first], at, *index[first + 1 :]), body
-        ),
-    )
-
-
-def reshaped(
-    world: World, x: Meaning, before: tuple[Poly, ...], shape: tuple[Poly, ...]
-) -> Meaning:
-    """Return the elements of a value in C order under another shape."""
-    if shape == before:
-        return x
-    groups = list(_groups(shape, before))
-
-    def at(index: Index) -> Term:
-        found: list[Poly] = []
-        for to, of in groups:
-            place = number(0)
-            for axis in to:
-                place = place * shape[axis] + index[axis]
-            found.extend(_digits(place, [before[axis] for axis in of], world.ranges))
-        return x(tuple(found))
-
-    return at
-
-
-def _groups(to: tuple[Poly, ...], of: tuple[Poly, ...]) -> list[tuple[range, range]]:
-    """Return the axes of two shapes in the smallest groups with as many elements."""
-    groups, i, j = [], 0, 0
-    while i < len(to) or j < len(of):
-        starts, sizes = (i, j), (number(1), number(1))
-        while (i, j) == starts or sizes[0] != sizes[1]:
-            behind = i < len(to) and (j == len(of) or len(str(sizes[0])) <= len(str(sizes[1])))
-            if (i, j) == (len(to), len(of)):
-                return [(range(len(to)), range(len(of)))]
-            if behind:
-                sizes, i = (sizes[0] * to[i], sizes[1]), i + 1
-            else:
-                sizes, j = (sizes[0], sizes[1] * of[j]), j + 1
-        groups.append((range(starts[0], i), range(starts[1], j)))
-    return groups
-
-
-def _digits(place: Poly, sizes: Sequence[Poly], ranges: Ranges) -> list[Poly]:
-    """Return the index in a shape of the element at a place in C order."""
-    found: list[Poly] = []
-    stride = number(1)
-    before = place
-    for position in range(len(sizes) - 1, 0, -1):
-        stride *= sizes[position]
-        after = place.divided(stride, ranges)
-        found.append(before - after * sizes[position])
-        before = after
-    return [before, *reversed(found)] if sizes else []

@@ -303,8 +303,10 @@ class Values:
             found |= {f"{name} ({program})": value for name, value in results.items()}
         chosen = {name: value for name, value in found.items() if self._asked(name)}
         if not chosen:
-            names = ", ".join(dict.fromkeys(name.partition(" (")[0] for name in found))
-            raise GraphError(f"there is no {self.what!r}", hint=f"there are {names}")
+            pairs = (name.partition(" (")[0].split(" ", 1) for name in found)
+            names = dict.fromkeys(f"{kind}:{key}" for kind, key in pairs if kind != "mask")
+            hint = f"there are loss, nonfinite, {', '.join(names)}"
+            raise GraphError(f"there is no {self.what!r}", hint=hint)
         return chosen
 
     def _wrt(self, graph: Graph) -> list[str] | None:

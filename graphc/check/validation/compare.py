@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,14 +65,15 @@ def mismatch(
     what: str, before: Array, after: Array, bound: float | None, rows: int, allowed: str = ""
 ) -> Mismatch | None:
     """Return the place where a result differs most; None if it is the same."""
+    if before is after:  # a node that a pass has left as it was
+        return None
     if (before.shape, before.dtype) != (after.shape, after.dtype):
         now, then = (f"{array.dtype}{list(array.shape)}" for array in (after, before))
         return Mismatch(what, rows, f"is {now}, it was {then}")
-    gaps = _gaps(before, after, bound or 0.0)
-    if not gaps.size or not gaps.max():
+    worst = _worst(_gaps(before, after, bound or 0.0))
+    if worst is None:
         return None
-    index = np.unravel_index(int(gaps.argmax()), gaps.shape)
-    at = f" at {[int(i) for i in index]}" if index else ""
+    index, at = worst
     fault = f"is {after[index]!s}{at}, it was {before[index]!s}"
     if bound is not None and before.dtype.kind == "f":
         allowed = f"{allowed}, which allows a difference of {bound:.2g}"
@@ -95,6 +97,14 @@ def _gaps(before: Array, after: Array, bound: float) -> Array:
 _BITS = {4: np.uint32, 8: np.uint64}
 
 
+def _worst(gaps: Array) -> tuple[tuple[Any, ...], str] | None:
+    """Return the index of the largest gap, and in words; None if none is above 0."""
+    if not gaps.size or not gaps.max() > 0:
+        return None
+    index = np.unravel_index(int(gaps.argmax()), gaps.shape)
+    return index, f" at {[int(i) for i in index]}" if index else ""
+
+
 def same_bytes(one: Array, other: Array) -> bool:
     """Return whether two arrays have the same bytes."""
     return one.tobytes() == other.tobytes()
@@ -102,6 +112,8 @@ def same_bytes(one: Array, other: Array) -> bool:
 
 def gap(expected: Array, found: Array, bound: Array | float) -> str:
     """Return the worst wrong number, where it is and what it should be; empty if none is wrong."""
+    if expected.size != found.size:
+        return f"has the shape {list(found.shape)}, the reference has {list(expected.shape)}"
     if expected.shape != found.shape:
         expected = expected.reshape(found.shape)
     if expected.dtype.kind != "f":
@@ -111,10 +123,10 @@ def gap(expected: Array, found: Array, bound: Array | float) -> str:
             wrong = np.abs(found.astype(np.float64) - expected) - bound
         both = np.isnan(expected) & np.isnan(found) | (expected == found)
         wrong = np.where(both, -1.0, np.where(np.isnan(wrong), np.inf, wrong))
-    if not wrong.size or not wrong.max() > 0:
+    worst = _worst(wrong)
+    if worst is None:
         return ""
-    index = np.unravel_index(int(wrong.argmax()), wrong.shape)
-    at = f" at {[int(i) for i in index]}" if index else ""
+    index, at = worst
     right = np.asarray(expected[index], found.dtype)
     room = np.broadcast_to(bound, wrong.shape)[index]
     text = f", where rounding explains {room:.2g}" if room else ""

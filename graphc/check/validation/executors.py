@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from graphc.backends.backend import PORTABLE, Runner, backend
+from graphc.backends.backend import PORTABLE
 from graphc.base.errors import FeedError, GraphError
 from graphc.check.central_differences import in_float64
 from graphc.check.validation.compare import gap, same_bytes
-from graphc.check.validation.explain import Count, Fault, Layer
+from graphc.check.validation.explain import Fault, Layer
 from graphc.check.validation.judge import SINGLE
-from graphc.check.validation.programs import Run
+from graphc.check.validation.local import decides
+from graphc.check.validation.programs import Bench
 from graphc.check.validation.run import (
     Draw,
     Noise,
@@ -37,81 +38,17 @@ from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
 from graphc.compiler.plan import Plan, program_name
 from graphc.compiler.program import ignored_labels
-from graphc.compiler.sizes import ScratchSize
 from graphc.files.graph_file import user_ops
 from graphc.files.serialize import load, save
-from graphc.ir.graph import Graph, Node
+from graphc.ir.graph import Graph
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import dim_at
-from graphc.kernels.program import Program
 from graphc.runtime.executor import Executor
-from graphc.runtime.state import State, block
-from graphc.runtime.workspace import Workspace
 from passes import DEFAULT
 
 Arrays = dict[str, Array]
-THREADS = 2
-"""The number of threads whose parts are run in turns."""
 STEPS = 3
 """The number of steps in a row, with the same rates."""
-
-
-class Memory(Workspace):
-    """The memory of a plan's programs, with scratch for `THREADS` threads on any machine."""
-
-    def __init__(self, programs: Mapping[str, Program], capacity: int, state: State) -> None:
-        super().__init__(programs, capacity, state, THREADS)
-        self.scratch_size = ScratchSize(self.scratch_size.thread, THREADS)
-        self.scratch = block(self.scratch_size.nbytes)
-
-
-@dataclass
-class Bench:
-    """The programs of a plan on memory of their own."""
-
-    plan: Plan
-    programs: Mapping[str, Program]
-    count: Count = field(default_factory=Count)
-
-    def __post_init__(self) -> None:
-        nodes = {n.name: n for p in self.programs.values() for n in p.graph if n.op.persistent}
-        self.state = State({**self.plan.state_nodes, **nodes})
-        self.memory = Memory(self.programs, self.plan.batch, self.state)
-        self._runners: dict[str, Runner] = {}
-        self._wide: dict[str, Mapping[str, Node]] = {}
-
-    def run(self, program: Program, arrays: Mapping[str, Array], n: int, threads: int = 1) -> Run:
-        """Return a run of a program, with the arrays of its feeds and states written."""
-        for name, array in self.state.arrays.items():
-            if name in arrays:
-                array[...] = arrays[name]
-        wrt = program.fed_gradients
-        if wrt:
-            given = {name: arrays[name] for name in wrt}
-            self.memory.put_gradients(self.programs["grad"], program, given)
-        for name in program.feeds:
-            if name not in wrt:
-                np.copyto(self.memory.view(program, name, n), arrays[name])
-        if program.name not in self._wide:
-            self._wide[program.name] = _in_float64(program.graph).nodes
-        wide, bind = self._wide[program.name], partial(self._runner, program)
-        state, memory = self.state.arrays, self.memory
-        return Run(program, n, threads, arrays, memory, state, wide, bind, self.count)
-
-    def _runner(self, program: Program) -> Runner:
-        """Return the bound code of a program, bound once."""
-        if program.name not in self._runners:
-            made = backend(program.backend)
-            self._runners[program.name] = made.bind(program, frozenset(), self.memory)
-        return self._runners[program.name]
-
-
-def _in_float64(graph: Graph) -> Graph:
-    """Return the graph in float64, or as it is if an op, such as a user's, refuses that."""
-    try:
-        return in_float64(graph)
-    except ValueError:
-        return graph
 
 
 def arrays_of(plan: Plan, graph: Graph, draw: Draw) -> dict[str, Array]:
@@ -152,7 +89,6 @@ class Ways:
         """The ways that gave the right results, in words."""
         self.left: list[str] = []
         """The ways that cannot be tried, and why."""
-        self.ex = Executor(self.plan)
         graphs = [self.plan.declared, *(p.graph for p in self.plan.programs.values())]
         self.arrays: Arrays = {}
         for graph in graphs:
@@ -162,8 +98,16 @@ class Ways:
             self.arrays[counter] = np.zeros_like(self.arrays[counter])
         self.feeds = {name: self.arrays[name] for name in self.plan.input_names}
 
+    @cached_property
+    def ex(self) -> Executor:
+        """The executor, which is made only when the programs are known to run."""
+        return Executor(self.plan)
+
     def faults(self) -> Iterator[Fault]:
         """Yield the faults of all ways to run."""
+        if self.plan.ranks > 1:
+            self.left.append(f"the executor, which needs {self.plan.ranks} ranks")
+            return
         yield from self._inference()
         yield from self._labels()
         if "grad" in self.plan.programs:
@@ -312,7 +256,7 @@ class Ways:
         made = options.backend if self.thorough else PORTABLE
         frozen: Executor | None = None
         for seed in (self.draw.seed, self.draw.seed + 1):
-            arrays = source_arrays(declared, replace(self.draw, seed=seed, known={}, found={}))
+            arrays = source_arrays(declared, replace(self.draw, seed=seed, known={}, last={}))
             arrays |= self.feeds
             if frozen is None:
                 graph = frozen_graph(declared, arrays)
@@ -326,10 +270,12 @@ class Ways:
 
     def _meant(self, frozen: Executor, arrays: Arrays, what: str) -> Iterator[Fault]:
         """Yield the faults of a frozen net's outputs, by the rules of the declared net."""
-        rows, graph = self.draw.rows, in_float64(expanded(self.plan.declared, train=False))
+        rows, own = self.draw.rows, expanded(self.plan.declared, train=False)
+        plain, graph = values_of_arrays(own, rows, arrays, train=False), in_float64(own)
         wide = {k: v.astype(graph[k].type.dtype) for k, v in arrays.items() if k in graph}
+        wide |= {node.name: plain[node.name] for node in own if decides(own, node)}
         exact = results_of(graph, values_of_arrays(graph, rows, wide, train=False))
-        bounds = rounding_bounds(graph, rows, wide, exact)
+        bounds = rounding_bounds(graph, rows, wide, exact, 2)
         single = any(node.type.dtype == "float32" for node in self.plan.declared)
         found, scale = frozen.forward(self.feeds), SINGLE if single else 1.0
         for name, value in found.items():
@@ -340,8 +286,9 @@ class Ways:
 
     def _saved(self) -> Iterator[Fault]:
         """Yield the faults of an executor that was saved and loaded."""
-        if not {*self.plan.options.passes.names} <= {*DEFAULT.names}:
-            self.left.append("a model file, which does not hold your own passes")
+        options = self.plan.options
+        if options.own or not {*options.passes.names} <= {*DEFAULT.names}:
+            self.left.append("a model file, which does not hold functions of your own")
             return
         self._reset(self.arrays)
         with tempfile.TemporaryDirectory() as folder:

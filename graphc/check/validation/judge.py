@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 
-from graphc.base.errors import GraphError
 from graphc.check.central_differences import Function, disagreement, in_float64
 from graphc.check.validation import shards, updates
 from graphc.check.validation.compare import Mismatch, first_mismatch
@@ -20,6 +19,7 @@ from graphc.check.validation.run import (
     largest,
     results_of,
     rounding_bounds,
+    rounding_mismatch,
     source_arrays,
     values_of,
     values_of_arrays,
@@ -33,7 +33,7 @@ from graphc.ops.norm import BatchNorm, feature_axes
 from passes import keep_sends
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
-from passes.pipeline import Pass, bound_of, name_of, preserves_of
+from passes.pipeline import Pass, bound_of, preserves_of
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update
@@ -145,19 +145,13 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
                 yield old, new, partial(_reassociated, scale), draws
         return
     bound = bound_of(step)
-    if bound is None:
-        raise GraphError(
-            f"pass {name_of(step)!r} is approximate, but does not say how near",
-            hint='@gc.passes.graph_pass(preserves="approximate", bound=1e-3), or declare '
-            '"bitwise" or "reassociated"',
-        )
     for old, new in _runnable(wide, in_float64(made)):
         yield old, new, partial(_approximate, bound), draws
 
 
 def special(draw: Draw) -> Draw:
     """Return the draw with zeros of both signs, infinities, NaN and numbers near the limits."""
-    return replace(draw, style="special", edges=[], known={}, found={})
+    return replace(draw, style="special", edges=[], known={}, last={})
 
 
 def with_edges(draws: Sequence[Draw]) -> list[Draw]:
@@ -198,8 +192,7 @@ def _in_float64(
 
 
 def _results(graph: Graph, draw: Draw) -> Results:
-    """Return the results of a graph, which are kept until the next graph."""
-    return draw.once("results", graph, lambda: results_of(graph, values_of(graph, draw)))
+    return results_of(graph, values_of(graph, draw))
 
 
 def _bitwise(before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
@@ -210,15 +203,14 @@ def _bitwise(before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
 
 def _reassociated(scale: float, before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
     """Return a result that differs by more than rounding in the graph itself may move it."""
-    old = _results(before, draw)
-    moved = draw.once(
-        "bounds",
-        before,
-        lambda: rounding_bounds(before, draw.rows, source_arrays(before, draw), old),
-    )
-    bounds = {name: scale * bound for name, bound in moved.items()}
+    old, arrays = _results(before, draw), source_arrays(before, draw)
+
+    def bounds(runs: int) -> Mapping[str, float]:
+        moved = rounding_bounds(before, draw.rows, arrays, old, runs)
+        return {name: scale * bound for name, bound in moved.items()}
+
     new = _results(made, draw)
-    return first_mismatch(old, new, bounds, draw.rows, "the pass declares reassociated")
+    return rounding_mismatch(old, new, bounds, draw.rows, "the pass declares reassociated")
 
 
 def _approximate(bound: float, before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
@@ -335,16 +327,19 @@ class _Expansion:
         expected = results_of(old, meant)
         if self.train:
             expected |= _updates(old, meant, self.values)
-        after = results_of(self.new, self.values)
-        bounds = rounding_bounds(self.new, draw.rows, source_arrays(self.new, draw), after)
-        limits = {name: scale * bounds.get(name, 0.0) for name in expected}
+        after, arrays = results_of(self.new, self.values), source_arrays(self.new, draw)
+
+        def bounds(runs: int) -> Mapping[str, float]:
+            moved = rounding_bounds(self.new, draw.rows, arrays, after, runs)
+            return {name: scale * moved.get(name, 0.0) for name in expected}
+
         unjudged = _states_of_users(old)
-        after = {
+        judged = {
             name: value
             for name, value in after.items()
             if name in expected or (name.partition(" ")[2] not in unjudged and not self.lost)
         }
-        return first_mismatch(expected, after, limits, draw.rows, "the layers define it so")
+        return rounding_mismatch(expected, judged, bounds, draw.rows, "the layers define it so")
 
 
 def _updates(graph: Graph, meant: Mapping[str, Array], values: Mapping[str, Array]) -> Results:

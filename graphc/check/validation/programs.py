@@ -9,58 +9,114 @@ else the backend does not compute the kernel.  Operands must still have the byte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from graphc.backends.backend import Part, Runner
-from graphc.check.central_differences import kinks_of, wide_value
+from graphc.backends.backend import Part, Runner, backend
+from graphc.check.central_differences import in_float64
 from graphc.check.validation.compare import gap, same_bytes
 from graphc.check.validation.explain import Count, Fault, Layer
-from graphc.check.validation.run import Noise, largest, value_of, wrong_mask
-from graphc.ir.graph import Node
-from graphc.ir.interpreter import interpret
+from graphc.check.validation.local import Local
+from graphc.check.validation.run import wrong_mask
+from graphc.compiler.plan import Plan
+from graphc.compiler.sizes import ScratchSize
+from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import ITEMSIZE, shape_at
 from graphc.kernels import interpret as interpreter
 from graphc.kernels.program import Instr, Program
 from graphc.kernels.text import kernel_text
+from graphc.runtime.state import State, block
 from graphc.runtime.workspace import Workspace
 
+THREADS = 2
+"""The number of threads whose parts are run in turns."""
 MOST_WORK = 1 << 27
 """The most multiply-adds of a kernel that the interpreter runs."""
-TINY = 1e-37
-"""Near the smallest normal float32: native code takes smaller numbers as zero."""
-SHARE = 1 / 8
-"""The part of the largest move of an array by which each of its elements may differ, at least."""
-NEAR = 64
-"""The roundings within which a number counts as on a kink, where an op may choose either side."""
+
+
+class Memory(Workspace):
+    """The memory of a plan's programs, with scratch for `THREADS` threads on any machine."""
+
+    def __init__(self, programs: Mapping[str, Program], capacity: int, state: State) -> None:
+        super().__init__(programs, capacity, state, THREADS)
+        self.scratch_size = ScratchSize(self.scratch_size.thread, THREADS)
+        self.scratch = block(self.scratch_size.nbytes)
+
+
+@dataclass
+class Bench:
+    """The programs of a plan on memory of their own."""
+
+    plan: Plan
+    programs: Mapping[str, Program]
+    count: Count = field(default_factory=Count)
+
+    def __post_init__(self) -> None:
+        nodes = {n.name: n for p in self.programs.values() for n in p.graph if n.op.persistent}
+        self.state = State({**self.plan.state_nodes, **nodes})
+        self.memory = Memory(self.programs, self.plan.batch, self.state)
+        self._runners: dict[str, Runner] = {}
+        self._parts: dict[tuple[str, int, int], Sequence[Part]] = {}
+        self._wide: dict[str, Mapping[str, Node]] = {}
+
+    def run(self, program: Program, arrays: Mapping[str, Array], n: int, threads: int = 1) -> Run:
+        """Return a run of a program, with the arrays of its feeds and states written."""
+        for name, array in self.state.arrays.items():
+            if name in arrays:
+                array[...] = arrays[name]
+        wrt = program.fed_gradients
+        if wrt:
+            given = {name: arrays[name] for name in wrt}
+            self.memory.put_gradients(self.programs["grad"], program, given)
+        for name in program.feeds:
+            if name not in wrt:
+                np.copyto(self.memory.view(program, name, n), arrays[name])
+        return Run(self, program, n, threads, arrays)
+
+    def wide(self, program: Program) -> Mapping[str, Node]:
+        """Return the nodes of a program in float64, in order."""
+        if program.name not in self._wide:
+            self._wide[program.name] = _in_float64(program.graph).nodes
+        return self._wide[program.name]
+
+    def parts(self, program: Program, n: int, threads: int) -> Sequence[Part]:
+        """Return the parts of a program's bound code, made once."""
+        key = program.name, n, threads
+        if key not in self._parts:
+            view = lru_cache(None)(lambda name: self.memory.view(program, name, n))
+            self._parts[key] = self._runner(program).parts(n, view, threads)
+        return self._parts[key]
+
+    def _runner(self, program: Program) -> Runner:
+        """Return the bound code of a program, bound once."""
+        if program.name not in self._runners:
+            made = backend(program.backend)
+            self._runners[program.name] = made.bind(program, frozenset(), self.memory)
+        return self._runners[program.name]
 
 
 @dataclass
 class Run:
     """One run of a program for `n` rows, on memory in which its feeds and states are written."""
 
+    bench: Bench
     program: Program
     n: int
     threads: int
     arrays: Mapping[str, Array]
     """The arrays of its feeds and states."""
-    memory: Workspace
-    state: Mapping[str, Array]
-    wide: Mapping[str, Node]
-    """The nodes in float64, in order."""
-    bind: Callable[[], Runner]
-    count: Count
     interpreted_only: bool = False
     """True if the code cannot be run, so that the interpreter does all."""
 
     def __post_init__(self) -> None:
         self.graph, arrays = self.program.graph, self.arrays
+        self.state, self.count = self.bench.state.arrays, self.bench.count
         self._views: dict[str, Array] = {}
         self.written = {
             node.name: np.array(arrays[node.name] if node.name in arrays else node.op.reference([]))
@@ -74,12 +130,12 @@ class Run:
     def view(self, name: str) -> Array:
         """Return the array of a buffer."""
         if name not in self._views:
-            self._views[name] = self.memory.view(self.program, name, self.n)
+            self._views[name] = self.bench.memory.view(self.program, name, self.n)
         return self._views[name]
 
     def whole(self) -> dict[str, Array]:
         """Run all parts, and return copies of outputs, gradients and next states."""
-        for part in self.parts:
+        for part in self.parts():
             _run(part)
         return self.results()
 
@@ -98,7 +154,7 @@ class Run:
         if wrong is not None:
             return self._fault("reference", wrong[1], wrong[0], None)
         try:
-            parts = self.parts
+            parts = self.parts()
         except Exception as error:  # of a kernel that no code can be made of
             return self._failed(range(len(self.program.instrs)), error)
         for part in parts:
@@ -197,8 +253,8 @@ class Run:
         self, targets: Sequence[str], instr: Instr, interpreted: Mapping[str, Array]
     ) -> Fault | None:
         """Compare the values of nodes with those of the reference rules."""
-        local = Local(self, targets)
-        for runs in (2, 8):
+        local = self._local(targets)
+        for runs in (0, 2, 8):  # most values need no bound by runs, which take long
             bounds = ((name, local.bound(name, runs)) for name in targets)
             faults = (self._wrong(n, local.exact[n], b, instr, interpreted) for n, b in bounds)
             fault = next(filter(None, faults), None)
@@ -220,15 +276,16 @@ class Run:
     ) -> Fault | None:
         node, found = self.graph[name], self._array(name)
         ran = interpreted.get(name)
-        if ran is not None and gap(exact, ran, bound):
-            what = f"{name!r} {gap(exact, ran, bound)} by the interpreter of kernels, on the same"
-            return self._fault("lowering", f"{what} operands", node, instr)
-        if not gap(exact, found, bound):
+        if ran is not None and (text := gap(exact, ran, bound)):
+            what = f"{name!r} {text} by the interpreter of kernels, on the same operands"
+            return self._fault("lowering", what, node, instr)
+        text = gap(exact, found, bound)
+        if not text:
             return None
         same = ", and the interpreter of kernels agrees with that" if ran is not None else ""
-        what = f"{name!r} {gap(exact, found, bound)}{same}"
         copied = instr.body is not None and name not in instr.outs  # its parts are right
-        return self._fault("lowering" if copied else "backend", what, node, instr)
+        layer: Layer = "lowering" if copied else "backend"
+        return self._fault(layer, f"{name!r} {text}{same}", node, instr)
 
     def _wrong_root(self) -> Fault | None:
         """Return the fault of an output, gradient or next state that is not the node's value."""
@@ -241,7 +298,7 @@ class Run:
             for k, v in program.gradients.items()
         }
         roots |= {f"update {k}": (v, self.state[k]) for k, v in graph.updates.items()}
-        local = Local(self, [node for node, _ in roots.values()])
+        local = self._local([node for node, _ in roots.values()])
         for what, (name, found) in roots.items():
             expected, node = local.exact[name], graph[name]
             known = self.saved.get(name)
@@ -258,10 +315,13 @@ class Run:
 
     # ------------------------------------------------------------------ values
 
-    @cached_property
     def parts(self) -> Sequence[Part]:
-        """The parts of the bound code."""
-        return self.bind().parts(self.n, self.view, self.threads)
+        """Return the parts of the bound code."""
+        return self.bench.parts(self.program, self.n, self.threads)
+
+    def _local(self, targets: Sequence[str]) -> Local:
+        wide = self.bench.wide(self.program)
+        return Local(self.graph, wide, self.saved, self.n, targets)
 
     @cached_property
     def _targets(self) -> dict[int, list[str]]:
@@ -318,109 +378,19 @@ class Run:
         return as_strided(flat, (shape[0], prod(shape[1:])), strides)
 
 
-class Local:
-    """The reference rules of some nodes in float64, applied to the values that a run has saved."""
-
-    def __init__(self, run: Run, targets: Sequence[str]) -> None:
-        self.run, self.graph = run, run.graph
-        self.nodes = _needed(run, targets)
-        read = (operand for node in self.nodes for operand in node.inputs)
-        self.known = {name: run.saved[name] for name in (*read, *targets) if name in run.saved}
-        self.moves = all(n.op.is_exact or n.op.only_moves for n in self.nodes)
-        """True if no node rounds, so that every bit is known."""
-        self.values = self._exact_values()
-        self.exact = {name: self.values[name] for name in targets}
-        self._moved: dict[str, Array] = {}
-        self._runs = 0
-
-    def bound(self, name: str, runs: int) -> Array | float:
-        """Return how far rounding may move each element of a value, by Monte Carlo arithmetic."""
-        exact = self.exact[name]
-        if self.moves or exact.dtype.kind != "f":
-            return 0.0
-        while self._runs < runs:
-            values = self._noisy_values(Noise(self._runs, self._eps))
-            for target, value in self.exact.items():
-                if value.dtype.kind == "f":
-                    own = np.nan_to_num(_wide(values[target]), nan=np.inf, posinf=np.inf)
-                    far = np.abs(own - value)
-                    self._moved[target] = np.maximum(far, self._moved.get(target, 0))
-            self._runs += 1
-        moved = self._moved[name]
-        longest = max(max(v.shape, default=1) for v in self.values.values())
-        widest = np.maximum(moved, SHARE * float(np.max(moved, initial=0.0)))
-        node = self.graph[name]
-        known = (largest(self.values[x]) for x in node.inputs if x in self.values)
-        sizes = list(filter(None, known))
-        inner = min(sizes) if len(sizes) > 1 else 0.0  # what cancels in the op, such as p - 1
-        least = 4 * self._eps(node) * np.maximum(np.abs(exact), inner) + TINY
-        return np.asarray((16 + 2 * longest**0.5) * widest + least)
-
-    def near_kink(self) -> bool:
-        """Return whether an operand is so near to a kink that rounding may decide."""
-        for node in self.nodes:
-            ins = [self.values[name] for name in node.inputs]
-            gaps = kinks_of(node.op, ins)
-            if gaps is not None:
-                sizes = np.abs(gaps)
-                scale = max(
-                    float(np.max(np.abs(x), initial=0.0)) for x in ins if x.dtype.kind == "f"
-                )
-                if ((sizes > 0) & (sizes < NEAR * self._eps(node) * scale)).any():
-                    return True
-        return False
-
-    def _eps(self, node: Node) -> float:
-        type = self.graph[node.name].type
-        return float(np.finfo(type.dtype).eps) if type.is_float else 0.0
-
-    def _exact_values(self) -> dict[str, Array]:
-        """Return the values in float64."""
-
-        def rule(node: Node, ins: list[Array]) -> Array:
-            own = self.graph[node.name]
-            dtypes = [self.graph[name].type.dtype for name in own.inputs]
-            node = own if node.op.is_random else node  # whose numbers depend on its dtype
-            value = wide_value(node, own, ins, dtypes, self.run.n)
-            return _wide(np.asarray(value, order="C"))
-
-        known = {name: _wide(array) for name, array in self.known.items()}
-        with np.errstate(all="ignore"):
-            return interpret(self.nodes, rule, known)
-
-    def _noisy_values(self, noise: Noise) -> dict[str, Array]:
-        """Return the values in the nodes' own dtypes, with all numbers moved by a rounding."""
-
-        def rule(node: Node, ins: list[Array]) -> Array:
-            return noise(node, np.asarray(value_of(node, ins, self.run.n, True), order="C"))
-
-        nodes = [self.graph[node.name] for node in self.nodes]
-        known = {name: noise.moved(self.graph[name], array) for name, array in self.known.items()}
-        with np.errstate(all="ignore"):
-            return interpret(nodes, rule, known)
-
-
-def _needed(run: Run, targets: Sequence[str]) -> list[Node]:
-    """Return the nodes, in float64, between saved values and the targets; operands come first."""
-    found = set[str]()
-    stack = [name for name in targets if name not in run.saved]
-    while stack:
-        name = stack.pop()
-        if name not in found:
-            found.add(name)
-            stack.extend(x for x in run.wide[name].inputs if x not in run.saved)
-    return [node for name, node in run.wide.items() if name in found]
-
-
 def _run(part: Part) -> None:
     with np.errstate(all="ignore"):
         for call in part.calls:
             call()
 
 
-def _wide(array: Array) -> Array:
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
-
-
 def _overlaps(one: tuple[str, int, int], other: tuple[str, int, int]) -> bool:
     return one[0] == other[0] and one[1] < other[2] and other[1] < one[2]
+
+
+def _in_float64(graph: Graph) -> Graph:
+    """Return the graph in float64, or as it is if an op, such as a user's, refuses that."""
+    try:
+        return in_float64(graph)
+    except ValueError:
+        return graph

@@ -18,6 +18,7 @@ from graphc.check.validation.run import (
     result_names,
     results_of,
     rounding_bounds,
+    rounding_mismatch,
     source_arrays,
     value_of,
     values_of,
@@ -98,36 +99,40 @@ class Batch:
     def values(
         self, graph: Graph, given: Sequence[Values] | None = None, whole: Collection[str] = ()
     ) -> list[Values]:
-        """Return the value of every node on each shard; sums over shards are the same on all.
+        """Return the value of every node on each shard, with the arrays `given` or random ones."""
+        return on_shards(graph, self.shards, self.arrays(graph) if given is None else given, whole)
 
-        `given` has other arrays than `arrays` for each shard.  The nodes named in `whole` read the
-        rows of all shards.
-        """
-        shards = self.shards
-        given = self.arrays(graph) if given is None else given
 
-        def rule(node: Node, ins: list[list[Array]]) -> list[Array]:
-            if node.name in whole:
-                types = [graph[name].type for name in node.inputs]
-                pairs = zip(types, ins, strict=True)
-                joined = [_joined(type, own) if type.batched else own[0] for type, own in pairs]
-                value = np.asarray(value_of(node, joined, self.size, True), order="C")
-                return [rows_of(node.type, value, rows) for rows in shards]
-            found = (
-                value_of(node, [values[i] for values in ins], stop - start, True)
-                for i, (start, stop) in enumerate(shards)
-            )
-            return [np.asarray(value, order="C") for value in found]
+def on_shards(
+    graph: Graph, shards: Sequence[Rows], given: Sequence[Values], whole: Collection[str] = ()
+) -> list[Values]:
+    """Return the value of every node on each shard; sums over shards are the same on all.
 
-        def summed(node: Node, values: list[Array]) -> list[Array]:
-            if isinstance(node.op, (Total, Receive)):
-                return [np.asarray(sum(values))] * len(shards)
-            return values
+    `given` has the arrays of each shard.  The nodes named in `whole` read the rows of all shards.
+    """
 
-        known = {name: [arrays[name] for arrays in given] for name in given[0]}
-        with np.errstate(all="ignore"):
-            found = interpret(graph, rule, known, summed)
-        return [{name: values[i] for name, values in found.items()} for i in range(len(shards))]
+    def rule(node: Node, ins: list[list[Array]]) -> list[Array]:
+        if node.name in whole:
+            types = [graph[name].type for name in node.inputs]
+            pairs = zip(types, ins, strict=True)
+            joined = [_joined(type, own) if type.batched else own[0] for type, own in pairs]
+            value = np.asarray(value_of(node, joined, shards[-1][1], True), order="C")
+            return [rows_of(node.type, value, rows) for rows in shards]
+        found = (
+            value_of(node, [values[i] for values in ins], stop - start, True)
+            for i, (start, stop) in enumerate(shards)
+        )
+        return [np.asarray(value, order="C") for value in found]
+
+    def summed(node: Node, values: list[Array]) -> list[Array]:
+        if isinstance(node.op, (Total, Receive)):
+            return [np.asarray(sum(values))] * len(shards)
+        return values
+
+    known = {name: [arrays[name] for arrays in given] for name in given[0]}
+    with np.errstate(all="ignore"):
+        found = interpret(graph, rule, known, summed)
+    return [{name: values[i] for name, values in found.items()} for i in range(len(shards))]
 
 
 def rows_of(type: TensorType, array: Array, rows: Rows) -> Array:
@@ -184,10 +189,13 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
             ways += [batch.shares(ROWS), batch.shares(SUM), *_by_weights(old, batch)]
         expected[f"output {name}"] = _total(terms, ways, whole[old.outputs[name]])
         found[f"output {name}"] = np.asarray(sum(values[new.outputs[name]] for values in after))
-    plain = results_of(old, whole)
-    moved = rounding_bounds(old, draw.rows, source_arrays(old, draw), plain)
-    bounds = {k: moved.get(k, 0.0) + 64 * EPS * largest(v) for k, v in expected.items()}
-    return first_mismatch(
+    plain, arrays = results_of(old, whole), source_arrays(old, draw)
+
+    def bounds(runs: int) -> dict[str, float]:
+        moved = rounding_bounds(old, draw.rows, arrays, plain, runs)
+        return {k: moved.get(k, 0.0) + 64 * EPS * largest(v) for k, v in expected.items()}
+
+    return rounding_mismatch(
         expected, found, bounds, draw.rows, "the shards of a batch must add up to it"
     )
 
@@ -263,7 +271,7 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     batch = Batch(draw)
     before, after = batch.values(old), batch.values(new)
     expected, found = joined_results(old, before), joined_results(new, after)
-    sizes = dict.fromkeys(expected, 0.0)
+    sizes: dict[str, float] = {}
 
     def total(name: str, value: str, kind: str) -> None:
         shares = batch.shares(kind)
@@ -281,7 +289,7 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     for name, value in old.updates.items():
         if old[value].type.is_float:
             total(f"update {name}", value, ROWS)
-    bounds = {name: 64 * EPS * (size + largest(expected[name])) for name, size in sizes.items()}
+    bounds = {k: 64 * EPS * (sizes.get(k, 0.0) + largest(v)) for k, v in expected.items()}
     return first_mismatch(expected, found, bounds, draw.rows, "it must be the sum over the shards")
 
 

@@ -13,13 +13,15 @@ from math import sqrt
 
 import numpy as np
 
-from graphc.check.validation.compare import Mismatch, first_mismatch
+from graphc.check.validation.compare import Mismatch
 from graphc.check.validation.run import (
     Draw,
     Results,
+    float64,
     largest,
     results_of,
     rounding_bounds,
+    rounding_mismatch,
     source_arrays,
     values_of,
     values_of_arrays,
@@ -158,7 +160,7 @@ def _given(optimizer: Optimizer, graph: Graph, states: Mapping[str, Array]) -> d
 
 
 def _widened(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in arrays.items()}
+    return {name: float64(array) for name, array in arrays.items()}
 
 
 def _rounded(arrays: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
@@ -176,9 +178,12 @@ def _found(
 ) -> Mismatch | None:
     """Compare the next states of the graph with the expected ones."""
     after = results_of(new, values_of_arrays(new, draw.rows, arrays))
-    bounds = rounding_bounds(new, draw.rows, arrays, after)
-    limits = {name: bounds.get(name, 0.0) for name in expected}
-    found = first_mismatch(expected, after, limits, draw.rows, allowed)
+
+    def bounds(runs: int) -> Mapping[str, float]:
+        moved = rounding_bounds(new, draw.rows, arrays, after, runs)
+        return {name: moved.get(name, 0.0) for name in expected}
+
+    found = rounding_mismatch(expected, after, bounds, draw.rows, allowed)
     if found is None or not found.what.startswith("update "):
         return found
     return replace(found, node=new.updates.get(found.what.partition(" ")[2], ""))

@@ -1,4 +1,4 @@
-"""Validates a pass, each pass of a compilation, all passes on a model, or what a plan runs."""
+"""Validates a pass, each pass of a compilation, or all passes on a model."""
 
 from __future__ import annotations
 
@@ -9,37 +9,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from graphc.backends.backend import PORTABLE, backend
-from graphc.base.errors import GraphError, counted
+from graphc.backends.backend import PORTABLE
+from graphc.base.errors import GraphError
 from graphc.check.central_differences import in_float64
-from graphc.check.validation.compare import gap
-from graphc.check.validation.executors import THREADS, Bench, Ways, arrays_of, differing
 from graphc.check.validation.explain import (
-    Count,
-    Fault,
     explained,
-    explained_fault,
     explained_update,
 )
 from graphc.check.validation.judge import judge
-from graphc.check.validation.run import Draw, batches_for, draws_for
-from graphc.check.validation.updates import apply_mismatch, rounded_states
+from graphc.check.validation.run import Draw, batches_for, checked_batches, draws_for
+from graphc.check.validation.updates import apply_mismatch
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
-from graphc.compiler.plan import Plan
-from graphc.declare.net import Net
+from graphc.declare.net import Net, declared_graph
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 from graphc.declare.schedules import Cosine
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Array
-from graphc.kernels.program import Program
 from passes import DEFAULT
 from passes.backward import Backward
 from passes.channels_last import channels_last
 from passes.data_parallel import DataParallel
-from passes.pipeline import Pass, PassList, name_of, run_pass, run_passes
+from passes.pipeline import Pass, PassList, check_is_pass, name_of, run_pass, run_passes
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update, apply_graph
@@ -100,15 +90,16 @@ def validate_pass(
     (4, 3)
     """
     where = Path(folder) if folder is not None else None
-    batches = tuple(batches)
+    batches = checked_batches("validate_pass", batches)
+    check_is_pass(step, "validate_pass: ")
+    declared = declared_graph("validate_pass", graph)
 
     def made_of(before: Graph) -> Graph:
         made = run_pass(step, before)
         if made is not before:
-            _check(step, before, made, draws_for(before, batches, seed=seed, given=feeds), where)
+            judged(step, before, made, draws_for(before, batches, seed=seed, given=feeds), where)
         return made
 
-    declared = graph.graph() if isinstance(graph, Net) else graph
     made = made_of(declared)
     fired = made is not declared
     if isinstance(graph, Net) and not isinstance(step, DEFINING):
@@ -143,7 +134,7 @@ def stages(
         if trained.gradients:
             made.append(("grad", trained))
             made += [("step", Update(optimizer)(trained)) for optimizer in optimizers]
-    made += _frozen(graph)
+    made += [("frozen", Specialize(False)(frozen)) for frozen in _frozen(graph)]
     for name, before in made:
         yield name, before
         after = run_passes(before, SIMPLIFYING, verified=True)[0]
@@ -151,13 +142,12 @@ def stages(
             yield name, after
 
 
-def _frozen(graph: Graph) -> list[tuple[str, Graph]]:
-    """Return the graph of inference with constants for parameters, if it has outputs."""
-    if not set(graph.outputs) - set(graph.losses):
-        return []
-    draw = Draw(1)
-    state = {node.name: draw.array(node) for node in graph if node.op.persistent}
-    return [("frozen", Specialize(False)(frozen_graph(graph, state)))]
+def _frozen(graph: Graph) -> Iterator[Graph]:
+    """Yield the declared graph with random constants for parameters, if it has outputs."""
+    if set(graph.outputs) - set(graph.losses):
+        draw = Draw(1)
+        state = {node.name: draw.array(node) for node in graph if node.op.persistent}
+        yield frozen_graph(graph, state)
 
 
 SIMPLIFYING = tuple(
@@ -167,10 +157,10 @@ SIMPLIFYING = tuple(
 """
 
 
-def _check(
+def judged(
     step: Pass, before: Graph, made: Graph, draws: Sequence[Draw], folder: Path | None
 ) -> str:
-    """Judge a pass that made one graph of another; return its name."""
+    """Judge a pass that made one graph of another; return its name, or raise ValidationError."""
     try:
         failure = judge(step, before, made, draws)
     except GraphError as error:
@@ -196,7 +186,7 @@ class Watch:
 
     def __call__(self, step: Pass, before: Graph, made: Graph) -> None:
         """Judge a pass; raise ValidationError if it fails."""
-        self.judged.append(_check(step, before, made, self.draws, self.folder))
+        self.judged.append(judged(step, before, made, self.draws, self.folder))
 
     def apply(self, parameters: Sequence[Node], optimizer: Optimizer, made: Graph) -> None:
         """Judge the graph of an update alone; raise ValidationError if it is wrong."""
@@ -303,152 +293,8 @@ def validate_model(
         compile(
             graph, batch=rows, optimizer=optimizer, passes=passes, backend=PORTABLE, validate=watch
         )
-    if set(graph.outputs) - set(graph.losses):
-        draw = Draw(rows)
-        state = {node.name: draw.array(node) for node in graph if node.op.persistent}
-        frozen = frozen_graph(graph, state)
+    for frozen in _frozen(graph):
         inner = Watch(frozen, rows, folder)
         compile(frozen, batch=rows, passes=passes, backend=PORTABLE, validate=inner)
         watch.judged.extend(inner.judged)
     return Judged(tuple(watch.judged), watch.draws)
-
-
-# ------------------------------------------------------------------ what was compiled
-
-RATE = 64.0
-"""A learning rate with which an error of the update is not lost in the parameter's rounding."""
-
-
-@dataclass(frozen=True)
-class Ran:
-    """The summary of a plan's validation."""
-
-    programs: tuple[str, ...]
-    rows: tuple[int, ...]
-    count: Count
-    ways: tuple[str, ...]
-    """The ways of an executor that gave the same bits."""
-    left: tuple[str, ...]
-    """The parts that were not run, and why."""
-
-    def __str__(self) -> str:
-        count = self.count
-        lines = [
-            f"ran {', '.join(self.programs)} with {', '.join(map(str, self.rows))} rows and 1 and "
-            f"{THREADS} threads: {counted(count.kernels, 'kernel')} and "
-            f"{counted(count.values, 'value')} agree with the reference rules",
-        ]
-        if self.ways:
-            lines.append(f"the executor agrees: {', '.join(self.ways)}")
-        if count.large:
-            kernels = counted(count.large, "kernel")
-            lines.append(f"not interpreted, as their work is too large: {kernels}")
-        if count.near:
-            lines.append(f"not judged, as numbers were near a kink: {counted(count.near, 'value')}")
-        return "\n".join([*lines, *(f"not run: {text}" for text in self.left)])
-
-
-def validate_plan(plan: Plan, thorough: bool = False) -> Ran:
-    """Run all programs of a plan; raise ValidationError for the first value that is wrong.
-
-    With `thorough` machine code is also compiled again to compare it with the cache's, programs
-    that differentiate an output by its cotangent run, and the frozen net runs on the backend of
-    the plan; without, it runs on NumPy.
-    """
-    checks = _Plan(plan, thorough)
-    for fault in checks.faults():
-        raise explained_fault(fault)
-    return checks.ran()
-
-
-@dataclass
-class _Plan:
-    """A plan under validation."""
-
-    plan: Plan
-    thorough: bool
-
-    def __post_init__(self) -> None:
-        plan = self.plan
-        self.programs = dict(plan.programs)
-        self.bench = Bench(plan, plan.programs)
-        self.benches = {name: self.bench for name in plan.programs}
-        for name, program in cotangent_programs(plan) if self.thorough else ():
-            self.programs[name] = program
-            self.benches[name] = Bench(plan, {program.name: program}, self.bench.count)
-        self.draws = draws_for(plan.declared, batches_for(plan.batch))
-        self.ways: Ways | None = None
-
-    def ran(self) -> Ran:
-        """Return what was run."""
-        rows = tuple(draw.rows for draw in self.draws)
-        if self.ways is None:
-            return Ran(
-                tuple(self.programs),
-                rows,
-                self.bench.count,
-                (),
-                (f"the executor, which needs {self.plan.ranks} ranks",),
-            )
-        ways = tuple(self.ways.done), tuple(self.ways.left)
-        return Ran(tuple(self.programs), rows, self.bench.count, *ways)
-
-    def faults(self) -> Iterator[Fault]:
-        """Yield the faults: those of kept code, of programs, and of the executor."""
-        yield from self._code()
-        for name, program in self.programs.items():
-            rows = any(node.type.batched for node in program.graph)
-            for draw in self.draws if rows else self.draws[:2]:
-                yield from self._program(self.benches[name], program, draw)
-        if self.plan.ranks == 1:
-            self.ways = Ways(self.bench, self.draws[-1], self.thorough)
-            yield from self.ways.faults()
-
-    def _code(self) -> Iterator[Fault]:
-        for name, program in self.programs.items():
-            why = backend(program.backend).wrong_code(program, self.thorough)
-            if why is not None:
-                yield Fault("cached code", name, why, self.plan.batch)
-
-    def _program(self, bench: Bench, program: Program, draw: Draw) -> Iterator[Fault]:
-        """Yield the fault of a program on one thread; then those of several, and of the update."""
-        arrays = self.arrays(program, draw)
-        run = bench.run(program, arrays, draw.rows)
-        fault = run.judge()
-        if fault is not None:
-            yield fault
-        one = run.results()
-        several = bench.run(program, arrays, draw.rows, THREADS).whole()
-        yield from differing("threads", program.name, one, several, draw.rows, THREADS)
-        optimizer = self.plan.optimizer
-        if program.name == "apply" and optimizer is not None:
-            for name, expected, bound in rounded_states(optimizer, program.graph, arrays):
-                text = gap(expected, one[f"update {name}"], bound)
-                if text:
-                    rule = type(optimizer).__name__
-                    what = f"update {name!r} {text} by the rule of {rule}"
-                    node = program.graph.nodes.get(program.graph.updates[name])
-                    yield Fault("update", program.name, what, draw.rows, node)
-
-    def arrays(self, program: Program, draw: Draw) -> dict[str, Array]:
-        """Return the arrays of a program's sources; the first update of all has large rates."""
-        graph = program.graph
-        arrays = arrays_of(self.plan, graph, draw)
-        if program.name == "apply" and draw.rows == 1:
-            for node in graph:
-                if node.op.role.part.startswith("lr"):
-                    arrays[node.name] = np.full_like(arrays[node.name], RATE)
-                elif node.name in ("updates", f"updates.{node.op.role.optimizer}"):
-                    arrays[node.name] = np.zeros_like(arrays[node.name])
-        return arrays
-
-
-def cotangent_programs(plan: Plan) -> Iterator[tuple[str, Program]]:
-    """Yield the programs that differentiate an output by its cotangent, if one flows, by name."""
-    for name in plan.declared.outputs if plan.wrt else ():
-        try:
-            program = plan.cotangent_program((name,))
-        except GraphError:
-            continue
-        if program.gradients:
-            yield f"cotangent of {name}", program

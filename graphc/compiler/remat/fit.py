@@ -16,8 +16,8 @@ from graphc.base.errors import GraphError
 from graphc.compiler.cost import program_cost
 from graphc.compiler.remat.search import Choice, choose, least
 from graphc.compiler.remat.values import Values
-from graphc.kernels.iteration_space import Forms
 from graphc.kernels.program import Program
+from graphc.kernels.traits import Forms
 from passes.pipeline import Pass, PassRecord, run_passes
 from passes.rematerialize import Rematerialize
 

@@ -12,7 +12,7 @@ from onnx import NodeProto, defs, helper, numpy_helper
 
 from graphc.base.errors import GraphError
 from graphc.ir.op import Array, Op
-from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType
+from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, batch_axes
 
 WIDER = {
     **dict.fromkeys(("bool", "int8", "int16", "uint8", "uint16"), ("int32", "int64")),
@@ -205,14 +205,14 @@ class Writer:
 
     def _count_rows(self) -> str:
         for name in self.inputs:
-            for axis, dim in enumerate(self.types[name].shape):
-                if isinstance(dim, Batch):
+            for axis, dim in batch_axes(self.types[name].shape):
+                if dim.power == 1:
                     rows = self.emit("Shape", [name], start=axis, end=axis + 1)
                     if dim.factor == 1:
                         return rows
                     return self.emit("Div", [rows, self.ints([dim.factor])])
         raise GraphError(
-            "a value has as many rows as the batch, and no input of the net has rows",
+            "a value has as many rows as the batch, and no input has that many, or a multiple",
             hint="declare the input that it goes with: x = net.input('x', (gc.N, ...))",
         )
 

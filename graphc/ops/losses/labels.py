@@ -189,12 +189,20 @@ class LabelHit(NoGradient, ByIndex):
         self.check_indices(labels.shape, labels)
         return TensorType((*labels.shape, self.classes), "bool")
 
+    @property
+    def ignored(self) -> int | None:
+        """The ignored label, or None if it cannot be a class."""
+        if self.ignore is None or self.ignore < 0:
+            return None
+        beyond = isinstance(self.classes, int) and self.ignore >= self.classes
+        return None if beyond else self.ignore
+
     def numbers(self) -> Array:
         """Return the classes' numbers; that of the ignored class is one that no label has."""
         assert isinstance(self.classes, int), "a run has a number of them"
         found = np.arange(self.classes)
-        if self.ignore is not None and 0 <= self.ignore < self.classes:
-            found[self.ignore] = np.iinfo(np.int32).min
+        if self.ignored is not None:
+            found[self.ignored] = np.iinfo(np.int32).min
         return found
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -208,10 +216,9 @@ class LabelHit(NoGradient, ByIndex):
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         own = hit(ins[0])
-        most = self.classes - 1 if isinstance(self.classes, int) else self.ignore
-        if self.ignore is None or most is None or not 0 <= self.ignore <= most:
+        if self.ignored is None:
             return own
-        return select(ins[0].cast("int64").equals(self.ignore), own.lift(False), own)
+        return select(ins[0].cast("int64").equals(self.ignored), own.lift(False), own)
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, Dim]:
         return {0: self.classes}

@@ -113,4 +113,5 @@ def _run(
 
 def storing_all(program: Program) -> Program:
     """Return the program with a separate buffer for each value."""
-    return build_program(program.name, program.graph, program.capacity, program.backend, keeps=True)
+    same = program.name, program.graph, program.capacity, program.backend
+    return build_program(*same, keeps=True, contract=program.contract)

@@ -57,10 +57,14 @@ def _machine(target: str) -> llvm.TargetMachine:
 
 
 def function_of(
-    arguments: Sequence[str], write: Callable[[Vectors], None], lanes: int, target: str = "host"
+    arguments: Sequence[str],
+    write: Callable[[Vectors], None],
+    lanes: int,
+    target: str = "host",
+    fused: bool = True,
 ) -> Compiled:
     """Compile what `write` emits; arguments are named "ptr %a" or "i64 %n"."""
-    module = Module()
+    module = Module(fused)
     function = Function(module, "tested", ", ".join(arguments), linkage="")
     write(Vectors(function, lanes))
     function.ret()
@@ -69,7 +73,12 @@ def function_of(
 
 
 def map_of(
-    emit: Emit, inputs: Sequence[str], outputs: Sequence[str], lanes: int = 16, target: str = "host"
+    emit: Emit,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    lanes: int = 16,
+    target: str = "host",
+    fused: bool = True,
 ) -> Callable[..., list[Array]]:
     """The function that applies what `emit` writes to every element of arrays.
 
@@ -77,7 +86,9 @@ def map_of(
     """
     names = [f"%in{i}" for i in range(len(inputs))] + [f"%out{i}" for i in range(len(outputs))]
     arguments = [f"ptr {name}" for name in names] + ["i64 %n"]
-    compiled = function_of(arguments, lambda v: _loop(v, emit, inputs, outputs), lanes, target)
+    compiled = function_of(
+        arguments, lambda v: _loop(v, emit, inputs, outputs), lanes, target, fused
+    )
 
     def run(*arrays: Array) -> list[Array]:
         ins = [np.ascontiguousarray(a, t) for a, t in zip(arrays, inputs, strict=True)]

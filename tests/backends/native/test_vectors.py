@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from graphc.backends.native.maths import apply
+from graphc.backends.maths import apply
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.expr import BOOLEANS
 from graphc.kernels.interpret import FUNCTIONS

@@ -11,12 +11,13 @@ from types import ModuleType
 from typing import Any
 
 from graphc.check.prove import RULES
-from graphc.check.prove.rule import AnyOp, Drawing, Rule
+from graphc.check.prove.rule import AnyOp, Draw, Drawing, Rule
+from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import N
-from graphc.ops.elementwise import Power, Sub
+from graphc.ops.elementwise import Sub
 from graphc.ops.norm import BatchNormTrain
-from graphc.ops.reduce import Max, Mean
+from graphc.ops.reduce import Mean
 from graphc.ops.shape import Transpose
 from passes.data_parallel import DataParallel
 
@@ -32,7 +33,7 @@ class Planted:
     old: str
     new: str
     rule: str
-    draw: Callable[[Drawing], None] | None = None
+    draw: Draw | None = None
     make: Callable[[ModuleType], Callable[[Graph], Graph]] | None = None
 
     def wrong(self) -> Rule:
@@ -41,7 +42,8 @@ class Planted:
         name = self.module.rpartition(".")[2]
         step = self.make(module) if self.make else getattr(module, name)
         right = RULE[self.rule]
-        return replace(right, rewrite=step, forms=(self.draw,) if self.draw else right.forms)
+        drawn = replace(right, draw=self.draw, forms=((),)) if self.draw else right
+        return replace(drawn, rewrite=step)
 
 
 def mutant(name: str, old: str, new: str) -> ModuleType:
@@ -55,47 +57,47 @@ def mutant(name: str, old: str, new: str) -> ModuleType:
     return module
 
 
-def square(d: Drawing) -> None:
-    d.output(d.apply(Power(2.0), d.input("x", N, d.a)))
+def square(d: Drawing) -> Value:
+    return d.input("x", N, "a") ** 2
 
 
-def swapped(d: Drawing) -> None:
-    d.output(d.apply(Transpose((0, 2, 1)), d.input("x", N, d.a, d.b)))
+def swapped(d: Drawing) -> Value:
+    return d.apply(Transpose((0, 2, 1)), d.input("x", N, "a", "b"))
 
 
-def swapped_operands(d: Drawing) -> None:
-    x, y = d.input("x", N, d.a), d.input("y", N, d.a)
-    one, other = d.apply(AnyOp("f"), x, y), d.apply(AnyOp("f"), y, x)
-    d.output(d.apply(Sub(), one, other))
+def swapped_operands(d: Drawing) -> Value:
+    x, y = d.inputs("xy", N, "a")
+    return d.apply(AnyOp("f"), x, y) - d.apply(AnyOp("f"), y, x)
 
 
-def two_powers(d: Drawing) -> None:
-    x = d.input("x", N, d.a)
-    d.output(d.apply(Sub(), d.apply(Power(2.0), x), d.apply(Power(3.0), x)))
+def two_powers(d: Drawing) -> Value:
+    x = d.input("x", N, "a")
+    return x**2 - x**3
 
 
-def with_moment(d: Drawing, exponent: float, *, other: bool) -> None:
+def with_moment(d: Drawing, exponent: float, *, other: bool) -> Value:
     """Draw a batchnorm after a value that only looks like its variance."""
-    x, z = d.input("x", N, d.a), d.input("z", N, d.a)
+    x, z = d.inputs("xz", N, "a")
     average = d.apply(Mean((0,)), z if other else x)
-    d.output(d.apply(Mean((0,)), d.apply(Power(exponent), d.apply(Sub(), x, average))), "var")
+    d.output(d.apply(Mean((0,)), (x - average) ** exponent), "var")
     d.output(average, "mean")
-    d.output(d.apply(BatchNormTrain(0.125), x, d.input("g", d.a), d.input("s", d.a)))
+    return d.apply(BatchNormTrain(0.125), x, *d.inputs("gs", "a"))
 
 
-def fourth_moment(d: Drawing) -> None:
-    with_moment(d, 4.0, other=False)
+def fourth_moment(d: Drawing) -> Value:
+    return with_moment(d, 4.0, other=False)
 
 
-def foreign_mean(d: Drawing) -> None:
-    with_moment(d, 2.0, other=True)
+def foreign_mean(d: Drawing) -> Value:
+    return with_moment(d, 2.0, other=True)
 
 
-def recomputed_pair(d: Drawing) -> None:
-    x, y = d.input("x", N, d.a), d.input("y", N, d.a)
+def recomputed_pair(d: Drawing) -> Value:
+    x, y = d.inputs("xy", N, "a")
     h = d.apply(Sub(), x, y, name="h")
-    d.output(d.apply(AnyOp("l"), h))
+    made = d.apply(AnyOp("l"), h)
     d.builder.gradients["x"] = d.apply(AnyOp("t"), d.apply(AnyOp("s"), x), h).name
+    return made
 
 
 def shards(**options: Any) -> Callable[[ModuleType], Callable[[Graph], Graph]]:
@@ -105,8 +107,6 @@ def shards(**options: Any) -> Callable[[ModuleType], Callable[[Graph], Graph]]:
 
 def by_vjp(module: ModuleType) -> Callable[[Graph], Graph]:
     def run(graph: Graph) -> Graph:
-        from graphc.ir.build import Builder
-
         b = Builder.extending(graph)
         found = module.vjp(b, {n: b.value(f"d{n}") for n in "pqr"}, ["x"])
         b.outputs["y"] = found["x"].name
@@ -128,7 +128,6 @@ PLANTED = (
         "return _over(op, _moved(x, axes), tuple(range(rank - len(axes), rank)))",
         "return _over(op, _moved(x, axes), tuple(range(rank - len(axes) - 1, rank - 1)))",
         "middle_max",
-        lambda d: d.output(d.apply(Max((1,)), d.input("x", N, d.a, d.b, d.c))),
     ),
     Planted(
         "-(-x) becomes -x",

@@ -11,20 +11,24 @@ import pytest
 import z3
 
 from graphc.check.prove.meaning import Side
-from graphc.check.prove.symbols import Poly, Ranges, Size, Trace, number, recording, symbol
-from graphc.check.prove.terms import World, whole
+from graphc.check.prove.poly import Poly, Ranges, number, symbol
+from graphc.check.prove.sizes import Size, Trace, poly_of, recording
+from graphc.check.prove.terms import Unknown, World, whole
 from graphc.ir.build import Builder
 from graphc.ir.op import Array, Op
+from graphc.ir.tensor_type import N
 from graphc.ops.conv import Conv
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
-from graphc.ops.functions import Exp, Sqrt
+from graphc.ops.functions import Exp, LogSoftmax, Softmax, Sqrt
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
+from graphc.ops.index import OneHot
 from graphc.ops.linalg import Affine, MatMul
 from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
+from graphc.ops.optim import SquareSum
 from graphc.ops.pad import Pad
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.select import Maximum, Minimum, Relu, ReluGrad
-from graphc.ops.shape import Reshape, Transpose
+from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Concat, Slice, SliceGrad
 from graphc.ops.source import Input
 
@@ -33,6 +37,7 @@ CASES: tuple[tuple[Op, tuple[tuple[int, ...], ...]], ...] = (
     *((op, ((2, 3), (3,))) for op in (Add(), Sub(), Mul(), Div(), Maximum(), Minimum())),
     *((op, ((2, 3),)) for op in (Neg(), Exp(), Sqrt(), Relu(), *map(Power, (3.0, -1.0, 0.5)))),
     (ReluGrad(), ((2, 3), (2, 3))),
+    (Cast("bool"), ((2, 3),)),
     (BroadcastTo((2, 4, 3)), ((4, 1),)),
     *((kind(axes, keep), (IMAGE,)) for kind in (Sum, Mean, Max) for axes, keep in
       (((0,), False), ((1, 2), True), ((0, 1, 2), False))),
@@ -71,7 +76,7 @@ def test_terms_are_what_references_compute(op: Op, shapes: tuple[tuple[int, ...]
     arrays = {f"x{i}": rng.uniform(0.2, 2, shape) for i, shape in enumerate(shapes)}
     operands = [b.apply(Input(a.shape, "float64"), name=name) for name, a in arrays.items()]
     b.apply(op, *operands, name="y")
-    world = World(Ranges(), [])
+    world = World(Ranges())
     value = Side(world, b.graph()).value("y")
     expected = op.reference(list(arrays.values()))
     assert tuple(size.constant for size in value.shape) == expected.shape
@@ -79,6 +84,16 @@ def test_terms_are_what_references_compute(op: Op, shapes: tuple[tuple[int, ...]
     for index in indices[:: 1 + len(indices) // 5]:
         term = value.at(tuple(map(number, index)))
         assert run(term, arrays, world, {}) == pytest.approx(expected[index], rel=1e-12), index
+
+
+@pytest.mark.parametrize("op", [Softmax(), LogSoftmax(), SquareSum(), OneHot(3, "float64")])
+def test_an_op_that_is_not_one_on_elements_has_no_meaning(op: Op) -> None:
+    """Its scalar rule reduces, or reads indices, which here have no axes."""
+    b = Builder("net", "float64")
+    dtype = "int64" if isinstance(op, OneHot) else "float64"
+    b.apply(op, b.apply(Input((2, 3), dtype)), name="y")
+    with pytest.raises(Unknown, match="is not one on elements"):
+        Side(World(Ranges()), b.graph()).value("y")
 
 
 FUNCTIONS = {"inverse": lambda x: 1 / x, "sqrt": math.sqrt, "exp": math.exp}
@@ -96,6 +111,7 @@ KINDS = {
     z3.Z3_OP_GE: lambda a, b: a >= b,
     z3.Z3_OP_GT: lambda a, b: a > b,
     z3.Z3_OP_EQ: lambda a, b: a == b,
+    z3.Z3_OP_DISTINCT: lambda a, b: a != b,
     z3.Z3_OP_AND: lambda *x: all(x),
     z3.Z3_OP_OR: lambda *x: any(x),
     z3.Z3_OP_NOT: lambda x: not x,
@@ -152,6 +168,10 @@ def test_polynomials_of_sizes_are_what_integers_compute() -> None:
     with recording(Trace(Ranges(dict.fromkeys(values, 1)))):
         for found in (a * b - c, -(a + 7), (a * b + c) // b, (7 * a + 3) % 5, 20 // a, 9 - b * b):
             assert found.poly.at(values) == int(found)
+
+
+def test_a_dimension_of_pairs_of_rows_is_a_square() -> None:
+    assert [str(poly_of(dim)) for dim in (N, 2 * N, 3 * N * N)] == ["N", "2*N", "3*N*N"]
 
 
 @pytest.mark.parametrize("by", ["b", "a*b"])

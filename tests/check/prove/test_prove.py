@@ -14,10 +14,14 @@ import pytest
 
 import graphc as gc
 from graphc.check.prove import RULES, Proof, prove
-from graphc.check.prove.rule import Drawing
+from graphc.check.prove.rule import AnyOp, Draw, Drawing
 from graphc.cli import main
+from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
+from graphc.ops.dropout import DropoutMask
+from graphc.ops.shape import Cast
 from graphc.ops.slicing import Slice
+from graphc.ops.source import Constant, draws, seed
 from graphc.runtime.reference import evaluate
 from tests.check.prove.planted import PLANTED, RULE, Planted
 
@@ -112,19 +116,87 @@ def test_a_size_that_is_not_recorded_is_noticed() -> None:
         node = Node("y", Slice(((1, 0, whole, 1),)), ("x",), graph["x"].type)
         return Graph(graph.name, [*graph, node], outputs={"y": "y"})
 
-    def drawn(d: Drawing) -> None:
-        d.output(d.input("x", gc.N, d.a))
+    def drawn(d: Drawing) -> Value:
+        return d.input("x", gc.N, "a")
 
-    proof = prove(replace(RULE["neg_neg"], rewrite=cut, forms=(drawn,)))
+    proof = prove(replace(RULE["neg_neg"], rewrite=cut, draw=drawn))
     assert proof.verdict == "not proved"
     assert "is not what the case says" in proof.reason
+
+
+def cut(d: Drawing) -> Value:
+    """Draw any op of the first columns."""
+    x = d.input("x", gc.N, d.a + d.b)
+    return d.apply(AnyOp("f"), d.apply(Slice(((1, 0, d.a, 1),)), x))
+
+
+def cut_later(graph: Graph) -> Graph:
+    b = Builder("later", "float64")
+    made = b.apply(AnyOp("f"), b.apply(graph["x"].op, name="x"))
+    b.outputs["y"] = b.apply(graph[graph[graph.outputs["y"]].inputs[0]].op, made).name
+    return b.graph()
+
+
+def constant(d: Drawing) -> Value:
+    data = np.arange(6.0).tobytes()
+    return d.input("x", gc.N, 2, 3) * d.apply(Constant((2, 3), "float64", data, "w"), name="c")
+
+
+def changed(name: str, **fields: Any) -> Any:
+    """Return the pass that gives the op of a node other attributes."""
+
+    def run(graph: Graph) -> Graph:
+        nodes = [replace(n, op=replace(n.op, **fields)) if n.name == name else n for n in graph]
+        return Graph(graph.name, nodes, outputs=graph.outputs)
+
+    return run
+
+
+def mask(d: Drawing) -> Value:
+    x = d.input("x", gc.N, "a")
+    op = DropoutMask(x.shape, "float64", 0.5, 7)
+    return x * d.apply(op, seed(d.builder), draws(d.builder), name="m")
+
+
+def without_results(graph: Graph) -> Graph:
+    return Graph(graph.name, [*graph], outputs={})
+
+
+def in_another_dtype(graph: Graph) -> Graph:
+    b = Builder.extending(graph)
+    b.outputs["y"] = b.apply(Cast("float32"), b.value(graph.outputs["y"])).name
+    return b.graph()
+
+
+@pytest.mark.parametrize(
+    ("draw", "rewrite"),
+    [
+        (cut, cut_later),
+        (constant, changed("c", data=np.arange(1.0, 7).tobytes())),
+        (mask, changed("m", keep_prob=0.25)),
+        (mask, without_results),
+        (mask, in_another_dtype),
+    ],
+)
+def test_what_is_not_the_same_is_not_proved(draw: Draw, rewrite: Any) -> None:
+    rule = replace(RULE["neg_neg"], draw=draw, rewrite=rewrite, sizes="a b")
+    assert prove(rule).verdict != "proved"
+
+
+def test_a_pass_that_fails_is_named() -> None:
+    def broken(graph: Graph) -> Graph:
+        raise ValueError("no room\nat a line")
+
+    proof = prove(replace(RULE["neg_neg"], rewrite=broken))
+    assert proof.verdict == "not proved"
+    assert proof.reason == "with a = 2, the pass fails: no room"
 
 
 # ------------------------------------------------------------------ the command
 
 
 def test_the_command_prints_a_line_for_each_rule(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prove", "neg_neg", "power_one"]) == 0
+    assert main(["prove", "neg_neg", "power_one", "neg_neg"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[:2]] == [
         ["proved", "neg_neg"],
@@ -135,7 +207,9 @@ def test_the_command_prints_a_line_for_each_rule(capsys: pytest.CaptureFixture[s
 
 def test_the_command_names_an_unknown_rule(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prove", "neg_net"]) == 2
-    assert "no rule is named 'neg_net'" in capsys.readouterr().err
+    assert "no rule is named 'neg_net'\n  hint: did you mean neg_neg?" in capsys.readouterr().err
+    assert main(["prove", "unlike"]) == 2
+    assert "hint: the rules are mul_one, one_mul" in capsys.readouterr().err
 
 
 def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

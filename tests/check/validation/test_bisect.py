@@ -81,7 +81,7 @@ def test_an_unknown_symptom_is_refused_with_the_known_ones() -> None:
     with pytest.raises(GraphError) as caught:
         found("output:nix")
     assert error_text(caught.value).startswith(
-        "there is no 'output:nix'\n  hint: there are output out,"
+        "there is no 'output:nix'\n  hint: there are loss, nonfinite, output:out,"
     )
 
 

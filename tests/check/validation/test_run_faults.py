@@ -24,7 +24,7 @@ from graphc.backends.native import feeds, jit
 from graphc.backends.native.program import program_ir
 from graphc.backends.numpy import kernels, products, updates
 from graphc.check.validation import ValidationError
-from graphc.check.validation.validate import validate_plan
+from graphc.check.validation.plans import validate_plan
 from graphc.kernels.program import Program
 from graphc.ops.optim import AdamStep
 from tests.check.validation.faults import Fault, plant
@@ -52,7 +52,7 @@ class Planted(NamedTuple):
 
 # fmt: off
 FAULTS = (
-    # the seven of a reviewer
+    # gradients, masks, labels, updates and freezing
     Planted("gradient of a backward slice", "lowering", slices, f"{OPS}.slicing:SliceGrad.gather",
             "shift=-on * start", "shift=-on * start - (step < 0)"),
     Planted("gradient of a dilated image", "lowering", images, f"{OPS}.conv:ConvDx._window_of_dy",

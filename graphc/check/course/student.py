@@ -4,51 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graphc.check.layer_cases import Case, Spec, close, numbers
+from graphc.base.errors import counted
+from graphc.check.course.compare import Finding, described, numbers
+from graphc.check.course.spec import Case, Spec
 from graphc.ir.op import Array
 
 Function = Callable[..., Any]
 _NO_RETURN = "the function ends without a return statement, or returns None"
 NEVER = "it is still None where it is returned"
 """The cause of a result that is None."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A fault of a layer: the wrong result (`out`, `dw`, ...), the input, and a likely cause."""
-
-    what: str
-    text: str
-    case: str
-    cause: str = ""
-    index: tuple[int, ...] | None = None
-    theirs: float | None = None
-    ours: float | None = None
-
-
-def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
-    """Return a finding about the worst entry that differs, or None if they agree."""
-    mine, array = np.asarray(ours, np.float64), numbers(theirs)
-    if array is None:
-        kind = "None" if theirs is None else f"a {type(theirs).__name__}"
-        return Finding(what, f"{what} is {kind}, it should be an array", case)
-    if array.shape != mine.shape:
-        text = f"{what} has shape {array.shape}, it should have {mine.shape}"
-        return Finding(what, text, case)
-    same = close(array, mine)
-    if same.all():
-        return None
-    gap = np.where(same, -1.0, np.nan_to_num(np.abs(array - mine), nan=np.inf))
-    index = tuple(int(i) for i in np.unravel_index(int(gap.argmax()), gap.shape))
-    a, b = float(array[index]), float(mine[index])
-    place = f"[{', '.join(map(str, index))}]" if index else ""
-    text = f"{what}{place} is {a:.6g}, it should be {b:.6g} (off by {abs(a - b):.3g})"
-    return Finding(what, text, case, "", index, a, b)
 
 
 class Raised(Exception):
@@ -70,20 +38,24 @@ class Student:
         self.param: dict[str, Any] = {}
         self.given: dict[str, Any] = {}
 
-    def forward(self, arrays: Mapping[str, Any] | None = None) -> tuple[tuple[Any, ...], Any]:
-        """Return the outputs and the cache, or a loss and dx; raise Raised for anything else."""
+    @property
+    def must_flatten(self) -> bool:
+        """Return whether the samples have dimensions that the function has to flatten."""
+        return self.spec.flattens and self.case.x.ndim > 2
+
+    def forward(
+        self, arrays: Mapping[str, Any] | None = None, param: Mapping[str, Any] | None = None
+    ) -> tuple[tuple[Any, ...], Any]:
+        """Return the outputs and the cache, or a loss and dx; raise Raised for anything else.
+
+        Arrays and settings are those of the case, unless they are given.
+        """
         self.given = {k: np.array(v) for k, v in (arrays or self.case.arrays).items()}
-        self.param = copy.deepcopy(dict(self.case.param))
+        self.param = copy.deepcopy(dict(param or self.case.param))
         more = [*self.case.more.values(), *([self.param] if self.spec.takes_param else [])]
-        names = ("loss", "dx") if self.spec.backward is None else (*self.spec.outputs, "cache")
+        names = (*self.spec.outputs, "dx" if self.spec.is_loss else "cache")
         result = _call("forward", self._forward, *self.given.values(), *more)
-        if not isinstance(result, (tuple, list)) or len(result) != len(names):
-            wanted = f"({', '.join(names)})"
-            if isinstance(result, (tuple, list)):
-                raise Raised("forward", f"forward returns {len(result)} values, not {wanted}")
-            kind, cause = type(result).__name__, _NO_RETURN if result is None else ""
-            raise Raised("forward", f"forward returns a {kind}, not {wanted}", cause)
-        *outputs, cache = result
+        *outputs, cache = _values("forward", result, len(names), f"({', '.join(names)})")
         return tuple(outputs), cache
 
     def backward(self, cache: Any, douts: Sequence[Array] | None = None) -> dict[str, Any]:
@@ -91,12 +63,7 @@ class Student:
         assert self._backward is not None
         names = self.spec.gradients
         result = _call("backward", self._backward, *(douts or self.douts()), cache)
-        if result is None and len(names) > 1:
-            raise Raised("backward", f"backward returns None, not {', '.join(names)}", _NO_RETURN)
-        values = result if isinstance(result, (tuple, list)) else (result,)
-        if len(values) != len(names):
-            text = f"backward returns {len(values)} values, not {', '.join(names)}"
-            raise Raised("backward", text)
+        values = _values("backward", result, len(names), ", ".join(names))
         return dict(zip(names, values, strict=True))
 
     def douts(self) -> list[Array]:
@@ -106,7 +73,7 @@ class Student:
     def outputs(self) -> tuple[dict[str, Any], Any]:
         """Return the outputs and running statistics by name, and the cache; or a loss and dx."""
         outputs, cache = self.forward()
-        if self.spec.backward is None:
+        if self.spec.is_loss:
             return {"loss": outputs[0], "dx": cache}, None
         statistics = {name: self.param.get(name) for name in self.case.param}
         return copy.deepcopy(self.spec.results(outputs, statistics)), cache
@@ -166,6 +133,17 @@ def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     return all(
         x is y if x is None or y is None else np.array_equal(x, y, equal_nan=True) for x, y in pairs
     )
+
+
+def _values(what: str, result: Any, count: int, wanted: str) -> Sequence[Any]:
+    """Return the values that a function returned; raise Raised if they are not that many."""
+    several = isinstance(result, (tuple, list))
+    values: Sequence[Any] = result if several else (result,)
+    if len(values) == count:
+        return values
+    found = counted(len(values), "value") if several else described(result)
+    cause = _NO_RETURN if result is None else ""
+    raise Raised(what, f"{what} returns {found}, not {wanted}", cause)
 
 
 def _call(what: str, function: Function, *args: Any) -> Any:

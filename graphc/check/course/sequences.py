@@ -1,18 +1,53 @@
-"""The results of usual mistakes in the course's layers of sequences, and losses."""
+"""The course's layers of sequences: inputs, and usual mistakes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 
-from graphc import layers
-from graphc.check.layer_cases import Candidate, Case, Results
-from graphc.check.layer_mistakes import Formulas, Mistake, Mistakes, by_result, table, wrong_axis
+from graphc.check.course.compare import Candidate
+from graphc.check.course.formulas import Formulas, table
+from graphc.check.course.rows import affine_mistakes, wrong_axis
+from graphc.check.course.spec import AFFINE, Case, Mistake, Results, Rng, Spec, by_result, pair
 from graphc.ir.op import Array
+
+# ------------------------------------------------------------------ inputs
+
+
+def _recurrent(
+    gates: int, steps: tuple[int, ...], states: tuple[str, ...], rng: Rng
+) -> Iterator[Case]:
+    """Yield cases of one step, or of sequences of so many `steps`."""
+    for k, (rows, features, width) in enumerate(((3, 4, 5), (2, 3, 3), (1, 2, 4))):
+        length = steps[k : k + 1]
+        columns = gates * width
+        shapes = {"x": (rows, *length, features), **dict.fromkeys(states, (rows, width))}
+        shapes |= {"Wx": (features, columns), "Wh": (width, columns), "b": (columns,)}
+        arrays = {name: rng.standard_normal(shape) * 0.7 for name, shape in shapes.items()}
+        douts = [rng.standard_normal((rows, *length, width)) for _ in states]
+        yield Case(arrays, douts[0], douts=tuple(douts[1:]))
+
+
+def _words(rng: Rng) -> Iterator[Case]:
+    for rows, steps, words, size in ((3, 4, 5, 3), (1, 2, 6, 2), (2, 3, 2, 4)):
+        arrays = {
+            "x": rng.integers(0, words, (rows, steps)),
+            "W": rng.standard_normal((words, size)),
+        }
+        yield Case(arrays, rng.standard_normal((rows, steps, size)))
+
+
+def _temporal_affine(rng: Rng) -> Iterator[Case]:
+    for rows, steps, size, units in ((3, 4, 5, 2), (2, 3, 4, 4), (1, 2, 3, 4), (2, 1, 3, 2)):
+        shapes = {"x": (rows, steps, size), "w": (size, units), "b": (units,)}
+        arrays = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+        yield Case(arrays, rng.standard_normal((rows, steps, units)))
+
 
 # ------------------------------------------------------------------ one step
 
@@ -169,14 +204,6 @@ def _step_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
         wrong["Wh is not transposed; dprev_h takes Wh.T"] = "dprev_h = da @ Wh"
     yield from ((text, results(mistake)) for text, mistake in wrong.items())
     yield from ((text, {"db": db}) for text, db in wrong_axis("db", results()["da"]))
-    yield from _divided(case, ours)
-
-
-def _divided(case: Case, ours: Results) -> Iterator[Mistake]:
-    for name in ours:
-        if name.startswith("d"):
-            text = f"{name} is divided by N; the loss has done that already"
-            yield text, {name: ours[name] / len(case.x)}
 
 
 # ------------------------------------------------------------------ many steps
@@ -258,13 +285,12 @@ def _sequence_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
     for h in (backwards, backwards[:, ::-1]):
         yield "the steps run from the last to the first", {"h": h}
     yield "dx is in the order of the backward loop; reverse it", {"dx": ours["dx"][:, ::-1]}
-    yield from _divided(case, ours)
     for name in (f"d{parameter}" for parameter in _PARAMETERS):
         text = f"{name} is a mean over the steps; it is their sum"
         yield text, {name: ours[name] / case.x.shape[1]}
 
 
-# ------------------------------------------------------------------ words and losses
+# ------------------------------------------------------------------ words
 
 
 def _embedding_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
@@ -276,100 +302,28 @@ def _embedding_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candid
         yield text + "np.add.at does", once
         counts = np.maximum(np.bincount(x.ravel(), minlength=len(W)), 1)[:, None]
         yield "dW is a mean over a word's places; it is their sum", ours["dW"] / counts
-        yield "dW is divided by N; the loss has done that already", ours["dW"] / len(x)
 
 
-def _loss_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    rows, classes = case.x.shape
-    name = "the loss is" if what == "loss" else "dx is"
-    if rows > 1:
-        yield f"missing /N: {name} a sum over the rows, not their mean", ours[what] * rows
-        yield f"{name} divided by N twice", ours[what] / rows
-    yield f"{name} divided by the number of classes too", ours[what] / classes
+def _recurrent_spec(
+    name: str, gates: int, steps: tuple[int, ...], ins: tuple[str, ...], outs: tuple[str, ...]
+) -> Spec:
+    """Return the Spec of a recurrent layer, given the names of its states."""
+    gradients = ("dx", *(f"d{name}" for name in (*ins, *_PARAMETERS)))
+    cases = partial(_recurrent, gates, steps, ins)
+    mistakes = _sequence_mistakes if steps else _step_mistakes
+    return Spec(*pair(name), gradients, cases, mistakes, outs)
 
 
-def _svm_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    yield from _loss_mistakes(what, case, ours)
-    rows, labels = np.arange(len(case.x)), case.arrays["y"]
-    own = "the label's own margin of 1 is counted"
-    for value in (0, -1 / len(rows)) if what == "dx" else ():
-        wrong = np.array(ours["dx"])
-        wrong[rows, labels] = value
-        yield "the label's column takes minus the number of violated margins", wrong
-    if what == "loss":
-        yield f"{own}; leave it out", ours["loss"] + 1
-        yield f"{own}, and /N is missing", (ours["loss"] + 1) * len(rows)
-    for margin in (0.0, 0.1, 0.5, 2.0, 10.0):
-        text, over = f"the margin is {margin:g}, not 1", case.x - case.x[rows, labels][:, None]
-        over[rows, labels] = -margin - 1
-        over += margin
-        loss = np.maximum(over, 0).sum() / len(rows)
-        if what == "loss":
-            yield text, loss
-            if margin:
-                yield f"{text}, and the label's own one is counted too", loss + margin
-            continue
-        for violated in (over > 0, over >= 0):
-            slope = violated.astype(float)
-            slope[rows, labels] = -slope.sum(1)
-            yield text, slope / len(rows)
-
-
-def _softmax_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    yield from _loss_mistakes(what, case, ours)
-    x, y, rows = case.x, case.arrays["y"], np.arange(len(case.x))
-    overflow = "exp overflows; subtract each row's largest score first"
-    powers = np.exp(x)
-    p = powers / powers.sum(1, keepdims=True)
-    if what == "dx":
-        p[rows, y] -= 1
-        yield overflow, p / len(x)
-        right = np.array(ours["dx"])
-        right[rows, y] += 1 / len(x)
-        yield "1 is not subtracted at the labels", right
-        yield "1 is not subtracted at the labels, and /N is missing", right * len(x)
-        return
-    yield overflow, -np.log(p[rows, y]).mean()
-    yield overflow, (np.log(powers.sum(1)) - x[rows, y]).mean()
-    shifted = np.exp(x - x.max(1, keepdims=True))
-    rounded = -np.log((shifted / shifted.sum(1, keepdims=True))[rows, y]).mean()
-    text = "the log of a probability that has become 0; the log-probabilities are "
-    yield text + "shifted - log(sum(exp(shifted)))", rounded
-    yield "the sign is flipped, and exp overflows", np.log(p[rows, y]).mean()
-
-
-def _temporal_softmax_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]:
-    x, y, mask = case.arrays.values()
-    rows, steps = y.shape
-    right, name = ours[what], "the loss is" if what == "loss" else "dx is"
-    yield f"missing /N: {name} a sum over the rows; divide it by N", right * rows
-    yield f"{name} divided by N * T; divide it by N", right / steps
-    counted = f"{name} divided by the number of steps that count; divide it by N"
-    yield counted, right * rows / max(mask.sum(), 1)
-    loss, dx = layers.temporal_softmax_loss(x, y, np.ones_like(mask))
-    yield "the mask is left out", loss if what == "loss" else dx
-    yield (
-        "the mask is inverted: it is true for steps that count",
-        dict(zip(("loss", "dx"), layers.temporal_softmax_loss(x, y, ~mask), strict=True))[what],
-    )
-    hit, powers = np.eye(x.shape[2])[y], np.exp(x)
-    p = powers / powers.sum(-1, keepdims=True)
-    overflow = "exp overflows; subtract each step's largest score first"
-    if what == "dx":
-        yield "1 is not subtracted at the labels", right + hit * mask[..., None] / rows
-        yield overflow, (p - hit) * mask[..., None] / rows
-    else:
-        yield overflow, -(np.log((p * hit).sum(-1)) * mask).sum() / rows
-
-
-MISTAKES: dict[str, Mistakes] = {
-    "rnn_step": _step_mistakes,
-    "lstm_step": _step_mistakes,
-    "rnn": _sequence_mistakes,
-    "lstm": _sequence_mistakes,
-    "svm_loss": by_result(_svm_mistakes),
-    "softmax_loss": by_result(_softmax_mistakes),
-    "word_embedding": by_result(_embedding_mistakes),
-    "temporal_softmax_loss": by_result(_temporal_softmax_mistakes),
+SPECS = {
+    "rnn_step": _recurrent_spec("rnn_step", 1, (), ("prev_h",), ("next_h",)),
+    "rnn": _recurrent_spec("rnn", 1, (4, 3, 1), ("h0",), ("h",)),
+    "lstm_step": _recurrent_spec("lstm_step", 4, (), ("prev_h", "prev_c"), ("next_h", "next_c")),
+    "lstm": _recurrent_spec("lstm", 4, (4, 3, 1), ("h0",), ("h",)),
+    "word_embedding": Spec(
+        *pair("word_embedding"), ("dW",), _words, by_result(_embedding_mistakes)
+    ),
+    "temporal_affine": Spec(
+        *pair("temporal_affine"), AFFINE, _temporal_affine, by_result(affine_mistakes)
+    ),
 }
-"""The mistakes of layers of sequences, and of losses."""
+"""Recurrent layers, words, and an affine map of each step."""

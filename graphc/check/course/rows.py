@@ -1,86 +1,96 @@
-"""The results of usual mistakes in the course's affine layers, relu and normalisations."""
+"""The course's affine layers, relu and normalisations: inputs, and usual mistakes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from graphc import layers
-from graphc.check.layer_cases import Candidate, Case, Results
+from graphc.check.course.compare import Candidate
+from graphc.check.course.formulas import Formulas, table
+from graphc.check.course.spec import (
+    AFFINE,
+    NORM,
+    Case,
+    Mistake,
+    Results,
+    Rng,
+    Spec,
+    by_result,
+    pair,
+)
 from graphc.ir.op import Array
 
-Mistake = tuple[str, Results]
-"""A mistake, and the results that it changes."""
-Mistakes = Callable[[Case, Results], Iterator[Mistake]]
-"""The usual mistakes in a layer, given the case and the right results."""
-OfResult = Callable[[str, Case, Results], Iterator[Candidate]]
-"""The usual mistakes in a result of a layer, given its name, the case and the right results."""
+# ------------------------------------------------------------------ inputs
 
 
-def by_result(rule: OfResult) -> Mistakes:
-    """Return the mistakes in all results of a layer, by a rule for each."""
-
-    def mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
-        for what in ours:
-            for text, result in rule(what, case, ours):
-                yield text, {what: result}
-
-    return mistakes
+def _affine(rng: Rng) -> Iterator[Case]:
+    for shape, units in (((5, 4), 3), ((1, 4), 3), ((2, 3, 4), 5), ((3, 3), 3), ((4, 3), 2)):
+        whole = shape == (4, 3)
+        draw = partial(rng.integers, -4, 5) if whole else rng.standard_normal
+        sizes = (shape, (prod(shape[1:]), units), (units,), (shape[0], units))
+        x, w, b, dout = (np.asarray(draw(size), np.float64) for size in sizes)
+        yield Case({"x": x, "w": w, "b": b}, dout, note="whole numbers" if whole else "")
 
 
-def apart(mistakes: Mistakes) -> Mistakes:
-    """Return mistakes that may be made in each result by itself."""
-
-    def one_by_one(case: Case, ours: Results) -> Iterator[Mistake]:
-        for text, results in mistakes(case, ours):
-            yield from ((text, {what: result}) for what, result in results.items())
-
-    return one_by_one
+def _affine_relu(rng: Rng) -> Iterator[Case]:
+    for case in _affine(rng):  # whole numbers and a half: no relu is at its kink
+        yield replace(case, arrays={**case.arrays, "b": case.arrays["b"] + 0.5})
 
 
-class Formulas:
-    """A layer as lines `name = formula`, computed from the top; a mistake replaces some of them.
-
-    The lines are of this package alone, never of a user.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.lines = _parsed(text)
-
-    def results(self, given: Mapping[str, Any], mistake: str = "") -> dict[str, Any]:
-        """Return all values; the lines of the mistake are separated by semicolons."""
-        found = dict(given)
-        for name, formula in (self.lines | _parsed(mistake.replace("; ", "\n"))).items():
-            found[name] = eval(formula, _FUNCTIONS, found)
-        return found
+def _relu(rng: Rng) -> Iterator[Case]:
+    for shape in ((4, 5), (1, 3), (2, 3, 4)):
+        yield Case({"x": rng.standard_normal(shape)}, rng.standard_normal(shape))
+    x = rng.integers(-1, 2, (5, 6)).astype(np.float64)
+    yield Case({"x": x}, rng.standard_normal(x.shape), note="whole numbers")
 
 
-@lru_cache(maxsize=1024)
-def _parsed(text: str) -> dict[str, Any]:
-    """Return the compiled formulas by the name that each defines."""
-    lines = (line.partition(" = ") for line in text.strip().splitlines())
-    return {name: compile(formula, name, "eval") for name, _, formula in lines}
+def _batchnorm(rng: Rng) -> Iterator[Case]:
+    train: dict[str, Any] = {"mode": "train"}
+    yield batchnorm_case(rng, rng.standard_normal((6, 3)) * 2 + 1, train)
+    yield batchnorm_case(rng, rng.standard_normal((3, 3)), train | {"momentum": 0.7})
+    yield batchnorm_case(rng, rng.standard_normal((5, 4)), train | {"eps": 0.1}, "eps 0.1")
+    whole = rng.integers(-4, 5, (7, 2)).astype(np.float64)
+    yield batchnorm_case(rng, whole, train, "whole numbers")
+    yield batchnorm_case(rng, rng.standard_normal((1, 3)), train)
+    yield batchnorm_case(rng, rng.standard_normal((4, 3)), {"mode": "test"})
 
 
-def table(text: str) -> dict[str, str]:
-    """Return mistakes, which are written as `lines | what there is to say`, by what is said."""
-    rows = (line.partition(" | ") for line in text.strip().splitlines())
-    return {said: lines for lines, _, said in rows}
+def batchnorm_case(rng: Rng, x: Array, param: Mapping[str, Any], note: str = "") -> Case:
+    """Return a case of rows or images that are normalised by feature or by channel."""
+    shape = x.shape[1:2]
+    running = {
+        "running_mean": rng.standard_normal(shape),
+        "running_var": rng.uniform(0.5, 2.0, shape),
+    }
+    arrays = {"x": x, "gamma": rng.uniform(0.5, 2, shape), "beta": rng.standard_normal(shape)}
+    dout, train = rng.standard_normal(x.shape), param["mode"] == "train"
+    return Case(arrays, dout, {**param, **running}, note, has_gradients=train)
 
 
-_FUNCTIONS = {
-    "tanh": np.tanh,
-    "sqrt": np.sqrt,
-    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
-    "maximum": np.maximum,
-    "block": lambda a, k: np.split(a, 4, axis=1)[k],
-    "join": lambda *gates: np.concatenate(gates, axis=1),
-}
-"""The functions that formulas call."""
+def _layernorm(rng: Rng) -> Iterator[Case]:
+    for shape, param in (((4, 5), {}), ((3, 6), {"eps": 0.1}), ((1, 4), {}), ((6, 3), {})):
+        yield scaled(rng, rng.standard_normal(shape) * 2 + 1, shape[1:], param)
+
+
+def scaled(
+    rng: Rng, x: Array, shape: tuple[int, ...], param: Mapping[str, Any], **more: Any
+) -> Case:
+    """Return a case of a normalisation with gamma and beta of that shape."""
+    arrays = {"x": x, "gamma": rng.uniform(0.5, 2, shape), "beta": rng.standard_normal(shape)}
+    note = "eps 0.1" if "eps" in param else ""
+    return Case(arrays, rng.standard_normal(x.shape), param, note, more=more)
+
+
+def _nearest_relu(theirs: Array, case: Case, ours: Array) -> Array:
+    """Return the gradient of relu with theirs at 0, if that lies between 0 and dout."""
+    between = np.clip(theirs, np.minimum(case.dout, 0), np.maximum(case.dout, 0))
+    return np.where(case.x == 0, between, ours)
 
 
 # ------------------------------------------------------------------ affine and relu
@@ -109,8 +119,6 @@ def affine_mistakes(what: str, case: Case, ours: Results) -> Iterator[Candidate]
             yield from ((text, dout[:, t].sum(0)) for t in (0, -1))
             text = "the bias gradient is over the wrong axes; db sums dout over rows and steps"
             yield from ((text, dout.sum(axis)) for axis in (0, 1))
-    if what in ("dx", "dw", "db"):
-        yield f"{what} is divided by N; the loss has done that already", ours[what] / len(dout)
 
 
 def wrong_axis(what: str, dout: Array) -> Iterator[Candidate]:
@@ -257,10 +265,10 @@ def _sum_mistakes(what: str, terms: Array, right: Array) -> Iterator[Candidate]:
         shaped = right.ravel() if right.ndim > 1 else right.reshape(1, -1, 1, 1)
         yield f"{what} has not the shape of gamma", shaped
         yield f"{what} is a mean; it is the sum", right * right.size / terms.size
-    yield f"{what} is divided by N; the loss has done that already", right / len(terms)
 
 
-def _batchnorm_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
+def batchnorm_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
+    """Yield mistakes in a batch normalisation of rows or images."""
     x = case.x
     rows: tuple[int, ...] = (0, 2, 3) if x.ndim == 4 else (0,)
     given = _norm(case, mean_over(rows, x.shape), rows)
@@ -344,7 +352,8 @@ def _layernorm_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
     yield from _norm_mistakes(case, ours, given, means)
 
 
-def _groupnorm_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
+def groupnorm_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
+    """Yield mistakes in a normalisation of images by groups of channels."""
     groups, (n, c, *space) = case.more["G"], case.x.shape
     layout, other = (n, groups, c // groups, *space), (n, c // groups, groups, *space)
     text = "the statistics are those of {}; take those of each image's groups of channels"
@@ -360,15 +369,20 @@ def _groupnorm_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
     yield from _norm_mistakes(case, ours, given, wrong)
 
 
-MISTAKES: dict[str, Mistakes] = {
-    "affine": by_result(affine_mistakes),
-    "relu": by_result(_relu_mistakes),
-    "affine_relu": by_result(_affine_relu_mistakes),
-    "batchnorm": _batchnorm_mistakes,
-    "layernorm": _layernorm_mistakes,
-    "dropout": lambda case, ours: iter(()),  # it is random: check_layer tests its mask
-    "spatial_batchnorm": _batchnorm_mistakes,
-    "spatial_groupnorm": _groupnorm_mistakes,
-    "temporal_affine": by_result(affine_mistakes),
+SPECS = {
+    "affine": Spec(*pair("affine"), AFFINE, _affine, by_result(affine_mistakes), flattens=True),
+    "relu": Spec(
+        *pair("relu"),
+        ("dx",),
+        _relu,
+        by_result(_relu_mistakes),
+        nearest=_nearest_relu,
+        flattens=True,
+    ),
+    "affine_relu": Spec(
+        *pair("affine_relu"), AFFINE, _affine_relu, by_result(_affine_relu_mistakes), flattens=True
+    ),
+    "batchnorm": Spec(*pair("batchnorm"), NORM, _batchnorm, batchnorm_mistakes),
+    "layernorm": Spec(*pair("layernorm"), NORM, _layernorm, _layernorm_mistakes),
 }
-"""The mistakes of affine layers, relu and normalisations."""
+"""Affine layers, relu and normalisations of rows."""

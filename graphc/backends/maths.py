@@ -1,9 +1,8 @@
 """The scalar functions of a kernel's steps, for vectors; exp, log, tanh, sigmoid, erf: polynomials.
 
 Bounds are in units in the last place (ulp) of the result, against the exact value.  NaN gives
-NaN.  A subnormal operand or result may count as 0, since kernels run with subnormal numbers
-switched off.  Every fused multiply-add is requested explicitly, so all machines give the same
-bits.
+NaN.  Every multiply-add is requested explicitly, fused or, in an unfused plan, not, so all machines
+give the same bits.
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from graphc.backends import coefficients
-from graphc.backends.native.ir import Value
-from graphc.backends.native.vectors import FLOATS, UNSIGNED, Vectors
+from graphc.backends import coefficients, doubles
+from graphc.backends.arithmetic import FLOATS, UNSIGNED, Arithmetic, Value
 from graphc.ir.expr import COMPARISONS
 
 
@@ -28,9 +26,10 @@ class _Format:
     """The number of bits after the point."""
     bias: int
     """The exponent field of the number 1."""
-    ln2_high: float
-    ln2_low: float
-    """The rest of ln(2): it is the sum of `ln2_high` and `ln2_low`."""
+    ln2: tuple[float, float]
+    """ln(2) as a sum."""
+    short_ln2: tuple[float, float]
+    """The same with a short first part, whose products with exponents are exact."""
     largest_exp: float
     """An x whose e**x is infinite, though its power of two still fits in the exponent field."""
     smallest_exp: float
@@ -40,6 +39,10 @@ class _Format:
     largest_tanh: float
     largest_erf: float
     """The bound from which on erf is 1, as `largest_tanh` is for tanh."""
+
+    def ln2_of(self, v: Arithmetic) -> tuple[float, float]:
+        """Return ln(2) as a sum whose first part times an exponent loses nothing in a sum."""
+        return self.ln2 if v.fused else self.short_ln2
 
     @property
     def anchor(self) -> float:
@@ -58,8 +61,8 @@ _FORMATS = {
         integer="int32",
         mantissa=23,
         bias=127,
-        ln2_high=0.693147182464599609375,
-        ln2_low=-1.90465429995776788e-9,
+        ln2=(0.693147182464599609375, -1.90465429995776788e-9),
+        short_ln2=(0.693359375, -2.12194440054690583e-4),
         largest_exp=89.0,
         smallest_exp=-87.5,
         smallest=2.0**-126,
@@ -70,8 +73,8 @@ _FORMATS = {
         integer="int64",
         mantissa=52,
         bias=1023,
-        ln2_high=0.6931471805599453,
-        ln2_low=2.31904681384629962e-17,
+        ln2=(0.6931471805599453, 2.31904681384629962e-17),
+        short_ln2=(0.693147180369123816490, 1.90821492927058770002e-10),
         largest_exp=710.0,
         smallest_exp=-708.5,
         smallest=2.0**-1022,
@@ -83,39 +86,51 @@ _LOG2_E = 1.4426950408889634
 _ERF_SPLIT = 1.0
 
 
-def exp(v: Vectors, x: Value, dtype: str) -> Value:
+def exp(v: Arithmetic, x: Value, dtype: str) -> Value:
     """Compute e to the x, within 1 ulp; 0 where it is below 2**-125.5 (float64: 2**-1021.5)."""
     form = _FORMATS[dtype]
     x = v.maximum(v.const(form.smallest_exp, dtype), x, dtype)
     x = v.minimum(v.const(form.largest_exp, dtype), x, dtype)
     anchored, r = _reduced(v, x, dtype)
     # Twice e**r times 2**(n - 1): so n may be one more than the exponent field holds.
-    doubled = [2 * c for c in (*coefficients.EXP[dtype], 1, 1)]
-    return v.mul(_polynomial(v, r, doubled, dtype), _power_of_two(v, anchored, -1, dtype), dtype)
+    if v.fused:
+        powers = [2 * c for c in (*coefficients.EXP[dtype], 1, 1)]
+        doubled = _polynomial(v, r, powers, dtype)
+    else:  # the last product would cost a third of a unit: add up small terms first
+        q = _less_one(v, r, dtype)
+        doubled = v.add(v.const(2, dtype), v.add(q, q, dtype), dtype)
+    return v.mul(doubled, _power_of_two(v, anchored, -1, dtype), dtype)
 
 
-def log(v: Vectors, x: Value, dtype: str) -> Value:
-    """Compute the natural logarithm, within 1 ulp; NaN below 0; -inf at 0 and at subnormal numbers.
+def log(v: Arithmetic, x: Value, dtype: str) -> Value:
+    """Compute the natural logarithm, within 1 ulp; NaN below 0; -inf at 0.
 
     x = m * 2**e with m in sqrt(1/2)..sqrt(2), f = m - 1, s = f / (2 + f), and
     ln(m) = f - (f**2 / 2 - s * (f**2 / 2 + s**2 * LOG(s**2))), as fdlibm sums it.
     """
     form = _FORMATS[dtype]
-    m, exponent = _split(v, x, dtype)
-    one, two, half = (v.const(c, dtype) for c in (1, 2, 0.5))
+    tiny = v.compare("less", x, v.const(form.smallest, dtype), dtype)
+    one, more = v.const(1, dtype), 2.0**form.mantissa
+    m, exponent = _split(
+        v, v.mul(x, v.select(tiny, v.const(more, dtype), one, dtype), dtype), dtype
+    )
+    fewer = v.select(tiny, v.const(-form.mantissa, dtype), v.const(0, dtype), dtype)
+    exponent = v.add(exponent, fewer, dtype)
+    ln2_high, ln2_low = form.ln2_of(v)
+    two, half = v.const(2, dtype), v.const(0.5, dtype)
     f = v.sub(m, one, dtype)
     s = v.div(f, v.add(f, two, dtype), dtype)
     z = v.mul(s, s, dtype)
     rest = v.mul(z, _polynomial(v, z, coefficients.LOG[dtype], dtype), dtype)
     square = v.mul(v.mul(f, half, dtype), f, dtype)
-    low = v.mul(exponent, v.const(form.ln2_low, dtype), dtype)
+    low = v.mul(exponent, v.const(ln2_low, dtype), dtype)
     small = v.fma(s, v.add(square, rest, dtype), low, dtype)
     mantissa = v.sub(f, v.sub(square, small, dtype), dtype)
-    result = v.fma(exponent, v.const(form.ln2_high, dtype), mantissa, dtype)
+    result = v.fma(exponent, v.const(ln2_high, dtype), mantissa, dtype)
     return _log_edges(v, x, result, dtype)
 
 
-def tanh(v: Vectors, x: Value, dtype: str) -> Value:
+def tanh(v: Arithmetic, x: Value, dtype: str) -> Value:
     """Compute tanh within 3 ulp: (e**2x - 1) / (e**2x + 1) of |x|, with the sign of x."""
     form = _FORMATS[dtype]
     size = v.intrinsic("fabs", (x,), dtype)
@@ -125,14 +140,14 @@ def tanh(v: Vectors, x: Value, dtype: str) -> Value:
     return v.intrinsic("copysign", (result, x), dtype)
 
 
-def sigmoid(v: Vectors, x: Value, dtype: str) -> Value:
+def sigmoid(v: Arithmetic, x: Value, dtype: str) -> Value:
     """Compute 1 / (1 + e to the -x), within 3 ulp."""
     one = v.const(1, dtype)
     e = exp(v, v.neg(x, dtype), dtype)
     return v.div(one, v.add(one, e, dtype), dtype)
 
 
-def erf(v: Vectors, x: Value, dtype: str) -> Value:
+def erf(v: Arithmetic, x: Value, dtype: str) -> Value:
     """Compute the error function, within 2 ulp.
 
     Below 1 it is x + x * ERF(x**2), and from 1 on 1 - e**(-x**2) * ERFCX((x - 2) / (x + 2)) of |x|,
@@ -153,29 +168,34 @@ def erf(v: Vectors, x: Value, dtype: str) -> Value:
     return v.intrinsic("copysign", (v.select(inside, near, far, dtype), x), dtype)
 
 
-def _exp_less_one(v: Vectors, x: Value, dtype: str) -> Value:
+def _exp_less_one(v: Arithmetic, x: Value, dtype: str) -> Value:
     """Compute e to the x, less 1, for x from 0 up to where e to the x is finite.
 
     q = e**r - 1 is small where r is, so 2**n * q + (2**n - 1) keeps its digits at n = 0.
     """
     anchored, r = _reduced(v, x, dtype)
-    q = v.fma(v.mul(r, r, dtype), _polynomial(v, r, coefficients.EXP[dtype], dtype), r, dtype)
+    q = _less_one(v, r, dtype)
     scale = _power_of_two(v, anchored, 0, dtype)
     return v.fma(scale, q, v.sub(scale, v.const(1, dtype), dtype), dtype)
 
 
-def _reduced(v: Vectors, x: Value, dtype: str) -> tuple[Value, Value]:
+def _less_one(v: Arithmetic, r: Value, dtype: str) -> Value:
+    """Compute e to the r, less 1, for r of half of ln(2) at most."""
+    return v.fma(v.mul(r, r, dtype), _polynomial(v, r, coefficients.EXP[dtype], dtype), r, dtype)
+
+
+def _reduced(v: Arithmetic, x: Value, dtype: str) -> tuple[Value, Value]:
     """Return n + anchor and r, where x = n * ln(2) + r and |r| <= ln(2) / 2 or little more."""
     form = _FORMATS[dtype]
-    anchor = v.const(form.anchor, dtype)
+    anchor, (ln2_high, ln2_low) = v.const(form.anchor, dtype), form.ln2_of(v)
     anchored = v.fma(x, v.const(_LOG2_E, dtype), anchor, dtype)
     n = v.sub(anchored, anchor, dtype)
     # In two steps (Cody and Waite): n * ln(2) in one would lose the last digits of r.
-    r = v.fma(n, v.const(-form.ln2_high, dtype), x, dtype)
-    return anchored, v.fma(n, v.const(-form.ln2_low, dtype), r, dtype)
+    r = v.fma(n, v.const(-ln2_high, dtype), x, dtype)
+    return anchored, v.fma(n, v.const(-ln2_low, dtype), r, dtype)
 
 
-def _power_of_two(v: Vectors, anchored: Value, more: int, dtype: str) -> Value:
+def _power_of_two(v: Arithmetic, anchored: Value, more: int, dtype: str) -> Value:
     """Compute 2**(n + more) from n + anchor: move n from the last bits to the exponent."""
     form = _FORMATS[dtype]
     bits = v.bitcast(anchored, dtype, form.integer)
@@ -185,7 +205,7 @@ def _power_of_two(v: Vectors, anchored: Value, more: int, dtype: str) -> Value:
     return v.bitcast(v.add(moved, start, form.integer), form.integer, dtype)
 
 
-def _split(v: Vectors, x: Value, dtype: str) -> tuple[Value, Value]:
+def _split(v: Arithmetic, x: Value, dtype: str) -> tuple[Value, Value]:
     """Return m and e, both floats, where x = m * 2**e and m lies in sqrt(1/2)..sqrt(2)."""
     form = _FORMATS[dtype]
     integer, shift = form.integer, v.const(form.mantissa, form.integer)
@@ -200,18 +220,18 @@ def _split(v: Vectors, x: Value, dtype: str) -> tuple[Value, Value]:
     return v.bitcast(mantissa, integer, dtype), e
 
 
-def _log_edges(v: Vectors, x: Value, result: Value, dtype: str) -> Value:
+def _log_edges(v: Arithmetic, x: Value, result: Value, dtype: str) -> Value:
     """Correct the logarithm at infinity and NaN, at 0, and below."""
     infinity = float("inf")
     finite = v.compare("less", x, v.const(infinity, dtype), dtype)
     result = v.select(finite, result, x, dtype)
-    tiny = v.compare("less", x, v.const(_FORMATS[dtype].smallest, dtype), dtype)
-    result = v.select(tiny, v.const(-infinity, dtype), result, dtype)
+    none = v.compare("equal", x, v.const(0, dtype), dtype)
+    result = v.select(none, v.const(-infinity, dtype), result, dtype)
     below = v.compare("less", x, v.const(0, dtype), dtype)
     return v.select(below, v.const(float("nan"), dtype), result, dtype)
 
 
-def _polynomial(v: Vectors, x: Value, powers: Sequence[float], dtype: str) -> Value:
+def _polynomial(v: Arithmetic, x: Value, powers: Sequence[float], dtype: str) -> Value:
     """Evaluate a polynomial of x by Horner's rule; `powers` has its highest power first."""
     result = v.const(powers[0], dtype)
     for coefficient in powers[1:]:
@@ -222,13 +242,13 @@ def _polynomial(v: Vectors, x: Value, powers: Sequence[float], dtype: str) -> Va
 _PRODUCTS = 8  # integer exponents up to this are products
 
 
-def _absolute(v: Vectors, x: Value, dtype: str) -> Value:
+def _absolute(v: Arithmetic, x: Value, dtype: str) -> Value:
     if dtype in FLOATS:
         return v.intrinsic("fabs", (x,), dtype)
     return x if dtype in UNSIGNED else v.maximum(x, v.neg(x, dtype), dtype)
 
 
-def _floor_division(v: Vectors, a: Value, b: Value, dtype: str) -> Value:
+def _floor_division(v: Arithmetic, a: Value, b: Value, dtype: str) -> Value:
     """Emit a // b, 0 where b is 0 as in NumPy; for floats, the floor of the quotient."""
     if dtype in FLOATS:
         return v.intrinsic("floor", (v.div(a, b, dtype),), dtype)
@@ -251,22 +271,35 @@ def _floor_division(v: Vectors, a: Value, b: Value, dtype: str) -> Value:
     return v.select(by_zero, zero, floor, dtype)
 
 
-def _power(v: Vectors, x: Value, y: Value, dtype: str) -> Value:
-    """Emit x to the y: by products, a root and a quotient where these suffice."""
+def _power(v: Arithmetic, x: Value, y: Value, dtype: str) -> Value:
+    """Emit x to the y: by products, a root, a quotient where these suffice, or within 1 ulp."""
     exponent = v.number(y, dtype)
-    if exponent is None:
-        return v.intrinsic("pow", (x, y), dtype)
-    size = abs(exponent)
-    if size == 0.5 and dtype in FLOATS:
+    size = abs(exponent) if exponent is not None else float("nan")
+    if size == 0.5:
         result = v.intrinsic("sqrt", (x,), dtype)
-    elif size == int(size) and size <= _PRODUCTS:
+    elif size <= _PRODUCTS and size == int(size):
         result = _product(v, x, int(size), dtype)
     else:
-        return v.intrinsic("pow", (x, v.const(exponent, dtype)), dtype)
-    return v.div(v.const(1, dtype), result, dtype) if exponent < 0 else result
+        return _in_double(v, "pow", doubles.power, (x, y), dtype)
+    return v.div(v.const(1, dtype), result, dtype) if exponent and exponent < 0 else result
 
 
-def _product(v: Vectors, x: Value, times: int, dtype: str) -> Value:
+def _cosine(v: Arithmetic, x: Value, dtype: str) -> Value:
+    """Emit the cosine, within 1 ulp up to 2**20.
+
+    From there the angle counts as off by up to 1 ulp of float64; from 2**50 on the result is NaN.
+    """
+    return _in_double(v, "cos", doubles.cos, (x,), dtype)
+
+
+def _in_double(
+    v: Arithmetic, name: str, rule: Callable[..., Value], args: Sequence[Value], dtype: str
+) -> Value:
+    wide = [v.cast(x, dtype, "float64") for x in args]
+    return v.cast(v.apart(name, rule, wide, "float64"), "float64", dtype)
+
+
+def _product(v: Arithmetic, x: Value, times: int, dtype: str) -> Value:
     """Emit the product of `times` factors x, by repeated squaring."""
     if times == 0:
         return v.const(1, dtype)
@@ -284,14 +317,14 @@ def _intrinsic(name: str) -> Rule:
 Rule = Callable[..., Value]
 """The emitter of a function of one or two vectors: `rule(v, *vectors, dtype)`."""
 _RULES: dict[str, Rule] = {
-    "add": Vectors.add,
-    "sub": Vectors.sub,
-    "mul": Vectors.mul,
-    "div": Vectors.div,
-    "neg": Vectors.neg,
+    "add": Arithmetic.add,
+    "sub": Arithmetic.sub,
+    "mul": Arithmetic.mul,
+    "div": Arithmetic.div,
+    "neg": lambda v, x, dtype: v.neg(x, dtype),
     "abs": _absolute,
-    "maximum": Vectors.maximum,
-    "minimum": Vectors.minimum,
+    "maximum": Arithmetic.maximum,
+    "minimum": Arithmetic.minimum,
     "floor_div": _floor_division,
     "pow": _power,
     "exp": exp,
@@ -300,7 +333,7 @@ _RULES: dict[str, Rule] = {
     "sigmoid": sigmoid,
     "erf": erf,
     "sqrt": _intrinsic("sqrt"),
-    "cos": _intrinsic("cos"),
+    "cos": _cosine,
     "floor": _intrinsic("floor"),
     "ceil": _intrinsic("ceil"),
     "round": _intrinsic("roundeven"),
@@ -308,7 +341,7 @@ _RULES: dict[str, Rule] = {
 
 
 def apply(
-    v: Vectors, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
+    v: Arithmetic, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
 ) -> Value:
     """Apply a function of a kernel's steps to vectors of these `dtypes`; the result is of `dtype`.
 

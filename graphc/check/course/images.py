@@ -1,38 +1,124 @@
-"""The results of usual mistakes in the course's convolutions and pools."""
+"""The course's layers of images: inputs, and usual mistakes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from graphc import layers
-from graphc.check.layer_cases import Case, Results
-from graphc.check.layer_mistakes import Mistake, Mistakes, apart
+from graphc.check.course.rows import batchnorm_case, batchnorm_mistakes, groupnorm_mistakes, scaled
+from graphc.check.course.spec import AFFINE, NORM, Case, Mistake, Results, Rng, Spec, apart, pair
 from graphc.ir.op import Array
+
+# ------------------------------------------------------------------ inputs
+
+
+def _conv(rng: Rng) -> Iterator[Case]:
+    for x, w, stride, pad in (
+        ((2, 3, 5, 6), (4, 3, 3, 3), 1, 1),
+        ((3, 2, 5, 7), (2, 2, 3, 3), 2, 1),
+        ((2, 3, 6, 7), (3, 3, 2, 3), 2, 0),
+        ((1, 1, 4, 4), (1, 1, 4, 4), 2, 2),
+    ):
+        spans = zip(x[2:], w[2:], strict=True)
+        down, across = ((size + 2 * pad - k) // stride + 1 for size, k in spans)
+        arrays = {"x": x, "w": w, "b": w[:1]}
+        drawn = {name: rng.standard_normal(shape) for name, shape in arrays.items()}
+        dout = rng.standard_normal((x[0], w[0], down, across))
+        yield Case(drawn, dout, {"stride": stride, "pad": pad})
+
+
+def _max_pool(rng: Rng) -> Iterator[Case]:
+    for shape, height, width, stride in (
+        ((2, 3, 4, 6), 2, 2, 2),
+        ((2, 2, 5, 7), 3, 2, 1),
+        ((1, 2, 7, 5), 3, 3, 2),
+        ((2, 2, 6, 4), 2, 2, 2),
+    ):
+        ties = shape == (2, 2, 6, 4)
+        x = rng.integers(-2, 1, shape) * 1.0 if ties else rng.standard_normal(shape) - 1
+        size = ((shape[2] - height) // stride + 1, (shape[3] - width) // stride + 1)
+        param = {"pool_height": height, "pool_width": width, "stride": stride}
+        dout = rng.standard_normal((*shape[:2], *size))
+        yield Case({"x": x}, dout, param, "whole numbers" if ties else "")
+
+
+def _spatial_batchnorm(rng: Rng) -> Iterator[Case]:
+    for shape, param in (
+        ((2, 3, 4, 5), {"mode": "train"}),
+        ((3, 2, 2, 4), {"mode": "train", "momentum": 0.7, "eps": 0.1}),
+        ((1, 3, 3, 2), {"mode": "train"}),
+        ((2, 3, 4, 5), {"mode": "test"}),
+    ):
+        x = rng.standard_normal(shape) * 2 + 1
+        yield batchnorm_case(rng, x, param, "eps 0.1" if "eps" in param else "")
+
+
+def _groupnorm(rng: Rng) -> Iterator[Case]:
+    for shape, groups, param in (
+        ((2, 6, 3, 4), 2, {}),
+        ((3, 6, 2, 2), 3, {"eps": 0.1}),
+        ((1, 4, 3, 2), 1, {}),
+        ((2, 4, 2, 3), 4, {}),
+    ):
+        x = rng.standard_normal(shape) * 2 + 1
+        yield scaled(rng, x, (1, shape[1], 1, 1), param, G=groups)
+
+
+def _nearest_pool(theirs: Array, case: Case, ours: Array) -> Array:
+    """Return the gradient of a pool without overlaps, shared by equal maxima as theirs is."""
+    height, width = (case.param[name] for name in ("pool_height", "pool_width"))
+    n, c, down, across = case.dout.shape
+    if not height == width == case.param["stride"] or case.x.shape[2:] != (
+        down * height,
+        across * width,
+    ):
+        return ours
+
+    def tiles(array: Array) -> Array:
+        split = array.reshape(n, c, down, height, across, width)
+        return split.transpose(0, 1, 2, 4, 3, 5).reshape(*case.dout.shape, -1)
+
+    x, shares = tiles(case.x), tiles(theirs) / case.dout[..., None]
+    hit = x == x.max(-1, keepdims=True)
+    fits = np.isclose((shares * hit).sum(-1), 1) & ((shares >= 0) & (shares <= 1) | ~hit).all(-1)
+    right = np.where(fits[..., None], np.where(hit, shares, 0) * case.dout[..., None], tiles(ours))
+    places = right.reshape(n, c, down, across, height, width).transpose(0, 1, 2, 4, 3, 5)
+    return np.asarray(places.reshape(case.x.shape))
 
 
 def windows(out: Array, size: tuple[int, int], stride: int) -> Iterator[tuple[int, int, Any]]:
     """Yield the place of each window of images, and the index of its pixels."""
     for i in range(out.shape[2]):
         for j in range(out.shape[3]):
-            down, across = (
-                slice(k * stride, k * stride + n) for k, n in zip((i, j), size, strict=True)
-            )
-            yield i, j, (slice(None), slice(None), down, across)
+            down, across = i * stride, j * stride
+            yield i, j, np.s_[:, :, down : down + size[0], across : across + size[1]]
+
+
+def _padded(x: Array, pad: int, mode: Literal["constant", "edge", "reflect"] = "constant") -> Array:
+    """Return images with pixels around them."""
+    return np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode)
+
+
+def _corner(case: Case, out: Array) -> Array | None:
+    """Return the case's dout in the corner of a gradient of `out`, or None if it does not fit."""
+    height, width = case.dout.shape[2:]
+    if out.shape[2] < height or out.shape[3] < width:
+        return None
+    dout = np.zeros_like(out)
+    dout[:, :, :height, :width] = case.dout
+    return dout
 
 
 def _conv_results(case: Case, arrays: Mapping[str, Array], pad: int, stride: int) -> Results:
     """Return the results of a convolution of other arrays, settings, and a dout that fits."""
     x, w, b = arrays.values()
     out, cache = layers.conv_forward_naive(x, w, b, {"stride": stride, "pad": pad})
-    height, width = case.dout.shape[2:]
-    dout = np.zeros_like(out)
-    fits = out.shape[2] >= height and out.shape[3] >= width
-    if not fits:
+    dout = _corner(case, out)
+    if dout is None:
         return {"out": out}
-    dout[:, :, :height, :width] = case.dout
     found = dict(zip(("dx", "dw", "db"), layers.conv_backward_naive(dout, cache), strict=True))
     return {"out": out, **found}
 
@@ -43,8 +129,7 @@ def _conv_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
     yield from _conv_changes(case, stride, pad)
     yield "the bias is not added", {"out": ours["out"] - b[:, None, None]}
     height, width = x.shape[2:]
-    around = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    whole = _conv_results(case, {**case.arrays, "x": around}, 0, stride)["dx"]
+    whole = _conv_results(case, {**case.arrays, "x": _padded(x, pad)}, 0, stride)["dx"]
     yield "dx has the padding around it; cut it off", {"dx": whole}
     cut = whole[:, :, :height, :width]
     yield "the padding is cut off at one end only; dx begins at pixel pad", {"dx": cut}
@@ -54,9 +139,6 @@ def _conv_mistakes(case: Case, ours: Results) -> Iterator[Mistake]:
     yield "db is a mean; it is the sum", {"db": dout.mean((0, 2, 3))}
     yield "each window overwrites db; add to it with +=", {"db": dout[-1, :, -1, -1]}
     yield from _last_window(case, stride, pad)
-    for name in ("dx", "dw", "db"):
-        text = f"{name} is divided by N; the loss has done that already"
-        yield text, {name: ours[name] / len(x)}
 
 
 def _conv_changes(case: Case, stride: int, pad: int) -> Iterator[Mistake]:
@@ -77,8 +159,7 @@ def _conv_changes(case: Case, stride: int, pad: int) -> Iterator[Mistake]:
         other = _conv_results(case, {**case.arrays, "w": w.transpose(0, 1, 3, 2)}, pad, stride)
         yield text, {name: other[name] for name in ("out", "dx")}
     if pad and min(x.shape[2:]) > pad:
-        size = ((0, 0), (0, 0), (pad, pad), (pad, pad))
-        for around in (np.pad(x, size, "edge"), np.pad(x, size, "reflect")):
+        for around in (_padded(x, pad, "edge"), _padded(x, pad, "reflect")):
             other = _conv_results(case, {**case.arrays, "x": around}, 0, stride)
             yield "the padding is not zeros", {"out": other["out"], "dw": other["dw"]}
 
@@ -86,7 +167,7 @@ def _conv_changes(case: Case, stride: int, pad: int) -> Iterator[Mistake]:
 def _last_window(case: Case, stride: int, pad: int) -> Iterator[Mistake]:
     """Yield gradients in which a window overwrites those before it."""
     x, w, _ = case.arrays.values()
-    around = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    around = _padded(x, pad)
     one, of_all = np.zeros_like(around), np.zeros_like(around)
     dw_of_one, dw_of_all = np.zeros_like(w), np.zeros_like(w)
     for i, j, index in windows(case.dout, w.shape[2:], stride):
@@ -134,9 +215,8 @@ def _pool_changes(case: Case, size: tuple[int, int], stride: int) -> Iterator[Mi
         pool = {"pool_height": down, "pool_width": across, "stride": step}
         out, cache = layers.max_pool_forward_naive(case.x, pool)
         yield text, {"out": out}
-        if out.shape[2] >= shape[2] and out.shape[3] >= shape[3]:
-            dout = np.zeros_like(out)
-            dout[:, :, : shape[2], : shape[3]] = case.dout
+        dout = _corner(case, out)
+        if dout is not None:
             dx = layers.max_pool_backward_naive(dout, cache)
             yield text, {"out": out[:, :, : shape[2], : shape[3]], "dx": dx}
 
@@ -174,5 +254,18 @@ def _first(hit: Array) -> Array:
     return np.asarray((places & flat).reshape(hit.shape))
 
 
-MISTAKES: dict[str, Mistakes] = {"conv": apart(_conv_mistakes), "max_pool": apart(_pool_mistakes)}
-"""The mistakes of layers of images."""
+SPECS = {
+    "conv": Spec(*pair("conv", "_naive"), AFFINE, _conv, apart(_conv_mistakes)),
+    "max_pool": Spec(
+        *pair("max_pool", "_naive"),
+        ("dx",),
+        _max_pool,
+        apart(_pool_mistakes),
+        nearest=_nearest_pool,
+    ),
+    "spatial_batchnorm": Spec(
+        *pair("spatial_batchnorm"), NORM, _spatial_batchnorm, batchnorm_mistakes
+    ),
+    "spatial_groupnorm": Spec(*pair("spatial_groupnorm"), NORM, _groupnorm, groupnorm_mistakes),
+}
+"""Convolution, max pool, and normalisations of images."""

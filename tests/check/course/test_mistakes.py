@@ -1,8 +1,8 @@
 """The layers of two students in unlike styles are right; the cause of a planted mistake is named.
 
-Right layers stand in `course_loops.py` and `course_arrays.py`, mistakes in `wrong_layers.txt`:
-which function of which student, the text that is replaced, and what `check_layer` has to say of
-each wrong result.  A result with `?` has none, since its numbers are those of no single mistake.
+Right layers stand in `loops.py` and `arrays.py`, mistakes in `wrong_layers.txt`: which function of
+which student, the text that is replaced, and what `check_layer` has to say of each wrong result.  A
+result with `?` has none, since its numbers are those of no single mistake.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphc.check import sequence_mistakes
-from graphc.check.check_layer import MISTAKES, check_layer
-from graphc.check.layer_cases import SPECS, matches, results_of
-from tests.check import course_arrays, course_loops
+from graphc.check.check_layer import SPECS, check_layer
+from graphc.check.course import sequences
+from graphc.check.course.causes import usual_mistakes
+from graphc.check.course.compare import matches
+from graphc.check.course.spec import results_of
+from tests.check.course import arrays, loops
 
-STUDENTS = {"loops": course_loops, "arrays": course_arrays}
+STUDENTS = {"loops": loops, "arrays": arrays}
 WRONG = (Path(__file__).parent / "wrong_layers.txt").read_text(encoding="utf-8").split("\n\n")
 OWN = "it is the gradient of your own forward function; correct that first"
 
@@ -63,6 +65,12 @@ def test_right_layers_in_unlike_styles(layer: str, student: str) -> None:
     assert report.ok, str(report)
 
 
+@pytest.mark.parametrize("layer", SPECS)
+def test_the_layers_of_graphc(layer: str) -> None:
+    report = check_layer(layer, SPECS[layer].forward, SPECS[layer].backward, seed=2)
+    assert report.ok, str(report)
+
+
 @pytest.mark.filterwarnings("ignore:Degrees of freedom")
 @pytest.mark.one_in(5)
 @pytest.mark.parametrize("number", range(len(WRONG)))
@@ -90,7 +98,7 @@ def test_the_inputs_of_a_layer_have_names_of_their_own(layer: str) -> None:
 @pytest.mark.parametrize("layer", ["rnn", "lstm"])
 def test_the_formulas_of_a_sequence_are_right(layer: str) -> None:
     for case in SPECS[layer].cases(np.random.Generator(np.random.Philox(2))):
-        found = sequence_mistakes._unrolled(case, sequence_mistakes._Slip())
+        found = sequences._unrolled(case, sequences._Slip())
         right = results_of(SPECS[layer], case)
         assert found.keys() == right.keys()
         for what, array in right.items():
@@ -108,7 +116,10 @@ def test_no_two_mistakes_look_alike(layer: str) -> None:
     cases = [*SPECS[layer].cases(np.random.Generator(np.random.Philox(0)))]
     right = [results_of(SPECS[layer], case) for case in cases]
     with np.errstate(all="ignore"):
-        made = [list(MISTAKES[layer](case, ours)) for case, ours in zip(cases, right, strict=True)]
+        made = [
+            list(usual_mistakes(SPECS[layer], case, ours))
+            for case, ours in zip(cases, right, strict=True)
+        ]
     for mode in {case.param.get("mode") for case in cases}:
         at = [k for k, case in enumerate(cases) if case.param.get("mode") == mode]
         for what in right[0]:
@@ -151,17 +162,33 @@ def _alike(a: str, b: str | None, tables: list[dict[str, list[Shown]]], correct:
     )
 
 
+@pytest.mark.parametrize(
+    "layer", [layer for layer, spec in SPECS.items() if not spec.is_loss and layer != "dropout"]
+)
+def test_any_gradient_may_be_divided_by_the_rows(layer: str) -> None:
+    spec = SPECS[layer]
+    right: Any = spec.backward
+
+    def backward(*given: Any) -> Any:
+        found, rows = right(*given), len(given[0])
+        return tuple(g / rows for g in found) if isinstance(found, tuple) else found / rows
+
+    for finding in (findings := check_layer(layer, spec.forward, backward).findings):
+        assert finding.cause == f"{finding.what} is divided by N; the loss has done that already"
+    assert [finding.what for finding in findings] == list(spec.gradients)
+
+
 # Kinks.
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_equal_maxima_may_share_the_gradient(share: float) -> None:
     def backward(dout: Any, cache: Any) -> Any:
-        return share * last(dout, cache) + (1 - share) * course_loops.max_pool_backward(dout, cache)
+        return share * last(dout, cache) + (1 - share) * loops.max_pool_backward(dout, cache)
 
     def last(dout: Any, cache: Any) -> Any:
         x, pool = cache
-        turned = course_loops.max_pool_backward(dout[:, :, ::-1, ::-1], (x[:, :, ::-1, ::-1], pool))
+        turned = loops.max_pool_backward(dout[:, :, ::-1, ::-1], (x[:, :, ::-1, ::-1], pool))
         return turned[:, :, ::-1, ::-1]
 
     def whole(x: Any, pool: Any) -> bool:  # else the windows begin elsewhere when turned round
@@ -169,11 +196,9 @@ def test_equal_maxima_may_share_the_gradient(share: float) -> None:
         return not any((n - k) % pool["stride"] for n, k in zip(x.shape[2:], size, strict=True))
 
     def checked(dout: Any, cache: Any) -> Any:
-        return (
-            backward(dout, cache) if whole(*cache) else course_loops.max_pool_backward(dout, cache)
-        )
+        return backward(dout, cache) if whole(*cache) else loops.max_pool_backward(dout, cache)
 
-    assert check_layer("max_pool", course_loops.max_pool_forward, checked).ok
+    assert check_layer("max_pool", loops.max_pool_forward, checked).ok
 
 
 @pytest.mark.parametrize(("slope", "ok"), [(0.0, True), (0.3, True), (1.0, True), (1.5, False)])

@@ -1,0 +1,176 @@
+"""The c backend: a program is printed as C99, compiled by the system's compiler, and called."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from graphc.backends.backend import (
+    Call,
+    Link,
+    Memory,
+    Part,
+    PeakWork,
+    View,
+    ZeroCopy,
+    bind_exchange,
+    bind_reference,
+)
+from graphc.backends.c.source import program_source
+from graphc.backends.layout import ARENA, SCRATCH, block_of, layout, table_index
+from graphc.base.errors import GraphError
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
+from graphc.kernels.program import Program
+
+FLAGS = ("-std=c99", "-O2", "-march=native", "-fno-math-errno", "-fPIC", "-shared")
+
+
+def compiler() -> str | None:
+    """Return the path of the C compiler: $CC, or cc."""
+    return shutil.which(os.environ.get("CC") or "cc")
+
+
+@lru_cache(maxsize=64)
+def compiled(source: str) -> ctypes.CDLL:
+    """Return the library of a C file; raise GraphError with what the compiler says of it."""
+    name = hashlib.sha256(source.encode()).hexdigest()[:16]
+    with TemporaryDirectory(prefix="graphc-c-") as folder:
+        (Path(folder) / f"{name}.c").write_text(source, encoding="utf-8")
+        command = [compiler() or "cc", *FLAGS, "-o", f"{name}.so", f"{name}.c"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise GraphError(f"{' '.join(command)} failed: {done.stderr.strip()[:2000]}")
+        return ctypes.CDLL(str(Path(folder) / f"{name}.so"))  # the open file outlives its name
+
+
+class CRunner:
+    """The compiled code of a program, and the table of addresses that it runs on."""
+
+    def __init__(
+        self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None
+    ) -> None:
+        self.program, self.layout, self._link = program, layout(program, skip), link
+        self.library = compiled(program_source(program, self.layout))
+        self.table = np.zeros(len(self.layout.blocks) + 1, np.uint64)
+        # The table has bare addresses: these keep the memory alive.
+        self._kept: list[Array] = [memory.arena, memory.scratch]
+        self.table[0] = memory.arena.ctypes.data
+        self.table[1] = memory.scratch.ctypes.data
+        names: dict[tuple[str, str], str] = {}
+        for buffer in program.buffers.values():
+            names.setdefault(block_of(buffer), buffer.name)
+        for slot, block in enumerate(self.layout.blocks):
+            if block not in (ARENA, SCRATCH):
+                array = memory.view(program, names[block], program.capacity)
+                self._kept.append(array)
+                self.table[table_index(slot)] = array.ctypes.data
+
+    @property
+    def uninterrupted(self) -> bool:
+        """True if all calls are of C functions."""
+        return all(segment.symbol is not None for segment in self.layout.segments)
+
+    def calls(self, n: int, view: View) -> tuple[list[Call], int]:
+        """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
+        found = self.parts(n, view, 1)
+        forward = [part for part in found if part.starts[0] < self.program.boundary]
+        return [call for part in found for call in part.calls], sum(len(p.calls) for p in forward)
+
+    def parts(self, n: int, view: View, threads: int) -> list[Part]:
+        """Return the same run in parts: a function of kernels, or another call."""
+        found = []
+        for segment in self.layout.segments:
+            if segment.symbol is None:
+                numbers: tuple[int, ...] = (segment.start,)
+                instr = self.program.instrs[segment.start]
+                exchange = instr.kind in ("send", "receive")
+                name, link = self.program.name, self._link
+                calls = (
+                    bind_exchange(name, instr, view, link)
+                    if exchange
+                    else [bind_reference(instr, n, view)]
+                )
+            else:
+                numbers = tuple(i for epoch in segment.epochs for i in epoch)
+                function = getattr(self.library, segment.symbol)
+                calls = [partial(self._call, function, n)]
+            found.append(Part(calls, numbers, numbers))
+        return found
+
+    def _call(self, function: Callable[..., None], n: int) -> None:
+        """Call a function of the library; a bound method keeps the memory of the table alive."""
+        function(ctypes.c_void_p(self.table.ctypes.data), ctypes.c_ssize_t(n))
+
+    def feed_in_place(self) -> None:
+        """Do nothing: feeds are always copied."""
+
+    def zero_copy(self, types: Mapping[str, TensorType]) -> tuple[ZeroCopy, tuple[str, ...]] | None:
+        """Return None: feeds are always copied."""
+        return None
+
+
+PEAK = """\
+#include <stddef.h>
+void peak(float *sums, ptrdiff_t rounds)
+{
+    float x[256];
+    for (int l = 0; l < 256; ++l) x[l] = sums[l];
+    for (ptrdiff_t r = 0; r < rounds; ++r)
+        for (int l = 0; l < 256; ++l) x[l] = x[l] * 0.5f + 1.0f;
+    for (int l = 0; l < 256; ++l) sums[l] = x[l];
+}
+"""
+ROUNDS = 20_000
+"""The rounds of one call."""
+
+
+class CBackend:
+    """The backend that prints C99."""
+
+    name = "c"
+    compiles = True
+
+    def missing(self) -> str | None:
+        """Return why there is no compiler, or None."""
+        return None if compiler() else "there is no C compiler: install one, or set CC"
+
+    def threads(self, asked: int | None) -> int:
+        """Return 1."""
+        return 1
+
+    def scratch(self, program: Program) -> Sequence[int]:
+        """Return zeros: kernels have their blocks on the stack."""
+        return [0] * len(program.instrs)
+
+    def bind(
+        self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None
+    ) -> CRunner:
+        """Return the compiled code of a program on its memory."""
+        return CRunner(program, skip, memory, link)
+
+    def wrong_code(self, program: Program, emits: bool) -> str | None:
+        """Return None: no code is kept, it is compiled from its text in each process."""
+        return None
+
+    def peak_work(self) -> PeakWork:
+        """Return a loop of independent multiply-adds as the compiler makes it."""
+        run = compiled(PEAK).peak
+
+        def make() -> Call:
+            sums = np.zeros(256, np.float32)
+            return lambda: run(ctypes.c_void_p(sums.ctypes.data), ctypes.c_ssize_t(ROUNDS))
+
+        return PeakWork("multiply-adds in C", 2 * 256 * ROUNDS, make)
+
+
+BACKEND = CBackend()

@@ -1,0 +1,132 @@
+"""A model as one C99 file and its header, without dependencies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from graphc.backends.c.backend import BACKEND
+from graphc.backends.c.scalars import FRAME, dim_text, literal
+from graphc.backends.c.source import KernelFile
+from graphc.backends.c.target import PROLOGUE
+from graphc.backends.interface import (
+    C_TYPES,
+    KEYWORDS,
+    Entry,
+    Interface,
+    declaration,
+    type_text,
+    unique,
+)
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import count
+from graphc.kernels.program import Buffer, Program
+
+
+def c_file(model: Interface, header: str, separate: bool, test: str) -> tuple[str, int]:
+    """Return the text of the C file, and the bytes of stack that a call needs at most."""
+    file = KernelFile(all(e.program.contract == "fused" for e in model.entries))
+    functions = [_function(model, entry, file) for entry in model.entries]
+    constants = [_array(name, array) for name, array in model.constants.items()]
+    if model.state and not separate:
+        initial, function = _init(model)
+        constants += initial
+        functions.insert(0, function)
+    head = f'#include "{header}"\n\n{PROLOGUE}'
+    pointers = max(len(entry.program.buffers) for entry in model.entries)
+    stack = file.stack + FRAME + 8 * pointers
+    return "\n".join([head, *constants, file.text(), *functions, test]), stack
+
+
+def _init(model: Interface) -> tuple[list[str], str]:
+    """Return the first values of the state that are not 0, and the function that sets them."""
+    names = unique(model.state, KEYWORDS, "initial_")
+    arrays, lines = [], []
+    for name, (declared, array) in zip(names, model.state.items(), strict=True):
+        kind, at = C_TYPES[array.dtype.name], model.offsets[declared]
+        value = literal(0, array.dtype.name)
+        if array.tobytes().strip(b"\0"):
+            arrays.append(_array(name, array))
+            value = f"{name}[i]"
+        place = f"{kind} *const to = ({kind} *)((unsigned char *)state + {at});"
+        loop = f"for (ptrdiff_t i = 0; i < {array.size}; ++i) to[i] = {value};"
+        block = [f"{{ /* {declared} */", f"    {place}", f"    {loop}", "}"]
+        lines += [f"    {line}" for line in block]
+    return arrays, "\n".join([f"void {model.prefix}_init(void *state)", "{", *lines, "}", ""])
+
+
+def _function(model: Interface, entry: Entry, file: KernelFile) -> str:
+    """Return the function of a program, and add its kernels to a file."""
+    places = _Places(model, entry)
+    calls = [f"    {call}" for call in file.calls(entry.program, entry.numbers, places.name)]
+    for argument, buffer in entry.results:
+        size = dim_text(count(buffer.type.shape))
+        copy = f"{argument.name}[i] = {places.name(buffer)}[i];"
+        calls.append(f"    for (ptrdiff_t i = 0; i < {size}; ++i) {copy}")
+    if entry.losses:
+        calls.append(f"    return {' + '.join(f'*{places.name(loss)}' for loss in entry.losses)};")
+    lines = [*places.lines, "    (void)n;", "", *calls]
+    return "\n".join([declaration(model, entry), "{", *lines, "}", ""])
+
+
+class _Places:
+    """The names of a function's buffers, and the lines that say where each lies."""
+
+    def __init__(self, model: Interface, entry: Entry) -> None:
+        self._model, self._entry = model, entry
+        self.lines: list[str] = []
+        self._names: dict[str, str] = {}
+        arguments = [argument.name for argument, _ in entry.results]
+        arguments += [argument.name for argument in entry.feeds]
+        self._taken = {"state", "work", "n", "i", *arguments, *KEYWORDS}
+
+    def name(self, buffer: Buffer) -> str:
+        """Return the name of a pointer to a buffer's first element."""
+        if buffer.name not in self._names:
+            self._names[buffer.name] = self._declared(buffer)
+        return self._names[buffer.name]
+
+    def _declared(self, buffer: Buffer) -> str:
+        base, offset = self._model.place(self._entry, buffer)
+        if offset == 0 and base not in ("state", "work"):
+            return base
+        (name,) = unique([buffer.name], self._taken)
+        self._taken.add(name)
+        kind, memory = f"{C_TYPES[buffer.type.dtype]} *", "unsigned char *"
+        if base not in ("state", "work"):
+            kind, memory = f"const {kind}", f"const {memory}"
+        line = f"{kind}const {name} = ({kind})(({memory}){base} + {offset});"
+        self.lines.append(f"    {line} /* {type_text(buffer.type)} */")
+        return name
+
+
+def _array(name: str, array: Array) -> str:
+    dtype = array.dtype.name
+    rows = "\n".join(f"    {line}" for line in _lines(np.asarray(array).reshape(-1), dtype))
+    return f"static const {C_TYPES[dtype]} {name}[{max(array.size, 1)}] = {{\n{rows}\n}};\n"
+
+
+def _lines(flat: Array, dtype: str) -> Iterator[str]:
+    for start in range(0, len(flat), 8):
+        yield ", ".join(literal(x, dtype) for x in flat[start : start + 8].tolist()) + ","
+
+
+class CWriter:
+    """The writer of C99 files."""
+
+    backend = "c"
+
+    def scratch(self, program: Program) -> Sequence[int]:
+        """Return zeros: kernels have their blocks on the stack."""
+        return BACKEND.scratch(program)
+
+    def write(self, model: Interface, header: str, separate: bool, test: str) -> tuple[bytes, int]:
+        """Return the C file of a model, and the bytes of stack that a call needs at most."""
+        text, stack = c_file(model, header, separate, test)
+        return text.encode(), stack
+
+
+def writer() -> CWriter:
+    """Return the writer of C files."""
+    return CWriter()

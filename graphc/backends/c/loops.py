@@ -1,0 +1,311 @@
+"""Loop kernels in C99: a nest of two loops, and passes over rows or columns for reductions.
+
+Sums have the order of every backend: over columns sixteen lanes and a tree of halves, over rows one
+row after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from graphc.backends.c.body import BodyWriter, levels, needed
+from graphc.backends.c.scalars import Code, Scalars, dim_text, literal
+from graphc.ir.access import AccessMap, AxisMap
+from graphc.ir.expr import Broadcast, Step, Store
+from graphc.ir.tensor_type import Batch, Dim
+from graphc.kernels.iteration_space import permuted_strides
+from graphc.kernels.kernel import LANES, Loop, Permutation, ScatterAdd
+
+BLOCK = 64
+"""The columns of a block whose sums over rows are kept in registers or on the stack."""
+
+
+class LoopWriter:
+    """The writer of a loop kernel."""
+
+    def __init__(self, kernel: Loop, names: Mapping[str, str], pitch: Mapping[str, str]) -> None:
+        self.kernel, self.body, self.names = kernel, kernel.body, names
+        self.sizes = dim_text(kernel.rows), dim_text(kernel.columns)
+        self.writer = BodyWriter(kernel.body, names, pitch, self.sizes, self._leaf)
+        self.levels = levels(kernel.body)
+        self.code: Code
+
+    def write(self, code: Code) -> None:
+        """Write the kernel."""
+        self.code = code
+        if isinstance(self.kernel, ScatterAdd):
+            self._scatter_add(self.kernel)
+            return
+        known: dict[int, str] = {}
+        self.writer.write(code, self._of_kind("one"), known)
+        reduces = any(self.levels)
+        if reduces and self.kernel.axis == "rows":
+            self._by_columns(known)
+        else:
+            self._by_rows(known)
+        self._store("one", known)
+
+    def _of_kind(self, kind: Broadcast, level: int = 0) -> list[int]:
+        steps = enumerate(self.body.steps)
+        return [n for n, step in steps if step.broadcast == kind and self.levels[n] == level]
+
+    def _stores(self, *kinds: Broadcast) -> list[Store]:
+        return [store for store in self.body.stores if store.broadcast in kinds]
+
+    def _store(self, kind: Broadcast, known: dict[int, str]) -> None:
+        stores = self._stores(kind)
+        self.writer.write(self.code, needed(self.body, [s.step for s in stores], known), known)
+        self.writer.store(self.code, stores, known)
+
+    def _reductions(self, level: int) -> list[int]:
+        steps = enumerate(self.body.steps)
+        return [n for n, s in steps if s.op in ("sum", "max") and self.levels[n] == level]
+
+    # ------------------------------------------------------------------ rows of columns
+
+    def _by_rows(self, ones: dict[int, str]) -> None:
+        """Write a loop over rows; each reduction of a row is a pass over its columns."""
+        code, (rows, columns) = self.code, self.sizes
+        with code.loop("i", rows):
+            known = dict(ones)
+            self._row_steps(known, 0)
+            for level in range(1, max(self.levels, default=0) + 1):
+                self._reduce_row(known, level)
+                self._row_steps(known, level)
+            each, last = self._stores("each"), self._stores("column")
+            if each or last:
+                with code.loop("j", columns):
+                    here = dict(known)
+                    stores = [*each, *last]
+                    steps = needed(self.body, [s.step for s in stores], here)
+                    self.writer.write(code, steps, here)
+                    self.writer.store(code, each, here)
+                    if last:  # after the last row, since rows may read what this overwrites
+                        with code.block(f"if (i == {rows} - 1)"):
+                            self.writer.store(code, last, here)
+            self._store("row", known)
+
+    def _row_steps(self, known: dict[int, str], level: int) -> None:
+        self.writer.write(self.code, self._of_kind("row", level), known)
+
+    def _reduce_row(self, known: dict[int, str], level: int) -> None:
+        """Write a pass over the columns of a row, which adds up in sixteen lanes."""
+        code, columns, numbers = self.code, self.sizes[1], self._reductions(level)
+        lanes = {}
+        for number in numbers:
+            step = self.body.steps[number]
+            lanes[number] = code.array("lanes", step.dtype, LANES)
+            with code.loop("l", str(LANES)):
+                code.do(f"{lanes[number]}[l] = {_neutral(step)};")
+        with code.loop("first", columns, step=LANES), code.loop("l", str(LANES)):
+            code.do("const ptrdiff_t j = first + l;")
+            code.do(f"if (j >= {columns}) break;")
+            here = dict(known)
+            arguments = [self.body.steps[number].args[0] for number in numbers]
+            self.writer.write(code, needed(self.body, arguments, here), here)
+            for number in numbers:
+                step = self.body.steps[number]
+                self._accumulate(f"{lanes[number]}[l]", here[step.args[0]], step)
+        for number in numbers:
+            step, lane = self.body.steps[number], lanes[number]
+            halves = f"for (int half = {LANES // 2}; half; half /= 2)"
+            with code.block(halves), code.loop("l", "half"):
+                self._accumulate(f"{lane}[l]", f"{lane}[half + l]", step)
+            known[number] = code.value(f"{lane}[0]", step.dtype)
+
+    def _accumulate(self, target: str, x: str, step: Step) -> None:
+        v, dtype = Scalars(self.code), step.dtype
+        function = v.add if step.op == "sum" else v.maximum
+        self.code.do(f"{target} = {function(target, x, dtype)};")
+
+    # ------------------------------------------------------------------ columns of rows
+
+    def _by_columns(self, ones: dict[int, str]) -> None:
+        """Write a loop over blocks of columns; each reduction is a pass over the rows."""
+        code, (rows, columns) = self.code, self.sizes
+        with code.loop("first", columns, step=BLOCK):
+            rest = f"{columns} - first"
+            code.do(f"const ptrdiff_t end = {rest} < {BLOCK} ? {columns} : first + {BLOCK};")
+            known, arrays = dict(ones), dict[int, str]()
+            for level in range(1, max(self.levels) + 1):
+                self._reduce_columns(known, arrays, level)
+                self._keep_columns(known, arrays, level)
+            here = self._with_arrays(known, arrays)
+            if self._stores("each"):
+                with code.loop("i", rows):
+                    of_row = dict(known)
+                    self.writer.write(code, self._row_only(), of_row)
+                    with code.loop("j", "end", "first"):
+                        values = self._with_arrays(of_row, arrays)
+                        stores = self._stores("each")
+                        steps = needed(self.body, [s.step for s in stores], values)
+                        self.writer.write(code, steps, values)
+                        self.writer.store(code, stores, values)
+            if self._stores("column"):
+                with code.loop("j", "end", "first"):
+                    self._store("column", dict(here))
+        if self._stores("row"):
+            with code.loop("i", rows):
+                self._store("row", dict(ones))
+
+    def _row_only(self) -> list[int]:
+        wanted = needed(self.body, [s.step for s in self._stores("each")], ())
+        return [n for n in wanted if self.body.steps[n].broadcast == "row"]
+
+    def _with_arrays(self, known: Mapping[int, str], arrays: Mapping[int, str]) -> dict[int, str]:
+        return dict(known) | {number: f"{name}[j - first]" for number, name in arrays.items()}
+
+    def _reduce_columns(self, known: dict[int, str], arrays: dict[int, str], level: int) -> None:
+        code, numbers = self.code, self._reductions(level)
+        made = {}
+        for number in numbers:
+            step = self.body.steps[number]
+            made[number] = code.array("sums", step.dtype, BLOCK)
+            with code.loop("j", "end", "first"):
+                code.do(f"{made[number]}[j - first] = {_neutral(step)};")
+        arguments = [self.body.steps[number].args[0] for number in numbers]
+        with code.loop("i", self.sizes[0]):
+            of_row = dict(known)
+            wanted = needed(self.body, arguments, of_row)
+            rows = [n for n in wanted if self.body.steps[n].broadcast == "row"]
+            self.writer.write(code, rows, of_row)
+            with code.loop("j", "end", "first"):
+                here = self._with_arrays(of_row, arrays)
+                self.writer.write(code, needed(self.body, arguments, here), here)
+                for number in numbers:
+                    step = self.body.steps[number]
+                    self._accumulate(f"{made[number]}[j - first]", here[step.args[0]], step)
+        arrays |= made
+
+    def _keep_columns(self, known: dict[int, str], arrays: dict[int, str], level: int) -> None:
+        """Write the values of a column that depend on its sums, once for each column."""
+        numbers = [n for n in self._of_kind("column", level) if n not in arrays and self._leaves(n)]
+        if not numbers:
+            return
+        code, made = self.code, {}
+        for number in numbers:
+            made[number] = code.array("values", self.body.steps[number].dtype, BLOCK)
+        with code.loop("j", "end", "first"):
+            here = self._with_arrays(known, arrays)
+            self.writer.write(code, needed(self.body, numbers, here), here)
+            for number in numbers:
+                code.do(f"{made[number]}[j - first] = {here[number]};")
+        arrays |= made
+
+    def _leaves(self, number: int) -> bool:
+        """Return whether a value of a column is read by more than values of the same level."""
+        if any(store.step == number for store in self.body.stores):
+            return True
+        users = ((n, s) for n, s in enumerate(self.body.steps) if number in s.args)
+        level = self.levels[number]
+        return any(s.broadcast != "column" or self.levels[n] > level for n, s in users)
+
+    # ------------------------------------------------------------------ gathered elements
+
+    def _leaf(self, step: Step, known: Mapping[int, str]) -> str:
+        if step.op == "philox":
+            return self.code.functions.random_word(step, known)
+        if step.op == "offset":
+            return self._offset(step)
+        assert step.op == "fetch", f"a loop has no {step.op}"
+        return self._fetched(step, known)
+
+    def _indices(self) -> list[str]:
+        """Return the index of row `i` in each dimension of the rows."""
+        places = self.kernel.places
+        found, below = [], prod(places)
+        found.append("i" if below == 1 else f"i / {below}")
+        for size in places:
+            below //= size
+            found.append(f"i % {size}" if below == 1 else f"i / {below} % {size}")
+        return found
+
+    def _offset(self, step: Step) -> str:
+        assert isinstance(step.value, tuple), "the value is the tile"
+        text = ""
+        for index, size in zip(self._indices()[1:], step.value, strict=True):
+            text = f"({text}) * {size} + {index} % {size}" if text else f"{index} % {size}"
+        return f"(int32_t)({text or '0'})"
+
+    def _fetched(self, step: Step, known: Mapping[int, str]) -> str:
+        assert isinstance(step.value, AccessMap), "the value is an access map"
+        access = step.value
+        kernel = self.kernel
+        counts: list[Dim] = [_divided(kernel.rows, prod(kernel.places)), *kernel.places]
+        indices = [*self._indices(), "j"]
+        if access.given:
+            indices[0], counts[0] = f"(ptrdiff_t){known[step.args[0]]}", access.axes[0].size
+        terms, conditions = [], []
+        for index, size, axis in zip(indices, [*counts, kernel.columns], access.axes, strict=True):
+            position, condition = self._position(index, size, axis)
+            conditions.extend(condition)
+            if axis.pitch:
+                terms.append(position if axis.pitch == 1 else f"{position} * {axis.pitch}")
+        element = f"{self.names[step.buffer]}[{' + '.join(terms) or '0'}]"
+        if not conditions:
+            return element
+        return f"{' && '.join(conditions)} ? {element} : {literal(access.fill, step.dtype)}"
+
+    def _position(self, index: str, size: Dim, axis: AxisMap) -> tuple[str, list[str]]:
+        """Return the name of an index's position, and the conditions under which it has one."""
+        if (axis.scale, axis.shift, axis.divisor) == (1, 0, 1):
+            at = index if index.isalnum() else f"({index})"
+        else:
+            scaled = f"({index}) * {axis.scale} + {axis.shift}"
+            at = self.code.fresh("at")
+            if axis.divisor > 1:
+                scaled = f"{self.code.functions.floor_division()}({scaled}, {axis.divisor})"
+            self.code.do(f"const ptrdiff_t {at} = {scaled};")
+        if axis.is_inside(size):
+            return at, []
+        found = [f"{at} >= 0", f"{at} < {dim_text(axis.size)}"]
+        if axis.divisor > 1 and not axis.floor:
+            found.append(f"{at} * {axis.divisor} == ({index}) * {axis.scale} + {axis.shift}")
+        return at, found
+
+    # ------------------------------------------------------------------ other kinds
+
+    def _scatter_add(self, kernel: ScatterAdd) -> None:
+        code, (rows, columns) = self.code, self.sizes
+        (store,) = self.body.stores
+        target, source = self.names[store.buffer], self.names[kernel.source]
+        with code.loop("i", f"{rows} * {columns}"):
+            code.do(f"{target}[i] = {literal(0, self.body.steps[store.step].dtype)};")
+        with code.loop("r", dim_text(kernel.count)):
+            code.do(f"ptrdiff_t i = (ptrdiff_t){self.names[kernel.indices]}[r];")
+            code.do(f"i = i < 0 ? 0 : (i < {rows} ? i : {rows} - 1);")
+            with code.loop("j", columns):
+                code.do(f"{target}[i * {columns} + j] += {source}[r * {columns} + j];")
+
+
+def write_permutation(code: Code, kernel: Permutation, names: Mapping[str, str]) -> None:
+    """Write a copy with permuted axes: a loop for each axis of the result."""
+    (load,), (store,) = kernel.body.loads, kernel.body.stores
+    sizes = [kernel.shape[axis] for axis in kernel.axes]
+    strides = permuted_strides(kernel.shape, kernel.axes)
+    index = [f"i{axis}" for axis in range(len(sizes))]
+    source = " + ".join(
+        f"{i} * {dim_text(stride)}" for i, stride in zip(index, strides, strict=True)
+    )
+    code.do("ptrdiff_t at = 0;")
+    _nested(code, index, sizes, f"{names[store.buffer]}[at++] = {names[load]}[{source or '0'}];")
+
+
+def _nested(code: Code, index: Sequence[str], sizes: Sequence[Dim], line: str) -> None:
+    if not index:
+        code.do(line)
+        return
+    with code.loop(index[0], dim_text(sizes[0])):
+        _nested(code, index[1:], sizes[1:], line)
+
+
+def _neutral(step: Step) -> str:
+    if step.op == "sum":
+        return literal(0, step.dtype)
+    lowest = {"int64": -(2**63), "int32": -(2**31)}
+    return literal(lowest.get(step.dtype, float("-inf")), step.dtype)
+
+
+def _divided(dim: Dim, by: int) -> Dim:
+    return Batch(dim.factor // by) if isinstance(dim, Batch) else dim // by

@@ -1,0 +1,202 @@
+"""Matrix products in C99: blocks of sums, and the body after each block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from graphc.backends.c.body import BodyWriter, needed
+from graphc.backends.c.scalars import Code, dim_text, literal
+from graphc.backends.interface import C_TYPES
+from graphc.ir.expr import Step
+from graphc.ir.forms import Sizes, Window
+from graphc.ir.tensor_type import Shape
+from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
+from graphc.kernels.stack import parts_of, single_product
+
+
+class ProductWriter:
+    """The writer of a product kernel."""
+
+    def __init__(
+        self,
+        kernel: Gemm,
+        names: Mapping[str, str],
+        types: Mapping[str, str],
+        pitch: Mapping[str, str],
+    ) -> None:
+        self.kernel, self.names, self.types, self.pitch = kernel, names, types, dict(pitch)
+        self.kind = C_TYPES[kernel.dtype]
+        self.columns = f"GC_COLUMNS_{kernel.dtype}"
+        self.code: Code
+
+    def write(self, code: Code) -> None:
+        """Write the kernel: the matrices of a stack one after the other."""
+        self.code = code
+        if isinstance(self.kernel, BatchedGemm):
+            self._stacked(self.kernel, [f"s{axis}" for axis in range(len(self.kernel.sizes))], 0)
+        else:
+            self._matrix(self.pitch, self.names)
+
+    def _stacked(self, kernel: BatchedGemm, index: list[str], axis: int) -> None:
+        """Write the loops over a stack, and in them one of its products."""
+        if axis < len(index):
+            with self.code.loop(index[axis], dim_text(kernel.sizes[axis])):
+                self._stacked(kernel, index, axis + 1)
+            return
+        names, pitch = dict(self.names), dict(self.pitch)
+        for part in parts_of(kernel):
+            names[part.name] = self._moved(part.buffer, index, part.strides)
+            pitch[part.name] = dim_text(part.pitch)
+        ProductWriter(single_product(kernel), names, self.types, pitch).write(self.code)
+
+    def _moved(self, buffer: str, index: list[str], strides: Shape) -> str:
+        """Return the name of a pointer to a matrix of the stack."""
+        pairs = zip(index, strides, strict=True)
+        terms = [f"{i} * {dim_text(stride)}" for i, stride in pairs if stride]
+        if not terms:
+            return self.names[buffer]
+        moved = self.code.fresh("m")
+        kind = f"{'' if buffer in self.kernel.body.written else 'const '}{self.types[buffer]}"
+        self.code.do(f"{kind} *const {moved} = {self.names[buffer]} + {' + '.join(terms)};")
+        return moved
+
+    # ------------------------------------------------------------------ one product
+
+    def _matrix(self, pitch: Mapping[str, str], names: Mapping[str, str]) -> None:
+        """Write the loops over blocks of one product, group by group."""
+        kernel, code = self.kernel, self.code
+        groups = kernel.window.groups if isinstance(kernel, Convolution) else 1
+        sizes = dim_text(kernel.m), dim_text(kernel.n)
+        writer = BodyWriter(kernel.body, names, pitch, sizes, self._leaf)
+        ones: dict[int, str] = {}
+        steps = enumerate(kernel.body.steps)
+        writer.write(code, [n for n, s in steps if s.broadcast == "one"], ones)
+        if groups == 1:
+            self._blocks(writer, ones, "0", sizes[1])
+            return
+        with code.loop("group", str(groups)):
+            code.do(f"const ptrdiff_t part = {sizes[1]} / {groups};")
+            self._blocks(writer, ones, "group * part", "group * part + part")
+
+    def _blocks(self, writer: BodyWriter, ones: dict[int, str], start: str, end: str) -> None:
+        kernel, code, columns = self.kernel, self.code, self.columns
+        code.functions.product(kernel.dtype)
+        m = dim_text(kernel.m)
+        with code.loop("top", m, step="GC_ROWS"), code.loop("first", end, start, columns):
+            code.do(f"const ptrdiff_t rows = {m} - top < GC_ROWS ? {m} - top : GC_ROWS;")
+            rest = f"{end} - first"
+            code.do(f"const ptrdiff_t width = {rest} < {columns} ? {rest} : {columns};")
+            code.do(f"{self.kind} sums[GC_ROWS * {columns}];")
+            with code.loop("s", f"rows * {columns}"):
+                code.do(f"sums[s] = {literal(0, kernel.dtype)};")
+            if isinstance(kernel, Convolution):
+                self._window_sums(kernel, writer)
+            else:
+                self._sums(writer)
+            self._epilogue(writer, ones)
+
+    def _sums(self, writer: BodyWriter) -> None:
+        """Write the call that adds up the products of a block."""
+        kernel = self.kernel
+        a, pitch = writer.names[kernel.a], writer.pitch[kernel.a]
+        b, b_pitch = writer.names[kernel.b], writer.pitch[kernel.b]
+        left = f"{a} + top, 1, {pitch}" if kernel.trans_a else f"{a} + top * {pitch}, {pitch}, 1"
+        right = f"{b} + first, {b_pitch}, 1"
+        if kernel.trans_b:
+            right = f"{b} + first * {b_pitch}, 1, {b_pitch}"
+        self._call(dim_text(kernel.k), left, right)
+
+    def _call(self, k: str, left: str, right: str) -> None:
+        """Write a call of the product of matrices, each a pointer and its strides."""
+        self.code.do(f"gc_product_{self.kernel.dtype}(rows, width, {k}, {left}, {right}, sums);")
+
+    def _epilogue(self, writer: BodyWriter, ones: Mapping[int, str]) -> None:
+        code, body = self.code, self.kernel.body
+        with code.loop("i", "top + rows", "top"):
+            known = dict(ones)
+            stores = body.stores
+            wanted = needed(body, [s.step for s in stores], known)
+            writer.write(code, [n for n in wanted if body.steps[n].broadcast == "row"], known)
+            with code.loop("j", "first + width", "first"):
+                here = dict(known)
+                writer.write(code, needed(body, [s.step for s in stores], here), here)
+                condition = {"row": "j == 0", "column": "i == 0", "one": "i + j == 0"}
+                for store in stores:
+                    if store.broadcast == "each":
+                        writer.store(code, [store], here)
+                    else:
+                        with code.block(f"if ({condition[store.broadcast]})"):
+                            writer.store(code, [store], here)
+
+    def _leaf(self, step: Step, known: Mapping[int, str]) -> str:
+        if step.op == "philox":
+            return self.code.functions.random_word(step, known)
+        assert step.op == "product", f"a product has no {step.op}"
+        return f"sums[(i - top) * {self.columns} + (j - first)]"
+
+    # ------------------------------------------------------------------ windows of images
+
+    def _window_sums(self, kernel: Convolution, writer: BodyWriter) -> None:
+        """Write the calls that add up the products of a block with pixels, packed part by part."""
+        code, k = self.code, dim_text(kernel.k)
+        with code.loop("start", k, step="GC_DEPTH"):
+            code.do(f"const ptrdiff_t depth = {k} - start < GC_DEPTH ? {k} - start : GC_DEPTH;")
+            code.do(f"{self.kind} pixels[GC_ROWS * GC_DEPTH];")
+            self._pixels(kernel.window, kernel.trans_a, writer.names[kernel.a])
+            n, b = dim_text(kernel.n), writer.names[kernel.b]
+            right = f"{b} + start * {n} + first, {n}, 1"
+            if kernel.trans_b:
+                code.do(f"{self.kind} taps[GC_DEPTH * {self.columns}];")
+                with code.loop("q", "depth"), code.loop("j", "width"):
+                    code.do(f"taps[q * {self.columns} + j] = {self._tap(kernel.window, b)};")
+                right = f"taps, {self.columns}, 1"
+            self._call("depth", "pixels, GC_DEPTH, 1", right)
+
+    def _tap(self, window: Window, filters: str) -> str:
+        """Return the weight that a pixel's gradient meets: taps in reverse order."""
+        n, groups, channels = dim_text(self.kernel.n), window.groups, window.channels
+        part = f"({n} / {groups})" if groups > 1 else n
+        column = "(first + j - group * part)" if groups > 1 else "(first + j)"
+        extra = f" + group * {channels}" if groups > 1 else ""
+        back = f"({prod(window.kernel) - 1} - (start + q) / {channels})"
+        place = f"({back} * {part} + {column}) * {window.pixel}"
+        return f"{filters}[{place} + (start + q) % {channels}{extra}]"
+
+    def _pixels(self, window: Window, transposed: bool, images: str) -> None:
+        """Write the packing of the pixels that the rows of a block meet, 0 where there are none."""
+        code, kernel = self.code, self.kernel
+        group = f" + group * {window.channels}" if window.groups > 1 else ""
+        with code.loop("r", "rows"), code.loop("q", "depth"):
+            inner, outer = "start + q", "top + r"
+            place, offset = (inner, outer) if transposed else (outer, inner)
+            code.do(f"const ptrdiff_t place = {place}, offset = {offset};")
+            conditions, index = [], f"place / {window.count}"
+            where = _unraveled(f"place % {window.count}", window.places)
+            tap = _unraveled(f"offset / {window.channels}", window.kernel)
+            for axis, size in enumerate(window.space):
+                text = (
+                    f"{where[axis]} * {window.stride[axis]} + {tap[axis]} * {window.dilation[axis]}"
+                )
+                code.do(f"const ptrdiff_t at{axis} = {text} - {window.before[axis]};")
+                pixel = f"at{axis}"
+                if window.divisor[axis] > 1:
+                    conditions.append(f"at{axis} % {window.divisor[axis]} == 0")
+                    pixel = f"at{axis} / {window.divisor[axis]}"
+                conditions += [f"at{axis} >= 0", f"{pixel} < {size}"]
+                index = f"({index}) * {size} + {pixel}"
+            element = f"{images}[({index}) * {window.pixel} + offset % {window.channels}{group}]"
+            inside = " && ".join(conditions)
+            code.do(
+                f"pixels[r * GC_DEPTH + q] = {inside} ? {element} : {literal(0, kernel.dtype)};"
+            )
+
+
+def _unraveled(whole: str, sizes: Sizes) -> list[str]:
+    """Return the expressions of an index in each dimension."""
+    found, below = [], prod(sizes)
+    for number, size in enumerate(sizes):
+        below //= size
+        text = f"({whole}) / {below}" if below > 1 else f"({whole})"
+        found.append(f"({text} % {size})" if number else f"({text})")
+    return found

@@ -1,0 +1,340 @@
+"""Values, constants and scalar functions in C99."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from math import inf, isnan
+
+import numpy as np
+
+from graphc.backends import maths
+from graphc.backends.arithmetic import FLOATS, Arithmetic, Value
+from graphc.backends.c.target import own_instruction
+from graphc.backends.c.tile import block_head, product_function
+from graphc.backends.interface import C_TYPES
+from graphc.backends.softfloat import ARITY, computed
+from graphc.ir.expr import Step
+from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim
+from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
+
+_SUFFIX = {"float32": "f", "float64": ""}
+_SIGNS = {
+    "fadd": "+", "fsub": "-", "fmul": "*", "fdiv": "/", "add": "+", "sub": "-", "mul": "*",
+    "shl": "<<", "ashr": ">>", "lshr": ">>",
+    "udiv": "/", "sdiv": "/", "and": "&", "or": "|", "xor": "^",
+}  # fmt: skip
+_ARGUMENTS = {1: ("x",), 2: ("a", "b"), 3: ("a", "b", "c")}
+_COMPARED = {
+    "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==",
+    "not_equal": "!=",
+}  # fmt: skip
+
+
+def dim_text(dim: Dim) -> str:
+    """Return the size of a dimension: a number, or a multiple of `n`."""
+    if not isinstance(dim, Batch):
+        return str(dim)
+    rows = " * ".join(["n"] * dim.power)
+    return rows if (dim.factor, dim.power) == (1, 1) else f"({dim.factor} * {rows})"
+
+
+def literal(value: float, dtype: str) -> Value:
+    """Return a number as a constant of C, with as few digits as give it back."""
+    if dtype == "bool":
+        return "true" if value else "false"
+    if dtype not in FLOATS:
+        return _whole(int(value), dtype)
+    with np.errstate(over="ignore"):  # a number beyond the largest becomes infinite
+        number = np.dtype(dtype).type(value)
+    if isnan(number):
+        return "GC_NAN" if dtype == "float32" else "(double)GC_NAN"
+    if number in (inf, -inf):
+        sign = "-" if number < 0 else ""
+        return f"{sign}GC_INFINITY" if dtype == "float32" else f"{sign}(double)GC_INFINITY"
+    return f"{number!s}{_SUFFIX[dtype]}"
+
+
+def _whole(value: int, dtype: str) -> Value:
+    if value == np.iinfo(dtype).min and value < 0:
+        return f"{dtype.upper()}_MIN"
+    return f"{dtype.upper()}_C({value})" if ITEMSIZE[dtype] > 2 else str(value)
+
+
+FRAME = 128
+"""The bytes that a call takes besides the values of the function, at most."""
+
+
+class Code:
+    """The lines of a C function under construction, and the functions that it calls."""
+
+    def __init__(self, functions: Functions, depth: int = 1) -> None:
+        self.functions = functions
+        self.lines: list[str] = []
+        self._depth, self._count = depth, 0
+        self._arrays = 0
+
+    @property
+    def stack(self) -> int:
+        """The bytes of stack that the function needs at most: all its values at once."""
+        return self._arrays + 8 * self._count + FRAME
+
+    def do(self, line: str) -> None:
+        """Append a line."""
+        self.lines.append(f"{'    ' * self._depth}{line}")
+
+    def fresh(self, stem: str = "v") -> str:
+        """Return a new name."""
+        self._count += 1
+        return f"{stem}{self._count}"
+
+    def value(self, expression: str, dtype: str) -> Value:
+        """Append the definition of a value, and return its name."""
+        name = self.fresh()
+        self.do(f"const {C_TYPES[dtype]} {name} = {expression};")
+        return name
+
+    def array(self, stem: str, dtype: str, size: int) -> str:
+        """Append the declaration of an array, and return its new name."""
+        name = self.fresh(stem)
+        self._arrays += size * ITEMSIZE[dtype]
+        self.do(f"{C_TYPES[dtype]} {name}[{size}];")
+        return name
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        """Append a head and the lines of the `with` statement in braces."""
+        self.do(f"{head} {{")
+        self._depth += 1
+        yield
+        self._depth -= 1
+        self.do("}")
+
+    def loop(
+        self, name: str, end: str, start: str = "0", step: int | str = 1
+    ) -> AbstractContextManager[None]:
+        """Append a loop over an index, with the lines of the `with` statement as its body."""
+        up = f"++{name}" if step == 1 else f"{name} += {step}"
+        return self.block(f"for (ptrdiff_t {name} = {start}; {name} < {end}; {up})")
+
+
+class Scalars(Arithmetic):
+    """C statements, one for each operation, appended to some code."""
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+        self._numbers: dict[tuple[Value, str], float] = {}
+
+    @property
+    def fused(self) -> bool:
+        """True if multiply-adds are fused, by the contract of the file."""
+        return self.code.functions.fused
+
+    def const(self, number: float, dtype: str) -> Value:
+        """Return a constant."""
+        text = literal(number, dtype)
+        self._numbers[text, dtype] = number
+        return text
+
+    def number(self, x: Value, dtype: str) -> float | None:
+        """Return the number that `const` got, or None."""
+        return self._numbers.get((x, dtype))
+
+    def binary(self, operation: str, a: Value, b: Value, dtype: str) -> Value:
+        """Append an operation of two values; integers are computed as unsigned ones, which wrap."""
+        sign = _SIGNS[operation]
+        if dtype == "bool":
+            sign = {"and": "&&", "or": "||", "xor": "!="}[operation]
+        elif dtype not in FLOATS and operation in ("add", "sub", "mul", "shl"):
+            wide = f"uint{8 * max(ITEMSIZE[dtype], 4)}_t"
+            return self.code.value(f"({C_TYPES[dtype]})(({wide}){a} {sign} ({wide}){b})", dtype)
+        elif dtype not in FLOATS and ITEMSIZE[dtype] < 4:
+            return self.code.value(f"({C_TYPES[dtype]})({a} {sign} {b})", dtype)
+        return self.code.value(f"{a} {sign} {b}", dtype)
+
+    def select(self, condition: Value, a: Value, b: Value, dtype: str) -> Value:
+        """Append the choice of one of two values."""
+        return self.code.value(f"{condition} ? {a} : {b}", dtype)
+
+    def compare(self, function: str, a: Value, b: Value, dtype: str) -> Value:
+        """Append a comparison."""
+        return self.code.value(f"{a} {_COMPARED[function]} {b}", "bool")
+
+    def is_nan(self, x: Value, dtype: str) -> Value:
+        """Append the test for NaN."""
+        return self.code.value(f"{x} != {x}", "bool")
+
+    def neg(self, a: Value, dtype: str) -> Value:
+        """Append the negation of a value."""
+        if dtype in FLOATS:
+            return self.code.value(f"-({a})" if a.startswith("-") else f"-{a}", dtype)
+        return self.sub(self.const(0, dtype), a, dtype)
+
+    def cast(self, x: Value, source: str, dtype: str) -> Value:
+        """Append a conversion."""
+        if dtype == "bool":
+            return self.truth(x, source)
+        if source == dtype:
+            return x
+        if source in FLOATS and dtype not in FLOATS:
+            return self.code.value(f"{self.code.functions.saturated(source, dtype)}({x})", dtype)
+        return self.code.value(f"({C_TYPES[dtype]}){x}", dtype)
+
+    def bitcast(self, x: Value, source: str, dtype: str) -> Value:
+        """Append the reading of a value's bits as another dtype."""
+        return self.code.value(f"{self.code.functions.bits(source, dtype)}({x})", dtype)
+
+    def intrinsic(
+        self, name: str, args: Sequence[Value], dtype: str, result: str | None = None
+    ) -> Value:
+        """Append the call of a function of the file: the target's instruction, or its rule."""
+        called = self.code.functions.intrinsic(name, dtype)
+        return self.code.value(f"{called}({', '.join(args)})", result or dtype)
+
+    def apart(
+        self, name: str, rule: Callable[..., Value], args: Sequence[Value], dtype: str
+    ) -> Value:
+        """Append the call of a function of the file, which follows a rule."""
+        called = self.code.functions.rule(name, rule, len(args), dtype)
+        return self.code.value(f"{called}({', '.join(args)})", dtype)
+
+
+class Functions:
+    """The functions of a file besides its kernels: each once, after those that it calls."""
+
+    def __init__(self, fused: bool) -> None:
+        """Start without functions; multiply-adds are fused or not, by the contract of a plan."""
+        self.fused = fused
+        self.texts: dict[str, str] = {}
+        self.stack = 0
+        """The bytes of stack that one of the functions needs at most."""
+
+    def scalar(self, function: str, dtype: str, arity: int) -> str:
+        """Return the name of a scalar function of `maths`."""
+
+        def apply(v: Arithmetic, *args: Value) -> Value:
+            return maths.apply(v, function, args, [dtype] * arity, dtype)
+
+        return self.rule(function, apply, arity, dtype)
+
+    def rule(self, name: str, rule: Callable[..., Value], arity: int, dtype: str) -> str:
+        """Return the name of the function of values of one dtype that follows a rule."""
+        names = _ARGUMENTS[arity]
+        listed = ", ".join(f"{C_TYPES[dtype]} {x}" for x in names)
+        return self._add(
+            f"gc_{name}_{dtype}",
+            C_TYPES[dtype],
+            listed,
+            lambda code: rule(Scalars(code), *names),
+        )
+
+    def intrinsic(self, name: str, dtype: str) -> str:
+        """Return the name of the function of a floating-point operation that targets may lack."""
+        names, kind = _ARGUMENTS[ARITY[name]], C_TYPES[dtype]
+
+        def write(code: Code) -> Value:
+            code.lines += own_instruction(name, dtype, ", ".join(names)).splitlines()
+            return computed(Scalars(code), name, names, dtype)
+
+        listed = ", ".join(f"{kind} {x}" for x in names)
+        return self._add(f"gc_{name}{_SUFFIX[dtype]}", kind, listed, write, "\n#endif")
+
+    def bits(self, source: str, dtype: str) -> str:
+        """Return the name of the function that reads a value's bits as another dtype."""
+
+        def write(code: Code) -> Value:
+            code.do(f"union {{ {C_TYPES[source]} before; {C_TYPES[dtype]} after; }} both;")
+            code.do("both.before = x;")
+            return "both.after"
+
+        return self._add(f"gc_{dtype}_of_{source}", C_TYPES[dtype], f"{C_TYPES[source]} x", write)
+
+    def saturated(self, source: str, dtype: str) -> str:
+        """Return the name of the function that truncates a float: 0 for NaN, the nearest bound."""
+        bounds = np.iinfo(dtype)
+
+        def write(code: Code) -> Value:
+            code.do("if (x != x) return 0;")
+            code.do(f"if (x <= {literal(bounds.min, source)}) return {_whole(bounds.min, dtype)};")
+            above = literal(float(bounds.max) + 1, source)
+            code.do(f"if (x >= {above}) return {_whole(bounds.max, dtype)};")
+            return f"({C_TYPES[dtype]})x"
+
+        return self._add(f"gc_{dtype}_from_{source}", C_TYPES[dtype], f"{C_TYPES[source]} x", write)
+
+    def floor_division(self) -> str:
+        """Return the name of the function that divides indices, rounding down."""
+        return self._add(
+            "gc_floor_div", "ptrdiff_t", "ptrdiff_t a, ptrdiff_t b", lambda _: "a / b - (a % b < 0)"
+        )
+
+    def philox(self) -> str:
+        """Return the name of the function that returns a random word."""
+        arguments = "uint64_t seed, uint32_t draws, uint32_t stream, uint32_t row, uint32_t column"
+        return self._add("gc_philox", "uint32_t", arguments, _philox)
+
+    def random_word(self, step: Step, known: Mapping[int, str]) -> Value:
+        """Return the random word of row `i` and column `j` of a step."""
+        seed, draws, *first = (known[arg] for arg in step.args)
+        row = f"({first[0]} + i)" if first else "i"
+        stream = f"UINT32_C({step.value})"
+        return (
+            f"{self.philox()}((uint64_t){seed}, (uint32_t){draws}, {stream}, (uint32_t){row}, "
+            "(uint32_t)j)"
+        )
+
+    def product(self, dtype: str) -> None:
+        """Add the function that adds products to the sums of a block."""
+        if self.fused:
+            self.intrinsic("fma", dtype)  # for a target without vectors
+        self.texts.setdefault("gc_block", block_head(self.fused))
+        name = f"gc_product_{dtype}"
+        if name not in self.texts:
+            self.texts[name] = product_function(dtype, self.fused)
+
+    def _add(
+        self,
+        name: str,
+        result: str,
+        arguments: str,
+        write: Callable[[Code], Value],
+        end: str = "",
+    ) -> str:
+        if name not in self.texts:
+            code = Code(self)
+            returned = write(code)
+            self.stack = max(self.stack, code.stack)
+            lines = [f"GC_FUNCTION {result} {name}({arguments})", "{", *code.lines]
+            self.texts[name] = "\n".join([*lines, f"    return {returned};{end}", "}"])
+        return name
+
+
+def _philox(code: Code) -> Value:
+    """Write Philox4x32-10 of Salmon and others (SC11); see `graphc.kernels.philox`."""
+    code.do("uint32_t x0 = 16u * (column / 64u) + column % 16u, x1 = row, x2 = draws, x3 = stream;")
+    code.do("uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);")
+    with code.block(f"for (int round = 0; round < {ROUNDS}; ++round)"):
+        code.do(f"const uint64_t p0 = UINT64_C({MULTIPLIERS[0]}) * x0;")
+        code.do(f"const uint64_t p1 = UINT64_C({MULTIPLIERS[1]}) * x2;")
+        code.do("x0 = (uint32_t)(p1 >> 32) ^ x1 ^ k0;")
+        code.do("x1 = (uint32_t)p1;")
+        code.do("x2 = (uint32_t)(p0 >> 32) ^ x3 ^ k1;")
+        code.do("x3 = (uint32_t)p0;")
+        code.do(f"k0 += UINT32_C({WEYL[0]});")
+        code.do(f"k1 += UINT32_C({WEYL[1]});")
+    code.do("const uint32_t part = column % 64u / 16u;")
+    return "part < 2u ? (part == 0u ? x0 : x1) : (part == 2u ? x2 : x3)"
+
+
+CALLED = ("exp", "log", "tanh", "sigmoid", "erf", "floor_div")
+"""The scalar functions that are functions of the file; others are written where they are used."""
+
+
+def applied(
+    v: Scalars, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
+) -> Value:
+    """Return a scalar function of values, appended to the code."""
+    if function in CALLED and not (function == "floor_div" and dtype in FLOATS):
+        name = v.code.functions.scalar(function, dtype, len(args))
+        return v.code.value(f"{name}({', '.join(args)})", dtype)
+    return maths.apply(v, function, args, dtypes, dtype)

@@ -1,0 +1,204 @@
+"""The C function at the heart of matrix products, which adds products to a block of sums.
+
+Each sum has one accumulator, which adds the products in the order of k by fused multiply-add, or
+by two operations in an unfused plan.  Lanes of a vector are columns, so vectors change no bit.
+With vectors a block has many rows and columns, and columns that are not side by side in memory are
+packed into a panel on the stack; without them it is one sum, and takes no memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from graphc.ir.tensor_type import ITEMSIZE
+
+BLOCK_HEAD = """\
+/* Vectors, where the compiler has them: define GRAPHC_NO_VECTORS to do without. */
+#if defined(__AVX512F__) && !defined(GRAPHC_NO_VECTORS)
+#include <immintrin.h>
+#define GC_VECTOR 64
+#define GC_TILE 8
+typedef __m512 gc_float32;
+typedef __m512d gc_float64;
+#define gc_load_float32 _mm512_loadu_ps
+#define gc_load_float64 _mm512_loadu_pd
+#define gc_store_float32 _mm512_storeu_ps
+#define gc_store_float64 _mm512_storeu_pd
+#define gc_all_float32 _mm512_set1_ps
+#define gc_all_float64 _mm512_set1_pd
+#define gc_fma_float32 _mm512_fmadd_ps
+#define gc_fma_float64 _mm512_fmadd_pd
+#elif defined(__AVX__) && defined(__FMA__) && !defined(GRAPHC_NO_VECTORS)
+#include <immintrin.h>
+#define GC_VECTOR 32
+#define GC_TILE 4
+typedef __m256 gc_float32;
+typedef __m256d gc_float64;
+#define gc_load_float32 _mm256_loadu_ps
+#define gc_load_float64 _mm256_loadu_pd
+#define gc_store_float32 _mm256_storeu_ps
+#define gc_store_float64 _mm256_storeu_pd
+#define gc_all_float32 _mm256_set1_ps
+#define gc_all_float64 _mm256_set1_pd
+#define gc_fma_float32 _mm256_fmadd_ps
+#define gc_fma_float64 _mm256_fmadd_pd
+#elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(GRAPHC_NO_VECTORS)
+#include <arm_neon.h>
+#define GC_VECTOR 16
+#define GC_TILE 8
+typedef float32x4_t gc_float32;
+typedef float64x2_t gc_float64;
+#define gc_load_float32 vld1q_f32
+#define gc_load_float64 vld1q_f64
+#define gc_store_float32 vst1q_f32
+#define gc_store_float64 vst1q_f64
+#define gc_all_float32 vdupq_n_f32
+#define gc_all_float64 vdupq_n_f64
+#define gc_fma_float32(a, b, c) vfmaq_f32(c, a, b)
+#define gc_fma_float64(a, b, c) vfmaq_f64(c, a, b)
+#endif
+/* The rows of a block of sums, and the depth of its panels. */
+#ifdef GC_VECTOR
+#define GC_ROWS 64
+#define GC_DEPTH 64
+#else
+#define GC_ROWS 1
+#define GC_DEPTH 32
+#endif
+"""
+VECTORS = 4
+"""The vectors side by side in a block of sums."""
+_KINDS = {"float32": ("float", "f"), "float64": ("double", "")}
+_ARGUMENTS = """\
+ptrdiff_t k, const {kind} *a, ptrdiff_t a_i, ptrdiff_t a_p,
+    const {kind} *b, ptrdiff_t b_p,"""
+
+_PLAIN = """\
+/* Adds the products a(i, p) * b(p, j), p = 0 to k - 1, to each of rows x width sums. */
+static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrdiff_t b_j,
+    {kind} *sums)
+{{
+    for (ptrdiff_t i = 0; i < rows; ++i)
+        for (ptrdiff_t j = 0; j < width; ++j) {{
+            {kind} sum = sums[i * GC_COLUMNS_{dtype} + j];
+            for (ptrdiff_t p = 0; p < k; ++p)
+                sum = {multiply_add};
+            sums[i * GC_COLUMNS_{dtype} + j] = sum;
+        }}
+}}
+"""
+
+_VECTORS = """\
+/* The same for columns that are side by side in b, in whole vectors. */
+static void gc_columns_{dtype}(ptrdiff_t rows, int vectors, {arguments} {kind} *sums)
+{{
+    const ptrdiff_t whole = rows / GC_TILE * GC_TILE;
+    if (rows == 1 && vectors == 4) {{
+        gc_tile_1x4_{dtype}(k, a, a_i, a_p, b, b_p, sums);
+        return;
+    }}
+    for (int c = 0; c < vectors; c += 2) {{
+        const ptrdiff_t at = c * GC_LANES_{dtype};
+        if (vectors - c == 1) {{
+            for (ptrdiff_t i = 0; i < whole; i += GC_TILE)
+                gc_tile_nx1_{dtype}(k, a + i * a_i, a_i, a_p, b + at, b_p,
+                    sums + i * GC_COLUMNS_{dtype} + at);
+            for (ptrdiff_t i = whole; i < rows; ++i)
+                gc_tile_1x1_{dtype}(k, a + i * a_i, a_i, a_p, b + at, b_p,
+                    sums + i * GC_COLUMNS_{dtype} + at);
+        }} else {{
+            for (ptrdiff_t i = 0; i < whole; i += GC_TILE)
+                gc_tile_nx2_{dtype}(k, a + i * a_i, a_i, a_p, b + at, b_p,
+                    sums + i * GC_COLUMNS_{dtype} + at);
+            for (ptrdiff_t i = whole; i < rows; ++i)
+                gc_tile_1x2_{dtype}(k, a + i * a_i, a_i, a_p, b + at, b_p,
+                    sums + i * GC_COLUMNS_{dtype} + at);
+        }}
+    }}
+}}
+
+/* Adds the products a(i, p) * b(p, j), p = 0 to k - 1, to each of rows x width sums. */
+static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrdiff_t b_j,
+    {kind} *sums)
+{{
+    const int vectors = (int)((width + GC_LANES_{dtype} - 1) / GC_LANES_{dtype});
+    const ptrdiff_t columns = vectors * GC_LANES_{dtype};
+    {kind} panel[GC_DEPTH * GC_COLUMNS_{dtype}];
+    if (b_j == 1 && width == columns) {{
+        gc_columns_{dtype}(rows, vectors, k, a, a_i, a_p, b, b_p, sums);
+        return;
+    }}
+    for (ptrdiff_t first = 0; first < k; first += GC_DEPTH) {{
+        const ptrdiff_t depth = k - first < GC_DEPTH ? k - first : GC_DEPTH;
+        const {kind} *const right = b + first * b_p;
+        if (b_j == 1)
+            for (ptrdiff_t p = 0; p < depth; ++p)
+                for (ptrdiff_t j = 0; j < columns; ++j)
+                    panel[p * columns + j] = j < width ? right[p * b_p + j] : 0;
+        else
+            for (ptrdiff_t j = 0; j < columns; ++j)
+                for (ptrdiff_t p = 0; p < depth; ++p)
+                    panel[p * columns + j] = j < width ? right[p * b_p + j * b_j] : 0;
+        gc_columns_{dtype}(rows, vectors, depth, a + first * a_p, a_i, a_p, panel, columns, sums);
+    }}
+}}
+"""
+
+
+def block_head(fused: bool) -> str:
+    """Return the vectors of each target, with fused multiply-adds or separate ones."""
+    if fused:
+        return BLOCK_HEAD
+    text = BLOCK_HEAD.replace(" && defined(__FMA__)", "")
+    text = re.sub(r" (_mm\d+)_fmadd_(p[sd])", r"(a, b, c) \1_add_\2(\1_mul_\2(a, b), c)", text)
+    return re.sub(r"vfmaq_(f\d+)\(c, a, b\)", r"vaddq_\1(vmulq_\1(a, b), c)", text)
+
+
+def product_function(dtype: str, fused: bool) -> str:
+    """Return `gc_product_<dtype>`, which adds `k` products to each of the sums of a block."""
+    kind, suffix = _KINDS[dtype]
+    a, b = "a[i * a_i + p * a_p]", "b[p * b_p + j * b_j]"
+    line = f"gc_fma{suffix}({a}, {b}, sum)" if fused else f"sum + {a} * {b}"
+    of = {"dtype": dtype, "kind": kind, "multiply_add": line}
+    of["arguments"] = _ARGUMENTS.format(kind=kind)
+    tiles = [_tile(dtype, rows, vectors) for rows, vectors in ((8, 2), (8, 1), (4, 2), (4, 1))]
+    return "\n".join(
+        [
+            "#ifdef GC_VECTOR",
+            f"#define GC_LANES_{dtype} (GC_VECTOR / {ITEMSIZE[dtype]})",
+            f"#define GC_COLUMNS_{dtype} ({VECTORS} * GC_LANES_{dtype})",
+            *("#if GC_TILE == 8", *tiles[:2], "#else", *tiles[2:], "#endif"),
+            *(_tile(dtype, 1, vectors) for vectors in (1, 2, VECTORS)),
+            _VECTORS.format(**of),
+            "#else",
+            f"#define GC_COLUMNS_{dtype} 1",
+            _PLAIN.format(**of) + "#endif",
+        ]
+    )
+
+
+def _tile(dtype: str, rows: int, vectors: int) -> str:
+    """Return the function for so many rows and vectors, with a variable for each vector of sums."""
+    kind, v = _KINDS[dtype][0], f"gc_{dtype}"
+    lanes, columns = f"GC_LANES_{dtype}", f"GC_COLUMNS_{dtype}"
+    size = f"{'n' if rows > 1 else rows}x{vectors}"
+
+    def sums() -> Iterator[tuple[str, str]]:
+        for r in range(rows):
+            for c in range(vectors):
+                yield f"s{r}{c}", f"sums + {r} * {columns} + {c} * {lanes}"
+
+    lines = ["(void)a_i;"] if rows == 1 else []
+    lines += [f"{v} {s} = gc_load_{dtype}({at});" for s, at in sums()]
+    lines.append("for (ptrdiff_t p = 0; p < k; ++p) {")
+    for c in range(vectors):
+        lines.append(f"    const {v} b{c} = gc_load_{dtype}(b + p * b_p + {c} * {lanes});")
+    for r in range(rows):
+        at = "p * a_p" if r == 0 else f"{r} * a_i + p * a_p"
+        lines.append(f"    const {v} a{r} = gc_all_{dtype}(a[{at}]);")
+        lines += [f"    s{r}{c} = gc_fma_{dtype}(a{r}, b{c}, s{r}{c});" for c in range(vectors)]
+    lines.append("}")
+    lines += [f"gc_store_{dtype}({at}, {s});" for s, at in sums()]
+    head = f"static void gc_tile_{size}_{dtype}({_ARGUMENTS.format(kind=kind)} {kind} *sums)"
+    return "\n".join([head, "{", *(f"    {line}" for line in lines), "}", ""])

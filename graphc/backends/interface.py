@@ -1,0 +1,193 @@
+"""The interface of an exported model: its functions, their arguments, and the memory they need."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from graphc.backends.layout import start_of
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Batch, Dim, TensorType, align
+from graphc.kernels.program import Buffer, Program
+from graphc.ops.source import Constant
+
+C_TYPES = {"float32": "float", "float64": "double", "bool": "bool"} | {
+    f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+"""The C type of each dtype."""
+KEYWORDS = frozenset(
+    {
+        "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else",
+        "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register",
+        "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef",
+        "union", "unsigned", "void", "volatile", "while", "bool", "true", "false", "class", "new",
+        "delete", "this", "template", "namespace", "operator", "private", "public", "protected",
+        "try", "catch", "throw", "using", "virtual", "friend", "and", "or", "not", "xor",
+    }
+)  # fmt: skip
+"""The words that no name may be, in C and in C++."""
+
+
+class Place(NamedTuple):
+    """The memory of a buffer: an argument or a constant, and the bytes before the buffer in it."""
+
+    base: str
+    offset: int
+
+
+class Argument(NamedTuple):
+    """An array that a function reads or writes."""
+
+    name: str
+    """The C name."""
+    declared: str
+    """The name in the net."""
+    type: TensorType
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A function of the model: a program, and the arrays that it takes besides the memory."""
+
+    name: str
+    program: Program
+    feeds: tuple[Argument, ...]
+    results: tuple[tuple[Argument, Buffer], ...]
+    """The outputs and gradients that are written, and the buffers that they are copies of."""
+    losses: tuple[Buffer, ...]
+    """The losses whose sum is returned; none for a function without result."""
+
+    @cached_property
+    def numbers(self) -> list[int]:
+        """The numbers of the instructions that are kernels."""
+        return [i for i, instr in enumerate(self.program.instrs) if instr.body is not None]
+
+
+class Interface:
+    """The functions of some programs over one state.
+
+    A function gets `state`, the bytes that last, and `work`, which holds the arena, the gradients
+    and the scratch, in this order.
+    """
+
+    def __init__(
+        self, prefix: str, programs: Mapping[str, Program], state: Mapping[str, Array], scratch: int
+    ) -> None:
+        self.prefix, self.state = prefix, state
+        self.entries = [entry(f"{prefix}_{name}", p) for name, p in programs.items()]
+        self.offsets: dict[str, int] = {}
+        at = 0
+        for name, array in state.items():
+            self.offsets[name] = at
+            at += align(array.nbytes)
+        self.state_bytes = at
+        self.gradients_at = align(max(p.arena.nbytes for p in programs.values()))
+        gradients = max(p.gradient_bytes for p in programs.values())
+        self.scratch_at = self.gradients_at + align(gradients)
+        self.work_bytes = self.scratch_at + scratch
+        self.constants: dict[str, Array] = {}
+        """The constants that places name, by their C names."""
+        self._names: dict[bytes, str] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory that a caller gives: the state, and the work of one call."""
+        return self.state_bytes + self.work_bytes
+
+    @property
+    def batch(self) -> int:
+        """The most rows of a call."""
+        return max(entry.program.capacity for entry in self.entries)
+
+    def state_image(self, state: Mapping[str, Array]) -> bytes:
+        """Return the bytes of a state of this model."""
+        image = bytearray(self.state_bytes)
+        for name, at in self.offsets.items():
+            content = state[name].tobytes()
+            image[at : at + len(content)] = content
+        return bytes(image)
+
+    def place(self, entry: Entry, buffer: Buffer) -> Place:
+        """Return where a buffer lies in a call of a function."""
+        start = start_of(buffer)
+        if buffer.space == "state":
+            return Place("state", self.offsets[buffer.key] + start)
+        if buffer.space == "feed":
+            return Place(next(a.name for a in entry.feeds if a.declared == buffer.key), start)
+        if buffer.space == "constant":
+            return Place(self._constant(entry.program, buffer.key), start)
+        if buffer.space == "gradient":
+            return Place("work", self.gradients_at + buffer.offset + start)
+        return Place("work", start)
+
+    def _constant(self, program: Program, key: str) -> str:
+        """Return the C name of a constant; equal ones of several programs are one."""
+        op = program.graph[key].op
+        assert isinstance(op, Constant), "constants are nodes"
+        array = op.array()
+        content = str(array.dtype).encode() + array.tobytes()
+        if content not in self._names:
+            (name,) = unique([key], [*self.constants, "state", "work", "n"], "constant_")
+            self._names[content], self.constants[name] = name, array
+        return self._names[content]
+
+
+def entry(name: str, program: Program) -> Entry:
+    """Return the function of a program."""
+    infers = program.name == "infer"
+    losses = () if infers else program.graph.losses
+    outputs = {k: v for k, v in program.outputs.items() if k not in losses}
+    results = [*outputs, *(f"d_{k}" for k in program.gradients)]
+    names = iter(unique([*program.feeds, *results], ["state", "work", "n", *KEYWORDS]))
+    feeds = tuple(Argument(next(names), k, t) for k, t in program.feeds.items())
+    buffers = [program.buffers[b] for b in (*outputs.values(), *program.gradients.values())]
+    written = zip(results, buffers, strict=True)
+    arguments = tuple((Argument(next(names), k, b.type), b) for k, b in written)
+    return Entry(
+        name, program, feeds, arguments, tuple(program.buffers[program.outputs[k]] for k in losses)
+    )
+
+
+def declaration(model: Interface, entry: Entry) -> str:
+    """Return the head of a function."""
+    arguments = ["void *state"] if model.state else []
+    arguments += ["void *work", "ptrdiff_t n"]
+    arguments += [f"const {C_TYPES[a.type.dtype]} *{a.name}" for a in entry.feeds]
+    arguments += [f"{C_TYPES[a.type.dtype]} *{a.name}" for a, _ in entry.results]
+    returned = C_TYPES[entry.losses[0].type.dtype] if entry.losses else "void"
+    return f"{returned} {entry.name}({', '.join(arguments)})"
+
+
+def type_text(type: TensorType) -> str:
+    """Return the dtype and shape of an array, with `n` for the rows of a call."""
+    return f"{type.dtype}[{', '.join(map(_dim, type.shape))}]"
+
+
+def _dim(dim: Dim) -> str:
+    if not isinstance(dim, Batch):
+        return str(dim)
+    rows = "*".join(["n"] * dim.power)
+    return rows if dim.factor == 1 else f"{dim.factor}*{rows}"
+
+
+def word(name: str) -> str:
+    """Return a name with only the characters of a C name."""
+    return re.sub(r"\W", "_", name, flags=re.ASCII)
+
+
+def unique(names: Iterable[str], taken: Iterable[str], prefix: str = "") -> list[str]:
+    """Return a C name for each name, alike where it can be; none of them is taken."""
+    found: list[str] = []
+    used = set(taken)
+    for name in names:
+        own = f"{prefix}{word(name)}"
+        if own in used or not own or own[0].isdigit():
+            own = f"b_{own}"
+        while own in used:
+            own += "_"
+        used.add(own)
+        found.append(own)
+    return found

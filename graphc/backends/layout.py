@@ -1,0 +1,112 @@
+"""The layout of a program's code: runs of kernels, calls between them, and blocks of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from graphc.ir.tensor_type import ITEMSIZE
+from graphc.kernels.program import Buffer, Instr, Program
+
+Block = tuple[str, str]
+"""A block of memory: the space, and the key in it if it has several blocks."""
+
+ARENA: Block = ("arena", "")
+SCRATCH: Block = ("scratch", "")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Instructions from `start` to before `end`: kernels in one function, or one other call."""
+
+    start: int
+    end: int
+    symbol: str | None
+    epochs: tuple[tuple[int, ...], ...] = ()
+    """The numbers of the instructions that are kernels, one tuple for each epoch."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The segments of a program, and the blocks of memory that its table holds."""
+
+    segments: tuple[Segment, ...]
+    blocks: tuple[Block, ...]
+
+    @property
+    def symbols(self) -> list[str]:
+        """The names of the functions that a run calls, in order."""
+        return [segment.symbol for segment in self.segments if segment.symbol is not None]
+
+
+def layout(program: Program, skip: frozenset[int] = frozenset()) -> Layout:
+    """Return the segments and blocks of memory of a program without the instructions in `skip`."""
+    found: list[Segment] = []
+    for start, end, native in _runs(program, skip):
+        symbol = f"segment{len(found)}" if native else None
+        epochs = _epochs(program, start, end, skip) if native else ()
+        found.append(Segment(start, end, symbol, epochs))
+    return Layout(tuple(found), tuple(_blocks(program, skip)))
+
+
+def kernels(program: Program, skip: frozenset[int]) -> Iterator[Instr]:
+    """Yield the instructions that become code."""
+    for i, instr in enumerate(program.instrs):
+        if instr.body is not None and i not in skip:
+            yield instr
+
+
+def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bool]]:
+    """Yield runs of kernels as (start, end, is native).
+
+    A reference rule, a send or a receive ends a run, and so does the forward/backward boundary.
+    """
+    start = 0
+    for i, instr in enumerate((*program.instrs, None)):
+        native = instr is not None and instr.kind in ("kernel", "barrier")
+        if native and i != program.boundary:
+            continue
+        if any(program.instrs[j].body is not None and j not in skip for j in range(start, i)):
+            yield start, i, True
+        start = i
+        if instr is not None and not native:
+            if i not in skip:
+                yield i, i + 1, False
+            start = i + 1
+
+
+def _epochs(
+    program: Program, start: int, end: int, skip: frozenset[int]
+) -> tuple[tuple[int, ...], ...]:
+    """Return the kernels between barriers; parts left without kernels are dropped."""
+    found: list[tuple[int, ...]] = []
+    epoch: list[int] = []
+    for i in range(start, end):
+        if program.instrs[i].body is None:
+            found.append(tuple(epoch))
+            epoch = []
+        elif i not in skip:
+            epoch.append(i)
+    return tuple(kept for kept in (*found, tuple(epoch)) if kept)
+
+
+def _blocks(program: Program, skip: frozenset[int]) -> dict[Block, None]:
+    names = (name for instr in kernels(program, skip) for name in (*instr.ins, *instr.outs))
+    used = (block_of(program.buffers[name]) for name in names)
+    return dict.fromkeys((ARENA, SCRATCH, *used))
+
+
+def table_index(slot: int) -> int:
+    """Return the index of a block's address in the table; entry 2 is a thread's scratch size."""
+    return slot if slot < 2 else slot + 1
+
+
+def block_of(buffer: Buffer) -> Block:
+    """Return the block that a buffer lies in."""
+    return ARENA if buffer.space == "arena" else (buffer.space, buffer.key)
+
+
+def start_of(buffer: Buffer) -> int:
+    """Return the bytes from the start of the block to the buffer."""
+    base = buffer.offset if buffer.space == "arena" else 0
+    return base + buffer.shift * ITEMSIZE[buffer.type.dtype]

@@ -1,0 +1,143 @@
+"""Code for other machines than this one: targets by their triples, and LLVM's objects for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from graphc.backends.arithmetic import FLOATS
+from graphc.backends.native.ir import Function, Module
+from graphc.backends.native.target import Target, bindings, host
+from graphc.backends.native.vectors import Vectors
+from graphc.backends.softfloat import ARITY
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+
+
+class Machine(NamedTuple):
+    """The processors of an architecture: the one that is meant if none is named, and its bits."""
+
+    cpu: str
+    pointer: int
+    bits: int = 32
+    """The width of a vector register; 32 bits are none."""
+    lanes: int = 1
+    """The lanes of vectors in loops."""
+    features: str = ""
+    """The features that are switched on or off."""
+    abi: str = ""
+
+
+# Vectors of 32-bit ARM have no subnormal numbers.
+MACHINES: Mapping[str, Machine] = {
+    r"x86_64|amd64": Machine("x86-64-v3", 64, 256, 16),
+    r"aarch64|arm64": Machine("generic", 64, 128, 16),
+    r"thumbv\d\w*m(\.\w+)?": Machine("cortex-m4", 32),
+    r"armv[78]\w*": Machine("cortex-a7", 32, features="-neon"),
+    r"riscv64": Machine("generic-rv64", 64, features="+m,+a,+f,+d,+c", abi="lp64d"),
+    r"riscv32": Machine("generic-rv32", 32, features="+m,+c", abi="ilp32"),
+    r"wasm32": Machine("generic", 32, features="+bulk-memory"),
+}
+"""The architectures, by patterns of the first part of a triple."""
+EXAMPLES = "x86_64-linux, aarch64-linux, thumbv7em-none-eabihf, riscv32, riscv64-linux and wasm32"
+
+
+def target_of(triple: str | None, cpu: str | None) -> Target:
+    """Return the target of a triple; without one this machine.
+
+    Raise GraphError for an architecture that is not known.
+    """
+    if triple is None:
+        if cpu is None:
+            return host()
+        triple = host().triple
+    architecture = triple.split("-")[0]
+    for pattern, machine in MACHINES.items():
+        if re.fullmatch(pattern, architecture):
+            return Target(
+                _normal(triple),
+                cpu or machine.cpu,
+                machine.features,
+                machine.bits,
+                machine.pointer,
+                machine.abi,
+                machine.lanes,
+            )
+    raise GraphError(
+        f"there are no objects for the target {triple!r}",
+        loc=caller_loc(),
+        hint=f"targets are such as {EXAMPLES}",
+    )
+
+
+def _normal(triple: str) -> str:
+    """Return a triple with its vendor, and with a system: LLVM takes the parts by their places."""
+    architecture, *rest = triple.split("-")
+    if not rest or rest[0] not in ("unknown", "pc", "apple"):
+        rest = ["unknown", *(rest or ["none"])]
+    return "-".join([architecture, *rest])
+
+
+@lru_cache
+def machine_of(target: Target) -> Any:
+    """Return LLVM's machine for objects; to be used by one thread at a time."""
+    llvm = bindings()
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu,
+        features=target.features,
+        opt=2,
+        reloc="pic" if "linux" in target.triple else "static",
+        codemodel="small",
+        abiname=target.abi,
+    )
+
+
+def compiled(ir: str, target: Target) -> bytes:
+    """Return the object of the text of a module."""
+    machine = machine_of(target)
+    module = _parsed(ir, target, machine)
+    if target.lanes == 1:
+        _shorten(module, machine)
+    return bytes(machine.emit_object(module))
+
+
+def _shorten(module: Any, machine: Any) -> None:
+    """Run LLVM's passes, which keep the bits and here make code smaller."""
+    llvm = bindings()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_unrolling = options.loop_interleaving = False
+    options.loop_vectorization = options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+
+
+def _parsed(ir: str, target: Target, machine: Any) -> Any:
+    module = bindings().parse_assembly(ir)
+    module.triple, module.data_layout = target.triple, str(machine.target_data)
+    module.verify()
+    return module
+
+
+@lru_cache
+def lacking(target: Target) -> frozenset[str]:
+    """Return what a machine has no instructions for, as in "fma.float32".
+
+    LLVM would call functions of the C library for it.
+    """
+    module, probed = Module(), [(name, dtype) for name in ARITY for dtype in FLOATS]
+    for name, dtype in probed:
+        f = Function(module, f"probe_{name}_{dtype}", "ptr %x", linkage="")
+        v = Vectors(f, 1)
+        arguments = [v.load("%x", dtype)] * ARITY[name]
+        v.store(v.intrinsic(name, arguments, dtype), "%x", dtype)
+        f.ret()
+        module.add(f)
+    machine = machine_of(target)
+    text = machine.emit_assembly(_parsed(module.text(), target, machine))
+    called = set(re.findall(r"^\s+\w+\s+_?(\w+)(?:@\w+)?$", text, re.MULTILINE))
+    names = {f"{name}.{dtype}": name + "f" * (dtype == "float32") for name, dtype in probed}
+    return frozenset(probe for probe, name in names.items() if name in called)

@@ -1,0 +1,144 @@
+"""Validates a plan: runs its programs and an executor of it, and compares every value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from graphc.backends.backend import backend
+from graphc.base.errors import GraphError, counted
+from graphc.check.certificate.export import certify_program
+from graphc.check.validation.compare import gap
+from graphc.check.validation.executors import Arrays, Ways, arrays_of, differing
+from graphc.check.validation.explain import Count, Fault, explained_fault
+from graphc.check.validation.programs import THREADS, Bench
+from graphc.check.validation.run import Draw, batches_for, draws_for
+from graphc.check.validation.updates import rounded_states
+from graphc.check.verify import verify_program
+from graphc.compiler.plan import Plan
+from graphc.declare.optim import Optimizer
+from graphc.kernels.program import Program
+
+RATE = 64.0
+"""A learning rate with which an error of the update is not lost in the parameter's rounding."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """The summary of a plan's validation."""
+
+    programs: tuple[str, ...]
+    rows: tuple[int, ...]
+    count: Count
+    ways: tuple[str, ...]
+    """The ways of an executor that gave the same bits."""
+    left: tuple[str, ...]
+    """The parts that were not run, and why."""
+
+    def __str__(self) -> str:
+        count = self.count
+        lines = [
+            f"ran {', '.join(self.programs)} with {', '.join(map(str, self.rows))} rows and 1 and "
+            f"{THREADS} threads: {counted(count.kernels, 'kernel')} and "
+            f"{counted(count.values, 'value')} agree with the reference rules",
+        ]
+        if self.ways:
+            lines.append(f"the executor agrees: {', '.join(self.ways)}")
+        if count.large:
+            kernels = counted(count.large, "kernel")
+            lines.append(f"not interpreted, as their work is too large: {kernels}")
+        if count.near:
+            lines.append(f"not judged, as numbers were near a kink: {counted(count.near, 'value')}")
+        return "\n".join([*lines, *(f"not run: {text}" for text in self.left)])
+
+
+def validate_plan(plan: Plan, thorough: bool = False) -> Ran:
+    """Run all programs of a plan; raise ValidationError for the first value that is wrong.
+
+    With `thorough` machine code is also compiled again to compare it with the cache's, programs
+    that differentiate an output by its cotangent run, and the frozen net runs on the backend of
+    the plan; without, it runs on NumPy.
+    """
+    bench = Bench(plan, plan.programs)
+    tried = {name: (program, bench) for name, program in plan.programs.items()}
+    for name, program in cotangent_programs(plan) if thorough else ():
+        tried[name] = program, Bench(plan, {program.name: program}, bench.count)
+    draws = draws_for(plan.declared, batches_for(plan.batch))
+    fed = any(plan.declared[name].type.batched for name in plan.input_names)
+    ways = Ways(bench, draws[-1 if fed else 0], thorough)  # without rows in feeds it runs one
+    programs = [(name, program) for name, (program, _) in tried.items()]
+    refuted = (_refuted(*each) for each in programs if plan.options.own)
+    stale = (_stale_code(plan, *each, thorough) for each in programs)
+    wrong = (_wrong_values(*each, draws) for each in tried.values())
+    for fault in chain(*refuted, *stale, chain.from_iterable(wrong), ways.faults()):
+        raise explained_fault(fault)
+    rows = tuple(draw.rows for draw in draws)
+    return Ran(tuple(tried), rows, bench.count, tuple(ways.done), tuple(ways.left))
+
+
+def _refuted(name: str, program: Program) -> Iterator[Fault]:
+    """Yield what the proof says against a planner or a schedule of the user's own."""
+    found = verify_program(certify_program(program)).counterexample
+    if found is not None:
+        yield Fault("own plan", name, str(found), program.capacity)
+
+
+def _stale_code(plan: Plan, name: str, program: Program, emits: bool) -> Iterator[Fault]:
+    why = backend(program.backend).wrong_code(program, emits)
+    if why is not None:
+        yield Fault("cached code", name, why, plan.batch)
+
+
+def _wrong_values(program: Program, bench: Bench, draws: Sequence[Draw]) -> Iterator[Fault]:
+    """Yield the fault of a program on one thread; then those of several, and of the update."""
+    batched = any(node.type.batched for node in program.graph)
+    optimizer = bench.plan.optimizer
+    for draw in draws if batched else draws[:2]:
+        arrays = _arrays(bench.plan, program, draw)
+        run = bench.run(program, arrays, draw.rows)
+        fault = run.judge()
+        if fault is not None:
+            yield fault
+        one = run.results()
+        several = bench.run(program, arrays, draw.rows, THREADS).whole()
+        yield from differing("threads", program.name, one, several, draw.rows, THREADS)
+        if program.name == "apply" and optimizer is not None:
+            yield from _wrong_update(optimizer, program, draw.rows, arrays, one)
+
+
+def _wrong_update(
+    optimizer: Optimizer, program: Program, rows: int, arrays: Arrays, found: Arrays
+) -> Iterator[Fault]:
+    """Yield the faults of next states, by the optimizer's own rule."""
+    graph = program.graph
+    for name, expected, bound in rounded_states(optimizer, graph, arrays):
+        text = gap(expected, found[f"update {name}"], bound)
+        if text:
+            what = f"update {name!r} {text} by the rule of {type(optimizer).__name__}"
+            yield Fault("update", program.name, what, rows, graph.nodes.get(graph.updates[name]))
+
+
+def _arrays(plan: Plan, program: Program, draw: Draw) -> Arrays:
+    """Return the arrays of a program's sources; the first update of all has large rates."""
+    arrays = arrays_of(plan, program.graph, draw)
+    if program.name == "apply" and draw.rows == 1:
+        for node in program.graph:
+            if node.op.role.part.startswith("lr"):
+                arrays[node.name] = np.full_like(arrays[node.name], RATE)
+            elif node.name in ("updates", f"updates.{node.op.role.optimizer}"):
+                arrays[node.name] = np.zeros_like(arrays[node.name])
+    return arrays
+
+
+def cotangent_programs(plan: Plan) -> Iterator[tuple[str, Program]]:
+    """Yield the programs that differentiate an output by its cotangent, if one flows, by name."""
+    for name in plan.declared.outputs if plan.wrt else ():
+        try:
+            program = plan.cotangent_program((name,))
+        except GraphError:
+            continue
+        if program.gradients:
+            yield f"cotangent of {name}", program

@@ -1,0 +1,1 @@
+"""Models as code that runs without Python: C files and objects."""

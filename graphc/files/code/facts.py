@@ -1,0 +1,46 @@
+"""The facts of an exported model that are known before it runs: operations, bytes, stack."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from graphc.backends.interface import Interface
+from graphc.base.door import higher
+from graphc.compiler.cost import program_cost
+
+
+class Fact(NamedTuple):
+    """A constant of the header."""
+
+    name: str
+    value: int | str
+    meaning: str
+
+    def line(self, prefix: str) -> str:
+        """Return the definition of the constant."""
+        value = f'"{self.value}"' if isinstance(self.value, str) else self.value
+        return f"#define {prefix}_{self.name} {value} /* {self.meaning} */"
+
+
+def certificate(model: Interface) -> bytes:
+    """Return the certificate of the model's programs as JSON."""
+    text: str = higher("certificate_text")(higher("certify_model")(model))
+    return text.encode()
+
+
+def facts(model: Interface, stack: int | None, proof: bytes) -> Iterator[Fact]:
+    """Yield the constants of the header; `stack` has the bytes without vectors."""
+    yield Fact("BATCH", model.batch, "the most rows `n` of a call")
+    yield Fact("STATE_BYTES", model.state_bytes, "what lasts between calls")
+    yield Fact("WORK_BYTES", model.work_bytes, "what a call uses and leaves")
+    if stack is not None:
+        yield Fact("STACK_BYTES", stack, "the most stack of a call; 64 KB more with vectors")
+    for entry in model.entries:
+        cost = program_cost(entry.program, model.batch)
+        name = entry.name.removeprefix(f"{model.prefix}_").upper()
+        yield Fact(f"{name}_OPERATIONS", cost.flops, "with BATCH rows; a multiply-add is two")
+        yield Fact(f"{name}_BYTES", cost.bytes, "read and written by kernels, with BATCH rows")
+    digest = hashlib.sha256(proof).hexdigest()
+    yield Fact("CERTIFICATE", digest, "the SHA-256 of the file that proves the use of memory")

@@ -1,0 +1,101 @@
+"""Right nets are accepted where rounding, ties and numbers that are not finite mislead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.check.validation.plans import validate_plan
+
+
+def narrowed() -> gc.Net:
+    """A cast to float32, which rounds, with nothing around it."""
+    net = gc.Net("narrowed", dtype="float64")
+    x = net.input("x", (gc.N, 6))
+    net.output("y", gc.cast(x, "float32"))
+    net.output("z", gc.cast(gc.transpose(gc.tanh(x), (1, 0)), "float32"))
+    return net
+
+
+def ties() -> gc.Net:
+    """A gradient of max over numbers that its kernel recomputes, in float32."""
+    net = gc.Net("ties")
+    x = net.input("x", (gc.N, 6))
+    h = gc.tanh(x + gc.relu(gc.affine(x, 6, name="h")) * 0.7)
+    h = h - gc.max(h, axis=1, keepdims=True)
+    net.loss("loss", gc.mean(gc.tanh(h) * gc.exp(h)))
+    return net
+
+
+def constants() -> gc.Net:
+    """A comparison of a number in an array with the same number as a scalar, in float32."""
+    net = gc.Net("constants")
+    x = net.input("x", (gc.N, 3)) * net.parameter("w", (3,), init="he")
+    same = net.constant(np.array([0.07, 0.1, 0.3], np.float32)) == 0.07
+    net.output("y", gc.where(same, x, x + 1.0))
+    return net
+
+
+def partly_infinite() -> gc.Net:
+    """Some results that are not finite beside others, whose bound stays a number."""
+    net = gc.Net("partly_infinite")
+    h = gc.tanh(net.input("x", (gc.N, 6)) * 0.7)
+    net.output("y", gc.log(gc.floor(h)) + gc.exp(h) * 0.3)
+    return net
+
+
+def without_rows() -> gc.Net:
+    """Rows of an output that no input has."""
+    net = gc.Net("without_rows")
+    x = net.input("x", (1, 3))
+    net.output("y", gc.broadcast_to(gc.tanh(x), (gc.N, 3)))
+    return net
+
+
+def cancelled() -> gc.Net:
+    """A sum of differences from their mean: 0 but for rounding, as is its derivative."""
+    net = gc.Net("cancelled")
+    h = net.parameter("w", (1, 44), init="he") + 0 * net.input("x", (gc.N, 44))
+    net.loss("loss", gc.sum(h - gc.mean(h, axis=1, keepdims=True)))
+    return net
+
+
+def pooled() -> gc.Net:
+    """A gradient of pooling at more places than NumPy buffers."""
+    net = gc.Net("pooled")
+    h = gc.relu(gc.conv2d(net.input("x", (gc.N, 1, 96, 96)), 2, 1))
+    net.loss("loss", gc.mean(gc.max_pool(h, 2)))
+    return net
+
+
+@pytest.mark.parametrize(
+    "net",
+    [narrowed, ties, constants, partly_infinite, without_rows, cancelled, pooled],
+    ids=lambda net: net.__name__,
+)
+@pytest.mark.filterwarnings("error")
+def test_it_is_accepted(net: Callable[[], gc.Net], tmp_path: Path) -> None:
+    plan = gc.compile(net(), batch=2, backend="numpy", validate=tmp_path)
+    ran = validate_plan(plan)
+    assert ran.count.values
+    assert not ran.count.near
+
+
+def test_a_gradient_of_a_value_may_be_asked_of_shards(tmp_path: Path) -> None:
+    net = gc.Net("inner")
+    h = gc.affine(net.input("x", (gc.N, 6)), 3, name="h")
+    net.loss("loss", gc.mean(h * h))
+    wrt = ["h.weight", "h"]
+    gc.compile(
+        net,
+        batch=7,
+        optimizer=gc.SGD(lr=0.1),
+        wrt=wrt,
+        shards=2,
+        backend="numpy",
+        validate=tmp_path,
+    )
