@@ -31,7 +31,8 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import count, normal_axis
-from graphc.kernels.iteration_space import broadcast_kind, iteration_of, leads
+from graphc.kernels.iteration_space import broadcast_kind, leads
+from graphc.kernels.traits import iteration_of
 from graphc.ops.elementwise import div
 from graphc.ops.functions import AlongAxis
 from graphc.ops.index import ExtremeIndex
