@@ -107,7 +107,6 @@ SOMETIMES_CALLS = {
     **dict.fromkeys(["floor_div", "trunc_div", "pow"], MIDDLE),
     **dict.fromkeys(["and", "or", "xor", "not"], "the bits of whole numbers"),
     **dict.fromkeys(["broadcast_to", "mean_grad"], "gathered, if repeated along such a part"),
-    "one_hot": "labels that are not a vector",
     "band": "stacks, in which the rows of a matrix are a part of the rows",
     "dropout_mask": "a vector, whose elements are rows to Philox",
 }
