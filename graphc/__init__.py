@@ -16,6 +16,7 @@ from graphc.base.errors import (
     OutOfMemoryError,
     RankError,
     RendererMissing,
+    RuleError,
     StateError,
 )
 from graphc.base.import_paths import answer_former_paths, own_passes
@@ -186,6 +187,7 @@ __all__ = [
     "RankError",
     "RendererMissing",
     "Replay",
+    "RuleError",
     "RunDifference",
     "State",
     "StateError",

@@ -261,10 +261,10 @@ def moved(
     `map_axes` makes the maps of the result from those that read x in order.  The batch must stay
     first.
     """
-    if not x or any(isinstance(dim, Batch) for dim in x[1:]):
+    if not x or any(isinstance(dim, Batch) for dim in (*x[1:], *result.shape[1:])):
         return None
     axis_maps = map_axes(dense_maps(x))
-    if axis_maps is None or not isinstance(result.shape[-1], int) or 0 in result.shape:
+    if axis_maps is None or 0 in result.shape:
         return None
     shape, axis_maps = merged_axes(result.shape, axis_maps)
     at = AccessMap(tuple(axis_maps), fill)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 
@@ -232,6 +233,18 @@ def _activations() -> Iterator[Example]:
         yield Example(PRelu(), (x, t(x.shape[1])))
 
 
+BETWEEN = (
+    (t(N, 1, 3), (N, 2, 3)),
+    (t(N, 1, 1, 3), (N, 2, 3, 3)),
+    (t(1, 2, 1, 3), (N, 2, 2, 3)),
+    (t(3, 1, 2), (N, 3, 2, 2)),
+    (t(N, 1, 2, 1), (N, 2, 2, 20)),
+    (t(N, 2, 1, 2, 1), (N, 2, 3, 2, 17)),
+    (t(2, 1, 3), (2, N, 3)),
+)
+"""Operands that are repeated over axes between others, and shapes that they are repeated to."""
+
+
 def _reductions() -> Iterator[Example]:
     for kind in (Sum, Mean, Max, Min):
         yield Example(kind(()), (t(),))
@@ -250,12 +263,17 @@ def _reductions() -> Iterator[Example]:
         ((N, 3), (0,), t(1, 3)),
         ((N, 3), (0, 1), t(1, 1)),
         ((2, N, 3), (1, 2), t(2, 1, 1)),
+        ((N, 2, 3, 2), (1, 2), t(N, 1, 1, 2)),
+        ((N, 3, 2), (0, 2), t(1, 3, 1)),
+        ((N, 2, 1, 18), (1,), t(N, 1, 1, 18)),
         ((N,), (0,), t(1)),
         ((), (), t()),
     ):
         yield Example(MeanGrad(shape, axes), (dout,))
     for x, shape in ((t(), (N, 3)), (t(3), (N, 3)), (t(N, 1), (N, 7)), (t(1, 1), (2, N, 3))):
         yield Example(BroadcastTo(shape), (x,))
+    for (x, shape), dtype in product(BETWEEN, ("float64", "int64", "int32", "bool")):
+        yield Example(BroadcastTo(shape), (x.with_dtype(dtype),))
     for x, axis in ((t(N, 7), -1), (t(N, 7), 0), (t(2, N, 3), 1), (t(N), 0), (t(1, 1), 1)):
         yield Example(Argmax(axis), (x,))
         yield Example(Argmin(axis), (x,))

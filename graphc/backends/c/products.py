@@ -7,10 +7,11 @@ from math import prod
 
 from graphc.backends.c.body import BodyWriter, needed
 from graphc.backends.c.scalars import Code, dim_text, literal
+from graphc.backends.c.tile import PLAIN_DEPTH
 from graphc.backends.interface import C_TYPES
 from graphc.ir.expr import Step
 from graphc.ir.forms import Sizes, Window
-from graphc.ir.tensor_type import Shape
+from graphc.ir.tensor_type import ITEMSIZE, Shape
 from graphc.kernels.kernel import BatchedGemm, Convolution, Gemm
 from graphc.kernels.stack import parts_of, single_product
 
@@ -88,6 +89,7 @@ class ProductWriter:
             rest = f"{end} - first"
             code.do(f"const ptrdiff_t width = {rest} < {columns} ? {rest} : {columns};")
             code.do(f"{self.kind} sums[GC_ROWS * {columns}];")
+            code.arrays += ITEMSIZE[kernel.dtype]
             with code.loop("s", f"rows * {columns}"):
                 code.do(f"sums[s] = {literal(0, kernel.dtype)};")
             if isinstance(kernel, Convolution):
@@ -143,6 +145,7 @@ class ProductWriter:
         with code.loop("start", k, step="GC_DEPTH"):
             code.do(f"const ptrdiff_t depth = {k} - start < GC_DEPTH ? {k} - start : GC_DEPTH;")
             code.do(f"{self.factor} pixels[GC_ROWS * GC_DEPTH];")
+            code.arrays += 2 * PLAIN_DEPTH * ITEMSIZE[kernel.factor_dtype]  # and those of taps
             self._pixels(kernel.window, kernel.trans_a, writer.names[kernel.a])
             n, b = dim_text(kernel.n), writer.names[kernel.b]
             right = f"{b} + start * {n} + first, {n}, 1"
