@@ -55,9 +55,7 @@ def _value(waiting: dict[str, tuple[str, str]], name: str, line: str) -> str:
 
 def wrapped(text: str) -> str:
     """Return C code with its long lines in several, but for those of the preprocessor."""
-    return "\n".join(
-        _broken(line) if len(line) > WIDTH else line for line in text.split("\n")
-    )
+    return "\n".join(_broken(line) if len(line) > WIDTH else line for line in text.split("\n"))
 
 
 def _broken(line: str) -> str:
