@@ -178,6 +178,7 @@ WRITERS = (
     "backends/native",
     "backends/arithmetic.py",
     "backends/coefficients.py",
+    "backends/layout.py",
     "backends/doubles.py",
     "backends/layout.py",
     "backends/maths.py",
