@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, get_args
 
-from graphc.base.errors import GraphError
+from graphc.base.arguments import checked_number, takes_one
+from graphc.base.errors import GraphError, shown
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
 
@@ -59,7 +60,8 @@ def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pa
     Raises
     ------
     GraphError
-        If `preserves` is none of these.
+        If `preserves` is none of these, `bound` is not a number from 0 up, or the function cannot
+        be called with a graph alone.
 
     Examples
     --------
@@ -70,7 +72,14 @@ def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pa
     'unchanged'
     """
     _check_preserves("graph_pass", preserves)
-    return lambda run: FunctionPass(run, preserves, bound)
+    if bound is not None:
+        _checked_bound("graph_pass", bound)
+
+    def decorate(run: Pass) -> FunctionPass:
+        check_is_pass(run, "graph_pass: ")
+        return FunctionPass(run, preserves, bound)
+
+    return decorate
 
 
 def _check_preserves(what: str, preserves: object) -> None:
@@ -79,6 +88,20 @@ def _check_preserves(what: str, preserves: object) -> None:
             f"{what} has preserves={preserves!r}, which is not one of "
             f"{', '.join(map(repr, get_args(Preserves)))}",
             hint='@gc.passes.graph_pass(preserves="bitwise") promises that every bit stays',
+        )
+
+
+def _checked_bound(what: str, bound: object) -> float:
+    hint = "it is a part of the result's largest number, such as 1e-3"
+    return checked_number(f"{what}: bound", bound, least=0, hint=hint)
+
+
+def check_is_pass(step: object, where: str = "") -> None:
+    """Raise GraphError unless something is not a class and can be called with a graph alone."""
+    if isinstance(step, type) or not callable(step) or not takes_one(step):
+        raise GraphError(
+            f"{where}{shown(step)} is not a pass",
+            hint="a pass is a function that takes and returns a Graph",
         )
 
 
@@ -132,10 +155,19 @@ def preserves_of(step: Pass) -> Preserves:
     return found
 
 
-def bound_of(step: Pass) -> float | None:
-    """Return the bound that an approximate pass declares, or None if it declares none."""
-    bound = getattr(step, "bound", None)
-    return None if bound is None else float(bound)
+def bound_of(step: Pass) -> float:
+    """Return the bound of an approximate pass, 0 of another; raise GraphError if it has none."""
+    if preserves_of(step) != "approximate":
+        return 0.0
+    what, bound = f"pass {name_of(step)!r}", getattr(step, "bound", None)
+    if bound is not None:
+        return _checked_bound(what, bound)
+    near = "is approximate, but does not say how near"
+    raise GraphError(
+        f"{what} {near if hasattr(step, 'preserves') else 'does not say what it preserves'}",
+        hint='@gc.passes.graph_pass(preserves="approximate", bound=1e-3), or declare '
+        '"bitwise" or "reassociated"',
+    )
 
 
 @dataclass(frozen=True)
@@ -190,7 +222,7 @@ class PassList:
         False
         """
         for name in names:
-            self._check_known(name)
+            self.check_known(name)
             if name in self.required:
                 optional = dict.fromkeys(n for n in self.names if n not in self.required)
                 raise GraphError(
@@ -218,7 +250,7 @@ class PassList:
         Raises
         ------
         GraphError
-            If there is no pass of that name, or `step` is not callable.
+            If there is no pass of that name, or `step` is not a pass.
 
         Examples
         --------
@@ -245,7 +277,7 @@ class PassList:
         Raises
         ------
         GraphError
-            If there is no pass of that name, or `step` is not callable.
+            If there is no pass of that name, or `step` is not a pass.
 
         Examples
         --------
@@ -271,19 +303,27 @@ class PassList:
         return tuple(step for step in filled if step is not None)
 
     def _insert(self, position: int, step: Pass) -> PassList:
-        if not callable(step):
-            raise GraphError(
-                f"{step!r} is not a pass",
-                hint="a pass is a function that takes and returns a Graph",
-            )
+        check_is_pass(step)
         entries = (*self.entries[:position], step, *self.entries[position:])
         return PassList(entries, self.required)
 
     def _position(self, name: str) -> int:
-        self._check_known(name)
+        self.check_known(name)
         return self.names.index(name)
 
-    def _check_known(self, name: str) -> None:
+    def check_known(self, name: str) -> None:
+        """Raise GraphError if there is no pass of that name.
+
+        Parameters
+        ----------
+        name
+            The name of a pass.
+
+        Raises
+        ------
+        GraphError
+            If no pass of the list has it.
+        """
         if name not in self.names:
             known = ", ".join(dict.fromkeys(self.names))
             raise GraphError(f"there is no pass {name!r}", hint=f"the passes are {known}")

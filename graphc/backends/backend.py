@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from graphc.backends.interface import Interface
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, RuleError
 from graphc.base.loc import caller_loc
+from graphc.ir.interpreter import wrong_result
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.program import Instr, Program
@@ -168,11 +169,19 @@ def bind_reference(instr: Instr, n: int, view: View) -> Call:
     """Return the call that runs an op's reference rule and copies its result."""
     assert instr.op is not None, "the instruction is of an op"
     ins, (out,) = [view(name) for name in instr.ins], map(view, instr.outs)
-    return partial(_referred, instr.op.at(n), ins, out)
+    return partial(_referred, instr.op.at(n), ins, out, instr.node)
 
 
-def _referred(op: Op, ins: Sequence[Array], out: Array) -> None:
-    np.copyto(out, op.reference(ins))
+def _referred(op: Op, ins: Sequence[Array], out: Array, node: str) -> None:
+    try:
+        value = np.asarray(op.reference(ins))
+    except Exception as error:
+        error.add_note(f"in the reference rule of {op.name} {node!r}")
+        raise
+    if value.shape != out.shape or not np.can_cast(value.dtype, out.dtype, "same_kind"):
+        fault = wrong_result(value, out.shape, out.dtype.name)
+        raise RuleError(op.name, "reference", fault, node)
+    np.copyto(out, value)
 
 
 BACKENDS = ("native", "c", "numpy")

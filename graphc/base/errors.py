@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from graphc.base.loc import Loc, caller_loc, raised_loc
 
@@ -21,6 +22,13 @@ def first_of(texts: Iterable[str], most: int = 8) -> str:
     """Return at most `most` texts, joined by commas: `a, b, ...`."""
     known = list(texts)
     return ", ".join(known[:most]) + (", ..." if len(known) > most else "")
+
+
+def shown(thing: object) -> str:
+    """Return an object in words: its repr if that is one short line, or else its type."""
+    text = repr(thing)
+    short = len(text) < 100 and "\n" not in text
+    return text if short else f"an object of type {type(thing).__name__}"
 
 
 LONGEST = 2500
@@ -81,21 +89,25 @@ class GraphError(ValueError):
         """Return the lines for a notebook: the message, which names the user's lines, no frames."""
         return f"{type(self).__name__}: {self}".splitlines()
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuilt, (type(self), str(self), self.sentence, self.loc, self.hint)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), str(self)), vars(self)
 
 
-def _rebuilt(
-    kind: type[GraphError], text: str, sentence: str, loc: Loc | None, hint: str
-) -> GraphError:
+def _rebuilt(kind: type[GraphError], text: str) -> GraphError:
     """Rebuild an unpickled error with the text that it had."""
-    error = kind.__new__(kind, text)
-    error.sentence, error.loc, error.hint = sentence, loc, hint
-    return error
+    return kind.__new__(kind, text)
 
 
 class RuleError(GraphError):
-    """A rule of an op that fails, or that returns what it must not."""
+    """A rule of an op that fails, or that returns what it must not.
+
+    Attributes
+    ----------
+    rule
+        The name of the rule, such as "grad".
+    fault
+        What is wrong with it, in a sentence without subject.
+    """
 
     def __init__(
         self, op: str, rule: str, fault: str, node: str = "", loc: Loc | None = None, hint: str = ""
@@ -109,17 +121,24 @@ class RuleError(GraphError):
         cls, op: str, rule: str, error: Exception, node: str = "", loc: Loc | None = None
     ) -> RuleError:
         """Return the error for an exception that a rule raised, with the line that raised it."""
-        if isinstance(error, NotImplementedError):
-            return cls(op, rule, "is missing", node, loc)
-        return cls(op, rule, failure_text(error), node, loc)
+        return cls(op, rule, rule_failure(error), node, loc)
 
 
-def failure_text(error: Exception) -> str:
-    """Return in words that a user's code raised an exception, and the line that did."""
+def rule_failure(error: Exception, what: str = "fails") -> str:
+    """Return the exception of a rule in words; of a rule that is not written, that it is missing.
+
+    See `failure_text`.
+    """
+    missing = isinstance(error, NotImplementedError)
+    return "is missing" if missing else failure_text(error, what)
+
+
+def failure_text(error: Exception, what: str = "fails") -> str:
+    """Return what a user's code does, the exception that it raised, and the line that did."""
     raised = raised_loc(error)
     at = f", at {raised}" if raised else ""
-    what = str(error).partition("\n")[0]
-    return f"fails: {type(error).__name__}: {what}{at}"
+    text = f": {error}".partition("\n")[0] if str(error) else ""
+    return f"{what}: {type(error).__name__}{text}{at}"
 
 
 class FeedError(GraphError):

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from functools import lru_cache
-from types import FrameType
+from types import FrameType, TracebackType
 
 _ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 _OWN = tuple(os.path.join(_ROOT, folder) + os.sep for folder in ("graphc", "passes"))
@@ -58,15 +58,20 @@ def caller_loc() -> Loc | None:
 
 def raised_loc(error: BaseException) -> Loc | None:
     """Return the last line outside graphc on the way to the place that raised an exception."""
-    found, step = None, error.__traceback__
+    found = step = users_frames(error.__traceback__)
     while step is not None:
-        if _in_users_code(step.tb_frame):
-            found = step
-        step = step.tb_next
+        found, step = step, users_frames(step.tb_next)
     if found is None:
         return None
     code = found.tb_frame.f_code
     return _line(code.co_filename, found.tb_lineno, code.co_name)
+
+
+def users_frames(frames: TracebackType | None) -> TracebackType | None:
+    """Return a traceback from its first line outside graphc on, or None if there is none."""
+    while frames is not None and not _in_users_code(frames.tb_frame):
+        frames = frames.tb_next
+    return frames
 
 
 def _place(frame: FrameType) -> tuple[str, int, str]:

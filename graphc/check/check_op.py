@@ -10,17 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.errors import GraphError, RuleError, counted
-from graphc.check.central_differences import (
-    formula_mistakes,
-    rule_mistake,
-    widened,
-    wrong_entries,
-)
-from graphc.check.op_kernels import first_line, kernel_rule, wrong_kernels
-from graphc.ir.graph import Graph
+from graphc.base.errors import GraphError, RuleError, counted, failure_text, rule_failure, shown
+from graphc.check.central_differences import checked_steps, widened, wrong_entries
+from graphc.check.gradient_text import formula_mistakes
+from graphc.check.op_kernels import kernel_fault, open_types, rows_of
+from graphc.ir.interpreter import wrong_result
 from graphc.ir.op import Array, Op, attributes
-from graphc.ir.tensor_type import N, TensorType, shape_at, shape_text
+from graphc.ir.tensor_type import TensorType, shape_at, shape_text
 from graphc.ops import OPS
 from graphc.runtime import reference
 from graphc.runtime.reference import evaluate
@@ -100,7 +96,7 @@ def check_op(
     Raises
     ------
     GraphError
-        If there are no examples.
+        If it is not an op, there are no examples, or `h` or `tolerance` is not above 0.
 
     Examples
     --------
@@ -108,44 +104,49 @@ def check_op(
     >>> print(gc.check_op(Tanh(), [(np.linspace(-1, 1, 6),)]))
     check_op tanh: ok, infer, reference, scalar, grad and gradient_text agree on 1 example
     """
-    if not examples:
-        raise GraphError(f"check_op {op.name}: there are no examples")
-    cases = [tuple(np.array(array) for array in example) for example in examples]
+    if not isinstance(op, Op):
+        raise GraphError(f"check_op: {shown(op)} is not an op", hint=HINT)
+    h, tolerance = checked_steps("check_op", h, tolerance)
+    cases = list(_cases(op, examples))
     reference.derivative.cache_clear()  # what the rules call may have been edited in a notebook
     reference.expanded.cache_clear()
-    findings = list(_fields(op)) or [*_name(op), *_first_wrong(op, cases, h, tolerance)]
-    rules = () if findings else _rules(op, cases)
+    agree, findings = dict[str, None](), [*_fields(op)] or [*_words(op)]
+    for case in cases if not findings else ():
+        trial = _Trial(op, case, h, tolerance, agree)
+        findings += trial.findings()
+        if findings:
+            break
+    rules = () if findings else tuple(agree)
     return OpReport(op.name, len(cases), tuple(findings), _differentiable(op), rules)
 
 
-def _rules(op: Op, cases: Sequence[Example]) -> tuple[str, ...]:
-    """Return the names of the rules that were compared."""
-    found = ["infer", "reference"]
-    if not op.is_layer:
-        found += dict.fromkeys(rule for case in cases if (rule := kernel_rule(op, case)))
-    if _differentiable(op):
-        found.append("grad")
-        found += ["gradient_text"] * any(op.gradient_text)
-    return tuple(found)
+HINT = "it takes an op and a list of tuples of arrays: gc.check_op(MyOp(), [(array,)])"
 
 
-def _first_wrong(op: Op, cases: Sequence[Example], h: float, tolerance: float) -> Iterator[Finding]:
-    """Yield the findings of the first wrong rule, on the first example that shows one."""
-    for case in cases:
-        concrete = op.at(_rows(case))
-        # In this order: later rules rely on the earlier ones.
-        for rule in (_types, _operands, _open_batch, _expansion):
-            found = list(rule(op, concrete, case))
-            yield from found
-            if found:
-                return
-        rest = [wrong_kernels(op, case) if not op.is_layer else ()]
-        if _differentiable(op):
-            rest += [_gradient(concrete, case, h, tolerance), _formulas(concrete, case, tolerance)]
-        for found in map(list, rest):
-            yield from found
-            if found:
-                return
+def _cases(op: Op, examples: Sequence[Sequence[Any]]) -> Iterator[Example]:
+    """Yield the examples as arrays; raise GraphError for what is none."""
+    if not isinstance(examples, (list, tuple)):
+        kind = type(examples).__name__
+        raise GraphError(f"check_op {op.name}: examples is of type {kind}, not a list", hint=HINT)
+    if not examples:
+        raise GraphError(f"check_op {op.name}: there are no examples")
+    for example in examples:
+        if not isinstance(example, (list, tuple)):
+            kind = type(example).__name__
+            raise GraphError(
+                f"check_op {op.name}: an example is of type {kind}, not a tuple", hint=HINT
+            )
+        try:
+            case = tuple(np.array(array) for array in example)
+            reference.types_of(case)
+        except ValueError as error:
+            raise GraphError(f"check_op {op.name}: in an example, {error}") from None
+        if _differentiable(op) and not all(np.isfinite(x).all() for x in case):
+            raise GraphError(
+                f"check_op {op.name}: an example is not finite, so it has no derivative",
+                hint="the kernel is tried on infinity and NaN without examples of them",
+            )
+        yield case
 
 
 def _fields(op: Op) -> Iterator[Finding]:
@@ -167,141 +168,187 @@ def _fields(op: Op) -> Iterator[Finding]:
         yield "attributes", "two ops with equal attributes are not equal, or their hashes differ"
 
 
-def _name(op: Op) -> Iterator[Finding]:
-    if op.name in OPS and not type(op).__module__.startswith("graphc.ops."):
+def _words(op: Op) -> Iterator[Finding]:
+    """Yield the faults of the words of a class: its name, the roles of operands, formulas."""
+    if not isinstance(op.name, str):
+        yield "name", f"it is {shown(op.name)}, not a word"
+    elif op.name in OPS and not type(op).__module__.startswith("graphc.ops."):
         yield "name", f"{op.name!r} is the name of a built-in op; rename it"
+    for field, what in (("roles", 'names: write ("x",)'), ("gradient_text", FORMULAS)):
+        words: object = getattr(op, field)
+        if not isinstance(words, tuple) or not all(isinstance(word, str) for word in words):
+            yield field, f"it is {shown(words)}, not a tuple of {what}"
 
 
-def _types(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
-    """Yield the faults of `infer` on an example."""
-    try:
-        type = concrete.infer(reference.types_of(case))
-    except ValueError as error:
-        yield "infer", f"it refuses {_shapes(case)}: {error}"
-        return
-    except Exception as error:
-        yield "infer", f"it fails on {_shapes(case)}: {first_line(error)}"
-        return
-    if not isinstance(type, TensorType):
-        yield "infer", f"it returns {type.__class__.__name__}, not a TensorType"
-        return
-    for train, value in _values(concrete, case):
-        if isinstance(value, Exception):
-            yield "reference", f"it fails on {_shapes(case)}: {first_line(value)}"
-        elif value.dtype == object:
-            yield "reference", f"it returns {value.item().__class__.__name__}, not an array"
-        elif (value.shape, value.dtype.name) != (type.shape, type.dtype):
-            found = f"{value.dtype}{list(value.shape)}{_in(concrete, train)}"
-            yield "infer", f"it says {type} for {_shapes(case)}, reference gives {found}"
+FORMULAS = 'formulas: write ("d_out * ...",)'
 
 
-def _operands(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
-    """Yield the faults of a reference that writes to operands or depends on their memory order."""
-    given = tuple(np.array(array) for array in case)
-    first = [value for _, value in _values(concrete, given, copied=False)]
-    names = reference.operand_names(op, len(case))
-    for i, (name, before, after) in enumerate(zip(names, case, given, strict=True)):
-        if not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):
-            yield "reference", f"it writes to operand {i}, {name}; make a new array"
-            return
-    strided = tuple(np.array(array, order="F") for array in case)
-    for value, (_, other) in zip(first, _values(concrete, strided), strict=True):
-        if isinstance(other, Exception) or not np.allclose(value, other, equal_nan=True):
-            yield "reference", "it gives a different result when operands are in Fortran order"
+@dataclass
+class _Trial:
+    """The rules of an op, tried on one example.
 
+    A check yields findings, and adds the names of the rules that it compares to `compared`.
+    """
 
-def _open_batch(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
-    """Yield the faults of `infer` with N as the first dimension; it may also refuse."""
-    rows = _rows(case)
-    types = [_opened(type, rows) for type in reference.types_of(case)]
-    try:
-        result = op.infer(types)
-    except ValueError:
-        return
-    except Exception as error:
-        hint = "so compare them, or count them by graphc.ir.tensor_type.count"
-        fault = f"it fails when a dimension is the open batch: {first_line(error)}"
-        yield "infer", f"{fault}; dimensions may be N, {hint}"
-        return
-    (_, value), *_ = _values(concrete, case)
-    if shape_at(result.shape, rows) != value.shape:
-        says = f"{shape_text(result.shape)}, which is {shape_at(result.shape, rows)} for N = {rows}"
-        yield "infer", f"with an open batch it says {says}; reference gives {value.shape}"
+    op: Op
+    case: Example
+    h: float
+    tolerance: float
+    compared: dict[str, None]
 
+    def __post_init__(self) -> None:
+        self.concrete = self.op.at(rows_of(self.case))
+        self.modes = (True, False) if self.op.is_layer else (False,)
+        """The values of `train` to check: both for a layer, False for other ops."""
+        self.defining = "reference_in" if self.op.is_layer else "reference"
+        """The name of the rule that defines the result."""
 
-def _expansion(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
-    """Yield the faults of the ops that a layer expands to, in training and in inference."""
-    if not concrete.is_layer:
-        return
-    for train, value in _values(concrete, case):
-        graph: Graph = reference.expanded(concrete, reference.types_of(case), train)
-        names = reference.operand_names(concrete, len(case))
-        expanded = evaluate(graph, dict(zip(names, case, strict=True)), {}, 1)
-        if not np.allclose(expanded[graph.outputs["out"]], value, rtol=1e-5, atol=1e-6):
-            yield "expand", f"its result differs from that of reference_in{_in(op, train)}"
+    def findings(self) -> list[Finding]:
+        """Return the findings of the first check that has some."""
+        # In this order: later rules rely on the earlier ones.
+        checks = [self._types, self._operands, self._open_batch]
+        checks.append(self._expansion if self.op.is_layer else self._kernels)
+        if _differentiable(self.op):
+            checks += [self._gradient, self._formulas]
+        return next(filter(None, (list(check()) for check in checks)), [])
 
-
-def _gradient(op: Op, case: Example, h: float, tolerance: float) -> Iterator[Finding]:
-    """Yield the faults of the gradient rule."""
-    wide = widened(op)
-    ins = [x.astype("float64") if x.dtype.kind == "f" else x for x in case]
-    try:
-        types = reference.types_of(ins)
-        mistake = "" if op.is_layer else rule_mistake(wide, types)
-        if mistake:
-            yield "grad", f"it {mistake}"
-            return
-        for train in _modes(op):
-            for wrong in wrong_entries(wide, ins, train=train, h=h, tolerance=tolerance):
-                yield "grad", f"{wrong}{_in(op, train)}"
-    except RuleError as error:
-        yield error.rule, f"it {error.fault}"
-    except Exception as error:
-        yield "grad", f"it fails: {first_line(error)}"
-
-
-def _formulas(op: Op, case: Example, tolerance: float) -> Iterator[Finding]:
-    """Yield the faults of the text of a gradient."""
-    if not op.is_layer:
-        wide = [x.astype("float64") if x.dtype.kind == "f" else x for x in case]
-        for text in formula_mistakes(widened(op), wide, tolerance):
-            yield "gradient_text", f"it {text}"
-
-
-def _values(op: Op, case: Example, copied: bool = True) -> list[tuple[bool, Any]]:
-    """Return the reference's results, or the exceptions it raises; for a layer in both modes."""
-    found: list[tuple[bool, Any]] = []
-    case = tuple(array.copy("K") for array in case) if copied else case
-    for train in _modes(op):
+    def _types(self) -> Iterator[Finding]:
+        """Yield the faults of `infer`."""
+        self.compared |= dict.fromkeys(("infer", self.defining))
+        types = reference.types_of(self.case)
+        shapes = ", ".join(map(str, types)) or "no operands"
         try:
-            found.append((train, np.asarray(op.reference_in(case, train))))
+            result = self.concrete.infer(types)
+        except ValueError as error:
+            yield "infer", f"it refuses {shapes}: {'; '.join(str(error).splitlines())}"
+            return
         except Exception as error:
-            found.append((train, error))
-    return found
+            yield "infer", f"it {rule_failure(error, f'fails on {shapes}')}"
+            return
+        if not isinstance(result, TensorType):
+            yield "infer", f"it returns {type(result).__name__}, not a TensorType"
+            return
+        for train, value in self._values(self.case):
+            rule, fault = self._misfit(value, result, shapes)
+            if fault:
+                yield rule, f"it {fault}{self._in(train)}"
+                return
 
+    def _misfit(self, value: Any, type: TensorType, shapes: str) -> Finding:
+        """Return the rule by which a result is not of its type, and its fault, or ""."""
+        if isinstance(value, Exception):
+            return self.defining, rule_failure(value, f"fails on {shapes}")
+        if value.dtype == object:
+            return self.defining, wrong_result(value, value.shape, type.dtype)
+        same = (value.shape, value.dtype.name) == (type.shape, type.dtype)
+        found = f"{value.dtype}{list(value.shape)}"
+        fault = f"says {type} for {shapes}, {self.defining} gives {found}"
+        return "infer", "" if same else fault
 
-def _modes(op: Op) -> tuple[bool, ...]:
-    """Return the values of `train` to check: both for a layer, False for other ops."""
-    return (True, False) if op.is_layer else (False,)
+    def _operands(self) -> Iterator[Finding]:
+        """Yield the faults of a reference that writes to operands or depends on their order."""
+        given = tuple(np.array(array) for array in self.case)
+        first = self._values(given, copied=False)
+        for i, (name, before, after) in enumerate(zip(self._names, self.case, given, strict=True)):
+            if not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):
+                yield self.defining, f"it writes to operand {i}, {name}; make a new array"
+                return
+        strided = tuple(np.array(array, order="F") for array in self.case)
+        for (_, value), (_, other) in zip(first, self._values(strided), strict=True):
+            if isinstance(other, Exception) or not np.allclose(value, other, equal_nan=True):
+                fault = "it gives a different result when operands are in Fortran order"
+                yield self.defining, fault
+
+    def _open_batch(self) -> Iterator[Finding]:
+        """Yield the faults of `infer` with N as the first dimension; it may also refuse."""
+        rows = rows_of(self.case)
+        try:
+            result = self.op.infer(open_types(self.case))
+        except ValueError:
+            return
+        except Exception as error:
+            hint = "so compare them, or count them by graphc.ir.tensor_type.count"
+            fault = rule_failure(error, "fails when a dimension is the open batch")
+            yield "infer", f"it {fault}; dimensions may be N, {hint}"
+            return
+        (_, value), *_ = self._values(self.case)
+        if not isinstance(result, TensorType):
+            found = f"{type(result).__name__}, not a TensorType"
+            yield "infer", f"with an open batch it returns {found}"
+        elif shape_at(result.shape, rows) != value.shape:
+            shape = f"{shape_text(result.shape)}, which is {shape_at(result.shape, rows)}"
+            found = f"{shape} for N = {rows}; {self.defining} gives {value.shape}"
+            yield "infer", f"with an open batch it says {found}"
+
+    def _expansion(self) -> Iterator[Finding]:
+        """Yield the faults of the ops that a layer expands to, in training and in inference."""
+        for train, value in self._values(self.case):
+            try:
+                graph = reference.expanded(self.concrete, reference.types_of(self.case), train)
+                feeds = dict(zip(self._names, self.case, strict=True))
+                out = evaluate(graph, feeds, {}, 1)[graph.outputs["out"]]
+            except RuleError as error:
+                yield error.rule, f"it {error.fault}{self._in(train)}"
+                return
+            if not np.allclose(out, value, rtol=1e-5, atol=1e-6, equal_nan=True):
+                yield "expand", f"its result differs from that of reference_in{self._in(train)}"
+
+    def _kernels(self) -> Iterator[Finding]:
+        """Yield the fault of the rule that makes the op a kernel."""
+        rule, fault = kernel_fault(self.op, self.case)
+        if fault:
+            yield rule, fault
+        elif rule:
+            self.compared[rule] = None
+
+    def _gradient(self) -> Iterator[Finding]:
+        """Yield the faults of the gradient rule."""
+        self.compared["grad"] = None
+        op = widened(self.concrete)
+        try:
+            for train in self.modes:
+                for wrong in wrong_entries(
+                    op, self._wide, train=train, h=self.h, tolerance=self.tolerance
+                ):
+                    yield "grad", f"{wrong}{self._in(train)}"
+        except RuleError as error:
+            yield error.rule, f"it {error.fault}"
+        except Exception as error:
+            yield "grad", f"it {failure_text(error)}"
+
+    def _formulas(self) -> Iterator[Finding]:
+        """Yield the faults of the text of a gradient."""
+        if not self.op.is_layer:
+            for text in formula_mistakes(widened(self.concrete), self._wide, self.tolerance):
+                yield "gradient_text", f"it {text}"
+        if any(self.op.gradient_text):
+            self.compared["gradient_text"] = None
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return reference.operand_names(self.op, len(self.case))
+
+    @property
+    def _wide(self) -> list[Array]:
+        """The operands, floats in float64."""
+        return [x.astype("float64") if x.dtype.kind == "f" else x for x in self.case]
+
+    def _values(self, case: Example, copied: bool = True) -> list[tuple[bool, Any]]:
+        """Return the results of the reference, or its exceptions, and for which `train`."""
+        found: list[tuple[bool, Any]] = []
+        case = tuple(array.copy("K") for array in case) if copied else case
+        for train in self.modes:
+            try:
+                found.append((train, np.asarray(self.concrete.reference_in(case, train))))
+            except Exception as error:
+                found.append((train, error))
+        return found
+
+    def _in(self, train: bool) -> str:
+        if not self.op.is_layer:
+            return ""
+        return " in training" if train else " in inference"
 
 
 def _differentiable(op: Op) -> bool:
     return op.is_layer or type(op).grad is not Op.grad
-
-
-def _rows(case: Example) -> int:
-    return next((len(array) for array in case if array.ndim), 1)
-
-
-def _opened(type: TensorType, rows: int) -> TensorType:
-    return type.with_shape((N, *type.shape[1:])) if type.shape[:1] == (rows,) else type
-
-
-def _in(op: Op, train: bool) -> str:
-    if not op.is_layer:
-        return ""
-    return " in training" if train else " in inference"
-
-
-def _shapes(case: Example) -> str:
-    return ", ".join(str(type) for type in reference.types_of(case))

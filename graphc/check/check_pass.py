@@ -11,21 +11,19 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, counted, failure_text
-from graphc.check.random_net import DRAWS, random_net
-from graphc.check.validation.explain import ValidationError, explained, written
-from graphc.check.validation.judge import judge
+from graphc.check.random_net import DRAWS, Ops, listed_ops, random_net
+from graphc.check.validation.explain import ValidationError, written
 from graphc.check.validation.reproduce import shrunk
-from graphc.check.validation.run import draws_for
-from graphc.check.validation.validate import FOLDER, OPTIMIZERS, stages
+from graphc.check.validation.run import checked_batches, draws_for
+from graphc.check.validation.validate import DEFINING, FOLDER, OPTIMIZERS, judged, stages
 from graphc.declare.net import Net
 from graphc.ir.graph import Graph
 from graphc.ir.op import Op
 from graphc.ir.text.graph import graph_text
 from graphc.ops import OPS
-from passes.pipeline import Pass, bound_of, name_of, preserves_of, run_pass
-
-Ops = Iterable[str | Op | type[Op]]
+from passes.pipeline import Pass, bound_of, check_is_pass, name_of, run_pass
 
 ENOUGH = 10
 """The nets on which a pass must have fired, after which no more are drawn."""
@@ -41,16 +39,19 @@ class Saved:
     bytes: int = 0
     flops: int = 0
 
-    def add(self, before: Graph, made: Graph) -> None:
-        """Add what a pass saves in one graph."""
-        self.nodes += len(before) - len(made)
-        self.bytes += _bytes(before) - _bytes(made)
-        self.flops += _flops(before) - _flops(made)
+    def add(self, graph: Graph, sign: int) -> None:
+        """Add the counts of a graph, or take them away."""
+        self.nodes += sign * len(graph)
+        for node in graph:
+            if not node.op.is_source:
+                self.bytes += sign * node.type.nbytes(ROWS)
+                if not node.op.is_layer:
+                    ins = [graph[name].type for name in node.inputs]
+                    self.flops += sign * sum(node.op.flops(ins, node.type, ROWS))
 
     def __str__(self) -> str:
         parts = ((self.nodes, "node"), (self.bytes, "byte"), (self.flops, "FLOP"))
-        texts = (f"{n:,} {word}{'' if n == 1 else 's'}" for n, word in parts)
-        return f"saved with {ROWS} rows: {', '.join(texts)}"
+        return f"saved with {ROWS} rows: {', '.join(counted(*part) for part in parts)}"
 
 
 @dataclass
@@ -157,7 +158,7 @@ def check_pass(
     Raises
     ------
     GraphError
-        If `step` is not a pass, or an op is not known.
+        If `step` is not a pass, or does not say what it preserves, or an op is not known.
 
     Examples
     --------
@@ -168,23 +169,19 @@ def check_pass(
     >>> report.ok
     False
     """
-    if not callable(step) or isinstance(step, type):
-        hint = "a pass is a function from Graph to Graph, or an object with __call__"
-        raise GraphError(f"check_pass: {step!r} is not a pass", hint=hint)
-    _check_declared(step)
-    check = _Check(step, tuple(batches), seed, None if folder is None else Path(folder))
-    check.run(nets, None if ops is None else tuple(ops))
-    return check.report
-
-
-def _check_declared(step: Pass) -> None:
-    """Raise GraphError for a pass that cannot be judged, since it does not say how near it is."""
-    if preserves_of(step) == "approximate" and bound_of(step) is None:
+    check_is_pass(step, "check_pass: ")
+    if isinstance(step, DEFINING):
         raise GraphError(
-            f"check_pass: pass {name_of(step)!r} does not say what it preserves",
-            hint='@gc.passes.graph_pass(preserves="bitwise") before it; or "reassociated", or '
-            '"approximate" with bound=1e-3',
+            f"check_pass: pass {name_of(step)!r} makes a program, so it has none to change",
+            hint="gc.compile(..., validate=True) judges it in its place",
         )
+    bound_of(step)
+    nets = checked_whole("check_pass: nets", nets)
+    seed = checked_whole("check_pass: seed", seed, None)
+    rows = checked_batches("check_pass", batches)
+    check = _Check(step, rows, seed, None if folder is None else Path(folder))
+    check.run(nets, None if ops is None else listed_ops(ops))
+    return check.report
 
 
 class _Check:
@@ -198,94 +195,93 @@ class _Check:
         self.aim = Counter(named_ops(step))
         """The counts of each op: in the code of the pass, and changed by it."""
 
-    def run(self, nets: int, ops: tuple[Any, ...] | None) -> None:
-        """Run the pass on nets until it has fired on enough of them, or is wrong."""
-        report, hits = self.report, 0
-        while report.nets < nets and hits < ENOUGH:
-            before = report.fired.total()
-            for name, graph in self._graphs(self._net(report.nets, ops)):
-                report.graphs[name] += 1
-                if not self._holds(name, graph):
-                    return
-            hits += report.fired.total() > before
-            report.nets += 1
-        if not hits:
-            self._run_on_layers(nets, ops)
+    def run(self, nets: int, ops: Ops | None) -> None:
+        """Run the pass on nets until it has fired on enough of them, or is wrong.
 
-    def _net(self, number: int, ops: tuple[Any, ...] | None) -> Net:
+        If it fires on no program, it may look for layers: then run it on the nets as declared.
+        """
+        report = self.report
+        for programs in (self._programs, self._declared):
+            hits = 0
+            for number in range(nets):
+                report.nets = max(report.nets, number + 1)
+                before = report.fired.total()
+                for name, graph in programs(number, self._net(number, ops)):
+                    report.graphs[name] += 1
+                    if not self._holds(name, graph):
+                        return
+                hits += report.fired.total() > before
+                if hits == ENOUGH:
+                    return
+            if hits:
+                return
+        report.fault = "it never fired: aim the nets at its pattern by ops=[...]"
+        if report.idle:
+            report.fault += f"\n{report.of_idle}"
+
+    def _net(self, number: int, ops: Ops | None) -> Net:
         """Return a net: every second one of those ops alone on which the pass may fire."""
         if ops is None and self.aim and number % 2 == 0:
             ops = tuple(name for name, _ in self.aim.most_common(4))
         return random_net(self.seed + number, ops=ops, steps=6 + number % 5)
 
-    def _graphs(self, net: Net) -> Iterator[tuple[str, Graph]]:
-        return stages(net.graph(), OPTIMIZERS[self.report.nets % len(OPTIMIZERS) :][:1])
+    def _programs(self, number: int, net: Net) -> Iterator[tuple[str, Graph]]:
+        return stages(net.graph(), OPTIMIZERS[number % len(OPTIMIZERS) :][:1])
 
-    def _run_on_layers(self, nets: int, ops: tuple[Any, ...] | None) -> None:
-        """Try the graphs as they are declared, for a pass that looks for layers."""
-        for number in range(nets):
-            graph = self._net(number, ops).graph()
-            self.report.graphs["declared"] += 1
-            if not self._holds("declared", graph):
-                return
-            if self.report.fired.total() >= ENOUGH:
-                return
-        if not self.report.fired:
-            fault = "it never fired: aim the nets at its pattern by ops=[...]"
-            self.report.fault = f"{fault}\n{self.report.of_idle}" if self.report.idle else fault
+    def _declared(self, number: int, net: Net) -> Iterator[tuple[str, Graph]]:
+        yield "declared", net.graph()
 
     def _holds(self, program: str, graph: Graph) -> bool:
         """Return whether the pass is right on a graph; otherwise report what is wrong."""
-        try:
-            fault = self._fault(program, graph)
-        except ValidationError as error:
-            self._failed(program, error.sentence, error.smallest)
-            self.report.path = error.path
-            return False
-        if fault:
-            self._failed(program, fault, *self._reproduced(graph, fault))
-        return not fault
+        found = self._wrong(program, graph)
+        if found is not None:
+            fault, self.report.graph, self.report.path = found
+            self.report.fault = f"in program {program!r}: {fault}"
+        return found is None
 
-    def _failed(
-        self, program: str, fault: str, smallest: Graph | None, path: Path | None = None
-    ) -> None:
+    def _wrong(self, program: str, graph: Graph) -> Wrong | None:
+        """Return what is wrong with a run; count what it changes and saves."""
         report = self.report
-        report.nets += 1
-        report.fault = f"in program {program!r}: {fault}"
-        report.graph, report.path = smallest, path
-
-    def _fault(self, program: str, graph: Graph) -> str:
-        """Return what is wrong with a run, or ""; raise ValidationError for a wrong result."""
         made, fault = form_of(self.step, graph)
-        if made is None or made is graph:
-            return fault
-        report = self.report
+        if made is None or fault:
+            return self._reproduced(graph, fault)
         if alike(graph, made):
-            report.idle += 1
-            return fault
+            report.idle += made is not graph
+            return None
         report.fired[program] += 1
         draws = draws_for(graph, self.batches, seed=self.seed)
-        failure = judge(self.step, graph, made, draws)
-        if failure is not None:
-            raise explained(self.step, graph, failure, self.folder)
-        report.saved.add(graph, made)
+        try:
+            judged(self.step, graph, made, draws, self.folder)
+        except ValidationError as error:
+            return _with_reason(error.sentence, error.smallest, error.path, error.hint)
+        report.saved.add(graph, 1)
+        report.saved.add(made, -1)
         second = form_of(self.step, made)[0]
         report.again += second is None or not alike(made, second)
         for node in graph:
             if made.nodes.get(node.name) is not node:
                 self.aim.update(_steps_of(node.op.name))
-        return fault
+        return None
 
-    def _reproduced(self, graph: Graph, fault: str) -> tuple[Graph, Path | None]:
-        """Return the smallest graph with that fault, and the test that was written of it."""
+    def _reproduced(self, graph: Graph, fault: str) -> Wrong:
+        """Return the fault, the smallest graph with it, and the test that was written of it."""
         kind = _kind(fault)
         smallest = shrunk(graph, lambda one: _kind(form_of(self.step, one)[1]) == kind)
         if self.folder is None or fault == UNSTEADY:
-            return smallest, None  # validate_pass runs a pass once
+            return fault, smallest, None  # validate_pass runs a pass once
         call = "validate_pass({step}, graph)"
-        return smallest, written(self.folder, self.report.name, self.step, smallest, fault, call)[0]
+        name = self.report.name
+        test = written(self.folder, name, self.step, smallest, fault, call)
+        return _with_reason(fault, smallest, *test)
 
 
+def _with_reason(fault: str, smallest: Graph | None, path: Path | None, hint: str) -> Wrong:
+    """Return a fault with the reason if no test was written."""
+    return fault if path is not None or not hint else f"{fault}\n{hint}", smallest, path
+
+
+Wrong = tuple[str, Graph | None, Path | None]
+"""A fault in words, the smallest graph that shows it, and the test that was written."""
 UNSTEADY = "two runs on one graph make different graphs"
 
 
@@ -374,20 +370,3 @@ def _makers() -> Mapping[str, tuple[str, ...]]:
         ops = {node.op.name for _, graph in stages(net.graph(), ()) for node in graph}
         found.update({op: (*found.get(op, ()), name) for op in ops})
     return {op: names for op, names in found.items() if len(names) < len(DRAWS) // 2}
-
-
-# ------------------------------------------------------------------ what a pass saves
-
-
-def _bytes(graph: Graph) -> int:
-    return sum(node.type.nbytes(ROWS) for node in graph if not node.op.is_source)
-
-
-def _flops(graph: Graph) -> int:
-    """Return the FLOPs of the nodes that are not layers."""
-    total = 0
-    for node in graph:
-        if not (node.op.is_source or node.op.is_layer):
-            ins = [graph[name].type for name in node.inputs]
-            total += sum(node.op.flops(ins, node.type, ROWS))
-    return total

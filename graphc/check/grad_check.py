@@ -14,13 +14,14 @@ from graphc.check.central_differences import (
     Entry,
     Function,
     WrongEntry,
+    checked_steps,
     compare,
     first_wrong_rule,
     in_float64,
     indices,
 )
 from graphc.compiler.program import index_bounds
-from graphc.declare.net import Net
+from graphc.declare.net import Net, declared_graph
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
@@ -181,8 +182,9 @@ def grad_check(
     Raises
     ------
     GraphError
-        If the net has no loss, if `wrt` names something other than a float parameter or input, or
-        if no loss depends on any of them.
+        If there is no net, or it has no loss, if `wrt` names something other than a float
+        parameter or input, if no loss depends on any of them, or if `h` or `tolerance` is not a
+        number above 0.
     FeedError
         If an array of `feeds` does not fit its input.
 
@@ -194,7 +196,8 @@ def grad_check(
     grad_check 'small': ok, 1 gradients agree with central differences in float64, h = 1e-05
       x  within rounding  all entries
     """
-    declared = net if isinstance(net, Graph) else net.graph()
+    h, tolerance = checked_steps("grad_check", h, tolerance)
+    declared = declared_graph("grad_check", net)
     graph = Specialize(train=True)(in_float64(declared))
     names = _targets(graph, wrt)
     arrays, rows = _arrays(graph, feeds, state or {}, seed)

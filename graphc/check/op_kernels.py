@@ -6,14 +6,15 @@ the interpreter and on each backend, for several batches, on the examples and on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
 
-from graphc.backends.backend import BACKENDS, PORTABLE, backend
-from graphc.base.errors import RuleError
+from graphc.backends.backend import BACKENDS, PORTABLE, backend, bind_reference
+from graphc.base.errors import RuleError, failure_text
 from graphc.check.central_differences import widened
 from graphc.compiler.compile import compile
 from graphc.compiler.plan import Plan
@@ -30,7 +31,6 @@ from graphc.runtime.workspace import memory_of
 from passes.pipeline import PassList
 
 Case = Sequence[Array]
-Finding = tuple[str, str]
 
 EDGES = (0.0, -0.0, 1.0, -1.0, 1e3, -1e3)
 """The edge values for every op: large enough to overflow exp."""
@@ -40,83 +40,121 @@ SEEDS = 3
 """The number of draws of edge values."""
 ROUNDINGS = 64
 """The roundings of the largest number by which a kernel may differ from the reference."""
-
-
-def wrong_kernels(op: Op, case: Case) -> Iterator[Finding]:
-    """Yield the fault of the rule that makes the op a kernel, on an example and edge values."""
-    unused = _unused(op)
-    if unused:
-        yield unused
-        return
-    op, types, rows = _opened(op, case)
-    if not rows:
-        return  # a plan has a row
-    for fused in (False, True):
-        graph = _graph(op, types, fused)
-        try:
-            plan = compile(graph, batch=2 * rows + 1, backend=PORTABLE, passes=BARE)
-        except RuleError as error:
-            yield error.rule, f"it {error.fault}"
-            return
-        except Exception as error:
-            yield _rule(op, types), f"it cannot be compiled: {first_line(error)}"
-            return
-        if all(instr.body is None for instr in plan.programs["infer"].instrs):
-            return
-        found = _Comparison(op, graph, plan, fused).wrong(list(_cases(op, types, rows, case)))
-        if found is not None:
-            yield found
-            return
-
-
-def kernel_rule(op: Op, case: Case) -> str:
-    """Return the name of the rule by which an op becomes a kernel, or "" if it is called."""
-    op, types, rows = _opened(op, case)
-    if not rows:
-        return ""
-    plan = compile(_graph(op, types, False), batch=rows, backend=PORTABLE, passes=BARE)
-    kernels = any(instr.body is not None for instr in plan.programs["infer"].instrs)
-    return _rule(op, types) if kernels else ""
-
-
 BARE = PassList(("specialize",))
 """The passes that leave a graph of ops as it is."""
 
 
-def _unused(op: Op) -> Finding | None:
-    """Return the finding that a scalar rule is never asked for."""
-    kind = type(op)
-    if kind.scalar is Op.scalar or kind.iteration is not Op.iteration:
-        return None
-    hint = 'write iteration, which returns "elements" if each element is computed by itself'
-    return "scalar", f"it is never used, since the op has no iteration rule; {hint}"
+def kernel_fault(op: Op, case: Case) -> tuple[str, str]:
+    """Return the rule by which an op becomes a kernel, "" if it is called, and what is wrong.
 
-
-def _rule(op: Op, types: Sequence[TensorType]) -> str:
-    """Return the name of the rule by which an op becomes a kernel."""
-    result = op.infer(types)
-    if op.gather(types, result) is not None:
-        return "gather"
-    if op.product(types) is not None:
-        own = type(op).epilogue is not Op.epilogue
-        return "product or epilogue" if own else "product"
-    if op.permutation is not None:
-        return "permutation"
-    return "is_scatter_add" if op.is_scatter_add(result) else "scalar"
+    The fault is "" if the rule agrees on the example and on edge values.
+    """
+    if type(op).scalar is not Op.scalar and type(op).iteration is Op.iteration:
+        hint = 'write iteration, which returns "elements" if each element is computed by itself'
+        return "scalar", f"it is never used, since the op has no iteration rule; {hint}"
+    form = _Form.of(op, case)
+    if not form.rows:
+        return "", ""  # a plan has a row
+    rule = fault = ""
+    for fused in (False, True):
+        graph = form.graph(fused)
+        try:
+            plan = compile(graph, batch=2 * form.rows + 1, backend=PORTABLE, passes=BARE)
+        except RuleError as error:
+            return error.rule, f"it {error.fault}"
+        except Exception as error:
+            return form.rule, f"it {failure_text(error, 'cannot be compiled')}"
+        if all(instr.body is None for instr in plan.programs["infer"].instrs):
+            break
+        rule, fault = form.rule, _Comparison(form, graph, plan, fused).fault(list(form.cases(case)))
+        if fault:
+            break
+    return rule, fault
 
 
 # ------------------------------------------------------------------ graphs and operands
 
 
-def _opened(op: Op, case: Case) -> tuple[Op, list[TensorType], int]:
-    """Return the op, the types of its operands, with an open batch if it takes that, and rows."""
-    fixed = list(types_of(case))
-    rows = next((len(array) for array in case if array.ndim), 1)
-    opened = [t.with_shape((N, *t.shape[1:])) if t.shape[:1] == (rows,) else t for t in fixed]
-    for types in (opened, [*opened[:1], *fixed[1:]]):
-        if types != fixed and rows and _fits(op, types, fixed, rows):
-            return op, types, rows
-    return op.at(rows), fixed, rows
+def rows_of(case: Case) -> int:
+    """Return the rows of an example: the first dimension of its first array that has one."""
+    return next((len(array) for array in case if array.ndim), 1)
+
+
+def open_types(case: Case) -> list[TensorType]:
+    """Return the types of an example with the open batch where a first dimension is its rows."""
+    rows, types = rows_of(case), types_of(case)
+    return [t.with_shape((N, *t.shape[1:])) if t.shape[:1] == (rows,) else t for t in types]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """An op with the types of its operands, and the rows of an example."""
+
+    op: Op
+    types: Sequence[TensorType]
+    rows: int
+
+    @classmethod
+    def of(cls, op: Op, case: Case) -> _Form:
+        """Return the form with an open batch if the op takes that."""
+        fixed, opened, rows = list(types_of(case)), open_types(case), rows_of(case)
+        for types in (opened, [*opened[:1], *fixed[1:]]):
+            if types != fixed and rows and _fits(op, types, fixed, rows):
+                return cls(op, types, rows)
+        return cls(op.at(rows), fixed, rows)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the operands."""
+        return operand_names(self.op, len(self.types))
+
+    @cached_property
+    def result(self) -> TensorType:
+        """The type of the result."""
+        return self.op.infer(self.types)
+
+    @cached_property
+    def rule(self) -> str:
+        """The name of the rule by which the op becomes a kernel."""
+        op = self.op
+        if op.gather(self.types, self.result) is not None:
+            return "gather"
+        if op.product(self.types) is not None:
+            own = type(op).epilogue is not Op.epilogue
+            return "product or epilogue" if own else "product"
+        if op.permutation is not None:
+            return "permutation"
+        return "is_scatter_add" if op.is_scatter_add(self.result) else "scalar"
+
+    def graph(self, fused: bool) -> Graph:
+        """Return the graph of the op; `fused` puts it between negations, of its floats."""
+        nodes, operands, outputs = [], [], {"result": "result"}
+        for name, type in zip(self.names, self.types, strict=True):
+            nodes.append(Node(name, Input(type.shape, type.dtype), (), type))
+            operands.append(name)
+            if fused and type.is_float:
+                operands[-1] = f"{name}.negated"
+                nodes.append(Node(operands[-1], Neg(), (name,), type))
+        nodes.append(Node("result", self.op, tuple(operands), self.result))
+        if fused and self.result.is_float:
+            outputs["negated"] = "result.negated"
+            nodes.append(Node(outputs["negated"], Neg(), ("result",), self.result))
+        return Graph(self.op.name, nodes, outputs=outputs)
+
+    def cases(self, case: Case) -> Iterator[tuple[int, list[Array]]]:
+        """Yield rows and operands: those of the example, and with edge values in them."""
+        rows, batched = self.rows, any(type.batched for type in self.types)
+        alone = self.rule == "scalar" and self.op.iteration(self.types) == "elements"
+        for n in dict.fromkeys((rows, 1, 2 * rows + 1)) if batched else (rows,):
+            ins = [
+                np.resize(array, (n, *array.shape[1:])) if type.batched else array
+                for array, type in zip(case, self.types, strict=True)
+            ]
+            yield n, ins
+            if any(array.dtype.kind == "f" and array.size for array in ins):
+                for seed in range(SEEDS):
+                    name = f"{self.op.name}:{n}:{seed}"
+                    yield n, _with_edges(ins, MORE_EDGES if alone else EDGES, name)
 
 
 def _fits(op: Op, types: list[TensorType], fixed: list[TensorType], rows: int) -> bool:
@@ -126,46 +164,6 @@ def _fits(op: Op, types: list[TensorType], fixed: list[TensorType], rows: int) -
     except Exception:  # the op's own check, whatever it raises
         return False
     return tuple(dim_at(dim, rows) for dim in open_.shape) == known.shape
-
-
-def _graph(op: Op, types: Sequence[TensorType], fused: bool) -> Graph:
-    """Return the graph of an op; `fused` puts it between negations, of its floats."""
-    nodes, operands = [], []
-    for name, type in zip(operand_names(op, len(types)), types, strict=True):
-        nodes.append(Node(name, Input(type.shape, type.dtype), (), type))
-        operands.append(name)
-        if fused and type.is_float:
-            operands[-1] = f"{name}.negated"
-            nodes.append(Node(operands[-1], Neg(), (name,), type))
-    type = op.infer(types)
-    nodes.append(Node("result", op, tuple(operands), type))
-    outputs = {"result": "result"}
-    if fused and type.is_float:
-        nodes.append(Node("result.negated", Neg(), ("result",), type))
-        outputs["negated"] = "result.negated"
-    return Graph(op.name, nodes, outputs=outputs)
-
-
-def _cases(
-    op: Op, types: Sequence[TensorType], rows: int, case: Case
-) -> Iterator[tuple[int, list[Array]]]:
-    """Yield numbers of rows and operands: those of the example, and with edge values in them."""
-    batched = any(type.batched for type in types)
-    for n in dict.fromkeys((rows, 1, 2 * rows + 1)) if batched else (rows,):
-        ins = [
-            np.resize(array, (n, *array.shape[1:])) if type.batched else array
-            for array, type in zip(case, types, strict=True)
-        ]
-        yield n, ins
-        if any(array.dtype.kind == "f" and array.size for array in ins):
-            alone = _rule(op, types) == "scalar" and _by_elements(op, types)
-            edges = MORE_EDGES if alone else EDGES
-            for seed in range(SEEDS):
-                yield n, _with_edges(ins, edges, f"{op.name}:{n}:{seed}")
-
-
-def _by_elements(op: Op, types: Sequence[TensorType]) -> bool:
-    return op.iteration(types) == "elements"
 
 
 def _with_edges(ins: Case, values: Sequence[float], name: str) -> list[Array]:
@@ -186,39 +184,35 @@ def _with_edges(ins: Case, values: Sequence[float], name: str) -> list[Array]:
 class _Comparison:
     """An op's kernel in one graph, by the interpreter and on each backend."""
 
-    op: Op
+    form: _Form
     graph: Graph
     plan: Plan
     fused: bool
 
-    def wrong(self, cases: Sequence[tuple[int, list[Array]]]) -> Finding | None:
-        """Return the first result that is not the reference's."""
-        expected = [_Expected.of(self.op.at(n), ins) for n, ins in cases]
+    def fault(self, cases: Sequence[tuple[int, list[Array]]]) -> str:
+        """Return what is wrong with the first result that is not the reference's, or ""."""
+        names = self.form.names
+        expected = [_Expected.of(self.form.op.at(n), ins) for n, ins in cases]
         for way in ("", *(name for name in BACKENDS if backend(name).missing() is None)):
-            rule = _rule(self.op, [self.graph[name].type for name in self._names])
             try:
                 runs = self._runs(way, cases)
                 for (n, ins), wanted, found in zip(cases, expected, runs, strict=True):
-                    fault = wanted and wanted.fault(found, ins, self._names)
+                    fault = wanted and wanted.fault(found, ins, names)
                     if fault:
-                        return rule, f"{self._where(way, n)}{fault}"
+                        return f"{self._where(way, n)}{fault}"
             except Exception as error:
-                return rule, f"{self._where(way, 0)}it fails: {first_line(error)}"
-        return None
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return tuple(node.name for node in self.graph if node.op.is_input)
+                return f"{self._where(way, 0)}it {failure_text(error)}"
+        return ""
 
     def _where(self, way: str, n: int) -> str:
         place = f"on the {way} backend" if way else "in the interpreter of kernels"
         fused = ", fused with other ops" if self.fused else ""
-        rows = f" with {n} rows" if n > 1 and self.graph["result"].type.batched else ""
+        rows = f" with {n} rows" if n > 1 and self.form.result.batched else ""
         return f"{place}{fused}{rows} "
 
     def _runs(
         self, way: str, cases: Sequence[tuple[int, list[Array]]]
-    ) -> Iterator[dict[str, Array]]:
+    ) -> Iterator[Mapping[str, Array]]:
         """Yield the results for each case, by the interpreter or on a backend."""
         plan = self.plan
         if way and way != plan.backend:
@@ -227,7 +221,7 @@ class _Comparison:
         for n, ins in cases:
             feeds = {
                 name: -array if self.fused and array.dtype.kind == "f" else array
-                for name, array in zip(self._names, ins, strict=True)
+                for name, array in zip(self.form.names, ins, strict=True)
             }
             yield ex.forward(feeds) if way else _interpreted(plan, feeds, n)
 
@@ -243,8 +237,7 @@ def _interpreted(plan: Plan, feeds: dict[str, Array], n: int) -> dict[str, Array
         if instr.body is not None:
             run(instr.body, views, n)
         elif instr.op is not None:
-            ins = [views[name] for name in instr.ins]
-            views[instr.outs[0]][...] = instr.op.at(n).reference(ins)
+            bind_reference(instr, n, views.__getitem__)()
     return {k: memory.view(program, name, n).copy() for k, name in program.outputs.items()}
 
 
@@ -265,24 +258,27 @@ class _Expected:
     @classmethod
     def of(cls, op: Op, ins: Case) -> _Expected | None:
         """Return the result expected for operands; None if the reference does not take them."""
+        types = types_of(ins)
+        floats = [x for x in ins if x.dtype.kind == "f"]
         try:
             with np.errstate(all="ignore"):
                 value = np.asarray(op.reference([np.array(x) for x in ins]))
                 wide, bound = _wide(op, ins, value), _bound(op, ins, value)
-                alone = _by_elements(op, types_of(ins)) and not op.product(types_of(ins))
-                signed = _signed(ins, value) if alone else np.zeros(value.shape, bool)
-                return cls(value, wide, bound, alone, signed, _known(ins, value))
+                alone = op.iteration(types) == "elements" and not op.product(types)
+                # Of zeros of both signs either may be the larger.
+                signed = _everywhere([~np.signbit(x) for x in floats], value) & alone
+                known = _everywhere([np.abs(x) < 1e6 for x in floats], value)
+                return cls(value, wide, bound, alone, signed, known)
         except Exception:  # the op's own check of edge values, whatever it raises
             return None
 
-    def fault(self, found: dict[str, Array], ins: Case, names: Sequence[str]) -> str:
+    def fault(self, found: Mapping[str, Array], ins: Case, names: Sequence[str]) -> str:
         """Return what is wrong with a result, or ""; `negated` is that of a node after the op."""
-        for name, sign in (("result", 1), ("negated", -1)):
+        for name, after in (("result", ""), ("negated", "a node after it reads ")):
             if name in found:
-                ours = found[name] if sign == 1 else -found[name]
+                ours = -found[name] if after else found[name]
                 wrong = self._wrong(ours)
                 if wrong.any():
-                    after = "" if sign == 1 else "a node after it reads "
                     return f"{after}{self._described(ours, wrong, ins, names)}"
         return ""
 
@@ -300,7 +296,7 @@ class _Expected:
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         at = f" at {list(index)}" if index else ""
         operands = [
-            f"{name} = {x[index]!s}" if x.shape == wrong.shape else f"{name} = {x!s}"
+            f"{name} = {x[index] if x.shape == wrong.shape else x!s}"
             for name, x in zip(names, ins, strict=True)
             if self.by_elements and (x.shape == wrong.shape or not x.ndim)
         ]
@@ -320,16 +316,6 @@ def _wide(op: Op, ins: Case, value: Array) -> Array:
     wide = [x.astype(np.float64) if x.dtype == np.float32 else x for x in ins]
     found = np.asarray(widened(op).reference(wide))
     return found.astype(np.float32) if found.shape == value.shape else value
-
-
-def _signed(ins: Case, value: Array) -> Array:
-    """Return where no operand has a sign: of zeros of both signs either may be the larger."""
-    return _everywhere([~np.signbit(x) for x in ins if x.dtype.kind == "f"], value)
-
-
-def _known(ins: Case, value: Array) -> Array:
-    """Return where the operands are small and finite, so that whole numbers are made of them."""
-    return _everywhere([np.abs(x) < 1e6 for x in ins if x.dtype.kind == "f"], value)
 
 
 def _everywhere(masks: Sequence[Array], value: Array) -> Array:
@@ -372,8 +358,3 @@ def _moved(op: Op, ins: Case, value: Array, eps: float, number: int) -> Array:
     with np.errstate(all="ignore"):
         gap = np.abs(np.asarray(op.reference(near)).astype(float) - value.astype(float))
     return np.where(np.isfinite(gap), gap, 0.0)
-
-
-def first_line(error: Exception) -> str:
-    """Return the kind of an exception and the first line of its text."""
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
-from graphc.base.errors import GraphError
+from graphc.base.arguments import checked_whole
+from graphc.base.errors import GraphError, shown
 from graphc.declare.net import Net
 from graphc.ir.build import Value, apply
 from graphc.ir.init import generator
@@ -14,6 +16,8 @@ from graphc.ir.tensor_type import N
 from graphc.ops import FUNCTIONS
 
 __all__ = ["random_net"]
+
+Ops = Iterable[str | Op | type[Op]]
 
 WIDTH = 4
 """The columns of most values, so that many values fit each other."""
@@ -29,7 +33,7 @@ TRIES = 8
 def random_net(
     seed: int,
     *,
-    ops: Iterable[str | Op | type[Op]] | None = None,
+    ops: Ops | None = None,
     steps: int = 8,
     dtype: str = "float32",
 ) -> Net:
@@ -59,7 +63,7 @@ def random_net(
     Raises
     ------
     GraphError
-        If an op is not known here, or if no value of the net fits any of the ops.
+        If an op is not known here, or no value of the net fits any of them.
 
     Examples
     --------
@@ -68,9 +72,9 @@ def random_net(
     >>> {"mul", "tanh"} < {node.op.name for node in net.graph()}
     True
     """
-    growth = Growth(seed, dtype)
-    chosen = [_draw_of(op) for op in (growth.some() if ops is None else ops)]
-    for _ in range(steps):
+    growth = Growth(checked_whole("random_net: seed", seed, None), dtype)
+    chosen = [_draw_of(op) for op in (growth.some() if ops is None else listed_ops(ops))]
+    for _ in range(checked_whole("random_net: steps", steps)):
         growth.step(chosen[int(growth.rng.integers(len(chosen)))])
     if not growth.made:
         raise GraphError(
@@ -119,11 +123,11 @@ class Growth:
         """
         graph = self.net.graph()
         ends = [value for value in self.made if not graph.users[value.name]]
-        total = FUNCTIONS["mean"](self.pool[2] ** 2)
+        total = call("mean", self.pool[2] ** 2)
         for number, value in enumerate(ends):
             self.net.output(f"out{number}", value)
             if value.type.is_float:
-                total = total + FUNCTIONS["mean"](value * (value + 0.5))
+                total = total + call("mean", value * (value + 0.5))
         self.net.loss("loss", total)
 
     def chance(self, probability: float) -> bool:
@@ -150,24 +154,51 @@ class Growth:
         """Return a number that is an operand."""
         return float(self.rng.choice(NUMBERS))
 
+    def images(self) -> Value:
+        """Return images: the last ones, or new ones of two channels made of a matrix."""
+        known = [value for value in self.pool if value.type.rank == 4]
+        if known and self.chance(0.6):
+            return known[-1]
+        return call("reshape", call("affine", self.matrix(), 2 * 3 * 3), (N, 2, 3, 3))
+
+    def name(self, base: str) -> str:
+        """Return a name that is free."""
+        return self.net.builder.unique(base)
+
     def axis(self, x: Value) -> int:
         """Return an axis of x, mostly not that of the batch."""
         first = 0 if x.type.rank == 1 or self.chance(0.1) else 1
         return int(self.rng.integers(first, x.type.rank))
 
 
+def call(name: str, *operands: Any, **options: Any) -> Value:
+    """Return what the function of that name makes."""
+    made: Value = FUNCTIONS[name](*operands, **options)
+    return made
+
+
 Draw = Callable[[Growth], Value]
+
+
+def listed_ops(ops: Ops) -> tuple[str | Op | type[Op], ...]:
+    """Return the ops; raise GraphError unless there are some."""
+    found = () if isinstance(ops, (str, Op)) or not isinstance(ops, Iterable) else tuple(ops)
+    if not found:
+        raise GraphError(
+            f"ops is {shown(ops)}, it must be a list of ops", hint='ops=["mul", "tanh"]'
+        )
+    return found
 
 
 def _draw_of(op: str | Op | type[Op]) -> Draw:
     """Return the step for an op; raise GraphError if there is none."""
     if isinstance(op, Op):
         return partial(_own, op)
-    name = op.removesuffix("2d") if isinstance(op, str) else op.name
+    name = op.removesuffix("2d") if isinstance(op, str) else str(getattr(op, "name", op))
     if name in DRAWS:
         return DRAWS[name]
     hint = f"it knows {', '.join(DRAWS)}; an op of your own is given itself: ops=[MyOp()]"
-    raise GraphError(f"random_net: there is no op {name!r}", hint=hint)
+    raise GraphError(f"random_net: there is no op {shown(op)}", hint=hint)
 
 
 def _own(op: Op, g: Growth) -> Value:
@@ -178,26 +209,37 @@ def _own(op: Op, g: Growth) -> Value:
 
 
 def _unary(name: str, g: Growth) -> Value:
-    found: Value = FUNCTIONS[name](g.value())
-    return found
+    return call(name, g.value())
 
 
 def _positive(name: str, g: Growth) -> Value:
     """Apply a function of positive numbers."""
-    found: Value = FUNCTIONS[name](FUNCTIONS["abs"](g.value()) + 0.5)
-    return found
+    return call(name, call("abs", g.value()) + 0.5)
 
 
 def _binary(name: str, g: Growth) -> Value:
     """Apply an op to two values, to one twice, or to a value and a number."""
-    x, f = g.value(), FUNCTIONS[name]
+    x = g.value()
     if g.chance(0.3):
         number = g.number()
-        made: Value = f(x, number) if g.chance(0.7) else f(number, x)
-        return made
-    other = g.like(x) if g.chance(0.7) else g.value()
-    made = f(x, other)
-    return made
+        return call(name, x, number) if g.chance(0.7) else call(name, number, x)
+    return call(name, x, g.like(x) if g.chance(0.7) else g.value())
+
+
+def _compared(name: str, g: Growth) -> Value:
+    """Choose between two values by a comparison."""
+    x = g.value()
+    return call("where", call(name, x, g.number()), x, g.like(x))
+
+
+def _reduced(name: str, g: Growth) -> Value:
+    x = g.value()
+    return call(name, x, g.axis(x), keepdims=g.chance(0.6))
+
+
+def _along(name: str, g: Growth) -> Value:
+    x = g.value()
+    return call(name, x, g.axis(x))
 
 
 def _divided(g: Growth) -> Value:
@@ -205,29 +247,9 @@ def _divided(g: Growth) -> Value:
     return x / (g.number() or 2.0) if g.chance(0.4) else x / (1.5 + x * x)
 
 
-def _compared(name: str, g: Growth) -> Value:
-    """Choose between two values by a comparison."""
-    x = g.value()
-    found: Value = FUNCTIONS["where"](FUNCTIONS[name](x, g.number()), x, g.like(x))
-    return found
-
-
-def _reduced(name: str, g: Growth) -> Value:
-    x = g.value()
-    found: Value = FUNCTIONS[name](x, g.axis(x), keepdims=g.chance(0.6))
-    return found
-
-
-def _along(name: str, g: Growth) -> Value:
-    x = g.value()
-    found: Value = FUNCTIONS[name](x, g.axis(x))
-    return found
-
-
 def _matmul(g: Growth) -> Value:
     x = g.matrix()
-    w = g.net.parameter(g.net.builder.unique("w"), (_columns(x), WIDTH), init="he")
-    return x @ w
+    return x @ g.net.parameter(g.name("w"), (_columns(x), WIDTH), init="he")
 
 
 def _columns(x: Value) -> int:
@@ -239,24 +261,21 @@ def _columns(x: Value) -> int:
 
 def _reshaped(g: Growth) -> Value:
     x = g.value()
-    shape = (N, -1) if x.type.rank > 2 else (N, 2, _columns(x) // 2)
-    found: Value = FUNCTIONS["reshape"](x, shape)
-    return found
+    return call("reshape", x, (N, -1) if x.type.rank > 2 else (N, 2, _columns(x) // 2))
 
 
 def _transposed(g: Growth) -> Value:
     """Permute axes; half of the time there and back."""
     x = g.value()
     axes = [int(axis) for axis in g.rng.permutation(x.type.rank)]
-    found: Value = FUNCTIONS["transpose"](x, axes)
-    if g.chance(0.5):
-        found = FUNCTIONS["transpose"](found, [axes.index(i) for i in range(len(axes))])
-    return found
+    found = call("transpose", x, axes)
+    back = [axes.index(i) for i in range(len(axes))]
+    return call("transpose", found, back) if g.chance(0.5) else found
 
 
 def _joined(g: Growth) -> Value:
     x = g.matrix()
-    found: Value = FUNCTIONS["concat"]([x, g.like(x)], 1)
+    found = call("concat", [x, g.like(x)], 1)
     return found[:, :WIDTH] if g.chance(0.5) else found
 
 
@@ -266,31 +285,8 @@ def _slice(g: Growth) -> Value:
     return x[:, start : start + 2]
 
 
-def _padded(g: Growth) -> Value:
-    x = g.matrix()
-    found: Value = FUNCTIONS["pad"](x, ((0, 0), (1, 0)), g.number())
-    return found
-
-
-def _clipped(g: Growth) -> Value:
-    found: Value = FUNCTIONS["clip"](g.value(), -1.0, g.rng.choice([0.0, 1.0]))
-    return found
-
-
-def _images(g: Growth) -> Value:
-    """Return images: the last ones, or new ones of two channels made of a matrix."""
-    known = [value for value in g.pool if value.type.rank == 4]
-    if known and g.chance(0.6):
-        return known[-1]
-    x = FUNCTIONS["affine"](g.matrix(), 2 * 3 * 3)
-    found: Value = FUNCTIONS["reshape"](x, (N, 2, 3, 3))
-    return found
-
-
 def _embedded(g: Growth) -> Value:
-    name = g.net.builder.unique("ids")
-    found: Value = FUNCTIONS["embedding"](g.net.input(name, (N,), dtype="int64"), 5, WIDTH)
-    return found
+    return call("embedding", g.net.input(g.name("ids"), (N,), dtype="int64"), 5, WIDTH)
 
 
 UNARY: Sequence[str] = (
@@ -308,20 +304,20 @@ DRAWS: Mapping[str, Draw] = {
     "div": _divided,
     "power": lambda g: g.value() ** int(g.rng.integers(1, 4)),
     "where": partial(_compared, "greater_equal"),
-    "clip": _clipped,
+    "clip": lambda g: call("clip", g.value(), -1.0, g.rng.choice([0.0, 1.0])),
     "matmul": _matmul,
-    "affine": lambda g: FUNCTIONS["affine"](g.matrix(), WIDTH),
-    "batchnorm": lambda g: FUNCTIONS["batchnorm"](g.matrix()),
-    "layernorm": lambda g: FUNCTIONS["layernorm"](g.matrix()),
-    "dropout": lambda g: FUNCTIONS["dropout"](g.matrix(), keep_prob=0.5),
+    "affine": lambda g: call("affine", g.matrix(), WIDTH),
+    "batchnorm": lambda g: call("batchnorm", g.matrix()),
+    "layernorm": lambda g: call("layernorm", g.matrix()),
+    "dropout": lambda g: call("dropout", g.matrix(), keep_prob=0.5),
     "reshape": _reshaped,
     "transpose": _transposed,
     "concat": _joined,
     "slice": _slice,
-    "pad": _padded,
+    "pad": lambda g: call("pad", g.matrix(), ((0, 0), (1, 0)), g.number()),
     "embedding": _embedded,
-    "conv": lambda g: FUNCTIONS["conv2d"](_images(g), 2, 2, padding=1),
-    "max_pool": lambda g: FUNCTIONS["max_pool"](_images(g), 2, 1),
-    "avg_pool": lambda g: FUNCTIONS["avg_pool"](_images(g), 2, 1),
+    "conv": lambda g: call("conv2d", g.images(), 2, 2, padding=1),
+    "max_pool": lambda g: call("max_pool", g.images(), 2, 1),
+    "avg_pool": lambda g: call("avg_pool", g.images(), 2, 1),
 }
 """The step for each op by its name."""

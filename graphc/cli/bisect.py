@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 
 from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
 from graphc.check.validation import ValidationError
 from graphc.check.validation.bisect import Command as Shell
 from graphc.check.validation.bisect import Found, NotThePasses, Values, bisect
 from graphc.check.validation.plans import validate_plan
 from graphc.cli.arguments import Command, Parser, optimizer, picked, positive, show
 from graphc.cli.data import first_rows
-from graphc.cli.model import ROWS, load_model, load_passes
+from graphc.cli.model import ROWS, load_model, of_user, passes_of
 from graphc.compiler.compile import compile
 
 COMMAND = Command(
@@ -52,7 +52,7 @@ def declare(parser: Parser) -> None:
         metavar="COMMAND",
         help="a command that fails if the symptom occurs; python is the one that runs graphc",
     )
-    add("--passes", metavar="FILE:NAME", help="a gc.passes list in your file (default: graphc's)")
+    parser.add_passes()
     add(
         "--tolerance",
         type=float,
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     """Find the pass, or the layer below the passes, and print it."""
     symptom = _symptom(args)
     try:
-        found = bisect(symptom)
+        found = of_user(partial(bisect, symptom))
     except NotThePasses as error:
         if isinstance(symptom, Values) or replace(symptom, backend=PORTABLE)(None).bad:
             print(f"error: {error}", file=sys.stderr)
@@ -121,7 +121,7 @@ def _symptom(args: argparse.Namespace) -> Values | Shell:
     return Values(
         model.graph,
         args.rows,
-        load_passes(args.passes) if args.passes else own_passes().DEFAULT,
+        passes_of(args),
         optimizer(args.optimizer),
         args.symptom,
         args.tolerance,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from graphc.check.grad_check import GradReport, grad_check
@@ -11,7 +12,7 @@ from graphc.check.validation.explain import ValidationError
 from graphc.check.validation.validate import validate_model
 from graphc.cli.arguments import Command, Parser, print_json, show
 from graphc.cli.data import first_rows
-from graphc.cli.model import ROWS, load_model, load_passes, random_feeds
+from graphc.cli.model import ROWS, load_model, of_user, passes_of, random_feeds
 from graphc.compiler.compile import compile
 from graphc.ir.graph import Graph
 from graphc.ir.verify import verify
@@ -61,9 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_passes(args: argparse.Namespace, graph: Graph) -> int:
-    passes = load_passes(args.passes) if args.passes else None
     try:
-        judged = validate_model(graph, ROWS, passes)
+        judged = of_user(partial(validate_model, graph, ROWS, passes_of(args)))
     except ValidationError as error:
         if not args.json:
             raise

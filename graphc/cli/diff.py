@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
 from graphc.cli.arguments import Command, Parser, print_json
 from graphc.cli.model import compiled, load_model, passes_of
 from graphc.compiler.plan import Plan
@@ -100,7 +99,8 @@ def _data(one: Shown) -> dict[str, Any]:
 
 def _of_models(args: argparse.Namespace) -> Iterator[Shown]:
     """Yield the difference of the declared graphs, with that of their programs' totals."""
-    old, new = (_compiled(args, model) for model in args.models)
+    passes = passes_of(args)
+    old, new = (_compiled(args, model, passes) for model in args.models)
     both = next(n for n in ("step", "grad", "infer") if n in old.programs and n in new.programs)
     saved = changed_totals(
         *(totals(plan.declared, plan.batch, plan.programs[both]) for plan in (old, new))
@@ -110,23 +110,15 @@ def _of_models(args: argparse.Namespace) -> Iterator[Shown]:
     yield Shown(name, made, tuple(saved), new.declared)
 
 
-def _compiled(args: argparse.Namespace, model: str, without: str = "") -> Plan:
-    passes = _passes(args).without(without) if without else _passes(args)
+def _compiled(args: argparse.Namespace, model: str, passes: PassList) -> Plan:
     return compiled(args, load_model(model).graph, passes=passes)
-
-
-def _passes(args: argparse.Namespace) -> PassList:
-    found: PassList = passes_of(args) or own_passes().DEFAULT
-    return found
 
 
 def _of_pass(args: argparse.Namespace) -> Iterator[Shown]:
     """Yield the difference that each run of the pass made in the program that trains, or infers."""
-    known = dict.fromkeys(_passes(args).names)
-    if args.step not in known:
-        hint = f"the passes are {', '.join(known)}"
-        raise GraphError(f"there is no pass {args.step!r}", hint=hint)
-    plan = _compiled(args, args.models[0])
+    passes = passes_of(args)
+    passes.check_known(args.step)
+    plan = _compiled(args, args.models[0], passes)
     program = next(name for name in ("step", "grad", "infer") if plan.graphs.get(name))
     runs = list(_runs(plan, program, args.step))
     if not runs:
@@ -139,7 +131,7 @@ def _of_pass(args: argparse.Namespace) -> Iterator[Shown]:
         before, after = (totals(graph, plan.batch) for graph in (made.before, made.after))
         saved = list(changed_totals(before, after)) if made else []
         if len(runs) == 1 and made:
-            saved.extend(_saved_of_program(args, plan, program))
+            saved.extend(_saved_of_program(args, passes, plan, program))
         yield Shown(name, made, tuple(saved), plan.declared)
 
 
@@ -151,11 +143,13 @@ def _runs(plan: Plan, program: str, name: str) -> Iterator[Difference]:
         before = record.graph
 
 
-def _saved_of_program(args: argparse.Namespace, plan: Plan, program: str) -> Sequence[str]:
+def _saved_of_program(
+    args: argparse.Namespace, passes: PassList, plan: Plan, program: str
+) -> Sequence[str]:
     """Return the lines of instructions and arena saved, against a plan without the pass."""
-    if args.step in own_passes().REQUIRED:
+    if args.step in passes.required:
         return ()
-    other = _compiled(args, args.models[0], without=args.step)
+    other = _compiled(args, args.models[0], passes.without(args.step))
     old, new = (
         replace(totals(made.declared, made.batch, made.programs[program], only=()), flops=None)
         for made in (other, plan)

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphc.base.errors import GraphError
 from graphc.base.import_paths import own_passes
+from graphc.base.loc import users_frames
 from graphc.cli.arguments import optimizer
 from graphc.cli.data import Feeds, index_bounds
 from graphc.compiler.compile import compile
@@ -26,13 +27,13 @@ from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
 from graphc.files.serialize import load
 from graphc.ir.graph import Graph
-from graphc.ir.op import Array
-from graphc.ir.tensor_type import TensorType, dim_at, shape_at
-from graphc.ops.functions import LogSoftmax
-from graphc.ops.losses.classes import NllLoss, SoftmaxLoss, SvmLoss
+from graphc.ir.tensor_type import TensorType, shape_at
+from graphc.runtime.classes import classes_of, predicted_classes
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
-from passes.pipeline import PassList, name_of
+from passes.pipeline import PassList, check_is_pass, name_of
+
+T = TypeVar("T")
 
 ROWS = 6
 """The number of rows that a net is checked on."""
@@ -88,7 +89,7 @@ def load_passes(source: str) -> PassList:
     A single pass, or a tuple of them, is added to the default list.
     """
     path, _, name = source.rpartition(":")
-    if not path.endswith(".py"):
+    if not path.endswith(".py") or not name:
         raise GraphError(
             f"{source!r} does not name a list of passes",
             hint="file.py:name, of a gc.passes list or of a pass",
@@ -111,25 +112,10 @@ def load_passes(source: str) -> PassList:
         return found
     steps = found if isinstance(found, (tuple, list)) else (found,)
     for step in steps:
-        if not _takes_a_graph(step):
-            raise GraphError(
-                f"{source}: {step!r} is not a pass",
-                hint="a pass is a function that takes and returns a Graph",
-            )
+        check_is_pass(step, f"{source}: ")
     default = passes.DEFAULT.entries
     last = max(i for i, entry in enumerate(default) if name_of(entry) == "dead_code")
     return PassList((*default[:last], *steps, *default[last:]), passes.REQUIRED)
-
-
-def _takes_a_graph(step: object) -> bool:
-    """Return whether an object can be called with one argument, and is not a class."""
-    if isinstance(step, type) or not callable(step):
-        return False
-    try:
-        inspect.signature(step).bind(None)
-    except TypeError:
-        return False
-    return True
 
 
 def _net(path: Path, function: str) -> Net:
@@ -142,7 +128,7 @@ def _net(path: Path, function: str) -> Net:
             f"{path}:{function} takes arguments, a model's function takes none",
             hint="give them default values",
         )
-    net = _run(path, make)
+    net = of_user(make)
     if not isinstance(net, Net):
         raise GraphError(
             f"{path}:{function} returns {type(net).__name__}, not a gc.Net",
@@ -171,20 +157,20 @@ def _module(path: Path, hint: str = HINT) -> ModuleType:
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    _run(path, partial(spec.loader.exec_module, module))
+    of_user(partial(spec.loader.exec_module, module))
     return module
 
 
-def _run(path: Path, call: Callable[[], Any]) -> Any:
+def of_user(call: Callable[[], T]) -> T:
+    """Return the result of a call; raise UsersError for an exception of the user's code in it."""
     try:
         return call()
     except GraphError:
         raise
     except Exception as error:
-        # The user sees the traceback from his own file on, without graphc's lines above.
-        frames, own = error.__traceback__, path.resolve()
-        while frames is not None and Path(frames.tb_frame.f_code.co_filename).resolve() != own:
-            frames = frames.tb_next
+        frames = users_frames(error.__traceback__)
+        if frames is None and not isinstance(error, SyntaxError):  # that is of a whole file
+            raise
         text = traceback.format_exception(error.with_traceback(frames))
         raise UsersError("".join(text)) from None
 
@@ -217,19 +203,18 @@ def random_feeds(plan: Plan, rows: int = ROWS) -> dict[str, NDArray[Any]]:
 def compiled(args: argparse.Namespace, graph: Graph, **options: Any) -> Plan:
     """Compile a graph as the command line asks; `options` are added, or replace its options."""
     given = {
-        "batch": args.batch,
-        "optimizer": optimizer(getattr(args, "optimizer", None)),
-        "backend": args.backend,
-        "threads": args.threads,
-        "passes": passes_of(args),
+        name: getattr(args, name) for name in ("batch", "backend", "threads") if hasattr(args, name)
     }
-    return compile(graph, **(given | options))
+    given["optimizer"] = optimizer(getattr(args, "optimizer", None))
+    given["passes"] = options.get("passes") or passes_of(args)
+    return of_user(partial(compile, graph, **(given | options)))
 
 
-def passes_of(args: argparse.Namespace) -> PassList | None:
-    """Return the passes of the option --passes; None means the default list."""
-    source = getattr(args, "passes", None)
-    return load_passes(source) if source else None
+def passes_of(args: argparse.Namespace) -> PassList:
+    """Return the passes of the option --passes, or the default list."""
+    source, default = getattr(args, "passes", None), own_passes().DEFAULT
+    found: PassList = load_passes(source) if source else default
+    return found
 
 
 def _random(rng: np.random.Generator, type: TensorType, bound: int, rows: int) -> NDArray[Any]:
@@ -237,29 +222,6 @@ def _random(rng: np.random.Generator, type: TensorType, bound: int, rows: int) -
     if type.is_float:
         return np.asarray(rng.standard_normal(shape))
     return np.asarray(rng.integers(0, bound, shape)).astype(type.dtype)
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The output that scores classes, the input that holds labels, and the number of classes."""
-
-    scores: str
-    labels: str
-    count: int
-
-
-def classes_of(graph: Graph) -> Classes | None:
-    """Return the classes of a loss that compares output scores with fed labels, or None."""
-    public = {value: name for name, value in graph.outputs.items()}
-    for node in graph:
-        plain = isinstance(node.op, NllLoss) and node.op.ignore is None
-        if plain or isinstance(node.op, (SoftmaxLoss, SvmLoss)):
-            scores, labels = node.inputs[:2]
-            if isinstance(graph[scores].op, LogSoftmax):
-                scores = graph[scores].inputs[0]
-            if scores in public and graph[labels].op.is_input:
-                return Classes(public[scores], labels, dim_at(graph[scores].type.shape[-1], 1))
-    return None
 
 
 def metrics(ex: Executor, feeds: Feeds) -> dict[str, float]:
@@ -270,13 +232,4 @@ def metrics(ex: Executor, feeds: Feeds) -> dict[str, float]:
         found["accuracy"] = float(
             np.mean(predicted_classes(ex, feeds, classes) == feeds[classes.labels])
         )
-    return found
-
-
-def predicted_classes(ex: Executor, feeds: Feeds, classes: Classes) -> Array:
-    """Return the class with the largest score of each row."""
-    inputs = {name: array for name, array in feeds.items() if name != classes.labels}
-    predicted = ex.predict(inputs)
-    array: Array = predicted[classes.scores] if isinstance(predicted, dict) else predicted
-    found: Array = array.argmax(axis=1)
     return found

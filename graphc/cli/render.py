@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 
 from graphc.cli.arguments import Command, Parser, file_name
-from graphc.cli.model import load_model, passes_of
-from graphc.compiler.compile import compile
+from graphc.cli.model import compiled, load_model
 
 COMMAND = Command(
     "render",
@@ -38,7 +37,7 @@ def declare(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw the model; the picture does not depend on the batch."""
     graph = load_model(args.model).graph
-    plan = compile(graph, batch=1, passes=passes_of(args))
+    plan = compiled(args, graph, batch=1)
     path = plan.render(args.out or f"{file_name(graph.name)}.svg", fold=not args.unfold)
     print(f"wrote {path}")
     return 0

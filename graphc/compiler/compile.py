@@ -18,7 +18,7 @@ from graphc.compiler.options import CompileOptions, Watch
 from graphc.compiler.own import Planner, Scheduler, check_own
 from graphc.compiler.plan import Plan
 from graphc.compiler.sharding import sharding
-from graphc.declare.net import Net
+from graphc.declare.net import Net, declared_graph
 from graphc.declare.optim import Optimizer
 from graphc.declare.selection import Names, select_outputs, select_wrt
 from graphc.ir.graph import Graph
@@ -129,7 +129,8 @@ def compile(
     """
     batch, threads, budget, shards, ranks = map(plain, (batch, threads, budget, shards, ranks))
     with collector_paused():
-        graph = _graph(net)
+        hint = "gc.compile(net, batch=128); what to return is chosen by outputs="
+        graph = declared_graph("compile", net, hint)
         check_options(graph, batch, optimizer, threads, budget, contract)
         check_own(planner=planner, schedule=schedule)
         backend = chosen_backend(backend)
@@ -164,17 +165,6 @@ def _watch(graph: Graph, batch: int, validate: bool | str | Path | Watch) -> Wat
     folder = () if validate is True else (validate,)
     watch: Watch = higher("compile.validate")(graph, batch, *folder)
     return watch
-
-
-def _graph(net: Net | Graph) -> Graph:
-    if isinstance(net, Graph):
-        return net
-    if isinstance(net, Net):
-        return net.graph()
-    raise GraphError(
-        f"compile takes a net, not {type(net).__name__}",
-        hint="gc.compile(net, batch=128); what to return is chosen by outputs=",
-    )
 
 
 def _passes(given: PassList) -> PassList:

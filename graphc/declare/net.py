@@ -411,6 +411,13 @@ def mlp(
         return affine(x, units, init="zeros", name=name)
 
 
+def declared_graph(call: str, net: object, hint: str = "") -> Graph:
+    """Return the graph of a net, or the graph itself; raise GraphError for anything else."""
+    if not isinstance(net, (Net, Graph)):
+        raise GraphError(f"{call} takes a net, not {type(net).__name__}", hint=hint)
+    return net if isinstance(net, Graph) else net.graph()
+
+
 def _widths(hidden: Sequence[int]) -> tuple[int, ...]:
     """Return the hidden widths; raise GraphError unless they are whole numbers from 1 up."""
     widths = listed(hidden)

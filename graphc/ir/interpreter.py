@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from graphc.base.errors import GraphError
+from graphc.base.errors import GraphError, RuleError
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at
@@ -49,7 +49,7 @@ def by_reference(n: int, train: bool = False) -> Callable[[Node, Sequence[Array]
 
 
 def computed(node: Node, ins: Sequence[Array], n: int, train: bool) -> Array:
-    """Return the result of a node's reference rule; raise GraphError if it is of another type."""
+    """Return the result of a node's reference rule; raise RuleError if it is of another type."""
     if node.op.needs_expansion:
         raise GraphError(
             f"{node.op.name} {node.name!r} has no value before it is expanded",
@@ -59,9 +59,15 @@ def computed(node: Node, ins: Sequence[Array], n: int, train: bool) -> Array:
     value = np.asarray(node.op.at(n).reference_in(ins, train))
     wanted = shape_at(node.type.shape, n)
     if value.shape != wanted or value.dtype != node.type.dtype:
-        raise GraphError(
-            f"{node.op.name} {node.name!r}: its reference gives {value.dtype}{list(value.shape)}, "
-            f"its infer rule says {node.type.dtype}{list(wanted)}",
-            loc=node.loc,
-        )
+        fault = wrong_result(value, wanted, node.type.dtype)
+        raise RuleError(node.op.name, "reference", fault, node.name, node.loc)
     return value
+
+
+def wrong_result(value: Array, shape: tuple[int, ...], dtype: str) -> str:
+    """Return what is wrong with the result of a reference rule that is not of its type."""
+    if value.dtype == object:
+        kind = "an array of objects" if value.ndim else type(value.item()).__name__
+        return f"returns {kind}, not an array of {dtype}"
+    says = f"its infer rule says {dtype}{list(shape)}"
+    return f"gives {value.dtype}{list(value.shape)}, {says}"

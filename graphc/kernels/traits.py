@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
-from graphc.base.errors import GraphError, RuleError
+from graphc.base.errors import GraphError, RuleError, counted, shown
 from graphc.ir.expr import Axis, Body, Broadcast
 from graphc.ir.forms import GatherRule, Product, WindowProduct
 from graphc.ir.graph import Graph, Node
@@ -36,7 +36,7 @@ def _asked(node: Node, kind: type[T], rule: str, *args: object) -> T | None:
     except Exception as error:
         raise RuleError.of(node.op.name, rule, error, node.name, node.loc) from error
     if found is not None and not isinstance(found, kind):
-        raise _wrong(node, rule, f"returns {found!r}, not a {kind.__name__} or None")
+        raise _wrong(node, rule, f"returns {shown(found)}, not a {kind.__name__} or None")
     return found
 
 
@@ -47,9 +47,9 @@ def _wrong(node: Node, rule: str, fault: str) -> RuleError:
 def iteration_of(node: Node, ins: list[TensorType]) -> Iteration:
     """Return the iteration of a node; raise RuleError if there is no such one."""
     found: Any = _asked(node, object, "iteration", ins)
-    if found not in get_args(Iteration):
+    if not any(isinstance(found, str) and found == word for word in get_args(Iteration)):
         known = ", ".join(get_args(Iteration))
-        raise _wrong(node, "iteration", f"returns {found!r}, which is not one of {known}")
+        raise _wrong(node, "iteration", f"returns {shown(found)}, which is not one of {known}")
     if found == "all" and not ins:
         raise _wrong(node, "iteration", "returns 'all', but the op has no operand to reduce")
     iteration: Iteration = found
@@ -69,13 +69,14 @@ def _broadcast_kinds(
     if found is None:
         return None
     if len(found) != len(ins):
-        raise _wrong(node, "broadcast_kinds", f"returns {found!r}, not a tuple of {len(ins)} kinds")
+        fault = f"returns {shown(found)}, not a tuple of {counted(len(ins), 'kind')}"
+        raise _wrong(node, "broadcast_kinds", fault)
     rows, columns = space
     sizes: dict[str, Dim] = {"each": count(space), "row": rows, "column": columns, "one": 1}
     for x, kind in zip(ins, found, strict=True):
-        if kind not in sizes:
+        if not isinstance(kind, str) or kind not in sizes:
             kinds = "each, row, column or one"
-            raise _wrong(node, "broadcast_kinds", f"returns {kind!r}, which is not {kinds}")
+            raise _wrong(node, "broadcast_kinds", f"returns {shown(kind)}, which is not {kinds}")
         if count(x.shape) != sizes[kind]:
             has = f"{kind!r} has {sizes[kind]} elements, the operand {x}"
             raise _wrong(node, "broadcast_kinds", f"does not fit: {has}")

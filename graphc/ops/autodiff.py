@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from graphc.base.errors import GraphError, RuleError
+from graphc.base.errors import GraphError, RuleError, counted, shown
 from graphc.base.work import spend_nodes
 from graphc.ir.build import Builder, Value, apply, as_value, misfit
 from graphc.ir.graph import Node
@@ -138,7 +138,7 @@ class _Reverse:
             raise RuleError.of(node.op.name, "grad", error, node.name, node.loc) from error
         fault = wrong_cotangents(b, contributions, ins)
         if fault:
-            hint = "return a tuple with a Value or None for each operand"
+            hint = "return a tuple: for each operand a Value of its type, or None if none flows"
             raise RuleError(node.op.name, "grad", fault, node.name, node.loc, hint)
         self._collect(node, contributions, before)
 
@@ -186,12 +186,12 @@ def wrong_cotangents(b: Builder, found: object, ins: Sequence[Value]) -> str:
     if not isinstance(found, (tuple, list)):
         return f"returns {type(found).__name__}, not a tuple of cotangents"
     if len(found) != len(ins):
-        return f"gives {len(found)} cotangents for {len(ins)} operands"
+        return f"gives {counted(len(found), 'cotangent')} for {counted(len(ins), 'operand')}"
     for x, part in zip(ins, found, strict=True):
         if part is None:
             continue
         if not isinstance(part, Value):
-            return f"gives {x.name} {part!r}, not a Value or None"
+            return f"gives {x.name} {shown(part)}, not a Value or None"
         if part.builder is not b:
             return f"gives {x.name} {part.name!r}, a value of another net"
         if x.type.is_float and part.type != x.type:

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.expr import Axis, Broadcast, Expr, select
+from graphc.ir.expr import Axis, Broadcast, Expr, call, select
 from graphc.ir.op import Array, Cotangents, Iteration, NoGradient, Op
 from graphc.ir.tensor_type import (
     Dim,
@@ -31,6 +31,10 @@ from graphc.ops.shape import reshape
 __all__ = ["argmax", "argmin", "one_hot", "pick"]
 
 
+EXACT = 2**24
+"""The largest whole number up to which all are float32."""
+
+
 @dataclass(frozen=True)
 class ExtremeIndex(NoGradient, base=True):
     """The base of argmax and argmin: int64 indices without a gradient."""
@@ -45,12 +49,40 @@ class ExtremeIndex(NoGradient, base=True):
         check_entries(x.shape, (axis,))
         return TensorType(reduced_shape(x.shape, (axis,), keepdims=False), "int64")
 
+    def iteration(self, ins: Sequence[TensorType]) -> Iteration:
+        """Return "rows" or "columns" for the first or last axis of floats; else "call"."""
+        (x,) = ins
+        axis, size = self._place(x)
+        if x.rank < 2 or not x.is_float or not isinstance(size, int) or size > EXACT:
+            return "call"
+        return {0: "rows", x.rank - 1: "columns"}.get(axis, "call")  # type: ignore[return-value]
+
+    def lead(self, ins: Sequence[TensorType]) -> int:
+        (x,) = ins
+        return x.rank - 1 if self._place(x)[0] else 1
+
+    def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
+        return ("each",)
+
+    def _place(self, x: TensorType) -> tuple[int, Dim]:
+        axis = normal_axis(self.axis, x.rank)
+        return axis, x.shape[axis]
+
+    def first_largest(self, x: Expr, axis: Axis) -> Expr:
+        """Return the index of the first NaN, else of the first of the largest elements."""
+        hit = call("or", call("not_equal", x, x), call("equal", x, x.max(axis)))
+        back = -x.builder.index(axis).cast(x.dtype)
+        return (-select(hit, back, float("-inf")).max(axis)).cast("int64")
+
 
 class Argmax(ExtremeIndex):
     """The index of the largest entry over an axis; of equal ones the first."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0].argmax(axis=self.axis))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return self.first_largest(ins[0], axis)
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return below_largest(ins[0], (self.axis,))
@@ -61,6 +93,9 @@ class Argmin(ExtremeIndex):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0].argmin(axis=self.axis))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return self.first_largest(-ins[0], axis)
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return below_largest(-ins[0], (self.axis,))
@@ -103,7 +138,10 @@ class OneHot(NoGradient, ByIndex):
         return np.equal(ins[0][..., None], np.arange(dim_at(self.depth, 0))).astype(self.dtype)
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "elements" if ins[0].rank == 1 else "call"
+        return "elements"
+
+    def lead(self, ins: Sequence[TensorType]) -> int:
+        return max(ins[0].rank, 1)
 
     def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("row",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, dataclass
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphc.base.errors import GraphError
+import graphc as gc
+from graphc.base.errors import GraphError, RuleError
 from graphc.check.check_op import check_op
 from graphc.ir.build import Builder, Value
-from graphc.ir.op import Array, Cotangents, Op
+from graphc.ir.op import Array, Cotangents, Layer, Op
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.dropout import Dropout
 from graphc.ops.elementwise import mul
@@ -96,7 +98,7 @@ def test_the_form_of_a_gradient() -> None:
 
             return (sum_(dout, 0),)
 
-    assert checked(Short()).endswith("grad: it gives 0 cotangents for 1 operands")
+    assert checked(Short()).endswith("grad: it gives 0 cotangents for 1 operand")
     assert checked(Reduced()).endswith(
         "grad: it gives x a cotangent of type float64[3]; x is float64[2, 3]"
     )
@@ -222,9 +224,101 @@ def test_layers_are_checked_in_both_modes() -> None:
     )
 
 
-def test_there_must_be_examples() -> None:
-    with pytest.raises(GraphError, match="check_op cube: there are no examples"):
-        check_op(Cube(), [])
+@pytest.mark.parametrize(
+    ("op", "examples", "message"),
+    [
+        (Cube(), [], "check_op cube: there are no examples"),
+        (Cube(), X, "check_op cube: examples is of type ndarray, not a list"),
+        (Cube(), [X], "check_op cube: an example is of type ndarray, not a tuple"),
+        (Cube(), [(X.astype("float16"),)], "check_op cube: in an example, dtype 'float16' is not"),
+        (Cube(), [([1, [2]],)], "check_op cube: in an example, setting an array element"),
+        (Cube(), [(X * np.inf,)], "check_op cube: an example is not finite, so it has no deriv"),
+        (Cube, [(X,)], "check_op: <class 'tests.check.test_check_op.Cube'> is not an op"),
+        ("cube", [(X,)], "check_op: 'cube' is not an op"),
+    ],
+)
+def test_what_is_no_op_or_no_example_is_said(op: Any, examples: Any, message: str) -> None:
+    with pytest.raises(GraphError) as caught:
+        check_op(op, examples)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("number", [0, -1, float("nan"), "1e-5"])
+@pytest.mark.parametrize("option", ["h", "tolerance"])
+def test_a_step_and_a_tolerance_are_above_0(option: str, number: Any) -> None:
+    with pytest.raises(GraphError, match=rf"check_op: {option} is .*, it must be above 0"):
+        check_op(Cube(), [(X,)], **{option: number})
+    net = gc.Net()
+    net.loss("loss", gc.mean(net.input("x", (2,))))
+    with pytest.raises(GraphError, match=rf"grad_check: {option} is .*, it must be above 0"):
+        gc.grad_check(net, {"x": np.ones(2)}, **{option: number})
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ({"roles": 3}, "roles: it is 3, not a tuple of names"),
+        ({"roles": "x"}, "roles: it is 'x', not a tuple of names"),
+        ({"name": 3}, "name: it is 3, not a word"),
+        ({"gradient_text": 3}, "gradient_text: it is 3, not a tuple of formulas"),
+    ],
+)
+def test_words_of_another_type(words: dict[str, Any], fault: str) -> None:
+    assert fault in checked(type("Worded", (Cube,), words)())
+
+
+def test_a_reference_of_a_layer_that_is_missing() -> None:
+    class Nothing(Layer):
+        infer = Cube.infer
+
+    assert checked(Nothing()) == (
+        "check_op nothing: wrong\n  reference_in: it is missing in training"
+    )
+
+
+def test_an_infer_that_returns_nothing_for_an_open_batch() -> None:
+    class Fixed(Cube):
+        def infer(self, ins: Any) -> Any:
+            return ins[0] if isinstance(ins[0].shape[0], int) else None
+
+    fault = "infer: with an open batch it returns NoneType, not a TensorType"
+    assert checked(Fixed()).endswith(fault)
+
+
+def test_an_example_that_infer_refuses_is_reported_in_one_line() -> None:
+    class Floats(Cube):
+        def infer(self, ins: Any) -> Any:
+            raise ValueError("it takes floats\ncast it")
+
+    assert checked(Floats()).endswith("infer: it refuses float64[2, 3]: it takes floats; cast it")
+    assert "infer: it fails on no operands: IndexError" in checked(Cube(), ())
+
+
+def test_a_layer_that_does_not_expand_is_reported() -> None:
+    class Lost(Layer):
+        name = "lost"
+        roles = ("x",)
+        infer = Cube.infer
+
+        def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+            return ins[0] * 2
+
+    class Nothing(Lost):
+        name = "nothing"
+
+        def expand(self, b: Any, name: str, ins: Any, train: bool) -> Any:
+            return None
+
+    assert checked(Lost()).endswith("\n  expand: it is missing in training")
+    fault = "expand: it returns NoneType, not a Value in training"
+    assert checked(Nothing()).endswith(f"\n  {fault}")
+
+
+def test_the_error_of_a_rule_is_pickled_with_its_rule() -> None:
+    error = RuleError("cube", "grad", "returns None", "x_1", hint="return a tuple")
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.rule, again.fault) == (str(error), "grad", "returns None")
+    assert (again.sentence, again.loc, again.hint) == (error.sentence, error.loc, error.hint)
 
 
 def test_a_rule_that_calls_an_edited_function_is_differentiated_again() -> None:

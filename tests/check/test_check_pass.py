@@ -28,6 +28,7 @@ from graphc.ops.select import Relu, ReluGrad, Where
 from graphc.ops.source import Constant, Parameter
 from passes.pipeline import Pass, graph_pass
 from passes.repeat_elements import repeat_elements
+from passes.specialize import Specialize
 from tests.check.validation.test_validate import run_test
 
 Change = Callable[[Graph, Node], "Node | str | None"]
@@ -155,7 +156,7 @@ WRONG: dict[str, tuple[Pass, str]] = {
     "returns None": (graph_pass("bitwise")(lambda g: None), "gave NoneType, not a Graph"),
     "returns nodes": (graph_pass("bitwise")(lambda g: list(g)), "gave list, not a Graph"),
     "raises": (raising(KeyError("relu")), "it fails: KeyError: 'relu', at test_check_pass.py:"),
-    "asserts": (raising(AssertionError()), "it fails: AssertionError: , at test_check_pass.py:"),
+    "asserts": (raising(AssertionError()), "it fails: AssertionError, at test_check_pass.py:"),
     "a type that is wrong": (
         rewrite(Sum, to=lambda g, n: with_op(n, Relu())), "its op infers"),
     "a node that is not there": (
@@ -222,6 +223,13 @@ def test_a_wrong_pass_is_reported_with_its_cause(name: str) -> None:
     report = faults_of(name)
     assert not report.ok, report
     assert WRONG[name][1] in str(report)
+
+
+@pytest.mark.parametrize("name", ["returns None", "losses dropped"])
+def test_the_report_says_why_no_test_is_written(name: str, tmp_path: Path) -> None:
+    report = faults_of(name, tmp_path)
+    assert report.path is None
+    assert "\n  no test was written, since a lambda has no name: make the" in str(report)
 
 
 @dataclass(frozen=True)
@@ -342,12 +350,30 @@ def test_a_right_pass_is_accepted(name: str) -> None:
         (lambda: gc.compile(random_net(0), batch=2, backend="numpy", validate=True,
             passes=gc.passes.after("cse", Exact())), "pass 'Exact' has preserves='exact'"),
         (lambda: check_pass(lambda g: g), "pass '<lambda>' does not say what it preserves"),
+        (lambda: check_pass(graph_pass("approximate")(lambda g: g)),
+            "pass '<lambda>' is approximate, but does not say how near"),
+        (lambda: graph_pass("bitwise")(with_op), "graph_pass: <function with_op"),  # type: ignore
         (lambda: check_pass(Scaled), "is not a pass"),  # type: ignore[arg-type]
         (lambda: check_pass(7), "check_pass: 7 is not a pass"),  # type: ignore[arg-type]
+        (lambda: check_pass(gc.passes.DEFAULT), "check_pass: an object of type PassList"),  # type: ignore
+        (lambda: check_pass(Specialize(True)), "check_pass: pass 'specialize' makes a program"),
+        (lambda: check_pass(renamed, nets=0), "check_pass: nets is 0, it must be a whole number"),
+        (lambda: check_pass(renamed, batches=()), "check_pass: batches is (), it must be a list"),
+        (lambda: check_pass(renamed, batches=(0,)), "check_pass: a number of rows is 0, it must"),
+        (lambda: validate_pass(renamed, random_net(0), batches=3), "validate_pass: batches is 3"),  # type: ignore
+        (lambda: validate_pass(7, random_net(0)), "validate_pass: 7 is not a pass"),  # type: ignore
         (lambda: check_pass(renamed, ops=["tan"]), "random_net: there is no op 'tan'"),
+        (lambda: check_pass(renamed, ops=[]), "ops is [], it must be a list of ops"),
+        (lambda: random_net(0, ops="mul"), "ops is 'mul', it must be a list of ops"),
+        (lambda: random_net(0, ops=[3]), "random_net: there is no op 3"),  # type: ignore[list-item]
+        (lambda: random_net(0, ops=[np.add]), "random_net: there is no op <ufunc 'add'>"),  # type: ignore
+        (lambda: random_net(1.5), "random_net: seed is 1.5, it must be a whole number"),  # type: ignore
+        (lambda: check_pass(renamed, seed="a"), "check_pass: seed is 'a', it must be a whole"),  # type: ignore
+        (lambda: validate_pass(renamed, 3), "validate_pass takes a net, not int"),  # type: ignore
+        (lambda: random_net(0, steps=0), "random_net: steps is 0, it must be a whole number from"),
     ],
 )  # fmt: skip
-def test_what_is_no_pass_or_declares_nothing_known(made: Callable[[], Any], words: str) -> None:
+def test_what_is_no_pass_or_no_argument_is_said(made: Callable[[], Any], words: str) -> None:
     with pytest.raises(gc.GraphError) as caught:
         made()
     assert words in str(caught.value)

@@ -121,6 +121,8 @@ def test_a_net_without_a_loss() -> None:
     net.input("x", (N, 2))
     with pytest.raises(GraphError, match="net 'empty' has no loss"):
         grad_check(net, {"x": np.ones((1, 2))})
+    with pytest.raises(GraphError, match="grad_check takes a net, not int"):
+        grad_check(3, {})  # type: ignore[arg-type]
 
 
 def test_feeds_are_checked() -> None:

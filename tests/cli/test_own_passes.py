@@ -15,6 +15,7 @@ from graphc.ir.graph import Node
 from graphc.ops.fused import AffineRelu
 from graphc.ops.linalg import Affine
 from graphc.ops.select import Relu
+from other import failing as imported
 
 
 @gc.passes.graph_pass(preserves="bitwise")
@@ -56,11 +57,16 @@ def no_graph():
 def failing(graph):
     raise KeyError("relu")
 """
+OTHER = """\
+def failing(graph):
+    raise KeyError("tanh")
+"""
 
 
 @pytest.fixture(autouse=True)
 def file_of_passes(folder: Path) -> None:
     (folder / "mine.py").write_text(PASSES)
+    (folder / "other.py").write_text(OTHER)
 
 
 def names(
@@ -102,10 +108,30 @@ def test_bench_takes_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["net"] == "small"
 
 
+COMMANDS = ["plan", "render", "diff", "verify", "bench"]
+MORE = {"diff": ["--pass", "cse"]}
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "check", "bisect"])
+@pytest.mark.parametrize(
+    ("name", "file", "raised"), [("failing", "mine", "relu"), ("imported", "other", "tanh")]
+)
+def test_a_pass_that_raises_is_shown_from_its_file_on(
+    command: str, name: str, file: str, raised: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [command, "model.py:net", "--passes", f"mine.py:{name}", *MORE.get(command, [])]
+    assert main(argv) > 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert f"{file}.py" in lines[1]
+    assert lines[-2:] == [f"KeyError: '{raised}'", "in pass 'failing'"]
+
+
 MISTAKES = {
     "gone.py:mine": "gone.py does not exist\n  hint: --passes takes file.py:name, of a gc.passes",
     "mine.py:nix": "mine.py has no list of passes 'nix'",
     "mine.py": "'mine.py' does not name a list of passes",
+    "mine.py:": "'mine.py:' does not name a list of passes",
     "mine.py:seven": "mine.py:seven: 7 is not a pass",
     "mine.py:Option": "is not a pass\n  hint: a pass is a function that takes and returns a Graph",
     "mine.py:no_graph": "is not a pass",
@@ -115,13 +141,12 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("command", ["plan", "render", "diff", "verify", "bench"])
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("passes", MISTAKES)
 def test_what_is_no_pass_is_said(
     command: str, passes: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = ["--pass", "cse"] if command == "diff" else []
-    assert main([command, "model.py:net", "--passes", passes, *more]) > 0
+    assert main([command, "model.py:net", "--passes", passes, *MORE.get(command, [])]) > 0
     error = capsys.readouterr().err
     assert MISTAKES[passes] in error
     assert error.startswith("error: ")

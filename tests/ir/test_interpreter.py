@@ -56,6 +56,6 @@ def test_values_may_be_of_any_kind() -> None:
 
 def test_a_value_of_another_type_is_an_error() -> None:
     with pytest.raises(
-        GraphError, match=r"relu 'h': its reference gives float32\[2, 2\], its infer"
+        GraphError, match=r"relu 'h': its reference rule gives float32\[2, 2\], its infer"
     ):
         interpret(graph(), by_reference(2), {"x": X.astype("float32")})

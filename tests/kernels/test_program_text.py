@@ -39,7 +39,7 @@ def joined() -> gc.Net:
     x = net.input("x", (gc.N, 6))
     h = gc.affine(x[:, 1:4], 5, name="h")
     net.output("out", gc.concat([gc.tanh(x[:, 4:], name="t"), h], axis=1, name="both"))
-    net.output("order", gc.argmax(net["both"], axis=1, name="order"))
+    net.output("order", gc.cumsum(net["both"], axis=1, name="order"))
     return net
 
 
@@ -129,7 +129,7 @@ program infer for up to 64 rows, native
   3  loop N x 5  float32 partition=rows
        both.columns1 = h
      ---- epoch 1
-  4  order <- argmax(both)  argmax(axis=1)
+  4  order <- cumsum(both)  cumsum(axis=1)
 memory: arena 3584 bytes, 3584 live at once; lives are epochs
   x              float32[N, 6]  24*N  feed        0..0
   slice_1        float32[N, 3]  12*N  feed        0..0  columns 1:4 of 6 of x
@@ -139,7 +139,7 @@ memory: arena 3584 bytes, 3584 live at once; lives are epochs
   slice_2        float32[N, 2]  8*N   feed        0..0  columns 4:6 of 6 of x
   t              float32[N, 2]  8*N   arena 0     0..0
   both           float32[N, 7]  28*N  arena 1792  0..2
-  order          int64[N]       8*N   arena 1280  1..2
+  order          float32[N, 7]  28*N  arena 0     1..2
   both.columns0  float32[N, 2]  8*N   arena 1792  0..2  columns 0:2 of 7 of both
   both.columns1  float32[N, 5]  20*N  arena 1792  0..2  columns 2:7 of 7 of both
 """

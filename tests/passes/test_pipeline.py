@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 
@@ -108,7 +110,7 @@ def test_required_passes_stay() -> None:
     assert error_text(caught.value) == (
         "pass 'backward' is required\n"
         "  hint: these can be left out: cse, channels_last, fold_constants, "
-        "share_batchnorm_statistics, fold_batchnorm, fuse_affine_relu, rematerialize"
+        "share_batchnorm_statistics, fold_batchnorm, middle_axes, fuse_affine_relu, rematerialize"
     )
 
 
@@ -120,8 +122,7 @@ def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
         "there is no pass 'fuse'\n"
         "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, dead_code, "
         "backward, data_parallel, update, share_batchnorm_statistics, fold_batchnorm, "
-        "fuse_affine_relu, "
-        "rematerialize"
+        "middle_axes, fuse_affine_relu, rematerialize"
     )
 
 
@@ -175,8 +176,23 @@ def test_what_is_no_pass_is_told_with_what_a_pass_is() -> None:
 def test_an_approximate_pass_states_its_bound() -> None:
     assert bound_of(graph_pass(preserves="approximate", bound=0.5)(same)) == 0.5
     assert bound_of(graph_pass("approximate", 1)(same)) == 1.0
-    assert bound_of(graph_pass(preserves="bitwise")(same)) is None
-    assert bound_of(same) is None
+    assert bound_of(graph_pass(preserves="bitwise")(same)) == 0
+    with pytest.raises(gc.GraphError, match="pass 'same' does not say what it preserves"):
+        bound_of(same)
+
+
+@pytest.mark.parametrize("bound", ["1e-3", -1, float("nan"), float("inf")])
+def test_a_bound_is_a_number(bound: Any) -> None:
+    class Near:
+        def __init__(self) -> None:
+            self.bound = bound
+
+        def __call__(self, graph: Graph) -> Graph:
+            return graph
+
+    for made in (lambda: graph_pass("approximate", bound), lambda: bound_of(Near())):
+        with pytest.raises(gc.GraphError, match=r"bound is .*, it must be 0 or more"):
+            made()
 
 
 def test_the_given_graph_is_verified_unless_it_is_known_to_be() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.backends.backend import BACKENDS, backend
 from graphc.ir.tensor_type import TensorType
 from tests.runtime.test_executor import SGD, Array, assert_same, batch, classifier, copied, executor
 
@@ -103,6 +104,59 @@ def test_inference_that_fails_breaks_nothing(monkeypatch: pytest.MonkeyPatch) ->
         ex.forward(x=np.ones((4, 3)))
     monkeypatch.setattr(Explodes, "armed", False)
     assert ex.forward(x=np.ones((4, 3)))["out"].sum() == 12
+
+
+class Returns(gc.Op):
+    """A user's op whose reference rule returns what a test gives it."""
+
+    value: Any = None
+    """An exception is raised."""
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        if isinstance(self.value, Exception):
+            raise self.value
+        return self.value  # type: ignore[no-any-return]
+
+
+def odd(value: Any, backend: str, monkeypatch: pytest.MonkeyPatch) -> gc.Executor:
+    monkeypatch.setattr(Returns, "value", value)
+    net = gc.Net()
+    net.output("out", gc.apply(Returns(), net.input("x", (gc.N, 3)), name="odd"))
+    return gc.Executor(gc.compile(net, batch=4, backend=backend))
+
+
+AVAILABLE = [name for name in BACKENDS if backend(name).missing() is None]
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        (None, "returns NoneType, not an array of float32"),
+        (np.zeros((4, 1), "float32"), "gives float32[4, 1], its infer rule says float32[4, 3]"),
+        (np.zeros((4, 3), "complex64"), "gives complex64[4, 3], its infer rule says float32"),
+    ],
+)
+def test_a_reference_of_another_type_is_named(
+    value: Any, fault: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ex = odd(value, name, monkeypatch)
+    with pytest.raises(gc.RuleError) as caught:
+        ex.forward(x=np.ones((4, 3)))
+    assert str(caught.value).startswith(f"returns 'odd': its reference rule {fault}")
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_an_exception_of_a_reference_names_the_node(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ex = odd(KeyError("k"), name, monkeypatch)
+    with pytest.raises(KeyError) as caught:
+        ex.forward(x=np.ones((4, 3)))
+    assert caught.value.__notes__ == ["in the reference rule of returns 'odd'"]
 
 
 # ---------------------------------------------------------------- threads

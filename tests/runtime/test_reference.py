@@ -122,7 +122,7 @@ def test_a_rule_that_breaks_its_own_promise_is_told() -> None:
 
     net = Net("wrong")
     net.output("out", apply(Promoting(), net.input("x", (N,))))
-    with pytest.raises(GraphError, match="promoting_1': its reference gives float64"):
+    with pytest.raises(GraphError, match="promoting_1': its reference rule gives float64"):
         evaluate(net.graph(), {"x": np.zeros(2)}, {}, 2)
 
 

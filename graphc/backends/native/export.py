@@ -37,9 +37,12 @@ class ObjectWriter:
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that each product needs."""
-        bodies, bits = (instr.body for instr in program.instrs), self.target.bits
+        bodies, target = (instr.body for instr in program.instrs), self.target
         n = program.capacity
-        return [kernel_scratch(x, bits, n) if isinstance(x, Gemm) else 0 for x in bodies]
+        return [
+            kernel_scratch(x, target.bits, n, target.words) if isinstance(x, Gemm) else 0
+            for x in bodies
+        ]
 
     def write(self, model: Interface, header: str, separate: bool, test: str) -> tuple[bytes, None]:
         """Return the object or module of a model."""
@@ -79,7 +82,7 @@ class _Export:
         self.model, self.target = model, target
         fused = all(entry.program.contract == "fused" for entry in model.entries)
         self.module = module_of(target, lacking(target), fused)
-        self.kernels = Kernels(self.module, target.bits)
+        self.kernels = Kernels(self.module, target)
         self.index = f"i{target.pointer}"
         """The type of ptrdiff_t."""
 

@@ -180,6 +180,7 @@ WRITERS = (
     "backends/coefficients.py",
     "backends/layout.py",
     "backends/doubles.py",
+    "backends/layout.py",
     "backends/maths.py",
     "backends/softfloat.py",
     "kernels",

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from graphc.backends.backend import PORTABLE
 from graphc.base.errors import GraphError
 from graphc.check.central_differences import first_wrong_rule, in_float64
 from graphc.check.validation.compare import Mismatch
 from graphc.check.validation.judge import Failure, judge
-from graphc.check.validation.reproduce import KINDS, shrunk, write_test
+from graphc.check.validation.reproduce import KINDS, NoSource, shrunk, write_test
 from graphc.check.validation.run import Draw, draws_for, values_of
 from graphc.check.validation.updates import apply_mismatch
 from graphc.declare.optim import Optimizer
@@ -200,7 +200,7 @@ class ValidationError(GraphError):
     rewrite
         The first change of the pass that shows it, as text.
     smallest
-        The smallest graph found on which the pass still fails, or None.
+        The smallest graph found on which the pass still fails, or None; None if unpickled.
     path
         The path of the test that was written, or None.
     """
@@ -228,6 +228,10 @@ class ValidationError(GraphError):
         if self.kernel:
             lines.extend(f"    {line}" for line in self.kernel.splitlines()[:SHOWN])
         super().__init__("\n".join(lines), loc=culprit.loc if culprit else None, hint=hint)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rebuilt, made, kept = super().__reduce__()
+        return rebuilt, made, {**kept, "smallest": None}  # graphs cannot be pickled
 
 
 Blame = tuple[Node | None, str]
@@ -286,10 +290,10 @@ def written(
     folder: Path, name: str, step: object, graph: Graph, fault: object, call: str
 ) -> tuple[Path | None, str]:
     """Write the test; return its path, and a hint that names it or says why there is none."""
-    if getattr(getattr(step, "run", step), "__name__", "") == "<lambda>":
-        return None, "no test was written, since a lambda has no name: make it a function"
     try:
         path = write_test(folder, name, step, graph, str(fault), call)
+    except NoSource as error:
+        return None, f"no test was written, since {error}: make the pass a function of a file"
     except OSError as error:
         return None, f"a test could not be written: {reason(error)}: {folder}"
     return path, f"this test shows the failure: python -m pytest {path}"

@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 
-from graphc.base.errors import GraphError
 from graphc.check.central_differences import Function, disagreement, in_float64
 from graphc.check.validation import shards, updates
 from graphc.check.validation.compare import Mismatch, first_mismatch
@@ -34,7 +33,7 @@ from graphc.ops.norm import BatchNorm, feature_axes
 from passes import keep_sends
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
-from passes.pipeline import Pass, bound_of, name_of, preserves_of
+from passes.pipeline import Pass, bound_of, preserves_of
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update
@@ -146,12 +145,6 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
                 yield old, new, partial(_reassociated, scale), draws
         return
     bound = bound_of(step)
-    if bound is None:
-        raise GraphError(
-            f"pass {name_of(step)!r} is approximate, but does not say how near",
-            hint='@gc.passes.graph_pass(preserves="approximate", bound=1e-3), or declare '
-            '"bitwise" or "reassociated"',
-        )
     for old, new in _runnable(wide, in_float64(made)):
         yield old, new, partial(_approximate, bound), draws
 

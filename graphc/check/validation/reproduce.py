@@ -9,6 +9,7 @@ dimensions are made smaller.  The test file has the graph as text and imports th
 from __future__ import annotations
 
 import ast
+import builtins
 import dataclasses
 import inspect
 import itertools
@@ -16,7 +17,9 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
+from symtable import symtable
 from types import ModuleType
 from typing import Any
 
@@ -200,8 +203,9 @@ def test_{name}():
 def write_test(
     folder: Path, pass_name: str, step: Any, graph: Graph, fault: str, call: str
 ) -> Path:
-    """Write the file and return its path; raise OSError if the folder cannot be written.
+    """Write the file and return its path.
 
+    Raise OSError if the folder cannot be written, and NoSource if no text makes the pass.
     `call` is the test's call of validation, with `{step}` for the pass.
     """
     name = re.sub(r"\W", "_", pass_name).strip("_") or "pass"
@@ -224,6 +228,10 @@ def write_test(
     return path
 
 
+class NoSource(Exception):
+    """The reason why no source text makes an object; it completes "since"."""
+
+
 class _Source:
     """Expressions for objects, and the imports and definitions that they need."""
 
@@ -235,6 +243,7 @@ class _Source:
         }
         self.loaded: dict[str, str] = {}
         self.sources: list[str] = []
+        self.copied: list[object] = []
 
     def text(self) -> str:
         """Return the imports, the files that are run for their definitions, and copied source."""
@@ -255,43 +264,93 @@ class _Source:
         return f"{{**OPS, {inside}}}"
 
     def of(self, value: Any) -> str:
-        """Return the source text of an expression that makes the object."""
+        """Return the source text of an expression that makes the object; or raise NoSource."""
+        if isinstance(value, ModuleType):
+            self.imports.add(f"import {value.__name__}")
+            return value.__name__
+        if isinstance(value, type):
+            return self._named(value)
         run = getattr(value, "run", value)  # a function may declare what it preserves
         if inspect.isfunction(run):
             return self._function(value, run)
         if isinstance(value, tuple):
             return f"({''.join(f'{self.of(part)}, ' for part in value).strip()})"
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if dataclasses.is_dataclass(value):
             fields = [f.name for f in dataclasses.fields(value) if f.init]
             inside = ", ".join(f"{name}={self.of(getattr(value, name))}" for name in fields)
             return f"{self._named(type(value))}({inside})"
         if value is None or isinstance(value, (bool, int, float, str)):
             return repr(value)
+        if type(value).__module__ in (*sys.stdlib_module_names, np.__name__):
+            raise NoSource(f"no text makes an object of type {type(value).__name__}")
         return f"{self._named(type(value))}()"
 
     def _function(self, step: Any, run: Any) -> str:
         """Return the function's name, imported if its module has it, else defined by its source."""
+        if run.__name__ == "<lambda>":
+            raise NoSource("a lambda has no name")
         module = sys.modules.get(run.__module__)
-        if "<" not in run.__qualname__ and getattr(module, run.__name__, None) is step:
+        known = _importable(module) or _has_file(module)
+        if known and _named_in(module, run.__qualname__) is step:
             return self._named(run)
-        try:
-            text = textwrap.dedent(inspect.getsource(run))
-        except (OSError, TypeError):
-            return self._named(run)
-        self.sources.append(_with_imports(text, module))
+        if run not in self.copied:
+            self.copied.append(run)
+            own = module is not None and vars(module) is run.__globals__
+            self._copy(run, module if own else None)
         return str(run.__name__)
+
+    def _copy(self, run: Any, module: Any) -> None:
+        """Add the source of a function after what it reads: names of its module, or expressions.
+
+        In a notebook no file defines the names, so that expressions make their values.
+        """
+        try:
+            text = _with_imports(textwrap.dedent(inspect.getsource(run)), module)
+        except (OSError, TypeError):
+            raise NoSource(f"no file defines {run.__name__}") from None
+        outer = inspect.getclosurevars(run).nonlocals
+        known = {**run.__globals__, **outer}
+        for name in sorted(_undefined(text)):
+            if name not in known:
+                raise NoSource(f"nothing defines {name!r}")
+            if name not in outer and _importable(module):
+                self.imports.add(f"from {module.__name__} import {name}")
+            elif name not in outer and _has_file(module):
+                self.sources.append(f"{name} = {self._loaded(module)}.{name}")
+            elif (made := self.of(known[name])) != name:
+                self.sources.append(f"{name} = {made}")
+        self.sources.append(text)
+
+    def _loaded(self, module: Any) -> str:
+        """Return the name of the object with all names of a module's file."""
+        path = str(Path(module.__file__).resolve())
+        return self.loaded.setdefault(path, f"mine{len(self.loaded) or ''}")
 
     def _named(self, thing: Any) -> str:
         """Return the name of a class or function, imported or loaded from its file."""
+        if "<" in thing.__qualname__:
+            raise NoSource(f"{thing.__name__} is defined in a function")
         module = sys.modules.get(thing.__module__)
-        file = getattr(module, "__file__", None)
-        if _importable(module) or file is None:
+        if _importable(module):
             root = thing.__qualname__.partition(".")[0]
             self.imports.add(f"from {thing.__module__} import {root}")
             return str(thing.__qualname__)
-        path = str(Path(file).resolve())
-        name = self.loaded.setdefault(path, f"mine{len(self.loaded) or ''}")
-        return f"{name}.{thing.__qualname__}"
+        if not _has_file(module):
+            raise NoSource(f"no file defines {thing.__name__}")
+        return f"{self._loaded(module)}.{thing.__qualname__}"
+
+
+def _named_in(module: ModuleType | None, name: str) -> object:
+    """Return what has a name such as "Passes.mine" in a module, or None."""
+    try:
+        return attrgetter(name)(module)
+    except AttributeError:
+        return None
+
+
+def _has_file(module: ModuleType | None) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).is_file()
 
 
 def _importable(module: ModuleType | None) -> bool:
@@ -301,13 +360,29 @@ def _importable(module: ModuleType | None) -> bool:
     return not module.__name__.startswith("graphc_model_")
 
 
-def _with_imports(text: str, module: ModuleType | None) -> str:
-    """Return the source after the imports of the file that contains it."""
-    names: Mapping[str, object] = vars(module) if module is not None else {}
-    file = names.get("__file__")
-    if not isinstance(file, str) or not Path(file).is_file():
-        return f"import graphc as gc\n\n\n{text}"
-    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+def _undefined(text: str) -> set[str]:
+    """Return the names that a source text reads and does not define."""
+    whole = symtable(text, "<pass>", "exec")
+    tables = [whole]
+    for table in tables:
+        tables.extend(table.get_children())
+    read = {
+        symbol.get_name()
+        for table in tables
+        for symbol in table.get_symbols()
+        if symbol.is_referenced() and (table is whole or symbol.is_global())
+    }
+    own = (symbol for symbol in whole.get_symbols() if symbol.is_assigned())
+    imported = (symbol for symbol in whole.get_symbols() if symbol.is_imported())
+    defined = {symbol.get_name() for symbol in (*own, *imported)}
+    return read - defined - set(dir(builtins))
+
+
+def _with_imports(text: str, module: Any) -> str:
+    """Return the source after the imports of the file that contains it, if it is from a file."""
+    if not _has_file(module):
+        return text
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     imports = (node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)))
     lines = [line for line in map(ast.unparse, imports) if "__future__" not in line]
     return "\n".join([*lines, f"\n\n{text}"])

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphc.base.errors import GraphError
+from graphc.base.arguments import checked_whole
+from graphc.base.errors import GraphError, RuleError, rule_failure, shown
 from graphc.check.central_differences import in_float64, kinks_of
 from graphc.check.validation.compare import Mismatch, first_mismatch
 from graphc.compiler.program import index_bounds
@@ -59,12 +60,9 @@ def value_of(node: Node, ins: list[Array], rows: int, train: bool) -> Array:
     except GraphError:
         raise
     except Exception as error:  # a rule of a user's op, which may do anything
-        raise GraphError(
-            f"{node.op.name} {node.name!r}: its reference rule fails: "
-            f"{type(error).__name__}: {error}",
-            loc=node.loc,
-            hint="passes are validated by the reference rules; gc.check_op tries one op",
-        ) from None
+        hint = "passes are validated by the reference rules; gc.check_op tries one op"
+        fault = rule_failure(error)
+        raise RuleError(node.op.name, "reference", fault, node.name, node.loc, hint) from error
 
 
 def result_names(graph: Graph) -> dict[str, str]:
@@ -286,6 +284,15 @@ def _computes_alike(node: Node, other: Node | None) -> bool:
         other is not None
         and (node.op, node.inputs, node.type) == (other.op, other.inputs, other.type)
     )
+
+
+def checked_batches(call: str, batches: Any) -> tuple[int, ...]:
+    """Return numbers of rows, at least one; raise GraphError for anything else."""
+    found = tuple(batches) if isinstance(batches, Iterable) else ()
+    if not found:
+        fault = f"batches is {shown(batches)}, it must be a list of rows"
+        raise GraphError(f"{call}: {fault}", hint="batches=(1, 7)")
+    return tuple(checked_whole(f"{call}: a number of rows", rows) for rows in found)
 
 
 def draws_for(

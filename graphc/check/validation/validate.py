@@ -17,11 +17,11 @@ from graphc.check.validation.explain import (
     explained_update,
 )
 from graphc.check.validation.judge import judge
-from graphc.check.validation.run import Draw, batches_for, draws_for
+from graphc.check.validation.run import Draw, batches_for, checked_batches, draws_for
 from graphc.check.validation.updates import apply_mismatch
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
-from graphc.declare.net import Net
+from graphc.declare.net import Net, declared_graph
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 from graphc.declare.schedules import Cosine
 from graphc.ir.graph import Graph, Node
@@ -29,7 +29,7 @@ from passes import DEFAULT
 from passes.backward import Backward
 from passes.channels_last import channels_last
 from passes.data_parallel import DataParallel
-from passes.pipeline import Pass, PassList, name_of, run_pass, run_passes
+from passes.pipeline import Pass, PassList, check_is_pass, name_of, run_pass, run_passes
 from passes.shard import Shard
 from passes.specialize import Specialize
 from passes.update import Update, apply_graph
@@ -90,15 +90,16 @@ def validate_pass(
     (4, 3)
     """
     where = Path(folder) if folder is not None else None
-    batches = tuple(batches)
+    batches = checked_batches("validate_pass", batches)
+    check_is_pass(step, "validate_pass: ")
+    declared = declared_graph("validate_pass", graph)
 
     def made_of(before: Graph) -> Graph:
         made = run_pass(step, before)
         if made is not before:
-            _check(step, before, made, draws_for(before, batches, seed=seed, given=feeds), where)
+            judged(step, before, made, draws_for(before, batches, seed=seed, given=feeds), where)
         return made
 
-    declared = graph.graph() if isinstance(graph, Net) else graph
     made = made_of(declared)
     fired = made is not declared
     if isinstance(graph, Net) and not isinstance(step, DEFINING):
@@ -156,10 +157,10 @@ SIMPLIFYING = tuple(
 """
 
 
-def _check(
+def judged(
     step: Pass, before: Graph, made: Graph, draws: Sequence[Draw], folder: Path | None
 ) -> str:
-    """Judge a pass that made one graph of another; return its name."""
+    """Judge a pass that made one graph of another; return its name, or raise ValidationError."""
     try:
         failure = judge(step, before, made, draws)
     except GraphError as error:
@@ -185,7 +186,7 @@ class Watch:
 
     def __call__(self, step: Pass, before: Graph, made: Graph) -> None:
         """Judge a pass; raise ValidationError if it fails."""
-        self.judged.append(_check(step, before, made, self.draws, self.folder))
+        self.judged.append(judged(step, before, made, self.draws, self.folder))
 
     def apply(self, parameters: Sequence[Node], optimizer: Optimizer, made: Graph) -> None:
         """Judge the graph of an update alone; raise ValidationError if it is wrong."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import linecache
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from runpy import run_path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -132,6 +136,16 @@ def small_numbers() -> gc.Net:
     return net
 
 
+def test_an_error_is_pickled_with_its_attributes(tmp_path: Path) -> None:
+    step = gc.passes.graph_pass(preserves="bitwise")(polynomial)
+    with pytest.raises(ValidationError) as caught:
+        validate_pass(step, small_numbers(), folder=tmp_path)
+    error, again = caught.value, pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.layer, again.mismatch) == (str(error), "pass", error.mismatch)
+    assert (again.path, again.rewrite, again.hint) == (error.path, error.rewrite, error.hint)
+    assert error.smallest is not None and again.smallest is None
+
+
 @pytest.mark.parametrize(("bound", "right"), [(2.0, True), (1e-6, False)])
 def test_an_approximate_pass_is_held_to_its_own_bound(bound: float, right: bool) -> None:
     step = gc.passes.graph_pass(preserves="approximate", bound=bound)(polynomial)
@@ -142,10 +156,17 @@ def test_an_approximate_pass_is_held_to_its_own_bound(bound: float, right: bool)
             validate_pass(step, small_numbers())
 
 
-def test_an_approximate_pass_without_bound_cannot_be_judged() -> None:
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    [
+        (polynomial, "does not say what it preserves"),
+        (gc.passes.graph_pass("approximate")(polynomial), "is approximate, but does not say how"),
+    ],
+)
+def test_an_approximate_pass_without_bound_cannot_be_judged(step: Any, fault: str) -> None:
     with pytest.raises(gc.GraphError) as caught:
-        validate_pass(polynomial, small_numbers())
-    assert "pass 'polynomial' is approximate, but does not say how near" in str(caught.value)
+        validate_pass(step, small_numbers())
+    assert f"pass 'polynomial' {fault}" in str(caught.value)
     assert 'graph_pass(preserves="approximate", bound=1e-3)' in str(caught.value)
 
 
@@ -318,7 +339,7 @@ def test_a_reference_rule_that_fails_is_reported_with_the_pass() -> None:
     with pytest.raises(gc.GraphError) as caught:
         validate_pass(breaks, three())
     assert error_text(caught.value).startswith(
-        "broken 'tanh_1': its reference rule fails: KeyError: 'h'\n"
+        "broken 'tanh_1': its reference rule fails: KeyError: 'h', at test_validate.py:"
     )
     assert caught.value.__notes__ == ["when pass 'breaks' was validated"]
 
@@ -465,6 +486,114 @@ def test_what_only_given_numbers_show_is_not_made_smaller(tmp_path: Path) -> Non
     assert caught.value.path is None
     assert "only these numbers show it" in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+OWN = """\
+import functools
+
+import graphc as gc
+from graphc.ir.graph import Node
+from graphc.ops.elementwise import Neg
+from graphc.ops.functions import Tanh
+
+kept = gc.passes.graph_pass("bitwise")
+
+
+def wrong(graph, op):
+    nodes = [node for node in graph if isinstance(node.op, Tanh)]
+    return graph.replace({n.name: Node(n.name, op, n.inputs, n.type, n.locs) for n in nodes})
+
+
+@kept
+def plain(graph):
+    return wrong(graph, negation)
+
+
+def made(op):
+    @kept
+    def closed(graph):
+        return wrong(graph, op)
+
+    return closed
+
+
+class Passes:
+    @staticmethod
+    @kept
+    def static(graph):
+        return wrong(graph, Neg())
+
+    def method(self, graph):
+        return wrong(graph, Neg())
+
+    method.preserves = "bitwise"
+
+
+def local():
+    class Local:
+        preserves = "bitwise"
+
+        def __call__(self, graph):
+            return wrong(graph, Neg())
+
+    return Local()
+
+
+inner, negation = local(), Neg()
+closed, static, method = made(Neg()), Passes.static, Passes().method
+unnamed = kept(lambda graph: wrong(graph, Neg()))
+part = functools.partial(wrong, op=Neg())
+part.preserves = "bitwise"
+"""
+
+
+def error_of_own(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, notebook: bool = False
+) -> ValidationError:
+    """The error for a pass of a file that is no module, or of a notebook, with a test."""
+    file = "<cell>" if notebook else str(folder / "mine.py")
+    module = ModuleType("graphc_model_mine")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    if notebook:
+        monkeypatch.setitem(linecache.cache, file, (len(OWN), None, OWN.splitlines(True), file))
+    else:
+        Path(file).write_text(OWN)
+        module.__file__ = file
+    exec(compile(OWN, file, "exec"), vars(module))
+    with pytest.raises(ValidationError) as caught:
+        validate_pass(getattr(module, name), three(), folder=folder / "tests")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("name", "notebook"), [("closed", False), ("static", False), ("closed", True), ("plain", True)]
+)
+def test_a_written_test_has_all_that_the_pass_reads(
+    name: str, notebook: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = error_of_own(name, tmp_path, monkeypatch, notebook)
+    monkeypatch.delitem(sys.modules, "graphc_model_mine")
+    test = run_path(str(error.path))[f"test_{name}"]
+    with pytest.raises(ValidationError, match=f"pass '{name}': output "):
+        test()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("method", "no text makes an object of type method"),
+        ("part", "no text makes an object of type partial"),
+        ("unnamed", "a lambda has no name"),
+        ("inner", "Local is defined in a function"),
+    ],
+)
+def test_why_no_test_is_written(
+    name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = error_of_own(name, tmp_path, monkeypatch)
+    assert error.path is None
+    assert error.hint.startswith(f"no test was written, since {reason}: make the pass a function")
+    assert not (tmp_path / "tests").exists()
 
 
 def test_feeds_may_be_given() -> None:
