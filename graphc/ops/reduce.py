@@ -238,13 +238,14 @@ class Extreme(Reduction, base=True):
         if not counted or not is_reducible(x) or self.iteration(ins) != "call":
             return None
         rows, size, rest = split_at(x.shape, run.start, run.stop)
-        few = size in range(MOST + 1) and 0 not in result.shape
-        if not few or not run.start or tuple(run) != self.axes:
+        if not isinstance(size, int) or size > MOST or 0 in result.shape:
+            return None
+        if not run.start or tuple(run) != self.axes:
             return None
         outer, middle, inner = dense_maps((rows, size, rest))
+        maps = [AccessMap((outer, middle._replace(shift=i), inner)) for i in range(size)]
 
         def write(builder: BodyBuilder, read: Read) -> Expr:
-            maps = (AccessMap((outer, middle._replace(shift=i), inner)) for i in range(middle.size))
             return reduce(partial(call, self.of_two), (read(0, at) for at in maps))
 
         return GatherRule((rows, 1, rest), write)
