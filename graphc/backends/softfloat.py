@@ -292,8 +292,8 @@ class _Fma64:
             v.select(alike, s, v.select(smaller, t, o, _WORD), _WORD)
             for s, o, t in zip(both, one, two, strict=True)
         ]
-        turned = v.both(smaller, v.compare("equal", differ, self._one, _WORD))
-        sign = v.select(turned, signs[1], signs[0], _WORD)
+        crossed = v.both(smaller, v.compare("equal", differ, self._one, _WORD))
+        sign = v.select(crossed, signs[1], signs[0], _WORD)
         none = v.both(self._is_zero(words[0]), self._is_zero(words[1]))
         return (words[0], words[1]), v.select(none, self._zero, sign, _WORD), scale
 
@@ -349,10 +349,13 @@ class _Fma64:
         shift = v.maximum(v.const(11, _SIGNED), least, _SIGNED)
         # A word holds a shift by 63; what a larger one loses first is sticky.
         beyond = v.sub(shift, v.const(63, _SIGNED), _SIGNED)
-        before = v.maximum(beyond, v.const(0, _SIGNED), _SIGNED)
+        before = v.minimum(v.const(63, _SIGNED), beyond, _SIGNED)
+        before = v.maximum(before, v.const(0, _SIGNED), _SIGNED)
         nothing = self._is_zero(word)
-        word = self._shifted((self._zero, word), before)[1]
-        amount = v.cast(v.sub(shift, before, _SIGNED), _SIGNED, _WORD)
+        first = v.cast(before, _SIGNED, _WORD)
+        less = self._op("lshr", word, first)
+        word = self._sticky(less, self._op("sub", word, self._op("shl", less, first)))
+        amount = v.cast(v.minimum(v.const(63, _SIGNED), shift, _SIGNED), _SIGNED, _WORD)
         kept = self._op("lshr", word, amount)
         half = self._op("shl", self._one, self._op("sub", amount, self._one))
         rest = self._op("sub", word, self._op("shl", kept, amount))

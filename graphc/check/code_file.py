@@ -24,9 +24,8 @@ Where = tuple[str, int]
 RULE = "the file is that of its certificate"
 _DEFINED = re.compile(r'^#define (\w+) ("?\w+"?) /\*', re.MULTILINE)
 _PLACED = re.compile(
-    r"^ +(?:const )?\w+ \*const (\w+) = \((?:const )?\w+ \*\)\(\((?:const )?unsigned char \*\)"
-    r"(state|work) \+ (\d+)\);",
-    re.MULTILINE,
+    r"(?:const )?\w+ \*const (\w+) = \((?:const )?\w+ \*\)\(\((?:const )?unsigned char \*\)"
+    r"(state|work) \+ (\d+)\);"
 )
 
 
@@ -85,7 +84,8 @@ def _misplaced(function: str, wanted: Mapping[Where, str], code: str) -> Iterato
     if found is None:
         yield Counterexample(RULE, f"there is no function {function}")
         return
-    placed = [((space, int(at)), name) for name, space, at in _PLACED.findall(found[0])]
+    lines = " ".join(found[0].split())  # without the breaks of long ones
+    placed = [((space, int(at)), name) for name, space, at in _PLACED.findall(lines)]
     for where, name in placed:
         if where not in wanted:
             place = f"{where[0]} byte {where[1]:,}"

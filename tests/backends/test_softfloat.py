@@ -49,7 +49,7 @@ def drawn(rng: np.random.Generator, dtype: str, size: int) -> Array:
     whole = np.dtype(dtype.replace("float", "uint"))
     bits = rng.integers(0, np.iinfo(whole).max, size // 2, dtype=whole, endpoint=True)
     ordinary = (rng.integers(-80, 80, size // 4) / 4, rng.normal(size=size // 4))
-    return np.concatenate([bits.view(dtype), *ordinary]).astype(dtype)
+    return np.concatenate([bits.view(dtype), *(x.astype(dtype) for x in ordinary)])
 
 
 def hard_sums(rng: np.random.Generator, dtype: str, size: int) -> list[Array]:

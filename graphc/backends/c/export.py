@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from graphc.backends.c.backend import BACKEND
-from graphc.backends.c.scalars import FRAME, dim_text, literal
+from graphc.backends.c.inline import wrapped
+from graphc.backends.c.scalars import dim_text, frame, literal
 from graphc.backends.c.source import KernelFile
 from graphc.backends.c.target import PROLOGUE
 from graphc.backends.interface import (
@@ -34,9 +36,8 @@ def c_file(model: Interface, header: str, separate: bool, test: str) -> tuple[st
         constants += initial
         functions.insert(0, function)
     head = f'#include "{header}"\n\n{PROLOGUE}'
-    pointers = max(len(entry.program.buffers) for entry in model.entries)
-    stack = file.stack + FRAME + 8 * pointers
-    return "\n".join([head, *constants, file.text(), *functions, test]), stack
+    stack = file.stack + max(map(frame, functions))
+    return wrapped("\n".join([head, *constants, file.text(), *functions, test])), stack
 
 
 def _init(model: Interface) -> tuple[list[str], str]:
@@ -66,7 +67,10 @@ def _function(model: Interface, entry: Entry, file: KernelFile) -> str:
         calls.append(f"    for (ptrdiff_t i = 0; i < {size}; ++i) {copy}")
     if entry.losses:
         calls.append(f"    return {' + '.join(f'*{places.name(loss)}' for loss in entry.losses)};")
-    lines = [*places.lines, "    (void)n;", "", *calls]
+    text = "\n".join([*places.lines, *calls])
+    arguments = re.findall(r"(\w+)[,)]", declaration(model, entry))
+    unused = [f"    (void){a};" for a in arguments if not re.search(rf"\b{a}\b", text)]
+    lines = [*places.lines, *unused, "", *calls]
     return "\n".join([declaration(model, entry), "{", *lines, "}", ""])
 
 

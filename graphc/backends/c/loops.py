@@ -6,9 +6,11 @@ row after the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 
+from graphc.backends.arithmetic import FLOATS
 from graphc.backends.c.body import BodyWriter, levels, needed
 from graphc.backends.c.scalars import Code, Scalars, dim_text, literal
 from graphc.ir.access import AccessMap, AxisMap
@@ -16,9 +18,6 @@ from graphc.ir.expr import Broadcast, Step, Store
 from graphc.ir.tensor_type import Batch, Dim
 from graphc.kernels.iteration_space import permuted_strides
 from graphc.kernels.kernel import LANES, Loop, Permutation, ScatterAdd
-
-BLOCK = 64
-"""The columns of a block whose sums over rows are kept in registers or on the stack."""
 
 
 class LoopWriter:
@@ -91,42 +90,59 @@ class LoopWriter:
 
     def _reduce_row(self, known: dict[int, str], level: int) -> None:
         """Write a pass over the columns of a row, which adds up in sixteen lanes."""
-        code, columns, numbers = self.code, self.sizes[1], self._reductions(level)
+        code, numbers = self.code, self._reductions(level)
         lanes = {}
         for number in numbers:
             step = self.body.steps[number]
             lanes[number] = code.array("lanes", step.dtype, LANES)
-            with code.loop("l", str(LANES)):
-                code.do(f"{lanes[number]}[l] = {_neutral(step)};")
-        with code.loop("first", columns, step=LANES), code.loop("l", str(LANES)):
-            code.do("const ptrdiff_t j = first + l;")
-            code.do(f"if (j >= {columns}) break;")
+        with code.loop("l", str(LANES)):
+            for number in numbers:
+                code.do(f"{lanes[number]}[l] = {_neutral(self.body.steps[number])};")
+        with self._lanes() as lane:
             here = dict(known)
             arguments = [self.body.steps[number].args[0] for number in numbers]
             self.writer.write(code, needed(self.body, arguments, here), here)
             for number in numbers:
                 step = self.body.steps[number]
-                self._accumulate(f"{lanes[number]}[l]", here[step.args[0]], step)
-        for number in numbers:
-            step, lane = self.body.steps[number], lanes[number]
-            halves = f"for (int half = {LANES // 2}; half; half /= 2)"
-            with code.block(halves), code.loop("l", "half"):
-                self._accumulate(f"{lane}[l]", f"{lane}[half + l]", step)
-            known[number] = code.value(f"{lane}[0]", step.dtype)
+                self._accumulate(f"{lanes[number]}[{lane}]", here[step.args[0]], step)
+        halves = f"for (int half = {LANES // 2}; half; half /= 2)"
+        with code.block(halves), code.loop("l", "half"):
+            for number, lane in lanes.items():
+                self._accumulate(f"{lane}[l]", f"{lane}[half + l]", self.body.steps[number])
+        for number, lane in lanes.items():
+            known[number] = code.value(f"{lane}[0]", self.body.steps[number].dtype)
+
+    @contextmanager
+    def _lanes(self) -> Iterator[str]:
+        """Write loops over the columns `j`, in blocks of lanes; yield the name of the lane."""
+        code, columns = self.code, self.sizes[1]
+        if columns.isdecimal() and int(columns) <= LANES:
+            with code.loop("j", columns):
+                yield "j"
+            return
+        with code.loop("first", columns, step=LANES):
+            code.do(f"const ptrdiff_t rest = {columns} - first;")
+            with code.loop("l", f"(rest < {LANES} ? rest : {LANES})"):
+                code.do("const ptrdiff_t j = first + l;")
+                yield "l"
 
     def _accumulate(self, target: str, x: str, step: Step) -> None:
         v, dtype = Scalars(self.code), step.dtype
-        function = v.add if step.op == "sum" else v.maximum
-        self.code.do(f"{target} = {function(target, x, dtype)};")
+        if step.op == "sum" and dtype in FLOATS:
+            self.code.do(f"{target} += {x};")
+        else:
+            function = v.add if step.op == "sum" else v.maximum
+            self.code.do(f"{target} = {function(target, x, dtype)};")
 
     # ------------------------------------------------------------------ columns of rows
 
     def _by_columns(self, ones: dict[int, str]) -> None:
         """Write a loop over blocks of columns; each reduction is a pass over the rows."""
         code, (rows, columns) = self.code, self.sizes
-        with code.loop("first", columns, step=BLOCK):
+        block = code.functions.block()
+        with code.loop("first", columns, step=block):
             rest = f"{columns} - first"
-            code.do(f"const ptrdiff_t end = {rest} < {BLOCK} ? {columns} : first + {BLOCK};")
+            code.do(f"const ptrdiff_t end = {rest} < {block} ? {columns} : first + {block};")
             known, arrays = dict(ones), dict[int, str]()
             for level in range(1, max(self.levels) + 1):
                 self._reduce_columns(known, arrays, level)
@@ -161,9 +177,10 @@ class LoopWriter:
         made = {}
         for number in numbers:
             step = self.body.steps[number]
-            made[number] = code.array("sums", step.dtype, BLOCK)
-            with code.loop("j", "end", "first"):
-                code.do(f"{made[number]}[j - first] = {_neutral(step)};")
+            made[number] = code.array("sums", step.dtype, 1, code.functions.block())
+        with code.loop("j", "end", "first"):
+            for number in numbers:
+                code.do(f"{made[number]}[j - first] = {_neutral(self.body.steps[number])};")
         arguments = [self.body.steps[number].args[0] for number in numbers]
         with code.loop("i", self.sizes[0]):
             of_row = dict(known)
@@ -185,7 +202,8 @@ class LoopWriter:
             return
         code, made = self.code, {}
         for number in numbers:
-            made[number] = code.array("values", self.body.steps[number].dtype, BLOCK)
+            dtype = self.body.steps[number].dtype
+            made[number] = code.array("values", dtype, 1, code.functions.block())
         with code.loop("j", "end", "first"):
             here = self._with_arrays(known, arrays)
             self.writer.write(code, needed(self.body, numbers, here), here)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from math import inf, isnan
@@ -10,6 +11,7 @@ import numpy as np
 
 from graphc.backends import maths
 from graphc.backends.arithmetic import FLOATS, Arithmetic, Value
+from graphc.backends.c.inline import inlined
 from graphc.backends.c.target import own_instruction
 from graphc.backends.c.tile import block_head, product_function
 from graphc.backends.interface import C_TYPES
@@ -24,6 +26,7 @@ _SIGNS = {
     "shl": "<<", "ashr": ">>", "lshr": ">>",
     "udiv": "/", "sdiv": "/", "and": "&", "or": "|", "xor": "^",
 }  # fmt: skip
+_CALLED = re.compile(r"\bgc_\w+")
 _ARGUMENTS = {1: ("x",), 2: ("a", "b"), 3: ("a", "b", "c")}
 _COMPARED = {
     "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==",
@@ -62,7 +65,12 @@ def _whole(value: int, dtype: str) -> Value:
 
 
 FRAME = 128
-"""The bytes that a call takes besides the values of the function, at most."""
+"""The bytes that a call takes besides the variables of the function, at most."""
+
+
+def frame(text: str) -> int:
+    """Return the bytes of stack that a function takes at most, without its arrays."""
+    return FRAME + 8 * (text.partition(")")[0].count(",") + 1 + text.count(" = "))
 
 
 class Code:
@@ -72,12 +80,13 @@ class Code:
         self.functions = functions
         self.lines: list[str] = []
         self._depth, self._count = depth, 0
-        self._arrays = 0
+        self.arrays = 0
+        """The bytes of the function's arrays, without vectors."""
 
-    @property
-    def stack(self) -> int:
-        """The bytes of stack that the function needs at most: all its values at once."""
-        return self._arrays + 8 * self._count + FRAME
+    def function(self, head: str, end: Sequence[str] = ()) -> tuple[str, int]:
+        """Return the function, and the bytes of stack of a call with all that it calls, at most."""
+        text = "\n".join([head, "{", *inlined([*self.lines, *end]), "}"])
+        return text, self.arrays + frame(text) + self.functions.below(text)
 
     def do(self, line: str) -> None:
         """Append a line."""
@@ -94,11 +103,14 @@ class Code:
         self.do(f"const {C_TYPES[dtype]} {name} = {expression};")
         return name
 
-    def array(self, stem: str, dtype: str, size: int) -> str:
-        """Append the declaration of an array, and return its new name."""
+    def array(self, stem: str, dtype: str, size: int, shown: str = "") -> str:
+        """Append the declaration of an array, and return its new name.
+
+        `shown` is its size with vectors, too.
+        """
         name = self.fresh(stem)
-        self._arrays += size * ITEMSIZE[dtype]
-        self.do(f"{C_TYPES[dtype]} {name}[{size}];")
+        self.arrays += size * ITEMSIZE[dtype]
+        self.do(f"{C_TYPES[dtype]} {name}[{shown or size}];")
         return name
 
     @contextmanager
@@ -206,8 +218,12 @@ class Functions:
         """Start without functions; multiply-adds are fused or not, by the contract of a plan."""
         self.fused = fused
         self.texts: dict[str, str] = {}
-        self.stack = 0
-        """The bytes of stack that one of the functions needs at most."""
+        self._stacks: dict[str, int] = {}
+        """The bytes of stack of a call of each function, at most."""
+
+    def below(self, text: str) -> int:
+        """Return the bytes of stack that the functions need at most that some code calls."""
+        return max((self._stacks.get(name, 0) for name in _CALLED.findall(text)), default=0)
 
     def scalar(self, function: str, dtype: str, arity: int) -> str:
         """Return the name of a scalar function of `maths`."""
@@ -285,12 +301,18 @@ class Functions:
 
     def product(self, dtype: str) -> None:
         """Add the function that adds products to the sums of a block."""
-        if self.fused:
+        if self.fused and dtype in FLOATS:
             self.intrinsic("fma", dtype)  # for a target without vectors
-        self.texts.setdefault("gc_block", block_head(self.fused))
+        self.block()
         name = f"gc_product_{dtype}"
         if name not in self.texts:
-            self.texts[name] = product_function(dtype, self.fused)
+            self.texts[name], plain = product_function(dtype, self.fused)
+            self._stacks[name] = frame(plain) + self.below(plain)
+
+    def block(self) -> str:
+        """Return the name of the number of columns of a block, which is 1 without vectors."""
+        self.texts.setdefault("gc_block", block_head(self.fused))
+        return "GC_BLOCK"
 
     def _add(
         self,
@@ -303,9 +325,9 @@ class Functions:
         if name not in self.texts:
             code = Code(self)
             returned = write(code)
-            self.stack = max(self.stack, code.stack)
-            lines = [f"GC_FUNCTION {result} {name}({arguments})", "{", *code.lines]
-            self.texts[name] = "\n".join([*lines, f"    return {returned};{end}", "}"])
+            head = f"GC_FUNCTION {result} {name}({arguments})"
+            last = f"    return {returned};{end}".split("\n")
+            self.texts[name], self._stacks[name] = code.function(head, last)
         return name
 
 

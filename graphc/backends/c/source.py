@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from re import fullmatch
+from re import fullmatch, search
 
 from graphc.backends.c.loops import LoopWriter, write_permutation
 from graphc.backends.c.products import ProductWriter
@@ -15,8 +15,6 @@ from graphc.kernels.kernel import Gemm, Kernel, Permutation, inputs
 from graphc.kernels.program import Buffer, Program
 from graphc.kernels.text import kernel_text
 
-PLAIN_BLOCKS = 1024
-"""The bytes of a product's arrays without vectors, at most: a sum, pixels and taps."""
 Pointer = Callable[[Buffer], str]
 """The expression of the address of a buffer's first element."""
 
@@ -29,12 +27,8 @@ class KernelFile:
         self.functions = Functions(fused)
         self._kernels: dict[str, str] = {}
         """The name of each kernel, by the rest of its text."""
-        self._stack = 0
-
-    @property
-    def stack(self) -> int:
-        """The bytes of stack that a call of a kernel needs at most; functions nest to depth 3."""
-        return self._stack + 3 * self.functions.stack
+        self.stack = 0
+        """The bytes of stack that a call of a kernel needs at most."""
 
     def calls(self, program: Program, numbers: Iterable[int], pointer: Pointer) -> list[str]:
         """Add the kernels of instructions, and return their calls."""
@@ -49,14 +43,15 @@ class KernelFile:
         instr = program.instrs[number]
         kernel = instr.body
         assert kernel is not None, "the instruction is a kernel"
-        text, stack = kernel_source(kernel, program.buffers, self.functions)
-        self._stack = max(self._stack, stack)
+        single = program.capacity == 1
+        text, stack = kernel_source(kernel, program.buffers, self.functions, single)
+        self.stack = max(self.stack, stack)
         own = f"{program.name}_{number}_{word(instr.node)}"
         name = self._kernels.setdefault(text, own)
         pointers = []
         for used in buffers_of(kernel):
             pointers.append(pointer(program.buffers[used]))
-        return f"{name}({', '.join([*pointers, 'n'])});"
+        return f"{name}({', '.join(pointers if single else [*pointers, 'n'])});"
 
 
 def program_source(program: Program, parts: Layout) -> str:
@@ -83,11 +78,12 @@ def buffers_of(kernel: Kernel) -> tuple[str, ...]:
 
 
 def kernel_source(
-    kernel: Kernel, buffers: Mapping[str, Buffer], functions: Functions
+    kernel: Kernel, buffers: Mapping[str, Buffer], functions: Functions, single: bool
 ) -> tuple[str, int]:
     """Return the function of a kernel, "@" for its name, and the bytes of stack that it needs.
 
-    The kernel's text is a comment before it.
+    The kernel's text is a comment before it.  It has no argument `n` if that is always a
+    `single` row.
     """
     used = buffers_of(kernel)
     names = dict(zip(used, unique(map(_safe, used), _TAKEN), strict=True))
@@ -104,10 +100,13 @@ def kernel_source(
         LoopWriter(kernel, names, pitch).write(code)
     comment = kernel_text(kernel).rstrip().replace("*/", "* /").replace("\n", "\n   ")
     comment = comment.replace("@", "matmul")
-    head = f"static void @({', '.join([*arguments, 'ptrdiff_t n'])})"
-    text = "\n".join([f"/* {comment} */", head, "{", "    (void)n;", *code.lines, "}", ""])
-    blocks = PLAIN_BLOCKS if isinstance(kernel, Gemm) else 0
-    return text, code.stack + blocks
+    if any(search(r"\bn\b", line) for line in code.lines):
+        code.lines[:0] = ["    const ptrdiff_t n = 1;"] * single
+    elif not single:
+        code.lines.insert(0, "    (void)n;")
+    arguments += ["ptrdiff_t n"] * (not single)
+    text, stack = code.function(f"static void @({', '.join(arguments)})")
+    return f"/* {comment} */\n{text}\n", stack
 
 
 def _pitches(kernel: Kernel, buffers: Mapping[str, Buffer]) -> dict[str, str]:
@@ -127,6 +126,6 @@ _TAKEN = KEYWORDS | {
     "n", "i", "j", "l", "p", "r", "o", "c", "x", "first", "end", "sums", "inside", "pixel",
     "image", "at", "index", "y0", "y1", "yn", "j0", "j1", "jn", "gamma", "top", "start",
     "pixels", "taps", "width", "rows", "part", "group", "depth", "place", "offset", "s", "q",
-    "half", "state", "work", "arena", "bytes",
+    "half", "rest", "state", "work", "arena", "bytes",
 }  # fmt: skip
 """The names of variables in the functions of kernels."""

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 
 from graphc.ir.tensor_type import ITEMSIZE
 
-BLOCK_HEAD = """\
+PLAIN_DEPTH = 32
+"""The depth of panels without vectors."""
+BLOCK_HEAD = f"""\
 /* Vectors, where the compiler has them: define GRAPHC_NO_VECTORS to do without. */
 #if defined(__AVX512F__) && !defined(GRAPHC_NO_VECTORS)
 #include <immintrin.h>
@@ -27,6 +29,8 @@ typedef __m512d gc_float64;
 #define gc_store_float64 _mm512_storeu_pd
 #define gc_all_float32 _mm512_set1_ps
 #define gc_all_float64 _mm512_set1_pd
+#define gc_part_float32(from, n) _mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1u), from)
+#define gc_part_float64(from, n) _mm512_maskz_loadu_pd((__mmask8)((1u << (n)) - 1u), from)
 #define gc_fma_float32 _mm512_fmadd_ps
 #define gc_fma_float64 _mm512_fmadd_pd
 #elif defined(__AVX__) && defined(__FMA__) && !defined(GRAPHC_NO_VECTORS)
@@ -41,6 +45,10 @@ typedef __m256d gc_float64;
 #define gc_store_float64 _mm256_storeu_pd
 #define gc_all_float32 _mm256_set1_ps
 #define gc_all_float64 _mm256_set1_pd
+#define gc_part_float32(from, n) _mm256_maskload_ps(from, _mm256_castps_si256(_mm256_cmp_ps( \\
+    _mm256_set1_ps((float)(n)), _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7), _CMP_GT_OQ)))
+#define gc_part_float64(from, n) _mm256_maskload_pd(from, _mm256_castpd_si256(_mm256_cmp_pd( \\
+    _mm256_set1_pd((double)(n)), _mm256_setr_pd(0, 1, 2, 3), _CMP_GT_OQ)))
 #define gc_fma_float32 _mm256_fmadd_ps
 #define gc_fma_float64 _mm256_fmadd_pd
 #elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(GRAPHC_NO_VECTORS)
@@ -55,16 +63,21 @@ typedef float64x2_t gc_float64;
 #define gc_store_float64 vst1q_f64
 #define gc_all_float32 vdupq_n_f32
 #define gc_all_float64 vdupq_n_f64
+#define gc_part_float32(from, n) vld1q_f32((float[4]){{(from)[0], \\
+    (n) > 1 ? (from)[1] : 0, (n) > 2 ? (from)[2] : 0, 0}})
+#define gc_part_float64(from, n) ((void)(n), vld1q_f64((double[2]){{(from)[0], 0}}))
 #define gc_fma_float32(a, b, c) vfmaq_f32(c, a, b)
 #define gc_fma_float64(a, b, c) vfmaq_f64(c, a, b)
 #endif
-/* The rows of a block of sums, and the depth of its panels. */
+/* The rows of a block of sums, the depth of its panels, and the columns of other sums. */
 #ifdef GC_VECTOR
 #define GC_ROWS 64
 #define GC_DEPTH 64
+#define GC_BLOCK 64
 #else
 #define GC_ROWS 1
-#define GC_DEPTH 32
+#define GC_DEPTH {PLAIN_DEPTH}
+#define GC_BLOCK 1
 #endif
 """
 VECTORS = 4
@@ -124,6 +137,7 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
 {{
     const int vectors = (int)((width + GC_LANES_{dtype} - 1) / GC_LANES_{dtype});
     const ptrdiff_t columns = vectors * GC_LANES_{dtype};
+    const ptrdiff_t whole = width / GC_LANES_{dtype} * GC_LANES_{dtype};
     {kind} panel[GC_DEPTH * GC_COLUMNS_{dtype}];
     if (b_j == 1 && width == columns) {{
         gc_columns_{dtype}(rows, vectors, k, a, a_i, a_p, b, b_p, sums);
@@ -133,14 +147,39 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
         const ptrdiff_t depth = k - first < GC_DEPTH ? k - first : GC_DEPTH;
         const {kind} *const right = b + first * b_p;
         if (b_j == 1)
-            for (ptrdiff_t p = 0; p < depth; ++p)
-                for (ptrdiff_t j = 0; j < columns; ++j)
-                    panel[p * columns + j] = j < width ? right[p * b_p + j] : 0;
+            for (ptrdiff_t p = 0; p < depth; ++p) {{
+                const {kind} *const from = right + p * b_p;
+                {kind} *const to = panel + p * columns;
+                for (ptrdiff_t j = 0; j < whole; j += GC_LANES_{dtype})
+                    gc_store_{dtype}(to + j, gc_load_{dtype}(from + j));
+                gc_store_{dtype}(to + whole, gc_part_{dtype}(from + whole, width - whole));
+            }}
         else
             for (ptrdiff_t j = 0; j < columns; ++j)
-                for (ptrdiff_t p = 0; p < depth; ++p)
-                    panel[p * columns + j] = j < width ? right[p * b_p + j * b_j] : 0;
+                if (j < width)
+                    for (ptrdiff_t p = 0; p < depth; ++p)
+                        panel[p * columns + j] = right[p * b_p + j * b_j];
+                else
+                    for (ptrdiff_t p = 0; p < depth; ++p) panel[p * columns + j] = 0;
         gc_columns_{dtype}(rows, vectors, depth, a + first * a_p, a_i, a_p, panel, columns, sums);
+    }}
+}}
+"""
+
+
+_INT8 = """\
+#define GC_COLUMNS_int32 32
+/* Adds the products a(i, p) * b(p, j), p = 0 to k - 1, to each of rows x width sums. */
+static void gc_product_int32(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrdiff_t b_j,
+    int32_t *sums)
+{{
+    for (ptrdiff_t i = 0; i < rows; ++i) {{
+        int32_t *const to = sums + i * GC_COLUMNS_int32;
+        for (ptrdiff_t p = 0; p < k; ++p) {{
+            const int32_t left = a[i * a_i + p * a_p];
+            const int8_t *const right = b + p * b_p;
+            for (ptrdiff_t j = 0; j < width; ++j) to[j] += left * right[j * b_j];
+        }}
     }}
 }}
 """
@@ -155,15 +194,23 @@ def block_head(fused: bool) -> str:
     return re.sub(r"vfmaq_(f\d+)\(c, a, b\)", r"vaddq_\1(vmulq_\1(a, b), c)", text)
 
 
-def product_function(dtype: str, fused: bool) -> str:
-    """Return `gc_product_<dtype>`, which adds `k` products to each of the sums of a block."""
+def product_function(dtype: str, fused: bool) -> tuple[str, str]:
+    """Return `gc_product_<dtype>`, which adds `k` products to each of the sums of a block.
+
+    The second text is the function without vectors.  Sums of int32 are of int8, and exact in any
+    order.
+    """
+    if dtype == "int32":
+        text = _INT8.format(arguments=_ARGUMENTS.format(kind="int8_t"))
+        return text, text
     kind, suffix = _KINDS[dtype]
     a, b = "a[i * a_i + p * a_p]", "b[p * b_p + j * b_j]"
     line = f"gc_fma{suffix}({a}, {b}, sum)" if fused else f"sum + {a} * {b}"
     of = {"dtype": dtype, "kind": kind, "multiply_add": line}
     of["arguments"] = _ARGUMENTS.format(kind=kind)
     tiles = [_tile(dtype, rows, vectors) for rows, vectors in ((8, 2), (8, 1), (4, 2), (4, 1))]
-    return "\n".join(
+    plain = _PLAIN.format(**of)
+    text = "\n".join(
         [
             "#ifdef GC_VECTOR",
             f"#define GC_LANES_{dtype} (GC_VECTOR / {ITEMSIZE[dtype]})",
@@ -173,9 +220,10 @@ def product_function(dtype: str, fused: bool) -> str:
             _VECTORS.format(**of),
             "#else",
             f"#define GC_COLUMNS_{dtype} 1",
-            _PLAIN.format(**of) + "#endif",
+            plain + "#endif",
         ]
     )
+    return text, plain
 
 
 def _tile(dtype: str, rows: int, vectors: int) -> str:
@@ -187,18 +235,22 @@ def _tile(dtype: str, rows: int, vectors: int) -> str:
     def sums() -> Iterator[tuple[str, str]]:
         for r in range(rows):
             for c in range(vectors):
-                yield f"s{r}{c}", f"sums + {r} * {columns} + {c} * {lanes}"
+                yield f"s{r}{c}", f"sums{_times(r, columns)}{_times(c, lanes)}"
 
     lines = ["(void)a_i;"] if rows == 1 else []
     lines += [f"{v} {s} = gc_load_{dtype}({at});" for s, at in sums()]
     lines.append("for (ptrdiff_t p = 0; p < k; ++p) {")
     for c in range(vectors):
-        lines.append(f"    const {v} b{c} = gc_load_{dtype}(b + p * b_p + {c} * {lanes});")
+        lines.append(f"    const {v} b{c} = gc_load_{dtype}(b + p * b_p{_times(c, lanes)});")
     for r in range(rows):
-        at = "p * a_p" if r == 0 else f"{r} * a_i + p * a_p"
-        lines.append(f"    const {v} a{r} = gc_all_{dtype}(a[{at}]);")
+        lines.append(f"    const {v} a{r} = gc_all_{dtype}(a[p * a_p{_times(r, 'a_i')}]);")
         lines += [f"    s{r}{c} = gc_fma_{dtype}(a{r}, b{c}, s{r}{c});" for c in range(vectors)]
     lines.append("}")
     lines += [f"gc_store_{dtype}({at}, {s});" for s, at in sums()]
     head = f"static void gc_tile_{size}_{dtype}({_ARGUMENTS.format(kind=kind)} {kind} *sums)"
     return "\n".join([head, "{", *(f"    {line}" for line in lines), "}", ""])
+
+
+def _times(number: int, name: str) -> str:
+    """Return a multiple of a name to be added, which is empty for 0."""
+    return "" if number == 0 else f" + {name}" if number == 1 else f" + {number} * {name}"

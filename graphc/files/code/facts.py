@@ -36,7 +36,7 @@ def facts(model: Interface, stack: int | None, proof: bytes) -> Iterator[Fact]:
     yield Fact("STATE_BYTES", model.state_bytes, "what lasts between calls")
     yield Fact("WORK_BYTES", model.work_bytes, "what a call uses and leaves")
     if stack is not None:
-        yield Fact("STACK_BYTES", stack, "the most stack of a call; 64 KB more with vectors")
+        yield Fact("STACK_BYTES", stack, "the most stack of a call; 96 KB more with vectors")
     for entry in model.entries:
         cost = program_cost(entry.program, model.batch)
         name = entry.name.removeprefix(f"{model.prefix}_").upper()

@@ -1,0 +1,144 @@
+"""The scalar functions of C files have the bits of native code, with instructions or without."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphc.backends.arithmetic import Value
+from graphc.backends.c.scalars import Code, Functions, Scalars, applied
+from graphc.backends.c.target import PROLOGUE
+from graphc.backends.interface import C_TYPES
+from graphc.backends.maths import apply
+from graphc.backends.native.vectors import Vectors
+from graphc.backends.softfloat import ARITY
+from tests.backends.c.trained import WHOLE
+from tests.backends.native.jit_function import map_of
+from tests.backends.test_softfloat import drawn, special
+from tests.files.c_model import STRICT, compiler
+
+UNARY = ("exp", "log", "tanh", "sigmoid", "erf", "cos", "sqrt", "floor", "ceil", "round", "abs")
+BINARY = ("pow", "floor_div", "maximum", "minimum", "less")
+OPERATIONS = [*((name, 1) for name in UNARY), *((name, 2) for name in BINARY)]
+FLOATS = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def library(folder: Path, text: str, *flags: str, cc: str = "cc") -> ctypes.CDLL:
+    (folder / "functions.c").write_text(text)
+    command = [compiler(cc), *STRICT, *flags, "-fPIC", "-shared", "functions.c", "-o"]
+    done = subprocess.run(
+        [*command, "functions.so"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[:3000]
+    return ctypes.CDLL(str(folder / "functions.so"))
+
+
+def map_text(functions: Functions, name: str, arity: int, dtype: str, result: str) -> str:
+    """A C function that applies a scalar function to every element."""
+    code = Code(functions)
+    with code.loop("i", "n"):
+        args = [code.value(f"x{k}[i]", dtype) for k in range(arity)]
+        if name in ARITY:
+            found: Value = Scalars(code).intrinsic(name, args, dtype)
+        else:
+            found = applied(Scalars(code), name, args, [dtype] * arity, result)
+        code.do(f"y[i] = {found};")
+    listed = ", ".join(f"const {C_TYPES[dtype]} *x{k}" for k in range(arity))
+    head = f"void map_{name}(ptrdiff_t n, {listed}, {C_TYPES[result]} *y)"
+    return "\n".join([f"{head};", head, "{", *code.lines, "}", ""])
+
+
+def call(run: Callable[..., None], result: str, *args: Any) -> Any:
+    found = np.empty(len(args[0]), result)
+    pointers = (ctypes.c_void_p(x.ctypes.data) for x in (*args, found))
+    run(ctypes.c_ssize_t(len(args[0])), *pointers)
+    return found
+
+
+def native(name: str, arity: int, dtype: str, result: str, fused: bool) -> Callable[..., Any]:
+    def emit(v: Vectors, x: list[Value]) -> Sequence[Value]:
+        if name in ARITY:
+            return [v.intrinsic(name, x, dtype)]
+        return [apply(v, name, x, [dtype] * arity, result)]
+
+    return map_of(emit, [dtype] * arity, [result], 4, fused=fused)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether all bits are equal; a NaN equals every NaN."""
+    one, other = one.copy(), other.copy()
+    if one.dtype.kind == "f":
+        one[np.isnan(one)] = other[np.isnan(other)] = np.nan
+    return bool(one.tobytes() == other.tobytes())
+
+
+def check(
+    folder: Path, operations: Sequence[tuple[str, int]], dtype: str, fused: bool, *flags: str
+) -> None:
+    rng = np.random.default_rng(3)
+    columns = [
+        np.concatenate([np.repeat(special(dtype), 31), drawn(rng, dtype, 2000)]),
+        np.concatenate([np.tile(special(dtype), 31), drawn(rng, dtype, 2000)]),
+        rng.permutation(np.concatenate([np.tile(special(dtype), 31), drawn(rng, dtype, 2000)])),
+    ]
+    functions = Functions(fused)
+    results = {name: "bool" if name == "less" else dtype for name, _ in operations}
+    maps = [map_text(functions, name, k, dtype, results[name]) for name, k in operations]
+    found = library(folder, "\n\n".join([PROLOGUE, *functions.texts.values(), *maps]), *flags)
+    for name, arity in operations:
+        args = columns[:arity]
+        expected = native(name, arity, dtype, results[name], fused)(*args)[0]
+        got = call(getattr(found, f"map_{name}"), results[name], *args)
+        assert same(got, expected), f"{name} {dtype} {flags}"
+
+
+def test_some_functions(tmp_path: Path) -> None:
+    check(tmp_path, [("exp", 1), ("pow", 2), ("sqrt", 1)], "float32", True, "-O1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("flags", ["-O2 -march=native", "-O3", f"-O2 {WHOLE}"])
+@FLOATS
+def test_all_functions(dtype: str, flags: str, fused: bool, tmp_path: Path) -> None:
+    check(tmp_path, OPERATIONS, dtype, fused, *flags.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", ["-O2 -march=native", "-O2", f"-O2 {WHOLE}", f"-O0 {WHOLE}"])
+@FLOATS
+def test_operations_that_targets_may_lack(dtype: str, flags: str, tmp_path: Path) -> None:
+    check(tmp_path, list(ARITY.items()), dtype, True, *flags.split())
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [("-ffast-math", b"without -ffast-math"), ("-Ofast", b"without -ffast-math")],
+)
+def test_arithmetic_that_is_not_exact_is_refused(flag: str, words: bytes, tmp_path: Path) -> None:
+    (tmp_path / "functions.c").write_text(PROLOGUE)
+    command = [compiler(), flag, "-fsyntax-only", "functions.c"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode
+    assert words in done.stderr
+
+
+@pytest.mark.slow
+def test_the_file_needs_no_library(tmp_path: Path) -> None:
+    functions = Functions(fused=True)
+    dtypes = ("float32", "float64")
+    maps = [
+        map_text(functions, name, k, dtype, dtype).replace("map_", f"map_{dtype}_")
+        for dtype in dtypes
+        for name, k in [*OPERATIONS[:-1], *ARITY.items()]
+        if not (name in ARITY and name in UNARY)
+    ]
+    text = "\n\n".join([PROLOGUE, *functions.texts.values(), *maps])
+    for flags in ("-O2 -march=native", "-O2", "-O3 -ffreestanding", f"-O2 {WHOLE}"):
+        library(tmp_path, text, *flags.split(), "-nostdlib", "-Wl,--no-undefined")

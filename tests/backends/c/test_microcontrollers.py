@@ -1,0 +1,227 @@
+"""Training and inference on small processors: the bits, the calls of libraries, and the stack."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from tests.backends.c.microcontroller import CORE, HARD, SOFT, cortex_m4
+from tests.backends.c.trained import TARGETS, Target, Trained, trained, unlike
+from tests.files.c_model import compiler
+from tests.reproducibility import small_nets
+
+ROWS = 8
+RV32 = "-march=rv32imafdc -mabi=ilp32d -ffreestanding -fno-math-errno -nostdlib -fuse-ld=lld"
+
+
+def mlp() -> gc.Net:
+    net = gc.Net("mlp")
+    h = net.input("x", (gc.N, 17))
+    for width in (64, 64):
+        h = gc.relu(gc.affine(h, width))
+    return classifier(net, h, 6)
+
+
+def digits() -> gc.Net:
+    net = gc.Net("digits")
+    h = net.input("x", (gc.N, 64))
+    for width in (100, 50):
+        h = gc.dropout(gc.relu(gc.batchnorm(gc.affine(h, width))), keep_prob=0.8)
+    return classifier(net, h, 10)
+
+
+def classifier(net: gc.Net, h: gc.Value, classes: int) -> gc.Net:
+    scores = net.output("scores", gc.affine(h, classes))
+    net.loss("loss", gc.softmax_loss(scores, net.input("y", (gc.N,), dtype="int64")))
+    return net
+
+
+NETS = {"mlp": (mlp, 17, 6), "digits": (digits, 64, 10)}
+
+
+def executor(name: str, backend: str = "native", contract: str = "fused") -> gc.Executor:
+    optimizer = gc.SGD(lr=0.1, momentum=0.9)
+    options: Any = {"optimizer": optimizer, "backend": backend, "contract": contract}
+    return gc.Executor(gc.compile(NETS[name][0](), batch=ROWS, **options), seed=0)
+
+
+def batches(name: str, steps: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    _, features, classes = NETS[name]
+    return [
+        {"x": rng.normal(size=(ROWS, features)), "y": rng.integers(0, classes, ROWS)}
+        for _ in range(steps)
+    ]
+
+
+def available(target: Target) -> Target:
+    """The target; the test is skipped where a tool of it is not installed."""
+    missing = target.missing()
+    if missing is not None:
+        pytest.skip(f"there is no {missing}")
+    return target
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("target", ["hard float", "soft float", "riscv64"])
+def test_twenty_steps_have_the_bits_of_native_code(name: str, target: str, tmp_path: Path) -> None:
+    flags = ("-Os", *(HARD if target == "hard float" else SOFT))
+    chosen = TARGETS[target] if target in TARGETS else cortex_m4(tmp_path, *flags)
+    available(chosen)
+    steps = batches(name, 20)
+    ex = executor(name)
+    found = Trained(ex, tmp_path, steps).state(chosen)
+    assert not unlike(trained(ex, steps), found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [HARD, SOFT], ids=["hard float", "soft float"])
+@pytest.mark.parametrize("optimize", ["-Os", "-O3"])
+def test_the_file_tests_itself_on_a_cortex_m4(
+    optimize: str, flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    target = available(cortex_m4(tmp_path, optimize, *flags, "-DMODEL_SELF_TEST"))
+    gc.export_c(executor("digits"), tmp_path / "model.c", name="model", self_test=True)
+    command = [target.compiler, "-std=c99", *target.flags, "model.c", "-o", "program"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    run = subprocess.run(
+        [*target.emulator, "program"], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert run.stdout.count(": right\n") == 5
+
+
+BARE = """\
+#include "model.h"
+static long call(long number, long a, long b, long c)
+{
+    register long a0 __asm__("a0") = a, a1 __asm__("a1") = b;
+    register long a2 __asm__("a2") = c, a7 __asm__("a7") = number;
+    __asm__ volatile("ecall" : "+r"(a0) : "r"(a1), "r"(a2), "r"(a7) : "memory");
+    return a0;
+}
+static uint64_t state[MODEL_STATE_BYTES / 8], work[MODEL_WORK_BYTES / 8];
+static float x[8 * FEATURES], scores[8 * CLASSES];
+static int64_t y[8];
+void _start(void)
+{
+    model_init(state);
+    while (call(63, 0, (long)x, sizeof x) == sizeof x && call(63, 0, (long)y, sizeof y))
+        model_train_step(state, work, 8, x, y, scores);
+    call(64, 1, (long)state, sizeof state);
+    call(93, 0, 0, 0);
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
+def test_a_32_bit_risc_v_without_any_library(name: str, tmp_path: Path) -> None:
+    for tool in ("ld.lld", "qemu-riscv32"):
+        compiler(tool)
+    steps = batches(name, 20)
+    ex = executor(name)
+    folder = Trained(ex, tmp_path, steps).folder
+    (folder / "main.c").write_text(BARE)
+    sizes = [f"-DFEATURES={NETS[name][1]}", f"-DCLASSES={NETS[name][2]}"]
+    command = [compiler("clang"), "--target=riscv32-unknown-elf", *RV32.split(), "-O2", *sizes]
+    files = ["main.c", "model.c", "-o", "program"]
+    subprocess.run([*command, *files], cwd=folder, check=True, capture_output=True)
+    feeds = (folder / "feeds.bin").read_bytes()
+    run = subprocess.run(
+        ["qemu-riscv32", "./program"], cwd=folder, input=feeds, check=True, capture_output=True
+    )
+    trained(ex, steps)
+    model = Trained(ex, tmp_path, steps).interface
+    assert run.stdout == model.state_image({k: np.asarray(v) for k, v in ex.state.items()})
+
+
+# ------------------------------------------------------------------ calls and stack
+
+
+def objects(folder: Path, command: Sequence[str]) -> None:
+    """Compile the model in a folder, with what it calls and the stack of each function."""
+    flags = ["-std=c99", "-fcallgraph-info=su", "-c", "model.c", "-o", "model.o"]
+    subprocess.run(
+        [compiler(command[0]), *command[1:], *flags], cwd=folder, check=True, capture_output=True
+    )
+
+
+def called(folder: Path) -> set[str]:
+    """The functions that the object needs of others."""
+    command = [compiler("arm-none-eabi-nm"), "-u", "model.o"]
+    listed = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return {line.split()[-1] for line in listed.stdout.splitlines()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
+def test_nothing_is_called_where_there_is_an_fpu(name: str, tmp_path: Path) -> None:
+    gc.export_c(executor(name, "numpy"), tmp_path / "model.c")
+    for optimize in ("-Os", "-O2"):
+        objects(tmp_path, ["arm-none-eabi-gcc", optimize, *CORE, *HARD])
+        assert called(tmp_path) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
+def test_inference_without_fused_products_needs_no_doubles(name: str, tmp_path: Path) -> None:
+    gc.export_c(executor(name, "numpy", "unfused"), tmp_path / "model.c", infer_only=True)
+    objects(tmp_path, ["arm-none-eabi-gcc", "-Os", *CORE, *SOFT])
+    doubles = {f for f in called(tmp_path) if re.match(r"__aeabi_(d|f2d|[iu]?l?2d)", f)}
+    assert doubles == set()
+    assert "__aeabi_fadd" in called(tmp_path)
+
+
+def deepest(folder: Path) -> int:
+    """The bytes of stack of the deepest chain of calls, by the compiler's own account."""
+    text = (folder / "model.ci").read_text()
+    nodes = re.findall(r'node: \{ title: "([^"]*)" label: "([^"]*)"', text)
+    edges = re.findall(r'edge: \{ sourcename: "([^"]*)" targetname: "([^"]*)"', text)
+    own = {name: int((re.findall(r"(\d+) bytes", label) or ["0"])[0]) for name, label in nodes}
+
+    def below(name: str) -> int:
+        return own.get(name, 0) + max((below(b) for a, b in edges if a == name), default=0)
+
+    return max(map(below, own))
+
+
+COMPILERS = {
+    "x86-64": ("gcc", "-DGRAPHC_NO_VECTORS"),
+    "hard float": ("arm-none-eabi-gcc", *CORE, *HARD),
+    "soft float": ("arm-none-eabi-gcc", *CORE, *SOFT),
+    "riscv64": ("riscv64-linux-gnu-gcc",),
+    "aarch64": ("aarch64-linux-gnu-gcc", "-DGRAPHC_NO_VECTORS"),
+}
+
+
+def stack_bound(header: Path) -> int:
+    return int(re.findall(r"STACK_BYTES (\d+)", header.read_text())[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPILERS)
+def test_no_call_needs_more_stack_than_the_header_says(name: str, tmp_path: Path) -> None:
+    nets = {**{key: made[0] for key, made in NETS.items()}, "small": small_nets.net}
+    for net in nets.values():
+        plan = gc.compile(net(), batch=ROWS, optimizer=gc.Adam(lr=0.1), backend="numpy")
+        ex = gc.Executor(plan, seed=0)
+        _, header, _ = gc.export_c(ex, tmp_path / "model.c")
+        for optimize in ("-O0", "-Os", "-O3"):
+            objects(tmp_path, [*COMPILERS[name], optimize])
+            assert 0 < deepest(tmp_path) <= stack_bound(header), optimize
+
+
+def test_without_vectors_the_stack_is_within_the_bound_here(tmp_path: Path) -> None:
+    if compiler("gcc") and b"Free Software" not in subprocess.check_output(["gcc", "--version"]):
+        pytest.skip("gcc is another compiler here")
+    _, header, _ = gc.export_c(executor("mlp", "numpy"), tmp_path / "model.c")
+    objects(tmp_path, [*COMPILERS["x86-64"], "-O0"])
+    assert 0 < deepest(tmp_path) <= stack_bound(header)
