@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from graphc.check.check_op import check_op
     from graphc.check.check_pass import check_pass
     from graphc.check.grad_check import grad_check
+    from graphc.check.quantization import compare_quantized as compare_quantized
     from graphc.compiler.compile import compile as compile
     from graphc.compiler.plan import Plan as Plan
     from graphc.declare import optim as optim
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from graphc.ops.trigonometry import *
     from graphc.runtime.executor import Executor as Executor
     from graphc.runtime.freeze import freeze as freeze
+    from graphc.runtime.quantize import quantize as quantize
     from graphc.runtime.state import State as State
     from graphc.train import (
         Callback,
@@ -107,6 +109,7 @@ _FIRST_USE = {
     "graphc.compiler.plan": ("Plan",),
     "graphc.runtime.executor": ("Executor",),
     "graphc.runtime.freeze": ("freeze",),
+    "graphc.runtime.quantize": ("quantize",),
     "graphc.runtime.state": ("State",),
     "graphc.layers": ("layers",),
     "graphc.onnx": ("onnx",),
@@ -116,6 +119,7 @@ _FIRST_USE = {
     "graphc.check": ("check",),
     "graphc.check.check_op": ("check_op",),
     "graphc.check.check_pass": ("check_pass",),
+    "graphc.check.quantization": ("compare_quantized",),
     "graphc.check.grad_check": ("grad_check",),
     "graphc.files.code.export": ("export_c", "export_object"),
     "graphc.files.serialize": ("load", "save"),
@@ -198,6 +202,7 @@ __all__ = [
     "check_layer",
     "check_op",
     "check_pass",
+    "compare_quantized",
     "compare_runs",
     "compile",
     "export_c",
@@ -213,6 +218,7 @@ __all__ = [
     "onnx",
     "passes",
     "plots",
+    "quantize",
     "replay",
     "save",
     "save_torch_state",

@@ -14,6 +14,8 @@ The order and its reasons:
   other's constants and leave parts unread.
 - Fusion only now, so that fused ops need no gradient rule.  `fold_batchnorm` goes first,
   since the affine that it leaves may be fused with the relu after it.
+- `middle_axes` after all that match reductions, and after `backward`, so that gradients have
+  their usual form before it, and after `fold_constants`, which would fold its broadcasts.
 - `dead_code` then: the plan has an instruction for every node that is left.
 - `rematerialize` last, and only if a plan is over its budget: it has to know what is
   fused, and nothing may merge its clones.
@@ -30,6 +32,7 @@ from passes.dead_code import dead_code
 from passes.fold_batchnorm import fold_batchnorm
 from passes.fold_constants import fold_constants
 from passes.fuse_affine_relu import fuse_affine_relu
+from passes.middle_axes import middle_axes
 from passes.pipeline import (
     Pass,
     PassList,
@@ -63,6 +66,7 @@ DEFAULT = PassList(
         dead_code,
         share_batchnorm_statistics,
         fold_batchnorm,
+        middle_axes,
         fuse_affine_relu,
         dead_code,
         "rematerialize",

@@ -25,7 +25,7 @@ _HALF_PI = (
 )
 """Half of pi as a sum: 33 bits in each but the last."""
 FARTHEST = 2.0**50
-"""Angles beyond are no numbers: the last bit of half a turn's count would be lost."""
+"""The angle from which on the cosine is NaN: the count of quarters loses its last bit there."""
 _SIN = (
     1.58969099521155010221e-10,
     -2.50507602534068634195e-8,
@@ -144,8 +144,8 @@ def cos(v: Arithmetic, x: Value) -> Value:
     is_sine = v.compare("equal", odd, v.const(1, _I), _I)
     found = d.select(is_sine, _sine_of(d, high, low), _cosine_of(d, high, low))
     # The quarters 1 and 2 are negative.
-    turned = v.binary("and", v.add(quarter, v.const(1, _I), _I), v.const(2, _I), _I)
-    negative = v.compare("equal", turned, v.const(2, _I), _I)
+    outer = v.binary("and", v.add(quarter, v.const(1, _I), _I), v.const(2, _I), _I)
+    negative = v.compare("equal", outer, v.const(2, _I), _I)
     found = d.select(negative, v.neg(found, _D), found)
     return d.select(d.test("less", size, FARTHEST), found, float("nan"))
 

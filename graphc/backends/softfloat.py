@@ -292,8 +292,8 @@ class _Fma64:
             v.select(alike, s, v.select(smaller, t, o, _WORD), _WORD)
             for s, o, t in zip(both, one, two, strict=True)
         ]
-        turned = v.both(smaller, v.compare("equal", differ, self._one, _WORD))
-        sign = v.select(turned, signs[1], signs[0], _WORD)
+        crossed = v.both(smaller, v.compare("equal", differ, self._one, _WORD))
+        sign = v.select(crossed, signs[1], signs[0], _WORD)
         none = v.both(self._is_zero(words[0]), self._is_zero(words[1]))
         return (words[0], words[1]), v.select(none, self._zero, sign, _WORD), scale
 

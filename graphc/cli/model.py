@@ -27,10 +27,8 @@ from graphc.compiler.plan import Plan
 from graphc.declare.net import Net
 from graphc.files.serialize import load
 from graphc.ir.graph import Graph
-from graphc.ir.op import Array
-from graphc.ir.tensor_type import TensorType, dim_at, shape_at
-from graphc.ops.functions import LogSoftmax
-from graphc.ops.losses.classes import NllLoss, SoftmaxLoss, SvmLoss
+from graphc.ir.tensor_type import TensorType, shape_at
+from graphc.runtime.classes import classes_of, predicted_classes
 from graphc.runtime.columns import Columns
 from graphc.runtime.executor import Executor
 from passes.pipeline import PassList, check_is_pass, name_of
@@ -226,29 +224,6 @@ def _random(rng: np.random.Generator, type: TensorType, bound: int, rows: int) -
     return np.asarray(rng.integers(0, bound, shape)).astype(type.dtype)
 
 
-@dataclass(frozen=True)
-class Classes:
-    """The output that scores classes, the input that holds labels, and the number of classes."""
-
-    scores: str
-    labels: str
-    count: int
-
-
-def classes_of(graph: Graph) -> Classes | None:
-    """Return the classes of a loss that compares output scores with fed labels, or None."""
-    public = {value: name for name, value in graph.outputs.items()}
-    for node in graph:
-        plain = isinstance(node.op, NllLoss) and node.op.ignore is None
-        if plain or isinstance(node.op, (SoftmaxLoss, SvmLoss)):
-            scores, labels = node.inputs[:2]
-            if isinstance(graph[scores].op, LogSoftmax):
-                scores = graph[scores].inputs[0]
-            if scores in public and graph[labels].op.is_input:
-                return Classes(public[scores], labels, dim_at(graph[scores].type.shape[-1], 1))
-    return None
-
-
 def metrics(ex: Executor, feeds: Feeds) -> dict[str, float]:
     """Return the losses by name, and `accuracy` if a loss compares scores with fed labels."""
     found = ex.evaluate(feeds)
@@ -257,13 +232,4 @@ def metrics(ex: Executor, feeds: Feeds) -> dict[str, float]:
         found["accuracy"] = float(
             np.mean(predicted_classes(ex, feeds, classes) == feeds[classes.labels])
         )
-    return found
-
-
-def predicted_classes(ex: Executor, feeds: Feeds, classes: Classes) -> Array:
-    """Return the class with the largest score of each row."""
-    inputs = {name: array for name, array in feeds.items() if name != classes.labels}
-    predicted = ex.predict(inputs)
-    array: Array = predicted[classes.scores] if isinstance(predicted, dict) else predicted
-    found: Array = array.argmax(axis=1)
     return found

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from graphc.base.errors import DataError, GraphError, counted
 from graphc.cli.arguments import Command, Parser, print_json, show
 from graphc.cli.data import Feeds, TableInputs, is_table, named, predicting_inputs
-from graphc.cli.model import Classes, classes_of, load_model
+from graphc.cli.model import load_model
 from graphc.compiler.plan import Plan
 from graphc.data import load_data
 from graphc.data.table import read_blocks
 from graphc.files.disk import cannot_write, check_plain, new_file, reason
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import N, TensorType, shape_text
+from graphc.runtime.classes import Classes, classes_of
 from graphc.runtime.columns import Columns
 from graphc.runtime.rows import RowAxis, predictions
 

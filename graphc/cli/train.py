@@ -30,15 +30,14 @@ from graphc.cli.data import Feeds, feeds_of, split
 from graphc.cli.model import (
     Model,
     UsersError,
-    classes_of,
     compiled,
     load_model,
     metrics,
-    predicted_classes,
 )
 from graphc.files.disk import FolderLock, make_folder
 from graphc.files.serialize import load, save
 from graphc.ir.op import Array
+from graphc.runtime.classes import classes_of, predicted_classes
 from graphc.runtime.distributed.communicator import LIMIT, Communicator
 from graphc.runtime.distributed.mpi import joined, threads_of_rank
 from graphc.runtime.executor import Executor

@@ -26,7 +26,7 @@ def refreshed(plan: Plan, weights: Weights) -> Plan:
         raise GraphError(
             "refresh: this plan is not frozen",
             loc=caller_loc(),
-            hint="share state instead: state=ex.state",
+            hint="share state instead: state=ex.state; quantize a net again: gc.quantize(ex, x)",
         )
     graph = _with_weights(plan.declared, weights)
     slots = {"specialize": Specialize(train=False), "backward": None, "update": None}

@@ -10,7 +10,7 @@ from graphc.compiler.schedule import Schedule, fusing_order
 from graphc.ir.expr import BodyBuilder
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import ITEMSIZE, TensorType, count
+from graphc.ir.tensor_type import TensorType, count
 from graphc.kernels.aliases import View
 from graphc.kernels.fuse import Fuser
 from graphc.kernels.group import Group, Joined, Unit
@@ -88,7 +88,7 @@ class Lowering:
             self._kernel(unit)
         elif isinstance(unit, Joined):
             self._join(unit)
-        elif unit.op.permutation is not None and ITEMSIZE[unit.type.dtype] > 1:
+        elif unit.op.permutation is not None:
             self._permute(unit, unit.op.permutation)
         elif unit.op.is_scatter_add(unit.type):
             self._scatter_add(unit)

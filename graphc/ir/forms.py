@@ -190,11 +190,33 @@ class WindowProduct(Product):
     window: Window
 
 
+MOST_INT8 = (2**31 - 1) // 128**2
+"""The most products of int8 whose sum always fits int32."""
+
+
+def sum_dtype(a: TensorType, b: TensorType) -> str | None:
+    """Return the dtype of sums of products: that of floats, int32 for int8; None for others."""
+    if a.dtype != b.dtype:
+        return None
+    return a.dtype if a.is_float else {"int8": "int32"}.get(a.dtype)
+
+
+def check_sums(terms: Dim, dtype: str) -> None:
+    """Raise ValueError if sums of so many products of int8 may not fit int32."""
+    if dtype == "int32" and (isinstance(terms, Batch) or terms > MOST_INT8):
+        raise ValueError(f"sums of {terms} products of int8 may not fit int32")
+
+
 def matrix_product(
     ins: Sequence[TensorType], trans_a: bool = False, trans_b: bool = False
 ) -> Product | None:
-    """Return the form of a @ b, either one transposed, or None if it has no such kernel."""
+    """Return the form of a @ b, either one transposed, or None if it has no such kernel.
+
+    A kernel multiplies int8 by a stored matrix, as a frozen weight is.
+    """
     a, b = ins[:2]
+    if a.dtype == "int8" and (trans_a or trans_b or b.rank > 2 or b.batched):
+        return None
     inner = a.shape[-2 if trans_a else -1]
     if b.rank > 2 or (a.rank > 2 and trans_a):
         counted = all(isinstance(dim, int) for dim in (*a.shape[-2:], *b.shape[-2:]))
@@ -239,10 +261,10 @@ def moved(
     `map_axes` makes the maps of the result from those that read x in order.  The batch must stay
     first.
     """
-    if not x or any(isinstance(dim, Batch) for dim in x[1:]):
+    if not x or any(isinstance(dim, Batch) for dim in (*x[1:], *result.shape[1:])):
         return None
     axis_maps = map_axes(dense_maps(x))
-    if axis_maps is None or not isinstance(result.shape[-1], int) or 0 in result.shape:
+    if axis_maps is None or 0 in result.shape:
         return None
     shape, axis_maps = merged_axes(result.shape, axis_maps)
     at = AccessMap(tuple(axis_maps), fill)

@@ -236,7 +236,7 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
 
     The products of a stack lie below each other.
     """
-    a, b = arrays[kernel.a], arrays[kernel.b]
+    a, b = (arrays[name].astype(kernel.dtype, copy=False) for name in (kernel.a, kernel.b))
     if isinstance(kernel, Convolution) and kernel.window.groups > 1:
         return _grouped(kernel, a, b, n)
     a, b = _factors(kernel, a, b, n)

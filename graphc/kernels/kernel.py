@@ -123,7 +123,8 @@ class Gemm:
     product(i, j) = sum over p of a(i, p) * b(p, j)
 
     `a` is stored (m, k), or (k, m) with `trans_a`; `b` (k, n), or (n, k) with `trans_b`.  The sum
-    has one accumulator an element, in the order of p, with fused multiply-add.
+    has one accumulator an element, in the order of p, with fused multiply-add.  Sums of `dtype`
+    int32 are of int8 factors, and exact in any order.
     """
 
     m: Dim
@@ -146,6 +147,11 @@ class Gemm:
     def places(self) -> Shape:
         """The dimensions of a row after the first."""
         return ()
+
+    @property
+    def factor_dtype(self) -> str:
+        """The dtype of both factors."""
+        return "int8" if self.dtype == "int32" else self.dtype
 
     @property
     def operands(self) -> tuple[Operand, ...]:

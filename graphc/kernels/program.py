@@ -17,7 +17,7 @@ from graphc.kernels.text import program_text
 Space = Literal["arena", "state", "feed", "constant", "gradient"]
 """The memory of a buffer: only arena and gradient buffers have offsets."""
 Contract = Literal["fused", "unfused"]
-"""Whether a multiply-add of products and polynomials rounds once or twice."""
+"""The rounding of multiply-adds in products and polynomials: once, or twice."""
 
 
 class Instr(NamedTuple):

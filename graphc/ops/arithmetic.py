@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -116,6 +118,34 @@ class Round(Rounding):
 
     def kinks(self, ins: Sequence[Array]) -> Array | None:
         return distances_to_whole(ins[0] - 0.5)
+
+
+@dataclass(frozen=True)
+class Quantize(NoGradient, Unary):
+    """x / step, rounded to the nearest whole number, half to even, as int8 from -127 to 127.
+
+    NaN becomes 0.  x is multiplied by 1 / step, rounded to its dtype.
+    """
+
+    inplace = ()
+    step: float
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return int8 of x's shape; raise ValueError unless x is of floats, the step above 0."""
+        if not 0 < self.step < inf:
+            raise ValueError(f"step {self.step} is not a number above 0")
+        return super().infer(ins).with_dtype("int8")
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        steps = np.rint(ins[0] * ins[0].dtype.type(1 / self.step))
+        return np.asarray(np.nan_to_num(steps.clip(-127, 127)), np.int8)
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return distances_to_whole(ins[0] / self.step - 0.5)
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        steps = call("round", ins[0] * (1 / self.step))
+        return call("minimum", call("maximum", steps, -127), 127).cast("int8")
 
 
 class WholeQuotient(NoGradient, Binary, base=True):

@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 
 from graphc.ir.build import Builder, Value
-from graphc.ir.forms import Product, Window, WindowProduct
+from graphc.ir.forms import Product, Window, WindowProduct, check_sums, sum_dtype
 from graphc.ir.op import Array, Cotangents, Op
 from graphc.ir.tensor_type import Dim, Shape, TensorType, shape_at
 from graphc.kernels.iteration_space import by_last
@@ -48,17 +48,20 @@ class Convolution(Op, base=True):
             raise ValueError(
                 f"x is {x}, w is {w}: with {rank} dimensions of space both have rank {rank + 2}"
             )
-        if not x.is_float or x.dtype != w.dtype:
-            raise ValueError(f"x is {x.dtype}, w is {w.dtype}: both must be of one float dtype")
+        dtype = sum_dtype(x, w)
+        if dtype is None:
+            raise ValueError(f"x is {x}, w is {w}: both must be of one float dtype, or int8")
         *kernel, part, channels = w.shape
         sizes = tuple(size for size in kernel if isinstance(size, int))
         if 0 in (*w.shape, x.shape[-1]):
             raise ValueError(f"x is {x}, w is {w}: the filter and the channels may not be empty")
         if w.batched or not isinstance(x.shape[-1], int):
             raise ValueError("filters and channels may not depend on the batch")
-        self._check_channels(x.shape[-1], part, channels)
+        given = x.shape[-1]
+        self._check_channels(given, part, channels)
         out = places(x.shape[1:-1], sizes, self.stride, self.dilation)
-        return x.with_shape((x.shape[0], *out, channels))
+        check_sums(prod((*sizes, given)) // self.groups, dtype)
+        return TensorType((x.shape[0], *out, channels), dtype)
 
     def _check_channels(self, given: int, part: object, channels: object) -> None:
         """Raise ValueError unless the channels of x, w and y fit the groups."""
@@ -116,6 +119,8 @@ class Conv(Convolution):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return the sum, over the offsets in the filter, of a product of matrices each."""
+        if ins[0].dtype == np.int8:  # exact in float64
+            return self.reference([each.astype(np.float64) for each in ins]).astype(np.int32)
         x, w = ins
         out = places(x.shape[1:-1], w.shape[:-2], self.stride, self.dilation)
         y = np.zeros((len(x), *out, w.shape[-1]), x.dtype)
@@ -130,7 +135,14 @@ class Conv(Convolution):
         if self.is_pointwise(filter_size):
             return Product(w.shape[-2])
         window = self.window(x.shape, filter_size, self.infer(ins).shape)
+        if x.dtype == "int8" and self._is_narrow(window, w):
+            return None
         return WindowProduct(window.depth, window=window)
+
+    def _is_narrow(self, window: Window, w: TensorType) -> bool:
+        """Return whether groups are too narrow for words of int8, as depthwise ones are."""
+        (units,) = _sizes(w.shape[-1:])
+        return self.groups > 1 and (window.channels < 4 or units < 8 * self.groups)
 
     def flops(self, ins: Sequence[TensorType], out: TensorType, n: int) -> tuple[int, int]:
         """Return a multiply-add for each number of y and weight of its channel."""

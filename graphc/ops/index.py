@@ -138,7 +138,10 @@ class OneHot(NoGradient, ByIndex):
         return np.equal(ins[0][..., None], np.arange(dim_at(self.depth, 0))).astype(self.dtype)
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        return "elements" if ins[0].rank == 1 else "call"
+        return "elements"
+
+    def lead(self, ins: Sequence[TensorType]) -> int:
+        return max(ins[0].rank, 1)
 
     def broadcast_kinds(self, ins: Sequence[TensorType]) -> tuple[Broadcast, ...] | None:
         return ("row",)

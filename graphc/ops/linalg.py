@@ -12,7 +12,7 @@ import numpy as np
 from graphc.base.arguments import checked_whole, plain, takes
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Expr
-from graphc.ir.forms import Product, matrix_product
+from graphc.ir.forms import Product, check_sums, matrix_product, sum_dtype
 from graphc.ir.init import Zeros
 from graphc.ir.op import Array, Cotangents, Layer, Op, shared
 from graphc.ir.tensor_type import (
@@ -68,16 +68,22 @@ class MatMul(MatrixProduct):
                 f"a is {a}, b is {b}: matmul takes rank 2 and more\n"
                 "reshape a vector to (1, D) or (D, 1)"
             )
-        if a.dtype != b.dtype or not a.is_float:
-            raise ValueError(f"a is {a.dtype}, b is {b.dtype}: matmul takes floats of one dtype")
+        dtype = sum_dtype(a, b)
+        if dtype is None:
+            raise ValueError(
+                f"a is {a.dtype}, b is {b.dtype}: matmul takes floats of one dtype, or int8"
+            )
         rows, inner = _matrix(a.shape, self.trans_a)
         other, columns = _matrix(b.shape, self.trans_b)
         if inner != other:
             raise ValueError(f"a has {inner} columns, b has {other} rows")
-        return a.with_shape((*broadcast(a.shape[:-2], b.shape[:-2]), rows, columns))
+        check_sums(inner, dtype)
+        return TensorType((*broadcast(a.shape[:-2], b.shape[:-2]), rows, columns), dtype)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         a, b = ins
+        if a.dtype == np.int8:  # exact in float64
+            return self.reference([x.astype(np.float64) for x in ins]).astype(np.int32)
         left = a.swapaxes(-1, -2) if self.trans_a else a
         return np.asarray(left @ (b.swapaxes(-1, -2) if self.trans_b else b))
 

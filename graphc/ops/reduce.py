@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import Any, ClassVar, Protocol, SupportsIndex
@@ -11,10 +11,13 @@ from typing import Any, ClassVar, Protocol, SupportsIndex
 import numpy as np
 
 from graphc.base.arguments import sizes_of, takes
+from graphc.ir.access import AxisMap
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.expr import Axis, Broadcast, Expr
+from graphc.ir.forms import GatherRule, moved
 from graphc.ir.op import Array, Cotangents, Iteration, Op
 from graphc.ir.tensor_type import (
+    FLOATS,
     Dim,
     Shape,
     TensorType,
@@ -40,6 +43,22 @@ def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool = False) -
     if keepdims:
         return tuple(1 if i in axes else dim for i, dim in enumerate(shape))
     return tuple(dim for i, dim in enumerate(shape) if i not in axes)
+
+
+def repeated(x: TensorType, result: TensorType) -> GatherRule | None:
+    """Return the rule by which x is repeated over axes between others, or None.
+
+    Over leading or trailing axes no rule is needed: x has a broadcast kind.
+    """
+    if elements([x], result) == "elements":
+        return None
+    pad = [AxisMap(0, 1)] * (result.rank - x.rank)
+
+    def repeat(maps: list[AxisMap]) -> list[AxisMap]:
+        sizes = zip((*pad, *maps), result.shape, strict=True)
+        return [at if at.size == size else AxisMap(0, size) for at, size in sizes]
+
+    return moved(x.shape, result, repeat)
 
 
 def below_largest(x: Array, axes: tuple[int, ...]) -> Array:
@@ -75,15 +94,19 @@ class Reduction(Op, base=True):
         return np.asarray(function(ins[0], axis=self.axes, keepdims=self.keepdims))
 
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
-        """Return "rows", "columns" or "all"; "call" for whole numbers, or if no matrix fits."""
+        """Return "rows", "columns" or "all"; "call" for short numbers, or if no matrix fits."""
         rank = ins[0].rank
-        if not ins[0].is_float:
+        if not self.takes(ins[0]):
             return "call"
         if self.axes == tuple(range(rank)):
             return "all"
         if rank < 2 or self._lead(ins[0].shape) is None:
             return "call"
         return "rows" if 0 in self.axes else "columns"
+
+    def takes(self, x: TensorType) -> bool:
+        """Return whether a kernel reduces numbers of this dtype."""
+        return x.is_float or x.dtype in ("int32", "int64")
 
     def lead(self, ins: Sequence[TensorType]) -> int:
         return self._lead(ins[0].shape) or 1
@@ -172,7 +195,16 @@ class MeanGrad(Op):
         return elements(ins, self.infer(ins))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        (dout,) = ins
+        return self._share(ins[0])
+
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
+        rule = repeated(ins[0], result)
+        if rule is None:
+            return None
+        read = rule.write
+        return replace(rule, write=lambda builder, fetch: self._share(read(builder, fetch)))
+
+    def _share(self, dout: Expr) -> Expr:
         averaged = count(tuple(self.shape[axis] for axis in self.axes))
         return dout / dout.builder.dim(averaged, dout.dtype)
 
@@ -220,7 +252,10 @@ class Min(Extreme):
         return below_largest(-ins[0], self.axes)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return -(-ins[0]).max(axis)
+        (x,) = ins
+        if x.dtype in FLOATS:
+            return -(-x).max(axis)
+        return -1 - (-1 - x).max(axis)  # the lowest whole number has no negative
 
 
 @dataclass(frozen=True)
@@ -255,6 +290,9 @@ class BroadcastTo(Op):
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0]
+
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
+        return repeated(ins[0], result)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         return (unbroadcast(dout, ins[0]),)

@@ -7,7 +7,10 @@ from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import frozen_graph
+from graphc.ir.graph import Graph
 from graphc.runtime.executor import Executor
+from passes.pipeline import name_of, run_passes
+from passes.specialize import Specialize
 
 
 @takes("gc.freeze(ex, batch=1)")
@@ -42,16 +45,37 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
     >>> frozen.predict(np.ones((1, 2))).shape
     (1, 3)
     """
+    check_executor("freeze", ex, "gc.freeze(ex, batch=1) with ex = gc.Executor(plan)")
+    return built(ex, frozen(ex), batch)
+
+
+def check_executor(what: str, ex: object, hint: str) -> None:
+    """Raise GraphError unless `ex` is an executor."""
     if not isinstance(ex, Executor):
-        raise GraphError(
-            f"freeze takes an executor, not {type(ex).__name__}",
-            loc=caller_loc(),
-            hint="gc.freeze(ex, batch=1) with ex = gc.Executor(plan)",
-        )
+        message = f"{what} takes an executor, not {type(ex).__name__}"
+        raise GraphError(message, loc=caller_loc(), hint=hint)
+
+
+def frozen(ex: Executor) -> Graph:
+    """Return the declared graph with the weights of an executor built in."""
     declared = ex.plan.declared
     names = [node.name for node in declared if node.op.persistent]
-    graph = frozen_graph(declared, ex.state.read(names))
+    return frozen_graph(declared, ex.state.read(names))
+
+
+def frozen_ops(ex: Executor) -> Graph:
+    """Return the frozen graph after all passes that run before ops are fused."""
+    passes = ex.plan.options.passes.fill({"specialize": Specialize(train=False)})
+    kept = [step for step in passes if name_of(step) != "fuse_affine_relu"]
+    return run_passes(frozen(ex), kept)[0]
+
+
+def built(ex: Executor, graph: Graph, batch: int) -> Executor:
+    """Return an executor of a graph without state, compiled as `ex` is, with its inputs."""
     options = ex.plan.options
+    inputs = [node for node in ex.plan.declared if node.op.is_input]
+    if any(node.name not in graph for node in inputs):  # labels may be fed as before
+        graph = graph.with_nodes([*inputs, *(node for node in graph if not node.op.is_input)])
     plan = compile(
         graph,
         batch=batch,
@@ -62,6 +86,6 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
         schedule=options.schedule,
         contract=options.contract,
     )
-    frozen = Executor(plan)
-    frozen.state.columns = ex.state.columns
-    return frozen
+    made = Executor(plan)
+    made.state.columns = ex.state.columns
+    return made

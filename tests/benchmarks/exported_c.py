@@ -75,9 +75,7 @@ def measure(name: str, cc: str, folder: Path) -> None:
     arguments = (*memory, ctypes.c_ssize_t(batch), address(x), address(y), address(scores))
     step = model.library.model_train_step
     step.restype = ctypes.c_float
-    printed, native = fastest(
-        lambda: step(*arguments), lambda: ex.step(x=x, y=y), rounds=rounds
-    )
+    printed, native = fastest(lambda: step(*arguments), lambda: ex.step(x=x, y=y), rounds=rounds)
     one = (*memory, address(x), address(scores), 1000)
     (loop,) = fastest(lambda: model.library.loop(*one), rounds=1)
     print(

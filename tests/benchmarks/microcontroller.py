@@ -4,8 +4,8 @@
 
 needs `arm-none-eabi-gcc`, and, for the comparison, the command `emx-onnx-cgen` (pip install
 emx-onnx-cgen), which reads what `gc.onnx.save` writes.  Both infer one row.  Code and constants are
-sections of the object.  RAM is state, work and the deepest stack by GCC's own account; emx keeps all
-values on the stack.
+sections of the object.  RAM is state, work and the deepest stack by GCC's own account; the peer has
+all values on the stack.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import graphc as gc
 from tests.backends.c.microcontroller import CORE, HARD, NETS, deepest, executor, objects
 
-EMX = "--input-dim x:0=1 --large-temp-threshold 0 --large-weight-threshold 0".split()
+EMX = ["--input-dim", "x:0=1", "--large-temp-threshold", "0", "--large-weight-threshold", "0"]
 Sizes = tuple[int, int, int]
 
 
@@ -57,7 +57,9 @@ def rows(folder: Path, emx: str | None) -> Iterator[tuple[str, ...]]:
             subprocess.run(command, cwd=folder, check=True, capture_output=True)
         for optimize in ("-Os", "-O2"):
             if emx:
-                yield row(name, "emx-onnx-cgen, infers", optimize, measured(folder, "peer", optimize))
+                yield row(
+                    name, "emx-onnx-cgen, infers", optimize, measured(folder, "peer", optimize)
+                )
             yield row(name, "graphc, infers", optimize, exported(folder, ex, optimize, True))
             trains = exported(folder, ex, optimize, False)
             yield row(name, "graphc, infers and trains", optimize, trains)

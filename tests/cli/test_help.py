@@ -30,7 +30,7 @@ def net():
 
 COMMANDS = (
     *("demo", "train", "launch", "predict", "render", "plan", "diff", "check", "bisect"),
-    *("verify", "prove", "bench", "replay", "compare", "export", "import"),
+    *("verify", "prove", "bench", "replay", "compare", "export", "quantize", "import"),
 )
 MACHINE = tuple(name for name in COMMANDS if name not in ("demo", "render", "launch"))
 """Those whose output programs read."""

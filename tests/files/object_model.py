@@ -40,8 +40,8 @@ class ObjectModel:
         writer = ObjectWriter(target)
         given = {"infer_only": False, "backward": False, "batch": None, "budget": None} | options
         constant = bool(given["infer_only"])
-        self.interface = interface(ex, writer, name="model", constant=constant, **given)
-        self.content = writer.write(self.interface, "model.h", False)
+        self.interface, _ = interface(ex, writer, name="model", constant=constant, **given)
+        self.content, _ = writer.write(self.interface, "model.h", False, "")
         names = [entry.name for entry in self.interface.entries]
         names += ["model_init"] if self.interface.state else []
         self.library = LLVM(self._linked, names)

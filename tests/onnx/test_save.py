@@ -282,6 +282,21 @@ def test_windows_whose_pixels_lie_apart() -> None:
         np.testing.assert_allclose(found["y"], wanted["y"], rtol=1e-5)
 
 
+def test_a_net_in_int8_has_the_same_bits_elsewhere(tmp_path: Path) -> None:
+    net = gc.Net("net")
+    h = gc.relu(gc.affine(net.input("x", (gc.N, 20)), 12))
+    net.output("scores", gc.affine(h, 5))
+    x = np.random.default_rng(0).standard_normal((9, 20)).astype(np.float32)
+    ex = gc.quantize(gc.Executor(gc.compile(net, batch=9, backend="numpy")), x)
+    path = save(ex, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert np.array_equal(session.run(["scores"], {"x": x})[0], ex.predict(x))
+    again = gc.Executor(gc.compile(load(path), batch=9, backend="numpy"))
+    assert np.array_equal(again.predict(x), ex.predict(x))
+    kinds = {node.op.name for node in again.plan.declared}
+    assert {"quantize", "matmul"} <= kinds
+
+
 def test_the_batch_is_a_dimension_with_a_name() -> None:
     proto = to_proto(made(digits))
     shape = proto.graph.input[0].type.tensor_type.shape.dim

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from graphc.ops.activations import (
     Softsign,
     ThresholdedRelu,
 )
-from graphc.ops.arithmetic import Ceil, Floor, FloorDiv, Fmod, Mod, Pow, Round, TruncDiv
+from graphc.ops.arithmetic import Ceil, Floor, FloorDiv, Fmod, Mod, Pow, Quantize, Round, TruncDiv
 from graphc.ops.attention import CausalSoftmax
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
@@ -171,6 +172,8 @@ def _elementwise() -> Iterator[Example]:
 def _more_elementwise() -> Iterator[Example]:
     op: Op
     yield from _unary(Round())
+    yield from _unary(Quantize(0.25))
+    yield from _unary(Quantize(0.01))
     for op in (Floor(), Ceil()):
         yield from _unary(op, BROKEN)
     for op in (Sin(), Cos(), Atan(), Sinh(), Cosh(), Asinh(), Expm1()):
@@ -230,6 +233,18 @@ def _activations() -> Iterator[Example]:
         yield Example(PRelu(), (x, t(x.shape[1])))
 
 
+BETWEEN = (
+    (t(N, 1, 3), (N, 2, 3)),
+    (t(N, 1, 1, 3), (N, 2, 3, 3)),
+    (t(1, 2, 1, 3), (N, 2, 2, 3)),
+    (t(3, 1, 2), (N, 3, 2, 2)),
+    (t(N, 1, 2, 1), (N, 2, 2, 20)),
+    (t(N, 2, 1, 2, 1), (N, 2, 3, 2, 17)),
+    (t(2, 1, 3), (2, N, 3)),
+)
+"""Operands that are repeated over axes between others, and shapes that they are repeated to."""
+
+
 def _reductions() -> Iterator[Example]:
     for kind in (Sum, Mean, Max, Min):
         yield Example(kind(()), (t(),))
@@ -248,12 +263,17 @@ def _reductions() -> Iterator[Example]:
         ((N, 3), (0,), t(1, 3)),
         ((N, 3), (0, 1), t(1, 1)),
         ((2, N, 3), (1, 2), t(2, 1, 1)),
+        ((N, 2, 3, 2), (1, 2), t(N, 1, 1, 2)),
+        ((N, 3, 2), (0, 2), t(1, 3, 1)),
+        ((N, 2, 1, 18), (1,), t(N, 1, 1, 18)),
         ((N,), (0,), t(1)),
         ((), (), t()),
     ):
         yield Example(MeanGrad(shape, axes), (dout,))
     for x, shape in ((t(), (N, 3)), (t(3), (N, 3)), (t(N, 1), (N, 7)), (t(1, 1), (2, N, 3))):
         yield Example(BroadcastTo(shape), (x,))
+    for (x, shape), dtype in product(BETWEEN, ("float64", "int64", "int32", "bool")):
+        yield Example(BroadcastTo(shape), (x.with_dtype(dtype),))
     for x, axis in ((t(N, 7), -1), (t(N, 7), 0), (t(2, N, 3), 1), (t(N), 0), (t(1, 1), 1)):
         yield Example(Argmax(axis), (x,))
         yield Example(Argmin(axis), (x,))
@@ -379,6 +399,13 @@ def _products() -> Iterator[Example]:
         (t(2, 1, N, 3), t(3, 3, 2), False, False),
     ):
         yield Example(MatMul(ta, tb), (a, b))
+    for a, b, ta, tb in (
+        (whole(N, 3, dtype="int8"), whole(3, 7, dtype="int8"), False, False),
+        (whole(N, 2, 9, dtype="int8"), whole(9, 17, dtype="int8"), False, False),
+        (whole(3, N, dtype="int8"), whole(7, 3, dtype="int8"), True, True),
+        (whole(N, 2, 3, dtype="int8"), whole(N, 3, 7, dtype="int8"), False, False),
+    ):
+        yield Example(MatMul(ta, tb), (a, b), (SIGNED, SIGNED))
     for rows, features, units in ((N, 3, 7), (N, 1, 1), (1, 7, 3)):
         operands = t(rows, features), t(features, units), t(units)
         yield Example(Affine(), operands)
@@ -457,6 +484,7 @@ def _images() -> Iterator[Example]:
         (t(N, 5, 4, 2), t(3, 2, 2, 1), (2, 1), (1, 2), 1),
         (t(N, 3, 2, 2), t(1, 1, 2, 3), (1, 1), (1, 1), 1),
         (t(N, 3, 3, 4), t(2, 2, 2, 6), (1, 1), (1, 1), 2),
+        (t(N, 3, 3, 8), t(2, 2, 4, 16), (1, 1), (1, 1), 2),
         (t(N, 3, 3, 2), t(1, 1, 1, 4), (1, 1), (1, 1), 2),
         (t(N, 4, 3, 3), t(2, 2, 1, 3), (2, 1), (1, 1), 3),
         (t(N, 5, 2), t(2, 2, 3), (2,), (2,), 1),
@@ -465,6 +493,7 @@ def _images() -> Iterator[Example]:
         conv = Conv(stride, dilation, groups)
         y = conv.infer([x, w])
         yield Example(conv, (x, w))
+        yield Example(conv, (x.with_dtype("int8"), w.with_dtype("int8")), (SIGNED, SIGNED))
         yield Example(ConvDx(x.shape, stride, dilation, groups), (y, w))
         yield Example(ConvDw(w.shape, stride, dilation, groups), (x, y))
     for x, pads in (

@@ -106,7 +106,7 @@ SOMETIMES_CALLS = {
     **dict.fromkeys(["equal", "not_equal"], MIDDLE),
     **dict.fromkeys(["floor_div", "trunc_div", "pow"], MIDDLE),
     **dict.fromkeys(["and", "or", "xor", "not"], "the bits of whole numbers"),
-    "one_hot": "labels that are not a vector",
+    **dict.fromkeys(["broadcast_to", "mean_grad"], "gathered, if repeated along such a part"),
     "band": "stacks, in which the rows of a matrix are a part of the rows",
     "dropout_mask": "a vector, whose elements are rows to Philox",
 }

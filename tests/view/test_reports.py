@@ -41,7 +41,7 @@ def network() -> gc.Net:
     x, z = net.input("x", (gc.N, 6)), net.input("z", (gc.N, 3, 4))
     h = gc.apply(Softplus(), gc.affine(x, 4), name="soft")
     net.output("product", gc.matmul(z, gc.reshape(h, (gc.N, 4, 1)), name="product"))
-    net.output("shares", gc.softmax(z, axis=1, name="shares"))
+    net.output("any", gc.max(z > 0, axis=1, name="any"))
     for i in range(5):
         net.output(f"sums{i}", gc.cumsum(z + i, axis=2, name=f"sums{i}"))
     net.loss("loss", gc.mean(h * h))
@@ -62,7 +62,7 @@ def test_a_plan_says_what_runs_by_its_reference_rule_and_why(backend: str) -> No
     assert "call" not in programs[-1]
     assert lines == [
         "  own_softplus runs its reference rule: it has no scalar rule (soft)",
-        "  softmax runs its reference rule: no generated form for float32[N, 3, 4] (shares)",
+        "  max runs its reference rule: no generated form for bool[N, 3, 4] (any)",
         "  cumsum runs its reference rule: it has no scalar rule (sums0, sums1, sums2 and 2 more)",
         "  not trained: idle",
     ]

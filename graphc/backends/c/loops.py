@@ -19,6 +19,7 @@ from graphc.ir.tensor_type import Batch, Dim
 from graphc.kernels.iteration_space import permuted_strides
 from graphc.kernels.kernel import LANES, Loop, Permutation, ScatterAdd
 
+
 class LoopWriter:
     """The writer of a loop kernel."""
 

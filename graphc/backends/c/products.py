@@ -27,7 +27,7 @@ class ProductWriter:
         pitch: Mapping[str, str],
     ) -> None:
         self.kernel, self.names, self.types, self.pitch = kernel, names, types, dict(pitch)
-        self.kind = C_TYPES[kernel.dtype]
+        self.kind, self.factor = C_TYPES[kernel.dtype], C_TYPES[kernel.factor_dtype]
         self.columns = f"GC_COLUMNS_{kernel.dtype}"
         self.code: Code
 
@@ -144,13 +144,13 @@ class ProductWriter:
         code, k = self.code, dim_text(kernel.k)
         with code.loop("start", k, step="GC_DEPTH"):
             code.do(f"const ptrdiff_t depth = {k} - start < GC_DEPTH ? {k} - start : GC_DEPTH;")
-            code.do(f"{self.kind} pixels[GC_ROWS * GC_DEPTH];")
+            code.do(f"{self.factor} pixels[GC_ROWS * GC_DEPTH];")
             code.arrays += 2 * PLAIN_DEPTH * ITEMSIZE[kernel.dtype]  # and those of taps
             self._pixels(kernel.window, kernel.trans_a, writer.names[kernel.a])
             n, b = dim_text(kernel.n), writer.names[kernel.b]
             right = f"{b} + start * {n} + first, {n}, 1"
             if kernel.trans_b:
-                code.do(f"{self.kind} taps[GC_DEPTH * {self.columns}];")
+                code.do(f"{self.factor} taps[GC_DEPTH * {self.columns}];")
                 with code.loop("q", "depth"), code.loop("j", "width"):
                     code.do(f"taps[q * {self.columns} + j] = {self._tap(kernel.window, b)};")
                 right = f"taps, {self.columns}, 1"
@@ -169,6 +169,7 @@ class ProductWriter:
     def _pixels(self, window: Window, transposed: bool, images: str) -> None:
         """Write the packing of the pixels that the rows of a block meet, 0 where there are none."""
         code, kernel = self.code, self.kernel
+        zero = literal(0, kernel.factor_dtype)
         group = f" + group * {window.channels}" if window.groups > 1 else ""
         with code.loop("r", "rows"), code.loop("q", "depth"):
             inner, outer = "start + q", "top + r"
@@ -190,9 +191,7 @@ class ProductWriter:
                 index = f"({index}) * {size} + {pixel}"
             element = f"{images}[({index}) * {window.pixel} + offset % {window.channels}{group}]"
             inside = " && ".join(conditions)
-            code.do(
-                f"pixels[r * GC_DEPTH + q] = {inside} ? {element} : {literal(0, kernel.dtype)};"
-            )
+            code.do(f"pixels[r * GC_DEPTH + q] = {inside} ? {element} : {zero};")
 
 
 def _unraveled(whole: str, sizes: Sizes) -> list[str]:

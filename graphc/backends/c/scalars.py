@@ -301,7 +301,7 @@ class Functions:
 
     def product(self, dtype: str) -> None:
         """Add the function that adds products to the sums of a block."""
-        if self.fused:
+        if self.fused and dtype in FLOATS:
             self.intrinsic("fma", dtype)  # for a target without vectors
         self.block()
         name = f"gc_product_{dtype}"

@@ -1,4 +1,4 @@
-"""What a C file finds out about its compiler and target, and the operations that a target may lack.
+"""The checks that a C file makes of its compiler, and the instructions that a target may lack.
 
 A target's own instruction is used where there is one; otherwise the file has the operation itself,
 with the same bits, so that nothing of the C library is needed.

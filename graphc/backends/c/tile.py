@@ -167,6 +167,24 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
 """
 
 
+_INT8 = """\
+#define GC_COLUMNS_int32 32
+/* Adds the products a(i, p) * b(p, j), p = 0 to k - 1, to each of rows x width sums. */
+static void gc_product_int32(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrdiff_t b_j,
+    int32_t *sums)
+{{
+    for (ptrdiff_t i = 0; i < rows; ++i) {{
+        int32_t *const to = sums + i * GC_COLUMNS_int32;
+        for (ptrdiff_t p = 0; p < k; ++p) {{
+            const int32_t left = a[i * a_i + p * a_p];
+            const int8_t *const right = b + p * b_p;
+            for (ptrdiff_t j = 0; j < width; ++j) to[j] += left * right[j * b_j];
+        }}
+    }}
+}}
+"""
+
+
 def block_head(fused: bool) -> str:
     """Return the vectors of each target, with fused multiply-adds or separate ones."""
     if fused:
@@ -179,8 +197,12 @@ def block_head(fused: bool) -> str:
 def product_function(dtype: str, fused: bool) -> tuple[str, str]:
     """Return `gc_product_<dtype>`, which adds `k` products to each of the sums of a block.
 
-    The second text is the function without vectors.
+    The second text is the function without vectors.  Sums of int32 are of int8, and exact in any
+    order.
     """
+    if dtype == "int32":
+        text = _INT8.format(arguments=_ARGUMENTS.format(kind="int8_t"))
+        return text, text
     kind, suffix = _KINDS[dtype]
     a, b = "a[i * a_i + p * a_p]", "b[p * b_p + j * b_j]"
     line = f"gc_fma{suffix}({a}, {b}, sum)" if fused else f"sum + {a} * {b}"

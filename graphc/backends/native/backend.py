@@ -183,8 +183,9 @@ def kernel_microseconds(kernel: Kernel, n: int) -> float:
     operations = rows * columns * len(kernel.body.steps)
     if isinstance(kernel, Gemm):
         k = dim_at(kernel.k, n)
-        operations += 2 * rows * columns * k
-        moved = (rows * k + k * columns + rows * columns) * ITEMSIZE[kernel.dtype]
+        item = ITEMSIZE[kernel.factor_dtype]
+        operations += 2 * rows * columns * k * item // ITEMSIZE[kernel.dtype]
+        moved = (rows * k + k * columns) * item + rows * columns * ITEMSIZE[kernel.dtype]
         if isinstance(kernel, Convolution):
             moved //= prod(kernel.window.kernel)
     else:
@@ -235,9 +236,12 @@ class NativeBackend:
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that a thread needs in each instruction."""
-        bits, n = host().bits, program.capacity
+        target, n = host(), program.capacity
         bodies = (instr.body for instr in program.instrs)
-        return [kernel_scratch(x, bits, n) if isinstance(x, Gemm) else 0 for x in bodies]
+        return [
+            kernel_scratch(x, target.bits, n, target.words) if isinstance(x, Gemm) else 0
+            for x in bodies
+        ]
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 from graphc.backends.arithmetic import FLOATS
@@ -34,13 +36,18 @@ class Machine(NamedTuple):
 MACHINES: Mapping[str, Machine] = {
     r"x86_64|amd64": Machine("x86-64-v3", 64, 256, 16),
     r"aarch64|arm64": Machine("generic", 64, 128, 16),
-    r"thumbv\d\w*m(\.\w+)?": Machine("cortex-m4", 32),
+    r"thumbv6m": Machine("cortex-m0", 32),
+    r"thumbv7m": Machine("cortex-m3", 32),
+    r"thumbv7em": Machine("cortex-m4", 32),
+    r"thumbv8m\.main": Machine("cortex-m33", 32),
     r"armv[78]\w*": Machine("cortex-a7", 32, features="-neon"),
     r"riscv64": Machine("generic-rv64", 64, features="+m,+a,+f,+d,+c", abi="lp64d"),
     r"riscv32": Machine("generic-rv32", 32, features="+m,+c", abi="ilp32"),
     r"wasm32": Machine("generic", 32, features="+bulk-memory"),
 }
 """The architectures, by patterns of the first part of a triple."""
+SMALL = 'optsize minsize "no-builtins"'
+"""The attributes of functions of which little code is made, without calls of a C library."""
 EXAMPLES = "x86_64-linux, aarch64-linux, thumbv7em-none-eabihf, riscv32, riscv64-linux and wasm32"
 
 
@@ -86,7 +93,8 @@ def machine_of(target: Target) -> Any:
     llvm = bindings()
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    return llvm.Target.from_triple(target.triple).create_target_machine(
+    make = partial(
+        llvm.Target.from_triple(target.triple).create_target_machine,
         cpu=target.cpu,
         features=target.features,
         opt=2,
@@ -94,6 +102,28 @@ def machine_of(target: Target) -> Any:
         codemodel="small",
         abiname=target.abi,
     )
+    machine, said = _with_messages(make)
+    if "not a recognized processor" in said:
+        raise GraphError(
+            f"LLVM knows no processor {target.cpu!r} of {target.triple}",
+            loc=caller_loc(),
+            hint="leave it out for a usual one",
+        )
+    return machine
+
+
+def _with_messages(make: Callable[[], Any]) -> tuple[Any, str]:
+    """Return what `make` returns, and what LLVM writes to the standard error meanwhile."""
+    with TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            made = make()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        file.seek(0)
+        return made, file.read().decode(errors="replace")
 
 
 def compiled(ir: str, target: Target) -> bytes:
@@ -122,13 +152,24 @@ def _parsed(ir: str, target: Target, machine: Any) -> Any:
     return module
 
 
+def module_of(target: Target, lacks: frozenset[str], fused: bool = True) -> Module:
+    """Return a module without functions for a machine that lacks these operations."""
+    module = Module(target.lanes, lacks, fused)
+    if target.lanes == 1:
+        module.attributes = SMALL
+    return module
+
+
 @lru_cache
 def lacking(target: Target) -> frozenset[str]:
     """Return what a machine has no instructions for, as in "fma.float32".
 
     LLVM would call functions of the C library for it.
     """
-    module, probed = Module(), [(name, dtype) for name in ARITY for dtype in FLOATS]
+    module, probed = (
+        module_of(target, frozenset()),
+        [(name, dtype) for name in ARITY for dtype in FLOATS],
+    )
     for name, dtype in probed:
         f = Function(module, f"probe_{name}_{dtype}", "ptr %x", linkage="")
         v = Vectors(f, 1)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from graphc.backends.interface import Argument, Entry, Interface
-from graphc.backends.native.cross import compiled, lacking, target_of
+from graphc.backends.native.cross import compiled, lacking, module_of, target_of
 from graphc.backends.native.gemm_tile import kernel_scratch
-from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.program import Kernels
 from graphc.backends.native.target import LLVM, Target, missing_llvm
 from graphc.backends.native.vectors import element_type
@@ -23,8 +23,6 @@ from graphc.ir.tensor_type import ITEMSIZE, align, count
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Buffer, Program
 
-SMALL = 'optsize minsize "no-builtins"'
-"""The attributes of functions of which little code is made, without calls of a C library."""
 WORDS = 4
 """The elements that a copy moves at a time."""
 
@@ -39,9 +37,12 @@ class ObjectWriter:
 
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that each product needs."""
-        bodies, bits = (instr.body for instr in program.instrs), self.target.bits
+        bodies, target = (instr.body for instr in program.instrs), self.target
         n = program.capacity
-        return [kernel_scratch(x, bits, n) if isinstance(x, Gemm) else 0 for x in bodies]
+        return [
+            kernel_scratch(x, target.bits, n, target.words) if isinstance(x, Gemm) else 0
+            for x in bodies
+        ]
 
     def write(self, model: Interface, header: str, separate: bool, test: str) -> tuple[bytes, None]:
         """Return the object or module of a model."""
@@ -80,10 +81,8 @@ class _Export:
     def __init__(self, model: Interface, target: Target) -> None:
         self.model, self.target = model, target
         fused = all(entry.program.contract == "fused" for entry in model.entries)
-        self.module = Module(target.lanes, lacking(target), fused)
-        if target.lanes == 1:
-            self.module.attributes = SMALL
-        self.kernels = Kernels(self.module, target.bits)
+        self.module = module_of(target, lacking(target), fused)
+        self.kernels = Kernels(self.module, target)
         self.index = f"i{target.pointer}"
         """The type of ptrdiff_t."""
 

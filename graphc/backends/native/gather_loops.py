@@ -137,6 +137,8 @@ class _Gathers:
     ) -> Value:
         """Read the lanes of a vector that exist."""
         v, f = self.v, self.f
+        if axis.pitch == 0 and row.exists is None:
+            return v.load_splat(row.start, step.dtype)
         if (axis.scale, axis.divisor, axis.pitch) == (1, 1, 1):
             place = f.address(row.start, f.add(first, axis.shift), element_type(step.dtype))
             return v.load(place, step.dtype, exist)

@@ -6,32 +6,37 @@ from collections.abc import Mapping, Sequence
 
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
+from graphc.backends.native.gemm_int8 import Int8
 from graphc.backends.native.gemm_sums import Blocks, Squares, Sweeps
-from graphc.backends.native.gemm_tile import FEW, WindowScratch, choose_tile
+from graphc.backends.native.gemm_tile import FEW, WindowScratch, WordScratch, choose_tile
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_windows import Windows, WindowSums
 from graphc.backends.native.ir import Callee, Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
+from graphc.backends.native.target import PAIRS, Words
 from graphc.backends.native.vectors import element_type
 from graphc.ir.tensor_type import Batch, Dim, Shape
 from graphc.kernels.kernel import CHUNK, BatchedGemm, Gemm, inputs
 from graphc.kernels.stack import parts_of, single_product
 
 
-def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, Dim], bits: int) -> Callee:
+def emit_gemm(
+    module: Module, kernel: Gemm, pitch: Mapping[str, Dim], bits: int, words: Words = PAIRS
+) -> Callee:
     """Emit the function of a product for registers of `bits` unless the module has it.
 
     `void @gemm(ptr buffers..., ptr %scratch, i64 %n, i64 %tid, i64 %threads)`; the buffers are
-    `Callee.buffers`, in order.  `pitch` has the elements from row to row of every matrix.
+    `Callee.buffers`, in order.  `pitch` has the elements from row to row of every matrix; `words`
+    are those of int8.
     No store of the body may share memory with `a` or `b`.
     """
     buffers = tuple(dict.fromkeys((*inputs(kernel), *kernel.body.written)))
-    tile = choose_tile(kernel.dtype, bits)
+    tile = choose_tile(kernel.dtype, bits, words)
     name = module.function(
         "gemm",
         _arguments(len(buffers)),
         lambda f: _emit(Frame(module, f, kernel, buffers, pitch, tile)),
-        _key(kernel, buffers, pitch, bits),
+        (*_key(kernel, buffers, pitch, bits), words),
     )
     return Callee(name, buffers)
 
@@ -42,7 +47,9 @@ def _arguments(buffers: int) -> str:
     return f"{pointers}ptr %scratch, {THREAD_ARGUMENTS}"
 
 
-def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, Dim], bits: int) -> object:
+def _key(
+    kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, Dim], bits: int
+) -> tuple[object, ...]:
     """Return a key of all that determines the text; buffers appear by their position."""
     place = {buffer: f"b{i}" for i, buffer in enumerate(buffers)}
     types = tuple(type(step.value) for step in kernel.body.steps)  # 1 equals 1.0 and True
@@ -52,7 +59,9 @@ def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, Dim], bits:
 def _emit(frame: Frame) -> None:
     """Emit the whole function for this thread's rows and panels, by the method that fits."""
     scratch, (rows, panels) = frame.scratch, _share(frame)
-    if not isinstance(scratch, WindowScratch):
+    if isinstance(scratch, WordScratch):
+        Int8(frame, scratch).emit(rows, panels)
+    elif not isinstance(scratch, WindowScratch):
         _emit_matrices(frame, rows, panels)
     elif scratch.across_groups:
         in_groups = GroupWindowSums if scratch.kernel.trans_a else GroupWindows

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.target import PAIRS, Words
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.ir.tensor_type import ITEMSIZE, Dim, align, dim_at
 from graphc.kernels.kernel import LANES, Convolution, Gemm
@@ -38,6 +39,8 @@ class Tile:
     lanes: int
     rows: int
     vectors: int
+    words: Words | None = None
+    """The packed elements of int8."""
 
     @property
     def width(self) -> int:
@@ -68,15 +71,16 @@ class Tile:
         return half if fits else self
 
 
-def choose_tile(dtype: str, bits: int) -> Tile:
+def choose_tile(dtype: str, bits: int, words: Words = PAIRS) -> Tile:
     """Return the tile for vector registers of `bits`: 32 registers of 512 bits, else 16.
 
-    Without vectors, code is small.
+    Without vectors, code is small.  `words` are those of int8, whose sums are int32.
     """
+    of_int8 = words if dtype == "int32" else None
     if bits == 32:
-        return Tile(dtype, 1, 2, 2)
+        return Tile(dtype, 1, 2, 2, of_int8)
     lanes = bits // (8 * ITEMSIZE[dtype])
-    return Tile(dtype, lanes, 8, 2) if bits == 512 else Tile(dtype, lanes, 4, 3)
+    return Tile(dtype, lanes, 8, 2, of_int8) if bits == 512 else Tile(dtype, lanes, 4, 3, of_int8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,16 +195,78 @@ class WindowScratch(Scratch):
         return self.image + (depth * self.row if self.across_groups else self.panel(depth))
 
 
+@dataclass(frozen=True, slots=True)
+class WordScratch(Scratch):
+    """The sizes for int8: all words of b, what its sums start at, a block of a, an image."""
+
+    BLOCK = 64
+    SLACK = 16
+    """The elements that the last vector of a packed row may take beyond it."""
+
+    @property
+    def groups(self) -> int:
+        """The groups of a convolution, each of which has columns of its own."""
+        return self.kernel.window.groups if isinstance(self.kernel, Convolution) else 1
+
+    @property
+    def part(self) -> int:
+        """The columns that are cut into panels: those of a group."""
+        return self.columns // self.groups
+
+    @property
+    def row_of_part(self) -> int:
+        """The columns of a group, in full panels."""
+        return -(-self.part // self.tile.width) * self.tile.width
+
+    @property
+    def row(self) -> int:
+        """The columns in full panels."""
+        return self.groups * self.row_of_part
+
+    @property
+    def inner(self) -> int:
+        """The factors of a sum, which do not depend on the batch."""
+        assert isinstance(self.kernel.k, int), "a weight is counted"
+        return self.kernel.k
+
+    @property
+    def words(self) -> int:
+        """The words of a row of a, or of a column of b."""
+        assert self.tile.words is not None
+        return -(-self.inner // self.tile.words.factors)
+
+    @property
+    def block_words(self) -> int:
+        """The elements of a block of a."""
+        return self.BLOCK * self.words + self.SLACK
+
+    @property
+    def image(self) -> int:
+        """The elements of an image that is copied, whose pixels are bytes; a vector is left."""
+        if not isinstance(self.kernel, Convolution):
+            return 0
+        window = self.kernel.window
+        pixel = window.pixel if window.is_direct else window.channels
+        size = prod(window.held) * pixel
+        return (size // WIDEST + 2) * WIDEST // 4
+
+    def packed(self, n: int) -> int:
+        """Return the elements of packed factors and of an image."""
+        return (self.words + 1) * self.row + self.block_words + self.image
+
+
 def scratch_of(kernel: Gemm, tile: Tile) -> Scratch:
     """Return the sizes of the scratch of a product."""
+    if tile.words is not None:
+        return WordScratch(kernel, tile)
     if isinstance(kernel, Convolution):
         return WindowScratch(kernel, tile)
     return Scratch(kernel, tile)
 
 
-def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:
+def kernel_scratch(kernel: Gemm, bits: int, n: int, words: Words = PAIRS) -> int:
     """Return the scratch bytes that a thread needs for a product, in batches of up to `n` rows."""
-    return scratch_of(kernel, choose_tile(kernel.dtype, bits)).size(n)
+    return scratch_of(kernel, choose_tile(kernel.dtype, bits, words)).size(n)
 
 
 Strides = tuple[Dim, Dim]
@@ -282,6 +348,10 @@ class Steps:
         state = list(zip(types, carried, strict=True))
         return f.loop(full, k, 1, lambda _, x: self._step(x, pitch), state)[2:]
 
+    def add(self, left: Value, right: Value, total: Value) -> Value:
+        """Emit a sum with the product of two elements added."""
+        return self.v.fma(left, right, total, self.dtype)
+
     def _step(self, carried: list[Value], pitch: Value) -> list[Value]:
         """Emit the products of one p: each vector times each scalar."""
         s, v, *sums = carried
@@ -294,7 +364,7 @@ class Steps:
             left = self.v.load_splat(self.f.address(s, offset, self.element), self.dtype)
             for j, vector in enumerate(right):
                 number = i * self.vectors + j
-                sums[number] = self.v.fma(left, vector, sums[number], self.dtype)
+                sums[number] = self.add(left, vector, sums[number])
         following = [
             self.f.address(s, self.step, self.element),
             self.f.address(v, pitch, self.element),

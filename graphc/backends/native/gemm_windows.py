@@ -12,7 +12,7 @@ from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
 from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, UNROLL, Steps, WindowScratch
-from graphc.backends.native.ir import Function, Range, Value
+from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import clear, copy
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.backends.native.window_places import PanelFunction, Places, SpreadPlaces
@@ -107,15 +107,20 @@ class _WindowProduct:
 
     def _emit_copy(self) -> str:
         """Emit the function that copies the pixels of an image to their positions."""
-        module, tile, window = self.frame.module, self.frame.tile, self.seen
-        pixel = window.channels, window.groups
-        place = window.space, pixel, window.held, window.before, window.divisor
-        return module.function(
-            "image",
-            "ptr %from, ptr %to",
-            lambda f: _Copy(Vectors(f, tile.lanes), tile.dtype, window).emit(),
-            ("image", tile.dtype, tile.lanes, place),
-        )
+        tile = self.frame.tile
+        return emit_image(self.frame.module, tile.lanes, tile.dtype, self.seen)
+
+
+def emit_image(module: Module, lanes: int, dtype: str, window: Window) -> str:
+    """Return the function that copies the pixels of an image to their positions among zeros."""
+    pixel = window.channels, window.groups
+    place = window.space, pixel, window.held, window.before, window.divisor
+    return module.function(
+        "image",
+        "ptr %from, ptr %to",
+        lambda f: _Copy(Vectors(f, lanes), dtype, window).emit(),
+        ("image", dtype, lanes, place),
+    )
 
 
 class Windows(_WindowProduct):

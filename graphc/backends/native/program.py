@@ -28,8 +28,8 @@ def program_ir(program: Program, target: Target, skip: frozenset[int] = frozense
 class Kernels:
     """The kernels of programs as functions of one module; programs share equal functions."""
 
-    def __init__(self, module: Module, bits: int) -> None:
-        self.module, self.bits = module, bits
+    def __init__(self, module: Module, target: Target) -> None:
+        self.module, self.bits, self.words = module, target.bits, target.words
 
     def call(
         self,
@@ -63,7 +63,7 @@ class Kernels:
             return loops.emit_loop(self.module, kernel, _pitches(program, kernel))
         if isinstance(kernel, BatchedGemm):
             return gemm.emit_batched(self.module, kernel, self.bits)
-        return gemm.emit_gemm(self.module, kernel, _rows(program, kernel), self.bits)
+        return gemm.emit_gemm(self.module, kernel, _rows(program, kernel), self.bits, self.words)
 
 
 def _pitches(program: Program, kernel: Loop) -> dict[str, int]:
@@ -85,7 +85,7 @@ class _Emission:
 
     def __init__(self, program: Program, target: Target, skip: frozenset[int]) -> None:
         self.program, self.module = program, Module(fused=program.contract == "fused")
-        self.kernels = Kernels(self.module, target.bits)
+        self.kernels = Kernels(self.module, target)
         self.layout = layout(program, skip)
         self.slots = {block: slot for slot, block in enumerate(self.layout.blocks)}
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from graphc.base.errors import GraphError
 from graphc.base.scoped_lock import ScopedLock
@@ -19,6 +19,23 @@ from graphc.kernels.kernel import LANES
 
 OLDEST_LLVMLITE = (0, 45)
 WIDTHS = (512, 256, 128)
+
+
+class Words(NamedTuple):
+    """The factors of int8 in a word of 32 bits, and the instruction for two words, if any.
+
+    It adds the products of their factors to a sum of 32 bits.
+    """
+
+    factors: int
+    instruction: str = ""
+    shift: int = 0
+    """The number that is added to the left factors, which the instruction takes as unsigned."""
+
+
+PAIRS = Words(2)
+VNNI = Words(4, "x86.avx512.vpdpbusd", 128)
+SDOT = Words(4, "aarch64.neon.sdot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +59,15 @@ class Target:
     def arm(self) -> bool:
         """True if this is a 64-bit ARM; otherwise it is an x86-64."""
         return self.triple.startswith(("aarch64", "arm64"))
+
+    @property
+    def words(self) -> Words:
+        """The words in which int8 is multiplied."""
+        on = set(self.features.split(","))
+        if self.arm:
+            return SDOT if "+dotprod" in on else PAIRS
+        wide = {"+avx512f", "+avx512vl", "+avx512vnni"} <= on
+        return VNNI if wide or {"+avx2", "+avxvnni"} <= on else PAIRS
 
     @property
     def wasm(self) -> bool:

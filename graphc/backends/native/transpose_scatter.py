@@ -26,7 +26,7 @@ from graphc.kernels.kernel import Permutation, ScatterAdd
 
 SQUARE = 8
 """The rows and columns of the squares that are transposed in registers."""
-WORD = {2: "int16", 4: "int32", 8: "int64"}
+WORD = {1: "int8", 2: "int16", 4: "int32", 8: "int64"}
 """The dtype as which elements are moved, by their bytes."""
 
 Body = Callable[[Value, Value, Value], None]

@@ -154,11 +154,23 @@ class Vectors(Arithmetic):
         if dtype == "bool":
             return self.truth(x, source)
         if source in FLOATS and dtype not in FLOATS:
+            if ITEMSIZE[dtype] < 4:
+                return self._narrowed(x, source, dtype)
             name = "fptoui.sat" if dtype in UNSIGNED else "fptosi.sat"
             return self.intrinsic(name, (x,), source, dtype)
         if before == after:
             return x
         return self.function.value(f"{_conversion(source, dtype)} {before} {x} to {after}")
+
+    def _narrowed(self, x: Value, source: str, dtype: str) -> Value:
+        """Return floats as integers of 8 or 16 bits: LLVM would convert them one by one."""
+        limits = np.iinfo(dtype)
+        x = self.maximum(x, self.const(float(limits.min), source), source)
+        x = self.minimum(x, self.const(float(limits.max), source), source)
+        number = self.binary("fcmp ord", x, x, source)
+        x = self.select(number, x, self.const(0, source), source)
+        whole = self.function.value(f"fptosi {self.type(source)} {x} to {self.type('int32')}")
+        return self.cast(whole, "int32", dtype)
 
     def bitcast(self, x: Value, source: str, dtype: str) -> Value:
         """Return the same bits as another dtype of the same size."""

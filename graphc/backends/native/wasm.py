@@ -16,7 +16,7 @@ CUSTOM, IMPORT, MEMORY, GLOBAL, EXPORT, DATA = 0, 2, 5, 6, 7, 11
 FUNCTIONS, GLOBALS = 0, 3
 """The kinds of imports and exports."""
 ORDER = (1, 3, MEMORY, GLOBAL, EXPORT, 9, 12, 10, DATA)
-"""The sections of a module in order; 12, the number of data segments, stands before the code."""
+"""The sections of a module in order; 12 is the number of data segments, which code needs."""
 PAGE = 1 << 16
 STACK = PAGE
 """The bytes of the stack, which lies after the data."""
@@ -25,7 +25,7 @@ _SYMBOLS, _UNDEFINED = 8, 0x10
 
 
 class Reader:
-    """A reader of the parts of an object."""
+    """The rest of an object or section, from which numbers, bytes and names are taken."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
@@ -45,7 +45,7 @@ class Reader:
                 return value
 
     def bytes(self) -> bytes:
-        """Return the next bytes, whose number stands before them."""
+        """Return the next bytes, after their number."""
         size = self.number()
         self.at += size
         return self.data[self.at - size : self.at]

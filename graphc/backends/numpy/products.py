@@ -6,6 +6,7 @@ A convolution copies the windows of a block of images to columns (im2col) and mu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import product as positions
 from math import prod
@@ -27,16 +28,41 @@ BLOCK = 1 << 16
 
 def works(kernel: Gemm) -> list[tuple[str, Callable[[Sizes, Part], tuple[int, ...]]]]:
     """Return the dtype and the shape rule of each work array of a product."""
-    if not isinstance(kernel, Convolution):
-        return []
-    shapes = [_padded, _columns, _filters, _sums]
-    return [(kernel.dtype, partial(shape, kernel)) for shape in shapes]
+    exact = kernel.dtype == "int32"
+    found = [partial(shape, kernel) for shape in (_left, _right, _result_shape) if exact]
+    if isinstance(kernel, Convolution):
+        found += [partial(shape, kernel) for shape in (_padded, _columns, _filters, _sums)]
+    return [(_exact(kernel) if exact else kernel.dtype, shape) for shape in found]
+
+
+def _exact(kernel: Gemm) -> str:
+    """Return the floats in which all sums of products of int8 are exact; BLAS multiplies them."""
+    return "float32" if dim_at(kernel.k, 1) * 128**2 <= 1 << 24 else "float64"
+
+
+def _left(kernel: Gemm, sizes: Sizes, part: Part) -> tuple[int, ...]:
+    """Return the shape of a part's rows of a, or of its images."""
+    if isinstance(kernel, Convolution):
+        return (part.height, kernel.window.pixels)
+    return (part.height, dim_at(kernel.k, sizes.n))
+
+
+def _right(kernel: Gemm, sizes: Sizes, part: Part) -> tuple[int, ...]:
+    """Return the shape of b."""
+    return dim_at(kernel.k, sizes.n), sizes.columns
+
+
+def _result_shape(kernel: Gemm, sizes: Sizes, part: Part) -> tuple[int, ...]:
+    """Return the shape of a part of the result."""
+    return sizes.shape("each", part)
 
 
 def multiply(
     kernel: Gemm, sizes: Sizes, part: Part, out: Array, a: Array, b: Array, *work: Array
 ) -> Sequence[Call]:
     """Return the calls of the product of a part."""
+    if kernel.dtype == "int32":
+        return list(_of_int8(kernel, sizes, part, out, a, b, *work))
     if isinstance(kernel, BatchedGemm):
         return _batched(kernel, sizes, part, out, a, b)
     if isinstance(kernel, Convolution):
@@ -45,6 +71,21 @@ def multiply(
     left, right = matrix_of(a, of_a), matrix_of(b, of_b)
     left = left[:, part.rows].T if kernel.trans_a else left[part.rows]
     return (_dot(left, right.T if kernel.trans_b else right, out),)
+
+
+def _of_int8(
+    kernel: Gemm, sizes: Sizes, part: Part, out: Array, a: Array, b: Array, *work: Array
+) -> Iterator[Call]:
+    """Yield the calls of a product of int8 by way of floats; their rows are those of the part."""
+    left, right, sums, *rest = work
+    pixels = a.reshape(-1, left.shape[1]) if isinstance(kernel, Convolution) else None
+    rows = matrix_of(a, (sizes.rows, left.shape[1])) if pixels is None else pixels
+    yield partial(np.copyto, left, rows[part.rows])
+    yield partial(np.copyto, right, matrix_of(b, right.shape))
+    floats = replace(kernel, dtype=left.dtype.name)
+    mine = Part(slice(0, part.height), part.columns)
+    yield from multiply(floats, sizes, mine, sums, left, right, *rest)
+    yield partial(np.copyto, out, sums, "unsafe")
 
 
 def _dot(left: Array, right: Array, out: Array) -> Call:

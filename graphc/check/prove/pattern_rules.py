@@ -12,7 +12,7 @@ from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, Dim, N, TensorType
 from graphc.ops.conv import Conv
 from graphc.ops.dropout import Dropout
-from graphc.ops.elementwise import Add, Div, Neg, Power
+from graphc.ops.elementwise import Add, Div, Mul, Neg, Power
 from graphc.ops.functions import Exp, Sigmoid
 from graphc.ops.linalg import Affine, MatMul
 from graphc.ops.norm import (
@@ -24,7 +24,7 @@ from graphc.ops.norm import (
     feature_axes,
 )
 from graphc.ops.pad import Pad
-from graphc.ops.reduce import BroadcastTo, Mean, Sum
+from graphc.ops.reduce import BroadcastTo, Max, Mean, Sum
 from graphc.ops.select import Relu, ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, Transpose, channels_first, pixels
 from graphc.ops.shape import channels_last as to_last
@@ -36,6 +36,7 @@ from passes.dead_code import dead_code
 from passes.fold_batchnorm import fold_batchnorm
 from passes.fold_constants import fold_constants
 from passes.fuse_affine_relu import fuse_affine_relu
+from passes.middle_axes import middle_axes
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from passes.specialize import Specialize
 
@@ -205,6 +206,34 @@ def unread(d: Drawing) -> Value:
     x = _x(d)
     d.apply(AnyOp("g"), d.apply(AnyOp("f"), x))
     return d.apply(AnyOp("h"), x)
+
+
+# ------------------------------------------------------------------ middle_axes
+
+_middle = rule(middle_axes, sizes="a b c", forms=[((1,),), ((1, 2),), ((0, 2),), ((1, 3),)])
+
+
+@_middle
+def middle_sum(d: Drawing, axes: tuple[int, ...]) -> Value:
+    """Rewrite `sum(x, axes)` to `sums of matmul(ones, x)`."""
+    return d.apply(Sum(axes), _x(d, 4))
+
+
+@_middle
+def middle_max(d: Drawing, axes: tuple[int, ...]) -> Value:
+    """Rewrite `max(x, axes)` to `maxima of max(transpose(x), last)`."""
+    return d.apply(Max(axes), _x(d, 4))
+
+
+@rule(
+    middle_axes,
+    given="for functions of two elements",
+    sizes="a b",
+    forms=[(Add(),), (Mul(),), (Div(),)],
+)
+def middle_operand(d: Drawing, op: Op) -> Value:
+    """Rewrite `f(x, k)` to `f(x, broadcast_to(k))`."""
+    return d.apply(op, _x(d, 3), d.input("k", N, 1, "b"))
 
 
 # ------------------------------------------------------------------ fuse_affine_relu

@@ -159,7 +159,7 @@ BESIDE = ".h", ".json", ".bin"
 
 
 class _Options(NamedTuple):
-    """What both kinds of file have."""
+    """The options of both kinds of file."""
 
     infer_only: bool
     backward: bool

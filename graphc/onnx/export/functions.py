@@ -13,6 +13,7 @@ import numpy as np
 from graphc.ir.op import Op, attributes
 from graphc.ir.tensor_type import Dim
 from graphc.onnx.export import Emit, Writer, node, onnx_dtype
+from graphc.ops.arithmetic import Quantize
 from graphc.ops.diagonals import Band
 from graphc.ops.index import OneHot
 from graphc.ops.index_tuples import FlatIndex
@@ -31,7 +32,14 @@ def _transposed(w: Writer, x: str, transpose: bool) -> str:
 
 def _matmul(w: Writer, op: MatMul, ins: Sequence[str], out: str) -> str:
     sides = [_transposed(w, ins[0], op.trans_a), _transposed(w, ins[1], op.trans_b)]
-    return w.emit("MatMul", sides, out)
+    return w.emit("MatMulInteger" if w.types[ins[0]].dtype == "int8" else "MatMul", sides, out)
+
+
+def _quantize(w: Writer, op: Quantize, ins: Sequence[str], out: str) -> str:
+    dtype = w.types[ins[0]].dtype
+    steps = w.emit("Round", [w.emit("Mul", [ins[0], w.constant(1 / op.step, dtype)])])
+    ends = (w.constant(end, dtype) for end in (-127, 127))
+    return w.emit("Cast", [w.emit("Clip", [steps, *ends])], out, to=onnx_dtype("int8"))
 
 
 def _pick(w: Writer, scores: str, labels: str, out: str | None = None) -> str:
@@ -179,6 +187,7 @@ BODIES: dict[str, Emit] = {
     "not_equal": lambda w, op, ins, out: w.emit("Not", [w.emit("Equal", ins)], out),
     "stop_gradient": node("Identity"),
     "matmul": _matmul,
+    "quantize": _quantize,
     "gather": node("Gather", axis="axis"),
     "one_hot": _one_hot,
     "pick": lambda w, op, ins, out: _pick(w, ins[0], ins[1], out),

@@ -300,7 +300,7 @@ STANDARD: dict[type[Op], Emit] = {
     Cast: lambda w, op, ins, out: w.emit("Cast", ins, out, to=onnx_dtype(op.dtype)),
     BroadcastTo: lambda w, op, ins, out: w.emit("Expand", [*ins, w.dims(op.shape)], out),
     MatMul: lambda w, op, ins, out: (
-        None if op.trans_a or op.trans_b else w.emit("MatMul", ins, out)
+        w.emit("MatMul", ins, out) if op == MatMul() and w.types[ins[0]].is_float else None
     ),
     AffineLayer: _affine,
     BatchNorm: _batchnorm,

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 import graphc as gc
-from tests.backends.c.trained import SANITIZED, TARGETS, Target, Trained, executor_of, trained, unlike
+from tests.backends.c.trained import (
+    SANITIZED,
+    TARGETS,
+    Target,
+    Trained,
+    executor_of,
+    trained,
+    unlike,
+)
 from tests.files.c_model import compiler
 from tests.onnx import zoo
 from tests.reproducibility import small_nets
@@ -22,7 +30,7 @@ def check(target: Target, net: gc.Net, contract: str, steps: int, folder: Path) 
         pytest.skip(f"there is no {missing}")
     batches = [small_nets.batch(8, seed) for seed in range(steps)]
     ex = executor_of(net, 8, contract=contract)
-    found = Trained(ex, folder, batches).state(target)
+    found = Trained(ex, folder, batches, 8).state(target)
     assert not unlike(trained(ex, batches), found)
 
 

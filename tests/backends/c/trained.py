@@ -90,21 +90,19 @@ int main(void)
 class Trained:
     """The source of a program that trains a model on given batches, and its results."""
 
-    def __init__(self, ex: gc.Executor, folder: Path, batches: Sequence[Feeds]) -> None:
+    def __init__(self, ex: gc.Executor, folder: Path, batches: Sequence[Feeds], rows: int) -> None:
         gc.export_c(ex, folder / "model.c", name="model")
         whole = {"infer_only": False, "constant": False, "backward": False}
         found, _ = interface(ex, model_writer("c"), name="model", batch=None, budget=None, **whole)
         self.folder, self.interface = folder, found
         step = next(e for e in found.entries if e.name == "model_train_step")
         feeds = [
-            [np.ascontiguousarray(b[a.declared], a.type.dtype) for a in step.feeds]
-            for b in batches
+            [np.ascontiguousarray(b[a.declared], a.type.dtype) for a in step.feeds] for b in batches
         ]
         (folder / "feeds.bin").write_bytes(b"".join(x.tobytes() for b in feeds for x in b))
-        n = len(feeds[0][0])
         sizes = [x.nbytes for x in feeds[0]]
         sizes += [
-            int(np.prod(shape_at(a.type.shape, n))) * np.dtype(a.type.dtype).itemsize
+            int(np.prod(shape_at(a.type.shape, rows))) * np.dtype(a.type.dtype).itemsize
             for a, _ in step.results
         ]
         arrays = [
@@ -115,7 +113,12 @@ class Trained:
             f"        if (fread(a{i}, 1, {size}, feeds) != {size}) return 2;"
             for i, size in enumerate(sizes[: len(step.feeds)])
         ]
-        arguments = ["state", "work", str(n), *(f"(void *)a{i}" for i in range(len(sizes)))]
+        arguments = [
+            *["state"] * bool(found.state),
+            "work",
+            str(rows),
+            *(f"(void *)a{i}" for i in range(len(sizes))),
+        ]
         text = _MAIN.format(
             state=found.state_bytes,
             work=found.work_bytes,

@@ -62,6 +62,7 @@ def test_what_changes_the_text_changes_the_key() -> None:
         replace(program, buffers=moved),
         replace(program, boundary=program.boundary // 2),
         replace(program, instrs=fewer[:-1]),
+        replace(program, contract="unfused"),
     ]
     for other in changed:
         assert program_ir(other, host()) != program_ir(program, host())

@@ -123,6 +123,13 @@ FOLD, LAST, SHARE = (
 BATCHNORM = "passes.fold_batchnorm"
 PLANTED = (
     Planted(
+        "a maximum is taken over the first axes",
+        "passes.middle_axes",
+        "return _over(op, _moved(x, axes), tuple(range(rank - len(axes), rank)))",
+        "return _over(op, _moved(x, axes), tuple(range(rank - len(axes) - 1, rank - 1)))",
+        "middle_max",
+    ),
+    Planted(
         "-(-x) becomes -x",
         FOLD,
         "nodes[x.inputs[0]] if isinstance(x.op, Neg)",

@@ -1,0 +1,277 @@
+"""Objects for this machine and for others: their bits are those of the native backend."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.backends.interface import Interface
+from graphc.backends.native.cross import lacking, target_of
+from graphc.backends.native.export import ObjectWriter
+from graphc.backends.native.target import available, host
+from graphc.files.code.elf import undefined
+from graphc.files.code.interface import interface
+from tests.files.object_model import ObjectModel, narrow, plain
+from tests.onnx.zoo import NAMES, batch, declared_net
+
+if available() is not None:
+    pytest.skip(f"no native backend here: {available()}", allow_module_level=True)
+
+TARGETS = {"with the least": plain, "without vectors": narrow, "as the native backend's": host}
+ROWS = 8
+
+
+def digits() -> gc.Net:
+    """Dropout, sums over rows and over columns, exponentials, products of each kind."""
+    net = gc.Net("digits")
+    h = net.input("x", (gc.N, 12))
+    y = net.input("y", (gc.N,), dtype="int64")
+    h = gc.dropout(gc.relu(gc.batchnorm(gc.affine(h, 20))), keep_prob=0.8)
+    h = gc.softmax(gc.layernorm(gc.affine(h, 70)))
+    scores = net.output("scores", gc.affine(h, 4))
+    net.loss("loss", gc.softmax_loss(scores, y))
+    return net
+
+
+def images() -> gc.Net:
+    """Windows, a transpose, erf and a root."""
+    net = gc.Net("images")
+    h = net.input("x", (gc.N, 3, 6, 5))
+    y = net.input("y", (gc.N,), dtype="int64")
+    h = gc.max_pool(gc.gelu(gc.conv2d(h, 5, 3, padding=1)), 2)
+    h = gc.transpose(h, (0, 2, 3, 1))
+    scores = net.output("scores", gc.affine(gc.sqrt(1 + h * h), 4))
+    net.loss("loss", gc.softmax_loss(scores, y))
+    return net
+
+
+def feeds(net: gc.Net, rows: int, seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    shape = (12,) if net.graph().name == "digits" else (3, 6, 5)
+    x = rng.normal(size=(rows, *shape)).astype(np.float32)
+    return {"x": x, "y": rng.integers(0, 4, rows)}
+
+
+def executor(net: gc.Net, **options: Any) -> gc.Executor:
+    plan = gc.compile(net, batch=ROWS, optimizer=gc.Adam(lr=0.01), backend="native", **options)
+    return gc.Executor(plan, seed=3)
+
+
+def check_steps(ex: gc.Executor, model: ObjectModel, feeds: list[dict[str, Any]]) -> None:
+    """Compare the bits of inference, and of training steps and the state after each."""
+    for each in feeds:
+        if any(entry.name == "model_infer" for entry in model.interface.entries):
+            wanted = ex.forward(each)
+            for name, found in model.call("infer", each).items():
+                assert found.tobytes() == wanted[name].tobytes(), name
+        assert model.call("train_step", each)["loss"] == ex.step(each)
+        for name in model.interface.state:
+            assert model.read(name).tobytes() == np.asarray(ex.state[name]).tobytes(), name
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(target, id=name, marks=[pytest.mark.slow] * (target is not plain))
+        for name, target in TARGETS.items()
+    ],
+)
+@pytest.mark.parametrize("make", [digits, images])
+def test_an_object_has_the_bits_of_the_native_backend(make: Any, target: Any) -> None:
+    net = make()
+    ex = executor(net)
+    check_steps(ex, ObjectModel(ex, target()), [feeds(net, n, n) for n in (ROWS, 1, 5)])
+
+
+@pytest.mark.slow
+def test_gradients_and_multiply_adds_that_are_not_fused() -> None:
+    ex = executor(digits(), contract="unfused")
+    model = ObjectModel(ex, narrow(), backward=True)
+    given = feeds(digits(), 5, 0)
+    found = model.call("backward", given)
+    ex.forward(given, train=True)
+    for name, gradient in ex.backward().items():
+        assert found[f"d_{name}"].tobytes() == gradient.tobytes()
+    check_steps(ex, ObjectModel(ex, plain()), [feeds(digits(), ROWS, 1)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("name", NAMES)
+def test_nets_of_the_zoo_have_the_same_bits(name: str, target: Any) -> None:
+    plan = gc.compile(declared_net(name), batch=ROWS, optimizer=gc.Adam(lr=0.01), backend="native")
+    ex = gc.Executor(plan, seed=0)
+    try:
+        model = ObjectModel(ex, target())
+    except gc.GraphError as error:
+        pytest.skip(str(error).splitlines()[0])
+    given = [batch(name, ROWS - step, step) for step in range(2)]
+    inputs = list(plan.declared.inputs)
+    check_steps(
+        ex, model, [dict(zip(inputs, x, strict=True)) if isinstance(x, tuple) else x for x in given]
+    )
+
+
+@pytest.mark.parametrize(
+    ("triple", "cpu", "missing", "there"),
+    [
+        ("x86_64-linux", "x86-64", {"fma.float32", "floor.float32"}, {"sqrt.float32"}),
+        ("x86_64-linux", None, set(), {"fma.float32", "fma.float64", "roundeven.float32"}),
+        ("thumbv7em-none-eabihf", None, {"fma.float64", "sqrt.float64"}, {"fma.float32"}),
+        ("thumbv7em-none-eabihf", "cortex-m7", set(), {"fma.float64", "sqrt.float64"}),
+        ("riscv32", None, {"fma.float32", "sqrt.float32"}, set()),
+        ("riscv64-linux", None, set(), {"fma.float32", "fma.float64", "sqrt.float64"}),
+        ("wasm32", None, {"fma.float32", "fma.float64"}, {"sqrt.float64", "floor.float32"}),
+    ],
+)
+def test_what_a_processor_lacks_is_known(
+    triple: str, cpu: str | None, missing: set[str], there: set[str]
+) -> None:
+    found = lacking(target_of(triple, cpu))
+    assert missing <= found
+    assert not there & found
+
+
+def test_the_header_lists_what_the_object_leaves_undefined(tmp_path: Path) -> None:
+    ex = executor(digits())
+    path, header, *_ = gc.export_object(ex, tmp_path / "model.o", target="riscv32")
+    listed = "".join(line for line in header.read_text().splitlines() if "libgcc" in line)
+    assert "__addsf3" in listed
+    assert "fmaf" not in listed
+    nm = shutil.which("nm")
+    if nm is not None:
+        said = subprocess.run([nm, "-u", path], check=True, capture_output=True, text=True).stdout
+        assert set(said.split()[1::2]) == set(
+            listed.partition(" for ")[2].rstrip(". */").split(", ")
+        )
+    _, header, *_ = gc.export_object(ex, tmp_path / "model.o", target="riscv64-linux")
+    assert "libgcc" not in header.read_text()
+
+
+def test_a_wrong_target_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(gc.GraphError, match="no objects for the target 'sparc-sun'"):
+        gc.export_object(executor(digits()), tmp_path / "model.o", target="sparc-sun")
+    with pytest.raises(gc.GraphError, match="no processor 'cortex-z9' of thumbv7em"):
+        gc.export_object(
+            executor(digits()), tmp_path / "model.o", target="thumbv7em-none-eabi", cpu="cortex-z9"
+        )
+    assert [*tmp_path.iterdir()] == []
+
+
+# ---------------------------------------------------------------------- other machines
+
+STEPS = 20
+MAIN = """\
+#include "model.h"
+#include <stdio.h>
+static _Alignas(16) unsigned char state[MODEL_STATE_BYTES], work[MODEL_WORK_BYTES];
+static float x[{x}], scores[{scores}];
+static int64_t y[MODEL_BATCH];
+int main(void)
+{{
+    FILE *file = fopen("feeds", "rb");
+    model_init(state);
+    for (int step = 0; step < {steps}; ++step) {{
+        if (fread(x, sizeof x, 1, file) != 1 || fread(y, sizeof y, 1, file) != 1) return 1;
+        model_train_step(state, work, MODEL_BATCH, x, y, scores);
+    }}
+    fclose(file);
+    file = fopen("state", "wb");
+    fwrite(state, sizeof state, 1, file);
+    return fclose(file);
+}}
+"""
+NODE = """\
+import {{ readFileSync, writeFileSync }} from "node:fs";
+const {{ instance }} = await WebAssembly.instantiate(readFileSync("model.o"), {{}});
+const run = instance.exports, bytes = new Uint8Array(run.memory.buffer);
+const state = run.__heap_base.value, work = state + run.model_state_bytes.value;
+const x = work + run.model_work_bytes.value, y = x + 4 * {x};
+const scores = y + 8 * run.model_batch.value;
+const feeds = readFileSync("feeds");
+run.model_init(state);
+for (let at = 0; at < feeds.length; at += scores - x) {{
+  bytes.set(feeds.subarray(at, at + scores - x), x);
+  run.model_train_step(state, work, run.model_batch.value, x, y, scores);
+}}
+writeFileSync("state", bytes.slice(state, work));
+"""
+CORTEX = "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16 --specs=rdimon.specs"
+MACHINES = {
+    "x86_64-linux": ("x86_64-linux-gnu-gcc -static", "qemu-x86_64 -cpu max"),
+    "aarch64-linux-gnu": ("aarch64-linux-gnu-gcc -static", "qemu-aarch64"),
+    "riscv64-linux-gnu": ("riscv64-linux-gnu-gcc -static", "qemu-riscv64"),
+    "armv7a-linux-gnueabihf": ("arm-linux-gnueabihf-gcc -static", "qemu-arm"),
+    "thumbv7em-none-eabihf": (f"arm-none-eabi-gcc {CORTEX}", "qemu-arm -cpu cortex-m4"),
+}
+"""The compiler that links an object for each target, and the emulator that runs the program."""
+
+
+def interface_of(ex: gc.Executor) -> Interface:
+    found, _ = interface(
+        ex,
+        ObjectWriter(host()),
+        name="model",
+        infer_only=False,
+        constant=False,
+        backward=False,
+        batch=None,
+        budget=None,
+    )
+    return found
+
+
+def trained(ex: gc.Executor, folder: Path) -> None:
+    """Train, and write the feeds of all steps to a file."""
+    given = [feeds(digits(), ROWS, step) for step in range(STEPS)]
+    (folder / "feeds").write_bytes(b"".join(g["x"].tobytes() + g["y"].tobytes() for g in given))
+    for each in given:
+        ex.step(each)
+
+
+def check_state(ex: gc.Executor, model: Interface, state: bytes) -> None:
+    for name, at in model.offsets.items():
+        wanted = np.asarray(ex.state[name]).tobytes()
+        assert state[at : at + len(wanted)] == wanted, name
+
+
+def tools(*commands: str) -> None:
+    for command in commands:
+        if shutil.which(command) is None:
+            pytest.skip(f"there is no {command}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("triple", MACHINES)
+def test_other_machines_train_with_the_same_bits(triple: str, tmp_path: Path) -> None:
+    linker, emulator = (words.split() for words in MACHINES[triple])
+    tools(linker[0], emulator[0])
+    ex = executor(digits())
+    path, *_ = gc.export_object(ex, tmp_path / "model.o", target=triple, name="model")
+    assert all(name.startswith("__") for name in undefined(path.read_bytes()))
+    model = interface_of(ex)
+    trained(ex, tmp_path)
+    sizes = {"x": ROWS * 12, "scores": ROWS * 4, "steps": STEPS}
+    (tmp_path / "main.c").write_text(MAIN.format(**sizes))
+    link = [*linker, "-O1", "main.c", "model.o", "-o", "run"]
+    subprocess.run(link, cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([*emulator, "./run"], cwd=tmp_path, check=True, capture_output=True)
+    check_state(ex, model, (tmp_path / "state").read_bytes())
+
+
+@pytest.mark.slow
+def test_webassembly_trains_with_the_same_bits(tmp_path: Path) -> None:
+    tools("node")
+    ex = executor(digits())
+    gc.export_object(ex, tmp_path / "model.o", target="wasm32", name="model")
+    model = interface_of(ex)
+    trained(ex, tmp_path)
+    (tmp_path / "run.mjs").write_text(NODE.format(x=ROWS * 12))
+    subprocess.run(["node", "run.mjs"], cwd=tmp_path, check=True, capture_output=True)
+    check_state(ex, model, (tmp_path / "state").read_bytes())
