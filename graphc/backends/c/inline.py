@@ -1,7 +1,7 @@
 """The lines of a C function as a person would write them.
 
-A value that is used once stands where it is used, unless a store or the end of a block is between.
-Evaluation keeps its order of operations, so every result rounds as before.
+A value that is used once is written where it is used, unless a store or the end of a block is
+between.  Operations and their order are the same, so every result rounds as before.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Iterable
 WIDTH = 100
 """The columns of a line, at most."""
 _LONGEST = 60
-"""The characters of a value that stands in another one, at most."""
+"""The characters of a value that is written in another one, at most."""
 _DEFINED = re.compile(r" *const \w+ (v\d+) = (.*);")
 _NAME = re.compile(r"\bv\d+\b")
 _FACTOR = re.compile(r"(?:\(\w+\))?(?:[\w.]+|\w+\[[^]]*\]|\w+\((?:[^()]|\([^()]*\))*\))")
 """A name, a number, an element or a call, perhaps converted, which needs no parentheses."""
 _TOGETHER = re.compile(r"/\*.*?\*/|\[[^]]*\]|(?:const )?\w+ \*(?:const )?\w+|const \w+ \w+ =|#.*")
-"""What stands on one line."""
+"""The parts that are not broken into lines."""
 
 
 def inlined(lines: Iterable[str]) -> list[str]:
