@@ -24,7 +24,7 @@ from graphc.ops.norm import (
     feature_axes,
 )
 from graphc.ops.pad import Pad
-from graphc.ops.reduce import BroadcastTo, Max, Mean, Sum
+from graphc.ops.reduce import BroadcastTo, Mean, Sum
 from graphc.ops.select import Relu, ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, Transpose, channels_first, pixels
 from graphc.ops.shape import channels_last as to_last
@@ -210,19 +210,11 @@ def unread(d: Drawing) -> Value:
 
 # ------------------------------------------------------------------ middle_axes
 
-_middle = rule(middle_axes, sizes="a b c", forms=[((1,),), ((1, 2),), ((0, 2),), ((1, 3),)])
 
-
-@_middle
+@rule(middle_axes, sizes="a b c", forms=[((1,),), ((1, 2),), ((0, 2),), ((1, 3),)])
 def middle_sum(d: Drawing, axes: tuple[int, ...]) -> Value:
     """Rewrite `sum(x, axes)` to `sums of matmul(ones, x)`."""
     return d.apply(Sum(axes), _x(d, 4))
-
-
-@_middle
-def middle_max(d: Drawing, axes: tuple[int, ...]) -> Value:
-    """Rewrite `max(x, axes)` to `maxima of max(transpose(x), last)`."""
-    return d.apply(Max(axes), _x(d, 4))
 
 
 @rule(
