@@ -1,4 +1,4 @@
-"""Models that train as C programs of their own, on this machine or emulated ones."""
+"""Models that train as programs of their own, on this machine or emulated ones."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ TARGETS = {
     "arm, soft float": Target(
         "arm-none-eabi-gcc", ("-O2", "-mcpu=arm926ej-s", "--specs=rdimon.specs"), ("qemu-arm",)
     ),
+    "WebAssembly in Node": Target("node", ("run.mjs",)),
 }
-"""What a model is compiled for."""
+"""What a model is compiled for: C files, and an object."""
 SANITIZED = {
     name: Target(name, ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"))
     for name in ("gcc", "clang")
@@ -84,6 +85,25 @@ int main(void)
     fclose(out);
     return 0;
 }}
+"""
+
+_NODE = """\
+import {{ readFileSync, writeFileSync }} from "node:fs";
+const {{ instance }} = await WebAssembly.instantiate(readFileSync("model.wasm"), {{}});
+const run = instance.exports, sizes = {sizes};
+const state = run.__heap_base.value, work = state + {state};
+let end = work + run.model_work_bytes.value;
+const places = sizes.map(size => {{ const at = end; end += (size + 63) & ~63; return at; }});
+const pages = Math.ceil((end - run.memory.buffer.byteLength) / 65536);
+if (pages > 0) run.memory.grow(pages);
+const bytes = new Uint8Array(run.memory.buffer), feeds = readFileSync("feeds.bin");
+run.model_init(state);
+for (let at = 0; at < feeds.length;) {{
+  for (let i = 0; i < {fed}; at += sizes[i++])
+    bytes.set(feeds.subarray(at, at + sizes[i]), places[i]);
+  run.model_train_step(state, work, {rows}, ...places);
+}}
+writeFileSync("state.bin", bytes.slice(state, work));
 """
 
 
@@ -128,12 +148,21 @@ class Trained:
             arguments=", ".join(arguments),
         )
         (folder / "main.c").write_text(text)
+        self._ex = ex
+        self._script = _NODE.format(
+            sizes=sizes, state=found.state_bytes, fed=len(step.feeds), rows=rows
+        )
 
     def state(self, target: Target) -> dict[str, Any]:
         """The state after all steps, of a program for a target."""
-        command = [target.compiler, *STRICT, *target.flags, "main.c", "model.c", "-o", "program"]
-        _run(command, self.folder)
-        _run([*target.emulator, "./program"], self.folder)
+        if target.compiler == "node":
+            gc.export_object(self._ex, self.folder / "model.wasm", target="wasm32", name="model")
+            (self.folder / "run.mjs").write_text(self._script)
+            _run(["node", "run.mjs"], self.folder)
+        else:
+            sources = [*target.flags, "main.c", "model.c", "-o", "program"]
+            _run([target.compiler, *STRICT, *sources], self.folder)
+            _run([*target.emulator, "./program"], self.folder)
         image = (self.folder / "state.bin").read_bytes()
         found = {}
         for name, array in self.interface.state.items():
