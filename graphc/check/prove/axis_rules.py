@@ -21,7 +21,6 @@ from graphc.ops.slicing import Concat, Slice
 from passes.channels_last import channels_last
 from passes.middle_axes import middle_axes
 
-
 # ------------------------------------------------------------------ middle_axes
 
 
