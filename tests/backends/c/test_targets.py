@@ -1,4 +1,4 @@
-"""Training has the same bits in native code and in C, on every target."""
+"""Training has the same bits in native code, in C and in objects, on every target."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 import graphc as gc
 from tests.backends.c.trained import (
+    OBJECTS,
     SANITIZED,
     TARGETS,
     Target,
@@ -49,7 +50,7 @@ def test_a_small_net_under_the_sanitizers(cc: str, contract: str, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gcc -O2, nothing but C", "arm, soft float", "aarch64"])
+@pytest.mark.parametrize("name", ["gcc -O2, nothing but C", "arm, soft float", "aarch64", *OBJECTS])
 def test_float64_on_some_targets(name: str, tmp_path: Path) -> None:
     check(TARGETS[name], small_nets.net("float64"), "fused", 5, tmp_path)
 
