@@ -12,7 +12,7 @@ from graphc.ir.op import Op
 from graphc.ir.tensor_type import Batch, Dim, N, TensorType
 from graphc.ops.conv import Conv
 from graphc.ops.dropout import Dropout
-from graphc.ops.elementwise import Add, Div, Mul, Neg, Power
+from graphc.ops.elementwise import Add, Div, Neg, Power
 from graphc.ops.functions import Exp, Sigmoid
 from graphc.ops.linalg import Affine, MatMul
 from graphc.ops.norm import (
@@ -215,17 +215,6 @@ def unread(d: Drawing) -> Value:
 def middle_sum(d: Drawing, axes: tuple[int, ...]) -> Value:
     """Rewrite `sum(x, axes)` to `sums of matmul(ones, x)`."""
     return d.apply(Sum(axes), _x(d, 4))
-
-
-@rule(
-    middle_axes,
-    given="for functions of two elements",
-    sizes="a b",
-    forms=[(Add(),), (Mul(),), (Div(),)],
-)
-def middle_operand(d: Drawing, op: Op) -> Value:
-    """Rewrite `f(x, k)` to `f(x, broadcast_to(k))`."""
-    return d.apply(op, _x(d, 3), d.input("k", N, 1, "b"))
 
 
 # ------------------------------------------------------------------ fuse_affine_relu
