@@ -1,7 +1,7 @@
 """The lines of a C function as a person would write them.
 
-A value that is used once stands where it is used, unless a store or the end of a block is between.
-Evaluation keeps its order of operations, so every result rounds as before.
+A value that is used once is written where it is used, unless a store or the end of a block is
+between.  Operations and their order are the same, so every result rounds as before.
 """
 
 from __future__ import annotations
@@ -14,43 +14,45 @@ from collections.abc import Iterable
 WIDTH = 100
 """The columns of a line, at most."""
 _LONGEST = 60
-"""The characters of a value that stands in another one, at most."""
+"""The characters of a value that is written in another one, at most."""
 _DEFINED = re.compile(r" *const \w+ (v\d+) = (.*);")
 _NAME = re.compile(r"\bv\d+\b")
 _FACTOR = re.compile(r"(?:\(\w+\))?(?:[\w.]+|\w+\[[^]]*\]|\w+\((?:[^()]|\([^()]*\))*\))")
 """A name, a number, an element or a call, perhaps converted, which needs no parentheses."""
 _TOGETHER = re.compile(r"/\*.*?\*/|\[[^]]*\]|(?:const )?\w+ \*(?:const )?\w+|const \w+ \w+ =|#.*")
-"""What stands on one line."""
+"""The parts that are not broken into lines."""
 
 
 def inlined(lines: Iterable[str]) -> list[str]:
     """Return the lines with values in the place of names that are used once."""
+    lines = [*lines]
     uses = Counter(name for line in lines for name in _NAME.findall(line))
     found: list[str] = []
-    waiting: dict[str, tuple[str, str]] = {}
-    """The definitions that are not written yet, as lines and as values, by their names."""
+    waiting: dict[str, str] = {}  # the definitions that are not written yet, by their names
     for line in lines:
-        defined = _DEFINED.fullmatch(line)
-        placed = _NAME.sub(lambda name: _value(waiting, name[0], line), line)
-        if defined and uses[defined[1]] == 2:
-            value = placed.partition(" = ")[2].removesuffix(";")
-            if len(value) <= _LONGEST:
-                waiting[defined[1]] = placed, value
-                continue
-        if not defined:  # a store or a block: values that wait read memory before it
-            found += [definition for definition, _ in waiting.values()]
+        placed = _placed(line, waiting)
+        defined = _DEFINED.fullmatch(placed)
+        if defined and uses[defined[1]] == 2 and len(defined[2]) <= _LONGEST:
+            waiting[defined[1]] = placed
+            continue
+        if not defined:  # a store or a block: what waits may read what it writes
+            found += waiting.values()
             waiting.clear()
         found.append(placed)
     return found
 
 
-def _value(waiting: dict[str, tuple[str, str]], name: str, line: str) -> str:
-    """Return what stands for a name in a line, which is the value if it waits."""
-    if name not in waiting:
-        return name
-    _, value = waiting.pop(name)
-    whole = re.search(rf"([^!=<>]= |\(|, |return ){name}[;,)]", line)
-    return value if whole or _FACTOR.fullmatch(value) else f"({value})"
+def _placed(line: str, waiting: dict[str, str]) -> str:
+    """Return a line with the values of the names that wait, which do so no longer."""
+
+    def value(name: re.Match[str]) -> str:
+        defined = _DEFINED.fullmatch(waiting.pop(name[0], ""))
+        if defined is None:
+            return name[0]
+        whole = re.search(rf"([^!=<>]= |\(|, |return ){name[0]}[;,)]", line)
+        return defined[2] if whole or _FACTOR.fullmatch(defined[2]) else f"({defined[2]})"
+
+    return _NAME.sub(value, line)
 
 
 def wrapped(text: str) -> str:

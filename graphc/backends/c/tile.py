@@ -168,7 +168,6 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
 
 
 _INT8 = """\
-#define GC_COLUMNS_int32 32
 /* Adds the products a(i, p) * b(p, j), p = 0 to k - 1, to each of rows x width sums. */
 static void gc_product_int32(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrdiff_t b_j,
     int32_t *sums)
@@ -183,6 +182,15 @@ static void gc_product_int32(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrdif
     }}
 }}
 """
+
+
+def _of_int8() -> tuple[str, str]:
+    """Return the function for int8, which compilers vectorise by themselves."""
+    arguments = _ARGUMENTS.format(kind="int8_t")
+    line = "sum + (int32_t)a[i * a_i + p * a_p] * b[p * b_p + j * b_j]"
+    plain = _PLAIN.format(dtype="int32", kind="int32_t", arguments=arguments, multiply_add=line)
+    text = ["#ifdef GC_VECTOR", "#define GC_COLUMNS_int32 32", _INT8.format(arguments=arguments)]
+    return "\n".join([*text, "#else", "#define GC_COLUMNS_int32 1", plain + "#endif"]), plain
 
 
 def block_head(fused: bool) -> str:
@@ -201,8 +209,7 @@ def product_function(dtype: str, fused: bool) -> tuple[str, str]:
     order.
     """
     if dtype == "int32":
-        text = _INT8.format(arguments=_ARGUMENTS.format(kind="int8_t"))
-        return text, text
+        return _of_int8()
     kind, suffix = _KINDS[dtype]
     a, b = "a[i * a_i + p * a_p]", "b[p * b_p + j * b_j]"
     line = f"gc_fma{suffix}({a}, {b}, sum)" if fused else f"sum + {a} * {b}"

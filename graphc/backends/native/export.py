@@ -56,7 +56,7 @@ def writer(triple: str | None, cpu: str | None) -> ObjectWriter:
     reason = missing_llvm()
     if reason is not None:
         raise GraphError(f"no object can be made: {reason}", loc=caller_loc())
-    return ObjectWriter(target_of(triple, cpu))
+    return ObjectWriter(LLVM(target_of, triple, cpu))
 
 
 def _module(model: Interface, made: bytes, separate: bool) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +11,22 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from tests.backends.c.microcontroller import CORE, HARD, SOFT, cortex_m4
+from tests.backends.c.microcontroller import (
+    CORE,
+    HARD,
+    NETS,
+    ROWS,
+    SOFT,
+    cortex_m4,
+    deepest,
+    executor,
+    objects,
+)
 from tests.backends.c.trained import TARGETS, Target, Trained, trained, unlike
 from tests.files.c_model import compiler
 from tests.reproducibility import small_nets
 
-ROWS = 8
 RV32 = "-march=rv32imafdc -mabi=ilp32d -ffreestanding -fno-math-errno -nostdlib -fuse-ld=lld"
-
-
-def mlp() -> gc.Net:
-    net = gc.Net("mlp")
-    h = net.input("x", (gc.N, 17))
-    for width in (64, 64):
-        h = gc.relu(gc.affine(h, width))
-    return classifier(net, h, 6)
-
-
-def digits() -> gc.Net:
-    net = gc.Net("digits")
-    h = net.input("x", (gc.N, 64))
-    for width in (100, 50):
-        h = gc.dropout(gc.relu(gc.batchnorm(gc.affine(h, width))), keep_prob=0.8)
-    return classifier(net, h, 10)
-
-
-def classifier(net: gc.Net, h: gc.Value, classes: int) -> gc.Net:
-    scores = net.output("scores", gc.affine(h, classes))
-    net.loss("loss", gc.softmax_loss(scores, net.input("y", (gc.N,), dtype="int64")))
-    return net
-
-
-NETS = {"mlp": (mlp, 17, 6), "digits": (digits, 64, 10)}
-
-
-def executor(name: str, backend: str = "native", contract: str = "fused") -> gc.Executor:
-    optimizer = gc.SGD(lr=0.1, momentum=0.9)
-    options: Any = {"optimizer": optimizer, "backend": backend, "contract": contract}
-    return gc.Executor(gc.compile(NETS[name][0](), batch=ROWS, **options), seed=0)
 
 
 def batches(name: str, steps: int) -> list[dict[str, Any]]:
@@ -146,14 +123,6 @@ def test_a_32_bit_risc_v_without_any_library(name: str, tmp_path: Path) -> None:
 # ------------------------------------------------------------------ calls and stack
 
 
-def objects(folder: Path, command: Sequence[str]) -> None:
-    """Compile the model in a folder, with what it calls and the stack of each function."""
-    flags = ["-std=c99", "-fcallgraph-info=su", "-c", "model.c", "-o", "model.o"]
-    subprocess.run(
-        [compiler(command[0]), *command[1:], *flags], cwd=folder, check=True, capture_output=True
-    )
-
-
 def called(folder: Path) -> set[str]:
     """The functions that the object needs of others."""
     command = [compiler("arm-none-eabi-nm"), "-u", "model.o"]
@@ -178,19 +147,6 @@ def test_inference_without_fused_products_needs_no_doubles(name: str, tmp_path: 
     doubles = {f for f in called(tmp_path) if re.match(r"__aeabi_(d|f2d|[iu]?l?2d)", f)}
     assert doubles == set()
     assert "__aeabi_fadd" in called(tmp_path)
-
-
-def deepest(folder: Path) -> int:
-    """The bytes of stack of the deepest chain of calls, by the compiler's own account."""
-    text = (folder / "model.ci").read_text()
-    nodes = re.findall(r'node: \{ title: "([^"]*)" label: "([^"]*)"', text)
-    edges = re.findall(r'edge: \{ sourcename: "([^"]*)" targetname: "([^"]*)"', text)
-    own = {name: int((re.findall(r"(\d+) bytes", label) or ["0"])[0]) for name, label in nodes}
-
-    def below(name: str) -> int:
-        return own.get(name, 0) + max((below(b) for a, b in edges if a == name), default=0)
-
-    return max(map(below, own))
 
 
 COMPILERS = {

@@ -55,6 +55,7 @@ def test_float64_on_some_targets(name: str, tmp_path: Path) -> None:
 
 
 @CONTRACTS
+@pytest.mark.slow
 def test_the_c_backend_has_the_bits_of_native_code(contract: str) -> None:
     compiler()
     batches = [small_nets.batch(8, seed) for seed in range(3)]
@@ -65,6 +66,7 @@ def test_the_c_backend_has_the_bits_of_native_code(contract: str) -> None:
     assert not unlike(one, other)
 
 
+@pytest.mark.slow
 def test_contracts_differ_in_bits() -> None:
     batches = [small_nets.batch(8, seed) for seed in range(3)]
     one, other = (
