@@ -100,12 +100,11 @@ class _Export:
         """Append the function that sets the state to its first values."""
         f = Function(self.module, f"{self.model.prefix}_init", "ptr %state", linkage="")
         f.call(self._zeros(), "%state", str(self.model.state_bytes // 4))
-        for i, (name, array) in enumerate(self.model.state.items()):
-            if array.tobytes().strip(b"\0"):
-                self.module.data.append(_constant(f".initial{i}", array))
-                place = f.address("%state", self.model.offsets[name], "i8")
-                dtype = array.dtype.name
-                f.call(self._copy(dtype), place, f"@.initial{i}", str(array.size))
+        for i, (name, array) in enumerate(self.model.first_values.items()):
+            self.module.data.append(_constant(f".initial{i}", array))
+            place = f.address("%state", self.model.offsets[name], "i8")
+            dtype = array.dtype.name
+            f.call(self._copy(dtype), place, f"@.initial{i}", str(array.size))
         f.ret()
         self.module.add(f)
 
