@@ -4,23 +4,24 @@
                                 ->    m.matmul_1 = matmul(ones, m.reshape_1)
                                       m = reshape(m.matmul_1, (N, c))
 
-    m = max(x)  axes=(1, 2)           m.transpose_1 = transpose(x, (0, 3, 1, 2))
-                                ->    m = max(m.transpose_1)  axes=(2, 3)
+    m = max(x)  axes=(1, 2)           m.reshape_1 = reshape(x, (N, h, w, c))
+                                ->    m.max_1 = max(m.reshape_1)  axes=(2,)
+                                      m = max(m.max_1)  axes=(1,)
 
     y = mul(x, k)                     y.broadcast_to_1 = broadcast_to(k, x.shape)
                                 ->    y = mul(x, y.broadcast_to_1)
 
 A kernel runs over a matrix, so it reduces leading or trailing axes, and repeats operands over
-leading or trailing axes.  A sum between others is a product with ones, which are read for every
-matrix of a stack, and exact; others are transposed.  Reductions over several runs of axes reduce
-one after the other, the last first.  An operand of an op on elements is broadcast by itself: a
-kernel gathers it where it computes the op, so that nothing more is stored.  What has a kernel
-already stays as it is.
+leading or trailing axes.  Over others a sum is a product with ones, and an extreme is that of a few
+gathered elements, again and again; if no number divides theirs, they are transposed.  Reductions
+over several runs of axes reduce one after the other, the last first.  A softmax becomes an extreme,
+a sum, and ops on elements.  An operand of these is broadcast by itself: a kernel gathers it where
+it computes the op, so that nothing more is stored.  What has a kernel already stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import singledispatch
 from itertools import islice
@@ -28,16 +29,28 @@ from itertools import islice
 import numpy as np
 
 from graphc.ir.build import Builder, Value
+from graphc.ir.forms import MOST
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import count, normal_axis
 from graphc.kernels.iteration_space import broadcast_kind, leads
 from graphc.kernels.traits import iteration_of
-from graphc.ops.elementwise import div
-from graphc.ops.functions import AlongAxis
+from graphc.ops.elementwise import div, mul, sub
+from graphc.ops.functions import LogSoftmax, Softmax, exp, log
 from graphc.ops.index import ExtremeIndex
 from graphc.ops.linalg import matmul
-from graphc.ops.reduce import BroadcastTo, Mean, Reduction, Sum, broadcast_to
+from graphc.ops.reduce import (
+    BroadcastTo,
+    Extreme,
+    Mean,
+    Reduction,
+    Sum,
+    broadcast_to,
+    is_reducible,
+    max_,
+    split_at,
+    sum_,
+)
 from graphc.ops.shape import reshape, transpose
 from graphc.ops.source import Constant
 from passes.pipeline import graph_pass
@@ -49,20 +62,20 @@ Run = tuple[int, ...]
 @graph_pass(preserves="reassociated")
 def middle_axes(graph: Graph) -> Graph:
     """Return the graph in which fewer ops are called."""
-    called = [node for node in graph if _is_called(graph, node)]
-    if not called:
+    b: Builder | None = None
+    made: dict[str, list[Node]] = {}
+    for node in graph:
+        if _is_called(graph.nodes, node):
+            b = b or Builder.extending(graph)
+            made[node.name] = list(_rewritten(b, node))
+    if all(nodes == [graph[name]] for name, nodes in made.items()):
         return graph
-    b, made = Builder.extending(graph), {}
-    for node in called:
-        made[node.name] = list(_rewritten(b, node))
-    if not any(made.values()):
-        return graph
-    return graph.with_nodes([new for node in graph for new in made.get(node.name) or (node,)])
+    return graph.with_nodes([new for node in graph for new in made.get(node.name, [node])])
 
 
-def _is_called(graph: Graph, node: Node) -> bool:
-    ins = [graph[name].type for name in node.inputs]
-    if not ins or iteration_of(node, ins) != "call":
+def _is_called(nodes: Mapping[str, Node], node: Node) -> bool:
+    ins = [nodes[name].type for name in node.inputs]
+    if not ins or iteration_of(node, ins) != "call" or node.op.alias or node.op.permutation:
         return False
     return node.op.gather(ins, node.type) is None
 
@@ -72,11 +85,16 @@ def _rewritten(b: Builder, node: Node) -> Iterator[Node]:
     before, b.scope = len(b.nodes), f"{node.name}."
     with b.at(node.locs):
         value = _value(node.op, node, [b.value(name) for name in node.inputs])
-    if value is not None:
-        *first, last = islice(list(b.nodes.values()), before, None)
-        del b.nodes[last.name]
-        yield from first
-        yield replace(last, name=node.name)
+    if value is None:
+        yield node
+        return
+    *first, last = islice(list(b.nodes.values()), before, None)
+    del b.nodes[last.name]
+    for new in (*first, replace(last, name=node.name)):
+        if _is_called(b.nodes, new):
+            yield from _rewritten(b, new)
+        else:
+            yield new
 
 
 @singledispatch
@@ -100,38 +118,50 @@ def _value(op: Op, node: Node, ins: Sequence[Value]) -> Value | None:
 
 
 @_value.register
-def _(op: Reduction, node: Node, ins: Sequence[Value]) -> Value | None:
-    (x,) = ins
-    if not op.takes(x.type):
-        return None
-    for run in _runs(op.axes)[::-1]:
-        at_end = run[0] == 0 or run[-1] == x.type.rank - 1
-        x = (_over if at_end else _between)(op, x, run)
-    return reshape(x, node.type.shape) if op.keepdims or not op.axes else x
-
-
-@_value.register
-def _(op: AlongAxis, node: Node, ins: Sequence[Value]) -> Value:
-    (x,) = ins
-    rank, last = x.type.rank, replace(op, axis=-1)
-    if rank == 1:
-        return reshape(x.builder.apply(last, reshape(x, (1, *x.shape))), x.shape)
-    axis = normal_axis(op.axis, rank)
-    back = (*range(axis), rank - 1, *range(axis, rank - 1))
-    return transpose(x.builder.apply(last, _moved(x, (axis,))), back)
-
-
-@_value.register
 def _(op: ExtremeIndex, node: Node, ins: Sequence[Value]) -> Value | None:
     (x,), last = ins, replace(op, axis=-1)
-    axis = normal_axis(op.axis, x.type.rank)
-    order = _order(x, (axis,))
+    order = _order(x, (normal_axis(op.axis, x.type.rank),))
     if last.iteration([x.type.with_shape(tuple(x.shape[i] for i in order))]) == "call":
         return None
     return x.builder.apply(last, transpose(x, order))
 
 
+@_value.register
+def _(op: Softmax, node: Node, ins: Sequence[Value]) -> Value | None:
+    (x,) = ins
+    if not _is_counted(x):
+        return None
+    powers = exp(sub(x, max_(x, op.axis, keepdims=True)))
+    return mul(powers, div(1.0, sum_(powers, op.axis, keepdims=True)))
+
+
+@_value.register
+def _(op: LogSoftmax, node: Node, ins: Sequence[Value]) -> Value | None:
+    (x,) = ins
+    if not _is_counted(x):
+        return None
+    below = sub(x, max_(x, op.axis, keepdims=True))
+    return sub(below, log(sum_(exp(below), op.axis, keepdims=True)))
+
+
+def _is_counted(x: Value) -> bool:
+    """Return whether only the first dimension may be the batch, as gathers need it."""
+    return all(isinstance(dim, int) for dim in x.shape[1:])
+
+
 # ------------------------------------------------------------------ reductions
+
+
+@_value.register
+def _(op: Reduction, node: Node, ins: Sequence[Value]) -> Value | None:
+    (x,), runs = ins, _runs(op.axes)
+    if not is_reducible(x.type):
+        return None
+    if len(runs) == 1 and not op.keepdims:
+        return _between(op, x, runs[0])
+    for run in reversed(runs):
+        x = _over(op, x, run)
+    return reshape(x, node.type.shape) if op.keepdims or not runs else x
 
 
 def _runs(axes: Run) -> list[Run]:
@@ -146,43 +176,47 @@ def _runs(axes: Run) -> list[Run]:
 
 
 def _over(op: Reduction, x: Value, axes: Run) -> Value:
-    """Return x reduced over the first axes, or the last ones."""
     return x.builder.apply(replace(op, axes=axes, keepdims=False), x)
 
 
-def _transposed(op: Reduction, x: Value, axes: Run) -> Value:
+def _transposed(op: Reduction, x: Value, run: Run) -> Value:
     """Return x reduced over axes that are made the last."""
     rank = x.type.rank
-    return _over(op, _moved(x, axes), tuple(range(rank - len(axes), rank)))
+    return _over(op, transpose(x, _order(x, run)), tuple(range(rank - len(run), rank)))
 
 
 _between = singledispatch(_transposed)
-"""The function that reduces x over axes that are neither the first nor the last."""
+"""The function that reduces x over a run of axes that are neither the first nor the last."""
+
+
+@_between.register
+def _(op: Extreme, x: Value, run: Run) -> Value:
+    rows, size, rest = split_at(x.shape, run[0], run[-1] + 1)
+    if not _is_counted(x) or not isinstance(size, int):
+        return _transposed(op, x, run)
+    few = max(number for number in range(1, MOST + 1) if size % number == 0)
+    if few in (1, size):
+        return _transposed(op, x, run)
+    once = _over(op, reshape(x, (rows, size // few, few, rest)), (2,))
+    return reshape(_over(op, once, (1,)), op.infer([x.type]).shape)
 
 
 @_between.register
 def _(op: Sum, x: Value, run: Run) -> Value:
-    first, end = run[0], run[-1] + 1
-    lead, size, rest = count(x.shape[:first]), count(x.shape[first:end]), count(x.shape[end:])
+    rows, size, rest = split_at(x.shape, run[0], run[-1] + 1)
     if not x.type.is_float or not isinstance(size, int) or not isinstance(rest, int):
         return _transposed(op, x, run)
     ones = Constant((1, size), x.dtype, np.ones(size, x.dtype).tobytes())
-    total = matmul(x.builder.apply(ones), reshape(x, (lead, size, rest)))
-    return reshape(total, (*x.shape[:first], *x.shape[end:]))
+    total = matmul(x.builder.apply(ones), reshape(x, (rows, size, rest)))
+    return reshape(total, op.infer([x.type]).shape)
 
 
 @_between.register
 def _(op: Mean, x: Value, run: Run) -> Value:
     size = count(tuple(x.shape[axis] for axis in run))
-    if not isinstance(size, int):
-        return _transposed(op, x, run)
-    return div(_between(Sum(run), x, run), size)
-
-
-def _moved(x: Value, axes: Run) -> Value:
-    """Return x with these axes last."""
-    return transpose(x, _order(x, axes))
+    return div(_over(Sum(()), x, run), size) if isinstance(size, int) else _transposed(op, x, run)
 
 
 def _order(x: Value, axes: Run) -> Run:
+    """Return the order of x's axes in which these are the last."""
     return *(axis for axis in range(x.type.rank) if axis not in axes), *axes

@@ -188,6 +188,8 @@ BACKENDS = ("native", "c", "numpy")
 """The names of all backends, the preferred one first; each is a folder of that name."""
 PORTABLE = "numpy"
 """The backend that is available everywhere."""
+USUAL = (BACKENDS[0], PORTABLE)
+"""The backends of plans that ask for none."""
 
 
 WRITERS = {"c": "c", "object": "native"}
@@ -237,7 +239,8 @@ def kept_backend(name: str) -> str:
 
 def _checked(name: str, complaint: str) -> str:
     if name not in BACKENDS:
-        there = " and ".join(f'"{known}"' for known in BACKENDS)
+        *others, last = (f'"{known}"' for known in BACKENDS)
+        there = f"{', '.join(others)} and {last}"
         raise GraphError(complaint, loc=caller_loc(), hint=f"there are {there}")
     reason = _missing(name)
     if reason is not None:

@@ -92,6 +92,11 @@ class Interface:
         """The constants that places name, by their C names."""
         self._names: dict[bytes, str] = {}
 
+    @cached_property
+    def first_values(self) -> dict[str, Array]:
+        """The first values of the states that are not 0 as a whole."""
+        return {name: x for name, x in self.state.items() if x.tobytes().strip(b"\0")}
+
     @property
     def nbytes(self) -> int:
         """The bytes of memory that a caller gives: the state, and the work of one call."""

@@ -96,8 +96,8 @@ def exp(v: Arithmetic, x: Value, dtype: str) -> Value:
     if v.fused:
         powers = [2 * c for c in (*coefficients.EXP[dtype], 1, 1)]
         doubled = _polynomial(v, r, powers, dtype)
-    else:  # the last product would cost a third of a unit: add up small terms first
-        q = _less_one(v, r, dtype)
+    else:  # by Horner's rule the last product would cost a third of a unit
+        q = _less_one(v, r, dtype, _lost(v, x, anchored, r, dtype))
         doubled = v.add(v.const(2, dtype), v.add(q, q, dtype), dtype)
     return v.mul(doubled, _power_of_two(v, anchored, -1, dtype), dtype)
 
@@ -179,9 +179,20 @@ def _exp_less_one(v: Arithmetic, x: Value, dtype: str) -> Value:
     return v.fma(scale, q, v.sub(scale, v.const(1, dtype), dtype), dtype)
 
 
-def _less_one(v: Arithmetic, r: Value, dtype: str) -> Value:
-    """Compute e to the r, less 1, for r of half of ln(2) at most."""
-    return v.fma(v.mul(r, r, dtype), _polynomial(v, r, coefficients.EXP[dtype], dtype), r, dtype)
+def _less_one(v: Arithmetic, r: Value, dtype: str, lost: Value | None = None) -> Value:
+    """Compute e to the r + lost, less 1, for r of half of ln(2) at most."""
+    square, rest = v.mul(r, r, dtype), _polynomial(v, r, coefficients.EXP[dtype], dtype)
+    if lost is None:
+        return v.fma(square, rest, r, dtype)
+    return v.add(r, v.fma(square, rest, lost, dtype), dtype)
+
+
+def _lost(v: Arithmetic, x: Value, anchored: Value, r: Value, dtype: str) -> Value:
+    """Compute what rounding took from r; see `_reduced`."""
+    form = _FORMATS[dtype]
+    n = v.sub(anchored, v.const(form.anchor, dtype), dtype)
+    high, low = (v.mul(n, v.const(part, dtype), dtype) for part in form.ln2_of(v))
+    return v.sub(v.sub(v.sub(x, high, dtype), r, dtype), low, dtype)
 
 
 def _reduced(v: Arithmetic, x: Value, dtype: str) -> tuple[Value, Value]:

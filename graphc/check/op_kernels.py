@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from graphc.backends.backend import BACKENDS, PORTABLE, backend, bind_reference
+from graphc.backends.backend import PORTABLE, USUAL, backend, bind_reference
 from graphc.base.errors import RuleError, failure_text
 from graphc.check.central_differences import widened
 from graphc.compiler.compile import compile
@@ -193,7 +193,7 @@ class _Comparison:
         """Return what is wrong with the first result that is not the reference's, or ""."""
         names = self.form.names
         expected = [_Expected.of(self.form.op.at(n), ins) for n, ins in cases]
-        for way in ("", *(name for name in BACKENDS if backend(name).missing() is None)):
+        for way in ("", *(name for name in USUAL if backend(name).missing() is None)):
             try:
                 runs = self._runs(way, cases)
                 for (n, ins), wanted, found in zip(cases, expected, runs, strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from graphc.backends.backend import BACKENDS
+from graphc.backends.backend import USUAL
 from graphc.base.errors import GraphError
 from graphc.base.usable_cores import thread_count
 from graphc.cli.arguments import Command, Parser, optimizer, picked, positive, print_json
@@ -41,7 +41,7 @@ def declare(parser: Parser) -> None:
     parser.add_batch()
     parser.add_threads()
     add("--rounds", type=positive, default=15, help="how often each backend is timed (default: 15)")
-    add("--backend", choices=BACKENDS, help="whose instructions to show (default: the faster one)")
+    add("--backend", choices=USUAL, help="whose instructions to show (default: the faster one)")
     add("--picture", metavar="FILE", help="also draw where the time goes: .svg or .html")
     add("--trace", metavar="FILE", help="also write a trace for Perfetto or chrome://tracing")
     parser.add_passes()
@@ -115,7 +115,7 @@ def _plans(args: argparse.Namespace, graph: Graph) -> tuple[dict[str, Plan], str
     name = args.optimizer or ("momentum" if graph.losses else None)
     rule = optimizer(name)
     plans, missing = {}, None
-    for backend in BACKENDS:
+    for backend in USUAL:
         try:
             plans[backend] = compiled(args, graph, optimizer=rule, backend=backend)
         except GraphError as error:
@@ -164,7 +164,7 @@ def _whole(
     for backend, seconds in times.items():
         ratio = f", {seconds / bound:.2f} of the bound" if bound else ""
         lines.append(f"  {backend:<6} {seconds * 1e6:>10.1f} us{ratio}")
-    if len(times) == len(BACKENDS):
-        first, last = BACKENDS[0], BACKENDS[-1]
+    if len(times) == len(USUAL):
+        first, last = USUAL
         lines.append(f"{first} is {times[last] / times[first]:.2f} times as fast as {last}")
     return "\n".join(lines)

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
 def _check_options(args: argparse.Namespace) -> None:
     """Raise GraphError for an option that the chosen kind of file does not have."""
     if args.c and args.object:
-        raise GraphError("--c does not go with --object", hint="write one after the other")
+        raise GraphError("--c does not go with --object", hint="write one, and then the other")
     kinds = {
         "an ONNX file": (not (args.c or args.object), ONNX_ONLY),
         "an object: add --object FILE": (bool(args.object), OBJECT_ONLY),

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from math import prod
 from typing import Any, ClassVar, Protocol, SupportsIndex
 
 import numpy as np
 
 from graphc.base.arguments import sizes_of, takes
-from graphc.ir.access import AxisMap
+from graphc.ir.access import AccessMap, AxisMap, dense_maps
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.expr import Axis, Broadcast, Expr
-from graphc.ir.forms import GatherRule, moved
+from graphc.ir.expr import Axis, BodyBuilder, Broadcast, Expr, call
+from graphc.ir.forms import MOST, GatherRule, Read, moved
 from graphc.ir.op import Array, Cotangents, Iteration, Op
 from graphc.ir.tensor_type import (
     FLOATS,
@@ -43,6 +43,16 @@ def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool = False) -
     if keepdims:
         return tuple(1 if i in axes else dim for i, dim in enumerate(shape))
     return tuple(dim for i, dim in enumerate(shape) if i not in axes)
+
+
+def split_at(shape: Shape, first: int, end: int) -> tuple[Dim, Dim, Dim]:
+    """Return the elements before some axes of a shape, along these, and after them."""
+    return count(shape[:first]), count(shape[first:end]), count(shape[end:])
+
+
+def is_reducible(x: TensorType) -> bool:
+    """Return whether a kernel reduces numbers of this dtype."""
+    return x.is_float or x.dtype in ("int32", "int64")
 
 
 def repeated(x: TensorType, result: TensorType) -> GatherRule | None:
@@ -96,17 +106,13 @@ class Reduction(Op, base=True):
     def iteration(self, ins: Sequence[TensorType]) -> Iteration:
         """Return "rows", "columns" or "all"; "call" for short numbers, or if no matrix fits."""
         rank = ins[0].rank
-        if not self.takes(ins[0]):
+        if not is_reducible(ins[0]):
             return "call"
         if self.axes == tuple(range(rank)):
             return "all"
         if rank < 2 or self._lead(ins[0].shape) is None:
             return "call"
         return "rows" if 0 in self.axes else "columns"
-
-    def takes(self, x: TensorType) -> bool:
-        """Return whether a kernel reduces numbers of this dtype."""
-        return x.is_float or x.dtype in ("int32", "int64")
 
     def lead(self, ins: Sequence[TensorType]) -> int:
         return self._lead(ins[0].shape) or 1
@@ -216,12 +222,33 @@ class Extreme(Reduction, base=True):
     """The base of max and min; equally extreme elements share the gradient evenly."""
 
     is_exact = True
+    of_two: ClassVar[str]
+    """The function that returns the extreme of two elements."""
     gradient_text = ("(x == spread(out)) * spread(d_out) / sum(x == spread(out), axes)",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         found = super().infer(ins)
         check_entries(ins[0].shape, self.axes)
         return found
+
+    def gather(self, ins: Sequence[TensorType], result: TensorType) -> GatherRule | None:
+        """Return the extreme of up to `MOST` elements over axes between others; else None."""
+        (x,), run = ins, range(min(self.axes, default=0), max(self.axes, default=0) + 1)
+        counted = all(isinstance(dim, int) for dim in x.shape[1:])
+        if not counted or not is_reducible(x) or self.iteration(ins) != "call":
+            return None
+        rows, size, rest = split_at(x.shape, run.start, run.stop)
+        if not isinstance(size, int) or size > MOST or 0 in result.shape:
+            return None
+        if not run.start or tuple(run) != self.axes:
+            return None
+        outer, middle, inner = dense_maps((rows, size, rest))
+        maps = [AccessMap((outer, middle._replace(shift=i), inner)) for i in range(size)]
+
+        def write(builder: BodyBuilder, read: Read) -> Expr:
+            return reduce(partial(call, self.of_two), (read(0, at) for at in maps))
+
+        return GatherRule((rows, 1, rest), write)
 
     def grad(self, b: Builder, ins: Sequence[Value], out: Value, dout: Value) -> Cotangents:
         hit = cast(equal(ins[0], self.spread(out, ins)), ins[0].dtype)
@@ -231,6 +258,8 @@ class Extreme(Reduction, base=True):
 
 class Max(Extreme):
     """The largest over an axis, several, or all; of bools, whether any is true."""
+
+    of_two = "maximum"
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.max, ins)
@@ -244,6 +273,8 @@ class Max(Extreme):
 
 class Min(Extreme):
     """The smallest over an axis, several, or all; of bools, whether all are true."""
+
+    of_two = "minimum"
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.min, ins)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphc.backends.backend import BACKENDS, Backend, Call, backend
+from graphc.backends.backend import USUAL, Backend, Call, backend
 from graphc.compiler.cost import Cost
 from graphc.compiler.plan import Plan
 from graphc.ir.op import Array
@@ -57,7 +57,7 @@ class Peak:
 
 def _fastest() -> Backend:
     """Return the first backend that is available."""
-    return next(found for found in map(backend, BACKENDS) if found.missing() is None)
+    return next(found for found in map(backend, USUAL) if found.missing() is None)
 
 
 def measure_peak(threads: int, seconds: float = 0.2) -> Peak:

@@ -90,7 +90,7 @@ def powers(dtype: str, count: int) -> tuple[Array, Array]:
 
 
 @FLOATS
-@pytest.mark.parametrize("count", [200, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_powers_are_within_a_unit(count: int, dtype: str) -> None:
     x, y = powers(dtype, count)
     with localcontext(EXACT):

@@ -18,14 +18,14 @@ from graphc.ir.tensor_type import shape_at
 
 
 def narrow() -> Target:
-    """This machine without its vectors."""
-    return replace(host(), bits=32, lanes=1)
+    """A machine like this one without vectors, but with fused multiply-add."""
+    cpu = "generic" if host().arm else "x86-64-v3"
+    return replace(host(), cpu=cpu, features="", bits=32, lanes=1)
 
 
 def plain() -> Target:
     """A processor of this machine's kind that lacks what it may: fused multiply-adds, rounding."""
-    cpu = "generic" if host().arm else "x86-64"
-    return replace(narrow(), cpu=cpu, features="")
+    return narrow() if host().arm else replace(narrow(), cpu="x86-64")
 
 
 @cache

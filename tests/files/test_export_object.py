@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.interface import Interface
 from graphc.backends.native.cross import lacking, target_of
-from graphc.backends.native.export import ObjectWriter
 from graphc.backends.native.target import available, host
 from graphc.files.code.elf import undefined
-from graphc.files.code.interface import interface
 from tests.files.object_model import ObjectModel, narrow, plain
 from tests.onnx.zoo import NAMES, batch, declared_net
 
@@ -28,25 +26,25 @@ ROWS = 8
 
 
 def digits() -> gc.Net:
-    """Dropout, sums over rows and over columns, exponentials, products of each kind."""
+    """Dropout, sums over rows and over columns, exponentials and products."""
     net = gc.Net("digits")
     h = net.input("x", (gc.N, 12))
     y = net.input("y", (gc.N,), dtype="int64")
     h = gc.dropout(gc.relu(gc.batchnorm(gc.affine(h, 20))), keep_prob=0.8)
-    h = gc.softmax(gc.layernorm(gc.affine(h, 70)))
     scores = net.output("scores", gc.affine(h, 4))
     net.loss("loss", gc.softmax_loss(scores, y))
     return net
 
 
 def images() -> gc.Net:
-    """Windows, a transpose, erf and a root."""
+    """Windows, a transpose, erf, roots, and sums over long rows."""
     net = gc.Net("images")
     h = net.input("x", (gc.N, 3, 6, 5))
     y = net.input("y", (gc.N,), dtype="int64")
     h = gc.max_pool(gc.gelu(gc.conv2d(h, 5, 3, padding=1)), 2)
     h = gc.transpose(h, (0, 2, 3, 1))
-    scores = net.output("scores", gc.affine(gc.sqrt(1 + h * h), 4))
+    h = gc.softmax(gc.layernorm(gc.affine(gc.sqrt(1 + h * h), 70)))
+    scores = net.output("scores", gc.affine(h, 4))
     net.loss("loss", gc.softmax_loss(scores, y))
     return net
 
@@ -76,13 +74,14 @@ def check_steps(ex: gc.Executor, model: ObjectModel, feeds: list[dict[str, Any]]
 
 
 @pytest.mark.parametrize(
-    "target",
+    ("make", "target"),
     [
-        pytest.param(target, id=name, marks=[pytest.mark.slow] * (target is not plain))
-        for name, target in TARGETS.items()
+        pytest.param(
+            make, target, id=f"{make.__name__}, {name}", marks=[pytest.mark.slow] * (i > 0)
+        )
+        for i, (make, (name, target)) in enumerate(product((digits, images), TARGETS.items()))
     ],
 )
-@pytest.mark.parametrize("make", [digits, images])
 def test_an_object_has_the_bits_of_the_native_backend(make: Any, target: Any) -> None:
     net = make()
     ex = executor(net)
@@ -103,6 +102,19 @@ def test_gradients_and_multiply_adds_that_are_not_fused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("make", [digits, images])
+def test_inference_in_int8_has_the_same_bits(make: Any, target: Any) -> None:
+    net = make()
+    given = {n: {"x": feeds(net, n, n)["x"]} for n in (ROWS, 1, 3)}
+    ex = gc.quantize(executor(net), given[ROWS])
+    model = ObjectModel(ex, target(), infer_only=True)
+    for each in given.values():
+        found = model.call("infer", each)["scores"]
+        assert found.tobytes() == ex.forward(each)["scores"].tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 @pytest.mark.parametrize("name", NAMES)
 def test_nets_of_the_zoo_have_the_same_bits(name: str, target: Any) -> None:
     plan = gc.compile(declared_net(name), batch=ROWS, optimizer=gc.Adam(lr=0.01), backend="native")
@@ -112,9 +124,8 @@ def test_nets_of_the_zoo_have_the_same_bits(name: str, target: Any) -> None:
     except gc.GraphError as error:
         pytest.skip(str(error).splitlines()[0])
     given = [batch(name, ROWS - step, step) for step in range(2)]
-    inputs = list(plan.declared.inputs)
     check_steps(
-        ex, model, [dict(zip(inputs, x, strict=True)) if isinstance(x, tuple) else x for x in given]
+        ex, model, [dict(zip("xy", x, strict=True)) if isinstance(x, tuple) else x for x in given]
     )
 
 
@@ -139,7 +150,9 @@ def test_what_a_processor_lacks_is_known(
 
 
 def test_the_header_lists_what_the_object_leaves_undefined(tmp_path: Path) -> None:
-    ex = executor(digits())
+    net = gc.Net("line")
+    net.output("line", gc.affine(net.input("x", (gc.N, 2)), 3))
+    ex = gc.Executor(gc.compile(net, batch=2, backend="numpy"))
     path, header, *_ = gc.export_object(ex, tmp_path / "model.o", target="riscv32")
     listed = "".join(line for line in header.read_text().splitlines() if "libgcc" in line)
     assert "__addsf3" in listed
@@ -164,114 +177,8 @@ def test_a_wrong_target_is_refused(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
-# ---------------------------------------------------------------------- other machines
-
-STEPS = 20
-MAIN = """\
-#include "model.h"
-#include <stdio.h>
-static _Alignas(16) unsigned char state[MODEL_STATE_BYTES], work[MODEL_WORK_BYTES];
-static float x[{x}], scores[{scores}];
-static int64_t y[MODEL_BATCH];
-int main(void)
-{{
-    FILE *file = fopen("feeds", "rb");
-    model_init(state);
-    for (int step = 0; step < {steps}; ++step) {{
-        if (fread(x, sizeof x, 1, file) != 1 || fread(y, sizeof y, 1, file) != 1) return 1;
-        model_train_step(state, work, MODEL_BATCH, x, y, scores);
-    }}
-    fclose(file);
-    file = fopen("state", "wb");
-    fwrite(state, sizeof state, 1, file);
-    return fclose(file);
-}}
-"""
-NODE = """\
-import {{ readFileSync, writeFileSync }} from "node:fs";
-const {{ instance }} = await WebAssembly.instantiate(readFileSync("model.o"), {{}});
-const run = instance.exports, bytes = new Uint8Array(run.memory.buffer);
-const state = run.__heap_base.value, work = state + run.model_state_bytes.value;
-const x = work + run.model_work_bytes.value, y = x + 4 * {x};
-const scores = y + 8 * run.model_batch.value;
-const feeds = readFileSync("feeds");
-run.model_init(state);
-for (let at = 0; at < feeds.length; at += scores - x) {{
-  bytes.set(feeds.subarray(at, at + scores - x), x);
-  run.model_train_step(state, work, run.model_batch.value, x, y, scores);
-}}
-writeFileSync("state", bytes.slice(state, work));
-"""
-CORTEX = "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16 --specs=rdimon.specs"
-MACHINES = {
-    "x86_64-linux": ("x86_64-linux-gnu-gcc -static", "qemu-x86_64 -cpu max"),
-    "aarch64-linux-gnu": ("aarch64-linux-gnu-gcc -static", "qemu-aarch64"),
-    "riscv64-linux-gnu": ("riscv64-linux-gnu-gcc -static", "qemu-riscv64"),
-    "armv7a-linux-gnueabihf": ("arm-linux-gnueabihf-gcc -static", "qemu-arm"),
-    "thumbv7em-none-eabihf": (f"arm-none-eabi-gcc {CORTEX}", "qemu-arm -cpu cortex-m4"),
-}
-"""The compiler that links an object for each target, and the emulator that runs the program."""
-
-
-def interface_of(ex: gc.Executor) -> Interface:
-    found, _ = interface(
-        ex,
-        ObjectWriter(host()),
-        name="model",
-        infer_only=False,
-        constant=False,
-        backward=False,
-        batch=None,
-        budget=None,
-    )
-    return found
-
-
-def trained(ex: gc.Executor, folder: Path) -> None:
-    """Train, and write the feeds of all steps to a file."""
-    given = [feeds(digits(), ROWS, step) for step in range(STEPS)]
-    (folder / "feeds").write_bytes(b"".join(g["x"].tobytes() + g["y"].tobytes() for g in given))
-    for each in given:
-        ex.step(each)
-
-
-def check_state(ex: gc.Executor, model: Interface, state: bytes) -> None:
-    for name, at in model.offsets.items():
-        wanted = np.asarray(ex.state[name]).tobytes()
-        assert state[at : at + len(wanted)] == wanted, name
-
-
-def tools(*commands: str) -> None:
-    for command in commands:
-        if shutil.which(command) is None:
-            pytest.skip(f"there is no {command}")
-
-
+@pytest.mark.parametrize("triple", ["x86_64-linux", "aarch64-linux", "armv7a-linux-gnueabihf"])
 @pytest.mark.slow
-@pytest.mark.parametrize("triple", MACHINES)
-def test_other_machines_train_with_the_same_bits(triple: str, tmp_path: Path) -> None:
-    linker, emulator = (words.split() for words in MACHINES[triple])
-    tools(linker[0], emulator[0])
-    ex = executor(digits())
-    path, *_ = gc.export_object(ex, tmp_path / "model.o", target=triple, name="model")
+def test_nothing_but_the_library_of_compilers_is_undefined(triple: str, tmp_path: Path) -> None:
+    path, *_ = gc.export_object(executor(images()), tmp_path / "model.o", target=triple)
     assert all(name.startswith("__") for name in undefined(path.read_bytes()))
-    model = interface_of(ex)
-    trained(ex, tmp_path)
-    sizes = {"x": ROWS * 12, "scores": ROWS * 4, "steps": STEPS}
-    (tmp_path / "main.c").write_text(MAIN.format(**sizes))
-    link = [*linker, "-O1", "main.c", "model.o", "-o", "run"]
-    subprocess.run(link, cwd=tmp_path, check=True, capture_output=True)
-    subprocess.run([*emulator, "./run"], cwd=tmp_path, check=True, capture_output=True)
-    check_state(ex, model, (tmp_path / "state").read_bytes())
-
-
-@pytest.mark.slow
-def test_webassembly_trains_with_the_same_bits(tmp_path: Path) -> None:
-    tools("node")
-    ex = executor(digits())
-    gc.export_object(ex, tmp_path / "model.o", target="wasm32", name="model")
-    model = interface_of(ex)
-    trained(ex, tmp_path)
-    (tmp_path / "run.mjs").write_text(NODE.format(x=ROWS * 12))
-    subprocess.run(["node", "run.mjs"], cwd=tmp_path, check=True, capture_output=True)
-    check_state(ex, model, (tmp_path / "state").read_bytes())

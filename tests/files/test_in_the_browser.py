@@ -31,6 +31,23 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.M | re.S)
 
 
+def section_numbers(module: bytes) -> list[int]:
+    """The numbers of a WebAssembly module's sections, in order."""
+    found, at = [], 8
+    while at < len(module):
+        found.append(module[at])
+        size = shift = 0
+        while True:
+            at += 1
+            size |= (module[at] & 0x7F) << shift
+            shift += 7
+            if module[at] < 0x80:
+                break
+        at += 1 + size
+    assert at == len(module)
+    return found
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which the page's commands have run."""
@@ -48,7 +65,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_page_and_the_module_are_small(folder: Path) -> None:
-    assert (folder / "digits.wasm").stat().st_size <= LARGEST
+    module = (folder / "digits.wasm").read_bytes()
+    assert len(module) <= LARGEST
+    assert 2 not in section_numbers(module)  # it imports nothing
     assert len((folder / "digits.html").read_text().splitlines()) <= 60
     header = (folder / "digits.h").read_text()
     for name in re.findall(r"<name>(_\w+)\(", PAGE):

@@ -40,7 +40,7 @@ def a_batch_of_nothing() -> None:
     """
     there is no backend 'cuda'
       at {here}
-      hint: there are "native" and "numpy"
+      hint: there are "native", "c" and "numpy"
     """
 )
 def an_unknown_backend() -> None:

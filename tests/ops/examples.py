@@ -256,6 +256,8 @@ def _reductions() -> Iterator[Example]:
                 yield Example(kind(over, keep), (t(N, 7),))
                 yield Example(kind(over, keep), (t(3, N, 2),))
         yield Example(kind((1,)), (t(7, N),))
+        yield Example(kind((1,)), (t(N, 3, 18),))
+        yield Example(kind((1, 2), True), (t(N, 3, 2, 2),))
         yield Example(kind((0, 2)), (t(3, N, 2),))
         yield Example(kind((2,)), (t(3, 1, N),))
         yield Example(kind((1,), True), (t(1, 1),))

@@ -53,15 +53,33 @@ output y = y
 """,
     "max": """\
 graph net
-y.transpose_1: float64[N, 4, 2, 3] = transpose(x)  axes=(0, 3, 1, 2)
-y: float64[N, 4] = max(y.transpose_1)  axes=(2, 3)
+y.reshape_1: float64[N, 2, 50, 4] = reshape(x)
+y.max_1: float64[N, 2, 4] = max(y.reshape_1)  axes=(2,)
+y.max_2: float64[N, 4] = max(y.max_1)  axes=(1,)
+y: float64[N, 4] = reshape(y.max_2)
 output y = y
 """,
-    "softmax": """\
+    "transposed": """\
 graph net
-y.transpose_1: float64[N, 2, 4, 3] = transpose(x)  axes=(0, 1, 3, 2)
-y.softmax_1: float64[N, 2, 4, 3] = softmax(y.transpose_1)  axis=-1
-y: float64[N, 2, 3, 4] = transpose(y.softmax_1)  axes=(0, 1, 3, 2)
+y.transpose_1: float64[N, 4, 67] = transpose(x)  axes=(0, 2, 1)
+y: float64[N, 4] = max(y.transpose_1)  axes=(2,)
+output y = y
+""",
+    "log_softmax": """\
+graph net
+y.max_1: float64[N, 2, 1, 4] = max(x)  axes=(2,) keepdims=True
+y.sub_1.broadcast_to_1: float64[N, 2, 3, 4] = broadcast_to(y.max_1)
+y.sub_1: float64[N, 2, 3, 4] = sub(x, y.sub_1.broadcast_to_1)
+y.exp_1: float64[N, 2, 3, 4] = exp(y.sub_1)
+y.sum_1.sum_1.constant_1: float64[1, 3] = constant()  data=[1.0, 1.0, 1.0]
+y.sum_1.sum_1.reshape_1: float64[2*N, 3, 4] = reshape(y.exp_1)
+y.sum_1.sum_1.matmul_1: float64[2*N, 1, 4] = matmul(y.sum_1.sum_1.constant_1, \
+y.sum_1.sum_1.reshape_1)
+y.sum_1.sum_1: float64[N, 2, 4] = reshape(y.sum_1.sum_1.matmul_1)
+y.sum_1: float64[N, 2, 1, 4] = reshape(y.sum_1.sum_1)
+y.log_1: float64[N, 2, 1, 4] = log(y.sum_1)
+y.broadcast_to_1: float64[N, 2, 3, 4] = broadcast_to(y.log_1)
+y: float64[N, 2, 3, 4] = sub(y.sub_1, y.broadcast_to_1)
 output y = y
 """,
 }
@@ -70,8 +88,9 @@ output y = y
 def test_golden() -> None:
     made = {
         "sum": net_of((N, 2, 3, 4), lambda x: gc.sum(x, (1, 2), name="y")),
-        "max": net_of((N, 2, 3, 4), lambda x: gc.max(x, (1, 2), name="y")),
-        "softmax": net_of((N, 2, 3, 4), lambda x: gc.softmax(x, 2, name="y")),
+        "max": net_of((N, 10, 10, 4), lambda x: gc.max(x, (1, 2), name="y")),
+        "transposed": net_of((N, 67, 4), lambda x: gc.max(x, 1, name="y")),
+        "log_softmax": net_of((N, 2, 3, 4), lambda x: gc.log_softmax(x, 2, name="y")),
     }
     for name, net in made.items():
         assert shown(after(net)) == GOLDEN[name], name
@@ -85,6 +104,9 @@ SHAPES: list[tuple[tuple[Dim, ...], tuple[int, ...]]] = [
     ((N, 2, 3, 4), (0, 1, 3)),
     ((N, 2, 3, 4, 2), (1, 3)),
     ((N, 2, 3, 4, 2), (0, 2, 4)),
+    ((N, 64, 2), (1,)),
+    ((N, 5, 26, 3), (1, 2)),
+    ((N, 67, 3), (1,)),
     ((3, N, 4), (1,)),
     ((2, 3, N), (1,)),
     ((2, 3, N), (0, 2)),
@@ -116,11 +138,35 @@ def test_no_elements_are_reduced_as_numpy_does() -> None:
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_softmax_over_any_axis_has_a_kernel(axis: int) -> None:
     for op in (gc.softmax, gc.log_softmax):
-        for shape in ((N, 5, 4), (4, N, 2)):
-            net = net_of(shape, lambda x, op=op: op(x, axis))  # type: ignore[misc]
-            after(net)
-            assert not calls(net)
-    assert not calls(net_of((N,), lambda x: gc.softmax(x, 0)))
+        net = net_of((N, 5, 4), lambda x, op=op: op(x, axis))  # type: ignore[misc]
+        after(net)
+        assert not calls(net)
+        assert not calls(net_of((N,), lambda x, op=op: op(x)))  # type: ignore[misc]
+
+
+def test_a_softmax_beside_the_batch_is_still_called() -> None:
+    graph = net_of((4, N, 2), lambda x: gc.softmax(x, 1)).graph()
+    assert middle_axes(graph) is graph
+
+
+def test_the_index_of_an_extreme_between_others_has_a_kernel() -> None:
+    for op in (gc.argmax, gc.argmin):
+        net = net_of((N, 5, 4), lambda x, op=op: op(x, axis=1))  # type: ignore[misc]
+        after(net)
+        assert not calls(net)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_extremes_and_their_indices_meet_nan_as_numpy_does(backend: str) -> None:
+    x = np.random.default_rng(0).normal(size=(ROWS, 130, 3)).astype(np.float32)
+    x[0, 7, 0], x[1, :, 1], x[2, 129, 2], x[2, 4, 0] = np.nan, np.nan, np.nan, -np.inf
+    net = gc.Net("net")
+    value = net.input("x", (N, 130, 3))
+    for name in ("max", "min", "argmax", "argmin"):
+        net.output(name, getattr(gc, name)(value, 1))
+    found = gc.Executor(gc.compile(net, batch=ROWS, backend=backend)).forward(x=x)
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, getattr(np, name)(x, axis=1), name)
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int32"])
@@ -245,9 +291,9 @@ def test_a_second_run_changes_nothing() -> None:
 def test_taken_names_are_left_alone() -> None:
     net = gc.Net("net", dtype="float64")
     x = net.input("x", (N, 2, 4))
-    net.output("y", gc.max(x, 1, name="y"))
-    net.output("z", gc.exp(x, name="y.transpose_1"))
-    assert set(after(net).nodes) == {"x", "y", "y.transpose_1", "y.transpose_2"}
+    net.output("y", gc.mul(x, net.input("k", (N, 1, 4)), name="y"))
+    net.output("z", gc.exp(x, name="y.broadcast_to_1"))
+    assert set(after(net).nodes) == {"x", "k", "y", "y.broadcast_to_1", "y.broadcast_to_2"}
 
 
 def test_new_nodes_carry_the_lines_of_the_old() -> None:

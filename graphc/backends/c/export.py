@@ -47,7 +47,7 @@ def _init(model: Interface) -> tuple[list[str], str]:
     for name, (declared, array) in zip(names, model.state.items(), strict=True):
         kind, at = C_TYPES[array.dtype.name], model.offsets[declared]
         value = literal(0, array.dtype.name)
-        if array.tobytes().strip(b"\0"):
+        if declared in model.first_values:
             arrays.append(_array(name, array))
             value = f"{name}[i]"
         place = f"{kind} *const to = ({kind} *)((unsigned char *)state + {at});"

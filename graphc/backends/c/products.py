@@ -145,7 +145,7 @@ class ProductWriter:
         with code.loop("start", k, step="GC_DEPTH"):
             code.do(f"const ptrdiff_t depth = {k} - start < GC_DEPTH ? {k} - start : GC_DEPTH;")
             code.do(f"{self.factor} pixels[GC_ROWS * GC_DEPTH];")
-            code.arrays += 2 * PLAIN_DEPTH * ITEMSIZE[kernel.dtype]  # and those of taps
+            code.arrays += 2 * PLAIN_DEPTH * ITEMSIZE[kernel.factor_dtype]  # and those of taps
             self._pixels(kernel.window, kernel.trans_a, writer.names[kernel.a])
             n, b = dim_text(kernel.n), writer.names[kernel.b]
             right = f"{b} + start * {n} + first, {n}, 1"

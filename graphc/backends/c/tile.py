@@ -33,6 +33,13 @@ typedef __m512d gc_float64;
 #define gc_part_float64(from, n) _mm512_maskz_loadu_pd((__mmask8)((1u << (n)) - 1u), from)
 #define gc_fma_float32 _mm512_fmadd_ps
 #define gc_fma_float64 _mm512_fmadd_pd
+#ifdef __AVX512BW__
+typedef __m512i gc_int32;
+#define gc_load_int32 _mm512_loadu_si512
+#define gc_store_int32 _mm512_storeu_si512
+#define gc_all_int32 _mm512_set1_epi32
+#define gc_fma_int32(a, b, c) _mm512_add_epi32(c, _mm512_madd_epi16(a, b))
+#endif
 #elif defined(__AVX__) && defined(__FMA__) && !defined(GRAPHC_NO_VECTORS)
 #include <immintrin.h>
 #define GC_VECTOR 32
@@ -51,6 +58,13 @@ typedef __m256d gc_float64;
     _mm256_set1_pd((double)(n)), _mm256_setr_pd(0, 1, 2, 3), _CMP_GT_OQ)))
 #define gc_fma_float32 _mm256_fmadd_ps
 #define gc_fma_float64 _mm256_fmadd_pd
+#ifdef __AVX2__
+typedef __m256i gc_int32;
+#define gc_load_int32(from) _mm256_loadu_si256((const __m256i *)(from))
+#define gc_store_int32(to, x) _mm256_storeu_si256((__m256i *)(to), x)
+#define gc_all_int32 _mm256_set1_epi32
+#define gc_fma_int32(a, b, c) _mm256_add_epi32(c, _mm256_madd_epi16(a, b))
+#endif
 #elif defined(__aarch64__) && defined(__ARM_NEON) && !defined(GRAPHC_NO_VECTORS)
 #include <arm_neon.h>
 #define GC_VECTOR 16
@@ -68,6 +82,13 @@ typedef float64x2_t gc_float64;
 #define gc_part_float64(from, n) ((void)(n), vld1q_f64((double[2]){{(from)[0], 0}}))
 #define gc_fma_float32(a, b, c) vfmaq_f32(c, a, b)
 #define gc_fma_float64(a, b, c) vfmaq_f64(c, a, b)
+typedef int32x4_t gc_int32;
+#define gc_load_int32 vld1q_s32
+#define gc_store_int32 vst1q_s32
+#define gc_all_int32 vdupq_n_s32
+#define gc_fma_int32(a, b, c) vaddq_s32(c, vpaddq_s32( \\
+    vmull_s16(vget_low_s16(vreinterpretq_s16_s32(a)), vget_low_s16(vreinterpretq_s16_s32(b))), \\
+    vmull_high_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b))))
 #endif
 /* The rows of a block of sums, the depth of its panels, and the columns of other sums. */
 #ifdef GC_VECTOR
@@ -82,7 +103,7 @@ typedef float64x2_t gc_float64;
 """
 VECTORS = 4
 """The vectors side by side in a block of sums."""
-_KINDS = {"float32": ("float", "f"), "float64": ("double", "")}
+_KINDS = {"float32": ("float", "f"), "float64": ("double", ""), "int32": ("int32_t", "")}
 _ARGUMENTS = """\
 ptrdiff_t k, const {kind} *a, ptrdiff_t a_i, ptrdiff_t a_p,
     const {kind} *b, ptrdiff_t b_p,"""
@@ -102,7 +123,7 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
 }}
 """
 
-_VECTORS = """\
+_COLUMNS = """\
 /* The same for columns that are side by side in b, in whole vectors. */
 static void gc_columns_{dtype}(ptrdiff_t rows, int vectors, {arguments} {kind} *sums)
 {{
@@ -130,7 +151,8 @@ static void gc_columns_{dtype}(ptrdiff_t rows, int vectors, {arguments} {kind} *
         }}
     }}
 }}
-
+"""
+_VECTORS = """\
 /* Adds the products a(i, p) * b(p, j), p = 0 to k - 1, to each of rows x width sums. */
 static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrdiff_t b_j,
     {kind} *sums)
@@ -168,18 +190,37 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
 
 
 _INT8 = """\
-#define GC_COLUMNS_int32 32
-/* Adds the products a(i, p) * b(p, j), p = 0 to k - 1, to each of rows x width sums. */
+/* Adds the products a(i, p) * b(p, j), p = 0 to k - 1, to each of rows x width sums: pairs of
+   factors, of 16 bits each, are the words of a product of words. */
 static void gc_product_int32(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrdiff_t b_j,
     int32_t *sums)
 {{
-    for (ptrdiff_t i = 0; i < rows; ++i) {{
-        int32_t *const to = sums + i * GC_COLUMNS_int32;
-        for (ptrdiff_t p = 0; p < k; ++p) {{
-            const int32_t left = a[i * a_i + p * a_p];
-            const int8_t *const right = b + p * b_p;
-            for (ptrdiff_t j = 0; j < width; ++j) to[j] += left * right[j * b_j];
+    const int vectors = (int)((width + GC_LANES_int32 - 1) / GC_LANES_int32);
+    const ptrdiff_t columns = vectors * GC_LANES_int32;
+    union {{
+        int16_t factors[GC_ROWS * GC_DEPTH];
+        int32_t words[GC_ROWS * GC_DEPTH / 2];
+    }} left;
+    int32_t right[GC_DEPTH * GC_COLUMNS_int32 / 2];
+    (void)b_j; /* the columns of b are side by side */
+    for (ptrdiff_t first = 0; first < k; first += GC_DEPTH) {{
+        const ptrdiff_t depth = k - first < GC_DEPTH ? k - first : GC_DEPTH;
+        const ptrdiff_t half = (depth + 1) / 2;
+        for (ptrdiff_t i = 0; i < rows; ++i) {{
+            const int8_t *const from = a + i * a_i + first * a_p;
+            int16_t *const to = left.factors + i * GC_DEPTH;
+            for (ptrdiff_t p = 0; p < depth; ++p) to[p] = from[p * a_p];
+            if (depth % 2) to[depth] = 0;
         }}
+        for (ptrdiff_t q = 0; q < half; ++q) {{
+            const int32_t two = 2 * q + 1 < depth;
+            const int8_t *const low = b + (first + 2 * q) * b_p, *const high = low + two * b_p;
+            int32_t *const to = right + q * columns;
+            for (ptrdiff_t j = 0; j < width; ++j)
+                to[j] = (int32_t)(((uint32_t)low[j] & 0xffffu) | (uint32_t)(two * high[j]) << 16);
+            for (ptrdiff_t j = width; j < columns; ++j) to[j] = 0;
+        }}
+        gc_columns_int32(rows, vectors, half, left.words, GC_DEPTH / 2, 1, right, columns, sums);
     }}
 }}
 """
@@ -200,24 +241,23 @@ def product_function(dtype: str, fused: bool) -> tuple[str, str]:
     The second text is the function without vectors.  Sums of int32 are of int8, and exact in any
     order.
     """
-    if dtype == "int32":
-        text = _INT8.format(arguments=_ARGUMENTS.format(kind="int8_t"))
-        return text, text
     kind, suffix = _KINDS[dtype]
-    a, b = "a[i * a_i + p * a_p]", "b[p * b_p + j * b_j]"
-    line = f"gc_fma{suffix}({a}, {b}, sum)" if fused else f"sum + {a} * {b}"
+    a, b, whole = "a[i * a_i + p * a_p]", "b[p * b_p + j * b_j]", dtype == "int32"
+    line = f"gc_fma{suffix}({a}, {b}, sum)" if fused and not whole else f"sum + {a} * {b}"
     of = {"dtype": dtype, "kind": kind, "multiply_add": line}
-    of["arguments"] = _ARGUMENTS.format(kind=kind)
+    of["arguments"] = _ARGUMENTS.format(kind="int8_t" if whole else kind)
+    columns = _COLUMNS.format(dtype=dtype, kind=kind, arguments=_ARGUMENTS.format(kind=kind))
     tiles = [_tile(dtype, rows, vectors) for rows, vectors in ((8, 2), (8, 1), (4, 2), (4, 1))]
     plain = _PLAIN.format(**of)
     text = "\n".join(
         [
-            "#ifdef GC_VECTOR",
+            "#ifdef gc_all_int32" if whole else "#ifdef GC_VECTOR",
             f"#define GC_LANES_{dtype} (GC_VECTOR / {ITEMSIZE[dtype]})",
             f"#define GC_COLUMNS_{dtype} ({VECTORS} * GC_LANES_{dtype})",
             *("#if GC_TILE == 8", *tiles[:2], "#else", *tiles[2:], "#endif"),
             *(_tile(dtype, 1, vectors) for vectors in (1, 2, VECTORS)),
-            _VECTORS.format(**of),
+            columns,
+            (_INT8 if whole else _VECTORS).format(**of),
             "#else",
             f"#define GC_COLUMNS_{dtype} 1",
             plain + "#endif",

@@ -224,6 +224,7 @@ WORDS = tuple(FRAME)
 _RUN = """\
 define internal void @run(ptr %frame, i64 %n) nounwind {
 entry:
+  $save_mode
   %pool = field %frame.pool
   %function = field %frame.function
   %table = field %frame.table
@@ -275,6 +276,7 @@ stalled:
   set %frame.stalled = %took
   br label %done
 done:
+  $restore_mode
   ret void
 }"""
 
@@ -299,7 +301,7 @@ bound:
   %none = field %frame.none
   if eq i64 %timed, 0: at_once, count
 at_once:
-  call void %function(ptr %table, i64 %n, i64 0, i64 1, i64 -1)
+  call void @at_once(ptr %function, ptr %table, i64 %n)
   br label %answer
 count:
   %left = field %frame.left
@@ -328,4 +330,13 @@ answer:
   ret ptr %result
 }"""
 
-CALLING = (_RUN, _CALL)
+_AT_ONCE = """\
+define internal void @at_once(ptr %function, ptr %table, i64 %n) nounwind {
+entry:
+  $save_mode
+  call void %function(ptr %table, i64 %n, i64 0, i64 1, i64 -1)
+  $restore_mode
+  ret void
+}"""
+
+CALLING = (_RUN, _AT_ONCE, _CALL)

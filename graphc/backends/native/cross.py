@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
@@ -63,20 +64,27 @@ def target_of(triple: str | None, cpu: str | None) -> Target:
     architecture = triple.split("-")[0]
     for pattern, machine in MACHINES.items():
         if re.fullmatch(pattern, architecture):
-            return Target(
-                _normal(triple),
-                cpu or machine.cpu,
-                machine.features,
-                machine.bits,
-                machine.pointer,
-                machine.abi,
-                machine.lanes,
+            return _without_idle_vectors(
+                Target(
+                    _normal(triple),
+                    cpu or machine.cpu,
+                    machine.features,
+                    machine.bits,
+                    machine.pointer,
+                    machine.abi,
+                    machine.lanes,
+                )
             )
     raise GraphError(
         f"there are no objects for the target {triple!r}",
         loc=caller_loc(),
         hint=f"targets are such as {EXAMPLES}",
     )
+
+
+def _without_idle_vectors(target: Target) -> Target:
+    """Return a target without vectors if multiply-adds, most of the work, are long there anyway."""
+    return replace(target, bits=32, lanes=1) if "fma.float32" in lacking(target) else target
 
 
 def _normal(triple: str) -> str:

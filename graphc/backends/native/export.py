@@ -56,7 +56,7 @@ def writer(triple: str | None, cpu: str | None) -> ObjectWriter:
     reason = missing_llvm()
     if reason is not None:
         raise GraphError(f"no object can be made: {reason}", loc=caller_loc())
-    return ObjectWriter(target_of(triple, cpu))
+    return ObjectWriter(LLVM(target_of, triple, cpu))
 
 
 def _module(model: Interface, made: bytes, separate: bool) -> bytes:
@@ -100,12 +100,11 @@ class _Export:
         """Append the function that sets the state to its first values."""
         f = Function(self.module, f"{self.model.prefix}_init", "ptr %state", linkage="")
         f.call(self._zeros(), "%state", str(self.model.state_bytes // 4))
-        for i, (name, array) in enumerate(self.model.state.items()):
-            if array.tobytes().strip(b"\0"):
-                self.module.data.append(_constant(f".initial{i}", array))
-                place = f.address("%state", self.model.offsets[name], "i8")
-                dtype = array.dtype.name
-                f.call(self._copy(dtype), place, f"@.initial{i}", str(array.size))
+        for i, (name, array) in enumerate(self.model.first_values.items()):
+            self.module.data.append(_constant(f".initial{i}", array))
+            place = f.address("%state", self.model.offsets[name], "i8")
+            dtype = array.dtype.name
+            f.call(self._copy(dtype), place, f"@.initial{i}", str(array.size))
         f.ret()
         self.module.add(f)
 

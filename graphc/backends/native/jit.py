@@ -180,7 +180,6 @@ WRITERS = (
     "backends/coefficients.py",
     "backends/layout.py",
     "backends/doubles.py",
-    "backends/layout.py",
     "backends/maths.py",
     "backends/softfloat.py",
     "kernels",

@@ -86,12 +86,30 @@ _LIBC = ("declare i32 @sched_yield()", "declare i32 @clock_gettime(i32, ptr)")
 def machine_code(target: Target) -> tuple[Sequence[str], Mapping[str, object]]:
     """Return a machine's declarations, and its code for `$pause` and so on in the text.
 
-    `pause` hints to the processor that this thread waits.  `sleep` sleeps while the i32 at %word
-    is %seen, and `wake` wakes its sleeper.
+    `pause` hints to the processor that this thread waits.  `save_mode` saves the float mode and
+    sets that of IEEE 754, which other libraries may have left: no traps, round to nearest, and
+    subnormal numbers are numbers.  `sleep` sleeps while the i32 at %word is %seen, and `wake`
+    wakes its sleeper.
     """
-    hint = "llvm.aarch64.hint(i32" if target.arm else "llvm.x86.sse2.pause("
-    declared = [f"declare void @{hint})"]
-    pause = f"call void @{hint}{' 1' if target.arm else ''})"
+    if target.arm:
+        hint, read, write = (f"llvm.aarch64.{name}" for name in ("hint", "get.fpcr", "set.fpcr"))
+        declared = [f"declare void @{hint}(i32)", f"declare i64 @{read}()"]
+        declared.append(f"declare void @{write}(i64)")
+        pause = f"call void @{hint}(i32 1)"
+        save = f"%mode = call i64 @{read}()\n  call void @{write}(i64 0)"
+        restore = f"call void @{write}(i64 %mode)"
+    else:
+        read, write = "llvm.x86.sse.stmxcsr", "llvm.x86.sse.ldmxcsr"
+        declared = [f"declare void @{name}(ptr)" for name in (read, write)]
+        declared.append("declare void @llvm.x86.sse2.pause()")
+        pause = "call void @llvm.x86.sse2.pause()"
+        # 0x1F80 masks traps.
+        save = (
+            "%mode = alloca i32, align 4\n  %ours = alloca i32, align 4\n"
+            f"  call void @{read}(ptr %mode)\n  store i32 {0x1F80}, ptr %ours\n"
+            f"  call void @{write}(ptr %ours)"
+        )
+        restore = f"call void @{write}(ptr %mode)"
     if target.apple:
         declared += ["declare i32 @__ulock_wait(i32, ptr, i64, i32)"]
         declared += ["declare i32 @__ulock_wake(i32, ptr, i64)"]
@@ -102,7 +120,13 @@ def machine_code(target: Target) -> tuple[Sequence[str], Mapping[str, object]]:
         # The system call is futex; 128 is a private wait, 129 a private wake.
         futex = f"call i64 (i64, ...) @syscall(i64 {98 if target.arm else 202}, ptr %word, "
         sleep, wake = f"{futex}i64 128, i64 %wide, ptr null)", f"{futex}i64 129, i64 1)"
-    code = {"pause": pause, "sleep": sleep, "wake": wake}
+    code = {
+        "pause": pause,
+        "save_mode": save,
+        "restore_mode": restore,
+        "sleep": sleep,
+        "wake": wake,
+    }
     return declared, code | {"monotonic": 6 if target.apple else 1}
 
 
@@ -156,10 +180,11 @@ done:
   ret void
 }"""
 
-# Computes parts until the pool closes.
+# Computes parts until the pool closes.  The float mode is the thread's own: it is set once.
 _WORKER = """\
 define void @worker(ptr %pool, i64 %tid) nounwind {
 entry:
+  $save_mode
   %record = call ptr @record(ptr %pool, i64 %tid)
   %arrived_at = place %pool.arrived
   br label %look
@@ -209,6 +234,7 @@ up:
   set %record.asleep = 0 monotonic
   br label %look
 done:
+  $restore_mode
   ret void
 }"""
 
@@ -253,6 +279,7 @@ entry:
 _IN_TURNS = """\
 define void @in_turns(ptr %code, ptr %table, i64 %n, i64 %threads, i64 %epoch) nounwind {
 entry:
+  $save_mode
   br label %look
 look:
   %left = phi i64 [ %threads, %entry ], [ %tid, %look ]
@@ -260,6 +287,7 @@ look:
   call void %code(ptr %table, i64 %n, i64 %tid, i64 %threads, i64 %epoch)
   if ne i64 %tid, 0: look, done
 done:
+  $restore_mode
   ret void
 }"""
 

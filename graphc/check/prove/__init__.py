@@ -22,14 +22,14 @@ except ImportError:
     ) from None
 
 import graphc.compiler  # noqa: F401  # tells of another package `passes` in the way
-from graphc.check.prove import pattern_rules, training_rules
+from graphc.check.prove import axis_rules, pattern_rules, training_rules
 from graphc.check.prove.proof import Proof as Proof
 from graphc.check.prove.proof import prove as prove
 from graphc.check.prove.rule import Rule
 
 RULES = [
     found
-    for rules in (pattern_rules, training_rules)
+    for rules in (pattern_rules, axis_rules, training_rules)
     for found in vars(rules).values()
     if isinstance(found, Rule)
 ]

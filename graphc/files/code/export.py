@@ -213,7 +213,7 @@ def _export(
     separate = weights == "file"
     test = "" if not self_test else test_text(model, expected())
     code, stack = writer.write(model, beside.name, separate, test)
-    known = facts(model, stack, proof)
+    known = facts(model, stack, proof, separate)
     written = {file: code, beside: header(model, known, separate, undefined(code))}
     written[file.with_suffix(".json")] = proof
     if separate:

@@ -30,11 +30,17 @@ def certificate(model: Interface) -> bytes:
     return text.encode()
 
 
-def facts(model: Interface, stack: int | None, proof: bytes) -> Iterator[Fact]:
-    """Yield the constants of the header; `stack` has the bytes without vectors."""
+def facts(model: Interface, stack: int | None, proof: bytes, separate: bool) -> Iterator[Fact]:
+    """Yield the constants of the header, once the file is written.
+
+    `stack` has the bytes without vectors.  `separate` is true if the first state is a file.
+    """
+    arrays = [*model.constants.values(), *(() if separate else model.first_values.values())]
     yield Fact("BATCH", model.batch, "the most rows `n` of a call")
     yield Fact("STATE_BYTES", model.state_bytes, "what lasts between calls")
     yield Fact("WORK_BYTES", model.work_bytes, "what a call uses and leaves")
+    constant = sum(array.nbytes for array in arrays)
+    yield Fact("CONSTANT_BYTES", constant, "weights and first values in the code")
     if stack is not None:
         yield Fact("STACK_BYTES", stack, "the most stack of a call; 96 KB more with vectors")
     for entry in model.entries:

@@ -1,4 +1,4 @@
-"""Training has the same bits in native code and in C, on every target."""
+"""Training has the same bits in native code, in C and in objects, on every target."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 import graphc as gc
 from tests.backends.c.trained import (
+    OBJECTS,
     SANITIZED,
     TARGETS,
     Target,
@@ -49,12 +50,13 @@ def test_a_small_net_under_the_sanitizers(cc: str, contract: str, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gcc -O2, nothing but C", "arm, soft float", "aarch64"])
+@pytest.mark.parametrize("name", ["gcc -O2, nothing but C", "arm, soft float", "aarch64", *OBJECTS])
 def test_float64_on_some_targets(name: str, tmp_path: Path) -> None:
     check(TARGETS[name], small_nets.net("float64"), "fused", 5, tmp_path)
 
 
 @CONTRACTS
+@pytest.mark.slow
 def test_the_c_backend_has_the_bits_of_native_code(contract: str) -> None:
     compiler()
     batches = [small_nets.batch(8, seed) for seed in range(3)]
@@ -65,6 +67,7 @@ def test_the_c_backend_has_the_bits_of_native_code(contract: str) -> None:
     assert not unlike(one, other)
 
 
+@pytest.mark.slow
 def test_contracts_differ_in_bits() -> None:
     batches = [small_nets.batch(8, seed) for seed in range(3)]
     one, other = (

@@ -22,15 +22,20 @@ Feeds = Mapping[str, Any]
 
 
 class Target(NamedTuple):
-    """A compiler with its flags, and the emulator of its programs."""
+    """A compiler with its flags, and the emulator of its programs.
+
+    A program consists of C files or, if `object` is given, of the object for a triple (None for
+    this machine) and a C file that calls it.  Without a compiler it is a WebAssembly module.
+    """
 
     compiler: str
     flags: tuple[str, ...]
     emulator: tuple[str, ...] = ()
+    object: tuple[str | None, ...] | None = None
 
     def missing(self) -> str | None:
         """The name of a tool that is not installed, or None."""
-        tools = (self.compiler, *self.emulator[:1])
+        tools = filter(None, (self.compiler, *self.emulator[:1]))
         return next((tool for tool in tools if shutil.which(tool) is None), None)
 
 
@@ -58,6 +63,28 @@ TARGETS = {
     ),
 }
 """What a model is compiled for."""
+_CORTEX = "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16 --specs=rdimon.specs"
+OBJECTS = {
+    "object": Target("cc", (), (), (None,)),
+    "object for aarch64": _emulated("aarch64", "aarch64-linux-gnu")._replace(
+        object=("aarch64-linux-gnu",)
+    ),
+    "object for riscv64": _emulated("riscv64", "riscv64-linux-gnu")._replace(
+        object=("riscv64-linux-gnu",)
+    ),
+    "object for 32-bit ARM": _emulated("arm", "arm-linux-gnueabihf")._replace(
+        object=("armv7a-linux-gnueabihf",)
+    ),
+    "object for Cortex-M4": Target(
+        "arm-none-eabi-gcc",
+        tuple(_CORTEX.split()),
+        ("qemu-arm", "-cpu", "cortex-m4"),
+        ("thumbv7em-none-eabihf",),
+    ),
+    "WebAssembly": Target("", (), ("node",), ("wasm32",)),
+}
+"""The targets of objects."""
+TARGETS |= OBJECTS
 SANITIZED = {
     name: Target(name, ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"))
     for name in ("gcc", "clang")
@@ -67,8 +94,8 @@ _MAIN = """\
 #include <stdio.h>
 #include "model.h"
 
-static unsigned char state[{state} + 1] __attribute__((aligned(64)));
-static unsigned char work[{work} + 1] __attribute__((aligned(64)));
+static unsigned char state[MODEL_STATE_BYTES + 1] __attribute__((aligned(64)));
+static unsigned char work[MODEL_WORK_BYTES + 1] __attribute__((aligned(64)));
 {arrays}
 
 int main(void)
@@ -80,10 +107,33 @@ int main(void)
 {reads}
         model_train_step({arguments});
     }}
-    fwrite(state, 1, {state}, out);
+    fwrite(state, 1, MODEL_STATE_BYTES, out);
     fclose(out);
     return 0;
 }}
+"""
+
+_SCRIPT = """\
+import {{ readFileSync, writeFileSync }} from "node:fs";
+const {{ instance }} = await WebAssembly.instantiate(readFileSync("model.o"), {{}});
+const run = instance.exports, feeds = readFileSync("feeds.bin");
+const state = run.__heap_base.value, work = state + run.model_state_bytes.value;
+let end = work + run.model_work_bytes.value, at = 0;
+const places = {sizes}.map((size) => {{
+  end = (end + 7) & ~7;
+  end += size;
+  return end - size;
+}});
+const bytes = new Uint8Array(run.memory.buffer);
+run.model_init(state);
+for (let step = 0; step < {steps}; ++step) {{
+  {fed}.forEach((size, i) => {{
+    bytes.set(feeds.subarray(at, at + size), places[i]);
+    at += size;
+  }});
+  run.model_train_step({memory}, {rows}, ...places);
+}}
+writeFileSync("state.bin", bytes.slice(state, work));
 """
 
 
@@ -94,7 +144,7 @@ class Trained:
         gc.export_c(ex, folder / "model.c", name="model")
         whole = {"infer_only": False, "constant": False, "backward": False}
         found, _ = interface(ex, model_writer("c"), name="model", batch=None, budget=None, **whole)
-        self.folder, self.interface = folder, found
+        self.ex, self.folder, self.interface = ex, folder, found
         step = next(e for e in found.entries if e.name == "model_train_step")
         feeds = [
             [np.ascontiguousarray(b[a.declared], a.type.dtype) for a in step.feeds] for b in batches
@@ -120,20 +170,31 @@ class Trained:
             *(f"(void *)a{i}" for i in range(len(sizes))),
         ]
         text = _MAIN.format(
-            state=found.state_bytes,
-            work=found.work_bytes,
             arrays="\n".join(arrays),
             steps=len(batches),
             reads="\n".join(reads),
             arguments=", ".join(arguments),
         )
         (folder / "main.c").write_text(text)
+        script = _SCRIPT.format(
+            sizes=sizes,
+            steps=len(batches),
+            fed=sizes[: len(step.feeds)],
+            memory="state, work" if found.state else "work",
+            rows=rows,
+        )
+        (folder / "main.mjs").write_text(script)
 
     def state(self, target: Target) -> dict[str, Any]:
         """The state after all steps, of a program for a target."""
-        command = [target.compiler, *STRICT, *target.flags, "main.c", "model.c", "-o", "program"]
-        _run(command, self.folder)
-        _run([*target.emulator, "./program"], self.folder)
+        model = "model.c"
+        if target.object is not None:
+            model, (triple, *_) = "model.o", target.object
+            gc.export_object(self.ex, self.folder / model, target=triple, name="model")
+        if target.compiler:
+            command = [target.compiler, *STRICT, *target.flags, "main.c", model, "-o", "program"]
+            _run(command, self.folder)
+        _run([*target.emulator, "./program" if target.compiler else "main.mjs"], self.folder)
         image = (self.folder / "state.bin").read_bytes()
         found = {}
         for name, array in self.interface.state.items():

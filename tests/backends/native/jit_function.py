@@ -64,7 +64,7 @@ def function_of(
     fused: bool = True,
 ) -> Compiled:
     """Compile what `write` emits; arguments are named "ptr %a" or "i64 %n"."""
-    module = Module(fused)
+    module = Module(fused=fused)
     function = Function(module, "tested", ", ".join(arguments), linkage="")
     write(Vectors(function, lanes))
     function.ret()

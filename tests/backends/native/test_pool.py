@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -18,8 +20,9 @@ import pytest
 from numpy.typing import NDArray
 
 from graphc.backends.native import pool, pool_ir
+from graphc.backends.native.jit import load
 from graphc.backends.native.pool import Choice
-from graphc.backends.native.target import Target, available
+from graphc.backends.native.target import Target, available, host
 from tests.backends.native.small_programs import small_programs, table_of
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
@@ -144,6 +147,35 @@ def test_subnormal_numbers_are_numbers_on_every_thread(
     found = np.array([SUBNORMAL] * 4 + [1] * 4, np.float32)
     bind("halve", found, threads=threads, long=long)(4)
     assert found[4 : 4 + threads].tolist() == [SUBNORMAL / 2] * threads
+
+
+SET_MODE = """\
+declare void @llvm.x86.sse.ldmxcsr(ptr)
+define void @set_mode(i32 %mode) {
+  %place = alloca i32
+  store i32 %mode, ptr %place
+  call void @llvm.x86.sse.ldmxcsr(ptr %place)
+  ret void
+}"""
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64", reason="the mode is set by an instruction of x86"
+)
+@pytest.mark.parametrize("threads", [1, 4])
+def test_the_mode_of_another_library_changes_nothing(four_threads: pool.Pool, threads: int) -> None:
+    library = load(SET_MODE, ["set_mode"], host())
+    set_mode = ctypes.CFUNCTYPE(None, ctypes.c_int32)(library.address("set_mode"))
+    found = np.array([SUBNORMAL] * 4 + [1] * 4, np.float32)
+    run, outside = bind("halve", found, threads=threads), np.array([SUBNORMAL], np.float32)
+    set_mode(0x9FC0)  # subnormal operands and results are zero
+    try:
+        run(4)
+        np.multiply(outside, np.float32(0.5), out=outside)
+    finally:
+        set_mode(0x1F80)
+    assert found[4 : 4 + threads].tolist() == [SUBNORMAL / 2] * threads
+    assert outside.tolist() == [0]  # it was left as it was
 
 
 @pytest.mark.parametrize("long", [False, True])
@@ -358,9 +390,9 @@ def test_the_interpreter_ends_in_peace(end: str) -> None:
 @pytest.mark.parametrize(
     ("triple", "words"),
     [
-        ("x86_64-unknown-linux-gnu", ("i64 202,", "sse2.pause")),
-        ("aarch64-unknown-linux-gnu", ("i64 98,", "aarch64.hint")),
-        ("arm64-apple-darwin23", ("__ulock_wait", "aarch64.hint")),
+        ("x86_64-unknown-linux-gnu", ("i64 202,", "ldmxcsr", "sse2.pause")),
+        ("aarch64-unknown-linux-gnu", ("i64 98,", "set.fpcr(i64 0)", "aarch64.hint")),
+        ("arm64-apple-darwin23", ("__ulock_wait", "set.fpcr(i64 0)", "aarch64.hint")),
     ],
 )
 def test_the_text_follows_the_machine(triple: str, words: tuple[str, ...]) -> None:

@@ -123,11 +123,11 @@ FOLD, LAST, SHARE = (
 BATCHNORM = "passes.fold_batchnorm"
 PLANTED = (
     Planted(
-        "a maximum is taken over the first axes",
+        "a sum is a product with twos",
         "passes.middle_axes",
-        "return _over(op, _moved(x, axes), tuple(range(rank - len(axes), rank)))",
-        "return _over(op, _moved(x, axes), tuple(range(rank - len(axes) - 1, rank - 1)))",
-        "middle_max",
+        "np.ones(size, x.dtype)",
+        "np.full(size, 2, x.dtype)",
+        "middle_sum",
     ),
     Planted(
         "-(-x) becomes -x",
