@@ -67,6 +67,14 @@ def test_inference_alone_has_no_state(tmp_path: Path) -> None:
     np.testing.assert_allclose(scores, ex.forward(x=x)["scores"], rtol=1e-4, atol=1e-5)
 
 
+def test_a_row_has_the_same_bits_by_itself(tmp_path: Path) -> None:
+    model = CModel(executor(), tmp_path, "-O1", "-march=native")
+    x = rows(8)["x"]
+    together = model.call("infer", {"x": x})["scores"]
+    alone = [model.call("infer", {"x": row[None]})["scores"] for row in x]
+    assert np.concatenate(alone).tobytes() == together.tobytes()
+
+
 def test_the_header_names_what_a_caller_gives(tmp_path: Path) -> None:
     _, header, _ = gc.export_c(executor(), tmp_path / "digits.c")
     text = header.read_text()

@@ -19,8 +19,12 @@ _DEFINED = re.compile(r" *const \w+ (v\d+) = (.*);")
 _NAME = re.compile(r"\bv\d+\b")
 _FACTOR = re.compile(r"(?:\(\w+\))?(?:[\w.]+|\w+\[[^]]*\]|\w+\((?:[^()]|\([^()]*\))*\))")
 """A name, a number, an element or a call, perhaps converted, which needs no parentheses."""
-_TOGETHER = re.compile(r"/\*.*?\*/|\[[^]]*\]|(?:const )?\w+ \*(?:const )?\w+|const \w+ \w+ =|#.*")
+_TOGETHER = re.compile(
+    r"/\*.*?\*/|\[[^]]{,40}\]|(?:const )?\w+ \*(?:const )?\w+|(?:const \w+|ptrdiff_t) \w+|#.*"
+)
 """The parts that are not broken into lines."""
+_IDLE = re.compile(r" (?:[*/] 1(?![\w.])|[+-] 0(?![\w.]| [*/%]))")
+"""The operations of indices that change nothing."""
 
 
 def inlined(lines: Iterable[str]) -> list[str]:
@@ -30,7 +34,7 @@ def inlined(lines: Iterable[str]) -> list[str]:
     found: list[str] = []
     waiting: dict[str, str] = {}  # the definitions that are not written yet, by their names
     for line in lines:
-        placed = _placed(line, waiting)
+        placed = _IDLE.sub("", _placed(line, waiting))
         defined = _DEFINED.fullmatch(placed)
         if defined and uses[defined[1]] == 2 and len(defined[2]) <= _LONGEST:
             waiting[defined[1]] = placed

@@ -165,6 +165,13 @@ static void gc_product_{dtype}(ptrdiff_t rows, ptrdiff_t width, {arguments} ptrd
         gc_columns_{dtype}(rows, vectors, k, a, a_i, a_p, b, b_p, sums);
         return;
     }}
+    if (b_j == 1 && rows == 1 && vectors == 1) {{
+        gc_{dtype} s = gc_load_{dtype}(sums);
+        for (ptrdiff_t p = 0; p < k; ++p)
+            s = gc_fma_{dtype}(gc_all_{dtype}(a[p * a_p]), gc_part_{dtype}(b + p * b_p, width), s);
+        gc_store_{dtype}(sums, s);
+        return;
+    }}
     for (ptrdiff_t first = 0; first < k; first += GC_DEPTH) {{
         const ptrdiff_t depth = k - first < GC_DEPTH ? k - first : GC_DEPTH;
         const {kind} *const right = b + first * b_p;
