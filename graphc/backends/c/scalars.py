@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from math import inf, isnan
+from re import search
 
 import numpy as np
 
@@ -112,6 +113,15 @@ class Code:
         self.arrays += size * ITEMSIZE[dtype]
         self.do(f"{C_TYPES[dtype]} {name}[{shown or size}];")
         return name
+
+    @contextmanager
+    def defined(self, name: str, definition: str) -> Iterator[None]:
+        """Append the lines of the `with` statement, after a definition if they use its name."""
+        self.do(definition)
+        start = len(self.lines)
+        yield
+        if not any(search(rf"\b{name}\b", line) for line in self.lines[start:]):
+            del self.lines[start - 1]
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
