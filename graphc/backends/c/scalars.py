@@ -179,7 +179,9 @@ class Scalars(Arithmetic):
         return self.code.value(f"{condition} ? {a} : {b}", dtype)
 
     def compare(self, function: str, a: Value, b: Value, dtype: str) -> Value:
-        """Append a comparison."""
+        """Append a comparison; compilers warn of one that is decided."""
+        if a == b and dtype not in FLOATS:
+            return literal(function in ("equal", "less_equal", "greater_equal"), "bool")
         return self.code.value(f"{a} {_COMPARED[function]} {b}", "bool")
 
     def is_nan(self, x: Value, dtype: str) -> Value:
