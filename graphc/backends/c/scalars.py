@@ -181,6 +181,7 @@ class Scalars(Arithmetic):
     def compare(self, function: str, a: Value, b: Value, dtype: str) -> Value:
         """Append a comparison; compilers warn of one that is decided."""
         if a == b and dtype not in FLOATS:
+            self.code.do(f"(void){a};")
             return literal(function in ("equal", "less_equal", "greater_equal"), "bool")
         return self.code.value(f"{a} {_COMPARED[function]} {b}", "bool")
 
