@@ -164,3 +164,19 @@ def test_names_of_any_kind_are_names_of_c(tmp_path: Path) -> None:
     found = model.call("infer", feeds)
     for name, value in ex.forward(feeds).items():
         np.testing.assert_allclose(found[name], value, rtol=1e-6)
+
+
+def test_nothing_is_declared_that_nothing_uses(tmp_path: Path) -> None:
+    net = gc.Net("weights alone")
+    p = net.parameter("p", (1,))
+    net.loss("size", gc.sum(p * p))
+    alone = gc.Executor(gc.compile(net, batch=2, optimizer=gc.SGD(lr=0.1), backend="numpy"))
+    assert CModel(alone, tmp_path, "-O1").interface.batch == 2
+    wide = gc.Net("one number in each column")
+    x = wide.input("x", (gc.N, 3))
+    q = gc.broadcast_to(wide.parameter("q", (1,)), (gc.N, 30))
+    wide.output("sums", gc.sum(q, axis=1) + gc.sum(x, axis=1))
+    ex = gc.Executor(gc.compile(wide, batch=2, backend="numpy"), seed=1)
+    feeds = {"x": np.ones((2, 3), np.float32)}
+    found = CModel(ex, tmp_path, "-O1").call("infer", feeds)["sums"]
+    np.testing.assert_allclose(found, ex.forward(feeds)["sums"], rtol=1e-6)

@@ -67,7 +67,7 @@ def _function(model: Interface, entry: Entry, file: KernelFile) -> str:
         calls.append(f"    for (ptrdiff_t i = 0; i < {size}; ++i) {copy}")
     if entry.losses:
         calls.append(f"    return {' + '.join(f'*{places.name(loss)}' for loss in entry.losses)};")
-    text = "\n".join([*places.lines, *calls])
+    text = re.sub(r"/\*.*?\*/", "", "\n".join([*places.lines, *calls]))
     arguments = re.findall(r"(\w+)[,)]", declaration(model, entry))
     unused = [f"    (void){a};" for a in arguments if not re.search(rf"\b{a}\b", text)]
     lines = [*places.lines, *unused, "", *calls]

@@ -122,8 +122,8 @@ class LoopWriter:
             return
         with code.loop("first", columns, step=LANES):
             code.do(f"const ptrdiff_t rest = {columns} - first;")
-            with code.loop("l", f"(rest < {LANES} ? rest : {LANES})"):
-                code.do("const ptrdiff_t j = first + l;")
+            lanes = code.loop("l", f"(rest < {LANES} ? rest : {LANES})")
+            with lanes, code.defined("j", "const ptrdiff_t j = first + l;"):
                 yield "l"
 
     def _accumulate(self, target: str, x: str, step: Step) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from math import inf, isnan
+from re import search
 
 import numpy as np
 
@@ -114,6 +115,15 @@ class Code:
         return name
 
     @contextmanager
+    def defined(self, name: str, definition: str) -> Iterator[None]:
+        """Append the lines of the `with` statement, after a definition if they use its name."""
+        self.do(definition)
+        start = len(self.lines)
+        yield
+        if not any(search(rf"\b{name}\b", line) for line in self.lines[start:]):
+            del self.lines[start - 1]
+
+    @contextmanager
     def block(self, head: str) -> Iterator[None]:
         """Append a head and the lines of the `with` statement in braces."""
         self.do(f"{head} {{")
@@ -169,7 +179,9 @@ class Scalars(Arithmetic):
         return self.code.value(f"{condition} ? {a} : {b}", dtype)
 
     def compare(self, function: str, a: Value, b: Value, dtype: str) -> Value:
-        """Append a comparison."""
+        """Append a comparison; compilers warn of one that is decided."""
+        if a == b and dtype not in FLOATS:
+            return literal(function in ("equal", "less_equal", "greater_equal"), "bool")
         return self.code.value(f"{a} {_COMPARED[function]} {b}", "bool")
 
     def is_nan(self, x: Value, dtype: str) -> Value:
