@@ -46,7 +46,7 @@ class CModel:
         source, *_ = gc.export_c(ex, folder / "model.c", name="model", **options)
         library = folder / f"model-{len([*folder.glob('*.so')])}.so"
         command = [compiler(cc), *STRICT, *flags, "-fPIC", "-shared", str(source), "-o"]
-        subprocess.run([*command, str(library), "-lm"], check=True, capture_output=True)
+        subprocess.run([*command, str(library)], check=True, capture_output=True)
         self.library = ctypes.CDLL(str(library))
         infer_only = bool(options.get("infer_only"))
         constant = infer_only and options.get("weights", "in") == "in"

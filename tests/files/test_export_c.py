@@ -115,7 +115,7 @@ def test_a_budget_refuses_with_the_shortfall_or_finds_a_plan(tmp_path: Path) -> 
 @pytest.mark.skipif(bool(backend("native").missing()), reason="there is no native backend")
 def test_a_self_test_finds_a_changed_weight(tmp_path: Path) -> None:
     file, *_ = gc.export_c(executor(), tmp_path / "digits.c", backward=True, self_test=True)
-    flags = "-std=c99", "-O1", "-DDIGITS_SELF_TEST", "-o", "test", "digits.c", "-lm"
+    flags = "-std=c99", "-O1", "-DDIGITS_SELF_TEST", "-o", "test", "digits.c"
 
     def run() -> tuple[int, list[str]]:
         subprocess.run([compiler(), *flags], cwd=tmp_path, check=True)

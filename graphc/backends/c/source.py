@@ -15,6 +15,8 @@ from graphc.kernels.kernel import Gemm, Kernel, Permutation, inputs
 from graphc.kernels.program import Buffer, Program
 from graphc.kernels.text import kernel_text
 
+UNNAMED = "\0"
+"""The name of a kernel's function until all programs have been written: equal ones are one."""
 Pointer = Callable[[Buffer], str]
 """The expression of the address of a buffer's first element."""
 
@@ -36,7 +38,7 @@ class KernelFile:
 
     def text(self) -> str:
         """Return the functions, those that kernels call first."""
-        kernels = (rest.replace("@", name, 1) for rest, name in self._kernels.items())
+        kernels = (rest.replace(UNNAMED, name, 1) for rest, name in self._kernels.items())
         return "\n\n".join([*self.functions.texts.values(), *kernels])
 
     def _call(self, program: Program, number: int, pointer: Pointer) -> str:
@@ -80,7 +82,7 @@ def buffers_of(kernel: Kernel) -> tuple[str, ...]:
 def kernel_source(
     kernel: Kernel, buffers: Mapping[str, Buffer], functions: Functions, single: bool
 ) -> tuple[str, int]:
-    """Return the function of a kernel, "@" for its name, and the bytes of stack that it needs.
+    """Return the function of a kernel, UNNAMED for its name, and the bytes of stack that it needs.
 
     The kernel's text is a comment before it.  It has no argument `n` if that is always a
     `single` row.
@@ -99,13 +101,12 @@ def kernel_source(
     else:
         LoopWriter(kernel, names, pitch).write(code)
     comment = kernel_text(kernel).rstrip().replace("*/", "* /").replace("\n", "\n   ")
-    comment = comment.replace("@", "matmul")
     if any(search(r"\bn\b", line) for line in code.lines):
         code.lines[:0] = ["    const ptrdiff_t n = 1;"] * single
     elif not single:
         code.lines.insert(0, "    (void)n;")
     arguments += ["ptrdiff_t n"] * (not single)
-    text, stack = code.function(f"static void @({', '.join(arguments)})")
+    text, stack = code.function(f"static void {UNNAMED}({', '.join(arguments)})")
     return f"/* {comment} */\n{text}\n", stack
 
 
