@@ -180,3 +180,11 @@ def test_nothing_is_declared_that_nothing_uses(tmp_path: Path) -> None:
     feeds = {"x": np.ones((2, 3), np.float32)}
     found = CModel(ex, tmp_path, "-O1").call("infer", feeds)["sums"]
     np.testing.assert_allclose(found, ex.forward(feeds)["sums"], rtol=1e-6)
+
+
+def test_cpp_can_include_the_header(tmp_path: Path) -> None:
+    gc.export_c(executor(), tmp_path / "digits.c", backward=True)
+    text = '#include "digits.h"\nint main() { digits_init(nullptr); return DIGITS_BATCH - 8; }\n'
+    (tmp_path / "main.cpp").write_text(text)
+    flags = "-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"
+    subprocess.run([compiler("c++"), *flags, "main.cpp"], cwd=tmp_path, check=True)
