@@ -21,7 +21,7 @@ COMMAND = Command(
     "multiply int8: the weights take a quarter of the bytes. A part of the data calibrates it; on "
     "the rest, the error of each layer beside float32 is printed and, if there are labels, the "
     "accuracy. All commands that predict accept the file.",
-    example="graphc quantize graphc-run/digits.gc --data digits -o digits.int8.gc",
+    example="graphc quantize graphc-run/iris.gc --data train.csv -o iris.int8.gc",
 )
 
 

@@ -264,7 +264,7 @@ def moved(
     if not x or any(isinstance(dim, Batch) for dim in (*x[1:], *result.shape[1:])):
         return None
     axis_maps = map_axes(dense_maps(x))
-    if axis_maps is None or 0 in result.shape:
+    if axis_maps is None or not isinstance(result.shape[-1], int) or 0 in result.shape:
         return None
     shape, axis_maps = merged_axes(result.shape, axis_maps)
     at = AccessMap(tuple(axis_maps), fill)

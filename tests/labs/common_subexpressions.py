@@ -99,7 +99,7 @@ WRONG = {
     ),
     "one argument more": (
         "def merge(graph, deep):\n    return graph\n",
-        "a training step cannot be compiled: TypeError: ",
+        "your pass fails: TypeError: merge() missing 1 required positional argument: 'deep'",
     ),
     "nothing is returned": (wrong(result="merged = graph"), "returns NoneType, not a Graph"),
     "neighbours only": (
