@@ -1,4 +1,4 @@
-"""The function `compare_quantized`: what a quantized net loses, in its layers and its accuracy."""
+"""The function `compare_quantized`: the errors of a quantized net, by layer, and its accuracy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LayerError:
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """What a quantized net loses beside the net that it was made of.
+    """The loss of a quantized net beside the net that it was made of.
 
     Parameters
     ----------

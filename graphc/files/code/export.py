@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from graphc.backends.backend import ModelWriter, model_writer
 from graphc.base.arguments import check_choice, checked_whole, takes
+from graphc.base.docstrings import with_shared
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.files.code.elf import undefined
@@ -19,7 +20,29 @@ from graphc.files.code.self_test import test_text
 from graphc.files.disk import AnyPath, system_path, write_file
 from graphc.runtime.executor import Executor
 
+SHARED = """\
+Parameters
+----------
+ex
+    The executor; its state is in the file.
+infer_only
+    Whether the file only infers.  With weights in it they are constants: there is no state.
+backward
+    Whether it has a function for gradients alone, too.
+batch
+    The most rows of a call; None means those of the plan.
+budget
+    The most bytes of state and work.  A training step that needs more recomputes values.
+weights
+    "in" the file, or in a "file" of their own with the suffix `.bin`: the bytes of the state,
+    which replace the function that sets it.
+name
+    The start of all names in the file; None means the net's name.
+"""
+"""The parameters of both functions."""
 
+
+@with_shared(SHARED)
 @takes('gc.export_c(ex, "model.c")')
 def export_c(
     ex: Executor,
@@ -37,27 +60,12 @@ def export_c(
 
     Parameters
     ----------
-    ex
-        The executor; its state is in the file.
     path
         The C file.  Beside it come a header (`.h`), with all sizes and the exact cost of a call,
         and a certificate (`.json`) of its use of memory; `graphc verify model.c` proves it.
-    infer_only
-        Whether the file only infers.  With weights in it they are constants: there is no state.
-    backward
-        Whether it has a function for gradients alone, too.
-    batch
-        The most rows of a call; None means those of the plan.
-    budget
-        The most bytes of state and work.  A training step that needs more recomputes values.
-    weights
-        "in" the file, or in a "file" of their own with the suffix `.bin`: the bytes of the state,
-        which replace the function that sets it.
     self_test
         Whether the file has a `main` under the macro `<NAME>_SELF_TEST`, which calls every
         function and compares what it computes, bit for bit, with what was computed here.
-    name
-        The start of all names in the file; None means the net's name.
 
     Returns
     -------
@@ -84,6 +92,7 @@ def export_c(
     return _export("export_c", ex, path, lambda: model_writer("c"), options)
 
 
+@with_shared(SHARED)
 @takes('gc.export_object(ex, "model.o", target="riscv64-linux")')
 def export_object(
     ex: Executor,
@@ -105,27 +114,12 @@ def export_object(
 
     Parameters
     ----------
-    ex
-        The executor; its state is in the file.
     path
         The object.  Beside it come a header (`.h`) and a certificate (`.json`), as for `export_c`.
     target
         The triple of a target, such as "thumbv7em-none-eabihf"; None means this machine.
     cpu
         LLVM's name of a processor of the target, such as "cortex-m7"; None means a usual one.
-    infer_only
-        Whether the file only infers.  With weights in it they are constants: there is no state.
-    backward
-        Whether it has a function for gradients alone, too.
-    batch
-        The most rows of a call; None means those of the plan.
-    budget
-        The most bytes of state and work.  A training step that needs more recomputes values.
-    weights
-        "in" the file, or in a "file" of their own with the suffix `.bin`: the bytes of the state,
-        which replace the function that sets it.
-    name
-        The start of all names in the file; None means the net's name.
 
     Returns
     -------
