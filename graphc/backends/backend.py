@@ -165,6 +165,15 @@ def bind_exchange(program: str, instr: Instr, view: View, link: Link | None) -> 
     return () if link is None else link.calls(program, instr, [view(name) for name in instr.outs])
 
 
+def bind_outside(
+    program: str, instr: Instr, n: int, view: View, link: Link | None
+) -> Sequence[Call]:
+    """Return the calls of an instruction that is not a kernel: an exchange, or a reference rule."""
+    if instr.kind in ("send", "receive"):
+        return bind_exchange(program, instr, view, link)
+    return (bind_reference(instr, n, view),)
+
+
 def bind_reference(instr: Instr, n: int, view: View) -> Call:
     """Return the call that runs an op's reference rule and copies its result."""
     assert instr.op is not None, "the instruction is of an op"

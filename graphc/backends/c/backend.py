@@ -22,8 +22,7 @@ from graphc.backends.backend import (
     PeakWork,
     View,
     ZeroCopy,
-    bind_exchange,
-    bind_reference,
+    bind_outside,
 )
 from graphc.backends.c.source import program_source
 from graphc.backends.layout import ARENA, SCRATCH, block_of, layout, table_index
@@ -88,18 +87,13 @@ class CRunner:
 
     def parts(self, n: int, view: View, threads: int) -> list[Part]:
         """Return the same run in parts: a function of kernels, or another call."""
-        found = []
+        found: list[Part] = []
+        calls: Sequence[Call]
         for segment in self.layout.segments:
             if segment.symbol is None:
                 numbers: tuple[int, ...] = (segment.start,)
                 instr = self.program.instrs[segment.start]
-                exchange = instr.kind in ("send", "receive")
-                name, link = self.program.name, self._link
-                calls = (
-                    bind_exchange(name, instr, view, link)
-                    if exchange
-                    else [bind_reference(instr, n, view)]
-                )
+                calls = bind_outside(self.program.name, instr, n, view, self._link)
             else:
                 numbers = tuple(i for epoch in segment.epochs for i in epoch)
                 function = getattr(self.library, segment.symbol)

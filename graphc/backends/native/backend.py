@@ -20,8 +20,7 @@ from graphc.backends.backend import (
     PeakWork,
     View,
     ZeroCopy,
-    bind_exchange,
-    bind_reference,
+    bind_outside,
 )
 from graphc.backends.layout import ARENA, SCRATCH, Block, Segment, block_of, layout, table_index
 from graphc.backends.native import pool
@@ -172,9 +171,7 @@ class NativeProgram:
         )
 
     def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
-        if instr.kind in ("send", "receive"):
-            return bind_exchange(self.program.name, instr, view, self._link)
-        return (bind_reference(instr, n, view),)
+        return bind_outside(self.program.name, instr, n, view, self._link)
 
 
 def kernel_microseconds(kernel: Kernel, n: int) -> float:
