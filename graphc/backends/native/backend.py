@@ -27,7 +27,8 @@ from graphc.backends.native import pool
 from graphc.backends.native.feeds import bind_feeds, readable
 from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.jit import Library, load, load_by_key, program_key, stale
+from graphc.backends.native.jit import Library, load, load_by_key, stale
+from graphc.backends.native.keys import program_key
 from graphc.backends.native.program import program_ir
 from graphc.backends.native.target import available, host
 from graphc.backends.native.vectors import Vectors
