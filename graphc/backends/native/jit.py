@@ -16,14 +16,12 @@ from functools import lru_cache
 from typing import Any, cast
 from weakref import WeakValueDictionary
 
+from graphc.backends.elf import ElfError
 from graphc.backends.native.cache import cached, store
 from graphc.backends.native.keys import object_key
-from graphc.backends.native.target import (
-    LLVM,
-    Target,
-    bindings,
-    machine,
-)
+from graphc.backends.native.linker import LinkedCode
+from graphc.backends.native.llvm import LLVM, bindings
+from graphc.backends.native.target import Target, machine
 
 _loaded: WeakValueDictionary[tuple[str, tuple[str, ...]], Library] = WeakValueDictionary()
 _recent: deque[Library] = deque(maxlen=64)
@@ -135,13 +133,20 @@ def _parsed(ir: str, target: Target) -> Any:
 
 def _linked(key: str, object: bytes, symbols: Sequence[str], target: Target) -> Library:
     """Return the library of an object, and keep it for later loads."""
-    builder = bindings().JITLibraryBuilder().add_object_img(object).add_current_process()
-    for symbol in symbols:
-        builder.export_symbol(symbol)
-    library = Library(builder.link(_session(target), f"library{next(_numbers)}"), symbols)
+    library = Library(_code(object, symbols, target), symbols)
     _loaded[key, tuple(symbols)] = library
     _recent.append(library)
     return library
+
+
+def _code(object: bytes, symbols: Sequence[str], target: Target) -> Any:
+    """Return the functions of an object by name, linked without LLVM if that is possible."""
+    with contextlib.suppress(ElfError, OSError):
+        return LinkedCode(object, symbols)
+    builder = bindings().JITLibraryBuilder().add_object_img(object).add_current_process()
+    for symbol in symbols:
+        builder.export_symbol(symbol)
+    return builder.link(_session(target), f"library{next(_numbers)}")
 
 
 @lru_cache

@@ -7,7 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from graphc.backends.layout import kernels
-from graphc.backends.native.target import CODEGEN, Target, compiler_version
+from graphc.backends.native.facts import facts
+from graphc.backends.native.target import CODEGEN, Target
 from graphc.kernels.program import Program
 
 WRITERS = (
@@ -62,5 +63,5 @@ def object_key(text: str, target: Target) -> str:
 
     They depend on graphc only by the text: a new version finds all objects of unchanged text.
     """
-    parts = (compiler_version(), str(CODEGEN), target.triple, target.cpu, target.features, text)
+    parts = (facts().compiler, str(CODEGEN), target.triple, target.cpu, target.features, text)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
