@@ -14,7 +14,7 @@ SYMBOLS, WITH_ADDENDS, WITHOUT_ADDENDS = 2, 4, 9
 
 
 class ElfError(ValueError):
-    """The reason why a file is not an object that can be read, or be loaded."""
+    """The damage that a file has."""
 
 
 class Section(NamedTuple):

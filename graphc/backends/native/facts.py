@@ -1,4 +1,4 @@
-"""What LLVM says of this machine: kept, so that a process without need of LLVM can do without."""
+"""Facts about this machine that LLVM knows, kept for processes that do not load it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class MissingError(Exception):
 
 
 class Facts(NamedTuple):
-    """What LLVM says of this machine, and which versions of it and llvmlite do."""
+    """The words of LLVM about this machine, and the versions of it and llvmlite."""
 
     triple: str
     cpu: str
@@ -27,7 +27,7 @@ class Facts(NamedTuple):
 
     @property
     def known(self) -> dict[str, bool]:
-        """Whether each feature is there."""
+        """The features by name: true if the processor has it."""
         return {name[1:]: name[0] == "+" for name in self.features.split(",") if name}
 
 

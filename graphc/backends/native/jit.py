@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from graphc.backends.elf import ElfError
 from graphc.backends.native.cache import cached, store
 from graphc.backends.native.keys import object_key
-from graphc.backends.native.linker import LinkedCode
+from graphc.backends.native.linker import LinkedCode, UnsupportedError
 from graphc.backends.native.llvm import LLVM, bindings
 from graphc.backends.native.target import Target, machine
 
@@ -114,7 +114,7 @@ def _found(key: str, symbols: Sequence[str], target: Target) -> Library | None:
     library = _loaded.get((key, tuple(symbols)))
     object = cached(key) if library is None else None
     if object is not None:
-        with contextlib.suppress(RuntimeError):  # complete, but this LLVM cannot link it
+        with contextlib.suppress(ElfError, RuntimeError):  # complete, but it cannot be linked
             return _linked(key, object, symbols, target)
     return library
 
@@ -141,8 +141,13 @@ def _linked(key: str, object: bytes, symbols: Sequence[str], target: Target) -> 
 
 def _code(object: bytes, symbols: Sequence[str], target: Target) -> Any:
     """Return the functions of an object by name, linked without LLVM if that is possible."""
-    with contextlib.suppress(ElfError, OSError):
+    try:
         return LinkedCode(object, symbols)
+    except (UnsupportedError, OSError):
+        return _linked_by_llvm(object, symbols, target)
+
+
+def _linked_by_llvm(object: bytes, symbols: Sequence[str], target: Target) -> Any:
     builder = bindings().JITLibraryBuilder().add_object_img(object).add_current_process()
     for symbol in symbols:
         builder.export_symbol(symbol)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import lru_cache
-from pathlib import Path
 
 from graphc.backends.layout import kernels
 from graphc.backends.native.facts import facts
 from graphc.backends.native.target import CODEGEN, Target
 from graphc.kernels.program import Program
 
+PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 WRITERS = (
     "backends/native",
     "backends/arithmetic.py",
@@ -25,7 +26,16 @@ WRITERS = (
     "ir/access.py",
     "ir/forms.py",
 )
-"""The parts of the package that determine the text of a program."""
+"""The parts of the package that determine the text of programs, of threads and of feeds."""
+
+
+def module_key(name: str) -> str | None:
+    """Return a key of a module that is the same for all programs; None if there is none.
+
+    A version of graphc has one text a target under each name.
+    """
+    writers = _writers()
+    return None if writers is None else f"{name} {writers}"
 
 
 def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None:
@@ -45,17 +55,25 @@ def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None
 @lru_cache
 def _writers() -> str | None:
     """Return a digest of the source of `WRITERS`, or None without it, as in an archive."""
-    root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     try:
         for part in WRITERS:
-            path = root / part
-            for file in sorted(path.glob("*.py")) if path.is_dir() else (path,):
-                source = file.read_bytes()
-                digest.update(f"{part} {file.name} {len(source)}\n".encode() + source)
+            for file in _files(part):
+                # Without pathlib and buffers: this is a good part of a first call.
+                with open(file, "rb", buffering=0) as opened:
+                    source = opened.read()
+                name = os.path.basename(file)
+                digest.update(f"{part} {name} {len(source)}\n".encode() + source)
     except OSError:
         return None
     return digest.hexdigest()
+
+
+def _files(part: str) -> list[str]:
+    path = os.path.join(PACKAGE, part)
+    if part.endswith(".py"):
+        return [path]
+    return [os.path.join(path, name) for name in sorted(os.listdir(path)) if name.endswith(".py")]
 
 
 def object_key(text: str, target: Target) -> str:

@@ -20,13 +20,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from graphc.backends.native import pool_ir
 from graphc.backends.native.call_ir import WORDS
-from graphc.backends.native.jit import Library, builtin, load
+from graphc.backends.native.jit import Library, builtin, load_by_key
+from graphc.backends.native.keys import module_key
 from graphc.backends.native.target import host
 from graphc.base import usable_cores
 from graphc.base.scoped_lock import ScopedLock
@@ -44,7 +46,8 @@ class Pool:
         """Load the code and allocate the memory for at most `room` threads with the caller."""
         target = host()
         symbols = ("worker", "prober", "send_home", "poke", "in_turns", "call")
-        self._library = load(pool_ir.pool_ir(target), symbols, target)
+        write = partial(pool_ir.pool_ir, target)
+        self._library = load_by_key(module_key("pool"), write, symbols, target)
         self.room = min(room, pool_ir.MOST_PARTS)
         self._memory = _zeroed(pool_ir.offset_of(self.room))
         self.address: int = self._memory.ctypes.data

@@ -1,4 +1,4 @@
-"""What identifies this processor and LLVM, which is not loaded for it.
+"""The identity of this processor and of LLVM, which is not loaded for it.
 
 LLVM describes a processor by what the instruction CPUID says, and by what of it the system uses.
 Where these numbers and the files of llvmlite are the same, so is its description.
@@ -13,7 +13,7 @@ import sys
 from importlib.util import find_spec
 from mmap import PAGESIZE
 
-from graphc.backends.native.linker import Image, address_of, mapped
+from graphc.backends.native.executable import address_of, mapped
 
 BASES = 0x0, 0x80000000
 """The first leaves of CPUID's two tables, which say what the last one is."""
@@ -55,7 +55,7 @@ def _processor() -> dict[tuple[int, int], list[int]]:
     """Return the registers after each query; raise OSError if this is not an x86-64 on Linux."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise OSError
-    memory = mapped(Image((CPUID + XGETBV).ljust(PAGESIZE), PAGESIZE, {}))
+    memory = mapped(CPUID + XGETBV, PAGESIZE)
     start = address_of(memory)
     cpuid = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_void_p)(start)
     xgetbv = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(start + len(CPUID))

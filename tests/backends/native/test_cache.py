@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from graphc.backends.native import cache, keys
+from graphc.backends.native.facts import Facts
 from graphc.backends.native.target import Target, available
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
@@ -220,7 +221,7 @@ def test_a_key_tells_all_that_the_code_depends_on(monkeypatch: pytest.MonkeyPatc
         keys.object_key("text", Target(HERE.triple, "znver9", "+avx", 256)),
         keys.object_key("text", Target(HERE.triple, "generic", "-avx", 256)),
     ]
-    monkeypatch.setattr(keys, "compiler_version", lambda: "llvmlite 9")
+    monkeypatch.setattr(keys, "facts", lambda: Facts("", "", "", "llvmlite 9"))
     made.append(keys.object_key("text", HERE))
     monkeypatch.setattr(keys, "CODEGEN", {"opt": 3})
     made.append(keys.object_key("text", HERE))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from graphc.backends.native import cache, jit, keys
+from graphc.backends.native.processor import identity
 from graphc.backends.native.target import available, host
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
@@ -182,7 +183,8 @@ def test_sixteen_processes_on_an_empty_cache(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(list(folder.iterdir())) == 8
+    said = identity() is not None  # what LLVM says of this machine is kept beside the objects
+    assert len(list(folder.iterdir())) == 8 + said
 
 
 def test_a_fork_while_another_thread_compiles() -> None:
