@@ -25,6 +25,7 @@ from typing import Any, cast
 from weakref import WeakValueDictionary
 
 from graphc.backends.layout import kernels
+from graphc.backends.native.panels import packed_factors
 from graphc.backends.native.target import (
     CODEGEN,
     LLVM,
@@ -202,7 +203,8 @@ def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None
     names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
     # The text does not depend on live ranges.
     buffers = [program.buffers[name]._replace(first=0, last=0) for name in names]
-    return repr((writers, bits, program.contract, program.boundary, code, buffers))
+    packed = sorted(packed_factors(program, bits))
+    return repr((writers, bits, program.contract, program.boundary, code, buffers, packed))
 
 
 @lru_cache
