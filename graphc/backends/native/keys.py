@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from graphc.backends.layout import kernels
 from graphc.backends.native.facts import facts
+from graphc.backends.native.panels import packed_factors
 from graphc.backends.native.target import CODEGEN, Target
 from graphc.kernels.program import Program
 
@@ -49,7 +50,8 @@ def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None
     names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
     # The text does not depend on live ranges.
     buffers = [program.buffers[name]._replace(first=0, last=0) for name in names]
-    return repr((writers, bits, program.contract, program.boundary, code, buffers))
+    packed = sorted(packed_factors(program, bits))
+    return repr((writers, bits, program.contract, program.boundary, code, buffers, packed))
 
 
 @lru_cache
