@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import gcd
 
-from graphc.backends.native.elements import Epilogue, matrices
+from graphc.backends.native.elements import LONG, Epilogue, matrices
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
 from graphc.backends.native.gemm_tile import (
     LINE,
@@ -75,7 +75,11 @@ class _Strip:
 
     def emit(self) -> None:
         """Emit the loop over the tiles."""
-        tile = self._tile_in_registers() if _is_near(self.frame.kernel) else self._tile_in_memory()
+        kernel = self.frame.kernel
+        # A long body has no registers to spare, and copies of it for all vectors are slow to fetch.
+        long = any(step.op in LONG for step in kernel.body.steps)
+        near = _is_near(kernel) and not long
+        tile = self._tile_in_registers() if near else self._tile_in_memory()
         self.f.loop("%first", "%last", self.height, lambda i, _: tile(i))
 
     def _tile_in_registers(self) -> Callable[[Value], None]:
