@@ -16,6 +16,7 @@ from graphc.backends.backend import (
     Call,
     Link,
     Memory,
+    Order,
     Part,
     PeakWork,
     View,
@@ -29,6 +30,7 @@ from graphc.backends.native.gemm_tile import kernel_scratch
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.jit import Library, load, load_by_key, stale
 from graphc.backends.native.keys import program_key
+from graphc.backends.native.panels import packed_buffers, packed_factors
 from graphc.backends.native.program import program_ir
 from graphc.backends.native.target import available, host
 from graphc.backends.native.vectors import Vectors
@@ -235,11 +237,20 @@ class NativeBackend:
     def scratch(self, program: Program) -> Sequence[int]:
         """Return the scratch bytes that a thread needs in each instruction."""
         target, n = host(), program.capacity
-        bodies = (instr.body for instr in program.instrs)
-        return [
-            kernel_scratch(x, target.bits, n, target.words) if isinstance(x, Gemm) else 0
-            for x in bodies
-        ]
+        packed = packed_buffers(program, target.bits)
+
+        def size(kernel: Kernel | None) -> int:
+            if not isinstance(kernel, Gemm):
+                return 0
+            packs = kernel.b not in packed
+            return kernel_scratch(kernel, target.bits, n, target.words, packs=packs)
+
+        return [size(instr.body) for instr in program.instrs]
+
+    def orders(self, program: Program) -> Mapping[str, Order]:
+        """Return the packing of each constant that only products read."""
+        orders = packed_factors(program, host().bits)
+        return {name: order.packed for name, order in orders.items()}
 
     def bind(
         self, program: Program, skip: frozenset[int], memory: Memory, link: Link | None = None

@@ -132,12 +132,14 @@ class Windows(_WindowProduct):
     def panel(self, rows: Range, panel: Panel) -> None:
         """Emit the packing of a panel of b, and the loop over images."""
         f, frame, count = self.f, panel.frame, self.window.count
-        self._pack(panel)
+        if not frame.packed:
+            self._pack(panel)
         name = _emit_places(panel, self.window)
+        packed = panel.stored() if frame.packed else self.packed
 
         def image(number: Value, _: list[Value]) -> None:
             where = places_of(f, rows, number, count)
-            at = self.image(number, panel.column), self.packed
+            at = self.image(number, panel.column), packed
             f.call(name, *frame.arguments.values(), *at, *where, *panel.last_arguments)
 
         f.loop(f.quotient(rows[0], count), f.ceiling(rows[1], count), 1, image)

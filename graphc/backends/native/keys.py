@@ -9,6 +9,7 @@ from operator import itemgetter
 
 from graphc.backends.layout import kernels
 from graphc.backends.native.facts import facts
+from graphc.backends.native.panels import packed_factors
 from graphc.backends.native.target import CODEGEN, Target
 from graphc.kernels.program import Buffer, Program
 
@@ -52,7 +53,8 @@ def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None
     ]
     names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
     buffers = [_PLACE(program.buffers[name]) for name in names]
-    return repr((writers, bits, program.contract, program.boundary, code, buffers))
+    packed = sorted(packed_factors(program, bits))
+    return repr((writers, bits, program.contract, program.boundary, code, buffers, packed))
 
 
 @lru_cache

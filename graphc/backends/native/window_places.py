@@ -29,7 +29,8 @@ class PanelFunction:
         self.f, self.vectors, self.dtype = f, vectors, tile.dtype
         self.v = Vectors(f, tile.lanes)
         self.element, self.type = element_type(tile.dtype), self.v.type(tile.dtype)
-        self.pitch, self.most = vectors * tile.lanes, tile.height(vectors)
+        self.pitch, self.most = panel.pitch, tile.height(vectors)
+        self._last = panel.last_mask(self.v)
         self._epilogue = Epilogue(frame.elements(self.v), vectors, panel.masked)
 
     def row(self, number: Value) -> list[Value]:
@@ -40,7 +41,7 @@ class PanelFunction:
 
     def steps(self, offsets: Sequence[int]) -> Steps:
         """Return the emitter of the sums of places at these offsets."""
-        return Steps(self.v, self.dtype, self.vectors, list(offsets), "1")
+        return Steps(self.v, self.dtype, self.vectors, list(offsets), "1", self._last)
 
     def run_body(self, sums: Sequence[Value], row: Value, spacing: int = 1) -> None:
         """Emit the body on the sums of a tile, whose rows begin with `row`."""
