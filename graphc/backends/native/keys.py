@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from functools import lru_cache
+from operator import itemgetter
 
 from graphc.backends.layout import kernels
 from graphc.backends.native.facts import facts
 from graphc.backends.native.panels import packed_factors
 from graphc.backends.native.target import CODEGEN, Target
-from graphc.kernels.program import Program
+from graphc.kernels.program import Buffer, Program
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 WRITERS = (
@@ -28,6 +29,9 @@ WRITERS = (
     "ir/forms.py",
 )
 """The parts of the package that determine the text of programs, of threads and of feeds."""
+
+# The text does not depend on live ranges.
+_PLACE = itemgetter(*(i for i, x in enumerate(Buffer._fields) if x not in ("first", "last")))
 
 
 def module_key(name: str) -> str | None:
@@ -48,8 +52,7 @@ def program_key(program: Program, bits: int, skip: frozenset[int]) -> str | None
         (instr.kind, None if i in skip else instr.body) for i, instr in enumerate(program.instrs)
     ]
     names = {n: None for instr in kernels(program, skip) for n in (*instr.ins, *instr.outs)}
-    # The text does not depend on live ranges.
-    buffers = [program.buffers[name]._replace(first=0, last=0) for name in names]
+    buffers = [_PLACE(program.buffers[name]) for name in names]
     packed = sorted(packed_factors(program, bits))
     return repr((writers, bits, program.contract, program.boundary, code, buffers, packed))
 

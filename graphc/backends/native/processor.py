@@ -47,7 +47,7 @@ def identity() -> str | None:
     """Return a text that differs if LLVM may describe this machine otherwise; None if unknown."""
     try:
         return f"{_processor()} {_llvmlite()}"
-    except OSError:
+    except (OSError, ValueError):  # the latter if something else has the name
         return None
 
 
