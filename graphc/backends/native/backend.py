@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import prod
 
 import numpy as np
 
@@ -36,21 +35,15 @@ from graphc.backends.native.target import available, host
 from graphc.backends.native.vectors import Vectors
 from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import ITEMSIZE, TensorType, dim_at
-from graphc.kernels.kernel import Convolution, Gemm, Kernel, ScatterAdd
+from graphc.ir.tensor_type import TensorType
+from graphc.kernels.duration import is_shared, microseconds
+from graphc.kernels.kernel import Gemm
 from graphc.kernels.program import Instr, Program
 
 LONG = 20
 """The microseconds from which a run releases the interpreter's lock."""
 SHARED = 5
-"""The microseconds from which a run may be shared by threads: a barrier takes about one."""
-
-OPERATIONS_A_MICROSECOND = 150_000
-"""The operations of one core, in round numbers."""
-BYTES_A_MICROSECOND = 30_000
-"""The bytes that one core reads and writes, in round numbers."""
-CALL = 0.1
-"""The fixed cost of a kernel in microseconds."""
+"""The microseconds from which a run may be shared by threads."""
 
 
 class NativeProgram:
@@ -161,38 +154,20 @@ class NativeProgram:
         return found
 
     def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
-        numbers = [i for epoch in segment.epochs for i in epoch]
-        bodies = [body for i in numbers if (body := self.program.instrs[i].body) is not None]
-        estimate = sum(kernel_microseconds(body, n) for body in bodies)
+        instrs = self.program.instrs
+        times = [microseconds([instrs[i] for i in epoch], n) for epoch in segment.epochs]
+        shared = [is_shared(time) for time in times]
         return pool.bind(
             self.library,
             symbol,
             self.table,
-            epochs=len(segment.epochs),
-            threads=self.threads if estimate >= SHARED else 1,
-            long=estimate >= LONG,
+            shared=shared,
+            threads=self.threads if sum(times) >= SHARED and any(shared) else 1,
+            long=sum(times) >= LONG,
         )
 
     def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
         return bind_outside(self.program.name, instr, n, view, self._link)
-
-
-def kernel_microseconds(kernel: Kernel, n: int) -> float:
-    """Estimate the time of a kernel on one core, for a batch of `n` rows."""
-    rows, columns = (dim_at(dim, n) for dim in kernel.space)
-    operations = rows * columns * len(kernel.body.steps)
-    if isinstance(kernel, Gemm):
-        k = dim_at(kernel.k, n)
-        item = ITEMSIZE[kernel.factor_dtype]
-        operations += 2 * rows * columns * k * item // ITEMSIZE[kernel.dtype]
-        moved = (rows * k + k * columns) * item + rows * columns * ITEMSIZE[kernel.dtype]
-        if isinstance(kernel, Convolution):
-            moved //= prod(kernel.window.kernel)
-    else:
-        moved = rows * columns * 4 * len(set((*kernel.body.loads, *kernel.body.written)))
-        if isinstance(kernel, ScatterAdd):
-            moved += dim_at(kernel.count, n) * columns * 8
-    return CALL + max(operations / OPERATIONS_A_MICROSECOND, moved / BYTES_A_MICROSECOND)
 
 
 CHAINS = 12

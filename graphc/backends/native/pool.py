@@ -19,7 +19,7 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -194,24 +194,27 @@ def bind(
     symbol: str,
     table: Array,
     *,
-    epochs: int = 1,
+    shared: Sequence[bool] = (True,),
     threads: int = 1,
     long: bool = True,
 ) -> Callable[[int], None]:
     """Return `run(n)`: it runs the program `symbol` on `table`, an array of addresses, and n rows.
 
-    It uses up to `threads` threads; results must not depend on their number.  A program that is
-    not `long` keeps the interpreter's lock: handing it over takes some 20 us.
+    It uses up to `threads` threads; results must not depend on their number.  `shared` says of each
+    epoch whether they share it, or whether the caller computes it alone.  A program that is not
+    `long` keeps the interpreter's lock: handing it over takes some 20 us.
     """
     workers = pool()
     frame = (ctypes.c_uint64 * len(WORDS))()
     choice = Choice(frame, min(threads, workers.room), workers)
     review = choice.review if threads > 1 else None
+    flags = np.array(shared, np.uint8)
     words: dict[str, int] = {
         "pool": workers.address,
         "function": library.address(symbol),
         "table": table.ctypes.data,
-        "epochs": epochs,
+        "epochs": len(flags),
+        "shared": flags.ctypes.data,
         "timed": long or threads > 1,
         "unlocks": long,
         "review": id(review),
@@ -222,7 +225,7 @@ def bind(
     }
     for name, value in words.items():
         frame[WORDS.index(name)] = value
-    keep: tuple[Any, ...] = (review, table, library, workers)
+    keep: tuple[Any, ...] = (review, table, library, workers, flags)
     return builtin("run", workers.entry, frame, keep)
 
 
