@@ -185,6 +185,8 @@ class WindowScratch(Scratch):
     def image(self) -> int:
         """The elements of an image that is copied, or of a line of zeros, in full vectors."""
         window, across = self.kernel.window, self.across_groups
+        if not (self.kernel.trans_a or across) and max(window.divisor) == 1:
+            return 0
         seen = window if self.kernel.trans_a or across else window.dense
         if seen.is_direct:
             return 0
