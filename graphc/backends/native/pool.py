@@ -247,6 +247,8 @@ WAKING = 500_000
 """The nanoseconds of a run from which it pays to wake workers for it, after a pause."""
 OFTEN = 4
 """Runs that take less than a fourth of the time count as runs after pauses: workers sleep."""
+RARE = 5000
+"""The least number of runs after pauses between reviews: caches are cold, and one takes 0.3 ms."""
 FOREVER = 2**62
 
 Frame = ctypes.Array[ctypes.c_uint64]
@@ -342,13 +344,13 @@ class Choice:
             self._set("deadline", int(LATE * alone) + SPARE)
         self._set("threads", cores if shared else 1)
         self._set("most", int(4 * alone) or FOREVER)
-        span = PERIOD if self._after_pauses else LOOK
+        span, least = (PERIOD, RARE) if self._after_pauses else (LOOK, 1)
         if may_share:
             span = min(PERIOD, max(0, self._next_trial - now))
         if changes:
             self._begin("cold", _runs_in(WARM_TIME, alone) if alone else 1)
         else:
-            self._begin("steady", _runs_in(span, self._times[shared]))
+            self._begin("steady", _runs_in(span, self._times[shared], least))
 
     def _take(self, name: str) -> int:
         """Return a word of the frame, and set it to 0."""
