@@ -10,11 +10,12 @@ from graphc.backends.native.gemm_int8 import Int8
 from graphc.backends.native.gemm_sums import Blocks, Squares, Sweeps
 from graphc.backends.native.gemm_tile import FEW, WindowScratch, WordScratch, choose_tile
 from graphc.backends.native.gemm_tiles import Tiles
-from graphc.backends.native.gemm_windows import Windows, WindowSums
+from graphc.backends.native.gemm_windows import Windows
 from graphc.backends.native.ir import Callee, Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
 from graphc.backends.native.target import PAIRS, Words
 from graphc.backends.native.vectors import element_type
+from graphc.backends.native.window_sums import WindowSums
 from graphc.ir.tensor_type import Batch, Dim, Shape
 from graphc.kernels.kernel import CHUNK, BatchedGemm, Gemm, inputs
 from graphc.kernels.stack import parts_of, single_product

@@ -7,18 +7,16 @@ as copies with zeros between pixels, or around those of a sum over places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
-from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, UNROLL, Steps, WindowScratch
+from graphc.backends.native.gemm_tile import PANEL_ARGUMENTS, WindowScratch
 from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import clear, copy
 from graphc.backends.native.spread_places import SpreadPlaces
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.backends.native.window_places import PanelFunction, Places
 from graphc.ir.forms import Window
-from graphc.kernels.kernel import CHUNK
 
 
 class _Copy:
@@ -64,7 +62,7 @@ def _met(window: Window, axis: int) -> tuple[int, int]:
     return first, max(end, first)
 
 
-class _WindowProduct:
+class WindowProduct:
     """The base of both products: an image at a time is read, in place or as a copy in scratch."""
 
     def __init__(self, frame: Frame, scratch: WindowScratch, seen: Window) -> None:
@@ -124,7 +122,7 @@ def emit_image(module: Module, lanes: int, dtype: str, window: Window) -> str:
     )
 
 
-class Windows(_WindowProduct):
+class Windows(WindowProduct):
     """A convolution or its input gradient: loops over panels, images, and tiles of places."""
 
     def __init__(self, frame: Frame, scratch: WindowScratch) -> None:
@@ -204,102 +202,3 @@ def _emit_places(panel: Panel, window: Window) -> str:
         f"{panel.frame.typed}, ptr %s, ptr %v, i64 %top, i64 %low, i64 %high, {PANEL_ARGUMENTS}",
         emit,
     )
-
-
-class WindowSums(_WindowProduct):
-    """A convolution's weight gradient: loops over panels, images, and tiles of rows."""
-
-    def __init__(self, frame: Frame, scratch: WindowScratch) -> None:
-        super().__init__(frame, scratch, scratch.kernel.window)
-
-    def panel(self, rows: Range, panel: Panel) -> None:
-        """Emit the sums of a panel over all images, and the body on them."""
-        f, frame = self.f, panel.frame
-        width = panel.vectors * frame.tile.lanes
-        sums = frame.address(self.packed, f.mul(rows[0], width))
-        size = f.mul(f.sub(rows[1], rows[0]), width)
-        clear(Vectors(f, frame.tile.lanes), sums, size, frame.tile.dtype)
-
-        def image(number: Value, _: list[Value]) -> None:
-            s = self.image(number, panel.column)
-            first = f.mul(number, self.window.count * frame.pitch_b)
-            v = frame.address(frame.b, f.add(first, panel.column))
-            for start in range(0, self.window.depth, CHUNK):
-                mine = self._has(rows, start)
-                f.when(mine, partial(self._chunk, panel, s, v, start))
-
-        f.loop(0, f.quotient(frame.k, self.window.count), 1, image)
-        panel.run_body(sums, rows[0], f.sub(rows[1], rows[0]))
-
-    def _has(self, rows: Range, start: int) -> Value:
-        """Emit the condition that a chunk of rows belongs to this thread."""
-        f = self.f
-        after = f.value(f"icmp sge i64 {start}, {rows[0]}")
-        return f.value(f"and i1 {after}, {f.less(start, rows[1])}")
-
-    def _chunk(self, panel: Panel, s: Value, v: Value, start: int) -> None:
-        """Emit the tiles of a chunk of rows."""
-        frame, columns = panel.frame, self.window.columns
-        end = min(start + CHUNK, len(columns))
-        width, height = panel.vectors * frame.tile.lanes, frame.tile.height(panel.vectors)
-        for first in range(start, end, height):
-            mine = columns[first : min(first + height, end)]
-            offsets = tuple(column - mine[0] for column in mine)
-            name = _emit_sums(panel, self.window, offsets)
-            sums = frame.address(self.packed, first * width)
-            self.f.call(name, frame.address(s, mine[0]), v, sums, panel.columns)
-
-
-def _emit_sums(panel: Panel, window: Window, offsets: tuple[int, ...]) -> str:
-    """Emit the function that adds the products of an image's pixels at some offsets to sums."""
-    frame, vectors, masked = panel.frame, panel.vectors, panel.masked
-    tile = frame.tile
-    places = window.places, window.steps, frame.pitch_b
-
-    def emit(f: Function) -> None:
-        _Sums(Vectors(f, tile.lanes), tile.dtype, window, frame.pitch_b).emit(
-            vectors, masked, offsets
-        )
-
-    key = ("sums", tile.dtype, tile.lanes, vectors, masked, offsets, places)
-    arguments = "ptr %s, ptr %v, ptr %sums, i64 %columns"
-    return frame.module.function("sums", arguments, emit, key)
-
-
-class _Sums:
-    """The emitter of one tile: a loop for each dimension of places."""
-
-    def __init__(self, v: Vectors, dtype: str, window: Window, pitch: int) -> None:
-        self.v, self.f, self.dtype, self.window, self.pitch = v, v.function, dtype, window, pitch
-        self.element = element_type(dtype)
-
-    def emit(self, vectors: int, masked: bool, offsets: Sequence[int]) -> None:
-        """Emit the loads of the sums, the loops that add all places, and the stores."""
-        v, count = self.v, len(offsets) * vectors
-        rest = self.f.sub("%columns", (vectors - 1) * v.lanes)
-        last = v.mask_below(rest) if masked else None
-        step = str(self.window.steps[-1])
-        self.steps = Steps(v, self.dtype, vectors, offsets, step, last)
-        places = [self._at("%sums", i * v.lanes) for i in range(count)]
-        start = [v.load(place, self.dtype) for place in places]
-        for place, total in zip(places, self._axis(0, "%s", "%v", start), strict=True):
-            v.store(total, place, self.dtype)
-
-    def _axis(self, axis: int, s: Value, v: Value, sums: list[Value]) -> list[Value]:
-        """Emit the sums with the places of one dimension, and of all after it, added."""
-        f, sizes, type = self.f, self.window.places, self.v.type(self.dtype)
-        if axis == len(sizes) - 1:
-            pitch = str(self.pitch)
-            return self.steps.run((s, v), pitch, str(sizes[-1]), UNROLL, start=sums)
-        inner = self.pitch
-        for size in sizes[axis + 1 :]:
-            inner *= size
-
-        def line(i: Value, carried: list[Value]) -> list[Value]:
-            pixel = self._at(s, f.mul(i, self.window.steps[axis]))
-            return self._axis(axis + 1, pixel, self._at(v, f.mul(i, inner)), carried)
-
-        return f.loop(0, sizes[axis], 1, line, [(type, x) for x in sums])
-
-    def _at(self, base: Value, index: Value | int) -> Value:
-        return self.f.address(base, index, self.element)

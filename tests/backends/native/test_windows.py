@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -101,3 +103,33 @@ def test_equal_convolutions_share_a_function() -> None:
         return emit_gemm(module, kernel, {"c": 8, **pitches(kernel)}, 512).name
 
     assert emitted(1) == emitted(1) != emitted(2)
+
+
+BORDERS = {
+    "one around": ((8, 9, 16), (3, 3, 16, 16), (1, 1), (1, 1), (1, 1)),
+    "stride 2 and dilation": ((9, 7, 8), (3, 3, 8, 20), (2, 2), (2, 1), (2, 1)),
+    "channels that no chunk divides": ((5, 5, 24), (3, 3, 24, 33), (1, 2), (1, 1), (1, 1)),
+    "offsets that meet no pixel": ((2, 3, 8), (5, 5, 8, 4), (1, 1), (2, 2), (4, 4)),
+    "one dimension": ((20, 16), (5, 16, 8), (1,), (1,), (2,)),
+    "three dimensions": ((3, 4, 5, 8), (3, 3, 3, 8, 8), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
+    "few channels": ((8, 8, 3), (3, 3, 3, 16), (1, 1), (1, 1), (1, 1)),
+}
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("name", BORDERS)
+def test_weight_gradients_of_images_with_a_border(name: str, bits: int) -> None:
+    """As if the images were stored with their zeros."""
+    (*space, channels), weight, stride, dilation, border = BORDERS[name]
+    around = tuple(size + 2 * zeros for size, zeros in zip(space, border, strict=True))
+    spec = specs((*around, channels), weight, stride, dilation)[2]
+    window = spec.op.product([spec.a, spec.b]).window  # type: ignore[union-attr]
+    inside = replace(spec, window=replace(window, space=tuple(space), before=border))
+    before = spec.operands(3)
+    cut = tuple(slice(zeros, zeros + size) for size, zeros in zip(space, border, strict=True))
+    images = before["a"][:, *cut].copy()
+    before["a"] = np.pad(images, [(0, 0), *((zeros, zeros) for zeros in border), (0, 0)])
+    want = run(WindowProduct(spec, bits), before, 3, threads=2)["c"]
+    for threads in (1, 2, 5):
+        got = run(WindowProduct(inside, bits), before | {"a": images}, 3, threads)["c"]
+        assert got.tobytes() == want.tobytes()
