@@ -48,43 +48,48 @@ class _Elements:
         self.repeated = {name for name in plain if not self._is_kept(name)}
         """The values that kernels may recompute."""
 
-    def chosen(self) -> Iterator[str]:
-        """Yield all or none of each group of values with common origins."""
-        for names, origins in self._groups():
+    def chosen(self) -> set[str]:
+        """Return all or none of each group of values with common origins, and those between."""
+        late = {name for name in self.repeated if self._is_late(name)}
+        needed = self._between(late)
+        chosen: set[str] = set()
+        for group in self._groups(needed):
+            names = group & late
+            origins = group - self.repeated
             kept = [name for name in origins if not self._is_kept(name) and not self._is_late(name)]
             if len(kept) < len(names):
-                yield from self._between(names)
+                chosen |= group & needed
+        return chosen
 
-    def _groups(self) -> list[tuple[set[str], set[str]]]:
-        """Return groups of values that only the backward part keeps, and their origins."""
-        groups: list[tuple[set[str], set[str]]] = []
-        for name, found in self._origins().items():
-            if not self._is_late(name):
-                continue
-            names, origins = {name}, set(found)
-            for group in [group for group in groups if group[1] & origins]:
-                groups.remove(group)
-                names, origins = names | group[0], origins | group[1]
-            groups.append((names, origins))
-        return groups
+    def _groups(self, needed: set[str]) -> list[set[str]]:
+        """Return the groups of these values that have common origins, with the origins."""
+        group_of: dict[str, set[str]] = {}
+        for name in needed:
+            group = group_of.setdefault(name, {name})
+            for operand in self._read(name):
+                other = group_of.setdefault(operand, {operand})
+                if other is not group:
+                    less, group = sorted((group, other), key=len)
+                    group |= less
+                    group_of.update(dict.fromkeys(less, group))
+        return list({id(group): group for group in group_of.values()}.values())
 
-    def _origins(self) -> dict[str, frozenset[str]]:
-        """Return the values in memory that each repeated value is computed from."""
-        found: dict[str, frozenset[str]] = {}
-        for node in self.graph:
-            if node.name in self.repeated:
-                own = [found[operand] for operand in node.inputs if operand in self.repeated]
-                roots = set(map(self._root, node.inputs)) - self.repeated
-                given = (root for root in roots if not is_number(self.graph[root].type))
-                found[node.name] = frozenset(given).union(*own)
-        return found
+    def _read(self, name: str) -> Iterator[str]:
+        """Yield the repeated values and the values in memory that a value is computed from."""
+        for operand in self.graph[name].inputs:
+            root = self._root(operand)
+            if operand in self.repeated:
+                yield operand
+            elif root not in self.repeated and not is_number(self.graph[root].type):
+                yield root
 
     def _between(self, names: set[str]) -> set[str]:
         """Return these values and all that they are computed from which are not kept."""
-        seen = set(names)
-        for node in reversed(list(self.graph)):  # operands precede their users
-            if node.name in seen:
-                seen.update(self.repeated.intersection(node.inputs))
+        seen, stack = set(names), list(names)
+        while stack:
+            more = self.repeated.intersection(self.graph[stack.pop()].inputs) - seen
+            seen |= more
+            stack += more
         return seen
 
     def _root(self, name: str) -> str:

@@ -5,8 +5,8 @@ Live ranges of buffers are counted in epochs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
 
@@ -63,7 +63,7 @@ def build_program(
     return replace(program, contract=contract)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Slot:
     """A storage under construction: bytes that some buffers use in turn."""
 
@@ -72,6 +72,11 @@ class Slot:
     first: int
     last: int
     offset: int = 0
+    held: list[str] = field(default_factory=list)
+    """The buffers that use it, without those of earlier epochs."""
+    epoch: int = -1
+    part: Region | None = None
+    """The part that a thread touches in that epoch; ALL if it touches several."""
 
 
 class Assignment:
@@ -114,8 +119,6 @@ class Assignment:
         self.first, self.last = self._lives()
         self.made: list[Slot] = []
         self.flat = self._flat_slots()
-        self._held: dict[str, list[str]] = {}
-        """The buffers that use each slot."""
         self.slots: list[Slot | None] = [self.flat.get(i) for i in range(len(self.types))]
         """The slot of each arena buffer."""
         self._share()
@@ -208,8 +211,9 @@ class Assignment:
         for i, instr in enumerate(self.instrs):
             if i and self.times[i] != self.times[i - 1]:
                 free = {}
+            ending = [] if instr.body is None else self._ending_operands(instr, i)
             for name in instr.outs:
-                self._give_slot(name, instr, i, free)
+                self._give_slot(name, instr, i, free, ending)
             dying: dict[str, Slot] = {}
             for name in chain(instr.ins, instr.outs):
                 slot = self.slots[self.root[name]]
@@ -221,7 +225,12 @@ class Assignment:
                     free.setdefault((slot.type, part), []).append(slot)
 
     def _give_slot(
-        self, name: str, instr: Instr, i: int, free: dict[tuple[TensorType, Region], list[Slot]]
+        self,
+        name: str,
+        instr: Instr,
+        i: int,
+        free: dict[tuple[TensorType, Region], list[Slot]],
+        ending: list[Slot],
     ) -> None:
         number = self.root[name]
         if self.spaces[number] is not None or self.slots[number] is not None:
@@ -229,48 +238,63 @@ class Assignment:
         if instr.body is None:
             slot = self._dying_operand(instr, number, i)
         else:
-            slot = self._private_slot(instr, number, i, free)
+            slot = self._private_slot(number, i, free, ending)
         if slot is None:
             slot = Slot(self.names[number], self.types[number], i, i)
             self.made.append(slot)
-        self._held.setdefault(slot.key, []).append(self.names[number])
+        slot.held.append(self.names[number])
+        if slot.epoch == self.times[i]:
+            slot.part = self._part_with(slot.part, self.names[number], i)
         slot.last = max(self.last[number], slot.last)
         self.slots[number] = slot
 
     def _private_slot(
-        self, instr: Instr, number: int, i: int, free: dict[tuple[TensorType, Region], list[Slot]]
+        self,
+        number: int,
+        i: int,
+        free: dict[tuple[TensorType, Region], list[Slot]],
+        ending: list[Slot],
     ) -> Slot | None:
         """Return a slot of which each thread touches the same part as of a result, or None.
 
         It is that of an operand that is read for the last time, or else the one freed last.
         """
-        part = self._part((self.names[number],), i)
-        if part is None:
+        part = self._part_with(None, self.names[number], i)
+        if part is None or part == ALL:
             return None
-        for root in self._read_in_place(instr):
-            slot = None if root in self.flat else self.slots[root]
-            if slot is None or slot.last != i or slot.type != self.types[number]:
-                continue
-            if self._part_of(slot, i) == part:
+        for position, slot in enumerate(ending):
+            if slot.type == self.types[number] and self._part_of(slot, i) == part:
+                if self.last[number] > i:
+                    del ending[position]
                 return slot
         known = free.get((self.types[number], part))
         return known.pop() if known else None
 
+    def _ending_operands(self, instr: Instr, i: int) -> list[Slot]:
+        """Return the slots of operands that are read in place, and for the last time."""
+        slots = [self.slots[root] for root in self._read_in_place(instr) if root not in self.flat]
+        return list(dict.fromkeys(slot for slot in slots if slot is not None and slot.last == i))
+
     def _part_of(self, slot: Slot, i: int) -> Region | None:
         """Return the one part of a slot that a thread touches in the epoch of an instruction."""
-        return self._part(self._held.get(slot.key, ()), i)
+        if slot.epoch != self.times[i]:
+            slot.epoch, slot.part = self.times[i], None
+            slot.held = [name for name in slot.held if self._lives_to(name, slot.epoch)]
+            for name in slot.held:
+                slot.part = self._part_with(slot.part, name, i)
+        return None if slot.part == ALL else slot.part
 
-    def _part(self, names: Iterable[str], i: int) -> Region | None:
-        """Return the part that a thread touches of all these buffers, or None if they differ."""
-        touched = self.arranged.touched[self.times[i]]
-        found: Region | None = None
-        for name in names:
-            for _, _, region in touched.get(name, ()):
-                if found is None:
-                    found = region
-                elif region != found:
-                    return None
-        return None if found == ALL else found
+    def _lives_to(self, name: str, epoch: int) -> bool:
+        return self.times[self.last[self.root[name]]] >= epoch
+
+    def _part_with(self, part: Region | None, name: str, i: int) -> Region | None:
+        """Return the one part that a thread touches of a buffer and of others; ALL for several.
+
+        None if it touches neither in the epoch of an instruction.
+        """
+        for _, _, region in self.arranged.touched[self.times[i]].get(name, ()):
+            part = region if part in (None, region) else ALL
+        return part
 
     def _dying_operand(self, instr: Instr, out: int, i: int) -> Slot | None:
         """Return the slot of a dying operand that the result of a call may overwrite, or None."""

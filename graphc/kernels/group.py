@@ -6,7 +6,8 @@ their broadcast kinds there, and overwrites nothing that they still read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphc.ir.expr import Axis, Broadcast
@@ -29,7 +30,7 @@ class Group:
     space: Space
     axis: Axis | None
     product: Node | None = None
-    nodes: list[Node] = field(default_factory=list)
+    nodes: deque[Node] = field(default_factory=deque)
     places: Sizes | None = None
     """The dimensions of the rows after the first, if nodes gather."""
     permuted: Node | None = None
@@ -41,12 +42,29 @@ class Group:
     position: int = -1
     sealed: bool = False
     """True if the group takes no more nodes."""
+    uniform: bool = True
+    """True if every node has an element at each place of the space."""
+    reshapable: bool = True
+    """True if the nodes compute the same in any matrix of as many elements."""
 
-    def add(self, node: Node, placement: Placement) -> None:
+    def add(self, node: Node, placement: Placement, reshapable: bool) -> None:
         """Add a node that runs in the kernel of the group, at a placement in its space."""
         self.nodes.append(node)
         self.kinds[node.name] = placement.kind
         self.operands[node.name] = placement.operands
+        self.uniform = self.uniform and placement.kind == "each"
+        self.reshapable = self.reshapable and reshapable
+
+    def prepend(self, other: Group) -> None:
+        """Put the nodes of another group before these, and run where and as it does."""
+        self.nodes.extendleft(reversed(other.nodes))
+        self.kinds.update(other.kinds)
+        self.operands.update(other.operands)
+        self.space, self.axis, self.product = other.space, other.axis, other.product
+        self.position, self.permuted = other.position, other.permuted
+        self.places = self.places or other.places
+        self.uniform = self.uniform and other.uniform
+        self.reshapable = self.reshapable and other.reshapable
 
     def axes_agree(self, axis: Axis | None) -> bool:
         """Return whether nothing in the group is reduced over another axis."""
@@ -92,6 +110,9 @@ class GroupRules(Aliases):
     ) -> None:
         super().__init__(graph, traits, padding)
         self.in_place = in_place
+        self._overwritten = frozenset(in_place.values())
+        self._state_readers: dict[str, list[Node]] = {}
+        """For each state that a node overwrites, the nodes that read it."""
         self._odd: dict[str, set[str]] = {}
         """For products, the factors with other columns than the result."""
 
@@ -116,11 +137,7 @@ class GroupRules(Aliases):
 
     def is_reshapable(self, group: Group) -> bool:
         """Return whether a group computes the same in any matrix of as many elements."""
-        if group.product is not None or group.axis is not None:
-            return False
-        return all(
-            self.traits(node).reshapable and not self.reads_views(node) for node in group.nodes
-        )
+        return group.product is None and group.axis is None and group.reshapable
 
     def _as_matrix(self, node: Node, traits: Traits, space: Space) -> Placement | None:
         """Return the placement of a node in a space, or None: any of its size if reshapable."""
@@ -223,11 +240,22 @@ class GroupRules(Aliases):
         """
         if node.name not in self.in_place:
             return True
-        members = [(member, group.operands[member.name]) for member in group.nodes]
+        members = [(member, group.operands[member.name]) for member in self.readers(node, group)]
         return all(
             self._reads_before(node, placement.kind, group.product, member, reads)
             for member, reads in (*members, (node, placement.operands))
         )
+
+    def readers(self, writer: Node, group: Group) -> Iterable[Node]:
+        """Return the nodes of a group that read the state which `writer` overwrites, if any."""
+        readers = self._state_readers.get(self.in_place.get(writer.name, ""), ())
+        return (node for node in readers if node.name in group.operands)
+
+    def add_reader(self, node: Node) -> None:
+        """Record the states that a node reads and others overwrite."""
+        for root in {self.roots.get(operand, operand) for operand in node.inputs}:
+            if root in self._overwritten:
+                self._state_readers.setdefault(root, []).append(node)
 
     def _reads_before(
         self,

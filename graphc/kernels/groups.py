@@ -85,6 +85,7 @@ class Grouping(GroupRules):
             parts = joined_columns(node, traits.ins)
             self._units[position] = node if parts is None else Joined(node, parts)
             return
+        self.add_reader(node)
         self._register(node, group, reads)
         self._units.pop(group.position, None)
         self._units[position] = group
@@ -126,7 +127,7 @@ class Grouping(GroupRules):
             if found is not None:
                 group.space, placement = found
                 group.axis = group.axis or placement.axis
-                self._absorb_operands(group, node, placement)
+                group = self._with_operands(group, node, placement)
                 self._add(group, node, traits, placement)
                 return group
         return None
@@ -149,63 +150,73 @@ class Grouping(GroupRules):
         group.permuted, group.sealed = node, True
         return group
 
-    def _absorb_operands(self, group: Group, node: Node, placement: Placement) -> None:
-        """Merge the groups of the operands of a joining node into its group where they can be."""
+    def _with_operands(self, group: Group, node: Node, placement: Placement) -> Group:
+        """Return the group of a joining node with the groups of its operands where they can be."""
         for operand, broadcast in zip(node.inputs, placement.operands, strict=True):
             other = self.group_of.get(self.root(operand))
-            if other is not None and other is not group:
-                self._absorb(group, node, other, broadcast, placement.kind)
+            if other is None or other is group:
+                continue
+            how = self._broadcast_in(group, node, other, broadcast)
+            if how is not None and self._reads_before_it(group, node, other, how, placement.kind):
+                group = self._merged(group, other, how)
+        return group
 
-    def _absorb(
-        self, group: Group, node: Node, other: Group, broadcast: ReadKind, kind: Broadcast
-    ) -> None:
-        """Merge the group of an operand of a joining node into this one, if it can run in it.
-
-        `kind` is the node's broadcast kind there.
-        """
+    def _broadcast_in(
+        self, group: Group, node: Node, other: Group, broadcast: ReadKind
+    ) -> Broadcast | None:
+        """Return how the group of an operand of a joining node runs in its group, or None."""
         if other.sealed or other.product or other.axis:
-            return
+            return None
         if broadcast == "gathered":
-            return
+            return None
         if other.forward != group.forward or other.feeds != group.feeds:
-            return
+            return None
         if other.places is not None and (
             node.name in self.in_place or not group.accepts_places(other.places)
         ):
-            return
+            return None
         if group.places is not None and any(node.op.is_random for node in other.nodes):
-            return
+            return None
         alike = self.is_reshapable(other) and count(other.space) == count(group.space)
         if other.space == group.space or alike:
-            if not all(self._in_epilogue_of(group.product, node) for node in other.nodes):
-                return
-            broadcast = "each"
-        elif not self._is_vector_of(other, group, broadcast):
-            return
-        self._merge(group, other, node, broadcast, kind)
+            return "each" if self._in_epilogue_of(group.product, other) else None
+        return broadcast if self._is_vector_of(other, group, broadcast) else None
 
-    def _merge(
-        self, group: Group, other: Group, node: Node, broadcast: Broadcast, kind: Broadcast
-    ) -> None:
-        """Move the members of another group here.
+    def _reads_before_it(
+        self, group: Group, node: Node, other: Group, how: Broadcast, kind: Broadcast
+    ) -> bool:
+        """Return whether another group, merged, reads what a joining node overwrites in time."""
+        return all(
+            self._reads_before(node, kind, group.product, member, _operands(other, member, how))
+            for member in self.readers(node, other)
+        )
 
-        Do nothing if one reads a state that the joining node would overwrite too early.
+    def _merged(self, group: Group, other: Group, how: Broadcast) -> Group:
+        """Return a group with the members of both, those of `group` first.
+
+        The smaller one moves: otherwise a long sum, one group that each term joins, would move as
+        often as it has terms.
         """
-        taken = []
-        for member in other.nodes:
-            reads = [broadcast if own == "each" else own for own in other.operands[member.name]]
-            if not self._reads_before(node, kind, group.product, member, reads):
-                return
-            taken.append((member, Placement(broadcast, tuple(reads), None)))
         del self._units[other.position]
-        other.sealed = True  # no longer a group, but still recorded as a user of its operands
-        for member, placement in taken:
-            self._add(group, member, self.traits(member), placement)
+        if how == "each" and other.uniform and len(other.nodes) > len(group.nodes):
+            moved, group = group, other
+            group.prepend(moved)
+            self._units[group.position] = group
+        else:
+            moved = other
+            for member in other.nodes:
+                placement = Placement(how, _operands(other, member, how), None)
+                self._add(group, member, self.traits(member), placement)
+        moved.sealed = True  # no longer a group, but still recorded as a user of its operands
+        for member in moved.nodes:
             self._register(member, group, self.reads(member))
+        return group
 
-    def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
-        """Return whether a node without reductions can follow the product of a group, if any."""
-        return product is None or (not node.op.is_random and self.one_pitch(product, node))
+    def _in_epilogue_of(self, product: Node | None, group: Group) -> bool:
+        """Return whether a group without reductions can follow a product, if there is one."""
+        return product is None or all(
+            not node.op.is_random and self.one_pitch(product, node) for node in group.nodes
+        )
 
     def _is_vector_of(self, other: Group, group: Group, broadcast: Broadcast) -> bool:
         """Return whether a group of vectors can run among the rows or columns of a matrix."""
@@ -265,4 +276,9 @@ class Grouping(GroupRules):
     def _add(self, group: Group, node: Node, traits: Traits, placement: Placement) -> None:
         if traits.gather is not None:
             group.places = places_of(traits.gather.shape)
-        group.add(node, placement)
+        group.add(node, placement, traits.reshapable and not self.reads_views(node))
+
+
+def _operands(group: Group, member: Node, how: Broadcast) -> tuple[ReadKind, ...]:
+    """Return the ways in which a member reads its operands if its group is broadcast."""
+    return tuple([how if own == "each" else own for own in group.operands[member.name]])

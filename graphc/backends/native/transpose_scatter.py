@@ -89,12 +89,15 @@ class _Transpose:
         size = self.f.size(inner.size)
         blocks = self.f.ceiling(size, self.v.lanes)
 
+        last, written = self.axes[-1], self.f.size(inner.written)
+        ways = self.f.size(last.size), self.f.size(last.read), written
+        name = _strip(self.f.module, self.v.lanes, self.dtype)
+
         def strip(source: Value, target: Value, block: Value) -> None:
             start = self.f.mul(block, self.v.lanes)
-            left = self.f.sub(size, start)
             source = self._at(source, start)
-            target = self._at(target, self.f.mul(start, self.f.size(inner.written)))
-            self._strip(source, target, left, inner)
+            target = self._at(target, self.f.mul(start, written))
+            self.f.call(name, source, target, self.f.sub(size, start), *ways)
 
         self._shared(others, [blocks], strip)
 
@@ -115,41 +118,60 @@ class _Transpose:
         """Copy a row as it is."""
         copy(self.v, source, target, self.f.size(self.axes[-1].size), self.dtype)
 
-    def _strip(self, source: Value, target: Value, left: Value, inner: Axis) -> None:
-        """Copy a square of neighbours in the source, or `left`, for the whole last axis."""
-        f, last = self.f, self.axes[-1]
-        size = f.size(last.size)
-        full = f.value(f"icmp sge i64 {left}, {self.v.lanes}")
-        end = f.value(f"select i1 {full}, i64 {f.round_down(size, self.v.lanes)}, i64 0")
-        f.loop(0, end, self.v.lanes, lambda i, _: self._square(source, target, i, inner, None))
-        f.loop(end, size, self.v.lanes, lambda i, _: self._square(source, target, i, inner, left))
+    def _at(self, base: Value, index: Value) -> Value:
+        return self.f.address(base, index, self.element)
 
-    def _square(
-        self, source: Value, target: Value, i: Value, inner: Axis, left: Value | None
-    ) -> None:
+
+def _strip(module: Module, lanes: int, dtype: str) -> str:
+    """Return the function that copies squares of neighbours in the source, for the whole last axis.
+
+    `void @strip(ptr %source, ptr %target, i64 %left, i64 %size, i64 %read, i64 %written)`: of the
+    neighbours at most `left`; of the last axis `size`, which are `read` apart in the source.  In
+    the result neighbours are `written` apart.  All transposes share it.
+    """
+    return module.function(
+        "strip",
+        "ptr %source, ptr %target, i64 %left, i64 %size, i64 %read, i64 %written",
+        lambda f: _Strip(Vectors(f, lanes), dtype).emit(),
+        ("strip of a transpose", lanes, dtype),
+    )
+
+
+class _Strip:
+    """The emitter of a strip of squares; see `_strip`."""
+
+    def __init__(self, v: Vectors, dtype: str) -> None:
+        self.v, self.f, self.dtype, self.element = v, v.function, dtype, element_type(dtype)
+
+    def emit(self) -> None:
+        """Emit whole squares, then those past an end."""
+        f, lanes = self.f, self.v.lanes
+        full = f.value(f"icmp sge i64 %left, {lanes}")
+        end = f.value(f"select i1 {full}, i64 {f.round_down('%size', lanes)}, i64 0")
+        f.loop(0, end, lanes, lambda i, _: self._square(i, None))
+        f.loop(end, "%size", lanes, lambda i, _: self._square(i, "%left"))
+
+    def _square(self, i: Value, left: Value | None) -> None:
         """Copy a square of both axes, from index i of the last one; masked if `left` is given."""
-        f, v, last = self.f, self.v, self.axes[-1]
-        size, read = f.size(last.size), f.size(last.read)
+        f, v = self.f, self.v
         mask = None if left is None else v.mask_below(left)
         rows = []
-        for k in range(self.v.lanes):
+        for k in range(v.lanes):
             number = f.add(i, k)
             if left is not None:
                 # Rows past the end repeat the last one; the masked stores below drop them.
-                number = f.smaller(number, f.sub(size, 1))
-            rows.append(v.load(self._at(source, f.mul(number, read)), self.dtype, mask))
-        below = f.sub(size, i)
+                number = f.smaller(number, f.sub("%size", 1))
+            place = f.address("%source", f.mul(number, "%read"), self.element)
+            rows.append(v.load(place, self.dtype, mask))
+        below = f.sub("%size", i)
         for k, x in enumerate(v.transpose(rows, self.dtype)):
-            place = self._at(target, f.add(f.mul(f.size(inner.written), k), i))
+            place = f.address("%target", f.add(f.mul("%written", k), i), self.element)
             if left is None:
                 v.store(x, place, self.dtype)
             else:
                 there = f.value(f"icmp sgt i64 {left}, {k}")
                 width = f.value(f"select i1 {there}, i64 {below}, i64 0")
                 v.store(x, place, self.dtype, v.mask_below(width))
-
-    def _at(self, base: Value, index: Value) -> Value:
-        return self.f.address(base, index, self.element)
 
 
 def emit_scatter_add(module: Module, kernel: ScatterAdd) -> Callee:

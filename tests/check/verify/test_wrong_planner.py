@@ -218,7 +218,7 @@ TABLE: tuple[tuple[Wrong, Any, str, str, tuple[str, ...]], ...] = (
     (
         every_part_is_the_same,
         assignment.Assignment,
-        "_part",
+        "_part_with",
         "native",
         (THREADS, LIVE, SLOTS, INSIDE),
     ),
