@@ -113,7 +113,7 @@ class Window:
         first, end = (max(-(-room // dilation), 0) for room in (-at, self.space[axis] - at))
         return range(first, min(end, self.kernel[axis]))
 
-    def has_border(self, axis: int) -> bool:
+    def is_padded(self, axis: int) -> bool:
         """Return whether some offsets of one dimension are outside an image at some places."""
         ends = 0, self.places[axis] - 1
         return any(len(self.met(axis, place)) < self.kernel[axis] for place in ends)

@@ -37,7 +37,7 @@ from graphc.base.usable_cores import thread_count
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.kernels.duration import is_shared, microseconds
-from graphc.kernels.kernel import Gemm
+from graphc.kernels.kernel import Gemm, Kernel
 from graphc.kernels.program import Instr, Program
 
 LONG = 20

@@ -80,5 +80,5 @@ def test_places_say_which_offsets_meet_pixels() -> None:
     window = Window((5,), 1, (3,), (5,), one, one, one, one)
     met = [list(window.met(0, place)) for place in range(5)]
     assert met == [[1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1]]
-    assert window.has_border(0) and not replace(window, before=(0,), places=(3,)).has_border(0)
+    assert window.is_padded(0) and not replace(window, before=(0,), places=(3,)).is_padded(0)
     assert replace(window, before=(-7,)).met(0, 0) == range(0)
