@@ -98,15 +98,6 @@ class Window:
         sizes = (*self.held, self.pixel if self.is_direct else self.channels)
         return tuple(prod(sizes[axis + 1 :]) for axis in range(len(self.held)))
 
-    def places_met(self, axis: int, offset: int) -> range:
-        """Return the places of one dimension at which an offset of the filter meets a pixel.
-
-        There are no zeros between pixels.
-        """
-        stride, at = self.stride[axis], offset * self.dilation[axis] - self.before[axis]
-        first, end = max(-(at // stride), 0), (self.space[axis] - 1 - at) // stride + 1
-        return range(first, min(end, self.places[axis]))
-
     @property
     def pixel_pitches(self) -> Sizes:
         """The elements from a pixel of an image to the next, in each dimension."""
@@ -122,7 +113,7 @@ class Window:
         first, end = (max(-(-room // dilation), 0) for room in (-at, self.space[axis] - at))
         return range(first, min(end, self.kernel[axis]))
 
-    def has_padding(self, axis: int) -> bool:
+    def is_padded(self, axis: int) -> bool:
         """Return whether some offsets of one dimension are outside an image at some places."""
         ends = 0, self.places[axis] - 1
         return any(len(self.met(axis, place)) < self.kernel[axis] for place in ends)

@@ -98,7 +98,7 @@ class _Strip:
                 for r in range(self.height):
                     below = self.f.mul(r, self.elements.pitch[buffer])
                     self._prefetch(self._at(starts[buffer], below), buffer)
-            sums = self._sums(i, lambda p: None)
+            sums = self._sums(i, self._prefetch_scalars(i))
             epilogue.rows(i, self.height, lambda r, j: sums[r * self.vectors + j])
 
         return tile
@@ -118,7 +118,7 @@ class _Strip:
 
         def tile(i: Value) -> None:
             following = self.elements.lines(f.add(i, height), "%column")
-            ahead = [self._prefetch_panel(i, share)]
+            ahead = [self._prefetch_panel(i, share), self._prefetch_scalars(i)]
             ahead += [
                 partial(self._prefetch_matrix, b, following[b], of_rows) for b in self.matrices
             ]
@@ -141,6 +141,22 @@ class _Strip:
         return self.steps.run((self._at("%s", start), "%v"), "%pitch", self.k, UNROLL, before)
 
     # ------------------------------------------------------------------ prefetches
+
+    def _prefetch_scalars(self, i: Value) -> Callable[[Value], None]:
+        """Return a function that emits prefetches of the rows of a in the next tile.
+
+        Each step takes an equal share of them; rows that are apart do not lie in one piece.
+        """
+        f, frame = self.f, self.frame
+        if self.packed or frame.rows_a != frame.kernel.k or frame.kernel.trans_a:
+            return lambda p: None
+        below = f.add(f.sub(i, "%first"), self.height)
+        following = self._at("%s", f.mul(below, self.row))
+
+        def prefetch(p: Value) -> None:
+            self.v.prefetch(self._at(following, f.mul(p, self.height)), write=False)
+
+        return prefetch
 
     def _prefetch_panel(self, i: Value, shift: Value) -> Callable[[Value], None]:
         """Return a function that emits prefetches of a tile's share of the next panel of b.
@@ -216,7 +232,7 @@ class Tiles:
 
     A panel of b, which every tile of a column reads, is packed if a cache near the core would not
     hold it in place.  If a is stored (k, m) and read by several panels, it is packed by blocks of
-    rows that stay near the core; else its scalars are read in place.
+    rows that stay near the core; else its scalars are read in place, by such blocks if b is packed.
     """
 
     def __init__(self, frame: Frame) -> None:
@@ -244,18 +260,25 @@ class Tiles:
     def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for ranges of rows and panels."""
         f = self.f
-        if not self.packs_a:
+        if not (self.packs_a or self.frame.packed):
             f.when(f.less(*rows), lambda: self._panels(rows, panels))
             return
         self.block = self.frame.address(self.panel, self.size)
-        height = self._block_height()
+        height = self._block_height() if self.packs_a else str(self._near_rows())
 
         def block(start: Value, _: list[Value]) -> None:
             end = f.smaller(f.add(start, height), rows[1])
-            self._pack_a(start, end)
+            if self.packs_a:
+                self._pack_a(start, end)
             self._panels((start, end), panels)
 
         f.loop(rows[0], rows[1], height, block)
+
+    def _near_rows(self) -> int:
+        """Return the rows whose scalars and results a cache near the core holds for all panels."""
+        kernel = self.kernel
+        row = (dim_at(kernel.k, 1) + self.frame.scratch.columns) * ITEMSIZE[kernel.dtype]
+        return max(NEAR // row // CHUNK, 4) * CHUNK
 
     def _block_height(self) -> Value:
         """Emit the number of rows whose packed scalars stay in a cache near the core."""

@@ -144,7 +144,7 @@ class Places:
     def _met(self, axis: int, at: Value) -> Range:
         """Emit the first and end offset at which the place with offset 0 at `at` meets pixels."""
         f, window, count = self.f, self.window, self.window.kernel[axis]
-        if not window.has_padding(axis):
+        if not window.is_padded(axis):
             return "0", str(count)
         first = f.ceiling(f.larger(f.sub(0, at), 0), window.dilation[axis])
         room = f.larger(f.sub(window.space[axis], at), 0)
@@ -291,7 +291,7 @@ def _lines(window: Window, most: int) -> int:
 
     It is 1 if lines meet different offsets.
     """
-    if len(window.places) == 1 or window.has_padding(-2):
+    if len(window.places) == 1 or window.is_padded(-2):
         return 1
     lines, across = window.places[-2:]
     return max(n for n in range(1, lines + 1) if lines % n == 0 and (n == 1 or n * across <= most))

@@ -61,7 +61,7 @@ def test_bits_depend_on_nothing(name: str) -> None:
 
 @settings(max_examples=4, deadline=None)
 @given(data=st.data())
-def test_any_padding(data: st.DataObject) -> None:
+def test_any_border(data: st.DataObject) -> None:
     rank = data.draw(st.integers(1, 3))
 
     def sizes(low: int, high: int) -> tuple[int, ...]:
@@ -80,5 +80,5 @@ def test_places_say_which_offsets_meet_pixels() -> None:
     window = Window((5,), 1, (3,), (5,), one, one, one, one)
     met = [list(window.met(0, place)) for place in range(5)]
     assert met == [[1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1]]
-    assert window.has_padding(0) and not replace(window, before=(0,), places=(3,)).has_padding(0)
+    assert window.is_padded(0) and not replace(window, before=(0,), places=(3,)).is_padded(0)
     assert replace(window, before=(-7,)).met(0, 0) == range(0)
