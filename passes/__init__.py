@@ -32,6 +32,7 @@ from passes.dead_code import dead_code
 from passes.fold_batchnorm import fold_batchnorm
 from passes.fold_constants import fold_constants
 from passes.fuse_affine_relu import fuse_affine_relu
+from passes.join_transposes import join_transposes
 from passes.middle_axes import middle_axes
 from passes.pipeline import (
     Pass,
@@ -63,6 +64,7 @@ DEFAULT = PassList(
         "update",
         cse,
         fold_constants,
+        join_transposes,
         dead_code,
         share_batchnorm_statistics,
         fold_batchnorm,
