@@ -14,6 +14,7 @@ The order and its reasons:
   other's constants and leave parts unread.
 - Fusion only now, so that fused ops need no gradient rule.  `fold_batchnorm` goes first,
   since the affine that it leaves may be fused with the relu after it.
+- `widen_sums` after `share_batchnorm_statistics`, which matches the sums, and makes some.
 - `middle_axes` after all that match reductions, and after `backward`, so that gradients have
   their usual form before it, and after `fold_constants`, which would fold its broadcasts.
 - `dead_code` then: the plan has an instruction for every node that is left.
@@ -45,6 +46,7 @@ from passes.pipeline import (
     run_passes,
 )
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
+from passes.widen_sums import widen_sums
 
 REQUIRED = frozenset({"specialize", "shard", "backward", "data_parallel", "update", "dead_code"})
 """The passes that a plan needs: they make nodes of layers, gradients and updates, leave no node
@@ -68,6 +70,7 @@ DEFAULT = PassList(
         dead_code,
         share_batchnorm_statistics,
         fold_batchnorm,
+        widen_sums,
         middle_axes,
         fuse_affine_relu,
         dead_code,

@@ -10,6 +10,7 @@ import pytest
 from graphc.backends.native import backend, pool
 from graphc.backends.native.pool import FOREVER, Choice
 from graphc.base import usable_cores
+from graphc.kernels import duration
 
 
 @contextmanager
@@ -28,6 +29,7 @@ def shared_runs(cores: int) -> Iterator[pool.Pool]:
         patch.setattr(pool, "_pool", workers)
         patch.setattr(usable_cores, "cores", lambda: cores)
         patch.setattr(backend, "SHARED", 0)
+        patch.setattr(duration, "SHARED", 0)
         patch.setattr(Choice, "review", review)
         yield workers
     workers.close()
