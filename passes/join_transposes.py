@@ -61,11 +61,15 @@ class _Moved:
     def value(self, name: str) -> Value:
         """Add the nodes that compute the value, the last with a name."""
         base, axes = self.base, self.axes
-        if axes != tuple(range(len(axes))):
+        if not self.is_in_order():
             order = tuple(self.sizes[axis] for axis in axes)
             last = name if order == self.shape else None
             base = transpose(_reshaped(base, self.sizes), axes, name=last)
         return _reshaped(base, self.shape, name)
+
+    def is_in_order(self) -> bool:
+        """Return whether nothing is transposed."""
+        return self.axes == tuple(range(len(self.axes)))
 
     def is_like(self, other: _Moved) -> bool:
         """Return whether another base is transposed in the same way."""
@@ -132,7 +136,7 @@ class _Rewriter:
         self.moved: dict[str, _Moved] = {}
         """The nodes that come behind a transpose, by name."""
         self.new: dict[str, str] = {}
-        """The values of these nodes, as far as others need them."""
+        """The values of these nodes, as far as others need them, and of those in order again."""
 
     def graph(self) -> Graph:
         """Return the new graph."""
@@ -147,10 +151,12 @@ class _Rewriter:
         self.b.scope = self._scope(node.name)
         with self.b.at(node.locs):
             made = None if node.name in self.pins else self._behind(node)
-            if made is not None:
-                self.moved[node.name] = made
-            else:
+            if made is None:
                 self.b.insert(node.reading({x: self._value(x).name for x in node.inputs}))
+            elif made.is_in_order():
+                self.new[node.name] = made.value(node.name).name
+            else:
+                self.moved[node.name] = made
 
     def _scope(self, name: str) -> str:
         """Return the start of names that no node of the old graph has."""
