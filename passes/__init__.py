@@ -12,6 +12,7 @@ The order and its reasons:
   have the names that it gave; and `data_parallel` between `backward` and `update`.
 - `cse`, `fold_constants` and `dead_code` a second time: gradient rules and optimizers repeat each
   other's constants and leave parts unread.
+- `join_transposes` then, before `dead_code`, which removes what it leaves unread.
 - Fusion only now, so that fused ops need no gradient rule.  `fold_batchnorm` goes first,
   since the affine that it leaves may be fused with the relu after it.
 - `widen_sums` after `share_batchnorm_statistics`, which matches the sums, and makes some.
@@ -33,6 +34,7 @@ from passes.dead_code import dead_code
 from passes.fold_batchnorm import fold_batchnorm
 from passes.fold_constants import fold_constants
 from passes.fuse_affine_relu import fuse_affine_relu
+from passes.join_transposes import join_transposes
 from passes.middle_axes import middle_axes
 from passes.pipeline import (
     Pass,
@@ -65,6 +67,7 @@ DEFAULT = PassList(
         "update",
         cse,
         fold_constants,
+        join_transposes,
         dead_code,
         share_batchnorm_statistics,
         fold_batchnorm,
